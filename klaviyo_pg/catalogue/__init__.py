@@ -1,0 +1,46 @@
+"""The declarative catalogue: every table, column and type of the warehouse as one value each."""
+
+from klaviyo_pg.catalogue import bookkeeping, dimensions, events, loads, membership
+from klaviyo_pg.catalogue.types import Absent, Column, Load, Merge, Table, Type
+
+SPECIFIED = (
+    dimensions.METRICS,
+    dimensions.CAMPAIGNS,
+    dimensions.AUTOMATIONS,
+    dimensions.LISTS,
+    dimensions.CAMPAIGN_LISTS,
+    dimensions.MEMBERS,
+    dimensions.MEMBER_ATTRIBUTES,
+    *events.EVENT_TABLES,
+    membership.STG_MEMBER_EXCLUSIONS,
+    membership.MEMBER_EXCLUSIONS,
+    membership.STG_MEMBER_LISTS,
+    membership.MEMBER_LISTS,
+)
+BOOKKEEPING = (
+    membership.SUBSCRIPTION_CHANGES,
+    bookkeeping.INTEGRATIONS,
+    bookkeeping.WATERMARKS,
+    bookkeeping.RUNS,
+    bookkeeping.RUN_TABLES,
+    bookkeeping.CHUNKS,
+    bookkeeping.REJECTS,
+)
+TABLES = (*SPECIFIED, *BOOKKEEPING)
+
+__all__ = [
+    "BOOKKEEPING",
+    "SPECIFIED",
+    "TABLES",
+    "Absent",
+    "Column",
+    "Load",
+    "Merge",
+    "Table",
+    "Type",
+    "bookkeeping",
+    "dimensions",
+    "events",
+    "loads",
+    "membership",
+]

@@ -1,0 +1,89 @@
+"""What the project keeps about its own work: accounts, watermarks, runs, chunks, rejects."""
+
+from klaviyo_pg.catalogue.shared import ESP_INTEGRATION_ID
+from klaviyo_pg.catalogue.types import INTEGER, KEY, TEXT, TIMESTAMP, Column, Merge, Table
+
+_RUN_ID = Column("run_id", TEXT, "Id of the run.")
+
+INTEGRATIONS = Table(
+    "integrations",
+    "One row for each Klaviyo account in this warehouse.",
+    (
+        Column("name", TEXT, "What KLAVIYO_INTEGRATION calls the account."),
+        Column("esp_integration_id", TEXT, "Generated once; part of every key."),
+        Column("account_id", TEXT, "Klaviyo's id of the account."),
+        Column("created_at", TIMESTAMP, "When the account was first synced."),
+    ),
+    primary_key=("name",),
+)
+WATERMARKS = Table(
+    "watermarks",
+    "How far each stream has been read without a gap; never later than the present.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("stream", TEXT, "events/<metric id>, list_members/<list id> or profiles."),
+        Column("watermark", TIMESTAMP, "Everything that the source held up to here has been read."),
+    ),
+    primary_key=("esp_integration_id", "stream"),
+)
+RUNS = Table(
+    "runs",
+    "One row for each run.",
+    (
+        _RUN_ID,
+        ESP_INTEGRATION_ID,
+        Column("flow", TEXT, "daily or backfill."),
+        Column("selection", TEXT, "Digest of what the run was asked to do; the same again goes on where it stopped."),
+        Column("as_of", TIMESTAMP, "The present of this run: it reads what the source holds up to here."),
+        Column("started_at", TIMESTAMP, "When it started, last."),
+        Column("finished_at", TIMESTAMP, "When it ended."),
+        Column("state", TEXT, "running, complete, partial or failed."),
+        Column("requests", INTEGER, "Requests sent to the API."),
+        Column("retries", INTEGER, "Requests that had to be sent again."),
+        Column("message", TEXT, "What went wrong, if anything did."),
+    ),
+    primary_key=("run_id",),
+)
+RUN_TABLES = Table(
+    "run_tables",
+    "One row for each run and table, with counts of rows.",
+    (
+        _RUN_ID,
+        ESP_INTEGRATION_ID,
+        Column("table_name", TEXT, "Name of the table."),
+        Column("rows_read", INTEGER, "Rows that the run read for this table."),
+        Column("inserted", INTEGER, "Rows that were new."),
+        Column("updated", INTEGER, "Rows that had changed."),
+        Column("unchanged", INTEGER, "Rows that were there, the same."),
+        Column("rejected", INTEGER, "Records that could not be stored; see rejects."),
+        Column("nul_characters", INTEGER, "NUL characters taken out of text, which Postgres cannot hold."),
+    ),
+    primary_key=("run_id", "table_name"),
+)
+CHUNKS = Table(
+    "chunks",
+    "The parts of a run: what is read in one go. A run that stopped goes on with those that are not done.",
+    (
+        _RUN_ID,
+        ESP_INTEGRATION_ID,
+        Column("stream", TEXT, "What is read, such as events/<metric id>."),
+        Column("part", TEXT, "Which window of it."),
+        Column("state", TEXT, "planned or done."),
+        Column("done_at", TIMESTAMP, "When its last row was committed."),
+    ),
+    primary_key=("run_id", "stream", "part"),
+)
+REJECTS = Table(
+    "rejects",
+    "Records that could not be stored, with the reason.",
+    (
+        Column("key", KEY, "md5 of account, stream and record, so that a record stands here once."),
+        ESP_INTEGRATION_ID,
+        _RUN_ID,
+        Column("table_name", TEXT, "The table that it was meant for."),
+        Column("stream", TEXT, "Where it came from, such as events/<metric id>."),
+        Column("reason", TEXT, "Why it could not be stored."),
+        Column("raw", TEXT, "The record as it came (JSON)."),
+        Column("rejected_at", TIMESTAMP, "When it was first rejected.", merge=Merge.KEEP),
+    ),
+)

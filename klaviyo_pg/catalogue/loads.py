@@ -1,0 +1,34 @@
+"""How rows come into each table, where that is more than replacing what differs."""
+
+from klaviyo_pg.catalogue import bookkeeping, dimensions, events, membership
+from klaviyo_pg.catalogue.types import Absent, Load, Merge
+
+METRICS = Load(dimensions.METRICS, absent=Absent.MARK)
+CAMPAIGNS = Load(dimensions.CAMPAIGNS, absent=Absent.MARK, within={"automation_key": None})
+FLOW_CAMPAIGNS = Load(
+    dimensions.CAMPAIGNS,
+    merges={
+        "name": Merge.OF_LATEST,
+        "subject": Merge.OF_LATEST,
+        "created_at": Merge.EARLIEST,
+        "updated_at": Merge.LATEST,
+    },
+    only_where={"automation_key": ...},  # a campaign of its own is never overwritten by what events say of it
+)
+AUTOMATIONS = Load(dimensions.AUTOMATIONS, absent=Absent.MARK)
+LISTS = Load(dimensions.LISTS, absent=Absent.MARK, within={"list_type": "list"})
+SEGMENTS = Load(dimensions.LISTS, absent=Absent.MARK, within={"list_type": "segment"})
+CAMPAIGN_LISTS = Load(dimensions.CAMPAIGN_LISTS, absent=Absent.GO, absent_beside="campaign_id")
+MEMBERS = Load(dimensions.MEMBERS, newer_by="updated_at")
+EVENT_MEMBERS = Load(
+    dimensions.MEMBERS,
+    leaves_out=frozenset({"consent", "consent_timestamp"}),  # the profile on an event page has no subscriptions
+    newer_by="updated_at",
+)
+MEMBER_ATTRIBUTES = Load(dimensions.MEMBER_ATTRIBUTES, newer_by="updated_at")
+EVENTS = {table.name: Load(table) for table in events.EVENT_TABLES}
+STG_MEMBER_EXCLUSIONS = Load(membership.STG_MEMBER_EXCLUSIONS, absent=Absent.GO)
+MEMBER_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, absent=Absent.MARK)
+STG_MEMBER_LISTS = Load(membership.STG_MEMBER_LISTS)
+SUBSCRIPTION_CHANGES = Load(membership.SUBSCRIPTION_CHANGES)
+REJECTS = Load(bookkeeping.REJECTS, merges={"run_id": Merge.KEEP})

@@ -1,0 +1,61 @@
+"""Connections and transactions, and the one place where Postgres' errors become this project's."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import sqlalchemy
+from psycopg import errors
+
+from klaviyo_pg.errors import DatabaseUnusable
+
+_UNUSABLE = {
+    errors.InsufficientPrivilege: "The database user may not do this",
+    errors.ReadOnlySqlTransaction: "The database is read-only",
+    errors.InvalidCatalogName: "There is no such database",
+    errors.DependentObjectsStillExist: "An object in the database depends on one of the project's tables",
+    errors.DiskFull: "The database's disk is full",
+}
+
+
+@contextmanager
+def transaction(engine: sqlalchemy.Engine) -> Iterator[psycopg.Connection]:
+    """A psycopg connection inside one transaction: committed at the end, rolled back on an error.
+
+    Raises DatabaseUnusable, with one sentence, where the user has to do something about the database.
+    """
+    with translated():
+        borrowed = engine.raw_connection()
+        try:
+            connection = borrowed.driver_connection
+            assert isinstance(connection, psycopg.Connection)
+            with connection.transaction():
+                yield connection
+        finally:
+            borrowed.close()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the errors that a user can mend into DatabaseUnusable; others pass."""
+    try:
+        yield
+    except sqlalchemy.exc.DBAPIError as error:
+        if error.connection_invalidated or not isinstance(error.orig, psycopg.Error):
+            raise
+        raise unusable(error.orig) or error from None
+    except psycopg.Error as error:
+        raise unusable(error) or error from None
+
+
+def unusable(error: psycopg.Error) -> DatabaseUnusable | None:
+    """What to tell the user of this error; None where it is not theirs to mend."""
+    detail = " ".join(str(error).split("\n", maxsplit=1)[0].split())
+    for kind, sentence in _UNUSABLE.items():
+        if isinstance(error, kind):
+            return DatabaseUnusable(f"{sentence} ({detail}): check DATABASE_URL and the privileges of its user.")
+    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+        return DatabaseUnusable(f"No connection to the database ({detail}): check DATABASE_URL and that it runs.")
+    if isinstance(error, errors.InvalidAuthorizationSpecification | errors.InvalidPassword):
+        return DatabaseUnusable(f"The database refused the login ({detail}): check DATABASE_URL.")
+    return None

@@ -1,0 +1,186 @@
+"""SQL, composed from the catalogue's names with psycopg.sql. Nothing here talks to a database."""
+
+from collections.abc import Iterable, Mapping
+
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+
+from klaviyo_pg.catalogue import Absent, Column, Load, Merge, Table
+
+ESP_SOURCE = "Klaviyo"
+
+_FILLED_IN: Mapping[str, Composable] = {
+    "esp_source": Literal(ESP_SOURCE),
+    "esp_integration_id": SQL("%(integration_id)s"),
+    "__synced_at": SQL("now()"),
+}
+
+
+def _names(names: Iterable[str]) -> Composed:
+    return SQL(", ").join(map(Identifier, names))
+
+
+def _stored(name: str) -> Composed:
+    return Identifier("stored", name)
+
+
+def _came(name: str) -> Composed:
+    return Identifier("excluded", name)
+
+
+def column_definition(column: Column) -> Composed:
+    return Composed([Identifier(column.name), SQL(" "), SQL(column.type.sql)])  # type: ignore[arg-type]  # a constant
+
+
+def create_table(schema: str, table: Table) -> Composed:
+    columns = SQL(",\n    ").join(map(column_definition, table.columns))
+    return SQL("CREATE TABLE {} (\n    {},\n    PRIMARY KEY ({})\n)").format(
+        Identifier(schema, table.name), columns, _names(table.primary_key)
+    )
+
+
+def add_column(schema: str, table: Table, column: Column) -> Composed:
+    return SQL("ALTER TABLE {} ADD COLUMN {}").format(Identifier(schema, table.name), column_definition(column))
+
+
+def comments(schema: str, table: Table) -> list[Composed]:
+    """The catalogue's descriptions as comments of the database."""
+    name = Identifier(schema, table.name)
+    return [
+        SQL("COMMENT ON TABLE {} IS {}").format(name, Literal(table.description)),
+        *(
+            SQL("COMMENT ON COLUMN {} IS {}").format(
+                Identifier(schema, table.name, column.name), Literal(column.description)
+            )
+            for column in table.columns
+        ),
+    ]
+
+
+def stage_name(load: Load) -> str:
+    return f"stage_{load.table.name}"
+
+
+def create_stage(schema: str, load: Load) -> Composed:
+    """A temporary table for the rows that come: typed like its table, without index, gone with the transaction."""
+    return SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
+        Identifier("pg_temp", stage_name(load)),
+        _names(column.name for column in load.columns),
+        Identifier(schema, load.table.name),
+    )
+
+
+def drop_stage(load: Load) -> Composed:
+    return SQL("DROP TABLE {}").format(Identifier("pg_temp", stage_name(load)))
+
+
+def copy_stage(load: Load) -> Composed:
+    """COPY in the form that klaviyo_pg.postgres.load writes: tabs between, \\x01 around, nothing for null."""
+    return SQL("COPY {} ({}) FROM STDIN (FORMAT csv, DELIMITER E'\\t', QUOTE E'\\x01', NULL '')").format(
+        Identifier("pg_temp", stage_name(load)), _names(column.name for column in load.columns)
+    )
+
+
+def upsert(schema: str, load: Load) -> Composed:
+    """Merge the stage into its table and answer (inserted, updated); rows that would not change are left alone.
+
+    Rows are merged in the order of their key, so that two transactions that share rows wait instead of deadlocking.
+    """
+    written = [*(column.name for column in load.columns), *_filled_in(load)]
+    return SQL(
+        "WITH merged AS (\n"
+        "    INSERT INTO {table} AS stored ({columns})\n"
+        "    SELECT {values} FROM {stage} AS stage ORDER BY {key}\n"
+        "    ON CONFLICT ({key}) {action}\n"
+        "    RETURNING xmax = 0 AS is_new\n"
+        ")\n"
+        "SELECT count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM merged"
+    ).format(
+        table=Identifier(schema, load.table.name),
+        columns=_names(written),
+        values=SQL(", ").join(_FILLED_IN.get(name) or Identifier("stage", name) for name in written),
+        stage=Identifier("pg_temp", stage_name(load)),
+        key=_names(load.table.primary_key),
+        action=_on_conflict(load),
+    )
+
+
+def _filled_in(load: Load) -> list[str]:
+    return [column.name for column in load.table.columns if column.name in _FILLED_IN]
+
+
+def _on_conflict(load: Load) -> Composable:
+    columns = [*load.columns, *(column for column in load.table.columns if column.merge is Merge.CLEAR)]
+    changing = [
+        column
+        for column in columns
+        if column.name not in load.table.primary_key and load.merge_of(column) is not Merge.KEEP
+    ]
+    compared = [column for column in changing if load.merge_of(column) is not Merge.STAMP]
+    if not compared:
+        return SQL("DO NOTHING")
+    merged = {column.name: _merged(load.merge_of(column), column.name) for column in changing}
+    assignments = [SQL("{} = {}").format(Identifier(name), value) for name, value in merged.items()]
+    if "__synced_at" in _filled_in(load):
+        assignments.append(SQL("__synced_at = excluded.__synced_at"))
+    conditions = [
+        SQL("({}) IS DISTINCT FROM ({})").format(
+            SQL(", ").join(_stored(column.name) for column in compared),
+            SQL(", ").join(merged[column.name] for column in compared),
+        ),
+        *_matches(load.only_where),
+    ]
+    if load.newer_by:
+        newer_by = load.newer_by
+        conditions.append(
+            SQL("({0} IS NULL OR {0} <= {1})").format(_stored(newer_by), _came(newer_by))
+        )
+    return SQL("DO UPDATE SET {} WHERE {}").format(SQL(", ").join(assignments), SQL(" AND ").join(conditions))
+
+
+def _merged(merge: Merge, name: str) -> Composable:
+    match merge:
+        case Merge.EARLIEST:
+            return SQL("least({}, {})").format(_stored(name), _came(name))
+        case Merge.LATEST:
+            return SQL("greatest({}, {})").format(_stored(name), _came(name))
+        case Merge.OF_LATEST:
+            return SQL(
+                "CASE WHEN excluded.updated_at >= stored.updated_at THEN {} ELSE {} END"
+            ).format(_came(name), _stored(name))
+        case Merge.CLEAR:
+            return SQL("NULL")
+        case _:
+            return _came(name)
+
+
+def _matches(pairs: Mapping[str, object]) -> list[Composed]:
+    def match(name: str, value: object) -> Composed:
+        if value is None:
+            return SQL("{} IS NULL").format(_stored(name))
+        if value is ...:
+            return SQL("{} IS NOT NULL").format(_stored(name))
+        return SQL("{} = {}").format(_stored(name), Literal(value))
+
+    return [match(name, value) for name, value in pairs.items()]
+
+
+def end_absent(schema: str, load: Load) -> Composed:
+    """Delete or mark the account's rows that a complete extraction, now in the stage, does not hold."""
+    stage = Identifier("pg_temp", stage_name(load))
+    key = [name for name in load.table.primary_key if name not in _FILLED_IN]
+    same = SQL(" AND ").join(SQL("stage.{} = {}").format(Identifier(name), _stored(name)) for name in key)
+    conditions = [
+        SQL("stored.esp_integration_id = %(integration_id)s"),
+        *_matches(load.within),
+        SQL("NOT EXISTS (SELECT FROM {} AS stage WHERE {})").format(stage, same),
+    ]
+    if load.absent_beside:
+        beside = Identifier(load.absent_beside)
+        conditions.append(SQL("stored.{0} IN (SELECT {0} FROM {1})").format(beside, stage))
+    table = Identifier(schema, load.table.name)
+    if load.absent is Absent.GO:
+        return SQL("DELETE FROM {} AS stored WHERE {}").format(table, SQL(" AND ").join(conditions))
+    mark = Identifier(next(column.name for column in load.table.columns if column.merge is Merge.CLEAR))
+    return SQL("UPDATE {} AS stored SET {mark} = now(), __synced_at = now() WHERE stored.{mark} IS NULL AND {}").format(
+        table, SQL(" AND ").join(conditions), mark=mark
+    )
