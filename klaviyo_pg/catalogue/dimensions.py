@@ -10,7 +10,9 @@ METRICS = Table(
         KEY_OF_ID,
         Column("id", TEXT, "Klaviyo's id of the metric.", "id", "id"),
         Column("name", TEXT, "Its name today; names change, ids do not.", "name", "name"),
-        Column("source", TEXT, "Category of the integration it comes from.", "integration.category", "integration.category"),
+        Column(
+            "source", TEXT, "Category of the integration it comes from.", "integration.category", "integration.category"
+        ),
         Column("destination", TEXT, "The table that holds this metric's events.", "from the name", "from the name"),
         Column("created_at", TIMESTAMP, "When the metric came to be.", "created", "created"),
         Column("updated_at", TIMESTAMP, "When the metric last changed.", "updated", "updated"),
@@ -29,7 +31,9 @@ CAMPAIGNS = Table(
         Column("parent_campaign_key", TEXT, "Always null.", "", ""),
         Column("automation_key", KEY, "md5(flow id) of a flow campaign, else null.", "$flow", "$flow"),
         Column("automation_position", TEXT, "Always null.", "", ""),
-        Column("list_key", TEXT, "Id of the first list or segment it goes to.", "audiences.included", "list_id | lists"),
+        Column(
+            "list_key", TEXT, "Id of the first list or segment it goes to.", "audiences.included", "list_id | lists"
+        ),
         Column("from_email", TEXT, "Sender's address.", "campaign-message content.from_email", "from_email"),
         Column("from_name", TEXT, "Sender's name.", "campaign-message content.from_label", "from_name"),
         Column("subject", TEXT, "Subject line.", "campaign-message content.subject | Subject", "subject | Subject"),
@@ -37,8 +41,12 @@ CAMPAIGNS = Table(
         Column("sent_at", TIMESTAMP, "When it was sent.", "send_time", "sent_at"),
         Column("campaign_type", TEXT, "Channel (current) or kind (legacy).", "messages.channel", "campaign_type"),
         Column("type", TEXT, "Always 'Campaign'.", "constant", "constant"),
-        Column("created_at", TIMESTAMP, "When it was made; flow campaign: its earliest event.", "created_at", "created"),
-        Column("updated_at", TIMESTAMP, "When it last changed; flow campaign: its latest event.", "updated_at", "updated"),
+        Column(
+            "created_at", TIMESTAMP, "When it was made; flow campaign: its earliest event.", "created_at", "created"
+        ),
+        Column(
+            "updated_at", TIMESTAMP, "When it last changed; flow campaign: its latest event.", "updated_at", "updated"
+        ),
         *ORIGIN,
         Column("campaign_key", KEY, "md5(id): what events call campaign_key.", "computed", "computed"),
         DELETED_AT,
@@ -121,7 +129,9 @@ MEMBERS = Table(
             "$consent_timestamp",
         ),
         Column("created_at", TIMESTAMP, "When the profile was made.", "created", "created"),
-        Column("updated_at", TIMESTAMP, "When it was extracted with these values.", "extraction", "extraction", Merge.STAMP),
+        Column(
+            "updated_at", TIMESTAMP, "When it was extracted with these values.", "extraction", "extraction", Merge.STAMP
+        ),
         *ORIGIN,
         Column("member_key", KEY, "md5(id): what events call member_key.", "computed", "computed"),
     ),
@@ -131,13 +141,17 @@ MEMBER_ATTRIBUTES = Table(
     "member_attributes",
     "One row for each custom property of a person.",
     (
-        Column("key", KEY, "md5(esp_source || ':' || esp_integration_id || ':' || id): the person's, so not unique here."),
+        Column(
+            "key", KEY, "md5(esp_source || ':' || esp_integration_id || ':' || id): the person's, so not unique here."
+        ),
         Column("id", TEXT, "Klaviyo's id of the profile.", "id", "person.id"),
         Column("member_key", KEY, "md5(id)", "computed", "computed"),
         Column("name", TEXT, "Name of the property.", "properties", "names without $"),
         Column("value", TEXT, "A string as it is, anything else as JSON.", "properties", "values"),
         Column("created_at", TIMESTAMP, "When it was first extracted.", "extraction", "extraction", Merge.KEEP),
-        Column("updated_at", TIMESTAMP, "When it was extracted with this value.", "extraction", "extraction", Merge.STAMP),
+        Column(
+            "updated_at", TIMESTAMP, "When it was extracted with this value.", "extraction", "extraction", Merge.STAMP
+        ),
         *ORIGIN,
     ),
     primary_key=("key", "name"),

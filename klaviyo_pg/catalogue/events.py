@@ -6,7 +6,9 @@ from klaviyo_pg.catalogue.types import JSON, KEY, NUMERIC, TEXT, TIMESTAMP, Colu
 _COLUMNS = (
     KEY_OF_ID,
     Column("id", TEXT, "Klaviyo's id of the event.", "id", "id"),
-    Column("campaign_key", KEY, "md5($message): join campaigns.", "event_properties.$message", "event_properties.$message"),
+    Column(
+        "campaign_key", KEY, "md5($message): join campaigns.", "event_properties.$message", "event_properties.$message"
+    ),
     Column("automation_key", KEY, "md5($flow): join automations.", "event_properties.$flow", "event_properties.$flow"),
     Column("member_key", KEY, "md5(profile id): join members.", "relationships.profile", "person.id"),
     Column("list_key", TEXT, "Always null.", "", ""),

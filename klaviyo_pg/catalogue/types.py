@@ -65,7 +65,6 @@ class Table:
         return tuple(column.name for column in self.columns)
 
 
-
 FILLED_IN = frozenset({"esp_source", "esp_integration_id", "__synced_at"})
 """Columns that are the same for every row of a load, so the upsert fills them in and no frame carries them."""
 

@@ -19,16 +19,16 @@ def _names(names: Iterable[str]) -> Composed:
     return SQL(", ").join(map(Identifier, names))
 
 
-def _stored(name: str) -> Composed:
+def _stored(name: str) -> Composable:
     return Identifier("stored", name)
 
 
-def _came(name: str) -> Composed:
+def _came(name: str) -> Composable:
     return Identifier("excluded", name)
 
 
 def column_definition(column: Column) -> Composed:
-    return Composed([Identifier(column.name), SQL(" "), SQL(column.type.sql)])  # type: ignore[arg-type]  # a constant
+    return Composed([Identifier(column.name), SQL(" "), SQL(column.type.sql)])
 
 
 def create_table(schema: str, table: Table) -> Composed:
@@ -119,7 +119,7 @@ def _on_conflict(load: Load) -> Composable:
     if not compared:
         return SQL("DO NOTHING")
     merged = {column.name: _merged(load.merge_of(column), column.name) for column in changing}
-    assignments = [SQL("{} = {}").format(Identifier(name), value) for name, value in merged.items()]
+    assignments: list[Composable] = [SQL("{} = {}").format(Identifier(name), value) for name, value in merged.items()]
     if "__synced_at" in _filled_in(load):
         assignments.append(SQL("__synced_at = excluded.__synced_at"))
     conditions = [
@@ -131,9 +131,7 @@ def _on_conflict(load: Load) -> Composable:
     ]
     if load.newer_by:
         newer_by = load.newer_by
-        conditions.append(
-            SQL("({0} IS NULL OR {0} <= {1})").format(_stored(newer_by), _came(newer_by))
-        )
+        conditions.append(SQL("({0} IS NULL OR {0} <= {1})").format(_stored(newer_by), _came(newer_by)))
     return SQL("DO UPDATE SET {} WHERE {}").format(SQL(", ").join(assignments), SQL(" AND ").join(conditions))
 
 
@@ -144,9 +142,9 @@ def _merged(merge: Merge, name: str) -> Composable:
         case Merge.LATEST:
             return SQL("greatest({}, {})").format(_stored(name), _came(name))
         case Merge.OF_LATEST:
-            return SQL(
-                "CASE WHEN excluded.updated_at >= stored.updated_at THEN {} ELSE {} END"
-            ).format(_came(name), _stored(name))
+            return SQL("CASE WHEN excluded.updated_at >= stored.updated_at THEN {} ELSE {} END").format(
+                _came(name), _stored(name)
+            )
         case Merge.CLEAR:
             return SQL("NULL")
         case _:

@@ -1,0 +1,129 @@
+"""Every setting, read once from the environment (or .env) and checked. Built in flows and passed down."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from klaviyo_pg.errors import BadKey, BadSettings
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class Settings(BaseSettings):
+    """What a run needs to know. Field names in upper case are the names of the environment variables."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    klaviyo_api_key: SecretStr | None = Field(
+        None,
+        description="Private API key of the account (pk_...), with read scopes for all that is to be synced.",
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        description="postgresql:// URL of the warehouse; without it an embedded Postgres under DATA_DIR is used.",
+    )
+    klaviyo_base_url: str = Field(
+        "https://a.klaviyo.com", description="Where the API is; plain http is accepted for this machine only."
+    )
+    klaviyo_dialect: Literal["current", "legacy"] = Field(
+        "current",
+        description="current (JSON:API, revision 2026-07-15) or legacy (v1/v2, retired by Klaviyo).",
+    )
+    klaviyo_integration: str = Field(
+        "default",
+        min_length=1,
+        description="What this warehouse calls the account; one name for each account.",
+    )
+    klaviyo_account_id: str | None = Field(
+        None, description="Klaviyo's id of the account; asked from the API where it is not given."
+    )
+    warehouse_schema: str = Field("klaviyo", min_length=1, max_length=63, description="Schema that holds the tables.")
+    lookback_days: float = Field(
+        7,
+        ge=0,
+        le=3650,
+        description="Days before the watermark that are read again, for events that arrive late.",
+    )
+    first_sync_days: float = Field(
+        30, gt=0, le=36500, description="Days of events that the first run of an account reads."
+    )
+    metrics: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Metrics to read, by name or id: comma-separated or a JSON list; a leading - leaves one out.",
+    )
+    destinations: dict[str, str] = Field(
+        {}, description='Event tables of single metrics, by name or id, as JSON: {"Opened Push": "opens"}.'
+    )
+    concurrency: int = Field(4, ge=1, le=64, description="Parts that are read and loaded side by side.")
+    request_timeout_seconds: float = Field(120, gt=0, description="How long to wait for an answer of the API.")
+    request_attempts: int = Field(8, ge=1, description="How often one request is tried before its part fails.")
+    retry_budget_seconds: float = Field(
+        900,
+        gt=0,
+        description="How long one request may go on being tried, waits that the API asks for included.",
+    )
+    data_dir: Path = Field(
+        Path(".data"),
+        description="Folder for the embedded Postgres and for extractions that wait to be loaded.",
+    )
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            return tuple(json.loads(value))
+        return tuple(name for part in value.split(",") if (name := part.strip()))
+
+    @field_validator("klaviyo_api_key", "database_url", "klaviyo_account_id", mode="before")
+    @classmethod
+    def _blank_is_unset(cls, value: object) -> object:
+        return None if isinstance(value, str) and not value.strip() else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        url = urlsplit(self.klaviyo_base_url)
+        if url.scheme != "https" and not (url.scheme == "http" and url.hostname in _LOOPBACK):
+            raise ValueError("KLAVIYO_BASE_URL has to begin with https:// (http:// only for this machine)")
+        if url.username or url.query:
+            raise ValueError("KLAVIYO_BASE_URL may hold neither a user name nor a query")
+        if self.database_url and not self.database_url.get_secret_value().startswith(("postgresql", "postgres:")):
+            raise ValueError("DATABASE_URL has to begin with postgresql://")
+        return self
+
+    @property
+    def api_key(self) -> str:
+        """The key itself. Raises BadKey where none is set."""
+        if self.klaviyo_api_key is None:
+            raise BadKey("No API key: set KLAVIYO_API_KEY to a private key of the account, or try --sandbox.")
+        return self.klaviyo_api_key.get_secret_value().strip()
+
+
+def load_settings(**changes: object) -> Settings:
+    """Settings from the environment, with some of them changed. Raises BadSettings, in one sentence."""
+    try:
+        return Settings(**{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        name = ".".join(str(part) for part in first["loc"]).upper()
+        reason = first["msg"].removeprefix("Value error, ")
+        raise BadSettings(f"{name}: {reason}." if name else f"{reason}.") from None
+    except (json.JSONDecodeError, ValueError) as error:
+        raise BadSettings(f"A setting cannot be read: {error}.") from None
+
+
+def parse_since(text: str | None) -> datetime | None:
+    """A point in time given by the user: a date or an ISO 8601 time, UTC where it names no offset."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadSettings(f"--since {text}: give a date such as 2026-01-31, or an ISO 8601 time.") from None
+    return moment.replace(tzinfo=moment.tzinfo or UTC)

@@ -1,0 +1,98 @@
+"""`python -m sandbox`: serve an account on this machine until told to stop."""
+
+import argparse
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import NoReturn
+
+import uvicorn
+
+from sandbox.account import Options
+from sandbox.control import routes
+from sandbox.endpoints import endpoints
+from sandbox.generate import generate
+from sandbox.limits import Limiter
+from sandbox.server import API_KEY, Box, application
+
+HOST = "127.0.0.1"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{message[:1].upper()}{message[1:].rstrip('.')}.\n")
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us: a sandbox has nothing to finish when it is told to stop."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _until(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _from(least: int, most: int = 10**9) -> "type[int]":
+    def number(text: str) -> int:
+        if not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not between {least} and {most}")
+        return int(text)
+
+    return number  # type: ignore[return-value]
+
+
+def _parser() -> _Parser:
+    known = Options()
+    parser = _Parser(prog="python -m sandbox", description="Serve a made-up Klaviyo account over HTTP.")
+    parser.add_argument("--port", type=_from(0, 65_535), default=8900, help="0 takes any free port")
+    parser.add_argument("--account", default=known.account, help="the account's id")
+    parser.add_argument("--seed", type=int, default=known.seed)
+    parser.add_argument("--members", type=_from(1), default=known.members)
+    parser.add_argument("--events", type=_from(0, 100_000_000), default=known.events)
+    parser.add_argument("--days", type=_from(2, 10_000), default=known.days, help="how far back events go")
+    parser.add_argument("--until", type=_until, default=known.until, help="the end of the account's time")
+    parser.add_argument("--limits", choices=("published", "off"), default="published")
+    parser.add_argument("--latency-ms", type=_from(0), default=0, help="how long each answer is held back")
+    return parser
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+    except OSError as error:
+        sys.exit(f"Port {port} cannot be used: {error.strerror}.")
+    listener.listen(128)
+    return listener
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse, generate, listen, serve."""
+    given = _parser().parse_args(arguments)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
+    options = Options(given.account, given.seed, given.members, given.events, given.days, given.until)
+    listener = _listen(given.port)
+    account = generate(options)
+    limiter = Limiter() if given.limits == "published" else None
+    box = Box(account, limiter, given.latency_ms / 1000)
+    app = application(box, endpoints(account), routes(box))
+    config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", ws="none")
+    url = f"http://{HOST}:{listener.getsockname()[1]}"
+    print(f"Account {options.account} is ready at {url} with key {API_KEY}", flush=True)
+    _Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

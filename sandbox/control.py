@@ -1,0 +1,249 @@
+"""The control API under /sandbox/: what tests read to know the truth, and how they change the account.
+
+It is not Klaviyo's, asks for no key, and is reached from this machine only.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from sandbox.account import Account
+from sandbox.content import dump
+from sandbox.ids import token
+from sandbox.people import PROFILE_FIELDS, Suppression
+from sandbox.server import Box, Fault
+from sandbox.timeline import NOBODY, AddedEvent, Window
+
+_DELETABLE = ("campaigns", "flows", "lists", "segments", "metrics")
+_LINES = 5_000  # of NDJSON in one chunk
+
+
+class _Wrong(Exception):
+    """A request to the control API that makes no sense."""
+
+
+def routes(box: Box) -> list[Route]:
+    """The routes of the control API."""
+    control = _Control(box)
+    return [
+        Route("/sandbox/state", _safe(control.state)),
+        Route("/sandbox/events", _safe(control.events)),
+        Route("/sandbox/profiles", _safe(control.profiles)),
+        Route("/sandbox/events", _safe(control.add_events), methods=["POST"]),
+        Route("/sandbox/profiles", _safe(control.add_profile), methods=["POST"]),
+        Route("/sandbox/profiles/{id}", _safe(control.change_profile), methods=["POST"]),
+        Route("/sandbox/keys", _safe(control.add_key), methods=["POST"]),
+        Route("/sandbox/faults", _safe(control.set_faults), methods=["POST"]),
+        Route("/sandbox/{kind}/{id}", _safe(control.change), methods=["POST"]),
+        Route("/sandbox/{kind}/{id}", _safe(control.delete), methods=["DELETE"]),
+        Route("/sandbox/lists/{list}/profiles/{id}", _safe(control.join), methods=["POST"]),
+        Route("/sandbox/lists/{list}/profiles/{id}", _safe(control.leave), methods=["DELETE"]),
+    ]
+
+
+def _safe(answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        if request.client is not None and request.client.host not in ("127.0.0.1", "::1", "testclient"):
+            return JSONResponse({"error": "The control API answers this machine only."}, 403)
+        try:
+            return await answer(request)
+        except (_Wrong, KeyError, TypeError, ValueError) as error:
+            return JSONResponse({"error": f"{type(error).__name__.strip('_')}: {error}"}, 400)
+
+    return handle
+
+
+def _moment(value: Any) -> datetime:
+    if isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC)
+    moment = datetime.fromisoformat(value)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _seconds(value: Any) -> int:
+    return int(_moment(value).timestamp())
+
+
+class _Control:
+    """The answers."""
+
+    def __init__(self, box: Box) -> None:
+        self._box = box
+
+    @property
+    def _account(self) -> Account:
+        return self._box.account
+
+    async def state(self, request: Request) -> Response:
+        account = self._account
+        metrics = [
+            {"id": row.id, "name": row.name, "count": account.timeline.count(Window(row.number))}
+            for row in account.metrics.values()
+        ]
+        return JSONResponse(
+            {
+                "account": account.options.account,
+                "until": account.options.until.isoformat(),
+                "since": datetime.fromtimestamp(account.options.start, UTC).isoformat(),
+                "members": len(account.people),
+                "events": len(account.timeline),
+                "metrics": metrics,
+                "campaigns": len(account.campaigns),
+                "flows": len(account.flows),
+                "lists": {row.id: len(row.joined) for row in account.lists.values()},
+                "segments": {row.id: len(row.joined) for row in account.segments.values()},
+                "requests": dict(self._box.requests),
+                "answers": dict(self._box.answers),
+                "faults": [asdict(fault) for fault in self._box.faults if fault.times > 0],
+            }
+        )
+
+    async def events(self, request: Request) -> Response:
+        return _lines(self._event_truths())
+
+    def _event_truths(self) -> Iterator[dict[str, Any]]:
+        account, timeline = self._account, self._account.timeline
+        for ref in timeline.every():
+            metric, person = timeline.metric(ref), timeline.person(ref)
+            message, flow = timeline.message_and_flow(ref)
+            yield {
+                "id": timeline.id(ref),
+                "metric_id": None if metric is None else account.metric_ids[metric],
+                "profile_id": None if person == NOBODY else account.people.id(person),
+                "timestamp": timeline.time(ref),
+                "message": message,
+                "flow": flow,
+            }
+
+    async def profiles(self, request: Request) -> Response:
+        people = self._account.people
+        return _lines({"id": people.id(index), "email": people.email(index)} for index in range(len(people)))
+
+    async def add_events(self, request: Request) -> Response:
+        given = json.loads(await request.body())
+        return JSONResponse({"ids": [self._add_event(event) for event in given]})
+
+    def _add_event(self, given: dict[str, Any]) -> Any:
+        account, timeline = self._account, self._account.timeline
+        known = {
+            "metric",
+            "timestamp",
+            "datetime",
+            "profile_id",
+            "properties",
+            "id",
+            "duplicate",
+            "raw",
+            "omit",
+        }
+        if not set(given) <= known:
+            raise _Wrong(f"unknown members {sorted(set(given) - known)}")
+        time = _seconds(given["timestamp"] if "timestamp" in given else given["datetime"])
+        event_id = given.get("id") or token("added", account.options.account, len(timeline.added), size=11)
+        if timeline.has_id(event_id) and not given.get("duplicate"):
+            raise _Wrong(f"there is an event {event_id}; say duplicate=true to have it twice")
+        shown: dict[str, Any] = {"id": event_id, "timestamp": time, **given.get("raw", {})}
+        omitted = given.get("omit", [])
+        properties = {"$event_id": str(time), **given.get("properties", {})}
+        metric = given["metric"]
+        timeline.add(
+            AddedEvent(
+                time=time,
+                metric=None if metric is None else account.metric(metric).number,
+                person=self._person(given["profile_id"]) if given.get("profile_id") else NOBODY,
+                properties=dump(properties),
+                id=None if "id" in omitted else dump(shown["id"]),
+                timestamp=None if "timestamp" in omitted else dump(shown["timestamp"]),
+                message=properties.get("$message"),
+                flow=properties.get("$flow"),
+            )
+        )
+        return shown["id"]
+
+    def _person(self, profile_id: str) -> int:
+        index = self._account.people.index_of(profile_id)
+        if index is None:
+            raise _Wrong(f"no profile {profile_id}")
+        return index
+
+    async def add_profile(self, request: Request) -> Response:
+        given = json.loads(await request.body())
+        created = _seconds(given.pop("created", self._account.options.end))
+        index = self._account.people.add(_attributes(given), created)
+        self._account.generation += 1
+        return JSONResponse({"id": self._account.people.id(index)})
+
+    async def change_profile(self, request: Request) -> Response:
+        given = json.loads(await request.body())
+        index, people = self._person(request.path_params["id"]), self._account.people
+        updated = _seconds(given.pop("updated", self._account.options.end))
+        if "suppressions" in given:
+            people.suppressions[index] = [
+                Suppression(found["reason"], _seconds(found["timestamp"]), found.get("list_id"))
+                for found in given.pop("suppressions")
+            ]
+        people.change(index, _attributes(given), updated)
+        self._account.generation += 1
+        return JSONResponse({"id": people.id(index)})
+
+    async def add_key(self, request: Request) -> Response:
+        given = json.loads(await request.body())
+        self._box.keys[given["key"]] = frozenset(given["scopes"])
+        return JSONResponse({"key": given["key"]})
+
+    async def set_faults(self, request: Request) -> Response:
+        self._box.faults = [Fault(**fault) for fault in json.loads(await request.body())]
+        return JSONResponse({"faults": [asdict(fault) for fault in self._box.faults]})
+
+    async def change(self, request: Request) -> Response:
+        given = json.loads(await request.body())
+        times = ("created", "updated", "created_at", "updated_at", "scheduled_at", "send_time")
+        attributes = {name: _moment(value) if name in times and value else value for name, value in given.items()}
+        self._account.change(request.path_params["kind"], request.path_params["id"], attributes)
+        return JSONResponse({"id": request.path_params["id"]})
+
+    async def delete(self, request: Request) -> Response:
+        if request.path_params["kind"] not in _DELETABLE:
+            raise _Wrong(f"only {', '.join(_DELETABLE)} can be deleted")
+        self._account.delete(request.path_params["kind"], request.path_params["id"])
+        return JSONResponse({"id": request.path_params["id"]})
+
+    async def join(self, request: Request) -> Response:
+        given = json.loads(await request.body() or b"{}")
+        joined = _seconds(given.get("joined_group_at", self._account.options.end))
+        self._account.lists[request.path_params["list"]].joined[self._person(request.path_params["id"])] = joined
+        self._account.generation += 1
+        return JSONResponse({"id": request.path_params["id"]})
+
+    async def leave(self, request: Request) -> Response:
+        del self._account.lists[request.path_params["list"]].joined[self._person(request.path_params["id"])]
+        self._account.generation += 1
+        return JSONResponse({"id": request.path_params["id"]})
+
+
+def _attributes(given: dict[str, Any]) -> dict[str, Any]:
+    unknown = set(given) - PROFILE_FIELDS
+    if unknown:
+        raise _Wrong(f"unknown attributes {sorted(unknown)}")
+    return {
+        name: _seconds(value) if name.endswith(("_at", "_date")) and value else value for name, value in given.items()
+    }
+
+
+def _lines(rows: Iterator[dict[str, Any]]) -> Response:
+    def chunks() -> Iterator[bytes]:
+        lines: list[bytes] = []
+        for row in rows:
+            lines.append(dump(row) + b"\n")
+            if len(lines) >= _LINES:
+                yield b"".join(lines)
+                lines.clear()
+        yield b"".join(lines)
+
+    return StreamingResponse(chunks(), media_type="application/x-ndjson")

@@ -1,0 +1,106 @@
+"""Ids that are functions of the account, so that nothing needs to be stored to know them.
+
+Event and profile ids can be turned back into the index that they were made from.
+"""
+
+from hashlib import blake2b
+
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_CROCKFORD_VALUE = {char: value for value, char in enumerate(_CROCKFORD)}
+_PAIRS = [(a + b).encode() for a in _BASE62 for b in _BASE62]
+_PAIR_VALUE = {pair: value for value, pair in enumerate(_PAIRS)}
+_SINGLES = [char.encode() for char in _BASE62]
+
+
+def number(*parts: object) -> int:
+    """A 128-bit number that depends on all parts and looks random."""
+    return int.from_bytes(blake2b(":".join(map(str, parts)).encode(), digest_size=16).digest(), "big")
+
+
+def token(*parts: object, size: int = 6) -> str:
+    """A short id in the manner of metrics, flows and lists."""
+    rest, chars = number(*parts), []
+    for _ in range(size):
+        rest, digit = divmod(rest, 62)
+        chars.append(_BASE62[digit])
+    return "".join(chars)
+
+
+def uuid(*parts: object) -> str:
+    """A random-looking UUID."""
+    text = f"{number(*parts):032x}"
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-8{text[17:20]}-{text[20:]}"
+
+
+def ulid(seconds: float, randomness: int) -> str:
+    """26 characters: 48 bits of milliseconds, then 80 bits of randomness."""
+    value = (int(seconds * 1000) << 80) | (randomness & ((1 << 80) - 1))
+    return "".join(_CROCKFORD[(value >> shift) & 31] for shift in range(125, -1, -5))
+
+
+class ProfileIds:
+    """ULIDs whose last six characters hide the profile's index."""
+
+    _SPAN = 1 << 30
+    _STEP = 0x2545F491  # odd, so that multiplying by it can be undone
+    _BACK = pow(_STEP, -1, _SPAN)
+
+    def __init__(self, *parts: object) -> None:
+        self._parts = parts
+        self._offset = number("profile", *parts) % self._SPAN
+
+    def of(self, index: int, created: int) -> str:
+        """The id of the index-th profile, created at that second."""
+        hidden = (index * self._STEP + self._offset) % self._SPAN
+        return ulid(created, (number("profile", *self._parts, index) << 30) | hidden)
+
+    def index(self, profile_id: str) -> int:
+        """The index that a well-formed id was made from; -1 for anything else."""
+        if len(profile_id) != 26 or not all(char in _CROCKFORD_VALUE for char in profile_id):
+            return -1
+        hidden = 0
+        for char in profile_id[-6:]:
+            hidden = hidden << 5 | _CROCKFORD_VALUE[char]
+        return (hidden - self._offset) * self._BACK % self._SPAN
+
+
+class EventIds:
+    """11 characters, different for every index below 62**11."""
+
+    _SPAN = 62**11
+    _STEP = 32_135_912_862_513_847_001  # not divisible by 2 or 31, so that multiplying by it can be undone
+    _BACK = pow(_STEP, -1, _SPAN)
+
+    def __init__(self, *parts: object) -> None:
+        self._offset = number("event", *parts) % self._SPAN
+
+    def of(self, index: int) -> bytes:
+        """The id of the index-th event."""
+        rest = (index * self._STEP + self._offset) % self._SPAN
+        high, low = divmod(rest, 916_132_832)  # 62**5
+        high, c = divmod(high, 3844)
+        a, b = divmod(high, 3844)
+        low, f = divmod(low, 62)
+        d, e = divmod(low, 3844)
+        return _PAIRS[a] + _PAIRS[b] + _PAIRS[c] + _PAIRS[d] + _PAIRS[e] + _SINGLES[f]
+
+    def index(self, event_id: str) -> int:
+        """The index that an id was made from; -1 for what cannot be an id."""
+        raw = event_id.encode()
+        pairs = [_PAIR_VALUE.get(raw[at : at + 2], -1) for at in range(0, 10, 2)]
+        if len(raw) != 11 or -1 in pairs or raw[10:] not in _SINGLES:
+            return -1
+        value = 0
+        for pair in pairs:
+            value = value * 3844 + pair
+        return (value * 62 + _SINGLES.index(raw[10:]) - self._offset) * self._BACK % self._SPAN
+
+
+def event_uuid(second: int, index: int) -> str:
+    """A time-based UUID whose first groups tell the second of the event."""
+    ticks = second * 10_000_000 + 0x01B21DD213814000 + index % 10_000_000
+    return (
+        f"{ticks & 0xFFFFFFFF:08x}-{ticks >> 32 & 0xFFFF:04x}-1{ticks >> 48 & 0xFFF:03x}"
+        f"-8001-{index * 0x9E3779B97F4A % (1 << 48):012x}"
+    )

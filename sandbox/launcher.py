@@ -1,0 +1,127 @@
+"""Starts a sandbox as a child process for as long as a `with` block lasts, and talks to its control API."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from sandbox.server import API_KEY
+
+_ROOT = Path(__file__).resolve().parent.parent
+_TIMEOUT = 60.0
+
+
+class SandboxError(Exception):
+    """The sandbox did not start, or refused what was asked of it."""
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A running sandbox: where it is, its key, and its control API."""
+
+    url: str
+    pid: int
+    api_key: str = API_KEY
+
+    def control(self, method: str, path: str, body: Any = None) -> bytes:
+        """Any request to the control API, the path without its prefix; the raw answer."""
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(f"{self.url}/sandbox/{path}", data, method=method)
+        try:
+            with urlopen(request, timeout=_TIMEOUT) as answer:
+                return bytes(answer.read())
+        except HTTPError as error:
+            with error:
+                raise SandboxError(f"{method} {path}: {error.read().decode()}") from None
+
+    def state(self) -> dict[str, Any]:
+        """Account, counts of events per metric, requests per endpoint."""
+        return json.loads(self.control("GET", "state"))  # type: ignore[no-any-return]
+
+    def events(self) -> list[dict[str, Any]]:
+        """Every event: id, metric_id, profile_id, timestamp, message, flow."""
+        return _read_lines(self.control("GET", "events"))
+
+    def profiles(self) -> list[dict[str, Any]]:
+        """Every profile: id, email."""
+        return _read_lines(self.control("GET", "profiles"))
+
+    def add_events(self, *events: dict[str, Any]) -> list[Any]:
+        """Add events; gives their ids."""
+        return json.loads(self.control("POST", "events", events))["ids"]  # type: ignore[no-any-return]
+
+    def add_profile(self, **attributes: Any) -> str:
+        """Add a profile; gives its id."""
+        return json.loads(self.control("POST", "profiles", attributes))["id"]  # type: ignore[no-any-return]
+
+    def change(self, kind: str, row_id: str, **attributes: Any) -> None:
+        """Change a row of metrics, campaigns, flows, lists, segments or profiles."""
+        self.control("POST", f"{kind}/{row_id}", attributes)
+
+    def delete(self, kind: str, row_id: str) -> None:
+        """Delete a campaign, flow, list, segment or metric."""
+        self.control("DELETE", f"{kind}/{row_id}")
+
+    def join(self, list_id: str, profile_id: str, joined_group_at: str | None = None) -> None:
+        """Put a profile on a list."""
+        body = {} if joined_group_at is None else {"joined_group_at": joined_group_at}
+        self.control("POST", f"lists/{list_id}/profiles/{profile_id}", body)
+
+    def leave(self, list_id: str, profile_id: str) -> None:
+        """Take a profile off a list."""
+        self.control("DELETE", f"lists/{list_id}/profiles/{profile_id}")
+
+    def add_key(self, key: str, *scopes: str) -> None:
+        """Let another key in, with these scopes."""
+        self.control("POST", "keys", {"key": key, "scopes": scopes})
+
+    def set_faults(self, *faults: dict[str, Any]) -> None:
+        """Let the next requests to endpoints fail; without arguments, none."""
+        self.control("POST", "faults", faults)
+
+
+def _read_lines(text: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@contextmanager
+def running(**options: Any) -> Iterator[Sandbox]:
+    """A sandbox with the options of `python -m sandbox` (latency_ms=5 for --latency-ms 5); limits are off by default.
+
+    Raises SandboxError, with what the child printed, if it does not come up.
+    """
+    command = [sys.executable, "-m", "sandbox"]
+    for name, value in {"port": 0, "limits": "off", **options}.items():
+        text = value.isoformat() if isinstance(value, datetime) else str(value)
+        command += [f"--{name.replace('_', '-')}={text}"]
+    path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+    child = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    with child:
+        try:
+            yield Sandbox(_ready_url(child), child.pid)
+        finally:
+            child.terminate()
+
+
+def _ready_url(child: "subprocess.Popen[str]") -> str:
+    assert child.stdout is not None
+    printed = ""
+    for line in child.stdout:
+        if " is ready at " in line:
+            return line.split(" is ready at ")[1].split()[0]
+        printed += line
+    raise SandboxError(f"The sandbox ended before it was ready (exit code {child.wait()}): {printed.strip()}")

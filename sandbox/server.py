@@ -1,0 +1,175 @@
+"""The HTTP side of the current dialect: who may ask, how often, and what is answered."""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from time import time
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from sandbox import limits
+from sandbox.account import Account
+from sandbox.content import dump
+from sandbox.errors import ApiError, throttled
+from sandbox.ids import uuid
+from sandbox.limits import Limit, Limiter
+
+API_KEY = "pk_sandbox"
+MEDIA_TYPE = "application/vnd.api+json"
+_EVERYTHING = "*"
+_PREDICTIVE = ("predictive_analytics", limits.M)
+
+
+@dataclass
+class Fault:
+    """The next `times` requests to an endpoint, after `after` good ones, get this status, or half an answer."""
+
+    endpoint: str
+    status: int = 503
+    times: int = 1
+    retry_after: int | None = None
+    after: int = 0
+    cut: bool = False
+
+
+@dataclass
+class Box:
+    """An account and the state of the server in front of it."""
+
+    account: Account
+    limiter: Limiter | None = None
+    latency: float = 0.0
+    clock: Callable[[], float] = time
+    keys: dict[str, frozenset[str]] = field(default_factory=lambda: {API_KEY: frozenset({_EVERYTHING})})
+    faults: list[Fault] = field(default_factory=list)
+    requests: Counter[str] = field(default_factory=Counter)
+    answers: Counter[str] = field(default_factory=Counter)
+
+    def now(self) -> float:
+        """The end of the account's time or the clock, whichever is later: beyond it lies the future."""
+        return max(self.account.options.end, self.clock())
+
+    def fault(self, endpoint: str) -> Fault | None:
+        """The fault that this request shall meet."""
+        for fault in self.faults:
+            if fault.endpoint != endpoint or fault.times <= 0:
+                continue
+            if fault.after > 0:
+                fault.after -= 1
+                return None
+            fault.times -= 1
+            return fault
+        return None
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One path of the API: the scopes that a key needs, its rate limit, and what answers."""
+
+    method: str
+    path: str
+    scopes: tuple[str, ...]
+    limit: Limit
+    answer: Callable[[Box, Request], Awaitable[bytes]]
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} {self.path}"
+
+    async def __call__(self, box: Box, request: Request) -> Response:
+        box.requests[self.name] += 1
+        if box.latency:
+            await asyncio.sleep(box.latency)
+        try:
+            fault = box.fault(self.name)
+            if fault is not None and not fault.cut:
+                raise _faulty(fault)
+            _admit(box, request, self.scopes)
+            headers = self._throttle(box, request)
+            body = await self.answer(box, request)
+        except ApiError as error:
+            response = _refusal(error, sum(box.requests.values()))
+        else:
+            kind = Response if fault is None else HalfResponse
+            response = kind(body, headers=headers, media_type=MEDIA_TYPE)
+        box.answers[f"{self.name} {response.status_code}"] += 1
+        return response
+
+    def _throttle(self, box: Box, request: Request) -> dict[str, str]:
+        if box.limiter is None:
+            return {}
+        name, limit = self.name, self.limit
+        if _PREDICTIVE[0] in request.query_params.get("additional-fields[profile]", ""):
+            name, limit = _PREDICTIVE
+        wait = box.limiter.take(name, limit)
+        if wait:
+            raise throttled(wait)
+        return box.limiter.headers(name, limit)
+
+
+class HalfResponse(Response):
+    """Promises a whole body and sends half of it, as a connection does that is cut."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body[: len(self.body) // 2], "more_body": True})
+
+
+def _faulty(fault: Fault) -> ApiError:
+    if fault.status == 429:
+        return throttled(fault.retry_after or 1)
+    error = ApiError(fault.status, "error", "A fault that was asked for.")
+    error.retry_after = fault.retry_after
+    return error
+
+
+def _refusal(error: ApiError, count: int) -> Response:
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return Response(dump(error.body(uuid("error", count))), error.status, headers, MEDIA_TYPE)
+
+
+def _admit(box: Box, request: Request, scopes: tuple[str, ...]) -> None:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if not scheme:
+        raise ApiError(401, "not_authenticated", "Missing authentication credentials.")
+    if scheme not in ("Klaviyo-API-Key", "Bearer") or key not in box.keys:
+        raise ApiError(401, "authentication_failed", "Incorrect authentication credentials.")
+    held = box.keys[key]
+    if _EVERYTHING not in held and not set(scopes) <= held:
+        missing = ", ".join(sorted(set(scopes) - held))
+        raise ApiError(403, "permission_denied", f"The API key is missing the required scopes: {missing}.")
+    revision = request.headers.get("revision", "")
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}(\.pre)?", revision):
+        raise ApiError(400, "invalid", "The revision header must be a valid revision.", {"parameter": "revision"})
+
+
+def application(box: Box, endpoints: list[Endpoint], others: list[Route]) -> Starlette:
+    """The ASGI application: the API's endpoints, and routes that are not Klaviyo's."""
+    routes = [
+        Route(path, _handler(box, endpoint), methods=[endpoint.method])
+        for endpoint in endpoints
+        for path in (endpoint.path, f"{endpoint.path}/")
+    ]
+    handlers: dict[Any, Any] = {HTTPException: _http_error}
+    return Starlette(routes=[*routes, *others], exception_handlers=handlers)
+
+
+def _handler(box: Box, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        return await endpoint(box, request)
+
+    return handle
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    code = "method_not_allowed" if error.status_code == 405 else "not_found"
+    refused = ApiError(error.status_code, code, f"No endpoint answers {request.method} {request.url.path}.")
+    return _refusal(refused, 0)
