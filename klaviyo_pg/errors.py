@@ -8,6 +8,7 @@
     │   └── DatabaseUnusable   no connection, no privilege, read-only
     ├── MissingScope           skip what needs it, go on, end as partial       exit code 3
     ├── Refused                the API said no to a request; not worth a retry exit code 1
+    │   └── NotFound           what was asked for is not there (any more)
     ├── BadAnswer              the answer is not what this API sends           exit code 1
     └── Unavailable            worth another try                               exit code 1
 
@@ -62,6 +63,10 @@ class MissingScope(KlaviyoPgError):
 
 class Refused(KlaviyoPgError):
     """Klaviyo refused a request."""
+
+
+class NotFound(Refused):
+    """Klaviyo does not have what was asked for."""
 
 
 class BadAnswer(KlaviyoPgError):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import NamedTuple
 
 
@@ -10,6 +11,14 @@ class Window(NamedTuple):
 
     start: datetime | None
     end: datetime | None
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """The bounds in unix seconds; an infinity where there is none."""
+        return (
+            -inf if self.start is None else self.start.timestamp(),
+            inf if self.end is None else self.end.timestamp(),
+        )
 
     def __str__(self) -> str:
         return f"{_minute(self.start)}..{_minute(self.end)}"

@@ -1,0 +1,300 @@
+"""The current dialect: JSON:API, revision 2026-07-15. Reads its pages into the rows that all dialects share."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import NamedTuple, Protocol, TypeVar
+
+import msgspec
+
+from klaviyo_pg.errors import BadAnswer, NotFound
+from klaviyo_pg.klaviyo import properties, resources, rows
+from klaviyo_pg.klaviyo.documents import DocumentDecoder
+from klaviyo_pg.klaviyo.http import Client, Traffic
+from klaviyo_pg.windows import Window
+
+REVISION = "2026-07-15"
+CHANNELS = ("email", "sms", "mobile_push")  # campaigns can only be listed by channel
+SUPPRESSION_REASONS = ("HARD_BOUNCE", "INVALID_EMAIL", "SPAM_COMPLAINT", "UNSUBSCRIBE", "USER_SUPPRESSED")
+_MARGIN = timedelta(seconds=1)  # asked for on both sides of a window: greater-than has been seen to mean or-equal
+
+_PERSON_FIELDS = "email,phone_number,first_name,last_name,created,location,properties"
+_SUPPRESSION = "subscriptions.email.marketing.suppression.reason"
+
+
+class Endpoint(NamedTuple):
+    """A path of the API, the scopes that it takes, and the rows that a page may hold (0: no such parameter)."""
+
+    path: str
+    scopes: str
+    page_size: int = 0
+
+
+ACCOUNTS = Endpoint("api/accounts", "accounts:read")
+METRICS = Endpoint("api/metrics", "metrics:read")
+CAMPAIGNS = Endpoint("api/campaigns", "campaigns:read", 100)
+FLOWS = Endpoint("api/flows", "flows:read", 50)
+LISTS = Endpoint("api/lists", "lists:read", 10)
+SEGMENTS = Endpoint("api/segments", "segments:read", 10)
+EVENTS = Endpoint("api/events", "events:read", 1000)
+PROFILES = Endpoint("api/profiles", "profiles:read", 100)
+LIST_PROFILES = Endpoint("api/lists/{}/profiles", "lists:read and profiles:read", 100)
+
+
+class _Document(Protocol):
+    links: resources.Links
+
+
+Document = TypeVar("Document", bound=_Document)
+
+_ACCOUNTS = DocumentDecoder(resources.IdentifierDocument, data=resources.Identifier)
+_METRICS = DocumentDecoder(resources.MetricDocument, data=resources.Metric)
+_CAMPAIGNS = DocumentDecoder(resources.CampaignDocument, data=resources.Campaign, included=resources.Message)
+_FLOWS = DocumentDecoder(resources.FlowDocument, data=resources.Flow)
+_GROUPS = DocumentDecoder(resources.GroupDocument, data=resources.Group)
+_EVENTS = DocumentDecoder(resources.EventDocument, data=resources.Event, included=resources.Profile)
+_PROFILES = DocumentDecoder(resources.ProfileDocument, data=resources.Profile)
+
+
+class CurrentSource:
+    """A Klaviyo account through the current API. See `klaviyo_pg.klaviyo.source.Source`."""
+
+    reads_all_metrics_at_once = True
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @property
+    def traffic(self) -> Traffic:
+        return self._client.traffic
+
+    def account_id(self) -> str | None:
+        for accounts, _, _ in self._pages(ACCOUNTS, _ACCOUNTS, {"fields[account]": "test_account"}):
+            if accounts.data:
+                return accounts.data[0].id
+        return None
+
+    def metrics(self) -> Iterator[rows.Page[rows.Metric]]:
+        for document, rejects, read_at in self._pages(
+            METRICS, _METRICS, {"fields[metric]": "name,created,updated,integration"}
+        ):
+            yield rows.Page([_metric(found) for found in document.data], rejects, read_at)
+
+    def campaigns(self) -> Iterator[rows.Page[rows.Campaign]]:
+        for channel, archived in product(CHANNELS, ("false", "true")):
+            query = {
+                "filter": f"equals(messages.channel,'{channel}'),equals(archived,{archived})",
+                "include": "campaign-messages",
+                "fields[campaign]": "name,status,audiences,created_at,updated_at,send_time",
+                "fields[campaign-message]": "definition.content",
+            }
+            for document, rejects, read_at in self._pages(CAMPAIGNS, _CAMPAIGNS, query):
+                contents = {
+                    message.id: message.attributes.definition.content if message.attributes.definition else None
+                    for message in document.included
+                }
+                yield rows.Page([_campaign(found, channel, contents) for found in document.data], rejects, read_at)
+
+    def flows(self) -> Iterator[rows.Page[rows.Flow]]:
+        for archived in ("false", "true"):
+            query = {"filter": f"equals(archived,{archived})", "fields[flow]": "name,status,created,updated"}
+            for document, rejects, read_at in self._pages(FLOWS, _FLOWS, query):
+                yield rows.Page([_flow(found) for found in document.data], rejects, read_at)
+
+    def lists(self) -> Iterator[rows.Page[rows.Group]]:
+        return self._groups(LISTS, "list")
+
+    def segments(self) -> Iterator[rows.Page[rows.Group]]:
+        return self._groups(SEGMENTS, "segment")
+
+    def _groups(self, endpoint: Endpoint, kind: str) -> Iterator[rows.Page[rows.Group]]:
+        for document, rejects, read_at in self._pages(endpoint, _GROUPS, {f"fields[{kind}]": "name,created"}):
+            found = [rows.Group(row.id, row.attributes.name, rows.utc(row.attributes.created)) for row in document.data]
+            yield rows.Page(found, rejects, read_at)
+
+    def events(self, window: Window, metric_id: str | None = None) -> Iterator[rows.EventPage]:
+        conditions = [f'equals(metric_id,"{metric_id}")'] if metric_id else []
+        query = {
+            "filter": ",".join([*conditions, *_between("datetime", window)]),
+            "sort": "datetime",
+            "include": "profile",
+            "fields[event]": "timestamp,event_properties",
+            "fields[profile]": _PERSON_FIELDS,
+        }
+        for document, rejects, read_at in self._pages(EVENTS, _EVENTS, query):
+            yield _event_page(document, window, rejects, read_at)
+
+    def profiles(self, window: Window) -> Iterator[rows.Page[rows.Profile]]:
+        query = {
+            "filter": ",".join(_between("updated", window)),
+            "sort": "updated",
+            "fields[profile]": _PERSON_FIELDS,
+            "additional-fields[profile]": "subscriptions",
+        }
+        for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):
+            yield rows.Page([profile(found) for found in document.data], rejects, read_at)
+
+    def exclusions(self) -> Iterator[rows.Page[rows.Exclusion]]:
+        for reason in SUPPRESSION_REASONS:
+            query = {
+                "filter": f'equals({_SUPPRESSION},"{reason}")',
+                "fields[profile]": "email",
+                "additional-fields[profile]": "subscriptions",
+            }
+            for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):
+                found, nameless = _exclusions(document.data)
+                yield rows.Page(found, [*rejects, *nameless], read_at)
+
+    def memberships(self, list_id: str, window: Window) -> Iterator[rows.Page[rows.Membership]]:
+        endpoint = LIST_PROFILES._replace(path=LIST_PROFILES.path.format(list_id))
+        query = {
+            "filter": ",".join(_between("joined_group_at", window)),
+            "sort": "joined_group_at",
+            "fields[profile]": "joined_group_at",
+        }
+        try:
+            for document, rejects, read_at in self._pages(endpoint, _PROFILES, query):
+                found = [
+                    rows.Membership(list_id, row.id, rows.utc(row.attributes.joined_group_at)) for row in document.data
+                ]
+                yield rows.Page(found, rejects, read_at)
+        except NotFound:
+            return  # the list has been deleted since it was listed
+
+    def _pages(
+        self, endpoint: Endpoint, decoder: DocumentDecoder[Document], query: Mapping[str, str]
+    ) -> Iterator[tuple[Document, list[rows.Reject], datetime]]:
+        """All pages of a collection: document, rejects, time of reading. Refuses a link that it has followed before."""
+        parameters: dict[str, str] | None = {name: value for name, value in query.items() if value}
+        if parameters is not None and endpoint.page_size:
+            parameters["page[size]"] = str(endpoint.page_size)
+        link: str | None = endpoint.path
+        followed = set[str]()
+        while link is not None:
+            if link in followed:
+                raise BadAnswer(f"The API answered with a page of {endpoint.path} that has been read before.")
+            followed.add(link)
+            read_at = datetime.now(UTC)
+            document, rejects = decoder.decode(self._client.get(link, parameters, endpoint.scopes))
+            yield document, list(rejects), read_at
+            link, parameters = document.links.next, None  # the link repeats the parameters
+
+
+def _between(name: str, window: Window) -> Iterator[str]:
+    """The conditions of a window, a second wider on both sides: operators that every time field knows."""
+    if window.start is not None:
+        yield f"greater-than({name},{_moment(window.start - _MARGIN)})"
+    if window.end is not None:
+        yield f"less-than({name},{_moment(window.end)})"
+
+
+def _moment(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _metric(found: resources.Metric) -> rows.Metric:
+    said = found.attributes
+    category = said.integration and said.integration.category
+    return rows.Metric(
+        found.id, said.name, properties.plain_text(category), rows.utc(said.created), rows.utc(said.updated)
+    )
+
+
+def _campaign(
+    found: resources.Campaign, channel: str, contents: Mapping[str, resources.Content | None]
+) -> rows.Campaign:
+    said = found.attributes
+    audiences = said.audiences or resources.Audiences()
+    included, excluded = audiences.included or [], audiences.excluded or []
+    messages = [contents.get(message.id) for message in found.relationships.messages.data]
+    content = next((message for message in messages if message is not None), resources.Content())
+    return rows.Campaign(
+        id=found.id,
+        name=said.name,
+        list_id=included[0] if included else None,
+        from_email=content.from_email,
+        from_name=content.from_label,
+        subject=content.subject,
+        status=said.status,
+        sent_at=rows.utc(said.send_time),
+        campaign_type=channel,
+        created=rows.utc(said.created_at),
+        updated=rows.utc(said.updated_at),
+        included=included,
+        excluded=excluded,
+    )
+
+
+def _flow(found: resources.Flow) -> rows.Flow:
+    said = found.attributes
+    return rows.Flow(found.id, said.name, said.status, rows.utc(said.created), rows.utc(said.updated))
+
+
+def _exclusions(found: list[resources.Profile]) -> tuple[list[rows.Exclusion], list[rows.Reject]]:
+    exclusions, rejects = [], []
+    for row in found:
+        said, consent = row.attributes, _marketing(row.attributes)
+        if said.email:
+            exclusions += [
+                rows.Exclusion(said.email, why.reason, rows.utc(why.timestamp)) for why in consent.suppression
+            ]
+        else:
+            raw = msgspec.json.encode({"id": row.id, "suppression": consent.suppression}).decode()
+            rejects.append(rows.Reject(raw, "The suppressed profile has no e-mail address."))
+    return exclusions, rejects
+
+
+def _marketing(said: resources.ProfileAttributes) -> resources.Marketing:
+    email = said.subscriptions and said.subscriptions.email
+    return (email and email.marketing) or resources.Marketing()
+
+
+def profile(found: resources.Profile) -> rows.Profile:
+    """A person as all dialects give it."""
+    said, place = found.attributes, found.attributes.location or resources.Location()
+    custom, consent = said.properties or {}, _marketing(found.attributes)
+    return rows.Profile(
+        id=found.id,
+        email=said.email,
+        timezone=place.timezone,
+        first_name=said.first_name,
+        last_name=said.last_name,
+        source=properties.text(custom.get("$source")),
+        address1=place.address1,
+        address2=place.address2,
+        city=place.city,
+        state=place.region,
+        zip=place.zip,
+        country=place.country,
+        phone_number=said.phone_number,
+        longitude=properties.number(place.longitude),
+        latitude=properties.number(place.latitude),
+        created=rows.utc(said.created),
+        properties=properties.texts(custom, without=("$source",)),
+        consent=consent.consent,
+        consent_timestamp=rows.utc(consent.consent_timestamp),
+        list_suppressions=[(each.list_id, rows.utc(each.timestamp)) for each in consent.list_suppressions],
+    )
+
+
+def _id(related: resources.Relationship) -> str | None:
+    return None if related.data is None else related.data.id
+
+
+def _event_page(
+    document: resources.EventDocument, window: Window, rejects: list[rows.Reject], read_at: datetime
+) -> rows.EventPage:
+    people = [profile(found) for found in document.included]
+    emails: dict[str | None, str | None] = {person.id: person.email for person in people}
+    start, end = window.seconds
+    found = [event for event in document.data if start <= event.attributes.timestamp < end]
+    profile_ids = [_id(event.relationships.profile) for event in found]
+    events = properties.events(
+        ids=[event.id for event in found],
+        at=[event.attributes.timestamp for event in found],
+        metric_ids=[_id(event.relationships.metric) for event in found],
+        profile_ids=profile_ids,
+        emails=[emails.get(profile_id) for profile_id in profile_ids],
+        properties=[event.attributes.event_properties for event in found],
+    )
+    return rows.EventPage(events, people, rejects, read_at)

@@ -1,0 +1,206 @@
+"""Requests to one host: authorised, counted, retried, and their failures translated. Knows no dialect.
+
+What goes wrong is told without the query of the URL and without headers: keys can stand in both.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import NamedTuple, Self
+from urllib.parse import urljoin, urlsplit
+
+import msgspec
+import requests
+import stamina
+from stamina.instrumentation import set_on_retry_hooks
+
+from klaviyo_pg.errors import (
+    BadAnswer,
+    BadKey,
+    KlaviyoPgError,
+    MissingScope,
+    NotFound,
+    Refused,
+    Unavailable,
+    WrongDialect,
+)
+
+_RETRIABLE_STATUSES = frozenset({429, 500, 502, 503, 504, 524})
+_FIRST_WAIT = 0.5  # seconds, doubled from try to try
+_LONGEST_WAIT = 60.0  # seconds, unless the API asks for more
+_CONNECT_TIMEOUT = 10.0  # seconds
+
+set_on_retry_hooks(())  # stamina would log what it retries; `Traffic` counts it instead
+
+
+class Traffic(NamedTuple):
+    """Requests sent, and how many of them were sent again."""
+
+    requests: int = 0
+    retries: int = 0
+
+    def since(self, earlier: "Traffic") -> "Traffic":
+        return Traffic(self.requests - earlier.requests, self.retries - earlier.retries)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for an answer and how often to try: seconds, tries, and seconds over all tries."""
+
+    timeout: float = 120.0
+    attempts: int = 8
+    budget: float = 900.0
+
+
+class Client:
+    """A connection to the API that is kept open. Not to be shared between threads.
+
+    `parameters` go into every query, `headers` into every request; neither ever leaves for another host.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        headers: Mapping[str, str] | None = None,
+        parameters: Mapping[str, str] | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self._base = base_url.rstrip("/") + "/"
+        self._parameters = dict(parameters or {})
+        self._patience = patience or Patience()
+        self._session = requests.Session()
+        self._session.trust_env = self._base.startswith("https:")  # a proxy would see all of a plain http request
+        self._session.auth = _as_it_is
+        self._session.headers.update({"User-Agent": "klaviyo-pg", **(headers or {})})
+        self.traffic = Traffic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._session.close()
+
+    def get(self, path: str, parameters: Mapping[str, str] | None = None, scopes: str = "") -> bytes:
+        """The body of the answer to a GET. `path` is relative to the base URL, or a link of an earlier answer.
+
+        `scopes` are what to name where the key turns out to lack them. Raises the errors of klaviyo_pg.errors.
+        """
+        return self._request("GET", path, parameters, None, scopes)
+
+    def post(self, path: str, body: object, scopes: str = "") -> bytes:
+        """The body of the answer to a POST of JSON."""
+        return self._request("POST", path, None, msgspec.json.encode(body), scopes)
+
+    def _request(
+        self, method: str, path: str, parameters: Mapping[str, str] | None, body: bytes | None, scopes: str
+    ) -> bytes:
+        url = self._own(path)
+        query = {**(parameters or {}), **self._parameters}
+        patience = self._patience
+        tries = stamina.retry_context(
+            on=self._wait_for,
+            attempts=patience.attempts,
+            timeout=patience.budget,
+            wait_initial=_FIRST_WAIT,
+            wait_max=_LONGEST_WAIT,
+        )
+        for attempt in tries:
+            with attempt:
+                self.traffic = Traffic(self.traffic.requests + 1, self.traffic.retries + (attempt.num > 1))
+                return self._once(method, url, query, body, scopes)
+        raise AssertionError("a retry context either answers or raises")
+
+    def _wait_for(self, error: Exception) -> bool | float:
+        """Whether to try again: after how many seconds, or (True) after a while."""
+        if not isinstance(error, Unavailable):
+            return False
+        if error.retry_after is None:
+            return True
+        return error.retry_after if error.retry_after <= self._patience.budget else False
+
+    def _own(self, path: str) -> str:
+        """The URL of a path, or a link as it is; refused where it leads to another host."""
+        url = urljoin(self._base, path)
+        here, there = urlsplit(self._base), urlsplit(url)
+        if (here.scheme, here.netloc) != (there.scheme, there.netloc):
+            raise BadAnswer(f"The API answered with a link to another host ({there.hostname}), which is not followed.")
+        return url
+
+    def _once(self, method: str, url: str, query: Mapping[str, str], body: bytes | None, scopes: str) -> bytes:
+        what = f"{method} {urlsplit(url).path}"
+        try:
+            answer = self._session.request(
+                method,
+                url,
+                params=query,
+                data=body,
+                timeout=(_CONNECT_TIMEOUT, self._patience.timeout),
+                allow_redirects=False,
+            )
+        except requests.exceptions.SSLError:
+            raise BadAnswer(f"{what}: the host's TLS certificate is not valid: check KLAVIYO_BASE_URL.") from None
+        except requests.exceptions.Timeout:
+            raise Unavailable(f"{what}: no answer within {self._patience.timeout:g} seconds.") from None
+        except requests.exceptions.ContentDecodingError:
+            raise Unavailable(f"{what}: the answer could not be decompressed.") from None
+        except requests.exceptions.ChunkedEncodingError:
+            raise Unavailable(f"{what}: the connection broke in the middle of the answer.") from None
+        except requests.exceptions.ConnectionError:
+            host = urlsplit(self._base).netloc
+            raise Unavailable(f"{what}: no connection to {host}: check KLAVIYO_BASE_URL and the network.") from None
+        except requests.exceptions.RequestException as error:
+            raise BadAnswer(f"{what}: {type(error).__name__}.") from None
+        if answer.status_code == requests.codes.ok:
+            return answer.content
+        raise _error(what, answer, scopes)
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keeps requests from putting a password of ~/.netrc in the place of our key."""
+    return request
+
+
+def _error(what: str, answer: requests.Response, scopes: str) -> KlaviyoPgError:
+    status = answer.status_code
+    if status in _RETRIABLE_STATUSES:
+        return Unavailable(f"{what}: the API answered {status}.", _retry_after(answer))
+    detail = _detail(answer.content)
+    match status:
+        case 401:
+            return BadKey()
+        case 403 if "api key" in detail.lower() and "scope" not in detail.lower():
+            return BadKey()
+        case 403:
+            return MissingScope(scopes)
+        case 404:
+            return NotFound(f"{what}: {detail or 'not found'}")
+        case 410:
+            return WrongDialect()
+        case _ if 300 <= status < 400:
+            return BadAnswer(f"{what}: the API answered with a redirect ({status}), which is not followed.")
+    return Refused(f"{what}: the API answered {status}: {detail or 'no reason given'}")
+
+
+def _retry_after(answer: requests.Response) -> float | None:
+    text = answer.headers.get("Retry-After", "")
+    return float(text) if text.replace(".", "", 1).isdecimal() else None
+
+
+class _Detail(msgspec.Struct):
+    detail: str | None = None
+
+
+class _Errors(msgspec.Struct):
+    errors: list[_Detail] = []
+    detail: str | None = None
+    message: str | None = None
+
+
+def _detail(body: bytes) -> str:
+    """What the API says of its refusal, in either dialect; empty where it says nothing readable."""
+    try:
+        answer = msgspec.json.decode(body, type=_Errors)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ""
+    details = [error.detail for error in answer.errors if error.detail]
+    return "; ".join(details) or answer.detail or answer.message or ""

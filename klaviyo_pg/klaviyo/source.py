@@ -1,0 +1,55 @@
+"""The seam between the dialects of the API and everything else: what any of them offers."""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from klaviyo_pg.klaviyo.http import Traffic
+from klaviyo_pg.klaviyo.rows import Campaign, EventPage, Exclusion, Flow, Group, Membership, Metric, Page, Profile
+from klaviyo_pg.windows import Window
+
+
+class Source(Protocol):
+    """A Klaviyo account, as it can be read.
+
+    Every method reads page by page and raises MissingScope where the key lacks a scope, Unavailable where the API
+    gives no answer in spite of all retries, and one of the other errors of klaviyo_pg.errors where it is no use to go
+    on. Windows are kept exactly, whatever the API makes of its bounds.
+    """
+
+    reads_all_metrics_at_once: bool
+    """Whether `events` without a metric is the way to read everything, events of unknown metrics included."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """Requests sent so far."""
+        ...
+
+    def account_id(self) -> str | None:
+        """Klaviyo's id of the account; None where this dialect does not tell it."""
+        ...
+
+    def metrics(self) -> Iterator[Page[Metric]]: ...
+
+    def campaigns(self) -> Iterator[Page[Campaign]]: ...
+
+    def flows(self) -> Iterator[Page[Flow]]: ...
+
+    def lists(self) -> Iterator[Page[Group]]: ...
+
+    def segments(self) -> Iterator[Page[Group]]: ...
+
+    def events(self, window: Window, metric_id: str | None = None) -> Iterator[EventPage]:
+        """Events that happened in the window, of one metric or of all, with the people in them."""
+        ...
+
+    def profiles(self, window: Window) -> Iterator[Page[Profile]]:
+        """People whose profile changed in the window, with consent and list suppressions."""
+        ...
+
+    def exclusions(self) -> Iterator[Page[Exclusion]]:
+        """All addresses that are excluded from e-mail marketing; one address may come for several reasons."""
+        ...
+
+    def memberships(self, list_id: str, window: Window) -> Iterator[Page[Membership]]:
+        """People who joined the list in the window and are still on it."""
+        ...
