@@ -178,7 +178,10 @@ class Account:
 
     def _new_metric(self, name: str) -> Metric:
         now = self.options.until
-        metric = Metric(self.timeline.new_metric(), metric_id(self.options, name), name, now, now, API)
+        row_id = metric_id(self.options, name)
+        while row_id in self.metric_ids:  # of a metric that has since been renamed or deleted
+            row_id = metric_id(self.options, row_id)
+        metric = Metric(self.timeline.new_metric(), row_id, name, now, now, API)
         self.metrics[metric.id] = metric
         self.metric_ids.append(metric.id)
         self.generation += 1

@@ -1,5 +1,7 @@
 """What each collection of the current dialect allows: fields, filters, sorts, includes and page sizes."""
 
+from dataclasses import replace
+
 from sandbox.filters import RANGE, Field
 from sandbox.query import Collection
 
@@ -14,6 +16,15 @@ _HAS = Field(("has",))
 _SUPPRESSION = "subscriptions.email.marketing.suppression"
 _LIST_SUPPRESSION = "subscriptions.email.marketing.list_suppressions"
 
+ACCOUNT_FIELDS = (
+    "test_account",
+    "contact_information",
+    "industry",
+    "timezone",
+    "preferred_currency",
+    "public_api_key",
+    "locale",
+)
 METRIC_FIELDS = ("name", "created", "updated", "integration")
 EVENT_FIELDS = ("timestamp", "datetime", "event_properties", "uuid", "id")
 FLOW_FIELDS = ("name", "status", "archived", "created", "updated", "trigger_type")
@@ -52,8 +63,7 @@ PROFILE_FIELDS = (
 _PROFILE_ADDITIONAL = ("subscriptions", "predictive_analytics")
 _MEMBER_FIELDS = (*PROFILE_FIELDS, *_PROFILE_ADDITIONAL, "joined_group_at")
 
-ACCOUNTS = Collection("account", {"account": ("test_account", "contact_information", "industry", "timezone",
-                                              "preferred_currency", "public_api_key", "locale")}, most=0)  # fmt: skip
+ACCOUNTS = Collection("account", {"account": ACCOUNT_FIELDS}, size=0, most=0)
 METRICS = Collection(
     "metric",
     {"metric": METRIC_FIELDS, "flow": FLOW_FIELDS},
@@ -104,6 +114,7 @@ CAMPAIGN_MESSAGES = Collection(
     "campaign-message",
     {"campaign-message": MESSAGE_FIELDS, "campaign": CAMPAIGN_FIELDS, "template": (), "image": ()},
     includes=("campaign", "image", "template"),
+    size=0,
     most=0,
 )
 FLOWS = Collection(
@@ -141,6 +152,8 @@ SEGMENTS = Collection(
     size=10,
     most=10,
 )
+LIST = replace(LISTS.single(), additional={"list": ("profile_count",)})
+SEGMENT = replace(SEGMENTS.single(), additional={"segment": ("profile_count",)})
 PROFILES = Collection(
     "profile",
     {"profile": (*PROFILE_FIELDS, *_PROFILE_ADDITIONAL), "push-token": (), "conversation": ()},
@@ -188,3 +201,5 @@ SEGMENT_PROFILES = Collection(
     sorts=LIST_PROFILES.sorts,
     additional=LIST_PROFILES.additional,
 )
+LIST_PROFILE_IDS = replace(LIST_PROFILES, fields={}, additional={})
+SEGMENT_PROFILE_IDS = replace(SEGMENT_PROFILES, fields={}, additional={})

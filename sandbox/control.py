@@ -17,7 +17,8 @@ from sandbox.account import Account
 from sandbox.content import dump
 from sandbox.ids import token
 from sandbox.people import PROFILE_FIELDS, Suppression
-from sandbox.server import Box, Fault
+from sandbox.properties import as_number
+from sandbox.server import LEGACY_MODES, Box, Fault
 from sandbox.timeline import NOBODY, AddedEvent, Window
 
 _DELETABLE = ("campaigns", "flows", "lists", "segments", "metrics")
@@ -40,6 +41,7 @@ def routes(box: Box) -> list[Route]:
         Route("/sandbox/profiles/{id}", _safe(control.change_profile), methods=["POST"]),
         Route("/sandbox/keys", _safe(control.add_key), methods=["POST"]),
         Route("/sandbox/faults", _safe(control.set_faults), methods=["POST"]),
+        Route("/sandbox/legacy", _safe(control.set_legacy), methods=["POST"]),
         Route("/sandbox/{kind}/{id}", _safe(control.change), methods=["POST"]),
         Route("/sandbox/{kind}/{id}", _safe(control.delete), methods=["DELETE"]),
         Route("/sandbox/lists/{list}/profiles/{id}", _safe(control.join), methods=["POST"]),
@@ -100,6 +102,7 @@ class _Control:
                 "segments": {row.id: len(row.joined) for row in account.segments.values()},
                 "requests": dict(self._box.requests),
                 "answers": dict(self._box.answers),
+                "legacy": self._box.legacy,
                 "faults": [asdict(fault) for fault in self._box.faults if fault.times > 0],
             }
         )
@@ -146,22 +149,27 @@ class _Control:
             raise _Wrong(f"unknown members {sorted(set(given) - known)}")
         time = _seconds(given["timestamp"] if "timestamp" in given else given["datetime"])
         event_id = given.get("id") or token("added", account.options.account, len(timeline.added), size=11)
-        if timeline.has_id(event_id) and not given.get("duplicate"):
+        if timeline.find(event_id) is not None and not given.get("duplicate"):
             raise _Wrong(f"there is an event {event_id}; say duplicate=true to have it twice")
         shown: dict[str, Any] = {"id": event_id, "timestamp": time, **given.get("raw", {})}
         omitted = given.get("omit", [])
         properties = {"$event_id": str(time), **given.get("properties", {})}
         metric = given["metric"]
+        person = self._person(given["profile_id"]) if given.get("profile_id") else NOBODY
+        if person != NOBODY:
+            account.people.seen(person, time)
+            account.generation += 1
         timeline.add(
             AddedEvent(
                 time=time,
                 metric=None if metric is None else account.metric(metric).number,
-                person=self._person(given["profile_id"]) if given.get("profile_id") else NOBODY,
+                person=person,
                 properties=dump(properties),
                 id=None if "id" in omitted else dump(shown["id"]),
                 timestamp=None if "timestamp" in omitted else dump(shown["timestamp"]),
                 message=properties.get("$message"),
                 flow=properties.get("$flow"),
+                value=as_number(properties.get("$value")),
             )
         )
         return shown["id"]
@@ -200,6 +208,13 @@ class _Control:
     async def set_faults(self, request: Request) -> Response:
         self._box.faults = [Fault(**fault) for fault in json.loads(await request.body())]
         return JSONResponse({"faults": [asdict(fault) for fault in self._box.faults]})
+
+    async def set_legacy(self, request: Request) -> Response:
+        mode = json.loads(await request.body())["mode"]
+        if mode not in LEGACY_MODES:
+            raise _Wrong(f"the mode is one of {', '.join(LEGACY_MODES)}")
+        self._box.legacy = mode
+        return JSONResponse({"mode": mode})
 
     async def change(self, request: Request) -> Response:
         given = json.loads(await request.body())

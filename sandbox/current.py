@@ -163,8 +163,8 @@ def flow(base: str, row: Flow, names: Names) -> Resource:
     return found
 
 
-def group(base: str, row: Group, names: Names) -> Resource:
-    """One list or segment."""
+def group(base: str, row: Group, names: Names, additional: Iterable[str] = ()) -> Resource:
+    """One list or segment; profile_count only on request."""
     kind = "segment" if row.is_segment else "list"
     attributes: dict[str, Any] = {
         "name": row.name,
@@ -180,7 +180,10 @@ def group(base: str, row: Group, names: Names) -> Resource:
         }
     else:
         attributes["opt_in_process"] = row.opt_in_process
-    found = _resource(base, kind, f"{kind}s", row.id, pick(attributes, names))
+    shown = pick(attributes, names)
+    if "profile_count" in additional:
+        shown["profile_count"] = len(row.joined)
+    found = _resource(base, kind, f"{kind}s", row.id, shown)
     found["relationships"] = {
         name: _related(base, f"{kind}s", row.id, name) for name in ("profiles", "tags", "flow-triggers")
     }
@@ -208,7 +211,7 @@ def profile(
         "properties": row.properties,
     }
     shown = pick(attributes, names)
-    if joined is not None:
+    if joined is not None and (names is None or "joined_group_at" in names):
         shown["joined_group_at"] = moment(joined)
     if "subscriptions" in additional:
         shown["subscriptions"] = _subscriptions(row)

@@ -1,23 +1,24 @@
 """What each endpoint of the current dialect answers, and the table of all of them."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from starlette.requests import Request
 
 from sandbox import allowed, current, listing
-from sandbox.account import Account, Campaign, Group
+from sandbox.account import Account, Campaign, CampaignMessage, Group
 from sandbox.aggregates import aggregate
 from sandbox.content import dump
 from sandbox.errors import ApiError, invalid, not_found
 from sandbox.event_pages import EventPages
 from sandbox.filters import span
+from sandbox.ids import is_event_id
 from sandbox.limits import XL, XS, L, M, S
 from sandbox.listing import Page, Views
 from sandbox.query import Collection, Query, read_query
 from sandbox.server import Box, Endpoint
-from sandbox.timeline import Window
+from sandbox.timeline import NOBODY, Window
 
 _CHANNELS = ("email", "sms", "mobile_push")
 _RENDERERS_KEPT = 8
@@ -26,26 +27,32 @@ _RENDERERS_KEPT = 8
 def endpoints(account: Account) -> list[Endpoint]:
     """Every endpoint, with its scopes and limits."""
     dimensions, people, events = _Dimensions(account), _People(account), _Events(account)
+    members = ("lists:read", "profiles:read"), ("segments:read", "profiles:read")
     return [
         Endpoint("GET", "/api/accounts", ("accounts:read",), XS, dimensions.accounts),
+        Endpoint("GET", "/api/accounts/{id}", ("accounts:read",), XS, dimensions.account),
         Endpoint("GET", "/api/metrics", ("metrics:read",), M, dimensions.metrics),
         Endpoint("GET", "/api/metrics/{id}", ("metrics:read",), M, dimensions.metric),
         Endpoint("GET", "/api/campaigns", ("campaigns:read",), M, dimensions.campaigns),
-        Endpoint(
-            "GET",
-            "/api/campaigns/{id}/campaign-messages",
-            ("campaigns:read",),
-            M,
-            dimensions.campaign_messages,
-        ),
+        Endpoint("GET", "/api/campaigns/{id}", ("campaigns:read",), M, dimensions.campaign),
+        Endpoint("GET", "/api/campaigns/{id}/campaign-messages", ("campaigns:read",), M, dimensions.campaign_messages),
+        Endpoint("GET", "/api/campaign-messages/{id}", ("campaigns:read",), M, dimensions.campaign_message),
         Endpoint("GET", "/api/flows", ("flows:read",), S, dimensions.flows),
+        Endpoint("GET", "/api/flows/{id}", ("flows:read",), S, dimensions.flow),
         Endpoint("GET", "/api/lists", ("lists:read",), L, dimensions.lists),
+        Endpoint("GET", "/api/lists/{id}", ("lists:read",), L, dimensions.list),
+        Endpoint("GET", "/api/lists/{id}/profiles", members[0], L, people.of_list),
+        Endpoint("GET", "/api/lists/{id}/relationships/profiles", members[0], L, people.ids_of_list),
         Endpoint("GET", "/api/segments", ("segments:read",), L, dimensions.segments),
-        Endpoint("GET", "/api/lists/{id}/profiles", ("lists:read", "profiles:read"), L, people.of_list),
-        Endpoint("GET", "/api/segments/{id}/profiles", ("segments:read", "profiles:read"), L, people.of_segment),
+        Endpoint("GET", "/api/segments/{id}", ("segments:read",), L, dimensions.segment),
+        Endpoint("GET", "/api/segments/{id}/profiles", members[1], L, people.of_segment),
+        Endpoint("GET", "/api/segments/{id}/relationships/profiles", members[1], L, people.ids_of_segment),
         Endpoint("GET", "/api/profiles", ("profiles:read",), L, people.all),
         Endpoint("GET", "/api/profiles/{id}", ("profiles:read",), L, people.one),
         Endpoint("GET", "/api/events", ("events:read",), XL, events.page),
+        Endpoint("GET", "/api/events/{id}", ("events:read",), M, events.one),
+        Endpoint("GET", "/api/events/{id}/metric", ("events:read", "metrics:read"), XL, events.metric),
+        Endpoint("GET", "/api/events/{id}/profile", ("events:read", "profiles:read"), XL, events.profile),
         Endpoint("POST", "/api/metric-aggregates", ("metrics:read",), S, events.aggregates),
     ]
 
@@ -64,6 +71,18 @@ def _document(query: Query, page: Page, render: Callable[[Any], Any], included: 
     if query.include:
         body["included"] = included or []
     return dump(body | {"links": _links(query, page.next)})
+
+
+def _one(query: Query, data: Any, included: list[Any] | None = None) -> bytes:
+    body = {"data": data} | ({"included": included or []} if query.include else {})
+    return dump(body | {"links": {"self": query.url}})
+
+
+def _row(kind: str, rows: Mapping[str, Any], request: Request) -> Any:
+    row = rows.get(request.path_params["id"])
+    if row is None:
+        raise not_found(kind, request.path_params["id"])
+    return row
 
 
 def _refuse_future(box: Box, query: Query, *names: str) -> None:
@@ -88,18 +107,20 @@ class _Dimensions:
         rows = [current.account(query.base, self._account, query.fields["account"])]
         return dump({"data": rows, "links": _links(query, None)})
 
+    async def account(self, box: Box, request: Request) -> bytes:
+        query = _query(allowed.ACCOUNTS, request)
+        account: Account = _row("account", {self._account.options.account: self._account}, request)
+        return _one(query, current.account(query.base, account, query.fields["account"]))
+
     async def metrics(self, box: Box, request: Request) -> bytes:
         query = _query(allowed.METRICS, request)
         page = self._page("metrics", query, self._account.metrics.values())
         return _document(query, page, lambda row: current.metric(query.base, row, query.fields["metric"]))
 
     async def metric(self, box: Box, request: Request) -> bytes:
-        query = _query(allowed.METRICS, request)
-        row = self._account.metrics.get(request.path_params["id"])
-        if row is None:
-            raise not_found("metric", request.path_params["id"])
-        found = current.metric(query.base, row, query.fields["metric"])
-        return dump({"data": found, "links": {"self": query.url}})
+        query = _query(allowed.METRICS.single(), request)
+        row = _row("metric", self._account.metrics, request)
+        return _one(query, current.metric(query.base, row, query.fields["metric"]))
 
     async def campaigns(self, box: Box, request: Request) -> bytes:
         query = _query(allowed.CAMPAIGNS, request)
@@ -109,44 +130,79 @@ class _Dimensions:
         if channels[0] not in _CHANNELS:
             raise invalid(f"'{channels[0]}' is not a channel.  Channels are {', '.join(_CHANNELS)}", "filter")
         _refuse_future(box, query, "created_at", "scheduled_at", "updated_at")
-        page = self._page("campaigns", query, self._account.campaigns.values())
-        rows: list[Campaign] = page.items
-        messages = [
-            current.campaign_message(query.base, message, query.fields["campaign-message"])
-            for row in rows
-            for message in row.messages
-            if "campaign-messages" in query.include
-        ]
+        page = self._page("campaigns", query, _unarchived(query, self._account.campaigns.values()))
+        messages = [message for row in page.items for message in _messages(query, row)]
         return _document(query, page, lambda row: current.campaign(query.base, row, query.fields["campaign"]), messages)
+
+    async def campaign(self, box: Box, request: Request) -> bytes:
+        query = _query(allowed.CAMPAIGNS.single(), request)
+        row: Campaign = _row("campaign", self._account.campaigns, request)
+        return _one(query, current.campaign(query.base, row, query.fields["campaign"]), _messages(query, row))
 
     async def campaign_messages(self, box: Box, request: Request) -> bytes:
         query = _query(allowed.CAMPAIGN_MESSAGES, request)
-        campaign = self._account.campaigns.get(request.path_params["id"])
-        if campaign is None:
-            raise not_found("campaign", request.path_params["id"])
+        campaign: Campaign = _row("campaign", self._account.campaigns, request)
         names = query.fields["campaign-message"]
-        included = [current.campaign(query.base, campaign, query.fields["campaign"])]
         return _document(
             query,
             Page(list(campaign.messages), None),
             lambda row: current.campaign_message(query.base, row, names),
-            included if "campaign" in query.include else None,
+            _owner(query, campaign),
         )
+
+    async def campaign_message(self, box: Box, request: Request) -> bytes:
+        query = _query(allowed.CAMPAIGN_MESSAGES, request)
+        known = {message.id: message for row in self._account.campaigns.values() for message in row.messages}
+        row: CampaignMessage = _row("campaign-message", known, request)
+        found = current.campaign_message(query.base, row, query.fields["campaign-message"])
+        return _one(query, found, _owner(query, self._account.campaigns[row.campaign_id]))
 
     async def flows(self, box: Box, request: Request) -> bytes:
         query = _query(allowed.FLOWS, request)
-        page = self._page("flows", query, self._account.flows.values())
+        page = self._page("flows", query, _unarchived(query, self._account.flows.values()))
         return _document(query, page, lambda row: current.flow(query.base, row, query.fields["flow"]))
+
+    async def flow(self, box: Box, request: Request) -> bytes:
+        query = _query(allowed.FLOWS.single(), request)
+        row = _row("flow", self._account.flows, request)
+        return _one(query, current.flow(query.base, row, query.fields["flow"]))
 
     async def lists(self, box: Box, request: Request) -> bytes:
         query = _query(allowed.LISTS, request)
         page = self._page("lists", query, self._account.lists.values())
         return _document(query, page, lambda row: current.group(query.base, row, query.fields["list"]))
 
+    async def list(self, box: Box, request: Request) -> bytes:
+        query = _query(allowed.LIST, request)
+        row = _row("list", self._account.lists, request)
+        return _one(query, current.group(query.base, row, query.fields["list"], query.additional))
+
     async def segments(self, box: Box, request: Request) -> bytes:
         query = _query(allowed.SEGMENTS, request)
         page = self._page("segments", query, self._account.segments.values())
         return _document(query, page, lambda row: current.group(query.base, row, query.fields["segment"]))
+
+    async def segment(self, box: Box, request: Request) -> bytes:
+        query = _query(allowed.SEGMENT, request)
+        row = _row("segment", self._account.segments, request)
+        return _one(query, current.group(query.base, row, query.fields["segment"], query.additional))
+
+
+def _unarchived(query: Query, rows: Iterable[Any]) -> Iterable[Any]:
+    """Archived rows are shown only to those who ask for them."""
+    asked = any(condition.field == "archived" for condition in query.conditions)
+    return rows if asked else [row for row in rows if not row.archived]
+
+
+def _messages(query: Query, row: Campaign) -> list[current.Resource]:
+    if "campaign-messages" not in query.include:
+        return []
+    names = query.fields["campaign-message"]
+    return [current.campaign_message(query.base, message, names) for message in row.messages]
+
+
+def _owner(query: Query, row: Campaign) -> list[current.Resource]:
+    return [current.campaign(query.base, row, query.fields["campaign"])] if "campaign" in query.include else []
 
 
 class _People:
@@ -161,25 +217,36 @@ class _People:
         return _document(query, page, lambda index: self._resource(query, index))
 
     async def one(self, box: Box, request: Request) -> bytes:
-        query = _query(allowed.PROFILES, request)
+        query = _query(allowed.PROFILES.single(), request)
         index = self._account.people.index_of(request.path_params["id"])
         if index is None:
             raise not_found("profile", request.path_params["id"])
-        return dump({"data": self._resource(query, index), "links": {"self": query.url}})
+        return _one(query, self._resource(query, index))
 
     async def of_list(self, box: Box, request: Request) -> bytes:
-        return self._members(request, allowed.LIST_PROFILES, "list", self._account.lists)
+        return self._members(request, allowed.LIST_PROFILES, _row("list", self._account.lists, request))
 
     async def of_segment(self, box: Box, request: Request) -> bytes:
-        return self._members(request, allowed.SEGMENT_PROFILES, "segment", self._account.segments)
+        return self._members(request, allowed.SEGMENT_PROFILES, _row("segment", self._account.segments, request))
 
-    def _members(self, request: Request, collection: Collection, kind: str, groups: dict[str, Group]) -> bytes:
+    async def ids_of_list(self, box: Box, request: Request) -> bytes:
+        return self._member_ids(request, allowed.LIST_PROFILE_IDS, _row("list", self._account.lists, request))
+
+    async def ids_of_segment(self, box: Box, request: Request) -> bytes:
+        return self._member_ids(request, allowed.SEGMENT_PROFILE_IDS, _row("segment", self._account.segments, request))
+
+    def _members(self, request: Request, collection: Collection, group: Group) -> bytes:
         query = _query(collection, request)
-        group = groups.get(request.path_params["id"])
-        if group is None:
-            raise not_found(kind, request.path_params["id"])
-        page = self._views.page(group.id, query, lambda: listing.members(self._account, group, query))
+        page = self._page(query, group)
         return _document(query, page, lambda index: self._resource(query, index, group.joined[index]))
+
+    def _member_ids(self, request: Request, collection: Collection, group: Group) -> bytes:
+        query = _query(collection, request)
+        people = self._account.people
+        return _document(query, self._page(query, group), lambda index: {"type": "profile", "id": people.id(index)})
+
+    def _page(self, query: Query, group: Group) -> Page:
+        return self._views.page(group.id, query, lambda: listing.members(self._account, group, query))
 
     def _resource(self, query: Query, index: int, joined: int | None = None) -> current.Resource:
         profile = self._account.people.profile(index)
@@ -203,6 +270,35 @@ class _Events:
         shown = refs[: query.size]
         following = [self._account.timeline.time(shown[-1]), shown[-1]] if len(refs) > len(shown) else None
         return self._renderer(query).render(shown, _links(query, following))
+
+    async def one(self, box: Box, request: Request) -> bytes:
+        query = _query(allowed.EVENTS.single(), request)
+        return self._renderer(query).render_one(self._ref(request), {"self": query.url})
+
+    async def metric(self, box: Box, request: Request) -> bytes:
+        query = _query(allowed.METRICS.single(), request)
+        number = self._account.timeline.metric(self._ref(request))
+        row = None if number is None else self._account.metrics.get(self._account.metric_ids[number])
+        if row is None:
+            raise ApiError(404, "not_found", "The metric of this event does not exist.")
+        return _one(query, current.metric(query.base, row, query.fields["metric"]))
+
+    async def profile(self, box: Box, request: Request) -> bytes:
+        query = _query(allowed.PROFILES.single(), request)
+        person = self._account.timeline.person(self._ref(request))
+        if person == NOBODY:
+            raise ApiError(404, "not_found", "The profile of this event does not exist.")
+        profile = self._account.people.profile(person)
+        return _one(query, current.profile(query.base, profile, query.fields["profile"], query.additional))
+
+    def _ref(self, request: Request) -> int:
+        event_id = request.path_params["id"]
+        ref = self._account.timeline.find(event_id)
+        if ref is None and not is_event_id(event_id):
+            raise ApiError(400, "invalid", f"Invalid Event ID: '{event_id}'", {"pointer": "/data/id"})
+        if ref is None:
+            raise not_found("event", event_id)
+        return ref
 
     def _asked(self, query: Query) -> tuple[Window | None, Callable[[int], bool] | None]:
         """The window, None if nothing can be in it, and what else an event must meet."""

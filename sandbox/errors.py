@@ -49,7 +49,8 @@ def invalid(detail: str, parameter: str) -> ApiError:
 
 def not_found(what: str, row_id: str) -> ApiError:
     """There is no such row."""
-    return ApiError(404, "not_found", f"A {what} with id {row_id} does not exist.")
+    article = "An" if what[0] in "aeiou" else "A"
+    return ApiError(404, "not_found", f"{article} {what} with id {row_id} does not exist.")
 
 
 def throttled(seconds: int) -> ApiError:

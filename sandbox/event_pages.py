@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sandbox import current
+from sandbox import allowed, current
 from sandbox.account import Account
 from sandbox.content import dump
 from sandbox.ids import event_uuid
@@ -24,28 +24,37 @@ class EventPages:
 
     def __init__(self, account: Account, query: Query) -> None:
         self._account, self._base, self._generation = account, query.base, account.generation
-        self._fields = query.fields["event"]
+        fields = query.fields["event"]
+        self._wanted = frozenset(allowed.EVENT_FIELDS if fields is None else fields)
         self._profile_fields = query.fields["profile"]
         self._metric_fields = query.fields["metric"]
         self._include = query.include
-        self._usual = set(self._fields or ()) == {"timestamp", "event_properties"}
+        self._usual = self._wanted - {"id"} == {"timestamp", "event_properties"}
         self._templates: dict[int | None, bytes] = {}
         self._identifiers: dict[int, bytes] = {NOBODY: b"null"}
         self._profiles: dict[int, bytes] = {}
 
     def render(self, refs: list[int], links: dict[str, str | None]) -> bytes:
-        """The whole document for these events."""
-        if self._generation != self._account.generation:
-            self._forget()
-        parts = [b'{"data":[', b",".join([self._event(ref) for ref in refs])]
-        if self._include:
-            parts += [b'],"included":[', b",".join(self._included(refs))]
-        return b"".join([*parts, b'],"links":', dump(links), b"}"])
+        """The document of a page of events."""
+        self._forget_what_changed()
+        return self._document([b"[", b",".join([self._event(ref) for ref in refs]), b"]"], refs, links)
 
-    def _forget(self) -> None:
-        self._generation = self._account.generation
-        self._profiles.clear()
-        self._templates.clear()
+    def render_one(self, ref: int, links: dict[str, str | None]) -> bytes:
+        """The document of one event."""
+        self._forget_what_changed()
+        return self._document([self._event(ref)], [ref], links)
+
+    def _document(self, data: list[bytes], refs: list[int], links: dict[str, str | None]) -> bytes:
+        parts = [b'{"data":', *data]
+        if self._include:
+            parts += [b',"included":[', b",".join(self._included(refs)), b"]"]
+        return b"".join([*parts, b',"links":', dump(links), b"}"])
+
+    def _forget_what_changed(self) -> None:
+        if self._generation != self._account.generation:
+            self._generation = self._account.generation
+            self._profiles.clear()
+            self._templates.clear()
 
     def _template(self, metric: int | None) -> bytes:
         known = self._templates.get(metric)
@@ -88,17 +97,17 @@ class EventPages:
         )
 
     def _attributes(self, ref: int, time: int, timestamp: bytes | None, properties: bytes) -> bytes:
-        known = {
-            "timestamp": timestamp,
-            "datetime": dump(current.moment(time)) if timestamp == b"%d" % time else timestamp,
-            "event_properties": properties,
-            "uuid": b'"%b"' % event_uuid(time, ref).encode(),
-        }
-        return b",".join(
-            b'"%b":%b' % (name.encode(), value)
-            for name, value in known.items()
-            if value is not None and (self._fields is None or name in self._fields)
-        )
+        members = []
+        if timestamp is not None and "timestamp" in self._wanted:
+            members.append(b'"timestamp":%b' % timestamp)
+        if timestamp is not None and "datetime" in self._wanted:
+            shown = dump(current.moment(time)) if timestamp == b"%d" % time else timestamp
+            members.append(b'"datetime":%b' % shown)
+        if "event_properties" in self._wanted:
+            members.append(b'"event_properties":%b' % properties)
+        if "uuid" in self._wanted:
+            members.append(b'"uuid":"%b"' % event_uuid(time, ref).encode())
+        return b",".join(members)
 
     def _added_event(self, ref: int) -> bytes:
         """An event that may have a wrong id or timestamp, or none."""

@@ -97,6 +97,11 @@ class EventIds:
         return (value * 62 + _SINGLES.index(raw[10:]) - self._offset) * self._BACK % self._SPAN
 
 
+def is_event_id(text: str) -> bool:
+    """Does it look like an event's id?"""
+    return len(text) == 11 and all(char in _BASE62 for char in text)
+
+
 def event_uuid(second: int, index: int) -> str:
     """A time-based UUID whose first groups tell the second of the event."""
     ticks = second * 10_000_000 + 0x01B21DD213814000 + index % 10_000_000
@@ -104,3 +109,12 @@ def event_uuid(second: int, index: int) -> str:
         f"{ticks & 0xFFFFFFFF:08x}-{ticks >> 32 & 0xFFFF:04x}-1{ticks >> 48 & 0xFFF:03x}"
         f"-8001-{index * 0x9E3779B97F4A % (1 << 48):012x}"
     )
+
+
+def index_of_event_uuid(text: str) -> int:
+    """The index that a time-based UUID was made from; for any other text, some number or -1."""
+    last = text.rpartition("-")[2]
+    if len(last) != 12 or not set(last) <= set("0123456789abcdef"):
+        return -1
+    half = 0x9E3779B97F4A // 2  # odd, so that multiplying by it can be undone
+    return int(last, 16) // 2 * pow(half, -1, 1 << 47) % (1 << 47)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -87,6 +88,10 @@ class Sandbox:
         """Let the next requests to endpoints fail; without arguments, none."""
         self.control("POST", "faults", faults)
 
+    def set_legacy(self, mode: str) -> None:
+        """Serve the legacy dialect ("on"), answer that it is gone, or know nothing of it ("off")."""
+        self.control("POST", "legacy", {"mode": mode})
+
 
 def _read_lines(text: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
@@ -111,10 +116,21 @@ def running(**options: Any) -> Iterator[Sandbox]:
         env={**os.environ, "PYTHONPATH": path},
     )
     with child:
+        drain = Thread(target=_drain, args=(child,), daemon=True)
         try:
-            yield Sandbox(_ready_url(child), child.pid)
+            url = _ready_url(child)
+            drain.start()
+            yield Sandbox(url, child.pid)
         finally:
             child.terminate()
+            if drain.is_alive():
+                drain.join()
+
+
+def _drain(child: "subprocess.Popen[str]") -> None:
+    assert child.stdout is not None
+    for _ in child.stdout:  # a full pipe would stop the sandbox
+        pass
 
 
 def _ready_url(child: "subprocess.Popen[str]") -> str:

@@ -167,6 +167,10 @@ class People:
         self.changes[index] = {**self.changes.get(index, {}), **changed}
         self.updated[index] = updated
 
+    def seen(self, index: int, at: int) -> None:
+        """An event of this person happened."""
+        self.last_event[index] = max(self.last_event[index], at)
+
     def add(self, attributes: dict[str, Any], created: int) -> int:
         """One more person, without any history; gives the index."""
         index = len(self)

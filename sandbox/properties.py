@@ -7,6 +7,7 @@ the style's variants, chosen by the event's place in time.
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
+from math import isfinite
 from random import Random
 from typing import Any
 
@@ -51,7 +52,7 @@ class Style:
 
     def __init__(self, variants: list[dict[str, Any]], of_email: bool = False) -> None:
         self._variants = [members(variant) for variant in variants]
-        self._values = [_number(variant.get("$value")) for variant in variants]
+        self._values = [as_number(variant.get("$value")) for variant in variants]
         self._of_email = of_email
 
     def value(self, place: int) -> float:
@@ -74,11 +75,13 @@ class Style:
         )
 
 
-def _number(value: object) -> float:
+def as_number(value: object) -> float:
+    """What a $value adds to a sum: nothing, if it is no number."""
     try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
         return 0.0
+    return number if isfinite(number) else 0.0
 
 
 def style(name: str, rng: Random) -> Style:

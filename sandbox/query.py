@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,7 +14,10 @@ from sandbox.filters import Condition, Field, parse
 
 @dataclass(frozen=True)
 class Collection:
-    """What one collection allows. `most` 0: it has no page[size]; `size` is then the fixed size of its pages."""
+    """What one collection allows.
+
+    `most` 0: it has no page[size]; `size` is then the fixed size of its pages, or 0 if it has none.
+    """
 
     type: str
     fields: Mapping[str, Sequence[str]]
@@ -24,6 +27,10 @@ class Collection:
     additional: Mapping[str, Sequence[str]] = field(default_factory=dict)
     size: int = 20
     most: int = 100
+
+    def single(self) -> "Collection":
+        """What one row of the collection allows: there is nothing to filter, sort or page."""
+        return replace(self, filters={}, sorts=(), size=0, most=0)
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ def read_query(allowed: Collection, base: str, url: str, given: list[tuple[str, 
     values = dict(given)
     _refuse_unknown(allowed, values)
     sort = values.get("sort", "")
-    if sort and sort.lstrip("-") not in allowed.sorts:
+    if sort and sort.removeprefix("-") not in allowed.sorts:
         choices = ", ".join(allowed.sorts)
         raise invalid(f"'{sort}' is not an allowed sort field.  Allowed sort fields are {choices}", "sort")
     include = _csv(values.get("include", ""))
@@ -65,7 +72,7 @@ def read_query(allowed: Collection, base: str, url: str, given: list[tuple[str, 
         url=url,
         given=given,
         conditions=parse(values["filter"], allowed.filters) if values.get("filter") else [],
-        sort=sort.lstrip("-"),
+        sort=sort.removeprefix("-"),
         descending=sort.startswith("-"),
         include=include,
         fields={kind: _fieldset(kind, known, values) for kind, known in allowed.fields.items()},
@@ -77,7 +84,7 @@ def read_query(allowed: Collection, base: str, url: str, given: list[tuple[str, 
 
 
 def _refuse_unknown(allowed: Collection, values: dict[str, str]) -> None:
-    known = {"page[cursor]"} | ({"page[size]"} if allowed.most else set())
+    known = {name for name, has in (("page[cursor]", allowed.size), ("page[size]", allowed.most)) if has}
     known |= {
         name
         for name, has in (("filter", allowed.filters), ("sort", allowed.sorts), ("include", allowed.includes))

@@ -1,4 +1,4 @@
-"""The HTTP side of the current dialect: who may ask, how often, and what is answered."""
+"""The HTTP side: who may ask, how often, and what is answered; in the current dialect unless an endpoint says otherwise."""
 
 import asyncio
 import re
@@ -24,8 +24,13 @@ from sandbox.limits import Limit, Limiter
 
 API_KEY = "pk_sandbox"
 MEDIA_TYPE = "application/vnd.api+json"
+LEGACY_MODES = ("on", "gone", "off")
 _EVERYTHING = "*"
-_PREDICTIVE = ("predictive_analytics", limits.M)
+_STRICTER = {  # what may be asked for less often, at whichever endpoint
+    ("additional-fields[profile]", "predictive_analytics"): limits.M,
+    ("additional-fields[list]", "profile_count"): limits.XS,
+    ("additional-fields[segment]", "profile_count"): limits.XS,
+}
 
 
 @dataclass
@@ -52,6 +57,7 @@ class Box:
     faults: list[Fault] = field(default_factory=list)
     requests: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
+    legacy: str = "on"  # or "gone" (answers 410, as since 2024-06-30) or "off"
 
     def now(self) -> float:
         """The end of the account's time or the clock, whichever is later: beyond it lies the future."""
@@ -70,6 +76,39 @@ class Box:
         return None
 
 
+def _refusal(error: ApiError, count: int) -> Response:
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return Response(dump(error.body(uuid("error", count))), error.status, headers, MEDIA_TYPE)
+
+
+async def _admit(box: Box, request: Request, scopes: tuple[str, ...]) -> None:
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if not scheme:
+        raise ApiError(401, "not_authenticated", "Missing authentication credentials.")
+    if scheme not in ("Klaviyo-API-Key", "Bearer") or key not in box.keys:
+        raise ApiError(401, "authentication_failed", "Incorrect authentication credentials.")
+    held = box.keys[key]
+    if _EVERYTHING not in held and not set(scopes) <= held:
+        missing = ", ".join(sorted(set(scopes) - held))
+        raise ApiError(403, "permission_denied", f"The API key is missing the required scopes: {missing}.")
+    revision = request.headers.get("revision", "")
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}(\.pre)?", revision):
+        raise ApiError(400, "invalid", "The revision header must be a valid revision.", {"parameter": "revision"})
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What each dialect of the API does in its own way: it lets keys in, refuses, and may tell its rate limits."""
+
+    admit: Callable[[Box, Request, tuple[str, ...]], Awaitable[None]]
+    refuse: Callable[[ApiError, int], Response]
+    media_type: str
+    tells_limits: bool = True
+
+
+CURRENT = Dialect(_admit, _refusal, MEDIA_TYPE)
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """One path of the API: the scopes that a key needs, its rate limit, and what answers."""
@@ -79,6 +118,7 @@ class Endpoint:
     scopes: tuple[str, ...]
     limit: Limit
     answer: Callable[[Box, Request], Awaitable[bytes]]
+    dialect: Dialect = CURRENT
 
     @property
     def name(self) -> str:
@@ -92,27 +132,31 @@ class Endpoint:
             fault = box.fault(self.name)
             if fault is not None and not fault.cut:
                 raise _faulty(fault)
-            _admit(box, request, self.scopes)
+            await self.dialect.admit(box, request, self.scopes)
             headers = self._throttle(box, request)
             body = await self.answer(box, request)
         except ApiError as error:
-            response = _refusal(error, sum(box.requests.values()))
+            response = self.dialect.refuse(error, sum(box.requests.values()))
         else:
             kind = Response if fault is None else HalfResponse
-            response = kind(body, headers=headers, media_type=MEDIA_TYPE)
+            response = kind(body, headers=headers, media_type=self.dialect.media_type)
         box.answers[f"{self.name} {response.status_code}"] += 1
         return response
 
     def _throttle(self, box: Box, request: Request) -> dict[str, str]:
         if box.limiter is None:
             return {}
-        name, limit = self.name, self.limit
-        if _PREDICTIVE[0] in request.query_params.get("additional-fields[profile]", ""):
-            name, limit = _PREDICTIVE
-        wait = box.limiter.take(name, limit)
-        if wait:
-            raise throttled(wait)
-        return box.limiter.headers(name, limit)
+        stricter = [
+            ("=".join(asked), limit)
+            for asked, limit in _STRICTER.items()
+            if asked[1] in request.query_params.get(asked[0], "").split(",")
+        ]
+        used = [*stricter, (self.name, self.limit)]
+        for name, limit in used:
+            wait = box.limiter.take(name, limit)
+            if wait:
+                raise throttled(wait)
+        return box.limiter.headers(*used[0]) if self.dialect.tells_limits else {}
 
 
 class HalfResponse(Response):
@@ -129,26 +173,6 @@ def _faulty(fault: Fault) -> ApiError:
     error = ApiError(fault.status, "error", "A fault that was asked for.")
     error.retry_after = fault.retry_after
     return error
-
-
-def _refusal(error: ApiError, count: int) -> Response:
-    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
-    return Response(dump(error.body(uuid("error", count))), error.status, headers, MEDIA_TYPE)
-
-
-def _admit(box: Box, request: Request, scopes: tuple[str, ...]) -> None:
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    if not scheme:
-        raise ApiError(401, "not_authenticated", "Missing authentication credentials.")
-    if scheme not in ("Klaviyo-API-Key", "Bearer") or key not in box.keys:
-        raise ApiError(401, "authentication_failed", "Incorrect authentication credentials.")
-    held = box.keys[key]
-    if _EVERYTHING not in held and not set(scopes) <= held:
-        missing = ", ".join(sorted(set(scopes) - held))
-        raise ApiError(403, "permission_denied", f"The API key is missing the required scopes: {missing}.")
-    revision = request.headers.get("revision", "")
-    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}(\.pre)?", revision):
-        raise ApiError(400, "invalid", "The revision header must be a valid revision.", {"parameter": "revision"})
 
 
 def application(box: Box, endpoints: list[Endpoint], others: list[Route]) -> Starlette:

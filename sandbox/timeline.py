@@ -30,6 +30,7 @@ class AddedEvent:
     timestamp: bytes | None
     message: str | None
     flow: str | None
+    value: float = 0.0
 
 
 class Window(NamedTuple):
@@ -152,10 +153,12 @@ class Timeline:
         given = self.added[ref - ADDED].id
         return None if given is None else given.decode().strip('"')
 
-    def has_id(self, event_id: str) -> bool:
-        """Is there an event with this id?"""
-        wanted = b'"%b"' % event_id.encode()
-        return 0 <= self.ids.index(event_id) < len(self.times) or any(found.id == wanted for found in self.added)
+    def find(self, event_id: str) -> int | None:
+        """The reference of the first event with this id."""
+        index, wanted = self.ids.index(event_id), b'"%b"' % event_id.encode()
+        if 0 <= index < len(self.times):
+            return index
+        return next((ADDED + at for at, found in enumerate(self.added) if found.id == wanted), None)
 
     def message_and_flow(self, ref: int) -> tuple[str | None, str | None]:
         """What the event says in $message and $flow."""
@@ -166,7 +169,7 @@ class Timeline:
 
     def value(self, ref: int) -> float:
         """The event's $value as a number, 0 without one."""
-        return 0.0 if ref >= ADDED else self.styles[self.metrics[ref]].value(ref)
+        return self.added[ref - ADDED].value if ref >= ADDED else self.styles[self.metrics[ref]].value(ref)
 
     def properties(self, ref: int) -> bytes:
         """The event's properties as a JSON object."""
