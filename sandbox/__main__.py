@@ -16,8 +16,9 @@ from sandbox.account import Options
 from sandbox.control import routes
 from sandbox.endpoints import endpoints
 from sandbox.generate import generate
+from sandbox.legacy import legacy_endpoints
 from sandbox.limits import Limiter
-from sandbox.server import API_KEY, Box, application
+from sandbox.server import API_KEY, LEGACY_MODES, Box, application
 
 HOST = "127.0.0.1"
 
@@ -63,6 +64,9 @@ def _parser() -> _Parser:
     parser.add_argument("--until", type=_until, default=known.until, help="the end of the account's time")
     parser.add_argument("--limits", choices=("published", "off"), default="published")
     parser.add_argument("--latency-ms", type=_from(0), default=0, help="how long each answer is held back")
+    parser.add_argument(
+        "--legacy", choices=LEGACY_MODES, default="on", help="the dialect of v1 and v2: served, 410, or 404"
+    )
     return parser
 
 
@@ -86,8 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     listener = _listen(given.port)
     account = generate(options)
     limiter = Limiter() if given.limits == "published" else None
-    box = Box(account, limiter, given.latency_ms / 1000)
-    app = application(box, endpoints(account), routes(box))
+    box = Box(account, limiter, given.latency_ms / 1000, legacy=given.legacy)
+    app = application(box, [*endpoints(account), *legacy_endpoints(account)], routes(box))
     config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", ws="none")
     url = f"http://{HOST}:{listener.getsockname()[1]}"
     print(f"Account {options.account} is ready at {url} with key {API_KEY}", flush=True)

@@ -1,4 +1,4 @@
-"""The HTTP side: who may ask, how often, and what is answered; in the current dialect unless an endpoint says otherwise."""
+"""The HTTP side: who may ask, how often, and what is answered. What only the legacy dialect does is not known here."""
 
 import asyncio
 import re
