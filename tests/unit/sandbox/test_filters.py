@@ -1,0 +1,201 @@
+"""The filter grammar and Klaviyo's refusals."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from sandbox import allowed
+from sandbox.errors import ApiError
+from sandbox.filters import Condition, Field, matches, parse, span
+
+JULY = int(datetime(2026, 7, 1, tzinfo=UTC).timestamp())
+REASON = "subscriptions.email.marketing.suppression.reason"
+UNREADABLE = "Invalid filter provided. Verify your parentheses match."
+EVENT_FIELDS = "datetime, metric, metric_id, profile, profile_id, timestamp"
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "conditions"),
+    [
+        pytest.param(
+            'equals(metric_id,"ABC123")',
+            allowed.EVENTS.filters,
+            [Condition("equals", "metric_id", "ABC123")],
+            id="double quotes",
+        ),
+        pytest.param(
+            "equals(metric_id,'ABC123')",
+            allowed.EVENTS.filters,
+            [Condition("equals", "metric_id", "ABC123")],
+            id="single quotes",
+        ),
+        pytest.param(
+            'contains(name,"a\\"b, (c)\\\\")',
+            allowed.CAMPAIGNS.filters,
+            [Condition("contains", "name", 'a"b, (c)\\')],
+            id="escapes and marks within a string",
+        ),
+        pytest.param(
+            "contains(name,'🎁\ntwo lines')",
+            allowed.CAMPAIGNS.filters,
+            [Condition("contains", "name", "🎁\ntwo lines")],
+            id="any character within a string",
+        ),
+        pytest.param(
+            "greater-or-equal(datetime,2026-07-01T00:00:00Z),less-than(datetime,2026-07-01T01:00:00+00:00)",
+            allowed.EVENTS.filters,
+            [Condition("greater-or-equal", "datetime", JULY), Condition("less-than", "datetime", JULY + 3600)],
+            id="joined by a comma",
+        ),
+        pytest.param(
+            "and(greater-than(datetime,2026-07-01),and(less-or-equal(timestamp,5),has(profile)))",
+            allowed.EVENTS.filters,
+            [
+                Condition("greater-than", "datetime", JULY),
+                Condition("less-or-equal", "timestamp", 5),
+                Condition("has", "profile", None),
+            ],
+            id="nested and",
+        ),
+        pytest.param(
+            "less-than(datetime,2026-07-01T02:00:00+02:00)",
+            allowed.EVENTS.filters,
+            [Condition("less-than", "datetime", JULY)],
+            id="offset",
+        ),
+        pytest.param(
+            "less-than(datetime,2026-07-01T00:00:00.999)",
+            allowed.EVENTS.filters,
+            [Condition("less-than", "datetime", JULY)],
+            id="fractions are dropped",
+        ),
+        pytest.param(
+            'any(email,["a@example.com","b@example.com"])',
+            allowed.PROFILES.filters,
+            [Condition("any", "email", ("a@example.com", "b@example.com"))],
+            id="list",
+        ),
+        pytest.param(
+            f'equals({REASON},"SPAM_COMPLAINT")',
+            allowed.PROFILES.filters,
+            [Condition("equals", REASON, "SPAM_COMPLAINT")],
+            id="dotted field",
+        ),
+        pytest.param(
+            "equals(archived,TRUE)", allowed.FLOWS.filters, [Condition("equals", "archived", True)], id="boolean"
+        ),
+    ],
+)
+def test_accepted(text: str, fields: dict[str, Field], conditions: list[Condition]) -> None:
+    """What Klaviyo accepts is read as it is meant."""
+    assert parse(text, fields) == conditions
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "detail"),
+    [
+        pytest.param(
+            "equals(name,'x')",
+            allowed.CAMPAIGNS.filters,
+            "'equals' is not an allowed filter operator for name.  Allowed operators are contains",
+            id="operator that the field does not know",
+        ),
+        pytest.param(
+            "greater-or-equal(updated,2026-07-01)",
+            allowed.PROFILES.filters,
+            "'greater-or-equal' is not an allowed filter operator for updated."
+            "  Allowed operators are greater-than, less-than",
+            id="profiles know no inclusive bound",
+        ),
+        pytest.param(
+            "less-than(updated,2026-07-01)",
+            allowed.LISTS.filters,
+            "'less-than' is not an allowed filter operator for updated.  Allowed operators are greater-than",
+            id="lists know no upper bound",
+        ),
+        pytest.param(
+            "has(metric_id)",
+            allowed.EVENTS.filters,
+            "'has' is not an allowed filter operator for metric_id.  Allowed operators are equals",
+            id="has of a plain field",
+        ),
+        pytest.param(
+            "equals(email,'x')",
+            allowed.EVENTS.filters,
+            f"'email' is not a filterable field.  Filterable fields are {EVENT_FIELDS}",
+            id="unknown field",
+        ),
+        pytest.param("equals(metric_id,'x'", allowed.EVENTS.filters, UNREADABLE, id="open parenthesis"),
+        pytest.param("equals(metric_id,'x'))", allowed.EVENTS.filters, UNREADABLE, id="one parenthesis too many"),
+        pytest.param("equals(metric_id, 'x')", allowed.EVENTS.filters, UNREADABLE, id="space after a comma"),
+        pytest.param(
+            "less-than(datetime,2026-07-01T00:00:00 00:00)",
+            allowed.EVENTS.filters,
+            UNREADABLE,
+            id="plus that was not encoded",
+        ),
+        pytest.param("equals(metric_id,'x)", allowed.EVENTS.filters, UNREADABLE, id="open string"),
+        pytest.param("equals(metric_id,)", allowed.EVENTS.filters, UNREADABLE, id="no value"),
+        pytest.param("equals()", allowed.EVENTS.filters, UNREADABLE, id="no field"),
+        pytest.param("metric_id", allowed.EVENTS.filters, UNREADABLE, id="no operator"),
+        pytest.param("has(profile),", allowed.EVENTS.filters, UNREADABLE, id="nothing after a comma"),
+        pytest.param("any(email,[])", allowed.PROFILES.filters, UNREADABLE, id="empty list"),
+        pytest.param(
+            "equals(email,['a'])", allowed.PROFILES.filters, "Invalid value for equals(email).", id="list for equals"
+        ),
+        pytest.param("any(email,'a')", allowed.PROFILES.filters, "Invalid value for any(email).", id="text for any"),
+        pytest.param(
+            "equals(metric_id,ABC)",
+            allowed.EVENTS.filters,
+            "Invalid filter provided. Strings must be quoted: ABC",
+            id="text without quotes",
+        ),
+        pytest.param("less-than(datetime,soon)", allowed.EVENTS.filters, "Invalid datetime: soon", id="no datetime"),
+        pytest.param("less-than(timestamp,1.5)", allowed.EVENTS.filters, "Invalid number: 1.5", id="no whole number"),
+        pytest.param("equals(archived,1)", allowed.FLOWS.filters, "Invalid boolean: 1", id="no boolean"),
+    ],
+)
+def test_refused(text: str, fields: dict[str, Field], detail: str) -> None:
+    """What Klaviyo refuses is a 400 that says why, and that the filter is to blame."""
+    with pytest.raises(ApiError) as refused:
+        parse(text, fields)
+    assert (refused.value.status, refused.value.code, refused.value.title) == (400, "invalid", "Invalid input.")
+    assert refused.value.detail == detail
+    assert refused.value.source == {"parameter": "filter"}
+
+
+@pytest.mark.parametrize(
+    ("operator", "wanted", "value", "meets"),
+    [
+        pytest.param("equals", "a", "a", True, id="equal"),
+        pytest.param("equals", "a", "A", False, id="equals minds the case"),
+        pytest.param("equals", True, False, False, id="booleans"),
+        pytest.param("any", ("a", "b"), "b", True, id="one of several"),
+        pytest.param("any", ("a", "b"), "c", False, id="none of several"),
+        pytest.param("contains", "SALE", "Flash sale", True, id="contains does not mind the case"),
+        pytest.param("starts-with", "fl", "Flash sale", True, id="start"),
+        pytest.param("ends-with", "fl", "Flash sale", False, id="end"),
+        pytest.param("greater-than", 5, 5, False, id="greater than is exclusive"),
+        pytest.param("greater-or-equal", 5, 5, True, id="greater or equal is inclusive"),
+        pytest.param("less-than", 5, 5, False, id="less than is exclusive"),
+        pytest.param("less-or-equal", 5, 5, True, id="less or equal is inclusive"),
+        pytest.param("less-than", 5, None, False, id="nothing meets nothing"),
+    ],
+)
+def test_matches(operator: str, wanted: object, value: object, meets: bool) -> None:
+    """Each operator compares as its name says."""
+    assert matches(Condition(operator, "field", wanted), value) is meets
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("greater-or-equal(timestamp,10),less-than(timestamp,20)", (10, 20), id="half-open"),
+        pytest.param("greater-than(timestamp,10),less-or-equal(timestamp,20)", (11, 21), id="the other half"),
+        pytest.param("greater-than(timestamp,10),greater-than(timestamp,5)", (11, 1 << 33), id="the narrower bound"),
+        pytest.param("has(profile)", (0, 1 << 33), id="no bound"),
+    ],
+)
+def test_span(text: str, expected: tuple[int, int]) -> None:
+    """Bounds come down to half-open seconds."""
+    assert span(parse(text, allowed.EVENTS.filters), "datetime", "timestamp") == expected
