@@ -6,6 +6,7 @@
     │   ├── BadKey             the API key is missing or not accepted
     │   ├── WrongDialect       the endpoints of this dialect are gone
     │   └── DatabaseUnusable   no connection, no privilege, read-only
+    │       └── DatabaseAway   the same, but it may pass: worth another try while a run is under way
     ├── MissingScope           skip what needs it, go on, end as partial       exit code 3
     ├── Refused                the API said no to a request; not worth a retry exit code 1
     │   └── NotFound           what was asked for is not there (any more)
@@ -46,6 +47,10 @@ class WrongDialect(UserError):
 
 class DatabaseUnusable(UserError):
     """The database cannot be used: check DATABASE_URL."""
+
+
+class DatabaseAway(DatabaseUnusable):
+    """There is no connection to the database: check DATABASE_URL and that it runs."""
 
 
 class MissingScope(KlaviyoPgError):

@@ -7,7 +7,7 @@ import psycopg
 import sqlalchemy
 from psycopg import errors
 
-from klaviyo_pg.errors import DatabaseUnusable
+from klaviyo_pg.errors import DatabaseAway, DatabaseUnusable
 
 _UNUSABLE = {
     errors.InsufficientPrivilege: "The database user may not do this",
@@ -16,6 +16,16 @@ _UNUSABLE = {
     errors.DependentObjectsStillExist: "An object in the database depends on one of the project's tables",
     errors.DiskFull: "The database's disk is full",
 }
+_PASSING = (
+    errors.DeadlockDetected,
+    errors.SerializationFailure,
+    errors.LockNotAvailable,
+    errors.AdminShutdown,
+    errors.CrashShutdown,
+    errors.CannotConnectNow,
+    errors.TooManyConnections,
+    errors.ConnectionException,
+)
 
 
 @contextmanager
@@ -54,8 +64,12 @@ def unusable(error: psycopg.Error) -> DatabaseUnusable | None:
     for kind, sentence in _UNUSABLE.items():
         if isinstance(error, kind):
             return DatabaseUnusable(f"{sentence} ({detail}): check DATABASE_URL and the privileges of its user.")
-    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
-        return DatabaseUnusable(f"No connection to the database ({detail}): check DATABASE_URL and that it runs.")
-    if isinstance(error, errors.InvalidAuthorizationSpecification | errors.InvalidPassword):
+    if isinstance(error, errors.InvalidAuthorizationSpecification) or "authentication failed" in detail:
         return DatabaseUnusable(f"The database refused the login ({detail}): check DATABASE_URL.")
+    if isinstance(error, _PASSING):
+        return DatabaseAway(f"The database could not do it just now ({detail}).")
+    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+        if "does not exist" in detail:
+            return DatabaseUnusable(f"No connection to the database ({detail}): check DATABASE_URL.")
+        return DatabaseAway(f"No connection to the database ({detail}): check DATABASE_URL and that it runs.")
     return None

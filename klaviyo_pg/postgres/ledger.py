@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from psycopg import Connection
-from psycopg.sql import SQL, Composed, Identifier, Literal
+from psycopg.sql import SQL, Composed, Identifier
 
-from klaviyo_pg.catalogue import bookkeeping, dimensions
-from klaviyo_pg.catalogue.types import Table
+from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, events
+from klaviyo_pg.postgres.statements import ESP_SOURCE
 
 COUNTS = ("rows_read", "inserted", "updated", "unchanged", "rejected", "nul_characters")
 
@@ -221,16 +221,13 @@ def list_ids(connection: Connection, schema: str, integration_id: str) -> list[s
     return [row[0] for row in connection.execute(query, [integration_id])]
 
 
-def move_events(connection: Connection, schema: str, metric_key: str, source: Table, target: Table) -> int:
-    """Move a metric's events to another table; answers how many. An event stands in one table only."""
-    columns = SQL(", ").join(map(Identifier, source.column_names))
+def move_events(
+    connection: Connection, schema: str, integration_id: str, metric_id: str, source: str, target: str
+) -> int:
+    """Move a metric's events from one event table to another; answers how many. An event stands in one table only."""
+    columns = SQL(", ").join(map(Identifier, events.EVENTS.column_names))
     query = SQL(
-        "WITH moved AS (DELETE FROM {} WHERE metric_key = {} RETURNING {columns})"
+        "WITH moved AS (DELETE FROM {} WHERE metric_key = md5(%s) RETURNING {columns})"
         " INSERT INTO {} ({columns}) SELECT {columns} FROM moved ON CONFLICT DO NOTHING"
-    ).format(
-        Identifier(schema, source.name),
-        Literal(metric_key),
-        Identifier(schema, target.name),
-        columns=columns,
-    )
-    return connection.execute(query).rowcount
+    ).format(Identifier(schema, source), Identifier(schema, target), columns=columns)
+    return connection.execute(query, [f"{ESP_SOURCE}:{integration_id}:{metric_id}"]).rowcount

@@ -19,14 +19,6 @@ def _names(names: Iterable[str]) -> Composed:
     return SQL(", ").join(map(Identifier, names))
 
 
-def _stored(name: str) -> Composable:
-    return Identifier("stored", name)
-
-
-def _came(name: str) -> Composable:
-    return Identifier("excluded", name)
-
-
 def column_definition(column: Column) -> Composed:
     return Composed([Identifier(column.name), SQL(" "), SQL(column.type.sql)])
 
@@ -81,83 +73,126 @@ def copy_stage(load: Load) -> Composed:
 
 
 def upsert(schema: str, load: Load) -> Composed:
-    """Merge the stage into its table and answer (inserted, updated); rows that would not change are left alone.
+    """Merge the stage into its table and answer (inserted, updated).
 
-    Rows are merged in the order of their key, so that two transactions that share rows wait instead of deadlocking.
+    Rows that would not change are left out beforehand: ON CONFLICT would lock them, and so write to each. Rows are
+    merged in the order of their key, so that two transactions that share rows wait instead of deadlocking.
     """
+    table = Identifier(schema, load.table.name)
     written = [*(column.name for column in load.columns), *_filled_in(load)]
     return SQL(
         "WITH merged AS (\n"
         "    INSERT INTO {table} AS stored ({columns})\n"
-        "    SELECT {values} FROM {stage} AS stage ORDER BY {key}\n"
+        "    SELECT {values} FROM {stage} AS stage LEFT JOIN {table} AS known ON {same}\n"
+        "    WHERE {is_new} OR {changes}\n"
+        "    ORDER BY {order}\n"
         "    ON CONFLICT ({key}) {action}\n"
         "    RETURNING xmax = 0 AS is_new\n"
         ")\n"
         "SELECT count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM merged"
     ).format(
-        table=Identifier(schema, load.table.name),
+        table=table,
         columns=_names(written),
-        values=SQL(", ").join(_FILLED_IN.get(name) or Identifier("stage", name) for name in written),
+        values=SQL(", ").join(_value(name) for name in written),
         stage=Identifier("pg_temp", stage_name(load)),
+        same=SQL(" AND ").join(
+            SQL("{} = {}").format(Identifier("known", name), _value(name)) for name in load.table.primary_key
+        ),
+        is_new=SQL("{} IS NULL").format(Identifier("known", load.table.primary_key[0])),
+        changes=_changes(load, "known", "stage"),
+        order=SQL(", ").join(Identifier("stage", name) for name in _staged_key(load)),
         key=_names(load.table.primary_key),
         action=_on_conflict(load),
     )
+
+
+def _value(name: str) -> Composable:
+    """What is written to a column: what the stage brings, or what the database fills in."""
+    return _FILLED_IN.get(name) or Identifier("stage", name)
 
 
 def _filled_in(load: Load) -> list[str]:
     return [column.name for column in load.table.columns if column.name in _FILLED_IN]
 
 
-def _on_conflict(load: Load) -> Composable:
+def _staged_key(load: Load) -> list[str]:
+    return [name for name in load.table.primary_key if name not in _FILLED_IN]
+
+
+def _changing(load: Load) -> list[Column]:
+    """The columns that an upsert may write to a row that is there."""
     columns = [*load.columns, *(column for column in load.table.columns if column.merge is Merge.CLEAR)]
-    changing = [
+    return [
         column
         for column in columns
         if column.name not in load.table.primary_key and load.merge_of(column) is not Merge.KEEP
     ]
-    compared = [column for column in changing if load.merge_of(column) is not Merge.STAMP]
+
+
+def _compared(load: Load) -> list[Column]:
+    """The columns that are a reason to touch a row that is there."""
+    return [column for column in _changing(load) if load.merge_of(column) is not Merge.STAMP]
+
+
+def _changes(load: Load, stored: str, came: str) -> Composable:
+    """Whether a row that is there would change, and may: a condition over the two sides of a merge."""
+    compared = _compared(load)
     if not compared:
-        return SQL("DO NOTHING")
-    merged = {column.name: _merged(load.merge_of(column), column.name) for column in changing}
-    assignments: list[Composable] = [SQL("{} = {}").format(Identifier(name), value) for name, value in merged.items()]
-    if "__synced_at" in _filled_in(load):
-        assignments.append(SQL("__synced_at = excluded.__synced_at"))
-    conditions = [
+        return SQL("false")
+    conditions: list[Composable] = [
         SQL("({}) IS DISTINCT FROM ({})").format(
-            SQL(", ").join(_stored(column.name) for column in compared),
-            SQL(", ").join(merged[column.name] for column in compared),
+            SQL(", ").join(Identifier(stored, column.name) for column in compared),
+            SQL(", ").join(_merged(load.merge_of(column), column.name, stored, came) for column in compared),
         ),
-        *_matches(load.only_where),
+        *_matches(load.only_where, stored),
     ]
     if load.newer_by:
-        newer_by = load.newer_by
-        conditions.append(SQL("({0} IS NULL OR {0} <= {1})").format(_stored(newer_by), _came(newer_by)))
-    return SQL("DO UPDATE SET {} WHERE {}").format(SQL(", ").join(assignments), SQL(" AND ").join(conditions))
+        older = SQL("({0} IS NULL OR {0} <= {1})")
+        conditions.append(older.format(Identifier(stored, load.newer_by), Identifier(came, load.newer_by)))
+    return SQL("({})").format(SQL(" AND ").join(conditions))
 
 
-def _merged(merge: Merge, name: str) -> Composable:
+def _on_conflict(load: Load) -> Composable:
+    if not _compared(load):
+        return SQL("DO NOTHING")
+    assignments: list[Composable] = [
+        SQL("{} = {}").format(
+            Identifier(column.name), _merged(load.merge_of(column), column.name, "stored", "excluded")
+        )
+        for column in _changing(load)
+    ]
+    if "__synced_at" in _filled_in(load):
+        assignments.append(SQL("__synced_at = excluded.__synced_at"))
+    return SQL("DO UPDATE SET {} WHERE {}").format(SQL(", ").join(assignments), _changes(load, "stored", "excluded"))
+
+
+def _merged(merge: Merge, name: str, stored: str, came: str) -> Composable:
     match merge:
         case Merge.EARLIEST:
-            return SQL("least({}, {})").format(_stored(name), _came(name))
+            return SQL("least({}, {})").format(Identifier(stored, name), Identifier(came, name))
         case Merge.LATEST:
-            return SQL("greatest({}, {})").format(_stored(name), _came(name))
+            return SQL("greatest({}, {})").format(Identifier(stored, name), Identifier(came, name))
         case Merge.OF_LATEST:
-            return SQL("CASE WHEN excluded.updated_at >= stored.updated_at THEN {} ELSE {} END").format(
-                _came(name), _stored(name)
+            return SQL("CASE WHEN {} >= {} THEN {} ELSE {} END").format(
+                Identifier(came, "updated_at"),
+                Identifier(stored, "updated_at"),
+                Identifier(came, name),
+                Identifier(stored, name),
             )
         case Merge.CLEAR:
             return SQL("NULL")
         case _:
-            return _came(name)
+            return Identifier(came, name)
 
 
-def _matches(pairs: Mapping[str, object]) -> list[Composed]:
+def _matches(pairs: Mapping[str, object], stored: str = "stored") -> list[Composed]:
     def match(name: str, value: object) -> Composed:
+        column = Identifier(stored, name)
         if value is None:
-            return SQL("{} IS NULL").format(_stored(name))
+            return SQL("{} IS NULL").format(column)
         if value is ...:
-            return SQL("{} IS NOT NULL").format(_stored(name))
-        return SQL("{} = {}").format(_stored(name), Literal(value))
+            return SQL("{} IS NOT NULL").format(column)
+        return SQL("{} = {}").format(column, Literal(value))
 
     return [match(name, value) for name, value in pairs.items()]
 
@@ -165,8 +200,9 @@ def _matches(pairs: Mapping[str, object]) -> list[Composed]:
 def end_absent(schema: str, load: Load) -> Composed:
     """Delete or mark the account's rows that a complete extraction, now in the stage, does not hold."""
     stage = Identifier("pg_temp", stage_name(load))
-    key = [name for name in load.table.primary_key if name not in _FILLED_IN]
-    same = SQL(" AND ").join(SQL("stage.{} = {}").format(Identifier(name), _stored(name)) for name in key)
+    same = SQL(" AND ").join(
+        SQL("{} = {}").format(Identifier("stage", name), Identifier("stored", name)) for name in _staged_key(load)
+    )
     conditions = [
         SQL("stored.esp_integration_id = %(integration_id)s"),
         *_matches(load.within),

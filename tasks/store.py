@@ -1,0 +1,96 @@
+"""Frames into the warehouse, with everything that has to be true at the same moment, in one transaction."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import polars as pl
+import stamina
+from psycopg import Connection
+
+from klaviyo_pg.catalogue import Load, loads
+from klaviyo_pg.errors import DatabaseAway
+from klaviyo_pg.klaviyo.http import Traffic
+from klaviyo_pg.klaviyo.rows import Reject
+from klaviyo_pg.postgres import ledger
+from klaviyo_pg.postgres.connect import transaction
+from klaviyo_pg.postgres.load import merge
+from tasks import edges
+from tasks.plan import Chunk
+from tasks.run import Run
+from transforms.clean import conformed, last_by
+from transforms.keys import md5
+
+_DATABASE_BUDGET = 900.0  # seconds that a database may be away before a part fails
+_REJECT = {"table_name": pl.String(), "reason": pl.String(), "raw": pl.String()}
+
+Counts = Mapping[str, Mapping[str, int]]
+"""Table -> rows_read, inserted, updated, unchanged, rejected, nul_characters."""
+
+
+@dataclass
+class Batch:
+    """What is stored in one go: frames by load, in an order that all batches keep; rejects by table."""
+
+    frames: Sequence[tuple[Load, pl.DataFrame]]
+    rejects: Mapping[str, Sequence[Reject]] = field(default_factory=dict)
+    nul_characters: Mapping[str, int] = field(default_factory=dict)
+
+
+def store(run: Run, chunk: Chunk, batch: Batch, traffic: Traffic, finished: bool) -> Counts:
+    """Merge a batch, count it, and with `finished` note that the chunk is done and its streams are read.
+
+    Waits for a database that is away; nothing is half stored meanwhile. Answers the counts of rows by table.
+    """
+    for attempt in stamina.retry_context(on=DatabaseAway, attempts=None, timeout=_DATABASE_BUDGET, wait_max=15):
+        with attempt, transaction(edges.engine(run.settings)) as connection:
+            counts = _merge(connection, run, chunk, batch)
+            if finished and ledger.finish_chunk(connection, run.schema, run.id, chunk.stream, chunk.part):
+                for mark in chunk.marks:
+                    ledger.advance_watermark(connection, run.schema, run.integration_id, mark, chunk.start, run.as_of)
+            ledger.add_counts(connection, run.schema, run.id, run.integration_id, counts)
+            ledger.add_requests(connection, run.schema, run.id, *traffic)
+            return counts
+    raise AssertionError("a retry context either answers or raises")
+
+
+def _merge(connection: Connection, run: Run, chunk: Chunk, batch: Batch) -> Counts:
+    counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(ledger.COUNTS, 0))
+    rejects = {table: list(found) for table, found in batch.rejects.items()}
+    for load, frame in batch.frames:
+        merged = merge(connection, run.schema, load, frame, run.integration_id)
+        table = load.table.name
+        rejects.setdefault(table, []).extend(Reject(row, reason) for row, reason in merged.unstorable)
+        counted = counts[table]
+        counted["rows_read"] += frame.height
+        counted["inserted"] += merged.inserted
+        counted["updated"] += merged.updated
+        counted["unchanged"] += merged.unchanged
+    for table, found in batch.rejects.items():
+        counts[table]["rows_read"] += len(found)
+    for table, found in rejects.items():
+        counts[table]["rejected"] += len(found)
+    for table, nul_characters in batch.nul_characters.items():
+        counts[table]["nul_characters"] += nul_characters
+    _reject(connection, run, chunk, rejects)
+    return {table: counted for table, counted in counts.items() if any(counted.values())}
+
+
+def _reject(connection: Connection, run: Run, chunk: Chunk, rejects: Mapping[str, Sequence[Reject]]) -> None:
+    found = [(table, reason, raw) for table, records in rejects.items() for raw, reason in records]
+    if not found:
+        return
+    origin = json.dumps([run.integration_id, chunk.stream])
+    frame = pl.DataFrame(found, _REJECT, orient="row").with_columns(
+        pl.col("raw").str.replace_all("\x00", "\\u0000", literal=True),
+        pl.col("reason").str.replace_all("\x00", "", literal=True),
+        key=md5(pl.lit(origin) + pl.col("raw")),
+        run_id=pl.lit(run.id),
+        stream=pl.lit(chunk.stream),
+        rejected_at=pl.lit(datetime.now(UTC)),
+    )
+    merge(
+        connection, run.schema, loads.REJECTS, conformed(frame.pipe(last_by, "key"), loads.REJECTS), run.integration_id
+    )

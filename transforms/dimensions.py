@@ -1,0 +1,74 @@
+"""Metrics, campaigns, flows, lists and segments: rows into frames."""
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from klaviyo_pg.catalogue import events, loads
+from klaviyo_pg.klaviyo import rows
+from transforms.clean import Cleaned, cleaned, conformed, last_by
+from transforms.keys import md5, row_key
+
+_TIME = pl.Datetime("us", "UTC")
+_IDS = pl.List(pl.String())
+
+_METRIC = {"id": pl.String(), "name": pl.String(), "source": pl.String(), "created_at": _TIME, "updated_at": _TIME}
+_CAMPAIGN = {
+    "id": pl.String(),
+    "name": pl.String(),
+    "list_key": pl.String(),
+    "from_email": pl.String(),
+    "from_name": pl.String(),
+    "subject": pl.String(),
+    "status": pl.String(),
+    "sent_at": _TIME,
+    "campaign_type": pl.String(),
+    "created_at": _TIME,
+    "updated_at": _TIME,
+    "included": _IDS,
+    "excluded": _IDS,
+}
+_FLOW = {"id": pl.String(), "name": pl.String(), "status": pl.String(), "created_at": _TIME, "updated_at": _TIME}
+_GROUP = {"id": pl.String(), "name": pl.String(), "created_at": _TIME}
+
+
+def metrics(found: Sequence[rows.Metric], destinations: Mapping[str, str], integration_id: str) -> Cleaned:
+    """Load METRICS. `destinations` names the event table of each metric id."""
+    raw = pl.DataFrame(found, _METRIC, orient="row").pipe(last_by, "id").pipe(cleaned)
+    frame = raw.frame.with_columns(
+        key=row_key(integration_id, pl.col("id")),
+        destination=pl.col("id").replace_strict(destinations, default=events.EVENTS.name, return_dtype=pl.String()),
+    )
+    return Cleaned(conformed(frame, loads.METRICS), raw.nul_characters)
+
+
+def campaigns(found: Sequence[rows.Campaign], integration_id: str) -> tuple[Cleaned, pl.DataFrame]:
+    """Loads CAMPAIGNS and CAMPAIGN_LISTS."""
+    raw = pl.DataFrame(found, _CAMPAIGN, orient="row").pipe(last_by, "id").pipe(cleaned)
+    frame = raw.frame.with_columns(
+        key=row_key(integration_id, pl.col("id")),
+        campaign_key=md5(pl.col("id")),
+        type=pl.lit("Campaign"),
+    )
+    lists = pl.concat([_audience(frame, "excluded", integration_id), _audience(frame, "included", integration_id)])
+    return Cleaned(conformed(frame, loads.CAMPAIGNS), raw.nul_characters), lists.pipe(last_by, "key")
+
+
+def _audience(campaigns: pl.DataFrame, audience: str, integration_id: str) -> pl.DataFrame:
+    pairs = campaigns.select(campaign_id="id", list_id=audience).explode("list_id").drop_nulls("list_id")
+    pairs = pairs.with_columns(id=pl.col("list_id") + ":" + pl.col("campaign_id"), audience=pl.lit(audience))
+    return pairs.with_columns(key=row_key(integration_id, pl.col("id"))).pipe(conformed, loads.CAMPAIGN_LISTS)
+
+
+def automations(found: Sequence[rows.Flow], integration_id: str) -> Cleaned:
+    """Load AUTOMATIONS."""
+    raw = pl.DataFrame(found, _FLOW, orient="row").pipe(last_by, "id").pipe(cleaned)
+    frame = raw.frame.with_columns(key=row_key(integration_id, pl.col("id")), automation_key=md5(pl.col("id")))
+    return Cleaned(conformed(frame, loads.AUTOMATIONS), raw.nul_characters)
+
+
+def groups(found: Sequence[rows.Group], list_type: str, integration_id: str) -> Cleaned:
+    """Load LISTS (list_type 'list') or SEGMENTS (list_type 'segment')."""
+    raw = pl.DataFrame(found, _GROUP, orient="row").pipe(last_by, "id").pipe(cleaned)
+    frame = raw.frame.with_columns(key=row_key(integration_id, pl.col("id")), list_type=pl.lit(list_type))
+    return Cleaned(conformed(frame, loads.LISTS), raw.nul_characters)

@@ -1,0 +1,119 @@
+"""Events into the seven event tables, and what else they tell: flow campaigns, joining and leaving lists."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import polars as pl
+
+from klaviyo_pg.catalogue import events as tables
+from klaviyo_pg.catalogue import loads
+from klaviyo_pg.klaviyo.rows import Events
+from transforms.clean import cleaned, conformed, last_by
+from transforms.keys import md5, row_key
+
+_JSON = frozenset({"properties"})
+_NUMBER = r"^[+-]?(\d{1,400}(\.\d{0,400})?|\.\d{1,400})([eE][+-]?\d{1,3})?$"  # what numeric holds for certain
+_SUBSCRIBED = "Subscribed to List"
+_SCHEMA = {
+    "id": pl.String(),
+    "at": pl.Int64(),
+    "metric_id": pl.String(),
+    "profile_id": pl.String(),
+    "email": pl.String(),
+    "message": pl.String(),
+    "flow": pl.String(),
+    "campaign_name": pl.String(),
+    "subject": pl.String(),
+    "list_name": pl.String(),
+    "value": pl.String(),
+    "value_currency": pl.String(),
+    "properties": pl.String(),
+}
+
+
+class Metrics(NamedTuple):
+    """What is known of the metrics, by id: the name, and the event table that holds its events."""
+
+    names: Mapping[str, str | None]
+    destinations: Mapping[str, str]
+
+
+class EventFrames(NamedTuple):
+    """Frames for the loads of the event tables (by table), FLOW_CAMPAIGNS and SUBSCRIPTION_CHANGES."""
+
+    tables: Mapping[str, pl.DataFrame]
+    flow_campaigns: pl.DataFrame
+    subscription_changes: pl.DataFrame
+    nul_characters: int
+
+
+def event_frames(found: Events, metrics: Metrics, integration_id: str) -> EventFrames:
+    """Split events by table. Of two with one id the one that was read last stays."""
+    raw = pl.DataFrame(found._asdict(), _SCHEMA).pipe(last_by, "id").pipe(cleaned, _JSON)
+    frame = raw.frame.with_columns(
+        event_at=pl.from_epoch("at", "s").dt.replace_time_zone("UTC").dt.cast_time_unit("us"),
+        event_name=_looked_up(pl.col("metric_id"), metrics.names, None),
+        destination=_looked_up(pl.col("metric_id"), metrics.destinations, tables.EVENTS.name),
+        value=_numeric(pl.col("value")),
+        campaign_key=md5(pl.col("message")),
+        automation_key=md5(pl.col("flow")),
+    )
+    return EventFrames(
+        _by_table(frame, integration_id),
+        _flow_campaigns(frame, integration_id),
+        _subscription_changes(frame),
+        raw.nul_characters,
+    )
+
+
+def _looked_up(ids: pl.Expr, known: Mapping[str, str | None], default: str | None) -> pl.Expr:
+    return ids.replace_strict(dict(known), default=default, return_dtype=pl.String())
+
+
+def _numeric(text: pl.Expr) -> pl.Expr:
+    """The digits of a number, as they came; null for what is no number."""
+    digits = text.str.strip_chars()
+    return pl.when(digits.str.contains(_NUMBER)).then(digits)
+
+
+def _by_table(frame: pl.DataFrame, integration_id: str) -> dict[str, pl.DataFrame]:
+    keyed = frame.with_columns(
+        key=row_key(integration_id, pl.col("id")),
+        member_key=md5(pl.col("profile_id")),
+        metric_key=row_key(integration_id, pl.col("metric_id")),
+    )
+    parts = keyed.partition_by("destination", as_dict=True)
+    return {str(name): conformed(part, loads.EVENTS[str(name)]) for (name,), part in sorted(parts.items())}
+
+
+def _flow_campaigns(frame: pl.DataFrame, integration_id: str) -> pl.DataFrame:
+    """The messages of flows: named as in their latest event, created and updated with their first and latest."""
+    sends = frame.filter(pl.col("flow").is_not_null() & pl.col("message").is_not_null()).sort(
+        "event_at", maintain_order=True
+    )
+    found = sends.group_by(id="message").agg(
+        pl.col("campaign_name").drop_nulls().last().alias("name"),
+        pl.col("subject").drop_nulls().last(),
+        pl.col("automation_key").last(),
+        pl.col("campaign_key").last(),
+        pl.col("event_at").min().alias("created_at"),
+        pl.col("event_at").max().alias("updated_at"),
+    )
+    return found.with_columns(key=row_key(integration_id, pl.col("id")), type=pl.lit("Campaign")).pipe(
+        conformed, loads.FLOW_CAMPAIGNS
+    )
+
+
+def _subscription_changes(frame: pl.DataFrame) -> pl.DataFrame:
+    change = (
+        pl.when(pl.col("destination") == tables.UNSUBSCRIBES.name)
+        .then(pl.lit("unsubscribed"))
+        .when(pl.col("event_name") == _SUBSCRIBED)
+        .then(pl.lit("subscribed"))
+    )
+    changes = frame.with_columns(change=change).filter(
+        pl.col("change").is_not_null() & pl.col("profile_id").is_not_null()
+    )
+    return changes.select("id", "list_name", "change", member_id="profile_id", changed_at="event_at").pipe(
+        conformed, loads.SUBSCRIPTION_CHANGES
+    )

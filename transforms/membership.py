@@ -1,0 +1,34 @@
+"""Exclusions and list memberships: rows into frames."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from klaviyo_pg.catalogue import loads
+from klaviyo_pg.klaviyo import rows
+from transforms.clean import Cleaned, cleaned, conformed, last_by
+from transforms.keys import md5
+
+_TIME = pl.Datetime("us", "UTC")
+_EXCLUSION = {"email": pl.String(), "reason": pl.String(), "created_at": _TIME}
+_MEMBERSHIP = {"list_id": pl.String(), "member_id": pl.String(), "created_at": _TIME}
+
+
+def exclusions(found: Sequence[rows.Exclusion], account_id: str | None) -> Cleaned:
+    """Loads STG_MEMBER_EXCLUSIONS and MEMBER_EXCLUSIONS, which have the same columns.
+
+    Of several reasons for one address the one with the latest timestamp stays, of equal ones the last by name.
+    """
+    raw = cleaned(pl.DataFrame(found, _EXCLUSION, orient="row"))
+    frame = raw.frame.with_columns(_sync_id=md5(pl.col("email")), _account_id=pl.lit(account_id, pl.String()))
+    latest = frame.sort("created_at", "reason", nulls_last=False).pipe(last_by, "_sync_id")
+    return Cleaned(conformed(latest, loads.STG_MEMBER_EXCLUSIONS), raw.nul_characters)
+
+
+def memberships(found: Sequence[rows.Membership], account_id: str | None) -> Cleaned:
+    """Load STG_MEMBER_LISTS."""
+    raw = cleaned(pl.DataFrame(found, _MEMBERSHIP, orient="row"))
+    frame = raw.frame.with_columns(
+        _sync_id=md5(pl.col("list_id") + ":" + pl.col("member_id")), _account_id=pl.lit(account_id, pl.String())
+    )
+    return Cleaned(conformed(frame.pipe(last_by, "_sync_id"), loads.STG_MEMBER_LISTS), raw.nul_characters)

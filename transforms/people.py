@@ -1,0 +1,75 @@
+"""People: members, their custom properties, and the suppressions that concern one list."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import polars as pl
+
+from klaviyo_pg.catalogue import Load, loads
+from klaviyo_pg.klaviyo import rows
+from transforms.clean import cleaned, conformed, last_by
+from transforms.keys import md5, row_key
+
+_TIME = pl.Datetime("us", "UTC")
+_TEXTS = (
+    *("id", "email", "timezone", "first_name", "last_name", "source"),
+    *("address1", "address2", "city", "state", "zip", "country", "phone_number"),
+)
+_MEMBER = {
+    **dict.fromkeys(_TEXTS, pl.String()),
+    "longitude": pl.Float64(),
+    "latitude": pl.Float64(),
+    "created_at": _TIME,
+    "consent": pl.String(),
+    "consent_timestamp": _TIME,
+}
+_PROPERTY = {"id": pl.String(), "name": pl.String(), "value": pl.String()}
+_SUPPRESSION = {"list_id": pl.String(), "member_id": pl.String(), "changed_at": _TIME}
+
+
+class People(NamedTuple):
+    """Frames for the loads MEMBERS (or EVENT_MEMBERS), MEMBER_ATTRIBUTES and SUBSCRIPTION_CHANGES."""
+
+    members: pl.DataFrame
+    attributes: pl.DataFrame
+    suppressions: pl.DataFrame
+    nul_characters: int
+
+
+def people(found: Sequence[rows.Profile], load: Load, extracted_at: datetime, integration_id: str) -> People:
+    """People as they were at `extracted_at`; of two with one id the one that was read last."""
+    latest = list({profile.id: profile for profile in found}.values())
+    members = cleaned(_members(latest))
+    attributes = cleaned(_attributes(latest))
+    at = pl.lit(extracted_at, _TIME)
+    keys = {"key": row_key(integration_id, pl.col("id")), "member_key": md5(pl.col("id"))}
+    return People(
+        members.frame.with_columns(**keys, updated_at=at).pipe(conformed, load),
+        attributes.frame.with_columns(**keys, created_at=at, updated_at=at, name=pl.col("name").fill_null(""))
+        .pipe(last_by, "key", "name")
+        .pipe(conformed, loads.MEMBER_ATTRIBUTES),
+        _suppressions(latest),
+        members.nul_characters + attributes.nul_characters,
+    )
+
+
+def _members(found: Sequence[rows.Profile]) -> pl.DataFrame:
+    columns: dict[str, list[object]] = {
+        name: [getattr(each, name) for each in found] for name in _MEMBER if name != "created_at"
+    }
+    columns["created_at"] = [each.created for each in found]
+    return pl.DataFrame(columns, _MEMBER)
+
+
+def _attributes(found: Sequence[rows.Profile]) -> pl.DataFrame:
+    named = [(each.id, name, value) for each in found for name, value in each.properties]
+    return pl.DataFrame(named, _PROPERTY, orient="row")
+
+
+def _suppressions(found: Sequence[rows.Profile]) -> pl.DataFrame:
+    known = [(list_id, each.id, at) for each in found for list_id, at in each.list_suppressions]
+    frame = pl.DataFrame(known, _SUPPRESSION, orient="row").with_columns(
+        id=pl.col("list_id") + ":" + pl.col("member_id"), change=pl.lit("suppressed")
+    )
+    return frame.pipe(last_by, "member_id", "id").pipe(conformed, loads.SUBSCRIPTION_CHANGES)
