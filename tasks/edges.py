@@ -11,6 +11,7 @@ from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector
 
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.klaviyo.dialects import open_source
+from klaviyo_pg.klaviyo.known import KnownPeople
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import embedded
 from klaviyo_pg.settings import Settings
@@ -49,6 +50,19 @@ def _engine(url: str, connections: int) -> sqlalchemy.Engine:
     made = connector.get_engine(pool_size=connections, max_overflow=0, pool_pre_ping=True, hide_parameters=True)
     assert isinstance(made, sqlalchemy.Engine)
     return made
+
+
+def known_people(run_id: str) -> KnownPeople:
+    """Those whom this thread has stored in this run."""
+    if getattr(_of_thread, "run_id", None) != run_id:
+        _of_thread.run_id, _of_thread.people = run_id, KnownPeople()
+    people: KnownPeople = _of_thread.people
+    return people
+
+
+def forget_people() -> None:
+    """What this thread read last has not been stored."""
+    _of_thread.run_id = None
 
 
 def source(settings: Settings, first_contact: bool = False) -> Source:

@@ -66,6 +66,7 @@ def _read(run: Run, chunk: Chunk, read: Callable[[Source], Iterable[Batch]]) -> 
                 known = total.setdefault(table, {})
                 known.update({name: known.get(name, 0) + count for name, count in counts.items()})
     except Exception:
+        edges.forget_people()
         count_requests(run, source.traffic.since(before))
         raise
     return total
@@ -216,7 +217,8 @@ def load_events(run: Run, chunk: Chunk) -> Counts:
     metrics = events.Metrics({row.id: row.name for row in known}, {row.id: row.destination for row in known})
 
     def read(source: Source) -> Iterator[Batch]:
-        for pages in _grouped(source.events(chunk.window, chunk.subject), len_of_events, _BATCH_ROWS):
+        known = edges.known_people(run.id)
+        for pages in _grouped(source.events(chunk.window, chunk.subject, known), len_of_events, _BATCH_ROWS):
             yield event_batch(pages, metrics, run.integration_id)
 
     return _read(run, chunk, read)

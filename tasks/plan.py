@@ -9,8 +9,9 @@ from klaviyo_pg.catalogue import SPECIFIED, events
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.windows import Window, open_windows
 
-_ALL_METRICS_WINDOW = timedelta(days=1)
-_ONE_METRIC_WINDOW = timedelta(days=10)
+_SHORTEST_WINDOW = timedelta(days=1)
+_MOST_WINDOWS = 16  # of one stream: enough to read side by side, few enough for Prefect's server
+_ONE_METRIC_WINDOW = timedelta(days=30)
 _PROFILE_OVERLAP = timedelta(days=1)  # a profile's `updated` is the API's own clock, so little can come late
 _EVERYTHING = Window(None, None)
 
@@ -96,7 +97,8 @@ def event_chunks(
         common, _ = Counter(starts.values()).most_common(1)[0]
         together = [each for each, start in starts.items() if start == common]
         marks = tuple(f"events/{each}" for each in together)
-        for window in open_windows(common, horizon.as_of, _ALL_METRICS_WINDOW):
+        longest = max(_SHORTEST_WINDOW, (horizon.as_of - common) / _MOST_WINDOWS)
+        for window in open_windows(common, horizon.as_of, longest):
             yield Chunk("events", window, None, common, marks)
     for each in sorted(starts.keys() - set(together)):
         stream = f"events/{each}"

@@ -64,7 +64,7 @@ def _merge(connection: Connection, run: Run, chunk: Chunk, batch: Batch) -> Coun
         table = load.table.name
         rejects.setdefault(table, []).extend(Reject(row, reason) for row, reason in merged.unstorable)
         counted = counts[table]
-        counted["rows_read"] += frame.height
+        counted["rows_read"] += merged.rows
         counted["inserted"] += merged.inserted
         counted["updated"] += merged.updated
         counted["unchanged"] += merged.unchanged

@@ -18,8 +18,10 @@ class Cleaned(NamedTuple):
     nul_characters: int
 
 
-def cleaned(frame: pl.DataFrame, json_columns: frozenset[str] = frozenset()) -> Cleaned:
-    """The frame without NUL characters, and with nulls for empty strings (but in the JSON columns)."""
+def cleaned(
+    frame: pl.DataFrame, json_columns: frozenset[str] = frozenset(), blank_columns: frozenset[str] = frozenset()
+) -> Cleaned:
+    """The frame without NUL characters, and with nulls for empty strings but in JSON columns and `blank_columns`."""
     count = 0
     columns = []
     for column in frame.get_columns():
@@ -27,7 +29,8 @@ def cleaned(frame: pl.DataFrame, json_columns: frozenset[str] = frozenset()) -> 
             column, found = (_json_without_nul if column.name in json_columns else _text_without_nul)(column)
             count += found
         columns.append(column)
-    texts = [name for name, dtype in frame.schema.items() if dtype == pl.String and name not in json_columns]
+    kept = json_columns | blank_columns
+    texts = [name for name, dtype in frame.schema.items() if dtype == pl.String and name not in kept]
     blank_is_null = [pl.when(pl.col(name) != "").then(pl.col(name)).alias(name) for name in texts]
     return Cleaned(pl.DataFrame(columns).with_columns(blank_is_null), count)
 

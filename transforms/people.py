@@ -38,15 +38,18 @@ class People(NamedTuple):
 
 
 def people(found: Sequence[rows.Profile], load: Load, extracted_at: datetime, integration_id: str) -> People:
-    """People as they were at `extracted_at`; of two with one id the one that was read last."""
+    """People as they were at `extracted_at`; of two with one id the one that was read last.
+
+    A person without custom properties has one row without a name among the attributes.
+    """
     latest = list({profile.id: profile for profile in found}.values())
     members = cleaned(_members(latest))
-    attributes = cleaned(_attributes(latest))
+    attributes = cleaned(_attributes(latest), blank_columns=frozenset({"name"}))
     at = pl.lit(extracted_at, _TIME)
     keys = {"key": row_key(integration_id, pl.col("id")), "member_key": md5(pl.col("id"))}
     return People(
         members.frame.with_columns(**keys, updated_at=at).pipe(conformed, load),
-        attributes.frame.with_columns(**keys, created_at=at, updated_at=at, name=pl.col("name").fill_null(""))
+        attributes.frame.with_columns(**keys, created_at=at, updated_at=at)
         .pipe(last_by, "key", "name")
         .pipe(conformed, loads.MEMBER_ATTRIBUTES),
         _suppressions(latest),
@@ -63,7 +66,8 @@ def _members(found: Sequence[rows.Profile]) -> pl.DataFrame:
 
 
 def _attributes(found: Sequence[rows.Profile]) -> pl.DataFrame:
-    named = [(each.id, name, value) for each in found for name, value in each.properties]
+    nothing = ((None, None),)
+    named = [(each.id, name, value) for each in found for name, value in each.properties or nothing]
     return pl.DataFrame(named, _PROPERTY, orient="row")
 
 

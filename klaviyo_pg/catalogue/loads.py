@@ -25,7 +25,12 @@ EVENT_MEMBERS = Load(
     leaves_out=frozenset({"consent", "consent_timestamp"}),  # the profile on an event page has no subscriptions
     newer_by="updated_at",
 )
-MEMBER_ATTRIBUTES = Load(dimensions.MEMBER_ATTRIBUTES, newer_by="updated_at")
+MEMBER_ATTRIBUTES = Load(
+    dimensions.MEMBER_ATTRIBUTES,
+    newer_by="updated_at",
+    absent=Absent.GO,  # a person comes with all properties; one who has none comes as a row without a name
+    absent_beside="key",
+)
 EVENTS = {table.name: Load(table) for table in events.EVENT_TABLES}
 STG_MEMBER_EXCLUSIONS = Load(membership.STG_MEMBER_EXCLUSIONS, absent=Absent.GO)
 MEMBER_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, absent=Absent.MARK)

@@ -11,6 +11,7 @@ from klaviyo_pg.errors import BadAnswer, NotFound
 from klaviyo_pg.klaviyo import properties, resources, rows
 from klaviyo_pg.klaviyo.documents import DocumentDecoder
 from klaviyo_pg.klaviyo.http import Client, Traffic
+from klaviyo_pg.klaviyo.known import Known, KnownPeople
 from klaviyo_pg.windows import Window
 
 REVISION = "2026-07-15"
@@ -54,6 +55,7 @@ _FLOWS = DocumentDecoder(resources.FlowDocument, data=resources.Flow)
 _GROUPS = DocumentDecoder(resources.GroupDocument, data=resources.Group)
 _EVENTS = DocumentDecoder(resources.EventDocument, data=resources.Event, included=resources.Profile)
 _PROFILES = DocumentDecoder(resources.ProfileDocument, data=resources.Profile)
+_decode_profile = msgspec.json.Decoder(resources.Profile).decode
 
 
 class CurrentSource:
@@ -112,7 +114,9 @@ class CurrentSource:
             found = [rows.Group(row.id, row.attributes.name, rows.utc(row.attributes.created)) for row in document.data]
             yield rows.Page(found, rejects, read_at)
 
-    def events(self, window: Window, metric_id: str | None = None) -> Iterator[rows.EventPage]:
+    def events(
+        self, window: Window, metric_id: str | None = None, known: KnownPeople | None = None
+    ) -> Iterator[rows.EventPage]:
         conditions = [f'equals(metric_id,"{metric_id}")'] if metric_id else []
         query = {
             "filter": ",".join([*conditions, *_between("datetime", window)]),
@@ -122,7 +126,7 @@ class CurrentSource:
             "fields[profile]": _PERSON_FIELDS,
         }
         for document, rejects, read_at in self._pages(EVENTS, _EVENTS, query):
-            yield _event_page(document, window, rejects, read_at)
+            yield _event_page(document, window, known or KnownPeople(), rejects, read_at)
 
     def profiles(self, window: Window) -> Iterator[rows.Page[rows.Profile]]:
         query = {
@@ -282,10 +286,13 @@ def _id(related: resources.Relationship) -> str | None:
 
 
 def _event_page(
-    document: resources.EventDocument, window: Window, rejects: list[rows.Reject], read_at: datetime
+    document: resources.EventDocument,
+    window: Window,
+    known: KnownPeople,
+    rejects: list[rows.Reject],
+    read_at: datetime,
 ) -> rows.EventPage:
-    people = [profile(found) for found in document.included]
-    emails: dict[str | None, str | None] = {person.id: person.email for person in people}
+    people, emails = _people(document.included, known, rejects)
     start, end = window.seconds
     found = [event for event in document.data if start <= event.attributes.timestamp < end]
     profile_ids = [_id(event.relationships.profile) for event in found]
@@ -298,3 +305,25 @@ def _event_page(
         properties=[event.attributes.event_properties for event in found],
     )
     return rows.EventPage(events, people, rejects, read_at)
+
+
+def _people(
+    included: list[msgspec.Raw], known: KnownPeople, rejects: list[rows.Reject]
+) -> tuple[list[rows.Profile], dict[str | None, str | None]]:
+    """The people on a page who were not known yet, and the addresses of all, by id."""
+    new: list[rows.Profile] = []
+    emails: dict[str | None, str | None] = {}
+    for raw in included:
+        record = bytes(raw)
+        person = known.get(record)
+        if person is None:
+            try:
+                found = profile(_decode_profile(record))
+            except msgspec.MsgspecError as error:
+                rejects.append(rows.Reject(record.decode(), str(error)))
+                continue
+            person = Known(found.id, found.email)
+            known.add(record, person)
+            new.append(found)
+        emails[person.id] = person.email
+    return new, emails

@@ -123,7 +123,7 @@ class EventDocument(Struct):
     """A page of events with the people in them."""
 
     data: list[Event]
-    included: list[Profile] = []
+    included: list[Raw] = []  # profiles
     links: Links = Links()
 
 

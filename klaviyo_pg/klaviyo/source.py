@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from klaviyo_pg.klaviyo.http import Traffic
+from klaviyo_pg.klaviyo.known import KnownPeople
 from klaviyo_pg.klaviyo.rows import Campaign, EventPage, Exclusion, Flow, Group, Membership, Metric, Page, Profile
 from klaviyo_pg.windows import Window
 
@@ -13,7 +14,7 @@ class Source(Protocol):
 
     Every method reads page by page and raises MissingScope where the key lacks a scope, Unavailable where the API
     gives no answer in spite of all retries, and one of the other errors of klaviyo_pg.errors where it is no use to go
-    on. Windows are kept exactly, whatever the API makes of its bounds.
+    on. Windows of events are kept exactly, whatever the API makes of its bounds.
     """
 
     reads_all_metrics_at_once: bool
@@ -38,8 +39,13 @@ class Source(Protocol):
 
     def segments(self) -> Iterator[Page[Group]]: ...
 
-    def events(self, window: Window, metric_id: str | None = None) -> Iterator[EventPage]:
-        """Events that happened in the window, of one metric or of all, with the people in them."""
+    def events(
+        self, window: Window, metric_id: str | None = None, known: KnownPeople | None = None
+    ) -> Iterator[EventPage]:
+        """Events that happened in the window, of one metric or of all, with the people in them who are not known yet.
+
+        A person whose record has changed since is given again.
+        """
         ...
 
     def profiles(self, window: Window) -> Iterator[Page[Profile]]:

@@ -22,6 +22,7 @@ class Unstorable(NamedTuple):
 class Merged(NamedTuple):
     """What became of a frame: counts of rows, and the rows that could not be stored."""
 
+    rows: int
     inserted: int
     updated: int
     unchanged: int
@@ -42,7 +43,8 @@ def merge(connection: Connection, schema: str, load: Load, frame: pl.DataFrame, 
     if load.absent is not Absent.STAY:
         connection.execute(statements.end_absent(schema, load), values)
     connection.execute(statements.drop_stage(load))
-    return Merged(inserted, updated, frame.height - len(unstorable) - inserted - updated, unstorable)
+    rows = frame.drop_nulls([name for name in load.table.primary_key if name in frame.columns]).height
+    return Merged(rows, inserted, updated, rows - len(unstorable) - inserted - updated, unstorable)
 
 
 def _copy(connection: Connection, statement: Composed, frame: pl.DataFrame) -> list[Unstorable]:

@@ -7,6 +7,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 from klaviyo_pg.catalogue import Absent, Column, Load, Merge, Table
 
 ESP_SOURCE = "Klaviyo"
+COPY_FORMAT = SQL("(FORMAT csv, DELIMITER E'\\t', QUOTE E'\\x01', NULL '')")
 
 _FILLED_IN: Mapping[str, Composable] = {
     "esp_source": Literal(ESP_SOURCE),
@@ -15,7 +16,8 @@ _FILLED_IN: Mapping[str, Composable] = {
 }
 
 
-def _names(names: Iterable[str]) -> Composed:
+def names(names: Iterable[str]) -> Composed:
+    """Column names with commas between."""
     return SQL(", ").join(map(Identifier, names))
 
 
@@ -26,7 +28,7 @@ def column_definition(column: Column) -> Composed:
 def create_table(schema: str, table: Table) -> Composed:
     columns = SQL(",\n    ").join(map(column_definition, table.columns))
     return SQL("CREATE TABLE {} (\n    {},\n    PRIMARY KEY ({})\n)").format(
-        Identifier(schema, table.name), columns, _names(table.primary_key)
+        Identifier(schema, table.name), columns, names(table.primary_key)
     )
 
 
@@ -56,7 +58,7 @@ def create_stage(schema: str, load: Load) -> Composed:
     """A temporary table for the rows that come: typed like its table, without index, gone with the transaction."""
     return SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
         Identifier("pg_temp", stage_name(load)),
-        _names(column.name for column in load.columns),
+        names(column.name for column in load.columns),
         Identifier(schema, load.table.name),
     )
 
@@ -67,14 +69,15 @@ def drop_stage(load: Load) -> Composed:
 
 def copy_stage(load: Load) -> Composed:
     """COPY in the form that klaviyo_pg.postgres.load writes: tabs between, \\x01 around, nothing for null."""
-    return SQL("COPY {} ({}) FROM STDIN (FORMAT csv, DELIMITER E'\\t', QUOTE E'\\x01', NULL '')").format(
-        Identifier("pg_temp", stage_name(load)), _names(column.name for column in load.columns)
+    return SQL("COPY {} ({}) FROM STDIN {}").format(
+        Identifier("pg_temp", stage_name(load)), names(column.name for column in load.columns), COPY_FORMAT
     )
 
 
 def upsert(schema: str, load: Load) -> Composed:
     """Merge the stage into its table and answer (inserted, updated).
 
+    Staged rows without a whole key are not stored; they only say, beside others, what is absent.
     Rows that would not change are left out beforehand: ON CONFLICT would lock them, and so write to each. Rows are
     merged in the order of their key, so that two transactions that share rows wait instead of deadlocking.
     """
@@ -84,7 +87,7 @@ def upsert(schema: str, load: Load) -> Composed:
         "WITH merged AS (\n"
         "    INSERT INTO {table} AS stored ({columns})\n"
         "    SELECT {values} FROM {stage} AS stage LEFT JOIN {table} AS known ON {same}\n"
-        "    WHERE {is_new} OR {changes}\n"
+        "    WHERE {whole} AND ({is_new} OR {changes})\n"
         "    ORDER BY {order}\n"
         "    ON CONFLICT ({key}) {action}\n"
         "    RETURNING xmax = 0 AS is_new\n"
@@ -92,16 +95,17 @@ def upsert(schema: str, load: Load) -> Composed:
         "SELECT count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM merged"
     ).format(
         table=table,
-        columns=_names(written),
+        columns=names(written),
         values=SQL(", ").join(_value(name) for name in written),
         stage=Identifier("pg_temp", stage_name(load)),
         same=SQL(" AND ").join(
             SQL("{} = {}").format(Identifier("known", name), _value(name)) for name in load.table.primary_key
         ),
+        whole=SQL(" AND ").join(SQL("{} IS NOT NULL").format(Identifier("stage", name)) for name in _staged_key(load)),
         is_new=SQL("{} IS NULL").format(Identifier("known", load.table.primary_key[0])),
         changes=_changes(load, "known", "stage"),
         order=SQL(", ").join(Identifier("stage", name) for name in _staged_key(load)),
-        key=_names(load.table.primary_key),
+        key=names(load.table.primary_key),
         action=_on_conflict(load),
     )
 
@@ -211,6 +215,9 @@ def end_absent(schema: str, load: Load) -> Composed:
     if load.absent_beside:
         beside = Identifier(load.absent_beside)
         conditions.append(SQL("stored.{0} IN (SELECT {0} FROM {1})").format(beside, stage))
+    if load.newer_by:
+        newest = SQL("{} <= (SELECT min({}) FROM {})")
+        conditions.append(newest.format(Identifier("stored", load.newer_by), Identifier(load.newer_by), stage))
     table = Identifier(schema, load.table.name)
     if load.absent is Absent.GO:
         return SQL("DELETE FROM {} AS stored WHERE {}").format(table, SQL(" AND ").join(conditions))
