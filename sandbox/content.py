@@ -149,8 +149,11 @@ SUPPRESSION_REASONS = ("HARD_BOUNCE", "INVALID_EMAIL", "SPAM_COMPLAINT", "UNSUBS
 
 
 def dump(value: Any) -> bytes:
-    """JSON as raw UTF-8 without spaces; control characters, NUL among them, are escaped."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    """JSON as raw UTF-8 without spaces; control characters, NUL among them, are escaped, and so are half surrogates."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def members(value: dict[str, Any]) -> bytes:

@@ -1,5 +1,6 @@
 """How a run looks when it is over: as a state of Prefect, as a summary for people, and as an exit code."""
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +85,7 @@ def show(state: State[Any], seconds: float) -> int:
     if isinstance(ending, Ending):
         Console().print(summary(ending, seconds))
         for sentence in ending.sentences:
-            Console(stderr=True).print(sentence, style="bold", highlight=False, markup=False)
+            print(sentence, file=sys.stderr)
         return ending.exit_code
-    Console(stderr=True).print(str(result), style="bold", highlight=False, markup=False)
+    print(result, file=sys.stderr)
     return getattr(result, "exit_code", 1)

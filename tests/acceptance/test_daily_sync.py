@@ -1,0 +1,208 @@
+"""The daily sync from the first run on: complete, keyed as specified, repeatable, and never late for good."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from klaviyo_pg.catalogue import SPECIFIED, events
+from sandbox.launcher import Sandbox, running
+from tests.driver import Ran, Warehouse, account
+
+DAYS = 45
+EVENT_TABLES = tuple(table.name for table in events.EVENT_TABLES)
+ALL_EVENTS = " UNION ALL ".join(
+    f"SELECT '{name}' AS table_name, id, key, campaign_key, automation_key, member_key, list_key, email, event_at,"
+    f" esp_source, esp_integration_id, metric_key, event_name, value, properties FROM klaviyo.{name}"
+    for name in EVENT_TABLES
+)
+ROW_KEY = "md5(esp_source || ':' || esp_integration_id || ':' || id)"
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Sandbox]:
+    """An account whose history ends at midnight, so that the tests can add to its present."""
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    with running(members=900, events=15_000, days=DAYS, until=midnight) as box:
+        yield box
+
+
+@pytest.fixture(scope="module")
+def settings(box: Sandbox) -> dict[str, str]:
+    """What leads to the account, with all its history in the first run."""
+    return {**account(box), "FIRST_SYNC_DAYS": str(DAYS + 2)}
+
+
+@pytest.fixture(scope="module")
+def first(warehouse: Warehouse, settings: dict[str, str]) -> Ran:
+    """The first run."""
+    ran = warehouse.sync(**settings)
+    assert ran.code == 0, ran.err[-3000:]
+    return ran
+
+
+def compare(warehouse: Warehouse, box: Sandbox) -> None:
+    """Every event that the account has stands in exactly one table, as the account tells it."""
+    truth = box.events()
+    found = warehouse.rows(
+        f"SELECT table_name, id, event_at, metric_key, member_key, campaign_key, automation_key,"
+        f" esp_integration_id FROM ({ALL_EVENTS}) AS every"
+    )
+    assert Counter(row[1] for row in found) == Counter(event["id"] for event in truth)
+    with psycopg.connect(warehouse.url) as connection:
+        connection.execute("CREATE TEMPORARY TABLE truth (event jsonb)")
+        with connection.cursor() as cursor, cursor.copy("COPY truth FROM STDIN (FORMAT csv)") as copy:
+            for event in truth:
+                copy.write('"' + json.dumps(event).replace('"', '""') + '"\n')
+        differing = connection.execute(
+            f"""
+            SELECT every.* FROM truth JOIN ({ALL_EVENTS}) AS every ON every.id = event ->> 'id'
+            WHERE (event_at, metric_key, member_key, campaign_key, automation_key) IS DISTINCT FROM (
+                to_timestamp((event ->> 'timestamp')::bigint),
+                md5(esp_source || ':' || esp_integration_id || ':' || (event ->> 'metric_id')),
+                md5(event ->> 'profile_id'), md5(event ->> 'message'), md5(event ->> 'flow')
+            )
+            """  # type: ignore[arg-type]
+        ).fetchall()
+    assert differing == []
+
+
+def test_every_table_is_filled(first: Ran, warehouse: Warehouse) -> None:
+    """All 18 tables have rows, as many as the summary says."""
+    assert len(SPECIFIED) == 18
+    stored = {table.name: warehouse.one(f"SELECT count(*) FROM klaviyo.{table.name}") for table in SPECIFIED}
+    assert all(stored.values())
+    assert {name: counts[1] for name, counts in first.counts.items()} == stored
+
+
+def test_every_event_once_and_right(first: Ran, warehouse: Warehouse, box: Sandbox) -> None:
+    """Every event that the account serves stands in exactly one of the seven tables with the account's own values."""
+    compare(warehouse, box)
+
+
+def test_counts_by_metric(first: Ran, warehouse: Warehouse, box: Sandbox) -> None:
+    """The seven tables together hold as many events of each metric as the account counts."""
+    found = warehouse.rows(
+        f"SELECT m.id, count(*) FROM ({ALL_EVENTS}) AS every JOIN klaviyo.metrics m ON m.key = metric_key GROUP BY 1"
+    )
+    assert dict(found) == {metric["id"]: metric["count"] for metric in box.state()["metrics"] if metric["count"]}
+
+
+@pytest.mark.parametrize(
+    ("table", "broken"),
+    [
+        *((name, f"key <> {ROW_KEY}") for name in ("metrics", "campaigns", "automations", "lists", "campaign_lists")),
+        *((name, f"key <> {ROW_KEY}") for name in ("members", "member_attributes", "member_lists", *EVENT_TABLES)),
+        *((name, "member_key IS DISTINCT FROM md5(id)") for name in ("members", "member_attributes")),
+        ("campaigns", "campaign_key IS DISTINCT FROM md5(id)"),
+        ("automations", "automation_key IS DISTINCT FROM md5(id)"),
+        ("campaign_lists", "id IS DISTINCT FROM list_id || ':' || campaign_id"),
+        ("member_lists", "id IS DISTINCT FROM list_id || ':' || member_id"),
+        ("stg_member_lists", "_sync_id IS DISTINCT FROM md5(list_id || ':' || member_id)"),
+        *((name, "_sync_id IS DISTINCT FROM md5(email)") for name in ("stg_member_exclusions", "member_exclusions")),
+        *((name, "campaign_key IS DISTINCT FROM md5(properties ->> '$message')") for name in EVENT_TABLES),
+        *((name, "automation_key IS DISTINCT FROM md5(properties ->> '$flow')") for name in EVENT_TABLES),
+        *((name, "list_key IS NOT NULL OR esp_source <> 'Klaviyo'") for name in EVENT_TABLES),
+        *((name, "__synced_at IS NULL") for name in (table.name for table in SPECIFIED)),
+    ],
+)
+def test_no_row_differs(first: Ran, warehouse: Warehouse, table: str, broken: str) -> None:
+    """No row of any table breaks what the specification says of its keys."""
+    assert warehouse.one(f"SELECT count(*) FROM klaviyo.{table} WHERE {broken}") == 0
+
+
+@pytest.mark.parametrize(
+    ("dimension", "key"),
+    [("members", "member_key"), ("campaigns", "campaign_key"), ("automations", "automation_key")],
+)
+def test_joins(first: Ran, warehouse: Warehouse, box: Sandbox, dimension: str, key: str) -> None:
+    """Every event finds its member, campaign and automation, unless the account itself no longer has it."""
+    missing = warehouse.rows(
+        f"SELECT DISTINCT {key} FROM ({ALL_EVENTS}) AS every"
+        f" LEFT JOIN klaviyo.{dimension} AS d USING ({key}, esp_integration_id)"
+        f" WHERE {key} IS NOT NULL AND d.key IS NULL"
+    )
+    field = {"members": "profile_id", "campaigns": "message", "automations": "flow"}[dimension]
+    named = {event[field]: event for event in box.events() if event[field]}
+    known = {row[0] for row in warehouse.rows(f"SELECT id FROM klaviyo.{dimension}")}
+    flow_messages = {event["message"] for event in named.values() if event["flow"]}
+    gone = set(named) - known
+    assert {row[0] for row in missing} == {warehouse.one("SELECT md5(%s)", each) for each in gone}
+    assert dimension == "campaigns" or len(gone) <= 2
+    assert not (dimension == "members" and gone) and not (dimension == "campaigns" and gone & flow_messages)
+
+
+def test_second_run_changes_nothing(first: Ran, warehouse: Warehouse, settings: dict[str, str]) -> None:
+    """Where nothing changed at the source, a run inserts and updates nothing."""
+    again = warehouse.sync(**settings)
+    assert again.code == 0
+    assert {name: counts[1:3] for name, counts in again.counts.items()} == dict.fromkeys(again.counts, (0, 0))
+    assert again.counts["sends"][0] > 0
+
+
+def test_late_future_and_renamed(first: Ran, warehouse: Warehouse, box: Sandbox, settings: dict[str, str]) -> None:
+    """Late, future-dated and new events are all there after the next run, and after the one that follows it."""
+    state, person = box.state(), box.events()[0]["profile_id"]
+    names = {metric["name"]: metric["id"] for metric in state["metrics"]}
+    now = datetime.now(UTC)
+    for turn in range(2):
+        box.change("metrics", names["Opened Email"], name=f"Opened Mail {turn}")
+        box.change("metrics", names["Clicked Text Message"], name=f"Tapped {turn}")
+        added: list[dict[str, Any]] = [
+            {"metric": names[name], "timestamp": int((now + away).timestamp()), "profile_id": person}
+            for name in ("Opened Email", "Clicked Text Message", "Placed Order", "Received Email")
+            for away in (timedelta(hours=-72), timedelta(hours=-1), timedelta(hours=18))
+        ]
+        added.append({"metric": f"Never seen before {turn}", "timestamp": int(now.timestamp()) - 60})
+        ids = box.add_events(*added)
+        ran = warehouse.sync(**settings)
+        assert ran.code == 0
+        compare(warehouse, box)
+        tables = dict(warehouse.rows(f"SELECT id, table_name FROM ({ALL_EVENTS}) AS every WHERE id = ANY(%s)", ids))
+        expected = ["opens"] * 3 + ["clicks"] * 3 + ["events"] * 3 + ["sends"] * 3 + ["events"]
+        assert [tables[each] for each in ids] == expected
+    assert warehouse.one("SELECT max(watermark) <= now() FROM klaviyo.watermarks")
+    assert dict(warehouse.rows("SELECT id, name FROM klaviyo.metrics"))[names["Opened Email"]] == "Opened Mail 1"
+
+
+def test_two_accounts(first: Ran, warehouse: Warehouse, box: Sandbox) -> None:
+    """A second account in the same schema leaves the rows of the first as they are, to the last transaction id."""
+    query = " UNION ALL ".join(
+        f"SELECT '{table.name}', count(*), md5(string_agg(t.xmin::text || t::text, '' ORDER BY t::text))"
+        f" FROM klaviyo.{table.name} t WHERE esp_integration_id ="
+        " (SELECT esp_integration_id FROM klaviyo.integrations WHERE name = 'default')"
+        for table in SPECIFIED
+    )
+    before = sorted(warehouse.rows(query))
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    with running(account="OTHER1", seed=8, members=200, events=2_000, days=20, until=midnight) as other:
+        ran = warehouse.sync(**account(other, "other"))
+        assert ran.code == 0, ran.err[-3000:]
+        assert len(warehouse.rows("SELECT FROM klaviyo.sends WHERE esp_integration_id <> %s", _of(warehouse))) > 0
+    assert sorted(warehouse.rows(query)) == before
+
+
+def _of(warehouse: Warehouse) -> str:
+    return str(warehouse.one("SELECT esp_integration_id FROM klaviyo.integrations WHERE name = 'default'"))
+
+
+def test_only_some_tables(first: Ran, warehouse: Warehouse, settings: dict[str, str]) -> None:
+    """--tables reads what fills those tables and nothing else."""
+    ran = warehouse.sync("--tables", "automations", **settings)
+    assert ran.code == 0
+    read = {name for name, counts in ran.counts.items() if counts[0]}
+    assert read == {"metrics", "lists", "automations", "member_lists"}
+
+
+def test_only_some_metrics(first: Ran, warehouse: Warehouse, settings: dict[str, str], box: Sandbox) -> None:
+    """--metrics reads events of those metrics only, by name or id."""
+    state = box.state()
+    order = next(metric["id"] for metric in state["metrics"] if metric["name"] == "Placed Order")
+    ran = warehouse.sync("--metrics", f"Bounced Email,{order}", "--tables", "events,bounces", **settings)
+    assert ran.code == 0
+    read = {name for name, counts in ran.counts.items() if counts[0] and name in EVENT_TABLES}
+    assert read == {"bounces", "events"}

@@ -1,0 +1,190 @@
+"""A user's mistakes: one plain sentence that says what to do, and an exit code; never a traceback."""
+
+import socket
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from sandbox.launcher import Sandbox, running
+from tests.driver import Ran, Warehouse, account
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Sandbox]:
+    """A small account."""
+    with running(members=60, events=500, days=10) as box:
+        yield box
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """A port of this machine where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def told(ran: Ran) -> str:
+    """The one sentence that the user is left with."""
+    assert "Traceback" not in ran.out + ran.err
+    return ran.err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "says"),
+    [
+        pytest.param({"KLAVIYO_API_KEY": ""}, [], "set KLAVIYO_API_KEY", id="no key"),
+        pytest.param({"KLAVIYO_API_KEY": "pk_wrong"}, [], "does not accept the API key", id="wrong key"),
+        pytest.param({"KLAVIYO_DIALECT": "graphql"}, [], "KLAVIYO_DIALECT", id="unknown dialect"),
+        pytest.param({"KLAVIYO_BASE_URL": "http://example.com"}, [], "https://", id="plain http to elsewhere"),
+        pytest.param({"DATABASE_URL": "mysql://localhost/x"}, [], "postgresql://", id="not a Postgres"),
+        pytest.param({"LOOKBACK_DAYS": "a week"}, [], "LOOKBACK_DAYS", id="not a number"),
+        pytest.param({}, ["--metrics", "Recieved Email"], "'Recieved Email'", id="a metric that does not exist"),
+        pytest.param({}, ["--tables", "send"], "There is no table send", id="a table that does not exist"),
+        pytest.param({}, ["--since", "yesterday"], "--since yesterday", id="not a date"),
+        pytest.param({}, ["--frobnicate"], "--help", id="an unknown flag"),
+        pytest.param({"DESTINATIONS": '{"Opened Email": "clocks"}'}, [], "no event table", id="an unknown destination"),
+    ],
+)
+def test_settings_and_flags(
+    warehouse: Warehouse, box: Sandbox, changes: dict[str, str], arguments: list[str], says: str
+) -> None:
+    """A wrong setting or flag ends the command with exit code 2 and a sentence that names it."""
+    ran = warehouse.sync(*arguments, **{**account(box), "DATABASE_URL": warehouse.url, **changes})
+    assert says in told(ran)
+    assert ran.code == 2
+
+
+def test_unreachable_host(warehouse: Warehouse, box: Sandbox, closed_port: int) -> None:
+    """A host that does not answer is told within seconds."""
+    ran = warehouse.sync(**{**account(box), "KLAVIYO_BASE_URL": f"http://127.0.0.1:{closed_port}"})
+    assert "no connection to 127.0.0.1" in told(ran)
+    assert ran.code == 1
+
+
+def test_something_else_answers(warehouse: Warehouse, box: Sandbox) -> None:
+    """A host that is no Klaviyo is told apart from one that is broken."""
+    ran = warehouse.sync(**{**account(box), "KLAVIYO_BASE_URL": f"{box.url}/sandbox/state"})
+    assert "GET /sandbox/state/api/accounts" in told(ran)
+    assert ran.code == 1
+
+
+def test_unreachable_database(warehouse: Warehouse, box: Sandbox, closed_port: int) -> None:
+    """A database that does not answer: the sentence names the setting, and not the password."""
+    url = f"postgresql://someone:hunter2@127.0.0.1:{closed_port}/shop"
+    ran = warehouse.sync(**account(box), DATABASE_URL=url)
+    assert "check DATABASE_URL" in told(ran)
+    assert "hunter2" not in ran.out + ran.err
+    assert ran.code == 2
+
+
+def test_read_only_database(warehouse: Warehouse, box: Sandbox) -> None:
+    """A read-only database, such as a standby."""
+    url = f"{warehouse.url}&options=-c%20default_transaction_read_only%3Don"
+    ran = warehouse.sync(**account(box, "readonly"), DATABASE_URL=url)
+    assert "read-only" in told(ran)
+    assert ran.code == 2
+
+
+def test_missing_privilege(warehouse: Warehouse, box: Sandbox) -> None:
+    """A user who may not create the schema."""
+    with psycopg.connect(warehouse.url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE guest LOGIN")
+    url = warehouse.url.replace("postgres@", "guest@")
+    ran = warehouse.sync(**account(box), DATABASE_URL=url, WAREHOUSE_SCHEMA="forbidden")
+    assert "may not do this" in told(ran)
+    assert ran.code == 2
+
+
+def test_another_account_under_the_same_name(warehouse: Warehouse, box: Sandbox) -> None:
+    """The key of another account is refused before it can mix two accounts' rows."""
+    assert warehouse.sync("--tables", "lists", **account(box, "shop")).code == 0
+    with running(account="OTHER2", members=20, events=50, days=5) as other:
+        ran = warehouse.sync(**account(other, "shop"))
+    assert "give this account another name" in told(ran)
+    assert ran.code == 2
+
+
+def test_missing_scope(warehouse: Warehouse, box: Sandbox) -> None:
+    """A key without a scope: the sentence names it, everything else is synced, and the run ends as partial."""
+    box.add_key(
+        "pk_part", "accounts:read", "metrics:read", "events:read", "lists:read", "profiles:read", "segments:read"
+    )
+    settings = {**account(box, "part"), "KLAVIYO_API_KEY": "pk_part", "FIRST_SYNC_DAYS": "3000"}
+    ran = warehouse.sync(**settings)
+    assert ran.code == 3, ran.err[-3000:]
+    assert "lacks the scope campaigns:read" in ran.err
+    assert "lacks the scope flows:read" in ran.err
+    assert "Traceback" not in ran.out + ran.err
+    assert ran.counts["automations"][1] == 0
+    assert ran.counts["sends"][1] > 0
+    assert ran.counts["member_lists"][1] > 0
+    state, message = warehouse.rows(
+        "SELECT state, message FROM klaviyo.runs JOIN klaviyo.integrations USING (esp_integration_id)"
+        " WHERE name = 'part'"
+    )[0]
+    assert state == "partial"
+    assert "campaigns:read" in message
+
+
+def test_records_that_cannot_be_stored(warehouse: Warehouse, box: Sandbox) -> None:
+    """A record without an id or with an unreadable time is kept with its reason, counted, and stops nothing."""
+    metric = box.state()["metrics"][0]["id"]
+    when = 1_790_000_000
+    good = box.add_events({"metric": metric, "timestamp": when, "properties": {"text": "nul \u0000 in\u0000side"}})[0]
+    box.add_events(
+        {"metric": metric, "timestamp": when, "omit": ["id"]},
+        {"metric": metric, "timestamp": when, "raw": {"id": 17}, "id": "numeric"},
+        {"metric": metric, "timestamp": when, "raw": {"timestamp": "whenever"}, "id": "unread1"},
+        {"metric": metric, "timestamp": when, "omit": ["timestamp"], "id": "unread2"},
+        {"metric": metric, "timestamp": when, "raw": {"timestamp": 10**15}, "id": "unread3"},
+        {"metric": metric, "timestamp": when, "properties": {"half": "\ud800"}, "id": "surrogate"},
+    )
+    ran = warehouse.sync("--since", "2020-01-01", **account(box, "bad"))
+    assert ran.code == 0, ran.err[-3000:]
+    rejects = warehouse.rows(
+        "SELECT reason, raw, stream FROM klaviyo.rejects JOIN klaviyo.integrations USING (esp_integration_id)"
+        " WHERE name = 'bad' AND table_name = 'events'"
+    )
+    assert len(rejects) == 6
+    assert all(reason and stream == "events" for reason, _, stream in rejects)
+    assert {
+        name for name in ("unread1", "unread2", "unread3", "surrogate") if any(name in row[1] for row in rejects)
+    } == {
+        "unread1",
+        "unread2",
+        "unread3",
+        "surrogate",
+    }
+    assert ran.counts["events"][4] == 6
+    assert "NUL characters removed" in ran.out
+    stored = warehouse.one(
+        "SELECT properties ->> 'text' FROM (SELECT * FROM klaviyo.sends UNION ALL SELECT * FROM klaviyo.events"
+        " UNION ALL SELECT * FROM klaviyo.opens UNION ALL SELECT * FROM klaviyo.clicks UNION ALL"
+        " SELECT * FROM klaviyo.bounces UNION ALL SELECT * FROM klaviyo.spams UNION ALL"
+        " SELECT * FROM klaviyo.unsubscribes) every WHERE id = %s",
+        good,
+    )
+    assert stored == "nul  inside"
+    again = warehouse.sync("--since", "2020-01-01", **account(box, "bad"))
+    assert again.counts["events"][1:3] == (0, 0)
+
+
+def test_duplicate_ids(warehouse: Warehouse, box: Sandbox) -> None:
+    """Of two records with one id the one that is read last stays."""
+    order = next(metric["id"] for metric in box.state()["metrics"] if metric["name"] == "Placed Order")
+    when = 1_790_100_000
+    for number in (1, 2):
+        box.add_events(
+            {"metric": order, "timestamp": when + number, "id": "twice", "duplicate": True, "properties": {"n": number}}
+        )
+    ran = warehouse.sync("--since", "2020-01-01", **account(box, "twice"))
+    assert ran.code == 0
+    assert (
+        warehouse.one(
+            "SELECT properties ->> 'n' FROM klaviyo.events JOIN klaviyo.integrations USING (esp_integration_id)"
+            " WHERE name = 'twice' AND id = 'twice'"
+        )
+        == "2"
+    )
