@@ -1,0 +1,69 @@
+"""Ids: no two alike, shaped like Klaviyo's, and turned back into what they were made from."""
+
+import re
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sandbox.ids import EventIds, ProfileIds, event_uuid, is_event_id, token, ulid, uuid
+
+EVENTS, PROFILES = EventIds("account", 1), ProfileIds("account", 1)
+
+
+@given(st.integers(0, 62**11 - 1))
+def test_event_ids_round_trip(index: int) -> None:
+    """An event's id leads back to its place in time."""
+    event_id = EVENTS.of(index).decode()
+    assert re.fullmatch(r"[0-9A-Za-z]{11}", event_id)
+    assert is_event_id(event_id)
+    assert EVENTS.index(event_id) == index
+
+
+@given(st.integers(0, (1 << 30) - 1), st.integers(0, 2_000_000_000))
+def test_profile_ids_round_trip(index: int, created: int) -> None:
+    """A profile's id is a ULID of the second it was created, and leads back to its index."""
+    profile_id = PROFILES.of(index, created)
+    assert re.fullmatch(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", profile_id)
+    assert PROFILES.index(profile_id) == index
+    assert profile_id[:10] == ulid(created, 0)[:10]
+
+
+@pytest.mark.parametrize("text", ["", "NOPE01", "0123456789é", "0123456789-", "x" * 12, "x" * 26, "\x00" * 11])
+def test_what_is_no_id(text: str) -> None:
+    """A text of another shape is nobody's id."""
+    assert EVENTS.index(text) == -1
+    assert PROFILES.index(text) == -1
+    assert not is_event_id(text)
+
+
+def test_ids_differ() -> None:
+    """Neighbours have different ids, and so have accounts."""
+    ids = {EVENTS.of(index) for index in range(50_000)}
+    assert len(ids) == 50_000
+    assert not ids & {EventIds("account", 2).of(index) for index in range(50_000)}
+    assert len({PROFILES.of(index, 0) for index in range(20_000)}) == 20_000
+
+
+@given(st.integers(0, 4_000_000_000), st.integers(0, 10**9))
+def test_event_uuid_tells_the_second(second: int, index: int) -> None:
+    """The uuid of an event is time-based and carries the second of the event."""
+    read = UUID(event_uuid(second, index))
+    assert read.version == 1
+    assert (read.time - 0x01B21DD213814000) // 10_000_000 == second
+
+
+def test_ulids_sort_by_time() -> None:
+    """Later ULIDs sort behind earlier ones, whatever their random part."""
+    times = [datetime(2026, month, 1, tzinfo=UTC).timestamp() for month in range(1, 13)]
+    ids = [ulid(at, 2**80 - 1 - place) for place, at in enumerate(times)]
+    assert ids == sorted(ids)
+
+
+def test_short_ids() -> None:
+    """Ids of metrics, flows and lists are six characters that follow from all parts."""
+    assert re.fullmatch(r"[0-9A-Za-z]{6}", token("metric", 1))
+    assert token("metric", 1) == token("metric", 1) != token("metric", 2)
+    assert UUID(uuid("a")) != UUID(uuid("b"))
