@@ -7,7 +7,7 @@ import pytest
 from sandbox.account import Account, Options
 from sandbox.generate import generate
 
-OPTIONS = Options(members=600, events=12_000, days=30)
+OPTIONS = Options(members=600, events=20_000, days=30)
 
 
 @pytest.fixture(scope="session")
