@@ -12,6 +12,7 @@ import pytest
 from sandbox.account import Account
 from sandbox.aggregates import aggregate
 from sandbox.errors import ApiError
+from sandbox.properties import as_number
 from sandbox.timeline import NOBODY, AddedEvent, Window
 
 SINCE, UNTIL = datetime(2026, 10, 20, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC)
@@ -119,8 +120,6 @@ def test_nothing_happened(account: Account) -> None:
 @pytest.mark.parametrize(("value", "adds"), [(12.5, 12.5), ("7", 7.0), ("x", 0.0), ("inf", 0.0), (None, 0.0)], ids=repr)
 def test_added_events_count(fresh: Callable[[], Account], value: object, adds: float) -> None:
     """An event that is added later is counted, and its value summed."""
-    from sandbox.properties import as_number
-
     account = fresh()
     number = account.metric("Made Up").number
     at = int(datetime(2026, 11, 1, 12, tzinfo=UTC).timestamp())

@@ -156,11 +156,11 @@ def test_people_of_all_kinds(account: Account) -> None:
 
 
 def test_people_without_events(account: Account) -> None:
-    """Some people have never done anything, yet belong to lists."""
+    """Some people have never done anything, yet belong to segments."""
     active = {account.timeline.person(ref) for ref in account.timeline.every()}
     idle = set(range(len(account.people))) - active
     assert idle
-    assert any(idle & set(group.joined) for group in account.lists.values())
+    assert any(idle & set(group.joined) for group in account.segments.values())
     assert all(account.people.profile(index).last_event_date is None for index in idle)
 
 
