@@ -11,6 +11,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from klaviyo_pg.errors import BadKey, BadSettings
 
+_LONGEST_NAME = 63  # bytes, of anything in Postgres
+_FIRST_YEAR = 1900  # none of e-mail is older, and every step back costs requests
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -60,7 +62,9 @@ class Settings(BaseSettings):
         {}, description='Event tables of single metrics, by name or id, as JSON: {"Opened Push": "opens"}.'
     )
     concurrency: int = Field(4, ge=1, le=64, description="Parts that are read and loaded side by side.")
-    request_timeout_seconds: float = Field(120, gt=0, description="How long to wait for an answer of the API.")
+    request_timeout_seconds: float = Field(
+        120, gt=0, le=86400, description="How long to wait for an answer of the API."
+    )
     request_attempts: int = Field(8, ge=1, description="How often one request is tried before its part fails.")
     retry_budget_seconds: float = Field(
         900,
@@ -95,6 +99,8 @@ class Settings(BaseSettings):
             raise ValueError("KLAVIYO_BASE_URL may hold neither a user name nor a query")
         if self.database_url and not self.database_url.get_secret_value().startswith(("postgresql", "postgres:")):
             raise ValueError("DATABASE_URL has to begin with postgresql://")
+        if len(self.warehouse_schema.encode()) > _LONGEST_NAME or self.warehouse_schema.startswith("pg_"):
+            raise ValueError("WAREHOUSE_SCHEMA has to be a name of at most 63 bytes that does not begin with pg_")
         return self
 
     @property
@@ -102,7 +108,10 @@ class Settings(BaseSettings):
         """The key itself. Raises BadKey where none is set."""
         if self.klaviyo_api_key is None:
             raise BadKey("No API key: set KLAVIYO_API_KEY to a private key of the account, or try --sandbox.")
-        return self.klaviyo_api_key.get_secret_value().strip()
+        key = self.klaviyo_api_key.get_secret_value().strip()
+        if not (key.isascii() and key.isprintable()):
+            raise BadKey("KLAVIYO_API_KEY holds a character that no key has: copy it again.")
+        return key
 
 
 def load_settings(**changes: object) -> Settings:
@@ -126,4 +135,6 @@ def parse_since(text: str | None) -> datetime | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise BadSettings(f"--since {text}: give a date such as 2026-01-31, or an ISO 8601 time.") from None
+    if moment.year < _FIRST_YEAR:
+        raise BadSettings(f"--since {text}: give a year from {_FIRST_YEAR} on.")
     return moment.replace(tzinfo=moment.tzinfo or UTC)

@@ -34,8 +34,8 @@ _GROUP = {"id": pl.String(), "name": pl.String(), "created_at": _TIME}
 
 def metrics(found: Sequence[rows.Metric], destinations: Mapping[str, str], integration_id: str) -> Cleaned:
     """Load METRICS. `destinations` names the event table of each metric id."""
-    raw = pl.DataFrame(found, _METRIC, orient="row").pipe(last_by, "id").pipe(cleaned)
-    frame = raw.frame.with_columns(
+    raw = pl.DataFrame(found, _METRIC, orient="row").pipe(cleaned)
+    frame = raw.frame.pipe(last_by, "id").with_columns(
         key=row_key(integration_id, pl.col("id")),
         destination=pl.col("id").replace_strict(destinations, default=events.EVENTS.name, return_dtype=pl.String()),
     )
@@ -44,8 +44,8 @@ def metrics(found: Sequence[rows.Metric], destinations: Mapping[str, str], integ
 
 def campaigns(found: Sequence[rows.Campaign], integration_id: str) -> tuple[Cleaned, pl.DataFrame]:
     """Loads CAMPAIGNS and CAMPAIGN_LISTS."""
-    raw = pl.DataFrame(found, _CAMPAIGN, orient="row").pipe(last_by, "id").pipe(cleaned)
-    frame = raw.frame.with_columns(
+    raw = pl.DataFrame(found, _CAMPAIGN, orient="row").pipe(cleaned)
+    frame = raw.frame.pipe(last_by, "id").with_columns(
         key=row_key(integration_id, pl.col("id")),
         campaign_key=md5(pl.col("id")),
         type=pl.lit("Campaign"),
@@ -55,20 +55,24 @@ def campaigns(found: Sequence[rows.Campaign], integration_id: str) -> tuple[Clea
 
 
 def _audience(campaigns: pl.DataFrame, audience: str, integration_id: str) -> pl.DataFrame:
-    pairs = campaigns.select(campaign_id="id", list_id=audience).explode("list_id").drop_nulls("list_id")
+    pairs = campaigns.select(campaign_id="id", list_id=audience).explode("list_id").filter(pl.col("list_id") != "")
     pairs = pairs.with_columns(id=pl.col("list_id") + ":" + pl.col("campaign_id"), audience=pl.lit(audience))
     return pairs.with_columns(key=row_key(integration_id, pl.col("id"))).pipe(conformed, loads.CAMPAIGN_LISTS)
 
 
 def automations(found: Sequence[rows.Flow], integration_id: str) -> Cleaned:
     """Load AUTOMATIONS."""
-    raw = pl.DataFrame(found, _FLOW, orient="row").pipe(last_by, "id").pipe(cleaned)
-    frame = raw.frame.with_columns(key=row_key(integration_id, pl.col("id")), automation_key=md5(pl.col("id")))
+    raw = pl.DataFrame(found, _FLOW, orient="row").pipe(cleaned)
+    frame = raw.frame.pipe(last_by, "id").with_columns(
+        key=row_key(integration_id, pl.col("id")), automation_key=md5(pl.col("id"))
+    )
     return Cleaned(conformed(frame, loads.AUTOMATIONS), raw.nul_characters)
 
 
 def groups(found: Sequence[rows.Group], list_type: str, integration_id: str) -> Cleaned:
     """Load LISTS (list_type 'list') or SEGMENTS (list_type 'segment')."""
-    raw = pl.DataFrame(found, _GROUP, orient="row").pipe(last_by, "id").pipe(cleaned)
-    frame = raw.frame.with_columns(key=row_key(integration_id, pl.col("id")), list_type=pl.lit(list_type))
+    raw = pl.DataFrame(found, _GROUP, orient="row").pipe(cleaned)
+    frame = raw.frame.pipe(last_by, "id").with_columns(
+        key=row_key(integration_id, pl.col("id")), list_type=pl.lit(list_type)
+    )
     return Cleaned(conformed(frame, loads.LISTS), raw.nul_characters)

@@ -12,8 +12,9 @@ from transforms.clean import cleaned, conformed, last_by
 from transforms.keys import md5, row_key
 
 _JSON = frozenset({"properties"})
-_NUMBER = r"^[+-]?(\d{1,400}(\.\d{0,400})?|\.\d{1,400})([eE][+-]?\d{1,3})?$"  # what numeric holds for certain
+_NUMBER = r"^[+-]?([0-9]{1,400}(\.[0-9]{0,400})?|\.[0-9]{1,400})([eE][+-]?[0-9]{1,3})?$"  # numeric holds all of these
 _SUBSCRIBED = "Subscribed to List"
+_UNSUBSCRIBED = sorted(tables.UNSUBSCRIBES.metric_names)  # whichever table the user has chosen for them
 _SCHEMA = {
     "id": pl.String(),
     "at": pl.Int64(),
@@ -49,8 +50,8 @@ class EventFrames(NamedTuple):
 
 def event_frames(found: Events, metrics: Metrics, integration_id: str) -> EventFrames:
     """Split events by table. Of two with one id the one that was read last stays."""
-    raw = pl.DataFrame(found._asdict(), _SCHEMA).pipe(last_by, "id").pipe(cleaned, _JSON)
-    frame = raw.frame.with_columns(
+    raw = pl.DataFrame(found._asdict(), _SCHEMA).pipe(cleaned, _JSON)
+    frame = raw.frame.pipe(last_by, "id").with_columns(
         event_at=pl.from_epoch("at", "s").dt.replace_time_zone("UTC").dt.cast_time_unit("us"),
         event_name=_looked_up(pl.col("metric_id"), metrics.names, None),
         destination=_looked_up(pl.col("metric_id"), metrics.destinations, tables.EVENTS.name),
@@ -106,7 +107,7 @@ def _flow_campaigns(frame: pl.DataFrame, integration_id: str) -> pl.DataFrame:
 
 def _subscription_changes(frame: pl.DataFrame) -> pl.DataFrame:
     change = (
-        pl.when(pl.col("destination") == tables.UNSUBSCRIBES.name)
+        pl.when((pl.col("destination") == tables.UNSUBSCRIBES.name) | pl.col("event_name").is_in(_UNSUBSCRIBED))
         .then(pl.lit("unsubscribed"))
         .when(pl.col("event_name") == _SUBSCRIBED)
         .then(pl.lit("subscribed"))

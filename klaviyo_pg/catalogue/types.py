@@ -33,7 +33,7 @@ class Merge(Enum):
     KEEP = "the older value"
     EARLIEST = "the earlier of the two times"
     LATEST = "the later of the two times"
-    OF_LATEST = "the value of the row whose updated_at is later"
+    OF_LATEST = "the value of the row whose updated_at is later, if it has one"
     CLEAR = "null: the row has been seen again"
 
 

@@ -33,13 +33,14 @@ class DocumentDecoder(Generic[Document]):
     def decode(self, body: bytes) -> Decoded[Document]:
         """Raises BadAnswer where the body is not a document of this kind at all."""
         try:
+            body.decode()  # msgspec does not look into what it leaves undecoded
             return Decoded(self._decode(body), ())
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             return self._row_by_row(body)
 
     def _row_by_row(self, body: bytes) -> Decoded[Document]:
         try:
-            loose = json.loads(body)
+            loose = json.loads(body.decode("utf-8-sig", "surrogateescape"))  # bytes that are no text: in one row only
         except (ValueError, RecursionError) as error:
             raise BadAnswer(f"The answer is not JSON ({type(error).__name__}): check KLAVIYO_BASE_URL.") from None
         if not isinstance(loose, dict):

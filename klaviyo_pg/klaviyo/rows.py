@@ -143,4 +143,7 @@ def utc(moment: datetime | None) -> datetime | None:
     """A time in UTC; one without an offset is meant to be UTC."""
     if moment is None:
         return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:  # in UTC it is before the year 1 or after 9999, by hours
+        return moment.replace(tzinfo=UTC)

@@ -47,6 +47,7 @@ def missing(schema: str, existing: Existing, tables: tuple[Table, ...] = TABLES)
         for column in table.columns:
             if column.name not in columns:
                 yield statements.add_column(schema, table, column)
+                yield statements.comment(schema, table, column)
             elif columns[column.name] != column.type.sql.partition(" COLLATE")[0]:
                 raise DatabaseUnusable(
                     f"Column {schema}.{table.name}.{column.name} is {columns[column.name]}, but has to be "

@@ -41,13 +41,14 @@ def comments(schema: str, table: Table) -> list[Composed]:
     name = Identifier(schema, table.name)
     return [
         SQL("COMMENT ON TABLE {} IS {}").format(name, Literal(table.description)),
-        *(
-            SQL("COMMENT ON COLUMN {} IS {}").format(
-                Identifier(schema, table.name, column.name), Literal(column.description)
-            )
-            for column in table.columns
-        ),
+        *(comment(schema, table, column) for column in table.columns),
     ]
+
+
+def comment(schema: str, table: Table, column: Column) -> Composed:
+    return SQL("COMMENT ON COLUMN {} IS {}").format(
+        Identifier(schema, table.name, column.name), Literal(column.description)
+    )
 
 
 def stage_name(load: Load) -> str:
@@ -177,11 +178,11 @@ def _merged(merge: Merge, name: str, stored: str, came: str) -> Composable:
         case Merge.LATEST:
             return SQL("greatest({}, {})").format(Identifier(stored, name), Identifier(came, name))
         case Merge.OF_LATEST:
-            return SQL("CASE WHEN {} >= {} THEN {} ELSE {} END").format(
-                Identifier(came, "updated_at"),
-                Identifier(stored, "updated_at"),
+            return SQL("CASE WHEN {2} >= {3} THEN coalesce({0}, {1}) ELSE coalesce({1}, {0}) END").format(
                 Identifier(came, name),
                 Identifier(stored, name),
+                Identifier(came, "updated_at"),
+                Identifier(stored, "updated_at"),
             )
         case Merge.CLEAR:
             return SQL("NULL")
