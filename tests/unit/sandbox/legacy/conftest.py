@@ -29,7 +29,9 @@ class Asked:
 
     def send(self, method: str, path: str, key: str | None = API_KEY, **given: Any) -> httpx.Response:
         """Any request, the key as a query parameter."""
-        given["params"] = {**given.get("params", {}), **({} if key is None else {"api_key": key})}
+        parameters = {**given.pop("params", {}), **({} if key is None else {"api_key": key})}
+        if parameters:  # an empty dictionary would take the query off the path
+            given["params"] = parameters
 
         async def answer() -> httpx.Response:
             transport = httpx.ASGITransport(self.app)
