@@ -1,6 +1,8 @@
 """Pages of events as bytes, fast: one template for each metric, and profiles that are rendered once."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import cache
 
 from sandbox import allowed, current
 from sandbox.account import Account
@@ -10,6 +12,7 @@ from sandbox.query import Query
 from sandbox.timeline import ADDED, NOBODY
 
 _CACHED_PROFILES = 20_000
+_EVERYTHING = b'"timestamp":%d,"datetime":%b,"event_properties":%b,"uuid":"%b"'
 _TEMPLATE = (
     '{"type":"event","id":"%b","attributes":{%b},"relationships":{"profile":{"data":%b,"links":{'
     '"self":"BASE/api/events/%b/relationships/profile/","related":"BASE/api/events/%b/profile/"}},'
@@ -17,6 +20,16 @@ _TEMPLATE = (
     '"self":"BASE/api/events/%b/relationships/metric/","related":"BASE/api/events/%b/metric/"}}},'
     '"links":{"self":"BASE/api/events/%b/"}}'
 )
+
+
+@cache
+def _minute(minute: int) -> bytes:
+    return f"{datetime.fromtimestamp(minute * 60, UTC):%Y-%m-%dT%H:%M:}".encode()
+
+
+def _moment(time: int) -> bytes:
+    """The JSON of current.moment, several times as fast."""
+    return b'"%b%02d+00:00"' % (_minute(time // 60), time % 60)
 
 
 class EventPages:
@@ -30,6 +43,7 @@ class EventPages:
         self._metric_fields = query.fields["metric"]
         self._include = query.include
         self._usual = self._wanted - {"id"} == {"timestamp", "event_properties"}
+        self._everything = fields is None
         self._templates: dict[int | None, bytes] = {}
         self._identifiers: dict[int, bytes] = {NOBODY: b"null"}
         self._profiles: dict[int, bytes] = {}
@@ -82,6 +96,8 @@ class EventPages:
         )
         if self._usual:
             attributes = b'"timestamp":%d,"event_properties":%b' % (time, properties)
+        elif self._everything:
+            attributes = _EVERYTHING % (time, _moment(time), properties, event_uuid(time, ref).encode())
         else:
             attributes = self._attributes(ref, time, b"%d" % time, properties)
         event_id = timeline.ids.of(ref)
@@ -101,8 +117,7 @@ class EventPages:
         if timestamp is not None and "timestamp" in self._wanted:
             members.append(b'"timestamp":%b' % timestamp)
         if timestamp is not None and "datetime" in self._wanted:
-            shown = dump(current.moment(time)) if timestamp == b"%d" % time else timestamp
-            members.append(b'"datetime":%b' % shown)
+            members.append(b'"datetime":%b' % (_moment(time) if timestamp == b"%d" % time else timestamp))
         if "event_properties" in self._wanted:
             members.append(b'"event_properties":%b' % properties)
         if "uuid" in self._wanted:
