@@ -10,7 +10,7 @@ from sandbox.filters import Condition, matches
 from sandbox.people import Suppression
 from sandbox.query import Query
 
-_CACHED_VIEWS = 4
+_CACHED_VIEWS = 32  # a loader reads several lists side by side
 _SUPPRESSION = "subscriptions.email.marketing.suppression."
 _LIST_SUPPRESSION = "subscriptions.email.marketing.list_suppressions."
 

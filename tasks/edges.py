@@ -19,6 +19,7 @@ from klaviyo_pg.settings import Settings
 _CONNECT_TIMEOUT = "10"  # seconds
 _FIRST_ATTEMPTS = 3  # of the first request of a run: a wrong address should be told at once
 _of_thread = threading.local()
+_people = ("", KnownPeople())
 
 
 def engine(settings: Settings) -> sqlalchemy.Engine:
@@ -53,16 +54,18 @@ def _engine(url: str, connections: int) -> sqlalchemy.Engine:
 
 
 def known_people(run_id: str) -> KnownPeople:
-    """Those whom this thread has stored in this run."""
-    if getattr(_of_thread, "run_id", None) != run_id:
-        _of_thread.run_id, _of_thread.people = run_id, KnownPeople()
-    people: KnownPeople = _of_thread.people
+    """Those whom this process has read in this run."""
+    global _people
+    known_run, people = _people
+    if known_run != run_id:
+        _people = (run_id, people := KnownPeople())
     return people
 
 
 def forget_people() -> None:
-    """What this thread read last has not been stored."""
-    _of_thread.run_id = None
+    """What a thread has read could not be stored; when it is read again, its people have to be new again."""
+    global _people
+    _people = ("", KnownPeople())
 
 
 def source(settings: Settings, first_contact: bool = False) -> Source:

@@ -31,15 +31,15 @@ def _plan(run: Run, streams: frozenset[str], since: datetime | None) -> list[Chu
     lookback = timedelta(days=settings.lookback_days)
     horizon = Horizon(run.as_of, lookback, timedelta(days=settings.first_sync_days), since)
     chunks: list[Chunk] = []
+    if "profiles" in streams:
+        chunks += profile_chunks(watermarks)  # first, since it is read in one sequence
     if "events" in streams:
         wanted = selected(metrics, settings.metrics)
         if not metrics:
             raise MissingScope("metrics:read")
         ids = [metric.id for metric in (metrics if wanted is None else wanted)]
         all_at_once = wanted is None and source.reads_all_metrics_at_once
-        chunks += event_chunks(ids, watermarks, horizon, all_at_once)
-    if "profiles" in streams:
-        chunks += profile_chunks(watermarks)
+        chunks += reversed(list(event_chunks(ids, watermarks, horizon, all_at_once)))  # the newest first
     if "list_members" in streams:
         chunks += membership_chunks(lists, watermarks, lookback)
     return chunks

@@ -31,7 +31,7 @@ MEMBER_ATTRIBUTES = Load(
     absent=Absent.GO,  # a person comes with all properties; one who has none comes as a row without a name
     absent_beside="key",
 )
-EVENTS = {table.name: Load(table) for table in events.EVENT_TABLES}
+EVENTS = {table.name: Load(table, mostly_new=True) for table in events.EVENT_TABLES}
 STG_MEMBER_EXCLUSIONS = Load(membership.STG_MEMBER_EXCLUSIONS, absent=Absent.GO)
 MEMBER_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, absent=Absent.MARK)
 STG_MEMBER_LISTS = Load(membership.STG_MEMBER_LISTS)

@@ -81,12 +81,14 @@ class Absent(Enum):
 class Load:
     """One way in which rows come into a table: which columns they bring and how they are merged.
 
-    `newer_by` names a time column: a row that comes is refused where the stored one is newer. `only_where` says which
-    stored rows an upsert may change, `within` which ones may count as absent: column = value, where None stands for
-    null and ... for not null. `absent_beside` narrows absence to rows that share that column with a row that came.
+    `mostly_new` says that a batch usually holds no row that is there already, so that it is worth trying to just append
+    it. `newer_by` names a time column: a row that comes is refused where the stored one is newer. `only_where` says
+    which stored rows an upsert may change, `within` which ones may count as absent: column = value, where None stands
+    for null and ... for not null. `absent_beside` narrows absence to rows that share that column with a row that came.
     """
 
     table: Table
+    mostly_new: bool = False
     leaves_out: frozenset[str] = frozenset()
     merges: Mapping[str, Merge] = field(default_factory=dict)
     newer_by: str | None = None

@@ -11,6 +11,9 @@ from psycopg.sql import Composed
 from klaviyo_pg.catalogue import Absent, Load
 from klaviyo_pg.postgres import statements
 
+_UNSTORABLE = (psycopg.DataError, errors.StatementTooComplex, errors.ProgramLimitExceeded)
+_PROBES = 64  # keys that tell whether a batch is new
+
 
 class Unstorable(NamedTuple):
     """A row that Postgres will not take, as JSON, and Postgres' reason."""
@@ -35,9 +38,12 @@ def merge(connection: Connection, schema: str, load: Load, frame: pl.DataFrame, 
     The frame has exactly the schema of the load and one row for each key. Rows that Postgres cannot store are left out
     and answered; everything else is stored whatever they are.
     """
+    conformed = frame.select(*load.schema)
+    if load.mostly_new and _appended(connection, schema, load, conformed, integration_id):
+        return Merged(frame.height, frame.height, 0, 0, [])
     values = {"integration_id": integration_id}
     connection.execute(statements.create_stage(schema, load))
-    unstorable = _copy(connection, statements.copy_stage(load), frame.select(*load.schema))
+    unstorable = _copy(connection, statements.copy_stage(load), conformed)
     counts = connection.execute(statements.upsert(schema, load), values).fetchone()
     inserted, updated = counts or (0, 0)
     if load.absent is not Absent.STAY:
@@ -47,19 +53,46 @@ def merge(connection: Connection, schema: str, load: Load, frame: pl.DataFrame, 
     return Merged(rows, inserted, updated, rows - len(unstorable) - inserted - updated, unstorable)
 
 
+def _appended(connection: Connection, schema: str, load: Load, frame: pl.DataFrame, integration_id: str) -> bool:
+    """Append a frame of new rows straight to its table, which takes a third of what merging takes.
+
+    False, and nothing is changed, where some of the rows are there already or cannot be stored.
+    """
+    [key] = load.table.primary_key
+    keys = frame.get_column(key).gather_every(max(1, frame.height // _PROBES)).to_list()
+    row = connection.execute(statements.probe(schema, load), {"keys": keys}).fetchone()
+    if row is None or row[1]:
+        return False
+    whole = frame.sort(key).with_columns(
+        esp_source=pl.lit(statements.ESP_SOURCE),
+        esp_integration_id=pl.lit(integration_id),
+        __synced_at=pl.lit(row[0]).dt.convert_time_zone("UTC"),
+    )
+    try:
+        _copy_whole(connection, statements.copy_into(schema, load, whole.columns), whole)
+    except (errors.UniqueViolation, *_UNSTORABLE):
+        return False
+    return True
+
+
 def _copy(connection: Connection, statement: Composed, frame: pl.DataFrame) -> list[Unstorable]:
     """COPY a frame; where Postgres refuses a value, halve the frame until the row that holds it stands alone."""
     if frame.is_empty():
         return []
     try:
-        with connection.transaction(), connection.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.write(as_copy_text(frame))
-    except (psycopg.DataError, errors.StatementTooComplex, errors.ProgramLimitExceeded) as error:
+        _copy_whole(connection, statement, frame)
+    except _UNSTORABLE as error:
         if frame.height == 1:
             return [Unstorable(frame.write_ndjson().strip(), error.diag.message_primary or str(error))]
         half = frame.height // 2
         return _copy(connection, statement, frame[:half]) + _copy(connection, statement, frame[half:])
     return []
+
+
+def _copy_whole(connection: Connection, statement: Composed, frame: pl.DataFrame) -> None:
+    """COPY a frame; where it fails, the transaction stands as it did before."""
+    with connection.transaction(), connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.write(as_copy_text(frame))
 
 
 def as_copy_text(frame: pl.DataFrame) -> bytes:

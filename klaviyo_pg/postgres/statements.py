@@ -75,6 +75,18 @@ def copy_stage(load: Load) -> Composed:
     )
 
 
+def probe(schema: str, load: Load) -> Composed:
+    """The transaction's time, and whether any of the keys in %(keys)s is stored; for tables with one key column."""
+    return SQL("SELECT now(), EXISTS (SELECT FROM {} WHERE {} = ANY(%(keys)s))").format(
+        Identifier(schema, load.table.name), names(load.table.primary_key)
+    )
+
+
+def copy_into(schema: str, load: Load, columns: Iterable[str]) -> Composed:
+    """The same COPY, straight into the table."""
+    return SQL("COPY {} ({}) FROM STDIN {}").format(Identifier(schema, load.table.name), names(columns), COPY_FORMAT)
+
+
 def upsert(schema: str, load: Load) -> Composed:
     """Merge the stage into its table and answer (inserted, updated).
 
