@@ -1,0 +1,178 @@
+"""Metrics, campaigns, flows, lists and segments on their way into their tables."""
+
+import hashlib
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+
+from klaviyo_pg.catalogue import loads
+from klaviyo_pg.klaviyo.rows import Campaign, Flow, Group, Metric
+from transforms import dimensions
+
+ACCOUNT = "account-1"
+MADE, CHANGED, SENT = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2, 3))
+
+
+def md5(text: str) -> str:
+    return hashlib.md5(text.encode()).hexdigest()
+
+
+def campaign(row_id: str = "c1", included: tuple[str, ...] = (), excluded: tuple[str, ...] = ()) -> Campaign:
+    """A campaign to these audiences."""
+    return Campaign(
+        row_id,
+        "Spring",
+        "L1",
+        "shop@example.com",
+        "Shop",
+        "Hi",
+        "Sent",
+        SENT,
+        "email",
+        MADE,
+        CHANGED,
+        included,
+        excluded,
+    )
+
+
+def test_every_column_of_a_metric() -> None:
+    """The destination is the one that was decided, and events where nothing was."""
+    found = [Metric("m1", "Opened Email", "Email", MADE, CHANGED), Metric("m2", None, None, None, None)]
+    frame = dimensions.metrics(found, {"m1": "opens"}, ACCOUNT).frame
+    assert dict(frame.schema) == loads.METRICS.schema
+    assert frame.rows(named=True) == [
+        {
+            "key": md5(f"Klaviyo:{ACCOUNT}:m1"),
+            "id": "m1",
+            "name": "Opened Email",
+            "source": "Email",
+            "destination": "opens",
+            "created_at": MADE,
+            "updated_at": CHANGED,
+        },
+        {
+            "key": md5(f"Klaviyo:{ACCOUNT}:m2"),
+            "id": "m2",
+            **dict.fromkeys(("name", "source", "created_at", "updated_at")),
+            "destination": "events",
+        },
+    ]
+
+
+def test_every_column_of_a_campaign() -> None:
+    """Its list is the id as it is; it belongs to no automation."""
+    frame = dimensions.campaigns([campaign()], ACCOUNT)[0].frame
+    assert dict(frame.schema) == loads.CAMPAIGNS.schema
+    assert frame.row(0, named=True) == {
+        "key": md5(f"Klaviyo:{ACCOUNT}:c1"),
+        "id": "c1",
+        "name": "Spring",
+        "parent_campaign_key": None,
+        "automation_key": None,
+        "automation_position": None,
+        "list_key": "L1",
+        "from_email": "shop@example.com",
+        "from_name": "Shop",
+        "subject": "Hi",
+        "status": "Sent",
+        "sent_at": SENT,
+        "campaign_type": "email",
+        "type": "Campaign",
+        "created_at": MADE,
+        "updated_at": CHANGED,
+        "campaign_key": md5("c1"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("included", "excluded", "audiences"),
+    [
+        pytest.param(("L1", "S1"), ("L2",), {("L1", "included"), ("S1", "included"), ("L2", "excluded")}, id="both"),
+        pytest.param(("L1", "L1"), (), {("L1", "included")}, id="named twice"),
+        pytest.param(("L1",), ("L1",), {("L1", "included")}, id="included and left out"),
+        pytest.param(("",), (), set(), id="without a name"),
+        pytest.param((), (), set(), id="none"),
+    ],
+)
+def test_audiences_of_a_campaign(
+    included: tuple[str, ...], excluded: tuple[str, ...], audiences: set[tuple[str, str]]
+) -> None:
+    """A row for each list and campaign, keyed by both."""
+    _, frame = dimensions.campaigns([campaign("c1", included, excluded)], ACCOUNT)
+    assert dict(frame.schema) == loads.CAMPAIGN_LISTS.schema
+    assert frame.height == len(audiences)
+    assert set(frame.select("list_id", "audience").rows()) == audiences
+    for row in frame.rows(named=True):
+        assert row["id"] == f"{row['list_id']}:c1"
+        assert row["campaign_id"] == "c1"
+        assert row["key"] == md5(f"Klaviyo:{ACCOUNT}:{row['id']}")
+
+
+def test_every_column_of_an_automation() -> None:
+    """Automations carry the key that events call automation_key."""
+    frame = dimensions.automations([Flow("f1", "Welcome", "live", MADE, CHANGED)], ACCOUNT).frame
+    assert dict(frame.schema) == loads.AUTOMATIONS.schema
+    assert frame.row(0, named=True) == {
+        "key": md5(f"Klaviyo:{ACCOUNT}:f1"),
+        "id": "f1",
+        "name": "Welcome",
+        "created_at": MADE,
+        "updated_at": CHANGED,
+        "status": "live",
+        "automation_key": md5("f1"),
+    }
+
+
+@pytest.mark.parametrize("list_type", ["list", "segment"])
+def test_every_column_of_a_list(list_type: str) -> None:
+    """Lists and segments are rows of one table, told apart by their type."""
+    frame = dimensions.groups([Group("L1", "News", MADE)], list_type, ACCOUNT).frame
+    assert dict(frame.schema) == loads.LISTS.schema
+    assert frame.row(0, named=True) == {
+        "key": md5(f"Klaviyo:{ACCOUNT}:L1"),
+        "id": "L1",
+        "name": "News",
+        "list_type": list_type,
+        "status": None,
+        "rating": None,
+        "created_at": MADE,
+        "archived_at": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(
+            dimensions.metrics([Metric(each, each, None, None, None) for each in ("a", "a\x00")], {}, ACCOUNT).frame,
+            id="metrics",
+        ),
+        pytest.param(dimensions.campaigns([campaign("a"), campaign("a\x00")], ACCOUNT)[0].frame, id="campaigns"),
+        pytest.param(
+            dimensions.automations([Flow(each, each, None, None, None) for each in ("a", "a\x00")], ACCOUNT).frame,
+            id="automations",
+        ),
+        pytest.param(
+            dimensions.groups([Group(each, each, None) for each in ("a", "a\x00")], "list", ACCOUNT).frame, id="lists"
+        ),
+    ],
+)
+def test_one_row_for_each_key(frame: pl.DataFrame) -> None:
+    """Rows that are read twice, or that only NUL tells apart, are one row: an upsert takes no more."""
+    assert frame["id"].to_list() == ["a"]
+
+
+def test_nothing_is_no_rows() -> None:
+    """Empty collections make empty frames of the right shape."""
+    campaigns, audiences = dimensions.campaigns([], ACCOUNT)
+    made = [
+        (loads.METRICS, dimensions.metrics([], {}, ACCOUNT).frame),
+        (loads.CAMPAIGNS, campaigns.frame),
+        (loads.CAMPAIGN_LISTS, audiences),
+        (loads.AUTOMATIONS, dimensions.automations([], ACCOUNT).frame),
+        (loads.LISTS, dimensions.groups([], "list", ACCOUNT).frame),
+    ]
+    for load, frame in made:
+        assert frame.is_empty() and dict(frame.schema) == load.schema
