@@ -47,7 +47,9 @@ def walk(line: Timeline, window: Window, size: int, descending: bool, between: I
         refs += page[:size]
         if len(page) <= size:
             return refs
-        mark = (line.time(refs[-1]), refs[-1])
+        following = (line.time(refs[-1]), refs[-1])
+        assert following != mark, "a cursor that leads to itself"
+        mark = following
         for event in late:
             line.add(event)
             break
