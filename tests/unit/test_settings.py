@@ -1,0 +1,177 @@
+"""Settings, from the environment."""
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from klaviyo_pg.errors import BadKey, BadSettings
+from klaviyo_pg.settings import Settings, load_settings, parse_since
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / ".env.example"
+KEY = "pk_0123456789abcdef"
+URL = "postgresql://user:pa55word@127.0.0.1/warehouse"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        pytest.param("KLAVIYO_BASE_URL", "http://127.0.0.1:8000", "http://127.0.0.1:8000", id="this machine"),
+        pytest.param("KLAVIYO_DIALECT", "legacy", "legacy", id="dialect"),
+        pytest.param("KLAVIYO_INTEGRATION", "shop two", "shop two", id="integration"),
+        pytest.param("KLAVIYO_ACCOUNT_ID", "ACC123", "ACC123", id="account"),
+        pytest.param("KLAVIYO_ACCOUNT_ID", " ", None, id="blank account"),
+        pytest.param("WAREHOUSE_SCHEMA", 'my "schema"', 'my "schema"', id="odd schema"),
+        pytest.param("LOOKBACK_DAYS", "0", 0.0, id="no lookback"),
+        pytest.param("FIRST_SYNC_DAYS", "0.5", 0.5, id="half a day"),
+        pytest.param("METRICS", "Opened Email, -Placed Order,,", ("Opened Email", "-Placed Order"), id="commas"),
+        pytest.param("METRICS", '["Clicked, twice"]', ("Clicked, twice",), id="JSON"),
+        pytest.param("METRICS", "", (), id="no metrics"),
+        pytest.param("DESTINATIONS", '{"Opened Push": "opens"}', {"Opened Push": "opens"}, id="destinations"),
+        pytest.param("CONCURRENCY", "16", 16, id="concurrency"),
+        pytest.param("REQUEST_TIMEOUT_SECONDS", "1.5", 1.5, id="timeout"),
+        pytest.param("REQUEST_ATTEMPTS", "1", 1, id="attempts"),
+        pytest.param("RETRY_BUDGET_SECONDS", "10", 10.0, id="budget"),
+        pytest.param("DATA_DIR", "/tmp/x", Path("/tmp/x"), id="folder"),
+    ],
+)
+def test_a_setting_is_read_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object
+) -> None:
+    """Each by its name in upper case."""
+    monkeypatch.setenv(name, text)
+    assert getattr(load_settings(), name.lower()) == value
+
+
+def test_secrets_are_read_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key and the database's password are there for those who ask, in no repr and no dump."""
+    monkeypatch.setenv("KLAVIYO_API_KEY", f" {KEY}\n")
+    monkeypatch.setenv("DATABASE_URL", URL)
+    settings = load_settings()
+    assert settings.api_key == KEY
+    assert settings.database_url is not None and settings.database_url.get_secret_value() == URL
+    for shown in (repr(settings), str(settings), repr(settings.model_dump()), settings.model_dump_json()):
+        assert KEY not in shown and "pa55word" not in shown
+
+
+def test_blank_secrets_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that is set to nothing is not set."""
+    monkeypatch.setenv("KLAVIYO_API_KEY", " ")
+    monkeypatch.setenv("DATABASE_URL", "")
+    settings = load_settings()
+    assert settings.klaviyo_api_key is None and settings.database_url is None
+    with pytest.raises(BadKey, match=r"^No API key: set KLAVIYO_API_KEY [^.]*\.$"):
+        settings.api_key  # noqa: B018
+
+
+@pytest.mark.parametrize("key", ["pk_é", "pk_€", "pk_a\nb", "pk_“a”"])
+def test_a_key_that_cannot_be_one_is_told(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """A key goes into a header, where not all characters can stand; the sentence does not repeat it."""
+    monkeypatch.setenv("KLAVIYO_API_KEY", key)
+    with pytest.raises(BadKey) as caught:
+        load_settings().api_key  # noqa: B018
+    assert key not in str(caught.value)
+
+
+def test_changes_go_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flag of the command wins over a variable, unless it is not given."""
+    monkeypatch.setenv("KLAVIYO_INTEGRATION", "environment")
+    assert load_settings(klaviyo_integration="flag").klaviyo_integration == "flag"
+    assert load_settings(klaviyo_integration=None).klaviyo_integration == "environment"
+    assert load_settings(metrics=["a, b"]).metrics == ("a, b",)
+
+
+def test_env_file_is_read(tmp_path: Path) -> None:
+    """A .env in the working folder does, and what is not ours in it is left alone."""
+    (tmp_path / ".env").write_text("KLAVIYO_INTEGRATION=file\nSOMETHING_ELSE=1\n")
+    assert load_settings().klaviyo_integration == "file"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("KLAVIYO_BASE_URL", "http://a.klaviyo.com", id="plain http elsewhere"),
+        pytest.param("KLAVIYO_BASE_URL", "a.klaviyo.com", id="no scheme"),
+        pytest.param("KLAVIYO_BASE_URL", "https://user:secret@a.klaviyo.com", id="a user name"),
+        pytest.param("KLAVIYO_BASE_URL", "https://a.klaviyo.com?api_key=secret", id="a query"),
+        pytest.param("KLAVIYO_BASE_URL", "https://[", id="no URL"),
+        pytest.param("KLAVIYO_DIALECT", "v3", id="dialect"),
+        pytest.param("KLAVIYO_INTEGRATION", "", id="no name"),
+        pytest.param("DATABASE_URL", "mysql://user:secret@127.0.0.1/x", id="another database"),
+        pytest.param("WAREHOUSE_SCHEMA", "", id="no schema"),
+        pytest.param("WAREHOUSE_SCHEMA", "é" * 32, id="schema of more bytes than Postgres keeps"),
+        pytest.param("WAREHOUSE_SCHEMA", "pg_mine", id="schema of the system's"),
+        pytest.param("LOOKBACK_DAYS", "-1", id="negative"),
+        pytest.param("LOOKBACK_DAYS", "nan", id="not a number"),
+        pytest.param("FIRST_SYNC_DAYS", "0", id="zero"),
+        pytest.param("FIRST_SYNC_DAYS", "99999", id="before our time"),
+        pytest.param("METRICS", '["secret"', id="broken JSON list"),
+        pytest.param("METRICS", "[1]", id="list of numbers"),
+        pytest.param("DESTINATIONS", "opens", id="no JSON"),
+        pytest.param("DESTINATIONS", '{"a": 1}', id="not text"),
+        pytest.param("CONCURRENCY", "0", id="nobody works"),
+        pytest.param("CONCURRENCY", "four", id="a word"),
+        pytest.param("REQUEST_TIMEOUT_SECONDS", "0", id="no time"),
+        pytest.param("REQUEST_TIMEOUT_SECONDS", "inf", id="for ever"),
+        pytest.param("REQUEST_ATTEMPTS", "0", id="no attempt"),
+        pytest.param("RETRY_BUDGET_SECONDS", "0", id="no budget"),
+    ],
+)
+def test_a_bad_value_is_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    """It names the setting, says what is wrong with it, and does not repeat what may be a secret."""
+    monkeypatch.setenv(name, text)
+    with pytest.raises(BadSettings) as caught:
+        load_settings()
+    sentence = str(caught.value)
+    assert name in sentence.upper() or text == "https://["
+    assert "\n" not in sentence and sentence.endswith(".") and "secret" not in sentence
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        pytest.param(None, None, id="not given"),
+        pytest.param("2026-01-31", datetime(2026, 1, 31, tzinfo=UTC), id="date"),
+        pytest.param("2026-01-31T12:00", datetime(2026, 1, 31, 12, tzinfo=UTC), id="time"),
+        pytest.param("2026-01-31T12:00Z", datetime(2026, 1, 31, 12, tzinfo=UTC), id="UTC"),
+        pytest.param(
+            "2026-01-31T12:00+05:00", datetime(2026, 1, 31, 12, tzinfo=timezone(timedelta(hours=5))), id="offset"
+        ),
+    ],
+)
+def test_since(text: str | None, moment: datetime | None) -> None:
+    """A date or an ISO 8601 time, in UTC where it names no offset."""
+    assert parse_since(text) == moment
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2026-02-30", "31.01.2026", "0001-01-01", "0001-01-01T00:00+05:00"])
+def test_a_bad_since_is_one_sentence(text: str) -> None:
+    """It repeats what was given and says what to give."""
+    with pytest.raises(BadSettings, match=rf"^--since {re.escape(text)}: give a [^.]*\.$"):
+        parse_since(text)
+
+
+def test_every_setting_is_described() -> None:
+    """One sentence for each, and a default, so that nothing has to be set before one may look around."""
+    for name, field in Settings.model_fields.items():
+        assert field.description and field.description.endswith("."), name
+        assert not field.is_required(), name
+
+
+def test_env_example_names_and_describes_every_setting() -> None:
+    """The example file holds each setting once, below its description, with its default."""
+    lines = EXAMPLE.read_text().splitlines()
+    named = {match[1]: at for at, line in enumerate(lines) if (match := re.fullmatch(r"#? ?([A-Z_]+)=(.*)", line))}
+    assert list(named) == [name.upper() for name in Settings.model_fields]
+    for name, field in Settings.model_fields.items():
+        assert lines[named[name.upper()] - 1] == f"# {field.description}"

@@ -1,0 +1,92 @@
+"""SQL, as it is composed from the catalogue."""
+
+import pytest
+from psycopg.sql import Composed
+
+from klaviyo_pg.catalogue import TABLES, Absent, Load, Table, loads
+from klaviyo_pg.errors import DatabaseUnusable
+from klaviyo_pg.postgres import statements
+from klaviyo_pg.postgres.schema import missing
+
+SCHEMAS = ["klaviyo", 'a "quoted" one', "it's", "%s {} %(x)s", "Ünïcode", "drop table x; --"]
+LOADS = [load for load in vars(loads).values() if isinstance(load, Load)] + list(loads.EVENTS.values())
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def composed(schema: str, load: Load) -> list[Composed]:
+    """Every statement about a load."""
+    return [
+        statements.create_table(schema, load.table),
+        *(statements.add_column(schema, load.table, column) for column in load.table.columns),
+        *statements.comments(schema, load.table),
+        statements.create_stage(schema, load),
+        statements.upsert(schema, load),
+        statements.end_absent(schema, load) if load.absent is not Absent.STAY else statements.copy_stage(load),
+    ]
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+@pytest.mark.parametrize("load", LOADS, ids=lambda load: f"{load.table.name}-{len(load.columns)}")
+def test_names_are_quoted_wherever_they_stand(schema: str, load: Load) -> None:
+    """A schema of any name stands in quotes, before every table of ours, and nowhere else."""
+    for statement in composed(schema, load):
+        text = statement.as_string(None)
+        own = f"{quoted(schema)}.{quoted(load.table.name)}"
+        assert own in text or '"pg_temp"' in text
+        assert text.count(quoted(schema)) == text.count(own)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_a_table_is_created_as_described(table: Table) -> None:
+    """Every column with its type, and the primary key."""
+    text = statements.create_table("s", table).as_string(None)
+    for column in table.columns:
+        assert f'    "{column.name}" {column.type.sql},\n' in text
+    assert f"PRIMARY KEY ({', '.join(map(quoted, table.primary_key))})" in text
+
+
+def existing(*tables: Table) -> dict[str, dict[str, str]]:
+    """What a database says that has just these tables."""
+    return {
+        table.name: {column.name: column.type.sql.partition(" COLLATE")[0] for column in table.columns}
+        for table in tables
+    }
+
+
+def test_nothing_is_missing_from_a_complete_warehouse() -> None:
+    """A second upgrade has nothing to do."""
+    assert list(missing("s", existing(*TABLES))) == []
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_exactly_what_is_missing_is_created(table: Table) -> None:
+    """A table that is not there is created, a column is added, each with its comment, and nothing else is touched."""
+    others = [each for each in TABLES if each is not table]
+    created = [statement.as_string(None) for statement in missing("s", existing(*others))]
+    assert created[0].startswith(f'CREATE TABLE "s"."{table.name}" ')
+    assert len(created) == 2 + len(table.columns)
+    there = existing(*TABLES)
+    last = table.columns[-1].name
+    del there[table.name][last]
+    added = [statement.as_string(None) for statement in missing("s", there)]
+    assert added[0].startswith(f'ALTER TABLE "s"."{table.name}" ADD COLUMN "{last}" ')
+    assert added[1].startswith(f'COMMENT ON COLUMN "s"."{table.name}"."{last}" IS ')
+    assert len(added) == 2
+
+
+def test_a_column_of_another_type_is_told() -> None:
+    """It names the column, both types, and what can be done."""
+    there = existing(*TABLES)
+    there["opens"]["value"] = "text"
+    with pytest.raises(DatabaseUnusable, match=r"^Column s\.opens\.value is text, but has to be numeric: .*\.$"):
+        list(missing("s", there))
+
+
+def test_columns_of_others_are_left_alone() -> None:
+    """What the catalogue does not know is not its business."""
+    there = existing(*TABLES)
+    there["members"]["my_note"] = "text"
+    assert list(missing("s", there)) == []
