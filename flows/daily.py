@@ -33,7 +33,9 @@ def daily(
         selection = {"since": since, "metrics": settings.metrics, "tables": sorted(tables or ())}
         run = begin(settings, "daily", selection)
         read(run, [Chunk(stream) for stream in DIMENSIONS if stream in wanted], problems)
-        read(run, plan(run, wanted, start, problems), problems)
+        for phase in plan(run, wanted, start, problems):
+            if not problems.failed:
+                read(run, phase, problems)
         derive_memberships(run)
         finish(run, problems.state, problems.sentences)
         return ended(run, problems)

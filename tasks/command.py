@@ -90,7 +90,7 @@ def _sandbox(given: dict[str, Any]) -> Iterator[None]:
         os.environ |= {
             "KLAVIYO_BASE_URL": box.url,
             "KLAVIYO_API_KEY": box.api_key,
-            "KLAVIYO_ACCOUNT_ID": "",
+            "KLAVIYO_ACCOUNT_ID": options.account,
             "DATABASE_URL": "",
             "FIRST_SYNC_DAYS": str(max(1, age.days)),
         }

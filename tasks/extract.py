@@ -1,7 +1,7 @@
 """One task for each endpoint: read a chunk, make frames of it, store them. A chunk is the unit of retry."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -12,9 +12,9 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.tasks import Task
 
-from klaviyo_pg.catalogue import loads
+from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.errors import Unavailable
-from klaviyo_pg.klaviyo.rows import EventPage, Events, Page, Profile, Reject
+from klaviyo_pg.klaviyo.rows import EventPage, Events, MembershipPage, Page, Profile, Reject
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import ledger
 from klaviyo_pg.postgres.connect import transaction
@@ -179,16 +179,29 @@ def load_list_members(run: Run, chunk: Chunk) -> Counts:
 
     def read(source: Source) -> Iterator[Batch]:
         assert chunk.subject is not None
-        for pages in _grouped(source.memberships(chunk.subject, chunk.window), len_of_rows, _BATCH_PEOPLE):
-            found, rejects = _all(pages)
+        addresses = _subscribers(run, chunk.window.start) if source.looks_up_memberships else ()
+        members = source.memberships(chunk.subject, chunk.window, addresses)
+        for pages in _grouped(members, len_of_rows, _BATCH_PEOPLE):
+            found = [row for page in pages for row in page.rows]
             frame, nul_characters = membership.memberships(found, run.account_id)
+            excluded = membership.suppressions([row for page in pages for row in page.suppressions])
             yield Batch(
-                [(loads.STG_MEMBER_LISTS, frame)],
-                {"stg_member_lists": rejects},
+                [(loads.STG_MEMBER_LISTS, frame), (loads.SUBSCRIPTION_CHANGES, excluded)],
+                {"stg_member_lists": [reject for page in pages for reject in page.rejects]},
                 {"stg_member_lists": nul_characters},
             )
 
     return _read(run, chunk, read)
+
+
+def _subscribers(run: Run, since: datetime | None) -> Iterator[str]:
+    """The addresses of those who joined any list since then, a few thousand at a time."""
+    behind, found = "", [("", "")]
+    while found:
+        with transaction(edges.engine(run.settings)) as connection:
+            found = ledger.subscribers(connection, run.schema, run.integration_id, since, behind, _BATCH_ROWS)
+        yield from (address for _, address in found)
+        behind = found[-1][0] if found else behind
 
 
 @task(**_ENDPOINT)
@@ -196,17 +209,33 @@ def load_profiles(run: Run, chunk: Chunk) -> Counts:
     """GET profiles that changed in the window, with their subscriptions."""
 
     def read(source: Source) -> Iterator[Batch]:
-        for pages in _grouped(source.profiles(chunk.window), len_of_rows, _BATCH_PEOPLE):
-            found, rejects = _all(pages)
-            made = people.people(found, loads.MEMBERS, pages[0].read_at, run.integration_id)
-            frames = [
-                (loads.MEMBERS, made.members),
-                (loads.MEMBER_ATTRIBUTES, made.attributes),
-                (loads.SUBSCRIPTION_CHANGES, made.suppressions),
-            ]
-            yield Batch(frames, {"members": rejects}, {"members": made.nul_characters})
+        return _people_batches(run, source.profiles(chunk.window))
 
     return _read(run, chunk, read)
+
+
+@task(**_ENDPOINT)
+def load_people(run: Run, chunk: Chunk) -> Counts:
+    """The profiles of people whom lists and events name, but whom nothing has told more of."""
+
+    def read(source: Source) -> Iterator[Batch]:
+        with transaction(edges.engine(run.settings)) as connection:
+            ids = ledger.unknown_members(connection, run.schema, run.integration_id, _BATCH_ROWS)
+        return _people_batches(run, source.people(ids))
+
+    return _read(run, chunk, read)
+
+
+def _people_batches(run: Run, pages: Iterable[Page[Profile]]) -> Iterator[Batch]:
+    for group in _grouped(pages, len_of_rows, _BATCH_PEOPLE):
+        found, rejects = _all(group)
+        made = people.people(found, loads.MEMBERS, group[0].read_at, run.integration_id)
+        frames = [
+            (loads.MEMBERS, made.members),
+            (loads.MEMBER_ATTRIBUTES, made.attributes),
+            (loads.SUBSCRIPTION_CHANGES, made.suppressions),
+        ]
+        yield Batch(frames, {"members": rejects}, {"members": made.nul_characters})
 
 
 @task(**_ENDPOINT)
@@ -218,30 +247,31 @@ def load_events(run: Run, chunk: Chunk) -> Counts:
 
     def read(source: Source) -> Iterator[Batch]:
         known = edges.known_people(run.id)
+        person_load = loads.MEMBERS if source.events_tell_consent else loads.EVENT_MEMBERS
         for pages in _grouped(source.events(chunk.window, chunk.subject, known), len_of_events, _BATCH_ROWS):
-            yield event_batch(pages, metrics, run.integration_id)
+            yield event_batch(pages, metrics, run.integration_id, person_load)
 
     return _read(run, chunk, read)
 
 
-def event_batch(pages: Sequence[EventPage], metrics: events.Metrics, integration_id: str) -> Batch:
+def event_batch(pages: Sequence[EventPage], metrics: events.Metrics, integration_id: str, person_load: Load) -> Batch:
     """Pages of events as what is to be stored of them; people come last, since other batches may wait for them."""
     found = Events(*(list(chain(*columns)) for columns in zip(*(page.events for page in pages), strict=True)))
     profiles: list[Profile] = [profile for page in pages for profile in page.profiles]
     made = events.event_frames(found, metrics, integration_id)
-    met = people.people(profiles, loads.EVENT_MEMBERS, pages[0].read_at, integration_id)
+    met = people.people(profiles, person_load, pages[0].read_at, integration_id)
     frames = [
         *((loads.EVENTS[table], frame) for table, frame in made.tables.items()),
         (loads.FLOW_CAMPAIGNS, made.flow_campaigns),
         (loads.SUBSCRIPTION_CHANGES, made.subscription_changes),
-        (loads.EVENT_MEMBERS, met.members),
+        (person_load, met.members),
         (loads.MEMBER_ATTRIBUTES, met.attributes),
     ]
     rejects = {"events": [reject for page in pages for reject in page.rejects]}
     return Batch(frames, rejects, {"events": made.nul_characters, "members": met.nul_characters})
 
 
-def len_of_rows(page: Page[Any]) -> int:
+def len_of_rows(page: Page[Any] | MembershipPage) -> int:
     return len(page.rows)
 
 
@@ -275,6 +305,7 @@ LOADERS: Mapping[str, Task[..., Counts]] = {
     "exclusions": load_exclusions,
     "profiles": load_profiles,
     "list_members": load_list_members,
+    "people": load_people,
     "events": load_events,
 }
 """The task that reads each kind of stream."""

@@ -12,8 +12,11 @@ from tasks.run import Run
 from transforms.routing import KnownMetric, selected
 
 
-def plan(run: Run, streams: frozenset[str], since: datetime | None, problems: Problems) -> list[Chunk]:
-    """The chunks behind the dimensions: events, profiles, list members. None where the settings do not allow any."""
+def plan(run: Run, streams: frozenset[str], since: datetime | None, problems: Problems) -> list[list[Chunk]]:
+    """The chunks behind the dimensions (events, profiles, list members), in phases of which each needs the one before.
+
+    None where the settings do not allow any; `problems` tells why.
+    """
     try:
         return _plan(run, streams, since)
     except KlaviyoPgError as error:
@@ -21,7 +24,7 @@ def plan(run: Run, streams: frozenset[str], since: datetime | None, problems: Pr
         return []
 
 
-def _plan(run: Run, streams: frozenset[str], since: datetime | None) -> list[Chunk]:
+def _plan(run: Run, streams: frozenset[str], since: datetime | None) -> list[list[Chunk]]:
     settings, source = run.settings, edges.source(run.settings)
     with transaction(edges.engine(settings)) as connection:
         known = ledger.metrics(connection, run.schema, run.integration_id)
@@ -40,6 +43,6 @@ def _plan(run: Run, streams: frozenset[str], since: datetime | None) -> list[Chu
         ids = [metric.id for metric in (metrics if wanted is None else wanted)]
         all_at_once = wanted is None and source.reads_all_metrics_at_once
         chunks += reversed(list(event_chunks(ids, watermarks, horizon, all_at_once)))  # the newest first
-    if "list_members" in streams:
-        chunks += membership_chunks(lists, watermarks, lookback)
-    return chunks
+    members = list(membership_chunks(lists, watermarks, lookback)) if "list_members" in streams else []
+    people = [Chunk("people")] if "profiles" in streams else []
+    return [chunks, members, people] if source.looks_up_memberships else [chunks + members, people]

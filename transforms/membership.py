@@ -1,6 +1,7 @@
 """Exclusions and list memberships: rows into frames."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import polars as pl
 
@@ -11,7 +12,8 @@ from transforms.keys import md5
 
 _TIME = pl.Datetime("us", "UTC")
 _EXCLUSION = {"email": pl.String(), "reason": pl.String(), "created_at": _TIME}
-_MEMBERSHIP = {"list_id": pl.String(), "member_id": pl.String(), "created_at": _TIME}
+_MEMBERSHIP = {"list_id": pl.String(), "member_id": pl.String(), "created_at": _TIME, "is_subscribed": pl.Boolean()}
+_SUPPRESSION = {"list_id": pl.String(), "member_id": pl.String(), "changed_at": _TIME}
 
 
 def exclusions(found: Sequence[rows.Exclusion], account_id: str | None) -> Cleaned:
@@ -32,3 +34,10 @@ def memberships(found: Sequence[rows.Membership], account_id: str | None) -> Cle
         _sync_id=md5(pl.col("list_id") + ":" + pl.col("member_id")), _account_id=pl.lit(account_id, pl.String())
     )
     return Cleaned(conformed(frame.pipe(last_by, "_sync_id"), loads.STG_MEMBER_LISTS), raw.nul_characters)
+
+
+def suppressions(found: Sequence[tuple[str, str, datetime | None]]) -> pl.DataFrame:
+    """Load SUBSCRIPTION_CHANGES, of (list id, profile id, since when): whom a list must not write to."""
+    raw = cleaned(pl.DataFrame(found, _SUPPRESSION, orient="row"))
+    frame = raw.frame.with_columns(id=pl.col("list_id") + ":" + pl.col("member_id"), change=pl.lit("suppressed"))
+    return frame.pipe(last_by, "member_id", "id").pipe(conformed, loads.SUBSCRIPTION_CHANGES)

@@ -10,6 +10,7 @@ from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.klaviyo import rows
 from transforms.clean import cleaned, conformed, last_by
 from transforms.keys import md5, row_key
+from transforms.membership import suppressions
 
 _TIME = pl.Datetime("us", "UTC")
 _TEXTS = (
@@ -25,7 +26,6 @@ _MEMBER = {
     "consent_timestamp": _TIME,
 }
 _PROPERTY = {"id": pl.String(), "name": pl.String(), "value": pl.String()}
-_SUPPRESSION = {"list_id": pl.String(), "member_id": pl.String(), "changed_at": _TIME}
 
 
 class People(NamedTuple):
@@ -52,7 +52,7 @@ def people(found: Sequence[rows.Profile], load: Load, extracted_at: datetime, in
         attributes.frame.with_columns(**keys, created_at=at, updated_at=at)
         .pipe(last_by, "key", "name")
         .pipe(conformed, loads.MEMBER_ATTRIBUTES),
-        _suppressions(latest),
+        suppressions([(list_id, each.id, at) for each in latest for list_id, at in each.list_suppressions]),
         members.nul_characters + attributes.nul_characters,
     )
 
@@ -69,11 +69,3 @@ def _attributes(found: Sequence[rows.Profile]) -> pl.DataFrame:
     nothing = ((None, None),)
     named = [(each.id, name, value) for each in found for name, value in each.properties or nothing]
     return pl.DataFrame(named, _PROPERTY, orient="row")
-
-
-def _suppressions(found: Sequence[rows.Profile]) -> pl.DataFrame:
-    known = [(list_id, each.id, at) for each in found for list_id, at in each.list_suppressions]
-    frame = pl.DataFrame(known, _SUPPRESSION, orient="row").with_columns(
-        id=pl.col("list_id") + ":" + pl.col("member_id"), change=pl.lit("suppressed")
-    )
-    return frame.pipe(last_by, "member_id", "id").pipe(conformed, loads.SUBSCRIPTION_CHANGES)

@@ -50,6 +50,7 @@ STG_MEMBER_LISTS = Table(
         Column("_sync_id", KEY, "md5(list_id || ':' || member_id)", "computed", "computed"),
         SYNCED_AT,
         ESP_INTEGRATION_ID,
+        Column("is_subscribed", BOOLEAN, "What the list itself says, if anything.", "", "list/{id}/subscribe"),
     ),
     primary_key=("_sync_id", "esp_integration_id"),
 )

@@ -1,6 +1,6 @@
 """The current dialect: JSON:API, revision 2026-07-15. Reads its pages into the rows that all dialects share."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import NamedTuple, Protocol, TypeVar
@@ -17,6 +17,7 @@ from klaviyo_pg.windows import Window
 REVISION = "2026-07-15"
 CHANNELS = ("email", "sms", "mobile_push")  # campaigns can only be listed by channel
 SUPPRESSION_REASONS = ("HARD_BOUNCE", "INVALID_EMAIL", "SPAM_COMPLAINT", "UNSUBSCRIBE", "USER_SUPPRESSED")
+_IDS_IN_FILTER = 50  # ids in one any(): keeps URLs below 2 KB
 _MARGIN = timedelta(seconds=1)  # asked for on both sides of a window: greater-than has been seen to mean or-equal
 
 _PERSON_FIELDS = "email,phone_number,first_name,last_name,created,location,properties"
@@ -62,6 +63,8 @@ class CurrentSource:
     """A Klaviyo account through the current API. See `klaviyo_pg.klaviyo.source.Source`."""
 
     reads_all_metrics_at_once = True
+    looks_up_memberships = False
+    events_tell_consent = False
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -149,7 +152,18 @@ class CurrentSource:
                 found, nameless = _exclusions(document.data)
                 yield rows.Page(found, [*rejects, *nameless], read_at)
 
-    def memberships(self, list_id: str, window: Window) -> Iterator[rows.Page[rows.Membership]]:
+    def people(self, ids: Sequence[str]) -> Iterator[rows.Page[rows.Profile]]:
+        for start in range(0, len(ids), _IDS_IN_FILTER):
+            wanted = ",".join(f'"{each}"' for each in ids[start : start + _IDS_IN_FILTER])
+            query = {
+                "filter": f"any(id,[{wanted}])",
+                "fields[profile]": _PERSON_FIELDS,
+                "additional-fields[profile]": "subscriptions",
+            }
+            for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):
+                yield rows.Page([profile(found) for found in document.data], rejects, read_at)
+
+    def memberships(self, list_id: str, window: Window, addresses: Iterable[str] = ()) -> Iterator[rows.MembershipPage]:
         endpoint = LIST_PROFILES._replace(path=LIST_PROFILES.path.format(list_id))
         query = {
             "filter": ",".join(_between("joined_group_at", window)),
@@ -161,7 +175,7 @@ class CurrentSource:
                 found = [
                     rows.Membership(list_id, row.id, rows.utc(row.attributes.joined_group_at)) for row in document.data
                 ]
-                yield rows.Page(found, rejects, read_at)
+                yield rows.MembershipPage(found, (), rejects, read_at)
         except NotFound:
             return  # the list has been deleted since it was listed
 

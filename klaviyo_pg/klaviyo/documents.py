@@ -33,6 +33,7 @@ class DocumentDecoder(Generic[Document]):
     def decode(self, body: bytes) -> Decoded[Document]:
         """Raises BadAnswer where the body is not a document of this kind at all."""
         try:
+            body.decode()  # msgspec does not look into what it leaves undecoded, such as properties
             return Decoded(self._decode(body), ())
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             return self._row_by_row(body)
@@ -46,7 +47,9 @@ class DocumentDecoder(Generic[Document]):
             raise BadAnswer("The answer is JSON, but not of Klaviyo's API: check KLAVIYO_BASE_URL.")
         rejects: list[Reject] = []
         for name, decoder in self._rows.items():
-            records = loose.get(name, [])
+            if name not in loose:  # the document says whether it has to be there
+                continue
+            records = loose[name]
             if not isinstance(records, list):
                 raise BadAnswer(f"The answer's {name} is not a list: check KLAVIYO_BASE_URL.")
             loose[name] = [record for record in records if _fits(record, decoder.decode, rejects)]

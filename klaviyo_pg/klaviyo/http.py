@@ -3,6 +3,8 @@
 What goes wrong is told without the query of the URL and without headers: keys can stand in both.
 """
 
+import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -28,9 +30,22 @@ from klaviyo_pg.errors import (
 _RETRIABLE_STATUSES = frozenset({429, 500, 502, 503, 504, 524})
 _FIRST_WAIT = 0.5  # seconds, doubled from try to try
 _LONGEST_WAIT = 60.0  # seconds, unless the API asks for more
+_KEY = re.compile(r"(api_key=)[^&\s]*")
 _CONNECT_TIMEOUT = 10.0  # seconds
 
 set_on_retry_hooks(())  # stamina would log what it retries; `Traffic` counts it instead
+
+
+class _WithoutKey(logging.Filter):
+    """Takes keys out of what urllib3 logs: the legacy API wants them in the URL."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(_KEY.sub(r"\1...", part) if isinstance(part, str) else part for part in record.args)
+        return True
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_WithoutKey())
 
 
 class Traffic(NamedTuple):
@@ -80,12 +95,15 @@ class Client:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._session.close()
 
-    def get(self, path: str, parameters: Mapping[str, str] | None = None, scopes: str = "") -> bytes:
+    def get(
+        self, path: str, parameters: Mapping[str, str] | None = None, scopes: str = "", body: object = None
+    ) -> bytes:
         """The body of the answer to a GET. `path` is relative to the base URL, or a link of an earlier answer.
 
-        `scopes` are what to name where the key turns out to lack them. Raises the errors of klaviyo_pg.errors.
+        `scopes` are what to name where the key turns out to lack them. A GET may have a JSON body: the legacy API's
+        way to be asked for addresses. Raises the errors of klaviyo_pg.errors.
         """
-        return self._request("GET", path, parameters, None, scopes)
+        return self._request("GET", path, parameters, None if body is None else msgspec.json.encode(body), scopes)
 
     def post(self, path: str, body: object, scopes: str = "") -> bytes:
         """The body of the answer to a POST of JSON."""
@@ -134,6 +152,7 @@ class Client:
                 url,
                 params=query,
                 data=body,
+                headers={} if body is None else {"Content-Type": "application/json"},
                 timeout=(_CONNECT_TIMEOUT, self._patience.timeout),
                 allow_redirects=False,
             )

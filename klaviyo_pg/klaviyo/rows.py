@@ -77,11 +77,29 @@ class Exclusion(NamedTuple):
 
 
 class Membership(NamedTuple):
-    """A person on a list."""
+    """A person on a list; whether the list may write to the person, where the API tells it here."""
 
     list_id: str
     member_id: str
     joined: datetime | None
+    is_subscribed: bool | None = None
+
+
+class Suppression(NamedTuple):
+    """A person whom one list must not write to."""
+
+    list_id: str
+    member_id: str
+    since: datetime | None
+
+
+class MembershipPage(NamedTuple):
+    """One page of a list's members, and of those it must not write to."""
+
+    rows: Sequence[Membership]
+    suppressions: Sequence[Suppression]
+    rejects: Sequence[Reject]
+    read_at: datetime
 
 
 class Profile(NamedTuple):

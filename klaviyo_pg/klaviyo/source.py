@@ -1,11 +1,11 @@
 """The seam between the dialects of the API and everything else: what any of them offers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.klaviyo.known import KnownPeople
-from klaviyo_pg.klaviyo.rows import Campaign, EventPage, Exclusion, Flow, Group, Membership, Metric, Page, Profile
+from klaviyo_pg.klaviyo.rows import Campaign, EventPage, Exclusion, Flow, Group, MembershipPage, Metric, Page, Profile
 from klaviyo_pg.windows import Window
 
 
@@ -19,6 +19,12 @@ class Source(Protocol):
 
     reads_all_metrics_at_once: bool
     """Whether `events` without a metric is the way to read everything, events of unknown metrics included."""
+
+    looks_up_memberships: bool
+    """Whether `memberships` finds only people whose addresses it is given, so that events have to be read first."""
+
+    events_tell_consent: bool
+    """Whether the people on event pages come with their consent."""
 
     @property
     def traffic(self) -> Traffic:
@@ -56,6 +62,12 @@ class Source(Protocol):
         """All addresses that are excluded from e-mail marketing; one address may come for several reasons."""
         ...
 
-    def memberships(self, list_id: str, window: Window) -> Iterator[Page[Membership]]:
-        """People who joined the list in the window and are still on it."""
+    def people(self, ids: Sequence[str]) -> Iterator[Page[Profile]]:
+        """The people with these ids; those who are gone are left out."""
+        ...
+
+    def memberships(self, list_id: str, window: Window, addresses: Iterable[str] = ()) -> Iterator[MembershipPage]:
+        """People who joined the list in the window and are still on it, as far as this dialect tells without addresses;
+        of the addresses (e-mail addresses and phone numbers) those that are on it. Also whom it must not write to.
+        """
         ...

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from psycopg import Connection
 from psycopg.sql import SQL, Composed, Identifier
 
-from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, events
+from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, events, membership
 from klaviyo_pg.postgres.statements import ESP_SOURCE
 
 COUNTS = ("rows_read", "inserted", "updated", "unchanged", "rejected", "nul_characters")
@@ -219,6 +219,40 @@ def list_ids(connection: Connection, schema: str, integration_id: str) -> list[s
         dimensions.LISTS,
     )
     return [row[0] for row in connection.execute(query, [integration_id])]
+
+
+def subscribers(
+    connection: Connection, schema: str, integration_id: str, since: datetime | None, behind: str, most: int
+) -> list[tuple[str, str]]:
+    """People who joined any list since then, as (profile id, e-mail address or else phone number), by profile id."""
+    query = _sql(
+        schema,
+        "SELECT member.id, coalesce(member.email, member.phone_number) FROM {} AS member"
+        " WHERE member.esp_integration_id = %s AND member.id > %s"
+        " AND coalesce(member.email, member.phone_number) IS NOT NULL AND EXISTS (SELECT FROM {} AS change"
+        " WHERE change.esp_integration_id = member.esp_integration_id AND change.member_id = member.id"
+        " AND change.change = 'subscribed' AND change.changed_at >= coalesce(%s, '-infinity'::timestamptz))"
+        " ORDER BY member.id LIMIT %s",
+        dimensions.MEMBERS,
+        membership.SUBSCRIPTION_CHANGES,
+    )
+    return connection.execute(query, [integration_id, behind, since, most]).fetchall()
+
+
+def unknown_members(connection: Connection, schema: str, integration_id: str, most: int) -> list[str]:
+    """Ids of profiles that lists and events name, but that have no row in members."""
+    query = _sql(
+        schema,
+        "SELECT DISTINCT named.member_id FROM (SELECT member_id, esp_integration_id FROM {} UNION"
+        " SELECT member_id, esp_integration_id FROM {}) AS named"
+        " WHERE named.esp_integration_id = %(id)s AND NOT EXISTS (SELECT FROM {} AS member"
+        " WHERE member.key = md5(%(source)s || ':' || %(id)s || ':' || named.member_id)) LIMIT %(most)s",
+        membership.STG_MEMBER_LISTS,
+        membership.SUBSCRIPTION_CHANGES,
+        dimensions.MEMBERS,
+    )
+    values = {"id": integration_id, "source": ESP_SOURCE, "most": most}
+    return [row[0] for row in connection.execute(query, values)]
 
 
 def move_events(

@@ -70,7 +70,7 @@ def _appended(connection: Connection, schema: str, load: Load, frame: pl.DataFra
     )
     try:
         _copy_whole(connection, statements.copy_into(schema, load, whole.columns), whole)
-    except (errors.UniqueViolation, *_UNSTORABLE):
+    except (psycopg.IntegrityError, *_UNSTORABLE):
         return False
     return True
 

@@ -15,7 +15,7 @@ WITH named AS (
     SELECT id, name, count(*) OVER (PARTITION BY name) = 1 AS is_unique
     FROM {lists} WHERE esp_integration_id = %(integration_id)s AND list_type = 'list'
 ), staged AS (
-    SELECT stage.list_id, stage.member_id, stage.created_at, named.name, named.is_unique
+    SELECT stage.list_id, stage.member_id, stage.created_at, stage.is_subscribed, named.name, named.is_unique
     FROM {stage} AS stage LEFT JOIN named ON named.id = stage.list_id
     WHERE stage.esp_integration_id = %(integration_id)s
 ), changed AS (
@@ -36,7 +36,7 @@ WITH named AS (
         END
     GROUP BY staged.list_id, staged.member_id
 ), stands AS (
-    SELECT list_id, member_id, coalesce(subscribed, created_at) AS subscribed, unsubscribed, suppressed,
+    SELECT list_id, member_id, is_subscribed, coalesce(subscribed, created_at) AS subscribed, unsubscribed, suppressed,
         CASE
             WHEN greatest(unsubscribed, suppressed) >= coalesce(greatest(subscribed, created_at), '-infinity')
             THEN greatest(unsubscribed, suppressed)
@@ -49,6 +49,7 @@ WITH named AS (
         list_id, member_id, stands.subscribed, unsubscribed_at,
         CASE
             WHEN unsubscribed_at IS NOT NULL THEN false
+            WHEN stands.is_subscribed IS NOT NULL THEN stands.is_subscribed
             WHEN EXISTS (
                 SELECT FROM {exclusions} AS exclusions
                 WHERE exclusions.esp_integration_id = %(integration_id)s

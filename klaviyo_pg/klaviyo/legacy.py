@@ -1,0 +1,241 @@
+"""The legacy dialect: v1 and v2, which Klaviyo retired on 2024-06-30; archives, proxies and emulators speak it still.
+
+v1 wants the key in the query of each URL, so no URL of this dialect may ever be shown; v2 takes it as a header.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TypeVar
+
+import msgspec
+
+from klaviyo_pg.errors import BadAnswer, NotFound
+from klaviyo_pg.klaviyo import legacy_shapes as shapes
+from klaviyo_pg.klaviyo import properties, rows
+from klaviyo_pg.klaviyo.documents import DocumentDecoder
+from klaviyo_pg.klaviyo.http import Client, Traffic
+from klaviyo_pg.klaviyo.known import Known, KnownPeople
+from klaviyo_pg.windows import Window
+
+_PAGE = "100"  # rows of a v1 page, at most
+_EXCLUSIONS_PAGE = "5000"
+_LOOKED_UP = 100  # addresses in one question, at most
+_EARLIEST = 10**9  # `since` is a unix time of ten digits
+
+_TIMELINE = DocumentDecoder(shapes.Timeline, data=shapes.Event)
+
+
+Row = TypeVar("Row")
+
+
+class LegacySource:
+    """A Klaviyo account through v1 and v2. See `klaviyo_pg.klaviyo.source.Source`."""
+
+    reads_all_metrics_at_once = False
+    looks_up_memberships = True
+    events_tell_consent = True
+
+    def __init__(self, v1: Client, v2: Client) -> None:
+        self._v1, self._v2 = v1, v2
+
+    @property
+    def traffic(self) -> Traffic:
+        v1, v2 = self._v1.traffic, self._v2.traffic
+        return Traffic(v1.requests + v2.requests, v1.retries + v2.retries)
+
+    def account_id(self) -> str | None:
+        """Not told by these APIs; asks for something small, so that a wrong key or a wrong dialect is noticed."""
+        self._v1.get("api/v1/metrics", {"page": "0", "count": "1"})
+        return None
+
+    def metrics(self) -> Iterator[rows.Page[rows.Metric]]:
+        return self._numbered("api/v1/metrics", shapes.Metric, shapes.Metric.row)
+
+    def campaigns(self) -> Iterator[rows.Page[rows.Campaign]]:
+        return self._numbered("api/v1/campaigns", shapes.Campaign, shapes.Campaign.row)
+
+    def flows(self) -> Iterator[rows.Page[rows.Flow]]:
+        return self._numbered("api/v1/flows", shapes.Flow, shapes.Flow.row)
+
+    def lists(self) -> Iterator[rows.Page[rows.Group]]:
+        read_at = datetime.now(UTC)
+        found, rejects = [], []
+        for raw in _decoded(self._v2.get("api/v2/lists"), list[msgspec.Raw]):
+            try:
+                named = msgspec.json.decode(raw, type=shapes.ListName)
+                details = _decoded(self._v2.get(f"api/v2/list/{named.list_id}"), shapes.ListDetails)
+                found.append(rows.Group(named.list_id, named.list_name, shapes.moment(details.created)))
+            except NotFound:
+                continue  # deleted since it was listed
+            except (msgspec.MsgspecError, ValueError) as error:
+                rejects.append(rows.Reject(str(raw, "utf-8"), str(error)))
+        yield rows.Page(found, rejects, read_at)
+
+    def segments(self) -> Iterator[rows.Page[rows.Group]]:
+        """Those that campaigns go to: v2 lists no segments."""
+        for page in self._numbered("api/v1/campaigns", shapes.Campaign, _segments):
+            yield rows.Page([group for found in page.rows for group in found], (), page.read_at)
+
+    def events(
+        self, window: Window, metric_id: str | None = None, known: KnownPeople | None = None
+    ) -> Iterator[rows.EventPage]:
+        """The timeline is a sequence by token; `since` takes a time to begin with, and reading stops at the end."""
+        path = "api/v1/metrics/timeline" if metric_id is None else f"api/v1/metric/{metric_id}/timeline"
+        start, end = window.seconds
+        since: str | None = str(_EARLIEST if window.start is None else max(_EARLIEST, int(start) - 1))  # exclusive
+        followed = set[str]()
+        while since is not None and since not in followed:
+            followed.add(since)
+            read_at = datetime.now(UTC)
+            try:
+                body = self._v1.get(path, {"since": since, "sort": "asc", "count": _PAGE})
+            except NotFound:
+                return  # the metric has been deleted
+            page, rejects = _TIMELINE.decode(body)
+            yield _event_page(page.data, window, known or KnownPeople(), list(rejects), read_at)
+            if page.next in followed:
+                raise BadAnswer(f"The API answered with a page of {path} that has been read before.")
+            is_beyond = bool(page.data) and min(event.timestamp for event in page.data) >= end
+            since = None if is_beyond else page.next or None
+
+    def profiles(self, window: Window) -> Iterator[rows.Page[rows.Profile]]:
+        """Nothing: these APIs list no people. They come with events; `people` completes the others."""
+        return iter(())
+
+    def people(self, ids: Sequence[str]) -> Iterator[rows.Page[rows.Profile]]:
+        for person_id in ids:
+            read_at = datetime.now(UTC)
+            try:
+                body = self._v1.get(f"api/v1/person/{person_id}")
+            except NotFound:
+                continue  # merged into another, or erased
+            found, rejects = _each([msgspec.Raw(body)], _person)
+            yield rows.Page(found, rejects, read_at)
+
+    def exclusions(self) -> Iterator[rows.Page[rows.Exclusion]]:
+        return self._numbered("api/v1/people/exclusions", shapes.Exclusion, shapes.Exclusion.row, _EXCLUSIONS_PAGE)
+
+    def memberships(self, list_id: str, window: Window, addresses: Iterable[str] = ()) -> Iterator[rows.MembershipPage]:
+        """Look up addresses in the list, and read who is excluded from it."""
+        try:
+            for batch in _batches(addresses):
+                yield self._looked_up(list_id, batch)
+            yield from self._excluded(list_id)
+        except NotFound:
+            return  # the list has been deleted since it was listed
+
+    def _looked_up(self, list_id: str, addresses: list[str]) -> rows.MembershipPage:
+        read_at = datetime.now(UTC)
+        question = {
+            "emails": [address for address in addresses if "@" in address],
+            "phone_numbers": [address for address in addresses if "@" not in address],
+        }
+        asked = {name: values for name, values in question.items() if values}
+        members = _decoded(self._v2.get(f"api/v2/list/{list_id}/members", body=asked), list[msgspec.Raw])
+        subscribed = _decoded(self._v2.get(f"api/v2/list/{list_id}/subscribe", body=asked), list[shapes.Member])
+        may_be_written_to = {member.id for member in subscribed}
+
+        def row(raw: msgspec.Raw) -> rows.Membership:
+            member = msgspec.json.decode(raw, type=shapes.Member)
+            return rows.Membership(list_id, member.id, shapes.moment(member.created), member.id in may_be_written_to)
+
+        found, rejects = _each(members, row)
+        return rows.MembershipPage(found, (), rejects, read_at)
+
+    def _excluded(self, list_id: str) -> Iterator[rows.MembershipPage]:
+        marker: int | str | None = ""
+        followed = set[int | str]()
+        while marker is not None:
+            followed.add(marker)
+            read_at = datetime.now(UTC)
+            query = {"marker": str(marker)} if marker != "" else {}
+            page = _decoded(self._v2.get(f"api/v2/list/{list_id}/exclusions/all", query), shapes.Records)
+            suppressions = [
+                rows.Suppression(list_id, record.id, shapes.moment(record.created)) for record in page.records
+            ]
+            yield rows.MembershipPage((), suppressions, (), read_at)
+            if page.marker in followed:
+                raise BadAnswer("The API answered with a page of list exclusions that has been read before.")
+            marker = page.marker
+
+    def _numbered(
+        self, path: str, shape: type[msgspec.Struct], row: Callable[..., Row], count: str = _PAGE
+    ) -> Iterator[rows.Page[Row]]:
+        """All numbered pages of a v1 collection. A page without rows is the last, whatever it says of the total."""
+        decode = msgspec.json.Decoder(shape).decode
+        number, is_last = 0, False
+        while not is_last:
+            read_at = datetime.now(UTC)
+            page = _decoded(self._v1.get(path, {"page": str(number), "count": count}), shapes.Numbered)
+            found, rejects = _each(page.data, lambda raw: row(decode(raw)))
+            yield rows.Page(found, rejects, read_at)
+            number, is_last = number + 1, not page.data or page.end >= page.total - 1
+
+
+def _decoded(body: bytes, kind: type[Row]) -> Row:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadAnswer(f"The answer is not one of the legacy API ({error}): check KLAVIYO_BASE_URL.") from None
+
+
+def _each(records: Iterable[msgspec.Raw], row: Callable[[msgspec.Raw], Row]) -> tuple[list[Row], list[rows.Reject]]:
+    """The rows of records, and the records that are none."""
+    found, rejects = [], []
+    for raw in records:
+        try:
+            found.append(row(raw))
+        except (msgspec.MsgspecError, ValueError, KeyError, RecursionError) as error:
+            rejects.append(rows.Reject(str(raw, "utf-8", "replace"), str(error) or type(error).__name__))
+    return found, rejects
+
+
+def _segments(campaign: shapes.Campaign) -> list[rows.Group]:
+    groups = [*(campaign.lists or []), *(campaign.excluded_lists or [])]
+    return [group.row() for group in groups if group.list_type == "segment"]
+
+
+def _person(raw: msgspec.Raw | bytes) -> rows.Profile:
+    return shapes.person(shapes.decode_person(raw))
+
+
+def _batches(addresses: Iterable[str]) -> Iterator[list[str]]:
+    waiting = iter(addresses)
+    while batch := list(islice(waiting, _LOOKED_UP)):
+        yield batch
+
+
+def _event_page(
+    found: list[shapes.Event], window: Window, known: KnownPeople, rejects: list[rows.Reject], read_at: datetime
+) -> rows.EventPage:
+    start, end = window.seconds
+    within = [event for event in found if start <= event.timestamp < end]
+    people: list[rows.Profile] = []
+    met = [_met(event.person, known, people, rejects) for event in within]
+    events = properties.events(
+        ids=[event.id for event in within],
+        at=[event.timestamp for event in within],
+        metric_ids=[event.statistic_id for event in within],
+        profile_ids=[person and person.id for person in met],
+        emails=[person and person.email for person in met],
+        properties=[event.event_properties for event in within],
+    )
+    return rows.EventPage(events, people, rejects, read_at)
+
+
+def _met(raw: msgspec.Raw, known: KnownPeople, people: list[rows.Profile], rejects: list[rows.Reject]) -> Known | None:
+    """The person of an event; put among `people` where not known yet, among `rejects` where unreadable."""
+    record = bytes(raw)
+    if record == b"null":
+        return None
+    person = known.get(record)
+    if person is not None:
+        return person
+    found, rejected = _each([raw], _person)
+    rejects += rejected
+    for each in found:
+        person = Known(each.id, each.email or None)
+        known.add(record, person)
+        people.append(each)
+    return person
