@@ -59,6 +59,7 @@ def test_every_column_of_a_membership(account_id: str | None) -> None:
         "created_at": EARLY,
         "_account_id": account_id,
         "_sync_id": md5("L1:p1"),
+        "is_subscribed": None,
     }
 
 

@@ -1,0 +1,118 @@
+"""The specified tables, written out once more: names and order of their columns are what others build on."""
+
+import re
+
+import pytest
+
+from klaviyo_pg.catalogue import BOOKKEEPING, SPECIFIED, TABLES, Load, Table, events, loads
+from klaviyo_pg.catalogue.types import FILLED_IN
+
+ORIGIN = "esp_source esp_integration_id __synced_at"
+EVENT = (
+    f"key id campaign_key automation_key member_key list_key email event_at {ORIGIN} "
+    "metric_key event_name value value_currency properties"
+)
+EXCLUSION = "reason created_at _account_id _sync_id __synced_at email esp_integration_id"
+COLUMNS = {
+    "metrics": f"key id name source destination created_at updated_at {ORIGIN} deleted_at",
+    "campaigns": (
+        "key id name parent_campaign_key automation_key automation_position list_key from_email from_name subject "
+        f"status sent_at campaign_type type created_at updated_at {ORIGIN} campaign_key deleted_at"
+    ),
+    "automations": f"key id name created_at updated_at status {ORIGIN} automation_key deleted_at",
+    "lists": f"key id name list_type status rating created_at archived_at {ORIGIN} deleted_at",
+    "campaign_lists": f"key id list_id campaign_id {ORIGIN} audience",
+    "members": (
+        "key id email timezone first_name last_name source predict_user_id address1 address2 city state zip country "
+        f"phone_number longitude latitude consent consent_timestamp created_at updated_at {ORIGIN} member_key"
+    ),
+    "member_attributes": f"key id member_key name value created_at updated_at {ORIGIN}",
+    "sends": EVENT,
+    "bounces": EVENT,
+    "opens": EVENT,
+    "clicks": EVENT,
+    "spams": EVENT,
+    "unsubscribes": EVENT,
+    "events": EVENT,
+    "stg_member_exclusions": EXCLUSION,
+    "member_exclusions": f"{EXCLUSION} removed_at",
+    "stg_member_lists": "list_id member_id created_at _account_id _sync_id __synced_at esp_integration_id is_subscribed",
+    "member_lists": f"key id list_id member_id subscribed unsubscribed_at {ORIGIN} is_subscribed left_reason",
+}
+TYPES = {
+    "properties": "jsonb",
+    "longitude": "double precision",
+    "latitude": "double precision",
+    "is_subscribed": "boolean",
+    "subscribed": "timestamp with time zone",
+    "consent_timestamp": "timestamp with time zone",
+}
+LOADS = [load for load in vars(loads).values() if isinstance(load, Load)] + list(loads.EVENTS.values())
+
+
+def test_the_eighteen_tables() -> None:
+    """All that is specified is there, and no two tables share a name."""
+    assert [table.name for table in SPECIFIED] == list(COLUMNS)
+    assert len({table.name for table in TABLES}) == len(TABLES) == len(SPECIFIED) + len(BOOKKEEPING)
+
+
+@pytest.mark.parametrize("table", SPECIFIED, ids=lambda table: table.name)
+def test_columns_stand_as_specified(table: Table) -> None:
+    """Names and order."""
+    assert list(table.column_names) == COLUMNS[table.name].split()
+
+
+@pytest.mark.parametrize("table", SPECIFIED, ids=lambda table: table.name)
+def test_types_of_columns(table: Table) -> None:
+    """Times are timestamptz, ids and names text, and the few others what they are."""
+    for column in table.columns:
+        if table in events.EVENT_TABLES and column.name == "value":
+            continue
+        usual = "timestamp with time zone" if column.name.endswith(("_at", "synced_at")) else "text"
+        assert column.type.sql.partition(" COLLATE")[0] == TYPES.get(column.name, usual), column.name
+
+
+def test_the_value_of_an_event_is_a_number() -> None:
+    """Numeric, in which no digit is lost."""
+    assert {column.type.sql for column in events.EVENTS.columns if column.name == "value"} == {"numeric"}
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_names_are_unique_and_primary_keys_are_columns(table: Table) -> None:
+    """A table that Postgres can create."""
+    assert len(set(table.column_names)) == len(table.column_names)
+    assert set(table.primary_key) <= set(table.column_names)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_descriptions_say_something(table: Table) -> None:
+    """Of a table a sentence, of a column a sentence or what it is made of; they become comments and reference."""
+    assert re.fullmatch(r"[A-Z].*\.", table.description)
+    for column in table.columns:
+        assert re.fullmatch(r".*\.|md5\(.*\)|.* \|\| .*", column.description), column.name
+
+
+@pytest.mark.parametrize("table", SPECIFIED, ids=lambda table: table.name)
+def test_columns_say_where_they_come_from(table: Table) -> None:
+    """Only what is always null comes from nowhere."""
+    for column in table.columns:
+        if column.description != "Always null.":
+            assert column.current or column.legacy, column.name
+
+
+def test_event_tables_have_one_shape() -> None:
+    """An event table is told apart by name, description and metrics only, and a metric has one table."""
+    assert len({table.columns for table in events.EVENT_TABLES}) == 1
+    assert len({table.primary_key for table in events.EVENT_TABLES}) == 1
+    names = [name for table in events.EVENT_TABLES for name in table.metric_names]
+    assert len(set(names)) == len(names)
+    assert all(events.destination(name) == table.name for table in events.EVENT_TABLES for name in table.metric_names)
+
+
+@pytest.mark.parametrize("load", LOADS, ids=lambda load: f"{load.table.name}-{len(load.columns)}")
+def test_loads_name_columns_of_their_table(load: Load) -> None:
+    """What a load leaves out, merges, compares and matches is there; its key comes with the rows or is filled in."""
+    named = {*load.leaves_out, *load.merges, *load.only_where, *load.within}
+    named |= {name for name in (load.newer_by, load.absent_beside) if name}
+    assert named <= set(load.table.column_names)
+    assert set(load.table.primary_key) <= set(load.schema) | FILLED_IN
