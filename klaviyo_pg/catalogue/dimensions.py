@@ -142,7 +142,11 @@ MEMBER_ATTRIBUTES = Table(
     "One row for each custom property of a person.",
     (
         Column(
-            "key", KEY, "md5(esp_source || ':' || esp_integration_id || ':' || id): the person's, so not unique here."
+            "key",
+            KEY,
+            "md5(esp_source || ':' || esp_integration_id || ':' || id): the person's, so not unique here.",
+            "computed",
+            "computed",
         ),
         Column("id", TEXT, "Klaviyo's id of the profile.", "id", "person.id"),
         Column("member_key", KEY, "md5(id)", "computed", "computed"),
