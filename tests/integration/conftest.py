@@ -1,0 +1,95 @@
+"""A real Postgres: one server, one template with the whole warehouse in it, a clone of that for each test."""
+
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any, Protocol
+
+import polars as pl
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
+
+from klaviyo_pg.catalogue import Load
+from klaviyo_pg.postgres import embedded, schema
+from klaviyo_pg.postgres.load import Merged, merge
+
+SCHEMA = "klaviyo"
+_TEMPLATE = "warehouse_template"
+_numbers = count(1)
+
+Connect = Callable[[], psycopg.Connection]
+
+
+class Merge(Protocol):
+    """Merges rows, given as dictionaries, in a transaction of their own; what a row does not name is null."""
+
+    def __call__(self, load: Load, *rows: dict[str, Any], integration_id: str = ...) -> Merged: ...
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a running server."""
+    return embedded.url(tmp_path_factory.mktemp("server"))
+
+
+@pytest.fixture(scope="session")
+def template(server: str) -> str:
+    """The name of a database that holds the tables and nothing in them."""
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(SQL("CREATE DATABASE {}").format(Identifier(_TEMPLATE)))
+    with psycopg.connect(make_conninfo(server, dbname=_TEMPLATE)) as connection:
+        schema.upgrade(connection, SCHEMA)
+    return _TEMPLATE
+
+
+def _database(server: str, template: str) -> Iterator[str]:
+    name = Identifier(f"test_{next(_numbers)}")
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(name, Identifier(template)))
+        yield make_conninfo(server, dbname=name.as_string(None).strip('"'))
+        connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+@pytest.fixture
+def empty_database(server: str) -> Iterator[str]:
+    """Where to connect to a database without anything in it."""
+    yield from _database(server, "template0")
+
+
+@pytest.fixture
+def database(server: str, template: str) -> Iterator[str]:
+    """Where to connect to a warehouse without any rows in it."""
+    yield from _database(server, template)
+
+
+@pytest.fixture
+def connect(database: str) -> Iterator[Connect]:
+    """Makes connections to the warehouse, which commit each statement unless told otherwise."""
+    opened: list[psycopg.Connection] = []
+
+    def connect() -> psycopg.Connection:
+        opened.append(psycopg.connect(database, autocommit=True, options=f"-c search_path={SCHEMA}"))
+        return opened[-1]
+
+    yield connect
+    for connection in opened:
+        connection.close()
+
+
+@pytest.fixture
+def connection(connect: Connect) -> psycopg.Connection:
+    """A connection to the warehouse."""
+    return connect()
+
+
+@pytest.fixture
+def merged(connection: psycopg.Connection) -> Merge:
+    """Merges rows over the test's connection."""
+
+    def merged(load: Load, *rows: dict[str, Any], integration_id: str = "one") -> Merged:
+        frame = pl.DataFrame([{**dict.fromkeys(load.schema), **row} for row in rows], load.schema)
+        with connection.transaction():
+            return merge(connection, SCHEMA, load, frame, integration_id)
+
+    return merged

@@ -1,0 +1,421 @@
+"""Frames into tables: what is stored, what is counted, and what is left alone."""
+
+import hashlib
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from psycopg.sql import SQL, Identifier
+
+from klaviyo_pg.catalogue import Load, loads
+from klaviyo_pg.klaviyo.rows import Events, Profile
+from klaviyo_pg.postgres.load import Merged, merge
+from transforms.events import Metrics, event_frames
+from transforms.people import people
+
+JAN, FEB, MAR = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2, 3))
+OPENS = loads.EVENTS["opens"]
+LOADS = [load for load in vars(loads).values() if isinstance(load, Load)] + list(loads.EVENTS.values())
+ROUND_TRIP = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def counts(found: Merged) -> tuple[int, int, int, int]:
+    return found.rows, found.inserted, found.updated, found.unchanged
+
+
+def rows(connection: psycopg.Connection, table: str, *columns: str) -> list[tuple[Any, ...]]:
+    """The table's rows, by its first column."""
+    query = SQL("SELECT {} FROM {} ORDER BY 1, 2").format(SQL(", ").join(map(Identifier, columns)), Identifier(table))
+    return connection.execute(query).fetchall()
+
+
+def opened(key: str, value: str | None = None, **others: Any) -> dict[str, Any]:
+    return {"key": key, "id": key, "value": value, "properties": "{}", **others}
+
+
+def attribute(person: str, name: str | None, value: str | None, at: datetime = JAN) -> dict[str, Any]:
+    return {"key": person, "id": person, "name": name, "value": value, "created_at": at, "updated_at": at}
+
+
+@pytest.mark.parametrize("load", [OPENS, loads.MEMBERS], ids=["mostly new rows", "others"])
+def test_counts_are_true(merged: Any, connection: psycopg.Connection, load: Any) -> None:
+    """Rows are new, changed or as they were, and together all that came."""
+    table, column = load.table.name, "email"
+
+    def row(key: str, email: str) -> dict[str, Any]:
+        return {"key": key, "id": key, column: email}
+
+    assert counts(merged(load, row("a", "1"), row("b", "1"))) == (2, 2, 0, 0)
+    assert counts(merged(load, row("c", "1"))) == (1, 1, 0, 0)
+    assert counts(merged(load, row("a", "1"), row("b", "2"), row("d", "1"))) == (3, 1, 1, 1)
+    assert rows(connection, table, "key", column) == [("a", "1"), ("b", "2"), ("c", "1"), ("d", "1")]
+    assert counts(merged(load)) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("load", [OPENS, loads.MEMBERS, loads.METRICS], ids=lambda load: load.table.name)
+def test_the_same_frame_again_writes_nothing(merged: Any, connection: psycopg.Connection, load: Any) -> None:
+    """Rows that have not changed are not touched: their version in the database stays the same."""
+    came = [{"key": each, "id": each} for each in "abc"]
+    versions = f"SELECT key, xmin::text, ctid::text, __synced_at FROM {load.table.name} ORDER BY key"
+    merged(load, *came)
+    before = connection.execute(versions).fetchall()
+    assert counts(merged(load, *came)) == (3, 0, 0, 3)
+    assert connection.execute(versions).fetchall() == before
+
+
+def test_a_new_batch_that_overlaps_where_nobody_looked(merged: Any, connection: psycopg.Connection) -> None:
+    """A few keys are probed before rows are appended; the overlap that they miss is merged all the same."""
+    merged(OPENS, opened("k0777", "1"))
+    found = merged(OPENS, *(opened(f"k{each:04}", "2") for each in range(1000)))
+    assert counts(found) == (1000, 999, 1, 0)
+    assert rows(connection, "opens", "value", "esp_source") == [(2, "Klaviyo")] * 1000
+
+
+def test_every_row_says_where_it_is_from_and_when_it_was_stored(merged: Any, connection: psycopg.Connection) -> None:
+    """The columns that the database fills in are the same on both ways in."""
+    merged(OPENS, opened("a"))
+    merged(OPENS, opened("a", "1"), opened("b"))
+    query = (
+        "SELECT esp_source, esp_integration_id, __synced_at BETWEEN now() - interval '1 minute' AND now() FROM opens"
+    )
+    assert connection.execute(query).fetchall() == [("Klaviyo", "one", True)] * 2
+
+
+@pytest.mark.parametrize(
+    ("stored", "came", "city"),
+    [
+        pytest.param(JAN, FEB, "new", id="newer"),
+        pytest.param(FEB, FEB, "new", id="as new"),
+        pytest.param(FEB, JAN, "old", id="older"),
+    ],
+)
+def test_older_extractions_do_not_put_older_values_back(
+    merged: Any, connection: psycopg.Connection, stored: datetime, came: datetime, city: str
+) -> None:
+    """A person is as last extracted, in whatever order extractions are loaded."""
+    merged(loads.MEMBERS, {"key": "a", "id": "a", "city": "old", "updated_at": stored})
+    merged(loads.EVENT_MEMBERS, {"key": "a", "id": "a", "city": "new", "updated_at": came})
+    assert rows(connection, "members", "city", "updated_at") == [(city, max(stored, came))]
+
+
+def test_people_on_event_pages_leave_consent_alone(merged: Any, connection: psycopg.Connection) -> None:
+    """They do not bring it, so they do not take it either."""
+    merged(loads.MEMBERS, {"key": "a", "id": "a", "consent": "SUBSCRIBED", "updated_at": JAN})
+    merged(loads.EVENT_MEMBERS, {"key": "a", "id": "a", "city": "Cork", "updated_at": FEB})
+    assert rows(connection, "members", "consent", "city") == [("SUBSCRIBED", "Cork")]
+
+
+def flow_campaign(name: str | None, first: datetime, last: datetime) -> dict[str, Any]:
+    times = {"created_at": first, "updated_at": last}
+    return {"key": "c", "id": "c", "name": name, "subject": name, "automation_key": "f", "type": "Campaign", **times}
+
+
+@pytest.mark.parametrize(
+    ("chunks", "name", "times"),
+    [
+        pytest.param([("B", FEB, MAR), ("A", JAN, FEB)], "B", (JAN, MAR), id="older history later"),
+        pytest.param([("A", JAN, FEB), ("B", FEB, MAR)], "B", (JAN, MAR), id="in order"),
+        pytest.param([("A", JAN, MAR), ("B", FEB, FEB)], "A", (JAN, MAR), id="within"),
+        pytest.param([("A", JAN, FEB), (None, FEB, MAR)], "A", (JAN, MAR), id="later events without a name"),
+        pytest.param([(None, FEB, MAR), ("A", JAN, FEB)], "A", (JAN, MAR), id="earlier events with a name"),
+    ],
+)
+def test_flow_campaigns_only_grow(
+    merged: Any,
+    connection: psycopg.Connection,
+    chunks: list[tuple[str | None, datetime, datetime]],
+    name: str,
+    times: tuple[datetime, datetime],
+) -> None:
+    """Chunks widen the two times, and the name is the latest that is one."""
+    for chunk in chunks:
+        merged(loads.FLOW_CAMPAIGNS, flow_campaign(*chunk))
+    assert rows(connection, "campaigns", "name", "subject", "created_at", "updated_at") == [(name, name, *times)]
+    assert counts(merged(loads.FLOW_CAMPAIGNS, flow_campaign(*chunks[0]))) == (1, 0, 0, 1)
+
+
+def test_a_bulk_campaign_is_not_overwritten_by_events_but_replaces_what_they_said(
+    merged: Any, connection: psycopg.Connection
+) -> None:
+    """The campaign itself knows better."""
+    bulk = {"key": "c", "id": "c", "name": "bulk", "created_at": FEB, "updated_at": FEB, "type": "Campaign"}
+    merged(loads.FLOW_CAMPAIGNS, flow_campaign("flow", JAN, MAR))
+    assert counts(merged(loads.CAMPAIGNS, bulk)) == (1, 0, 1, 0)
+    assert counts(merged(loads.FLOW_CAMPAIGNS, flow_campaign("flow", JAN, MAR))) == (1, 0, 0, 1)
+    assert rows(connection, "campaigns", "name", "automation_key", "created_at") == [("bulk", None, FEB)]
+
+
+def test_what_the_source_no_longer_holds_is_marked_until_it_is_back(
+    merged: Any, connection: psycopg.Connection
+) -> None:
+    """Only a complete read says so, and a mark keeps its time."""
+    merged(loads.METRICS, {"key": "a", "id": "a"}, {"key": "b", "id": "b"})
+    merged(loads.METRICS, {"key": "a", "id": "a"})
+    (_, gone), (_, marked) = rows(connection, "metrics", "key", "deleted_at")
+    assert gone is None and marked is not None
+    merged(loads.METRICS, {"key": "a", "id": "a"})
+    assert rows(connection, "metrics", "key", "deleted_at") == [("a", None), ("b", marked)]
+    assert counts(merged(loads.METRICS, {"key": "a", "id": "a"}, {"key": "b", "id": "b"})) == (2, 0, 1, 1)
+    assert rows(connection, "metrics", "key", "deleted_at") == [("a", None), ("b", None)]
+
+
+def test_lists_segments_and_campaigns_of_flows_are_not_each_others_absence(
+    merged: Any, connection: psycopg.Connection
+) -> None:
+    """A complete read of one kind says nothing of the other kind in the same table."""
+    merged(loads.LISTS, {"key": "l", "id": "l", "list_type": "list"})
+    merged(loads.SEGMENTS, {"key": "s", "id": "s", "list_type": "segment"})
+    merged(loads.FLOW_CAMPAIGNS, flow_campaign("flow", JAN, MAR))
+    merged(loads.CAMPAIGNS)
+    merged(loads.SEGMENTS)
+    assert rows(connection, "lists", "key", "deleted_at")[0] == ("l", None)
+    assert rows(connection, "lists", "key", "deleted_at")[1][1] is not None
+    assert rows(connection, "campaigns", "key", "deleted_at") == [("c", None)]
+
+
+def test_exclusions_that_ended(merged: Any, connection: psycopg.Connection) -> None:
+    """The staging table holds the last extraction only, the final one remembers."""
+    both = [{"_sync_id": each, "email": each, "reason": "HARD_BOUNCE"} for each in ("a", "b")]
+    for found in (both, both[:1]):
+        merged(loads.STG_MEMBER_EXCLUSIONS, *found)
+        merged(loads.MEMBER_EXCLUSIONS, *found)
+    assert rows(connection, "stg_member_exclusions", "email", "reason") == [("a", "HARD_BOUNCE")]
+    assert [(email, at is None) for email, at in rows(connection, "member_exclusions", "email", "removed_at")] == [
+        ("a", True),
+        ("b", False),
+    ]
+
+
+def test_audiences_that_a_campaign_lost_are_deleted(merged: Any, connection: psycopg.Connection) -> None:
+    """Of the campaigns that were read, and of no other."""
+
+    def audience(list_id: str, campaign: str) -> dict[str, Any]:
+        key = f"{list_id}:{campaign}"
+        return {"key": key, "id": key, "list_id": list_id, "campaign_id": campaign, "audience": "included"}
+
+    merged(loads.CAMPAIGN_LISTS, audience("l1", "c1"), audience("l2", "c1"), audience("l1", "c2"))
+    merged(loads.CAMPAIGN_LISTS, audience("l2", "c1"))
+    assert rows(connection, "campaign_lists", "key", "id") == [("l1:c2", "l1:c2"), ("l2:c1", "l2:c1")]
+
+
+@pytest.mark.parametrize(
+    ("came", "left"),
+    [
+        pytest.param([("a", "size", "L")], {("a", "size", "L"), ("b", "size", "S")}, id="one is gone"),
+        pytest.param(
+            [("a", "size", "M"), ("a", "new", "1")],
+            {("a", "size", "M"), ("a", "new", "1"), ("b", "size", "S")},
+            id="others",
+        ),
+        pytest.param([("a", None, None)], {("b", "size", "S")}, id="none is left"),
+        pytest.param([], {("a", "size", "M"), ("a", "hat", "1"), ("b", "size", "S")}, id="nobody came"),
+    ],
+)
+def test_properties_that_a_person_lost_are_deleted(
+    merged: Any,
+    connection: psycopg.Connection,
+    came: list[tuple[str, str | None, str | None]],
+    left: set[tuple[str, str, str]],
+) -> None:
+    """Of the people who came, and of nobody else; a row without a name says that there are none, and is not stored."""
+    merged(
+        loads.MEMBER_ATTRIBUTES, attribute("a", "size", "M"), attribute("a", "hat", "1"), attribute("b", "size", "S")
+    )
+    found = merged(loads.MEMBER_ATTRIBUTES, *(attribute(*each, FEB) for each in came))
+    assert set(rows(connection, "member_attributes", "key", "name", "value")) == left
+    assert found.rows == sum(name is not None for _, name, _ in came)
+    assert found.rows == found.inserted + found.updated + found.unchanged
+
+
+def test_an_older_extraction_neither_changes_nor_deletes_properties(
+    merged: Any, connection: psycopg.Connection
+) -> None:
+    """What was extracted later stays, and when it was first seen."""
+    merged(loads.MEMBER_ATTRIBUTES, attribute("a", "size", "M", FEB), attribute("a", "hat", "1", FEB))
+    merged(loads.MEMBER_ATTRIBUTES, attribute("a", "size", "L", JAN))
+    assert rows(connection, "member_attributes", "name", "value") == [("hat", "1"), ("size", "M")]
+    merged(loads.MEMBER_ATTRIBUTES, attribute("a", "size", "L", MAR))
+    assert rows(connection, "member_attributes", "name", "value", "created_at") == [("size", "L", FEB)]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param({"properties": '{"a":"\\ud800"}'}, id="half a character"),
+        pytest.param({"properties": "not JSON"}, id="no JSON"),
+        pytest.param({"properties": "[" * 20_000 + "]" * 20_000}, id="nested too deeply"),
+        pytest.param({"value": "1e200000"}, id="number out of range"),
+        pytest.param({"value": "twelve"}, id="no number"),
+        pytest.param({"email": "a\x00b"}, id="NUL"),
+    ],
+)
+def test_a_row_that_cannot_be_stored_is_answered_and_the_others_are_stored(
+    merged: Any, connection: psycopg.Connection, bad: dict[str, Any]
+) -> None:
+    """The one row with Postgres' reason, whether the batch is new or not."""
+    for value in ("1", "2"):
+        good = [opened(f"k{each}", value) for each in range(7)]
+        found = merged(OPENS, *good[:3], opened("bad", **{"value": None, **bad}) | bad, *good[3:])
+        (unstorable,) = found.unstorable
+        assert json.loads(unstorable.row)["key"] == "bad" and unstorable.reason
+        assert found.rows == 8 and found.inserted + found.updated == 7 and found.unchanged == 0
+        assert rows(connection, "opens", "key", "value") == [(f"k{each}", int(value)) for each in range(7)]
+
+
+def test_an_event_without_an_id_does_not_stop_the_others(merged: Any, connection: psycopg.Connection) -> None:
+    """It has no key to be stored under."""
+    merged(OPENS, opened("a"), {"key": None, "id": None})
+    assert rows(connection, "opens", "key", "id") == [("a", "a")]
+
+
+def test_a_failure_leaves_the_transaction_usable_and_nothing_behind(
+    merged: Any, connection: psycopg.Connection
+) -> None:
+    """Two loads of one table in one transaction, the first with a bad row."""
+    frame = pl.DataFrame([{**dict.fromkeys(OPENS.schema), **opened("a", "x")}], OPENS.schema)
+    with pytest.raises(ZeroDivisionError), connection.transaction():
+        assert merge(connection, "klaviyo", OPENS, frame, "one").unstorable
+        assert merge(connection, "klaviyo", OPENS, frame.with_columns(value=pl.lit("1")), "one").inserted == 1
+        raise ZeroDivisionError
+    assert rows(connection, "opens", "key", "id") == []
+
+
+texts = st.none() | st.text(
+    st.characters(exclude_characters="\x00", exclude_categories=["Cs"]) | st.sampled_from('\t\r\n\x01"\\N.,'),
+    max_size=8,
+)
+
+
+@ROUND_TRIP
+@given(st.lists(st.tuples(texts, texts), min_size=1, max_size=12))
+def test_text_comes_back_as_it_went(
+    merged: Any, connection: psycopg.Connection, found: list[tuple[str | None, str | None]]
+) -> None:
+    """Tabs, newlines, quotes, backslash-N, emoji, and the difference between nothing and an empty string."""
+    connection.execute("TRUNCATE opens, members")
+    for load in (OPENS, loads.MEMBERS):
+        came = [{"key": f"{at:03}", "id": one, "email": other} for at, (one, other) in enumerate(found)]
+        assert merged(load, *came).unstorable == []
+        assert [row[1:] for row in rows(connection, load.table.name, "key", "id", "email")] == found
+
+
+@ROUND_TRIP
+@given(
+    st.lists(
+        st.tuples(
+            st.datetimes(timezones=st.just(UTC)),
+            st.floats(allow_nan=False),
+            st.integers(-(10**50), 10**50) | st.decimals(allow_nan=False, allow_infinity=False, places=9),
+            st.recursive(
+                st.integers()
+                | st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]))
+                | st.none(),
+                st.lists,
+            ),
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_times_numbers_and_json_come_back_as_they_went(
+    merged: Any, connection: psycopg.Connection, found: list[tuple[datetime, float, Any, Any]]
+) -> None:
+    """From the year 1 to 9999, to the microsecond; every digit; JSON by its meaning."""
+    connection.execute("TRUNCATE opens, members")
+    keyed = [(f"{at:03}", *each) for at, each in enumerate(found)]
+    events = [
+        opened(key, str(number), event_at=at, properties=json.dumps(value)) for key, at, _, number, value in keyed
+    ]
+    assert merged(OPENS, *events).unstorable == []
+    assert merged(loads.MEMBERS, *({"key": key, "latitude": place} for key, _, place, _, _ in keyed)).unstorable == []
+    assert rows(connection, "opens", "key", "event_at", "value", "properties") == [
+        (key, at, number, value) for key, at, _, number, value in keyed
+    ]
+    assert rows(connection, "members", "key", "latitude") == [(key, place) for key, _, place, _, _ in keyed]
+
+
+@pytest.mark.parametrize(
+    "load",
+    [loads.METRICS, loads.LISTS, loads.STG_MEMBER_EXCLUSIONS, loads.MEMBER_EXCLUSIONS, loads.MEMBER_ATTRIBUTES],
+    ids=lambda load: load.table.name,
+)
+def test_accounts_do_not_touch_each_others_rows(merged: Any, connection: psycopg.Connection, load: Any) -> None:
+    """A complete read of one account says nothing of another's rows."""
+
+    def row(account: str, each: str) -> dict[str, Any]:
+        named = {"key": f"{account}{each}", "id": each, "list_type": "list", "_sync_id": each, "email": each}
+        named |= {"name": each, "updated_at": JAN}
+        return {name: value for name, value in named.items() if name in load.schema}
+
+    merged(load, row("1", "a"), row("1", "b"), integration_id="one")
+    query = f"SELECT stored::text FROM {load.table.name} AS stored WHERE esp_integration_id = 'one' ORDER BY 1"
+    before = connection.execute(query).fetchall()
+    merged(load, row("2", "a"), row("2", "b"), integration_id="two")
+    merged(load, row("2", "a"), integration_id="two")
+    assert len(before) == 2
+    assert connection.execute(query).fetchall() == before
+
+
+def test_stored_keys_equal_those_that_sql_computes(merged: Any, connection: psycopg.Connection) -> None:
+    """From the row's own columns, as the specification says, and joins by them find their rows."""
+    ids = ["e1", "é😀", "a:b"]
+    count = len(ids)
+    nothing: list[Any] = [None] * count
+    columns = {name: list(nothing) for name in Events._fields} | {"id": ids, "at": [1] * count}
+    columns |= {"metric_id": ["m"] * count, "profile_id": ids, "message": ids, "flow": ids}
+    made = event_frames(Events(**{**columns, "properties": ["{}"] * count}), Metrics({}, {"m": "opens"}), "one")
+    found = people([Profile(each, *[None] * 15, [("n", "v")]) for each in ids], loads.MEMBERS, JAN, "one")
+    with connection.transaction():
+        merge(connection, "klaviyo", OPENS, made.tables["opens"], "one")
+        merge(connection, "klaviyo", loads.FLOW_CAMPAIGNS, made.flow_campaigns, "one")
+        merge(connection, "klaviyo", loads.MEMBERS, found.members, "one")
+        merge(connection, "klaviyo", loads.MEMBER_ATTRIBUTES, found.attributes, "one")
+    for table in ("opens", "campaigns", "members", "member_attributes"):
+        recipe = "count(*) FILTER (WHERE key = md5(esp_source || ':' || esp_integration_id || ':' || id))"
+        assert connection.execute(f"SELECT {recipe} FROM {table}").fetchone() == (count,), table
+    joined = """
+        SELECT o.id FROM opens AS o
+        JOIN members AS m USING (member_key, esp_integration_id)
+        JOIN campaigns AS c USING (campaign_key, esp_integration_id)
+        WHERE o.id = m.id AND o.id = c.id AND o.automation_key = c.automation_key AND o.member_key = md5(m.id)
+    """
+    assert {each for (each,) in connection.execute(joined)} == set(ids)
+    assert connection.execute("SELECT DISTINCT metric_key = md5('Klaviyo:one:m') FROM opens").fetchall() == [(True,)]
+
+
+@pytest.mark.parametrize("load", [OPENS, loads.EVENT_MEMBERS], ids=["events", "members"])
+def test_merges_of_the_same_keys_at_the_same_time(connect: Any, load: Any) -> None:
+    """Each waits for the others instead of deadlocking, and every row is there once."""
+    keys = [f"k{each:03}" for each in range(400)]
+    together = threading.Barrier(4)
+
+    def run(number: int) -> Merged:
+        connection = connect()
+        shuffled = sorted(keys, key=lambda key: hashlib.md5(f"{number}{key}".encode()).digest())
+        came = [{**dict.fromkeys(load.schema), "key": key, "id": key, "email": str(number)} for key in shuffled]
+        frame = pl.DataFrame(came, load.schema)
+        together.wait(10)
+        with connection.transaction():
+            return merge(connection, "klaviyo", load, frame, "one")
+
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(run, range(4)))
+    assert sum(each.inserted for each in done) == len(keys)
+    assert sum(each.inserted + each.updated + each.unchanged for each in done) == 4 * len(keys)
+    assert rows(connect(), load.table.name, "key", "id") == [(key, key) for key in keys]
+
+
+@pytest.mark.parametrize("load", LOADS, ids=lambda load: f"{load.table.name}-{len(load.columns)}")
+def test_every_load_runs_against_its_table(merged: Any, load: Load) -> None:
+    """The SQL of each load is accepted by Postgres: a new row, the same again, and none."""
+    key = {name: "k" for name in load.table.primary_key if name in load.schema}
+    assert counts(merged(load, key)) == (1, 1, 0, 0)
+    assert counts(merged(load, key)) == (1, 0, 0, 1)
+    assert counts(merged(load)) == (0, 0, 0, 0)
