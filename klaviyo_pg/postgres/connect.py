@@ -16,6 +16,13 @@ _UNUSABLE = {
     errors.DependentObjectsStillExist: "An object in the database depends on one of the project's tables",
     errors.DiskFull: "The database's disk is full",
 }
+_NO_LOGIN = (  # a connection that fails has no SQLSTATE, only words
+    "authentication failed",
+    "no password supplied",
+    "not permitted to log in",
+    "no pg_hba.conf entry",
+    "permission denied",
+)
 _PASSING = (
     errors.DeadlockDetected,
     errors.SerializationFailure,
@@ -64,7 +71,7 @@ def unusable(error: psycopg.Error) -> DatabaseUnusable | None:
     for kind, sentence in _UNUSABLE.items():
         if isinstance(error, kind):
             return DatabaseUnusable(f"{sentence} ({detail}): check DATABASE_URL and the privileges of its user.")
-    if isinstance(error, errors.InvalidAuthorizationSpecification) or "authentication failed" in detail:
+    if isinstance(error, errors.InvalidAuthorizationSpecification) or any(sign in detail for sign in _NO_LOGIN):
         return DatabaseUnusable(f"The database refused the login ({detail}): check DATABASE_URL.")
     if isinstance(error, _PASSING):
         return DatabaseAway(f"The database could not do it just now ({detail}).")
