@@ -36,7 +36,9 @@ COLUMNS = {
     "events": EVENT,
     "stg_member_exclusions": EXCLUSION,
     "member_exclusions": f"{EXCLUSION} removed_at",
-    "stg_member_lists": "list_id member_id created_at _account_id _sync_id __synced_at esp_integration_id is_subscribed",
+    "stg_member_lists": (
+        "list_id member_id created_at _account_id _sync_id __synced_at esp_integration_id is_subscribed"
+    ),
     "member_lists": f"key id list_id member_id subscribed unsubscribed_at {ORIGIN} is_subscribed left_reason",
 }
 TYPES = {
