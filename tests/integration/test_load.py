@@ -393,7 +393,7 @@ def test_stored_keys_equal_those_that_sql_computes(merged: Any, connection: psyc
 @pytest.mark.parametrize("load", [OPENS, loads.EVENT_MEMBERS], ids=["events", "members"])
 def test_merges_of_the_same_keys_at_the_same_time(connect: Any, load: Any) -> None:
     """Each waits for the others instead of deadlocking, and every row is there once."""
-    keys = [f"k{each:03}" for each in range(400)]
+    keys = [f"k{each:05}" for each in range(8000)]
     together = threading.Barrier(4)
 
     def run(number: int) -> Merged:
