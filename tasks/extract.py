@@ -247,7 +247,7 @@ def load_events(run: Run, chunk: Chunk) -> Counts:
 
     def read(source: Source) -> Iterator[Batch]:
         known = edges.known_people(run.id)
-        person_load = loads.MEMBERS if source.events_tell_consent else loads.EVENT_MEMBERS
+        person_load = loads.CONSENTING_EVENT_MEMBERS if source.events_tell_consent else loads.EVENT_MEMBERS
         for pages in _grouped(source.events(chunk.window, chunk.subject, known), len_of_events, _BATCH_ROWS):
             yield event_batch(pages, metrics, run.integration_id, person_load)
 

@@ -42,7 +42,10 @@ def begin(settings: Settings, flow: str, selection: Mapping[str, object]) -> Run
     """
     logger = get_run_logger()
     source = edges.source(settings, first_contact=True)
-    account_id = settings.klaviyo_account_id or _account_id(source)
+    told, configured = _account_id(source), settings.klaviyo_account_id
+    if told and configured and told != configured:
+        raise BadSettings(f"KLAVIYO_ACCOUNT_ID is {configured}, but the API key is of account {told}.")
+    account_id = told or configured
     now = datetime.now(UTC).replace(microsecond=0)
     with transaction(edges.engine(settings)) as connection:
         schema.upgrade(connection, settings.warehouse_schema)

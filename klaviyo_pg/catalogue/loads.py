@@ -19,12 +19,16 @@ AUTOMATIONS = Load(dimensions.AUTOMATIONS, absent=Absent.MARK)
 LISTS = Load(dimensions.LISTS, absent=Absent.MARK, within={"list_type": "list"})
 SEGMENTS = Load(dimensions.LISTS, absent=Absent.MARK, within={"list_type": "segment"})
 CAMPAIGN_LISTS = Load(dimensions.CAMPAIGN_LISTS, absent=Absent.GO, absent_beside="campaign_id")
-MEMBERS = Load(dimensions.MEMBERS, newer_by="updated_at")
-EVENT_MEMBERS = Load(
+_CONSENT = ("consent", "consent_timestamp")
+MEMBERS = Load(
     dimensions.MEMBERS,
-    leaves_out=frozenset({"consent", "consent_timestamp"}),  # the profile on an event page has no subscriptions
+    merges=dict.fromkeys(
+        _CONSENT, Merge.AS_IT_COMES
+    ),  # profiles are read in one sequence, and nothing else tells consent
     newer_by="updated_at",
 )
+EVENT_MEMBERS = Load(dimensions.MEMBERS, leaves_out=frozenset(_CONSENT), newer_by="updated_at")
+CONSENTING_EVENT_MEMBERS = Load(dimensions.MEMBERS, newer_by="updated_at")  # where people on event pages tell consent
 MEMBER_ATTRIBUTES = Load(
     dimensions.MEMBER_ATTRIBUTES,
     newer_by="updated_at",

@@ -35,6 +35,7 @@ class Merge(Enum):
     LATEST = "the later of the two times"
     OF_LATEST = "the value of the row whose updated_at is later, if it has one"
     CLEAR = "null: the row has been seen again"
+    AS_IT_COMES = "the value that comes, even with a row that is older by newer_by"
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Load:
     """One way in which rows come into a table: which columns they bring and how they are merged.
 
     `mostly_new` says that a batch usually holds no row that is there already, so that it is worth trying to just append
-    it. `newer_by` names a time column: a row that comes is refused where the stored one is newer. `only_where` says
+    it. `newer_by` names a time column: values that come are refused where the stored row is newer. `only_where` says
     which stored rows an upsert may change, `within` which ones may count as absent: column = value, where None stands
     for null and ... for not null. `absent_beside` narrows absence to rows that share that column with a row that came.
     """

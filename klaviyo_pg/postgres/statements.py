@@ -159,13 +159,10 @@ def _changes(load: Load, stored: str, came: str) -> Composable:
     conditions: list[Composable] = [
         SQL("({}) IS DISTINCT FROM ({})").format(
             SQL(", ").join(Identifier(stored, column.name) for column in compared),
-            SQL(", ").join(_merged(load.merge_of(column), column.name, stored, came) for column in compared),
+            SQL(", ").join(_merged(load, column, stored, came) for column in compared),
         ),
         *_matches(load.only_where, stored),
     ]
-    if load.newer_by:
-        older = SQL("({0} IS NULL OR {0} <= {1})")
-        conditions.append(older.format(Identifier(stored, load.newer_by), Identifier(came, load.newer_by)))
     return SQL("({})").format(SQL(" AND ").join(conditions))
 
 
@@ -173,9 +170,7 @@ def _on_conflict(load: Load) -> Composable:
     if not _compared(load):
         return SQL("DO NOTHING")
     assignments: list[Composable] = [
-        SQL("{} = {}").format(
-            Identifier(column.name), _merged(load.merge_of(column), column.name, "stored", "excluded")
-        )
+        SQL("{} = {}").format(Identifier(column.name), _merged(load, column, "stored", "excluded"))
         for column in _changing(load)
     ]
     if "__synced_at" in _filled_in(load):
@@ -183,23 +178,30 @@ def _on_conflict(load: Load) -> Composable:
     return SQL("DO UPDATE SET {} WHERE {}").format(SQL(", ").join(assignments), _changes(load, "stored", "excluded"))
 
 
-def _merged(merge: Merge, name: str, stored: str, came: str) -> Composable:
+def _merged(load: Load, column: Column, stored: str, came: str) -> Composable:
+    """What a column becomes when a row comes that is there already: an expression over the two sides of a merge."""
+    old, new, merge = Identifier(stored, column.name), Identifier(came, column.name), load.merge_of(column)
     match merge:
         case Merge.EARLIEST:
-            return SQL("least({}, {})").format(Identifier(stored, name), Identifier(came, name))
+            return SQL("least({}, {})").format(old, new)
         case Merge.LATEST:
-            return SQL("greatest({}, {})").format(Identifier(stored, name), Identifier(came, name))
+            return SQL("greatest({}, {})").format(old, new)
         case Merge.OF_LATEST:
-            return SQL("CASE WHEN {2} >= {3} THEN coalesce({0}, {1}) ELSE coalesce({1}, {0}) END").format(
-                Identifier(came, name),
-                Identifier(stored, name),
-                Identifier(came, "updated_at"),
-                Identifier(stored, "updated_at"),
-            )
+            return SQL("coalesce({}, {}, {})").format(_if_newer("updated_at", old, new, stored, came), old, new)
         case Merge.CLEAR:
             return SQL("NULL")
-        case _:
-            return Identifier(came, name)
+        case Merge.AS_IT_COMES:
+            return new
+        case _ if load.newer_by:
+            return _if_newer(load.newer_by, old, new, stored, came)
+    return new
+
+
+def _if_newer(time: str, old: Identifier, new: Identifier, stored: str, came: str) -> Composed:
+    """The new value, unless the stored row is newer."""
+    return SQL("CASE WHEN {0} > {1} THEN {2} ELSE {3} END").format(
+        Identifier(stored, time), Identifier(came, time), old, new
+    )
 
 
 def _matches(pairs: Mapping[str, object], stored: str = "stored") -> list[Composed]:

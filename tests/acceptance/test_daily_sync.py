@@ -107,6 +107,7 @@ def test_counts_by_metric(first: Ran, warehouse: Warehouse, box: Sandbox) -> Non
         *((name, "campaign_key IS DISTINCT FROM md5(properties ->> '$message')") for name in EVENT_TABLES),
         *((name, "automation_key IS DISTINCT FROM md5(properties ->> '$flow')") for name in EVENT_TABLES),
         *((name, "list_key IS NOT NULL OR esp_source <> 'Klaviyo'") for name in EVENT_TABLES),
+        ("members", "consent IS NULL"),
         *((name, "__synced_at IS NULL") for name in (table.name for table in SPECIFIED)),
     ],
 )
