@@ -26,6 +26,7 @@ from klaviyo_pg.postgres import embedded, statements
 from klaviyo_pg.postgres.load import as_copy_text
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
+from sandbox.account import Options
 from sandbox.launcher import Sandbox, running
 from transforms.events import Metrics, event_frames
 
@@ -37,7 +38,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=200_000)
-    parser.add_argument("--members", type=int, default=20_000)
+    parser.add_argument("--members", type=int, default=Options().members)
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, running(events=given.events, members=given.members) as box:

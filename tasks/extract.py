@@ -235,7 +235,8 @@ def _people_batches(run: Run, pages: Iterable[Page[Profile]]) -> Iterator[Batch]
             (loads.MEMBER_ATTRIBUTES, made.attributes),
             (loads.SUBSCRIPTION_CHANGES, made.suppressions),
         ]
-        yield Batch(frames, {"members": rejects}, {"members": made.nul_characters})
+        rejected = {"members": rejects, "member_attributes": made.rejects}
+        yield Batch(frames, rejected, {"members": made.nul_characters})
 
 
 @task(**_ENDPOINT)
@@ -267,7 +268,7 @@ def event_batch(pages: Sequence[EventPage], metrics: events.Metrics, integration
         (person_load, met.members),
         (loads.MEMBER_ATTRIBUTES, met.attributes),
     ]
-    rejects = {"events": [reject for page in pages for reject in page.rejects]}
+    rejects = {"events": [reject for page in pages for reject in page.rejects], "member_attributes": met.rejects}
     return Batch(frames, rejects, {"events": made.nul_characters, "members": met.nul_characters})
 
 

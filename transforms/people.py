@@ -25,6 +25,7 @@ _MEMBER = {
     "consent": pl.String(),
     "consent_timestamp": _TIME,
 }
+_LONGEST_NAME = 2000  # bytes: a name is part of a primary key, and Postgres' index entries end at about 2,700
 _PROPERTY = {"id": pl.String(), "name": pl.String(), "value": pl.String()}
 
 
@@ -34,6 +35,7 @@ class People(NamedTuple):
     members: pl.DataFrame
     attributes: pl.DataFrame
     suppressions: pl.DataFrame
+    rejects: Sequence[rows.Reject]
     nul_characters: int
 
 
@@ -45,14 +47,20 @@ def people(found: Sequence[rows.Profile], load: Load, extracted_at: datetime, in
     latest = list({profile.id: profile for profile in found}.values())
     members = cleaned(_members(latest))
     attributes = cleaned(_attributes(latest), blank_columns=frozenset({"name"}))
+    too_long = pl.col("name").str.len_bytes() > _LONGEST_NAME
     at = pl.lit(extracted_at, _TIME)
     keys = {"key": row_key(integration_id, pl.col("id")), "member_key": md5(pl.col("id"))}
     return People(
         members.frame.with_columns(**keys, updated_at=at).pipe(conformed, load),
-        attributes.frame.with_columns(**keys, created_at=at, updated_at=at)
+        attributes.frame.filter(~too_long.fill_null(False))
+        .with_columns(**keys, created_at=at, updated_at=at)
         .pipe(last_by, "key", "name")
         .pipe(conformed, loads.MEMBER_ATTRIBUTES),
         suppressions([(list_id, each.id, at) for each in latest for list_id, at in each.list_suppressions]),
+        [
+            rows.Reject(row, f"The property's name is longer than {_LONGEST_NAME} bytes.")
+            for row in attributes.frame.filter(too_long).write_ndjson().splitlines()
+        ],
         members.nul_characters + attributes.nul_characters,
     )
 

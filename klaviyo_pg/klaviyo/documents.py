@@ -33,7 +33,7 @@ class DocumentDecoder(Generic[Document]):
     def decode(self, body: bytes) -> Decoded[Document]:
         """Raises BadAnswer where the body is not a document of this kind at all."""
         try:
-            body.decode()  # msgspec does not look into what it leaves undecoded, such as properties
+            body.isascii() or body.decode()  # msgspec does not look into what it leaves undecoded, such as properties
             return Decoded(self._decode(body), ())
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             return self._row_by_row(body)

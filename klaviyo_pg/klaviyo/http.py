@@ -15,6 +15,7 @@ import msgspec
 import requests
 import stamina
 from stamina.instrumentation import set_on_retry_hooks
+from urllib3.exceptions import ReadTimeoutError
 
 from klaviyo_pg.errors import (
     BadAnswer,
@@ -30,6 +31,8 @@ from klaviyo_pg.errors import (
 _RETRIABLE_STATUSES = frozenset({429, 500, 502, 503, 504, 524})
 _FIRST_WAIT = 0.5  # seconds, doubled from try to try
 _LONGEST_WAIT = 60.0  # seconds, unless the API asks for more
+_PIECE = 16 << 20  # bytes
+_LARGEST_ANSWER = 512 << 20  # bytes, decompressed: a page of events has been seen with 2 MB
 _KEY = re.compile(r"(api_key=)[^&\s]*")
 _CONNECT_TIMEOUT = 10.0  # seconds
 
@@ -155,7 +158,9 @@ class Client:
                 headers={} if body is None else {"Content-Type": "application/json"},
                 timeout=(_CONNECT_TIMEOUT, self._patience.timeout),
                 allow_redirects=False,
+                stream=True,
             )
+            content = _content(answer)
         except requests.exceptions.SSLError:
             raise BadAnswer(f"{what}: the host's TLS certificate is not valid: check KLAVIYO_BASE_URL.") from None
         except requests.exceptions.Timeout:
@@ -164,14 +169,16 @@ class Client:
             raise Unavailable(f"{what}: the answer could not be decompressed.") from None
         except requests.exceptions.ChunkedEncodingError:
             raise Unavailable(f"{what}: the connection broke in the middle of the answer.") from None
-        except requests.exceptions.ConnectionError:
+        except requests.exceptions.ConnectionError as error:
+            if error.args and isinstance(error.args[0], ReadTimeoutError):
+                raise Unavailable(f"{what}: no answer within {self._patience.timeout:g} seconds.") from None
             host = urlsplit(self._base).netloc
             raise Unavailable(f"{what}: no connection to {host}: check KLAVIYO_BASE_URL and the network.") from None
         except requests.exceptions.RequestException as error:
             raise BadAnswer(f"{what}: {type(error).__name__}.") from None
         if answer.status_code == requests.codes.ok:
-            return answer.content
-        raise _error(what, answer, scopes)
+            return content
+        raise _error(what, answer, content, scopes)
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -179,11 +186,23 @@ def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _error(what: str, answer: requests.Response, scopes: str) -> KlaviyoPgError:
+def _content(answer: requests.Response) -> bytes:
+    """The whole body. Read in large pieces: each piece gives the interpreter to other threads and wants it back."""
+    pieces, size = [], 0
+    for piece in answer.iter_content(_PIECE):
+        pieces.append(piece)
+        size += len(piece)
+        if size > _LARGEST_ANSWER:
+            answer.close()
+            raise BadAnswer(f"The API answered with more than {_LARGEST_ANSWER >> 20} MB, which is no page of rows.")
+    return b"".join(pieces) if len(pieces) > 1 else pieces[0] if pieces else b""
+
+
+def _error(what: str, answer: requests.Response, content: bytes, scopes: str) -> KlaviyoPgError:
     status = answer.status_code
     if status in _RETRIABLE_STATUSES:
         return Unavailable(f"{what}: the API answered {status}.", _retry_after(answer))
-    detail = _detail(answer.content)
+    detail = _detail(content)
     match status:
         case 401:
             return BadKey()

@@ -124,3 +124,11 @@ def test_nobody_is_no_rows() -> None:
     assert found.members.is_empty() and found.attributes.is_empty() and found.suppressions.is_empty()
     assert dict(found.members.schema) == loads.MEMBERS.schema
     assert dict(found.attributes.schema) == loads.MEMBER_ATTRIBUTES.schema
+
+
+def test_a_name_too_long_for_an_index_is_rejected() -> None:
+    """A property whose name no primary key can hold is set aside; the person and the other properties stay."""
+    found = made({"properties": (("x" * 2001, "kept aside"), ("Size", "M"))})
+    assert found.members.height == 1
+    assert found.attributes["name"].to_list() == ["Size"]
+    assert "kept aside" in found.rejects[0].raw
