@@ -4,7 +4,7 @@ v1 wants the key in the query of each URL, so no URL of this dialect may ever be
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from klaviyo_pg.windows import Window
 _PAGE = "100"  # rows of a v1 page, at most
 _EXCLUSIONS_PAGE = "5000"
 _LOOKED_UP = 100  # addresses in one question, at most
+_COUNTED_AT_ONCE = timedelta(days=31)  # the longest stretch of one export
 _EARLIEST = 10**9  # `since` is a unix time of ten digits
 
 _TIMELINE = DocumentDecoder(shapes.Timeline, data=shapes.Event)
@@ -98,6 +99,16 @@ class LegacySource:
                 raise BadAnswer(f"The API answered with a page of {path} that has been read before.")
             is_beyond = bool(page.data) and min(event.timestamp for event in page.data) >= end
             since = None if is_beyond else page.next or None
+
+    def counts(self, metric_id: str, window: Window) -> Iterator[rows.Count]:
+        assert window.start is not None and window.end is not None
+        start = window.start
+        while start < window.end:
+            end = min(window.end, start + _COUNTED_AT_ONCE)
+            query = {"start_date": f"{start:%Y-%m-%d}", "end_date": f"{end:%Y-%m-%d}", "unit": "day"}
+            body = self._v1.get(f"api/v1/metric/{metric_id}/export", query | {"measurement": "count"})
+            yield from _counts(_decoded(body, shapes.Export), start, end)
+            start = end
 
     def profiles(self, window: Window) -> Iterator[rows.Page[rows.Profile]]:
         """Nothing: these APIs list no people. They come with events; `people` completes the others."""
@@ -189,6 +200,15 @@ def _each(records: Iterable[msgspec.Raw], row: Callable[[msgspec.Raw], Row]) -> 
         except (msgspec.MsgspecError, ValueError, KeyError, RecursionError) as error:
             rejects.append(rows.Reject(str(raw, "utf-8", "replace"), str(error) or type(error).__name__))
     return found, rejects
+
+
+def _counts(answer: shapes.Export, start: datetime, end: datetime) -> Iterator[rows.Count]:
+    """Counts by day; days outside of what was asked for are left out."""
+    day = timedelta(days=1)
+    for series in answer.results[0].data if answer.results else ():
+        begins = shapes.moment(series.date)
+        if begins is not None and start <= begins < end:
+            yield rows.Count(begins, min(end, begins + day), round(sum(series.values)))
 
 
 def _segments(campaign: shapes.Campaign) -> list[rows.Group]:

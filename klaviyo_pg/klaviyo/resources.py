@@ -280,6 +280,37 @@ class GroupDocument(Struct):
     links: Links = Links()
 
 
+class Measurements(Struct):
+    """What was measured, date by date."""
+
+    count: list[float] = []
+
+
+class AggregateRow(Struct):
+    """One row of an aggregate; without a dimension there is one."""
+
+    measurements: Measurements
+
+
+class AggregateAttributes(Struct):
+    """Dates, and what was measured in the stretch that begins with each."""
+
+    dates: list[datetime]
+    data: list[AggregateRow]
+
+
+class Aggregate(Struct):
+    """An aggregate of a metric's events."""
+
+    attributes: AggregateAttributes
+
+
+class AggregateDocument(Struct):
+    """The answer to a question for aggregates."""
+
+    data: Aggregate
+
+
 class IdentifierDocument(Struct):
     """A page of which only the ids are used."""
 

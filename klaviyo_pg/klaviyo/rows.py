@@ -157,6 +157,14 @@ class EventPage(NamedTuple):
     read_at: datetime
 
 
+class Count(NamedTuple):
+    """How many events of one metric the source has in the half-open stretch [start, end)."""
+
+    start: datetime
+    end: datetime
+    events: int
+
+
 def utc(moment: datetime | None) -> datetime | None:
     """A time in UTC; one without an offset is meant to be UTC."""
     if moment is None:

@@ -5,7 +5,18 @@ from typing import Protocol
 
 from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.klaviyo.known import KnownPeople
-from klaviyo_pg.klaviyo.rows import Campaign, EventPage, Exclusion, Flow, Group, MembershipPage, Metric, Page, Profile
+from klaviyo_pg.klaviyo.rows import (
+    Campaign,
+    Count,
+    EventPage,
+    Exclusion,
+    Flow,
+    Group,
+    MembershipPage,
+    Metric,
+    Page,
+    Profile,
+)
 from klaviyo_pg.windows import Window
 
 
@@ -51,6 +62,14 @@ class Source(Protocol):
         """Events that happened in the window, of one metric or of all, with the people in them who are not known yet.
 
         A person whose record has changed since is given again.
+        """
+        ...
+
+    def counts(self, metric_id: str, window: Window) -> Iterator[Count]:
+        """How many events of a metric there are, by stretches as short as this dialect counts, in order of time.
+
+        The window has both bounds, and begins and ends on a whole hour (legacy: a day). Raises Refused where the source
+        does not count this metric.
         """
         ...
 
