@@ -8,6 +8,7 @@
     │   └── DatabaseUnusable   no connection, no privilege, read-only
     │       └── DatabaseAway   the same, but it may pass: worth another try while a run is under way
     ├── MissingScope           skip what needs it, go on, end as partial       exit code 3
+    ├── Stopped                the user asked for it; go on with the next run   exit code 130
     ├── Refused                the API said no to a request; not worth a retry exit code 1
     │   └── NotFound           what was asked for is not there (any more)
     ├── BadAnswer              the answer is not what this API sends           exit code 1
@@ -64,6 +65,12 @@ class MissingScope(KlaviyoPgError):
 
     def __reduce__(self) -> tuple[type["MissingScope"], tuple[str]]:
         return (MissingScope, (self.scope,))
+
+
+class Stopped(KlaviyoPgError):
+    """Stopped as asked; the same command goes on where it stopped."""
+
+    exit_code = 130
 
 
 class Refused(KlaviyoPgError):

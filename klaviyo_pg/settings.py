@@ -62,6 +62,7 @@ class Settings(BaseSettings):
         {}, description='Event tables of single metrics, by name or id, as JSON: {"Opened Push": "opens"}.'
     )
     concurrency: int = Field(4, ge=1, le=64, description="Parts that are read and loaded side by side.")
+    chunk_events: int = Field(50_000, ge=1_000, le=10_000_000, description="Events in one chunk of a backfill, about.")
     request_timeout_seconds: float = Field(
         120, gt=0, le=86400, description="How long to wait for an answer of the API."
     )
@@ -128,13 +129,16 @@ def load_settings(**changes: object) -> Settings:
 
 
 def parse_since(text: str | None) -> datetime | None:
+    """What --since says; None where it says nothing."""
+    return None if text is None else parse_moment("--since", text)
+
+
+def parse_moment(flag: str, text: str) -> datetime:
     """A point in time given by the user: a date or an ISO 8601 time, UTC where it names no offset."""
-    if text is None:
-        return None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise BadSettings(f"--since {text}: give a date such as 2026-01-31, or an ISO 8601 time.") from None
+        raise BadSettings(f"{flag} {text}: give a date such as 2026-01-31, or an ISO 8601 time.") from None
     if moment.year < _FIRST_YEAR:
-        raise BadSettings(f"--since {text}: give a year from {_FIRST_YEAR} on.")
+        raise BadSettings(f"{flag} {text}: give a year from {_FIRST_YEAR} on.")
     return moment.replace(tzinfo=moment.tzinfo or UTC)

@@ -38,10 +38,17 @@ def _parser(flow: Flow[..., Any]) -> _Parser:
     described = (flow.description or "").split("\n", maxsplit=1)[0]
     parser = _Parser(prog=f"python flows/{flow.name}.py", description=described)
     parser.add_argument("--sandbox", action="store_true", help="a made-up account on this machine, embedded Postgres")
+    if flow.name == "backfill":
+        parser.add_argument("--start", metavar="DATE", required=True, help="the first day of history to read")
+        parser.add_argument("--end", metavar="DATE", help="the day behind the last one; today where not given")
+        parser.add_argument("--restart", action="store_true", help="read again what has been read before")
+    else:
+        parser.add_argument("--since", metavar="DATE", help="read events from this date or time on")
+        parser.add_argument(
+            "--tables", metavar="NAMES", type=_names, help="tables to bring up to date, comma-separated"
+        )
     parser.add_argument("--integration", metavar="NAME", help="what this warehouse calls the account")
-    parser.add_argument("--since", metavar="DATE", help="read events from this date or time on")
     parser.add_argument("--metrics", metavar="NAMES", type=_names, help="by name or id, comma-separated; - leaves out")
-    parser.add_argument("--tables", metavar="NAMES", type=_names, help="tables to bring up to date, comma-separated")
     return parser
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.tasks import Task
+from psycopg import Connection
 
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.errors import Unavailable
@@ -42,15 +44,19 @@ def _worth_another_try(task: Task[..., Any], run: TaskRun, state: State[Any]) ->
     return isinstance(error, Unavailable | psycopg.OperationalError)
 
 
-_ENDPOINT: dict[str, Any] = {
-    "task_run_name": "{chunk}",
-    "cache_policy": CacheKeyFnPolicy(cache_key_fn=_cache_key),
-    "cache_expiration": timedelta(days=1),
-    "result_serializer": "json",
+RETRIES: dict[str, Any] = {
     "retries": 2,
     "retry_delay_seconds": [5, 30],
     "retry_jitter_factor": 0.5,
     "retry_condition_fn": _worth_another_try,
+}
+"""Of a task whose unit of work can be begun again; shorter disturbances are the HTTP client's and the store's."""
+_ENDPOINT: dict[str, Any] = {
+    **RETRIES,
+    "task_run_name": "{chunk}",
+    "cache_policy": CacheKeyFnPolicy(cache_key_fn=_cache_key),
+    "cache_expiration": timedelta(days=1),
+    "result_serializer": "json",
 }
 
 
@@ -62,14 +68,31 @@ def _read(run: Run, chunk: Chunk, read: Callable[[Source], Iterable[Batch]]) -> 
     try:
         for batch, is_last in _with_last(read(source)):
             traffic, before = source.traffic.since(before), source.traffic
-            for table, counts in store(run, chunk, batch, traffic, is_last).items():
-                known = total.setdefault(table, {})
-                known.update({name: known.get(name, 0) + count for name, count in counts.items()})
+            note = partial(_finish, run, chunk) if is_last else _nothing
+            add_up(total, store(run, chunk.stream, batch, traffic, note))
     except Exception:
         edges.forget_people()
         count_requests(run, source.traffic.since(before))
         raise
     return total
+
+
+def _nothing(connection: Connection) -> None:
+    """There is nothing to note before the last batch: a chunk is done or not."""
+
+
+def _finish(run: Run, chunk: Chunk, connection: Connection) -> None:
+    """The chunk is done; with the last one of its stream, the streams that it marks are read up to the present."""
+    if ledger.finish_chunk(connection, run.schema, run.id, chunk.stream, chunk.part):
+        for mark in chunk.marks:
+            ledger.advance_watermark(connection, run.schema, run.integration_id, mark, chunk.start, run.as_of)
+
+
+def add_up(total: dict[str, dict[str, int]], counts: Counts) -> None:
+    """Add counts of rows by table to a total."""
+    for table, counted in counts.items():
+        known = total.setdefault(table, {})
+        known.update({name: known.get(name, 0) + count for name, count in counted.items()})
 
 
 def _with_last(items: Iterable[Batch]) -> Iterator[tuple[Batch, bool]]:

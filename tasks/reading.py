@@ -23,7 +23,7 @@ from tasks.store import Counts
 class Problems:
     """What went wrong with parts of a run, by what the user has to do about it."""
 
-    skipped: list[MissingScope] = field(default_factory=list)
+    skipped: list[Exception] = field(default_factory=list)
     failed: list[Exception] = field(default_factory=list)
 
     def add(self, error: Exception) -> None:
@@ -34,7 +34,7 @@ class Problems:
 
     @property
     def state(self) -> str:
-        """complete, partial (a scope is missing) or failed."""
+        """complete, partial (a scope is missing, or a chunk of history failed) or failed."""
         return "failed" if self.failed else "partial" if self.skipped else "complete"
 
     @property

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -18,7 +18,6 @@ from klaviyo_pg.postgres import ledger
 from klaviyo_pg.postgres.connect import transaction
 from klaviyo_pg.postgres.load import merge
 from tasks import edges
-from tasks.plan import Chunk
 from tasks.run import Run
 from transforms.clean import conformed, last_by
 from transforms.keys import md5
@@ -39,24 +38,26 @@ class Batch:
     nul_characters: Mapping[str, int] = field(default_factory=dict)
 
 
-def store(run: Run, chunk: Chunk, batch: Batch, traffic: Traffic, finished: bool) -> Counts:
-    """Merge a batch, count it, and with `finished` note that the chunk is done and its streams are read.
+Note = Callable[[Connection], None]
+"""Writes down, in the transaction of a batch, what is true once it is stored."""
+
+
+def store(run: Run, stream: str, batch: Batch, traffic: Traffic, note: Note) -> Counts:
+    """Merge a batch, count it, and note what its caller has to note.
 
     Waits for a database that is away; nothing is half stored meanwhile. Answers the counts of rows by table.
     """
     for attempt in stamina.retry_context(on=DatabaseAway, attempts=None, timeout=_DATABASE_BUDGET, wait_max=15):
         with attempt, transaction(edges.engine(run.settings)) as connection:
-            counts = _merge(connection, run, chunk, batch)
-            if finished and ledger.finish_chunk(connection, run.schema, run.id, chunk.stream, chunk.part):
-                for mark in chunk.marks:
-                    ledger.advance_watermark(connection, run.schema, run.integration_id, mark, chunk.start, run.as_of)
+            counts = _merge(connection, run, stream, batch)
+            note(connection)
             ledger.add_counts(connection, run.schema, run.id, run.integration_id, counts)
             ledger.add_requests(connection, run.schema, run.id, *traffic)
             return counts
     raise AssertionError("a retry context either answers or raises")
 
 
-def _merge(connection: Connection, run: Run, chunk: Chunk, batch: Batch) -> Counts:
+def _merge(connection: Connection, run: Run, stream: str, batch: Batch) -> Counts:
     counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(ledger.COUNTS, 0))
     rejects = {table: list(found) for table, found in batch.rejects.items()}
     for load, frame in batch.frames:
@@ -74,21 +75,21 @@ def _merge(connection: Connection, run: Run, chunk: Chunk, batch: Batch) -> Coun
         counts[table]["rejected"] += len(found)
     for table, nul_characters in batch.nul_characters.items():
         counts[table]["nul_characters"] += nul_characters
-    _reject(connection, run, chunk, rejects)
+    _reject(connection, run, stream, rejects)
     return {table: counted for table, counted in counts.items() if any(counted.values())}
 
 
-def _reject(connection: Connection, run: Run, chunk: Chunk, rejects: Mapping[str, Sequence[Reject]]) -> None:
+def _reject(connection: Connection, run: Run, stream: str, rejects: Mapping[str, Sequence[Reject]]) -> None:
     found = [(table, reason, raw) for table, records in rejects.items() for raw, reason in records]
     if not found:
         return
-    origin = json.dumps([run.integration_id, chunk.stream])
+    origin = json.dumps([run.integration_id, stream])
     frame = pl.DataFrame(found, _REJECT, orient="row").with_columns(
         pl.col("raw").str.replace_all("\x00", "\\u0000", literal=True),
         pl.col("reason").str.replace_all("\x00", "", literal=True),
         key=md5(pl.lit(origin) + pl.col("raw")),
         run_id=pl.lit(run.id),
-        stream=pl.lit(chunk.stream),
+        stream=pl.lit(stream),
         rejected_at=pl.lit(datetime.now(UTC)),
     )
     merge(

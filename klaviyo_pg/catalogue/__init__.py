@@ -24,6 +24,7 @@ BOOKKEEPING = (
     bookkeeping.RUNS,
     bookkeeping.RUN_TABLES,
     bookkeeping.CHUNKS,
+    bookkeeping.BACKFILL_CHUNKS,
     bookkeeping.REJECTS,
 )
 TABLES = (*SPECIFIED, *BOOKKEEPING)

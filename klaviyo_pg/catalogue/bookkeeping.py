@@ -1,7 +1,7 @@
 """What the project keeps about its own work: accounts, watermarks, runs, chunks, rejects."""
 
 from klaviyo_pg.catalogue.shared import ESP_INTEGRATION_ID
-from klaviyo_pg.catalogue.types import INTEGER, KEY, TEXT, TIMESTAMP, Column, Merge, Table
+from klaviyo_pg.catalogue.types import FLOAT, INTEGER, KEY, TEXT, TIMESTAMP, Column, Merge, Table
 
 _RUN_ID = Column("run_id", TEXT, "Id of the run.")
 
@@ -72,6 +72,25 @@ CHUNKS = Table(
         Column("done_at", TIMESTAMP, "When its last row was committed."),
     ),
     primary_key=("run_id", "stream", "part"),
+)
+BACKFILL_CHUNKS = Table(
+    "backfill_chunks",
+    "History, cut into windows of about equal numbers of events; they cover what was asked for without a gap.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("metric_id", TEXT, "Klaviyo's id of the metric."),
+        Column("window_start", TIMESTAMP, "Where the window begins."),
+        Column("window_end", TIMESTAMP, "Where it ends; not part of it."),
+        Column("expected", INTEGER, "Events that the source counted in it; null where it could not count them."),
+        Column("loaded", INTEGER, "Events of it that have been stored."),
+        Column("reached", TIMESTAMP, "Everything before this time has been stored; null before the first batch."),
+        Column("state", TEXT, "planned, done or failed."),
+        Column("attempts", INTEGER, "How often reading it was begun."),
+        Column("seconds", FLOAT, "How long reading it took, over all attempts."),
+        Column("error", TEXT, "Why it failed, if it did."),
+        Column("updated_at", TIMESTAMP, "When this row last changed."),
+    ),
+    primary_key=("esp_integration_id", "metric_id", "window_start"),
 )
 REJECTS = Table(
     "rejects",

@@ -1,0 +1,51 @@
+"""The backfill: history in planned chunks, side by side, resumable at every batch."""
+
+from prefect import State, flow
+
+from klaviyo_pg.errors import KlaviyoPgError
+from klaviyo_pg.settings import load_settings, parse_moment
+from tasks import command
+from tasks.backfilling import read_history, report
+from tasks.ending import broken_off, ended
+from tasks.history import history_window, plan
+from tasks.plan import Chunk
+from tasks.reading import Problems, read
+from tasks.run import begin, finish
+
+
+@flow(name="backfill", validate_parameters=False)
+def backfill(
+    start: str,
+    end: str | None = None,
+    integration: str | None = None,
+    metrics: list[str] | None = None,
+    restart: bool = False,
+) -> State:
+    """Load the history of events, up to the last midnight (UTC). Again the same: go on where it stopped.
+
+    Args:
+        start: the first day.
+        end: the day behind the last one; today where not given.
+        integration: what this warehouse calls the account; KLAVIYO_INTEGRATION where not given.
+        metrics: names or ids of the metrics to read; a leading - leaves one out. METRICS where not given.
+        restart: read again what has been read before.
+    """
+    try:
+        settings = load_settings(klaviyo_integration=integration, metrics=metrics)
+        first, problems = parse_moment("--start", start), Problems()
+        last = None if end is None else parse_moment("--end", end)
+        selection = {"start": start, "end": end, "metrics": settings.metrics}
+        run = begin(settings, "backfill", selection)
+        window = history_window(run, first, last)
+        read(run, [Chunk("metrics"), Chunk("lists")], problems)
+        if not problems.failed:
+            read_history(run, plan(run, window, restart), problems)
+        report(run, window)
+        finish(run, problems.state, problems.sentences)
+        return ended(run, problems)
+    except KlaviyoPgError as error:
+        return broken_off(error)
+
+
+if __name__ == "__main__":
+    command.main(backfill)

@@ -1,0 +1,168 @@
+"""The backfill's tasks: plan what history there is to read, and read one chunk of it, resumable at every batch."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from time import monotonic
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from psycopg import Connection
+
+from klaviyo_pg.catalogue import loads
+from klaviyo_pg.errors import BadSettings, MissingScope, Refused
+from klaviyo_pg.history import HistoryChunk, cut, gaps, uncounted
+from klaviyo_pg.klaviyo.rows import EventPage, Events
+from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.postgres import history, ledger
+from klaviyo_pg.postgres.connect import transaction
+from klaviyo_pg.windows import Window
+from tasks import edges, stopping
+from tasks.extract import RETRIES, add_up, event_batch, len_of_events
+from tasks.run import Run, count_requests
+from tasks.store import Batch, Counts, store
+from transforms import events
+from transforms.routing import KnownMetric, selected
+
+_DAY = timedelta(days=1)
+_BATCH_ROWS = 3_000  # events in one transaction: what a kill costs each worker at most
+_UNCOUNTED_WINDOW = timedelta(days=30)
+
+
+def history_window(run: Run, start: datetime, end: datetime | None) -> Window:
+    """Whole days in UTC, up to the last midnight at most: today and the future belong to the daily sync."""
+    today = run.as_of.replace(hour=0, minute=0, second=0, microsecond=0)
+    first = start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    last = today if end is None else min(today, _next_midnight(end))
+    if first >= last:
+        raise BadSettings(
+            f"There is no whole day between {first:%Y-%m-%d} and {last:%Y-%m-%d}: give an earlier --start."
+        )
+    return Window(first, last)
+
+
+def _next_midnight(moment: datetime) -> datetime:
+    midnight = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight if midnight == moment else midnight + _DAY
+
+
+@task(task_run_name="plan", cache_policy=NO_CACHE)
+def plan(run: Run, window: Window, restart: bool, keep: bool = True) -> list[HistoryChunk]:
+    """The chunks of the window, newest first: those in the ledger, and new ones for what it does not cover.
+
+    With `restart` the ledger forgets the window first; without `keep` nothing is written.
+    """
+    source, settings = edges.source(run.settings), run.settings
+    with transaction(edges.engine(settings)) as connection:
+        known = [KnownMetric(row.id, row.name) for row in ledger.metrics(connection, run.schema, run.integration_id)]
+        planned = history.chunks(connection, run.schema, run.integration_id)
+    wanted = selected(known, settings.metrics)
+    metric_ids = [metric.id for metric in (known if wanted is None else wanted)]
+    if not metric_ids:
+        raise MissingScope("metrics:read")
+    kept = [] if restart else [chunk for chunk in planned if chunk.metric_id in metric_ids]
+    before = source.traffic
+    new = [
+        chunk
+        for metric_id in metric_ids
+        for chunk in _new_chunks(source, metric_id, window, kept, settings.chunk_events)
+    ]
+    if keep:
+        with transaction(edges.engine(settings)) as connection:
+            if restart:
+                history.forget(connection, run.schema, run.integration_id, metric_ids, window)
+            history.add(connection, run.schema, run.integration_id, new)
+            ledger.add_requests(connection, run.schema, run.id, *source.traffic.since(before))
+    new = [chunk._replace(state="done") if chunk.expected == 0 else chunk for chunk in new]
+    within = [chunk for chunk in kept if chunk.window_start < window.end and chunk.window_end > window.start]  # type: ignore[operator]
+    return sorted([*within, *new], key=lambda chunk: (chunk.window_end, chunk.metric_id), reverse=True)
+
+
+def _new_chunks(
+    source: Source, metric_id: str, window: Window, known: Sequence[HistoryChunk], size: int
+) -> Iterator[HistoryChunk]:
+    mine = [chunk for chunk in known if chunk.metric_id == metric_id]
+    for gap in gaps(window, mine):
+        try:
+            yield from cut(metric_id, gap, list(source.counts(metric_id, gap)), size)
+        except (Refused, MissingScope) as error:
+            get_run_logger().warning("%s is planned without counts: %s", metric_id, error)
+            yield from uncounted(metric_id, gap, _UNCOUNTED_WINDOW)
+
+
+@task(task_run_name="{name} {chunk.left}", cache_policy=NO_CACHE, **RETRIES)
+def load_chunk(run: Run, chunk: HistoryChunk, name: str, progress: dict[HistoryChunk, int]) -> Counts:
+    """Read a chunk from where it stands to its end. `name` is the metric's, `progress` is told what is stored."""
+    stopping.check()
+    with transaction(edges.engine(run.settings)) as connection:
+        known = ledger.metrics(connection, run.schema, run.integration_id)
+        history.begin(connection, run.schema, run.integration_id, chunk)
+        [stands] = [each for each in history.chunks(connection, run.schema, run.integration_id) if _same(each, chunk)]
+    metrics = events.Metrics({row.id: row.name for row in known}, {row.id: row.destination for row in known})
+    source = edges.source(run.settings)
+    person_load = loads.CONSENTING_EVENT_MEMBERS if source.events_tell_consent else loads.EVENT_MEMBERS
+    before, began = source.traffic, monotonic()
+    total: dict[str, dict[str, int]] = {}
+    try:
+        pages = source.events(stands.left, chunk.metric_id, edges.known_people(run.id))
+        for group, reached in by_seconds(pages, _BATCH_ROWS):
+            loaded = sum(map(len_of_events, group))
+            batch = event_batch(group, metrics, run.integration_id, person_load) if group else Batch(())
+            traffic, before = source.traffic.since(before), source.traffic
+            note = partial(_advance, run, chunk, loaded, monotonic() - began, reached)
+            add_up(total, store(run, f"events/{chunk.metric_id}", batch, traffic, note))
+            began = monotonic()
+            progress[chunk] = progress.get(chunk, 0) + loaded
+            if reached is not None:
+                stopping.check()
+    except BaseException:
+        edges.forget_people()
+        count_requests(run, source.traffic.since(before))
+        raise
+    return total
+
+
+def _same(one: HistoryChunk, other: HistoryChunk) -> bool:
+    return (one.metric_id, one.window_start) == (other.metric_id, other.window_start)
+
+
+def _advance(
+    run: Run, chunk: HistoryChunk, loaded: int, seconds: float, reached: datetime | None, connection: Connection
+) -> None:
+    history.advance(connection, run.schema, run.integration_id, chunk, loaded, seconds, reached)
+
+
+def give_up(run: Run, chunk: HistoryChunk, error: str) -> None:
+    """Note that a chunk failed, for good in this run."""
+    with transaction(edges.engine(run.settings)) as connection:
+        history.fail(connection, run.schema, run.integration_id, chunk, error)
+
+
+def by_seconds(pages: Iterable[EventPage], least: int) -> Iterator[tuple[list[EventPage], datetime | None]]:
+    """Pages in groups of at least so many events, each with the second before which everything has been given.
+
+    Events of a group's last second are held back for the next one: more of them may follow on the next page. The last
+    group, which can be empty, has None: everything has been given.
+    """
+    group: list[EventPage] = []
+    waiting = 0
+    for page in pages:
+        group.append(page)
+        waiting += len_of_events(page)
+        second = max((max(each.events.at, default=0) for each in group), default=0)
+        if waiting >= least and min(min(each.events.at, default=second) for each in group) < second:
+            yield (
+                [each._replace(events=_part(each.events, second, before=True)) for each in group],
+                datetime.fromtimestamp(second, UTC),
+            )
+            rest = [_part(each.events, second, before=False) for each in group]
+            group = [page._replace(events=held, profiles=(), rejects=()) for held in rest if held.id]
+            waiting = sum(map(len_of_events, group))
+    yield group, None
+
+
+def _part(found: Events, second: int, before: bool) -> Events:
+    """The events before a second, or those from it on."""
+    keep = [(at < second) == before for at in found.at]
+    columns = ([value for value, wanted in zip(column, keep, strict=True) if wanted] for column in found)
+    return Events(*columns)  # type: ignore[arg-type]  # each column keeps its type
