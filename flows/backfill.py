@@ -36,7 +36,7 @@ def backfill(
         last = None if end is None else parse_moment("--end", end)
         selection = {"start": start, "end": end, "metrics": settings.metrics}
         run = begin(settings, "backfill", selection)
-        window = history_window(run, first, last)
+        window = history_window(run.as_of, first, last)
         read(run, [Chunk("metrics"), Chunk("lists")], problems)
         if not problems.failed:
             read_history(run, plan(run, window, restart), problems)

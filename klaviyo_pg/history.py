@@ -31,8 +31,47 @@ class HistoryChunk(NamedTuple):
         """Events that are still to be read, as far as they were counted."""
         return 0 if self.state == "done" else max(0, (self.expected or 0) - self.loaded)
 
+    def touches(self, window: Window) -> bool:
+        """Whether some of it lies in a window."""
+        start, end = window.seconds
+        return self.window_start.timestamp() < end and self.window_end.timestamp() > start
+
     def __str__(self) -> str:
         return f"{self.metric_id} {Window(self.window_start, self.window_end)}"
+
+
+class Summary(NamedTuple):
+    """How a metric's history stands: numbers of events (expected: as far as they were counted) and of chunks."""
+
+    metric_id: str
+    expected: int
+    loaded: int
+    waiting: int
+    chunks: int
+    done: int
+    failed: int
+    seconds: float
+
+
+def summaries(chunks: Iterable[HistoryChunk], window: Window | None = None) -> list[Summary]:
+    """One for each metric, of the chunks that touch the window."""
+    by_metric: dict[str, list[HistoryChunk]] = {}
+    for chunk in chunks:
+        if window is None or chunk.touches(window):
+            by_metric.setdefault(chunk.metric_id, []).append(chunk)
+    return [
+        Summary(
+            metric_id,
+            sum(chunk.expected or 0 for chunk in mine),
+            sum(chunk.loaded for chunk in mine),
+            sum(chunk.waiting for chunk in mine),
+            len(mine),
+            sum(chunk.state == "done" for chunk in mine),
+            sum(chunk.state == "failed" for chunk in mine),
+            sum(chunk.seconds for chunk in mine),
+        )
+        for metric_id, mine in by_metric.items()
+    ]
 
 
 class Counted(Protocol):
@@ -76,7 +115,10 @@ def cut(metric_id: str, window: Window, counts: Sequence[Counted], size: int) ->
             yield HistoryChunk(metric_id, start, edge, seen - behind)
             start, behind = edge, seen
         seen, edge = seen + count.events, count.end
-    yield HistoryChunk(metric_id, start, window.end, seen - behind)
+    rest = seen - behind
+    yield HistoryChunk(
+        metric_id, start, window.end, rest, state="planned" if rest else "done"
+    )  # nothing: nothing to do
 
 
 def uncounted(metric_id: str, window: Window, longest: timedelta) -> Iterator[HistoryChunk]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from klaviyo_pg.errors import Stopped
-from klaviyo_pg.history import HistoryChunk
+from klaviyo_pg.history import HistoryChunk, summaries
 from klaviyo_pg.postgres import history, ledger
 from klaviyo_pg.postgres.connect import transaction
 from klaviyo_pg.windows import Window
@@ -136,27 +136,20 @@ def _display(
     update_progress_artifact(artifact, progress=100.0)  # type: ignore[arg-type]
 
 
-def report(run: Run, window: Window) -> list[dict[str, object]]:
-    """Per metric: expected, loaded, difference, chunks done, seconds; also as a table artifact in Prefect."""
+def report(run: Run, window: Window) -> None:
+    """A table artifact in Prefect: per metric expected, loaded, difference, chunks done, seconds."""
     names = _names(run)
     with transaction(edges.engine(run.settings)) as connection:
         chunks = history.chunks(connection, run.schema, run.integration_id)
-    rows: dict[str, list[HistoryChunk]] = defaultdict(list)
-    for chunk in chunks:
-        if chunk.window_start < window.end and chunk.window_end > window.start:  # type: ignore[operator]
-            rows[chunk.metric_id].append(chunk)
-    table: list[dict[str, object]] = []
-    for metric_id, mine in sorted(rows.items(), key=lambda item: names.get(item[0], item[0])):
-        expected, loaded = sum(chunk.expected or 0 for chunk in mine), sum(chunk.loaded for chunk in mine)
-        table.append(
-            {
-                "metric": names.get(metric_id, metric_id),
-                "expected": expected,
-                "loaded": loaded,
-                "difference": loaded - expected,
-                "chunks": f"{sum(chunk.state == 'done' for chunk in mine)} of {len(mine)}",
-                "seconds": round(sum(chunk.seconds for chunk in mine), 1),
-            }
-        )
+    table = [
+        {
+            "metric": names.get(each.metric_id, each.metric_id),
+            "expected": each.expected,
+            "loaded": each.loaded,
+            "difference": each.loaded - each.expected,
+            "chunks": f"{each.done} of {each.chunks}",
+            "seconds": round(each.seconds, 1),
+        }
+        for each in summaries(chunks, window)
+    ]
     create_table_artifact(key="backfill", table=table, description=f"Backfill {window}")
-    return table

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -11,10 +11,16 @@ from typing import Any, NoReturn
 
 from prefect import Flow, State
 from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from klaviyo_pg.errors import KlaviyoPgError
-from klaviyo_pg.settings import load_settings
+from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.settings import Settings, load_settings, parse_moment
+from tasks import edges
 from tasks.ending import show
+from tasks.history import history_window, preview
 
 _SERVER_START = 180  # seconds that Prefect's own temporary server may take to start on a slow machine
 _QUERY = (
@@ -41,6 +47,7 @@ def _parser(flow: Flow[..., Any]) -> _Parser:
     if flow.name == "backfill":
         parser.add_argument("--start", metavar="DATE", required=True, help="the first day of history to read")
         parser.add_argument("--end", metavar="DATE", help="the day behind the last one; today where not given")
+        parser.add_argument("--plan", action="store_true", help="only tell what there is to read, and for how long")
         parser.add_argument("--restart", action="store_true", help="read again what has been read before")
     else:
         parser.add_argument("--since", metavar="DATE", help="read events from this date or time on")
@@ -75,6 +82,9 @@ def _run(flow: Flow[..., Any], parameters: dict[str, Any]) -> int:
     settings.api_key  # noqa: B018  # the one thing that is always needed, asked for before Prefect takes its time
     where = "DATABASE_URL" if settings.database_url else f"embedded Postgres in {settings.data_dir / 'postgres'}"
     print(f"{settings.klaviyo_base_url} ({settings.klaviyo_dialect}) -> {where}, schema {settings.warehouse_schema}")
+    if parameters.pop("plan", False):
+        Console().print(_plan(settings, parameters))
+        return 0
     began = monotonic()
     with temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: _SERVER_START}):
         state: State[Any] = flow(**parameters, return_state=True)  # type: ignore[assignment]  # a state, so asked for
@@ -83,6 +93,32 @@ def _run(flow: Flow[..., Any], parameters: dict[str, Any]) -> int:
         query = _QUERY.replace("klaviyo.", f"{settings.warehouse_schema}.")
         print(f'Look at it with: klaviyo-pg psql\nor:              klaviyo-pg psql -c "{query}"')
     return code
+
+
+def _plan(settings: Settings, given: Mapping[str, Any]) -> Table:
+    """What a backfill with these flags would read, and how long the API's limits make it take at least."""
+    settings = load_settings(klaviyo_integration=given["integration"], metrics=given["metrics"])
+    end = None if given["end"] is None else parse_moment("--end", given["end"])
+    window = history_window(datetime.now(UTC), parse_moment("--start", given["start"]), end)
+    source = edges.source(settings)
+    table = Table(title=f"{settings.klaviyo_integration}: history {window}")
+    for name in ("metric", "events", "chunks", "requests", "minutes at the API's limit"):
+        table.add_column(name, justify="left" if name == "metric" else "right")
+    total_events = total_requests = 0
+    for name, found in sorted(preview(settings, window), key=lambda row: -row[1].expected):
+        requests = -(-found.expected // source.events_in_request) + found.chunks
+        table.add_row(
+            escape(name), f"{found.expected:,}", str(found.chunks), f"{requests:,}", _minutes(source, requests)
+        )
+        total_events, total_requests = total_events + found.expected, total_requests + requests
+    table.add_section()
+    table.add_row("all", f"{total_events:,}", "", f"{total_requests:,}", _minutes(source, total_requests))
+    return table
+
+
+def _minutes(source: Source, requests: int) -> str:
+    limit = source.event_requests_a_minute
+    return "unknown" if limit is None else f"{requests / limit:.1f}"
 
 
 @contextmanager

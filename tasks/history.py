@@ -5,17 +5,18 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
 
-from prefect import get_run_logger, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
 from psycopg import Connection
 
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import BadSettings, MissingScope, Refused
-from klaviyo_pg.history import HistoryChunk, cut, gaps, uncounted
+from klaviyo_pg.history import HistoryChunk, Summary, cut, gaps, summaries, uncounted
 from klaviyo_pg.klaviyo.rows import EventPage, Events
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import history, ledger
 from klaviyo_pg.postgres.connect import transaction
+from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
 from tasks import edges, stopping
 from tasks.extract import RETRIES, add_up, event_batch, len_of_events
@@ -29,16 +30,26 @@ _BATCH_ROWS = 3_000  # events in one transaction: what a kill costs each worker 
 _UNCOUNTED_WINDOW = timedelta(days=30)
 
 
-def history_window(run: Run, start: datetime, end: datetime | None) -> Window:
+def history_window(now: datetime, start: datetime, end: datetime | None) -> Window:
     """Whole days in UTC, up to the last midnight at most: today and the future belong to the daily sync."""
-    today = run.as_of.replace(hour=0, minute=0, second=0, microsecond=0)
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     first = start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     last = today if end is None else min(today, _next_midnight(end))
     if first >= last:
-        raise BadSettings(
-            f"There is no whole day between {first:%Y-%m-%d} and {last:%Y-%m-%d}: give an earlier --start."
-        )
+        raise BadSettings(f"There is no whole day from {first:%Y-%m-%d} to {last:%Y-%m-%d}: give an earlier --start.")
     return Window(first, last)
+
+
+def preview(settings: Settings, window: Window) -> list[tuple[str, Summary]]:
+    """What a backfill of the window would read, metric by metric with its name; asks the source, and writes nothing."""
+    source = edges.source(settings)
+    known = [KnownMetric(row.id, row.name) for page in source.metrics() for row in page.rows]
+    wanted = selected(known, settings.metrics)
+    planned: list[tuple[str, Summary]] = []
+    for metric in known if wanted is None else wanted:
+        [found] = summaries(_new_chunks(source, metric.id, window, (), settings.chunk_events))
+        planned.append((metric.name or metric.id, found))
+    return planned
 
 
 def _next_midnight(moment: datetime) -> datetime:
@@ -47,10 +58,10 @@ def _next_midnight(moment: datetime) -> datetime:
 
 
 @task(task_run_name="plan", cache_policy=NO_CACHE)
-def plan(run: Run, window: Window, restart: bool, keep: bool = True) -> list[HistoryChunk]:
+def plan(run: Run, window: Window, restart: bool) -> list[HistoryChunk]:
     """The chunks of the window, newest first: those in the ledger, and new ones for what it does not cover.
 
-    With `restart` the ledger forgets the window first; without `keep` nothing is written.
+    With `restart` the ledger forgets the window first.
     """
     source, settings = edges.source(run.settings), run.settings
     with transaction(edges.engine(settings)) as connection:
@@ -67,14 +78,12 @@ def plan(run: Run, window: Window, restart: bool, keep: bool = True) -> list[His
         for metric_id in metric_ids
         for chunk in _new_chunks(source, metric_id, window, kept, settings.chunk_events)
     ]
-    if keep:
-        with transaction(edges.engine(settings)) as connection:
-            if restart:
-                history.forget(connection, run.schema, run.integration_id, metric_ids, window)
-            history.add(connection, run.schema, run.integration_id, new)
-            ledger.add_requests(connection, run.schema, run.id, *source.traffic.since(before))
-    new = [chunk._replace(state="done") if chunk.expected == 0 else chunk for chunk in new]
-    within = [chunk for chunk in kept if chunk.window_start < window.end and chunk.window_end > window.start]  # type: ignore[operator]
+    with transaction(edges.engine(settings)) as connection:
+        if restart:
+            history.forget(connection, run.schema, run.integration_id, metric_ids, window)
+        history.add(connection, run.schema, run.integration_id, new)
+        ledger.add_requests(connection, run.schema, run.id, *source.traffic.since(before))
+    within = [chunk for chunk in kept if chunk.touches(window)]
     return sorted([*within, *new], key=lambda chunk: (chunk.window_end, chunk.metric_id), reverse=True)
 
 
@@ -85,8 +94,7 @@ def _new_chunks(
     for gap in gaps(window, mine):
         try:
             yield from cut(metric_id, gap, list(source.counts(metric_id, gap)), size)
-        except (Refused, MissingScope) as error:
-            get_run_logger().warning("%s is planned without counts: %s", metric_id, error)
+        except (Refused, MissingScope):  # counted are neither every kind of metric nor times of long ago
             yield from uncounted(metric_id, gap, _UNCOUNTED_WINDOW)
 
 

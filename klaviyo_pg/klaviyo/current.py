@@ -68,6 +68,8 @@ class CurrentSource:
     reads_all_metrics_at_once = True
     looks_up_memberships = False
     events_tell_consent = False
+    events_in_request = EVENTS.page_size
+    event_requests_a_minute: int | None = 3500  # published for GET /api/events
 
     def __init__(self, client: Client) -> None:
         self._client = client

@@ -36,6 +36,8 @@ class LegacySource:
     reads_all_metrics_at_once = False
     looks_up_memberships = True
     events_tell_consent = True
+    events_in_request = int(_PAGE)
+    event_requests_a_minute: int | None = None
 
     def __init__(self, v1: Client, v2: Client) -> None:
         self._v1, self._v2 = v1, v2

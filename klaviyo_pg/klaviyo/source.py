@@ -37,6 +37,11 @@ class Source(Protocol):
     events_tell_consent: bool
     """Whether the people on event pages come with their consent."""
 
+    events_in_request: int
+    """Events on a full page."""
+    event_requests_a_minute: int | None
+    """What the API allows; None where that was never published."""
+
     @property
     def traffic(self) -> Traffic:
         """Requests sent so far."""

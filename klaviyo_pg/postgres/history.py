@@ -38,15 +38,11 @@ def add(connection: Connection, schema: str, integration_id: str, planned: Itera
         " seconds, updated_at) VALUES (%s, %s, %s, %s, %s, 0, %s, 0, 0, now()) ON CONFLICT DO NOTHING",
     )
     rows = [
-        (integration_id, each.metric_id, each.window_start, each.window_end, each.expected, _state(each))
+        (integration_id, each.metric_id, each.window_start, each.window_end, each.expected, each.state)
         for each in planned
     ]
     with connection.cursor() as cursor:
         cursor.executemany(query, rows)
-
-
-def _state(chunk: HistoryChunk) -> str:
-    return "done" if chunk.expected == 0 else "planned"
 
 
 def forget(connection: Connection, schema: str, integration_id: str, metric_ids: list[str], window: Window) -> None:
