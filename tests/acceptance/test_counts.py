@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -38,7 +39,7 @@ def test_counts_are_those_of_the_events(source: Source, box: Sandbox) -> None:
     truth = box.events()
     for metric in box.state()["metrics"]:
         counts = list(source.counts(metric["id"], HISTORY))
-        assert all(one.start < one.end <= other.start for one, other in zip(counts, counts[1:], strict=False))
+        assert all(one.start < one.end <= other.start for one, other in pairwise(counts))
         times = [event["timestamp"] for event in truth if event["metric_id"] == metric["id"]]
         edges = {int(count.start.timestamp()): count.events for count in counts}
         length = int((counts[0].end - counts[0].start).total_seconds())
