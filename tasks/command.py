@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from time import monotonic
 from typing import Any, NoReturn
 
@@ -91,7 +92,9 @@ def _run(flow: Flow[..., Any], parameters: dict[str, Any]) -> int:
     code = show(state, monotonic() - began)
     if not settings.database_url and code in (0, 3):
         query = _QUERY.replace("klaviyo.", f"{settings.warehouse_schema}.")
-        print(f'Look at it with: klaviyo-pg psql\nor:              klaviyo-pg psql -c "{query}"')
+        command = Path(sys.executable).with_name("klaviyo-pg")
+        shown = os.path.relpath(command) if command.is_relative_to(Path.cwd()) else "klaviyo-pg"
+        print(f'Look at it with: {shown} psql\nor:              {shown} psql -c "{query}"')
     return code
 
 

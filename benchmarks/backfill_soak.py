@@ -1,0 +1,167 @@
+"""`python benchmarks/backfill_soak.py`: the backfill of a large, uneven account, and what becomes of it when killed.
+
+Measured against the sandbox and an embedded Postgres: time and peak memory for a small and a large account, contents
+against what the account serves, the gain of reading side by side where answers take long, how good the forecast is,
+and kills with -9 at random moments with the requests that they cost.
+"""
+
+import argparse
+import os
+import random
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from hashlib import md5
+from pathlib import Path
+
+import psycopg
+
+from klaviyo_pg.catalogue import events as tables
+from klaviyo_pg.postgres import embedded
+from sandbox.launcher import Sandbox, running
+
+_ROOT = Path(__file__).resolve().parent.parent
+_DAYS = 1825
+_START = "2021-01-01"
+_FORECAST = re.compile(r"([\d,]+) of ([\d,]+) events, [\d,]+ events/s, about (?:(\d+) days?, )?(\d+):(\d+):(\d+) left")
+
+
+class Bench:
+    """An account, a database, and the command between them."""
+
+    def __init__(self, box: Sandbox, url: str, folder: Path) -> None:
+        self.box, self.url = box, url
+        self._environment = {
+            **os.environ,
+            "KLAVIYO_BASE_URL": box.url,
+            "KLAVIYO_API_KEY": box.api_key,
+            "DATABASE_URL": url,
+            "PREFECT_HOME": str(folder / "prefect"),
+        }
+
+    def start(self, schema: str, **settings: str) -> "subprocess.Popen[str]":
+        """The command, under way."""
+        environment = {**self._environment, "WAREHOUSE_SCHEMA": schema, **settings}
+        command = [sys.executable, "flows/backfill.py", "--start", _START]
+        return subprocess.Popen(
+            command, cwd=_ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+
+    def run(self, schema: str, **settings: str) -> tuple[float, str]:
+        """The command to its end: seconds of its own run, and its log."""
+        child = self.start(schema, **settings)
+        _, log = child.communicate()
+        assert child.returncode == 0, log[-2000:]
+        [row] = self.rows(f"SELECT extract(epoch FROM finished_at - started_at) FROM {schema}.runs")
+        return float(row[0]), log
+
+    def rows(self, query: str) -> list[tuple[object, ...]]:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            return connection.execute(query).fetchall()  # type: ignore[arg-type]
+
+    def contents(self, schema: str) -> dict[str, tuple[int, str]]:
+        """Metric id -> events and a digest of their sorted ids."""
+        union = " UNION ALL ".join(f"SELECT id, metric_key FROM {schema}.{table.name}" for table in tables.EVENT_TABLES)
+        query = (
+            f"SELECT m.id, count(*), md5(string_agg(e.id, ',' ORDER BY e.id COLLATE \"C\")) FROM ({union}) e"
+            f" JOIN {schema}.metrics m ON m.key = e.metric_key GROUP BY 1"
+        )
+        return {str(metric): (int(count), str(digest)) for metric, count, digest in self.rows(query)}  # type: ignore[call-overload]
+
+    def truth(self) -> dict[str, tuple[int, str]]:
+        """The same, of what the account serves up to its end."""
+        ids: dict[str, list[str]] = {}
+        until = time.mktime(time.strptime(self.box.state()["until"][:10], "%Y-%m-%d"))
+        for event in self.box.events():
+            if event["timestamp"] < until:
+                ids.setdefault(event["metric_id"], []).append(event["id"])
+        return {metric: (len(mine), md5(",".join(sorted(mine)).encode()).hexdigest()) for metric, mine in ids.items()}
+
+    def requests(self) -> int:
+        return int(self.box.state()["requests"].get("GET /api/events", 0))
+
+
+def _peak_mb() -> int:
+    return round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", type=int, default=200_000)
+    parser.add_argument("--large", type=int, default=2_000_000)
+    parser.add_argument("--kills", type=int, default=25)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        url = embedded.url(folder)
+        os.environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"
+        with running(events=given.small, days=_DAYS, members=20_000) as box:
+            bench = Bench(box, url, folder)
+            small, _ = bench.run("small")
+            assert bench.contents("small") == bench.truth()
+            print(f"{given.small:,} events: {small:.1f} s, peak {_peak_mb()} MB", flush=True)
+        with running(events=given.large, days=_DAYS, members=20_000) as box:
+            bench = Bench(box, url, folder)
+            large, log = bench.run("large")
+            truth = bench.truth()
+            assert bench.contents("large") == truth
+            uninterrupted = bench.requests()
+            print(
+                f"{given.large:,} events: {large:.1f} s, peak {_peak_mb()} MB, {uninterrupted:,} requests", flush=True
+            )
+            print(f"time per event, large to small: {large / given.large / (small / given.small):.2f}", flush=True)
+            _forecast(log, large)
+            sizes = bench.rows(
+                "SELECT max(expected), min(expected) FILTER (WHERE window_end < (SELECT max(window_end) FROM"
+                " large.backfill_chunks)) FROM large.backfill_chunks WHERE metric_id IN (SELECT metric_id FROM"
+                " large.backfill_chunks GROUP BY 1 HAVING count(*) > 1)"
+            )
+            print(f"largest and smallest chunk of metrics that have several: {sizes[0]}", flush=True)
+            _kills(bench, given.kills, large, truth, uninterrupted)
+        with running(events=40_000, days=_DAYS, members=2_000, latency_ms=150) as box:
+            bench = Bench(box, url, folder)
+            times = {
+                number: bench.run(f"side{number}", CONCURRENCY=str(number), CHUNK_EVENTS="2000")[0] for number in (1, 8)
+            }
+            print(f"150 ms an answer: {times[1]:.1f} s alone, {times[8]:.1f} s by 8: {times[1] / times[8]:.1f} times")
+
+
+def _forecast(log: str, took: float) -> None:
+    """The line that is nearest to a quarter of the events: what it said was left, and what was."""
+    lines = [found for line in log.splitlines() if (found := _FORECAST.search(line))]
+    if not lines:
+        print("no forecast: the run was too short to tell one")
+        return
+
+    def share(found: "re.Match[str]") -> float:
+        return int(found[1].replace(",", "")) / int(found[2].replace(",", ""))
+
+    quarter = min(lines, key=lambda found: abs(share(found) - 0.25))
+    left = int(quarter[4]) * 3600 + int(quarter[5]) * 60 + int(quarter[6])
+    print(f"forecast at {share(quarter):.0%}: {left} s left; it then took about {took * (1 - share(quarter)):.0f} s")
+
+
+def _kills(bench: Bench, kills: int, took: float, truth: dict[str, tuple[int, str]], uninterrupted: int) -> None:
+    """Kill -9 at random moments, go on each time, and compare in the end."""
+    rng, before = random.Random(7), bench.requests()
+    done = 0
+    for _ in range(kills):
+        child = bench.start("killed")
+        time.sleep(12 + rng.uniform(0, 2 * took / kills))
+        done += child.poll() is None
+        child.kill()
+        child.communicate()
+    bench_left = bench.start("killed")
+    bench_left.communicate()
+    assert bench.contents("killed") == truth
+    assert bench.rows("SELECT sum(loaded) FROM killed.backfill_chunks") == [(sum(n for n, _ in truth.values()),)]
+    requests = bench.requests() - before
+    print(f"{done} kills: same contents, {requests:,} requests, {requests / uninterrupted - 1:+.1%}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
