@@ -14,7 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from klaviyo_pg.errors import Stopped
+from klaviyo_pg.errors import Stopped, UserError
 from klaviyo_pg.history import HistoryChunk, summaries
 from klaviyo_pg.postgres import history, ledger
 from klaviyo_pg.postgres.connect import transaction
@@ -57,7 +57,10 @@ def read_history(run: Run, chunks: Sequence[HistoryChunk], problems: Problems) -
                 result = future.result(raise_on_failure=False)
                 if isinstance(result, Exception) and not isinstance(result, Stopped):
                     give_up(run, submitted[future], told(result))
-                    problems.skipped.append(result)
+                    if isinstance(result, UserError):
+                        problems.add(result)  # nothing will go well until the user has mended it
+                    else:
+                        problems.skipped.append(result)
                     get_run_logger().warning("%s: %s", submitted[future], told(result))
     if stopping.asked():
         stored = sum(progress.values())

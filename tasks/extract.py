@@ -15,6 +15,7 @@ from prefect.tasks import Task
 from psycopg import Connection
 
 from klaviyo_pg.catalogue import Load, loads
+from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.errors import Unavailable
 from klaviyo_pg.klaviyo.rows import EventPage, Events, MembershipPage, Page, Profile, Reject
 from klaviyo_pg.klaviyo.source import Source
@@ -123,11 +124,10 @@ def load_metrics(run: Run, chunk: Chunk) -> Counts:
             named |= {row.id: routing.KnownMetric(row.id, row.name) for row in found}
             stored = {each: row.destination for each, row in known.items()}
             destinations = routing.destinations(named.values(), stored, run.settings.destinations)
-            for metric_id, before in stored.items():
-                if destinations[metric_id] != before:
-                    ledger.move_events(
-                        connection, run.schema, run.integration_id, metric_id, before, destinations[metric_id]
-                    )
+            for metric_id, table in destinations.items():
+                before = stored.get(metric_id, tables.EVENTS.name)  # where events of an unknown metric have gone
+                if table != before:
+                    ledger.move_events(connection, run.schema, run.integration_id, metric_id, before, table)
         frame, nul_characters = dimensions.metrics(found, destinations, run.integration_id)
         yield Batch([(loads.METRICS, frame)], {"metrics": rejects}, {"metrics": nul_characters})
 
@@ -242,11 +242,17 @@ def load_people(run: Run, chunk: Chunk) -> Counts:
     """The profiles of people whom lists and events name, but whom nothing has told more of."""
 
     def read(source: Source) -> Iterator[Batch]:
-        with transaction(edges.engine(run.settings)) as connection:
-            ids = ledger.unknown_members(connection, run.schema, run.integration_id, _BATCH_ROWS)
-        return _people_batches(run, source.people(ids))
+        behind = ""
+        while ids := _unknown(run, behind):
+            yield from _people_batches(run, source.people(ids))
+            behind = ids[-1]
 
     return _read(run, chunk, read)
+
+
+def _unknown(run: Run, behind: str) -> list[str]:
+    with transaction(edges.engine(run.settings)) as connection:
+        return ledger.unknown_members(connection, run.schema, run.integration_id, behind, _BATCH_PEOPLE)
 
 
 def _people_batches(run: Run, pages: Iterable[Page[Profile]]) -> Iterator[Batch]:

@@ -82,6 +82,10 @@ class Horizon(NamedTuple):
             return self.since
         return self.as_of - self.first_sync if watermark is None else watermark - self.lookback
 
+    def leaves_no_gap(self, watermark: datetime | None) -> bool:
+        """Whether all is read that would be read without `since`, so that the watermark may move."""
+        return self.start(watermark) <= (self.as_of - self.first_sync if watermark is None else watermark)
+
 
 def event_chunks(
     metric_ids: Iterable[str], watermarks: Mapping[str, datetime], horizon: Horizon, all_at_once: bool
@@ -96,14 +100,15 @@ def event_chunks(
     if all_at_once and starts:
         common, _ = Counter(starts.values()).most_common(1)[0]
         together = [each for each, start in starts.items() if start == common]
-        marks = tuple(f"events/{each}" for each in together)
+        marks = tuple(s for each in together if horizon.leaves_no_gap(watermarks.get(s := f"events/{each}")))
         longest = max(_SHORTEST_WINDOW, (horizon.as_of - common) / _MOST_WINDOWS)
         for window in open_windows(common, horizon.as_of, longest):
             yield Chunk("events", window, None, common, marks)
     for each in sorted(starts.keys() - set(together)):
         stream = f"events/{each}"
         for window in open_windows(starts[each], horizon.as_of, _ONE_METRIC_WINDOW):
-            yield Chunk(stream, window, each, starts[each], (stream,))
+            marks = (stream,) if horizon.leaves_no_gap(watermarks.get(stream)) else ()
+            yield Chunk(stream, window, each, starts[each], marks)
 
 
 def profile_chunks(watermarks: Mapping[str, datetime]) -> Iterator[Chunk]:

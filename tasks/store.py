@@ -61,8 +61,9 @@ def _merge(connection: Connection, run: Run, stream: str, batch: Batch) -> Count
     counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(ledger.COUNTS, 0))
     rejects = {table: list(found) for table, found in batch.rejects.items()}
     for load, frame in batch.frames:
-        merged = merge(connection, run.schema, load, frame, run.integration_id)
         table = load.table.name
+        is_complete = not any(reject.hides for reject in batch.rejects.get(table, ()))
+        merged = merge(connection, run.schema, load, frame, run.integration_id, is_complete)
         rejects.setdefault(table, []).extend(Reject(row, reason) for row, reason in merged.unstorable)
         counted = counts[table]
         counted["rows_read"] += merged.rows
@@ -80,7 +81,7 @@ def _merge(connection: Connection, run: Run, stream: str, batch: Batch) -> Count
 
 
 def _reject(connection: Connection, run: Run, stream: str, rejects: Mapping[str, Sequence[Reject]]) -> None:
-    found = [(table, reason, raw) for table, records in rejects.items() for raw, reason in records]
+    found = [(table, reason, raw) for table, records in rejects.items() for raw, reason, _ in records]
     if not found:
         return
     origin = json.dumps([run.integration_id, stream])

@@ -43,15 +43,18 @@ def metrics(found: Sequence[rows.Metric], destinations: Mapping[str, str], integ
 
 
 def campaigns(found: Sequence[rows.Campaign], integration_id: str) -> tuple[Cleaned, pl.DataFrame]:
-    """Loads CAMPAIGNS and CAMPAIGN_LISTS."""
+    """Loads CAMPAIGNS and CAMPAIGN_LISTS. Each campaign has a row without a key there, which is not
+    stored: it says that the campaign has been read with all its audiences.
+    """
     raw = pl.DataFrame(found, _CAMPAIGN, orient="row").pipe(cleaned)
     frame = raw.frame.pipe(last_by, "id").with_columns(
         key=row_key(integration_id, pl.col("id")),
         campaign_key=md5(pl.col("id")),
         type=pl.lit("Campaign"),
     )
-    lists = pl.concat([_audience(frame, "excluded", integration_id), _audience(frame, "included", integration_id)])
-    return Cleaned(conformed(frame, loads.CAMPAIGNS), raw.nul_characters), lists.pipe(last_by, "key")
+    audiences = [_audience(frame, audience, integration_id) for audience in ("excluded", "included")]
+    lists = pl.concat([frame.select(campaign_id="id").pipe(conformed, loads.CAMPAIGN_LISTS), *audiences])
+    return Cleaned(conformed(frame, loads.CAMPAIGNS), raw.nul_characters), lists.pipe(last_by, "campaign_id", "key")
 
 
 def _audience(campaigns: pl.DataFrame, audience: str, integration_id: str) -> pl.DataFrame:

@@ -58,7 +58,7 @@ def people(found: Sequence[rows.Profile], load: Load, extracted_at: datetime, in
         .pipe(conformed, loads.MEMBER_ATTRIBUTES),
         suppressions([(list_id, each.id, at) for each in latest for list_id, at in each.list_suppressions]),
         [
-            rows.Reject(row, f"The property's name is longer than {_LONGEST_NAME} bytes.")
+            rows.Reject(row, f"The property's name is longer than {_LONGEST_NAME} bytes.", hides=False)
             for row in attributes.frame.filter(too_long).write_ndjson().splitlines()
         ],
         members.nul_characters + attributes.nul_characters,

@@ -41,7 +41,7 @@ MEMBER_EXCLUSIONS = Table(
 
 STG_MEMBER_LISTS = Table(
     "stg_member_lists",
-    "List memberships as the last extraction returned them.",
+    "List memberships as extractions returned them, the last one of each.",
     (
         Column("list_id", TEXT, "Id of the list.", "lists.id", "list_id"),
         Column("member_id", TEXT, "Klaviyo's id of the profile.", "profiles.id", "id"),
@@ -66,7 +66,7 @@ MEMBER_LISTS = Table(
         Column("unsubscribed_at", TIMESTAMP, "When the person left, unless back since.", "derived", "derived"),
         *ORIGIN,
         Column("is_subscribed", BOOLEAN, "Whether the list may write to the person.", "derived", "derived"),
-        Column("left_reason", TEXT, "'event', 'suppressed' or 'absent'; null while on the list.", "derived", "derived"),
+        Column("left_reason", TEXT, "'event' or 'suppressed'; null while on the list.", "derived", "derived"),
     ),
 )
 SUBSCRIPTION_CHANGES = Table(

@@ -59,7 +59,6 @@ class Table:
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...] = ("key",)
     metric_names: frozenset[str] = frozenset()
-    indexes: tuple[tuple[str, ...], ...] = ()
 
     @property
     def column_names(self) -> tuple[str, ...]:

@@ -290,7 +290,7 @@ def _exclusions(found: list[resources.Profile]) -> tuple[list[rows.Exclusion], l
             ]
         else:
             raw = msgspec.json.encode({"id": row.id, "suppression": consent.suppression}).decode()
-            rejects.append(rows.Reject(raw, "The suppressed profile has no e-mail address."))
+            rejects.append(rows.Reject(raw, "The suppressed profile has no e-mail address.", hides=False))
     return exclusions, rejects
 
 

@@ -8,10 +8,14 @@ Row = TypeVar("Row", covariant=True)
 
 
 class Reject(NamedTuple):
-    """A record that cannot be understood: as it came, and why."""
+    """A record that cannot be understood or stored: as it came, and why.
+
+    Unless `hides` is false it may be one that is stored, so what was read beside it is not complete.
+    """
 
     raw: str
     reason: str
+    hides: bool = True
 
 
 class Page(NamedTuple, Generic[Row]):

@@ -224,14 +224,14 @@ def list_ids(connection: Connection, schema: str, integration_id: str) -> list[s
 def subscribers(
     connection: Connection, schema: str, integration_id: str, since: datetime | None, behind: str, most: int
 ) -> list[tuple[str, str]]:
-    """People who joined any list since then, as (profile id, e-mail address or else phone number), by profile id."""
+    """People of whom it was learned since then that they joined a list: (profile id, e-mail address or else phone)."""
     query = _sql(
         schema,
         "SELECT member.id, coalesce(member.email, member.phone_number) FROM {} AS member"
         " WHERE member.esp_integration_id = %s AND member.id > %s"
         " AND coalesce(member.email, member.phone_number) IS NOT NULL AND EXISTS (SELECT FROM {} AS change"
         " WHERE change.esp_integration_id = member.esp_integration_id AND change.member_id = member.id"
-        " AND change.change = 'subscribed' AND change.changed_at >= coalesce(%s, '-infinity'::timestamptz))"
+        " AND change.change = 'subscribed' AND change.__synced_at >= coalesce(%s, '-infinity'::timestamptz))"
         " ORDER BY member.id LIMIT %s",
         dimensions.MEMBERS,
         membership.SUBSCRIPTION_CHANGES,
@@ -239,19 +239,20 @@ def subscribers(
     return connection.execute(query, [integration_id, behind, since, most]).fetchall()
 
 
-def unknown_members(connection: Connection, schema: str, integration_id: str, most: int) -> list[str]:
-    """Ids of profiles that lists and events name, but that have no row in members."""
+def unknown_members(connection: Connection, schema: str, integration_id: str, behind: str, most: int) -> list[str]:
+    """Ids of profiles that lists and events name, but that have no row in members, in order, behind a given one."""
     query = _sql(
         schema,
         "SELECT DISTINCT named.member_id FROM (SELECT member_id, esp_integration_id FROM {} UNION"
         " SELECT member_id, esp_integration_id FROM {}) AS named"
-        " WHERE named.esp_integration_id = %(id)s AND NOT EXISTS (SELECT FROM {} AS member"
-        " WHERE member.key = md5(%(source)s || ':' || %(id)s || ':' || named.member_id)) LIMIT %(most)s",
+        " WHERE named.esp_integration_id = %(id)s AND named.member_id > %(behind)s"
+        " AND NOT EXISTS (SELECT FROM {} AS member"
+        " WHERE member.key = md5(%(source)s || ':' || %(id)s || ':' || named.member_id)) ORDER BY 1 LIMIT %(most)s",
         membership.STG_MEMBER_LISTS,
         membership.SUBSCRIPTION_CHANGES,
         dimensions.MEMBERS,
     )
-    values = {"id": integration_id, "source": ESP_SOURCE, "most": most}
+    values = {"id": integration_id, "source": ESP_SOURCE, "behind": behind, "most": most}
     return [row[0] for row in connection.execute(query, values)]
 
 

@@ -32,11 +32,18 @@ class Merged(NamedTuple):
     unstorable: list[Unstorable]
 
 
-def merge(connection: Connection, schema: str, load: Load, frame: pl.DataFrame, integration_id: str) -> Merged:
+def merge(
+    connection: Connection,
+    schema: str,
+    load: Load,
+    frame: pl.DataFrame,
+    integration_id: str,
+    is_complete: bool = True,
+) -> Merged:
     """Bring a frame into its table, inside the caller's transaction.
 
     The frame has exactly the schema of the load and one row for each key. Rows that Postgres cannot store are left out
-    and answered; everything else is stored whatever they are.
+    and answered; everything else is stored whatever they are. Unless the frame is complete, no row counts as absent.
     """
     conformed = frame.select(*load.schema)
     if load.mostly_new and _appended(connection, schema, load, conformed, integration_id):
@@ -46,7 +53,7 @@ def merge(connection: Connection, schema: str, load: Load, frame: pl.DataFrame, 
     unstorable = _copy(connection, statements.copy_stage(load), conformed)
     counts = connection.execute(statements.upsert(schema, load), values).fetchone()
     inserted, updated = counts or (0, 0)
-    if load.absent is not Absent.STAY:
+    if load.absent is not Absent.STAY and is_complete and not unstorable:
         connection.execute(statements.end_absent(schema, load), values)
     connection.execute(statements.drop_stage(load))
     rows = frame.drop_nulls([name for name in load.table.primary_key if name in frame.columns]).height

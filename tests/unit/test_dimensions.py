@@ -99,9 +99,11 @@ def test_every_column_of_a_campaign() -> None:
 def test_audiences_of_a_campaign(
     included: tuple[str, ...], excluded: tuple[str, ...], audiences: set[tuple[str, str]]
 ) -> None:
-    """A row for each list and campaign, keyed by both."""
-    _, frame = dimensions.campaigns([campaign("c1", included, excluded)], ACCOUNT)
-    assert dict(frame.schema) == loads.CAMPAIGN_LISTS.schema
+    """A row for each list and campaign, keyed by both, and one without a key that says the campaign was read."""
+    _, whole = dimensions.campaigns([campaign("c1", included, excluded)], ACCOUNT)
+    assert dict(whole.schema) == loads.CAMPAIGN_LISTS.schema
+    assert whole.filter(pl.col("key").is_null()).get_column("campaign_id").to_list() == ["c1"]
+    frame = whole.drop_nulls("key")
     assert frame.height == len(audiences)
     assert set(frame.select("list_id", "audience").rows()) == audiences
     for row in frame.rows(named=True):

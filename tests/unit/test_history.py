@@ -49,7 +49,7 @@ def test_chunks_are_alike(events: list[int]) -> None:
     sizes = [chunk.expected or 0 for chunk in cut("m", window, counts(*events), 1_000)]
     if len(sizes) > 1:
         assert max(sizes) <= 2 * min(sizes[:-1])
-        assert max(sizes) <= 1_100
+        assert max(sizes) <= 1_000 * 1.5 + 100  # the last one may take a rest of half a share, and an hour
 
 
 def test_nothing_is_nothing_to_do() -> None:
