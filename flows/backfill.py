@@ -13,7 +13,7 @@ from tasks.reading import Problems, read
 from tasks.run import begin, finish
 
 
-@flow(name="backfill", validate_parameters=False)
+@flow(name="backfill", validate_parameters=False, persist_result=False)
 def backfill(
     start: str,
     end: str | None = None,
@@ -30,12 +30,12 @@ def backfill(
         metrics: names or ids of the metrics to read; a leading - leaves one out. METRICS where not given.
         restart: read again what has been read before.
     """
+    run = None
     try:
         settings = load_settings(klaviyo_integration=integration, metrics=metrics)
         first, problems = parse_moment("--start", start), Problems()
         last = None if end is None else parse_moment("--end", end)
-        selection = {"start": start, "end": end, "metrics": settings.metrics}
-        run = begin(settings, "backfill", selection)
+        run = begin(settings, "backfill", {"start": start, "end": end})
         window = history_window(run.as_of, first, last)
         read(run, [Chunk("metrics"), Chunk("lists")], problems)
         if not problems.failed:
@@ -44,7 +44,7 @@ def backfill(
         finish(run, problems.state, problems.sentences)
         return ended(run, problems)
     except KlaviyoPgError as error:
-        return broken_off(error)
+        return broken_off(error, run)
 
 
 if __name__ == "__main__":

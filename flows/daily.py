@@ -12,7 +12,7 @@ from tasks.reading import Problems, read
 from tasks.run import begin, derive_memberships, finish
 
 
-@flow(name="daily", validate_parameters=False)
+@flow(name="daily", validate_parameters=False, persist_result=False)
 def daily(
     integration: str | None = None,
     since: str | None = None,
@@ -27,11 +27,11 @@ def daily(
         metrics: names or ids of the metrics to read; a leading - leaves one out. METRICS where not given.
         tables: names of the tables to bring up to date; all of them where not given.
     """
+    run = None
     try:
         settings = load_settings(klaviyo_integration=integration, metrics=metrics)
         wanted, start, problems = streams(tables or ()), parse_since(since), Problems()
-        selection = {"since": since, "metrics": settings.metrics, "tables": sorted(tables or ())}
-        run = begin(settings, "daily", selection)
+        run = begin(settings, "daily", {"since": since, "tables": sorted(tables or ())})
         read(run, [Chunk(stream) for stream in DIMENSIONS if stream in wanted], problems)
         for phase in plan(run, wanted, start, problems):
             if not problems.failed:
@@ -40,7 +40,7 @@ def daily(
         finish(run, problems.state, problems.sentences)
         return ended(run, problems)
     except KlaviyoPgError as error:
-        return broken_off(error)
+        return broken_off(error, run)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import psycopg
 from psycopg import errors
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 from rich.console import Console
 from rich.markup import escape
@@ -19,7 +19,7 @@ from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError
 from klaviyo_pg.history import Summary, summaries
 from klaviyo_pg.postgres import embedded, history, ledger
-from klaviyo_pg.postgres.connect import translated
+from klaviyo_pg.postgres.connect import conninfo, translated
 from klaviyo_pg.settings import Settings, load_settings
 
 
@@ -44,7 +44,7 @@ def _status(rest: Sequence[str]) -> int:
     query = SQL("SELECT esp_integration_id, name FROM {} ORDER BY name").format(
         Identifier(settings.warehouse_schema, bookkeeping.INTEGRATIONS.name)
     )
-    with translated(), psycopg.connect(_url(settings)) as connection:
+    with translated(), psycopg.connect(make_conninfo(**conninfo(_url(settings)))) as connection:
         try:
             accounts = connection.execute(query).fetchall()
         except errors.UndefinedTable:
@@ -77,15 +77,13 @@ def _psql(rest: Sequence[str]) -> int:
     """psql as a child process: the embedded Postgres has to stay for as long as somebody looks at it."""
     settings = load_settings()
     program = "psql" if settings.database_url else str(embedded.psql(settings.data_dir))
-    parts = conninfo_to_dict(_url(settings))
+    parts = conninfo(_url(settings))
     environment = {**os.environ, "PGOPTIONS": f"-c search_path={settings.warehouse_schema},public"}
     password = parts.pop("password", None)
     if password:  # not as an argument, which everybody on the machine can see
-        environment["PGPASSWORD"] = str(password)
+        environment["PGPASSWORD"] = password
     try:
-        return subprocess.call(
-            [program, make_conninfo(**{name: str(value) for name, value in parts.items()}), *rest], env=environment
-        )
+        return subprocess.call([program, make_conninfo(**parts), *rest], env=environment)
     except FileNotFoundError:
         raise BadSettings("There is no psql on this machine: install the PostgreSQL client.") from None
 

@@ -4,6 +4,7 @@
     ├── UserError              stop; the sentence says what to change          exit code 2
     │   ├── BadSettings        a setting or flag
     │   ├── BadKey             the API key is missing or not accepted
+    │   ├── Busy               the same is under way already
     │   ├── WrongDialect       the endpoints of this dialect are gone
     │   └── DatabaseUnusable   no connection, no privilege, read-only
     │       └── DatabaseAway   the same, but it may pass: worth another try while a run is under way
@@ -40,6 +41,10 @@ class BadSettings(UserError):
 
 class BadKey(UserError):
     """Klaviyo does not accept the API key: set KLAVIYO_API_KEY to a private key of the account."""
+
+
+class Busy(UserError):
+    """The same is under way already: wait for it, or end it."""
 
 
 class WrongDialect(UserError):

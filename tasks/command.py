@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from klaviyo_pg.errors import KlaviyoPgError
+from klaviyo_pg.errors import BadSettings, KlaviyoPgError
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.settings import Settings, load_settings, parse_moment
 from tasks import edges
@@ -89,7 +89,7 @@ def _run(flow: Flow[..., Any], parameters: dict[str, Any]) -> int:
     began = monotonic()
     with temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: _SERVER_START}):
         state: State[Any] = flow(**parameters, return_state=True)  # type: ignore[assignment]  # a state, so asked for
-    code = show(state, monotonic() - began)
+    code = show(settings, state, monotonic() - began)
     if not settings.database_url and code in (0, 3):
         query = _QUERY.replace("klaviyo.", f"{settings.warehouse_schema}.")
         command = Path(sys.executable).with_name("klaviyo-pg")
@@ -127,8 +127,11 @@ def _minutes(source: Source, requests: int) -> str:
 @contextmanager
 def _sandbox(given: dict[str, Any]) -> Iterator[None]:
     """The sandbox account for as long as the block lasts, and an environment that leads to it, with all its history."""
-    from sandbox.account import Options
-    from sandbox.launcher import running
+    try:
+        from sandbox.account import Options
+        from sandbox.launcher import running
+    except ImportError:
+        raise BadSettings("This installation comes without the sandbox: use a clone of the project.") from None
 
     options = Options()
     age = datetime.now(UTC) - options.until + timedelta(days=options.days + 1)

@@ -4,28 +4,36 @@ They are made from settings and kept, since neither may travel between tasks.
 """
 
 import threading
+from contextlib import suppress
 from functools import lru_cache
 
+import psycopg
 import sqlalchemy
 from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector
+from psycopg.conninfo import make_conninfo
 
-from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.errors import BadSettings, Busy
 from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.klaviyo.known import KnownPeople
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import embedded
+from klaviyo_pg.postgres.connect import conninfo
 from klaviyo_pg.settings import Settings
 
 _CONNECT_TIMEOUT = "10"  # seconds
 _FIRST_ATTEMPTS = 3  # of the first request of a run: a wrong address should be told at once
 _of_thread = threading.local()
+_claims: list[psycopg.Connection] = []
 _people = ("", KnownPeople())
 
 
 def engine(settings: Settings) -> sqlalchemy.Engine:
     """The engine for the warehouse: DATABASE_URL, or the embedded Postgres."""
-    url = settings.database_url.get_secret_value() if settings.database_url else embedded.url(settings.data_dir)
-    return _engine(url, settings.concurrency + 2)
+    return _engine(_url(settings), settings.concurrency + 2)
+
+
+def _url(settings: Settings) -> str:
+    return settings.database_url.get_secret_value() if settings.database_url else embedded.url(settings.data_dir)
 
 
 @lru_cache(maxsize=8)
@@ -51,6 +59,27 @@ def _engine(url: str, connections: int) -> sqlalchemy.Engine:
     made = connector.get_engine(pool_size=connections, max_overflow=0, pool_pre_ping=True, hide_parameters=True)
     assert isinstance(made, sqlalchemy.Engine)
     return made
+
+
+def claim(settings: Settings, integration_id: str, flow: str) -> None:
+    """Let no other run of this flow and account begin, on any machine, until `release` or the end of the process.
+
+    Raises Busy where another one is under way. The claim is a lock that Postgres drops with the connection.
+    """
+    connection = psycopg.connect(make_conninfo(**conninfo(_url(settings))), autocommit=True)
+    name = f"klaviyo_pg {settings.warehouse_schema} {integration_id} {flow}"
+    row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [name]).fetchone()
+    if row is None or not row[0]:
+        connection.close()
+        raise Busy(f"A {flow} run of {settings.klaviyo_integration} is under way already: wait for it, or end it.")
+    _claims.append(connection)
+
+
+def release() -> None:
+    """Drop the claims of this process."""
+    while _claims:
+        with suppress(psycopg.Error):
+            _claims.pop().close()
 
 
 def known_people(run_id: str) -> KnownPeople:

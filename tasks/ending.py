@@ -1,18 +1,22 @@
 """How a run looks when it is over: as a state of Prefect, as a summary for people, and as an exit code."""
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from klaviyo_pg.catalogue import SPECIFIED
 from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.postgres import ledger
 from klaviyo_pg.postgres.connect import transaction
+from klaviyo_pg.settings import Settings
 from tasks import edges
 from tasks.reading import Problems
 from tasks.run import Run
@@ -22,9 +26,10 @@ _COLUMNS = ("rows_read", "inserted", "updated", "unchanged", "rejected")
 
 @dataclass(frozen=True)
 class Ending:
-    """A run that is over."""
+    """A run that is over. Holds no settings: Prefect may keep what a flow returns."""
 
-    run: Run
+    run_id: str
+    integration: str
     state: str
     sentences: tuple[str, ...]
     exit_code: int
@@ -41,7 +46,10 @@ class RunFailed(KlaviyoPgError):
 
 def ended(run: Run, problems: Problems) -> State[Any]:
     """Completed, Completed by the name of Partial (a scope is missing), or Failed."""
-    ending = Ending(run, problems.state, tuple(problems.sentences), problems.exit_code)
+    edges.release()
+    ending = Ending(
+        run.id, run.settings.klaviyo_integration, problems.state, tuple(problems.sentences), problems.exit_code
+    )
     message = " ".join(ending.sentences) or None
     match ending.state:
         case "failed":
@@ -51,19 +59,22 @@ def ended(run: Run, problems: Problems) -> State[Any]:
     return Completed(data=ending)
 
 
-def broken_off(error: KlaviyoPgError) -> State[Any]:
-    """Failed, before there was anything to count."""
+def broken_off(error: KlaviyoPgError, run: Run | None) -> State[Any]:
+    """Failed, before there was anything to count. Closes the run, if there is one and the database lets it."""
+    edges.release()
+    if run is not None:
+        with suppress(KlaviyoPgError, psycopg.Error), transaction(edges.engine(run.settings)) as connection:
+            ledger.close_run(connection, run.schema, run.id, "failed", str(error))
     return Failed(message=str(error), data=error)
 
 
-def summary(ending: Ending, seconds: float) -> Table:
+def summary(settings: Settings, ending: Ending, seconds: float) -> Table:
     """What the run did, table by table."""
-    run = ending.run
-    with transaction(edges.engine(run.settings)) as connection:
-        counts = ledger.run_counts(connection, run.schema, run.id)
-        requests, retries = ledger.run_requests(connection, run.schema, run.id)
+    with transaction(edges.engine(settings)) as connection:
+        counts = ledger.run_counts(connection, settings.warehouse_schema, ending.run_id)
+        requests, retries = ledger.run_requests(connection, settings.warehouse_schema, ending.run_id)
     table = Table(
-        title=f"{run.settings.klaviyo_integration}: {ending.state}",
+        title=f"{escape(ending.integration)}: {ending.state}",
         caption=f"{requests} API calls, {retries} retries, {seconds:.1f} s",
     )
     table.add_column("table")
@@ -78,12 +89,12 @@ def summary(ending: Ending, seconds: float) -> Table:
     return table
 
 
-def show(state: State[Any], seconds: float) -> int:
+def show(settings: Settings, state: State[Any], seconds: float) -> int:
     """Print the summary, or what went wrong; gives the exit code."""
     result = state.result(raise_on_failure=False)
     ending = result.ending if isinstance(result, RunFailed) else result
     if isinstance(ending, Ending):
-        Console().print(summary(ending, seconds))
+        Console().print(summary(settings, ending, seconds))
         for sentence in ending.sentences:
             print(sentence, file=sys.stderr)
         return ending.exit_code

@@ -57,7 +57,7 @@ def _next_midnight(moment: datetime) -> datetime:
     return midnight if midnight == moment else midnight + _DAY
 
 
-@task(task_run_name="plan", cache_policy=NO_CACHE)
+@task(task_run_name="plan", cache_policy=NO_CACHE, persist_result=False)
 def plan(run: Run, window: Window, restart: bool) -> list[HistoryChunk]:
     """The chunks of the window, newest first: those in the ledger, and new ones for what it does not cover.
 
@@ -98,7 +98,7 @@ def _new_chunks(
             yield from uncounted(metric_id, gap, _UNCOUNTED_WINDOW)
 
 
-@task(task_run_name="{name} {chunk.left}", cache_policy=NO_CACHE, **RETRIES)
+@task(task_run_name="{name} {chunk.left}", cache_policy=NO_CACHE, persist_result=False, **RETRIES)
 def load_chunk(run: Run, chunk: HistoryChunk, name: str, progress: dict[HistoryChunk, int]) -> Counts:
     """Read a chunk from where it stands to its end. `name` is the metric's, `progress` is told what is stored."""
     stopping.check()

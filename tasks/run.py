@@ -3,13 +3,15 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import psycopg
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from klaviyo_pg.errors import BadSettings, MissingScope
+from klaviyo_pg.errors import BadSettings, KlaviyoPgError, MissingScope
 from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import ledger, schema
@@ -34,7 +36,7 @@ class Run:
         return self.settings.warehouse_schema
 
 
-@task(task_run_name="prepare", cache_policy=NO_CACHE)
+@task(task_run_name="prepare", cache_policy=NO_CACHE, persist_result=False)
 def begin(settings: Settings, flow: str, selection: Mapping[str, object]) -> Run:
     """Check both edges, bring the warehouse up to the catalogue, and open the run.
 
@@ -57,7 +59,10 @@ def begin(settings: Settings, flow: str, selection: Mapping[str, object]) -> Run
                 f"{account_id}: give this account another name."
             )
         integration_id = ledger.register(connection, settings.warehouse_schema, name, account_id)
-        opened = ledger.open_run(connection, settings.warehouse_schema, integration_id, flow, _digest(selection), now)
+        edges.claim(settings, integration_id, flow)
+        opened = ledger.open_run(
+            connection, settings.warehouse_schema, integration_id, flow, _digest(settings, selection), now
+        )
         ledger.add_requests(connection, settings.warehouse_schema, opened.run_id, *source.traffic)
     if opened.continued:
         logger.info("Going on with the run of %s that did not finish", opened.as_of)
@@ -72,17 +77,23 @@ def _account_id(source: Source) -> str | None:
         return None
 
 
-def _digest(selection: Mapping[str, object]) -> str:
+def _digest(settings: Settings, selection: Mapping[str, object]) -> str:
+    """What a run is asked to do: only one that is asked the same may go on with its parts."""
+    planned = settings.model_dump(include={"klaviyo_dialect", "lookback_days", "first_sync_days", "metrics"})
+    selection = {**selection, **planned}
     return hashlib.sha256(json.dumps(selection, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def count_requests(run: Run, traffic: Traffic) -> None:
-    """Note requests of a part that failed, so that the run's count is true; those that succeed note theirs."""
-    with transaction(edges.engine(run.settings)) as connection:
+    """Note requests of a part that failed, so that the run's count is true; those that succeed note theirs.
+
+    Where the database does not take the note the part's own error is what matters.
+    """
+    with suppress(KlaviyoPgError, psycopg.Error), transaction(edges.engine(run.settings)) as connection:
         ledger.add_requests(connection, run.schema, run.id, *traffic)
 
 
-@task(task_run_name="member_lists", cache_policy=NO_CACHE)
+@task(task_run_name="member_lists", cache_policy=NO_CACHE, persist_result=False)
 def derive_memberships(run: Run) -> None:
     """Bring member_lists up to what has been extracted."""
     with transaction(edges.engine(run.settings)) as connection:
@@ -96,7 +107,7 @@ def derive_memberships(run: Run) -> None:
         ledger.add_counts(connection, run.schema, run.id, run.integration_id, {"member_lists": counts})
 
 
-@task(task_run_name="finish", cache_policy=NO_CACHE)
+@task(task_run_name="finish", cache_policy=NO_CACHE, persist_result=False)
 def finish(run: Run, state: str, sentences: Sequence[str]) -> None:
     """Close the run: complete, partial (a scope is missing) or failed (a part could not be read or stored)."""
     with transaction(edges.engine(run.settings)) as connection:

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 import psycopg
 import sqlalchemy
 from psycopg import errors
+from psycopg.conninfo import conninfo_to_dict
 
-from klaviyo_pg.errors import DatabaseAway, DatabaseUnusable
+from klaviyo_pg.errors import BadSettings, DatabaseAway, DatabaseUnusable
 
 _UNUSABLE = {
     errors.InsufficientPrivilege: "The database user may not do this",
@@ -33,6 +34,16 @@ _PASSING = (
     errors.TooManyConnections,
     errors.ConnectionException,
 )
+
+
+def conninfo(url: str) -> dict[str, str]:
+    """The parts of a postgresql:// URL as libpq calls them. Raises BadSettings, which does not show the URL."""
+    try:
+        parsed = sqlalchemy.make_url(url).set(drivername="postgresql")
+        parts = conninfo_to_dict(parsed.render_as_string(hide_password=False))
+    except (sqlalchemy.exc.ArgumentError, psycopg.ProgrammingError, ValueError):
+        raise BadSettings("DATABASE_URL is not a URL such as postgresql://user:password@host:5432/database.") from None
+    return {name: str(value) for name, value in parts.items()}
 
 
 @contextmanager

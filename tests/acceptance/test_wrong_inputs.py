@@ -1,13 +1,15 @@
 """A user's mistakes: one plain sentence that says what to do, and an exit code; never a traceback."""
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import psycopg
 import pytest
 
 from sandbox.launcher import Sandbox, running
-from tests.driver import Ran, Warehouse, account
+from tests.driver import ROOT, Ran, Warehouse, account
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +190,25 @@ def test_duplicate_ids(warehouse: Warehouse, box: Sandbox) -> None:
         )
         == "2"
     )
+
+
+def test_two_runs_at_once(warehouse: Warehouse, box: Sandbox) -> None:
+    """Of two runs of one account at the same moment one runs and the other steps aside, with a message."""
+    environment = {**warehouse.environment, "DATABASE_URL": warehouse.url, **account(box, "twins")}
+    box.set_faults({"endpoint": "GET /api/metrics", "status": 429, "retry_after": 3, "times": 1})
+    command = [sys.executable, "flows/daily.py"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) for _ in range(2)]  # type: ignore[call-overload]
+    ended = [(child.communicate(timeout=120)[1], child.returncode) for child in both]
+    assert sorted(code for _, code in ended) == [0, 2], ended
+    [message] = [err.strip().splitlines()[-1] for err, code in ended if code == 2]
+    assert message == "A daily run of twins is under way already: wait for it, or end it."
+
+
+def test_psql_shows_no_password(warehouse: Warehouse) -> None:
+    """A URL that psql cannot take is told without its password."""
+    wrong = {"DATABASE_URL": "postgresql://someone:hunter2@[broken/shop"}
+    ran = warehouse.run(["-m", "klaviyo_pg", "psql"], {**wrong})
+    assert ran.code == 2
+    assert "DATABASE_URL" in told(ran)
+    assert "hunter2" not in ran.out + ran.err
