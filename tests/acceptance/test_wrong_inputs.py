@@ -212,3 +212,37 @@ def test_psql_shows_no_password(warehouse: Warehouse) -> None:
     assert ran.code == 2
     assert "DATABASE_URL" in told(ran)
     assert "hunter2" not in ran.out + ran.err
+
+
+def test_a_row_that_cannot_be_read_is_not_deleted(warehouse: Warehouse, box: Sandbox) -> None:
+    """A list whose row turns unreadable is rejected, and neither it nor any other counts as deleted at the source."""
+    assert warehouse.sync("--tables", "lists", **account(box, "hidden")).code == 0
+    [(list_id, name)] = warehouse.rows("SELECT id, name FROM klaviyo.lists WHERE name = 'VIP' LIMIT 1")
+    box.change("lists", list_id, name=17)
+    try:
+        ran = warehouse.sync("--tables", "lists", **account(box, "hidden"))
+    finally:
+        box.change("lists", list_id, name=name)
+    assert ran.code == 0, ran.err[-3000:]
+    assert ran.counts["lists"][4] == 1
+    of = "FROM klaviyo.lists JOIN klaviyo.integrations i USING (esp_integration_id) WHERE i.name = 'hidden'"
+    assert warehouse.one(f"SELECT count(*) {of} AND deleted_at IS NOT NULL") == 0
+
+
+def test_a_metric_that_appeared_during_a_run(warehouse: Warehouse, box: Sandbox) -> None:
+    """Events that were stored before their metric was known move to its table when it is, and stand there once."""
+    given = {**account(box, "late"), "FIRST_SYNC_DAYS": "3000"}
+    assert warehouse.sync(**given).code == 0
+    one = "(SELECT esp_integration_id FROM klaviyo.integrations WHERE name = 'late')"
+    spams = warehouse.one(f"SELECT count(*) FROM klaviyo.spams WHERE esp_integration_id = {one}")
+    with psycopg.connect(warehouse.url) as connection:  # as a run leaves them that did not know the metric
+        connection.execute(f"INSERT INTO klaviyo.events SELECT * FROM klaviyo.spams WHERE esp_integration_id = {one}")
+        connection.execute(f"DELETE FROM klaviyo.spams WHERE esp_integration_id = {one}")
+        connection.execute(
+            f"DELETE FROM klaviyo.metrics WHERE name = 'Marked Email as Spam' AND esp_integration_id = {one}"
+        )
+    assert warehouse.sync("--since", "2020-01-01", **given).code == 0
+    assert spams > 0
+    assert warehouse.one(f"SELECT count(*) FROM klaviyo.spams WHERE esp_integration_id = {one}") == spams
+    there = "event_name = 'Marked Email as Spam'"
+    assert warehouse.one(f"SELECT count(*) FROM klaviyo.events WHERE {there} AND esp_integration_id = {one}") == 0
