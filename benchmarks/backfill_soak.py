@@ -1,4 +1,4 @@
-"""`python benchmarks/backfill_soak.py`: the backfill of a large, uneven account, and what becomes of it when killed.
+"""`python -m benchmarks.backfill_soak`: the backfill of a large, uneven account, and what becomes of it when killed.
 
 Measured against the sandbox and an embedded Postgres: time and peak memory for a small and a large account, contents
 against what the account serves, the gain of reading side by side where answers take long, how good the forecast is,
@@ -6,7 +6,6 @@ and kills with -9 at random moments with the requests that they cost.
 """
 
 import argparse
-import os
 import random
 import re
 import resource
@@ -14,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from hashlib import md5
 from pathlib import Path
 
@@ -22,6 +22,7 @@ import psycopg
 from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.postgres import embedded
 from sandbox.launcher import Sandbox, running
+from tests.driver import prefect_server
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DAYS = 1825
@@ -32,28 +33,27 @@ _FORECAST = re.compile(r"([\d,]+) of ([\d,]+) events, [\d,]+ events/s, about (?:
 class Bench:
     """An account, a database, and the command between them."""
 
-    def __init__(self, box: Sandbox, url: str, folder: Path) -> None:
+    def __init__(self, box: Sandbox, url: str, prefect: dict[str, str]) -> None:
         self.box, self.url = box, url
+        self._log = Path(prefect["PREFECT_HOME"]) / "backfill.log"
         self._environment = {
-            **os.environ,
+            **prefect,
             "KLAVIYO_BASE_URL": box.url,
             "KLAVIYO_API_KEY": box.api_key,
             "DATABASE_URL": url,
-            "PREFECT_HOME": str(folder / "prefect"),
         }
 
     def start(self, schema: str, **settings: str) -> "subprocess.Popen[str]":
         """The command, under way."""
         environment = {**self._environment, "WAREHOUSE_SCHEMA": schema, **settings}
         command = [sys.executable, "flows/backfill.py", "--start", _START]
-        return subprocess.Popen(
-            command, cwd=_ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+        with self._log.open("w") as log:
+            return subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=log, stderr=log, text=True)
 
     def run(self, schema: str, **settings: str) -> tuple[float, str]:
         """The command to its end: seconds of its own run, and its log."""
         child = self.start(schema, **settings)
-        _, log = child.communicate()
+        log = self._log.read_text() if child.wait() is not None else ""
         assert child.returncode == 0, log[-2000:]
         [row] = self.rows(f"SELECT extract(epoch FROM finished_at - started_at) FROM {schema}.runs")
         return float(row[0]), log
@@ -95,17 +95,19 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=2_000_000)
     parser.add_argument("--kills", type=int, default=25)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
+        home = folder / "prefect"
+        home.mkdir()
         url = embedded.url(folder)
-        os.environ["PREFECT_LOGGING_TO_API_ENABLED"] = "false"
+        prefect = stack.enter_context(prefect_server(home))
         with running(events=given.small, days=_DAYS, members=20_000) as box:
-            bench = Bench(box, url, folder)
+            bench = Bench(box, url, prefect)
             small, _ = bench.run("small")
             assert bench.contents("small") == bench.truth()
             print(f"{given.small:,} events: {small:.1f} s, peak {_peak_mb()} MB", flush=True)
         with running(events=given.large, days=_DAYS, members=20_000) as box:
-            bench = Bench(box, url, folder)
+            bench = Bench(box, url, prefect)
             large, log = bench.run("large")
             truth = bench.truth()
             assert bench.contents("large") == truth
@@ -123,7 +125,7 @@ def main() -> None:
             print(f"largest and smallest chunk of metrics that have several: {sizes[0]}", flush=True)
             _kills(bench, given.kills, large, truth, uninterrupted)
         with running(events=40_000, days=_DAYS, members=2_000, latency_ms=150) as box:
-            bench = Bench(box, url, folder)
+            bench = Bench(box, url, prefect)
             times = {
                 number: bench.run(f"side{number}", CONCURRENCY=str(number), CHUNK_EVENTS="2000")[0] for number in (1, 8)
             }
@@ -151,12 +153,11 @@ def _kills(bench: Bench, kills: int, took: float, truth: dict[str, tuple[int, st
     done = 0
     for _ in range(kills):
         child = bench.start("killed")
-        time.sleep(12 + rng.uniform(0, 2 * took / kills))
+        time.sleep(4 + rng.uniform(0, 2 * took / kills))
         done += child.poll() is None
         child.kill()
-        child.communicate()
-    bench_left = bench.start("killed")
-    bench_left.communicate()
+        child.wait()
+    bench.start("killed").wait()
     assert bench.contents("killed") == truth
     assert bench.rows("SELECT sum(loaded) FROM killed.backfill_chunks") == [(sum(n for n, _ in truth.values()),)]
     requests = bench.requests() - before

@@ -1,16 +1,22 @@
 """Driving the project as its users do: its commands as processes, its results by SQL."""
 
+import os
+import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import psycopg
 
 from sandbox.launcher import Sandbox
 
+SERVER_START = 120  # seconds
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -63,6 +69,45 @@ class Warehouse:
         """The only value that a query answers."""
         [[value]] = self.rows(query, *values)
         return value
+
+
+@contextmanager
+def prefect_server(home: Path) -> Iterator[dict[str, str]]:
+    """A Prefect server with its data in `home`; gives an environment that leads to it, and to no account."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PREFECT_", "KLAVIYO_")) and name not in ("DATABASE_URL", "PYTHONPATH")
+    } | {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with (
+        (home / "server.log").open("w") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server,
+    ):
+        try:
+            _wait_for(environment["PREFECT_API_URL"], server)
+            yield environment
+        finally:
+            server.terminate()
+
+
+def _wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
+    until = time.monotonic() + SERVER_START
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            with urlopen(f"{url}/health", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("Prefect's server did not start")
 
 
 def account(box: Sandbox, name: str = "default") -> dict[str, str]:
