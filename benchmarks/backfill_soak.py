@@ -147,13 +147,23 @@ def _forecast(log: str, took: float) -> None:
     print(f"forecast at {share(quarter):.0%}: {left} s left; it then took about {took * (1 - share(quarter)):.0f} s")
 
 
+def _loaded(bench: Bench) -> object:
+    """What the ledger says is loaded; None before there is a ledger."""
+    if bench.rows("SELECT to_regclass('killed.backfill_chunks')") == [(None,)]:
+        return None
+    return bench.rows("SELECT sum(loaded) FROM killed.backfill_chunks")
+
+
 def _kills(bench: Bench, kills: int, took: float, truth: dict[str, tuple[int, str]], uninterrupted: int) -> None:
     """Kill -9 at random moments, go on each time, and compare in the end."""
     rng, before = random.Random(7), bench.requests()
     done = 0
     for _ in range(kills):
+        stored = _loaded(bench)
         child = bench.start("killed")
-        time.sleep(4 + rng.uniform(0, 2 * took / kills))
+        while child.poll() is None and _loaded(bench) == stored:  # until it reads events again
+            time.sleep(0.05)
+        time.sleep(rng.uniform(0, 2 * took / kills))
         done += child.poll() is None
         child.kill()
         child.wait()

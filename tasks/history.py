@@ -1,8 +1,10 @@
 """The backfill's tasks: plan what history there is to read, and read one chunk of it, resumable at every batch."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import chain
 from time import monotonic
 
 from prefect import task
@@ -63,28 +65,31 @@ def plan(run: Run, window: Window, restart: bool) -> list[HistoryChunk]:
 
     With `restart` the ledger forgets the window first.
     """
-    source, settings = edges.source(run.settings), run.settings
+    settings = run.settings
     with transaction(edges.engine(settings)) as connection:
         known = [KnownMetric(row.id, row.name) for row in ledger.metrics(connection, run.schema, run.integration_id)]
-        planned = history.chunks(connection, run.schema, run.integration_id)
-    wanted = selected(known, settings.metrics)
-    metric_ids = [metric.id for metric in (known if wanted is None else wanted)]
-    if not metric_ids:
-        raise MissingScope("metrics:read")
-    kept = [] if restart else [chunk for chunk in planned if chunk.metric_id in metric_ids]
-    before = source.traffic
-    new = [
-        chunk
-        for metric_id in metric_ids
-        for chunk in _new_chunks(source, metric_id, window, kept, settings.chunk_events)
-    ]
-    with transaction(edges.engine(settings)) as connection:
+        wanted = selected(known, settings.metrics)
+        metric_ids = [metric.id for metric in (known if wanted is None else wanted)]
         if restart:
             history.forget(connection, run.schema, run.integration_id, metric_ids, window)
+        planned = history.chunks(connection, run.schema, run.integration_id)
+    if not metric_ids:
+        raise MissingScope("metrics:read")
+    kept = [chunk for chunk in planned if chunk.metric_id in metric_ids and chunk.touches(window)]
+    with ThreadPoolExecutor(settings.concurrency) as pool:
+        new = pool.map(lambda metric_id: _planned(run, metric_id, window, kept), metric_ids)
+        return sorted([*kept, *chain(*new)], key=lambda chunk: (chunk.window_end, chunk.metric_id), reverse=True)
+
+
+def _planned(run: Run, metric_id: str, window: Window, known: Sequence[HistoryChunk]) -> list[HistoryChunk]:
+    """New chunks of one metric, noted in the ledger: what has been counted once need not be counted again."""
+    source = edges.source(run.settings)
+    before = source.traffic
+    new = list(_new_chunks(source, metric_id, window, known, run.settings.chunk_events))
+    with transaction(edges.engine(run.settings)) as connection:
         history.add(connection, run.schema, run.integration_id, new)
         ledger.add_requests(connection, run.schema, run.id, *source.traffic.since(before))
-    within = [chunk for chunk in kept if chunk.touches(window)]
-    return sorted([*within, *new], key=lambda chunk: (chunk.window_end, chunk.metric_id), reverse=True)
+    return new
 
 
 def _new_chunks(

@@ -163,10 +163,11 @@ def test_daily_in_the_middle(warehouse: Warehouse, box: Sandbox, start: str, who
     environment = {**warehouse.environment, "DATABASE_URL": warehouse.url, **given}
     assert warehouse.sync("--tables", "metrics", **given).code == 0
     command = [sys.executable, "flows/backfill.py", "--start", start]
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, **silent) as child:  # type: ignore[call-overload]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) as child:  # type: ignore[call-overload]
         ran = warehouse.sync(**given)
-        assert child.wait(timeout=120) == 0
+        _, err = child.communicate(timeout=120)
+    assert child.returncode == 0, err[-3000:]
     assert ran.code == 0, ran.err[-3000:]
     found = {metric: count for metric, count, _ in warehouse.rows(CONTENTS.format(schema="beside"))}
     assert found == {metric["id"]: metric["count"] for metric in box.state()["metrics"] if metric["count"]}
