@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from time import monotonic
 from typing import cast
@@ -132,11 +132,13 @@ def _display(
             told_at = monotonic()
             if bars.disable:
                 logger.info(forecast.sentence(total))
-            update_progress_artifact(artifact, progress=100 * total / forecast.events if forecast.events else 100.0)  # type: ignore[arg-type]
+            with suppress(Exception):  # a picture of the work must not stop the work
+                update_progress_artifact(artifact, progress=100 * total / forecast.events if forecast.events else 100.0)  # type: ignore[arg-type]
 
     with bars:
         yield show
-    update_progress_artifact(artifact, progress=100.0)  # type: ignore[arg-type]
+    with suppress(Exception):
+        update_progress_artifact(artifact, progress=100.0)  # type: ignore[arg-type]
 
 
 def report(run: Run, window: Window) -> None:
