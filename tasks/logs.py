@@ -1,10 +1,11 @@
-"""Logs without tracebacks for errors that are no surprise: their sentence says all there is to do."""
+"""Logs that hold what a reader can use: no tracebacks of errors that are no surprise, no word of Prefect's own queues."""
 
 import logging
 
 from klaviyo_pg.errors import KlaviyoPgError
 
 _LOGGERS = ("prefect.task_runs", "prefect.flow_runs")
+_QUEUES = ("EventsWorker", "APILogWorker")  # tell, after the last word of a run, that they have something left to send
 
 
 class ExpectedErrors(logging.Filter):
@@ -17,8 +18,10 @@ class ExpectedErrors(logging.Filter):
 
 
 def quiet() -> None:
-    """Put the filter on Prefect's loggers, once."""
+    """Set up Prefect's loggers, once."""
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         if not any(isinstance(known, ExpectedErrors) for known in logger.filters):
             logger.addFilter(ExpectedErrors())
+    for name in _QUEUES:
+        logging.getLogger(name).setLevel(logging.ERROR)
