@@ -25,6 +25,7 @@ BOOKKEEPING = (
     bookkeeping.RUN_TABLES,
     bookkeeping.CHUNKS,
     bookkeeping.BACKFILL_CHUNKS,
+    bookkeeping.RECONCILIATION,
     bookkeeping.REJECTS,
 )
 TABLES = (*SPECIFIED, *BOOKKEEPING)

@@ -92,6 +92,23 @@ BACKFILL_CHUNKS = Table(
     ),
     primary_key=("esp_integration_id", "metric_id", "window_start"),
 )
+RECONCILIATION = Table(
+    "reconciliation",
+    "What the source counts beside what is stored, by metric and day; by hour too, where a day differs.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("metric_id", TEXT, "Klaviyo's id of the metric."),
+        Column("window_start", TIMESTAMP, "Where the day or hour (UTC) begins."),
+        Column("window_end", TIMESTAMP, "Where it ends; not part of it."),
+        Column("source_events", INTEGER, "Events that the source counts; null where it cannot count them."),
+        Column("warehouse_events", INTEGER, "Events that are stored."),
+        Column("difference", INTEGER, "Stored minus counted: below 0 where some are missing."),
+        Column("state", TEXT, "complete, differs or uncounted."),
+        Column("checked_at", TIMESTAMP, "When the two were last compared."),
+        Column("read_again_at", TIMESTAMP, "When it was read again because they differed, last."),
+    ),
+    primary_key=("esp_integration_id", "metric_id", "window_start", "window_end"),
+)
 REJECTS = Table(
     "rejects",
     "Records that could not be stored, with the reason.",
