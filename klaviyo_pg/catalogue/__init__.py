@@ -1,7 +1,7 @@
 """The declarative catalogue: every table, column and type of the warehouse as one value each."""
 
 from klaviyo_pg.catalogue import bookkeeping, dimensions, events, loads, membership
-from klaviyo_pg.catalogue.types import Absent, Column, Load, Merge, Table, Type
+from klaviyo_pg.catalogue.types import Absent, Column, Load, Merge, Personal, Table, Type
 
 SPECIFIED = (
     dimensions.METRICS,
@@ -38,6 +38,7 @@ __all__ = [
     "Column",
     "Load",
     "Merge",
+    "Personal",
     "Table",
     "Type",
     "bookkeeping",

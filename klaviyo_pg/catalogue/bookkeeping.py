@@ -1,7 +1,7 @@
 """What the project keeps about its own work: accounts, watermarks, runs, chunks, rejects."""
 
 from klaviyo_pg.catalogue.shared import ESP_INTEGRATION_ID
-from klaviyo_pg.catalogue.types import FLOAT, INTEGER, KEY, TEXT, TIMESTAMP, Column, Merge, Table
+from klaviyo_pg.catalogue.types import FLOAT, INTEGER, KEY, TEXT, TIMESTAMP, Column, Merge, Personal, Table
 
 _RUN_ID = Column("run_id", TEXT, "Id of the run.")
 
@@ -13,6 +13,8 @@ INTEGRATIONS = Table(
         Column("esp_integration_id", TEXT, "Generated once; part of every key."),
         Column("account_id", TEXT, "Klaviyo's id of the account."),
         Column("created_at", TIMESTAMP, "When the account was first synced."),
+        Column("personal_data", TEXT, "What PERSONAL_DATA makes of what the rows tell of people; null: keep."),
+        Column("salt_digest", TEXT, "Tells whether PERSONAL_DATA_SALT is still the same; null where it is not used."),
     ),
     primary_key=("name",),
 )
@@ -118,8 +120,8 @@ REJECTS = Table(
         _RUN_ID,
         Column("table_name", TEXT, "The table that it was meant for."),
         Column("stream", TEXT, "Where it came from, such as events/<metric id>."),
-        Column("reason", TEXT, "Why it could not be stored."),
-        Column("raw", TEXT, "The record as it came (JSON)."),
+        Column("reason", TEXT, "Why it could not be stored.", personal=Personal.NAME),
+        Column("raw", TEXT, "The record as it came (JSON).", personal=Personal.RECORD),
         Column("rejected_at", TIMESTAMP, "When it was first rejected.", merge=Merge.KEEP),
     ),
 )

@@ -1,7 +1,7 @@
 """The things that events are about: metrics, campaigns, automations (flows), lists, members."""
 
 from klaviyo_pg.catalogue.shared import DELETED_AT, KEY_OF_ID, ORIGIN
-from klaviyo_pg.catalogue.types import FLOAT, KEY, TEXT, TIMESTAMP, Column, Merge, Table
+from klaviyo_pg.catalogue.types import FLOAT, KEY, TEXT, TIMESTAMP, Column, Merge, Personal, Table
 
 METRICS = Table(
     "metrics",
@@ -105,21 +105,21 @@ MEMBERS = Table(
     (
         KEY_OF_ID,
         Column("id", TEXT, "Klaviyo's id of the profile.", "id", "person.id"),
-        Column("email", TEXT, "E-mail address.", "email", "$email"),
+        Column("email", TEXT, "E-mail address.", "email", "$email", personal=Personal.TEXT),
         Column("timezone", TEXT, "Time zone by name.", "location.timezone", "$timezone"),
-        Column("first_name", TEXT, "First name.", "first_name", "$first_name"),
-        Column("last_name", TEXT, "Last name.", "last_name", "$last_name"),
+        Column("first_name", TEXT, "First name.", "first_name", "$first_name", personal=Personal.TEXT),
+        Column("last_name", TEXT, "Last name.", "last_name", "$last_name", personal=Personal.TEXT),
         Column("source", TEXT, "Where the profile came from.", "properties.$source", "$source"),
         Column("predict_user_id", TEXT, "Always null.", "", ""),
-        Column("address1", TEXT, "Street, first line.", "location.address1", "$address1"),
-        Column("address2", TEXT, "Street, second line.", "location.address2", "$address2"),
+        Column("address1", TEXT, "Street, first line.", "location.address1", "$address1", personal=Personal.TEXT),
+        Column("address2", TEXT, "Street, second line.", "location.address2", "$address2", personal=Personal.TEXT),
         Column("city", TEXT, "City.", "location.city", "$city"),
         Column("state", TEXT, "Region or state.", "location.region", "$region"),
-        Column("zip", TEXT, "Postal code.", "location.zip", "$zip"),
+        Column("zip", TEXT, "Postal code.", "location.zip", "$zip", personal=Personal.TEXT),
         Column("country", TEXT, "Country.", "location.country", "$country"),
-        Column("phone_number", TEXT, "Phone number.", "phone_number", "$phone_number"),
-        Column("longitude", FLOAT, "Degrees east.", "location.longitude", "$longitude"),
-        Column("latitude", FLOAT, "Degrees north.", "location.latitude", "$latitude"),
+        Column("phone_number", TEXT, "Phone number.", "phone_number", "$phone_number", personal=Personal.TEXT),
+        Column("longitude", FLOAT, "Degrees east.", "location.longitude", "$longitude", personal=Personal.NUMBER),
+        Column("latitude", FLOAT, "Degrees north.", "location.latitude", "$latitude", personal=Personal.NUMBER),
         Column("consent", TEXT, "E-mail marketing consent.", "subscriptions.email.marketing.consent", "$consent"),
         Column(
             "consent_timestamp",
@@ -150,8 +150,10 @@ MEMBER_ATTRIBUTES = Table(
         ),
         Column("id", TEXT, "Klaviyo's id of the profile.", "id", "person.id"),
         Column("member_key", KEY, "md5(id)", "computed", "computed"),
-        Column("name", TEXT, "Name of the property.", "properties", "names without $"),
-        Column("value", TEXT, "A string as it is, anything else as JSON.", "properties", "values"),
+        Column("name", TEXT, "Name of the property.", "properties", "names without $", personal=Personal.NAME),
+        Column(
+            "value", TEXT, "A string as it is, anything else as JSON.", "properties", "values", personal=Personal.TEXT
+        ),
         Column("created_at", TIMESTAMP, "When it was first extracted.", "extraction", "extraction", Merge.KEEP),
         Column(
             "updated_at", TIMESTAMP, "When it was extracted with this value.", "extraction", "extraction", Merge.STAMP

@@ -1,7 +1,7 @@
 """The seven event tables: one shape, told apart by the names of the metrics that they receive."""
 
 from klaviyo_pg.catalogue.shared import KEY_OF_ID, ORIGIN
-from klaviyo_pg.catalogue.types import JSON, KEY, NUMERIC, TEXT, TIMESTAMP, Column, Table
+from klaviyo_pg.catalogue.types import JSON, KEY, NUMERIC, TEXT, TIMESTAMP, Column, Personal, Table
 
 _COLUMNS = (
     KEY_OF_ID,
@@ -12,14 +12,21 @@ _COLUMNS = (
     Column("automation_key", KEY, "md5($flow): join automations.", "event_properties.$flow", "event_properties.$flow"),
     Column("member_key", KEY, "md5(profile id): join members.", "relationships.profile", "person.id"),
     Column("list_key", TEXT, "Always null.", "", ""),
-    Column("email", TEXT, "The person's address.", "included profile email", "person.$email"),
+    Column("email", TEXT, "The person's address.", "included profile email", "person.$email", personal=Personal.TEXT),
     Column("event_at", TIMESTAMP, "When it happened.", "timestamp", "timestamp"),
     *ORIGIN,
     Column("metric_key", KEY, "metrics.key of the event's metric.", "relationships.metric", "statistic_id"),
     Column("event_name", TEXT, "The metric's name when the event was read.", "metric name", "event_name"),
     Column("value", NUMERIC, "The event's value, if it has one.", "event_properties.$value", "event_properties.$value"),
     Column("value_currency", TEXT, "Currency of the value.", "event_properties.$value_currency", "$value_currency"),
-    Column("properties", JSON, "All properties of the event.", "event_properties", "event_properties"),
+    Column(
+        "properties",
+        JSON,
+        "All properties of the event.",
+        "event_properties",
+        "event_properties",
+        personal=Personal.JSON,
+    ),
 )
 
 

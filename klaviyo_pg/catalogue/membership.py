@@ -1,7 +1,7 @@
 """Who may not be written to, and who is on which list: each as last extracted (stg_) and as it stands."""
 
 from klaviyo_pg.catalogue.shared import ESP_INTEGRATION_ID, KEY_OF_ID, ORIGIN, SYNCED_AT
-from klaviyo_pg.catalogue.types import BOOLEAN, KEY, TEXT, TIMESTAMP, Column, Merge, Table
+from klaviyo_pg.catalogue.types import BOOLEAN, KEY, TEXT, TIMESTAMP, Column, Merge, Personal, Table
 
 _ACCOUNT_ID = Column("_account_id", TEXT, "Klaviyo's id of the account.", "accounts.id", "configured")
 
@@ -9,9 +9,9 @@ _EXCLUSION = (
     Column("reason", TEXT, "Why, in the source's word.", "suppression.reason", "reason"),
     Column("created_at", TIMESTAMP, "Since when.", "suppression.timestamp", "timestamp"),
     _ACCOUNT_ID,
-    Column("_sync_id", KEY, "md5(email)", "computed", "computed"),
+    Column("_sync_id", KEY, "md5(email)", "computed", "computed", personal=Personal.KEY_OF_EMAIL),
     SYNCED_AT,
-    Column("email", TEXT, "The excluded address.", "email", "email"),
+    Column("email", TEXT, "The excluded address.", "email", "email", personal=Personal.TEXT),
     ESP_INTEGRATION_ID,
 )
 _EXCLUSION_KEY = ("_sync_id", "esp_integration_id")

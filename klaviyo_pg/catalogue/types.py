@@ -38,6 +38,18 @@ class Merge(Enum):
     AS_IT_COMES = "the value that comes, even with a row that is older by newer_by"
 
 
+class Personal(Enum):
+    """What a column tells of a person, and so what becomes of it where PERSONAL_DATA is hash | drop."""
+
+    NO = "nothing: stays | stays"
+    TEXT = "a text: hashed whole | null"
+    JSON = "texts and long numbers within a document: hashed one by one | null"
+    RECORD = "a document that has to be told from others: as JSON | hashed whole"
+    NAME = "at times an address or a number to call: hashed then | null then"
+    NUMBER = "a number, of which a hash would be guessed: null | null"
+    KEY_OF_EMAIL = "md5 of the address: md5 of the hashed address | the same"
+
+
 @dataclass(frozen=True)
 class Column:
     """One column; `current` and `legacy` say where its value comes from in each API dialect."""
@@ -48,6 +60,7 @@ class Column:
     current: str = ""
     legacy: str = ""
     merge: Merge = Merge.REPLACE
+    personal: Personal = Personal.NO
 
 
 @dataclass(frozen=True)
