@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from klaviyo_pg.errors import BadKey, BadSettings
 
 _LONGEST_NAME = 63  # bytes, of anything in Postgres
+_SHORTEST_SALT = 16  # characters
 _FIRST_YEAR = 1900  # none of e-mail is older, and every step back costs requests
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -61,6 +63,14 @@ class Settings(BaseSettings):
     destinations: dict[str, str] = Field(
         {}, description='Event tables of single metrics, by name or id, as JSON: {"Opened Push": "opens"}.'
     )
+    personal_data: Literal["keep", "hash", "drop"] = Field(
+        "keep",
+        description="Addresses, names, phones, streets, coordinates and properties: keep, hash or drop them.",
+    )
+    personal_data_salt: SecretStr | None = Field(
+        None,
+        description="Secret of 16 or more characters that hash and drop need; the same in every run of a warehouse.",
+    )
     concurrency: int = Field(4, ge=1, le=64, description="Parts that are read and loaded side by side.")
     chunk_events: int = Field(50_000, ge=1_000, le=10_000_000, description="Events in one chunk of a backfill, about.")
     request_timeout_seconds: float = Field(
@@ -86,7 +96,7 @@ class Settings(BaseSettings):
             return tuple(json.loads(value))
         return tuple(name for part in value.split(",") if (name := part.strip()))
 
-    @field_validator("klaviyo_api_key", "database_url", "klaviyo_account_id", mode="before")
+    @field_validator("klaviyo_api_key", "database_url", "klaviyo_account_id", "personal_data_salt", mode="before")
     @classmethod
     def _blank_is_unset(cls, value: object) -> object:
         return None if isinstance(value, str) and not value.strip() else value
@@ -102,6 +112,11 @@ class Settings(BaseSettings):
             raise ValueError("DATABASE_URL has to begin with postgresql://")
         if len(self.warehouse_schema.encode()) > _LONGEST_NAME or self.warehouse_schema.startswith("pg_"):
             raise ValueError("WAREHOUSE_SCHEMA has to be a name of at most 63 bytes that does not begin with pg_")
+        if self.personal_data != "keep" and len(self.salt) < _SHORTEST_SALT:
+            raise ValueError(
+                f"PERSONAL_DATA={self.personal_data} needs PERSONAL_DATA_SALT, a secret of at least {_SHORTEST_SALT} "
+                "characters"
+            )
         return self
 
     @property
@@ -113,6 +128,18 @@ class Settings(BaseSettings):
         if not (key.isascii() and key.isprintable()):
             raise BadKey("KLAVIYO_API_KEY holds a character that no key has: copy it again.")
         return key
+
+    @property
+    def salt(self) -> str:
+        """What personal data are hashed with; empty where none is set."""
+        return self.personal_data_salt.get_secret_value() if self.personal_data_salt else ""
+
+    @property
+    def salt_digest(self) -> str | None:
+        """Tells one salt from another; None where none is used."""
+        if self.personal_data == "keep":
+            return None
+        return sha256(f"klaviyo-pg salt {self.salt}".encode()).hexdigest()[:16]
 
 
 def load_settings(**changes: object) -> Settings:

@@ -202,7 +202,7 @@ def load_list_members(run: Run, chunk: Chunk) -> Counts:
 
     def read(source: Source) -> Iterator[Batch]:
         assert chunk.subject is not None
-        addresses = _subscribers(run, chunk.window.start) if source.looks_up_memberships else ()
+        addresses = _subscribers(run, source, chunk.window.start) if source.looks_up_memberships else ()
         members = source.memberships(chunk.subject, chunk.window, addresses)
         for pages in _grouped(members, len_of_rows, _BATCH_PEOPLE):
             found = [row for page in pages for row in page.rows]
@@ -217,14 +217,24 @@ def load_list_members(run: Run, chunk: Chunk) -> Counts:
     return _read(run, chunk, read)
 
 
-def _subscribers(run: Run, since: datetime | None) -> Iterator[str]:
-    """The addresses of those who joined any list since then, a few thousand at a time."""
-    behind, found = "", [("", "")]
-    while found:
-        with transaction(edges.engine(run.settings)) as connection:
-            found = ledger.subscribers(connection, run.schema, run.integration_id, since, behind, _BATCH_ROWS)
-        yield from (address for _, address in found)
-        behind = found[-1][0] if found else behind
+def _subscribers(run: Run, source: Source, since: datetime | None) -> Iterator[str]:
+    """The addresses of those who joined any list since then, a few thousand at a time.
+
+    Where the warehouse has no addresses that could be read, the source is asked for them.
+    """
+    behind = ""
+    while found := _joined(run, since, behind):
+        if run.settings.personal_data == "keep":
+            yield from (address for _, address in found if address)
+        else:
+            people = chain.from_iterable(page.rows for page in source.people([each for each, _ in found]))
+            yield from (address for person in people if (address := person.email or person.phone_number))
+        behind = found[-1][0]
+
+
+def _joined(run: Run, since: datetime | None, behind: str) -> list[tuple[str, str | None]]:
+    with transaction(edges.engine(run.settings)) as connection:
+        return ledger.subscribers(connection, run.schema, run.integration_id, since, behind, _BATCH_ROWS)
 
 
 @task(**_ENDPOINT)

@@ -58,7 +58,9 @@ def begin(settings: Settings, flow: str, selection: Mapping[str, object]) -> Run
                 f"KLAVIYO_INTEGRATION {name} is account {known} in this warehouse, but the API key is of account "
                 f"{account_id}: give this account another name."
             )
-        integration_id = ledger.register(connection, settings.warehouse_schema, name, account_id)
+        protection = (settings.personal_data, settings.salt_digest)
+        integration_id = ledger.register(connection, settings.warehouse_schema, name, account_id, *protection)
+        _check_protection(settings, *ledger.protection(connection, settings.warehouse_schema, integration_id))
         edges.claim(settings, integration_id, flow)
         opened = ledger.open_run(
             connection, settings.warehouse_schema, integration_id, flow, _digest(settings, selection), now
@@ -67,6 +69,21 @@ def begin(settings: Settings, flow: str, selection: Mapping[str, object]) -> Run
     if opened.continued:
         logger.info("Going on with the run of %s that did not finish", opened.as_of)
     return Run(opened.run_id, integration_id, account_id or known, opened.as_of, settings)
+
+
+def _check_protection(settings: Settings, stored: str, salt_digest: str | None) -> None:
+    """Another mode, or another salt, would leave rows of both kinds side by side."""
+    name, elsewhere = settings.klaviyo_integration, "set WAREHOUSE_SCHEMA to another schema and sync all of it anew"
+    if settings.personal_data != stored:
+        raise BadSettings(
+            f"PERSONAL_DATA is {settings.personal_data}, but the rows of {name} in this warehouse were stored with "
+            f"{stored}: set it to {stored}, or {elsewhere}."
+        )
+    if settings.salt_digest != salt_digest:
+        raise BadSettings(
+            f"PERSONAL_DATA_SALT is not the one that the rows of {name} in this warehouse were stored with: set it to "
+            f"that one, or {elsewhere}."
+        )
 
 
 def _account_id(source: Source) -> str | None:

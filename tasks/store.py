@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import polars as pl
@@ -17,10 +17,12 @@ from klaviyo_pg.klaviyo.rows import Reject
 from klaviyo_pg.postgres import ledger
 from klaviyo_pg.postgres.connect import transaction
 from klaviyo_pg.postgres.load import merge
+from klaviyo_pg.settings import Settings
 from tasks import edges
 from tasks.run import Run
 from transforms.clean import conformed, last_by
 from transforms.keys import md5
+from transforms.personal import Protection, protected, protected_rejects
 
 _DATABASE_BUDGET = 900.0  # seconds that a database may be away before a part fails
 _REJECT = {"table_name": pl.String(), "reason": pl.String(), "raw": pl.String()}
@@ -42,11 +44,24 @@ Note = Callable[[Connection], None]
 """Writes down, in the transaction of a batch, what is true once it is stored."""
 
 
+def protect(batch: Batch, settings: Settings) -> Batch:
+    """The batch as PERSONAL_DATA lets it leave this process. Not to be done twice."""
+    if settings.personal_data == "keep":
+        return batch
+    protection = Protection(settings.personal_data == "drop", settings.salt)
+    return replace(
+        batch,
+        frames=[(load, protected(frame, load, protection)) for load, frame in batch.frames],
+        rejects={table: protected_rejects(found, protection) for table, found in batch.rejects.items()},
+    )
+
+
 def store(run: Run, stream: str, batch: Batch, traffic: Traffic, note: Note) -> Counts:
     """Merge a batch, count it, and note what its caller has to note.
 
     Waits for a database that is away; nothing is half stored meanwhile. Answers the counts of rows by table.
     """
+    batch = protect(batch, run.settings)
     for attempt in stamina.retry_context(on=DatabaseAway, attempts=None, timeout=_DATABASE_BUDGET, wait_max=15):
         with attempt, transaction(edges.engine(run.settings)) as connection:
             counts = _merge(connection, run, stream, batch)

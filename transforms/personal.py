@@ -18,7 +18,7 @@ from transforms.keys import md5
 _DIGITS = 32  # of a hash in hexadecimal: 128 bits
 _LONG = 7  # digits from which on a number may be one to call, or a place to the metre
 _TELLING = rf"@|(?:\d\D*){{{_LONG}}}"  # in a name: an address, or a number to call
-_TELLING_WORD = rf"\S*@\S*|\+?(?:\d[^\w,;]*){{{_LONG},}}"  # in a sentence
+_TELLING_WORD = rf"\S*@\S*|\+?(?:\d[^\w,;]*){{{_LONG - 1},}}\d"  # in a sentence
 _IDS = ("$message", "$flow", "$event_id")  # of a campaign, a flow and an event: keys are made of the first two
 _NO_ID = re.compile(r"^\+|@")
 _DROPPED_AS_TEXT = frozenset({Personal.TEXT, Personal.JSON, Personal.NUMBER})

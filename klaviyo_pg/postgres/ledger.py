@@ -26,18 +26,42 @@ def _sql(schema: str, query: str, *tables: Table) -> Composed:
     return SQL(query).format(*(Identifier(schema, table.name) for table in tables))
 
 
-def register(connection: Connection, schema: str, name: str, account_id: str | None) -> str:
-    """The integration id of an account by its name in this warehouse; made once, when the name is first seen."""
+def register(
+    connection: Connection,
+    schema: str,
+    name: str,
+    account_id: str | None,
+    personal_data: str = "keep",
+    salt_digest: str | None = None,
+) -> str:
+    """The integration id of an account by its name in this warehouse; made once, when the name is first seen.
+
+    What is made of personal data is noted then, too; `protection` tells it.
+    """
     query = _sql(
         schema,
-        "INSERT INTO {} AS stored (name, esp_integration_id, account_id, created_at) VALUES (%s, %s, %s, now())"
+        "INSERT INTO {} AS stored (name, esp_integration_id, account_id, created_at, personal_data, salt_digest)"
+        " VALUES (%s, %s, %s, now(), %s, %s)"
         " ON CONFLICT (name) DO UPDATE SET account_id = coalesce(excluded.account_id, stored.account_id)"
         " RETURNING esp_integration_id",
         bookkeeping.INTEGRATIONS,
     )
-    row = connection.execute(query, [name, str(uuid.uuid4()), account_id]).fetchone()
+    values = [name, str(uuid.uuid4()), account_id, personal_data, salt_digest]
+    row = connection.execute(query, values).fetchone()
     assert row is not None
     return str(row[0])
+
+
+def protection(connection: Connection, schema: str, integration_id: str) -> tuple[str, str | None]:
+    """What has been made of the personal data of an account's rows so far, and the digest of the salt."""
+    query = _sql(
+        schema,
+        "SELECT coalesce(personal_data, 'keep'), salt_digest FROM {} WHERE esp_integration_id = %s",
+        bookkeeping.INTEGRATIONS,
+    )
+    row = connection.execute(query, [integration_id]).fetchone()
+    assert row is not None
+    return row[0], row[1]
 
 
 def known_account(connection: Connection, schema: str, name: str) -> str | None:
@@ -223,13 +247,16 @@ def list_ids(connection: Connection, schema: str, integration_id: str) -> list[s
 
 def subscribers(
     connection: Connection, schema: str, integration_id: str, since: datetime | None, behind: str, most: int
-) -> list[tuple[str, str]]:
-    """People of whom it was learned since then that they joined a list: (profile id, e-mail address or else phone)."""
+) -> list[tuple[str, str | None]]:
+    """People of whom it was learned since then that they joined a list: (profile id, e-mail address or else phone).
+
+    The latter is as it is stored: hashed or null, unless personal data are kept.
+    """
     query = _sql(
         schema,
         "SELECT member.id, coalesce(member.email, member.phone_number) FROM {} AS member"
         " WHERE member.esp_integration_id = %s AND member.id > %s"
-        " AND coalesce(member.email, member.phone_number) IS NOT NULL AND EXISTS (SELECT FROM {} AS change"
+        " AND EXISTS (SELECT FROM {} AS change"
         " WHERE change.esp_integration_id = member.esp_integration_id AND change.member_id = member.id"
         " AND change.change = 'subscribed' AND change.__synced_at >= coalesce(%s, '-infinity'::timestamptz))"
         " ORDER BY member.id LIMIT %s",
