@@ -59,7 +59,8 @@ def people(found: Sequence[rows.Profile], load: Load, extracted_at: datetime, in
         suppressions([(list_id, each.id, at) for each in latest for list_id, at in each.list_suppressions]),
         [
             rows.Reject(row, f"The property's name is longer than {_LONGEST_NAME} bytes.", hides=False)
-            for row in attributes.frame.filter(too_long).write_ndjson().splitlines()
+            for row in attributes.frame.filter(too_long).write_ndjson().split("\n")  # only this ends a row
+            if row
         ],
         members.nul_characters + attributes.nul_characters,
     )

@@ -9,7 +9,7 @@ import msgspec
 
 from klaviyo_pg.errors import BadAnswer, NotFound
 from klaviyo_pg.klaviyo import properties, resources, rows
-from klaviyo_pg.klaviyo.documents import DocumentDecoder
+from klaviyo_pg.klaviyo.documents import DocumentDecoder, reject
 from klaviyo_pg.klaviyo.http import Client, Traffic
 from klaviyo_pg.klaviyo.known import Known, KnownPeople
 from klaviyo_pg.windows import Window
@@ -46,7 +46,7 @@ LIST_PROFILES = Endpoint("api/lists/{}/profiles", "lists:read and profiles:read"
 
 
 class _Document(Protocol):
-    links: resources.Links
+    links: resources.Links | None
 
 
 Document = TypeVar("Document", bound=_Document)
@@ -56,7 +56,7 @@ _METRICS = DocumentDecoder(resources.MetricDocument, data=resources.Metric)
 _CAMPAIGNS = DocumentDecoder(resources.CampaignDocument, data=resources.Campaign, included=resources.Message)
 _FLOWS = DocumentDecoder(resources.FlowDocument, data=resources.Flow)
 _GROUPS = DocumentDecoder(resources.GroupDocument, data=resources.Group)
-_EVENTS = DocumentDecoder(resources.EventDocument, data=resources.Event, included=resources.Profile)
+_EVENTS = DocumentDecoder(resources.EventDocument, data=resources.Event, included=msgspec.Raw)
 _PROFILES = DocumentDecoder(resources.ProfileDocument, data=resources.Profile)
 _decode_aggregate = msgspec.json.Decoder(resources.AggregateDocument).decode
 _decode_profile = msgspec.json.Decoder(resources.Profile).decode
@@ -134,7 +134,9 @@ class CurrentSource:
             "fields[profile]": _PERSON_FIELDS,
         }
         for document, rejects, read_at in self._pages(EVENTS, _EVENTS, query):
-            yield _event_page(document, window, known or KnownPeople(), rejects, read_at)
+            page = _event_page(document, window, known or KnownPeople(), rejects, read_at)
+            properties.check_metric(page.events, metric_id)
+            yield page
 
     def counts(self, metric_id: str, window: Window) -> Iterator[rows.Count]:
         assert window.start is not None and window.end is not None
@@ -154,14 +156,7 @@ class CurrentSource:
         }
         body = {"data": {"type": "metric-aggregate", "attributes": asked}}
         answer = self._client.post(AGGREGATES.path, body, AGGREGATES.scopes)
-        try:
-            found = _decode_aggregate(answer).data.attributes
-        except msgspec.MsgspecError as error:
-            raise BadAnswer(f"The answer is not an aggregate of Klaviyo's API ({error}).") from None
-        starts = [moment for date in found.dates if (moment := rows.utc(date))]
-        totals = [sum(each) for each in zip(*(row.measurements.count for row in found.data), strict=True)]
-        for begins, ends, count in zip(starts, [*starts[1:], end], totals, strict=False):
-            yield rows.Count(max(begins, start), ends, round(count))
+        yield from _counts(answer, start, end)
 
     def profiles(self, window: Window) -> Iterator[rows.Page[rows.Profile]]:
         query = {
@@ -227,7 +222,7 @@ class CurrentSource:
             read_at = datetime.now(UTC)
             document, rejects = decoder.decode(self._client.get(link, parameters, endpoint.scopes))
             yield document, list(rejects), read_at
-            link, parameters = document.links.next, None  # the link repeats the parameters
+            link, parameters = (document.links and document.links.next) or None, None  # it repeats the parameters
 
 
 def _between(name: str, window: Window) -> Iterator[str]:
@@ -240,6 +235,19 @@ def _between(name: str, window: Window) -> Iterator[str]:
 
 def _moment(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _counts(answer: bytes, start: datetime, end: datetime) -> list[rows.Count]:
+    try:
+        found = _decode_aggregate(answer).data.attributes
+        starts = [moment for date in found.dates if (moment := rows.utc(date))]
+        totals = [sum(each) for each in zip(*(row.measurements.count for row in found.data), strict=True)]
+        return [
+            rows.Count(max(begins, start), ends, round(count))
+            for begins, ends, count in zip(starts, [*starts[1:], end], totals, strict=False)
+        ]
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise BadAnswer(f"The answer is not an aggregate of Klaviyo's API ({error}).") from None
 
 
 def _metric(found: resources.Metric) -> rows.Metric:
@@ -256,7 +264,8 @@ def _campaign(
     said = found.attributes
     audiences = said.audiences or resources.Audiences()
     included, excluded = audiences.included or [], audiences.excluded or []
-    messages = [contents.get(message.id) for message in found.relationships.messages.data]
+    related = found.relationships and found.relationships.messages
+    messages = [contents.get(message.id) for message in (related and related.data) or ()]
     content = next((message for message in messages if message is not None), resources.Content())
     return rows.Campaign(
         id=found.id,
@@ -283,14 +292,13 @@ def _flow(found: resources.Flow) -> rows.Flow:
 def _exclusions(found: list[resources.Profile]) -> tuple[list[rows.Exclusion], list[rows.Reject]]:
     exclusions, rejects = [], []
     for row in found:
-        said, consent = row.attributes, _marketing(row.attributes)
-        if said.email:
-            exclusions += [
-                rows.Exclusion(said.email, why.reason, rows.utc(why.timestamp)) for why in consent.suppression
-            ]
+        email, suppression = row.attributes.email, _marketing(row.attributes).suppression
+        if email and email.strip("\0") and suppression:
+            exclusions += [rows.Exclusion(email, why.reason, rows.utc(why.timestamp)) for why in suppression]
         else:
-            raw = msgspec.json.encode({"id": row.id, "suppression": consent.suppression}).decode()
-            rejects.append(rows.Reject(raw, "The suppressed profile has no e-mail address.", hides=False))
+            raw = msgspec.json.encode({"id": row.id, "suppression": suppression}).decode()
+            lacks = "e-mail address" if suppression else "reason for that"
+            rejects.append(rows.Reject(raw, f"The suppressed profile has no {lacks}.", hides=False))
     return exclusions, rejects
 
 
@@ -323,12 +331,18 @@ def profile(found: resources.Profile) -> rows.Profile:
         properties=properties.texts(custom, without=("$source",)),
         consent=consent.consent,
         consent_timestamp=rows.utc(consent.consent_timestamp),
-        list_suppressions=[(each.list_id, rows.utc(each.timestamp)) for each in consent.list_suppressions],
+        list_suppressions=[(each.list_id, rows.utc(each.timestamp)) for each in consent.list_suppressions or ()],
     )
 
 
-def _id(related: resources.Relationship) -> str | None:
-    return None if related.data is None else related.data.id
+def _related(event: resources.Event) -> tuple[str | None, str | None]:
+    """The ids of an event's metric and profile."""
+    related = event.relationships
+    return (None, None) if related is None else (_id(related.metric), _id(related.profile))
+
+
+def _id(related: resources.Relationship | None) -> str | None:
+    return None if related is None or related.data is None else related.data.id
 
 
 def _event_page(
@@ -340,15 +354,19 @@ def _event_page(
 ) -> rows.EventPage:
     people, emails = _people(document.included, known, rejects)
     start, end = window.seconds
-    found = [event for event in document.data if start <= event.attributes.timestamp < end]
-    profile_ids = [_id(event.relationships.profile) for event in found]
+    within = [event for event in document.data if start <= event.attributes.timestamp < end]
+    said = properties.read([event.id for event in within], [event.attributes.event_properties for event in within])
+    found = said.readable(within, rejects)
+    related = [_related(event) for event in found]
+    profile_ids = [profile_id for _, profile_id in related]
     events = properties.events(
         ids=[event.id for event in found],
         at=[event.attributes.timestamp for event in found],
-        metric_ids=[_id(event.relationships.metric) for event in found],
+        metric_ids=[metric_id for metric_id, _ in related],
         profile_ids=profile_ids,
         emails=[emails.get(profile_id) for profile_id in profile_ids],
         properties=[event.attributes.event_properties for event in found],
+        known=said.known,
     )
     return rows.EventPage(events, people, rejects, read_at)
 
@@ -365,8 +383,8 @@ def _people(
         if person is None:
             try:
                 found = profile(_decode_profile(record))
-            except msgspec.MsgspecError as error:
-                rejects.append(rows.Reject(record.decode(), str(error)))
+            except (msgspec.MsgspecError, RecursionError) as error:
+                rejects.append(reject(record, error))
                 continue
             person = Known(found.id, found.email)
             known.add(record, person)

@@ -1,8 +1,8 @@
 """JSON documents decoded into typed rows; a row that does not fit is set aside, not the page it stands on."""
 
-import json
+import re
 from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -10,7 +10,14 @@ from klaviyo_pg.errors import BadAnswer
 from klaviyo_pg.klaviyo.rows import Reject
 
 Document = TypeVar("Document")
-Row = TypeVar("Row")
+
+_STRING = rb'"(?:[^"\\]++|\\.)*+"'
+_TOKEN = re.compile(_STRING + rb'|[][{},"]', re.DOTALL)
+_MEMBER = re.compile(rb"\s*+(" + _STRING + rb")\s*+:(.*)", re.DOTALL)
+_CLOSING = {ord("["): ord("]"), ord("{"): ord("}")}
+_COMMA, _QUOTE = ord(","), ord('"')
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BLANK = b" \t\r\n"
 
 
 class Decoded(NamedTuple, Generic[Document]):
@@ -26,9 +33,9 @@ class DocumentDecoder(Generic[Document]):
     The usual page is decoded in one go. Where that fails, its rows are tried one by one.
     """
 
-    def __init__(self, document: type[Document], **rows: type[msgspec.Struct]) -> None:
+    def __init__(self, document: type[Document], **rows: Any) -> None:
         self._decode = msgspec.json.Decoder(document).decode
-        self._rows = {name: msgspec.json.Decoder(row) for name, row in rows.items()}
+        self._rows = {name: msgspec.json.Decoder(row).decode for name, row in rows.items()}
 
     def decode(self, body: bytes) -> Decoded[Document]:
         """Raises BadAnswer where the body is not a document of this kind at all."""
@@ -39,35 +46,108 @@ class DocumentDecoder(Generic[Document]):
             return self._row_by_row(body)
 
     def _row_by_row(self, body: bytes) -> Decoded[Document]:
-        try:
-            loose = json.loads(body.decode("utf-8-sig", "surrogateescape"))  # bytes that are no text: in one row only
-        except (ValueError, RecursionError) as error:
-            raise BadAnswer(f"The answer is not JSON ({type(error).__name__}): check KLAVIYO_BASE_URL.") from None
-        if not isinstance(loose, dict):
-            raise BadAnswer("The answer is JSON, but not of Klaviyo's API: check KLAVIYO_BASE_URL.")
+        members = _members(body)
         rejects: list[Reject] = []
-        for name, decoder in self._rows.items():
-            if name not in loose:  # the document says whether it has to be there
-                continue
-            records = loose[name]
-            if not isinstance(records, list):
-                raise BadAnswer(f"The answer's {name} is not a list: check KLAVIYO_BASE_URL.")
-            loose[name] = [record for record in records if _fits(record, decoder.decode, rejects)]
+        read = {}
+        for name, decode in self._rows.items():
+            if name in members:  # the document says whether it has to be there
+                read[name] = _readable(_listed(name, members[name]), decode, rejects)
+                members[name] = b"[]"
         try:
-            return Decoded(self._decode(_dump(loose).encode()), rejects)
-        except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError) as error:
+            document = self._decode(_joined(members))
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise BadAnswer(f"The answer is not one of Klaviyo's API ({error}): check KLAVIYO_BASE_URL.") from None
+        for name, found in read.items():
+            setattr(document, name, found)
+        return Decoded(document, rejects)
 
 
-def _fits(record: object, decode: Callable[[bytes], object], rejects: list[Reject]) -> bool:
-    text = _dump(record)
+def records(body: bytes) -> list[bytes]:
+    """The elements of a document that is a list, undecoded. Raises BadAnswer where it is none."""
     try:
-        decode(text.encode())
-    except (msgspec.MsgspecError, RecursionError) as error:
-        rejects.append(Reject(text, str(error) or type(error).__name__))
+        return [bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])]
+    except (msgspec.MsgspecError, RecursionError):
+        return _listed("JSON", body)
+
+
+def is_object(body: bytes) -> bool:
+    """Whether a body is one JSON object to its end, whatever stands in it."""
+    try:
+        _parts(body, b"{")
+    except ValueError:
         return False
     return True
 
 
-def _dump(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))
+def reject(record: bytes, error: Exception) -> Reject:
+    """A record as it came, bytes that are no text as \\xNN, and what is wrong with it."""
+    reason = "It is nested too deeply." if isinstance(error, RecursionError) else str(error) or type(error).__name__
+    return Reject(record.decode("utf-8", "backslashreplace"), reason)
+
+
+def _readable(found: list[bytes], decode: Callable[[bytes], Any], rejects: list[Reject]) -> list[Any]:
+    read = []
+    for record in found:
+        try:
+            record.decode()
+            read.append(decode(record))
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            rejects.append(reject(record, error))
+    return read
+
+
+def _members(body: bytes) -> dict[str, bytes]:
+    """The members of a document by name, undecoded; of two with one name the last."""
+    try:
+        return dict(_member(part) for part in _parts(body.removeprefix(_BYTE_ORDER_MARK), b"{"))
+    except ValueError as error:
+        raise BadAnswer(f"The answer is not JSON of Klaviyo's API ({error}): check KLAVIYO_BASE_URL.") from None
+
+
+def _member(text: bytes) -> tuple[str, bytes]:
+    found = _MEMBER.fullmatch(text)
+    if not found:
+        raise ValueError("a member has no name")
+    return msgspec.json.decode(found[1], type=str), found[2]
+
+
+def _joined(members: dict[str, bytes]) -> bytes:
+    return b"{" + b",".join(msgspec.json.encode(name) + b":" + value for name, value in members.items()) + b"}"
+
+
+def _listed(name: str, text: bytes) -> list[bytes]:
+    try:
+        return _parts(text, b"[")
+    except ValueError as error:
+        raise BadAnswer(f"The answer's {name} is not a list ({error}): check KLAVIYO_BASE_URL.") from None
+
+
+def _parts(text: bytes, opening: bytes) -> list[bytes]:
+    """What stands between the outermost brackets, cut at its commas; knows of strings and brackets, and no depth.
+
+    Raises ValueError where the brackets do not match or a string has no end.
+    """
+    text = text.strip(_BLANK)
+    if not text.startswith(opening):
+        raise ValueError(f"it does not begin with {opening.decode()}")
+    parts, begin, closing = [], 1, bytearray()
+    for token in _TOKEN.finditer(text):
+        at, end = token.span()
+        mark = text[at]
+        if mark in _CLOSING:
+            closing.append(_CLOSING[mark])
+        elif mark == _QUOTE:
+            if end - at == 1:
+                raise ValueError("a string has no end")
+        elif mark == _COMMA:
+            if len(closing) == 1:
+                parts.append(text[begin:at].strip(_BLANK))
+                begin = end
+        elif closing.pop() != mark:
+            raise ValueError("its brackets do not match")
+        if not closing:
+            break
+    if closing or end != len(text):
+        raise ValueError("it has no end" if closing else "it goes on after its end")
+    last = text[begin:-1].strip(_BLANK)
+    return [*parts, last] if parts or last else []

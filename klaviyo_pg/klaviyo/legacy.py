@@ -13,7 +13,7 @@ import msgspec
 from klaviyo_pg.errors import BadAnswer, NotFound
 from klaviyo_pg.klaviyo import legacy_shapes as shapes
 from klaviyo_pg.klaviyo import properties, rows
-from klaviyo_pg.klaviyo.documents import DocumentDecoder
+from klaviyo_pg.klaviyo.documents import DocumentDecoder, is_object, records, reject
 from klaviyo_pg.klaviyo.http import Client, Traffic
 from klaviyo_pg.klaviyo.known import Known, KnownPeople
 from klaviyo_pg.windows import Window
@@ -25,7 +25,8 @@ _COUNTED_AT_ONCE = timedelta(days=31)  # the longest stretch of one export
 _EARLIEST = 10**9  # `since` is a unix time of ten digits
 
 _TIMELINE = DocumentDecoder(shapes.Timeline, data=shapes.Event)
-
+_NUMBERED = DocumentDecoder(shapes.Numbered, data=msgspec.Raw)
+_EXCLUDED = DocumentDecoder(shapes.Records, records=msgspec.Raw)
 
 Row = TypeVar("Row")
 
@@ -63,16 +64,16 @@ class LegacySource:
 
     def lists(self) -> Iterator[rows.Page[rows.Group]]:
         read_at = datetime.now(UTC)
-        found, rejects = [], []
-        for raw in _decoded(self._v2.get("api/v2/lists"), list[msgspec.Raw]):
+        names, rejects = _each(records(self._v2.get("api/v2/lists")), msgspec.json.Decoder(shapes.ListName).decode)
+        found = []
+        for named in names:
             try:
-                named = msgspec.json.decode(raw, type=shapes.ListName)
                 details = _decoded(self._v2.get(f"api/v2/list/{named.list_id}"), shapes.ListDetails)
                 found.append(rows.Group(named.list_id, named.list_name, shapes.moment(details.created)))
             except NotFound:
                 continue  # deleted since it was listed
-            except (msgspec.MsgspecError, ValueError) as error:
-                rejects.append(rows.Reject(str(raw, "utf-8"), str(error)))
+            except ValueError as error:
+                rejects.append(reject(msgspec.json.encode([named, details]), error))
         yield rows.Page(found, rejects, read_at)
 
     def segments(self) -> Iterator[rows.Page[rows.Group]]:
@@ -96,7 +97,9 @@ class LegacySource:
             except NotFound:
                 return  # the metric has been deleted
             page, rejects = _TIMELINE.decode(body)
-            yield _event_page(page.data, window, known or KnownPeople(), list(rejects), read_at)
+            found = _event_page(page.data, window, known or KnownPeople(), list(rejects), read_at)
+            properties.check_metric(found.events, metric_id)
+            yield found
             if page.next in followed:
                 raise BadAnswer(f"The API answered with a page of {path} that has been read before.")
             is_beyond = bool(page.data) and min(event.timestamp for event in page.data) >= end
@@ -123,7 +126,9 @@ class LegacySource:
                 body = self._v1.get(f"api/v1/person/{person_id}")
             except NotFound:
                 continue  # merged into another, or erased
-            found, rejects = _each([msgspec.Raw(body)], _person)
+            found, rejects = _each([body], _person)
+            if rejects and not is_object(body):
+                raise BadAnswer("The answer is not a person of the legacy API: check KLAVIYO_BASE_URL.")
             yield rows.Page(found, rejects, read_at)
 
     def exclusions(self) -> Iterator[rows.Page[rows.Exclusion]]:
@@ -145,29 +150,33 @@ class LegacySource:
             "phone_numbers": [address for address in addresses if "@" not in address],
         }
         asked = {name: values for name, values in question.items() if values}
-        members = _decoded(self._v2.get(f"api/v2/list/{list_id}/members", body=asked), list[msgspec.Raw])
-        subscribed = _decoded(self._v2.get(f"api/v2/list/{list_id}/subscribe", body=asked), list[shapes.Member])
+        members = records(self._v2.get(f"api/v2/list/{list_id}/members", body=asked))
+        subscribed, unreadable = _each(
+            records(self._v2.get(f"api/v2/list/{list_id}/subscribe", body=asked)), shapes.decode_member
+        )
         may_be_written_to = {member.id for member in subscribed}
 
-        def row(raw: msgspec.Raw) -> rows.Membership:
-            member = msgspec.json.decode(raw, type=shapes.Member)
+        def row(raw: bytes) -> rows.Membership:
+            member = shapes.decode_member(raw)
             return rows.Membership(list_id, member.id, shapes.moment(member.created), member.id in may_be_written_to)
 
         found, rejects = _each(members, row)
-        return rows.MembershipPage(found, (), rejects, read_at)
+        return rows.MembershipPage(found, (), [*rejects, *unreadable], read_at)
 
     def _excluded(self, list_id: str) -> Iterator[rows.MembershipPage]:
+        def row(raw: bytes) -> rows.Suppression:
+            record = shapes.decode_member(raw)
+            return rows.Suppression(list_id, record.id, shapes.moment(record.created))
+
         marker: int | str | None = ""
         followed = set[int | str]()
         while marker is not None:
             followed.add(marker)
             read_at = datetime.now(UTC)
             query = {"marker": str(marker)} if marker != "" else {}
-            page = _decoded(self._v2.get(f"api/v2/list/{list_id}/exclusions/all", query), shapes.Records)
-            suppressions = [
-                rows.Suppression(list_id, record.id, shapes.moment(record.created)) for record in page.records
-            ]
-            yield rows.MembershipPage((), suppressions, (), read_at)
+            page, unreadable = _EXCLUDED.decode(self._v2.get(f"api/v2/list/{list_id}/exclusions/all", query))
+            suppressions, rejects = _each(page.records, row)
+            yield rows.MembershipPage((), suppressions, [*unreadable, *rejects], read_at)
             if page.marker in followed:
                 raise BadAnswer("The API answered with a page of list exclusions that has been read before.")
             marker = page.marker
@@ -180,37 +189,40 @@ class LegacySource:
         number, is_last = 0, False
         while not is_last:
             read_at = datetime.now(UTC)
-            page = _decoded(self._v1.get(path, {"page": str(number), "count": count}), shapes.Numbered)
+            page, unreadable = _NUMBERED.decode(self._v1.get(path, {"page": str(number), "count": count}))
             found, rejects = _each(page.data, lambda raw: row(decode(raw)))
-            yield rows.Page(found, rejects, read_at)
-            number, is_last = number + 1, not page.data or page.end >= page.total - 1
+            yield rows.Page(found, [*unreadable, *rejects], read_at)
+            number, is_last = number + 1, not (page.data or unreadable) or page.end >= page.total - 1
 
 
 def _decoded(body: bytes, kind: type[Row]) -> Row:
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadAnswer(f"The answer is not one of the legacy API ({error}): check KLAVIYO_BASE_URL.") from None
 
 
-def _each(records: Iterable[msgspec.Raw], row: Callable[[msgspec.Raw], Row]) -> tuple[list[Row], list[rows.Reject]]:
+def _each(found: Iterable[msgspec.Raw | bytes], row: Callable[[bytes], Row]) -> tuple[list[Row], list[rows.Reject]]:
     """The rows of records, and the records that are none."""
-    found, rejects = [], []
-    for raw in records:
+    read, rejects = [], []
+    for record in map(bytes, found):
         try:
-            found.append(row(raw))
-        except (msgspec.MsgspecError, ValueError, KeyError, RecursionError) as error:
-            rejects.append(rows.Reject(str(raw, "utf-8", "replace"), str(error) or type(error).__name__))
-    return found, rejects
+            read.append(row(record))
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            rejects.append(reject(record, error))
+    return read, rejects
 
 
 def _counts(answer: shapes.Export, start: datetime, end: datetime) -> Iterator[rows.Count]:
     """Counts by day; days outside of what was asked for are left out."""
     day = timedelta(days=1)
     for series in answer.results[0].data if answer.results else ():
-        begins = shapes.moment(series.date)
+        try:
+            begins, events = shapes.moment(series.date), round(sum(series.values))
+        except (ValueError, OverflowError) as error:
+            raise BadAnswer(f"The answer is not an export of the legacy API ({error}).") from None
         if begins is not None and start <= begins < end:
-            yield rows.Count(begins, min(end, begins + day), round(sum(series.values)))
+            yield rows.Count(begins, min(end, begins + day), events)
 
 
 def _segments(campaign: shapes.Campaign) -> list[rows.Group]:
@@ -218,7 +230,7 @@ def _segments(campaign: shapes.Campaign) -> list[rows.Group]:
     return [group.row() for group in groups if group.list_type == "segment"]
 
 
-def _person(raw: msgspec.Raw | bytes) -> rows.Profile:
+def _person(raw: bytes) -> rows.Profile:
     return shapes.person(shapes.decode_person(raw))
 
 
@@ -233,15 +245,18 @@ def _event_page(
 ) -> rows.EventPage:
     start, end = window.seconds
     within = [event for event in found if start <= event.timestamp < end]
+    said = properties.read([event.id for event in within], [event.event_properties for event in within])
+    stored = said.readable(within, rejects)
     people: list[rows.Profile] = []
-    met = [_met(event.person, known, people, rejects) for event in within]
+    met = [_met(event.person, known, people, rejects) for event in stored]
     events = properties.events(
-        ids=[event.id for event in within],
-        at=[event.timestamp for event in within],
-        metric_ids=[event.statistic_id for event in within],
+        ids=[event.id for event in stored],
+        at=[event.timestamp for event in stored],
+        metric_ids=[event.statistic_id for event in stored],
         profile_ids=[person and person.id for person in met],
         emails=[person and person.email for person in met],
-        properties=[event.event_properties for event in within],
+        properties=[event.event_properties for event in stored],
+        known=said.known,
     )
     return rows.EventPage(events, people, rejects, read_at)
 

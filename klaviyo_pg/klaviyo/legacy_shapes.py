@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from klaviyo_pg.klaviyo import properties, rows
-from klaviyo_pg.klaviyo.resources import Id, Seconds
+from klaviyo_pg.klaviyo.resources import AnyId, Id, Named, Seconds
 
 _NULL = Raw(b"null")
 _NO_CUSTOM_PROPERTY = frozenset(
@@ -20,6 +20,9 @@ _NO_CUSTOM_PROPERTY = frozenset(
 )
 
 
+_decode_id = msgspec.json.Decoder(Id).decode
+
+
 def moment(text: str | None) -> datetime | None:
     """A time with or without an offset (UTC then); None for an empty one. Raises ValueError for anything else."""
     return rows.utc(datetime.fromisoformat(text)) if text else None
@@ -28,7 +31,7 @@ def moment(text: str | None) -> datetime | None:
 class Event(Struct, gc=False):
     """A row of a timeline."""
 
-    id: Id
+    id: Named  # `properties.read` looks for a NUL in those of a page at once
     timestamp: Seconds
     statistic_id: str | None = None
     event_properties: Raw = _NULL
@@ -81,7 +84,7 @@ class Campaign(Struct):
 
     id: Id
     name: str | None = None
-    list_id: str | None = None
+    list_id: AnyId | None = None
     lists: list[Group] | None = None
     excluded_lists: list[Group] | None = None
     from_email: str | None = None
@@ -128,7 +131,7 @@ class Flow(Struct):
 class Exclusion(Struct):
     """A row of v1/people/exclusions."""
 
-    email: Annotated[str, Meta(min_length=1)]
+    email: Annotated[str, Meta(pattern=r"[^\x00]")]
     reason: str
     timestamp: str | None = None
 
@@ -158,14 +161,7 @@ class ListDetails(Struct):
 
 
 class Member(Struct):
-    """A row of v2/list/{id}/members and of v2/list/{id}/subscribe."""
-
-    id: Id
-    created: str | None = None
-
-
-class Record(Struct):
-    """Somebody who is excluded from a list."""
+    """A row of v2/list/{id}/members and of v2/list/{id}/subscribe; somebody who is excluded from a list."""
 
     id: Id
     created: str | None = None
@@ -174,7 +170,7 @@ class Record(Struct):
 class Records(Struct):
     """A page of v2/list/{id}/exclusions/all."""
 
-    records: list[Record]
+    records: list[Raw]
     marker: int | str | None = None
 
 
@@ -198,14 +194,14 @@ class Export(Struct):
 
 
 def person(fields: dict[str, Raw]) -> rows.Profile:
-    """A person, alone or within an event. Raises ValueError for an unreadable time, KeyError for one without an id."""
+    """A person, alone or within an event. Raises ValueError for an unreadable time, and for one without an id."""
 
     def said(*names: str) -> str | None:
         found = (properties.text(fields.get(name)) for name in names)
         return next((text for text in found if text), None)
 
     return rows.Profile(
-        id=str(properties.text(fields["id"])),
+        id=_decode_id(fields.get("id", _NULL)),
         email=said("$email", "email"),
         timezone=said("$timezone"),
         first_name=said("$first_name", "first_name"),
@@ -227,4 +223,5 @@ def person(fields: dict[str, Raw]) -> rows.Profile:
     )
 
 
+decode_member = msgspec.json.Decoder(Member).decode
 decode_person = msgspec.json.Decoder(dict[str, Raw]).decode

@@ -5,7 +5,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Raw, Struct, field
 
-Id = Annotated[str, Meta(min_length=1)]
+Named = Annotated[str, Meta(min_length=1)]
+Id = Annotated[str, Meta(min_length=1, pattern=r"^[^\x00]*$")]  # without a NUL it might be another's
+AnyId = Annotated[str, Meta(pattern=r"^[^\x00]*$")]
 Seconds = Annotated[int, Meta(ge=-62_135_596_800, lt=253_402_300_800)]  # unix seconds of the years 1 to 9999
 
 
@@ -18,7 +20,7 @@ class Links(Struct, frozen=True):
 class Identifier(Struct, frozen=True, gc=False):
     """Names a resource."""
 
-    id: Id
+    id: Named
 
 
 class Relationship(Struct, frozen=True, gc=False):
@@ -37,16 +39,16 @@ class EventAttributes(Struct, frozen=True, gc=False):
 class EventRelationships(Struct, frozen=True, gc=False):
     """Whose event it is, and of which metric."""
 
-    profile: Relationship = Relationship()
-    metric: Relationship = Relationship()
+    profile: Relationship | None = None
+    metric: Relationship | None = None
 
 
 class Event(Struct, frozen=True, gc=False):
     """One event."""
 
-    id: Id
+    id: Named  # `properties.read` looks for a NUL in those of a page at once
     attributes: EventAttributes
-    relationships: EventRelationships = EventRelationships()
+    relationships: EventRelationships | None = None
 
 
 class Location(Struct, frozen=True):
@@ -82,8 +84,8 @@ class Marketing(Struct, frozen=True):
 
     consent: str | None = None
     consent_timestamp: datetime | None = None
-    suppression: list[Suppression] = []
-    list_suppressions: list[ListSuppression] = []
+    suppression: list[Suppression] | None = None
+    list_suppressions: list[ListSuppression] | None = None
 
 
 class Channel(Struct):
@@ -124,14 +126,14 @@ class EventDocument(Struct):
 
     data: list[Event]
     included: list[Raw] = []  # profiles
-    links: Links = Links()
+    links: Links | None = None
 
 
 class ProfileDocument(Struct):
     """A page of people."""
 
     data: list[Profile]
-    links: Links = Links()
+    links: Links | None = None
 
 
 class Integration(Struct, frozen=True):
@@ -160,14 +162,14 @@ class MetricDocument(Struct):
     """A page of metrics."""
 
     data: list[Metric]
-    links: Links = Links()
+    links: Links | None = None
 
 
 class Audiences(Struct, frozen=True):
     """Lists and segments that a campaign goes to, and those that it leaves out."""
 
-    included: list[str] | None = None
-    excluded: list[str] | None = None
+    included: list[AnyId] | None = None
+    excluded: list[AnyId] | None = None
 
 
 class CampaignAttributes(Struct):
@@ -184,13 +186,13 @@ class CampaignAttributes(Struct):
 class Messages(Struct, frozen=True):
     """Names a campaign's messages."""
 
-    data: list[Identifier] = []
+    data: list[Identifier] | None = None
 
 
 class CampaignRelationships(Struct, frozen=True):
     """What belongs to a campaign."""
 
-    messages: Messages = field(default=Messages(), name="campaign-messages")
+    messages: Messages | None = field(default=None, name="campaign-messages")
 
 
 class Campaign(Struct):
@@ -198,7 +200,7 @@ class Campaign(Struct):
 
     id: Id
     attributes: CampaignAttributes
-    relationships: CampaignRelationships = CampaignRelationships()
+    relationships: CampaignRelationships | None = None
 
 
 class Content(Struct, frozen=True):
@@ -233,7 +235,7 @@ class CampaignDocument(Struct):
 
     data: list[Campaign]
     included: list[Message] = []
-    links: Links = Links()
+    links: Links | None = None
 
 
 class FlowAttributes(Struct):
@@ -256,7 +258,7 @@ class FlowDocument(Struct):
     """A page of flows."""
 
     data: list[Flow]
-    links: Links = Links()
+    links: Links | None = None
 
 
 class GroupAttributes(Struct):
@@ -277,7 +279,7 @@ class GroupDocument(Struct):
     """A page of lists or segments."""
 
     data: list[Group]
-    links: Links = Links()
+    links: Links | None = None
 
 
 class Measurements(Struct):
@@ -315,4 +317,4 @@ class IdentifierDocument(Struct):
     """A page of which only the ids are used."""
 
     data: list[Identifier]
-    links: Links = Links()
+    links: Links | None = None
