@@ -1,7 +1,8 @@
 """One Klaviyo account as plain values, in no API's dialect: what exists, and the few changes that tests make to it."""
 
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from sandbox.ids import token
@@ -146,6 +147,8 @@ class Account:
 
     def __post_init__(self) -> None:
         self.metric_ids = [metric.id for metric in self.metrics.values()]  # by number; deleted ones stay
+        self.lies: dict[int, dict[date, int]] = defaultdict(lambda: defaultdict(int))  # by number of the metric
+        self._deleted: dict[tuple[str, str], tuple[int, Any]] = {}
 
     def collection(self, kind: str) -> dict[str, Any]:
         """The rows of a kind (metrics, campaigns, flows, lists, segments) by id; KeyError for another word."""
@@ -166,8 +169,39 @@ class Account:
 
     def delete(self, kind: str, row_id: str) -> None:
         """Take one row away; its events stay, as they do in Klaviyo."""
-        del self.collection(kind)[row_id]
+        rows = self.collection(kind)
+        self._deleted[kind, row_id] = list(rows).index(row_id), rows.pop(row_id)
         self.generation += 1
+
+    def restore(self, kind: str, row_id: str) -> None:
+        """Put a deleted row back, as it was and where it was; KeyError for one that was not deleted."""
+        place, row = self._deleted.pop((kind, row_id))
+        rows = self.collection(kind)
+        order = [*rows.items()]
+        order.insert(place, (row_id, row))
+        rows.clear()
+        rows.update(order)
+        self.generation += 1
+
+    def erase(self, index: int) -> None:
+        """Take a person out of everything but their events, which keep the id."""
+        self.people.erase(index)
+        for group in (*self.lists.values(), *self.segments.values()):
+            group.joined.pop(index, None)
+        self.generation += 1
+
+    def number_of(self, name_or_id: str) -> int:
+        """The number of a metric that there is or was; KeyError for another."""
+        for metric in self.metrics.values():
+            if name_or_id == metric.name:
+                return metric.number
+        if name_or_id in self.metric_ids:
+            return self.metric_ids.index(name_or_id)
+        raise KeyError(name_or_id)
+
+    def lie(self, metric: int, day: date, add: int) -> None:
+        """Whoever asks for counts of this metric is told of so many more events on this day; 0 takes it back."""
+        self.lies[metric][day] = self.lies[metric][day] + add if add else 0
 
     def metric(self, name_or_id: str) -> Metric:
         """The metric with this id or name; a new name makes a new metric, as tracking an event does."""

@@ -4,9 +4,10 @@ It is not Klaviyo's, asks for no key, and is reached from this machine only.
 """
 
 import json
+from base64 import b64decode
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -21,6 +22,11 @@ from sandbox.properties import as_number
 from sandbox.server import LEGACY_MODES, Box, Fault
 from sandbox.timeline import NOBODY, AddedEvent, Window
 
+_SHOWN = {  # of an event, and may be wrong or missing
+    *("type", "id", "attributes", "relationships", "links"),
+    *("timestamp", "datetime", "event_properties", "uuid"),
+    *("metric", "profile"),
+}
 _DELETABLE = ("campaigns", "flows", "lists", "segments", "metrics")
 _LINES = 5_000  # of NDJSON in one chunk
 
@@ -37,13 +43,17 @@ def routes(box: Box) -> list[Route]:
         Route("/sandbox/events", _safe(control.events)),
         Route("/sandbox/profiles", _safe(control.profiles)),
         Route("/sandbox/events", _safe(control.add_events), methods=["POST"]),
+        Route("/sandbox/events/{id}", _safe(control.remove_event), methods=["DELETE"]),
+        Route("/sandbox/aggregates", _safe(control.lie), methods=["POST"]),
         Route("/sandbox/profiles", _safe(control.add_profile), methods=["POST"]),
         Route("/sandbox/profiles/{id}", _safe(control.change_profile), methods=["POST"]),
+        Route("/sandbox/profiles/{id}", _safe(control.erase_profile), methods=["DELETE"]),
         Route("/sandbox/keys", _safe(control.add_key), methods=["POST"]),
         Route("/sandbox/faults", _safe(control.set_faults), methods=["POST"]),
         Route("/sandbox/legacy", _safe(control.set_legacy), methods=["POST"]),
         Route("/sandbox/{kind}/{id}", _safe(control.change), methods=["POST"]),
         Route("/sandbox/{kind}/{id}", _safe(control.delete), methods=["DELETE"]),
+        Route("/sandbox/{kind}/{id}/restore", _safe(control.restore), methods=["POST"]),
         Route("/sandbox/lists/{list}/profiles/{id}", _safe(control.join), methods=["POST"]),
         Route("/sandbox/lists/{list}/profiles/{id}", _safe(control.leave), methods=["DELETE"]),
     ]
@@ -93,7 +103,7 @@ class _Control:
                 "account": account.options.account,
                 "until": account.options.until.isoformat(),
                 "since": datetime.fromtimestamp(account.options.start, UTC).isoformat(),
-                "members": len(account.people),
+                "members": len(account.people) - len(account.people.erased),
                 "events": len(account.timeline),
                 "metrics": metrics,
                 "campaigns": len(account.campaigns),
@@ -126,7 +136,7 @@ class _Control:
 
     async def profiles(self, request: Request) -> Response:
         people = self._account.people
-        return _lines({"id": people.id(index), "email": people.email(index)} for index in range(len(people)))
+        return _lines({"id": people.id(index), "email": people.email(index)} for index in people.indexes())
 
     async def add_events(self, request: Request) -> Response:
         given = json.loads(await request.body())
@@ -144,6 +154,8 @@ class _Control:
             "duplicate",
             "raw",
             "omit",
+            "json",
+            "json_base64",
         }
         if not set(given) <= known:
             raise _Wrong(f"unknown members {sorted(set(given) - known)}")
@@ -152,7 +164,7 @@ class _Control:
         if timeline.find(event_id) is not None and not given.get("duplicate"):
             raise _Wrong(f"there is an event {event_id}; say duplicate=true to have it twice")
         shown: dict[str, Any] = {"id": event_id, "timestamp": time, **given.get("raw", {})}
-        omitted = given.get("omit", [])
+        odd = _odd_members(given)
         properties = {"$event_id": str(time), **given.get("properties", {})}
         metric = given["metric"]
         person = self._person(given["profile_id"]) if given.get("profile_id") else NOBODY
@@ -164,12 +176,13 @@ class _Control:
                 time=time,
                 metric=None if metric is None else account.metric(metric).number,
                 person=person,
-                properties=dump(properties),
-                id=None if "id" in omitted else dump(shown["id"]),
-                timestamp=None if "timestamp" in omitted else dump(shown["timestamp"]),
+                properties=_text(given) or dump(properties),
+                id=odd.pop("id", dump(event_id)),
+                timestamp=odd.pop("timestamp", b"%d" % time),
                 message=properties.get("$message"),
                 flow=properties.get("$flow"),
                 value=as_number(properties.get("$value")),
+                odd=odd,
             )
         )
         return shown["id"]
@@ -229,6 +242,27 @@ class _Control:
         self._account.delete(request.path_params["kind"], request.path_params["id"])
         return JSONResponse({"id": request.path_params["id"]})
 
+    async def restore(self, request: Request) -> Response:
+        self._account.restore(request.path_params["kind"], request.path_params["id"])
+        return JSONResponse({"id": request.path_params["id"]})
+
+    async def erase_profile(self, request: Request) -> Response:
+        self._account.erase(self._person(request.path_params["id"]))
+        return JSONResponse({"id": request.path_params["id"]})
+
+    async def remove_event(self, request: Request) -> Response:
+        ref = self._account.timeline.find(request.path_params["id"])
+        if ref is None:
+            raise _Wrong(f"no event {request.path_params['id']}")
+        self._account.timeline.remove(ref)
+        return JSONResponse({"id": request.path_params["id"]})
+
+    async def lie(self, request: Request) -> Response:
+        given = json.loads(await request.body())
+        metric, add = self._account.number_of(given["metric"]), int(given["add"])
+        self._account.lie(metric, date.fromisoformat(given["day"]), add)
+        return JSONResponse({"metric": self._account.metric_ids[metric]})
+
     async def join(self, request: Request) -> Response:
         given = json.loads(await request.body() or b"{}")
         joined = _seconds(given.get("joined_group_at", self._account.options.end))
@@ -240,6 +274,22 @@ class _Control:
         del self._account.lists[request.path_params["list"]].joined[self._person(request.path_params["id"])]
         self._account.generation += 1
         return JSONResponse({"id": request.path_params["id"]})
+
+
+def _text(event: dict[str, Any]) -> bytes | None:
+    """What an event shall have in place of its properties, whether or not it is JSON."""
+    if "json_base64" in event:
+        return b64decode(event["json_base64"], validate=True)
+    return event["json"].encode() if "json" in event else None
+
+
+def _odd_members(event: dict[str, Any]) -> dict[str, bytes | None]:
+    """What an event shows in place of what is usual. A wrong timestamp makes a wrong datetime, unless that is given."""
+    odd: dict[str, bytes | None] = {name: dump(value) for name, value in event.get("raw", {}).items()}
+    odd |= dict.fromkeys(event.get("omit", []))
+    if not set(odd) <= _SHOWN:
+        raise _Wrong(f"unknown members {sorted(set(odd) - _SHOWN)}")
+    return {"datetime": odd["timestamp"], **odd} if "timestamp" in odd else odd
 
 
 def _attributes(given: dict[str, Any]) -> dict[str, Any]:

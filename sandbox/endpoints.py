@@ -286,7 +286,7 @@ class _Events:
     async def profile(self, box: Box, request: Request) -> bytes:
         query = _query(allowed.PROFILES.single(), request)
         person = self._account.timeline.person(self._ref(request))
-        if person == NOBODY:
+        if person == NOBODY or person in self._account.people.erased:
             raise ApiError(404, "not_found", "The profile of this event does not exist.")
         profile = self._account.people.profile(person)
         return _one(query, current.profile(query.base, profile, query.fields["profile"], query.additional))

@@ -12,6 +12,7 @@ from sandbox.query import Query
 from sandbox.timeline import ADDED, NOBODY
 
 _CACHED_PROFILES = 20_000
+_ATTRIBUTES = ("timestamp", "datetime", "event_properties", "uuid")
 _EVERYTHING = b'"timestamp":%d,"datetime":%b,"event_properties":%b,"uuid":"%b"'
 _TEMPLATE = (
     '{"type":"event","id":"%b","attributes":{%b},"relationships":{"profile":{"data":%b,"links":{'
@@ -24,12 +25,25 @@ _TEMPLATE = (
 
 @cache
 def _minute(minute: int) -> bytes:
-    return f"{datetime.fromtimestamp(minute * 60, UTC):%Y-%m-%dT%H:%M:}".encode()
+    return datetime.fromtimestamp(minute * 60, UTC).isoformat()[:17].encode()
 
 
 def _moment(time: int) -> bytes:
     """The JSON of current.moment, several times as fast."""
     return b'"%b%02d+00:00"' % (_minute(time // 60), time % 60)
+
+
+def _reference(kind: str, row_id: str) -> bytes:
+    return dump({"type": kind, "id": row_id})
+
+
+def _members(members: dict[str, bytes | None]) -> bytes:
+    """A JSON object of members that are JSON already; None leaves one out."""
+    return b"{%b}" % b",".join(b'"%b":%b' % (name.encode(), text) for name, text in members.items() if text is not None)
+
+
+def _relationship(path: bytes, name: bytes, data: bytes) -> bytes:
+    return b'{"data":%b,"links":{"self":"%b/relationships/%b/","related":"%b/%b/"}}' % (data, path, name, path, name)
 
 
 class EventPages:
@@ -81,8 +95,7 @@ class EventPages:
     def _identifier(self, person: int) -> bytes:
         known = self._identifiers.get(person)
         if known is None:
-            known = dump({"type": "profile", "id": self._account.people.id(person)})
-            self._identifiers[person] = known
+            known = self._identifiers[person] = _reference("profile", self._account.people.id(person))
         return known
 
     def _event(self, ref: int) -> bytes:
@@ -99,7 +112,7 @@ class EventPages:
         elif self._everything:
             attributes = _EVERYTHING % (time, _moment(time), properties, event_uuid(time, ref).encode())
         else:
-            attributes = self._attributes(ref, time, b"%d" % time, properties)
+            attributes = self._attributes(ref, time, properties)
         event_id = timeline.ids.of(ref)
         return self._template(metric) % (
             event_id,
@@ -112,41 +125,47 @@ class EventPages:
             event_id,
         )
 
-    def _attributes(self, ref: int, time: int, timestamp: bytes | None, properties: bytes) -> bytes:
-        members = []
-        if timestamp is not None and "timestamp" in self._wanted:
-            members.append(b'"timestamp":%b' % timestamp)
-        if timestamp is not None and "datetime" in self._wanted:
-            members.append(b'"datetime":%b' % (_moment(time) if timestamp == b"%d" % time else timestamp))
-        if "event_properties" in self._wanted:
-            members.append(b'"event_properties":%b' % properties)
-        if "uuid" in self._wanted:
-            members.append(b'"uuid":"%b"' % event_uuid(time, ref).encode())
-        return b",".join(members)
+    def _attributes(self, ref: int, time: int, properties: bytes) -> bytes:
+        members = {
+            "timestamp": b"%d" % time,
+            "datetime": _moment(time),
+            "event_properties": properties,
+            "uuid": b'"%b"' % event_uuid(time, ref).encode(),
+        }
+        return _members({name: value for name, value in members.items() if name in self._wanted})[1:-1]
 
     def _added_event(self, ref: int) -> bytes:
-        """An event that may have a wrong id or timestamp, or none."""
+        """An event any member of which may be wrong, or missing."""
         event = self._account.timeline.added[ref - ADDED]
-        attributes = self._attributes(ref, event.time, event.timestamp, event.properties)
-        plain = (event.id or b"null").strip(b'"')
-        rendered = self._template(event.metric) % (
-            plain,
-            attributes,
-            self._identifier(event.person),
-            plain,
-            plain,
-            plain,
-            plain,
-            plain,
-        )
-        wanted = b"" if event.id is None else b'"id":%b,' % event.id
-        return rendered.replace(b'"id":"%b",' % plain, wanted, 1)
+        plain = event.id or b"null"
+        if not plain.startswith(b'"'):  # in links it is text nevertheless
+            plain = dump(plain.decode())
+        path = f"{self._base}/api/events/".encode() + plain[1:-1]
+        attributes = {
+            "timestamp": event.timestamp,
+            "datetime": _moment(event.time),
+            "event_properties": event.properties,
+            "uuid": b'"%b"' % event_uuid(event.time, ref).encode(),
+        } | {name: value for name, value in event.odd.items() if name in _ATTRIBUTES}
+        metric = b"null" if event.metric is None else _reference("metric", self._account.metric_ids[event.metric])
+        relationships = {
+            "profile": _relationship(path, b"profile", self._identifier(event.person)),
+            "metric": _relationship(path, b"metric", metric),
+        } | {name: value for name, value in event.odd.items() if name in ("profile", "metric")}
+        members = {
+            "type": b'"event"',
+            "id": event.id,
+            "attributes": _members({name: value for name, value in attributes.items() if name in self._wanted}),
+            "relationships": _members(relationships),
+            "links": b'{"self":"%b/"}' % path,
+        }
+        return _members(members | {name: value for name, value in event.odd.items() if name in members})
 
     def _included(self, refs: list[int]) -> Iterable[bytes]:
         timeline = self._account.timeline
         if "profile" in self._include:
             for person in dict.fromkeys(map(timeline.person, refs)):
-                if person != NOBODY:
+                if person != NOBODY and person not in self._account.people.erased:
                     yield self._profiles.get(person) or self._profile(person)
         if "metric" in self._include:
             for number in dict.fromkeys(map(timeline.metric, refs)):

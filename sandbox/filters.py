@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sandbox.errors import ApiError, invalid
+from sandbox.timeline import EARLIEST, LATEST
 
 RANGE = ("greater-than", "greater-or-equal", "less-than", "less-or-equal")
 _TOKEN = re.compile(
@@ -203,7 +204,7 @@ def matches(condition: Condition, value: Any) -> bool:
 
 def span(conditions: list[Condition], *names: str) -> tuple[int, int]:
     """The half-open seconds [since, until) that the range conditions on these fields leave."""
-    since, until = 0, 1 << 33
+    since, until = EARLIEST, LATEST
     for condition in conditions:
         if condition.field in names and condition.operator in RANGE:
             edge = condition.value + (condition.operator in ("greater-than", "less-or-equal"))

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,8 +57,23 @@ class Sandbox:
         return _read_lines(self.control("GET", "profiles"))
 
     def add_events(self, *events: dict[str, Any]) -> list[Any]:
-        """Add events; gives their ids."""
-        return json.loads(self.control("POST", "events", events))["ids"]  # type: ignore[no-any-return]
+        """Add events; gives their ids.
+
+        An event has a metric (id, name or None) and a timestamp or datetime, and may have profile_id, properties and
+        id. `raw` puts any JSON, and `omit` nothing, in place of its members (id, timestamp, datetime, uuid,
+        event_properties, attributes, metric, profile, relationships, links, type); `json` puts a text or bytes, be it
+        JSON or not, in place of its properties.
+        """
+        body = [_writable(event) for event in events]
+        return json.loads(self.control("POST", "events", body))["ids"]  # type: ignore[no-any-return]
+
+    def remove_event(self, event_id: str) -> None:
+        """The event is gone from all answers and counts."""
+        self.control("DELETE", f"events/{event_id}")
+
+    def lie(self, metric: str, day: str, add: int) -> None:
+        """Counts of a metric (id or name) are wrong by so much more on that day; 0 takes it back."""
+        self.control("POST", "aggregates", {"metric": metric, "day": day, "add": add})
 
     def add_profile(self, **attributes: Any) -> str:
         """Add a profile; gives its id."""
@@ -70,6 +86,14 @@ class Sandbox:
     def delete(self, kind: str, row_id: str) -> None:
         """Delete a campaign, flow, list, segment or metric."""
         self.control("DELETE", f"{kind}/{row_id}")
+
+    def restore(self, kind: str, row_id: str) -> None:
+        """Put a deleted campaign, flow, list, segment or metric back as it was."""
+        self.control("POST", f"{kind}/{row_id}/restore")
+
+    def erase_profile(self, profile_id: str) -> None:
+        """Nobody finds this person any more; events keep the id."""
+        self.control("DELETE", f"profiles/{profile_id}")
 
     def join(self, list_id: str, profile_id: str, joined_group_at: str | None = None) -> None:
         """Put a profile on a list."""
@@ -91,6 +115,13 @@ class Sandbox:
     def set_legacy(self, mode: str) -> None:
         """Serve the legacy dialect ("on"), answer that it is gone, or know nothing of it ("off")."""
         self.control("POST", "legacy", {"mode": mode})
+
+
+def _writable(event: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(event.get("json"), bytes):
+        return event
+    rest = {name: value for name, value in event.items() if name != "json"}
+    return {**rest, "json_base64": b64encode(event["json"]).decode()}
 
 
 def _read_lines(text: bytes) -> list[dict[str, Any]]:

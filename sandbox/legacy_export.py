@@ -2,7 +2,7 @@
 
 import json
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -11,11 +11,12 @@ from starlette.requests import Request
 
 from sandbox import legacy_rows
 from sandbox.account import Account
+from sandbox.aggregates import lies
 from sandbox.content import dump
 from sandbox.legacy_dialect import Parameters, invalid, not_found, query
 from sandbox.properties import as_number
 from sandbox.server import Box
-from sandbox.timeline import NOBODY, Window
+from sandbox.timeline import NOBODY, Timeline, Window
 
 _MOST = timedelta(days=31)
 _EVERYONE = "Everyone"
@@ -63,18 +64,28 @@ class LegacyExport:
         edges = _edges(asked)
         starts = [int(edge.timestamp()) for edge in edges]
         segments = self._segments(metric, asked, starts)
+        wrong_by = self._lies(metric, asked, starts)
         chosen = sorted(segments, key=lambda name: (-sum(map(len, segments[name])), name))[: asked.most]
         measure = self._measure(asked.measurement)
         return [
             {
                 "segment": name,
                 "data": [
-                    {"date": legacy_rows.naive(edge), "values": [measure(refs)]}
-                    for edge, refs in zip(edges, segments[name], strict=True)
+                    {"date": legacy_rows.naive(edge), "values": [_wrong(measure(refs), wrong_by[name, step])]}
+                    for step, (edge, refs) in enumerate(zip(edges, segments[name], strict=True))
                 ],
             }
             for name in chosen
         ]
+
+    def _lies(self, metric: int, asked: _Asked, starts: list[int]) -> Counter[tuple[str, int]]:
+        """By how much counts are to be wrong: those of everyone, or of the events without the property."""
+        told = Counter[tuple[str, int]]()
+        if asked.measurement == "count" and asked.where is None:
+            window = Window(metric, int(asked.start.timestamp()), int(asked.end.timestamp()))
+            for step, add in lies(self._account, window, starts, UTC):
+                told[_EVERYONE if asked.by is None else "", step] += add
+        return told
 
     def _segments(self, metric: int, asked: _Asked, starts: list[int]) -> dict[str, list[list[int]]]:
         """The events of each segment and each step of time. Events without the property are the segment ""."""
@@ -84,7 +95,7 @@ class LegacyExport:
         if asked.by is None:
             segments[_EVERYONE]  # is there even if nothing happened
         for ref in timeline.read(window, timeline.count(window)):
-            said = json.loads(timeline.properties(ref)) if asked.by or asked.where else {}
+            said = _properties(timeline, ref) if asked.by or asked.where else {}
             if asked.where is None or _said(said, asked.where[0]) == asked.where[1]:
                 name = _EVERYONE if asked.by is None else _said(said, asked.by)
                 segments[name][bisect_right(starts, timeline.time(ref)) - 1].append(ref)
@@ -99,7 +110,20 @@ class LegacyExport:
         if measurement == "value":
             return lambda refs: sum(map(timeline.value, refs))
         name = measurement[1]
-        return lambda refs: sum(as_number(json.loads(timeline.properties(ref)).get(name)) for ref in refs)
+        return lambda refs: sum(as_number(_properties(timeline, ref).get(name)) for ref in refs)
+
+
+def _wrong(count: float, add: int) -> float:
+    return max(0, count + add) if add else count
+
+
+def _properties(timeline: Timeline, ref: int) -> dict[str, Any]:
+    """The event's properties; none where a test has put something else in their place."""
+    try:
+        found = json.loads(timeline.properties(ref))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _said(properties: dict[str, Any], name: str) -> str:

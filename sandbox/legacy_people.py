@@ -138,6 +138,6 @@ def _find(people: People, field: str, value: str) -> int | None:
     generated = _PATTERNS[field].fullmatch(value)
     candidates = ([int(generated[1])] if generated else []) + list(people.changes)
     for index in candidates:
-        if index < len(people) and getattr(people.profile(index), field) == value:
+        if index < len(people) and index not in people.erased and getattr(people.profile(index), field) == value:
             return index
     return None

@@ -21,8 +21,10 @@ _TEMPLATE = (
     '"statistic_id":METRIC,"event_properties":%b,"person":%b}'
 )
 _SECOND = re.compile(r"[0-9]{10}")
-_TOKEN = re.compile(r"([0-9]{1,10})-([0-9A-F]{11})")
+_TOKEN = re.compile(r"(-?[0-9]{1,12})-([0-9A-F]{11})")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NAMES = {"type": "object", "metric": "statistic_id", "profile": "person"}  # of what the current dialect calls so
+_ODD = {"type", "uuid", "datetime", "event_properties", "metric", "profile"}
 _WRONG_SINCE = "since must be a 10-digit Unix timestamp, or the token that the previous page gave as next."
 
 
@@ -149,25 +151,29 @@ class _Pages:
         if len(self._persons) >= _CACHED_PERSONS:
             self._persons.clear()
         people = self._account.people
-        known = b"null" if person == NOBODY else dump(legacy_rows.person(people.profile(person)))
+        if person == NOBODY:
+            known = b"null"
+        elif person in people.erased:
+            known = dump({"object": "person", "id": people.id(person)})
+        else:
+            known = dump(legacy_rows.person(people.profile(person)))
         self._persons[person] = known
         return known
 
     def _added_event(self, ref: int) -> bytes:
-        """An event that may have a wrong id or timestamp, or none."""
+        """An event any member of which may be wrong, or missing."""
         event = self._account.timeline.added[ref - ADDED]
-        usual = event.timestamp == b"%d" % event.time
-        members = {
+        members: dict[str, bytes | None] = {
             "object": b'"event"',
             "id": event.id,
             "uuid": dump(event_uuid(event.time, ref)),
             "event_name": dump(self._names.get(event.metric)),
             "timestamp": event.timestamp,
-            "datetime": b'"%b"' % _datetime(event.time) if usual else event.timestamp,
+            "datetime": b'"%b"' % _datetime(event.time),
             "statistic_id": dump(None if event.metric is None else self._account.metric_ids[event.metric]),
             "event_properties": event.properties,
             "person": self._persons.get(event.person) or self._person(event.person),
-        }
+        } | {_NAMES.get(name, name): value for name, value in event.odd.items() if name in _ODD}
         return b"{%b}" % b",".join(b'"%b":%b' % (name.encode(), v) for name, v in members.items() if v is not None)
 
 

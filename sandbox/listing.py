@@ -101,7 +101,7 @@ def _candidates(account: Account, conditions: list[Condition]) -> Iterable[int]:
             return sorted({index for index in map(find, wanted) if index is not None})
         if condition.field.startswith((_SUPPRESSION, _LIST_SUPPRESSION)):
             return sorted(people.suppressions)
-    return range(len(people))
+    return people.indexes()
 
 
 def _person_meets(account: Account, index: int, condition: Condition) -> bool:

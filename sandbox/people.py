@@ -6,6 +6,7 @@ Only times, consent and suppressions are stored; the rest is worked out when som
 import re
 from array import array
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from random import Random
 from typing import Any
@@ -75,6 +76,7 @@ class People:
         self.consent = bytearray(rng.choices(range(3), (3, 6, 1), k=count))
         self.suppressions: dict[int, list[Suppression]] = defaultdict(list)
         self.changes: dict[int, dict[str, Any]] = {}
+        self.erased: set[int] = set()
         self._known_ids: list[str | None] = [None] * count
         for index in range(count):
             if index % 19 == 3 or self.consent[index] == 2:
@@ -100,7 +102,19 @@ class People:
     def index_of(self, profile_id: str) -> int | None:
         """Which person has this id."""
         index = self.ids.index(profile_id)
-        return index if 0 <= index < len(self) and self.id(index) == profile_id else None
+        return index if self._is_there(index) and self.id(index) == profile_id else None
+
+    def _is_there(self, index: int) -> bool:
+        return 0 <= index < len(self) and index not in self.erased
+
+    def indexes(self) -> Iterator[int]:
+        """All persons that are not erased."""
+        return (index for index in range(len(self)) if index not in self.erased)
+
+    def erase(self, index: int) -> None:
+        """Nobody finds this person any more; the index and the id stay taken."""
+        self.erased.add(index)
+        self.suppressions.pop(index, None)
 
     def email(self, index: int) -> str | None:
         """The current address; about one in seventeen people has none."""
@@ -116,11 +130,11 @@ class People:
     def index_of_email(self, email: str) -> int | None:
         """Which person has this address."""
         for index, changed in self.changes.items():
-            if changed.get("email") == email:
+            if changed.get("email") == email and index not in self.erased:
                 return index
         found = re.search(r"\.(\d{1,9})@", email)
         index = int(found[1]) if found else -1
-        return index if 0 <= index < len(self) and self.email(index) == email else None
+        return index if self._is_there(index) and self.email(index) == email else None
 
     def profile(self, index: int) -> Profile:
         """Everything about one person."""
@@ -168,8 +182,9 @@ class People:
         self.updated[index] = updated
 
     def seen(self, index: int, at: int) -> None:
-        """An event of this person happened."""
-        self.last_event[index] = max(self.last_event[index], at)
+        """An event of this person happened; times that are out of all reason are not taken for that."""
+        if at < 1 << 32:
+            self.last_event[index] = max(self.last_event[index], at)
 
     def add(self, attributes: dict[str, Any], created: int) -> int:
         """One more person, without any history; gives the index."""

@@ -6,7 +6,7 @@ An event is known by its reference: its place in time, or, for one added later, 
 from array import array
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -15,12 +15,16 @@ from sandbox.properties import Source, Style
 
 ADDED = 1 << 40
 NOBODY = 0xFFFFFFFF
+EARLIEST, LATEST = -(1 << 36), 1 << 38  # seconds; the years 1 and 9999 lie within
 Mark = tuple[int, int]  # a time and a reference: where a reader has got to
 
 
 @dataclass(slots=True)
 class AddedEvent:
-    """One event that was not generated; id and timestamp are JSON as the reader shall see it, None if left out."""
+    """One event that was not generated; id and timestamp are JSON as the reader shall see it, None if left out.
+
+    `odd` holds the same for other members, named as in the current dialect, where they are not the usual ones.
+    """
 
     time: int
     metric: int | None
@@ -31,14 +35,15 @@ class AddedEvent:
     message: str | None
     flow: str | None
     value: float = 0.0
+    odd: dict[str, bytes | None] = field(default_factory=dict)
 
 
 class Window(NamedTuple):
     """Which events to read: of one metric (or of all), in the half-open seconds [since, until)."""
 
     metric: int | None = None
-    since: int = 0
-    until: int = 1 << 33
+    since: int = EARLIEST
+    until: int = LATEST
 
 
 class Timeline:
@@ -58,12 +63,15 @@ class Timeline:
         self.styles, self.known_sources = styles, known_sources
         self.added: list[AddedEvent] = []
         self._marks: dict[int | None, list[Mark]] = {None: []}
+        self._added_with: dict[bytes | None, list[int]] = {}  # this id
+        self._removed: set[int] = set()
+        self._removed_marks: dict[int | None, list[Mark]] = {}
         self._of_metric = [array("I") for _ in styles]
         for place, metric in enumerate(metrics):
             self._of_metric[metric].append(place)
 
     def __len__(self) -> int:
-        return len(self.times) + len(self.added)
+        return len(self.times) + len(self.added) - len(self._removed)
 
     def new_metric(self) -> int:
         """Room for one more metric; gives its number."""
@@ -74,9 +82,16 @@ class Timeline:
         """Put one more event in; gives its reference."""
         ref = ADDED + len(self.added)
         self.added.append(event)
+        self._added_with.setdefault(event.id, []).append(ref)
         for metric in {None, event.metric}:
             insort(self._marks.setdefault(metric, []), (event.time, ref))
         return ref
+
+    def remove(self, ref: int) -> None:
+        """Take an event out of all that is read and counted. Marks at it stay good."""
+        self._removed.add(ref)
+        for metric in {None, self.metric(ref)}:
+            insort(self._removed_marks.setdefault(metric, []), (self.time(ref), ref))
 
     def _places(self, metric: int | None) -> Sequence[int]:
         return range(len(self.times)) if metric is None else self._of_metric[metric]
@@ -84,14 +99,13 @@ class Timeline:
     def count(self, window: Window) -> int:
         """How many events the window holds."""
         low, high, marks = self._bounds(window)
-        return high - low + len(marks)
+        return high - low + len(marks) - len(_within(self._removed_marks.get(window.metric, []), window))
 
     def _bounds(self, window: Window) -> tuple[int, int, list[Mark]]:
         places, time_of = self._places(window.metric), self.times.__getitem__
         low = bisect_left(places, window.since, key=time_of)
         high = bisect_left(places, window.until, lo=low, key=time_of)
-        marks = self._marks.get(window.metric, [])
-        return low, high, marks[bisect_left(marks, (window.since, 0)) : bisect_left(marks, (window.until, 0))]
+        return low, high, _within(self._marks.get(window.metric, []), window)
 
     def read(
         self,
@@ -104,6 +118,8 @@ class Timeline:
         """References of at most `limit` events behind the mark, in order of (time, reference) or its reverse."""
         low, high, marks = self._bounds(window)
         places = self._places(window.metric)
+        if _within(self._removed_marks.get(window.metric, []), window):
+            keep = self._without_removed(keep)
         if after is not None:
             low, high, marks = self._behind(after, places, low, high, marks, descending)
         if keep is None:
@@ -119,6 +135,10 @@ class Timeline:
             return [ref for _, ref in merged[:limit]]
         return found[::-1] if descending and keep is None else found
 
+    def _without_removed(self, keep: Callable[[int], bool] | None) -> Callable[[int], bool]:
+        removed = self._removed
+        return lambda ref: ref not in removed and (keep is None or keep(ref))
+
     def _behind(
         self, after: Mark, places: Sequence[int], low: int, high: int, marks: list[Mark], descending: bool
     ) -> tuple[int, int, list[Mark]]:
@@ -132,7 +152,8 @@ class Timeline:
 
     def every(self) -> Iterator[int]:
         """All references: the generated events in order of time, then the added ones."""
-        return chain(range(len(self.times)), range(ADDED, ADDED + len(self.added)))
+        refs = chain(range(len(self.times)), range(ADDED, ADDED + len(self.added)))
+        return (ref for ref in refs if ref not in self._removed) if self._removed else refs
 
     def time(self, ref: int) -> int:
         """When the event happened (for a garbage timestamp: where it is sorted)."""
@@ -156,9 +177,9 @@ class Timeline:
     def find(self, event_id: str) -> int | None:
         """The reference of the first event with this id."""
         index, wanted = self.ids.index(event_id), b'"%b"' % event_id.encode()
-        if 0 <= index < len(self.times):
-            return index
-        return next((ADDED + at for at, found in enumerate(self.added) if found.id == wanted), None)
+        generated = [index] if 0 <= index < len(self.times) else []
+        refs = chain(generated, self._added_with.get(wanted, []))
+        return next((ref for ref in refs if ref not in self._removed), None)
 
     def message_and_flow(self, ref: int) -> tuple[str | None, str | None]:
         """What the event says in $message and $flow."""
@@ -178,3 +199,7 @@ class Timeline:
         return self.styles[self.metrics[ref]].properties(
             ref, self.times[ref], self.persons[ref], self.known_sources[self.sources[ref]]
         )
+
+
+def _within(marks: list[Mark], window: Window) -> list[Mark]:
+    return marks[bisect_left(marks, (window.since, 0)) : bisect_left(marks, (window.until, 0))] if marks else []

@@ -410,7 +410,7 @@ def test_joining_and_leaving(box: Sandbox) -> None:
         pytest.param("POST", "events", [{"metric": "x", "timestamp": 1, "profile_id": "nobody"}], id="unknown person"),
         pytest.param("POST", "profiles", {"colour": "red"}, id="unknown attribute of a person"),
         pytest.param("POST", "flows/NOPE01", {"name": "x"}, id="unknown flow"),
-        pytest.param("DELETE", "profiles/x", None, id="people cannot be deleted"),
+        pytest.param("DELETE", "profiles/x", None, id="nobody to erase"),
         pytest.param("POST", "faults", [{"nothing": 1}], id="unknown fault"),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 from sandbox import allowed
 from sandbox.errors import ApiError
 from sandbox.filters import Condition, Field, matches, parse, span
+from sandbox.timeline import EARLIEST, LATEST
 
 JULY = int(datetime(2026, 7, 1, tzinfo=UTC).timestamp())
 REASON = "subscriptions.email.marketing.suppression.reason"
@@ -192,8 +193,8 @@ def test_matches(operator: str, wanted: object, value: object, meets: bool) -> N
     [
         pytest.param("greater-or-equal(timestamp,10),less-than(timestamp,20)", (10, 20), id="half-open"),
         pytest.param("greater-than(timestamp,10),less-or-equal(timestamp,20)", (11, 21), id="the other half"),
-        pytest.param("greater-than(timestamp,10),greater-than(timestamp,5)", (11, 1 << 33), id="the narrower bound"),
-        pytest.param("has(profile)", (0, 1 << 33), id="no bound"),
+        pytest.param("greater-than(timestamp,10),greater-than(timestamp,5)", (11, LATEST), id="the narrower bound"),
+        pytest.param("has(profile)", (EARLIEST, LATEST), id="no bound"),
     ],
 )
 def test_span(text: str, expected: tuple[int, int]) -> None:
