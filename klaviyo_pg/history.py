@@ -22,6 +22,11 @@ class HistoryChunk(NamedTuple):
     seconds: float = 0.0
 
     @property
+    def window(self) -> Window:
+        """All of it."""
+        return Window(self.window_start, self.window_end)
+
+    @property
     def left(self) -> Window:
         """What is still to be read."""
         return Window(self.reached or self.window_start, self.window_end)
@@ -37,7 +42,7 @@ class HistoryChunk(NamedTuple):
         return self.window_start.timestamp() < end and self.window_end.timestamp() > start
 
     def __str__(self) -> str:
-        return f"{self.metric_id} {Window(self.window_start, self.window_end)}"
+        return f"{self.metric_id} {self.window}"
 
 
 class Summary(NamedTuple):

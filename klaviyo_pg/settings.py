@@ -56,6 +56,12 @@ class Settings(BaseSettings):
     first_sync_days: float = Field(
         30, gt=0, le=36500, description="Days of events that the first run of an account reads."
     )
+    membership_sweep_days: float = Field(
+        7,
+        ge=0,
+        le=3650,
+        description="Days after which all members of a list are read again, to learn who has left it; 0: never.",
+    )
     metrics: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Metrics to read, by name or id: comma-separated or a JSON list; a leading - leaves one out.",
@@ -71,7 +77,12 @@ class Settings(BaseSettings):
         None,
         description="Secret of 16 or more characters that hash and drop need; the same in every run of a warehouse.",
     )
-    concurrency: int = Field(4, ge=1, le=64, description="Parts that are read and loaded side by side.")
+    concurrency: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Parts that are read side by side; without it 4, and as many as the API allows in a backfill.",
+    )
     chunk_events: int = Field(50_000, ge=1_000, le=10_000_000, description="Events in one chunk of a backfill, about.")
     request_timeout_seconds: float = Field(
         120, gt=0, le=86400, description="How long to wait for an answer of the API."
@@ -82,6 +93,11 @@ class Settings(BaseSettings):
         gt=0,
         description="How long one request may go on being tried, waits that the API asks for included.",
     )
+    spool: bool = Field(
+        True, description="Whether a backfill keeps what it has read on disk until it is loaded, to read nothing twice."
+    )
+    spool_megabytes: int = Field(2048, ge=1, description="How much of that there may be, about; then reading waits.")
+    spool_hours: float = Field(72, gt=0, description="After how long it is thrown away if it was never loaded.")
     data_dir: Path = Field(
         Path(".data"),
         description="Folder for the embedded Postgres and for extractions that wait to be loaded.",
@@ -96,7 +112,9 @@ class Settings(BaseSettings):
             return tuple(json.loads(value))
         return tuple(name for part in value.split(",") if (name := part.strip()))
 
-    @field_validator("klaviyo_api_key", "database_url", "klaviyo_account_id", "personal_data_salt", mode="before")
+    @field_validator(
+        "klaviyo_api_key", "database_url", "klaviyo_account_id", "concurrency", "personal_data_salt", mode="before"
+    )
     @classmethod
     def _blank_is_unset(cls, value: object) -> object:
         return None if isinstance(value, str) and not value.strip() else value

@@ -1,154 +1,163 @@
-"""Reading chunks of history side by side, with a live account of how far it is and how long it will take."""
+"""Reading chunks of history side by side: extracted by some threads, loaded by others, kept on disk between them."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from datetime import timedelta
-from time import monotonic
-from typing import cast
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
 
 from prefect import get_run_logger
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
-from prefect.futures import PrefectFuture, wait
+from prefect.artifacts import create_table_artifact
+from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from psycopg import Connection
 
-from klaviyo_pg.errors import Stopped, UserError
+from klaviyo_pg.errors import DatabaseUnusable, Stopped, UserError
 from klaviyo_pg.history import HistoryChunk, summaries
 from klaviyo_pg.postgres import history, ledger
 from klaviyo_pg.postgres.connect import transaction
 from klaviyo_pg.windows import Window
 from tasks import edges, stopping
-from tasks.history import give_up, load_chunk
+from tasks.chunks import Progress, extract_chunk, load_chunk, read_chunk, shelf
+from tasks.display import displayed
 from tasks.reading import Problems, told
 from tasks.run import Run
-from tasks.store import Counts
+from tasks.spool import Shelf, open_spool
+from tasks.store import patiently
+from transforms import events
 
 _LOOK = 0.5  # seconds between two looks at the progress
-_TELL = 10.0  # seconds between two lines of the log and two updates of the artifact
+_READERS_OF_A_LOADER = 2
+Runner = ThreadPoolTaskRunner[Any]
 
 
 def read_history(run: Run, chunks: Sequence[HistoryChunk], problems: Problems) -> None:
     """Read what is left of the chunks. One that fails does not stop the others: the run ends as partial.
 
-    Stops when asked to, after the batches in hand.
+    Stops when asked to, after the batches in hand; what has been read and not loaded is kept for the next run.
     """
     waiting = [chunk for chunk in chunks if chunk.state != "done"]
-    names = _names(run)
-    progress: dict[HistoryChunk, int] = {}
-    forecast = Forecast(sum(chunk.waiting for chunk in waiting))
+    metrics = patiently(run, partial(_metrics, run))
+    limit = edges.source(run.settings).event_requests_a_minute
+    at_once = edges.side_by_side(run.settings, limit)
+    progress = Progress()
     with (
         stopping.on_signals(),
-        cast(ThreadPoolTaskRunner[Counts], ThreadPoolTaskRunner(max_workers=run.settings.concurrency)) as runner,
-        _display(waiting, names, forecast) as show,
+        Runner(max_workers=at_once) as readers,
+        Runner(max_workers=max(1, at_once // _READERS_OF_A_LOADER)) as loaders,
+        displayed(waiting, metrics.names, limit) as show,
     ):
-        submitted: dict[PrefectFuture[Counts], HistoryChunk] = {
-            runner.submit(
-                load_chunk, {"run": run, "chunk": chunk, "name": names.get(chunk.metric_id), "progress": progress}
-            ): chunk
-            for chunk in waiting
-        }
-        left = set(submitted)
-        while left:
-            done, left = wait(list(left), timeout=_LOOK)
+        reading = _Reading(run, metrics, progress, problems, readers, loaders, at_once)
+        while reading.goes_on(waiting):
             show(progress)
-            for future in done:
-                result = future.result(raise_on_failure=False)
-                if isinstance(result, Exception) and not isinstance(result, Stopped):
-                    give_up(run, submitted[future], told(result))
-                    if isinstance(result, UserError):
-                        problems.add(result)  # nothing will go well until the user has mended it
-                    else:
-                        problems.skipped.append(result)
-                    get_run_logger().warning("%s: %s", submitted[future], told(result))
     if stopping.asked():
-        stored = sum(progress.values())
+        stored = sum(progress.stored.values())
         problems.add(Stopped(f"Stopped after {stored:,} events; the same command goes on where it stopped."))
 
 
-class Forecast:
-    """How long the rest will take: as long as what has been read took, event for event."""
-
-    def __init__(self, events: int) -> None:
-        self.events = events
-        self._began = monotonic()
-
-    def left(self, stored: int) -> timedelta | None:
-        """Time left; None before anything is stored."""
-        if not stored:
-            return None
-        spent = monotonic() - self._began
-        return timedelta(seconds=round(spent / stored * max(0, self.events - stored)))
-
-    def rate(self, stored: int) -> float:
-        """Events a second."""
-        return stored / max(monotonic() - self._began, 1e-9)
-
-    def sentence(self, stored: int) -> str:
-        left = self.left(stored)
-        return (
-            f"{stored:,} of {self.events:,} events, {self.rate(stored):,.0f} events/s, "
-            f"{'time left unknown' if left is None else f'about {left} left'}"
-        )
+def _metrics(run: Run, connection: Connection) -> events.Metrics:
+    known = ledger.metrics(connection, run.schema, run.integration_id)
+    return events.Metrics({row.id: row.name for row in known}, {row.id: row.destination for row in known})
 
 
-def _names(run: Run) -> Mapping[str, str]:
-    with transaction(edges.engine(run.settings)) as connection:
-        known = ledger.metrics(connection, run.schema, run.integration_id)
-    return {row.id: row.name or row.id for row in known}
+class _Reading:
+    """Chunks on their way: being extracted, waiting on shelves, being loaded; or both at once, without a spool."""
+
+    def __init__(
+        self,
+        run: Run,
+        metrics: events.Metrics,
+        progress: Progress,
+        problems: Problems,
+        readers: Runner,
+        loaders: Runner,
+        at_once: int,
+    ) -> None:
+        self._run, self._metrics, self._progress, self._problems = run, metrics, progress, problems
+        self._readers, self._loaders, self._at_once = readers, loaders, at_once
+        self._spool = open_spool(run.settings, run.integration_id)
+        if self._spool:
+            self._spool.tidy()
+        self._begun = 0
+        self._being_read = 0
+        self._under_way: dict[PrefectFuture[Any], tuple[HistoryChunk, Callable[[Any], None]]] = {}
+        self._ended: SimpleQueue[PrefectFuture[Any]] = SimpleQueue()
+
+    def goes_on(self, chunks: Sequence[HistoryChunk]) -> bool:
+        """Begin what can be begun, and wait a moment for something to end. False when everything has."""
+        while self._begun < len(chunks) and self._may_begin():
+            self._begin(chunks[self._begun])
+            self._begun += 1
+        if not self._under_way:
+            return False
+        with suppress(Empty):
+            self._has_ended(self._ended.get(timeout=_LOOK))
+        return True
+
+    def _may_begin(self) -> bool:
+        if self._being_read >= self._at_once or stopping.asked() or self._problems.failed:
+            return False
+        return self._spool is None or not (self._under_way and self._spool.is_full)
+
+    def _begin(self, chunk: HistoryChunk) -> None:
+        self._being_read += 1
+        given: dict[str, Any] = {
+            "run": self._run,
+            "chunk": chunk,
+            "name": self._metrics.names.get(chunk.metric_id) or chunk.metric_id,
+            "progress": self._progress,
+        }
+        if self._spool is None:
+            self._follow(self._readers.submit(read_chunk, given | {"metrics": self._metrics}), chunk, self._was_read)
+            return
+        kept = shelf(self._run, self._spool, chunk, self._metrics)
+        if not kept.leads_on_from(chunk.left.start or chunk.window_start):
+            kept.clear()
+        extract = extract_chunk.with_options(refresh_cache=not kept.is_complete)  # a kept result without its parcels
+        future = self._readers.submit(extract, given | {"metrics": self._metrics, "shelf": kept})
+        self._follow(future, chunk, partial(self._load, chunk, given, kept))
+
+    def _load(self, chunk: HistoryChunk, given: dict[str, Any], kept: Shelf, result: object) -> None:
+        self._was_read(result)
+        if not isinstance(result, Exception):
+            self._follow(self._loaders.submit(load_chunk, given | {"shelf": kept}), chunk, _nothing)
+
+    def _was_read(self, result: object) -> None:
+        self._being_read -= 1
+
+    def _follow(self, future: PrefectFuture[Any], chunk: HistoryChunk, then: Callable[[Any], None]) -> None:
+        self._under_way[future] = chunk, then
+        future.add_done_callback(self._ended.put)
+
+    def _has_ended(self, future: PrefectFuture[Any]) -> None:
+        chunk, then = self._under_way.pop(future)
+        result = future.result(raise_on_failure=False)
+        then(result)
+        if isinstance(result, Exception) and not isinstance(result, Stopped):
+            self._note(chunk, result)
+
+    def _note(self, chunk: HistoryChunk, error: Exception) -> None:
+        get_run_logger().warning("%s: %s", chunk, told(error))
+        if isinstance(error, UserError):
+            self._problems.add(error)  # nothing will go well until the user has mended it
+        else:
+            self._problems.skipped.append(error)
+        with suppress(DatabaseUnusable), transaction(edges.engine(self._run.settings)) as connection:
+            history.fail(connection, self._run.schema, self._run.integration_id, chunk, told(error))
 
 
-@contextmanager
-def _display(
-    chunks: Sequence[HistoryChunk], names: Mapping[str, str], forecast: Forecast
-) -> Iterator[Callable[[Mapping[HistoryChunk, int]], None]]:
-    """Shows progress: a bar for each metric on a terminal, lines in the log elsewhere, an artifact in Prefect."""
-    logger, console = get_run_logger(), Console(stderr=True)
-    artifact = create_progress_artifact(progress=0.0, description="Backfill")
-    totals: dict[str, int] = defaultdict(int)
-    for chunk in chunks:
-        totals[chunk.metric_id] += chunk.waiting
-    bars = Progress(
-        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), console=console,
-        disable=not console.is_terminal,
-    )  # fmt: skip
-    lines: dict[str, TaskID] = {
-        metric_id: bars.add_task(names.get(metric_id, metric_id), total=total) for metric_id, total in totals.items()
-    }
-    everything = bars.add_task("time left", total=forecast.events)
-    told_at = monotonic()
-
-    def show(progress: Mapping[HistoryChunk, int]) -> None:
-        nonlocal told_at
-        stored: dict[str, int] = defaultdict(int)
-        for chunk, events in list(progress.items()):
-            stored[chunk.metric_id] += events
-        for metric_id, line in lines.items():
-            bars.update(line, completed=stored[metric_id])
-        total = sum(stored.values())
-        bars.update(everything, completed=total, description=forecast.sentence(total))
-        if monotonic() - told_at >= _TELL:
-            told_at = monotonic()
-            if bars.disable:
-                logger.info(forecast.sentence(total))
-            with suppress(Exception):  # a picture of the work must not stop the work
-                update_progress_artifact(artifact, progress=100 * total / forecast.events if forecast.events else 100.0)  # type: ignore[arg-type]
-
-    with bars:
-        yield show
-    with suppress(Exception):
-        update_progress_artifact(artifact, progress=100.0)  # type: ignore[arg-type]
+def _nothing(result: object) -> None:
+    """There is nothing to do behind a load."""
 
 
 def report(run: Run, window: Window) -> None:
     """A table artifact in Prefect: per metric expected, loaded, difference, chunks done, seconds."""
-    names = _names(run)
     with transaction(edges.engine(run.settings)) as connection:
+        names = _metrics(run, connection).names
         chunks = history.chunks(connection, run.schema, run.integration_id)
     table = [
         {
-            "metric": names.get(each.metric_id, each.metric_id),
+            "metric": names.get(each.metric_id) or each.metric_id,
             "expected": each.expected,
             "loaded": each.loaded,
             "difference": each.loaded - each.expected,

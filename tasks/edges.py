@@ -6,6 +6,7 @@ They are made from settings and kept, since neither may travel between tasks.
 import threading
 from contextlib import suppress
 from functools import lru_cache
+from math import ceil
 
 import psycopg
 import sqlalchemy
@@ -14,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from klaviyo_pg.errors import BadSettings, Busy
 from klaviyo_pg.klaviyo.dialects import open_source
+from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.klaviyo.known import KnownPeople
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import embedded
@@ -21,15 +23,18 @@ from klaviyo_pg.postgres.connect import conninfo
 from klaviyo_pg.settings import Settings
 
 _CONNECT_TIMEOUT = "10"  # seconds
+_SIDE_BY_SIDE, _MOST_SIDE_BY_SIDE = 4, 16
+_CONNECTIONS = 8  # that are kept open; more are opened while they are needed
 _FIRST_ATTEMPTS = 3  # of the first request of a run: a wrong address should be told at once
 _of_thread = threading.local()
 _claims: list[psycopg.Connection] = []
 _people = ("", KnownPeople())
+_opened: list[Source] = []
 
 
 def engine(settings: Settings) -> sqlalchemy.Engine:
     """The engine for the warehouse: DATABASE_URL, or the embedded Postgres."""
-    return _engine(_url(settings), settings.concurrency + 2)
+    return _engine(_url(settings), _CONNECTIONS)
 
 
 def _url(settings: Settings) -> str:
@@ -56,7 +61,7 @@ def _engine(url: str, connections: int) -> sqlalchemy.Engine:
         },
     )
     connector = SqlAlchemyConnector(connection_info=components)
-    made = connector.get_engine(pool_size=connections, max_overflow=0, pool_pre_ping=True, hide_parameters=True)
+    made = connector.get_engine(pool_size=connections, max_overflow=64, pool_pre_ping=True, hide_parameters=True)
     assert isinstance(made, sqlalchemy.Engine)
     return made
 
@@ -107,4 +112,23 @@ def source(settings: Settings, first_contact: bool = False) -> Source:
     if key not in known:
         known.clear()
         known[key] = open_source(settings)
+        _opened.append(known[key])
     return known[key]
+
+
+def side_by_side(settings: Settings, requests_a_minute: int | None = None) -> int:
+    """How many parts to read at once: CONCURRENCY, or as many as keep the API's limit busy at the pace of its answers.
+
+    Without a limit, or before there was an answer, four.
+    """
+    if settings.concurrency is not None:
+        return settings.concurrency
+    requests, _, seconds = traffic()
+    if requests_a_minute is None or not requests:
+        return _SIDE_BY_SIDE
+    return max(_SIDE_BY_SIDE, min(_MOST_SIDE_BY_SIDE, ceil(requests_a_minute / 60 * seconds / requests)))
+
+
+def traffic() -> Traffic:
+    """Everything that this process has asked of the API so far."""
+    return Traffic.total(source.traffic for source in list(_opened))

@@ -1,4 +1,4 @@
-"""Logs that hold what a reader can use: no tracebacks of errors that are no surprise, no word of Prefect's own queues."""
+"""Logs that hold what a reader can use: no tracebacks of errors that are no surprise, nothing of Prefect's queues."""
 
 import logging
 

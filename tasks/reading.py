@@ -63,7 +63,9 @@ def read(run: Run, chunks: Iterable[Chunk], problems: Problems) -> None:
     if done:
         logger.info("%d of %d parts had been read before", len(planned) - len(waiting), len(planned))
     began, rows = monotonic(), 0
-    with cast(ThreadPoolTaskRunner[Counts], ThreadPoolTaskRunner(max_workers=run.settings.concurrency)) as runner:
+    with cast(
+        ThreadPoolTaskRunner[Counts], ThreadPoolTaskRunner(max_workers=edges.side_by_side(run.settings))
+    ) as runner:
         submitted: dict[PrefectFuture[Counts], Chunk] = {
             runner.submit(LOADERS[chunk.kind], {"run": run, "chunk": chunk}): chunk for chunk in waiting
         }

@@ -65,7 +65,7 @@ def begin(settings: Settings, flow: str, selection: Mapping[str, object]) -> Run
         opened = ledger.open_run(
             connection, settings.warehouse_schema, integration_id, flow, _digest(settings, selection), now
         )
-        ledger.add_requests(connection, settings.warehouse_schema, opened.run_id, *source.traffic)
+        ledger.add_requests(connection, settings.warehouse_schema, opened.run_id, source.traffic)
     if opened.continued:
         logger.info("Going on with the run of %s that did not finish", opened.as_of)
     return Run(opened.run_id, integration_id, account_id or known, opened.as_of, settings)
@@ -107,7 +107,7 @@ def count_requests(run: Run, traffic: Traffic) -> None:
     Where the database does not take the note the part's own error is what matters.
     """
     with suppress(KlaviyoPgError, psycopg.Error), transaction(edges.engine(run.settings)) as connection:
-        ledger.add_requests(connection, run.schema, run.id, *traffic)
+        ledger.add_requests(connection, run.schema, run.id, traffic)
 
 
 @task(task_run_name="member_lists", cache_policy=NO_CACHE, persist_result=False)

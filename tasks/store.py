@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import polars as pl
 import stamina
@@ -27,6 +28,7 @@ from transforms.personal import Protection, protected, protected_rejects
 _DATABASE_BUDGET = 900.0  # seconds that a database may be away before a part fails
 _REJECT = {"table_name": pl.String(), "reason": pl.String(), "raw": pl.String()}
 
+Result = TypeVar("Result")
 Counts = Mapping[str, Mapping[str, int]]
 """Table -> rows_read, inserted, updated, unchanged, rejected, nul_characters."""
 
@@ -62,13 +64,22 @@ def store(run: Run, stream: str, batch: Batch, traffic: Traffic, note: Note) -> 
     Waits for a database that is away; nothing is half stored meanwhile. Answers the counts of rows by table.
     """
     batch = protect(batch, run.settings)
+
+    def write(connection: Connection) -> Counts:
+        counts = _merge(connection, run, stream, batch)
+        note(connection)
+        ledger.add_counts(connection, run.schema, run.id, run.integration_id, counts)
+        ledger.add_requests(connection, run.schema, run.id, traffic)
+        return counts
+
+    return patiently(run, write)
+
+
+def patiently(run: Run, work: Callable[[Connection], Result]) -> Result:
+    """What `work` answers, in one transaction; begun again for as long as the database is away, within reason."""
     for attempt in stamina.retry_context(on=DatabaseAway, attempts=None, timeout=_DATABASE_BUDGET, wait_max=15):
         with attempt, transaction(edges.engine(run.settings)) as connection:
-            counts = _merge(connection, run, stream, batch)
-            note(connection)
-            ledger.add_counts(connection, run.schema, run.id, run.integration_id, counts)
-            ledger.add_requests(connection, run.schema, run.id, *traffic)
-            return counts
+            return work(connection)
     raise AssertionError("a retry context either answers or raises")
 
 

@@ -89,20 +89,26 @@ def _by_table(frame: pl.DataFrame, integration_id: str) -> dict[str, pl.DataFram
 
 def _flow_campaigns(frame: pl.DataFrame, integration_id: str) -> pl.DataFrame:
     """The messages of flows: named as in their latest event, created and updated with their first and latest."""
-    sends = frame.filter(pl.col("flow").is_not_null() & pl.col("message").is_not_null()).sort(
-        "event_at", maintain_order=True
+    sends = frame.filter(pl.col("flow").is_not_null() & pl.col("message").is_not_null()).select(
+        "subject", "automation_key", "campaign_key", id="message", name="campaign_name", at="event_at"
     )
-    found = sends.group_by(id="message").agg(
-        pl.col("campaign_name").drop_nulls().last().alias("name"),
-        pl.col("subject").drop_nulls().last(),
-        pl.col("automation_key").last(),
-        pl.col("campaign_key").last(),
-        pl.col("event_at").min().alias("created_at"),
-        pl.col("event_at").max().alias("updated_at"),
+    return (
+        sends.with_columns(
+            key=row_key(integration_id, pl.col("id")), type=pl.lit("Campaign"), created_at="at", updated_at="at"
+        )
+        .pipe(conformed, loads.FLOW_CAMPAIGNS)
+        .pipe(widened)
     )
-    return found.with_columns(key=row_key(integration_id, pl.col("id")), type=pl.lit("Campaign")).pipe(
-        conformed, loads.FLOW_CAMPAIGNS
-    )
+
+
+def widened(flow_campaigns: pl.DataFrame) -> pl.DataFrame:
+    """One row for each campaign of a frame for FLOW_CAMPAIGNS: its times widen, its names are the latest there are."""
+    found = flow_campaigns.sort("updated_at", maintain_order=True).group_by("key")
+    latest = {name: pl.col(name).last() for name in loads.FLOW_CAMPAIGNS.schema if name != "key"}
+    for name in ("name", "subject"):
+        latest[name] = pl.col(name).drop_nulls().last()
+    latest |= {"created_at": pl.col("created_at").min(), "updated_at": pl.col("updated_at").max()}
+    return found.agg(**latest).pipe(conformed, loads.FLOW_CAMPAIGNS)
 
 
 def _subscription_changes(frame: pl.DataFrame) -> pl.DataFrame:

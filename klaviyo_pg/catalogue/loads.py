@@ -40,4 +40,14 @@ STG_MEMBER_EXCLUSIONS = Load(membership.STG_MEMBER_EXCLUSIONS, absent=Absent.GO)
 MEMBER_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, absent=Absent.MARK)
 STG_MEMBER_LISTS = Load(membership.STG_MEMBER_LISTS)
 SUBSCRIPTION_CHANGES = Load(membership.SUBSCRIPTION_CHANGES)
+SWEPT_MEMBERS = Load(membership.SWEPT_MEMBERS)
 REJECTS = Load(bookkeeping.REJECTS, merges={"run_id": Merge.KEEP})
+OF_EVENT_PAGES = {
+    **EVENTS,
+    "flow_campaigns": FLOW_CAMPAIGNS,
+    "subscription_changes": SUBSCRIPTION_CHANGES,
+    "event_members": EVENT_MEMBERS,
+    "consenting_event_members": CONSENTING_EVENT_MEMBERS,
+    "member_attributes": MEMBER_ATTRIBUTES,
+}
+"""The loads that a page of events can bring, by name, in the order in which they are stored."""

@@ -5,8 +5,9 @@ What goes wrong is told without the query of the URL and without headers: keys c
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from time import monotonic
 from types import TracebackType
 from typing import NamedTuple, Self
 from urllib.parse import urljoin, urlsplit
@@ -52,13 +53,18 @@ logging.getLogger("urllib3.connectionpool").addFilter(_WithoutKey())
 
 
 class Traffic(NamedTuple):
-    """Requests sent, and how many of them were sent again."""
+    """Requests sent, how many of them were sent again, and the seconds that answers took."""
 
     requests: int = 0
     retries: int = 0
+    seconds: float = 0.0
 
     def since(self, earlier: "Traffic") -> "Traffic":
-        return Traffic(self.requests - earlier.requests, self.retries - earlier.retries)
+        return Traffic(*(now - then for now, then in zip(self, earlier, strict=True)))  # type: ignore[arg-type]
+
+    @staticmethod
+    def total(parts: "Iterable[Traffic]") -> "Traffic":
+        return Traffic(*(sum(each) for each in zip(Traffic(), *parts, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -127,8 +133,13 @@ class Client:
         )
         for attempt in tries:
             with attempt:
-                self.traffic = Traffic(self.traffic.requests + 1, self.traffic.retries + (attempt.num > 1))
-                return self._once(method, url, query, body, scopes)
+                requests, retries, seconds = self.traffic
+                self.traffic = Traffic(requests + 1, retries + (attempt.num > 1), seconds)
+                asked = monotonic()
+                try:
+                    return self._once(method, url, query, body, scopes)
+                finally:
+                    self.traffic = self.traffic._replace(seconds=self.traffic.seconds + monotonic() - asked)
         raise AssertionError("a retry context either answers or raises")
 
     def _wait_for(self, error: Exception) -> bool | float:

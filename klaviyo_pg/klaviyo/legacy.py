@@ -45,8 +45,7 @@ class LegacySource:
 
     @property
     def traffic(self) -> Traffic:
-        v1, v2 = self._v1.traffic, self._v2.traffic
-        return Traffic(v1.requests + v2.requests, v1.retries + v2.retries)
+        return Traffic.total([self._v1.traffic, self._v2.traffic])
 
     def account_id(self) -> str | None:
         """Not told by these APIs; asks for something small, so that a wrong key or a wrong dialect is noticed."""
@@ -136,12 +135,9 @@ class LegacySource:
 
     def memberships(self, list_id: str, window: Window, addresses: Iterable[str] = ()) -> Iterator[rows.MembershipPage]:
         """Look up addresses in the list, and read who is excluded from it."""
-        try:
-            for batch in _batches(addresses):
-                yield self._looked_up(list_id, batch)
-            yield from self._excluded(list_id)
-        except NotFound:
-            return  # the list has been deleted since it was listed
+        for batch in _batches(addresses):
+            yield self._looked_up(list_id, batch)
+        yield from self._excluded(list_id)
 
     def _looked_up(self, list_id: str, addresses: list[str]) -> rows.MembershipPage:
         read_at = datetime.now(UTC)

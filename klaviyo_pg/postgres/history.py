@@ -14,6 +14,9 @@ from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.history import HistoryChunk
 from klaviyo_pg.windows import Window
 
+_COLUMNS = "metric_id, window_start, window_end, expected, loaded, reached, state, seconds"
+_WHICH = "esp_integration_id = %s AND metric_id = %s AND window_start = %s"
+
 
 def _sql(schema: str, query: str) -> Composed:
     return SQL(query).format(Identifier(schema, bookkeeping.BACKFILL_CHUNKS.name))
@@ -21,13 +24,17 @@ def _sql(schema: str, query: str) -> Composed:
 
 def chunks(connection: Connection, schema: str, integration_id: str) -> list[HistoryChunk]:
     """Everything in the ledger, by metric and time."""
-    query = _sql(
-        schema,
-        "SELECT metric_id, window_start, window_end, expected, loaded, reached, state, seconds FROM {}"
-        " WHERE esp_integration_id = %s ORDER BY metric_id, window_start",
-    )
+    query = _sql(schema, f"SELECT {_COLUMNS} FROM {{}} WHERE esp_integration_id = %s ORDER BY metric_id, window_start")
     with connection.cursor(row_factory=class_row(HistoryChunk)) as cursor:
         return cursor.execute(query, [integration_id]).fetchall()
+
+
+def chunk(connection: Connection, schema: str, integration_id: str, which: HistoryChunk) -> HistoryChunk:
+    """One chunk as it stands."""
+    query = _sql(schema, f"SELECT {_COLUMNS} FROM {{}} WHERE {_WHICH}")
+    with connection.cursor(row_factory=class_row(HistoryChunk)) as cursor:
+        [stands] = cursor.execute(query, [integration_id, which.metric_id, which.window_start]).fetchall()
+        return stands
 
 
 def add(connection: Connection, schema: str, integration_id: str, planned: Iterable[HistoryChunk]) -> None:
@@ -92,7 +99,6 @@ def _update(
 ) -> None:
     query = _sql(
         schema,
-        f"UPDATE {{}} SET {assignments}, updated_at = now()"
-        " WHERE esp_integration_id = %s AND metric_id = %s AND window_start = %s",
+        f"UPDATE {{}} SET {assignments}, updated_at = now() WHERE {_WHICH}",
     )
     connection.execute(query, [*values, integration_id, chunk.metric_id, chunk.window_start])

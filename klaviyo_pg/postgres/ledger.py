@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from psycopg import Connection
 from psycopg.sql import SQL, Composed, Identifier
@@ -106,13 +106,24 @@ def close_run(connection: Connection, schema: str, run_id: str, state: str, mess
     connection.execute(query, [state, message, run_id])
 
 
-def add_requests(connection: Connection, schema: str, run_id: str, requests: int, retries: int) -> None:
+class Counted(Protocol):
+    """Requests sent, and how many of them were sent again."""
+
+    @property
+    def requests(self) -> int: ...
+
+    @property
+    def retries(self) -> int: ...
+
+
+def add_requests(connection: Connection, schema: str, run_id: str, traffic: Counted) -> None:
+    """Add requests to those of the run."""
     query = _sql(
         schema,
         "UPDATE {} SET requests = requests + %s, retries = retries + %s WHERE run_id = %s",
         bookkeeping.RUNS,
     )
-    connection.execute(query, [requests, retries, run_id])
+    connection.execute(query, [traffic.requests, traffic.retries, run_id])
 
 
 def plan_chunks(

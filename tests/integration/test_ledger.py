@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from klaviyo_pg.catalogue import loads
+from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.postgres import ledger
 
 SCHEMA = "klaviyo"
@@ -159,9 +160,9 @@ def test_counts_add_up(connection: psycopg.Connection) -> None:
 def test_requests_add_up(connection: psycopg.Connection) -> None:
     """Over the parts of a run, and of its attempts."""
     run = open_run(connection).run_id
-    ledger.add_requests(connection, SCHEMA, run, 5, 1)
+    ledger.add_requests(connection, SCHEMA, run, Traffic(5, 1))
     open_run(connection)
-    ledger.add_requests(connection, SCHEMA, run, 2, 2)
+    ledger.add_requests(connection, SCHEMA, run, Traffic(2, 2))
     assert ledger.run_requests(connection, SCHEMA, run) == (7, 3)
     assert ledger.run_requests(connection, SCHEMA, "unheard of") == (0, 0)
 

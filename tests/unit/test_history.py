@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from klaviyo_pg.history import HistoryChunk, cut, gaps, summaries, uncounted
 from klaviyo_pg.klaviyo.rows import Count, EventPage, Events
 from klaviyo_pg.windows import Window
-from tasks.history import by_seconds
+from tasks.chunks import by_seconds
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

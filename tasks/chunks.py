@@ -1,0 +1,176 @@
+"""Reading one chunk of history, resumable at every batch: kept on disk first and loaded then, or loaded at once."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
+from prefect.context import TaskRunContext
+from psycopg import Connection
+
+from klaviyo_pg.catalogue import loads
+from klaviyo_pg.history import HistoryChunk
+from klaviyo_pg.klaviyo.rows import EventPage, Events
+from klaviyo_pg.postgres import history
+from klaviyo_pg.windows import Window
+from tasks import edges, stopping
+from tasks.extract import RETRIES, add_up, event_batch, len_of_events
+from tasks.run import Run, count_requests
+from tasks.spool import FORMAT, Parcel, Shelf, Spool, joined, together
+from tasks.store import Batch, Counts, patiently, store
+from transforms import events
+
+_READ_AT_ONCE = 2_000  # events, in one parcel: what a kill costs each reader at most
+_LOADED_AT_ONCE = 10_000  # events, in one transaction: large enough for COPY to pay, small enough for flat memory
+_KEPT = timedelta(days=3)  # a result; whether the parcels are still there is looked at anyway
+
+
+class Progress:
+    """How many events of each chunk have been read, and how many stored, by this process."""
+
+    def __init__(self) -> None:
+        self.read: dict[HistoryChunk, int] = {}
+        self.stored: dict[HistoryChunk, int] = {}
+
+    def has_read(self, chunk: HistoryChunk, number: int) -> None:
+        self.read[chunk] = self.read.get(chunk, 0) + number
+
+    def has_stored(self, chunk: HistoryChunk, number: int) -> None:
+        self.stored[chunk] = self.stored.get(chunk, 0) + number
+
+
+def shelf(run: Run, spool: Spool, chunk: HistoryChunk, metrics: events.Metrics) -> Shelf:
+    """Where the extraction of a chunk is kept: told apart by all that decides what is in it."""
+    return spool.shelf(*_identity(run, chunk), metrics.destinations.get(chunk.metric_id))
+
+
+def _identity(run: Run, chunk: HistoryChunk) -> tuple[str, ...]:
+    return run.integration_id, run.settings.klaviyo_dialect, chunk.metric_id, str(chunk.window)
+
+
+def _extraction_key(context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
+    identity = _identity(parameters["run"], parameters["chunk"])
+    return f"klaviyo-pg-extraction-{FORMAT}-{'-'.join(identity)}".replace("/", "-")
+
+
+@task(
+    task_run_name="extract {name} {chunk.window}",
+    cache_policy=CacheKeyFnPolicy(cache_key_fn=_extraction_key),
+    cache_expiration=_KEPT,
+    result_serializer="json",
+    **RETRIES,
+)
+def extract_chunk(
+    run: Run, chunk: HistoryChunk, name: str, metrics: events.Metrics, shelf: Shelf, progress: Progress
+) -> dict[str, Any]:
+    """Read a chunk from where the ledger or its shelf stands to its end, and keep it. Needs no database.
+
+    Answers where it is, and what it holds.
+    """
+    stopping.check()
+    left = Window(max(filter(None, (chunk.left.start, shelf.reached))), chunk.window_end)
+    for parcel in _parcels(run, chunk, left, metrics, progress):
+        shelf.put(parcel)
+        if parcel.reached is not None:
+            stopping.check()
+    return {"shelf": shelf.folder.name, "events": shelf.events, "window": str(chunk.window)}
+
+
+@task(task_run_name="load {name} {chunk.window}", cache_policy=NO_CACHE, persist_result=False, **RETRIES)
+def load_chunk(run: Run, chunk: HistoryChunk, name: str, shelf: Shelf, progress: Progress) -> Counts:
+    """Load what has been kept of a chunk, and throw it away."""
+    stands = patiently(run, partial(_begin, run, chunk))
+    total: dict[str, dict[str, int]] = {}
+    for group in together(shelf.parcels(stands.reached), _LOADED_AT_ONCE):
+        stopping.check()
+        add_up(total, _load(run, chunk, joined([parcel for _, parcel in group]), progress))
+        for path, _ in group:
+            path.unlink()
+    shelf.clear()
+    return total
+
+
+@task(task_run_name="{name} {chunk.left}", cache_policy=NO_CACHE, persist_result=False, **RETRIES)
+def read_chunk(run: Run, chunk: HistoryChunk, name: str, metrics: events.Metrics, progress: Progress) -> Counts:
+    """Read a chunk and load it at once, keeping nothing."""
+    stopping.check()
+    stands = patiently(run, partial(_begin, run, chunk))
+    total: dict[str, dict[str, int]] = {}
+    for parcel in _parcels(run, chunk, stands.left, metrics, progress):
+        add_up(total, _load(run, chunk, parcel, progress))
+        if parcel.reached is not None:
+            stopping.check()
+    return total
+
+
+def _begin(run: Run, chunk: HistoryChunk, connection: Connection) -> HistoryChunk:
+    """The chunk as it stands in the ledger, with one more attempt."""
+    history.begin(connection, run.schema, run.integration_id, chunk)
+    return history.chunk(connection, run.schema, run.integration_id, chunk)
+
+
+def _parcels(
+    run: Run, chunk: HistoryChunk, window: Window, metrics: events.Metrics, progress: Progress
+) -> Iterator[Parcel]:
+    source = edges.source(run.settings)
+    person_load = loads.CONSENTING_EVENT_MEMBERS if source.events_tell_consent else loads.EVENT_MEMBERS
+    before, began = source.traffic, monotonic()
+    assert window.start is not None
+    start = window.start
+    try:
+        pages = source.events(window, chunk.metric_id, edges.known_people(run.id))
+        for group, reached in by_seconds(pages, _READ_AT_ONCE):
+            number = sum(map(len_of_events, group))
+            batch = event_batch(group, metrics, run.integration_id, person_load) if group else Batch(())
+            traffic, before = source.traffic.since(before), source.traffic
+            progress.has_read(chunk, number)
+            yield Parcel(batch, start, reached, number, monotonic() - began, traffic)
+            start, began = reached or start, monotonic()
+    except BaseException:
+        edges.forget_people()
+        count_requests(run, source.traffic.since(before))
+        raise
+
+
+def _load(run: Run, chunk: HistoryChunk, parcel: Parcel, progress: Progress) -> Counts:
+    def note(connection: Connection) -> None:
+        seconds = parcel.seconds + monotonic() - began
+        history.advance(connection, run.schema, run.integration_id, chunk, parcel.events, seconds, parcel.reached)
+
+    began = monotonic()
+    counts = store(run, f"events/{chunk.metric_id}", parcel.batch, parcel.traffic, note)
+    progress.has_stored(chunk, parcel.events)
+    return counts
+
+
+def by_seconds(pages: Iterable[EventPage], least: int) -> Iterator[tuple[list[EventPage], datetime | None]]:
+    """Pages in groups of at least so many events, each with the second before which everything has been given.
+
+    Events of a group's last second are held back for the next one: more of them may follow on the next page. The last
+    group, which can be empty, has None: everything has been given.
+    """
+    group: list[EventPage] = []
+    waiting = 0
+    for page in pages:
+        group.append(page)
+        waiting += len_of_events(page)
+        second = max((max(each.events.at, default=0) for each in group), default=0)
+        if waiting >= least and min(min(each.events.at, default=second) for each in group) < second:
+            yield (
+                [each._replace(events=_part(each.events, second, before=True)) for each in group],
+                datetime.fromtimestamp(second, UTC),
+            )
+            rest = [_part(each.events, second, before=False) for each in group]
+            group = [page._replace(events=held, profiles=(), rejects=()) for held in rest if held.id]
+            waiting = sum(map(len_of_events, group))
+    yield group, None
+
+
+def _part(found: Events, second: int, before: bool) -> Events:
+    """The events before a second, or those from it on."""
+    keep = [(at < second) == before for at in found.at]
+    columns = ([value for value, wanted in zip(column, keep, strict=True) if wanted] for column in found)
+    return Events(*columns)  # type: ignore[arg-type]  # each column keeps its type
