@@ -1,34 +1,50 @@
-# syntax=docker/dockerfile:1
-ARG PYTHON=docker.io/library/python:3.11-slim
+ARG PYTHON=python:3.11-slim
 
 FROM ${PYTHON} AS build
 WORKDIR /app
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
+# The dependencies by themselves first: their layer stays while only the project changes.
 COPY pyproject.toml constraints.txt README.md LICENSE ./
+RUN mkdir klaviyo_pg && touch klaviyo_pg/__init__.py \
+    && pip install --no-cache-dir --constraint constraints.txt . \
+    && pip uninstall --yes klaviyo-pg setuptools pip
+# What a run never loads: test suites, type stubs, and the pages of Prefect's server.
+RUN cd /opt/venv/lib/python3*/site-packages \
+    && rm -rf prefect/server/ui prefect/server/ui-v2 \
+    && find . -type d -name tests -prune -exec rm -rf {} + \
+    && find . -name '*.pyi' -delete
 COPY klaviyo_pg klaviyo_pg
 COPY transforms transforms
 COPY tasks tasks
 COPY flows flows
-RUN pip install --no-cache-dir --constraint constraints.txt . \
-    && pip uninstall --yes klaviyo-pg pip
+COPY prefect.yaml ./
+RUN rm -rf constraints.txt README.md build *.egg-info && python -m compileall -q .
 
-FROM ${PYTHON}
+FROM ${PYTHON} AS base
+ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="klaviyo-pg" \
       org.opencontainers.image.description="A whole Klaviyo account as clean, joinable tables in your own Postgres" \
+      org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN useradd --create-home --uid 10001 klaviyo
 COPY --from=build /opt/venv /opt/venv
+COPY --from=build /app /app
 WORKDIR /app
-COPY klaviyo_pg klaviyo_pg
-COPY transforms transforms
-COPY tasks tasks
-COPY flows flows
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/app \
     PYTHONUNBUFFERED=1 \
     PREFECT_HOME=/home/klaviyo/.prefect \
+    PREFECT_SERVER_ANALYTICS_ENABLED=false \
+    PREFECT_SERVER_UI_ENABLED=false \
+    DATA_DIR=/home/klaviyo/.data \
     DO_NOT_TRACK=1
-RUN python -m compileall -q /app
-USER klaviyo
+USER 10001
+
+# The account to try things on: for compose.yaml, not for use.
+FROM base AS sandbox
+COPY sandbox sandbox
+CMD ["python", "-m", "sandbox"]
+
+FROM base
 CMD ["python", "flows/daily.py"]

@@ -3,9 +3,10 @@
 from prefect import State, flow
 
 from klaviyo_pg.errors import KlaviyoPgError
-from klaviyo_pg.settings import load_settings, parse_moment
+from klaviyo_pg.settings import parse_moment
 from tasks import command
 from tasks.backfilling import read_history, report
+from tasks.blocks import settings_from
 from tasks.ending import broken_off, ended
 from tasks.history import history_window, plan
 from tasks.plan import Chunk
@@ -20,6 +21,8 @@ def backfill(
     integration: str | None = None,
     metrics: list[str] | None = None,
     restart: bool = False,
+    klaviyo: str | None = None,
+    warehouse: str | None = None,
 ) -> State:
     """Load the history of events, up to the last midnight (UTC). Again the same: go on where it stopped.
 
@@ -29,10 +32,12 @@ def backfill(
         integration: what this warehouse calls the account; KLAVIYO_INTEGRATION where not given.
         metrics: names or ids of the metrics to read; a leading - leaves one out. METRICS where not given.
         restart: read again what has been read before.
+        klaviyo: name of the Prefect block that holds the account; the environment's account where not given.
+        warehouse: name of the Prefect block that holds the warehouse; DATABASE_URL where not given.
     """
     run = None
     try:
-        settings = load_settings(klaviyo_integration=integration, metrics=metrics)
+        settings = settings_from(klaviyo, warehouse, klaviyo_integration=integration, metrics=metrics)
         first, problems = parse_moment("--start", start), Problems()
         last = None if end is None else parse_moment("--end", end)
         run = begin(settings, "backfill", {"start": start, "end": end})

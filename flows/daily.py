@@ -3,8 +3,9 @@
 from prefect import State, flow
 
 from klaviyo_pg.errors import KlaviyoPgError
-from klaviyo_pg.settings import load_settings, parse_since
+from klaviyo_pg.settings import parse_since
 from tasks import command
+from tasks.blocks import settings_from
 from tasks.ending import broken_off, ended
 from tasks.plan import DIMENSIONS, Chunk, streams
 from tasks.planning import plan
@@ -18,6 +19,8 @@ def daily(
     since: str | None = None,
     metrics: list[str] | None = None,
     tables: list[str] | None = None,
+    klaviyo: str | None = None,
+    warehouse: str | None = None,
 ) -> State:
     """Bring the warehouse up to the present.
 
@@ -26,10 +29,12 @@ def daily(
         since: read events from this date or time on, whatever has been read before.
         metrics: names or ids of the metrics to read; a leading - leaves one out. METRICS where not given.
         tables: names of the tables to bring up to date; all of them where not given.
+        klaviyo: name of the Prefect block that holds the account; the environment's account where not given.
+        warehouse: name of the Prefect block that holds the warehouse; DATABASE_URL where not given.
     """
     run = None
     try:
-        settings = load_settings(klaviyo_integration=integration, metrics=metrics)
+        settings = settings_from(klaviyo, warehouse, klaviyo_integration=integration, metrics=metrics)
         wanted, start, problems = streams(tables or ()), parse_since(since), Problems()
         run = begin(settings, "daily", {"since": since, "tables": sorted(tables or ())})
         read(run, [Chunk(stream) for stream in DIMENSIONS if stream in wanted], problems)
