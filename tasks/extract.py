@@ -24,7 +24,8 @@ from klaviyo_pg.postgres.connect import transaction
 from tasks import edges
 from tasks.plan import Chunk
 from tasks.run import Run, count_requests
-from tasks.store import Batch, Counts, store
+from tasks.store import Batch, Counts, Note, store
+from tasks.sweeping import Sweep
 from transforms import dimensions, events, membership, people, routing
 
 _BATCH_ROWS = 10_000  # rows in one transaction: large enough for COPY to pay, small enough for flat memory
@@ -61,15 +62,19 @@ _ENDPOINT: dict[str, Any] = {
 }
 
 
-def _read(run: Run, chunk: Chunk, read: Callable[[Source], Iterable[Batch]]) -> Counts:
-    """Store what `read` makes of the source, batch by batch; the last one ends the chunk."""
+def _nothing(connection: Connection) -> None:
+    """There is nothing to note before the last batch: a chunk is done or not."""
+
+
+def _read(run: Run, chunk: Chunk, read: Callable[[Source], Iterable[Batch]], at_end: Note = _nothing) -> Counts:
+    """Store what `read` makes of the source, batch by batch; the last ends the chunk, and notes what is true then."""
     source = edges.source(run.settings)
     before = source.traffic
     total: dict[str, dict[str, int]] = {}
     try:
         for batch, is_last in _with_last(read(source)):
             traffic, before = source.traffic.since(before), source.traffic
-            note = partial(_finish, run, chunk) if is_last else _nothing
+            note = partial(_finish, run, chunk, at_end) if is_last else _nothing
             add_up(total, store(run, chunk.stream, batch, traffic, note))
     except Exception:
         edges.forget_people()
@@ -78,12 +83,9 @@ def _read(run: Run, chunk: Chunk, read: Callable[[Source], Iterable[Batch]]) -> 
     return total
 
 
-def _nothing(connection: Connection) -> None:
-    """There is nothing to note before the last batch: a chunk is done or not."""
-
-
-def _finish(run: Run, chunk: Chunk, connection: Connection) -> None:
+def _finish(run: Run, chunk: Chunk, at_end: Note, connection: Connection) -> None:
     """The chunk is done; with the last one of its stream, the streams that it marks are read up to the present."""
+    at_end(connection)
     if ledger.finish_chunk(connection, run.schema, run.id, chunk.stream, chunk.part):
         for mark in chunk.marks:
             ledger.advance_watermark(connection, run.schema, run.integration_id, mark, chunk.start, run.as_of)
@@ -198,37 +200,38 @@ def load_exclusions(run: Run, chunk: Chunk) -> Counts:
 
 @task(**_ENDPOINT)
 def load_list_members(run: Run, chunk: Chunk) -> Counts:
-    """GET the profiles of one list."""
+    """GET the profiles of one list; all of them where the chunk has no bounds, and then those who left are noted."""
+    assert chunk.subject is not None
+    sweep = Sweep(run, chunk.subject, chunk.window)
 
     def read(source: Source) -> Iterator[Batch]:
-        assert chunk.subject is not None
-        addresses = _subscribers(run, source, chunk.window.start) if source.looks_up_memberships else ()
-        members = source.memberships(chunk.subject, chunk.window, addresses)
-        for pages in _grouped(members, len_of_rows, _BATCH_PEOPLE):
+        people = _subscribers(run, source, chunk.window.start) if source.looks_up_memberships else None
+        members = source.memberships(sweep.list_id, chunk.window, sweep.asking(people))
+        for pages in _grouped(sweep.noting(members), len_of_rows, _BATCH_PEOPLE):
             found = [row for page in pages for row in page.rows]
             frame, nul_characters = membership.memberships(found, run.account_id)
             excluded = membership.suppressions([row for page in pages for row in page.suppressions])
             yield Batch(
-                [(loads.STG_MEMBER_LISTS, frame), (loads.SUBSCRIPTION_CHANGES, excluded)],
+                [(loads.STG_MEMBER_LISTS, frame), (loads.SUBSCRIPTION_CHANGES, excluded), *sweep.answers(found)],
                 {"stg_member_lists": [reject for page in pages for reject in page.rejects]},
                 {"stg_member_lists": nul_characters},
             )
 
-    return _read(run, chunk, read)
+    return _read(run, chunk, read, sweep.end)
 
 
-def _subscribers(run: Run, source: Source, since: datetime | None) -> Iterator[str]:
-    """The addresses of those who joined any list since then, a few thousand at a time.
+def _subscribers(run: Run, source: Source, since: datetime | None) -> Iterator[tuple[str, str]]:
+    """Ids and addresses of those who joined any list since then, a few thousand at a time.
 
     Where the warehouse has no addresses that could be read, the source is asked for them.
     """
     behind = ""
     while found := _joined(run, since, behind):
         if run.settings.personal_data == "keep":
-            yield from (address for _, address in found if address)
+            yield from ((each, address) for each, address in found if address)
         else:
             people = chain.from_iterable(page.rows for page in source.people([each for each, _ in found]))
-            yield from (address for person in people if (address := person.email or person.phone_number))
+            yield from ((person.id, address) for person in people if (address := person.email or person.phone_number))
         behind = found[-1][0]
 
 

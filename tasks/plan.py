@@ -119,11 +119,29 @@ def profile_chunks(watermarks: Mapping[str, datetime]) -> Iterator[Chunk]:
 
 
 def membership_chunks(
-    list_ids: Sequence[str], watermarks: Mapping[str, datetime], lookback: timedelta
+    list_ids: Sequence[str],
+    watermarks: Mapping[str, datetime],
+    lookback: timedelta,
+    as_of: datetime,
+    sweep_every: timedelta,
 ) -> Iterator[Chunk]:
-    """People who joined each list since it was last read; at first all of its members."""
+    """People who joined each list since it was last read; all of its members at first, and when a sweep is due.
+
+    A sweep is a window without bounds: only one that has read all members can tell who is no longer there.
+    """
     for list_id in list_ids:
         stream = f"list_members/{list_id}"
         watermark = watermarks.get(stream)
-        start = None if watermark is None else watermark - lookback
+        due = watermark is None or _is_due(watermarks.get(sweep_stream(list_id)), as_of, sweep_every)
+        start = None if due or watermark is None else watermark - lookback
         yield Chunk(stream, Window(start, None), list_id, start, (stream,))
+
+
+def sweep_stream(list_id: str) -> str:
+    """The name under which watermarks tell when all members of a list were last read."""
+    return f"membership_sweep/{list_id}"
+
+
+def _is_due(last: datetime | None, as_of: datetime, every: timedelta) -> bool:
+    """Whether it is time again. A tenth early: runs of one time of day differ by minutes."""
+    return bool(every) and (last is None or as_of - last > every * 0.9)

@@ -43,6 +43,11 @@ def _plan(run: Run, streams: frozenset[str], since: datetime | None) -> list[lis
         ids = [metric.id for metric in (metrics if wanted is None else wanted)]
         all_at_once = wanted is None and source.reads_all_metrics_at_once
         chunks += reversed(list(event_chunks(ids, watermarks, horizon, all_at_once)))  # the newest first
-    members = list(membership_chunks(lists, watermarks, lookback)) if "list_members" in streams else []
+    sweep_every = timedelta(days=settings.membership_sweep_days)
+    members = (
+        membership_chunks(lists, watermarks, lookback, run.as_of, sweep_every) if "list_members" in streams else ()
+    )
     people = [Chunk("people")] if "profiles" in streams else []
-    return [chunks, members, people] if source.looks_up_memberships else [chunks + members, people]
+    if source.looks_up_memberships:
+        return [chunks, list(members), people]
+    return [[*chunks, *members], people]

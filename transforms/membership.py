@@ -1,6 +1,6 @@
 """Exclusions and list memberships: rows into frames."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import polars as pl
@@ -34,6 +34,13 @@ def memberships(found: Sequence[rows.Membership], account_id: str | None) -> Cle
         _sync_id=md5(pl.col("list_id") + ":" + pl.col("member_id")), _account_id=pl.lit(account_id, pl.String())
     )
     return Cleaned(conformed(frame.pipe(last_by, "_sync_id"), loads.STG_MEMBER_LISTS), raw.nul_characters)
+
+
+def swept(list_id: str, sweep: str, found: Iterable[str], asked: Iterable[str]) -> pl.DataFrame:
+    """Load SWEPT_MEMBERS: the ids of those whom a list holds, and of those whom it was asked for."""
+    answers = [(list_id, sweep, each, "found") for each in found] + [(list_id, sweep, each, "asked") for each in asked]
+    frame = pl.DataFrame(answers, loads.SWEPT_MEMBERS.schema, orient="row").pipe(cleaned).frame
+    return frame.pipe(last_by, "member_id", "answer").pipe(conformed, loads.SWEPT_MEMBERS)
 
 
 def suppressions(found: Sequence[tuple[str, str, datetime | None]]) -> pl.DataFrame:

@@ -19,6 +19,7 @@ SPECIFIED = (
 )
 BOOKKEEPING = (
     membership.SUBSCRIPTION_CHANGES,
+    membership.SWEPT_MEMBERS,
     bookkeeping.INTEGRATIONS,
     bookkeeping.WATERMARKS,
     bookkeeping.RUNS,

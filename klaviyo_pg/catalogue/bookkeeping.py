@@ -23,7 +23,7 @@ WATERMARKS = Table(
     "How far each stream has been read without a gap; never later than the present.",
     (
         ESP_INTEGRATION_ID,
-        Column("stream", TEXT, "events/<metric id>, list_members/<list id> or profiles."),
+        Column("stream", TEXT, "events/<metric id>, list_members/<list id>, membership_sweep/<list id> or profiles."),
         Column("watermark", TIMESTAMP, "Everything that the source held up to here has been read."),
     ),
     primary_key=("esp_integration_id", "stream"),

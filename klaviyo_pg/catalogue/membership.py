@@ -51,6 +51,14 @@ STG_MEMBER_LISTS = Table(
         SYNCED_AT,
         ESP_INTEGRATION_ID,
         Column("is_subscribed", BOOLEAN, "What the list itself says, if anything.", "", "list/{id}/subscribe"),
+        Column(
+            "absent_since",
+            TIMESTAMP,
+            "When a sweep of the list no longer found the person; null while it does.",
+            "computed",
+            "computed",
+            Merge.CLEAR,
+        ),
     ),
     primary_key=("_sync_id", "esp_integration_id"),
 )
@@ -66,7 +74,7 @@ MEMBER_LISTS = Table(
         Column("unsubscribed_at", TIMESTAMP, "When the person left, unless back since.", "derived", "derived"),
         *ORIGIN,
         Column("is_subscribed", BOOLEAN, "Whether the list may write to the person.", "derived", "derived"),
-        Column("left_reason", TEXT, "'event' or 'suppressed'; null while on the list.", "derived", "derived"),
+        Column("left_reason", TEXT, "'event', 'suppressed' or 'absent'; null while on the list.", "derived", "derived"),
     ),
 )
 SUBSCRIPTION_CHANGES = Table(
@@ -83,4 +91,16 @@ SUBSCRIPTION_CHANGES = Table(
         SYNCED_AT,
     ),
     primary_key=("esp_integration_id", "member_id", "change", "id"),
+)
+SWEPT_MEMBERS = Table(
+    "swept_members",
+    "Whom a sweep of a list has found so far; empty when no sweep is under way.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("list_id", TEXT, "Id of the list."),
+        Column("sweep", TEXT, "Id of the sweep; one that broke off tells another nothing."),
+        Column("member_id", TEXT, "Klaviyo's id of the profile."),
+        Column("answer", TEXT, "'found', or 'asked' where the source only tells of those whom it is asked for."),
+    ),
+    primary_key=("esp_integration_id", "list_id", "sweep", "member_id", "answer"),
 )

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from klaviyo_pg.errors import BadAnswer, NotFound
+from klaviyo_pg.errors import BadAnswer
 from klaviyo_pg.klaviyo import properties, resources, rows
 from klaviyo_pg.klaviyo.documents import DocumentDecoder, reject
 from klaviyo_pg.klaviyo.http import Client, Traffic
@@ -197,14 +197,11 @@ class CurrentSource:
             "sort": "joined_group_at",
             "fields[profile]": "joined_group_at",
         }
-        try:
-            for document, rejects, read_at in self._pages(endpoint, _PROFILES, query):
-                found = [
-                    rows.Membership(list_id, row.id, rows.utc(row.attributes.joined_group_at)) for row in document.data
-                ]
-                yield rows.MembershipPage(found, (), rejects, read_at)
-        except NotFound:
-            return  # the list has been deleted since it was listed
+        for document, rejects, read_at in self._pages(endpoint, _PROFILES, query):
+            found = [
+                rows.Membership(list_id, row.id, rows.utc(row.attributes.joined_group_at)) for row in document.data
+            ]
+            yield rows.MembershipPage(found, (), rejects, read_at)
 
     def _pages(
         self, endpoint: Endpoint, decoder: DocumentDecoder[Document], query: Mapping[str, str]

@@ -93,5 +93,7 @@ class Source(Protocol):
     def memberships(self, list_id: str, window: Window, addresses: Iterable[str] = ()) -> Iterator[MembershipPage]:
         """People who joined the list in the window and are still on it, as far as this dialect tells without addresses;
         of the addresses (e-mail addresses and phone numbers) those that are on it. Also whom it must not write to.
+
+        Raises NotFound where the list has been deleted since it was listed.
         """
         ...

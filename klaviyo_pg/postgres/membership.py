@@ -15,7 +15,8 @@ WITH named AS (
     SELECT id, name, count(*) OVER (PARTITION BY name) = 1 AS is_unique
     FROM {lists} WHERE esp_integration_id = %(integration_id)s AND list_type = 'list'
 ), staged AS (
-    SELECT stage.list_id, stage.member_id, stage.created_at, stage.is_subscribed, named.name, named.is_unique
+    SELECT stage.list_id, stage.member_id, stage.created_at, stage.is_subscribed, stage.absent_since,
+        named.name, named.is_unique
     FROM {stage} AS stage LEFT JOIN named ON named.id = stage.list_id
     WHERE stage.esp_integration_id = %(integration_id)s
 ), changed AS (
@@ -40,6 +41,7 @@ WITH named AS (
         CASE
             WHEN greatest(unsubscribed, suppressed) >= coalesce(greatest(subscribed, created_at), '-infinity')
             THEN greatest(unsubscribed, suppressed)
+            WHEN absent_since >= coalesce(greatest(subscribed, created_at), '-infinity') THEN absent_since
         END AS unsubscribed_at
     FROM staged LEFT JOIN changed USING (list_id, member_id)
 ), derived AS (
@@ -60,7 +62,8 @@ WITH named AS (
         CASE
             WHEN unsubscribed_at IS NULL THEN NULL
             WHEN unsubscribed_at = unsubscribed THEN 'event'
-            ELSE 'suppressed'
+            WHEN unsubscribed_at = suppressed THEN 'suppressed'
+            ELSE 'absent'
         END AS left_reason
     FROM stands LEFT JOIN {members} AS members
         ON members.key = md5(%(esp_source)s || ':' || %(integration_id)s || ':' || stands.member_id)
@@ -82,6 +85,24 @@ WITH named AS (
 )
 SELECT (SELECT count(*) FROM derived), count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM merged
 """
+# Who joined again after an earlier absence, of which only an event tells, and is not there: absent anew.
+_END_SWEEP = """
+UPDATE {stage} AS stored SET absent_since = now(), __synced_at = now()
+WHERE stored.esp_integration_id = %(integration_id)s AND stored.list_id = %(list_id)s
+AND (stored.absent_since IS NULL OR EXISTS (
+    SELECT FROM {member_lists} AS stands
+    WHERE stands.key = md5(%(esp_source)s || ':' || %(integration_id)s || ':' || %(list_id)s || ':' || stored.member_id)
+    AND stands.unsubscribed_at IS NULL
+))
+AND NOT EXISTS ({answered} 'found')
+AND (NOT %(only_asked)s OR EXISTS ({answered} 'asked'))
+"""
+_ANSWERED = """
+    SELECT FROM {swept} AS swept
+    WHERE swept.esp_integration_id = %(integration_id)s AND swept.list_id = %(list_id)s AND swept.sweep = %(sweep)s
+    AND swept.member_id = stored.member_id AND swept.answer =
+"""
+_FORGET_SWEEPS = "DELETE FROM {} WHERE esp_integration_id = %s AND list_id = %s"
 _SAME_MOMENT = 5  # seconds between the event of joining a list and the time of joining that the list itself gives
 
 
@@ -107,3 +128,32 @@ def derive_member_lists(connection: Connection, schema: str, integration_id: str
     row = connection.execute(query, values).fetchone()
     assert row is not None
     return Derived(*row)
+
+
+def end_sweep(
+    connection: Connection, schema: str, integration_id: str, list_id: str, sweep: str, only_asked: bool
+) -> int:
+    """Note whom a complete sweep of a list has not found, with `only_asked` of those alone whom it asked for.
+
+    Answers how many are absent that were not before.
+    """
+    swept = Identifier(schema, membership.SWEPT_MEMBERS.name)
+    query = SQL(_END_SWEEP).format(
+        stage=Identifier(schema, membership.STG_MEMBER_LISTS.name),
+        member_lists=Identifier(schema, membership.MEMBER_LISTS.name),
+        answered=SQL(_ANSWERED).format(swept=swept),
+    )
+    values = {
+        "integration_id": integration_id,
+        "esp_source": ESP_SOURCE,
+        "list_id": list_id,
+        "sweep": sweep,
+        "only_asked": only_asked,
+    }
+    return connection.execute(query, values).rowcount
+
+
+def forget_sweeps(connection: Connection, schema: str, integration_id: str, list_id: str) -> None:
+    """Throw away what sweeps of a list have noted, those that broke off included."""
+    query = SQL(_FORGET_SWEEPS).format(Identifier(schema, membership.SWEPT_MEMBERS.name))
+    connection.execute(query, [integration_id, list_id])

@@ -1,6 +1,7 @@
 """member_lists, derived from what was extracted: who is on which list, since when, and who has left it."""
 
 import hashlib
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ import psycopg
 import pytest
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.postgres.membership import derive_member_lists
+from klaviyo_pg.postgres.membership import derive_member_lists, end_sweep, forget_sweeps
 
 JOINED = datetime(2026, 1, 1, tzinfo=UTC)
 SOON = JOINED + timedelta(seconds=2)
@@ -209,3 +210,85 @@ def test_accounts_do_not_share_members(lists: Lists, connection: psycopg.Connect
     lists.list("L1", "News")
     assert derive_member_lists(connection, "klaviyo", "two") == (0, 0, 0)
     assert connection.execute("SELECT count(*) FROM member_lists").fetchone() == (0,)
+
+
+SWEEP = "sweep one"
+
+
+@pytest.fixture
+def swept(merged: Any, connection: psycopg.Connection) -> Callable[..., int]:
+    """Sweeps list L1: notes whom it found, and ends it, unless it breaks off; answers how many left."""
+
+    def swept(*found: str, asked: Sequence[str] | None = None, sweep: str = SWEEP, breaks_off: bool = False) -> int:
+        answers = [(each, "found") for each in found] + [(each, "asked") for each in asked or ()]
+        rows = [{"list_id": "L1", "sweep": sweep, "member_id": each, "answer": answer} for each, answer in answers]
+        merged(loads.SWEPT_MEMBERS, *rows)
+        if breaks_off:
+            return 0
+        left = end_sweep(connection, "klaviyo", "one", "L1", sweep, asked is not None)
+        forget_sweeps(connection, "klaviyo", "one", "L1")
+        return left
+
+    return swept
+
+
+def test_who_is_absent_from_a_sweep_has_left(lists: Lists, swept: Callable[..., int]) -> None:
+    """At the time of the sweep, once; whoever is read again is back as before."""
+    lists.list("L1", "News")
+    before = lists.derive()["L1"]
+    assert swept("somebody else") == 1
+    subscribed, left, is_subscribed, reason = lists.derive()["L1"]
+    assert (subscribed, is_subscribed, reason) == (JOINED, False, "absent")
+    assert left is not None and datetime.now(UTC) - left < timedelta(minutes=1)
+    assert swept("somebody else") == 0
+    assert lists.derive()["L1"][1] == left
+    lists.list("L1", "News")
+    assert swept("p1") == 0
+    assert lists.derive()["L1"] == before
+
+
+def test_an_event_of_leaving_goes_before_absence(lists: Lists, swept: Callable[..., int]) -> None:
+    """It tells when; that it came after the sweep makes no difference."""
+    lists.list("L1", "News")
+    swept()
+    lists.change("unsubscribed", LATER, list_name="News")
+    assert lists.derive()["L1"][1::2] == (LATER, "event")
+
+
+def test_joining_after_an_absence(lists: Lists, swept: Callable[..., int], connection: psycopg.Connection) -> None:
+    """An event of joining ends the absence, until another sweep does not find the person either."""
+    lists.list("L1", "News")
+    swept()
+    connection.execute("UPDATE stg_member_lists SET absent_since = %s", [LATER])
+    lists.change("subscribed", LAST, list_name="News")
+    assert lists.derive()["L1"] == (LAST, None, None, None)
+    assert swept() == 1
+    assert lists.derive()["L1"][3] == "absent"
+
+
+def test_only_who_was_asked_for_can_be_absent(lists: Lists, swept: Callable[..., int]) -> None:
+    """Where the source has to be asked for each, silence on others means nothing."""
+    lists.list("L1", "News")
+    assert swept(asked=["somebody else"]) == 0
+    assert swept("p1", asked=["p1"]) == 0
+    assert swept(asked=["p1"]) == 1
+
+
+def test_a_sweep_that_broke_off_tells_another_nothing(
+    lists: Lists, swept: Callable[..., int], connection: psycopg.Connection
+) -> None:
+    """Neither whom it found nor whom it asked for; and nothing of it is kept."""
+    lists.list("L1", "News")
+    swept("p1", asked=["p1"], sweep="broken", breaks_off=True)
+    assert swept() == 1
+    assert connection.execute("SELECT count(*) FROM swept_members").fetchone() == (0,)
+
+
+def test_a_sweep_concerns_its_list_and_account(lists: Lists, swept: Callable[..., int], merged: Any) -> None:
+    """The same person stays on other lists, and a list of the same id in another account keeps its members."""
+    lists.list("L1", "News")
+    lists.list("L2", "Sales")
+    row = {"list_id": "L1", "member_id": "p1", "created_at": JOINED, "_sync_id": md5("L1:p1")}
+    merged(loads.STG_MEMBER_LISTS, row, integration_id="two")
+    assert swept() == 1
+    assert {each: found[3] for each, found in lists.derive().items()} == {"L1": "absent", "L2": None}

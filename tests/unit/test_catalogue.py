@@ -37,7 +37,7 @@ COLUMNS = {
     "stg_member_exclusions": EXCLUSION,
     "member_exclusions": f"{EXCLUSION} removed_at",
     "stg_member_lists": (
-        "list_id member_id created_at _account_id _sync_id __synced_at esp_integration_id is_subscribed"
+        "list_id member_id created_at _account_id _sync_id __synced_at esp_integration_id is_subscribed absent_since"
     ),
     "member_lists": f"key id list_id member_id subscribed unsubscribed_at {ORIGIN} is_subscribed left_reason",
 }
@@ -46,6 +46,7 @@ TYPES = {
     "longitude": "double precision",
     "latitude": "double precision",
     "is_subscribed": "boolean",
+    "absent_since": "timestamp with time zone",
     "subscribed": "timestamp with time zone",
     "consent_timestamp": "timestamp with time zone",
 }

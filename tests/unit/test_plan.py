@@ -116,12 +116,31 @@ def test_profiles_are_read_from_where_they_stand(watermark: datetime | None, sta
 
 def test_members_are_read_list_by_list() -> None:
     """A list that has not been read yet is read completely."""
-    chunks = list(membership_chunks(["L1", "L2"], {"list_members/L2": FRESH}, 7 * DAY))
+    watermarks = {"list_members/L2": FRESH, "membership_sweep/L2": NOW}
+    chunks = list(membership_chunks(["L1", "L2"], watermarks, 7 * DAY, NOW, 7 * DAY))
     assert [(chunk.stream, chunk.subject, chunk.window, chunk.marks) for chunk in chunks] == [
         ("list_members/L1", "L1", Window(None, None), ("list_members/L1",)),
         ("list_members/L2", "L2", Window(FRESH - 7 * DAY, None), ("list_members/L2",)),
     ]
     assert {chunk.kind for chunk in chunks} == {"list_members"}
+
+
+@pytest.mark.parametrize(
+    ("swept", "every", "is_due"),
+    [
+        pytest.param(None, 7 * DAY, True, id="never swept"),
+        pytest.param(NOW - DAY, 7 * DAY, False, id="yesterday"),
+        pytest.param(NOW - 6 * DAY, 7 * DAY, False, id="six days ago"),
+        pytest.param(NOW - 7 * DAY + timedelta(minutes=10), 7 * DAY, True, id="a week ago, some minutes later"),
+        pytest.param(None, timedelta(0), False, id="sweeps are off"),
+    ],
+)
+def test_a_list_is_swept_when_it_is_time(swept: datetime | None, every: timedelta, is_due: bool) -> None:
+    """All of its members are read then, in a window without bounds."""
+    watermarks = {"list_members/L1": FRESH} | ({"membership_sweep/L1": swept} if swept else {})
+    [chunk] = membership_chunks(["L1"], watermarks, DAY, NOW, every)
+    assert (chunk.window == Window(None, None)) is is_due
+    assert chunk.marks == ("list_members/L1",)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,120 @@
+"""What the source no longer has: marked by the next run, and unmarked when it is back, in both dialects."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from sandbox.launcher import Sandbox, running
+from tests.driver import Ran, Warehouse, account
+
+DAYS = 10
+DELETED = {
+    "campaigns": "SELECT id, deleted_at FROM {}.campaigns WHERE automation_key IS NULL",
+    "flows": "SELECT id, deleted_at FROM {}.automations",
+    "lists": "SELECT id, deleted_at FROM {}.lists WHERE list_type = 'list'",
+    "metrics": "SELECT id, deleted_at FROM {}.metrics",
+}
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Sandbox]:
+    """A small account."""
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    with running(members=80, events=1_500, days=DAYS, until=midnight) as box:
+        yield box
+
+
+class Synced:
+    """The account in one dialect, in a schema of the same name."""
+
+    def __init__(self, warehouse: Warehouse, box: Sandbox, dialect: str) -> None:
+        self._warehouse, self._dialect = warehouse, dialect
+        self._settings = account(box) | {"KLAVIYO_DIALECT": dialect, "WAREHOUSE_SCHEMA": dialect}
+        self._settings |= {"FIRST_SYNC_DAYS": str(DAYS + 2), "MEMBERSHIP_SWEEP_DAYS": "0.000001"}
+
+    def sync(self, code: int = 0, **settings: str) -> Ran:
+        ran = self._warehouse.sync(**{**self._settings, **settings})
+        assert ran.code == code, ran.err[-3000:]
+        return ran
+
+    def rows(self, query: str) -> dict[Any, Any]:
+        """Of a query for two columns; {} stands for the schema."""
+        return dict(self._warehouse.rows(query.replace("{}", self._dialect)))
+
+    def marked(self) -> dict[str, set[str]]:
+        """The ids that are marked as deleted."""
+        return {kind: {each for each, at in self.rows(query).items() if at} for kind, query in DELETED.items()}
+
+
+@pytest.mark.parametrize("dialect", ["current", "legacy"])
+def test_what_is_gone_is_marked_until_it_is_back(warehouse: Warehouse, box: Sandbox, dialect: str) -> None:
+    """A campaign, flow, list and metric; an address off the exclusions; a member who left without an event."""
+    synced = Synced(warehouse, box, dialect)
+    synced.sync()
+    nothing = {kind: set[str]() for kind in DELETED}
+    assert synced.marked() == nothing
+
+    people = {person["email"]: person["id"] for person in box.profiles()}
+    exclusions = "SELECT email, removed_at IS NOT NULL FROM {}.member_exclusions"
+    excluded = min(set(synced.rows(exclusions)) & set(people))
+    members = synced.rows("SELECT id, list_id FROM {}.member_lists WHERE unsubscribed_at IS NULL ORDER BY id DESC")
+    membership, on = min(members.items())
+    member = membership.partition(":")[2]
+    unused = [each for each in synced.rows(DELETED["lists"]) if each != on]
+    gone = {kind: {min(synced.rows(query))} for kind, query in DELETED.items()} | {"lists": {min(unused)}}
+    before = synced.rows("SELECT id, (subscribed, unsubscribed_at, is_subscribed)::text FROM {}.member_lists")
+    joined = synced.rows(f"SELECT member_id, created_at FROM {{}}.stg_member_lists WHERE list_id = '{on}'")[member]
+    suppressions = synced.rows("SELECT email, (reason, created_at)::text FROM {}.member_exclusions")
+
+    for kind, ids in gone.items():
+        for each in ids:
+            box.delete(kind, each)
+    box.change("profiles", people[excluded], suppressions=[])
+    box.leave(on, member)
+    synced.sync()
+    assert synced.marked() == gone
+    assert {email for email, is_removed in synced.rows(exclusions).items() if is_removed} == {excluded}
+    assert synced.rows("SELECT id, left_reason FROM {}.member_lists")[membership] == "absent"
+    left = synced.rows("SELECT id, left_reason FROM {}.member_lists WHERE left_reason = 'absent'")
+    assert left == {membership: "absent"}
+    assert not any(synced.rows("SELECT id, deleted_at FROM {}.campaigns WHERE automation_key IS NOT NULL").values())
+
+    again = synced.sync()
+    assert {name: counts[1:3] for name, counts in again.counts.items()} == dict.fromkeys(again.counts, (0, 0))
+    assert synced.marked() == gone
+
+    for kind, ids in gone.items():
+        for each in ids:
+            box.restore(kind, each)
+    reason = {"reason": "USER_SUPPRESSED", "timestamp": int(datetime.now(UTC).timestamp()) - 3600}
+    box.change("profiles", people[excluded], suppressions=[reason])
+    box.join(on, member, joined.isoformat())
+    synced.sync()
+    assert synced.marked() == nothing
+    assert not any(synced.rows(exclusions).values())
+    assert (
+        synced.rows("SELECT email, (reason, created_at)::text FROM {}.member_exclusions").keys() == suppressions.keys()
+    )
+    after = synced.rows("SELECT id, (subscribed, unsubscribed_at, is_subscribed)::text FROM {}.member_lists")
+    assert after[membership] == before[membership]
+
+
+def test_only_a_complete_sweep_makes_absent(warehouse: Warehouse, box: Sandbox) -> None:
+    """Not one whose page never came, nor a run without a sweep."""
+    synced = Synced(warehouse, box, "current")
+    synced.sync()
+    on, member = min(
+        warehouse.rows("SELECT list_id, member_id FROM current.member_lists WHERE unsubscribed_at IS NULL")
+    )
+    box.leave(on, member)
+    absent = "SELECT id, left_reason FROM {}.member_lists WHERE left_reason = 'absent'"
+    synced.sync(MEMBERSHIP_SWEEP_DAYS="0")
+    assert synced.rows(absent) == {}
+    box.set_faults({"endpoint": "GET /api/lists/{id}/profiles", "times": 100, "status": 400})
+    synced.sync(code=1)
+    box.set_faults()
+    assert synced.rows(absent) == {}
+    synced.sync()
+    assert synced.rows(absent) == {f"{on}:{member}": "absent"}
