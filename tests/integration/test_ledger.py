@@ -34,6 +34,15 @@ def test_an_account_keeps_its_id(connection: psycopg.Connection) -> None:
     assert ledger.register(connection, SCHEMA, "shop", None) == first
     assert ledger.known_account(connection, SCHEMA, "shop") == "ACC1"
     assert ledger.register(connection, SCHEMA, "another", "ACC2") != first
+
+
+def test_protection_is_noted_when_an_account_is_first_seen(connection: psycopg.Connection) -> None:
+    """What a later run would rather have does not change it; a row of before it was noted means that all is kept."""
+    shop = ledger.register(connection, SCHEMA, "shop", None, "hash", "digest")
+    assert ledger.register(connection, SCHEMA, "shop", None, "keep", None) == shop
+    assert ledger.protection(connection, SCHEMA, shop) == ("hash", "digest")
+    connection.execute("UPDATE integrations SET personal_data = NULL, salt_digest = NULL")
+    assert ledger.protection(connection, SCHEMA, shop) == ("keep", None)
     assert ledger.known_account(connection, SCHEMA, "unheard of") is None
 
 

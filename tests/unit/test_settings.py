@@ -161,6 +161,26 @@ def test_a_bad_since_is_one_sentence(text: str) -> None:
         parse_since(text)
 
 
+@pytest.mark.parametrize("mode", ["hash", "drop"])
+@pytest.mark.parametrize("salt", ["", "  ", "fifteen letters"])
+def test_protection_needs_a_salt(monkeypatch: pytest.MonkeyPatch, mode: str, salt: str) -> None:
+    """A long one; what was given is not repeated. Where personal data are kept, none is needed."""
+    monkeypatch.setenv("PERSONAL_DATA_SALT", salt)
+    assert load_settings(personal_data="keep").salt_digest is None
+    with pytest.raises(BadSettings, match=rf"^PERSONAL_DATA={mode} needs PERSONAL_DATA_SALT, [^.]*\.$") as raised:
+        load_settings(personal_data=mode)
+    assert not salt.strip() or salt not in str(raised.value)
+
+
+def test_the_digest_tells_salts_apart_and_does_not_show_them() -> None:
+    """It is the same for the same salt, and the salt is shown nowhere."""
+    one, again, other = (
+        load_settings(personal_data="hash", personal_data_salt=text * 8) for text in ("one", "one", "other")
+    )
+    assert one.salt_digest == again.salt_digest != other.salt_digest
+    assert "oneone" not in f"{one!r} {one.salt_digest}"
+
+
 def test_every_setting_is_described() -> None:
     """One sentence for each, and a default, so that nothing has to be set before one may look around."""
     for name, field in Settings.model_fields.items():
