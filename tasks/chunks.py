@@ -20,7 +20,7 @@ from tasks import edges, stopping
 from tasks.extract import RETRIES, add_up, event_batch, len_of_events
 from tasks.run import Run, count_requests
 from tasks.spool import FORMAT, Parcel, Shelf, Spool, joined, together
-from tasks.store import Batch, Counts, patiently, store
+from tasks.store import Batch, Counts, patiently, protect, store
 from transforms import events
 
 _READ_AT_ONCE = 2_000  # events, in one parcel: what a kill costs each reader at most
@@ -127,7 +127,7 @@ def _parcels(
             batch = event_batch(group, metrics, run.integration_id, person_load) if group else Batch(())
             traffic, before = source.traffic.since(before), source.traffic
             progress.has_read(chunk, number)
-            yield Parcel(batch, start, reached, number, monotonic() - began, traffic)
+            yield Parcel(protect(batch, run.settings), start, reached, number, monotonic() - began, traffic)
             start, began = reached or start, monotonic()
     except BaseException:
         edges.forget_people()

@@ -24,7 +24,7 @@ from klaviyo_pg.postgres.connect import transaction
 from tasks import edges
 from tasks.plan import Chunk
 from tasks.run import Run, count_requests
-from tasks.store import Batch, Counts, Note, store
+from tasks.store import Batch, Counts, Note, protect, store
 from tasks.sweeping import Sweep
 from transforms import dimensions, events, membership, people, routing
 
@@ -75,7 +75,7 @@ def _read(run: Run, chunk: Chunk, read: Callable[[Source], Iterable[Batch]], at_
         for batch, is_last in _with_last(read(source)):
             traffic, before = source.traffic.since(before), source.traffic
             note = partial(_finish, run, chunk, at_end) if is_last else _nothing
-            add_up(total, store(run, chunk.stream, batch, traffic, note))
+            add_up(total, store(run, chunk.stream, protect(batch, run.settings), traffic, note))
     except Exception:
         edges.forget_people()
         count_requests(run, source.traffic.since(before))

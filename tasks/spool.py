@@ -23,7 +23,7 @@ from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.klaviyo.rows import Reject
 from klaviyo_pg.settings import Settings
-from tasks.store import Batch
+from tasks.store import Batch, Protected
 from transforms.combine import combined
 
 FORMAT = 1
@@ -39,7 +39,7 @@ class Parcel(NamedTuple):
     and with this `traffic`.
     """
 
-    batch: Batch
+    batch: Protected
     start: datetime
     reached: datetime | None
     events: int
@@ -190,12 +190,13 @@ def joined(parcels: Sequence[Parcel]) -> Parcel:
         if frames:
             named[name] = frames
     batches = [parcel.batch for parcel in parcels]
+    batch = Batch(
+        [(loads.OF_EVENT_PAGES[name], combined(loads.OF_EVENT_PAGES[name], each)) for name, each in named.items()],
+        _added(batch.rejects for batch in batches),
+        _added(batch.nul_characters for batch in batches),
+    )
     return Parcel(
-        Batch(
-            [(loads.OF_EVENT_PAGES[name], combined(loads.OF_EVENT_PAGES[name], each)) for name, each in named.items()],
-            _added(batch.rejects for batch in batches),
-            _added(batch.nul_characters for batch in batches),
-        ),
+        Protected(batch),
         first.start,
         parcels[-1].reached,
         sum(parcel.events for parcel in parcels),
@@ -251,5 +252,5 @@ def _unpacked(content: bytes, name: _Name) -> Parcel:
         about = json.loads(archive.read("about.json"))
         frames = [(loads.OF_EVENT_PAGES[name], pl.read_ipc(io.BytesIO(archive.read(name)))) for name in about["frames"]]
     rejects = {table: [Reject(*found) for found in each] for table, each in about["rejects"].items()}
-    batch = Batch(frames, rejects, about["nul_characters"])
+    batch = Protected(Batch(frames, rejects, about["nul_characters"]))
     return Parcel(batch, name.start, name.reached, name.events, about["seconds"], Traffic(*about["traffic"]))

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import NewType, TypeVar
 
 import polars as pl
 import stamina
@@ -15,13 +15,14 @@ from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.errors import DatabaseAway
 from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.klaviyo.rows import Reject
-from klaviyo_pg.postgres import ledger
+from klaviyo_pg.postgres import erase, ledger
 from klaviyo_pg.postgres.connect import transaction
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.settings import Settings
 from tasks import edges
 from tasks.run import Run
 from transforms.clean import conformed, last_by
+from transforms.erased import without
 from transforms.keys import md5
 from transforms.personal import Protection, protected, protected_rejects
 
@@ -46,24 +47,25 @@ Note = Callable[[Connection], None]
 """Writes down, in the transaction of a batch, what is true once it is stored."""
 
 
-def protect(batch: Batch, settings: Settings) -> Batch:
-    """The batch as PERSONAL_DATA lets it leave this process. Not to be done twice."""
+Protected = NewType("Protected", Batch)
+"""A batch that may leave this process, for a disk or a database. Only `protect` makes one of what has been read."""
+
+
+def protect(batch: Batch, settings: Settings) -> Protected:
+    """The batch as PERSONAL_DATA lets it leave this process."""
     if settings.personal_data == "keep":
-        return batch
+        return Protected(batch)
     protection = Protection(settings.personal_data == "drop", settings.salt)
-    return replace(
-        batch,
-        frames=[(load, protected(frame, load, protection)) for load, frame in batch.frames],
-        rejects={table: protected_rejects(found, protection) for table, found in batch.rejects.items()},
-    )
+    frames = [(load, protected(frame, load, protection)) for load, frame in batch.frames]
+    rejects = {table: protected_rejects(found, protection) for table, found in batch.rejects.items()}
+    return Protected(replace(batch, frames=frames, rejects=rejects))
 
 
-def store(run: Run, stream: str, batch: Batch, traffic: Traffic, note: Note) -> Counts:
+def store(run: Run, stream: str, batch: Protected, traffic: Traffic, note: Note) -> Counts:
     """Merge a batch, count it, and note what its caller has to note.
 
     Waits for a database that is away; nothing is half stored meanwhile. Answers the counts of rows by table.
     """
-    batch = protect(batch, run.settings)
 
     def write(connection: Connection) -> Counts:
         counts = _merge(connection, run, stream, batch)
@@ -83,10 +85,12 @@ def patiently(run: Run, work: Callable[[Connection], Result]) -> Result:
     raise AssertionError("a retry context either answers or raises")
 
 
-def _merge(connection: Connection, run: Run, stream: str, batch: Batch) -> Counts:
+def _merge(connection: Connection, run: Run, stream: str, batch: Protected) -> Counts:
     counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(ledger.COUNTS, 0))
     rejects = {table: list(found) for table, found in batch.rejects.items()}
-    for load, frame in batch.frames:
+    erased = erase.erased(connection, run.schema, run.integration_id)
+    for load, whole in batch.frames:
+        frame = without(whole, load, erased)
         table = load.table.name
         is_complete = not any(reject.hides for reject in batch.rejects.get(table, ()))
         merged = merge(connection, run.schema, load, frame, run.integration_id, is_complete)
