@@ -1,0 +1,448 @@
+"""Whatever a page holds, each of its records is stored once or set aside, and nothing breaks off."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from itertools import chain
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from klaviyo_pg.errors import BadAnswer
+from klaviyo_pg.windows import Window
+from tests.any_page import ALWAYS, DIALECTS, check, event_page, source, stored_events, stored_people, stored_rows
+
+FUZZ = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+JULY = Window(datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 8, 1, tzinfo=UTC))
+SECOND = b"1782864000"  # the first of JULY
+
+
+def deep(levels: int) -> bytes:
+    return b"[" * levels + b"]" * levels
+
+
+TEXTS = [
+    *(b'""', b'"x"', b'"0"', rb'"\u0000"', rb'"a\u0000b"', rb'"\\u0000"', rb'"\\\u0000"', b'"a\x00b"', b'"a\nb"'),
+    *(rb'"\ud800"', rb'"\udc00 and more"', rb'"\ud83d\ude00"', b'"\xed\xa0\x80"', b'"\xff"', '"\u2028 \x85"'.encode()),
+    *(b'"yesterday"', b'"0001-01-01T00:00:00+14:00"', b'"9999-12-31T23:59:59-14:00"', b'"10000-01-01T00:00:00Z"'),
+    *(b'"2026-07-01T00:00:00Z"', b'"2026-07-01 00:00:00"', b'"NaN"', b'"1e400"', b'"' + b"9" * 500 + b'"'),
+]
+NUMBERS = [
+    *(b"0", b"-0", b"1.5", b"01", b"1.", b"-", b"1e400", b"-1e400", b"1e-999", b"1" + b"0" * 400, b"1" + b"0" * 5000),
+    *(b"NaN", b"Infinity", b"-Infinity", b"9223372036854775808", b"18446744073709551616", b"true", b"tru", b"null"),
+    *(b"-62135596800", b"253402300799", b"253402300800", b"-62135596801", SECOND),
+]
+NESTED = [
+    *(b"[]", b"{}", b"[1]", b'{"a":1,"a":2}', b'{"":""}', rb'{"\u0000":1}', rb'{"a\u0000":1,"a":2}', rb'{"\ud800":1}'),
+    *(deep(500), deep(10_000), b'{"a":' * 2000 + b"1" + b"}" * 2000, b'[null,"",{"id":5}]'),
+    *(
+        b'{"$message":5,"$flow":["f"],"Subject":1e400,"$value":1e400,"List":null}',
+        b'{"data":null}',
+        b'{"data":{"id":""}}',
+    ),
+]
+odd = st.one_of(st.sampled_from([*TEXTS, *NUMBERS, *NESTED]), st.integers(900, 1000).map(deep))
+
+
+def mostly(usual: st.SearchStrategy[bytes], unusual: st.SearchStrategy[bytes] = odd) -> st.SearchStrategy[bytes]:
+    return st.integers(0, 7).flatmap(lambda drawn: unusual if drawn == 0 else usual)
+
+
+def an_object(needed: Mapping[str, st.SearchStrategy[bytes]]) -> st.SearchStrategy[bytes]:
+    """JSON objects with these members; now and then one is not there, twice there, or something odd."""
+    members = [
+        mostly(mostly(value).map(lambda text, name=name: [(name, text)]), unusual)  # type: ignore[misc, arg-type]
+        for name, value in needed.items()
+        for unusual in [st.one_of(st.just([]), odd.map(lambda text, name=name: [(name, text), (name, text)]))]  # type: ignore[misc]
+    ]
+    return st.tuples(*members).map(lambda found: _object(chain.from_iterable(found)))  # type: ignore[arg-type]
+
+
+def _object(members) -> bytes:  # type: ignore[no-untyped-def]
+    return b"{" + b",".join(b'"' + name.encode() + b'":' + text for name, text in members) + b"}"
+
+
+def an_id(letter: str) -> st.SearchStrategy[bytes]:
+    return st.integers(0, 5).map(lambda number: f'"{letter}{number}"'.encode())
+
+
+def related(letter: str) -> st.SearchStrategy[bytes]:
+    return an_object({"data": an_object({"id": an_id(letter)})})
+
+
+def some(record: st.SearchStrategy[bytes], most: int = 6) -> st.SearchStrategy[list[bytes]]:
+    return st.lists(mostly(record), max_size=most)
+
+
+text = st.sampled_from([b'"x"', b'"Spring sale"', b"null", b'""'])
+moment = st.sampled_from([b'"2026-07-01T00:00:00+00:00"', b'"2026-07-01T02:00:00+02:00"', b"null"])
+second = st.sampled_from([SECOND, b"1782950400", b"1785542400", b"5"])
+event_properties = an_object(
+    {"$message": text, "$flow": text, "Subject": text, "List": text, "$value": st.just(b"12.50"), "Deep": odd}
+)
+person_properties = an_object({"Size": text, "$source": text, "Tags": odd})
+location = an_object({"city": text, "latitude": st.just(b"51.9"), "longitude": st.just(b'"-8.5"')})
+suppressions = an_object({"list_id": an_id("L"), "timestamp": moment}).map(lambda found: b"[" + found + b"]")
+subscriptions = an_object(
+    {"email": an_object({"marketing": an_object({"consent": text, "list_suppressions": suppressions})})}
+)
+person = an_object(
+    {
+        "id": an_id("p"),
+        "attributes": an_object(
+            {
+                "email": text,
+                "created": moment,
+                "location": location,
+                "properties": person_properties,
+                "subscriptions": subscriptions,
+                "joined_group_at": moment,
+            }
+        ),
+    }
+)
+event = an_object(
+    {
+        "id": an_id("e"),
+        "attributes": an_object({"timestamp": second, "event_properties": event_properties}),
+        "relationships": an_object({"profile": related("p"), "metric": related("m")}),
+    }
+)
+old_person = an_object(
+    {"id": an_id("p"), "$email": text, "created": moment, "$latitude": text, "Size": text, "$consent": odd}
+)
+_old_event = {
+    "id": an_id("e"),
+    "timestamp": second,
+    "statistic_id": an_id("m"),
+    "event_properties": event_properties,
+}
+nobodys_old_event = an_object(_old_event)
+old_event = an_object({**_old_event, "person": old_person})
+links = st.sampled_from([b"", b',"links":null', b',"links":{}', b',"links":{"next":null}', b',"links":{"next":""}'])
+row = {
+    "metrics": {"name": text, "created": moment, "updated": moment, "integration": an_object({"category": text})},
+    "campaigns": {
+        "name": text,
+        "send_time": moment,
+        "audiences": an_object({"included": an_id("L").map(lambda found: b"[" + found + b"]")}),
+    },
+    "flows": {"name": text, "status": text, "created": moment},
+    "lists": {"name": text, "created": moment},
+    "segments": {"name": text, "created": moment},
+    "memberships": {"email": text, "joined_group_at": moment},
+}
+old_row = {
+    "metrics": {"id": an_id("m"), "name": text, "created": moment, "integration": an_object({"category": text})},
+    "campaigns": {
+        "id": an_id("c"),
+        "name": text,
+        "list_id": an_id("L"),
+        "sent_at": moment,
+        "lists": an_object({"id": an_id("L"), "created": moment}).map(lambda found: b"[" + found + b"]"),
+    },
+    "flows": {"id": an_id("f"), "name": text, "created": moment},
+    "exclusions": {"email": st.just(b'"a@example.com"'), "reason": text, "timestamp": moment},
+}
+
+
+def page(records: list[bytes], rest: bytes = b"") -> bytes:
+    return b'{"data":[' + b",".join(records) + b"]" + rest + b"}"
+
+
+@FUZZ
+@given(some(event), some(person), links)
+@example([rb'{"id":"\u0000","attributes":{"timestamp":5}}'], [], b"")
+@example([rb'{"id":"e\u0000","attributes":{"timestamp":5}}', b'{"id":"e","attributes":{"timestamp":5}}'], [], b"")
+@example([b'{"id":"e","attributes":{"timestamp":5,"event_properties":{"$value":NaN}}}', b"[", b"]"][:1], [], b"")
+def test_each_event_of_the_current_dialect(events: list[bytes], persons: list[bytes], rest: bytes) -> None:
+    """Events in the event tables, people among the members, all others among the rejects."""
+    body = page(events, b',"included":[' + b",".join(persons) + b"]" + rest)
+    stored, accounted = stored_events("current", body)
+    assert accounted == len(events) + len(persons)
+    check(stored)
+
+
+@FUZZ
+@given(some(old_event))
+def test_each_event_of_the_legacy_dialect(events: list[bytes]) -> None:
+    """An event whose person cannot be read is stored, and the person set aside."""
+    stored, accounted = stored_events("legacy", page(events))
+    assert accounted >= len(events)
+    check(stored)
+
+
+@FUZZ
+@given(some(nobodys_old_event))
+def test_each_event_of_nobody_of_the_legacy_dialect(events: list[bytes]) -> None:
+    """Without people the sum is exact."""
+    assert stored_events("legacy", page(events))[1] == len(events)
+
+
+@FUZZ
+@given(st.sampled_from(DIALECTS), some(event), some(old_event))
+def test_windows_part_events(dialect: str, current: list[bytes], legacy: list[bytes]) -> None:
+    """What a window leaves out are the events outside of it, and nothing else."""
+    body = page(current if dialect == "current" else legacy)
+    start, end = JULY.seconds
+    every, within = event_page(dialect, body), event_page(dialect, body, JULY)
+    ids = [each for each, at in zip(every.events.id, every.events.at, strict=True) if start <= at < end]
+    assert within.events.id == ids
+    assert len(within.rejects) <= len(every.rejects)
+
+
+@FUZZ
+@given(some(person), links)
+def test_each_person_of_the_current_dialect(persons: list[bytes], rest: bytes) -> None:
+    """A person is a member or a reject."""
+    found = next(iter(source("current", page(persons, rest)).profiles(ALWAYS)))
+    assert len(found.rows) + len(found.rejects) == len(persons)
+    check(stored_people(found))
+
+
+@FUZZ
+@given(mostly(old_person))
+def test_each_person_of_the_legacy_dialect(record: bytes) -> None:
+    """A person is a member or a reject; what is no object is no answer."""
+    if not record.startswith(b"{"):
+        with pytest.raises(BadAnswer):
+            list(source("legacy", record).people(["p1"]))
+        return
+    (found,) = source("legacy", record).people(["p1"])
+    assert len(found.rows) + len(found.rejects) == 1
+    check(stored_people(found))
+
+
+@FUZZ
+@given(st.data(), st.sampled_from(sorted(row)), links)
+def test_each_row_of_the_current_dialect(data: st.DataObject, kind: str, rest: bytes) -> None:
+    """Metrics, campaigns, flows, lists, segments and members of a list: as many rows and rejects as records."""
+    records = data.draw(some(an_object({"id": an_id("x"), "attributes": an_object(row[kind])})))
+    it = source("current", page(records, rest))
+    found = next(iter(it.memberships("L1", ALWAYS) if kind == "memberships" else getattr(it, kind)()))
+    assert len(found.rows) + len(found.rejects) == len(records)
+    check(stored_rows(kind, found))
+
+
+@FUZZ
+@given(st.data(), st.sampled_from(sorted(old_row)))
+def test_each_row_of_the_legacy_dialect(data: st.DataObject, kind: str) -> None:
+    """Metrics, campaigns, flows and exclusions: as many rows and rejects as records."""
+    records = data.draw(some(an_object(old_row[kind])))
+    found = next(iter(getattr(source("legacy", page(records)), kind)()))
+    assert len(found.rows) + len(found.rejects) == len(records)
+    check(stored_rows(kind, found))
+
+
+@FUZZ
+@given(some(an_object({"id": an_id("p"), "created": moment})))
+def test_each_member_of_a_list_of_the_legacy_dialect(records: list[bytes]) -> None:
+    """Members who are looked up, and people whom a list must not write to."""
+    members, excluded = b"[" + b",".join(records) + b"]", b'{"records":[' + b",".join(records) + b"]}"
+    it = source("legacy", members, {"subscribe": b"[]", "exclusions/all": excluded})
+    looked_up, suppressed = it.memberships("L1", ALWAYS, ["a@example.com"])
+    assert len(looked_up.rows) + len(looked_up.rejects) == len(records)
+    assert len(suppressed.suppressions) + len(suppressed.rejects) == len(records)
+    check(stored_rows("memberships", looked_up))  # type: ignore[arg-type]
+
+
+@FUZZ
+@given(some(an_object({"list_id": an_id("L"), "list_name": text})), mostly(moment))
+def test_each_list_of_the_legacy_dialect(records: list[bytes], created: bytes) -> None:
+    """A list is named on one page and dated by another; an unreadable date sets the list aside."""
+    it = source("legacy", b'{"created":%b}' % created, {"v2/lists": b"[" + b",".join(records) + b"]"})
+    try:
+        found = next(iter(it.lists()))
+    except BadAnswer:
+        assert created not in (b"null", b'"2026-07-01T00:00:00+00:00"')
+        return
+    assert len(found.rows) + len(found.rejects) == len(records)
+    check(stored_rows("lists", found))
+
+
+@FUZZ
+@given(some(an_object({"id": an_id("p"), "attributes": an_object({"email": text})})))
+def test_suppressed_people_without_a_reason_or_address_are_set_aside(records: list[bytes]) -> None:
+    """Nothing is lost where the API lists somebody as suppressed and does not say why."""
+    found = next(iter(source("current", page(records)).exclusions()))
+    assert (len(found.rows), len(found.rejects)) == (0, len(records))
+
+
+@FUZZ
+@given(st.sampled_from(DIALECTS), some(event, 3), some(old_event, 3), st.data())
+def test_a_broken_page_is_read_or_refused(
+    dialect: str, current: list[bytes], legacy: list[bytes], data: st.DataObject
+) -> None:
+    """Cut anywhere, or with any bytes in the middle: BadAnswer is the one error."""
+    body = page(current if dialect == "current" else legacy)
+    start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(body))] * 2)))
+    body = body[:start] + data.draw(st.binary(max_size=6)) + body[end:]
+    try:
+        stored, _ = stored_events(dialect, body)
+    except BadAnswer:
+        return
+    check(stored)
+
+
+BESIDE = (b'{"id":"first","attributes":{"timestamp":5}}', b'{"id":"last","attributes":{"timestamp":6}}')
+SET_ASIDE = [
+    pytest.param(deep(1_000), id="a thousand levels"),
+    pytest.param(deep(10_000), id="ten thousand levels"),
+    pytest.param(deep(200_000), id="two hundred thousand levels"),
+    pytest.param(b'{"a":"\xff"}', id="no UTF-8"),
+    pytest.param(b'"\xed\xa0\x80"', id="a surrogate as bytes"),
+    pytest.param(rb'"\ud800"', id="a surrogate as escape"),
+    pytest.param(b"NaN", id="NaN"),
+    pytest.param(b"[-Infinity]", id="Infinity"),
+    pytest.param(b'{"a":"\x00"}', id="a raw NUL"),
+    pytest.param(b'"' + b"x" * 5_000_000 + b'\xff"', id="no UTF-8 behind 5 MB"),
+]
+
+
+@pytest.mark.parametrize("properties", SET_ASIDE)
+def test_one_event_cannot_be_read(properties: bytes) -> None:
+    """It is one reject, with all its bytes; the events beside it and the link are read."""
+    record = b'{"id":"odd","attributes":{"timestamp":5,"event_properties":' + properties + b"}}"
+    found = event_page("current", page([BESIDE[0], record, BESIDE[1]], b',"links":{"next":"more"}'))
+    assert found.events.id == ["first", "last"]
+    assert [reject.raw for reject in found.rejects] == [record.decode("utf-8", "backslashreplace")]
+
+
+@pytest.mark.parametrize(
+    ("properties", "kept"),
+    [
+        pytest.param(b'{"a":1,"a":2}', b'{"a":1,"a":2}', id="a name twice"),
+        pytest.param(b'"' + b"x" * 5_000_000 + b'"', b'"' + b"x" * 5_000_000 + b'"', id="5 MB"),
+        pytest.param(deep(700), deep(700), id="700 levels"),
+        pytest.param(b"[1e400]", b"[1e400]", id="a large number"),
+        pytest.param(rb'{"a":"\u0000"}', b'{"a":""}', id="an escaped NUL"),
+    ],
+)
+def test_an_odd_event_is_stored(properties: bytes, kept: bytes) -> None:
+    """What Postgres' jsonb may take goes there, byte for byte but for NUL."""
+    record = b'{"id":"odd","attributes":{"timestamp":5,"event_properties":' + properties + b"}}"
+    stored, accounted = stored_events("current", page([*BESIDE, record]))
+    frame = stored.frames[0][1]
+    assert accounted == 3 and frame["properties"].to_list()[-1].encode() == kept
+
+
+def test_a_number_that_is_too_large_hides_no_other_property() -> None:
+    """The subject is a number that no float holds; message and flow are still known."""
+    properties = b'{"$message":"c1","$flow":"f1","Subject":1e400,"$value":1' + b"0" * 5000 + b"}"
+    (found,) = [
+        event_page("current", page([b'{"id":"e","attributes":{"timestamp":5,"event_properties":%b}}' % properties]))
+    ]
+    events = found.events
+    assert (events.message, events.flow, events.subject) == (["c1"], ["f1"], ["1e400"])
+
+
+def test_an_id_with_a_nul_is_no_other_event() -> None:
+    """Without its NUL it would overwrite the event that has the rest of the id."""
+    records = [rb'{"id":"e\u0000","attributes":{"timestamp":5}}', b'{"id":"e","attributes":{"timestamp":5}}']
+    found = event_page("current", page(records))
+    assert found.events.id == ["e"] and "NUL" in found.rejects[0].reason
+
+
+def test_of_two_events_with_one_id_the_last_stays() -> None:
+    """Both were on the page; one row is stored."""
+    records = [b'{"id":"e","attributes":{"timestamp":5}}', b'{"id":"e","attributes":{"timestamp":6}}']
+    stored, accounted = stored_events("current", page(records))
+    assert accounted == 2
+    assert [at.timestamp() for at in stored.frames[0][1]["event_at"]] == [6]
+
+
+@pytest.mark.parametrize("person", [b'{"id":null}', b'{"id":5}', b'{"id":""}', rb'{"id":"\u0000"}', b"{}", b"[]"])
+def test_an_old_event_of_somebody_without_an_id(person: bytes) -> None:
+    """The event is stored as nobody's; the person is set aside and is not called None."""
+    found = event_page("legacy", page([b'{"id":"e","timestamp":5,"person":' + person + b"}"]))
+    assert (found.events.id, found.events.profile_id, list(found.profiles)) == (["e"], [None], [])
+    assert [reject.raw.encode() for reject in found.rejects] == [person]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_page_without_rows_is_followed(dialect: str) -> None:
+    """The rows may stand on the page behind it."""
+    first = {"current": b'{"data":[],"links":{"next":"https://x/2"}}', "legacy": b'{"data":[],"next":"2"}'}[dialect]
+    last = {"current": b'{"id":"e","attributes":{"timestamp":5}}', "legacy": b'{"id":"e","timestamp":5}'}[dialect]
+    answers = iter([first, page([last])])
+    it = source(dialect, b"")
+    for client in [value for value in vars(it).values()]:
+        client.get = lambda *_, **__: next(answers)
+    assert [found.events.id for found in it.events(ALWAYS)] == [[], ["e"]]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(
+    ("metrics", "is_refused"),
+    [(["m2", "m2"], True), (["m2", "m1"], False), ([None, None], False), ([None, "m2"], True), ([], False)],
+)
+def test_a_page_of_another_metric_is_refused(dialect: str, metrics: list[str | None], is_refused: bool) -> None:
+    """An API that does not know the filter would be asked for everything once for each metric."""
+    records = [
+        {
+            "id": f"e{at}",
+            "timestamp": 5,
+            "attributes": {"timestamp": 5},
+            "statistic_id": metric,
+            "relationships": {"metric": {"data": metric and {"id": metric}}},
+        }
+        for at, metric in enumerate(metrics)
+    ]
+    it = source(dialect, json.dumps({"data": records}).encode())
+    if not is_refused:
+        assert len(next(iter(it.events(ALWAYS, "m1"))).events) == len(metrics)
+        return
+    with pytest.raises(
+        BadAnswer, match=r"^The API was asked for events of the metric m1 and answered with those of others\.$"
+    ):
+        list(it.events(ALWAYS, "m1"))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_cursor_that_has_been_followed_is_refused(dialect: str) -> None:
+    """Pages that lead in a circle would never end."""
+    with pytest.raises(BadAnswer, match="has been read before"):
+        list(source(dialect, b'{"data":[],"links":{"next":"again"},"next":"again"}').events(ALWAYS))
+
+
+NO_PAGES = [
+    b"",
+    b"<html>502</html>",
+    b"[]",
+    b"{}",
+    b"null",
+    b'"x"',
+    b'{"data":[',
+    b'{"data":[]',
+    b'{"data":[]}]',
+    b'{"data":[{}]} x',
+    b'{"data":[],x}',
+    b'{"data":{}}',
+    b'{"data":[1}]',
+    b'{"errors":[]}',
+    b"\xff\xfe",
+]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(
+    "kind", ["events", "metrics", "campaigns", "flows", "exclusions", "people", "memberships", "counts", "lists"]
+)
+@pytest.mark.parametrize("body", NO_PAGES)
+def test_what_is_no_page_is_refused(dialect: str, kind: str, body: bytes) -> None:
+    """Whatever is asked for: one error, which says that the answer was none."""
+    it = source(dialect, body)
+    arguments = {"events": [ALWAYS], "people": [["p1"]], "memberships": ["L1", ALWAYS, ["a"]], "counts": ["m1", JULY]}
+    if (dialect, kind) == ("current", "counts"):
+        vars(it)["_client"].post = it._client.get  # type: ignore[attr-defined]
+    if (dialect, kind, body[:1]) in {
+        ("legacy", "people", b"{"),
+        ("legacy", "lists", b"["),
+        ("legacy", "memberships", b"["),
+    }:
+        pytest.skip("that is an answer there, or begins like one")
+    with pytest.raises(BadAnswer):
+        list(getattr(it, kind)(*arguments.get(kind, [])))
