@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,9 @@ from klaviyo_pg import __version__
 from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError
 from klaviyo_pg.history import Summary, summaries
-from klaviyo_pg.postgres import embedded, history, ledger
+from klaviyo_pg.postgres import embedded, history, ledger, schema
 from klaviyo_pg.postgres.connect import conninfo, translated
+from klaviyo_pg.postgres.erase import erase
 from klaviyo_pg.settings import Settings, load_settings
 
 
@@ -31,6 +33,13 @@ def _parser() -> argparse.ArgumentParser:
     psql.set_defaults(run=_psql)
     status = commands.add_parser("status", help="how far the backfill is")
     status.set_defaults(run=_status)
+    erasing = commands.add_parser("erase", help="take a person out of the warehouse, for good")
+    person = erasing.add_mutually_exclusive_group(required=True)
+    person.add_argument("--email", metavar="ADDRESS", help="the person's address")
+    person.add_argument("--id", metavar="ID", help="Klaviyo's id of the profile")
+    erasing.add_argument("--integration", metavar="NAME", help="what this warehouse calls the account")
+    erasing.add_argument("--yes", action="store_true", help="do not ask")
+    erasing.set_defaults(run=_erase)
     return parser
 
 
@@ -38,7 +47,7 @@ def _url(settings: Settings) -> str:
     return settings.database_url.get_secret_value() if settings.database_url else embedded.url(settings.data_dir)
 
 
-def _status(rest: Sequence[str]) -> int:
+def _status(given: argparse.Namespace, rest: Sequence[str]) -> int:
     """Reads the ledger: while a backfill runs, after it, from any machine that reaches the warehouse."""
     settings = load_settings()
     query = SQL("SELECT esp_integration_id, name FROM {} ORDER BY name").format(
@@ -73,7 +82,48 @@ def _table(account: str, names: Mapping[str, str | None], found: Sequence[Summar
     return table
 
 
-def _psql(rest: Sequence[str]) -> int:
+def _erase(given: argparse.Namespace, rest: Sequence[str]) -> int:
+    """One transaction; what a backfill keeps on this machine's disk until it is loaded goes, too."""
+    settings = load_settings(klaviyo_integration=given.integration)
+    account, name = settings.klaviyo_integration, settings.warehouse_schema
+    if given.email is not None and settings.personal_data != "keep":
+        raise BadSettings(f"PERSONAL_DATA is {settings.personal_data}, so the warehouse knows no addresses: give --id.")
+    if not (given.email or given.id or "").strip():
+        raise BadSettings("Name the person: give --email or --id.")
+    with translated(), psycopg.connect(make_conninfo(**conninfo(_url(settings)))) as connection:
+        integration_id = _integration_id(connection, name, account)
+        connection.commit()
+        if not given.yes and not _confirmed(account):
+            return 1
+        schema.upgrade(connection, name)
+        counts = erase(connection, name, integration_id, given.email, given.id)
+        shutil.rmtree(settings.data_dir / "spool" / integration_id, ignore_errors=True)
+    table = Table("table", "rows", title=f"{account}: erased")
+    for table_name, rows in counts.items():
+        table.add_row(table_name, f"{rows:,}")
+    Console().print(table)
+    return 0
+
+
+def _integration_id(connection: psycopg.Connection, name: str, account: str) -> str:
+    query = SQL("SELECT esp_integration_id FROM {} WHERE name = %s")
+    try:
+        row = connection.execute(query.format(Identifier(name, bookkeeping.INTEGRATIONS.name)), [account]).fetchone()
+    except errors.UndefinedTable:
+        raise BadSettings(f"Schema {name} holds no warehouse yet: run a flow first.") from None
+    if row is None:
+        raise BadSettings(f"Schema {name} has no account {account}: give another --integration.")
+    return str(row[0])
+
+
+def _confirmed(account: str) -> bool:
+    if not sys.stdin.isatty():
+        raise BadSettings("Nothing was erased: add --yes where nobody can be asked.")
+    answer = input(f"Erase this person from all tables of {account}? This cannot be taken back. [y/N] ")
+    return answer.strip().lower() in ("y", "yes")
+
+
+def _psql(given: argparse.Namespace, rest: Sequence[str]) -> int:
     """psql as a child process: the embedded Postgres has to stay for as long as somebody looks at it."""
     settings = load_settings()
     program = "psql" if settings.database_url else str(embedded.psql(settings.data_dir))
@@ -90,9 +140,12 @@ def _psql(rest: Sequence[str]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command."""
-    given, rest = _parser().parse_known_args(arguments)
+    parser = _parser()
+    given, rest = parser.parse_known_args(arguments)
+    if rest and given.command != "psql":
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
-        sys.exit(given.run(rest))
+        sys.exit(given.run(given, rest))
     except KlaviyoPgError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

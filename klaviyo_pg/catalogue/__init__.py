@@ -27,6 +27,7 @@ BOOKKEEPING = (
     bookkeeping.CHUNKS,
     bookkeeping.BACKFILL_CHUNKS,
     bookkeeping.RECONCILIATION,
+    bookkeeping.ERASED,
     bookkeeping.REJECTS,
 )
 TABLES = (*SPECIFIED, *BOOKKEEPING)

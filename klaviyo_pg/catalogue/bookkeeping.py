@@ -111,6 +111,16 @@ RECONCILIATION = Table(
     ),
     primary_key=("esp_integration_id", "metric_id", "window_start", "window_end"),
 )
+ERASED = Table(
+    "erased",
+    "People who were erased: what the source still tells of them is left out. Holds no address.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("member_key", KEY, "md5(profile id)"),
+        Column("erased_at", TIMESTAMP, "When, last."),
+    ),
+    primary_key=("esp_integration_id", "member_key"),
+)
 REJECTS = Table(
     "rejects",
     "Records that could not be stored, with the reason.",
