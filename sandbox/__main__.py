@@ -13,6 +13,8 @@ from typing import NoReturn
 import uvicorn
 
 from sandbox.account import Options
+from sandbox.broken import with_connection
+from sandbox.chaos import Chaos
 from sandbox.control import routes
 from sandbox.endpoints import endpoints
 from sandbox.generate import generate
@@ -67,7 +69,16 @@ def _parser() -> _Parser:
     parser.add_argument(
         "--legacy", choices=LEGACY_MODES, default="on", help="the dialect of v1 and v2: served, 410, or 404"
     )
+    parser.add_argument("--chaos-rate", type=float, default=0.0, help="the share of requests that meet a fault")
+    parser.add_argument("--chaos-seed", type=int, default=0)
     return parser
+
+
+def _chaos(rate: float, seed: int) -> Chaos:
+    try:
+        return Chaos(rate, seed)
+    except ValueError as error:
+        sys.exit(f"No chaos can be made of that: {error}.")
 
 
 def _listen(port: int) -> socket.socket:
@@ -88,12 +99,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
     options = Options(given.account, given.seed, given.members, given.events, given.days, given.until)
+    chaos = _chaos(given.chaos_rate, given.chaos_seed)
     listener = _listen(given.port)
     account = generate(options)
     limiter = Limiter() if given.limits == "published" else None
-    box = Box(account, limiter, given.latency_ms / 1000, legacy=given.legacy)
+    box = Box(account, limiter, given.latency_ms / 1000, legacy=given.legacy, chaos=chaos)
     app = application(box, [*endpoints(account), *legacy_endpoints(account)], routes(box))
-    config = uvicorn.Config(app, log_level="error", access_log=False, lifespan="off", ws="none")
+    config = uvicorn.Config(with_connection(app), log_level="error", access_log=False, lifespan="off", ws="none")
     url = f"http://{HOST}:{listener.getsockname()[1]}"
     print(f"Account {options.account} is ready at {url} with key {API_KEY}", flush=True)
     _Server(config).run(sockets=[listener])

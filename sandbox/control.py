@@ -15,11 +15,13 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from sandbox.account import Account
+from sandbox.chaos import Chaos, Fault
 from sandbox.content import dump
 from sandbox.ids import token
+from sandbox.limits import Limiter
 from sandbox.people import PROFILE_FIELDS, Suppression
 from sandbox.properties import as_number
-from sandbox.server import LEGACY_MODES, Box, Fault
+from sandbox.server import LEGACY_MODES, Box
 from sandbox.timeline import NOBODY, AddedEvent, Window
 
 _SHOWN = {  # of an event, and may be wrong or missing
@@ -28,6 +30,7 @@ _SHOWN = {  # of an event, and may be wrong or missing
     *("metric", "profile"),
 }
 _DELETABLE = ("campaigns", "flows", "lists", "segments", "metrics")
+_LIMITS = ("real", "published", "off")
 _LINES = 5_000  # of NDJSON in one chunk
 
 
@@ -50,6 +53,9 @@ def routes(box: Box) -> list[Route]:
         Route("/sandbox/profiles/{id}", _safe(control.erase_profile), methods=["DELETE"]),
         Route("/sandbox/keys", _safe(control.add_key), methods=["POST"]),
         Route("/sandbox/faults", _safe(control.set_faults), methods=["POST"]),
+        Route("/sandbox/chaos", _safe(control.set_chaos), methods=["POST"]),
+        Route("/sandbox/server", _safe(control.set_server), methods=["POST"]),
+        Route("/sandbox/traffic", _safe(control.traffic)),
         Route("/sandbox/legacy", _safe(control.set_legacy), methods=["POST"]),
         Route("/sandbox/{kind}/{id}", _safe(control.change), methods=["POST"]),
         Route("/sandbox/{kind}/{id}", _safe(control.delete), methods=["DELETE"]),
@@ -112,6 +118,8 @@ class _Control:
                 "segments": {row.id: len(row.joined) for row in account.segments.values()},
                 "requests": dict(self._box.requests),
                 "answers": dict(self._box.answers),
+                "per_second": dict(self._box.traffic.most),
+                "chaos": dict(self._box.met),
                 "legacy": self._box.legacy,
                 "faults": [asdict(fault) for fault in self._box.faults if fault.times > 0],
             }
@@ -221,6 +229,30 @@ class _Control:
     async def set_faults(self, request: Request) -> Response:
         self._box.faults = [Fault(**fault) for fault in json.loads(await request.body())]
         return JSONResponse({"faults": [asdict(fault) for fault in self._box.faults]})
+
+    async def set_chaos(self, request: Request) -> Response:
+        self._box.chaos = Chaos(**json.loads(await request.body()))
+        return JSONResponse({"kinds": list(self._box.chaos.kinds)})
+
+    async def set_server(self, request: Request) -> Response:
+        given = json.loads(await request.body())
+        if not set(given) <= {"latency_ms", "limits"} or given.get("limits", "off") not in _LIMITS:
+            raise _Wrong(f"what can be set is latency_ms, and limits to one of {', '.join(_LIMITS)}")
+        if "latency_ms" in given:
+            self._box.latency = float(given["latency_ms"]) / 1000
+        if "limits" in given:
+            self._box.limiter = None if given["limits"] == "off" else Limiter()
+        return JSONResponse(given)
+
+    async def traffic(self, request: Request) -> Response:
+        box = self._box
+        seconds = box.traffic.seconds(box.clock())
+        return JSONResponse(
+            {
+                endpoint: {"seconds": found, "throttled": box.answers[f"{endpoint} 429"]}
+                for endpoint, found in seconds.items()
+            }
+        )
 
     async def set_legacy(self, request: Request) -> Response:
         mode = json.loads(await request.body())["mode"]

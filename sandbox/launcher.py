@@ -109,8 +109,24 @@ class Sandbox:
         self.control("POST", "keys", {"key": key, "scopes": scopes})
 
     def set_faults(self, *faults: dict[str, Any]) -> None:
-        """Let the next requests to endpoints fail; without arguments, none."""
+        """Let the next requests to endpoints fail, as `sandbox.chaos.Fault` says; without arguments, none."""
         self.control("POST", "faults", faults)
+
+    def set_chaos(self, **chaos: Any) -> None:
+        """Let a share of all requests fail: rate, seed, kinds (default: all after which asking again helps), paths
+        (a regular expression on names as "GET /api/events"), seconds, retry_after; without arguments, none.
+
+        `state()["chaos"]` counts the faults met since the start by kind.
+        """
+        self.control("POST", "chaos", chaos)
+
+    def set_server(self, **settings: Any) -> None:
+        """Change latency_ms, or limits ("real" or "off")."""
+        self.control("POST", "server", settings)
+
+    def traffic(self) -> dict[str, Any]:
+        """For each endpoint its requests by second of the clock ("seconds"), and its answers 429 ("throttled")."""
+        return json.loads(self.control("GET", "traffic"))  # type: ignore[no-any-return]
 
     def set_legacy(self, mode: str) -> None:
         """Serve the legacy dialect ("on"), answer that it is gone, or know nothing of it ("off")."""

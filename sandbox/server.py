@@ -13,14 +13,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
-from sandbox import limits
+from sandbox import limits, wrong_pages
 from sandbox.account import Account
+from sandbox.chaos import Chaos, Fault, Meeting, meet
 from sandbox.content import dump
 from sandbox.errors import ApiError, throttled
 from sandbox.ids import uuid
 from sandbox.limits import Limit, Limiter
+from sandbox.traffic import Traffic
 
 API_KEY = "pk_sandbox"
 MEDIA_TYPE = "application/vnd.api+json"
@@ -31,18 +32,6 @@ _STRICTER = {  # what may be asked for less often, at whichever endpoint
     ("additional-fields[list]", "profile_count"): limits.XS,
     ("additional-fields[segment]", "profile_count"): limits.XS,
 }
-
-
-@dataclass
-class Fault:
-    """The next `times` requests to an endpoint, after `after` good ones, get this status, or half an answer."""
-
-    endpoint: str
-    status: int = 503
-    times: int = 1
-    retry_after: int | None = None
-    after: int = 0
-    cut: bool = False
 
 
 @dataclass
@@ -57,6 +46,9 @@ class Box:
     faults: list[Fault] = field(default_factory=list)
     requests: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
+    chaos: Chaos = field(default_factory=Chaos)
+    met: Counter[str] = field(default_factory=Counter)  # faults, by kind
+    traffic: Traffic = field(default_factory=Traffic)
     legacy: str = "on"  # or "gone" (answers 410, as since 2024-06-30) or "off"
 
     def now(self) -> float:
@@ -64,7 +56,8 @@ class Box:
         return max(self.account.options.end, self.clock())
 
     def fault(self, endpoint: str) -> Fault | None:
-        """The fault that this request shall meet."""
+        """The fault that this request shall meet: one that was asked for, or else one that is drawn."""
+        drawn = self.chaos.draw(endpoint)
         for fault in self.faults:
             if fault.endpoint != endpoint or fault.times <= 0:
                 continue
@@ -73,7 +66,7 @@ class Box:
                 return None
             fault.times -= 1
             return fault
-        return None
+        return drawn
 
 
 def _refusal(error: ApiError, count: int) -> Response:
@@ -126,21 +119,39 @@ class Endpoint:
 
     async def __call__(self, box: Box, request: Request) -> Response:
         box.requests[self.name] += 1
+        box.traffic.note(self.name, box.clock())
+        fault = box.fault(self.name)
         if box.latency:
             await asyncio.sleep(box.latency)
+        response = await (self._good(box, request) if fault is None else self._faulty(box, request, fault))
+        box.answers[f"{self.name} {response.status_code}"] += 1
+        return response
+
+    async def _good(self, box: Box, request: Request) -> Response:
+        request = wrong_pages.original(request) or request
         try:
-            fault = box.fault(self.name)
-            if fault is not None and not fault.cut:
-                raise _faulty(fault)
             await self.dialect.admit(box, request, self.scopes)
             headers = self._throttle(box, request)
             body = await self.answer(box, request)
         except ApiError as error:
-            response = self.dialect.refuse(error, sum(box.requests.values()))
-        else:
-            kind = Response if fault is None else HalfResponse
-            response = kind(body, headers=headers, media_type=self.dialect.media_type)
-        box.answers[f"{self.name} {response.status_code}"] += 1
+            return self._refused(box, error)
+        return Response(body, headers=headers, media_type=self.dialect.media_type)
+
+    def _refused(self, box: Box, error: ApiError) -> Response:
+        return self.dialect.refuse(error, sum(box.requests.values()))
+
+    async def _faulty(self, box: Box, request: Request, fault: Fault) -> Response:
+        meeting = Meeting(
+            request,
+            fault,
+            sum(box.met.values()),
+            box.account,
+            lambda asked: self._good(box, asked),
+            lambda error: self._refused(box, error),
+        )
+        response = await meet(meeting)
+        if not meeting.spared(response):
+            box.met[fault.kind or "status"] += 1
         return response
 
     def _throttle(self, box: Box, request: Request) -> dict[str, str]:
@@ -157,22 +168,6 @@ class Endpoint:
             if wait:
                 raise throttled(wait)
         return box.limiter.headers(*used[0]) if self.dialect.tells_limits else {}
-
-
-class HalfResponse(Response):
-    """Promises a whole body and sends half of it, as a connection does that is cut."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self.body[: len(self.body) // 2], "more_body": True})
-
-
-def _faulty(fault: Fault) -> ApiError:
-    if fault.status == 429:
-        return throttled(fault.retry_after or 1)
-    error = ApiError(fault.status, "error", "A fault that was asked for.")
-    error.retry_after = fault.retry_after
-    return error
 
 
 def application(box: Box, endpoints: list[Endpoint], others: list[Route]) -> Starlette:

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from sandbox.server import API_KEY, LEGACY_MODES, Fault
+from sandbox.chaos import Fault
+from sandbox.server import API_KEY, LEGACY_MODES
 
 V1, V2 = "/api/v1/metrics", "/api/v2/lists"
 NO_KEY = {"status": 403, "message": "You must specify an API key to make requests."}
