@@ -1,0 +1,96 @@
+"""Whatever a page holds, Postgres takes its rows or answers each that it does not take."""
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from klaviyo_pg.catalogue import loads
+from klaviyo_pg.postgres.load import merge
+from tests.any_page import ACCOUNT, check, stored_events
+
+SCHEMA = "klaviyo"
+FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ODD = [
+    *(
+        '"x"',
+        "null",
+        "[]",
+        "5",
+        '""',
+        '"\\u0000"',
+        '"\\u0001"',
+        '"\\t\\n\\r\\"\\\\"',
+        '"\\ud83d\\ude00"',
+        "1e400",
+        "1e999999",
+    ),
+    *(
+        "9" * 5000,
+        "[" * 900 + "]" * 900,
+        "[" * 5000 + "]" * 5000,
+        '{"a":1,"a":2}',
+        '"' + "x" * 100_000 + '"',
+        "NaN",
+        '"\\ud800"',
+    ),
+    *('{"' + "k" * 100_000 + '":1}', '"\\u2028"', '"2026-07-01"', "true", "-0.0"),
+]
+odd = st.sampled_from(ODD)
+an_id = st.one_of(
+    st.sampled_from([*(f'"e{number}"' for number in range(9)), '"' + "e" * 10_000 + '"', '"\\u0001"', '"\\\\."']), odd
+)
+second = st.sampled_from(["5", "-62135596800", "253402300799", "253402300800", "1782864000"])
+event = st.builds(
+    '{{"id":{},"attributes":{{"timestamp":{},"event_properties":{{"$message":{},"$flow":{},"Subject":{},"$value":{},"x":{}}}}},'
+    '"relationships":{{"profile":{{"data":{{"id":{}}}}},"metric":{{"data":{{"id":"m1"}}}}}}}}'.format,
+    an_id, second, odd, odd, odd, odd, odd, an_id,
+)  # fmt: skip
+person = st.builds(
+    '{{"id":{},"attributes":{{"email":{},"created":{},"location":{{"latitude":{}}},"properties":{{"a":{},{}:1}}}}}}'.format,
+    an_id, odd, odd, odd, odd, odd.filter(lambda text: text.startswith('"')),
+)  # fmt: skip
+
+
+@FEW
+@given(st.lists(event, min_size=1, max_size=8), st.lists(person, max_size=4))
+def test_rows_and_rejects_are_all_records(connection: psycopg.Connection, events: list[str], people: list[str]) -> None:
+    """What is in the tables afterwards, what Postgres refused and what was set aside before make up the page."""
+    body = f'{{"data":[{",".join(events)}],"included":[{",".join(people)}]}}'.encode()
+    stored, accounted = stored_events("current", body)
+    assert accounted == len(events) + len(people)
+    check(stored)
+    with connection.transaction():
+        for load, frame in stored.frames:
+            found = merge(connection, SCHEMA, load, frame, ACCOUNT)
+            assert found.rows == found.inserted + found.updated + found.unchanged + len(found.unstorable)
+            if load.table.name in loads.EVENTS:
+                refused = len(found.unstorable)
+                keys = frame["key"].to_list()
+                kept = connection.execute(f"SELECT count(*) FROM {load.table.name} WHERE key = ANY(%s)", [keys])  # type: ignore[arg-type]
+                assert (frame.height, *(kept.fetchone() or ())) == (found.rows, found.rows - refused)
+        connection.execute("TRUNCATE " + ",".join({load.table.name for load, _ in stored.frames}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("properties", "is_stored"),
+    [
+        pytest.param("[" * 900 + "]" * 900, True, id="900 levels"),
+        pytest.param("[" * 3000 + "]" * 3000, False, id="3,000 levels"),
+        pytest.param("1e400", True, id="more than a float holds"),
+        pytest.param("1e999999", False, id="more than a numeric holds"),
+        pytest.param('"\\ud800"', False, id="a lone surrogate"),
+    ],
+)
+def test_one_odd_event(connection: psycopg.Connection, properties: str, is_stored: bool) -> None:
+    """It is stored where jsonb takes it, and otherwise one reject; the event beside it is stored in either case."""
+    told = '{"id":"odd","attributes":{"timestamp":5,"event_properties":{"a":' + properties + "}}}"
+    body = f'{{"data":[{{"id":"good","attributes":{{"timestamp":5}}}},{told}]}}'.encode()
+    stored, _ = stored_events("current", body)
+    with connection.transaction():
+        refused = [
+            row for load, frame in stored.frames for row in merge(connection, SCHEMA, load, frame, ACCOUNT).unstorable
+        ]
+    ids = [found for (found,) in connection.execute("SELECT id FROM events ORDER BY id DESC")]
+    assert ids == (["odd", "good"] if is_stored else ["good"])
+    assert len(refused) + len(stored.rejects) == (not is_stored)
