@@ -125,7 +125,7 @@ class CurrentSource:
     def events(
         self, window: Window, metric_id: str | None = None, known: KnownPeople | None = None
     ) -> Iterator[rows.EventPage]:
-        conditions = [f'equals(metric_id,"{metric_id}")'] if metric_id else []
+        conditions = [f"equals(metric_id,{_quoted(metric_id)})"] if metric_id else []
         query = {
             "filter": ",".join([*conditions, *_between("datetime", window)]),
             "sort": "datetime",
@@ -181,7 +181,7 @@ class CurrentSource:
 
     def people(self, ids: Sequence[str]) -> Iterator[rows.Page[rows.Profile]]:
         for start in range(0, len(ids), _IDS_IN_FILTER):
-            wanted = ",".join(f'"{each}"' for each in ids[start : start + _IDS_IN_FILTER])
+            wanted = ",".join(_quoted(each) for each in ids[start : start + _IDS_IN_FILTER])
             query = {
                 "filter": f"any(id,[{wanted}])",
                 "fields[profile]": _PERSON_FIELDS,
@@ -228,6 +228,11 @@ def _between(name: str, window: Window) -> Iterator[str]:
         yield f"greater-than({name},{_moment(window.start - _MARGIN)})"
     if window.end is not None:
         yield f"less-than({name},{_moment(window.end)})"
+
+
+def _quoted(text: str) -> str:
+    """Text within a filter."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _moment(moment: datetime) -> str:

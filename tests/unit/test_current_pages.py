@@ -201,6 +201,14 @@ def test_windows_are_kept_whatever_the_api_makes_of_them() -> None:
     )
 
 
+def test_ids_are_quoted_in_filters() -> None:
+    """One odd id on a page of events does not make the API refuse the question for fifty people."""
+    it, answers = source(page())
+    list(it.people(["p1", 'a"b\\']))
+    query = answers.asked[0][1]
+    assert query is not None and query["filter"] == r'any(id,["p1","a\"b\\"])'
+
+
 def test_no_filter_where_there_is_no_bound() -> None:
     """An empty filter is refused by the API, so none is sent."""
     it, answers = source(page())
