@@ -157,7 +157,7 @@ def page(records: list[bytes], rest: bytes = b"") -> bytes:
 @given(some(event), some(person), links)
 @example([rb'{"id":"\u0000","attributes":{"timestamp":5}}'], [], b"")
 @example([rb'{"id":"e\u0000","attributes":{"timestamp":5}}', b'{"id":"e","attributes":{"timestamp":5}}'], [], b"")
-@example([b'{"id":"e","attributes":{"timestamp":5,"event_properties":{"$value":NaN}}}', b"[", b"]"][:1], [], b"")
+@example([b'{"id":"e","attributes":{"timestamp":5,"event_properties":{"$value":NaN}}}'], [], b"")
 def test_each_event_of_the_current_dialect(events: list[bytes], persons: list[bytes], rest: bytes) -> None:
     """Events in the event tables, people among the members, all others among the rejects."""
     body = page(events, b',"included":[' + b",".join(persons) + b"]" + rest)
