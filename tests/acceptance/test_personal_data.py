@@ -1,7 +1,8 @@
 """PERSONAL_DATA=hash and =drop: nothing that can be read of people is stored, and keys and joins work as before."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import pytest
@@ -81,7 +82,8 @@ def plant(box: Sandbox, when: int) -> None:
 @pytest.fixture(scope="module")
 def synced(warehouse: Warehouse, box: Sandbox) -> dict[str, Ran]:
     """The account in a schema for each dialect and mode."""
-    ran = {name: sync(warehouse, box, name) for name in SCHEMAS}
+    with ThreadPoolExecutor(2) as pool:
+        ran = dict(zip(SCHEMAS, pool.map(lambda name: sync(warehouse, box, name), SCHEMAS), strict=True))
     for name, each in ran.items():
         assert each.code == 0, (name, each.err[-3000:])
     return ran
@@ -180,6 +182,18 @@ def test_rows_and_keys(synced: dict[str, Ran], warehouse: Warehouse, schema: str
     assert warehouse.one(f"SELECT count(*) FROM {schema}.rejects") > 0
     for name in ["members"] if mode == "drop" else BROKEN:
         assert warehouse.one(BROKEN[name].format(schema)) == 0, name
+
+
+def test_history_is_protected(synced: dict[str, Ran], warehouse: Warehouse, box: Sandbox) -> None:
+    """A backfill, which keeps on disk what it reads, stores hashes as the daily sync does."""
+    start = (datetime.now(UTC) - timedelta(days=DAYS + 2)).date().isoformat()
+    settings = {**account(box), **MODES["hash"], "WAREHOUSE_SCHEMA": "history_hash"}
+    ran = warehouse.run(["flows/backfill.py", "--start", start], settings)
+    assert ran.code == 0, ran.err[-3000:]
+    found = everything(warehouse, "history_hash") + ran.out + ran.err
+    assert [text for text in personal(warehouse, box) if text.lower() in found.lower()] == []
+    counted = f"SELECT count(DISTINCT email) FROM ({EVENTS}) e JOIN {{0}}.members m USING (email)"
+    assert warehouse.one(counted.format("history_hash")) == warehouse.one(counted.format("current_hash")) > 100
 
 
 def test_second_run_changes_nothing(synced: dict[str, Ran], warehouse: Warehouse, box: Sandbox) -> None:
