@@ -23,7 +23,7 @@ from klaviyo_pg.postgres.connect import conninfo
 from klaviyo_pg.settings import Settings
 
 _CONNECT_TIMEOUT = "10"  # seconds
-_SIDE_BY_SIDE, _MOST_SIDE_BY_SIDE = 4, 16
+_SIDE_BY_SIDE, _MOST_SIDE_BY_SIDE = 4, 8
 _CONNECTIONS = 8  # that are kept open; more are opened while they are needed
 _FIRST_ATTEMPTS = 3  # of the first request of a run: a wrong address should be told at once
 _of_thread = threading.local()

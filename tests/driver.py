@@ -1,19 +1,22 @@
 """Driving the project as its users do: its commands as processes, its results by SQL."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import psutil
 import psycopg
 
+from klaviyo_pg.postgres import embedded
 from sandbox.launcher import Sandbox
 
 SERVER_START = 120  # seconds
@@ -113,3 +116,22 @@ def _wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
 def account(box: Sandbox, name: str = "default") -> dict[str, str]:
     """Settings that lead to a sandbox account."""
     return {"KLAVIYO_BASE_URL": box.url, "KLAVIYO_API_KEY": box.api_key, "KLAVIYO_INTEGRATION": name}
+
+
+class StoppablePostgres:
+    """A Postgres of one's own that can be taken away for a while."""
+
+    def __init__(self, folder: Path) -> None:
+        self.url = embedded.url(folder)
+        self._server: Any = embedded._server(folder)
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """End it: SIGINT is a fast shutdown, SIGQUIT an immediate one, as after a loss of power."""
+        pid = self._server.get_pid()
+        os.kill(pid, number)
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(pid).wait(60)
+
+    def start(self) -> None:
+        """Start it again, with what it held."""
+        self._server.ensure_postgres_running()

@@ -8,11 +8,12 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from sandbox.launcher import Sandbox, running
-from tests.driver import ROOT, Warehouse, account
+from tests.driver import ROOT, StoppablePostgres, Warehouse, account
 
 DAYS = 400
 EVENTS = 40_000
@@ -155,6 +156,35 @@ def test_told_to_stop(warehouse: Warehouse, box: Sandbox, start: str, number: si
     left, _, loaded = ledger(warehouse, schema)
     assert left > 0
     assert loaded == warehouse.one(f"SELECT sum(count) FROM ({CONTENTS.format(schema=schema)}) AS c")
+
+
+@pytest.mark.usefixtures("whole")
+def test_database_goes_away(warehouse: Warehouse, box: Sandbox, start: str, tmp_path: Path) -> None:
+    """Postgres is stopped in the middle and started again: the run goes on, and no page is asked for twice."""
+    postgres = StoppablePostgres(tmp_path)
+    given = {**account(box), **settings("away"), "DATABASE_URL": postgres.url}
+    command = [sys.executable, "flows/backfill.py", "--start", start]
+    away = Warehouse(postgres.url)
+    with subprocess.Popen(
+        command, cwd=ROOT, env={**warehouse.environment, **given}, stderr=subprocess.PIPE, text=True
+    ) as child:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and child.poll() is None:
+            there = away.one("SELECT to_regclass('away.backfill_chunks') IS NOT NULL")
+            if there and (ledger(away, "away")[2] or 0) > 0:
+                break
+            time.sleep(0.02)
+        postgres.stop()
+        time.sleep(3)
+        was_under_way = child.poll() is None
+        postgres.start()
+        _, err = child.communicate(timeout=120)
+    assert was_under_way
+    assert child.returncode == 0, err[-3000:]
+    assert ledger(away, "away") == (0, EVENTS - 6, EVENTS - 6)
+    assert away.rows("SELECT DISTINCT attempts FROM away.backfill_chunks WHERE expected > 0") == [(1,)]
+    [undisturbed] = warehouse.rows("SELECT requests FROM whole.runs ORDER BY started_at LIMIT 1")
+    assert away.rows("SELECT requests FROM away.runs") == [undisturbed]
 
 
 def test_daily_in_the_middle(warehouse: Warehouse, box: Sandbox, start: str, whole: list[tuple[str, int, str]]) -> None:
