@@ -37,9 +37,12 @@ ENV PATH=/opt/venv/bin:$PATH \
     PREFECT_HOME=/home/klaviyo/.prefect \
     PREFECT_SERVER_ANALYTICS_ENABLED=false \
     PREFECT_SERVER_UI_ENABLED=false \
+    PREFECT_SERVER_LOGGING_LEVEL=CRITICAL \
     DATA_DIR=/home/klaviyo/.data \
     DO_NOT_TRACK=1
 USER 10001
+# Without PREFECT_API_URL a run starts a server for itself; its tables are here already.
+RUN prefect server database upgrade --yes
 
 # The account to try things on: for compose.yaml, not for use.
 FROM base AS sandbox

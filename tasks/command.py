@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,6 +12,7 @@ from time import monotonic
 from typing import Any, NoReturn
 
 from prefect import Flow, State
+from prefect.exceptions import TerminationSignal
 from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
 from rich.console import Console
 from rich.markup import escape
@@ -65,6 +67,7 @@ def main(flow: Flow[..., Any], arguments: Sequence[str] | None = None) -> NoRetu
     given = vars(_parser(flow).parse_args(arguments))
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the first process of a container it would be ignored
     try:
         with ExitStack() as stack:
             if given.pop("sandbox"):
@@ -73,7 +76,7 @@ def main(flow: Flow[..., Any], arguments: Sequence[str] | None = None) -> NoRetu
     except KlaviyoPgError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TerminationSignal):
         print("Stopped; the same command goes on where it stopped.", file=sys.stderr)
         sys.exit(130)
 
