@@ -43,7 +43,7 @@ def backfill(
         run = begin(settings, "backfill", {"start": start, "end": end})
         window = history_window(run.as_of, first, last)
         read(run, [Chunk("metrics"), Chunk("lists")], problems)
-        if not problems.failed:
+        if not problems.stop:
             read_history(run, plan(run, window, restart), problems)
         report(run, window)
         finish(run, problems.state, problems.sentences)

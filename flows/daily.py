@@ -39,7 +39,7 @@ def daily(
         run = begin(settings, "daily", {"since": since, "tables": sorted(tables or ())})
         read(run, [Chunk(stream) for stream in DIMENSIONS if stream in wanted], problems)
         for phase in plan(run, wanted, start, problems):
-            if not problems.failed:
+            if not problems.stop:
                 read(run, phase, problems)
         derive_memberships(run)
         finish(run, problems.state, problems.sentences)

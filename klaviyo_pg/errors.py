@@ -13,7 +13,10 @@
     ├── Refused                the API said no to a request; not worth a retry exit code 1
     │   └── NotFound           what was asked for is not there (any more)
     ├── BadAnswer              the answer is not what this API sends           exit code 1
+    │   └── Garbled            nothing of it can be read: worth another try or two
     └── Unavailable            worth another try                               exit code 1
+        ├── TooMuch            too long in coming, or too long: worth asking for less
+        └── Throttled          the API's limit is used up; go on with the next run   exit code 4
 
 The class docstring is the default message. Errors of other libraries are translated where they enter: HTTP in
 klaviyo_pg.klaviyo.http, Postgres in klaviyo_pg.postgres.connect.
@@ -90,9 +93,23 @@ class BadAnswer(KlaviyoPgError):
     """The answer is not one of Klaviyo's API: check KLAVIYO_BASE_URL."""
 
 
+class Garbled(BadAnswer):
+    """The answer cannot be read: check KLAVIYO_BASE_URL."""
+
+
 class Unavailable(KlaviyoPgError):
     """Klaviyo did not answer in time."""
 
     def __init__(self, message: str | None = None, retry_after: float | None = None) -> None:
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class TooMuch(Unavailable):
+    """The answer took too long, or was too long."""
+
+
+class Throttled(Unavailable):
+    """The API's rate limit is used up for longer than a run waits."""
+
+    exit_code = 4

@@ -88,6 +88,9 @@ class Settings(BaseSettings):
         120, gt=0, le=86400, description="How long to wait for an answer of the API."
     )
     request_attempts: int = Field(8, ge=1, description="How often one request is tried before its part fails.")
+    rate_limit_share: float = Field(
+        0.9, gt=0, le=1, description="Share of the API's rate limits to use; the rest is for other readers."
+    )
     retry_budget_seconds: float = Field(
         900,
         gt=0,

@@ -12,7 +12,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 from psycopg import Connection
 
-from klaviyo_pg.errors import DatabaseUnusable, Stopped, UserError
+from klaviyo_pg.errors import DatabaseUnusable, Stopped, Throttled, UserError
 from klaviyo_pg.history import HistoryChunk, summaries
 from klaviyo_pg.postgres import history, ledger
 from klaviyo_pg.postgres.connect import transaction
@@ -39,7 +39,7 @@ def read_history(run: Run, chunks: Sequence[HistoryChunk], problems: Problems) -
     waiting = [chunk for chunk in chunks if chunk.state != "done"]
     metrics = patiently(run, partial(_metrics, run))
     limit = edges.source(run.settings).event_requests_a_minute
-    at_once = edges.side_by_side(run.settings, limit)
+    at_once = edges.side_by_side(run.settings, run.answer_seconds, limit)
     progress = Progress()
     with (
         stopping.on_signals(),
@@ -50,7 +50,7 @@ def read_history(run: Run, chunks: Sequence[HistoryChunk], problems: Problems) -
         reading = _Reading(run, metrics, progress, problems, readers, loaders, at_once)
         while reading.goes_on(waiting):
             show(progress)
-    if stopping.asked():
+    if stopping.asked() and not problems.postponed:
         stored = sum(progress.stored.values())
         problems.add(Stopped(f"Stopped after {stored:,} events; the same command goes on where it stopped."))
 
@@ -95,7 +95,7 @@ class _Reading:
         return True
 
     def _may_begin(self) -> bool:
-        if self._being_read >= self._at_once or stopping.asked() or self._problems.failed:
+        if self._being_read >= self._at_once or stopping.asked() or self._problems.stop:
             return False
         return self._spool is None or not (self._under_way and self._spool.is_full)
 
@@ -138,6 +138,9 @@ class _Reading:
 
     def _note(self, chunk: HistoryChunk, error: Exception) -> None:
         get_run_logger().warning("%s: %s", chunk, told(error))
+        if isinstance(error, Throttled):
+            self._problems.add(error)
+            return
         if isinstance(error, UserError):
             self._problems.add(error)  # nothing will go well until the user has mended it
         else:

@@ -12,24 +12,29 @@ import psycopg
 import sqlalchemy
 from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector
 from psycopg.conninfo import make_conninfo
+from pyrate_limiter.abstracts.store import StateStore
 
 from klaviyo_pg.errors import BadSettings, Busy
 from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.klaviyo.known import KnownPeople
+from klaviyo_pg.klaviyo.limits import Pace
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import embedded
 from klaviyo_pg.postgres.connect import conninfo
+from klaviyo_pg.postgres.limits import WarehouseStore
 from klaviyo_pg.settings import Settings
 
 _CONNECT_TIMEOUT = "10"  # seconds
-_SIDE_BY_SIDE, _MOST_SIDE_BY_SIDE = 4, 8
+_SIDE_BY_SIDE, _MOST_SIDE_BY_SIDE = 4, 16
 _CONNECTIONS = 8  # that are kept open; more are opened while they are needed
 _FIRST_ATTEMPTS = 3  # of the first request of a run: a wrong address should be told at once
 _of_thread = threading.local()
 _claims: list[psycopg.Connection] = []
 _people = ("", KnownPeople())
 _opened: list[Source] = []
+_paces: dict[tuple[str, str, str], Pace] = {}
+_one_pace = threading.Lock()
 
 
 def engine(settings: Settings) -> sqlalchemy.Engine:
@@ -106,27 +111,40 @@ def source(settings: Settings, first_contact: bool = False) -> Source:
     """This thread's connection to the API; with `first_contact` one that gives up soon."""
     if first_contact:
         attempts = min(_FIRST_ATTEMPTS, settings.request_attempts)
-        return open_source(settings.model_copy(update={"request_attempts": attempts}))
+        return open_source(settings.model_copy(update={"request_attempts": attempts}), _pace(settings))
     known: dict[tuple[object, ...], Source] = _of_thread.__dict__.setdefault("sources", {})
     key = (settings.klaviyo_dialect, settings.klaviyo_base_url, settings.klaviyo_api_key, settings.request_attempts)
     if key not in known:
         known.clear()
-        known[key] = open_source(settings)
+        known[key] = open_source(settings, _pace(settings))
         _opened.append(known[key])
     return known[key]
 
 
-def side_by_side(settings: Settings, requests_a_minute: int | None = None) -> int:
+def _pace(settings: Settings) -> Pace:
+    """The pace of this account, the same for all threads, kept in the warehouse for all processes and machines."""
+
+    def store(endpoint: str) -> StateStore:
+        return WarehouseStore(engine(settings), settings.warehouse_schema, settings.klaviyo_integration, endpoint)
+
+    key = (settings.klaviyo_base_url, settings.warehouse_schema, settings.klaviyo_integration)
+    with _one_pace:
+        if key not in _paces:
+            _paces[key] = Pace(settings.rate_limit_share, settings.retry_budget_seconds, store)
+        return _paces[key]
+
+
+def side_by_side(settings: Settings, answer_seconds: float, requests_a_minute: int | None) -> int:
     """How many parts to read at once: CONCURRENCY, or as many as keep the API's limit busy at the pace of its answers.
 
-    Without a limit, or before there was an answer, four.
+    `answer_seconds` is that of a small answer while nothing else was asked for; one with events takes about twice as
+    long. Without a limit: four.
     """
     if settings.concurrency is not None:
         return settings.concurrency
-    requests, _, seconds = traffic()
-    if requests_a_minute is None or not requests:
+    if requests_a_minute is None:
         return _SIDE_BY_SIDE
-    return max(_SIDE_BY_SIDE, min(_MOST_SIDE_BY_SIDE, ceil(requests_a_minute / 60 * seconds / requests)))
+    return max(_SIDE_BY_SIDE, min(_MOST_SIDE_BY_SIDE, ceil(requests_a_minute / 60 * 2 * answer_seconds)))
 
 
 def traffic() -> Traffic:

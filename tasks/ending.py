@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from klaviyo_pg.catalogue import SPECIFIED
-from klaviyo_pg.errors import KlaviyoPgError
+from klaviyo_pg.errors import KlaviyoPgError, Throttled
 from klaviyo_pg.postgres import ledger
 from klaviyo_pg.postgres.connect import transaction
 from klaviyo_pg.settings import Settings
@@ -45,7 +45,7 @@ class RunFailed(KlaviyoPgError):
 
 
 def ended(run: Run, problems: Problems) -> State[Any]:
-    """Completed, Completed by the name of Partial (a scope is missing), or Failed."""
+    """Completed, Completed by the name of Partial (a scope is missing) or To be continued (a long pause), or Failed."""
     edges.release()
     ending = Ending(
         run.id, run.settings.klaviyo_integration, problems.state, tuple(problems.sentences), problems.exit_code
@@ -56,16 +56,26 @@ def ended(run: Run, problems: Problems) -> State[Any]:
             return Failed(message=message, data=RunFailed(ending))
         case "partial":
             return Completed(name="Partial", message=message, data=ending)
+        case "to be continued":
+            return Completed(name="To be continued", message=message, data=ending)
     return Completed(data=ending)
 
 
 def broken_off(error: KlaviyoPgError, run: Run | None) -> State[Any]:
     """Failed, before there was anything to count. Closes the run, if there is one and the database lets it."""
+    if run is not None and isinstance(error, Throttled):
+        problems = Problems(postponed=[error])
+        _close(run, problems.state, str(error))
+        return ended(run, problems)
     edges.release()
     if run is not None:
-        with suppress(KlaviyoPgError, psycopg.Error), transaction(edges.engine(run.settings)) as connection:
-            ledger.close_run(connection, run.schema, run.id, "failed", str(error))
+        _close(run, "failed", str(error))
     return Failed(message=str(error), data=error)
+
+
+def _close(run: Run, state: str, message: str) -> None:
+    with suppress(KlaviyoPgError, psycopg.Error), transaction(edges.engine(run.settings)) as connection:
+        ledger.close_run(connection, run.schema, run.id, state, message)
 
 
 def summary(settings: Settings, ending: Ending, seconds: float) -> Table:

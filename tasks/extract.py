@@ -16,12 +16,12 @@ from psycopg import Connection
 
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.catalogue import events as tables
-from klaviyo_pg.errors import Unavailable
+from klaviyo_pg.errors import Throttled, Unavailable
 from klaviyo_pg.klaviyo.rows import EventPage, Events, MembershipPage, Page, Profile, Reject
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import ledger
 from klaviyo_pg.postgres.connect import transaction
-from tasks import edges
+from tasks import edges, stopping
 from tasks.plan import Chunk
 from tasks.run import Run, count_requests
 from tasks.store import Batch, Counts, Note, protect, store
@@ -43,7 +43,7 @@ def _cache_key(context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
 
 def _worth_another_try(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     error = state.result(raise_on_failure=False)
-    return isinstance(error, Unavailable | psycopg.OperationalError)
+    return isinstance(error, Unavailable | psycopg.OperationalError) and not isinstance(error, Throttled)
 
 
 RETRIES: dict[str, Any] = {
@@ -68,6 +68,7 @@ def _nothing(connection: Connection) -> None:
 
 def _read(run: Run, chunk: Chunk, read: Callable[[Source], Iterable[Batch]], at_end: Note = _nothing) -> Counts:
     """Store what `read` makes of the source, batch by batch; the last ends the chunk, and notes what is true then."""
+    stopping.check()
     source = edges.source(run.settings)
     before = source.traffic
     total: dict[str, dict[str, int]] = {}

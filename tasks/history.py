@@ -21,6 +21,7 @@ from tasks.spool import open_spool
 from transforms.routing import KnownMetric, selected
 
 _DAY = timedelta(days=1)
+_COUNTERS = 4  # metrics that are counted side by side: aggregates may be asked for once a second only
 _UNCOUNTED_WINDOW = timedelta(days=30)
 
 
@@ -70,7 +71,7 @@ def plan(run: Run, window: Window, restart: bool) -> list[HistoryChunk]:
     if not metric_ids:
         raise MissingScope("metrics:read")
     kept = [chunk for chunk in planned if chunk.metric_id in metric_ids and chunk.touches(window)]
-    with ThreadPoolExecutor(edges.side_by_side(settings)) as pool:
+    with ThreadPoolExecutor(settings.concurrency or _COUNTERS) as pool:
         new = pool.map(lambda metric_id: _planned(run, metric_id, window, kept), metric_ids)
         return sorted([*kept, *chain(*new)], key=lambda chunk: (chunk.window_end, chunk.metric_id), reverse=True)
 

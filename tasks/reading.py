@@ -9,10 +9,10 @@ from prefect import get_run_logger
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from klaviyo_pg.errors import KlaviyoPgError, MissingScope
+from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Throttled
 from klaviyo_pg.postgres import ledger
 from klaviyo_pg.postgres.connect import transaction
-from tasks import edges
+from tasks import edges, stopping
 from tasks.extract import LOADERS
 from tasks.plan import Chunk
 from tasks.run import Run
@@ -24,29 +24,44 @@ class Problems:
     """What went wrong with parts of a run, by what the user has to do about it."""
 
     skipped: list[Exception] = field(default_factory=list)
+    postponed: list[Exception] = field(default_factory=list)
     failed: list[Exception] = field(default_factory=list)
 
     def add(self, error: Exception) -> None:
         if isinstance(error, MissingScope):
             self.skipped.append(error)
+        elif isinstance(error, Throttled):
+            self.postponed.append(error)
+            stopping.ask(error)
         else:
             self.failed.append(error)
 
     @property
     def state(self) -> str:
-        """complete, partial (a scope is missing, or a chunk of history failed) or failed."""
-        return "failed" if self.failed else "partial" if self.skipped else "complete"
+        """failed, to be continued (the API wants a long pause), partial (a scope is missing, or a chunk of history
+        failed) or complete.
+        """
+        if self.failed:
+            return "failed"
+        return "to be continued" if self.postponed else "partial" if self.skipped else "complete"
+
+    @property
+    def stop(self) -> bool:
+        """Whether it is no use to begin anything else."""
+        return bool(self.failed or self.postponed)
 
     @property
     def exit_code(self) -> int:
         """That of the worst error; 0 where there is none."""
         codes = [getattr(error, "exit_code", 1) for error in self.failed]
-        return min(codes, default=MissingScope.exit_code if self.skipped else 0)
+        if codes or self.postponed:
+            return min(codes, default=Throttled.exit_code)
+        return MissingScope.exit_code if self.skipped else 0
 
     @property
     def sentences(self) -> list[str]:
         """Each problem once, in one sentence."""
-        return list(dict.fromkeys(told(error) for error in (*self.failed, *self.skipped)))
+        return list(dict.fromkeys(told(error) for error in (*self.failed, *self.postponed, *self.skipped)))
 
 
 def read(run: Run, chunks: Iterable[Chunk], problems: Problems) -> None:
@@ -63,9 +78,9 @@ def read(run: Run, chunks: Iterable[Chunk], problems: Problems) -> None:
     if done:
         logger.info("%d of %d parts had been read before", len(planned) - len(waiting), len(planned))
     began, rows = monotonic(), 0
-    with cast(
-        ThreadPoolTaskRunner[Counts], ThreadPoolTaskRunner(max_workers=edges.side_by_side(run.settings))
-    ) as runner:
+    limit = edges.source(run.settings).event_requests_a_minute
+    at_once = edges.side_by_side(run.settings, run.answer_seconds, limit)
+    with cast(ThreadPoolTaskRunner[Counts], ThreadPoolTaskRunner(max_workers=at_once)) as runner:
         submitted: dict[PrefectFuture[Counts], Chunk] = {
             runner.submit(LOADERS[chunk.kind], {"run": run, "chunk": chunk}): chunk for chunk in waiting
         }

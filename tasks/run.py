@@ -18,7 +18,7 @@ from klaviyo_pg.postgres import ledger, schema
 from klaviyo_pg.postgres.connect import transaction
 from klaviyo_pg.postgres.membership import derive_member_lists
 from klaviyo_pg.settings import Settings
-from tasks import edges
+from tasks import edges, stopping
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Run:
     account_id: str | None
     as_of: datetime
     settings: Settings
+    answer_seconds: float = 0.0  # what the API's first, small answer took
 
     @property
     def schema(self) -> str:
@@ -43,6 +44,7 @@ def begin(settings: Settings, flow: str, selection: Mapping[str, object]) -> Run
     Raises UserError where the key, the database or the account's name is not right.
     """
     logger = get_run_logger()
+    stopping.begin()
     source = edges.source(settings, first_contact=True)
     told, configured = _account_id(source), settings.klaviyo_account_id
     if told and configured and told != configured:
@@ -68,7 +70,9 @@ def begin(settings: Settings, flow: str, selection: Mapping[str, object]) -> Run
         ledger.add_requests(connection, settings.warehouse_schema, opened.run_id, source.traffic)
     if opened.continued:
         logger.info("Going on with the run of %s that did not finish", opened.as_of)
-    return Run(opened.run_id, integration_id, account_id or known, opened.as_of, settings)
+    first = source.traffic
+    answer_seconds = first.seconds / max(1, first.requests)
+    return Run(opened.run_id, integration_id, account_id or known, opened.as_of, settings, answer_seconds)
 
 
 def _check_protection(settings: Settings, stored: str, salt_digest: str | None) -> None:

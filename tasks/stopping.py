@@ -6,22 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from klaviyo_pg.errors import Stopped
+from klaviyo_pg.errors import KlaviyoPgError, Stopped
 
 _told = threading.Event()
+_reason: list[KlaviyoPgError] = []
 
 
 @contextmanager
 def on_signals() -> Iterator[None]:
     """SIGTERM and SIGINT ask the work within to stop, once; a second one ends the process as usual."""
-    _told.clear()
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     usual = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def tell(number: int, frame: FrameType | None) -> None:
-        _told.set()
+        ask(Stopped())
         for each, handler in usual.items():
             signal.signal(each, handler)
 
@@ -34,12 +34,24 @@ def on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def begin() -> None:
+    """Forget what was asked of an earlier run."""
+    _told.clear()
+    _reason.clear()
+
+
+def ask(reason: KlaviyoPgError) -> None:
+    """Ask the run to stop; parts that have not begun end with the same kind of error."""
+    _reason.append(reason)
+    _told.set()
+
+
 def asked() -> bool:
     """Whether somebody has asked to stop."""
     return _told.is_set()
 
 
 def check() -> None:
-    """Raises Stopped if somebody has asked to stop."""
+    """Raises an error like the reason, if somebody has asked to stop."""
     if _told.is_set():
-        raise Stopped
+        raise type(_reason[0])(str(_reason[0]))

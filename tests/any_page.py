@@ -1,13 +1,13 @@
 """A page of either dialect through the real path, bytes to frames, and what has to be true of it whatever it holds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import polars as pl
 
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.klaviyo.current import CurrentSource
-from klaviyo_pg.klaviyo.http import Client, Traffic
+from klaviyo_pg.klaviyo.http import Client, Endpoint, Traffic
 from klaviyo_pg.klaviyo.known import Known, KnownPeople
 from klaviyo_pg.klaviyo.legacy import LegacySource
 from klaviyo_pg.klaviyo.rows import EventPage, Page, Reject
@@ -32,8 +32,11 @@ class Answers:
     def __init__(self, body: bytes, others: Mapping[str, bytes] | None = None) -> None:
         self._body, self._others = body, others or {}
 
-    def get(self, path: str, *_: object, **__: object) -> bytes:
-        return next((body for end, body in self._others.items() if path.endswith(end)), self._body)
+    def get(self, path: str, *_: object, read: Callable[[bytes], Any] = bytes, **__: object) -> Any:
+        return read(next((body for end, body in self._others.items() if path.endswith(end)), self._body))
+
+    def post(self, endpoint: Endpoint, body: object, read: Callable[[bytes], Any] = bytes) -> Any:
+        return self.get(endpoint.path, read=read)
 
 
 class Met(KnownPeople):

@@ -39,7 +39,7 @@ RUNS = Table(
         Column("as_of", TIMESTAMP, "The present of this run: it reads what the source holds up to here."),
         Column("started_at", TIMESTAMP, "When it started, last."),
         Column("finished_at", TIMESTAMP, "When it ended."),
-        Column("state", TEXT, "running, complete, partial or failed."),
+        Column("state", TEXT, "running, complete, partial, to be continued or failed."),
         Column("requests", INTEGER, "Requests sent to the API."),
         Column("retries", INTEGER, "Requests that had to be sent again."),
         Column("message", TEXT, "What went wrong, if anything did."),
@@ -120,6 +120,16 @@ ERASED = Table(
         Column("erased_at", TIMESTAMP, "When, last."),
     ),
     primary_key=("esp_integration_id", "member_key"),
+)
+RATE_LIMITS = Table(
+    "rate_limits",
+    "How far the API's limits are used up, shared by everything that reads the account.",
+    (
+        Column("integration", TEXT, "What KLAVIYO_INTEGRATION calls the account."),
+        Column("endpoint", TEXT, "What is asked."),
+        Column("state", TEXT, "Of the limiter: when a request would have no other one before it."),
+    ),
+    primary_key=("integration", "endpoint"),
 )
 REJECTS = Table(
     "rejects",

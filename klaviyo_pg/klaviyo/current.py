@@ -2,16 +2,19 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import product
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
-from klaviyo_pg.errors import BadAnswer
+from klaviyo_pg.errors import BadAnswer, Garbled, TooMuch
 from klaviyo_pg.klaviyo import properties, resources, rows
 from klaviyo_pg.klaviyo.documents import DocumentDecoder, reject
-from klaviyo_pg.klaviyo.http import Client, Traffic
+from klaviyo_pg.klaviyo.http import Client, Endpoint, Traffic
 from klaviyo_pg.klaviyo.known import Known, KnownPeople
+from klaviyo_pg.klaviyo.limits import Limit
 from klaviyo_pg.windows import Window
 
 REVISION = "2026-07-15"
@@ -25,24 +28,20 @@ _PERSON_FIELDS = "email,phone_number,first_name,last_name,created,location,prope
 _SUPPRESSION = "subscriptions.email.marketing.suppression.reason"
 
 
-class Endpoint(NamedTuple):
-    """A path of the API, the scopes that it takes, and the rows that a page may hold (0: no such parameter)."""
+_XS, _S, _M, _L, _XL = Limit(1, 15), Limit(3, 60), Limit(10, 150), Limit(75, 750), Limit(350, 3500)  # as published
 
-    path: str
-    scopes: str
-    page_size: int = 0
-
-
-ACCOUNTS = Endpoint("api/accounts", "accounts:read")
-METRICS = Endpoint("api/metrics", "metrics:read")
-CAMPAIGNS = Endpoint("api/campaigns", "campaigns:read", 100)
-FLOWS = Endpoint("api/flows", "flows:read", 50)
-LISTS = Endpoint("api/lists", "lists:read", 10)
-SEGMENTS = Endpoint("api/segments", "segments:read", 10)
-EVENTS = Endpoint("api/events", "events:read", 1000)
-PROFILES = Endpoint("api/profiles", "profiles:read", 100)
-AGGREGATES = Endpoint("api/metric-aggregates", "metrics:read")
-LIST_PROFILES = Endpoint("api/lists/{}/profiles", "lists:read and profiles:read", 100)
+ACCOUNTS = Endpoint("api/accounts", "accounts:read", _XS, name="accounts")
+METRICS = Endpoint("api/metrics", "metrics:read", _M, name="metrics")
+CAMPAIGNS = Endpoint("api/campaigns", "campaigns:read", _M, 100, "campaigns")
+FLOWS = Endpoint("api/flows", "flows:read", _S, 50, "flows")
+LISTS = Endpoint("api/lists", "lists:read", _L, 10, "lists")
+SEGMENTS = Endpoint("api/segments", "segments:read", _L, 10, "segments")
+EVENTS = Endpoint("api/events", "events:read", _XL, 1000, "events")
+PROFILES = Endpoint("api/profiles", "profiles:read", _L, 100, "profiles")
+AGGREGATES = Endpoint("api/metric-aggregates", "metrics:read", _S, name="metric-aggregates")
+LIST_PROFILES = Endpoint("api/lists/{}/profiles", "lists:read and profiles:read", _L, 100, "list profiles")
+_SMALLEST_PAGE = 10  # rows, asked for where larger pages take too long
+_PAGE_SIZE = "page[size]"
 
 
 class _Document(Protocol):
@@ -69,7 +68,7 @@ class CurrentSource:
     looks_up_memberships = False
     events_tell_consent = False
     events_in_request = EVENTS.page_size
-    event_requests_a_minute: int | None = 3500  # published for GET /api/events
+    event_requests_a_minute: int | None = _XL.steady
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -155,8 +154,7 @@ class CurrentSource:
             "timezone": "UTC",
         }
         body = {"data": {"type": "metric-aggregate", "attributes": asked}}
-        answer = self._client.post(AGGREGATES.path, body, AGGREGATES.scopes)
-        yield from _counts(answer, start, end)
+        yield from self._client.post(AGGREGATES, body, read=partial(_counts, start=start, end=end))
 
     def profiles(self, window: Window) -> Iterator[rows.Page[rows.Profile]]:
         query = {
@@ -208,8 +206,9 @@ class CurrentSource:
     ) -> Iterator[tuple[Document, list[rows.Reject], datetime]]:
         """All pages of a collection: document, rejects, time of reading. Refuses a link that it has followed before."""
         parameters: dict[str, str] | None = {name: value for name, value in query.items() if value}
-        if parameters is not None and endpoint.page_size:
-            parameters["page[size]"] = str(endpoint.page_size)
+        size = endpoint.page_size
+        if parameters is not None and size:
+            parameters[_PAGE_SIZE] = str(size)
         link: str | None = endpoint.path
         followed = set[str]()
         while link is not None:
@@ -217,9 +216,28 @@ class CurrentSource:
                 raise BadAnswer(f"The API answered with a page of {endpoint.path} that has been read before.")
             followed.add(link)
             read_at = datetime.now(UTC)
-            document, rejects = decoder.decode(self._client.get(link, parameters, endpoint.scopes))
+            try:
+                document, rejects = self._client.get(
+                    link, parameters, endpoint, read=decoder.decode, can_be_less=size > _SMALLEST_PAGE
+                )
+            except TooMuch:
+                if size <= _SMALLEST_PAGE:
+                    raise
+                followed.discard(link)
+                size = max(_SMALLEST_PAGE, size // 4)
+                link, parameters = _resized(link, parameters, size)
+                continue
             yield document, list(rejects), read_at
             link, parameters = (document.links and document.links.next) or None, None  # it repeats the parameters
+
+
+def _resized(link: str, parameters: dict[str, str] | None, size: int) -> tuple[str, dict[str, str] | None]:
+    """The same page, with fewer rows."""
+    if parameters is not None:
+        return link, {**parameters, _PAGE_SIZE: str(size)}
+    url = urlsplit(link)
+    query = [(name, value) for name, value in parse_qsl(url.query, keep_blank_values=True) if name != _PAGE_SIZE]
+    return urlunsplit(url._replace(query=urlencode([*query, (_PAGE_SIZE, str(size))]))), None
 
 
 def _between(name: str, window: Window) -> Iterator[str]:
@@ -249,7 +267,7 @@ def _counts(answer: bytes, start: datetime, end: datetime) -> list[rows.Count]:
             for begins, ends, count in zip(starts, [*starts[1:], end], totals, strict=False)
         ]
     except (ValueError, OverflowError, RecursionError) as error:
-        raise BadAnswer(f"The answer is not an aggregate of Klaviyo's API ({error}).") from None
+        raise Garbled(f"The answer is not an aggregate of Klaviyo's API ({error}).") from None
 
 
 def _metric(found: resources.Metric) -> rows.Metric:

@@ -6,7 +6,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from klaviyo_pg.errors import BadAnswer
+from klaviyo_pg.errors import Garbled
 from klaviyo_pg.klaviyo.rows import Reject
 
 Document = TypeVar("Document")
@@ -38,7 +38,7 @@ class DocumentDecoder(Generic[Document]):
         self._rows = {name: msgspec.json.Decoder(row).decode for name, row in rows.items()}
 
     def decode(self, body: bytes) -> Decoded[Document]:
-        """Raises BadAnswer where the body is not a document of this kind at all."""
+        """Raises Garbled where the body is not a document of this kind at all."""
         try:
             body.isascii() or body.decode()  # msgspec does not look into what it leaves undecoded, such as properties
             return Decoded(self._decode(body), ())
@@ -56,14 +56,14 @@ class DocumentDecoder(Generic[Document]):
         try:
             document = self._decode(_joined(members))
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            raise BadAnswer(f"The answer is not one of Klaviyo's API ({error}): check KLAVIYO_BASE_URL.") from None
+            raise Garbled(f"The answer is not one of Klaviyo's API ({error}): check KLAVIYO_BASE_URL.") from None
         for name, found in read.items():
             setattr(document, name, found)
         return Decoded(document, rejects)
 
 
 def records(body: bytes) -> list[bytes]:
-    """The elements of a document that is a list, undecoded. Raises BadAnswer where it is none."""
+    """The elements of a document that is a list, undecoded. Raises Garbled where it is none."""
     try:
         return [bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])]
     except (msgspec.MsgspecError, RecursionError):
@@ -101,7 +101,7 @@ def _members(body: bytes) -> dict[str, bytes]:
     try:
         return dict(_member(part) for part in _parts(body.removeprefix(_BYTE_ORDER_MARK), b"{"))
     except ValueError as error:
-        raise BadAnswer(f"The answer is not JSON of Klaviyo's API ({error}): check KLAVIYO_BASE_URL.") from None
+        raise Garbled(f"The answer is not JSON of Klaviyo's API ({error}): check KLAVIYO_BASE_URL.") from None
 
 
 def _member(text: bytes) -> tuple[str, bytes]:
@@ -119,7 +119,7 @@ def _listed(name: str, text: bytes) -> list[bytes]:
     try:
         return _parts(text, b"[")
     except ValueError as error:
-        raise BadAnswer(f"The answer's {name} is not a list ({error}): check KLAVIYO_BASE_URL.") from None
+        raise Garbled(f"The answer's {name} is not a list ({error}): check KLAVIYO_BASE_URL.") from None
 
 
 def _parts(text: bytes, opening: bytes) -> list[bytes]:

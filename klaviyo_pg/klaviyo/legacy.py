@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
-from klaviyo_pg.errors import BadAnswer, NotFound
+from klaviyo_pg.errors import BadAnswer, Garbled, NotFound, TooMuch
 from klaviyo_pg.klaviyo import legacy_shapes as shapes
 from klaviyo_pg.klaviyo import properties, rows
 from klaviyo_pg.klaviyo.documents import DocumentDecoder, is_object, records, reject
@@ -19,6 +19,7 @@ from klaviyo_pg.klaviyo.known import Known, KnownPeople
 from klaviyo_pg.windows import Window
 
 _PAGE = "100"  # rows of a v1 page, at most
+_SMALL_PAGE = "10"  # where larger ones take too long
 _EXCLUSIONS_PAGE = "5000"
 _LOOKED_UP = 100  # addresses in one question, at most
 _COUNTED_AT_ONCE = timedelta(days=31)  # the longest stretch of one export
@@ -63,11 +64,11 @@ class LegacySource:
 
     def lists(self) -> Iterator[rows.Page[rows.Group]]:
         read_at = datetime.now(UTC)
-        names, rejects = _each(records(self._v2.get("api/v2/lists")), msgspec.json.Decoder(shapes.ListName).decode)
+        names, rejects = _each(self._v2.get("api/v2/lists", read=records), msgspec.json.Decoder(shapes.ListName).decode)
         found = []
         for named in names:
             try:
-                details = _decoded(self._v2.get(f"api/v2/list/{named.list_id}"), shapes.ListDetails)
+                details = self._v2.get(f"api/v2/list/{named.list_id}", read=_as(shapes.ListDetails))
                 found.append(rows.Group(named.list_id, named.list_name, shapes.moment(details.created)))
             except NotFound:
                 continue  # deleted since it was listed
@@ -87,15 +88,25 @@ class LegacySource:
         path = "api/v1/metrics/timeline" if metric_id is None else f"api/v1/metric/{metric_id}/timeline"
         start, end = window.seconds
         since: str | None = str(_EARLIEST if window.start is None else max(_EARLIEST, int(start) - 1))  # exclusive
-        followed = set[str]()
+        followed, count = set[str](), _PAGE
         while since is not None and since not in followed:
             followed.add(since)
             read_at = datetime.now(UTC)
             try:
-                body = self._v1.get(path, {"since": since, "sort": "asc", "count": _PAGE})
+                page, rejects = self._v1.get(
+                    path,
+                    {"since": since, "sort": "asc", "count": count},
+                    read=_TIMELINE.decode,
+                    can_be_less=count != _SMALL_PAGE,
+                )
             except NotFound:
                 return  # the metric has been deleted
-            page, rejects = _TIMELINE.decode(body)
+            except TooMuch:
+                if count == _SMALL_PAGE:
+                    raise
+                count = _SMALL_PAGE
+                followed.discard(since)
+                continue
             found = _event_page(page.data, window, known or KnownPeople(), list(rejects), read_at)
             properties.check_metric(found.events, metric_id)
             yield found
@@ -110,8 +121,9 @@ class LegacySource:
         while start < window.end:
             end = min(window.end, start + _COUNTED_AT_ONCE)
             query = {"start_date": f"{start:%Y-%m-%d}", "end_date": f"{end:%Y-%m-%d}", "unit": "day"}
-            body = self._v1.get(f"api/v1/metric/{metric_id}/export", query | {"measurement": "count"})
-            yield from _counts(_decoded(body, shapes.Export), start, end)
+            query["measurement"] = "count"
+            export = self._v1.get(f"api/v1/metric/{metric_id}/export", query, read=_as(shapes.Export))
+            yield from _counts(export, start, end)
             start = end
 
     def profiles(self, window: Window) -> Iterator[rows.Page[rows.Profile]]:
@@ -122,12 +134,9 @@ class LegacySource:
         for person_id in ids:
             read_at = datetime.now(UTC)
             try:
-                body = self._v1.get(f"api/v1/person/{person_id}")
+                found, rejects = self._v1.get(f"api/v1/person/{person_id}", read=_one_person)
             except NotFound:
                 continue  # merged into another, or erased
-            found, rejects = _each([body], _person)
-            if rejects and not is_object(body):
-                raise BadAnswer("The answer is not a person of the legacy API: check KLAVIYO_BASE_URL.")
             yield rows.Page(found, rejects, read_at)
 
     def exclusions(self) -> Iterator[rows.Page[rows.Exclusion]]:
@@ -146,9 +155,9 @@ class LegacySource:
             "phone_numbers": [address for address in addresses if "@" not in address],
         }
         asked = {name: values for name, values in question.items() if values}
-        members = records(self._v2.get(f"api/v2/list/{list_id}/members", body=asked))
+        members = self._v2.get(f"api/v2/list/{list_id}/members", body=asked, read=records)
         subscribed, unreadable = _each(
-            records(self._v2.get(f"api/v2/list/{list_id}/subscribe", body=asked)), shapes.decode_member
+            self._v2.get(f"api/v2/list/{list_id}/subscribe", body=asked, read=records), shapes.decode_member
         )
         may_be_written_to = {member.id for member in subscribed}
 
@@ -170,7 +179,7 @@ class LegacySource:
             followed.add(marker)
             read_at = datetime.now(UTC)
             query = {"marker": str(marker)} if marker != "" else {}
-            page, unreadable = _EXCLUDED.decode(self._v2.get(f"api/v2/list/{list_id}/exclusions/all", query))
+            page, unreadable = self._v2.get(f"api/v2/list/{list_id}/exclusions/all", query, read=_EXCLUDED.decode)
             suppressions, rejects = _each(page.records, row)
             yield rows.MembershipPage((), suppressions, [*unreadable, *rejects], read_at)
             if page.marker in followed:
@@ -185,17 +194,29 @@ class LegacySource:
         number, is_last = 0, False
         while not is_last:
             read_at = datetime.now(UTC)
-            page, unreadable = _NUMBERED.decode(self._v1.get(path, {"page": str(number), "count": count}))
+            page, unreadable = self._v1.get(path, {"page": str(number), "count": count}, read=_NUMBERED.decode)
             found, rejects = _each(page.data, lambda raw: row(decode(raw)))
             yield rows.Page(found, [*unreadable, *rejects], read_at)
             number, is_last = number + 1, not (page.data or unreadable) or page.end >= page.total - 1
 
 
-def _decoded(body: bytes, kind: type[Row]) -> Row:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadAnswer(f"The answer is not one of the legacy API ({error}): check KLAVIYO_BASE_URL.") from None
+def _as(kind: type[Row]) -> Callable[[bytes], Row]:
+    """Reads an answer as one thing of a kind."""
+
+    def read(body: bytes) -> Row:
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise Garbled(f"The answer is not one of the legacy API ({error}): check KLAVIYO_BASE_URL.") from None
+
+    return read
+
+
+def _one_person(body: bytes) -> tuple[list[rows.Profile], list[rows.Reject]]:
+    found, rejects = _each([body], _person)
+    if rejects and not is_object(body):
+        raise Garbled("The answer is not a person of the legacy API: check KLAVIYO_BASE_URL.")
+    return found, rejects
 
 
 def _each(found: Iterable[msgspec.Raw | bytes], row: Callable[[bytes], Row]) -> tuple[list[Row], list[rows.Reject]]:
@@ -216,7 +237,7 @@ def _counts(answer: shapes.Export, start: datetime, end: datetime) -> Iterator[r
         try:
             begins, events = shapes.moment(series.date), round(sum(series.values))
         except (ValueError, OverflowError) as error:
-            raise BadAnswer(f"The answer is not an export of the legacy API ({error}).") from None
+            raise Garbled(f"The answer is not an export of the legacy API ({error}).") from None
         if begins is not None and start <= begins < end:
             yield rows.Count(begins, min(end, begins + day), events)
 

@@ -78,7 +78,7 @@ def open_run(
     query = _sql(
         schema,
         "SELECT run_id, as_of FROM {} WHERE esp_integration_id = %s AND flow = %s AND selection = %s"
-        " AND state IN ('running', 'failed') AND as_of >= date_trunc('day', %s::timestamptz, 'UTC')"
+        " AND state IN ('running', 'failed', 'to be continued') AND as_of >= date_trunc('day', %s::timestamptz, 'UTC')"
         " ORDER BY as_of DESC LIMIT 1 FOR UPDATE",
         bookkeeping.RUNS,
     )

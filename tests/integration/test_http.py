@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import NamedTuple
 
 import pytest
@@ -15,16 +16,21 @@ import pytest
 from klaviyo_pg.errors import (
     BadAnswer,
     BadKey,
+    Garbled,
     KlaviyoPgError,
     MissingScope,
     NotFound,
     Refused,
+    Throttled,
+    TooMuch,
     Unavailable,
     WrongDialect,
 )
-from klaviyo_pg.klaviyo.http import Client, Patience, Traffic
+from klaviyo_pg.klaviyo.http import Client, Endpoint, Patience
+from klaviyo_pg.klaviyo.limits import Limit, Pace
 
 KEY = "pk_0123456789abcdef"
+EVENTS = Endpoint("api/x", "events:read")
 ONCE = Patience(timeout=5, attempts=1, budget=5)
 
 
@@ -102,9 +108,9 @@ def client(server: Server) -> Iterator[Callable[..., Client]]:
     """Makes clients of the server that carry the key in a header, and in the query as the legacy API wants it."""
     made: list[Client] = []
 
-    def client(patience: Patience = ONCE, url: str | None = None) -> Client:
+    def client(patience: Patience = ONCE, url: str | None = None, pace: Pace | None = None) -> Client:
         headers = {"Authorization": f"Klaviyo-API-Key {KEY}"}
-        made.append(Client(url or server.url, headers, {"api_key": KEY}, patience))
+        made.append(Client(url or server.url, headers, {"api_key": KEY}, patience, pace))
         return made[-1]
 
     yield client
@@ -128,7 +134,7 @@ def test_a_request_carries_its_parameters_and_the_key(client: Callable[..., Clie
 
 def test_a_post_carries_json(client: Callable[..., Client], server: Server) -> None:
     """The legacy API wants to be asked like that."""
-    client().post("api/v2/list/L1/get-members", {"emails": ["zoë@example.com"]})
+    client().post(Endpoint("api/v2/list/L1/get-members"), {"emails": ["zoë@example.com"]})
     assert server.asked[0].method == "POST"
     assert json.loads(server.asked[0].body) == {"emails": ["zoë@example.com"]}
 
@@ -190,7 +196,7 @@ def test_refusals_are_told_and_not_tried_again(
     """Each by what the user can do about it."""
     server.answers = [answer]
     with pytest.raises(error, match=sentence) as caught:
-        client(Patience(5, 5, 5)).get("api/x", {"filter": "a"}, "events:read")
+        client(Patience(5, 5, 5)).get("api/x", {"filter": "a"}, EVENTS)
     assert type(caught.value) is error
     assert len(server.asked) == 1
 
@@ -201,10 +207,12 @@ def test_what_may_pass_is_tried_again(client: Callable[..., Client], server: Ser
     server.answers = [refused(status), Answer(body=b"[1]")]
     it = client(Patience(5, 3, 30))
     assert it.get("api/x") == b"[1]"
-    assert it.traffic == Traffic(requests=2, retries=1)
+    assert it.traffic[:2] == (2, 1)
     assert len(server.asked) == 2
+    before = it.traffic
     it.get("api/x")
-    assert it.traffic.since(Traffic(2, 1)) == Traffic(1, 0)
+    assert it.traffic.since(before)[:2] == (1, 0)
+    assert it.traffic.seconds > before.seconds > 0
 
 
 def test_attempts_are_bounded(client: Callable[..., Client], server: Server) -> None:
@@ -213,7 +221,7 @@ def test_attempts_are_bounded(client: Callable[..., Client], server: Server) -> 
     it = client(Patience(5, 2, 30))
     with pytest.raises(Unavailable, match=r"^GET /api/x: the API answered 500\.$"):
         it.get("api/x")
-    assert len(server.asked) == 2 and it.traffic == Traffic(2, 1)
+    assert len(server.asked) == 2 and it.traffic[:2] == (2, 1)
 
 
 def test_time_is_bounded(client: Callable[..., Client], server: Server) -> None:
@@ -232,6 +240,55 @@ def test_a_wait_that_the_api_asks_for_is_kept(client: Callable[..., Client], ser
     began = time.monotonic()
     client(Patience(5, 3, 30)).get("api/x")
     assert 1.5 <= time.monotonic() - began < 20
+
+
+def test_waiting_for_the_limit_is_no_failure(client: Callable[..., Client], server: Server) -> None:
+    """However few tries there are: the budget of time decides, and then the run is to be continued."""
+    server.answers = [Answer(429, headers=(("Retry-After", "1"),))] * 3 + [Answer(body=b"[1]")]
+    assert client(Patience(5, 1, 30)).get("api/x") == b"[1]"
+    server.answers = [Answer(429, headers=(("Retry-After", "1"),))]
+    with pytest.raises(Throttled, match="goes on where it stopped"):
+        client(Patience(5, 1, 2)).get("api/x")
+
+
+def test_all_threads_keep_to_what_one_was_told(client: Callable[..., Client], server: Server) -> None:
+    """An endpoint that wants a pause is not asked by another client of the same pace meanwhile."""
+    pace = Pace(1.0, 30)
+    server.answers = [Answer(429, headers=(("Retry-After", "2"),)), Answer()]
+    one, other = client(Patience(5, 3, 30), pace=pace), client(Patience(5, 3, 30), pace=pace)
+    endpoint = Endpoint("api/x", limit=Limit(10, 100), name="x")
+    thread = Thread(target=one.get, args=("api/x", None, endpoint))
+    thread.start()
+    time.sleep(0.5)
+    began = time.monotonic()
+    other.get("api/x", None, endpoint)
+    thread.join()
+    assert 1.0 <= time.monotonic() - began < 20
+    assert len(server.asked) == 3
+
+
+def test_what_cannot_be_read_is_asked_for_again(client: Callable[..., Client], server: Server) -> None:
+    """A page of a proxy, or half an answer that looks whole: twice, and then it is told."""
+
+    def read(body: bytes) -> bytes:
+        if body != b"[1]":
+            raise Garbled
+        return body
+
+    server.answers = [Answer(body=b"<html>"), Answer(body=b"[1"), Answer(body=b"[1]")]
+    assert client(Patience(5, 8, 30)).get("api/x", read=read) == b"[1]"
+    server.answers = [Answer(body=b"<html>")]
+    before = len(server.asked)
+    with pytest.raises(BadAnswer, match="KLAVIYO_BASE_URL"):
+        client(Patience(5, 8, 30)).get("api/x", read=read)
+    assert len(server.asked) - before == 3
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(client: Callable[..., Client], server: Server) -> None:
+    """A few kilobytes can expand to any size: they are given up, in little memory."""
+    server.answers = [Answer(body=gzip.compress(bytes(400 << 20)), headers=(("Content-Encoding", "gzip"),))]
+    with pytest.raises(TooMuch, match="more than"):
+        client(Patience(30, 1, 30)).get("api/x")
 
 
 def test_a_wait_beyond_all_patience_is_not_begun(client: Callable[..., Client], server: Server) -> None:
@@ -298,7 +355,7 @@ def test_no_error_tells_the_key(client: Callable[..., Client], server: Server, a
     """Neither its text, nor its repr, nor what it came from; the key stands in header and query."""
     server.answers = [answer]
     with pytest.raises(KlaviyoPgError) as caught:
-        client(Patience(0.5, 1, 5)).get(f"api/x?api_key={KEY}", {"other": KEY}, "x:read")
+        client(Patience(0.5, 1, 5)).get(f"api/x?api_key={KEY}", {"other": KEY}, EVENTS)
     assert KEY in server.asked[0].path
     error: BaseException | None = caught.value
     while error is not None:

@@ -370,7 +370,7 @@ def test_a_page_without_rows_is_followed(dialect: str) -> None:
     answers = iter([first, page([last])])
     it = source(dialect, b"")
     for client in [value for value in vars(it).values()]:
-        client.get = lambda *_, **__: next(answers)
+        client.get = lambda *_, read, **__: read(next(answers))
     assert [found.events.id for found in it.events(ALWAYS)] == [[], ["e"]]
 
 
@@ -436,8 +436,6 @@ def test_what_is_no_page_is_refused(dialect: str, kind: str, body: bytes) -> Non
     """Whatever is asked for: one error, which says that the answer was none."""
     it = source(dialect, body)
     arguments = {"events": [ALWAYS], "people": [["p1"]], "memberships": ["L1", ALWAYS, ["a"]], "counts": ["m1", JULY]}
-    if (dialect, kind) == ("current", "counts"):
-        vars(it)["_client"].post = it._client.get  # type: ignore[attr-defined]
     if (dialect, kind, body[:1]) in {
         ("legacy", "people", b"{"),
         ("legacy", "lists", b"["),

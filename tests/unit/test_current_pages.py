@@ -1,15 +1,15 @@
 """The current dialect, from bytes to rows. The client is a table of answers."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 
-from klaviyo_pg.errors import BadAnswer, NotFound
+from klaviyo_pg.errors import BadAnswer, NotFound, TooMuch
 from klaviyo_pg.klaviyo.current import CHANNELS, SUPPRESSION_REASONS, CurrentSource
-from klaviyo_pg.klaviyo.http import Client, Traffic
+from klaviyo_pg.klaviyo.http import Client, Endpoint, Traffic
 from klaviyo_pg.klaviyo.known import KnownPeople
 from klaviyo_pg.klaviyo.rows import Campaign, Exclusion, Membership, Metric, Profile
 from klaviyo_pg.windows import Window
@@ -29,12 +29,19 @@ class Answers:
         self._pages = list(pages)
         self.asked: list[tuple[str, Mapping[str, str] | None, str]] = []
 
-    def get(self, path: str, parameters: Mapping[str, str] | None = None, scopes: str = "") -> bytes:
-        self.asked.append((path, parameters, scopes))
+    def get(
+        self,
+        path: str,
+        parameters: Mapping[str, str] | None = None,
+        endpoint: Endpoint | None = None,
+        read: Callable[[bytes], Any] = bytes,
+        can_be_less: bool = False,
+    ) -> Any:
+        self.asked.append((path, parameters, endpoint.scopes if endpoint else ""))
         page = self._pages.pop(0) if len(self._pages) > 1 else self._pages[0]
         if isinstance(page, Exception):
             raise page
-        return page if isinstance(page, bytes) else json.dumps(page).encode()
+        return read(page if isinstance(page, bytes) else json.dumps(page).encode())
 
 
 def source(*pages: object) -> tuple[CurrentSource, Answers]:
@@ -327,3 +334,25 @@ def test_account_id(pages: list[object], expected: str | None) -> None:
     """The account's own id, where the API tells it."""
     it, _ = source(*pages)
     assert it.account_id() == expected
+
+
+def test_a_page_that_takes_too_long_is_asked_for_again_with_fewer_rows() -> None:
+    """The first one by its parameter, a later one by changing the link; rows come once."""
+    next_page = {"links": {"next": "https://x/api/events?page%5Bcursor%5D=c&page%5Bsize%5D=250"}, "data": []}
+    it, answers = source(TooMuch(), next_page, TooMuch(), {"data": []})
+    assert len(list(it.events(Window(None, None)))) == 2
+    sizes = [(path, (parameters or {}).get("page[size]")) for path, parameters, _ in answers.asked]
+    assert sizes == [
+        ("api/events", "1000"),
+        ("api/events", "250"),
+        ("https://x/api/events?page%5Bcursor%5D=c&page%5Bsize%5D=250", None),
+        ("https://x/api/events?page%5Bcursor%5D=c&page%5Bsize%5D=62", None),
+    ]
+
+
+def test_a_page_that_takes_too_long_at_its_smallest_is_told() -> None:
+    """There is an end to asking for less."""
+    it, answers = source(TooMuch("no answer within 5 seconds"))
+    with pytest.raises(TooMuch):
+        list(it.events(Window(None, None)))
+    assert [(parameters or {})["page[size]"] for _, parameters, _ in answers.asked] == ["1000", "250", "62", "15", "10"]
