@@ -25,6 +25,7 @@ WATERMARKS = Table(
         ESP_INTEGRATION_ID,
         Column("stream", TEXT, "events/<metric id>, list_members/<list id>, membership_sweep/<list id> or profiles."),
         Column("watermark", TIMESTAMP, "Everything that the source held up to here has been read."),
+        Column("since", TIMESTAMP, "Where that stretch begins; null: with the source, or it was never noted."),
     ),
     primary_key=("esp_integration_id", "stream"),
 )
@@ -34,7 +35,7 @@ RUNS = Table(
     (
         _RUN_ID,
         ESP_INTEGRATION_ID,
-        Column("flow", TEXT, "daily or backfill."),
+        Column("flow", TEXT, "daily, backfill or reconcile."),
         Column("selection", TEXT, "Digest of what the run was asked to do; the same again goes on where it stopped."),
         Column("as_of", TIMESTAMP, "The present of this run: it reads what the source holds up to here."),
         Column("started_at", TIMESTAMP, "When it started, last."),

@@ -69,6 +69,7 @@ class CurrentSource:
     events_tell_consent = False
     events_in_request = EVENTS.page_size
     event_requests_a_minute: int | None = _XL.steady
+    counts_by = timedelta(hours=1)
 
     def __init__(self, client: Client) -> None:
         self._client = client

@@ -40,6 +40,7 @@ class LegacySource:
     events_tell_consent = True
     events_in_request = int(_PAGE)
     event_requests_a_minute: int | None = None
+    counts_by = timedelta(days=1)
 
     def __init__(self, v1: Client, v2: Client) -> None:
         self._v1, self._v2 = v1, v2

@@ -1,6 +1,7 @@
 """The seam between the dialects of the API and everything else: what any of them offers."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Protocol
 
 from klaviyo_pg.klaviyo.http import Traffic
@@ -42,6 +43,9 @@ class Source(Protocol):
     event_requests_a_minute: int | None
     """What the API allows; None where that was never published."""
 
+    counts_by: timedelta
+    """The stretches of time that `counts` tells apart: an hour or a day."""
+
     @property
     def traffic(self) -> Traffic:
         """Requests sent so far."""
@@ -71,9 +75,9 @@ class Source(Protocol):
         ...
 
     def counts(self, metric_id: str, window: Window) -> Iterator[Count]:
-        """How many events of a metric there are, by stretches as short as this dialect counts, in order of time.
+        """How many events of a metric there are, by stretches of `counts_by`, in order of time.
 
-        The window has both bounds, and begins and ends on a whole hour (legacy: a day). Raises Refused where the source
+        The window has both bounds, and begins and ends where such a stretch does. Raises Refused where the source
         does not count this metric.
         """
         ...

@@ -178,17 +178,19 @@ def advance_watermark(
 ) -> None:
     """Note that a stream is read from `start` (None: from its beginning) to `until`.
 
-    A watermark never goes back, and a stretch that begins after it leaves it alone: there would be a gap behind.
+    A watermark never goes back, and a stretch that begins after it leaves it alone: there would be a gap behind. Where
+    the stretch begins before what had been read, what has been read begins with it.
     """
     query = _sql(
         schema,
-        "INSERT INTO {} AS stored (esp_integration_id, stream, watermark) VALUES (%s, %s, %s)"
-        " ON CONFLICT (esp_integration_id, stream) DO UPDATE SET watermark = excluded.watermark"
+        "INSERT INTO {} AS stored (esp_integration_id, stream, watermark, since) VALUES (%s, %s, %s, %s)"
+        " ON CONFLICT (esp_integration_id, stream) DO UPDATE SET watermark = excluded.watermark,"
+        " since = least(stored.since, excluded.since)"
         " WHERE stored.watermark < excluded.watermark"
-        " AND (%s::timestamptz IS NULL OR %s::timestamptz <= stored.watermark)",
+        " AND (excluded.since IS NULL OR excluded.since <= stored.watermark)",
         bookkeeping.WATERMARKS,
     )
-    connection.execute(query, [integration_id, stream, until, start, start])
+    connection.execute(query, [integration_id, stream, until, start])
 
 
 def add_counts(
