@@ -1,7 +1,7 @@
 """The declarative catalogue: every table, column and type of the warehouse as one value each."""
 
-from klaviyo_pg.catalogue import bookkeeping, dimensions, events, loads, membership
-from klaviyo_pg.catalogue.types import Absent, Column, Load, Merge, Personal, Table, Type
+from klaviyo_pg.catalogue import bookkeeping, dimensions, events, loads, membership, views
+from klaviyo_pg.catalogue.types import Absent, Column, Load, Merge, Personal, Table, Type, View
 
 SPECIFIED = (
     dimensions.METRICS,
@@ -32,11 +32,13 @@ BOOKKEEPING = (
     bookkeeping.REJECTS,
 )
 TABLES = (*SPECIFIED, *BOOKKEEPING)
+VIEWS = views.VIEWS
 
 __all__ = [
     "BOOKKEEPING",
     "SPECIFIED",
     "TABLES",
+    "VIEWS",
     "Absent",
     "Column",
     "Load",
@@ -44,9 +46,11 @@ __all__ = [
     "Personal",
     "Table",
     "Type",
+    "View",
     "bookkeeping",
     "dimensions",
     "events",
     "loads",
     "membership",
+    "views",
 ]

@@ -29,9 +29,12 @@ _COLUMNS = (
     ),
 )
 
+# For the newest event of a metric, and counts by metric and day; what that costs: docs/decisions.md.
+_INDEXES = (("metric_key", "event_at"),)
+
 
 def _event_table(name: str, description: str, *metric_names: str) -> Table:
-    return Table(name, description, _COLUMNS, metric_names=frozenset(metric_names))
+    return Table(name, description, _COLUMNS, metric_names=frozenset(metric_names), indexes=_INDEXES)
 
 
 SENDS = _event_table("sends", "E-mails that were delivered.", "Received Email")

@@ -72,10 +72,20 @@ class Table:
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...] = ("key",)
     metric_names: frozenset[str] = frozenset()
+    indexes: tuple[tuple[str, ...], ...] = ()
 
     @property
     def column_names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
+
+
+@dataclass(frozen=True)
+class View:
+    """A view over the tables: what it tells, column by column. Columns are only ever added, and at the end."""
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
 
 
 FILLED_IN = frozenset({"esp_source", "esp_integration_id", "__synced_at"})

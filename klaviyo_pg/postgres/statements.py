@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from klaviyo_pg.catalogue import Absent, Column, Load, Merge, Table
+from klaviyo_pg.catalogue import Absent, Column, Load, Merge, Table, View
 
 ESP_SOURCE = "Klaviyo"
 COPY_FORMAT = SQL("(FORMAT csv, DELIMITER E'\\t', QUOTE E'\\x01', NULL '')")
@@ -32,20 +32,32 @@ def create_table(schema: str, table: Table) -> Composed:
     )
 
 
+def index_name(table: Table, columns: Iterable[str]) -> str:
+    return "_".join((table.name, *columns, "idx"))
+
+
+def create_index(schema: str, table: Table, columns: Iterable[str]) -> Composed:
+    return SQL("CREATE INDEX {} ON {} ({})").format(
+        Identifier(index_name(table, columns)), Identifier(schema, table.name), names(columns)
+    )
+
+
 def add_column(schema: str, table: Table, column: Column) -> Composed:
     return SQL("ALTER TABLE {} ADD COLUMN {}").format(Identifier(schema, table.name), column_definition(column))
 
 
-def comments(schema: str, table: Table) -> list[Composed]:
+def comments(schema: str, table: Table | View) -> list[Composed]:
     """The catalogue's descriptions as comments of the database."""
     name = Identifier(schema, table.name)
     return [
-        SQL("COMMENT ON TABLE {} IS {}").format(name, Literal(table.description)),
+        SQL("COMMENT ON {} {} IS {}").format(
+            SQL("VIEW" if isinstance(table, View) else "TABLE"), name, Literal(table.description)
+        ),
         *(comment(schema, table, column) for column in table.columns),
     ]
 
 
-def comment(schema: str, table: Table, column: Column) -> Composed:
+def comment(schema: str, table: Table | View, column: Column) -> Composed:
     return SQL("COMMENT ON COLUMN {} IS {}").format(
         Identifier(schema, table.name, column.name), Literal(column.description)
     )

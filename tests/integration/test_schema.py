@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from klaviyo_pg.catalogue import TABLES
+from klaviyo_pg.catalogue import TABLES, VIEWS
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres import schema
 
@@ -25,7 +25,7 @@ def columns(database: str, name: str = "klaviyo") -> dict[str, list[str]]:
         return dict(connection.execute(_COLUMNS, [name]).fetchall())
 
 
-EXPECTED = {table.name: list(table.column_names) for table in TABLES}
+EXPECTED = {each.name: [column.name for column in each.columns] for each in (*TABLES, *VIEWS)}
 
 
 @pytest.mark.parametrize("name", ["klaviyo", 'a "quoted" one', "it's", "%s {}", "Ünïcode"])
@@ -39,7 +39,7 @@ def test_an_empty_database_gets_everything(empty_database: str, name: str) -> No
 def test_descriptions_are_comments_of_the_database(database: str) -> None:
     """Whoever looks at a table with psql finds what it holds."""
     with psycopg.connect(database) as connection:
-        for table in TABLES:
+        for table in (*TABLES, *VIEWS):
             name = f'klaviyo."{table.name}"'
             row = connection.execute("SELECT obj_description(%s::regclass)", [name]).fetchone()
             assert row == (table.description,)
@@ -56,7 +56,7 @@ def test_what_was_dropped_comes_back_and_no_row_is_lost(database: str) -> None:
     with psycopg.connect(database) as connection:
         connection.execute("INSERT INTO klaviyo.members (key, id, email) VALUES ('k', 'p1', 'a@example.com')")
         connection.execute("ALTER TABLE klaviyo.members DROP COLUMN city, ADD COLUMN my_note text DEFAULT 'mine'")
-        connection.execute("DROP TABLE klaviyo.opens")
+        connection.execute("DROP TABLE klaviyo.opens CASCADE")
     upgrade(database)
     found = columns(database)
     assert {name: sorted(known) for name, known in found.items()} == {
@@ -76,7 +76,7 @@ def test_a_column_of_another_type_is_told_and_nothing_is_changed(database: str) 
     """What to do about it is the owner's to decide, so the missing table is not created either."""
     with psycopg.connect(database) as connection:
         connection.execute("ALTER TABLE klaviyo.opens ALTER COLUMN value TYPE text")
-        connection.execute("DROP TABLE klaviyo.sends")
+        connection.execute("DROP TABLE klaviyo.sends CASCADE")
     with pytest.raises(DatabaseUnusable, match=r"^Column klaviyo\.opens\.value is text, but has to be numeric"):
         upgrade(database)
     assert "sends" not in columns(database)
@@ -94,3 +94,53 @@ def test_schemas_are_independent(database: str) -> None:
     """Two warehouses in one database do not see each other's tables."""
     upgrade(database, "second")
     assert columns(database) == columns(database, "second") == EXPECTED
+
+
+_INDEXES = "SELECT indexname, oid FROM pg_indexes JOIN pg_class ON relname = indexname WHERE schemaname = 'klaviyo'"
+
+
+def test_an_index_that_is_missing_is_added(database: str) -> None:
+    """Those that are there stay as they are."""
+    with psycopg.connect(database) as connection:
+        before = dict(connection.execute(_INDEXES).fetchall())
+        connection.execute("DROP INDEX klaviyo.opens_metric_key_event_at_idx")
+    upgrade(database)
+    with psycopg.connect(database) as connection:
+        after = dict(connection.execute(_INDEXES).fetchall())
+    assert after.keys() == before.keys()
+    assert {name for name in after if after[name] != before[name]} == {"opens_metric_key_event_at_idx"}
+
+
+def test_a_view_of_the_users_does_not_break_the_upgrade(database: str) -> None:
+    """An older view is replaced in place, with columns added, under the views that others built on it."""
+    with psycopg.connect(database) as connection:
+        connection.execute("DROP VIEW klaviyo.freshness")
+        connection.execute(
+            "CREATE VIEW klaviyo.freshness AS"
+            " SELECT name AS integration, NULL::text AS stream FROM klaviyo.integrations"
+        )
+        connection.execute("CREATE VIEW mine AS SELECT integration, stream FROM klaviyo.freshness")
+    upgrade(database)
+    assert columns(database) == EXPECTED
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT * FROM mine").fetchall() == []
+
+
+def test_a_view_that_is_right_is_left_alone(database: str) -> None:
+    """Replacing it would wait for everybody who looks at it."""
+    query = "SELECT xmin::text FROM pg_class WHERE relname = 'freshness'"
+    with psycopg.connect(database) as connection:
+        before = connection.execute(query).fetchone()
+    upgrade(database)
+    with psycopg.connect(database) as connection:
+        assert connection.execute(query).fetchone() == before
+
+
+@pytest.mark.parametrize("taken", ["TABLE klaviyo.freshness (a int)", "VIEW klaviyo.freshness AS SELECT 1 AS mine"])
+def test_a_name_that_is_taken_is_told(database: str, taken: str) -> None:
+    """In one sentence; nothing of the user's is dropped."""
+    with psycopg.connect(database) as connection:
+        connection.execute("DROP VIEW klaviyo.freshness")
+        connection.execute(f"CREATE {taken}")  # type: ignore[arg-type]
+    with pytest.raises(DatabaseUnusable, match=r"^klaviyo\.freshness is not the view of this project"):
+        upgrade(database)
