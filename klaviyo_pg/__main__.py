@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
 
 import psycopg
 from psycopg import errors
@@ -17,9 +19,10 @@ from rich.table import Table
 
 from klaviyo_pg import __version__
 from klaviyo_pg.catalogue import bookkeeping
+from klaviyo_pg.coverage import Coverage, picture
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError
 from klaviyo_pg.history import Summary, summaries
-from klaviyo_pg.postgres import embedded, history, ledger, schema
+from klaviyo_pg.postgres import coverage, embedded, history, ledger, schema
 from klaviyo_pg.postgres.connect import conninfo, translated
 from klaviyo_pg.postgres.erase import erase
 from klaviyo_pg.settings import Settings, load_settings
@@ -32,6 +35,8 @@ def _parser() -> argparse.ArgumentParser:
     psql = commands.add_parser("psql", help="open psql on the warehouse; further arguments go to psql", add_help=False)
     psql.set_defaults(run=_psql)
     status = commands.add_parser("status", help="how far the backfill is")
+    status.add_argument("--integration", metavar="NAME", help="only this account")
+    status.add_argument("--coverage", metavar="FILE", type=Path, help="also draw each metric by day: a .png or .svg")
     status.set_defaults(run=_status)
     erasing = commands.add_parser("erase", help="take a person out of the warehouse, for good")
     person = erasing.add_mutually_exclusive_group(required=True)
@@ -50,6 +55,8 @@ def _url(settings: Settings) -> str:
 def _status(given: argparse.Namespace, rest: Sequence[str]) -> int:
     """Reads the ledger: while a backfill runs, after it, from any machine that reaches the warehouse."""
     settings = load_settings()
+    if given.coverage and given.coverage.suffix not in (".png", ".svg"):
+        raise BadSettings(f"--coverage {given.coverage}: give a name that ends in .png or .svg.")
     query = SQL("SELECT esp_integration_id, name FROM {} ORDER BY name").format(
         Identifier(settings.warehouse_schema, bookkeeping.INTEGRATIONS.name)
     )
@@ -58,11 +65,32 @@ def _status(given: argparse.Namespace, rest: Sequence[str]) -> int:
             accounts = connection.execute(query).fetchall()
         except errors.UndefinedTable:
             raise BadSettings(f"Schema {settings.warehouse_schema} holds no warehouse yet: run a flow first.") from None
+        accounts = [each for each in accounts if given.integration in (None, each[1])]
+        if given.coverage and len(accounts) != 1:
+            raise BadSettings(f"--coverage draws one account, and here are {len(accounts)}: give --integration.")
         for integration_id, account in accounts:
             names = {row.id: row.name for row in ledger.metrics(connection, settings.warehouse_schema, integration_id)}
             chunks = history.chunks(connection, settings.warehouse_schema, integration_id)
             Console().print(_table(account, names, summaries(chunks)))
+            if given.coverage:
+                _draw(
+                    given.coverage,
+                    coverage.read(connection, settings.warehouse_schema, integration_id, account, _today()),
+                )
     return 0
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+def _draw(file: Path, found: Coverage) -> None:
+    image = picture(found, "svg" if file.suffix == ".svg" else "png")
+    try:
+        file.write_bytes(image)
+    except OSError as error:
+        raise BadSettings(f"--coverage {file}: it cannot be written ({error.strerror}).") from None
+    print(f"Drawn: {file}")
 
 
 def _table(account: str, names: Mapping[str, str | None], found: Sequence[Summary]) -> Table:

@@ -11,8 +11,14 @@ WITH complete AS (
     WHERE flow = 'daily' AND state = 'complete' GROUP BY 1
 ), compared AS (
     SELECT esp_integration_id, metric_id, max(checked_at) AS at,
-        sum(difference) FILTER (WHERE window_end - window_start >= interval '1 day') AS difference
-    FROM {reconciliation} GROUP BY 1, 2
+        sum(difference) FILTER (WHERE window_end - window_start > interval '1 hour' OR NOT EXISTS (
+            SELECT FROM {reconciliation} AS day
+            WHERE day.esp_integration_id = checked.esp_integration_id AND day.metric_id = checked.metric_id
+            AND day.window_start BETWEEN date_trunc('day', checked.window_start, 'UTC') AND checked.window_start
+            AND day.window_end >= checked.window_end
+            AND (day.window_start, day.window_end) <> (checked.window_start, checked.window_end)
+        )) AS difference
+    FROM {reconciliation} AS checked GROUP BY 1, 2
 ), streams AS (
     SELECT m.esp_integration_id, 'events/' || m.id AS stream, m.name, m.destination AS table_name,
         CASE m.destination {newest} END AS newest_event, w.watermark, c.at AS reconciled, c.difference

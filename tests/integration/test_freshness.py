@@ -49,9 +49,9 @@ def test_one_row_for_each_metric_and_stream(account: str, connection: psycopg.Co
 
 
 def test_what_was_compared(account: str, connection: psycopg.Connection) -> None:
-    """The differences of days; hours only repeat those of their day."""
+    """The differences of days, today's first hour among them; hours only repeat those of their day."""
     day = NOW.replace(hour=0, minute=0, second=0)
-    for start, length, difference in ((day - DAY, DAY, -2), (day, DAY, 1), (day - DAY, DAY / 24, -2)):
+    for start, length, difference in ((day - DAY, DAY, -2), (day, DAY / 24, 1), (day - DAY, DAY / 24, -2)):
         connection.execute(
             "INSERT INTO reconciliation"
             " (esp_integration_id, metric_id, window_start, window_end, difference, checked_at)"
