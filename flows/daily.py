@@ -10,6 +10,7 @@ from tasks.ending import broken_off, ended
 from tasks.plan import DIMENSIONS, Chunk, streams
 from tasks.planning import plan
 from tasks.reading import Problems, read
+from tasks.reconciling import find_late
 from tasks.run import begin, derive_memberships, finish
 
 
@@ -38,9 +39,11 @@ def daily(
         wanted, start, problems = streams(tables or ()), parse_since(since), Problems()
         run = begin(settings, "daily", {"since": since, "tables": sorted(tables or ())})
         read(run, [Chunk(stream) for stream in DIMENSIONS if stream in wanted], problems)
-        for phase in plan(run, wanted, start, problems):
+        phases = plan(run, wanted, start, problems)
+        for phase in phases:
             if not problems.stop:
                 read(run, phase, problems)
+        find_late(run, wanted, phases, problems)
         derive_memberships(run)
         finish(run, problems.state, problems.sentences)
         return ended(run, problems)

@@ -15,6 +15,8 @@ from klaviyo_pg.errors import BadKey, BadSettings
 _LONGEST_NAME = 63  # bytes, of anything in Postgres
 _SHORTEST_SALT = 16  # characters
 _FIRST_YEAR = 1900  # none of e-mail is older, and every step back costs requests
+_COUNTED_DAYS = 1826  # the API counts nothing that is older than five years
+_BLIND_LOOKBACK_DAYS = 7.0  # Klaviyo delivers events days late, and without counts nothing tells of them
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -48,10 +50,16 @@ class Settings(BaseSettings):
     )
     warehouse_schema: str = Field("klaviyo", min_length=1, max_length=63, description="Schema that holds the tables.")
     lookback_days: float = Field(
-        7,
+        3,
         ge=0,
         le=3650,
-        description="Days before the watermark that are read again, for events that arrive late.",
+        description="Days before the watermark that are read again in any case: what is known of an event may grow.",
+    )
+    reconcile_days: int = Field(
+        30,
+        ge=0,
+        le=_COUNTED_DAYS,
+        description="Days for which counts are compared, to find what came late or is missing; 0: by reconcile only.",
     )
     first_sync_days: float = Field(
         30, gt=0, le=36500, description="Days of events that the first run of an account reads."
@@ -149,6 +157,12 @@ class Settings(BaseSettings):
         if not (key.isascii() and key.isprintable()):
             raise BadKey("KLAVIYO_API_KEY holds a character that no key has: copy it again.")
         return key
+
+    @property
+    def blind_lookback_days(self) -> float:
+        """LOOKBACK_DAYS where no counts are compared; longer then, unless it was given."""
+        is_given = "lookback_days" in self.model_fields_set
+        return self.lookback_days if is_given else max(self.lookback_days, _BLIND_LOOKBACK_DAYS)
 
     @property
     def salt(self) -> str:

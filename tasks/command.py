@@ -52,6 +52,8 @@ def _parser(flow: Flow[..., Any]) -> _Parser:
         parser.add_argument("--end", metavar="DATE", help="the day behind the last one; today where not given")
         parser.add_argument("--plan", action="store_true", help="only tell what there is to read, and for how long")
         parser.add_argument("--restart", action="store_true", help="read again what has been read before")
+    elif flow.name == "reconcile":
+        parser.add_argument("--days", metavar="N", type=int, help="how many days back; RECONCILE_DAYS where not given")
     else:
         parser.add_argument("--since", metavar="DATE", help="read events from this date or time on")
         parser.add_argument(

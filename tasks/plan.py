@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import NamedTuple
 
 from klaviyo_pg.catalogue import SPECIFIED, events
@@ -14,6 +15,7 @@ _MOST_WINDOWS = 16  # of one stream: enough to read side by side, few enough for
 _ONE_METRIC_WINDOW = timedelta(days=30)
 _PROFILE_OVERLAP = timedelta(days=1)  # a profile's `updated` is the API's own clock, so little can come late
 _EVERYTHING = Window(None, None)
+_NO_LOOKBACKS: Mapping[str, timedelta] = MappingProxyType({})
 
 DIMENSIONS = ("metrics", "lists", "segments", "campaigns", "flows", "exclusions")
 """Streams that are always read completely. Metrics and lists come first: others are planned from them."""
@@ -88,14 +90,21 @@ class Horizon(NamedTuple):
 
 
 def event_chunks(
-    metric_ids: Iterable[str], watermarks: Mapping[str, datetime], horizon: Horizon, all_at_once: bool
+    metric_ids: Iterable[str],
+    watermarks: Mapping[str, datetime],
+    horizon: Horizon,
+    all_at_once: bool,
+    lookbacks: Mapping[str, timedelta] = _NO_LOOKBACKS,
 ) -> Iterator[Chunk]:
-    """Read events from where each metric stands.
+    """Read events from where each metric stands; `lookbacks` are those of metrics that have their own.
 
     With `all_at_once` the metrics that stand at the same time, usually all, are one stream that is read without naming
     a metric: fewer requests, and events of metrics that nobody lists are in it. The others are a stream each.
     """
-    starts = {each: horizon.start(watermarks.get(f"events/{each}")) for each in metric_ids}
+    starts = {
+        each: horizon._replace(lookback=lookbacks.get(each, horizon.lookback)).start(watermarks.get(f"events/{each}"))
+        for each in metric_ids
+    }
     together: list[str] = []
     if all_at_once and starts:
         common, _ = Counter(starts.values()).most_common(1)[0]

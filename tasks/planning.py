@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from klaviyo_pg.errors import KlaviyoPgError, MissingScope
-from klaviyo_pg.postgres import ledger
+from klaviyo_pg.postgres import ledger, reconciliation
 from klaviyo_pg.postgres.connect import transaction
 from tasks import edges
 from tasks.plan import Chunk, Horizon, event_chunks, membership_chunks, profile_chunks
@@ -18,20 +18,26 @@ def plan(run: Run, streams: frozenset[str], since: datetime | None, problems: Pr
     None where the settings do not allow any; `problems` tells why.
     """
     try:
-        return _plan(run, streams, since)
+        can_count = run.settings.reconcile_days > 0 and not any(map(_is_of_metrics, problems.skipped))
+        return _plan(run, streams, since, can_count)
     except KlaviyoPgError as error:
         problems.add(error)
         return []
 
 
-def _plan(run: Run, streams: frozenset[str], since: datetime | None) -> list[list[Chunk]]:
+def _is_of_metrics(error: Exception) -> bool:
+    return isinstance(error, MissingScope) and error.scope == "metrics:read"
+
+
+def _plan(run: Run, streams: frozenset[str], since: datetime | None, can_count: bool) -> list[list[Chunk]]:
     settings, source = run.settings, edges.source(run.settings)
     with transaction(edges.engine(settings)) as connection:
         known = ledger.metrics(connection, run.schema, run.integration_id)
         lists = ledger.list_ids(connection, run.schema, run.integration_id)
         watermarks = ledger.watermarks(connection, run.schema, run.integration_id)
+        counted = reconciliation.counted_metrics(connection, run.schema, run.integration_id) if can_count else set()
     metrics = [KnownMetric(row.id, row.name) for row in known]
-    lookback = timedelta(days=settings.lookback_days)
+    lookback, blind = timedelta(days=settings.lookback_days), timedelta(days=settings.blind_lookback_days)
     horizon = Horizon(run.as_of, lookback, timedelta(days=settings.first_sync_days), since)
     chunks: list[Chunk] = []
     if "profiles" in streams:
@@ -42,11 +48,11 @@ def _plan(run: Run, streams: frozenset[str], since: datetime | None) -> list[lis
             raise MissingScope("metrics:read")
         ids = [metric.id for metric in (metrics if wanted is None else wanted)]
         all_at_once = wanted is None and source.reads_all_metrics_at_once
-        chunks += reversed(list(event_chunks(ids, watermarks, horizon, all_at_once)))  # the newest first
+        lookbacks = {each: blind for each in ids if each not in counted}
+        planned = event_chunks(ids, watermarks, horizon, all_at_once, lookbacks)
+        chunks += reversed(list(planned))  # the newest first
     sweep_every = timedelta(days=settings.membership_sweep_days)
-    members = (
-        membership_chunks(lists, watermarks, lookback, run.as_of, sweep_every) if "list_members" in streams else ()
-    )
+    members = membership_chunks(lists, watermarks, blind, run.as_of, sweep_every) if "list_members" in streams else ()
     people = [Chunk("people")] if "profiles" in streams else []
     if source.looks_up_memberships:
         return [chunks, list(members), people]

@@ -20,6 +20,8 @@ from klaviyo_pg.postgres.membership import derive_member_lists
 from klaviyo_pg.settings import Settings
 from tasks import edges, stopping
 
+_PLANNED_BY = {"klaviyo_dialect", "lookback_days", "reconcile_days", "first_sync_days", "metrics"}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -100,7 +102,7 @@ def _account_id(source: Source) -> str | None:
 
 def _digest(settings: Settings, selection: Mapping[str, object]) -> str:
     """What a run is asked to do: only one that is asked the same may go on with its parts."""
-    planned = settings.model_dump(include={"klaviyo_dialect", "lookback_days", "first_sync_days", "metrics"})
+    planned = settings.model_dump(include=_PLANNED_BY)
     selection = {**selection, **planned}
     return hashlib.sha256(json.dumps(selection, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

@@ -114,7 +114,7 @@ def _reject(connection: Connection, run: Run, stream: str, rejects: Mapping[str,
     found = [(table, reason, raw) for table, records in rejects.items() for raw, reason, _ in records]
     if not found:
         return
-    origin = json.dumps([run.integration_id, stream])
+    origin = json.dumps([run.integration_id, stream.partition("/")[0]])  # whichever window it is read with
     frame = pl.DataFrame(found, _REJECT, orient="row").with_columns(
         pl.col("raw").str.replace_all("\x00", "\\u0000", literal=True),
         pl.col("reason").str.replace_all("\x00", "", literal=True),
