@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from hashlib import md5
 from pathlib import Path
 
@@ -72,9 +73,9 @@ class Bench:
         return {str(metric): (int(count), str(digest)) for metric, count, digest in self.rows(query)}  # type: ignore[call-overload]
 
     def truth(self) -> dict[str, tuple[int, str]]:
-        """The same, of what the account serves up to its end."""
+        """The same, of what the account serves up to the last midnight."""
         ids: dict[str, list[str]] = {}
-        until = time.mktime(time.strptime(self.box.state()["until"][:10], "%Y-%m-%d"))
+        until = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
         for event in self.box.events():
             if event["timestamp"] < until:
                 ids.setdefault(event["metric_id"], []).append(event["id"])

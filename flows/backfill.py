@@ -7,8 +7,9 @@ from klaviyo_pg.settings import parse_moment
 from tasks import command
 from tasks.backfilling import read_history, report
 from tasks.blocks import settings_from
+from tasks.distributing import read_distributed
 from tasks.ending import broken_off, ended
-from tasks.history import history_window, plan
+from tasks.history import Plan, history_window, plan
 from tasks.plan import Chunk
 from tasks.reading import Problems, read
 from tasks.run import begin, finish
@@ -21,6 +22,7 @@ def backfill(
     integration: str | None = None,
     metrics: list[str] | None = None,
     restart: bool = False,
+    distribute: bool = False,
     klaviyo: str | None = None,
     warehouse: str | None = None,
 ) -> State:
@@ -32,6 +34,7 @@ def backfill(
         integration: what this warehouse calls the account; KLAVIYO_INTEGRATION where not given.
         metrics: names or ids of the metrics to read; a leading - leaves one out. METRICS where not given.
         restart: read again what has been read before.
+        distribute: have it read by runs of the deployment `chunk`, on as many workers as there are.
         klaviyo: name of the Prefect block that holds the account; the environment's account where not given.
         warehouse: name of the Prefect block that holds the warehouse; DATABASE_URL where not given.
     """
@@ -43,8 +46,12 @@ def backfill(
         run = begin(settings, "backfill", {"start": start, "end": end})
         window = history_window(run.as_of, first, last)
         read(run, [Chunk("metrics"), Chunk("lists")], problems)
-        if not problems.stop:
-            read_history(run, plan(run, window, restart), problems)
+        planned = Plan(()) if problems.stop else plan(run, window, restart)
+        if distribute:
+            given = {"integration": integration, "klaviyo": klaviyo, "warehouse": warehouse}
+            read_distributed(run, planned, problems, given)
+        else:
+            read_history(run, planned, problems)
         report(run, window)
         finish(run, problems.state, problems.sentences)
         return ended(run, problems)

@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol
 
 from klaviyo_pg.windows import Window
 
+_YEAR = timedelta(days=365)
+
 
 class HistoryChunk(NamedTuple):
     """One chunk of a metric's history, as it stands in the ledger."""
@@ -101,6 +103,16 @@ def gaps(wanted: Window, known: Iterable[HistoryChunk]) -> Iterator[Window]:
         at = max(at, chunk.window_end)
     if at < wanted.end:
         yield Window(at, wanted.end)
+
+
+def years(window: Window) -> Iterator[Window]:
+    """The parts of a bounded window that can each be counted with one question, the newest first."""
+    assert window.start is not None and window.end is not None
+    end = window.end
+    while end > window.start:
+        start = max(window.start, end - _YEAR)
+        yield Window(start, end)
+        end = start
 
 
 def cut(metric_id: str, window: Window, counts: Sequence[Counted], size: int) -> Iterator[HistoryChunk]:

@@ -1,6 +1,6 @@
 """Reading chunks of history side by side: extracted by some threads, loaded by others, kept on disk between them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -20,6 +20,7 @@ from klaviyo_pg.windows import Window
 from tasks import edges, stopping
 from tasks.chunks import Progress, extract_chunk, load_chunk, read_chunk, shelf
 from tasks.display import displayed
+from tasks.history import Plan, count
 from tasks.reading import Problems, told
 from tasks.run import Run
 from tasks.spool import Shelf, open_spool
@@ -31,24 +32,28 @@ _READERS_OF_A_LOADER = 2
 Runner = ThreadPoolTaskRunner[Any]
 
 
-def read_history(run: Run, chunks: Sequence[HistoryChunk], problems: Problems) -> None:
-    """Read what is left of the chunks. One that fails does not stop the others: the run ends as partial.
+def read_history(run: Run, plan: Plan, problems: Problems) -> None:
+    """Read what is left of the plan's chunks, while more are still being counted.
+
+    One that fails does not stop the others: the run ends as partial.
 
     Stops when asked to, after the batches in hand; what has been read and not loaded is kept for the next run.
     """
-    waiting = [chunk for chunk in chunks if chunk.state != "done"]
     metrics = patiently(run, partial(_metrics, run))
     limit = edges.source(run.settings).event_requests_a_minute
     at_once = edges.side_by_side(run.settings, run.answer_seconds, limit)
     progress = Progress()
     with (
         stopping.on_signals(),
+        Runner(max_workers=1) as counter,
         Runner(max_workers=at_once) as readers,
         Runner(max_workers=max(1, at_once // _READERS_OF_A_LOADER)) as loaders,
-        displayed(waiting, metrics.names, limit) as show,
+        displayed(plan, metrics.names, limit) as show,
     ):
         reading = _Reading(run, metrics, progress, problems, readers, loaders, at_once)
-        while reading.goes_on(waiting):
+        if plan.questions:
+            reading.follow(counter.submit(count, {"run": run, "plan": plan}), None, _nothing)
+        while reading.goes_on(plan):
             show(progress)
     if stopping.asked() and not problems.postponed:
         stored = sum(progress.stored.values())
@@ -80,14 +85,16 @@ class _Reading:
             self._spool.tidy()
         self._begun = 0
         self._being_read = 0
-        self._under_way: dict[PrefectFuture[Any], tuple[HistoryChunk, Callable[[Any], None]]] = {}
+        self._under_way: dict[PrefectFuture[Any], tuple[HistoryChunk | None, Callable[[Any], None]]] = {}
         self._ended: SimpleQueue[PrefectFuture[Any]] = SimpleQueue()
 
-    def goes_on(self, chunks: Sequence[HistoryChunk]) -> bool:
+    def goes_on(self, plan: Plan) -> bool:
         """Begin what can be begun, and wait a moment for something to end. False when everything has."""
-        while self._begun < len(chunks) and self._may_begin():
-            self._begin(chunks[self._begun])
+        while self._begun < len(plan.chunks) and self._may_begin():
+            chunk = plan.chunks[self._begun]
             self._begun += 1
+            if chunk.state != "done":
+                self._begin(chunk)
         if not self._under_way:
             return False
         with suppress(Empty):
@@ -108,24 +115,25 @@ class _Reading:
             "progress": self._progress,
         }
         if self._spool is None:
-            self._follow(self._readers.submit(read_chunk, given | {"metrics": self._metrics}), chunk, self._was_read)
+            self.follow(self._readers.submit(read_chunk, given | {"metrics": self._metrics}), chunk, self._was_read)
             return
         kept = shelf(self._run, self._spool, chunk, self._metrics)
         if not kept.leads_on_from(chunk.left.start or chunk.window_start):
             kept.clear()
         extract = extract_chunk.with_options(refresh_cache=not kept.is_complete)  # a kept result without its parcels
         future = self._readers.submit(extract, given | {"metrics": self._metrics, "shelf": kept})
-        self._follow(future, chunk, partial(self._load, chunk, given, kept))
+        self.follow(future, chunk, partial(self._load, chunk, given, kept))
 
     def _load(self, chunk: HistoryChunk, given: dict[str, Any], kept: Shelf, result: object) -> None:
         self._was_read(result)
         if not isinstance(result, Exception):
-            self._follow(self._loaders.submit(load_chunk, given | {"shelf": kept}), chunk, _nothing)
+            self.follow(self._loaders.submit(load_chunk, given | {"shelf": kept}), chunk, _nothing)
 
     def _was_read(self, result: object) -> None:
         self._being_read -= 1
 
-    def _follow(self, future: PrefectFuture[Any], chunk: HistoryChunk, then: Callable[[Any], None]) -> None:
+    def follow(self, future: PrefectFuture[Any], chunk: HistoryChunk | None, then: Callable[[Any], None]) -> None:
+        """Wait for a task, of a chunk or of none, and go on with `then`."""
         self._under_way[future] = chunk, then
         future.add_done_callback(self._ended.put)
 
@@ -136,8 +144,8 @@ class _Reading:
         if isinstance(result, Exception) and not isinstance(result, Stopped):
             self._note(chunk, result)
 
-    def _note(self, chunk: HistoryChunk, error: Exception) -> None:
-        get_run_logger().warning("%s: %s", chunk, told(error))
+    def _note(self, chunk: HistoryChunk | None, error: Exception) -> None:
+        get_run_logger().warning("%s: %s", chunk or "counting", told(error))
         if isinstance(error, Throttled):
             self._problems.add(error)
             return
@@ -145,6 +153,8 @@ class _Reading:
             self._problems.add(error)  # nothing will go well until the user has mended it
         else:
             self._problems.skipped.append(error)
+        if chunk is None:
+            return
         with suppress(DatabaseUnusable), transaction(edges.engine(self._run.settings)) as connection:
             history.fail(connection, self._run.schema, self._run.integration_id, chunk, told(error))
 

@@ -34,6 +34,7 @@ class Progress:
     def __init__(self) -> None:
         self.read: dict[HistoryChunk, int] = {}
         self.stored: dict[HistoryChunk, int] = {}
+        self.requests: int | None = None  # of all that read, where that is not this process alone
 
     def has_read(self, chunk: HistoryChunk, number: int) -> None:
         self.read[chunk] = self.read.get(chunk, 0) + number

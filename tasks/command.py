@@ -51,6 +51,7 @@ def _parser(flow: Flow[..., Any]) -> _Parser:
         parser.add_argument("--start", metavar="DATE", required=True, help="the first day of history to read")
         parser.add_argument("--end", metavar="DATE", help="the day behind the last one; today where not given")
         parser.add_argument("--plan", action="store_true", help="only tell what there is to read, and for how long")
+        parser.add_argument("--distribute", action="store_true", help="read by the deployment chunk, on its workers")
         parser.add_argument("--restart", action="store_true", help="read again what has been read before")
     elif flow.name == "reconcile":
         parser.add_argument("--days", metavar="N", type=int, help="how many days back; RECONCILE_DAYS where not given")

@@ -9,10 +9,11 @@ from time import monotonic
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from klaviyo_pg.history import HistoryChunk
 from tasks import chunks, edges
+from tasks.history import Plan
 
 _TELL = 10.0  # seconds between two lines of the log and two updates of the artifact
 
@@ -23,7 +24,7 @@ class Forecast:
     Reading an event and storing it are half of the work each, so that what is read and waits on disk counts as half.
     """
 
-    def __init__(self, events: int, limit: int | None = None) -> None:
+    def __init__(self, limit: int | None = None, events: int = 0) -> None:
         self.events, self._limit = events, limit
         self._began, self._asked_before = monotonic(), edges.traffic().requests
 
@@ -38,9 +39,12 @@ class Forecast:
     def _spent(self) -> float:
         return max(monotonic() - self._began, 1e-9)
 
-    def sentence(self, read: int, stored: int) -> str:
+    def sentence(self, read: int, stored: int, asked: int | None = None) -> str:
+        """Where it stands; `asked` is how many requests there were, where other processes send them."""
         left = self.left(read, stored)
-        requests = (edges.traffic().requests - self._asked_before) / self._spent
+        if asked is None:
+            asked = edges.traffic().requests - self._asked_before
+        requests = asked / self._spent
         allowed = "" if self._limit is None else f" of {self._limit / 60:,.0f} allowed"
         return (
             f"{stored:,} of {self.events:,} events, {stored / self._spent:,.0f} events/s, "
@@ -50,31 +54,34 @@ class Forecast:
 
 @contextmanager
 def displayed(
-    waiting: Sequence[HistoryChunk], names: Mapping[str, str | None], limit: int | None
+    plan: Plan, names: Mapping[str, str | None], limit: int | None
 ) -> Iterator[Callable[[chunks.Progress], None]]:
     """Shows progress while the block lasts: a bar for each metric on a terminal, lines in the log elsewhere."""
     logger, console = get_run_logger(), Console(stderr=True)
     artifact = create_progress_artifact(progress=0.0, description="Backfill")
-    totals: dict[str, int] = defaultdict(int)
-    for chunk in waiting:
-        totals[chunk.metric_id] += chunk.waiting
-    forecast = Forecast(sum(totals.values()), limit)
+    forecast = Forecast(limit)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     bars = Progress(*columns, console=console, disable=not console.is_terminal)
-    lines = {each: bars.add_task(names.get(each) or each, total=total) for each, total in totals.items()}
-    everything = bars.add_task("time left", total=forecast.events)
+    everything = bars.add_task("time left", total=0)
+    lines: dict[str, TaskID] = {}
     told_at = monotonic()
 
     def show(progress: chunks.Progress) -> None:
         nonlocal told_at
+        totals = _by_metric(plan.chunks)
         stored: dict[str, int] = defaultdict(int)
         for chunk, events in list(progress.stored.items()):
             stored[chunk.metric_id] += events
-        for metric_id, line in lines.items():
-            bars.update(line, completed=stored[metric_id])
+        for metric_id, waiting in totals.items():
+            if metric_id not in lines:
+                lines[metric_id] = bars.add_task(names.get(metric_id) or metric_id)
+            bars.update(lines[metric_id], completed=stored[metric_id], total=waiting)
         total = sum(stored.values())
-        sentence = forecast.sentence(sum(list(progress.read.values())), total)
-        bars.update(everything, completed=total, description=sentence)
+        forecast.events = sum(totals.values())
+        sentence = forecast.sentence(sum(list(progress.read.values())), total, progress.requests)
+        if not plan.is_complete:
+            sentence += ", still counting what there is"
+        bars.update(everything, completed=total, total=forecast.events, description=sentence)
         if monotonic() - told_at >= _TELL:
             told_at = monotonic()
             if bars.disable:
@@ -86,3 +93,12 @@ def displayed(
         yield show
     with suppress(Exception):
         update_progress_artifact(artifact, progress=100.0)  # type: ignore[arg-type]
+
+
+def _by_metric(planned: Sequence[HistoryChunk]) -> dict[str, int]:
+    """Events that wait to be read, by metric."""
+    totals: dict[str, int] = {}
+    for chunk in list(planned):
+        if chunk.waiting:
+            totals[chunk.metric_id] = totals.get(chunk.metric_id, 0) + chunk.waiting
+    return totals

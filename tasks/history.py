@@ -1,6 +1,6 @@
 """What history there is to read: planned from what the source counts, noted in the ledger."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -9,13 +9,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from klaviyo_pg.errors import BadSettings, MissingScope, Refused
-from klaviyo_pg.history import HistoryChunk, Summary, cut, gaps, summaries, uncounted
+from klaviyo_pg.history import HistoryChunk, Summary, cut, gaps, summaries, uncounted, years
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import history, ledger
 from klaviyo_pg.postgres.connect import transaction
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
-from tasks import edges
+from tasks import edges, stopping
 from tasks.run import Run
 from tasks.spool import open_spool
 from transforms.routing import KnownMetric, selected
@@ -42,7 +42,8 @@ def preview(settings: Settings, window: Window) -> list[tuple[str, Summary]]:
     wanted = selected(known, settings.metrics)
     planned: list[tuple[str, Summary]] = []
     for metric in known if wanted is None else wanted:
-        [found] = summaries(_new_chunks(source, metric.id, window, (), settings.chunk_events))
+        parts = (_new_chunks(source, metric.id, part, settings.chunk_events) for part in years(window))
+        [found] = summaries(chain.from_iterable(parts))
         planned.append((metric.name or metric.id, found))
     return planned
 
@@ -52,12 +53,21 @@ def _next_midnight(moment: datetime) -> datetime:
     return midnight if midnight == moment else midnight + _DAY
 
 
-@task(task_run_name="plan", cache_policy=NO_CACHE, persist_result=False)
-def plan(run: Run, window: Window, restart: bool) -> list[HistoryChunk]:
-    """The chunks of the window, newest first: those in the ledger, and new ones for what it does not cover.
+class Plan:
+    """History to read, newest first: chunks that are known, and more of them while the source is asked for counts.
 
-    With `restart` the ledger forgets the window first.
+    `questions` are stretches of metrics that are not in the ledger yet. `chunks` only grows, until `is_complete`.
     """
+
+    def __init__(self, chunks: Iterable[HistoryChunk], questions: Sequence[tuple[str, Window]] = ()) -> None:
+        self.chunks = list(chunks)
+        self.questions = questions
+        self.is_complete = not questions
+
+
+@task(task_run_name="plan", cache_policy=NO_CACHE, persist_result=False)
+def plan(run: Run, window: Window, restart: bool) -> Plan:
+    """What the ledger knows of the window, and what has to be asked for. With `restart` it forgets the window first."""
     settings = run.settings
     with transaction(edges.engine(settings)) as connection:
         known = [KnownMetric(row.id, row.name) for row in ledger.metrics(connection, run.schema, run.integration_id)]
@@ -71,28 +81,52 @@ def plan(run: Run, window: Window, restart: bool) -> list[HistoryChunk]:
     if not metric_ids:
         raise MissingScope("metrics:read")
     kept = [chunk for chunk in planned if chunk.metric_id in metric_ids and chunk.touches(window)]
-    with ThreadPoolExecutor(settings.concurrency or _COUNTERS) as pool:
-        new = pool.map(lambda metric_id: _planned(run, metric_id, window, kept), metric_ids)
-        return sorted([*kept, *chain(*new)], key=lambda chunk: (chunk.window_end, chunk.metric_id), reverse=True)
+    questions = [
+        (metric_id, part)
+        for metric_id in metric_ids
+        for gap in gaps(window, [chunk for chunk in kept if chunk.metric_id == metric_id])
+        for part in years(gap)
+    ]
+    return Plan(
+        sorted(kept, key=lambda chunk: (chunk.window_end, chunk.metric_id), reverse=True),
+        sorted(questions, key=lambda question: question[1].seconds[1], reverse=True),
+    )
 
 
-def _planned(run: Run, metric_id: str, window: Window, known: Sequence[HistoryChunk]) -> list[HistoryChunk]:
-    """New chunks of one metric, noted in the ledger: what has been counted once need not be counted again."""
+@task(task_run_name="count", cache_policy=NO_CACHE, persist_result=False)
+def count(run: Run, plan: Plan) -> None:
+    """Ask for counts, the newest first, and add chunks to the plan. What has been counted is not asked for again."""
+    try:
+        with ThreadPoolExecutor(run.settings.concurrency or _COUNTERS) as pool:
+            for chunks in pool.map(lambda question: _counted(run, *question), plan.questions):
+                plan.chunks.extend(chunks)
+    finally:
+        plan.is_complete = True
+
+
+def _counted(run: Run, metric_id: str, window: Window) -> list[HistoryChunk]:
+    stopping.check()
     source = edges.source(run.settings)
     before = source.traffic
-    new = list(_new_chunks(source, metric_id, window, known, run.settings.chunk_events))
+    new = list(_new_chunks(source, metric_id, window, run.settings.chunk_events))
     with transaction(edges.engine(run.settings)) as connection:
         history.add(connection, run.schema, run.integration_id, new)
         ledger.add_requests(connection, run.schema, run.id, source.traffic.since(before))
-    return new
+    return new[::-1]
 
 
-def _new_chunks(
-    source: Source, metric_id: str, window: Window, known: Sequence[HistoryChunk], size: int
-) -> Iterator[HistoryChunk]:
-    mine = [chunk for chunk in known if chunk.metric_id == metric_id]
-    for gap in gaps(window, mine):
-        try:
-            yield from cut(metric_id, gap, list(source.counts(metric_id, gap)), size)
-        except (Refused, MissingScope):  # counted are neither every kind of metric nor times of long ago
-            yield from uncounted(metric_id, gap, _UNCOUNTED_WINDOW)
+def _new_chunks(source: Source, metric_id: str, window: Window, size: int) -> Iterator[HistoryChunk]:
+    try:
+        yield from cut(metric_id, window, list(source.counts(metric_id, window)), size)
+    except (Refused, MissingScope):  # counted are neither every kind of metric nor times of long ago
+        yield from uncounted(metric_id, window, _UNCOUNTED_WINDOW)
+
+
+def named(run: Run, chunks: Sequence[Sequence[str]]) -> list[HistoryChunk]:
+    """Chunks as they stand in the ledger, by metric id and start, in the order given."""
+    with transaction(edges.engine(run.settings)) as connection:
+        known = {
+            (each.metric_id, each.window_start): each
+            for each in history.chunks(connection, run.schema, run.integration_id)
+        }
+    return [known[metric_id, datetime.fromisoformat(start)] for metric_id, start in chunks]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import monotonic
 
 import psycopg
 from prefect import get_run_logger, task
@@ -90,6 +91,21 @@ def _check_protection(settings: Settings, stored: str, salt_digest: str | None) 
             f"PERSONAL_DATA_SALT is not the one that the rows of {name} in this warehouse were stored with: set it to "
             f"that one, or {elsewhere}."
         )
+
+
+@task(task_run_name="join", cache_policy=NO_CACHE, persist_result=False)
+def join(settings: Settings, run_id: str, claim: str) -> Run:
+    """A part in a run that another process has begun. Raises BadSettings where this warehouse has none of that id."""
+    stopping.begin()
+    with transaction(edges.engine(settings)) as connection:
+        found = ledger.begun(connection, settings.warehouse_schema, settings.klaviyo_integration, run_id)
+    if found is None:
+        raise BadSettings(f"This warehouse has no run {run_id} of {settings.klaviyo_integration}.")
+    edges.claim(settings, found.integration_id, claim)
+    source = edges.source(settings)
+    began = monotonic()
+    _account_id(source)
+    return Run(run_id, found.integration_id, found.account_id, found.as_of, settings, monotonic() - began)
 
 
 def _account_id(source: Source) -> str | None:

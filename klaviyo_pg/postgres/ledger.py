@@ -97,6 +97,27 @@ def open_run(
     return run
 
 
+class Begun(NamedTuple):
+    """A run that is under way."""
+
+    integration_id: str
+    account_id: str | None
+    as_of: datetime
+
+
+def begun(connection: Connection, schema: str, name: str, run_id: str) -> Begun | None:
+    """A run of the account of this name, if there is one."""
+    query = _sql(
+        schema,
+        "SELECT esp_integration_id, account.account_id, run.as_of FROM {} AS run"
+        " JOIN {} AS account USING (esp_integration_id) WHERE run.run_id = %s AND account.name = %s",
+        bookkeeping.RUNS,
+        bookkeeping.INTEGRATIONS,
+    )
+    row = connection.execute(query, [run_id, name]).fetchone()
+    return None if row is None else Begun(*row)
+
+
 def close_run(connection: Connection, schema: str, run_id: str, state: str, message: str | None) -> None:
     query = _sql(
         schema,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klaviyo_pg.history import HistoryChunk, cut, gaps, summaries, uncounted
+from klaviyo_pg.history import HistoryChunk, cut, gaps, summaries, uncounted, years
 from klaviyo_pg.klaviyo.rows import Count, EventPage, Events
 from klaviyo_pg.windows import Window
 from tasks.chunks import by_seconds
@@ -114,3 +114,12 @@ def test_one_crowded_second_is_not_split(seconds: tuple[int, ...]) -> None:
     """Events of one second stay together, however many they are."""
     groups = list(by_seconds([page(*seconds), page(*seconds)], 2))
     assert len(groups) == 1
+
+
+def test_years_are_counted_from_the_end() -> None:
+    """Together they are the window, none is longer than one question may be, and the newest comes first."""
+    window = Window(START, START + timedelta(days=1000))
+    parts = list(years(window))
+    assert [part.end for part in parts] == [window.end, *(part.start for part in parts[:-1])]
+    assert parts[-1].start == window.start
+    assert {(part.end - part.start).days for part in parts if part.start and part.end} == {365, 270}

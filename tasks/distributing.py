@@ -1,0 +1,219 @@
+"""History read by many workers: groups of chunks handed to runs of the deployment `chunk`, watched through the ledger.
+
+What a run has done stands in the ledger, whatever becomes of it. Whether it is still alive is told by a lock that
+Postgres drops with its connection.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+from uuid import UUID
+
+from prefect import get_run_logger
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelling, Crashed
+from psycopg import Connection
+
+from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped, Throttled
+from klaviyo_pg.history import HistoryChunk
+from klaviyo_pg.postgres import history, ledger
+from tasks import edges, stopping
+from tasks.chunks import Progress
+from tasks.display import displayed
+from tasks.history import Plan, count
+from tasks.reading import Problems
+from tasks.run import Run
+from tasks.store import patiently
+
+DEPLOYMENT = "chunk/chunk"
+_GROUPS = 16  # about: enough for many workers, few enough that starting a run costs little of its time
+_FEWEST, _MOST = 2, 50  # chunks in a group
+_ATTEMPTS = 5  # runs that a group is given, as long as none of them gets it done
+_LOOK = 2.0  # seconds between two looks at ledger and runs
+_DEAD = 20.0  # seconds without its lock after which a run that began counts as dead
+_STUCK = 180.0  # seconds that a run may be about to begin
+_NOBODY = 60.0  # seconds after which it is told that no worker takes up the runs
+
+
+def claim_of(group: str) -> str:
+    """The name of the claim of a group's run."""
+    return f"chunk {group}"
+
+
+@dataclass
+class Group:
+    """Chunks that one run reads, and the run that has them now."""
+
+    chunks: Sequence[HistoryChunk]
+    attempt: int = 0
+    run: UUID | None = None
+    missed_since: float | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def name(self) -> str:
+        """Told from all others by its chunks."""
+        return hashlib.sha256(" ".join(map(str, self.chunks)).encode()).hexdigest()[:12]
+
+    @property
+    def claim(self) -> str:
+        """What the run that reads it holds a claim of for as long as it is alive."""
+        return claim_of(self.name)
+
+
+def read_distributed(run: Run, plan: Plan, problems: Problems, given: Mapping[str, object]) -> None:
+    """Have what is left of the plan's chunks read by runs of the chunk deployment, and wait for them.
+
+    `given` are the parameters that lead each of them to the account and the warehouse. A run that dies costs the batch
+    in hand; its group goes to another one. Raises BadSettings where there is no such deployment.
+    """
+    count(run, plan)
+    waiting = sorted(
+        (chunk for chunk in plan.chunks if chunk.state != "done"), key=lambda chunk: chunk.window_end, reverse=True
+    )
+    groups = list(_grouped(waiting))
+    progress = Progress()
+    source = edges.source(run.settings)
+    names = {row.id: row.name for row in patiently(run, partial(_metrics, run))}
+    with (
+        stopping.on_signals(),
+        get_client(sync_client=True) as client,
+        displayed(plan, names, source.event_requests_a_minute) as show,
+    ):
+        watch = _Watch(run, client, given, problems)
+        for group in groups:
+            watch.hand_out(group)
+        while groups and not stopping.asked():
+            time.sleep(_LOOK)
+            groups = watch.look(groups, progress)
+            show(progress)
+        if stopping.asked():
+            watch.cancel(groups)
+    if stopping.asked() and not problems.postponed:
+        problems.add(Stopped("Stopped; the same command goes on where it stopped."))
+
+
+def _metrics(run: Run, connection: Connection) -> list[ledger.KnownMetric]:
+    return ledger.metrics(connection, run.schema, run.integration_id)
+
+
+def _grouped(chunks: Sequence[HistoryChunk]) -> Iterator[Group]:
+    size = max(_FEWEST, min(_MOST, -(-len(chunks) // _GROUPS)))
+    for start in range(0, len(chunks), size):
+        yield Group(chunks[start : start + size])
+
+
+class _Watch:
+    """Looks after the runs that read the groups."""
+
+    def __init__(self, run: Run, client: SyncPrefectClient, given: Mapping[str, object], problems: Problems) -> None:
+        self._run, self._client, self._given, self._problems = run, client, given, problems
+        self._logger = get_run_logger()
+        self._told_of_nobody = False
+
+    def hand_out(self, group: Group) -> None:
+        """Have a group read by one more run."""
+        group.attempt += 1
+        chunks = [[chunk.metric_id, chunk.window_start.isoformat()] for chunk in group.chunks]
+        try:
+            created: Any = run_deployment(
+                DEPLOYMENT,
+                parameters={**self._given, "run_id": self._run.id, "group": group.name, "chunks": chunks},
+                flow_run_name=f"{self._run.settings.klaviyo_integration} {group.chunks[0].window} and before",
+                timeout=0,
+                as_subflow=False,
+                idempotency_key=f"{self._run.id}-{group.name}-{group.attempt}",
+            )
+        except ObjectNotFound:
+            raise BadSettings(
+                f"There is no deployment {DEPLOYMENT} on this Prefect server: run prefect --no-prompt deploy --all."
+            ) from None
+        group.run, group.missed_since, group.began = created.id, None, time.monotonic()
+
+    def look(self, groups: Sequence[Group], progress: Progress) -> list[Group]:
+        """Those of the groups that are not done; handed out again where their run did not get them done."""
+        try:
+            stands = patiently(self._run, partial(self._stands, [group.claim for group in groups]))
+            runs = {each.id: each for each in self._read([group.run for group in groups if group.run])}
+        except (KlaviyoPgError, OSError):
+            raise
+        except Exception as error:  # Prefect's server may be away for a while; the runs get on without it
+            self._logger.warning("Prefect's server did not answer: %s", type(error).__name__)
+            return list(groups)
+        chunks, alive, requests = stands
+        progress.requests = requests
+        for group in groups:
+            for chunk in group.chunks:
+                loaded = chunks[_key(chunk)].loaded - chunk.loaded
+                progress.read[chunk] = progress.stored[chunk] = loaded
+        left = [group for group in groups if any(chunks[_key(chunk)].state != "done" for chunk in group.chunks)]
+        return [group for group in left if self._goes_on(group, runs.get(cast(UUID, group.run)), group.claim in alive)]
+
+    def _stands(
+        self, claims: Sequence[str], connection: Connection
+    ) -> tuple[dict[tuple[str, Any], HistoryChunk], set[str], int]:
+        run = self._run
+        chunks = {_key(each): each for each in history.chunks(connection, run.schema, run.integration_id)}
+        requests, _ = ledger.run_requests(connection, run.schema, run.id)
+        return chunks, edges.claimed(connection, run.settings, run.integration_id, claims), requests
+
+    def _read(self, ids: Sequence[UUID]) -> Sequence[FlowRun]:
+        found: list[FlowRun] = []
+        for start in range(0, len(ids), 100):
+            which = FlowRunFilter(id=FlowRunFilterId(any_=list(ids[start : start + 100])))
+            found += self._client.read_flow_runs(flow_run_filter=which)
+        return found
+
+    def _goes_on(self, group: Group, found: FlowRun | None, is_alive: bool) -> bool:
+        """Whether the group is still on its way, by this run or by another one from now on."""
+        state = found.state if found else None
+        if state is None or state.is_final():
+            return self._again(group, state.message if state else "The run is gone.", (state and state.name) or "lost")
+        if is_alive or state.type == StateType.SCHEDULED:
+            group.missed_since = None
+            self._tell_of_nobody(group, state.type)
+            return True
+        now = time.monotonic()
+        group.missed_since = group.missed_since or now
+        if now - group.missed_since > (_DEAD if state.type == StateType.RUNNING else _STUCK):
+            self._end(group, Crashed(message="The process that ran it is gone."))
+            return self._again(group, "The process that ran it is gone.", "Crashed")
+        return True
+
+    def _again(self, group: Group, message: str | None, state: str) -> bool:
+        if state == "To be continued":
+            self._problems.add(Throttled(message))
+            return False
+        if group.attempt >= _ATTEMPTS or stopping.asked():
+            self._problems.skipped.append(KlaviyoPgError(message or f"A run ended as {state}."))
+            return False
+        self._logger.warning("%s: %s; its chunks go to another run", group.chunks[0].window, message or state)
+        self.hand_out(group)
+        return True
+
+    def _tell_of_nobody(self, group: Group, state: StateType) -> None:
+        waits = state == StateType.SCHEDULED and time.monotonic() - group.began > _NOBODY
+        if waits and group.attempt == 1 and not self._told_of_nobody:
+            self._told_of_nobody = True
+            self._logger.warning("Runs of %s wait for a worker: start more of them to be done sooner", DEPLOYMENT)
+
+    def cancel(self, groups: Sequence[Group]) -> None:
+        """Have the runs of these groups stopped: each finishes the batch in hand."""
+        for group in groups:
+            self._end(group, Cancelling())
+
+    def _end(self, group: Group, state: Any) -> None:
+        with suppress(Exception):  # it may have ended by itself
+            self._client.set_flow_run_state(cast(UUID, group.run), state, force=state.type == StateType.CRASHED)
+
+
+def _key(chunk: HistoryChunk) -> tuple[str, Any]:
+    return chunk.metric_id, chunk.window_start
