@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from klaviyo_pg.catalogue import SPECIFIED
 from sandbox.launcher import Sandbox, running
 from tests.driver import Ran, Warehouse, account
 
@@ -31,11 +32,11 @@ class Synced:
 
     def __init__(self, warehouse: Warehouse, box: Sandbox, dialect: str) -> None:
         self._warehouse, self._dialect = warehouse, dialect
-        self._settings = account(box) | {"KLAVIYO_DIALECT": dialect, "WAREHOUSE_SCHEMA": dialect}
-        self._settings |= {"FIRST_SYNC_DAYS": str(DAYS + 2), "MEMBERSHIP_SWEEP_DAYS": "0.000001"}
+        self.settings = account(box) | {"KLAVIYO_DIALECT": dialect, "WAREHOUSE_SCHEMA": dialect}
+        self.settings |= {"FIRST_SYNC_DAYS": str(DAYS + 2), "MEMBERSHIP_SWEEP_DAYS": "0.000001"}
 
     def sync(self, *arguments: str, code: int = 0, **settings: str) -> Ran:
-        ran = self._warehouse.sync(*arguments, **{**self._settings, **settings})
+        ran = self._warehouse.sync(*arguments, **{**self.settings, **settings})
         assert ran.code == code, ran.err[-3000:]
         return ran
 
@@ -118,3 +119,24 @@ def test_only_a_complete_sweep_makes_absent(warehouse: Warehouse, box: Sandbox) 
     assert synced.rows(absent) == {}
     synced.sync(*only)
     assert synced.rows(absent) == {f"{on}:{member}": "absent"}
+
+
+def test_who_was_erased_does_not_come_back(warehouse: Warehouse, box: Sandbox) -> None:
+    """Though the source still has the person: nothing of them is stored again, and their events tell of nobody."""
+    synced = Synced(warehouse, box, "current")
+    synced.sync()
+    [(person, address, _)] = warehouse.rows(
+        "SELECT m.id, m.email, count(*) FROM current.members m JOIN current.opens o USING (member_key)"
+        " WHERE m.id IN (SELECT member_id FROM current.stg_member_lists) GROUP BY 1, 2 ORDER BY 3 DESC, 1 LIMIT 1"
+    )
+    opens = warehouse.one("SELECT count(*) FROM current.opens")
+    erased = warehouse.run(["-m", "klaviyo_pg", "erase", "--email", address, "--yes"], synced.settings)
+    assert erased.code == 0, erased.err
+    again = synced.sync(LOOKBACK_DAYS=str(DAYS + 2))
+    assert again.counts["opens"][1:3] == (0, 0)
+    assert warehouse.one("SELECT count(*) FROM current.opens") == opens
+    for table in SPECIFIED:
+        if "exclusions" not in table.name:  # those are the source's word on an address, whoever has it
+            traces = "t::text ILIKE '%%' || %s || '%%' OR t::text LIKE '%%' || md5(%s) || '%%'"
+            found = warehouse.one(f"SELECT count(*) FROM current.{table.name} t WHERE {traces}", address, person)
+            assert found == 0, table.name
