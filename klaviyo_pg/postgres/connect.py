@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic, sleep
+from weakref import WeakSet
 
 import psycopg
 import sqlalchemy
@@ -17,6 +19,7 @@ _UNUSABLE = {
     errors.DependentObjectsStillExist: "An object in the database depends on one of the project's tables",
     errors.DiskFull: "The database's disk is full",
 }
+_IN_THE_WAY = (errors.NotNullViolation, errors.CheckViolation, errors.ForeignKeyViolation)  # the catalogue has none
 _NO_LOGIN = (  # a connection that fails has no SQLSTATE, only words
     "authentication failed",
     "no password supplied",
@@ -34,6 +37,9 @@ _PASSING = (
     errors.TooManyConnections,
     errors.ConnectionException,
 )
+_LONGEST_ABSENCE = 900.0  # seconds that a database may be away
+_LOOK = 0.5  # seconds between two looks whether it is back
+_reached: WeakSet[sqlalchemy.Engine] = WeakSet()
 
 
 def conninfo(url: str) -> dict[str, str]:
@@ -47,13 +53,14 @@ def conninfo(url: str) -> dict[str, str]:
 
 
 @contextmanager
-def transaction(engine: sqlalchemy.Engine) -> Iterator[psycopg.Connection]:
+def transaction(engine: sqlalchemy.Engine, waits: bool = True) -> Iterator[psycopg.Connection]:
     """A psycopg connection inside one transaction: committed at the end, rolled back on an error.
 
-    Raises DatabaseUnusable, with one sentence, where the user has to do something about the database.
+    A database that has been reached before is waited for, if it is away when the transaction begins. Raises
+    DatabaseUnusable, with one sentence, where the user has to do something about the database.
     """
     with translated():
-        borrowed = engine.raw_connection()
+        borrowed = _borrowed(engine, waits)
         try:
             connection = borrowed.driver_connection
             assert isinstance(connection, psycopg.Connection)
@@ -61,6 +68,25 @@ def transaction(engine: sqlalchemy.Engine) -> Iterator[psycopg.Connection]:
                 yield connection
         finally:
             borrowed.close()
+
+
+def _borrowed(engine: sqlalchemy.Engine, waits: bool) -> sqlalchemy.PoolProxiedConnection:
+    waits = waits and engine in _reached
+    until = monotonic() + _LONGEST_ABSENCE
+    while True:
+        try:
+            with translated():
+                connection = engine.raw_connection()
+        except DatabaseAway:
+            if not waits:
+                raise
+            if monotonic() >= until:
+                _reached.discard(engine)  # who comes next need not wait as long again
+                raise
+            sleep(_LOOK)
+        else:
+            _reached.add(engine)
+            return connection
 
 
 @contextmanager
@@ -82,6 +108,11 @@ def unusable(error: psycopg.Error) -> DatabaseUnusable | None:
     for kind, sentence in _UNUSABLE.items():
         if isinstance(error, kind):
             return DatabaseUnusable(f"{sentence} ({detail}): check DATABASE_URL and the privileges of its user.")
+    if isinstance(error, _IN_THE_WAY):
+        return DatabaseUnusable(
+            f"A column or constraint that was added to one of the project's tables refuses its rows ({detail}): give "
+            "the column a default or let it be null, or drop the constraint."
+        )
     if isinstance(error, errors.InvalidAuthorizationSpecification) or any(sign in detail for sign in _NO_LOGIN):
         return DatabaseUnusable(f"The database refused the login ({detail}): check DATABASE_URL.")
     if isinstance(error, _PASSING):

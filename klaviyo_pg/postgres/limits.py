@@ -32,7 +32,7 @@ class WarehouseStore(StateStore):
         """Let `weight` requests through, or say how long to wait, by the database's clock."""
         if monotonic() >= self._away_until:
             try:
-                with transaction(self._engine) as connection:
+                with transaction(self._engine, waits=False) as connection:
                     return self._check(connection, algorithm, rates, weight)
             except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError, DatabaseUnusable):
                 self._away_until = monotonic() + _AWAY

@@ -1,5 +1,7 @@
 """Errors of the database, as they are told."""
 
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from sqlalchemy.pool import NullPool
 from klaviyo_pg.errors import DatabaseAway, DatabaseUnusable
 from klaviyo_pg.postgres import schema
 from klaviyo_pg.postgres.connect import transaction
+from tests.driver import StoppablePostgres
 
 PASSWORD = "pa55word-of-reader"  # of a role that lives as long as its test
 
@@ -178,3 +181,39 @@ def test_a_lock_that_is_held_too_long_may_be_released(database: str) -> None:
         other.execute("LOCK TABLE klaviyo.members")
         error = told(engine(database, options="-c lock_timeout=50ms"), "SELECT * FROM klaviyo.members")
     assert isinstance(error, DatabaseAway)
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        pytest.param("ADD COLUMN theirs text NOT NULL", id="a column that wants a value"),
+        pytest.param("ADD CHECK (id <> 'p1')", id="a check"),
+        pytest.param("ADD FOREIGN KEY (id) REFERENCES klaviyo.members (key)", id="a foreign key"),
+    ],
+)
+def test_what_a_user_added_to_a_table(database: str, added: str) -> None:
+    """What refuses our rows is named, and what to do about it."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(f"ALTER TABLE klaviyo.members {added}")  # type: ignore[arg-type]  # of this module
+    error = told(engine(database), "INSERT INTO klaviyo.members (key, id) VALUES ('k', 'p1')")
+    assert not isinstance(error, DatabaseAway)
+    assert str(error).startswith("A column or constraint that was added to one of the project's tables refuses its row")
+
+
+def test_a_database_that_comes_back_is_waited_for(tmp_path: Path) -> None:
+    """One that has been reached before; another one, and a transaction that may not wait, is told of at once."""
+    postgres = StoppablePostgres(tmp_path)
+    known = engine(postgres.url)
+    with transaction(known) as connection:
+        connection.execute("SELECT 1")
+    postgres.stop(signal.SIGQUIT)
+    with pytest.raises(DatabaseAway), transaction(known, waits=False):
+        pass
+    with pytest.raises(DatabaseAway), transaction(engine(postgres.url)):
+        pass
+    back = threading.Timer(1.0, postgres.start)
+    back.start()
+    with transaction(known) as connection:
+        assert connection.execute("SELECT 1").fetchall() == [(1,)]
+    back.join()
+    postgres.stop()
