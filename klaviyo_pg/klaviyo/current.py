@@ -41,6 +41,7 @@ PROFILES = Endpoint("api/profiles", "profiles:read", _L, 100, "profiles")
 AGGREGATES = Endpoint("api/metric-aggregates", "metrics:read", _S, name="metric-aggregates")
 LIST_PROFILES = Endpoint("api/lists/{}/profiles", "lists:read and profiles:read", _L, 100, "list profiles")
 _SMALLEST_PAGE = 10  # rows, asked for where larger pages take too long
+_GOOD_PAGES = 8  # of a smaller size, before a larger one is tried again; twice as many after each failure
 _PAGE_SIZE = "page[size]"
 
 
@@ -212,6 +213,7 @@ class CurrentSource:
             parameters[_PAGE_SIZE] = str(size)
         link: str | None = endpoint.path
         followed = set[str]()
+        good, enough = 0, _GOOD_PAGES
         while link is not None:
             if link in followed:
                 raise BadAnswer(f"The API answered with a page of {endpoint.path} that has been read before.")
@@ -225,11 +227,15 @@ class CurrentSource:
                 if size <= _SMALLEST_PAGE:
                     raise
                 followed.discard(link)
-                size = max(_SMALLEST_PAGE, size // 4)
+                size, good, enough = max(_SMALLEST_PAGE, size // 4), 0, enough * 2
                 link, parameters = _resized(link, parameters, size)
                 continue
             yield document, list(rejects), read_at
             link, parameters = (document.links and document.links.next) or None, None  # it repeats the parameters
+            good += 1
+            if link is not None and size < endpoint.page_size and good >= enough:
+                size, good = min(endpoint.page_size, size * 4), 0
+                link, _ = _resized(link, None, size)
 
 
 def _resized(link: str, parameters: dict[str, str] | None, size: int) -> tuple[str, dict[str, str] | None]:

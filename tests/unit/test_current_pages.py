@@ -356,3 +356,14 @@ def test_a_page_that_takes_too_long_at_its_smallest_is_told() -> None:
     with pytest.raises(TooMuch):
         list(it.events(Window(None, None)))
     assert [(parameters or {})["page[size]"] for _, parameters, _ in answers.asked] == ["1000", "250", "62", "15", "10"]
+
+
+def test_small_pages_do_not_last() -> None:
+    """After some good pages a larger one is tried; after twice as many where that was too much again."""
+    link = "https://x/api/events?page%5Bcursor%5D={}&page%5Bsize%5D={}"
+    sizes = [*[250] * 16, 1000, *[250] * 32]
+    pages = [{"links": {"next": link.format(number, size)}, "data": []} for number, size in enumerate(sizes)]
+    it, answers = source(TooMuch(), *pages[:17], TooMuch(), *pages[17:], {"data": []})
+    assert len(list(it.events(Window(None, None)))) == len(pages) + 1
+    asked = [int((given or {}).get("page[size]") or path.rpartition("D=")[2]) for path, given, _ in answers.asked]
+    assert asked == [1000, *[250] * 16, 1000, 1000, *[250] * 32, 1000]
