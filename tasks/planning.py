@@ -11,22 +11,27 @@ from tasks.reading import Problems
 from tasks.run import Run
 from transforms.routing import KnownMetric, selected
 
+_SCOPE = "metrics:read"  # for metrics and for counts of their events
+
 
 def plan(run: Run, streams: frozenset[str], since: datetime | None, problems: Problems) -> list[list[Chunk]]:
     """The chunks behind the dimensions (events, profiles, list members), in phases of which each needs the one before.
 
-    None where the settings do not allow any; `problems` tells why.
+    None where the settings do not allow any, or where what they are made of could not be read; `problems` tells why.
     """
+    if problems.stop:
+        return []
     try:
-        can_count = run.settings.reconcile_days > 0 and not any(map(_is_of_metrics, problems.skipped))
-        return _plan(run, streams, since, can_count)
+        return _plan(run, streams, since, compares_counts(run, problems))
     except KlaviyoPgError as error:
         problems.add(error)
         return []
 
 
-def _is_of_metrics(error: Exception) -> bool:
-    return isinstance(error, MissingScope) and error.scope == "metrics:read"
+def compares_counts(run: Run, problems: Problems) -> bool:
+    """Whether this run may ask the source for its counts, so that a long overlap is not needed."""
+    missing = {error.scope for error in problems.skipped if isinstance(error, MissingScope)}
+    return run.settings.reconcile_days > 0 and _SCOPE not in missing
 
 
 def _plan(run: Run, streams: frozenset[str], since: datetime | None, can_count: bool) -> list[list[Chunk]]:
@@ -45,7 +50,7 @@ def _plan(run: Run, streams: frozenset[str], since: datetime | None, can_count: 
     if "events" in streams:
         wanted = selected(metrics, settings.metrics)
         if not metrics:
-            raise MissingScope("metrics:read")
+            raise MissingScope(_SCOPE)
         ids = [metric.id for metric in (metrics if wanted is None else wanted)]
         all_at_once = wanted is None and source.reads_all_metrics_at_once
         lookbacks = {each: blind for each in ids if each not in counted}
