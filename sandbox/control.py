@@ -236,12 +236,14 @@ class _Control:
 
     async def set_server(self, request: Request) -> Response:
         given = json.loads(await request.body())
-        if not set(given) <= {"latency_ms", "limits"} or given.get("limits", "off") not in _LIMITS:
-            raise _Wrong(f"what can be set is latency_ms, and limits to one of {', '.join(_LIMITS)}")
+        if not set(given) <= {"latency_ms", "limits", "share"} or given.get("limits", "off") not in _LIMITS:
+            raise _Wrong(
+                f"what can be set is latency_ms, and limits to one of {', '.join(_LIMITS)}, or a share of them"
+            )
         if "latency_ms" in given:
             self._box.latency = float(given["latency_ms"]) / 1000
         if "limits" in given:
-            self._box.limiter = None if given["limits"] == "off" else Limiter()
+            self._box.limiter = None if given["limits"] == "off" else Limiter(share=given.get("share", 1.0))
         return JSONResponse(given)
 
     async def traffic(self, request: Request) -> Response:

@@ -121,7 +121,7 @@ class Sandbox:
         self.control("POST", "chaos", chaos)
 
     def set_server(self, **settings: Any) -> None:
-        """Change latency_ms, or limits ("real" or "off")."""
+        """Change latency_ms, or limits ("real", of which `share` makes a part, or "off")."""
         self.control("POST", "server", settings)
 
     def traffic(self) -> dict[str, Any]:
