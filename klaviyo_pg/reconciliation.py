@@ -212,7 +212,11 @@ def sentences(found: Sequence[tuple[Compared, str]], as_before: int) -> list[str
     """What differs, day by day with the names of the metrics; a long list is cut short."""
     told = [sentence(day, name) for day, name in found[:_TOLD]]
     if len(found) > _TOLD:
-        told.append(f"{len(found) - _TOLD:,} more days differ: see the table reconciliation.")
+        told.append(f"{_days(len(found) - _TOLD)} more: see the table reconciliation.")
     if as_before:
-        told.append(f"{as_before:,} days differ as they did when they were last read again.")
+        told.append(f"As an earlier check told: {_days(as_before)}.")
     return told
+
+
+def _days(number: int) -> str:
+    return "1 day differs" if number == 1 else f"{number:,} days differ"

@@ -19,6 +19,7 @@ from klaviyo_pg.reconciliation import DIFFERS, Checked, Compared, Counts, Known
 from klaviyo_pg.windows import Window
 from tasks import edges, stopping
 from tasks.plan import Chunk
+from tasks.planning import compares_counts
 from tasks.reading import Problems, read, told
 from tasks.run import Run
 from transforms.routing import KnownMetric, selected
@@ -56,7 +57,7 @@ def reconcile(run: Run, findings: Findings) -> None:
     """Compare counts, read again once what differs either way, and tell what differs still."""
     if not run.settings.reconcile_days:
         raise BadSettings("RECONCILE_DAYS is 0: give --days, the days to compare.")
-    if not findings.stop:
+    if not findings.stop and compares_counts(run, findings):
         findings.differing += _check(run, findings, surplus=True, read_from={})
 
 
@@ -66,7 +67,7 @@ def find_late(run: Run, streams: Collection[str], planned: Iterable[Sequence[Chu
     What this run has read anyhow, the chunks that were `planned`, is compared, but not read once more. A source that
     does not tell its counts is no failure: the next run has a longer overlap then.
     """
-    if "events" not in streams or not run.settings.reconcile_days or problems.stop:
+    if "events" not in streams or problems.stop or not compares_counts(run, problems):
         return
     chunks = [chunk for phase in planned for chunk in phase if chunk.kind == "events" and chunk.start is not None]
     for sentence in _check(run, problems, surplus=False, read_from=_read_from(chunks)):
@@ -101,7 +102,8 @@ def _check(run: Run, problems: Problems, surplus: bool, read_from: Mapping[str |
         for metric_id, checked in found.items()
     }
     again = {metric_id: steps for metric_id, steps in again.items() if steps}
-    read(run, _chunks(run, again, counts), problems)
+    if not problems.stop:
+        read(run, _chunks(run, again, counts), problems)
     if again and not problems.stop:
         found |= _compared(run, scope.only(again), counts)
         if odd := [metric_id for metric_id in again if found[metric_id].steps]:  # more may have come meanwhile
@@ -142,7 +144,7 @@ def _counts(run: Run, scope: _Scope, problems: Problems | None) -> dict[str, Cou
         if not isinstance(counted, KlaviyoPgError):
             found[metric_id] = counted
         elif problems is None or isinstance(counted, Refused | MissingScope):
-            get_run_logger().warning("%s: not counted. %s", scope.names[metric_id], told(counted))
+            get_run_logger().info("%s is not counted: %s", scope.names[metric_id], told(counted))
             found[metric_id] = None
         else:
             problems.add(counted)

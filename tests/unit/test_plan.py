@@ -54,6 +54,17 @@ def test_where_reading_begins(
         assert next(chunk.window.start for chunk in chunks if chunk.stream == stream) == start
 
 
+def test_a_metric_that_cannot_be_counted_is_read_from_further_back() -> None:
+    """As a stream of its own, beside that of the others."""
+    watermarks = {f"events/{each}": FRESH for each in "abc"}
+    chunks = list(event_chunks("abc", watermarks, HORIZON, True, {"b": 14 * DAY}))
+    assert {chunk.stream: chunk.start for chunk in chunks} == {"events": FRESH - 7 * DAY, "events/b": FRESH - 14 * DAY}
+    assert {chunk.stream: chunk.marks for chunk in chunks} == {
+        "events": ("events/a", "events/c"),
+        "events/b": ("events/b",),
+    }
+
+
 def test_a_dialect_that_reads_metric_by_metric() -> None:
     """Then each metric is a stream, which names it."""
     chunks = plan(["b", "a"], {"a": FRESH}, all_at_once=False)

@@ -32,6 +32,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         pytest.param("KLAVIYO_ACCOUNT_ID", " ", None, id="blank account"),
         pytest.param("WAREHOUSE_SCHEMA", 'my "schema"', 'my "schema"', id="odd schema"),
         pytest.param("LOOKBACK_DAYS", "0", 0.0, id="no lookback"),
+        pytest.param("RECONCILE_DAYS", "0", 0, id="no counts"),
         pytest.param("FIRST_SYNC_DAYS", "0.5", 0.5, id="half a day"),
         pytest.param("METRICS", "Opened Email, -Placed Order,,", ("Opened Email", "-Placed Order"), id="commas"),
         pytest.param("METRICS", '["Clicked, twice"]', ("Clicked, twice",), id="JSON"),
@@ -50,6 +51,16 @@ def test_a_setting_is_read_from_the_environment(
     """Each by its name in upper case."""
     monkeypatch.setenv(name, text)
     assert getattr(load_settings(), name.lower()) == value
+
+
+@pytest.mark.parametrize(
+    ("given", "blind"), [pytest.param(None, 7, id="default"), ("3", 3), ("1", 1), ("30", 30), ("0", 0)]
+)
+def test_the_overlap_without_counts(monkeypatch: pytest.MonkeyPatch, given: str | None, blind: float) -> None:
+    """A week, unless LOOKBACK_DAYS says how long."""
+    if given is not None:
+        monkeypatch.setenv("LOOKBACK_DAYS", given)
+    assert load_settings().blind_lookback_days == blind
 
 
 def test_secrets_are_read_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,6 +123,7 @@ def test_env_file_is_read(tmp_path: Path) -> None:
         pytest.param("WAREHOUSE_SCHEMA", "pg_mine", id="schema of the system's"),
         pytest.param("LOOKBACK_DAYS", "-1", id="negative"),
         pytest.param("LOOKBACK_DAYS", "nan", id="not a number"),
+        pytest.param("RECONCILE_DAYS", "1827", id="more than the API counts"),
         pytest.param("FIRST_SYNC_DAYS", "0", id="zero"),
         pytest.param("FIRST_SYNC_DAYS", "99999", id="before our time"),
         pytest.param("METRICS", '["secret"', id="broken JSON list"),

@@ -1,0 +1,202 @@
+"""Counts reconciled with the source: what came late, was lost or is told wrongly, by daily runs and by reconcile."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from klaviyo_pg.catalogue import events
+from sandbox.launcher import Sandbox, running
+from tests.driver import Ran, Warehouse, account
+
+DAYS = 20
+EVENTS_OF_A_DAY = 8_500
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+READING = ("GET /api/events", "POST /api/metric-aggregates")
+
+
+def midnight() -> datetime:
+    """The last one, UTC."""
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Sandbox]:
+    """A small account, with few events in an hour."""
+    with running(members=100, events=4_000, days=DAYS, until=midnight()) as box:
+        yield box
+
+
+class Account:
+    """An account in a schema of its own."""
+
+    def __init__(self, warehouse: Warehouse, box: Sandbox, schema: str, **settings: str) -> None:
+        self._warehouse, self.box, self._schema = warehouse, box, schema
+        self._settings = {**account(box), "WAREHOUSE_SCHEMA": schema, "FIRST_SYNC_DAYS": "31", **settings}
+        self.metrics = {metric["name"]: metric["id"] for metric in box.state()["metrics"]}
+
+    def daily(self, **settings: str) -> Ran:
+        """A daily run that has to be complete."""
+        return self._complete(["flows/daily.py", "--tables", "sends"], settings)
+
+    def reconcile(self, *arguments: str) -> Ran:
+        """A check that has to be complete."""
+        return self._complete(["flows/reconcile.py", *arguments], {})
+
+    def _complete(self, command: list[str], settings: dict[str, str]) -> Ran:
+        ran = self._warehouse.run(command, {**self._settings, **settings})
+        assert ran.code == 0, ran.err[-3000:]
+        return ran
+
+    def asked(self, *endpoints: str) -> int:
+        """Requests to endpoints so far."""
+        requests = self.box.state()["requests"]
+        return sum(requests.get(name, 0) for name in endpoints)
+
+    def stored(self) -> set[str]:
+        """The ids of all events that the warehouse holds."""
+        every = " UNION ALL ".join(f"SELECT id FROM {self._schema}.{table.name}" for table in events.EVENT_TABLES)
+        ids = [row[0] for row in self._warehouse.rows(every)]
+        assert len(ids) == len(set(ids))
+        return set(ids)
+
+    def lacks(self) -> set[str]:
+        """The ids of events that the account has and the warehouse has not."""
+        return {event["id"] for event in self.box.events()} - self.stored()
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """What a query answers; {} stands for the schema."""
+        return self._warehouse.rows(query.replace("{}", self._schema))
+
+    def differences(self) -> list[tuple[Any, ...]]:
+        """What differs, in the table: metric, number of hours, both numbers, whether it was read again."""
+        return self.rows(
+            "SELECT metric_id, extract(epoch FROM window_end - window_start)::int / 3600, source_events,"
+            " warehouse_events, read_again_at IS NOT NULL FROM {}.reconciliation WHERE state = 'differs' ORDER BY 1, 2"
+        )
+
+    def add(self, name: str, *ago: timedelta) -> list[str]:
+        """Events that only come now, though they happened so long ago."""
+        person = self.box.profiles()[0]["id"]
+        moments = [datetime.now(UTC) - each for each in ago]
+        given = {"metric": self.metrics[name], "profile_id": person}
+        return self.box.add_events(*({**given, "timestamp": int(each.timestamp())} for each in moments))
+
+
+def test_late_events_for_a_fraction_of_the_requests(warehouse: Warehouse) -> None:
+    """Up to 29 days late: all are there after the next daily run, for a quarter of what a blind overlap costs."""
+    start = midnight() - 3 * DAY  # a made-up account has most of its events in its last days: they get their share here
+    with running(members=500, events=27 * EVENTS_OF_A_DAY, days=27, until=start) as box:
+        metrics = sorted(box.state()["metrics"], key=lambda metric: -metric["count"])[:6]
+        people = [person["id"] for person in box.profiles()]
+        box.add_events(
+            *(
+                {
+                    "metric": metrics[at % 6]["id"],
+                    "profile_id": people[at % 500],
+                    "timestamp": int(start.timestamp()) + at * 86_400 // EVENTS_OF_A_DAY,
+                }
+                for at in range(3 * EVENTS_OF_A_DAY)
+            )
+        )
+        synced = Account(warehouse, box, "late")
+        synced.daily()
+        assert synced.lacks() == set()
+        between = range(int((midnight() - 20 * DAY).timestamp()), int((midnight() - 10 * DAY).timestamp()))
+        removed = [event["id"] for event in box.events() if event["timestamp"] in between][::2_000]
+        for each in removed:
+            box.remove_event(each)
+        added = [
+            *synced.add("Received Email", 29 * DAY, 29 * DAY - HOUR, 6 * DAY),
+            *synced.add("Opened Email", 21 * DAY, 8 * DAY, 8 * DAY - 2 * HOUR),
+            *synced.add("Placed Order", 5 * DAY, 2 * DAY),
+            *synced.add("Clicked Email", HOUR / 2, timedelta()),
+        ]
+        assert synced.lacks() == set(added)
+        before = synced.asked(*READING)
+        synced.daily()
+        by_counts = synced.asked(*READING) - before
+        assert synced.lacks() == set()
+        assert synced.stored() >= set(removed)  # what the source has lost is told of, not deleted
+        assert sum(stored - source for _, hours, source, stored, _ in synced.differences() if hours == 1) == len(
+            removed
+        )
+        synced.daily(RECONCILE_DAYS="0", LOOKBACK_DAYS="30")
+        blind = synced.asked(*READING) - before - by_counts
+    print(f"requests for events and counts: {by_counts} by counts, {blind} with a blind overlap")
+    assert by_counts * 4 <= blind
+
+
+@pytest.fixture(scope="module")
+def synced(warehouse: Warehouse, box: Sandbox) -> Account:
+    """The small account, read once."""
+    synced = Account(warehouse, box, "current")
+    synced.daily()
+    return synced
+
+
+def test_a_week_of_late_and_future_events(synced: Account) -> None:
+    """Late by hours and days, new and dated in the future, in daily runs only: none is lost, and none stops a run."""
+    for turn in range(2):
+        ids = synced.add("Received Email", 48 * HOUR, 72 * HOUR, timedelta())
+        ids += synced.add("Opened Email", (turn + 4) * DAY, 72 * HOUR, HOUR / 60)
+        ids += synced.add("Placed Order", -18 * HOUR, 2 * HOUR, (turn + 1) * HOUR)
+        assert synced.lacks() == set(ids)
+        synced.daily()
+        assert synced.lacks() == set()
+    assert synced.differences() == []
+    assert synced.rows("SELECT max(watermark) <= now() FROM {}.watermarks") == [(True,)]
+
+
+def test_rows_that_are_missing_are_restored(synced: Account) -> None:
+    """Deleted by hand, found by counts of hours, read again; the next check finds nothing to do."""
+    restored(synced)
+
+
+def test_rows_that_are_missing_are_restored_in_the_legacy_dialect(warehouse: Warehouse, box: Sandbox) -> None:
+    """The same by counts of days."""
+    synced = Account(warehouse, box, "legacy", KLAVIYO_DIALECT="legacy")
+    synced.daily()
+    restored(synced)
+
+
+def restored(synced: Account) -> None:
+    """Rows are deleted by hand and have to be back."""
+    deleted = synced.rows(
+        "DELETE FROM {}.sends WHERE id IN (SELECT id FROM {}.sends WHERE event_at < date_trunc('day', now(), 'UTC')"
+        " ORDER BY id LIMIT 5) RETURNING id"
+    )
+    assert len(deleted) == 5
+    assert synced.lacks() >= {row[0] for row in deleted}
+    ran = synced.reconcile("--metrics", "Received Email")
+    assert ran.counts["sends"][1] == 5
+    assert synced.lacks() == set()
+    assert synced.differences() == []
+    assert synced.rows("SELECT count(*) > 0 FROM {}.reconciliation WHERE read_again_at IS NOT NULL") == [(True,)]
+    pages = ("GET /api/events", "GET /api/v1/metric/{id}/timeline", "GET /api/v1/metrics/timeline")
+    before = synced.asked(*pages)
+    synced.reconcile()
+    assert synced.asked(*pages) == before
+    assert synced.differences() == []
+
+
+def test_a_wrong_count_is_told_once(synced: Account, box: Sandbox) -> None:
+    """With both numbers; it is read again once, not by the next check, and forgotten when it is right."""
+    day = midnight() - 3 * DAY
+    opened = synced.metrics["Opened Email"]
+    [[stored]] = synced.rows(f"SELECT count(*) FROM {{}}.opens WHERE event_at >= '{day}' AND event_at < '{day + DAY}'")
+    box.lie("Opened Email", f"{day:%Y-%m-%d}", 3)
+    told = f"Opened Email, {day:%Y-%m-%d}: the source counts {stored + 3:,} events, the warehouse holds {stored:,}."
+    for reads, times in ((1, 1), (0, 0)):
+        before = synced.asked("GET /api/events")
+        ran = synced.reconcile()
+        assert synced.asked("GET /api/events") - before == reads
+        assert ran.err.count(told) == times
+        [[metric, hours, source, held, was_read], whole] = synced.differences()
+        assert (metric, hours, source - held, was_read) == (opened, 1, 3, True)
+        assert whole == (opened, 24, stored + 3, stored, True)
+    assert "As an earlier check told: 1 day differs." in ran.err
+    box.lie("Opened Email", f"{day:%Y-%m-%d}", 0)
+    synced.reconcile()
+    assert synced.differences() == []
