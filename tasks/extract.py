@@ -17,14 +17,13 @@ from psycopg import Connection
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.errors import Throttled, Unavailable
-from klaviyo_pg.klaviyo.rows import EventPage, Events, MembershipPage, Page, Profile, Reject
+from klaviyo_pg.klaviyo.rows import EventPage, Events, MembershipPage, Metric, Page, Profile, Reject
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import ledger
-from klaviyo_pg.postgres.connect import transaction
 from tasks import edges, stopping
 from tasks.plan import Chunk
 from tasks.run import Run, count_requests
-from tasks.store import Batch, Counts, Note, protect, store
+from tasks.store import Batch, Counts, Note, patiently, protect, store
 from tasks.sweeping import Sweep
 from transforms import dimensions, events, membership, people, routing
 
@@ -121,20 +120,25 @@ def load_metrics(run: Run, chunk: Chunk) -> Counts:
 
     def read(source: Source) -> Iterator[Batch]:
         found, rejects = _all(source.metrics())
-        with transaction(edges.engine(run.settings)) as connection:
-            known = {row.id: row for row in ledger.metrics(connection, run.schema, run.integration_id)}
-            named = {each: routing.KnownMetric(each, row.name) for each, row in known.items()}
-            named |= {row.id: routing.KnownMetric(row.id, row.name) for row in found}
-            stored = {each: row.destination for each, row in known.items()}
-            destinations = routing.destinations(named.values(), stored, run.settings.destinations)
-            for metric_id, table in destinations.items():
-                before = stored.get(metric_id, tables.EVENTS.name)  # where events of an unknown metric have gone
-                if table != before:
-                    ledger.move_events(connection, run.schema, run.integration_id, metric_id, before, table)
+        destinations = patiently(run, partial(_destinations, run, found))
         frame, nul_characters = dimensions.metrics(found, destinations, run.integration_id)
         yield Batch([(loads.METRICS, frame)], {"metrics": rejects}, {"metrics": nul_characters})
 
     return _read(run, chunk, read)
+
+
+def _destinations(run: Run, found: Iterable[Metric], connection: Connection) -> Mapping[str, str]:
+    """The table of each metric; stored events are moved where it is another one than before."""
+    known = {row.id: row for row in ledger.metrics(connection, run.schema, run.integration_id)}
+    named = {each: routing.KnownMetric(each, row.name) for each, row in known.items()}
+    named |= {row.id: routing.KnownMetric(row.id, row.name) for row in found}
+    stored = {each: row.destination for each, row in known.items()}
+    destinations = routing.destinations(named.values(), stored, run.settings.destinations)
+    for metric_id, table in destinations.items():
+        before = stored.get(metric_id, tables.EVENTS.name)  # where events of an unknown metric have gone
+        if table != before:
+            ledger.move_events(connection, run.schema, run.integration_id, metric_id, before, table)
+    return destinations
 
 
 @task(**_ENDPOINT)
@@ -237,8 +241,10 @@ def _subscribers(run: Run, source: Source, since: datetime | None) -> Iterator[t
 
 
 def _joined(run: Run, since: datetime | None, behind: str) -> list[tuple[str, str | None]]:
-    with transaction(edges.engine(run.settings)) as connection:
+    def read(connection: Connection) -> list[tuple[str, str | None]]:
         return ledger.subscribers(connection, run.schema, run.integration_id, since, behind, _BATCH_ROWS)
+
+    return patiently(run, read)
 
 
 @task(**_ENDPOINT)
@@ -265,8 +271,10 @@ def load_people(run: Run, chunk: Chunk) -> Counts:
 
 
 def _unknown(run: Run, behind: str) -> list[str]:
-    with transaction(edges.engine(run.settings)) as connection:
+    def read(connection: Connection) -> list[str]:
         return ledger.unknown_members(connection, run.schema, run.integration_id, behind, _BATCH_PEOPLE)
+
+    return patiently(run, read)
 
 
 def _people_batches(run: Run, pages: Iterable[Page[Profile]]) -> Iterator[Batch]:
@@ -285,8 +293,7 @@ def _people_batches(run: Run, pages: Iterable[Page[Profile]]) -> Iterator[Batch]
 @task(**_ENDPOINT)
 def load_events(run: Run, chunk: Chunk) -> Counts:
     """GET events of the window, with the people in them."""
-    with transaction(edges.engine(run.settings)) as connection:
-        known = ledger.metrics(connection, run.schema, run.integration_id)
+    known = patiently(run, lambda connection: ledger.metrics(connection, run.schema, run.integration_id))
     metrics = events.Metrics({row.id: row.name for row in known}, {row.id: row.destination for row in known})
 
     def read(source: Source) -> Iterator[Batch]:

@@ -1,10 +1,13 @@
 """The plan of a run, made from what the warehouse knows."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+
+from psycopg import Connection
 
 from klaviyo_pg.errors import KlaviyoPgError, MissingScope
 from klaviyo_pg.postgres import ledger, reconciliation
-from klaviyo_pg.postgres.connect import transaction
+from klaviyo_pg.postgres.connect import patiently
 from tasks import edges
 from tasks.plan import Chunk, Horizon, event_chunks, membership_chunks, profile_chunks
 from tasks.reading import Problems
@@ -36,11 +39,16 @@ def compares_counts(run: Run, problems: Problems) -> bool:
 
 def _plan(run: Run, streams: frozenset[str], since: datetime | None, can_count: bool) -> list[list[Chunk]]:
     settings, source = run.settings, edges.source(run.settings)
-    with transaction(edges.engine(settings)) as connection:
-        known = ledger.metrics(connection, run.schema, run.integration_id)
-        lists = ledger.list_ids(connection, run.schema, run.integration_id)
-        watermarks = ledger.watermarks(connection, run.schema, run.integration_id)
-        counted = reconciliation.counted_metrics(connection, run.schema, run.integration_id) if can_count else set()
+
+    def read(connection: Connection) -> tuple[list[ledger.KnownMetric], list[str], Mapping[str, datetime], set[str]]:
+        return (
+            ledger.metrics(connection, run.schema, run.integration_id),
+            ledger.list_ids(connection, run.schema, run.integration_id),
+            ledger.watermarks(connection, run.schema, run.integration_id),
+            reconciliation.counted_metrics(connection, run.schema, run.integration_id) if can_count else set(),
+        )
+
+    known, lists, watermarks, counted = patiently(edges.engine(settings), read)
     metrics = [KnownMetric(row.id, row.name) for row in known]
     lookback, blind = timedelta(days=settings.lookback_days), timedelta(days=settings.blind_lookback_days)
     horizon = Horizon(run.as_of, lookback, timedelta(days=settings.first_sync_days), since)

@@ -11,7 +11,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Throttled
 from klaviyo_pg.postgres import ledger
-from klaviyo_pg.postgres.connect import transaction
+from klaviyo_pg.postgres.connect import patiently
 from tasks import edges, stopping
 from tasks.extract import LOADERS
 from tasks.plan import Chunk
@@ -71,9 +71,11 @@ def read(run: Run, chunks: Iterable[Chunk], problems: Problems) -> None:
     """
     logger = get_run_logger()
     planned = list(chunks)
-    with transaction(edges.engine(run.settings)) as connection:
-        names = [(chunk.stream, chunk.part) for chunk in planned]
-        done = ledger.plan_chunks(connection, run.schema, run.id, run.integration_id, names)
+    names = [(chunk.stream, chunk.part) for chunk in planned]
+    done = patiently(
+        edges.engine(run.settings),
+        lambda connection: ledger.plan_chunks(connection, run.schema, run.id, run.integration_id, names),
+    )
     waiting = [chunk for chunk in planned if (chunk.stream, chunk.part) not in done]
     if done:
         logger.info("%d of %d parts had been read before", len(planned) - len(waiting), len(planned))

@@ -16,7 +16,7 @@ from klaviyo_pg.errors import BadSettings, KlaviyoPgError, MissingScope
 from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import ledger, schema
-from klaviyo_pg.postgres.connect import transaction
+from klaviyo_pg.postgres.connect import patiently, transaction
 from klaviyo_pg.postgres.membership import derive_member_lists
 from klaviyo_pg.settings import Settings
 from tasks import edges, stopping
@@ -135,7 +135,8 @@ def count_requests(run: Run, traffic: Traffic) -> None:
 @task(task_run_name="member_lists", cache_policy=NO_CACHE, persist_result=False)
 def derive_memberships(run: Run) -> None:
     """Bring member_lists up to what has been extracted."""
-    with transaction(edges.engine(run.settings)) as connection:
+
+    def derive(connection: psycopg.Connection) -> None:
         derived = derive_member_lists(connection, run.schema, run.integration_id)
         counts = {
             "rows_read": derived.rows_read,
@@ -145,9 +146,14 @@ def derive_memberships(run: Run) -> None:
         }
         ledger.add_counts(connection, run.schema, run.id, run.integration_id, {"member_lists": counts})
 
+    patiently(edges.engine(run.settings), derive)
+
 
 @task(task_run_name="finish", cache_policy=NO_CACHE, persist_result=False)
 def finish(run: Run, state: str, sentences: Sequence[str]) -> None:
     """Close the run: complete, partial (a scope is missing) or failed (a part could not be read or stored)."""
-    with transaction(edges.engine(run.settings)) as connection:
-        ledger.close_run(connection, run.schema, run.id, state, " ".join(sentences) or None)
+    message = " ".join(sentences) or None
+    patiently(
+        edges.engine(run.settings),
+        lambda connection: ledger.close_run(connection, run.schema, run.id, state, message),
+    )

@@ -8,15 +8,12 @@ from datetime import UTC, datetime
 from typing import NewType, TypeVar
 
 import polars as pl
-import stamina
 from psycopg import Connection
 
 from klaviyo_pg.catalogue import Load, loads
-from klaviyo_pg.errors import DatabaseAway
 from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.klaviyo.rows import Reject
-from klaviyo_pg.postgres import erase, ledger
-from klaviyo_pg.postgres.connect import transaction
+from klaviyo_pg.postgres import connect, erase, ledger
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.settings import Settings
 from tasks import edges
@@ -26,7 +23,6 @@ from transforms.erased import without
 from transforms.keys import md5
 from transforms.personal import Protection, protected, protected_rejects
 
-_DATABASE_BUDGET = 900.0  # seconds that a database may be away before a part fails
 _REJECT = {"table_name": pl.String(), "reason": pl.String(), "raw": pl.String()}
 
 Result = TypeVar("Result")
@@ -79,10 +75,7 @@ def store(run: Run, stream: str, batch: Protected, traffic: Traffic, note: Note)
 
 def patiently(run: Run, work: Callable[[Connection], Result]) -> Result:
     """What `work` answers, in one transaction; begun again for as long as the database is away, within reason."""
-    for attempt in stamina.retry_context(on=DatabaseAway, attempts=None, timeout=_DATABASE_BUDGET, wait_max=15):
-        with attempt, transaction(edges.engine(run.settings)) as connection:
-            return work(connection)
-    raise AssertionError("a retry context either answers or raises")
+    return connect.patiently(edges.engine(run.settings), work)
 
 
 def _merge(connection: Connection, run: Run, stream: str, batch: Protected) -> Counts:

@@ -1,12 +1,14 @@
 """Connections and transactions, and the one place where Postgres' errors become this project's."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic, sleep
+from typing import TypeVar
 from weakref import WeakSet
 
 import psycopg
 import sqlalchemy
+import stamina
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict
 
@@ -41,6 +43,8 @@ _LONGEST_ABSENCE = 900.0  # seconds that a database may be away
 _LOOK = 0.5  # seconds between two looks whether it is back
 _reached: WeakSet[sqlalchemy.Engine] = WeakSet()
 
+Result = TypeVar("Result")
+
 
 def conninfo(url: str) -> dict[str, str]:
     """The parts of a postgresql:// URL as libpq calls them. Raises BadSettings, which does not show the URL."""
@@ -68,6 +72,14 @@ def transaction(engine: sqlalchemy.Engine, waits: bool = True) -> Iterator[psyco
                 yield connection
         finally:
             borrowed.close()
+
+
+def patiently(engine: sqlalchemy.Engine, work: Callable[[psycopg.Connection], Result]) -> Result:
+    """What `work` answers, in one transaction; begun again for as long as the database is away, within reason."""
+    for attempt in stamina.retry_context(on=DatabaseAway, attempts=None, timeout=_LONGEST_ABSENCE, wait_max=15):
+        with attempt, transaction(engine) as connection:
+            return work(connection)
+    raise AssertionError("a retry context either answers or raises")
 
 
 def _borrowed(engine: sqlalchemy.Engine, waits: bool) -> sqlalchemy.PoolProxiedConnection:
