@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--kills", type=int, default=2)
     parser.add_argument("--latency", type=int, default=150, help="milliseconds an answer")
+    parser.add_argument("--limits", choices=["published", "off"], default="published", help="of the account")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
@@ -41,7 +42,7 @@ def main() -> None:
         (folder / "prefect").mkdir()
         prefect = stack.enter_context(prefect_server(folder / "prefect"))
         box = stack.enter_context(
-            running(events=given.events, days=_DAYS, members=20_000, latency_ms=given.latency, limits="published")
+            running(events=given.events, days=_DAYS, members=20_000, latency_ms=given.latency, limits=given.limits)
         )
         bench = Bench(box, url, prefect)
         alone, _ = bench.run("alone", DATA_DIR=str(folder / "alone"))

@@ -6,7 +6,7 @@ Postgres drops with its connection.
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +20,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Crashed
+from prefect.task_runners import ThreadPoolTaskRunner
 from psycopg import Connection
 
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped, Throttled
@@ -34,8 +35,8 @@ from tasks.run import Run
 from tasks.store import patiently
 
 DEPLOYMENT = "chunk/chunk"
-_GROUPS = 16  # about: enough for many workers, few enough that starting a run costs little of its time
-_FEWEST, _MOST = 2, 50  # chunks in a group
+_FULL_CHUNKS = 3  # in a group: enough that starting a run costs little of its time, few enough for many workers
+_MOST = 50  # chunks in a group, however small they are
 _ATTEMPTS = 5  # runs that a group is given, as long as none of them gets it done
 _LOOK = 2.0  # seconds between two looks at ledger and runs
 _DEAD = 20.0  # seconds without its lock after which a run that began counts as dead
@@ -75,28 +76,33 @@ def read_distributed(run: Run, plan: Plan, problems: Problems, given: Mapping[st
     `given` are the parameters that lead each of them to the account and the warehouse. A run that dies costs the batch
     in hand; its group goes to another one. Raises BadSettings where there is no such deployment.
     """
-    count(run, plan)
-    waiting = sorted(
-        (chunk for chunk in plan.chunks if chunk.state != "done"), key=lambda chunk: chunk.window_end, reverse=True
-    )
-    groups = list(_grouped(waiting))
     progress = Progress()
     source = edges.source(run.settings)
     names = {row.id: row.name for row in patiently(run, partial(_metrics, run))}
     with (
         stopping.on_signals(),
         get_client(sync_client=True) as client,
+        ThreadPoolTaskRunner[Any](max_workers=1) as counter,
         displayed(plan, names, source.event_requests_a_minute) as show,
     ):
+        counting = counter.submit(count, {"run": run, "plan": plan})
         watch = _Watch(run, client, given, problems)
-        for group in groups:
-            watch.hand_out(group)
-        while groups and not stopping.asked():
+        groups: list[Group] = []
+        begun, is_complete = 0, False
+        while (groups or not is_complete) and not stopping.asked():
+            is_complete = plan.is_complete  # before looking at the chunks, so that none comes in between
+            new, begun = _groups(plan.chunks, begun, is_complete, run.settings.chunk_events)
+            for group in new:
+                watch.hand_out(group)
+            groups += new
             time.sleep(_LOOK)
             groups = watch.look(groups, progress)
             show(progress)
         if stopping.asked():
             watch.cancel(groups)
+        result = counting.result(raise_on_failure=False)
+        if isinstance(result, Exception) and not isinstance(result, Stopped):
+            problems.add(result)
     if stopping.asked() and not problems.postponed:
         problems.add(Stopped("Stopped; the same command goes on where it stopped."))
 
@@ -105,10 +111,25 @@ def _metrics(run: Run, connection: Connection) -> list[ledger.KnownMetric]:
     return ledger.metrics(connection, run.schema, run.integration_id)
 
 
-def _grouped(chunks: Sequence[HistoryChunk]) -> Iterator[Group]:
-    size = max(_FEWEST, min(_MOST, -(-len(chunks) // _GROUPS)))
-    for start in range(0, len(chunks), size):
-        yield Group(chunks[start : start + size])
+def _groups(
+    planned: Sequence[HistoryChunk], begun: int, is_complete: bool, chunk_events: int
+) -> tuple[list[Group], int]:
+    """Groups of the chunks behind the first `begun` ones, and how many chunks are in groups by then.
+
+    A group holds as many events as a few full chunks. While more are being counted, what does not fill one waits.
+    """
+    groups: list[Group] = []
+    waiting: list[HistoryChunk] = []
+    for number, chunk in enumerate(planned[begun:], begun + 1):
+        if chunk.state != "done":
+            waiting.append(chunk)
+        events = sum(each.waiting if each.expected is not None else chunk_events for each in waiting)
+        if events >= _FULL_CHUNKS * chunk_events or len(waiting) >= _MOST:
+            groups.append(Group(waiting))
+            waiting, begun = [], number
+    if is_complete:
+        return groups + ([Group(waiting)] if waiting else []), len(planned)
+    return groups, begun
 
 
 class _Watch:

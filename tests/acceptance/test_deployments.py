@@ -129,6 +129,18 @@ def test_deployed_and_run_by_a_worker(place: Place) -> None:
     assert place.ask("/artifacts/filter", {"flow_runs": {"id": {"any_": [backfill]}}})
 
 
+def test_backfill_by_other_runs(place: Place) -> None:
+    """A backfill that is distributed starts runs of its own, which read everything."""
+    backfill = place.trigger("backfill/backfill", integration="spread", distribute=True)
+    place.wait([backfill], {"Completed"})
+    started = place.ask("/flow_runs/filter", {"flows": {"name": {"any_": ["chunk"]}}})
+    assert {run["state"]["name"] for run in started} == {"Completed"}
+    account = "JOIN klaviyo.integrations USING (esp_integration_id) WHERE name = 'spread'"
+    assert place.warehouse.one(f"SELECT count(*) FROM klaviyo.backfill_chunks {account} AND state <> 'done'") == 0
+    [row] = place.warehouse.rows(f"SELECT sum(expected), sum(loaded) FROM klaviyo.backfill_chunks {account}")
+    assert row[0] == row[1] > 0
+
+
 def test_two_runs_of_one_account(place: Place) -> None:
     """Triggered together, with blocks in place of the environment: one runs, the other waits, or is cancelled."""
     place.command("tasks.save_blocks", "--klaviyo=shop-de", "--warehouse=main", KLAVIYO_INTEGRATION="shop-de")
