@@ -10,11 +10,19 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from klaviyo_pg import reconciliation
-from klaviyo_pg.errors import BadSettings, KlaviyoPgError, MissingScope, Refused, Stopped, UserError
+from klaviyo_pg.errors import (
+    BadSettings,
+    KlaviyoPgError,
+    MissingScope,
+    Refused,
+    Stopped,
+    TooMuch,
+    Unavailable,
+    UserError,
+)
 from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.postgres import ledger
 from klaviyo_pg.postgres import reconciliation as books
-from klaviyo_pg.postgres.connect import transaction
 from klaviyo_pg.reconciliation import DIFFERS, Checked, Compared, Counts, Known
 from klaviyo_pg.windows import Window
 from tasks import edges, stopping
@@ -22,6 +30,7 @@ from tasks.plan import Chunk
 from tasks.planning import compares_counts
 from tasks.reading import Problems, read, told
 from tasks.run import Run
+from tasks.store import patiently
 from transforms.routing import KnownMetric, selected
 
 _COUNTERS = 4  # metrics that are counted side by side: aggregates may be asked for once a second only
@@ -102,14 +111,12 @@ def _check(run: Run, problems: Problems, surplus: bool, read_from: Mapping[str |
         for metric_id, checked in found.items()
     }
     again = {metric_id: steps for metric_id, steps in again.items() if steps}
-    if not problems.stop:
-        read(run, _chunks(run, again, counts), problems)
+    has_read: set[reconciliation.Key] = set()
     if again and not problems.stop:
-        found |= _compared(run, scope.only(again), counts)
-        if odd := [metric_id for metric_id in again if found[metric_id].steps]:  # more may have come meanwhile
-            counts |= {each: new for each, new in _counts(run, scope.only(odd), None).items() if new is not None}
-            found |= _compared(run, scope.only(odd), counts)
-    has_read = {reconciliation.key(step) for steps in again.values() for step in steps} if not problems.stop else set()
+        read(run, _chunks(run, again, counts), problems)
+        found |= _compared_again(run, scope.only(again), counts)
+        if not problems.stop:
+            has_read = {reconciliation.key(step) for steps in again.values() for step in steps}
     _keep(run, scope, found, has_read)
     return _report(run, scope, found, surplus)
 
@@ -122,10 +129,10 @@ def _bound(read_from: Mapping[str | None, datetime], metric_id: str) -> datetime
 def _scope(run: Run) -> _Scope:
     step = edges.source(run.settings).counts_by
     period = reconciliation.period(run.as_of, run.settings.reconcile_days, step)
-    with transaction(edges.engine(run.settings)) as connection:
-        metrics = ledger.metrics(connection, run.schema, run.integration_id)
-        claimed = books.claimed(connection, run.schema, run.integration_id)
-        before = books.known(connection, run.schema, run.integration_id, period)
+    where = (run.schema, run.integration_id)
+    metrics = patiently(run, lambda connection: ledger.metrics(connection, *where))
+    claimed = patiently(run, lambda connection: books.claimed(connection, *where))
+    before = patiently(run, lambda connection: books.known(connection, *where, period))
     known = [KnownMetric(row.id, row.name) for row in metrics]
     wanted = selected(known, run.settings.metrics)
     names = {metric.id: metric.name or metric.id for metric in (known if wanted is None else wanted)}
@@ -140,48 +147,67 @@ def _counts(run: Run, scope: _Scope, problems: Problems | None) -> dict[str, Cou
     """
     windows = {each: Window(found[0].start, found[-1].end) for each, found in scope.windows.items()}
     found: dict[str, Counts | None] = {}
+    reasons: dict[str, list[str]] = {}
     for metric_id, counted in ask_counts(run, windows).items():
         if not isinstance(counted, KlaviyoPgError):
             found[metric_id] = counted
         elif problems is None or isinstance(counted, Refused | MissingScope):
-            get_run_logger().info("%s is not counted: %s", scope.names[metric_id], told(counted))
+            reasons.setdefault(told(counted), []).append(scope.names[metric_id])
             found[metric_id] = None
         else:
             problems.add(counted)
+    for reason, names in reasons.items():
+        get_run_logger().info("Not counted: %s. %s", ", ".join(names), reason)
     return found
 
 
 @task(task_run_name="count at the source", cache_policy=NO_CACHE, persist_result=False)
 def ask_counts(run: Run, windows: Mapping[str, Window]) -> dict[str, Counts | KlaviyoPgError]:
-    """POST metric-aggregates: metric -> start of an hour (legacy: a day) -> events, or why there are none."""
+    """POST metric-aggregates: metric -> start of an hour (legacy: a day) -> events, or why there are none.
+
+    Once there is no answer for a metric the others are not asked for: the run must not wait for each in turn.
+    """
+    away: list[KlaviyoPgError] = []
 
     def ask(metric_id: str) -> tuple[Counts | KlaviyoPgError, Traffic]:
         source = edges.source(run.settings)
         before = source.traffic
         try:
             stopping.check()
+            if away:
+                return away[0], Traffic()
             counted = {each.start.astimezone(UTC): each.events for each in source.counts(metric_id, windows[metric_id])}
             return counted, source.traffic.since(before)
         except (UserError, Stopped):
             raise
         except KlaviyoPgError as error:
+            if isinstance(error, Unavailable) and not isinstance(error, TooMuch):
+                away.append(error)
             return error, source.traffic.since(before)
 
     with ThreadPoolExecutor(run.settings.concurrency or _COUNTERS) as pool:
         answers = list(pool.map(ask, windows))
-    with transaction(edges.engine(run.settings)) as connection:
-        ledger.add_requests(connection, run.schema, run.id, Traffic.total(traffic for _, traffic in answers))
+    asked = Traffic.total(traffic for _, traffic in answers)
+    patiently(run, lambda connection: ledger.add_requests(connection, run.schema, run.id, asked))
     return {metric_id: counted for metric_id, (counted, _) in zip(windows, answers, strict=True)}
 
 
 def _compared(run: Run, scope: _Scope, counts: Mapping[str, Counts | None]) -> dict[str, Checked]:
-    with transaction(edges.engine(run.settings)) as connection:
-        where = (connection, run.schema, run.integration_id)
-        stored = books.stored(*where, list(scope.windows), scope.period, scope.step)
+    what = (run.schema, run.integration_id, list(scope.windows), scope.period, scope.step)
+    stored = patiently(run, lambda connection: books.stored(connection, *what))
     return {
         each: reconciliation.compare(each, windows, scope.step, counts[each], stored.get(each, {}), scope.before)
         for each, windows in scope.windows.items()
     }
+
+
+def _compared_again(run: Run, scope: _Scope, counts: Mapping[str, Counts | None]) -> dict[str, Checked]:
+    """The same after reading; where it does not agree the source is asked again, since more may have come meanwhile."""
+    found = _compared(run, scope, counts)
+    if odd := [metric_id for metric_id, checked in found.items() if checked.steps]:
+        newer = {each: new for each, new in _counts(run, scope.only(odd), None).items() if new is not None}
+        found |= _compared(run, scope.only(odd), {**counts, **newer})
+    return found
 
 
 def _chunks(run: Run, again: Mapping[str, Sequence[Compared]], counts: Mapping[str, Counts | None]) -> list[Chunk]:
@@ -201,8 +227,7 @@ def _keep(run: Run, scope: _Scope, found: Mapping[str, Checked], has_read: Colle
         for metric_id, checked in found.items()
         for row in reconciliation.rows(checked, scope.before, {each for each in has_read if each[0] == metric_id}, now)
     ]
-    with transaction(edges.engine(run.settings)) as connection:
-        books.write(connection, run.schema, run.integration_id, rows, now)
+    patiently(run, lambda connection: books.write(connection, run.schema, run.integration_id, rows, now))
 
 
 def _report(run: Run, scope: _Scope, found: Mapping[str, Checked], surplus: bool) -> list[str]:

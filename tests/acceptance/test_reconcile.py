@@ -38,15 +38,15 @@ class Account:
 
     def daily(self, **settings: str) -> Ran:
         """A daily run that has to be complete."""
-        return self._complete(["flows/daily.py", "--tables", "sends"], settings)
+        return self._run(["flows/daily.py", "--tables", "sends"], 0, settings)
 
-    def reconcile(self, *arguments: str) -> Ran:
-        """A check that has to be complete."""
-        return self._complete(["flows/reconcile.py", *arguments], {})
+    def reconcile(self, *arguments: str, code: int = 0, **settings: str) -> Ran:
+        """A check that has to end with this exit code."""
+        return self._run(["flows/reconcile.py", *arguments], code, settings)
 
-    def _complete(self, command: list[str], settings: dict[str, str]) -> Ran:
+    def _run(self, command: list[str], code: int, settings: dict[str, str]) -> Ran:
         ran = self._warehouse.run(command, {**self._settings, **settings})
-        assert ran.code == 0, ran.err[-3000:]
+        assert ran.code == code, ran.err[-3000:]
         return ran
 
     def asked(self, *endpoints: str) -> int:
@@ -200,3 +200,24 @@ def test_a_wrong_count_is_told_once(synced: Account, box: Sandbox) -> None:
     box.lie("Opened Email", f"{day:%Y-%m-%d}", 0)
     synced.reconcile()
     assert synced.differences() == []
+
+
+def test_counts_that_do_not_come(synced: Account, box: Sandbox) -> None:
+    """No failure of a daily run, whose next one reads a week again; a check fails, since it could not check."""
+    box.set_faults({"endpoint": "POST /api/metric-aggregates", "times": 10_000, "status": 503})
+    synced.daily(REQUEST_ATTEMPTS="1")
+    latest = "SELECT max(checked_at) FROM {}.reconciliation"
+    states = f"SELECT DISTINCT state FROM {{}}.reconciliation WHERE checked_at = ({latest})"
+    assert synced.rows(states) == [("uncounted",)]
+    assert synced.reconcile(code=1, REQUEST_ATTEMPTS="1").counts["sends"][0] == 0
+    box.set_faults()
+    overlap = (
+        "SELECT round(extract(epoch FROM r.as_of - min(split_part(part, '..', 1) || 'Z')::timestamptz) / 86400)::int"
+        " FROM {}.chunks JOIN {}.runs r USING (run_id) WHERE stream = 'events' AND flow = 'daily'"
+        " GROUP BY run_id, r.as_of ORDER BY r.as_of DESC LIMIT 1"
+    )
+    assert synced.rows(overlap) == [(3,)]
+    for days in (7, 3):
+        synced.daily()
+        assert synced.rows(overlap) == [(days,)]
+    assert synced.rows(states) == [("complete",)]
