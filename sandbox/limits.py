@@ -1,7 +1,7 @@
 """Fixed-window rate limits: so many requests a second and so many a minute, for each endpoint of the account."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import time
 
@@ -24,16 +24,16 @@ XS, S, M, L, XL = Limit(1, 15), Limit(3, 60), Limit(10, 150), Limit(75, 750), Li
 class Limiter:
     """Counts requests in windows that start at whole seconds and minutes of the clock.
 
-    `share` makes all limits smaller, for who cannot use up the real ones.
+    `others` are limits by name in place of those that are given with a request.
     """
 
-    def __init__(self, clock: Callable[[], float] = time, share: float = 1.0) -> None:
-        self._clock, self._share = clock, share
+    def __init__(self, clock: Callable[[], float] = time, others: Mapping[str, Limit] | None = None) -> None:
+        self._clock, self._others = clock, others or {}
         self._used: dict[tuple[str, int], tuple[int, int]] = {}
 
     def take(self, name: str, limit: Limit) -> int:
         """Count one request; gives 0, or how many seconds to wait if a window is full (then nothing is counted)."""
-        now, limit = self._clock(), self._scaled(limit)
+        now, limit = self._clock(), self._others.get(name, limit)
         waits = [
             math.ceil((now // length + 1) * length - now)
             for length, allowed in limit.windows
@@ -49,12 +49,9 @@ class Limiter:
         window, used = self._used.get((name, length), (-1, 0))
         return used if window == int(now // length) else 0
 
-    def _scaled(self, limit: Limit) -> Limit:
-        return Limit(max(1, int(limit.burst * self._share)), max(1, int(limit.steady * self._share)))
-
     def headers(self, name: str, limit: Limit) -> dict[str, str]:
         """The ratelimit headers of an answer; remaining and reset speak of the one-second window."""
-        limit = self._scaled(limit)
+        limit = self._others.get(name, limit)
         used = self._count(name, 1, self._clock())
         return {
             "ratelimit-limit": f"{limit.burst}, {limit.burst};w=1, {limit.steady};w=60",

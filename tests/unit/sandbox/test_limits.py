@@ -105,3 +105,11 @@ def test_headers(clock: Clock) -> None:
     }
     clock.now = MINUTE + 1
     assert limiter.headers("x", M)["ratelimit-remaining"] == "10"
+
+
+def test_another_limit_of_an_endpoint(clock: Clock) -> None:
+    """An endpoint may have a limit of its own, which its headers tell; the others keep theirs."""
+    limiter = Limiter(clock, {"x": Limit(2, 20)})
+    assert [limiter.take("x", XL) for _ in range(3)] == [0, 0, 1]
+    assert [limiter.take("y", XS) for _ in range(2)] == [0, 1]
+    assert limiter.headers("x", XL)["ratelimit-limit"] == "2, 2;w=1, 20;w=60"
