@@ -18,7 +18,7 @@ from sandbox.account import Account
 from sandbox.chaos import Chaos, Fault
 from sandbox.content import dump
 from sandbox.ids import token
-from sandbox.limits import Limiter
+from sandbox.limits import Limit, Limiter
 from sandbox.people import PROFILE_FIELDS, Suppression
 from sandbox.properties import as_number
 from sandbox.server import LEGACY_MODES, Box
@@ -236,14 +236,14 @@ class _Control:
 
     async def set_server(self, request: Request) -> Response:
         given = json.loads(await request.body())
-        if not set(given) <= {"latency_ms", "limits", "share"} or given.get("limits", "off") not in _LIMITS:
+        if not set(given) <= {"latency_ms", "limits", "others"} or given.get("limits", "off") not in _LIMITS:
             raise _Wrong(
-                f"what can be set is latency_ms, and limits to one of {', '.join(_LIMITS)}, or a share of them"
+                f"what can be set is latency_ms, and limits to one of {', '.join(_LIMITS)}, with others for endpoints"
             )
         if "latency_ms" in given:
             self._box.latency = float(given["latency_ms"]) / 1000
         if "limits" in given:
-            self._box.limiter = None if given["limits"] == "off" else Limiter(share=given.get("share", 1.0))
+            self._box.limiter = None if given["limits"] == "off" else Limiter(others=_limits(given.get("others", {})))
         return JSONResponse(given)
 
     async def traffic(self, request: Request) -> Response:
@@ -346,3 +346,7 @@ def _lines(rows: Iterator[dict[str, Any]]) -> Response:
         yield b"".join(lines)
 
     return StreamingResponse(chunks(), media_type="application/x-ndjson")
+
+
+def _limits(given: dict[str, list[int]]) -> dict[str, Limit]:
+    return {name: Limit(burst, steady) for name, (burst, steady) in given.items()}

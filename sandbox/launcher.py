@@ -121,7 +121,10 @@ class Sandbox:
         self.control("POST", "chaos", chaos)
 
     def set_server(self, **settings: Any) -> None:
-        """Change latency_ms, or limits ("real", of which `share` makes a part, or "off")."""
+        """Change latency_ms, or limits ("real" or "off").
+
+        `others` gives endpoints limits of their own: {"GET /api/events": [35, 350]} a second and a minute.
+        """
         self.control("POST", "server", settings)
 
     def traffic(self) -> dict[str, Any]:
