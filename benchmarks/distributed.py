@@ -56,6 +56,7 @@ def main() -> None:
             "DATABASE_URL": url,
             "WAREHOUSE_SCHEMA": "shared",
             "PROJECT_DIR": str(_ROOT),
+            "PREFECT_WORKER_QUERY_SECONDS": "2",
         }
         _prefect(environment, "--no-prompt", "work-pool", "create", "klaviyo", "--type", "process")
         _prefect(environment, "--no-prompt", "deploy", "--all")

@@ -40,7 +40,7 @@ _MOST = 50  # chunks in a group, however small they are
 _ATTEMPTS = 5  # runs that a group is given, as long as none of them gets it done
 _LOOK = 2.0  # seconds between two looks at ledger and runs
 _DEAD = 20.0  # seconds without its lock after which a run that began counts as dead
-_STUCK = 180.0  # seconds that a run may be about to begin
+_STUCK = 60.0  # seconds that a run may be about to begin
 _NOBODY = 60.0  # seconds after which it is told that no worker takes up the runs
 
 
