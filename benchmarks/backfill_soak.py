@@ -28,7 +28,7 @@ from tests.driver import prefect_server
 _ROOT = Path(__file__).resolve().parent.parent
 _DAYS = 1825
 _START = "2021-01-01"
-_FORECAST = re.compile(r"([\d,]+) of ([\d,]+) events, [\d,]+ events/s, about (?:(\d+) days?, )?(\d+):(\d+):(\d+) left")
+_FORECAST = re.compile(r"([\d,]+) of ([\d,]+) events, .+, about (?:(\d+) days?, )?(\d+):(\d+):(\d+) left")
 
 
 class Bench:
