@@ -58,7 +58,7 @@ def ended(run: Run, problems: Problems) -> State[Any]:
             return Completed(name="Partial", message=message, data=ending)
         case "to be continued":
             return Completed(name="To be continued", message=message, data=ending)
-    return Completed(data=ending)
+    return Completed(message=message, data=ending)
 
 
 def broken_off(error: KlaviyoPgError, run: Run | None) -> State[Any]:

@@ -131,7 +131,7 @@ def test_many_events_in_one_second(
     ("fault", "environment", "code", "says"),
     [
         pytest.param({}, {"KLAVIYO_API_KEY": KEY}, 2, "does not accept the API key", id="wrong key"),
-        pytest.param({"status": 429, "retry_after": 1}, {}, 1, "answered 429", id="429"),
+        pytest.param({"status": 429, "retry_after": 1}, {"RETRY_BUDGET_SECONDS": "3"}, 4, "answered 429", id="429"),
         pytest.param({"status": 500}, {}, 1, "answered 500", id="500"),
         pytest.param({"cut": True}, {}, 1, "the connection broke", id="cut off"),
         pytest.param({"silent": True}, {"REQUEST_TIMEOUT_SECONDS": "0.2"}, 1, "no answer within", id="timeout"),

@@ -38,9 +38,7 @@ def within(name: str, package: str) -> bool:
             ("polars", "psycopg", "sqlalchemy", "prefect", "klaviyo_pg.postgres", "klaviyo_pg.catalogue"),
             id="HTTP knows no tables",
         ),
-        pytest.param(
-            "klaviyo_pg.postgres", ("requests", "stamina", "prefect", "klaviyo_pg.klaviyo"), id="SQL knows no API"
-        ),
+        pytest.param("klaviyo_pg.postgres", ("requests", "prefect", "klaviyo_pg.klaviyo"), id="SQL knows no API"),
         pytest.param(
             "klaviyo_pg.catalogue",
             ("requests", "psycopg", "sqlalchemy", "prefect", "klaviyo_pg.klaviyo", "klaviyo_pg.postgres"),
