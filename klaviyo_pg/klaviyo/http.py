@@ -243,7 +243,7 @@ class _Tries:
 
     def __init__(self, patience: Patience, can_be_less: bool) -> None:
         self._patience, self._can_be_less = patience, can_be_less
-        self._failed = 0
+        self._failed = self._garbled = self._too_much = 0
 
     def wait_for(self, error: Exception) -> bool | float:
         """Whether to try again: after how many seconds, or (True) after a while."""
@@ -252,14 +252,16 @@ class _Tries:
                 return True
             return error.retry_after if error.retry_after <= self._patience.budget else False
         self._failed += 1
+        if self._failed >= self._patience.attempts:
+            return False
         match error:
             case Garbled():
-                return self._failed < min(_TRIES_OF_GARBLED, self._patience.attempts)
+                self._garbled += 1
+                return self._garbled < _TRIES_OF_GARBLED
             case TooMuch() if self._can_be_less:
-                return self._failed < min(_TRIES_OF_TOO_MUCH, self._patience.attempts)
+                self._too_much += 1
+                return self._too_much < _TRIES_OF_TOO_MUCH
             case Unavailable():
-                if self._failed >= self._patience.attempts:
-                    return False
                 return True if error.retry_after is None else min(error.retry_after, _LONGEST_WAIT)
         return False
 

@@ -268,14 +268,14 @@ def test_all_threads_keep_to_what_one_was_told(client: Callable[..., Client], se
 
 
 def test_what_cannot_be_read_is_asked_for_again(client: Callable[..., Client], server: Server) -> None:
-    """A page of a proxy, or half an answer that looks whole: twice, and then it is told."""
+    """A page of a proxy, or half an answer that looks whole: twice, whatever else fails, and then it is told."""
 
     def read(body: bytes) -> bytes:
         if body != b"[1]":
             raise Garbled
         return body
 
-    server.answers = [Answer(body=b"<html>"), Answer(body=b"[1"), Answer(body=b"[1]")]
+    server.answers = [refused(503), refused(502), Answer(body=b"<html>"), Answer(body=b"[1"), Answer(body=b"[1]")]
     assert client(Patience(5, 8, 30)).get("api/x", read=read) == b"[1]"
     server.answers = [Answer(body=b"<html>")]
     before = len(server.asked)
