@@ -13,6 +13,11 @@ from klaviyo_pg.postgres import schema as schemas
 from sandbox.launcher import Sandbox
 
 _INTEGRATION = "00000000-0000-4000-8000-000000000001"
+_FIRST = """\
+# Reliability
+
+Everything here is measured by the commands named, and written by them; nothing by hand.
+"""
 _WHEN = (Merge.STAMP, Merge.KEEP)  # of columns that tell when a row was written, or first was
 
 
@@ -78,7 +83,7 @@ def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 def write_section(path: Path, title: str, text: str) -> None:
     """Put a section of this title into a document, in place of the one that is there."""
-    before = path.read_text() if path.exists() else ""
+    before = path.read_text() if path.exists() else _FIRST
     first, *sections = before.split("\n## ")
     found = {section.partition("\n")[0]: section for section in sections}
     found[title] = f"{title}\n\n{text.strip()}\n"

@@ -434,11 +434,6 @@ two.
 {table}
 """
 _HEAD = ("fault", "injected", "what became of it", "rows lost", "rows twice or other", "seconds more")
-FIRST = """\
-# Reliability
-
-Everything here is measured by the commands named, and written by them; nothing by hand.
-"""
 
 
 def _all(place: Place, folder: Path, only: str) -> Iterator[Row]:
@@ -487,8 +482,6 @@ def main() -> None:
             table=table(_HEAD, [row.cells for row in rows]),
         )
         if given.write:
-            if not given.write.exists():
-                given.write.write_text(FIRST)
             write_section(given.write, _TITLE, text)
         if bad := [
             row.fault for row in rows if row.difference or (row.difference is None and row.injected != "not injected")
