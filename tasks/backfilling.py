@@ -177,6 +177,6 @@ def report(run: Run, window: Window) -> None:
             "chunks": f"{each.done} of {each.chunks}",
             "seconds": round(each.seconds, 1),
         }
-        for each in summaries(chunks, window)
+        for each in sorted(summaries(chunks, window), key=lambda row: -row.expected)
     ]
     create_table_artifact(key="backfill", table=table, description=f"Backfill {window}")

@@ -67,7 +67,7 @@ class Bars:
         self.sentence = ""
         self._progress = Progress(
             TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=_LONGEST_NAME)),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=None, complete_style="cyan"),
             TextColumn("{task.completed:,}", justify="right"),
             TextColumn("of {task.total:,}", justify="right"),
             TextColumn("{task.percentage:>3.0f}%", table_column=Column(no_wrap=True)),
@@ -156,7 +156,7 @@ class _Display:
 
     def _tell_prefect(self) -> None:
         with suppress(Exception):  # a picture of the work must not stop the work
-            update_progress_artifact(self._artifact, progress=100 * self.share)  # type: ignore[arg-type]
+            update_progress_artifact(self._artifact, progress=round(100 * self.share, 1))  # type: ignore[arg-type]
 
 
 @contextmanager
