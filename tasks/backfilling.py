@@ -155,7 +155,7 @@ class _Reading:
             self._problems.skipped.append(error)
         if chunk is None:
             return
-        with suppress(DatabaseUnusable), transaction(edges.engine(self._run.settings)) as connection:
+        with suppress(DatabaseUnusable), transaction(edges.engine(self._run.settings), waits=False) as connection:
             history.fail(connection, self._run.schema, self._run.integration_id, chunk, told(error))
 
 

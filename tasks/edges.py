@@ -25,6 +25,7 @@ from klaviyo_pg.postgres import embedded
 from klaviyo_pg.postgres.connect import conninfo
 from klaviyo_pg.postgres.limits import WarehouseStore
 from klaviyo_pg.settings import Settings
+from tasks import stopping
 
 _CONNECT_TIMEOUT = "10"  # seconds
 _SIDE_BY_SIDE, _MOST_SIDE_BY_SIDE = 4, 16
@@ -147,7 +148,7 @@ def _pace(settings: Settings) -> Pace:
     key = (settings.klaviyo_base_url, settings.warehouse_schema, settings.klaviyo_integration)
     with _one_pace:
         if key not in _paces:
-            _paces[key] = Pace(settings.rate_limit_share, settings.retry_budget_seconds, store)
+            _paces[key] = Pace(settings.rate_limit_share, settings.retry_budget_seconds, store, stopping.check)
         return _paces[key]
 
 

@@ -76,6 +76,8 @@ def _read(run: Run, chunk: Chunk, read: Callable[[Source], Iterable[Batch]], at_
             traffic, before = source.traffic.since(before), source.traffic
             note = partial(_finish, run, chunk, at_end) if is_last else _nothing
             add_up(total, store(run, chunk.stream, protect(batch, run.settings), traffic, note))
+            if not is_last:
+                stopping.check()
     except Exception:
         edges.forget_people()
         count_requests(run, source.traffic.since(before))

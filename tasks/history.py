@@ -3,16 +3,18 @@
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import chain
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from psycopg import Connection
 
 from klaviyo_pg.errors import BadSettings, MissingScope, Refused
 from klaviyo_pg.history import HistoryChunk, Summary, cut, gaps, summaries, uncounted, years
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import history, ledger
-from klaviyo_pg.postgres.connect import transaction
+from klaviyo_pg.postgres.connect import patiently
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
 from tasks import edges, stopping
@@ -68,16 +70,7 @@ class Plan:
 @task(task_run_name="plan", cache_policy=NO_CACHE, persist_result=False)
 def plan(run: Run, window: Window, restart: bool) -> Plan:
     """What the ledger knows of the window, and what has to be asked for. With `restart` it forgets the window first."""
-    settings = run.settings
-    with transaction(edges.engine(settings)) as connection:
-        known = [KnownMetric(row.id, row.name) for row in ledger.metrics(connection, run.schema, run.integration_id)]
-        wanted = selected(known, settings.metrics)
-        metric_ids = [metric.id for metric in (known if wanted is None else wanted)]
-        if restart:
-            history.forget(connection, run.schema, run.integration_id, metric_ids, window)
-            if spool := open_spool(settings, run.integration_id):
-                spool.clear()
-        planned = history.chunks(connection, run.schema, run.integration_id)
+    metric_ids, planned = patiently(edges.engine(run.settings), partial(_known, run, window, restart))
     if not metric_ids:
         raise MissingScope("metrics:read")
     kept = [chunk for chunk in planned if chunk.metric_id in metric_ids and chunk.touches(window)]
@@ -91,6 +84,18 @@ def plan(run: Run, window: Window, restart: bool) -> Plan:
         sorted(kept, key=lambda chunk: (chunk.window_end, chunk.metric_id), reverse=True),
         sorted(questions, key=lambda question: question[1].seconds[1], reverse=True),
     )
+
+
+def _known(run: Run, window: Window, restart: bool, connection: Connection) -> tuple[list[str], list[HistoryChunk]]:
+    """The ids of the metrics to read, and all chunks in the ledger."""
+    known = [KnownMetric(row.id, row.name) for row in ledger.metrics(connection, run.schema, run.integration_id)]
+    wanted = selected(known, run.settings.metrics)
+    metric_ids = [metric.id for metric in (known if wanted is None else wanted)]
+    if restart:
+        history.forget(connection, run.schema, run.integration_id, metric_ids, window)
+        if spool := open_spool(run.settings, run.integration_id):
+            spool.clear()
+    return metric_ids, history.chunks(connection, run.schema, run.integration_id)
 
 
 @task(task_run_name="count", cache_policy=NO_CACHE, persist_result=False)
@@ -109,9 +114,13 @@ def _counted(run: Run, metric_id: str, window: Window) -> list[HistoryChunk]:
     source = edges.source(run.settings)
     before = source.traffic
     new = list(_new_chunks(source, metric_id, window, run.settings.chunk_events))
-    with transaction(edges.engine(run.settings)) as connection:
+    asked = source.traffic.since(before)
+
+    def note(connection: Connection) -> None:
         history.add(connection, run.schema, run.integration_id, new)
-        ledger.add_requests(connection, run.schema, run.id, source.traffic.since(before))
+        ledger.add_requests(connection, run.schema, run.id, asked)
+
+    patiently(edges.engine(run.settings), note)
     return new[::-1]
 
 
@@ -124,9 +133,8 @@ def _new_chunks(source: Source, metric_id: str, window: Window, size: int) -> It
 
 def named(run: Run, chunks: Sequence[Sequence[str]]) -> list[HistoryChunk]:
     """Chunks as they stand in the ledger, by metric id and start, in the order given."""
-    with transaction(edges.engine(run.settings)) as connection:
-        known = {
-            (each.metric_id, each.window_start): each
-            for each in history.chunks(connection, run.schema, run.integration_id)
-        }
+    stored = patiently(
+        edges.engine(run.settings), lambda connection: history.chunks(connection, run.schema, run.integration_id)
+    )
+    known = {(each.metric_id, each.window_start): each for each in stored}
     return [known[metric_id, datetime.fromisoformat(start)] for metric_id, start in chunks]

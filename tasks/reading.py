@@ -9,7 +9,7 @@ from prefect import get_run_logger
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Throttled
+from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Stopped, Throttled
 from klaviyo_pg.postgres import ledger
 from klaviyo_pg.postgres.connect import patiently
 from tasks import edges, stopping
@@ -82,7 +82,7 @@ def read(run: Run, chunks: Iterable[Chunk], problems: Problems) -> None:
     began, rows = monotonic(), 0
     limit = edges.source(run.settings).event_requests_a_minute
     at_once = edges.side_by_side(run.settings, run.answer_seconds, limit)
-    with cast(ThreadPoolTaskRunner[Counts], ThreadPoolTaskRunner(max_workers=at_once)) as runner:
+    with stopping.on_signals(), cast(ThreadPoolTaskRunner[Counts], ThreadPoolTaskRunner(max_workers=at_once)) as runner:
         submitted: dict[PrefectFuture[Counts], Chunk] = {
             runner.submit(LOADERS[chunk.kind], {"run": run, "chunk": chunk}): chunk for chunk in waiting
         }
@@ -91,7 +91,8 @@ def read(run: Run, chunks: Iterable[Chunk], problems: Problems) -> None:
             result = future.result(raise_on_failure=False)
             if isinstance(result, Exception):
                 problems.add(result)
-                logger.warning("%s: %s", chunk, told(result))
+                if not isinstance(result, Stopped):
+                    logger.warning("%s: %s", chunk, told(result))
                 continue
             rows += sum(counts.get("rows_read", 0) for counts in result.values())
             left = (monotonic() - began) / number * (len(waiting) - number)

@@ -176,8 +176,7 @@ class Client:
         )
         for attempt in tries:
             with attempt:
-                if endpoint.limit is not None:
-                    self._pace.wait(endpoint.name, endpoint.limit)
+                self._pace.wait(endpoint.name, endpoint.limit)
                 return read(self._timed(attempt.num > 1, method, url, query, body, endpoint))
         raise AssertionError("a retry context either answers or raises")
 
@@ -250,7 +249,7 @@ class _Tries:
         if isinstance(error, Throttled):
             if error.retry_after is None:
                 return True
-            return error.retry_after if error.retry_after <= self._patience.budget else False
+            return 0.0 if error.retry_after <= self._patience.budget else False  # the pace waits, and can be stopped
         self._failed += 1
         if self._failed >= self._patience.attempts:
             return False

@@ -19,7 +19,7 @@ from pyrate_limiter.buckets.state_bucket import InMemoryStateStore
 from klaviyo_pg.errors import Throttled
 
 _ALGORITHM = GCRA()
-_AT_ONCE = 0.04  # share of a minute's requests that may be sent without a pause; the others are spread evenly
+_AT_ONCE = 0.02  # share of a minute's requests that may be sent without a pause; the others are spread evenly
 _LOOK = 0.25  # seconds between two looks at a limit that may have turned out not to be one
 _TOLD = re.compile(r"(\d+);w=(\d+)")
 
@@ -50,28 +50,37 @@ def rate(limit: Limit, share: float) -> Rate:
 class Pace:
     """How fast the endpoints of one account may be asked. Shared by the threads of a process.
 
-    `store` gives the place for the state of an endpoint. An endpoint is taken to have its published limit until its
-    first answer tells another one, or none.
+    `store` gives the place for the state of an endpoint, `check` raises an error where waiting has to end. An endpoint
+    is taken to have its published limit until its first answer tells another one, or none.
     """
 
     def __init__(
-        self, share: float, budget: float, store: Callable[[str], StateStore] = lambda endpoint: InMemoryStateStore()
+        self,
+        share: float,
+        budget: float,
+        store: Callable[[str], StateStore] = lambda endpoint: InMemoryStateStore(),
+        check: Callable[[], None] = lambda: None,
     ) -> None:
-        self._share, self._budget, self._store = share, budget, store
+        self._share, self._budget, self._store, self._check = share, budget, store, check
         self._limits: dict[str, Limit | None] = {}
         self._stores: dict[str, StateStore] = {}
         self._closed: dict[str, float] = {}
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
-    def wait(self, endpoint: str, published: Limit) -> None:
+    def wait(self, endpoint: str, published: Limit | None) -> None:
         """Wait until a request may be sent. Raises Throttled where that would take longer than the budget."""
-        with self._turns[endpoint]:  # one thread asks, the others wait behind it
+        while not self._turns[endpoint].acquire(timeout=_LOOK):  # one thread asks, the others wait behind it
+            self._check()
+        try:
             while seconds := self._seconds(endpoint, published):
+                self._check()
                 if seconds > self._budget:
                     raise Throttled(f"The API's limit for {endpoint} is used up for {seconds:.0f} s more.", seconds)
                 sleep(min(seconds, _LOOK))
+        finally:
+            self._turns[endpoint].release()
 
-    def _seconds(self, endpoint: str, published: Limit) -> float:
+    def _seconds(self, endpoint: str, published: Limit | None) -> float:
         closed = self._closed.get(endpoint, 0.0) - monotonic()
         if closed > 0:
             return closed
