@@ -1,0 +1,311 @@
+"""`python -m benchmarks.pictures`: the pictures in docs/pictures/, made again by running what they show.
+
+A backfill on a terminal, stopped in the middle, and its coverage; Prefect's own pages of that backfill, and of runs of
+two accounts that end in different ways. Needs pyte (`pip install pyte`) and, for Prefect's pages, chromium.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pyte
+import stamina
+from rich.color import ColorParseError
+from rich.console import Console
+from rich.style import Style
+from rich.text import Text
+
+from klaviyo_pg.postgres import embedded
+from sandbox.launcher import Sandbox, running
+from tests.driver import prefect_server
+
+_ROOT = Path(__file__).resolve().parent.parent
+_FOLDER = _ROOT / "docs" / "pictures"
+_COLUMNS, _LINES = 110, 43
+_DAYS = 3 * 365
+_STOP_AT = 0.55  # of the events
+_STILL = 0.03  # seconds
+_SCOPES = ("accounts", "metrics", "events", "profiles", "campaigns", "flows", "lists", "segments")
+_STANDING = re.compile(r"([\d,]+) of ([\d,]+) events")
+_SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 24 {width} {height}">
+<style>
+.{unique_id}-matrix {{ font: {char_height}px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }}
+{styles}
+</style>
+<defs>{lines}</defs>
+<rect y="24" width="100%" height="100%" rx="8" fill="#292929"/>
+<g transform="translate({terminal_x}, {terminal_y})">
+{backgrounds}
+<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+"""
+
+
+class Terminal:
+    """A command in a terminal of its own, and what stands on the screen."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.screen = pyte.Screen(_COLUMNS, _LINES)
+        self._stream = pyte.ByteStream(self.screen)
+        self.pid, self._end = pty.fork()
+        if not self.pid:
+            os.chdir(_ROOT)
+            known = {"TERM": "xterm-256color", "COLUMNS": str(_COLUMNS), "LINES": str(_LINES)}
+            os.execvpe(command[0], list(command), {**environment, **known})
+        fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", _LINES, _COLUMNS, 0, 0))
+
+    def read(self) -> bool:
+        """Take in some of what it writes; False when it has ended."""
+        try:
+            written = os.read(self._end, 65_536)
+        except OSError:  # how Linux tells of the end
+            return False
+        self._stream.feed(written)
+        return bool(written)
+
+    @property
+    def is_still(self) -> bool:
+        """Whether nothing is being written, so that no picture of the screen is cut off in the middle."""
+        return not select.select([self._end], [], [], _STILL)[0]
+
+    def end(self) -> int:
+        """Take in the rest; the exit code."""
+        while self.read():
+            pass
+        _, status = os.waitpid(self.pid, 0)
+        return os.waitstatus_to_exitcode(status)
+
+    @property
+    def share(self) -> float:
+        """How much of the events is stored, as the screen says."""
+        found = _STANDING.search("\n".join(self.screen.display))
+        if not found:
+            return 0.0
+        stored, events = (int(each.replace(",", "")) for each in found.groups())
+        return stored / max(1, events)
+
+    @property
+    def picture(self) -> str:
+        """The screen as SVG, up to its last written line."""
+        last = max(number for number, line in enumerate(self.screen.display) if line.strip())
+        console = Console(record=True, width=_COLUMNS, file=StringIO(), force_terminal=True)
+        for number in range(last + 1):
+            line = [self.screen.buffer[number][column] for column in range(_COLUMNS)]
+            parts = [("".join(char.data for char in chars), style) for style, chars in groupby(line, _style)]
+            console.print(Text.assemble(*parts), crop=True)
+        svg = console.export_svg(code_format=_SVG, unique_id="terminal")
+        return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
+
+
+def _style(char: Any) -> Style:
+    return Style(color=_colour(char.fg), bgcolor=_colour(char.bg), bold=char.bold, reverse=char.reverse)
+
+
+def _colour(name: str) -> str | None:
+    """pyte's name for a colour as rich knows it."""
+    if name == "default":
+        return None
+    if re.fullmatch("[0-9a-f]{6}", name):
+        return f"#{name}"
+    known = name.replace("brown", "yellow").replace("bright", "bright_")
+    with suppress(ColorParseError):
+        Style(color=known)
+        return known
+    return None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A Prefect server, a database, and the environment that leads to them."""
+
+    environment: Mapping[str, str]
+
+    def run(self, *command: str, codes: Sequence[int] = (0,), **more: str) -> None:
+        """A Python command of the project."""
+        ran = subprocess.run(
+            [sys.executable, *command],
+            cwd=_ROOT,
+            env={**self.environment, **more},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode in codes, ran.stdout + ran.stderr
+
+    def ask(self, path: str, body: Any = None) -> Any:
+        """Prefect's API; again where its database is busy, as Prefect's own clients do."""
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(self.environment["PREFECT_API_URL"] + path, data, {"Content-Type": "application/json"})
+        for attempt in stamina.retry_context(on=_is_busy, attempts=5, wait_initial=1):
+            with attempt, urlopen(request, timeout=60) as answer:
+                return json.load(answer)
+
+    def runs(self, flow: str) -> list[dict[str, Any]]:
+        """Runs of a flow, the newest first."""
+        body = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC"}
+        return self.ask("/flow_runs/filter", body)  # type: ignore[no-any-return]
+
+    def deployed(self, deployment: str, **parameters: Any) -> None:
+        """A run by a worker, to its end, whatever that is."""
+        found = self.ask(f"/deployments/name/{deployment}")
+        run = self.ask(f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})["id"]
+        _until(lambda: self.ask(f"/flow_runs/{run}")["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED"))
+
+    def photograph(self, path: str, name: str, height: int = 1000, is_still: bool = True) -> None:
+        """A page of Prefect's own pages, as a browser shows it; most come half where they may move."""
+        browser = shutil.which("chromium") or shutil.which("google-chrome")
+        assert browser, "there is no chromium"
+        with tempfile.TemporaryDirectory() as profile:
+            subprocess.run(
+                [
+                    *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+                    *(f"--user-data-dir={profile}", f"--window-size=1400,{height}"),
+                    *("--virtual-time-budget=60000", *(["--force-prefers-reduced-motion"] if is_still else [])),
+                    f"--screenshot={_FOLDER / name}",
+                    self.environment["PREFECT_API_URL"].removesuffix("/api") + path,
+                ],
+                check=True,
+                capture_output=True,
+                timeout=120,
+            )
+
+
+def _is_busy(error: Exception) -> bool:
+    return isinstance(error, HTTPError) and error.code == 503
+
+
+def _until(holds: Callable[[], bool], seconds: float = 300) -> None:
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.3)
+
+
+@contextmanager
+def _place(folder: Path) -> Iterator[Place]:
+    url = embedded.url(folder)
+    (folder / "prefect").mkdir()
+    with prefect_server(folder / "prefect") as prefect:
+        yield Place({**prefect, "DATABASE_URL": url, "DATA_DIR": str(folder / "data")})
+
+
+def _account(box: Sandbox, name: str) -> dict[str, str]:
+    return {"KLAVIYO_BASE_URL": box.url, "KLAVIYO_API_KEY": box.api_key, "KLAVIYO_INTEGRATION": name}
+
+
+def backfill(place: Place, box: Sandbox) -> None:
+    """A backfill on a terminal, told to stop in the middle; what the warehouse covers then; the rest of it."""
+    account = _account(box, "shop-de")
+    start = _day(_DAYS)
+    place.run("flows/daily.py", **account)
+    environment = {**place.environment, **account}
+    terminal = Terminal([sys.executable, "flows/backfill.py", "--start", start], environment)
+    while terminal.read() and (terminal.share < _STOP_AT or not terminal.is_still):
+        pass
+    (_FOLDER / "backfill.svg").write_text(terminal.picture, encoding="utf-8")
+    os.kill(terminal.pid, signal.SIGTERM)
+    assert terminal.end() == 130, terminal.picture
+    box.lie("Active on Site", _day(90), 2)  # so that something differs
+    place.run("flows/reconcile.py", "--days", str(_DAYS // 3), **account)
+    place.run("-m", "klaviyo_pg", "status", "--coverage", str(_FOLDER / "coverage.png"), **account)
+    place.run("flows/backfill.py", "--start", start, **account)
+
+
+def day(place: Place, box: Sandbox, other: Sandbox, folder: Path) -> None:
+    """Runs of two accounts by a worker, which end in different ways."""
+    place.run("-m", "prefect", "--no-prompt", "work-pool", "create", "klaviyo", "--type", "process")
+    place.run("-m", "prefect", "--no-prompt", "deploy", "--all", PROJECT_DIR=str(_ROOT))
+    place.run("-m", "tasks.save_blocks", "--klaviyo=shop-de", "--warehouse=main", **_account(box, "shop-de"))
+
+    def give_key(key: str, *scopes: str) -> None:
+        if scopes:
+            other.add_key(key, *(f"{scope}:read" for scope in scopes))
+        settings = {**_account(other, "shop-fr"), "KLAVIYO_API_KEY": key}
+        place.run("-m", "tasks.save_blocks", "--klaviyo=shop-fr", **settings)
+
+    german = {"klaviyo": "shop-de", "warehouse": "main"}
+    french = {"klaviyo": "shop-fr", "warehouse": "main"}
+    worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "klaviyo", "--name", "worker-1"]
+    environment = {**place.environment, "PREFECT_WORKER_QUERY_SECONDS": "1"}
+    with (
+        (folder / "worker.log").open("w") as log,
+        subprocess.Popen(worker, cwd=folder, env=environment, stdout=log, stderr=log) as child,
+    ):
+        try:
+            give_key("pk_mistyped")
+            place.deployed("daily/daily", **french)
+            give_key("pk_french", *(scope for scope in _SCOPES if scope != "lists"))
+            place.deployed("daily/daily", **french)
+            give_key("pk_whole", *_SCOPES)
+            place.deployed("daily/daily", **french)
+            other.set_faults({"endpoint": "GET /api/events", "status": 429, "retry_after": 7_200, "times": 10**9})
+            place.deployed("backfill/backfill", **french, start=_day(_DAYS))
+            other.set_faults()
+            place.deployed("backfill/backfill", **french, start=_day(_DAYS))
+            box.lie("Opened Email", _day(10), 3)
+            box.lie("Placed Order", _day(400), -1)
+            place.deployed("reconcile/reconcile", **german, days=_DAYS)
+            place.deployed("daily/daily", **german)
+        finally:
+            child.kill()  # all runs have ended, and told to stop just then it may wait for the last one without end
+
+
+def pages(place: Place) -> None:
+    """Prefect's pages of all that."""
+    place.photograph("/runs", "prefect-runs.png", 1820)
+    [whole, *_] = [run for run in place.runs("backfill") if run["state"]["name"] == "Completed"]
+    place.photograph(f"/runs/flow-run/{whole['id']}", "prefect-backfill.png", is_still=False)
+    artifacts = place.ask("/artifacts/filter", {})
+    [table] = [each for each in artifacts if each["key"] == "backfill" and each["flow_run_id"] == whole["id"]]
+    place.photograph(f"/artifacts/artifact/{table['id']}", "prefect-backfill-table.png", 700)
+    [reconcile, *_] = place.runs("reconcile")
+    [differs] = [each for each in artifacts if each["flow_run_id"] == reconcile["id"]]
+    place.photograph(f"/artifacts/artifact/{differs['id']}", "prefect-reconciliation.png", 500)
+
+
+def _day(ago: int) -> str:
+    return f"{datetime.now(UTC) - timedelta(days=ago):%Y-%m-%d}"
+
+
+def main() -> None:
+    """Make them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=300_000)
+    given = parser.parse_args()
+    _FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        place = stack.enter_context(_place(Path(name)))
+        box = stack.enter_context(running(events=given.events, days=_DAYS, members=2_000, latency_ms=40))
+        other = stack.enter_context(running(events=20_000, days=_DAYS, members=500, account="Fr2nch", seed=2))
+        backfill(place, box)
+        day(place, box, other, Path(name))
+        pages(place)
+
+
+if __name__ == "__main__":
+    main()
