@@ -13,7 +13,11 @@ from typing import Any, NoReturn
 
 from prefect import Flow, State
 from prefect.exceptions import TerminationSignal
-from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, temporary_settings
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    temporary_settings,
+)
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -25,7 +29,10 @@ from tasks import edges
 from tasks.ending import show
 from tasks.history import history_window, preview
 
-_SERVER_START = 180  # seconds that Prefect's own temporary server may take to start on a slow machine
+_PREFECT = {
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,  # of Prefect's temporary server, on a slow machine
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # nobody looks for it at a terminal, and ending it takes a second
+}
 _QUERY = (
     "SELECT c.name, count(*) AS opens FROM klaviyo.opens o JOIN klaviyo.campaigns c USING (campaign_key, "
     "esp_integration_id) GROUP BY c.name ORDER BY opens DESC LIMIT 10"
@@ -93,7 +100,7 @@ def _run(flow: Flow[..., Any], parameters: dict[str, Any]) -> int:
         Console().print(_plan(settings, parameters))
         return 0
     began = monotonic()
-    with temporary_settings({PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: _SERVER_START}):
+    with temporary_settings(_PREFECT):
         state: State[Any] = flow(**parameters, return_state=True)  # type: ignore[assignment]  # a state, so asked for
     code = show(settings, state, monotonic() - began)
     if not settings.database_url and code in (0, 3):
