@@ -283,8 +283,7 @@ def pages(place: Place) -> None:
     artifacts = place.ask("/artifacts/filter", {})
     [table] = [each for each in artifacts if each["key"] == "backfill" and each["flow_run_id"] == whole["id"]]
     place.photograph(f"/artifacts/artifact/{table['id']}", "prefect-backfill-table.png", 700)
-    [reconcile, *_] = place.runs("reconcile")
-    [differs] = [each for each in artifacts if each["flow_run_id"] == reconcile["id"]]
+    differs = max((each for each in artifacts if each["key"] == "reconciliation"), key=lambda each: len(each["data"]))
     place.photograph(f"/artifacts/artifact/{differs['id']}", "prefect-reconciliation.png", 500)
 
 
