@@ -3,7 +3,7 @@
 from prefect import State, flow
 
 from klaviyo_pg.errors import KlaviyoPgError
-from tasks import command
+from tasks import artifacts, command
 from tasks.blocks import settings_from
 from tasks.ending import broken_off, ended
 from tasks.plan import Chunk
@@ -37,6 +37,7 @@ def reconcile(
         run = begin(settings, "reconcile", {"days": settings.reconcile_days})
         read(run, [Chunk("metrics")], findings)
         compare(run, findings)
+        artifacts.covered(run)
         finish(run, findings.state, findings.sentences)
         return ended(run, findings)
     except KlaviyoPgError as error:

@@ -7,7 +7,6 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from prefect import get_run_logger
-from prefect.artifacts import create_table_artifact
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 from psycopg import Connection
@@ -17,7 +16,7 @@ from klaviyo_pg.history import HistoryChunk, summaries
 from klaviyo_pg.postgres import history, ledger
 from klaviyo_pg.postgres.connect import transaction
 from klaviyo_pg.windows import Window
-from tasks import edges, stopping
+from tasks import artifacts, edges, stopping
 from tasks.chunks import Progress, extract_chunk, load_chunk, read_chunk, shelf
 from tasks.display import displayed
 from tasks.history import Plan, count
@@ -164,7 +163,7 @@ def _nothing(result: object) -> None:
 
 
 def report(run: Run, window: Window) -> None:
-    """A table artifact in Prefect: per metric expected, loaded, difference, chunks done, seconds."""
+    """Artifacts in Prefect: per metric expected, loaded, difference, chunks done, seconds; and what is covered."""
     with transaction(edges.engine(run.settings)) as connection:
         names = _metrics(run, connection).names
         chunks = history.chunks(connection, run.schema, run.integration_id)
@@ -179,4 +178,5 @@ def report(run: Run, window: Window) -> None:
         }
         for each in sorted(summaries(chunks, window), key=lambda row: -row.expected)
     ]
-    create_table_artifact(key="backfill", table=table, description=f"Backfill {window}")
+    artifacts.table("backfill", table, f"Backfill {window}")
+    artifacts.covered(run)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from klaviyo_pg import reconciliation
@@ -25,7 +24,7 @@ from klaviyo_pg.postgres import ledger
 from klaviyo_pg.postgres import reconciliation as books
 from klaviyo_pg.reconciliation import DIFFERS, Checked, Compared, Counts, Known
 from klaviyo_pg.windows import Window
-from tasks import edges, stopping
+from tasks import artifacts, edges, stopping
 from tasks.plan import Chunk
 from tasks.planning import compares_counts
 from tasks.reading import Problems, read, told
@@ -256,5 +255,5 @@ def _report(run: Run, scope: _Scope, found: Mapping[str, Checked], surplus: bool
             }
             for day in odd[:_SHOWN]
         ]
-        create_table_artifact(key="reconciliation", table=table, description=f"What differs in {scope.period}")
+        artifacts.table("reconciliation", table, f"What differs in {scope.period}")
     return reconciliation.sentences(told_now, as_before)
