@@ -59,7 +59,9 @@ def truth(box: Sandbox) -> Counter[str]:
 
 def states_in_prefect(warehouse: Warehouse, schema_run: str) -> list[str]:
     """Names of the states of this flow's runs, the latest first."""
-    body = {"flows": {"name": {"any_": [schema_run]}}, "sort": "EXPECTED_START_TIME_DESC", "limit": 1}
+    ended = {"state": {"type": {"any_": ["COMPLETED", "FAILED"]}}}
+    flow = {"name": {"any_": [schema_run]}}
+    body = {"flows": flow, "flow_runs": ended, "sort": "EXPECTED_START_TIME_DESC", "limit": 1}
     url = f"{warehouse.environment['PREFECT_API_URL']}/flow_runs/filter"
     request = Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     with urlopen(request, timeout=30) as answer:
