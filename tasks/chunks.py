@@ -85,7 +85,8 @@ def load_chunk(run: Run, chunk: HistoryChunk, name: str, shelf: Shelf, progress:
     """Load what has been kept of a chunk, and throw it away."""
     stands = patiently(run, partial(_begin, run, chunk))
     total: dict[str, dict[str, int]] = {}
-    for group in together(shelf.parcels(stands.reached), _LOADED_AT_ONCE):
+    parcels = iter(()) if stands.state == "done" else shelf.parcels(stands.reached)
+    for group in together(parcels, _LOADED_AT_ONCE):
         stopping.check()
         add_up(total, _load(run, chunk, joined([parcel for _, parcel in group]), progress))
         for path, _ in group:
