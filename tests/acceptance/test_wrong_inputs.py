@@ -1,5 +1,6 @@
 """A user's mistakes: one plain sentence that says what to do, and an exit code; never a traceback."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -212,6 +213,27 @@ def test_two_runs_at_once(warehouse: Warehouse, box: Sandbox) -> None:
     assert other.code == 2
     assert told(other) == "A daily run of twins is under way already: wait for it, or end it."
     assert one.returncode == 0, err[-3000:]
+
+
+def test_stopped_while_it_waits(warehouse: Warehouse, box: Sandbox) -> None:
+    """A daily run that waits for the API's limit ends soon after SIGTERM, and says that it can be gone on with."""
+    environment = {**warehouse.environment, "DATABASE_URL": warehouse.url, **account(box, "patient")}
+    before = box.state()["requests"].get("GET /api/lists", 0)
+    box.set_faults({"endpoint": "GET /api/lists", "status": 429, "retry_after": 300, "times": 10**9})
+    command = [sys.executable, "flows/daily.py"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) as child:  # type: ignore[call-overload]
+        until = time.monotonic() + 60
+        while child.poll() is None and time.monotonic() < until:
+            if box.state()["requests"].get("GET /api/lists", 0) > before:
+                break
+            time.sleep(0.1)
+        child.send_signal(signal.SIGTERM)
+        _, err = child.communicate(timeout=60)
+    box.set_faults()
+    assert child.returncode == 130, err[-3000:]
+    assert err.strip().splitlines()[-1] == "Stopped as asked; the same command goes on where it stopped."
+    assert "Traceback" not in err
 
 
 def test_psql_shows_no_password(warehouse: Warehouse) -> None:
