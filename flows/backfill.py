@@ -10,12 +10,13 @@ from tasks.blocks import settings_from
 from tasks.distributing import read_distributed
 from tasks.ending import broken_off, ended
 from tasks.history import Plan, history_window, plan
+from tasks.naming import run_name
 from tasks.plan import Chunk
 from tasks.reading import Problems, read
 from tasks.run import begin, finish
 
 
-@flow(name="backfill", validate_parameters=False, persist_result=False)
+@flow(name="backfill", flow_run_name=run_name, validate_parameters=False, persist_result=False)
 def backfill(
     start: str,
     end: str | None = None,

@@ -7,6 +7,7 @@ from klaviyo_pg.settings import parse_since
 from tasks import command
 from tasks.blocks import settings_from
 from tasks.ending import broken_off, ended
+from tasks.naming import run_name
 from tasks.plan import DIMENSIONS, Chunk, streams
 from tasks.planning import plan
 from tasks.reading import Problems, read
@@ -14,7 +15,7 @@ from tasks.reconciling import find_late
 from tasks.run import begin, derive_memberships, finish
 
 
-@flow(name="daily", validate_parameters=False, persist_result=False)
+@flow(name="daily", flow_run_name=run_name, validate_parameters=False, persist_result=False)
 def daily(
     integration: str | None = None,
     since: str | None = None,

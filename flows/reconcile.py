@@ -6,6 +6,7 @@ from klaviyo_pg.errors import KlaviyoPgError
 from tasks import artifacts, command
 from tasks.blocks import settings_from
 from tasks.ending import broken_off, ended
+from tasks.naming import run_name
 from tasks.plan import Chunk
 from tasks.reading import read
 from tasks.reconciling import Findings
@@ -13,7 +14,7 @@ from tasks.reconciling import reconcile as compare
 from tasks.run import begin, finish
 
 
-@flow(name="reconcile", validate_parameters=False, persist_result=False)
+@flow(name="reconcile", flow_run_name=run_name, validate_parameters=False, persist_result=False)
 def reconcile(
     integration: str | None = None,
     days: int | None = None,
