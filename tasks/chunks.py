@@ -72,11 +72,12 @@ def extract_chunk(
     Answers where it is, and what it holds.
     """
     stopping.check()
-    left = Window(max(filter(None, (chunk.left.start, shelf.reached))), chunk.window_end)
-    for parcel in _parcels(run, chunk, left, metrics, progress):
-        shelf.put(parcel)
-        if parcel.reached is not None:
-            stopping.check()
+    if not shelf.is_complete:  # a kill may come between the last parcel and the note of it that Prefect keeps
+        left = Window(max(filter(None, (chunk.left.start, shelf.reached))), chunk.window_end)
+        for parcel in _parcels(run, chunk, left, metrics, progress):
+            shelf.put(parcel)
+            if parcel.reached is not None:
+                stopping.check()
     return {"shelf": shelf.folder.name, "events": shelf.events, "window": str(chunk.window)}
 
 
