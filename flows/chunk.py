@@ -17,6 +17,7 @@ def chunk(
     run_id: str,
     group: str,
     chunks: list[list[str]],
+    answer_seconds: float = 0.0,
     integration: str | None = None,
     klaviyo: str | None = None,
     warehouse: str | None = None,
@@ -27,13 +28,14 @@ def chunk(
         run_id: the backfill's run in the warehouse.
         group: what the lock is called that tells this run to be alive.
         chunks: metric id and start of each chunk, as in backfill_chunks.
+        answer_seconds: what the API's first answer took the backfill; how many readers are worth it follows from it.
         integration: what this warehouse calls the account; KLAVIYO_INTEGRATION where not given.
         klaviyo: name of the Prefect block that holds the account; the environment's account where not given.
         warehouse: name of the Prefect block that holds the warehouse; DATABASE_URL where not given.
     """
     try:
         settings = settings_from(klaviyo, warehouse, klaviyo_integration=integration)
-        run, problems = join(settings, run_id, claim_of(group)), Problems()
+        run, problems = join(settings, run_id, claim_of(group), answer_seconds), Problems()
         read_history(run, Plan(named(run, chunks)), problems)
         return ended(run, problems)
     except KlaviyoPgError as error:

@@ -85,6 +85,7 @@ def read_distributed(run: Run, plan: Plan, problems: Problems, given: Mapping[st
         ThreadPoolTaskRunner[Any](max_workers=1) as counter,
         displayed(plan, names, source.event_requests_a_minute) as show,
     ):
+        _check_deployment(client)
         counting = counter.submit(count, {"run": run, "plan": plan})
         watch = _Watch(run, client, given, problems)
         groups: list[Group] = []
@@ -105,6 +106,15 @@ def read_distributed(run: Run, plan: Plan, problems: Problems, given: Mapping[st
             problems.add(result)
     if stopping.asked() and not problems.postponed:
         problems.add(Stopped("Stopped; the same command goes on where it stopped."))
+
+
+def _check_deployment(client: SyncPrefectClient) -> None:
+    try:
+        client.read_deployment_by_name(DEPLOYMENT)
+    except ObjectNotFound:
+        raise BadSettings(
+            f"There is no deployment {DEPLOYMENT} on this Prefect server: run prefect --no-prompt deploy --all."
+        ) from None
 
 
 def _metrics(run: Run, connection: Connection) -> list[ledger.KnownMetric]:
@@ -141,22 +151,28 @@ class _Watch:
         self._told_of_nobody = False
 
     def hand_out(self, group: Group) -> None:
-        """Have a group read by one more run."""
-        group.attempt += 1
-        chunks = [[chunk.metric_id, chunk.window_start.isoformat()] for chunk in group.chunks]
+        """Have a group read by one more run; where Prefect's server does not take it, with the next look."""
+        parameters = {
+            **self._given,
+            "run_id": self._run.id,
+            "group": group.name,
+            "chunks": [[chunk.metric_id, chunk.window_start.isoformat()] for chunk in group.chunks],
+            "answer_seconds": self._run.answer_seconds,
+        }
         try:
             created: Any = run_deployment(
                 DEPLOYMENT,
-                parameters={**self._given, "run_id": self._run.id, "group": group.name, "chunks": chunks},
+                parameters=parameters,
                 flow_run_name=f"{self._run.settings.klaviyo_integration} {group.chunks[0].window} and before",
                 timeout=0,
                 as_subflow=False,
-                idempotency_key=f"{self._run.id}-{group.name}-{group.attempt}",
+                idempotency_key=f"{self._run.id}-{group.name}-{group.attempt + 1}",
             )
-        except ObjectNotFound:
-            raise BadSettings(
-                f"There is no deployment {DEPLOYMENT} on this Prefect server: run prefect --no-prompt deploy --all."
-            ) from None
+        except Exception as error:  # the server may be away for a while
+            self._logger.warning("Prefect's server took no run: %s", type(error).__name__)
+            group.run = None
+            return
+        group.attempt += 1
         group.run, group.missed_since, group.began = created.id, None, time.monotonic()
 
     def look(self, groups: Sequence[Group], progress: Progress) -> list[Group]:
@@ -195,6 +211,9 @@ class _Watch:
 
     def _goes_on(self, group: Group, found: FlowRun | None, is_alive: bool) -> bool:
         """Whether the group is still on its way, by this run or by another one from now on."""
+        if group.run is None:
+            self.hand_out(group)
+            return True
         state = found.state if found else None
         if state is None or state.is_final():
             return self._again(group, state.message if state else "The run is gone.", (state and state.name) or "lost")

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from time import monotonic
 
 import psycopg
 from prefect import get_run_logger, task
@@ -94,18 +93,18 @@ def _check_protection(settings: Settings, stored: str, salt_digest: str | None) 
 
 
 @task(task_run_name="join", cache_policy=NO_CACHE, persist_result=False)
-def join(settings: Settings, run_id: str, claim: str) -> Run:
-    """A part in a run that another process has begun. Raises BadSettings where this warehouse has none of that id."""
+def join(settings: Settings, run_id: str, claim: str, answer_seconds: float) -> Run:
+    """A part in a run that another process has begun. Raises BadSettings where this warehouse has none of that id.
+
+    Asks the API for nothing: what a beginning asks may be asked a few times a minute only, and there are many parts.
+    """
     stopping.begin()
     with transaction(edges.engine(settings)) as connection:
         found = ledger.begun(connection, settings.warehouse_schema, settings.klaviyo_integration, run_id)
     if found is None:
         raise BadSettings(f"This warehouse has no run {run_id} of {settings.klaviyo_integration}.")
     edges.claim(settings, found.integration_id, claim)
-    source = edges.source(settings)
-    began = monotonic()
-    _account_id(source)
-    return Run(run_id, found.integration_id, found.account_id, found.as_of, settings, monotonic() - began)
+    return Run(run_id, found.integration_id, found.account_id, found.as_of, settings, answer_seconds)
 
 
 def _account_id(source: Source) -> str | None:

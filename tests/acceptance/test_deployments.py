@@ -47,6 +47,14 @@ def test_every_flow_is_deployed() -> None:
     assert {each["entrypoint"] for each in DEPLOYMENTS} == flows
 
 
+def test_nothing_to_distribute_to(warehouse: Warehouse, box: Sandbox) -> None:
+    """Before anything is deployed, a backfill that shall be distributed says at once how to get there."""
+    command = ["flows/backfill.py", "--start", "2026-01-01", "--distribute"]
+    ran = warehouse.run(command, {**account(box, "early"), "KLAVIYO_API_KEY": KEY, "WAREHOUSE_SCHEMA": "early"})
+    assert ran.code == 2, ran.err[-3000:]
+    assert "deploy --all" in ran.err.strip().splitlines()[-1]
+
+
 @dataclass(frozen=True)
 class Place:
     """A Prefect server with all flows deployed, a worker, and the warehouse that the blocks lead to."""
