@@ -9,21 +9,20 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
-from psycopg import Connection
 
 from klaviyo_pg.errors import DatabaseUnusable, Stopped, Throttled, UserError
 from klaviyo_pg.history import HistoryChunk, summaries
-from klaviyo_pg.postgres import history, ledger
+from klaviyo_pg.postgres import history
 from klaviyo_pg.postgres.connect import transaction
 from klaviyo_pg.windows import Window
 from tasks import artifacts, edges, stopping
 from tasks.chunks import Progress, extract_chunk, load_chunk, read_chunk, shelf
 from tasks.display import displayed
+from tasks.extract import known_metrics
 from tasks.history import Plan, count
 from tasks.reading import Problems, told
-from tasks.run import Run
+from tasks.run import Run, patiently
 from tasks.spool import Shelf, open_spool
-from tasks.store import patiently
 from transforms import events
 
 _LOOK = 0.5  # seconds between two looks at the progress
@@ -34,11 +33,10 @@ Runner = ThreadPoolTaskRunner[Any]
 def read_history(run: Run, plan: Plan, problems: Problems) -> None:
     """Read what is left of the plan's chunks, while more are still being counted.
 
-    One that fails does not stop the others: the run ends as partial.
-
-    Stops when asked to, after the batches in hand; what has been read and not loaded is kept for the next run.
+    One that fails does not stop the others: the run ends as partial. Stops when asked to, after the batches in hand;
+    what has been read and not loaded is kept for the next run.
     """
-    metrics = patiently(run, partial(_metrics, run))
+    metrics = known_metrics(run)
     limit = edges.source(run.settings).event_requests_a_minute
     at_once = edges.side_by_side(run.settings, run.answer_seconds, limit)
     progress = Progress()
@@ -57,11 +55,6 @@ def read_history(run: Run, plan: Plan, problems: Problems) -> None:
     if stopping.asked() and not problems.postponed:
         stored = sum(progress.stored.values())
         problems.add(Stopped(f"Stopped after {stored:,} events; the same command goes on where it stopped."))
-
-
-def _metrics(run: Run, connection: Connection) -> events.Metrics:
-    known = ledger.metrics(connection, run.schema, run.integration_id)
-    return events.Metrics({row.id: row.name for row in known}, {row.id: row.destination for row in known})
 
 
 class _Reading:
@@ -164,9 +157,8 @@ def _nothing(result: object) -> None:
 
 def report(run: Run, window: Window) -> None:
     """Artifacts in Prefect: per metric expected, loaded, difference, chunks done, seconds; and what is covered."""
-    with transaction(edges.engine(run.settings)) as connection:
-        names = _metrics(run, connection).names
-        chunks = history.chunks(connection, run.schema, run.integration_id)
+    names = known_metrics(run).names
+    chunks = patiently(run, lambda connection: history.chunks(connection, run.schema, run.integration_id))
     table = [
         {
             "metric": names.get(each.metric_id) or each.metric_id,

@@ -11,16 +11,15 @@ from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 from psycopg import Connection
 
-from klaviyo_pg.catalogue import loads
 from klaviyo_pg.history import HistoryChunk
 from klaviyo_pg.klaviyo.rows import EventPage, Events
 from klaviyo_pg.postgres import history
 from klaviyo_pg.windows import Window
 from tasks import edges, stopping
-from tasks.extract import RETRIES, add_up, event_batch, len_of_events
-from tasks.run import Run, count_requests
+from tasks.extract import RETRIES, add_up, event_batch, len_of_events, person_load
+from tasks.run import Run, count_requests, patiently
 from tasks.spool import FORMAT, Parcel, Shelf, Spool, joined, together
-from tasks.store import Batch, Counts, patiently, protect, store
+from tasks.store import Batch, Counts, protect, store
 from transforms import events
 
 _READ_AT_ONCE = 2_000  # events, in one parcel: what a kill costs each reader at most
@@ -119,7 +118,7 @@ def _parcels(
     run: Run, chunk: HistoryChunk, window: Window, metrics: events.Metrics, progress: Progress
 ) -> Iterator[Parcel]:
     source = edges.source(run.settings)
-    person_load = loads.CONSENTING_EVENT_MEMBERS if source.events_tell_consent else loads.EVENT_MEMBERS
+    load = person_load(source)
     before, began = source.traffic, monotonic()
     assert window.start is not None
     start = window.start
@@ -127,7 +126,7 @@ def _parcels(
         pages = source.events(window, chunk.metric_id, edges.known_people(run.id))
         for group, reached in by_seconds(pages, _READ_AT_ONCE):
             number = sum(map(len_of_events, group))
-            batch = event_batch(group, metrics, run.integration_id, person_load) if group else Batch(())
+            batch = event_batch(group, metrics, run.integration_id, load) if group else Batch(())
             traffic, before = source.traffic.since(before), source.traffic
             progress.has_read(chunk, number)
             yield Parcel(protect(batch, run.settings), start, reached, number, monotonic() - began, traffic)

@@ -29,10 +29,10 @@ from klaviyo_pg.postgres import history, ledger
 from tasks import edges, stopping
 from tasks.chunks import Progress
 from tasks.display import displayed
+from tasks.extract import known_metrics
 from tasks.history import Plan, count
 from tasks.reading import Problems
-from tasks.run import Run
-from tasks.store import patiently
+from tasks.run import Run, patiently
 
 DEPLOYMENT = "chunk/chunk"
 _FULL_CHUNKS = 3  # in a group: enough that starting a run costs little of its time, few enough for many workers
@@ -78,7 +78,7 @@ def read_distributed(run: Run, plan: Plan, problems: Problems, given: Mapping[st
     """
     progress = Progress()
     source = edges.source(run.settings)
-    names = {row.id: row.name for row in patiently(run, partial(_metrics, run))}
+    names = known_metrics(run).names
     with (
         stopping.on_signals(),
         get_client(sync_client=True) as client,
@@ -115,10 +115,6 @@ def _check_deployment(client: SyncPrefectClient) -> None:
         raise BadSettings(
             f"There is no deployment {DEPLOYMENT} on this Prefect server: run prefect --no-prompt deploy --all."
         ) from None
-
-
-def _metrics(run: Run, connection: Connection) -> list[ledger.KnownMetric]:
-    return ledger.metrics(connection, run.schema, run.integration_id)
 
 
 def _groups(

@@ -22,8 +22,8 @@ from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import ledger
 from tasks import edges, stopping
 from tasks.plan import Chunk
-from tasks.run import Run, count_requests
-from tasks.store import Batch, Counts, Note, patiently, protect, store
+from tasks.run import Run, count_requests, patiently
+from tasks.store import Batch, Counts, Note, protect, store
 from tasks.sweeping import Sweep
 from transforms import dimensions, events, membership, people, routing
 
@@ -295,29 +295,38 @@ def _people_batches(run: Run, pages: Iterable[Page[Profile]]) -> Iterator[Batch]
 @task(**_ENDPOINT)
 def load_events(run: Run, chunk: Chunk) -> Counts:
     """GET events of the window, with the people in them."""
-    known = patiently(run, lambda connection: ledger.metrics(connection, run.schema, run.integration_id))
-    metrics = events.Metrics({row.id: row.name for row in known}, {row.id: row.destination for row in known})
+    metrics = known_metrics(run)
 
     def read(source: Source) -> Iterator[Batch]:
-        known = edges.known_people(run.id)
-        person_load = loads.CONSENTING_EVENT_MEMBERS if source.events_tell_consent else loads.EVENT_MEMBERS
+        known, load = edges.known_people(run.id), person_load(source)
         for pages in _grouped(source.events(chunk.window, chunk.subject, known), len_of_events, _BATCH_ROWS):
-            yield event_batch(pages, metrics, run.integration_id, person_load)
+            yield event_batch(pages, metrics, run.integration_id, load)
 
     return _read(run, chunk, read)
 
 
-def event_batch(pages: Sequence[EventPage], metrics: events.Metrics, integration_id: str, person_load: Load) -> Batch:
+def known_metrics(run: Run) -> events.Metrics:
+    """What the warehouse knows of the account's metrics."""
+    known = patiently(run, lambda connection: ledger.metrics(connection, run.schema, run.integration_id))
+    return events.Metrics({row.id: row.name for row in known}, {row.id: row.destination for row in known})
+
+
+def person_load(source: Source) -> Load:
+    """How people on pages of events are loaded."""
+    return loads.CONSENTING_EVENT_MEMBERS if source.events_tell_consent else loads.EVENT_MEMBERS
+
+
+def event_batch(pages: Sequence[EventPage], metrics: events.Metrics, integration_id: str, person: Load) -> Batch:
     """Pages of events as what is to be stored of them; people come last, since other batches may wait for them."""
     found = Events(*(list(chain(*columns)) for columns in zip(*(page.events for page in pages), strict=True)))
     profiles: list[Profile] = [profile for page in pages for profile in page.profiles]
     made = events.event_frames(found, metrics, integration_id)
-    met = people.people(profiles, person_load, pages[0].read_at, integration_id)
+    met = people.people(profiles, person, pages[0].read_at, integration_id)
     frames = [
         *((loads.EVENTS[table], frame) for table, frame in made.tables.items()),
         (loads.FLOW_CAMPAIGNS, made.flow_campaigns),
         (loads.SUBSCRIPTION_CHANGES, made.subscription_changes),
-        (person_load, met.members),
+        (person, met.members),
         (loads.MEMBER_ATTRIBUTES, met.attributes),
     ]
     rejects = {"events": [reject for page in pages for reject in page.rejects], "member_attributes": met.rejects}

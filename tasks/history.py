@@ -14,11 +14,10 @@ from klaviyo_pg.errors import BadSettings, MissingScope, Refused
 from klaviyo_pg.history import HistoryChunk, Summary, cut, gaps, summaries, uncounted, years
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import history, ledger
-from klaviyo_pg.postgres.connect import patiently
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
 from tasks import edges, stopping
-from tasks.run import Run
+from tasks.run import Run, patiently
 from tasks.spool import open_spool
 from transforms.routing import KnownMetric, selected
 
@@ -70,7 +69,7 @@ class Plan:
 @task(task_run_name="plan", cache_policy=NO_CACHE, persist_result=False)
 def plan(run: Run, window: Window, restart: bool) -> Plan:
     """What the ledger knows of the window, and what has to be asked for. With `restart` it forgets the window first."""
-    metric_ids, planned = patiently(edges.engine(run.settings), partial(_known, run, window, restart))
+    metric_ids, planned = patiently(run, partial(_known, run, window, restart))
     if not metric_ids:
         raise MissingScope("metrics:read")
     kept = [chunk for chunk in planned if chunk.metric_id in metric_ids and chunk.touches(window)]
@@ -120,7 +119,7 @@ def _counted(run: Run, metric_id: str, window: Window) -> list[HistoryChunk]:
         history.add(connection, run.schema, run.integration_id, new)
         ledger.add_requests(connection, run.schema, run.id, asked)
 
-    patiently(edges.engine(run.settings), note)
+    patiently(run, note)
     return new[::-1]
 
 
@@ -133,8 +132,6 @@ def _new_chunks(source: Source, metric_id: str, window: Window, size: int) -> It
 
 def named(run: Run, chunks: Sequence[Sequence[str]]) -> list[HistoryChunk]:
     """Chunks as they stand in the ledger, by metric id and start, in the order given."""
-    stored = patiently(
-        edges.engine(run.settings), lambda connection: history.chunks(connection, run.schema, run.integration_id)
-    )
+    stored = patiently(run, lambda connection: history.chunks(connection, run.schema, run.integration_id))
     known = {(each.metric_id, each.window_start): each for each in stored}
     return [known[metric_id, datetime.fromisoformat(start)] for metric_id, start in chunks]

@@ -7,11 +7,10 @@ from psycopg import Connection
 
 from klaviyo_pg.errors import KlaviyoPgError, MissingScope
 from klaviyo_pg.postgres import ledger, reconciliation
-from klaviyo_pg.postgres.connect import patiently
 from tasks import edges
 from tasks.plan import Chunk, Horizon, event_chunks, membership_chunks, profile_chunks
 from tasks.reading import Problems
-from tasks.run import Run
+from tasks.run import Run, patiently
 from transforms.routing import KnownMetric, selected
 
 _SCOPE = "metrics:read"  # for metrics and for counts of their events
@@ -48,7 +47,7 @@ def _plan(run: Run, streams: frozenset[str], since: datetime | None, can_count: 
             reconciliation.counted_metrics(connection, run.schema, run.integration_id) if can_count else set(),
         )
 
-    known, lists, watermarks, counted = patiently(edges.engine(settings), read)
+    known, lists, watermarks, counted = patiently(run, read)
     metrics = [KnownMetric(row.id, row.name) for row in known]
     lookback, blind = timedelta(days=settings.lookback_days), timedelta(days=settings.blind_lookback_days)
     horizon = Horizon(run.as_of, lookback, timedelta(days=settings.first_sync_days), since)

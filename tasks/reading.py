@@ -11,11 +11,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Stopped, Throttled
 from klaviyo_pg.postgres import ledger
-from klaviyo_pg.postgres.connect import patiently
 from tasks import edges, stopping
 from tasks.extract import LOADERS
 from tasks.plan import Chunk
-from tasks.run import Run
+from tasks.run import Run, patiently
 from tasks.store import Counts
 
 
@@ -73,8 +72,7 @@ def read(run: Run, chunks: Iterable[Chunk], problems: Problems) -> None:
     planned = list(chunks)
     names = [(chunk.stream, chunk.part) for chunk in planned]
     done = patiently(
-        edges.engine(run.settings),
-        lambda connection: ledger.plan_chunks(connection, run.schema, run.id, run.integration_id, names),
+        run, lambda connection: ledger.plan_chunks(connection, run.schema, run.id, run.integration_id, names)
     )
     waiting = [chunk for chunk in planned if (chunk.stream, chunk.part) not in done]
     if done:

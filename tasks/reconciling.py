@@ -28,8 +28,7 @@ from tasks import artifacts, edges, stopping
 from tasks.plan import Chunk
 from tasks.planning import compares_counts
 from tasks.reading import Problems, read, told
-from tasks.run import Run
-from tasks.store import patiently
+from tasks.run import Run, patiently
 from transforms.routing import KnownMetric, selected
 
 _COUNTERS = 4  # metrics that are counted side by side: aggregates may be asked for once a second only

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import psycopg
 from prefect import get_run_logger, task
@@ -14,13 +15,15 @@ from prefect.cache_policies import NO_CACHE
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError, MissingScope
 from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import ledger, schema
-from klaviyo_pg.postgres.connect import patiently, transaction
+from klaviyo_pg.postgres import connect, ledger, schema
+from klaviyo_pg.postgres.connect import transaction
 from klaviyo_pg.postgres.membership import derive_member_lists
 from klaviyo_pg.settings import Settings
 from tasks import edges, stopping
 
 _PLANNED_BY = {"klaviyo_dialect", "lookback_days", "reconcile_days", "first_sync_days", "metrics"}
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,11 @@ class Run:
     @property
     def schema(self) -> str:
         return self.settings.warehouse_schema
+
+
+def patiently(run: Run, work: Callable[[psycopg.Connection], Result]) -> Result:
+    """What `work` answers, in one transaction; begun again for as long as the database is away, within reason."""
+    return connect.patiently(edges.engine(run.settings), work)
 
 
 @task(task_run_name="prepare", cache_policy=NO_CACHE, persist_result=False)
@@ -145,14 +153,11 @@ def derive_memberships(run: Run) -> None:
         }
         ledger.add_counts(connection, run.schema, run.id, run.integration_id, {"member_lists": counts})
 
-    patiently(edges.engine(run.settings), derive)
+    patiently(run, derive)
 
 
 @task(task_run_name="finish", cache_policy=NO_CACHE, persist_result=False)
 def finish(run: Run, state: str, sentences: Sequence[str]) -> None:
     """Close the run: complete, partial (a scope is missing) or failed (a part could not be read or stored)."""
     message = " ".join(sentences) or None
-    patiently(
-        edges.engine(run.settings),
-        lambda connection: ledger.close_run(connection, run.schema, run.id, state, message),
-    )
+    patiently(run, lambda connection: ledger.close_run(connection, run.schema, run.id, state, message))

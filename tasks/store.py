@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import NewType, TypeVar
+from typing import NewType
 
 import polars as pl
 from psycopg import Connection
@@ -13,11 +13,10 @@ from psycopg import Connection
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.klaviyo.rows import Reject
-from klaviyo_pg.postgres import connect, erase, ledger
+from klaviyo_pg.postgres import erase, ledger
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.settings import Settings
-from tasks import edges
-from tasks.run import Run
+from tasks.run import Run, patiently
 from transforms.clean import conformed, last_by
 from transforms.erased import without
 from transforms.keys import md5
@@ -25,7 +24,6 @@ from transforms.personal import Protection, protected, protected_rejects
 
 _REJECT = {"table_name": pl.String(), "reason": pl.String(), "raw": pl.String()}
 
-Result = TypeVar("Result")
 Counts = Mapping[str, Mapping[str, int]]
 """Table -> rows_read, inserted, updated, unchanged, rejected, nul_characters."""
 
@@ -71,11 +69,6 @@ def store(run: Run, stream: str, batch: Protected, traffic: Traffic, note: Note)
         return counts
 
     return patiently(run, write)
-
-
-def patiently(run: Run, work: Callable[[Connection], Result]) -> Result:
-    """What `work` answers, in one transaction; begun again for as long as the database is away, within reason."""
-    return connect.patiently(edges.engine(run.settings), work)
 
 
 def _merge(connection: Connection, run: Run, stream: str, batch: Protected) -> Counts:
