@@ -1,4 +1,4 @@
-"""The current dialect: JSON:API, revision 2026-07-15. Reads its pages into the rows that all dialects share."""
+"""The current dialect: JSON:API, revision 2026-07-15. What is asked for, and page by page; current_rows reads it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -9,11 +9,11 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
-from klaviyo_pg.errors import BadAnswer, Garbled, TooMuch
-from klaviyo_pg.klaviyo import properties, resources, rows
-from klaviyo_pg.klaviyo.documents import DocumentDecoder, reject
+from klaviyo_pg.errors import BadAnswer, TooMuch
+from klaviyo_pg.klaviyo import current_rows, properties, resources, rows
+from klaviyo_pg.klaviyo.documents import DocumentDecoder
 from klaviyo_pg.klaviyo.http import Client, Endpoint, Traffic
-from klaviyo_pg.klaviyo.known import Known, KnownPeople
+from klaviyo_pg.klaviyo.known import KnownPeople
 from klaviyo_pg.klaviyo.limits import Limit
 from klaviyo_pg.windows import Window
 
@@ -58,8 +58,6 @@ _FLOWS = DocumentDecoder(resources.FlowDocument, data=resources.Flow)
 _GROUPS = DocumentDecoder(resources.GroupDocument, data=resources.Group)
 _EVENTS = DocumentDecoder(resources.EventDocument, data=resources.Event, included=msgspec.Raw)
 _PROFILES = DocumentDecoder(resources.ProfileDocument, data=resources.Profile)
-_decode_aggregate = msgspec.json.Decoder(resources.AggregateDocument).decode
-_decode_profile = msgspec.json.Decoder(resources.Profile).decode
 
 
 class CurrentSource:
@@ -89,7 +87,7 @@ class CurrentSource:
         for document, rejects, read_at in self._pages(
             METRICS, _METRICS, {"fields[metric]": "name,created,updated,integration"}
         ):
-            yield rows.Page([_metric(found) for found in document.data], rejects, read_at)
+            yield rows.Page([current_rows.metric(found) for found in document.data], rejects, read_at)
 
     def campaigns(self) -> Iterator[rows.Page[rows.Campaign]]:
         for channel, archived in product(CHANNELS, ("false", "true")):
@@ -104,13 +102,15 @@ class CurrentSource:
                     message.id: message.attributes.definition.content if message.attributes.definition else None
                     for message in document.included
                 }
-                yield rows.Page([_campaign(found, channel, contents) for found in document.data], rejects, read_at)
+                yield rows.Page(
+                    [current_rows.campaign(found, channel, contents) for found in document.data], rejects, read_at
+                )
 
     def flows(self) -> Iterator[rows.Page[rows.Flow]]:
         for archived in ("false", "true"):
             query = {"filter": f"equals(archived,{archived})", "fields[flow]": "name,status,created,updated"}
             for document, rejects, read_at in self._pages(FLOWS, _FLOWS, query):
-                yield rows.Page([_flow(found) for found in document.data], rejects, read_at)
+                yield rows.Page([current_rows.flow(found) for found in document.data], rejects, read_at)
 
     def lists(self) -> Iterator[rows.Page[rows.Group]]:
         return self._groups(LISTS, "list")
@@ -135,7 +135,7 @@ class CurrentSource:
             "fields[profile]": _PERSON_FIELDS,
         }
         for document, rejects, read_at in self._pages(EVENTS, _EVENTS, query):
-            page = _event_page(document, window, known or KnownPeople(), rejects, read_at)
+            page = current_rows.event_page(document, window, known or KnownPeople(), rejects, read_at)
             properties.check_metric(page.events, metric_id)
             yield page
 
@@ -156,7 +156,7 @@ class CurrentSource:
             "timezone": "UTC",
         }
         body = {"data": {"type": "metric-aggregate", "attributes": asked}}
-        yield from self._client.post(AGGREGATES, body, read=partial(_counts, start=start, end=end))
+        yield from self._client.post(AGGREGATES, body, read=partial(current_rows.counts, start=start, end=end))
 
     def profiles(self, window: Window) -> Iterator[rows.Page[rows.Profile]]:
         query = {
@@ -166,7 +166,7 @@ class CurrentSource:
             "additional-fields[profile]": "subscriptions",
         }
         for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):
-            yield rows.Page([profile(found) for found in document.data], rejects, read_at)
+            yield rows.Page([current_rows.profile(found) for found in document.data], rejects, read_at)
 
     def exclusions(self) -> Iterator[rows.Page[rows.Exclusion]]:
         for reason in SUPPRESSION_REASONS:
@@ -176,7 +176,7 @@ class CurrentSource:
                 "additional-fields[profile]": "subscriptions",
             }
             for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):
-                found, nameless = _exclusions(document.data)
+                found, nameless = current_rows.exclusions(document.data)
                 yield rows.Page(found, [*rejects, *nameless], read_at)
 
     def people(self, ids: Sequence[str]) -> Iterator[rows.Page[rows.Profile]]:
@@ -188,7 +188,7 @@ class CurrentSource:
                 "additional-fields[profile]": "subscriptions",
             }
             for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):
-                yield rows.Page([profile(found) for found in document.data], rejects, read_at)
+                yield rows.Page([current_rows.profile(found) for found in document.data], rejects, read_at)
 
     def memberships(self, list_id: str, window: Window, addresses: Iterable[str] = ()) -> Iterator[rows.MembershipPage]:
         endpoint = LIST_PROFILES._replace(path=LIST_PROFILES.path.format(list_id))
@@ -262,159 +262,3 @@ def _quoted(text: str) -> str:
 
 def _moment(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _counts(answer: bytes, start: datetime, end: datetime) -> list[rows.Count]:
-    try:
-        found = _decode_aggregate(answer).data.attributes
-        starts = [moment for date in found.dates if (moment := rows.utc(date))]
-        totals = [sum(each) for each in zip(*(row.measurements.count for row in found.data), strict=True)]
-        return [
-            rows.Count(max(begins, start), ends, round(count))
-            for begins, ends, count in zip(starts, [*starts[1:], end], totals, strict=False)
-        ]
-    except (ValueError, OverflowError, RecursionError) as error:
-        raise Garbled(f"The answer is not an aggregate of Klaviyo's API ({error}).") from None
-
-
-def _metric(found: resources.Metric) -> rows.Metric:
-    said = found.attributes
-    category = said.integration and said.integration.category
-    return rows.Metric(
-        found.id, said.name, properties.plain_text(category), rows.utc(said.created), rows.utc(said.updated)
-    )
-
-
-def _campaign(
-    found: resources.Campaign, channel: str, contents: Mapping[str, resources.Content | None]
-) -> rows.Campaign:
-    said = found.attributes
-    audiences = said.audiences or resources.Audiences()
-    included, excluded = audiences.included or [], audiences.excluded or []
-    related = found.relationships and found.relationships.messages
-    messages = [contents.get(message.id) for message in (related and related.data) or ()]
-    content = next((message for message in messages if message is not None), resources.Content())
-    return rows.Campaign(
-        id=found.id,
-        name=said.name,
-        list_id=included[0] if included else None,
-        from_email=content.from_email,
-        from_name=content.from_label,
-        subject=content.subject,
-        status=said.status,
-        sent_at=rows.utc(said.send_time),
-        campaign_type=channel,
-        created=rows.utc(said.created_at),
-        updated=rows.utc(said.updated_at),
-        included=included,
-        excluded=excluded,
-    )
-
-
-def _flow(found: resources.Flow) -> rows.Flow:
-    said = found.attributes
-    return rows.Flow(found.id, said.name, said.status, rows.utc(said.created), rows.utc(said.updated))
-
-
-def _exclusions(found: list[resources.Profile]) -> tuple[list[rows.Exclusion], list[rows.Reject]]:
-    exclusions, rejects = [], []
-    for row in found:
-        email, suppression = row.attributes.email, _marketing(row.attributes).suppression
-        if email and email.strip("\0") and suppression:
-            exclusions += [rows.Exclusion(email, why.reason, rows.utc(why.timestamp)) for why in suppression]
-        else:
-            raw = msgspec.json.encode({"id": row.id, "suppression": suppression}).decode()
-            lacks = "e-mail address" if suppression else "reason for that"
-            rejects.append(rows.Reject(raw, f"The suppressed profile has no {lacks}.", hides=False))
-    return exclusions, rejects
-
-
-def _marketing(said: resources.ProfileAttributes) -> resources.Marketing:
-    email = said.subscriptions and said.subscriptions.email
-    return (email and email.marketing) or resources.Marketing()
-
-
-def profile(found: resources.Profile) -> rows.Profile:
-    """A person as all dialects give it."""
-    said, place = found.attributes, found.attributes.location or resources.Location()
-    custom, consent = said.properties or {}, _marketing(found.attributes)
-    return rows.Profile(
-        id=found.id,
-        email=said.email,
-        timezone=place.timezone,
-        first_name=said.first_name,
-        last_name=said.last_name,
-        source=properties.text(custom.get("$source")),
-        address1=place.address1,
-        address2=place.address2,
-        city=place.city,
-        state=place.region,
-        zip=place.zip,
-        country=place.country,
-        phone_number=said.phone_number,
-        longitude=properties.number(place.longitude),
-        latitude=properties.number(place.latitude),
-        created=rows.utc(said.created),
-        properties=properties.texts(custom, without=("$source",)),
-        consent=consent.consent,
-        consent_timestamp=rows.utc(consent.consent_timestamp),
-        list_suppressions=[(each.list_id, rows.utc(each.timestamp)) for each in consent.list_suppressions or ()],
-    )
-
-
-def _related(event: resources.Event) -> tuple[str | None, str | None]:
-    """The ids of an event's metric and profile."""
-    related = event.relationships
-    return (None, None) if related is None else (_id(related.metric), _id(related.profile))
-
-
-def _id(related: resources.Relationship | None) -> str | None:
-    return None if related is None or related.data is None else related.data.id
-
-
-def _event_page(
-    document: resources.EventDocument,
-    window: Window,
-    known: KnownPeople,
-    rejects: list[rows.Reject],
-    read_at: datetime,
-) -> rows.EventPage:
-    people, emails = _people(document.included, known, rejects)
-    start, end = window.seconds
-    within = [event for event in document.data if start <= event.attributes.timestamp < end]
-    said = properties.read([event.id for event in within], [event.attributes.event_properties for event in within])
-    found = said.readable(within, rejects)
-    related = [_related(event) for event in found]
-    profile_ids = [profile_id for _, profile_id in related]
-    events = properties.events(
-        ids=[event.id for event in found],
-        at=[event.attributes.timestamp for event in found],
-        metric_ids=[metric_id for metric_id, _ in related],
-        profile_ids=profile_ids,
-        emails=[emails.get(profile_id) for profile_id in profile_ids],
-        properties=[event.attributes.event_properties for event in found],
-        known=said.known,
-    )
-    return rows.EventPage(events, people, rejects, read_at)
-
-
-def _people(
-    included: list[msgspec.Raw], known: KnownPeople, rejects: list[rows.Reject]
-) -> tuple[list[rows.Profile], dict[str | None, str | None]]:
-    """The people on a page who were not known yet, and the addresses of all, by id."""
-    new: list[rows.Profile] = []
-    emails: dict[str | None, str | None] = {}
-    for raw in included:
-        record = bytes(raw)
-        person = known.get(record)
-        if person is None:
-            try:
-                found = profile(_decode_profile(record))
-            except (msgspec.MsgspecError, RecursionError) as error:
-                rejects.append(reject(record, error))
-                continue
-            person = Known(found.id, found.email)
-            known.add(record, person)
-            new.append(found)
-        emails[person.id] = person.email
-    return new, emails
