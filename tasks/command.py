@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, NoReturn
@@ -20,6 +21,7 @@ from prefect.settings import (
 )
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import track
 from rich.table import Table
 
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError
@@ -121,11 +123,11 @@ def _plan(settings: Settings, given: Mapping[str, Any]) -> Table:
     for name in ("metric", "events", "chunks", "requests", "minutes at the API's limit"):
         table.add_column(name, justify="left" if name == "metric" else "right")
     total_events = total_requests = 0
-    for name, found in sorted(preview(settings, window), key=lambda row: -row[1].expected):
-        requests = -(-found.expected // source.events_in_request) + found.chunks
-        table.add_row(
-            escape(name), f"{found.expected:,}", str(found.chunks), f"{requests:,}", _minutes(source, requests)
-        )
+    watched = partial(track, description="Counting", console=Console(stderr=True), transient=True)
+    for name, found in sorted(preview(settings, window, watched), key=lambda row: -row[1].expected):
+        chunks = found.chunks - found.done  # those without any event are done already
+        requests = -(-found.expected // source.events_in_request) + chunks
+        table.add_row(escape(name), f"{found.expected:,}", str(chunks), f"{requests:,}", _minutes(source, requests))
         total_events, total_requests = total_events + found.expected, total_requests + requests
     table.add_section()
     table.add_row("all", f"{total_events:,}", "", f"{total_requests:,}", _minutes(source, total_requests))

@@ -1,10 +1,11 @@
 """What history there is to read: planned from what the source counts, noted in the ledger."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain
+from typing import Protocol
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -36,17 +37,26 @@ def history_window(now: datetime, start: datetime, end: datetime | None) -> Wind
     return Window(first, last)
 
 
-def preview(settings: Settings, window: Window) -> list[tuple[str, Summary]]:
+class Watched(Protocol):
+    """Passes answers on, and may show how many of the total have come."""
+
+    def __call__(self, answers: Iterable[list[HistoryChunk]], /, *, total: int) -> Iterable[list[HistoryChunk]]: ...
+
+
+def preview(settings: Settings, window: Window, watched: Watched) -> list[tuple[str, Summary]]:
     """What a backfill of the window would read, metric by metric with its name; asks the source, and writes nothing."""
-    source = edges.source(settings)
-    known = [KnownMetric(row.id, row.name) for page in source.metrics() for row in page.rows]
+    known = [KnownMetric(row.id, row.name) for page in edges.source(settings).metrics() for row in page.rows]
     wanted = selected(known, settings.metrics)
-    planned: list[tuple[str, Summary]] = []
-    for metric in known if wanted is None else wanted:
-        parts = (_new_chunks(source, metric.id, part, settings.chunk_events) for part in years(window))
-        [found] = summaries(chain.from_iterable(parts))
-        planned.append((metric.name or metric.id, found))
-    return planned
+    names = {metric.id: metric.name or metric.id for metric in (known if wanted is None else wanted)}
+    questions = _questions(names, window, ())
+
+    def ask(question: tuple[str, Window]) -> list[HistoryChunk]:
+        metric_id, part = question
+        return _new_chunks(edges.source(settings), metric_id, part, settings.chunk_events)
+
+    with ThreadPoolExecutor(settings.concurrency or _COUNTERS) as pool:
+        found = summaries(chain.from_iterable(watched(pool.map(ask, questions), total=len(questions))))
+    return [(names[each.metric_id], each) for each in found]
 
 
 def _next_midnight(moment: datetime) -> datetime:
@@ -73,16 +83,19 @@ def plan(run: Run, window: Window, restart: bool) -> Plan:
     if not metric_ids:
         raise MissingScope("metrics:read")
     kept = [chunk for chunk in planned if chunk.metric_id in metric_ids and chunk.touches(window)]
+    newest_first = sorted(kept, key=lambda chunk: (chunk.window_end, chunk.metric_id), reverse=True)
+    return Plan(newest_first, _questions(metric_ids, window, kept))
+
+
+def _questions(metric_ids: Iterable[str], window: Window, known: Sequence[HistoryChunk]) -> list[tuple[str, Window]]:
+    """What the source has to be asked to count beyond the known chunks, the newest first."""
     questions = [
         (metric_id, part)
         for metric_id in metric_ids
-        for gap in gaps(window, [chunk for chunk in kept if chunk.metric_id == metric_id])
+        for gap in gaps(window, [chunk for chunk in known if chunk.metric_id == metric_id])
         for part in years(gap)
     ]
-    return Plan(
-        sorted(kept, key=lambda chunk: (chunk.window_end, chunk.metric_id), reverse=True),
-        sorted(questions, key=lambda question: question[1].seconds[1], reverse=True),
-    )
+    return sorted(questions, key=lambda question: question[1].seconds[1], reverse=True)
 
 
 def _known(run: Run, window: Window, restart: bool, connection: Connection) -> tuple[list[str], list[HistoryChunk]]:
@@ -112,7 +125,7 @@ def _counted(run: Run, metric_id: str, window: Window) -> list[HistoryChunk]:
     stopping.check()
     source = edges.source(run.settings)
     before = source.traffic
-    new = list(_new_chunks(source, metric_id, window, run.settings.chunk_events))
+    new = _new_chunks(source, metric_id, window, run.settings.chunk_events)
     asked = source.traffic.since(before)
 
     def note(connection: Connection) -> None:
@@ -123,11 +136,11 @@ def _counted(run: Run, metric_id: str, window: Window) -> list[HistoryChunk]:
     return new[::-1]
 
 
-def _new_chunks(source: Source, metric_id: str, window: Window, size: int) -> Iterator[HistoryChunk]:
+def _new_chunks(source: Source, metric_id: str, window: Window, size: int) -> list[HistoryChunk]:
     try:
-        yield from cut(metric_id, window, list(source.counts(metric_id, window)), size)
+        return list(cut(metric_id, window, list(source.counts(metric_id, window)), size))
     except (Refused, MissingScope):  # counted are neither every kind of metric nor times of long ago
-        yield from uncounted(metric_id, window, _UNCOUNTED_WINDOW)
+        return list(uncounted(metric_id, window, _UNCOUNTED_WINDOW))
 
 
 def named(run: Run, chunks: Sequence[Sequence[str]]) -> list[HistoryChunk]:
