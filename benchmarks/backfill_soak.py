@@ -11,19 +11,17 @@ import re
 import resource
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from hashlib import md5
 from pathlib import Path
 
 import psycopg
 
+from benchmarks.workbench import workplace
 from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.postgres import embedded
 from sandbox.launcher import Sandbox, running
-from tests.driver import prefect_server
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DAYS = 1825
@@ -96,12 +94,8 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=2_000_000)
     parser.add_argument("--kills", type=int, default=25)
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        folder = Path(name)
-        home = folder / "prefect"
-        home.mkdir()
+    with workplace() as (folder, prefect):
         url = embedded.url(folder)
-        prefect = stack.enter_context(prefect_server(home))
         with running(events=given.small, days=_DAYS, members=20_000) as box:
             bench = Bench(box, url, prefect)
             small, _ = bench.run("small")

@@ -8,18 +8,17 @@ import argparse
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 
-from benchmarks.comparing import Difference, difference, events_difference, prepare, table, write_section
+from benchmarks.comparing import Difference, difference, events_difference, prepare, table
+from benchmarks.workbench import parser, workplace, written
 from sandbox.launcher import Sandbox, running
-from tests.driver import ROOT, StoppablePostgres, account, prefect_server
+from tests.driver import ROOT, StoppablePostgres, account
 
 _EVENTS = "GET /api/events"
 _DAYS = 730
@@ -102,21 +101,16 @@ Faults met:
 
 def main() -> None:
     """Load twice, compare, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=1_000_000)
-    parser.add_argument("--rate", type=float, default=0.1)
-    parser.add_argument("--seed", type=int, default=11)
-    parser.add_argument("--write", type=Path, help="the document to write the result into")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, ExitStack() as stack:
-        folder = Path(name)
-        folder.chmod(0o755)  # Postgres may run as another user
-        home = folder / "prefect"
-        home.mkdir()
-        postgres = StoppablePostgres(folder)
-        stack.callback(postgres.stop)
-        prefect = stack.enter_context(prefect_server(home))
-        box = stack.enter_context(running(events=given.events, days=_DAYS, members=max(100, given.events // 50)))
+    arguments = parser(__doc__)
+    arguments.add_argument("--events", type=int, default=1_000_000)
+    arguments.add_argument("--rate", type=float, default=0.1)
+    arguments.add_argument("--seed", type=int, default=11)
+    given = arguments.parse_args()
+    with (
+        workplace() as (folder, prefect),
+        StoppablePostgres(folder) as postgres,
+        running(events=given.events, days=_DAYS, members=max(100, given.events // 50)) as box,
+    ):
         with psycopg.connect(postgres.url, autocommit=True) as connection:
             prepare(connection, _RIGHT, _DISTURBED)
         place = Place(box, postgres, folder, prefect)
@@ -132,9 +126,7 @@ def main() -> None:
             rows = difference(connection, _RIGHT, _DISTURBED)
             events = events_difference(connection, box, _DISTURBED)
         text = _told(given, place, (undisturbed, disturbed), met, rows, events)
-        print(text)
-        if given.write:
-            write_section(given.write, _TITLE, text)
+        written(given.write, _TITLE, text)
         if rows or events:
             sys.exit("The loads differ.")
 

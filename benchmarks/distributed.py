@@ -10,7 +10,6 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,9 +17,9 @@ from pathlib import Path
 import psutil
 
 from benchmarks.backfill_soak import Bench
+from benchmarks.workbench import workplace
 from klaviyo_pg.postgres import embedded
 from sandbox.launcher import Sandbox, running
-from tests.driver import prefect_server
 
 _ROOT = Path(__file__).resolve().parent.parent
 _DAYS, _START = 1825, "2021-01-01"
@@ -36,14 +35,9 @@ def main() -> None:
     parser.add_argument("--latency", type=int, default=150, help="milliseconds an answer")
     parser.add_argument("--limits", choices=["published", "off"], default="published", help="of the account")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        folder = Path(name)
+    options = {"events": given.events, "days": _DAYS, "members": 20_000, "latency_ms": given.latency}
+    with workplace() as (folder, prefect), running(**options, limits=given.limits) as box:
         url = embedded.url(folder)
-        (folder / "prefect").mkdir()
-        prefect = stack.enter_context(prefect_server(folder / "prefect"))
-        box = stack.enter_context(
-            running(events=given.events, days=_DAYS, members=20_000, latency_ms=given.latency, limits=given.limits)
-        )
         bench = Bench(box, url, prefect)
         alone, _ = bench.run("alone", DATA_DIR=str(folder / "alone"))
         truth = bench.truth()

@@ -4,26 +4,25 @@ A backfill of a large account at 200 ms an answer, under the published limit, wh
 use up, and under a tenth of it; then the same with daily runs beside it, which share the limit through the warehouse.
 """
 
-import argparse
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 
-from benchmarks.comparing import table, write_section
+from benchmarks.comparing import table
+from benchmarks.workbench import parser, workplace, written
 from klaviyo_pg.klaviyo.limits import Limit, rate
 from klaviyo_pg.postgres import embedded
 from sandbox.launcher import Sandbox, running
 from sandbox.limits import XL
-from tests.driver import ROOT, account, prefect_server
+from tests.driver import ROOT, account
 
 _EVENTS = "GET /api/events"
 _SHARE = 0.9  # RATE_LIMIT_SHARE
@@ -153,18 +152,11 @@ _HEAD = ("load", "limit a minute", "requests a minute", "of the share", "answere
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=8_000_000)
-    parser.add_argument("--minutes", type=float, default=3.0)
-    parser.add_argument("--write", type=Path, help="the document to write the result into")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, ExitStack() as stack:
-        folder = Path(name)
-        folder.chmod(0o755)  # Postgres may run as another user
-        home = folder / "prefect"
-        home.mkdir()
-        prefect = stack.enter_context(prefect_server(home))
-        box = stack.enter_context(running(events=given.events, days=_DAYS, members=20_000))
+    arguments = parser(__doc__)
+    arguments.add_argument("--events", type=int, default=8_000_000)
+    arguments.add_argument("--minutes", type=float, default=3.0)
+    given = arguments.parse_args()
+    with workplace() as (folder, prefect), running(events=given.events, days=_DAYS, members=20_000) as box:
         place = Place(box, folder, prefect)
         tenth = XL.steady // 10
         rows = []
@@ -188,8 +180,7 @@ def main() -> None:
             allowed=paced.limit / (XL.steady * _SHARE),
             table=table(_HEAD, rows),
         )
-        if given.write:
-            write_section(given.write, _TITLE, text)
+        written(given.write, _TITLE, text)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.request import urlopen
 
 import psutil
@@ -124,6 +124,13 @@ class StoppablePostgres:
     def __init__(self, folder: Path) -> None:
         self.url = embedded.url(folder)
         self._server: Any = embedded._server(folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with suppress(ProcessLookupError):  # it is away
+            self.stop()
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """End it: SIGINT is a fast shutdown, SIGQUIT an immediate one, as after a loss of power."""
