@@ -25,7 +25,7 @@ from psycopg import Connection
 
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped, Throttled
 from klaviyo_pg.history import HistoryChunk
-from klaviyo_pg.postgres import history, ledger
+from klaviyo_pg.postgres import claims, history, ledger
 from tasks import edges, stopping
 from tasks.chunks import Progress
 from tasks.display import displayed
@@ -191,12 +191,12 @@ class _Watch:
         return [group for group in left if self._goes_on(group, runs.get(cast(UUID, group.run)), group.claim in alive)]
 
     def _stands(
-        self, claims: Sequence[str], connection: Connection
+        self, names: Sequence[str], connection: Connection
     ) -> tuple[dict[tuple[str, Any], HistoryChunk], set[str], int]:
         run = self._run
         chunks = {_key(each): each for each in history.chunks(connection, run.schema, run.integration_id)}
         requests, _ = ledger.run_requests(connection, run.schema, run.id)
-        return chunks, edges.claimed(connection, run.settings, run.integration_id, claims), requests
+        return chunks, claims.held(connection, run.schema, run.integration_id, names), requests
 
     def _read(self, ids: Sequence[UUID]) -> Sequence[FlowRun]:
         found: list[FlowRun] = []

@@ -4,7 +4,6 @@ They are made from settings and kept, since neither may travel between tasks.
 """
 
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 from math import ceil
@@ -21,7 +20,7 @@ from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.klaviyo.known import KnownPeople
 from klaviyo_pg.klaviyo.limits import Pace
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import embedded
+from klaviyo_pg.postgres import claims, embedded
 from klaviyo_pg.postgres.connect import conninfo
 from klaviyo_pg.postgres.limits import WarehouseStore
 from klaviyo_pg.settings import Settings
@@ -79,28 +78,10 @@ def claim(settings: Settings, integration_id: str, what: str) -> None:
     Raises Busy where another one is under way. The claim is a lock that Postgres drops with the connection.
     """
     connection = psycopg.connect(make_conninfo(**conninfo(_url(settings))), autocommit=True)
-    name = _lock(settings, integration_id, what)
-    row = connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [name]).fetchone()
-    if row is None or not row[0]:
+    if not claims.claim(connection, settings.warehouse_schema, integration_id, what):
         connection.close()
         raise Busy(f"A {what} run of {settings.klaviyo_integration} is under way already: wait for it, or end it.")
     _claims.append(connection)
-
-
-def claimed(connection: psycopg.Connection, settings: Settings, integration_id: str, names: Sequence[str]) -> set[str]:
-    """Those of the names that somebody holds a claim of."""
-    query = (
-        "SELECT what FROM unnest(%s::text[], %s::text[]) AS given (what, name) WHERE EXISTS (SELECT FROM pg_locks"
-        " WHERE locktype = 'advisory' AND granted AND objsubid = 1"
-        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-        " AND (classid::bigint << 32 | objid::bigint) = hashtextextended(name, 0))"
-    )
-    locks = [_lock(settings, integration_id, what) for what in names]
-    return {what for (what,) in connection.execute(query, [list(names), locks])}
-
-
-def _lock(settings: Settings, integration_id: str, what: str) -> str:
-    return f"klaviyo_pg {settings.warehouse_schema} {integration_id} {what}"
 
 
 def release() -> None:

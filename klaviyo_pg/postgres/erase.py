@@ -7,6 +7,7 @@ from psycopg.sql import SQL, Composable, Identifier
 
 from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, events, membership
 from klaviyo_pg.errors import Busy
+from klaviyo_pg.postgres import claims
 
 # Members of the address, and those of whom only events with the address are left.
 _OF_ADDRESS = """
@@ -77,9 +78,7 @@ def erase(
     Events keep their row, so that counts stay true, but tell of nobody. Waits for batches that are being stored, and
     lets those that follow know. Raises Busy while a backfill is under way: it may hold what it has read of the person.
     """
-    lock = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
-    row = connection.execute(lock, [f"klaviyo_pg {schema} {integration_id} backfill"]).fetchone()
-    if row is None or not row[0]:
+    if not claims.claim(connection, schema, integration_id, "backfill", for_transaction=True):
         raise Busy("A backfill of this account is under way: wait for it, or end it.")
     erased_table = Identifier(schema, bookkeeping.ERASED.name)
     connection.execute(SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(erased_table))
