@@ -35,7 +35,7 @@ def chunk(
     """
     try:
         settings = settings_from(klaviyo, warehouse, klaviyo_integration=integration)
-        run, problems = join(settings, run_id, claim_of(group), answer_seconds), Problems()
+        run, problems = join(settings, run_id, "backfill", claim_of(group), answer_seconds), Problems()
         read_history(run, Plan(named(run, chunks)), problems)
         return ended(run, problems)
     except KlaviyoPgError as error:

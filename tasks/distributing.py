@@ -19,7 +19,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelling, Crashed
+from prefect.states import Cancelled, Cancelling, Crashed
 from prefect.task_runners import ThreadPoolTaskRunner
 from psycopg import Connection
 
@@ -242,13 +242,18 @@ class _Watch:
             self._logger.warning("Runs of %s wait for a worker: start more of them to be done sooner", DEPLOYMENT)
 
     def cancel(self, groups: Sequence[Group]) -> None:
-        """Have the runs of these groups stopped: each finishes the batch in hand."""
+        """Have the runs of these groups stopped: each finishes the batch in hand; one that begins yet stops at once."""
+        runs = {}
+        with suppress(Exception):  # Prefect's server may be away; then they go on to their end
+            runs = {each.id: each for each in self._read([group.run for group in groups if group.run])}
         for group in groups:
-            self._end(group, Cancelling())
+            found = runs.get(cast(UUID, group.run))
+            is_running = found is not None and found.state is not None and found.state.is_running()
+            self._end(group, Cancelling() if is_running else Cancelled())
 
     def _end(self, group: Group, state: Any) -> None:
         with suppress(Exception):  # it may have ended by itself
-            self._client.set_flow_run_state(cast(UUID, group.run), state, force=state.type == StateType.CRASHED)
+            self._client.set_flow_run_state(cast(UUID, group.run), state, force=state.type != StateType.CANCELLING)
 
 
 def _key(chunk: HistoryChunk) -> tuple[str, Any]:

@@ -12,10 +12,10 @@ import psycopg
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from klaviyo_pg.errors import BadSettings, KlaviyoPgError, MissingScope
+from klaviyo_pg.errors import BadSettings, KlaviyoPgError, MissingScope, Stopped
 from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import connect, ledger, schema
+from klaviyo_pg.postgres import claims, connect, ledger, schema
 from klaviyo_pg.postgres.connect import transaction
 from klaviyo_pg.postgres.membership import derive_member_lists
 from klaviyo_pg.settings import Settings
@@ -101,16 +101,19 @@ def _check_protection(settings: Settings, stored: str, salt_digest: str | None) 
 
 
 @task(task_run_name="join", cache_policy=NO_CACHE, persist_result=False)
-def join(settings: Settings, run_id: str, claim: str, answer_seconds: float) -> Run:
-    """A part in a run that another process has begun. Raises BadSettings where this warehouse has none of that id.
+def join(settings: Settings, run_id: str, flow: str, claim: str, answer_seconds: float) -> Run:
+    """A part in a run of `flow` that another process has begun, and has under way still: else it raises Stopped.
 
-    Asks the API for nothing: what a beginning asks may be asked a few times a minute only, and there are many parts.
+    Raises BadSettings where this warehouse has no run of that id. Asks the API for nothing: what a beginning asks may
+    be asked a few times a minute only, and there are many parts.
     """
     stopping.begin()
     with transaction(edges.engine(settings)) as connection:
         found = ledger.begun(connection, settings.warehouse_schema, settings.klaviyo_integration, run_id)
-    if found is None:
-        raise BadSettings(f"This warehouse has no run {run_id} of {settings.klaviyo_integration}.")
+        if found is None:
+            raise BadSettings(f"This warehouse has no run {run_id} of {settings.klaviyo_integration}.")
+        if not claims.held(connection, settings.warehouse_schema, found.integration_id, [flow]):
+            raise Stopped(f"The {flow} that this is a part of is over; the same {flow} goes on where it stopped.")
     edges.claim(settings, found.integration_id, claim)
     return Run(run_id, found.integration_id, found.account_id, found.as_of, settings, answer_seconds)
 

@@ -147,6 +147,10 @@ def test_backfill_by_other_runs(place: Place) -> None:
     assert place.warehouse.one(f"SELECT count(*) FROM klaviyo.backfill_chunks {account} AND state <> 'done'") == 0
     [row] = place.warehouse.rows(f"SELECT sum(expected), sum(loaded) FROM klaviyo.backfill_chunks {account}")
     assert row[0] == row[1] > 0
+    run_id = place.warehouse.one(f"SELECT run_id FROM klaviyo.runs {account}")
+    late = place.trigger("chunk/chunk", integration="spread", run_id=run_id, group="late", chunks=[])
+    place.wait([late], {"Failed"})
+    assert "is over" in place.ask(f"/flow_runs/{late}")["state"]["message"]
 
 
 def test_two_runs_of_one_account(place: Place) -> None:
