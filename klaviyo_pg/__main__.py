@@ -25,7 +25,7 @@ from klaviyo_pg.history import Summary, summaries
 from klaviyo_pg.postgres import coverage, embedded, history, ledger, schema
 from klaviyo_pg.postgres.connect import conninfo, translated
 from klaviyo_pg.postgres.erase import erase
-from klaviyo_pg.settings import Settings, load_settings
+from klaviyo_pg.settings import load_settings
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,10 +48,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _url(settings: Settings) -> str:
-    return settings.database_url.get_secret_value() if settings.database_url else embedded.url(settings.data_dir)
-
-
 def _status(given: argparse.Namespace, rest: Sequence[str]) -> int:
     """Reads the ledger: while a backfill runs, after it, from any machine that reaches the warehouse."""
     settings = load_settings()
@@ -60,7 +56,7 @@ def _status(given: argparse.Namespace, rest: Sequence[str]) -> int:
     query = SQL("SELECT esp_integration_id, name FROM {} ORDER BY name").format(
         Identifier(settings.warehouse_schema, bookkeeping.INTEGRATIONS.name)
     )
-    with translated(), psycopg.connect(make_conninfo(**conninfo(_url(settings)))) as connection:
+    with translated(), psycopg.connect(make_conninfo(**conninfo(embedded.warehouse_url(settings)))) as connection:
         try:
             accounts = connection.execute(query).fetchall()
         except errors.UndefinedTable:
@@ -118,14 +114,14 @@ def _erase(given: argparse.Namespace, rest: Sequence[str]) -> int:
         raise BadSettings(f"PERSONAL_DATA is {settings.personal_data}, so the warehouse knows no addresses: give --id.")
     if not (given.email or given.id or "").strip():
         raise BadSettings("Name the person: give --email or --id.")
-    with translated(), psycopg.connect(make_conninfo(**conninfo(_url(settings)))) as connection:
+    with translated(), psycopg.connect(make_conninfo(**conninfo(embedded.warehouse_url(settings)))) as connection:
         integration_id = _integration_id(connection, name, account)
         connection.commit()
         if not given.yes and not _confirmed(account):
             return 1
         schema.upgrade(connection, name)
         counts = erase(connection, name, integration_id, given.email, given.id)
-        shutil.rmtree(settings.data_dir / "spool" / integration_id, ignore_errors=True)
+        shutil.rmtree(settings.spool_dir / integration_id, ignore_errors=True)
     table = Table("table", "rows", title=f"{account}: erased")
     for table_name, rows in counts.items():
         table.add_row(table_name, f"{rows:,}")
@@ -155,7 +151,7 @@ def _psql(given: argparse.Namespace, rest: Sequence[str]) -> int:
     """psql as a child process: the embedded Postgres has to stay for as long as somebody looks at it."""
     settings = load_settings()
     program = "psql" if settings.database_url else str(embedded.psql(settings.data_dir))
-    parts = conninfo(_url(settings))
+    parts = conninfo(embedded.warehouse_url(settings))
     environment = {**os.environ, "PGOPTIONS": f"-c search_path={settings.warehouse_schema},public"}
     password = parts.pop("password", None)
     if password:  # not as an argument, which everybody on the machine can see

@@ -149,6 +149,11 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def spool_dir(self) -> Path:
+        """Where extractions wait to be loaded: a folder for each account."""
+        return self.data_dir / "spool"
+
+    @property
     def api_key(self) -> str:
         """The key itself. Raises BadKey where none is set."""
         if self.klaviyo_api_key is None:

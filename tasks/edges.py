@@ -40,11 +40,7 @@ _one_pace = threading.Lock()
 
 def engine(settings: Settings) -> sqlalchemy.Engine:
     """The engine for the warehouse: DATABASE_URL, or the embedded Postgres."""
-    return _engine(_url(settings), _CONNECTIONS)
-
-
-def _url(settings: Settings) -> str:
-    return settings.database_url.get_secret_value() if settings.database_url else embedded.url(settings.data_dir)
+    return _engine(embedded.warehouse_url(settings), _CONNECTIONS)
 
 
 @lru_cache(maxsize=8)
@@ -77,7 +73,7 @@ def claim(settings: Settings, integration_id: str, what: str) -> None:
 
     Raises Busy where another one is under way. The claim is a lock that Postgres drops with the connection.
     """
-    connection = psycopg.connect(make_conninfo(**conninfo(_url(settings))), autocommit=True)
+    connection = psycopg.connect(make_conninfo(**conninfo(embedded.warehouse_url(settings))), autocommit=True)
     if not claims.claim(connection, settings.warehouse_schema, integration_id, what):
         connection.close()
         raise Busy(f"A {what} run of {settings.klaviyo_integration} is under way already: wait for it, or end it.")
@@ -133,7 +129,7 @@ def _pace(settings: Settings) -> Pace:
         return _paces[key]
 
 
-def side_by_side(settings: Settings, answer_seconds: float, requests_a_minute: int | None) -> int:
+def side_by_side(settings: Settings, answer_seconds: float = 0.0, requests_a_minute: int | None = None) -> int:
     """How many parts to read at once: CONCURRENCY, or as many as keep the API's limit busy at the pace of its answers.
 
     `answer_seconds` is that of a small answer while nothing else was asked for; one with events takes about twice as

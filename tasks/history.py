@@ -23,7 +23,6 @@ from tasks.spool import open_spool
 from transforms.routing import KnownMetric, selected
 
 _DAY = timedelta(days=1)
-_COUNTERS = 4  # metrics that are counted side by side: aggregates may be asked for once a second only
 _UNCOUNTED_WINDOW = timedelta(days=30)
 
 
@@ -54,7 +53,7 @@ def preview(settings: Settings, window: Window, watched: Watched) -> list[tuple[
         metric_id, part = question
         return _new_chunks(edges.source(settings), metric_id, part, settings.chunk_events)
 
-    with ThreadPoolExecutor(settings.concurrency or _COUNTERS) as pool:
+    with ThreadPoolExecutor(edges.side_by_side(settings)) as pool:
         found = summaries(chain.from_iterable(watched(pool.map(ask, questions), total=len(questions))))
     return [(names[each.metric_id], each) for each in found]
 
@@ -114,7 +113,7 @@ def _known(run: Run, window: Window, restart: bool, connection: Connection) -> t
 def count(run: Run, plan: Plan) -> None:
     """Ask for counts, the newest first, and add chunks to the plan. What has been counted is not asked for again."""
     try:
-        with ThreadPoolExecutor(run.settings.concurrency or _COUNTERS) as pool:
+        with ThreadPoolExecutor(edges.side_by_side(run.settings)) as pool:
             for chunks in pool.map(lambda question: _counted(run, *question), plan.questions):
                 plan.chunks.extend(chunks)
     finally:

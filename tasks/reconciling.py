@@ -31,7 +31,6 @@ from tasks.reading import Problems, read, told
 from tasks.run import Run, patiently
 from transforms.routing import KnownMetric, selected
 
-_COUNTERS = 4  # metrics that are counted side by side: aggregates may be asked for once a second only
 _SHOWN = 500  # rows of the artifact
 
 
@@ -183,7 +182,7 @@ def ask_counts(run: Run, windows: Mapping[str, Window]) -> dict[str, Counts | Kl
                 away.append(error)
             return error, source.traffic.since(before)
 
-    with ThreadPoolExecutor(run.settings.concurrency or _COUNTERS) as pool:
+    with ThreadPoolExecutor(edges.side_by_side(run.settings)) as pool:
         answers = list(pool.map(ask, windows))
     asked = Traffic.total(traffic for _, traffic in answers)
     patiently(run, lambda connection: ledger.add_requests(connection, run.schema, run.id, asked))

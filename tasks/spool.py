@@ -161,7 +161,7 @@ def open_spool(settings: Settings, integration_id: str) -> Spool | None:
     """The account's spool in DATA_DIR; None where SPOOL turns it off."""
     if not settings.spool:
         return None
-    root = settings.data_dir / "spool"
+    root = settings.spool_dir
     root.mkdir(mode=_ONLY_OWNER, parents=True, exist_ok=True)
     root.chmod(_ONLY_OWNER)
     return Spool(root / integration_id, settings.spool_megabytes << 20, timedelta(hours=settings.spool_hours))

@@ -6,6 +6,12 @@ import warnings
 from pathlib import Path
 
 from klaviyo_pg.errors import DatabaseUnusable
+from klaviyo_pg.settings import Settings
+
+
+def warehouse_url(settings: Settings) -> str:
+    """DATABASE_URL, or that of the embedded Postgres, which is started where there is none."""
+    return settings.database_url.get_secret_value() if settings.database_url else url(settings.data_dir)
 
 
 def url(data_dir: Path) -> str:
