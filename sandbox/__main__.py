@@ -23,6 +23,7 @@ from sandbox.limits import Limiter
 from sandbox.server import API_KEY, LEGACY_MODES, Box, application
 
 HOST = "127.0.0.1"
+_KEEP_ALIVE = 75  # seconds: a client that waits for its database finds its connections open
 
 
 class _Parser(argparse.ArgumentParser):
@@ -105,7 +106,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     limiter = Limiter() if given.limits == "published" else None
     box = Box(account, limiter, given.latency_ms / 1000, legacy=given.legacy, chaos=chaos)
     app = application(box, [*endpoints(account), *legacy_endpoints(account)], routes(box))
-    config = uvicorn.Config(with_connection(app), log_level="error", access_log=False, lifespan="off", ws="none")
+    config = uvicorn.Config(
+        with_connection(app),
+        log_level="error",
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        timeout_keep_alive=_KEEP_ALIVE,
+    )
     url = f"http://{HOST}:{listener.getsockname()[1]}"
     print(f"Account {options.account} is ready at {url} with key {API_KEY}", flush=True)
     _Server(config).run(sockets=[listener])
