@@ -236,12 +236,16 @@ class _Control:
 
     async def set_server(self, request: Request) -> Response:
         given = json.loads(await request.body())
-        if not set(given) <= {"latency_ms", "limits", "others"} or given.get("limits", "off") not in _LIMITS:
+        known = {"latency_ms", "most_events", "limits", "others"}
+        if not set(given) <= known or given.get("limits", "off") not in _LIMITS:
             raise _Wrong(
-                f"what can be set is latency_ms, and limits to one of {', '.join(_LIMITS)}, with others for endpoints"
+                "what can be set is latency_ms, most_events on a page,"
+                f" and limits to one of {', '.join(_LIMITS)}, with others for endpoints"
             )
         if "latency_ms" in given:
             self._box.latency = float(given["latency_ms"]) / 1000
+        if "most_events" in given:
+            self._box.most_events = int(given["most_events"])
         if "limits" in given:
             self._box.limiter = None if given["limits"] == "off" else Limiter(others=_limits(given.get("others", {})))
         return JSONResponse(given)

@@ -266,8 +266,9 @@ class _Events:
         window, keep = self._asked(query)
         after = _mark(query)
         descending = query.descending or not query.sort  # newest first unless asked otherwise
-        refs = [] if window is None else self._account.timeline.read(window, query.size + 1, after, descending, keep)
-        shown = refs[: query.size]
+        size = min(query.size, box.most_events)
+        refs = [] if window is None else self._account.timeline.read(window, size + 1, after, descending, keep)
+        shown = refs[:size]
         following = [self._account.timeline.time(shown[-1]), shown[-1]] if len(refs) > len(shown) else None
         return self._renderer(query).render(shown, _links(query, following))
 

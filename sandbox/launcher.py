@@ -121,7 +121,7 @@ class Sandbox:
         self.control("POST", "chaos", chaos)
 
     def set_server(self, **settings: Any) -> None:
-        """Change latency_ms, or limits ("real" or "off").
+        """Change latency_ms, most_events on a page however many are asked for, or limits ("real" or "off").
 
         `others` gives endpoints limits of their own: {"GET /api/events": [35, 350]} a second and a minute.
         """

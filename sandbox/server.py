@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sandbox import limits, wrong_pages
+from sandbox import allowed, limits, wrong_pages
 from sandbox.account import Account
 from sandbox.chaos import Chaos, Fault, Meeting, meet
 from sandbox.content import dump
@@ -41,6 +41,7 @@ class Box:
     account: Account
     limiter: Limiter | None = None
     latency: float = 0.0
+    most_events: int = allowed.EVENTS.most  # on a page, however many are asked for
     clock: Callable[[], float] = time
     keys: dict[str, frozenset[str]] = field(default_factory=lambda: {API_KEY: frozenset({_EVERYTHING})})
     faults: list[Fault] = field(default_factory=list)

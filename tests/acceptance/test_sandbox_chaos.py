@@ -253,7 +253,7 @@ def test_throttled_for_ever(box: Sandbox, endpoint: str, ask: Ask) -> None:
 
 
 def test_server_settings(reader: Reader) -> None:
-    """Latency and limits change while the sandbox runs, and the traffic by second is told."""
+    """Latency, page sizes and limits change while the sandbox runs, and the traffic by second is told."""
     with running(members=5, events=10) as box:
         reader = Reader(box)
         box.set_server(latency_ms=150)
@@ -263,7 +263,9 @@ def test_server_settings(reader: Reader) -> None:
         box.set_server(latency_ms=0, limits="real")
         answers = [reader.current("accounts").status_code for _ in range(8)]
         assert 429 in answers
-        box.set_server(limits="off")
+        box.set_server(limits="off", most_events=4)
+        assert len(reader.current("events", {"page[size]": 1000}).json()["data"]) == 4
+        assert len(reader.rows("events", page__size=1000)) == 10
         assert {reader.current("accounts").status_code for _ in range(8)} == {200}
         accounts = box.traffic()["GET /api/accounts"]
         assert sum(accounts["seconds"].values()) == 16
