@@ -82,10 +82,10 @@ def summaries(chunks: Iterable[HistoryChunk], window: Window | None = None) -> l
 
 
 class Counted(Protocol):
-    """How many events the source has in [start, end)."""
+    """How many events the source has from a time on, until the next of its counts."""
 
     @property
-    def end(self) -> datetime: ...
+    def start(self) -> datetime: ...
 
     @property
     def events(self) -> int: ...
@@ -118,20 +118,19 @@ def years(window: Window) -> Iterator[Window]:
 def cut(metric_id: str, window: Window, counts: Sequence[Counted], size: int) -> Iterator[HistoryChunk]:
     """Chunks that cover a bounded window without a gap, with about equal numbers of events, at most about `size`.
 
-    A chunk ends where a count ends, so one with a dense hour (legacy: day) can hold more. Empty time belongs to the
+    A chunk ends where a count begins, so one with a dense hour (legacy: day) can hold more. Empty time belongs to the
     chunk before it: reading it costs nothing.
     """
     assert window.start is not None and window.end is not None
     total = sum(count.events for count in counts)
     share = total / max(1, ceil(total / size))
     start, behind, seen = window.start, 0, 0
-    edge = window.start
     for count in counts:
         is_full = seen > behind and seen + count.events / 2 > behind + share
         if is_full and total - seen > share / 2:  # else the rest is too little for a chunk of its own
-            yield HistoryChunk(metric_id, start, edge, seen - behind)
-            start, behind = edge, seen
-        seen, edge = seen + count.events, count.end
+            yield HistoryChunk(metric_id, start, count.start, seen - behind)
+            start, behind = count.start, seen
+        seen += count.events
     rest = seen - behind
     yield HistoryChunk(
         metric_id, start, window.end, rest, state="planned" if rest else "done"

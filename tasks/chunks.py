@@ -1,8 +1,11 @@
 """Reading one chunk of history, resumable at every batch: kept on disk first and loaded then, or loaded at once."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import compress
+from operator import le
 from time import monotonic
 from typing import Any
 
@@ -173,6 +176,8 @@ def by_seconds(pages: Iterable[EventPage], least: int) -> Iterator[tuple[list[Ev
 
 def _part(found: Events, second: int, before: bool) -> Events:
     """The events before a second, or those from it on."""
+    if all(map(le, found.at, found.at[1:])):  # in order of time, as they were asked for
+        edge = bisect_left(found.at, second)
+        return Events(*(column[:edge] if before else column[edge:] for column in found))  # type: ignore[arg-type]
     keep = [(at < second) == before for at in found.at]
-    columns = ([value for value, wanted in zip(column, keep, strict=True) if wanted] for column in found)
-    return Events(*columns)  # type: ignore[arg-type]  # each column keeps its type
+    return Events(*(list(compress(column, keep)) for column in found))  # type: ignore[arg-type]

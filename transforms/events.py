@@ -1,14 +1,14 @@
 """Events into the seven event tables, and what else they tell: flow campaigns, joining and leaving lists."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.klaviyo.rows import Events
-from transforms.clean import cleaned, conformed, last_by
+from transforms.clean import Frame, cleaned, conformed, last_by
 from transforms.keys import md5, row_key
 
 _JSON = frozenset({"properties"})
@@ -19,6 +19,8 @@ _SCHEMA = {
     "id": pl.String(),
     "at": pl.Int64(),
     "metric_id": pl.String(),
+    "event_name": pl.String(),
+    "destination": pl.String(),
     "profile_id": pl.String(),
     "email": pl.String(),
     "message": pl.String(),
@@ -50,25 +52,39 @@ class EventFrames(NamedTuple):
 
 def event_frames(found: Events, metrics: Metrics, integration_id: str) -> EventFrames:
     """Split events by table. Of two with one id the one that was read last stays."""
-    raw = pl.DataFrame(found._asdict(), _SCHEMA).pipe(cleaned, _JSON)
-    frame = raw.frame.pipe(last_by, "id").with_columns(
-        event_at=pl.from_epoch("at", "s").dt.replace_time_zone("UTC").dt.cast_time_unit("us"),
-        event_name=_looked_up(pl.col("metric_id"), metrics.names, None),
-        destination=_looked_up(pl.col("metric_id"), metrics.destinations, tables.EVENTS.name),
-        value=_numeric(pl.col("value")),
-        campaign_key=md5(pl.col("message")),
-        automation_key=md5(pl.col("flow")),
+    columns: dict[str, list[Any]] = found._asdict()
+    columns["event_name"] = _looked_up(metrics.names, found.metric_id, None)
+    columns["destination"] = _looked_up(metrics.destinations, found.metric_id, tables.EVENTS.name)
+    raw = pl.DataFrame(columns, _SCHEMA).pipe(cleaned, _JSON)
+    frame = (
+        raw.frame.lazy()
+        .pipe(last_by, "id")
+        .with_columns(
+            event_at=pl.from_epoch("at", "s").dt.replace_time_zone("UTC").dt.cast_time_unit("us"),
+            value=_numeric(pl.col("value")),
+            key=row_key(integration_id, pl.col("id")),
+            member_key=md5(pl.col("profile_id")),
+            metric_key=row_key(integration_id, pl.col("metric_id")),
+            campaign_key=md5(pl.col("message")),
+            automation_key=md5(pl.col("flow")),
+        )
+        .collect()
+    )
+    parts = {str(name): part for (name,), part in sorted(frame.partition_by("destination", as_dict=True).items())}
+    flow_campaigns, subscription_changes, *by_table = pl.collect_all(
+        [
+            _flow_campaigns(frame.lazy(), integration_id),
+            _subscription_changes(frame.lazy()),
+            *(part.lazy().pipe(conformed, loads.EVENTS[name]) for name, part in parts.items()),
+        ]
     )
     return EventFrames(
-        _by_table(frame, integration_id),
-        _flow_campaigns(frame, integration_id),
-        _subscription_changes(frame),
-        raw.nul_characters,
+        dict(zip(parts, by_table, strict=True)), flow_campaigns, subscription_changes, raw.nul_characters
     )
 
 
-def _looked_up(ids: pl.Expr, known: Mapping[str, str | None], default: str | None) -> pl.Expr:
-    return ids.replace_strict(dict(known), default=default, return_dtype=pl.String())
+def _looked_up(known: Mapping[str, str | None], ids: Sequence[str | None], default: str | None) -> list[str | None]:
+    return [default if each is None else known.get(each, default) for each in ids]
 
 
 def _numeric(text: pl.Expr) -> pl.Expr:
@@ -77,17 +93,7 @@ def _numeric(text: pl.Expr) -> pl.Expr:
     return pl.when(digits.str.contains(_NUMBER)).then(digits)
 
 
-def _by_table(frame: pl.DataFrame, integration_id: str) -> dict[str, pl.DataFrame]:
-    keyed = frame.with_columns(
-        key=row_key(integration_id, pl.col("id")),
-        member_key=md5(pl.col("profile_id")),
-        metric_key=row_key(integration_id, pl.col("metric_id")),
-    )
-    parts = keyed.partition_by("destination", as_dict=True)
-    return {str(name): conformed(part, loads.EVENTS[str(name)]) for (name,), part in sorted(parts.items())}
-
-
-def _flow_campaigns(frame: pl.DataFrame, integration_id: str) -> pl.DataFrame:
+def _flow_campaigns(frame: pl.LazyFrame, integration_id: str) -> pl.LazyFrame:
     """The messages of flows: named as in their latest event, created and updated with their first and latest."""
     sends = frame.filter(pl.col("flow").is_not_null() & pl.col("message").is_not_null()).select(
         "subject", "automation_key", "campaign_key", id="message", name="campaign_name", at="event_at"
@@ -101,7 +107,7 @@ def _flow_campaigns(frame: pl.DataFrame, integration_id: str) -> pl.DataFrame:
     )
 
 
-def widened(flow_campaigns: pl.DataFrame) -> pl.DataFrame:
+def widened(flow_campaigns: Frame) -> Frame:
     """One row for each campaign of a frame for FLOW_CAMPAIGNS: its times widen, its names are the latest there are."""
     found = flow_campaigns.sort("updated_at", maintain_order=True).group_by("key")
     latest = {name: pl.col(name).last() for name in loads.FLOW_CAMPAIGNS.schema if name != "key"}
@@ -111,7 +117,7 @@ def widened(flow_campaigns: pl.DataFrame) -> pl.DataFrame:
     return found.agg(**latest).pipe(conformed, loads.FLOW_CAMPAIGNS)
 
 
-def _subscription_changes(frame: pl.DataFrame) -> pl.DataFrame:
+def _subscription_changes(frame: pl.LazyFrame) -> pl.LazyFrame:
     change = (
         pl.when((pl.col("destination") == tables.UNSUBSCRIBES.name) | pl.col("event_name").is_in(_UNSUBSCRIBED))
         .then(pl.lit("unsubscribed"))

@@ -14,6 +14,7 @@ _TIME = pl.Datetime("us", "UTC")
 _EXCLUSION = {"email": pl.String(), "reason": pl.String(), "created_at": _TIME}
 _MEMBERSHIP = {"list_id": pl.String(), "member_id": pl.String(), "created_at": _TIME, "is_subscribed": pl.Boolean()}
 _SUPPRESSION = {"list_id": pl.String(), "member_id": pl.String(), "changed_at": _TIME}
+_NO_CHANGES = pl.DataFrame(schema=loads.SUBSCRIPTION_CHANGES.schema)
 
 
 def exclusions(found: Sequence[rows.Exclusion], account_id: str | None) -> Cleaned:
@@ -45,6 +46,8 @@ def swept(list_id: str, sweep: str, found: Iterable[str], asked: Iterable[str]) 
 
 def suppressions(found: Sequence[tuple[str, str, datetime | None]]) -> pl.DataFrame:
     """Load SUBSCRIPTION_CHANGES, of (list id, profile id, since when): whom a list must not write to."""
+    if not found:
+        return _NO_CHANGES
     raw = cleaned(pl.DataFrame(found, _SUPPRESSION, orient="row"))
     frame = raw.frame.with_columns(id=pl.col("list_id") + ":" + pl.col("member_id"), change=pl.lit("suppressed"))
     return frame.pipe(last_by, "member_id", "id").pipe(conformed, loads.SUBSCRIPTION_CHANGES)

@@ -26,6 +26,7 @@ _MEMBER = {
     "consent_timestamp": _TIME,
 }
 _LONGEST_NAME = 2000  # bytes: a name is part of a primary key, and Postgres' index entries end at about 2,700
+_NO_ATTRIBUTES = pl.DataFrame(schema=loads.MEMBER_ATTRIBUTES.schema)
 _PROPERTY = {"id": pl.String(), "name": pl.String(), "value": pl.String()}
 
 
@@ -45,21 +46,32 @@ def people(found: Sequence[rows.Profile], load: Load, extracted_at: datetime, in
     A person without custom properties has one row without a name among the attributes.
     """
     latest = list({profile.id: profile for profile in found}.values())
+    suppressed = suppressions([(list_id, each.id, at) for each in latest for list_id, at in each.list_suppressions])
+    if not latest:  # as on most pages of events, whose people are known already
+        return People(pl.DataFrame(schema=load.schema), _NO_ATTRIBUTES, suppressed, (), 0)
     members = cleaned(_members(latest))
     attributes = cleaned(_attributes(latest), blank_columns=frozenset({"name"}))
     too_long = pl.col("name").str.len_bytes() > _LONGEST_NAME
     at = pl.lit(extracted_at, _TIME)
     keys = {"key": row_key(integration_id, pl.col("id")), "member_key": md5(pl.col("id"))}
+    of_members, of_attributes, with_long_names = pl.collect_all(
+        [
+            members.frame.lazy().with_columns(**keys, updated_at=at).pipe(conformed, load),
+            attributes.frame.lazy()
+            .filter(~too_long.fill_null(False))
+            .with_columns(**keys, created_at=at, updated_at=at)
+            .pipe(last_by, "key", "name")
+            .pipe(conformed, loads.MEMBER_ATTRIBUTES),
+            attributes.frame.lazy().filter(too_long),
+        ]
+    )
     return People(
-        members.frame.with_columns(**keys, updated_at=at).pipe(conformed, load),
-        attributes.frame.filter(~too_long.fill_null(False))
-        .with_columns(**keys, created_at=at, updated_at=at)
-        .pipe(last_by, "key", "name")
-        .pipe(conformed, loads.MEMBER_ATTRIBUTES),
-        suppressions([(list_id, each.id, at) for each in latest for list_id, at in each.list_suppressions]),
+        of_members,
+        of_attributes,
+        suppressed,
         [
             rows.Reject(row, f"The property's name is longer than {_LONGEST_NAME} bytes.", hides=False)
-            for row in attributes.frame.filter(too_long).write_ndjson().split("\n")  # only this ends a row
+            for row in with_long_names.write_ndjson().split("\n")  # only this ends a row
             if row
         ],
         members.nul_characters + attributes.nul_characters,
@@ -67,11 +79,9 @@ def people(found: Sequence[rows.Profile], load: Load, extracted_at: datetime, in
 
 
 def _members(found: Sequence[rows.Profile]) -> pl.DataFrame:
-    columns: dict[str, list[object]] = {
-        name: [getattr(each, name) for each in found] for name in _MEMBER if name != "created_at"
-    }
-    columns["created_at"] = [each.created for each in found]
-    return pl.DataFrame(columns, _MEMBER)
+    columns = dict(zip(rows.Profile._fields, zip(*found, strict=True), strict=True))
+    columns["created_at"] = columns["created"]
+    return pl.DataFrame({name: columns[name] for name in _MEMBER}, _MEMBER)
 
 
 def _attributes(found: Sequence[rows.Profile]) -> pl.DataFrame:

@@ -23,6 +23,7 @@ def counts(answer: bytes, start: datetime, end: datetime) -> list[rows.Count]:
         return [
             rows.Count(max(begins, start), ends, round(count))
             for begins, ends, count in zip(starts, [*starts[1:], end], totals, strict=False)
+            if count
         ]
     except (ValueError, OverflowError, RecursionError) as error:
         raise Garbled(f"The answer is not an aggregate of Klaviyo's API ({error}).") from None

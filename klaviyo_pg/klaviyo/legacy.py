@@ -239,7 +239,7 @@ def _counts(answer: shapes.Export, start: datetime, end: datetime) -> Iterator[r
             begins, events = shapes.moment(series.date), round(sum(series.values))
         except (ValueError, OverflowError) as error:
             raise Garbled(f"The answer is not an export of the legacy API ({error}).") from None
-        if begins is not None and start <= begins < end:
+        if events and begins is not None and start <= begins < end:
             yield rows.Count(begins, min(end, begins + day), events)
 
 

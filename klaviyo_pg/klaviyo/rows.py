@@ -171,8 +171,8 @@ class Count(NamedTuple):
 
 def utc(moment: datetime | None) -> datetime | None:
     """A time in UTC; one without an offset is meant to be UTC."""
-    if moment is None:
-        return None
+    if moment is None or moment.tzinfo is UTC:
+        return moment
     try:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except OverflowError:  # in UTC it is before the year 1 or after 9999, by hours

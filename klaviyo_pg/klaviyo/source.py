@@ -75,7 +75,7 @@ class Source(Protocol):
         ...
 
     def counts(self, metric_id: str, window: Window) -> Iterator[Count]:
-        """How many events of a metric there are, by stretches of `counts_by`, in order of time.
+        """How many events of a metric there are, by those stretches of `counts_by` that have any, in order of time.
 
         The window has both bounds, and begins and ends where such a stretch does. Raises Refused where the source
         does not count this metric.
