@@ -91,8 +91,10 @@ def load_chunk(run: Run, chunk: HistoryChunk, name: str, shelf: Shelf, progress:
     parcels = iter(()) if stands.state == "done" else shelf.parcels(stands.reached)
     for group in together(parcels, _LOADED_AT_ONCE):
         stopping.check()
-        add_up(total, _load(run, chunk, joined([parcel for _, parcel in group]), progress))
-        for path, _ in group:
+        paths, whole = [path for path, _ in group], joined([parcel for _, parcel in group])
+        group.clear()  # else its frames would lie in memory twice
+        add_up(total, _load(run, chunk, whole, progress))
+        for path in paths:
             path.unlink()
     shelf.clear()
     return total

@@ -12,6 +12,7 @@ from klaviyo_pg.catalogue import Absent, Load
 from klaviyo_pg.postgres import statements
 
 _UNSTORABLE = (psycopg.DataError, errors.StatementTooComplex, errors.ProgramLimitExceeded)
+_ROWS_OF_TEXT = 2_000  # that are written as text at a time, so that a frame is not in memory twice
 _PROBES = 64  # keys that tell whether a batch is new
 
 
@@ -99,7 +100,8 @@ def _copy(connection: Connection, statement: Composed, frame: pl.DataFrame) -> l
 def _copy_whole(connection: Connection, statement: Composed, frame: pl.DataFrame) -> None:
     """COPY a frame; where it fails, the transaction stands as it did before."""
     with connection.transaction(), connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.write(as_copy_text(frame))
+        for part in frame.iter_slices(_ROWS_OF_TEXT):
+            copy.write(as_copy_text(part))
 
 
 def as_copy_text(frame: pl.DataFrame) -> bytes:
