@@ -39,6 +39,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PREFECT_SERVER_UI_ENABLED=false \
     PREFECT_SERVER_LOGGING_LEVEL=CRITICAL \
     DATA_DIR=/home/klaviyo/.data \
+    MALLOC_ARENA_MAX=2 \
     DO_NOT_TRACK=1
 USER 10001
 # Without PREFECT_API_URL a run starts a server for itself; its tables are here already.

@@ -119,12 +119,23 @@ def main() -> None:
             )
             print(f"largest and smallest chunk of years that have several: {sizes[0]}", flush=True)
             _kills(bench, given.kills, large, truth, uninterrupted)
-        with running(events=40_000, days=_DAYS, members=2_000, latency_ms=150) as box:
+        with running(events=160_000, days=_DAYS, members=2_000, latency_ms=150) as box:
             bench = Bench(box, url, prefect)
-            times = {
-                number: bench.run(f"side{number}", CONCURRENCY=str(number), CHUNK_EVENTS="2000")[0] for number in (1, 8)
-            }
-            print(f"150 ms an answer: {times[1]:.1f} s alone, {times[8]:.1f} s by 8: {times[1] / times[8]:.1f} times")
+            for page in (1_000, 200):
+                _side_by_side(bench, page)
+
+
+def _side_by_side(bench: Bench, page: int) -> None:
+    """How much is gained by eight readers: with full pages the processors end first, with small ones they do not."""
+    bench.box.set_server(most_events=page)
+    alone, by_eight = (
+        bench.run(f"pages{page}_{number}", CONCURRENCY=str(number), CHUNK_EVENTS="8000")[0] for number in (1, 8)
+    )
+    print(
+        f"150 ms an answer of at most {page:,} events: {alone:.1f} s alone, {by_eight:.1f} s by 8:"
+        f" {alone / by_eight:.1f} times",
+        flush=True,
+    )
 
 
 def _forecast(log: str, took: float) -> None:

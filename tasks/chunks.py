@@ -26,7 +26,7 @@ from tasks.store import Batch, Counts, protect, store
 from transforms import events
 
 _READ_AT_ONCE = 2_000  # events, in one parcel: what a kill costs each reader at most
-_LOADED_AT_ONCE = 10_000  # events, in one transaction: large enough for COPY to pay, small enough for flat memory
+_LOADED_AT_ONCE = 6_000  # events, in one transaction: large enough for COPY to pay, small enough for flat memory
 _KEPT = timedelta(days=3)  # a result; whether the parcels are still there is looked at anyway
 
 

@@ -14,12 +14,26 @@ from psycopg.conninfo import conninfo_to_dict
 
 from klaviyo_pg.errors import BadSettings, DatabaseAway, DatabaseUnusable
 
-_UNUSABLE = {
-    errors.InsufficientPrivilege: "The database user may not do this",
-    errors.ReadOnlySqlTransaction: "The database is read-only",
-    errors.InvalidCatalogName: "There is no such database",
-    errors.DependentObjectsStillExist: "An object in the database depends on one of the project's tables",
-    errors.DiskFull: "The database's disk is full",
+_UNUSABLE = {  # what is wrong, and what to do
+    errors.InsufficientPrivilege: (
+        "The database user may not do this",
+        "grant the privilege, or give DATABASE_URL another user",
+    ),
+    errors.ReadOnlySqlTransaction: ("The database is read-only", "let DATABASE_URL lead to the primary, not a standby"),
+    errors.InvalidCatalogName: ("There is no such database", "create it, or correct DATABASE_URL"),
+    errors.DependentObjectsStillExist: (
+        "An object in the database depends on one of the project's tables",
+        "drop that object, and make it anew afterwards",
+    ),
+    errors.DiskFull: ("The database's disk is full", "make room on it; the same command goes on"),
+    errors.QueryCanceled: (
+        "The database ended a statement",
+        "raise the statement_timeout of its user, if nobody ended it by hand; the same command goes on",
+    ),
+    errors.TransactionTimeout: (
+        "The database ended a transaction that took too long",
+        "raise the transaction_timeout of its user; the same command goes on",
+    ),
 }
 _IN_THE_WAY = (errors.NotNullViolation, errors.CheckViolation, errors.ForeignKeyViolation)  # the catalogue has none
 _NO_LOGIN = (  # a connection that fails has no SQLSTATE, only words
@@ -117,9 +131,9 @@ def translated() -> Iterator[None]:
 def unusable(error: psycopg.Error) -> DatabaseUnusable | None:
     """What to tell the user of this error; None where it is not theirs to mend."""
     detail = " ".join(str(error).split("\n", maxsplit=1)[0].split())
-    for kind, sentence in _UNUSABLE.items():
+    for kind, (wrong, remedy) in _UNUSABLE.items():
         if isinstance(error, kind):
-            return DatabaseUnusable(f"{sentence} ({detail}): check DATABASE_URL and the privileges of its user.")
+            return DatabaseUnusable(f"{wrong} ({detail}): {remedy}.")
     if isinstance(error, _IN_THE_WAY):
         return DatabaseUnusable(
             f"A column or constraint that was added to one of the project's tables refuses its rows ({detail}): give "

@@ -142,6 +142,15 @@ def test_a_read_only_database(database: str) -> None:
     read_only = engine(database, options="-c default_transaction_read_only=on")
     error = told(read_only, "CREATE TABLE klaviyo.x ()")
     assert str(error).startswith("The database is read-only (")
+    assert str(error).endswith("): let DATABASE_URL lead to the primary, not a standby.")
+
+
+def test_a_time_limit_of_the_database(database: str) -> None:
+    """Hosted databases have them; no retry will be faster."""
+    limited = engine(database, options="-c statement_timeout=50")
+    error = told(limited, "SELECT pg_sleep(5)")
+    assert not isinstance(error, DatabaseAway)
+    assert str(error).startswith("The database ended a statement (canceling statement due to statement timeout): raise")
 
 
 @pytest.mark.parametrize(
