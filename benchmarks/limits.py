@@ -1,7 +1,8 @@
 """`python -m benchmarks.limits --write docs/reliability.md`: how much of the API's rate limit for events is used.
 
-A backfill of a large account at 200 ms an answer, under the published limit, which a small machine may not be able to
-use up, and under a tenth of it; then the same with daily runs beside it, which share the limit through the warehouse.
+A backfill of a large account at 200 ms an answer, under the published limit: with pages of few events, and with full
+ones, which a small machine may not be able to take in as fast. Then under a tenth of the limit, alone and with a daily
+run beside it: two processes that share the limit through the warehouse.
 """
 
 import os
@@ -99,9 +100,10 @@ class Place:
         with (self._folder / f"{Path(command[0]).stem}.log").open("w") as log:
             return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, stdout=log, stderr=log)
 
-    def measure(self, what: str, schema: str, steady: int, minutes: float, beside: bool = False) -> Measured:
+    def measure(self, what: str, schema: str, steady: int, minutes: float, page: int, beside: bool) -> Measured:
         """Load, wait until it is under way, count for so many minutes, and stop."""
-        self.box.set_server(limits="real", others={_EVENTS: [steady // 10, steady]}, latency_ms=_LATENCY_MS)
+        limits = {"limits": "real", "others": {_EVENTS: [steady // 10, steady]}}
+        self.box.set_server(**limits, latency_ms=_LATENCY_MS, most_events=page)
         other = None
         if beside:
             assert self._start(["flows/daily.py", "--tables", "metrics"], schema).wait(120) == 0
@@ -160,12 +162,14 @@ def main() -> None:
         place = Place(box, folder, prefect)
         tenth = XL.steady // 10
         rows = []
-        for what, schema, steady, beside in (
-            ("a backfill", "whole", XL.steady, False),
-            ("a backfill", "tenth", tenth, False),
-            ("a backfill and a daily run", "both", tenth, True),
+        for what, schema, steady, page, beside in (
+            ("a backfill, at most 100 events a page", "few", XL.steady, 100, False),
+            ("a backfill and a daily run, at most 100 events a page", "few_both", XL.steady, 100, True),
+            ("a backfill", "whole", XL.steady, 1_000, False),
+            ("a backfill", "tenth", tenth, 1_000, False),
+            ("a backfill and a daily run", "both", tenth, 1_000, True),
         ):
-            measured = place.measure(what, schema, steady, given.minutes, beside)
+            measured = place.measure(what, schema, steady, given.minutes, page, beside)
             print(" | ".join(measured.cells), flush=True)
             rows.append(measured.cells)
         paced = rate(Limit(XL.burst, XL.steady), _SHARE)
