@@ -125,7 +125,9 @@ def _any(random: Random, value: Any) -> bytes:
 
 
 def _flipped(random: Random, body: bytes) -> bytes:
-    """Some bytes at any place are changed, removed or doubled."""
+    """Some bytes at any place are changed, removed or doubled; of a body without any, something stands there."""
+    if not body:
+        return random.choice(_LOST)
     at = random.randrange(len(body))
     size = random.choice((1, 1, 1, 2, 8, 200))
     change: Callable[[], bytes] = random.choice(
