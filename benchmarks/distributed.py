@@ -34,15 +34,21 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=2)
     parser.add_argument("--latency", type=int, default=150, help="milliseconds an answer")
     parser.add_argument("--limits", choices=["published", "off"], default="published", help="of the account")
+    parser.add_argument("--page", type=int, default=1_000, help="events on a page, at most")
     given = parser.parse_args()
     options = {"events": given.events, "days": _DAYS, "members": 20_000, "latency_ms": given.latency}
     with workplace() as (folder, prefect), running(**options, limits=given.limits) as box:
+        box.set_server(most_events=given.page)
         url = embedded.url(folder)
         bench = Bench(box, url, prefect)
         alone, _ = bench.run("alone", DATA_DIR=str(folder / "alone"))
         truth = bench.truth()
         assert bench.contents("alone") == truth
-        print(f"{given.events:,} events, {given.latency} ms an answer: one process {alone:.1f} s", flush=True)
+        print(
+            f"{given.events:,} events, {given.page:,} on a page, {given.latency} ms an answer:"
+            f" one process {alone:.1f} s",
+            flush=True,
+        )
         environment = {
             **prefect,
             "KLAVIYO_BASE_URL": box.url,
