@@ -51,7 +51,10 @@ class Bench:
 
     def run(self, schema: str, **settings: str) -> tuple[float, str]:
         """The command to its end: seconds of its own run, and its log."""
-        child = self.start(schema, **settings)
+        return self.ended(self.start(schema, **settings), schema)
+
+    def ended(self, child: "subprocess.Popen[str]", schema: str) -> tuple[float, str]:
+        """The same, of a command that is under way."""
         log = self._log.read_text() if child.wait() is not None else ""
         assert child.returncode == 0, log[-2000:]
         [row] = self.rows(f"SELECT extract(epoch FROM finished_at - started_at) FROM {schema}.runs")

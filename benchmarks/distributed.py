@@ -2,6 +2,8 @@
 
 A Prefect server, a process pool, workers, the sandbox with the published rate limits and 150 ms an answer. Measured:
 seconds of one process and of all workers, contents, and the requests that the account saw in each second and minute.
+`--processors 0.4` holds the one process, and each worker with what it runs, to that share of a processor, as a
+container's limit does; it needs root and control groups.
 """
 
 import argparse
@@ -35,13 +37,16 @@ def main() -> None:
     parser.add_argument("--latency", type=int, default=150, help="milliseconds an answer")
     parser.add_argument("--limits", choices=["published", "off"], default="published", help="of the account")
     parser.add_argument("--page", type=int, default=1_000, help="events on a page, at most")
+    parser.add_argument("--processors", type=float, help="of the one process, and of each worker")
     given = parser.parse_args()
     options = {"events": given.events, "days": _DAYS, "members": 20_000, "latency_ms": given.latency}
     with workplace() as (folder, prefect), running(**options, limits=given.limits) as box:
         box.set_server(most_events=given.page)
         url = embedded.url(folder)
         bench = Bench(box, url, prefect)
-        alone, _ = bench.run("alone", DATA_DIR=str(folder / "alone"))
+        child = bench.start("alone", DATA_DIR=str(folder / "alone"))
+        _hold(child.pid, given.processors)
+        alone, _ = bench.ended(child, "alone")
         truth = bench.truth()
         assert bench.contents("alone") == truth
         print(
@@ -60,7 +65,7 @@ def main() -> None:
         }
         _prefect(environment, "--no-prompt", "work-pool", "create", "klaviyo", "--type", "process")
         _prefect(environment, "--no-prompt", "deploy", "--all")
-        killed = _distributed(bench, environment, folder, given.workers, given.kills, alone)
+        killed = _distributed(bench, environment, folder, given, alone)
         assert bench.contents("shared") == truth
         [(seconds, requests)] = bench.rows(
             "SELECT extract(epoch FROM finished_at - started_at)::float, requests FROM shared.runs"
@@ -73,7 +78,24 @@ def _prefect(environment: dict[str, str], *arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "prefect", *arguments], cwd=_ROOT, env=environment, check=True)
 
 
-def _distributed(bench: Bench, environment: dict[str, str], folder: Path, workers: int, kills: int, took: float) -> int:
+def _hold(pid: int, processors: float | None) -> None:
+    """Hold a process, and those that it starts, to a share of a processor (None: all that there is)."""
+    if processors is None:
+        return
+    first = Path("/sys/fs/cgroup/cpu")  # control groups of version 1; else those of version 2
+    group = (first if first.exists() else first.parent) / f"klaviyo-pg-{pid}"
+    group.mkdir()
+    quota = round(processors * 100_000)  # microseconds of each tenth of a second
+    if first.exists():
+        (group / "cpu.cfs_quota_us").write_text(str(quota))
+    else:
+        (group / "cpu.max").write_text(f"{quota} 100000")
+    (group / "cgroup.procs").write_text(str(pid))
+
+
+def _distributed(
+    bench: Bench, environment: dict[str, str], folder: Path, given: argparse.Namespace, took: float
+) -> int:
     """Start workers and the backfill, kill some of the workers with all that they run, wait for the end."""
     rng, killed = random.Random(3), 0
     with ExitStack() as stack, (folder / "workers.log").open("w") as log:
@@ -82,16 +104,18 @@ def _distributed(bench: Bench, environment: dict[str, str], folder: Path, worker
             subprocess.Popen(
                 command, cwd=folder, env={**environment, "DATA_DIR": str(folder / f"w{number}")}, stdout=log, stderr=log
             )
-            for number in range(workers)
+            for number in range(given.workers)
         ]
         for child in children:
             stack.callback(_end, child)
+            _hold(child.pid, given.processors)
         backfill = [sys.executable, "flows/backfill.py", "--start", _START, "--distribute"]
         parent = subprocess.Popen(backfill, cwd=_ROOT, env=environment, stdout=log, stderr=log)
+        _hold(parent.pid, given.processors)
         while parent.poll() is None and not _has_begun(bench):
             time.sleep(0.2)
-        for child in children[:kills]:
-            time.sleep(rng.uniform(0.1, 0.4) * took / max(1, kills))
+        for child in children[: given.kills]:
+            time.sleep(rng.uniform(0.1, 0.4) * took / max(1, given.kills))
             killed += parent.poll() is None
             _kill(child)
         code = parent.wait()
