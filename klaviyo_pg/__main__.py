@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from klaviyo_pg.history import Summary, summaries
 from klaviyo_pg.postgres import coverage, embedded, history, ledger, schema
 from klaviyo_pg.postgres.connect import conninfo, translated
 from klaviyo_pg.postgres.erase import erase
-from klaviyo_pg.settings import load_settings
+from klaviyo_pg.settings import Settings, load_settings
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,24 +57,43 @@ def _status(given: argparse.Namespace, rest: Sequence[str]) -> int:
     query = SQL("SELECT esp_integration_id, name FROM {} ORDER BY name").format(
         Identifier(settings.warehouse_schema, bookkeeping.INTEGRATIONS.name)
     )
-    with translated(), psycopg.connect(make_conninfo(**conninfo(embedded.warehouse_url(settings)))) as connection:
+    with translated(), psycopg.connect(make_conninfo(**_warehouse(settings))) as connection:
         try:
             accounts = connection.execute(query).fetchall()
         except errors.UndefinedTable:
             raise BadSettings(f"Schema {settings.warehouse_schema} holds no warehouse yet: run a flow first.") from None
         accounts = [each for each in accounts if given.integration in (None, each[1])]
+        if not accounts:
+            raise _no_account(settings.warehouse_schema, given.integration)
         if given.coverage and len(accounts) != 1:
             raise BadSettings(f"--coverage draws one account, and here are {len(accounts)}: give --integration.")
         for integration_id, account in accounts:
             names = {row.id: row.name for row in ledger.metrics(connection, settings.warehouse_schema, integration_id)}
+            last = ledger.last_run(connection, settings.warehouse_schema, integration_id)
+            if last is not None:
+                print(f"{account}: last run {last.flow}, {last.state}, begun {last.started_at:%Y-%m-%d %H:%M} UTC")
             chunks = history.chunks(connection, settings.warehouse_schema, integration_id)
-            Console().print(_table(account, names, summaries(chunks)))
+            Console().print(_table(account, names, summaries(chunks)) if chunks else "No backfill yet.")
             if given.coverage:
                 _draw(
                     given.coverage,
                     coverage.read(connection, settings.warehouse_schema, integration_id, account, _today()),
                 )
     return 0
+
+
+def _warehouse(settings: Settings) -> dict[str, str]:
+    """What leads to the warehouse, one that is there: looking for it makes none."""
+    if settings.database_url is None and not embedded.is_there(settings.data_dir):
+        raise BadSettings(
+            "No warehouse: DATABASE_URL is not set, and there is no embedded Postgres in "
+            f"{settings.data_dir.absolute()} (run a flow first, or go to the folder where one ran)."
+        )
+    return conninfo(embedded.warehouse_url(settings))
+
+
+def _no_account(schema: str, name: str | None) -> BadSettings:
+    return BadSettings(f"Schema {schema} has no account {name or ''}".rstrip() + ": give another --integration.")
 
 
 def _today() -> date:
@@ -90,7 +110,7 @@ def _draw(file: Path, found: Coverage) -> None:
 
 
 def _table(account: str, names: Mapping[str, str | None], found: Sequence[Summary]) -> Table:
-    table = Table(title=f"{account}: history")
+    table = Table(title=escape(f"{account}: history"))
     for name in ("metric", "expected", "loaded", "left", "chunks done", "failed", "seconds"):
         table.add_column(name, justify="left" if name == "metric" else "right")
     for each in sorted(found, key=lambda row: -row.expected):
@@ -110,19 +130,26 @@ def _erase(given: argparse.Namespace, rest: Sequence[str]) -> int:
     """One transaction; what a backfill keeps on this machine's disk until it is loaded goes, too."""
     settings = load_settings(klaviyo_integration=given.integration)
     account, name = settings.klaviyo_integration, settings.warehouse_schema
-    if given.email is not None and settings.personal_data != "keep":
-        raise BadSettings(f"PERSONAL_DATA is {settings.personal_data}, so the warehouse knows no addresses: give --id.")
     if not (given.email or given.id or "").strip():
         raise BadSettings("Name the person: give --email or --id.")
-    with translated(), psycopg.connect(make_conninfo(**conninfo(embedded.warehouse_url(settings)))) as connection:
+    with translated(), psycopg.connect(make_conninfo(**_warehouse(settings))) as connection:
         integration_id = _integration_id(connection, name, account)
+        connection.commit()
+        schema.upgrade(connection, name)
+        stored, _ = ledger.protection(connection, name, integration_id)
+        if given.email is not None and stored != "keep":
+            raise BadSettings(f"{account} is stored with PERSONAL_DATA={stored}, without addresses: give --id.")
         connection.commit()
         if not given.yes and not _confirmed(account):
             return 1
-        schema.upgrade(connection, name)
         counts = erase(connection, name, integration_id, given.email, given.id)
+        if given.email and not any(counts.values()):
+            raise BadSettings(f"Nothing was erased: {account} knows nobody with this address.")
         shutil.rmtree(settings.spool_dir / integration_id, ignore_errors=True)
-    table = Table("table", "rows", title=f"{account}: erased")
+    if not any(counts.values()):
+        print(f"{account} knows nobody with this id; should it come, runs leave it out.")
+        return 0
+    table = Table("table", "rows", title=escape(f"{account}: erased"))
     for table_name, rows in counts.items():
         table.add_row(table_name, f"{rows:,}")
     Console().print(table)
@@ -136,7 +163,7 @@ def _integration_id(connection: psycopg.Connection, name: str, account: str) -> 
     except errors.UndefinedTable:
         raise BadSettings(f"Schema {name} holds no warehouse yet: run a flow first.") from None
     if row is None:
-        raise BadSettings(f"Schema {name} has no account {account}: give another --integration.")
+        raise _no_account(name, account)
     return str(row[0])
 
 
@@ -150,9 +177,9 @@ def _confirmed(account: str) -> bool:
 def _psql(given: argparse.Namespace, rest: Sequence[str]) -> int:
     """psql as a child process: the embedded Postgres has to stay for as long as somebody looks at it."""
     settings = load_settings()
+    parts = _warehouse(settings)
     program = "psql" if settings.database_url else str(embedded.psql(settings.data_dir))
-    parts = conninfo(embedded.warehouse_url(settings))
-    environment = {**os.environ, "PGOPTIONS": f"-c search_path={settings.warehouse_schema},public"}
+    environment = {**os.environ, "PGOPTIONS": f"-c search_path={_option(settings.warehouse_schema)},public"}
     password = parts.pop("password", None)
     if password:  # not as an argument, which everybody on the machine can see
         environment["PGPASSWORD"] = password
@@ -160,6 +187,12 @@ def _psql(given: argparse.Namespace, rest: Sequence[str]) -> int:
         return subprocess.call([program, make_conninfo(**parts), *rest], env=environment)
     except FileNotFoundError:
         raise BadSettings("There is no psql on this machine: install the PostgreSQL client.") from None
+
+
+def _option(name: str) -> str:
+    """An identifier in PGOPTIONS, where a backslash keeps blanks and backslashes from ending it."""
+    quoted = '"{}"'.format(name.replace('"', '""'))
+    return re.sub(r"([\\\s])", r"\\\1", quoted)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -123,6 +123,13 @@ class Settings(BaseSettings):
             return tuple(json.loads(value))
         return tuple(name for part in value.split(",") if (name := part.strip()))
 
+    @field_validator("klaviyo_integration")
+    @classmethod
+    def _is_not_blank(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("the name is blank")
+        return value
+
     @field_validator(
         "klaviyo_api_key", "database_url", "klaviyo_account_id", "concurrency", "personal_data_salt", mode="before"
     )
@@ -133,6 +140,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         url = urlsplit(self.klaviyo_base_url)
+        if not _has_host(url):
+            raise ValueError("KLAVIYO_BASE_URL is no URL of a host such as https://a.klaviyo.com")
         if url.scheme != "https" and not (url.scheme == "http" and url.hostname in _LOOPBACK):
             raise ValueError("KLAVIYO_BASE_URL has to begin with https:// (http:// only for this machine)")
         if url.username or url.query:
@@ -182,6 +191,13 @@ class Settings(BaseSettings):
         return sha256(f"klaviyo-pg salt {self.salt}".encode()).hexdigest()[:16]
 
 
+def _has_host(url: SplitResult) -> bool:
+    try:
+        return bool(url.hostname) and url.port != 0
+    except ValueError:  # the port is no number
+        return False
+
+
 def load_settings(**changes: object) -> Settings:
     """Settings from the environment, with some of them changed. Raises BadSettings, in one sentence."""
     try:
@@ -197,7 +213,10 @@ def load_settings(**changes: object) -> Settings:
 
 def parse_since(text: str | None) -> datetime | None:
     """What --since says; None where it says nothing."""
-    return None if text is None else parse_moment("--since", text)
+    moment = None if text is None else parse_moment("--since", text)
+    if moment is not None and moment > datetime.now(UTC):
+        raise BadSettings(f"--since {text}: give a time that has been.")
+    return moment
 
 
 def parse_moment(flag: str, text: str) -> datetime:

@@ -164,6 +164,7 @@ def running(**options: Any) -> Iterator[Sandbox]:
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "PYTHONPATH": path},
+        process_group=0,  # Ctrl-C at a terminal is for whoever uses it, and that one ends it
     )
     with child:
         drain = Thread(target=_drain, args=(child,), daemon=True)

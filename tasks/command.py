@@ -1,8 +1,10 @@
 """What `python flows/daily.py` does around its flow: flags, the sandbox, the summary, the exit code."""
 
 import argparse
+import logging
 import os
-import signal
+import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,8 +15,10 @@ from time import monotonic
 from typing import Any, NoReturn
 
 from prefect import Flow, State
+from prefect.client.orchestration import get_client
 from prefect.exceptions import TerminationSignal
 from prefect.settings import (
+    PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     temporary_settings,
@@ -26,17 +30,19 @@ from rich.table import Table
 
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.settings import Settings, load_settings, parse_moment
-from tasks import edges
+from klaviyo_pg.settings import Settings, load_settings, parse_moment, parse_since
+from klaviyo_pg.windows import Window
+from tasks import edges, terminal
 from tasks.ending import show
 from tasks.history import history_window, preview
+from tasks.plan import streams
 
 _PREFECT = {
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,  # of Prefect's temporary server, on a slow machine
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # nobody looks for it at a terminal, and ending it takes a second
 }
 _QUERY = (
-    "SELECT c.name, count(*) AS opens FROM klaviyo.opens o JOIN klaviyo.campaigns c USING (campaign_key, "
+    "SELECT c.name, count(*) AS opens FROM {schema}.opens o JOIN {schema}.campaigns c USING (campaign_key, "
     "esp_integration_id) GROUP BY c.name ORDER BY opens DESC LIMIT 10"
 )
 
@@ -70,7 +76,9 @@ def _parser(flow: Flow[..., Any]) -> _Parser:
             "--tables", metavar="NAMES", type=_names, help="tables to bring up to date, comma-separated"
         )
     parser.add_argument("--integration", metavar="NAME", help="what this warehouse calls the account")
-    parser.add_argument("--metrics", metavar="NAMES", type=_names, help="by name or id, comma-separated; - leaves out")
+    parser.add_argument(
+        "--metrics", metavar="NAMES", type=_names, help="by name or id, comma-separated; --metrics=-NAME leaves out"
+    )
     return parser
 
 
@@ -79,12 +87,12 @@ def main(flow: Flow[..., Any], arguments: Sequence[str] | None = None) -> NoRetu
     given = vars(_parser(flow).parse_args(arguments))
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as the first process of a container it would be ignored
+    logging.getLogger("prefect.SqlAlchemyConnector").setLevel(logging.WARNING)  # tells of each engine
+    terminal.prepare()
     try:
         with ExitStack() as stack:
-            if given.pop("sandbox"):
-                stack.enter_context(_sandbox(given))
-            sys.exit(_run(flow, given))
+            prefix = stack.enter_context(_sandbox(given)) if given.pop("sandbox") else ""
+            sys.exit(_run(flow, given, prefix))
     except KlaviyoPgError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
@@ -93,11 +101,13 @@ def main(flow: Flow[..., Any], arguments: Sequence[str] | None = None) -> NoRetu
         sys.exit(130)
 
 
-def _run(flow: Flow[..., Any], parameters: dict[str, Any]) -> int:
+def _run(flow: Flow[..., Any], parameters: dict[str, Any], prefix: str) -> int:
     settings = load_settings()
-    settings.api_key  # noqa: B018  # the one thing that is always needed, asked for before Prefect takes its time
-    where = "DATABASE_URL" if settings.database_url else f"embedded Postgres in {settings.data_dir / 'postgres'}"
+    settings.api_key  # noqa: B018  # the one thing that is always needed
+    where = f"embedded Postgres in {(settings.data_dir / 'postgres').absolute()}"
+    where = "DATABASE_URL" if settings.database_url else where
     print(f"{settings.klaviyo_base_url} ({settings.klaviyo_dialect}) -> {where}, schema {settings.warehouse_schema}")
+    _check(parameters)
     if parameters.pop("plan", False):
         Console().print(_plan(settings, parameters))
         return 0
@@ -106,20 +116,38 @@ def _run(flow: Flow[..., Any], parameters: dict[str, Any]) -> int:
         state: State[Any] = flow(**parameters, return_state=True)  # type: ignore[assignment]  # a state, so asked for
     code = show(settings, state, monotonic() - began)
     if not settings.database_url and code in (0, 3):
-        query = _QUERY.replace("klaviyo.", f"{settings.warehouse_schema}.")
+        name = settings.warehouse_schema
+        schema = name if re.fullmatch("[a-z_][a-z0-9_]*", name) else '"{}"'.format(name.replace('"', '""'))
         command = Path(sys.executable).with_name("klaviyo-pg")
-        shown = os.path.relpath(command) if command.is_relative_to(Path.cwd()) else "klaviyo-pg"
-        print(f'Look at it with: {shown} psql\nor:              {shown} psql -c "{query}"')
+        shown = prefix + (os.path.relpath(command) if command.is_relative_to(Path.cwd()) else "klaviyo-pg")
+        print(f"Look at it with: {shown} psql")
+        print(f"or:              {shown} psql -c {shlex.quote(_QUERY.format(schema=schema))}")
     return code
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    """Tell what is wrong with the flags, and that Prefect's server is not there, before Prefect takes its time."""
+    load_settings(klaviyo_integration=given["integration"], metrics=given["metrics"], reconcile_days=given.get("days"))
+    parse_since(given.get("since"))
+    streams(given.get("tables") or ())
+    if "start" in given:
+        _history(given)
+    if PREFECT_API_URL.value():
+        with get_client(sync_client=True) as client:
+            if client.api_healthcheck():
+                raise BadSettings("No Prefect server answers at PREFECT_API_URL: start it, or unset PREFECT_API_URL.")
+
+
+def _history(given: Mapping[str, Any]) -> Window:
+    end = None if given["end"] is None else parse_moment("--end", given["end"])
+    return history_window(datetime.now(UTC), parse_moment("--start", given["start"]), end)
 
 
 def _plan(settings: Settings, given: Mapping[str, Any]) -> Table:
     """What a backfill with these flags would read, and how long the API's limits make it take at least."""
     settings = load_settings(klaviyo_integration=given["integration"], metrics=given["metrics"])
-    end = None if given["end"] is None else parse_moment("--end", given["end"])
-    window = history_window(datetime.now(UTC), parse_moment("--start", given["start"]), end)
-    source = edges.source(settings)
-    table = Table(title=f"{settings.klaviyo_integration}: history {window}")
+    window, source = _history(given), edges.source(settings)
+    table = Table(title=escape(f"{settings.klaviyo_integration}: history {window}"))
     for name in ("metric", "events", "chunks", "requests", "minutes at the API's limit"):
         table.add_column(name, justify="left" if name == "metric" else "right")
     total_events = total_requests = 0
@@ -140,8 +168,11 @@ def _minutes(source: Source, requests: int) -> str:
 
 
 @contextmanager
-def _sandbox(given: dict[str, Any]) -> Iterator[None]:
-    """The sandbox account for as long as the block lasts, and an environment that leads to it, with all its history."""
+def _sandbox(given: dict[str, Any]) -> Iterator[str]:
+    """The sandbox account for as long as the block lasts, and an environment that leads to it, with all its history.
+
+    Gives what a command that looks at it afterwards has to begin with, when the environment is the user's again.
+    """
     try:
         from sandbox.account import Options
         from sandbox.launcher import running
@@ -149,6 +180,7 @@ def _sandbox(given: dict[str, Any]) -> Iterator[None]:
         raise BadSettings("This installation comes without the sandbox: use a clone of the project.") from None
 
     options = Options()
+    prefix = "DATABASE_URL= " if load_settings().database_url else ""
     age = datetime.now(UTC) - options.until + timedelta(days=options.days + 1)
     with running() as box:
         os.environ |= {
@@ -159,4 +191,4 @@ def _sandbox(given: dict[str, Any]) -> Iterator[None]:
             "FIRST_SYNC_DAYS": str(max(1, age.days)),
         }
         given["integration"] = given["integration"] or "sandbox"
-        yield
+        yield prefix

@@ -158,12 +158,17 @@ class Spool:
 
 
 def open_spool(settings: Settings, integration_id: str) -> Spool | None:
-    """The account's spool in DATA_DIR; None where SPOOL turns it off."""
+    """The account's spool in DATA_DIR; None where SPOOL turns it off. Raises BadSettings where it cannot be there."""
     if not settings.spool:
         return None
     root = settings.spool_dir
-    root.mkdir(mode=_ONLY_OWNER, parents=True, exist_ok=True)
-    root.chmod(_ONLY_OWNER)
+    try:
+        root.mkdir(mode=_ONLY_OWNER, parents=True, exist_ok=True)
+        root.chmod(_ONLY_OWNER)
+    except OSError as error:
+        raise BadSettings(
+            f"DATA_DIR: nothing can be kept in {root} ({error.strerror}); name another folder, or set SPOOL=false."
+        ) from None
     return Spool(root / integration_id, settings.spool_megabytes << 20, timedelta(hours=settings.spool_hours))
 
 

@@ -14,11 +14,16 @@ _reason: list[KlaviyoPgError] = []
 
 @contextmanager
 def on_signals() -> Iterator[None]:
-    """SIGTERM and SIGINT ask the work within to stop, once; a second one ends the process as usual."""
+    """SIGTERM, SIGINT and a closed terminal ask the work within to stop, once; a second time ends the process as usual.
+
+    Where nobody has said what a closed terminal means, it goes on meaning what it always does.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    usual = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    usual = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    if not callable(usual[signal.SIGHUP]):
+        del usual[signal.SIGHUP]
 
     def tell(number: int, frame: FrameType | None) -> None:
         ask(Stopped())

@@ -127,6 +127,25 @@ def close_run(connection: Connection, schema: str, run_id: str, state: str, mess
     connection.execute(query, [state, message, run_id])
 
 
+class LastRun(NamedTuple):
+    """The run that began last: its flow, how it stands, when it began (UTC)."""
+
+    flow: str
+    state: str
+    started_at: datetime
+
+
+def last_run(connection: Connection, schema: str, integration_id: str) -> LastRun | None:
+    query = _sql(
+        schema,
+        "SELECT flow, state, started_at AT TIME ZONE 'UTC' FROM {} WHERE esp_integration_id = %s"
+        " ORDER BY started_at DESC LIMIT 1",
+        bookkeeping.RUNS,
+    )
+    row = connection.execute(query, [integration_id]).fetchone()
+    return None if row is None else LastRun(*row)
+
+
 class Counted(Protocol):
     """Requests sent, and how many of them were sent again."""
 

@@ -68,7 +68,7 @@ def test_erase(command: Any, integration_id: str, connection: psycopg.Connection
         pytest.param(["erase", "--email", " ", "--yes"], "give --email or --id", id="nobody"),
         pytest.param(["status", "--coverage", "a.gif"], "a name that ends in .png or .svg", id="no such picture"),
         pytest.param(["status", "--coverage", "no/a.png"], "cannot be written", id="no such folder"),
-        pytest.param(["status", "--coverage", "a.png", "--integration", "x"], "here are 0", id="no account"),
+        pytest.param(["status", "--coverage", "a.png", "--integration", "x"], "no account x", id="no account"),
     ],
 )
 def test_what_is_wrong_is_told(command: Any, integration_id: str, arguments: list[str], sentence: str) -> None:
