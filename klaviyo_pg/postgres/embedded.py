@@ -4,11 +4,15 @@ import json
 import os
 import subprocess
 import warnings
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
+from functools import cache
 from pathlib import Path
+from threading import Lock
 
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.settings import Settings
+
+_one_thread = Lock()
 
 
 def warehouse_url(settings: Settings) -> str:
@@ -51,10 +55,10 @@ def _server(data_dir: Path) -> object:
                 f"DATA_DIR: there can be no embedded Postgres in {folder} ({error.strerror}); name another folder, or "
                 "set DATABASE_URL."
             ) from None
-        with PostgresServer._lock:
-            _forget_the_dead(folder)
         try:
-            return get_server(folder)
+            with _one_thread:
+                _forget_the_dead(folder, PostgresServer._lock)
+                return get_server(folder)
         except (OSError, RuntimeError, AssertionError, subprocess.SubprocessError) as error:
             raise DatabaseUnusable(
                 f"The embedded Postgres did not start ({type(error).__name__}): see {os.fspath(folder / 'log')}, "
@@ -62,10 +66,11 @@ def _server(data_dir: Path) -> object:
             ) from None
 
 
-def _forget_the_dead(folder: Path) -> None:
+@cache
+def _forget_the_dead(folder: Path, between_processes: AbstractContextManager[object]) -> None:
     """A process that was killed could not say that it needs the server no more, which would go on for ever then."""
     users = folder / ".handle_pids.json"
-    with suppress(OSError, ValueError):
+    with between_processes, suppress(OSError, ValueError):
         users.write_text(json.dumps([pid for pid in json.loads(users.read_text()) if _is_alive(pid)]))
 
 
