@@ -24,7 +24,7 @@ from klaviyo_pg.coverage import Coverage, picture
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError
 from klaviyo_pg.history import Summary, summaries
 from klaviyo_pg.postgres import coverage, embedded, history, ledger, schema
-from klaviyo_pg.postgres.connect import conninfo, translated
+from klaviyo_pg.postgres.connect import connect, conninfo, translated
 from klaviyo_pg.postgres.erase import erase
 from klaviyo_pg.settings import Settings, load_settings
 
@@ -57,7 +57,7 @@ def _status(given: argparse.Namespace, rest: Sequence[str]) -> int:
     query = SQL("SELECT esp_integration_id, name FROM {} ORDER BY name").format(
         Identifier(settings.warehouse_schema, bookkeeping.INTEGRATIONS.name)
     )
-    with translated(), psycopg.connect(make_conninfo(**_warehouse(settings))) as connection:
+    with translated(), connect(_warehouse(settings)) as connection:
         try:
             accounts = connection.execute(query).fetchall()
         except errors.UndefinedTable:
@@ -82,14 +82,14 @@ def _status(given: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
-def _warehouse(settings: Settings) -> dict[str, str]:
-    """What leads to the warehouse, one that is there: looking for it makes none."""
+def _warehouse(settings: Settings) -> str:
+    """The URL of a warehouse that is there: looking for it makes none."""
     if settings.database_url is None and not embedded.is_there(settings.data_dir):
         raise BadSettings(
             "No warehouse: DATABASE_URL is not set, and there is no embedded Postgres in "
             f"{settings.data_dir.absolute()} (run a flow first, or go to the folder where one ran)."
         )
-    return conninfo(embedded.warehouse_url(settings))
+    return embedded.warehouse_url(settings)
 
 
 def _no_account(schema: str, name: str | None) -> BadSettings:
@@ -132,7 +132,7 @@ def _erase(given: argparse.Namespace, rest: Sequence[str]) -> int:
     account, name = settings.klaviyo_integration, settings.warehouse_schema
     if not (given.email or given.id or "").strip():
         raise BadSettings("Name the person: give --email or --id.")
-    with translated(), psycopg.connect(make_conninfo(**_warehouse(settings))) as connection:
+    with translated(), connect(_warehouse(settings)) as connection:
         integration_id = _integration_id(connection, name, account)
         connection.commit()
         schema.upgrade(connection, name)
@@ -177,7 +177,7 @@ def _confirmed(account: str) -> bool:
 def _psql(given: argparse.Namespace, rest: Sequence[str]) -> int:
     """psql as a child process: the embedded Postgres has to stay for as long as somebody looks at it."""
     settings = load_settings()
-    parts = _warehouse(settings)
+    parts = conninfo(_warehouse(settings))
     program = "psql" if settings.database_url else str(embedded.psql(settings.data_dir))
     environment = {**os.environ, "PGOPTIONS": f"-c search_path={_option(settings.warehouse_schema)},public"}
     password = parts.pop("password", None)

@@ -15,6 +15,7 @@ from klaviyo_pg.errors import BadKey, BadSettings
 _LONGEST_NAME = 63  # bytes, of anything in Postgres
 _SHORTEST_SALT = 16  # characters
 _FIRST_YEAR = 1900  # none of e-mail is older, and every step back costs requests
+_LAST_YEAR = 9998  # an hour or a day behind it can still be told
 _COUNTED_DAYS = 1826  # the API counts nothing that is older than five years
 _BLIND_LOOKBACK_DAYS = 7.0  # Klaviyo delivers events days late, and without counts nothing tells of them
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -225,6 +226,6 @@ def parse_moment(flag: str, text: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise BadSettings(f"{flag} {text}: give a date such as 2026-01-31, or an ISO 8601 time.") from None
-    if moment.year < _FIRST_YEAR:
-        raise BadSettings(f"{flag} {text}: give a year from {_FIRST_YEAR} on.")
+    if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        raise BadSettings(f"{flag} {text}: give a year from {_FIRST_YEAR} to {_LAST_YEAR}.")
     return moment.replace(tzinfo=moment.tzinfo or UTC)

@@ -31,7 +31,7 @@ def aggregate(account: Account, base: str, body: Any) -> dict[str, Any]:
         conditions = [found for text in asked["filter"] for found in parse(text, _FILTERS)]
     except (KeyError, TypeError, ValueError):
         raise _wrong("metric_id, measurements and filter are required.", "") from None
-    if metric_id not in account.metric_ids:
+    if metric_id not in account.metrics:
         raise ApiError(404, "not_found", f"A metric with id {metric_id} does not exist.")
     if not measurements or not all(name in _MEASUREMENTS for name in measurements):
         raise _wrong(f"Measurements must be among {', '.join(_MEASUREMENTS)}.", "measurements")

@@ -307,8 +307,8 @@ class _Events:
         metric: int | None = None
         for condition in query.conditions:
             if condition.field == "metric_id":
-                if condition.value not in account.metric_ids:
-                    return None, None
+                if condition.value not in account.metrics:
+                    raise ApiError(400, "invalid", f"Metric IDs ['{condition.value}'] do not exist.")
                 metric = account.metric_ids.index(condition.value)
             elif condition.field == "profile_id":
                 keeps.append(_of_person(account, condition.value))

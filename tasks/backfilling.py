@@ -51,6 +51,7 @@ def read_history(run: Run, plan: Plan, problems: Problems) -> None:
         if plan.questions:
             reading.follow(counter.submit(count, {"run": run, "plan": plan}), None, _nothing)
         while reading.goes_on(plan):
+            edges.keep_claims()
             show(progress)
     if stopping.asked() and not problems.postponed:
         stored = sum(progress.stored.values())

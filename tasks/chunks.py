@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 from psycopg import Connection
 
+from klaviyo_pg.errors import Unavailable
 from klaviyo_pg.history import HistoryChunk
 from klaviyo_pg.klaviyo.rows import EventPage, Events
 from klaviyo_pg.postgres import history
@@ -88,6 +89,8 @@ def load_chunk(run: Run, chunk: HistoryChunk, name: str, shelf: Shelf, progress:
     """Load what has been kept of a chunk, and throw it away."""
     stands = patiently(run, partial(_begin, run, chunk))
     total: dict[str, dict[str, int]] = {}
+    if stands.state != "done" and not shelf.is_complete:
+        raise Unavailable(f"What was kept of {chunk} is not there any more: the next run reads it anew.")
     parcels = iter(()) if stands.state == "done" else shelf.parcels(stands.reached)
     for group in together(parcels, _LOADED_AT_ONCE):
         stopping.check()

@@ -174,6 +174,7 @@ class _Watch:
     def look(self, groups: Sequence[Group], progress: Progress) -> list[Group]:
         """Those of the groups that are not done; handed out again where their run did not get them done."""
         try:
+            edges.keep_claims()
             stands = patiently(self._run, partial(self._stands, [group.claim for group in groups]))
             runs = {each.id: each for each in self._read([group.run for group in groups if group.run])}
         except (KlaviyoPgError, OSError):

@@ -5,13 +5,13 @@ They are made from settings and kept, since neither may travel between tasks.
 
 import threading
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
 
 import psycopg
 import sqlalchemy
 from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector
-from psycopg.conninfo import make_conninfo
 from pyrate_limiter.abstracts.store import StateStore
 
 from klaviyo_pg.errors import BadSettings, Busy
@@ -21,7 +21,7 @@ from klaviyo_pg.klaviyo.known import KnownPeople
 from klaviyo_pg.klaviyo.limits import Pace
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import claims, embedded
-from klaviyo_pg.postgres.connect import conninfo
+from klaviyo_pg.postgres.connect import connect, in_utc
 from klaviyo_pg.postgres.limits import WarehouseStore
 from klaviyo_pg.settings import Settings
 from tasks import stopping
@@ -31,11 +31,21 @@ _SIDE_BY_SIDE, _MOST_SIDE_BY_SIDE = 4, 16
 _CONNECTIONS = 8  # that are kept open; more are opened while they are needed
 _FIRST_ATTEMPTS = 3  # of the first request of a run: a wrong address should be told at once
 _of_thread = threading.local()
-_claims: list[psycopg.Connection] = []
+_claims: list["_Claim"] = []
 _people = ("", KnownPeople())
 _opened: list[Source] = []
 _paces: dict[tuple[str, str, str], Pace] = {}
 _one_pace = threading.Lock()
+
+
+@dataclass
+class _Claim:
+    """What this process has claimed of an account, and the connection that keeps it."""
+
+    settings: Settings
+    integration_id: str
+    what: str
+    connection: psycopg.Connection
 
 
 def engine(settings: Settings) -> sqlalchemy.Engine:
@@ -65,6 +75,7 @@ def _engine(url: str, connections: int) -> sqlalchemy.Engine:
     connector = SqlAlchemyConnector(connection_info=components)
     made = connector.get_engine(pool_size=connections, max_overflow=64, pool_pre_ping=True, hide_parameters=True)
     assert isinstance(made, sqlalchemy.Engine)
+    sqlalchemy.event.listen(made, "connect", lambda connection, _: in_utc(connection))
     return made
 
 
@@ -73,18 +84,40 @@ def claim(settings: Settings, integration_id: str, what: str) -> None:
 
     Raises Busy where another one is under way. The claim is a lock that Postgres drops with the connection.
     """
-    connection = psycopg.connect(make_conninfo(**conninfo(embedded.warehouse_url(settings))), autocommit=True)
+    _claims.append(_Claim(settings, integration_id, what, _claimed(settings, integration_id, what)))
+
+
+def _claimed(settings: Settings, integration_id: str, what: str) -> psycopg.Connection:
+    connection = connect(embedded.warehouse_url(settings), autocommit=True)
     if not claims.claim(connection, settings.warehouse_schema, integration_id, what):
         connection.close()
         raise Busy(f"A {what} run of {settings.klaviyo_integration} is under way already: wait for it, or end it.")
-    _claims.append(connection)
+    return connection
+
+
+def keep_claims() -> None:
+    """Take again what this process had claimed and has lost with its connection, as when the database was restarted.
+
+    While the database is away nothing is lost that somebody else could take. Raises Busy where somebody has.
+    """
+    for each in _claims:
+        try:
+            each.connection.execute("SELECT")
+        except psycopg.OperationalError:
+            with suppress(psycopg.OperationalError):
+                each.connection = _claimed(each.settings, each.integration_id, each.what)
+
+
+def has_claimed(what: str) -> bool:
+    """Whether this process is the one that has claimed it."""
+    return any(each.what == what for each in _claims)
 
 
 def release() -> None:
     """Drop the claims of this process."""
     while _claims:
         with suppress(psycopg.Error):
-            _claims.pop().close()
+            _claims.pop().connection.close()
 
 
 def known_people(run_id: str) -> KnownPeople:

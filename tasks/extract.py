@@ -19,7 +19,7 @@ from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.errors import Throttled, Unavailable
 from klaviyo_pg.klaviyo.rows import EventPage, Events, MembershipPage, Metric, Page, Profile, Reject
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import ledger
+from klaviyo_pg.postgres import claims, ledger
 from tasks import edges, stopping
 from tasks.plan import Chunk
 from tasks.run import Run, count_requests, patiently
@@ -130,12 +130,17 @@ def load_metrics(run: Run, chunk: Chunk) -> Counts:
 
 
 def _destinations(run: Run, found: Iterable[Metric], connection: Connection) -> Mapping[str, str]:
-    """The table of each metric; stored events are moved where it is another one than before."""
+    """The table of each metric; stored events are moved where it is another one than before.
+
+    Not while another process runs a backfill: what it has read already goes into the table that it found.
+    """
     known = {row.id: row for row in ledger.metrics(connection, run.schema, run.integration_id)}
     named = {each: routing.KnownMetric(each, row.name) for each, row in known.items()}
     named |= {row.id: routing.KnownMetric(row.id, row.name) for row in found}
     stored = {each: row.destination for each, row in known.items()}
     destinations = routing.destinations(named.values(), stored, run.settings.destinations)
+    if not edges.has_claimed("backfill") and claims.held(connection, run.schema, run.integration_id, ["backfill"]):
+        destinations |= stored
     for metric_id, table in destinations.items():
         before = stored.get(metric_id, tables.EVENTS.name)  # where events of an unknown metric have gone
         if table != before:

@@ -30,7 +30,7 @@ def history_window(now: datetime, start: datetime, end: datetime | None) -> Wind
     """Whole days in UTC, up to the last midnight at most: today and the future belong to the daily sync."""
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     first = start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    last = today if end is None else min(today, _next_midnight(end))
+    last = today if end is None else min(today, _next_midnight(min(end, now)))
     if first >= last:
         raise BadSettings(f"There is no whole day from {first:%Y-%m-%d} to {last:%Y-%m-%d}: give an earlier --start.")
     return Window(first, last)
@@ -99,9 +99,10 @@ def _questions(metric_ids: Iterable[str], window: Window, known: Sequence[Histor
 
 def _known(run: Run, window: Window, restart: bool, connection: Connection) -> tuple[list[str], list[HistoryChunk]]:
     """The ids of the metrics to read, and all chunks in the ledger."""
-    known = [KnownMetric(row.id, row.name) for row in ledger.metrics(connection, run.schema, run.integration_id)]
+    stored = ledger.metrics(connection, run.schema, run.integration_id)
+    known, there = [KnownMetric(row.id, row.name) for row in stored], {row.id for row in stored if not row.is_deleted}
     wanted = selected(known, run.settings.metrics)
-    metric_ids = [metric.id for metric in (known if wanted is None else wanted)]
+    metric_ids = [metric.id for metric in (known if wanted is None else wanted) if metric.id in there]
     if restart:
         history.forget(connection, run.schema, run.integration_id, metric_ids, window)
         if spool := open_spool(run.settings, run.integration_id):

@@ -24,7 +24,7 @@ def plan(run: Run, streams: frozenset[str], since: datetime | None, problems: Pr
     if problems.stop:
         return []
     try:
-        return _plan(run, streams, since, compares_counts(run, problems))
+        return _plan(run, streams, since, problems)
     except KlaviyoPgError as error:
         problems.add(error)
         return []
@@ -36,8 +36,9 @@ def compares_counts(run: Run, problems: Problems) -> bool:
     return run.settings.reconcile_days > 0 and _SCOPE not in missing
 
 
-def _plan(run: Run, streams: frozenset[str], since: datetime | None, can_count: bool) -> list[list[Chunk]]:
+def _plan(run: Run, streams: frozenset[str], since: datetime | None, problems: Problems) -> list[list[Chunk]]:
     settings, source = run.settings, edges.source(run.settings)
+    can_count = compares_counts(run, problems)
 
     def read(connection: Connection) -> tuple[list[ledger.KnownMetric], list[str], Mapping[str, datetime], set[str]]:
         return (
@@ -55,10 +56,11 @@ def _plan(run: Run, streams: frozenset[str], since: datetime | None, can_count: 
     if "profiles" in streams:
         chunks += profile_chunks(watermarks)  # first, since it is read in one sequence
     if "events" in streams:
-        wanted = selected(metrics, settings.metrics)
         if not metrics:
-            raise MissingScope(_SCOPE)
-        ids = [metric.id for metric in (metrics if wanted is None else wanted)]
+            problems.add(MissingScope(_SCOPE))
+        wanted = selected(metrics, settings.metrics) if metrics else []
+        there = {row.id for row in known if not row.is_deleted}
+        ids = [metric.id for metric in (metrics if wanted is None else wanted) if metric.id in there]
         all_at_once = wanted is None and source.reads_all_metrics_at_once
         lookbacks = {each: blind for each in ids if each not in counted}
         planned = event_chunks(ids, watermarks, horizon, all_at_once, lookbacks)

@@ -110,9 +110,10 @@ def _check(run: Run, problems: Problems, surplus: bool, read_from: Mapping[str |
     again = {metric_id: steps for metric_id, steps in again.items() if steps}
     has_read: set[reconciliation.Key] = set()
     if again and not problems.stop:
+        skipped = len(problems.skipped)
         read(run, _chunks(run, again, counts), problems)
         found |= _compared_again(run, scope.only(again), counts)
-        if not problems.stop:
+        if not problems.stop and len(problems.skipped) == skipped:  # else it is to be read by the next check
             has_read = {reconciliation.key(step) for steps in again.values() for step in steps}
     _keep(run, scope, found, has_read)
     return _report(run, scope, found, surplus)
@@ -132,7 +133,8 @@ def _scope(run: Run) -> _Scope:
     before = patiently(run, lambda connection: books.known(connection, *where, period))
     known = [KnownMetric(row.id, row.name) for row in metrics]
     wanted = selected(known, run.settings.metrics)
-    names = {metric.id: metric.name or metric.id for metric in (known if wanted is None else wanted)}
+    there = {row.id for row in metrics if not row.is_deleted}
+    names = {each.id: each.name or each.id for each in (known if wanted is None else wanted) if each.id in there}
     judged = {each: reconciliation.judged(claimed.get(each, ()), period, step) for each in names}
     return _Scope(names, {each: windows for each, windows in judged.items() if windows}, period, step, before)
 

@@ -14,12 +14,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import time
 from typing import Any, NamedTuple
-from zipfile import ZipFile
+from zipfile import BadZipFile, ZipFile
 
 import polars as pl
 
 from klaviyo_pg.catalogue import Load, loads
-from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.errors import BadSettings, Unavailable
 from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.klaviyo.rows import Reject
 from klaviyo_pg.settings import Settings
@@ -117,11 +117,21 @@ class Shelf:
         return not names or names[0].start <= moment
 
     def parcels(self, behind: datetime | None) -> Iterator[tuple[Path, Parcel]]:
-        """The parcels that reach further than `behind`, in order.."""
+        """The parcels that reach further than `behind`, in order.
+
+        Raises Unavailable where one cannot be read, as after a loss of power; nothing is kept of the extraction then.
+        """
         for name in self._names():
             if behind is None or name.reached is None or name.reached > behind:
                 path = self.folder / str(name)
-                yield path, _unpacked(path.read_bytes(), name)
+                try:
+                    parcel = _unpacked(path.read_bytes(), name)
+                except (BadZipFile, ValueError, OSError, pl.exceptions.PolarsError) as error:
+                    self.clear()
+                    raise Unavailable(
+                        f"What was kept in {path} cannot be read ({type(error).__name__}): the next run reads it anew."
+                    ) from None
+                yield path, parcel
 
     def clear(self) -> None:
         """Throw everything away."""

@@ -95,7 +95,7 @@ class CurrentSource:
                 "filter": f"equals(messages.channel,'{channel}'),equals(archived,{archived})",
                 "include": "campaign-messages",
                 "fields[campaign]": "name,status,audiences,created_at,updated_at,send_time",
-                "fields[campaign-message]": "definition.content",
+                "fields[campaign-message]": "definition",
             }
             for document, rejects, read_at in self._pages(CAMPAIGNS, _CAMPAIGNS, query):
                 contents = {

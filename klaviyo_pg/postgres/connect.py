@@ -10,7 +10,7 @@ import psycopg
 import sqlalchemy
 import stamina
 from psycopg import errors
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from klaviyo_pg.errors import BadSettings, DatabaseAway, DatabaseUnusable
 
@@ -68,6 +68,20 @@ def conninfo(url: str) -> dict[str, str]:
     except (sqlalchemy.exc.ArgumentError, psycopg.ProgrammingError, ValueError):
         raise BadSettings("DATABASE_URL is not a URL such as postgresql://user:password@host:5432/database.") from None
     return {name: str(value) for name, value in parts.items()}
+
+
+def connect(url: str, autocommit: bool = False) -> psycopg.Connection:
+    """A connection of one's own, in UTC."""
+    connection = psycopg.connect(make_conninfo(**conninfo(url)), autocommit=autocommit)
+    in_utc(connection)
+    return connection
+
+
+def in_utc(connection: psycopg.Connection) -> None:
+    """Let the session tell times in UTC, whatever the database's own zone: days and hours are counted in it."""
+    connection.execute("SET TIME ZONE 'UTC'")
+    if not connection.autocommit:
+        connection.commit()
 
 
 @contextmanager

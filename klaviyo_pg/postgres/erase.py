@@ -120,6 +120,12 @@ def _each_event_table(schema: str) -> Iterator[Composable]:
         yield SQL(_EVENTS).format(Identifier(schema, table.name))
 
 
+def wait_for_erasing(connection: Connection, schema: str) -> None:
+    """Until the transaction ends nobody is erased, and who was being erased is."""
+    query = SQL("SELECT FROM {} LIMIT 0")  # a lock of the mildest kind, which erasing waits for
+    connection.execute(query.format(Identifier(schema, bookkeeping.ERASED.name)))
+
+
 def erased(connection: Connection, schema: str, integration_id: str) -> list[str]:
     """The member keys of those who were erased. Until the transaction ends nobody else is."""
     query = SQL("SELECT member_key FROM {} WHERE esp_integration_id = %s").format(

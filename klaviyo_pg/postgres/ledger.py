@@ -9,6 +9,7 @@ from psycopg import Connection
 from psycopg.sql import SQL, Composed, Identifier
 
 from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, events, membership
+from klaviyo_pg.postgres.erase import wait_for_erasing
 from klaviyo_pg.postgres.statements import ESP_SOURCE
 
 COUNTS = ("rows_read", "inserted", "updated", "unchanged", "rejected", "nul_characters")
@@ -276,13 +277,17 @@ class KnownMetric(NamedTuple):
     id: str
     name: str | None
     destination: str
+    is_deleted: bool = False
 
 
 def metrics(connection: Connection, schema: str, integration_id: str) -> list[KnownMetric]:
-    """The account's metrics, those that the source has deleted included: their events may be read still."""
+    """The account's metrics, those that the source has deleted included.
+
+    Their events may still be read with those of all metrics; asked for by name, the source refuses them.
+    """
     query = _sql(
         schema,
-        "SELECT id, name, destination FROM {} WHERE esp_integration_id = %s ORDER BY id",
+        "SELECT id, name, destination, deleted_at IS NOT NULL FROM {} WHERE esp_integration_id = %s ORDER BY id",
         dimensions.METRICS,
     )
     return [KnownMetric(*row) for row in connection.execute(query, [integration_id])]
@@ -339,7 +344,11 @@ def unknown_members(connection: Connection, schema: str, integration_id: str, be
 def move_events(
     connection: Connection, schema: str, integration_id: str, metric_id: str, source: str, target: str
 ) -> int:
-    """Move a metric's events from one event table to another; answers how many. An event stands in one table only."""
+    """Move a metric's events from one event table to another; answers how many. An event stands in one table only.
+
+    Nobody is erased meanwhile: events on their way would be overlooked.
+    """
+    wait_for_erasing(connection, schema)
     columns = SQL(", ").join(map(Identifier, events.EVENTS.column_names))
     query = SQL(
         "WITH moved AS (DELETE FROM {} WHERE metric_key = md5(%s) RETURNING {columns})"

@@ -6,6 +6,7 @@ from psycopg import Connection
 from psycopg.sql import SQL, Identifier
 
 from klaviyo_pg.catalogue import dimensions, membership
+from klaviyo_pg.postgres.erase import wait_for_erasing
 from klaviyo_pg.postgres.statements import ESP_SOURCE
 
 # An event names its list, and two lists may share a name: it counts for a list only where its name is unique, or where
@@ -124,7 +125,11 @@ class Derived(NamedTuple):
 
 
 def derive_member_lists(connection: Connection, schema: str, integration_id: str) -> Derived:
-    """Bring member_lists up to stg_member_lists, subscription_changes, members and member_exclusions."""
+    """Bring member_lists up to stg_member_lists, subscription_changes, members and member_exclusions.
+
+    Nobody is erased meanwhile: a row made from what was there before would stay.
+    """
+    wait_for_erasing(connection, schema)
     query = SQL(_DERIVE).format(
         lists=Identifier(schema, dimensions.LISTS.name),
         members=Identifier(schema, dimensions.MEMBERS.name),

@@ -102,6 +102,23 @@ def test_what_is_gone_is_marked_until_it_is_back(warehouse: Warehouse, box: Sand
     assert after[membership] == before[membership]
 
 
+def test_a_deleted_metric_is_not_asked_for_by_name(warehouse: Warehouse, box: Sandbox) -> None:
+    """The source would refuse it: daily runs, checks and backfills go on with the others."""
+    settings = {**account(box), "WAREHOUSE_SCHEMA": "without", "FIRST_SYNC_DAYS": str(DAYS)}
+    assert warehouse.sync(**settings).code == 0
+    metric = max(box.state()["metrics"], key=lambda each: int(each["count"]))
+    box.delete("metrics", metric["id"])
+    try:
+        for _ in range(2):
+            ran = warehouse.sync(**settings)
+            assert ran.code == 0, ran.err[-3000:]
+        for command in (["flows/reconcile.py"], ["flows/backfill.py", "--start", "2026-01-01"]):
+            ran = warehouse.run(command, settings)
+            assert ran.code == 0, ran.err[-3000:]
+    finally:
+        box.restore("metrics", metric["id"])
+
+
 def test_only_a_complete_sweep_makes_absent(warehouse: Warehouse, box: Sandbox) -> None:
     """Not one whose page never came, nor a run without a sweep."""
     synced, only = Synced(warehouse, box, "current"), ("--tables", "stg_member_lists")

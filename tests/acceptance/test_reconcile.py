@@ -181,6 +181,17 @@ def restored(synced: Account) -> None:
     assert synced.differences() == []
 
 
+def test_what_could_not_be_read_is_read_by_the_next_check(synced: Account, box: Sandbox) -> None:
+    """A key that lacks a scope for a day: an event that came late meanwhile is not lost."""
+    late = set(synced.add("Received Email", 10 * DAY))
+    box.add_key("pk_without_events", "accounts:read", "metrics:read", "lists:read", "segments:read")
+    ran = synced.reconcile(code=3, KLAVIYO_API_KEY="pk_without_events")
+    assert "lacks the scope events:read" in ran.err
+    assert synced.lacks() == late
+    synced.daily()
+    assert synced.lacks() == set()
+
+
 def test_a_wrong_count_is_told_once(synced: Account, box: Sandbox) -> None:
     """With both numbers; it is read again once, not by the next check, and forgotten when it is right."""
     day = midnight() - 3 * DAY

@@ -1,4 +1,4 @@
-"""What a terminal does to a command and its children: the sandbox, the embedded Postgres, a temporary Prefect server."""
+"""What a terminal does to a command and its children: sandbox, embedded Postgres, a temporary Prefect server."""
 
 import os
 import signal

@@ -132,6 +132,16 @@ def test_missing_scope(warehouse: Warehouse, box: Sandbox) -> None:
     assert "campaigns:read" in message
 
 
+def test_missing_scope_of_metrics(warehouse: Warehouse, box: Sandbox) -> None:
+    """Without metrics there are no events to plan; people and lists are synced all the same."""
+    box.add_key("pk_people", "accounts:read", "events:read", "lists:read", "profiles:read", "segments:read")
+    ran = warehouse.sync(**{**account(box, "people"), "KLAVIYO_API_KEY": "pk_people"})
+    assert ran.code == 3, ran.err[-3000:]
+    assert "lacks the scope metrics:read" in ran.err
+    assert ran.counts["members"][1] > 0
+    assert ran.counts["member_lists"][1] > 0
+
+
 def test_records_that_cannot_be_stored(warehouse: Warehouse, box: Sandbox) -> None:
     """A record without an id or with an unreadable time is kept with its reason, counted, and stops nothing."""
     metric = box.state()["metrics"][0]["id"]

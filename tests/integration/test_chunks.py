@@ -3,8 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from prefect.logging import disable_run_logger
 
+from klaviyo_pg.errors import Unavailable
 from klaviyo_pg.history import HistoryChunk
 from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.settings import Settings
@@ -29,3 +31,14 @@ def test_a_whole_extraction_is_not_read_again(tmp_path: Path) -> None:
     assert found["events"] == 7
     assert len(list(shelf.parcels(None))) == 1
     assert progress.read == {}
+
+
+def test_a_damaged_parcel_is_thrown_away(tmp_path: Path) -> None:
+    """As a loss of power leaves it: empty, under its last name. What was kept with it is read anew."""
+    shelf = Shelf(tmp_path / "shelf")
+    shelf.put(Parcel(protect(Batch(()), Settings()), START, None, 7, 0.1, Traffic()))
+    [file] = shelf.folder.iterdir()
+    file.write_bytes(b"")
+    with pytest.raises(Unavailable, match=r"cannot be read \(BadZipFile\): the next run reads it anew"):
+        list(shelf.parcels(None))
+    assert not shelf.is_complete

@@ -84,3 +84,32 @@ def test_a_picture_of_the_coverage(command: Any, integration_id: str, tmp_path: 
     ran = command("status", "--coverage", "found.svg")
     assert ran.returncode == 0, ran.stderr
     assert "Opened" in (tmp_path / "found.svg").read_text()
+
+
+def test_status_without_a_backfill(command: Any, integration_id: str) -> None:
+    """It says so, instead of an empty table."""
+    ran = command("status")
+    assert (ran.returncode, ran.stdout) == (0, "No backfill yet.\n")
+
+
+def test_nobody_was_erased(command: Any, integration_id: str) -> None:
+    """An address that nobody has is a mistake; an id that nobody has yet is kept, so that it stays out."""
+    by_address = command("erase", "--email", "nobody@example.com", "--yes")
+    assert by_address.returncode == 2
+    assert by_address.stderr == "Nothing was erased: shop knows nobody with this address.\n"
+    by_id = command("erase", "--id", "nobody", "--yes")
+    assert (by_id.returncode, by_id.stdout) == (
+        0,
+        "shop knows nobody with this id; should it come, runs leave it out.\n",
+    )
+
+
+def test_looking_makes_no_database(tmp_path: Path) -> None:
+    """In the wrong folder it is told where was looked, and nothing is left there."""
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": ""}
+    for arguments in (["psql"], ["status"], ["erase", "--id", "p1", "--yes"]):
+        line = [sys.executable, "-m", "klaviyo_pg", *arguments]
+        ran = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert ran.returncode == 2
+        assert f"no embedded Postgres in {tmp_path / '.data'}" in ran.stderr
+        assert list(tmp_path.iterdir()) == []

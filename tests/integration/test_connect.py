@@ -10,11 +10,14 @@ import pytest
 import sqlalchemy
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
+from pydantic import SecretStr
 from sqlalchemy.pool import NullPool
 
 from klaviyo_pg.errors import DatabaseAway, DatabaseUnusable
 from klaviyo_pg.postgres import schema
-from klaviyo_pg.postgres.connect import transaction
+from klaviyo_pg.postgres.connect import connect, transaction
+from klaviyo_pg.settings import Settings
+from tasks import edges
 from tests.driver import StoppablePostgres
 
 PASSWORD = "pa55word-of-reader"  # of a role that lives as long as its test
@@ -226,3 +229,17 @@ def test_a_database_that_comes_back_is_waited_for(tmp_path: Path) -> None:
         assert connection.execute("SELECT 1").fetchall() == [(1,)]
     back.join()
     postgres.stop()
+
+
+def test_sessions_tell_times_in_utc(database: str) -> None:
+    """Days and hours are UTC's, whatever zone the database has: a midnight read back is a midnight."""
+    parts = conninfo_to_dict(database)
+    url = f"postgresql://{parts['user']}@/{parts['dbname']}?host={parts['host']}"
+    with psycopg.connect(database, autocommit=True) as owner:
+        owner.execute(SQL("ALTER DATABASE {} SET timezone = 'Asia/Kolkata'").format(Identifier(str(parts["dbname"]))))
+    query, midnight = "SELECT '2026-07-01 00:00Z'::timestamptz", "2026-07-01T00:00:00+00:00"
+    with transaction(edges.engine(Settings(database_url=SecretStr(url)))) as connection:
+        assert [row[0].isoformat() for row in connection.execute(query)] == [midnight]
+    edges.engine(Settings(database_url=SecretStr(url))).dispose()
+    with connect(url) as connection:
+        assert [row[0].isoformat() for row in connection.execute(query)] == [midnight]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from klaviyo_pg.catalogue import TABLES, loads
 from klaviyo_pg.errors import Busy
+from klaviyo_pg.postgres import ledger
 from klaviyo_pg.postgres.erase import erase, erased
 from klaviyo_pg.postgres.membership import derive_member_lists
 
@@ -105,3 +107,26 @@ def test_nobody_is_erased_behind_a_backfill(people: None, connection: psycopg.Co
     connect().execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [name])
     with pytest.raises(Busy), connection.transaction():
         erase(connection, "klaviyo", "one", ADDRESS, None)
+
+
+@pytest.mark.parametrize("work", ["move", "derive"])
+def test_what_is_being_moved_or_derived_is_erased_as_well(
+    people: None, connection: psycopg.Connection, connect: Any, work: str
+) -> None:
+    """Erasing waits for rows that are on their way from one table to another."""
+    other = connect()
+    with ThreadPoolExecutor(1) as pool:
+        with other.transaction():
+            if work == "move":
+                ledger.move_events(other, "klaviyo", "one", "none", "events", "opens")
+            else:
+                derive_member_lists(other, "klaviyo", "one")
+            erasing = pool.submit(_erased, connection)
+            with pytest.raises(TimeoutError):
+                erasing.result(0.5)
+        assert sum(erasing.result(10).values()) > 0
+
+
+def _erased(connection: psycopg.Connection) -> dict[str, int]:
+    with connection.transaction():
+        return erase(connection, "klaviyo", "one", ADDRESS, None)

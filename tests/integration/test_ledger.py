@@ -191,7 +191,7 @@ def test_events_move_with_their_metric(merged: Any, connection: psycopg.Connecti
 
 
 def test_metrics_and_lists_that_are_known(merged: Any, connection: psycopg.Connection) -> None:
-    """Deleted metrics still have events, deleted lists have no members to read; segments are no lists."""
+    """Deleted metrics still have events, and are told apart; deleted lists have no members; segments are no lists."""
     for account in ("two", "one"):
         metric = {"key": f"{account}m", "id": "m", "name": "Opened Email", "destination": "opens"}
         merged(loads.METRICS, metric, integration_id=account)
@@ -201,6 +201,7 @@ def test_metrics_and_lists_that_are_known(merged: Any, connection: psycopg.Conne
         merged(loads.SEGMENTS, segment, integration_id=account)
     merged(loads.METRICS)
     merged(loads.LISTS, both[0])
-    assert ledger.metrics(connection, SCHEMA, "one") == [("m", "Opened Email", "opens")]
+    assert ledger.metrics(connection, SCHEMA, "one") == [("m", "Opened Email", "opens", True)]
+    assert ledger.metrics(connection, SCHEMA, "two") == [("m", "Opened Email", "opens", False)]
     assert ledger.list_ids(connection, SCHEMA, "one") == ["l1"]
     assert ledger.list_ids(connection, SCHEMA, "two") == ["l1", "l2"]

@@ -166,7 +166,9 @@ def test_since(text: str | None, moment: datetime | None) -> None:
     assert parse_since(text) == moment
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2026-02-30", "31.01.2026", "0001-01-01", "0001-01-01T00:00+05:00"])
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "2026-02-30", "31.01.2026", "0001-01-01", "0001-01-01T00:00+05:00", "9999-12-31T23:00"]
+)
 def test_a_bad_since_is_one_sentence(text: str) -> None:
     """It repeats what was given and says what to give."""
     with pytest.raises(BadSettings, match=rf"^--since {re.escape(text)}: give a [^.]*\.$"):
@@ -207,3 +209,25 @@ def test_env_example_names_and_describes_every_setting() -> None:
     assert list(named) == [name.upper() for name in Settings.model_fields]
     for name, field in Settings.model_fields.items():
         assert lines[named[name.upper()] - 1] == f"# {field.description}"
+
+
+def test_a_since_that_has_not_been_yet() -> None:
+    """There is nothing to read, and the API would refuse the window."""
+    with pytest.raises(BadSettings, match=r"^--since 2999-01-01: give a time that has been\.$"):
+        parse_since("2999-01-01")
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t"])
+def test_a_blank_integration(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """It would be an account of its own that nobody can see."""
+    monkeypatch.setenv("KLAVIYO_INTEGRATION", name)
+    with pytest.raises(BadSettings, match="KLAVIYO_INTEGRATION"):
+        load_settings()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:abc", "https://", "https://:99999/", "https://a.klaviyo.com:0"])
+def test_a_base_url_without_a_host(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """It is told as a setting, not as an answer that did not come."""
+    monkeypatch.setenv("KLAVIYO_BASE_URL", url)
+    with pytest.raises(BadSettings, match="KLAVIYO_BASE_URL is no URL of a host"):
+        load_settings()
