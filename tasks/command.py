@@ -132,10 +132,16 @@ def _check(given: Mapping[str, Any]) -> None:
     streams(given.get("tables") or ())
     if "start" in given:
         _history(given)
-    if PREFECT_API_URL.value():
-        with get_client(sync_client=True) as client:
-            if client.api_healthcheck():
-                raise BadSettings("No Prefect server answers at PREFECT_API_URL: start it, or unset PREFECT_API_URL.")
+    check_server()
+
+
+def check_server() -> None:
+    """Raises BadSettings where PREFECT_API_URL leads to no Prefect server; without it one is started for the time."""
+    if not PREFECT_API_URL.value():
+        return
+    with get_client(sync_client=True) as client:
+        if client.api_healthcheck():
+            raise BadSettings("No Prefect server answers at PREFECT_API_URL: start it, or unset PREFECT_API_URL.")
 
 
 def _history(given: Mapping[str, Any]) -> Window:

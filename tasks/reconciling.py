@@ -241,7 +241,7 @@ def _report(run: Run, scope: _Scope, found: Mapping[str, Checked], surplus: bool
     odd = [day for day in days if day.state == DIFFERS]
     uncounted = sum(checked.days[0].source_events is None for checked in found.values())
     get_run_logger().info(
-        "Counts of %d metrics compared in %s: of %d days %d differ; %d metrics cannot be counted",
+        "Counts of %d metrics compared in %s: of %d days of a metric %d differ; %d metrics cannot be counted",
         *(len(found), scope.period, len(days), len(odd), uncounted),
     )
     if odd:

@@ -15,6 +15,7 @@ from prefect_sqlalchemy import SqlAlchemyConnector
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError
 from klaviyo_pg.settings import Settings, load_settings
 from tasks.blocks import KlaviyoCredentials, connector
+from tasks.command import check_server
 
 
 def _name(text: str) -> str:
@@ -58,11 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         settings = load_settings()
         account = _account(settings) if given.klaviyo else None
         warehouse = _warehouse(settings) if given.warehouse else None
+        check_server()
     except KlaviyoPgError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     KlaviyoCredentials.register_type_and_schema()
     SqlAlchemyConnector.register_type_and_schema()
+    if not (account or warehouse):
+        print("Both kinds of block are known to the server; --klaviyo and --warehouse keep one of each.")
     for name, block in ((given.klaviyo, account), (given.warehouse, warehouse)):
         if block is not None:
             block.save(name, overwrite=True)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -130,6 +131,30 @@ def test_missing_scope(warehouse: Warehouse, box: Sandbox) -> None:
     )[0]
     assert state == "partial"
     assert "campaigns:read" in message
+
+
+@pytest.mark.parametrize("command", [["flows/daily.py"], ["-m", "tasks.save_blocks", "--klaviyo", "x"]])
+def test_no_prefect_server(warehouse: Warehouse, box: Sandbox, closed_port: int, command: list[str]) -> None:
+    """The one that PREFECT_API_URL names is not there."""
+    there = {**account(box), "PREFECT_API_URL": f"http://127.0.0.1:{closed_port}/api"}
+    ran = warehouse.run(command, there)
+    assert "No Prefect server answers at PREFECT_API_URL" in told(ran)
+    assert ran.code == 2
+
+
+def test_a_data_dir_that_cannot_be(warehouse: Warehouse, box: Sandbox, tmp_path: Path) -> None:
+    """A file is in its place: told in one sentence, and the run is closed."""
+    (tmp_path / "file").touch()
+    given = {**account(box, "nowhere"), "DATA_DIR": str(tmp_path / "file")}
+    ran = warehouse.run(["flows/backfill.py", "--start", "2026-01-01"], given)
+    assert "DATA_DIR: nothing can be kept in" in told(ran)
+    assert ran.code == 2
+    assert (
+        warehouse.one(
+            "SELECT state FROM klaviyo.runs JOIN klaviyo.integrations USING (esp_integration_id) WHERE name = 'nowhere'"
+        )
+        == "failed"
+    )
 
 
 def test_missing_scope_of_metrics(warehouse: Warehouse, box: Sandbox) -> None:
