@@ -117,7 +117,7 @@ def release() -> None:
     """Drop the claims of this process."""
     while _claims:
         with suppress(psycopg.Error):
-            _claims.pop().connection.close()
+            claims.release(_claims.pop().connection)
 
 
 def known_people(run_id: str) -> KnownPeople:

@@ -23,6 +23,18 @@ def claim(connection: Connection, schema: str, integration_id: str, what: str, f
     return row is not None and bool(row[0])
 
 
+def release(connection: Connection) -> None:
+    """Drop all the claims of a connection, and the connection.
+
+    Closing alone would do, but Postgres notices that a moment later, and whoever comes next would be told that they are
+    held.
+    """
+    try:
+        connection.execute("SELECT pg_advisory_unlock_all()")
+    finally:
+        connection.close()
+
+
 def held(connection: Connection, schema: str, integration_id: str, whats: Sequence[str]) -> set[str]:
     """Those of the claims that somebody holds."""
     names = [_name(schema, integration_id, what) for what in whats]

@@ -17,7 +17,7 @@ SCHEMA = "klaviyo"
 
 
 def test_one_holder_at_a_time(connect: Callable[[], psycopg.Connection]) -> None:
-    """Another connection gets it when the first one is gone; other names and accounts are free all the time."""
+    """Another connection gets it once the first has let go; other names and accounts are free all the time."""
     one, other = connect(), connect()
     assert claims.claim(one, SCHEMA, "shop", "backfill")
     assert not claims.claim(other, SCHEMA, "shop", "backfill")
@@ -25,9 +25,19 @@ def test_one_holder_at_a_time(connect: Callable[[], psycopg.Connection]) -> None
     assert claims.claim(other, SCHEMA, "shop", "daily")
     assert claims.claim(other, SCHEMA, "shop two", "backfill")
     assert claims.held(other, SCHEMA, "shop", ["backfill", "daily", "reconcile"]) == {"backfill", "daily"}
-    one.close()
-    other.rollback()
+    claims.release(one)
     assert claims.claim(other, SCHEMA, "shop", "backfill")
+
+
+def test_a_claim_ends_with_its_connection(connect: Callable[[], psycopg.Connection]) -> None:
+    """As when its process is killed: Postgres drops the claim when it notices, a moment later."""
+    one, other = connect(), connect()
+    assert claims.claim(one, SCHEMA, "shop", "backfill")
+    one.close()
+    deadline = time.monotonic() + 10
+    while not claims.claim(other, SCHEMA, "shop", "backfill"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_claim_that_was_lost_is_taken_again(database: str) -> None:
