@@ -6,8 +6,6 @@ import subprocess
 from functools import partial
 from typing import Any
 
-from prefect.server.api.server import SubprocessASGIServer
-
 
 def prepare() -> None:
     """Let this process alone decide what a signal means, and let SIGTERM and a closed terminal mean what Ctrl-C does.
@@ -17,20 +15,24 @@ def prepare() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.default_int_handler)
-    os.environ.setdefault(
-        "PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL"
-    )  # of the temporary server, which ends with the run
-    SubprocessASGIServer._run_uvicorn_command = _begun_apart  # type: ignore[method-assign, assignment]
 
 
-_begun = SubprocessASGIServer._run_uvicorn_command
+def keep_server_apart() -> None:
+    """Let Prefect's temporary server have a group of its own: it has to be there still when a flow tells how it ended.
 
+    Importing that server takes seconds, which only a command that starts one has to spend.
+    """
+    from prefect.server.api.server import SubprocessASGIServer
 
-def _begun_apart(server: SubprocessASGIServer) -> "subprocess.Popen[Any]":
-    """Prefect's temporary server, in a group of its own: it has to be there still when the flow tells how it ended."""
-    ordinary = subprocess.Popen
-    subprocess.Popen = partial(ordinary, process_group=0)  # type: ignore[assignment, misc]
-    try:
-        return _begun(server)
-    finally:
-        subprocess.Popen = ordinary  # type: ignore[misc]
+    begin = SubprocessASGIServer._run_uvicorn_command
+
+    def begin_apart(server: SubprocessASGIServer) -> "subprocess.Popen[Any]":
+        ordinary = subprocess.Popen
+        subprocess.Popen = partial(ordinary, process_group=0)  # type: ignore[assignment, misc]
+        try:
+            return begin(server)
+        finally:
+            subprocess.Popen = ordinary  # type: ignore[misc]
+
+    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")  # it ends with the command
+    SubprocessASGIServer._run_uvicorn_command = begin_apart  # type: ignore[method-assign, assignment]
