@@ -1,6 +1,6 @@
 """Reading chunks of history side by side: extracted by some threads, loaded by others, kept on disk between them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -16,13 +16,13 @@ from klaviyo_pg.postgres import history
 from klaviyo_pg.postgres.connect import transaction
 from klaviyo_pg.windows import Window
 from tasks import artifacts, edges, stopping
-from tasks.chunks import Progress, extract_chunk, load_chunk, read_chunk, shelf
+from tasks.chunks import Portion, Progress, extract_chunks, load_chunks, portion, read_chunks, shelf
 from tasks.display import displayed
 from tasks.extract import known_metrics
 from tasks.history import Plan, count
 from tasks.reading import Problems, told
 from tasks.run import Run, patiently
-from tasks.spool import Shelf, open_spool
+from tasks.spool import open_spool
 from transforms import events
 
 _LOOK = 0.5  # seconds between two looks at the progress
@@ -76,18 +76,19 @@ class _Reading:
         self._spool = open_spool(run.settings, run.integration_id)
         if self._spool:
             self._spool.tidy()
+        self._events_on_page = edges.source(run.settings).events_in_request
         self._begun = 0
         self._being_read = 0
-        self._under_way: dict[PrefectFuture[Any], tuple[HistoryChunk | None, Callable[[Any], None]]] = {}
+        self._under_way: dict[PrefectFuture[Any], tuple[Portion | None, Callable[[], None]]] = {}
         self._ended: SimpleQueue[PrefectFuture[Any]] = SimpleQueue()
 
     def goes_on(self, plan: Plan) -> bool:
         """Begin what can be begun, and wait a moment for something to end. False when everything has."""
         while self._begun < len(plan.chunks) and self._may_begin():
-            chunk = plan.chunks[self._begun]
-            self._begun += 1
-            if chunk.state != "done":
-                self._begin(chunk)
+            chunks = portion(plan.chunks, self._begun, self._events_on_page)
+            self._begun += len(chunks)
+            if waiting := [chunk for chunk in chunks if chunk.state != "done"]:
+                self._begin(waiting)
         if not self._under_way:
             return False
         with suppress(Empty):
@@ -99,43 +100,48 @@ class _Reading:
             return False
         return self._spool is None or not (self._under_way and self._spool.is_full)
 
-    def _begin(self, chunk: HistoryChunk) -> None:
+    def _begin(self, chunks: Sequence[HistoryChunk]) -> None:
         self._being_read += 1
-        given: dict[str, Any] = {
-            "run": self._run,
-            "chunk": chunk,
-            "name": self._metrics.names.get(chunk.metric_id) or chunk.metric_id,
-            "progress": self._progress,
-        }
+        name = self._metrics.names.get(chunks[0].metric_id) or chunks[0].metric_id
+        given: dict[str, Any] = {"run": self._run, "metrics": self._metrics, "progress": self._progress}
         if self._spool is None:
-            self.follow(self._readers.submit(read_chunk, given | {"metrics": self._metrics}), chunk, self._was_read)
+            begun = Portion(chunks, name)
+            self.follow(self._readers.submit(read_chunks, given | {"portion": begun}), begun, self._was_read)
             return
-        kept = shelf(self._run, self._spool, chunk, self._metrics)
-        if not kept.leads_on_from(chunk.left.start or chunk.window_start):
-            kept.clear()
-        extract = extract_chunk.with_options(refresh_cache=not kept.is_complete)  # a kept result without its parcels
-        future = self._readers.submit(extract, given | {"metrics": self._metrics, "shelf": kept})
-        self.follow(future, chunk, partial(self._load, chunk, given, kept))
+        shelves = {chunk: shelf(self._run, self._spool, chunk, self._metrics) for chunk in chunks}
+        for chunk, kept in shelves.items():
+            if not kept.leads_on_from(chunk.left.start or chunk.window_start):
+                kept.clear()
+        begun = Portion(chunks, name, shelves)
+        is_there = all(kept.is_complete for kept in shelves.values())  # else a result may have outlived its parcels
+        extract = extract_chunks.with_options(refresh_cache=not is_there)
+        self.follow(self._readers.submit(extract, given | {"portion": begun}), begun, partial(self._load, begun))
 
-    def _load(self, chunk: HistoryChunk, given: dict[str, Any], kept: Shelf, result: object) -> None:
-        self._was_read(result)
-        if not isinstance(result, Exception):
-            self.follow(self._loaders.submit(load_chunk, given | {"shelf": kept}), chunk, _nothing)
+    def _load(self, read: Portion) -> None:
+        self._was_read()
+        begun = read.kept()
+        if begun.chunks and not stopping.asked():
+            given = {"run": self._run, "portion": begun, "progress": self._progress}
+            self.follow(self._loaders.submit(load_chunks, given), begun, _nothing)
 
-    def _was_read(self, result: object) -> None:
+    def _was_read(self) -> None:
         self._being_read -= 1
 
-    def follow(self, future: PrefectFuture[Any], chunk: HistoryChunk | None, then: Callable[[Any], None]) -> None:
-        """Wait for a task, of a chunk or of none, and go on with `then`."""
-        self._under_way[future] = chunk, then
+    def follow(self, future: PrefectFuture[Any], begun: Portion | None, then: Callable[[], None]) -> None:
+        """Wait for a task, of a portion or of none, and go on with `then`."""
+        self._under_way[future] = begun, then
         future.add_done_callback(self._ended.put)
 
     def _has_ended(self, future: PrefectFuture[Any]) -> None:
-        chunk, then = self._under_way.pop(future)
+        begun, then = self._under_way.pop(future)
         result = future.result(raise_on_failure=False)
-        then(result)
         if isinstance(result, Exception) and not isinstance(result, Stopped):
-            self._note(chunk, result)
+            if begun is None:
+                self._note(None, result)
+            else:
+                for chunk, error in (begun.failed or dict.fromkeys(begun.chunks, result)).items():
+                    self._note(chunk, error)
+        then()
 
     def _note(self, chunk: HistoryChunk | None, error: Exception) -> None:
         get_run_logger().warning("%s: %s", chunk or "counting", told(error))
@@ -152,7 +158,7 @@ class _Reading:
             history.fail(connection, self._run.schema, self._run.integration_id, chunk, told(error))
 
 
-def _nothing(result: object) -> None:
+def _nothing() -> None:
     """There is nothing to do behind a load."""
 
 

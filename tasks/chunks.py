@@ -1,9 +1,10 @@
-"""Reading one chunk of history, resumable at every batch: kept on disk first and loaded then, or loaded at once."""
+"""Reading chunks of history, resumable at every batch: kept on disk first and loaded then, or loaded at once."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from hashlib import sha256
 from itertools import compress
 from operator import le
 from time import monotonic
@@ -14,7 +15,7 @@ from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 from psycopg import Connection
 
-from klaviyo_pg.errors import Unavailable
+from klaviyo_pg.errors import Stopped, Throttled, Unavailable, UserError
 from klaviyo_pg.history import HistoryChunk
 from klaviyo_pg.klaviyo.rows import EventPage, Events
 from klaviyo_pg.postgres import history
@@ -27,6 +28,7 @@ from tasks.store import Batch, Counts, protect, store
 from transforms import events
 
 _READ_AT_ONCE = 2_000  # events, in one parcel: what a kill costs each reader at most
+_PAGES = 16  # at most, in a portion of several chunks: seconds to a minute of one reader
 _LOADED_AT_ONCE = 6_000  # events, in one transaction: large enough for COPY to pay, small enough for flat memory
 _KEPT = timedelta(days=3)  # a result; whether the parcels are still there is looked at anyway
 
@@ -46,6 +48,60 @@ class Progress:
         self.stored[chunk] = self.stored.get(chunk, 0) + number
 
 
+class Portion:
+    """Chunks that one task reads: one that is full, or small ones of any metrics. Prefect has its cost for each task.
+
+    A chunk that fails is noted in `failed`, and does not stop the others.
+    """
+
+    def __init__(
+        self, chunks: Sequence[HistoryChunk], name: str, shelves: Mapping[HistoryChunk, Shelf] | None = None
+    ) -> None:
+        self.chunks, self.shelves = chunks, shelves or {}
+        self.failed: dict[HistoryChunk, Exception] = {}
+        self._name = name  # of the first one's metric
+
+    def __str__(self) -> str:
+        others = len(self.chunks) - 1
+        return f"{self._name} {self.chunks[0].window}{f' and {others} more' if others else ''}"
+
+    def kept(self) -> "Portion":
+        """The chunks that lie completely on their shelves."""
+        return Portion([chunk for chunk in self.chunks if self.shelves[chunk].is_complete], self._name, self.shelves)
+
+    def each(self, read: Callable[[HistoryChunk], object]) -> None:
+        """Read the chunks, one after the other.
+
+        Raises at once what concerns all of them: being asked to stop, what only the user can mend, a long pause that
+        the API wants. Raises the first of other errors at the end.
+        """
+        self.failed.clear()
+        for chunk in self.chunks:
+            try:
+                read(chunk)
+            except Stopped:
+                raise
+            except Exception as error:
+                self.failed[chunk] = error
+                if isinstance(error, UserError | Throttled):
+                    raise
+        if self.failed:
+            raise next(iter(self.failed.values()))
+
+
+def portion(planned: Sequence[HistoryChunk], begun: int, events_on_page: int) -> Sequence[HistoryChunk]:
+    """From a place in the plan on, the chunks that one task reads: at most so many pages, or a single chunk."""
+    pages, end = 0, begun
+    while end < len(planned):
+        chunk = planned[end]
+        if chunk.state != "done":
+            pages += _PAGES if chunk.expected is None else 1 + chunk.waiting // events_on_page
+        if pages > _PAGES and end > begun:
+            break
+        end += 1
+    return planned[begun:end]
+
+
 def shelf(run: Run, spool: Spool, chunk: HistoryChunk, metrics: events.Metrics) -> Shelf:
     """Where the extraction of a chunk is kept: told apart by all that decides what is in it."""
     return spool.shelf(*_identity(run, chunk), metrics.destinations.get(chunk.metric_id))
@@ -56,68 +112,89 @@ def _identity(run: Run, chunk: HistoryChunk) -> tuple[str, ...]:
 
 
 def _extraction_key(context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
-    identity = _identity(parameters["run"], parameters["chunk"])
-    return f"klaviyo-pg-extraction-{FORMAT}-{'-'.join(identity)}".replace("/", "-")
+    first, *others = ["-".join(_identity(parameters["run"], chunk)) for chunk in parameters["portion"].chunks]
+    digest = f"-{sha256(' '.join(others).encode()).hexdigest()[:16]}" if others else ""
+    return f"klaviyo-pg-extraction-{FORMAT}-{first}{digest}".replace("/", "-")
 
 
 @task(
-    task_run_name="extract {name} {chunk.window}",
+    task_run_name="extract {portion}",
     cache_policy=CacheKeyFnPolicy(cache_key_fn=_extraction_key),
     cache_expiration=_KEPT,
     result_serializer="json",
     **RETRIES,
 )
-def extract_chunk(
-    run: Run, chunk: HistoryChunk, name: str, metrics: events.Metrics, shelf: Shelf, progress: Progress
-) -> dict[str, Any]:
-    """Read a chunk from where the ledger or its shelf stands to its end, and keep it. Needs no database.
+def extract_chunks(run: Run, portion: Portion, metrics: events.Metrics, progress: Progress) -> dict[str, Any]:
+    """Read chunks from where the ledger or their shelves stand to their ends, and keep them. Needs no database.
 
-    Answers where it is, and what it holds.
+    Answers where they are, and what they hold.
     """
-    stopping.check()
-    if not shelf.is_complete:  # a kill may come between the last parcel and the note of it that Prefect keeps
+
+    def extract(chunk: HistoryChunk) -> None:
+        stopping.check()
+        shelf = portion.shelves[chunk]
+        if shelf.is_complete:  # a kill may come between the last parcel and the note of it that Prefect keeps
+            return
         left = Window(max(filter(None, (chunk.left.start, shelf.reached))), chunk.window_end)
         for parcel in _parcels(run, chunk, left, metrics, progress):
             shelf.put(parcel)
             if parcel.reached is not None:
                 stopping.check()
-    return {"shelf": shelf.folder.name, "events": shelf.events, "window": str(chunk.window)}
+
+    portion.each(extract)
+    return {
+        "shelves": [shelf.folder.name for shelf in portion.shelves.values()],
+        "events": sum(shelf.events for shelf in portion.shelves.values()),
+        "start": min(chunk.window_start for chunk in portion.chunks).isoformat(),
+        "end": max(chunk.window_end for chunk in portion.chunks).isoformat(),
+    }
 
 
-@task(task_run_name="load {name} {chunk.window}", cache_policy=NO_CACHE, persist_result=False, **RETRIES)
-def load_chunk(run: Run, chunk: HistoryChunk, name: str, shelf: Shelf, progress: Progress) -> Counts:
-    """Load what has been kept of a chunk, and throw it away."""
-    stands = patiently(run, partial(_begin, run, chunk))
+@task(task_run_name="load {portion}", cache_policy=NO_CACHE, persist_result=False, **RETRIES)
+def load_chunks(run: Run, portion: Portion, progress: Progress) -> Counts:
+    """Load what has been kept of chunks, and throw it away."""
     total: dict[str, dict[str, int]] = {}
-    if stands.state != "done" and not shelf.is_complete:
-        raise Unavailable(f"What was kept of {chunk} is not there any more: the next run reads it anew.")
-    parcels = iter(()) if stands.state == "done" else shelf.parcels(stands.reached)
-    for group in together(parcels, _LOADED_AT_ONCE):
-        stopping.check()
-        paths, whole = [path for path, _ in group], joined([parcel for _, parcel in group])
-        group.clear()  # else its frames would lie in memory twice
-        add_up(total, _load(run, chunk, whole, progress))
-        for path in paths:
-            path.unlink()
-    shelf.clear()
+
+    def load(chunk: HistoryChunk) -> None:
+        shelf = portion.shelves[chunk]
+        stands = patiently(run, partial(_begin, run, chunk))
+        if stands.state != "done" and not shelf.is_complete:
+            raise Unavailable(f"What was kept of {chunk} is not there any more: the next run reads it anew.")
+        parcels = iter(()) if stands.state == "done" else shelf.parcels(stands.reached)
+        for group in together(parcels, _LOADED_AT_ONCE):
+            stopping.check()
+            paths, whole = [path for path, _ in group], joined([parcel for _, parcel in group])
+            group.clear()  # else its frames would lie in memory twice
+            add_up(total, _load(run, chunk, whole, progress))
+            for path in paths:
+                path.unlink()
+        shelf.clear()
+
+    portion.each(load)
     return total
 
 
-@task(task_run_name="{name} {chunk.left}", cache_policy=NO_CACHE, persist_result=False, **RETRIES)
-def read_chunk(run: Run, chunk: HistoryChunk, name: str, metrics: events.Metrics, progress: Progress) -> Counts:
-    """Read a chunk and load it at once, keeping nothing."""
-    stopping.check()
-    stands = patiently(run, partial(_begin, run, chunk))
+@task(task_run_name="{portion}", cache_policy=NO_CACHE, persist_result=False, **RETRIES)
+def read_chunks(run: Run, portion: Portion, metrics: events.Metrics, progress: Progress) -> Counts:
+    """Read chunks and load them at once, keeping nothing."""
     total: dict[str, dict[str, int]] = {}
-    for parcel in _parcels(run, chunk, stands.left, metrics, progress):
-        add_up(total, _load(run, chunk, parcel, progress))
-        if parcel.reached is not None:
-            stopping.check()
+
+    def read(chunk: HistoryChunk) -> None:
+        stopping.check()
+        stands = patiently(run, partial(_begin, run, chunk))
+        if stands.state == "done":
+            return
+        for parcel in _parcels(run, chunk, stands.left, metrics, progress):
+            add_up(total, _load(run, chunk, parcel, progress))
+            if parcel.reached is not None:
+                stopping.check()
+
+    portion.each(read)
     return total
 
 
 def _begin(run: Run, chunk: HistoryChunk, connection: Connection) -> HistoryChunk:
-    """The chunk as it stands in the ledger, with one more attempt."""
+    """The chunk as it stands in the ledger, with one more attempt unless it is done."""
     history.begin(connection, run.schema, run.integration_id, chunk)
     return history.chunk(connection, run.schema, run.integration_id, chunk)
 

@@ -63,8 +63,9 @@ def forget(connection: Connection, schema: str, integration_id: str, metric_ids:
 
 
 def begin(connection: Connection, schema: str, integration_id: str, chunk: HistoryChunk) -> None:
-    """Note one more attempt."""
-    _update(connection, schema, integration_id, chunk, "attempts = attempts + 1, error = NULL", [])
+    """Note one more attempt, unless the chunk is done."""
+    more = "attempts = attempts + (state <> 'done')::int, error = NULL"
+    _update(connection, schema, integration_id, chunk, more, [])
 
 
 def advance(

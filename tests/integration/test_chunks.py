@@ -1,16 +1,17 @@
-"""Extraction of a chunk: what is kept already is not read again."""
+"""Extraction of chunks: what is kept already is not read again, and small ones are read together."""
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from prefect.logging import disable_run_logger
 
-from klaviyo_pg.errors import Unavailable
+from klaviyo_pg.errors import DatabaseUnusable, Stopped, Throttled, Unavailable
 from klaviyo_pg.history import HistoryChunk
 from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.settings import Settings
-from tasks.chunks import Progress, extract_chunk
+from tasks.chunks import Portion, Progress, extract_chunks, portion
 from tasks.run import Run
 from tasks.spool import Parcel, Shelf
 from tasks.store import Batch, protect
@@ -27,7 +28,7 @@ def test_a_whole_extraction_is_not_read_again(tmp_path: Path) -> None:
     shelf, progress = Shelf(tmp_path / "shelf"), Progress()
     shelf.put(Parcel(protect(Batch(()), settings), START, None, 7, 0.1, Traffic()))
     with disable_run_logger():
-        found = extract_chunk.fn(run, chunk, "Metric", Metrics({}, {}), shelf, progress)
+        found = extract_chunks.fn(run, Portion([chunk], "Metric", {chunk: shelf}), Metrics({}, {}), progress)
     assert found["events"] == 7
     assert len(list(shelf.parcels(None))) == 1
     assert progress.read == {}
@@ -42,3 +43,51 @@ def test_a_damaged_parcel_is_thrown_away(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"cannot be read \(BadZipFile\): the next run reads it anew"):
         list(shelf.parcels(None))
     assert not shelf.is_complete
+
+
+def _chunk(metric_id: str, events: int | None, state: str = "planned") -> HistoryChunk:
+    return HistoryChunk(metric_id, START, START + timedelta(days=1), events, state=state)
+
+
+def test_small_chunks_are_read_together() -> None:
+    """Those that follow each other, as many as 16 pages hold; what is done costs nothing, what is uncounted is full."""
+    planned = [
+        _chunk("large", 50_000),
+        *(_chunk(f"small {number}", 3_500) for number in range(5)),
+        _chunk("done", 50_000, state="done"),
+        _chunk("uncounted", None),
+    ]
+    ends, begun = [], 0
+    while begun < len(planned):
+        begun += len(portion(planned, begun, 1_000))
+        ends.append(begun)
+    assert ends == [1, 5, 7, 8]
+
+
+def test_a_failing_chunk_does_not_stop_the_others() -> None:
+    """It is told when they have been read; what concerns all of them is told at once."""
+    chunks = [_chunk(name, 1) for name in "abcd"]
+    read: list[str] = []
+
+    def reading(errors: Mapping[str, Exception]) -> Callable[[HistoryChunk], None]:
+        def read_one(chunk: HistoryChunk) -> None:
+            if chunk.metric_id in errors:
+                raise errors[chunk.metric_id]
+            read.append(chunk.metric_id)
+
+        return read_one
+
+    together = Portion(chunks, "Metric")
+    assert str(together) == "Metric 2026-01-01T00:00..2026-01-02T00:00 and 3 more"
+    with pytest.raises(Unavailable, match="b is away"):
+        together.each(reading({"b": Unavailable("b is away"), "c": Unavailable("c is away")}))
+    assert read == ["a", "d"]
+    assert [chunk.metric_id for chunk in together.failed] == ["b", "c"]
+    for error in (DatabaseUnusable("No room."), Throttled("A day."), Stopped()):
+        read.clear()
+        with pytest.raises(type(error)):
+            together.each(reading({"b": error}))
+        assert read == ["a"]
+        assert [*together.failed.values()] == ([] if isinstance(error, Stopped) else [error])
+    together.each(reading({}))
+    assert not together.failed
