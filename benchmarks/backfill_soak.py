@@ -32,8 +32,8 @@ _FORECAST = re.compile(r"([\d,]+) of ([\d,]+) events, .+, about (?:(\d+) days?, 
 class Bench:
     """An account, a database, and the command between them."""
 
-    def __init__(self, box: Sandbox, url: str, prefect: dict[str, str]) -> None:
-        self.box, self.url = box, url
+    def __init__(self, box: Sandbox, url: str, prefect: dict[str, str], start: str = _START) -> None:
+        self.box, self.url, self._start = box, url, start
         self._log = Path(prefect["PREFECT_HOME"]) / "backfill.log"
         self._environment = {
             **prefect,
@@ -45,7 +45,7 @@ class Bench:
     def start(self, schema: str, **settings: str) -> "subprocess.Popen[str]":
         """The command, under way."""
         environment = {**self._environment, "WAREHOUSE_SCHEMA": schema, **settings}
-        command = [sys.executable, "flows/backfill.py", "--start", _START]
+        command = [sys.executable, "flows/backfill.py", "--start", self._start]
         with self._log.open("w") as log:
             return subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=log, stderr=log, text=True)
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -24,7 +25,6 @@ from klaviyo_pg.postgres import embedded
 from sandbox.launcher import Sandbox, running
 
 _ROOT = Path(__file__).resolve().parent.parent
-_DAYS, _START = 1825, "2021-01-01"
 _BURST, _STEADY = 350, 3500  # published for GET /api/events
 
 
@@ -32,6 +32,9 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=2_000_000)
+    parser.add_argument(
+        "--days", type=int, default=1825, help="of history; a year of a metric is a question for counts"
+    )
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--kills", type=int, default=2)
     parser.add_argument("--latency", type=int, default=150, help="milliseconds an answer")
@@ -39,11 +42,12 @@ def main() -> None:
     parser.add_argument("--page", type=int, default=1_000, help="events on a page, at most")
     parser.add_argument("--processors", type=float, help="of the one process, and of each worker")
     given = parser.parse_args()
-    options = {"events": given.events, "days": _DAYS, "members": 20_000, "latency_ms": given.latency}
+    options = {"events": given.events, "days": given.days, "members": 20_000, "latency_ms": given.latency}
+    start = f"{datetime.now(UTC) - timedelta(days=given.days):%Y-%m-%d}"
     with workplace() as (folder, prefect), running(**options, limits=given.limits) as box:
         box.set_server(most_events=given.page)
         url = embedded.url(folder)
-        bench = Bench(box, url, prefect)
+        bench = Bench(box, url, prefect, start)
         child = bench.start("alone", DATA_DIR=str(folder / "alone"))
         _hold(child.pid, given.processors)
         alone, _ = bench.ended(child, "alone")
@@ -65,7 +69,7 @@ def main() -> None:
         }
         _prefect(environment, "--no-prompt", "work-pool", "create", "klaviyo", "--type", "process")
         _prefect(environment, "--no-prompt", "deploy", "--all")
-        killed = _distributed(bench, environment, folder, given, alone)
+        killed = _distributed(bench, environment, folder, given, start, alone)
         assert bench.contents("shared") == truth
         [(seconds, requests)] = bench.rows(
             "SELECT extract(epoch FROM finished_at - started_at)::float, requests FROM shared.runs"
@@ -94,7 +98,7 @@ def _hold(pid: int, processors: float | None) -> None:
 
 
 def _distributed(
-    bench: Bench, environment: dict[str, str], folder: Path, given: argparse.Namespace, took: float
+    bench: Bench, environment: dict[str, str], folder: Path, given: argparse.Namespace, start: str, took: float
 ) -> int:
     """Start workers and the backfill, kill some of the workers with all that they run, wait for the end."""
     rng, killed = random.Random(3), 0
@@ -109,7 +113,7 @@ def _distributed(
         for child in children:
             stack.callback(_end, child)
             _hold(child.pid, given.processors)
-        backfill = [sys.executable, "flows/backfill.py", "--start", _START, "--distribute"]
+        backfill = [sys.executable, "flows/backfill.py", "--start", start, "--distribute"]
         parent = subprocess.Popen(backfill, cwd=_ROOT, env=environment, stdout=log, stderr=log)
         _hold(parent.pid, given.processors)
         while parent.poll() is None and not _has_begun(bench):

@@ -35,7 +35,7 @@ from tasks.reading import Problems
 from tasks.run import Run, patiently
 
 DEPLOYMENT = "chunk/chunk"
-_FULL_CHUNKS = 3  # in a group: enough that starting a run costs little of its time, few enough for many workers
+_FULL_CHUNKS = 6  # in a group: enough that starting a run costs little of its time, few enough for many workers
 _MOST = 50  # chunks in a group, however small they are
 _ATTEMPTS = 5  # runs that a group is given, as long as none of them gets it done
 _LOOK = 2.0  # seconds between two looks at ledger and runs
