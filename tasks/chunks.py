@@ -216,7 +216,8 @@ def _parcels(
             progress.has_read(chunk, number)
             yield Parcel(protect(batch, run.settings), start, reached, number, monotonic() - began, traffic)
             start, began = reached or start, monotonic()
-    except BaseException:
+    except BaseException as error:
+        stopping.heed(error)
         edges.forget_people()
         count_requests(run, source.traffic.since(before))
         raise

@@ -78,7 +78,8 @@ def _read(run: Run, chunk: Chunk, read: Callable[[Source], Iterable[Batch]], at_
             add_up(total, store(run, chunk.stream, protect(batch, run.settings), traffic, note))
             if not is_last:
                 stopping.check()
-    except Exception:
+    except Exception as error:
+        stopping.heed(error)
         edges.forget_people()
         count_requests(run, source.traffic.since(before))
         raise

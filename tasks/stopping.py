@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from klaviyo_pg.errors import KlaviyoPgError, Stopped
+from klaviyo_pg.errors import KlaviyoPgError, Stopped, Throttled
 
 _told = threading.Event()
 _reason: list[KlaviyoPgError] = []
@@ -49,6 +49,12 @@ def ask(reason: KlaviyoPgError) -> None:
     """Ask the run to stop; parts that have not begun end with the same kind of error."""
     _reason.append(reason)
     _told.set()
+
+
+def heed(error: BaseException) -> None:
+    """Ask the run to stop where the API wants a long pause, before Prefect has noted how this part of it ended."""
+    if isinstance(error, Throttled):
+        ask(error)
 
 
 def asked() -> bool:

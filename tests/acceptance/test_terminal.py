@@ -20,7 +20,8 @@ _IN_THE_MIDDLE = re.compile(r" [1-3] of \d\d+ parts")
 def test_a_signal_for_the_whole_group(warehouse: Warehouse, tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C, and a closed terminal, reach each process of a command; it ends soon, and as told, and so do they."""
     environment = {name: value for name, value in warehouse.environment.items() if name != "PREFECT_API_URL"}
-    environment |= {"DATA_DIR": str(tmp_path / "data"), "PREFECT_HOME": str(tmp_path / "prefect")}
+    home = Path(warehouse.environment["DATA_DIR"]) / "prefect"  # one for both: setting it up takes seconds
+    environment |= {"DATA_DIR": str(tmp_path / "data"), "PREFECT_HOME": str(home)}
     environment |= {"CONCURRENCY": "1"}  # so that something is left to be read whenever the signal comes
     with (tmp_path / "log").open("w+") as log:
         child = subprocess.Popen(
@@ -30,6 +31,7 @@ def test_a_signal_for_the_whole_group(warehouse: Warehouse, tmp_path: Path, numb
             stdout=log,
             stderr=log,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # as at a terminal, not as under nohup
         )
         until = time.monotonic() + 90
         while time.monotonic() < until and not _IN_THE_MIDDLE.search((tmp_path / "log").read_text()):
