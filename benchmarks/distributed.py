@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--processors", type=float, help="of the one process, and of each worker")
     given = parser.parse_args()
     options = {"events": given.events, "days": given.days, "members": 20_000, "latency_ms": given.latency}
-    start = f"{datetime.now(UTC) - timedelta(days=given.days):%Y-%m-%d}"
+    start = f"{datetime.now(UTC) - timedelta(days=given.days + 5):%Y-%m-%d}"  # with a margin
     with workplace() as (folder, prefect), running(**options, limits=given.limits) as box:
         box.set_server(most_events=given.page)
         url = embedded.url(folder)
