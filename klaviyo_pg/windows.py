@@ -28,6 +28,11 @@ def _minute(moment: datetime | None) -> str:
     return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M")
 
 
+def floor(moment: datetime, step: timedelta) -> datetime:
+    """The last moment at or before this one at which a whole number of steps has passed in UTC, as of hours or days."""
+    return moment - (moment - datetime(1970, 1, 1, tzinfo=UTC)) % step
+
+
 def open_windows(start: datetime, until: datetime, longest: timedelta) -> Iterator[Window]:
     """Cut [start, for ever) into windows of equal length, at most `longest`, the last without an end.
 

@@ -48,7 +48,7 @@ def read_history(run: Run, plan: Plan, problems: Problems) -> None:
         displayed(plan, metrics.names, limit) as show,
     ):
         reading = _Reading(run, metrics, progress, problems, readers, loaders, at_once)
-        if plan.questions:
+        if plan.missing:
             reading.follow(counter.submit(count, {"run": run, "plan": plan}), None, _nothing)
         while reading.goes_on(plan):
             edges.keep_claims()

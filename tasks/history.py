@@ -1,6 +1,6 @@
 """What history there is to read: planned from what the source counts, noted in the ledger."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -13,15 +13,18 @@ from psycopg import Connection
 
 from klaviyo_pg.errors import BadSettings, MissingScope, Refused
 from klaviyo_pg.history import HistoryChunk, Summary, cut, gaps, summaries, uncounted, years
+from klaviyo_pg.klaviyo.rows import Count
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import history, ledger
 from klaviyo_pg.settings import Settings
-from klaviyo_pg.windows import Window
+from klaviyo_pg.windows import Window, floor
 from tasks import edges, stopping
 from tasks.run import Run, patiently
 from tasks.spool import open_spool
 from transforms.routing import KnownMetric, selected
 
+Stretch = tuple[str, Window]
+"""A metric, and a stretch of its time."""
 _DAY = timedelta(days=1)
 _UNCOUNTED_WINDOW = timedelta(days=30)
 
@@ -47,14 +50,18 @@ def preview(settings: Settings, window: Window, watched: Watched) -> list[tuple[
     known = [KnownMetric(row.id, row.name) for page in edges.source(settings).metrics() for row in page.rows]
     wanted = selected(known, settings.metrics)
     names = {metric.id: metric.name or metric.id for metric in (known if wanted is None else wanted)}
-    questions = _questions(names, window, ())
+    size = settings.chunk_events
 
-    def ask(question: tuple[str, Window]) -> list[HistoryChunk]:
-        metric_id, part = question
-        return _new_chunks(edges.source(settings), metric_id, part, settings.chunk_events)
+    def begin(metric_id: str) -> list[HistoryChunk]:
+        return _without_counting(edges.source(settings), metric_id, window)
+
+    def ask(question: Stretch) -> list[HistoryChunk]:
+        return _new_chunks(edges.source(settings), *question, size)
 
     with ThreadPoolExecutor(edges.side_by_side(settings)) as pool:
-        found = summaries(chain.from_iterable(watched(pool.map(ask, questions), total=len(questions))))
+        begun = list(pool.map(begin, names))
+        questions = _questions(((each, window) for each in names), begun)
+        found = summaries(chain(chain(*begun), *watched(pool.map(ask, questions), total=len(questions))))
     return [(names[each.metric_id], each) for each in found]
 
 
@@ -66,13 +73,16 @@ def _next_midnight(moment: datetime) -> datetime:
 class Plan:
     """History to read, newest first: chunks that are known, and more of them while the source is asked for counts.
 
-    `questions` are stretches of metrics that are not in the ledger yet. `chunks` only grows, until `is_complete`.
+    `missing` are stretches of metrics that are not in the ledger yet, of a window that begins at `start`. `chunks` only
+    grows, until `is_complete`.
     """
 
-    def __init__(self, chunks: Iterable[HistoryChunk], questions: Sequence[tuple[str, Window]] = ()) -> None:
+    def __init__(
+        self, chunks: Iterable[HistoryChunk], missing: Sequence[Stretch] = (), start: datetime | None = None
+    ) -> None:
         self.chunks = list(chunks)
-        self.questions = questions
-        self.is_complete = not questions
+        self.missing, self.start = missing, start
+        self.is_complete = not missing
 
 
 @task(task_run_name="plan", cache_policy=NO_CACHE, persist_result=False)
@@ -83,15 +93,20 @@ def plan(run: Run, window: Window, restart: bool) -> Plan:
         raise MissingScope("metrics:read")
     kept = [chunk for chunk in planned if chunk.metric_id in metric_ids and chunk.touches(window)]
     newest_first = sorted(kept, key=lambda chunk: (chunk.window_end, chunk.metric_id), reverse=True)
-    return Plan(newest_first, _questions(metric_ids, window, kept))
+    missing = [
+        (metric_id, gap)
+        for metric_id in metric_ids
+        for gap in gaps(window, [chunk for chunk in kept if chunk.metric_id == metric_id])
+    ]
+    return Plan(newest_first, missing, window.start)
 
 
-def _questions(metric_ids: Iterable[str], window: Window, known: Sequence[HistoryChunk]) -> list[tuple[str, Window]]:
-    """What the source has to be asked to count beyond the known chunks, the newest first."""
+def _questions(missing: Iterable[Stretch], known: Iterable[Iterable[HistoryChunk]]) -> list[Stretch]:
+    """What the source has to be asked to count of the missing stretches beyond what is known of each, newest first."""
     questions = [
         (metric_id, part)
-        for metric_id in metric_ids
-        for gap in gaps(window, [chunk for chunk in known if chunk.metric_id == metric_id])
+        for (metric_id, stretch), chunks in zip(missing, known, strict=True)
+        for gap in gaps(stretch, chunks)
         for part in years(gap)
     ]
     return sorted(questions, key=lambda question: question[1].seconds[1], reverse=True)
@@ -112,20 +127,38 @@ def _known(run: Run, window: Window, restart: bool, connection: Connection) -> t
 
 @task(task_run_name="count", cache_policy=NO_CACHE, persist_result=False)
 def count(run: Run, plan: Plan) -> None:
-    """Ask for counts, the newest first, and add chunks to the plan. What has been counted is not asked for again."""
+    """Ask for counts, the newest first, and add chunks to the plan. What has been counted is not asked for again.
+
+    Few events need no counting, and nor do the years before a metric's first one.
+    """
+
+    def begin(missing: Stretch) -> list[HistoryChunk]:
+        metric_id, window = missing
+        if window.start != plan.start:  # what comes before has been counted, so events may have come by then
+            return []
+        return _noted(run, lambda source: _without_counting(source, metric_id, window))
+
+    def ask(question: Stretch) -> list[HistoryChunk]:
+        return _noted(run, lambda source: _new_chunks(source, *question, run.settings.chunk_events))
+
     try:
         with ThreadPoolExecutor(edges.side_by_side(run.settings)) as pool:
-            for chunks in pool.map(lambda question: _counted(run, *question), plan.questions):
+            begun = []
+            for chunks in pool.map(begin, plan.missing):
+                plan.chunks.extend(chunks)
+                begun.append(chunks)
+            for chunks in pool.map(ask, _questions(plan.missing, begun)):
                 plan.chunks.extend(chunks)
     finally:
         plan.is_complete = True
 
 
-def _counted(run: Run, metric_id: str, window: Window) -> list[HistoryChunk]:
+def _noted(run: Run, ask: Callable[[Source], list[HistoryChunk]]) -> list[HistoryChunk]:
+    """Chunks that the source has been asked for, the newest first, when the ledger has them."""
     stopping.check()
     source = edges.source(run.settings)
     before = source.traffic
-    new = _new_chunks(source, metric_id, window, run.settings.chunk_events)
+    new = ask(source)
     asked = source.traffic.since(before)
 
     def note(connection: Connection) -> None:
@@ -134,6 +167,22 @@ def _counted(run: Run, metric_id: str, window: Window) -> list[HistoryChunk]:
 
     patiently(run, note)
     return new[::-1]
+
+
+def _without_counting(source: Source, metric_id: str, window: Window) -> list[HistoryChunk]:
+    """What needs no counting: all of the window, where it holds little, or the empty time before its first event."""
+    assert window.start is not None and window.end is not None
+    try:
+        found = source.beginning(metric_id, window)
+    except (Refused, MissingScope):  # which reading will tell
+        return []
+    if found is None:
+        return []
+    if found.events is not None:
+        return list(cut(metric_id, window, [Count(window.start, window.end, found.events)], found.events + 1))
+    assert found.first is not None
+    empty = Window(window.start, floor(found.first, source.counts_by))
+    return list(cut(metric_id, empty, (), 1)) if empty.seconds[0] < empty.seconds[1] else []
 
 
 def _new_chunks(source: Source, metric_id: str, window: Window, size: int) -> list[HistoryChunk]:

@@ -126,9 +126,8 @@ class CurrentSource:
     def events(
         self, window: Window, metric_id: str | None = None, known: KnownPeople | None = None
     ) -> Iterator[rows.EventPage]:
-        conditions = [f"equals(metric_id,{_quoted(metric_id)})"] if metric_id else []
         query = {
-            "filter": ",".join([*conditions, *_between("datetime", window)]),
+            "filter": _happened(window, metric_id),
             "sort": "datetime",
             "include": "profile",
             "fields[event]": "timestamp,event_properties",
@@ -138,6 +137,26 @@ class CurrentSource:
             page = current_rows.event_page(document, window, known or KnownPeople(), rejects, read_at)
             properties.check_metric(page.events, metric_id)
             yield page
+
+    def beginning(self, metric_id: str, window: Window) -> rows.Beginning | None:
+        assert window.start is not None
+        times, more, is_readable = self._earliest(metric_id, window)
+        if not is_readable:
+            return None
+        first = datetime.fromtimestamp(min(times), UTC) if times else None
+        if not more:
+            return rows.Beginning(first, len(times))
+        if first is None or self._earliest(metric_id, Window(window.start, first)) != ([], False, True):
+            return None  # they did not come in order of time
+        return rows.Beginning(first, None)
+
+    def _earliest(self, metric_id: str, window: Window) -> tuple[list[int], bool, bool]:
+        """Times of the first page of events in the window, whether more follow, and whether all could be read."""
+        query = {"filter": _happened(window, metric_id), "sort": "datetime", "fields[event]": "timestamp"}
+        document, rejects, _ = next(self._pages(EVENTS, _EVENTS, query))
+        start, end = window.seconds
+        times = [at for event in document.data if start <= (at := event.attributes.timestamp) < end]
+        return times, bool(document.links and document.links.next), not rejects
 
     def counts(self, metric_id: str, window: Window) -> Iterator[rows.Count]:
         assert window.start is not None and window.end is not None
@@ -245,6 +264,12 @@ def _resized(link: str, parameters: dict[str, str] | None, size: int) -> tuple[s
     url = urlsplit(link)
     query = [(name, value) for name, value in parse_qsl(url.query, keep_blank_values=True) if name != _PAGE_SIZE]
     return urlunsplit(url._replace(query=urlencode([*query, (_PAGE_SIZE, str(size))]))), None
+
+
+def _happened(window: Window, metric_id: str | None) -> str:
+    """The filter of events in a window, of one metric or of all."""
+    conditions = [f"equals(metric_id,{_quoted(metric_id)})"] if metric_id else []
+    return ",".join([*conditions, *_between("datetime", window)])
 
 
 def _between(name: str, window: Window) -> Iterator[str]:

@@ -87,8 +87,8 @@ class LegacySource:
     ) -> Iterator[rows.EventPage]:
         """The timeline is a sequence by token; `since` takes a time to begin with, and reading stops at the end."""
         path = "api/v1/metrics/timeline" if metric_id is None else f"api/v1/metric/{metric_id}/timeline"
-        start, end = window.seconds
-        since: str | None = str(_EARLIEST if window.start is None else max(_EARLIEST, int(start) - 1))  # exclusive
+        _, end = window.seconds
+        since: str | None = _since(window)
         followed, count = set[str](), _PAGE
         while since is not None and since not in followed:
             followed.add(since)
@@ -115,6 +115,22 @@ class LegacySource:
                 raise BadAnswer(f"The API answered with a page of {path} that has been read before.")
             is_beyond = bool(page.data) and min(event.timestamp for event in page.data) >= end
             since = None if is_beyond else page.next or None
+
+    def beginning(self, metric_id: str, window: Window) -> rows.Beginning | None:
+        query = {"since": _since(window), "sort": "asc", "count": _PAGE}
+        try:
+            page, rejects = self._v1.get(f"api/v1/metric/{metric_id}/timeline", query, read=_TIMELINE.decode)
+        except NotFound:
+            return rows.Beginning(None, 0)  # the metric has been deleted
+        if rejects:
+            return None
+        start, end = window.seconds
+        times = [event.timestamp for event in page.data]
+        within = [at for at in times if start <= at < end]
+        first = datetime.fromtimestamp(min(within), UTC) if within else None
+        if not page.next or (times and max(times) >= end):
+            return rows.Beginning(first, len(within))
+        return rows.Beginning(first, None) if first else None
 
     def counts(self, metric_id: str, window: Window) -> Iterator[rows.Count]:
         assert window.start is not None and window.end is not None
@@ -199,6 +215,11 @@ class LegacySource:
             found, rejects = _each(page.data, lambda raw: row(decode(raw)))
             yield rows.Page(found, [*unreadable, *rejects], read_at)
             number, is_last = number + 1, not (page.data or unreadable) or page.end >= page.total - 1
+
+
+def _since(window: Window) -> str:
+    """What a timeline has to begin behind, as it takes `since` to be exclusive."""
+    return str(_EARLIEST if window.start is None else max(_EARLIEST, int(window.start.timestamp()) - 1))
 
 
 def _as(kind: type[Row]) -> Callable[[bytes], Row]:

@@ -161,6 +161,13 @@ class EventPage(NamedTuple):
     read_at: datetime
 
 
+class Beginning(NamedTuple):
+    """When the first event of a metric in a window happened; how many there are, where one page holds them all."""
+
+    first: datetime | None
+    events: int | None
+
+
 class Count(NamedTuple):
     """How many events of one metric the source has in the half-open stretch [start, end)."""
 

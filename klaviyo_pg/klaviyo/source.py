@@ -7,6 +7,7 @@ from typing import Protocol
 from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.klaviyo.known import KnownPeople
 from klaviyo_pg.klaviyo.rows import (
+    Beginning,
     Campaign,
     Count,
     EventPage,
@@ -71,6 +72,13 @@ class Source(Protocol):
         """Events that happened in the window, of one metric or of all, with the people in them who are not known yet.
 
         A person whose record has changed since is given again.
+        """
+        ...
+
+    def beginning(self, metric_id: str, window: Window) -> Beginning | None:
+        """Where the events of a metric begin in a window with both bounds; None where that cannot be told.
+
+        It costs a request or two, and spares counting what is empty or small.
         """
         ...
 

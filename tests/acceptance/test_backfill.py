@@ -86,6 +86,23 @@ def test_plan(warehouse: Warehouse, box: Sandbox, start: str, whole: list[tuple[
     assert warehouse.one("SELECT count(*) FROM pg_namespace WHERE nspname = 'planned'") == 0
 
 
+def test_only_what_holds_much_is_counted(warehouse: Warehouse, box: Sandbox) -> None:
+    """Neither the years before a metric's first event are, nor a metric of which one page holds everything."""
+    times: dict[str, list[int]] = {}
+    for event in box.events():
+        if event["timestamp"] < midnight().timestamp():
+            times.setdefault(event["metric_id"], []).append(event["timestamp"])
+    years = [-(-(midnight().timestamp() - min(found) // 3600 * 3600) // 31_536_000) for found in times.values()]
+    large = [many for many, found in zip(years, times.values(), strict=True) if len(found) > 1_000]
+    assert 0 < len(large) < len(times)
+    before = box.state()["requests"].get("POST /api/metric-aggregates", 0)
+    ran = warehouse.run(["flows/backfill.py", "--start", "2010-01-01", "--plan"], account(box))
+    assert ran.code == 0, ran.err
+    assert box.state()["requests"].get("POST /api/metric-aggregates", 0) - before == sum(large)
+    [total] = [line for line in ran.out.splitlines() if line.startswith("│ all")]
+    assert int(total.split("│")[2].replace(",", "")) == sum(map(len, times.values()))
+
+
 def test_again_reads_nothing(warehouse: Warehouse, box: Sandbox, start: str, whole: list[tuple[str, int, str]]) -> None:
     """The same command again has nothing to do."""
     before = box.state()["requests"]["GET /api/events"]

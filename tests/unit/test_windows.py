@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klaviyo_pg.windows import Window, open_windows
+from klaviyo_pg.windows import Window, floor, open_windows
 
 moments = st.datetimes(datetime(2012, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 lengths = st.timedeltas(timedelta(days=1), timedelta(days=4000))
@@ -68,3 +68,10 @@ def test_bounds_in_seconds_and_in_words(window: Window, seconds: tuple[float, fl
     """A missing bound is an infinity, and no word; all others are in UTC."""
     assert window.seconds == seconds
     assert str(window) == name
+
+
+@given(st.datetimes(timezones=st.just(UTC)), st.sampled_from([timedelta(hours=1), timedelta(days=1)]))
+def test_floor_is_the_last_whole_step(moment: datetime, step: timedelta) -> None:
+    """As the hour or the day is written, in the years before 1970, too."""
+    whole = moment.replace(minute=0, second=0, microsecond=0)
+    assert floor(moment, step) == (whole if step < timedelta(days=1) else whole.replace(hour=0))
