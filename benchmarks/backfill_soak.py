@@ -118,7 +118,8 @@ def main() -> None:
             sizes = bench.rows(
                 "WITH counted AS (SELECT expected, count(*) OVER (PARTITION BY metric_id, ceil(extract(epoch FROM"
                 " (SELECT max(window_end) FROM large.backfill_chunks) - window_end) / (365 * 86400) + 1e-9)) AS parts"
-                " FROM large.backfill_chunks WHERE expected > 0) SELECT max(expected), min(expected) FROM counted WHERE parts > 1"
+                " FROM large.backfill_chunks WHERE expected > 0)"
+                " SELECT max(expected), min(expected) FROM counted WHERE parts > 1"
             )
             print(f"largest and smallest chunk of years that have several: {sizes[0]}", flush=True)
             _kills(bench, given.kills, large, truth, uninterrupted)
