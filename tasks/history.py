@@ -11,7 +11,15 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from psycopg import Connection
 
-from klaviyo_pg.errors import BadSettings, MissingScope, Refused
+from klaviyo_pg.errors import (
+    BadSettings,
+    KlaviyoPgError,
+    MissingScope,
+    Refused,
+    Stopped,
+    Throttled,
+    UserError,
+)
 from klaviyo_pg.history import HistoryChunk, Summary, cut, gaps, summaries, uncounted, years
 from klaviyo_pg.klaviyo.rows import Count
 from klaviyo_pg.klaviyo.source import Source
@@ -134,7 +142,7 @@ def count(run: Run, plan: Plan) -> None:
 
     def begin(missing: Stretch) -> list[HistoryChunk]:
         metric_id, window = missing
-        if window.start != plan.start:  # what comes before has been counted, so events may have come by then
+        if window.start != plan.start:  # what comes before it is known: the metric has begun by then, most likely
             return []
         return _noted(run, lambda source: _without_counting(source, metric_id, window))
 
@@ -174,7 +182,9 @@ def _without_counting(source: Source, metric_id: str, window: Window) -> list[Hi
     assert window.start is not None and window.end is not None
     try:
         found = source.beginning(metric_id, window)
-    except (Refused, MissingScope):  # which reading will tell
+    except (UserError, Stopped, Throttled):
+        raise
+    except KlaviyoPgError:  # reading these events will tell of it, and counting can do without
         return []
     if found is None:
         return []

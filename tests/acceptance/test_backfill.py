@@ -103,6 +103,21 @@ def test_only_what_holds_much_is_counted(warehouse: Warehouse, box: Sandbox) -> 
     assert int(total.split("│")[2].replace(",", "")) == sum(map(len, times.values()))
 
 
+def test_counts_do_without_events(
+    warehouse: Warehouse, box: Sandbox, start: str, whole: list[tuple[str, int, str]]
+) -> None:
+    """Where no events are to be had, the plan is made of counts alone."""
+    box.set_faults({"endpoint": "GET /api/events", "status": 503, "times": 10_000})
+    try:
+        given = {**account(box), "REQUEST_ATTEMPTS": "1"}
+        ran = warehouse.run(["flows/backfill.py", "--start", start, "--plan"], given)
+    finally:
+        box.set_faults()
+    assert ran.code == 0, ran.err
+    [total] = [line for line in ran.out.splitlines() if line.startswith("│ all")]
+    assert int(total.split("│")[2].replace(",", "")) == sum(count for _, count, _ in whole)
+
+
 def test_again_reads_nothing(warehouse: Warehouse, box: Sandbox, start: str, whole: list[tuple[str, int, str]]) -> None:
     """The same command again has nothing to do."""
     before = box.state()["requests"]["GET /api/events"]

@@ -11,7 +11,7 @@ from sandbox.launcher import Sandbox, running
 from tests.driver import Ran, Warehouse, account
 
 DAYS = 20
-EVENTS_OF_A_DAY, EVENTS_ON_A_PAGE = 1_700, 200  # a fifth of each, so as many pages as a large account has
+EVENTS_OF_A_DAY, EVENTS_ON_A_PAGE = 850, 100  # a tenth of each, so as many pages as a large account has
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 READING = ("GET /api/events", "POST /api/metric-aggregates")
 
@@ -105,7 +105,7 @@ def test_late_events_for_a_fraction_of_the_requests(warehouse: Warehouse) -> Non
         synced.daily()
         assert synced.lacks() == set()
         between = range(int((midnight() - 20 * DAY).timestamp()), int((midnight() - 10 * DAY).timestamp()))
-        removed = [event["id"] for event in box.events() if event["timestamp"] in between][::400]
+        removed = [event["id"] for event in box.events() if event["timestamp"] in between][::200]
         for each in removed:
             box.remove_event(each)
         added = [
