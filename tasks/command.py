@@ -111,10 +111,10 @@ def _run(flow: Flow[..., Any], parameters: dict[str, Any], prefix: str) -> int:
     if parameters.pop("plan", False):
         Console().print(_plan(settings, parameters))
         return 0
-    if not PREFECT_API_URL.value():
-        terminal.keep_server_apart()
     began = monotonic()
     with temporary_settings(_PREFECT):
+        if not PREFECT_API_URL.value():
+            terminal.start_server()
         state: State[Any] = flow(**parameters, return_state=True)  # type: ignore[assignment]  # a state, so asked for
     code = show(settings, state, monotonic() - began)
     if not settings.database_url and code in (0, 3):

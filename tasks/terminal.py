@@ -7,6 +7,10 @@ from typing import Any
 
 from prefect.settings import PREFECT_HOME
 
+from klaviyo_pg.errors import BadSettings
+
+_STARTS = 2  # of the temporary server: the port that was free may be taken by then
+
 
 def prepare() -> None:
     """Let this process alone decide what a signal means, and let SIGTERM and a closed terminal mean what Ctrl-C does.
@@ -18,25 +22,36 @@ def prepare() -> None:
         signal.signal(signal.SIGHUP, signal.default_int_handler)
 
 
-def keep_server_apart() -> None:
-    """Let Prefect's temporary server have a group of its own: it has to be there still when a flow tells how it ended.
+def start_server() -> None:
+    """Start the temporary server that Prefect uses where PREFECT_API_URL is not set, in a group of its own.
 
-    What it has to say, as tracebacks of what it is interrupted in at its end, goes to a file in PREFECT_HOME. Importing
-    that server takes seconds, which only a command that starts one has to spend.
+    It has to be there still when a flow tells how it ended. What it has to say, as tracebacks of what its end
+    interrupts, goes to a file in PREFECT_HOME. Raises BadSettings where it does not start. Importing it takes seconds,
+    which only a command that needs it has to spend.
     """
     from prefect.server.api.server import SubprocessASGIServer
 
+    path = PREFECT_HOME.value() / "temporary-server.log"
     begin = SubprocessASGIServer._run_uvicorn_command
-    home = PREFECT_HOME.value()
+    begun: list[subprocess.Popen[Any]] = []
 
     def begin_apart(server: SubprocessASGIServer) -> "subprocess.Popen[Any]":
-        home.mkdir(parents=True, exist_ok=True)
+        if len(begun) == _STARTS:  # Prefect would go on for ever: it takes each failure for a port that is not free
+            raise RuntimeError
         ordinary = subprocess.Popen
-        with (home / "temporary-server.log").open("wb") as log:
+        with path.open("ab" if begun else "wb") as log:
             subprocess.Popen = partial(ordinary, process_group=0, stdout=log, stderr=log)  # type: ignore[assignment, misc]
             try:
-                return begin(server)
+                begun.append(begin(server))
             finally:
                 subprocess.Popen = ordinary  # type: ignore[misc]
+        return begun[-1]
 
     SubprocessASGIServer._run_uvicorn_command = begin_apart  # type: ignore[method-assign, assignment]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        SubprocessASGIServer().start()  # the one instance, which Prefect finds running
+    except OSError as error:
+        raise BadSettings(f"PREFECT_HOME: {path.parent} cannot be written to ({error.strerror}).") from None
+    except RuntimeError:
+        raise BadSettings(f"Prefect's temporary server did not start; {path} says why.") from None

@@ -75,6 +75,25 @@ def test_something_else_answers(warehouse: Warehouse, box: Sandbox) -> None:
     assert ran.code == 1
 
 
+def test_no_place_for_prefect(warehouse: Warehouse, box: Sandbox, tmp_path: Path) -> None:
+    """Without a Prefect server: one is started for the time, and a folder that cannot hold what it keeps is named."""
+    (tmp_path / "file").touch()
+    ran = warehouse.sync(**account(box), PREFECT_API_URL="", PREFECT_HOME=str(tmp_path / "file" / "home"))
+    assert "PREFECT_HOME" in told(ran)
+    assert ran.code == 2
+
+
+def test_prefect_does_not_start(warehouse: Warehouse, box: Sandbox, tmp_path: Path) -> None:
+    """Where Prefect's temporary server cannot start, the sentence names the file that holds its reasons."""
+    (tmp_path / "prefect.db").write_text("no database")
+    ran = warehouse.sync(**account(box), PREFECT_API_URL="", PREFECT_HOME=str(tmp_path))
+    assert "Traceback" not in ran.out + ran.err
+    log = tmp_path / "temporary-server.log"
+    assert f"did not start; {log} says why" in ran.err
+    assert "file is not a database" in log.read_text()
+    assert ran.code == 2
+
+
 def test_unreachable_database(warehouse: Warehouse, box: Sandbox, closed_port: int) -> None:
     """A database that does not answer: the sentence names the setting, and not the password."""
     url = f"postgresql://someone:hunter2@127.0.0.1:{closed_port}/shop"
