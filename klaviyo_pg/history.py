@@ -131,10 +131,13 @@ def cut(metric_id: str, window: Window, counts: Sequence[Counted], size: int) ->
             yield HistoryChunk(metric_id, start, count.start, seen - behind)
             start, behind = count.start, seen
         seen += count.events
-    rest = seen - behind
-    yield HistoryChunk(
-        metric_id, start, window.end, rest, state="planned" if rest else "done"
-    )  # nothing: nothing to do
+    yield whole(metric_id, Window(start, window.end), seen - behind)
+
+
+def whole(metric_id: str, window: Window, events: int) -> HistoryChunk:
+    """One chunk of a bounded window. Without events it is done already."""
+    assert window.start is not None and window.end is not None
+    return HistoryChunk(metric_id, window.start, window.end, events, state="planned" if events else "done")
 
 
 def uncounted(metric_id: str, window: Window, longest: timedelta) -> Iterator[HistoryChunk]:

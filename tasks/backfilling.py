@@ -16,7 +16,7 @@ from klaviyo_pg.postgres import history
 from klaviyo_pg.postgres.connect import transaction
 from klaviyo_pg.windows import Window
 from tasks import artifacts, edges, stopping
-from tasks.chunks import Portion, Progress, extract_chunks, load_chunks, portion, read_chunks, shelf
+from tasks.chunks import Portion, Progress, extract_chunks, load_chunks, next_chunks, read_chunks, shelf
 from tasks.display import displayed
 from tasks.extract import known_metrics
 from tasks.history import Plan, count
@@ -85,7 +85,7 @@ class _Reading:
     def goes_on(self, plan: Plan) -> bool:
         """Begin what can be begun, and wait a moment for something to end. False when everything has."""
         while self._begun < len(plan.chunks) and self._may_begin():
-            chunks = portion(plan.chunks, self._begun, self._events_on_page)
+            chunks = next_chunks(plan.chunks, self._begun, self._events_on_page)
             self._begun += len(chunks)
             if waiting := [chunk for chunk in chunks if chunk.state != "done"]:
                 self._begin(waiting)

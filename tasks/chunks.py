@@ -89,7 +89,7 @@ class Portion:
             raise next(iter(self.failed.values()))
 
 
-def portion(planned: Sequence[HistoryChunk], begun: int, events_on_page: int) -> Sequence[HistoryChunk]:
+def next_chunks(planned: Sequence[HistoryChunk], begun: int, events_on_page: int) -> Sequence[HistoryChunk]:
     """From a place in the plan on, the chunks that one task reads: at most so many pages, or a single chunk."""
     pages, end = 0, begun
     while end < len(planned):

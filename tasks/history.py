@@ -20,8 +20,7 @@ from klaviyo_pg.errors import (
     Throttled,
     UserError,
 )
-from klaviyo_pg.history import HistoryChunk, Summary, cut, gaps, summaries, uncounted, years
-from klaviyo_pg.klaviyo.rows import Count
+from klaviyo_pg.history import HistoryChunk, Summary, cut, gaps, summaries, uncounted, whole, years
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import history, ledger
 from klaviyo_pg.settings import Settings
@@ -179,7 +178,6 @@ def _noted(run: Run, ask: Callable[[Source], list[HistoryChunk]]) -> list[Histor
 
 def _without_counting(source: Source, metric_id: str, window: Window) -> list[HistoryChunk]:
     """What needs no counting: all of the window, where it holds little, or the empty time before its first event."""
-    assert window.start is not None and window.end is not None
     try:
         found = source.beginning(metric_id, window)
     except (UserError, Stopped, Throttled):
@@ -189,10 +187,10 @@ def _without_counting(source: Source, metric_id: str, window: Window) -> list[Hi
     if found is None:
         return []
     if found.events is not None:
-        return list(cut(metric_id, window, [Count(window.start, window.end, found.events)], found.events + 1))
+        return [whole(metric_id, window, found.events)]
     assert found.first is not None
     empty = Window(window.start, floor(found.first, source.counts_by))
-    return list(cut(metric_id, empty, (), 1)) if empty.seconds[0] < empty.seconds[1] else []
+    return [whole(metric_id, empty, 0)] if empty.seconds[0] < empty.seconds[1] else []
 
 
 def _new_chunks(source: Source, metric_id: str, window: Window, size: int) -> list[HistoryChunk]:

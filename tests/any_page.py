@@ -1,6 +1,7 @@
 """A page of either dialect through the real path, bytes to frames, and what has to be true of it whatever it holds."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 
 import polars as pl
@@ -18,6 +19,8 @@ from transforms.events import Metrics, event_frames
 from transforms.people import people
 
 ALWAYS = Window(None, None)
+JULY = Window(datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 8, 1, tzinfo=UTC))
+SECOND = b"1782864000"  # the first of JULY
 DIALECTS = ("current", "legacy")
 METRICS = Metrics({"m1": "Opened Email", "m2": "Subscribed to List"}, {"m1": "opens", "m2": "events"})
 ACCOUNT = "one"
@@ -55,6 +58,14 @@ class Stored(NamedTuple):
 
     frames: Frames
     rejects: Sequence[Reject]
+
+
+def deep(levels: int) -> bytes:
+    return b"[" * levels + b"]" * levels
+
+
+def page(records: list[bytes], rest: bytes = b"") -> bytes:
+    return b'{"data":[' + b",".join(records) + b"]" + rest + b"}"
 
 
 def source(dialect: str, body: bytes, others: Mapping[str, bytes] | None = None) -> Source:

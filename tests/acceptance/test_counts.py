@@ -9,6 +9,7 @@ import pytest
 
 from klaviyo_pg.errors import Refused
 from klaviyo_pg.klaviyo.dialects import open_source
+from klaviyo_pg.klaviyo.rows import Beginning
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
@@ -45,6 +46,24 @@ def test_counts_are_those_of_the_events(source: Source, box: Sandbox) -> None:
         length = int((counts[0].end - counts[0].start).total_seconds())
         found = Counter(time - time % length for time in times if time < UNTIL.timestamp())
         assert found == Counter({start: events for start, events in edges.items() if events})
+
+
+def test_beginnings_are_those_of_the_events(source: Source, box: Sandbox) -> None:
+    """A metric begins with its first event in the window; how many there are is known where one page holds them."""
+    truth = box.events()
+    by_number: list[int | None] = []
+    for metric in box.state()["metrics"]:
+        within = [event["timestamp"] for event in truth if event["metric_id"] == metric["id"]]
+        times = sorted(time for time in within if time < UNTIL.timestamp())
+        found = source.beginning(metric["id"], HISTORY)
+        assert found is not None
+        assert found.first == (datetime.fromtimestamp(times[0], UTC) if times else None)
+        assert found.events in (None, len(times))
+        assert found.events is not None or len(times) > source.events_in_request
+        by_number.append(found.events)
+        before = Window(HISTORY.start, found.first or UNTIL)
+        assert source.beginning(metric["id"], before) == Beginning(None, 0)
+    assert None in by_number and any(by_number)
 
 
 def test_a_metric_that_is_not_counted(source: Source) -> None:

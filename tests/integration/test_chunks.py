@@ -11,7 +11,7 @@ from klaviyo_pg.errors import DatabaseUnusable, Stopped, Throttled, Unavailable
 from klaviyo_pg.history import HistoryChunk
 from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.settings import Settings
-from tasks.chunks import Portion, Progress, extract_chunks, portion
+from tasks.chunks import Portion, Progress, extract_chunks, next_chunks
 from tasks.run import Run
 from tasks.spool import Parcel, Shelf
 from tasks.store import Batch, protect
@@ -59,7 +59,7 @@ def test_small_chunks_are_read_together() -> None:
     ]
     ends, begun = [], 0
     while begun < len(planned):
-        begun += len(portion(planned, begun, 1_000))
+        begun += len(next_chunks(planned, begun, 1_000))
         ends.append(begun)
     assert ends == [1, 5, 7, 8]
 
