@@ -9,6 +9,7 @@ import requests
 from sandbox.launcher import Sandbox
 
 LONG_AGO = "1000000000"
+REVISION = "2026-07-15"
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,12 @@ class Reader:
 
     box: Sandbox
     timeout: float = 30
+    key: str | None = None  # the account's own where not given
 
     def current(self, path: str, parameters: dict[str, Any] | None = None) -> requests.Response:
         """A GET of the current dialect: a path below /api/, or a link."""
         url = path if path.startswith("http") else f"{self.box.url}/api/{path}"
-        headers = {"Authorization": f"Klaviyo-API-Key {self.box.api_key}", "revision": "2026-07-15"}
+        headers = {"Authorization": f"Klaviyo-API-Key {self.key or self.box.api_key}", "revision": REVISION}
         return requests.get(url, parameters, headers=headers, timeout=self.timeout, allow_redirects=False)
 
     def legacy(self, path: str, parameters: dict[str, Any] | None = None) -> requests.Response:
@@ -30,16 +32,25 @@ class Reader:
         url = f"{self.box.url}/api/{path}"
         return requests.get(url, given, timeout=self.timeout, allow_redirects=False)
 
-    def rows(self, path: str, **parameters: Any) -> list[dict[str, Any]]:
-        """All rows of all pages of the current dialect; page__size stands for page[size]."""
+    def ask(self, path: str, **parameters: Any) -> requests.Response:
+        """A GET of the current dialect; page__size stands for page[size]."""
         named = {name.replace("__", "[") + "]" * ("__" in name): value for name, value in parameters.items()}
-        answer, found = self.current(path, named), list[dict[str, Any]]()
+        return self.current(path, named)
+
+    def rows(self, path: str, **parameters: Any) -> list[dict[str, Any]]:
+        """All rows of all pages of the current dialect."""
+        answer, found = self.ask(path, **parameters), list[dict[str, Any]]()
         while True:
+            assert answer.status_code == 200, answer.text
             found += answer.json()["data"]
             following = answer.json()["links"]["next"]
             if following is None:
                 return found
             answer = self.current(following)
+
+    def ids(self, path: str, **parameters: Any) -> list[str]:
+        """The ids of all rows."""
+        return [row["id"] for row in self.rows(path, **parameters)]
 
     def timeline(self, path: str = "v1/metrics/timeline") -> Iterator[dict[str, Any]]:
         """All events of a timeline of the legacy dialect."""
@@ -64,7 +75,7 @@ class Reader:
         answer = requests.post(
             f"{self.box.url}/api/metric-aggregates",
             json={"data": {"type": "metric-aggregate", "attributes": asked}},
-            headers={"Authorization": f"Klaviyo-API-Key {self.box.api_key}", "revision": "2026-07-15"},
+            headers={"Authorization": f"Klaviyo-API-Key {self.box.api_key}", "revision": REVISION},
             timeout=self.timeout,
         )
         return list(answer.json()["data"]["attributes"]["data"][0]["measurements"]["count"])

@@ -1,6 +1,5 @@
-"""The sandbox over HTTP: who is let in, what is refused and in which words, and what changes when the account does."""
+"""The sandbox over HTTP: who is let in, what is refused and in which words, and what a page holds."""
 
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -10,8 +9,8 @@ import pytest
 import requests
 
 from sandbox.launcher import Sandbox, SandboxError, running
+from tests.reader import REVISION, Reader
 
-REVISION = "2026-07-15"
 MAIL = "equals(messages.channel,'email')"
 NOON = int(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp())
 
@@ -28,33 +27,6 @@ def box() -> Iterator[Sandbox]:
     """A sandbox of its own for one test."""
     with running(members=40, events=300, days=10) as box:
         yield box
-
-
-def ask(box: Sandbox, path: str, key: str | None = None, **parameters: Any) -> requests.Response:
-    """A GET below /api/, or of a link; brackets in names are written as __: page__size=5."""
-    url = path if path.startswith("http") else f"{box.url}/api/{path}"
-    named = {
-        re.sub(r"__(\w+)", r"[\1]", name).replace("additional_", "additional-"): parameters[name] for name in parameters
-    }
-    headers = {"Authorization": f"Klaviyo-API-Key {key or box.api_key}", "revision": REVISION}
-    return requests.get(url, named, headers=headers, timeout=30)
-
-
-def rows(box: Sandbox, path: str, **parameters: Any) -> list[dict[str, Any]]:
-    """All rows of all pages."""
-    answer = ask(box, path, **parameters)
-    found: list[dict[str, Any]] = []
-    while True:
-        assert answer.status_code == 200, answer.text
-        found += answer.json()["data"]
-        following = answer.json()["links"]["next"]
-        if following is None:
-            return found
-        answer = ask(box, following)
-
-
-def ids(box: Sandbox, path: str, **parameters: Any) -> list[str]:
-    return [row["id"] for row in rows(box, path, **parameters)]
 
 
 def error(answer: requests.Response) -> dict[str, Any]:
@@ -84,9 +56,9 @@ def test_keys(shared: Sandbox, headers: dict[str, str], code: str) -> None:
 def test_scopes(box: Sandbox) -> None:
     """A key reads what its scopes allow, and is told what it lacks."""
     box.add_key("pk_lists", "lists:read", "metrics:read")
-    assert ask(box, "metrics", "pk_lists").status_code == 200
-    list_id = ids(box, "lists")[0]
-    answer = ask(box, f"lists/{list_id}/profiles", "pk_lists")
+    assert Reader(box, key="pk_lists").ask("metrics").status_code == 200
+    list_id = Reader(box).ids("lists")[0]
+    answer = Reader(box, key="pk_lists").ask(f"lists/{list_id}/profiles")
     assert answer.status_code == 403
     assert error(answer)["code"] == "permission_denied"
     assert error(answer)["title"] == "You do not have permission to perform this action."
@@ -162,7 +134,7 @@ def test_revision(shared: Sandbox, revision: str | None) -> None:
 )
 def test_400(shared: Sandbox, path: str, parameters: dict[str, Any], detail: str, source: dict[str, str]) -> None:
     """A wrong request is refused in Klaviyo's words."""
-    answer = ask(shared, path, **parameters)
+    answer = Reader(shared).ask(path, **parameters)
     assert answer.status_code == 400
     assert (error(answer)["code"], error(answer)["title"]) == ("invalid", "Invalid input.")
     assert (error(answer)["detail"], error(answer)["source"]) == (detail, source)
@@ -186,7 +158,7 @@ def test_400(shared: Sandbox, path: str, parameters: dict[str, Any], detail: str
 )
 def test_404(shared: Sandbox, path: str, detail: str) -> None:
     """What is not there is named."""
-    answer = ask(shared, path)
+    answer = Reader(shared).ask(path)
     assert answer.status_code == 404
     assert (error(answer)["code"], error(answer)["detail"]) == ("not_found", detail)
 
@@ -194,7 +166,7 @@ def test_404(shared: Sandbox, path: str, detail: str) -> None:
 def test_limits() -> None:
     """With the published limits, headers count down, and then 429 tells the seconds to wait."""
     with running(members=5, events=10, limits="published") as box:
-        answers = [ask(box, "accounts") for _ in range(8)]
+        answers = [Reader(box).ask("accounts") for _ in range(8)]
         passed, refused = ([answer for answer in answers if answer.status_code == status] for status in (200, 429))
         assert passed and refused
         assert passed[0].headers["ratelimit-limit"] == "1, 1;w=1, 15;w=60"
@@ -210,10 +182,10 @@ def test_limits() -> None:
 def test_stricter_limits() -> None:
     """Additional fields that cost the server more have a limit of their own, shared by all endpoints."""
     with running(members=5, events=10, limits="published") as box:
-        list_id = ids(box, "lists")[0]
-        counts = [ask(box, f"lists/{list_id}", additional_fields__list="profile_count") for _ in range(8)]
+        list_id = Reader(box).ids("lists")[0]
+        counts = [Reader(box).ask(f"lists/{list_id}", **{"additional-fields__list": "profile_count"}) for _ in range(8)]
         assert 429 in {answer.status_code for answer in counts}
-        assert {ask(box, f"lists/{list_id}").status_code for _ in range(8)} == {200}
+        assert {Reader(box).ask(f"lists/{list_id}").status_code for _ in range(8)} == {200}
 
 
 @pytest.mark.parametrize(
@@ -228,21 +200,21 @@ def test_stricter_limits() -> None:
 def test_faults(shared: Sandbox, fault: dict[str, Any], status: int, wait: str | None) -> None:
     """A fault strikes as often as it was asked for, after as many good answers, and only its endpoint."""
     shared.set_faults({"endpoint": "GET /api/flows", "times": 2, "after": 1, **fault})
-    answers = [ask(shared, "flows") for _ in range(4)]
+    answers = [Reader(shared).ask("flows") for _ in range(4)]
     assert [answer.status_code for answer in answers] == [200, status, status, 200]
     assert answers[1].headers.get("Retry-After") == wait
     shared.set_faults({"endpoint": "GET /api/flows", **fault})
-    assert ask(shared, "metrics").status_code == 200
+    assert Reader(shared).ask("metrics").status_code == 200
     shared.set_faults()
-    assert ask(shared, "flows").status_code == 200
+    assert Reader(shared).ask("flows").status_code == 200
 
 
 def test_cut_answers(shared: Sandbox) -> None:
     """A cut answer breaks off in the middle, which a client notices; the next one is whole."""
     shared.set_faults({"endpoint": "GET /api/events", "cut": True, "times": 1})
     with pytest.raises(requests.exceptions.RequestException):
-        ask(shared, "events")
-    assert ask(shared, "events").status_code == 200
+        Reader(shared).ask("events")
+    assert Reader(shared).ask("events").status_code == 200
 
 
 def test_very_many_cut_answers(shared: Sandbox) -> None:
@@ -250,21 +222,24 @@ def test_very_many_cut_answers(shared: Sandbox) -> None:
     shared.set_faults({"endpoint": "GET /api/flows", "cut": True, "times": 1500})
     for _ in range(1500):
         with pytest.raises(requests.exceptions.RequestException):
-            ask(shared, "flows", page__size=1)
-    assert ask(shared, "flows").status_code == 200
+            Reader(shared).ask("flows", page__size=1)
+    assert Reader(shared).ask("flows").status_code == 200
 
 
 def test_sparse_fieldsets(shared: Sandbox) -> None:
     """Only the fields that were asked for come, of the rows and of what is included."""
-    page = ask(
-        shared,
-        "events",
-        page__size=20,
-        fields__event="timestamp,uuid",
-        fields__profile="email,location.city",
-        include="profile,metric",
-        fields__metric="name",
-    ).json()
+    page = (
+        Reader(shared)
+        .ask(
+            "events",
+            page__size=20,
+            fields__event="timestamp,uuid",
+            fields__profile="email,location.city",
+            include="profile,metric",
+            fields__metric="name",
+        )
+        .json()
+    )
     assert {frozenset(row["attributes"]) for row in page["data"]} == {frozenset(("timestamp", "uuid"))}
     kinds = {"profile": {"email", "location"}, "metric": {"name"}}
     assert {row["type"] for row in page["included"]} == set(kinds)
@@ -274,14 +249,14 @@ def test_sparse_fieldsets(shared: Sandbox) -> None:
 
 def test_included_only_on_request(shared: Sandbox) -> None:
     """An answer has `included` only if something was asked for."""
-    assert "included" not in ask(shared, "events").json()
-    assert "included" in ask(shared, "events", include="metric").json()
+    assert "included" not in Reader(shared).ask("events").json()
+    assert "included" in Reader(shared).ask("events", include="metric").json()
 
 
 def test_links_repeat_the_query(shared: Sandbox) -> None:
     """The next link carries every parameter and a cursor; self is the request itself."""
     asked = {"filter": "greater-or-equal(datetime,2026-11-01T00:00:00+00:00)", "sort": "-datetime", "page__size": "7"}
-    answer = ask(shared, "events", include="profile", fields__event="timestamp", **asked)
+    answer = Reader(shared).ask("events", include="profile", fields__event="timestamp", **asked)
     links = answer.json()["links"]
     assert links["self"] == answer.url
     assert links["prev"] is None
@@ -293,141 +268,15 @@ def test_links_repeat_the_query(shared: Sandbox) -> None:
 
 def test_trailing_slash(shared: Sandbox) -> None:
     """The links of resources end in a slash, and lead to them."""
-    (row, *_) = rows(shared, "metrics")
+    (row, *_) = Reader(shared).rows("metrics")
     assert row["links"]["self"].endswith("/")
-    assert ask(shared, row["links"]["self"]).json()["data"] == row
-
-
-def test_added_events(box: Sandbox) -> None:
-    """Added events are read at once, where their time puts them, late or not; a new name makes a new metric."""
-    person = box.profiles()[0]["id"]
-    before = ids(box, "events")
-    added = box.add_events(
-        {"metric": "Placed Order", "timestamp": NOON, "profile_id": person, "properties": {"$value": 5}},
-        {"metric": "Something New", "datetime": "2026-11-20T12:00:00Z"},
-    )
-    metric = next(row for row in box.state()["metrics"] if row["name"] == "Something New")
-    between = f"greater-or-equal(timestamp,{NOON}),less-or-equal(timestamp,{NOON})"
-    assert set(added) <= set(ids(box, "events", filter=between))
-    assert sorted(ids(box, "events")) == sorted([*before, *added])
-    assert ids(box, "events", filter=f'equals(metric_id,"{metric["id"]}")') == [added[1]]
-    assert added[0] in ids(box, "events", filter=f'equals(profile_id,"{person}")')
-    assert added[1] not in ids(box, "events", filter="has(profile)")
-    event = ask(box, f"events/{added[0]}").json()["data"]
-    assert event["attributes"]["event_properties"]["$value"] == 5
-    assert event["attributes"]["datetime"] == "2026-11-20T12:00:00+00:00"
-    assert metric["id"] in ids(box, "metrics")
-
-
-def test_broken_events(box: Sandbox) -> None:
-    """Events may have no id, no timestamp or a garbage one, and be there twice, where a test wants it."""
-    box.add_events({"metric": "Odd", "timestamp": NOON, "id": "AAAAAAAAAAA", "omit": ["id"]})
-    box.add_events({"metric": "Odd", "timestamp": NOON + 1, "omit": ["timestamp"]})
-    box.add_events({"metric": "Odd", "timestamp": NOON + 2, "raw": {"timestamp": "soon"}})
-    twice = {"metric": "Odd", "timestamp": NOON + 3, "id": "BBBBBBBBBBB"}
-    box.add_events(twice)
-    box.add_events({**twice, "duplicate": True})
-    with pytest.raises(SandboxError, match="BBBBBBBBBBB"):
-        box.add_events(twice)
-    metric = next(row for row in box.state()["metrics"] if row["name"] == "Odd")
-    odd = rows(box, "events", filter=f'equals(metric_id,"{metric["id"]}")', sort="datetime")
-    assert [row.get("id") for row in odd][::3] == [None, "BBBBBBBBBBB"]
-    assert "timestamp" not in odd[1]["attributes"]
-    assert odd[2]["attributes"]["timestamp"] == "soon"
-    assert odd[3]["id"] == odd[4]["id"]
-
-
-def test_profiles_change(box: Sandbox) -> None:
-    """New and changed profiles are read at once, alone, in lists and beside their events; properties are merged."""
-    event = rows(box, "events", filter="has(profile)")[0]
-    person = event["relationships"]["profile"]["data"]["id"]
-    old = ask(box, f"profiles/{person}").json()["data"]["attributes"]
-    box.change(
-        "profiles",
-        person,
-        email="new@example.com",
-        properties={"Colour": "red"},
-        updated="2026-11-23T10:00:00Z",
-        suppressions=[{"reason": "SPAM_COMPLAINT", "timestamp": "2026-11-23T10:00:00Z"}],
-    )
-    assert ids(box, "profiles", filter='equals(email,"new@example.com")') == [person]
-    new = ask(box, f"profiles/{person}", additional_fields__profile="subscriptions").json()["data"]["attributes"]
-    assert new["properties"] == {**old["properties"], "Colour": "red"}
-    assert new["updated"] == "2026-11-23T10:00:00+00:00"
-    assert [found["reason"] for found in new["subscriptions"]["email"]["marketing"]["suppression"]] == [
-        "SPAM_COMPLAINT"
-    ]
-    included = ask(box, "events", include="profile", page__size=1000).json()["included"]
-    assert [row["attributes"]["email"] for row in included if row["id"] == person] == ["new@example.com"]
-    added = box.add_profile(email="added@example.com", first_name="Ada")
-    assert added in ids(box, "profiles")
-    box.add_events({"metric": "Placed Order", "timestamp": NOON, "profile_id": added})
-    assert ask(box, f"profiles/{added}").json()["data"]["attributes"]["last_event_date"] == "2026-11-20T12:00:00+00:00"
-
-
-def test_rows_change(box: Sandbox) -> None:
-    """Changed rows are read as changed, and deleted ones are gone while their events stay."""
-    metric = rows(box, "metrics")[0]
-    box.change("metrics", metric["id"], name="Renamed")
-    assert ask(box, f"metrics/{metric['id']}").json()["data"]["attributes"]["name"] == "Renamed"
-    (new,) = box.add_events({"metric": metric["attributes"]["name"], "timestamp": NOON})
-    assert ask(box, f"events/{new}/metric").json()["data"]["id"] != metric["id"]
-
-    campaign, *others = ids(box, "campaigns", filter=MAIL)
-    box.change("campaigns", campaign, archived=True)
-    assert sorted(ids(box, "campaigns", filter=MAIL)) == sorted(others)
-    assert campaign in ids(box, "campaigns", filter=f"{MAIL},equals(archived,true)")
-
-    events = ids(box, "events")
-    for kind in ("metrics", "flows", "lists", "segments"):
-        row_id = ids(box, kind)[0]
-        box.delete(kind, row_id)
-        assert row_id not in ids(box, kind)
-        assert ask(box, f"{kind}/{row_id}").status_code == 404
-    assert ids(box, "events") == events
-    assert len(ids(box, "events", filter="has(metric)")) < len(events)
-
-
-def test_joining_and_leaving(box: Sandbox) -> None:
-    """Members come and go with the time that they joined."""
-    list_id, person = ids(box, "lists")[0], box.add_profile(email="joiner@example.com")
-    before = ids(box, f"lists/{list_id}/profiles")
-    box.join(list_id, person, "2026-11-20T12:00:00Z")
-    (row,) = rows(box, f"lists/{list_id}/profiles", filter='equals(email,"joiner@example.com")')
-    assert row["attributes"]["joined_group_at"] == "2026-11-20T12:00:00+00:00"
-    assert ids(box, f"lists/{list_id}/profiles", filter="greater-or-equal(joined_group_at,2026-11-20T12:00:00Z)").count(
-        person
-    )
-    assert sorted(ids(box, f"lists/{list_id}/relationships/profiles")) == sorted([*before, person])
-    box.leave(list_id, person)
-    assert ids(box, f"lists/{list_id}/profiles") == before
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "body"),
-    [
-        pytest.param("POST", "events", [{"metric": "x", "timestamp": 1, "colour": "red"}], id="unknown member"),
-        pytest.param("POST", "events", [{"metric": "x", "timestamp": 1, "profile_id": "nobody"}], id="unknown person"),
-        pytest.param("POST", "profiles", {"colour": "red"}, id="unknown attribute of a person"),
-        pytest.param("POST", "flows/NOPE01", {"name": "x"}, id="unknown flow"),
-        pytest.param("DELETE", "profiles/x", None, id="nobody to erase"),
-        pytest.param("POST", "faults", [{"nothing": 1}], id="unknown fault"),
-    ],
-)
-def test_control_refuses(shared: Sandbox, method: str, path: str, body: Any) -> None:
-    """A request to the control API that makes no sense is refused, and changes nothing."""
-    before = shared.state()
-    with pytest.raises(SandboxError):
-        shared.control(method, path, body)
-    assert {name: shared.state()[name] for name in ("events", "members", "flows")} == {
-        name: before[name] for name in ("events", "members", "flows")
-    }
+    assert Reader(shared).ask(row["links"]["self"]).json()["data"] == row
 
 
 def test_requests_are_counted(box: Sandbox) -> None:
     """The state tells how often each endpoint was asked, and how it answered."""
-    ask(box, "flows")
-    ask(box, "flows", sort="nonsense")
+    Reader(box).ask("flows")
+    Reader(box).ask("flows", sort="nonsense")
     state = box.state()
     assert state["requests"]["GET /api/flows"] == 2
     assert (state["answers"]["GET /api/flows 200"], state["answers"]["GET /api/flows 400"]) == (1, 1)

@@ -1,0 +1,173 @@
+"""Each table's own rules: older extractions, rows that the source no longer has, rows that two sources fill."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from klaviyo_pg.catalogue import loads
+from tests.merging import counts, rows
+
+JAN, FEB, MAR = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2, 3))
+
+
+def attribute(person: str, name: str | None, value: str | None, at: datetime = JAN) -> dict[str, Any]:
+    return {"key": person, "id": person, "name": name, "value": value, "created_at": at, "updated_at": at}
+
+
+@pytest.mark.parametrize(
+    ("stored", "came", "city"),
+    [
+        pytest.param(JAN, FEB, "new", id="newer"),
+        pytest.param(FEB, FEB, "new", id="as new"),
+        pytest.param(FEB, JAN, "old", id="older"),
+    ],
+)
+def test_older_extractions_do_not_put_older_values_back(
+    merged: Any, connection: psycopg.Connection, stored: datetime, came: datetime, city: str
+) -> None:
+    """A person is as last extracted, in whatever order extractions are loaded."""
+    merged(loads.MEMBERS, {"key": "a", "id": "a", "city": "old", "updated_at": stored})
+    merged(loads.EVENT_MEMBERS, {"key": "a", "id": "a", "city": "new", "updated_at": came})
+    assert rows(connection, "members", "city", "updated_at") == [(city, max(stored, came))]
+
+
+def test_people_on_event_pages_leave_consent_alone(merged: Any, connection: psycopg.Connection) -> None:
+    """They do not bring it, so they do not take it either."""
+    merged(loads.MEMBERS, {"key": "a", "id": "a", "consent": "SUBSCRIBED", "updated_at": JAN})
+    merged(loads.EVENT_MEMBERS, {"key": "a", "id": "a", "city": "Cork", "updated_at": FEB})
+    assert rows(connection, "members", "consent", "city") == [("SUBSCRIBED", "Cork")]
+
+
+def flow_campaign(name: str | None, first: datetime, last: datetime) -> dict[str, Any]:
+    times = {"created_at": first, "updated_at": last}
+    return {"key": "c", "id": "c", "name": name, "subject": name, "automation_key": "f", "type": "Campaign", **times}
+
+
+@pytest.mark.parametrize(
+    ("chunks", "name", "times"),
+    [
+        pytest.param([("B", FEB, MAR), ("A", JAN, FEB)], "B", (JAN, MAR), id="older history later"),
+        pytest.param([("A", JAN, FEB), ("B", FEB, MAR)], "B", (JAN, MAR), id="in order"),
+        pytest.param([("A", JAN, MAR), ("B", FEB, FEB)], "A", (JAN, MAR), id="within"),
+        pytest.param([("A", JAN, FEB), (None, FEB, MAR)], "A", (JAN, MAR), id="later events without a name"),
+        pytest.param([(None, FEB, MAR), ("A", JAN, FEB)], "A", (JAN, MAR), id="earlier events with a name"),
+    ],
+)
+def test_flow_campaigns_only_grow(
+    merged: Any,
+    connection: psycopg.Connection,
+    chunks: list[tuple[str | None, datetime, datetime]],
+    name: str,
+    times: tuple[datetime, datetime],
+) -> None:
+    """Chunks widen the two times, and the name is the latest that is one."""
+    for chunk in chunks:
+        merged(loads.FLOW_CAMPAIGNS, flow_campaign(*chunk))
+    assert rows(connection, "campaigns", "name", "subject", "created_at", "updated_at") == [(name, name, *times)]
+    assert counts(merged(loads.FLOW_CAMPAIGNS, flow_campaign(*chunks[0]))) == (1, 0, 0, 1)
+
+
+def test_a_bulk_campaign_is_not_overwritten_by_events_but_replaces_what_they_said(
+    merged: Any, connection: psycopg.Connection
+) -> None:
+    """The campaign itself knows better."""
+    bulk = {"key": "c", "id": "c", "name": "bulk", "created_at": FEB, "updated_at": FEB, "type": "Campaign"}
+    merged(loads.FLOW_CAMPAIGNS, flow_campaign("flow", JAN, MAR))
+    assert counts(merged(loads.CAMPAIGNS, bulk)) == (1, 0, 1, 0)
+    assert counts(merged(loads.FLOW_CAMPAIGNS, flow_campaign("flow", JAN, MAR))) == (1, 0, 0, 1)
+    assert rows(connection, "campaigns", "name", "automation_key", "created_at") == [("bulk", None, FEB)]
+
+
+def test_what_the_source_no_longer_holds_is_marked_until_it_is_back(
+    merged: Any, connection: psycopg.Connection
+) -> None:
+    """Only a complete read says so, and a mark keeps its time."""
+    merged(loads.METRICS, {"key": "a", "id": "a"}, {"key": "b", "id": "b"})
+    merged(loads.METRICS, {"key": "a", "id": "a"})
+    (_, gone), (_, marked) = rows(connection, "metrics", "key", "deleted_at")
+    assert gone is None and marked is not None
+    merged(loads.METRICS, {"key": "a", "id": "a"})
+    assert rows(connection, "metrics", "key", "deleted_at") == [("a", None), ("b", marked)]
+    assert counts(merged(loads.METRICS, {"key": "a", "id": "a"}, {"key": "b", "id": "b"})) == (2, 0, 1, 1)
+    assert rows(connection, "metrics", "key", "deleted_at") == [("a", None), ("b", None)]
+
+
+def test_lists_segments_and_campaigns_of_flows_are_not_each_others_absence(
+    merged: Any, connection: psycopg.Connection
+) -> None:
+    """A complete read of one kind says nothing of the other kind in the same table."""
+    merged(loads.LISTS, {"key": "l", "id": "l", "list_type": "list"})
+    merged(loads.SEGMENTS, {"key": "s", "id": "s", "list_type": "segment"})
+    merged(loads.FLOW_CAMPAIGNS, flow_campaign("flow", JAN, MAR))
+    merged(loads.CAMPAIGNS)
+    merged(loads.SEGMENTS)
+    assert rows(connection, "lists", "key", "deleted_at")[0] == ("l", None)
+    assert rows(connection, "lists", "key", "deleted_at")[1][1] is not None
+    assert rows(connection, "campaigns", "key", "deleted_at") == [("c", None)]
+
+
+def test_exclusions_that_ended(merged: Any, connection: psycopg.Connection) -> None:
+    """The staging table holds the last extraction only, the final one remembers."""
+    both = [{"_sync_id": each, "email": each, "reason": "HARD_BOUNCE"} for each in ("a", "b")]
+    for found in (both, both[:1]):
+        merged(loads.STG_MEMBER_EXCLUSIONS, *found)
+        merged(loads.MEMBER_EXCLUSIONS, *found)
+    assert rows(connection, "stg_member_exclusions", "email", "reason") == [("a", "HARD_BOUNCE")]
+    assert [(email, at is None) for email, at in rows(connection, "member_exclusions", "email", "removed_at")] == [
+        ("a", True),
+        ("b", False),
+    ]
+
+
+def test_audiences_that_a_campaign_lost_are_deleted(merged: Any, connection: psycopg.Connection) -> None:
+    """Of the campaigns that were read, and of no other."""
+
+    def audience(list_id: str, campaign: str) -> dict[str, Any]:
+        key = f"{list_id}:{campaign}"
+        return {"key": key, "id": key, "list_id": list_id, "campaign_id": campaign, "audience": "included"}
+
+    merged(loads.CAMPAIGN_LISTS, audience("l1", "c1"), audience("l2", "c1"), audience("l1", "c2"))
+    merged(loads.CAMPAIGN_LISTS, audience("l2", "c1"))
+    assert rows(connection, "campaign_lists", "key", "id") == [("l1:c2", "l1:c2"), ("l2:c1", "l2:c1")]
+
+
+@pytest.mark.parametrize(
+    ("came", "left"),
+    [
+        pytest.param([("a", "size", "L")], {("a", "size", "L"), ("b", "size", "S")}, id="one is gone"),
+        pytest.param(
+            [("a", "size", "M"), ("a", "new", "1")],
+            {("a", "size", "M"), ("a", "new", "1"), ("b", "size", "S")},
+            id="others",
+        ),
+        pytest.param([("a", None, None)], {("b", "size", "S")}, id="none is left"),
+        pytest.param([], {("a", "size", "M"), ("a", "hat", "1"), ("b", "size", "S")}, id="nobody came"),
+    ],
+)
+def test_properties_that_a_person_lost_are_deleted(
+    merged: Any,
+    connection: psycopg.Connection,
+    came: list[tuple[str, str | None, str | None]],
+    left: set[tuple[str, str, str]],
+) -> None:
+    """Of the people who came, and of nobody else; a row without a name says that there are none, and is not stored."""
+    merged(
+        loads.MEMBER_ATTRIBUTES, attribute("a", "size", "M"), attribute("a", "hat", "1"), attribute("b", "size", "S")
+    )
+    found = merged(loads.MEMBER_ATTRIBUTES, *(attribute(*each, FEB) for each in came))
+    assert set(rows(connection, "member_attributes", "key", "name", "value")) == left
+    assert found.rows == sum(name is not None for _, name, _ in came)
+    assert found.rows == found.inserted + found.updated + found.unchanged
+
+
+def test_an_older_extraction_neither_changes_nor_deletes_properties(
+    merged: Any, connection: psycopg.Connection
+) -> None:
+    """What was extracted later stays, and when it was first seen."""
+    merged(loads.MEMBER_ATTRIBUTES, attribute("a", "size", "M", FEB), attribute("a", "hat", "1", FEB))
+    merged(loads.MEMBER_ATTRIBUTES, attribute("a", "size", "L", JAN))
+    assert rows(connection, "member_attributes", "name", "value") == [("hat", "1"), ("size", "M")]
+    merged(loads.MEMBER_ATTRIBUTES, attribute("a", "size", "L", MAR))
+    assert rows(connection, "member_attributes", "name", "value", "created_at") == [("size", "L", FEB)]
