@@ -98,16 +98,21 @@ def compare(
     metric_id: str, windows: Iterable[Window], step: timedelta, source: Counts | None, stored: Counts, before: Known
 ) -> Checked:
     """Each day of the windows, and the steps of note. `source` is None where it does not count the metric."""
+
+    def is_of_note(at: datetime) -> bool:
+        differs = source is not None and source.get(at, 0) != stored.get(at, 0)
+        return differs or _differed(before.get((metric_id, at, at + step)))
+
     days: list[Compared] = []
     noted: list[Compared] = []
     for window in windows:
-        for _, group in groupby(_steps(window, step), lambda at: at.date()):
-            steps = [_one(metric_id, at, at + step, [at], source, stored) for at in group]
-            starts = [each.window_start for each in steps]
-            day = _one(metric_id, starts[0], steps[-1].window_end, starts, source, stored)
+        for _, group in groupby(_steps(window, step), datetime.date):
+            starts = list(group)
+            steps = [_one(metric_id, [at], step, source, stored) for at in starts if is_of_note(at)]
+            day = _one(metric_id, starts, step, source, stored)
             is_odd = any(each.state == DIFFERS for each in steps)
             days.append(day._replace(state=DIFFERS) if is_odd else day)
-            noted += [each for each in steps if each.state == DIFFERS or _differed(before.get(key(each)))]
+            noted += steps
     return Checked(days, noted)
 
 
@@ -123,14 +128,15 @@ def _steps(window: Window, step: timedelta) -> Iterator[datetime]:
 
 
 def _one(
-    metric_id: str, start: datetime, end: datetime, steps: Iterable[datetime], source: Counts | None, stored: Counts
+    metric_id: str, starts: Sequence[datetime], step: timedelta, source: Counts | None, stored: Counts
 ) -> Compared:
-    steps = list(steps)
-    warehouse = sum(stored.get(at, 0) for at in steps)
+    """Adjoining steps as one stretch."""
+    stretch = metric_id, starts[0], starts[-1] + step
+    warehouse = sum(stored.get(at, 0) for at in starts)
     if source is None:
-        return Compared(metric_id, start, end, None, warehouse, UNCOUNTED)
-    counted = sum(source.get(at, 0) for at in steps)
-    return Compared(metric_id, start, end, counted, warehouse, COMPLETE if counted == warehouse else DIFFERS)
+        return Compared(*stretch, None, warehouse, UNCOUNTED)
+    counted = sum(source.get(at, 0) for at in starts)
+    return Compared(*stretch, counted, warehouse, COMPLETE if counted == warehouse else DIFFERS)
 
 
 def is_to_be_read(now: Compared, before: Compared | None, surplus: bool) -> bool:
