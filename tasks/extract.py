@@ -213,24 +213,31 @@ def load_exclusions(run: Run, chunk: Chunk) -> Counts:
 
 @task(**_ENDPOINT)
 def load_list_members(run: Run, chunk: Chunk) -> Counts:
-    """GET the profiles of one list; all of them where the chunk has no bounds, and then those who left are noted."""
-    assert chunk.subject is not None
-    sweep = Sweep(run, chunk.subject, chunk.window)
+    """GET the profiles of lists; of a single one without bounds all of them, and then those who left are noted."""
+    sweeps = [Sweep(run, each, chunk.window) for each in chunk.subjects]
+
+    def pages(source: Source, sweep: Sweep) -> Iterator[MembershipPage]:
+        people = _subscribers(run, source, chunk.window.start) if source.looks_up_memberships else None
+        return sweep.noting(source.memberships(sweep.list_id, chunk.window, sweep.asking(people)))
 
     def read(source: Source) -> Iterator[Batch]:
-        people = _subscribers(run, source, chunk.window.start) if source.looks_up_memberships else None
-        members = source.memberships(sweep.list_id, chunk.window, sweep.asking(people))
-        for pages in _grouped(sweep.noting(members), len_of_rows, _BATCH_PEOPLE):
-            found = [row for page in pages for row in page.rows]
+        members = chain.from_iterable(pages(source, sweep) for sweep in sweeps)
+        for group in _grouped(members, len_of_rows, _BATCH_PEOPLE):
+            found = [row for page in group for row in page.rows]
             frame, nul_characters = membership.memberships(found, run.account_id)
-            excluded = membership.suppressions([row for page in pages for row in page.suppressions])
+            excluded = membership.suppressions([row for page in group for row in page.suppressions])
+            answers = chain.from_iterable(sweep.answers(found) for sweep in sweeps)
             yield Batch(
-                [(loads.STG_MEMBER_LISTS, frame), (loads.SUBSCRIPTION_CHANGES, excluded), *sweep.answers(found)],
-                {"stg_member_lists": [reject for page in pages for reject in page.rejects]},
+                [(loads.STG_MEMBER_LISTS, frame), (loads.SUBSCRIPTION_CHANGES, excluded), *answers],
+                {"stg_member_lists": [reject for page in group for reject in page.rejects]},
                 {"stg_member_lists": nul_characters},
             )
 
-    return _read(run, chunk, read, sweep.end)
+    def end(connection: Connection) -> None:
+        for sweep in sweeps:
+            sweep.end(connection)
+
+    return _read(run, chunk, read, end)
 
 
 def _subscribers(run: Run, source: Source, since: datetime | None) -> Iterator[tuple[str, str]]:
@@ -305,7 +312,7 @@ def load_events(run: Run, chunk: Chunk) -> Counts:
 
     def read(source: Source) -> Iterator[Batch]:
         known, load = edges.known_people(run.id), person_load(source)
-        for pages in _grouped(source.events(chunk.window, chunk.subject, known), len_of_events, _BATCH_ROWS):
+        for pages in _grouped(source.events(chunk.window, chunk.metric_id, known), len_of_events, _BATCH_ROWS):
             yield event_batch(pages, metrics, run.integration_id, load)
 
     return _read(run, chunk, read)
