@@ -1,5 +1,6 @@
 """Driving the project as its users do: its commands as processes, its results by SQL."""
 
+import json
 import os
 import signal
 import socket
@@ -7,14 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, Self
 from urllib.request import urlopen
 
 import psutil
 import psycopg
+from fasteners import InterProcessLock, InterProcessReaderWriterLock
 
 from klaviyo_pg.postgres import embedded
 from sandbox.launcher import Sandbox
@@ -102,6 +105,28 @@ def prefect_server(home: Path) -> Iterator[dict[str, str]]:
             server.terminate()
 
 
+@contextmanager
+def shared_prefect_server(folder: Path) -> Iterator[dict[str, str]]:
+    """The same for all processes that name one folder: the first begins a server, and ends it when none needs it."""
+    there, begin = folder / "prefect.json", InterProcessLock(folder / "prefect.begin")
+    use = InterProcessReaderWriterLock(folder / "prefect.use")
+    with ExitStack() as stack:
+        with begin:
+            is_first = not there.exists()
+            if is_first:
+                environment = stack.enter_context(prefect_server(Path(mkdtemp(prefix="prefect", dir=folder))))
+                there.write_text(json.dumps(environment))
+            else:
+                environment = json.loads(there.read_text())
+                stack.enter_context(use.read_lock())
+        yield environment
+        if is_first:
+            with begin:
+                there.unlink()  # who comes now begins another one
+            with use.write_lock():
+                pass
+
+
 def _wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
     until = time.monotonic() + SERVER_START
     while time.monotonic() < until and server.poll() is None:
@@ -111,6 +136,15 @@ def _wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
         except OSError:
             time.sleep(0.2)
     raise AssertionError("Prefect's server did not start")
+
+
+def postgres_server(folder: Path) -> str:
+    """Start a Postgres with its data in a folder; gives its URL. What it holds need not outlive a loss of power."""
+    url = embedded.url(folder)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+    return url
 
 
 def account(box: Sandbox, name: str = "default") -> dict[str, str]:

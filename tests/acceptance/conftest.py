@@ -1,24 +1,25 @@
 """The real command as a process, against a sandbox account, a real Postgres and a real Prefect server."""
 
+import os
 from collections.abc import Iterator
 
 import psycopg
 import pytest
 
-from klaviyo_pg.postgres import embedded
-from tests.driver import Warehouse, prefect_server
+from tests.driver import Warehouse, postgres_server, shared_prefect_server
 
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A Postgres server with nothing in it; the URL of its first database."""
-    return embedded.url(tmp_path_factory.mktemp("database"))
+    return postgres_server(tmp_path_factory.mktemp("database"))
 
 
 @pytest.fixture(scope="session")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A Prefect server of one's own; the environment that leads to it."""
-    with prefect_server(tmp_path_factory.mktemp("prefect")) as environment:
+    """A Prefect server for all processes that run tests; the environment that leads to it."""
+    folder = tmp_path_factory.getbasetemp()
+    with shared_prefect_server(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) as environment:
         yield environment
 
 

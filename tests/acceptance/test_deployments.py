@@ -77,16 +77,16 @@ class Place:
         """Prefect's API; again where its database is busy, as Prefect's own clients do."""
         data = None if body is None else json.dumps(body).encode()
         request = Request(self.environment["PREFECT_API_URL"] + path, data, {"Content-Type": "application/json"})
-        for attempt in range(5):
+        until = time.monotonic() + SECONDS
+        while True:
             try:
-                with urlopen(request, timeout=30) as answer:
+                with urlopen(request, timeout=SECONDS) as answer:
                     return json.load(answer)
             except HTTPError as error:
                 with error:
-                    if error.code != 503 or attempt == 4:
+                    if error.code != 503 or time.monotonic() > until:
                         raise
                 time.sleep(1)
-        raise AssertionError("unreachable")
 
     def trigger(self, deployment: str, **parameters: Any) -> str:
         """The id of a new run."""
@@ -181,7 +181,7 @@ def test_secrets_stay_secret(place: Place) -> None:
     home = Path(place.environment["PREFECT_HOME"])
     kept = [path for path in (*home.rglob("*"), *place.folder.rglob("*")) if path.is_file()]
     assert any(path.name.startswith("prefect.db") for path in kept)
-    for path in kept:
+    for path in filter(Path.exists, kept):  # Prefect's server goes on
         content = path.read_bytes()
         assert KEY.encode() not in content, path
         assert PASSWORD.encode() not in content, path

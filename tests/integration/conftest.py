@@ -11,8 +11,9 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from klaviyo_pg.catalogue import Load
-from klaviyo_pg.postgres import embedded, schema
+from klaviyo_pg.postgres import schema
 from klaviyo_pg.postgres.load import Merged, merge
+from tests.driver import postgres_server
 
 SCHEMA = "klaviyo"
 _TEMPLATE = "warehouse_template"
@@ -30,7 +31,7 @@ class Merge(Protocol):
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The URL of a running server."""
-    return embedded.url(tmp_path_factory.mktemp("server"))
+    return postgres_server(tmp_path_factory.mktemp("server"))
 
 
 @pytest.fixture(scope="session")
