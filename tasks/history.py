@@ -18,6 +18,8 @@ from klaviyo_pg.errors import (
     Refused,
     Stopped,
     Throttled,
+    TooMuch,
+    Unavailable,
     UserError,
 )
 from klaviyo_pg.history import HistoryChunk, Summary, cut, gaps, summaries, uncounted, whole, years
@@ -59,8 +61,10 @@ def preview(settings: Settings, window: Window, watched: Watched) -> list[tuple[
     names = {metric.id: metric.name or metric.id for metric in (known if wanted is None else wanted)}
     size = settings.chunk_events
 
+    away: list[KlaviyoPgError] = []
+
     def begin(metric_id: str) -> list[HistoryChunk]:
-        return _without_counting(edges.source(settings), metric_id, window)
+        return _without_counting(edges.source(settings), metric_id, window, away)
 
     def ask(question: Stretch) -> list[HistoryChunk]:
         return _new_chunks(edges.source(settings), *question, size)
@@ -139,11 +143,13 @@ def count(run: Run, plan: Plan) -> None:
     Few events need no counting, and nor do the years before a metric's first one.
     """
 
+    away: list[KlaviyoPgError] = []
+
     def begin(missing: Stretch) -> list[HistoryChunk]:
         metric_id, window = missing
         if window.start != plan.start:  # what comes before it is known: the metric has begun by then, most likely
             return []
-        return _noted(run, lambda source: _without_counting(source, metric_id, window))
+        return _noted(run, lambda source: _without_counting(source, metric_id, window, away))
 
     def ask(question: Stretch) -> list[HistoryChunk]:
         return _noted(run, lambda source: _new_chunks(source, *question, run.settings.chunk_events))
@@ -176,13 +182,19 @@ def _noted(run: Run, ask: Callable[[Source], list[HistoryChunk]]) -> list[Histor
     return new[::-1]
 
 
-def _without_counting(source: Source, metric_id: str, window: Window) -> list[HistoryChunk]:
-    """What needs no counting: all of the window, where it holds little, or the empty time before its first event."""
+def _without_counting(source: Source, metric_id: str, window: Window, away: list[KlaviyoPgError]) -> list[HistoryChunk]:
+    """What needs no counting: all of the window, where it holds little, or the empty time before its first event.
+
+    Once events were not to be had it asks for no more of them, so that not each metric is waited for in turn: reading
+    will tell of it, and counting can do without.
+    """
     try:
-        found = source.beginning(metric_id, window)
+        found = None if away else source.beginning(metric_id, window)
     except (UserError, Stopped, Throttled):
         raise
-    except KlaviyoPgError:  # reading these events will tell of it, and counting can do without
+    except KlaviyoPgError as error:
+        if isinstance(error, Unavailable) and not isinstance(error, TooMuch):
+            away.append(error)
         return []
     if found is None:
         return []

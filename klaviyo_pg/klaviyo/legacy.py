@@ -119,13 +119,14 @@ class LegacySource:
     def beginning(self, metric_id: str, window: Window) -> rows.Beginning | None:
         query = {"since": _since(window), "sort": "asc", "count": _PAGE}
         try:
-            page, rejects = self._v1.get(f"api/v1/metric/{metric_id}/timeline", query, read=_TIMELINE.decode)
+            path = f"api/v1/metric/{metric_id}/timeline"
+            page, rejects = self._v1.get(path, query, read=_TIMELINE.decode, can_be_less=True)
         except NotFound:
             return rows.Beginning(None, 0)  # the metric has been deleted
-        if rejects:
-            return None
         start, end = window.seconds
         times = [event.timestamp for event in page.data]
+        if rejects or times != sorted(times):  # in another order than asked for, it need not begin with the first
+            return None
         within = [at for at in times if start <= at < end]
         first = datetime.fromtimestamp(min(within), UTC) if within else None
         if not page.next or (times and max(times) >= end):

@@ -148,8 +148,8 @@ def test_where_a_metric_begins(dialect: str, seconds: list[bytes], more: bool, e
     assert source(dialect, body).beginning("m1", JULY) == expected
 
 
-def test_events_in_no_order_tell_no_beginning() -> None:
-    """Where the API has an earlier event than the first page has, where the metric begins is not known."""
+def test_a_first_page_that_lacks_the_first_event_tells_no_beginning() -> None:
+    """Where the API has an earlier event than the page that it gave first, it does not keep to the order asked for."""
     event = b'{"id":"e","attributes":{"timestamp":1782950400}}'
     assert source("current", page([event], b',"links":{"next":"more"}')).beginning("m1", JULY) is None
     first, earlier = page([event], b',"links":{"next":"more"}'), page([])
@@ -157,6 +157,15 @@ def test_events_in_no_order_tell_no_beginning() -> None:
     it = source("current", b"")
     vars(it)["_client"].get = lambda *_, read, **__: read(next(answers))
     assert it.beginning("m1", JULY) == Beginning(datetime(2026, 7, 2, tzinfo=UTC), None)
+
+
+def test_the_newest_events_first_tell_no_beginning() -> None:
+    """In the legacy dialect the order of the page itself tells, within the window and beyond it."""
+    for times in ((b"1782950400", SECOND), (b"1785542401", b"1785542400")):
+        events = [b'{"id":"e","timestamp":%b}' % at for at in times]
+        assert source("legacy", page(events, b',"next":"more"')).beginning("m1", JULY) is None
+        in_order = source("legacy", page(events[::-1], b',"next":"more"')).beginning("m1", JULY)
+        assert in_order == (Beginning(JULY.start, None) if SECOND in times else Beginning(None, 0))
 
 
 NO_PAGES = [
