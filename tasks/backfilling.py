@@ -135,12 +135,13 @@ class _Reading:
     def _has_ended(self, future: PrefectFuture[Any]) -> None:
         begun, then = self._under_way.pop(future)
         result = future.result(raise_on_failure=False)
-        if isinstance(result, Exception) and not isinstance(result, Stopped):
-            if begun is None:
-                self._note(None, result)
-            else:
-                for chunk, error in (begun.failed or dict.fromkeys(begun.chunks, result)).items():
-                    self._note(chunk, error)
+        if isinstance(result, Exception):
+            failed = dict(begun.failed) if begun else {}
+            for chunk, error in failed.items():
+                self._note(chunk, error)
+            if not failed and not isinstance(result, Stopped):
+                for each in begun.chunks if begun else [None]:
+                    self._note(each, result)
         then()
 
     def _note(self, chunk: HistoryChunk | None, error: Exception) -> None:

@@ -1,7 +1,7 @@
 """Reading chunks of history, resumable at every batch: kept on disk first and loaded then, or loaded at once."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
@@ -15,7 +15,7 @@ from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 from psycopg import Connection
 
-from klaviyo_pg.errors import Stopped, Throttled, Unavailable, UserError
+from klaviyo_pg.errors import Unavailable
 from klaviyo_pg.history import HistoryChunk
 from klaviyo_pg.klaviyo.rows import EventPage, Events
 from klaviyo_pg.postgres import history
@@ -25,6 +25,7 @@ from tasks.extract import RETRIES, add_up, event_batch, len_of_events, person_lo
 from tasks.run import Run, count_requests, patiently
 from tasks.spool import FORMAT, Parcel, Shelf, Spool, joined, together
 from tasks.store import Batch, Counts, protect, store
+from tasks.together import Together
 from transforms import events
 
 _READ_AT_ONCE = 2_000  # events, in one parcel: what a kill costs each reader at most
@@ -48,17 +49,14 @@ class Progress:
         self.stored[chunk] = self.stored.get(chunk, 0) + number
 
 
-class Portion:
-    """Chunks that one task reads: one that is full, or small ones of any metrics. Prefect has its cost for each task.
-
-    A chunk that fails is noted in `failed`, and does not stop the others.
-    """
+class Portion(Together[HistoryChunk]):
+    """Chunks of history that one task reads: one that is full, or small ones of any metrics."""
 
     def __init__(
         self, chunks: Sequence[HistoryChunk], name: str, shelves: Mapping[HistoryChunk, Shelf] | None = None
     ) -> None:
-        self.chunks, self.shelves = chunks, shelves or {}
-        self.failed: dict[HistoryChunk, Exception] = {}
+        super().__init__(chunks)
+        self.shelves = shelves or {}
         self._name = name  # of the first one's metric
 
     def __str__(self) -> str:
@@ -68,25 +66,6 @@ class Portion:
     def kept(self) -> "Portion":
         """The chunks that lie completely on their shelves."""
         return Portion([chunk for chunk in self.chunks if self.shelves[chunk].is_complete], self._name, self.shelves)
-
-    def each(self, read: Callable[[HistoryChunk], object]) -> None:
-        """Read the chunks, one after the other.
-
-        Raises at once what concerns all of them: being asked to stop, what only the user can mend, a long pause that
-        the API wants. Raises the first of other errors at the end.
-        """
-        self.failed.clear()
-        for chunk in self.chunks:
-            try:
-                read(chunk)
-            except Stopped:
-                raise
-            except Exception as error:
-                self.failed[chunk] = error
-                if isinstance(error, UserError | Throttled):
-                    raise
-        if self.failed:
-            raise next(iter(self.failed.values()))
 
 
 def next_chunks(planned: Sequence[HistoryChunk], begun: int, events_on_page: int) -> Sequence[HistoryChunk]:

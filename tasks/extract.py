@@ -6,9 +6,8 @@ from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
 
-import psycopg
 from prefect import task
-from prefect.cache_policies import CacheKeyFnPolicy
+from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.tasks import Task
@@ -16,7 +15,6 @@ from psycopg import Connection
 
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.catalogue import events as tables
-from klaviyo_pg.errors import Throttled, Unavailable
 from klaviyo_pg.klaviyo.rows import EventPage, Events, MembershipPage, Metric, Page, Profile, Reject
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import claims, ledger
@@ -25,6 +23,7 @@ from tasks.plan import Chunk
 from tasks.run import Run, count_requests, patiently
 from tasks.store import Batch, Counts, Note, protect, store
 from tasks.sweeping import Sweep
+from tasks.together import Together, is_passing
 from transforms import dimensions, events, membership, people, routing
 
 _BATCH_ROWS = 10_000  # rows in one transaction: large enough for COPY to pay, small enough for flat memory
@@ -41,8 +40,7 @@ def _cache_key(context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
 
 
 def _worth_another_try(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, Unavailable | psycopg.OperationalError) and not isinstance(error, Throttled)
+    return is_passing(state.result(raise_on_failure=False))
 
 
 RETRIES: dict[str, Any] = {
@@ -213,31 +211,43 @@ def load_exclusions(run: Run, chunk: Chunk) -> Counts:
 
 @task(**_ENDPOINT)
 def load_list_members(run: Run, chunk: Chunk) -> Counts:
-    """GET the profiles of lists; of a single one without bounds all of them, and then those who left are noted."""
-    sweeps = [Sweep(run, each, chunk.window) for each in chunk.subjects]
+    """GET the profiles of one list; all of them where the chunk has no bounds, and then those who left are noted."""
+    return _load_list_members(run, chunk)
 
-    def pages(source: Source, sweep: Sweep) -> Iterator[MembershipPage]:
-        people = _subscribers(run, source, chunk.window.start) if source.looks_up_memberships else None
-        return sweep.noting(source.memberships(sweep.list_id, chunk.window, sweep.asking(people)))
+
+class Lists(Together[Chunk]):
+    """Several lists of which only new members are read, so few that one task is enough."""
+
+    def __str__(self) -> str:
+        return f"list_members of {len(self.chunks)} lists"
+
+
+@task(task_run_name="{lists}", cache_policy=NO_CACHE, persist_result=False, **RETRIES)
+def load_members_of_lists(run: Run, lists: Lists) -> Counts:
+    """GET the profiles of lists, one list after the other."""
+    total: dict[str, dict[str, int]] = {}
+    lists.each(lambda chunk: add_up(total, _load_list_members(run, chunk)))
+    return total
+
+
+def _load_list_members(run: Run, chunk: Chunk) -> Counts:
+    assert chunk.subject is not None
+    sweep = Sweep(run, chunk.subject, chunk.window)
 
     def read(source: Source) -> Iterator[Batch]:
-        members = chain.from_iterable(pages(source, sweep) for sweep in sweeps)
-        for group in _grouped(members, len_of_rows, _BATCH_PEOPLE):
-            found = [row for page in group for row in page.rows]
+        people = _subscribers(run, source, chunk.window.start) if source.looks_up_memberships else None
+        members = source.memberships(sweep.list_id, chunk.window, sweep.asking(people))
+        for pages in _grouped(sweep.noting(members), len_of_rows, _BATCH_PEOPLE):
+            found = [row for page in pages for row in page.rows]
             frame, nul_characters = membership.memberships(found, run.account_id)
-            excluded = membership.suppressions([row for page in group for row in page.suppressions])
-            answers = chain.from_iterable(sweep.answers(found) for sweep in sweeps)
+            excluded = membership.suppressions([row for page in pages for row in page.suppressions])
             yield Batch(
-                [(loads.STG_MEMBER_LISTS, frame), (loads.SUBSCRIPTION_CHANGES, excluded), *answers],
-                {"stg_member_lists": [reject for page in group for reject in page.rejects]},
+                [(loads.STG_MEMBER_LISTS, frame), (loads.SUBSCRIPTION_CHANGES, excluded), *sweep.answers(found)],
+                {"stg_member_lists": [reject for page in pages for reject in page.rejects]},
                 {"stg_member_lists": nul_characters},
             )
 
-    def end(connection: Connection) -> None:
-        for sweep in sweeps:
-            sweep.end(connection)
-
-    return _read(run, chunk, read, end)
+    return _read(run, chunk, read, sweep.end)
 
 
 def _subscribers(run: Run, source: Source, since: datetime | None) -> Iterator[tuple[str, str]]:
@@ -312,7 +322,7 @@ def load_events(run: Run, chunk: Chunk) -> Counts:
 
     def read(source: Source) -> Iterator[Batch]:
         known, load = edges.known_people(run.id), person_load(source)
-        for pages in _grouped(source.events(chunk.window, chunk.metric_id, known), len_of_events, _BATCH_ROWS):
+        for pages in _grouped(source.events(chunk.window, chunk.subject, known), len_of_events, _BATCH_ROWS):
             yield event_batch(pages, metrics, run.integration_id, load)
 
     return _read(run, chunk, read)

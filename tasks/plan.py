@@ -13,7 +13,6 @@ from klaviyo_pg.windows import Window, open_windows
 _SHORTEST_WINDOW = timedelta(days=1)
 _MOST_WINDOWS = 16  # of one stream: enough to read side by side, few enough for Prefect's server
 _ONE_METRIC_WINDOW = timedelta(days=30)
-_LISTS_AT_ONCE = 10  # whose new members one task reads: Prefect has its cost for each
 _PROFILE_OVERLAP = timedelta(days=1)  # a profile's `updated` is the API's own clock, so little can come late
 _EVERYTHING = Window(None, None)
 _NO_LOOKBACKS: Mapping[str, timedelta] = MappingProxyType({})
@@ -37,14 +36,14 @@ _NEEDED = frozenset({"metrics", "lists"})
 
 
 class Chunk(NamedTuple):
-    """What one task reads: a window of a stream, of the metric or the lists that `subjects` names.
+    """What one task reads: a window of a stream, of one metric or list where `subject` names it.
 
     When the last chunk of its stream is loaded, the streams in `marks` have been read from `start` on.
     """
 
     stream: str
     window: Window = _EVERYTHING
-    subjects: tuple[str, ...] = ()
+    subject: str | None = None
     start: datetime | None = None
     marks: tuple[str, ...] = ()
 
@@ -56,14 +55,8 @@ class Chunk(NamedTuple):
     def part(self) -> str:
         return str(self.window)
 
-    @property
-    def metric_id(self) -> str | None:
-        """The metric whose events these are; None: all metrics'."""
-        return self.subjects[0] if self.subjects else None
-
     def __str__(self) -> str:
-        what = f"{self.kind} of {len(self.subjects)} lists" if len(self.subjects) > 1 else self.stream
-        return what if self.window == _EVERYTHING else f"{what} {self.window}"
+        return self.stream if self.window == _EVERYTHING else f"{self.stream} {self.window}"
 
 
 def streams(tables: Collection[str]) -> frozenset[str]:
@@ -119,19 +112,19 @@ def event_chunks(
         marks = tuple(s for each in together if horizon.leaves_no_gap(watermarks.get(s := f"events/{each}")))
         longest = max(_SHORTEST_WINDOW, (horizon.as_of - common) / _MOST_WINDOWS)
         for window in open_windows(common, horizon.as_of, longest):
-            yield Chunk("events", window, (), common, marks)
+            yield Chunk("events", window, None, common, marks)
     for each in sorted(starts.keys() - set(together)):
         stream = f"events/{each}"
         for window in open_windows(starts[each], horizon.as_of, _ONE_METRIC_WINDOW):
             marks = (stream,) if horizon.leaves_no_gap(watermarks.get(stream)) else ()
-            yield Chunk(stream, window, (each,), starts[each], marks)
+            yield Chunk(stream, window, each, starts[each], marks)
 
 
 def profile_chunks(watermarks: Mapping[str, datetime]) -> Iterator[Chunk]:
     """People whose profile changed since they were last read; at first all of them."""
     watermark = watermarks.get("profiles")
     start = None if watermark is None else watermark - _PROFILE_OVERLAP
-    yield Chunk("profiles", Window(start, None), (), start, ("profiles",))
+    yield Chunk("profiles", Window(start, None), None, start, ("profiles",))
 
 
 def membership_chunks(
@@ -143,24 +136,14 @@ def membership_chunks(
 ) -> Iterator[Chunk]:
     """People who joined each list since it was last read; all of its members at first, and when a sweep is due.
 
-    A sweep is a window without bounds: only one that has read all members can tell who is no longer there. It has a
-    chunk of its own; of those who joined lately there are few, so that several lists are one chunk.
+    A sweep is a window without bounds: only one that has read all members can tell who is no longer there.
     """
-    together: dict[datetime, list[str]] = {}
     for list_id in list_ids:
-        watermark = watermarks.get(f"list_members/{list_id}")
-        if watermark is None or _is_due(watermarks.get(sweep_stream(list_id)), as_of, sweep_every):
-            yield _members([list_id], None)
-        else:
-            together.setdefault(watermark - lookback, []).append(list_id)
-    for start, ids in together.items():
-        for at in range(0, len(ids), _LISTS_AT_ONCE):
-            yield _members(ids[at : at + _LISTS_AT_ONCE], start)
-
-
-def _members(list_ids: Sequence[str], start: datetime | None) -> Chunk:
-    marks = tuple(f"list_members/{each}" for each in list_ids)
-    return Chunk(f"list_members/{','.join(list_ids)}", Window(start, None), tuple(list_ids), start, marks)
+        stream = f"list_members/{list_id}"
+        watermark = watermarks.get(stream)
+        due = watermark is None or _is_due(watermarks.get(sweep_stream(list_id)), as_of, sweep_every)
+        start = None if due or watermark is None else watermark - lookback
+        yield Chunk(stream, Window(start, None), list_id, start, (stream,))
 
 
 def sweep_stream(list_id: str) -> str:

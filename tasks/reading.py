@@ -1,6 +1,6 @@
 """Reading chunks side by side, and keeping account of what went well."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import cast
@@ -12,10 +12,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Stopped, Throttled
 from klaviyo_pg.postgres import ledger
 from tasks import edges, stopping
-from tasks.extract import LOADERS
+from tasks.extract import LOADERS, Lists, load_members_of_lists
 from tasks.plan import Chunk
 from tasks.run import Run, patiently
 from tasks.store import Counts
+
+_LISTS_AT_ONCE = 10  # whose new members one task reads
 
 
 @dataclass
@@ -76,25 +78,44 @@ def read(run: Run, chunks: Iterable[Chunk], problems: Problems) -> None:
     )
     waiting = [chunk for chunk in planned if (chunk.stream, chunk.part) not in done]
     if done:
-        logger.info("%d of %d parts had been read before", len(planned) - len(waiting), len(planned))
+        logger.info("%d of %d chunks had been read before", len(planned) - len(waiting), len(planned))
     began, rows = monotonic(), 0
     limit = edges.source(run.settings).event_requests_a_minute
     at_once = edges.side_by_side(run.settings, run.answer_seconds, limit)
+    parts = list(_parts(waiting))
     with stopping.on_signals(), cast(ThreadPoolTaskRunner[Counts], ThreadPoolTaskRunner(max_workers=at_once)) as runner:
-        submitted: dict[PrefectFuture[Counts], Chunk] = {
-            runner.submit(LOADERS[chunk.kind], {"run": run, "chunk": chunk}): chunk for chunk in waiting
-        }
+        submitted = {_submit(runner, run, part): part for part in parts}
         for number, future in enumerate(as_completed(list(submitted)), 1):
-            chunk = submitted[future]
+            part = submitted[future]
             result = future.result(raise_on_failure=False)
             if isinstance(result, Exception):
-                problems.add(result)
-                if not isinstance(result, Stopped):
-                    logger.warning("%s: %s", chunk, told(result))
+                failed = part.failed if isinstance(part, Lists) else {}
+                for name, error in [(str(each), failed[each]) for each in failed] or [(str(part), result)]:
+                    problems.add(error)
+                    if not isinstance(error, Stopped):
+                        logger.warning("%s: %s", name, told(error))
                 continue
             rows += sum(counts.get("rows_read", 0) for counts in result.values())
-            left = (monotonic() - began) / number * (len(waiting) - number)
-            logger.info("%s: %d of %d parts, %d rows, about %d s left", chunk, number, len(waiting), rows, left)
+            left = (monotonic() - began) / number * (len(parts) - number)
+            logger.info("%s: %d of %d parts, %d rows, about %d s left", part, number, len(parts), rows, left)
+
+
+def _parts(chunks: Iterable[Chunk]) -> Iterator[Chunk | Lists]:
+    """What a task reads each: one chunk, or of lists of which only new members are read several."""
+    lately: list[Chunk] = []
+    for chunk in chunks:
+        if chunk.kind == "list_members" and chunk.window.start is not None:
+            lately.append(chunk)
+        else:
+            yield chunk
+    for at in range(0, len(lately), _LISTS_AT_ONCE):
+        yield Lists(lately[at : at + _LISTS_AT_ONCE])
+
+
+def _submit(runner: ThreadPoolTaskRunner[Counts], run: Run, part: Chunk | Lists) -> PrefectFuture[Counts]:
+    if isinstance(part, Lists):
+        return runner.submit(load_members_of_lists, {"run": run, "lists": part})
+    return runner.submit(LOADERS[part.kind], {"run": run, "chunk": part})
 
 
 def told(error: BaseException) -> str:

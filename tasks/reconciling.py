@@ -85,7 +85,7 @@ def _read_from(chunks: Iterable[Chunk]) -> dict[str | None, datetime]:
     found: dict[str | None, datetime] = {}
     for chunk in chunks:
         assert chunk.start is not None
-        found[chunk.metric_id] = min(chunk.start, found.get(chunk.metric_id, chunk.start))
+        found[chunk.subject] = min(chunk.start, found.get(chunk.subject, chunk.start))
     return found
 
 
@@ -213,7 +213,7 @@ def _chunks(run: Run, again: Mapping[str, Sequence[Compared]], counts: Mapping[s
     """Streams of their own, told apart by the time: each check reads, whatever this run has read before."""
     page, now = edges.source(run.settings).events_in_request, datetime.now(UTC)
     return [
-        Chunk(f"events/{metric_id}/again {now:%H%M%S}", window, (metric_id,))
+        Chunk(f"events/{metric_id}/again {now:%H%M%S}", window, metric_id)
         for metric_id, steps in again.items()
         for window in reconciliation.windows_to_read(steps, counts[metric_id] or {}, page)
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from prefect.logging import disable_run_logger
 
-from klaviyo_pg.errors import DatabaseUnusable, Stopped, Throttled, Unavailable
+from klaviyo_pg.errors import BadAnswer, DatabaseUnusable, Stopped, Throttled, Unavailable
 from klaviyo_pg.history import HistoryChunk
 from klaviyo_pg.klaviyo.http import Traffic
 from klaviyo_pg.settings import Settings
@@ -65,7 +65,7 @@ def test_small_chunks_are_read_together() -> None:
 
 
 def test_a_failing_chunk_does_not_stop_the_others() -> None:
-    """It is told when they have been read; what concerns all of them is told at once."""
+    """An error that may pass is told at the end, for another try; what concerns all of them is told at once."""
     chunks = [_chunk(name, 1) for name in "abcd"]
     read: list[str] = []
 
@@ -79,15 +79,17 @@ def test_a_failing_chunk_does_not_stop_the_others() -> None:
 
     together = Portion(chunks, "Metric")
     assert str(together) == "Metric 2026-01-01T00:00..2026-01-02T00:00 and 3 more"
-    with pytest.raises(Unavailable, match="b is away"):
-        together.each(reading({"b": Unavailable("b is away"), "c": Unavailable("c is away")}))
+    with pytest.raises(Unavailable, match="c is away"):
+        together.each(reading({"b": BadAnswer("b is wrong"), "c": Unavailable("c is away")}))
     assert read == ["a", "d"]
     assert [chunk.metric_id for chunk in together.failed] == ["b", "c"]
+    together.each(reading({}))
+    assert read == ["a", "d", "b", "c"]
+    assert not together.failed
     for error in (DatabaseUnusable("No room."), Throttled("A day."), Stopped()):
         read.clear()
+        together = Portion(chunks, "Metric")
         with pytest.raises(type(error)):
             together.each(reading({"b": error}))
         assert read == ["a"]
         assert [*together.failed.values()] == ([] if isinstance(error, Stopped) else [error])
-    together.each(reading({}))
-    assert not together.failed

@@ -68,7 +68,7 @@ def test_a_metric_that_cannot_be_counted_is_read_from_further_back() -> None:
 def test_a_dialect_that_reads_metric_by_metric() -> None:
     """Then each metric is a stream, which names it."""
     chunks = plan(["b", "a"], {"a": FRESH}, all_at_once=False)
-    assert [(chunk.stream, chunk.metric_id, chunk.marks) for chunk in chunks] == [
+    assert [(chunk.stream, chunk.subject, chunk.marks) for chunk in chunks] == [
         ("events/a", "a", ("events/a",)),
         ("events/b", "b", ("events/b",)),
     ]
@@ -97,7 +97,7 @@ def test_every_metric_is_read_from_its_start_without_a_gap(
             assert not marking
             continue
         assert len({chunk.stream for chunk in marking}) == 1
-        assert all(chunk.metric_id in (None, each) for chunk in marking)
+        assert all(chunk.subject in (None, each) for chunk in marking)
         begin = horizon.start(watermarks.get(each))
         assert {chunk.start for chunk in marking} == {begin}
         windows = [chunk.window for chunk in marking]
@@ -122,31 +122,18 @@ def test_windows_of_all_metrics_are_bounded_in_number(days: int) -> None:
 def test_profiles_are_read_from_where_they_stand(watermark: datetime | None, start: datetime | None) -> None:
     """All of them at first, then those that changed, with a day of overlap."""
     known = {} if watermark is None else {"profiles": watermark}
-    assert list(profile_chunks(known)) == [Chunk("profiles", Window(start, None), (), start, ("profiles",))]
+    assert list(profile_chunks(known)) == [Chunk("profiles", Window(start, None), None, start, ("profiles",))]
 
 
-def test_members_of_lists() -> None:
-    """A list that has not been read yet is read completely, by itself; those that stand at one time are together."""
-    there = {"L1": FRESH, "L3": FRESH, "L4": LAGGING, "L5": FRESH}
-    watermarks = {f"list_members/{each}": moment for each, moment in there.items()}
-    watermarks |= {f"membership_sweep/{each}": NOW for each in there}
-    chunks = list(membership_chunks([f"L{at}" for at in range(1, 6)], watermarks, 7 * DAY, NOW, 7 * DAY))
-    assert [(chunk.stream, chunk.subjects, chunk.window.start) for chunk in chunks] == [
-        ("list_members/L2", ("L2",), None),
-        ("list_members/L1,L3,L5", ("L1", "L3", "L5"), FRESH - 7 * DAY),
-        ("list_members/L4", ("L4",), LAGGING - 7 * DAY),
+def test_members_are_read_list_by_list() -> None:
+    """A list that has not been read yet is read completely."""
+    watermarks = {"list_members/L2": FRESH, "membership_sweep/L2": NOW}
+    chunks = list(membership_chunks(["L1", "L2"], watermarks, 7 * DAY, NOW, 7 * DAY))
+    assert [(chunk.stream, chunk.subject, chunk.window, chunk.marks) for chunk in chunks] == [
+        ("list_members/L1", "L1", Window(None, None), ("list_members/L1",)),
+        ("list_members/L2", "L2", Window(FRESH - 7 * DAY, None), ("list_members/L2",)),
     ]
-    assert all(chunk.marks == tuple(f"list_members/{each}" for each in chunk.subjects) for chunk in chunks)
     assert {chunk.kind for chunk in chunks} == {"list_members"}
-
-
-def test_a_hundred_lists_are_ten_chunks() -> None:
-    """Each is in one of them."""
-    ids = [f"L{at:02}" for at in range(100)]
-    watermarks = {f"{stream}/{each}": FRESH for each in ids for stream in ("list_members", "membership_sweep")}
-    chunks = list(membership_chunks(ids, watermarks, DAY, NOW, 7 * DAY))
-    assert len(chunks) == 10
-    assert [each for chunk in chunks for each in chunk.subjects] == ids
 
 
 @pytest.mark.parametrize(
@@ -202,11 +189,6 @@ def test_an_unknown_table_is_told() -> None:
     [
         pytest.param(Chunk("metrics"), "metrics", id="everything"),
         pytest.param(Chunk("events/a", Window(NOW, None)), "events/a 2026-07-01T00:00..", id="a window"),
-        pytest.param(
-            Chunk("list_members/L1,L2", Window(NOW, None), ("L1", "L2")),
-            "list_members of 2 lists 2026-07-01T00:00..",
-            id="lists",
-        ),
     ],
 )
 def test_a_chunk_in_words(chunk: Chunk, text: str) -> None:
