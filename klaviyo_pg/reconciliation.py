@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from itertools import accumulate, groupby
 from typing import NamedTuple
 
-from klaviyo_pg.windows import Window
+from klaviyo_pg.windows import Window, floor
 
 COMPLETE, DIFFERS, UNCOUNTED = "complete", "differs", "uncounted"
 LAG = timedelta(hours=1)  # counts come a little later than the events themselves: what is younger is not judged
@@ -53,7 +53,7 @@ def key(compared: Compared) -> Key:
 
 def period(as_of: datetime, days: int, step: timedelta) -> Window:
     """What a check judges: so many whole days and today, up to a little before the present."""
-    return Window(_floor(as_of, _DAY) - days * _DAY, _floor(as_of - LAG, step))
+    return Window(floor(as_of, _DAY) - days * _DAY, floor(as_of - LAG, step))
 
 
 def judged(claimed: Iterable[Window], period: Window, step: timedelta) -> list[Window]:
@@ -66,7 +66,7 @@ def judged(claimed: Iterable[Window], period: Window, step: timedelta) -> list[W
         else:
             found.append(Window(start, end))
     rounded = (
-        Window(max(_ceil(start, step), period.start), min(_floor(end, step), period.end))
+        Window(max(_ceil(start, step), period.start), min(floor(end, step), period.end))
         for start, end in map(_bounds, found)
     )
     return [window for window in rounded if window.start < window.end]  # type: ignore[operator]
@@ -77,14 +77,9 @@ def _bounds(window: Window) -> tuple[datetime, datetime]:
     return window.start, window.end
 
 
-def _floor(moment: datetime, step: timedelta) -> datetime:
-    midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight + (moment - midnight) // step * step
-
-
 def _ceil(moment: datetime, step: timedelta) -> datetime:
-    floor = _floor(moment, step)
-    return floor if floor == moment else floor + step
+    below = floor(moment, step)
+    return below if below == moment else below + step
 
 
 class Checked(NamedTuple):

@@ -28,12 +28,13 @@ def box() -> Iterator[Sandbox]:
 
 
 class Synced:
-    """The account in one dialect, in a schema of the same name."""
+    """The account in one dialect, in a schema of the same name, read once."""
 
     def __init__(self, warehouse: Warehouse, box: Sandbox, dialect: str) -> None:
         self._warehouse, self._dialect = warehouse, dialect
         self.settings = account(box) | {"KLAVIYO_DIALECT": dialect, "WAREHOUSE_SCHEMA": dialect}
         self.settings |= {"FIRST_SYNC_DAYS": str(DAYS + 2), "MEMBERSHIP_SWEEP_DAYS": "0.000001"}
+        self.sync()
 
     def sync(self, *arguments: str, code: int = 0, **settings: str) -> Ran:
         ran = self._warehouse.sync(*arguments, **{**self.settings, **settings})
@@ -49,11 +50,20 @@ class Synced:
         return {kind: {each for each, at in self.rows(query).items() if at} for kind, query in DELETED.items()}
 
 
+@pytest.fixture(scope="module")
+def current(warehouse: Warehouse, box: Sandbox) -> Synced:
+    return Synced(warehouse, box, "current")
+
+
+@pytest.fixture(scope="module")
+def legacy(warehouse: Warehouse, box: Sandbox) -> Synced:
+    return Synced(warehouse, box, "legacy")
+
+
 @pytest.mark.parametrize("dialect", ["current", "legacy"])
-def test_what_is_gone_is_marked_until_it_is_back(warehouse: Warehouse, box: Sandbox, dialect: str) -> None:
+def test_what_is_gone_is_marked_until_it_is_back(request: pytest.FixtureRequest, box: Sandbox, dialect: str) -> None:
     """A campaign, flow, list and metric; an address off the exclusions; a member who left without an event."""
-    synced = Synced(warehouse, box, dialect)
-    synced.sync()
+    synced: Synced = request.getfixturevalue(dialect)
     nothing = {kind: set[str]() for kind in DELETED}
     assert synced.marked() == nothing
 
@@ -102,27 +112,23 @@ def test_what_is_gone_is_marked_until_it_is_back(warehouse: Warehouse, box: Sand
     assert after[membership] == before[membership]
 
 
-def test_a_deleted_metric_is_not_asked_for_by_name(warehouse: Warehouse, box: Sandbox) -> None:
+def test_a_deleted_metric_is_not_asked_for_by_name(warehouse: Warehouse, current: Synced, box: Sandbox) -> None:
     """The source would refuse it: daily runs, checks and backfills go on with the others."""
-    settings = {**account(box), "WAREHOUSE_SCHEMA": "without", "FIRST_SYNC_DAYS": str(DAYS)}
-    assert warehouse.sync(**settings).code == 0
     metric = max(box.state()["metrics"], key=lambda each: int(each["count"]))
     box.delete("metrics", metric["id"])
     try:
         for _ in range(2):
-            ran = warehouse.sync(**settings)
-            assert ran.code == 0, ran.err[-3000:]
+            current.sync()
         for command in (["flows/reconcile.py"], ["flows/backfill.py", "--start", "2026-01-01"]):
-            ran = warehouse.run(command, settings)
+            ran = warehouse.run(command, current.settings)
             assert ran.code == 0, ran.err[-3000:]
     finally:
         box.restore("metrics", metric["id"])
 
 
-def test_only_a_complete_sweep_makes_absent(warehouse: Warehouse, box: Sandbox) -> None:
+def test_only_a_complete_sweep_makes_absent(warehouse: Warehouse, current: Synced, box: Sandbox) -> None:
     """Not one whose page never came, nor a run without a sweep."""
-    synced, only = Synced(warehouse, box, "current"), ("--tables", "stg_member_lists")
-    synced.sync(*only)
+    synced, only = current, ("--tables", "stg_member_lists")
     on, member = min(
         warehouse.rows("SELECT list_id, member_id FROM current.member_lists WHERE unsubscribed_at IS NULL")
     )
@@ -138,18 +144,16 @@ def test_only_a_complete_sweep_makes_absent(warehouse: Warehouse, box: Sandbox) 
     assert synced.rows(absent) == {f"{on}:{member}": "absent"}
 
 
-def test_who_was_erased_does_not_come_back(warehouse: Warehouse, box: Sandbox) -> None:
+def test_who_was_erased_does_not_come_back(warehouse: Warehouse, current: Synced) -> None:
     """Though the source still has the person: nothing of them is stored again, and their events tell of nobody."""
-    synced = Synced(warehouse, box, "current")
-    synced.sync()
     [(person, address, _)] = warehouse.rows(
         "SELECT m.id, m.email, count(*) FROM current.members m JOIN current.opens o USING (member_key)"
         " WHERE m.id IN (SELECT member_id FROM current.stg_member_lists) GROUP BY 1, 2 ORDER BY 3 DESC, 1 LIMIT 1"
     )
     opens = warehouse.one("SELECT count(*) FROM current.opens")
-    erased = warehouse.run(["-m", "klaviyo_pg", "erase", "--email", address, "--yes"], synced.settings)
+    erased = warehouse.run(["-m", "klaviyo_pg", "erase", "--email", address, "--yes"], current.settings)
     assert erased.code == 0, erased.err
-    again = synced.sync(LOOKBACK_DAYS=str(DAYS + 2))
+    again = current.sync(LOOKBACK_DAYS=str(DAYS + 2))
     assert again.counts["opens"][1:3] == (0, 0)
     assert warehouse.one("SELECT count(*) FROM current.opens") == opens
     for table in SPECIFIED:
