@@ -37,7 +37,6 @@ ENV PATH=/opt/venv/bin:$PATH \
     PREFECT_HOME=/home/klaviyo/.prefect \
     PREFECT_SERVER_ANALYTICS_ENABLED=false \
     PREFECT_SERVER_UI_ENABLED=false \
-    PREFECT_SERVER_LOGGING_LEVEL=CRITICAL \
     DATA_DIR=/home/klaviyo/.data \
     MALLOC_ARENA_MAX=2 \
     DO_NOT_TRACK=1

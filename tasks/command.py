@@ -14,12 +14,14 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, NoReturn
 
+from httpx import HTTPError
 from prefect import Flow, State
 from prefect.client.orchestration import get_client
 from prefect.exceptions import TerminationSignal
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_SERVER_EPHEMERAL_ENABLED,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     temporary_settings,
 )
@@ -28,7 +30,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from klaviyo_pg.errors import BadSettings, KlaviyoPgError
+from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Unavailable
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.settings import Settings, load_settings, parse_moment, parse_since
 from klaviyo_pg.windows import Window
@@ -38,6 +40,7 @@ from tasks.history import history_window, preview
 from tasks.plan import streams
 
 _PREFECT = {
+    PREFECT_SERVER_EPHEMERAL_ENABLED: True,  # also in a profile that says nothing of it
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,  # of Prefect's temporary server, on a slow machine
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,  # nobody looks for it at a terminal, and ending it takes a second
 }
@@ -115,7 +118,7 @@ def _run(flow: Flow[..., Any], parameters: dict[str, Any], prefix: str) -> int:
     with temporary_settings(_PREFECT):
         if not PREFECT_API_URL.value():
             terminal.start_server()
-        state: State[Any] = flow(**parameters, return_state=True)  # type: ignore[assignment]  # a state, so asked for
+        state = _state(flow, parameters)
     code = show(settings, state, monotonic() - began)
     if not settings.database_url and code in (0, 3):
         name = settings.warehouse_schema
@@ -125,6 +128,18 @@ def _run(flow: Flow[..., Any], parameters: dict[str, Any], prefix: str) -> int:
         print(f"Look at it with: {shown} psql")
         print(f"or:              {shown} psql -c {shlex.quote(_QUERY.format(schema=schema))}")
     return code
+
+
+def _state(flow: Flow[..., Any], parameters: Mapping[str, Any]) -> State[Any]:
+    """How the flow ended. What it raises itself is a state; anything else is Prefect's."""
+    try:
+        return flow(**parameters, return_state=True)  # type: ignore[return-value]  # a state, so asked for
+    except (HTTPError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise Unavailable(
+            f"Prefect's server failed ({first}): see that it has time, and a database that is not busy, and give the "
+            "same command again."
+        ) from None
 
 
 def _check(given: Mapping[str, Any]) -> None:

@@ -1,14 +1,17 @@
 """What a terminal does to a command: Ctrl-C goes to every process of its group, and closing it hangs them all up."""
 
+import os
 import signal
 import subprocess
 from functools import partial
 from typing import Any
 
+from httpx import HTTPError
 from prefect.settings import PREFECT_HOME
 
 from klaviyo_pg.errors import BadSettings
 
+_TASK_RUNS_TOGETHER = {"BATCH_SIZE": "100", "READ_BATCH_SIZE": "100", "FLUSH_INTERVAL": "1"}
 _STARTS = 2  # of the temporary server: the port that was free may be taken by then
 
 
@@ -31,6 +34,8 @@ def start_server() -> None:
     """
     from prefect.server.api.server import SubprocessASGIServer
 
+    for name, value in _TASK_RUNS_TOGETHER.items():
+        os.environ.setdefault(f"PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_{name}", value)
     path = PREFECT_HOME.value() / "temporary-server.log"
     begin = SubprocessASGIServer._run_uvicorn_command
     begun: list[subprocess.Popen[Any]] = []
@@ -50,8 +55,10 @@ def start_server() -> None:
     SubprocessASGIServer._run_uvicorn_command = begin_apart  # type: ignore[method-assign, assignment]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        SubprocessASGIServer().start()  # the one instance, which Prefect finds running
+        path.touch()
     except OSError as error:
         raise BadSettings(f"PREFECT_HOME: {path.parent} cannot be written to ({error.strerror}).") from None
-    except RuntimeError:
+    try:
+        SubprocessASGIServer().start()  # the one instance, which Prefect finds running
+    except (RuntimeError, OSError, HTTPError):
         raise BadSettings(f"Prefect's temporary server did not start; {path} says why.") from None

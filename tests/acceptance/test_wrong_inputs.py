@@ -1,13 +1,18 @@
 """A user's mistakes: one plain sentence that says what to do, and an exit code; never a traceback."""
 
+import json
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
+import prefect
 import psycopg
 import pytest
 
@@ -159,6 +164,33 @@ def test_no_prefect_server(warehouse: Warehouse, box: Sandbox, closed_port: int,
     ran = warehouse.run(command, there)
     assert "No Prefect server answers at PREFECT_API_URL" in told(ran)
     assert ran.code == 2
+
+
+class _Busy(BaseHTTPRequestHandler):
+    """A Prefect server that is well, and has no time."""
+
+    known: ClassVar = {"/api/health": True, "/api/admin/version": prefect.__version__}
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path in self.known else 503)
+        self.end_headers()
+        self.wfile.write(json.dumps(self.known.get(self.path)).encode())
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_busy_prefect_server(warehouse: Warehouse, box: Sandbox) -> None:
+    """It answers 503 longer than Prefect's client is patient."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Busy) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}/api"
+        ran = warehouse.sync(**account(box), PREFECT_API_URL=url, PREFECT_CLIENT_MAX_RETRIES="1")
+        server.shutdown()
+    assert "Prefect's server failed (Server error '503 Service Unavailable'" in told(ran)
+    assert ran.code == 1
 
 
 def test_a_data_dir_that_cannot_be(warehouse: Warehouse, box: Sandbox, tmp_path: Path) -> None:
