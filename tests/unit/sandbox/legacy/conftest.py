@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -92,8 +93,9 @@ def serve(options: Options, limiter: Limiter | None = None) -> Asked:
 
 @pytest.fixture(scope="session")
 def shared() -> Asked:
-    """An account that no test changes."""
-    return serve(Options(members=400, events=4000, days=40))
+    """An account that no test changes; it ended last midnight, so that it has events of the future."""
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return serve(Options(members=400, events=4000, days=40, until=midnight))
 
 
 @pytest.fixture
