@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Self
@@ -23,6 +24,8 @@ from klaviyo_pg.postgres import embedded
 from sandbox.launcher import Sandbox
 
 SERVER_START = 120  # seconds
+MIDNIGHT = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+"""The last one, at which sandbox accounts end that have to be of the present."""
 ROOT = Path(__file__).resolve().parent.parent
 
 

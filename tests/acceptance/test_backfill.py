@@ -7,13 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from sandbox.launcher import Sandbox, running
-from tests.driver import ROOT, StoppablePostgres, Warehouse, account
+from tests.driver import MIDNIGHT, ROOT, StoppablePostgres, Warehouse, account
 
 DAYS = 400
 EVENTS = 40_000
@@ -25,22 +25,17 @@ CONTENTS = (
 )
 
 
-def midnight() -> datetime:
-    """The last one, UTC."""
-    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-
-
 @pytest.fixture(scope="module")
 def box() -> Iterator[Sandbox]:
     """An account with more than a year of history, which ends before its future-dated events begin."""
-    with running(members=300, events=EVENTS, days=DAYS, until=midnight(), latency_ms=3) as box:
+    with running(members=300, events=EVENTS, days=DAYS, until=MIDNIGHT, latency_ms=3) as box:
         yield box
 
 
 @pytest.fixture(scope="module")
 def start() -> str:
     """A day before the history begins."""
-    return f"{midnight() - timedelta(days=DAYS + 5):%Y-%m-%d}"
+    return f"{MIDNIGHT - timedelta(days=DAYS + 5):%Y-%m-%d}"
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +63,7 @@ def test_everything_is_there(warehouse: Warehouse, box: Sandbox, whole: list[tup
     """Per metric, the warehouse holds exactly the events that the account has before midnight."""
     expected: dict[str, list[str]] = {}
     for event in box.events():
-        if event["timestamp"] < midnight().timestamp():
+        if event["timestamp"] < MIDNIGHT.timestamp():
             expected.setdefault(event["metric_id"], []).append(event["id"])
     digest = warehouse.rows("SELECT md5(%s)", ",".join(sorted(expected[whole[0][0]])))
     assert {metric: count for metric, count, _ in whole} == {metric: len(ids) for metric, ids in expected.items()}
@@ -90,9 +85,9 @@ def test_only_what_holds_much_is_counted(warehouse: Warehouse, box: Sandbox) -> 
     """Neither the years before a metric's first event are, nor a metric of which one page holds everything."""
     times: dict[str, list[int]] = {}
     for event in box.events():
-        if event["timestamp"] < midnight().timestamp():
+        if event["timestamp"] < MIDNIGHT.timestamp():
             times.setdefault(event["metric_id"], []).append(event["timestamp"])
-    years = [-(-(midnight().timestamp() - min(found) // 3600 * 3600) // 31_536_000) for found in times.values()]
+    years = [-(-(MIDNIGHT.timestamp() - min(found) // 3600 * 3600) // 31_536_000) for found in times.values()]
     large = [many for many, found in zip(years, times.values(), strict=True) if len(found) > 1_000]
     assert 0 < len(large) < len(times)
     before = box.state()["requests"].get("POST /api/metric-aggregates", 0)
@@ -129,7 +124,7 @@ def test_again_reads_nothing(warehouse: Warehouse, box: Sandbox, start: str, who
 def test_another_range_adds_what_is_missing(warehouse: Warehouse, box: Sandbox, start: str) -> None:
     """A longer range reads only what the shorter one has not covered."""
     given = {**account(box), **settings("grown")}
-    later = f"{midnight() - timedelta(days=30):%Y-%m-%d}"
+    later = f"{MIDNIGHT - timedelta(days=30):%Y-%m-%d}"
     assert warehouse.run(["flows/backfill.py", "--start", later], given).code == 0
     loaded = ledger(warehouse, "grown")[2]
     assert warehouse.run(["flows/backfill.py", "--start", start], given).code == 0

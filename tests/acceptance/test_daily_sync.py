@@ -11,7 +11,7 @@ import pytest
 
 from klaviyo_pg.catalogue import SPECIFIED, events
 from sandbox.launcher import Sandbox, running
-from tests.driver import Ran, Warehouse, account
+from tests.driver import MIDNIGHT, Ran, Warehouse, account
 
 DAYS = 45
 EVENT_TABLES = tuple(table.name for table in events.EVENT_TABLES)
@@ -26,8 +26,7 @@ ROW_KEY = "md5(esp_source || ':' || esp_integration_id || ':' || id)"
 @pytest.fixture(scope="module")
 def box() -> Iterator[Sandbox]:
     """An account whose history ends at midnight, so that the tests can add to its present."""
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    with running(members=900, events=15_000, days=DAYS, until=midnight) as box:
+    with running(members=900, events=15_000, days=DAYS, until=MIDNIGHT) as box:
         yield box
 
 
@@ -179,8 +178,7 @@ def test_two_accounts(first: Ran, warehouse: Warehouse, box: Sandbox) -> None:
         for table in SPECIFIED
     )
     before = sorted(warehouse.rows(query))
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    with running(account="OTHER1", seed=8, members=200, events=2_000, days=20, until=midnight) as other:
+    with running(account="OTHER1", seed=8, members=200, events=2_000, days=20, until=MIDNIGHT) as other:
         ran = warehouse.sync(**account(other, "other"))
         assert ran.code == 0, ran.err[-3000:]
         assert len(warehouse.rows("SELECT FROM klaviyo.sends WHERE esp_integration_id <> %s", _of(warehouse))) > 0

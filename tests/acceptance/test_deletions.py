@@ -8,7 +8,7 @@ import pytest
 
 from klaviyo_pg.catalogue import SPECIFIED
 from sandbox.launcher import Sandbox, running
-from tests.driver import Ran, Warehouse, account
+from tests.driver import MIDNIGHT, Ran, Warehouse, account
 
 DAYS = 10
 DELETED = {
@@ -22,8 +22,7 @@ DELETED = {
 @pytest.fixture(scope="module")
 def box() -> Iterator[Sandbox]:
     """A small account."""
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    with running(members=80, events=1_500, days=DAYS, until=midnight) as box:
+    with running(members=80, events=1_500, days=DAYS, until=MIDNIGHT) as box:
         yield box
 
 

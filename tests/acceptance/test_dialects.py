@@ -11,7 +11,7 @@ import pytest
 from klaviyo_pg.catalogue import SPECIFIED, Table
 from klaviyo_pg.postgres import schema
 from sandbox.launcher import Sandbox, running
-from tests.driver import ROOT, Ran, Warehouse, account
+from tests.driver import MIDNIGHT, ROOT, Ran, Warehouse, account
 
 DAYS = 40
 KEY = "pk_secret_of_this_test"
@@ -21,8 +21,7 @@ LOAD_TIME = {"__synced_at"}
 @pytest.fixture(scope="module")
 def box() -> Iterator[Sandbox]:
     """An account whose history ends at midnight."""
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    with running(members=700, events=9_000, days=DAYS, until=midnight) as box:
+    with running(members=700, events=9_000, days=DAYS, until=MIDNIGHT) as box:
         yield box
 
 

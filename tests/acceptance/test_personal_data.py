@@ -9,7 +9,7 @@ import pytest
 
 from klaviyo_pg.catalogue import SPECIFIED, events
 from sandbox.launcher import Sandbox, running
-from tests.driver import Ran, Warehouse, account
+from tests.driver import MIDNIGHT, Ran, Warehouse, account
 
 DAYS = 20
 SALT = "a secret of this test"
@@ -51,9 +51,8 @@ BROKEN = {
 @pytest.fixture(scope="module")
 def box() -> Iterator[Sandbox]:
     """A small account, in which one person's address and number stand wherever somebody might write them."""
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    with running(members=200, events=2_000, days=DAYS, until=midnight) as box:
-        plant(box, int(midnight.timestamp()) - 3600)
+    with running(members=200, events=2_000, days=DAYS, until=MIDNIGHT) as box:
+        plant(box, int(MIDNIGHT.timestamp()) - 3600)
         yield box
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from klaviyo_pg.catalogue import events
 from sandbox.launcher import Sandbox, running
-from tests.driver import Ran, Warehouse, account
+from tests.driver import MIDNIGHT, Ran, Warehouse, account
 
 DAYS = 20
 EVENTS_OF_A_DAY, EVENTS_ON_A_PAGE = 850, 100  # a tenth of each, so as many pages as a large account has
@@ -16,15 +16,10 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 READING = ("GET /api/events", "POST /api/metric-aggregates")
 
 
-def midnight() -> datetime:
-    """The last one, UTC."""
-    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-
-
 @pytest.fixture(scope="module")
 def box() -> Iterator[Sandbox]:
     """A small account, with few events in an hour."""
-    with running(members=100, events=4_000, days=DAYS, until=midnight()) as box:
+    with running(members=100, events=4_000, days=DAYS, until=MIDNIGHT) as box:
         yield box
 
 
@@ -86,7 +81,7 @@ class Account:
 
 def test_late_events_for_a_fraction_of_the_requests(warehouse: Warehouse) -> None:
     """Up to 29 days late: all are there after the next daily run, for a quarter of what a blind overlap costs."""
-    start = midnight() - 3 * DAY  # a made-up account has most of its events in its last days: they get their share here
+    start = MIDNIGHT - 3 * DAY  # a made-up account has most of its events in its last days: they get their share here
     with running(members=500, events=27 * EVENTS_OF_A_DAY, days=27, until=start) as box:
         box.set_server(most_events=EVENTS_ON_A_PAGE)
         metrics = sorted(box.state()["metrics"], key=lambda metric: -metric["count"])[:6]
@@ -104,7 +99,7 @@ def test_late_events_for_a_fraction_of_the_requests(warehouse: Warehouse) -> Non
         synced = Account(warehouse, box, "late")
         synced.daily()
         assert synced.lacks() == set()
-        between = range(int((midnight() - 20 * DAY).timestamp()), int((midnight() - 10 * DAY).timestamp()))
+        between = range(int((MIDNIGHT - 20 * DAY).timestamp()), int((MIDNIGHT - 10 * DAY).timestamp()))
         removed = [event["id"] for event in box.events() if event["timestamp"] in between][::200]
         for each in removed:
             box.remove_event(each)
@@ -195,7 +190,7 @@ def test_what_could_not_be_read_is_read_by_the_next_check(synced: Account, box: 
 
 def test_a_wrong_count_is_told_once(synced: Account, box: Sandbox) -> None:
     """With both numbers; it is read again once, not by the next check, and forgotten when it is right."""
-    day = midnight() - 3 * DAY
+    day = MIDNIGHT - 3 * DAY
     opened = synced.metrics["Opened Email"]
     [[stored]] = synced.rows(f"SELECT count(*) FROM {{}}.opens WHERE event_at >= '{day}' AND event_at < '{day + DAY}'")
     box.lie("Opened Email", f"{day:%Y-%m-%d}", 3)

@@ -17,7 +17,7 @@ import pytest
 
 from klaviyo_pg.catalogue import events
 from sandbox.launcher import Sandbox, running
-from tests.driver import ROOT, Ran, StoppablePostgres, Warehouse, account
+from tests.driver import MIDNIGHT, ROOT, Ran, StoppablePostgres, Warehouse, account
 
 DAYS = 30
 PASSWORD = "pa55word-of-the-loader"
@@ -28,7 +28,7 @@ ROLE = "loader"
 @pytest.fixture(scope="module")
 def box() -> Iterator[Sandbox]:
     """A small account."""
-    with running(members=200, events=6_000, days=DAYS, latency_ms=5) as box:
+    with running(members=200, events=6_000, days=DAYS, until=MIDNIGHT, latency_ms=5) as box:
         box.add_key(KEY, "*")
         yield box
 
