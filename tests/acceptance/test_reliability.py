@@ -88,6 +88,19 @@ def test_a_pause_without_end(warehouse: Warehouse, faulty: Sandbox) -> None:
     assert stored(warehouse, "paused") == truth(faulty)
 
 
+def test_one_list_that_fails_holds_up_no_other(warehouse: Warehouse, faulty: Sandbox) -> None:
+    """New members of all lists are read by one task; one of them is refused, and read by the next run."""
+    given = {**settings(faulty, "lists"), "MEMBERSHIP_SWEEP_DAYS": "0"}
+    lists = "SELECT count(*) FROM lists.watermarks WHERE stream LIKE 'list_members/%%'"
+    lagging = f"{lists} AND watermark < (SELECT max(as_of) FROM lists.runs)"
+    assert warehouse.sync("--tables", "stg_member_lists", **given).code == 0
+    faulty.set_faults({"endpoint": "GET /api/lists/{id}/profiles", "times": 1, "status": 400})
+    assert warehouse.sync("--tables", "stg_member_lists", **given).code == 1
+    assert warehouse.one(lagging) == 1 < warehouse.one(lists)
+    assert warehouse.sync("--tables", "stg_member_lists", **given).code == 0
+    assert warehouse.one(lagging) == 0
+
+
 def test_a_tenth_of_all_answers_faulty(warehouse: Warehouse, faulty: Sandbox) -> None:
     """A backfill and a daily run among faults of every kind that asking again mends: all is there, and once."""
     given = {**settings(faulty, "mixed"), "REQUEST_TIMEOUT_SECONDS": "1"}
