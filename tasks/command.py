@@ -38,6 +38,7 @@ from tasks import edges, terminal
 from tasks.ending import show
 from tasks.history import history_window, preview
 from tasks.plan import streams
+from tasks.reading import told
 
 _PREFECT = {
     PREFECT_SERVER_EPHEMERAL_ENABLED: True,  # also in a profile that says nothing of it
@@ -135,10 +136,9 @@ def _state(flow: Flow[..., Any], parameters: Mapping[str, Any]) -> State[Any]:
     try:
         return flow(**parameters, return_state=True)  # type: ignore[return-value]  # a state, so asked for
     except (HTTPError, RuntimeError) as error:
-        first = str(error).splitlines()[0]
         raise Unavailable(
-            f"Prefect's server failed ({first}): see that it has time, and a database that is not busy, and give the "
-            "same command again."
+            f"Prefect's server failed ({told(error)}): see that it has time, and a database that is not busy, and give "
+            "the same command again."
         ) from None
 
 

@@ -18,7 +18,6 @@ from klaviyo_pg.errors import (
     Refused,
     Stopped,
     Throttled,
-    TooMuch,
     Unavailable,
     UserError,
 )
@@ -36,6 +35,7 @@ Stretch = tuple[str, Window]
 """A metric, and a stretch of its time."""
 _DAY = timedelta(days=1)
 _UNCOUNTED_WINDOW = timedelta(days=30)
+_AWAY = 2  # metrics whose first events did not come
 
 
 def history_window(now: datetime, start: datetime, end: datetime | None) -> Window:
@@ -185,15 +185,15 @@ def _noted(run: Run, ask: Callable[[Source], list[HistoryChunk]]) -> list[Histor
 def _without_counting(source: Source, metric_id: str, window: Window, away: list[KlaviyoPgError]) -> list[HistoryChunk]:
     """What needs no counting: all of the window, where it holds little, or the empty time before its first event.
 
-    Once events were not to be had it asks for no more of them, so that not each metric is waited for in turn: reading
-    will tell of it, and counting can do without.
+    Once events were not to be had twice it asks for no more of them, so that not each metric is waited for in turn:
+    reading will tell of it, and counting can do without.
     """
     try:
-        found = None if away else source.beginning(metric_id, window)
+        found = None if len(away) >= _AWAY else source.beginning(metric_id, window)
     except (UserError, Stopped, Throttled):
         raise
     except KlaviyoPgError as error:
-        if isinstance(error, Unavailable) and not isinstance(error, TooMuch):
+        if isinstance(error, Unavailable):
             away.append(error)
         return []
     if found is None:

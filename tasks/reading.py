@@ -90,6 +90,8 @@ def read(run: Run, chunks: Iterable[Chunk], problems: Problems) -> None:
             result = future.result(raise_on_failure=False)
             if isinstance(result, Exception):
                 failed = part.failed if isinstance(part, Lists) else {}
+                if failed and isinstance(result, Stopped):
+                    problems.add(result)
                 for name, error in [(str(each), failed[each]) for each in failed] or [(str(part), result)]:
                     problems.add(error)
                     if not isinstance(error, Stopped):

@@ -127,6 +127,8 @@ class LegacySource:
         times = [event.timestamp for event in page.data]
         if rejects or times != sorted(times):  # in another order than asked for, it need not begin with the first
             return None
+        if page.next and times and times[0] == times[-1]:  # in one second there is no order to be seen
+            return None
         within = [at for at in times if start <= at < end]
         first = datetime.fromtimestamp(min(within), UTC) if within else None
         if not page.next or (times and max(times) >= end):

@@ -185,11 +185,13 @@ class _Busy(BaseHTTPRequestHandler):
 def test_a_busy_prefect_server(warehouse: Warehouse, box: Sandbox) -> None:
     """It answers 503 longer than Prefect's client is patient."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Busy) as server:
-        threading.Thread(target=server.serve_forever).start()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/api"
-        ran = warehouse.sync(**account(box), PREFECT_API_URL=url, PREFECT_CLIENT_MAX_RETRIES="1")
-        server.shutdown()
-    assert "Prefect's server failed (Server error '503 Service Unavailable'" in told(ran)
+        try:
+            ran = warehouse.sync(**account(box), PREFECT_API_URL=url, PREFECT_CLIENT_MAX_RETRIES="1")
+        finally:
+            server.shutdown()
+    assert "Prefect's server failed (PrefectHTTPStatusError: Server error '503 Service Unavailable'" in told(ran)
     assert ran.code == 1
 
 

@@ -93,3 +93,10 @@ def test_a_failing_chunk_does_not_stop_the_others() -> None:
             together.each(reading({"b": error}))
         assert read == ["a"]
         assert [*together.failed.values()] == ([] if isinstance(error, Stopped) else [error])
+    together, read[:] = Portion(chunks, "Metric"), []
+    with pytest.raises(Unavailable, match="b is away"):
+        together.each(reading({name: Unavailable(f"{name} is away") for name in "bcd"}))
+    assert [chunk.metric_id for chunk in together.failed] == ["b", "c"], "after two in a row the API is away"
+    with pytest.raises(Unavailable, match="b is away"):
+        together.each(reading({"b": Unavailable("b is away")}))
+    assert read == ["a", "d", "c"], "what failed before comes last"

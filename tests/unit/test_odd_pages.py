@@ -160,10 +160,11 @@ def test_a_first_page_that_lacks_the_first_event_tells_no_beginning() -> None:
 
 
 def test_the_newest_events_first_tell_no_beginning() -> None:
-    """In the legacy dialect the order of the page itself tells, within the window and beyond it."""
+    """In the legacy dialect the order of the page itself tells, within the window and beyond; one second has none."""
     for times in ((b"1782950400", SECOND), (b"1785542401", b"1785542400")):
         events = [b'{"id":"e","timestamp":%b}' % at for at in times]
         assert source("legacy", page(events, b',"next":"more"')).beginning("m1", JULY) is None
+        assert source("legacy", page([events[0]] * 2, b',"next":"more"')).beginning("m1", JULY) is None
         in_order = source("legacy", page(events[::-1], b',"next":"more"')).beginning("m1", JULY)
         assert in_order == (Beginning(JULY.start, None) if SECOND in times else Beginning(None, 0))
 
