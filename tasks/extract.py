@@ -209,28 +209,23 @@ def load_exclusions(run: Run, chunk: Chunk) -> Counts:
     return _read(run, chunk, read)
 
 
-@task(**_ENDPOINT)
-def load_list_members(run: Run, chunk: Chunk) -> Counts:
-    """GET the profiles of one list; all of them where the chunk has no bounds, and then those who left are noted."""
-    return _load_list_members(run, chunk)
-
-
 class Lists(Together[Chunk]):
-    """Several lists of which only new members are read, so few that one task is enough."""
+    """Lists that one task reads: a single one with all its members, or several of which only new members are read."""
 
     def __str__(self) -> str:
-        return f"list_members of {len(self.chunks)} lists"
+        return str(self.chunks[0]) if len(self.chunks) == 1 else f"list_members of {len(self.chunks)} lists"
 
 
 @task(task_run_name="{lists}", cache_policy=NO_CACHE, persist_result=False, **RETRIES)
-def load_members_of_lists(run: Run, lists: Lists) -> Counts:
+def load_list_members(run: Run, lists: Lists) -> Counts:
     """GET the profiles of lists, one list after the other."""
     total: dict[str, dict[str, int]] = {}
-    lists.each(lambda chunk: add_up(total, _load_list_members(run, chunk)))
+    lists.each(lambda chunk: add_up(total, _load_list(run, chunk)))
     return total
 
 
-def _load_list_members(run: Run, chunk: Chunk) -> Counts:
+def _load_list(run: Run, chunk: Chunk) -> Counts:
+    """All members where the chunk has no bounds, and then those who left are noted."""
     assert chunk.subject is not None
     sweep = Sweep(run, chunk.subject, chunk.window)
 
@@ -389,8 +384,7 @@ LOADERS: Mapping[str, Task[..., Counts]] = {
     "flows": load_flows,
     "exclusions": load_exclusions,
     "profiles": load_profiles,
-    "list_members": load_list_members,
     "people": load_people,
     "events": load_events,
 }
-"""The task that reads each kind of stream."""
+"""The task that reads a chunk of each kind of stream; members of lists are read by `load_list_members`."""

@@ -12,7 +12,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Stopped, Throttled
 from klaviyo_pg.postgres import ledger
 from tasks import edges, stopping
-from tasks.extract import LOADERS, Lists, load_members_of_lists
+from tasks.extract import LOADERS, Lists, load_list_members
 from tasks.plan import Chunk
 from tasks.run import Run, patiently
 from tasks.store import Counts
@@ -89,13 +89,13 @@ def read(run: Run, chunks: Iterable[Chunk], problems: Problems) -> None:
             part = submitted[future]
             result = future.result(raise_on_failure=False)
             if isinstance(result, Exception):
-                failed = part.failed if isinstance(part, Lists) else {}
-                if failed and isinstance(result, Stopped):
-                    problems.add(result)
-                for name, error in [(str(each), failed[each]) for each in failed] or [(str(part), result)]:
+                failed = dict[object, Exception](part.failed.items() if isinstance(part, Lists) else ())
+                if result not in failed.values():  # the whole part's, as a stop is
+                    failed[part] = result
+                for each, error in failed.items():
                     problems.add(error)
                     if not isinstance(error, Stopped):
-                        logger.warning("%s: %s", name, told(error))
+                        logger.warning("%s: %s", each, told(error))
                 continue
             rows += sum(counts.get("rows_read", 0) for counts in result.values())
             left = (monotonic() - began) / number * (len(parts) - number)
@@ -103,20 +103,22 @@ def read(run: Run, chunks: Iterable[Chunk], problems: Problems) -> None:
 
 
 def _parts(chunks: Iterable[Chunk]) -> Iterator[Chunk | Lists]:
-    """What a task reads each: one chunk, or of lists of which only new members are read several."""
+    """What a task reads each: one chunk, or several lists of which only new members are read."""
     lately: list[Chunk] = []
     for chunk in chunks:
-        if chunk.kind == "list_members" and chunk.window.start is not None:
-            lately.append(chunk)
-        else:
+        if chunk.kind != "list_members":
             yield chunk
+        elif chunk.window.start is None:
+            yield Lists([chunk])
+        else:
+            lately.append(chunk)
     for at in range(0, len(lately), _LISTS_AT_ONCE):
         yield Lists(lately[at : at + _LISTS_AT_ONCE])
 
 
 def _submit(runner: ThreadPoolTaskRunner[Counts], run: Run, part: Chunk | Lists) -> PrefectFuture[Counts]:
     if isinstance(part, Lists):
-        return runner.submit(load_members_of_lists, {"run": run, "lists": part})
+        return runner.submit(load_list_members, {"run": run, "lists": part})
     return runner.submit(LOADERS[part.kind], {"run": run, "chunk": part})
 
 

@@ -11,7 +11,12 @@ from prefect.settings import PREFECT_HOME
 
 from klaviyo_pg.errors import BadSettings
 
-_TASK_RUNS_TOGETHER = {"BATCH_SIZE": "100", "READ_BATCH_SIZE": "100", "FLUSH_INTERVAL": "1"}
+TASK_RUNS_TOGETHER = {
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+}
+"""A Prefect server's environment in which it stores runs of tasks many at a time."""
 _STARTS = 2  # of the temporary server: the port that was free may be taken by then
 
 
@@ -34,8 +39,8 @@ def start_server() -> None:
     """
     from prefect.server.api.server import SubprocessASGIServer
 
-    for name, value in _TASK_RUNS_TOGETHER.items():
-        os.environ.setdefault(f"PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_{name}", value)
+    for name, value in TASK_RUNS_TOGETHER.items():
+        os.environ.setdefault(name, value)
     path = PREFECT_HOME.value() / "temporary-server.log"
     begin = SubprocessASGIServer._run_uvicorn_command
     begun: list[subprocess.Popen[Any]] = []
@@ -44,7 +49,7 @@ def start_server() -> None:
         if len(begun) == _STARTS:  # Prefect would go on for ever: it takes each failure for a port that is not free
             raise RuntimeError
         ordinary = subprocess.Popen
-        with path.open("ab" if begun else "wb") as log:
+        with path.open("ab") as log:
             subprocess.Popen = partial(ordinary, process_group=0, stdout=log, stderr=log)  # type: ignore[assignment, misc]
             try:
                 begun.append(begin(server))
@@ -55,7 +60,7 @@ def start_server() -> None:
     SubprocessASGIServer._run_uvicorn_command = begin_apart  # type: ignore[method-assign, assignment]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        path.write_bytes(b"")
     except OSError as error:
         raise BadSettings(f"PREFECT_HOME: {path.parent} cannot be written to ({error.strerror}).") from None
     try:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -17,6 +16,7 @@ from sandbox.generate import generate
 from sandbox.legacy import legacy_endpoints
 from sandbox.limits import Limiter
 from sandbox.server import API_KEY, Box, application
+from tests.driver import MIDNIGHT
 
 LONG_AGO = "1000000000"
 
@@ -94,8 +94,7 @@ def serve(options: Options, limiter: Limiter | None = None) -> Asked:
 @pytest.fixture(scope="session")
 def shared() -> Asked:
     """An account that no test changes; it ended last midnight, so that it has events of the future."""
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return serve(Options(members=400, events=4000, days=40, until=midnight))
+    return serve(Options(members=400, events=4000, days=40, until=MIDNIGHT))
 
 
 @pytest.fixture
