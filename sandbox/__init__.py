@@ -1,1 +1,1 @@
-"""A Klaviyo account in a box: a deterministic account that answers over real HTTP, for tests, demos and benchmarks."""
+"""A simulated Klaviyo account: a deterministic account, served over real HTTP, for tests, demos and benchmarks."""

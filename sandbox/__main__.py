@@ -1,77 +1,72 @@
-"""`python -m sandbox`: serve an account on this machine until told to stop."""
+"""`python -m sandbox`: generate an account and serve it on this machine until the process is stopped."""
 
 import argparse
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from threading import Thread
 from typing import NoReturn
 
-import uvicorn
-
-from sandbox.account import Options
-from sandbox.broken import with_connection
-from sandbox.chaos import Chaos
-from sandbox.control import routes
-from sandbox.endpoints import endpoints
-from sandbox.generate import generate
-from sandbox.legacy import legacy_endpoints
-from sandbox.limits import Limiter
-from sandbox.server import API_KEY, LEGACY_MODES, Box, application
-
-HOST = "127.0.0.1"
-_KEEP_ALIVE = 75  # seconds: a client that waits for its database finds its connections open
+from sandbox.account import Options, generate
+from sandbox.api.keys import API_KEY
+from sandbox.faults.chaos import Chaos
+from sandbox.legacy.dialect import LEGACY_MODES
+from sandbox.server.application import application
+from sandbox.server.limiter import Limiter
+from sandbox.server.serving import HOST, listen, serve
+from sandbox.server.state import ServerState
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence."""
+    """A parser that reports an error in one sentence, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{message[:1].upper()}{message[1:].rstrip('.')}.\n")
 
 
-class _Server(uvicorn.Server):
-    """Leaves signals to us: a sandbox has nothing to finish when it is told to stop."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _until(text: str) -> datetime:
+def _time(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _from(least: int, most: int = 10**9) -> "type[int]":
-    def number(text: str) -> int:
-        if not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text} is not between {least} and {most}")
+def _integer(minimum: int, maximum: int = 10**9) -> Callable[[str], int]:
+    def integer(text: str) -> int:
+        if not minimum <= int(text) <= maximum:
+            raise argparse.ArgumentTypeError(f"{text} is not between {minimum} and {maximum}")
         return int(text)
 
-    return number  # type: ignore[return-value]
+    return integer
 
 
 def _parser() -> _Parser:
-    known = Options()
-    parser = _Parser(prog="python -m sandbox", description="Serve a made-up Klaviyo account over HTTP.")
-    parser.add_argument("--port", type=_from(0, 65_535), default=8900, help="0 takes any free port")
-    parser.add_argument("--account", default=known.account, help="the account's id")
-    parser.add_argument("--seed", type=int, default=known.seed)
-    parser.add_argument("--members", type=_from(1), default=known.members)
-    parser.add_argument("--events", type=_from(0, 100_000_000), default=known.events)
-    parser.add_argument("--days", type=_from(2, 10_000), default=known.days, help="how far back events go")
-    parser.add_argument("--until", type=_until, default=known.until, help="the end of the account's time")
-    parser.add_argument("--limits", choices=("published", "off"), default="published")
-    parser.add_argument("--latency-ms", type=_from(0), default=0, help="how long each answer is held back")
+    default = Options()
+    parser = _Parser(prog="python -m sandbox", description="Serve a simulated Klaviyo account over HTTP.")
+    parser.add_argument("--port", type=_integer(0, 65_535), default=8900, help="TCP port; 0 selects any free port")
+    parser.add_argument("--account", default=default.account, help="account id")
+    parser.add_argument("--seed", type=int, default=default.seed, help="seed of the account's data")
+    parser.add_argument("--members", type=_integer(1), default=default.members, help="number of profiles")
     parser.add_argument(
-        "--legacy", choices=LEGACY_MODES, default="on", help="the dialect of v1 and v2: served, 410, or 404"
+        "--events", type=_integer(0, 100_000_000), default=default.events, help="number of events of all metrics"
     )
-    parser.add_argument("--chaos-rate", type=float, default=0.0, help="the share of requests that meet a fault")
-    parser.add_argument("--chaos-seed", type=int, default=0)
+    parser.add_argument(
+        "--days", type=_integer(2, 10_000), default=default.days, help="days of history before the end date"
+    )
+    parser.add_argument("--until", type=_time, default=default.until, help="end date of the account's history")
+    parser.add_argument("--limits", choices=("published", "off"), default="published", help="rate limits to enforce")
+    parser.add_argument("--latency-ms", type=_integer(0), default=0, help="delay of each answer in milliseconds")
+    parser.add_argument(
+        "--legacy", choices=LEGACY_MODES, default="on", help="serve v1 and v2, or answer 410 (gone) or 404 (off)"
+    )
+    parser.add_argument(
+        "--chaos-rate", type=float, default=0.0, help="share of requests that meet a fault, from 0 to 1"
+    )
+    parser.add_argument("--chaos-seed", type=int, default=0, help="seed of the faults")
+    parser.add_argument(
+        "--exit-on-eof", action="store_true", help="exit when standard input is closed, for use by a parent process"
+    )
     return parser
 
 
@@ -79,44 +74,39 @@ def _chaos(rate: float, seed: int) -> Chaos:
     try:
         return Chaos(rate, seed)
     except ValueError as error:
-        sys.exit(f"No chaos can be made of that: {error}.")
+        sys.exit(f"Invalid --chaos-rate: {error}.")
 
 
 def _listen(port: int) -> socket.socket:
-    listener = socket.socket()
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each answer waits 40 ms for the reader's ACK
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((HOST, port))
+        return listen(port)
     except OSError as error:
-        sys.exit(f"Port {port} cannot be used: {error.strerror}.")
-    listener.listen(128)
-    return listener
+        sys.exit(f"Cannot listen on port {port}: {error.strerror}.")
+
+
+def _exit_at_end_of_input() -> None:
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    os._exit(0)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse, generate, listen, serve."""
-    given = _parser().parse_args(arguments)
+    """Parse the arguments, generate the account and serve it."""
+    settings = _parser().parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
-    options = Options(given.account, given.seed, given.members, given.events, given.days, given.until)
-    chaos = _chaos(given.chaos_rate, given.chaos_seed)
-    listener = _listen(given.port)
-    account = generate(options)
-    limiter = Limiter() if given.limits == "published" else None
-    box = Box(account, limiter, given.latency_ms / 1000, legacy=given.legacy, chaos=chaos)
-    app = application(box, [*endpoints(account), *legacy_endpoints(account)], routes(box))
-    config = uvicorn.Config(
-        with_connection(app),
-        log_level="error",
-        access_log=False,
-        lifespan="off",
-        ws="none",
-        timeout_keep_alive=_KEEP_ALIVE,
+    if settings.exit_on_eof:
+        Thread(target=_exit_at_end_of_input, daemon=True).start()
+    chaos, listener = _chaos(settings.chaos_rate, settings.chaos_seed), _listen(settings.port)
+    account = generate(
+        Options(settings.account, settings.seed, settings.members, settings.events, settings.days, settings.until)
     )
+    limiter = Limiter() if settings.limits == "published" else None
+    state = ServerState(account, limiter, settings.latency_ms / 1000, legacy=settings.legacy, chaos=chaos)
+    app = application(state)
     url = f"http://{HOST}:{listener.getsockname()[1]}"
-    print(f"Account {options.account} is ready at {url} with key {API_KEY}", flush=True)
-    _Server(config).run(sockets=[listener])
+    print(f"Account {settings.account} is ready at {url} with key {API_KEY}", flush=True)
+    serve(app, listener)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Starts a sandbox as a child process for as long as a `with` block lasts, and talks to its control API."""
+"""Running a sandbox as a child process, and a client for its control API. Must not import the server."""
 
 import json
 import os
@@ -15,26 +15,26 @@ from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from sandbox.server import API_KEY
+from sandbox.api.keys import API_KEY
 
 _ROOT = Path(__file__).resolve().parent.parent
 _TIMEOUT = 60.0
 
 
 class SandboxError(Exception):
-    """The sandbox did not start, or refused what was asked of it."""
+    """The sandbox did not start, or it refused a request to its control API."""
 
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A running sandbox: where it is, its key, and its control API."""
+    """A running sandbox: its URL, its key, and its control API."""
 
     url: str
     pid: int
     api_key: str = API_KEY
 
     def control(self, method: str, path: str, body: Any = None) -> bytes:
-        """Any request to the control API, the path without its prefix; the raw answer."""
+        """Send a request to the control API and return the raw answer. The path has no prefix."""
         data = None if body is None else json.dumps(body).encode()
         request = Request(f"{self.url}/sandbox/{path}", data, method=method)
         try:
@@ -45,42 +45,42 @@ class Sandbox:
                 raise SandboxError(f"{method} {path}: {error.read().decode()}") from None
 
     def state(self) -> dict[str, Any]:
-        """Account, counts of events per metric, requests per endpoint."""
+        """Return the account, the number of events per metric, and the number of requests per endpoint."""
         return json.loads(self.control("GET", "state"))  # type: ignore[no-any-return]
 
     def events(self) -> list[dict[str, Any]]:
-        """Every event: id, metric_id, profile_id, timestamp, message, flow."""
+        """Return the id, metric_id, profile_id, timestamp, message and flow of every event."""
         return _read_lines(self.control("GET", "events"))
 
     def profiles(self) -> list[dict[str, Any]]:
-        """Every profile: id, email."""
+        """Return the id and email of every profile."""
         return _read_lines(self.control("GET", "profiles"))
 
     def add_events(self, *events: dict[str, Any]) -> list[Any]:
-        """Add events; gives their ids.
+        """Add events and return their ids.
 
-        An event has a metric (id, name or None) and a timestamp or datetime, and may have profile_id, properties and
-        id. `raw` puts any JSON, and `omit` nothing, in place of its members (id, timestamp, datetime, uuid,
-        event_properties, attributes, metric, profile, relationships, links, type); `json` puts a text or bytes, be it
-        JSON or not, in place of its properties.
+        An event has a metric (id, name or None), a timestamp or datetime, and optionally profile_id, properties and id.
+        `raw` replaces members of the event with any JSON and `omit` leaves members out. The members are id, timestamp,
+        datetime, uuid, event_properties, attributes, metric, profile, relationships, links and type. `json` replaces
+        the properties with a text or bytes, which need not be JSON.
         """
         body = [_writable(event) for event in events]
         return json.loads(self.control("POST", "events", body))["ids"]  # type: ignore[no-any-return]
 
     def remove_event(self, event_id: str) -> None:
-        """The event is gone from all answers and counts."""
+        """Remove an event from all answers and counts."""
         self.control("DELETE", f"events/{event_id}")
 
     def lie(self, metric: str, day: str, add: int) -> None:
-        """Counts of a metric (id or name) are wrong by so much more on that day; 0 takes it back."""
+        """Add to the reported count of a metric (id or name) on a day. 0 restores the true count."""
         self.control("POST", "aggregates", {"metric": metric, "day": day, "add": add})
 
     def add_profile(self, **attributes: Any) -> str:
-        """Add a profile; gives its id."""
+        """Add a profile and return its id."""
         return json.loads(self.control("POST", "profiles", attributes))["id"]  # type: ignore[no-any-return]
 
     def change(self, kind: str, row_id: str, **attributes: Any) -> None:
-        """Change a row of metrics, campaigns, flows, lists, segments or profiles."""
+        """Change a metric, campaign, flow, list, segment or profile."""
         self.control("POST", f"{kind}/{row_id}", attributes)
 
     def delete(self, kind: str, row_id: str) -> None:
@@ -88,51 +88,51 @@ class Sandbox:
         self.control("DELETE", f"{kind}/{row_id}")
 
     def restore(self, kind: str, row_id: str) -> None:
-        """Put a deleted campaign, flow, list, segment or metric back as it was."""
+        """Restore a deleted campaign, flow, list, segment or metric."""
         self.control("POST", f"{kind}/{row_id}/restore")
 
     def erase_profile(self, profile_id: str) -> None:
-        """Nobody finds this person any more; events keep the id."""
+        """Erase a profile from all answers. Its events keep the profile id."""
         self.control("DELETE", f"profiles/{profile_id}")
 
     def join(self, list_id: str, profile_id: str, joined_group_at: str | None = None) -> None:
-        """Put a profile on a list."""
+        """Add a profile to a list."""
         body = {} if joined_group_at is None else {"joined_group_at": joined_group_at}
         self.control("POST", f"lists/{list_id}/profiles/{profile_id}", body)
 
     def leave(self, list_id: str, profile_id: str) -> None:
-        """Take a profile off a list."""
+        """Remove a profile from a list."""
         self.control("DELETE", f"lists/{list_id}/profiles/{profile_id}")
 
     def add_key(self, key: str, *scopes: str) -> None:
-        """Let another key in, with these scopes."""
+        """Accept another key, with these scopes."""
         self.control("POST", "keys", {"key": key, "scopes": scopes})
 
     def set_faults(self, *faults: dict[str, Any]) -> None:
-        """Let the next requests to endpoints fail, as `sandbox.chaos.Fault` says; without arguments, none."""
+        """Set the faults that the next requests meet (see `sandbox.faults.kinds.Fault`), replacing earlier ones."""
         self.control("POST", "faults", faults)
 
     def set_chaos(self, **chaos: Any) -> None:
-        """Let a share of all requests fail: rate, seed, kinds (default: all after which asking again helps), paths
-        (a regular expression on names as "GET /api/events"), seconds, retry_after; without arguments, none.
+        """Set the share of all requests that meet random faults (see `sandbox.faults.chaos.Chaos`), by default none.
 
-        `state()["chaos"]` counts the faults met since the start by kind.
+        The default kinds are those after which a retry succeeds. `paths` is a regular expression for names of endpoints
+        such as "GET /api/events". `state()["chaos"]` counts the faults since the start by kind.
         """
         self.control("POST", "chaos", chaos)
 
     def set_server(self, **settings: Any) -> None:
-        """Change latency_ms, most_events on a page however many are asked for, or limits ("real" or "off").
+        """Change latency_ms, most_events (the maximum number on a page) or limits ("real" or "off").
 
-        `others` gives endpoints limits of their own: {"GET /api/events": [35, 350]} a second and a minute.
+        `others` replaces the limits per second and minute of some endpoints: {"GET /api/events": [35, 350]}.
         """
         self.control("POST", "server", settings)
 
     def traffic(self) -> dict[str, Any]:
-        """For each endpoint its requests by second of the clock ("seconds"), and its answers 429 ("throttled")."""
+        """Return the number of requests in each second ("seconds") and of 429s ("throttled") for each endpoint."""
         return json.loads(self.control("GET", "traffic"))  # type: ignore[no-any-return]
 
     def set_legacy(self, mode: str) -> None:
-        """Serve the legacy dialect ("on"), answer that it is gone, or know nothing of it ("off")."""
+        """Serve the legacy dialect ("on"), answer 410 ("gone"), or answer 404 ("off")."""
         self.control("POST", "legacy", {"mode": mode})
 
 
@@ -149,22 +149,24 @@ def _read_lines(text: bytes) -> list[dict[str, Any]]:
 
 @contextmanager
 def running(**options: Any) -> Iterator[Sandbox]:
-    """A sandbox with the options of `python -m sandbox` (latency_ms=5 for --latency-ms 5); limits are off by default.
+    """Run a sandbox with the options of `python -m sandbox`: latency_ms=5 for --latency-ms 5. Limits default to off.
 
-    Raises SandboxError, with what the child printed, if it does not come up.
+    The sandbox exits when this process does, even if this process is killed. Raise SandboxError with the output of the
+    sandbox if it does not start.
     """
-    command = [sys.executable, "-m", "sandbox"]
+    command = [sys.executable, "-m", "sandbox", "--exit-on-eof"]
     for name, value in {"port": 0, "limits": "off", **options}.items():
         text = value.isoformat() if isinstance(value, datetime) else str(value)
         command += [f"--{name.replace('_', '-')}={text}"]
     path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     child = subprocess.Popen(
         command,
+        stdin=subprocess.PIPE,  # closed by the system when this process dies
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "PYTHONPATH": path},
-        process_group=0,  # Ctrl-C at a terminal is for whoever uses it, and that one ends it
+        process_group=0,  # Ctrl-C in a terminal must reach only this process, which then stops the sandbox
     )
     with child:
         drain = Thread(target=_drain, args=(child,), daemon=True)
@@ -180,7 +182,7 @@ def running(**options: Any) -> Iterator[Sandbox]:
 
 def _drain(child: "subprocess.Popen[str]") -> None:
     assert child.stdout is not None
-    for _ in child.stdout:  # a full pipe would stop the sandbox
+    for _ in child.stdout:  # a full pipe would block the sandbox
         pass
 
 
@@ -191,4 +193,4 @@ def _ready_url(child: "subprocess.Popen[str]") -> str:
         if " is ready at " in line:
             return line.split(" is ready at ")[1].split()[0]
         printed += line
-    raise SandboxError(f"The sandbox ended before it was ready (exit code {child.wait()}): {printed.strip()}")
+    raise SandboxError(f"The sandbox exited with code {child.wait()} before it was ready: {printed.strip()}")

@@ -1,4 +1,4 @@
-"""The legacy dialect over real HTTP: every endpoint, and that it tells of the same account as the control API."""
+"""The legacy dialect over real HTTP: every endpoint returns the account that the control API describes."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ def http() -> Iterator[requests.Session]:
 
 
 class Reader:
-    """Reads as the connectors of that time did."""
+    """A client that reads as the connectors for v1 and v2 did."""
 
     def __init__(self, box: Sandbox, http: requests.Session) -> None:
         self._box, self._http = box, http
 
-    def send(self, method: str, path: str, key: str | None = None, **given: Any) -> requests.Response:
-        parameters = {"api_key": self._box.api_key if key is None else key, **given.pop("params", {})}
-        return self._http.request(method, f"{self._box.url}/api/{path}", params=parameters, timeout=30, **given)
+    def send(self, method: str, path: str, key: str | None = None, **options: Any) -> requests.Response:
+        parameters = {"api_key": self._box.api_key if key is None else key, **options.pop("params", {})}
+        return self._http.request(method, f"{self._box.url}/api/{path}", params=parameters, timeout=30, **options)
 
     def get(self, path: str, **parameters: Any) -> Any:
         answer = self.send("GET", path, params=parameters)
@@ -41,14 +41,14 @@ class Reader:
         return answer.json()
 
     def pages(self, path: str) -> Iterator[dict[str, Any]]:
-        """All rows, until a page says that it holds the last."""
+        """Yield all rows until a page contains the last one."""
         page: dict[str, Any] = {"page": -1, "end": -1, "total": 1}
         while page["end"] < page["total"] - 1:
             page = self.get(path, page=page["page"] + 1, count=20)
             yield from page["data"]
 
-    def walk(self, path: str, since: str = LONG_AGO, sort: str = "asc") -> Iterator[dict[str, Any]]:
-        """All events behind the one that `since` names."""
+    def timeline(self, path: str, since: str = LONG_AGO, sort: str = "asc") -> Iterator[dict[str, Any]]:
+        """Yield all events after `since`."""
         following: str | None = since
         while following:
             page = self.get(path, since=following, sort=sort, count=100)
@@ -61,9 +61,8 @@ def reader(box: Sandbox, http: requests.Session) -> Reader:
     return Reader(box, http)
 
 
-def test_every_event_once(box: Sandbox, reader: Reader) -> None:
-    """The timeline of all metrics is what the account holds: ids, metrics, persons, messages and flows."""
-    found = Counter(
+def test_the_timeline_of_all_metrics_contains_every_event_once(box: Sandbox, reader: Reader) -> None:
+    events = Counter(
         (
             event["id"],
             event["statistic_id"],
@@ -72,49 +71,49 @@ def test_every_event_once(box: Sandbox, reader: Reader) -> None:
             event["event_properties"].get("$message"),
             event["event_properties"].get("$flow"),
         )
-        for event in reader.walk("v1/metrics/timeline")
+        for event in reader.timeline("v1/metrics/timeline")
     )
     names = ("id", "metric_id", "profile_id", "timestamp", "message", "flow")
-    assert found == Counter(tuple(event[name] for name in names) for event in box.events())
+    assert events == Counter(tuple(event[name] for name in names) for event in box.events())
 
 
-def test_metrics_and_their_timelines(box: Sandbox, reader: Reader) -> None:
-    """Every metric is there, and its timeline is as long as the account says, in either direction."""
-    wanted = {metric["id"]: (metric["name"], metric["count"]) for metric in box.state()["metrics"]}
+def test_every_metric_has_a_complete_timeline(box: Sandbox, reader: Reader) -> None:
+    """The timeline contains the same events in both directions."""
+    expected = {metric["id"]: (metric["name"], metric["count"]) for metric in box.state()["metrics"]}
     rows = {row["id"]: row["name"] for row in reader.pages("v1/metrics")}
-    assert rows == {metric_id: name for metric_id, (name, _) in wanted.items()}
-    for metric_id, (_, count) in wanted.items():
+    assert rows == {metric_id: name for metric_id, (name, _) in expected.items()}
+    for metric_id, (_, count) in expected.items():
         path = f"v1/metric/{metric_id}/timeline"
-        upwards = [event["uuid"] for event in reader.walk(path)]
-        assert len(upwards) == count
-        assert [event["uuid"] for event in reader.walk(path, "1999999999", "desc")] == upwards[::-1]
+        ascending = [event["uuid"] for event in reader.timeline(path)]
+        assert len(ascending) == count
+        assert [event["uuid"] for event in reader.timeline(path, "1999999999", "desc")] == ascending[::-1]
 
 
-def test_counts(box: Sandbox, reader: Reader) -> None:
-    """Campaigns, flows, lists, segments and their members are as many as the account has."""
+def test_collections_are_complete(box: Sandbox, reader: Reader) -> None:
+    """The numbers of campaigns, flows, lists, segments and members equal those of the account."""
     state = box.state()
     assert len({row["id"] for row in reader.pages("v1/campaigns")}) == state["campaigns"]
     assert len({row["id"] for row in reader.pages("v1/flows")}) == state["flows"]
     groups = {row["id"]: (row["list_type"], row["person_count"]) for row in reader.pages("v1/lists")}
-    wanted = {"list": state["lists"], "segment": state["segments"]}
-    assert groups == {row_id: (kind, count) for kind, rows in wanted.items() for row_id, count in rows.items()}
+    expected = {"list": state["lists"], "segment": state["segments"]}
+    assert groups == {row_id: (kind, count) for kind, rows in expected.items() for row_id, count in rows.items()}
     assert {row["list_id"] for row in reader.get("v2/lists")} == set(state["lists"])
     for group_id, (_, count) in groups.items():
         assert len(reader.get(f"v2/group/{group_id}/members/all")["records"]) == count
 
 
-def test_campaigns_as_current(box: Sandbox, reader: Reader, http: requests.Session) -> None:
-    """A campaign has the id, name, state, channel and audience that it has in the current dialect."""
+def test_campaigns_equal_those_of_the_current_dialect(box: Sandbox, reader: Reader, http: requests.Session) -> None:
+    """Ids, names, statuses, channels and audiences are the same in both dialects."""
     rows = {}
     headers = {"Authorization": f"Klaviyo-API-Key {box.api_key}", "revision": "2026-07-15"}
     for channel in ("email", "sms", "mobile_push"):
         for archived in ("true", "false"):
-            asked = f"equals(messages.channel,'{channel}'),equals(archived,{archived})"
-            page = http.get(f"{box.url}/api/campaigns", params={"filter": asked}, headers=headers, timeout=30).json()
+            filters = f"equals(messages.channel,'{channel}'),equals(archived,{archived})"
+            page = http.get(f"{box.url}/api/campaigns", params={"filter": filters}, headers=headers, timeout=30).json()
             while True:
                 for row in page["data"]:
-                    said = row["attributes"]
-                    rows[row["id"]] = (said["name"], said["status"], channel, said["audiences"])
+                    attributes = row["attributes"]
+                    rows[row["id"]] = (attributes["name"], attributes["status"], channel, attributes["audiences"])
                 if page["links"]["next"] is None:
                     break
                 page = http.get(page["links"]["next"], headers=headers, timeout=30).json()
@@ -124,8 +123,8 @@ def test_campaigns_as_current(box: Sandbox, reader: Reader, http: requests.Sessi
             row["status_label"],
             row["message_type"],
             {
-                "included": [found["id"] for found in row["lists"]],
-                "excluded": [found["id"] for found in row["excluded_lists"]],
+                "included": [group["id"] for group in row["lists"]],
+                "excluded": [group["id"] for group in row["excluded_lists"]],
             },
         )
         for row in reader.pages("v1/campaigns")
@@ -133,10 +132,10 @@ def test_campaigns_as_current(box: Sandbox, reader: Reader, http: requests.Sessi
     assert legacy == rows != {}
 
 
-def test_lists(box: Sandbox, reader: Reader) -> None:
-    """A list tells its name and times, its members by address, its subscribers and its exclusions."""
+def test_a_list_has_members_subscribers_and_exclusions(box: Sandbox, reader: Reader) -> None:
+    """Members can be looked up by address. Subscribers are a subset of the members and disjoint from the exclusions."""
     lists = box.state()["lists"]
-    list_id = max(lists, key=lambda found: lists[found])
+    list_id = max(lists, key=lambda list_id: lists[list_id])
     assert set(reader.get(f"v2/list/{list_id}")) == {"list_name", "folder_name", "created", "updated"}
     members = [row for row in reader.get(f"v2/group/{list_id}/members/all")["records"] if row["email"]][:100]
     body = {"emails": [row["email"] for row in members]}
@@ -151,49 +150,49 @@ def test_lists(box: Sandbox, reader: Reader) -> None:
     assert excluded and excluded.isdisjoint(row["email"] for row in subscribers)
 
 
-def test_persons(box: Sandbox, reader: Reader) -> None:
-    """A person is found by address, and has a timeline of all metrics and of one."""
-    event = next(event for event in reader.walk("v1/metrics/timeline") if event["person"] and event["person"]["email"])
+def test_a_person_can_be_searched_for_and_has_timelines(box: Sandbox, reader: Reader) -> None:
+    """A person has a timeline of all metrics and one for each metric."""
+    event = next(
+        event for event in reader.timeline("v1/metrics/timeline") if event["person"] and event["person"]["email"]
+    )
     person, metric = event["person"], event["statistic_id"]
     assert reader.get("v2/people/search", email=person["email"]) == {"id": person["id"]}
     assert reader.get(f"v1/person/{person['id']}") == person
-    mine = [found["id"] for found in box.events() if found["profile_id"] == person["id"]]
-    assert [found["id"] for found in reader.walk(f"v1/person/{person['id']}/metrics/timeline")] == mine
-    some = [found["id"] for found in reader.walk(f"v1/person/{person['id']}/metric/{metric}/timeline")]
-    assert event["id"] in some and set(some) <= set(mine)
+    expected = [row["id"] for row in box.events() if row["profile_id"] == person["id"]]
+    assert [row["id"] for row in reader.timeline(f"v1/person/{person['id']}/metrics/timeline")] == expected
+    of_metric = [row["id"] for row in reader.timeline(f"v1/person/{person['id']}/metric/{metric}/timeline")]
+    assert event["id"] in of_metric and set(of_metric) <= set(expected)
 
 
-def test_exclusions(reader: Reader) -> None:
-    """The exclusions of each reason together are all of them."""
+def test_exclusions_are_the_sum_of_all_reasons(reader: Reader) -> None:
     everything = list(reader.pages("v1/people/exclusions"))
     reasons = ("unsubscribed", "bounced", "invalid_email", "reported_spam", "manually_excluded")
-    parts = [reader.get("v1/people/exclusions", reason=reason, count=5000)["data"] for reason in reasons]
-    assert sorted(map(str, everything)) == sorted(str(row) for part in parts for row in part)
-    assert all(parts)
+    by_reason = [reader.get("v1/people/exclusions", reason=reason, count=5000)["data"] for reason in reasons]
+    assert sorted(map(str, everything)) == sorted(str(row) for rows in by_reason for row in rows)
+    assert all(by_reason)
 
 
-def test_export(box: Sandbox, reader: Reader) -> None:
-    """An export of the account's last 30 days counts the events of the metric."""
-    (metric,) = (found for found in box.state()["metrics"] if found["name"] == "Opened Email")
+def test_an_export_counts_the_events_of_a_metric(box: Sandbox, reader: Reader) -> None:
+    (metric,) = (row for row in box.state()["metrics"] if row["name"] == "Opened Email")
     span = {"start_date": "2026-10-25", "end_date": "2026-11-24"}
     answer = reader.get(f"v1/metric/{metric['id']}/export", **span)
     assert sum(row["values"][0] for row in answer["results"][0]["data"]) == metric["count"]
 
 
-def test_added_events(box: Sandbox, reader: Reader) -> None:
-    """250 events that a test adds in one second are all there, once, and garbage ones as they are."""
+def test_added_events_are_returned_once(box: Sandbox, reader: Reader) -> None:
+    """Each of 250 events in one second is returned once, and an invalid event is returned unchanged."""
     second, metric = 1795000000, "Crowded over HTTP"
     added = box.add_events(*({"metric": metric, "timestamp": second} for _ in range(250)))
     box.add_events({"metric": metric, "timestamp": second, "raw": {"timestamp": "never"}, "omit": ["id"]})
-    (metric_id,) = (found["id"] for found in box.state()["metrics"] if found["name"] == metric)
-    found = list(reader.walk(f"v1/metric/{metric_id}/timeline", str(second - 1)))
-    assert [event.get("id") for event in found] == [*added, None]
-    assert found[-1]["timestamp"] == "never" and found[0]["person"] is None
-    assert list(reader.walk(f"v1/metric/{metric_id}/timeline", str(second))) == []
+    (metric_id,) = (row["id"] for row in box.state()["metrics"] if row["name"] == metric)
+    events = list(reader.timeline(f"v1/metric/{metric_id}/timeline", str(second - 1)))
+    assert [event.get("id") for event in events] == [*added, None]
+    assert events[-1]["timestamp"] == "never" and events[0]["person"] is None
+    assert list(reader.timeline(f"v1/metric/{metric_id}/timeline", str(second))) == []
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "given", "status"),
+    ("method", "path", "options", "status"),
     [
         pytest.param("GET", "v1/metrics", {"key": ""}, 403, id="no key"),
         pytest.param("GET", "v2/lists", {"key": "pk_wrong"}, 403, id="wrong key"),
@@ -204,15 +203,16 @@ def test_added_events(box: Sandbox, reader: Reader) -> None:
         pytest.param("GET", "v2/list/NOPE00", {}, 404, id="list"),
     ],
 )
-def test_refusals(reader: Reader, method: str, path: str, given: dict[str, Any], status: int) -> None:
-    """Refusals have the status and the kind of body that readers of that time expected."""
-    answer = reader.send(method, path, **given)
+def test_invalid_requests_are_refused(
+    reader: Reader, method: str, path: str, options: dict[str, Any], status: int
+) -> None:
+    """The body of the error has the format of the version in the path."""
+    answer = reader.send(method, path, **options)
     assert answer.status_code == status
     assert set(answer.json()) == ({"status", "message"} if "v1" in path or status == 403 else {"detail"})
 
 
-def test_faults(box: Sandbox, reader: Reader) -> None:
-    """Faults reach these endpoints too: a status, and an answer that breaks off."""
+def test_faults_affect_legacy_endpoints(box: Sandbox, reader: Reader) -> None:
     endpoint = "GET /api/v1/metrics/timeline"
     box.set_faults({"endpoint": endpoint, "status": 504}, {"endpoint": endpoint, "cut": True})
     assert reader.send("GET", "v1/metrics/timeline").status_code == 504
@@ -221,8 +221,8 @@ def test_faults(box: Sandbox, reader: Reader) -> None:
     assert reader.get("v1/metrics/timeline")["count"] == 50
 
 
-def test_gone_from_the_start(http: requests.Session) -> None:
-    """A sandbox can be started as the real service is today, and brought back in time."""
+def test_the_mode_can_be_set_at_start_and_changed(http: requests.Session) -> None:
+    """A sandbox can start with the retired API of today and change to a working one."""
     with running(members=20, events=50, days=5, legacy="gone") as box:
         reader = Reader(box, http)
         answer = reader.send("GET", "v1/metrics")
@@ -235,8 +235,8 @@ def test_gone_from_the_start(http: requests.Session) -> None:
             box.set_legacy("never")
 
 
-def test_throttled(http: requests.Session) -> None:
-    """With limits on, who asks too often, in a second or in a minute, is told how long to wait."""
+def test_published_limits_are_enforced(http: requests.Session) -> None:
+    """A 429 contains the number of seconds to wait, and other endpoints are not affected."""
     with running(members=20, events=50, days=5, limits="published") as box:
         reader = Reader(box, http)
         answers = (reader.send("GET", "v2/lists") for _ in range(2 * 750))

@@ -1,4 +1,4 @@
-"""Klaviyo's own client reads the sandbox: every page of a small account parses in the vendor's models."""
+"""Klaviyo's own client reads the sandbox: every page of a small account is valid for the vendor's models."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,16 +24,16 @@ def box() -> Iterator[Sandbox]:
 @pytest.fixture(scope="module")
 def client(box: Sandbox) -> KlaviyoAPI:
     client = KlaviyoAPI(box.api_key, max_retries=1, test_host=box.url)
-    assert not client.api_client.options.get(USE_DICTIONARY_FOR_RESPONSE_DATA)  # it would turn validation off
+    assert not client.api_client.options.get(USE_DICTIONARY_FOR_RESPONSE_DATA)  # it would disable validation
     return client
 
 
-def pages(call: Callable[..., Any], model: type, *ids: str, **asked: Any) -> Iterator[Any]:
-    """All pages; each is the vendor's model, and not a dictionary that nothing has checked."""
-    assert not any(name.startswith("fields") for name in asked)  # sparse fieldsets turn validation off
+def pages(call: Callable[..., Any], model: type, *ids: str, **parameters: Any) -> Iterator[Any]:
+    """Yield all pages. Check that each is the vendor's model and not an unvalidated dictionary."""
+    assert not any(name.startswith("fields") for name in parameters)  # sparse fieldsets disable validation
     cursor: str | None = None
     while True:
-        page = call(*ids, page_cursor=cursor, **asked)
+        page = call(*ids, page_cursor=cursor, **parameters)
         assert type(page) is model
         yield page
         if page.links.next is None:
@@ -41,20 +41,20 @@ def pages(call: Callable[..., Any], model: type, *ids: str, **asked: Any) -> Ite
         cursor = parse_qs(urlsplit(page.links.next).query)["page[cursor]"][0]
 
 
-def walk(call: Callable[..., Any], model: type, *ids: str, **asked: Any) -> list[Any]:
-    """The rows of all pages, each of them once."""
-    rows = [row for page in pages(call, model, *ids, **asked) for row in page.data]
+def rows_of(call: Callable[..., Any], model: type, *ids: str, **parameters: Any) -> list[Any]:
+    """Return the rows of all pages. Check that no row is repeated."""
+    rows = [row for page in pages(call, model, *ids, **parameters) for row in page.data]
     assert len({row.id for row in rows}) == len(rows)
     return rows
 
 
 def included(model: Any, page: Any, kind: str) -> list[Any]:
-    """The included resources of a kind, which the client leaves unparsed, in the vendor's model."""
-    return [model.from_dict(found) for found in page.included if found["type"] == kind]
+    """Return the included resources of a kind, which the client does not parse, as the vendor's model."""
+    return [model.from_dict(resource) for resource in page.included if resource["type"] == kind]
 
 
-def test_account(box: Sandbox, client: KlaviyoAPI) -> None:
-    """The account is known by the id that the sandbox was started with, in the collection and on its own."""
+def test_the_account_has_the_id_of_the_sandbox(box: Sandbox, client: KlaviyoAPI) -> None:
+    """The collection and the single row have this id."""
     answer = client.Accounts.get_accounts()
     assert type(answer) is vendor.GetAccountResponseCollection
     account_id = box.state()["account"]
@@ -62,77 +62,79 @@ def test_account(box: Sandbox, client: KlaviyoAPI) -> None:
     assert client.Accounts.get_account(account_id).data.attributes.public_api_key == account_id
 
 
-def test_metrics(box: Sandbox, client: KlaviyoAPI) -> None:
-    """Every metric is listed by id and name, the one without an integration too."""
-    rows = walk(client.Metrics.get_metrics, vendor.GetMetricResponseCollectionCompoundDocument)
+def test_all_metrics_are_listed(box: Sandbox, client: KlaviyoAPI) -> None:
+    """One of them has no integration."""
+    rows = rows_of(client.Metrics.get_metrics, vendor.GetMetricResponseCollectionCompoundDocument)
     assert {(row.id, row.attributes.name) for row in rows} == {
         (row["id"], row["name"]) for row in box.state()["metrics"]
     }
     assert any(row.attributes.integration is None for row in rows)
 
 
-def test_campaigns(box: Sandbox, client: KlaviyoAPI) -> None:
-    """Each channel's campaigns, and the archived ones that must be asked for, add up; each has its messages."""
+def test_all_campaigns_are_listed_with_their_messages(box: Sandbox, client: KlaviyoAPI) -> None:
+    """Each channel and each archived state needs its own request."""
     count = 0
     for channel in CHANNELS:
         for archived in ("false", "true"):
-            wanted = f"and(equals(messages.channel,'{channel}'),equals(archived,{archived}))"
-            found = 0
+            filters = f"and(equals(messages.channel,'{channel}'),equals(archived,{archived}))"
+            count_of_filter = 0
             for page in pages(
                 client.Campaigns.get_campaigns,
                 vendor.GetCampaignResponseCollectionCompoundDocument,
-                filter=wanted,
+                filter=filters,
                 include=["campaign-messages"],
                 page_size=50,
             ):
                 messages = included(vendor.CampaignMessageResponseObjectResource, page, "campaign-message")
-                named = [message.id for row in page.data for message in row.relationships.campaign_messages.data]
-                assert sorted(named) == sorted(message.id for message in messages)
+                message_ids = [message.id for row in page.data for message in row.relationships.campaign_messages.data]
+                assert sorted(message_ids) == sorted(message.id for message in messages)
                 assert {message.attributes.definition["channel"] for message in messages} == {channel}
                 assert all(row.attributes.archived == (archived == "true") for row in page.data)
-                found += len(page.data)
-            assert found > 0, wanted
-            count += found
+                count_of_filter += len(page.data)
+            assert count_of_filter > 0, filters
+            count += count_of_filter
     assert count == box.state()["campaigns"]
 
 
-def test_messages_of_a_campaign(client: KlaviyoAPI) -> None:
-    """A campaign that splits its audience has two messages, and each can be had by its id."""
-    rows = walk(
+def test_an_ab_campaign_has_two_messages(client: KlaviyoAPI) -> None:
+    """Each message can also be read by its id."""
+    rows = rows_of(
         client.Campaigns.get_campaigns,
         vendor.GetCampaignResponseCollectionCompoundDocument,
         filter="equals(messages.channel,'email')",
     )
-    split = next(row for row in rows if row.attributes.send_strategy["method"] == "ab_test_campaign")
-    answer = client.Campaigns.get_messages_for_campaign(split.id, include=["campaign"])
+    ab_test = next(row for row in rows if row.attributes.send_strategy["method"] == "ab_test_campaign")
+    answer = client.Campaigns.get_messages_for_campaign(ab_test.id, include=["campaign"])
     assert type(answer) is vendor.GetCampaignMessageResponseCollectionCompoundDocument
     assert len(answer.data) == 2
-    assert [found["id"] for found in answer.included] == [split.id]
+    assert [resource["id"] for resource in answer.included] == [ab_test.id]
     single = client.Campaigns.get_campaign_message(answer.data[0].id)
     assert type(single) is vendor.GetCampaignMessageResponseCompoundDocument
     assert single.data.to_dict() == answer.data[0].to_dict()
 
 
-def test_flows(box: Sandbox, client: KlaviyoAPI) -> None:
-    """Flows that run and archived flows add up."""
+def test_all_flows_are_listed(box: Sandbox, client: KlaviyoAPI) -> None:
+    """Archived and unarchived flows add up to all flows."""
     rows = [
-        walk(client.Flows.get_flows, vendor.GetFlowResponseCollectionCompoundDocument, filter=wanted, page_size=20)
-        for wanted in ("equals(archived,false)", "equals(archived,true)")
+        rows_of(
+            client.Flows.get_flows, vendor.GetFlowResponseCollectionCompoundDocument, filter=condition, page_size=20
+        )
+        for condition in ("equals(archived,false)", "equals(archived,true)")
     ]
     assert all(rows)
     assert len(rows[0]) + len(rows[1]) == box.state()["flows"]
 
 
-def test_lists(box: Sandbox, client: KlaviyoAPI) -> None:
-    """Every list is there, and each has exactly the members that the account says, joined at a time."""
-    known = box.state()["lists"]
-    rows = walk(client.Lists.get_lists, vendor.GetListListResponseCollectionCompoundDocument)
-    assert {row.id for row in rows} == set(known)
-    for list_id, count in known.items():
-        members = walk(
+def test_all_lists_and_their_members_are_listed(box: Sandbox, client: KlaviyoAPI) -> None:
+    """Each member has a time of joining, and the relationship returns the same members."""
+    counts = box.state()["lists"]
+    rows = rows_of(client.Lists.get_lists, vendor.GetListListResponseCollectionCompoundDocument)
+    assert {row.id for row in rows} == set(counts)
+    for list_id, count in counts.items():
+        members = rows_of(
             client.Lists.get_profiles_for_list, vendor.GetListMemberResponseCollection, list_id, page_size=100
         )
-        ids = walk(
+        ids = rows_of(
             client.Lists.get_profile_ids_for_list,
             vendor.GetListProfilesRelationshipsResponseCollection,
             list_id,
@@ -143,45 +145,44 @@ def test_lists(box: Sandbox, client: KlaviyoAPI) -> None:
         assert all(row.attributes.joined_group_at is not None for row in members)
 
 
-def test_segments(box: Sandbox, client: KlaviyoAPI) -> None:
-    """Every segment is there, and each has exactly the members that the account says."""
-    known = box.state()["segments"]
-    rows = walk(client.Segments.get_segments, vendor.GetSegmentListResponseCollectionCompoundDocument)
-    assert {row.id for row in rows} == set(known)
-    for segment_id, count in known.items():
+def test_all_segments_and_their_members_are_listed(box: Sandbox, client: KlaviyoAPI) -> None:
+    counts = box.state()["segments"]
+    rows = rows_of(client.Segments.get_segments, vendor.GetSegmentListResponseCollectionCompoundDocument)
+    assert {row.id for row in rows} == set(counts)
+    for segment_id, count in counts.items():
         model = vendor.GetSegmentMemberResponseCollection
-        assert len(walk(client.Segments.get_profiles_for_segment, model, segment_id, page_size=100)) == count
+        assert len(rows_of(client.Segments.get_profiles_for_segment, model, segment_id, page_size=100)) == count
         ids = vendor.GetSegmentProfilesRelationshipsResponseCollection
-        assert len(walk(client.Segments.get_profile_ids_for_segment, ids, segment_id, page_size=100)) == count
+        assert len(rows_of(client.Segments.get_profile_ids_for_segment, ids, segment_id, page_size=100)) == count
 
 
-def test_profiles(box: Sandbox, client: KlaviyoAPI) -> None:
-    """Every profile is there with its subscriptions; those of each suppression reason are just those that bear it."""
+def test_all_profiles_are_listed_with_their_suppressions(box: Sandbox, client: KlaviyoAPI) -> None:
+    """The filter for a suppression reason returns exactly the profiles with that reason."""
     model = vendor.GetProfileResponsePluralConversationsCollectionCompoundDocument
-    rows = walk(
+    rows = rows_of(
         client.Profiles.get_profiles, model, page_size=100, sort="email", additional_fields_profile=["subscriptions"]
     )
     assert {(row.id, row.attributes.email) for row in rows} == {(row["id"], row["email"]) for row in box.profiles()}
     assert len(rows) == box.state()["members"]
     for reason in REASONS:
-        suppressed = walk(
+        suppressed = rows_of(
             client.Profiles.get_profiles,
             model,
             filter=f'equals(subscriptions.email.marketing.suppression.reason,"{reason}")',
             additional_fields_profile=["subscriptions"],
         )
-        bearers = {row.id for row in rows if reason in reasons(row)}
-        assert bearers, reason
-        assert {row.id for row in suppressed} == bearers
+        expected = {row.id for row in rows if reason in reasons(row)}
+        assert expected, reason
+        assert {row.id for row in suppressed} == expected
 
 
 def reasons(row: Any) -> set[str]:
-    return {found.reason for found in row.attributes.subscriptions.email.marketing.suppression}
+    return {entry.reason for entry in row.attributes.subscriptions.email.marketing.suppression}
 
 
-def test_events(box: Sandbox, client: KlaviyoAPI) -> None:
-    """Every event is there once, under its metric and profile, and these are included on the same page."""
-    seen = []
+def test_all_events_are_listed_once(box: Sandbox, client: KlaviyoAPI) -> None:
+    """The metric and the profile of each event are included on the same page."""
+    events = []
     for page in pages(
         client.Events.get_events,
         vendor.GetEventResponseCollectionCompoundDocument,
@@ -194,18 +195,17 @@ def test_events(box: Sandbox, client: KlaviyoAPI) -> None:
         people = {row.relationships.profile.data.id for row in page.data if row.relationships.profile.data}
         assert {profile.id for profile in profiles} == people
         assert {metric.id for metric in metrics} == {row.relationships.metric.data.id for row in page.data}
-        seen += page.data
-    assert len(seen) == box.state()["events"]
-    assert [(row.id, row.attributes.timestamp) for row in seen] == [
+        events += page.data
+    assert len(events) == box.state()["events"]
+    assert [(row.id, row.attributes.timestamp) for row in events] == [
         (event["id"], event["timestamp"]) for event in box.events()
     ]
-    assert all(int(row.attributes.datetime_.timestamp()) == row.attributes.timestamp for row in seen)
+    assert all(int(row.attributes.datetime_.timestamp()) == row.attributes.timestamp for row in events)
 
 
-def test_events_of_each_metric(box: Sandbox, client: KlaviyoAPI) -> None:
-    """The metric filter gives as many events as the account has of that metric."""
+def test_the_metric_filter_returns_the_events_of_the_metric(box: Sandbox, client: KlaviyoAPI) -> None:
     for metric in box.state()["metrics"]:
-        rows = walk(
+        rows = rows_of(
             client.Events.get_events,
             vendor.GetEventResponseCollectionCompoundDocument,
             filter=f'equals(metric_id,"{metric["id"]}")',
@@ -214,8 +214,7 @@ def test_events_of_each_metric(box: Sandbox, client: KlaviyoAPI) -> None:
         assert len(rows) == metric["count"], metric["name"]
 
 
-def test_aggregates(box: Sandbox, client: KlaviyoAPI) -> None:
-    """The counts of all days add up to the number of events of the metric."""
+def test_aggregated_counts_add_up_to_the_events_of_the_metric(box: Sandbox, client: KlaviyoAPI) -> None:
     metric = next(row for row in box.state()["metrics"] if row["name"] == "Placed Order")
     answer = client.Metrics.query_metric_aggregates(
         {
@@ -251,18 +250,16 @@ def test_aggregates(box: Sandbox, client: KlaviyoAPI) -> None:
         pytest.param("Events", "event", vendor.GetEventResponseCompoundDocument, id="event"),
     ],
 )
-def test_single_rows(client: KlaviyoAPI, group: str, call: str, model: type) -> None:
-    """A row on its own is the row of the collection."""
+def test_a_single_row_equals_the_row_in_its_collection(client: KlaviyoAPI, group: str, call: str, model: type) -> None:
     api = getattr(client, group)
-    asked = {"filter": "equals(messages.channel,'email')"} if call == "campaign" else {}
-    listed = getattr(api, f"get_{call}s")(**asked).data[0]
+    parameters = {"filter": "equals(messages.channel,'email')"} if call == "campaign" else {}
+    listed = getattr(api, f"get_{call}s")(**parameters).data[0]
     single = getattr(api, f"get_{call}")(listed.id)
     assert type(single) is model
     assert single.data.model_dump(exclude_none=True) == listed.model_dump(exclude_none=True)
 
 
-def test_counts_of_members(box: Sandbox, client: KlaviyoAPI) -> None:
-    """The number of members comes with a list or segment if it is asked for."""
+def test_lists_and_segments_have_a_member_count_on_request(box: Sandbox, client: KlaviyoAPI) -> None:
     state = box.state()
     for list_id, count in state["lists"].items():
         row = client.Lists.get_list(list_id, additional_fields_list=["profile_count"]).data
@@ -272,8 +269,7 @@ def test_counts_of_members(box: Sandbox, client: KlaviyoAPI) -> None:
         assert row.attributes.profile_count == count
 
 
-def test_metric_and_profile_of_an_event(client: KlaviyoAPI) -> None:
-    """An event leads to its metric and its profile."""
+def test_the_metric_and_profile_of_an_event_can_be_read(client: KlaviyoAPI) -> None:
     event = client.Events.get_events(filter="has(profile)", page_size=1).data[0]
     metric, profile = client.Events.get_metric_for_event(event.id), client.Events.get_profile_for_event(event.id)
     assert (type(metric), type(profile)) == (vendor.GetMetricResponse, vendor.GetProfileResponse)
@@ -281,8 +277,8 @@ def test_metric_and_profile_of_an_event(client: KlaviyoAPI) -> None:
     assert profile.data.id == event.relationships.profile.data.id
 
 
-def test_refusal(client: KlaviyoAPI) -> None:
-    """A refusal arrives as the vendor's error with its parsed body."""
+def test_an_error_response_raises_the_vendors_error(client: KlaviyoAPI) -> None:
+    """The body of the error is parsed."""
     with pytest.raises(vendor.ApiException) as refused:
         client.Events.get_event("NOPE01")
     assert refused.value.status == 400

@@ -1,6 +1,6 @@
-"""Klaviyo's own client of the time of v1 and v2, retired since, reads the sandbox's legacy dialect.
+"""Klaviyo's retired client for v1 and v2 reads the sandbox's legacy dialect.
 
-It is installed beside the environment and not into it, as it brings a package named `tests` along.
+It is installed in a separate directory, because it contains a package named `tests`.
 """
 
 import json
@@ -20,7 +20,7 @@ _SCRIPT = """
 import json, sys, klaviyo
 url, key, calls = json.load(sys.stdin)
 client = klaviyo.Klaviyo(private_token=key, api_server=url + "/api")
-json.dump([getattr(client, name)(*given) for name, *given in calls], sys.stdout)
+json.dump([getattr(client, name)(*arguments) for name, *arguments in calls], sys.stdout)
 """
 Call = Callable[..., Any]
 
@@ -44,12 +44,12 @@ def box() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def calls(box: Sandbox, client_path: Path) -> Call:
-    """Makes calls of the client, each a method's name and arguments, and gives their results."""
+    """A function that makes calls to the client, each a list of a method and its arguments, and returns the results."""
 
-    def make(*wanted: list[Any]) -> list[Any]:
+    def make(*calls: list[Any]) -> list[Any]:
         ran = subprocess.run(
             [sys.executable, "-c", _SCRIPT],
-            input=json.dumps([box.url, box.api_key, wanted]),
+            input=json.dumps([box.url, box.api_key, calls]),
             env={**os.environ, "PYTHONPATH": str(client_path)},
             cwd=client_path,
             capture_output=True,
@@ -62,82 +62,77 @@ def calls(box: Sandbox, client_path: Path) -> Call:
     return make
 
 
-def call(calls: Call, *wanted: Any) -> Any:
-    return calls(list(wanted))[0]
+def call(calls: Call, *method_and_arguments: Any) -> Any:
+    return calls(list(method_and_arguments))[0]
 
 
-def test_metrics(box: Sandbox, calls: Call) -> None:
-    """All metrics are found by going from page to page."""
+def test_numbered_pages_contain_all_metrics(box: Sandbox, calls: Call) -> None:
     pages = calls(*(["metrics", page, 10] for page in range(3)))
     assert [page["page"] for page in pages] == [0, 1, 2]
-    found = [row["id"] for page in pages for row in page["data"]]
-    assert sorted(found) == sorted(metric["id"] for metric in box.state()["metrics"])
+    ids = [row["id"] for page in pages for row in page["data"]]
+    assert sorted(ids) == sorted(metric["id"] for metric in box.state()["metrics"])
 
 
-def test_timelines(box: Sandbox, calls: Call) -> None:
-    """A metric's timeline is read to its end by the tokens of its pages."""
-    metric = next(found for found in box.state()["metrics"] if found["name"] == "Clicked Email")
-    found, since = [], "1000000000"
+def test_a_timeline_is_read_with_the_tokens_of_its_pages(box: Sandbox, calls: Call) -> None:
+    metric = next(row for row in box.state()["metrics"] if row["name"] == "Clicked Email")
+    ids, since = [], "1000000000"
     while since:
         page = call(calls, "metric_timeline", metric["id"], since, 40, "asc")
-        found += [event["id"] for event in page["data"]]
+        ids += [event["id"] for event in page["data"]]
         since = page["next"]
-    assert found == [event["id"] for event in box.events() if event["metric_id"] == metric["id"]]
-    assert len(found) == metric["count"] > 40
+    assert ids == [event["id"] for event in box.events() if event["metric_id"] == metric["id"]]
+    assert len(ids) == metric["count"] > 40
 
 
-def test_newest_events(box: Sandbox, calls: Call) -> None:
-    """Without arguments the client reads the 100 newest events of all metrics."""
+def test_the_default_timeline_has_the_100_newest_events(box: Sandbox, calls: Call) -> None:
     page = call(calls, "metric_timeline")
     until = page["data"][0]["timestamp"]
-    happened = [event["id"] for event in box.events() if event["timestamp"] <= until]
-    assert [event["id"] for event in page["data"]] == happened[-1:-101:-1]
+    past = [event["id"] for event in box.events() if event["timestamp"] <= until]
+    assert [event["id"] for event in page["data"]] == past[-1:-101:-1]
 
 
-def test_export(box: Sandbox, calls: Call) -> None:
-    """An export counts the events of a metric."""
-    metric = next(found for found in box.state()["metrics"] if found["name"] == "Opened Email")
+def test_an_export_counts_the_events_of_a_metric(box: Sandbox, calls: Call) -> None:
+    metric = next(row for row in box.state()["metrics"] if row["name"] == "Opened Email")
     answer = call(calls, "metric_export", metric["id"], "2026-11-04", "2026-11-24", "week", "count")
     assert sum(row["values"][0] for row in answer["results"][0]["data"]) == metric["count"]
 
 
-def test_lists(box: Sandbox, calls: Call) -> None:
-    """Lists, one list, its members and its subscribers are read with the key and the addresses in the body."""
+def test_lists_members_and_subscribers_are_read(box: Sandbox, calls: Call) -> None:
+    """The client sends the key and the addresses in the body."""
     state = box.state()["lists"]
-    list_id = max(state, key=lambda found: state[found])
+    list_id = max(state, key=lambda list_id: state[list_id])
     rows, one, members = calls(["lists"], ["list", list_id], ["all_members", list_id])
     assert {row["list_id"] for row in rows} == set(state)
     assert one["list_name"] == next(row["list_name"] for row in rows if row["list_id"] == list_id)
     assert len(members["records"]) == state[list_id]
     emails = [row["email"] for row in members["records"] if row["email"]][:100]
-    found, subscribers = calls(
+    by_email, subscribers = calls(
         ["list_subscription", list_id, emails, "members"], ["list_subscription", list_id, emails, "subscribe"]
     )
-    assert {row["email"] for row in found} == set(emails)
+    assert {row["email"] for row in by_email} == set(emails)
     assert {row["email"] for row in subscribers} < set(emails)
 
 
-def test_list_exclusions(calls: Call) -> None:
-    """The client never fills the list's id into this one address, so that no list is found."""
+def test_list_exclusions_are_not_found(calls: Call) -> None:
+    """The client never fills in the id of the list in this URL, so that the list is unknown."""
     assert "detail" in call(calls, "list_exclusions", "any")
 
 
-def test_profiles(box: Sandbox, calls: Call) -> None:
-    """A profile and its events, of all metrics and of one, are found by its id."""
+def test_a_profile_and_its_timelines_are_read(box: Sandbox, calls: Call) -> None:
+    """The client reads a timeline of all metrics and one of a single metric."""
     event = next(event for event in box.events() if event["profile_id"])
     profile = event["profile_id"]
-    person, everything, some = calls(
+    person, of_all, of_metric = calls(
         ["get_profile", profile],
         ["get_profile_metrics_timeline", profile],
         ["get_profile_metric_timeline", profile, event["metric_id"]],
     )
     assert (person["object"], person["id"]) == ("person", profile)
-    assert event["id"] in {found["id"] for found in everything["data"]}
-    assert {found["statistic_id"] for found in some["data"]} == {event["metric_id"]}
+    assert event["id"] in {row["id"] for row in of_all["data"]}
+    assert {row["statistic_id"] for row in of_metric["data"]} == {event["metric_id"]}
 
 
-def test_refused(box: Sandbox, calls: Call) -> None:
-    """A client gets the refusal's body when the service is gone."""
+def test_the_client_returns_the_body_of_a_410(box: Sandbox, calls: Call) -> None:
     box.set_legacy("gone")
     try:
         assert set(call(calls, "metrics")) == {"detail", "link"}

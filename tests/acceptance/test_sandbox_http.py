@@ -1,4 +1,4 @@
-"""The sandbox over HTTP: who is let in, what is refused and in which words, and what a page holds."""
+"""The current dialect over HTTP: authentication, error responses, rate limits, faults and the content of pages."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,24 +17,24 @@ NOON = int(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp())
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Sandbox]:
-    """A sandbox whose account no test changes."""
+    """A sandbox with an account that tests must not change."""
     with running(members=120, events=1500, days=20) as box:
         yield box
 
 
 @pytest.fixture
 def box() -> Iterator[Sandbox]:
-    """A sandbox of its own for one test."""
+    """A sandbox for one test to change."""
     with running(members=40, events=300, days=10) as box:
         yield box
 
 
 def error(answer: requests.Response) -> dict[str, Any]:
-    """The one error of a refusal, which bears the status of the answer."""
+    """Return the only error of a response, which contains the status of the response."""
     assert answer.headers["content-type"] == "application/vnd.api+json"
-    (found,) = answer.json()["errors"]
-    assert found["status"] == answer.status_code
-    return dict(found)
+    (row,) = answer.json()["errors"]
+    assert row["status"] == answer.status_code
+    return dict(row)
 
 
 @pytest.mark.parametrize(
@@ -46,19 +46,18 @@ def error(answer: requests.Response) -> dict[str, Any]:
         pytest.param({"Authorization": "Basic pk_sandbox"}, "authentication_failed", id="another scheme"),
     ],
 )
-def test_keys(shared: Sandbox, headers: dict[str, str], code: str) -> None:
-    """Without a valid key nobody is let in."""
+def test_a_valid_key_is_required(shared: Sandbox, headers: dict[str, str], code: str) -> None:
     answer = requests.get(f"{shared.url}/api/metrics", headers={**headers, "revision": REVISION}, timeout=30)
     assert answer.status_code == 401
     assert (error(answer)["code"], error(answer)["source"]) == (code, {"pointer": "/data/"})
 
 
-def test_scopes(box: Sandbox) -> None:
-    """A key reads what its scopes allow, and is told what it lacks."""
+def test_a_key_needs_the_scopes_of_the_endpoint(box: Sandbox) -> None:
+    """The error names the missing scopes."""
     box.add_key("pk_lists", "lists:read", "metrics:read")
-    assert Reader(box, key="pk_lists").ask("metrics").status_code == 200
+    assert Reader(box, key="pk_lists").get("metrics").status_code == 200
     list_id = Reader(box).ids("lists")[0]
-    answer = Reader(box, key="pk_lists").ask(f"lists/{list_id}/profiles")
+    answer = Reader(box, key="pk_lists").get(f"lists/{list_id}/profiles")
     assert answer.status_code == 403
     assert error(answer)["code"] == "permission_denied"
     assert error(answer)["title"] == "You do not have permission to perform this action."
@@ -66,8 +65,7 @@ def test_scopes(box: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("revision", [None, "", "yesterday"])
-def test_revision(shared: Sandbox, revision: str | None) -> None:
-    """A request without a revision is refused."""
+def test_a_revision_is_required(shared: Sandbox, revision: str | None) -> None:
     headers = {"Authorization": f"Klaviyo-API-Key {shared.api_key}"}
     answer = requests.get(
         f"{shared.url}/api/metrics",
@@ -121,20 +119,22 @@ def test_revision(shared: Sandbox, revision: str | None) -> None:
             {"filter": f"{MAIL},less-than(updated_at,2099-01-01T00:00:00Z)"},
             "End date may not be in the future: 2099-01-01T00:00:00+00:00",
             {"pointer": "updated_at"},
-            id="campaigns of the future",
+            id="campaigns in the future",
         ),
         pytest.param(
             "events",
             {"filter": "less-than(datetime,2099-01-01T00:00:00Z)"},
             "End date may not be in the future: 2099-01-01T00:00:00+00:00",
             {"pointer": "datetime"},
-            id="events of the future",
+            id="events in the future",
         ),
     ],
 )
-def test_400(shared: Sandbox, path: str, parameters: dict[str, Any], detail: str, source: dict[str, str]) -> None:
-    """A wrong request is refused in Klaviyo's words."""
-    answer = Reader(shared).ask(path, **parameters)
+def test_invalid_requests_are_refused(
+    shared: Sandbox, path: str, parameters: dict[str, Any], detail: str, source: dict[str, str]
+) -> None:
+    """The error has Klaviyo's title, detail and source."""
+    answer = Reader(shared).get(path, **parameters)
     assert answer.status_code == 400
     assert (error(answer)["code"], error(answer)["title"]) == ("invalid", "Invalid input.")
     assert (error(answer)["detail"], error(answer)["source"]) == (detail, source)
@@ -156,36 +156,36 @@ def test_400(shared: Sandbox, path: str, parameters: dict[str, Any], detail: str
         pytest.param("nothing", "No endpoint answers GET /api/nothing.", id="endpoint"),
     ],
 )
-def test_404(shared: Sandbox, path: str, detail: str) -> None:
-    """What is not there is named."""
-    answer = Reader(shared).ask(path)
+def test_an_unknown_row_is_not_found(shared: Sandbox, path: str, detail: str) -> None:
+    """The error names the row that does not exist."""
+    answer = Reader(shared).get(path)
     assert answer.status_code == 404
     assert (error(answer)["code"], error(answer)["detail"]) == ("not_found", detail)
 
 
-def test_limits() -> None:
-    """With the published limits, headers count down, and then 429 tells the seconds to wait."""
+def test_published_limits_are_enforced() -> None:
+    """The headers show the remaining requests, and a 429 contains the number of seconds to wait."""
     with running(members=5, events=10, limits="published") as box:
-        answers = [Reader(box).ask("accounts") for _ in range(8)]
+        answers = [Reader(box).get("accounts") for _ in range(8)]
         passed, refused = ([answer for answer in answers if answer.status_code == status] for status in (200, 429))
         assert passed and refused
         assert passed[0].headers["ratelimit-limit"] == "1, 1;w=1, 15;w=60"
         assert passed[0].headers["ratelimit-remaining"] == "0"
         assert int(refused[0].headers["Retry-After"]) >= 1
         assert not any(name.lower().startswith("ratelimit") for name in refused[0].headers)
-        said = error(refused[0])
-        assert (said["code"], said["title"]) == ("throttled", "Request was throttled.")
-        assert said["detail"].startswith("Request was throttled. Expected available in ")
+        refusal = error(refused[0])
+        assert (refusal["code"], refusal["title"]) == ("throttled", "Request was throttled.")
+        assert refusal["detail"].startswith("Request was throttled. Expected available in ")
         assert box.state()["answers"]["GET /api/accounts 429"] == len(refused)
 
 
-def test_stricter_limits() -> None:
-    """Additional fields that cost the server more have a limit of their own, shared by all endpoints."""
+def test_expensive_fields_have_a_stricter_limit() -> None:
+    """The limit applies only to requests for such a field."""
     with running(members=5, events=10, limits="published") as box:
         list_id = Reader(box).ids("lists")[0]
-        counts = [Reader(box).ask(f"lists/{list_id}", **{"additional-fields__list": "profile_count"}) for _ in range(8)]
+        counts = [Reader(box).get(f"lists/{list_id}", **{"additional-fields__list": "profile_count"}) for _ in range(8)]
         assert 429 in {answer.status_code for answer in counts}
-        assert {Reader(box).ask(f"lists/{list_id}").status_code for _ in range(8)} == {200}
+        assert {Reader(box).get(f"lists/{list_id}").status_code for _ in range(8)} == {200}
 
 
 @pytest.mark.parametrize(
@@ -193,44 +193,46 @@ def test_stricter_limits() -> None:
     [
         pytest.param({"status": 503}, 503, None, id="503"),
         pytest.param({"status": 524}, 524, None, id="524"),
-        pytest.param({"status": 503, "retry_after": 7}, 503, "7", id="503 with a time to wait"),
-        pytest.param({"status": 429, "retry_after": 20_000}, 429, "20000", id="429 of a day"),
+        pytest.param({"status": 503, "retry_after": 7}, 503, "7", id="503 with Retry-After"),
+        pytest.param({"status": 429, "retry_after": 20_000}, 429, "20000", id="429 with a long Retry-After"),
     ],
 )
-def test_faults(shared: Sandbox, fault: dict[str, Any], status: int, wait: str | None) -> None:
-    """A fault strikes as often as it was asked for, after as many good answers, and only its endpoint."""
+def test_faults_affect_the_requested_answers(
+    shared: Sandbox, fault: dict[str, Any], status: int, wait: str | None
+) -> None:
+    """A fault affects `times` answers of one endpoint, after `after` normal ones."""
     shared.set_faults({"endpoint": "GET /api/flows", "times": 2, "after": 1, **fault})
-    answers = [Reader(shared).ask("flows") for _ in range(4)]
+    answers = [Reader(shared).get("flows") for _ in range(4)]
     assert [answer.status_code for answer in answers] == [200, status, status, 200]
     assert answers[1].headers.get("Retry-After") == wait
     shared.set_faults({"endpoint": "GET /api/flows", **fault})
-    assert Reader(shared).ask("metrics").status_code == 200
+    assert Reader(shared).get("metrics").status_code == 200
     shared.set_faults()
-    assert Reader(shared).ask("flows").status_code == 200
+    assert Reader(shared).get("flows").status_code == 200
 
 
-def test_cut_answers(shared: Sandbox) -> None:
-    """A cut answer breaks off in the middle, which a client notices; the next one is whole."""
+def test_a_truncated_answer_raises_an_error(shared: Sandbox) -> None:
+    """The next answer is complete."""
     shared.set_faults({"endpoint": "GET /api/events", "cut": True, "times": 1})
     with pytest.raises(requests.exceptions.RequestException):
-        Reader(shared).ask("events")
-    assert Reader(shared).ask("events").status_code == 200
+        Reader(shared).get("events")
+    assert Reader(shared).get("events").status_code == 200
 
 
-def test_very_many_cut_answers(shared: Sandbox) -> None:
-    """What the sandbox prints about its cut answers never stops it."""
+def test_many_truncated_answers_do_not_block_the_sandbox(shared: Sandbox) -> None:
+    """The sandbox prints an error for each of them, which must not fill the pipe to the launcher."""
     shared.set_faults({"endpoint": "GET /api/flows", "cut": True, "times": 1500})
     for _ in range(1500):
         with pytest.raises(requests.exceptions.RequestException):
-            Reader(shared).ask("flows", page__size=1)
-    assert Reader(shared).ask("flows").status_code == 200
+            Reader(shared).get("flows", page__size=1)
+    assert Reader(shared).get("flows").status_code == 200
 
 
-def test_sparse_fieldsets(shared: Sandbox) -> None:
-    """Only the fields that were asked for come, of the rows and of what is included."""
+def test_sparse_fieldsets_limit_the_attributes(shared: Sandbox) -> None:
+    """Rows and included resources contain only the requested fields."""
     page = (
         Reader(shared)
-        .ask(
+        .get(
             "events",
             page__size=20,
             fields__event="timestamp,uuid",
@@ -247,16 +249,19 @@ def test_sparse_fieldsets(shared: Sandbox) -> None:
     assert all(set(row["attributes"]["location"]) == {"city"} for row in page["included"] if row["type"] == "profile")
 
 
-def test_included_only_on_request(shared: Sandbox) -> None:
-    """An answer has `included` only if something was asked for."""
-    assert "included" not in Reader(shared).ask("events").json()
-    assert "included" in Reader(shared).ask("events", include="metric").json()
+def test_an_answer_has_included_resources_only_on_request(shared: Sandbox) -> None:
+    assert "included" not in Reader(shared).get("events").json()
+    assert "included" in Reader(shared).get("events", include="metric").json()
 
 
 def test_links_repeat_the_query(shared: Sandbox) -> None:
-    """The next link carries every parameter and a cursor; self is the request itself."""
-    asked = {"filter": "greater-or-equal(datetime,2026-11-01T00:00:00+00:00)", "sort": "-datetime", "page__size": "7"}
-    answer = Reader(shared).ask("events", include="profile", fields__event="timestamp", **asked)
+    """The next link has every parameter and a cursor, and self is the URL of the request."""
+    parameters = {
+        "filter": "greater-or-equal(datetime,2026-11-01T00:00:00+00:00)",
+        "sort": "-datetime",
+        "page__size": "7",
+    }
+    answer = Reader(shared).get("events", include="profile", fields__event="timestamp", **parameters)
     links = answer.json()["links"]
     assert links["self"] == answer.url
     assert links["prev"] is None
@@ -266,23 +271,23 @@ def test_links_repeat_the_query(shared: Sandbox) -> None:
     assert urlsplit(links["next"]).path == "/api/events"
 
 
-def test_trailing_slash(shared: Sandbox) -> None:
-    """The links of resources end in a slash, and lead to them."""
+def test_the_self_link_of_a_resource_leads_to_it(shared: Sandbox) -> None:
+    """The link ends with a slash."""
     (row, *_) = Reader(shared).rows("metrics")
     assert row["links"]["self"].endswith("/")
-    assert Reader(shared).ask(row["links"]["self"]).json()["data"] == row
+    assert Reader(shared).get(row["links"]["self"]).json()["data"] == row
 
 
 def test_requests_are_counted(box: Sandbox) -> None:
-    """The state tells how often each endpoint was asked, and how it answered."""
-    Reader(box).ask("flows")
-    Reader(box).ask("flows", sort="nonsense")
+    """The state contains the number of requests to each endpoint and of each status."""
+    Reader(box).get("flows")
+    Reader(box).get("flows", sort="nonsense")
     state = box.state()
     assert state["requests"]["GET /api/flows"] == 2
     assert (state["answers"]["GET /api/flows 200"], state["answers"]["GET /api/flows 400"]) == (1, 1)
 
 
-def test_wrong_options() -> None:
-    """A sandbox that cannot start says why in one sentence."""
+def test_a_sandbox_with_invalid_options_does_not_start() -> None:
+    """The error contains the reason."""
     with pytest.raises(SandboxError, match="is not between"), running(members=0):
         pass

@@ -4,19 +4,18 @@ from collections.abc import Callable
 
 import pytest
 
-from sandbox.account import Account, Options
-from sandbox.generate import generate
+from sandbox.account import Account, Options, generate
 
 OPTIONS = Options(members=600, events=20_000, days=30)
 
 
 @pytest.fixture(scope="session")
 def account() -> Account:
-    """An account to read; nobody may change it."""
+    """An account that tests must not change."""
     return generate(OPTIONS)
 
 
 @pytest.fixture
-def fresh() -> Callable[[], Account]:
-    """Makes small accounts that a test may change."""
+def make_account() -> Callable[[], Account]:
+    """A function that generates a small account for a test to change."""
     return lambda: generate(Options(members=60, events=500, days=10))

@@ -1,0 +1,205 @@
+"""The fields, filters, sorts, includes and page sizes that each collection of the current dialect allows."""
+
+from dataclasses import replace
+
+from sandbox.current.filters import RANGE, Field
+from sandbox.current.query import Collection
+
+_IS = Field(("equals",))
+_IS_OR_ANY = Field(("any", "equals"))
+_FLAG = Field(("equals",), "flag")
+_TIME = Field(RANGE, "time")
+_AFTER = Field(("greater-than",), "time")
+_BETWEEN = Field(("greater-than", "less-than"), "time")
+_ANY_TIME = Field(("equals", *RANGE), "time")
+_HAS = Field(("has",))
+_SUPPRESSION = "subscriptions.email.marketing.suppression"
+_LIST_SUPPRESSION = "subscriptions.email.marketing.list_suppressions"
+
+ACCOUNT_FIELDS = (
+    "test_account",
+    "contact_information",
+    "industry",
+    "timezone",
+    "preferred_currency",
+    "public_api_key",
+    "locale",
+)
+METRIC_FIELDS = ("name", "created", "updated", "integration")
+EVENT_FIELDS = ("timestamp", "datetime", "event_properties", "uuid", "id")
+FLOW_FIELDS = ("name", "status", "archived", "created", "updated", "trigger_type")
+MESSAGE_FIELDS = ("definition", "send_times", "created_at", "updated_at")
+LIST_FIELDS = ("name", "created", "updated", "opt_in_process")
+SEGMENT_FIELDS = ("name", "definition", "created", "updated", "is_active", "is_processing", "is_starred")
+CAMPAIGN_FIELDS = (
+    "name",
+    "status",
+    "archived",
+    "audiences",
+    "send_options",
+    "tracking_options",
+    "send_strategy",
+    "created_at",
+    "scheduled_at",
+    "updated_at",
+    "send_time",
+)
+PROFILE_FIELDS = (
+    "email",
+    "phone_number",
+    "external_id",
+    "first_name",
+    "last_name",
+    "organization",
+    "locale",
+    "title",
+    "image",
+    "created",
+    "updated",
+    "last_event_date",
+    "location",
+    "properties",
+)
+_PROFILE_ADDITIONAL = ("subscriptions", "predictive_analytics")
+_MEMBER_FIELDS = (*PROFILE_FIELDS, *_PROFILE_ADDITIONAL, "joined_group_at")
+
+ACCOUNTS = Collection("account", {"account": ACCOUNT_FIELDS}, page_size=0, max_page_size=0)
+METRICS = Collection(
+    "metric",
+    {"metric": METRIC_FIELDS, "flow": FLOW_FIELDS},
+    filters={"integration.name": _IS, "integration.category": _IS},
+    includes=("flow-triggers",),
+    page_size=200,
+    max_page_size=0,
+)
+EVENTS = Collection(
+    "event",
+    {
+        "event": EVENT_FIELDS,
+        "profile": (*PROFILE_FIELDS, *_PROFILE_ADDITIONAL),
+        "metric": METRIC_FIELDS,
+        "attribution": (),
+    },
+    filters={
+        "metric_id": _IS,
+        "profile_id": _IS,
+        "profile": _HAS,
+        "metric": _HAS,
+        "datetime": _TIME,
+        "timestamp": Field(RANGE, "number"),
+    },
+    sorts=("datetime", "timestamp"),
+    includes=("attributions", "metric", "profile"),
+    page_size=200,
+    max_page_size=1000,
+)
+CAMPAIGNS = Collection(
+    "campaign",
+    {"campaign": CAMPAIGN_FIELDS, "campaign-message": MESSAGE_FIELDS, "tag": ("name",)},
+    filters={
+        "messages.channel": _IS,
+        "id": Field(("any",)),
+        "name": Field(("contains",)),
+        "status": _IS_OR_ANY,
+        "archived": _FLAG,
+        "created_at": _TIME,
+        "scheduled_at": _TIME,
+        "updated_at": _TIME,
+    },
+    sorts=("created_at", "id", "name", "scheduled_at", "updated_at"),
+    includes=("campaign-messages", "tags"),
+    page_size=100,
+)
+CAMPAIGN_MESSAGES = Collection(
+    "campaign-message",
+    {"campaign-message": MESSAGE_FIELDS, "campaign": CAMPAIGN_FIELDS, "template": (), "image": ()},
+    includes=("campaign", "image", "template"),
+    page_size=0,
+    max_page_size=0,
+)
+FLOWS = Collection(
+    "flow",
+    {"flow": FLOW_FIELDS, "flow-action": (), "tag": ("name",)},
+    filters={
+        "id": Field(("any",)),
+        "name": Field(("contains", "ends-with", "equals", "starts-with")),
+        "status": _IS,
+        "archived": _FLAG,
+        "created": _ANY_TIME,
+        "updated": _ANY_TIME,
+        "trigger_type": _IS,
+    },
+    sorts=("created", "id", "name", "status", "trigger_type", "updated"),
+    includes=("flow-actions", "tags"),
+    page_size=50,
+    max_page_size=50,
+)
+LISTS = Collection(
+    "list",
+    {"list": LIST_FIELDS, "flow": FLOW_FIELDS, "tag": ("name",)},
+    filters={"name": _IS_OR_ANY, "id": _IS_OR_ANY, "created": _AFTER, "updated": _AFTER},
+    sorts=("created", "id", "name", "updated"),
+    includes=("flow-triggers", "tags"),
+    page_size=10,
+    max_page_size=10,
+)
+SEGMENTS = Collection(
+    "segment",
+    {"segment": SEGMENT_FIELDS, "flow": FLOW_FIELDS, "tag": ("name",)},
+    filters={**LISTS.filters, "is_active": _FLAG, "is_starred": _FLAG},
+    sorts=LISTS.sorts,
+    includes=LISTS.includes,
+    page_size=10,
+    max_page_size=10,
+)
+LIST = replace(LISTS.single(), additional={"list": ("profile_count",)})
+SEGMENT = replace(SEGMENTS.single(), additional={"segment": ("profile_count",)})
+PROFILES = Collection(
+    "profile",
+    {"profile": (*PROFILE_FIELDS, *_PROFILE_ADDITIONAL), "push-token": (), "conversation": ()},
+    filters={
+        "id": _IS_OR_ANY,
+        "email": _IS_OR_ANY,
+        "phone_number": _IS_OR_ANY,
+        "external_id": _IS_OR_ANY,
+        "created": _BETWEEN,
+        "updated": _BETWEEN,
+        f"{_SUPPRESSION}.reason": _IS,
+        f"{_SUPPRESSION}.timestamp": _TIME,
+        f"{_LIST_SUPPRESSION}.reason": _IS,
+        f"{_LIST_SUPPRESSION}.timestamp": _TIME,
+        f"{_LIST_SUPPRESSION}.list_id": _IS,
+    },
+    sorts=(
+        "created",
+        "email",
+        "id",
+        "updated",
+        f"{_SUPPRESSION}.timestamp",
+        f"{_LIST_SUPPRESSION}.timestamp",
+    ),
+    includes=("conversations", "push-tokens"),
+    additional={"profile": _PROFILE_ADDITIONAL},
+)
+LIST_PROFILES = Collection(
+    "profile",
+    {"profile": _MEMBER_FIELDS},
+    filters={
+        "email": _IS_OR_ANY,
+        "phone_number": _IS_OR_ANY,
+        "push_token": _IS_OR_ANY,
+        "_kx": _IS,
+        "joined_group_at": _TIME,
+    },
+    sorts=("joined_group_at",),
+    additional={"profile": _PROFILE_ADDITIONAL},
+)
+SEGMENT_PROFILES = Collection(
+    "profile",
+    {"profile": _MEMBER_FIELDS},
+    filters={**LIST_PROFILES.filters, "profile_id": _IS_OR_ANY},
+    sorts=LIST_PROFILES.sorts,
+    additional=LIST_PROFILES.additional,
+)
+LIST_PROFILE_IDS = replace(LIST_PROFILES, fields={}, additional={})
+SEGMENT_PROFILE_IDS = replace(SEGMENT_PROFILES, fields={}, additional={})

@@ -1,0 +1,138 @@
+"""The answers about the account, metrics, campaigns, flows, lists and segments."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from starlette.requests import Request
+
+from sandbox.account import Account, Campaign, CampaignMessage
+from sandbox.api.endpoint import Context
+from sandbox.current import allowed, listing, resources
+from sandbox.current.documents import links, page_document, read, refuse_future, row_document, row_of
+from sandbox.current.errors import invalid
+from sandbox.current.listing import Page, Views
+from sandbox.current.query import Query
+from sandbox.encoding import dump
+
+_CHANNELS = ("email", "sms", "mobile_push")
+
+
+class Dimensions:
+    """The endpoints of everything except profiles and events."""
+
+    def __init__(self, account: Account) -> None:
+        self._account, self._views = account, Views(account)
+
+    def _page(self, name: str, query: Query, rows: Iterable[Any]) -> Page:
+        return self._views.page(name, query, lambda: listing.rows(rows, query))
+
+    async def accounts(self, context: Context, request: Request) -> bytes:
+        query = read(allowed.ACCOUNTS, request)
+        rows = [resources.account(query.base, self._account, query.fields["account"])]
+        return dump({"data": rows, "links": links(query, None)})
+
+    async def account(self, context: Context, request: Request) -> bytes:
+        query = read(allowed.ACCOUNTS, request)
+        row: Account = row_of(request, "account", {self._account.options.account: self._account})
+        return row_document(query, resources.account(query.base, row, query.fields["account"]))
+
+    async def metrics(self, context: Context, request: Request) -> bytes:
+        query = read(allowed.METRICS, request)
+        page = self._page("metrics", query, self._account.metrics.values())
+        return page_document(query, page, lambda row: resources.metric(query.base, row, query.fields["metric"]))
+
+    async def metric(self, context: Context, request: Request) -> bytes:
+        query = read(allowed.METRICS.single(), request)
+        row = row_of(request, "metric", self._account.metrics)
+        return row_document(query, resources.metric(query.base, row, query.fields["metric"]))
+
+    async def campaigns(self, context: Context, request: Request) -> bytes:
+        query = read(allowed.CAMPAIGNS, request)
+        _require_channel(query)
+        refuse_future(context, query, "created_at", "scheduled_at", "updated_at")
+        page = self._page("campaigns", query, _unarchived(query, self._account.campaigns.values()))
+        messages = [message for row in page.items for message in _included_messages(query, row)]
+        names = query.fields["campaign"]
+        return page_document(query, page, lambda row: resources.campaign(query.base, row, names), messages)
+
+    async def campaign(self, context: Context, request: Request) -> bytes:
+        query = read(allowed.CAMPAIGNS.single(), request)
+        row: Campaign = row_of(request, "campaign", self._account.campaigns)
+        resource = resources.campaign(query.base, row, query.fields["campaign"])
+        return row_document(query, resource, _included_messages(query, row))
+
+    async def campaign_messages(self, context: Context, request: Request) -> bytes:
+        query = read(allowed.CAMPAIGN_MESSAGES, request)
+        campaign: Campaign = row_of(request, "campaign", self._account.campaigns)
+        names = query.fields["campaign-message"]
+        return page_document(
+            query,
+            Page(list(campaign.messages), None),
+            lambda row: resources.campaign_message(query.base, row, names),
+            _included_campaign(query, campaign),
+        )
+
+    async def campaign_message(self, context: Context, request: Request) -> bytes:
+        query = read(allowed.CAMPAIGN_MESSAGES, request)
+        campaigns = self._account.campaigns
+        messages = {message.id: message for row in campaigns.values() for message in row.messages}
+        row: CampaignMessage = row_of(request, "campaign-message", messages)
+        resource = resources.campaign_message(query.base, row, query.fields["campaign-message"])
+        return row_document(query, resource, _included_campaign(query, campaigns[row.campaign_id]))
+
+    async def flows(self, context: Context, request: Request) -> bytes:
+        query = read(allowed.FLOWS, request)
+        page = self._page("flows", query, _unarchived(query, self._account.flows.values()))
+        return page_document(query, page, lambda row: resources.flow(query.base, row, query.fields["flow"]))
+
+    async def flow(self, context: Context, request: Request) -> bytes:
+        query = read(allowed.FLOWS.single(), request)
+        row = row_of(request, "flow", self._account.flows)
+        return row_document(query, resources.flow(query.base, row, query.fields["flow"]))
+
+    async def lists(self, context: Context, request: Request) -> bytes:
+        query = read(allowed.LISTS, request)
+        page = self._page("lists", query, self._account.lists.values())
+        return page_document(query, page, lambda row: resources.group(query.base, row, query.fields["list"]))
+
+    async def list(self, context: Context, request: Request) -> bytes:
+        query = read(allowed.LIST, request)
+        row = row_of(request, "list", self._account.lists)
+        return row_document(query, resources.group(query.base, row, query.fields["list"], query.additional))
+
+    async def segments(self, context: Context, request: Request) -> bytes:
+        query = read(allowed.SEGMENTS, request)
+        page = self._page("segments", query, self._account.segments.values())
+        return page_document(query, page, lambda row: resources.group(query.base, row, query.fields["segment"]))
+
+    async def segment(self, context: Context, request: Request) -> bytes:
+        query = read(allowed.SEGMENT, request)
+        row = row_of(request, "segment", self._account.segments)
+        return row_document(query, resources.group(query.base, row, query.fields["segment"], query.additional))
+
+
+def _require_channel(query: Query) -> None:
+    channels = [condition.value for condition in query.conditions if condition.field == "messages.channel"]
+    if not channels:
+        raise invalid("A channel filter is required to list campaigns.", "filter")
+    if channels[0] not in _CHANNELS:
+        raise invalid(f"'{channels[0]}' is not a channel.  Channels are {', '.join(_CHANNELS)}", "filter")
+
+
+def _unarchived(query: Query, rows: Iterable[Any]) -> Iterable[Any]:
+    """Return the rows without archived ones, or all rows if the query has a condition on `archived`."""
+    has_condition = any(condition.field == "archived" for condition in query.conditions)
+    return rows if has_condition else [row for row in rows if not row.archived]
+
+
+def _included_messages(query: Query, row: Campaign) -> list[resources.Resource]:
+    if "campaign-messages" not in query.include:
+        return []
+    names = query.fields["campaign-message"]
+    return [resources.campaign_message(query.base, message, names) for message in row.messages]
+
+
+def _included_campaign(query: Query, row: Campaign) -> list[resources.Resource]:
+    if "campaign" not in query.include:
+        return []
+    return [resources.campaign(query.base, row, query.fields["campaign"])]

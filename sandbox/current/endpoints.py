@@ -1,0 +1,45 @@
+"""The table of all endpoints of the current dialect, with the scopes and rate limits that Klaviyo publishes."""
+
+from sandbox.account import Account
+from sandbox.api.endpoint import Answer, Endpoint
+from sandbox.api.limits import XL, XS, L, Limit, M, S
+from sandbox.current.dialect import CURRENT
+from sandbox.current.dimensions import Dimensions
+from sandbox.current.events import Events
+from sandbox.current.profiles import Profiles
+
+
+def current_endpoints(account: Account) -> list[Endpoint]:
+    """Return every endpoint."""
+    dimensions, profiles, events = Dimensions(account), Profiles(account), Events(account)
+    return [
+        _get("accounts", XS, dimensions.accounts, "accounts:read"),
+        _get("accounts/{id}", XS, dimensions.account, "accounts:read"),
+        _get("metrics", M, dimensions.metrics, "metrics:read"),
+        _get("metrics/{id}", M, dimensions.metric, "metrics:read"),
+        _get("campaigns", M, dimensions.campaigns, "campaigns:read"),
+        _get("campaigns/{id}", M, dimensions.campaign, "campaigns:read"),
+        _get("campaigns/{id}/campaign-messages", M, dimensions.campaign_messages, "campaigns:read"),
+        _get("campaign-messages/{id}", M, dimensions.campaign_message, "campaigns:read"),
+        _get("flows", S, dimensions.flows, "flows:read"),
+        _get("flows/{id}", S, dimensions.flow, "flows:read"),
+        _get("lists", L, dimensions.lists, "lists:read"),
+        _get("lists/{id}", L, dimensions.list, "lists:read"),
+        _get("lists/{id}/profiles", L, profiles.of_list, "lists:read", "profiles:read"),
+        _get("lists/{id}/relationships/profiles", L, profiles.ids_of_list, "lists:read", "profiles:read"),
+        _get("segments", L, dimensions.segments, "segments:read"),
+        _get("segments/{id}", L, dimensions.segment, "segments:read"),
+        _get("segments/{id}/profiles", L, profiles.of_segment, "segments:read", "profiles:read"),
+        _get("segments/{id}/relationships/profiles", L, profiles.ids_of_segment, "segments:read", "profiles:read"),
+        _get("profiles", L, profiles.all, "profiles:read"),
+        _get("profiles/{id}", L, profiles.one, "profiles:read"),
+        _get("events", XL, events.page, "events:read"),
+        _get("events/{id}", M, events.one, "events:read"),
+        _get("events/{id}/metric", XL, events.metric, "events:read", "metrics:read"),
+        _get("events/{id}/profile", XL, events.profile, "events:read", "profiles:read"),
+        Endpoint("POST", "/api/metric-aggregates", ("metrics:read",), S, events.aggregates, CURRENT),
+    ]
+
+
+def _get(path: str, limit: Limit, answer: Answer, *scopes: str) -> Endpoint:
+    return Endpoint("GET", f"/api/{path}", scopes, limit, answer, CURRENT)

@@ -1,0 +1,270 @@
+"""The account's rows as JSON:API resources of revision 2026-07-15."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from sandbox.account import Account, Campaign, CampaignMessage, Flow, Group, Metric
+from sandbox.account.people import Profile
+
+Resource = dict[str, Any]
+Names = tuple[str, ...] | None
+
+
+def moment(value: datetime | int | None) -> str | None:
+    """Return a time in ISO 8601, in UTC and to the second."""
+    if value is None:
+        return None
+    when = value if isinstance(value, datetime) else datetime.fromtimestamp(value, UTC)
+    return when.isoformat(timespec="seconds")
+
+
+def _exact(value: datetime | None) -> str | None:
+    return None if value is None else value.isoformat(timespec="microseconds")
+
+
+def pick(attributes: dict[str, Any], names: Names) -> dict[str, Any]:
+    """Return the requested attributes. A name such as `location.city` requests one member of an attribute."""
+    if names is None:
+        return attributes
+    picked: dict[str, Any] = {}
+    for name, value in attributes.items():
+        members = {path.split(".")[1] for path in names if path.startswith(f"{name}.")}
+        if name in names:
+            picked[name] = value
+        elif members and isinstance(value, dict):
+            picked[name] = {member: inner for member, inner in value.items() if member in members}
+    return picked
+
+
+def _resource(base: str, kind: str, path: str, row_id: str, attributes: dict[str, Any]) -> Resource:
+    return {
+        "type": kind,
+        "id": row_id,
+        "attributes": attributes,
+        "links": {"self": f"{base}/api/{path}/{row_id}/"},
+    }
+
+
+def _related(base: str, path: str, row_id: str, name: str, data: Any = None) -> dict[str, Any]:
+    links = {
+        "self": f"{base}/api/{path}/{row_id}/relationships/{name}/",
+        "related": f"{base}/api/{path}/{row_id}/{name}/",
+    }
+    return {"links": links} if data is None else {"data": data, "links": links}
+
+
+def account(base: str, row: Account, names: Names) -> Resource:
+    """Return the account as a resource."""
+    address = dict.fromkeys(("address1", "address2", "region", "country", "zip")) | {"city": "Boston"}
+    attributes = {
+        "test_account": False,
+        "contact_information": {
+            "default_sender_name": 'The "Shop"',
+            "default_sender_email": "news@example.com",
+            "website_url": "https://shop.example.com",
+            "organization_name": "Example Shop",
+            "street_address": address,
+        },
+        "industry": None,
+        "timezone": "America/New_York",
+        "preferred_currency": "USD",
+        "public_api_key": row.options.account,
+        "locale": "en-US",
+    }
+    return _resource(base, "account", "accounts", row.options.account, pick(attributes, names))
+
+
+def metric(base: str, row: Metric, names: Names) -> Resource:
+    """Return a metric as a resource."""
+    source = row.integration
+    attributes = {
+        "name": row.name,
+        "created": moment(row.created),
+        "updated": moment(row.updated),
+        "integration": source
+        and {
+            "object": "integration",
+            "id": source.id,
+            "key": source.key,
+            "name": source.name,
+            "category": source.category,
+        },
+    }
+    resource = _resource(base, "metric", "metrics", row.id, pick(attributes, names))
+    resource["relationships"] = {"flow-triggers": _related(base, "metrics", row.id, "flow-triggers")}
+    return resource
+
+
+def campaign(base: str, row: Campaign, names: Names) -> Resource:
+    """Return a campaign as a resource."""
+    attributes = {
+        "name": row.name,
+        "status": row.status,
+        "archived": row.archived,
+        "audiences": {"included": row.included, "excluded": row.excluded},
+        "send_options": {"use_smart_sending": True},
+        "tracking_options": {
+            "add_tracking_params": True,
+            "custom_tracking_params": [],
+            "is_tracking_clicks": True,
+            "is_tracking_opens": True,
+        }
+        if row.channel == "email"
+        else {"add_tracking_params": True, "custom_tracking_params": []},
+        "send_strategy": {"method": row.send_strategy, "datetime": _exact(row.scheduled_at)},
+        "created_at": _exact(row.created_at),
+        "scheduled_at": _exact(row.scheduled_at),
+        "updated_at": _exact(row.updated_at),
+        "send_time": _exact(row.send_time),
+    }
+    resource = _resource(base, "campaign", "campaigns", row.id, pick(attributes, names))
+    messages = [{"type": "campaign-message", "id": message.id} for message in row.messages]
+    resource["relationships"] = {
+        "campaign-messages": _related(base, "campaigns", row.id, "campaign-messages", messages),
+        "tags": _related(base, "campaigns", row.id, "tags"),
+    }
+    return resource
+
+
+def campaign_message(base: str, row: CampaignMessage, names: Names) -> Resource:
+    """Return a campaign message, which holds the subject and the sender, as a resource."""
+    definition = {"channel": row.channel, "label": row.label, "content": row.content}
+    if row.channel == "mobile_push":
+        definition["notification_type"] = "standard"
+    attributes = {
+        "definition": definition,
+        "send_times": [{"datetime": _exact(at), "is_local": False} for at in row.send_times],
+        "created_at": _exact(row.created_at),
+        "updated_at": _exact(row.updated_at),
+    }
+    resource = _resource(base, "campaign-message", "campaign-messages", row.id, pick(attributes, names))
+    owner = {"type": "campaign", "id": row.campaign_id}
+    resource["relationships"] = {
+        "campaign": _related(base, "campaign-messages", row.id, "campaign", owner),
+        "template": _related(base, "campaign-messages", row.id, "template"),
+    }
+    return resource
+
+
+def flow(base: str, row: Flow, names: Names) -> Resource:
+    """Return a flow as a resource."""
+    attributes = {
+        "name": row.name,
+        "status": row.status,
+        "archived": row.archived,
+        "created": moment(row.created),
+        "updated": moment(row.updated),
+        "trigger_type": row.trigger_type,
+    }
+    resource = _resource(base, "flow", "flows", row.id, pick(attributes, names))
+    resource["relationships"] = {name: _related(base, "flows", row.id, name) for name in ("flow-actions", "tags")}
+    return resource
+
+
+def group(base: str, row: Group, names: Names, additional: Iterable[str] = ()) -> Resource:
+    """Return a list or segment as a resource, with profile_count if `additional` names it."""
+    kind = "segment" if row.is_segment else "list"
+    attributes: dict[str, Any] = {
+        "name": row.name,
+        "created": moment(row.created),
+        "updated": moment(row.updated),
+    }
+    if row.is_segment:
+        attributes |= {
+            "definition": {"condition_groups": []},
+            "is_active": row.is_active,
+            "is_processing": False,
+            "is_starred": row.is_starred,
+        }
+    else:
+        attributes["opt_in_process"] = row.opt_in_process
+    shown = pick(attributes, names)
+    if "profile_count" in additional:
+        shown["profile_count"] = len(row.joined)
+    resource = _resource(base, kind, f"{kind}s", row.id, shown)
+    resource["relationships"] = {
+        name: _related(base, f"{kind}s", row.id, name) for name in ("profiles", "tags", "flow-triggers")
+    }
+    return resource
+
+
+def profile(
+    base: str, row: Profile, names: Names, additional: Iterable[str] = (), joined: int | None = None
+) -> Resource:
+    """Return a profile as a resource. `joined` is the time of joining if it is listed as a member."""
+    attributes = {
+        "email": row.email,
+        "phone_number": row.phone_number,
+        "external_id": row.external_id,
+        "first_name": row.first_name,
+        "last_name": row.last_name,
+        "organization": row.organization,
+        "locale": row.locale,
+        "title": row.title,
+        "image": row.image,
+        "created": moment(row.created),
+        "updated": moment(row.updated),
+        "last_event_date": moment(row.last_event_date),
+        "location": row.location,
+        "properties": row.properties,
+    }
+    shown = pick(attributes, names)
+    if joined is not None and (names is None or "joined_group_at" in names):
+        shown["joined_group_at"] = moment(joined)
+    if "subscriptions" in additional:
+        shown["subscriptions"] = _subscriptions(row)
+    if "predictive_analytics" in additional:
+        shown["predictive_analytics"] = dict.fromkeys(_PREDICTIVE)
+    resource = _resource(base, "profile", "profiles", row.id, shown)
+    if names is None:
+        resource["relationships"] = {
+            name: _related(base, "profiles", row.id, name)
+            for name in ("lists", "segments", "push-tokens", "conversations")
+        }
+    return resource
+
+
+_PREDICTIVE = (
+    "historic_clv",
+    "predicted_clv",
+    "total_clv",
+    "historic_number_of_orders",
+    "predicted_number_of_orders",
+    "average_days_between_orders",
+    "average_order_value",
+    "churn_probability",
+    "expected_date_of_next_order",
+    "ranked_channel_affinity",
+)
+
+
+def _subscriptions(row: Profile) -> dict[str, Any]:
+    everywhere = [entry for entry in row.suppressions if entry.list_id is None]
+    marketing = {
+        "can_receive_email_marketing": row.email is not None and not everywhere and row.consent != "UNSUBSCRIBED",
+        "consent": row.consent,
+        "consent_timestamp": moment(row.consent_at),
+        "last_updated": moment(row.consent_at),
+        "method": None if row.consent_at is None else "API",
+        "method_detail": None if row.consent_at is None else "",
+        "custom_method_detail": None,
+        "double_optin": None if row.consent_at is None else row.created % 2 == 0,
+        "suppression": [{"reason": entry.reason, "timestamp": moment(entry.at)} for entry in everywhere],
+        "list_suppressions": [
+            {"list_id": entry.list_id, "reason": entry.reason, "timestamp": moment(entry.at)}
+            for entry in row.suppressions
+            if entry.list_id is not None
+        ],
+    }
+    never = {"consent": "NEVER_SUBSCRIBED", "consent_timestamp": None}
+    sms = {**never, "method": None, "method_detail": None, "last_updated": None}
+    return {
+        "email": {"marketing": marketing},
+        "sms": {
+            "marketing": {"can_receive_sms_marketing": False, **sms},
+            "transactional": {"can_receive_sms_transactional": False, **sms},
+        },
+        "mobile_push": {"marketing": {"can_receive_push_marketing": False, **never}},
+        "whatsapp": None,
+    }

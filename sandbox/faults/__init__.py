@@ -1,0 +1,1 @@
+"""Faults that requests can meet: broken connections, wrong answers and misleading pages. Must not know the account."""
