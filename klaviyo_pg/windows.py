@@ -1,4 +1,4 @@
-"""Stretches of time to read: half-open, in UTC, and the arithmetic that plans them."""
+"""Half-open time windows in UTC, and the arithmetic that cuts them. Knows nothing of streams."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -7,40 +7,72 @@ from typing import NamedTuple
 
 
 class Window(NamedTuple):
-    """A half-open stretch of time [start, end) in UTC; None is no bound on that side."""
+    """A half-open time window [start, end) in UTC."""
 
-    start: datetime | None
-    end: datetime | None
+    start: datetime
+    end: datetime
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """The bounds in unix seconds; an infinity where there is none."""
-        return (
-            -inf if self.start is None else self.start.timestamp(),
-            inf if self.end is None else self.end.timestamp(),
-        )
+        """The bounds in Unix seconds."""
+        return self.start.timestamp(), self.end.timestamp()
+
+    def resumed_at(self, checkpoint: datetime | None) -> "Window":
+        """Return what is left of the window once everything before `checkpoint` has been read."""
+        return self if checkpoint is None else self._replace(start=max(self.start, checkpoint))
 
     def __str__(self) -> str:
         return f"{_minute(self.start)}..{_minute(self.end)}"
 
 
-def _minute(moment: datetime | None) -> str:
-    return "" if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M")
+class OpenWindow(NamedTuple):
+    """A time window without an end. Without a start it also has no beginning: a full read."""
+
+    start: datetime | None
+
+    @property
+    def end(self) -> None:
+        """None: the window has no end."""
+        return None
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """The bounds in Unix seconds. A missing bound is infinite."""
+        return -inf if self.start is None else self.start.timestamp(), inf
+
+    def resumed_at(self, checkpoint: datetime | None) -> "OpenWindow":
+        """Return what is left of the window once everything before `checkpoint` has been read."""
+        if checkpoint is None:
+            return self
+        return OpenWindow(checkpoint if self.start is None else max(self.start, checkpoint))
+
+    def __str__(self) -> str:
+        return ".." if self.start is None else f"{_minute(self.start)}.."
+
+
+AnyWindow = Window | OpenWindow
+FULL_READ = OpenWindow(None)
+"""The window of a stream that is read from beginning to end."""
+
+
+def _minute(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M")
 
 
 def floor(moment: datetime, step: timedelta) -> datetime:
-    """The last moment at or before this one at which a whole number of steps has passed in UTC, as of hours or days."""
+    """Round a time down to a whole number of steps (such as hours or days) since the Unix epoch."""
     return moment - (moment - datetime(1970, 1, 1, tzinfo=UTC)) % step
 
 
-def open_windows(start: datetime, until: datetime, longest: timedelta) -> Iterator[Window]:
-    """Cut [start, for ever) into windows of equal length, at most `longest`, the last without an end.
+def open_windows(start: datetime, until: datetime, longest: timedelta) -> Iterator[AnyWindow]:
+    """Cut the time from `start` on into windows of equal length, at most `longest`; the last one has no end.
 
-    The last one has no end because the API refuses a bound in the future, while events dated in the future exist and
-    have to be read too. Up to `until` the cut is even; a start after `until` gives the one open window.
+    The last window is open because the API refuses a bound in the future, while events dated in the future exist and
+    must be read. A `start` after `until` gives a single open window.
     """
     parts = max(1, -(-(until - start) // longest))
     step = (until - start) / parts
-    edges = [(start + step * part).replace(microsecond=0) for part in range(parts)]
-    for begin, end in zip(edges, [*edges[1:], None], strict=True):
+    starts = [(start + step * part).replace(microsecond=0) for part in range(parts)]
+    for begin, end in zip(starts, starts[1:], strict=False):
         yield Window(begin, end)
+    yield OpenWindow(starts[-1])

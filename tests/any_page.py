@@ -1,4 +1,4 @@
-"""A page of either dialect through the real path, bytes to frames, and what has to be true of it whatever it holds."""
+"""Pages of either dialect turned into frames by the real code, and checks that must hold whatever a page contains."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -7,18 +7,17 @@ from typing import Any, NamedTuple, cast
 import polars as pl
 
 from klaviyo_pg.catalogue import Load, loads
-from klaviyo_pg.klaviyo.current import CurrentSource
-from klaviyo_pg.klaviyo.http import Client, Endpoint, Traffic
-from klaviyo_pg.klaviyo.known import Known, KnownPeople
-from klaviyo_pg.klaviyo.legacy import LegacySource
-from klaviyo_pg.klaviyo.rows import EventPage, Page, Reject
+from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
+from klaviyo_pg.klaviyo.current.source import CurrentSource
+from klaviyo_pg.klaviyo.legacy.source import LegacySource
+from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson, PendingPeople, PeopleCache
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.windows import Window
+from klaviyo_pg.rows import EventPage, Page, Reject
+from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 from transforms import dimensions, membership
 from transforms.events import Metrics, event_frames
 from transforms.people import people
 
-ALWAYS = Window(None, None)
 JULY = Window(datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 8, 1, tzinfo=UTC))
 SECOND = b"1782864000"  # the first of JULY
 DIALECTS = ("current", "legacy")
@@ -28,7 +27,7 @@ Frames = Sequence[tuple[Load, pl.DataFrame]]
 
 
 class Answers:
-    """The same answer to whatever is asked; paths that end in another's have that."""
+    """A client that returns the same body for every request, except for paths that end in a key of `others`."""
 
     traffic = Traffic()
 
@@ -42,19 +41,21 @@ class Answers:
         return self.get(endpoint.path, read=read)
 
 
-class Met(KnownPeople):
-    """Counts the records of people that had been given before."""
+class CountingPeople(PendingPeople):
+    """A view of an empty cache that counts the repeated records."""
 
-    again = 0
+    def __init__(self) -> None:
+        super().__init__(PeopleCache())
+        self.repeated = 0
 
-    def get(self, record: bytes) -> Known | None:
-        found = super().get(record)
-        self.again += found is not None
-        return found
+    def get(self, record: bytes) -> KnownPerson | None:
+        person = super().get(record)
+        self.repeated += person is not None
+        return person
 
 
 class Stored(NamedTuple):
-    """What became of a page: frames by load, and the records that were set aside."""
+    """The frames of a page by load, and the records that were rejected."""
 
     frames: Frames
     rejects: Sequence[Reject]
@@ -73,67 +74,69 @@ def source(dialect: str, body: bytes, others: Mapping[str, bytes] | None = None)
     return CurrentSource(client) if dialect == "current" else LegacySource(client, client)
 
 
-def event_page(dialect: str, body: bytes, window: Window = ALWAYS, known: KnownPeople | None = None) -> EventPage:
-    return next(iter(source(dialect, body).events(window, None, known)))
+def event_page(
+    dialect: str, body: bytes, window: AnyWindow = FULL_READ, known_people: KnownPeople | None = None
+) -> EventPage:
+    return next(iter(source(dialect, body).events(window, None, known_people)))
 
 
 def stored_events(dialect: str, body: bytes) -> tuple[Stored, int]:
-    """The frames of a page of events, and how many records they and its rejects account for."""
-    met = Met()
-    page = event_page(dialect, body, known=met)
-    made = event_frames(page.events, METRICS, ACCOUNT)
+    """Return the frames of a page of events, and the number of records that became rows, rejects or repeated people."""
+    known_people = CountingPeople()
+    page = event_page(dialect, body, known_people=known_people)
+    by_table = event_frames(page.events, METRICS, ACCOUNT)
     persons = people(page.profiles, loads.EVENT_MEMBERS, page.read_at, ACCOUNT)
     frames = [
-        *((loads.EVENTS[table], frame) for table, frame in made.tables.items()),
-        (loads.FLOW_CAMPAIGNS, made.flow_campaigns),
-        (loads.SUBSCRIPTION_CHANGES, made.subscription_changes),
+        *((loads.EVENTS[table], frame) for table, frame in by_table.tables.items()),
+        (loads.FLOW_CAMPAIGNS, by_table.flow_campaigns),
+        (loads.SUBSCRIPTION_CHANGES, by_table.subscription_changes),
         (loads.EVENT_MEMBERS, persons.members),
         (loads.MEMBER_ATTRIBUTES, persons.attributes),
     ]
-    stored = sum(frame.height for frame in made.tables.values())
+    stored = sum(frame.height for frame in by_table.tables.values())
     assert stored == len(set(page.events.id)), "each id has one row in one table"
     assert persons.members.height == len({each.id for each in page.profiles}), "each person has one row"
-    accounted = len(page.events) + len(page.profiles) + met.again + len(page.rejects)
+    accounted = len(page.events) + len(page.profiles) + known_people.repeated + len(page.rejects)
     return Stored(frames, [*page.rejects, *persons.rejects]), accounted
 
 
 def stored_people(page: Page[Any]) -> Stored:
-    made = people(page.rows, loads.MEMBERS, page.read_at, ACCOUNT)
-    assert made.members.height == len({each.id for each in page.rows}), "each person has one row"
-    frames = [(loads.MEMBERS, made.members), (loads.MEMBER_ATTRIBUTES, made.attributes)]
-    return Stored([*frames, (loads.SUBSCRIPTION_CHANGES, made.suppressions)], [*page.rejects, *made.rejects])
+    persons = people(page.rows, loads.MEMBERS, page.read_at, ACCOUNT)
+    assert persons.members.height == len({each.id for each in page.rows}), "each person has one row"
+    frames = [(loads.MEMBERS, persons.members), (loads.MEMBER_ATTRIBUTES, persons.attributes)]
+    return Stored([*frames, (loads.SUBSCRIPTION_CHANGES, persons.suppressions)], [*page.rejects, *persons.rejects])
 
 
 def stored_rows(kind: str, page: Page[Any]) -> Stored:
-    """The frames of a page of anything that is neither events nor people."""
+    """Return the frames of a page with anything but events and people."""
     return Stored(list(_frames(kind, page.rows)), page.rejects)
 
 
-def _frames(kind: str, found: Sequence[Any]) -> Iterator[tuple[Load, pl.DataFrame]]:
+def _frames(kind: str, rows: Sequence[Any]) -> Iterator[tuple[Load, pl.DataFrame]]:
     match kind:
         case "metrics":
-            yield loads.METRICS, dimensions.metrics(found, {}, ACCOUNT).frame
+            yield loads.METRICS, dimensions.metrics(rows, {}, ACCOUNT).frame
         case "campaigns":
-            campaigns, audiences = dimensions.campaigns(found, ACCOUNT)
+            campaigns, audiences = dimensions.campaigns(rows, ACCOUNT)
             yield loads.CAMPAIGNS, campaigns.frame
             yield loads.CAMPAIGN_LISTS, audiences
         case "flows":
-            yield loads.AUTOMATIONS, dimensions.automations(found, ACCOUNT).frame
+            yield loads.AUTOMATIONS, dimensions.automations(rows, ACCOUNT).frame
         case "lists":
-            yield loads.LISTS, dimensions.groups(found, "list", ACCOUNT).frame
+            yield loads.LISTS, dimensions.groups(rows, "list", ACCOUNT).frame
         case "segments":
-            yield loads.SEGMENTS, dimensions.groups(found, "segment", ACCOUNT).frame
+            yield loads.SEGMENTS, dimensions.groups(rows, "segment", ACCOUNT).frame
         case "exclusions":
-            yield loads.STG_MEMBER_EXCLUSIONS, membership.exclusions(found, ACCOUNT).frame
+            yield loads.STG_MEMBER_EXCLUSIONS, membership.exclusions(rows, ACCOUNT).frame
         case "memberships":
-            yield loads.STG_MEMBER_LISTS, membership.memberships(found, ACCOUNT).frame
+            yield loads.STG_MEMBER_LISTS, membership.memberships(rows, ACCOUNT).frame
 
 
 def check(stored: Stored) -> None:
-    """Frames are exactly their loads', with every key and nothing that Postgres cannot hold as text."""
+    """Check that each frame has the schema of its load, all its keys, and only text that Postgres can store."""
     for load, frame in stored.frames:
         assert frame.schema == pl.Schema(load.schema), load.table.name
-        if load not in (loads.MEMBER_ATTRIBUTES, loads.CAMPAIGN_LISTS):  # whose rows without a key are no rows
+        if load not in (loads.MEMBER_ATTRIBUTES, loads.CAMPAIGN_LISTS):  # a row without a key is a marker there
             keys = frame.select(name for name in load.table.primary_key if name in load.schema)
             assert not keys.null_count().sum_horizontal().sum() and keys.is_unique().all(), load.table.name
         for column in frame.get_columns():

@@ -1,1 +1,1 @@
-"""Rows of the API into frames, one for each table. Pure polars: no network, no database, no clock."""
+"""Rows of the API turned into frames, one for each table. Pure polars: no network, no database, no clock."""

@@ -1,11 +1,11 @@
-"""Metrics, campaigns, flows, lists and segments: rows into frames."""
+"""Frames for metrics, campaigns, flows, lists and segments."""
 
 from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+from klaviyo_pg import rows
 from klaviyo_pg.catalogue import events, loads
-from klaviyo_pg.klaviyo import rows
 from transforms.clean import Cleaned, cleaned, conformed, last_by
 from transforms.keys import md5, row_key
 
@@ -32,9 +32,9 @@ _FLOW = {"id": pl.String(), "name": pl.String(), "status": pl.String(), "created
 _GROUP = {"id": pl.String(), "name": pl.String(), "created_at": _TIME}
 
 
-def metrics(found: Sequence[rows.Metric], destinations: Mapping[str, str], integration_id: str) -> Cleaned:
-    """Load METRICS. `destinations` names the event table of each metric id."""
-    raw = pl.DataFrame(found, _METRIC, orient="row").pipe(cleaned)
+def metrics(metrics: Sequence[rows.Metric], destinations: Mapping[str, str], integration_id: str) -> Cleaned:
+    """Return the frame for the load METRICS. `destinations` names the event table of each metric id."""
+    raw = pl.DataFrame(metrics, _METRIC, orient="row").pipe(cleaned)
     frame = raw.frame.pipe(last_by, "id").with_columns(
         key=row_key(integration_id, pl.col("id")),
         destination=pl.col("id").replace_strict(destinations, default=events.EVENTS.name, return_dtype=pl.String()),
@@ -42,11 +42,13 @@ def metrics(found: Sequence[rows.Metric], destinations: Mapping[str, str], integ
     return Cleaned(conformed(frame, loads.METRICS), raw.nul_characters)
 
 
-def campaigns(found: Sequence[rows.Campaign], integration_id: str) -> tuple[Cleaned, pl.DataFrame]:
-    """Loads CAMPAIGNS and CAMPAIGN_LISTS. Each campaign has a row without a key there, which is not
-    stored: it says that the campaign has been read with all its audiences.
+def campaigns(campaigns: Sequence[rows.Campaign], integration_id: str) -> tuple[Cleaned, pl.DataFrame]:
+    """Return the frames for the loads CAMPAIGNS and CAMPAIGN_LISTS.
+
+    In CAMPAIGN_LISTS each campaign also has a row without a key. It is not stored: it marks the campaign's audiences as
+    complete.
     """
-    raw = pl.DataFrame(found, _CAMPAIGN, orient="row").pipe(cleaned)
+    raw = pl.DataFrame(campaigns, _CAMPAIGN, orient="row").pipe(cleaned)
     frame = raw.frame.pipe(last_by, "id").with_columns(
         key=row_key(integration_id, pl.col("id")),
         campaign_key=md5(pl.col("id")),
@@ -63,18 +65,18 @@ def _audience(campaigns: pl.DataFrame, audience: str, integration_id: str) -> pl
     return pairs.with_columns(key=row_key(integration_id, pl.col("id"))).pipe(conformed, loads.CAMPAIGN_LISTS)
 
 
-def automations(found: Sequence[rows.Flow], integration_id: str) -> Cleaned:
-    """Load AUTOMATIONS."""
-    raw = pl.DataFrame(found, _FLOW, orient="row").pipe(cleaned)
+def automations(flows: Sequence[rows.Flow], integration_id: str) -> Cleaned:
+    """Return the frame for the load AUTOMATIONS."""
+    raw = pl.DataFrame(flows, _FLOW, orient="row").pipe(cleaned)
     frame = raw.frame.pipe(last_by, "id").with_columns(
         key=row_key(integration_id, pl.col("id")), automation_key=md5(pl.col("id"))
     )
     return Cleaned(conformed(frame, loads.AUTOMATIONS), raw.nul_characters)
 
 
-def groups(found: Sequence[rows.Group], list_type: str, integration_id: str) -> Cleaned:
-    """Load LISTS (list_type 'list') or SEGMENTS (list_type 'segment')."""
-    raw = pl.DataFrame(found, _GROUP, orient="row").pipe(cleaned)
+def groups(groups: Sequence[rows.Group], list_type: str, integration_id: str) -> Cleaned:
+    """Return the frame for the load LISTS (list_type 'list') or SEGMENTS (list_type 'segment')."""
+    raw = pl.DataFrame(groups, _GROUP, orient="row").pipe(cleaned)
     frame = raw.frame.pipe(last_by, "id").with_columns(
         key=row_key(integration_id, pl.col("id")), list_type=pl.lit(list_type)
     )

@@ -1,4 +1,4 @@
-"""Leaving out people who were erased, whatever the source still tells of them."""
+"""Removal of people who were erased, for as long as the source still returns them."""
 
 from collections.abc import Collection
 
@@ -11,7 +11,7 @@ _OF_THE_PERSON = ("member_key", "email", "properties")
 
 
 def without(frame: pl.DataFrame, load: Load, erased: Collection[str]) -> pl.DataFrame:
-    """The frame without the people with these member keys; their events stay, and tell of nobody."""
+    """Remove the people with these member keys. Their events stay, without the columns that identify a person."""
     if not erased:
         return frame
     if "member_key" in frame.columns:

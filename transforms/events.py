@@ -1,4 +1,4 @@
-"""Events into the seven event tables, and what else they tell: flow campaigns, joining and leaving lists."""
+"""Frames for events: the seven event tables, and the flow campaigns and list changes that events imply."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,14 +7,14 @@ import polars as pl
 
 from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.klaviyo.rows import Events
+from klaviyo_pg.rows import Events
 from transforms.clean import Frame, cleaned, conformed, last_by
 from transforms.keys import md5, row_key
 
 _JSON = frozenset({"properties"})
-_NUMBER = r"^[+-]?([0-9]{1,400}(\.[0-9]{0,400})?|\.[0-9]{1,400})([eE][+-]?[0-9]{1,3})?$"  # numeric holds all of these
+_NUMBER = r"^[+-]?([0-9]{1,400}(\.[0-9]{0,400})?|\.[0-9]{1,400})([eE][+-]?[0-9]{1,3})?$"  # numeric fits all of these
 _SUBSCRIBED = "Subscribed to List"
-_UNSUBSCRIBED = sorted(tables.UNSUBSCRIBES.metric_names)  # whichever table the user has chosen for them
+_UNSUBSCRIBED = sorted(tables.UNSUBSCRIBES.metric_names)  # even if the user chose another table for them
 _SCHEMA = {
     "id": pl.String(),
     "at": pl.Int64(),
@@ -35,14 +35,14 @@ _SCHEMA = {
 
 
 class Metrics(NamedTuple):
-    """What is known of the metrics, by id: the name, and the event table that holds its events."""
+    """The names of the metrics and the tables of their events, by metric id."""
 
     names: Mapping[str, str | None]
     destinations: Mapping[str, str]
 
 
 class EventFrames(NamedTuple):
-    """Frames for the loads of the event tables (by table), FLOW_CAMPAIGNS and SUBSCRIPTION_CHANGES."""
+    """The frames for the loads of the event tables (by table), FLOW_CAMPAIGNS and SUBSCRIPTION_CHANGES."""
 
     tables: Mapping[str, pl.DataFrame]
     flow_campaigns: pl.DataFrame
@@ -50,11 +50,11 @@ class EventFrames(NamedTuple):
     nul_characters: int
 
 
-def event_frames(found: Events, metrics: Metrics, integration_id: str) -> EventFrames:
-    """Split events by table. Of two with one id the one that was read last stays."""
-    columns: dict[str, list[Any]] = found._asdict()
-    columns["event_name"] = _looked_up(metrics.names, found.metric_id, None)
-    columns["destination"] = _looked_up(metrics.destinations, found.metric_id, tables.EVENTS.name)
+def event_frames(events: Events, metrics: Metrics, integration_id: str) -> EventFrames:
+    """Split events by table. Of events with the same id the last stays."""
+    columns: dict[str, list[Any]] = events._asdict()
+    columns["event_name"] = _looked_up(metrics.names, events.metric_id, None)
+    columns["destination"] = _looked_up(metrics.destinations, events.metric_id, tables.EVENTS.name)
     raw = pl.DataFrame(columns, _SCHEMA).pipe(cleaned, _JSON)
     frame = (
         raw.frame.lazy()
@@ -70,31 +70,31 @@ def event_frames(found: Events, metrics: Metrics, integration_id: str) -> EventF
         )
         .collect()
     )
-    parts = {str(name): part for (name,), part in sorted(frame.partition_by("destination", as_dict=True).items())}
-    flow_campaigns, subscription_changes, *by_table = pl.collect_all(
+    by_table = {str(name): rows for (name,), rows in sorted(frame.partition_by("destination", as_dict=True).items())}
+    flow_campaigns, subscription_changes, *conforming = pl.collect_all(
         [
             _flow_campaigns(frame.lazy(), integration_id),
             _subscription_changes(frame.lazy()),
-            *(part.lazy().pipe(conformed, loads.EVENTS[name]) for name, part in parts.items()),
+            *(rows.lazy().pipe(conformed, loads.EVENTS[name]) for name, rows in by_table.items()),
         ]
     )
     return EventFrames(
-        dict(zip(parts, by_table, strict=True)), flow_campaigns, subscription_changes, raw.nul_characters
+        dict(zip(by_table, conforming, strict=True)), flow_campaigns, subscription_changes, raw.nul_characters
     )
 
 
-def _looked_up(known: Mapping[str, str | None], ids: Sequence[str | None], default: str | None) -> list[str | None]:
-    return [default if each is None else known.get(each, default) for each in ids]
+def _looked_up(values: Mapping[str, str | None], ids: Sequence[str | None], default: str | None) -> list[str | None]:
+    return [default if each is None else values.get(each, default) for each in ids]
 
 
 def _numeric(text: pl.Expr) -> pl.Expr:
-    """The digits of a number, as they came; null for what is no number."""
+    """Return the digits of a number unchanged, and null for other text."""
     digits = text.str.strip_chars()
     return pl.when(digits.str.contains(_NUMBER)).then(digits)
 
 
 def _flow_campaigns(frame: pl.LazyFrame, integration_id: str) -> pl.LazyFrame:
-    """The messages of flows: named as in their latest event, created and updated with their first and latest."""
+    """Return the messages of flows, named as in their latest event, with the times of their first and latest event."""
     sends = frame.filter(pl.col("flow").is_not_null() & pl.col("message").is_not_null()).select(
         "subject", "automation_key", "campaign_key", id="message", name="campaign_name", at="event_at"
     )
@@ -108,13 +108,13 @@ def _flow_campaigns(frame: pl.LazyFrame, integration_id: str) -> pl.LazyFrame:
 
 
 def widened(flow_campaigns: Frame) -> Frame:
-    """One row for each campaign of a frame for FLOW_CAMPAIGNS: its times widen, its names are the latest there are."""
-    found = flow_campaigns.sort("updated_at", maintain_order=True).group_by("key")
+    """Return one row for each campaign of a frame for FLOW_CAMPAIGNS, with its widest times and its latest names."""
+    campaigns = flow_campaigns.sort("updated_at", maintain_order=True).group_by("key")
     latest = {name: pl.col(name).last() for name in loads.FLOW_CAMPAIGNS.schema if name != "key"}
     for name in ("name", "subject"):
         latest[name] = pl.col(name).drop_nulls().last()
     latest |= {"created_at": pl.col("created_at").min(), "updated_at": pl.col("updated_at").max()}
-    return found.agg(**latest).pipe(conformed, loads.FLOW_CAMPAIGNS)
+    return campaigns.agg(**latest).pipe(conformed, loads.FLOW_CAMPAIGNS)
 
 
 def _subscription_changes(frame: pl.LazyFrame) -> pl.LazyFrame:

@@ -1,4 +1,4 @@
-"""People: members, their custom properties, and the suppressions that concern one list."""
+"""Frames for people: members, their custom properties, and the suppressions that concern one list."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import polars as pl
 
+from klaviyo_pg import rows
 from klaviyo_pg.catalogue import Load, loads
-from klaviyo_pg.klaviyo import rows
 from transforms.clean import cleaned, conformed, last_by
 from transforms.keys import md5, row_key
 from transforms.membership import suppressions
@@ -25,13 +25,13 @@ _MEMBER = {
     "consent": pl.String(),
     "consent_timestamp": _TIME,
 }
-_LONGEST_NAME = 2000  # bytes: a name is part of a primary key, and Postgres' index entries end at about 2,700
+_LONGEST_NAME = 2000  # bytes: the name is in a primary key, and an index entry of Postgres has at most about 2,700
 _NO_ATTRIBUTES = pl.DataFrame(schema=loads.MEMBER_ATTRIBUTES.schema)
 _PROPERTY = {"id": pl.String(), "name": pl.String(), "value": pl.String()}
 
 
 class People(NamedTuple):
-    """Frames for the loads MEMBERS (or EVENT_MEMBERS), MEMBER_ATTRIBUTES and SUBSCRIPTION_CHANGES."""
+    """The frames for the loads MEMBERS (or EVENT_MEMBERS), MEMBER_ATTRIBUTES and SUBSCRIPTION_CHANGES."""
 
     members: pl.DataFrame
     attributes: pl.DataFrame
@@ -40,14 +40,14 @@ class People(NamedTuple):
     nul_characters: int
 
 
-def people(found: Sequence[rows.Profile], load: Load, extracted_at: datetime, integration_id: str) -> People:
-    """People as they were at `extracted_at`; of two with one id the one that was read last.
+def people(profiles: Sequence[rows.Profile], load: Load, extracted_at: datetime, integration_id: str) -> People:
+    """Return the frames of people who were read at `extracted_at`. Of people with the same id the last stays.
 
-    A person without custom properties has one row without a name among the attributes.
+    Among the attributes, a person without custom properties has one row without a name.
     """
-    latest = list({profile.id: profile for profile in found}.values())
+    latest = list({profile.id: profile for profile in profiles}.values())
     suppressed = suppressions([(list_id, each.id, at) for each in latest for list_id, at in each.list_suppressions])
-    if not latest:  # as on most pages of events, whose people are known already
+    if not latest:  # as on most pages of events, where all people are already stored
         return People(pl.DataFrame(schema=load.schema), _NO_ATTRIBUTES, suppressed, (), 0)
     members = cleaned(_members(latest))
     attributes = cleaned(_attributes(latest), blank_columns=frozenset({"name"}))
@@ -70,21 +70,21 @@ def people(found: Sequence[rows.Profile], load: Load, extracted_at: datetime, in
         of_attributes,
         suppressed,
         [
-            rows.Reject(row, f"The property's name is longer than {_LONGEST_NAME} bytes.", hides=False)
-            for row in with_long_names.write_ndjson().split("\n")  # only this ends a row
+            rows.Reject(row, f"The name of the property is longer than {_LONGEST_NAME} bytes.", hides=False)
+            for row in with_long_names.write_ndjson().split("\n")  # splitlines() would also split at U+2028
             if row
         ],
         members.nul_characters + attributes.nul_characters,
     )
 
 
-def _members(found: Sequence[rows.Profile]) -> pl.DataFrame:
-    columns = dict(zip(rows.Profile._fields, zip(*found, strict=True), strict=True))
+def _members(profiles: Sequence[rows.Profile]) -> pl.DataFrame:
+    columns = dict(zip(rows.Profile._fields, zip(*profiles, strict=True), strict=True))
     columns["created_at"] = columns["created"]
     return pl.DataFrame({name: columns[name] for name in _MEMBER}, _MEMBER)
 
 
-def _attributes(found: Sequence[rows.Profile]) -> pl.DataFrame:
+def _attributes(profiles: Sequence[rows.Profile]) -> pl.DataFrame:
     nothing = ((None, None),)
-    named = [(each.id, name, value) for each in found for name, value in each.properties or nothing]
-    return pl.DataFrame(named, _PROPERTY, orient="row")
+    properties = [(each.id, name, value) for each in profiles for name, value in each.properties or nothing]
+    return pl.DataFrame(properties, _PROPERTY, orient="row")

@@ -1,4 +1,4 @@
-"""What the catalogue marks as personal, hashed or dropped. Equal texts have equal hashes, so that joins still hold."""
+"""Protection of the columns that the catalogue marks as personal. Joins still work: equal texts have equal hashes."""
 
 import re
 from collections.abc import Sequence
@@ -12,37 +12,37 @@ import polars as pl
 import polars_hash  # noqa: F401  # registers the chash namespace
 
 from klaviyo_pg.catalogue import Column, Load, Personal, bookkeeping
-from klaviyo_pg.klaviyo.rows import Reject
+from klaviyo_pg.rows import Reject
 from transforms.keys import md5
 
-_DIGITS = 32  # of a hash in hexadecimal: 128 bits
-_LONG = 7  # digits from which on a number may be one to call, or a place to the metre
-_TELLING = rf"@|(?:\d\D*){{{_LONG}}}"  # in a name: an address, or a number to call
-_TELLING_WORD = rf"\S*@\S*|\+?(?:\d[^\w,;]*){{{_LONG - 1},}}\d"  # in a sentence
-_IDS = ("$message", "$flow", "$event_id")  # of a campaign, a flow and an event: keys are made of the first two
+_DIGITS = 32  # hexadecimal, of a hash: 128 bits
+_LONG = 7  # digits that make a number look like a phone number or a precise coordinate
+_IDENTIFYING = rf"@|(?:\d\D*){{{_LONG}}}"  # in a name: an address or a phone number
+_IDENTIFYING_WORD = rf"\S*@\S*|\+?(?:\d[^\w,;]*){{{_LONG - 1},}}\d"  # in a sentence
+_IDS = ("$message", "$flow", "$event_id")  # of a campaign, a flow and an event: the first two are the source of keys
 _NO_ID = re.compile(r"^\+|@")
 _DROPPED_AS_TEXT = frozenset({Personal.TEXT, Personal.JSON, Personal.NUMBER})
 
-_decode = msgspec.json.Decoder(float_hook=Decimal).decode  # no digit of a number that stays is lost
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode  # keeps all digits of a number
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 @dataclass(frozen=True)
 class Protection:
-    """How personal data are protected: hashed with a secret salt, or (`drops`) left out."""
+    """The protection of personal data: hashing with a secret salt, or (`drops`) removal."""
 
     drops: bool
     salt: str = field(repr=False)
 
 
 def protected(frame: pl.DataFrame, load: Load, protection: Protection) -> pl.DataFrame:
-    """The frame of a load with its personal columns protected. Its keys follow from what is stored, as before."""
+    """Protect the personal columns of a frame. The key of an address becomes the key of the protected address."""
     personal = [column for column in load.columns if column.personal is not Personal.NO]
     return frame.with_columns(_protected(column, protection).alias(column.name) for column in personal)
 
 
 def protected_rejects(rejects: Sequence[Reject], protection: Protection) -> list[Reject]:
-    """Records that could not be stored, which may hold anything; the same record is the same again."""
+    """Protect records that could not be stored and may contain anything. Equal records stay equal."""
     if not rejects:
         return []
     columns = {column.name: column for column in bookkeeping.REJECTS.columns}
@@ -52,7 +52,7 @@ def protected_rejects(rejects: Sequence[Reject], protection: Protection) -> list
         orient="row",
     ).with_columns(
         _protected(columns["raw"], protection).alias("raw"),
-        pl.col("reason").str.replace_all(_TELLING_WORD, "…"),
+        pl.col("reason").str.replace_all(_IDENTIFYING_WORD, "…"),
     )
     return [
         reject._replace(raw=raw, reason=reason) for reject, (raw, reason) in zip(rejects, frame.rows(), strict=True)
@@ -60,7 +60,7 @@ def protected_rejects(rejects: Sequence[Reject], protection: Protection) -> list
 
 
 def hashed(text: pl.Expr, salt: str) -> pl.Expr:
-    """The first 32 hexadecimal digits of SHA-256(salt || text); null of null."""
+    """Return the first 32 hexadecimal digits of SHA-256(salt || text). Nulls stay."""
     digest: pl.Expr = (pl.lit(salt) + text).chash.sha2_256()  # type: ignore[attr-defined]
     return digest.str.head(_DIGITS)
 
@@ -72,8 +72,8 @@ def _protected(column: Column, protection: Protection) -> pl.Expr:
     if column.personal is Personal.NUMBER or (protection.drops and column.personal in _DROPPED_AS_TEXT):
         return pl.lit(None, column.type.polars)
     if column.personal is Personal.NAME:
-        instead = pl.lit(None, pl.String()) if protection.drops else hashed(value, salt)
-        return pl.when(value.str.contains(_TELLING)).then(instead).otherwise(value)
+        replacement = pl.lit(None, pl.String()) if protection.drops else hashed(value, salt)
+        return pl.when(value.str.contains(_IDENTIFYING)).then(replacement).otherwise(value)
     if column.personal is Personal.TEXT or protection.drops:
         return hashed(value, salt)
     kept = ("id", *_IDS) if column.personal is Personal.RECORD else _IDS
@@ -81,7 +81,7 @@ def _protected(column: Column, protection: Protection) -> pl.Expr:
 
 
 class _Hashes(dict[str, str]):
-    """The hash of each text, worked out once; the empty text tells nothing and stays."""
+    """The hash of each text, computed once. The empty text identifies no person and stays."""
 
     def __init__(self, salt: str) -> None:
         super().__init__({"": ""})
@@ -95,33 +95,33 @@ class _Hashes(dict[str, str]):
 
 
 class _Names(dict[str, str]):
-    """The names of members of objects: as they are, unless they are addresses or numbers to call."""
+    """The names of members of objects: unchanged, unless they contain an address or a phone number."""
 
     def __init__(self, hashes: _Hashes) -> None:
         super().__init__()
         self._hashes = hashes
 
     def __missing__(self, name: str) -> str:
-        self[name] = shown = self._hashes[name] if re.search(_TELLING, name) else name
-        return shown
+        self[name] = protected = self._hashes[name] if re.search(_IDENTIFYING, name) else name
+        return protected
 
 
 def _documents(documents: pl.Series, salt: str, kept: Sequence[str]) -> pl.Series:
-    """JSON documents with the texts in them hashed, but for the ids on their first level that are to be kept."""
+    """Hash the texts in JSON documents, except the ids in `kept` on their first level."""
     hashes = _Hashes(salt)
     names = _Names(hashes)
-    shown = [None if text is None else _document(text, hashes, names, kept) for text in documents]
-    return pl.Series(documents.name, shown, pl.String())
+    hidden = [None if text is None else _document(text, hashes, names, kept) for text in documents]
+    return pl.Series(documents.name, hidden, pl.String())
 
 
 def _document(text: str, hashes: _Hashes, names: _Names, kept: Sequence[str]) -> str:
     try:
-        found = _decode(text)
-        shown = _hidden(found, hashes, names)
-        if type(found) is dict:
-            shown.update({name: found[name] for name in kept if _is_id(found.get(name))})
-        return _encode(shown).decode()
-    except (msgspec.DecodeError, RecursionError):  # no JSON, or nested too deeply to look into
+        document = _decode(text)
+        hidden = _hidden(document, hashes, names)
+        if type(document) is dict:
+            hidden.update({name: document[name] for name in kept if _is_id(document.get(name))})
+        return _encode(hidden).decode()
+    except (msgspec.DecodeError, RecursionError):  # not JSON, or nested too deeply to decode
         return f'"{hashes[text]}"'
 
 
@@ -130,7 +130,7 @@ def _is_id(value: Any) -> bool:
 
 
 def _hidden(value: Any, hashes: _Hashes, names: _Names) -> Any:
-    """A JSON value with its texts and long numbers hashed; short numbers, booleans and nulls tell nothing."""
+    """Hash the texts and long numbers in a JSON value. Short numbers, booleans and nulls identify no person."""
     kind = type(value)
     if kind is str:
         return hashes[value]

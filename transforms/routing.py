@@ -1,4 +1,4 @@
-"""Which metrics to read, and which event table holds each."""
+"""The selection of metrics to read, and the event table of each metric."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -6,9 +6,11 @@ from typing import NamedTuple
 from klaviyo_pg.catalogue import events
 from klaviyo_pg.errors import BadSettings
 
+_TABLES = tuple(table.name for table in events.EVENT_TABLES)
+
 
 class KnownMetric(NamedTuple):
-    """A metric: its id, and its name today."""
+    """The id of a metric and its current name."""
 
     id: str
     name: str | None
@@ -17,19 +19,19 @@ class KnownMetric(NamedTuple):
 def destinations(
     metrics: Iterable[KnownMetric], stored: Mapping[str, str], overrides: Mapping[str, str]
 ) -> dict[str, str]:
-    """The event table of each metric, by id.
+    """Return the event table of each metric, by id.
 
-    A metric's table is decided by its name when the metric is first seen, and stays whatever it is called later. Only
-    one that had no table of its own gets one when the catalogue comes to know its name. `overrides`, by name or id, go
-    before all that. Raises BadSettings where an override names no event table.
+    The name that a metric has when it is first seen decides its table, and later names do not change it. The exception
+    is a metric in the general table `events`, which moves once the catalogue has a table for its name. `overrides`, by
+    name or id, take precedence. Raises BadSettings if an override names a table that is not an event table.
     """
     for name, table in overrides.items():
         if table not in _TABLES:
-            raise BadSettings(f"DESTINATIONS: {table} (for {name}) is no event table; there are {', '.join(_TABLES)}.")
+            raise BadSettings(
+                f"DESTINATIONS: {table!r}, the table for {name!r}, is not an event table. Use one of "
+                f"{', '.join(_TABLES)}."
+            )
     return {metric.id: _destination(metric, stored.get(metric.id), overrides) for metric in metrics}
-
-
-_TABLES = tuple(table.name for table in events.EVENT_TABLES)
 
 
 def _destination(metric: KnownMetric, stored: str | None, overrides: Mapping[str, str]) -> str:
@@ -42,14 +44,17 @@ def _destination(metric: KnownMetric, stored: str | None, overrides: Mapping[str
 
 
 def selected(metrics: Sequence[KnownMetric], wanted: Collection[str]) -> list[KnownMetric] | None:
-    """The metrics that the user named, by name or id; a leading - leaves one out. None: all of them.
+    """Return the metrics that the user selected by name or id, where a leading - excludes one. None means all.
 
-    Raises BadSettings where a name matches nothing.
+    Raises BadSettings if a name matches no metric.
     """
     for text in wanted:
         name = text.removeprefix("-")
         if not any(name in metric for metric in metrics):
-            raise BadSettings(f"METRICS: the account has no metric with the name or id {name!r}.")
+            raise BadSettings(
+                f"METRICS: the account has no metric with the name or id {name!r}. Use names as Klaviyo shows them, "
+                "including upper and lower case."
+            )
     if not wanted:
         return None
     included = {text for text in wanted if not text.startswith("-")}

@@ -1,1 +1,1 @@
-"""The Klaviyo side: HTTP, the dialects of the API, and the rows that all of them are read into."""
+"""The Klaviyo side: HTTP, and one protocol that both dialects of the API implement."""

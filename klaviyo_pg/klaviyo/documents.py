@@ -1,4 +1,4 @@
-"""JSON documents decoded into typed rows; a row that does not fit is set aside, not the page it stands on."""
+"""JSON documents decoded into typed rows. If a row does not fit, only that row is rejected."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 
 from klaviyo_pg.errors import Garbled
-from klaviyo_pg.klaviyo.rows import Reject
+from klaviyo_pg.rows import Reject
 
 Document = TypeVar("Document")
 
@@ -28,9 +28,9 @@ class Decoded(NamedTuple, Generic[Document]):
 
 
 class DocumentDecoder(Generic[Document]):
-    """Decodes pages of one collection, whose rows stand in lists under the given names.
+    """A decoder for the pages of one collection. `rows` gives the row type of each list in the document, by its name.
 
-    The usual page is decoded in one go. Where that fails, its rows are tried one by one.
+    Nearly all pages are decoded in one go. If that fails, the rows are decoded one by one.
     """
 
     def __init__(self, document: type[Document], **rows: Any) -> None:
@@ -38,9 +38,9 @@ class DocumentDecoder(Generic[Document]):
         self._rows = {name: msgspec.json.Decoder(row).decode for name, row in rows.items()}
 
     def decode(self, body: bytes) -> Decoded[Document]:
-        """Raises Garbled where the body is not a document of this kind at all."""
+        """Decode a page. Raises Garbled if the body is not a document of this kind."""
         try:
-            body.isascii() or body.decode()  # msgspec does not look into what it leaves undecoded, such as properties
+            body.isascii() or body.decode()  # msgspec does not check what it leaves undecoded, such as properties
             return Decoded(self._decode(body), ())
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             return self._row_by_row(body)
@@ -48,89 +48,91 @@ class DocumentDecoder(Generic[Document]):
     def _row_by_row(self, body: bytes) -> Decoded[Document]:
         members = _members(body)
         rejects: list[Reject] = []
-        read = {}
+        rows = {}
         for name, decode in self._rows.items():
-            if name in members:  # the document says whether it has to be there
-                read[name] = _readable(_listed(name, members[name]), decode, rejects)
+            if name in members:  # if it is missing, decoding the document raises an error where it is required
+                rows[name] = _readable(_elements_of(name, members[name]), decode, rejects)
                 members[name] = b"[]"
         try:
-            document = self._decode(_joined(members))
+            document = self._decode(_object_of(members))
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            raise Garbled(f"The answer is not one of Klaviyo's API ({error}): check KLAVIYO_BASE_URL.") from None
-        for name, found in read.items():
-            setattr(document, name, found)
+            raise Garbled(f"The response is not a page of Klaviyo's API ({error}). Check KLAVIYO_BASE_URL.") from None
+        for name, readable in rows.items():
+            setattr(document, name, readable)
         return Decoded(document, rejects)
 
 
 def records(body: bytes) -> list[bytes]:
-    """The elements of a document that is a list, undecoded. Raises Garbled where it is none."""
+    """Return the elements of a JSON list, undecoded. Raises Garbled if the body is not a list."""
     try:
         return [bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])]
     except (msgspec.MsgspecError, RecursionError):
-        return _listed("JSON", body)
+        return _elements_of("JSON", body)
 
 
 def is_object(body: bytes) -> bool:
-    """Whether a body is one JSON object to its end, whatever stands in it."""
+    """Return whether a body is one complete JSON object, whatever its members are."""
     try:
-        _parts(body, b"{")
+        _elements(body, b"{")
     except ValueError:
         return False
     return True
 
 
 def reject(record: bytes, error: Exception) -> Reject:
-    """A record as it came, bytes that are no text as \\xNN, and what is wrong with it."""
-    reason = "It is nested too deeply." if isinstance(error, RecursionError) else str(error) or type(error).__name__
+    """Return a record as a reject, unchanged except that bytes that are not text are written as \\xNN."""
+    reason = (
+        "The record is nested too deeply." if isinstance(error, RecursionError) else str(error) or type(error).__name__
+    )
     return Reject(record.decode("utf-8", "backslashreplace"), reason)
 
 
-def _readable(found: list[bytes], decode: Callable[[bytes], Any], rejects: list[Reject]) -> list[Any]:
-    read = []
-    for record in found:
+def _readable(records: list[bytes], decode: Callable[[bytes], Any], rejects: list[Reject]) -> list[Any]:
+    readable = []
+    for record in records:
         try:
             record.decode()
-            read.append(decode(record))
+            readable.append(decode(record))
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             rejects.append(reject(record, error))
-    return read
+    return readable
 
 
 def _members(body: bytes) -> dict[str, bytes]:
-    """The members of a document by name, undecoded; of two with one name the last."""
+    """Return the members of a document by name, undecoded. If a name occurs twice, its last value counts."""
     try:
-        return dict(_member(part) for part in _parts(body.removeprefix(_BYTE_ORDER_MARK), b"{"))
+        return dict(_member(text) for text in _elements(body.removeprefix(_BYTE_ORDER_MARK), b"{"))
     except ValueError as error:
-        raise Garbled(f"The answer is not JSON of Klaviyo's API ({error}): check KLAVIYO_BASE_URL.") from None
+        raise Garbled(f"The response is not JSON of Klaviyo's API ({error}). Check KLAVIYO_BASE_URL.") from None
 
 
 def _member(text: bytes) -> tuple[str, bytes]:
-    found = _MEMBER.fullmatch(text)
-    if not found:
+    match = _MEMBER.fullmatch(text)
+    if not match:
         raise ValueError("a member has no name")
-    return msgspec.json.decode(found[1], type=str), found[2]
+    return msgspec.json.decode(match[1], type=str), match[2]
 
 
-def _joined(members: dict[str, bytes]) -> bytes:
+def _object_of(members: dict[str, bytes]) -> bytes:
     return b"{" + b",".join(msgspec.json.encode(name) + b":" + value for name, value in members.items()) + b"}"
 
 
-def _listed(name: str, text: bytes) -> list[bytes]:
+def _elements_of(name: str, text: bytes) -> list[bytes]:
     try:
-        return _parts(text, b"[")
+        return _elements(text, b"[")
     except ValueError as error:
-        raise Garbled(f"The answer's {name} is not a list ({error}): check KLAVIYO_BASE_URL.") from None
+        raise Garbled(f"The response's {name} is not a list ({error}). Check KLAVIYO_BASE_URL.") from None
 
 
-def _parts(text: bytes, opening: bytes) -> list[bytes]:
-    """What stands between the outermost brackets, cut at its commas; knows of strings and brackets, and no depth.
+def _elements(text: bytes, opening: bytes) -> list[bytes]:
+    """Split the content of the outermost brackets at its commas, however deeply it is nested.
 
-    Raises ValueError where the brackets do not match or a string has no end.
+    Only strings and brackets are recognised. Raises ValueError if the brackets do not match or a string has no end.
     """
     text = text.strip(_BLANK)
     if not text.startswith(opening):
         raise ValueError(f"it does not begin with {opening.decode()}")
-    parts, begin, closing = [], 1, bytearray()
+    elements, begin, closing = [], 1, bytearray()
     for token in _TOKEN.finditer(text):
         at, end = token.span()
         mark = text[at]
@@ -141,13 +143,13 @@ def _parts(text: bytes, opening: bytes) -> list[bytes]:
                 raise ValueError("a string has no end")
         elif mark == _COMMA:
             if len(closing) == 1:
-                parts.append(text[begin:at].strip(_BLANK))
+                elements.append(text[begin:at].strip(_BLANK))
                 begin = end
         elif closing.pop() != mark:
             raise ValueError("its brackets do not match")
         if not closing:
             break
     if closing or end != len(text):
-        raise ValueError("it has no end" if closing else "it goes on after its end")
+        raise ValueError("it has no end" if closing else "there is text after its end")
     last = text[begin:-1].strip(_BLANK)
-    return [*parts, last] if parts or last else []
+    return [*elements, last] if elements or last else []

@@ -1,4 +1,4 @@
-"""What is read out of properties, in which anything may stand: of events and of people, in either dialect."""
+"""Values read from the properties of events and people, in either dialect. Properties can contain any JSON."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -9,14 +9,14 @@ from msgspec import Raw, Struct, field
 
 from klaviyo_pg.errors import BadAnswer
 from klaviyo_pg.klaviyo.documents import reject
-from klaviyo_pg.klaviyo.rows import Events, Reject
+from klaviyo_pg.rows import Events, Reject
 
 Event = TypeVar("Event", bound=Struct)
 _NULL = Raw(b"null")
 
 
-class Known(Struct, gc=False):
-    """The properties of an event that have a meaning of their own, as text."""
+class Extracted(Struct, gc=False):
+    """The properties of an event that are columns of its table, as text."""
 
     message: str | None = field(default=None, name="$message")
     flow: str | None = field(default=None, name="$flow")
@@ -28,7 +28,7 @@ class Known(Struct, gc=False):
 
 
 class _Undecoded(Struct):
-    """The same where one of them is no text."""
+    """The undecoded properties, for events where one of them is not text."""
 
     message: Raw = field(default=_NULL, name="$message")
     flow: Raw = field(default=_NULL, name="$flow")
@@ -39,54 +39,57 @@ class _Undecoded(Struct):
     value_currency: Raw = field(default=_NULL, name="$value_currency")
 
 
-_NOTHING = Known()
+_NOTHING = Extracted()
 _NUL = "\0"
 _NUL_IN_ID = "The id has a NUL character, which Postgres cannot hold."
-_decode_known = msgspec.json.Decoder(Known).decode
+_decode_extracted = msgspec.json.Decoder(Extracted).decode
 _decode_undecoded = msgspec.json.Decoder(_Undecoded).decode
 _decode = msgspec.json.Decoder().decode
 
 
 class Read(NamedTuple):
-    """What the properties of events say, and the places of those events that cannot be stored, with the reason."""
+    """The extracts of the events that can be stored, and the error for each of the others, by index."""
 
-    known: list[Known]
+    extracted: list[Extracted]
     unreadable: Mapping[int, Exception]
 
-    def readable(self, found: list[Event], rejects: list[Reject]) -> list[Event]:
-        """The events that belong to `known`; the others are put among the rejects."""
+    def readable(self, events: list[Event], rejects: list[Reject]) -> list[Event]:
+        """Return the events that `extracted` belongs to. Add the others to the rejects."""
         if not self.unreadable:
-            return found
-        rejects += [reject(msgspec.json.encode(found[at]), error) for at, error in self.unreadable.items()]
-        return [event for at, event in enumerate(found) if at not in self.unreadable]
+            return events
+        rejects += [reject(msgspec.json.encode(events[at]), error) for at, error in self.unreadable.items()]
+        return [event for at, event in enumerate(events) if at not in self.unreadable]
 
 
 def read(ids: Sequence[str], properties: Sequence[Raw]) -> Read:
-    """Read the properties of events; those that are no object say nothing. An id with a NUL might be another's."""
+    """Extract the properties of events. From properties that are not an object, nothing is extracted.
+
+    An event with a NUL in its id is unreadable: without the NUL, its id could be that of another event.
+    """
     if _NUL in "".join(ids):
         wrong: dict[int, Exception] = {at: ValueError(_NUL_IN_ID) for at, each in enumerate(ids) if _NUL in each}
     else:
         wrong = {}
-    known = []
-    for at, found in enumerate(properties):
+    extracted = []
+    for at, raw in enumerate(properties):
         try:
-            known.append(_decode_known(found))
+            extracted.append(_decode_extracted(raw))
         except (msgspec.ValidationError, RecursionError):
             try:
-                known.append(_known(found))
+                extracted.append(_extracted(raw))
             except RecursionError as error:
-                known.append(_NOTHING)
+                extracted.append(_NOTHING)
                 wrong[at] = error
-    return Read([each for at, each in enumerate(known) if at not in wrong] if wrong else known, wrong)
+    return Read([each for at, each in enumerate(extracted) if at not in wrong] if wrong else extracted, wrong)
 
 
-def _known(properties: Raw) -> Known:
+def _extracted(properties: Raw) -> Extracted:
     try:
-        found = _decode_undecoded(properties)
+        undecoded = _decode_undecoded(properties)
     except msgspec.ValidationError:  # a list, or null
         return _NOTHING
-    texts = {name: text(getattr(found, name)) for name in _Undecoded.__struct_fields__ if name != "value"}
-    return Known(**texts, value=found.value)
+    texts = {name: text(getattr(undecoded, name)) for name in _Undecoded.__struct_fields__ if name != "value"}
+    return Extracted(**texts, value=undecoded.value)
 
 
 def events(
@@ -96,41 +99,44 @@ def events(
     profile_ids: list[str | None],
     emails: list[str | None],
     properties: Sequence[Raw],
-    known: Sequence[Known],
+    extracted: Sequence[Extracted],
 ) -> Events:
-    """Events by column, with what their properties say. All arguments have the same length."""
+    """Return events by column. All arguments have the same length."""
     return Events(
         id=ids,
         at=at,
         metric_id=metric_ids,
         profile_id=profile_ids,
         email=emails,
-        message=[found.message for found in known],
-        flow=[found.flow for found in known],
-        campaign_name=[found.campaign_name for found in known],
-        subject=[found.subject for found in known],
-        list_name=[found.list_name for found in known],
-        value=[text(found.value) for found in known],
-        value_currency=[found.value_currency for found in known],
-        properties=[str(found, "utf-8") for found in properties],
+        message=[each.message for each in extracted],
+        flow=[each.flow for each in extracted],
+        campaign_name=[each.campaign_name for each in extracted],
+        subject=[each.subject for each in extracted],
+        list_name=[each.list_name for each in extracted],
+        value=[text(each.value) for each in extracted],
+        value_currency=[each.value_currency for each in extracted],
+        properties=[str(raw, "utf-8") for raw in properties],
     )
 
 
-def check_metric(page: Events, asked: str | None) -> None:
-    """Raises BadAnswer for a page of events that are all of other metrics than the one that was asked for."""
-    if asked is not None and asked not in page.metric_id and any(page.metric_id):
-        raise BadAnswer(f"The API was asked for events of the metric {asked} and answered with those of others.")
+def check_metric(page: Events, metric_id: str | None) -> None:
+    """Raise BadAnswer if events of one metric were requested and all events of a page belong to others."""
+    if metric_id is not None and metric_id not in page.metric_id and any(page.metric_id):
+        raise BadAnswer(
+            f"The API was asked for events of the metric {metric_id} and returned only events of other metrics, so it "
+            "ignores the filter. Check KLAVIYO_BASE_URL."
+        )
 
 
 def plain_text(value: Any) -> str | None:
-    """A decoded JSON value as text: a string as it is, null as None, anything else as JSON."""
+    """Return a decoded JSON value as text: a string unchanged, null as None, anything else as JSON."""
     if value is None or type(value) is str:
         return value
     return msgspec.json.encode(value).decode()
 
 
 def text(value: Raw | None) -> str | None:
-    """The same of an undecoded one, so that no digit of a number is lost."""
+    """Return an undecoded JSON value as text, like `plain_text`. No digit of a number is lost."""
     if value is None:
         return None
     raw = str(value, "utf-8")
@@ -140,14 +146,14 @@ def text(value: Raw | None) -> str | None:
 
 
 def number(value: float | str | None) -> float | None:
-    """A number that may have come as text; None where it is none."""
+    """Return a finite number, which may be written as text. Return None for anything else."""
     try:
-        found = math.nan if value is None else float(value)
+        parsed = math.nan if value is None else float(value)
     except ValueError:
         return None
-    return found if math.isfinite(found) else None
+    return parsed if math.isfinite(parsed) else None
 
 
 def texts(properties: Mapping[str, Raw], without: Collection[str]) -> list[tuple[str, str | None]]:
-    """A person's custom properties as (name, text)."""
+    """Return a person's properties as (name, text), except the names in `without`."""
     return [(name, text(value)) for name, value in properties.items() if name not in without]

@@ -1,12 +1,12 @@
-"""The seam between the dialects of the API and everything else: what any of them offers."""
+"""The protocol that both dialects of the API implement. The rest of the project knows no more of a dialect."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Protocol
 
-from klaviyo_pg.klaviyo.http import Traffic
-from klaviyo_pg.klaviyo.known import KnownPeople
-from klaviyo_pg.klaviyo.rows import (
+from klaviyo_pg.klaviyo.client import Traffic
+from klaviyo_pg.klaviyo.people_cache import KnownPeople
+from klaviyo_pg.rows import (
     Beginning,
     Campaign,
     Count,
@@ -19,41 +19,42 @@ from klaviyo_pg.klaviyo.rows import (
     Page,
     Profile,
 )
-from klaviyo_pg.windows import Window
+from klaviyo_pg.windows import AnyWindow, Window
 
 
 class Source(Protocol):
-    """A Klaviyo account, as it can be read.
+    """A Klaviyo account that can be read.
 
-    Every method reads page by page and raises MissingScope where the key lacks a scope, Unavailable where the API
-    gives no answer in spite of all retries, and one of the other errors of klaviyo_pg.errors where it is no use to go
-    on. Windows of events are kept exactly, whatever the API makes of its bounds.
+    Every method reads page by page. It raises MissingScope if the key lacks a scope, Unavailable if the API does not
+    respond in spite of all retries, and other errors of klaviyo_pg.errors if a retry cannot help. Windows of events are
+    exact, however the API interprets their bounds.
     """
 
     reads_all_metrics_at_once: bool
-    """Whether `events` without a metric is the way to read everything, events of unknown metrics included."""
+    """True if `events` without a metric reads everything, including events of unknown metrics."""
 
     looks_up_memberships: bool
-    """Whether `memberships` finds only people whose addresses it is given, so that events have to be read first."""
+    """True if `memberships` needs addresses to look up, so that events must be read first."""
 
-    events_tell_consent: bool
-    """Whether the people on event pages come with their consent."""
+    events_include_consent: bool
+    """True if the people on event pages have their consent."""
 
-    events_in_request: int
-    """Events on a full page."""
-    event_requests_a_minute: int | None
-    """What the API allows; None where that was never published."""
+    events_per_page: int
+    """The number of events on a full page."""
 
-    counts_by: timedelta
-    """The stretches of time that `counts` tells apart: an hour or a day."""
+    event_requests_per_minute: int | None
+    """The API's rate limit for events; None if it was never published."""
+
+    count_interval: timedelta
+    """The length of the intervals that `counts` returns: an hour or a day."""
 
     @property
     def traffic(self) -> Traffic:
-        """Requests sent so far."""
+        """The requests sent so far."""
         ...
 
     def account_id(self) -> str | None:
-        """Klaviyo's id of the account; None where this dialect does not tell it."""
+        """Return Klaviyo's id of the account; None if this dialect does not have it."""
         ...
 
     def metrics(self) -> Iterator[Page[Metric]]: ...
@@ -67,45 +68,48 @@ class Source(Protocol):
     def segments(self) -> Iterator[Page[Group]]: ...
 
     def events(
-        self, window: Window, metric_id: str | None = None, known: KnownPeople | None = None
+        self, window: AnyWindow, metric_id: str | None = None, known_people: KnownPeople | None = None
     ) -> Iterator[EventPage]:
-        """Events that happened in the window, of one metric or of all, with the people in them who are not known yet.
+        """Read the events of a window, of one metric or of all, with the people in them who are not known yet.
 
-        A person whose record has changed since is given again.
+        A person whose record has changed is included again.
         """
         ...
 
     def beginning(self, metric_id: str, window: Window) -> Beginning | None:
-        """Where the events of a metric begin in a window with both bounds; None where that cannot be told.
+        """Find the first event of a metric in a window. Return None if the first page does not show it.
 
-        It costs a request or two, and spares counting what is empty or small.
+        This takes a request or two and avoids counting what is empty or small.
         """
         ...
 
     def counts(self, metric_id: str, window: Window) -> Iterator[Count]:
-        """How many events of a metric there are, by those stretches of `counts_by` that have any, in order of time.
+        """Count the events of a metric by `count_interval`, in ascending order. Intervals without events are left out.
 
-        The window has both bounds, and begins and ends where such a stretch does. Raises Refused where the source
-        does not count this metric.
+        The window must begin and end on the bounds of such intervals. Raises Refused if the source does not count this
+        metric.
         """
         ...
 
-    def profiles(self, window: Window) -> Iterator[Page[Profile]]:
-        """People whose profile changed in the window, with consent and list suppressions."""
+    def profiles(self, window: AnyWindow) -> Iterator[Page[Profile]]:
+        """Read the people whose profile changed in the window, with consent and list suppressions.
+
+        In ascending order of the time of change if the dialect supports it; the pages' `reached` says how far.
+        """
         ...
 
     def exclusions(self) -> Iterator[Page[Exclusion]]:
-        """All addresses that are excluded from e-mail marketing; one address may come for several reasons."""
+        """Read all addresses that are excluded from email marketing. An address can occur with several reasons."""
         ...
 
     def people(self, ids: Sequence[str]) -> Iterator[Page[Profile]]:
-        """The people with these ids; those who are gone are left out."""
+        """Read the people with these ids. Ids that no longer exist are left out."""
         ...
 
-    def memberships(self, list_id: str, window: Window, addresses: Iterable[str] = ()) -> Iterator[MembershipPage]:
-        """People who joined the list in the window and are still on it, as far as this dialect tells without addresses;
-        of the addresses (e-mail addresses and phone numbers) those that are on it. Also whom it must not write to.
+    def memberships(self, list_id: str, window: AnyWindow, addresses: Iterable[str] = ()) -> Iterator[MembershipPage]:
+        """Read the people who joined a list in the window and are still on it, and those who are suppressed for it.
 
-        Raises NotFound where the list has been deleted since it was listed.
+        A dialect that cannot list members looks up the addresses (email addresses and phone numbers) instead. Raises
+        NotFound if the list no longer exists.
         """
         ...

@@ -1,4 +1,4 @@
-"""Whatever a page holds, Postgres takes its rows or answers each that it does not take."""
+"""Generated pages: Postgres stores each row or returns it as a reject."""
 
 import psycopg
 import pytest
@@ -6,11 +6,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from klaviyo_pg.catalogue import loads
+from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import merge
 from tests.any_page import ACCOUNT, check, stored_events
 
 SCHEMA = "klaviyo"
-FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 ODD = [
     *(
         '"x"',
@@ -54,21 +55,24 @@ person = st.builds(
 
 @FEW
 @given(st.lists(event, min_size=1, max_size=8), st.lists(person, max_size=4))
-def test_rows_and_rejects_are_all_records(connection: psycopg.Connection, events: list[str], people: list[str]) -> None:
-    """What is in the tables afterwards, what Postgres refused and what was set aside before make up the page."""
+def test_each_record_is_stored_or_rejected(
+    connection: psycopg.Connection, events: list[str], people: list[str]
+) -> None:
+    """The rows in the tables, the rows that Postgres refused and the rejects add up to the page."""
     body = f'{{"data":[{",".join(events)}],"included":[{",".join(people)}]}}'.encode()
     stored, accounted = stored_events("current", body)
     assert accounted == len(events) + len(people)
     check(stored)
+    account = Account(connection, SCHEMA, ACCOUNT)
     with connection.transaction():
         for load, frame in stored.frames:
-            found = merge(connection, SCHEMA, load, frame, ACCOUNT)
-            assert found.rows == found.inserted + found.updated + found.unchanged + len(found.unstorable)
+            merged = merge(account, load, frame)
+            assert merged.rows == merged.inserted + merged.updated + merged.unchanged + len(merged.unstorable)
             if load.table.name in loads.EVENTS:
-                refused = len(found.unstorable)
+                refused = len(merged.unstorable)
                 keys = frame["key"].to_list()
                 kept = connection.execute(f"SELECT count(*) FROM {load.table.name} WHERE key = ANY(%s)", [keys])  # type: ignore[arg-type]
-                assert (frame.height, *(kept.fetchone() or ())) == (found.rows, found.rows - refused)
+                assert (frame.height, *(kept.fetchone() or ())) == (merged.rows, merged.rows - refused)
         connection.execute("TRUNCATE " + ",".join({load.table.name for load, _ in stored.frames}))  # type: ignore[arg-type]
 
 
@@ -82,15 +86,16 @@ def test_rows_and_rejects_are_all_records(connection: psycopg.Connection, events
         pytest.param('"\\ud800"', False, id="a lone surrogate"),
     ],
 )
-def test_one_odd_event(connection: psycopg.Connection, properties: str, is_stored: bool) -> None:
-    """It is stored where jsonb takes it, and otherwise one reject; the event beside it is stored in either case."""
-    told = '{"id":"odd","attributes":{"timestamp":5,"event_properties":{"a":' + properties + "}}}"
-    body = f'{{"data":[{{"id":"good","attributes":{{"timestamp":5}}}},{told}]}}'.encode()
+def test_an_odd_event_does_not_affect_the_next_one(
+    connection: psycopg.Connection, properties: str, is_stored: bool
+) -> None:
+    """An odd event is stored if jsonb accepts it and rejected otherwise. The other event is stored in both cases."""
+    odd_event = '{"id":"odd","attributes":{"timestamp":5,"event_properties":{"a":' + properties + "}}}"
+    body = f'{{"data":[{{"id":"good","attributes":{{"timestamp":5}}}},{odd_event}]}}'.encode()
     stored, _ = stored_events("current", body)
+    account = Account(connection, SCHEMA, ACCOUNT)
     with connection.transaction():
-        refused = [
-            row for load, frame in stored.frames for row in merge(connection, SCHEMA, load, frame, ACCOUNT).unstorable
-        ]
-    ids = [found for (found,) in connection.execute("SELECT id FROM events ORDER BY id DESC")]
+        refused = [row for load, frame in stored.frames for row in merge(account, load, frame).unstorable]
+    ids = [event_id for (event_id,) in connection.execute("SELECT id FROM events ORDER BY id DESC")]
     assert ids == (["odd", "good"] if is_stored else ["good"])
     assert len(refused) + len(stored.rejects) == (not is_stored)

@@ -1,4 +1,4 @@
-"""Whatever a page holds, each of its records is stored once or set aside, and nothing breaks off."""
+"""Generated pages: each record is stored once or rejected, and no content stops the read."""
 
 from collections.abc import Mapping
 from itertools import chain
@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from klaviyo_pg.errors import BadAnswer
+from klaviyo_pg.windows import FULL_READ
 from tests.any_page import (
-    ALWAYS,
     DIALECTS,
     JULY,
     SECOND,
@@ -56,13 +56,13 @@ def mostly(usual: st.SearchStrategy[bytes], unusual: st.SearchStrategy[bytes] = 
 
 
 def an_object(needed: Mapping[str, st.SearchStrategy[bytes]]) -> st.SearchStrategy[bytes]:
-    """JSON objects with these members; now and then one is not there, twice there, or something odd."""
+    """Generate JSON objects with these members. Sometimes a member is missing, repeated or odd."""
     members = [
         mostly(mostly(value).map(lambda text, name=name: [(name, text)]), unusual)  # type: ignore[misc, arg-type]
         for name, value in needed.items()
         for unusual in [st.one_of(st.just([]), odd.map(lambda text, name=name: [(name, text), (name, text)]))]  # type: ignore[misc]
     ]
-    return st.tuples(*members).map(lambda found: _object(chain.from_iterable(found)))  # type: ignore[arg-type]
+    return st.tuples(*members).map(lambda drawn: _object(chain.from_iterable(drawn)))  # type: ignore[arg-type]
 
 
 def _object(members) -> bytes:  # type: ignore[no-untyped-def]
@@ -89,7 +89,7 @@ event_properties = an_object(
 )
 person_properties = an_object({"Size": text, "$source": text, "Tags": odd})
 location = an_object({"city": text, "latitude": st.just(b"51.9"), "longitude": st.just(b'"-8.5"')})
-suppressions = an_object({"list_id": an_id("L"), "timestamp": moment}).map(lambda found: b"[" + found + b"]")
+suppressions = an_object({"list_id": an_id("L"), "timestamp": moment}).map(lambda record: b"[" + record + b"]")
 subscriptions = an_object(
     {"email": an_object({"marketing": an_object({"consent": text, "list_suppressions": suppressions})})}
 )
@@ -100,6 +100,7 @@ person = an_object(
             {
                 "email": text,
                 "created": moment,
+                "updated": moment,
                 "location": location,
                 "properties": person_properties,
                 "subscriptions": subscriptions,
@@ -124,7 +125,7 @@ _old_event = {
     "statistic_id": an_id("m"),
     "event_properties": event_properties,
 }
-nobodys_old_event = an_object(_old_event)
+anonymous_old_event = an_object(_old_event)
 old_event = an_object({**_old_event, "person": old_person})
 links = st.sampled_from([b"", b',"links":null', b',"links":{}', b',"links":{"next":null}', b',"links":{"next":""}'])
 row = {
@@ -132,7 +133,7 @@ row = {
     "campaigns": {
         "name": text,
         "send_time": moment,
-        "audiences": an_object({"included": an_id("L").map(lambda found: b"[" + found + b"]")}),
+        "audiences": an_object({"included": an_id("L").map(lambda record: b"[" + record + b"]")}),
     },
     "flows": {"name": text, "status": text, "created": moment},
     "lists": {"name": text, "created": moment},
@@ -146,7 +147,7 @@ old_row = {
         "name": text,
         "list_id": an_id("L"),
         "sent_at": moment,
-        "lists": an_object({"id": an_id("L"), "created": moment}).map(lambda found: b"[" + found + b"]"),
+        "lists": an_object({"id": an_id("L"), "created": moment}).map(lambda record: b"[" + record + b"]"),
     },
     "flows": {"id": an_id("f"), "name": text, "created": moment},
     "exclusions": {"email": st.just(b'"a@example.com"'), "reason": text, "timestamp": moment},
@@ -158,8 +159,10 @@ old_row = {
 @example([rb'{"id":"\u0000","attributes":{"timestamp":5}}'], [], b"")
 @example([rb'{"id":"e\u0000","attributes":{"timestamp":5}}', b'{"id":"e","attributes":{"timestamp":5}}'], [], b"")
 @example([b'{"id":"e","attributes":{"timestamp":5,"event_properties":{"$value":NaN}}}'], [], b"")
-def test_each_event_of_the_current_dialect(events: list[bytes], persons: list[bytes], rest: bytes) -> None:
-    """Events in the event tables, people among the members, all others among the rejects."""
+def test_each_event_of_the_current_dialect_is_stored_or_rejected(
+    events: list[bytes], persons: list[bytes], rest: bytes
+) -> None:
+    """Events reach the event tables, people reach members, and all other records are rejected."""
     body = page(events, b',"included":[' + b",".join(persons) + b"]" + rest)
     stored, accounted = stored_events("current", body)
     assert accounted == len(events) + len(persons)
@@ -168,24 +171,24 @@ def test_each_event_of_the_current_dialect(events: list[bytes], persons: list[by
 
 @FUZZ
 @given(some(old_event))
-def test_each_event_of_the_legacy_dialect(events: list[bytes]) -> None:
-    """An event whose person cannot be read is stored, and the person set aside."""
+def test_each_event_of_the_legacy_dialect_is_stored_or_rejected(events: list[bytes]) -> None:
+    """An event whose person cannot be read is stored, and the person is rejected."""
     stored, accounted = stored_events("legacy", page(events))
     assert accounted >= len(events)
     check(stored)
 
 
 @FUZZ
-@given(some(nobodys_old_event))
-def test_each_event_of_nobody_of_the_legacy_dialect(events: list[bytes]) -> None:
-    """Without people the sum is exact."""
+@given(some(anonymous_old_event))
+def test_each_anonymous_event_of_the_legacy_dialect_is_stored_or_rejected(events: list[bytes]) -> None:
+    """Without people, every record is an event or a reject."""
     assert stored_events("legacy", page(events))[1] == len(events)
 
 
 @FUZZ
 @given(st.sampled_from(DIALECTS), some(event), some(old_event))
-def test_windows_part_events(dialect: str, current: list[bytes], legacy: list[bytes]) -> None:
-    """What a window leaves out are the events outside of it, and nothing else."""
+def test_a_window_contains_its_events_only(dialect: str, current: list[bytes], legacy: list[bytes]) -> None:
+    """A window leaves out the events outside it and no others."""
     body = page(current if dialect == "current" else legacy)
     start, end = JULY.seconds
     every, within = event_page(dialect, body), event_page(dialect, body, JULY)
@@ -196,54 +199,54 @@ def test_windows_part_events(dialect: str, current: list[bytes], legacy: list[by
 
 @FUZZ
 @given(some(person), links)
-def test_each_person_of_the_current_dialect(persons: list[bytes], rest: bytes) -> None:
-    """A person is a member or a reject."""
-    found = next(iter(source("current", page(persons, rest)).profiles(ALWAYS)))
-    assert len(found.rows) + len(found.rejects) == len(persons)
-    check(stored_people(found))
+def test_each_person_of_the_current_dialect_is_stored_or_rejected(persons: list[bytes], rest: bytes) -> None:
+    """Each person becomes a member or a reject."""
+    read = next(iter(source("current", page(persons, rest)).profiles(FULL_READ)))
+    assert len(read.rows) + len(read.rejects) == len(persons)
+    check(stored_people(read))
 
 
 @FUZZ
 @given(mostly(old_person))
-def test_each_person_of_the_legacy_dialect(record: bytes) -> None:
-    """A person is a member or a reject; what is no object is no answer."""
+def test_a_person_of_the_legacy_dialect_is_stored_or_rejected(record: bytes) -> None:
+    """A JSON object becomes a member or a reject. Any other response raises an error."""
     if not record.startswith(b"{"):
         with pytest.raises(BadAnswer):
             list(source("legacy", record).people(["p1"]))
         return
-    (found,) = source("legacy", record).people(["p1"])
-    assert len(found.rows) + len(found.rejects) == 1
-    check(stored_people(found))
+    (read,) = source("legacy", record).people(["p1"])
+    assert len(read.rows) + len(read.rejects) == 1
+    check(stored_people(read))
 
 
 @FUZZ
 @given(st.data(), st.sampled_from(sorted(row)), links)
-def test_each_row_of_the_current_dialect(data: st.DataObject, kind: str, rest: bytes) -> None:
-    """Metrics, campaigns, flows, lists, segments and members of a list: as many rows and rejects as records."""
+def test_each_row_of_the_current_dialect_is_stored_or_rejected(data: st.DataObject, kind: str, rest: bytes) -> None:
+    """Metrics, campaigns, flows, lists, segments and list members: each record becomes a row or a reject."""
     records = data.draw(some(an_object({"id": an_id("x"), "attributes": an_object(row[kind])})))
     it = source("current", page(records, rest))
-    found = next(iter(it.memberships("L1", ALWAYS) if kind == "memberships" else getattr(it, kind)()))
-    assert len(found.rows) + len(found.rejects) == len(records)
-    check(stored_rows(kind, found))
+    read = next(iter(it.memberships("L1", FULL_READ) if kind == "memberships" else getattr(it, kind)()))
+    assert len(read.rows) + len(read.rejects) == len(records)
+    check(stored_rows(kind, read))
 
 
 @FUZZ
 @given(st.data(), st.sampled_from(sorted(old_row)))
-def test_each_row_of_the_legacy_dialect(data: st.DataObject, kind: str) -> None:
-    """Metrics, campaigns, flows and exclusions: as many rows and rejects as records."""
+def test_each_row_of_the_legacy_dialect_is_stored_or_rejected(data: st.DataObject, kind: str) -> None:
+    """Metrics, campaigns, flows and exclusions: each record becomes a row or a reject."""
     records = data.draw(some(an_object(old_row[kind])))
-    found = next(iter(getattr(source("legacy", page(records)), kind)()))
-    assert len(found.rows) + len(found.rejects) == len(records)
-    check(stored_rows(kind, found))
+    read = next(iter(getattr(source("legacy", page(records)), kind)()))
+    assert len(read.rows) + len(read.rejects) == len(records)
+    check(stored_rows(kind, read))
 
 
 @FUZZ
 @given(some(an_object({"id": an_id("p"), "created": moment})))
-def test_each_member_of_a_list_of_the_legacy_dialect(records: list[bytes]) -> None:
-    """Members who are looked up, and people whom a list must not write to."""
+def test_each_list_member_of_the_legacy_dialect_is_stored_or_rejected(records: list[bytes]) -> None:
+    """This holds for members who are looked up and for people who are suppressed for a list."""
     members, excluded = b"[" + b",".join(records) + b"]", b'{"records":[' + b",".join(records) + b"]}"
     it = source("legacy", members, {"subscribe": b"[]", "exclusions/all": excluded})
-    looked_up, suppressed = it.memberships("L1", ALWAYS, ["a@example.com"])
+    looked_up, suppressed = it.memberships("L1", FULL_READ, ["a@example.com"])
     assert len(looked_up.rows) + len(looked_up.rejects) == len(records)
     assert len(suppressed.suppressions) + len(suppressed.rejects) == len(records)
     check(stored_rows("memberships", looked_up))  # type: ignore[arg-type]
@@ -251,32 +254,32 @@ def test_each_member_of_a_list_of_the_legacy_dialect(records: list[bytes]) -> No
 
 @FUZZ
 @given(some(an_object({"list_id": an_id("L"), "list_name": text})), mostly(moment))
-def test_each_list_of_the_legacy_dialect(records: list[bytes], created: bytes) -> None:
-    """A list is named on one page and dated by another; an unreadable date sets the list aside."""
+def test_each_list_of_the_legacy_dialect_is_stored_or_rejected(records: list[bytes], created: bytes) -> None:
+    """The name and the date of a list come from two responses. An unreadable date rejects the list."""
     it = source("legacy", b'{"created":%b}' % created, {"v2/lists": b"[" + b",".join(records) + b"]"})
     try:
-        found = next(iter(it.lists()))
+        read = next(iter(it.lists()))
     except BadAnswer:
         assert created not in (b"null", b'"2026-07-01T00:00:00+00:00"')
         return
-    assert len(found.rows) + len(found.rejects) == len(records)
-    check(stored_rows("lists", found))
+    assert len(read.rows) + len(read.rejects) == len(records)
+    check(stored_rows("lists", read))
 
 
 @FUZZ
 @given(some(an_object({"id": an_id("p"), "attributes": an_object({"email": text})})))
-def test_suppressed_people_without_a_reason_or_address_are_set_aside(records: list[bytes]) -> None:
-    """Nothing is lost where the API lists somebody as suppressed and does not say why."""
-    found = next(iter(source("current", page(records)).exclusions()))
-    assert (len(found.rows), len(found.rejects)) == (0, len(records))
+def test_suppressed_people_without_a_reason_or_address_are_rejected(records: list[bytes]) -> None:
+    """People who are listed as suppressed without a reason are not lost."""
+    read = next(iter(source("current", page(records)).exclusions()))
+    assert (len(read.rows), len(read.rejects)) == (0, len(records))
 
 
 @FUZZ
 @given(st.sampled_from(DIALECTS), some(event, 3), some(old_event, 3), st.data())
-def test_a_broken_page_is_read_or_refused(
+def test_a_damaged_page_is_read_or_raises_one_error(
     dialect: str, current: list[bytes], legacy: list[bytes], data: st.DataObject
 ) -> None:
-    """Cut anywhere, or with any bytes in the middle: BadAnswer is the one error."""
+    """A page that is truncated or overwritten anywhere raises BadAnswer and no other error."""
     body = page(current if dialect == "current" else legacy)
     start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(body))] * 2)))
     body = body[:start] + data.draw(st.binary(max_size=6)) + body[end:]

@@ -1,33 +1,32 @@
-"""The current dialect, from bytes to rows. The client is a table of answers."""
+"""The current dialect, from bytes to rows, with a fake client that returns prepared answers."""
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
 
 from klaviyo_pg.errors import BadAnswer, NotFound, TooMuch
-from klaviyo_pg.klaviyo.current import CHANNELS, SUPPRESSION_REASONS, CurrentSource
-from klaviyo_pg.klaviyo.http import Client, Endpoint, Traffic
-from klaviyo_pg.klaviyo.known import KnownPeople
-from klaviyo_pg.klaviyo.rows import Campaign, Exclusion, Membership, Metric, Profile
-from klaviyo_pg.windows import Window
+from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
+from klaviyo_pg.klaviyo.current.source import CHANNELS, SUPPRESSION_REASONS, CurrentSource
+from klaviyo_pg.klaviyo.people_cache import PendingPeople, PeopleCache
+from klaviyo_pg.rows import Campaign, Exclusion, Membership, MembershipPage, Metric, Page, Profile
+from klaviyo_pg.windows import FULL_READ, OpenWindow, Window
 
 HOST = "https://a.klaviyo.com"
-EVERYTHING = Window(None, None)
 JULY = datetime(2026, 7, 1, tzinfo=UTC)
 SECOND = int(JULY.timestamp())
 
 
 class Answers:
-    """Answers in turn, the last one again and again; notes what was asked for."""
+    """A client that returns its answers in turn, repeats the last one, and records the requests."""
 
     traffic = Traffic()
 
     def __init__(self, *pages: object) -> None:
         self._pages = list(pages)
-        self.asked: list[tuple[str, Mapping[str, str] | None, str]] = []
+        self.requests: list[tuple[str, Mapping[str, str] | None, str]] = []
 
     def get(
         self,
@@ -35,9 +34,9 @@ class Answers:
         parameters: Mapping[str, str] | None = None,
         endpoint: Endpoint | None = None,
         read: Callable[[bytes], Any] = bytes,
-        can_be_less: bool = False,
+        can_ask_for_less: bool = False,
     ) -> Any:
-        self.asked.append((path, parameters, endpoint.scopes if endpoint else ""))
+        self.requests.append((path, parameters, endpoint.scopes if endpoint else ""))
         page = self._pages.pop(0) if len(self._pages) > 1 else self._pages[0]
         if isinstance(page, Exception):
             raise page
@@ -54,33 +53,35 @@ def page(*rows: object, link: str | None = None, **others: object) -> dict[str, 
 
 
 def event(event_id: str = "e1", second: int = SECOND, properties: object = None, **related: str | None) -> Any:
-    """An event; `related` names its profile and metric, None for a relationship without anybody in it."""
-    relationships = {name: {"data": to and {"id": to}} for name, to in related.items()}
+    """Return an event. `related` are the ids of its profile and metric; None is an empty relationship."""
+    relationships = {name: {"data": each and {"id": each}} for name, each in related.items()}
     attributes = {"timestamp": second, "event_properties": properties}
     return {"id": event_id, "attributes": attributes, "relationships": relationships}
 
 
 def test_pages_are_followed_to_the_end() -> None:
-    """The first request has the parameters, each link is followed as it is, and the rows come page by page."""
+    """The first request has the parameters, each link is followed unchanged, and the rows are read page by page."""
     metric = {"id": "m1", "attributes": {"name": "Opened Email"}}
     it, answers = source(page(metric, link=f"{HOST}/api/metrics?page=2"), page(metric | {"id": "m2"}))
-    assert [[row.id for row in found.rows] for found in it.metrics()] == [["m1"], ["m2"]]
-    assert [(path, bool(query)) for path, query, _ in answers.asked] == [
+    assert [[row.id for row in each.rows] for each in it.metrics()] == [["m1"], ["m2"]]
+    assert [(path, bool(query)) for path, query, _ in answers.requests] == [
         ("api/metrics", True),
         (f"{HOST}/api/metrics?page=2", False),
     ]
 
 
 @pytest.mark.parametrize("links", [["a", "a"], ["a", "b", "a"], ["api/metrics"]])
-def test_a_page_that_has_been_read_before_is_told(links: list[str]) -> None:
-    """A cursor that leads in a circle would never end."""
+def test_a_link_to_a_page_that_was_already_read_is_refused(links: list[str]) -> None:
+    """Following cursors in a circle would never end."""
     it, _ = source(*(page(link=link) for link in links), page())
-    with pytest.raises(BadAnswer, match=r"^The API answered with a page of api/metrics that has been read before\.$"):
+    with pytest.raises(
+        BadAnswer, match=r"^The API returned a link to a page of api/metrics that has already been read"
+    ):
         list(it.metrics())
 
 
-def test_every_field_of_a_metric() -> None:
-    """Times in UTC; a category that is an object as JSON."""
+def test_all_fields_of_a_metric_are_read() -> None:
+    """Times are in UTC, and a category that is an object is JSON."""
     row = {
         "id": "m1",
         "attributes": {
@@ -91,7 +92,7 @@ def test_every_field_of_a_metric() -> None:
         },
     }
     it, _ = source(page(row))
-    assert [found.rows for found in it.metrics()] == [[Metric("m1", "N", '{"a":1}', JULY, JULY)]]
+    assert [each.rows for each in it.metrics()] == [[Metric("m1", "N", '{"a":1}', JULY, JULY)]]
 
 
 @pytest.mark.parametrize(
@@ -101,17 +102,17 @@ def test_every_field_of_a_metric() -> None:
         pytest.param("9999-12-31T23:00:00-05:00", datetime(9999, 12, 31, 23, tzinfo=UTC), id="after 9999 in UTC"),
     ],
 )
-def test_times_at_the_ends_of_the_calendar(text: str, moment: datetime) -> None:
-    """No run breaks off for a time that only an offset puts outside."""
+def test_times_at_the_limits_of_the_calendar_are_read(text: str, moment: datetime) -> None:
+    """A time that only its offset puts outside the calendar does not stop a run."""
     it, _ = source(page({"id": "m1", "attributes": {"created": text}}))
     assert next(it.metrics()).rows[0].created == moment
 
 
-def test_campaigns_are_read_by_channel_archived_ones_too() -> None:
-    """The API lists neither together."""
+def test_campaigns_are_read_by_channel_and_include_archived_ones() -> None:
+    """The API requires a channel, and lists archived campaigns separately."""
     it, answers = source(page())
     list(it.campaigns())
-    filters = [query["filter"] for _, query, _ in answers.asked if query]
+    filters = [query["filter"] for _, query, _ in answers.requests if query]
     assert filters == [
         f"equals(messages.channel,'{channel}'),equals(archived,{archived})"
         for channel in CHANNELS
@@ -119,8 +120,8 @@ def test_campaigns_are_read_by_channel_archived_ones_too() -> None:
     ]
 
 
-def test_every_field_of_a_campaign() -> None:
-    """Subject and sender are those of its first message that has any."""
+def test_all_fields_of_a_campaign_are_read() -> None:
+    """Subject and sender are those of the first message that has content."""
     row = {
         "id": "c1",
         "attributes": {
@@ -146,8 +147,8 @@ def test_every_field_of_a_campaign() -> None:
     ]
 
 
-def test_a_bare_campaign() -> None:
-    """A draft has neither audiences nor messages."""
+def test_a_campaign_without_audiences_and_messages_is_read() -> None:
+    """This is a draft."""
     it, _ = source(page({"id": "c1", "attributes": {"audiences": None}}))
     (row,) = next(it.campaigns()).rows
     assert (row.list_id, row.subject, list(row.included), list(row.excluded)) == (None, None, [], [])
@@ -170,12 +171,12 @@ def test_a_bare_campaign() -> None:
         pytest.param({"Subject": ["a"]}, {"subject": '["a"]'}, id="a subject that is a list"),
     ],
 )
-def test_what_the_properties_of_an_event_say(properties: object, expected: Mapping[str, str]) -> None:
-    """Anything may stand anywhere; a string is text as it is, all else JSON, with every digit."""
+def test_properties_of_an_event_become_columns(properties: object, expected: Mapping[str, str]) -> None:
+    """A property can contain anything. A string stays unchanged, and other values are JSON with every digit."""
     body = json.dumps(page(event(properties=properties)), separators=(",", ":")).encode()
     it, _ = source(body)
-    found = next(it.events(EVERYTHING)).events
-    assert {name: getattr(found, name) for name in expected} == {name: [text] for name, text in expected.items()}
+    events = next(it.events(FULL_READ)).events
+    assert {name: getattr(events, name) for name in expected} == {name: [text] for name, text in expected.items()}
 
 
 @pytest.mark.parametrize(
@@ -183,25 +184,27 @@ def test_what_the_properties_of_an_event_say(properties: object, expected: Mappi
     [
         pytest.param({"profile": "p1", "metric": "m1"}, ("p1", "m1", "a@example.com"), id="both"),
         pytest.param({"profile": None, "metric": None}, (None, None, None), id="null"),
-        pytest.param({}, (None, None, None), id="not named"),
+        pytest.param({}, (None, None, None), id="missing"),
         pytest.param({"profile": "p2", "metric": "m1"}, ("p2", "m1", None), id="a profile that is not included"),
     ],
 )
-def test_whose_event_it_is(related: Mapping[str, str | None], expected: tuple[str | None, ...]) -> None:
-    """Profile, metric and address, where they are known."""
+def test_an_event_has_its_person_and_metric(
+    related: Mapping[str, str | None], expected: tuple[str | None, ...]
+) -> None:
+    """The email address is that of the included profile."""
     it, _ = source(page(event(**related), included=[{"id": "p1", "attributes": {"email": "a@example.com"}}]))
-    found = next(it.events(EVERYTHING)).events
-    assert (*found.profile_id, *found.metric_id, *found.email) == expected
+    events = next(it.events(FULL_READ)).events
+    assert (*events.profile_id, *events.metric_id, *events.email) == expected
 
 
-def test_windows_are_kept_whatever_the_api_makes_of_them() -> None:
-    """A second more is asked for, and what falls outside is left to the window beside."""
+def test_windows_of_events_are_exact() -> None:
+    """The request begins a second early, and events outside the window are dropped."""
     window = Window(JULY, datetime(2026, 7, 2, tzinfo=UTC))
     around = [SECOND - 1, SECOND, SECOND + 86399, SECOND + 86400]
     it, answers = source(page(*(event(str(at), at) for at in around)))
-    found = next(it.events(window, "m1")).events
-    assert found.at == [SECOND, SECOND + 86399]
-    _, query, scopes = answers.asked[0]
+    events = next(it.events(window, "m1")).events
+    assert events.at == [SECOND, SECOND + 86399]
+    _, query, scopes = answers.requests[0]
     assert query is not None and scopes == "events:read"
     assert query["filter"] == (
         'equals(metric_id,"m1"),greater-than(datetime,2026-06-30T23:59:59Z),less-than(datetime,2026-07-02T00:00:00Z)'
@@ -209,58 +212,58 @@ def test_windows_are_kept_whatever_the_api_makes_of_them() -> None:
 
 
 def test_ids_are_quoted_in_filters() -> None:
-    """One odd id on a page of events does not make the API refuse the question for fifty people."""
+    """An odd id does not make the API refuse the request for fifty people."""
     it, answers = source(page())
     list(it.people(["p1", 'a"b\\']))
-    query = answers.asked[0][1]
+    query = answers.requests[0][1]
     assert query is not None and query["filter"] == r'any(id,["p1","a\"b\\"])'
 
 
-def test_no_filter_where_there_is_no_bound() -> None:
-    """An empty filter is refused by the API, so none is sent."""
+def test_a_full_read_has_no_filter() -> None:
+    """The API refuses an empty filter."""
     it, answers = source(page())
-    list(it.events(EVERYTHING))
-    assert answers.asked[0][1] is not None and "filter" not in answers.asked[0][1]
+    list(it.events(FULL_READ))
+    assert answers.requests[0][1] is not None and "filter" not in answers.requests[0][1]
 
 
-def test_a_person_is_given_once_until_changed() -> None:
-    """The same record on a later page gives its address, and no row; a changed one gives a row again."""
+def test_a_person_is_read_once_until_changed() -> None:
+    """A repeated record adds only the address to events. A changed record is a new row."""
     one, changed = ({"id": "p1", "attributes": {"email": f"{name}@example.com"}} for name in "ab")
     pages = [page(event(profile="p1"), included=[each], link=f"{at}") for at, each in enumerate((one, one, changed))]
     it, _ = source(*pages, page())
-    read = list(it.events(EVERYTHING, known=KnownPeople()))
-    assert [[person.email for person in found.profiles] for found in read] == [
+    read = list(it.events(FULL_READ, known_people=PendingPeople(PeopleCache())))
+    assert [[person.email for person in each.profiles] for each in read] == [
         ["a@example.com"],
         [],
         ["b@example.com"],
         [],
     ]
-    assert [found.events.email for found in read[:3]] == [["a@example.com"], ["a@example.com"], ["b@example.com"]]
+    assert [each.events.email for each in read[:3]] == [["a@example.com"], ["a@example.com"], ["b@example.com"]]
 
 
-@pytest.mark.parametrize("beside", [b"", b'{"id":5,"attributes":null},'], ids=["good page", "page with a bad event"])
+@pytest.mark.parametrize("bad_event", [b"", b'{"id":5,"attributes":null},'], ids=["good page", "page with a bad event"])
 @pytest.mark.parametrize(
     "person",
     [
         pytest.param(b'{"id":"p1","attributes":{"created":"never"}}', id="unreadable time"),
         pytest.param(b'{"attributes":{}}', id="no id"),
         pytest.param(b'{"id":"p1","attributes":{"properties":{"a":"\\ud800"}}}', id="lone surrogate"),
-        pytest.param(b'{"id":"p1","attributes":{"properties":{"a":"\xff"}}}', id="no UTF-8"),
+        pytest.param(b'{"id":"p1","attributes":{"properties":{"a":"\xff"}}}', id="not UTF-8"),
     ],
 )
-def test_a_bad_person_is_set_aside_and_the_events_stay(person: bytes, beside: bytes) -> None:
-    """The person is rejected; the event keeps whose it is."""
-    told = json.dumps(event(profile="p1")).encode()
-    it, _ = source(b'{"data":[' + beside + told + b'],"included":[' + person + b"]}")
-    (found,) = it.events(EVERYTHING)
-    assert (found.events.id, found.events.profile_id, found.events.email) == (["e1"], ["p1"], [None])
-    assert list(found.profiles) == []
-    assert len(found.rejects) == 1 + bool(beside)
+def test_a_bad_person_is_rejected_without_the_events(person: bytes, bad_event: bytes) -> None:
+    """The event keeps the id of its person."""
+    good_event = json.dumps(event(profile="p1")).encode()
+    it, _ = source(b'{"data":[' + bad_event + good_event + b'],"included":[' + person + b"]}")
+    (read,) = it.events(FULL_READ)
+    assert (read.events.id, read.events.profile_id, read.events.email) == (["e1"], ["p1"], [None])
+    assert list(read.profiles) == []
+    assert len(read.rejects) == 1 + bool(bad_event)
 
 
-def test_every_field_of_a_person() -> None:
-    """Location, consent, properties and list suppressions, each in its place; numbers also where they came as text."""
-    said = {
+def test_all_fields_of_a_person_are_read() -> None:
+    """Coordinates can be text."""
+    attributes = {
         "email": "zoë@example.com",
         "phone_number": "+1",
         "first_name": "Zoë",
@@ -282,8 +285,8 @@ def test_every_field_of_a_person() -> None:
             }
         },
     }
-    it, _ = source(page({"id": "p1", "attributes": said}))
-    (row,) = next(it.profiles(EVERYTHING)).rows
+    it, _ = source(page({"id": "p1", "attributes": attributes}))
+    (row,) = next(it.profiles(FULL_READ)).rows
     properties = [("Size", "L"), ("Visits", "3"), ("Tags", '["a"]'), ("None", None), ("", "true")]
     assert row == Profile(
         "p1", "zoë@example.com", "timezone", "Zoë", "O", "checkout", "address1", "address2", "city", "region", "zip",
@@ -292,56 +295,120 @@ def test_every_field_of_a_person() -> None:
 
 
 @pytest.mark.parametrize("empty", [None, {}, {"email": None}, {"email": {"marketing": None}}])
-def test_a_person_of_whom_nothing_is_known(empty: object) -> None:
-    """Everything but the id may be null or missing."""
+def test_a_person_with_only_an_id_is_read(empty: object) -> None:
+    """Everything except the id can be null or missing."""
     it, _ = source(page({"id": "p1", "attributes": {"subscriptions": empty, "properties": None, "location": None}}))
-    (row,) = next(it.profiles(EVERYTHING)).rows
+    (row,) = next(it.profiles(FULL_READ)).rows
     assert (row.email, list(row.properties), row.consent, list(row.list_suppressions)) == (None, [], None, [])
 
 
 def test_exclusions_are_read_by_reason() -> None:
-    """All reasons are asked for; one without an address is set aside."""
+    """One request is sent for each reason, and a person without an address is rejected."""
     suppressed = {
         "email": {"marketing": {"suppression": [{"reason": "HARD_BOUNCE", "timestamp": "2026-07-01T00:00:00Z"}]}}
     }
     people = [("p1", "a@b.c"), ("p2", None)]
     rows = [{"id": each, "attributes": {"email": email, "subscriptions": suppressed}} for each, email in people]
     it, answers = source(page(*rows))
-    found = list(it.exclusions())
-    assert len(found) == len(answers.asked) == len(SUPPRESSION_REASONS)
-    assert list(found[0].rows) == [Exclusion("a@b.c", "HARD_BOUNCE", JULY)]
-    assert ["p2" in reject.raw for reject in found[0].rejects] == [True]
+    read = list(it.exclusions())
+    assert len(read) == len(answers.requests) == len(SUPPRESSION_REASONS)
+    assert list(read[0].rows) == [Exclusion("a@b.c", "HARD_BOUNCE", JULY)]
+    assert ["p2" in reject.raw for reject in read[0].rejects] == [True]
 
 
-def test_memberships_of_a_list() -> None:
-    """Who is on the list, since when."""
+def test_members_of_a_list_are_read_with_their_joining_time() -> None:
     it, answers = source(page({"id": "p1", "attributes": {"joined_group_at": "2026-07-01T00:00:00Z"}}))
-    assert list(next(it.memberships("L1", EVERYTHING)).rows) == [Membership("L1", "p1", JULY)]
-    assert answers.asked[0][0] == "api/lists/L1/profiles"
+    assert list(next(it.memberships("L1", FULL_READ)).rows) == [Membership("L1", "p1", JULY)]
+    assert answers.requests[0][0] == "api/lists/L1/profiles"
 
 
-def test_a_list_that_is_gone_is_told_from_an_empty_one() -> None:
-    """It may be deleted while a run is under way; that is no word on its members."""
+def reached_by(kind: str, *pages: list[str | None]) -> list[datetime | None]:
+    """Return `reached` of pages whose people or list members have these cursor times."""
+    field = {"profiles": "updated", "memberships": "joined_group_at"}[kind]
+    records = [[{"id": "p1", "attributes": {field: time}} for time in each] for each in pages]
+    it, _ = source(*(page(*each, link=f"{at}") for at, each in enumerate(records)), page())
+    read: list[Page[Any]] | list[MembershipPage] = list(
+        it.profiles(FULL_READ) if kind == "profiles" else it.memberships("L1", FULL_READ)
+    )
+    return [each.reached for each in read[:-1]]
+
+
+T1, T2, T3 = (f"2026-07-01T00:00:0{second}Z" for second in (1, 2, 3))
+ONE, TWO, THREE = (JULY + timedelta(seconds=second) for second in (1, 2, 3))
+
+
+@pytest.mark.parametrize("kind", ["profiles", "memberships"])
+@pytest.mark.parametrize(
+    ("pages", "reached"),
+    [
+        pytest.param([[T1, T2], [T2, T3]], [TWO, THREE], id="in order"),
+        pytest.param([[T1, T1], [T1]], [ONE, ONE], id="all at the same time"),
+        pytest.param([[], [T1], []], [None, ONE, ONE], id="pages without rows"),
+        pytest.param([["2026-07-01T02:00:01+02:00"], ["2026-07-01T00:00:02"]], [ONE, TWO], id="other offsets"),
+        pytest.param([[T2, T1], [T2, T3]], [None, None], id="not in order within a page"),
+        pytest.param([[T2], [T1], [T3]], [TWO, None, None], id="not in order between pages"),
+        pytest.param([[T1], [T2, None], [T3]], [ONE, None, None], id="a time is missing"),
+        pytest.param([["0001-01-01T00:00:00Z"], [T1]], [None, ONE], id="the first time of the calendar"),
+    ],
+)
+def test_pages_in_order_say_how_far_they_have_reached(
+    kind: str, pages: list[list[str | None]], reached: list[datetime | None]
+) -> None:
+    """`reached` is the last time of a page. Once the order is violated, it is unknown for the rest of the read."""
+    assert reached_by(kind, *pages) == reached
+
+
+@pytest.mark.parametrize("kind", ["profiles", "memberships"])
+def test_a_rejected_record_does_not_hide_the_progress(kind: str) -> None:
+    """The other records of the page show how far the read has come."""
+    field = {"profiles": "updated", "memberships": "joined_group_at"}[kind]
+    it, _ = source(page({"id": "p1", "attributes": {field: T1}}, {"id": "p2", "attributes": {field: "never"}}))
+    read = next(iter(it.profiles(FULL_READ) if kind == "profiles" else it.memberships("L1", FULL_READ)))
+    assert (read.reached, len(read.rows), len(read.rejects)) == (ONE, 1, 1)
+
+
+def test_reading_resumes_from_what_was_reached() -> None:
+    """The request includes the time itself: later rows of the same second may be on the next page."""
+    it, answers = source(page())
+    list(it.profiles(FULL_READ.resumed_at(TWO)))
+    list(it.memberships("L1", OpenWindow(JULY).resumed_at(TWO)))
+    assert [(query or {})["filter"] for _, query, _ in answers.requests] == [
+        "greater-than(updated,2026-07-01T00:00:01Z)",
+        "greater-than(joined_group_at,2026-07-01T00:00:01Z)",
+    ]
+
+
+def test_people_are_sorted_and_requested_with_the_time_of_their_change() -> None:
+    """Without its cursor, the progress of a read would be unknown."""
+    it, answers = source(page())
+    list(it.profiles(FULL_READ))
+    query = answers.requests[0][1]
+    assert query is not None and query["sort"] == "updated"
+    assert "updated" in query["fields[profile]"].split(",")
+
+
+def test_a_deleted_list_is_not_an_empty_one() -> None:
+    """A list that is deleted during a run must not look like a list without members."""
     it, _ = source(NotFound())
     with pytest.raises(NotFound):
-        list(it.memberships("L1", EVERYTHING))
+        list(it.memberships("L1", FULL_READ))
 
 
 @pytest.mark.parametrize(
     ("pages", "expected"), [([page({"id": "A1"})], "A1"), ([page()], None), ([page({"id": ""})], None)]
 )
-def test_account_id(pages: list[object], expected: str | None) -> None:
-    """The account's own id, where the API tells it."""
+def test_the_account_id_is_read(pages: list[object], expected: str | None) -> None:
+    """It is None if the API does not return a valid id."""
     it, _ = source(*pages)
     assert it.account_id() == expected
 
 
-def test_a_page_that_takes_too_long_is_asked_for_again_with_fewer_rows() -> None:
-    """The first one by its parameter, a later one by changing the link; rows come once."""
+def test_a_page_that_takes_too_long_is_requested_with_fewer_rows() -> None:
+    """The first page is requested with another parameter, later ones with a changed link."""
     next_page = {"links": {"next": "https://x/api/events?page%5Bcursor%5D=c&page%5Bsize%5D=250"}, "data": []}
     it, answers = source(TooMuch(), next_page, TooMuch(), {"data": []})
-    assert len(list(it.events(Window(None, None)))) == 2
-    sizes = [(path, (parameters or {}).get("page[size]")) for path, parameters, _ in answers.asked]
+    assert len(list(it.events(FULL_READ))) == 2
+    sizes = [(path, (parameters or {}).get("page[size]")) for path, parameters, _ in answers.requests]
     assert sizes == [
         ("api/events", "1000"),
         ("api/events", "250"),
@@ -350,20 +417,27 @@ def test_a_page_that_takes_too_long_is_asked_for_again_with_fewer_rows() -> None
     ]
 
 
-def test_a_page_that_takes_too_long_at_its_smallest_is_told() -> None:
-    """There is an end to asking for less."""
-    it, answers = source(TooMuch("no answer within 5 seconds"))
+def test_the_smallest_page_is_not_reduced_further() -> None:
+    it, answers = source(TooMuch("no response within 5 seconds"))
     with pytest.raises(TooMuch):
-        list(it.events(Window(None, None)))
-    assert [(parameters or {})["page[size]"] for _, parameters, _ in answers.asked] == ["1000", "250", "62", "15", "10"]
+        list(it.events(FULL_READ))
+    assert [(parameters or {})["page[size]"] for _, parameters, _ in answers.requests] == [
+        "1000",
+        "250",
+        "62",
+        "15",
+        "10",
+    ]
 
 
-def test_small_pages_do_not_last() -> None:
-    """After some good pages a larger one is tried; after twice as many where that was too much again."""
+def test_pages_grow_again() -> None:
+    """A larger page is tried after some good ones, and after twice as many if it fails again."""
     link = "https://x/api/events?page%5Bcursor%5D={}&page%5Bsize%5D={}"
     sizes = [*[250] * 16, 1000, *[250] * 32]
     pages = [{"links": {"next": link.format(number, size)}, "data": []} for number, size in enumerate(sizes)]
     it, answers = source(TooMuch(), *pages[:17], TooMuch(), *pages[17:], {"data": []})
-    assert len(list(it.events(Window(None, None)))) == len(pages) + 1
-    asked = [int((given or {}).get("page[size]") or path.rpartition("D=")[2]) for path, given, _ in answers.asked]
-    assert asked == [1000, *[250] * 16, 1000, 1000, *[250] * 32, 1000]
+    assert len(list(it.events(FULL_READ))) == len(pages) + 1
+    requested = [
+        int((query or {}).get("page[size]") or path.rpartition("D=")[2]) for path, query, _ in answers.requests
+    ]
+    assert requested == [1000, *[250] * 16, 1000, 1000, *[250] * 32, 1000]

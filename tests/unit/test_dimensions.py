@@ -1,4 +1,4 @@
-"""Metrics, campaigns, flows, lists and segments on their way into their tables."""
+"""The frames of metrics, campaigns, flows, lists and segments."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.klaviyo.rows import Campaign, Flow, Group, Metric
+from klaviyo_pg.rows import Campaign, Flow, Group, Metric
 from transforms import dimensions
 
 ACCOUNT = "account-1"
-MADE, CHANGED, SENT = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2, 3))
+CREATED, UPDATED, SENT = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2, 3))
 
 
 def md5(text: str) -> str:
@@ -19,7 +19,7 @@ def md5(text: str) -> str:
 
 
 def campaign(row_id: str = "c1", included: tuple[str, ...] = (), excluded: tuple[str, ...] = ()) -> Campaign:
-    """A campaign to these audiences."""
+    """Return a campaign that is sent to these audiences."""
     return Campaign(
         row_id,
         "Spring",
@@ -30,17 +30,17 @@ def campaign(row_id: str = "c1", included: tuple[str, ...] = (), excluded: tuple
         "Sent",
         SENT,
         "email",
-        MADE,
-        CHANGED,
+        CREATED,
+        UPDATED,
         included,
         excluded,
     )
 
 
-def test_every_column_of_a_metric() -> None:
-    """The destination is the one that was decided, and events where nothing was."""
-    found = [Metric("m1", "Opened Email", "Email", MADE, CHANGED), Metric("m2", None, None, None, None)]
-    frame = dimensions.metrics(found, {"m1": "opens"}, ACCOUNT).frame
+def test_all_columns_of_a_metric_are_filled() -> None:
+    """The destination is the given one, and `events` for a metric without one."""
+    metrics = [Metric("m1", "Opened Email", "Email", CREATED, UPDATED), Metric("m2", None, None, None, None)]
+    frame = dimensions.metrics(metrics, {"m1": "opens"}, ACCOUNT).frame
     assert dict(frame.schema) == loads.METRICS.schema
     assert frame.rows(named=True) == [
         {
@@ -49,8 +49,8 @@ def test_every_column_of_a_metric() -> None:
             "name": "Opened Email",
             "source": "Email",
             "destination": "opens",
-            "created_at": MADE,
-            "updated_at": CHANGED,
+            "created_at": CREATED,
+            "updated_at": UPDATED,
         },
         {
             "key": md5(f"Klaviyo:{ACCOUNT}:m2"),
@@ -61,8 +61,8 @@ def test_every_column_of_a_metric() -> None:
     ]
 
 
-def test_every_column_of_a_campaign() -> None:
-    """Its list is the id as it is; it belongs to no automation."""
+def test_all_columns_of_a_campaign_are_filled() -> None:
+    """Its `list_key` is the unchanged id of the list, and it has no automation."""
     frame = dimensions.campaigns([campaign()], ACCOUNT)[0].frame
     assert dict(frame.schema) == loads.CAMPAIGNS.schema
     assert frame.row(0, named=True) == {
@@ -80,8 +80,8 @@ def test_every_column_of_a_campaign() -> None:
         "sent_at": SENT,
         "campaign_type": "email",
         "type": "Campaign",
-        "created_at": MADE,
-        "updated_at": CHANGED,
+        "created_at": CREATED,
+        "updated_at": UPDATED,
         "campaign_key": md5("c1"),
     }
 
@@ -91,15 +91,15 @@ def test_every_column_of_a_campaign() -> None:
     [
         pytest.param(("L1", "S1"), ("L2",), {("L1", "included"), ("S1", "included"), ("L2", "excluded")}, id="both"),
         pytest.param(("L1", "L1"), (), {("L1", "included")}, id="named twice"),
-        pytest.param(("L1",), ("L1",), {("L1", "included")}, id="included and left out"),
-        pytest.param(("",), (), set(), id="without a name"),
+        pytest.param(("L1",), ("L1",), {("L1", "included")}, id="included and excluded"),
+        pytest.param(("",), (), set(), id="an empty id"),
         pytest.param((), (), set(), id="none"),
     ],
 )
-def test_audiences_of_a_campaign(
+def test_each_audience_of_a_campaign_is_a_row(
     included: tuple[str, ...], excluded: tuple[str, ...], audiences: set[tuple[str, str]]
 ) -> None:
-    """A row for each list and campaign, keyed by both, and one without a key that says the campaign was read."""
+    """The key combines list and campaign. One more row without a key marks the campaign as complete."""
     _, whole = dimensions.campaigns([campaign("c1", included, excluded)], ACCOUNT)
     assert dict(whole.schema) == loads.CAMPAIGN_LISTS.schema
     assert whole.filter(pl.col("key").is_null()).get_column("campaign_id").to_list() == ["c1"]
@@ -112,25 +112,25 @@ def test_audiences_of_a_campaign(
         assert row["key"] == md5(f"Klaviyo:{ACCOUNT}:{row['id']}")
 
 
-def test_every_column_of_an_automation() -> None:
-    """Automations carry the key that events call automation_key."""
-    frame = dimensions.automations([Flow("f1", "Welcome", "live", MADE, CHANGED)], ACCOUNT).frame
+def test_all_columns_of_an_automation_are_filled() -> None:
+    """Its `automation_key` is the one that events have."""
+    frame = dimensions.automations([Flow("f1", "Welcome", "live", CREATED, UPDATED)], ACCOUNT).frame
     assert dict(frame.schema) == loads.AUTOMATIONS.schema
     assert frame.row(0, named=True) == {
         "key": md5(f"Klaviyo:{ACCOUNT}:f1"),
         "id": "f1",
         "name": "Welcome",
-        "created_at": MADE,
-        "updated_at": CHANGED,
+        "created_at": CREATED,
+        "updated_at": UPDATED,
         "status": "live",
         "automation_key": md5("f1"),
     }
 
 
 @pytest.mark.parametrize("list_type", ["list", "segment"])
-def test_every_column_of_a_list(list_type: str) -> None:
-    """Lists and segments are rows of one table, told apart by their type."""
-    frame = dimensions.groups([Group("L1", "News", MADE)], list_type, ACCOUNT).frame
+def test_all_columns_of_a_list_are_filled(list_type: str) -> None:
+    """Lists and segments share a table and differ by `list_type`."""
+    frame = dimensions.groups([Group("L1", "News", CREATED)], list_type, ACCOUNT).frame
     assert dict(frame.schema) == loads.LISTS.schema
     assert frame.row(0, named=True) == {
         "key": md5(f"Klaviyo:{ACCOUNT}:L1"),
@@ -139,7 +139,7 @@ def test_every_column_of_a_list(list_type: str) -> None:
         "list_type": list_type,
         "status": None,
         "rating": None,
-        "created_at": MADE,
+        "created_at": CREATED,
         "archived_at": None,
     }
 
@@ -161,20 +161,20 @@ def test_every_column_of_a_list(list_type: str) -> None:
         ),
     ],
 )
-def test_one_row_for_each_key(frame: pl.DataFrame) -> None:
-    """Rows that are read twice, or that only NUL tells apart, are one row: an upsert takes no more."""
+def test_each_key_has_one_row(frame: pl.DataFrame) -> None:
+    """Ids that differ only by a NUL are equal, and an upsert accepts one row for each key."""
     assert frame["id"].to_list() == ["a"]
 
 
-def test_nothing_is_no_rows() -> None:
-    """Empty collections make empty frames of the right shape."""
+def test_no_rows_make_empty_frames() -> None:
+    """The empty frames have the schema of their loads."""
     campaigns, audiences = dimensions.campaigns([], ACCOUNT)
-    made = [
+    frames = [
         (loads.METRICS, dimensions.metrics([], {}, ACCOUNT).frame),
         (loads.CAMPAIGNS, campaigns.frame),
         (loads.CAMPAIGN_LISTS, audiences),
         (loads.AUTOMATIONS, dimensions.automations([], ACCOUNT).frame),
         (loads.LISTS, dimensions.groups([], "list", ACCOUNT).frame),
     ]
-    for load, frame in made:
+    for load, frame in frames:
         assert frame.is_empty() and dict(frame.schema) == load.schema

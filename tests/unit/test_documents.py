@@ -1,4 +1,4 @@
-"""Pages, from bytes: whatever stands in one row, the others are read."""
+"""Decoding of pages: a bad row never affects the others."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klaviyo_pg.errors import BadAnswer
-from klaviyo_pg.klaviyo import resources
+from klaviyo_pg.klaviyo.current import resources
 from klaviyo_pg.klaviyo.documents import DocumentDecoder
 
 PROFILES = DocumentDecoder(resources.ProfileDocument, data=resources.Profile)
@@ -33,9 +33,9 @@ BAD_ROWS = [
     pytest.param(b'{"id":"x","attributes":{"created":"0000-01-01T00:00:00Z"}}', id="time before the year 1"),
     pytest.param(b'{"id":"x","attributes":{"email":"\\ud800"}}', id="lone surrogate"),
     pytest.param(b'{"id":"x","attributes":{"properties":{"a":"\\udc00 b"}}}', id="lone surrogate in a property"),
-    pytest.param(b'{"id":"x","attributes":{"email":"\xff"}}', id="no UTF-8"),
-    pytest.param(b'{"id":"x","attributes":{"properties":{"a":"\xff"}}}', id="no UTF-8 in a property"),
-    pytest.param(b'{"id":"x","attributes":{"properties":{"a":NaN}}}', id="no JSON number"),
+    pytest.param(b'{"id":"x","attributes":{"email":"\xff"}}', id="not UTF-8"),
+    pytest.param(b'{"id":"x","attributes":{"properties":{"a":"\xff"}}}', id="not UTF-8 in a property"),
+    pytest.param(b'{"id":"x","attributes":{"properties":{"a":NaN}}}', id="not a JSON number"),
     pytest.param(b'{"id":"x","attributes":{"properties":[1]}}', id="properties are a list"),
     pytest.param(b"[]", id="a list"),
     pytest.param(b"null", id="null"),
@@ -44,10 +44,10 @@ BAD_ROWS = [
 
 
 @pytest.mark.parametrize("row", BAD_ROWS)
-def test_a_bad_row_is_set_aside_and_those_beside_it_are_read(row: bytes) -> None:
-    """Good rows before and after it are there, the bad one is kept with a reason, and so is the link."""
+def test_a_bad_row_is_rejected_alone(row: bytes) -> None:
+    """The rows before and after it are read, and so is the link. The reject has a reason."""
     document, rejects = PROFILES.decode(page(GOOD, row, GOOD))
-    assert [found.id for found in document.data] == ["good", "good"]
+    assert [row.id for row in document.data] == ["good", "good"]
     assert document.links.next == "https://x/next"
     (reject,) = rejects
     assert reject.reason
@@ -63,19 +63,18 @@ def test_a_bad_row_is_set_aside_and_those_beside_it_are_read(row: bytes) -> None
         pytest.param(b'{"timestamp":1.5}', id="half a second"),
         pytest.param(b'{"timestamp":null}', id="null"),
         pytest.param(b"{}", id="none"),
-        pytest.param(b'{"timestamp":5,"event_properties":{"a":"\xc3("}}', id="properties that are no UTF-8"),
+        pytest.param(b'{"timestamp":5,"event_properties":{"a":"\xc3("}}', id="properties that are not UTF-8"),
     ],
 )
-def test_an_event_without_a_usable_time_is_set_aside(attributes: bytes) -> None:
-    """An event has to have happened between the years 1 and 9999, and to say so in text that is text."""
+def test_an_event_without_a_usable_time_is_rejected(attributes: bytes) -> None:
+    """The time must be an integer in the years 1 to 9999, and the event must be valid UTF-8."""
     document, rejects = EVENTS.decode(page(GOOD_EVENT, b'{"id":"x","attributes":' + attributes + b"}"))
     assert [event.id for event in document.data] == ["good"]
     assert len(rejects) == 1
 
 
 @pytest.mark.parametrize("seconds", [-62_135_596_800, 253_402_300_799])
-def test_events_of_the_first_and_last_year(seconds: int) -> None:
-    """The years 1 and 9999 are years."""
+def test_events_of_the_first_and_last_year_are_read(seconds: int) -> None:
     document, rejects = EVENTS.decode(page(b'{"id":"x","attributes":{"timestamp":%d}}' % seconds))
     assert document.data[0].attributes.timestamp == seconds and not rejects
 
@@ -90,28 +89,28 @@ def test_events_of_the_first_and_last_year(seconds: int) -> None:
         pytest.param(b'"data"', id="text"),
         pytest.param(b"{}", id="no data"),
         pytest.param(b'{"data":null}', id="null data"),
-        pytest.param(b'{"data":{"id":"x"}}', id="one row and no list"),
-        pytest.param(b'{"data":[],"links":{"next":5}}', id="a link that is none"),
+        pytest.param(b'{"data":{"id":"x"}}', id="one row instead of a list"),
+        pytest.param(b'{"data":[],"links":{"next":5}}', id="a link that is a number"),
         pytest.param(b"[" * 100_000, id="deep"),
         pytest.param("{}".encode("utf-16"), id="UTF-16"),
     ],
 )
-def test_what_is_no_page_is_told(body: bytes) -> None:
-    """One sentence that says where to look; nothing of the answer is stored."""
-    with pytest.raises(BadAnswer, match=r"^The answer.*: check KLAVIYO_BASE_URL\.$"):
+def test_a_response_that_is_not_a_page_raises_an_error(body: bytes) -> None:
+    """The error names the setting to check and contains nothing of the response."""
+    with pytest.raises(BadAnswer, match=r"^The response.*\. Check KLAVIYO_BASE_URL\.$"):
         PROFILES.decode(body)
 
 
-def test_a_byte_order_mark_is_no_harm() -> None:
-    """Some proxies put one before the answer."""
+def test_a_byte_order_mark_is_ignored() -> None:
+    """Some proxies add one."""
     document, rejects = PROFILES.decode(b"\xef\xbb\xbf" + page(GOOD))
     assert len(document.data) == 1 and not rejects
 
 
 @given(st.lists(st.booleans(), max_size=12))
-def test_rows_and_rejects_are_all_rows(fits: list[bool]) -> None:
-    """Whatever the mixture, each row is either read or kept, in order."""
+def test_each_row_is_read_or_rejected(fits: list[bool]) -> None:
+    """The order of the rows stays the same, whatever the mixture."""
     rows: list[dict[str, Any]] = [{"id": str(at) if fit else at, "attributes": {}} for at, fit in enumerate(fits)]
     document, rejects = PROFILES.decode(json.dumps({"data": rows}).encode())
-    assert [found.id for found in document.data] == [str(at) for at, fit in enumerate(fits) if fit]
+    assert [row.id for row in document.data] == [str(at) for at, fit in enumerate(fits) if fit]
     assert [json.loads(reject.raw)["id"] for reject in rejects] == [at for at, fit in enumerate(fits) if not fit]

@@ -1,4 +1,4 @@
-"""Events on their way into seven tables, and what else is learned from them."""
+"""The frames of events for the seven event tables, and the changes that events imply."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.klaviyo.rows import Events
+from klaviyo_pg.rows import Events
 from transforms.events import Metrics, event_frames
 
 ACCOUNT = "account-1"
@@ -40,7 +40,7 @@ def md5(text: str) -> str:
 
 
 def events(*changes: dict[str, Any]) -> Events:
-    """Events that differ from a bare one by these fields."""
+    """Return events that have only these fields."""
     rows = [EVENT | change for change in changes]
     return Events(*([row[name] for row in rows] for name in Events._fields))
 
@@ -49,9 +49,9 @@ def frames(*changes: dict[str, Any], metrics: Metrics = METRICS) -> Any:
     return event_frames(events(*changes), metrics, ACCOUNT)
 
 
-def only(made: Any) -> dict[str, Any]:
-    """The one event, whichever table it is in."""
-    (frame,) = made.tables.values()
+def only(result: Any) -> dict[str, Any]:
+    """Return the only event, whichever table it is in."""
+    (frame,) = result.tables.values()
     row: dict[str, Any] = frame.row(0, named=True)
     return row
 
@@ -71,33 +71,32 @@ def only(made: Any) -> dict[str, Any]:
         pytest.param("off list", "unsubscribes", id="Unsubscribed from List"),
         pytest.param("on list", "events", id="a metric without a table"),
         pytest.param("nameless", "events", id="a metric without a name"),
-        pytest.param("unheard of", "events", id="an unknown metric"),
+        pytest.param("unseen", "events", id="an unknown metric"),
         pytest.param(None, "events", id="no metric"),
     ],
 )
 def test_an_event_goes_to_the_table_of_its_metric(metric_id: str | None, table: str) -> None:
-    """The metric's name decides, by today's name or by an older one; what nobody knows is an event still."""
-    made = frames({"metric_id": metric_id})
-    assert list(made.tables) == [table]
-    assert only(made)["event_name"] == NAMES.get(metric_id or "")
+    """Current and former names of a metric count. Events of unknown metrics go to the table `events`."""
+    result = frames({"metric_id": metric_id})
+    assert list(result.tables) == [table]
+    assert only(result)["event_name"] == NAMES.get(metric_id or "")
 
 
-def test_nothing_is_known_of_any_metric() -> None:
-    """Before the metrics could be read all events go to events."""
+def test_without_metrics_all_events_go_to_events() -> None:
+    """This is the case until the metrics have been read."""
     assert list(frames({"metric_id": "opened"}, {"id": "e2"}, metrics=Metrics({}, {})).tables) == ["events"]
 
 
-@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from([*NAMES, "unheard of", None]))))
-def test_an_event_is_in_exactly_one_table(found: list[tuple[str, str | None]]) -> None:
-    """However often it was read, and in whatever metric: once in all tables together."""
-    made = frames(*({"id": each, "metric_id": metric_id} for each, metric_id in found))
-    stored = Counter(each for frame in made.tables.values() for each in frame["id"])
-    assert stored == Counter({each for each, _ in found})
-    assert all(dict(frame.schema) == loads.EVENTS[name].schema for name, frame in made.tables.items())
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from([*NAMES, "unseen", None]))))
+def test_an_event_is_in_exactly_one_table(read: list[tuple[str, str | None]]) -> None:
+    """This holds however often an event was read, even with different metrics."""
+    result = frames(*({"id": each, "metric_id": metric_id} for each, metric_id in read))
+    stored = Counter(each for frame in result.tables.values() for each in frame["id"])
+    assert stored == Counter({each for each, _ in read})
+    assert all(dict(frame.schema) == loads.EVENTS[name].schema for name, frame in result.tables.items())
 
 
-def test_every_column_of_an_event() -> None:
-    """All that the table promises, from an event that has everything."""
+def test_all_columns_of_an_event_are_filled() -> None:
     row = only(
         frames(
             {
@@ -130,8 +129,8 @@ def test_every_column_of_an_event() -> None:
     }
 
 
-def test_what_an_event_does_not_say_is_null() -> None:
-    """Keys of nothing are null, and so are keys of an empty string."""
+def test_missing_values_of_an_event_are_null() -> None:
+    """The keys of missing values and of empty strings are null, too."""
     row = only(frames({"message": "", "email": ""}))
     assert {name for name, value in row.items() if value is not None} == {"key", "id", "event_at", "properties"}
 
@@ -153,13 +152,13 @@ def test_what_an_event_does_not_say_is_null() -> None:
         pytest.param("true", None, id="boolean"),
         pytest.param('{"amount":1}', None, id="object"),
         pytest.param("[1]", None, id="list"),
-        pytest.param("١٢", None, id="digits that numeric does not know"),
+        pytest.param("١٢", None, id="digits that numeric does not accept"),
         pytest.param("", None, id="blank"),
         pytest.param(None, None, id="null"),
     ],
 )
 def test_a_value_is_a_number_or_null(text: str | None, value: str | None) -> None:
-    """A value keeps its digits; what is no number is null, and stays in the properties."""
+    """A number keeps its digits. Other values are null, and stay in the properties."""
     assert only(frames({"value": text}))["value"] == value
 
 
@@ -171,30 +170,30 @@ def test_a_value_is_a_number_or_null(text: str | None, value: str | None) -> Non
         pytest.param(253_402_300_799, datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), id="year 9999"),
     ],
 )
-def test_times_of_any_year(seconds: int, moment: datetime) -> None:
-    """Unix seconds become a time in UTC, from the year 1 to 9999."""
+def test_times_of_all_years_are_stored(seconds: int, moment: datetime) -> None:
+    """Unix seconds of the years 1 to 9999 become a time in UTC."""
     assert only(frames({"at": seconds}))["event_at"] == moment
 
 
-def test_of_an_event_that_was_read_twice_the_last_reading_stays() -> None:
-    """Pages overlap while events come in; ids that are one without NUL are one, too."""
-    made = frames({"value": "1"}, {"value": "2"}, {"id": "e\x001", "value": "3"})
-    assert made.tables["events"].select("id", "value").rows() == [("e1", "3")]
-    assert made.nul_characters == 1
+def test_of_an_event_that_was_read_twice_the_last_row_stays() -> None:
+    """Pages overlap while new events arrive. Ids that differ only by a NUL are equal."""
+    result = frames({"value": "1"}, {"value": "2"}, {"id": "e\x001", "value": "3"})
+    assert result.tables["events"].select("id", "value").rows() == [("e1", "3")]
+    assert result.nul_characters == 1
 
 
 def test_a_flow_campaign_spans_its_events_and_is_named_as_in_the_latest() -> None:
-    """Earliest and latest event time, and the latest name that is one, in whatever order they were read."""
+    """The times are those of the earliest and the latest event, whatever the order of reading."""
     sent = {"metric_id": "sent", "message": "m1", "flow": "f1"}
-    made = frames(
+    result = frames(
         sent | {"id": "e2", "at": 200, "campaign_name": "New", "subject": "Hello"},
         sent | {"id": "e3", "at": 300, "metric_id": "opened"},
         sent | {"id": "e1", "at": 100, "campaign_name": "Old", "subject": "Old"},
         {"id": "e4", "at": 400, "message": "bulk", "campaign_name": "No flow"},
         {"id": "e5", "at": 500, "flow": "f1"},
     )
-    (row,) = made.flow_campaigns.rows(named=True)
-    assert dict(made.flow_campaigns.schema) == loads.FLOW_CAMPAIGNS.schema
+    (row,) = result.flow_campaigns.rows(named=True)
+    assert dict(result.flow_campaigns.schema) == loads.FLOW_CAMPAIGNS.schema
     assert {name: value for name, value in row.items() if value is not None} == {
         "key": md5(f"Klaviyo:{ACCOUNT}:m1"),
         "id": "m1",
@@ -210,13 +209,13 @@ def test_a_flow_campaign_spans_its_events_and_is_named_as_in_the_latest() -> Non
 
 @given(st.permutations(range(6)))
 def test_flow_campaigns_do_not_depend_on_the_order_of_reading(order: list[int]) -> None:
-    """Windows are read side by side, so their pages come in any order."""
-    found = [
+    """Windows are read concurrently, so their pages arrive in any order."""
+    read = [
         {"id": f"e{each}", "at": each, "message": f"m{each % 2}", "flow": "f", "campaign_name": f"n{each}"}
         for each in range(6)
     ]
-    straight, shuffled = frames(*found), frames(*(found[each] for each in order))
-    assert straight.flow_campaigns.sort("id").equals(shuffled.flow_campaigns.sort("id"))
+    in_order, shuffled = frames(*read), frames(*(read[each] for each in order))
+    assert in_order.flow_campaigns.sort("id").equals(shuffled.flow_campaigns.sort("id"))
 
 
 @pytest.mark.parametrize(
@@ -225,17 +224,19 @@ def test_flow_campaigns_do_not_depend_on_the_order_of_reading(order: list[int]) 
         pytest.param({"metric_id": "on list", "list_name": "News"}, [("subscribed", "News")], id="joined"),
         pytest.param({"metric_id": "off list", "list_name": "News"}, [("unsubscribed", "News")], id="left one list"),
         pytest.param({"metric_id": "off"}, [("unsubscribed", None)], id="left all lists"),
-        pytest.param({"metric_id": "off email"}, [("unsubscribed", None)], id="left all lists, by the newer name"),
+        pytest.param({"metric_id": "off email"}, [("unsubscribed", None)], id="left all lists, newer name"),
         pytest.param({"metric_id": "opened", "list_name": "News"}, [], id="another metric"),
-        pytest.param({"metric_id": "off", "profile_id": None}, [], id="nobody left"),
+        pytest.param({"metric_id": "off", "profile_id": None}, [], id="no person"),
     ],
 )
-def test_joining_and_leaving_lists(event: dict[str, Any], changes: list[tuple[str, str | None]]) -> None:
-    """Events that tell of lists are noted by person, with the list's name where it has one."""
-    made = frames({"profile_id": "p1"} | event).subscription_changes
-    assert dict(made.schema) == loads.SUBSCRIPTION_CHANGES.schema
-    assert made.select("change", "list_name").rows() == changes
-    assert made.select("id", "member_id", "changed_at").rows() == [
+def test_joining_and_leaving_lists_are_subscription_changes(
+    event: dict[str, Any], changes: list[tuple[str, str | None]]
+) -> None:
+    """A change has the person, and the name of the list if the event has it."""
+    result = frames({"profile_id": "p1"} | event).subscription_changes
+    assert dict(result.schema) == loads.SUBSCRIPTION_CHANGES.schema
+    assert result.select("change", "list_name").rows() == changes
+    assert result.select("id", "member_id", "changed_at").rows() == [
         ("e1", "p1", datetime.fromtimestamp(1_750_000_000, UTC)) for _ in changes
     ]
 
@@ -248,23 +249,23 @@ def test_joining_and_leaving_lists(event: dict[str, Any], changes: list[tuple[st
         pytest.param(Metrics({"m": "Bye"}, {"m": "events"}), [], id="neither"),
     ],
 )
-def test_who_has_left_does_not_depend_on_the_users_choice_of_table(metrics: Metrics, changes: list[str]) -> None:
-    """Leaving is leaving by the metric's name, or by the table that it was put into."""
-    made = frames({"metric_id": "m", "profile_id": "p1"}, metrics=metrics)
-    assert made.subscription_changes["change"].to_list() == changes
+def test_unsubscribes_do_not_depend_on_the_table_that_the_user_chose(metrics: Metrics, changes: list[str]) -> None:
+    """The name of the metric or its table marks an event as an unsubscribe."""
+    result = frames({"metric_id": "m", "profile_id": "p1"}, metrics=metrics)
+    assert result.subscription_changes["change"].to_list() == changes
 
 
-def test_nul_in_properties_is_taken_out_and_counted() -> None:
-    """jsonb refuses an escaped NUL, so it goes and everything else stays."""
-    made = frames({"properties": json.dumps({"a\x00": "b\x00\x00", "c": "\\u0000"}), "message": "m\x00"})
-    assert json.loads(only(made)["properties"]) == {"a": "b", "c": "\\u0000"}
-    assert only(made)["campaign_key"] == md5("m")
-    assert made.nul_characters == 4
+def test_nul_in_properties_is_removed_and_counted() -> None:
+    """jsonb refuses an escaped NUL. Everything else stays."""
+    result = frames({"properties": json.dumps({"a\x00": "b\x00\x00", "c": "\\u0000"}), "message": "m\x00"})
+    assert json.loads(only(result)["properties"]) == {"a": "b", "c": "\\u0000"}
+    assert only(result)["campaign_key"] == md5("m")
+    assert result.nul_characters == 4
 
 
-def test_no_events_are_no_rows() -> None:
-    """An empty page has no tables, and empty frames of the right shape beside."""
-    made = frames()
-    assert made.tables == {}
-    assert made.flow_campaigns.is_empty() and made.subscription_changes.is_empty()
-    assert dict(made.flow_campaigns.schema) == loads.FLOW_CAMPAIGNS.schema
+def test_no_events_make_empty_frames() -> None:
+    """There are no event tables, and the other frames have the schema of their loads."""
+    result = frames()
+    assert result.tables == {}
+    assert result.flow_campaigns.is_empty() and result.subscription_changes.is_empty()
+    assert dict(result.flow_campaigns.schema) == loads.FLOW_CAMPAIGNS.schema

@@ -1,4 +1,4 @@
-"""The keys: every stored row hangs on them, so their values are written out here."""
+"""The recipes of the keys. Every stored row depends on them, so the tests contain literal values."""
 
 import hashlib
 
@@ -11,8 +11,8 @@ from transforms.keys import md5, row_key
 
 
 def _only(expression: pl.Expr, text: str | None) -> str | None:
-    found: str | None = pl.DataFrame({"text": [text]}, {"text": pl.String()}).select(expression).item()
-    return found
+    value: str | None = pl.DataFrame({"text": [text]}, {"text": pl.String()}).select(expression).item()
+    return value
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,8 @@ def _only(expression: pl.Expr, text: str | None) -> str | None:
         pytest.param(None, None, id="null"),
     ],
 )
-def test_md5_is_that_of_the_utf_8_bytes(text: str | None, digest: str | None) -> None:
-    """Digests do not change from version to version; null has none."""
+def test_md5_is_computed_from_the_utf_8_bytes(text: str | None, digest: str | None) -> None:
+    """A digest never changes between versions. Null stays null."""
     assert _only(md5(pl.col("text")), text) == digest
 
 
@@ -38,13 +38,13 @@ def test_md5_is_that_of_the_utf_8_bytes(text: str | None, digest: str | None) ->
         pytest.param(None, None, id="null"),
     ],
 )
-def test_row_key_names_source_account_and_row(row_id: str | None, key: str | None) -> None:
-    """A row key is md5('Klaviyo:' || account || ':' || id), and null without an id."""
+def test_row_key_combines_source_account_and_row(row_id: str | None, key: str | None) -> None:
+    """The key is md5('Klaviyo:' || account || ':' || id), and null for a null id."""
     assert _only(row_key("account-1", pl.col("text")), row_id) == key
 
 
 @given(st.text(), st.text())
-def test_keys_equal_those_of_another_implementation(integration_id: str, row_id: str) -> None:
-    """The recipe in the docstring is the whole recipe, whatever stands in an id."""
+def test_keys_match_another_implementation(integration_id: str, row_id: str) -> None:
+    """The recipe in the docstring is complete, whatever an id contains."""
     recipe = f"Klaviyo:{integration_id}:{row_id}"
     assert _only(row_key(integration_id, pl.col("text")), row_id) == hashlib.md5(recipe.encode()).hexdigest()

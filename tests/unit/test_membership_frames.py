@@ -1,4 +1,4 @@
-"""Exclusions and list memberships on their way into their staging tables."""
+"""The frames of exclusions and list memberships."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.klaviyo.rows import Exclusion, Membership
+from klaviyo_pg.rows import Exclusion, Membership
 from transforms.membership import exclusions, memberships
 
 EARLY, LATE = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
@@ -17,8 +17,8 @@ def md5(text: str) -> str:
 
 
 @pytest.mark.parametrize("account_id", ["ACC123", None])
-def test_every_column_of_an_exclusion(account_id: str | None) -> None:
-    """The address is the identity; staging and final table take the same frame."""
+def test_all_columns_of_an_exclusion_are_filled(account_id: str | None) -> None:
+    """The key is that of the address. The staging table and the final table share the frame."""
     frame = exclusions([Exclusion("zoë@example.com", "HARD_BOUNCE", EARLY)], account_id).frame
     assert dict(frame.schema) == loads.STG_MEMBER_EXCLUSIONS.schema == loads.MEMBER_EXCLUSIONS.schema
     assert frame.row(0, named=True) == {
@@ -31,26 +31,26 @@ def test_every_column_of_an_exclusion(account_id: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "reason"),
+    ("reasons", "expected"),
     [
-        pytest.param([("SPAM_COMPLAINT", LATE), ("HARD_BOUNCE", EARLY)], "SPAM_COMPLAINT", id="the later"),
-        pytest.param([("A", None), ("B", EARLY), ("C", None)], "B", id="one with a time before those without"),
-        pytest.param([("B", EARLY), ("A", EARLY)], "B", id="at one time the last by name"),
+        pytest.param([("SPAM_COMPLAINT", LATE), ("HARD_BOUNCE", EARLY)], "SPAM_COMPLAINT", id="the latest"),
+        pytest.param([("A", None), ("B", EARLY), ("C", None)], "B", id="one with a time wins over those without"),
+        pytest.param([("B", EARLY), ("A", EARLY)], "B", id="at the same time the last by name"),
         pytest.param([("A", EARLY), ("A\x00", EARLY)], "A", id="the same twice"),
     ],
 )
-def test_of_reasons_for_one_address_the_latest_stays(found: list[tuple[str, datetime | None]], reason: str) -> None:
-    """One row for each address, and the same one in whatever order the reasons were read."""
-    rows = [Exclusion("a@example.com", why, since) for why, since in found]
+def test_of_reasons_for_one_address_the_latest_stays(reasons: list[tuple[str, datetime | None]], expected: str) -> None:
+    """The order in which the reasons were read does not matter."""
+    rows = [Exclusion("a@example.com", why, since) for why, since in reasons]
     for order in (rows, rows[::-1]):
         assert exclusions([Exclusion("b@example.com", "X", None), *order], None).frame.sort("email")[
             "reason"
-        ].to_list() == [reason, "X"]
+        ].to_list() == [expected, "X"]
 
 
 @pytest.mark.parametrize("account_id", ["ACC123", None])
-def test_every_column_of_a_membership(account_id: str | None) -> None:
-    """List and person together are the identity."""
+def test_all_columns_of_a_membership_are_filled(account_id: str | None) -> None:
+    """The key combines list and person."""
     frame = memberships([Membership("L1", "p1", EARLY)], account_id).frame
     assert dict(frame.schema) == loads.STG_MEMBER_LISTS.schema
     assert frame.row(0, named=True) == {
@@ -63,13 +63,13 @@ def test_every_column_of_a_membership(account_id: str | None) -> None:
     }
 
 
-def test_of_a_membership_that_was_read_twice_the_last_reading_stays() -> None:
-    """Who left and joined while the list was read is on two of its pages."""
-    found = [Membership("L1", "p1", EARLY), Membership("L1", "p2", EARLY), Membership("L1", "p1", LATE)]
-    assert memberships(found, None).frame.select("member_id", "created_at").rows() == [("p2", EARLY), ("p1", LATE)]
+def test_of_a_membership_that_was_read_twice_the_last_row_stays() -> None:
+    """A person who leaves and joins again during the read is on two pages."""
+    read = [Membership("L1", "p1", EARLY), Membership("L1", "p2", EARLY), Membership("L1", "p1", LATE)]
+    assert memberships(read, None).frame.select("member_id", "created_at").rows() == [("p2", EARLY), ("p1", LATE)]
 
 
-def test_nothing_is_no_rows() -> None:
-    """Empty collections make empty frames of the right shape."""
+def test_no_rows_make_empty_frames() -> None:
+    """The empty frames have the schema of their loads."""
     assert dict(exclusions([], None).frame.schema) == loads.STG_MEMBER_EXCLUSIONS.schema
     assert dict(memberships([], None).frame.schema) == loads.STG_MEMBER_LISTS.schema

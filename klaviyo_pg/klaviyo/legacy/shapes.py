@@ -1,4 +1,7 @@
-"""The shapes of the legacy dialect's answers, as far as they are used. Times and empty values are text there."""
+"""The responses of the legacy dialect, with the fields that are used, and their rows. Sends no requests.
+
+In this dialect, times and empty values are text.
+"""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -6,11 +9,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from klaviyo_pg.klaviyo import properties, rows
-from klaviyo_pg.klaviyo.resources import AnyId, Id, Named, Seconds
+from klaviyo_pg import rows
+from klaviyo_pg.klaviyo import properties
+from klaviyo_pg.klaviyo.fields import AnyId, Id, Named, Seconds
 
 _NULL = Raw(b"null")
-_NO_CUSTOM_PROPERTY = frozenset(
+_NOT_CUSTOM = frozenset(
     {
         *("object", "id", "email", "first_name", "last_name", "created", "updated", "consent"),
         *("$id", "$email", "$first_name", "$last_name", "$phone_number", "$title", "$organization", "$source"),
@@ -24,14 +28,14 @@ _decode_id = msgspec.json.Decoder(Id).decode
 
 
 def moment(text: str | None) -> datetime | None:
-    """A time with or without an offset (UTC then); None for an empty one. Raises ValueError for anything else."""
+    """Read a time, in UTC unless it has an offset; empty text is None. Raises ValueError for anything else."""
     return rows.utc(datetime.fromisoformat(text)) if text else None
 
 
 class Event(Struct, gc=False):
     """A row of a timeline."""
 
-    id: Named  # `properties.read` looks for a NUL in those of a page at once
+    id: Named  # `properties.read` checks all ids of a page for a NUL at once
     timestamp: Seconds
     statistic_id: str | None = None
     event_properties: Raw = _NULL
@@ -46,7 +50,7 @@ class Timeline(Struct):
 
 
 class Integration(Struct):
-    """Where a metric comes from."""
+    """The origin of a metric."""
 
     category: Any = None
 
@@ -68,7 +72,7 @@ class Metric(Struct):
 
 
 class Group(Struct):
-    """A list or segment within a campaign."""
+    """A list or segment of a campaign."""
 
     id: Id
     name: str | None = None
@@ -80,7 +84,7 @@ class Group(Struct):
 
 
 class Campaign(Struct):
-    """A row of v1/campaigns; older answers have one list_id instead of lists."""
+    """A row of v1/campaigns. Older responses have one list_id instead of lists."""
 
     id: Id
     name: str | None = None
@@ -97,7 +101,7 @@ class Campaign(Struct):
     updated: str | None = None
 
     def row(self) -> rows.Campaign:
-        included = [found.id for found in self.lists or []] or ([self.list_id] if self.list_id else [])
+        included = [group.id for group in self.lists or []] or ([self.list_id] if self.list_id else [])
         return rows.Campaign(
             id=self.id,
             name=self.name,
@@ -111,7 +115,7 @@ class Campaign(Struct):
             created=moment(self.created),
             updated=moment(self.updated),
             included=included,
-            excluded=[found.id for found in self.excluded_lists or []],
+            excluded=[group.id for group in self.excluded_lists or []],
         )
 
 
@@ -140,7 +144,7 @@ class Exclusion(Struct):
 
 
 class Numbered(Struct):
-    """A numbered page of v1; `end` is the place of its last row, counted from 0."""
+    """A numbered page of v1. `end` is the index of its last row in the collection, starting at 0."""
 
     data: list[Raw]
     end: int = -1
@@ -155,13 +159,13 @@ class ListName(Struct):
 
 
 class ListDetails(Struct):
-    """v2/list/{id}."""
+    """The response of v2/list/{id}."""
 
     created: str | None = None
 
 
 class Member(Struct):
-    """A row of v2/list/{id}/members and of v2/list/{id}/subscribe; somebody who is excluded from a list."""
+    """A row of v2/list/{id}/members, of v2/list/{id}/subscribe, and of v2/list/{id}/exclusions/all."""
 
     id: Id
     created: str | None = None
@@ -182,44 +186,44 @@ class Series(Struct):
 
 
 class Segment(Struct):
-    """Counts of one segment of an export; without `by` there is one."""
+    """Counts of one segment of an export. Without `by` there is only one."""
 
     data: list[Series]
 
 
 class Export(Struct):
-    """v1/metric/{id}/export."""
+    """The response of v1/metric/{id}/export."""
 
     results: list[Segment]
 
 
 def person(fields: dict[str, Raw]) -> rows.Profile:
-    """A person, alone or within an event. Raises ValueError for an unreadable time, and for one without an id."""
+    """Read a person, with or without an event. Raises ValueError if the id is missing or a time is unreadable."""
 
-    def said(*names: str) -> str | None:
-        found = (properties.text(fields.get(name)) for name in names)
-        return next((text for text in found if text), None)
+    def first_of(*names: str) -> str | None:
+        texts = (properties.text(fields.get(name)) for name in names)
+        return next((text for text in texts if text), None)
 
     return rows.Profile(
         id=_decode_id(fields.get("id", _NULL)),
-        email=said("$email", "email"),
-        timezone=said("$timezone"),
-        first_name=said("$first_name", "first_name"),
-        last_name=said("$last_name", "last_name"),
-        source=said("$source"),
-        address1=said("$address1"),
-        address2=said("$address2"),
-        city=said("$city"),
-        state=said("$region"),
-        zip=said("$zip"),
-        country=said("$country"),
-        phone_number=said("$phone_number"),
-        longitude=properties.number(said("$longitude")),
-        latitude=properties.number(said("$latitude")),
-        created=moment(said("created")),
-        properties=properties.texts(fields, without=_NO_CUSTOM_PROPERTY),
-        consent=said("$consent", "consent"),
-        consent_timestamp=moment(said("$consent_timestamp")),
+        email=first_of("$email", "email"),
+        timezone=first_of("$timezone"),
+        first_name=first_of("$first_name", "first_name"),
+        last_name=first_of("$last_name", "last_name"),
+        source=first_of("$source"),
+        address1=first_of("$address1"),
+        address2=first_of("$address2"),
+        city=first_of("$city"),
+        state=first_of("$region"),
+        zip=first_of("$zip"),
+        country=first_of("$country"),
+        phone_number=first_of("$phone_number"),
+        longitude=properties.number(first_of("$longitude")),
+        latitude=properties.number(first_of("$latitude")),
+        created=moment(first_of("created")),
+        properties=properties.texts(fields, without=_NOT_CUSTOM),
+        consent=first_of("$consent", "consent"),
+        consent_timestamp=moment(first_of("$consent_timestamp")),
     )
 
 

@@ -1,58 +1,55 @@
-"""The shapes of the current dialect's answers, as far as they are used: JSON:API documents of revision 2026-07-15."""
+"""The JSON:API documents of revision 2026-07-15, with the fields that are used. Knows no rows and sends no requests."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
-from msgspec import Meta, Raw, Struct, field
+from msgspec import Raw, Struct, field
 
-Named = Annotated[str, Meta(min_length=1)]
-Id = Annotated[str, Meta(min_length=1, pattern=r"^[^\x00]*$")]  # without a NUL it might be another's
-AnyId = Annotated[str, Meta(pattern=r"^[^\x00]*$")]
-Seconds = Annotated[int, Meta(ge=-62_135_596_800, lt=253_402_300_800)]  # unix seconds of the years 1 to 9999
+from klaviyo_pg.klaviyo.fields import AnyId, Id, Named, Seconds
 
 
 class Links(Struct, frozen=True):
-    """Where the next page is."""
+    """A link to the next page."""
 
     next: str | None = None
 
 
 class Identifier(Struct, frozen=True, gc=False):
-    """Names a resource."""
+    """The id of a resource."""
 
     id: Named
 
 
 class Relationship(Struct, frozen=True, gc=False):
-    """Names a related resource, if there is one."""
+    """A reference to a related resource, if there is one."""
 
     data: Identifier | None = None
 
 
 class EventAttributes(Struct, frozen=True, gc=False):
-    """What an event says of itself."""
+    """An event's attributes."""
 
     timestamp: Seconds
     event_properties: Raw = Raw(b"null")
 
 
 class EventRelationships(Struct, frozen=True, gc=False):
-    """Whose event it is, and of which metric."""
+    """An event's profile and metric."""
 
     profile: Relationship | None = None
     metric: Relationship | None = None
 
 
 class Event(Struct, frozen=True, gc=False):
-    """One event."""
+    """An event."""
 
-    id: Named  # `properties.read` looks for a NUL in those of a page at once
+    id: Named  # `properties.read` checks all ids of a page for a NUL at once
     attributes: EventAttributes
     relationships: EventRelationships | None = None
 
 
 class Location(Struct, frozen=True):
-    """Where a person lives; numbers may come as text."""
+    """A person's location. Coordinates can be text."""
 
     address1: str | None = None
     address2: str | None = None
@@ -66,21 +63,21 @@ class Location(Struct, frozen=True):
 
 
 class Suppression(Struct):
-    """Why and since when a person is not written to."""
+    """The reason for a suppression, and its time."""
 
     reason: str
     timestamp: datetime | None = None
 
 
 class ListSuppression(Struct):
-    """The same, for one list."""
+    """A suppression for one list, and its time."""
 
     list_id: str
     timestamp: datetime | None = None
 
 
 class Marketing(Struct, frozen=True):
-    """Consent to e-mail marketing."""
+    """Consent to email marketing."""
 
     consent: str | None = None
     consent_timestamp: datetime | None = None
@@ -89,25 +86,26 @@ class Marketing(Struct, frozen=True):
 
 
 class Channel(Struct):
-    """What a person agreed to on one channel."""
+    """A person's consent on one channel."""
 
     marketing: Marketing | None = None
 
 
 class Subscriptions(Struct):
-    """What a person agreed to."""
+    """A person's consent on all channels."""
 
     email: Channel | None = None
 
 
 class ProfileAttributes(Struct):
-    """What is known of a person."""
+    """A person's attributes."""
 
     email: str | None = None
     phone_number: str | None = None
     first_name: str | None = None
     last_name: str | None = None
     created: datetime | None = None
+    updated: datetime | None = None
     location: Location | None = None
     properties: dict[str, Raw] | None = None
     subscriptions: Subscriptions | None = None
@@ -137,13 +135,13 @@ class ProfileDocument(Struct):
 
 
 class Integration(Struct, frozen=True):
-    """Where a metric comes from; some integrations give an object as their category."""
+    """The origin of a metric. Some integrations have an object as their category."""
 
     category: Any = None
 
 
 class MetricAttributes(Struct):
-    """What is known of a metric."""
+    """A metric's attributes."""
 
     name: str | None = None
     created: datetime | None = None
@@ -166,14 +164,14 @@ class MetricDocument(Struct):
 
 
 class Audiences(Struct, frozen=True):
-    """Lists and segments that a campaign goes to, and those that it leaves out."""
+    """The ids of the lists and segments that a campaign is sent to, and of those that it excludes."""
 
     included: list[AnyId] | None = None
     excluded: list[AnyId] | None = None
 
 
 class CampaignAttributes(Struct):
-    """What is known of a campaign; subject and sender are its message's."""
+    """A campaign's attributes, without the subject and the sender, which its message has."""
 
     name: str | None = None
     status: str | None = None
@@ -184,13 +182,13 @@ class CampaignAttributes(Struct):
 
 
 class Messages(Struct, frozen=True):
-    """Names a campaign's messages."""
+    """References to a campaign's messages."""
 
     data: list[Identifier] | None = None
 
 
 class CampaignRelationships(Struct, frozen=True):
-    """What belongs to a campaign."""
+    """A campaign's related resources."""
 
     messages: Messages | None = field(default=None, name="campaign-messages")
 
@@ -204,7 +202,7 @@ class Campaign(Struct):
 
 
 class Content(Struct, frozen=True):
-    """What a message says; only e-mails have these."""
+    """The content of a message. Only emails have these fields."""
 
     subject: str | None = None
     from_email: str | None = None
@@ -212,13 +210,13 @@ class Content(Struct, frozen=True):
 
 
 class Definition(Struct, frozen=True):
-    """How a message is made."""
+    """The definition of a message."""
 
     content: Content | None = None
 
 
 class MessageAttributes(Struct):
-    """What is known of a message."""
+    """A message's attributes."""
 
     definition: Definition | None = None
 
@@ -239,7 +237,7 @@ class CampaignDocument(Struct):
 
 
 class FlowAttributes(Struct):
-    """What is known of a flow."""
+    """A flow's attributes."""
 
     name: str | None = None
     status: str | None = None
@@ -262,7 +260,7 @@ class FlowDocument(Struct):
 
 
 class GroupAttributes(Struct):
-    """What is known of a list or segment."""
+    """The attributes of a list or segment."""
 
     name: str | None = None
     created: datetime | None = None
@@ -283,19 +281,19 @@ class GroupDocument(Struct):
 
 
 class Measurements(Struct):
-    """What was measured, date by date."""
+    """The measurements of an aggregate, one for each date."""
 
     count: list[float] = []
 
 
 class AggregateRow(Struct):
-    """One row of an aggregate; without a dimension there is one."""
+    """One row of an aggregate. Without a dimension there is only one."""
 
     measurements: Measurements
 
 
 class AggregateAttributes(Struct):
-    """Dates, and what was measured in the stretch that begins with each."""
+    """Dates, and the measurements of the intervals that begin with them."""
 
     dates: list[datetime]
     data: list[AggregateRow]
@@ -308,13 +306,13 @@ class Aggregate(Struct):
 
 
 class AggregateDocument(Struct):
-    """The answer to a question for aggregates."""
+    """A response with an aggregate."""
 
     data: Aggregate
 
 
 class IdentifierDocument(Struct):
-    """A page of which only the ids are used."""
+    """A page of resources of which only the ids are used."""
 
     data: list[Identifier]
     links: Links | None = None

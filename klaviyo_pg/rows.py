@@ -1,4 +1,4 @@
-"""What the API is read into, whichever dialect it speaks: plain rows, and pages of them. Knows no polars and no SQL."""
+"""The rows that both dialects of the API are read into, and the pages that carry them. Knows no polars and no SQL."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -8,9 +8,10 @@ Row = TypeVar("Row", covariant=True)
 
 
 class Reject(NamedTuple):
-    """A record that cannot be understood or stored: as it came, and why.
+    """A record that cannot be read or stored: its text, unchanged, and the reason.
 
-    Unless `hides` is false it may be one that is stored, so what was read beside it is not complete.
+    `hides` is true if the record may be a row that the warehouse already has. Then the read is incomplete, and a row
+    that is missing from it must not be treated as deleted.
     """
 
     raw: str
@@ -19,11 +20,16 @@ class Reject(NamedTuple):
 
 
 class Page(NamedTuple, Generic[Row]):
-    """Some rows, the records beside them that could not be read, and when the API was asked for them."""
+    """Rows, the records of the same page that could not be read, and the time of the request.
+
+    `reached` is a time of the stream's cursor: this page and those before it contain everything from before that time.
+    It is None where the dialect cannot say.
+    """
 
     rows: Sequence[Row]
     rejects: Sequence[Reject]
     read_at: datetime
+    reached: datetime | None = None
 
 
 class Metric(NamedTuple):
@@ -37,7 +43,7 @@ class Metric(NamedTuple):
 
 
 class Campaign(NamedTuple):
-    """A campaign; audiences are ids of lists and segments."""
+    """A campaign. `included` and `excluded` are ids of lists and segments."""
 
     id: str
     name: str | None
@@ -73,7 +79,7 @@ class Group(NamedTuple):
 
 
 class Exclusion(NamedTuple):
-    """An address that must not be written to."""
+    """An email address that is suppressed for all marketing."""
 
     email: str
     reason: str
@@ -81,7 +87,7 @@ class Exclusion(NamedTuple):
 
 
 class Membership(NamedTuple):
-    """A person on a list; whether the list may write to the person, where the API tells it here."""
+    """A person's place on a list. `is_subscribed` is None where the API does not include it."""
 
     list_id: str
     member_id: str
@@ -90,7 +96,7 @@ class Membership(NamedTuple):
 
 
 class Suppression(NamedTuple):
-    """A person whom one list must not write to."""
+    """A person who is suppressed for one list."""
 
     list_id: str
     member_id: str
@@ -98,16 +104,17 @@ class Suppression(NamedTuple):
 
 
 class MembershipPage(NamedTuple):
-    """One page of a list's members, and of those it must not write to."""
+    """One page of a list: its members, and the people who are suppressed for it. `reached` is that of `Page`."""
 
     rows: Sequence[Membership]
     suppressions: Sequence[Suppression]
     rejects: Sequence[Reject]
     read_at: datetime
+    reached: datetime | None = None
 
 
 class Profile(NamedTuple):
-    """A person. `properties` are the custom ones, by name: a string as it is, anything else as JSON."""
+    """A person. `properties` are (name, value) of the custom ones: strings unchanged, other values as JSON."""
 
     id: str
     email: str | None
@@ -132,10 +139,10 @@ class Profile(NamedTuple):
 
 
 class Events(NamedTuple):
-    """Events, column by column, as they go into a frame. All columns have the same length."""
+    """Events in columns of equal length, as a frame needs them."""
 
     id: list[str]
-    at: list[int]  # unix seconds
+    at: list[int]  # Unix seconds
     metric_id: list[str | None]
     profile_id: list[str | None]
     email: list[str | None]
@@ -144,7 +151,7 @@ class Events(NamedTuple):
     campaign_name: list[str | None]
     subject: list[str | None]
     list_name: list[str | None]
-    value: list[str | None]  # digits as they came
+    value: list[str | None]  # the digits of the API's answer
     value_currency: list[str | None]
     properties: list[str]  # JSON
 
@@ -153,7 +160,7 @@ class Events(NamedTuple):
 
 
 class EventPage(NamedTuple):
-    """One page of events and the people in them."""
+    """One page of events, and the people in them whose rows are new."""
 
     events: Events
     profiles: Sequence[Profile]
@@ -162,14 +169,14 @@ class EventPage(NamedTuple):
 
 
 class Beginning(NamedTuple):
-    """When the first event of a metric in a window happened; how many there are, where one page holds them all."""
+    """The time of a metric's first event in a window, and the number of events if one page contains them all."""
 
     first: datetime | None
     events: int | None
 
 
 class Count(NamedTuple):
-    """How many events of one metric the source has in the half-open stretch [start, end)."""
+    """The number of events of one metric that the source has in the half-open interval [start, end)."""
 
     start: datetime
     end: datetime
@@ -177,10 +184,10 @@ class Count(NamedTuple):
 
 
 def utc(moment: datetime | None) -> datetime | None:
-    """A time in UTC; one without an offset is meant to be UTC."""
+    """Return a time in UTC. A time without an offset already is."""
     if moment is None or moment.tzinfo is UTC:
         return moment
     try:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except OverflowError:  # in UTC it is before the year 1 or after 9999, by hours
+    except OverflowError:  # in UTC it is hours before the year 1 or after 9999
         return moment.replace(tzinfo=UTC)

@@ -1,0 +1,370 @@
+"""Requests to one host: authorised, paced, counted and retried, with failures translated. Knows no dialect.
+
+Errors and log records contain neither the query of a URL nor headers, because both can contain the API key.
+"""
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+from types import TracebackType
+from typing import Any, NamedTuple, NoReturn, Self, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import msgspec
+import requests
+import stamina
+from urllib3.exceptions import ReadTimeoutError
+
+from klaviyo_pg.errors import (
+    BadAnswer,
+    BadKey,
+    Garbled,
+    KlaviyoPgError,
+    MissingScope,
+    NotFound,
+    Refused,
+    Throttled,
+    TooMuch,
+    Unavailable,
+    WrongDialect,
+)
+from klaviyo_pg.klaviyo.pace import Limit, Pace
+
+_RETRIABLE_STATUSES = frozenset({500, 502, 503, 504, 524})
+_TRIES_OF_GARBLED = 3  # a host that is not the API returns garbage every time
+_TRIES_OF_TOO_MUCH = 2  # where a smaller page can be requested instead
+_FIRST_WAIT = 0.5  # seconds, doubled from try to try
+_LONGEST_WAIT = 60.0  # seconds, unless the API asks for more
+_PIECE = 16 << 20  # bytes; each piece makes the interpreter switch threads, so few large ones are faster
+_LARGEST_RESPONSE = 128 << 20  # bytes, decompressed; the largest page of events seen had 2 MB
+_KEY_IN_QUERY = re.compile(r"(api_key=)[^&\s]*")
+_CONNECT_TIMEOUT = 10.0  # seconds
+_RESUME = "Rerun with the same arguments to resume."
+_RESUME_LATER = f"{_RESUME} To wait longer within a run, increase RETRY_BUDGET_SECONDS."
+
+Answer = TypeVar("Answer")
+
+
+class _RedactKey(logging.Filter):
+    """Removes keys from urllib3's log records: the legacy API expects the key in the URL."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                _KEY_IN_QUERY.sub(r"\1...", value) if isinstance(value, str) else value for value in record.args
+            )
+        return True
+
+
+_REDACT_KEY = _RedactKey()
+
+
+class Traffic(NamedTuple):
+    """The number of requests, how many of them were retries, and the seconds until their responses were read."""
+
+    requests: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+
+    def since(self, earlier: "Traffic") -> "Traffic":
+        return Traffic(*(now - then for now, then in zip(self, earlier, strict=True)))  # type: ignore[arg-type]
+
+    @staticmethod
+    def total(several: "Iterable[Traffic]") -> "Traffic":
+        return Traffic(*(sum(each) for each in zip(Traffic(), *several, strict=True)))
+
+
+@dataclass(frozen=True)
+class Patience:
+    """The seconds to wait for a response, the number of tries, and the seconds that all tries may take."""
+
+    timeout: float = 120.0
+    attempts: int = 8
+    budget: float = 900.0
+
+
+class Endpoint(NamedTuple):
+    """A path of the API, the scopes it requires, its rate limit, its largest page and the name of its limit.
+
+    A page size of 0 means that the endpoint has no such parameter. Without a limit, requests are not paced.
+    """
+
+    path: str
+    scopes: str = ""
+    limit: Limit | None = None
+    page_size: int = 0
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A request. Its query and its URL can contain the key, so no repr shows them."""
+
+    method: str
+    url: str = field(repr=False)
+    query: Mapping[str, str] = field(repr=False)
+    body: bytes | None = field(repr=False)
+    endpoint: Endpoint
+
+    def __str__(self) -> str:
+        return f"{self.method} {urlsplit(self.url).path}"
+
+
+def _unchanged(body: bytes) -> Any:
+    return body
+
+
+class Client:
+    """A connection to the API that is kept open. Not safe to share between threads.
+
+    `parameters` are added to every query and `headers` to every request. Neither is ever sent to another host.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        headers: Mapping[str, str] | None = None,
+        parameters: Mapping[str, str] | None = None,
+        patience: Patience | None = None,
+        pace: Pace | None = None,
+    ) -> None:
+        logging.getLogger("urllib3.connectionpool").addFilter(_REDACT_KEY)
+        self._base = base_url.rstrip("/") + "/"
+        self._parameters = dict(parameters or {})
+        self._patience = patience or Patience()
+        self._pace = pace or Pace(1.0, self._patience.budget)
+        self._session = requests.Session()
+        self._session.trust_env = self._base.startswith("https:")  # a proxy could read all of a plain HTTP request
+        self._session.auth = _keep_authorization
+        self._session.headers.update({"User-Agent": "klaviyo-pg", **(headers or {})})
+        self.traffic = Traffic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._session.close()
+
+    def get(
+        self,
+        path: str,
+        parameters: Mapping[str, str] | None = None,
+        endpoint: Endpoint | None = None,
+        body: object = None,
+        read: Callable[[bytes], Answer] = _unchanged,
+        can_ask_for_less: bool = False,
+    ) -> Answer:
+        """Send a GET and return its response as parsed by `read`. Retries a response that `read` cannot parse.
+
+        `path` is relative to the base URL, or a link from an earlier response. `endpoint` provides the rate limit, and
+        the scopes to name if the key lacks them. A GET can have a JSON body: the legacy API expects addresses there.
+        With `can_ask_for_less`, a response that takes too long raises TooMuch after few tries. Raises the errors of
+        klaviyo_pg.errors.
+        """
+        encoded = None if body is None else msgspec.json.encode(body)
+        return self._answer("GET", path, parameters, encoded, endpoint or Endpoint(path), read, can_ask_for_less)
+
+    def post(self, endpoint: Endpoint, body: object, read: Callable[[bytes], Answer] = _unchanged) -> Answer:
+        """Send a POST with a JSON body and return its response as parsed by `read`."""
+        return self._answer("POST", endpoint.path, None, msgspec.json.encode(body), endpoint, read, False)
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str] | None,
+        body: bytes | None,
+        endpoint: Endpoint,
+        read: Callable[[bytes], Answer],
+        can_ask_for_less: bool,
+    ) -> Answer:
+        request = _Request(method, self._own(path), {**(parameters or {}), **self._parameters}, body, endpoint)
+        tries = stamina.retry_context(
+            on=_Retries(self._patience, can_ask_for_less).wait_after,
+            attempts=None,
+            timeout=self._patience.budget,
+            wait_initial=_FIRST_WAIT,
+            wait_max=_LONGEST_WAIT,
+        )
+        for attempt in tries:
+            with attempt:
+                self._pace.wait(endpoint.name, endpoint.limit)
+                return read(self._timed(request, is_retry=attempt.num > 1))
+        raise AssertionError("a retry context either returns or raises")
+
+    def _own(self, path: str) -> str:
+        """Return the URL of a path, or a link unchanged. Raises BadAnswer for a link to another host."""
+        url = urljoin(self._base, path)
+        own, other = urlsplit(self._base), urlsplit(url)
+        if (own.scheme, own.netloc) != (other.scheme, other.netloc):
+            raise BadAnswer(
+                f"The API returned a link to another host ({other.hostname}), which is not followed because requests "
+                "carry the API key. Check KLAVIYO_BASE_URL."
+            )
+        return url
+
+    def _timed(self, request: _Request, is_retry: bool) -> bytes:
+        sent, retries, seconds = self.traffic
+        self.traffic = Traffic(sent + 1, retries + is_retry, seconds)
+        began = monotonic()
+        try:
+            return self._once(request)
+        finally:
+            self.traffic = self.traffic._replace(seconds=seconds + monotonic() - began)
+
+    def _once(self, request: _Request) -> bytes:
+        response, content = self._send(request)
+        endpoint = request.endpoint
+        if response.status_code == requests.codes.ok:
+            self._pace.learn(endpoint.name, response.headers.get("ratelimit-limit"))
+            return content
+        refusal = _refusal(str(request), response, content, endpoint.scopes)
+        if isinstance(refusal, Throttled) and refusal.retry_after is not None:
+            self._pace.close(endpoint.name, refusal.retry_after)
+        raise refusal
+
+    def _send(self, request: _Request) -> tuple[requests.Response, bytes]:
+        try:
+            response = self._session.request(
+                request.method,
+                request.url,
+                params=request.query,
+                data=request.body,
+                headers={} if request.body is None else {"Content-Type": "application/json"},
+                timeout=(_CONNECT_TIMEOUT, self._patience.timeout),
+                allow_redirects=False,
+                stream=True,
+            )
+            return response, _content(response)
+        except requests.exceptions.RequestException as error:
+            self._translate(str(request), error)
+
+    def _translate(self, request: str, error: requests.exceptions.RequestException) -> NoReturn:
+        """Raise one of this project's errors for one of requests, whose text can contain the key."""
+        host = urlsplit(self._base).netloc
+        match error:
+            case requests.exceptions.SSLError():
+                raise BadAnswer(
+                    f"{request}: the TLS certificate of {host} is not valid. Check KLAVIYO_BASE_URL."
+                ) from None
+            case requests.exceptions.Timeout():
+                raise self._too_slow(request) from None
+            case requests.exceptions.ContentDecodingError():
+                raise Unavailable(f"{request}: the response could not be decompressed. {_RESUME}") from None
+            case requests.exceptions.ChunkedEncodingError():
+                raise Unavailable(f"{request}: the connection was lost during the response. {_RESUME}") from None
+            case requests.exceptions.ConnectionError(args=[ReadTimeoutError(), *_]):
+                raise self._too_slow(request) from None
+            case requests.exceptions.ConnectionError():
+                raise Unavailable(
+                    f"{request}: no connection to {host}. Check KLAVIYO_BASE_URL and the network."
+                ) from None
+        raise BadAnswer(f"{request}: the request failed ({type(error).__name__}). Check KLAVIYO_BASE_URL.") from None
+
+    def _too_slow(self, request: str) -> TooMuch:
+        seconds = f"{self._patience.timeout:g} seconds (REQUEST_TIMEOUT_SECONDS)"
+        return TooMuch(f"{request}: no response within {seconds}. {_RESUME}")
+
+
+class _Retries:
+    """The decision whether to retry one request, and when. Waiting for a rate limit does not count as a failure."""
+
+    def __init__(self, patience: Patience, can_ask_for_less: bool) -> None:
+        self._patience, self._can_ask_for_less = patience, can_ask_for_less
+        self._failed = self._garbled = self._too_much = 0
+
+    def wait_after(self, error: Exception) -> bool | float:
+        """Return the seconds to wait before a retry, True for the usual back-off, or False for no retry."""
+        if isinstance(error, Throttled):
+            if error.retry_after is None:
+                return True
+            can_wait = error.retry_after <= self._patience.budget
+            return 0.0 if can_wait else False  # the pace does the waiting, because a stop can end it there
+        self._failed += 1
+        if self._failed >= self._patience.attempts:
+            return False
+        match error:
+            case Garbled():
+                self._garbled += 1
+                return self._garbled < _TRIES_OF_GARBLED
+            case TooMuch() if self._can_ask_for_less:
+                self._too_much += 1
+                return self._too_much < _TRIES_OF_TOO_MUCH
+            case Unavailable():
+                return True if error.retry_after is None else min(error.retry_after, _LONGEST_WAIT)
+        return False
+
+
+def _keep_authorization(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Return a request unchanged. Without an auth hook, a password from ~/.netrc would replace the key."""
+    return request
+
+
+def _content(response: requests.Response) -> bytes:
+    pieces, size = [], 0
+    for piece in response.iter_content(_PIECE):
+        pieces.append(piece)
+        size += len(piece)
+        if size > _LARGEST_RESPONSE:
+            response.close()
+            raise TooMuch(
+                f"The response is larger than {_LARGEST_RESPONSE >> 20} MB, more than any page of Klaviyo's API. "
+                "Check KLAVIYO_BASE_URL."
+            )
+    return b"".join(pieces) if len(pieces) > 1 else pieces[0] if pieces else b""
+
+
+def _refusal(request: str, response: requests.Response, content: bytes, scopes: str) -> KlaviyoPgError:
+    """Return the error for a response with any other status than 200."""
+    status, wait = response.status_code, _retry_after(response)
+    if status == 429:
+        pause = "" if wait is None else f" for another {wait:g} s"
+        return Throttled(
+            f"{request}: the API returned 429 because its rate limit is used up{pause}. {_RESUME_LATER}", wait
+        )
+    if status in _RETRIABLE_STATUSES:
+        return Unavailable(f"{request}: the API returned {status}. {_RESUME}", wait)
+    detail = _detail(content)
+    match status:
+        case 401:
+            return BadKey()
+        case 403 if "api key" in detail.lower() and "scope" not in detail.lower():
+            return BadKey()
+        case 403:
+            return MissingScope(scopes)
+        case 404:
+            return NotFound(f"{request}: {detail or 'not found'}")
+        case 410:
+            return WrongDialect()
+        case _ if 300 <= status < 400:
+            return BadAnswer(
+                f"{request}: the API returned a redirect ({status}), which is not followed. Check KLAVIYO_BASE_URL."
+            )
+    return Refused(f"{request}: the API returned {status}: {detail or 'no reason given'}")
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    text = response.headers.get("Retry-After", "")
+    return float(text) if text.replace(".", "", 1).isdecimal() else None
+
+
+class _Detail(msgspec.Struct):
+    detail: str | None = None
+
+
+class _Errors(msgspec.Struct):
+    errors: list[_Detail] = []
+    detail: str | None = None
+    message: str | None = None
+
+
+def _detail(body: bytes) -> str:
+    """Return the API's reason for a refusal, in either dialect. Empty if the body has none that is readable."""
+    try:
+        response = msgspec.json.decode(body, type=_Errors)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ""
+    details = [error.detail for error in response.errors if error.detail]
+    return "; ".join(details) or response.detail or response.message or ""

@@ -1,0 +1,208 @@
+"""The current dialect's documents turned into the rows that both dialects share. Sends no requests."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from klaviyo_pg import rows
+from klaviyo_pg.errors import Garbled
+from klaviyo_pg.klaviyo import properties
+from klaviyo_pg.klaviyo.current import resources
+from klaviyo_pg.klaviyo.documents import reject
+from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson
+from klaviyo_pg.windows import AnyWindow
+
+_decode_aggregate = msgspec.json.Decoder(resources.AggregateDocument).decode
+_decode_profile = msgspec.json.Decoder(resources.Profile).decode
+
+
+def counts(body: bytes, start: datetime, end: datetime) -> list[rows.Count]:
+    """Read an aggregate of the time [start, end). Raises Garbled if the body is not one."""
+    try:
+        aggregate = _decode_aggregate(body).data.attributes
+        starts = [moment for date in aggregate.dates if (moment := rows.utc(date))]
+        totals = [sum(each) for each in zip(*(row.measurements.count for row in aggregate.data), strict=True)]
+        return [
+            rows.Count(max(begins, start), ends, round(count))
+            for begins, ends, count in zip(starts, [*starts[1:], end], totals, strict=False)
+            if count
+        ]
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise Garbled(f"The response is not an aggregate of Klaviyo's API ({error}). Check KLAVIYO_BASE_URL.") from None
+
+
+def metric(resource: resources.Metric) -> rows.Metric:
+    attributes = resource.attributes
+    category = attributes.integration and attributes.integration.category
+    return rows.Metric(
+        resource.id,
+        attributes.name,
+        properties.plain_text(category),
+        rows.utc(attributes.created),
+        rows.utc(attributes.updated),
+    )
+
+
+def campaigns(document: resources.CampaignDocument, channel: str) -> list[rows.Campaign]:
+    """Return the campaigns of a page, each with the content of its message."""
+    contents = {
+        message.id: message.attributes.definition.content
+        for message in document.included
+        if message.attributes.definition
+    }
+    return [_campaign(resource, channel, contents) for resource in document.data]
+
+
+def _campaign(
+    resource: resources.Campaign, channel: str, contents: Mapping[str, resources.Content | None]
+) -> rows.Campaign:
+    attributes, content = resource.attributes, _content(resource, contents)
+    audiences = attributes.audiences or resources.Audiences()
+    included, excluded = audiences.included or [], audiences.excluded or []
+    return rows.Campaign(
+        id=resource.id,
+        name=attributes.name,
+        list_id=included[0] if included else None,
+        from_email=content.from_email,
+        from_name=content.from_label,
+        subject=content.subject,
+        status=attributes.status,
+        sent_at=rows.utc(attributes.send_time),
+        campaign_type=channel,
+        created=rows.utc(attributes.created_at),
+        updated=rows.utc(attributes.updated_at),
+        included=included,
+        excluded=excluded,
+    )
+
+
+def _content(resource: resources.Campaign, contents: Mapping[str, resources.Content | None]) -> resources.Content:
+    """Return the first content that any of a campaign's messages has."""
+    related = resource.relationships and resource.relationships.messages
+    messages = (contents.get(message.id) for message in (related and related.data) or ())
+    return next((content for content in messages if content is not None), resources.Content())
+
+
+def flow(resource: resources.Flow) -> rows.Flow:
+    attributes = resource.attributes
+    return rows.Flow(
+        resource.id,
+        attributes.name,
+        attributes.status,
+        rows.utc(attributes.created),
+        rows.utc(attributes.updated),
+    )
+
+
+def group(resource: resources.Group) -> rows.Group:
+    return rows.Group(resource.id, resource.attributes.name, rows.utc(resource.attributes.created))
+
+
+def membership(list_id: str, resource: resources.Profile) -> rows.Membership:
+    return rows.Membership(list_id, resource.id, rows.utc(resource.attributes.joined_group_at))
+
+
+def exclusions(people: list[resources.Profile]) -> tuple[list[rows.Exclusion], list[rows.Reject]]:
+    """Return the exclusions of suppressed people, and the people without an email address or a reason."""
+    exclusions, rejects = [], []
+    for person in people:
+        email, suppression = person.attributes.email, _marketing(person.attributes).suppression
+        if email and email.strip("\0") and suppression:
+            exclusions += [rows.Exclusion(email, each.reason, rows.utc(each.timestamp)) for each in suppression]
+        else:
+            raw = msgspec.json.encode({"id": person.id, "suppression": suppression}).decode()
+            missing = "email address" if suppression else "reason for the suppression"
+            rejects.append(rows.Reject(raw, f"The suppressed profile has no {missing}.", hides=False))
+    return exclusions, rejects
+
+
+def _marketing(attributes: resources.ProfileAttributes) -> resources.Marketing:
+    email = attributes.subscriptions and attributes.subscriptions.email
+    return (email and email.marketing) or resources.Marketing()
+
+
+def profile(resource: resources.Profile) -> rows.Profile:
+    attributes, consent = resource.attributes, _marketing(resource.attributes)
+    location, custom = attributes.location or resources.Location(), attributes.properties or {}
+    return rows.Profile(
+        id=resource.id,
+        email=attributes.email,
+        timezone=location.timezone,
+        first_name=attributes.first_name,
+        last_name=attributes.last_name,
+        source=properties.text(custom.get("$source")),
+        address1=location.address1,
+        address2=location.address2,
+        city=location.city,
+        state=location.region,
+        zip=location.zip,
+        country=location.country,
+        phone_number=attributes.phone_number,
+        longitude=properties.number(location.longitude),
+        latitude=properties.number(location.latitude),
+        created=rows.utc(attributes.created),
+        properties=properties.texts(custom, without=("$source",)),
+        consent=consent.consent,
+        consent_timestamp=rows.utc(consent.consent_timestamp),
+        list_suppressions=[(each.list_id, rows.utc(each.timestamp)) for each in consent.list_suppressions or ()],
+    )
+
+
+def event_page(
+    document: resources.EventDocument,
+    window: AnyWindow,
+    known_people: KnownPeople,
+    rejects: list[rows.Reject],
+    read_at: datetime,
+) -> rows.EventPage:
+    """Return the events of a page that are in the window, and the people on it who are not known yet."""
+    people, emails = _people(document.included, known_people, rejects)
+    start, end = window.seconds
+    within = [event for event in document.data if start <= event.attributes.timestamp < end]
+    read = properties.read([event.id for event in within], [event.attributes.event_properties for event in within])
+    events = read.readable(within, rejects)
+    related = [_related(event) for event in events]
+    profile_ids = [profile_id for _, profile_id in related]
+    columns = properties.events(
+        ids=[event.id for event in events],
+        at=[event.attributes.timestamp for event in events],
+        metric_ids=[metric_id for metric_id, _ in related],
+        profile_ids=profile_ids,
+        emails=[emails.get(profile_id) for profile_id in profile_ids],
+        properties=[event.attributes.event_properties for event in events],
+        extracted=read.extracted,
+    )
+    return rows.EventPage(columns, people, rejects, read_at)
+
+
+def _related(event: resources.Event) -> tuple[str | None, str | None]:
+    """Return the ids of an event's metric and profile."""
+    related = event.relationships
+    return (None, None) if related is None else (_id(related.metric), _id(related.profile))
+
+
+def _id(related: resources.Relationship | None) -> str | None:
+    return None if related is None or related.data is None else related.data.id
+
+
+def _people(
+    included: Sequence[msgspec.Raw], known_people: KnownPeople, rejects: list[rows.Reject]
+) -> tuple[list[rows.Profile], dict[str | None, str | None]]:
+    """Return the people of a page who are not known yet, and the email addresses of all by id."""
+    new: list[rows.Profile] = []
+    emails: dict[str | None, str | None] = {}
+    for raw in included:
+        record = bytes(raw)
+        person = known_people.get(record)
+        if person is None:
+            try:
+                row = profile(_decode_profile(record))
+            except (msgspec.MsgspecError, RecursionError) as error:
+                rejects.append(reject(record, error))
+                continue
+            person = KnownPerson(row.id, row.email)
+            known_people.add(record, person)
+            new.append(row)
+        emails[person.id] = person.email
+    return new, emails

@@ -1,0 +1,352 @@
+"""The requests of the legacy dialect. Klaviyo retired it on 2024-06-30; archives, proxies and emulators still serve it.
+
+v1 expects the key in the query of every URL, so no URL of this dialect may be shown. v2 takes it as a header.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from klaviyo_pg import rows
+from klaviyo_pg.errors import BadAnswer, Garbled, NotFound, TooMuch
+from klaviyo_pg.klaviyo import properties
+from klaviyo_pg.klaviyo.client import Client, Traffic
+from klaviyo_pg.klaviyo.documents import DocumentDecoder, is_object, records, reject
+from klaviyo_pg.klaviyo.legacy import shapes
+from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson, PendingPeople, PeopleCache
+from klaviyo_pg.windows import AnyWindow, Window
+
+_PAGE = "100"  # rows, the most that v1 allows
+_SMALL_PAGE = "10"  # rows, requested if larger pages take too long
+_EXCLUSIONS_PAGE = "5000"
+_ADDRESSES_PER_LOOKUP = 100  # the most that v2 allows
+_LONGEST_COUNT = timedelta(days=31)  # the longest time that one export may span
+_EARLIEST = 10**9  # `since` is a Unix time of ten digits
+
+_TIMELINE = DocumentDecoder(shapes.Timeline, data=shapes.Event)
+_NUMBERED = DocumentDecoder(shapes.Numbered, data=msgspec.Raw)
+_EXCLUDED = DocumentDecoder(shapes.Records, records=msgspec.Raw)
+
+Row = TypeVar("Row")
+
+
+class _TimelinePage(NamedTuple):
+    """A page of a timeline, the records that were taken out of it, and the time of the request."""
+
+    page: shapes.Timeline
+    rejects: list[rows.Reject]
+    read_at: datetime
+
+
+class LegacySource:
+    """A Klaviyo account through v1 and v2. See `klaviyo_pg.klaviyo.source.Source`."""
+
+    reads_all_metrics_at_once = False
+    looks_up_memberships = True
+    events_include_consent = True
+    events_per_page = int(_PAGE)
+    event_requests_per_minute: int | None = None
+    count_interval = timedelta(days=1)
+
+    def __init__(self, v1: Client, v2: Client) -> None:
+        self._v1, self._v2 = v1, v2
+
+    @property
+    def traffic(self) -> Traffic:
+        return Traffic.total([self._v1.traffic, self._v2.traffic])
+
+    def account_id(self) -> str | None:
+        """Return None, because these APIs do not have it. A small request detects a wrong key or a wrong dialect."""
+        self._v1.get("api/v1/metrics", {"page": "0", "count": "1"})
+        return None
+
+    def metrics(self) -> Iterator[rows.Page[rows.Metric]]:
+        return self._numbered("api/v1/metrics", shapes.Metric, shapes.Metric.row)
+
+    def campaigns(self) -> Iterator[rows.Page[rows.Campaign]]:
+        return self._numbered("api/v1/campaigns", shapes.Campaign, shapes.Campaign.row)
+
+    def flows(self) -> Iterator[rows.Page[rows.Flow]]:
+        return self._numbered("api/v1/flows", shapes.Flow, shapes.Flow.row)
+
+    def lists(self) -> Iterator[rows.Page[rows.Group]]:
+        read_at = datetime.now(UTC)
+        names, rejects = _readable(
+            self._v2.get("api/v2/lists", read=records), msgspec.json.Decoder(shapes.ListName).decode
+        )
+        groups = []
+        for name in names:
+            try:
+                details = self._v2.get(f"api/v2/list/{name.list_id}", read=_reader_of(shapes.ListDetails))
+                groups.append(rows.Group(name.list_id, name.list_name, shapes.moment(details.created)))
+            except NotFound:
+                continue  # deleted since the lists were read
+            except ValueError as error:
+                rejects.append(reject(msgspec.json.encode([name, details]), error))
+        yield rows.Page(groups, rejects, read_at)
+
+    def segments(self) -> Iterator[rows.Page[rows.Group]]:
+        """Read the segments that campaigns are sent to, because v2 does not list segments."""
+        for page in self._numbered("api/v1/campaigns", shapes.Campaign, _segments):
+            yield rows.Page([group for groups in page.rows for group in groups], (), page.read_at)
+
+    def events(
+        self, window: AnyWindow, metric_id: str | None = None, known_people: KnownPeople | None = None
+    ) -> Iterator[rows.EventPage]:
+        """Read a timeline until the end of the window: it takes a time to begin at, but none to end at."""
+        path = "api/v1/metrics/timeline" if metric_id is None else f"api/v1/metric/{metric_id}/timeline"
+        _, end = window.seconds
+        for page, rejects, read_at in self._timeline(path, _since(window)):
+            known = known_people or PendingPeople(PeopleCache())
+            event_page = _event_page(page.data, window, known, rejects, read_at)
+            properties.check_metric(event_page.events, metric_id)
+            yield event_page
+            if page.data and min(event.timestamp for event in page.data) >= end:
+                return
+
+    def _timeline(self, path: str, since: str) -> Iterator[_TimelinePage]:
+        """Read the pages of a timeline. Raises BadAnswer for a page that has already been read."""
+        token: str | None = since
+        followed, count = set[str](), _PAGE
+        while token is not None:
+            _refuse_circle(token, followed, path)
+            read_at = datetime.now(UTC)
+            query = {"since": token, "sort": "asc", "count": count}
+            try:
+                page, rejects = self._v1.get(path, query, read=_TIMELINE.decode, can_ask_for_less=count != _SMALL_PAGE)
+            except NotFound:
+                return  # the metric has been deleted
+            except TooMuch:
+                if count == _SMALL_PAGE:
+                    raise
+                count = _SMALL_PAGE
+                continue
+            followed.add(token)
+            yield _TimelinePage(page, list(rejects), read_at)
+            token = page.next or None
+
+    def beginning(self, metric_id: str, window: Window) -> rows.Beginning | None:
+        query = {"since": _since(window), "sort": "asc", "count": _PAGE}
+        path = f"api/v1/metric/{metric_id}/timeline"
+        try:
+            page, rejects = self._v1.get(path, query, read=_TIMELINE.decode, can_ask_for_less=True)
+        except NotFound:
+            return rows.Beginning(None, 0)  # the metric has been deleted
+        times = [event.timestamp for event in page.data]
+        if rejects or times != sorted(times):  # if it ignores `sort`, it need not begin with the first event
+            return None
+        if page.next and times and times[0] == times[-1]:  # events of one second do not show an order
+            return None
+        start, end = window.seconds
+        within = [at for at in times if start <= at < end]
+        first = datetime.fromtimestamp(min(within), UTC) if within else None
+        if not page.next or (times and max(times) >= end):
+            return rows.Beginning(first, len(within))
+        return rows.Beginning(first, None) if first else None
+
+    def counts(self, metric_id: str, window: Window) -> Iterator[rows.Count]:
+        start = window.start
+        while start < window.end:
+            end = min(window.end, start + _LONGEST_COUNT)
+            query = {"start_date": f"{start:%Y-%m-%d}", "end_date": f"{end:%Y-%m-%d}", "unit": "day"}
+            query["measurement"] = "count"
+            export = self._v1.get(f"api/v1/metric/{metric_id}/export", query, read=_reader_of(shapes.Export))
+            yield from _counts(export, start, end)
+            start = end
+
+    def profiles(self, window: AnyWindow) -> Iterator[rows.Page[rows.Profile]]:
+        """Return no pages: these APIs do not list people. Events include them, and `people` reads the others."""
+        return iter(())
+
+    def people(self, ids: Sequence[str]) -> Iterator[rows.Page[rows.Profile]]:
+        for person_id in ids:
+            read_at = datetime.now(UTC)
+            try:
+                people, rejects = self._v1.get(f"api/v1/person/{person_id}", read=_one_person)
+            except NotFound:
+                continue  # merged into another person, or erased
+            yield rows.Page(people, rejects, read_at)
+
+    def exclusions(self) -> Iterator[rows.Page[rows.Exclusion]]:
+        return self._numbered("api/v1/people/exclusions", shapes.Exclusion, shapes.Exclusion.row, _EXCLUSIONS_PAGE)
+
+    def memberships(
+        self, list_id: str, window: AnyWindow, addresses: Iterable[str] = ()
+    ) -> Iterator[rows.MembershipPage]:
+        """Look up addresses in the list, and read who is suppressed for it."""
+        for batch in _batches(addresses):
+            yield self._looked_up(list_id, batch)
+        yield from self._suppressed(list_id)
+
+    def _looked_up(self, list_id: str, addresses: list[str]) -> rows.MembershipPage:
+        read_at = datetime.now(UTC)
+        by_kind = {
+            "emails": [address for address in addresses if "@" in address],
+            "phone_numbers": [address for address in addresses if "@" not in address],
+        }
+        body = {kind: values for kind, values in by_kind.items() if values}
+        members = self._v2.get(f"api/v2/list/{list_id}/members", body=body, read=records)
+        subscribed, unreadable = _readable(
+            self._v2.get(f"api/v2/list/{list_id}/subscribe", body=body, read=records), shapes.decode_member
+        )
+        subscriber_ids = {member.id for member in subscribed}
+
+        def row(raw: bytes) -> rows.Membership:
+            member = shapes.decode_member(raw)
+            return rows.Membership(list_id, member.id, shapes.moment(member.created), member.id in subscriber_ids)
+
+        memberships, rejects = _readable(members, row)
+        return rows.MembershipPage(memberships, (), [*rejects, *unreadable], read_at)
+
+    def _suppressed(self, list_id: str) -> Iterator[rows.MembershipPage]:
+        def row(raw: bytes) -> rows.Suppression:
+            record = shapes.decode_member(raw)
+            return rows.Suppression(list_id, record.id, shapes.moment(record.created))
+
+        path = f"api/v2/list/{list_id}/exclusions/all"
+        marker: int | str | None = ""
+        followed = set[int | str]()
+        while marker is not None:
+            _refuse_circle(marker, followed, path)
+            followed.add(marker)
+            read_at = datetime.now(UTC)
+            query = {"marker": str(marker)} if marker != "" else {}
+            page, unreadable = self._v2.get(path, query, read=_EXCLUDED.decode)
+            suppressions, rejects = _readable(page.records, row)
+            yield rows.MembershipPage((), suppressions, [*unreadable, *rejects], read_at)
+            marker = page.marker
+
+    def _numbered(
+        self, path: str, shape: type[msgspec.Struct], row: Callable[..., Row], count: str = _PAGE
+    ) -> Iterator[rows.Page[Row]]:
+        """Read the numbered pages of a v1 collection. A page without rows is the last one, whatever its total says."""
+        decode = msgspec.json.Decoder(shape).decode
+        number, is_last = 0, False
+        while not is_last:
+            read_at = datetime.now(UTC)
+            page, unreadable = self._v1.get(path, {"page": str(number), "count": count}, read=_NUMBERED.decode)
+            readable, rejects = _readable(page.data, lambda raw: row(decode(raw)))
+            yield rows.Page(readable, [*unreadable, *rejects], read_at)
+            number, is_last = number + 1, not (page.data or unreadable) or page.end >= page.total - 1
+
+
+def _refuse_circle(token: int | str, followed: Collection[int | str], path: str) -> None:
+    if token in followed:
+        raise BadAnswer(
+            f"The API returned the token of a page of {path} that has already been read, so there would be no last "
+            "page. Rerun with the same arguments to resume."
+        )
+
+
+def _since(window: AnyWindow) -> str:
+    """Return the `since` of a timeline that includes the start of a window: `since` itself is exclusive."""
+    return str(_EARLIEST if window.start is None else max(_EARLIEST, int(window.start.timestamp()) - 1))
+
+
+def _reader_of(kind: type[Row]) -> Callable[[bytes], Row]:
+    """Return a function that reads a response as one object of a type, or raises Garbled."""
+
+    def read(body: bytes) -> Row:
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise Garbled(f"The response is not one of the legacy API ({error}). Check KLAVIYO_BASE_URL.") from None
+
+    return read
+
+
+def _one_person(body: bytes) -> tuple[list[rows.Profile], list[rows.Reject]]:
+    people, rejects = _readable([body], _person)
+    if rejects and not is_object(body):
+        raise Garbled("The response is not a person of the legacy API. Check KLAVIYO_BASE_URL.")
+    return people, rejects
+
+
+def _readable(
+    records: Iterable[msgspec.Raw | bytes], row: Callable[[bytes], Row]
+) -> tuple[list[Row], list[rows.Reject]]:
+    """Return the rows of records, and the records that cannot be read."""
+    readable, rejects = [], []
+    for record in map(bytes, records):
+        try:
+            readable.append(row(record))
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            rejects.append(reject(record, error))
+    return readable, rejects
+
+
+def _counts(export: shapes.Export, start: datetime, end: datetime) -> Iterator[rows.Count]:
+    """Yield the counts by day, without days that were not requested."""
+    day = timedelta(days=1)
+    for series in export.results[0].data if export.results else ():
+        try:
+            begins, events = shapes.moment(series.date), round(sum(series.values))
+        except (ValueError, OverflowError) as error:
+            raise Garbled(
+                f"The response is not an export of the legacy API ({error}). Check KLAVIYO_BASE_URL."
+            ) from None
+        if events and begins is not None and start <= begins < end:
+            yield rows.Count(begins, min(end, begins + day), events)
+
+
+def _segments(campaign: shapes.Campaign) -> list[rows.Group]:
+    groups = [*(campaign.lists or []), *(campaign.excluded_lists or [])]
+    return [group.row() for group in groups if group.list_type == "segment"]
+
+
+def _person(raw: bytes) -> rows.Profile:
+    return shapes.person(shapes.decode_person(raw))
+
+
+def _batches(addresses: Iterable[str]) -> Iterator[list[str]]:
+    remaining = iter(addresses)
+    while batch := list(islice(remaining, _ADDRESSES_PER_LOOKUP)):
+        yield batch
+
+
+def _event_page(
+    events: list[shapes.Event],
+    window: AnyWindow,
+    known_people: KnownPeople,
+    rejects: list[rows.Reject],
+    read_at: datetime,
+) -> rows.EventPage:
+    """Return the events of a page that are in the window, and the people in them who are not known yet."""
+    start, end = window.seconds
+    within = [event for event in events if start <= event.timestamp < end]
+    read = properties.read([event.id for event in within], [event.event_properties for event in within])
+    readable = read.readable(within, rejects)
+    new: list[rows.Profile] = []
+    people = [_person_of(event, known_people, new, rejects) for event in readable]
+    columns = properties.events(
+        ids=[event.id for event in readable],
+        at=[event.timestamp for event in readable],
+        metric_ids=[event.statistic_id for event in readable],
+        profile_ids=[person and person.id for person in people],
+        emails=[person and person.email for person in people],
+        properties=[event.event_properties for event in readable],
+        extracted=read.extracted,
+    )
+    return rows.EventPage(columns, new, rejects, read_at)
+
+
+def _person_of(
+    event: shapes.Event, known_people: KnownPeople, new: list[rows.Profile], rejects: list[rows.Reject]
+) -> KnownPerson | None:
+    """Return the person of an event. Adds a person who is not known yet to `new`, an unreadable one to the rejects."""
+    record = bytes(event.person)
+    if record == b"null":
+        return None
+    person = known_people.get(record)
+    if person is not None:
+        return person
+    people, rejected = _readable([record], _person)
+    rejects += rejected
+    for each in people:
+        person = KnownPerson(each.id, each.email or None)
+        known_people.add(record, person)
+        new.append(each)
+    return person

@@ -1,0 +1,111 @@
+"""Pacing of requests so that the API's rate limits are kept rather than hit. Knows no dialect and no database.
+
+The API counts requests per account and endpoint, in windows of a second and of a minute. All readers of an account
+share these limits, so the state of a pace can be kept in a store that they all reach.
+"""
+
+import re
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from time import monotonic, sleep, time
+from typing import NamedTuple
+
+from pyrate_limiter import Duration, Rate
+from pyrate_limiter.abstracts.algorithm import GCRA, Decision
+from pyrate_limiter.abstracts.store import StateStore
+from pyrate_limiter.buckets.state_bucket import InMemoryStateStore
+
+from klaviyo_pg.errors import Throttled
+
+_ALGORITHM = GCRA()
+_BURST_SHARE = 0.02  # of a minute's requests may be sent without a pause; the others are spread evenly
+_CHECK_INTERVAL = 0.25  # seconds between two checks during a wait, for a stop or a limit that no longer applies
+_WINDOW = re.compile(r"(\d+);w=(\d+)")
+
+
+class Limit(NamedTuple):
+    """The requests that an endpoint allows in a second (`burst`) and in a minute (`steady`)."""
+
+    burst: int
+    steady: int
+
+
+def limit_in(header: str | None) -> Limit | None:
+    """Read a `ratelimit-limit` header. Return None unless it has a limit for a second and one for a minute."""
+    windows = {int(seconds): int(requests) for requests, seconds in _WINDOW.findall(header or "")}
+    return Limit(windows[1], windows[60]) if windows.keys() >= {1, 60} else None
+
+
+def rate(limit: Limit, share: float) -> Rate:
+    """Return the rate that never uses more than this share of a limit, wherever the API's minute begins.
+
+    A few requests may be sent at once, and the evenly spread rest is reduced by as many, so that the sum fits any
+    minute and any second.
+    """
+    allowed = max(2, int(limit.steady * share))
+    burst = max(1, min(int(limit.burst * share), int(allowed * _BURST_SHARE)))
+    return Rate(allowed - burst, Duration.MINUTE, burst=burst)
+
+
+class Pace:
+    """The pace of requests to the endpoints of one account. Safe to share between threads.
+
+    `share` is the share of the limits to use, `budget` the longest wait in seconds. `store` returns the store for the
+    state of an endpoint. `check` is called during waits and raises an error to end them. An endpoint's published limit
+    applies until its first response contains another one, or none.
+    """
+
+    def __init__(
+        self,
+        share: float,
+        budget: float,
+        store: Callable[[str], StateStore] = lambda endpoint: InMemoryStateStore(),
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._share, self._budget, self._store, self._check = share, budget, store, check
+        self._limits: dict[str, Limit | None] = {}
+        self._stores: dict[str, StateStore] = {}
+        self._closed_until: dict[str, float] = {}
+        self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def wait(self, endpoint: str, published: Limit | None) -> None:
+        """Wait until a request may be sent. Raises Throttled if that would take longer than the budget."""
+        while not self._turns[endpoint].acquire(timeout=_CHECK_INTERVAL):  # one thread polls, the others queue up
+            self._check()
+        try:
+            while seconds := self._seconds(endpoint, published):
+                self._check()
+                self._refuse_long_wait(endpoint, seconds)
+                sleep(min(seconds, _CHECK_INTERVAL))
+        finally:
+            self._turns[endpoint].release()
+
+    def learn(self, endpoint: str, header: str | None) -> None:
+        """Take the limit from a response's `ratelimit-limit` header. A server that sends none has no limit."""
+        self._limits[endpoint] = limit_in(header)
+
+    def close(self, endpoint: str, seconds: float) -> None:
+        """Let no thread send a request to an endpoint for a while, as the API demanded."""
+        self._closed_until[endpoint] = monotonic() + seconds
+
+    def _seconds(self, endpoint: str, published: Limit | None) -> float:
+        closed = self._closed_until.get(endpoint, 0.0) - monotonic()
+        if closed > 0:
+            return closed
+        limit = self._limits.get(endpoint, published)
+        if limit is None:
+            return 0.0
+        if endpoint not in self._stores:
+            self._stores[endpoint] = self._store(endpoint)
+        decision = self._stores[endpoint].check(_ALGORITHM, [rate(limit, self._share)], int(time() * 1000), 1)
+        assert isinstance(decision, Decision)
+        return 0.0 if decision.allowed else max(1, decision.retry_after_ms or 0) / 1000
+
+    def _refuse_long_wait(self, endpoint: str, seconds: float) -> None:
+        if seconds > self._budget:
+            raise Throttled(
+                f"The API's rate limit for {endpoint} is used up for another {seconds:.0f} s, longer than "
+                "RETRY_BUDGET_SECONDS allows to wait. Rerun later with the same arguments to resume.",
+                seconds,
+            )

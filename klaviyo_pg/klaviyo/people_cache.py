@@ -1,0 +1,72 @@
+"""A cache of the people whose rows have been stored. Event pages repeat the same people, and each is stored once."""
+
+import threading
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+
+class KnownPerson(NamedTuple):
+    """The data of a person that events need."""
+
+    id: str
+    email: str | None
+
+
+class KnownPeople(Protocol):
+    """The people whose records need not be read again, by the bytes of the record."""
+
+    def get(self, record: bytes) -> KnownPerson | None:
+        """Return the person if a record with exactly these bytes has been added."""
+        ...
+
+    def add(self, record: bytes, person: KnownPerson) -> None:
+        """Remember a record."""
+        ...
+
+
+class PeopleCache:
+    """The people whose rows are stored, shared by the readers of a process. Safe to share between threads.
+
+    It is emptied when it is full, so its memory is bounded. A person who is missing is stored again, unchanged.
+    """
+
+    def __init__(self, most: int = 100_000) -> None:
+        self._most = most
+        self._people: dict[int, KnownPerson] = {}
+        self._writing = threading.Lock()
+
+    def get(self, record: bytes) -> KnownPerson | None:
+        """Return the person if a record with exactly these bytes has been stored."""
+        return self._people.get(hash(record))
+
+    def update(self, people: Mapping[int, KnownPerson]) -> None:
+        """Add people, by the hash of their record."""
+        with self._writing:
+            for record, person in people.items():
+                if len(self._people) >= self._most:
+                    self._people.clear()
+                self._people[record] = person
+
+
+class PendingPeople:
+    """One reader's view of a cache. It adds the people that the reader has read but whose rows are not stored yet.
+
+    A reader that fails drops this object. Then its people count as new again, and other readers are not affected.
+    """
+
+    def __init__(self, cache: PeopleCache) -> None:
+        self._cache = cache
+        self._pending: dict[int, KnownPerson] = {}
+
+    def get(self, record: bytes) -> KnownPerson | None:
+        """Return the person if a record with exactly these bytes is stored or pending."""
+        return self._pending.get(hash(record)) or self._cache.get(record)
+
+    def add(self, record: bytes, person: KnownPerson) -> None:
+        """Remember a record whose person has been read."""
+        self._pending[hash(record)] = person
+
+    def commit(self) -> None:
+        """Move what is pending to the cache. Call this once the rows of all people read so far are stored."""
+        self._cache.update(self._pending)
+        self._pending = {}
