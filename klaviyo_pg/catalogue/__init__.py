@@ -1,4 +1,4 @@
-"""The declarative catalogue: every table, column and type of the warehouse as one value each."""
+"""The declarative catalogue: each table, view and column of the warehouse is one value. Knows no API and no SQL."""
 
 from klaviyo_pg.catalogue import bookkeeping, dimensions, events, loads, membership, views
 from klaviyo_pg.catalogue.types import Absent, Column, Load, Merge, Personal, Table, Type, View

@@ -1,31 +1,41 @@
-"""What the project keeps about its own work: accounts, watermarks, runs, chunks, rejects."""
+"""The tables that record the project's own work: accounts, watermarks, runs, chunks, counts and rejects."""
 
 from klaviyo_pg.catalogue.shared import ESP_INTEGRATION_ID
 from klaviyo_pg.catalogue.types import FLOAT, INTEGER, KEY, TEXT, TIMESTAMP, Column, Merge, Personal, Table
 
-_RUN_ID = Column("run_id", TEXT, "Id of the run.")
+_RUN_ID = Column("run_id", TEXT, "ID of the run.")
 
 INTEGRATIONS = Table(
     "integrations",
     "One row for each Klaviyo account in this warehouse.",
     (
-        Column("name", TEXT, "What KLAVIYO_INTEGRATION calls the account."),
-        Column("esp_integration_id", TEXT, "Generated once; part of every key."),
-        Column("account_id", TEXT, "Klaviyo's id of the account."),
+        Column("name", TEXT, "Name of the account in this warehouse (KLAVIYO_INTEGRATION)."),
+        Column("esp_integration_id", TEXT, "Generated once; part of every row key."),
+        Column("account_id", TEXT, "Klaviyo's ID of the account."),
         Column("created_at", TIMESTAMP, "When the account was first synced."),
-        Column("personal_data", TEXT, "What PERSONAL_DATA makes of what the rows tell of people; null: keep."),
-        Column("salt_digest", TEXT, "Tells whether PERSONAL_DATA_SALT is still the same; null where it is not used."),
+        Column("personal_data", TEXT, "PERSONAL_DATA mode of the stored rows; null means keep."),
+        Column("salt_digest", TEXT, "Digest that detects a changed PERSONAL_DATA_SALT; null if no salt is used."),
     ),
     primary_key=("name",),
 )
 WATERMARKS = Table(
     "watermarks",
-    "How far each stream has been read without a gap; never later than the present.",
+    "How far each stream has been read without a gap. Never in the future.",
     (
         ESP_INTEGRATION_ID,
-        Column("stream", TEXT, "events/<metric id>, list_members/<list id>, membership_sweep/<list id> or profiles."),
-        Column("watermark", TIMESTAMP, "Everything that the source held up to here has been read."),
-        Column("since", TIMESTAMP, "Where that stretch begins; null: with the source, or it was never noted."),
+        Column("stream", TEXT, "Name of the stream, followed by /<metric id> or /<list id> if it has a subject."),
+        Column("watermark", TIMESTAMP, "Everything that the source contained at this time has been read."),
+        Column(
+            "since",
+            TIMESTAMP,
+            "Start of the period that has been read; null if it starts with the source or was not recorded.",
+        ),
+        Column("subject", TEXT, "ID of the metric or list that the stream is limited to; null if it has none."),
+        Column(
+            "table_name",
+            TEXT,
+            "Table that the stream fills; if it fills several, the first one. Null hides the row from freshness.",
+        ),
     ),
     primary_key=("esp_integration_id", "stream"),
 )
@@ -36,20 +46,22 @@ RUNS = Table(
         _RUN_ID,
         ESP_INTEGRATION_ID,
         Column("flow", TEXT, "daily, backfill or reconcile."),
-        Column("selection", TEXT, "Digest of what the run was asked to do; the same again goes on where it stopped."),
-        Column("as_of", TIMESTAMP, "The present of this run: it reads what the source holds up to here."),
-        Column("started_at", TIMESTAMP, "When it started, last."),
-        Column("finished_at", TIMESTAMP, "When it ended."),
+        Column(
+            "selection", TEXT, "Digest of the run's arguments; a run resumes an unfinished one with the same digest."
+        ),
+        Column("as_of", TIMESTAMP, "Point in time up to which the run reads the source."),
+        Column("started_at", TIMESTAMP, "When the run started or was last resumed."),
+        Column("finished_at", TIMESTAMP, "When the run finished."),
         Column("state", TEXT, "running, complete, partial, to be continued or failed."),
         Column("requests", INTEGER, "Requests sent to the API."),
-        Column("retries", INTEGER, "Requests that had to be sent again."),
-        Column("message", TEXT, "What went wrong, if anything did."),
+        Column("retries", INTEGER, "Requests that were retries."),
+        Column("message", TEXT, "Errors of the run; null if there were none."),
     ),
     primary_key=("run_id",),
 )
 RUN_TABLES = Table(
     "run_tables",
-    "One row for each run and table, with counts of rows.",
+    "Row counts for each run and table.",
     (
         _RUN_ID,
         ESP_INTEGRATION_ID,
@@ -57,78 +69,79 @@ RUN_TABLES = Table(
         Column("rows_read", INTEGER, "Rows that the run read for this table."),
         Column("inserted", INTEGER, "Rows that were new."),
         Column("updated", INTEGER, "Rows that had changed."),
-        Column("unchanged", INTEGER, "Rows that were there, the same."),
+        Column("unchanged", INTEGER, "Rows that were already stored with the same values."),
         Column("rejected", INTEGER, "Records that could not be stored; see rejects."),
-        Column("nul_characters", INTEGER, "NUL characters taken out of text, which Postgres cannot hold."),
+        Column("nul_characters", INTEGER, "NUL characters removed from text, because Postgres cannot store them."),
     ),
     primary_key=("run_id", "table_name"),
 )
 CHUNKS = Table(
     "chunks",
-    "The parts of a run: what is read in one go. A run that stopped goes on with those that are not done.",
+    "The chunks of a run: windows of a stream that are read and resumed as a unit.",
     (
         _RUN_ID,
         ESP_INTEGRATION_ID,
-        Column("stream", TEXT, "What is read, such as events/<metric id>."),
-        Column("part", TEXT, "Which window of it."),
+        Column("stream", TEXT, "Stream that is read, such as events/<metric id>."),
+        Column("part", TEXT, "Window of the stream."),
         Column("state", TEXT, "planned or done."),
         Column("done_at", TIMESTAMP, "When its last row was committed."),
+        Column("reached", TIMESTAMP, "Checkpoint: everything before this time is stored; null before the first one."),
     ),
     primary_key=("run_id", "stream", "part"),
 )
 BACKFILL_CHUNKS = Table(
     "backfill_chunks",
-    "History, cut into windows of about equal numbers of events; they cover what was asked for without a gap.",
+    "The history to load, divided into windows with about equal numbers of events. They cover it without gaps.",
     (
         ESP_INTEGRATION_ID,
-        Column("metric_id", TEXT, "Klaviyo's id of the metric."),
-        Column("window_start", TIMESTAMP, "Where the window begins."),
-        Column("window_end", TIMESTAMP, "Where it ends; not part of it."),
-        Column("expected", INTEGER, "Events that the source counted in it; null where it could not count them."),
-        Column("loaded", INTEGER, "Events of it that have been stored."),
-        Column("reached", TIMESTAMP, "Everything before this time has been stored; null before the first batch."),
+        Column("metric_id", TEXT, "Klaviyo's ID of the metric."),
+        Column("window_start", TIMESTAMP, "Start of the window."),
+        Column("window_end", TIMESTAMP, "End of the window, exclusive."),
+        Column("expected", INTEGER, "Events in the window according to the source; null if it cannot count them."),
+        Column("loaded", INTEGER, "Events of the window that have been stored."),
+        Column("reached", TIMESTAMP, "Checkpoint: everything before this time is stored; null before the first batch."),
         Column("state", TEXT, "planned, done or failed."),
-        Column("attempts", INTEGER, "How often reading it was begun."),
-        Column("seconds", FLOAT, "How long reading it took, over all attempts."),
-        Column("error", TEXT, "Why it failed, if it did."),
+        Column("attempts", INTEGER, "Number of times that reading the chunk was started."),
+        Column("seconds", FLOAT, "Time spent on reading, in all attempts."),
+        Column("error", TEXT, "Error of the last attempt; null if it did not fail."),
         Column("updated_at", TIMESTAMP, "When this row last changed."),
     ),
     primary_key=("esp_integration_id", "metric_id", "window_start"),
 )
 RECONCILIATION = Table(
     "reconciliation",
-    "What the source counts beside what is stored, by metric and day; by hour too, where a day differs.",
+    "Events counted by the source and events stored, by metric and day, and by hour where a day differs.",
     (
         ESP_INTEGRATION_ID,
-        Column("metric_id", TEXT, "Klaviyo's id of the metric."),
-        Column("window_start", TIMESTAMP, "Where the day or hour (UTC) begins."),
-        Column("window_end", TIMESTAMP, "Where it ends; not part of it."),
-        Column("source_events", INTEGER, "Events that the source counts; null where it cannot count them."),
+        Column("metric_id", TEXT, "Klaviyo's ID of the metric."),
+        Column("window_start", TIMESTAMP, "Start of the day or hour (UTC)."),
+        Column("window_end", TIMESTAMP, "End of the day or hour, exclusive."),
+        Column("source_events", INTEGER, "Events according to the source; null if it cannot count them."),
         Column("warehouse_events", INTEGER, "Events that are stored."),
-        Column("difference", INTEGER, "Stored minus counted: below 0 where some are missing."),
+        Column("difference", INTEGER, "Stored minus counted events; negative if some are missing."),
         Column("state", TEXT, "complete, differs or uncounted."),
-        Column("checked_at", TIMESTAMP, "When the two were last compared."),
-        Column("read_again_at", TIMESTAMP, "When it was read again because they differed, last."),
+        Column("checked_at", TIMESTAMP, "When the counts were last compared."),
+        Column("read_again_at", TIMESTAMP, "When the window was last read again because the counts differed."),
     ),
     primary_key=("esp_integration_id", "metric_id", "window_start", "window_end"),
 )
 ERASED = Table(
     "erased",
-    "People who were erased: what the source still tells of them is left out. Holds no address.",
+    "People who were erased. Runs ignore what the source still has about them. Contains no addresses.",
     (
         ESP_INTEGRATION_ID,
         Column("member_key", KEY, "md5(profile id)"),
-        Column("erased_at", TIMESTAMP, "When, last."),
+        Column("erased_at", TIMESTAMP, "When the person was last erased."),
     ),
     primary_key=("esp_integration_id", "member_key"),
 )
 RATE_LIMITS = Table(
     "rate_limits",
-    "How far the API's limits are used up, shared by everything that reads the account.",
+    "How much of the API's rate limits is used up, shared by all processes that read the account.",
     (
-        Column("integration", TEXT, "What KLAVIYO_INTEGRATION calls the account."),
-        Column("endpoint", TEXT, "What is asked."),
-        Column("state", TEXT, "Of the limiter: when a request would have no other one before it."),
+        Column("integration", TEXT, "Name of the account in this warehouse (KLAVIYO_INTEGRATION)."),
+        Column("endpoint", TEXT, "Endpoint that the limit applies to."),
+        Column("state", TEXT, "State of the rate limiter."),
     ),
     primary_key=("integration", "endpoint"),
 )
@@ -136,13 +149,13 @@ REJECTS = Table(
     "rejects",
     "Records that could not be stored, with the reason.",
     (
-        Column("key", KEY, "md5 of account, stream and record, so that a record stands here once."),
+        Column("key", KEY, "md5 of account, stream and record, so that each record has one row."),
         ESP_INTEGRATION_ID,
         _RUN_ID,
-        Column("table_name", TEXT, "The table that it was meant for."),
-        Column("stream", TEXT, "Where it came from, such as events/<metric id>."),
+        Column("table_name", TEXT, "Table that the record was meant for."),
+        Column("stream", TEXT, "Stream that it was read from, such as events/<metric id>."),
         Column("reason", TEXT, "Why it could not be stored.", personal=Personal.NAME),
-        Column("raw", TEXT, "The record as it came (JSON).", personal=Personal.RECORD),
+        Column("raw", TEXT, "The record as received (JSON).", personal=Personal.RECORD),
         Column("rejected_at", TIMESTAMP, "When it was first rejected.", merge=Merge.KEEP),
     ),
 )

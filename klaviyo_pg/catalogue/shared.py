@@ -1,13 +1,15 @@
-"""Columns that many tables carry."""
+"""Columns and constants that many tables share."""
 
 from klaviyo_pg.catalogue.types import KEY, TEXT, TIMESTAMP, Column, Merge
 
+ESP_SOURCE = "Klaviyo"
+"""The value of esp_source in every row, and the first component of every row key."""
+
 KEY_OF_ID = Column("key", KEY, "md5(esp_source || ':' || esp_integration_id || ':' || id)", "computed", "computed")
-ESP_SOURCE = Column("esp_source", TEXT, "Always 'Klaviyo'.", "constant", "constant")
 ESP_INTEGRATION_ID = Column(
     "esp_integration_id",
     TEXT,
-    "The id that this warehouse gave to the Klaviyo account; see integrations.",
+    "ID of the Klaviyo account in this warehouse; see integrations.",
     "generated once",
     "generated once",
 )
@@ -19,11 +21,11 @@ SYNCED_AT = Column(
     "load time",
     Merge.STAMP,
 )
-ORIGIN = (ESP_SOURCE, ESP_INTEGRATION_ID, SYNCED_AT)
+ORIGIN = (Column("esp_source", TEXT, f"Always '{ESP_SOURCE}'.", "constant", "constant"), ESP_INTEGRATION_ID, SYNCED_AT)
 DELETED_AT = Column(
     "deleted_at",
     TIMESTAMP,
-    "When a complete read no longer held the row; null while the source has it.",
+    "When a complete read of the source no longer contained the row; null while the source has it.",
     "computed",
     "computed",
     Merge.CLEAR,

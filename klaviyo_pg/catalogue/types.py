@@ -1,4 +1,4 @@
-"""The vocabulary of the catalogue: types, columns, tables, and the ways in which rows are merged into a table."""
+"""The vocabulary of the catalogue: column types, columns, tables, and the rules for merging rows into a table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,50 +9,50 @@ import polars as pl
 
 
 class Type(NamedTuple):
-    """A column type: what Postgres calls it and what a frame holds, paired so that they cannot drift apart."""
+    """A column type, as Postgres and polars name it. Paired here so that table and frame cannot drift apart."""
 
     sql: str
     polars: pl.DataType
 
 
 TEXT = Type("text", pl.String())
-KEY = Type('text COLLATE "C"', pl.String())  # md5 hex: bytewise order makes its index cheap in any locale
+KEY = Type('text COLLATE "C"', pl.String())  # md5 in hexadecimal: comparing bytes keeps its index fast in any locale
 TIMESTAMP = Type("timestamp with time zone", pl.Datetime("us", "UTC"))
 FLOAT = Type("double precision", pl.Float64())
-NUMERIC = Type("numeric", pl.String())  # as text, so that no digit is lost on the way
+NUMERIC = Type("numeric", pl.String())  # a string in the frame, so that no digit is lost
 JSON = Type("jsonb", pl.String())
 INTEGER = Type("bigint", pl.Int64())
 BOOLEAN = Type("boolean", pl.Boolean())
 
 
 class Merge(Enum):
-    """What a column becomes when the row is there already and comes again."""
+    """The rule for changing a column of a stored row when the same row is loaded again."""
 
-    REPLACE = "the newer value"
-    STAMP = "the newer value, but it is no reason to touch the row"
-    KEEP = "the older value"
-    EARLIEST = "the earlier of the two times"
-    LATEST = "the later of the two times"
-    OF_LATEST = "the value of the row whose updated_at is later, if it has one"
-    CLEAR = "null: the row has been seen again"
-    AS_IT_COMES = "the value that comes, even with a row that is older by newer_by"
+    REPLACE = "takes the new value"
+    STAMP = "takes the new value, but a different value alone does not cause an update"
+    KEEP = "keeps the stored value"
+    EARLIEST = "takes the earlier of the two times"
+    LATEST = "takes the later of the two times"
+    FROM_LATEST_ROW = "takes the value of the row with the later updated_at, unless that value is null"
+    CLEAR = "becomes null, because the source contains the row again"
+    ALWAYS_REPLACE = "takes the new value, even if the stored row is newer according to newer_by"
 
 
 class Personal(Enum):
-    """What a column tells of a person, and so what becomes of it where PERSONAL_DATA is hash | drop."""
+    """The kind of personal data in a column, and what PERSONAL_DATA does to it: hash | drop."""
 
-    NO = "nothing: stays | stays"
-    TEXT = "a text: hashed whole | null"
-    JSON = "texts and long numbers within a document: hashed one by one | null"
-    RECORD = "a document that has to be told from others: as JSON | hashed whole"
-    NAME = "at times an address or a number to call: hashed then | null then"
-    NUMBER = "a number, of which a hash would be guessed: null | null"
-    KEY_OF_EMAIL = "md5 of the address: md5 of the hashed address | the same"
+    NO = "none: kept | kept"
+    TEXT = "text: hashed as a whole | null"
+    JSON = "document: its texts and long numbers hashed one by one | null"
+    RECORD = "document that has to stay distinct from others: hashed like JSON | hashed as a whole"
+    NAME = "text that may contain an address or a phone number: hashed if it does | null if it does"
+    NUMBER = "number whose hash could be guessed: null | null"
+    KEY_OF_EMAIL = "md5 of an address: md5 of the hashed address | md5 of the hashed address"
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column; `current` and `legacy` say where its value comes from in each API dialect."""
+    """A column. `current` and `legacy` name the source of its value in each API dialect."""
 
     name: str
     type: Type
@@ -65,7 +65,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the warehouse, from which DDL, COPY, upsert, frame schema, comments and docs are derived."""
+    """A table of the warehouse. DDL, COPY, upsert, frame schema and database comments are derived from it."""
 
     name: str
     description: str
@@ -76,12 +76,13 @@ class Table:
 
     @property
     def column_names(self) -> tuple[str, ...]:
+        """The names of the columns, in order."""
         return tuple(column.name for column in self.columns)
 
 
 @dataclass(frozen=True)
 class View:
-    """A view over the tables: what it tells, column by column. Columns are only ever added, and at the end."""
+    """A view over the tables. New columns are added at the end; existing ones are never removed."""
 
     name: str
     description: str
@@ -89,44 +90,47 @@ class View:
 
 
 FILLED_IN = frozenset({"esp_source", "esp_integration_id", "__synced_at"})
-"""Columns that are the same for every row of a load, so the upsert fills them in and no frame carries them."""
+"""Columns with one value for all rows of a load. The upsert fills them in, so no frame contains them."""
 
 
 class Absent(Enum):
-    """What becomes of rows that a complete extraction no longer holds."""
+    """The treatment of stored rows that a complete read of the source no longer contains."""
 
-    STAY = "stay"
-    MARK = "get the time of the run in deleted_at or removed_at"
-    GO = "are deleted"
+    KEEP = "they are kept"
+    MARK = "they are marked with the time of the run, in deleted_at or removed_at"
+    DELETE = "they are deleted"
 
 
 @dataclass(frozen=True)
 class Load:
-    """One way in which rows come into a table: which columns they bring and how they are merged.
+    """One way of loading rows into a table: the columns that it fills, and how it merges them.
 
-    `mostly_new` says that a batch usually holds no row that is there already, so that it is worth trying to just append
-    it. `newer_by` names a time column: values that come are refused where the stored row is newer. `only_where` says
-    which stored rows an upsert may change, `within` which ones may count as absent: column = value, where None stands
-    for null and ... for not null. `absent_beside` narrows absence to rows that share that column with a row that came.
+    - `mostly_new`: a batch usually contains new rows only, so appending them is tried before merging.
+    - `omits`: columns of the table that these rows do not have.
+    - `merges`: rules that replace those of the columns.
+    - `newer_by`: a time column. A row does not change a stored row whose time is later.
+    - `update_where`: limits which stored rows may be updated (column -> value; None means null, ... means not null).
+    - `absent_where`: limits, in the same form, which stored rows can be absent.
+    - `absent_per`: a stored row can be absent only if a loaded row has the same value in this column.
     """
 
     table: Table
     mostly_new: bool = False
-    leaves_out: frozenset[str] = frozenset()
+    omits: frozenset[str] = frozenset()
     merges: Mapping[str, Merge] = field(default_factory=dict)
     newer_by: str | None = None
-    only_where: Mapping[str, object] = field(default_factory=dict)
-    absent: Absent = Absent.STAY
-    within: Mapping[str, object] = field(default_factory=dict)
-    absent_beside: str | None = None
+    update_where: Mapping[str, object] = field(default_factory=dict)
+    absent: Absent = Absent.KEEP
+    absent_where: Mapping[str, object] = field(default_factory=dict)
+    absent_per: str | None = None
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The columns that a row brings: all but those that the database fills in."""
+        """The columns of a loaded row: all except those that the database fills in."""
         return tuple(
             column
             for column in self.table.columns
-            if column.name not in self.leaves_out | FILLED_IN and column.merge is not Merge.CLEAR
+            if column.name not in self.omits | FILLED_IN and column.merge is not Merge.CLEAR
         )
 
     @property
@@ -135,4 +139,5 @@ class Load:
         return {column.name: column.type.polars for column in self.columns}
 
     def merge_of(self, column: Column) -> Merge:
+        """Return the rule by which this load merges a column."""
         return self.merges.get(column.name, column.merge)

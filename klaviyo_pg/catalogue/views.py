@@ -1,20 +1,20 @@
-"""What the warehouse tells of itself, as views."""
+"""The views that summarize the state of the warehouse."""
 
 from klaviyo_pg.catalogue.types import FLOAT, NUMERIC, TEXT, TIMESTAMP, Column, View
 
 FRESHNESS = View(
     "freshness",
-    "How fresh and how complete everything is: one row for each metric, and for each other stream that is read.",
+    "How fresh and complete the data is: one row for each metric and for each other stream.",
     (
-        Column("integration", TEXT, "What this warehouse calls the account."),
-        Column("stream", TEXT, "What is read, such as events/<metric id>."),
+        Column("integration", TEXT, "Name of the account in this warehouse (KLAVIYO_INTEGRATION)."),
+        Column("stream", TEXT, "Stream that is read, such as events/<metric id>."),
         Column("name", TEXT, "Name of the metric, list or stream."),
-        Column("table_name", TEXT, "The table that it fills."),
-        Column("newest_event", TIMESTAMP, "The latest event that is stored; null where it is not about events."),
-        Column("watermark", TIMESTAMP, "Everything that the source held up to here has been read."),
-        Column("last_complete_run", TIMESTAMP, "When a daily run of the account was last complete."),
-        Column("last_reconciled", TIMESTAMP, "When counts were last compared with the source's."),
-        Column("difference", NUMERIC, "Stored minus counted, over all days that were compared; 0: nothing is missing."),
+        Column("table_name", TEXT, "Table that the stream fills; if it fills several, the first one."),
+        Column("newest_event", TIMESTAMP, "Time of the newest stored event; null if the stream has no events."),
+        Column("watermark", TIMESTAMP, "Everything that the source contained at this time has been read."),
+        Column("last_complete_run", TIMESTAMP, "When the account's last complete daily run finished."),
+        Column("last_reconciled", TIMESTAMP, "When the stored events were last compared with the source's counts."),
+        Column("difference", NUMERIC, "Stored minus counted events over all compared days; 0 if nothing is missing."),
         Column("age_hours", FLOAT, "Hours since the watermark."),
     ),
 )

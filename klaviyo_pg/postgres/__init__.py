@@ -1,1 +1,1 @@
-"""The Postgres side: statements composed from the catalogue, and the transactions that run them. Knows no HTTP."""
+"""The Postgres side: SQL composed from the catalogue, and the transactions that run it. Knows no HTTP, no Prefect."""

@@ -1,13 +1,15 @@
-"""Claims: locks by name that Postgres drops with the connection, or the transaction, that holds them."""
+"""Claims: exclusive locks by name, which Postgres releases with the connection or transaction that holds them."""
 
 from collections.abc import Sequence
 
 from psycopg import Connection
 
+from klaviyo_pg.postgres.account import Account
+
 _TRY = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
 _TRY_FOR_TRANSACTION = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
 _HELD = """
-SELECT what FROM unnest(%s::text[], %s::text[]) AS given (what, name) WHERE EXISTS (
+SELECT what FROM unnest(%s::text[], %s::text[]) AS claims (what, name) WHERE EXISTS (
     SELECT FROM pg_locks
     WHERE locktype = 'advisory' AND granted AND objsubid = 1
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -16,18 +18,20 @@ SELECT what FROM unnest(%s::text[], %s::text[]) AS given (what, name) WHERE EXIS
 """
 
 
-def claim(connection: Connection, schema: str, integration_id: str, what: str, for_transaction: bool = False) -> bool:
-    """Claim something of an account, such as a flow; False where another connection holds the claim."""
+def try_claim(account: Account, what: str, for_transaction: bool = False) -> bool:
+    """Claim something of an account, such as a flow. Returns False if another connection holds the claim.
+
+    The claim lasts until `release` or the end of the connection, with `for_transaction` until the transaction ends.
+    """
     query = _TRY_FOR_TRANSACTION if for_transaction else _TRY
-    row = connection.execute(query, [_name(schema, integration_id, what)]).fetchone()
+    row = account.connection.execute(query, [_name(account, what)]).fetchone()
     return row is not None and bool(row[0])
 
 
 def release(connection: Connection) -> None:
-    """Drop all the claims of a connection, and the connection.
+    """Release all claims of a connection and close it.
 
-    Closing alone would do, but Postgres notices that a moment later, and whoever comes next would be told that they are
-    held.
+    Closing alone would release them only when Postgres notices, and the next process would find them held until then.
     """
     try:
         connection.execute("SELECT pg_advisory_unlock_all()")
@@ -35,11 +39,11 @@ def release(connection: Connection) -> None:
         connection.close()
 
 
-def held(connection: Connection, schema: str, integration_id: str, whats: Sequence[str]) -> set[str]:
-    """Those of the claims that somebody holds."""
-    names = [_name(schema, integration_id, what) for what in whats]
-    return {what for (what,) in connection.execute(_HELD, [list(whats), names])}
+def held(account: Account, whats: Sequence[str]) -> set[str]:
+    """Return those of the claims that any connection holds."""
+    rows = account.connection.execute(_HELD, [list(whats), [_name(account, what) for what in whats]])
+    return {what for (what,) in rows}
 
 
-def _name(schema: str, integration_id: str, what: str) -> str:
-    return f"klaviyo_pg {schema} {integration_id} {what}"
+def _name(account: Account, what: str) -> str:
+    return f"klaviyo_pg {account.schema} {account.integration_id} {what}"

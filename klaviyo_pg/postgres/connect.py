@@ -1,49 +1,51 @@
-"""Connections and transactions, and the one place where Postgres' errors become this project's."""
+"""Connections and transactions, and the one place where errors of Postgres become errors of this project."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic, sleep
 from typing import TypeVar
-from weakref import WeakSet
 
 import psycopg
 import sqlalchemy
 import stamina
 from psycopg import errors
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from klaviyo_pg.errors import BadSettings, DatabaseAway, DatabaseUnusable
 
-_UNUSABLE = {  # what is wrong, and what to do
+_UNUSABLE = {  # what happened, and what to do
     errors.InsufficientPrivilege: (
-        "The database user may not do this",
-        "grant the privilege, or give DATABASE_URL another user",
+        "The database user lacks a privilege",
+        "Grant it, or set DATABASE_URL to another user",
     ),
-    errors.ReadOnlySqlTransaction: ("The database is read-only", "let DATABASE_URL lead to the primary, not a standby"),
-    errors.InvalidCatalogName: ("There is no such database", "create it, or correct DATABASE_URL"),
+    errors.ReadOnlySqlTransaction: (
+        "The database is read-only",
+        "Set DATABASE_URL to the primary server, not a standby",
+    ),
+    errors.InvalidCatalogName: ("There is no such database", "Create it, or correct DATABASE_URL"),
     errors.DependentObjectsStillExist: (
-        "An object in the database depends on one of the project's tables",
-        "drop that object, and make it anew afterwards",
+        "An object in the database depends on one of this project's tables",
+        "Drop that object, and recreate it after the run",
     ),
-    errors.DiskFull: ("The database's disk is full", "make room on it; the same command goes on"),
+    errors.DiskFull: ("The disk of the database server is full", "Free some space, then rerun to resume"),
     errors.QueryCanceled: (
-        "The database ended a statement",
-        "raise the statement_timeout of its user, if nobody ended it by hand; the same command goes on",
+        "The database canceled a statement",
+        "Unless someone canceled it by hand, raise statement_timeout for the database user, then rerun to resume",
     ),
     errors.TransactionTimeout: (
         "The database ended a transaction that took too long",
-        "raise the transaction_timeout of its user; the same command goes on",
+        "Raise transaction_timeout for the database user, then rerun to resume",
     ),
 }
-_IN_THE_WAY = (errors.NotNullViolation, errors.CheckViolation, errors.ForeignKeyViolation)  # the catalogue has none
-_NO_LOGIN = (  # a connection that fails has no SQLSTATE, only words
+_REFUSED_ROW = (errors.NotNullViolation, errors.CheckViolation, errors.ForeignKeyViolation)  # not from the catalogue
+_NO_LOGIN = (  # a failed connection has no SQLSTATE, only a message
     "authentication failed",
     "no password supplied",
     "not permitted to log in",
     "no pg_hba.conf entry",
     "permission denied",
 )
-_PASSING = (
+_TEMPORARY = (
     errors.DeadlockDetected,
     errors.SerializationFailure,
     errors.LockNotAvailable,
@@ -53,112 +55,159 @@ _PASSING = (
     errors.TooManyConnections,
     errors.ConnectionException,
 )
+_CONNECT_TIMEOUT = "10"  # seconds
+_DEFAULTS = {"connect_timeout": _CONNECT_TIMEOUT, "application_name": "klaviyo-pg"}
+_MAX_OVERFLOW = 64  # connections beyond those that the pool keeps open
 _LONGEST_ABSENCE = 900.0  # seconds that a database may be away
-_LOOK = 0.5  # seconds between two looks whether it is back
-_reached: WeakSet[sqlalchemy.Engine] = WeakSet()
+_RECONNECT_INTERVAL = 0.5  # seconds
 
 Result = TypeVar("Result")
 
 
-def conninfo(url: str) -> dict[str, str]:
-    """The parts of a postgresql:// URL as libpq calls them. Raises BadSettings, which does not show the URL."""
+def parse_url(url: str) -> sqlalchemy.URL:
+    """Parse a postgresql:// URL. Raises BadSettings, with a message that does not contain the URL."""
     try:
-        parsed = sqlalchemy.make_url(url).set(drivername="postgresql")
-        parts = conninfo_to_dict(parsed.render_as_string(hide_password=False))
+        parsed = sqlalchemy.make_url(url)
+        query = {name: value if isinstance(value, str) else value[-1] for name, value in parsed.query.items()}
+        parsed = parsed.set(drivername="postgresql+psycopg", query=query)
+        make_conninfo(**_parts(parsed))
+        if "[" in (parsed.host or ""):  # an IPv6 address without its closing bracket
+            raise ValueError
     except (sqlalchemy.exc.ArgumentError, psycopg.ProgrammingError, ValueError):
         raise BadSettings("DATABASE_URL is not a URL such as postgresql://user:password@host:5432/database.") from None
-    return {name: str(value) for name, value in parts.items()}
+    return parsed
+
+
+def conninfo(url: str) -> dict[str, str]:
+    """Return the parts of a postgresql:// URL by their libpq names. Raises BadSettings."""
+    return _parts(parse_url(url))
+
+
+def _parts(url: sqlalchemy.URL) -> dict[str, str]:
+    names = {"user": url.username, "password": url.password, "host": url.host, "port": url.port, "dbname": url.database}
+    return {name: str(value) for name, value in (names | url.query).items() if value}
 
 
 def connect(url: str, autocommit: bool = False) -> psycopg.Connection:
-    """A connection of one's own, in UTC."""
-    connection = psycopg.connect(make_conninfo(**conninfo(url)), autocommit=autocommit)
-    in_utc(connection)
+    """Open a single connection, outside any pool. Its session is in UTC. Raises BadSettings if the URL is malformed."""
+    connection = psycopg.connect(make_conninfo(**{**_DEFAULTS, **conninfo(url)}), autocommit=autocommit)
+    _use_utc(connection)
     return connection
 
 
-def in_utc(connection: psycopg.Connection) -> None:
-    """Let the session tell times in UTC, whatever the database's own zone: days and hours are counted in it."""
+def create_engine(url: str, connections: int = 8) -> sqlalchemy.Engine:
+    """Create an engine that keeps up to `connections` open and opens more while they are needed.
+
+    Its sessions are in UTC. The query of the URL overrides the defaults. Raises BadSettings if the URL is malformed.
+    """
+    parsed = parse_url(url)
+    engine = sqlalchemy.create_engine(
+        parsed.set(query={**_DEFAULTS, **parsed.query}),
+        pool_size=connections,
+        max_overflow=_MAX_OVERFLOW,
+        pool_pre_ping=True,
+        hide_parameters=True,
+    )
+    sqlalchemy.event.listen(engine, "connect", lambda connection, _: _use_utc(connection))
+    return engine
+
+
+def _use_utc(connection: psycopg.Connection) -> None:
+    """Set the session's time zone, because days and hours are counted in UTC whatever the database's default is."""
     connection.execute("SET TIME ZONE 'UTC'")
     if not connection.autocommit:
         connection.commit()
 
 
-@contextmanager
-def transaction(engine: sqlalchemy.Engine, waits: bool = True) -> Iterator[psycopg.Connection]:
-    """A psycopg connection inside one transaction: committed at the end, rolled back on an error.
+class Database:
+    """The database of the warehouse, reached through an engine. Safe to share between threads.
 
-    A database that has been reached before is waited for, if it is away when the transaction begins. Raises
-    DatabaseUnusable, with one sentence, where the user has to do something about the database.
+    Once it has been reached, transactions wait for it if it is away.
     """
-    with translated():
-        borrowed = _borrowed(engine, waits)
-        try:
-            connection = borrowed.driver_connection
-            assert isinstance(connection, psycopg.Connection)
-            with connection.transaction():
-                yield connection
-        finally:
-            borrowed.close()
 
+    def __init__(self, engine: sqlalchemy.Engine) -> None:
+        self._engine = engine
+        self._was_reached = False
 
-def patiently(engine: sqlalchemy.Engine, work: Callable[[psycopg.Connection], Result]) -> Result:
-    """What `work` answers, in one transaction; begun again for as long as the database is away, within reason."""
-    for attempt in stamina.retry_context(on=DatabaseAway, attempts=None, timeout=_LONGEST_ABSENCE, wait_max=15):
-        with attempt, transaction(engine) as connection:
-            return work(connection)
-    raise AssertionError("a retry context either answers or raises")
+    @contextmanager
+    def transaction(self, waits: bool = True) -> Iterator[psycopg.Connection]:
+        """Open a transaction, commit it at the end, and roll it back on an error.
 
+        With `waits`, a database that was reached before is waited for if it is away when the transaction starts. Raises
+        DatabaseUnusable if the user has to do something about the database.
+        """
+        with translated():
+            borrowed = self._borrow(waits)
+            try:
+                connection = borrowed.driver_connection
+                assert isinstance(connection, psycopg.Connection)
+                with connection.transaction():
+                    yield connection
+            finally:
+                borrowed.close()
 
-def _borrowed(engine: sqlalchemy.Engine, waits: bool) -> sqlalchemy.PoolProxiedConnection:
-    waits = waits and engine in _reached
-    until = monotonic() + _LONGEST_ABSENCE
-    while True:
-        try:
-            with translated():
-                connection = engine.raw_connection()
-        except DatabaseAway:
-            if not waits:
-                raise
-            if monotonic() >= until:
-                _reached.discard(engine)  # who comes next need not wait as long again
-                raise
-            sleep(_LOOK)
-        else:
-            _reached.add(engine)
-            return connection
+    def patiently(self, work: Callable[[psycopg.Connection], Result]) -> Result:
+        """Return what `work` returns in one transaction. Restarts it while the database is away, for a limited time."""
+        for attempt in stamina.retry_context(on=DatabaseAway, attempts=None, timeout=_LONGEST_ABSENCE, wait_max=15):
+            with attempt, self.transaction() as connection:
+                return work(connection)
+        raise AssertionError("a retry context either returns or raises")
+
+    def close(self) -> None:
+        """Close the connections in the pool."""
+        self._engine.dispose()
+
+    def _borrow(self, waits: bool) -> sqlalchemy.PoolProxiedConnection:
+        waits = waits and self._was_reached
+        until = monotonic() + _LONGEST_ABSENCE
+        while True:
+            try:
+                with translated():
+                    connection = self._engine.raw_connection()
+            except DatabaseAway:
+                if not waits:
+                    raise
+                if monotonic() >= until:
+                    self._was_reached = False  # the next transaction should not wait as long again
+                    raise
+                sleep(_RECONNECT_INTERVAL)
+            else:
+                self._was_reached = True
+                return connection
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn the errors that a user can mend into DatabaseUnusable; others pass."""
+    """Raise DatabaseUnusable instead of the errors that the user can fix. Other errors pass unchanged."""
     try:
         yield
     except sqlalchemy.exc.DBAPIError as error:
         if error.connection_invalidated or not isinstance(error.orig, psycopg.Error):
             raise
-        raise unusable(error.orig) or error from None
+        raise _translation(error.orig) or error from None
     except psycopg.Error as error:
-        raise unusable(error) or error from None
+        raise _translation(error) or error from None
 
 
-def unusable(error: psycopg.Error) -> DatabaseUnusable | None:
-    """What to tell the user of this error; None where it is not theirs to mend."""
+def _translation(error: psycopg.Error) -> DatabaseUnusable | None:
+    """Return the error to raise instead, or None if the user cannot fix it."""
     detail = " ".join(str(error).split("\n", maxsplit=1)[0].split())
-    for kind, (wrong, remedy) in _UNUSABLE.items():
+    for kind, (problem, remedy) in _UNUSABLE.items():
         if isinstance(error, kind):
-            return DatabaseUnusable(f"{wrong} ({detail}): {remedy}.")
-    if isinstance(error, _IN_THE_WAY):
+            return DatabaseUnusable(f"{problem} ({detail}). {remedy}.")
+    if isinstance(error, _REFUSED_ROW):
         return DatabaseUnusable(
-            f"A column or constraint that was added to one of the project's tables refuses its rows ({detail}): give "
-            "the column a default or let it be null, or drop the constraint."
+            f"A column or constraint that was added to one of this project's tables refuses a row ({detail}). Give the "
+            "column a default, allow nulls in it, or drop the constraint."
         )
     if isinstance(error, errors.InvalidAuthorizationSpecification) or any(sign in detail for sign in _NO_LOGIN):
-        return DatabaseUnusable(f"The database refused the login ({detail}): check DATABASE_URL.")
-    if isinstance(error, _PASSING):
-        return DatabaseAway(f"The database could not do it just now ({detail}).")
+        return DatabaseUnusable(f"The database refused the login ({detail}). Check DATABASE_URL.")
+    if isinstance(error, _TEMPORARY):
+        return DatabaseAway(f"The database is temporarily unable to do this ({detail}).")
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
         if "does not exist" in detail:
-            return DatabaseUnusable(f"No connection to the database ({detail}): check DATABASE_URL.")
-        return DatabaseAway(f"No connection to the database ({detail}): check DATABASE_URL and that it runs.")
+            return DatabaseUnusable(f"Cannot connect to the database ({detail}). Check DATABASE_URL.")
+        return DatabaseAway(
+            f"Cannot connect to the database ({detail}). Check DATABASE_URL, and check that the database is running."
+        )
     return None

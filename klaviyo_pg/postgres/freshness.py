@@ -1,10 +1,9 @@
-"""The query of the view `freshness`, composed from the catalogue. Nothing here talks to a database."""
+"""The query of the view `freshness`, composed from the catalogue. Knows no connection."""
 
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from klaviyo_pg.catalogue import bookkeeping, dimensions, events
 
-# Streams without a watermark are read completely by each run: they stand where the run stood that read them last.
 _QUERY = """
 WITH complete AS (
     SELECT esp_integration_id, max(finished_at) AS at FROM {runs}
@@ -23,22 +22,15 @@ WITH complete AS (
     SELECT m.esp_integration_id, 'events/' || m.id AS stream, m.name, m.destination AS table_name,
         CASE m.destination {newest} END AS newest_event, w.watermark, c.at AS reconciled, c.difference
     FROM {metrics} AS m
-    LEFT JOIN {watermarks} AS w ON w.esp_integration_id = m.esp_integration_id AND w.stream = 'events/' || m.id
+    LEFT JOIN {watermarks} AS w ON w.esp_integration_id = m.esp_integration_id AND w.subject = m.id
+        AND w.table_name IN ({event_tables})
     LEFT JOIN compared AS c ON c.esp_integration_id = m.esp_integration_id AND c.metric_id = m.id
     WHERE m.deleted_at IS NULL
     UNION ALL
-    SELECT w.esp_integration_id, w.stream, coalesce(l.name, w.stream),
-        CASE WHEN w.stream = 'profiles' THEN 'members' ELSE 'stg_member_lists' END, NULL, w.watermark, NULL, NULL
+    SELECT w.esp_integration_id, w.stream, coalesce(l.name, w.stream), w.table_name, NULL, w.watermark, NULL, NULL
     FROM {watermarks} AS w
-    LEFT JOIN {lists} AS l ON l.esp_integration_id = w.esp_integration_id AND l.list_type = 'list'
-        AND l.id = split_part(w.stream, '/', 2)
-    WHERE (w.stream = 'profiles' OR w.stream LIKE 'list_members/%') AND l.deleted_at IS NULL
-    UNION ALL
-    SELECT chunks.esp_integration_id, chunks.stream, chunks.stream, read.table_name, NULL, max(runs.as_of), NULL, NULL
-    FROM (VALUES {read_whole}) AS read (stream, table_name)
-    JOIN {chunks} AS chunks ON chunks.stream = read.stream AND chunks.state = 'done'
-    JOIN {runs} AS runs USING (run_id)
-    GROUP BY 1, 2, 3, 4
+    LEFT JOIN {lists} AS l ON l.esp_integration_id = w.esp_integration_id AND l.list_type = 'list' AND l.id = w.subject
+    WHERE w.table_name NOT IN ({event_tables}) AND l.deleted_at IS NULL
 )
 SELECT integrations.name AS integration, streams.stream, streams.name, streams.table_name, streams.newest_event,
     streams.watermark, complete.at AS last_complete_run, streams.reconciled AS last_reconciled, streams.difference,
@@ -47,34 +39,22 @@ FROM streams JOIN {integrations} AS integrations USING (esp_integration_id)
 LEFT JOIN complete USING (esp_integration_id)
 """
 _NEWEST = "WHEN {} THEN (SELECT max(event_at) FROM {} WHERE metric_key = m.key)"
-_READ_WHOLE = {
-    "metrics": "metrics",
-    "lists": "lists",
-    "segments": "lists",
-    "campaigns": "campaigns",
-    "flows": "automations",
-    "exclusions": "member_exclusions",
-}
+_TABLES = (
+    bookkeeping.RUNS,
+    bookkeeping.RECONCILIATION,
+    bookkeeping.WATERMARKS,
+    bookkeeping.INTEGRATIONS,
+    dimensions.METRICS,
+    dimensions.LISTS,
+)
 
 
 def query(schema: str) -> Composed:
-    """What the view selects."""
-    tables = {
-        table.name: Identifier(schema, table.name)
-        for table in (
-            bookkeeping.RUNS,
-            bookkeeping.RECONCILIATION,
-            bookkeeping.WATERMARKS,
-            bookkeeping.CHUNKS,
-            bookkeeping.INTEGRATIONS,
-            dimensions.METRICS,
-            dimensions.LISTS,
-        )
-    }
+    """Return the query that defines the view."""
     return SQL(_QUERY.strip()).format(
-        **tables,
+        **{table.name: Identifier(schema, table.name) for table in _TABLES},
         newest=SQL(" ").join(
             SQL(_NEWEST).format(Literal(table.name), Identifier(schema, table.name)) for table in events.EVENT_TABLES
         ),
-        read_whole=SQL(", ").join(SQL("({}, {})").format(*map(Literal, pair)) for pair in _READ_WHOLE.items()),
+        event_tables=SQL(", ").join(Literal(table.name) for table in events.EVENT_TABLES),
     )

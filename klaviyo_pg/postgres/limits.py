@@ -1,4 +1,4 @@
-"""The state of a rate limit in the warehouse, where everything that reads the account finds it."""
+"""The state of a rate limit, kept in the warehouse and so shared by all processes that read the account."""
 
 from collections.abc import Sequence
 from time import monotonic
@@ -14,38 +14,38 @@ from pyrate_limiter.buckets.state_bucket import InMemoryStateStore
 
 from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.errors import DatabaseUnusable
-from klaviyo_pg.postgres.connect import transaction
+from klaviyo_pg.postgres.connect import Database
 
-_AWAY = 5.0  # seconds in which a database that did not answer is not asked again
+_PAUSE = 5.0  # seconds before a database that did not answer is tried again
 
 
 class WarehouseStore(StateStore):
-    """One row of `rate_limits`, locked while it is looked at. Without the database each process keeps its own."""
+    """A row of `rate_limits`, locked during each check. While the database is away, each process uses its own state."""
 
-    def __init__(self, engine: sqlalchemy.Engine, schema: str, integration: str, endpoint: str) -> None:
-        self._engine, self._which = engine, [integration, endpoint]
+    def __init__(self, database: Database, schema: str, integration: str, endpoint: str) -> None:
+        self._database, self._key = database, [integration, endpoint]
         self._table = Identifier(schema, bookkeeping.RATE_LIMITS.name)
         self._own = InMemoryStateStore()
         self._away_until = 0.0
 
     def check(self, algorithm: StateAlgorithm, rates: list[Rate], now: int, weight: int) -> Decision:
-        """Let `weight` requests through, or say how long to wait, by the database's clock."""
+        """Admit `weight` requests, or return how long to wait, according to the database's clock."""
         if monotonic() >= self._away_until:
             try:
-                with transaction(self._engine, waits=False) as connection:
+                with self._database.transaction(waits=False) as connection:
                     return self._check(connection, algorithm, rates, weight)
             except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError, DatabaseUnusable):
-                self._away_until = monotonic() + _AWAY
+                self._away_until = monotonic() + _PAUSE
         decision: Decision = self._own.check(algorithm, rates, now, weight)  # type: ignore[no-untyped-call]
         return decision
 
     def _check(self, connection: Connection, algorithm: StateAlgorithm, rates: list[Rate], weight: int) -> Decision:
         connection.execute(
             self._sql("INSERT INTO {} (integration, endpoint, state) VALUES (%s, %s, '') ON CONFLICT DO NOTHING"),
-            self._which,
+            self._key,
         )
         row = connection.execute(
-            self._sql("SELECT state FROM {} WHERE integration = %s AND endpoint = %s FOR UPDATE"), self._which
+            self._sql("SELECT state FROM {} WHERE integration = %s AND endpoint = %s FOR UPDATE"), self._key
         ).fetchone()
         clock = connection.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint").fetchone()
         assert row is not None and clock is not None
@@ -53,21 +53,21 @@ class WarehouseStore(StateStore):
         if decision.allowed:
             connection.execute(
                 self._sql("UPDATE {} SET state = %s WHERE integration = %s AND endpoint = %s"),
-                [" ".join(map(str, state)), *self._which],
+                [" ".join(map(str, state)), *self._key],
             )
         return decision
 
     def read(self, algorithm: StateAlgorithm, rates: list[Rate]) -> State:
-        """The state as it stands."""
-        with transaction(self._engine) as connection:
+        """Return the stored state."""
+        with self._database.transaction() as connection:
             query = self._sql("SELECT state FROM {} WHERE integration = %s AND endpoint = %s")
-            row = connection.execute(query, self._which).fetchone()
+            row = connection.execute(query, self._key).fetchone()
         return _decoded(algorithm, rates, row[0] if row else "")
 
     def reset(self) -> None:
-        """As though nothing had ever been asked."""
-        with transaction(self._engine) as connection:
-            connection.execute(self._sql("DELETE FROM {} WHERE integration = %s AND endpoint = %s"), self._which)
+        """Delete the state, as if no request had ever been sent."""
+        with self._database.transaction() as connection:
+            connection.execute(self._sql("DELETE FROM {} WHERE integration = %s AND endpoint = %s"), self._key)
 
     def _sql(self, query: str) -> Composed:
         return SQL(query).format(self._table)

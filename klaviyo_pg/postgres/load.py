@@ -1,4 +1,4 @@
-"""Frames into tables: staged COPY, then one upsert. The caller owns the transaction."""
+"""Loading frames into tables: COPY into a stage, then one upsert. The caller owns the transaction."""
 
 import io
 from typing import NamedTuple
@@ -9,22 +9,24 @@ from psycopg import Connection, errors
 from psycopg.sql import Composed
 
 from klaviyo_pg.catalogue import Absent, Load
+from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.postgres import statements
+from klaviyo_pg.postgres.account import Account
 
 _UNSTORABLE = (psycopg.DataError, errors.StatementTooComplex, errors.ProgramLimitExceeded)
-_ROWS_OF_TEXT = 2_000  # that are written as text at a time, so that a frame is not in memory twice
-_PROBES = 64  # keys that tell whether a batch is new
+_ROWS_AT_ONCE = 2_000  # converted to text at a time, so that a frame is not in memory twice
+_PROBES = 64  # keys that are looked up to find out if a batch is new
 
 
 class Unstorable(NamedTuple):
-    """A row that Postgres will not take, as JSON, and Postgres' reason."""
+    """A row that Postgres refused, as JSON, and Postgres' reason."""
 
     row: str
     reason: str
 
 
 class Merged(NamedTuple):
-    """What became of a frame: counts of rows, and the rows that could not be stored."""
+    """The result of loading a frame: row counts, and the rows that could not be stored."""
 
     rows: int
     inserted: int
@@ -33,62 +35,53 @@ class Merged(NamedTuple):
     unstorable: list[Unstorable]
 
 
-def merge(
-    connection: Connection,
-    schema: str,
-    load: Load,
-    frame: pl.DataFrame,
-    integration_id: str,
-    is_complete: bool = True,
-) -> Merged:
-    """Bring a frame into its table, inside the caller's transaction.
+def merge(account: Account, load: Load, frame: pl.DataFrame, is_complete: bool = True) -> Merged:
+    """Merge a frame into its table.
 
     The frame has exactly the schema of the load and one row for each key. Rows that Postgres cannot store are left out
-    and answered; everything else is stored whatever they are. Unless the frame is complete, no row counts as absent.
+    and returned; all others are stored. Only a complete frame can make stored rows absent.
     """
     conformed = frame.select(*load.schema)
-    if load.mostly_new and _appended(connection, schema, load, conformed, integration_id):
+    if load.mostly_new and _append(account, load, conformed):
         return Merged(frame.height, frame.height, 0, 0, [])
-    values = {"integration_id": integration_id}
-    connection.execute(statements.create_stage(schema, load))
-    unstorable = _copy(connection, statements.copy_stage(load), conformed)
-    counts = connection.execute(statements.upsert(schema, load), values).fetchone()
-    inserted, updated = counts or (0, 0)
-    if load.absent is not Absent.STAY and is_complete and not unstorable:
-        connection.execute(statements.end_absent(schema, load), values)
-    connection.execute(statements.drop_stage(load))
+    account.execute(statements.create_stage(account.schema, load))
+    unstorable = _copy(account.connection, statements.copy_stage(load), conformed)
+    inserted, updated = account.execute(statements.upsert(account.schema, load)).fetchone() or (0, 0)
+    if load.absent is not Absent.KEEP and is_complete and not unstorable:
+        account.execute(statements.retire_absent(account.schema, load))
+    account.execute(statements.drop_stage(load))
     rows = frame.drop_nulls([name for name in load.table.primary_key if name in frame.columns]).height
     return Merged(rows, inserted, updated, rows - len(unstorable) - inserted - updated, unstorable)
 
 
-def _appended(connection: Connection, schema: str, load: Load, frame: pl.DataFrame, integration_id: str) -> bool:
-    """Append a frame of new rows straight to its table, which takes a third of what merging takes.
+def _append(account: Account, load: Load, frame: pl.DataFrame) -> bool:
+    """Append a frame directly to its table, which takes a third of the time of a merge.
 
-    False, and nothing is changed, where some of the rows are there already or cannot be stored.
+    Returns False, and changes nothing, if some of the rows are already stored or cannot be stored.
     """
     [key] = load.table.primary_key
     keys = frame.get_column(key).gather_every(max(1, frame.height // _PROBES)).to_list()
-    row = connection.execute(statements.probe(schema, load), {"keys": keys}).fetchone()
+    row = account.execute(statements.probe(account.schema, load), keys=keys).fetchone()
     if row is None or row[1]:
         return False
-    whole = frame.sort(key).with_columns(
-        esp_source=pl.lit(statements.ESP_SOURCE),
-        esp_integration_id=pl.lit(integration_id),
+    complete = frame.sort(key).with_columns(
+        esp_source=pl.lit(ESP_SOURCE),
+        esp_integration_id=pl.lit(account.integration_id),
         __synced_at=pl.lit(row[0]).dt.convert_time_zone("UTC"),
     )
     try:
-        _copy_whole(connection, statements.copy_into(schema, load, whole.columns), whole)
+        _copy_all(account.connection, statements.copy_into(account.schema, load, complete.columns), complete)
     except (psycopg.IntegrityError, *_UNSTORABLE):
         return False
     return True
 
 
 def _copy(connection: Connection, statement: Composed, frame: pl.DataFrame) -> list[Unstorable]:
-    """COPY a frame; where Postgres refuses a value, halve the frame until the row that holds it stands alone."""
+    """Copy a frame. If Postgres refuses a value, halve the frame until the row with that value is alone."""
     if frame.is_empty():
         return []
     try:
-        _copy_whole(connection, statement, frame)
+        _copy_all(connection, statement, frame)
     except _UNSTORABLE as error:
         if frame.height == 1:
             return [Unstorable(frame.write_ndjson().strip(), error.diag.message_primary or str(error))]
@@ -97,17 +90,17 @@ def _copy(connection: Connection, statement: Composed, frame: pl.DataFrame) -> l
     return []
 
 
-def _copy_whole(connection: Connection, statement: Composed, frame: pl.DataFrame) -> None:
-    """COPY a frame; where it fails, the transaction stands as it did before."""
+def _copy_all(connection: Connection, statement: Composed, frame: pl.DataFrame) -> None:
+    """Copy a frame, and roll back to the state before it if that fails."""
     with connection.transaction(), connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for part in frame.iter_slices(_ROWS_OF_TEXT):
-            copy.write(as_copy_text(part))
+        for rows in frame.iter_slices(_ROWS_AT_ONCE):
+            copy.write(as_copy_text(rows))
 
 
 def as_copy_text(frame: pl.DataFrame) -> bytes:
-    """A frame in the CSV dialect of `statements.copy_stage`.
+    """Return a frame in the format `statements.COPY_FORMAT`.
 
-    JSON holds many double quotes and no control characters, so with \\x01 as the quote hardly a value needs quoting.
+    JSON contains many double quotes but no control characters, so with \\x01 as the quote few values need quoting.
     """
     buffer = io.BytesIO()
     frame.write_csv(

@@ -1,126 +1,154 @@
-"""Counting what is stored, and keeping what comparing with the source gave. The caller owns the transaction."""
+"""Comparisons of stored events with the source's counts, and the queries that they need. The caller owns the
+transaction.
+"""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
-from psycopg import Connection
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Identifier
 
 from klaviyo_pg.catalogue import bookkeeping, dimensions, events
-from klaviyo_pg.postgres.statements import ESP_SOURCE
-from klaviyo_pg.reconciliation import UNCOUNTED, Compared, Known, key
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.statements import row_key
+from klaviyo_pg.states import ChunkState, CountState
 from klaviyo_pg.windows import Window
 
-_STREAM = "events/"
-_COLUMNS = (
-    "metric_id, window_start, window_end, source_events, warehouse_events, difference, state, checked_at, read_again_at"
-)
+
+Key = tuple[str, datetime, datetime]
+"""The metric, start and end of a comparison."""
 
 
-def _sql(schema: str, query: str) -> Composed:
-    return SQL(query).format(Identifier(schema, bookkeeping.RECONCILIATION.name))
+class Comparison(NamedTuple):
+    """The events of a metric in a day or hour, by both counts. `source_events` is None if the source has no count."""
+
+    metric_id: str
+    window_start: datetime
+    window_end: datetime
+    source_events: int | None
+    warehouse_events: int
+    state: CountState
+    reread_at: datetime | None = None
+
+    @property
+    def difference(self) -> int | None:
+        """Stored minus counted events: negative if some are missing."""
+        return None if self.source_events is None else self.warehouse_events - self.source_events
+
+    def equals_counts_of(self, other: "Comparison | None") -> bool:
+        """Return True if another comparison of the same window found the same two counts."""
+        return other is not None and self[:5] == other[:5]
+
+
+def key(comparison: Comparison) -> Key:
+    """Return the key of a comparison."""
+    return comparison[:3]
 
 
 def stored(
-    connection: Connection,
-    schema: str,
-    integration_id: str,
-    metric_ids: Collection[str],
-    window: Window,
-    step: timedelta,
+    account: Account, metric_ids: Collection[str], window: Window, step: timedelta
 ) -> dict[str, dict[datetime, int]]:
-    """How many events of each metric are stored: metric -> start of an hour or day (UTC) -> events, in all tables."""
-    unit = "hour" if step < timedelta(days=1) else "day"
-    one = SQL(
+    """Return the number of stored events by metric and start of the hour or day (UTC), over all event tables."""
+    counted = SQL(
         "SELECT metric_key, date_trunc(%(unit)s, event_at, 'UTC') AS at, count(*) AS events FROM {}"
         " WHERE metric_key = ANY(%(keys)s) AND event_at >= %(start)s AND event_at < %(end)s GROUP BY 1, 2"
     )
-    every = SQL(" UNION ALL ").join(one.format(Identifier(schema, table.name)) for table in events.EVENT_TABLES)
-    query = SQL(
-        "SELECT metric.id, at, sum(events) FROM ({}) AS found JOIN {} AS metric ON metric.key = found.metric_key"
-        " GROUP BY 1, 2"
-    ).format(every, Identifier(schema, dimensions.METRICS.name))
-    keys = SQL("SELECT array_agg(md5(%s || ':' || %s || ':' || id)) FROM unnest(%s::text[]) AS id")
-    [wanted] = connection.execute(keys, [ESP_SOURCE, integration_id, list(metric_ids)]).fetchall()
-    values = {"unit": unit, "keys": wanted[0] or [], "start": window.start, "end": window.end}
-    found: dict[str, dict[datetime, int]] = defaultdict(dict)
-    for metric_id, at, number in connection.execute(query, values):
-        found[metric_id][at.astimezone(UTC)] = int(number)
-    return found
-
-
-def claimed(connection: Connection, schema: str, integration_id: str) -> dict[str, list[Window]]:
-    """What has been read of each metric without a gap: behind its watermark, and by a backfill."""
-    query = SQL(
-        "SELECT substr(stream, %(behind)s), since, watermark FROM {watermarks} WHERE esp_integration_id = %(id)s"
-        " AND starts_with(stream, %(stream)s) AND since < watermark UNION ALL"
-        " SELECT metric_id, window_start, CASE state WHEN 'done' THEN window_end ELSE reached END FROM {chunks}"
-        " WHERE esp_integration_id = %(id)s AND (state = 'done' OR reached > window_start)"
-    ).format(
-        watermarks=Identifier(schema, bookkeeping.WATERMARKS.name),
-        chunks=Identifier(schema, bookkeeping.BACKFILL_CHUNKS.name),
+    query = account.compose(
+        "SELECT metric.id, at, sum(events) FROM ({counted}) AS counted"
+        " JOIN {} AS metric ON metric.key = counted.metric_key GROUP BY 1, 2",
+        dimensions.METRICS,
+        counted=SQL(" UNION ALL ").join(counted.format(account.table(table)) for table in events.EVENT_TABLES),
     )
-    found: dict[str, list[Window]] = defaultdict(list)
-    values = {"id": integration_id, "stream": _STREAM, "behind": len(_STREAM) + 1}
-    for metric_id, start, end in connection.execute(query, values):
-        found[metric_id].append(Window(start.astimezone(UTC), end.astimezone(UTC)))
-    return found
+    unit = "hour" if step < timedelta(days=1) else "day"
+    keys = _metric_keys(account, metric_ids)
+    counts: dict[str, dict[datetime, int]] = defaultdict(dict)
+    for metric_id, at, number in account.execute(query, unit=unit, keys=keys, start=window.start, end=window.end):
+        counts[metric_id][at.astimezone(UTC)] = int(number)
+    return counts
 
 
-def known(connection: Connection, schema: str, integration_id: str, window: Window) -> Known:
-    """What earlier checks left of stretches that lie in a window, or partly."""
-    query = _sql(
-        schema,
+def _metric_keys(account: Account, metric_ids: Collection[str]) -> list[str]:
+    query = account.compose("SELECT {key} FROM unnest(%(ids)s::text[]) AS id", key=row_key(Identifier("id")))
+    return [metric_key for (metric_key,) in account.execute(query, ids=list(metric_ids))]
+
+
+def loaded_windows(account: Account) -> dict[str, list[Window]]:
+    """Return the windows that have been read of each metric: up to its watermark, and by a backfill."""
+    query = (
+        "SELECT subject, since, watermark FROM {} WHERE esp_integration_id = %(account)s"
+        " AND table_name = ANY(%(event_tables)s) AND subject IS NOT NULL AND since < watermark UNION ALL"
+        " SELECT metric_id, window_start, CASE state WHEN %(done)s THEN window_end ELSE reached END FROM {}"
+        " WHERE esp_integration_id = %(account)s AND (state = %(done)s OR reached > window_start)"
+    )
+    tables = bookkeeping.WATERMARKS, bookkeeping.BACKFILL_CHUNKS
+    values = {"event_tables": [table.name for table in events.EVENT_TABLES], "done": ChunkState.DONE}
+    windows: dict[str, list[Window]] = defaultdict(list)
+    for metric_id, start, end in account.execute(query, *tables, **values):
+        windows[metric_id].append(Window(start.astimezone(UTC), end.astimezone(UTC)))
+    return windows
+
+
+def comparisons(account: Account, window: Window) -> Mapping[Key, Comparison]:
+    """Return the comparisons that overlap a window."""
+    rows = account.execute(
         "SELECT metric_id, window_start, window_end, source_events, warehouse_events, state, read_again_at FROM {}"
-        " WHERE esp_integration_id = %s AND window_start < %s AND window_end > %s",
+        " WHERE esp_integration_id = %(account)s AND window_start < %(end)s AND window_end > %(start)s",
+        bookkeeping.RECONCILIATION,
+        start=window.start,
+        end=window.end,
     )
-    rows = connection.execute(query, [integration_id, window.end, window.start])
-    found = (
-        Compared(metric_id, start.astimezone(UTC), end.astimezone(UTC), *rest) for metric_id, start, end, *rest in rows
-    )
-    return {key(each): each for each in found}
+    return {key(comparison): comparison for comparison in (_comparison(*row) for row in rows)}
 
 
-def counted_metrics(connection: Connection, schema: str, integration_id: str) -> set[str]:
-    """The metrics that the source was able to count when they were last compared."""
-    query = _sql(
-        schema,
-        "SELECT DISTINCT ON (metric_id) metric_id, state FROM {} WHERE esp_integration_id = %s"
+def _comparison(
+    metric_id: str,
+    start: datetime,
+    end: datetime,
+    source: int | None,
+    warehouse: int,
+    state: str,
+    reread_at: datetime | None,
+) -> Comparison:
+    window = start.astimezone(UTC), end.astimezone(UTC)
+    return Comparison(metric_id, *window, source, warehouse, CountState(state), reread_at)
+
+
+def counted_metrics(account: Account) -> set[str]:
+    """Return the metrics that the source was able to count in their latest comparison."""
+    rows = account.execute(
+        "SELECT DISTINCT ON (metric_id) metric_id, state FROM {} WHERE esp_integration_id = %(account)s"
         " ORDER BY metric_id, checked_at DESC",
+        bookkeeping.RECONCILIATION,
     )
-    return {metric_id for metric_id, state in connection.execute(query, [integration_id]) if state != UNCOUNTED}
+    return {metric_id for metric_id, state in rows if state != CountState.UNCOUNTED}
 
 
-def write(
-    connection: Connection, schema: str, integration_id: str, found: Sequence[Compared], checked_at: datetime
-) -> None:
-    """Keep comparisons in place of earlier ones of the same stretches, and of such as lie partly in them."""
-    forget = _sql(
-        schema,
-        "DELETE FROM {} WHERE esp_integration_id = %s AND metric_id = %s AND window_start < %s AND window_end > %s",
+def write(account: Account, comparisons: Sequence[Comparison], checked_at: datetime) -> None:
+    """Store comparisons in place of all earlier ones that overlap them."""
+    account.execute_many(
+        "DELETE FROM {} WHERE esp_integration_id = %(account)s AND metric_id = %(metric_id)s"
+        " AND window_start < %(end)s AND window_end > %(start)s",
+        ({"metric_id": metric_id, "start": start, "end": end} for metric_id, start, end in _spans(comparisons)),
+        bookkeeping.RECONCILIATION,
     )
-    add = _sql(schema, f"INSERT INTO {{}} (esp_integration_id, {_COLUMNS}) VALUES (%s{', %s' * 9})")
-    rows = [
-        (
-            *(integration_id, *key(each)),
-            *(each.source_events, each.warehouse_events, each.difference, each.state),
-            *(checked_at, each.read_again_at),
-        )
-        for each in found
-    ]
-    with connection.cursor() as cursor:
-        cursor.executemany(forget, [(integration_id, *each) for each in _stretches(found)])
-        cursor.executemany(add, rows)
+    account.execute_many(
+        "INSERT INTO {} (esp_integration_id, metric_id, window_start, window_end, source_events, warehouse_events,"
+        " difference, state, checked_at, read_again_at)"
+        " VALUES (%(account)s, %(metric_id)s, %(window_start)s, %(window_end)s, %(source_events)s,"
+        " %(warehouse_events)s, %(difference)s, %(state)s, %(checked_at)s, %(reread_at)s)",
+        ({**each._asdict(), "difference": each.difference, "checked_at": checked_at} for each in comparisons),
+        bookkeeping.RECONCILIATION,
+    )
 
 
-def _stretches(found: Iterable[Compared]) -> list[tuple[str, datetime, datetime]]:
-    """What adjoining comparisons cover: metric, end and start."""
-    stretches: list[tuple[str, datetime, datetime]] = []
-    for each in sorted(found, key=key):
-        if stretches and stretches[-1][0] == each.metric_id and each.window_start <= stretches[-1][1]:
-            metric_id, end, start = stretches.pop()
-            stretches.append((metric_id, max(end, each.window_end), start))
+def _spans(comparisons: Iterable[Comparison]) -> list[Key]:
+    """Return the periods that the comparisons cover, with adjoining ones joined."""
+    spans: list[Key] = []
+    for metric_id, start, end in sorted(map(key, comparisons)):
+        if spans and spans[-1][0] == metric_id and start <= spans[-1][2]:
+            _, joined, last = spans.pop()
+            spans.append((metric_id, joined, max(last, end)))
         else:
-            stretches.append((each.metric_id, each.window_end, each.window_start))
-    return stretches
+            spans.append((metric_id, start, end))
+    return spans

@@ -1,4 +1,4 @@
-"""Bringing a warehouse up to the catalogue: what is missing is created, nothing is dropped or rewritten."""
+"""Upgrading a warehouse to the catalogue. Creates what is missing; drops and rewrites nothing."""
 
 from collections.abc import Collection, Iterator, Mapping
 
@@ -15,7 +15,7 @@ _COLUMNS = """
     WHERE n.nspname = %s AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p')
 """
 _INDEXES = "SELECT indexname FROM pg_indexes WHERE schemaname = %s"
-# Both definitions as Postgres itself would write them; null where there is no such view yet.
+# Both definitions as Postgres formats them; null if the view does not exist yet.
 _DEFINITIONS = """
     SELECT pg_get_viewdef(to_regclass(%s)), pg_get_viewdef('pg_temp.defined'::regclass)
 """
@@ -23,13 +23,14 @@ _QUERIES = {"freshness": freshness.query}
 _SCHEMA_EXISTS = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
 
 Existing = Mapping[str, Mapping[str, str]]
-"""Table name -> column name -> type, as the database has them."""
+"""The types of the columns in the database, by table name and column name."""
 
 
 def upgrade(connection: Connection, schema: str) -> None:
-    """Create the schema, tables, columns, indexes and views that are missing. Runs inside the caller's transaction.
+    """Create the schema, tables, columns, indexes and views that are missing, in the caller's transaction.
 
-    Raises DatabaseUnusable where a column of ours has another type: what to do about that is the owner's to decide.
+    Raises DatabaseUnusable if a column of the catalogue has a different type, because only the owner can decide what to
+    do about it.
     """
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('klaviyo_pg.schema', 0))")
     exists = connection.execute(_SCHEMA_EXISTS, [schema]).fetchone()
@@ -48,7 +49,7 @@ def upgrade(connection: Connection, schema: str) -> None:
 
 
 def missing_indexes(schema: str, existing: Collection[str], tables: tuple[Table, ...] = TABLES) -> Iterator[Composed]:
-    """The indexes that are not there yet. What is there is not touched: IF NOT EXISTS would wait for every writer."""
+    """Return the statements that create missing indexes. IF NOT EXISTS instead would wait for all writers."""
     for table in tables:
         for columns in table.indexes:
             if statements.index_name(table, columns) not in existing:
@@ -56,9 +57,9 @@ def missing_indexes(schema: str, existing: Collection[str], tables: tuple[Table,
 
 
 def _define(connection: Connection, schema: str, view: View) -> None:
-    """Create a view, or replace it where it is another one; what depends on it stays.
+    """Create a view, or replace it if its definition differs. Objects that depend on it stay.
 
-    Raises DatabaseUnusable where its name is taken by something of the user's.
+    Raises DatabaseUnusable if the user has something else with this name.
     """
     query, name = _QUERIES[view.name](schema), Identifier(schema, view.name)
     connection.execute(SQL("CREATE TEMPORARY VIEW defined AS {}").format(query))
@@ -71,7 +72,7 @@ def _define(connection: Connection, schema: str, view: View) -> None:
             connection.execute(SQL("CREATE OR REPLACE VIEW {} AS {}").format(name, query))
     except (errors.WrongObjectType, errors.InvalidTableDefinition) as error:
         raise DatabaseUnusable(
-            f"{schema}.{view.name} is not the view of this project ({error.diag.message_primary}): rename it, or set "
+            f"{schema}.{view.name} is not this project's view ({error.diag.message_primary}). Rename it, or set "
             "WAREHOUSE_SCHEMA to another schema."
         ) from None
     for statement in statements.comments(schema, view):
@@ -79,7 +80,7 @@ def _define(connection: Connection, schema: str, view: View) -> None:
 
 
 def missing(schema: str, existing: Existing, tables: tuple[Table, ...] = TABLES) -> Iterator[Composed]:
-    """The statements that lead from what is there to what the catalogue describes."""
+    """Return the statements that create the tables and columns that do not exist yet."""
     for table in tables:
         columns = existing.get(table.name)
         if columns is None:
@@ -92,6 +93,6 @@ def missing(schema: str, existing: Existing, tables: tuple[Table, ...] = TABLES)
                 yield statements.comment(schema, table, column)
             elif columns[column.name] != column.type.sql.partition(" COLLATE")[0]:
                 raise DatabaseUnusable(
-                    f"Column {schema}.{table.name}.{column.name} is {columns[column.name]}, but has to be "
-                    f"{column.type.sql}: rename or convert it, or set WAREHOUSE_SCHEMA to another schema."
+                    f"Column {schema}.{table.name}.{column.name} has type {columns[column.name]}, but must have type "
+                    f"{column.type.sql}. Rename or convert it, or set WAREHOUSE_SCHEMA to another schema."
                 )

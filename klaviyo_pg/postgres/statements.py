@@ -1,24 +1,30 @@
-"""SQL, composed from the catalogue's names with psycopg.sql. Nothing here talks to a database."""
+"""SQL statements, composed from the catalogue with psycopg.sql. Knows no connection."""
 
 from collections.abc import Iterable, Mapping
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from klaviyo_pg.catalogue import Absent, Column, Load, Merge, Table, View
+from klaviyo_pg.catalogue.shared import ESP_SOURCE
 
-ESP_SOURCE = "Klaviyo"
 COPY_FORMAT = SQL("(FORMAT csv, DELIMITER E'\\t', QUOTE E'\\x01', NULL '')")
+"""The format that klaviyo_pg.postgres.load writes: tab-separated, \\x01 as the quote, and null as nothing."""
 
 _FILLED_IN: Mapping[str, Composable] = {
     "esp_source": Literal(ESP_SOURCE),
-    "esp_integration_id": SQL("%(integration_id)s"),
+    "esp_integration_id": SQL("%(account)s"),
     "__synced_at": SQL("now()"),
 }
 
 
 def names(names: Iterable[str]) -> Composed:
-    """Column names with commas between."""
+    """Return column names, separated by commas."""
     return SQL(", ").join(map(Identifier, names))
+
+
+def row_key(row_id: Composable) -> Composed:
+    """Return the key of a row: md5(esp_source || ':' || esp_integration_id || ':' || id), with %(account)s in it."""
+    return SQL("md5({} || %(account)s || ':' || {})").format(Literal(f"{ESP_SOURCE}:"), row_id)
 
 
 def column_definition(column: Column) -> Composed:
@@ -47,7 +53,7 @@ def add_column(schema: str, table: Table, column: Column) -> Composed:
 
 
 def comments(schema: str, table: Table | View) -> list[Composed]:
-    """The catalogue's descriptions as comments of the database."""
+    """Return the statements that store the catalogue's descriptions as comments in the database."""
     name = Identifier(schema, table.name)
     return [
         SQL("COMMENT ON {} {} IS {}").format(
@@ -68,7 +74,7 @@ def stage_name(load: Load) -> str:
 
 
 def create_stage(schema: str, load: Load) -> Composed:
-    """A temporary table for the rows that come: typed like its table, without index, gone with the transaction."""
+    """Create a temporary table for loaded rows: typed like the target, without indexes, dropped at commit."""
     return SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
         Identifier("pg_temp", stage_name(load)),
         names(column.name for column in load.columns),
@@ -81,38 +87,38 @@ def drop_stage(load: Load) -> Composed:
 
 
 def copy_stage(load: Load) -> Composed:
-    """COPY in the form that klaviyo_pg.postgres.load writes: tabs between, \\x01 around, nothing for null."""
+    """Copy loaded rows into the stage."""
     return SQL("COPY {} ({}) FROM STDIN {}").format(
         Identifier("pg_temp", stage_name(load)), names(column.name for column in load.columns), COPY_FORMAT
     )
 
 
 def probe(schema: str, load: Load) -> Composed:
-    """The transaction's time, and whether any of the keys in %(keys)s is stored; for tables with one key column."""
+    """Select the transaction's time, and true if any of %(keys)s is stored. For tables with one key column."""
     return SQL("SELECT now(), EXISTS (SELECT FROM {} WHERE {} = ANY(%(keys)s))").format(
         Identifier(schema, load.table.name), names(load.table.primary_key)
     )
 
 
 def copy_into(schema: str, load: Load, columns: Iterable[str]) -> Composed:
-    """The same COPY, straight into the table."""
+    """Copy loaded rows directly into the table."""
     return SQL("COPY {} ({}) FROM STDIN {}").format(Identifier(schema, load.table.name), names(columns), COPY_FORMAT)
 
 
 def upsert(schema: str, load: Load) -> Composed:
-    """Merge the stage into its table and answer (inserted, updated).
+    """Merge the stage into its table and select (inserted, updated).
 
-    Staged rows without a whole key are not stored; they only say, beside others, what is absent.
-    Rows that would not change are left out beforehand: ON CONFLICT would lock them, and so write to each. Rows are
-    merged in the order of their key, so that two transactions that share rows wait instead of deadlocking.
+    Staged rows with a null in their key are not stored; they only help to find out which stored rows are absent.
+    Rows that would not change are filtered out first, because ON CONFLICT would lock each of them, which is a write.
+    Rows are merged in the order of their key, so that two transactions with common rows wait instead of deadlocking.
     """
     table = Identifier(schema, load.table.name)
     written = [*(column.name for column in load.columns), *_filled_in(load)]
     return SQL(
         "WITH merged AS (\n"
         "    INSERT INTO {table} AS stored ({columns})\n"
-        "    SELECT {values} FROM {stage} AS stage LEFT JOIN {table} AS known ON {same}\n"
-        "    WHERE {whole} AND ({is_new} OR {changes})\n"
+        "    SELECT {values} FROM {stage} AS stage LEFT JOIN {table} AS existing ON {same}\n"
+        "    WHERE {has_key} AND ({is_new} OR {changes})\n"
         "    ORDER BY {order}\n"
         "    ON CONFLICT ({key}) {action}\n"
         "    RETURNING xmax = 0 AS is_new\n"
@@ -124,11 +130,13 @@ def upsert(schema: str, load: Load) -> Composed:
         values=SQL(", ").join(_value(name) for name in written),
         stage=Identifier("pg_temp", stage_name(load)),
         same=SQL(" AND ").join(
-            SQL("{} = {}").format(Identifier("known", name), _value(name)) for name in load.table.primary_key
+            SQL("{} = {}").format(Identifier("existing", name), _value(name)) for name in load.table.primary_key
         ),
-        whole=SQL(" AND ").join(SQL("{} IS NOT NULL").format(Identifier("stage", name)) for name in _staged_key(load)),
-        is_new=SQL("{} IS NULL").format(Identifier("known", load.table.primary_key[0])),
-        changes=_changes(load, "known", "stage"),
+        has_key=SQL(" AND ").join(
+            SQL("{} IS NOT NULL").format(Identifier("stage", name)) for name in _staged_key(load)
+        ),
+        is_new=SQL("{} IS NULL").format(Identifier("existing", load.table.primary_key[0])),
+        changes=_changes(load, "existing", "stage"),
         order=SQL(", ").join(Identifier("stage", name) for name in _staged_key(load)),
         key=names(load.table.primary_key),
         action=_on_conflict(load),
@@ -136,7 +144,7 @@ def upsert(schema: str, load: Load) -> Composed:
 
 
 def _value(name: str) -> Composable:
-    """What is written to a column: what the stage brings, or what the database fills in."""
+    """Return the expression for a column's value: from the stage, or filled in by the database."""
     return _FILLED_IN.get(name) or Identifier("stage", name)
 
 
@@ -149,7 +157,7 @@ def _staged_key(load: Load) -> list[str]:
 
 
 def _changing(load: Load) -> list[Column]:
-    """The columns that an upsert may write to a row that is there."""
+    """Return the columns that an upsert may change in a stored row."""
     columns = [*load.columns, *(column for column in load.table.columns if column.merge is Merge.CLEAR)]
     return [
         column
@@ -159,21 +167,21 @@ def _changing(load: Load) -> list[Column]:
 
 
 def _compared(load: Load) -> list[Column]:
-    """The columns that are a reason to touch a row that is there."""
+    """Return the columns that cause an update if they differ."""
     return [column for column in _changing(load) if load.merge_of(column) is not Merge.STAMP]
 
 
-def _changes(load: Load, stored: str, came: str) -> Composable:
-    """Whether a row that is there would change, and may: a condition over the two sides of a merge."""
+def _changes(load: Load, stored: str, incoming: str) -> Composable:
+    """Return the condition under which a stored row would change and may change. `stored`, `incoming` are aliases."""
     compared = _compared(load)
     if not compared:
         return SQL("false")
     conditions: list[Composable] = [
         SQL("({}) IS DISTINCT FROM ({})").format(
             SQL(", ").join(Identifier(stored, column.name) for column in compared),
-            SQL(", ").join(_merged(load, column, stored, came) for column in compared),
+            SQL(", ").join(_merged(load, column, stored, incoming) for column in compared),
         ),
-        *_matches(load.only_where, stored),
+        *_matches(load.update_where, stored),
     ]
     return SQL("({})").format(SQL(" AND ").join(conditions))
 
@@ -190,29 +198,29 @@ def _on_conflict(load: Load) -> Composable:
     return SQL("DO UPDATE SET {} WHERE {}").format(SQL(", ").join(assignments), _changes(load, "stored", "excluded"))
 
 
-def _merged(load: Load, column: Column, stored: str, came: str) -> Composable:
-    """What a column becomes when a row comes that is there already: an expression over the two sides of a merge."""
-    old, new, merge = Identifier(stored, column.name), Identifier(came, column.name), load.merge_of(column)
+def _merged(load: Load, column: Column, stored: str, incoming: str) -> Composable:
+    """Return the expression for a column of a stored row after the merge. `stored`, `incoming` are aliases."""
+    old, new, merge = Identifier(stored, column.name), Identifier(incoming, column.name), load.merge_of(column)
     match merge:
         case Merge.EARLIEST:
             return SQL("least({}, {})").format(old, new)
         case Merge.LATEST:
             return SQL("greatest({}, {})").format(old, new)
-        case Merge.OF_LATEST:
-            return SQL("coalesce({}, {}, {})").format(_if_newer("updated_at", old, new, stored, came), old, new)
+        case Merge.FROM_LATEST_ROW:
+            return SQL("coalesce({}, {}, {})").format(_unless_older("updated_at", old, new, stored, incoming), old, new)
         case Merge.CLEAR:
             return SQL("NULL")
-        case Merge.AS_IT_COMES:
+        case Merge.ALWAYS_REPLACE:
             return new
         case _ if load.newer_by:
-            return _if_newer(load.newer_by, old, new, stored, came)
+            return _unless_older(load.newer_by, old, new, stored, incoming)
     return new
 
 
-def _if_newer(time: str, old: Identifier, new: Identifier, stored: str, came: str) -> Composed:
-    """The new value, unless the stored row is newer."""
+def _unless_older(time: str, old: Identifier, new: Identifier, stored: str, incoming: str) -> Composed:
+    """Return the expression for the new value, or for the old one if the incoming row is older."""
     return SQL("CASE WHEN {0} > {1} THEN {2} ELSE {3} END").format(
-        Identifier(stored, time), Identifier(came, time), old, new
+        Identifier(stored, time), Identifier(incoming, time), old, new
     )
 
 
@@ -228,25 +236,25 @@ def _matches(pairs: Mapping[str, object], stored: str = "stored") -> list[Compos
     return [match(name, value) for name, value in pairs.items()]
 
 
-def end_absent(schema: str, load: Load) -> Composed:
-    """Delete or mark the account's rows that a complete extraction, now in the stage, does not hold."""
+def retire_absent(schema: str, load: Load) -> Composed:
+    """Delete or mark the account's rows that are not in the stage, which contains a complete extraction."""
     stage = Identifier("pg_temp", stage_name(load))
     same = SQL(" AND ").join(
         SQL("{} = {}").format(Identifier("stage", name), Identifier("stored", name)) for name in _staged_key(load)
     )
     conditions = [
-        SQL("stored.esp_integration_id = %(integration_id)s"),
-        *_matches(load.within),
+        SQL("stored.esp_integration_id = %(account)s"),
+        *_matches(load.absent_where),
         SQL("NOT EXISTS (SELECT FROM {} AS stage WHERE {})").format(stage, same),
     ]
-    if load.absent_beside:
-        beside = Identifier(load.absent_beside)
-        conditions.append(SQL("stored.{0} IN (SELECT {0} FROM {1})").format(beside, stage))
+    if load.absent_per:
+        condition = SQL("stored.{0} IN (SELECT {0} FROM {1})")
+        conditions.append(condition.format(Identifier(load.absent_per), stage))
     if load.newer_by:
-        newest = SQL("{} <= (SELECT min({}) FROM {})")
-        conditions.append(newest.format(Identifier("stored", load.newer_by), Identifier(load.newer_by), stage))
+        condition = SQL("{} <= (SELECT min({}) FROM {})")
+        conditions.append(condition.format(Identifier("stored", load.newer_by), Identifier(load.newer_by), stage))
     table = Identifier(schema, load.table.name)
-    if load.absent is Absent.GO:
+    if load.absent is Absent.DELETE:
         return SQL("DELETE FROM {} AS stored WHERE {}").format(table, SQL(" AND ").join(conditions))
     mark = Identifier(next(column.name for column in load.table.columns if column.merge is Merge.CLEAR))
     return SQL("UPDATE {} AS stored SET {mark} = now(), __synced_at = now() WHERE stored.{mark} IS NULL AND {}").format(

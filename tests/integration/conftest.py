@@ -1,4 +1,4 @@
-"""A real Postgres: one server, one template with the whole warehouse in it, a clone of that for each test."""
+"""Fixtures for a real Postgres: one server, one template with all tables, and a clone of the template for each test."""
 
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -12,6 +12,7 @@ from psycopg.sql import SQL, Identifier
 
 from klaviyo_pg.catalogue import Load
 from klaviyo_pg.postgres import schema
+from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import Merged, merge
 from tests.driver import postgres_server
 
@@ -23,20 +24,20 @@ Connect = Callable[[], psycopg.Connection]
 
 
 class Merge(Protocol):
-    """Merges rows, given as dictionaries, in a transaction of their own; what a row does not name is null."""
+    """Merges rows, passed as dictionaries, in a separate transaction. Missing columns are null."""
 
     def __call__(self, load: Load, *rows: dict[str, Any], integration_id: str = ...) -> Merged: ...
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The URL of a running server."""
+    """Return the URL of a running server."""
     return postgres_server(tmp_path_factory.mktemp("server"))
 
 
 @pytest.fixture(scope="session")
 def template(server: str) -> str:
-    """The name of a database that holds the tables and nothing in them."""
+    """Return the name of a database that contains the tables, without rows."""
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(SQL("CREATE DATABASE {}").format(Identifier(_TEMPLATE)))
     with psycopg.connect(make_conninfo(server, dbname=_TEMPLATE)) as connection:
@@ -54,19 +55,19 @@ def _database(server: str, template: str) -> Iterator[str]:
 
 @pytest.fixture
 def empty_database(server: str) -> Iterator[str]:
-    """Where to connect to a database without anything in it."""
+    """Return the conninfo of an empty database."""
     yield from _database(server, "template0")
 
 
 @pytest.fixture
 def database(server: str, template: str) -> Iterator[str]:
-    """Where to connect to a warehouse without any rows in it."""
+    """Return the conninfo of a warehouse without rows."""
     yield from _database(server, template)
 
 
 @pytest.fixture
 def connect(database: str) -> Iterator[Connect]:
-    """Makes connections to the warehouse, which commit each statement unless told otherwise."""
+    """Return a function that opens connections to the warehouse, in autocommit mode."""
     opened: list[psycopg.Connection] = []
 
     def connect() -> psycopg.Connection:
@@ -80,17 +81,23 @@ def connect(database: str) -> Iterator[Connect]:
 
 @pytest.fixture
 def connection(connect: Connect) -> psycopg.Connection:
-    """A connection to the warehouse."""
+    """Return a connection to the warehouse."""
     return connect()
 
 
 @pytest.fixture
+def account(connection: psycopg.Connection) -> Account:
+    """Return account "one", over the test's connection."""
+    return Account(connection, SCHEMA, "one")
+
+
+@pytest.fixture
 def merged(connection: psycopg.Connection) -> Merge:
-    """Merges rows over the test's connection."""
+    """Return a function that merges rows over the test's connection."""
 
     def merged(load: Load, *rows: dict[str, Any], integration_id: str = "one") -> Merged:
         frame = pl.DataFrame([{**dict.fromkeys(load.schema), **row} for row in rows], load.schema)
         with connection.transaction():
-            return merge(connection, SCHEMA, load, frame, integration_id)
+            return merge(Account(connection, SCHEMA, integration_id), load, frame)
 
     return merged

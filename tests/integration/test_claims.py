@@ -1,6 +1,5 @@
 """Claims: one holder at a time, by name, until its connection ends."""
 
-import time
 from collections.abc import Callable
 
 import psycopg
@@ -10,55 +9,56 @@ from pydantic import SecretStr
 
 from klaviyo_pg.errors import Busy
 from klaviyo_pg.postgres import claims
+from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.settings import Settings
-from tasks import edges
+from pipeline.session import Session
+from tests.driver import wait_until
+from tests.integration.conftest import SCHEMA
 
-SCHEMA = "klaviyo"
+
+def test_a_claim_has_one_holder_at_a_time(connect: Callable[[], psycopg.Connection]) -> None:
+    """Another connection can claim the name once the first releases it. Other names and accounts stay available."""
+    one, other = (Account(connect(), SCHEMA, "shop") for _ in range(2))
+    assert claims.try_claim(one, "backfill")
+    assert not claims.try_claim(other, "backfill")
+    assert not claims.try_claim(other, "backfill", for_transaction=True)
+    assert claims.try_claim(other, "daily")
+    assert claims.try_claim(Account(other.connection, SCHEMA, "shop two"), "backfill")
+    assert claims.held(other, ["backfill", "daily", "reconcile"]) == {"backfill", "daily"}
+    claims.release(one.connection)
+    assert claims.try_claim(other, "backfill")
 
 
-def test_one_holder_at_a_time(connect: Callable[[], psycopg.Connection]) -> None:
-    """Another connection gets it once the first has let go; other names and accounts are free all the time."""
-    one, other = connect(), connect()
-    assert claims.claim(one, SCHEMA, "shop", "backfill")
-    assert not claims.claim(other, SCHEMA, "shop", "backfill")
-    assert not claims.claim(other, SCHEMA, "shop", "backfill", for_transaction=True)
-    assert claims.claim(other, SCHEMA, "shop", "daily")
-    assert claims.claim(other, SCHEMA, "shop two", "backfill")
-    assert claims.held(other, SCHEMA, "shop", ["backfill", "daily", "reconcile"]) == {"backfill", "daily"}
-    claims.release(one)
-    assert claims.claim(other, SCHEMA, "shop", "backfill")
+def test_a_claim_for_a_transaction_ends_with_it(connect: Callable[[], psycopg.Connection]) -> None:
+    one, other = (Account(connect(), SCHEMA, "shop") for _ in range(2))
+    with one.connection.transaction():
+        assert claims.try_claim(one, "backfill", for_transaction=True)
+        assert not claims.try_claim(other, "backfill")
+    assert claims.try_claim(other, "backfill")
 
 
 def test_a_claim_ends_with_its_connection(connect: Callable[[], psycopg.Connection]) -> None:
-    """As when its process is killed: Postgres drops the claim when it notices, a moment later."""
-    one, other = connect(), connect()
-    assert claims.claim(one, SCHEMA, "shop", "backfill")
-    one.close()
-    deadline = time.monotonic() + 10
-    while not claims.claim(other, SCHEMA, "shop", "backfill"):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    """Postgres releases the claim a moment later, as it does when the process of the holder is killed."""
+    one, other = (Account(connect(), SCHEMA, "shop") for _ in range(2))
+    assert claims.try_claim(one, "backfill")
+    one.connection.close()
+    wait_until(lambda: claims.try_claim(other, "backfill"), "the claim was released")
 
 
-def test_a_claim_that_was_lost_is_taken_again(database: str) -> None:
-    """With the connection that held it, as when the database is restarted; unless somebody else has it by then."""
+def test_a_claim_that_was_lost_is_taken_again(database: str, connect: Callable[[], psycopg.Connection]) -> None:
+    """A claim is lost with its connection, as when the database restarts. Another connection can take it until then."""
     parts = conninfo_to_dict(database)
     url = f"postgresql://{parts['user']}@/{parts['dbname']}?host={parts['host']}"
-    settings = Settings(database_url=SecretStr(url))
-    edges.claim(settings, "shop", "backfill")
-    try:
-        with psycopg.connect(database, autocommit=True) as other:
-            cut = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
-            for _ in range(2):
-                other.execute(cut)
-                while claims.held(other, SCHEMA, "shop", ["backfill"]):
-                    time.sleep(0.01)
-                edges.keep_claims()
-                assert claims.held(other, SCHEMA, "shop", ["backfill"])
-            other.execute(cut)
-            while not claims.claim(other, SCHEMA, "shop", "backfill"):
-                time.sleep(0.01)
-            with pytest.raises(Busy):
-                edges.keep_claims()
-    finally:
-        edges.release()
+    other = Account(connect(), SCHEMA, "shop")
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+    with Session(Settings(database_url=SecretStr(url))) as session:
+        session.claim("shop", "backfill")
+        for _ in range(2):
+            other.connection.execute(cut)
+            wait_until(lambda: not claims.held(other, ["backfill"]), "the claim was lost")
+            session.renew_claims()
+            assert claims.held(other, ["backfill"])
+        other.connection.execute(cut)
+        wait_until(lambda: claims.try_claim(other, "backfill"), "the claim was lost")
+        with pytest.raises(Busy):
+            session.renew_claims()

@@ -11,7 +11,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.postgres import ledger
+from klaviyo_pg.postgres import accounts
 
 ADDRESS = "ann@example.com"
 
@@ -19,7 +19,7 @@ ADDRESS = "ann@example.com"
 @pytest.fixture
 def integration_id(merged: Any, connection: psycopg.Connection) -> str:
     """An account with one metric and one person."""
-    one = ledger.register(connection, "klaviyo", "shop", None)
+    one = accounts.register(connection, "klaviyo", "shop", None).integration_id
     merged(loads.METRICS, {"key": "k", "id": "m1", "name": "Opened", "destination": "opens"}, integration_id=one)
     person = {"key": "p", "id": "p1", "email": ADDRESS, "member_key": hashlib.md5(b"p1").hexdigest()}
     merged(loads.EVENT_MEMBERS, person, integration_id=one)
@@ -28,7 +28,7 @@ def integration_id(merged: Any, connection: psycopg.Connection) -> str:
 
 @pytest.fixture
 def command(database: str, tmp_path: Path) -> Any:
-    """Runs `klaviyo-pg` in an empty folder; answers what subprocess answers."""
+    """Runs `klaviyo-pg` in an empty folder."""
     parts = conninfo_to_dict(database)
     url = f"postgresql://{parts['user']}@/{parts['dbname']}?host={parts['host']}"
     environment = {"DATABASE_URL": url, "KLAVIYO_INTEGRATION": "shop", "DATA_DIR": str(tmp_path / "data")}
@@ -43,13 +43,16 @@ def command(database: str, tmp_path: Path) -> Any:
     return command
 
 
-def test_erase(command: Any, integration_id: str, connection: psycopg.Connection, tmp_path: Path) -> None:
-    """Not without being told so; then the person is gone, and so is what waits on disk, of this account only."""
-    waiting, other = (tmp_path / "data" / "spool" / name for name in (integration_id, "another"))
-    for folder in (waiting, other):
+def test_erase_removes_a_person(
+    command: Any, integration_id: str, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    """Erasing needs a confirmation, removes the person's rows, and empties the spool of this account only."""
+    spool, other = (tmp_path / "data" / "spool" / name for name in (integration_id, "another"))
+    for folder in (spool, other):
         folder.mkdir(parents=True)
     asked = command("erase", "--email", ADDRESS)
-    assert (asked.returncode, asked.stderr) == (2, "Nothing was erased: add --yes where nobody can be asked.\n")
+    assert asked.returncode == 2
+    assert asked.stderr == "Nothing was erased: confirmation needs a terminal. Pass --yes to skip it.\n"
     assert connection.execute("SELECT count(*) FROM members").fetchone() == (1,)
     done = command("erase", "--email", ADDRESS.upper(), "--yes")
     assert done.returncode == 0, done.stderr
@@ -58,58 +61,57 @@ def test_erase(command: Any, integration_id: str, connection: psycopg.Connection
     ]
     assert ADDRESS not in (done.stdout + done.stderr).lower()
     assert connection.execute("SELECT count(*) FROM members").fetchone() == (0,)
-    assert (waiting.exists(), other.exists()) == (False, True)
+    assert (spool.exists(), other.exists()) == (False, True)
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        pytest.param(["erase", "--id", "p1", "--yes", "--integration", "x"], "has no account x", id="no such account"),
-        pytest.param(["erase", "--email", " ", "--yes"], "give --email or --id", id="nobody"),
-        pytest.param(["status", "--coverage", "a.gif"], "a name that ends in .png or .svg", id="no such picture"),
-        pytest.param(["status", "--coverage", "no/a.png"], "cannot be written", id="no such folder"),
-        pytest.param(["status", "--coverage", "a.png", "--integration", "x"], "no account x", id="no account"),
+        pytest.param(["erase", "--id", "p1", "--yes", "--integration", "x"], "There is no account x", id="no account"),
+        pytest.param(["erase", "--email", " ", "--yes"], "pass --email or --id", id="no person"),
+        pytest.param(["status", "--coverage", "a.gif"], "must end in .png or .svg", id="unknown image format"),
+        pytest.param(["status", "--coverage", "no/a.png"], "cannot write the file", id="no such folder"),
+        pytest.param(["status", "--integration", "x"], "There is no account x", id="status of no account"),
+        pytest.param(["psql"], "psql is not installed", id="no psql"),
     ],
 )
-def test_what_is_wrong_is_told(command: Any, integration_id: str, arguments: list[str], sentence: str) -> None:
-    """In one sentence, and with exit code 2."""
+def test_a_mistake_is_explained(command: Any, integration_id: str, arguments: list[str], sentence: str) -> None:
+    """A mistake ends with exit code 2 and one sentence."""
     ran = command(*arguments)
     assert ran.returncode == 2
     assert sentence in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
 
 
-def test_a_picture_of_the_coverage(command: Any, integration_id: str, tmp_path: Path) -> None:
-    """Drawn beside the table."""
-    ran = command("status", "--coverage", "found.svg")
+def test_status_draws_the_coverage(command: Any, integration_id: str, tmp_path: Path) -> None:
+    """`--coverage` writes an image that names the metrics."""
+    ran = command("status", "--coverage", "coverage.svg")
     assert ran.returncode == 0, ran.stderr
-    assert "Opened" in (tmp_path / "found.svg").read_text()
+    assert "Opened" in (tmp_path / "coverage.svg").read_text()
 
 
 def test_status_without_a_backfill(command: Any, integration_id: str) -> None:
-    """It says so, instead of an empty table."""
+    """Without a backfill, status says so instead of printing an empty table."""
     ran = command("status")
     assert (ran.returncode, ran.stdout) == (0, "No backfill yet.\n")
 
 
-def test_nobody_was_erased(command: Any, integration_id: str) -> None:
-    """An address that nobody has is a mistake; an id that nobody has yet is kept, so that it stays out."""
+def test_erasing_an_unknown_person(command: Any, integration_id: str) -> None:
+    """An unknown address is a mistake; an unknown ID is recorded, so that future runs ignore it."""
     by_address = command("erase", "--email", "nobody@example.com", "--yes")
     assert by_address.returncode == 2
-    assert by_address.stderr == "Nothing was erased: shop knows nobody with this address.\n"
+    assert by_address.stderr == "Nothing was erased: shop has no person with this address.\n"
     by_id = command("erase", "--id", "nobody", "--yes")
-    assert (by_id.returncode, by_id.stdout) == (
-        0,
-        "shop knows nobody with this id; should it come, runs leave it out.\n",
-    )
+    assert by_id.returncode == 0
+    assert by_id.stdout == "shop has no such profile. Future runs will ignore this ID.\n"
 
 
-def test_looking_makes_no_database(tmp_path: Path) -> None:
-    """In the wrong folder it is told where was looked, and nothing is left there."""
+@pytest.mark.parametrize("arguments", [["psql"], ["status"], ["erase", "--id", "p1", "--yes"]])
+def test_looking_for_a_warehouse_creates_none(tmp_path: Path, arguments: list[str]) -> None:
+    """In a folder without a warehouse, the error names the folder, and nothing is created."""
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": ""}
-    for arguments in (["psql"], ["status"], ["erase", "--id", "p1", "--yes"]):
-        line = [sys.executable, "-m", "klaviyo_pg", *arguments]
-        ran = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert ran.returncode == 2
-        assert f"no embedded Postgres in {tmp_path / '.data'}" in ran.stderr
-        assert list(tmp_path.iterdir()) == []
+    line = [sys.executable, "-m", "klaviyo_pg", *arguments]
+    ran = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert f"no embedded Postgres in {tmp_path / '.data'}" in ran.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,51 +1,51 @@
-"""Errors of the database, as they are told."""
+"""Connections, transactions, and the errors that the user sees when the database cannot be used."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 import sqlalchemy
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
-from pydantic import SecretStr
 from sqlalchemy.pool import NullPool
 
-from klaviyo_pg.errors import DatabaseAway, DatabaseUnusable
+from klaviyo_pg.errors import BadSettings, DatabaseAway, DatabaseUnusable
 from klaviyo_pg.postgres import schema
-from klaviyo_pg.postgres.connect import connect, transaction
-from klaviyo_pg.settings import Settings
-from tasks import edges
+from klaviyo_pg.postgres.connect import Database, connect, conninfo, create_engine
 from tests.driver import StoppablePostgres
 
-PASSWORD = "pa55word-of-reader"  # of a role that lives as long as its test
+PASSWORD = "p@55:w/o%r d#?"  # of a role that exists during a test only
 
 
-def engine(conninfo: str, **changes: object) -> sqlalchemy.Engine:
-    """An engine without a pool, for a connection that differs by these parameters."""
-    given = {**conninfo_to_dict(conninfo), "connect_timeout": "5", **changes}
-    known = {name: str(value) for name, value in given.items() if value is not None}
-    names = {name: known.pop(name, None) for name in ("dbname", "user", "password")}
-    url = sqlalchemy.URL.create(
-        "postgresql+psycopg", names["user"], names["password"], database=names["dbname"], query=known
-    )
-    return sqlalchemy.create_engine(url, poolclass=NullPool)
+def url_of(conninfo: str, **changes: object) -> sqlalchemy.URL:
+    """Return the URL of a connection, with some of its parameters changed; None removes a parameter."""
+    parameters = {**conninfo_to_dict(conninfo), "connect_timeout": "5", **changes}
+    query = {name: str(value) for name, value in parameters.items() if value is not None}
+    user, password, database = (query.pop(name, None) for name in ("user", "password", "dbname"))
+    return sqlalchemy.URL.create("postgresql+psycopg", user, password, database=database, query=query)
+
+
+def database_at(conninfo: str, **changes: object) -> Database:
+    """Return a database without a pool, for a connection with some of its parameters changed."""
+    return Database(sqlalchemy.create_engine(url_of(conninfo, **changes), poolclass=NullPool))
 
 
 @pytest.fixture
 def reader(database: str) -> Iterator[str]:
-    """A role that has a password and no privileges."""
+    """Create a role that has a password and no privileges."""
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE reader LOGIN PASSWORD '{PASSWORD}'")
+        connection.execute(SQL("CREATE ROLE reader LOGIN PASSWORD {}").format(PASSWORD))
         yield "reader"
         connection.execute("DROP ROLE reader")
 
 
 @pytest.fixture
 def asks_for_passwords(database: str, reader: str) -> Iterator[None]:
-    """The server asks this role for its password, which it does of nobody else."""
+    """Make the server ask this role for its password, and no other role."""
     with psycopg.connect(database, autocommit=True) as connection:
         row = connection.execute("SELECT current_setting('hba_file')").fetchone()
         assert row is not None
@@ -58,102 +58,106 @@ def asks_for_passwords(database: str, reader: str) -> Iterator[None]:
         connection.execute("SELECT pg_reload_conf()")
 
 
-def told(engine: sqlalchemy.Engine, statement: str = "SELECT 1") -> DatabaseUnusable:
-    """What is told when this is done."""
-    with pytest.raises(DatabaseUnusable) as caught, transaction(engine) as connection:
+def error_of(database: Database, statement: str = "SELECT 1") -> DatabaseUnusable:
+    """Return the error that a statement raises."""
+    with pytest.raises(DatabaseUnusable) as caught, database.transaction() as connection:
         connection.execute(statement)  # type: ignore[arg-type]  # of this module
-    sentence = str(caught.value)
-    assert "\n" not in sentence and sentence.endswith(".") and PASSWORD not in sentence
+    message = str(caught.value)
+    assert "\n" not in message and message.endswith(".") and PASSWORD not in message
     return caught.value
 
 
 def test_a_transaction_is_committed_at_its_end(database: str) -> None:
-    """What was written is there for others."""
-    with transaction(engine(database)) as connection:
+    with database_at(database).transaction() as connection:
         connection.execute("INSERT INTO klaviyo.members (key, id) VALUES ('k', 'p1')")
-    with transaction(engine(database)) as connection:
+    with database_at(database).transaction() as connection:
         assert connection.execute("SELECT id FROM klaviyo.members").fetchall() == [("p1",)]
 
 
 def test_a_transaction_is_rolled_back_on_an_error(database: str) -> None:
-    """Nothing is half written, and an error that is nobody's to mend passes as it is."""
-    with pytest.raises(psycopg.errors.UniqueViolation), transaction(engine(database)) as connection:
+    """An error that the user cannot fix is raised unchanged."""
+    with pytest.raises(psycopg.errors.UniqueViolation), database_at(database).transaction() as connection:
         for _ in range(2):
             connection.execute("INSERT INTO klaviyo.members (key, id) VALUES ('k', 'p1')")
-    with transaction(engine(database)) as connection:
+    with database_at(database).transaction() as connection:
         assert connection.execute("SELECT id FROM klaviyo.members").fetchall() == []
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({"host": "127.0.0.1", "port": 1}, id="nobody listens"),
+        pytest.param({"host": "127.0.0.1", "port": 1}, id="no server"),
         pytest.param({"host": "/nowhere"}, id="no socket"),
         pytest.param({"host": "no-such-host.invalid"}, id="no such host"),
     ],
 )
-def test_unreachable(database: str, changes: dict[str, object]) -> None:
-    """It may pass, so it is worth another try while a run is under way."""
-    error = told(engine(database, password=PASSWORD, **changes))
+def test_an_unreachable_server_may_come_back(database: str, changes: dict[str, object]) -> None:
+    """DatabaseAway makes a run in progress retry."""
+    error = error_of(database_at(database, password=PASSWORD, **changes))
     assert isinstance(error, DatabaseAway)
-    assert str(error).startswith("No connection to the database (")
+    assert str(error).startswith("Cannot connect to the database (")
 
 
-def test_no_such_database(database: str) -> None:
-    """No retry will make one."""
-    error = told(engine(database, dbname="nowhere", password=PASSWORD))
+def test_a_missing_database_is_not_retried(database: str) -> None:
+    error = error_of(database_at(database, dbname="nowhere", password=PASSWORD))
     assert not isinstance(error, DatabaseAway) and "nowhere" in str(error)
 
 
-def test_no_such_role(database: str) -> None:
-    """Nor a role."""
-    error = told(engine(database, user="nobody_at_all", password=PASSWORD))
-    assert not isinstance(error, DatabaseAway) and "nobody_at_all" in str(error)
+def test_a_missing_role_is_not_retried(database: str) -> None:
+    error = error_of(database_at(database, user="no_such_role", password=PASSWORD))
+    assert not isinstance(error, DatabaseAway) and "no_such_role" in str(error)
 
 
-def test_a_role_that_may_not_log_in(database: str, reader: str) -> None:
-    """The role is there, and the door is not."""
+def test_a_role_without_login_is_not_retried(database: str, reader: str) -> None:
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("ALTER ROLE reader NOLOGIN")
-    error = told(engine(database, user=reader, password=PASSWORD))
+    error = error_of(database_at(database, user=reader, password=PASSWORD))
     assert not isinstance(error, DatabaseAway) and "reader" in str(error)
 
 
-@pytest.mark.parametrize("given", [None, "wrong", "wröng"])
-def test_a_wrong_password(database: str, reader: str, asks_for_passwords: None, given: str | None) -> None:
-    """It is the user's to mend, and trying again may lock the account."""
-    error = told(engine(database, user=reader, password=given))
+@pytest.mark.parametrize("password", [None, "wrong", "wröng"])
+def test_a_wrong_password_is_not_retried(
+    database: str, reader: str, asks_for_passwords: None, password: str | None
+) -> None:
+    """Retrying could lock the database user."""
+    error = error_of(database_at(database, user=reader, password=password))
     assert not isinstance(error, DatabaseAway)
     assert str(error).startswith("The database refused the login (")
 
 
-def test_the_right_password(database: str, reader: str, asks_for_passwords: None) -> None:
-    """The same with the password that is right."""
-    with transaction(engine(database, user=reader, password=PASSWORD)) as connection:
+def test_a_password_with_special_characters_works(database: str, reader: str, asks_for_passwords: None) -> None:
+    """URLs contain it percent-encoded."""
+    url = url_of(database, user=reader, password=PASSWORD).render_as_string(hide_password=False)
+    assert PASSWORD not in url
+    pool = Database(create_engine(url))
+    with pool.transaction() as connection:
+        assert connection.execute("SELECT current_user").fetchall() == [(reader,)]
+    pool.close()
+    with connect(url) as connection:
         assert connection.execute("SELECT current_user").fetchall() == [(reader,)]
 
 
-def test_a_role_that_may_not_connect(database: str, reader: str) -> None:
-    """A database that is closed to the role."""
+def test_a_database_that_the_role_may_not_connect_to_is_not_retried(database: str, reader: str) -> None:
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(SQL("REVOKE CONNECT ON DATABASE {} FROM public").format(Identifier(connection.info.dbname)))
-    assert not isinstance(told(engine(database, user=reader, password=PASSWORD)), DatabaseAway)
+    assert not isinstance(error_of(database_at(database, user=reader, password=PASSWORD)), DatabaseAway)
 
 
-def test_a_read_only_database(database: str) -> None:
-    """A standby, for instance."""
-    read_only = engine(database, options="-c default_transaction_read_only=on")
-    error = told(read_only, "CREATE TABLE klaviyo.x ()")
+def test_a_read_only_database_is_reported(database: str) -> None:
+    """A standby is read-only."""
+    read_only = database_at(database, options="-c default_transaction_read_only=on")
+    error = error_of(read_only, "CREATE TABLE klaviyo.x ()")
     assert str(error).startswith("The database is read-only (")
-    assert str(error).endswith("): let DATABASE_URL lead to the primary, not a standby.")
+    assert str(error).endswith("). Set DATABASE_URL to the primary server, not a standby.")
 
 
-def test_a_time_limit_of_the_database(database: str) -> None:
-    """Hosted databases have them; no retry will be faster."""
-    limited = engine(database, options="-c statement_timeout=50")
-    error = told(limited, "SELECT pg_sleep(5)")
+def test_a_time_limit_of_the_database_is_reported(database: str) -> None:
+    """Hosted databases have such limits. A retry would exceed them again."""
+    limited = database_at(database, options="-c statement_timeout=500")
+    error = error_of(limited, "SELECT pg_sleep(600)")
     assert not isinstance(error, DatabaseAway)
-    assert str(error).startswith("The database ended a statement (canceling statement due to statement timeout): raise")
+    assert str(error).startswith("The database canceled a statement (canceling statement due to statement timeout). ")
+    assert "raise statement_timeout" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -164,82 +168,142 @@ def test_a_time_limit_of_the_database(database: str) -> None:
         pytest.param("DROP TABLE klaviyo.members", id="drop a table"),
     ],
 )
-def test_missing_privilege(database: str, reader: str, statement: str) -> None:
-    """What the role may not do is told, as Postgres says it."""
-    error = told(engine(database, user=reader, password=PASSWORD), statement)
-    assert str(error).startswith("The database user may not do this (permission denied")
+def test_a_missing_privilege_is_reported(database: str, reader: str, statement: str) -> None:
+    """The message contains what Postgres reports."""
+    error = error_of(database_at(database, user=reader, password=PASSWORD), statement)
+    assert str(error).startswith("The database user lacks a privilege (permission denied")
 
 
-def test_missing_privilege_to_upgrade(database: str, reader: str) -> None:
-    """The first thing that a run does to a database is told like everything else."""
+def test_a_missing_privilege_for_the_upgrade_is_reported(database: str, reader: str) -> None:
     with (
-        pytest.raises(DatabaseUnusable, match=r"^The database user may not do this \(permission denied .*\.$"),
-        transaction(engine(database, user=reader, password=PASSWORD)) as connection,
+        pytest.raises(DatabaseUnusable, match=r"^The database user lacks a privilege \(permission denied .*\.$"),
+        database_at(database, user=reader, password=PASSWORD).transaction() as connection,
     ):
         schema.upgrade(connection, "another")
 
 
 def test_a_connection_that_is_cut_may_come_back(database: str) -> None:
-    """A database that restarts is worth waiting for."""
-    with pytest.raises(DatabaseAway), transaction(engine(database)) as connection:
+    """That is how a restart of the database looks."""
+    with pytest.raises(DatabaseAway), database_at(database).transaction() as connection:
         with psycopg.connect(database, autocommit=True) as other:
             other.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
         connection.execute("SELECT 1")
 
 
 def test_a_lock_that_is_held_too_long_may_be_released(database: str) -> None:
-    """As a deadlock, it is worth another try."""
+    """A lock timeout is retried, like a deadlock."""
     with psycopg.connect(database) as other:
         other.execute("LOCK TABLE klaviyo.members")
-        error = told(engine(database, options="-c lock_timeout=50ms"), "SELECT * FROM klaviyo.members")
+        error = error_of(database_at(database, options="-c lock_timeout=50ms"), "SELECT * FROM klaviyo.members")
     assert isinstance(error, DatabaseAway)
 
 
 @pytest.mark.parametrize(
     "added",
     [
-        pytest.param("ADD COLUMN theirs text NOT NULL", id="a column that wants a value"),
+        pytest.param("ADD COLUMN theirs text NOT NULL", id="a column that needs a value"),
         pytest.param("ADD CHECK (id <> 'p1')", id="a check"),
         pytest.param("ADD FOREIGN KEY (id) REFERENCES klaviyo.members (key)", id="a foreign key"),
     ],
 )
-def test_what_a_user_added_to_a_table(database: str, added: str) -> None:
-    """What refuses our rows is named, and what to do about it."""
+def test_constraints_that_a_user_added_are_reported(database: str, added: str) -> None:
+    """The message names what refuses the row, and what to do about it."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(f"ALTER TABLE klaviyo.members {added}")  # type: ignore[arg-type]  # of this module
-    error = told(engine(database), "INSERT INTO klaviyo.members (key, id) VALUES ('k', 'p1')")
+    error = error_of(database_at(database), "INSERT INTO klaviyo.members (key, id) VALUES ('k', 'p1')")
     assert not isinstance(error, DatabaseAway)
-    assert str(error).startswith("A column or constraint that was added to one of the project's tables refuses its row")
+    assert str(error).startswith(
+        "A column or constraint that was added to one of this project's tables refuses a row ("
+    )
 
 
-def test_a_database_that_comes_back_is_waited_for(tmp_path: Path) -> None:
-    """One that has been reached before; another one, and a transaction that may not wait, is told of at once."""
+def test_a_database_that_was_reached_before_is_waited_for(tmp_path: Path) -> None:
+    """Any other database, and a transaction that must not wait, fails at once."""
     postgres = StoppablePostgres(tmp_path)
-    known = engine(postgres.url)
-    with transaction(known) as connection:
+    reached = database_at(postgres.url)
+    with reached.transaction() as connection:
         connection.execute("SELECT 1")
     postgres.stop(signal.SIGQUIT)
-    with pytest.raises(DatabaseAway), transaction(known, waits=False):
+    with pytest.raises(DatabaseAway), reached.transaction(waits=False):
         pass
-    with pytest.raises(DatabaseAway), transaction(engine(postgres.url)):
+    with pytest.raises(DatabaseAway), database_at(postgres.url).transaction():
         pass
-    back = threading.Timer(1.0, postgres.start)
-    back.start()
-    with transaction(known) as connection:
+    starting = threading.Timer(1.0, postgres.start)
+    starting.start()
+    with reached.transaction() as connection:
         assert connection.execute("SELECT 1").fetchall() == [(1,)]
-    back.join()
+    starting.join()
     postgres.stop()
 
 
-def test_sessions_tell_times_in_utc(database: str) -> None:
-    """Days and hours are UTC's, whatever zone the database has: a midnight read back is a midnight."""
-    parts = conninfo_to_dict(database)
-    url = f"postgresql://{parts['user']}@/{parts['dbname']}?host={parts['host']}"
+def test_work_is_restarted_when_the_connection_is_cut(database: str) -> None:
+    """The transaction that was cut is rolled back, so everything is stored once."""
+    attempts: list[int] = []
+
+    def work(connection: psycopg.Connection) -> int:
+        attempts.append(connection.info.backend_pid)
+        connection.execute("INSERT INTO klaviyo.members (key, id) VALUES (%s, 'p1')", [str(len(attempts))])
+        if len(attempts) == 1:
+            with psycopg.connect(database, autocommit=True) as other:
+                other.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
+            connection.execute("SELECT 1")
+        return len(attempts)
+
+    assert database_at(database).patiently(work) == 2
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT key FROM klaviyo.members").fetchall() == [("2",)]
+
+
+def test_work_with_another_error_is_not_restarted(database: str) -> None:
+    attempts: list[int] = []
+
+    def work(connection: psycopg.Connection) -> None:
+        attempts.append(1)
+        connection.execute("SELECT 1 / 0")
+
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        database_at(database).patiently(work)
+    assert attempts == [1]
+
+
+def test_sessions_are_in_utc(database: str) -> None:
+    """Days and hours are counted in UTC, whatever the time zone of the database: midnight comes back as midnight."""
+    url, name = url_of(database).render_as_string(), str(conninfo_to_dict(database)["dbname"])
     with psycopg.connect(database, autocommit=True) as owner:
-        owner.execute(SQL("ALTER DATABASE {} SET timezone = 'Asia/Kolkata'").format(Identifier(str(parts["dbname"]))))
+        owner.execute(SQL("ALTER DATABASE {} SET timezone = 'Asia/Kolkata'").format(Identifier(name)))
     query, midnight = "SELECT '2026-07-01 00:00Z'::timestamptz", "2026-07-01T00:00:00+00:00"
-    with transaction(edges.engine(Settings(database_url=SecretStr(url)))) as connection:
+    pool = Database(create_engine(url))
+    with pool.transaction() as connection:
         assert [row[0].isoformat() for row in connection.execute(query)] == [midnight]
-    edges.engine(Settings(database_url=SecretStr(url))).dispose()
+    pool.close()
     with connect(url) as connection:
         assert [row[0].isoformat() for row in connection.execute(query)] == [midnight]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [pytest.param({}, "klaviyo-pg", id="default"), pytest.param({"application_name": "mine"}, "mine", id="URL")],
+)
+def test_the_query_of_the_url_overrides_the_defaults(database: str, changes: dict[str, object], name: str) -> None:
+    url = url_of(database, **changes).render_as_string()
+    pool = Database(create_engine(url))
+    with pool.transaction() as connection:
+        assert connection.info.get_parameters()["application_name"] == name
+        assert connection.info.get_parameters()["connect_timeout"] == "5"
+    pool.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("nonsense", id="no URL"),
+        pytest.param(f"postgresql://someone:{PASSWORD}@[broken/shop", id="malformed host"),
+        pytest.param("postgresql://someone:hunter2@host:port/shop", id="malformed port"),
+        pytest.param("postgresql://someone:hunter2@host/shop?no_such_option=1", id="unknown option"),
+    ],
+)
+@pytest.mark.parametrize("use", [connect, conninfo, create_engine])
+def test_a_malformed_url_is_rejected_without_showing_it(use: Any, url: str) -> None:
+    with pytest.raises(BadSettings) as caught:
+        use(url)
+    assert str(caught.value) == "DATABASE_URL is not a URL such as postgresql://user:password@host:5432/database."

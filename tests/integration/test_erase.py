@@ -1,4 +1,4 @@
-"""Erasing a person: no trace in any table, no return with the next batch, and nobody else is touched."""
+"""Erasing a person removes them from every table, keeps later batches from restoring them, and affects no one else."""
 
 import hashlib
 import json
@@ -12,9 +12,13 @@ import pytest
 
 from klaviyo_pg.catalogue import TABLES, loads
 from klaviyo_pg.errors import Busy
-from klaviyo_pg.postgres import ledger
+from klaviyo_pg.postgres import claims
+from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erase import erase, erased
-from klaviyo_pg.postgres.membership import derive_member_lists
+from klaviyo_pg.postgres.event_tables import move_events
+from klaviyo_pg.postgres.member_lists import derive_member_lists
+from tests.driver import PATIENCE, wait_until
+from tests.integration.conftest import SCHEMA
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 ADDRESS = "Ann@Example.com"
@@ -25,33 +29,42 @@ def md5(text: str) -> str:
 
 
 @pytest.fixture
-def people(merged: Any, connection: psycopg.Connection) -> Any:
-    """Two people with everything that tables can hold of them; the first one in two accounts."""
-    for account, person, email in (("one", "p1", ADDRESS), ("one", "p2", "bob@example.com"), ("two", "p1", ADDRESS)):
-        own = {"id": person, "key": md5(f"{account}{person}"), "member_key": md5(person), "updated_at": NOW}
-        merged(loads.MEMBERS, own | {"email": email}, integration_id=account)
-        merged(loads.MEMBER_ATTRIBUTES, own | {"name": "Size", "value": "M"}, integration_id=account)
+def people(merged: Any, connection: psycopg.Connection) -> None:
+    """Store two people with rows in every table, the first of them in two accounts."""
+    for integration_id, person, email in (
+        ("one", "p1", ADDRESS),
+        ("one", "p2", "bob@example.com"),
+        ("two", "p1", ADDRESS),
+    ):
+        own = {"id": person, "key": md5(f"{integration_id}{person}"), "member_key": md5(person), "updated_at": NOW}
+        merged(loads.MEMBERS, own | {"email": email}, integration_id=integration_id)
+        merged(loads.MEMBER_ATTRIBUTES, own | {"name": "Size", "value": "M"}, integration_id=integration_id)
         for name, load in loads.EVENTS.items():
-            event = {"key": md5(account + name + person), "id": name + person, "member_key": md5(person)}
+            event = {"key": md5(integration_id + name + person), "id": name + person, "member_key": md5(person)}
             event |= {"email": email, "event_at": NOW, "properties": json.dumps({"to": email}), "value": "3"}
-            merged(load, event, integration_id=account)
+            merged(load, event, integration_id=integration_id)
         excluded = [{"_sync_id": md5(each), "email": each} for each in (ADDRESS, "bob@example.com")]
-        merged(loads.STG_MEMBER_EXCLUSIONS, *excluded, integration_id=account)
-        merged(loads.MEMBER_EXCLUSIONS, *excluded, integration_id=account)
+        merged(loads.STG_MEMBER_EXCLUSIONS, *excluded, integration_id=integration_id)
+        merged(loads.MEMBER_EXCLUSIONS, *excluded, integration_id=integration_id)
         on = {"list_id": "L1", "member_id": person, "created_at": NOW, "_sync_id": md5(f"L1:{person}")}
-        merged(loads.STG_MEMBER_LISTS, on, integration_id=account)
+        merged(loads.STG_MEMBER_LISTS, on, integration_id=integration_id)
         change = {"id": f"c{person}", "member_id": person, "change": "subscribed", "changed_at": NOW}
-        merged(loads.SUBSCRIPTION_CHANGES, change, integration_id=account)
-        found = {"list_id": "L1", "sweep": "s", "member_id": person, "answer": "found"}
-        merged(loads.SWEPT_MEMBERS, found, integration_id=account)
+        merged(loads.SUBSCRIPTION_CHANGES, change, integration_id=integration_id)
+        answer = {"list_id": "L1", "sweep": "s", "member_id": person, "answer": "found"}
+        merged(loads.SWEPT_MEMBERS, answer, integration_id=integration_id)
         for word in (person, email.upper(), md5(person)):
-            reject = {"key": md5(account + word), "table_name": "events", "reason": "bad", "raw": f'{{"x": "{word}"}}'}
-            merged(loads.REJECTS, reject, integration_id=account)
-        derive_member_lists(connection, "klaviyo", account)
+            reject = {
+                "key": md5(integration_id + word),
+                "table_name": "events",
+                "reason": "bad",
+                "raw": f'{{"x": "{word}"}}',
+            }
+            merged(loads.REJECTS, reject, integration_id=integration_id)
+        derive_member_lists(Account(connection, SCHEMA, integration_id))
 
 
 def rows(connection: psycopg.Connection) -> Iterator[str]:
-    """Every row of every table, but of who was erased."""
+    """Yield every row of every table except `erased`."""
     for table in TABLES:
         if table.name != "erased":
             for (row,) in connection.execute(f"SELECT t::text FROM {table.name} AS t"):  # type: ignore[arg-type]
@@ -59,12 +72,14 @@ def rows(connection: psycopg.Connection) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("person", [(ADDRESS.lower(), None), (None, "p1")], ids=["by address", "by id"])
-def test_no_trace_is_left(people: None, connection: psycopg.Connection, person: tuple[str | None, str | None]) -> None:
-    """Of the person, in this account; everything of others stays as it is, and so do the counts of events."""
+def test_no_trace_of_the_person_is_left(
+    people: None, account: Account, connection: psycopg.Connection, person: tuple[str | None, str | None]
+) -> None:
+    """Rows of other people and accounts stay the same, and so do the numbers of events."""
     before = list(rows(connection))
     events = [connection.execute(f"SELECT count(*) FROM {name}").fetchone() for name in loads.EVENTS]  # type: ignore[arg-type]
     with connection.transaction():
-        counts = erase(connection, "klaviyo", "one", *person)
+        counts = erase(account, *person)
     assert counts == {
         **dict.fromkeys(loads.EVENTS, 1),
         **dict.fromkeys(("members", "member_attributes", "stg_member_exclusions", "member_exclusions"), 1),
@@ -79,54 +94,57 @@ def test_no_trace_is_left(people: None, connection: psycopg.Connection, person: 
         row for row in after if "p2" in row or ",two" in row
     )
     assert events == [connection.execute(f"SELECT count(*) FROM {name}").fetchone() for name in loads.EVENTS]  # type: ignore[arg-type]
-    assert erased(connection, "klaviyo", "one") == [md5("p1")]
-    assert erased(connection, "klaviyo", "two") == []
+    assert erased(account) == {md5("p1")}
+    assert erased(Account(connection, SCHEMA, "two")) == set()
 
 
-def test_an_address_that_somebody_else_bears_is_theirs(people: None, connection: psycopg.Connection) -> None:
-    """By id only what is that profile's own goes."""
+def test_an_address_that_now_belongs_to_someone_else_is_kept(
+    people: None, account: Account, connection: psycopg.Connection
+) -> None:
+    """Erasing by ID removes only what belongs to that profile."""
     connection.execute("UPDATE members SET email = %s WHERE id = 'p2'", [ADDRESS])
     with connection.transaction():
-        counts = erase(connection, "klaviyo", "one", None, "p1")
+        counts = erase(account, None, "p1")
     assert counts["member_exclusions"] == 0
     assert connection.execute("SELECT count(*) FROM opens WHERE email = 'bob@example.com'").fetchone() == (1,)
 
 
-def test_somebody_of_whom_only_events_are_left(people: None, connection: psycopg.Connection) -> None:
-    """The events tell the key, so that the person does not come back."""
+def test_a_person_with_events_only_is_erased(people: None, account: Account, connection: psycopg.Connection) -> None:
+    """The member key is taken from the events, so that later batches do not restore the person."""
     connection.execute("DELETE FROM members WHERE esp_integration_id = 'one'")
     with connection.transaction():
-        counts = erase(connection, "klaviyo", "one", ADDRESS, None)
+        counts = erase(account, ADDRESS, None)
     assert (counts["members"], counts["opens"], counts["member_lists"]) == (0, 1, 1)
-    assert erased(connection, "klaviyo", "one") == [md5("p1")]
+    assert erased(account) == {md5("p1")}
 
 
-def test_nobody_is_erased_behind_a_backfill(people: None, connection: psycopg.Connection, connect: Any) -> None:
-    """What it has read waits to be stored."""
-    name = "klaviyo_pg klaviyo one backfill"
-    connect().execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [name])
-    with pytest.raises(Busy), connection.transaction():
-        erase(connection, "klaviyo", "one", ADDRESS, None)
+def test_erasing_is_refused_during_a_backfill(people: None, account: Account, connect: Any) -> None:
+    """A backfill may have read data about the person that is not stored yet."""
+    assert claims.try_claim(Account(connect(), SCHEMA, "one"), "backfill")
+    sentence = r"^A backfill of this account is in progress\. Wait for it to finish or stop it\.$"
+    with pytest.raises(Busy, match=sentence), account.connection.transaction():
+        erase(account, ADDRESS, None)
 
 
 @pytest.mark.parametrize("work", ["move", "derive"])
-def test_what_is_being_moved_or_derived_is_erased_as_well(
-    people: None, connection: psycopg.Connection, connect: Any, work: str
+def test_rows_that_are_being_moved_or_derived_are_erased_too(
+    people: None, account: Account, connect: Any, work: str
 ) -> None:
-    """Erasing waits for rows that are on their way from one table to another."""
-    other = connect()
+    """Erasing waits until rows have been moved from one table to another."""
+    other = Account(connect(), SCHEMA, "one")
     with ThreadPoolExecutor(1) as pool:
-        with other.transaction():
+        with other.connection.transaction():
             if work == "move":
-                ledger.move_events(other, "klaviyo", "one", "none", "events", "opens")
+                move_events(other, "none", "events", "opens")
             else:
-                derive_member_lists(other, "klaviyo", "one")
-            erasing = pool.submit(_erased, connection)
-            with pytest.raises(TimeoutError):
-                erasing.result(0.5)
-        assert sum(erasing.result(10).values()) > 0
+                derive_member_lists(other)
+            erasing = pool.submit(_erase, account)
+            waiting = "SELECT 1 FROM pg_locks WHERE NOT granted"
+            wait_until(lambda: connect().execute(waiting).fetchone(), "it waited")
+            assert not erasing.done()
+        assert sum(erasing.result(PATIENCE).values()) > 0
 
 
-def _erased(connection: psycopg.Connection) -> dict[str, int]:
-    with connection.transaction():
-        return erase(connection, "klaviyo", "one", ADDRESS, None)
+def _erase(account: Account) -> dict[str, int]:
+    with account.connection.transaction():
+        return erase(account, ADDRESS, None)

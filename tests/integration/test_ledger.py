@@ -1,10 +1,9 @@
-"""What is known of the work itself: accounts, runs, chunks, watermarks and counts."""
+"""The bookkeeping tables (accounts, runs, chunks, watermarks and counts), and lookups of stored rows."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
@@ -12,196 +11,337 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.klaviyo.http import Traffic
-from klaviyo_pg.postgres import ledger
+from klaviyo_pg.postgres import accounts, backfill_ledger, chunks, lookups, runs, watermarks
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.event_tables import move_events
+from klaviyo_pg.states import ChunkState, RunState
+from klaviyo_pg.windows import Window
+from tests.driver import PATIENCE, wait_until
+from tests.integration.conftest import SCHEMA
 
-SCHEMA = "klaviyo"
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
-DAY = timedelta(days=1)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
-def open_run(connection: psycopg.Connection, **changes: Any) -> ledger.Opened:
-    """A daily run of account one at noon, but for the changes."""
-    run = {"integration_id": "one", "flow": "daily", "selection": "all", "now": NOON} | changes
-    return ledger.open_run(connection, SCHEMA, **run)
+class Traffic(NamedTuple):
+    requests: int
+    retries: int
+
+
+def open_run(account: Account, **changes: Any) -> runs.OpenedRun:
+    """Open a daily run at noon, with some of that changed."""
+    arguments: dict[str, Any] = {"flow": "daily", "selection": "all", "now": NOON}
+    return runs.open_run(account, **(arguments | changes))
 
 
 def test_an_account_keeps_its_id(connection: psycopg.Connection) -> None:
-    """Made once for each name, whatever is learned of the account later."""
-    first = ledger.register(connection, SCHEMA, "shop", None)
-    assert ledger.known_account(connection, SCHEMA, "shop") is None
-    assert ledger.register(connection, SCHEMA, "shop", "ACC1") == first
-    assert ledger.register(connection, SCHEMA, "shop", None) == first
-    assert ledger.known_account(connection, SCHEMA, "shop") == "ACC1"
-    assert ledger.register(connection, SCHEMA, "another", "ACC2") != first
+    first = accounts.register(connection, SCHEMA, "shop", None)
+    assert accounts.find(connection, SCHEMA, "shop") == (first.integration_id, None, "keep", None)
+    assert accounts.register(connection, SCHEMA, "shop", "ACC1") == first
+    assert accounts.register(connection, SCHEMA, "shop", None) == first
+    assert accounts.find(connection, SCHEMA, "shop") == (first.integration_id, "ACC1", "keep", None)
+    another = accounts.register(connection, SCHEMA, "another", "ACC2")
+    assert another != first
+    assert accounts.all_accounts(connection, SCHEMA) == [("another", another), ("shop", first)]
+    assert accounts.find(connection, SCHEMA, "not registered") is None
 
 
-def test_protection_is_noted_when_an_account_is_first_seen(connection: psycopg.Connection) -> None:
-    """What a later run would rather have does not change it; a row of before it was noted means that all is kept."""
-    shop = ledger.register(connection, SCHEMA, "shop", None, "hash", "digest")
-    assert ledger.register(connection, SCHEMA, "shop", None, "keep", None) == shop
-    assert ledger.protection(connection, SCHEMA, shop) == ("hash", "digest")
+def test_protection_is_recorded_when_an_account_is_registered(connection: psycopg.Connection) -> None:
+    """Registering the account again does not change it. A row from before it was recorded means keep."""
+    accounts.register(connection, SCHEMA, "shop", None, "hash", "digest")
+    registered = accounts.register(connection, SCHEMA, "shop", None, "keep", None)
+    assert accounts.find(connection, SCHEMA, "shop") == (registered.integration_id, None, "hash", "digest")
     connection.execute("UPDATE integrations SET personal_data = NULL, salt_digest = NULL")
-    assert ledger.protection(connection, SCHEMA, shop) == ("keep", None)
-    assert ledger.known_account(connection, SCHEMA, "unheard of") is None
+    assert accounts.find(connection, SCHEMA, "shop") == (registered.integration_id, None, "keep", None)
 
 
-@pytest.mark.parametrize("state", ["running", "failed"])
-def test_a_run_that_did_not_finish_is_gone_on_with(connection: psycopg.Connection, state: str) -> None:
-    """The same run with the same present, so that its chunks are the same."""
-    first = open_run(connection)
-    if state != "running":
-        ledger.close_run(connection, SCHEMA, first.run_id, state, "it broke")
-    again = open_run(connection, now=NOON + timedelta(hours=3))
+@pytest.mark.parametrize("state", [RunState.RUNNING, RunState.FAILED, RunState.TO_BE_CONTINUED])
+def test_an_unfinished_run_is_resumed(account: Account, state: RunState) -> None:
+    """The resumed run keeps its point in time, so that it has the same chunks."""
+    first = open_run(account)
+    if state is not RunState.RUNNING:
+        runs.close_run(account, first.run_id, state, "an error")
+    again = open_run(account, now=NOON + timedelta(hours=3))
     assert again == (first.run_id, NOON, True)
-    row = connection.execute("SELECT state, message, started_at FROM runs").fetchall()
-    assert row == [("running", None, NOON + timedelta(hours=3))]
+    rows = account.connection.execute("SELECT state, message, started_at FROM runs").fetchall()
+    assert rows == [("running", None, NOON + timedelta(hours=3))]
 
 
 @pytest.mark.parametrize(
-    ("state", "changes"),
+    ("state", "integration_id", "changes"),
     [
-        pytest.param("complete", {}, id="it was complete"),
-        pytest.param("partial", {}, id="all that could be read was"),
-        pytest.param("failed", {"now": NOON + DAY / 2}, id="another day"),
-        pytest.param("failed", {"selection": "opens"}, id="another selection"),
-        pytest.param("failed", {"flow": "backfill"}, id="another flow"),
-        pytest.param("failed", {"integration_id": "two"}, id="another account"),
+        pytest.param(RunState.COMPLETE, "one", {}, id="complete run"),
+        pytest.param(RunState.PARTIAL, "one", {}, id="partial run"),
+        pytest.param(RunState.FAILED, "one", {"now": NOON + DAY / 2}, id="run of another day"),
+        pytest.param(RunState.FAILED, "one", {"selection": "opens"}, id="run of another selection"),
+        pytest.param(RunState.FAILED, "one", {"flow": "backfill"}, id="run of another flow"),
+        pytest.param(RunState.FAILED, "two", {}, id="run of another account"),
     ],
 )
-def test_a_new_run_begins(connection: psycopg.Connection, state: str, changes: dict[str, Any]) -> None:
-    """Where there is nothing to go on with."""
-    first = open_run(connection)
-    ledger.close_run(connection, SCHEMA, first.run_id, state, None)
-    second = open_run(connection, **changes)
-    assert second.run_id != first.run_id
-    assert (second.as_of, second.continued) == (changes.get("now", NOON), False)
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.none() | st.integers(0, 30), st.integers(0, 30)), min_size=1))
-def test_watermarks_never_go_back_and_never_over_a_gap(
-    connection: psycopg.Connection, stretches: list[tuple[int | None, int]]
+def test_other_runs_are_not_resumed(
+    account: Account, state: RunState, integration_id: str, changes: dict[str, Any]
 ) -> None:
-    """A watermark says that everything up to it was read: it only rises, by stretches that begin at or before it."""
-    connection.execute("TRUNCATE watermarks")
+    first = open_run(account)
+    runs.close_run(account, first.run_id, state, None)
+    second = open_run(Account(account.connection, SCHEMA, integration_id), **changes)
+    assert second.run_id != first.run_id
+    assert (second.as_of, second.is_resumed) == (changes.get("now", NOON), False)
+
+
+@pytest.mark.parametrize("state", RunState)
+def test_states_are_stored_as_their_values(account: Account, state: RunState) -> None:
+    """The tables contain `to be continued`, not the name of the enum member."""
+    runs.close_run(account, open_run(account).run_id, state, None)
+    assert account.connection.execute("SELECT state FROM runs").fetchall() == [(state.value,)]
+    last = runs.last_run(account)
+    assert last is not None and last.state is state
+
+
+def test_the_last_run_of_an_account_is_the_one_that_started_last(account: Account) -> None:
+    assert runs.last_run(account) is None
+    for flow, days in (("daily", 1), ("backfill", 2), ("reconcile", 0)):
+        open_run(account, flow=flow, now=NOON + days * DAY)
+    assert runs.last_run(account) == ("backfill", RunState.RUNNING, NOON + 2 * DAY)
+    assert runs.last_run(Account(account.connection, SCHEMA, "two")) is None
+
+
+def test_a_run_is_found_by_the_name_of_its_account(connection: psycopg.Connection) -> None:
+    shop = accounts.register(connection, SCHEMA, "shop", "ACC1")
+    accounts.register(connection, SCHEMA, "another", "ACC2")
+    run = open_run(shop)
+    assert runs.find_run(connection, SCHEMA, "shop", run.run_id) == (shop.integration_id, "ACC1", NOON)
+    assert runs.find_run(connection, SCHEMA, "another", run.run_id) is None
+    assert runs.find_run(connection, SCHEMA, "shop", "no such run") is None
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.none() | st.integers(0, 30), st.integers(0, 30)), min_size=1))
+def test_watermarks_move_neither_back_nor_over_a_gap(account: Account, periods: list[tuple[int | None, int]]) -> None:
+    """Everything before a watermark has been read, so only a period that starts at or before it can move it."""
+    account.connection.execute("TRUNCATE watermarks")
     seen: list[datetime] = []
-    for start, until in stretches:
+    for start, until in periods:
         begin = None if start is None else NOON + start * DAY
-        ledger.advance_watermark(connection, SCHEMA, "one", "events/a", begin, NOON + until * DAY)
-        seen.append(ledger.watermarks(connection, SCHEMA, "one")["events/a"])
-    for (before, after), (start, until) in zip(pairwise(seen), stretches[1:], strict=True):
+        watermarks.advance(account, "events/a", begin, NOON + until * DAY, "opens", "a")
+        seen.append(watermarks.watermarks(account)["events/a"])
+    for (before, after), (start, until) in zip(pairwise(seen), periods[1:], strict=True):
         joins = start is None or NOON + start * DAY <= before
         assert after == (max(before, NOON + until * DAY) if joins else before)
 
 
-def test_watermarks_of_streams_and_accounts_are_apart(connection: psycopg.Connection) -> None:
-    """Each stream of each account has its own."""
-    for account, stream, days in (("one", "events/a", 1), ("one", "profiles", 2), ("two", "events/a", 3)):
-        ledger.advance_watermark(connection, SCHEMA, account, stream, None, NOON + days * DAY)
-    assert ledger.watermarks(connection, SCHEMA, "one") == {"events/a": NOON + DAY, "profiles": NOON + 2 * DAY}
-    assert ledger.watermarks(connection, SCHEMA, "three") == {}
+def test_each_stream_of_each_account_has_its_watermark(account: Account) -> None:
+    others = [Account(account.connection, SCHEMA, name) for name in ("two", "three")]
+    watermarks.advance(account, "events/a", None, NOON + DAY, "opens", "a")
+    watermarks.advance(account, "profiles", None, NOON + 2 * DAY, "members")
+    watermarks.advance(others[0], "events/a", None, NOON + 3 * DAY, "opens", "a")
+    assert watermarks.watermarks(account) == {"events/a": NOON + DAY, "profiles": NOON + 2 * DAY}
+    assert watermarks.watermarks(others[1]) == {}
 
 
-def test_chunks_that_are_done_are_known_when_the_run_goes_on(connection: psycopg.Connection) -> None:
-    """Planning again adds what is new, and forgets nothing."""
-    run = open_run(connection).run_id
-    assert ledger.plan_chunks(connection, SCHEMA, run, "one", [("a", "1"), ("a", "2")]) == set()
-    ledger.finish_chunk(connection, SCHEMA, run, "a", "1")
-    assert ledger.plan_chunks(connection, SCHEMA, run, "one", [("a", "1"), ("a", "2"), ("b", "1")]) == {("a", "1")}
-    assert ledger.plan_chunks(connection, SCHEMA, "another run", "one", [("a", "1")]) == set()
+def test_a_watermark_of_an_older_version_gets_its_table_and_subject(account: Account) -> None:
+    insert = "INSERT INTO watermarks (esp_integration_id, stream, watermark) VALUES ('one', 'list_members/L1', %s)"
+    account.connection.execute(insert, [NOON])
+    watermarks.advance(account, "list_members/L1", None, NOON + DAY, "stg_member_lists", "L1")
+    rows = account.connection.execute("SELECT watermark, table_name, subject FROM watermarks").fetchall()
+    assert rows == [(NOON + DAY, "stg_member_lists", "L1")]
 
 
-def test_the_last_chunk_of_a_stream_says_so(connection: psycopg.Connection) -> None:
-    """The last one that ends, whichever it is; other streams do not count."""
-    run = open_run(connection).run_id
-    ledger.plan_chunks(connection, SCHEMA, run, "one", [("a", "1"), ("a", "2"), ("b", "1")])
-    assert not ledger.finish_chunk(connection, SCHEMA, run, "a", "2")
-    assert ledger.finish_chunk(connection, SCHEMA, run, "a", "1")
-    assert ledger.finish_chunk(connection, SCHEMA, run, "b", "1")
+def test_planning_again_keeps_chunks_that_are_done(account: Account) -> None:
+    run = open_run(account).run_id
+    assert chunks.plan_chunks(account, run, [("a", "1"), ("a", "2")]) == set()
+    chunks.finish(account, run, "a", "1")
+    assert chunks.plan_chunks(account, run, [("a", "1"), ("a", "2"), ("b", "1")]) == {("a", "1")}
+    assert chunks.plan_chunks(account, "another run", [("a", "1")]) == set()
 
 
-def test_of_two_chunks_that_end_at_the_same_time_one_is_the_last(connect: Any) -> None:
-    """The second waits until the first is committed, and sees it; else neither would advance the watermark."""
-    one, two = connect(), connect()
+def test_the_last_chunk_of_a_stream_to_finish_is_reported(account: Account) -> None:
+    """The order does not matter, and chunks of other streams do not count."""
+    run = open_run(account).run_id
+    chunks.plan_chunks(account, run, [("a", "1"), ("a", "2"), ("b", "1")])
+    assert not chunks.finish(account, run, "a", "2")
+    assert chunks.finish(account, run, "a", "1")
+    assert chunks.finish(account, run, "b", "1")
+
+
+def test_one_of_two_chunks_that_finish_at_the_same_time_is_the_last(connect: Any) -> None:
+    """The second waits for the first to commit. Otherwise neither would advance the watermark."""
+    one, two = (Account(connect(), SCHEMA, "one") for _ in range(2))
     run = open_run(one).run_id
-    ledger.plan_chunks(one, SCHEMA, run, "one", [("a", "1"), ("a", "2")])
-    started = Event()
+    chunks.plan_chunks(one, run, [("a", "1"), ("a", "2")])
 
     def second() -> bool:
-        with two.transaction():
-            started.set()
-            return ledger.finish_chunk(two, SCHEMA, run, "a", "2")
+        with two.connection.transaction():
+            return chunks.finish(two, run, "a", "2")
 
     with ThreadPoolExecutor(1) as pool:
-        with one.transaction():
-            first = ledger.finish_chunk(one, SCHEMA, run, "a", "1")
+        with one.connection.transaction():
+            first = chunks.finish(one, run, "a", "1")
             waiting = pool.submit(second)
-            started.wait(5)
-            while not connect().execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
-                pass
-        assert (first, waiting.result(10)) == (False, True)
+            blocked = "SELECT 1 FROM pg_locks WHERE NOT granted"
+            wait_until(lambda: connect().execute(blocked).fetchone(), "the second waited")
+        assert (first, waiting.result(PATIENCE)) == (False, True)
 
 
-def test_a_chunk_that_is_rolled_back_is_not_done(connection: psycopg.Connection) -> None:
+def test_a_chunk_that_is_rolled_back_is_not_done(account: Account) -> None:
     """Rows and their bookkeeping share a transaction."""
-    run = open_run(connection).run_id
-    ledger.plan_chunks(connection, SCHEMA, run, "one", [("a", "1")])
-    with pytest.raises(ZeroDivisionError), connection.transaction():
-        ledger.finish_chunk(connection, SCHEMA, run, "a", "1")
+    run = open_run(account).run_id
+    chunks.plan_chunks(account, run, [("a", "1")])
+    with pytest.raises(ZeroDivisionError), account.connection.transaction():
+        chunks.finish(account, run, "a", "1")
         raise ZeroDivisionError
-    assert ledger.plan_chunks(connection, SCHEMA, run, "one", []) == set()
+    assert chunks.plan_chunks(account, run, []) == set()
 
 
-def test_counts_add_up(connection: psycopg.Connection) -> None:
-    """Over batches, by table and run; what a batch does not count is zero."""
-    run, other = open_run(connection).run_id, open_run(connection, selection="other").run_id
-    ledger.add_counts(connection, SCHEMA, run, "one", {"opens": {"rows_read": 3, "inserted": 2, "unchanged": 1}})
-    ledger.add_counts(connection, SCHEMA, run, "one", {"opens": {"rows_read": 1, "rejected": 1}, "sends": {}})
-    ledger.add_counts(connection, SCHEMA, other, "one", {"opens": {"rows_read": 9}})
-    nothing = dict.fromkeys(ledger.COUNTS, 0)
-    assert ledger.run_counts(connection, SCHEMA, run) == {
+def test_the_checkpoint_of_a_chunk_never_moves_back(account: Account) -> None:
+    """A finished chunk keeps its checkpoint; other chunks, of this run or another, have their own."""
+    run, other = open_run(account).run_id, open_run(account, selection="other").run_id
+    for each in (run, other):
+        chunks.plan_chunks(account, each, [("a", "1"), ("a", "2")])
+    assert chunks.progress(account, run, "a", "1") == (ChunkState.PLANNED, None)
+    for reached in (NOON, NOON + HOUR, NOON):
+        chunks.advance(account, run, "a", "1", reached)
+    assert chunks.progress(account, run, "a", "1") == (ChunkState.PLANNED, NOON + HOUR)
+    chunks.finish(account, run, "a", "1")
+    done = chunks.progress(account, run, "a", "1")
+    assert done == (ChunkState.DONE, NOON + HOUR) and done.state is ChunkState.DONE
+    assert chunks.progress(account, run, "a", "2") == (ChunkState.PLANNED, None)
+    assert chunks.progress(account, other, "a", "1") == (ChunkState.PLANNED, None)
+
+
+def backfill_chunk(metric_id: str, day: int, **changes: Any) -> BackfillChunk:
+    return BackfillChunk(metric_id, NOON + day * DAY, NOON + (day + 1) * DAY, 10)._replace(**changes)
+
+
+def test_backfill_chunks_are_recorded_once(account: Account) -> None:
+    """Adding a chunk again keeps its progress. Empty chunks can be added as done."""
+    planned = [
+        backfill_chunk("b", 0),
+        backfill_chunk("a", 1, expected=0, state=ChunkState.DONE),
+        backfill_chunk("a", 0),
+    ]
+    backfill_ledger.add(account, planned)
+    backfill_ledger.advance(account, planned[0], 4, 0.5, NOON + HOUR)
+    backfill_ledger.add(account, planned)
+    recorded = backfill_ledger.chunks(account)
+    assert recorded == [planned[2], planned[1], planned[0]._replace(loaded=4, seconds=0.5, reached=NOON + HOUR)]
+    assert [each.state for each in recorded] == [ChunkState.PLANNED, ChunkState.DONE, ChunkState.PLANNED]
+    assert all(isinstance(each.state, ChunkState) for each in recorded)
+    assert backfill_ledger.chunks(Account(account.connection, SCHEMA, "two")) == []
+
+
+def test_a_backfill_chunk_advances_fails_and_finishes(account: Account) -> None:
+    """A failure keeps the checkpoint, a new attempt clears the error, and finishing reaches the end of the window."""
+    chunk = backfill_chunk("a", 0)
+    error = "SELECT attempts, error FROM backfill_chunks"
+    backfill_ledger.add(account, [chunk])
+    backfill_ledger.begin(account, chunk)
+    backfill_ledger.advance(account, chunk, 3, 1.0, NOON + HOUR)
+    backfill_ledger.fail(account, chunk, "an error")
+    failed = backfill_ledger.chunk(account, chunk)
+    assert failed == chunk._replace(loaded=3, seconds=1.0, reached=NOON + HOUR, state=ChunkState.FAILED)
+    assert (failed.left, failed.waiting) == (Window(NOON + HOUR, NOON + DAY), 7)
+    assert account.connection.execute(error).fetchall() == [(1, "an error")]
+    backfill_ledger.begin(account, chunk)
+    backfill_ledger.advance(account, chunk, 8, 1.5, None)
+    backfill_ledger.begin(account, chunk)
+    done = backfill_ledger.chunk(account, chunk)
+    assert done == chunk._replace(loaded=11, seconds=2.5, reached=NOON + DAY, state=ChunkState.DONE)
+    assert done.waiting == 0
+    assert account.connection.execute(error).fetchall() == [(2, None)]
+
+
+def test_backfill_chunks_that_overlap_a_window_are_forgotten(account: Account) -> None:
+    planned = [backfill_chunk(metric, day) for metric in ("a", "b", "c") for day in range(3)]
+    backfill_ledger.add(account, planned)
+    backfill_ledger.forget(account, ["a", "b"], Window(NOON + DAY, NOON + DAY + HOUR))
+    assert backfill_ledger.chunks(account) == [
+        each for each in planned if each.metric_id == "c" or each.window_start != NOON + DAY
+    ]
+
+
+def test_row_counts_add_up(account: Account) -> None:
+    """They are added up over batches, by run and table. Counts that a batch does not pass are 0."""
+    run, other = open_run(account).run_id, open_run(account, selection="other").run_id
+    runs.add_counts(account, run, {"opens": {"rows_read": 3, "inserted": 2, "unchanged": 1}})
+    runs.add_counts(account, run, {"opens": {"rows_read": 1, "rejected": 1}, "sends": {}})
+    runs.add_counts(account, other, {"opens": {"rows_read": 9}})
+    nothing = dict.fromkeys(runs.COUNTS, 0)
+    assert runs.run_counts(account, run) == {
         "opens": nothing | {"rows_read": 4, "inserted": 2, "unchanged": 1, "rejected": 1},
         "sends": nothing,
     }
 
 
-def test_requests_add_up(connection: psycopg.Connection) -> None:
-    """Over the parts of a run, and of its attempts."""
-    run = open_run(connection).run_id
-    ledger.add_requests(connection, SCHEMA, run, Traffic(5, 1))
-    open_run(connection)
-    ledger.add_requests(connection, SCHEMA, run, Traffic(2, 2))
-    assert ledger.run_requests(connection, SCHEMA, run) == (7, 3)
-    assert ledger.run_requests(connection, SCHEMA, "unheard of") == (0, 0)
+def test_requests_add_up(account: Account) -> None:
+    """A run that is resumed keeps its requests."""
+    run = open_run(account).run_id
+    runs.add_requests(account, run, Traffic(5, 1))
+    open_run(account)
+    runs.add_requests(account, run, Traffic(2, 2))
+    assert runs.run_requests(account, run) == (7, 3)
+    assert runs.run_requests(account, "no such run") == (0, 0)
 
 
-def test_events_move_with_their_metric(merged: Any, connection: psycopg.Connection) -> None:
-    """Those of the metric, all their columns, and of this account only."""
-    ours = connection.execute("SELECT md5('Klaviyo:one:m')").fetchone()
-    assert ours is not None
+def test_events_move_with_their_metric(merged: Any, account: Account) -> None:
+    """All columns move, and events of other metrics and accounts stay."""
+    [[metric_key]] = account.connection.execute("SELECT md5('Klaviyo:one:m')").fetchall()
     event = {"id": "e", "value": "1.50", "properties": '{"a": 1}', "email": "a@example.com"}
-    merged(loads.EVENTS["events"], event | {"key": "k1", "metric_key": ours[0]})
+    merged(loads.EVENTS["events"], event | {"key": "k1", "metric_key": metric_key})
     merged(loads.EVENTS["events"], event | {"key": "k2", "metric_key": "another"})
-    before = connection.execute("SELECT * FROM events WHERE key = 'k1'").fetchall()
-    assert ledger.move_events(connection, SCHEMA, "two", "m", "events", "opens") == 0
-    assert ledger.move_events(connection, SCHEMA, "one", "m", "events", "opens") == 1
-    assert connection.execute("SELECT * FROM opens").fetchall() == before
-    assert connection.execute("SELECT key FROM events").fetchall() == [("k2",)]
+    before = account.connection.execute("SELECT * FROM events WHERE key = 'k1'").fetchall()
+    assert move_events(Account(account.connection, SCHEMA, "two"), "m", "events", "opens") == 0
+    assert move_events(account, "m", "events", "opens") == 1
+    assert account.connection.execute("SELECT * FROM opens").fetchall() == before
+    assert account.connection.execute("SELECT key FROM events").fetchall() == [("k2",)]
 
 
-def test_metrics_and_lists_that_are_known(merged: Any, connection: psycopg.Connection) -> None:
-    """Deleted metrics still have events, and are told apart; deleted lists have no members; segments are no lists."""
-    for account in ("two", "one"):
-        metric = {"key": f"{account}m", "id": "m", "name": "Opened Email", "destination": "opens"}
-        merged(loads.METRICS, metric, integration_id=account)
-        both = [{"key": f"{account}{each}", "id": each, "list_type": "list"} for each in ("l1", "l2")]
-        merged(loads.LISTS, *both, integration_id=account)
-        segment = {"key": f"{account}s", "id": "s", "list_type": "segment"}
-        merged(loads.SEGMENTS, segment, integration_id=account)
+def test_metrics_and_lists_are_looked_up(merged: Any, account: Account) -> None:
+    """Deleted metrics are included and marked, because they still have events. Deleted lists and segments are not."""
+    two = Account(account.connection, SCHEMA, "two")
+    for name in ("two", "one"):
+        metric = {"key": f"{name}m", "id": "m", "name": "Opened Email", "destination": "opens"}
+        merged(loads.METRICS, metric, integration_id=name)
+        both = [{"key": f"{name}{each}", "id": each, "list_type": "list"} for each in ("l1", "l2")]
+        merged(loads.LISTS, *both, integration_id=name)
+        segment = {"key": f"{name}s", "id": "s", "list_type": "segment"}
+        merged(loads.SEGMENTS, segment, integration_id=name)
     merged(loads.METRICS)
     merged(loads.LISTS, both[0])
-    assert ledger.metrics(connection, SCHEMA, "one") == [("m", "Opened Email", "opens", True)]
-    assert ledger.metrics(connection, SCHEMA, "two") == [("m", "Opened Email", "opens", False)]
-    assert ledger.list_ids(connection, SCHEMA, "one") == ["l1"]
-    assert ledger.list_ids(connection, SCHEMA, "two") == ["l1", "l2"]
+    assert lookups.metrics(account) == [("m", "Opened Email", "opens", True)]
+    assert lookups.metrics(two) == [("m", "Opened Email", "opens", False)]
+    assert lookups.list_ids(account) == ["l1"]
+    assert lookups.list_ids(two) == ["l1", "l2"]
+
+
+def test_subscribers_are_looked_up_in_pages(merged: Any, account: Account) -> None:
+    """Only people whose joining was stored since then, by ID, with their email address or else their phone number."""
+    people: list[dict[str, Any]] = [
+        {"key": "1", "id": "p1", "email": "a@example.com", "phone_number": "+353"},
+        {"key": "2", "id": "p2", "phone_number": "+354"},
+        {"key": "3", "id": "p3"},
+        {"key": "4", "id": "p4", "email": "d@example.com"},
+    ]
+    merged(loads.MEMBERS, *people)
+    kinds = {"p1": "subscribed", "p2": "subscribed", "p3": "subscribed", "p4": "unsubscribed"}
+    merged(
+        loads.SUBSCRIPTION_CHANGES,
+        *({"id": f"c{who}", "member_id": who, "change": each} for who, each in kinds.items()),
+    )
+    everyone = [("p1", "a@example.com"), ("p2", "+354"), ("p3", None)]
+    assert lookups.subscribers(account, None, "", 10) == everyone
+    assert lookups.subscribers(account, None, "p1", 1) == everyone[1:2]
+    assert lookups.subscribers(account, datetime.now(UTC) + DAY, "", 10) == []
+    assert lookups.subscribers(Account(account.connection, SCHEMA, "two"), None, "", 10) == []
+
+
+def test_profiles_without_a_row_in_members_are_looked_up(merged: Any, account: Account) -> None:
+    [[known]] = account.connection.execute("SELECT md5('Klaviyo:one:p1')").fetchall()
+    merged(loads.MEMBERS, {"key": known, "id": "p1"})
+    on_list = [{"list_id": "L", "member_id": each, "_sync_id": each} for each in ("p1", "p2", "p3")]
+    merged(loads.STG_MEMBER_LISTS, *on_list)
+    changes = [{"id": each, "member_id": each, "change": "subscribed"} for each in ("p1", "p3", "p4")]
+    merged(loads.SUBSCRIPTION_CHANGES, *changes)
+    assert lookups.unknown_members(account, "", 10) == ["p2", "p3", "p4"]
+    assert lookups.unknown_members(account, "p2", 1) == ["p3"]
+    assert lookups.unknown_members(Account(account.connection, SCHEMA, "two"), "", 10) == []

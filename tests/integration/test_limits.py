@@ -1,72 +1,68 @@
-"""The state of rate limits in the warehouse: shared, exact, and not needed to get on."""
+"""The state of rate limits in the warehouse: shared between processes, exact, and optional."""
 
 import time
 from collections.abc import Iterator
-from threading import Thread
+from concurrent.futures import ThreadPoolExecutor
 
-import psycopg
 import pytest
 import sqlalchemy
 from psycopg.conninfo import conninfo_to_dict
 from pyrate_limiter.abstracts.algorithm import GCRA
 
-from klaviyo_pg.klaviyo.limits import Limit, Pace, rate
-from klaviyo_pg.postgres import schema
+from klaviyo_pg.klaviyo.pace import Limit, Pace, rate
+from klaviyo_pg.postgres.connect import Database
 from klaviyo_pg.postgres.limits import WarehouseStore
+from tests.integration.conftest import SCHEMA
 
-SCHEMA = "klaviyo"
+LIMIT, SHARE, REQUESTS = Limit(1000, 3000), 0.9, 200
 
 
 @pytest.fixture
-def engine(database: str) -> Iterator[sqlalchemy.Engine]:
-    """An engine for a warehouse."""
-    with psycopg.connect(database) as connection:
-        schema.upgrade(connection, SCHEMA)
-    given = conninfo_to_dict(database)
+def warehouse(database: str) -> Iterator[Database]:
+    """Return the database of a warehouse, with a pool."""
+    parts = {name: str(value) for name, value in conninfo_to_dict(database).items()}
     url = sqlalchemy.URL.create(
-        "postgresql+psycopg", given["user"], database=given["dbname"], query={"host": str(given["host"])}
+        "postgresql+psycopg", parts["user"], database=parts["dbname"], query={"host": parts["host"]}
     )
-    made = sqlalchemy.create_engine(url)
-    yield made
-    made.dispose()
+    pool = Database(sqlalchemy.create_engine(url))
+    yield pool
+    pool.close()
 
 
-def test_two_that_read_one_account_share_its_limit(engine: sqlalchemy.Engine) -> None:
-    """As many requests get through as one alone would get."""
-    limit, passed = Limit(1000, 3000), []
-    until = time.monotonic() + 3
+def seconds_of(readers: int, warehouse: Database, integration: str) -> float:
+    """Return the seconds in which this many processes together send REQUESTS requests."""
 
-    def read() -> None:
-        pace = Pace(0.9, 60, lambda endpoint: WarehouseStore(engine, SCHEMA, "shop", endpoint))
-        while time.monotonic() < until:
-            pace.wait("events", limit)
-            passed.append(time.monotonic())
+    def read(_: int) -> None:
+        pace = Pace(SHARE, 600, lambda endpoint: WarehouseStore(warehouse, SCHEMA, integration, endpoint))
+        for _ in range(REQUESTS // readers):
+            pace.wait("events", LIMIT)
 
     began = time.monotonic()
-    readers = [Thread(target=read) for _ in range(2)]
-    for reader in readers:
-        reader.start()
-    for reader in readers:
-        reader.join()
-    each = rate(limit, 0.9)
-    assert len(passed) <= each.burst + each.limit / 60 * (time.monotonic() - began) + 2
-    assert len(passed) >= (each.burst + each.limit / 60 * 3) * 0.8
+    with ThreadPoolExecutor(readers) as pool:
+        list(pool.map(read, range(readers)))
+    return time.monotonic() - began
 
 
-def test_another_account_has_a_limit_of_its_own(engine: sqlalchemy.Engine) -> None:
-    """As another endpoint has."""
+def test_two_processes_share_the_limit_of_an_account(warehouse: Database) -> None:
+    """Together they send requests as fast as one alone could, and no faster than the limit allows."""
+    alone, shared = seconds_of(1, warehouse, "alone"), seconds_of(2, warehouse, "shop")
+    pace = rate(LIMIT, SHARE)
+    assert pace.burst + pace.limit / 60 * shared + 2 >= REQUESTS
+    assert shared <= alone / 0.8
+
+
+def test_each_account_and_endpoint_has_its_limit(warehouse: Database) -> None:
     limited = [rate(Limit(1, 2), 1.0)]
     for integration, endpoint in (("shop", "events"), ("shop", "metrics"), ("other", "events")):
-        store = WarehouseStore(engine, SCHEMA, integration, endpoint)
+        store = WarehouseStore(warehouse, SCHEMA, integration, endpoint)
         assert store.check(GCRA(), limited, 0, 1).allowed
         assert not store.check(GCRA(), limited, 0, 1).allowed
         store.reset()
         assert store.check(GCRA(), limited, 0, 1).allowed
 
 
-def test_without_a_database_it_gets_on(engine: sqlalchemy.Engine) -> None:
-    """Each process keeps to the limit on its own."""
-    away = sqlalchemy.create_engine("postgresql+psycopg://127.0.0.1:1/none")
+def test_each_process_keeps_the_limit_while_the_database_is_away() -> None:
+    away = Database(sqlalchemy.create_engine("postgresql+psycopg://127.0.0.1:1/none"))
     store = WarehouseStore(away, SCHEMA, "shop", "events")
     limited = [rate(Limit(1, 2), 1.0)]
     assert store.check(GCRA(), limited, 1000, 1).allowed

@@ -1,4 +1,4 @@
-"""Frames into tables: what is stored, what is counted, and what is left alone."""
+"""Loading frames into tables: what is stored, what is counted, and what stays unchanged."""
 
 import hashlib
 import json
@@ -14,8 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from klaviyo_pg.catalogue import Load, loads
-from klaviyo_pg.klaviyo.rows import Events, Profile
+from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import Merged, merge
+from klaviyo_pg.rows import Events, Profile
+from tests.driver import PATIENCE
+from tests.integration.conftest import SCHEMA
 from tests.merging import counts, rows
 from transforms.events import Metrics, event_frames
 from transforms.people import people
@@ -23,7 +26,9 @@ from transforms.people import people
 JAN = datetime(2026, 1, 1, tzinfo=UTC)
 OPENS = loads.EVENTS["opens"]
 LOADS = [load for load in vars(loads).values() if isinstance(load, Load)] + list(loads.EVENTS.values())
-ROUND_TRIP = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ROUND_TRIP = settings(
+    max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 
 
 def opened(key: str, value: str | None = None, **others: Any) -> dict[str, Any]:
@@ -31,8 +36,8 @@ def opened(key: str, value: str | None = None, **others: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("load", [OPENS, loads.MEMBERS], ids=["mostly new rows", "others"])
-def test_counts_are_true(merged: Any, connection: psycopg.Connection, load: Any) -> None:
-    """Rows are new, changed or as they were, and together all that came."""
+def test_every_row_is_counted_once(merged: Any, connection: psycopg.Connection, load: Any) -> None:
+    """A row is inserted, updated or unchanged."""
     table, column = load.table.name, "email"
 
     def row(key: str, email: str) -> dict[str, Any]:
@@ -46,26 +51,26 @@ def test_counts_are_true(merged: Any, connection: psycopg.Connection, load: Any)
 
 
 @pytest.mark.parametrize("load", [OPENS, loads.MEMBERS, loads.METRICS], ids=lambda load: load.table.name)
-def test_the_same_frame_again_writes_nothing(merged: Any, connection: psycopg.Connection, load: Any) -> None:
-    """Rows that have not changed are not touched: their version in the database stays the same."""
-    came = [{"key": each, "id": each} for each in "abc"]
+def test_loading_the_same_frame_again_writes_nothing(merged: Any, connection: psycopg.Connection, load: Any) -> None:
+    """Rows that did not change keep their version in the database."""
+    same = [{"key": each, "id": each} for each in "abc"]
     versions = f"SELECT key, xmin::text, ctid::text, __synced_at FROM {load.table.name} ORDER BY key"
-    merged(load, *came)
+    merged(load, *same)
     before = connection.execute(versions).fetchall()
-    assert counts(merged(load, *came)) == (3, 0, 0, 3)
+    assert counts(merged(load, *same)) == (3, 0, 0, 3)
     assert connection.execute(versions).fetchall() == before
 
 
-def test_a_new_batch_that_overlaps_where_nobody_looked(merged: Any, connection: psycopg.Connection) -> None:
-    """A few keys are probed before rows are appended; the overlap that they miss is merged all the same."""
+def test_a_batch_with_a_stored_row_that_no_probe_found_is_merged(merged: Any, connection: psycopg.Connection) -> None:
+    """Only a few keys are probed before rows are appended, so they can miss a row that is already stored."""
     merged(OPENS, opened("k0777", "1"))
-    found = merged(OPENS, *(opened(f"k{each:04}", "2") for each in range(1000)))
-    assert counts(found) == (1000, 999, 1, 0)
+    result = merged(OPENS, *(opened(f"k{each:04}", "2") for each in range(1000)))
+    assert counts(result) == (1000, 999, 1, 0)
     assert rows(connection, "opens", "value", "esp_source") == [(2, "Klaviyo")] * 1000
 
 
-def test_every_row_says_where_it_is_from_and_when_it_was_stored(merged: Any, connection: psycopg.Connection) -> None:
-    """The columns that the database fills in are the same on both ways in."""
+def test_appended_and_merged_rows_have_their_origin_and_time(merged: Any, connection: psycopg.Connection) -> None:
+    """The database fills in the same columns in both cases."""
     merged(OPENS, opened("a"))
     merged(OPENS, opened("a", "1"), opened("b"))
     query = (
@@ -77,41 +82,41 @@ def test_every_row_says_where_it_is_from_and_when_it_was_stored(merged: Any, con
 @pytest.mark.parametrize(
     "bad",
     [
-        pytest.param({"properties": '{"a":"\\ud800"}'}, id="half a character"),
-        pytest.param({"properties": "not JSON"}, id="no JSON"),
+        pytest.param({"properties": '{"a":"\\ud800"}'}, id="lone surrogate"),
+        pytest.param({"properties": "not JSON"}, id="not JSON"),
         pytest.param({"properties": "[" * 20_000 + "]" * 20_000}, id="nested too deeply"),
         pytest.param({"value": "1e200000"}, id="number out of range"),
-        pytest.param({"value": "twelve"}, id="no number"),
+        pytest.param({"value": "twelve"}, id="not a number"),
         pytest.param({"email": "a\x00b"}, id="NUL"),
     ],
 )
-def test_a_row_that_cannot_be_stored_is_answered_and_the_others_are_stored(
+def test_a_row_that_cannot_be_stored_is_returned_and_the_others_are_stored(
     merged: Any, connection: psycopg.Connection, bad: dict[str, Any]
 ) -> None:
-    """The one row with Postgres' reason, whether the batch is new or not."""
+    """It comes with Postgres' reason, whether the batch is new or not."""
     for value in ("1", "2"):
         good = [opened(f"k{each}", value) for each in range(7)]
-        found = merged(OPENS, *good[:3], opened("bad", **{"value": None, **bad}) | bad, *good[3:])
-        (unstorable,) = found.unstorable
+        result = merged(OPENS, *good[:3], opened("bad", **{"value": None, **bad}) | bad, *good[3:])
+        (unstorable,) = result.unstorable
         assert json.loads(unstorable.row)["key"] == "bad" and unstorable.reason
-        assert found.rows == 8 and found.inserted + found.updated == 7 and found.unchanged == 0
+        assert result.rows == 8 and result.inserted + result.updated == 7 and result.unchanged == 0
         assert rows(connection, "opens", "key", "value") == [(f"k{each}", int(value)) for each in range(7)]
 
 
 def test_an_event_without_an_id_does_not_stop_the_others(merged: Any, connection: psycopg.Connection) -> None:
-    """It has no key to be stored under."""
+    """It has no key, so it cannot be stored."""
     merged(OPENS, opened("a"), {"key": None, "id": None})
     assert rows(connection, "opens", "key", "id") == [("a", "a")]
 
 
 def test_a_failure_leaves_the_transaction_usable_and_nothing_behind(
-    merged: Any, connection: psycopg.Connection
+    account: Account, connection: psycopg.Connection
 ) -> None:
-    """Two loads of one table in one transaction, the first with a bad row."""
+    """One transaction can load one table twice, even if the first frame has a row that cannot be stored."""
     frame = pl.DataFrame([{**dict.fromkeys(OPENS.schema), **opened("a", "x")}], OPENS.schema)
     with pytest.raises(ZeroDivisionError), connection.transaction():
-        assert merge(connection, "klaviyo", OPENS, frame, "one").unstorable
-        assert merge(connection, "klaviyo", OPENS, frame.with_columns(value=pl.lit("1")), "one").inserted == 1
+        assert merge(account, OPENS, frame).unstorable
+        assert merge(account, OPENS, frame.with_columns(value=pl.lit("1"))).inserted == 1
         raise ZeroDivisionError
     assert rows(connection, "opens", "key", "id") == []
 
@@ -124,15 +129,15 @@ texts = st.none() | st.text(
 
 @ROUND_TRIP
 @given(st.lists(st.tuples(texts, texts), min_size=1, max_size=12))
-def test_text_comes_back_as_it_went(
-    merged: Any, connection: psycopg.Connection, found: list[tuple[str | None, str | None]]
+def test_text_is_stored_unchanged(
+    merged: Any, connection: psycopg.Connection, pairs: list[tuple[str | None, str | None]]
 ) -> None:
-    """Tabs, newlines, quotes, backslash-N, emoji, and the difference between nothing and an empty string."""
+    """This includes tabs, newlines, quotes, backslash-N and emoji. Null and the empty string stay different."""
     connection.execute("TRUNCATE opens, members")
     for load in (OPENS, loads.MEMBERS):
-        came = [{"key": f"{at:03}", "id": one, "email": other} for at, (one, other) in enumerate(found)]
-        assert merged(load, *came).unstorable == []
-        assert [row[1:] for row in rows(connection, load.table.name, "key", "id", "email")] == found
+        new = [{"key": f"{at:03}", "id": one, "email": other} for at, (one, other) in enumerate(pairs)]
+        assert merged(load, *new).unstorable == []
+        assert [row[1:] for row in rows(connection, load.table.name, "key", "id", "email")] == pairs
 
 
 @ROUND_TRIP
@@ -153,12 +158,12 @@ def test_text_comes_back_as_it_went(
         max_size=6,
     )
 )
-def test_times_numbers_and_json_come_back_as_they_went(
-    merged: Any, connection: psycopg.Connection, found: list[tuple[datetime, float, Any, Any]]
+def test_times_numbers_and_json_are_stored_unchanged(
+    merged: Any, connection: psycopg.Connection, values: list[tuple[datetime, float, Any, Any]]
 ) -> None:
-    """From the year 1 to 9999, to the microsecond; every digit; JSON by its meaning."""
+    """Times from the year 1 to 9999 keep their microseconds, numbers all digits, and JSON its meaning."""
     connection.execute("TRUNCATE opens, members")
-    keyed = [(f"{at:03}", *each) for at, each in enumerate(found)]
+    keyed = [(f"{at:03}", *each) for at, each in enumerate(values)]
     events = [
         opened(key, str(number), event_at=at, properties=json.dumps(value)) for key, at, _, number, value in keyed
     ]
@@ -176,10 +181,10 @@ def test_times_numbers_and_json_come_back_as_they_went(
     ids=lambda load: load.table.name,
 )
 def test_accounts_do_not_touch_each_others_rows(merged: Any, connection: psycopg.Connection, load: Any) -> None:
-    """A complete read of one account says nothing of another's rows."""
+    """A complete read of one account makes no row of another account absent."""
 
-    def row(account: str, each: str) -> dict[str, Any]:
-        named = {"key": f"{account}{each}", "id": each, "list_type": "list", "_sync_id": each, "email": each}
+    def row(prefix: str, each: str) -> dict[str, Any]:
+        named = {"key": f"{prefix}{each}", "id": each, "list_type": "list", "_sync_id": each, "email": each}
         named |= {"name": each, "updated_at": JAN}
         return {name: value for name, value in named.items() if name in load.schema}
 
@@ -192,20 +197,20 @@ def test_accounts_do_not_touch_each_others_rows(merged: Any, connection: psycopg
     assert connection.execute(query).fetchall() == before
 
 
-def test_stored_keys_equal_those_that_sql_computes(merged: Any, connection: psycopg.Connection) -> None:
-    """From the row's own columns, as the specification says, and joins by them find their rows."""
+def test_stored_keys_equal_those_that_sql_computes(account: Account, connection: psycopg.Connection) -> None:
+    """SQL computes them from the row's own columns, as specified, and joins by them find the right rows."""
     ids = ["e1", "é😀", "a:b"]
     count = len(ids)
     nothing: list[Any] = [None] * count
     columns = {name: list(nothing) for name in Events._fields} | {"id": ids, "at": [1] * count}
     columns |= {"metric_id": ["m"] * count, "profile_id": ids, "message": ids, "flow": ids}
     made = event_frames(Events(**{**columns, "properties": ["{}"] * count}), Metrics({}, {"m": "opens"}), "one")
-    found = people([Profile(each, *[None] * 15, [("n", "v")]) for each in ids], loads.MEMBERS, JAN, "one")
+    persons = people([Profile(each, *[None] * 15, [("n", "v")]) for each in ids], loads.MEMBERS, JAN, "one")
     with connection.transaction():
-        merge(connection, "klaviyo", OPENS, made.tables["opens"], "one")
-        merge(connection, "klaviyo", loads.FLOW_CAMPAIGNS, made.flow_campaigns, "one")
-        merge(connection, "klaviyo", loads.MEMBERS, found.members, "one")
-        merge(connection, "klaviyo", loads.MEMBER_ATTRIBUTES, found.attributes, "one")
+        merge(account, OPENS, made.tables["opens"])
+        merge(account, loads.FLOW_CAMPAIGNS, made.flow_campaigns)
+        merge(account, loads.MEMBERS, persons.members)
+        merge(account, loads.MEMBER_ATTRIBUTES, persons.attributes)
     for table in ("opens", "campaigns", "members", "member_attributes"):
         recipe = "count(*) FILTER (WHERE key = md5(esp_source || ':' || esp_integration_id || ':' || id))"
         assert connection.execute(f"SELECT {recipe} FROM {table}").fetchone() == (count,), table
@@ -220,19 +225,19 @@ def test_stored_keys_equal_those_that_sql_computes(merged: Any, connection: psyc
 
 
 @pytest.mark.parametrize("load", [OPENS, loads.EVENT_MEMBERS], ids=["events", "members"])
-def test_merges_of_the_same_keys_at_the_same_time(connect: Any, load: Any) -> None:
-    """Each waits for the others instead of deadlocking, and every row is there once."""
+def test_concurrent_merges_of_the_same_keys_do_not_deadlock(connect: Any, load: Any) -> None:
+    """Each merge waits for the others, and every row is stored once."""
     keys = [f"k{each:05}" for each in range(8000)]
-    together = threading.Barrier(4)
+    barrier = threading.Barrier(4)
 
     def run(number: int) -> Merged:
         connection = connect()
         shuffled = sorted(keys, key=lambda key: hashlib.md5(f"{number}{key}".encode()).digest())
-        came = [{**dict.fromkeys(load.schema), "key": key, "id": key, "email": str(number)} for key in shuffled]
-        frame = pl.DataFrame(came, load.schema)
-        together.wait(10)
+        new = [{**dict.fromkeys(load.schema), "key": key, "id": key, "email": str(number)} for key in shuffled]
+        frame = pl.DataFrame(new, load.schema)
+        barrier.wait(PATIENCE)
         with connection.transaction():
-            return merge(connection, "klaviyo", load, frame, "one")
+            return merge(Account(connection, SCHEMA, "one"), load, frame)
 
     with ThreadPoolExecutor(4) as pool:
         done = list(pool.map(run, range(4)))
@@ -243,7 +248,7 @@ def test_merges_of_the_same_keys_at_the_same_time(connect: Any, load: Any) -> No
 
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: f"{load.table.name}-{len(load.columns)}")
 def test_every_load_runs_against_its_table(merged: Any, load: Load) -> None:
-    """The SQL of each load is accepted by Postgres: a new row, the same again, and none."""
+    """Postgres accepts the SQL of each load: for a new row, for the same row again, and for no rows."""
     key = {name: "k" for name in load.table.primary_key if name in load.schema}
     assert counts(merged(load, key)) == (1, 1, 0, 0)
     assert counts(merged(load, key)) == (1, 0, 0, 1)

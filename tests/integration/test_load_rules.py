@@ -1,4 +1,4 @@
-"""Each table's own rules: older extractions, rows that the source no longer has, rows that two sources fill."""
+"""The rules of single tables: older extractions, rows that the source no longer has, and rows from two sources."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -17,24 +17,24 @@ def attribute(person: str, name: str | None, value: str | None, at: datetime = J
 
 
 @pytest.mark.parametrize(
-    ("stored", "came", "city"),
+    ("stored", "loaded", "city"),
     [
         pytest.param(JAN, FEB, "new", id="newer"),
-        pytest.param(FEB, FEB, "new", id="as new"),
+        pytest.param(FEB, FEB, "new", id="same time"),
         pytest.param(FEB, JAN, "old", id="older"),
     ],
 )
-def test_older_extractions_do_not_put_older_values_back(
-    merged: Any, connection: psycopg.Connection, stored: datetime, came: datetime, city: str
+def test_older_extractions_do_not_restore_older_values(
+    merged: Any, connection: psycopg.Connection, stored: datetime, loaded: datetime, city: str
 ) -> None:
-    """A person is as last extracted, in whatever order extractions are loaded."""
+    """A person has the values of the latest extraction, whatever the order in which extractions are loaded."""
     merged(loads.MEMBERS, {"key": "a", "id": "a", "city": "old", "updated_at": stored})
-    merged(loads.EVENT_MEMBERS, {"key": "a", "id": "a", "city": "new", "updated_at": came})
-    assert rows(connection, "members", "city", "updated_at") == [(city, max(stored, came))]
+    merged(loads.EVENT_MEMBERS, {"key": "a", "id": "a", "city": "new", "updated_at": loaded})
+    assert rows(connection, "members", "city", "updated_at") == [(city, max(stored, loaded))]
 
 
-def test_people_on_event_pages_leave_consent_alone(merged: Any, connection: psycopg.Connection) -> None:
-    """They do not bring it, so they do not take it either."""
+def test_people_on_event_pages_do_not_change_consent(merged: Any, connection: psycopg.Connection) -> None:
+    """Event pages do not include consent."""
     merged(loads.MEMBERS, {"key": "a", "id": "a", "consent": "SUBSCRIBED", "updated_at": JAN})
     merged(loads.EVENT_MEMBERS, {"key": "a", "id": "a", "city": "Cork", "updated_at": FEB})
     assert rows(connection, "members", "consent", "city") == [("SUBSCRIBED", "Cork")]
@@ -48,42 +48,40 @@ def flow_campaign(name: str | None, first: datetime, last: datetime) -> dict[str
 @pytest.mark.parametrize(
     ("chunks", "name", "times"),
     [
-        pytest.param([("B", FEB, MAR), ("A", JAN, FEB)], "B", (JAN, MAR), id="older history later"),
+        pytest.param([("B", FEB, MAR), ("A", JAN, FEB)], "B", (JAN, MAR), id="older history loaded later"),
         pytest.param([("A", JAN, FEB), ("B", FEB, MAR)], "B", (JAN, MAR), id="in order"),
         pytest.param([("A", JAN, MAR), ("B", FEB, FEB)], "A", (JAN, MAR), id="within"),
         pytest.param([("A", JAN, FEB), (None, FEB, MAR)], "A", (JAN, MAR), id="later events without a name"),
         pytest.param([(None, FEB, MAR), ("A", JAN, FEB)], "A", (JAN, MAR), id="earlier events with a name"),
     ],
 )
-def test_flow_campaigns_only_grow(
+def test_flow_campaigns_cover_all_loaded_events(
     merged: Any,
     connection: psycopg.Connection,
     chunks: list[tuple[str | None, datetime, datetime]],
     name: str,
     times: tuple[datetime, datetime],
 ) -> None:
-    """Chunks widen the two times, and the name is the latest that is one."""
+    """Chunks extend the period between the two times, and the name is the latest one that is not null."""
     for chunk in chunks:
         merged(loads.FLOW_CAMPAIGNS, flow_campaign(*chunk))
     assert rows(connection, "campaigns", "name", "subject", "created_at", "updated_at") == [(name, name, *times)]
     assert counts(merged(loads.FLOW_CAMPAIGNS, flow_campaign(*chunks[0]))) == (1, 0, 0, 1)
 
 
-def test_a_bulk_campaign_is_not_overwritten_by_events_but_replaces_what_they_said(
-    merged: Any, connection: psycopg.Connection
-) -> None:
-    """The campaign itself knows better."""
-    bulk = {"key": "c", "id": "c", "name": "bulk", "created_at": FEB, "updated_at": FEB, "type": "Campaign"}
+def test_a_listed_campaign_replaces_the_one_derived_from_events(merged: Any, connection: psycopg.Connection) -> None:
+    """Events do not overwrite it afterwards."""
+    listed = {"key": "c", "id": "c", "name": "listed", "created_at": FEB, "updated_at": FEB, "type": "Campaign"}
     merged(loads.FLOW_CAMPAIGNS, flow_campaign("flow", JAN, MAR))
-    assert counts(merged(loads.CAMPAIGNS, bulk)) == (1, 0, 1, 0)
+    assert counts(merged(loads.CAMPAIGNS, listed)) == (1, 0, 1, 0)
     assert counts(merged(loads.FLOW_CAMPAIGNS, flow_campaign("flow", JAN, MAR))) == (1, 0, 0, 1)
-    assert rows(connection, "campaigns", "name", "automation_key", "created_at") == [("bulk", None, FEB)]
+    assert rows(connection, "campaigns", "name", "automation_key", "created_at") == [("listed", None, FEB)]
 
 
-def test_what_the_source_no_longer_holds_is_marked_until_it_is_back(
+def test_rows_that_the_source_no_longer_has_are_marked_until_they_return(
     merged: Any, connection: psycopg.Connection
 ) -> None:
-    """Only a complete read says so, and a mark keeps its time."""
+    """A complete read marks them, and a mark keeps its time."""
     merged(loads.METRICS, {"key": "a", "id": "a"}, {"key": "b", "id": "b"})
     merged(loads.METRICS, {"key": "a", "id": "a"})
     (_, gone), (_, marked) = rows(connection, "metrics", "key", "deleted_at")
@@ -94,10 +92,8 @@ def test_what_the_source_no_longer_holds_is_marked_until_it_is_back(
     assert rows(connection, "metrics", "key", "deleted_at") == [("a", None), ("b", None)]
 
 
-def test_lists_segments_and_campaigns_of_flows_are_not_each_others_absence(
-    merged: Any, connection: psycopg.Connection
-) -> None:
-    """A complete read of one kind says nothing of the other kind in the same table."""
+def test_reading_one_kind_does_not_mark_another_kind_as_deleted(merged: Any, connection: psycopg.Connection) -> None:
+    """Lists and segments share a table, and so do campaigns and flow campaigns."""
     merged(loads.LISTS, {"key": "l", "id": "l", "list_type": "list"})
     merged(loads.SEGMENTS, {"key": "s", "id": "s", "list_type": "segment"})
     merged(loads.FLOW_CAMPAIGNS, flow_campaign("flow", JAN, MAR))
@@ -108,12 +104,12 @@ def test_lists_segments_and_campaigns_of_flows_are_not_each_others_absence(
     assert rows(connection, "campaigns", "key", "deleted_at") == [("c", None)]
 
 
-def test_exclusions_that_ended(merged: Any, connection: psycopg.Connection) -> None:
-    """The staging table holds the last extraction only, the final one remembers."""
+def test_exclusions_that_ended_are_marked(merged: Any, connection: psycopg.Connection) -> None:
+    """The staging table contains the last extraction only, the final table also contains earlier ones."""
     both = [{"_sync_id": each, "email": each, "reason": "HARD_BOUNCE"} for each in ("a", "b")]
-    for found in (both, both[:1]):
-        merged(loads.STG_MEMBER_EXCLUSIONS, *found)
-        merged(loads.MEMBER_EXCLUSIONS, *found)
+    for excluded in (both, both[:1]):
+        merged(loads.STG_MEMBER_EXCLUSIONS, *excluded)
+        merged(loads.MEMBER_EXCLUSIONS, *excluded)
     assert rows(connection, "stg_member_exclusions", "email", "reason") == [("a", "HARD_BOUNCE")]
     assert [(email, at is None) for email, at in rows(connection, "member_exclusions", "email", "removed_at")] == [
         ("a", True),
@@ -122,7 +118,7 @@ def test_exclusions_that_ended(merged: Any, connection: psycopg.Connection) -> N
 
 
 def test_audiences_that_a_campaign_lost_are_deleted(merged: Any, connection: psycopg.Connection) -> None:
-    """Of the campaigns that were read, and of no other."""
+    """Audiences of campaigns that were not read stay."""
 
     def audience(list_id: str, campaign: str) -> dict[str, Any]:
         key = f"{list_id}:{campaign}"
@@ -134,38 +130,38 @@ def test_audiences_that_a_campaign_lost_are_deleted(merged: Any, connection: psy
 
 
 @pytest.mark.parametrize(
-    ("came", "left"),
+    ("loaded", "left"),
     [
-        pytest.param([("a", "size", "L")], {("a", "size", "L"), ("b", "size", "S")}, id="one is gone"),
+        pytest.param([("a", "size", "L")], {("a", "size", "L"), ("b", "size", "S")}, id="one is missing"),
         pytest.param(
             [("a", "size", "M"), ("a", "new", "1")],
             {("a", "size", "M"), ("a", "new", "1"), ("b", "size", "S")},
-            id="others",
+            id="other ones",
         ),
         pytest.param([("a", None, None)], {("b", "size", "S")}, id="none is left"),
-        pytest.param([], {("a", "size", "M"), ("a", "hat", "1"), ("b", "size", "S")}, id="nobody came"),
+        pytest.param([], {("a", "size", "M"), ("a", "hat", "1"), ("b", "size", "S")}, id="no one is loaded"),
     ],
 )
 def test_properties_that_a_person_lost_are_deleted(
     merged: Any,
     connection: psycopg.Connection,
-    came: list[tuple[str, str | None, str | None]],
+    loaded: list[tuple[str, str | None, str | None]],
     left: set[tuple[str, str, str]],
 ) -> None:
-    """Of the people who came, and of nobody else; a row without a name says that there are none, and is not stored."""
+    """Properties of other people stay. A row without a name means that a person has none; it is not stored."""
     merged(
         loads.MEMBER_ATTRIBUTES, attribute("a", "size", "M"), attribute("a", "hat", "1"), attribute("b", "size", "S")
     )
-    found = merged(loads.MEMBER_ATTRIBUTES, *(attribute(*each, FEB) for each in came))
+    result = merged(loads.MEMBER_ATTRIBUTES, *(attribute(*each, FEB) for each in loaded))
     assert set(rows(connection, "member_attributes", "key", "name", "value")) == left
-    assert found.rows == sum(name is not None for _, name, _ in came)
-    assert found.rows == found.inserted + found.updated + found.unchanged
+    assert result.rows == sum(name is not None for _, name, _ in loaded)
+    assert result.rows == result.inserted + result.updated + result.unchanged
 
 
 def test_an_older_extraction_neither_changes_nor_deletes_properties(
     merged: Any, connection: psycopg.Connection
 ) -> None:
-    """What was extracted later stays, and when it was first seen."""
+    """Later values stay, and so does the time of the first extraction."""
     merged(loads.MEMBER_ATTRIBUTES, attribute("a", "size", "M", FEB), attribute("a", "hat", "1", FEB))
     merged(loads.MEMBER_ATTRIBUTES, attribute("a", "size", "L", JAN))
     assert rows(connection, "member_attributes", "name", "value") == [("hat", "1"), ("size", "M")]

@@ -1,4 +1,4 @@
-"""Bringing a warehouse up to the catalogue."""
+"""Upgrading a warehouse to the catalogue."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -30,37 +30,37 @@ EXPECTED = {each.name: [column.name for column in each.columns] for each in (*TA
 
 @pytest.mark.parametrize("name", ["klaviyo", 'a "quoted" one', "it's", "%s {}", "Ünïcode"])
 def test_an_empty_database_gets_everything(empty_database: str, name: str) -> None:
-    """All tables with their columns in order, in a schema of any name; doing it again changes nothing."""
+    """The schema can have any name. Upgrading again changes nothing."""
     for _ in range(2):
         upgrade(empty_database, name)
         assert columns(empty_database, name) == EXPECTED
 
 
-def test_descriptions_are_comments_of_the_database(database: str) -> None:
-    """Whoever looks at a table with psql finds what it holds."""
+def test_descriptions_become_comments_in_the_database(database: str) -> None:
+    """psql shows them with \\d+."""
     with psycopg.connect(database) as connection:
         for table in (*TABLES, *VIEWS):
             name = f'klaviyo."{table.name}"'
             row = connection.execute("SELECT obj_description(%s::regclass)", [name]).fetchone()
             assert row == (table.description,)
-            found = connection.execute(
+            comments = connection.execute(
                 "SELECT attname, col_description(attrelid, attnum) FROM pg_attribute"
                 " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped",
                 [name],
             ).fetchall()
-            assert dict(found) == {column.name: column.description for column in table.columns}
+            assert dict(comments) == {column.name: column.description for column in table.columns}
 
 
-def test_what_was_dropped_comes_back_and_no_row_is_lost(database: str) -> None:
-    """A missing column is added with its comment, a missing table is created, and everything else stays."""
+def test_missing_columns_and_tables_are_created_without_losing_rows(database: str) -> None:
+    """Columns are added with their comments. Columns of the user stay."""
     with psycopg.connect(database) as connection:
         connection.execute("INSERT INTO klaviyo.members (key, id, email) VALUES ('k', 'p1', 'a@example.com')")
         connection.execute("ALTER TABLE klaviyo.members DROP COLUMN city, ADD COLUMN my_note text DEFAULT 'mine'")
         connection.execute("DROP TABLE klaviyo.opens CASCADE")
     upgrade(database)
-    found = columns(database)
-    assert {name: sorted(known) for name, known in found.items()} == {
-        name: sorted([*known, "my_note"] if name == "members" else known) for name, known in EXPECTED.items()
+    upgraded = columns(database)
+    assert {name: sorted(each) for name, each in upgraded.items()} == {
+        name: sorted([*each, "my_note"] if name == "members" else each) for name, each in EXPECTED.items()
     }
     with psycopg.connect(database) as connection:
         rows = connection.execute("SELECT key, id, email, city, my_note FROM klaviyo.members").fetchall()
@@ -72,18 +72,19 @@ def test_what_was_dropped_comes_back_and_no_row_is_lost(database: str) -> None:
     assert comment == ("City.",)
 
 
-def test_a_column_of_another_type_is_told_and_nothing_is_changed(database: str) -> None:
-    """What to do about it is the owner's to decide, so the missing table is not created either."""
+def test_a_column_of_another_type_is_reported_and_nothing_is_changed(database: str) -> None:
+    """Only the owner can decide what to do about it. The missing table is not created either."""
     with psycopg.connect(database) as connection:
         connection.execute("ALTER TABLE klaviyo.opens ALTER COLUMN value TYPE text")
         connection.execute("DROP TABLE klaviyo.sends CASCADE")
-    with pytest.raises(DatabaseUnusable, match=r"^Column klaviyo\.opens\.value is text, but has to be numeric"):
+    with pytest.raises(
+        DatabaseUnusable, match=r"^Column klaviyo\.opens\.value has type text, but must have type numeric\. "
+    ):
         upgrade(database)
     assert "sends" not in columns(database)
 
 
-def test_two_upgrades_at_the_same_time(empty_database: str) -> None:
-    """One waits for the other and then has nothing to do."""
+def test_concurrent_upgrades_wait_for_each_other(empty_database: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(upgrade, empty_database) for _ in range(4)]:
             done.result()
@@ -99,8 +100,8 @@ def test_schemas_are_independent(database: str) -> None:
 _INDEXES = "SELECT indexname, oid FROM pg_indexes JOIN pg_class ON relname = indexname WHERE schemaname = 'klaviyo'"
 
 
-def test_an_index_that_is_missing_is_added(database: str) -> None:
-    """Those that are there stay as they are."""
+def test_a_missing_index_is_created(database: str) -> None:
+    """Existing indexes are not rebuilt."""
     with psycopg.connect(database) as connection:
         before = dict(connection.execute(_INDEXES).fetchall())
         connection.execute("DROP INDEX klaviyo.opens_metric_key_event_at_idx")
@@ -111,8 +112,8 @@ def test_an_index_that_is_missing_is_added(database: str) -> None:
     assert {name for name in after if after[name] != before[name]} == {"opens_metric_key_event_at_idx"}
 
 
-def test_a_view_of_the_users_does_not_break_the_upgrade(database: str) -> None:
-    """An older view is replaced in place, with columns added, under the views that others built on it."""
+def test_an_older_view_is_replaced_under_the_views_that_use_it(database: str) -> None:
+    """Columns are added to it; a view of the user that selects from it stays valid."""
     with psycopg.connect(database) as connection:
         connection.execute("DROP VIEW klaviyo.freshness")
         connection.execute(
@@ -126,8 +127,8 @@ def test_a_view_of_the_users_does_not_break_the_upgrade(database: str) -> None:
         assert connection.execute("SELECT * FROM mine").fetchall() == []
 
 
-def test_a_view_that_is_right_is_left_alone(database: str) -> None:
-    """Replacing it would wait for everybody who looks at it."""
+def test_an_up_to_date_view_is_not_replaced(database: str) -> None:
+    """Replacing it would wait for all queries that use it."""
     query = "SELECT xmin::text FROM pg_class WHERE relname = 'freshness'"
     with psycopg.connect(database) as connection:
         before = connection.execute(query).fetchone()
@@ -137,10 +138,34 @@ def test_a_view_that_is_right_is_left_alone(database: str) -> None:
 
 
 @pytest.mark.parametrize("taken", ["TABLE klaviyo.freshness (a int)", "VIEW klaviyo.freshness AS SELECT 1 AS mine"])
-def test_a_name_that_is_taken_is_told(database: str, taken: str) -> None:
-    """In one sentence; nothing of the user's is dropped."""
+def test_an_object_with_the_name_of_a_view_is_reported(database: str, taken: str) -> None:
+    """It is not dropped."""
     with psycopg.connect(database) as connection:
         connection.execute("DROP VIEW klaviyo.freshness")
         connection.execute(f"CREATE {taken}")  # type: ignore[arg-type]
-    with pytest.raises(DatabaseUnusable, match=r"^klaviyo\.freshness is not the view of this project"):
+    with pytest.raises(DatabaseUnusable, match=r"^klaviyo\.freshness is not this project's view \("):
         upgrade(database)
+
+
+_OLDER_FRESHNESS = """
+    CREATE VIEW klaviyo.freshness AS
+    SELECT name AS integration, stream, stream AS name, part AS table_name, done_at AS newest_event
+    FROM klaviyo.integrations JOIN klaviyo.chunks USING (esp_integration_id)
+"""
+
+
+def test_a_warehouse_of_an_older_version_is_upgraded(database: str) -> None:
+    """It gets the new columns and the new view, and keeps its watermarks and chunks."""
+    with psycopg.connect(database) as connection:
+        connection.execute("DROP VIEW klaviyo.freshness")
+        connection.execute("ALTER TABLE klaviyo.watermarks DROP COLUMN subject, DROP COLUMN table_name")
+        connection.execute("ALTER TABLE klaviyo.chunks DROP COLUMN reached")
+        connection.execute(_OLDER_FRESHNESS)
+        connection.execute("INSERT INTO klaviyo.watermarks VALUES ('one', 'profiles', '2026-07-01Z', NULL)")
+        connection.execute("INSERT INTO klaviyo.chunks VALUES ('run', 'one', 'profiles', '..', 'planned', NULL)")
+    upgrade(database)
+    assert columns(database) == EXPECTED
+    with psycopg.connect(database) as connection:
+        watermarks = connection.execute("SELECT stream, subject, table_name FROM klaviyo.watermarks").fetchall()
+        chunks = connection.execute("SELECT stream, state, reached FROM klaviyo.chunks").fetchall()
+    assert (watermarks, chunks) == ([("profiles", None, None)], [("profiles", "planned", None)])

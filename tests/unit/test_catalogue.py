@@ -1,4 +1,4 @@
-"""The specified tables, written out once more: names and order of their columns are what others build on."""
+"""The specified tables, written out again, because others depend on the names and order of their columns."""
 
 import re
 
@@ -53,21 +53,19 @@ TYPES = {
 LOADS = [load for load in vars(loads).values() if isinstance(load, Load)] + list(loads.EVENTS.values())
 
 
-def test_the_eighteen_tables() -> None:
-    """All that is specified is there, and no two tables share a name."""
+def test_all_specified_tables_exist_with_unique_names() -> None:
     assert [table.name for table in SPECIFIED] == list(COLUMNS)
     assert len({table.name for table in TABLES}) == len(TABLES) == len(SPECIFIED) + len(BOOKKEEPING)
 
 
 @pytest.mark.parametrize("table", SPECIFIED, ids=lambda table: table.name)
-def test_columns_stand_as_specified(table: Table) -> None:
-    """Names and order."""
+def test_columns_have_the_specified_names_and_order(table: Table) -> None:
     assert list(table.column_names) == COLUMNS[table.name].split()
 
 
 @pytest.mark.parametrize("table", SPECIFIED, ids=lambda table: table.name)
-def test_types_of_columns(table: Table) -> None:
-    """Times are timestamptz, ids and names text, and the few others what they are."""
+def test_columns_have_the_specified_types(table: Table) -> None:
+    """Times are timestamptz, almost everything else is text."""
     for column in table.columns:
         if table in events.EVENT_TABLES and column.name == "value":
             continue
@@ -76,35 +74,35 @@ def test_types_of_columns(table: Table) -> None:
 
 
 def test_the_value_of_an_event_is_a_number() -> None:
-    """Numeric, in which no digit is lost."""
+    """Its type is numeric, which loses no digits."""
     assert {column.type.sql for column in events.EVENTS.columns if column.name == "value"} == {"numeric"}
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_names_are_unique_and_primary_keys_are_columns(table: Table) -> None:
-    """A table that Postgres can create."""
+    """Otherwise Postgres could not create the table."""
     assert len(set(table.column_names)) == len(table.column_names)
     assert set(table.primary_key) <= set(table.column_names)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
-def test_descriptions_say_something(table: Table) -> None:
-    """Of a table a sentence, of a column a sentence or what it is made of; they become comments and reference."""
+def test_descriptions_are_sentences(table: Table) -> None:
+    """The description of a column can also be the expression for its value."""
     assert re.fullmatch(r"[A-Z].*\.", table.description)
     for column in table.columns:
         assert re.fullmatch(r".*\.|md5\(.*\)|.* \|\| .*", column.description), column.name
 
 
 @pytest.mark.parametrize("table", SPECIFIED, ids=lambda table: table.name)
-def test_columns_say_where_they_come_from(table: Table) -> None:
-    """Only what is always null comes from nowhere."""
+def test_columns_name_their_source(table: Table) -> None:
+    """Only a column that is always null has none."""
     for column in table.columns:
         if column.description != "Always null.":
             assert column.current or column.legacy, column.name
 
 
-def test_event_tables_have_one_shape() -> None:
-    """An event table is told apart by name, description and metrics only, and a metric has one table."""
+def test_event_tables_have_the_same_columns() -> None:
+    """They differ in name, description and metrics only, and each metric name has one table."""
     assert len({table.columns for table in events.EVENT_TABLES}) == 1
     assert len({table.primary_key for table in events.EVENT_TABLES}) == 1
     names = [name for table in events.EVENT_TABLES for name in table.metric_names]
@@ -113,9 +111,9 @@ def test_event_tables_have_one_shape() -> None:
 
 
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: f"{load.table.name}-{len(load.columns)}")
-def test_loads_name_columns_of_their_table(load: Load) -> None:
-    """What a load leaves out, merges, compares and matches is there; its key comes with the rows or is filled in."""
-    named = {*load.leaves_out, *load.merges, *load.only_where, *load.within}
-    named |= {name for name in (load.newer_by, load.absent_beside) if name}
+def test_loads_refer_to_columns_of_their_table(load: Load) -> None:
+    """The primary key is part of the loaded rows or filled in by the database."""
+    named = {*load.omits, *load.merges, *load.update_where, *load.absent_where}
+    named |= {name for name in (load.newer_by, load.absent_per) if name}
     assert named <= set(load.table.column_names)
     assert set(load.table.primary_key) <= set(load.schema) | FILLED_IN

@@ -1,4 +1,4 @@
-"""SQL, as it is composed from the catalogue."""
+"""SQL statements, as they are composed from the catalogue."""
 
 import pytest
 from psycopg.sql import Composed
@@ -17,21 +17,21 @@ def quoted(name: str) -> str:
 
 
 def composed(schema: str, load: Load) -> list[Composed]:
-    """Every statement about a load."""
+    """Return all statements about a load."""
     return [
         statements.create_table(schema, load.table),
         *(statements.add_column(schema, load.table, column) for column in load.table.columns),
         *statements.comments(schema, load.table),
         statements.create_stage(schema, load),
         statements.upsert(schema, load),
-        statements.end_absent(schema, load) if load.absent is not Absent.STAY else statements.copy_stage(load),
+        statements.retire_absent(schema, load) if load.absent is not Absent.KEEP else statements.copy_stage(load),
     ]
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: f"{load.table.name}-{len(load.columns)}")
-def test_names_are_quoted_wherever_they_stand(schema: str, load: Load) -> None:
-    """A schema of any name stands in quotes, before every table of ours, and nowhere else."""
+def test_names_are_quoted(schema: str, load: Load) -> None:
+    """A schema with any name appears in quotes, before each table of the catalogue, and nowhere else."""
     for statement in composed(schema, load):
         text = statement.as_string(None)
         own = f"{quoted(schema)}.{quoted(load.table.name)}"
@@ -40,8 +40,8 @@ def test_names_are_quoted_wherever_they_stand(schema: str, load: Load) -> None:
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
-def test_a_table_is_created_as_described(table: Table) -> None:
-    """Every column with its type, and the primary key."""
+def test_a_table_is_created_as_the_catalogue_describes_it(table: Table) -> None:
+    """It has every column with its type, and the primary key."""
     text = statements.create_table("s", table).as_string(None)
     for column in table.columns:
         assert f'    "{column.name}" {column.type.sql},\n' in text
@@ -49,7 +49,7 @@ def test_a_table_is_created_as_described(table: Table) -> None:
 
 
 def existing(*tables: Table) -> dict[str, dict[str, str]]:
-    """What a database says that has just these tables."""
+    """Return the column types of a database that has exactly these tables."""
     return {
         table.name: {column.name: column.type.sql.partition(" COLLATE")[0] for column in table.columns}
         for table in tables
@@ -57,36 +57,36 @@ def existing(*tables: Table) -> dict[str, dict[str, str]]:
 
 
 def test_nothing_is_missing_from_a_complete_warehouse() -> None:
-    """A second upgrade has nothing to do."""
     assert list(missing("s", existing(*TABLES))) == []
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
-def test_exactly_what_is_missing_is_created(table: Table) -> None:
-    """A table that is not there is created, a column is added, each with its comment, and nothing else is touched."""
+def test_only_missing_tables_and_columns_are_created(table: Table) -> None:
+    """They are created with their comments."""
     others = [each for each in TABLES if each is not table]
     created = [statement.as_string(None) for statement in missing("s", existing(*others))]
     assert created[0].startswith(f'CREATE TABLE "s"."{table.name}" ')
     assert len(created) == 2 + len(table.columns)
-    there = existing(*TABLES)
+    stored = existing(*TABLES)
     last = table.columns[-1].name
-    del there[table.name][last]
-    added = [statement.as_string(None) for statement in missing("s", there)]
+    del stored[table.name][last]
+    added = [statement.as_string(None) for statement in missing("s", stored)]
     assert added[0].startswith(f'ALTER TABLE "s"."{table.name}" ADD COLUMN "{last}" ')
     assert added[1].startswith(f'COMMENT ON COLUMN "s"."{table.name}"."{last}" IS ')
     assert len(added) == 2
 
 
-def test_a_column_of_another_type_is_told() -> None:
-    """It names the column, both types, and what can be done."""
-    there = existing(*TABLES)
-    there["opens"]["value"] = "text"
-    with pytest.raises(DatabaseUnusable, match=r"^Column s\.opens\.value is text, but has to be numeric: .*\.$"):
-        list(missing("s", there))
+def test_a_column_of_another_type_is_reported() -> None:
+    """The message names the column, both types, and what to do."""
+    stored = existing(*TABLES)
+    stored["opens"]["value"] = "text"
+    with pytest.raises(
+        DatabaseUnusable, match=r"^Column s\.opens\.value has type text, but must have type numeric\. .*\.$"
+    ):
+        list(missing("s", stored))
 
 
-def test_columns_of_others_are_left_alone() -> None:
-    """What the catalogue does not know is not its business."""
-    there = existing(*TABLES)
-    there["members"]["my_note"] = "text"
-    assert list(missing("s", there)) == []
+def test_columns_of_the_user_are_ignored() -> None:
+    stored = existing(*TABLES)
+    stored["members"]["my_note"] = "text"
+    assert list(missing("s", stored)) == []

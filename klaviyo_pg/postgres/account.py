@@ -1,0 +1,54 @@
+"""The handle through which one account's rows are read and written. Knows how SQL is composed, not what it is for."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from psycopg import Connection, Cursor
+from psycopg.rows import TupleRow, kwargs_row
+from psycopg.sql import SQL, Composable, Composed, Identifier
+
+from klaviyo_pg.catalogue import Table
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account's part of the warehouse, within a transaction of `connection`.
+
+    In the queries that its methods take, each `{}` stands for a table, `%(account)s` for the account's
+    esp_integration_id, and any other `%(name)s` for the value of that name.
+    """
+
+    connection: Connection
+    schema: str
+    integration_id: str
+
+    def table(self, table: Table) -> Identifier:
+        """Return the table's qualified name."""
+        return Identifier(self.schema, table.name)
+
+    def compose(self, query: str, /, *tables: Table, **parts: Composable) -> Composed:
+        """Compose a query from the tables and, for each `{name}`, the part of that name."""
+        return SQL(query).format(*map(self.table, tables), **parts)
+
+    def execute(self, query: str | Composed, /, *tables: Table, **values: object) -> Cursor[TupleRow]:
+        """Run a query."""
+        return self.connection.execute(self._composed(query, tables), self._values(values))
+
+    def execute_many(self, query: str | Composed, rows: Iterable[Mapping[str, object]], /, *tables: Table) -> None:
+        """Run a query once for each row of values."""
+        with self.connection.cursor() as cursor:
+            cursor.executemany(self._composed(query, tables), map(self._values, rows))
+
+    def select(self, make: Callable[..., Row], query: str | Composed, /, *tables: Table, **values: object) -> list[Row]:
+        """Run a query and return what `make` returns for each row, called with the columns as keyword arguments."""
+        with self.connection.cursor(row_factory=kwargs_row(make)) as cursor:
+            return cursor.execute(self._composed(query, tables), self._values(values)).fetchall()
+
+    def _composed(self, query: str | Composed, tables: Iterable[Table]) -> Composed:
+        return self.compose(query, *tables) if isinstance(query, str) else query
+
+    def _values(self, values: Mapping[str, object]) -> dict[str, object]:
+        return {"account": self.integration_id, **values}

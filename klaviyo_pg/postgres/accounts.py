@@ -1,0 +1,66 @@
+"""The accounts of a warehouse, by their names in it. The caller owns the transaction."""
+
+import uuid
+from typing import NamedTuple
+
+from psycopg import Connection
+from psycopg.rows import class_row
+from psycopg.sql import SQL, Composed, Identifier
+
+from klaviyo_pg.catalogue import bookkeeping
+from klaviyo_pg.postgres.account import Account
+
+
+class RegisteredAccount(NamedTuple):
+    """An account as it was registered: its IDs, and how the personal data in its rows are protected."""
+
+    integration_id: str
+    account_id: str | None
+    personal_data: str
+    salt_digest: str | None
+
+
+def register(
+    connection: Connection,
+    schema: str,
+    name: str,
+    account_id: str | None,
+    personal_data: str = "keep",
+    salt_digest: str | None = None,
+) -> Account:
+    """Return the account with this name, and register it if the name is new.
+
+    A registered account keeps its protection of personal data, and its account ID unless a new one is passed.
+    """
+    query = _sql(
+        schema,
+        "INSERT INTO {} AS stored (name, esp_integration_id, account_id, created_at, personal_data, salt_digest)"
+        " VALUES (%s, %s, %s, now(), %s, %s)"
+        " ON CONFLICT (name) DO UPDATE SET account_id = coalesce(excluded.account_id, stored.account_id)"
+        " RETURNING esp_integration_id",
+    )
+    values = [name, str(uuid.uuid4()), account_id, personal_data, salt_digest]
+    row = connection.execute(query, values).fetchone()
+    assert row is not None
+    return Account(connection, schema, row[0])
+
+
+def find(connection: Connection, schema: str, name: str) -> RegisteredAccount | None:
+    """Return the account with this name, or None if the name is not registered."""
+    query = _sql(
+        schema,
+        "SELECT esp_integration_id AS integration_id, account_id, coalesce(personal_data, 'keep') AS personal_data,"
+        " salt_digest FROM {} WHERE name = %s",
+    )
+    with connection.cursor(row_factory=class_row(RegisteredAccount)) as cursor:
+        return cursor.execute(query, [name]).fetchone()
+
+
+def all_accounts(connection: Connection, schema: str) -> list[tuple[str, Account]]:
+    """Return the name of each account and the account, ordered by name."""
+    rows = connection.execute(_sql(schema, "SELECT name, esp_integration_id FROM {} ORDER BY name"))
+    return [(name, Account(connection, schema, integration_id)) for name, integration_id in rows]
+
+
+def _sql(schema: str, query: str) -> Composed:
+    return SQL(query).format(Identifier(schema, bookkeeping.INTEGRATIONS.name))

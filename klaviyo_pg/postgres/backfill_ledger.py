@@ -1,0 +1,128 @@
+"""The ledger of the backfill: the chunks of history, and how far each has been stored. The caller owns the transaction.
+
+Progress is recorded in the transaction that stores the rows, so the ledger never claims rows that are not stored.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from klaviyo_pg.catalogue import bookkeeping
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.states import ChunkState
+from klaviyo_pg.windows import Window
+
+_SELECT = (
+    "SELECT metric_id, window_start, window_end, expected, loaded, reached, state, seconds FROM {}"
+    " WHERE esp_integration_id = %(account)s"
+)
+_CHUNK = "esp_integration_id = %(account)s AND metric_id = %(metric_id)s AND window_start = %(window_start)s"
+
+
+class BackfillChunk(NamedTuple):
+    """A chunk of one metric's history, as recorded in the ledger."""
+
+    metric_id: str
+    window_start: datetime
+    window_end: datetime
+    expected: int | None
+    loaded: int = 0
+    reached: datetime | None = None
+    state: ChunkState = ChunkState.PLANNED
+    seconds: float = 0.0
+
+    @property
+    def window(self) -> Window:
+        """The whole window of the chunk."""
+        return Window(self.window_start, self.window_end)
+
+    @property
+    def left(self) -> Window:
+        """The window that remains to be read."""
+        return Window(self.reached or self.window_start, self.window_end)
+
+    @property
+    def waiting(self) -> int:
+        """The number of events that remain to be read; 0 if the source did not count them."""
+        return 0 if self.state == ChunkState.DONE else max(0, (self.expected or 0) - self.loaded)
+
+    def touches(self, window: Window) -> bool:
+        """Return True if the chunk and a window overlap."""
+        return self.window_start < window.end and self.window_end > window.start
+
+    def __str__(self) -> str:
+        return f"{self.metric_id} {self.window}"
+
+
+def chunks(account: Account) -> list[BackfillChunk]:
+    """Return all chunks of the account, ordered by metric and time."""
+    return account.select(_chunk, f"{_SELECT} ORDER BY metric_id, window_start", bookkeeping.BACKFILL_CHUNKS)
+
+
+def chunk(account: Account, which: BackfillChunk) -> BackfillChunk:
+    """Return a chunk as it is recorded now."""
+    query = f"{_SELECT} AND metric_id = %(metric_id)s AND window_start = %(window_start)s"
+    key = {"metric_id": which.metric_id, "window_start": which.window_start}
+    [recorded] = account.select(_chunk, query, bookkeeping.BACKFILL_CHUNKS, **key)
+    return recorded
+
+
+def _chunk(state: str, **columns: object) -> BackfillChunk:
+    return BackfillChunk(state=ChunkState(state), **columns)  # type: ignore[arg-type]  # as the query names them
+
+
+def add(account: Account, planned: Iterable[BackfillChunk]) -> None:
+    """Add chunks to the ledger. Those that it already contains stay unchanged."""
+    account.execute_many(
+        "INSERT INTO {} (esp_integration_id, metric_id, window_start, window_end, expected, loaded, state, attempts,"
+        " seconds, updated_at) VALUES (%(account)s, %(metric_id)s, %(window_start)s, %(window_end)s, %(expected)s, 0,"
+        " %(state)s, 0, 0, now()) ON CONFLICT DO NOTHING",
+        (each._asdict() for each in planned),
+        bookkeeping.BACKFILL_CHUNKS,
+    )
+
+
+def forget(account: Account, metric_ids: Sequence[str], window: Window) -> None:
+    """Delete the chunks of metrics that overlap a window, so that it is read again. Stored events are kept."""
+    account.execute(
+        "DELETE FROM {} WHERE esp_integration_id = %(account)s AND metric_id = ANY(%(metric_ids)s)"
+        " AND window_start < %(end)s AND window_end > %(start)s",
+        bookkeeping.BACKFILL_CHUNKS,
+        metric_ids=list(metric_ids),
+        start=window.start,
+        end=window.end,
+    )
+
+
+def begin(account: Account, chunk: BackfillChunk) -> None:
+    """Count one more attempt, unless the chunk is done."""
+    _update(account, chunk, "attempts = attempts + (state <> %(done)s)::int, error = NULL")
+
+
+def advance(account: Account, chunk: BackfillChunk, loaded: int, seconds: float, reached: datetime | None) -> None:
+    """Record that `loaded` more events are stored, and everything before `reached`; None means the whole chunk."""
+    _update(
+        account,
+        chunk,
+        "loaded = loaded + %(loaded)s, seconds = seconds + %(seconds)s, reached = coalesce(%(reached)s, window_end),"
+        " state = CASE WHEN %(reached)s::timestamptz IS NULL THEN %(done)s ELSE state END",
+        loaded=loaded,
+        seconds=seconds,
+        reached=reached,
+    )
+
+
+def fail(account: Account, chunk: BackfillChunk, error: str) -> None:
+    """Record that reading a chunk failed. Its stored events are kept, and the next run resumes after them."""
+    _update(account, chunk, "state = %(failed)s, error = %(error)s", failed=ChunkState.FAILED, error=error)
+
+
+def _update(account: Account, chunk: BackfillChunk, assignments: str, **values: object) -> None:
+    account.execute(
+        f"UPDATE {{}} SET {assignments}, updated_at = now() WHERE {_CHUNK}",
+        bookkeeping.BACKFILL_CHUNKS,
+        metric_id=chunk.metric_id,
+        window_start=chunk.window_start,
+        done=ChunkState.DONE,
+        **values,
+    )

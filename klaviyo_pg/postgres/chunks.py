@@ -1,0 +1,60 @@
+"""The ledger of chunks, from which a run is resumed. The caller owns the transaction.
+
+Progress is recorded in the transaction that stores the rows, so the ledger never claims rows that are not stored.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+from klaviyo_pg.catalogue import bookkeeping
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.states import ChunkState
+
+_CHUNK = "run_id = %(run_id)s AND stream = %(stream)s AND part = %(part)s"
+
+
+class ChunkProgress(NamedTuple):
+    """The progress of a chunk: its state, and its checkpoint if there is one."""
+
+    state: ChunkState
+    reached: datetime | None
+
+
+def plan_chunks(account: Account, run_id: str, chunks: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Add chunks, given as (stream, part), to a run. Returns all chunks of the run that are done."""
+    account.execute_many(
+        "INSERT INTO {} (run_id, esp_integration_id, stream, part, state)"
+        " VALUES (%(run_id)s, %(account)s, %(stream)s, %(part)s, %(state)s) ON CONFLICT DO NOTHING",
+        ({"run_id": run_id, "stream": stream, "part": part, "state": ChunkState.PLANNED} for stream, part in chunks),
+        bookkeeping.CHUNKS,
+    )
+    query = "SELECT stream, part FROM {} WHERE run_id = %(run_id)s AND state = %(done)s"
+    rows = account.execute(query, bookkeeping.CHUNKS, run_id=run_id, done=ChunkState.DONE)
+    return {(stream, part) for stream, part in rows}
+
+
+def progress(account: Account, run_id: str, stream: str, part: str) -> ChunkProgress:
+    """Return how far a planned chunk has been stored."""
+    query = f"SELECT state, reached FROM {{}} WHERE {_CHUNK}"
+    rows = account.execute(query, bookkeeping.CHUNKS, run_id=run_id, stream=stream, part=part)
+    [(state, reached)] = rows
+    return ChunkProgress(ChunkState(state), reached)
+
+
+def advance(account: Account, run_id: str, stream: str, part: str, reached: datetime) -> None:
+    """Record that everything of a chunk before `reached` is stored. A checkpoint never moves back."""
+    query = f"UPDATE {{}} SET reached = greatest(reached, %(reached)s) WHERE {_CHUNK}"
+    account.execute(query, bookkeeping.CHUNKS, run_id=run_id, stream=stream, part=part, reached=reached)
+
+
+def finish(account: Account, run_id: str, stream: str, part: str) -> bool:
+    """Record that a chunk is done. Returns True if it was the last one of its stream in this run.
+
+    Locks the chunks of the stream in order, so that of two chunks that finish at the same time one sees the other.
+    """
+    lock = "SELECT part, state FROM {} WHERE run_id = %(run_id)s AND stream = %(stream)s ORDER BY part FOR UPDATE"
+    states = account.execute(lock, bookkeeping.CHUNKS, run_id=run_id, stream=stream).fetchall()
+    query = f"UPDATE {{}} SET state = %(done)s, done_at = now() WHERE {_CHUNK}"
+    account.execute(query, bookkeeping.CHUNKS, run_id=run_id, stream=stream, part=part, done=ChunkState.DONE)
+    return all(state == ChunkState.DONE for other, state in states if other != part)

@@ -1,0 +1,154 @@
+"""The ledger of runs: their states, requests and row counts. The caller owns the transaction."""
+
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol
+
+from psycopg import Connection
+from psycopg.rows import class_row
+from psycopg.sql import SQL, Identifier, Placeholder
+
+from klaviyo_pg.catalogue import bookkeeping
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.states import UNFINISHED, RunState
+
+COUNTS = ("rows_read", "inserted", "updated", "unchanged", "rejected", "nul_characters")
+"""The columns of `run_tables` that count rows."""
+
+
+class OpenedRun(NamedTuple):
+    """A run that has been opened. `is_resumed` is true if it continues an earlier run that did not finish."""
+
+    run_id: str
+    as_of: datetime
+    is_resumed: bool
+
+
+class StartedRun(NamedTuple):
+    """A run that another process may have opened, with the IDs of its account."""
+
+    integration_id: str
+    account_id: str | None
+    as_of: datetime
+
+
+class LastRun(NamedTuple):
+    """The run that started last: its flow, its state, and when it started (UTC)."""
+
+    flow: str
+    state: RunState
+    started_at: datetime
+
+
+class Traffic(Protocol):
+    """A number of requests, and how many of them were retries."""
+
+    @property
+    def requests(self) -> int: ...
+
+    @property
+    def retries(self) -> int: ...
+
+
+def open_run(account: Account, flow: str, selection: str, now: datetime) -> OpenedRun:
+    """Open a run. It resumes the unfinished run with the same selection, if there is one from the same day (UTC)."""
+    unfinished = account.execute(
+        "SELECT run_id, as_of FROM {} WHERE esp_integration_id = %(account)s AND flow = %(flow)s"
+        " AND selection = %(selection)s AND state = ANY(%(unfinished)s)"
+        " AND as_of >= date_trunc('day', %(now)s::timestamptz, 'UTC') ORDER BY as_of DESC LIMIT 1 FOR UPDATE",
+        bookkeeping.RUNS,
+        flow=flow,
+        selection=selection,
+        unfinished=list(UNFINISHED),
+        now=now,
+    ).fetchone()
+    run = OpenedRun(unfinished[0], unfinished[1], True) if unfinished else OpenedRun(str(uuid.uuid4()), now, False)
+    account.execute(
+        "INSERT INTO {} (run_id, esp_integration_id, flow, selection, as_of, started_at, state, requests, retries)"
+        " VALUES (%(run_id)s, %(account)s, %(flow)s, %(selection)s, %(as_of)s, %(now)s, %(running)s, 0, 0)"
+        " ON CONFLICT (run_id) DO UPDATE SET started_at = excluded.started_at, state = excluded.state, message = NULL",
+        bookkeeping.RUNS,
+        run_id=run.run_id,
+        flow=flow,
+        selection=selection,
+        as_of=run.as_of,
+        now=now,
+        running=RunState.RUNNING,
+    )
+    return run
+
+
+def find_run(connection: Connection, schema: str, name: str, run_id: str) -> StartedRun | None:
+    """Return a run of the account with this name, or None if it has no such run."""
+    query = SQL(
+        "SELECT esp_integration_id AS integration_id, account.account_id, run.as_of FROM {} AS run"
+        " JOIN {} AS account USING (esp_integration_id) WHERE run.run_id = %s AND account.name = %s"
+    ).format(Identifier(schema, bookkeeping.RUNS.name), Identifier(schema, bookkeeping.INTEGRATIONS.name))
+    with connection.cursor(row_factory=class_row(StartedRun)) as cursor:
+        return cursor.execute(query, [run_id, name]).fetchone()
+
+
+def close_run(account: Account, run_id: str, state: RunState, message: str | None) -> None:
+    """Record that a run finished, with its state and its errors."""
+    account.execute(
+        "UPDATE {} SET state = %(state)s, message = %(message)s, finished_at = now() WHERE run_id = %(run_id)s",
+        bookkeeping.RUNS,
+        run_id=run_id,
+        state=state,
+        message=message,
+    )
+
+
+def last_run(account: Account) -> LastRun | None:
+    """Return the run of the account that started last, or None if there was none."""
+    row = account.execute(
+        "SELECT flow, state, started_at FROM {} WHERE esp_integration_id = %(account)s"
+        " ORDER BY started_at DESC LIMIT 1",
+        bookkeeping.RUNS,
+    ).fetchone()
+    return None if row is None else LastRun(row[0], RunState(row[1]), row[2].astimezone(UTC))
+
+
+def add_requests(account: Account, run_id: str, traffic: Traffic) -> None:
+    """Add requests to those of a run."""
+    account.execute(
+        "UPDATE {} SET requests = requests + %(requests)s, retries = retries + %(retries)s WHERE run_id = %(run_id)s",
+        bookkeeping.RUNS,
+        run_id=run_id,
+        requests=traffic.requests,
+        retries=traffic.retries,
+    )
+
+
+def run_requests(account: Account, run_id: str) -> tuple[int, int]:
+    """Return the numbers of requests and of retries of a run."""
+    query = "SELECT requests, retries FROM {} WHERE run_id = %(run_id)s"
+    row = account.execute(query, bookkeeping.RUNS, run_id=run_id).fetchone()
+    return (row[0], row[1]) if row else (0, 0)
+
+
+def add_counts(account: Account, run_id: str, counts: Mapping[str, Mapping[str, int]]) -> None:
+    """Add row counts, by table, to those of a run. Counts that are not passed are 0."""
+    query = account.compose(
+        "INSERT INTO {} AS stored (run_id, esp_integration_id, table_name, {names})"
+        " VALUES (%(run_id)s, %(account)s, %(table_name)s, {values})"
+        " ON CONFLICT (run_id, table_name) DO UPDATE SET {additions}",
+        bookkeeping.RUN_TABLES,
+        names=SQL(", ").join(map(Identifier, COUNTS)),
+        values=SQL(", ").join(map(Placeholder, COUNTS)),
+        additions=SQL(", ").join(SQL("{0} = stored.{0} + excluded.{0}").format(Identifier(name)) for name in COUNTS),
+    )
+    for table, numbers in sorted(counts.items()):  # in order, so that concurrent transactions cannot deadlock
+        account.execute(query, run_id=run_id, table_name=table, **{**dict.fromkeys(COUNTS, 0), **numbers})
+
+
+def run_counts(account: Account, run_id: str) -> dict[str, dict[str, int]]:
+    """Return the row counts of a run, by table."""
+    query = account.compose(
+        "SELECT table_name, {names} FROM {} WHERE run_id = %(run_id)s",
+        bookkeeping.RUN_TABLES,
+        names=SQL(", ").join(map(Identifier, COUNTS)),
+    )
+    rows = account.execute(query, run_id=run_id)
+    return {name: dict(zip(COUNTS, numbers, strict=True)) for name, *numbers in rows}
