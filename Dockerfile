@@ -4,18 +4,19 @@ FROM ${PYTHON} AS build
 WORKDIR /app
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
-# The dependencies by themselves first: their layer stays while only the project changes.
+# Install the dependencies first, so that their layer is reused while only the project changes.
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 RUN mkdir klaviyo_pg && touch klaviyo_pg/__init__.py \
     && pip install --no-cache-dir --constraint constraints.txt . \
     && pip uninstall --yes klaviyo-pg setuptools pip
-# What a run never loads: test suites, type stubs, and the pages of Prefect's server.
+# Remove what a run never loads: test suites, type stubs, and the UI of Prefect's server.
 RUN cd /opt/venv/lib/python3*/site-packages \
     && rm -rf prefect/server/ui prefect/server/ui-v2 \
     && find . -type d -name tests -prune -exec rm -rf {} + \
     && find . -name '*.pyi' -delete
 COPY klaviyo_pg klaviyo_pg
 COPY transforms transforms
+COPY pipeline pipeline
 COPY tasks tasks
 COPY flows flows
 COPY prefect.yaml ./
@@ -41,10 +42,10 @@ ENV PATH=/opt/venv/bin:$PATH \
     MALLOC_ARENA_MAX=2 \
     DO_NOT_TRACK=1
 USER 10001
-# Without PREFECT_API_URL a run starts a server for itself; its tables are here already.
+# Without PREFECT_API_URL a run starts a temporary server. Creating its tables here makes that start faster.
 RUN prefect server database upgrade --yes
 
-# The account to try things on: for compose.yaml, not for use.
+# The sandbox account for compose.yaml. Not part of the image that is deployed.
 FROM base AS sandbox
 COPY sandbox sandbox
 CMD ["python", "-m", "sandbox"]

@@ -1,4 +1,4 @@
-"""The faults of Postgres: how each is brought about in a daily run, taken back, and recognised in the server's log."""
+"""Faults of Postgres: how to cause each of them during a daily run, undo it, and recognise it in the server's log."""
 
 import re
 import signal
@@ -12,38 +12,38 @@ from pathlib import Path
 import psycopg
 from psycopg.sql import SQL, Identifier, Literal
 
-from benchmarks.faulty_runs import Place, Row
+from benchmarks.faulty_runs import Bench, Row
 
 _ROLE = "loader"
 
 
-def rows(place: Place, folder: Path, only: str) -> Iterator[Row]:
-    """Each fault whose name matches; `folder` is for a file system that is too small."""
+def rows(bench: Bench, folder: Path, only: str) -> Iterator[Row]:
+    """Yield a row for each fault whose name matches `only`; `folder` is the mount point of a small file system."""
     for disturbance in _OF_POSTGRES:
         if re.search(only, disturbance.name):
-            yield _postgres(place, disturbance)
+            yield _postgres(bench, disturbance)
     if re.search(only, "privilege"):
-        yield _missing_privilege(place)
+        yield _missing_privilege(bench)
     if re.search(only, "disk full"):
-        yield _disk_full(place, folder)
+        yield _disk_full(bench, folder)
 
 
-def _restarted(number: signal.Signals) -> Callable[[Place, str], Callable[[], None]]:
-    def fault(place: Place, schema: str) -> Callable[[], None]:
+def _restarted(number: signal.Signals) -> Callable[[Bench, str], Callable[[], None]]:
+    def fault(bench: Bench, schema: str) -> Callable[[], None]:
         def during() -> None:
-            place.postgres.stop(number)
+            bench.postgres.stop(number)
             time.sleep(2)
-            place.postgres.start()
+            bench.postgres.start()
 
         return during
 
     return fault
 
 
-def _terminated(place: Place, schema: str) -> Callable[[], None]:
+def _terminated(bench: Bench, schema: str) -> Callable[[], None]:
     def during() -> None:
         for _ in range(3):
-            with place.connection() as connection:
+            with bench.connection() as connection:
                 connection.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'klaviyo-pg'"
                 )
@@ -52,7 +52,7 @@ def _terminated(place: Place, schema: str) -> Callable[[], None]:
     return during
 
 
-def _deadlock(place: Place, schema: str) -> Callable[[], None]:
+def _deadlock(bench: Bench, schema: str) -> Callable[[], None]:
     def during() -> None:
         waiting = "SELECT pid FROM pg_locks WHERE NOT granted AND relation = %s::regclass AND pid <> pg_backend_pid()"
         held = (
@@ -60,14 +60,14 @@ def _deadlock(place: Place, schema: str) -> Callable[[], None]:
             " AND relation = ANY(%s::regclass[])"
         )
         names = [f"{schema}.{name}" for name in ("sends", "opens", "clicks", "events")]
-        with place.connection() as connection, connection.transaction():
-            connection.execute("SET LOCAL deadlock_timeout = '60s'")  # the other one has to give way
+        with bench.connection() as connection, connection.transaction():
+            connection.execute("SET LOCAL deadlock_timeout = '60s'")  # so that the run is the one that is cancelled
             connection.execute(SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(Identifier(schema, "members")))
             until = time.monotonic() + 15
             while time.monotonic() < until:
                 for (pid,) in connection.execute(waiting, [f"{schema}.members"]).fetchall():
-                    if found := connection.execute(held, [pid, names]).fetchone():
-                        name = found[0].rpartition(".")[2]
+                    if locked := connection.execute(held, [pid, names]).fetchone():
+                        name = locked[0].rpartition(".")[2]
                         connection.execute(
                             SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(Identifier(schema, name))
                         )
@@ -77,11 +77,11 @@ def _deadlock(place: Place, schema: str) -> Callable[[], None]:
     return during
 
 
-def _lock_timeout(place: Place, schema: str) -> Callable[[], None]:
-    _database(place, "SET lock_timeout = '200ms'")
+def _lock_timeout(bench: Bench, schema: str) -> Callable[[], None]:
+    _alter_database(bench, "SET lock_timeout = '200ms'")
 
     def during() -> None:
-        with place.connection() as connection, connection.transaction():
+        with bench.connection() as connection, connection.transaction():
             connection.execute("SET LOCAL lock_timeout = 0")
             connection.execute(SQL("LOCK TABLE {}").format(Identifier(schema, "members")))
             time.sleep(2)
@@ -89,29 +89,29 @@ def _lock_timeout(place: Place, schema: str) -> Callable[[], None]:
     return during
 
 
-def _serialization(place: Place, schema: str) -> Callable[[], None]:
-    _database(place, "SET default_transaction_isolation = 'serializable'")
+def _serialization(bench: Bench, schema: str) -> Callable[[], None]:
+    _alter_database(bench, "SET default_transaction_isolation = 'serializable'")
     return lambda: None
 
 
-def _read_only(place: Place, schema: str) -> Callable[[], None]:
+def _read_only(bench: Bench, schema: str) -> Callable[[], None]:
     def during() -> None:
-        _database(place, "SET default_transaction_read_only = on")
-        _terminated(place, schema)()
+        _alter_database(bench, "SET default_transaction_read_only = on")
+        _terminated(bench, schema)()
 
     return during
 
 
-def _database(place: Place, what: str) -> None:
-    with place.connection() as connection:
+def _alter_database(bench: Bench, change: str) -> None:
+    with bench.connection() as connection:
         connection.execute("SET default_transaction_read_only = off")
         name = Identifier(connection.info.dbname)
-        connection.execute(SQL("ALTER DATABASE {} ").format(name) + SQL(what))  # type: ignore[arg-type]  # of this module
+        connection.execute(SQL("ALTER DATABASE {} ").format(name) + SQL(change))  # type: ignore[arg-type]  # of this module
 
 
-def _statements(*queries: str) -> Callable[[Place, str], None]:
-    def fault(place: Place, schema: str) -> None:
-        with place.connection() as connection:
+def _statements(*queries: str) -> Callable[[Bench, str], None]:
+    def fault(bench: Bench, schema: str) -> None:
+        with bench.connection() as connection:
             for query in queries:
                 connection.execute(SQL(query).format(schema=Identifier(schema)))  # type: ignore[arg-type]  # of this module
 
@@ -120,18 +120,18 @@ def _statements(*queries: str) -> Callable[[Place, str], None]:
 
 @dataclass(frozen=True)
 class Disturbance:
-    """A fault of Postgres: how it is brought about, taken back, and recognised in the server's log."""
+    """A fault of Postgres: what causes it before or during a run, what undoes it after, and its line in the log."""
 
     name: str
-    during: Callable[[Place, str], Callable[[], None]] | None = None
-    before: Callable[[Place, str], None] | None = None
-    after: Callable[[Place, str], None] | None = None
+    during: Callable[[Bench, str], Callable[[], None]] | None = None
+    before: Callable[[Bench, str], None] | None = None
+    after: Callable[[Bench, str], None] | None = None
     log: str = ""
     arguments: tuple[str, ...] = ()
 
 
-def _reset_database(place: Place, schema: str) -> None:
-    _database(place, "RESET ALL")
+def _reset_database(bench: Bench, schema: str) -> None:
+    _alter_database(bench, "RESET ALL")
 
 
 _OF_POSTGRES = (
@@ -175,24 +175,24 @@ _OF_POSTGRES = (
 )
 
 
-def _postgres(place: Place, disturbance: Disturbance) -> Row:
+def _postgres(bench: Bench, disturbance: Disturbance) -> Row:
     schema = re.sub(r"\W+", "_", f"db {disturbance.name}".lower())
-    place.prepare(schema)
-    logged = place.logged(disturbance.log) if disturbance.log else 0
+    bench.prepare(schema)
+    logged = bench.logged(disturbance.log) if disturbance.log else 0
     if disturbance.before:
-        disturbance.before(place, schema)
-    during = disturbance.during(place, schema) if disturbance.during else None
-    ran = place.run(schema, during=during)
-    injected = place.logged(disturbance.log) - logged if disturbance.log else 1
+        disturbance.before(bench, schema)
+    during = disturbance.during(bench, schema) if disturbance.during else None
+    ran = bench.run(schema, during=during)
+    injected = bench.logged(disturbance.log) - logged if disturbance.log else 1
     if disturbance.after:
-        disturbance.after(place, schema)
-    return place.row(disturbance.name, injected, schema, ran)
+        disturbance.after(bench, schema)
+    return bench.row(disturbance.name, injected, schema, ran)
 
 
-def _missing_privilege(place: Place) -> Row:
+def _missing_privilege(bench: Bench) -> Row:
     schema = "db_privilege"
-    place.prepare(schema)
-    with place.connection() as connection:
+    bench.prepare(schema)
+    with bench.connection() as connection:
         connection.execute(SQL("CREATE ROLE {} LOGIN").format(Identifier(_ROLE)))
         for query in (
             "GRANT ALL ON SCHEMA {schema} TO {role}",
@@ -201,16 +201,16 @@ def _missing_privilege(place: Place) -> Row:
         ):
             connection.execute(SQL(query).format(schema=Identifier(schema), role=Identifier(_ROLE)))
     pattern = "ERROR:  permission denied"
-    logged = place.logged(pattern)
-    ran = place.run(schema, user=_ROLE)
-    injected = place.logged(pattern) - logged
-    with place.connection() as connection:
+    logged = bench.logged(pattern)
+    ran = bench.run(schema, user=_ROLE)
+    injected = bench.logged(pattern) - logged
+    with bench.connection() as connection:
         connection.execute(SQL("GRANT INSERT ON {} TO {}").format(Identifier(schema, "opens"), Identifier(_ROLE)))
-    return place.row("missing privilege (INSERT on one table)", injected, schema, ran, user=_ROLE)
+    return bench.row("missing privilege (INSERT on one table)", injected, schema, ran, user=_ROLE)
 
 
-def _disk_full(place: Place, folder: Path) -> Row:
-    """Two of the tables on a file system of their own that is too small, and then is not."""
+def _disk_full(bench: Bench, folder: Path) -> Row:
+    """Put two tables on a separate file system that is too small, and enlarge it after the run."""
     name, schema, pattern = (
         "disk full",
         "db_disk",
@@ -227,20 +227,20 @@ def _disk_full(place: Place, folder: Path) -> Row:
 
     owner = (folder.parent / "postgres").stat()
     if not mounted("size=3m", f"uid={owner.st_uid}", f"gid={owner.st_gid}"):
-        return Row(name, "not injected", "no file system can be mounted here", None, None)
+        return Row(name, "not injected", "cannot mount a file system", None, None)
     try:
-        place.prepare(schema)
-        with place.connection() as connection:
+        bench.prepare(schema)
+        with bench.connection() as connection:
             connection.execute(SQL("CREATE TABLESPACE small LOCATION {}").format(Literal(str(folder))))
             for each in ("sends", "opens"):
                 connection.execute(SQL("ALTER TABLE {} SET TABLESPACE small").format(Identifier(schema, each)))
-        logged = place.logged(pattern)
-        ran = place.run(schema)
-        injected = place.logged(pattern) - logged
+        logged = bench.logged(pattern)
+        ran = bench.run(schema)
+        injected = bench.logged(pattern) - logged
         mounted("remount", "size=512m")
-        return place.row(name, injected, schema, ran)
+        return bench.row(name, injected, schema, ran)
     finally:
-        with place.connection() as connection, suppress(psycopg.Error):
+        with bench.connection() as connection, suppress(psycopg.Error):
             connection.execute(SQL("DROP SCHEMA {} CASCADE").format(Identifier(schema)))
             connection.execute("DROP TABLESPACE small")
         subprocess.run(["umount", str(folder)], check=False)

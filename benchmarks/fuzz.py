@@ -1,8 +1,8 @@
-"""`python -m benchmarks.fuzz --minutes 10`: damaged pages of a sandbox account, through the path of every other page.
+"""`python -m benchmarks.fuzz --minutes 10`: decode damaged pages of events with the code that decodes all pages.
 
-Each round is one seed: a page of events, of either dialect, in which records or bytes are changed, doubled, removed or
-exchanged. It has to be read with all its records accounted for, or refused as no page. Prints the seed of each failure;
-`--seed` repeats one.
+Each round has a seed and takes a page of events in either dialect. It changes, duplicates, removes or replaces records
+or bytes. The page must be read with every record accounted for, or be refused as a whole. The seed of each failure is
+printed; `--seed` repeats it.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from klaviyo_pg.errors import BadAnswer
 from sandbox.launcher import Sandbox, running
 from tests.any_page import check, stored_events
 
-_RECORDS = 12  # of a page: enough to stand beside each other, few enough for thousands of rounds
-_LOST = (
+_RECORDS = 12  # per page, so that a round takes milliseconds
+_DAMAGE = (
     b"NaN",
     b"1e400",
     rb'"\ud800"',
@@ -38,56 +38,57 @@ Page = tuple[list[bytes], list[bytes]]
 
 
 def main() -> None:
-    """Fuzz until the time is over; ends with 1 where something failed."""
+    """Fuzz for some minutes. Exit with 1 if anything failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--seed", type=int, help="repeat this one only")
-    parser.add_argument("--first", type=int, default=0, help="the seed to begin with")
-    given = parser.parse_args()
+    parser.add_argument("--seed", type=int, help="repeat only this round")
+    parser.add_argument("--first", type=int, default=0, help="first seed")
+    options = parser.parse_args()
     with running(events=2_000, members=200) as box:
         pages = {"current": _current(box), "legacy": _legacy(box)}
-    seeds = [given.seed] if given.seed is not None else None
-    ends, seed, failed, refused = monotonic() + given.minutes * 60, given.first, 0, 0
-    while seeds or (given.seed is None and monotonic() < ends):
+    seeds = [options.seed] if options.seed is not None else None
+    ends, seed, failed, refused = monotonic() + options.minutes * 60, options.first, 0, 0
+    while seeds or (options.seed is None and monotonic() < ends):
         seed = seeds.pop() if seeds else seed + 1
         try:
             refused += not _round(Random(seed), pages)
         except Exception:
             failed += 1
             print(f"seed {seed}:", traceback.format_exc(), flush=True)
-    print(f"{seed - given.first:,} pages, {refused:,} refused, {failed} failed")
+    print(f"{seed - options.first:,} pages, {refused:,} refused, {failed} failed")
     sys.exit(failed > 0)
 
 
 def _current(box: Sandbox) -> Page:
     query = "api/events?include=profile&fields[event]=timestamp,event_properties"
     headers = {"Authorization": f"Klaviyo-API-Key {box.api_key}", "revision": "2026-07-15"}
-    answer = _asked(box, query, headers)
+    answer = _get(box, query, headers)
     return _records(answer["data"]), _records(answer["included"])
 
 
 def _legacy(box: Sandbox) -> Page:
-    return _records(_asked(box, f"api/v1/metrics/timeline?api_key={box.api_key}&count=100", {})["data"]), []
+    return _records(_get(box, f"api/v1/metrics/timeline?api_key={box.api_key}&count=100", {})["data"]), []
 
 
-def _asked(box: Sandbox, path: str, headers: dict[str, str]) -> Any:
+def _get(box: Sandbox, path: str, headers: dict[str, str]) -> Any:
     with urlopen(Request(f"{box.url}/{path}", headers=headers)) as answer:
         return json.load(answer)
 
 
-def _records(found: list[Any]) -> list[bytes]:
-    return [json.dumps(each, separators=(",", ":")).encode() for each in found]
+def _records(rows: list[Any]) -> list[bytes]:
+    return [json.dumps(row, separators=(",", ":")).encode() for row in rows]
 
 
 def _round(random: Random, pages: dict[str, Page]) -> bool:
-    """Whether the page was read; raises AssertionError where a record is neither stored nor set aside."""
+    """Return whether the page was read. Raise AssertionError if a record is neither stored nor rejected."""
     dialect = random.choice(sorted(pages))
     events, people = (
-        [random.choice(found) for _ in range(random.randint(0, _RECORDS))] if found else [] for found in pages[dialect]
+        [random.choice(records) for _ in range(random.randint(0, _RECORDS))] if records else []
+        for records in pages[dialect]
     )
-    damage = random.choice((_exchanged, _flipped))
-    if damage is _exchanged:
-        events, people = ([_exchanged(random, each) for each in found] for found in (events, people))
+    damage = random.choice((_replaced, _flipped))
+    if damage is _replaced:
+        events, people = ([_replaced(random, each) for each in records] for records in (events, people))
     body = b'{"data":[%b],"included":[%b],"links":{"next":null}}' % (b",".join(events), b",".join(people))
     if damage is _flipped:
         for _ in range(random.randint(1, 4)):
@@ -98,36 +99,36 @@ def _round(random: Random, pages: dict[str, Page]) -> bool:
         assert damage is _flipped, "a page of records is never refused"
         return False
     check(stored)
-    if damage is _exchanged:
-        sums = (accounted == len(events) + len(people)) if dialect == "current" else accounted >= len(events)
-        assert sums, f"{accounted} records accounted for, {len(events)} events and {len(people)} people on the page"
+    if damage is _replaced:
+        is_complete = (accounted == len(events) + len(people)) if dialect == "current" else accounted >= len(events)
+        assert is_complete, f"{accounted} records accounted for, of {len(events)} events and {len(people)} people"
     return True
 
 
-def _exchanged(random: Random, record: bytes) -> bytes:
-    """A record in which, half of the time, one value is something else, or is not there, or is there twice."""
+def _replaced(random: Random, record: bytes) -> bytes:
+    """Return a record in which, half of the time, one value is replaced, missing or duplicated."""
     if random.random() < 0.5:
         return record
-    return _any(random, json.loads(record))
+    return _damaged(random, json.loads(record))
 
 
-def _any(random: Random, value: Any) -> bytes:
-    """One place on one path through a value is changed."""
+def _damaged(random: Random, value: Any) -> bytes:
+    """Return a value as JSON with a change at one random place."""
     if not isinstance(value, dict) or not value or random.random() < 0.2:
-        return random.choice(_LOST)
+        return random.choice(_DAMAGE)
     chosen = random.choice(sorted(value))
     members = [
-        (json.dumps(name).encode(), json.dumps(found).encode()) for name, found in value.items() if name != chosen
+        (json.dumps(name).encode(), json.dumps(member).encode()) for name, member in value.items() if name != chosen
     ]
-    again = (json.dumps(chosen).encode(), _any(random, value[chosen]))
-    members += random.choice(([again], [again], [again], [], [again, again]))
-    return b"{" + b",".join(name + b":" + found for name, found in members) + b"}"
+    damaged = (json.dumps(chosen).encode(), _damaged(random, value[chosen]))
+    members += random.choice(([damaged], [damaged], [damaged], [], [damaged, damaged]))
+    return b"{" + b",".join(name + b":" + member for name, member in members) + b"}"
 
 
 def _flipped(random: Random, body: bytes) -> bytes:
-    """Some bytes at any place are changed, removed or doubled; of a body without any, something stands there."""
+    """Return a body in which some bytes are changed, removed or duplicated. An empty body is replaced."""
     if not body:
-        return random.choice(_LOST)
+        return random.choice(_DAMAGE)
     at = random.randrange(len(body))
     size = random.choice((1, 1, 1, 2, 8, 200))
     change: Callable[[], bytes] = random.choice(
@@ -136,7 +137,7 @@ def _flipped(random: Random, body: bytes) -> bytes:
             lambda: bytes([body[at] ^ 1 << random.randrange(8)]),
             lambda: b"",
             lambda: body[at : at + size] * 2,
-            lambda: random.choice(_LOST),
+            lambda: random.choice(_DAMAGE),
         )
     )
     return body[:at] + change() + body[at + size :]

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.pictures`: the pictures in docs/pictures/, made again by running what they show.
+"""`python -m benchmarks.pictures`: recreate the pictures in docs/pictures/ by running what they show.
 
-A backfill on a terminal, stopped in the middle, and its coverage; Prefect's own pages of that backfill, and of runs of
-two accounts that end in different ways. Needs pyte (`pip install pyte`) and, for Prefect's pages, chromium.
+They show a backfill in a terminal, stopped halfway, and its coverage, and Prefect's user interface with that backfill
+and with runs of two accounts that end in different states. Needs pyte (`pip install pyte`) and Chromium.
 """
 
 import argparse
@@ -46,9 +46,9 @@ _FOLDER = _ROOT / "docs" / "pictures"
 _COLUMNS, _LINES = 110, 43
 _DAYS = 3 * 365
 _STOP_AT = 0.55  # of the events
-_STILL = 0.03  # seconds
+_QUIET = 0.03  # seconds without output, after which the screen is complete
 _SCOPES = ("accounts", "metrics", "events", "profiles", "campaigns", "flows", "lists", "segments")
-_STANDING = re.compile(r"([\d,]+) of ([\d,]+) events")
+_PROGRESS = re.compile(r"([\d,]+) of ([\d,]+) events")
 _SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 24 {width} {height}">
 <style>
 .{unique_id}-matrix {{ font: {char_height}px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }}
@@ -67,7 +67,7 @@ _SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 24 {width} {height}
 
 
 class Terminal:
-    """A command in a terminal of its own, and what stands on the screen."""
+    """A command in a separate terminal, and the contents of the screen."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.screen = pyte.Screen(_COLUMNS, _LINES)
@@ -75,26 +75,26 @@ class Terminal:
         self.pid, self._end = pty.fork()
         if not self.pid:
             os.chdir(_ROOT)
-            known = {"TERM": "xterm-256color", "COLUMNS": str(_COLUMNS), "LINES": str(_LINES)}
-            os.execvpe(command[0], list(command), {**environment, **known})
+            terminal = {"TERM": "xterm-256color", "COLUMNS": str(_COLUMNS), "LINES": str(_LINES)}
+            os.execvpe(command[0], list(command), {**environment, **terminal})
         fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", _LINES, _COLUMNS, 0, 0))
 
     def read(self) -> bool:
-        """Take in some of what it writes; False when it has ended."""
+        """Read some of the output; return False once the command has exited."""
         try:
             written = os.read(self._end, 65_536)
-        except OSError:  # how Linux tells of the end
+        except OSError:  # Linux reports a closed terminal as an error
             return False
         self._stream.feed(written)
         return bool(written)
 
     @property
-    def is_still(self) -> bool:
-        """Whether nothing is being written, so that no picture of the screen is cut off in the middle."""
-        return not select.select([self._end], [], [], _STILL)[0]
+    def is_quiet(self) -> bool:
+        """True if no output is waiting, so that a picture does not show half an update of the screen."""
+        return not select.select([self._end], [], [], _QUIET)[0]
 
-    def end(self) -> int:
-        """Take in the rest; the exit code."""
+    def finish(self) -> int:
+        """Read the rest of the output; return the exit code."""
         while self.read():
             pass
         _, status = os.waitpid(self.pid, 0)
@@ -102,22 +102,22 @@ class Terminal:
 
     @property
     def share(self) -> float:
-        """How much of the events is stored, as the screen says."""
-        found = _STANDING.search("\n".join(self.screen.display))
-        if not found:
+        """The share of the events that is stored, according to the screen."""
+        match = _PROGRESS.search("\n".join(self.screen.display))
+        if not match:
             return 0.0
-        stored, events = (int(each.replace(",", "")) for each in found.groups())
+        stored, events = (int(each.replace(",", "")) for each in match.groups())
         return stored / max(1, events)
 
     @property
     def picture(self) -> str:
-        """The screen as SVG, up to its last written line."""
+        """The screen as SVG, down to its last line with text."""
         last = max(number for number, line in enumerate(self.screen.display) if line.strip())
         console = Console(record=True, width=_COLUMNS, file=StringIO(), force_terminal=True)
         for number in range(last + 1):
             line = [self.screen.buffer[number][column] for column in range(_COLUMNS)]
-            parts = [("".join(char.data for char in chars), style) for style, chars in groupby(line, _style)]
-            console.print(Text.assemble(*parts), crop=True)
+            spans = [("".join(char.data for char in chars), style) for style, chars in groupby(line, _style)]
+            console.print(Text.assemble(*spans), crop=True)
         svg = console.export_svg(code_format=_SVG, unique_id="terminal")
         return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
 
@@ -127,26 +127,26 @@ def _style(char: Any) -> Style:
 
 
 def _colour(name: str) -> str | None:
-    """pyte's name for a colour as rich knows it."""
+    """Translate pyte's name of a colour into rich's."""
     if name == "default":
         return None
     if re.fullmatch("[0-9a-f]{6}", name):
         return f"#{name}"
-    known = name.replace("brown", "yellow").replace("bright", "bright_")
+    translated = name.replace("brown", "yellow").replace("bright", "bright_")
     with suppress(ColorParseError):
-        Style(color=known)
-        return known
+        Style(color=translated)
+        return translated
     return None
 
 
 @dataclass(frozen=True)
-class Place:
-    """A Prefect server, a database, and the environment that leads to them."""
+class Bench:
+    """A Prefect server and a database, by the environment that names them."""
 
     environment: Mapping[str, str]
 
     def run(self, *command: str, codes: Sequence[int] = (0,), **more: str) -> None:
-        """A Python command of the project."""
+        """Run a Python command of the project, which must exit with one of these codes."""
         ran = subprocess.run(
             [sys.executable, *command],
             cwd=_ROOT,
@@ -158,7 +158,7 @@ class Place:
         assert ran.returncode in codes, ran.stdout + ran.stderr
 
     def ask(self, path: str, body: Any = None) -> Any:
-        """Prefect's API; again where its database is busy, as Prefect's own clients do."""
+        """Send a request to Prefect's API, with retries while its database is busy, as Prefect's own clients do."""
         data = None if body is None else json.dumps(body).encode()
         request = Request(self.environment["PREFECT_API_URL"] + path, data, {"Content-Type": "application/json"})
         for attempt in stamina.retry_context(on=_is_busy, attempts=5, wait_initial=1):
@@ -166,20 +166,20 @@ class Place:
                 return json.load(answer)
 
     def runs(self, flow: str) -> list[dict[str, Any]]:
-        """Runs of a flow, the newest first."""
+        """Return the runs of a flow, newest first."""
         body = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC"}
         return self.ask("/flow_runs/filter", body)  # type: ignore[no-any-return]
 
-    def deployed(self, deployment: str, **parameters: Any) -> None:
-        """A run by a worker, to its end, whatever that is."""
-        found = self.ask(f"/deployments/name/{deployment}")
-        run = self.ask(f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})["id"]
+    def run_deployment(self, deployment: str, **parameters: Any) -> None:
+        """Let a worker run a deployment, and wait until the run is over, in whatever state."""
+        deployment_id = self.ask(f"/deployments/name/{deployment}")["id"]
+        run = self.ask(f"/deployments/{deployment_id}/create_flow_run", {"parameters": parameters})["id"]
         _until(lambda: self.ask(f"/flow_runs/{run}")["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED"))
 
     def photograph(self, path: str, name: str, height: int = 1000, is_still: bool = True) -> None:
-        """A page of Prefect's own pages, as a browser shows it; most come half where they may move."""
+        """Save a screenshot of a page of Prefect's user interface. Most pages are incomplete while animations run."""
         browser = shutil.which("chromium") or shutil.which("google-chrome")
-        assert browser, "there is no chromium"
+        assert browser, "Chromium is not installed"
         with tempfile.TemporaryDirectory() as profile:
             subprocess.run(
                 [
@@ -207,84 +207,84 @@ def _until(holds: Callable[[], bool], seconds: float = 300) -> None:
 
 
 @contextmanager
-def _place(folder: Path) -> Iterator[Place]:
+def _bench(folder: Path) -> Iterator[Bench]:
     url = embedded.url(folder)
     (folder / "prefect").mkdir()
     with prefect_server(folder / "prefect") as prefect:
-        yield Place({**prefect, "DATABASE_URL": url, "DATA_DIR": str(folder / "data")})
+        yield Bench({**prefect, "DATABASE_URL": url, "DATA_DIR": str(folder / "data")})
 
 
 def _account(box: Sandbox, name: str) -> dict[str, str]:
     return {"KLAVIYO_BASE_URL": box.url, "KLAVIYO_API_KEY": box.api_key, "KLAVIYO_INTEGRATION": name}
 
 
-def backfill(place: Place, box: Sandbox) -> None:
-    """A backfill on a terminal, told to stop in the middle; what the warehouse covers then; the rest of it."""
+def backfill(bench: Bench, box: Sandbox) -> None:
+    """Run a backfill in a terminal and stop it halfway; take a picture of it and of the coverage; complete it."""
     account = _account(box, "shop-de")
     start = _day(_DAYS)
-    place.run("flows/daily.py", **account)
-    environment = {**place.environment, **account}
+    bench.run("flows/daily.py", **account)
+    environment = {**bench.environment, **account}
     terminal = Terminal([sys.executable, "flows/backfill.py", "--start", start], environment)
-    while terminal.read() and (terminal.share < _STOP_AT or not terminal.is_still):
+    while terminal.read() and (terminal.share < _STOP_AT or not terminal.is_quiet):
         pass
     (_FOLDER / "backfill.svg").write_text(terminal.picture, encoding="utf-8")
     os.kill(terminal.pid, signal.SIGTERM)
-    assert terminal.end() == 130, terminal.picture
-    box.lie("Active on Site", _day(90), 2)  # so that something differs
-    place.run("flows/reconcile.py", "--days", str(_DAYS // 3), **account)
-    place.run("-m", "klaviyo_pg", "status", "--coverage", str(_FOLDER / "coverage.png"), **account)
-    place.run("flows/backfill.py", "--start", start, **account)
+    assert terminal.finish() == 130, terminal.picture
+    box.lie("Active on Site", _day(90), 2)  # so that one count differs
+    bench.run("flows/reconcile.py", "--days", str(_DAYS // 3), **account)
+    bench.run("-m", "klaviyo_pg", "status", "--coverage", str(_FOLDER / "coverage.png"), **account)
+    bench.run("flows/backfill.py", "--start", start, **account)
 
 
-def day(place: Place, box: Sandbox, other: Sandbox, folder: Path) -> None:
-    """Runs of two accounts by a worker, which end in different ways."""
-    place.run("-m", "prefect", "--no-prompt", "work-pool", "create", "klaviyo", "--type", "process")
-    place.run("-m", "prefect", "--no-prompt", "deploy", "--all", PROJECT_DIR=str(_ROOT))
-    place.run("-m", "tasks.save_blocks", "--klaviyo=shop-de", "--warehouse=main", **_account(box, "shop-de"))
+def runs_of_a_day(bench: Bench, box: Sandbox, other: Sandbox, folder: Path) -> None:
+    """Let a worker run deployments for two accounts, so that the runs end in different states."""
+    bench.run("-m", "prefect", "--no-prompt", "work-pool", "create", "klaviyo", "--type", "process")
+    bench.run("-m", "prefect", "--no-prompt", "deploy", "--all", PROJECT_DIR=str(_ROOT))
+    bench.run("-m", "tasks.save_blocks", "--klaviyo=shop-de", "--warehouse=main", **_account(box, "shop-de"))
 
     def give_key(key: str, *scopes: str) -> None:
         if scopes:
             other.add_key(key, *(f"{scope}:read" for scope in scopes))
         settings = {**_account(other, "shop-fr"), "KLAVIYO_API_KEY": key}
-        place.run("-m", "tasks.save_blocks", "--klaviyo=shop-fr", **settings)
+        bench.run("-m", "tasks.save_blocks", "--klaviyo=shop-fr", **settings)
 
     german = {"klaviyo": "shop-de", "warehouse": "main"}
     french = {"klaviyo": "shop-fr", "warehouse": "main"}
     worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "klaviyo", "--name", "worker-1"]
-    environment = {**place.environment, "PREFECT_WORKER_QUERY_SECONDS": "1"}
+    environment = {**bench.environment, "PREFECT_WORKER_QUERY_SECONDS": "1"}
     with (
         (folder / "worker.log").open("w") as log,
         subprocess.Popen(worker, cwd=folder, env=environment, stdout=log, stderr=log) as child,
     ):
         try:
             give_key("pk_mistyped")
-            place.deployed("daily/daily", **french)
+            bench.run_deployment("daily/daily", **french)
             give_key("pk_french", *(scope for scope in _SCOPES if scope != "lists"))
-            place.deployed("daily/daily", **french)
+            bench.run_deployment("daily/daily", **french)
             give_key("pk_whole", *_SCOPES)
-            place.deployed("daily/daily", **french)
+            bench.run_deployment("daily/daily", **french)
             other.set_faults({"endpoint": "GET /api/events", "status": 429, "retry_after": 7_200, "times": 10**9})
-            place.deployed("backfill/backfill", **french, start=_day(_DAYS))
+            bench.run_deployment("backfill/backfill", **french, start=_day(_DAYS))
             other.set_faults()
-            place.deployed("backfill/backfill", **french, start=_day(_DAYS))
+            bench.run_deployment("backfill/backfill", **french, start=_day(_DAYS))
             box.lie("Opened Email", _day(10), 3)
             box.lie("Placed Order", _day(400), -1)
-            place.deployed("reconcile/reconcile", **german, days=_DAYS)
-            place.deployed("daily/daily", **german)
+            bench.run_deployment("reconcile/reconcile", **german, days=_DAYS)
+            bench.run_deployment("daily/daily", **german)
         finally:
-            child.kill()  # all runs have ended, and told to stop just then it may wait for the last one without end
+            child.kill()  # with SIGTERM a worker may wait for ever for a run that has just ended
 
 
-def pages(place: Place) -> None:
-    """Prefect's pages of all that."""
-    place.photograph("/runs", "prefect-runs.png", 1820)
-    [whole, *_] = [run for run in place.runs("backfill") if run["state"]["name"] == "Completed"]
-    place.photograph(f"/runs/flow-run/{whole['id']}", "prefect-backfill.png", is_still=False)
-    artifacts = place.ask("/artifacts/filter", {})
+def pages(bench: Bench) -> None:
+    """Take screenshots of these runs in Prefect's user interface."""
+    bench.photograph("/runs", "prefect-runs.png", 1820)
+    [whole, *_] = [run for run in bench.runs("backfill") if run["state"]["name"] == "Completed"]
+    bench.photograph(f"/runs/flow-run/{whole['id']}", "prefect-backfill.png", is_still=False)
+    artifacts = bench.ask("/artifacts/filter", {})
     [table] = [each for each in artifacts if each["key"] == "backfill" and each["flow_run_id"] == whole["id"]]
-    place.photograph(f"/artifacts/artifact/{table['id']}", "prefect-backfill-table.png", 700)
+    bench.photograph(f"/artifacts/artifact/{table['id']}", "prefect-backfill-table.png", 700)
     differs = max((each for each in artifacts if each["key"] == "reconciliation"), key=lambda each: len(each["data"]))
-    place.photograph(f"/artifacts/artifact/{differs['id']}", "prefect-reconciliation.png", 500)
+    bench.photograph(f"/artifacts/artifact/{differs['id']}", "prefect-reconciliation.png", 500)
 
 
 def _day(ago: int) -> str:
@@ -292,18 +292,18 @@ def _day(ago: int) -> str:
 
 
 def main() -> None:
-    """Make them."""
+    """Recreate all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=300_000)
-    given = parser.parse_args()
+    options = parser.parse_args()
     _FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        place = stack.enter_context(_place(Path(name)))
-        box = stack.enter_context(running(events=given.events, days=_DAYS, members=2_000, latency_ms=40))
+        bench = stack.enter_context(_bench(Path(name)))
+        box = stack.enter_context(running(events=options.events, days=_DAYS, members=2_000, latency_ms=40))
         other = stack.enter_context(running(events=20_000, days=_DAYS, members=500, account="Fr2nch", seed=2))
-        backfill(place, box)
-        day(place, box, other, Path(name))
-        pages(place)
+        backfill(bench, box)
+        runs_of_a_day(bench, box, other, Path(name))
+        pages(bench)
 
 
 if __name__ == "__main__":

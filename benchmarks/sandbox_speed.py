@@ -1,7 +1,7 @@
-"""`python benchmarks/sandbox_speed.py`: how many events a second the sandbox hands to a reader that only reads.
+"""`python benchmarks/sandbox_speed.py`: measure how many events per second the sandbox serves.
 
-The reader asks for full pages with the profiles included, one after the other, and keeps nothing. Any loader is at
-most this fast against the sandbox.
+The reader requests full pages with profiles, one after the other, and discards them. No loader can be faster than this
+against the sandbox.
 """
 
 import argparse
@@ -13,40 +13,40 @@ from sandbox.launcher import Sandbox, running
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=120_000)
     parser.add_argument("--members", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=5, help="the best of so many counts")
-    asked = parser.parse_args()
-    with running(events=asked.events, members=asked.members) as box:
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds, of which the best counts")
+    options = parser.parse_args()
+    with running(events=options.events, members=options.members) as box:
         for fields in ("timestamp,event_properties", None):
-            best = max(_speed(box, fields, asked.events) for _ in range(asked.rounds))
+            best = max(_speed(box, fields, options.events) for _ in range(options.rounds))
             print(f"{best:>10,.0f} events/s with {fields or 'all fields'}", flush=True)
 
 
 def _speed(box: Sandbox, fields: str | None, events: int) -> float:
     began = perf_counter()
-    found = _read(box, fields)
-    if found != events:
-        raise SystemExit(f"Read {found} of {events} events.")
-    return found / (perf_counter() - began)
+    count = _read(box, fields)
+    if count != events:
+        raise SystemExit(f"Read {count} of {events} events.")
+    return count / (perf_counter() - began)
 
 
 def _read(box: Sandbox, fields: str | None) -> int:
-    """Walk all pages without parsing them; how many events they hold."""
+    """Request all pages without parsing them; return the number of their events."""
     url: str | None = f"{box.url}/api/events"
     parameters = {"page[size]": "1000", "include": "profile", "sort": "datetime"}
     if fields:
         parameters["fields[event]"] = fields
-    found = 0
+    count = 0
     with requests.Session() as session:
         session.headers.update({"Authorization": f"Klaviyo-API-Key {box.api_key}", "revision": "2026-07-15"})
         while url:
             body = session.get(url, params=parameters, timeout=60).content
-            found += body.count(b'{"type":"event","id":"')
+            count += body.count(b'{"type":"event","id":"')
             url, parameters = _next(body), {}
-    return found
+    return count
 
 
 def _next(body: bytes) -> str | None:

@@ -1,8 +1,8 @@
-"""`python benchmarks/throughput.py`: how fast events get from the API into Postgres, beside what bounds it.
+"""`python benchmarks/throughput.py`: measure how fast events get from the API into Postgres, and what limits that.
 
-Everything is measured in one run on one machine, against the sandbox account and an embedded Postgres:
-the daily sync end to end, the same pages merely downloaded and decoded, the same rows merely copied into an indexed
-table, and the peak memory of the process that runs the flow.
+Everything is measured on one machine against the sandbox and an embedded Postgres: the daily sync from end to end,
+only downloading and decoding the same pages, only copying the same rows into an indexed table, and the peak memory of
+the process that runs the flow.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.postgres import embedded, statements
 from klaviyo_pg.postgres.load import as_copy_text
 from klaviyo_pg.settings import Settings
-from klaviyo_pg.windows import Window
+from klaviyo_pg.windows import FULL_READ
 from sandbox.account import Options
 from sandbox.launcher import Sandbox, running
 from transforms.events import Metrics, event_frames
@@ -35,17 +35,17 @@ _SCHEMA = "benchmark"
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--members", type=int, default=Options().members)
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, running(events=given.events, members=given.members) as box:
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, running(events=options.events, members=options.members) as box:
         url = embedded.url(Path(folder))
         figures = {
-            "events": given.events,
-            "end_to_end": _end_to_end(box, url, Path(folder), given.events),
+            "events": options.events,
+            "end_to_end": _end_to_end(box, url, Path(folder), options.events),
             "download_and_decode": _download(box),
             "copy_into_indexed_table": _copy(box, url),
             "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
@@ -54,12 +54,12 @@ def main() -> None:
         figures["share_of_slower_floor"] = round(figures["end_to_end"] / floor, 2)
     for name, value in figures.items():
         print(f"{name:>26}: {value:,}")
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=2) + "\n")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def _end_to_end(box: Sandbox, url: str, folder: Path, events: int) -> int:
-    """Events a second of a first daily sync of everything, as the run's own row tells its time."""
+    """Return the events per second of a first daily sync, by the times in the ledger."""
     environment = {
         **os.environ,
         "KLAVIYO_BASE_URL": box.url,
@@ -76,7 +76,7 @@ def _end_to_end(box: Sandbox, url: str, folder: Path, events: int) -> int:
             connection.execute(SQL("SELECT count(*) FROM {}").format(Identifier(_SCHEMA, table.name))).fetchone()[0]  # type: ignore[index]
             for table in tables.EVENT_TABLES
         )
-        assert stored == events, f"{stored} of {events} events are there"
+        assert stored == events, f"{stored} of {events} events are stored"
         took = connection.execute(
             SQL("SELECT extract(epoch FROM finished_at - started_at) FROM {}").format(Identifier(_SCHEMA, "runs"))
         ).fetchone()
@@ -89,15 +89,16 @@ def _source(box: Sandbox):  # type: ignore[no-untyped-def]
 
 
 def _download(box: Sandbox) -> int:
+    """Return the events per second when pages are only downloaded and decoded."""
     began, count = perf_counter(), 0
-    for page in _source(box).events(Window(None, None)):
+    for page in _source(box).events(FULL_READ):
         count += len(page.events.id)
     return round(count / (perf_counter() - began))
 
 
 def _copy(box: Sandbox, url: str) -> int:
-    """Rows a second of a COPY into a table like `events`, with its primary key, from frames that are made before."""
-    pages = [page.events for page in _source(box).events(Window(None, None))]
+    """Return the rows per second of a COPY of prepared frames into a table like `events`, with its primary key."""
+    pages = [page.events for page in _source(box).events(FULL_READ)]
     frames = [event_frames(page, Metrics({}, {}), "benchmark").tables["events"] for page in pages]
     load = loads.EVENTS["events"]
     with psycopg.connect(url) as connection:

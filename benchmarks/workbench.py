@@ -1,4 +1,4 @@
-"""What the benchmarks have in common: a place to work in, and a document to write what came of it into."""
+"""Shared by the benchmarks: a temporary workspace, a command-line parser, and the output of a result."""
 
 import argparse
 import tempfile
@@ -6,31 +6,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.comparing import write_section
+from benchmarks.comparison import write_section
 from tests.driver import prefect_server
 
 
 @contextmanager
-def workplace() -> Iterator[tuple[Path, dict[str, str]]]:
-    """A folder, which Postgres can use as another user, and a Prefect server with the environment that leads to it."""
+def workspace() -> Iterator[tuple[Path, dict[str, str]]]:
+    """Yield a temporary folder that other users can read, and the environment of a Prefect server."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        folder.chmod(0o755)
+        folder.chmod(0o755)  # started by root, Postgres runs as another user
         home = folder / "prefect"
         home.mkdir()
         with prefect_server(home) as prefect:
             yield folder, prefect
 
 
-def parser(described: str | None) -> argparse.ArgumentParser:
-    """For the command of a benchmark that can write a document."""
-    made = argparse.ArgumentParser(description=described)
-    made.add_argument("--write", type=Path, help="the document to write the result into")
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a command-line parser for a benchmark that can write its result into a document."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("--write", type=Path, help="document to write the result into")
     return made
 
 
-def written(document: Path | None, title: str, text: str) -> None:
-    """Print a section, and put it into the document if there is one."""
+def report(document: Path | None, title: str, text: str) -> None:
+    """Print a section. Write it into the document too, if there is one."""
     print(text)
     if document is not None:
         write_section(document, title, text)

@@ -1,19 +1,21 @@
-"""The backfill: history in planned chunks, side by side, resumable at every batch."""
+"""The backfill: the history of events in planned chunks, read side by side, resumable at every batch."""
+
+if __name__ == "__main__":  # before Prefect is imported, so that its server starts at the same time
+    from klaviyo_pg.cli import main
+
+    main("backfill")
+
+from functools import partial
 
 from prefect import State, flow
 
-from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.settings import parse_moment
-from tasks import command
-from tasks.backfilling import read_history, report
+from pipeline.backfill import runbook
+from pipeline.backfill.side_by_side import read_history
 from tasks.blocks import settings_from
 from tasks.distributing import read_distributed
-from tasks.ending import broken_off, ended
-from tasks.history import Plan, history_window, plan
+from tasks.flow_run import Runbook, follow
 from tasks.naming import run_name
-from tasks.plan import Chunk
-from tasks.reading import Problems, read
-from tasks.run import begin, finish
 
 
 @flow(name="backfill", flow_run_name=run_name, validate_parameters=False, persist_result=False)
@@ -27,38 +29,29 @@ def backfill(
     klaviyo: str | None = None,
     warehouse: str | None = None,
 ) -> State:
-    """Load the history of events, up to the last midnight (UTC). Again the same: go on where it stopped.
+    """Load the history of events, up to the last midnight (UTC). Rerun with the same parameters to resume.
 
     Args:
         start: the first day.
-        end: the day behind the last one; today where not given.
-        integration: what this warehouse calls the account; KLAVIYO_INTEGRATION where not given.
-        metrics: names or ids of the metrics to read; a leading - leaves one out. METRICS where not given.
+        end: the end date, exclusive. Default: today.
+        integration: the account's name in this warehouse. Default: KLAVIYO_INTEGRATION.
+        metrics: names or ids of the metrics to read; a leading - leaves one out. Default: METRICS.
         restart: read again what has been read before.
-        distribute: have it read by runs of the deployment `chunk`, on as many workers as there are.
-        klaviyo: name of the Prefect block that holds the account; the environment's account where not given.
-        warehouse: name of the Prefect block that holds the warehouse; DATABASE_URL where not given.
+        distribute: let runs of the deployment `backfill_part` read it, on as many workers as there are.
+        klaviyo: name of the Prefect block with the account. Default: the account in the environment.
+        warehouse: name of the Prefect block with the warehouse. Default: DATABASE_URL.
     """
-    run = None
-    try:
-        settings = settings_from(klaviyo, warehouse, klaviyo_integration=integration, metrics=metrics)
-        first, problems = parse_moment("--start", start), Problems()
-        last = None if end is None else parse_moment("--end", end)
-        run = begin(settings, "backfill", {"start": start, "end": end})
-        window = history_window(run.as_of, first, last)
-        read(run, [Chunk("metrics"), Chunk("lists")], problems)
-        planned = Plan(()) if problems.stop else plan(run, window, restart)
-        if distribute:
-            given = {"integration": integration, "klaviyo": klaviyo, "warehouse": warehouse}
-            read_distributed(run, planned, problems, given)
-        else:
-            read_history(run, planned, problems)
-        report(run, window)
-        finish(run, problems.state, problems.sentences)
-        return ended(run, problems)
-    except KlaviyoPgError as error:
-        return broken_off(error, run)
+    parameters = {"integration": integration, "klaviyo": klaviyo, "warehouse": warehouse}
 
+    def planned() -> Runbook:
+        read_plan = partial(read_distributed, parameters=parameters) if distribute else read_history
+        first, last = parse_moment("start", start), None if end is None else parse_moment("end", end)
+        return partial(runbook.backfill, start=first, end=last, restart=restart, read_plan=read_plan)
 
-if __name__ == "__main__":
-    command.main(backfill)
+    return follow(
+        "backfill",
+        partial(settings_from, klaviyo, warehouse, klaviyo_integration=integration, metrics=metrics),
+        planned,
+        selection={"start": start, "end": end},
+        tolerates_failures=True,
+    )

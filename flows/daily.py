@@ -1,18 +1,20 @@
 """The daily sync: everything that a Klaviyo account gained or changed since the last run."""
 
+if __name__ == "__main__":  # before Prefect is imported, so that its server starts at the same time
+    from klaviyo_pg.cli import main
+
+    main("daily")
+
+from functools import partial
+
 from prefect import State, flow
 
-from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.settings import parse_since
-from tasks import command
+from pipeline.daily import sync
+from pipeline.streams import streams_of
 from tasks.blocks import settings_from
-from tasks.ending import broken_off, ended
+from tasks.flow_run import Runbook, follow
 from tasks.naming import run_name
-from tasks.plan import DIMENSIONS, Chunk, streams
-from tasks.planning import plan
-from tasks.reading import Problems, read
-from tasks.reconciling import find_late
-from tasks.run import begin, derive_memberships, finish
 
 
 @flow(name="daily", flow_run_name=run_name, validate_parameters=False, persist_result=False)
@@ -27,30 +29,20 @@ def daily(
     """Bring the warehouse up to the present.
 
     Args:
-        integration: what this warehouse calls the account; KLAVIYO_INTEGRATION where not given.
+        integration: the account's name in this warehouse. Default: KLAVIYO_INTEGRATION.
         since: read events from this date or time on, whatever has been read before.
-        metrics: names or ids of the metrics to read; a leading - leaves one out. METRICS where not given.
-        tables: names of the tables to bring up to date; all of them where not given.
-        klaviyo: name of the Prefect block that holds the account; the environment's account where not given.
-        warehouse: name of the Prefect block that holds the warehouse; DATABASE_URL where not given.
+        metrics: names or ids of the metrics to read; a leading - leaves one out. Default: METRICS.
+        tables: names of the tables to update. Default: all of them.
+        klaviyo: name of the Prefect block with the account. Default: the account in the environment.
+        warehouse: name of the Prefect block with the warehouse. Default: DATABASE_URL.
     """
-    run = None
-    try:
-        settings = settings_from(klaviyo, warehouse, klaviyo_integration=integration, metrics=metrics)
-        wanted, start, problems = streams(tables or ()), parse_since(since), Problems()
-        run = begin(settings, "daily", {"since": since, "tables": sorted(tables or ())})
-        read(run, [Chunk(stream) for stream in DIMENSIONS if stream in wanted], problems)
-        phases = plan(run, wanted, start, problems)
-        for phase in phases:
-            if not problems.stop:
-                read(run, phase, problems)
-        find_late(run, wanted, phases, problems)
-        derive_memberships(run)
-        finish(run, problems.state, problems.sentences)
-        return ended(run, problems)
-    except KlaviyoPgError as error:
-        return broken_off(error, run)
 
+    def planned() -> Runbook:
+        return partial(sync, streams=streams_of(tables or ()), since=parse_since("since", since))
 
-if __name__ == "__main__":
-    command.main(daily)
+    return follow(
+        "daily",
+        partial(settings_from, klaviyo, warehouse, klaviyo_integration=integration, metrics=metrics),
+        planned,
+        selection={"since": since, "tables": sorted(tables or ())},
+    )

@@ -1,17 +1,18 @@
-"""Counts reconciled with the source: what the warehouse lacks is read again, what differs still is told."""
+"""Counts reconciled with the source: what the warehouse lacks is read again, what still differs is reported."""
+
+if __name__ == "__main__":  # before Prefect is imported, so that its server starts at the same time
+    from klaviyo_pg.cli import main
+
+    main("reconcile")
+
+from functools import partial
 
 from prefect import State, flow
 
-from klaviyo_pg.errors import KlaviyoPgError
-from tasks import artifacts, command
+from pipeline.reconcile.runbook import reconcile as runbook
 from tasks.blocks import settings_from
-from tasks.ending import broken_off, ended
+from tasks.flow_run import follow
 from tasks.naming import run_name
-from tasks.plan import Chunk
-from tasks.reading import read
-from tasks.reconciling import Findings
-from tasks.reconciling import reconcile as compare
-from tasks.run import begin, finish
 
 
 @flow(name="reconcile", flow_run_name=run_name, validate_parameters=False, persist_result=False)
@@ -22,28 +23,19 @@ def reconcile(
     klaviyo: str | None = None,
     warehouse: str | None = None,
 ) -> State:
-    """Compare what is stored with what the source counts; read again what differs, once.
+    """Compare what is stored with what the source counts, and read what differs again, once.
 
     Args:
-        integration: what this warehouse calls the account; KLAVIYO_INTEGRATION where not given.
-        days: how many days back; RECONCILE_DAYS where not given.
-        metrics: names or ids of the metrics to compare; a leading - leaves one out. METRICS where not given.
-        klaviyo: name of the Prefect block that holds the account; the environment's account where not given.
-        warehouse: name of the Prefect block that holds the warehouse; DATABASE_URL where not given.
+        integration: the account's name in this warehouse. Default: KLAVIYO_INTEGRATION.
+        days: how many days back. Default: RECONCILE_DAYS.
+        metrics: names or ids of the metrics to compare; a leading - leaves one out. Default: METRICS.
+        klaviyo: name of the Prefect block with the account. Default: the account in the environment.
+        warehouse: name of the Prefect block with the warehouse. Default: DATABASE_URL.
     """
-    run = None
-    try:
-        changes = {"klaviyo_integration": integration, "metrics": metrics, "reconcile_days": days}
-        settings, findings = settings_from(klaviyo, warehouse, **changes), Findings()
-        run = begin(settings, "reconcile", {"days": settings.reconcile_days})
-        read(run, [Chunk("metrics")], findings)
-        compare(run, findings)
-        artifacts.covered(run)
-        finish(run, findings.state, findings.sentences)
-        return ended(run, findings)
-    except KlaviyoPgError as error:
-        return broken_off(error, run)
-
-
-if __name__ == "__main__":
-    command.main(reconcile)
+    changes = {"klaviyo_integration": integration, "metrics": metrics, "reconcile_days": days}
+    return follow(
+        "reconcile",
+        partial(settings_from, klaviyo, warehouse, **changes),
+        lambda: runbook,
+        selection={},
+    )

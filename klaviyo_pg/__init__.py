@@ -1,3 +1,3 @@
-"""A Klaviyo account in Postgres: the two edges (the API, the database) and the words they share."""
+"""A Klaviyo account in Postgres: the API client, the database, and the vocabulary that they share."""
 
 __version__ = "0.1.0"

@@ -1,30 +1,30 @@
 """Every error that this project raises on purpose, grouped by what the caller does next.
 
     KlaviyoPgError
-    ├── UserError              stop; the sentence says what to change          exit code 2
-    │   ├── BadSettings        a setting or flag
+    ├── UserError              stop: the user has to change something           exit code 2
+    │   ├── BadSettings        a setting or argument is invalid
     │   ├── BadKey             the API key is missing or not accepted
-    │   ├── Busy               the same is under way already
-    │   ├── WrongDialect       the endpoints of this dialect are gone
-    │   └── DatabaseUnusable   no connection, no privilege, read-only
-    │       └── DatabaseAway   the same, but it may pass: worth another try while a run is under way
-    ├── MissingScope           skip what needs it, go on, end as partial       exit code 3
-    ├── Stopped                the user asked for it; go on with the next run   exit code 130
-    ├── Refused                the API said no to a request; not worth a retry exit code 1
-    │   └── NotFound           what was asked for is not there (any more)
-    ├── BadAnswer              the answer is not what this API sends           exit code 1
-    │   └── Garbled            nothing of it can be read: worth another try or two
-    └── Unavailable            worth another try                               exit code 1
-        ├── TooMuch            too long in coming, or too long: worth asking for less
-        └── Throttled          the API's limit is used up; go on with the next run   exit code 4
+    │   ├── Busy               another run holds the claim
+    │   ├── WrongDialect       the endpoints of this dialect were retired
+    │   └── DatabaseUnusable   no connection, no privilege, or read-only
+    │       └── DatabaseAway   no connection: retry while a run is in progress
+    ├── MissingScope           skip what needs it, finish as partial            exit code 3
+    ├── Stopped                stop on request: the next run resumes            exit code 130
+    ├── Refused                the API refused a request: do not retry          exit code 1
+    │   └── NotFound           the requested object does not exist
+    ├── BadAnswer              the response violates the API's contract         exit code 1
+    │   └── Garbled            the response cannot be decoded: retry once or twice
+    └── Unavailable            no usable response: retry                        exit code 1
+        ├── TooMuch            too slow or too large: request a smaller page
+        └── Throttled          the rate limit is used up: the next run resumes  exit code 4
 
-The class docstring is the default message. Errors of other libraries are translated where they enter: HTTP in
-klaviyo_pg.klaviyo.http, Postgres in klaviyo_pg.postgres.connect.
+The docstring of each class is its default message. Errors of other libraries are translated where they enter: HTTP in
+klaviyo_pg.klaviyo.client, Postgres in klaviyo_pg.postgres.connect.
 """
 
 
 class KlaviyoPgError(Exception):
-    """The run could not go on."""
+    """The run failed."""
 
     exit_code = 1
 
@@ -33,33 +33,33 @@ class KlaviyoPgError(Exception):
 
 
 class UserError(KlaviyoPgError):
-    """Something in the set-up has to be changed."""
+    """The configuration has to be changed."""
 
     exit_code = 2
 
 
 class BadSettings(UserError):
-    """A setting has a value that cannot be used."""
+    """A setting has an invalid value."""
 
 
 class BadKey(UserError):
-    """Klaviyo does not accept the API key: set KLAVIYO_API_KEY to a private key of the account."""
+    """Klaviyo does not accept the API key. Set KLAVIYO_API_KEY to a private API key of the account."""
 
 
 class Busy(UserError):
-    """The same is under way already: wait for it, or end it."""
+    """Another run of this flow is in progress. Wait for it to finish or stop it."""
 
 
 class WrongDialect(UserError):
-    """These endpoints were retired on 2024-06-30: set KLAVIYO_DIALECT=current."""
+    """The endpoints of this dialect were retired on 2024-06-30. Set KLAVIYO_DIALECT=current."""
 
 
 class DatabaseUnusable(UserError):
-    """The database cannot be used: check DATABASE_URL."""
+    """The database cannot be used. Check DATABASE_URL."""
 
 
 class DatabaseAway(DatabaseUnusable):
-    """There is no connection to the database: check DATABASE_URL and that it runs."""
+    """Cannot connect to the database. Check DATABASE_URL, and check that the database is running."""
 
 
 class MissingScope(KlaviyoPgError):
@@ -69,14 +69,14 @@ class MissingScope(KlaviyoPgError):
 
     def __init__(self, scope: str) -> None:
         self.scope = scope
-        super().__init__(f"The API key lacks the scope {scope}: add it to the key in Klaviyo's settings.")
+        super().__init__(f"The API key lacks the scope {scope}. Add it to the key in Klaviyo's settings.")
 
     def __reduce__(self) -> tuple[type["MissingScope"], tuple[str]]:
         return (MissingScope, (self.scope,))
 
 
 class Stopped(KlaviyoPgError):
-    """Stopped as asked; the same command goes on where it stopped."""
+    """Stopped on request. Rerun with the same arguments to resume."""
 
     exit_code = 130
 
@@ -86,19 +86,19 @@ class Refused(KlaviyoPgError):
 
 
 class NotFound(Refused):
-    """Klaviyo does not have what was asked for."""
+    """Klaviyo has no such object."""
 
 
 class BadAnswer(KlaviyoPgError):
-    """The answer is not one of Klaviyo's API: check KLAVIYO_BASE_URL."""
+    """The response is not from Klaviyo's API. Check KLAVIYO_BASE_URL."""
 
 
 class Garbled(BadAnswer):
-    """The answer cannot be read: check KLAVIYO_BASE_URL."""
+    """The response cannot be decoded. Check KLAVIYO_BASE_URL."""
 
 
 class Unavailable(KlaviyoPgError):
-    """Klaviyo did not answer in time."""
+    """Klaviyo did not respond in time."""
 
     def __init__(self, message: str | None = None, retry_after: float | None = None) -> None:
         self.retry_after = retry_after
@@ -106,10 +106,10 @@ class Unavailable(KlaviyoPgError):
 
 
 class TooMuch(Unavailable):
-    """The answer took too long, or was too long."""
+    """The response was too large or took too long."""
 
 
 class Throttled(Unavailable):
-    """The API's rate limit is used up for longer than a run waits."""
+    """The API's rate limit is used up for longer than RETRY_BUDGET_SECONDS. Rerun later to resume."""
 
     exit_code = 4

@@ -1,34 +1,43 @@
-"""What runs leave in Prefect to look at. Names of an account are data: they are escaped, since Prefect shows markup."""
+"""Artifacts: what a run shows in Prefect. Names come from the account: they are escaped, since Prefect shows markup."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from html import escape
+from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
-
-from klaviyo_pg import coverage
-from klaviyo_pg.postgres import coverage as books
-from klaviyo_pg.postgres.connect import transaction
-from tasks import edges
-from tasks.run import Run
-
-
-def table(key: str, rows: Sequence[Mapping[str, object]], description: str) -> None:
-    """A table artifact. Where Prefect does not take it the run is none the worse."""
-    shown = [
-        {name: escape(value, quote=False) if isinstance(value, str) else value for name, value in row.items()}
-        for row in rows
-    ]
-    with suppress(Exception):
-        create_table_artifact(key=key, table=shown, description=description)
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 
 
-def covered(run: Run) -> None:
-    """Each metric by day: complete, differs, not loaded, no events; as a table in Markdown."""
-    account = run.settings.klaviyo_integration
-    with transaction(edges.engine(run.settings)) as connection:
-        found = books.read(connection, run.schema, run.integration_id, account, run.as_of.date())
-    with suppress(Exception):
-        create_markdown_artifact(
-            key="coverage", markdown=coverage.markdown(found), description=f"Coverage of {account}"
-        )
+class Artifacts:
+    """Publishes tables, texts and progress as Prefect artifacts. If Prefect refuses them, the run does not suffer."""
+
+    def __init__(self) -> None:
+        self._progress: UUID | None = None
+
+    def table(self, key: str, rows: Sequence[Mapping[str, object]], description: str) -> None:
+        """Publish a table."""
+        shown = [
+            {name: escape(value, quote=False) if isinstance(value, str) else value for name, value in row.items()}
+            for row in rows
+        ]
+        with suppress(Exception):
+            create_table_artifact(key=key, table=shown, description=description)
+
+    def markdown(self, key: str, text: str, description: str) -> None:
+        """Publish a text in Markdown."""
+        with suppress(Exception):
+            create_markdown_artifact(key=key, markdown=text, description=description)
+
+    def progress(self, share: float) -> None:
+        """Publish how much of the run is done."""
+        percent = round(100 * share, 1)
+        with suppress(Exception):
+            if self._progress is None:
+                self._progress = create_progress_artifact(progress=percent, description="Backfill")  # type: ignore[assignment]
+            else:
+                update_progress_artifact(self._progress, progress=percent)

@@ -1,6 +1,6 @@
-"""History read by many workers: groups of chunks handed to runs of the deployment `chunk`, watched through the ledger.
+"""History read by many workers: groups of chunks handed to runs of the deployment `backfill_part`, and watched.
 
-What a run has done stands in the ledger, whatever becomes of it. Whether it is still alive is told by a lock that
+What a run has done is in the ledger, whatever becomes of the run. Whether it is alive is shown by a claim, a lock that
 Postgres drops with its connection.
 """
 
@@ -9,51 +9,52 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, cast
+from datetime import datetime
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
-from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Cancelling, Crashed
-from prefect.task_runners import ThreadPoolTaskRunner
-from psycopg import Connection
 
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped, Throttled
-from klaviyo_pg.history import HistoryChunk
-from klaviyo_pg.postgres import claims, history, ledger
-from tasks import edges, stopping
-from tasks.chunks import Progress
-from tasks.display import displayed
-from tasks.extract import known_metrics
-from tasks.history import Plan, count
-from tasks.reading import Problems
-from tasks.run import Run, patiently
+from klaviyo_pg.postgres import backfill_ledger, claims, runs
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.states import ChunkState
+from pipeline.backfill.counting import Counting
+from pipeline.backfill.plan import Plan
+from pipeline.backfill.shown import Shown
+from pipeline.job import Job
+from pipeline.run import transact
+from pipeline.streams.events import stored_metrics
+from pipeline.workers import Inbox
 
-DEPLOYMENT = "chunk/chunk"
+DEPLOYMENT = "backfill_part/backfill_part"
 _FULL_CHUNKS = 6  # in a group: enough that starting a run costs little of its time, few enough for many workers
-_MOST = 50  # chunks in a group, however small they are
-_ATTEMPTS = 5  # runs that a group is given, as long as none of them gets it done
-_LOOK = 2.0  # seconds between two looks at ledger and runs
-_DEAD = 20.0  # seconds without its lock after which a run that began counts as dead
-_STUCK = 60.0  # seconds that a run may be about to begin
-_NOBODY = 60.0  # seconds after which it is told that no worker takes up the runs
+_MAX_CHUNKS = 50  # in a group, however small they are
+_MAX_ATTEMPTS = 5  # runs that a group gets
+_LOOK = 2.0  # seconds between two looks at the ledger and the runs
+_DEAD = 20.0  # seconds without its claim after which a run that has begun counts as dead
+_STUCK = 60.0  # seconds that a run may take to begin
+_NO_WORKER = 60.0  # seconds after which a warning says that no worker takes up the runs
+
+Key = tuple[str, datetime]
 
 
 def claim_of(group: str) -> str:
-    """The name of the claim of a group's run."""
-    return f"chunk {group}"
+    """Return the name of the claim of a group's run."""
+    return f"backfill_part {group}"
 
 
 @dataclass
 class Group:
     """Chunks that one run reads, and the run that has them now."""
 
-    chunks: Sequence[HistoryChunk]
+    chunks: Sequence[BackfillChunk]
     attempt: int = 0
     run: UUID | None = None
     missed_since: float | None = None
@@ -61,51 +62,57 @@ class Group:
 
     @property
     def name(self) -> str:
-        """Told from all others by its chunks."""
+        """A name that follows from its chunks."""
         return hashlib.sha256(" ".join(map(str, self.chunks)).encode()).hexdigest()[:12]
 
     @property
     def claim(self) -> str:
-        """What the run that reads it holds a claim of for as long as it is alive."""
+        """The claim that the run which reads it holds for as long as it is alive."""
         return claim_of(self.name)
 
 
-def read_distributed(run: Run, plan: Plan, problems: Problems, given: Mapping[str, object]) -> None:
-    """Have what is left of the plan's chunks read by runs of the chunk deployment, and wait for them.
+def read_distributed(job: Job, plan: Plan, parameters: Mapping[str, object]) -> None:
+    """Let runs of the deployment read what is left of a plan, and wait for them.
 
-    `given` are the parameters that lead each of them to the account and the warehouse. A run that dies costs the batch
-    in hand; its group goes to another one. Raises BadSettings where there is no such deployment.
+    `parameters` lead each of them to the account and the warehouse. A run that dies costs the batch in hand; its group
+    goes to another run. Raises BadSettings where there is no such deployment.
     """
-    progress = Progress()
-    source = edges.source(run.settings)
-    names = known_metrics(run).names
+    stop = job.session.stop
     with (
-        stopping.on_signals(),
+        stop.on_signals(),
         get_client(sync_client=True) as client,
-        ThreadPoolTaskRunner[Any](max_workers=1) as counter,
-        displayed(plan, names, source.event_requests_a_minute) as show,
+        job.session.progress.stage("History", "events", is_counting=bool(plan.gaps)),
+        job.workers.pool(1) as pool,
     ):
         _check_deployment(client)
-        counting = counter.submit(count, {"run": run, "plan": plan})
-        watch = _Watch(run, client, given, problems)
+        inbox, shown = Inbox(), Shown(job, transact(job.session, job.run, stored_metrics).names)
+        counting = Counting(job, plan, pool, inbox, job.tally.add)
+        watch = _Watch(job, client, parameters)
         groups: list[Group] = []
-        begun, is_complete = 0, False
-        while (groups or not is_complete) and not stopping.asked():
-            is_complete = plan.is_complete  # before looking at the chunks, so that none comes in between
-            new, begun = _groups(plan.chunks, begun, is_complete, run.settings.chunk_events)
-            for group in new:
+        waiting: list[BackfillChunk] = []
+        while (groups or waiting or not counting.is_complete or len(inbox)) and not stop.is_requested:
+            _handle(inbox)
+            new = counting.take()
+            shown.expect(new, counting.is_complete)
+            full, waiting = _groups([*waiting, *new], counting.is_complete, job.run.settings.chunk_events)
+            for group in full:
                 watch.hand_out(group)
-            groups += new
-            time.sleep(_LOOK)
-            groups = watch.look(groups, progress)
-            show(progress)
-        if stopping.asked():
+            groups = watch.look([*groups, *full])
+            shown.log(watch.requests)
+        if stop.is_requested:
             watch.cancel(groups)
-        result = counting.result(raise_on_failure=False)
-        if isinstance(result, Exception) and not isinstance(result, Stopped):
-            problems.add(result)
-    if stopping.asked() and not problems.postponed:
-        problems.add(Stopped("Stopped; the same command goes on where it stopped."))
+    if stop.is_requested and not job.tally.is_postponed:
+        job.tally.add(Stopped("Stopped. Rerun with the same arguments to resume."))
+
+
+def _handle(inbox: Inbox) -> None:
+    """Handle results of counting for about as long as the time between two looks."""
+    until = time.monotonic() + _LOOK
+    while (left := until - time.monotonic()) > 0:
+        if len(inbox):
+            inbox.handle_next(left)
+        else:
+            time.sleep(left)
 
 
 def _check_deployment(client: SyncPrefectClient) -> None:
@@ -113,143 +120,165 @@ def _check_deployment(client: SyncPrefectClient) -> None:
         client.read_deployment_by_name(DEPLOYMENT)
     except ObjectNotFound:
         raise BadSettings(
-            f"There is no deployment {DEPLOYMENT} on this Prefect server: run prefect --no-prompt deploy --all."
+            f"This Prefect server has no deployment {DEPLOYMENT}: run prefect --no-prompt deploy --all."
         ) from None
 
 
 def _groups(
-    planned: Sequence[HistoryChunk], begun: int, is_complete: bool, chunk_events: int
-) -> tuple[list[Group], int]:
-    """Groups of the chunks behind the first `begun` ones, and how many chunks are in groups by then.
-
-    A group holds as many events as a few full chunks. While more are being counted, what does not fill one waits.
-    """
+    chunks: Sequence[BackfillChunk], is_complete: bool, chunk_events: int
+) -> tuple[list[Group], list[BackfillChunk]]:
+    """Return groups of about as many events as a few full chunks have, and the chunks that do not fill one yet."""
     groups: list[Group] = []
-    waiting: list[HistoryChunk] = []
-    for number, chunk in enumerate(planned[begun:], begun + 1):
-        if chunk.state != "done":
+    waiting: list[BackfillChunk] = []
+    for chunk in chunks:
+        if chunk.state is not ChunkState.DONE:
             waiting.append(chunk)
         events = sum(each.waiting if each.expected is not None else chunk_events for each in waiting)
-        if events >= _FULL_CHUNKS * chunk_events or len(waiting) >= _MOST:
+        if events >= _FULL_CHUNKS * chunk_events or len(waiting) >= _MAX_CHUNKS:
             groups.append(Group(waiting))
-            waiting, begun = [], number
-    if is_complete:
-        return groups + ([Group(waiting)] if waiting else []), len(planned)
-    return groups, begun
+            waiting = []
+    if is_complete and waiting:
+        return [*groups, Group(waiting)], []
+    return groups, waiting
+
+
+class _Ledger(NamedTuple):
+    """The progress of the parts of a backfill, from the ledger."""
+
+    chunks: Mapping[Key, BackfillChunk]
+    alive: set[str]
+    requests: int
 
 
 class _Watch:
-    """Looks after the runs that read the groups."""
+    """Watches the runs that read the groups."""
 
-    def __init__(self, run: Run, client: SyncPrefectClient, given: Mapping[str, object], problems: Problems) -> None:
-        self._run, self._client, self._given, self._problems = run, client, given, problems
-        self._logger = get_run_logger()
-        self._told_of_nobody = False
+    def __init__(self, job: Job, client: SyncPrefectClient, parameters: Mapping[str, object]) -> None:
+        self._job, self._client, self._parameters = job, client, parameters
+        self._has_warned = False
+        self._shown: dict[Key, int] = {}
+        self.requests = 0
 
     def hand_out(self, group: Group) -> None:
-        """Have a group read by one more run; where Prefect's server does not take it, with the next look."""
+        """Let another run read a group; if Prefect's server accepts none, try again at the next look."""
+        run = self._job.run
         parameters = {
-            **self._given,
-            "run_id": self._run.id,
+            **self._parameters,
+            "run_id": run.id,
             "group": group.name,
             "chunks": [[chunk.metric_id, chunk.window_start.isoformat()] for chunk in group.chunks],
-            "answer_seconds": self._run.answer_seconds,
+            "answer_seconds": run.answer_seconds,
         }
         try:
             created: Any = run_deployment(
                 DEPLOYMENT,
                 parameters=parameters,
-                flow_run_name=f"{self._run.settings.klaviyo_integration} {group.chunks[0].window} and before",
+                flow_run_name=f"{run.settings.klaviyo_integration} {group.chunks[0].window} and before",
                 timeout=0,
                 as_subflow=False,
-                idempotency_key=f"{self._run.id}-{group.name}-{group.attempt + 1}",
+                idempotency_key=f"{run.id}-{group.name}-{group.attempt + 1}",
             )
         except Exception as error:  # the server may be away for a while
-            self._logger.warning("Prefect's server took no run: %s", type(error).__name__)
+            self._job.log.warning("Prefect's server did not accept a run: %s", type(error).__name__)
             group.run = None
             return
         group.attempt += 1
         group.run, group.missed_since, group.began = created.id, None, time.monotonic()
 
-    def look(self, groups: Sequence[Group], progress: Progress) -> list[Group]:
-        """Those of the groups that are not done; handed out again where their run did not get them done."""
+    def look(self, groups: Sequence[Group]) -> list[Group]:
+        """Return the groups that are not done, after handing out again those whose run has not read them."""
+        job = self._job
         try:
-            edges.keep_claims()
-            stands = patiently(self._run, partial(self._stands, [group.claim for group in groups]))
-            runs = {each.id: each for each in self._read([group.run for group in groups if group.run])}
+            job.session.renew_claims()
+            ledger = transact(job.session, job.run, lambda account: self._look_up(account, groups))
+            flow_runs = {each.id: each for each in self._read([group.run for group in groups if group.run])}
         except (KlaviyoPgError, OSError):
             raise
-        except Exception as error:  # Prefect's server may be away for a while; the runs get on without it
-            self._logger.warning("Prefect's server did not answer: %s", type(error).__name__)
+        except Exception as error:  # Prefect's server may be away for a while; the runs continue without it
+            job.log.warning("Prefect's server did not answer: %s", type(error).__name__)
             return list(groups)
-        chunks, alive, requests = stands
-        progress.requests = requests
+        self.requests = ledger.requests
+        self._show(groups, ledger)
+        left = [
+            group
+            for group in groups
+            if any(ledger.chunks[_key(chunk)].state is not ChunkState.DONE for chunk in group.chunks)
+        ]
+        return [
+            group
+            for group in left
+            if self._is_in_progress(group, flow_runs.get(cast(UUID, group.run)), group.claim in ledger.alive)
+        ]
+
+    def _look_up(self, account: Account, groups: Sequence[Group]) -> _Ledger:
+        chunks = {_key(each): each for each in backfill_ledger.chunks(account)}
+        requests, _ = runs.run_requests(account, self._job.run.id)
+        return _Ledger(chunks, claims.held(account, [group.claim for group in groups]), requests)
+
+    def _show(self, groups: Sequence[Group], ledger: _Ledger) -> None:
         for group in groups:
             for chunk in group.chunks:
-                loaded = chunks[_key(chunk)].loaded - chunk.loaded
-                progress.read[chunk] = progress.stored[chunk] = loaded
-        left = [group for group in groups if any(chunks[_key(chunk)].state != "done" for chunk in group.chunks)]
-        return [group for group in left if self._goes_on(group, runs.get(cast(UUID, group.run)), group.claim in alive)]
-
-    def _stands(
-        self, names: Sequence[str], connection: Connection
-    ) -> tuple[dict[tuple[str, Any], HistoryChunk], set[str], int]:
-        run = self._run
-        chunks = {_key(each): each for each in history.chunks(connection, run.schema, run.integration_id)}
-        requests, _ = ledger.run_requests(connection, run.schema, run.id)
-        return chunks, claims.held(connection, run.schema, run.integration_id, names), requests
+                key = _key(chunk)
+                loaded = ledger.chunks[key].loaded - chunk.loaded
+                more = loaded - self._shown.get(key, 0)
+                if more:
+                    self._job.session.progress.add(chunk.metric_id, done=more, read=more)
+                    self._shown[key] = loaded
 
     def _read(self, ids: Sequence[UUID]) -> Sequence[FlowRun]:
-        found: list[FlowRun] = []
+        read: list[FlowRun] = []
         for start in range(0, len(ids), 100):
             which = FlowRunFilter(id=FlowRunFilterId(any_=list(ids[start : start + 100])))
-            found += self._client.read_flow_runs(flow_run_filter=which)
-        return found
+            read += self._client.read_flow_runs(flow_run_filter=which)
+        return read
 
-    def _goes_on(self, group: Group, found: FlowRun | None, is_alive: bool) -> bool:
-        """Whether the group is still on its way, by this run or by another one from now on."""
+    def _is_in_progress(self, group: Group, run: FlowRun | None, is_alive: bool) -> bool:
+        """Return whether the group is being read, by this run or from now on by another one."""
         if group.run is None:
             self.hand_out(group)
             return True
-        state = found.state if found else None
+        state = run.state if run else None
         if state is None or state.is_final():
-            return self._again(group, state.message if state else "The run is gone.", (state and state.name) or "lost")
+            return self._retry(group, state.message if state else "The run is gone.", (state and state.name) or "lost")
         if is_alive or state.type == StateType.SCHEDULED:
             group.missed_since = None
-            self._tell_of_nobody(group, state.type)
+            self._warn_of_missing_workers(group, state.type)
             return True
         now = time.monotonic()
         group.missed_since = group.missed_since or now
         if now - group.missed_since > (_DEAD if state.type == StateType.RUNNING else _STUCK):
-            self._end(group, Crashed(message="The process that ran it is gone."))
-            return self._again(group, "The process that ran it is gone.", "Crashed")
+            message = "The process that ran it is gone."
+            self._end(group, Crashed(message=message))
+            return self._retry(group, message, "Crashed")
         return True
 
-    def _again(self, group: Group, message: str | None, state: str) -> bool:
+    def _retry(self, group: Group, message: str | None, state: str) -> bool:
         if state == "To be continued":
-            self._problems.add(Throttled(message))
+            self._job.tally.add(Throttled(message))
             return False
-        if group.attempt >= _ATTEMPTS or stopping.asked():
-            self._problems.skipped.append(KlaviyoPgError(message or f"A run ended as {state}."))
+        if group.attempt >= _MAX_ATTEMPTS or self._job.session.stop.is_requested:
+            self._job.tally.add(KlaviyoPgError(message or f"A run ended as {state}."))
             return False
-        self._logger.warning("%s: %s; its chunks go to another run", group.chunks[0].window, message or state)
+        self._job.log.warning("%s: %s Another run reads its chunks.", group.chunks[0].window, message or f"{state}.")
         self.hand_out(group)
         return True
 
-    def _tell_of_nobody(self, group: Group, state: StateType) -> None:
-        waits = state == StateType.SCHEDULED and time.monotonic() - group.began > _NOBODY
-        if waits and group.attempt == 1 and not self._told_of_nobody:
-            self._told_of_nobody = True
-            self._logger.warning("Runs of %s wait for a worker: start more of them to be done sooner", DEPLOYMENT)
+    def _warn_of_missing_workers(self, group: Group, state: StateType) -> None:
+        waits = state == StateType.SCHEDULED and time.monotonic() - group.began > _NO_WORKER
+        if waits and group.attempt == 1 and not self._has_warned:
+            self._has_warned = True
+            self._job.log.warning(
+                "Runs of %s are waiting for a worker: start more workers to finish sooner", DEPLOYMENT
+            )
 
     def cancel(self, groups: Sequence[Group]) -> None:
-        """Have the runs of these groups stopped: each finishes the batch in hand; one that begins yet stops at once."""
-        runs = {}
-        with suppress(Exception):  # Prefect's server may be away; then they go on to their end
-            runs = {each.id: each for each in self._read([group.run for group in groups if group.run])}
+        """Stop the runs of these groups: each finishes the batch in hand; one that has not begun stops at once."""
+        flow_runs = {}
+        with suppress(Exception):  # Prefect's server may be away; then the runs continue to their end
+            flow_runs = {each.id: each for each in self._read([group.run for group in groups if group.run])}
         for group in groups:
-            found = runs.get(cast(UUID, group.run))
-            is_running = found is not None and found.state is not None and found.state.is_running()
+            run = flow_runs.get(cast(UUID, group.run))
+            is_running = run is not None and run.state is not None and run.state.is_running()
             self._end(group, Cancelling() if is_running else Cancelled())
 
     def _end(self, group: Group, state: Any) -> None:
@@ -257,5 +286,5 @@ class _Watch:
             self._client.set_flow_run_state(cast(UUID, group.run), state, force=state.type != StateType.CANCELLING)
 
 
-def _key(chunk: HistoryChunk) -> tuple[str, Any]:
+def _key(chunk: BackfillChunk) -> Key:
     return chunk.metric_id, chunk.window_start

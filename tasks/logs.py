@@ -1,15 +1,21 @@
-"""Logs that hold what a reader can use: no tracebacks of errors that are no surprise, nothing of Prefect's queues."""
+"""What Prefect's loggers print: no tracebacks of expected errors, nothing about Prefect's own queues."""
 
 import logging
+from typing import TYPE_CHECKING
 
 from klaviyo_pg.errors import KlaviyoPgError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 _LOGGERS = ("prefect.task_runs", "prefect.flow_runs")
-_QUEUES = ("EventsWorker", "APILogWorker")  # tell, after the last word of a run, that they have something left to send
+_QUEUES = ("EventsWorker", "APILogWorker")  # they warn at exit that they still have something to send
+
+_COUNTED = ("stamina",)  # what it retries is counted in the run's retries
 
 
 class ExpectedErrors(logging.Filter):
-    """Takes the traceback off a record that tells of one of this project's own errors."""
+    """Removes the traceback from records of this project's own errors."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and isinstance(record.exc_info[1], KlaviyoPgError):
@@ -21,7 +27,18 @@ def quiet() -> None:
     """Set up Prefect's loggers, once."""
     for name in _LOGGERS:
         logger = logging.getLogger(name)
-        if not any(isinstance(known, ExpectedErrors) for known in logger.filters):
+        if not any(isinstance(each, ExpectedErrors) for each in logger.filters):
             logger.addFilter(ExpectedErrors())
-    for name in _QUEUES:
+    for name in (*_QUEUES, *_COUNTED):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def console() -> "Console | None":
+    """Return the console that Prefect logs to; None if logging was set up in another way.
+
+    What is shown live on this console stays below the lines that are logged meanwhile.
+    """
+    from prefect.logging.handlers import PrefectConsoleHandler
+
+    handlers = logging.getLogger().handlers
+    return next((each.console for each in handlers if isinstance(each, PrefectConsoleHandler)), None)

@@ -1,4 +1,4 @@
-"""What runs are called in Prefect: by their flow and account, since one deployment serves several."""
+"""Names of runs in Prefect: by flow and account, since one deployment serves several accounts."""
 
 import os
 
@@ -6,7 +6,7 @@ from prefect.runtime import flow_run
 
 
 def run_name() -> str:
-    """The flow and what its parameters or, without them, the environment say of the account."""
-    given = flow_run.parameters
-    account = given.get("integration") or given.get("klaviyo") or os.environ.get("KLAVIYO_INTEGRATION") or "default"
-    return f"{flow_run.flow_name} {account}"
+    """Return the flow's name, and the account that its parameters or the environment name."""
+    parameters = flow_run.parameters
+    account = parameters.get("integration") or parameters.get("klaviyo") or os.environ.get("KLAVIYO_INTEGRATION")
+    return f"{flow_run.flow_name} {account or 'default'}"

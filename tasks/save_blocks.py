@@ -1,47 +1,50 @@
-"""`python -m tasks.save_blocks`: keep what the environment (or .env) says as blocks on the Prefect server.
+"""`python -m tasks.save_blocks`: save the settings as blocks on the Prefect server. Knows no flow.
 
-So a key is typed once, into a file or a variable, and never into a command or a deployment.
+An API key is then typed once, into a file or a variable, and never into a command or a deployment.
 """
 
-import argparse
-import re
-import sys
-from collections.abc import Sequence
-from typing import NoReturn
+if __name__ == "__main__":
+    from klaviyo_pg.cli import main
 
-import sqlalchemy
+    main("save-blocks")
+
+from collections.abc import Sequence
+
+from prefect.blocks.core import Block
 from prefect_sqlalchemy import SqlAlchemyConnector
 
-from klaviyo_pg.errors import BadSettings, KlaviyoPgError
+from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.settings import Settings, load_settings
 from tasks.blocks import KlaviyoCredentials, connector
-from tasks.command import check_server
 
 
-def _name(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9-]+", text):
-        raise argparse.ArgumentTypeError(f"{text} is no name of a block: lower-case letters, digits and dashes")
-    return text
+def make(account_name: str | None, warehouse_name: str | None) -> list[tuple[str, Block]]:
+    """Return the blocks that are named, each with its name, with the current settings.
+
+    Raises UserError if a setting is missing or invalid.
+    """
+    settings = load_settings()
+    blocks: list[tuple[str, Block]] = []
+    if account_name is not None:
+        blocks.append((account_name, _account(settings)))
+    if warehouse_name is not None:
+        blocks.append((warehouse_name, _warehouse(settings)))
+    return blocks
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tasks.save_blocks", description=__doc__.splitlines()[0])
-    parser.add_argument("--klaviyo", metavar="NAME", type=_name, help="keep the account: KLAVIYO_API_KEY and the like")
-    parser.add_argument("--warehouse", metavar="NAME", type=_name, help="keep the warehouse: DATABASE_URL")
-    return parser
-
-
-def _warehouse(settings: Settings) -> SqlAlchemyConnector:
-    if settings.database_url is None:
-        raise BadSettings("No warehouse: set DATABASE_URL.")
-    try:
-        return connector(settings.database_url.get_secret_value())
-    except (sqlalchemy.exc.ArgumentError, ValueError):
-        raise BadSettings("DATABASE_URL is not a URL such as postgresql://user:password@host:5432/database.") from None
+def save(blocks: Sequence[tuple[str, Block]]) -> None:
+    """Register both kinds of block on the Prefect server, and save these."""
+    KlaviyoCredentials.register_type_and_schema()
+    SqlAlchemyConnector.register_type_and_schema()
+    for name, block in blocks:
+        block.save(name, overwrite=True)
+        print(f"Saved the {block.get_block_type_name()} block {name}.")
+    if not blocks:
+        print("Registered both kinds of block. Save blocks with --klaviyo NAME and --warehouse NAME.")
 
 
 def _account(settings: Settings) -> KlaviyoCredentials:
-    settings.api_key  # noqa: B018  # is there, and has no character that no key has
+    settings.api_key  # noqa: B018  # raises if there is none, or if it has an invalid character
     assert settings.klaviyo_api_key
     return KlaviyoCredentials(
         api_key=settings.klaviyo_api_key,
@@ -52,27 +55,7 @@ def _account(settings: Settings) -> KlaviyoCredentials:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Register both kinds of block, and save those that are named. Ends the process."""
-    given = _parser().parse_args(arguments)
-    try:
-        settings = load_settings()
-        account = _account(settings) if given.klaviyo else None
-        warehouse = _warehouse(settings) if given.warehouse else None
-        check_server()
-    except KlaviyoPgError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
-    KlaviyoCredentials.register_type_and_schema()
-    SqlAlchemyConnector.register_type_and_schema()
-    if not (account or warehouse):
-        print("Both kinds of block are known to the server; --klaviyo and --warehouse keep one of each.")
-    for name, block in ((given.klaviyo, account), (given.warehouse, warehouse)):
-        if block is not None:
-            block.save(name, overwrite=True)
-            print(f"Saved the {block.get_block_type_name()} block {name}.")
-    sys.exit(0)
-
-
-if __name__ == "__main__":
-    main()
+def _warehouse(settings: Settings) -> SqlAlchemyConnector:
+    if settings.database_url is None:
+        raise BadSettings("There is no warehouse to save. Set DATABASE_URL.")
+    return connector(settings.database_url.get_secret_value())

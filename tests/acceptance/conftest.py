@@ -1,4 +1,4 @@
-"""The real command as a process, against a sandbox account, a real Postgres and a real Prefect server."""
+"""Fixtures for the commands as processes, with a sandbox account, a real Postgres and a real Prefect server."""
 
 import os
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ from tests.driver import Warehouse, postgres_server, shared_prefect_server
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A Postgres server with nothing in it; the URL of its first database."""
+    """The URL of an empty Postgres server's first database."""
     return postgres_server(tmp_path_factory.mktemp("database"))
 
 
 @pytest.fixture(scope="session")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A Prefect server for all processes that run tests; the environment that leads to it."""
+    """The environment of a Prefect server that all test processes share."""
     folder = tmp_path_factory.getbasetemp()
     with shared_prefect_server(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) as environment:
         yield environment

@@ -1,10 +1,7 @@
-"""The backfill: planned, complete, killed and gone on with, beside a daily run."""
+"""The backfill: its plan, its completeness, and what happens when it is killed, stopped or loses the database."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,16 +10,20 @@ from pathlib import Path
 import pytest
 
 from sandbox.launcher import Sandbox, running
-from tests.driver import MIDNIGHT, ROOT, StoppablePostgres, Warehouse, account
+from tests.driver import MIDNIGHT, Command, Result, StoppablePostgres, Warehouse, account
 
 DAYS = 400
 EVENTS = 40_000
+IN_FUTURE = 6  # events that the sandbox dates after its end, which a backfill up to midnight leaves out
+KILLS = 5
+OUTAGE = 3  # seconds
 EVENT_TABLES = ("sends", "bounces", "opens", "clicks", "spams", "unsubscribes", "events")
 CONTENTS = (
     "SELECT m.id, count(*), md5(string_agg(e.id, ',' ORDER BY e.id COLLATE \"C\")) FROM ("
     + " UNION ALL ".join(f"SELECT id, metric_key FROM {{schema}}.{name}" for name in EVENT_TABLES)
     + ") AS e JOIN {schema}.metrics m ON m.key = e.metric_key GROUP BY 1 ORDER BY 1"
 )
+Contents = list[tuple[str, int, str]]
 
 
 @pytest.fixture(scope="module")
@@ -34,209 +35,219 @@ def box() -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="module")
 def start() -> str:
-    """A day before the history begins."""
+    """A date before the history begins."""
     return f"{MIDNIGHT - timedelta(days=DAYS + 5):%Y-%m-%d}"
 
 
 @pytest.fixture(scope="module")
-def whole(warehouse: Warehouse, box: Sandbox, start: str) -> list[tuple[str, int, str]]:
-    """The contents of an uninterrupted backfill: (metric id, events, digest of their ids)."""
-    ran = warehouse.run(["flows/backfill.py", "--start", start], {**account(box), **settings("whole")})
+def uninterrupted(warehouse: Warehouse, box: Sandbox, start: str) -> Contents:
+    """The contents of an uninterrupted backfill, by metric: id, number of events, digest of the events' ids."""
+    ran = warehouse.run(["flows/backfill.py", "--start", start], settings(box, "whole"))
     assert ran.code == 0, ran.err[-3000:]
-    return warehouse.rows(CONTENTS.format(schema="whole"))  # type: ignore[return-value]
+    return contents(warehouse, "whole")
 
 
-def settings(schema: str) -> dict[str, str]:
-    """A schema of one's own, and chunks small enough to have many."""
-    return {"WAREHOUSE_SCHEMA": schema, "CHUNK_EVENTS": "2000"}
+def settings(box: Sandbox, schema: str) -> dict[str, str]:
+    """Return the settings for a separate schema, with chunks so small that there are many."""
+    return {**account(box), "WAREHOUSE_SCHEMA": schema, "CHUNK_EVENTS": "2000"}
+
+
+def contents(warehouse: Warehouse, schema: str) -> Contents:
+    """Return the stored events by metric: id, number of events, digest of the events' ids."""
+    return warehouse.rows(CONTENTS.format(schema=schema))  # type: ignore[return-value]
+
+
+def stored(warehouse: Warehouse, schema: str) -> int:
+    """Return the number of stored events."""
+    return sum(count for _, count, _ in contents(warehouse, schema))
 
 
 def ledger(warehouse: Warehouse, schema: str) -> tuple[int, int, int]:
-    """Chunks that are not done; events that the ledger expects; events that it says are loaded."""
+    """Return the ledger's totals: chunks that are not done, events expected, events loaded."""
     [row] = warehouse.rows(
-        f"SELECT count(*) FILTER (WHERE state <> 'done'), sum(expected), sum(loaded) FROM {schema}.backfill_chunks"
+        "SELECT count(*) FILTER (WHERE state <> 'done'), coalesce(sum(expected), 0), coalesce(sum(loaded), 0)"
+        f" FROM {schema}.backfill_chunks"
     )
     return row  # type: ignore[return-value]
 
 
-def test_everything_is_there(warehouse: Warehouse, box: Sandbox, whole: list[tuple[str, int, str]]) -> None:
-    """Per metric, the warehouse holds exactly the events that the account has before midnight."""
-    expected: dict[str, list[str]] = {}
-    for event in box.events():
-        if event["timestamp"] < MIDNIGHT.timestamp():
-            expected.setdefault(event["metric_id"], []).append(event["id"])
-    digest = warehouse.rows("SELECT md5(%s)", ",".join(sorted(expected[whole[0][0]])))
-    assert {metric: count for metric, count, _ in whole} == {metric: len(ids) for metric, ids in expected.items()}
-    assert whole[0][2] == digest[0][0]
-    total = sum(len(ids) for ids in expected.values())
-    assert ledger(warehouse, "whole") == (0, total, total)
+def loaded(warehouse: Warehouse, schema: str) -> int:
+    """Return the number of events that the ledger records as loaded; 0 if there is no ledger yet."""
+    has_ledger = warehouse.one("SELECT to_regclass(%s) IS NOT NULL", f"{schema}.backfill_chunks")
+    return ledger(warehouse, schema)[2] if has_ledger else 0
 
 
-def test_plan(warehouse: Warehouse, box: Sandbox, start: str, whole: list[tuple[str, int, str]]) -> None:
-    """--plan tells as many events as there are, and leaves nothing behind."""
-    ran = warehouse.run(["flows/backfill.py", "--start", start, "--plan"], {**account(box), **settings("planned")})
+def wait_until_loaded(events: int, warehouse: Warehouse, schema: str, command: Command) -> None:
+    """Wait until a backfill in progress has loaded more than this many events."""
+    command.wait_until(lambda: loaded(warehouse, schema) > events, f"more than {events:,} events were loaded")
+
+
+def planned_events(ran: Result) -> int:
+    """Return the total of a printed plan."""
     assert ran.code == 0, ran.err
     [total] = [line for line in ran.out.splitlines() if line.startswith("│ all")]
-    assert int(total.split("│")[2].replace(",", "")) == sum(count for _, count, _ in whole)
-    assert warehouse.one("SELECT count(*) FROM pg_namespace WHERE nspname = 'planned'") == 0
+    return int(total.split("│")[2].replace(",", ""))
 
 
-def test_only_what_holds_much_is_counted(warehouse: Warehouse, box: Sandbox) -> None:
-    """Neither the years before a metric's first event are, nor a metric of which one page holds everything."""
+def requests(box: Sandbox, endpoint: str) -> int:
+    """Return the number of requests to an endpoint so far."""
+    return int(box.state()["requests"].get(endpoint, 0))
+
+
+def times_by_metric(box: Sandbox) -> dict[str, list[int]]:
+    """Return the Unix times of the account's events before midnight, by metric."""
     times: dict[str, list[int]] = {}
     for event in box.events():
         if event["timestamp"] < MIDNIGHT.timestamp():
             times.setdefault(event["metric_id"], []).append(event["timestamp"])
-    years = [-(-(MIDNIGHT.timestamp() - min(found) // 3600 * 3600) // 31_536_000) for found in times.values()]
-    large = [many for many, found in zip(years, times.values(), strict=True) if len(found) > 1_000]
-    assert 0 < len(large) < len(times)
-    before = box.state()["requests"].get("POST /api/metric-aggregates", 0)
-    ran = warehouse.run(["flows/backfill.py", "--start", "2010-01-01", "--plan"], account(box))
-    assert ran.code == 0, ran.err
-    assert box.state()["requests"].get("POST /api/metric-aggregates", 0) - before == sum(large)
-    [total] = [line for line in ran.out.splitlines() if line.startswith("│ all")]
-    assert int(total.split("│")[2].replace(",", "")) == sum(map(len, times.values()))
+    return times
 
 
-def test_counts_do_without_events(
-    warehouse: Warehouse, box: Sandbox, start: str, whole: list[tuple[str, int, str]]
+def test_a_backfill_loads_every_event(warehouse: Warehouse, box: Sandbox, uninterrupted: Contents) -> None:
+    """For each metric the warehouse holds exactly the events that the account has before midnight."""
+    expected: dict[str, list[str]] = {}
+    for event in box.events():
+        if event["timestamp"] < MIDNIGHT.timestamp():
+            expected.setdefault(event["metric_id"], []).append(event["id"])
+    digest = warehouse.one("SELECT md5(%s)", ",".join(sorted(expected[uninterrupted[0][0]])))
+    assert {metric: count for metric, count, _ in uninterrupted} == {
+        metric: len(ids) for metric, ids in expected.items()
+    }
+    assert uninterrupted[0][2] == digest
+    total = sum(len(ids) for ids in expected.values())
+    assert ledger(warehouse, "whole") == (0, total, total)
+
+
+def test_plan_counts_every_event_and_writes_nothing(
+    warehouse: Warehouse, box: Sandbox, start: str, uninterrupted: Contents
 ) -> None:
-    """Where no events are to be had, the plan is made of counts alone."""
+    """--plan prints the exact number of events and creates no schema."""
+    ran = warehouse.run(["flows/backfill.py", "--start", start, "--plan"], settings(box, "planned"))
+    assert planned_events(ran) == sum(count for _, count, _ in uninterrupted)
+    assert warehouse.one("SELECT count(*) FROM pg_namespace WHERE nspname = 'planned'") == 0
+
+
+def test_plan_requests_counts_only_for_large_metrics_since_their_first_event(
+    warehouse: Warehouse, box: Sandbox
+) -> None:
+    """The plan asks for no counts of the years before a metric's first event, nor of a metric that fits on one page."""
+    times = times_by_metric(box)
+    years = [-(-(MIDNIGHT.timestamp() - min(each) // 3600 * 3600) // 31_536_000) for each in times.values()]
+    large = [count for count, each in zip(years, times.values(), strict=True) if len(each) > 1_000]
+    assert 0 < len(large) < len(times)
+    before = requests(box, "POST /api/metric-aggregates")
+    ran = warehouse.run(["flows/backfill.py", "--start", "2010-01-01", "--plan"], account(box))
+    assert requests(box, "POST /api/metric-aggregates") - before == sum(large)
+    assert planned_events(ran) == sum(map(len, times.values()))
+
+
+def test_plan_needs_only_counts(warehouse: Warehouse, box: Sandbox, start: str, uninterrupted: Contents) -> None:
+    """If the API serves no events, the plan is made from counts alone."""
     box.set_faults({"endpoint": "GET /api/events", "status": 503, "times": 10_000})
     try:
-        given = {**account(box), "REQUEST_ATTEMPTS": "1"}
-        ran = warehouse.run(["flows/backfill.py", "--start", start, "--plan"], given)
+        ran = warehouse.run(
+            ["flows/backfill.py", "--start", start, "--plan"], {**account(box), "REQUEST_ATTEMPTS": "1"}
+        )
     finally:
         box.set_faults()
-    assert ran.code == 0, ran.err
-    [total] = [line for line in ran.out.splitlines() if line.startswith("│ all")]
-    assert int(total.split("│")[2].replace(",", "")) == sum(count for _, count, _ in whole)
+    assert planned_events(ran) == sum(count for _, count, _ in uninterrupted)
 
 
-def test_again_reads_nothing(warehouse: Warehouse, box: Sandbox, start: str, whole: list[tuple[str, int, str]]) -> None:
-    """The same command again has nothing to do."""
-    before = box.state()["requests"]["GET /api/events"]
-    ran = warehouse.run(["flows/backfill.py", "--start", start], {**account(box), **settings("whole")})
+def test_rerun_reads_no_events(warehouse: Warehouse, box: Sandbox, start: str, uninterrupted: Contents) -> None:
+    """A rerun of a complete backfill requests no events."""
+    before = requests(box, "GET /api/events")
+    ran = warehouse.run(["flows/backfill.py", "--start", start], settings(box, "whole"))
     assert ran.code == 0
-    assert box.state()["requests"]["GET /api/events"] == before
+    assert requests(box, "GET /api/events") == before
 
 
-def test_another_range_adds_what_is_missing(warehouse: Warehouse, box: Sandbox, start: str) -> None:
-    """A longer range reads only what the shorter one has not covered."""
-    given = {**account(box), **settings("grown")}
+def test_an_earlier_start_loads_what_is_missing(warehouse: Warehouse, box: Sandbox, start: str) -> None:
+    """A backfill with an earlier start reads only what the previous one has not covered."""
     later = f"{MIDNIGHT - timedelta(days=30):%Y-%m-%d}"
-    assert warehouse.run(["flows/backfill.py", "--start", later], given).code == 0
-    loaded = ledger(warehouse, "grown")[2]
-    assert warehouse.run(["flows/backfill.py", "--start", start], given).code == 0
+    assert warehouse.run(["flows/backfill.py", "--start", later], settings(box, "grown")).code == 0
+    before = ledger(warehouse, "grown")[2]
+    assert warehouse.run(["flows/backfill.py", "--start", start], settings(box, "grown")).code == 0
     assert ledger(warehouse, "grown")[0] == 0
-    assert 0 < loaded < ledger(warehouse, "grown")[2] == EVENTS - 6
+    assert 0 < before < ledger(warehouse, "grown")[2] == EVENTS - IN_FUTURE
 
 
-def test_killed_again_and_again(
-    warehouse: Warehouse, box: Sandbox, start: str, whole: list[tuple[str, int, str]]
-) -> None:
-    """Killed with -9 at random moments: the ledger never claims what is not there, and the end is the same."""
-    rng, environment = random.Random(4), {**warehouse.environment, "DATABASE_URL": warehouse.url}
-    given = {**account(box), **settings("killed"), "CONCURRENCY": "2"}
-    command = [sys.executable, "flows/backfill.py", "--start", start]
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    kills = 0
-    for _ in range(5):
-        with subprocess.Popen(command, cwd=ROOT, env={**environment, **given}, **silent) as child:  # type: ignore[call-overload]
-            time.sleep(rng.uniform(3.0, 5.5))
-            kills += child.poll() is None
-            child.kill()
-        if warehouse.one("SELECT to_regclass('killed.backfill_chunks') IS NOT NULL"):
-            stored = warehouse.one(f"SELECT coalesce(sum(count), 0) FROM ({CONTENTS.format(schema='killed')}) AS c")
-            assert (ledger(warehouse, "killed")[2] or 0) <= stored
-    ran = warehouse.run(["flows/backfill.py", "--start", start], given)
+def test_repeated_kills_lose_nothing(warehouse: Warehouse, box: Sandbox, start: str, uninterrupted: Contents) -> None:
+    """After kill -9 at random moments the ledger claims no more than is stored, and a rerun completes the backfill."""
+    rng = random.Random(4)
+    options = {**settings(box, "killed"), "CONCURRENCY": "2"}
+    for number in range(KILLS):
+        target = int(EVENTS * (number + rng.random()) / (KILLS + 2))
+        with warehouse.start(["flows/backfill.py", "--start", start], options) as command:
+            wait_until_loaded(target, warehouse, "killed", command)
+            time.sleep(rng.uniform(0, 0.1))  # so that a batch is interrupted, and not only the time between two
+            assert command.is_running
+            command.process.kill()
+        assert loaded(warehouse, "killed") <= stored(warehouse, "killed")
+    ran = warehouse.run(["flows/backfill.py", "--start", start], options)
     assert ran.code == 0, ran.err[-3000:]
-    assert kills >= 3
-    assert warehouse.rows(CONTENTS.format(schema="killed")) == whole
-    assert ledger(warehouse, "killed")[1:] == (EVENTS - 6, EVENTS - 6)
+    assert contents(warehouse, "killed") == uninterrupted
+    assert ledger(warehouse, "killed")[1:] == (EVENTS - IN_FUTURE, EVENTS - IN_FUTURE)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop(warehouse: Warehouse, box: Sandbox, start: str, number: signal.Signals) -> None:
-    """SIGTERM and Ctrl-C: the batch in hand is finished, the command says where it stopped, and can be gone on with."""
+def test_a_signal_stops_the_backfill_after_its_batch(
+    warehouse: Warehouse, box: Sandbox, start: str, number: signal.Signals
+) -> None:
+    """SIGTERM or Ctrl-C: the backfill stores the current batch, says that it can be resumed, and exits with 130."""
     schema = f"stopped_{number.name.lower()}"
-    environment = {**warehouse.environment, "DATABASE_URL": warehouse.url, **account(box), **settings(schema)}
-    child = subprocess.Popen(
-        [sys.executable, "flows/backfill.py", "--start", start],
-        cwd=ROOT,
-        env={**environment, "CONCURRENCY": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    until = time.monotonic() + 60
-    while time.monotonic() < until and child.poll() is None:
-        there = warehouse.one(f"SELECT to_regclass('{schema}.backfill_chunks') IS NOT NULL")
-        if there and (ledger(warehouse, schema)[2] or 0) > 0:
-            break
-        time.sleep(0.05)
-    os.kill(child.pid, number)
-    _, err = child.communicate(timeout=60)
-    assert child.returncode == 130, err[-3000:]
-    assert "the same command goes on where it stopped" in err
-    assert "Traceback" not in err
-    left, _, loaded = ledger(warehouse, schema)
+    options = {**settings(box, schema), "CONCURRENCY": "1"}
+    with warehouse.start(["flows/backfill.py", "--start", start], options) as command:
+        wait_until_loaded(0, warehouse, schema, command)
+        command.process.send_signal(number)
+        ran = command.result()
+    assert ran.code == 130, ran.err[-3000:]
+    assert "the same command goes on where it stopped" in ran.err
+    assert "Traceback" not in ran.err
+    left, _, recorded = ledger(warehouse, schema)
     assert left > 0
-    assert loaded == warehouse.one(f"SELECT sum(count) FROM ({CONTENTS.format(schema=schema)}) AS c")
+    assert recorded == stored(warehouse, schema)
 
 
-@pytest.mark.usefixtures("whole")
-def test_database_goes_away(warehouse: Warehouse, box: Sandbox, start: str, tmp_path: Path) -> None:
-    """Postgres is stopped in the middle and started again: the run goes on, and no page is asked for twice.
+@pytest.mark.usefixtures("uninterrupted")
+def test_a_backfill_survives_a_database_restart(warehouse: Warehouse, box: Sandbox, start: str, tmp_path: Path) -> None:
+    """If Postgres is stopped and started again during a backfill, the run completes and requests no page twice.
 
-    Both sides count: a connection that the account's server closes as it is written to costs the run a retry, no page.
+    Both sides count: a connection that the account's server closes while a request is sent costs a retry, but no page.
     """
     before = box.state()["requests"]
     postgres = StoppablePostgres(tmp_path)
-    given = {**account(box), **settings("away"), "DATABASE_URL": postgres.url}
-    command = [sys.executable, "flows/backfill.py", "--start", start]
-    away = Warehouse(postgres.url)
-    with subprocess.Popen(
-        command, cwd=ROOT, env={**warehouse.environment, **given}, stderr=subprocess.PIPE, text=True
-    ) as child:
-        until = time.monotonic() + 60
-        while time.monotonic() < until and child.poll() is None:
-            there = away.one("SELECT to_regclass('away.backfill_chunks') IS NOT NULL")
-            if there and (ledger(away, "away")[2] or 0) > 0:
-                break
-            time.sleep(0.02)
+    other = Warehouse(postgres.url, warehouse.environment)
+    with other.start(["flows/backfill.py", "--start", start], settings(box, "away")) as command:
+        wait_until_loaded(0, other, "away", command)
         postgres.stop()
-        time.sleep(3)
-        was_under_way = child.poll() is None
+        time.sleep(OUTAGE)
+        was_running = command.is_running
         postgres.start()
-        _, err = child.communicate(timeout=120)
-    assert was_under_way
-    assert child.returncode == 0, err[-3000:]
-    assert ledger(away, "away") == (0, EVENTS - 6, EVENTS - 6)
-    assert away.rows("SELECT DISTINCT attempts FROM away.backfill_chunks WHERE expected > 0") == [(1,)]
-    asked = sum(box.state()["requests"].values()) - sum(before.values())
-    [(undisturbed,)] = warehouse.rows("SELECT requests - retries FROM whole.runs ORDER BY started_at LIMIT 1")
-    assert away.rows("SELECT requests - retries FROM away.runs") == [(asked,)] == [(undisturbed,)]
-
-
-def test_daily_in_the_middle(warehouse: Warehouse, box: Sandbox, start: str, whole: list[tuple[str, int, str]]) -> None:
-    """A daily run while a backfill is under way: both succeed, and the contents are those of the account."""
-    given = {**account(box), **settings("beside")}
-    environment = {**warehouse.environment, "DATABASE_URL": warehouse.url, **given}
-    assert warehouse.sync("--tables", "metrics", **given).code == 0
-    command = [sys.executable, "flows/backfill.py", "--start", start]
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) as child:  # type: ignore[call-overload]
-        ran = warehouse.sync(**given)
-        _, err = child.communicate(timeout=120)
-    assert child.returncode == 0, err[-3000:]
+        ran = command.result()
+    assert was_running
     assert ran.code == 0, ran.err[-3000:]
-    found = {metric: count for metric, count, _ in warehouse.rows(CONTENTS.format(schema="beside"))}
-    assert found == {metric["id"]: metric["count"] for metric in box.state()["metrics"] if metric["count"]}
+    assert ledger(other, "away") == (0, EVENTS - IN_FUTURE, EVENTS - IN_FUTURE)
+    assert other.rows("SELECT DISTINCT attempts FROM away.backfill_chunks WHERE expected > 0") == [(1,)]
+    sent = sum(box.state()["requests"].values()) - sum(before.values())
+    [(undisturbed,)] = warehouse.rows("SELECT requests - retries FROM whole.runs ORDER BY started_at LIMIT 1")
+    assert other.rows("SELECT requests - retries FROM away.runs") == [(sent,)] == [(undisturbed,)]
 
 
-def test_status(warehouse: Warehouse, whole: list[tuple[str, int, str]]) -> None:
+def test_a_daily_run_during_a_backfill(warehouse: Warehouse, box: Sandbox, start: str) -> None:
+    """A daily run and a backfill of one account can run at the same time. Both succeed and no event is missing."""
+    options = settings(box, "beside")
+    assert warehouse.sync("--tables", "metrics", **options).code == 0
+    with warehouse.start(["flows/backfill.py", "--start", start], options) as command:
+        daily, backfill = warehouse.sync(**options), command.result()
+    assert backfill.code == 0, backfill.err[-3000:]
+    assert daily.code == 0, daily.err[-3000:]
+    counts = {metric: count for metric, count, _ in contents(warehouse, "beside")}
+    assert counts == {metric["id"]: metric["count"] for metric in box.state()["metrics"] if metric["count"]}
+
+
+@pytest.mark.usefixtures("uninterrupted")
+def test_status_shows_each_metric(warehouse: Warehouse) -> None:
     """The status command reads the ledger."""
-    ran = warehouse.run(["-m", "klaviyo_pg", "status"], settings("whole"))
+    ran = warehouse.run(["-m", "klaviyo_pg", "status"], {"WAREHOUSE_SCHEMA": "whole"})
     assert ran.code == 0, ran.err
     assert "Received Email" in ran.out

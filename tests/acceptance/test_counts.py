@@ -1,4 +1,4 @@
-"""What the source counts, in both dialects, beside the events that it serves."""
+"""The source's counts in both dialects, compared with the events that the account holds."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ import pytest
 
 from klaviyo_pg.errors import Refused
 from klaviyo_pg.klaviyo.dialects import open_source
-from klaviyo_pg.klaviyo.rows import Beginning
 from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.rows import Beginning
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
 from sandbox.launcher import Sandbox, running
 
 UNTIL = datetime(2026, 6, 1, tzinfo=UTC)
-DAYS = 500  # more than one question for aggregates covers
+DAYS = 500  # more than one request for aggregates may span
 HISTORY = Window(UNTIL - timedelta(days=DAYS), UNTIL)
 
 
@@ -35,38 +35,41 @@ def source(request: pytest.FixtureRequest, box: Sandbox) -> Source:
     )
 
 
-def test_counts_are_those_of_the_events(source: Source, box: Sandbox) -> None:
-    """For each metric the counts are in order, do not overlap, and each is the number of events in its stretch."""
-    truth = box.events()
-    for metric in box.state()["metrics"]:
-        counts = list(source.counts(metric["id"], HISTORY))
-        assert all(one.start < one.end <= other.start for one, other in pairwise(counts))
-        times = [event["timestamp"] for event in truth if event["metric_id"] == metric["id"]]
-        edges = {int(count.start.timestamp()): count.events for count in counts}
-        length = int((counts[0].end - counts[0].start).total_seconds())
-        found = Counter(time - time % length for time in times if time < UNTIL.timestamp())
-        assert found == Counter({start: events for start, events in edges.items() if events})
+def times_by_metric(box: Sandbox) -> dict[str, list[int]]:
+    """Return the sorted Unix times of the account's events in HISTORY, by metric."""
+    times: dict[str, list[int]] = {metric["id"]: [] for metric in box.state()["metrics"]}
+    for event in box.events():
+        if event["metric_id"] in times and event["timestamp"] < UNTIL.timestamp():
+            times[event["metric_id"]].append(event["timestamp"])
+    return {metric: sorted(each) for metric, each in times.items()}
 
 
-def test_beginnings_are_those_of_the_events(source: Source, box: Sandbox) -> None:
-    """A metric begins with its first event in the window; how many there are is known where one page holds them."""
-    truth = box.events()
-    by_number: list[int | None] = []
-    for metric in box.state()["metrics"]:
-        within = [event["timestamp"] for event in truth if event["metric_id"] == metric["id"]]
-        times = sorted(time for time in within if time < UNTIL.timestamp())
-        found = source.beginning(metric["id"], HISTORY)
-        assert found is not None
-        assert found.first == (datetime.fromtimestamp(times[0], UTC) if times else None)
-        assert found.events in (None, len(times))
-        assert found.events is not None or len(times) > source.events_in_request
-        by_number.append(found.events)
-        before = Window(HISTORY.start, found.first or UNTIL)
-        assert source.beginning(metric["id"], before) == Beginning(None, 0)
-    assert None in by_number and any(by_number)
+def test_counts_match_the_events(source: Source, box: Sandbox) -> None:
+    """A metric's counts are in order, do not overlap, and each is the number of events in its interval."""
+    for metric_id, times in times_by_metric(box).items():
+        counts = list(source.counts(metric_id, HISTORY))
+        assert all(earlier.start < earlier.end <= later.start for earlier, later in pairwise(counts))
+        step = int((counts[0].end - counts[0].start).total_seconds())
+        counted = {int(count.start.timestamp()): count.events for count in counts if count.events}
+        assert counted == Counter(time - time % step for time in times)
 
 
-def test_a_metric_that_is_not_counted(source: Source) -> None:
-    """A metric that the source does not know is refused, not counted as empty."""
+def test_a_metric_begins_with_its_first_event(source: Source, box: Sandbox) -> None:
+    """A metric's beginning is its first event, with the number of events if one page can hold them."""
+    numbers: list[int | None] = []
+    for metric_id, times in times_by_metric(box).items():
+        beginning = source.beginning(metric_id, HISTORY)
+        assert beginning is not None
+        assert beginning.first == (datetime.fromtimestamp(times[0], UTC) if times else None)
+        assert beginning.events in (None, len(times))
+        assert beginning.events is not None or len(times) > source.events_per_page
+        numbers.append(beginning.events)
+        before = Window(HISTORY.start, beginning.first or UNTIL)
+        assert source.beginning(metric_id, before) == Beginning(None, 0)
+    assert None in numbers and any(numbers)
+
+
+def test_counts_of_an_unknown_metric_are_refused(source: Source) -> None:
+    """A metric that the account does not have is refused rather than counted as empty."""
     with pytest.raises(Refused):
         list(source.counts("NOPE01", HISTORY))

@@ -1,4 +1,4 @@
-"""The daily sync from the first run on: complete, keyed as specified, repeatable, and never late for good."""
+"""The daily sync: completeness and keys of the first run, reruns without changes, late events, several accounts."""
 
 import json
 from collections import Counter
@@ -11,7 +11,7 @@ import pytest
 
 from klaviyo_pg.catalogue import SPECIFIED, events
 from sandbox.launcher import Sandbox, running
-from tests.driver import MIDNIGHT, Ran, Warehouse, account
+from tests.driver import MIDNIGHT, Result, Warehouse, account
 
 DAYS = 45
 EVENT_TABLES = tuple(table.name for table in events.EVENT_TABLES)
@@ -32,26 +32,23 @@ def box() -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="module")
 def settings(box: Sandbox) -> dict[str, str]:
-    """What leads to the account, with all its history in the first run."""
+    """The settings for the account. The first run reads all its history."""
     return {**account(box), "FIRST_SYNC_DAYS": str(DAYS + 2)}
 
 
 @pytest.fixture(scope="module")
-def first(warehouse: Warehouse, settings: dict[str, str]) -> Ran:
-    """The first run."""
+def first(warehouse: Warehouse, settings: dict[str, str]) -> Result:
+    """The result of the first run."""
     ran = warehouse.sync(**settings)
     assert ran.code == 0, ran.err[-3000:]
     return ran
 
 
-def compare(warehouse: Warehouse, box: Sandbox) -> None:
-    """Every event that the account has stands in exactly one table, as the account tells it."""
+def assert_same_events(warehouse: Warehouse, box: Sandbox) -> None:
+    """Assert that each event of the account is in exactly one table, with the account's own values."""
     truth = box.events()
-    found = warehouse.rows(
-        f"SELECT table_name, id, event_at, metric_key, member_key, campaign_key, automation_key,"
-        f" esp_integration_id FROM ({ALL_EVENTS}) AS every"
-    )
-    assert Counter(row[1] for row in found) == Counter(event["id"] for event in truth)
+    ids = warehouse.rows(f"SELECT id FROM ({ALL_EVENTS}) AS every")
+    assert Counter(row[0] for row in ids) == Counter(event["id"] for event in truth)
     with psycopg.connect(warehouse.url) as connection:
         connection.execute("CREATE TEMPORARY TABLE truth (event jsonb)")
         with connection.cursor() as cursor, cursor.copy("COPY truth FROM STDIN (FORMAT csv)") as copy:
@@ -70,29 +67,29 @@ def compare(warehouse: Warehouse, box: Sandbox) -> None:
     assert differing == []
 
 
-def test_every_table_is_filled(first: Ran, warehouse: Warehouse) -> None:
-    """All 18 tables have rows, as many as the summary says."""
+def test_the_first_run_fills_every_table(first: Result, warehouse: Warehouse) -> None:
+    """Each of the 18 tables has as many rows as the summary reports, and at least one."""
     assert len(SPECIFIED) == 18
     stored = {table.name: warehouse.one(f"SELECT count(*) FROM klaviyo.{table.name}") for table in SPECIFIED}
     assert all(stored.values())
     assert {name: counts[1] for name, counts in first.counts.items()} == stored
 
 
-def test_every_event_once_and_right(first: Ran, warehouse: Warehouse, box: Sandbox) -> None:
-    """Every event that the account serves stands in exactly one of the seven tables with the account's own values."""
-    compare(warehouse, box)
+def test_each_event_is_stored_once(first: Result, warehouse: Warehouse, box: Sandbox) -> None:
+    """Each event of the account is in exactly one of the seven event tables, with the account's own values."""
+    assert_same_events(warehouse, box)
 
 
-def test_counts_by_metric(first: Ran, warehouse: Warehouse, box: Sandbox) -> None:
-    """The seven tables together hold as many events of each metric as the account counts."""
-    found = warehouse.rows(
+def test_counts_match_the_account(first: Result, warehouse: Warehouse, box: Sandbox) -> None:
+    """For each metric the seven event tables hold as many events as the account counts."""
+    counts = warehouse.rows(
         f"SELECT m.id, count(*) FROM ({ALL_EVENTS}) AS every JOIN klaviyo.metrics m ON m.key = metric_key GROUP BY 1"
     )
-    assert dict(found) == {metric["id"]: metric["count"] for metric in box.state()["metrics"] if metric["count"]}
+    assert dict(counts) == {metric["id"]: metric["count"] for metric in box.state()["metrics"] if metric["count"]}
 
 
 @pytest.mark.parametrize(
-    ("table", "broken"),
+    ("table", "violation"),
     [
         *((name, f"key <> {ROW_KEY}") for name in ("metrics", "campaigns", "automations", "lists", "campaign_lists")),
         *((name, f"key <> {ROW_KEY}") for name in ("members", "member_attributes", "member_lists", *EVENT_TABLES)),
@@ -110,42 +107,46 @@ def test_counts_by_metric(first: Ran, warehouse: Warehouse, box: Sandbox) -> Non
         *((name, "__synced_at IS NULL") for name in (table.name for table in SPECIFIED)),
     ],
 )
-def test_no_row_differs(first: Ran, warehouse: Warehouse, table: str, broken: str) -> None:
-    """No row of any table breaks what the specification says of its keys."""
-    assert warehouse.one(f"SELECT count(*) FROM klaviyo.{table} WHERE {broken}") == 0
+def test_keys_follow_the_specification(first: Result, warehouse: Warehouse, table: str, violation: str) -> None:
+    """No row of any table violates the specification of its keys."""
+    assert warehouse.one(f"SELECT count(*) FROM klaviyo.{table} WHERE {violation}") == 0
 
 
 @pytest.mark.parametrize(
     ("dimension", "key"),
     [("members", "member_key"), ("campaigns", "campaign_key"), ("automations", "automation_key")],
 )
-def test_joins(first: Ran, warehouse: Warehouse, box: Sandbox, dimension: str, key: str) -> None:
-    """Every event finds its member, campaign and automation, unless the account itself no longer has it."""
-    missing = warehouse.rows(
+def test_events_join_their_dimensions(
+    first: Result, warehouse: Warehouse, box: Sandbox, dimension: str, key: str
+) -> None:
+    """Each event joins its member, campaign and automation, unless the account itself no longer has it."""
+    unmatched = warehouse.rows(
         f"SELECT DISTINCT {key} FROM ({ALL_EVENTS}) AS every"
         f" LEFT JOIN klaviyo.{dimension} AS d USING ({key}, esp_integration_id)"
         f" WHERE {key} IS NOT NULL AND d.key IS NULL"
     )
     field = {"members": "profile_id", "campaigns": "message", "automations": "flow"}[dimension]
     named = {event[field]: event for event in box.events() if event[field]}
-    known = {row[0] for row in warehouse.rows(f"SELECT id FROM klaviyo.{dimension}")}
+    stored = {row[0] for row in warehouse.rows(f"SELECT id FROM klaviyo.{dimension}")}
     flow_messages = {event["message"] for event in named.values() if event["flow"]}
-    gone = set(named) - known
-    assert {row[0] for row in missing} == {warehouse.one("SELECT md5(%s)", each) for each in gone}
+    gone = set(named) - stored
+    assert {row[0] for row in unmatched} == {warehouse.one("SELECT md5(%s)", each) for each in gone}
     assert dimension == "campaigns" or len(gone) <= 2
     assert not (dimension == "members" and gone) and not (dimension == "campaigns" and gone & flow_messages)
 
 
-def test_second_run_changes_nothing(first: Ran, warehouse: Warehouse, settings: dict[str, str]) -> None:
-    """Where nothing changed at the source, a run inserts and updates nothing."""
+def test_a_rerun_changes_nothing(first: Result, warehouse: Warehouse, settings: dict[str, str]) -> None:
+    """If nothing has changed at the source, a run inserts and updates no rows."""
     again = warehouse.sync(**settings)
     assert again.code == 0
     assert {name: counts[1:3] for name, counts in again.counts.items()} == dict.fromkeys(again.counts, (0, 0))
     assert again.counts["sends"][0] > 0
 
 
-def test_late_future_and_renamed(first: Ran, warehouse: Warehouse, box: Sandbox, settings: dict[str, str]) -> None:
-    """Late, future-dated and new events are all there after the next run, and after the one that follows it."""
+def test_late_and_future_events_are_stored(
+    first: Result, warehouse: Warehouse, box: Sandbox, settings: dict[str, str]
+) -> None:
+    """The next run stores late, future-dated and new events, also of metrics that are renamed or new."""
     state, person = box.state(), box.events()[0]["profile_id"]
     names = {metric["name"]: metric["id"] for metric in state["metrics"]}
     now = datetime.now(UTC)
@@ -153,15 +154,15 @@ def test_late_future_and_renamed(first: Ran, warehouse: Warehouse, box: Sandbox,
         box.change("metrics", names["Opened Email"], name=f"Opened Mail {turn}")
         box.change("metrics", names["Clicked Text Message"], name=f"Tapped {turn}")
         added: list[dict[str, Any]] = [
-            {"metric": names[name], "timestamp": int((now + away).timestamp()), "profile_id": person}
+            {"metric": names[name], "timestamp": int((now + offset).timestamp()), "profile_id": person}
             for name in ("Opened Email", "Clicked Text Message", "Placed Order", "Received Email")
-            for away in (timedelta(hours=-72), timedelta(hours=-1), timedelta(hours=18))
+            for offset in (timedelta(hours=-72), timedelta(hours=-1), timedelta(hours=18))
         ]
         added.append({"metric": f"Never seen before {turn}", "timestamp": int(now.timestamp()) - 60})
         ids = box.add_events(*added)
         ran = warehouse.sync(**settings)
         assert ran.code == 0
-        compare(warehouse, box)
+        assert_same_events(warehouse, box)
         tables = dict(warehouse.rows(f"SELECT id, table_name FROM ({ALL_EVENTS}) AS every WHERE id = ANY(%s)", ids))
         expected = ["opens"] * 3 + ["clicks"] * 3 + ["events"] * 3 + ["sends"] * 3 + ["events"]
         assert [tables[each] for each in ids] == expected
@@ -169,8 +170,8 @@ def test_late_future_and_renamed(first: Ran, warehouse: Warehouse, box: Sandbox,
     assert dict(warehouse.rows("SELECT id, name FROM klaviyo.metrics"))[names["Opened Email"]] == "Opened Mail 1"
 
 
-def test_two_accounts(first: Ran, warehouse: Warehouse, box: Sandbox) -> None:
-    """A second account in the same schema leaves the rows of the first as they are, to the last transaction id."""
+def test_a_second_account_leaves_the_first_unchanged(first: Result, warehouse: Warehouse, box: Sandbox) -> None:
+    """A sync of a second account into the same schema rewrites no row of the first: even transaction ids stay."""
     query = " UNION ALL ".join(
         f"SELECT '{table.name}', count(*), md5(string_agg(t.xmin::text || t::text, '' ORDER BY t::text))"
         f" FROM klaviyo.{table.name} t WHERE esp_integration_id ="
@@ -189,16 +190,18 @@ def _of(warehouse: Warehouse) -> str:
     return str(warehouse.one("SELECT esp_integration_id FROM klaviyo.integrations WHERE name = 'default'"))
 
 
-def test_only_some_tables(first: Ran, warehouse: Warehouse, settings: dict[str, str]) -> None:
-    """--tables reads what fills those tables and nothing else."""
+def test_tables_limits_what_is_read(first: Result, warehouse: Warehouse, settings: dict[str, str]) -> None:
+    """--tables reads only what fills those tables."""
     ran = warehouse.sync("--tables", "automations", **settings)
     assert ran.code == 0
     read = {name for name, counts in ran.counts.items() if counts[0]}
     assert read == {"metrics", "lists", "automations", "member_lists"}
 
 
-def test_only_some_metrics(first: Ran, warehouse: Warehouse, settings: dict[str, str], box: Sandbox) -> None:
-    """--metrics reads events of those metrics only, by name or id."""
+def test_metrics_limits_what_is_read(
+    first: Result, warehouse: Warehouse, settings: dict[str, str], box: Sandbox
+) -> None:
+    """--metrics reads only events of those metrics, given by name or id."""
     state = box.state()
     order = next(metric["id"] for metric in state["metrics"] if metric["name"] == "Placed Order")
     ran = warehouse.sync("--metrics", f"Bounced Email,{order}", "--tables", "events,bounces", **settings)

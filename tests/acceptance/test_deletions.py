@@ -1,4 +1,4 @@
-"""What the source no longer has: marked by the next run, and unmarked when it is back, in both dialects."""
+"""Deletions at the source: the next run marks them, and a later run unmarks what has come back, in both dialects."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ import pytest
 
 from klaviyo_pg.catalogue import SPECIFIED
 from sandbox.launcher import Sandbox, running
-from tests.driver import MIDNIGHT, Ran, Warehouse, account
+from tests.driver import MIDNIGHT, Result, Warehouse, account
 
 DAYS = 10
 DELETED = {
@@ -21,13 +21,13 @@ DELETED = {
 
 @pytest.fixture(scope="module")
 def box() -> Iterator[Sandbox]:
-    """A small account."""
+    """A small account whose history ends at midnight."""
     with running(members=80, events=1_500, days=DAYS, until=MIDNIGHT) as box:
         yield box
 
 
-class Synced:
-    """The account in one dialect, in a schema of the same name, read once."""
+class SyncedAccount:
+    """The account read in one dialect, into a schema named after the dialect."""
 
     def __init__(self, warehouse: Warehouse, box: Sandbox, dialect: str) -> None:
         self._warehouse, self._dialect = warehouse, dialect
@@ -35,34 +35,35 @@ class Synced:
         self.settings |= {"FIRST_SYNC_DAYS": str(DAYS + 2), "MEMBERSHIP_SWEEP_DAYS": "0.000001"}
         self.sync()
 
-    def sync(self, *arguments: str, code: int = 0, **settings: str) -> Ran:
+    def sync(self, *arguments: str, code: int = 0, **settings: str) -> Result:
+        """Run a daily sync, which must exit with this code."""
         ran = self._warehouse.sync(*arguments, **{**self.settings, **settings})
         assert ran.code == code, ran.err[-3000:]
         return ran
 
     def rows(self, query: str) -> dict[Any, Any]:
-        """Of a query for two columns; {} stands for the schema."""
+        """Return the rows of a query for two columns as a dictionary. {} in the query is the schema."""
         return dict(self._warehouse.rows(query.replace("{}", self._dialect)))
 
     def marked(self) -> dict[str, set[str]]:
-        """The ids that are marked as deleted."""
+        """Return the ids that are marked as deleted, by kind."""
         return {kind: {each for each, at in self.rows(query).items() if at} for kind, query in DELETED.items()}
 
 
 @pytest.fixture(scope="module")
-def current(warehouse: Warehouse, box: Sandbox) -> Synced:
-    return Synced(warehouse, box, "current")
+def current(warehouse: Warehouse, box: Sandbox) -> SyncedAccount:
+    return SyncedAccount(warehouse, box, "current")
 
 
 @pytest.fixture(scope="module")
-def legacy(warehouse: Warehouse, box: Sandbox) -> Synced:
-    return Synced(warehouse, box, "legacy")
+def legacy(warehouse: Warehouse, box: Sandbox) -> SyncedAccount:
+    return SyncedAccount(warehouse, box, "legacy")
 
 
 @pytest.mark.parametrize("dialect", ["current", "legacy"])
-def test_what_is_gone_is_marked_until_it_is_back(request: pytest.FixtureRequest, box: Sandbox, dialect: str) -> None:
-    """A campaign, flow, list and metric; an address off the exclusions; a member who left without an event."""
-    synced: Synced = request.getfixturevalue(dialect)
+def test_deletions_are_marked_until_the_row_is_back(request: pytest.FixtureRequest, box: Sandbox, dialect: str) -> None:
+    """Covers a campaign, flow, list and metric, an address no longer suppressed, and a member who left silently."""
+    synced: SyncedAccount = request.getfixturevalue(dialect)
     nothing = {kind: set[str]() for kind in DELETED}
     assert synced.marked() == nothing
 
@@ -111,8 +112,8 @@ def test_what_is_gone_is_marked_until_it_is_back(request: pytest.FixtureRequest,
     assert after[membership] == before[membership]
 
 
-def test_a_deleted_metric_is_not_asked_for_by_name(warehouse: Warehouse, current: Synced, box: Sandbox) -> None:
-    """The source would refuse it: daily runs, checks and backfills go on with the others."""
+def test_runs_skip_a_deleted_metric(warehouse: Warehouse, current: SyncedAccount, box: Sandbox) -> None:
+    """The source refuses requests for a deleted metric. All flows read the other metrics and succeed."""
     metric = max(box.state()["metrics"], key=lambda each: int(each["count"]))
     box.delete("metrics", metric["id"])
     try:
@@ -125,8 +126,8 @@ def test_a_deleted_metric_is_not_asked_for_by_name(warehouse: Warehouse, current
         box.restore("metrics", metric["id"])
 
 
-def test_only_a_complete_sweep_makes_absent(warehouse: Warehouse, current: Synced, box: Sandbox) -> None:
-    """Not one whose page never came, nor a run without a sweep."""
+def test_only_a_complete_sweep_marks_members_absent(warehouse: Warehouse, current: SyncedAccount, box: Sandbox) -> None:
+    """Neither a run without a sweep nor a sweep with a failed page marks anyone as absent."""
     synced, only = current, ("--tables", "stg_member_lists")
     on, member = min(
         warehouse.rows("SELECT list_id, member_id FROM current.member_lists WHERE unsubscribed_at IS NULL")
@@ -143,8 +144,8 @@ def test_only_a_complete_sweep_makes_absent(warehouse: Warehouse, current: Synce
     assert synced.rows(absent) == {f"{on}:{member}": "absent"}
 
 
-def test_who_was_erased_does_not_come_back(warehouse: Warehouse, current: Synced) -> None:
-    """Though the source still has the person: nothing of them is stored again, and their events tell of nobody."""
+def test_an_erased_person_is_not_stored_again(warehouse: Warehouse, current: SyncedAccount) -> None:
+    """If the source still has an erased person, a run stores nothing about them, and their events name no one."""
     [(person, address, _)] = warehouse.rows(
         "SELECT m.id, m.email, count(*) FROM current.members m JOIN current.opens o USING (member_key)"
         " WHERE m.id IN (SELECT member_id FROM current.stg_member_lists) GROUP BY 1, 2 ORDER BY 3 DESC, 1 LIMIT 1"
@@ -156,7 +157,7 @@ def test_who_was_erased_does_not_come_back(warehouse: Warehouse, current: Synced
     assert again.counts["opens"][1:3] == (0, 0)
     assert warehouse.one("SELECT count(*) FROM current.opens") == opens
     for table in SPECIFIED:
-        if "exclusions" not in table.name:  # those are the source's word on an address, whoever has it
+        if "exclusions" not in table.name:  # exclusions concern an address and not a person
             traces = "t::text ILIKE '%%' || %s || '%%' OR t::text LIKE '%%' || md5(%s) || '%%'"
-            found = warehouse.one(f"SELECT count(*) FROM current.{table.name} t WHERE {traces}", address, person)
-            assert found == 0, table.name
+            query = f"SELECT count(*) FROM current.{table.name} t WHERE {traces}"
+            assert warehouse.one(query, address, person) == 0, table.name

@@ -32,7 +32,7 @@ class Reader:
 
     def send(self, method: str, path: str, key: str | None = None, **options: Any) -> requests.Response:
         parameters = {"api_key": self._box.api_key if key is None else key, **options.pop("params", {})}
-        return self._http.request(method, f"{self._box.url}/api/{path}", params=parameters, timeout=30, **options)
+        return self._http.request(method, f"{self._box.url}/api/{path}", params=parameters, timeout=120, **options)
 
     def get(self, path: str, **parameters: Any) -> Any:
         answer = self.send("GET", path, params=parameters)
@@ -109,14 +109,14 @@ def test_campaigns_equal_those_of_the_current_dialect(box: Sandbox, reader: Read
     for channel in ("email", "sms", "mobile_push"):
         for archived in ("true", "false"):
             filters = f"equals(messages.channel,'{channel}'),equals(archived,{archived})"
-            page = http.get(f"{box.url}/api/campaigns", params={"filter": filters}, headers=headers, timeout=30).json()
+            page = http.get(f"{box.url}/api/campaigns", params={"filter": filters}, headers=headers, timeout=120).json()
             while True:
                 for row in page["data"]:
                     attributes = row["attributes"]
                     rows[row["id"]] = (attributes["name"], attributes["status"], channel, attributes["audiences"])
                 if page["links"]["next"] is None:
                     break
-                page = http.get(page["links"]["next"], headers=headers, timeout=30).json()
+                page = http.get(page["links"]["next"], headers=headers, timeout=120).json()
     legacy = {
         row["id"]: (
             row["name"],

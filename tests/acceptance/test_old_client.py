@@ -30,7 +30,7 @@ def client_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("old-client")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), _CLIENT]
     try:
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        subprocess.run(command, check=True, capture_output=True, timeout=300)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         pytest.skip(f"{_CLIENT} cannot be installed: {error}")
     return target
@@ -54,7 +54,7 @@ def calls(box: Sandbox, client_path: Path) -> Call:
             cwd=client_path,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
         )
         assert ran.returncode == 0, ran.stderr
         return json.loads(ran.stdout)  # type: ignore[no-any-return]

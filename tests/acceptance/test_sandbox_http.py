@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from sandbox.launcher import Sandbox, SandboxError, running
-from tests.reader import REVISION, Reader
+from tests.reader import REVISION, Reader, until_refused
 
 MAIL = "equals(messages.channel,'email')"
 NOON = int(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp())
@@ -47,7 +47,7 @@ def error(answer: requests.Response) -> dict[str, Any]:
     ],
 )
 def test_a_valid_key_is_required(shared: Sandbox, headers: dict[str, str], code: str) -> None:
-    answer = requests.get(f"{shared.url}/api/metrics", headers={**headers, "revision": REVISION}, timeout=30)
+    answer = requests.get(f"{shared.url}/api/metrics", headers={**headers, "revision": REVISION}, timeout=120)
     assert answer.status_code == 401
     assert (error(answer)["code"], error(answer)["source"]) == (code, {"pointer": "/data/"})
 
@@ -70,7 +70,7 @@ def test_a_revision_is_required(shared: Sandbox, revision: str | None) -> None:
     answer = requests.get(
         f"{shared.url}/api/metrics",
         headers=headers if revision is None else {**headers, "revision": revision},
-        timeout=30,
+        timeout=120,
     )
     assert answer.status_code == 400
 
@@ -166,7 +166,7 @@ def test_an_unknown_row_is_not_found(shared: Sandbox, path: str, detail: str) ->
 def test_published_limits_are_enforced() -> None:
     """The headers show the remaining requests, and a 429 contains the number of seconds to wait."""
     with running(members=5, events=10, limits="published") as box:
-        answers = [Reader(box).get("accounts") for _ in range(8)]
+        answers = until_refused(lambda: Reader(box).get("accounts"))
         passed, refused = ([answer for answer in answers if answer.status_code == status] for status in (200, 429))
         assert passed and refused
         assert passed[0].headers["ratelimit-limit"] == "1, 1;w=1, 15;w=60"
@@ -183,8 +183,9 @@ def test_expensive_fields_have_a_stricter_limit() -> None:
     """The limit applies only to requests for such a field."""
     with running(members=5, events=10, limits="published") as box:
         list_id = Reader(box).ids("lists")[0]
-        counts = [Reader(box).get(f"lists/{list_id}", **{"additional-fields__list": "profile_count"}) for _ in range(8)]
-        assert 429 in {answer.status_code for answer in counts}
+        field = {"additional-fields__list": "profile_count"}
+        counts = until_refused(lambda: Reader(box).get(f"lists/{list_id}", **field))
+        assert counts[-1].status_code == 429
         assert {Reader(box).get(f"lists/{list_id}").status_code for _ in range(8)} == {200}
 
 

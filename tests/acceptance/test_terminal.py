@@ -1,6 +1,7 @@
-"""What a terminal does to a command and its children: sandbox, embedded Postgres, a temporary Prefect server."""
+"""What a terminal does to a command with its sandbox, embedded Postgres and temporary Prefect server."""
 
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -10,22 +11,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.driver import ROOT, Warehouse
+from tests.driver import PATIENCE, ROOT, Warehouse
 
-ENDS_WITHIN = 30  # seconds; a run that cannot reach its children any more takes minutes
-_IN_THE_MIDDLE = re.compile(r" [1-3] of \d\d+ parts")
+ENDS_WITHIN = 120  # seconds; a run that cannot reach its servers any more takes minutes
+_IN_THE_MIDDLE = re.compile(r" [1-3] of \d\d+ parts done")
+DAILY = [sys.executable, "flows/daily.py", "--sandbox"]
+
+
+@pytest.fixture
+def environment(warehouse: Warehouse, tmp_path: Path) -> dict[str, str]:
+    """An environment without a Prefect server. Its tests share a home of Prefect, which takes seconds to set up."""
+    environment = {name: value for name, value in warehouse.environment.items() if name != "PREFECT_API_URL"}
+    home = Path(warehouse.environment["DATA_DIR"]) / "prefect"
+    return {**environment, "DATA_DIR": str(tmp_path / "data"), "PREFECT_HOME": str(home)}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_a_signal_for_the_whole_group(warehouse: Warehouse, tmp_path: Path, number: signal.Signals) -> None:
-    """Ctrl-C, and a closed terminal, reach each process of a command; it ends soon, and as told, and so do they."""
-    environment = {name: value for name, value in warehouse.environment.items() if name != "PREFECT_API_URL"}
-    home = Path(warehouse.environment["DATA_DIR"]) / "prefect"  # one for both: setting it up takes seconds
-    environment |= {"DATA_DIR": str(tmp_path / "data"), "PREFECT_HOME": str(home)}
-    environment |= {"CONCURRENCY": "1"}  # so that something is left to be read whenever the signal comes
+def test_a_signal_for_the_whole_group(environment: dict[str, str], tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C, or closing the terminal, stops a command and its servers soon, and the command says how to resume."""
+    environment |= {"CONCURRENCY": "1"}  # so that something remains to be read whenever the signal arrives
     with (tmp_path / "log").open("w+") as log:
         child = subprocess.Popen(
-            [sys.executable, "flows/daily.py", "--sandbox"],
+            DAILY,
             cwd=ROOT,
             env=environment,
             stdout=log,
@@ -33,7 +40,7 @@ def test_a_signal_for_the_whole_group(warehouse: Warehouse, tmp_path: Path, numb
             start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # as at a terminal, not as under nohup
         )
-        until = time.monotonic() + 90
+        until = time.monotonic() + PATIENCE
         while time.monotonic() < until and not _IN_THE_MIDDLE.search((tmp_path / "log").read_text()):
             assert child.poll() is None
             time.sleep(0.05)
@@ -41,6 +48,34 @@ def test_a_signal_for_the_whole_group(warehouse: Warehouse, tmp_path: Path, numb
         code = child.wait(ENDS_WITHIN)
     printed = (tmp_path / "log").read_text()
     assert code == 130, printed[-3000:]
-    assert "the same command goes on where it stopped" in printed
+    assert "Rerun with the same arguments to resume." in printed
     assert "Traceback" not in printed
     assert "Unable to connect" not in printed
+
+
+def test_a_terminal_shows_a_live_display(environment: dict[str, str]) -> None:
+    """At a terminal, a live display replaces the log lines, and ends with the summary and the next commands."""
+    ours, theirs = pty.openpty()
+    environment |= {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"}
+    with subprocess.Popen(DAILY, cwd=ROOT, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as child:
+        os.close(theirs)
+        printed = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", _read(ours))
+    os.close(ours)
+    assert child.returncode == 0, printed
+    assert "Metrics, lists, campaigns and flows: 6 chunks" in printed
+    assert re.search(r"requests/s of \d+ allowed, \d+ retr", printed)
+    assert "sandbox: complete" in printed
+    assert "klaviyo-pg psql" in printed
+    assert " | INFO " not in printed
+    assert "View at" not in printed
+
+
+def _read(terminal: int) -> str:
+    """Return everything that is written to a terminal until nothing has it open any more."""
+    parts = []
+    try:
+        while part := os.read(terminal, 65536):
+            parts.append(part)
+    except OSError:  # how Linux reports the end
+        pass
+    return b"".join(parts).decode()

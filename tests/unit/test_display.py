@@ -1,51 +1,102 @@
-"""The bars of a backfill, as they come out on screens of different heights."""
+"""The live display: what a run in progress looks like on screens of different heights."""
 
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
-from tasks.display import Bars
+from klaviyo_pg.cli.display import Figures, LiveDisplay, Screen
+from pipeline.progress import Item, Progress, Stage
+
+NOW = 1000.0
+FIGURES = Figures(now=NOW, elapsed=75, requests_per_second=12.34, limit_per_second=58.3, retries=3)
 
 
-def shown(bars: Bars, height: int = 40) -> list[str]:
-    """The lines on a screen of 90 columns."""
+def lines(screen: Screen, height: int = 40) -> list[str]:
+    """Return the lines on a screen of 90 columns."""
     file = StringIO()
-    Console(file=file, width=90, height=height).print(bars)
-    return file.getvalue().splitlines()
+    Console(file=file, width=90, height=height).print(screen)
+    return [line.rstrip() for line in file.getvalue().splitlines()]
 
 
-@pytest.fixture
-def bars() -> Bars:
-    """Ten metrics, of which the largest is done."""
-    bars = Bars()
-    bars.sentence = "about 0:00:14 left"
-    bars.update(None, "all", 10_000, 55_000)
-    for number in range(1, 11):
-        bars.update(f"id{number}", f"Metric {number}", 10_000 if number == 10 else 0, number * 1_000)
-    return bars
+def stage(
+    *items: Item, ended: bool = False, is_counting: bool = False, spent: float = 10, unit: str = "events"
+) -> Stage:
+    """Return a stage that began `spent` seconds ago."""
+    return Stage("History", unit, items, is_counting, NOW - spent, NOW if ended else None)
 
 
-def test_order(bars: Bars) -> None:
-    """The sentence, the bar of all, and the metrics, the largest first."""
-    lines = shown(bars)
-    assert lines[0].strip() == "about 0:00:14 left"
-    assert lines[1].startswith("all ") and "10,000 of 55,000  18%" in lines[1]
-    assert [line.split()[1] for line in lines[2:]] == [str(number) for number in range(10, 0, -1)]
+METRICS = [
+    Item(f"Metric {number}", done=10_000 if number == 10 else 0, total=number * 1_000) for number in range(1, 11)
+]
 
 
-def test_short_screen(bars: Bars) -> None:
-    """What is done makes room first, then what is small; that there is more is told."""
-    lines = shown(bars, height=12)
-    assert [line[:8] for line in lines[2:-1]] == [f"Metric {number}" for number in range(9, 2, -1)]
-    assert lines[-1].strip() == "and 3 more, 1 of them done"
+def test_the_largest_items_come_first() -> None:
+    """The screen shows the title, the sum of all items, the items by size, and the figures."""
+    shown = lines(Screen([stage(*METRICS)], FIGURES))
+    assert shown[0] == "History, about 0:00:45 left"
+    assert shown[1].startswith("all ") and "10,000 of 55,000  18%" in shown[1]
+    assert [line.split()[1] for line in shown[2:-1]] == [str(number) for number in range(10, 0, -1)]
+    assert shown[-1] == "0:01:15 elapsed, 1,000 events/s, 12.3 requests/s of 58 allowed, 3 retries"
+
+
+def test_a_short_screen_counts_what_it_hides() -> None:
+    """Finished items make room first, then small ones; a line says how many there are."""
+    shown = lines(Screen([stage(*METRICS)], FIGURES), height=12)
+    assert [line[:8] for line in shown[2:-2]] == [f"Metric {number}" for number in range(9, 2, -1)]
+    assert shown[-2] == "and 3 more, 1 of them complete"
 
 
 def test_names_are_data() -> None:
-    """A name with a line break, mark-up or great length takes one line, as it is."""
-    bars = Bars()
-    for number, name in enumerate(["two\nlines", "[bold]mark-up[/]", "long " * 50]):
-        bars.update(str(number), name, 1, 2)
-    lines = shown(bars)
-    assert len(lines) == 5
-    assert "two\N{REPLACEMENT CHARACTER}lines" in lines[2] and "[bold]mark-up[/]" in lines[3]
+    """A name with a line break, markup or great length takes one line, as it is."""
+    names = ["two\nlines", "[bold]markup[/]", "long " * 50]
+    shown = lines(Screen([stage(*(Item(name, 1, 2) for name in names))], FIGURES))
+    assert len(shown) == 6
+    assert "two\N{REPLACEMENT CHARACTER}lines" in shown[2] and "[bold]markup[/]" in shown[3]
+
+
+def test_a_finished_stage_takes_one_line() -> None:
+    """A finished stage is summed up in one line, with a check mark only if all of it is done."""
+    complete, stopped = Item("events", done=4, total=4, rows=1_234), Item("events", done=1, total=4)
+    stages = [stage(complete, ended=True, unit="chunks"), stage(stopped, ended=True, unit="chunks")]
+    shown = lines(Screen(stages, FIGURES))
+    assert shown[:2] == ["✓ History: 4 chunks, 1,234 rows in 0:00:10", "· History: 1 of 4 chunks in 0:00:10"]
+
+
+@pytest.mark.parametrize(
+    ("in_progress", "expected"),
+    [
+        pytest.param(stage(Item("a", done=50, total=200)), "about 0:00:30 left", id="as fast as so far"),
+        pytest.param(stage(Item("a", done=50, read=150, total=200)), "about 0:00:10 left", id="read but not stored"),
+        pytest.param(stage(Item("a", done=0, total=200)), "time left unknown", id="nothing done"),
+        pytest.param(stage(Item("a", done=50, total=200), is_counting=True), "time left unknown", id="still counting"),
+        pytest.param(stage(Item("a", 50, 200), Item("b", 5)), "time left unknown", id="a total is unknown"),
+    ],
+)
+def test_time_left(in_progress: Stage, expected: str) -> None:
+    """The rest takes as long as what has been done; what was read but not stored counts as half done."""
+    assert lines(Screen([in_progress], FIGURES))[0] == f"History, {expected}"
+
+
+class _Session:
+    requests, retries = 10, 1
+
+    def __init__(self) -> None:
+        self.progress, self.traffic = Progress(), self
+
+    @property
+    def requests_per_minute(self) -> int | None:
+        return None
+
+
+def test_the_display_follows_a_session() -> None:
+    """The display shows a session's progress, and its last frame shows finished stages."""
+    session, file = _Session(), StringIO()
+    with (
+        LiveDisplay(session, Console(file=file, force_terminal=True, width=90, height=20)),
+        session.progress.stage("Metrics and lists", "chunks"),
+    ):
+        session.progress.expect("metrics", "metrics", 1)
+        session.progress.add("metrics", done=1, rows=25)
+    assert "Metrics and lists: 1 chunk, 25 rows" in file.getvalue()
+    assert "requests/s, 1 retry" in file.getvalue()

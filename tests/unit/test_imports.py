@@ -1,86 +1,112 @@
-"""The direction of imports: what each package may not know."""
+"""The direction of imports: which package may use which, and which library is known where."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from graphlib import TopologicalSorter
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("klaviyo_pg.klaviyo", "klaviyo_pg.postgres", "klaviyo_pg.catalogue", "transforms", "tasks", "flows")
+from tests.source import PACKAGES, Module, imports, is_within, modules, without_program
+
+_VOCABULARY = "klaviyo_pg"
+"""The modules directly in klaviyo_pg: rows, windows, states, errors and settings."""
+_CLI = "klaviyo_pg.cli"
+LAYERS = {
+    "sandbox": (),
+    _VOCABULARY: (),
+    "klaviyo_pg.catalogue": (),
+    "klaviyo_pg.klaviyo": (_VOCABULARY,),
+    "klaviyo_pg.postgres": (_VOCABULARY, "klaviyo_pg.catalogue"),
+    "transforms": (_VOCABULARY, "klaviyo_pg.catalogue"),
+    "pipeline": (_VOCABULARY, "klaviyo_pg.catalogue", "klaviyo_pg.klaviyo", "klaviyo_pg.postgres", "transforms"),
+    "tasks": (_VOCABULARY, "klaviyo_pg.postgres", "transforms", "pipeline"),
+    "flows": (_VOCABULARY, "pipeline", "tasks"),
+    _CLI: (
+        *(_VOCABULARY, "klaviyo_pg.catalogue", "klaviyo_pg.klaviyo", "klaviyo_pg.postgres"),
+        *("pipeline", "tasks", "flows", "sandbox"),
+    ),
+}
+"""Each package, and the packages that it may import. Programs (`if __name__ == "__main__"`) belong to no package."""
+LIBRARIES = {
+    "prefect": ("tasks", "flows"),
+    "prefect_sqlalchemy": ("tasks",),
+    "requests": ("klaviyo_pg.klaviyo", "sandbox"),
+    "pyrate_limiter": ("klaviyo_pg.klaviyo", "klaviyo_pg.postgres", "pipeline"),
+    "psycopg": ("klaviyo_pg.postgres", "pipeline", _CLI),
+    "sqlalchemy": ("klaviyo_pg.postgres",),
+    "polars": ("klaviyo_pg.catalogue", "klaviyo_pg.postgres", "transforms", "pipeline"),
+    "pydantic_settings": (_VOCABULARY,),
+    "rich": ("tasks", _CLI),
+    "matplotlib": ("pipeline",),
+    "argparse": (_CLI, "sandbox"),
+}
+"""Libraries, and the packages that may import them."""
 
 
-def modules(package: str) -> Iterator[Path]:
-    folder = ROOT / package.replace(".", "/")
-    yield from folder.rglob("*.py") if package != "klaviyo_pg" else folder.glob("*.py")
+def package_of(name: str) -> str | None:
+    """Return the package that a name belongs to; `python -m klaviyo_pg` belongs to the command line."""
+    if name == "klaviyo_pg.__main__":
+        return _CLI
+    return max((package for package in LAYERS if is_within(name, package)), key=len, default=None)
 
 
-def imports(path: Path) -> Iterator[str]:
-    """The full names that a module imports, wherever in it; each name of a from-import counts as a module."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def of(package: str) -> Iterator[Module]:
+    """Yield the modules of a package, without those of packages within it."""
+    return (module for module in modules(*PACKAGES) if package_of(module.name) == package)
 
 
-def within(name: str, package: str) -> bool:
-    return f"{name}.".startswith(f"{package}.")
-
-
-@pytest.mark.parametrize(
-    ("package", "forbidden"),
-    [
-        pytest.param(
-            "klaviyo_pg.klaviyo",
-            ("polars", "psycopg", "sqlalchemy", "prefect", "klaviyo_pg.postgres", "klaviyo_pg.catalogue"),
-            id="HTTP knows no tables",
-        ),
-        pytest.param("klaviyo_pg.postgres", ("requests", "prefect", "klaviyo_pg.klaviyo"), id="SQL knows no API"),
-        pytest.param(
-            "klaviyo_pg.catalogue",
-            ("requests", "psycopg", "sqlalchemy", "prefect", "klaviyo_pg.klaviyo", "klaviyo_pg.postgres"),
-            id="the catalogue knows neither edge",
-        ),
-        pytest.param("klaviyo_pg", ("prefect", "prefect_sqlalchemy"), id="the library knows no Prefect"),
-        pytest.param(
-            "transforms",
-            ("prefect", "requests", "psycopg", "sqlalchemy", "klaviyo_pg.postgres", "klaviyo_pg.settings"),
-            id="transforms do no I/O",
-        ),
-        *(
-            pytest.param(package, later, id=f"{package} knows nothing of what is above")
-            for package, later in {
-                "klaviyo_pg": ("transforms", "tasks", "flows", "sandbox"),
-                "klaviyo_pg.klaviyo": ("transforms", "tasks", "flows", "sandbox"),
-                "klaviyo_pg.postgres": ("transforms", "tasks", "flows", "sandbox"),
-                "klaviyo_pg.catalogue": ("transforms", "tasks", "flows", "sandbox"),
-                "transforms": ("tasks", "flows", "sandbox"),
-                "tasks": ("flows",),
-            }.items()
-        ),
-    ],
-)
-def test_a_package_does_not_import(package: str, forbidden: tuple[str, ...]) -> None:
-    """Imports point one way."""
-    found = [(path.name, name) for path in modules(package) for name in imports(path)]
-    assert found
-    assert [each for each in found if any(within(each[1], other) for other in forbidden)] == []
-
-
-def test_packages_are_without_cycles() -> None:
-    """There is an order in which the packages can be understood one by one."""
-    knows = {
-        package: {
-            other
-            for path in modules(package)
-            for name in imports(path)
-            for other in PACKAGES
-            if other != package and within(name, other)
-        }
-        for package in PACKAGES
+def imported(packages: Iterable[str]) -> set[tuple[str, str]]:
+    """Return the pairs of a module in these packages and a name that it imports."""
+    return {
+        (module.name, name)
+        for package in packages
+        for module in of(package)
+        for name in imports(without_program(module.tree))
     }
-    order = list(TopologicalSorter(knows).static_order())
-    assert order[-2:] == ["tasks", "flows"]
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_a_package_imports_only_what_is_below_it(package: str) -> None:
+    """Imports point one way, also those within functions."""
+    pairs = imported([package])
+    allowed = {package, *LAYERS[package], None}
+    assert list(of(package))
+    assert [(module, name) for module, name in sorted(pairs) if package_of(name) not in allowed] == []
+
+
+def test_packages_form_layers_without_cycles() -> None:
+    """There is an order in which the packages can be understood one by one, and the command line is the last."""
+    order = list(TopologicalSorter(LAYERS).static_order())
+    assert order[-1] == _CLI
+    assert order.index("pipeline") < order.index("tasks") < order.index("flows")
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_library_is_known_in_few_places(library: str) -> None:
+    """Another package would have to learn its errors, its types and its settings."""
+    others = [package for package in LAYERS if package not in LIBRARIES[library]]
+    assert [pair for pair in sorted(imported(others)) if is_within(pair[1], library)] == []
+    assert any(is_within(name, library) for _, name in imported(LIBRARIES[library])), "the table is out of date"
+
+
+def test_the_command_line_is_imported_by_programs_only() -> None:
+    """Whoever imports a flow or a task gets no command line with it."""
+    importing = {
+        module.name
+        for module in modules(*PACKAGES)
+        if package_of(module.name) != _CLI and any(is_within(name, _CLI) for name in imports(module.tree))
+    }
+    assert importing == {"flows.daily", "flows.backfill", "flows.reconcile", "tasks.save_blocks"}
+
+
+def test_modules_import_no_private_names_of_others() -> None:
+    """A name with a leading underscore belongs to its module."""
+    private = [
+        f"{module.name}: {node.module}.{alias.name}"
+        for module in modules(*PACKAGES)
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ImportFrom) and package_of(node.module or "") is not None
+        for alias in node.names
+        if alias.name.startswith("_") and not alias.name.startswith("__")
+    ]
+    assert private == []

@@ -1,4 +1,4 @@
-"""Settings, from the environment."""
+"""Settings: what is read from the environment, how it is validated, and what an invalid value is reported as."""
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
@@ -25,12 +25,12 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "value"),
     [
-        pytest.param("KLAVIYO_BASE_URL", "http://127.0.0.1:8000", "http://127.0.0.1:8000", id="this machine"),
+        pytest.param("KLAVIYO_BASE_URL", "http://127.0.0.1:8000", "http://127.0.0.1:8000", id="localhost"),
         pytest.param("KLAVIYO_DIALECT", "legacy", "legacy", id="dialect"),
         pytest.param("KLAVIYO_INTEGRATION", "shop two", "shop two", id="integration"),
         pytest.param("KLAVIYO_ACCOUNT_ID", "ACC123", "ACC123", id="account"),
         pytest.param("KLAVIYO_ACCOUNT_ID", " ", None, id="blank account"),
-        pytest.param("WAREHOUSE_SCHEMA", 'my "schema"', 'my "schema"', id="odd schema"),
+        pytest.param("WAREHOUSE_SCHEMA", 'my "schema"', 'my "schema"', id="schema that needs quoting"),
         pytest.param("LOOKBACK_DAYS", "0", 0.0, id="no lookback"),
         pytest.param("RECONCILE_DAYS", "0", 0, id="no counts"),
         pytest.param("FIRST_SYNC_DAYS", "0.5", 0.5, id="half a day"),
@@ -48,23 +48,25 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_setting_is_read_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object
 ) -> None:
-    """Each by its name in upper case."""
+    """Each setting is read from the variable of the same name in upper case."""
     monkeypatch.setenv(name, text)
     assert getattr(load_settings(), name.lower()) == value
 
 
 @pytest.mark.parametrize(
-    ("given", "blind"), [pytest.param(None, 7, id="default"), ("3", 3), ("1", 1), ("30", 30), ("0", 0)]
+    ("text", "days"), [pytest.param(None, 7, id="default"), ("3", 3), ("1", 1), ("30", 30), ("0", 0)]
 )
-def test_the_overlap_without_counts(monkeypatch: pytest.MonkeyPatch, given: str | None, blind: float) -> None:
-    """A week, unless LOOKBACK_DAYS says how long."""
-    if given is not None:
-        monkeypatch.setenv("LOOKBACK_DAYS", given)
-    assert load_settings().blind_lookback_days == blind
+def test_overlap_without_counts_is_a_week_unless_set(
+    monkeypatch: pytest.MonkeyPatch, text: str | None, days: float
+) -> None:
+    """Metrics without counts are read again for a week, unless LOOKBACK_DAYS is set."""
+    if text is not None:
+        monkeypatch.setenv("LOOKBACK_DAYS", text)
+    assert load_settings().blind_lookback_days == days
 
 
-def test_secrets_are_read_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The key and the database's password are there for those who ask, in no repr and no dump."""
+def test_secrets_can_be_read_but_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key and the database password are available to code, but appear in no repr and no dump."""
     monkeypatch.setenv("KLAVIYO_API_KEY", f" {KEY}\n")
     monkeypatch.setenv("DATABASE_URL", URL)
     settings = load_settings()
@@ -75,34 +77,34 @@ def test_secrets_are_read_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_blank_secrets_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that is set to nothing is not set."""
+    """A secret that is set to an empty or blank text counts as unset."""
     monkeypatch.setenv("KLAVIYO_API_KEY", " ")
     monkeypatch.setenv("DATABASE_URL", "")
     settings = load_settings()
     assert settings.klaviyo_api_key is None and settings.database_url is None
-    with pytest.raises(BadKey, match=r"^No API key: set KLAVIYO_API_KEY [^.]*\.$"):
+    with pytest.raises(BadKey, match=r"^No API key\. Set KLAVIYO_API_KEY [^.]*\.$"):
         settings.api_key  # noqa: B018
 
 
 @pytest.mark.parametrize("key", ["pk_é", "pk_€", "pk_a\nb", "pk_“a”"])
-def test_a_key_that_cannot_be_one_is_told(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
-    """A key goes into a header, where not all characters can stand; the sentence does not repeat it."""
+def test_malformed_key_is_refused(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """A key with characters that a header cannot carry is refused, and the error does not repeat it."""
     monkeypatch.setenv("KLAVIYO_API_KEY", key)
     with pytest.raises(BadKey) as caught:
         load_settings().api_key  # noqa: B018
     assert key not in str(caught.value)
 
 
-def test_changes_go_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flag of the command wins over a variable, unless it is not given."""
+def test_overrides_take_precedence_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An override replaces the variable, unless it is None."""
     monkeypatch.setenv("KLAVIYO_INTEGRATION", "environment")
-    assert load_settings(klaviyo_integration="flag").klaviyo_integration == "flag"
+    assert load_settings(klaviyo_integration="override").klaviyo_integration == "override"
     assert load_settings(klaviyo_integration=None).klaviyo_integration == "environment"
     assert load_settings(metrics=["a, b"]).metrics == ("a, b",)
 
 
 def test_env_file_is_read(tmp_path: Path) -> None:
-    """A .env in the working folder does, and what is not ours in it is left alone."""
+    """A .env file in the working directory is read, and unknown names in it are ignored."""
     (tmp_path / ".env").write_text("KLAVIYO_INTEGRATION=file\nSOMETHING_ELSE=1\n")
     assert load_settings().klaviyo_integration == "file"
 
@@ -112,47 +114,47 @@ def test_env_file_is_read(tmp_path: Path) -> None:
     [
         pytest.param("KLAVIYO_BASE_URL", "http://a.klaviyo.com", id="plain http elsewhere"),
         pytest.param("KLAVIYO_BASE_URL", "a.klaviyo.com", id="no scheme"),
-        pytest.param("KLAVIYO_BASE_URL", "https://user:secret@a.klaviyo.com", id="a user name"),
-        pytest.param("KLAVIYO_BASE_URL", "https://a.klaviyo.com?api_key=secret", id="a query"),
-        pytest.param("KLAVIYO_BASE_URL", "https://[", id="no URL"),
+        pytest.param("KLAVIYO_BASE_URL", "https://user:secret@a.klaviyo.com", id="user name"),
+        pytest.param("KLAVIYO_BASE_URL", "https://a.klaviyo.com?api_key=secret", id="query string"),
+        pytest.param("KLAVIYO_BASE_URL", "https://[", id="unclosed bracket"),
         pytest.param("KLAVIYO_DIALECT", "v3", id="dialect"),
-        pytest.param("KLAVIYO_INTEGRATION", "", id="no name"),
+        pytest.param("KLAVIYO_INTEGRATION", "", id="empty name"),
         pytest.param("DATABASE_URL", "mysql://user:secret@127.0.0.1/x", id="another database"),
-        pytest.param("WAREHOUSE_SCHEMA", "", id="no schema"),
-        pytest.param("WAREHOUSE_SCHEMA", "é" * 32, id="schema of more bytes than Postgres keeps"),
-        pytest.param("WAREHOUSE_SCHEMA", "pg_mine", id="schema of the system's"),
+        pytest.param("WAREHOUSE_SCHEMA", "", id="empty schema"),
+        pytest.param("WAREHOUSE_SCHEMA", "é" * 32, id="schema longer than 63 bytes"),
+        pytest.param("WAREHOUSE_SCHEMA", "pg_mine", id="reserved schema"),
         pytest.param("LOOKBACK_DAYS", "-1", id="negative"),
         pytest.param("LOOKBACK_DAYS", "nan", id="not a number"),
         pytest.param("RECONCILE_DAYS", "1827", id="more than the API counts"),
         pytest.param("FIRST_SYNC_DAYS", "0", id="zero"),
-        pytest.param("FIRST_SYNC_DAYS", "99999", id="before our time"),
-        pytest.param("METRICS", '["secret"', id="broken JSON list"),
+        pytest.param("FIRST_SYNC_DAYS", "99999", id="too far back"),
+        pytest.param("METRICS", '["secret"', id="malformed JSON list"),
         pytest.param("METRICS", "[1]", id="list of numbers"),
-        pytest.param("DESTINATIONS", "opens", id="no JSON"),
+        pytest.param("DESTINATIONS", "opens", id="not JSON"),
         pytest.param("DESTINATIONS", '{"a": 1}', id="not text"),
-        pytest.param("CONCURRENCY", "0", id="nobody works"),
+        pytest.param("CONCURRENCY", "0", id="no readers"),
         pytest.param("CONCURRENCY", "four", id="a word"),
         pytest.param("REQUEST_TIMEOUT_SECONDS", "0", id="no time"),
-        pytest.param("REQUEST_TIMEOUT_SECONDS", "inf", id="for ever"),
+        pytest.param("REQUEST_TIMEOUT_SECONDS", "inf", id="infinite"),
         pytest.param("REQUEST_ATTEMPTS", "0", id="no attempt"),
         pytest.param("RETRY_BUDGET_SECONDS", "0", id="no budget"),
     ],
 )
-def test_a_bad_value_is_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
-    """It names the setting, says what is wrong with it, and does not repeat what may be a secret."""
+def test_invalid_value_is_reported_by_setting(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    """The error is one line that names the setting and does not repeat a value that may be secret."""
     monkeypatch.setenv(name, text)
     with pytest.raises(BadSettings) as caught:
         load_settings()
-    sentence = str(caught.value)
-    assert name in sentence.upper() or text == "https://["
-    assert "\n" not in sentence and sentence.endswith(".") and "secret" not in sentence
+    message = str(caught.value)
+    assert name in message
+    assert "\n" not in message and message.endswith(".") and "secret" not in message
     assert caught.value.__suppress_context__
 
 
 @pytest.mark.parametrize(
     ("text", "moment"),
     [
-        pytest.param(None, None, id="not given"),
+        pytest.param(None, None, id="none"),
         pytest.param("2026-01-31", datetime(2026, 1, 31, tzinfo=UTC), id="date"),
         pytest.param("2026-01-31T12:00", datetime(2026, 1, 31, 12, tzinfo=UTC), id="time"),
         pytest.param("2026-01-31T12:00Z", datetime(2026, 1, 31, 12, tzinfo=UTC), id="UTC"),
@@ -161,33 +163,33 @@ def test_a_bad_value_is_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str,
         ),
     ],
 )
-def test_since(text: str | None, moment: datetime | None) -> None:
-    """A date or an ISO 8601 time, in UTC where it names no offset."""
-    assert parse_since(text) == moment
+def test_since_is_a_date_or_a_time(text: str | None, moment: datetime | None) -> None:
+    """A date or an ISO 8601 time is accepted, and is in UTC unless it has an offset."""
+    assert parse_since("since", text) == moment
 
 
 @pytest.mark.parametrize(
     "text", ["", "yesterday", "2026-02-30", "31.01.2026", "0001-01-01", "0001-01-01T00:00+05:00", "9999-12-31T23:00"]
 )
-def test_a_bad_since_is_one_sentence(text: str) -> None:
-    """It repeats what was given and says what to give."""
-    with pytest.raises(BadSettings, match=rf"^--since {re.escape(text)}: give a [^.]*\.$"):
-        parse_since(text)
+def test_invalid_since_is_reported(text: str) -> None:
+    """The error shows the caller's label, the value, and what to use instead."""
+    with pytest.raises(BadSettings, match=rf"^--since {re.escape(text)}: use a [^.]*\.$"):
+        parse_since("--since", text)
 
 
 @pytest.mark.parametrize("mode", ["hash", "drop"])
 @pytest.mark.parametrize("salt", ["", "  ", "fifteen letters"])
-def test_protection_needs_a_salt(monkeypatch: pytest.MonkeyPatch, mode: str, salt: str) -> None:
-    """A long one; what was given is not repeated. Where personal data are kept, none is needed."""
+def test_protection_requires_a_salt(monkeypatch: pytest.MonkeyPatch, mode: str, salt: str) -> None:
+    """Hash and drop require a long salt, which the error does not repeat; keep requires none."""
     monkeypatch.setenv("PERSONAL_DATA_SALT", salt)
     assert load_settings(personal_data="keep").salt_digest is None
-    with pytest.raises(BadSettings, match=rf"^PERSONAL_DATA={mode} needs PERSONAL_DATA_SALT, [^.]*\.$") as raised:
+    with pytest.raises(BadSettings, match=rf"^PERSONAL_DATA={mode} requires PERSONAL_DATA_SALT\. [^.]*\.$") as raised:
         load_settings(personal_data=mode)
     assert not salt.strip() or salt not in str(raised.value)
 
 
-def test_the_digest_tells_salts_apart_and_does_not_show_them() -> None:
-    """It is the same for the same salt, and the salt is shown nowhere."""
+def test_digest_identifies_a_salt_without_revealing_it() -> None:
+    """Equal salts have equal digests, different salts different ones, and no salt is shown."""
     one, again, other = (
         load_settings(personal_data="hash", personal_data_salt=text * 8) for text in ("one", "one", "other")
     )
@@ -196,14 +198,14 @@ def test_the_digest_tells_salts_apart_and_does_not_show_them() -> None:
 
 
 def test_every_setting_is_described() -> None:
-    """One sentence for each, and a default, so that nothing has to be set before one may look around."""
+    """Every setting has a description that ends with a period, and a default."""
     for name, field in Settings.model_fields.items():
         assert field.description and field.description.endswith("."), name
         assert not field.is_required(), name
 
 
-def test_env_example_names_and_describes_every_setting() -> None:
-    """The example file holds each setting once, below its description, with its default."""
+def test_env_example_lists_and_describes_every_setting() -> None:
+    """The example file lists each setting once, in order, below its description."""
     lines = EXAMPLE.read_text().splitlines()
     named = {match[1]: at for at, line in enumerate(lines) if (match := re.fullmatch(r"#? ?([A-Z_]+)=(.*)", line))}
     assert list(named) == [name.upper() for name in Settings.model_fields]
@@ -211,23 +213,23 @@ def test_env_example_names_and_describes_every_setting() -> None:
         assert lines[named[name.upper()] - 1] == f"# {field.description}"
 
 
-def test_a_since_that_has_not_been_yet() -> None:
-    """There is nothing to read, and the API would refuse the window."""
-    with pytest.raises(BadSettings, match=r"^--since 2999-01-01: give a time that has been\.$"):
-        parse_since("2999-01-01")
+def test_since_in_the_future_is_refused() -> None:
+    """A time in the future is refused: there is nothing to read, and the API would reject the window."""
+    with pytest.raises(BadSettings, match=r"^--since 2999-01-01: must not be in the future\.$"):
+        parse_since("--since", "2999-01-01")
 
 
 @pytest.mark.parametrize("name", ["", " ", "\t"])
-def test_a_blank_integration(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """It would be an account of its own that nobody can see."""
+def test_blank_integration_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A blank name is refused: it would create an account that is invisible in every list."""
     monkeypatch.setenv("KLAVIYO_INTEGRATION", name)
     with pytest.raises(BadSettings, match="KLAVIYO_INTEGRATION"):
         load_settings()
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:abc", "https://", "https://:99999/", "https://a.klaviyo.com:0"])
-def test_a_base_url_without_a_host(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """It is told as a setting, not as an answer that did not come."""
+def test_base_url_without_a_host_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """A URL without a valid host is reported as an invalid setting, not as a failed connection."""
     monkeypatch.setenv("KLAVIYO_BASE_URL", url)
-    with pytest.raises(BadSettings, match="KLAVIYO_BASE_URL is no URL of a host"):
+    with pytest.raises(BadSettings, match="KLAVIYO_BASE_URL has no valid host"):
         load_settings()

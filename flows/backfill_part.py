@@ -1,0 +1,41 @@
+"""A part of a distributed backfill: some of its chunks, read by another worker."""
+
+from functools import partial
+
+from prefect import State, flow
+
+from pipeline.backfill.plan import part_of_plan
+from pipeline.backfill.side_by_side import read_history
+from pipeline.job import Job
+from tasks.blocks import settings_from
+from tasks.distributing import claim_of
+from tasks.flow_run import follow_part
+
+
+@flow(name="backfill_part", validate_parameters=False, persist_result=False)
+def backfill_part(
+    run_id: str,
+    group: str,
+    chunks: list[list[str]],
+    answer_seconds: float = 0.0,
+    integration: str | None = None,
+    klaviyo: str | None = None,
+    warehouse: str | None = None,
+) -> State:
+    """Read chunks of a backfill that is in progress. A backfill with `distribute` starts these runs.
+
+    Args:
+        run_id: the id of the backfill's run in the warehouse.
+        group: the name of the claim that shows that this run is alive.
+        chunks: metric id and start of each chunk, as in backfill_chunks.
+        answer_seconds: how long the API's first answer to the backfill took; it determines the number of readers.
+        integration: the account's name in this warehouse. Default: KLAVIYO_INTEGRATION.
+        klaviyo: name of the Prefect block with the account. Default: the account in the environment.
+        warehouse: name of the Prefect block with the warehouse. Default: DATABASE_URL.
+    """
+
+    def runbook(job: Job) -> None:
+        read_history(job, part_of_plan(job.session, job.run, chunks))
+
+    configured = partial(settings_from, klaviyo, warehouse, klaviyo_integration=integration)
+    return follow_part(configured, run_id, "backfill", claim_of(group), answer_seconds, runbook)

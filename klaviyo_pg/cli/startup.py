@@ -1,0 +1,95 @@
+"""What a run needs before it can start, prepared side by side: Prefect's server, a sandbox account, Postgres.
+
+Imports nothing that takes time: the server starts first, since it takes longest.
+"""
+
+import gc
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+from klaviyo_pg.errors import BadSettings
+from tasks.server import TemporaryServer, find_or_start
+
+_QUIET = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+
+
+class Startup:
+    """Starts things in the background, and stops the sandbox when the block ends.
+
+    `uses_sandbox` replaces the account by one in a sandbox, and the warehouse by the embedded Postgres. Garbage
+    collection is off until `wait` returns: imports make many objects that stay.
+    """
+
+    def __init__(self, uses_sandbox: bool, needs_server: bool = True) -> None:
+        self.uses_sandbox = uses_sandbox
+        self._needs_server = needs_server
+        self._server: TemporaryServer | None = None
+        self._waiting: list[Future[Any]] = []
+
+    def __enter__(self) -> Self:
+        self.began = monotonic()
+        gc.disable()
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
+        if self._needs_server:
+            self._server = find_or_start()
+        self._stack = ExitStack()
+        # Closed before the stack, so that the sandbox is on the stack by then.
+        self._threads = ThreadPoolExecutor(thread_name_prefix="startup")
+        if self.uses_sandbox:
+            self._sandbox = self._threads.submit(self._start_sandbox)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        gc.enable()
+        self._threads.shutdown()
+        self._stack.close()
+
+    def submit(self, work: Callable[..., object], *arguments: object) -> None:
+        """Do some work in the background. `wait` waits for it and raises its error."""
+        self._waiting.append(self._threads.submit(work, *arguments))
+
+    def enter(self, context: AbstractContextManager[object]) -> None:
+        """Enter a context, and leave it when the block ends."""
+        self._stack.enter_context(context)
+
+    def use_sandbox(self) -> None:
+        """Wait for the sandbox, if there is one, and let the environment name its account, with all its history."""
+        if self.uses_sandbox:
+            os.environ.update(self._sandbox.result())
+
+    def wait(self) -> None:
+        """Wait until everything has started."""
+        for each in self._waiting:
+            each.result()
+        if self._server is not None:
+            self._server.wait()
+        gc.freeze()
+        gc.enable()
+
+    @property
+    def is_server_temporary(self) -> bool:
+        """Whether a temporary server is used."""
+        return self._server is not None
+
+    def _start_sandbox(self) -> dict[str, str]:
+        try:
+            from sandbox.account import Options
+            from sandbox.launcher import running
+        except ImportError:
+            raise BadSettings("This installation does not include the sandbox. Use a clone of the project.") from None
+        options = Options()
+        box = self._stack.enter_context(running())
+        days = (datetime.now(UTC) - options.until + timedelta(days=options.days + 1)).days
+        return {
+            "KLAVIYO_BASE_URL": box.url,
+            "KLAVIYO_API_KEY": box.api_key,
+            "KLAVIYO_ACCOUNT_ID": options.account,
+            "FIRST_SYNC_DAYS": str(max(1, days)),
+        }

@@ -1,0 +1,163 @@
+"""What a command prints after a run: rows by table, the run's errors, and what to do next. Knows no flow."""
+
+import os
+import re
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from klaviyo_pg.catalogue import SPECIFIED
+from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, runs
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.connect import connect, translated
+from klaviyo_pg.settings import Settings
+from klaviyo_pg.states import RunState
+from pipeline.outcome import Report, RunFailed, describe
+
+_COLUMNS = ("rows_read", "inserted", "updated", "unchanged", "rejected")
+_HISTORY_YEARS = 5  # for the suggested start of a backfill
+_TOP_CAMPAIGNS = (
+    "SELECT c.name, count(*) AS opens FROM {schema}.opens o JOIN {schema}.campaigns c USING (campaign_key, "
+    "esp_integration_id) GROUP BY c.name ORDER BY opens DESC LIMIT 10"
+)
+_REJECTS = "SELECT table_name, reason, count(*) FROM {schema}.rejects GROUP BY 1, 2 ORDER BY 3 DESC"
+
+Counts = Mapping[str, Mapping[str, int]]
+"""Rows by table and by what became of them."""
+
+
+class Times(NamedTuple):
+    """Seconds that the start and the run took."""
+
+    starting: float
+    running: float
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """How the command was run, and how commands for the same warehouse have to be run."""
+
+    line: str
+    flow: str
+    is_demo: bool
+    prefix: str
+
+    @classmethod
+    def of(cls, arguments: Namespace, prefix: str) -> "Invocation":
+        """Describe the command of this process."""
+        return cls(_line(), arguments.command.name, arguments.sandbox, prefix)
+
+    @property
+    def program(self) -> str:
+        """The command `klaviyo-pg`, for the warehouse of this command."""
+        return self.prefix + _relative(Path(sys.executable).with_name("klaviyo-pg"))
+
+
+def _line() -> str:
+    program = [_relative(Path(sys.argv[0]))]
+    if sys.argv[0].endswith(".py"):
+        program.insert(0, _relative(Path(sys.executable)))
+    return shlex.join([*program, *sys.argv[1:]])
+
+
+def _relative(program: Path) -> str:
+    """Return a program as it can be typed in the current folder."""
+    program = program.absolute()
+    return os.path.relpath(program) if program.is_relative_to(Path.cwd()) else program.name
+
+
+class _Ledger(NamedTuple):
+    """What the warehouse recorded about a run."""
+
+    counts: Counts
+    requests: int
+    retries: int
+    has_history: bool
+
+
+def show(settings: Settings, result: object, times: Times, invocation: Invocation) -> int:
+    """Print the summary of a run, or the error that ended it, and return the exit code."""
+    report = result.report if isinstance(result, RunFailed) else result
+    if not isinstance(report, Report):
+        assert isinstance(result, BaseException)
+        print(describe(result), file=sys.stderr)
+        return getattr(result, "exit_code", 1)
+    ledger = _read(settings, report)
+    console = Console()
+    console.print(table(report, ledger.counts))
+    console.print(_figures(ledger, times), highlight=False, soft_wrap=True)
+    for sentence in report.sentences:
+        print(sentence, file=sys.stderr)
+    for purpose, command in _next_commands(settings, report, ledger, invocation):
+        print(f"{purpose}\n  {command}")
+    return report.exit_code
+
+
+def _read(settings: Settings, report: Report) -> _Ledger:
+    with translated(), connect(embedded.warehouse_url(settings)) as connection:
+        registered = accounts.find(connection, settings.warehouse_schema, report.integration)
+        assert registered is not None
+        account = Account(connection, settings.warehouse_schema, registered.integration_id)
+        requests, retries = runs.run_requests(account, report.run_id)
+        has_history = bool(backfill_ledger.chunks(account))
+        return _Ledger(runs.run_counts(account, report.run_id), requests, retries, has_history)
+
+
+def table(report: Report, counts: Counts) -> Table:
+    """Return the rows of a run by table, without the tables that have none."""
+    shown = Table(title=f"{escape(report.integration)}: {report.state}")
+    shown.add_column("table")
+    for name in _COLUMNS:
+        shown.add_column(name.removeprefix("rows_"), justify="right")
+    for described in SPECIFIED:
+        numbers = [counts.get(described.name, {}).get(name, 0) for name in _COLUMNS]
+        if any(numbers):
+            shown.add_row(described.name, *(f"{number:,}" for number in numbers))
+    return shown
+
+
+def _figures(ledger: _Ledger, times: Times) -> str:
+    removed = sum(numbers["nul_characters"] for numbers in ledger.counts.values())
+    parts = [
+        f"Started in {times.starting:.1f} s, ran for {times.running:.1f} s",
+        f"{ledger.requests:,} API calls",
+        f"{ledger.retries:,} retries",
+        *([f"{removed:,} NUL characters removed"] if removed else []),
+    ]
+    return ", ".join(parts)
+
+
+def _next_commands(
+    settings: Settings, report: Report, ledger: _Ledger, invocation: Invocation
+) -> Iterator[tuple[str, str]]:
+    """Yield the commands that are useful after a run, each with its purpose."""
+    schema, program = _identifier(settings.warehouse_schema), invocation.program
+    if report.state is not RunState.COMPLETE:
+        yield "Rerun to resume:", invocation.line
+    if any(numbers["rejected"] for numbers in ledger.counts.values()):
+        yield "See which records were rejected, and why:", _psql(program, _REJECTS.format(schema=schema))
+    if report.state is RunState.FAILED:
+        return
+    if invocation.flow == "daily" and not ledger.has_history and not invocation.is_demo:
+        start = f"{datetime.now(UTC).year - _HISTORY_YEARS}-01-01"
+        yield "Load older events (--plan only counts them):", f"{program} backfill --start {start} --plan"
+    if not settings.database_url:
+        yield "Look at the data:", f"{program} psql"
+        yield "or, for example:", _psql(program, _TOP_CAMPAIGNS.format(schema=schema))
+
+
+def _psql(program: str, query: str) -> str:
+    return f"{program} psql -c {shlex.quote(query)}"
+
+
+def _identifier(name: str) -> str:
+    return name if re.fullmatch("[a-z_][a-z0-9_]*", name) else '"{}"'.format(name.replace('"', '""'))

@@ -1,0 +1,185 @@
+"""The commands that look at the warehouse or change it without a run: status, psql and erase."""
+
+import os
+import re
+import shutil
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+from psycopg import Connection, errors
+from psycopg.conninfo import make_conninfo
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, lookups, runs, schema
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.connect import connect, conninfo, translated
+from klaviyo_pg.postgres.erase import erase as erase_person
+from klaviyo_pg.settings import Settings, load_settings
+from pipeline import coverage
+from pipeline.backfill.chunking import Summary, summaries
+
+_IMAGES = (".png", ".svg")
+
+
+def status(arguments: Namespace) -> int:
+    """Show the last run of each account and the progress of its backfill."""
+    settings, file = load_settings(), arguments.coverage
+    if file and file.suffix not in _IMAGES:
+        raise BadSettings(f"--coverage {file}: the name must end in {' or '.join(_IMAGES)}.")
+    with _warehouse(settings) as connection:
+        shown = [
+            (name, account)
+            for name, account in accounts.all_accounts(connection, settings.warehouse_schema)
+            if arguments.integration in (None, name)
+        ]
+        if not shown:
+            raise _no_account(settings.warehouse_schema, arguments.integration)
+        if file and len(shown) != 1:
+            raise BadSettings(f"--coverage draws one account, and there are {len(shown)}. Choose one: --integration.")
+        for name, account in shown:
+            _show(name, account)
+        if file:
+            _draw(file, *shown[0])
+    return 0
+
+
+@contextmanager
+def _warehouse(settings: Settings) -> Iterator[Connection]:
+    """Connect to a warehouse that exists. Raises BadSettings if it does not."""
+    with translated(), connect(_url(settings)) as connection:
+        try:
+            yield connection
+        except errors.UndefinedTable:
+            raise BadSettings(
+                f"There is no warehouse in the schema {settings.warehouse_schema} yet. Run a flow first."
+            ) from None
+
+
+def _url(settings: Settings) -> str:
+    """Return the URL of a warehouse that exists: looking for an embedded Postgres must not create one."""
+    if settings.database_url is None and not embedded.exists(settings.data_dir):
+        raise BadSettings(
+            "There is no warehouse: DATABASE_URL is not set, and there is no embedded Postgres in "
+            f"{settings.data_dir.absolute()}. Run a flow first, or change to the folder where one ran."
+        )
+    return embedded.warehouse_url(settings)
+
+
+def _no_account(schema_name: str, name: str | None) -> BadSettings:
+    if name is None:
+        return BadSettings(f"There are no accounts in the schema {schema_name} yet. Run a flow first.")
+    return BadSettings(f"There is no account {name} in the schema {schema_name}. Choose another --integration.")
+
+
+def _show(name: str, account: Account) -> None:
+    last = runs.last_run(account)
+    if last is not None:
+        print(f"{name}: last run {last.flow}, {last.state}, started {last.started_at:%Y-%m-%d %H:%M} UTC")
+    names = {row.id: row.name for row in lookups.metrics(account)}
+    chunks = backfill_ledger.chunks(account)
+    Console().print(_table(name, names, summaries(chunks)) if chunks else "No backfill yet.")
+
+
+def _table(account: str, names: Mapping[str, str | None], rows: Sequence[Summary]) -> Table:
+    table = Table(title=escape(f"{account}: history"))
+    for name in ("metric", "expected", "loaded", "left", "chunks done", "failed", "seconds"):
+        table.add_column(name, justify="left" if name == "metric" else "right")
+    for row in sorted(rows, key=lambda row: -row.expected):
+        table.add_row(
+            escape(names.get(row.metric_id) or row.metric_id),
+            f"{row.expected:,}",
+            f"{row.loaded:,}",
+            f"{row.waiting:,}",
+            f"{row.done} of {row.chunks}",
+            str(row.failed),
+            f"{row.seconds:,.1f}",
+        )
+    return table
+
+
+def _draw(file: Path, name: str, account: Account) -> None:
+    from pipeline.coverage_picture import picture
+
+    covered = coverage.read(account, name, datetime.now(UTC).date())
+    image = picture(covered, "svg" if file.suffix == ".svg" else "png")
+    try:
+        file.write_bytes(image)
+    except OSError as error:
+        raise BadSettings(f"--coverage {file}: cannot write the file ({error.strerror}).") from None
+    print(f"Wrote {file}")
+
+
+def psql(arguments: Namespace) -> NoReturn:
+    """Replace this process by psql, connected to the warehouse."""
+    settings = load_settings()
+    parts = conninfo(_url(settings))
+    program = "psql"
+    if settings.database_url is None:
+        program = str(embedded.psql(settings.data_dir))
+        embedded.keep_after_exec(settings.data_dir)
+    environment = {**os.environ, "PGOPTIONS": f"-c search_path={_option(settings.warehouse_schema)},public"}
+    if password := parts.pop("password", None):  # not as an argument: other users of the machine can see those
+        environment["PGPASSWORD"] = password
+    try:
+        os.execvpe(program, ["psql", make_conninfo(**parts), *arguments.rest], environment)
+    except FileNotFoundError:
+        raise BadSettings("psql is not installed on this machine. Install the PostgreSQL client.") from None
+
+
+def _option(name: str) -> str:
+    """Quote an identifier for PGOPTIONS, in which blanks and backslashes need a backslash."""
+    quoted = '"{}"'.format(name.replace('"', '""'))
+    return re.sub(r"([\\\s])", r"\\\1", quoted)
+
+
+def erase(arguments: Namespace) -> int:
+    """Erase a person from the warehouse, and what waits in the spool of the account on this machine."""
+    settings = load_settings(klaviyo_integration=arguments.integration)
+    name, schema_name = settings.klaviyo_integration, settings.warehouse_schema
+    if not (arguments.email or arguments.id or "").strip():
+        raise BadSettings("Name the person: pass --email or --id.")
+    with _warehouse(settings) as connection:
+        registered = accounts.find(connection, schema_name, name)
+        if registered is None:
+            raise _no_account(schema_name, name)
+        if arguments.email is not None and registered.personal_data != "keep":
+            raise BadSettings(
+                f"{name} is stored with PERSONAL_DATA={registered.personal_data}, without addresses. Pass --id instead."
+            )
+        connection.commit()
+        if not arguments.yes and not _is_confirmed(name):
+            return 1
+        schema.upgrade(connection, schema_name)
+        account = Account(connection, schema_name, registered.integration_id)
+        counts = erase_person(account, arguments.email, arguments.id)
+        if arguments.email and not any(counts.values()):
+            raise BadSettings(f"Nothing was erased: {name} has no person with this address.")
+        shutil.rmtree(settings.spool_dir / registered.integration_id, ignore_errors=True)
+    _report_erased(name, counts)
+    return 0
+
+
+def _is_confirmed(account: str) -> bool:
+    if not sys.stdin.isatty():
+        raise BadSettings("Nothing was erased: confirmation needs a terminal. Pass --yes to skip it.")
+    answer = input(f"Erase this person from all tables of {account}? This cannot be undone. [y/N] ")
+    return answer.strip().lower() in ("y", "yes")
+
+
+def _report_erased(account: str, counts: Mapping[str, int]) -> None:
+    if not any(counts.values()):
+        print(f"{account} has no such profile. Future runs will ignore this ID.")
+        return
+    table = Table("table", "rows", title=escape(f"{account}: erased"))
+    for table_name, rows in counts.items():
+        if rows:
+            table.add_row(table_name, f"{rows:,}")
+    Console().print(table)

@@ -1,0 +1,1 @@
+"""The backfill: history in planned chunks, read side by side, resumable at every batch."""

@@ -1,0 +1,168 @@
+"""Counting history at the source: which chunks there are, found out while the first of them are already being read."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Refused, Stopped, Throttled, UserError
+from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.postgres import backfill_ledger, runs
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.windows import Window, floor
+from pipeline.backfill.chunking import cut, uncounted, whole
+from pipeline.backfill.plan import Gap, Plan, questions
+from pipeline.job import Job
+from pipeline.outage import Outage
+from pipeline.run import Run, transact
+from pipeline.session import Session
+from pipeline.workers import Inbox, Pool
+
+Chunks = tuple[BackfillChunk, ...]
+Item = TypeVar("Item")
+_FIRST_AT_ONCE, _MOST_AT_ONCE = 8, 64  # requests of one unit: few at first, so that reading begins soon
+_UNCOUNTED_WINDOW = timedelta(days=30)
+FAILURES = 2
+"""Consecutive failures of the API after which no more first events are asked for."""
+
+
+def find_beginnings(session: Session, run: Run, missing: Sequence[Gap], start: datetime | None) -> tuple[Chunks, ...]:
+    """Find out for each gap what needs no counting: few events, or the time before a metric's first one.
+
+    Asks only for gaps that begin at `start`: what comes before another gap is loaded, so the metric has most likely
+    begun by then.
+    """
+    outage = Outage(FAILURES)
+
+    def ask(gap: Gap) -> Chunks:
+        metric_id, window = gap
+        if window.start != start:
+            return ()
+        return _recorded(session, run, lambda source: without_counting(source, metric_id, window, outage))
+
+    with ThreadPoolExecutor(session.worker_count()) as pool:
+        return tuple(pool.map(ask, missing))
+
+
+def count(session: Session, run: Run, asked: Sequence[Gap]) -> Chunks:
+    """Ask for counts, cut the time into chunks, and record them. What is recorded is not asked for again."""
+
+    def ask(question: Gap) -> Chunks:
+        return _recorded(session, run, lambda source: counted(source, *question, run.settings.chunk_events))
+
+    with ThreadPoolExecutor(session.worker_count()) as pool:
+        return tuple(chunk for chunks in pool.map(ask, asked) for chunk in chunks)
+
+
+def _recorded(session: Session, run: Run, ask: Callable[[Source], list[BackfillChunk]]) -> Chunks:
+    """Return the chunks that the source was asked for, the newest first, once the ledger has them."""
+    session.stop.check()
+    with session.source() as source:
+        before = source.traffic
+        chunks = ask(source)
+        sent = source.traffic.since(before)
+
+    def record(account: Account) -> None:
+        backfill_ledger.add(account, chunks)
+        runs.add_requests(account, run.id, sent)
+
+    transact(session, run, record)
+    return tuple(chunks[::-1])
+
+
+def without_counting(source: Source, metric_id: str, window: Window, outage: Outage) -> list[BackfillChunk]:
+    """Return what needs no counting: the whole window if it has few events, or the time before its first one.
+
+    Returns nothing while the API is unavailable: reading will report that, and counting can do without.
+    """
+    if outage.error:
+        return []
+    try:
+        beginning = source.beginning(metric_id, window)
+    except (UserError, Stopped, Throttled):
+        raise
+    except KlaviyoPgError as error:
+        outage.failed(error)
+        return []
+    outage.succeeded()
+    if beginning is None:
+        return []
+    if beginning.events is not None:
+        return [whole(metric_id, window, beginning.events)]
+    assert beginning.first is not None
+    end = floor(beginning.first, source.count_interval)
+    return [whole(metric_id, Window(window.start, end), 0)] if window.start < end else []
+
+
+def counted(source: Source, metric_id: str, window: Window, size: int) -> list[BackfillChunk]:
+    """Return the chunks of a window that can be counted with one request."""
+    try:
+        return list(cut(metric_id, window, list(source.counts(metric_id, window)), size))
+    except (Refused, MissingScope):  # neither every kind of metric nor times of long ago can be counted
+        return list(uncounted(metric_id, window, _UNCOUNTED_WINDOW))
+
+
+class Counting:
+    """Counts the gaps of a plan in a pool; `take` returns the chunks that have been found since the last call."""
+
+    def __init__(self, job: Job, plan: Plan, pool: Pool, inbox: Inbox, failed: Callable[[Exception], None]) -> None:
+        self._job, self._plan, self._pool, self._inbox, self._failed = job, plan, pool, inbox, failed
+        self._new: list[BackfillChunk] = list(plan.chunks)
+        self._beginnings: dict[int, Sequence[Chunks]] = {}
+        self._units = 0
+        self._submit_beginnings()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all chunks of the plan have been found."""
+        return self._units == 0
+
+    def take(self) -> list[BackfillChunk]:
+        """Return chunks that have not been returned before."""
+        new, self._new = self._new, []
+        return new
+
+    def _submit_beginnings(self) -> None:
+        for number, missing in enumerate(_growing(self._plan.gaps)):
+            self._units += 1
+            future = self._pool.submit(
+                "find where metrics begin", find_beginnings, self._job.run, missing, self._plan.start
+            )
+            self._inbox.follow(future, self._begun(number), self._has_failed)
+
+    def _begun(self, number: int) -> Callable[[tuple[Chunks, ...]], None]:
+        def then(chunks: tuple[Chunks, ...]) -> None:
+            self._beginnings[number] = chunks
+            self._new += [chunk for each in chunks for chunk in each]
+            self._units -= 1
+            if self._units == 0:
+                self._submit_questions()
+
+        return then
+
+    def _submit_questions(self) -> None:
+        answered = [chunks for number in sorted(self._beginnings) for chunks in self._beginnings[number]]
+        if len(answered) < len(self._plan.gaps):
+            return  # some could not be asked for: the tally has the error
+        for asked in _growing(questions(self._plan.gaps, answered)):
+            self._units += 1
+            self._inbox.follow(
+                self._pool.submit("count history", count, self._job.run, asked), self._counted, self._has_failed
+            )
+
+    def _counted(self, chunks: Chunks) -> None:
+        self._new += chunks
+        self._units -= 1
+
+    def _has_failed(self, error: Exception) -> None:
+        self._units -= 1
+        self._failed(error)
+
+
+def _growing(items: Sequence[Item]) -> Iterator[tuple[Item, ...]]:
+    """Cut a sequence into parts, small ones first."""
+    at, size = 0, _FIRST_AT_ONCE
+    while at < len(items):
+        yield tuple(items[at : at + size])
+        at, size = at + size, min(2 * size, _MOST_AT_ONCE)

@@ -1,0 +1,106 @@
+"""What a backfill has to read: what the ledger has, and what the source has to be asked to count."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from klaviyo_pg.errors import BadSettings, MissingScope
+from klaviyo_pg.postgres import backfill_ledger, lookups
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.windows import Window
+from pipeline.backfill.chunking import gaps, years
+from pipeline.reconcile.check import METRICS_SCOPE
+from pipeline.run import Run, transact
+from pipeline.session import Session
+from pipeline.spool import open_spool
+from transforms.routing import KnownMetric, selected
+
+Gap = tuple[str, Window]
+"""A metric id, and a part of its time."""
+_DAY = timedelta(days=1)
+
+
+def history_window(now: datetime, start: datetime, end: datetime | None) -> Window:
+    """Return whole days in UTC, up to the last midnight: today and the future belong to the daily run."""
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    first = start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    last = today if end is None else min(today, _next_midnight(min(end, now)))
+    if first >= last:
+        raise BadSettings(
+            f"There is no whole day between {first:%Y-%m-%d} and {last:%Y-%m-%d}: choose an earlier start."
+        )
+    return Window(first, last)
+
+
+def _next_midnight(moment: datetime) -> datetime:
+    midnight = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight if midnight == moment else midnight + _DAY
+
+
+@dataclass(frozen=True)
+class Plan:
+    """History to read: the chunks that the ledger has, newest first, and gaps whose events have to be counted.
+
+    `start` is where the whole window begins; None where the plan is a part of another one.
+    """
+
+    chunks: tuple[BackfillChunk, ...]
+    gaps: tuple[Gap, ...] = ()
+    start: datetime | None = None
+
+
+def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
+    """Plan a backfill. With `restart`, the ledger forgets what lies in the window, and the spool is emptied.
+
+    Raises MissingScope where the account has no metrics, as with a key that may not read them.
+    """
+
+    def look_up(account: Account) -> tuple[list[str], list[BackfillChunk]]:
+        metric_ids = _metric_ids(account, run)
+        if restart:
+            backfill_ledger.forget(account, metric_ids, window)
+        return metric_ids, backfill_ledger.chunks(account)
+
+    metric_ids, chunks = transact(session, run, look_up)
+    if not metric_ids:
+        raise MissingScope(METRICS_SCOPE)
+    if restart and (spool := open_spool(run.settings, run.integration_id)):
+        spool.clear()
+    wanted = [chunk for chunk in chunks if chunk.metric_id in metric_ids and chunk.touches(window)]
+    newest_first = sorted(wanted, key=lambda chunk: (chunk.window_end, chunk.metric_id), reverse=True)
+    missing = tuple(
+        (metric_id, gap)
+        for metric_id in metric_ids
+        for gap in gaps(window, [chunk for chunk in wanted if chunk.metric_id == metric_id])
+    )
+    return Plan(tuple(newest_first), missing, window.start)
+
+
+def _metric_ids(account: Account, run: Run) -> list[str]:
+    """Return the ids of the metrics to read."""
+    stored = lookups.metrics(account)
+    metrics, existing = (
+        [KnownMetric(row.id, row.name) for row in stored],
+        {row.id for row in stored if not row.is_deleted},
+    )
+    wanted = selected(metrics, run.settings.metrics)
+    return [metric.id for metric in (metrics if wanted is None else wanted) if metric.id in existing]
+
+
+def part_of_plan(session: Session, run: Run, names: Sequence[Sequence[str]]) -> Plan:
+    """Return the chunks with these metric ids and starts, as the ledger has them, in this order."""
+    stored = transact(session, run, backfill_ledger.chunks)
+    by_name = {(each.metric_id, each.window_start): each for each in stored}
+    return Plan(tuple(by_name[metric_id, datetime.fromisoformat(start)] for metric_id, start in names))
+
+
+def questions(missing: Iterable[Gap], answered: Iterable[Iterable[BackfillChunk]]) -> list[Gap]:
+    """Return what the source has to be asked to count of each gap, besides what is already known, newest first."""
+    asked = [
+        (metric_id, part)
+        for (metric_id, gap), chunks in zip(missing, answered, strict=True)
+        for rest in gaps(gap, chunks)
+        for part in years(rest)
+    ]
+    return sorted(asked, key=lambda question: question[1].end, reverse=True)

@@ -1,0 +1,44 @@
+"""What a backfill would read, without reading or writing anything."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import Protocol
+
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.windows import Window
+from pipeline.backfill.chunking import Summary, summaries
+from pipeline.backfill.counting import FAILURES, counted, without_counting
+from pipeline.backfill.plan import Gap, questions
+from pipeline.outage import Outage
+from pipeline.session import Session
+from transforms.routing import KnownMetric, selected
+
+
+class Watch(Protocol):
+    """Passes answers on, and may show how many of `total` have arrived."""
+
+    def __call__(self, answers: Iterable[list[BackfillChunk]], /, *, total: int) -> Iterable[list[BackfillChunk]]: ...
+
+
+def preview(session: Session, window: Window, watch: Watch) -> list[tuple[str, Summary]]:
+    """Return what a backfill of the window would read, by name of metric. Asks the source, and writes nothing."""
+    settings, outage = session.settings, Outage(FAILURES)
+    with session.source() as source:
+        metrics = [KnownMetric(row.id, row.name) for page in source.metrics() for row in page.rows]
+    wanted = selected(metrics, settings.metrics)
+    names = {metric.id: metric.name or metric.id for metric in (metrics if wanted is None else wanted)}
+
+    def begin(metric_id: str) -> list[BackfillChunk]:
+        with session.source() as source:
+            return without_counting(source, metric_id, window, outage)
+
+    def ask(question: Gap) -> list[BackfillChunk]:
+        with session.source() as source:
+            return counted(source, *question, settings.chunk_events)
+
+    with ThreadPoolExecutor(session.worker_count()) as pool:
+        begun = list(pool.map(begin, names))
+        asked = questions(((each, window) for each in names), begun)
+        found = summaries(chain(chain(*begun), *watch(pool.map(ask, asked), total=len(asked))))
+    return [(names[each.metric_id], each) for each in found]

@@ -1,0 +1,53 @@
+"""A batch: frames and rejects that are stored in one transaction, protected as PERSONAL_DATA requires."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import NamedTuple, NewType
+
+import polars as pl
+
+from klaviyo_pg.catalogue import Load
+from klaviyo_pg.klaviyo.client import Traffic
+from klaviyo_pg.rows import Reject
+from klaviyo_pg.settings import Settings
+from transforms.personal import Protection, protected, protected_rejects
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Frames by load, in the order that all batches keep; rejects and removed NUL characters by table."""
+
+    frames: Sequence[tuple[Load, pl.DataFrame]] = ()
+    rejects: Mapping[str, Sequence[Reject]] = field(default_factory=dict)
+    nul_characters: Mapping[str, int] = field(default_factory=dict)
+
+
+Protected = NewType("Protected", Batch)
+"""A batch that may leave this process, for a disk or a database. Only `protect` makes one from rows of the API."""
+
+
+def protect(batch: Batch, settings: Settings) -> Protected:
+    """Return the batch with personal data kept, hashed or dropped, as PERSONAL_DATA says."""
+    if settings.personal_data == "keep":
+        return Protected(batch)
+    protection = Protection(settings.personal_data == "drop", settings.salt)
+    frames = [(load, protected(frame, load, protection)) for load, frame in batch.frames]
+    rejects = {table: protected_rejects(records, protection) for table, records in batch.rejects.items()}
+    return Protected(replace(batch, frames=frames, rejects=rejects))
+
+
+class ReadBatch(NamedTuple):
+    """A batch as it was read, and what storing it has to record.
+
+    It contains everything from `start` to the checkpoint `reached` (None: there is no checkpoint). `events` were read
+    for it, in `seconds` and with `traffic`. The last batch completes its chunk.
+    """
+
+    batch: Protected
+    start: datetime | None
+    reached: datetime | None
+    is_last: bool
+    events: int
+    seconds: float
+    traffic: Traffic

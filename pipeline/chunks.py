@@ -1,0 +1,46 @@
+"""Chunks of a run: a window of a stream, read and resumed as a unit."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from klaviyo_pg.windows import FULL_READ, AnyWindow
+
+
+def key_of(stream: str, subject: str | None) -> str:
+    """Return the name under which the ledger records a stream, or the part of it that concerns a metric or a list."""
+    return stream if subject is None else f"{stream}/{subject}"
+
+
+class Chunk(NamedTuple):
+    """A window of a stream; of one metric or list where `subject` names it.
+
+    Once the last chunk of its stream is stored, the watermarks of `marks` (subjects; None is the stream as a whole)
+    advance to the present of the run: the stream has been read from `start` on. `reread` tells apart chunks that are
+    read again because counts differ.
+    """
+
+    stream: str
+    window: AnyWindow = FULL_READ
+    subject: str | None = None
+    start: datetime | None = None
+    marks: tuple[str | None, ...] = ()
+    reread: str = ""
+
+    @property
+    def key(self) -> str:
+        """The name of its stream in the ledger."""
+        key = key_of(self.stream, self.subject)
+        return f"{key}/reread {self.reread}" if self.reread else key
+
+    @property
+    def part(self) -> str:
+        """The name of its window in the ledger."""
+        return str(self.window)
+
+    @property
+    def left(self) -> AnyWindow:
+        """What has to be read of it, before anything is known of its progress."""
+        return self.window
+
+    def __str__(self) -> str:
+        return self.key if self.window == FULL_READ else f"{self.key} {self.window}"

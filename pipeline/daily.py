@@ -1,0 +1,110 @@
+"""The runbook of a daily run: everything that the account gained or changed since the last one."""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from klaviyo_pg.errors import KlaviyoPgError, MissingScope
+from klaviyo_pg.postgres import lookups, reconciliation
+from klaviyo_pg.postgres import watermarks as ledger
+from klaviyo_pg.postgres.account import Account
+from pipeline import memberships, plan
+from pipeline.chunks import Chunk
+from pipeline.job import Job, read
+from pipeline.reconcile.check import METRICS_SCOPE, can_count, find_late_events
+from pipeline.run import transact
+from pipeline.streams.events import EVENTS
+from pipeline.streams.lists import LIST_MEMBERS
+from pipeline.streams.people import PEOPLE, PROFILES
+from transforms.routing import KnownMetric, selected
+
+
+def sync(job: Job, streams: frozenset[str], since: datetime | None) -> None:
+    """Bring the warehouse up to the present, as far as these streams go.
+
+    Args:
+        streams: names of the streams to read.
+        since: read events from this time on, whatever has been read before.
+    """
+    read(job, "Metrics, lists, campaigns and flows", plan.dimension_chunks(streams))
+    phases = _plan(job, streams, since)
+    for title, chunks in phases:
+        if not job.tally.must_stop:
+            read(job, title, chunks)
+    if EVENTS.name in streams:
+        find_late_events(job, [chunk for _, chunks in phases for chunk in chunks])
+    job.workers.call(memberships.derive, job.run)
+
+
+class _Warehouse(NamedTuple):
+    """What the plan depends on."""
+
+    metrics: list[lookups.StoredMetric]
+    lists: list[str]
+    watermarks: plan.Watermarks
+    counted: set[str]
+
+
+Phases = list[tuple[str, list[Chunk]]]
+
+
+def _plan(job: Job, streams: frozenset[str], since: datetime | None) -> Phases:
+    """Return the chunks to read after the dimensions, in phases of which each needs the one before.
+
+    Returns none where the settings allow none, or where what they depend on could not be read: see the tally.
+    """
+    if job.tally.must_stop:
+        return []
+    try:
+        return _phases(job, streams, since)
+    except KlaviyoPgError as error:
+        job.tally.add(error)
+        return []
+
+
+def _phases(job: Job, streams: frozenset[str], since: datetime | None) -> Phases:
+    stored = transact(job.session, job.run, lambda account: _look_up(account, can_count(job)))
+    blind = timedelta(days=job.run.settings.blind_lookback_days)
+    sweep_every = timedelta(days=job.run.settings.membership_sweep_days)
+    with job.session.source() as source:
+        all_at_once, looks_up = source.reads_all_metrics_at_once, source.looks_up_memberships
+    chunks: list[Chunk] = []
+    if PROFILES.name in streams:
+        chunks += plan.profile_chunks(stored.watermarks)  # first, since they are read in one sequence
+    if EVENTS.name in streams:
+        chunks += _event_chunks(job, stored, since, all_at_once, blind)
+    members: list[Chunk] = []
+    if LIST_MEMBERS.name in streams:
+        as_of = job.run.as_of
+        members += plan.membership_chunks(stored.lists, stored.watermarks, blind, as_of, sweep_every)
+    unknown = [Chunk(PEOPLE.name)] if PROFILES.name in streams else []
+    if looks_up:  # by addresses that come with events
+        return [("Events and profiles", chunks), ("List members", members), ("Unknown people", unknown)]
+    return [("Events, profiles and list members", [*chunks, *members]), ("Unknown people", unknown)]
+
+
+def _look_up(account: Account, with_counts: bool) -> _Warehouse:
+    return _Warehouse(
+        lookups.metrics(account),
+        lookups.list_ids(account),
+        ledger.watermarks(account),
+        reconciliation.counted_metrics(account) if with_counts else set(),
+    )
+
+
+def _event_chunks(
+    job: Job, stored: _Warehouse, since: datetime | None, all_at_once: bool, blind: timedelta
+) -> list[Chunk]:
+    """Return the chunks of events, the newest first. Metrics that the source cannot count get the longer overlap."""
+    settings = job.run.settings
+    if not stored.metrics:
+        job.tally.add(MissingScope(METRICS_SCOPE))
+        return []
+    metrics = [KnownMetric(row.id, row.name) for row in stored.metrics]
+    wanted = selected(metrics, settings.metrics)
+    existing = {row.id for row in stored.metrics if not row.is_deleted}
+    ids = [metric.id for metric in (metrics if wanted is None else wanted) if metric.id in existing]
+    first_sync = timedelta(days=settings.first_sync_days)
+    horizon = plan.Horizon(job.run.as_of, timedelta(days=settings.lookback_days), first_sync, since)
+    overlaps = {each: blind for each in ids if each not in stored.counted}
+    all_at_once = all_at_once and wanted is None
+    return list(plan.event_chunks(ids, stored.watermarks, horizon, all_at_once, overlaps))[::-1]

@@ -1,0 +1,150 @@
+"""A run in progress, with everything its runbook needs; and reading chunks of it side by side."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from time import monotonic
+from typing import Protocol
+
+from klaviyo_pg.errors import Stopped
+from klaviyo_pg.postgres import chunks as ledger
+from pipeline.chunks import Chunk
+from pipeline.outcome import Outcome, Tally, describe
+from pipeline.read import read_chunks
+from pipeline.run import Log, Run, transact
+from pipeline.session import Session
+from pipeline.streams import STREAMS
+from pipeline.workers import Inbox, Workers
+
+LOOK = 0.5
+"""Seconds between two looks at a run in progress."""
+_LISTS_AT_ONCE = 10  # lists of which one unit reads the new members: each Prefect task run is expensive
+
+
+class Publisher(Protocol):
+    """Where a run leaves something to look at, besides the warehouse."""
+
+    def table(self, key: str, rows: Sequence[Mapping[str, object]], description: str) -> None:
+        """Publish a table."""
+        ...
+
+    def markdown(self, key: str, text: str, description: str) -> None:
+        """Publish a text in Markdown."""
+        ...
+
+    def progress(self, share: float) -> None:
+        """Publish how much of the run is done: 0 to 1."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run in progress: its session, the workers that run its units, its errors so far, its log and its publisher."""
+
+    session: Session
+    run: Run
+    workers: Workers
+    tally: Tally
+    log: Log
+    publisher: Publisher
+
+    @property
+    def worker_count(self) -> int:
+        """How many chunks to read at once."""
+        return self.session.worker_count(self.run.answer_seconds, self.session.requests_per_minute)
+
+
+def read(job: Job, title: str, chunks: Iterable[Chunk]) -> None:
+    """Read chunks side by side, except those that an earlier attempt of this run has already read.
+
+    A chunk that fails does not stop the others; the job's tally has its error.
+    """
+    waiting = _left(job, list(chunks))
+    groups = list(_groups(waiting))
+    inbox, counter = Inbox(), _Counter(job, groups)
+    with (
+        job.session.stop.on_signals(),
+        job.session.progress.stage(title, "chunks"),
+        job.workers.pool(job.worker_count) as pool,
+    ):
+        counter.expect()
+        for group in groups:
+            future = pool.submit(label(group), read_chunks, job.run, group)
+            inbox.follow(future, partial(counter.done, group), partial(counter.failed, group))
+        while len(inbox):
+            inbox.handle_next(LOOK)
+            job.session.renew_claims()
+
+
+def _left(job: Job, planned: list[Chunk]) -> list[Chunk]:
+    """Enter chunks in the run's ledger and return those that are not done yet."""
+    names = [(chunk.key, chunk.part) for chunk in planned]
+    done = transact(job.session, job.run, lambda account: ledger.plan_chunks(account, job.run.id, names))
+    waiting = [chunk for chunk in planned if (chunk.key, chunk.part) not in done]
+    if len(waiting) < len(planned):
+        job.log.info("%d of %d chunks were already done", len(planned) - len(waiting), len(planned))
+    return waiting
+
+
+def _groups(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, ...]]:
+    """Yield the chunks that one unit reads: a single one, or the new members of several lists."""
+    lists: list[Chunk] = []
+    for chunk in chunks:
+        if STREAMS[chunk.stream].subject == "list" and chunk.window.start is not None:
+            lists.append(chunk)
+        else:
+            yield (chunk,)
+    for at in range(0, len(lists), _LISTS_AT_ONCE):
+        yield tuple(lists[at : at + _LISTS_AT_ONCE])
+
+
+def label(group: Sequence[Chunk]) -> str:
+    """Return what people see of chunks that one unit reads."""
+    first = str(group[0])
+    return first if len(group) == 1 else f"{group[0].stream} of {len(group)} lists"
+
+
+class _Counter:
+    """Takes note of groups that have been read or have failed, and logs each of them."""
+
+    def __init__(self, job: Job, groups: Sequence[Sequence[Chunk]]) -> None:
+        self._job, self._groups = job, groups
+        self._began, self._finished = monotonic(), 0
+
+    def expect(self) -> None:
+        """Let the display know how many chunks of each stream there are."""
+        totals: dict[str, int] = {}
+        for group in self._groups:
+            totals[group[0].stream] = totals.get(group[0].stream, 0) + len(group)
+        for stream, total in totals.items():
+            self._job.session.progress.expect(stream, stream.replace("_", " "), total)
+
+    def done(self, group: Sequence[Chunk], outcomes: Sequence[Outcome[Chunk]]) -> None:
+        """Note the outcomes of a group."""
+        self._finished += 1
+        read = [outcome for outcome in outcomes if outcome.error is None]
+        self._job.session.progress.add(group[0].stream, done=len(read))
+        for outcome in outcomes:
+            if outcome.error is not None:
+                self._note(str(outcome.chunk), outcome.error)
+        if read:
+            rows = sum(outcome.rows_read for outcome in read)
+            self._job.log.info("Loaded %s: %s rows, %s", label(group), f"{rows:,}", self._standing)
+
+    @property
+    def _standing(self) -> str:
+        total, done = len(self._groups), self._finished
+        left = timedelta(seconds=round((monotonic() - self._began) / done * (total - done)))
+        return f"{done} of {total} parts done{f', about {left} left' if left else ''}"
+
+    def failed(self, group: Sequence[Chunk], error: Exception) -> None:
+        """Note that a unit failed as a whole."""
+        self._finished += 1
+        self._note(label(group), error)
+
+    def _note(self, what: str, error: Exception) -> None:
+        self._job.tally.add(error)
+        self._job.session.stop.request_if_throttled(error)
+        if not isinstance(error, Stopped):
+            self._job.log.warning("%s: %s", what, describe(error))

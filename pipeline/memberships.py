@@ -1,0 +1,23 @@
+"""The table member_lists, derived from what a run has read."""
+
+from klaviyo_pg.postgres import runs
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.member_lists import derive_member_lists
+from pipeline.run import Run, transact
+from pipeline.session import Session
+
+
+def derive(session: Session, run: Run) -> None:
+    """Bring member_lists up to date, and count its rows for the run."""
+
+    def work(account: Account) -> None:
+        derived = derive_member_lists(account)
+        counts = {
+            "rows_read": derived.rows_read,
+            "inserted": derived.inserted,
+            "updated": derived.updated,
+            "unchanged": derived.rows_read - derived.inserted - derived.updated,
+        }
+        runs.add_counts(account, run.id, {"member_lists": counts})
+
+    transact(session, run, work)

@@ -1,0 +1,103 @@
+"""What a daily run has to read: streams, cut into chunks. Values in, values out."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import NamedTuple
+
+from klaviyo_pg.windows import OpenWindow, open_windows
+from pipeline.chunks import Chunk, key_of
+from pipeline.streams import DIMENSIONS
+from pipeline.streams.events import EVENTS
+from pipeline.streams.lists import LIST_MEMBERS, SWEEPS
+from pipeline.streams.people import PROFILES
+
+_SHORTEST_WINDOW = timedelta(days=1)
+_MOST_WINDOWS = 16  # of one stream: enough to read side by side, few enough for Prefect's server
+_ONE_METRIC_WINDOW = timedelta(days=30)
+_PROFILE_OVERLAP = timedelta(days=1)  # a profile's `updated` is the API's own clock, so little can come late
+_NO_OVERLAPS: Mapping[str, timedelta] = MappingProxyType({})
+
+Watermarks = Mapping[str, datetime]
+"""The name of a stream in the ledger -> up to when it has been read without a gap."""
+
+
+def dimension_chunks(streams: frozenset[str]) -> list[Chunk]:
+    """Return the full reads among these streams."""
+    return [Chunk(stream.name, marks=(None,)) for stream in DIMENSIONS if stream.name in streams]
+
+
+class Horizon(NamedTuple):
+    """How far back to read: `as_of` is the present, `since` what the user asked for."""
+
+    as_of: datetime
+    overlap: timedelta
+    first_sync: timedelta
+    since: datetime | None = None
+
+    def start(self, watermark: datetime | None) -> datetime:
+        """Return where to begin with events of a metric that has been read up to `watermark`."""
+        if self.since is not None:
+            return self.since
+        return self.as_of - self.first_sync if watermark is None else watermark - self.overlap
+
+    def leaves_no_gap(self, watermark: datetime | None) -> bool:
+        """Return whether everything is read that would be read without `since`, so that the watermark may advance."""
+        return self.start(watermark) <= (self.as_of - self.first_sync if watermark is None else watermark)
+
+
+def event_chunks(
+    metric_ids: Iterable[str],
+    watermarks: Watermarks,
+    horizon: Horizon,
+    all_at_once: bool,
+    overlaps: Mapping[str, timedelta] = _NO_OVERLAPS,
+) -> Iterator[Chunk]:
+    """Read events from each metric's watermark on; `overlaps` are those of metrics that need another one.
+
+    With `all_at_once`, the metrics that begin at the same time (usually all) are read without naming a metric: fewer
+    requests, and events of unlisted metrics are included. Each other metric has chunks of its own.
+    """
+    read_to = {each: watermarks.get(key_of(EVENTS.name, each)) for each in metric_ids}
+    starts = {
+        each: horizon._replace(overlap=overlaps.get(each, horizon.overlap)).start(watermark)
+        for each, watermark in read_to.items()
+    }
+    marks = {each: (each,) if horizon.leaves_no_gap(watermark) else () for each, watermark in read_to.items()}
+    shared: list[str] = []
+    if all_at_once and starts:
+        common, _ = Counter(starts.values()).most_common(1)[0]
+        shared = [each for each, start in starts.items() if start == common]
+        longest = max(_SHORTEST_WINDOW, (horizon.as_of - common) / _MOST_WINDOWS)
+        for window in open_windows(common, horizon.as_of, longest):
+            yield Chunk(EVENTS.name, window, None, common, tuple(mark for each in shared for mark in marks[each]))
+    for each in sorted(starts.keys() - set(shared)):
+        for window in open_windows(starts[each], horizon.as_of, _ONE_METRIC_WINDOW):
+            yield Chunk(EVENTS.name, window, each, starts[each], marks[each])
+
+
+def profile_chunks(watermarks: Watermarks) -> Iterator[Chunk]:
+    """Read people whose profile has changed since they were last read; at first, all of them."""
+    watermark = watermarks.get(PROFILES.name)
+    start = None if watermark is None else watermark - _PROFILE_OVERLAP
+    yield Chunk(PROFILES.name, OpenWindow(start), None, start, (None,))
+
+
+def membership_chunks(
+    list_ids: Sequence[str], watermarks: Watermarks, overlap: timedelta, as_of: datetime, sweep_every: timedelta
+) -> Iterator[Chunk]:
+    """Read people who have joined each list since it was last read; at first and when a sweep is due, all members.
+
+    A sweep is a full read: only that can find out who is no longer on the list.
+    """
+    for list_id in list_ids:
+        watermark = watermarks.get(key_of(LIST_MEMBERS.name, list_id))
+        due = watermark is None or _is_due(watermarks.get(key_of(SWEEPS, list_id)), as_of, sweep_every)
+        start = None if due or watermark is None else watermark - overlap
+        yield Chunk(LIST_MEMBERS.name, OpenWindow(start), list_id, start, (list_id,))
+
+
+def _is_due(last: datetime | None, as_of: datetime, every: timedelta) -> bool:
+    """Return whether it is time again; a tenth early, since runs at one time of day differ by minutes."""
+    return bool(every) and (last is None or as_of - last > every * 0.9)

@@ -1,0 +1,185 @@
+"""The one reader: a chunk of any stream, from its checkpoint on, batch by batch into a sink."""
+
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Protocol, TypeVar
+
+from klaviyo_pg.errors import Stopped, Throttled, UserError
+from klaviyo_pg.klaviyo.client import Traffic
+from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.postgres import chunks as ledger
+from klaviyo_pg.postgres import watermarks
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.states import ChunkState
+from klaviyo_pg.windows import FULL_READ, AnyWindow
+from pipeline.batch import Batch, ReadBatch, protect
+from pipeline.chunks import Chunk, key_of
+from pipeline.outage import Outage
+from pipeline.outcome import Counts, Outcome, sum_counts
+from pipeline.run import Run, add_requests, transact
+from pipeline.session import Session
+from pipeline.store import Record, store
+from pipeline.streams import STREAMS
+from pipeline.streams.stream import Group, Reading
+from transforms.events import Metrics
+
+_FAILURES = 2  # consecutive failures of the API within a group, after which the rest of it is not tried
+
+ChunkType = TypeVar("ChunkType")
+Sink = Callable[[ReadBatch], Counts]
+"""Takes a batch; returns the counts of the rows that it has stored."""
+
+
+def read(
+    session: Session,
+    run: Run,
+    chunk: Chunk,
+    window: AnyWindow,
+    sink_for: Callable[[Record], Sink],
+    metrics: Metrics | None = None,
+    batch_rows: int | None = None,
+) -> Counts:
+    """Read what is left of a chunk, `window`, into a sink.
+
+    `sink_for` gets what the end of the chunk has to record. Raises the errors of klaviyo_pg.errors; requests that no
+    batch accounts for are noted then.
+    """
+    stream = STREAMS[chunk.stream]
+    session.stop.check()
+    counts: list[Counts] = []
+    with session.source() as source:
+        is_full_read = chunk.window == FULL_READ
+        reading = Reading(session, run, source, window, chunk.subject, is_full_read, metrics)
+        meter = _Meter(source, window)
+        try:
+            reads = stream.open(reading)
+            sink = sink_for(reads.finish)
+            for group in stream.group(reads.pages, batch_rows or stream.batch_rows):
+                batch = meter.measure(group, reading, reads.batch(group.pages))
+                counts.append(sink(batch))
+                reading.people.commit()
+                if not batch.is_last:
+                    session.stop.check()
+        except Exception as error:
+            session.stop.request_if_throttled(error)
+            add_requests(session, run, meter.unrecorded)
+            raise
+    return sum_counts(counts)
+
+
+class _Meter:
+    """Measures what each batch took: time, and requests of the API client that read it."""
+
+    def __init__(self, source: Source, window: AnyWindow) -> None:
+        self._source, self._start = source, window.start
+        self._traffic, self._began = source.traffic, monotonic()
+
+    @property
+    def unrecorded(self) -> Traffic:
+        """Requests since the last batch."""
+        return self._source.traffic.since(self._traffic)
+
+    def measure(self, group: Group, reading: Reading, batch: Batch) -> ReadBatch:
+        """Return a batch with what it took since the last one."""
+        now, traffic = monotonic(), self._source.traffic
+        measured = ReadBatch(
+            protect(batch, reading.run.settings),
+            self._start,
+            group.reached,
+            group.is_last,
+            group.rows,
+            now - self._began,
+            traffic.since(self._traffic),
+        )
+        self._start, self._traffic, self._began = group.reached or self._start, traffic, now
+        return measured
+
+
+class Ledger(Protocol):
+    """Where the progress of one chunk is recorded."""
+
+    def record(self, account: Account, batch: ReadBatch, seconds: float) -> None:
+        """Record that a batch is stored; `seconds` is what reading and storing it took."""
+        ...
+
+
+def warehouse_sink(session: Session, run: Run, chunk: Chunk, ledger: Ledger, finish: Record) -> Sink:
+    """Return a sink that stores each batch with the chunk's progress; with the last one it calls `finish`."""
+
+    def sink(batch: ReadBatch) -> Counts:
+        began = monotonic()
+
+        def record(account: Account) -> None:
+            ledger.record(account, batch, batch.seconds + monotonic() - began)
+            if batch.is_last:
+                finish(account)
+
+        return store(session, run, chunk, batch.batch, batch.traffic, record)
+
+    return sink
+
+
+class RunLedger:
+    """The progress of a chunk of a run, in the table `chunks`, and the watermarks of its stream."""
+
+    def __init__(self, run: Run, chunk: Chunk) -> None:
+        self._run, self._chunk = run, chunk
+
+    def record(self, account: Account, batch: ReadBatch, seconds: float) -> None:
+        """Record the checkpoint, or that the chunk is done; with the last chunk of a stream its watermarks advance."""
+        run, chunk = self._run, self._chunk
+        if not batch.is_last:
+            if batch.reached is not None:
+                ledger.advance(account, run.id, chunk.key, chunk.part, batch.reached)
+        elif ledger.finish(account, run.id, chunk.key, chunk.part):
+            table = STREAMS[chunk.stream].table.name
+            for subject in chunk.marks:
+                stream = key_of(chunk.stream, subject)
+                watermarks.advance(account, stream, chunk.start, run.as_of, table, subject)
+
+
+def read_chunks(session: Session, run: Run, chunks: Sequence[Chunk], attempt: int = 1) -> tuple[Outcome[Chunk], ...]:
+    """Read chunks of a run into the warehouse, one after the other."""
+    return each(chunks, lambda chunk: _read_chunk(session, run, chunk), attempt)
+
+
+def _read_chunk(session: Session, run: Run, chunk: Chunk) -> Outcome[Chunk]:
+    progress = transact(session, run, lambda account: ledger.progress(account, run.id, chunk.key, chunk.part))
+    if progress.state is ChunkState.DONE:
+        return Outcome(chunk, was_done=True)
+
+    def sink_for(finish: Record) -> Sink:
+        sink = warehouse_sink(session, run, chunk, RunLedger(run, chunk), finish)
+
+        def counting(batch: ReadBatch) -> Counts:
+            counts = sink(batch)
+            session.progress.add(chunk.stream, rows=Outcome(chunk, counts).rows_read)
+            return counts
+
+        return counting
+
+    return Outcome(chunk, read(session, run, chunk, chunk.window.resumed_at(progress.reached), sink_for))
+
+
+def each(
+    chunks: Sequence[ChunkType], read_one: Callable[[ChunkType], Outcome[ChunkType]], attempt: int = 1
+) -> tuple[Outcome[ChunkType], ...]:
+    """Read chunks one after the other; one that fails does not stop the others.
+
+    What concerns all of them ends the group at once: a stop, something the user has to change, a long pause that the
+    API requires, or an API that does not answer. Later attempts begin further on, so that chunks that always fail
+    cannot keep the others waiting. Chunks that were not tried have no outcome.
+    """
+    first = (attempt - 1) * _FAILURES % max(1, len(chunks))
+    outage, outcomes = Outage(_FAILURES), list[Outcome[ChunkType]]()
+    for chunk in [*chunks[first:], *chunks[:first]]:
+        try:
+            outcomes.append(read_one(chunk))
+        except Exception as error:
+            outcomes.append(Outcome(chunk, error=error))
+            outage.failed(error)
+            if outage.error or isinstance(error, UserError | Throttled | Stopped):
+                break
+        else:
+            outage.succeeded()
+    return tuple(outcomes)

@@ -1,0 +1,206 @@
+"""The source's counts compared with what is stored, and turned into windows to read again. Values in, values out.
+
+A step is the shortest time that the source counts: an hour, or in the legacy dialect a day.
+"""
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import accumulate, groupby
+from typing import NamedTuple
+
+from klaviyo_pg.postgres.reconciliation import Comparison, Key, key
+from klaviyo_pg.states import CountState
+from klaviyo_pg.windows import Window, floor
+
+COUNTS_DELAY = timedelta(hours=1)
+"""Counts come a little later than the events themselves: what is younger is not compared."""
+_DAY = timedelta(days=1)
+_MAX_SENTENCES = 10  # differences in sentences; the table has the others
+
+Counts = Mapping[datetime, int]
+"""Start of a step -> events in it. A step that is not named has none."""
+Comparisons = Mapping[Key, Comparison]
+"""What an earlier check stored."""
+
+
+def period(as_of: datetime, days: int, step: timedelta) -> Window:
+    """Return the time that a check compares: so many whole days and today, except what is too recent."""
+    return Window(floor(as_of, _DAY) - days * _DAY, floor(as_of - COUNTS_DELAY, step))
+
+
+def comparable(loaded: Iterable[Window], period: Window, step: timedelta) -> list[Window]:
+    """Return the parts of a period that have been loaded, in whole steps and in order of time."""
+    merged: list[Window] = []
+    for window in sorted(loaded):
+        if merged and window.start <= merged[-1].end:
+            merged[-1] = Window(merged[-1].start, max(merged[-1].end, window.end))
+        else:
+            merged.append(window)
+    rounded = (
+        Window(max(_ceil(start, step), period.start), min(floor(end, step), period.end)) for start, end in merged
+    )
+    return [window for window in rounded if window.start < window.end]
+
+
+def _ceil(moment: datetime, step: timedelta) -> datetime:
+    below = floor(moment, step)
+    return below if below == moment else below + step
+
+
+class Compared(NamedTuple):
+    """One metric, compared: all of its days, and the steps that differ or differed when they were last compared."""
+
+    days: list[Comparison]
+    steps: list[Comparison]
+
+
+def compare(
+    metric_id: str,
+    windows: Iterable[Window],
+    step: timedelta,
+    source: Counts | None,
+    stored: Counts,
+    before: Comparisons,
+) -> Compared:
+    """Compare each day of the windows, and the steps that differ. `source` is None where it cannot count the metric."""
+
+    def is_notable(at: datetime) -> bool:
+        differs = source is not None and source.get(at, 0) != stored.get(at, 0)
+        return differs or _differed(before.get((metric_id, at, at + step)))
+
+    days: list[Comparison] = []
+    notable: list[Comparison] = []
+    for window in windows:
+        for _, group in groupby(_steps(window, step), datetime.date):
+            starts = list(group)
+            steps = [_comparison(metric_id, [at], step, source, stored) for at in starts if is_notable(at)]
+            day = _comparison(metric_id, starts, step, source, stored)
+            differs = any(each.state is CountState.DIFFERS for each in steps)
+            days.append(day._replace(state=CountState.DIFFERS) if differs else day)
+            notable += steps
+    return Compared(days, notable)
+
+
+def _differed(before: Comparison | None) -> bool:
+    return before is not None and before.state is CountState.DIFFERS
+
+
+def _steps(window: Window, step: timedelta) -> Iterator[datetime]:
+    at = window.start
+    while at < window.end:
+        yield at
+        at += step
+
+
+def _comparison(
+    metric_id: str, starts: Sequence[datetime], step: timedelta, source: Counts | None, stored: Counts
+) -> Comparison:
+    """Compare consecutive steps as a whole."""
+    end, warehouse = starts[-1] + step, sum(stored.get(at, 0) for at in starts)
+    if source is None:
+        return Comparison(metric_id, starts[0], end, None, warehouse, CountState.UNCOUNTED)
+    counted = sum(source.get(at, 0) for at in starts)
+    state = CountState.COMPLETE if counted == warehouse else CountState.DIFFERS
+    return Comparison(metric_id, starts[0], end, counted, warehouse, state)
+
+
+def needs_reread(now: Comparison, before: Comparison | None, surplus: bool) -> bool:
+    """Return whether a step has to be read again, because the source has events that are not stored.
+
+    Where more events were stored than the source counted, because it has lost some, the difference need not become
+    negative for that: it is enough that it has become smaller. With `surplus`, a step with more events than the source
+    counts is read again, too. A step whose two counts are those that remained when it was last read again is not.
+    """
+    if now.difference is None or _remains(now, before):
+        return False
+    lost = max(0, before.difference or 0) if before is not None and _differed(before) else 0
+    return now.difference < lost or (surplus and now.difference > 0)
+
+
+def _remains(now: Comparison, before: Comparison | None) -> bool:
+    """Return whether a step has the counts that remained when it was last read again."""
+    return before is not None and now.equals_counts_of(before) and before.reread_at is not None
+
+
+def windows_to_read(steps: Iterable[Comparison], source: Counts, page: int) -> list[Window]:
+    """Return windows that contain these steps of one metric: adjacent steps, and those that fit on one page, as one."""
+    times = sorted(source)
+    totals = [0, *accumulate(source[at] for at in times)]
+    windows: list[Window] = []
+    for each in sorted(steps):
+        begin = windows[-1].start if windows else None
+        events = 0 if begin is None else totals[bisect_left(times, each.window_end)] - totals[bisect_left(times, begin)]
+        if begin is not None and (windows[-1].end == each.window_start or events <= page):
+            windows[-1] = Window(begin, each.window_end)
+        else:
+            windows.append(Window(each.window_start, each.window_end))
+    return windows
+
+
+def rows(compared: Compared, before: Comparisons, reread: Collection[Key], now: datetime) -> list[Comparison]:
+    """Return what to store of a check: days, and steps that differ, with the times when they were read again."""
+    steps = {key(each): each._replace(reread_at=_reread_at(each, before, reread, now)) for each in compared.steps}
+    reread_days = {start.date() for _, start, _ in reread}
+    days = [
+        day._replace(reread_at=now if day.window_start.date() in reread_days else _earlier_reread(day, before))
+        for day in compared.days
+    ]
+    return [steps.pop(key(day), day) for day in days] + [each for each in steps.values() if _differed(each)]
+
+
+def _earlier_reread(day: Comparison, before: Comparisons) -> datetime | None:
+    earlier = before.get(key(day))
+    return earlier.reread_at if earlier else None
+
+
+def _reread_at(step: Comparison, before: Comparisons, reread: Collection[Key], now: datetime) -> datetime | None:
+    """Return when a step was last read again. It says which two counts remained, so it is void when they change."""
+    if key(step) in reread:
+        return now
+    earlier = before.get(key(step))
+    return earlier.reread_at if earlier is not None and step.equals_counts_of(earlier) else None
+
+
+def differing(compared: Compared, before: Comparisons, reread_counts: bool) -> tuple[list[Comparison], int]:
+    """Return the days that differ in another way than an earlier check reported, and how many differ as reported.
+
+    With `reread_counts` a day counts as reported only if the earlier check also read it again.
+    """
+    new = {
+        each.window_start.date()
+        for each in compared.steps
+        if not _was_reported(each, before.get(key(each)), reread_counts)
+    }
+    days = [day for day in compared.days if _differed(day)]
+    changed = [day for day in days if day.window_start.date() in new]
+    return changed, len(days) - len(changed)
+
+
+def _was_reported(step: Comparison, before: Comparison | None, reread_counts: bool) -> bool:
+    if not _differed(step):
+        return True
+    is_same = before is not None and step.equals_counts_of(before)
+    return is_same and bool(not reread_counts or before is None or before.reread_at)
+
+
+def sentence(day: Comparison, name: str) -> str:
+    """Return a difference in words, with both counts."""
+    return (
+        f"{name}, {day.window_start:%Y-%m-%d}: the source counts {day.source_events:,} events, the warehouse has "
+        f"{day.warehouse_events:,}."
+    )
+
+
+def sentences(days: Sequence[tuple[Comparison, str]], as_before: int) -> list[str]:
+    """Return what differs, by day and name of the metric; a long list is cut short."""
+    lines = [sentence(day, name) for day, name in days[:_MAX_SENTENCES]]
+    if len(days) > _MAX_SENTENCES:
+        lines.append(f"{_count_days(len(days) - _MAX_SENTENCES)} more: see the table reconciliation.")
+    if as_before:
+        lines.append(f"{_count_days(as_before)} as in an earlier check.")
+    return lines
+
+
+def _count_days(number: int) -> str:
+    return "1 day differs" if number == 1 else f"{number:,} days differ"

@@ -1,0 +1,168 @@
+"""One run of a flow: how it begins and ends, and what every part of it needs to know. Reads no stream."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import psycopg
+
+from klaviyo_pg.errors import BadSettings, KlaviyoPgError, MissingScope, Stopped
+from klaviyo_pg.klaviyo.client import Traffic
+from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.postgres import accounts, claims, runs, schema
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.settings import Settings
+from klaviyo_pg.states import RunState
+from pipeline.session import Session
+
+_PLANNED_BY = {"klaviyo_dialect", "lookback_days", "reconcile_days", "first_sync_days", "metrics"}
+
+Result = TypeVar("Result")
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has begun. `as_of` is its present: it reads what the source contains up to then."""
+
+    id: str
+    integration_id: str
+    account_id: str | None
+    as_of: datetime
+    settings: Settings
+    answer_seconds: float = 0.0  # how long the API's first, small answer took
+
+    def account(self, connection: psycopg.Connection) -> Account:
+        """Return this run's part of the warehouse, on a connection."""
+        return Account(connection, self.settings.warehouse_schema, self.integration_id)
+
+
+def transact(session: Session, run: Run, work: Callable[[Account], Result]) -> Result:
+    """Do some work in one transaction, and return its result; repeat it while the database is away, within limits."""
+    return session.database.patiently(lambda connection: work(run.account(connection)))
+
+
+def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log) -> Run:
+    """Check the API key and the database, bring the warehouse up to the catalogue, and open the run.
+
+    Raises UserError where the key, the database or the account's name is wrong.
+    """
+    settings = session.settings
+    source = session.first_source()
+    account_id = _account_id(source, settings, log)
+    now = datetime.now(UTC).replace(microsecond=0)
+    with session.database.transaction() as connection:
+        schema.upgrade(connection, settings.warehouse_schema)
+        account, account_id = _registered(connection, settings, account_id)
+        session.claim(account.integration_id, flow)
+        opened = runs.open_run(account, flow, _digest(settings, selection), now)
+        runs.add_requests(account, opened.run_id, source.traffic)
+    if opened.is_resumed:
+        log.info("Resuming the unfinished run of %s", opened.as_of)
+    first = source.traffic
+    return Run(
+        opened.run_id,
+        account.integration_id,
+        account_id,
+        opened.as_of,
+        settings,
+        answer_seconds=first.seconds / max(1, first.requests),
+    )
+
+
+def _account_id(source: Source, settings: Settings, log: Log) -> str | None:
+    """Ask for the id of the key's account. Raises BadSettings where it is not the configured one."""
+    configured = settings.klaviyo_account_id
+    try:
+        answered = source.account_id()
+    except MissingScope as error:
+        log.warning("%s Until then the column _account_id stays as it is.", error)
+        answered = None
+    if answered and configured and answered != configured:
+        raise BadSettings(f"KLAVIYO_ACCOUNT_ID is {configured}, but the API key belongs to account {answered}.")
+    return answered or configured
+
+
+def _registered(
+    connection: psycopg.Connection, settings: Settings, account_id: str | None
+) -> tuple[Account, str | None]:
+    """Register the account under its name, and return it with its id, which an earlier run may have stored.
+
+    Raises BadSettings where the name or the protection is another one.
+    """
+    name, schema_name = settings.klaviyo_integration, settings.warehouse_schema
+    stored = accounts.find(connection, schema_name, name)
+    if stored is not None:
+        if stored.account_id and account_id and stored.account_id != account_id:
+            raise BadSettings(
+                f"KLAVIYO_INTEGRATION {name} is account {stored.account_id} in this warehouse, but the API key belongs "
+                f"to account {account_id}: choose another name for this account."
+            )
+        _check_protection(settings, stored.personal_data, stored.salt_digest)
+        account_id = account_id or stored.account_id
+    protection = settings.personal_data, settings.salt_digest
+    return accounts.register(connection, schema_name, name, account_id, *protection), account_id
+
+
+def _check_protection(settings: Settings, stored: str, salt_digest: str | None) -> None:
+    """Refuse another mode or salt than that of the rows that are stored: it would mix two kinds of rows."""
+    name, elsewhere = settings.klaviyo_integration, "set WAREHOUSE_SCHEMA to a new schema and sync everything again"
+    if settings.personal_data != stored:
+        raise BadSettings(
+            f"PERSONAL_DATA is {settings.personal_data}, but the rows of {name} in this warehouse were stored with "
+            f"{stored}: set it to {stored}, or {elsewhere}."
+        )
+    if settings.salt_digest != salt_digest:
+        raise BadSettings(
+            f"PERSONAL_DATA_SALT differs from the one that the rows of {name} in this warehouse were stored with: use "
+            f"that one, or {elsewhere}."
+        )
+
+
+def _digest(settings: Settings, selection: Mapping[str, object]) -> str:
+    """Identify what a run is asked to do: only a run with the same digest may resume its chunks."""
+    planned = settings.model_dump(include=_PLANNED_BY)
+    return hashlib.sha256(json.dumps({**selection, **planned}, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def join(session: Session, run_id: str, flow: str, claim: str, answer_seconds: float) -> Run:
+    """Join a run of `flow` that another process has begun. Sends no request to the API.
+
+    Raises BadSettings where this warehouse has no such run, and Stopped where the run is no longer in progress.
+    """
+    settings = session.settings
+    with session.database.transaction() as connection:
+        started = runs.find_run(connection, settings.warehouse_schema, settings.klaviyo_integration, run_id)
+        if started is None:
+            raise BadSettings(f"This warehouse has no run {run_id} of {settings.klaviyo_integration}.")
+        account = Account(connection, settings.warehouse_schema, started.integration_id)
+        if not claims.held(account, [flow]):
+            raise Stopped(f"The {flow} run that this belongs to has ended. Rerun the {flow} to resume.")
+    session.claim(started.integration_id, claim)
+    return Run(run_id, started.integration_id, started.account_id, started.as_of, settings, answer_seconds)
+
+
+def add_requests(session: Session, run: Run, traffic: Traffic) -> None:
+    """Note requests of a chunk that failed, so that the run's count is true; chunks that succeed note theirs.
+
+    Where the database does not accept the note, the error of the chunk is what matters.
+    """
+    with suppress(KlaviyoPgError, psycopg.Error), session.database.transaction() as connection:
+        runs.add_requests(run.account(connection), run.id, traffic)
+
+
+def finish(session: Session, run: Run, state: RunState, sentences: Sequence[str]) -> None:
+    """Close the run."""
+    message = " ".join(sentences) or None
+    transact(session, run, lambda account: runs.close_run(account, run.id, state, message))
+
+
+def close_after_error(session: Session, run: Run, state: RunState, message: str) -> None:
+    """Close the run if the database accepts it; the error that ended the run is what matters."""
+    with suppress(KlaviyoPgError, psycopg.Error), session.database.transaction() as connection:
+        runs.close_run(run.account(connection), run.id, state, message)

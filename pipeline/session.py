@@ -1,0 +1,168 @@
+"""One process's connections: to the warehouse, to the API, and to the claims that it holds. Knows no stream."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+from types import TracebackType
+from typing import Self, TypeVar
+
+import psycopg
+from pyrate_limiter.abstracts.store import StateStore
+
+from klaviyo_pg.errors import Busy
+from klaviyo_pg.klaviyo.client import Traffic
+from klaviyo_pg.klaviyo.dialects import open_source
+from klaviyo_pg.klaviyo.pace import Pace
+from klaviyo_pg.klaviyo.people_cache import PeopleCache
+from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.postgres import claims, embedded
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.connect import Database, connect, create_engine
+from klaviyo_pg.postgres.limits import WarehouseStore
+from klaviyo_pg.settings import Settings
+from pipeline.progress import Progress
+from pipeline.stop import StopFlag
+
+_FIRST_ATTEMPTS = 3  # of a run's first request: a wrong address should be reported at once
+_WORKERS, _MAX_WORKERS = 4, 16
+
+Result = TypeVar("Result")
+OpenSource = Callable[[Settings, Pace], Source]
+
+
+@dataclass
+class _Claim:
+    integration_id: str
+    what: str
+    connection: psycopg.Connection
+
+
+class Session:
+    """What the threads of a run share: the database, API clients and their pace, claims, the stop flag, progress.
+
+    `open_source` makes an API client; tests pass a fake one. Use the session as a context manager: leaving it releases
+    its claims and closes its database connections.
+    """
+
+    def __init__(self, settings: Settings, open_source: OpenSource = open_source) -> None:
+        self.settings = settings
+        self.stop, self.progress, self.people = StopFlag(), Progress(), PeopleCache()
+        self._open_source = open_source
+        self._claims: list[_Claim] = []
+        self._lock = threading.Lock()
+        self._sources: list[Source] = []
+        self._free_sources: list[Source] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.release_claims()
+        if "database" in self.__dict__:
+            self.database.close()
+
+    @cached_property
+    def _url(self) -> str:
+        return embedded.warehouse_url(self.settings)
+
+    @cached_property
+    def database(self) -> Database:
+        """The warehouse: DATABASE_URL, or the embedded Postgres, which is started if necessary."""
+        return Database(create_engine(self._url))
+
+    @cached_property
+    def _pace(self) -> Pace:
+        """The pace of this account: one for all threads, kept in the warehouse for all processes and machines."""
+        settings = self.settings
+
+        def store(endpoint: str) -> StateStore:
+            return WarehouseStore(self.database, settings.warehouse_schema, settings.klaviyo_integration, endpoint)
+
+        return Pace(settings.rate_limit_share, settings.retry_budget_seconds, store, self.stop.check)
+
+    def first_source(self) -> Source:
+        """Open an API client that gives up soon, for the first request of a run."""
+        attempts = min(_FIRST_ATTEMPTS, self.settings.request_attempts)
+        return self._open(self.settings.model_copy(update={"request_attempts": attempts}))
+
+    @contextmanager
+    def source(self) -> Iterator[Source]:
+        """Lend an API client, which no other thread uses meanwhile."""
+        with self._lock:
+            lent = self._free_sources.pop() if self._free_sources else None
+        lent = lent or self._open(self.settings)
+        try:
+            yield lent
+        finally:
+            with self._lock:
+                self._free_sources.append(lent)
+
+    def _open(self, settings: Settings) -> Source:
+        with self._lock:
+            opened = self._open_source(settings, self._pace)
+            self._sources.append(opened)
+        return opened
+
+    @property
+    def traffic(self) -> Traffic:
+        """The requests that this session has sent."""
+        with self._lock:
+            return Traffic.total(source.traffic for source in self._sources)
+
+    @property
+    def requests_per_minute(self) -> int | None:
+        """The API's limit for event requests; None where it was never published."""
+        with self.source() as source:
+            return source.event_requests_per_minute
+
+    def worker_count(self, answer_seconds: float = 0.0, requests_per_minute: int | None = None) -> int:
+        """Return how many chunks to read at once: CONCURRENCY, or as many as keep the API's limit busy.
+
+        `answer_seconds` is how long a small answer took while nothing else was asked for; an answer with events takes
+        about twice as long. Without a known limit: four.
+        """
+        if self.settings.concurrency is not None:
+            return self.settings.concurrency
+        if requests_per_minute is None:
+            return _WORKERS
+        return max(_WORKERS, min(_MAX_WORKERS, ceil(requests_per_minute / 60 * 2 * answer_seconds)))
+
+    def claim(self, integration_id: str, what: str) -> None:
+        """Claim something of an account, such as a flow, until `release_claims` or the end of the process.
+
+        Raises Busy where another process holds the claim. A claim is a lock that Postgres drops with its connection.
+        """
+        self._claims.append(_Claim(integration_id, what, self._claimed(integration_id, what)))
+
+    def _claimed(self, integration_id: str, what: str) -> psycopg.Connection:
+        connection = connect(self._url, autocommit=True)
+        if not claims.try_claim(Account(connection, self.settings.warehouse_schema, integration_id), what):
+            connection.close()
+            name = self.settings.klaviyo_integration
+            raise Busy(f"Another {what} run of {name} is in progress: wait for it to finish, or stop it.")
+        return connection
+
+    def renew_claims(self) -> None:
+        """Take again the claims that were lost with their connection, for example when the database restarted.
+
+        While the database is away, nothing is lost that another process could take. Raises Busy where one has.
+        """
+        for each in self._claims:
+            try:
+                each.connection.execute("SELECT")
+            except psycopg.OperationalError:
+                with suppress(psycopg.OperationalError):
+                    each.connection = self._claimed(each.integration_id, each.what)
+
+    def holds_claim(self, what: str) -> bool:
+        """Return whether this session holds a claim of this name."""
+        return any(each.what == what for each in self._claims)
+
+    def release_claims(self) -> None:
+        """Release all claims."""
+        while self._claims:
+            with suppress(psycopg.Error):
+                claims.release(self._claims.pop().connection)

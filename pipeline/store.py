@@ -1,0 +1,86 @@
+"""The warehouse as a sink: a batch, with everything that has to be true at the same moment, in one transaction."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import polars as pl
+
+from klaviyo_pg.catalogue import loads
+from klaviyo_pg.klaviyo.client import Traffic
+from klaviyo_pg.postgres import erase, runs
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.load import merge
+from klaviyo_pg.rows import Reject
+from pipeline.batch import Protected
+from pipeline.chunks import Chunk
+from pipeline.outcome import Counts
+from pipeline.run import Run, transact
+from pipeline.session import Session
+from transforms.clean import conformed, last_by
+from transforms.erased import without
+from transforms.keys import md5
+
+_REJECT = {"table_name": pl.String(), "reason": pl.String(), "raw": pl.String()}
+
+Record = Callable[[Account], None]
+"""Records, in the transaction of a batch, what is true once it is stored."""
+
+
+def store(session: Session, run: Run, chunk: Chunk, batch: Protected, traffic: Traffic, record: Record) -> Counts:
+    """Merge a batch, count its rows, and record what has to be recorded with it; return the counts by table.
+
+    Waits for a database that is away; nothing is ever half stored.
+    """
+
+    def write(account: Account) -> Counts:
+        counts = _merge(account, run, chunk, batch)
+        record(account)
+        runs.add_counts(account, run.id, counts)
+        runs.add_requests(account, run.id, traffic)
+        return counts
+
+    return transact(session, run, write)
+
+
+def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected) -> Counts:
+    counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(runs.COUNTS, 0))
+    rejects = {table: list(records) for table, records in batch.rejects.items()}
+    erased = erase.erased(account)
+    for load, whole in batch.frames:
+        table = load.table.name
+        is_complete = not any(reject.hides for reject in batch.rejects.get(table, ()))
+        merged = merge(account, load, without(whole, load, erased), is_complete)
+        rejects.setdefault(table, []).extend(Reject(row, reason) for row, reason in merged.unstorable)
+        for name, number in (
+            ("rows_read", merged.rows),
+            ("inserted", merged.inserted),
+            ("updated", merged.updated),
+            ("unchanged", merged.unchanged),
+        ):
+            counts[table][name] += number
+    for table, records in batch.rejects.items():
+        counts[table]["rows_read"] += len(records)
+    for table, records in rejects.items():
+        counts[table]["rejected"] += len(records)
+    for table, nul_characters in batch.nul_characters.items():
+        counts[table]["nul_characters"] += nul_characters
+    _store_rejects(account, run, chunk, rejects)
+    return {table: numbers for table, numbers in counts.items() if any(numbers.values())}
+
+
+def _store_rejects(account: Account, run: Run, chunk: Chunk, rejects: Mapping[str, Sequence[Reject]]) -> None:
+    rows = [(table, reason, raw) for table, records in rejects.items() for raw, reason, _ in records]
+    if not rows:
+        return
+    origin = json.dumps([run.integration_id, chunk.stream])  # whichever window it is read with
+    frame = pl.DataFrame(rows, _REJECT, orient="row").with_columns(
+        pl.col("raw").str.replace_all("\x00", "\\u0000", literal=True),
+        pl.col("reason").str.replace_all("\x00", "", literal=True),
+        key=md5(pl.lit(origin) + pl.col("raw")),
+        run_id=pl.lit(run.id),
+        stream=pl.lit(chunk.key),
+        rejected_at=pl.lit(datetime.now(UTC)),
+    )
+    merge(account, loads.REJECTS, conformed(frame.pipe(last_by, "key"), loads.REJECTS))

@@ -1,0 +1,114 @@
+"""Dimensions and exclusions: streams that every run reads in full."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from klaviyo_pg.catalogue import Load, loads
+from klaviyo_pg.catalogue import events as tables
+from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.postgres import claims, event_tables, lookups
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.rows import Campaign, Exclusion, Flow, Group, Metric, Page
+from pipeline.batch import Batch
+from pipeline.run import transact
+from pipeline.streams.stream import Reading, Reads, Stream, as_one_batch, collected
+from transforms import dimensions, membership, routing
+
+Row = TypeVar("Row")
+_EVERY_RUN = "every daily run, in full"
+
+
+def full_read(
+    name: str,
+    fetch: Callable[[Source], Iterator[Page[Any]]],
+    transform: Callable[[Reading, list[Any]], Batch],
+    *fills: Load,
+    rejects: str,
+) -> Stream:
+    """Declare a stream that is read in full and stored at once. `rejects` names the table of unreadable records."""
+
+    def open_chunk(reading: Reading) -> Reads:
+        def batch(pages: Sequence[Page[Any]]) -> Batch:
+            rows, unreadable = collected(pages)
+            made = transform(reading, rows)
+            return Batch(made.frames, {rejects: unreadable}, made.nul_characters)
+
+        return Reads(fetch(reading.source), batch)
+
+    return Stream(name, open_chunk, as_one_batch, 0, fills, _EVERY_RUN)
+
+
+def _metrics(reading: Reading, rows: list[Metric]) -> Batch:
+    """Events of a metric whose table has changed move with it."""
+    destinations = transact(reading.session, reading.run, lambda account: _destinations(reading, rows, account))
+    frame, nul_characters = dimensions.metrics(rows, destinations, reading.integration_id)
+    return Batch([(loads.METRICS, frame)], nul_characters={"metrics": nul_characters})
+
+
+def _destinations(reading: Reading, rows: Iterable[Metric], account: Account) -> Mapping[str, str]:
+    """Decide the table of each metric; stored events move where it is another one than before.
+
+    They do not move while another process runs a backfill: what it has already read goes into the tables that were
+    right when it began.
+    """
+    before = {row.id: row for row in lookups.metrics(account)}
+    named = {each: routing.KnownMetric(each, row.name) for each, row in before.items()}
+    named |= {row.id: routing.KnownMetric(row.id, row.name) for row in rows}
+    stored = {each: row.destination for each, row in before.items()}
+    destinations = routing.destinations(named.values(), stored, reading.run.settings.destinations)
+    if not reading.session.holds_claim("backfill") and claims.held(account, ["backfill"]):
+        destinations |= stored
+    for metric_id, table in destinations.items():
+        current = stored.get(metric_id, tables.EVENTS.name)  # where events of an unknown metric have gone
+        if table != current:
+            event_tables.move_events(account, metric_id, current, table)
+    return destinations
+
+
+def _campaigns(reading: Reading, rows: list[Campaign]) -> Batch:
+    campaigns, audiences = dimensions.campaigns(rows, reading.integration_id)
+    frames = [(loads.CAMPAIGNS, campaigns.frame), (loads.CAMPAIGN_LISTS, audiences)]
+    return Batch(frames, nul_characters={"campaigns": campaigns.nul_characters})
+
+
+def _flows(reading: Reading, rows: list[Flow]) -> Batch:
+    frame, nul_characters = dimensions.automations(rows, reading.integration_id)
+    return Batch([(loads.AUTOMATIONS, frame)], nul_characters={"automations": nul_characters})
+
+
+def _lists(reading: Reading, rows: list[Group]) -> Batch:
+    frame, nul_characters = dimensions.groups(rows, "list", reading.integration_id)
+    return Batch([(loads.LISTS, frame)], nul_characters={"lists": nul_characters})
+
+
+def _segments(reading: Reading, rows: list[Group]) -> Batch:
+    frame, nul_characters = dimensions.groups(rows, "segment", reading.integration_id)
+    return Batch([(loads.SEGMENTS, frame)], nul_characters={"lists": nul_characters})
+
+
+def _exclusions(reading: Reading, rows: list[Exclusion]) -> Batch:
+    frame, nul_characters = membership.exclusions(rows, reading.run.account_id)
+    frames = [(loads.STG_MEMBER_EXCLUSIONS, frame), (loads.MEMBER_EXCLUSIONS, frame)]
+    return Batch(frames, nul_characters={"member_exclusions": nul_characters})
+
+
+METRICS = full_read("metrics", lambda source: source.metrics(), _metrics, loads.METRICS, rejects="metrics")
+LISTS = full_read("lists", lambda source: source.lists(), _lists, loads.LISTS, rejects="lists")
+SEGMENTS = full_read("segments", lambda source: source.segments(), _segments, loads.SEGMENTS, rejects="lists")
+CAMPAIGNS = full_read(
+    "campaigns",
+    lambda source: source.campaigns(),
+    _campaigns,
+    loads.CAMPAIGNS,
+    loads.CAMPAIGN_LISTS,
+    rejects="campaigns",
+)
+FLOWS = full_read("flows", lambda source: source.flows(), _flows, loads.AUTOMATIONS, rejects="automations")
+EXCLUSIONS = full_read(
+    "exclusions",
+    lambda source: source.exclusions(),
+    _exclusions,
+    loads.MEMBER_EXCLUSIONS,
+    loads.STG_MEMBER_EXCLUSIONS,
+    rejects="member_exclusions",
+)

@@ -1,0 +1,107 @@
+"""Events, and the people on their pages."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from itertools import chain, compress
+from operator import le
+
+from klaviyo_pg.catalogue import Load, loads
+from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.postgres import lookups
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.rows import EventPage, Events, Profile
+from pipeline.batch import Batch
+from pipeline.run import transact
+from pipeline.streams.stream import Group, Reading, Reads, Stream
+from transforms import events, people
+
+_BATCH_EVENTS = 10_000  # in one transaction: large enough for COPY to pay, small enough for flat memory
+
+
+def stored_metrics(account: Account) -> events.Metrics:
+    """Look up the account's metrics as the warehouse has them."""
+    rows = lookups.metrics(account)
+    return events.Metrics({row.id: row.name for row in rows}, {row.id: row.destination for row in rows})
+
+
+def _open_events(reading: Reading) -> Reads:
+    metrics = reading.metrics or transact(reading.session, reading.run, stored_metrics)
+    pages = reading.source.events(reading.window, reading.subject, reading.people)
+    return Reads(pages, partial(event_batch, metrics, reading.integration_id, person_load(reading.source)))
+
+
+def person_load(source: Source) -> Load:
+    """Return how people on pages of events are stored."""
+    return loads.CONSENTING_EVENT_MEMBERS if source.events_include_consent else loads.EVENT_MEMBERS
+
+
+def event_batch(metrics: events.Metrics, integration_id: str, person: Load, pages: Sequence[EventPage]) -> Batch:
+    """Make a batch of pages of events. People come last, since other batches may wait for their rows."""
+    if not pages:
+        return Batch()
+    columns = Events(*(list(chain(*each)) for each in zip(*(page.events for page in pages), strict=True)))
+    profiles: list[Profile] = [profile for page in pages for profile in page.profiles]
+    made = events.event_frames(columns, metrics, integration_id)
+    met = people.people(profiles, person, pages[0].read_at, integration_id)
+    frames = [
+        *((loads.EVENTS[table], frame) for table, frame in made.tables.items()),
+        (loads.FLOW_CAMPAIGNS, made.flow_campaigns),
+        (loads.SUBSCRIPTION_CHANGES, made.subscription_changes),
+        (person, met.members),
+        (loads.MEMBER_ATTRIBUTES, met.attributes),
+    ]
+    rejects = {"events": [reject for page in pages for reject in page.rejects], "member_attributes": met.rejects}
+    return Batch(frames, rejects, {"events": made.nul_characters, "members": met.nul_characters})
+
+
+def by_seconds(pages: Iterable[EventPage], least: int) -> Iterator[Group]:
+    """Group pages into batches of at least `least` events; the checkpoint is the second that a batch stops before.
+
+    Events of the last second of a batch are held back for the next one: the next page may have more of them.
+    """
+    waiting: list[EventPage] = []
+    for page in pages:
+        waiting.append(page)
+        last = max(max(each.events.at, default=0) for each in waiting)
+        first = min(min(each.events.at, default=last) for each in waiting)
+        if _event_count(waiting) < least or first == last:
+            continue
+        before = [each._replace(events=_split(each.events, last, before=True)) for each in waiting]
+        yield Group(before, _event_count(before), datetime.fromtimestamp(last, UTC), is_last=False)
+        held_back = [_split(each.events, last, before=False) for each in waiting]
+        waiting = [page._replace(events=rest, profiles=(), rejects=()) for rest in held_back if rest.id]
+    yield Group(waiting, _event_count(waiting), None, is_last=True)
+
+
+def _event_count(pages: Iterable[EventPage]) -> int:
+    return sum(len(page.events.id) for page in pages)
+
+
+def _split(page: Events, second: int, before: bool) -> Events:
+    """Return the events before a second, or those from it on."""
+    if all(map(le, page.at, page.at[1:])):  # in order of time, as requested
+        edge = bisect_left(page.at, second)
+        return Events(*(column[:edge] if before else column[edge:] for column in page))  # type: ignore[arg-type]
+    keep = [(at < second) == before for at in page.at]
+    return Events(*(list(compress(column, keep)) for column in page))  # type: ignore[arg-type]
+
+
+EVENTS = Stream(
+    "events",
+    _open_events,
+    by_seconds,
+    _BATCH_EVENTS,
+    (
+        loads.EVENTS["events"],
+        *(load for name, load in loads.EVENTS.items() if name != "events"),
+        loads.FLOW_CAMPAIGNS,
+        loads.SUBSCRIPTION_CHANGES,
+        loads.EVENT_MEMBERS,
+        loads.MEMBER_ATTRIBUTES,
+    ),
+    schedule="every daily run, from LOOKBACK_DAYS before its watermark on; history by a backfill",
+    cursor="datetime",
+    subject="metric",
+)

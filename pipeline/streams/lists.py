@@ -1,0 +1,130 @@
+"""Members of lists. A full read of a list is also a sweep: it finds out who has left without an event that says so."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import polars as pl
+
+from klaviyo_pg.catalogue import Load, loads
+from klaviyo_pg.errors import NotFound
+from klaviyo_pg.postgres import lookups, member_lists, watermarks
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.rows import Membership, MembershipPage
+from pipeline.batch import Batch
+from pipeline.chunks import key_of
+from pipeline.run import transact
+from pipeline.streams.stream import Reading, Reads, Stream, by_rows
+from transforms import membership
+
+SWEEPS = "membership_sweep"
+"""The name under which watermarks record when all members of a list were last read."""
+_BATCH_ROWS = 2_000  # memberships in one transaction: a page has a hundred
+_LOOKED_UP_AT_ONCE = 10_000  # people whose addresses are looked up in the warehouse with one query
+
+
+class _Sweep:
+    """One reading of a list. Only a full read in which every record was readable makes anybody absent.
+
+    What it finds is stored batch by batch under the id of the run, so that a resumed run continues it and a sweep that
+    was never finished says nothing to the next one.
+    """
+
+    def __init__(self, reading: Reading, list_id: str) -> None:
+        self._reading, self._list_id = reading, list_id
+        days = reading.run.settings.membership_sweep_days
+        self._is_sweep = reading.is_full_read and days > 0
+        self._is_complete = True
+        self._looked_up: list[str] = []
+        self._asks_by_address = reading.source.looks_up_memberships
+
+    def pages(self) -> Iterator[MembershipPage]:
+        """Read the list. It ends early if the list turns out to be deleted."""
+        window, addresses = self._reading.window, self._addresses()
+        try:
+            for page in self._reading.source.memberships(self._list_id, window, addresses):
+                self._is_complete &= not any(reject.hides for reject in page.rejects)
+                yield page
+        except NotFound:
+            self._is_complete = False
+
+    def _addresses(self) -> Iterator[str]:
+        """Yield the addresses of people who may be on the list, where the dialect has to be asked for each of them."""
+        if not self._asks_by_address:
+            return
+        for member_id, address in _subscribers(self._reading):
+            self._looked_up.append(member_id)
+            yield address
+
+    def batch(self, pages: Sequence[MembershipPage]) -> Batch:
+        rows = [row for page in pages for row in page.rows]
+        frame, nul_characters = membership.memberships(rows, self._reading.run.account_id)
+        suppressed = membership.suppressions([row for page in pages for row in page.suppressions])
+        return Batch(
+            [(loads.STG_MEMBER_LISTS, frame), (loads.SUBSCRIPTION_CHANGES, suppressed), *self._answers(rows)],
+            {"stg_member_lists": [reject for page in pages for reject in page.rejects]},
+            {"stg_member_lists": nul_characters},
+        )
+
+    def _answers(self, rows: Sequence[Membership]) -> list[tuple[Load, pl.DataFrame]]:
+        looked_up, self._looked_up = self._looked_up, []
+        if not self._is_sweep:
+            return []
+        members = (row.member_id for row in rows)
+        return [(loads.SWEPT_MEMBERS, membership.swept(self._list_id, self._reading.run.id, members, looked_up))]
+
+    def finish(self, account: Account) -> None:
+        """Record who is absent, in the transaction of the last members."""
+        if not self._is_sweep:
+            return
+        run = self._reading.run
+        if self._is_complete:
+            member_lists.end_sweep(account, self._list_id, run.id, self._asks_by_address)
+            watermarks.advance(account, key_of(SWEEPS, self._list_id), None, run.as_of, None, self._list_id)
+        member_lists.delete_sweeps(account, self._list_id)
+
+
+def _open_list(reading: Reading) -> Reads:
+    assert reading.subject is not None
+    sweep = _Sweep(reading, reading.subject)
+    return Reads(sweep.pages(), sweep.batch, sweep.finish)
+
+
+def _subscribers(reading: Reading) -> Iterator[tuple[str, str]]:
+    """Yield ids and addresses of people who joined any list since the window's start.
+
+    Where the warehouse has no readable addresses, the source is asked for them.
+    """
+    after = ""
+    while rows := _joined(reading, after):
+        if reading.run.settings.personal_data == "keep":
+            yield from ((each, address) for each, address in rows if address)
+        else:
+            yield from _addresses_at_source(reading, [each for each, _ in rows])
+        after = rows[-1][0]
+
+
+def _addresses_at_source(reading: Reading, ids: Sequence[str]) -> Iterable[tuple[str, str]]:
+    for page in reading.source.people(ids):
+        for person in page.rows:
+            if address := person.email or person.phone_number:
+                yield person.id, address
+
+
+def _joined(reading: Reading, after: str) -> list[tuple[str, str | None]]:
+    since = reading.window.start
+
+    def look_up(account: Account) -> list[tuple[str, str | None]]:
+        return lookups.subscribers(account, since, after, _LOOKED_UP_AT_ONCE)
+
+    return transact(reading.session, reading.run, look_up)
+
+
+LIST_MEMBERS = Stream(
+    "list_members",
+    _open_list,
+    by_rows,
+    _BATCH_ROWS,
+    (loads.STG_MEMBER_LISTS, loads.SUBSCRIPTION_CHANGES, loads.SWEPT_MEMBERS),
+    schedule="every daily run for new members; all members every MEMBERSHIP_SWEEP_DAYS",
+    cursor="joined_group_at",
+    subject="list",
+)

@@ -1,0 +1,139 @@
+"""The vocabulary of stream declarations: what is declared of each stream, and what reading a chunk of it needs."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
+
+from klaviyo_pg.catalogue import Load, Table, membership
+from klaviyo_pg.klaviyo.people_cache import PendingPeople
+from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.rows import Page, Reject
+from klaviyo_pg.windows import AnyWindow
+from pipeline.batch import Batch
+from pipeline.run import Run
+from pipeline.session import Session
+from transforms.events import Metrics
+
+Row = TypeVar("Row")
+_MEMBER_LIST_TABLES = (membership.STG_MEMBER_LISTS, membership.SUBSCRIPTION_CHANGES)
+
+
+@dataclass
+class Reading:
+    """One chunk being read: by which session, in which run, what of it, and with which API client.
+
+    `is_full_read` says that the chunk began without a start, even if it resumes at a checkpoint. `metrics` are those
+    that the warehouse has; None: they have to be looked up.
+    """
+
+    session: Session
+    run: Run
+    source: Source
+    window: AnyWindow
+    subject: str | None
+    is_full_read: bool = False
+    metrics: Metrics | None = None
+    people: PendingPeople = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.people = PendingPeople(self.session.people)
+
+    @property
+    def integration_id(self) -> str:
+        """The id of the account in the warehouse."""
+        return self.run.integration_id
+
+
+class Group(NamedTuple):
+    """Pages that make a batch, how many rows they have, and the checkpoint after them."""
+
+    pages: Sequence[Any]
+    rows: int
+    reached: datetime | None
+    is_last: bool
+
+
+def _nothing(account: Account) -> None:
+    """Record nothing."""
+
+
+class Reads(NamedTuple):
+    """A chunk of a stream, opened: its pages, how pages become a batch, and what its end has to record.
+
+    `finish` runs in the transaction of the last batch.
+    """
+
+    pages: Iterable[Any]
+    batch: Callable[[Sequence[Any]], Batch]
+    finish: Callable[[Account], None] = _nothing
+
+
+Grouping = Callable[[Iterable[Any], int], Iterator[Group]]
+"""Puts pages into batches of at least so many rows."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A stream: the one declaration from which reading, planning, storing and the view `freshness` follow.
+
+    `open` begins to read a chunk, and `group` puts its pages into batches of at least `batch_rows` rows. `cursor` is
+    the API's time field by which it is read in windows and resumed at checkpoints; None: each read is a full read,
+    which also shows what the source has deleted. `subject` is what chunks can be limited to. `loads` are the ways in
+    which its rows come into tables. `schedule` says when it is read.
+    """
+
+    name: str
+    open: Callable[[Reading], Reads]
+    group: Grouping
+    batch_rows: int
+    loads: tuple[Load, ...]
+    schedule: str
+    cursor: str | None = None
+    subject: str | None = None
+
+    @property
+    def table(self) -> Table:
+        """The table that it fills first."""
+        return self.loads[0].table
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """The names of the tables that depend on it."""
+        names = {load.table.name for load in self.loads}
+        derived = any(load.table in _MEMBER_LIST_TABLES for load in self.loads)
+        return frozenset(names | {membership.MEMBER_LISTS.name} if derived else names)
+
+
+def as_one_batch(pages: Iterable[Any], least: int) -> Iterator[Group]:
+    """Put a complete collection into one batch: nothing of it may be stored before its last page has been read."""
+    collected = list(pages)
+    yield Group(collected, sum(len(page.rows) for page in collected), None, is_last=True)
+
+
+def by_rows(pages: Iterable[Any], least: int) -> Iterator[Group]:
+    """Group pages into batches of at least `least` rows. A page's `reached` is a checkpoint.
+
+    No checkpoint follows a record that could not be read: a resumed chunk meets it again, so that what was read is not
+    taken for complete.
+    """
+    waiting: list[Any] = []
+    is_readable = True
+    for page in pages:
+        if sum(len(each.rows) for each in waiting) >= least:
+            is_readable &= not any(reject.hides for each in waiting for reject in each.rejects)
+            yield _group(waiting, waiting[-1].reached if is_readable else None, is_last=False)
+            waiting = []
+        waiting.append(page)
+    yield _group(waiting, None, is_last=True)
+
+
+def _group(pages: list[Any], reached: datetime | None, is_last: bool) -> Group:
+    return Group(pages, sum(len(each.rows) for each in pages), reached, is_last)
+
+
+def collected(pages: Iterable[Page[Row]]) -> tuple[list[Row], list[Reject]]:
+    """Return the rows and the rejects of pages."""
+    read = list(pages)
+    return [row for page in read for row in page.rows], [reject for page in read for reject in page.rejects]

@@ -1,0 +1,109 @@
+"""The frame of every flow: open a session and a run, follow the runbook, and turn what happened into a Prefect state."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from prefect import get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from klaviyo_pg.errors import KlaviyoPgError
+from klaviyo_pg.settings import Settings
+from klaviyo_pg.states import RunState
+from pipeline.job import Job
+from pipeline.outcome import Report, RunFailed, Tally
+from pipeline.run import Run, close_after_error
+from pipeline.run import finish as close
+from pipeline.session import Session
+from tasks import units
+from tasks.artifacts import Artifacts
+from tasks.local import displayed
+from tasks.runner import PrefectWorkers
+from tasks.session import flow_session
+
+Runbook = Callable[[Job], None]
+
+
+def follow(
+    flow: str,
+    configured: Callable[[], Settings],
+    planned: Callable[[], Runbook],
+    selection: Mapping[str, object],
+    tolerates_failures: bool = False,
+) -> State[Any]:
+    """Begin a run of a flow, follow its runbook, close the run, and return its state.
+
+    Args:
+        flow: the name of the flow.
+        configured: returns the settings.
+        planned: returns what the run does.
+        selection: what the run is asked to do; a later run with the same selection resumes it.
+        tolerates_failures: whether chunks that fail leave the run partial.
+    """
+    try:
+        settings, runbook = configured(), planned()
+        with flow_session(settings) as session, displayed(session):
+            run = units.prepare(settings, flow, selection)
+            return _finish(session, _follow(session, run, runbook, tolerates_failures))
+    except KlaviyoPgError as error:
+        return Failed(message=str(error), data=error)
+
+
+def follow_part(
+    configured: Callable[[], Settings], run_id: str, flow: str, claim: str, answer_seconds: float, runbook: Runbook
+) -> State[Any]:
+    """Join a run of `flow`, follow the runbook for a part of it, and return the state of that part."""
+    try:
+        settings = configured()
+        with flow_session(settings) as session:
+            run = units.join(settings, run_id, flow, claim, answer_seconds)
+            job = _job(session, run, tolerates_failures=True)
+            runbook(job)
+            return state_of(_report(job))
+    except KlaviyoPgError as error:
+        return Failed(message=str(error), data=error)
+
+
+def _job(session: Session, run: Run, tolerates_failures: bool) -> Job:
+    return Job(session, run, PrefectWorkers(), Tally(tolerates_failures), get_run_logger(), Artifacts())
+
+
+def _follow(session: Session, run: Run, runbook: Runbook, tolerates_failures: bool) -> Job:
+    """Follow the runbook. An error that ends it is noted; one that nobody expected also closes the run."""
+    job = _job(session, run, tolerates_failures)
+    try:
+        runbook(job)
+    except KlaviyoPgError as error:
+        job.tally.end(error)
+    except BaseException as error:  # nothing else will close it
+        close_after_error(session, run, RunState.FAILED, type(error).__name__)
+        raise
+    return job
+
+
+def _finish(session: Session, job: Job) -> State[Any]:
+    report = _report(job)
+    if job.tally.was_ended:
+        close_after_error(session, job.run, report.state, " ".join(report.sentences))
+    else:
+        job.workers.call(close, job.run, report.state, report.sentences)
+    session.release_claims()
+    return state_of(report)
+
+
+def _report(job: Job) -> Report:
+    tally, name = job.tally, job.run.settings.klaviyo_integration
+    return Report(job.run.id, name, tally.state, tuple(tally.sentences), tally.exit_code)
+
+
+def state_of(report: Report) -> State[Any]:
+    """Return Completed, Completed by the name of Partial or To be continued, or Failed."""
+    message = " ".join(report.sentences) or None
+    match report.state:
+        case RunState.FAILED:
+            return Failed(message=message, data=RunFailed(report))
+        case RunState.PARTIAL:
+            return Completed(name="Partial", message=message, data=report)
+        case RunState.TO_BE_CONTINUED:
+            return Completed(name="To be continued", message=message, data=report)
+    return Completed(message=message, data=report)

@@ -1,0 +1,340 @@
+"""A Klaviyo account in memory, with faults on request, and the source that reads it. Knows no HTTP and no database."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Any, NamedTuple, TypeVar
+
+from klaviyo_pg.errors import NotFound
+from klaviyo_pg.klaviyo.client import Traffic
+from klaviyo_pg.klaviyo.pace import Pace
+from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson
+from klaviyo_pg.rows import (
+    Beginning,
+    Campaign,
+    Count,
+    EventPage,
+    Events,
+    Exclusion,
+    Flow,
+    Group,
+    Membership,
+    MembershipPage,
+    Metric,
+    Page,
+    Profile,
+    Reject,
+    Suppression,
+)
+from klaviyo_pg.settings import Settings
+from klaviyo_pg.windows import FULL_READ, AnyWindow, Window, floor
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+Row = TypeVar("Row")
+
+
+class Event(NamedTuple):
+    """An event of the account."""
+
+    id: str
+    at: datetime
+    metric_id: str
+    profile_id: str
+
+
+class Request(NamedTuple):
+    """A request that the account received: the kind of read, its subject, its window, and the number of the page."""
+
+    kind: str
+    subject: str | None
+    window: AnyWindow
+    page: int
+
+
+@dataclass
+class Fault:
+    """Something that happens when a page is requested: an action that raises an error or changes something else.
+
+    It applies to reads of one kind, and only to those of `subject` and to the page with the number `page` where these
+    are not None; `times` limits how often it happens.
+    """
+
+    kind: str
+    action: Callable[[], None]
+    subject: str | None
+    page: int | None
+    times: int | None
+
+    def applies_to(self, request: Request) -> bool:
+        """Return whether the fault applies to a request."""
+        is_meant = request.kind == self.kind and self.subject in (None, request.subject)
+        return is_meant and self.page in (None, request.page) and self.times != 0
+
+
+@dataclass
+class FakeAccount:
+    """A Klaviyo account in memory: its data, its page sizes, what it received, and its faults.
+
+    `profiles` are people with the time of their last change. `members` has the members of each list. `unreadable` are
+    records that cannot be read, by kind of read and number of the page. `miscounts` are added to the true count of the
+    interval that contains a time.
+    """
+
+    account_id: str | None = "ACCOUNT"
+    metrics: list[Metric] = field(default_factory=list)
+    campaigns: list[Campaign] = field(default_factory=list)
+    flows: list[Flow] = field(default_factory=list)
+    lists: list[Group] = field(default_factory=list)
+    segments: list[Group] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    profiles: dict[str, tuple[Profile, datetime]] = field(default_factory=dict)
+    members: dict[str, list[Membership]] = field(default_factory=dict)
+    suppressions: list[Suppression] = field(default_factory=list)
+    exclusions: list[Exclusion] = field(default_factory=list)
+    unreadable: dict[tuple[str, int], Reject] = field(default_factory=dict)
+    miscounts: dict[tuple[str, datetime], int] = field(default_factory=dict)
+    events_per_page: int = 100
+    rows_per_page: int = 100
+    reads_all_metrics_at_once: bool = True
+    looks_up_memberships: bool = False
+    count_interval: timedelta = timedelta(hours=1)
+    requests: list[Request] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._faults: list[Fault] = []
+
+    def open(self, settings: Settings, pace: Pace) -> "FakeSource":
+        """Open an API client, as klaviyo_pg.klaviyo.dialects.open_source does."""
+        return FakeSource(self)
+
+    def add_metric(self, metric_id: str, name: str) -> None:
+        self.metrics.append(Metric(metric_id, name, None, LONG_AGO, LONG_AGO))
+
+    def add_list(self, list_id: str, name: str) -> None:
+        """Add a list without members."""
+        self.lists.append(Group(list_id, name, LONG_AGO))
+        self.members[list_id] = []
+
+    def add_person(self, profile_id: str, updated: datetime, **fields: Any) -> None:
+        """Add a person, or change one; the address follows from the id."""
+        values = {**dict.fromkeys(Profile._fields), "email": f"{profile_id}@example.com", "properties": (), **fields}
+        values |= {"id": profile_id, "list_suppressions": ()}
+        self.profiles[profile_id] = (Profile(**values), updated)
+
+    def add_events(self, metric_id: str, *times: datetime, person: str = "P0") -> list[str]:
+        """Add events of a metric, and return their ids."""
+        first = len(self.events)
+        ids = [f"E{first + number:05}" for number in range(len(times))]
+        self.events += [Event(each, at, metric_id, person) for each, at in zip(ids, times, strict=True)]
+        return ids
+
+    def add_member(self, list_id: str, profile_id: str, joined: datetime) -> None:
+        self.members[list_id].append(Membership(list_id, profile_id, joined))
+
+    def fail(
+        self,
+        kind: str,
+        error: Exception,
+        subject: str | None = None,
+        page: int | None = None,
+        times: int | None = None,
+    ) -> None:
+        """Answer requests with an error until `recover` is called, or only so many times."""
+
+        def action() -> None:
+            raise error
+
+        self.before(kind, action, subject, page, times)
+
+    def before(
+        self,
+        kind: str,
+        action: Callable[[], None],
+        subject: str | None = None,
+        page: int | None = None,
+        times: int | None = 1,
+    ) -> None:
+        """Call a function before a page is served."""
+        self._faults.append(Fault(kind, action, subject, page, times))
+
+    def recover(self) -> None:
+        """Remove all faults, and forget the requests so far."""
+        self._faults.clear()
+        self.requests.clear()
+
+    def sent(self, kind: str, subject: str | None = None) -> list[Request]:
+        """Return the requests of a kind, in order; of one subject where it is not None."""
+        return [each for each in self.requests if each.kind == kind and subject in (None, each.subject)]
+
+    def receive(self, request: Request) -> None:
+        """Record a request, and let the faults happen that apply to it."""
+        with self._lock:
+            self.requests.append(request)
+            faults = [fault for fault in self._faults if fault.applies_to(request)]
+            for fault in faults:
+                fault.times = None if fault.times is None else fault.times - 1
+        for fault in faults:
+            fault.action()
+
+
+class FakeSource:
+    """A source that reads a `FakeAccount`. See `klaviyo_pg.klaviyo.source.Source`.
+
+    Like a real one it must not be used by two threads at once, which it checks.
+    """
+
+    events_include_consent = False
+    event_requests_per_minute: int | None = None
+
+    def __init__(self, account: FakeAccount) -> None:
+        self._account = account
+        self._in_use = threading.Lock()
+        self.reads_all_metrics_at_once = account.reads_all_metrics_at_once
+        self.looks_up_memberships = account.looks_up_memberships
+        self.events_per_page = account.events_per_page
+        self.count_interval = account.count_interval
+        self.traffic = Traffic()
+
+    def account_id(self) -> str | None:
+        self._request(Request("account", None, FULL_READ, 0))
+        return self._account.account_id
+
+    def metrics(self) -> Iterator[Page[Metric]]:
+        return self._collection("metrics", self._account.metrics)
+
+    def campaigns(self) -> Iterator[Page[Campaign]]:
+        return self._collection("campaigns", self._account.campaigns)
+
+    def flows(self) -> Iterator[Page[Flow]]:
+        return self._collection("flows", self._account.flows)
+
+    def lists(self) -> Iterator[Page[Group]]:
+        return self._collection("lists", self._account.lists)
+
+    def segments(self) -> Iterator[Page[Group]]:
+        return self._collection("segments", self._account.segments)
+
+    def exclusions(self) -> Iterator[Page[Exclusion]]:
+        return self._collection("exclusions", self._account.exclusions)
+
+    def _collection(self, kind: str, rows: Sequence[Row]) -> Iterator[Page[Row]]:
+        for page, rejects in self._pages(kind, None, FULL_READ, rows, self._account.rows_per_page):
+            yield Page(page, rejects, datetime.now(UTC))
+
+    def events(
+        self, window: AnyWindow, metric_id: str | None = None, known_people: KnownPeople | None = None
+    ) -> Iterator[EventPage]:
+        events = self._events(window, metric_id)
+        for page, rejects in self._pages("events", metric_id, window, events, self.events_per_page):
+            people = self._new_people(page, known_people)
+            yield EventPage(self._columns(page), people, rejects, datetime.now(UTC))
+
+    def _events(self, window: AnyWindow, metric_id: str | None) -> list[Event]:
+        """Return the events of a window in order of time."""
+        start, end = window.seconds
+        return sorted(
+            (
+                event
+                for event in self._account.events
+                if start <= event.at.timestamp() < end and metric_id in (None, event.metric_id)
+            ),
+            key=lambda event: (event.at, event.id),
+        )
+
+    def _new_people(self, events: Iterable[Event], known_people: KnownPeople | None) -> list[Profile]:
+        new = []
+        for profile_id in dict.fromkeys(event.profile_id for event in events):
+            profile, _ = self._account.profiles.get(profile_id, (None, None))
+            record = repr(profile).encode()
+            if profile is not None and known_people is not None and not known_people.get(record):
+                known_people.add(record, KnownPerson(profile.id, profile.email))
+                new.append(profile)
+        return new
+
+    def _columns(self, events: Sequence[Event]) -> Events:
+        columns: dict[str, list[Any]] = {name: [None] * len(events) for name in Events._fields}
+        columns["id"] = [event.id for event in events]
+        columns["at"] = [int(event.at.timestamp()) for event in events]
+        columns["metric_id"] = [event.metric_id for event in events]
+        columns["profile_id"] = [event.profile_id for event in events]
+        columns["properties"] = ["{}"] * len(events)
+        return Events(**columns)
+
+    def beginning(self, metric_id: str, window: Window) -> Beginning | None:
+        self._request(Request("beginning", metric_id, window, 0))
+        events = self._events(window, metric_id)
+        first = events[0].at if events else None
+        return Beginning(first, len(events) if len(events) <= self.events_per_page else None)
+
+    def counts(self, metric_id: str, window: Window) -> Iterator[Count]:
+        self._request(Request("counts", metric_id, window, 0))
+        numbers = {
+            start: len(list(events))
+            for start, events in groupby(self._events(window, metric_id), key=lambda event: self._interval(event.at))
+        }
+        for (miscounted, at), difference in self._account.miscounts.items():
+            if miscounted == metric_id and window.start <= at < window.end:
+                start = self._interval(at)
+                numbers[start] = numbers.get(start, 0) + difference
+        for start, number in sorted(numbers.items()):
+            yield Count(start, start + self.count_interval, number)
+
+    def _interval(self, at: datetime) -> datetime:
+        return floor(at, self.count_interval)
+
+    def profiles(self, window: AnyWindow) -> Iterator[Page[Profile]]:
+        start, end = window.seconds
+        changed = sorted(
+            ((person, updated) for person, updated in self._account.profiles.values()),
+            key=lambda each: (each[1], each[0].id),
+        )
+        within = [each for each in changed if start <= each[1].timestamp() < end]
+        for page, rejects in self._pages("profiles", None, window, within, self._account.rows_per_page):
+            reached = page[-1][1] if page else None
+            yield Page([person for person, _ in page], rejects, datetime.now(UTC), reached)
+
+    def people(self, ids: Sequence[str]) -> Iterator[Page[Profile]]:
+        people = [self._account.profiles[each][0] for each in ids if each in self._account.profiles]
+        return self._collection("people", people)
+
+    def memberships(self, list_id: str, window: AnyWindow, addresses: Iterable[str] = ()) -> Iterator[MembershipPage]:
+        if list_id not in self._account.members:
+            self._request(Request("memberships", list_id, window, 0))
+            raise NotFound
+        start, end = window.seconds
+        members = sorted(
+            (each for each in self._account.members[list_id] if each.joined and start <= each.joined.timestamp() < end),
+            key=lambda each: (each.joined or LONG_AGO, each.member_id),
+        )
+        if self.looks_up_memberships:
+            yield from self._looked_up(list_id, window, list(addresses))
+            return
+        for page, rejects in self._pages("memberships", list_id, window, members, self._account.rows_per_page):
+            yield MembershipPage(page, (), rejects, datetime.now(UTC), page[-1].joined if page else None)
+
+    def _looked_up(self, list_id: str, window: AnyWindow, addresses: Sequence[str]) -> Iterator[MembershipPage]:
+        members = {self._account.profiles[each.member_id][0].email: each for each in self._account.members[list_id]}
+        for page, rejects in self._pages("memberships", list_id, window, addresses, self._account.rows_per_page):
+            yield MembershipPage([members[each] for each in page if each in members], (), rejects, datetime.now(UTC))
+        suppressed = [each for each in self._account.suppressions if each.list_id == list_id]
+        yield MembershipPage((), suppressed, (), datetime.now(UTC))
+
+    def _pages(
+        self, kind: str, subject: str | None, window: AnyWindow, rows: Sequence[Row], size: int
+    ) -> Iterator[tuple[list[Row], list[Reject]]]:
+        """Serve the rows page by page, with a request for each; without rows there is one empty page."""
+        for number, at in enumerate(range(0, max(1, len(rows)), size)):
+            self._request(Request(kind, subject, window, number))
+            reject = self._account.unreadable.get((kind, number))
+            yield list(rows[at : at + size]), [reject] if reject else []
+
+    def _request(self, request: Request) -> None:
+        assert self._in_use.acquire(blocking=False), "another thread uses this source"
+        try:
+            self.traffic = self.traffic._replace(requests=self.traffic.requests + 1)
+            self._account.receive(request)
+        finally:
+            self._in_use.release()

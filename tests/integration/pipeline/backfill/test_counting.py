@@ -1,0 +1,92 @@
+"""Counting history: how few requests plan a backfill, and what happens when the source does not count."""
+
+from collections.abc import Iterable
+from threading import Event
+
+import pytest
+
+from klaviyo_pg.errors import MissingScope, Refused, Unavailable
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.windows import Window
+from pipeline.backfill.preview import preview
+from tests.fakes import FakeAccount
+from tests.integration.pipeline.backfill.conftest import OPENS, ORDERS, START, STORED, Backfill, assert_complete
+from tests.integration.pipeline.conftest import DAY, Warehouse, days_ago
+
+PATIENCE = 60.0  # seconds after which a wait counts as failed
+
+
+def test_only_large_metrics_are_counted(warehouse: Warehouse, shop: FakeAccount, spooled: Backfill) -> None:
+    """One request finds out that a metric has few events, or when it begins: years before that are not counted."""
+    spooled(days_ago(1_000))
+    assert {each.subject for each in shop.sent("beginning")} == {"OPEN", "ORDER"}
+    assert [(each.subject, each.window) for each in shop.sent("counts")] == [
+        ("OPEN", Window(days_ago(31), days_ago(0))),
+    ]
+
+
+def test_chunks_are_read_while_others_are_still_counted(
+    warehouse: Warehouse, shop: FakeAccount, spooled: Backfill
+) -> None:
+    """Counting waits here until events have been requested."""
+    reading = Event()
+    shop.before("events", reading.set, subject="ORDER")
+    shop.before("counts", lambda: _wait(reading))
+    assert spooled().state == "complete"
+    assert_complete(warehouse, shop)
+
+
+def _wait(event: Event) -> None:
+    assert event.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("error", [Refused("Not counted."), MissingScope("metrics:read")])
+def test_metrics_that_cannot_be_counted_are_read_in_equal_windows(
+    warehouse: Warehouse, shop: FakeAccount, backfill: Backfill, error: Exception
+) -> None:
+    """Of 30 days at most, without a number of expected events."""
+    shop.fail("counts", error)
+    assert backfill().state == "complete"
+    assert warehouse.column(STORED) == sorted(event.id for event in shop.events)
+    chunks = "SELECT expected, window_end - window_start FROM backfill_chunks WHERE metric_id = 'OPEN' AND loaded > 0"
+    assert all(expected is None and length <= 30 * DAY for expected, length in warehouse.rows(chunks))
+    assert len(warehouse.rows(chunks)) == 2
+
+
+def test_counting_that_fails_leaves_the_run_partial(
+    warehouse: Warehouse, shop: FakeAccount, backfill: Backfill
+) -> None:
+    """What has been counted is read. The next run counts the rest."""
+    shop.fail("counts", Unavailable("Away."))
+    ran = backfill()
+    assert (ran.state, ran.sentences, ran.exit_code) == ("partial", ["Away."], 3)
+    assert warehouse.column(STORED) == [event.id for event in shop.events if event.metric_id == "ORDER"]
+    shop.recover()
+    assert backfill().state == "complete"
+    assert_complete(warehouse, shop)
+    assert {each.subject for each in shop.sent("events")} == {"OPEN"}
+
+
+def test_counting_can_do_without_the_beginnings(warehouse: Warehouse, shop: FakeAccount, spooled: Backfill) -> None:
+    """After two failures no other metric is asked for its first event: counts are enough to plan."""
+    for number in range(4):
+        shop.add_metric(f"M{number}", f"Metric {number}")
+    shop.fail("beginning", Unavailable("Away."))
+    assert spooled(concurrency=1).state == "complete"
+    assert len(shop.sent("beginning")) == 2
+    assert_complete(warehouse, shop)
+
+
+def test_a_preview_counts_everything_and_writes_nothing(warehouse: Warehouse, shop: FakeAccount) -> None:
+    shown: list[int] = []
+
+    def watch(answers: Iterable[list[BackfillChunk]], *, total: int) -> Iterable[list[BackfillChunk]]:
+        shown.append(total)
+        return answers
+
+    with warehouse.open(chunk_events=1_000) as session:
+        found = preview(session, Window(START, days_ago(0)), watch)
+    assert {name: summary.expected for name, summary in found} == {"Opened Email": OPENS, "Placed Order": ORDERS}
+    assert shown == [1]
+    assert not shop.sent("events")
+    assert warehouse.rows("SELECT FROM integrations UNION ALL SELECT FROM backfill_chunks") == []

@@ -1,0 +1,92 @@
+"""Backfills: history is read once, in planned chunks; options and settings limit what is read."""
+
+from klaviyo_pg.errors import MissingScope
+from tests.fakes import FakeAccount
+from tests.integration.pipeline.backfill.conftest import (
+    OPENS,
+    ORDERS,
+    START,
+    STORED,
+    Backfill,
+    assert_complete,
+    spool_files,
+)
+from tests.integration.pipeline.conftest import HOUR, Warehouse, days_ago
+
+
+def test_a_backfill_loads_every_event_once(warehouse: Warehouse, shop: FakeAccount, backfill: Backfill) -> None:
+    ran = backfill()
+    assert (ran.state, ran.sentences, ran.exit_code) == ("complete", [], 0)
+    assert_complete(warehouse, shop)
+    [small] = [row for row in warehouse.history() if row[0] == "ORDER"]
+    assert small == ("ORDER", "done", ORDERS, ORDERS)
+    assert len([row for row in warehouse.history() if row[2]]) >= 4
+    assert ran.counts["opens"]["inserted"] == ran.counts["opens"]["rows_read"] == OPENS
+    assert [row["difference"] for row in ran.published.tables["backfill"]] == [0, 0]
+    assert "coverage" in ran.published.texts
+    assert spool_files(warehouse) == []
+    assert warehouse.column("SELECT requests FROM runs") == [len(shop.requests)]
+
+
+def test_a_complete_backfill_reads_no_events_again(warehouse: Warehouse, shop: FakeAccount, backfill: Backfill) -> None:
+    backfill()
+    shop.recover()
+    assert backfill().state == "complete"
+    assert {each.kind for each in shop.requests} == {"account", "metrics", "lists"}
+
+
+def test_an_earlier_start_reads_only_what_is_missing(
+    warehouse: Warehouse, shop: FakeAccount, backfill: Backfill
+) -> None:
+    backfill(days_ago(10))
+    first = sum(loaded for _, _, _, loaded in warehouse.history())
+    assert 0 < first < OPENS
+    shop.recover()
+    assert backfill().state == "complete"
+    assert max(each.window.end or START for each in shop.sent("events")) == days_ago(10)
+    assert_complete(warehouse, shop)
+
+
+def test_restart_reads_everything_again(warehouse: Warehouse, shop: FakeAccount, backfill: Backfill) -> None:
+    """Stored events stay, and the ledger begins anew."""
+    backfill()
+    shop.recover()
+    ran = backfill(restart=True)
+    assert (ran.state, ran.changed()) == ("complete", {})
+    assert sum(len(each) for each in (shop.sent("beginning"), shop.sent("counts"))) == 3
+    assert ran.counts["opens"]["unchanged"] == OPENS
+    assert_complete(warehouse, shop)
+
+
+def test_an_end_leaves_later_events_out(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """The end is exclusive."""
+    assert warehouse.backfill(START, days_ago(18)).state == "complete"
+    expected = sorted(event.id for event in shop.events if event.at < days_ago(18))
+    assert warehouse.column(STORED) == expected
+
+
+def test_a_backfill_needs_metrics(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """A key that may not read metrics fails the run with the exit code of a missing scope."""
+    shop.fail("metrics", MissingScope("metrics:read"))
+    ran = warehouse.backfill(START)
+    assert (ran.state, ran.exit_code) == ("failed", MissingScope.exit_code)
+    assert len(ran.sentences) == 1
+
+
+def test_a_daily_run_does_not_move_events_during_a_backfill(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """What a backfill has already read goes into the tables that were right when it began."""
+    warehouse.backfill(START)
+    with warehouse.open() as other:
+        [integration_id] = warehouse.column("SELECT esp_integration_id FROM integrations")
+        other.claim(integration_id, "backfill")
+        warehouse.daily("metrics", destinations={"ORDER": "clicks"})
+        assert warehouse.column("SELECT id FROM clicks") == []
+    warehouse.daily("metrics", destinations={"ORDER": "clicks"})
+    assert len(warehouse.column("SELECT id FROM clicks")) == ORDERS
+
+
+def test_coverage_shows_what_was_loaded(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """A day without events counts as such if the source has counted it."""
+    ran = warehouse.backfill(days_ago(20) - HOUR, metrics=("ORDER",))
+    [line] = [line for line in ran.published.texts["coverage"].splitlines() if "Placed Order" in line]
+    assert f"{'▒' * 21}" in line

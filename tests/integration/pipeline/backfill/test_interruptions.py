@@ -1,0 +1,68 @@
+"""Backfills that fail, stop or are postponed: what is stored stays, and the next run reads the rest."""
+
+from klaviyo_pg.errors import BadKey, Throttled, Unavailable
+from tests.fakes import FakeAccount
+from tests.integration.pipeline.backfill.conftest import OPENS, START, Backfill, assert_complete
+from tests.integration.pipeline.conftest import Warehouse
+
+
+def test_a_failing_chunk_leaves_the_run_partial(warehouse: Warehouse, shop: FakeAccount, backfill: Backfill) -> None:
+    """The ledger has its error, the others are loaded, and the next run reads only that chunk."""
+    shop.fail("events", Unavailable("Away."), subject="ORDER")
+    ran = backfill()
+    assert (ran.state, ran.sentences, ran.exit_code) == ("partial", ["Away."], 3)
+    failed = warehouse.rows("SELECT metric_id, state, error FROM backfill_chunks WHERE state <> 'done'")
+    assert failed == [("ORDER", "failed", "Away.")]
+    assert len(warehouse.column("SELECT id FROM opens")) == OPENS
+    shop.recover()
+    assert backfill().state == "complete"
+    assert {each.subject for each in shop.sent("events")} == {"ORDER"}
+    assert_complete(warehouse, shop)
+    assert set(warehouse.column("SELECT error FROM backfill_chunks")) == {None}
+
+
+def test_a_chunk_that_fails_midway_resumes_at_its_checkpoint(
+    warehouse: Warehouse, shop: FakeAccount, backfill: Backfill
+) -> None:
+    """Batches of 2,000 events are stored, or spooled, as they are read."""
+    shop.fail("events", Unavailable("Away."), subject="OPEN", page=5)
+    assert backfill(chunk_events=10_000).state == "partial"
+    shop.recover()
+    assert backfill(chunk_events=10_000).state == "complete"
+    assert len(shop.sent("events", "OPEN")) == 3, "a thousand events are left, and those of one second"
+    assert shop.sent("events")[0].window.start != START
+    assert_complete(warehouse, shop)
+
+
+def test_a_long_pause_postpones_the_rest(warehouse: Warehouse, shop: FakeAccount, backfill: Backfill) -> None:
+    """No other chunk begins, and the next run resumes."""
+    shop.fail("events", Throttled("Wait a day."))
+    ran = backfill(concurrency=1)
+    assert (ran.state, ran.sentences, ran.exit_code) == ("to be continued", ["Wait a day."], 4)
+    assert len(shop.sent("events")) == 1
+    shop.recover()
+    assert backfill().state == "complete"
+    assert_complete(warehouse, shop)
+
+
+def test_an_error_that_the_user_has_to_fix_fails_the_run(
+    warehouse: Warehouse, shop: FakeAccount, backfill: Backfill
+) -> None:
+    """Nothing else begins: it would fail, too."""
+    shop.events_per_page = 50  # so that each chunk is read by a unit of its own
+    shop.fail("events", BadKey("Revoked."))
+    ran = backfill(concurrency=1)
+    assert (ran.state, ran.sentences, ran.exit_code) == ("failed", ["Revoked."], 2)
+    assert len(shop.sent("events")) == 1
+
+
+def test_a_stopped_backfill_resumes_where_it_stopped(
+    warehouse: Warehouse, shop: FakeAccount, backfill: Backfill
+) -> None:
+    """What has been read is not requested again, whether it is stored or spooled."""
+    shop.before("events", warehouse.stop, subject="OPEN", page=4)
+    assert backfill(chunk_events=10_000).exit_code == 130
+    shop.recover()
+    assert backfill(chunk_events=10_000).state == "complete"
+    assert len(shop.sent("events", "OPEN")) <= 3
+    assert_complete(warehouse, shop)

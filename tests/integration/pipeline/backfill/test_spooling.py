@@ -1,0 +1,98 @@
+"""The spool of a backfill: it outlives a run, pauses readers when it is full, and is never loaded twice."""
+
+from pathlib import Path
+
+from klaviyo_pg.errors import BadSettings
+from tests.fakes import FakeAccount
+from tests.integration.pipeline.backfill.conftest import ORDERS, START, STORED, Backfill, assert_complete, spool_files
+from tests.integration.pipeline.conftest import Warehouse
+
+
+def test_what_is_spooled_is_loaded_by_the_next_run_without_a_request(
+    warehouse: Warehouse, shop: FakeAccount, spooled: Backfill
+) -> None:
+    """A run that is stopped finishes the batches in hand, and leaves them in the spool."""
+    shop.before("events", warehouse.stop, subject="ORDER")
+    ran = spooled(metrics=("ORDER",))
+    sentence = "Stopped after 0 events. Rerun with the same arguments to resume."
+    assert (ran.state, ran.sentences, ran.exit_code) == ("failed", [sentence], 130)
+    assert len(spool_files(warehouse)) == 1
+    assert warehouse.column(STORED) == []
+    shop.recover()
+    assert spooled(metrics=("ORDER",)).state == "complete"
+    assert not shop.sent("events") and not shop.sent("beginning")
+    assert len(warehouse.column(STORED)) == ORDERS
+    assert spool_files(warehouse) == []
+
+
+def test_a_damaged_spool_file_costs_one_more_run(warehouse: Warehouse, shop: FakeAccount, spooled: Backfill) -> None:
+    """A file that a power failure left empty leaves the run partial; the next one reads the chunk again."""
+    shop.before("events", warehouse.stop, subject="ORDER")
+    spooled(metrics=("ORDER",))
+    [file] = spool_files(warehouse)
+    file.write_bytes(b"")
+    ran = spooled(metrics=("ORDER",))
+    assert (ran.state, ran.exit_code) == ("partial", 3)
+    assert "Cannot read the spooled file" in ran.sentences[0]
+    assert spooled(metrics=("ORDER",)).state == "complete"
+    assert len(warehouse.column(STORED)) == ORDERS
+
+
+def test_a_spooled_file_is_not_loaded_twice(warehouse: Warehouse, shop: FakeAccount, spooled: Backfill) -> None:
+    """What the ledger has as stored is deleted from the spool, as after a kill between the commit and the deletion."""
+    shop.before("events", warehouse.stop, subject="ORDER")
+    spooled(metrics=("ORDER",))
+    [file] = spool_files(warehouse)
+    content = file.read_bytes()
+    spooled(metrics=("ORDER",))
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    warehouse.execute("UPDATE backfill_chunks SET state = 'failed' WHERE metric_id = 'ORDER'")
+    ran = spooled(metrics=("ORDER",))
+    assert (ran.state, ran.changed()) == ("complete", {})
+    assert len(warehouse.column(STORED)) == ORDERS
+
+
+def test_a_full_spool_pauses_the_readers(warehouse: Warehouse, shop: FakeAccount, spooled: Backfill) -> None:
+    """Then each chunk is loaded before the next one is read, however many readers there are."""
+    shop.events_per_page = 50  # so that each chunk is read by a unit of its own
+    integration_id = warehouse.daily("metrics").run.integration_id
+    filler = warehouse.configured().spool_dir / integration_id / "filler"
+    filler.mkdir(parents=True)
+    (filler / "file").write_bytes(b"\0" * (1 << 20))
+    loaded: list[int] = []
+
+    def note() -> None:
+        loaded.append(len(warehouse.column(STORED)))
+
+    shop.before("events", note, page=0, times=None)
+    assert spooled(concurrency=4, spool_megabytes=1).state == "complete"
+    assert len(loaded) == len(set(loaded)) >= 4
+    assert_complete(warehouse, shop)
+
+
+def test_expired_chunks_are_deleted_from_the_spool(warehouse: Warehouse, shop: FakeAccount, spooled: Backfill) -> None:
+    shop.before("events", warehouse.stop, subject="ORDER")
+    spooled(metrics=("ORDER",))
+    shop.recover()
+    assert spooled(metrics=("ORDER",), spool_hours=1e-9).state == "complete"
+    assert len(shop.sent("events")) == 1
+    assert len(warehouse.column(STORED)) == ORDERS
+
+
+def test_restart_empties_the_spool(warehouse: Warehouse, shop: FakeAccount, spooled: Backfill) -> None:
+    shop.before("events", warehouse.stop, subject="ORDER")
+    spooled(metrics=("ORDER",))
+    shop.recover()
+    assert spooled(metrics=("ORDER",), restart=True).state == "complete"
+    assert len(shop.sent("events")) == 1
+
+
+def test_a_spool_that_cannot_be_written_fails_the_run(warehouse: Warehouse, tmp_path: Path) -> None:
+    """The message names both settings that help."""
+    (tmp_path / "file").write_text("")
+    ran = warehouse.backfill(START, data_dir=tmp_path / "file")
+    assert (ran.state, ran.exit_code) == ("failed", BadSettings.exit_code)
+    assert ran.sentences[0].startswith("DATA_DIR: cannot write to ")
+    assert ran.sentences[0].endswith("Choose another folder, or set SPOOL=false.")
+    assert warehouse.backfill(START, data_dir=tmp_path / "file", spool=False).state == "complete"

@@ -1,0 +1,143 @@
+"""Sessions: claims that are renewed, API clients that are lent to one thread at a time, and runs that are joined."""
+
+from dataclasses import replace
+from threading import Barrier, Thread
+
+import psycopg
+import pytest
+
+from klaviyo_pg.errors import BadSettings, Busy, Stopped
+from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.postgres import backfill_ledger
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from pipeline import run as runs
+from pipeline.backfill.plan import part_of_plan
+from pipeline.workers import ThreadWorkers
+from tests.fakes import FakeAccount
+from tests.integration.pipeline.conftest import LOG, Warehouse, days_ago
+
+
+def cut_connections(warehouse: Warehouse) -> None:
+    """End every connection to the warehouse, as a restart of the database does."""
+    with psycopg.connect(warehouse.url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+def test_another_run_of_the_flow_is_refused_while_one_is_in_progress(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """The refused run leaves nothing behind. Other flows and other accounts can run."""
+    with warehouse.open() as session:
+        runs.begin(session, "daily", {}, LOG)
+        with pytest.raises(Busy, match=r"^Another daily run of shop is in progress: wait for it to finish, or stop it"):
+            warehouse.daily("metrics")
+        assert len(warehouse.column("SELECT run_id FROM runs")) == 1
+        assert warehouse.reconcile().state == "complete"
+        assert warehouse.daily("metrics", klaviyo_integration="other").state == "complete"
+    assert warehouse.daily("metrics").state == "complete"
+
+
+def test_claims_that_were_lost_are_taken_again(warehouse: Warehouse) -> None:
+    """As after a restart of the database."""
+    with warehouse.open() as session, warehouse.open() as other:
+        session.claim("account", "daily")
+        session.renew_claims()
+        cut_connections(warehouse)
+        session.renew_claims()
+        assert session.holds_claim("daily") and not session.holds_claim("backfill")
+        with pytest.raises(Busy):
+            other.claim("account", "daily")
+        session.release_claims()
+        assert not session.holds_claim("daily")
+        other.claim("account", "daily")
+
+
+def test_a_claim_that_another_process_has_taken_ends_the_run(warehouse: Warehouse) -> None:
+    with warehouse.open() as session, warehouse.open() as other:
+        session.claim("account", "daily")
+        cut_connections(warehouse)
+        other.claim("account", "daily")
+        with pytest.raises(Busy):
+            session.renew_claims()
+
+
+def test_a_run_renews_its_claim(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """The connections are cut while a chunk is read: the run completes, and still holds its claim then."""
+    held: list[bool] = []
+
+    def look() -> None:
+        with warehouse.open() as other, pytest.raises(Busy):
+            other.claim(warehouse.column("SELECT esp_integration_id FROM integrations")[0], "daily")
+        held.append(True)
+
+    shop.before("lists", lambda: cut_connections(warehouse))
+    shop.before("counts", look)
+    assert warehouse.daily(concurrency=1).state == "complete"
+    assert held == [True]
+
+
+def test_a_source_is_lent_to_one_thread_at_a_time(warehouse: Warehouse) -> None:
+    """Threads at the same time get different sources, and later ones get those that were returned."""
+    sources: list[Source] = []
+    barrier = Barrier(3)
+
+    def use() -> None:
+        with session.source() as source:
+            sources.append(source)
+            barrier.wait(60)
+
+    with warehouse.open() as session:
+        for _ in range(2):
+            threads = [Thread(target=use) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    assert len(set(map(id, sources[:3]))) == 3
+    assert set(map(id, sources[3:])) == set(map(id, sources[:3]))
+
+
+def test_a_source_is_returned_after_an_error(warehouse: Warehouse) -> None:
+    with warehouse.open() as session:
+        with pytest.raises(ZeroDivisionError), session.source() as first:
+            raise ZeroDivisionError
+        with session.source() as second:
+            assert second is first
+
+
+def test_traffic_is_that_of_all_sources(warehouse: Warehouse, shop: FakeAccount) -> None:
+    with warehouse.open() as session:
+        session.first_source().account_id()
+        with session.source() as one, session.source() as other:
+            list(one.metrics())
+            list(other.lists())
+            list(other.flows())
+        assert session.traffic.requests == len(shop.requests) == 4
+
+
+def test_another_process_can_join_a_run_in_progress(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """It reads chunks by their names, sends no request to join, and holds a claim of its own."""
+    with warehouse.open() as session, warehouse.open() as other:
+        run = runs.begin(session, "backfill", {}, LOG)
+        shop.recover()
+        joined = runs.join(other, run.id, "backfill", "backfill_part a", 0.5)
+        assert replace(joined, answer_seconds=run.answer_seconds, settings=run.settings) == run
+        assert other.holds_claim("backfill_part a")
+        assert shop.requests == []
+        chunks = [BackfillChunk("OPEN", days_ago(day + 1), days_ago(day), 1) for day in range(3)]
+        runs.transact(session, run, lambda account: backfill_ledger.add(account, chunks))
+        names = [(each.metric_id, each.window_start.isoformat()) for each in chunks[:2]]
+        planned = ThreadWorkers(other).call(part_of_plan, joined, names)
+        assert planned.chunks == tuple(chunks[:2])
+
+
+def test_a_run_that_has_ended_cannot_be_joined(warehouse: Warehouse) -> None:
+    ran = warehouse.backfill(days_ago(2))
+    with warehouse.open() as session, pytest.raises(Stopped, match="has ended"):
+        runs.join(session, ran.run.id, "backfill", "backfill_part a", 0.0)
+
+
+def test_an_unknown_run_cannot_be_joined(warehouse: Warehouse) -> None:
+    with warehouse.open() as session, pytest.raises(BadSettings, match="This warehouse has no run nowhere of shop"):
+        runs.join(session, "nowhere", "backfill", "backfill_part a", 0.0)

@@ -1,0 +1,102 @@
+"""Extraction of history into the spool, without a database: what is spooled is not read again."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.settings import Settings
+from klaviyo_pg.windows import Window
+from pipeline.backfill.read import extract, spooled
+from pipeline.run import Run
+from pipeline.session import Session
+from pipeline.spool import Spool, SpooledChunk, open_spool
+from tests.fakes import FakeAccount
+from transforms.events import Metrics
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+EVENTS = 5_000
+CHUNK = BackfillChunk("OPEN", START, START + EVENTS * HOUR, EVENTS)
+METRICS = Metrics({"OPEN": "Opened Email"}, {"OPEN": "opens"})
+
+
+@pytest.fixture
+def shop() -> FakeAccount:
+    """Return an account with an event an hour."""
+    shop = FakeAccount(events_per_page=1_000)
+    shop.add_events("OPEN", *(START + number * HOUR for number in range(EVENTS)))
+    return shop
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    settings = Settings(klaviyo_api_key="pk_none", data_dir=tmp_path)
+    return Run("run", "account", None, START, settings)
+
+
+@pytest.fixture
+def session(run: Run, shop: FakeAccount) -> Iterator[Session]:
+    with Session(run.settings, shop.open) as session:
+        yield session
+
+
+@pytest.fixture
+def spool(run: Run) -> Spool:
+    spool = open_spool(run.settings, run.integration_id)
+    assert spool is not None
+    return spool
+
+
+@pytest.fixture
+def place(run: Run, spool: Spool) -> SpooledChunk:
+    """Return where the chunk is spooled."""
+    return spooled(spool, run, CHUNK, METRICS)
+
+
+def test_a_chunk_is_extracted_in_batches(session: Session, run: Run, shop: FakeAccount, place: SpooledChunk) -> None:
+    """Each batch begins where the one before ended, and the last one completes the chunk."""
+    [outcome] = extract(session, run, [CHUNK], METRICS)
+    assert outcome.error is None and not outcome.was_done
+    batches = [batch for _, batch in place.batches(None)]
+    assert len(batches) == 3 and place.is_complete
+    assert [batch.start for batch in batches] == [START, *(batch.reached for batch in batches[:-1])]
+    assert sum(batch.events for batch in batches) == EVENTS
+    assert sum(batch.traffic.requests for batch in batches) == len(shop.requests) == 5
+
+
+def test_a_complete_extraction_is_not_read_again(session: Session, run: Run, shop: FakeAccount) -> None:
+    extract(session, run, [CHUNK], METRICS)
+    shop.recover()
+    [outcome] = extract(session, run, [CHUNK], METRICS)
+    assert outcome.was_done
+    assert shop.requests == []
+
+
+def test_an_incomplete_extraction_is_resumed(
+    session: Session, run: Run, shop: FakeAccount, place: SpooledChunk
+) -> None:
+    """Even if the last file was deleted, as after a power failure."""
+    extract(session, run, [CHUNK], METRICS)
+    *_, last = sorted(place.folder.iterdir())
+    last.unlink()
+    checkpoint = place.reached
+    assert checkpoint is not None
+    shop.recover()
+    extract(session, run, [CHUNK], METRICS)
+    assert {each.window for each in shop.requests} == {Window(checkpoint, CHUNK.window_end)}
+    assert place.is_complete and place.events == EVENTS
+
+
+def test_extraction_begins_where_the_ledger_has_got_to(session: Session, run: Run, shop: FakeAccount) -> None:
+    reached = START + 4_000 * HOUR
+    extract(session, run, [CHUNK._replace(reached=reached)], METRICS)
+    assert {each.window for each in shop.requests} == {Window(reached, CHUNK.window_end)}
+
+
+def test_events_for_another_table_are_spooled_apart(run: Run, spool: Spool, place: SpooledChunk) -> None:
+    """A metric whose table has changed since is read again."""
+    other = Metrics(METRICS.names, {"OPEN": "clicks"})
+    assert spooled(spool, run, CHUNK, other).folder != place.folder

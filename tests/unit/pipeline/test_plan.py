@@ -1,0 +1,177 @@
+"""Plans of daily runs: which windows of which streams are read, given what earlier runs have read."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from klaviyo_pg.windows import FULL_READ, OpenWindow, Window
+from pipeline.chunks import Chunk
+from pipeline.plan import Horizon, dimension_chunks, event_chunks, membership_chunks, profile_chunks
+
+NOW = datetime(2026, 7, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+FRESH, LAGGING = NOW - DAY, NOW - 40 * DAY
+HORIZON = Horizon(NOW, overlap=7 * DAY, first_sync=30 * DAY)
+
+
+def plan(
+    ids: list[str], watermarks: Mapping[str, datetime], horizon: Horizon = HORIZON, all_at_once: bool = True
+) -> list[Chunk]:
+    """Return the chunks of events for watermarks by metric."""
+    marks = {f"events/{each}": moment for each, moment in watermarks.items()}
+    return list(event_chunks(ids, marks, horizon, all_at_once))
+
+
+@pytest.mark.parametrize(
+    ("watermarks", "since", "starts"),
+    [
+        pytest.param({}, None, {"events": NOW - 30 * DAY}, id="first run"),
+        pytest.param({"a": FRESH, "b": FRESH, "c": FRESH}, None, {"events": FRESH - 7 * DAY}, id="overlap"),
+        pytest.param(
+            {"a": FRESH, "b": LAGGING, "c": FRESH},
+            None,
+            {"events": FRESH - 7 * DAY, "events/b": LAGGING - 7 * DAY},
+            id="one metric lags",
+        ),
+        pytest.param(
+            {"a": FRESH, "c": FRESH}, None, {"events": FRESH - 7 * DAY, "events/b": NOW - 30 * DAY}, id="a new metric"
+        ),
+        pytest.param({"a": FRESH, "b": LAGGING}, NOW - 3 * DAY, {"events": NOW - 3 * DAY}, id="since"),
+        pytest.param({}, NOW + DAY, {"events": NOW + DAY}, id="since tomorrow"),
+    ],
+)
+def test_events_are_read_from_the_watermark_on(
+    watermarks: Mapping[str, datetime], since: datetime | None, starts: Mapping[str, datetime]
+) -> None:
+    """Metrics that begin at the same time are read at once, and each of the others alone."""
+    chunks = plan(["a", "b", "c"], watermarks, HORIZON._replace(since=since))
+    assert {chunk.key: chunk.start for chunk in chunks} == starts
+    for key, start in starts.items():
+        assert next(chunk.window.start for chunk in chunks if chunk.key == key) == start
+
+
+def test_a_metric_with_a_longer_overlap_is_read_alone() -> None:
+    """Metrics that cannot be counted have one, beside the common overlap of the others."""
+    watermarks = {f"events/{each}": FRESH for each in "abc"}
+    chunks = list(event_chunks("abc", watermarks, HORIZON, True, {"b": 14 * DAY}))
+    assert {chunk.key: chunk.start for chunk in chunks} == {"events": FRESH - 7 * DAY, "events/b": FRESH - 14 * DAY}
+    assert {chunk.key: chunk.marks for chunk in chunks} == {"events": ("a", "c"), "events/b": ("b",)}
+
+
+def test_a_dialect_may_read_metric_by_metric() -> None:
+    """Each chunk then names its metric."""
+    chunks = plan(["b", "a"], {"a": FRESH}, all_at_once=False)
+    assert [(chunk.key, chunk.subject, chunk.marks) for chunk in chunks] == [
+        ("events/a", "a", ("a",)),
+        ("events/b", "b", ("b",)),
+    ]
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 4000)),
+    st.none() | st.integers(-10, 4000),
+    st.booleans(),
+)
+def test_every_metric_is_read_from_its_start_without_a_gap(
+    ages: dict[str, int], since: int | None, all_at_once: bool
+) -> None:
+    """The chunks that advance a metric's watermark lead from its start on, and the last one has no end.
+
+    There are none if `since` leaves out what has never been read: the watermark must not pass over it.
+    """
+    horizon = HORIZON._replace(since=None if since is None else NOW - since * DAY)
+    watermarks = {each: NOW - age * DAY for each, age in ages.items() if age % 5}
+    chunks = plan(list(ages), watermarks, horizon, all_at_once)
+    assert len({(chunk.key, chunk.part) for chunk in chunks}) == len(chunks)
+    for each in ages:
+        marking = [chunk for chunk in chunks if each in chunk.marks]
+        never_read = horizon.as_of - horizon.first_sync
+        if horizon.since is not None and horizon.since > watermarks.get(each, never_read):
+            assert not marking
+            continue
+        assert len({chunk.key for chunk in marking}) == 1
+        assert all(chunk.subject in (None, each) for chunk in marking)
+        begin = horizon.start(watermarks.get(each))
+        assert {chunk.start for chunk in marking} == {begin}
+        windows = [chunk.window for chunk in marking]
+        assert windows[0].start == begin and windows[-1].end is None
+        assert all(one.end == other.start for one, other in pairwise(windows))
+    assert since is not None or all(chunk.marks for chunk in chunks)
+
+
+@given(st.integers(1, 36500))
+def test_the_number_of_windows_is_limited(days: int) -> None:
+    """However many days the first run reads."""
+    assert len(plan(["a"], {}, HORIZON._replace(first_sync=days * DAY))) <= 17
+
+
+@pytest.mark.parametrize(
+    ("watermark", "start"),
+    [
+        pytest.param(None, None, id="first run"),
+        pytest.param(FRESH, FRESH - DAY, id="later run"),
+    ],
+)
+def test_profiles_are_read_from_their_watermark_on(watermark: datetime | None, start: datetime | None) -> None:
+    """The first run reads all of them, later ones those that changed, with an overlap of a day."""
+    watermarks = {} if watermark is None else {"profiles": watermark}
+    assert list(profile_chunks(watermarks)) == [Chunk("profiles", OpenWindow(start), None, start, (None,))]
+
+
+def test_members_are_read_list_by_list() -> None:
+    """A list that has not been read yet is read completely."""
+    watermarks = {"list_members/L2": FRESH, "membership_sweep/L2": NOW}
+    chunks = list(membership_chunks(["L1", "L2"], watermarks, 7 * DAY, NOW, 7 * DAY))
+    assert [(chunk.key, chunk.window, chunk.marks) for chunk in chunks] == [
+        ("list_members/L1", FULL_READ, ("L1",)),
+        ("list_members/L2", OpenWindow(FRESH - 7 * DAY), ("L2",)),
+    ]
+    assert {chunk.stream for chunk in chunks} == {"list_members"}
+
+
+@pytest.mark.parametrize(
+    ("swept", "every", "is_due"),
+    [
+        pytest.param(None, 7 * DAY, True, id="never swept"),
+        pytest.param(NOW - DAY, 7 * DAY, False, id="yesterday"),
+        pytest.param(NOW - 6 * DAY, 7 * DAY, False, id="six days ago"),
+        pytest.param(NOW - 7 * DAY + timedelta(minutes=10), 7 * DAY, True, id="almost a week ago"),
+        pytest.param(None, timedelta(0), False, id="sweeps are off"),
+    ],
+)
+def test_a_list_is_swept_when_a_sweep_is_due(swept: datetime | None, every: timedelta, is_due: bool) -> None:
+    """A sweep reads all members of the list."""
+    watermarks = {"list_members/L1": FRESH} | ({"membership_sweep/L1": swept} if swept else {})
+    [chunk] = membership_chunks(["L1"], watermarks, DAY, NOW, every)
+    assert (chunk.window == FULL_READ) is is_due
+    assert chunk.marks == ("L1",)
+
+
+def test_dimensions_are_read_in_full_and_in_order() -> None:
+    """Metrics and lists come first, because the plan of the others depends on them."""
+    chunks = dimension_chunks(frozenset({"flows", "lists", "metrics", "events"}))
+    assert chunks == [Chunk(name, FULL_READ, marks=(None,)) for name in ("metrics", "lists", "flows")]
+
+
+@pytest.mark.parametrize(
+    ("chunk", "key", "text"),
+    [
+        pytest.param(Chunk("metrics"), "metrics", "metrics", id="full read"),
+        pytest.param(
+            Chunk("events", OpenWindow(NOW), "a"), "events/a", "events/a 2026-07-01T00:00..", id="open window"
+        ),
+        pytest.param(
+            Chunk("events", Window(NOW, NOW + DAY), "a", reread="120000"),
+            "events/a/reread 120000",
+            "events/a/reread 120000 2026-07-01T00:00..2026-07-02T00:00",
+            id="reread",
+        ),
+    ],
+)
+def test_a_chunk_has_a_name_in_the_ledger_and_in_logs(chunk: Chunk, key: str, text: str) -> None:
+    assert chunk.key == key
+    assert str(chunk) == text

@@ -1,0 +1,165 @@
+"""The spool: whole files in order, readable only by their owner, and deleted in time."""
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from klaviyo_pg.catalogue import Load, loads
+from klaviyo_pg.errors import BadSettings, Unavailable
+from klaviyo_pg.klaviyo.client import Traffic
+from klaviyo_pg.rows import Reject
+from pipeline.batch import Batch, Protected, ReadBatch
+from pipeline.spool import Spool, grouped, joined
+from transforms.clean import conformed
+from transforms.combine import combined
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def hours(number: int) -> datetime:
+    """Return the time so many hours after T0."""
+    return T0 + timedelta(hours=number)
+
+
+def frame(load: Load, *rows: Mapping[str, object]) -> pl.DataFrame:
+    """Return rows as a frame for a load. Columns that they do not name are null."""
+    return conformed(pl.DataFrame([dict(row) for row in rows]), load)
+
+
+def batch(start: int, reached: int | None, *ids: str, rejects: Sequence[Reject] = ()) -> ReadBatch:
+    """Return a batch with events of these ids, and nothing else; without `reached` it is the last one."""
+    events = frame(loads.EVENTS["opens"], *({"key": each, "id": each} for each in ids))
+    content = Protected(Batch([(loads.EVENTS["opens"], events)], {"events": list(rejects)}, {"events": 1}))
+    checkpoint = None if reached is None else hours(reached)
+    return ReadBatch(content, hours(start), checkpoint, reached is None, len(ids), 0.5, Traffic(2, 1, 0.25))
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    """Return a spool with room for a few batches."""
+    return Spool(tmp_path / "spool", 10_000, timedelta(hours=1))
+
+
+def test_batches_come_back_as_they_were(spool: Spool) -> None:
+    """Frames, rejects, counts and times are the same, in the order in which the batches were put."""
+    chunk = spool.chunk("account", "metric")
+    chunk.put(batch(0, 1, "a", "b", rejects=[Reject("{}", "no id", hides=False)]))
+    assert not chunk.is_complete
+    assert chunk.reached == hours(1)
+    chunk.put(batch(1, None, "c"))
+    assert chunk.is_complete
+    assert chunk.events == 3
+    [first, last] = [each for _, each in chunk.batches(None)]
+    assert first.batch.frames[0][0] is loads.EVENTS["opens"]
+    assert first.batch.frames[0][1].get_column("id").to_list() == ["a", "b"]
+    assert first.batch.rejects == {"events": [Reject("{}", "no id", hides=False)]}
+    assert (first.start, first.reached, first.is_last, first.traffic) == (
+        hours(0),
+        hours(1),
+        False,
+        Traffic(2, 1, 0.25),
+    )
+    assert (last.reached, last.is_last, last.events) == (None, True, 1)
+
+
+def test_batches_that_are_stored_are_left_out(spool: Spool) -> None:
+    """After a kill between the commit of a batch and its deletion, it is not loaded again."""
+    chunk = spool.chunk("m")
+    for each in (batch(0, 1, "a"), batch(1, 2, "b"), batch(2, None, "c")):
+        chunk.put(each)
+    assert [each.start for _, each in chunk.batches(hours(1))] == [hours(1), hours(2)]
+    assert chunk.continues_from(hours(0))
+    assert not chunk.continues_from(hours(-1))
+
+
+def test_an_incomplete_file_does_not_count(spool: Spool) -> None:
+    """A kill leaves one if a file was being written."""
+    chunk = spool.chunk("m")
+    chunk.put(batch(0, 1, "a"))
+    (chunk.folder / "000001.part").write_bytes(b"PK")
+    assert chunk.reached == hours(1)
+    assert len(list(chunk.batches(None))) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"\0" * 1_000])
+def test_a_damaged_file_deletes_its_chunk(spool: Spool, content: bytes) -> None:
+    """A power failure can leave a file empty under its final name. Everything of its chunk is read again."""
+    chunk = spool.chunk("m")
+    chunk.put(batch(0, None, "a"))
+    [file] = chunk.folder.iterdir()
+    file.write_bytes(content)
+    with pytest.raises(Unavailable, match=r"\(BadZipFile\)\. The next run reads its chunk again\.$"):
+        list(chunk.batches(None))
+    assert not chunk.is_complete
+
+
+def test_only_the_owner_can_read_it(spool: Spool) -> None:
+    """The folder is closed to others, and names contain nothing but numbers and times."""
+    chunk = spool.chunk("m")
+    chunk.put(batch(0, None, "someone@example.com"))
+    assert chunk.folder.stat().st_mode & 0o077 == 0
+    assert [path.name for path in chunk.folder.iterdir()] == ["000000_1767225600_end_1.zip"]
+
+
+def test_every_value_that_determines_the_content_distinguishes_chunks(spool: Spool) -> None:
+    assert spool.chunk("a", "b").folder != spool.chunk("a", "c").folder
+    assert spool.chunk("a", "bc").folder != spool.chunk("ab", "c").folder
+
+
+def test_a_full_spool_and_expired_chunks_are_noticed(spool: Spool) -> None:
+    """Chunks to which nothing was added for too long are deleted."""
+    old, new = spool.chunk("old"), spool.chunk("new")
+    assert not spool.is_full
+    old.put(batch(0, None, *map(str, range(2000))))
+    new.put(batch(0, None, "b"))
+    assert spool.is_full
+    os.utime(old.folder, (0, 0))
+    spool.delete_expired()
+    assert not old.folder.exists()
+    assert new.is_complete
+    assert not spool.is_full
+
+
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
+    """The message names the setting that helps."""
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(BadSettings, match="SPOOL=false"):
+        Spool(tmp_path / "file", 1, timedelta(hours=1)).chunk("m").put(batch(0, None, "a"))
+
+
+def test_grouped_batches_are_joined(spool: Spool) -> None:
+    """Enough batches for a transaction become one, and nothing of them is lost."""
+    chunk = spool.chunk("m")
+    for number in range(5):
+        chunk.put(batch(number, number + 1, f"{number}", "repeated", rejects=[Reject(str(number), "odd")]))
+    groups = [[each for _, each in group] for group in grouped(chunk.batches(None), 4)]
+    assert [len(group) for group in groups] == [2, 2, 1]
+    whole = joined([each for group in groups for each in group])
+    assert (whole.start, whole.reached, whole.is_last, whole.events) == (hours(0), hours(5), False, 10)
+    assert whole.traffic == Traffic(10, 5, 1.25)
+    assert whole.seconds == 2.5
+    assert len(whole.batch.rejects["events"]) == 5
+    assert whole.batch.nul_characters == {"events": 5}
+    [(_, events)] = whole.batch.frames
+    assert sorted(events.get_column("id")) == ["0", "1", "2", "3", "4", "repeated"]
+
+
+def test_the_last_attributes_of_a_person_stay() -> None:
+    """A person comes with all properties, so one that is missing the second time has been removed."""
+    load = loads.MEMBER_ATTRIBUTES
+    earlier = frame(load, {"key": "p", "name": "a", "value": "1"}, {"key": "p", "name": "b", "value": "1"})
+    later = frame(load, {"key": "p", "name": "a", "value": "2"}, {"key": "q", "name": "b", "value": "3"})
+    result = combined(load, [earlier, later]).sort("key", "name")
+    assert result.select("key", "name", "value").rows() == [("p", "a", "2"), ("q", "b", "3")]
+
+
+def test_flow_campaigns_get_their_widest_times_and_latest_names() -> None:
+    load = loads.FLOW_CAMPAIGNS
+    one = frame(load, {"key": "c", "id": "c", "name": "new", "created_at": hours(5), "updated_at": hours(9)})
+    other = frame(load, {"key": "c", "id": "c", "name": "old", "created_at": hours(1), "updated_at": hours(6)})
+    [row] = combined(load, [one, other]).to_dicts()
+    assert (row["name"], row["created_at"], row["updated_at"]) == ("new", hours(1), hours(9))

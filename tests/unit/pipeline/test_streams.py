@@ -1,0 +1,150 @@
+"""The declarations of streams: which stream fills which table, and how pages of each become batches."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from klaviyo_pg.catalogue import SPECIFIED
+from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.rows import EventPage, Events, Page, Reject
+from pipeline.streams import DIMENSIONS, STREAMS, streams_of
+from pipeline.streams.events import by_seconds
+from pipeline.streams.stream import as_one_batch, by_rows
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("tables", "expected"),
+    [
+        pytest.param([], set(STREAMS), id="all"),
+        pytest.param(["metrics"], {"metrics", "lists"}, id="streams that are always read"),
+        pytest.param(["opens"], {"metrics", "lists", "events"}, id="events"),
+        pytest.param(["automations"], {"metrics", "lists", "flows"}, id="flows"),
+        pytest.param(["lists"], {"metrics", "lists", "segments"}, id="lists and segments"),
+        pytest.param(["campaigns"], {"metrics", "lists", "campaigns", "events"}, id="events have campaigns of flows"),
+        pytest.param(["members"], {"metrics", "lists", "events", "profiles", "people"}, id="members"),
+        pytest.param(["member_exclusions"], {"metrics", "lists", "exclusions"}, id="exclusions"),
+    ],
+)
+def test_tables_select_the_streams_that_fill_them(tables: list[str], expected: set[str]) -> None:
+    """Metrics and lists are always among them, because the plan of the others depends on them."""
+    assert streams_of(tables) == expected
+
+
+@pytest.mark.parametrize("table", [table.name for table in SPECIFIED])
+def test_every_table_has_a_stream(table: str) -> None:
+    assert any(table in stream.tables for stream in STREAMS.values())
+
+
+def test_an_unknown_table_is_rejected() -> None:
+    """The error names the tables there are."""
+    with pytest.raises(BadSettings, match=r"^There is no table open\. The tables are automations, .*unsubscribes\.$"):
+        streams_of(["opens", "open"])
+
+
+def test_streams_are_named_once_and_dimensions_come_first() -> None:
+    assert all(name == stream.name for name, stream in STREAMS.items())
+    assert list(STREAMS.values())[: len(DIMENSIONS)] == list(DIMENSIONS)
+    assert {stream.subject for stream in STREAMS.values()} == {None, "metric", "list"}
+
+
+def page(rows: int, reached: int | None, *rejects: Reject) -> Page[str]:
+    """Return a page with so many rows, and a time that it reaches."""
+    moment = None if reached is None else START + timedelta(hours=reached)
+    return Page(["row"] * rows, rejects, START, moment)
+
+
+def groups(pages: Iterable[Page[str]], least: int) -> list[tuple[int, int | None, bool]]:
+    """Return the rows, the hour of the checkpoint, and whether it is the last one, of each group."""
+    return [
+        (group.rows, None if group.reached is None else (group.reached - START) // timedelta(hours=1), group.is_last)
+        for group in by_rows(pages, least)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pages", "expected"),
+    [
+        pytest.param([], [(0, None, True)], id="nothing"),
+        pytest.param([page(0, None)], [(0, None, True)], id="an empty page"),
+        pytest.param([page(2, 1), page(2, 2), page(1, 3)], [(4, 2, False), (1, None, True)], id="several pages"),
+        pytest.param([page(5, 1), page(5, 2)], [(5, 1, False), (5, None, True)], id="full pages"),
+        pytest.param([page(5, None), page(5, 2)], [(5, None, False), (5, None, True)], id="an unknown order"),
+        pytest.param(
+            [page(5, 1), page(5, 2, Reject("{}", "odd")), page(5, 3), page(5, 4)],
+            [(5, 1, False), (5, None, False), (5, None, False), (5, None, True)],
+            id="no checkpoint after an unreadable record",
+        ),
+        pytest.param(
+            [page(5, 1, Reject("{}", "odd", hides=False)), page(5, 2)],
+            [(5, 1, False), (5, None, True)],
+            id="a record that hides nothing",
+        ),
+    ],
+)
+def test_pages_are_grouped_by_rows(
+    pages: Sequence[Page[str]], expected: Sequence[tuple[int, int | None, bool]]
+) -> None:
+    """A group has at least four rows here, and the last one completes the chunk."""
+    assert groups(pages, 4) == expected
+
+
+def test_a_full_read_is_one_batch() -> None:
+    """Nothing may be stored before its last page has been read."""
+    [group] = as_one_batch([page(3, 1), page(2, 2)], 1)
+    assert (group.rows, group.reached, group.is_last) == (5, None, True)
+
+
+def event_page(*seconds: int) -> EventPage:
+    """Return a page of events that happened at these times, with their position in the id."""
+    columns: list[list[object]] = [[None] * len(seconds) for _ in Events._fields]
+    columns[0] = [f"{at}:{position}" for position, at in enumerate(seconds)]
+    columns[1] = list(seconds)
+    return EventPage(Events(*columns), (), (), START)  # type: ignore[arg-type]
+
+
+@given(st.lists(st.lists(st.integers(0, 6), max_size=12), max_size=8), st.integers(1, 10))
+def test_groups_of_events_end_between_seconds(pages: list[list[int]], least: int) -> None:
+    """Each event is in one group, and none from before a checkpoint comes after it."""
+    times = sorted(at for each in pages for at in each)
+    sorted_pages = []
+    for size in map(len, pages):
+        sorted_pages.append(event_page(*times[:size]))
+        times = times[size:]
+    ids: list[str] = []
+    start = datetime.fromtimestamp(0, UTC)
+    *others, last = by_seconds(sorted_pages, least)
+    assert last.is_last and last.reached is None
+    assert not any(group.is_last for group in others)
+    for group in [*others, last]:
+        end = group.reached or datetime.max.replace(tzinfo=UTC)
+        assert group.rows == sum(len(each.events) for each in group.pages)
+        for each in group.pages:
+            assert all(start.timestamp() <= at < end.timestamp() for at in each.events.at)
+            ids += each.events.id
+        start = end
+    assert sorted(ids) == sorted(name for each in sorted_pages for name in each.events.id)
+
+
+def test_events_out_of_order_are_grouped_all_the_same() -> None:
+    """Events of the latest second are held back, wherever they are on a page."""
+    grouped = by_seconds([event_page(3, 1, 3, 2), event_page(4)], 2)
+    assert [[at for each in group.pages for at in each.events.at] for group in grouped] == [[1, 2], [3, 3], [4]]
+
+
+@pytest.mark.parametrize("seconds", [(5, 5, 5, 5), (1, 1)])
+def test_a_crowded_second_is_not_split(seconds: tuple[int, ...]) -> None:
+    """Events of one second stay in one batch, however many they are."""
+    assert len(list(by_seconds([event_page(*seconds), event_page(*seconds)], 2))) == 1
+
+
+def test_people_and_rejects_of_a_page_come_once() -> None:
+    """Events that are held back leave them in the first group."""
+    reject = Reject("{}", "odd")
+    pages = [event_page(1, 2, 3)._replace(rejects=[reject]), event_page(4, 5)]
+    rejects = [[*each.rejects] for group in by_seconds(pages, 2) for each in group.pages]
+    assert [reject for each in rejects for reject in each] == [reject]

@@ -1,0 +1,76 @@
+"""The command line's arguments and help."""
+
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from klaviyo_pg.cli.arguments import COMMANDS, Command, parse
+
+HEAVY = {"prefect", "pydantic", "rich", "psycopg", "polars", "sqlalchemy", "httpx"}
+EXAMPLES = [(command, arguments) for command in COMMANDS.values() for arguments, _ in command.examples]
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=lambda command: command.name)
+def test_help_shows_examples(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    """The help of a command names the program as it was run, and shows how to use it."""
+    with pytest.raises(SystemExit, match="0"):
+        parse(command.name, ["--help"])
+    printed = capsys.readouterr().out
+    assert f"usage: {command.program} " in printed
+    assert f"examples:\n  {command.program}" in printed
+
+
+@pytest.mark.parametrize(("command", "arguments"), EXAMPLES)
+def test_examples_are_valid(command: Command, arguments: str) -> None:
+    """Every example of the help can be parsed, by either program."""
+    alone = parse(command.name, shlex.split(arguments))
+    together = parse(None, [command.name, *shlex.split(arguments)])
+    assert alone.command is together.command is command
+    assert {**vars(alone), "program": ""} == {**vars(together), "program": ""}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(["daily", "--frobnicate"], "Unrecognized arguments: --frobnicate.", id="unknown argument"),
+        pytest.param(["backfill"], "The following arguments are required: --start.", id="required argument"),
+        pytest.param(["reconcile", "--days", "x"], "Argument --days: invalid int value: 'x'.", id="not a number"),
+        pytest.param(["save-blocks", "--klaviyo", "A b"], "Argument --klaviyo: A b is not a block name", id="name"),
+        pytest.param(["daily", "--sand"], "Unrecognized arguments: --sand.", id="abbreviation"),
+        pytest.param([], "The following arguments are required: COMMAND.", id="no command"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Wrong usage ends with exit code 2 and one sentence that points to the help."""
+    with pytest.raises(SystemExit, match="2"):
+        parse(None, arguments)
+    printed = capsys.readouterr().err
+    assert printed.startswith(message)
+    assert "--help.\n" in printed
+    assert len(printed.splitlines()) == 1
+
+
+def test_psql_gets_the_other_arguments() -> None:
+    """Arguments after `psql`, options included, are meant for psql."""
+    assert parse(None, ["psql", "-c", "SELECT 1", "--csv"]).rest == ["-c", "SELECT 1", "--csv"]
+
+
+def test_names_are_split_at_commas() -> None:
+    """Lists of names are separated by commas; blanks around them do not count."""
+    assert parse("daily", ["--metrics=-Active on Site, Opened Email,"]).metrics == ["-Active on Site", "Opened Email"]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """Help appears at once, because nothing is imported that only a run needs."""
+    program = f"""
+import sys
+from klaviyo_pg.cli import main
+try:
+    main(None, ["daily", "--help"])
+except SystemExit:
+    print("imported:", sorted({HEAVY!r} & sys.modules.keys()))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "imported: []"

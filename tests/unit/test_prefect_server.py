@@ -1,0 +1,113 @@
+"""Which Prefect server a command uses, without Prefect being imported."""
+
+import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from klaviyo_pg.errors import BadSettings
+from tasks.server import TemporaryServer, _background_url, find_or_start
+
+URL = "http://127.0.0.1:9/api"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home and a current folder for Prefect without any configuration."""
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        pytest.param(".env", f"KLAVIYO_API_KEY=x\nPREFECT_API_URL='{URL}'\n", id=".env"),
+        pytest.param("prefect.toml", f'[api]\nurl = "{URL}"\n', id="prefect.toml"),
+        pytest.param("pyproject.toml", f'[tool.prefect.api]\nurl = "{URL}"\n', id="pyproject.toml"),
+        pytest.param(
+            "home/profiles.toml", f'active = "own"\n[profiles.own]\nPREFECT_API_URL = "{URL}"\n', id="active profile"
+        ),
+    ],
+)
+def test_a_configured_server_is_used(file: str, text: str) -> None:
+    """A server that is configured in a file that Prefect reads is left to Prefect."""
+    Path(file).write_text(text)
+    assert find_or_start() is None
+    assert "PREFECT_API_URL" not in os.environ
+
+
+def test_a_server_in_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server in the environment is used as it is."""
+    monkeypatch.setenv("PREFECT_API_URL", URL)
+    assert find_or_start() is None
+    assert os.environ["PREFECT_API_URL"] == URL
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        pytest.param("pyproject.toml", '[tool.prefect.deployments]\ndefault_work_pool_name = "x"\n', id="other table"),
+        pytest.param("home/profiles.toml", f'[profiles.own]\nPREFECT_API_URL = "{URL}"\n', id="inactive profile"),
+        pytest.param("home/profiles.toml", "active = ", id="malformed profiles"),
+        pytest.param(".env", "PREFECT_API_URL=\n", id="blank"),
+    ],
+)
+def test_without_a_configured_server_one_is_started(
+    file: str, text: str, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    """What does not configure a server leads to a temporary one, which the environment then names."""
+    Path(file).write_text(text)
+    monkeypatch.setattr(TemporaryServer, "_start", lambda self, listener: None)
+    monkeypatch.setattr("atexit.register", lambda function: None)
+    for name in ("PREFECT_API_URL", "PREFECT_UI_URL", "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"):
+        monkeypatch.setenv(name, "")
+    server = find_or_start()
+    assert server is not None
+    assert os.environ["PREFECT_API_URL"] == server.url
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """The port of a server that is healthy."""
+
+    class Healthy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/api/health" else 404)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def test_a_server_in_the_background_is_found(port: int, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that `prefect server start --background` left its process ID of is used if it answers."""
+    monkeypatch.setenv("PREFECT_SERVER_API_PORT", str(port))
+    assert _background_url(home) is None
+    (home / "server.pid").write_text("4194304000")
+    assert _background_url(home) is None, "the process has ended"
+    (home / "server.pid").write_text(str(os.getpid()))
+    assert _background_url(home) == f"http://127.0.0.1:{port}/api"
+    monkeypatch.setenv("PREFECT_SERVER_API_PORT", "1")
+    assert _background_url(home) is None, "nothing answers"
+
+
+def test_an_unwritable_home_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If PREFECT_HOME cannot be created, the error names it, and no server is started."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(BadSettings, match=r"Cannot write to PREFECT_HOME \(Not a directory: .*/file/home\)"):
+        find_or_start()
+    assert "PREFECT_API_URL" not in os.environ
