@@ -34,7 +34,6 @@ from pipeline.read import read_chunks
 from pipeline.reconcile import check
 from pipeline.reconcile.compare import Counts
 from pipeline.run import Run
-from pipeline.spool import FORMAT
 from tasks.session import task_session
 from transforms.events import Metrics
 
@@ -82,12 +81,6 @@ def _read_key(context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
     return f"klaviyo-pg-{_FORMAT}-{run.id}-{_digest(f'{chunk.key} {chunk.part}' for chunk in chunks)}"
 
 
-def _extract_key(context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
-    run, chunks = parameters["run"], parameters["chunks"]
-    digest = _digest("-".join(history.identity(run, chunk)) for chunk in chunks)
-    return f"klaviyo-pg-extraction-{_FORMAT}-{FORMAT}-{digest}"
-
-
 def _digest(texts: Any) -> str:
     return sha256("\n".join(texts).encode()).hexdigest()[:32]
 
@@ -126,7 +119,7 @@ def read(run: Run, chunks: Sequence[Chunk]) -> dict[str, Any]:
     return {"counts": [outcome.counts for outcome in outcomes]}
 
 
-@task(name="extract", **_RETRIES, **_cached(_extract_key, days=3))
+@task(name="extract", **_RETRIES, **_UNCACHED)  # the spool knows what it has; a cached result may outlive its files
 def extract(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> dict[str, Any]:
     """Read chunks of history into the spool."""
     with task_session(run.settings) as session:

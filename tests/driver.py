@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -60,9 +61,10 @@ class Result:
 
     @property
     def counts(self) -> dict[str, tuple[int, ...]]:
-        """The printed summary: table -> rows read, inserted, updated, unchanged, rejected."""
+        """The printed summary: table -> rows read, inserted, updated, unchanged, rejected. It has no empty tables."""
         rows = [line.strip("│ ").split("│") for line in self.out.splitlines() if line.startswith("│")]
-        return {name.strip(): tuple(int(text.replace(",", "")) for text in rest) for name, *rest in rows}
+        printed = {name.strip(): tuple(int(text.replace(",", "")) for text in rest) for name, *rest in rows}
+        return defaultdict(lambda: (0, 0, 0, 0, 0), printed)
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def test_a_distributed_backfill(installation: Installation) -> None:
     """A distributed backfill starts other runs, which load everything. Once it is over no other run can join it."""
     backfill = installation.trigger("backfill/backfill", integration="spread", distribute=True)
     installation.wait([backfill], {"Completed"})
-    started = installation.ask("/flow_runs/filter", {"flows": {"name": {"any_": ["chunk"]}}})
+    started = installation.ask("/flow_runs/filter", {"flows": {"name": {"any_": ["backfill_part"]}}})
     assert {run["state"]["name"] for run in started} == {"Completed"}
     warehouse = installation.warehouse
     of_account = "JOIN klaviyo.integrations USING (esp_integration_id) WHERE name = 'spread'"
@@ -140,7 +140,9 @@ def test_a_distributed_backfill(installation: Installation) -> None:
     [row] = warehouse.rows(f"SELECT sum(expected), sum(loaded) FROM klaviyo.backfill_chunks {of_account}")
     assert row[0] == row[1] > 0
     run_id = warehouse.one(f"SELECT run_id FROM klaviyo.runs {of_account}")
-    late = installation.trigger("chunk/chunk", integration="spread", run_id=run_id, group="late", chunks=[])
+    late = installation.trigger(
+        "backfill_part/backfill_part", integration="spread", run_id=run_id, group="late", chunks=[]
+    )
     installation.wait([late], {"Failed"})
     assert "is over" in installation.ask(f"/flow_runs/{late}")["state"]["message"]
 

@@ -45,7 +45,8 @@ def template(server: str) -> str:
     return _TEMPLATE
 
 
-def _database(server: str, template: str) -> Iterator[str]:
+def cloned(server: str, template: str) -> Iterator[str]:
+    """Clone a database, yield the conninfo of the clone, and drop it."""
     name = Identifier(f"test_{next(_numbers)}")
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(name, Identifier(template)))
@@ -56,13 +57,13 @@ def _database(server: str, template: str) -> Iterator[str]:
 @pytest.fixture
 def empty_database(server: str) -> Iterator[str]:
     """Return the conninfo of an empty database."""
-    yield from _database(server, "template0")
+    yield from cloned(server, "template0")
 
 
 @pytest.fixture
 def database(server: str, template: str) -> Iterator[str]:
     """Return the conninfo of a warehouse without rows."""
-    yield from _database(server, template)
+    yield from cloned(server, template)
 
 
 @pytest.fixture

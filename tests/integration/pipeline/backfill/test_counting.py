@@ -90,3 +90,15 @@ def test_a_preview_counts_everything_and_writes_nothing(warehouse: Warehouse, sh
     assert shown == [1]
     assert not shop.sent("events")
     assert warehouse.rows("SELECT FROM integrations UNION ALL SELECT FROM backfill_chunks") == []
+
+
+def test_time_after_loaded_history_is_counted_at_once(
+    warehouse: Warehouse, shop: FakeAccount, spooled: Backfill
+) -> None:
+    """The metric has begun by then, so that no request has to find out."""
+    warehouse.backfill(START, days_ago(20), chunk_events=1_000)
+    shop.recover()
+    assert spooled().state == "complete"
+    assert shop.sent("beginning") == []
+    assert {each.window for each in shop.sent("counts")} == {Window(days_ago(20), days_ago(0))}
+    assert_complete(warehouse, shop)

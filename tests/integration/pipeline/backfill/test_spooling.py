@@ -4,7 +4,15 @@ from pathlib import Path
 
 from klaviyo_pg.errors import BadSettings
 from tests.fakes import FakeAccount
-from tests.integration.pipeline.backfill.conftest import ORDERS, START, STORED, Backfill, assert_complete, spool_files
+from tests.integration.pipeline.backfill.conftest import (
+    OPENS,
+    ORDERS,
+    START,
+    STORED,
+    Backfill,
+    assert_complete,
+    spool_files,
+)
 from tests.integration.pipeline.conftest import Warehouse
 
 
@@ -96,3 +104,31 @@ def test_a_spool_that_cannot_be_written_fails_the_run(warehouse: Warehouse, tmp_
     assert ran.sentences[0].startswith("DATA_DIR: cannot write to ")
     assert ran.sentences[0].endswith("Choose another folder, or set SPOOL=false.")
     assert warehouse.backfill(START, data_dir=tmp_path / "file", spool=False).state == "complete"
+
+
+def test_a_spool_with_a_gap_is_read_again(warehouse: Warehouse, shop: FakeAccount, spooled: Backfill) -> None:
+    """The spooled batches begin later than the ledger has got to, as after a file was lost."""
+    shop.before("events", warehouse.stop, subject="OPEN", page=5)
+    spooled(metrics=("OPEN",), chunk_events=10_000)
+    first, *_ = sorted(spool_files(warehouse))
+    first.unlink()
+    assert len(spool_files(warehouse)) == 1
+    assert spooled(metrics=("OPEN",), chunk_events=10_000).state == "complete"
+    assert len(warehouse.column(STORED)) == OPENS
+
+
+def test_batches_that_the_ledger_has_are_not_loaded_again(
+    warehouse: Warehouse, shop: FakeAccount, spooled: Backfill
+) -> None:
+    """As after a kill between the commit of the first batch and the deletion of its file."""
+    shop.before("events", warehouse.stop, subject="OPEN", page=5)
+    spooled(metrics=("OPEN",), chunk_events=10_000)
+    first, *_ = sorted(spool_files(warehouse))
+    _, _, reached, events = first.stem.split("_")
+    warehouse.execute(
+        "UPDATE backfill_chunks SET reached = to_timestamp(%s), loaded = %s WHERE expected > 0", reached, int(events)
+    )
+    ran = spooled(metrics=("OPEN",), chunk_events=10_000)
+    assert ran.state == "complete"
+    assert ran.counts["opens"]["rows_read"] == OPENS - int(events)
+    assert sum(loaded for _, _, _, loaded in warehouse.history()) == OPENS

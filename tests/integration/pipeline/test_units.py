@@ -1,0 +1,92 @@
+"""Units that are repeated, as Prefect does with tasks that failed: the ledger knows what is left of them."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from klaviyo_pg.errors import BadAnswer, Unavailable
+from klaviyo_pg.postgres import backfill_ledger
+from klaviyo_pg.postgres import chunks as ledger
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.windows import OpenWindow
+from pipeline import run as runs
+from pipeline.backfill.read import extract, load, read_at_once
+from pipeline.chunks import Chunk
+from pipeline.read import read_chunks
+from pipeline.run import Run
+from pipeline.session import Session
+from tests.fakes import FakeAccount
+from tests.integration.pipeline.conftest import LOG, Warehouse, days_ago
+from transforms.events import Metrics
+
+METRICS = Metrics({}, {"OPEN": "opens"})
+HISTORY = BackfillChunk("OPEN", days_ago(10), days_ago(0), 6)
+
+
+@pytest.fixture
+def session(warehouse: Warehouse) -> Iterator[Session]:
+    with warehouse.open() as session:
+        yield session
+
+
+@pytest.fixture
+def run(session: Session, shop: FakeAccount) -> Run:
+    """Begin a run whose ledger has a chunk of history."""
+    run = runs.begin(session, "daily", {}, LOG)
+    runs.transact(session, run, lambda account: backfill_ledger.add(account, [HISTORY]))
+    shop.recover()
+    return run
+
+
+def test_a_repeated_unit_reads_only_what_is_left(session: Session, run: Run, shop: FakeAccount) -> None:
+    """Chunks that were read before have an outcome, too."""
+    chunks = [Chunk("list_members", OpenWindow(days_ago(30)), each) for each in ("L1", "L2")]
+    names = [(chunk.key, chunk.part) for chunk in chunks]
+    runs.transact(session, run, lambda account: ledger.plan_chunks(account, run.id, names))
+    shop.fail("memberships", Unavailable("Away."), subject="L1")
+    first = read_chunks(session, run, chunks)
+    assert [(each.chunk.subject, each.was_done, str(each.error)) for each in first] == [
+        ("L1", False, "Away."),
+        ("L2", False, "None"),
+    ]
+    shop.recover()
+    second = read_chunks(session, run, chunks, attempt=2)
+    assert {each.chunk.subject: each.was_done for each in second} == {"L1": False, "L2": True}
+    assert [each.subject for each in shop.sent("memberships")] == ["L1"]
+
+
+def test_chunks_that_are_done_are_not_submitted_again(
+    warehouse: Warehouse, shop: FakeAccount, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.fail("flows", BadAnswer("Odd."), times=1)
+    assert warehouse.daily("automations").state == "failed"
+    with caplog.at_level("INFO"):
+        assert warehouse.daily("automations").state == "complete"
+    assert "2 of 3 chunks were already done" in caplog.text
+    assert "Loaded metrics" not in caplog.text
+
+
+def test_a_chunk_of_history_that_is_done_is_not_read_again(
+    warehouse: Warehouse, session: Session, run: Run, shop: FakeAccount
+) -> None:
+    assert [each.was_done for each in read_at_once(session, run, [HISTORY], METRICS)] == [False]
+    assert [each.was_done for each in read_at_once(session, run, [HISTORY], METRICS)] == [True]
+    assert len(shop.sent("events")) == 1
+    assert warehouse.rows("SELECT attempts, loaded FROM backfill_chunks") == [(1, 6)]
+
+
+def test_a_spooled_chunk_that_is_done_is_deleted(
+    warehouse: Warehouse, session: Session, run: Run, shop: FakeAccount
+) -> None:
+    """A kill can come between its commit and its deletion."""
+    extract(session, run, [HISTORY], METRICS)
+    read_at_once(session, run, [HISTORY], METRICS)
+    assert [each.was_done for each in load(session, run, [HISTORY], METRICS)] == [True]
+    assert not [path for path in warehouse.configured().spool_dir.rglob("*") if path.is_file()]
+
+
+def test_a_chunk_that_is_no_longer_spooled_fails(session: Session, run: Run) -> None:
+    """The next run reads it again."""
+    [outcome] = load(session, run, [HISTORY], METRICS)
+    assert isinstance(outcome.error, Unavailable)
+    assert str(outcome.error).endswith("is no longer there. The next run reads it again.")
