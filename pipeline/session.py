@@ -52,7 +52,8 @@ class Session:
         self.stop, self.progress, self.people = StopFlag(), Progress(), PeopleCache()
         self._open_source = open_source
         self._claims: list[_Claim] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._database: Database | None = None
         self._sources: list[Source] = []
         self._free_sources: list[Source] = []
 
@@ -61,17 +62,20 @@ class Session:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.release_claims()
-        if "database" in self.__dict__:
-            self.database.close()
+        if self._database is not None:
+            self._database.close()
 
     @cached_property
     def _url(self) -> str:
         return embedded.warehouse_url(self.settings)
 
-    @cached_property
+    @property
     def database(self) -> Database:
         """The warehouse: DATABASE_URL, or the embedded Postgres, which is started if necessary."""
-        return Database(create_engine(self._url))
+        with self._lock:
+            if self._database is None:
+                self._database = Database(create_engine(self._url))
+            return self._database
 
     @cached_property
     def _pace(self) -> Pace:

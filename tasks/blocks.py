@@ -1,6 +1,6 @@
 """Prefect blocks that contain an account and a warehouse, in place of environment variables.
 
-A flow's parameters contain the names of blocks. Their content is loaded here; it goes into the settings and nowhere else.
+A flow's parameters contain the names of blocks. Their content is loaded here and goes nowhere but into the settings.
 """
 
 from typing import ClassVar, Literal, TypeVar

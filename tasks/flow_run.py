@@ -1,4 +1,4 @@
-"""The frame of every flow: open a session and a run, follow the runbook, and turn what happened into a Prefect state."""
+"""The frame of every flow: open a session and a run, follow the runbook, and return the result as a Prefect state."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -18,7 +18,7 @@ from pipeline.session import Session
 
 Display = Callable[[Session], AbstractContextManager[object]]
 DISPLAY: ContextVar[Display | None] = ContextVar("DISPLAY", default=None)
-"""What shows the progress of a run in this process, if anything does."""
+"""The display of the run in this process. The default, None, shows nothing."""
 
 
 def displayed(session: Session) -> AbstractContextManager[object]:

@@ -1,4 +1,4 @@
-"""What Prefect's loggers print: no tracebacks of expected errors, nothing about Prefect's own queues."""
+"""Set-up of Prefect's loggers: no tracebacks of expected errors, no warnings about Prefect's own queues."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -36,7 +36,7 @@ def quiet() -> None:
 def console() -> "Console | None":
     """Return the console that Prefect logs to; None if logging was set up in another way.
 
-    What is shown live on this console stays below the lines that are logged meanwhile.
+    A live display on this console stays below the log lines.
     """
     from prefect.logging.handlers import PrefectConsoleHandler
 

@@ -44,7 +44,7 @@ def save(blocks: Sequence[tuple[str, Block]]) -> None:
 
 
 def _account(settings: Settings) -> KlaviyoCredentials:
-    settings.api_key  # noqa: B018  # raises if there is none, or if it has an invalid character
+    settings.api_key  # noqa: B018  # raises BadKey if it is missing or malformed
     assert settings.klaviyo_api_key
     return KlaviyoCredentials(
         api_key=settings.klaviyo_api_key,

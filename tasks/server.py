@@ -12,9 +12,11 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 from klaviyo_pg.errors import BadSettings
 from tasks.temporary_server import ENVIRONMENT
@@ -32,28 +34,50 @@ _STOP_SECONDS = 10
 _ANSWER_SECONDS = 2.0
 
 
-def find_or_start() -> "TemporaryServer | None":
+def find_or_start() -> "ExistingServer | TemporaryServer":
     """Use the configured server, one that runs in the background, or a temporary one: the first of these that exists.
 
-    Returns the temporary server, which need not be ready yet. Call this before Prefect is imported: it sets
-    PREFECT_API_URL in the environment, which Prefect reads then. Raises BadSettings if PREFECT_HOME is not writable.
+    Call this before Prefect is imported: it may set PREFECT_API_URL in the environment, which Prefect reads then.
+    Raises BadSettings if a temporary server is needed and PREFECT_HOME is not writable.
     """
-    if _setting(_URL):
-        return None
+    if url := _setting(_URL):
+        return ExistingServer(url)
     home = _home()
     if url := _background_url(home):
         os.environ[_URL] = url
-        return None
+        return ExistingServer(url)
     server = TemporaryServer(home)
     os.environ |= {_URL: server.url, **_CLIENT}
     return server
 
 
+class ExistingServer:
+    """A Prefect server that runs independently of this process."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def wait(self) -> None:
+        """Return at once: the server is either running, or nothing that this process waits for."""
+
+    @cached_property
+    def responds(self) -> bool:
+        """True if a quick check shows that the server responds. Only plain HTTP is checked: see `check_server`."""
+        parts = urlsplit(self.url)
+        with suppress(ValueError):  # raised if the port is not a number
+            if parts.scheme == "http" and parts.hostname and parts.port:
+                return _is_healthy(parts.hostname, parts.port, parts.path)
+        return False
+
+
 class TemporaryServer:
     """A Prefect server in a child process. It ends with this process, however that ends.
 
-    It has a process group of its own: a Ctrl-C at the terminal must leave it running until the run has been recorded.
+    It gets a separate process group, because Ctrl-C at the terminal must not stop it before the run is recorded.
     """
+
+    responds = True
+    """True, because `wait` returns only when the server responds."""
 
     def __init__(self, home: Path) -> None:
         self._log = home / "temporary-server.log"
@@ -68,7 +92,8 @@ class TemporaryServer:
     def _start(self, listener: int) -> "subprocess.Popen[bytes]":
         try:
             self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            log = self._log.open("wb")
+            self._log.write_bytes(b"")
+            log = self._log.open("ab")  # appending, because two commands may share a home
         except OSError as error:
             raise BadSettings(
                 f"Cannot write to PREFECT_HOME ({error.strerror}: {self._log.parent}). Set it to a writable folder."
@@ -90,7 +115,7 @@ class TemporaryServer:
         return f"http://{_HOST}:{self._port}/api"
 
     def wait(self) -> None:
-        """Wait until the server answers. Raises BadSettings if it ends instead, or takes too long."""
+        """Wait until the server responds. Raises BadSettings if it ends instead, or takes too long."""
         until = monotonic() + _START_SECONDS
         while self._child.poll() is None and monotonic() < until:
             if _is_healthy(_HOST, self._port):
@@ -103,7 +128,7 @@ class TemporaryServer:
         self._child.stdin.close()
         try:
             self._child.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
             self._child.kill()
             self._child.wait()
 
@@ -123,12 +148,12 @@ def _background_url(home: Path) -> str | None:
     return None
 
 
-def _is_healthy(host: str, port: int) -> bool:
-    from http.client import HTTPConnection, HTTPException  # while the server starts, there is time for this import
+def _is_healthy(host: str, port: int, path: str = "/api") -> bool:
+    from http.client import HTTPConnection, HTTPException  # imported late, so that the server can start early
 
     connection = HTTPConnection(host, port, timeout=_ANSWER_SECONDS)
     try:
-        connection.request("GET", "/api/health")
+        connection.request("GET", f"{path}/health")
         return connection.getresponse().status == 200
     except (OSError, HTTPException):
         return False

@@ -1,4 +1,4 @@
-"""The session of the flow that is running, found by its tasks through the context that Prefect hands to their threads."""
+"""The session of the flow that is running. Its tasks find it through the context that Prefect gives their threads."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

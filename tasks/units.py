@@ -85,10 +85,12 @@ def _digest(texts: Any) -> str:
     return sha256("\n".join(texts).encode()).hexdigest()[:32]
 
 
-def _settled(outcomes: Outcomes) -> None:
-    """Raise ChunksFailed if any chunk failed."""
+def _settled(chunks: Sequence[Any], outcomes: Outcomes) -> dict[str, Any]:
+    """Return the counts of rows of each chunk, in order. Raises ChunksFailed if any chunk failed."""
     if any(outcome.error is not None for outcome in outcomes):
         raise ChunksFailed(outcomes)
+    counts = {outcome.chunk: outcome.counts for outcome in outcomes}
+    return {"counts": [counts[chunk] for chunk in chunks]}
 
 
 def _attempt() -> int:
@@ -115,8 +117,7 @@ def read(run: Run, chunks: Sequence[Chunk]) -> dict[str, Any]:
     """Read chunks of streams into the warehouse; return the counts of rows of each."""
     with task_session(run.settings) as session:
         outcomes = read_chunks(session, run, chunks, _attempt())
-    _settled(outcomes)
-    return {"counts": [outcome.counts for outcome in outcomes]}
+    return _settled(chunks, outcomes)
 
 
 @task(name="extract", **_RETRIES, **_UNCACHED)  # the spool knows what it has; a cached result may outlive its files
@@ -124,8 +125,7 @@ def extract(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> dict
     """Read chunks of history into the spool."""
     with task_session(run.settings) as session:
         outcomes = history.extract(session, run, chunks, metrics, _attempt())
-    _settled(outcomes)
-    return {"counts": [outcome.counts for outcome in outcomes]}
+    return _settled(chunks, outcomes)
 
 
 @task(name="load", **_RETRIES, **_UNCACHED)
@@ -133,8 +133,7 @@ def load(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> dict[st
     """Load spooled chunks of history into the warehouse."""
     with task_session(run.settings) as session:
         outcomes = history.load(session, run, chunks, metrics, _attempt())
-    _settled(outcomes)
-    return {"counts": [outcome.counts for outcome in outcomes]}
+    return _settled(chunks, outcomes)
 
 
 @task(name="read history", **_RETRIES, **_UNCACHED)
@@ -142,8 +141,7 @@ def read_at_once(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) ->
     """Read chunks of history into the warehouse without spooling them."""
     with task_session(run.settings) as session:
         outcomes = history.read_at_once(session, run, chunks, metrics, _attempt())
-    _settled(outcomes)
-    return {"counts": [outcome.counts for outcome in outcomes]}
+    return _settled(chunks, outcomes)
 
 
 @task(name="plan", task_run_name="plan", **_UNCACHED)

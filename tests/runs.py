@@ -1,4 +1,4 @@
-"""Runs in this process, without Prefect: a session over a warehouse and over any source, and what a run left behind."""
+"""Runs in this process, over a warehouse and any source, and their results. Knows no Prefect and no single account."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence

@@ -13,6 +13,7 @@ def save_blocks(arguments: Namespace) -> int:
 
         blocks = make(arguments.klaviyo, arguments.warehouse)
         startup.wait()
-        check_server()
+        if startup.must_check_server:
+            check_server()
         save(blocks)
     return 0

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
+from klaviyo_pg.cli.terminal import printable
 from pipeline.progress import Item, Progress, Stage
 
 _MAX_NAME = 36  # characters
@@ -39,7 +40,7 @@ class Traffic(Protocol):
 
 
 class Session(Protocol):
-    """What is shown of a run in progress."""
+    """The properties of a session that the display reads."""
 
     @property
     def progress(self) -> Progress: ...
@@ -142,17 +143,12 @@ def _bars(items: Sequence[Item], stage: Stage) -> Table:
         bar = ProgressBar(item.total, item.done, pulse=item.total is None, complete_style="cyan")
         of, percent = ("", "") if item.total is None else (f"of {item.total:,}", _percent(item.done, item.total))
         rows = f"{item.rows:,} rows" if item.rows else ""
-        table.add_row(Text(_printable(item.name)), bar, f"{item.done:,}", of, percent, rows)
+        table.add_row(Text(printable(item.name)), bar, f"{item.done:,}", of, percent, rows)
     return table
 
 
 def _percent(done: int, total: int) -> str:
     return f"{100 * done // total if total else 100}%"
-
-
-def _printable(name: str) -> str:
-    """Return a name from the account without line breaks and control characters."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name)
 
 
 def _time_left(stage: Stage, now: float) -> str:
@@ -190,7 +186,7 @@ def _speed(stage: Stage, now: float) -> str:
 
 
 class LiveDisplay:
-    """Shows a session while the block runs. Lines that are logged to `console` meanwhile appear above."""
+    """Shows a session while the block runs. Lines logged to `console` appear above the display."""
 
     def __init__(self, session: Session, console: Console) -> None:
         self._session, self._console = session, console

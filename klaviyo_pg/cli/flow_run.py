@@ -83,7 +83,7 @@ def _check(startup: Startup, arguments: Namespace, check: Check) -> str:
         arguments.integration = arguments.integration or _DEMO_ACCOUNT
         settings = load_settings()
     else:
-        settings.api_key  # noqa: B018  # raises if there is none
+        settings.api_key  # noqa: B018  # raises BadKey if it is missing
     check(arguments)
     load_settings(klaviyo_integration=arguments.integration, metrics=arguments.metrics)
     if not settings.database_url:
@@ -92,13 +92,13 @@ def _check(startup: Startup, arguments: Namespace, check: Check) -> str:
 
 
 def _import(startup: Startup, name: str) -> RunFlow:
-    """Import a flow, and check that its Prefect server responds, unless that is still starting."""
+    """Import a flow, and check that the Prefect server responds if it is not this command's own."""
     if is_live():
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
     from tasks import local, logs  # Prefect reads the environment when it is imported
 
     flow = getattr(import_module(f"flows.{name}"), name)
-    if not startup.is_server_temporary:
+    if startup.must_check_server:
         local.check_server()
     startup.enter(local.command_settings())
     console = logs.console()

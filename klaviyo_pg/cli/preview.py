@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
+from klaviyo_pg.cli.terminal import printable
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
@@ -34,7 +35,9 @@ def _table(title: str, rows: list[tuple[str, Summary]], source: Source) -> Table
     for name, summary in sorted(rows, key=lambda row: -row[1].expected):
         chunks = summary.chunks - summary.done  # chunks without events are done already
         needed = -(-summary.expected // source.events_per_page) + chunks
-        table.add_row(escape(name), f"{summary.expected:,}", str(chunks), f"{needed:,}", _minutes(source, needed))
+        table.add_row(
+            escape(printable(name)), f"{summary.expected:,}", str(chunks), f"{needed:,}", _minutes(source, needed)
+        )
         events, requests = events + summary.expected, requests + needed
     table.add_section()
     table.add_row("all", f"{events:,}", "", f"{requests:,}", _minutes(source, requests))

@@ -1,6 +1,6 @@
-"""What a run needs before it can start, prepared side by side: Prefect's server, a sandbox account, Postgres.
+"""The start of a command: Prefect's server, a sandbox and Postgres start while the command imports its modules.
 
-Imports nothing that takes time: the server starts first, since it takes longest.
+This module imports nothing that takes time, because the server takes longest and must start first.
 """
 
 import gc
@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from klaviyo_pg.errors import BadSettings
-from tasks.server import TemporaryServer, find_or_start
+from tasks.server import ExistingServer, TemporaryServer, find_or_start
 
 _QUIET = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
 
@@ -29,7 +29,7 @@ class Startup:
     def __init__(self, uses_sandbox: bool, needs_server: bool = True) -> None:
         self.uses_sandbox = uses_sandbox
         self._needs_server = needs_server
-        self._server: TemporaryServer | None = None
+        self._server: ExistingServer | TemporaryServer | None = None
         self._waiting: list[Future[Any]] = []
 
     def __enter__(self) -> Self:
@@ -74,9 +74,9 @@ class Startup:
         gc.enable()
 
     @property
-    def is_server_temporary(self) -> bool:
-        """Whether a temporary server is used."""
-        return self._server is not None
+    def must_check_server(self) -> bool:
+        """True if Prefect's client must check that the server responds."""
+        return not (self._server and self._server.responds)
 
     def _start_sandbox(self) -> dict[str, str]:
         try:

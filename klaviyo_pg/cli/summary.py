@@ -1,4 +1,4 @@
-"""What a command prints after a run: rows by table, the run's errors, and what to do next. Knows no flow."""
+"""The output of a command after a run: rows by table, errors, and commands to run next. Knows no flow."""
 
 import os
 import re
@@ -44,7 +44,7 @@ class Times(NamedTuple):
 
 @dataclass(frozen=True)
 class Invocation:
-    """How the command was run, and how commands for the same warehouse have to be run."""
+    """The command line of this process, and the prefix that commands for the same warehouse need."""
 
     line: str
     flow: str
@@ -76,7 +76,7 @@ def _relative(program: Path) -> str:
 
 
 class _Ledger(NamedTuple):
-    """What the warehouse recorded about a run."""
+    """The warehouse's records about a run."""
 
     counts: Counts
     requests: int

@@ -1,4 +1,4 @@
-"""What a command and its terminal agree on: signals, messages and exit codes. Knows no command."""
+"""Conventions of the command line: signals, error messages, exit codes, printable names. Knows no command."""
 
 import signal
 import sys
@@ -20,6 +20,11 @@ def run(command: Callable[[], int]) -> NoReturn:
         print("Stopped.", file=sys.stderr)
         code = Stopped.exit_code
     sys.exit(code)
+
+
+def printable(name: str) -> str:
+    """Return a name that came from the account without line breaks and control characters."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name)
 
 
 def handle_signals() -> None:

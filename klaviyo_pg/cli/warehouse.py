@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from klaviyo_pg.cli.terminal import printable
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, lookups, runs, schema
 from klaviyo_pg.postgres.account import Account
@@ -94,7 +95,7 @@ def _table(account: str, names: Mapping[str, str | None], rows: Sequence[Summary
         table.add_column(name, justify="left" if name == "metric" else "right")
     for row in sorted(rows, key=lambda row: -row.expected):
         table.add_row(
-            escape(names.get(row.metric_id) or row.metric_id),
+            escape(printable(names.get(row.metric_id) or row.metric_id)),
             f"{row.expected:,}",
             f"{row.loaded:,}",
             f"{row.waiting:,}",

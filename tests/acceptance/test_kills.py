@@ -1,4 +1,4 @@
-"""A command that is killed leaves no process behind: no Prefect server, no sandbox, no embedded Postgres, no psql."""
+"""After a command is killed, none of its processes keeps running: Prefect's server, sandbox, Postgres, psql."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ DAILY = str(ROOT / "flows" / "daily.py")
 
 @pytest.fixture
 def environment(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment with a data folder of its own. The tests share a home of Prefect, which takes long to set up."""
+    """An environment with a separate data folder. The tests share PREFECT_HOME, because setting it up is slow."""
     home = tmp_path_factory.getbasetemp() / "prefect-home"
     return {**processes.bare_environment(), "DATA_DIR": str(tmp_path), "PREFECT_HOME": str(home)}
 

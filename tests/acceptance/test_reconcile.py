@@ -1,228 +1,26 @@
-"""Reconciliation with the source's counts, by daily runs and by reconcile: late events, lost rows, wrong counts."""
+"""The command reconcile as a process, over a warehouse that was filled in this process."""
 
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
-import pytest
-
-from klaviyo_pg.catalogue import events
-from sandbox.launcher import Sandbox, running
-from tests.driver import MIDNIGHT, Result, Warehouse, account
-
-DAYS = 20
-EVENTS_PER_DAY, EVENTS_PER_PAGE = 850, 100  # a tenth of a large account's, so that the number of pages is the same
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-READ_ENDPOINTS = ("GET /api/events", "POST /api/metric-aggregates")
+from sandbox.launcher import running
+from tests import runs
+from tests.driver import MIDNIGHT, Warehouse, account
 
 
-@pytest.fixture(scope="module")
-def box() -> Iterator[Sandbox]:
-    """A small account with few events per hour."""
-    with running(members=100, events=4_000, days=DAYS, until=MIDNIGHT) as box:
-        yield box
-
-
-class SyncedAccount:
-    """An account and the schema that it is read into."""
-
-    def __init__(self, warehouse: Warehouse, box: Sandbox, schema: str, **settings: str) -> None:
-        self._warehouse, self.box, self._schema = warehouse, box, schema
-        self._settings = {**account(box), "WAREHOUSE_SCHEMA": schema, "FIRST_SYNC_DAYS": "31", **settings}
-        self.metrics = {metric["name"]: metric["id"] for metric in box.state()["metrics"]}
-
-    def daily(self, **settings: str) -> Result:
-        """Run a daily sync of the event tables, which must complete."""
-        return self._run(["flows/daily.py", "--tables", "sends"], 0, settings)
-
-    def reconcile(self, *arguments: str, code: int = 0, **settings: str) -> Result:
-        """Run reconcile, which must exit with this code."""
-        return self._run(["flows/reconcile.py", *arguments], code, settings)
-
-    def _run(self, command: list[str], code: int, settings: dict[str, str]) -> Result:
-        ran = self._warehouse.run(command, {**self._settings, **settings})
-        assert ran.code == code, ran.err[-3000:]
-        return ran
-
-    def requests(self, *endpoints: str) -> int:
-        """Return the number of requests to these endpoints so far."""
-        counts = self.box.state()["requests"]
-        return sum(counts.get(name, 0) for name in endpoints)
-
-    def stored(self) -> set[str]:
-        """Return the ids of all stored events."""
-        every = " UNION ALL ".join(f"SELECT id FROM {self._schema}.{table.name}" for table in events.EVENT_TABLES)
-        ids = [row[0] for row in self._warehouse.rows(every)]
-        assert len(ids) == len(set(ids))
-        return set(ids)
-
-    def missing(self) -> set[str]:
-        """Return the ids of the account's events that are not stored."""
-        return {event["id"] for event in self.box.events()} - self.stored()
-
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """Return the rows of a query. {} in the query is the schema."""
-        return self._warehouse.rows(query.replace("{}", self._schema))
-
-    def differences(self) -> list[tuple[Any, ...]]:
-        """Return the recorded differences: metric, hours, both counts, and whether the window was read again."""
-        return self.rows(
-            "SELECT metric_id, extract(epoch FROM window_end - window_start)::int / 3600, source_events,"
-            " warehouse_events, read_again_at IS NOT NULL FROM {}.reconciliation WHERE state = 'differs' ORDER BY 1, 2"
-        )
-
-    def add(self, name: str, *ago: timedelta) -> list[str]:
-        """Add events that happened this long ago and arrive only now; return their ids."""
-        event = {"metric": self.metrics[name], "profile_id": self.box.profiles()[0]["id"]}
-        moments = [datetime.now(UTC) - each for each in ago]
-        return self.box.add_events(*({**event, "timestamp": int(each.timestamp())} for each in moments))
-
-
-def test_late_events_cost_a_quarter_of_a_blind_overlap(warehouse: Warehouse) -> None:
-    """The next daily run stores events up to 29 days late, with at most a quarter of a blind overlap's requests."""
-    start = MIDNIGHT - 3 * DAY  # the sandbox puts most events into the last days, so those are added evenly below
-    with running(members=500, events=27 * EVENTS_PER_DAY, days=27, until=start) as box:
-        box.set_server(most_events=EVENTS_PER_PAGE)
-        metrics = sorted(box.state()["metrics"], key=lambda metric: -metric["count"])[:6]
-        people = [person["id"] for person in box.profiles()]
-        box.add_events(
-            *(
-                {
-                    "metric": metrics[at % 6]["id"],
-                    "profile_id": people[at % 500],
-                    "timestamp": int(start.timestamp()) + at * 86_400 // EVENTS_PER_DAY,
-                }
-                for at in range(3 * EVENTS_PER_DAY)
-            )
-        )
-        synced = SyncedAccount(warehouse, box, "late")
-        synced.daily()
-        assert synced.missing() == set()
-        between = range(int((MIDNIGHT - 20 * DAY).timestamp()), int((MIDNIGHT - 10 * DAY).timestamp()))
-        removed = [event["id"] for event in box.events() if event["timestamp"] in between][::200]
-        for each in removed:
-            box.remove_event(each)
-        added = [
-            *synced.add("Received Email", 29 * DAY, 29 * DAY - HOUR, 6 * DAY),
-            *synced.add("Opened Email", 21 * DAY, 8 * DAY, 8 * DAY - 2 * HOUR),
-            *synced.add("Placed Order", 5 * DAY, 2 * DAY),
-            *synced.add("Clicked Email", HOUR / 2, timedelta()),
-        ]
-        assert synced.missing() == set(added)
-        before = synced.requests(*READ_ENDPOINTS)
-        synced.daily()
-        by_counts = synced.requests(*READ_ENDPOINTS) - before
-        assert synced.missing() == set()
-        assert synced.stored() >= set(removed)  # events that the source has lost are reported and kept
-        surplus = [stored - source for _, hours, source, stored, _ in synced.differences() if hours == 1]
-        assert sum(surplus) == len(removed)
-        synced.daily(RECONCILE_DAYS="0", LOOKBACK_DAYS="30")
-        blind = synced.requests(*READ_ENDPOINTS) - before - by_counts
-    print(f"requests for events and counts: {by_counts} with reconciliation, {blind} with a blind overlap")
-    assert by_counts * 4 <= blind
-
-
-@pytest.fixture(scope="module")
-def synced(warehouse: Warehouse, box: Sandbox) -> SyncedAccount:
-    """The small account, read once."""
-    synced = SyncedAccount(warehouse, box, "current")
-    synced.daily()
-    return synced
-
-
-def test_daily_runs_store_late_and_future_events(synced: SyncedAccount) -> None:
-    """Daily runs alone store all events that are late by hours or days, new, or dated in the future."""
-    for turn in range(2):
-        ids = synced.add("Received Email", 48 * HOUR, 72 * HOUR, timedelta())
-        ids += synced.add("Opened Email", (turn + 4) * DAY, 72 * HOUR, HOUR / 60)
-        ids += synced.add("Placed Order", -18 * HOUR, 2 * HOUR, (turn + 1) * HOUR)
-        assert synced.missing() == set(ids)
-        synced.daily()
-        assert synced.missing() == set()
-    assert synced.differences() == []
-    assert synced.rows("SELECT max(watermark) <= now() FROM {}.watermarks") == [(True,)]
-
-
-def test_reconcile_restores_lost_rows(synced: SyncedAccount) -> None:
-    """In the current dialect, whose counts are per hour."""
-    assert_lost_rows_are_restored(synced)
-
-
-def test_reconcile_restores_lost_rows_in_the_legacy_dialect(warehouse: Warehouse, box: Sandbox) -> None:
-    """In the legacy dialect, whose counts are per day."""
-    synced = SyncedAccount(warehouse, box, "legacy", KLAVIYO_DIALECT="legacy")
-    synced.daily()
-    assert_lost_rows_are_restored(synced)
-
-
-def assert_lost_rows_are_restored(synced: SyncedAccount) -> None:
-    """Delete rows; assert that reconcile reads them again and that the next one reads no events."""
-    deleted = synced.rows(
-        "DELETE FROM {}.sends WHERE id IN (SELECT id FROM {}.sends WHERE event_at < date_trunc('day', now(), 'UTC')"
-        " ORDER BY id LIMIT 5) RETURNING id"
-    )
-    assert len(deleted) == 5
-    assert synced.missing() >= {row[0] for row in deleted}
-    ran = synced.reconcile("--metrics", "Received Email")
+def test_reconcile_restores_rows_and_prints_what_still_differs(warehouse: Warehouse) -> None:
+    """The run succeeds. The summary counts the restored rows, and a remaining difference is one line."""
+    day = MIDNIGHT - timedelta(days=3)
+    with running(members=100, events=4_000, days=20, until=MIDNIGHT) as box:
+        settings = account(box)
+        filling = {name.lower(): value for name, value in settings.items()} | {"database_url": warehouse.url}
+        assert runs.Warehouse(warehouse.url, filling).daily("sends").exit_code == 0
+        where = f"event_at >= '{day}' AND event_at < '{day + timedelta(days=1)}'"
+        stored = warehouse.one(f"SELECT count(*) FROM klaviyo.sends WHERE {where}")
+        delete = "DELETE FROM klaviyo.sends WHERE id IN (SELECT id FROM klaviyo.sends WHERE {} LIMIT 5) RETURNING id"
+        assert len(warehouse.rows(delete.format(where))) == 5
+        box.lie("Received Email", f"{day:%Y-%m-%d}", 3)
+        ran = warehouse.run(["flows/reconcile.py", "--days", "10", "--metrics", "Received Email"], settings)
+    assert ran.code == 0, ran.err[-3000:]
     assert ran.counts["sends"][1] == 5
-    assert synced.missing() == set()
-    assert synced.differences() == []
-    assert synced.rows("SELECT count(*) > 0 FROM {}.reconciliation WHERE read_again_at IS NOT NULL") == [(True,)]
-    pages = ("GET /api/events", "GET /api/v1/metric/{id}/timeline", "GET /api/v1/metrics/timeline")
-    before = synced.requests(*pages)
-    synced.reconcile()
-    assert synced.requests(*pages) == before
-    assert synced.differences() == []
-
-
-def test_a_failed_reread_is_repeated_by_the_next_run(synced: SyncedAccount, box: Sandbox) -> None:
-    """If the key lacks a scope when a late event is noticed, the next run with the scope stores the event."""
-    late = set(synced.add("Received Email", 10 * DAY))
-    box.add_key("pk_without_events", "accounts:read", "metrics:read", "lists:read", "segments:read")
-    ran = synced.reconcile(code=3, KLAVIYO_API_KEY="pk_without_events")
-    assert "lacks the scope events:read" in ran.err
-    assert synced.missing() == late
-    synced.daily()
-    assert synced.missing() == set()
-
-
-def test_a_wrong_count_is_reported_once(synced: SyncedAccount, box: Sandbox) -> None:
-    """A remaining difference is reported with both counts and reread once. It is dropped when the counts agree."""
-    day = MIDNIGHT - 3 * DAY
-    opened = synced.metrics["Opened Email"]
-    [[stored]] = synced.rows(f"SELECT count(*) FROM {{}}.opens WHERE event_at >= '{day}' AND event_at < '{day + DAY}'")
-    box.lie("Opened Email", f"{day:%Y-%m-%d}", 3)
-    message = f"Opened Email, {day:%Y-%m-%d}: the source counts {stored + 3:,} events, the warehouse holds {stored:,}."
-    for reads, times in ((1, 1), (0, 0)):
-        before = synced.requests("GET /api/events")
-        ran = synced.reconcile()
-        assert synced.requests("GET /api/events") - before == reads
-        assert ran.err.splitlines().count(message) == times
-        [[metric, hours, source, held, was_read], whole] = synced.differences()
-        assert (metric, hours, source - held, was_read) == (opened, 1, 3, True)
-        assert whole == (opened, 24, stored + 3, stored, True)
-    assert "As an earlier check told: 1 day differs." in ran.err
-    box.lie("Opened Email", f"{day:%Y-%m-%d}", 0)
-    synced.reconcile()
-    assert synced.differences() == []
-
-
-def test_missing_counts_fail_only_reconcile(synced: SyncedAccount, box: Sandbox) -> None:
-    """Without counts a daily run succeeds, and the next one uses a week of overlap. Reconcile fails."""
-    box.set_faults({"endpoint": "POST /api/metric-aggregates", "times": 10_000, "status": 503})
-    synced.daily(REQUEST_ATTEMPTS="1")
-    latest = "SELECT max(checked_at) FROM {}.reconciliation"
-    states = f"SELECT DISTINCT state FROM {{}}.reconciliation WHERE checked_at = ({latest})"
-    assert synced.rows(states) == [("uncounted",)]
-    assert synced.reconcile(code=1, REQUEST_ATTEMPTS="1").counts["sends"][0] == 0
-    box.set_faults()
-    overlap = (
-        "SELECT round(extract(epoch FROM r.as_of - min(split_part(part, '..', 1) || 'Z')::timestamptz) / 86400)::int"
-        " FROM {}.chunks JOIN {}.runs r USING (run_id) WHERE stream = 'events' AND flow = 'daily'"
-        " GROUP BY run_id, r.as_of ORDER BY r.as_of DESC LIMIT 1"
-    )
-    assert synced.rows(overlap) == [(3,)]
-    for days in (7, 3):
-        synced.daily()
-        assert synced.rows(overlap) == [(days,)]
-    assert synced.rows(states) == [("complete",)]
+    difference = f"the source counts {stored + 3:,} events, the warehouse has {stored:,}."
+    assert ran.err.splitlines().count(f"Received Email, {day:%Y-%m-%d}: {difference}") == 1

@@ -1,4 +1,4 @@
-"""What a terminal does to a command with its sandbox, embedded Postgres and temporary Prefect server."""
+"""A command at a terminal, with its sandbox, embedded Postgres and temporary Prefect server."""
 
 import os
 import pty
@@ -20,7 +20,7 @@ DAILY = [sys.executable, "flows/daily.py", "--sandbox"]
 
 @pytest.fixture
 def environment(warehouse: Warehouse, tmp_path: Path) -> dict[str, str]:
-    """An environment without a Prefect server. Its tests share a home of Prefect, which takes seconds to set up."""
+    """An environment without a Prefect server. The tests share PREFECT_HOME, because setting it up is slow."""
     environment = {name: value for name, value in warehouse.environment.items() if name != "PREFECT_API_URL"}
     home = Path(warehouse.environment["DATA_DIR"]) / "prefect"
     return {**environment, "DATA_DIR": str(tmp_path / "data"), "PREFECT_HOME": str(home)}

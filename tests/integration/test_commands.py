@@ -98,10 +98,10 @@ def test_status_without_a_backfill(command: Any, integration_id: str) -> None:
 
 def test_erasing_an_unknown_person(command: Any, integration_id: str) -> None:
     """An unknown address is a mistake; an unknown ID is recorded, so that future runs ignore it."""
-    by_address = command("erase", "--email", "nobody@example.com", "--yes")
+    by_address = command("erase", "--email", "unknown@example.com", "--yes")
     assert by_address.returncode == 2
     assert by_address.stderr == "Nothing was erased: shop has no person with this address.\n"
-    by_id = command("erase", "--id", "nobody", "--yes")
+    by_id = command("erase", "--id", "unknown", "--yes")
     assert by_id.returncode == 0
     assert by_id.stdout == "shop has no such profile. Future runs will ignore this ID.\n"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from klaviyo_pg.errors import BadSettings
-from tasks.server import TemporaryServer, _background_url, find_or_start
+from tasks.server import ExistingServer, TemporaryServer, _background_url, find_or_start
 
 URL = "http://127.0.0.1:9/api"
 
@@ -40,14 +40,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_configured_server_is_used(file: str, text: str) -> None:
     """A server that is configured in a file that Prefect reads is left to Prefect."""
     Path(file).write_text(text)
-    assert find_or_start() is None
+    assert find_or_start().url == URL
     assert "PREFECT_API_URL" not in os.environ
 
 
 def test_a_server_in_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server in the environment is used as it is."""
     monkeypatch.setenv("PREFECT_API_URL", URL)
-    assert find_or_start() is None
+    assert find_or_start().url == URL
     assert os.environ["PREFECT_API_URL"] == URL
 
 
@@ -63,14 +63,14 @@ def test_a_server_in_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) ->
 def test_without_a_configured_server_one_is_started(
     file: str, text: str, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
-    """What does not configure a server leads to a temporary one, which the environment then names."""
+    """If no server is configured, a temporary one starts, and the environment names it."""
     Path(file).write_text(text)
     monkeypatch.setattr(TemporaryServer, "_start", lambda self, listener: None)
     monkeypatch.setattr("atexit.register", lambda function: None)
     for name in ("PREFECT_API_URL", "PREFECT_UI_URL", "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED"):
         monkeypatch.setenv(name, "")
     server = find_or_start()
-    assert server is not None
+    assert isinstance(server, TemporaryServer)
     assert os.environ["PREFECT_API_URL"] == server.url
 
 
@@ -102,6 +102,20 @@ def test_a_server_in_the_background_is_found(port: int, home: Path, monkeypatch:
     assert _background_url(home) == f"http://127.0.0.1:{port}/api"
     monkeypatch.setenv("PREFECT_SERVER_API_PORT", "1")
     assert _background_url(home) is None, "nothing answers"
+
+
+@pytest.mark.parametrize(
+    ("url", "responds"),
+    [
+        pytest.param("http://127.0.0.1:{port}/api", True, id="local"),
+        pytest.param("http://127.0.0.1:1/api", False, id="nothing listens"),
+        pytest.param("https://127.0.0.1:{port}/api", False, id="left to Prefect's client"),
+        pytest.param("http://127.0.0.1:x/api", False, id="malformed"),
+    ],
+)
+def test_a_local_server_is_checked_at_once(port: int, url: str, responds: bool) -> None:
+    """A local server can be checked without Prefect's client."""
+    assert ExistingServer(url.format(port=port)).responds is responds
 
 
 def test_an_unwritable_home_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints: a chunk that fails after some batches is resumed behind them, and nothing is lost or stored twice."""
+"""Checkpoints: a chunk that fails after some batches is resumed after them, and nothing is lost or stored twice."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -86,7 +86,7 @@ def test_profiles_resume_at_the_checkpoint(
 
 
 def fill_list(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """Store a list of nine members, of whom P4 leaves afterwards, and make its sweep due."""
+    """Store a list of nine members, remove P4 from it at the source, and make its sweep due."""
     for number in range(9):
         shop.add_person(f"P{number}", days_ago(20))
     shop.members = {"L1": []}
@@ -130,7 +130,7 @@ def test_an_interrupted_sweep_means_nothing_to_another_run(warehouse: Warehouse,
     assert warehouse.column(ABSENT) == ["P4"]
 
 
-def test_a_sweep_with_an_unreadable_record_marks_nobody(warehouse: Warehouse, shop: FakeAccount) -> None:
+def test_a_sweep_with_an_unreadable_record_marks_no_one(warehouse: Warehouse, shop: FakeAccount) -> None:
     """The record may be the member that seems to be missing. The list is swept again by the next run."""
     fill_list(warehouse, shop)
     shop.unreadable["memberships", 1] = UNREADABLE

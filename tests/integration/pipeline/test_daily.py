@@ -153,7 +153,7 @@ def test_events_of_unlisted_metrics_are_stored_and_move_later(warehouse: Warehou
 
 
 def test_a_metric_that_appears_later_is_read_from_its_beginning(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """It has a window of its own, because the others begin at their watermark."""
+    """It is read alone, because the others begin at their watermark."""
     warehouse.daily()
     shop.add_metric("CLICK", "Clicked Email")
     shop.add_events("CLICK", days_ago(6), days_ago(1))
@@ -175,7 +175,7 @@ def test_deleted_metrics_are_not_read(warehouse: Warehouse, shop: FakeAccount) -
 
 
 def test_a_dialect_that_looks_up_members_reads_events_first(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """Only people whom an event subscribed are looked up, by address; those who have left are marked as absent."""
+    """It looks up the addresses of people that an event subscribed, and marks those who have left as absent."""
     shop.reads_all_metrics_at_once, shop.looks_up_memberships = False, True
     shop.count_interval = DAY
     shop.add_metric("JOIN", "Subscribed to List")
@@ -209,7 +209,7 @@ def test_personal_data_does_not_reach_the_warehouse(warehouse: Warehouse, shop: 
 def test_the_new_members_of_ten_lists_are_read_by_one_unit(
     warehouse: Warehouse, shop: FakeAccount, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A full read of a list is a unit of its own."""
+    """A unit that reads a list in full reads no other list."""
     for number in range(12):
         shop.add_list(f"X{number}", "Empty")
     warehouse.daily("stg_member_lists")

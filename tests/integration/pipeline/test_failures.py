@@ -1,4 +1,4 @@
-"""What an error does to a run: its state, sentences and exit code, what else is read, and what the next run reads."""
+"""The effects of errors on a run: its state, sentences and exit code, and what this run and the next one read."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def test_a_failing_chunk_does_not_stop_the_others(warehouse: Warehouse, shop: Fa
 def test_a_failed_run_is_resumed_and_reads_only_what_is_left(warehouse: Warehouse, shop: FakeAccount) -> None:
     """The next run with the same selection on the same day keeps the id and the present of the failed one.
 
-    Streams whose watermark has advanced meanwhile are read from there on, with their overlap.
+    Streams whose watermark has advanced are read from there on, with their overlap.
     """
     shop.fail("events", BadAnswer("Odd."), times=2)
     failed = warehouse.daily()
@@ -68,7 +68,7 @@ def test_another_selection_does_not_resume_a_failed_run(warehouse: Warehouse, sh
 
 
 def test_a_missing_scope_leaves_the_run_partial(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """Everything else is read. A partial run is not resumed: the next one begins anew."""
+    """Everything else is read. A partial run is not resumed: the next one reads everything again."""
     shop.fail("campaigns", MissingScope("campaigns:read"))
     ran = warehouse.daily()
     sentence = "The API key lacks the scope campaigns:read. Add it to the key in Klaviyo's settings."
@@ -121,7 +121,7 @@ def test_a_long_pause_postpones_the_rest(warehouse: Warehouse, shop: FakeAccount
 
 
 def test_a_request_to_stop_ends_the_run_after_the_batch(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """What was being read is stored, nothing else begins, and the exit code is that of a stopped program."""
+    """The batch is stored, nothing else begins, and the exit code is that of a program stopped by a signal."""
     shop.before("lists", warehouse.stop)
     ran = warehouse.daily(concurrency=1)
     assert (ran.state, ran.sentences, ran.exit_code) == ("failed", [str(Stopped())], 130)
@@ -173,7 +173,7 @@ def test_lists_are_left_for_the_next_run_while_the_api_is_unavailable(warehouse:
 
 
 def test_lists_that_are_deleted_meanwhile_are_no_failure(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """A sweep of such a list marks nobody as absent."""
+    """A sweep of such a list marks no one as absent."""
     warehouse.daily("stg_member_lists")
     shop.recover()
     shop.before("lists", shop.members.clear)

@@ -27,7 +27,7 @@ def cut_connections(warehouse: Warehouse) -> None:
 
 
 def test_another_run_of_the_flow_is_refused_while_one_is_in_progress(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """The refused run leaves nothing behind. Other flows and other accounts can run."""
+    """The refused run writes nothing. Other flows and other accounts can run."""
     with warehouse.open() as session:
         runs.begin(session, "daily", {}, LOG)
         with pytest.raises(Busy, match=r"^Another daily run of shop is in progress: wait for it to finish, or stop it"):
@@ -117,7 +117,7 @@ def test_traffic_is_that_of_all_sources(warehouse: Warehouse, shop: FakeAccount)
 
 
 def test_another_process_can_join_a_run_in_progress(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """It reads chunks by their names, sends no request to join, and holds a claim of its own."""
+    """It reads chunks by their names, sends no request to join, and holds a separate claim."""
     with warehouse.open() as session, warehouse.open() as other:
         run = runs.begin(session, "backfill", {}, LOG)
         shop.recover()

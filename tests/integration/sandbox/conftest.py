@@ -19,7 +19,7 @@ def database(server: str, template: str) -> Iterator[str]:
 def warehouse(database: str, box: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
     """Return the module's warehouse, for the account `box`, a fixture of the module.
 
-    Tests that need rows of their own use a variant with another schema or account name.
+    Tests that need a separate schema or account name use a variant of it.
     """
     settings = {
         "database_url": url_of(database),

@@ -144,12 +144,12 @@ def test_daily_runs_store_late_and_future_events(synced: SyncedAccount) -> None:
 
 
 def test_reconcile_restores_lost_rows(synced: SyncedAccount) -> None:
-    """In the current dialect, whose counts are per hour."""
+    """The current dialect counts by hour."""
     assert_lost_rows_are_restored(synced)
 
 
 def test_reconcile_restores_lost_rows_in_the_legacy_dialect(warehouse: Warehouse, box: Sandbox) -> None:
-    """In the legacy dialect, whose counts are per day."""
+    """The legacy dialect counts by day."""
     synced = SyncedAccount(warehouse, box, "legacy", klaviyo_dialect="legacy")
     synced.daily()
     assert_lost_rows_are_restored(synced)

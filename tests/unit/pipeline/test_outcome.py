@@ -1,4 +1,4 @@
-"""What errors do to a run: its state, its exit code and its sentences."""
+"""The effects of errors on a run: its state, its exit code and its sentences."""
 
 import pickle
 from collections.abc import Sequence

@@ -55,7 +55,7 @@ def test_events_are_read_from_the_watermark_on(
 
 
 def test_a_metric_with_a_longer_overlap_is_read_alone() -> None:
-    """Metrics that cannot be counted have one, beside the common overlap of the others."""
+    """Metrics that cannot be counted have one; the others share the common overlap."""
     watermarks = {f"events/{each}": FRESH for each in "abc"}
     chunks = list(event_chunks("abc", watermarks, HORIZON, True, {"b": 14 * DAY}))
     assert {chunk.key: chunk.start for chunk in chunks} == {"events": FRESH - 7 * DAY, "events/b": FRESH - 14 * DAY}

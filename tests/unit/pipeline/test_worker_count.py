@@ -1,4 +1,4 @@
-"""How many chunks a session reads at once."""
+"""The number of chunks that a session reads at once."""
 
 import pytest
 

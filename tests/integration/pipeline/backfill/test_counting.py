@@ -56,7 +56,7 @@ def test_metrics_that_cannot_be_counted_are_read_in_equal_windows(
 def test_counting_that_fails_leaves_the_run_partial(
     warehouse: Warehouse, shop: FakeAccount, backfill: Backfill
 ) -> None:
-    """What has been counted is read. The next run counts the rest."""
+    """The run reads the metrics that it was able to count. The next run counts the others."""
     shop.fail("counts", Unavailable("Away."))
     ran = backfill()
     assert (ran.state, ran.sentences, ran.exit_code) == ("partial", ["Away."], 3)

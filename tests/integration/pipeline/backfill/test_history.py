@@ -48,7 +48,7 @@ def test_an_earlier_start_reads_only_what_is_missing(
 
 
 def test_restart_reads_everything_again(warehouse: Warehouse, shop: FakeAccount, backfill: Backfill) -> None:
-    """Stored events stay, and the ledger begins anew."""
+    """Stored events stay, but the ledger starts over."""
     backfill()
     shop.recover()
     ran = backfill(restart=True)
@@ -74,7 +74,7 @@ def test_a_backfill_needs_metrics(warehouse: Warehouse, shop: FakeAccount) -> No
 
 
 def test_a_daily_run_does_not_move_events_during_a_backfill(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """What a backfill has already read goes into the tables that were right when it began."""
+    """The backfill in progress stores events in the tables that were planned when it began."""
     warehouse.backfill(START)
     with warehouse.open() as other:
         [integration_id] = warehouse.column("SELECT esp_integration_id FROM integrations")

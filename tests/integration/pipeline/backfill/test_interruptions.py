@@ -49,7 +49,7 @@ def test_an_error_that_the_user_has_to_fix_fails_the_run(
     warehouse: Warehouse, shop: FakeAccount, backfill: Backfill
 ) -> None:
     """Nothing else begins: it would fail, too."""
-    shop.events_per_page = 50  # so that each chunk is read by a unit of its own
+    shop.events_per_page = 50  # so that each unit reads a single chunk
     shop.fail("events", BadKey("Revoked."))
     ran = backfill(concurrency=1)
     assert (ran.state, ran.sentences, ran.exit_code) == ("failed", ["Revoked."], 2)
@@ -59,7 +59,7 @@ def test_an_error_that_the_user_has_to_fix_fails_the_run(
 def test_a_stopped_backfill_resumes_where_it_stopped(
     warehouse: Warehouse, shop: FakeAccount, backfill: Backfill
 ) -> None:
-    """What has been read is not requested again, whether it is stored or spooled."""
+    """Events that are stored or spooled are not requested again."""
     shop.before("events", warehouse.stop, subject="OPEN", page=4)
     assert backfill(chunk_events=10_000).exit_code == 130
     shop.recover()

@@ -47,7 +47,7 @@ def test_a_damaged_spool_file_costs_one_more_run(warehouse: Warehouse, shop: Fak
 
 
 def test_a_spooled_file_is_not_loaded_twice(warehouse: Warehouse, shop: FakeAccount, spooled: Backfill) -> None:
-    """What the ledger has as stored is deleted from the spool, as after a kill between the commit and the deletion."""
+    """After a kill between the commit and the deletion of a file, the next load changes no row."""
     shop.before("events", warehouse.stop, subject="ORDER")
     spooled(metrics=("ORDER",))
     [file] = spool_files(warehouse)
@@ -63,7 +63,7 @@ def test_a_spooled_file_is_not_loaded_twice(warehouse: Warehouse, shop: FakeAcco
 
 def test_a_full_spool_pauses_the_readers(warehouse: Warehouse, shop: FakeAccount, spooled: Backfill) -> None:
     """Then each chunk is loaded before the next one is read, however many readers there are."""
-    shop.events_per_page = 50  # so that each chunk is read by a unit of its own
+    shop.events_per_page = 50  # so that each unit reads a single chunk
     integration_id = warehouse.daily("metrics").run.integration_id
     filler = warehouse.configured().spool_dir / integration_id / "filler"
     filler.mkdir(parents=True)

@@ -1,0 +1,176 @@
+"""One account read in both dialects: the tables differ only where docs/dialects.md says so."""
+
+import logging
+import re
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+
+from klaviyo_pg.catalogue import SPECIFIED, Table
+from klaviyo_pg.errors import KlaviyoPgError
+from klaviyo_pg.postgres import schema
+from sandbox.launcher import Sandbox, running
+from tests.driver import MIDNIGHT, ROOT
+from tests.runs import Warehouse
+
+DAYS = 40
+KEY, WRONG_KEY = "pk_secret_of_this_test", "pk_another_secret_of_it"
+LOAD_TIME = {"__synced_at"}
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Sandbox]:
+    """An account whose history ends at midnight."""
+    with running(members=700, events=9_000, days=DAYS, until=MIDNIGHT) as box:
+        yield box
+
+
+@pytest.fixture(scope="module")
+def dialects(warehouse: Warehouse, box: Sandbox) -> dict[str, Warehouse]:
+    """The warehouse in each dialect, with the schema of that name. The first run reads all history."""
+    common = {"first_sync_days": DAYS + 2, "klaviyo_account_id": box.state()["account"]}
+    return {
+        each: warehouse.variant(klaviyo_dialect=each, warehouse_schema=each, **common) for each in ("current", "legacy")
+    }
+
+
+@pytest.fixture(scope="module")
+def both(dialects: dict[str, Warehouse]) -> dict[str, Warehouse]:
+    """The warehouse after one run in each dialect, into two schemas with the same integration id."""
+    first = dialects["current"].daily()
+    assert first.exit_code == 0, first.sentences
+    with psycopg.connect(dialects["legacy"].url) as connection:
+        schema.upgrade(connection, "legacy")
+        connection.execute("INSERT INTO legacy.integrations SELECT * FROM current.integrations")
+    second = dialects["legacy"].daily()
+    assert second.exit_code == 0, second.sentences
+    return dialects
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The URL of a server that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def documented_differences() -> set[tuple[str, str]]:
+    """Return the differences that the documentation lists, as (table, column)."""
+    text = (ROOT / "docs" / "dialects.md").read_text()
+    rows = re.findall(r"^\| (\w+) \| (\w+) \|", text, re.MULTILINE)
+    return {(table, column) for table, column in rows if table != "table"}
+
+
+def differences(warehouse: Warehouse, table: Table) -> Iterator[str]:
+    """Yield the columns in which rows with the same key differ, and "rows" if either dialect lacks rows."""
+    same = " AND ".join(f'c."{name}" = l."{name}"' for name in table.primary_key)
+    for one, other in (("current", "legacy"), ("legacy", "current")):
+        missing = f"FROM {one}.{table.name} c WHERE NOT EXISTS (SELECT FROM {other}.{table.name} l WHERE {same})"
+        if warehouse.one(f"SELECT count(*) {missing}"):
+            yield "rows"
+    for column in table.column_names:
+        differs = (
+            f'FROM current.{table.name} c JOIN legacy.{table.name} l ON {same} WHERE c."{column}" IS DISTINCT FROM'
+        )
+        if column not in LOAD_TIME and warehouse.one(f'SELECT count(*) {differs} l."{column}"'):
+            yield column
+
+
+def test_both_dialects_fill_every_table(both: dict[str, Warehouse], warehouse: Warehouse) -> None:
+    for dialect in both:
+        for table in SPECIFIED:
+            assert warehouse.one(f"SELECT count(*) FROM {dialect}.{table.name}") > 0, (dialect, table.name)
+
+
+def test_dialects_differ_only_where_documented(both: dict[str, Warehouse], warehouse: Warehouse) -> None:
+    """Compared row by row and column by column, the dialects differ exactly where the documentation says so."""
+    actual = {(table.name, column) for table in SPECIFIED for column in differences(warehouse, table)}
+    assert actual == documented_differences()
+
+
+def test_legacy_rows_are_a_subset(both: dict[str, Warehouse], warehouse: Warehouse) -> None:
+    """The legacy dialect may lack rows, but never has a row that the current dialect does not have."""
+    for table in SPECIFIED:
+        same = " AND ".join(f'c."{name}" = l."{name}"' for name in table.primary_key)
+        in_current = f"EXISTS (SELECT FROM current.{table.name} c WHERE {same})"
+        assert warehouse.one(f"SELECT count(*) FROM legacy.{table.name} l WHERE NOT {in_current}") == 0, table.name
+
+
+def test_legacy_stores_each_event_once(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
+    """Read in the legacy dialect, the seven event tables hold each event of the account exactly once."""
+    names = ("sends", "bounces", "opens", "clicks", "spams", "unsubscribes", "events")
+    stored = warehouse.rows(" UNION ALL ".join(f"SELECT id FROM legacy.{name}" for name in names))
+    assert sorted(row[0] for row in stored) == sorted(event["id"] for event in box.events())
+
+
+def test_a_legacy_rerun_changes_nothing(both: dict[str, Warehouse]) -> None:
+    """If nothing has changed at the source, a legacy run inserts and updates no rows."""
+    again = both["legacy"].daily()
+    assert again.exit_code == 0
+    assert again.changed() == {}
+
+
+def test_events_of_a_crowded_second_are_stored_once(both: dict[str, Warehouse], box: Sandbox) -> None:
+    """Of 250 events in the first second of a window, more than fit on a page, each is stored once."""
+    metric = next(row["id"] for row in box.state()["metrics"] if row["name"] == "Placed Order")
+    when = int(datetime.now(UTC).timestamp()) - 7_200
+    ids = box.add_events(*({"metric": metric, "timestamp": when} for _ in range(250)))
+    ran = both["legacy"].daily("events", since=datetime.fromtimestamp(when, UTC), metrics=[metric])
+    assert ran.exit_code == 0, ran.sentences
+    stored = both["legacy"].column("SELECT id FROM events WHERE event_at = to_timestamp(%s)", when)
+    assert sorted(stored) == sorted(ids)
+
+
+def outcome(warehouse: Warehouse, **settings: object) -> tuple[int, str]:
+    """Run a daily sync, and return its exit code and its message."""
+    try:
+        ran = warehouse.daily(**settings)
+    except KlaviyoPgError as error:
+        return error.exit_code, str(error)
+    return ran.exit_code, " ".join(ran.sentences)
+
+
+@pytest.mark.parametrize(
+    ("fault", "changes", "code", "message"),
+    [
+        pytest.param({}, {}, 2, "does not accept the API key", id="wrong key"),
+        pytest.param({"status": 429, "retry_after": 1}, {"retry_budget_seconds": 3}, 4, "returned 429", id="429"),
+        pytest.param({"status": 500}, {}, 1, "returned 500", id="500"),
+        pytest.param({"silent": True}, {"request_timeout_seconds": 0.2}, 1, "no response within", id="timeout"),
+        pytest.param({"gone": True}, {}, 2, "retired on 2024-06-30. Set KLAVIYO_DIALECT=current", id="410"),
+    ],
+)
+def test_a_failed_legacy_run_never_shows_its_key(
+    dialects: dict[str, Warehouse],
+    box: Sandbox,
+    silent: str,
+    caplog: pytest.LogCaptureFixture,
+    fault: dict[str, object],
+    changes: dict[str, object],
+    code: int,
+    message: str,
+) -> None:
+    """A failed legacy run explains why in one sentence and never shows its key, not even in debug logs."""
+    changes = {**changes, "klaviyo_api_key": KEY if fault else WRONG_KEY}
+    box.add_key(KEY, "*")
+    if fault.get("silent"):
+        changes["klaviyo_base_url"] = silent
+    elif fault.get("gone"):
+        box.set_legacy("gone")
+    elif fault:
+        box.set_faults({"endpoint": "GET /api/v1/metrics", "times": 1000, **fault})
+    caplog.set_level(logging.DEBUG)
+    try:
+        ended = outcome(dialects["legacy"], warehouse_schema="failing", request_attempts=2, **changes)
+    finally:
+        box.set_faults()
+        box.set_legacy("on")
+    assert ended[0] == code, ended
+    assert message in ended[1]
+    assert "urllib3.connectionpool" in caplog.text
+    assert KEY not in caplog.text + ended[1]
+    assert WRONG_KEY not in caplog.text + ended[1]
+    assert "Traceback" not in caplog.text + ended[1]

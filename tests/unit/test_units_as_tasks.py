@@ -1,0 +1,55 @@
+"""The units of the pipeline as Prefect tasks: each has one, with the same arguments, and keeps the right results."""
+
+from collections.abc import Callable
+from inspect import signature
+from typing import Any
+
+import psycopg
+import pytest
+from prefect.cache_policies import NO_CACHE
+
+from klaviyo_pg.errors import BadAnswer, Stopped, Throttled, Unavailable
+from pipeline.outcome import Outcome
+from tasks import units
+from tasks.units import TASKS, ChunksFailed
+
+
+def name(unit: Callable[..., Any]) -> str:
+    return f"{unit.__module__}.{unit.__name__}"
+
+
+@pytest.mark.parametrize("unit", TASKS, ids=name)
+def test_a_task_has_the_arguments_of_its_unit(unit: Callable[..., Any]) -> None:
+    """In the same order, since callers pass them by position; the session and the attempt come from Prefect."""
+    session, *arguments = signature(unit).parameters
+    assert session == "session"
+    assert list(signature(TASKS[unit].fn).parameters) == [each for each in arguments if each != "attempt"]
+
+
+@pytest.mark.parametrize("task", [units.extract, units.load, units.read_at_once, units.count])
+def test_history_is_not_cached_by_prefect(task: Any) -> None:
+    """The ledger and the spool know what is done. A cached result could outlive the files in the spool."""
+    assert task.cache_policy is NO_CACHE
+    assert task.persist_result is False
+
+
+@pytest.mark.parametrize(
+    ("errors", "is_transient"),
+    [
+        pytest.param([Unavailable()], True, id="no answer"),
+        pytest.param([BadAnswer(), psycopg.OperationalError()], True, id="one of several"),
+        pytest.param([BadAnswer()], False, id="a wrong answer"),
+        pytest.param([Throttled()], False, id="a long pause"),
+        pytest.param([Stopped()], False, id="a stop"),
+    ],
+)
+def test_a_group_is_repeated_if_an_error_may_disappear(errors: list[Exception], is_transient: bool) -> None:
+    outcomes = (Outcome("done"), *(Outcome(str(number), error=error) for number, error in enumerate(errors)))
+    failed = ChunksFailed(outcomes)
+    assert failed.is_transient is is_transient
+    assert failed.outcomes == outcomes
+
+
+def test_the_message_of_a_failed_group_has_each_error_once() -> None:
+    outcomes = tuple(Outcome(each, error=BadAnswer("Odd.")) for each in "ab")
+    assert str(ChunksFailed((*outcomes, Outcome("c", error=Unavailable("Away."))))) == "Odd. Away."
