@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from math import inf
 from typing import NamedTuple
 
@@ -73,6 +74,6 @@ def open_windows(start: datetime, until: datetime, longest: timedelta) -> Iterat
     parts = max(1, -(-(until - start) // longest))
     step = (until - start) / parts
     starts = [(start + step * part).replace(microsecond=0) for part in range(parts)]
-    for begin, end in zip(starts, starts[1:], strict=False):
+    for begin, end in pairwise(starts):
         yield Window(begin, end)
     yield OpenWindow(starts[-1])

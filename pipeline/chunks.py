@@ -15,7 +15,7 @@ class Chunk(NamedTuple):
     """A window of a stream; of one metric or list where `subject` names it.
 
     Once the last chunk of its stream is stored, the watermarks of `marks` (subjects; None is the stream as a whole)
-    advance to the present of the run: the stream has been read from `start` on. `reread` tells apart chunks that are
+    advance to the present of the run: the stream has been read from `start` on. `reread` distinguishes chunks that are
     read again because counts differ.
     """
 
@@ -39,7 +39,7 @@ class Chunk(NamedTuple):
 
     @property
     def left(self) -> AnyWindow:
-        """What has to be read of it, before anything is known of its progress."""
+        """The window that has to be read as long as no progress is known."""
         return self.window
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""How complete each metric is, by day: values, and their text. `coverage_picture` draws them."""
+"""The coverage of an account: how complete each metric is, by day, as values and text. `coverage_picture` draws it."""
 
 import re
 import unicodedata

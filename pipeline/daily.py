@@ -36,7 +36,7 @@ def sync(job: Job, streams: frozenset[str], since: datetime | None) -> None:
 
 
 class _Warehouse(NamedTuple):
-    """What the plan depends on."""
+    """The state of the warehouse on which the plan depends."""
 
     metrics: list[lookups.StoredMetric]
     lists: list[str]

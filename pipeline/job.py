@@ -23,7 +23,7 @@ _LISTS_AT_ONCE = 10  # lists of which one unit reads the new members: each Prefe
 
 
 class Publisher(Protocol):
-    """Where a run leaves something to look at, besides the warehouse."""
+    """A place, other than the warehouse, where a run publishes its results for people."""
 
     def table(self, key: str, rows: Sequence[Mapping[str, object]], description: str) -> None:
         """Publish a table."""
@@ -51,7 +51,7 @@ class Job:
 
     @property
     def worker_count(self) -> int:
-        """How many chunks to read at once."""
+        """The number of chunks to read at once."""
         return self.session.worker_count(self.run.answer_seconds, self.session.requests_per_minute)
 
 

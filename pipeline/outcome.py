@@ -1,4 +1,4 @@
-"""What became of chunks and of a run: values, and the one mapping from errors to state, message and exit code."""
+"""Outcomes of chunks and of a run, as values; and the one mapping from errors to state, message and exit code."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ def sum_counts(parts: Iterable[Counts]) -> Counts:
 
 @dataclass(frozen=True)
 class Outcome(Generic[ChunkType]):
-    """What became of one chunk: read (with the rows it gave), already done, or failed with an error."""
+    """The outcome of one chunk: read (with its counts of rows), already done, or failed with an error."""
 
     chunk: ChunkType
     counts: Counts = field(default_factory=dict)
@@ -47,7 +47,7 @@ def describe(error: BaseException) -> str:
 
 
 class Effect(Enum):
-    """What an error does to its run."""
+    """The effect of an error on its run."""
 
     FAIL = auto()
     POSTPONE = auto()
@@ -100,12 +100,12 @@ class Tally:
 
     @property
     def must_stop(self) -> bool:
-        """Whether nothing else should begin."""
+        """True if nothing else should begin."""
         return self.state in (RunState.FAILED, RunState.TO_BE_CONTINUED)
 
     @property
     def is_postponed(self) -> bool:
-        """Whether the API requires a pause that is longer than a run waits."""
+        """True if the API requires a pause that is longer than a run waits."""
         return any(effect is Effect.POSTPONE for effect, _ in self._errors)
 
     @property

@@ -1,4 +1,4 @@
-"""What a daily run has to read: streams, cut into chunks. Values in, values out."""
+"""The plan of a daily run: streams, cut into chunks. Values in, values out."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ def dimension_chunks(streams: frozenset[str]) -> list[Chunk]:
 
 
 class Horizon(NamedTuple):
-    """How far back to read: `as_of` is the present, `since` what the user asked for."""
+    """The limits of how far back to read: `as_of` is the present, `since` the start that the user asked for."""
 
     as_of: datetime
     overlap: timedelta
@@ -57,7 +57,7 @@ def event_chunks(
     """Read events from each metric's watermark on; `overlaps` are those of metrics that need another one.
 
     With `all_at_once`, the metrics that begin at the same time (usually all) are read without naming a metric: fewer
-    requests, and events of unlisted metrics are included. Each other metric has chunks of its own.
+    requests, and events of unlisted metrics are included. Each other metric has separate chunks.
     """
     read_to = {each: watermarks.get(key_of(EVENTS.name, each)) for each in metric_ids}
     starts = {

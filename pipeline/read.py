@@ -96,7 +96,7 @@ class _Meter:
 
 
 class Ledger(Protocol):
-    """Where the progress of one chunk is recorded."""
+    """The record of one chunk's progress."""
 
     def record(self, account: Account, batch: ReadBatch, seconds: float) -> None:
         """Record that a batch is stored; `seconds` is what reading and storing it took."""

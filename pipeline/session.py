@@ -41,7 +41,7 @@ class _Claim:
 
 
 class Session:
-    """What the threads of a run share: the database, API clients and their pace, claims, the stop flag, progress.
+    """The objects that the threads of a run share: database, API clients and their pace, claims, stop flag, progress.
 
     `open_source` makes an API client; tests pass a fake one. Use the session as a context manager: leaving it releases
     its claims and closes its database connections.
@@ -94,7 +94,7 @@ class Session:
 
     @contextmanager
     def source(self) -> Iterator[Source]:
-        """Lend an API client, which no other thread uses meanwhile."""
+        """Lend an API client. No other thread uses it until it is returned."""
         with self._lock:
             lent = self._free_sources.pop() if self._free_sources else None
         lent = lent or self._open(self.settings)

@@ -87,7 +87,7 @@ class SpooledChunk:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the last batch is there."""
+        """True if the last batch is there."""
         names = self._names()
         return bool(names) and names[-1].reached is None
 
@@ -132,13 +132,13 @@ class Spool:
         self.folder, self._max_bytes, self._keep = folder, max_bytes, keep
 
     def chunk(self, *identity: object) -> SpooledChunk:
-        """Return the place of a chunk, which is told from all others by the values that determine its content."""
+        """Return the place of a chunk, which is identified by the values that determine its content."""
         text = json.dumps([FORMAT, *identity], default=str)
         return SpooledChunk(self.folder / hashlib.sha256(text.encode()).hexdigest()[:32])
 
     @property
     def is_full(self) -> bool:
-        """Whether readers have to pause until something has been loaded."""
+        """True if readers have to pause until something has been loaded."""
         files = (Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names)
         return sum(map(_size, files)) >= self._max_bytes
 

@@ -26,7 +26,7 @@ class StopFlag:
 
     @property
     def is_requested(self) -> bool:
-        """Whether the run has been asked to stop."""
+        """True if the run has been asked to stop."""
         return self._reason is not None
 
     def check(self) -> None:

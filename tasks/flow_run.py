@@ -69,7 +69,7 @@ def _job(session: Session, run: Run, tolerates_failures: bool) -> Job:
 
 
 def _follow(session: Session, run: Run, runbook: Runbook, tolerates_failures: bool) -> Job:
-    """Follow the runbook. An error that ends it is noted; one that nobody expected also closes the run."""
+    """Follow the runbook. An error that ends it is noted; an unexpected one closes the run and is raised."""
     job = _job(session, run, tolerates_failures)
     try:
         runbook(job)

@@ -89,8 +89,8 @@ def _drop_dead_users(folder: Path, between_processes: AbstractContextManager[obj
 def _guard(folder: Path) -> int:
     """Start the guardian of this process and a server, once. Returns the end of the pipe that has to stay open.
 
-    The guardian gets a separate process group, because Ctrl-C at the terminal must not reach it. Its output is discarded,
-    because it would otherwise hold pipes of this process open.
+    The guardian gets a separate process group, because Ctrl-C at the terminal must not reach it. Its output is
+    discarded, because it would otherwise hold pipes of this process open.
     """
     read, write = os.pipe()
     null = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)

@@ -15,7 +15,6 @@ from klaviyo_pg.postgres.statements import row_key
 from klaviyo_pg.states import ChunkState, CountState
 from klaviyo_pg.windows import Window
 
-
 Key = tuple[str, datetime, datetime]
 """The metric, start and end of a comparison."""
 

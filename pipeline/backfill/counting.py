@@ -115,7 +115,7 @@ class Counting:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all chunks of the plan have been found."""
+        """True once all chunks of the plan have been found."""
         return self._units == 0
 
     def take(self) -> list[BackfillChunk]:

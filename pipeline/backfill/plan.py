@@ -1,4 +1,4 @@
-"""What a backfill has to read: what the ledger has, and what the source has to be asked to count."""
+"""The plan of a backfill: chunks from the ledger, and gaps that the source has to count."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

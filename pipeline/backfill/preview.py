@@ -1,4 +1,4 @@
-"""What a backfill would read, without reading or writing anything."""
+"""The preview of a backfill: it asks the source for counts, and reads and writes nothing."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor

@@ -51,7 +51,7 @@ def as_chunk(chunk: BackfillChunk) -> Chunk:
 
 
 def identity(run: Run, chunk: BackfillChunk) -> tuple[str, ...]:
-    """Return what tells the extraction of a chunk from all others."""
+    """Return the values that identify the extraction of a chunk."""
     return run.integration_id, run.settings.klaviyo_dialect, chunk.metric_id, str(chunk.window)
 
 

@@ -1,4 +1,4 @@
-"""What is shown of a backfill in progress: events by metric, and now and then a line in the log."""
+"""The display of a backfill in progress: events by metric, and a line in the log every few seconds."""
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta

@@ -31,7 +31,7 @@ _FAILURES = 1  # of the API, after which the other metrics are not asked for: ea
 
 @dataclass(frozen=True)
 class _Scope:
-    """What a check compares: the loaded windows of each metric, and what the last check stored of them."""
+    """The scope of a check: the loaded windows of each metric, and the comparisons that the last check stored."""
 
     names: Mapping[str, str]
     windows: Mapping[str, Sequence[Window]]
@@ -210,7 +210,7 @@ def _compare_after_reading(job: Job, scope: _Scope, counts: Mapping[str, Counts 
 def _rereads(
     job: Job, differing: Mapping[str, Sequence[Comparison]], counts: Mapping[str, Counts | None]
 ) -> list[Chunk]:
-    """Return chunks of their own, told apart by the time: each check reads, whatever this run has already read."""
+    """Return chunks with a mark, the time, so that each check reads them even if this run has already done so."""
     with job.session.source() as source:
         page = source.events_per_page
     mark = f"{datetime.now(UTC):%H%M%S}"

@@ -21,7 +21,7 @@ _MAX_SENTENCES = 10  # differences in sentences; the table has the others
 Counts = Mapping[datetime, int]
 """Start of a step -> events in it. A step that is not named has none."""
 Comparisons = Mapping[Key, Comparison]
-"""What an earlier check stored."""
+"""The comparisons that an earlier check stored."""
 
 
 def period(as_of: datetime, days: int, step: timedelta) -> Window:

@@ -63,5 +63,5 @@ PEOPLE = Stream(
     by_rows,
     _BATCH_ROWS,
     _FILLS,
-    schedule="every daily run, after lists and events: the people whom they name and the warehouse lacks",
+    schedule="every daily run, after lists and events: people that they name and the warehouse lacks",
 )
