@@ -7,14 +7,11 @@ from typing import ClassVar, Literal, TypeVar
 
 from prefect import get_run_logger
 from prefect.blocks.core import Block
-from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector
 from pydantic import Field, SecretStr
 
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.postgres.connect import parse_url
 from klaviyo_pg.settings import Settings, load_settings
 
-_DRIVER = "postgresql+psycopg"
 _Kind = TypeVar("_Kind", bound=Block)
 
 
@@ -51,9 +48,11 @@ def settings_from(klaviyo: str | None, warehouse: str | None, **changes: object)
     """
     from_blocks: dict[str, object] = {}
     if klaviyo is not None:
-        from_blocks |= _load(KlaviyoCredentials, klaviyo).changes()
+        from_blocks |= load_block(KlaviyoCredentials, klaviyo).changes()
     if warehouse is not None:
-        from_blocks["database_url"] = SecretStr(_url(_load(SqlAlchemyConnector, warehouse), warehouse))
+        from tasks.warehouse_block import database_url  # imports SQLAlchemy's ORM, which few runs need
+
+        from_blocks["database_url"] = SecretStr(database_url(warehouse))
     settings = load_settings(**from_blocks | {name: value for name, value in changes.items() if value is not None})
     get_run_logger().info(
         "Account %s from %s, warehouse from %s",
@@ -64,7 +63,8 @@ def settings_from(klaviyo: str | None, warehouse: str | None, **changes: object)
     return settings
 
 
-def _load(kind: type[_Kind], name: str) -> _Kind:
+def load_block(kind: type[_Kind], name: str) -> _Kind:
+    """Load a block. Raises BadSettings where there is no such block, or where it cannot be read."""
     try:
         loaded = kind.load(name)
     except ValueError as error:
@@ -73,36 +73,3 @@ def _load(kind: type[_Kind], name: str) -> _Kind:
         raise BadSettings(f"There is no {kind.get_block_type_name()} block named {name}.") from None
     assert isinstance(loaded, kind)
     return loaded
-
-
-def _url(connector: SqlAlchemyConnector, name: str) -> str:
-    parts = connector.connection_info
-    if not isinstance(parts, ConnectionComponents):
-        raise BadSettings(
-            f"The block {name} contains a URL, which Prefect shows to everybody: save it with ConnectionComponents."
-        )
-    url = parts.create_url()
-    if not url.drivername.startswith("postgresql"):
-        raise BadSettings(f"The block {name} is for {url.drivername}: choose one for {_DRIVER}.")
-    more = {option: str(value) for option, value in (connector.connect_args or {}).items()}
-    rendered: str = url.set(drivername="postgresql").update_query_dict(more).render_as_string(hide_password=False)
-    return rendered
-
-
-def connector(url: str) -> SqlAlchemyConnector:
-    """Return a warehouse block with the parts of a URL: only so does Prefect keep the password secret.
-
-    Raises BadSettings where it is not a URL.
-    """
-    parts = parse_url(url)
-    return SqlAlchemyConnector(
-        connection_info=ConnectionComponents(
-            driver=_DRIVER,
-            database=parts.database,
-            username=parts.username,
-            password=SecretStr(parts.password) if parts.password else None,
-            host=parts.host,
-            port=parts.port,
-            query={name: value if isinstance(value, str) else value[-1] for name, value in parts.query.items()},
-        )
-    )

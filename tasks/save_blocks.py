@@ -15,7 +15,8 @@ from prefect_sqlalchemy import SqlAlchemyConnector
 
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.settings import Settings, load_settings
-from tasks.blocks import KlaviyoCredentials, connector
+from tasks.blocks import KlaviyoCredentials
+from tasks.warehouse_block import connector
 
 
 def make(account_name: str | None, warehouse_name: str | None) -> list[tuple[str, Block]]:

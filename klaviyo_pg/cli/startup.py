@@ -16,7 +16,11 @@ from typing import Any, Self
 from klaviyo_pg.errors import BadSettings
 from tasks.server import ExistingServer, TemporaryServer, find_or_start
 
-_QUIET = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+_ENVIRONMENT = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PYDANTIC_DISABLE_PLUGINS": "true",  # looking for plugins takes a moment
+}
 
 
 class Startup:
@@ -35,7 +39,7 @@ class Startup:
     def __enter__(self) -> Self:
         self.began = monotonic()
         gc.disable()
-        for name, value in _QUIET.items():
+        for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         if self._needs_server:
             self._server = find_or_start()

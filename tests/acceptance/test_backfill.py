@@ -201,7 +201,7 @@ def test_a_signal_stops_the_backfill_after_its_batch(
         command.process.send_signal(number)
         ran = command.result()
     assert ran.code == 130, ran.err[-3000:]
-    assert "the same command goes on where it stopped" in ran.err
+    assert "Rerun with the same arguments to resume." in ran.err
     assert "Traceback" not in ran.err
     left, _, recorded = ledger(warehouse, schema)
     assert left > 0

@@ -74,7 +74,7 @@ def logged() -> Iterator[StringIO]:
 
 
 def shown_by(ran: Result, log: StringIO) -> str:
-    """Return what a run showed outside the warehouse: its log, its sentences and what it published."""
+    """Return the log, the sentences and the published artifacts of a run: everything outside the warehouse."""
     assert log.getvalue()
     return "\n".join([log.getvalue(), *ran.sentences, str(ran.published)])
 
@@ -93,7 +93,7 @@ def in_schema(warehouse: Warehouse, box: Sandbox, name: str) -> Warehouse:
 
 @pytest.fixture(scope="module")
 def shown(warehouse: Warehouse, box: Sandbox) -> dict[str, str]:
-    """What one run for each dialect and mode showed, each into a separate schema."""
+    """The logs and results of one run for each dialect and mode, each into a separate schema."""
     texts = {}
     for name in SCHEMAS:
         with logged() as log:
