@@ -40,9 +40,9 @@ def read_history(job: Job, plan: Plan) -> None:
         reading = _Reading(job, plan, _Pools(counter, readers, loaders), count)
         while reading.continues():
             job.session.renew_claims()
+        stored = reading.shown.stored
     if job.session.stop.is_requested and not job.tally.is_postponed:
-        stored = f"{reading.shown.stored:,}"
-        job.tally.add(Stopped(f"Stopped after {stored} events. Rerun with the same arguments to resume."))
+        job.tally.add(Stopped(f"Stopped after {stored:,} events. Rerun with the same arguments to resume."))
 
 
 class _Pools(NamedTuple):

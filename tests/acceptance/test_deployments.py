@@ -144,7 +144,7 @@ def test_a_distributed_backfill(installation: Installation) -> None:
         "backfill_part/backfill_part", integration="spread", run_id=run_id, group="late", chunks=[]
     )
     installation.wait([late], {"Failed"})
-    assert "is over" in installation.ask(f"/flow_runs/{late}")["state"]["message"]
+    assert "has ended" in installation.ask(f"/flow_runs/{late}")["state"]["message"]
 
 
 def test_runs_of_one_account_do_not_overlap(installation: Installation) -> None:

@@ -61,7 +61,11 @@ def test_a_stopped_backfill_resumes_where_it_stopped(
 ) -> None:
     """Events that are stored or spooled are not requested again."""
     shop.before("events", warehouse.stop, subject="OPEN", page=4)
-    assert backfill(chunk_events=10_000).exit_code == 130
+    stopped = backfill(chunk_events=10_000, spool=False)
+    assert stopped.exit_code == 130
+    loaded = warehouse.one("SELECT sum(loaded) FROM klaviyo.backfill_chunks")
+    assert loaded > 0
+    assert stopped.sentences[-1] == f"Stopped after {loaded:,} events. Rerun with the same arguments to resume."
     shop.recover()
     assert backfill(chunk_events=10_000).state == "complete"
     assert len(shop.sent("events", "OPEN")) <= 3
