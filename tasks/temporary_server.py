@@ -5,15 +5,20 @@ the operating system closes the other end of that pipe however the command ends.
 """
 
 import gc
+import json
 import os
 import socket
+import sqlite3
 import sys
 import threading
+from contextlib import closing, suppress
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import uvicorn
+    from prefect.settings import Settings
 
 BATCHED_TASK_RUNS = MappingProxyType(
     {
@@ -38,6 +43,7 @@ ENVIRONMENT = MappingProxyType(
 )
 """Settings of a temporary server that differ from Prefect's defaults."""
 _GRACE_SECONDS = 5  # for requests in progress, when the server ends
+_SQLITE = "sqlite+aiosqlite:///"
 
 
 def main(listener: socket.socket) -> None:
@@ -46,6 +52,8 @@ def main(listener: socket.socket) -> None:
     threading.Thread(target=_stop_at_end_of_file, args=[started], daemon=True).start()
     started.append(_server())
     started[0].run(sockets=[listener])
+    if started[0].started:  # otherwise it did not get as far as serving
+        _remember_setup()
 
 
 def _server() -> "uvicorn.Server":
@@ -53,10 +61,52 @@ def _server() -> "uvicorn.Server":
     import uvicorn
     from prefect.server.api.server import create_app
 
+    _skip_setup_if_done()
     application = create_app(ephemeral=True)
     gc.freeze()
     gc.enable()
     return uvicorn.Server(uvicorn.Config(application, log_level="error", timeout_graceful_shutdown=_GRACE_SECONDS))
+
+
+def _skip_setup_if_done() -> None:
+    """Skip migrations and the registration of blocks if an earlier server of this version has done both."""
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings()
+    with suppress(OSError, ValueError):
+        if json.loads(_memory(settings).read_text()) == _setup(settings):
+            settings.server.database.migrate_on_start = False
+            settings.server.register_blocks_on_start = False
+            settings.server.memoize_block_auto_registration = False
+
+
+def _remember_setup() -> None:
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings()
+    if setup := _setup(settings):
+        with suppress(OSError):
+            _memory(settings).write_text(json.dumps(setup))
+
+
+def _memory(settings: "Settings") -> Path:
+    return settings.home / "temporary-server.json"
+
+
+def _setup(settings: "Settings") -> dict[str, str] | None:
+    """Return the state of the database, and the version of Prefect that it is for; None if it is not a SQLite file."""
+    from prefect import __version__
+
+    url = settings.server.database.connection_url
+    if url is None or not url.get_secret_value().startswith(_SQLITE):
+        return None
+    path = url.get_secret_value().removeprefix(_SQLITE)
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            [[revision]] = database.execute("SELECT version_num FROM alembic_version")
+    except (sqlite3.Error, ValueError):
+        return None
+    return {"prefect": __version__, "database": path, "revision": revision}
 
 
 def _stop_at_end_of_file(started: "list[uvicorn.Server]") -> None:
