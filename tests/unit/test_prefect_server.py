@@ -1,15 +1,22 @@
 """Which Prefect server a command uses, without Prefect being imported."""
 
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import prefect
 import pytest
+from pydantic import SecretStr
 
 from klaviyo_pg.errors import BadSettings
 from tasks.server import ExistingServer, TemporaryServer, _background_url, find_or_start
+from tasks.temporary_server import _setup
 
 URL = "http://127.0.0.1:9/api"
 
@@ -125,3 +132,23 @@ def test_an_unwritable_home_is_reported(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(BadSettings, match=r"Cannot write to PREFECT_HOME \(Not a directory: .*/file/home\)"):
         find_or_start()
     assert "PREFECT_API_URL" not in os.environ
+
+
+def settings(home: Path, url: str) -> Any:
+    """Return settings of Prefect, as far as a temporary server looks at them before it starts."""
+    database = SimpleNamespace(connection_url=SecretStr(url))
+    return SimpleNamespace(home=home, server=SimpleNamespace(database=database))
+
+
+def test_the_setup_of_a_database_is_recognized(home: Path) -> None:
+    """A temporary server recognizes the state of a SQLite file, and nothing else."""
+    file = home / "prefect.db"
+    sqlite = settings(home, f"sqlite+aiosqlite:///{file}")
+    assert _setup(sqlite) is None, "there is no file"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        assert _setup(sqlite) is None, "it is empty"
+        database.execute("INSERT INTO alembic_version VALUES ('abc')")
+        database.commit()
+    assert _setup(sqlite) == {"prefect": prefect.__version__, "database": str(file), "revision": "abc"}
+    assert _setup(settings(home, "postgresql+asyncpg://user:secret@host/prefect")) is None
