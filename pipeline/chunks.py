@@ -37,10 +37,5 @@ class Chunk(NamedTuple):
         """The name of its window in the ledger."""
         return str(self.window)
 
-    @property
-    def left(self) -> AnyWindow:
-        """The window that has to be read as long as no progress is known."""
-        return self.window
-
     def __str__(self) -> str:
         return self.key if self.window == FULL_READ else f"{self.key} {self.window}"

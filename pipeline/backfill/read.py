@@ -14,7 +14,6 @@ from pipeline.read import Sink, each, read, warehouse_sink
 from pipeline.run import Run, transact
 from pipeline.session import Session
 from pipeline.spool import Spool, SpooledChunk, grouped, joined, open_spool
-from pipeline.store import Record
 from pipeline.streams.events import EVENTS
 from transforms.events import Metrics
 
@@ -164,8 +163,8 @@ def _no_more(account: Account) -> None:
     """Record nothing else."""
 
 
-def _history_sink(session: Session, run: Run, chunk: BackfillChunk, finish: Record = _no_more) -> Sink:
-    sink = warehouse_sink(session, run, as_chunk(chunk), BackfillLedger(chunk), finish)
+def _history_sink(session: Session, run: Run, chunk: BackfillChunk) -> Sink:
+    sink = warehouse_sink(session, run, as_chunk(chunk), BackfillLedger(chunk), _no_more)
 
     def counting(batch: ReadBatch) -> Counts:
         counts = sink(batch)
