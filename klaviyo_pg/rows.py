@@ -76,14 +76,16 @@ class Group(NamedTuple):
     id: str
     name: str | None
     created: datetime | None
+    updated: datetime | None = None
 
 
 class Exclusion(NamedTuple):
-    """An email address that is suppressed for all marketing."""
+    """An email address that is suppressed for all marketing. `member_id` is None where the API does not include it."""
 
     email: str
     reason: str
     since: datetime | None
+    member_id: str | None = None
 
 
 class Membership(NamedTuple):
@@ -101,6 +103,7 @@ class Suppression(NamedTuple):
     list_id: str
     member_id: str
     since: datetime | None
+    reason: str | None = None
 
 
 class MembershipPage(NamedTuple):
@@ -111,6 +114,26 @@ class MembershipPage(NamedTuple):
     rejects: Sequence[Reject]
     read_at: datetime
     reached: datetime | None = None
+
+
+class Consent(NamedTuple):
+    """A person's consent to marketing on one channel. `can_receive` says if Klaviyo would send."""
+
+    channel: str
+    consent: str | None = None
+    can_receive: bool | None = None
+    method: str | None = None
+    method_detail: str | None = None
+    timestamp: datetime | None = None
+    updated: datetime | None = None
+    double_optin: bool | None = None
+
+
+class ProfileId(NamedTuple):
+    """The id of a person, and when their profile was created."""
+
+    id: str
+    created: datetime | None
 
 
 class Profile(NamedTuple):
@@ -135,7 +158,14 @@ class Profile(NamedTuple):
     properties: Sequence[tuple[str, str | None]]
     consent: str | None = None
     consent_timestamp: datetime | None = None
-    list_suppressions: Sequence[tuple[str, datetime | None]] = ()
+    list_suppressions: Sequence[Suppression] = ()
+    external_id: str | None = None
+    organization: str | None = None
+    title: str | None = None
+    locale: str | None = None
+    last_event_date: datetime | None = None
+    klaviyo_updated_at: datetime | None = None
+    consents: Sequence[Consent] = ()
 
 
 class Events(NamedTuple):

@@ -76,6 +76,23 @@ class Settings(BaseSettings):
         le=3650,
         description="Days between full reads of a list, which find out who has left it. 0 turns them off.",
     )
+    profile_sweep_days: float = Field(
+        7,
+        ge=0,
+        le=3650,
+        description="Days between sweeps of the IDs of all profiles, which find out who was deleted or merged. 0 turns "
+        "them off.",
+    )
+    profile_sweep_requests: int = Field(
+        6_000,
+        ge=1,
+        description="Requests for the sweep of profiles in one daily run. What is left is read by the next runs.",
+    )
+    deleted_profiles: Literal["mark", "erase"] = Field(
+        "mark",
+        description="Mark profiles that were deleted in Klaviyo with the time, or erase them once they have been "
+        "missing on two days.",
+    )
     metrics: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Metrics to read, by name or ID, comma-separated or as a JSON list. A leading - excludes a metric.",

@@ -1,10 +1,11 @@
 """The runbook of a daily run: everything that the account gained or changed since the last one."""
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from klaviyo_pg.errors import KlaviyoPgError, MissingScope
-from klaviyo_pg.postgres import lookups, reconciliation
+from klaviyo_pg.postgres import departures, lookups, reconciliation
 from klaviyo_pg.postgres import watermarks as ledger
 from klaviyo_pg.postgres.account import Account
 from pipeline import memberships, plan
@@ -12,6 +13,7 @@ from pipeline.chunks import Chunk
 from pipeline.job import Job, read
 from pipeline.reconcile.check import METRICS_SCOPE, can_count, find_late_events
 from pipeline.run import transact
+from pipeline.streams.departures import OWNERS, SUSPECTED
 from pipeline.streams.events import EVENTS
 from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PEOPLE, PROFILES
@@ -32,7 +34,11 @@ def sync(job: Job, streams: frozenset[str], since: datetime | None) -> None:
             read(job, title, chunks)
     if EVENTS.name in streams:
         find_late_events(job, [chunk for _, chunks in phases for chunk in chunks])
+    if not job.tally.must_stop and transact(job.session, job.run, departures.has_orphans):
+        read(job, "Events of deleted profiles", [Chunk(OWNERS.name)])
     job.workers.call(memberships.derive, job.run)
+    if not job.tally.must_stop:
+        job.tally.notes += memberships.erase_deleted(job.session, job.run)
 
 
 class _Warehouse(NamedTuple):
@@ -42,6 +48,7 @@ class _Warehouse(NamedTuple):
     lists: list[str]
     watermarks: plan.Watermarks
     counted: set[str]
+    months: list[departures.Month]
 
 
 Phases = list[tuple[str, list[Chunk]]]
@@ -67,6 +74,7 @@ def _phases(job: Job, streams: frozenset[str], since: datetime | None) -> Phases
     sweep_every = timedelta(days=job.run.settings.membership_sweep_days)
     with job.session.source() as source:
         all_at_once, looks_up = source.reads_all_metrics_at_once, source.looks_up_memberships
+        lists_profiles = source.lists_profiles
     chunks: list[Chunk] = []
     if PROFILES.name in streams:
         chunks += plan.profile_chunks(stored.watermarks)  # first, since they are read in one sequence
@@ -76,10 +84,20 @@ def _phases(job: Job, streams: frozenset[str], since: datetime | None) -> Phases
     if LIST_MEMBERS.name in streams:
         as_of = job.run.as_of
         members += plan.membership_chunks(stored.lists, stored.watermarks, blind, as_of, sweep_every)
-    unknown = [Chunk(PEOPLE.name)] if PROFILES.name in streams else []
+    unknown: list[Chunk] = []
+    if PROFILES.name in streams:
+        unknown = [Chunk(PEOPLE.name), Chunk(SUSPECTED.name), *_sweep_chunks(job, stored, lists_profiles)]
     if looks_up:  # by addresses that come with events
         return [("Events and profiles", chunks), ("List members", members), ("Unknown people", unknown)]
     return [("Events, profiles and list members", [*chunks, *members]), ("Unknown people", unknown)]
+
+
+def _sweep_chunks(job: Job, stored: _Warehouse, lists_profiles: bool) -> Iterator[Chunk]:
+    """Return the chunks that look for deleted profiles, where the settings and the dialect allow it."""
+    settings = job.run.settings
+    every = timedelta(days=settings.profile_sweep_days)
+    months = stored.months if lists_profiles else []
+    return plan.sweep_chunks(months, stored.watermarks, job.run.as_of, every, settings.profile_sweep_requests)
 
 
 def _look_up(account: Account, with_counts: bool) -> _Warehouse:
@@ -88,6 +106,7 @@ def _look_up(account: Account, with_counts: bool) -> _Warehouse:
         lookups.list_ids(account),
         ledger.watermarks(account),
         reconciliation.counted_metrics(account) if with_counts else set(),
+        departures.months(account),
     )
 
 

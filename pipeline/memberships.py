@@ -1,16 +1,22 @@
-"""The table member_lists, derived from what a run has read."""
+"""What a run settles about people once it has read everything: who is gone, who is on which list, and who is erased."""
 
-from klaviyo_pg.postgres import runs
+from functools import partial
+
+from klaviyo_pg.errors import Busy
+from klaviyo_pg.postgres import departures, erase, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.member_lists import derive_member_lists
 from pipeline.run import Run, transact
 from pipeline.session import Session
 
+_ERASED_AT_ONCE = 100  # people in one transaction, during which nothing else is stored
+
 
 def derive(session: Session, run: Run) -> None:
-    """Bring member_lists up to date, and count its rows for the run."""
+    """Mark the profiles that are gone, bring member_lists up to date, and count its rows for the run."""
 
     def work(account: Account) -> None:
+        departures.apply(account)
         derived = derive_member_lists(account)
         counts = {
             "rows_read": derived.rows_read,
@@ -21,3 +27,17 @@ def derive(session: Session, run: Run) -> None:
         runs.add_counts(account, run.id, {"member_lists": counts})
 
     transact(session, run, work)
+
+
+def erase_deleted(session: Session, run: Run) -> list[str]:
+    """Erase the people whose profile was deleted, if DELETED_PROFILES says so. Return sentences for the message."""
+    if run.settings.deleted_profiles != "erase":
+        return []
+    ids = transact(session, run, departures.to_erase)
+    try:
+        for start in range(0, len(ids), _ERASED_AT_ONCE):
+            some = ids[start : start + _ERASED_AT_ONCE]
+            transact(session, run, partial(erase.erase, email=None, member_ids=some))
+    except Busy as error:
+        return [f"{len(ids)} people who were deleted in Klaviyo are not erased yet. {error}"]
+    return [f"Erased {len(ids)} people who were deleted in Klaviyo."] if ids else []

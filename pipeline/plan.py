@@ -2,13 +2,15 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
 
-from klaviyo_pg.windows import OpenWindow, open_windows
+from klaviyo_pg.postgres.departures import Month
+from klaviyo_pg.windows import AnyWindow, OpenWindow, Window, open_windows
 from pipeline.chunks import Chunk, key_of
 from pipeline.streams import DIMENSIONS
+from pipeline.streams.departures import PROFILE_SWEEP
 from pipeline.streams.events import EVENTS
 from pipeline.streams.lists import LIST_MEMBERS, SWEEPS
 from pipeline.streams.people import PROFILES
@@ -16,6 +18,8 @@ from pipeline.streams.people import PROFILES
 _SHORTEST_WINDOW = timedelta(days=1)
 _MOST_WINDOWS = 16  # of one stream: enough to read side by side, few enough for Prefect's server
 _ONE_METRIC_WINDOW = timedelta(days=30)
+_IDS_PER_REQUEST = 100  # of a sweep of profiles
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _PROFILE_OVERLAP = timedelta(days=1)  # a profile's `updated` is the API's own clock, so little can come late
 _NO_OVERLAPS: Mapping[str, timedelta] = MappingProxyType({})
 
@@ -82,6 +86,29 @@ def profile_chunks(watermarks: Watermarks) -> Iterator[Chunk]:
     watermark = watermarks.get(PROFILES.name)
     start = None if watermark is None else watermark - _PROFILE_OVERLAP
     yield Chunk(PROFILES.name, OpenWindow(start), None, start, (None,))
+
+
+def sweep_chunks(
+    months: Iterable[Month], watermarks: Watermarks, as_of: datetime, sweep_every: timedelta, requests: int
+) -> Iterator[Chunk]:
+    """Look for deleted profiles: by the month of their creation, the month first that was swept longest ago.
+
+    The months that would take more than so many requests are left to the next runs, but one is always swept.
+    """
+    swept = {month: watermarks.get(key_of(PROFILE_SWEEP.name, f"{month.start:%Y-%m}")) for month in months}
+    due = [month for month, last in swept.items() if _is_due(last, as_of, sweep_every)]
+    is_first = True
+    for month in sorted(due, key=lambda month: (swept[month] or _NEVER, month.start)):
+        requests -= month.people // _IDS_PER_REQUEST + 1
+        if is_first or requests >= 0:
+            yield Chunk(PROFILE_SWEEP.name, _window_of(month.start, as_of), f"{month.start:%Y-%m}")
+        is_first = False
+
+
+def _window_of(month: datetime, as_of: datetime) -> AnyWindow:
+    """Return the window of a month, without an end if that is in the future."""
+    end = (month + timedelta(days=31)).replace(day=1)
+    return Window(month, end) if end <= as_of else OpenWindow(month)
 
 
 def membership_chunks(

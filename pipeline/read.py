@@ -110,9 +110,9 @@ def warehouse_sink(session: Session, run: Run, chunk: Chunk, ledger: Ledger, fin
         began = monotonic()
 
         def record(account: Account) -> None:
-            ledger.record(account, batch, batch.seconds + monotonic() - began)
             if batch.is_last:
                 finish(account)
+            ledger.record(account, batch, batch.seconds + monotonic() - began)
 
         return store(session, run, chunk, batch.batch, batch.traffic, record)
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from klaviyo_pg.catalogue import loads
+from klaviyo_pg.catalogue import events, loads
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.postgres import erase, runs
+from klaviyo_pg.postgres import departures, erase, event_tables, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.rows import Reject
@@ -51,7 +51,12 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected) -> Counts
     for load, whole in batch.frames:
         table = load.table.name
         is_complete = not any(reject.hides for reject in batch.rejects.get(table, ()))
-        merged = merge(account, load, without(whole, load, erased), is_complete)
+        frame = without(whole, load, erased)
+        if load.table in events.EVENT_TABLES:
+            frame = event_tables.one_copy(account, load.table, frame)
+            merged = merge(account, load, frame, is_complete, departures.detect_merges)
+        else:
+            merged = merge(account, load, frame, is_complete)
         rejects.setdefault(table, []).extend(Reject(row, reason) for row, reason in merged.unstorable)
         for name, number in (
             ("rows_read", merged.rows),

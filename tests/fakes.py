@@ -25,6 +25,7 @@ from klaviyo_pg.rows import (
     Metric,
     Page,
     Profile,
+    ProfileId,
     Reject,
     Suppression,
 )
@@ -187,6 +188,7 @@ class FakeSource:
     """
 
     events_include_consent = False
+    lists_profiles = True
     event_requests_per_minute: int | None = None
 
     def __init__(self, account: FakeAccount) -> None:
@@ -295,6 +297,20 @@ class FakeSource:
         for page, rejects in self._pages("profiles", None, window, within, self._account.rows_per_page):
             reached = page[-1][1] if page else None
             yield Page([person for person, _ in page], rejects, datetime.now(UTC), reached)
+
+    def profile_ids(self, window: AnyWindow) -> Iterator[Page[ProfileId]]:
+        start, end = window.seconds
+        people = [person for person, _ in self._account.profiles.values() if person.created]
+        within = sorted(
+            (ProfileId(each.id, each.created) for each in people if start <= each.created.timestamp() < end),
+            key=lambda each: (each.created, each.id),
+        )
+        for page, rejects in self._pages("profile_ids", None, window, within, self._account.rows_per_page):
+            yield Page(page, rejects, datetime.now(UTC), page[-1].created if page else None)
+
+    def event_owner(self, event_id: str) -> str | None:
+        self._request(Request("event_owner", event_id, FULL_READ, 0))
+        return next((event.profile_id for event in self._account.events if event.id == event_id), None)
 
     def people(self, ids: Sequence[str]) -> Iterator[Page[Profile]]:
         people = [self._account.profiles[each][0] for each in ids if each in self._account.profiles]

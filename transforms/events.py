@@ -14,7 +14,9 @@ from transforms.keys import md5, row_key
 _JSON = frozenset({"properties"})
 _NUMBER = r"^[+-]?([0-9]{1,400}(\.[0-9]{0,400})?|\.[0-9]{1,400})([eE][+-]?[0-9]{1,3})?$"  # numeric fits all of these
 _SUBSCRIBED = "Subscribed to List"
+_SUBSCRIBED_TO_ALL = "Subscribed to Email Marketing"
 _UNSUBSCRIBED = sorted(tables.UNSUBSCRIBES.metric_names)  # even if the user chose another table for them
+_UNSUBSCRIBED_FROM_ALL = ("Unsubscribed", "Unsubscribed from Email Marketing")  # whatever list they name
 _SCHEMA = {
     "id": pl.String(),
     "at": pl.Int64(),
@@ -31,6 +33,7 @@ _SCHEMA = {
     "value": pl.String(),
     "value_currency": pl.String(),
     "properties": pl.String(),
+    "read_at": pl.Int64(),
 }
 
 
@@ -50,9 +53,9 @@ class EventFrames(NamedTuple):
     nul_characters: int
 
 
-def event_frames(events: Events, metrics: Metrics, integration_id: str) -> EventFrames:
-    """Split events by table. Of events with the same id the last stays."""
-    columns: dict[str, list[Any]] = events._asdict()
+def event_frames(events: Events, read_at: Sequence[int], metrics: Metrics, integration_id: str) -> EventFrames:
+    """Split events by table. Of events with the same id the last stays. `read_at` are Unix times in microseconds."""
+    columns: dict[str, Sequence[Any]] = {**events._asdict(), "read_at": read_at}
     columns["event_name"] = _looked_up(metrics.names, events.metric_id, None)
     columns["destination"] = _looked_up(metrics.destinations, events.metric_id, tables.EVENTS.name)
     raw = pl.DataFrame(columns, _SCHEMA).pipe(cleaned, _JSON)
@@ -61,6 +64,7 @@ def event_frames(events: Events, metrics: Metrics, integration_id: str) -> Event
         .pipe(last_by, "id")
         .with_columns(
             event_at=pl.from_epoch("at", "s").dt.replace_time_zone("UTC").dt.cast_time_unit("us"),
+            extracted_at=pl.from_epoch("read_at", "us").dt.replace_time_zone("UTC"),
             value=_numeric(pl.col("value")),
             key=row_key(integration_id, pl.col("id")),
             member_key=md5(pl.col("profile_id")),
@@ -118,15 +122,20 @@ def widened(flow_campaigns: Frame) -> Frame:
 
 
 def _subscription_changes(frame: pl.LazyFrame) -> pl.LazyFrame:
+    name = pl.col("event_name")
     change = (
-        pl.when((pl.col("destination") == tables.UNSUBSCRIBES.name) | pl.col("event_name").is_in(_UNSUBSCRIBED))
+        pl.when((pl.col("destination") == tables.UNSUBSCRIBES.name) | name.is_in(_UNSUBSCRIBED))
         .then(pl.lit("unsubscribed"))
-        .when(pl.col("event_name") == _SUBSCRIBED)
+        .when(name.is_in([_SUBSCRIBED, _SUBSCRIBED_TO_ALL]))
         .then(pl.lit("subscribed"))
     )
-    changes = frame.with_columns(change=change).filter(
-        pl.col("change").is_not_null() & pl.col("profile_id").is_not_null()
+    names_no_list = (pl.col("change") == "unsubscribed") & pl.col("list_name").is_null()
+    is_for_all = (name == _SUBSCRIBED_TO_ALL) | name.is_in(_UNSUBSCRIBED_FROM_ALL) | names_no_list
+    changes = (
+        frame.with_columns(change=change)
+        .filter(pl.col("change").is_not_null() & pl.col("profile_id").is_not_null())
+        .with_columns(scope=pl.when(is_for_all.fill_null(False)).then(pl.lit("all")).otherwise(pl.lit("list")))
     )
-    return changes.select("id", "list_name", "change", member_id="profile_id", changed_at="event_at").pipe(
+    return changes.select("id", "list_name", "change", "scope", member_id="profile_id", changed_at="event_at").pipe(
         conformed, loads.SUBSCRIPTION_CHANGES
     )

@@ -1,6 +1,6 @@
 """Frames for exclusions, list memberships, sweeps of lists, and suppressions that concern one list."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import polars as pl
@@ -11,10 +11,12 @@ from transforms.clean import Cleaned, cleaned, conformed, last_by
 from transforms.keys import md5
 
 _TIME = pl.Datetime("us", "UTC")
-_EXCLUSION = {"email": pl.String(), "reason": pl.String(), "created_at": _TIME}
+_EXCLUSION = {"email": pl.String(), "reason": pl.String(), "created_at": _TIME, "member_id": pl.String()}
 _MEMBERSHIP = {"list_id": pl.String(), "member_id": pl.String(), "created_at": _TIME, "is_subscribed": pl.Boolean()}
-_SUPPRESSION = {"list_id": pl.String(), "member_id": pl.String(), "changed_at": _TIME}
-_NO_CHANGES = pl.DataFrame(schema=loads.SUBSCRIPTION_CHANGES.schema)
+_SUPPRESSION = {"list_id": pl.String(), "member_id": pl.String(), "suppressed_at": _TIME, "reason": pl.String()}
+
+Suppressed = tuple[str | None, str, datetime | None, str | None]
+"""A list id (None: no list), a profile id, and the time and the reason of the suppression, as in rows.Suppression."""
 
 
 def exclusions(exclusions: Sequence[rows.Exclusion], account_id: str | None) -> Cleaned:
@@ -37,18 +39,26 @@ def memberships(memberships: Sequence[rows.Membership], account_id: str | None) 
     return Cleaned(conformed(frame.pipe(last_by, "_sync_id"), loads.STG_MEMBER_LISTS), raw.nul_characters)
 
 
-def swept(list_id: str, sweep: str, members: Iterable[str], looked_up: Iterable[str]) -> pl.DataFrame:
-    """Return the frame for the load SWEPT_MEMBERS: the ids of a list's members, and the ids that were looked up."""
-    answers = [(list_id, sweep, each, "found") for each in members]
-    answers += [(list_id, sweep, each, "asked") for each in looked_up]
-    frame = pl.DataFrame(answers, loads.SWEPT_MEMBERS.schema, orient="row").pipe(cleaned).frame
+def swept(list_id: str, sweep: str, answers: Iterable[tuple[str, str]]) -> pl.DataFrame:
+    """Return the frame for the load SWEPT_MEMBERS, from (profile id, answer)."""
+    found = [(list_id, sweep, *each) for each in answers]
+    frame = pl.DataFrame(found, loads.SWEPT_MEMBERS.schema, orient="row").pipe(cleaned).frame
     return frame.pipe(last_by, "member_id", "answer").pipe(conformed, loads.SWEPT_MEMBERS)
 
 
-def suppressions(suppressions: Sequence[tuple[str, str, datetime | None]]) -> pl.DataFrame:
-    """Return the frame for the load SUBSCRIPTION_CHANGES, from (list id, profile id, time of the suppression)."""
-    if not suppressions:
-        return _NO_CHANGES
+def suppressions(suppressions: Sequence[Suppressed]) -> Cleaned:
+    """Return the frame for the load LIST_SUPPRESSIONS or LIST_SUPPRESSIONS_OF_PEOPLE, which have the same columns."""
     raw = cleaned(pl.DataFrame(suppressions, _SUPPRESSION, orient="row"))
-    frame = raw.frame.with_columns(id=pl.col("list_id") + ":" + pl.col("member_id"), change=pl.lit("suppressed"))
-    return frame.pipe(last_by, "member_id", "id").pipe(conformed, loads.SUBSCRIPTION_CHANGES)
+    frame = raw.frame.pipe(last_by, "member_id", "list_id").pipe(conformed, loads.LIST_SUPPRESSIONS)
+    return Cleaned(frame, raw.nul_characters)
+
+
+def suppressions_of_people(people: Mapping[str, Sequence[rows.Suppression]]) -> Cleaned:
+    """Return the frame for the load LIST_SUPPRESSIONS_OF_PEOPLE, from all suppressions of each person, by profile id.
+
+    A person without suppressions has one row without a list. It is not stored: it says that there are none.
+    """
+    found: list[Suppressed] = []
+    for member_id, of_person in people.items():
+        found += of_person or [(None, member_id, None, None)]
+    return suppressions(found)

@@ -1,6 +1,6 @@
-"""Frames for people: members, their custom properties, and the suppressions that concern one list."""
+"""Frames for people: members, their custom properties, their consents, and the lists that they are suppressed for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -10,12 +10,13 @@ from klaviyo_pg import rows
 from klaviyo_pg.catalogue import Load, loads
 from transforms.clean import cleaned, conformed, last_by
 from transforms.keys import md5, row_key
-from transforms.membership import suppressions
+from transforms.membership import suppressions_of_people
 
 _TIME = pl.Datetime("us", "UTC")
 _TEXTS = (
     *("id", "email", "timezone", "first_name", "last_name", "source"),
     *("address1", "address2", "city", "state", "zip", "country", "phone_number"),
+    *("external_id", "organization", "title", "locale"),
 )
 _MEMBER = {
     **dict.fromkeys(_TEXTS, pl.String()),
@@ -24,6 +25,19 @@ _MEMBER = {
     "created_at": _TIME,
     "consent": pl.String(),
     "consent_timestamp": _TIME,
+    "last_event_date": _TIME,
+    "klaviyo_updated_at": _TIME,
+}
+_CONSENT = {
+    "member_id": pl.String(),
+    "channel": pl.String(),
+    "consent": pl.String(),
+    "can_receive": pl.Boolean(),
+    "method": pl.String(),
+    "method_detail": pl.String(),
+    "consent_timestamp": _TIME,
+    "updated_at": _TIME,
+    "double_optin": pl.Boolean(),
 }
 _LONGEST_NAME = 2000  # bytes: the name is in a primary key, and an index entry of Postgres has at most about 2,700
 _NO_ATTRIBUTES = pl.DataFrame(schema=loads.MEMBER_ATTRIBUTES.schema)
@@ -31,12 +45,19 @@ _PROPERTY = {"id": pl.String(), "name": pl.String(), "value": pl.String()}
 
 
 class People(NamedTuple):
-    """The frames for the loads MEMBERS (or EVENT_MEMBERS), MEMBER_ATTRIBUTES and SUBSCRIPTION_CHANGES."""
+    """The frames for the loads MEMBERS (or EVENT_MEMBERS) and MEMBER_ATTRIBUTES."""
 
     members: pl.DataFrame
     attributes: pl.DataFrame
-    suppressions: pl.DataFrame
     rejects: Sequence[rows.Reject]
+    nul_characters: int
+
+
+class Consents(NamedTuple):
+    """The frames for the loads MEMBER_CONSENTS and LIST_SUPPRESSIONS_OF_PEOPLE."""
+
+    consents: pl.DataFrame
+    suppressions: pl.DataFrame
     nul_characters: int
 
 
@@ -45,10 +66,9 @@ def people(profiles: Sequence[rows.Profile], load: Load, extracted_at: datetime,
 
     Among the attributes, a person without custom properties has one row without a name.
     """
-    latest = list({profile.id: profile for profile in profiles}.values())
-    suppressed = suppressions([(list_id, each.id, at) for each in latest for list_id, at in each.list_suppressions])
+    latest = _latest(profiles)
     if not latest:  # as on most pages of events, where all people are already stored
-        return People(pl.DataFrame(schema=load.schema), _NO_ATTRIBUTES, suppressed, (), 0)
+        return People(pl.DataFrame(schema=load.schema), _NO_ATTRIBUTES, (), 0)
     members = cleaned(_members(latest))
     attributes = cleaned(_attributes(latest), blank_columns=frozenset({"name"}))
     too_long = pl.col("name").str.len_bytes() > _LONGEST_NAME
@@ -68,7 +88,6 @@ def people(profiles: Sequence[rows.Profile], load: Load, extracted_at: datetime,
     return People(
         of_members,
         of_attributes,
-        suppressed,
         [
             rows.Reject(row, f"The name of the property is longer than {_LONGEST_NAME} bytes.", hides=False)
             for row in with_long_names.write_ndjson().split("\n")  # splitlines() would also split at U+2028
@@ -76,6 +95,55 @@ def people(profiles: Sequence[rows.Profile], load: Load, extracted_at: datetime,
         ],
         members.nul_characters + attributes.nul_characters,
     )
+
+
+def consents(profiles: Sequence[rows.Profile], integration_id: str) -> Consents:
+    """Return the frames of people who were read with their consents. Of people with the same id the last stays.
+
+    A person without consents or suppressions has one row without a channel or list.
+    """
+    latest = _latest(profiles)
+    raw = cleaned(pl.DataFrame(list(_consents(latest)), _CONSENT, orient="row"))
+    row_id = pl.col("member_id") + ":" + pl.col("channel")
+    frame = raw.frame.with_columns(
+        id=row_id, key=row_key(integration_id, row_id), member_key=md5(pl.col("member_id"))
+    ).pipe(conformed, loads.MEMBER_CONSENTS)
+    suppressed, nul_characters = suppressions_of_people({each.id: each.list_suppressions for each in latest})
+    return Consents(frame, suppressed, raw.nul_characters + nul_characters)
+
+
+def missing(profiles: Sequence[tuple[str, datetime]]) -> pl.DataFrame:
+    """Return the frame for the load MISSING_PROFILES, from profile ids and the times at which they were missing."""
+    frame = pl.DataFrame(profiles, {"member_id": pl.String(), "missing_since": _TIME}, orient="row")
+    latest = frame.pipe(last_by, "member_id").with_columns(last_missing_at="missing_since")
+    return latest.pipe(conformed, loads.MISSING_PROFILES)
+
+
+def asked(profiles: Sequence[tuple[str, datetime]]) -> pl.DataFrame:
+    """Return the frame for the load ASKED_PROFILES, from profile ids and times."""
+    frame = pl.DataFrame(profiles, {"member_id": pl.String(), "asked_at": _TIME}, orient="row")
+    return frame.pipe(last_by, "member_id").pipe(conformed, loads.ASKED_PROFILES)
+
+
+def merges(profiles: Sequence[tuple[str, str, datetime]]) -> pl.DataFrame:
+    """Return the frame for the load PROFILE_MERGES, from (old profile id, new profile id, time of detection)."""
+    schema = {"old_member_id": pl.String(), "new_member_id": pl.String(), "detected_at": _TIME}
+    frame = pl.DataFrame(profiles, schema, orient="row").with_columns(
+        old_member_key=md5(pl.col("old_member_id")), new_member_key=md5(pl.col("new_member_id"))
+    )
+    return frame.pipe(last_by, "old_member_key", "new_member_key").pipe(conformed, loads.PROFILE_MERGES)
+
+
+def _consents(profiles: Sequence[rows.Profile]) -> Iterator[tuple[object, ...]]:
+    for profile in profiles:
+        by_channel = {each.channel: each for each in profile.consents}
+        yield from ((profile.id, *each) for each in by_channel.values())
+        if not by_channel:
+            yield (profile.id, *[None] * len(rows.Consent._fields))
+
+
+def _latest(profiles: Sequence[rows.Profile]) -> list[rows.Profile]:
+    return list({profile.id: profile for profile in profiles}.values())
 
 
 def _members(profiles: Sequence[rows.Profile]) -> pl.DataFrame:

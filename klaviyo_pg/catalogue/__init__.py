@@ -17,8 +17,16 @@ SPECIFIED = (
     membership.STG_MEMBER_LISTS,
     membership.MEMBER_LISTS,
 )
+ADDED = (
+    membership.MEMBER_CONSENTS,
+    membership.LIST_SUPPRESSIONS,
+    membership.PROFILE_MERGES,
+)
+DATA = (*SPECIFIED, *ADDED)
 BOOKKEEPING = (
     membership.SUBSCRIPTION_CHANGES,
+    membership.LIST_NAMES,
+    membership.MISSING_PROFILES,
     membership.SWEPT_MEMBERS,
     bookkeeping.INTEGRATIONS,
     bookkeeping.WATERMARKS,
@@ -31,11 +39,13 @@ BOOKKEEPING = (
     bookkeeping.ERASED,
     bookkeeping.REJECTS,
 )
-TABLES = (*SPECIFIED, *BOOKKEEPING)
+TABLES = (*DATA, *BOOKKEEPING)
 VIEWS = views.VIEWS
 
 __all__ = [
+    "ADDED",
     "BOOKKEEPING",
+    "DATA",
     "SPECIFIED",
     "TABLES",
     "VIEWS",

@@ -98,6 +98,7 @@ LISTS = Table(
         Column("status", TEXT, "Always null.", "", ""),
         Column("rating", TEXT, "Always null.", "", ""),
         Column("created_at", TIMESTAMP, "When the list or segment was created.", "created", "created"),
+        Column("updated_at", TIMESTAMP, "When the list or segment last changed.", "updated", "updated"),
         Column("archived_at", TIMESTAMP, "Always null.", "", ""),
         *ORIGIN,
         DELETED_AT,
@@ -146,7 +147,7 @@ MEMBERS = Table(
             personal=Personal.TEXT,
         ),
         Column("city", TEXT, "City.", "location.city", "$city"),
-        Column("state", TEXT, "Region or state.", "location.region", "$region"),
+        Column("state", TEXT, "Region or state.", "location.region", "$state | $region"),
         Column("zip", TEXT, "Postal code.", "location.zip", "$zip", personal=Personal.TEXT),
         Column("country", TEXT, "Country.", "location.country", "$country"),
         Column("phone_number", TEXT, "Phone number.", "phone_number", "$phone_number", personal=Personal.TEXT),
@@ -171,7 +172,33 @@ MEMBERS = Table(
         ),
         *ORIGIN,
         Column("member_key", KEY, "md5(id); joins to member_key of the event tables.", "computed", "computed"),
+        Column(
+            "external_id", TEXT, "ID of the person in your own system.", "external_id", "$id", personal=Personal.TEXT
+        ),
+        Column("organization", TEXT, "Company.", "organization", "$organization", personal=Personal.TEXT),
+        Column("title", TEXT, "Job title or form of address.", "title", "$title", personal=Personal.TEXT),
+        Column("locale", TEXT, "Language and region, such as en-US.", "locale", ""),
+        Column("last_event_date", TIMESTAMP, "When the person's last event happened.", "last_event_date", ""),
+        Column("klaviyo_updated_at", TIMESTAMP, "When the profile last changed in Klaviyo.", "updated", "updated"),
+        Column(
+            "deleted_at",
+            TIMESTAMP,
+            "When the profile was first missing in Klaviyo; null while it exists.",
+            "computed",
+            "computed",
+            Merge.CLEAR,
+        ),
+        Column(
+            "left_reason",
+            TEXT,
+            "'merged' if the person's events now belong to another profile (see profile_merges), else 'deleted'; null "
+            "while the profile exists.",
+            "computed",
+            "computed",
+            Merge.CLEAR,
+        ),
     ),
+    indexes=(("esp_integration_id", "created_at"),),  # for sweeps, which go by the time of creation
 )
 
 MEMBER_ATTRIBUTES = Table(

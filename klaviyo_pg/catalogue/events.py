@@ -1,7 +1,7 @@
 """The seven event tables. All have the same columns; each receives the events of certain metrics, by metric name."""
 
 from klaviyo_pg.catalogue.shared import KEY_OF_ID, ORIGIN
-from klaviyo_pg.catalogue.types import JSON, KEY, NUMERIC, TEXT, TIMESTAMP, Column, Personal, Table
+from klaviyo_pg.catalogue.types import JSON, KEY, NUMERIC, TEXT, TIMESTAMP, Column, Merge, Personal, Table
 
 _COLUMNS = (
     KEY_OF_ID,
@@ -40,6 +40,14 @@ _COLUMNS = (
         "event_properties",
         "event_properties",
         personal=Personal.JSON,
+    ),
+    Column(
+        "extracted_at",
+        TIMESTAMP,
+        "Time of the extraction that last changed this row.",
+        "extraction",
+        "extraction",
+        Merge.STAMP,
     ),
 )
 

@@ -25,19 +25,38 @@ MEMBERS = Load(
     merges=dict.fromkeys(_CONSENT, Merge.ALWAYS_REPLACE),  # profiles are read in sequence and only they have consent
     newer_by="updated_at",
 )
-EVENT_MEMBERS = Load(dimensions.MEMBERS, omits=frozenset(_CONSENT), newer_by="updated_at")
-CONSENTING_EVENT_MEMBERS = Load(dimensions.MEMBERS, newer_by="updated_at")  # for event pages that include consent
+_OF_PROFILES = frozenset({"locale", "last_event_date", "klaviyo_updated_at"})  # which pages of events do not include
+EVENT_MEMBERS = Load(dimensions.MEMBERS, omits=_OF_PROFILES | {*_CONSENT}, newer_by="updated_at")
+CONSENTING_EVENT_MEMBERS = Load(  # for event pages that include consent
+    dimensions.MEMBERS, omits=_OF_PROFILES, newer_by="updated_at"
+)
 MEMBER_ATTRIBUTES = Load(
     dimensions.MEMBER_ATTRIBUTES,
     newer_by="updated_at",
     absent=Absent.DELETE,  # a person is loaded with all properties; without any, as one row that has no name
     absent_per="key",
 )
-EVENTS = {table.name: Load(table, mostly_new=True) for table in events.EVENT_TABLES}
+MEMBER_CONSENTS = Load(
+    membership.MEMBER_CONSENTS,
+    absent=Absent.DELETE,  # a person is loaded with all channels; without any, as one row that has no channel
+    absent_per="member_id",
+)
+EVENTS = {table.name: Load(table, mostly_new=True, newer_by="extracted_at") for table in events.EVENT_TABLES}
 STG_MEMBER_EXCLUSIONS = Load(membership.STG_MEMBER_EXCLUSIONS, absent=Absent.DELETE)
 MEMBER_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, absent=Absent.MARK)
 STG_MEMBER_LISTS = Load(membership.STG_MEMBER_LISTS)
-SUBSCRIPTION_CHANGES = Load(membership.SUBSCRIPTION_CHANGES)
+SUBSCRIPTION_CHANGES = Load(membership.SUBSCRIPTION_CHANGES, omits=frozenset({"list_id"}))  # resolved from the name
+LIST_SUPPRESSIONS = Load(membership.LIST_SUPPRESSIONS)
+LIST_SUPPRESSIONS_OF_PEOPLE = Load(
+    membership.LIST_SUPPRESSIONS,
+    absent=Absent.MARK,  # a person is loaded with all suppressions; without any, as one row that has no list
+    absent_per="member_id",
+)
+MISSING_PROFILES = Load(membership.MISSING_PROFILES, omits=frozenset({"asked_at"}))
+ASKED_PROFILES = Load(membership.MISSING_PROFILES, omits=frozenset({"missing_since", "last_missing_at"}))
+PROFILE_MERGES = Load(
+    membership.PROFILE_MERGES, omits=frozenset({"events_moved_at"}), merges={"detected_at": Merge.EARLIEST}
+)
 SWEPT_MEMBERS = Load(membership.SWEPT_MEMBERS)
 REJECTS = Load(bookkeeping.REJECTS, merges={"run_id": Merge.KEEP})
 OF_EVENT_PAGES = {

@@ -1,6 +1,6 @@
 """The tables of excluded addresses and list memberships: as last extracted (stg_), and with their history."""
 
-from klaviyo_pg.catalogue.shared import ESP_INTEGRATION_ID, KEY_OF_ID, ORIGIN, SYNCED_AT
+from klaviyo_pg.catalogue.shared import ESP_INTEGRATION_ID, KEY_OF_ID, MEMBER_KEY, ORIGIN, SYNCED_AT
 from klaviyo_pg.catalogue.types import BOOLEAN, KEY, TEXT, TIMESTAMP, Column, Merge, Personal, Table
 
 _ACCOUNT_ID = Column("_account_id", TEXT, "Klaviyo's ID of the account.", "accounts.id", "configured")
@@ -13,6 +13,7 @@ _EXCLUSION = (
     SYNCED_AT,
     Column("email", TEXT, "Excluded email address.", "email", "email", personal=Personal.TEXT),
     ESP_INTEGRATION_ID,
+    Column("member_id", TEXT, "Klaviyo's ID of the profile; null if the source does not return it.", "id", ""),
 )
 _EXCLUSION_KEY = ("_sync_id", "esp_integration_id")
 
@@ -88,25 +89,131 @@ MEMBER_LISTS = Table(
         ),
         *ORIGIN,
         Column("is_subscribed", BOOLEAN, "True if the person may be emailed through the list.", "derived", "derived"),
-        Column("left_reason", TEXT, "'event', 'suppressed' or 'absent'; null while on the list.", "derived", "derived"),
+        Column(
+            "left_reason",
+            TEXT,
+            "'event', 'suppressed', 'absent', 'list_deleted' or 'profile_deleted'; null while on the list.",
+            "derived",
+            "derived",
+        ),
     ),
 )
 SUBSCRIPTION_CHANGES = Table(
     "subscription_changes",
-    "Records of people joining and leaving lists. member_lists is derived from them.",
+    "Events of people joining and leaving lists. member_lists is derived from them.",
     (
-        Column("id", TEXT, "ID of the event; for a suppression from a list, the IDs of list and member.", "id", "id"),
+        Column("id", TEXT, "ID of the event.", "id", "id"),
         Column("member_id", TEXT, "Klaviyo's ID of the profile.", "relationships.profile", "person.id"),
-        Column("change", TEXT, "'subscribed', 'unsubscribed' or 'suppressed'.", "metric", "event_name"),
-        Column("list_id", TEXT, "ID of the list, if the source returns it.", "list_suppressions.list_id", "list id"),
-        Column(
-            "list_name", TEXT, "Name of the list, if the source returns only that.", "event_properties.List", "List"
-        ),
+        Column("change", TEXT, "'subscribed' or 'unsubscribed'.", "metric", "event_name"),
+        Column("list_id", TEXT, "ID of the list; null while no single list had this name.", "derived", "derived"),
+        Column("list_name", TEXT, "Name of the list at that time.", "event_properties.List", "List"),
         Column("changed_at", TIMESTAMP, "When the change happened.", "timestamp", "timestamp"),
         ESP_INTEGRATION_ID,
         SYNCED_AT,
+        Column("scope", TEXT, "'list' if the change concerns one list, 'all' if it concerns all.", "metric", "metric"),
     ),
     primary_key=("esp_integration_id", "member_id", "change", "id"),
+)
+LIST_SUPPRESSIONS = Table(
+    "list_suppressions",
+    "One row for each person who is or was suppressed for one list.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("list_id", TEXT, "ID of the list.", "list_suppressions.list_id", "list id"),
+        Column("member_id", TEXT, "Klaviyo's ID of the profile.", "profiles.id", "id"),
+        Column("reason", TEXT, "Reason for the suppression, in the source's words.", "reason", "reason"),
+        Column("suppressed_at", TIMESTAMP, "When the person was suppressed.", "timestamp", "created"),
+        Column(
+            "lifted_at",
+            TIMESTAMP,
+            "When the source no longer returned the suppression; null while it does.",
+            "computed",
+            "computed",
+            Merge.CLEAR,
+        ),
+        SYNCED_AT,
+    ),
+    primary_key=("esp_integration_id", "member_id", "list_id"),
+)
+LIST_NAMES = Table(
+    "list_names",
+    "The names of each list over time, because events name a list by the name that it had.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("list_id", TEXT, "ID of the list."),
+        Column("name", TEXT, "Name of the list."),
+        Column(
+            "since",
+            TIMESTAMP,
+            "The earliest time at which the list can have had this name: when it was created, or when it was last read "
+            "with the name before; null if unknown.",
+        ),
+        Column("until", TIMESTAMP, "When the list was first read with another name; null for its current name."),
+        Column("seen_at", TIMESTAMP, "When the list was first read with this name."),
+    ),
+    primary_key=("esp_integration_id", "list_id", "seen_at"),
+)
+MEMBER_CONSENTS = Table(
+    "member_consents",
+    "One row for each person and channel: the consent to marketing, and if Klaviyo would send.",
+    (
+        KEY_OF_ID,
+        Column("id", TEXT, "member_id || ':' || channel", "computed", "computed"),
+        Column("member_id", TEXT, "Klaviyo's ID of the profile.", "id", "person.id"),
+        MEMBER_KEY,
+        Column(
+            "channel", TEXT, "'email', 'sms', 'sms_transactional', 'push' or 'whatsapp'.", "subscriptions", "constant"
+        ),
+        Column("consent", TEXT, "Consent, in the source's words.", "consent", "$consent"),
+        Column(
+            "can_receive",
+            BOOLEAN,
+            "True if Klaviyo would send. For email it only excludes a global suppression, so it is also true for "
+            "people who have never subscribed.",
+            "can_receive_...",
+            "",
+        ),
+        Column("method", TEXT, "How the consent was given or withdrawn.", "method", "$consent_method"),
+        Column("method_detail", TEXT, "Details of the method.", "method_detail", ""),
+        Column(
+            "consent_timestamp",
+            TIMESTAMP,
+            "When the consent was given or withdrawn.",
+            "consent_timestamp",
+            "$consent_timestamp",
+        ),
+        Column("updated_at", TIMESTAMP, "When Klaviyo last changed the consent.", "last_updated", ""),
+        Column("double_optin", BOOLEAN, "True if the person confirmed the consent.", "double_optin", ""),
+        *ORIGIN,
+    ),
+)
+PROFILE_MERGES = Table(
+    "profile_merges",
+    "Profiles that were merged into another one, as their events show.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("old_member_key", KEY, "md5(old profile id)"),
+        Column("new_member_key", KEY, "md5(profile id); joins to members."),
+        Column("old_member_id", TEXT, "Klaviyo's ID of the profile that the events had; null if it is not stored."),
+        Column(
+            "new_member_id", TEXT, "Klaviyo's ID of the profile that the events have now; null if it is not stored."
+        ),
+        Column("detected_at", TIMESTAMP, "When an event was first read with the other profile."),
+        Column("events_moved_at", TIMESTAMP, "When all stored events of the old profile had followed."),
+    ),
+    primary_key=("esp_integration_id", "old_member_key", "new_member_key"),
+)
+MISSING_PROFILES = Table(
+    "missing_profiles",
+    "Profiles that Klaviyo no longer has: a sweep did not find them, and neither did a request by ID.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("member_id", TEXT, "Klaviyo's ID of the profile."),
+        Column("missing_since", TIMESTAMP, "When it was first missing.", merge=Merge.EARLIEST),
+        Column("last_missing_at", TIMESTAMP, "When it was last missing.", merge=Merge.LATEST),
+        Column("asked_at", TIMESTAMP, "When Klaviyo was asked whom its events belong to now; null if it was not."),
+    ),
+    primary_key=("esp_integration_id", "member_id"),
 )
 SWEPT_MEMBERS = Table(
     "swept_members",
@@ -116,7 +223,11 @@ SWEPT_MEMBERS = Table(
         Column("list_id", TEXT, "ID of the list."),
         Column("sweep", TEXT, "ID of the sweep, which keeps the rows of an interrupted sweep apart."),
         Column("member_id", TEXT, "Klaviyo's ID of the profile."),
-        Column("answer", TEXT, "'found', or 'asked' if the source was asked about this person by address."),
+        Column(
+            "answer",
+            TEXT,
+            "'found', 'suppressed' for the list, or 'asked' if the source was asked about this person by address.",
+        ),
     ),
     primary_key=("esp_integration_id", "list_id", "sweep", "member_id", "answer"),
 )

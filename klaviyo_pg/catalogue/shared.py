@@ -21,6 +21,7 @@ SYNCED_AT = Column(
     "load time",
     Merge.STAMP,
 )
+MEMBER_KEY = Column("member_key", KEY, "md5(profile id); joins to members.", "computed", "computed")
 ORIGIN = (Column("esp_source", TEXT, f"Always '{ESP_SOURCE}'.", "constant", "constant"), ESP_INTEGRATION_ID, SYNCED_AT)
 DELETED_AT = Column(
     "deleted_at",

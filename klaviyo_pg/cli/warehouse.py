@@ -160,7 +160,7 @@ def erase(arguments: Namespace) -> int:
             return 1
         schema.upgrade(connection, schema_name)
         account = Account(connection, schema_name, registered.integration_id)
-        counts = erase_person(account, arguments.email, arguments.id)
+        counts = erase_person(account, arguments.email, [arguments.id] if arguments.id else [])
         if arguments.email and not any(counts.values()):
             raise BadSettings(f"Nothing was erased: {name} has no person with this address.")
         shutil.rmtree(settings.spool_dir / registered.integration_id, ignore_errors=True)

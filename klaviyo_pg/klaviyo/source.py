@@ -18,6 +18,7 @@ from klaviyo_pg.rows import (
     Metric,
     Page,
     Profile,
+    ProfileId,
 )
 from klaviyo_pg.windows import AnyWindow, Window
 
@@ -35,6 +36,9 @@ class Source(Protocol):
 
     looks_up_memberships: bool
     """True if `memberships` needs addresses to look up, so that events must be read first."""
+
+    lists_profiles: bool
+    """True if `profiles` and `profile_ids` return all people of the account."""
 
     events_include_consent: bool
     """True if the people on event pages have their consent."""
@@ -96,6 +100,18 @@ class Source(Protocol):
 
         In ascending order of the time of change if the dialect supports it; the pages' `reached` says how far.
         """
+        ...
+
+    def profile_ids(self, window: AnyWindow) -> Iterator[Page[ProfileId]]:
+        """Read the ids of the people whose profile was created in the window.
+
+        In ascending order of that time if the dialect supports it; the pages' `reached` says how far. A dialect that
+        cannot list people returns no pages.
+        """
+        ...
+
+    def event_owner(self, event_id: str) -> str | None:
+        """Return the id of the profile that an event belongs to now; None if it has none, or the dialect cannot say."""
         ...
 
     def exclusions(self) -> Iterator[Page[Exclusion]]:

@@ -1,5 +1,7 @@
 """Erasing a person from all tables of an account, permanently. The caller owns the transaction."""
 
+from collections.abc import Sequence
+
 from psycopg import Connection
 from psycopg.sql import SQL, Composable, Identifier
 
@@ -19,7 +21,12 @@ WHERE lower(event.email) = lower(%(email)s) AND event.member_key IS NOT NULL AND
     WHERE member.esp_integration_id = %(account)s AND member.member_key = event.member_key
 )
 """
-_MEMBER_WITH_ID = "INSERT INTO erasing_members VALUES (%(member_id)s, md5(%(member_id)s))"
+_MEMBERS_WITH_ID = "INSERT INTO erasing_members SELECT id, md5(id) FROM unnest(%(ids)s::text[]) AS ids (id)"
+_MERGED_INTO_THEM = """
+INSERT INTO erasing_members
+SELECT old_member_id, old_member_key FROM {} WHERE esp_integration_id = %(account)s
+AND new_member_key IN (SELECT member_key FROM erasing_members)
+"""
 # All addresses that the person has had, except those that belong to someone else now.
 _ADDRESSES = """
 INSERT INTO erasing_addresses
@@ -48,6 +55,10 @@ ON CONFLICT (esp_integration_id, member_key) DO UPDATE SET erased_at = excluded.
 """
 _OF_MEMBER = SQL("member_key IN (SELECT member_key FROM erasing_members)")
 _OF_MEMBER_ID = SQL("md5(member_id) IN (SELECT member_key FROM erasing_members)")
+_OF_EITHER_KEY = SQL(
+    "(old_member_key IN (SELECT member_key FROM erasing_members)"
+    " OR new_member_key IN (SELECT member_key FROM erasing_members))"
+)
 _OF_ADDRESS = SQL(
     "(lower(email) IN (SELECT email FROM erasing_addresses) OR _sync_id IN (SELECT md5(email) FROM erasing_addresses))"
 )
@@ -64,13 +75,17 @@ _DELETED: tuple[tuple[Table, Composable], ...] = (
     (membership.STG_MEMBER_LISTS, _OF_MEMBER_ID),
     (membership.MEMBER_LISTS, _OF_MEMBER_ID),
     (membership.SUBSCRIPTION_CHANGES, _OF_MEMBER_ID),
+    (membership.LIST_SUPPRESSIONS, _OF_MEMBER_ID),
+    (membership.MEMBER_CONSENTS, _OF_MEMBER),
+    (membership.MISSING_PROFILES, _OF_MEMBER_ID),
+    (membership.PROFILE_MERGES, _OF_EITHER_KEY),
     (membership.SWEPT_MEMBERS, _OF_MEMBER_ID),
     (bookkeeping.REJECTS, _MENTIONS),
 )
 
 
-def erase(account: Account, email: str | None, member_id: str | None) -> dict[str, int]:
-    """Erase a person, identified by address or by profile ID, and return the number of affected rows by table.
+def erase(account: Account, email: str | None, member_ids: Sequence[str] = ()) -> dict[str, int]:
+    """Erase people, identified by an address or by profile IDs, and return the number of affected rows by table.
 
     Events keep their rows without anything about the person, so that event counts stay correct. Waits for batches that
     are being stored; later batches see that the person was erased. Raises Busy while a backfill is in progress, because
@@ -79,7 +94,7 @@ def erase(account: Account, email: str | None, member_id: str | None) -> dict[st
     if not claims.try_claim(account, "backfill", for_transaction=True):
         raise Busy("A backfill of this account is in progress. Wait for it to finish or stop it.")
     account.execute("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", bookkeeping.ERASED)
-    _identify(account, email, member_id)
+    _identify(account, email, member_ids)
     counts = {table.name: _clear_events(account, table, email) for table in events.EVENT_TABLES}
     for table, condition in _DELETED:
         query = account.compose(
@@ -90,8 +105,8 @@ def erase(account: Account, email: str | None, member_id: str | None) -> dict[st
     return counts
 
 
-def _identify(account: Account, email: str | None, member_id: str | None) -> None:
-    """Collect the profiles and addresses of the person in temporary tables that are dropped at commit."""
+def _identify(account: Account, email: str | None, member_ids: Sequence[str]) -> None:
+    """Collect the profiles and addresses of the people in temporary tables that are dropped at commit."""
     account.execute("CREATE TEMPORARY TABLE erasing_members (member_id text, member_key text) ON COMMIT DROP")
     account.execute("CREATE TEMPORARY TABLE erasing_addresses (email text) ON COMMIT DROP")
     parts = {
@@ -100,8 +115,8 @@ def _identify(account: Account, email: str | None, member_id: str | None) -> Non
     }
     if email is not None:
         account.execute(account.compose(_MEMBERS_WITH_ADDRESS, **parts), email=email)
-    if member_id is not None:
-        account.execute(_MEMBER_WITH_ID, member_id=member_id)
+    account.execute(_MEMBERS_WITH_ID, ids=list(member_ids))
+    account.execute(_MERGED_INTO_THEM, membership.PROFILE_MERGES)
     account.execute(account.compose(_ADDRESSES, **parts, of_member=_OF_MEMBER), email=email)
 
 

@@ -1,8 +1,9 @@
-"""Moving events between event tables. The caller owns the transaction."""
+"""Moving events between event tables, and keeping each event in one of them. The caller owns the transaction."""
 
-from psycopg.sql import Identifier, Placeholder
+import polars as pl
+from psycopg.sql import SQL, Identifier, Placeholder
 
-from klaviyo_pg.catalogue import events
+from klaviyo_pg.catalogue import Table, events
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erase import wait_for_erasing
 from klaviyo_pg.postgres.statements import names, row_key
@@ -23,3 +24,32 @@ def move_events(account: Account, metric_id: str, source: str, target: str) -> i
         columns=names(events.EVENTS.column_names),
     )
     return account.execute(query, metric_id=metric_id).rowcount
+
+
+def one_copy(account: Account, table: Table, frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the events of a frame that belong in its table, and delete their copies from the table `events`.
+
+    An event that the source returned without a metric is in `events`. Once it returns it with one, that row is
+    superseded; and a row without a metric never joins one that has it.
+    """
+    if table is events.EVENTS:
+        return _without_superseded(account, frame)
+    condition = "metric_key IS NULL AND esp_integration_id = %(account)s"
+    exists = account.execute(f"SELECT EXISTS (SELECT FROM {{}} WHERE {condition})", events.EVENTS)
+    if (row := exists.fetchone()) and row[0]:
+        keys = frame.get_column("key").to_list()
+        account.execute(f"DELETE FROM {{}} WHERE {condition} AND key = ANY(%(keys)s)", events.EVENTS, keys=keys)
+    return frame
+
+
+def _without_superseded(account: Account, frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a frame for `events` without the rows that lack a metric and are stored in another table with one."""
+    keys = frame.filter(pl.col("metric_key").is_null()).get_column("key").to_list()
+    if not keys:
+        return frame
+    others = [account.table(each) for each in events.EVENT_TABLES if each is not events.EVENTS]
+    copies = SQL(" UNION ALL ").join(
+        SQL("SELECT key FROM {} WHERE key = ANY(%(keys)s)").format(each) for each in others
+    )
+    known = [key for (key,) in account.execute(copies, keys=keys)]
+    return frame.filter(~pl.col("key").is_in(known))

@@ -1,6 +1,7 @@
 """Loading frames into tables: COPY into a stage, then one upsert. The caller owns the transaction."""
 
 import io
+from collections.abc import Callable
 from typing import NamedTuple
 
 import polars as pl
@@ -16,6 +17,9 @@ from klaviyo_pg.postgres.account import Account
 _UNSTORABLE = (psycopg.DataError, errors.StatementTooComplex, errors.ProgramLimitExceeded)
 _ROWS_AT_ONCE = 2_000  # converted to text at a time, so that a frame is not in memory twice
 _PROBES = 64  # keys that are looked up to find out if a batch is new
+
+
+Inspect = Callable[[Account, Load], None]
 
 
 class Unstorable(NamedTuple):
@@ -35,17 +39,22 @@ class Merged(NamedTuple):
     unstorable: list[Unstorable]
 
 
-def merge(account: Account, load: Load, frame: pl.DataFrame, is_complete: bool = True) -> Merged:
+def merge(
+    account: Account, load: Load, frame: pl.DataFrame, is_complete: bool = True, inspect: Inspect | None = None
+) -> Merged:
     """Merge a frame into its table.
 
     The frame has exactly the schema of the load and one row for each key. Rows that Postgres cannot store are left out
-    and returned; all others are stored. Only a complete frame can make stored rows absent.
+    and returned; all others are stored. Only a complete frame can make stored rows absent. `inspect` is called while
+    the rows are staged, before they are merged; not if no row of the frame is stored yet.
     """
     conformed = frame.select(*load.schema)
     if load.mostly_new and _append(account, load, conformed):
         return Merged(frame.height, frame.height, 0, 0, [])
     account.execute(statements.create_stage(account.schema, load))
     unstorable = _copy(account.connection, statements.copy_stage(load), conformed)
+    if inspect is not None:
+        inspect(account, load)
     inserted, updated = account.execute(statements.upsert(account.schema, load)).fetchone() or (0, 0)
     if load.absent is not Absent.KEEP and is_complete and not unstorable:
         account.execute(statements.retire_absent(account.schema, load))

@@ -8,82 +8,106 @@ from psycopg.sql import SQL, Identifier, Placeholder
 
 from klaviyo_pg.catalogue import dimensions, membership
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
+from klaviyo_pg.postgres import list_names
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erase import wait_for_erasing
 from klaviyo_pg.postgres.statements import row_key
 
-# Events name their list, and two lists may have the same name. So an event counts for a list only if the list's name is
-# unique, or if the event happened when the person joined that list. A change without a list counts for all lists.
+# The rules are those of docs/people.md. A change of one list concerns the list that it was resolved to; an unsubscribe
+# that could not be resolved, because several lists had the name at that time, concerns each of them.
 _DERIVE = """
-WITH named AS (
-    SELECT id, name, count(*) OVER (PARTITION BY name) = 1 AS is_unique
-    FROM {lists} WHERE esp_integration_id = %(account)s AND list_type = 'list'
-), staged AS (
+WITH staged AS MATERIALIZED (
     SELECT stage.list_id, stage.member_id, stage.created_at, stage.is_subscribed, stage.absent_since,
-        named.name, named.is_unique
-    FROM {stage} AS stage LEFT JOIN named ON named.id = stage.list_id
+        list.deleted_at AS list_deleted_at
+    FROM {stage} AS stage LEFT JOIN {lists} AS list ON list.key = {list_key}
     WHERE stage.esp_integration_id = %(account)s
-), changed AS (
+), of_list AS (
     SELECT staged.list_id, staged.member_id,
         max(changes.changed_at) FILTER (WHERE changes.change = 'subscribed') AS subscribed,
-        max(changes.changed_at) FILTER (WHERE changes.change = 'unsubscribed') AS unsubscribed,
-        max(changes.changed_at) FILTER (WHERE changes.change = 'suppressed') AS suppressed
+        max(changes.changed_at) FILTER (WHERE changes.change = 'unsubscribed') AS unsubscribed
     FROM staged JOIN {changes} AS changes
-        ON changes.esp_integration_id = %(account)s AND changes.member_id = staged.member_id
-        AND CASE
-            WHEN changes.list_id IS NOT NULL THEN changes.list_id = staged.list_id
-            WHEN changes.list_name IS NULL THEN changes.change <> 'subscribed'
-            ELSE changes.list_name = staged.name AND (
-                staged.is_unique
-                OR changes.change = 'subscribed'
-                    AND abs(extract(epoch FROM changes.changed_at - staged.created_at)) <= %(same_moment)s
+        ON changes.esp_integration_id = %(account)s AND changes.member_id = staged.member_id AND changes.scope = 'list'
+        AND (
+            changes.list_id = staged.list_id
+            OR changes.list_id IS NULL AND changes.change = 'unsubscribed' AND EXISTS (
+                SELECT FROM {names} AS known
+                WHERE known.esp_integration_id = %(account)s AND known.list_id = staged.list_id AND {had_name}
             )
-        END
+        )
     GROUP BY staged.list_id, staged.member_id
+), of_all AS (
+    SELECT member_id,
+        max(changed_at) FILTER (WHERE change = 'subscribed') AS resubscribed,
+        max(changed_at) FILTER (WHERE change = 'unsubscribed') AS unsubscribed
+    FROM {changes} WHERE esp_integration_id = %(account)s AND scope = 'all' GROUP BY member_id
 ), current AS (
-    SELECT list_id, member_id, is_subscribed, coalesce(subscribed, created_at) AS subscribed, unsubscribed, suppressed,
-        CASE
-            WHEN greatest(unsubscribed, suppressed) >= coalesce(greatest(subscribed, created_at), '-infinity')
-            THEN greatest(unsubscribed, suppressed)
-            WHEN absent_since >= coalesce(greatest(subscribed, created_at), '-infinity') THEN absent_since
-        END AS unsubscribed_at
-    FROM staged LEFT JOIN changed USING (list_id, member_id)
+    SELECT staged.list_id, staged.member_id, coalesce(of_list.subscribed, staged.created_at) AS subscribed,
+        staged.is_subscribed, staged.list_deleted_at, member.deleted_at AS profile_deleted_at, member.email,
+        member.consent, suppressed.list_id IS NOT NULL AS is_suppressed,
+        CASE WHEN suppressed.list_id IS NOT NULL
+            THEN coalesce(suppressed.suppressed_at, suppressed.__synced_at) END AS suppressed_at,
+        CASE WHEN of_list.unsubscribed >= joined.at THEN of_list.unsubscribed END AS left_list_at,
+        CASE WHEN of_all.unsubscribed >= greatest(joined.at, of_all.resubscribed) THEN of_all.unsubscribed END
+            AS left_all_at,
+        CASE WHEN staged.absent_since >= joined.at THEN staged.absent_since END AS absent_at
+    FROM staged
+    LEFT JOIN of_list USING (list_id, member_id)
+    LEFT JOIN of_all USING (member_id)
+    LEFT JOIN {suppressions} AS suppressed ON suppressed.esp_integration_id = %(account)s
+        AND suppressed.member_id = staged.member_id AND suppressed.list_id = staged.list_id
+        AND suppressed.lifted_at IS NULL
+    LEFT JOIN {members} AS member ON member.key = {member_key}
+    CROSS JOIN LATERAL (
+        SELECT coalesce(greatest(of_list.subscribed, staged.created_at), '-infinity'::timestamptz) AS at
+    ) AS joined
+), decided AS (
+    SELECT *, CASE
+        WHEN left_list_at IS NOT NULL OR left_all_at IS NOT NULL THEN 'event'
+        WHEN is_suppressed THEN 'suppressed'
+        WHEN absent_at IS NOT NULL THEN 'absent'
+        WHEN list_deleted_at IS NOT NULL THEN 'list_deleted'
+        WHEN profile_deleted_at IS NOT NULL THEN 'profile_deleted'
+    END AS left_reason
+    FROM current
 ), derived AS (
-    SELECT
-        {key} AS key,
-        list_id || ':' || member_id AS id,
-        list_id, member_id, current.subscribed, unsubscribed_at,
+    SELECT {key} AS key, list_id || ':' || member_id AS id, list_id, member_id, subscribed, left_reason,
+        CASE left_reason
+            WHEN 'event' THEN greatest(left_list_at, left_all_at)
+            WHEN 'suppressed' THEN suppressed_at
+            WHEN 'absent' THEN absent_at
+            WHEN 'list_deleted' THEN list_deleted_at
+            WHEN 'profile_deleted' THEN profile_deleted_at
+        END AS unsubscribed_at,
         CASE
-            WHEN unsubscribed_at IS NOT NULL THEN false
-            WHEN current.is_subscribed IS NOT NULL THEN current.is_subscribed
+            WHEN left_reason IS NOT NULL THEN false
             WHEN EXISTS (
                 SELECT FROM {exclusions} AS exclusions
-                WHERE exclusions.esp_integration_id = %(account)s
-                AND exclusions._sync_id = md5(members.email) AND exclusions.removed_at IS NULL
+                WHERE exclusions.esp_integration_id = %(account)s AND exclusions._sync_id = md5(decided.email)
+                AND exclusions.removed_at IS NULL
+            ) OR EXISTS (
+                SELECT FROM {exclusions} AS exclusions
+                WHERE exclusions.esp_integration_id = %(account)s AND exclusions.member_id = decided.member_id
+                AND exclusions.removed_at IS NULL
             ) THEN false
-            ELSE members.consent = 'SUBSCRIBED'
-        END AS is_subscribed,
-        CASE
-            WHEN unsubscribed_at IS NULL THEN NULL
-            WHEN unsubscribed_at = unsubscribed THEN 'event'
-            WHEN unsubscribed_at = suppressed THEN 'suppressed'
-            ELSE 'absent'
-        END AS left_reason
-    FROM current LEFT JOIN {members} AS members ON members.key = {member_key}
+            ELSE coalesce(decided.is_subscribed, decided.consent = 'SUBSCRIBED')
+        END AS is_subscribed
+    FROM decided
 ), merged AS (
     INSERT INTO {member_lists} AS stored (
         key, id, list_id, member_id, subscribed, unsubscribed_at, is_subscribed, left_reason,
         esp_source, esp_integration_id, __synced_at
     )
-    SELECT key, id, list_id, member_id, subscribed, unsubscribed_at, is_subscribed, left_reason,
-        %(esp_source)s, %(account)s, now()
-    FROM derived ORDER BY key
+    SELECT derived.key, derived.id, derived.list_id, derived.member_id, derived.subscribed, derived.unsubscribed_at,
+        derived.is_subscribed, derived.left_reason, %(esp_source)s, %(account)s, now()
+    FROM derived LEFT JOIN {member_lists} AS existing ON existing.key = derived.key
+    WHERE existing.key IS NULL
+    OR (existing.subscribed, existing.unsubscribed_at, existing.is_subscribed, existing.left_reason)
+        IS DISTINCT FROM
+        (derived.subscribed, derived.unsubscribed_at, derived.is_subscribed, derived.left_reason)
+    ORDER BY derived.key
     ON CONFLICT (key) DO UPDATE SET
         subscribed = excluded.subscribed, unsubscribed_at = excluded.unsubscribed_at,
         is_subscribed = excluded.is_subscribed, left_reason = excluded.left_reason, __synced_at = excluded.__synced_at
-    WHERE (stored.subscribed, stored.unsubscribed_at, stored.is_subscribed, stored.left_reason)
-        IS DISTINCT FROM
-        (excluded.subscribed, excluded.unsubscribed_at, excluded.is_subscribed, excluded.left_reason)
     RETURNING xmax = 0 AS is_new
 )
 SELECT (SELECT count(*) FROM derived), count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM merged
@@ -112,7 +136,15 @@ _ANSWERED = """
     WHERE swept.esp_integration_id = %(account)s AND swept.list_id = %(list_id)s AND swept.sweep = %(sweep)s
     AND swept.answer =
 """
-_SAME_MOMENT = 5  # seconds between the event of joining a list and the list's own time of joining
+_LIFT = """
+UPDATE {suppressions} AS stored SET lifted_at = now(), __synced_at = now()
+WHERE stored.esp_integration_id = %(account)s AND stored.list_id = %(list_id)s AND stored.lifted_at IS NULL
+AND NOT EXISTS (
+    SELECT FROM {swept} AS swept
+    WHERE swept.esp_integration_id = %(account)s AND swept.list_id = %(list_id)s AND swept.sweep = %(sweep)s
+    AND swept.member_id = stored.member_id AND swept.answer = 'suppressed'
+)
+"""
 
 
 class Derived(NamedTuple):
@@ -124,11 +156,12 @@ class Derived(NamedTuple):
 
 
 def derive_member_lists(account: Account) -> Derived:
-    """Bring member_lists up to date with stg_member_lists, subscription_changes, members and member_exclusions.
+    """Bring member_lists up to date with the tables that it is derived from. Rows that do not change are not written.
 
     Blocks erasing until the transaction ends, because erasing would miss rows that are being derived.
     """
     wait_for_erasing(account.connection, account.schema)
+    list_names.resolve(account)
     query = account.compose(
         _DERIVE,
         lists=account.table(dimensions.LISTS),
@@ -136,11 +169,15 @@ def derive_member_lists(account: Account) -> Derived:
         stage=account.table(membership.STG_MEMBER_LISTS),
         changes=account.table(membership.SUBSCRIPTION_CHANGES),
         exclusions=account.table(membership.MEMBER_EXCLUSIONS),
+        suppressions=account.table(membership.LIST_SUPPRESSIONS),
+        names=account.table(membership.LIST_NAMES),
         member_lists=account.table(membership.MEMBER_LISTS),
+        had_name=list_names.HAD_NAME,
         key=row_key(SQL("list_id || ':' || member_id")),
-        member_key=row_key(Identifier("current", "member_id")),
+        list_key=row_key(Identifier("stage", "list_id")),
+        member_key=row_key(Identifier("staged", "member_id")),
     )
-    row = account.execute(query, esp_source=ESP_SOURCE, same_moment=_SAME_MOMENT).fetchone()
+    row = account.execute(query, esp_source=ESP_SOURCE).fetchone()
     assert row is not None
     return Derived(*row)
 
@@ -158,6 +195,16 @@ def end_sweep(account: Account, list_id: str, sweep: str, only_looked_up: bool) 
         key=row_key(SQL("{} || ':' || stored.member_id").format(Placeholder("list_id"))),
     )
     return account.execute(query, list_id=list_id, sweep=sweep, only_looked_up=only_looked_up).rowcount
+
+
+def lift_suppressions(account: Account, list_id: str, sweep: str) -> int:
+    """Mark as lifted the suppressions from a list that a complete sweep did not find, and return their number."""
+    query = account.compose(
+        _LIFT,
+        suppressions=account.table(membership.LIST_SUPPRESSIONS),
+        swept=account.table(membership.SWEPT_MEMBERS),
+    )
+    return account.execute(query, list_id=list_id, sweep=sweep).rowcount
 
 
 def delete_sweeps(account: Account, list_id: str) -> None:

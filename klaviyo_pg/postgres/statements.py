@@ -208,16 +208,16 @@ def _merged(load: Load, column: Column, stored: str, incoming: str) -> Composabl
             return SQL("greatest({}, {})").format(old, new)
         case Merge.FROM_LATEST_ROW:
             return SQL("coalesce({}, {}, {})").format(_unless_older("updated_at", old, new, stored, incoming), old, new)
-        case Merge.CLEAR:
-            return SQL("NULL")
         case Merge.ALWAYS_REPLACE:
             return new
-        case _ if load.newer_by:
-            return _unless_older(load.newer_by, old, new, stored, incoming)
-    return new
+        case Merge.CLEAR:
+            value: Composable = SQL("NULL")
+        case _:
+            value = new
+    return _unless_older(load.newer_by, old, value, stored, incoming) if load.newer_by else value
 
 
-def _unless_older(time: str, old: Identifier, new: Identifier, stored: str, incoming: str) -> Composed:
+def _unless_older(time: str, old: Identifier, new: Composable, stored: str, incoming: str) -> Composed:
     """Return the expression for the new value, or for the old one if the incoming row is older."""
     return SQL("CASE WHEN {0} > {1} THEN {2} ELSE {3} END").format(
         Identifier(stored, time), Identifier(incoming, time), old, new

@@ -6,12 +6,12 @@ from typing import Any, TypeVar
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import claims, event_tables, lookups
+from klaviyo_pg.postgres import claims, event_tables, list_names, lookups
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.rows import Campaign, Exclusion, Flow, Group, Metric, Page
 from pipeline.batch import Batch
 from pipeline.run import transact
-from pipeline.streams.stream import Reading, Reads, Stream, as_one_batch, collected
+from pipeline.streams.stream import Reading, Reads, Stream, as_one_batch, collected, nothing
 from transforms import dimensions, membership, routing
 
 Row = TypeVar("Row")
@@ -24,8 +24,12 @@ def full_read(
     transform: Callable[[Reading, list[Any]], Batch],
     *fills: Load,
     rejects: str,
+    finish: Callable[[Account], None] = nothing,
 ) -> Stream:
-    """Declare a stream that is read in full and stored at once. `rejects` names the table of unreadable records."""
+    """Declare a stream that is read in full and stored at once. `rejects` names the table of unreadable records.
+
+    `finish` runs in the transaction that stores the rows.
+    """
 
     def open_chunk(reading: Reading) -> Reads:
         def batch(pages: Sequence[Page[Any]]) -> Batch:
@@ -33,7 +37,7 @@ def full_read(
             made = transform(reading, rows)
             return Batch(made.frames, {rejects: unreadable}, made.nul_characters)
 
-        return Reads(fetch(reading.source), batch)
+        return Reads(fetch(reading.source), batch, finish)
 
     return Stream(name, open_chunk, as_one_batch, 0, fills, _EVERY_RUN)
 
@@ -93,7 +97,9 @@ def _exclusions(reading: Reading, rows: list[Exclusion]) -> Batch:
 
 
 METRICS = full_read("metrics", lambda source: source.metrics(), _metrics, loads.METRICS, rejects="metrics")
-LISTS = full_read("lists", lambda source: source.lists(), _lists, loads.LISTS, rejects="lists")
+LISTS = full_read(
+    "lists", lambda source: source.lists(), _lists, loads.LISTS, rejects="lists", finish=list_names.record
+)
 SEGMENTS = full_read("segments", lambda source: source.segments(), _segments, loads.SEGMENTS, rejects="lists")
 CAMPAIGNS = full_read(
     "campaigns",

@@ -2,9 +2,9 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import chain, compress
+from itertools import chain, compress, repeat
 from operator import le
 
 from klaviyo_pg.catalogue import Load, loads
@@ -17,6 +17,7 @@ from pipeline.run import transact
 from pipeline.streams.stream import Group, Reading, Reads, Stream
 from transforms import events, people
 
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _BATCH_EVENTS = 10_000  # in one transaction: large enough for COPY to pay, small enough for flat memory
 
 
@@ -43,7 +44,8 @@ def event_batch(metrics: events.Metrics, integration_id: str, person: Load, page
         return Batch()
     columns = Events(*(list(chain(*each)) for each in zip(*(page.events for page in pages), strict=True)))
     profiles: list[Profile] = [profile for page in pages for profile in page.profiles]
-    made = events.event_frames(columns, metrics, integration_id)
+    read_at = [at for page in pages for at in repeat(_microseconds(page.read_at), len(page.events))]
+    made = events.event_frames(columns, read_at, metrics, integration_id)
     met = people.people(profiles, person, pages[0].read_at, integration_id)
     frames = [
         *((loads.EVENTS[table], frame) for table, frame in made.tables.items()),
@@ -54,6 +56,10 @@ def event_batch(metrics: events.Metrics, integration_id: str, person: Load, page
     ]
     rejects = {"events": [reject for page in pages for reject in page.rejects], "member_attributes": met.rejects}
     return Batch(frames, rejects, {"events": made.nul_characters, "members": met.nul_characters})
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def by_seconds(pages: Iterable[EventPage], least: int) -> Iterator[Group]:

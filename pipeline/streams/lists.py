@@ -8,7 +8,7 @@ from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.errors import NotFound
 from klaviyo_pg.postgres import lookups, member_lists, watermarks
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.rows import Membership, MembershipPage
+from klaviyo_pg.rows import Membership, MembershipPage, Suppression
 from pipeline.batch import Batch
 from pipeline.chunks import key_of
 from pipeline.run import transact
@@ -56,20 +56,31 @@ class _Sweep:
 
     def batch(self, pages: Sequence[MembershipPage]) -> Batch:
         rows = [row for page in pages for row in page.rows]
+        suppressed = [row for page in pages for row in page.suppressions]
         frame, nul_characters = membership.memberships(rows, self._reading.run.account_id)
-        suppressed = membership.suppressions([row for page in pages for row in page.suppressions])
+        suppressions = membership.suppressions(suppressed)
         return Batch(
-            [(loads.STG_MEMBER_LISTS, frame), (loads.SUBSCRIPTION_CHANGES, suppressed), *self._answers(rows)],
+            [
+                (loads.STG_MEMBER_LISTS, frame),
+                (loads.LIST_SUPPRESSIONS, suppressions.frame),
+                *self._answers(rows, suppressed),
+            ],
             {"stg_member_lists": [reject for page in pages for reject in page.rejects]},
-            {"stg_member_lists": nul_characters},
+            {"stg_member_lists": nul_characters, "list_suppressions": suppressions.nul_characters},
         )
 
-    def _answers(self, rows: Sequence[Membership]) -> list[tuple[Load, pl.DataFrame]]:
+    def _answers(
+        self, rows: Sequence[Membership], suppressed: Sequence[Suppression]
+    ) -> list[tuple[Load, pl.DataFrame]]:
         looked_up, self._looked_up = self._looked_up, []
         if not self._is_sweep:
             return []
-        members = (row.member_id for row in rows)
-        return [(loads.SWEPT_MEMBERS, membership.swept(self._list_id, self._reading.run.id, members, looked_up))]
+        answers = [
+            *((row.member_id, "found") for row in rows),
+            *((row.member_id, "suppressed") for row in suppressed),
+            *((each, "asked") for each in looked_up),
+        ]
+        return [(loads.SWEPT_MEMBERS, membership.swept(self._list_id, self._reading.run.id, answers))]
 
     def finish(self, account: Account) -> None:
         """Record who is absent, in the transaction of the last members."""
@@ -78,6 +89,8 @@ class _Sweep:
         run = self._reading.run
         if self._is_complete:
             member_lists.end_sweep(account, self._list_id, run.id, self._asks_by_address)
+            if self._asks_by_address:  # such a dialect returns suppressions by list instead of by person
+                member_lists.lift_suppressions(account, self._list_id, run.id)
             watermarks.advance(account, key_of(SWEEPS, self._list_id), None, run.as_of, None, self._list_id)
         member_lists.delete_sweeps(account, self._list_id)
 
@@ -123,7 +136,7 @@ LIST_MEMBERS = Stream(
     _open_list,
     by_rows,
     _BATCH_ROWS,
-    (loads.STG_MEMBER_LISTS, loads.SUBSCRIPTION_CHANGES, loads.SWEPT_MEMBERS),
+    (loads.STG_MEMBER_LISTS, loads.LIST_SUPPRESSIONS, loads.SWEPT_MEMBERS),
     schedule="every daily run for new members; all members every MEMBERSHIP_SWEEP_DAYS",
     cursor="joined_group_at",
     subject="list",

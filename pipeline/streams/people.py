@@ -12,15 +12,15 @@ from pipeline.streams.stream import Reading, Reads, Stream, by_rows, collected
 from transforms import people
 
 _BATCH_ROWS = 2_000  # people in one transaction: a page has a hundred
-_FILLS = (loads.MEMBERS, loads.MEMBER_ATTRIBUTES, loads.SUBSCRIPTION_CHANGES)
+_FILLS = (loads.MEMBERS, loads.MEMBER_ATTRIBUTES, loads.MEMBER_CONSENTS, loads.LIST_SUPPRESSIONS_OF_PEOPLE)
 
 
 def _open_profiles(reading: Reading) -> Reads:
-    return Reads(reading.source.profiles(reading.window), partial(_batch, reading))
+    return Reads(reading.source.profiles(reading.window), partial(people_batch, reading))
 
 
 def _open_unknown(reading: Reading) -> Reads:
-    return Reads(_unknown_people(reading), partial(_batch, reading))
+    return Reads(_unknown_people(reading), partial(people_batch, reading))
 
 
 def _unknown_people(reading: Reading) -> Iterator[Page[Profile]]:
@@ -34,18 +34,21 @@ def _unknown_ids(reading: Reading, after: str) -> list[str]:
     return transact(reading.session, reading.run, lambda account: lookups.unknown_members(account, after, _BATCH_ROWS))
 
 
-def _batch(reading: Reading, pages: Sequence[Page[Profile]]) -> Batch:
+def people_batch(reading: Reading, pages: Sequence[Page[Profile]]) -> Batch:
+    """Make a batch of people who were read with their consents."""
     if not pages:
         return Batch()
     rows, rejects = collected(pages)
     made = people.people(rows, loads.MEMBERS, pages[0].read_at, reading.integration_id)
+    consents = people.consents(rows, reading.integration_id)
     frames = [
         (loads.MEMBERS, made.members),
         (loads.MEMBER_ATTRIBUTES, made.attributes),
-        (loads.SUBSCRIPTION_CHANGES, made.suppressions),
+        (loads.MEMBER_CONSENTS, consents.consents),
+        (loads.LIST_SUPPRESSIONS_OF_PEOPLE, consents.suppressions),
     ]
     rejected = {"members": rejects, "member_attributes": made.rejects}
-    return Batch(frames, rejected, {"members": made.nul_characters})
+    return Batch(frames, rejected, {"members": made.nul_characters, "member_consents": consents.nul_characters})
 
 
 PROFILES = Stream(

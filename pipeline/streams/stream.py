@@ -17,7 +17,7 @@ from pipeline.session import Session
 from transforms.events import Metrics
 
 Row = TypeVar("Row")
-_MEMBER_LIST_TABLES = (membership.STG_MEMBER_LISTS, membership.SUBSCRIPTION_CHANGES)
+_MEMBER_LIST_TABLES = (membership.STG_MEMBER_LISTS, membership.SUBSCRIPTION_CHANGES, membership.LIST_SUPPRESSIONS)
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Group(NamedTuple):
     is_last: bool
 
 
-def _nothing(account: Account) -> None:
+def nothing(account: Account) -> None:
     """Record nothing."""
 
 
@@ -67,7 +67,7 @@ class Reads(NamedTuple):
 
     pages: Iterable[Any]
     batch: Callable[[Sequence[Any]], Batch]
-    finish: Callable[[Account], None] = _nothing
+    finish: Callable[[Account], None] = nothing
 
 
 Grouping = Callable[[Iterable[Any], int], Iterator[Group]]

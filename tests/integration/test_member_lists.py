@@ -11,6 +11,7 @@ import pytest
 from psycopg.sql import SQL
 
 from klaviyo_pg.catalogue import loads
+from klaviyo_pg.postgres import list_names
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.member_lists import delete_sweeps, derive_member_lists, end_sweep
 from tests.integration.conftest import SCHEMA
@@ -22,6 +23,10 @@ BEFORE, LATER, LAST = (JOINED + timedelta(days=days) for days in (-30, 30, 60))
 
 def md5(text: str) -> str:
     return hashlib.md5(text.encode()).hexdigest()
+
+
+def row_key(row_id: str) -> str:
+    return md5(f"Klaviyo:one:{row_id}")
 
 
 class Lists:
@@ -36,16 +41,39 @@ class Lists:
         self, list_id: str, name: str, joined: datetime | None = JOINED, is_subscribed: bool | None = None
     ) -> None:
         self._lists[list_id] = name
-        rows = [{"key": each, "id": each, "name": called, "list_type": "list"} for each, called in self._lists.items()]
+        rows = [
+            {"key": row_key(each), "id": each, "name": called, "list_type": "list"}
+            for each, called in self._lists.items()
+        ]
         self._merged(loads.LISTS, *rows)
+        list_names.record(self._account)
         row = {"list_id": list_id, "member_id": "p1", "created_at": joined, "_sync_id": md5(f"{list_id}:p1")}
         self._merged(loads.STG_MEMBER_LISTS, row | {"is_subscribed": is_subscribed})
 
     def change(self, kind: str, at: datetime | None, **which: str) -> None:
-        """Store a change for one list, by ID or name, or for all lists."""
+        """Store a change for one list, by name, or for all lists."""
         self._changes += 1
         row = {"id": str(self._changes), "member_id": "p1", "change": kind, "changed_at": at, **which}
-        self._merged(loads.SUBSCRIPTION_CHANGES, row)
+        self._merged(loads.SUBSCRIPTION_CHANGES, row | {"scope": "list" if which else "all"})
+
+    def suppressed(self, *list_ids: str, at: datetime | None = LATER) -> None:
+        """Store the lists for which the person is suppressed, as a profile returns them: all of them."""
+        rows = [{"list_id": each, "member_id": "p1", "suppressed_at": at} for each in list_ids or (None,)]
+        self._merged(loads.LIST_SUPPRESSIONS_OF_PEOPLE, *rows)
+
+    def delete(self, list_id: str) -> None:
+        """Read all lists without this one."""
+        del self._lists[list_id]
+        rows = [{"key": row_key(each), "id": each, "name": called} for each, called in self._lists.items()]
+        self._merged(loads.LISTS, *({**row, "list_type": "list"} for row in rows))
+        list_names.record(self._account)
+
+    def rename(self, list_id: str, name: str, seen: datetime) -> None:
+        """Rename a list, as if it had been read with the new name at a certain time for the first time."""
+        self.list(list_id, name)
+        connection = self._account.connection
+        connection.execute("UPDATE list_names SET until = %s WHERE until IS NOT NULL", [seen])
+        connection.execute("UPDATE list_names SET since = %s, seen_at = %s WHERE until IS NULL", [seen, seen])
 
     def member(self, consent: str | None) -> None:
         row = {"key": md5("Klaviyo:one:p1"), "id": "p1", "email": "a@example.com", "consent": consent}
@@ -114,26 +142,83 @@ def test_people_leave_one_list_or_all_lists(lists: Lists) -> None:
     assert {each: left for each, (_, left, *_) in lists.derive().items()} == {"L1": LAST, "L2": LAST}
 
 
-def test_a_suppression_from_a_list_applies_to_that_list(lists: Lists) -> None:
-    """It names the list by ID. Joining the list again ends it."""
+def test_a_suppression_from_a_list_applies_to_that_list_until_it_is_lifted(lists: Lists) -> None:
+    """Joining the list again does not end it."""
     lists.list("L1", "News")
     lists.list("L2", "News")
-    lists.change("suppressed", LATER, list_id="L1")
+    lists.suppressed("L1")
     assert {each: row[1:] for each, row in lists.derive().items()} == {
         "L1": (LATER, False, "suppressed"),
         "L2": (None, None, None),
     }
     lists.list("L1", "News", joined=LAST)
+    assert lists.derive()["L1"] == (LAST, LATER, False, "suppressed")
+    lists.suppressed()
     assert lists.derive()["L1"] == (LAST, None, None, None)
 
 
 def test_two_lists_with_the_same_name_are_kept_apart(lists: Lists) -> None:
-    """A subscribe event counts for the list that was joined at that moment. An unsubscribe event counts for neither."""
+    """A subscribe event counts for the list that was joined at that moment. An unsubscribe event counts for both."""
     lists.list("L1", "News", joined=JOINED)
     lists.list("L2", "News", joined=LATER)
     lists.change("subscribed", SOON, list_name="News")
-    lists.change("unsubscribed", LAST, list_name="News")
     assert lists.derive() == {"L1": (SOON, None, None, None), "L2": (LATER, None, None, None)}
+    lists.change("unsubscribed", LAST, list_name="News")
+    assert lists.derive() == {"L1": (SOON, LAST, False, "event"), "L2": (LATER, LAST, False, "event")}
+
+
+def test_a_renamed_list_keeps_those_who_left_it(lists: Lists) -> None:
+    """Neither the new name, nor a second list with the old one, nor its deletion makes them subscribers again."""
+    lists.list("L1", "News")
+    lists.change("unsubscribed", LATER, list_name="News")
+    left = {"L1": (JOINED, LATER, False, "event")}
+    assert lists.derive() == left
+    lists.list("L1", "Offers")
+    assert lists.derive() == left
+    lists.list("L2", "News", joined=LAST)
+    assert lists.derive() == left | {"L2": (LAST, None, None, None)}
+    lists.delete("L2")
+    assert lists.derive()["L1"] == left["L1"]
+
+
+def test_an_event_names_a_list_by_its_name_at_that_time(lists: Lists) -> None:
+    """This also holds for events that are read after the list was renamed."""
+    lists.list("L1", "News")
+    lists.rename("L1", "Offers", seen=LATER)
+    lists.change("unsubscribed", SOON, list_name="News")
+    assert lists.derive()["L1"][1] == SOON
+    lists.change("unsubscribed", LAST, list_name="News")
+    assert lists.derive()["L1"][1] == SOON
+    lists.change("unsubscribed", LAST, list_name="Offers")
+    assert lists.derive()["L1"][1] == LAST
+
+
+def test_a_later_subscription_to_email_marketing_ends_leaving_all_lists(lists: Lists) -> None:
+    lists.list("L1", "News")
+    lists.member("SUBSCRIBED")
+    lists.change("unsubscribed", LATER)
+    assert lists.derive()["L1"] == (JOINED, LATER, False, "event")
+    lists.change("subscribed", LAST)
+    assert lists.derive()["L1"] == (JOINED, None, True, None)
+
+
+def test_a_subscription_to_email_marketing_does_not_put_people_back_on_a_list(lists: Lists) -> None:
+    lists.list("L1", "News")
+    lists.change("unsubscribed", LATER, list_name="News")
+    lists.change("subscribed", LAST)
+    assert lists.derive()["L1"] == (JOINED, LATER, False, "event")
+
+
+def test_nobody_is_subscribed_to_a_deleted_list(lists: Lists) -> None:
+    """If the list is back, so are its members."""
+    lists.list("L1", "News")
+    lists.list("L2", "Sales")
+    lists.member("SUBSCRIBED")
+    lists.delete("L1")
+    subscribed, left, is_subscribed, reason = lists.derive()["L1"]
+    assert left is not None and (subscribed, is_subscribed, reason) == (JOINED, False, "list_deleted")
+    lists.list("L1", "News")
+    assert lists.derive()["L1"] == (JOINED, None, True, None)
 
 
 def test_a_segment_with_the_name_of_a_list_makes_no_difference(lists: Lists, merged: Any) -> None:

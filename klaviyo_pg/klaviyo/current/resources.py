@@ -70,10 +70,11 @@ class Suppression(Struct):
 
 
 class ListSuppression(Struct):
-    """A suppression for one list, and its time."""
+    """A suppression for one list, its time and its reason."""
 
     list_id: str
     timestamp: datetime | None = None
+    reason: str | None = None
 
 
 class Marketing(Struct, frozen=True):
@@ -83,18 +84,26 @@ class Marketing(Struct, frozen=True):
     consent_timestamp: datetime | None = None
     suppression: list[Suppression] | None = None
     list_suppressions: list[ListSuppression] | None = None
+    can_receive_email_marketing: Any = None
+    method: Any = None
+    method_detail: Any = None
+    last_updated: Any = None
+    double_optin: Any = None
 
 
 class Channel(Struct):
-    """A person's consent on one channel."""
+    """A person's consent to emails."""
 
     marketing: Marketing | None = None
 
 
 class Subscriptions(Struct):
-    """A person's consent on all channels."""
+    """A person's consent on all channels. Only that for emails decides anything, so only that has to be well-formed."""
 
     email: Channel | None = None
+    sms: Any = None
+    mobile_push: Any = None
+    whatsapp: Any = None
 
 
 class ProfileAttributes(Struct):
@@ -110,6 +119,11 @@ class ProfileAttributes(Struct):
     properties: dict[str, Raw] | None = None
     subscriptions: Subscriptions | None = None
     joined_group_at: datetime | None = None
+    external_id: str | None = None
+    organization: str | None = None
+    title: str | None = None
+    locale: str | None = None
+    last_event_date: datetime | None = None
 
 
 class Profile(Struct):
@@ -125,6 +139,12 @@ class EventDocument(Struct):
     data: list[Event]
     included: list[Raw] = []  # profiles
     links: Links | None = None
+
+
+class OneEventDocument(Struct):
+    """A response with one event."""
+
+    data: Event
 
 
 class ProfileDocument(Struct):
@@ -264,6 +284,7 @@ class GroupAttributes(Struct):
 
     name: str | None = None
     created: datetime | None = None
+    updated: datetime | None = None
 
 
 class Group(Struct):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -15,6 +16,13 @@ from klaviyo_pg.windows import AnyWindow
 
 _decode_aggregate = msgspec.json.Decoder(resources.AggregateDocument).decode
 _decode_profile = msgspec.json.Decoder(resources.Profile).decode
+_decode_event = msgspec.json.Decoder(resources.OneEventDocument).decode
+_CHANNELS = (  # channel, where it is in the subscriptions, and the name of the field that says if Klaviyo would send
+    ("sms", "sms", "marketing", "can_receive_sms_marketing"),
+    ("sms_transactional", "sms", "transactional", "can_receive_sms_transactional"),
+    ("push", "mobile_push", "marketing", "can_receive_push_marketing"),
+    ("whatsapp", "whatsapp", "marketing", "can_receive"),
+)
 
 
 def counts(body: bytes, start: datetime, end: datetime) -> list[rows.Count]:
@@ -96,7 +104,8 @@ def flow(resource: resources.Flow) -> rows.Flow:
 
 
 def group(resource: resources.Group) -> rows.Group:
-    return rows.Group(resource.id, resource.attributes.name, rows.utc(resource.attributes.created))
+    attributes = resource.attributes
+    return rows.Group(resource.id, attributes.name, rows.utc(attributes.created), rows.utc(attributes.updated))
 
 
 def membership(list_id: str, resource: resources.Profile) -> rows.Membership:
@@ -109,7 +118,9 @@ def exclusions(people: list[resources.Profile]) -> tuple[list[rows.Exclusion], l
     for person in people:
         email, suppression = person.attributes.email, _marketing(person.attributes).suppression
         if email and email.strip("\0") and suppression:
-            exclusions += [rows.Exclusion(email, each.reason, rows.utc(each.timestamp)) for each in suppression]
+            exclusions += [
+                rows.Exclusion(email, each.reason, rows.utc(each.timestamp), person.id) for each in suppression
+            ]
         else:
             raw = msgspec.json.encode({"id": person.id, "suppression": suppression}).decode()
             missing = "email address" if suppression else "reason for the suppression"
@@ -145,8 +156,83 @@ def profile(resource: resources.Profile) -> rows.Profile:
         properties=properties.texts(custom, without=("$source",)),
         consent=consent.consent,
         consent_timestamp=rows.utc(consent.consent_timestamp),
-        list_suppressions=[(each.list_id, rows.utc(each.timestamp)) for each in consent.list_suppressions or ()],
+        list_suppressions=[
+            rows.Suppression(each.list_id, resource.id, rows.utc(each.timestamp), each.reason)
+            for each in consent.list_suppressions or ()
+        ],
+        external_id=attributes.external_id,
+        organization=attributes.organization,
+        title=attributes.title,
+        locale=attributes.locale,
+        last_event_date=rows.utc(attributes.last_event_date),
+        klaviyo_updated_at=rows.utc(attributes.updated),
+        consents=consents(attributes.subscriptions) if attributes.subscriptions else (),
     )
+
+
+def profile_id(resource: resources.Profile) -> rows.ProfileId:
+    return rows.ProfileId(resource.id, rows.utc(resource.attributes.created))
+
+
+def consents(subscriptions: resources.Subscriptions) -> list[rows.Consent]:
+    """Return the consent on each channel that the source returned. Values of an unexpected type count as missing."""
+    email = (subscriptions.email and subscriptions.email.marketing) or None
+    found = [] if email is None else [_email_consent(email)]
+    for channel, part, kind, can_receive in _CHANNELS:
+        on_channel = getattr(subscriptions, part)
+        consent = on_channel.get(kind) if isinstance(on_channel, dict) else None
+        if isinstance(consent, dict):
+            found.append(_consent(channel, consent, can_receive))
+    return found
+
+
+def _email_consent(email: resources.Marketing) -> rows.Consent:
+    return rows.Consent(
+        "email",
+        email.consent,
+        _boolean(email.can_receive_email_marketing),
+        properties.plain_text(email.method),
+        properties.plain_text(email.method_detail),
+        rows.utc(email.consent_timestamp),
+        _moment(email.last_updated),
+        _boolean(email.double_optin),
+    )
+
+
+def _consent(channel: str, consent: Mapping[str, Any], can_receive: str) -> rows.Consent:
+    def text(name: str) -> str | None:
+        return properties.plain_text(consent.get(name))
+
+    return rows.Consent(
+        channel,
+        text("consent"),
+        _boolean(consent.get(can_receive)),
+        text("method"),
+        text("method_detail"),
+        _moment(consent.get("consent_timestamp")),
+        _moment(consent.get("last_updated")),
+        _boolean(consent.get("double_optin")),
+    )
+
+
+def _boolean(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _moment(value: Any) -> datetime | None:
+    """Return a time, which may have a space instead of the T; None for anything else."""
+    try:
+        return rows.utc(datetime.fromisoformat(value))
+    except (TypeError, ValueError):
+        return None
+
+
+def owner(body: bytes) -> str | None:
+    """Return the id of the profile that an event belongs to. Raises Garbled if the body is not an event."""
+    try:
+        return _related(_decode_event(body).data)[1]
+    except (ValueError, RecursionError) as error:
+        raise Garbled(f"The response is not an event of Klaviyo's API ({error}). Check KLAVIYO_BASE_URL.") from None
 
 
 def event_page(

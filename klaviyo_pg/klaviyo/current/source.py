@@ -8,6 +8,7 @@ from itertools import product
 import msgspec
 
 from klaviyo_pg import rows
+from klaviyo_pg.errors import NotFound
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
 from klaviyo_pg.klaviyo.current import resources
@@ -24,7 +25,8 @@ SUPPRESSION_REASONS = ("HARD_BOUNCE", "INVALID_EMAIL", "SPAM_COMPLAINT", "UNSUBS
 _IDS_IN_FILTER = 50  # ids in one any(): keeps URLs below 2 KB
 _MARGIN = timedelta(seconds=1)  # before a window, which includes its start: greater-than excludes its bound
 _LONGEST_COUNT = timedelta(days=365)  # the longest time that one request for aggregates may span is a year
-_PERSON_FIELDS = "email,phone_number,first_name,last_name,created,location,properties"
+_PERSON_FIELDS = "email,phone_number,external_id,first_name,last_name,organization,title,created,location,properties"
+_PROFILE_FIELDS = f"{_PERSON_FIELDS},locale,last_event_date,updated"  # the last two change with each event
 _SUPPRESSION = "subscriptions.email.marketing.suppression.reason"
 
 _XS, _S, _M, _L, _XL = Limit(1, 15), Limit(3, 60), Limit(10, 150), Limit(75, 750), Limit(350, 3500)  # as published
@@ -36,6 +38,7 @@ FLOWS = Endpoint("api/flows", "flows:read", _S, 50, "flows")
 LISTS = Endpoint("api/lists", "lists:read", _L, 10, "lists")
 SEGMENTS = Endpoint("api/segments", "segments:read", _L, 10, "segments")
 EVENTS = Endpoint("api/events", "events:read", _XL, 1000, "events")
+EVENT = Endpoint("api/events/{}", "events:read", _M, name="event")
 PROFILES = Endpoint("api/profiles", "profiles:read", _L, 100, "profiles")
 AGGREGATES = Endpoint("api/metric-aggregates", "metrics:read", _S, name="metric-aggregates")
 LIST_PROFILES = Endpoint("api/lists/{}/profiles", "lists:read and profiles:read", _L, 100, "list profiles")
@@ -54,6 +57,7 @@ class CurrentSource:
 
     reads_all_metrics_at_once = True
     looks_up_memberships = False
+    lists_profiles = True
     events_include_consent = False
     events_per_page = EVENTS.page_size
     event_requests_per_minute: int | None = _XL.steady
@@ -101,7 +105,7 @@ class CurrentSource:
         return self._groups(SEGMENTS, "segment")
 
     def _groups(self, endpoint: Endpoint, kind: str) -> Iterator[rows.Page[rows.Group]]:
-        for document, rejects, read_at in self._pages(endpoint, _GROUPS, {f"fields[{kind}]": "name,created"}):
+        for document, rejects, read_at in self._pages(endpoint, _GROUPS, {f"fields[{kind}]": "name,created,updated"}):
             yield rows.Page([current_rows.group(each) for each in document.data], rejects, read_at)
 
     def events(
@@ -161,13 +165,31 @@ class CurrentSource:
         query = {
             "filter": ",".join(_between("updated", window)),
             "sort": "updated",
-            "fields[profile]": f"{_PERSON_FIELDS},updated",
+            "fields[profile]": _PROFILE_FIELDS,
             "additional-fields[profile]": "subscriptions",
         }
         reached = Reached()
         for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):
             updated = reached.after(each.attributes.updated for each in document.data)
             yield rows.Page([current_rows.profile(each) for each in document.data], rejects, read_at, updated)
+
+    def profile_ids(self, window: AnyWindow) -> Iterator[rows.Page[rows.ProfileId]]:
+        query = {
+            "filter": ",".join(_between("created", window)),
+            "sort": "created",
+            "fields[profile]": "created",
+        }
+        reached = Reached()
+        for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):
+            created = reached.after(each.attributes.created for each in document.data)
+            yield rows.Page([current_rows.profile_id(each) for each in document.data], rejects, read_at, created)
+
+    def event_owner(self, event_id: str) -> str | None:
+        path, query = EVENT.path.format(event_id), {"fields[event]": "timestamp"}
+        try:
+            return self._client.get(path, query, EVENT, read=current_rows.owner)
+        except NotFound:
+            return None
 
     def exclusions(self) -> Iterator[rows.Page[rows.Exclusion]]:
         for reason in SUPPRESSION_REASONS:
@@ -185,7 +207,7 @@ class CurrentSource:
             quoted = ",".join(_quoted(each) for each in ids[start : start + _IDS_IN_FILTER])
             query = {
                 "filter": f"any(id,[{quoted}])",
-                "fields[profile]": _PERSON_FIELDS,
+                "fields[profile]": _PROFILE_FIELDS,
                 "additional-fields[profile]": "subscriptions",
             }
             for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):

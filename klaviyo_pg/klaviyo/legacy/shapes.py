@@ -169,6 +169,7 @@ class Member(Struct):
 
     id: Id
     created: str | None = None
+    reason: str | None = None
 
 
 class Records(Struct):
@@ -204,6 +205,7 @@ def person(fields: dict[str, Raw]) -> rows.Profile:
         texts = (properties.text(fields.get(name)) for name in names)
         return next((text for text in texts if text), None)
 
+    consent, consent_timestamp = first_of("$consent", "consent"), moment(first_of("$consent_timestamp"))
     return rows.Profile(
         id=_decode_id(fields.get("id", _NULL)),
         email=first_of("$email", "email"),
@@ -222,9 +224,14 @@ def person(fields: dict[str, Raw]) -> rows.Profile:
         latitude=properties.number(first_of("$latitude")),
         created=moment(first_of("created")),
         properties=properties.texts(fields, without=_NOT_CUSTOM),
-        consent=first_of("$consent", "consent"),
-        consent_timestamp=moment(first_of("$consent_timestamp")),
+        consent=consent,
+        consent_timestamp=consent_timestamp,
+        consents=[_email_consent(consent, consent_timestamp, first_of("$consent_method"))] if consent else (),
     )
+
+
+def _email_consent(consent: str, timestamp: datetime | None, method: str | None) -> rows.Consent:
+    return rows.Consent("email", consent, method=method, timestamp=timestamp)
 
 
 decode_member = msgspec.json.Decoder(Member).decode

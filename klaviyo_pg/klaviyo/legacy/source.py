@@ -46,6 +46,7 @@ class LegacySource:
 
     reads_all_metrics_at_once = False
     looks_up_memberships = True
+    lists_profiles = False
     events_include_consent = True
     events_per_page = int(_PAGE)
     event_requests_per_minute: int | None = None
@@ -161,6 +162,14 @@ class LegacySource:
         """Return no pages: these APIs do not list people. Events include them, and `people` reads the others."""
         return iter(())
 
+    def profile_ids(self, window: AnyWindow) -> Iterator[rows.Page[rows.ProfileId]]:
+        """Return no pages: these APIs do not list people."""
+        return iter(())
+
+    def event_owner(self, event_id: str) -> str | None:
+        """Return None: these APIs do not return single events."""
+        return None
+
     def people(self, ids: Sequence[str]) -> Iterator[rows.Page[rows.Profile]]:
         for person_id in ids:
             read_at = datetime.now(UTC)
@@ -204,7 +213,7 @@ class LegacySource:
     def _suppressed(self, list_id: str) -> Iterator[rows.MembershipPage]:
         def row(raw: bytes) -> rows.Suppression:
             record = shapes.decode_member(raw)
-            return rows.Suppression(list_id, record.id, shapes.moment(record.created))
+            return rows.Suppression(list_id, record.id, shapes.moment(record.created), record.reason)
 
         path = f"api/v2/list/{list_id}/exclusions/all"
         marker: int | str | None = ""

@@ -1,0 +1,223 @@
+"""Profiles that Klaviyo no longer has: whom to look for, and what their absence means. The caller owns the transaction.
+
+A profile is missing once a request by its ID does not return it. See docs/people.md.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import NamedTuple
+
+from psycopg.sql import SQL, Composed, Identifier
+
+from klaviyo_pg.catalogue import Load, dimensions, events, membership
+from klaviyo_pg.postgres import erase
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.statements import row_key, stage_name
+
+_CONFIRMED = "missing.last_missing_at >= missing.missing_since + interval '1 day'"
+"""Holds for a profile that was missing on two days, so that it need not be looked for again."""
+
+# Of the profiles created in a window, those that are not among the ones found there.
+_UNSEEN = f"""
+SELECT member.id FROM {{members}} AS member
+WHERE member.esp_integration_id = %(account)s
+AND member.created_at >= coalesce(%(start)s, '-infinity'::timestamptz)
+AND member.created_at < coalesce(%(end)s, 'infinity'::timestamptz)
+AND member.id <> ALL(%(found)s) AND NOT EXISTS (
+    SELECT FROM {{missing}} AS missing
+    WHERE missing.esp_integration_id = %(account)s AND missing.member_id = member.id AND {_CONFIRMED}
+) ORDER BY member.id
+"""
+# Profiles that have lost an event to another profile.
+_SUSPECTED = """
+SELECT DISTINCT merge.old_member_id FROM {merges} AS merge
+WHERE merge.esp_integration_id = %(account)s AND merge.events_moved_at IS NULL AND merge.old_member_id > %(after)s
+AND NOT EXISTS (
+    SELECT FROM {missing} AS missing
+    WHERE missing.esp_integration_id = %(account)s AND missing.member_id = merge.old_member_id
+) ORDER BY merge.old_member_id LIMIT %(limit)s
+"""
+_MONTHS = """
+SELECT date_trunc('month', created_at, 'UTC') AS start, count(*) AS people FROM {}
+WHERE esp_integration_id = %(account)s AND created_at IS NOT NULL GROUP BY 1 ORDER BY 1
+"""
+# One event of each missing profile about whose events nobody has asked yet, the latest of a table.
+_ORPHANED = """
+WITH missing AS MATERIALIZED (
+    SELECT member_id, md5(member_id) AS member_key FROM {missing} AS missing
+    WHERE esp_integration_id = %(account)s AND asked_at IS NULL ORDER BY member_id LIMIT %(limit)s
+)
+SELECT DISTINCT ON (missing.member_id) missing.member_id, event.id FROM missing
+LEFT JOIN ({all_events}) AS event USING (member_key)
+ORDER BY missing.member_id, event.event_at DESC NULLS LAST
+"""
+_EVENTS = SQL("SELECT member_key, id, event_at FROM {} WHERE esp_integration_id = %(account)s")
+# An event that is read again with another profile shows that its profile was merged into that one.
+_DETECT = """
+INSERT INTO {merges} (esp_integration_id, old_member_key, new_member_key, detected_at)
+SELECT DISTINCT %(account)s, stored.member_key, stage.member_key, now()
+FROM {stage} AS stage JOIN {events} AS stored ON stored.key = stage.key
+WHERE stored.member_key <> stage.member_key AND stage.extracted_at >= stored.extracted_at
+ON CONFLICT DO NOTHING
+"""
+_IDENTIFY = """
+UPDATE {merges} AS merge SET
+    old_member_id = coalesce(merge.old_member_id, old.id), new_member_id = coalesce(merge.new_member_id, new.id)
+FROM (
+    SELECT pending.old_member_key, pending.new_member_key FROM {merges} AS pending
+    WHERE pending.esp_integration_id = %(account)s
+    AND (pending.old_member_id IS NULL OR pending.new_member_id IS NULL) AND pending.events_moved_at IS NULL
+) AS pending
+LEFT JOIN {members} AS old ON old.esp_integration_id = %(account)s AND old.member_key = pending.old_member_key
+LEFT JOIN {members} AS new ON new.esp_integration_id = %(account)s AND new.member_key = pending.new_member_key
+WHERE merge.esp_integration_id = %(account)s AND merge.old_member_key = pending.old_member_key
+AND merge.new_member_key = pending.new_member_key AND (
+    merge.old_member_id IS NULL AND old.id IS NOT NULL OR merge.new_member_id IS NULL AND new.id IS NOT NULL
+)
+"""
+_FORGET_FOUND = """
+DELETE FROM {missing} AS missing USING {members} AS member
+WHERE missing.esp_integration_id = %(account)s AND member.key = {member_key}
+AND member.updated_at > missing.last_missing_at
+"""
+_MARK = """
+UPDATE {members} AS member SET
+    deleted_at = missing.missing_since, left_reason = missing.reason, __synced_at = now(),
+    updated_at = greatest(member.updated_at, missing.last_missing_at)
+FROM (
+    SELECT missing.*, {member_key} AS key, CASE WHEN EXISTS (
+        SELECT FROM {merges} AS merge
+        WHERE merge.esp_integration_id = %(account)s AND merge.old_member_key = md5(missing.member_id)
+    ) THEN 'merged' ELSE 'deleted' END AS reason
+    FROM {missing} AS missing WHERE missing.esp_integration_id = %(account)s
+) AS missing
+WHERE member.key = missing.key
+AND (member.deleted_at, member.left_reason) IS DISTINCT FROM (missing.missing_since, missing.reason)
+"""
+# All events follow once the old profile is gone. Of several profiles that took events over, the one detected last.
+_MERGED = """
+CREATE TEMPORARY TABLE merged_profiles ON COMMIT DROP AS
+SELECT DISTINCT ON (merge.old_member_key) merge.old_member_key, merge.new_member_key, merge.old_member_id,
+    member.id AS new_member_id, member.email
+FROM {merges} AS merge
+JOIN {missing} AS missing ON missing.esp_integration_id = %(account)s AND missing.member_id = merge.old_member_id
+LEFT JOIN {members} AS member ON member.esp_integration_id = %(account)s AND member.id = merge.new_member_id
+WHERE merge.esp_integration_id = %(account)s AND merge.events_moved_at IS NULL
+ORDER BY merge.old_member_key, merge.detected_at DESC
+"""
+_MOVE_EVENTS = """
+UPDATE {} AS event SET member_key = merged.new_member_key, email = merged.email, __synced_at = now()
+FROM merged_profiles AS merged
+WHERE event.esp_integration_id = %(account)s AND event.member_key = merged.old_member_key
+"""
+_MOVE_CHANGES = """
+WITH moved AS (
+    DELETE FROM {changes} AS change USING merged_profiles AS merged
+    WHERE change.esp_integration_id = %(account)s AND change.member_id = merged.old_member_id
+    AND merged.new_member_id IS NOT NULL
+    RETURNING change.*, merged.new_member_id
+)
+INSERT INTO {changes} ({columns}) SELECT {values} FROM moved ON CONFLICT DO NOTHING
+"""
+_MOVED = """
+UPDATE {merges} AS merge SET events_moved_at = now() FROM merged_profiles AS merged
+WHERE merge.esp_integration_id = %(account)s AND merge.old_member_key = merged.old_member_key
+AND merge.events_moved_at IS NULL
+"""
+_TO_ERASE = f"""
+SELECT missing.member_id FROM {{missing}} AS missing JOIN {{members}} AS member ON member.key = {{member_key}}
+WHERE missing.esp_integration_id = %(account)s AND member.left_reason = 'deleted' AND {_CONFIRMED}
+ORDER BY missing.member_id
+"""
+
+
+class Month(NamedTuple):
+    """A month in which profiles were created, and how many of them are stored."""
+
+    start: datetime
+    people: int
+
+
+class Orphan(NamedTuple):
+    """A missing profile and one of its events, if any is stored."""
+
+    member_id: str
+    event_id: str | None
+
+
+def months(account: Account) -> list[Month]:
+    """Return the months (UTC) in which the stored profiles were created, in order."""
+    return [Month(start, people) for start, people in account.execute(_MONTHS, dimensions.MEMBERS)]
+
+
+def unseen(account: Account, start: datetime | None, end: datetime | None, found: Collection[str]) -> list[str]:
+    """Return the stored profiles created in [start, end) that are not among those found at the source."""
+    query = account.compose(_UNSEEN, **_parts(account))
+    return [row for (row,) in account.execute(query, start=start, end=end, found=list(found))]
+
+
+def suspected(account: Account, after: str, limit: int) -> list[str]:
+    """Return profiles that may have been merged into another one, ordered by ID, starting after `after`."""
+    account.execute(account.compose(_IDENTIFY, **_parts(account)))
+    query = account.compose(_SUSPECTED, **_parts(account))
+    return [row for (row,) in account.execute(query, after=after, limit=limit)]
+
+
+def has_orphans(account: Account) -> bool:
+    """Return whether `orphans` would return any."""
+    query = "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s AND asked_at IS NULL)"
+    row = account.execute(query, membership.MISSING_PROFILES).fetchone()
+    return row is not None and bool(row[0])
+
+
+def orphans(account: Account, limit: int) -> list[Orphan]:
+    """Return missing profiles of which the source has not been asked whom their events belong to now."""
+    all_events = SQL(" UNION ALL ").join(_EVENTS.format(account.table(table)) for table in events.EVENT_TABLES)
+    query = account.compose(_ORPHANED, **_parts(account), all_events=all_events)
+    return [Orphan(*row) for row in account.execute(query, limit=limit)]
+
+
+def detect_merges(account: Account, load: Load) -> None:
+    """Record the profiles that lose an event to another profile when the staged events of a load are merged."""
+    stage = Identifier("pg_temp", stage_name(load))
+    account.execute(account.compose(_DETECT, **_parts(account), stage=stage, events=account.table(load.table)))
+
+
+def apply(account: Account) -> None:
+    """Mark the profiles that are missing, and let all events of merged profiles follow them.
+
+    Blocks erasing until the transaction ends, because erasing would miss events that are being moved.
+    """
+    erase.wait_for_erasing(account.connection, account.schema)
+    parts = _parts(account)
+    for query in (_IDENTIFY, _FORGET_FOUND, _MARK, _MERGED):
+        account.execute(account.compose(query, **parts))
+    if account.execute("SELECT FROM merged_profiles LIMIT 1").rowcount:
+        _move(account)
+    account.execute("DROP TABLE merged_profiles")
+
+
+def _move(account: Account) -> None:
+    for table in events.EVENT_TABLES:
+        account.execute(_MOVE_EVENTS, table)
+    columns = membership.SUBSCRIPTION_CHANGES.column_names
+    values = [Identifier("new_member_id" if name == "member_id" else name) for name in columns]
+    names = SQL(", ").join(map(Identifier, columns))
+    parts = _parts(account)
+    account.execute(account.compose(_MOVE_CHANGES, **parts, columns=names, values=SQL(", ").join(values)))
+    account.execute(account.compose(_MOVED, **parts))
+
+
+def to_erase(account: Account) -> list[str]:
+    """Return the deleted profiles that were missing on two days, ordered by ID. Merged profiles are not among them."""
+    return [row for (row,) in account.execute(account.compose(_TO_ERASE, **_parts(account)))]
+
+
+def _parts(account: Account) -> dict[str, Identifier | Composed]:
+    return {
+        "members": account.table(dimensions.MEMBERS),
+        "merges": account.table(membership.PROFILE_MERGES),
+        "missing": account.table(membership.MISSING_PROFILES),
+        "changes": account.table(membership.SUBSCRIPTION_CHANGES),
+        "member_key": row_key(Identifier("missing", "member_id")),
+    }

@@ -1,0 +1,83 @@
+"""The names of lists over time, and the lists that events meant by a name. The caller owns the transaction."""
+
+from psycopg.sql import SQL
+
+from klaviyo_pg.catalogue import bookkeeping, dimensions, membership
+from klaviyo_pg.postgres.account import Account
+
+# A list that has been renamed had its old name until now, and can have had the new one since it was last read.
+_END = """
+UPDATE {names} AS known SET until = now()
+FROM {lists} AS list
+WHERE known.esp_integration_id = %(account)s AND known.until IS NULL
+AND list.esp_integration_id = %(account)s AND list.list_type = 'list' AND list.id = known.list_id
+AND list.name <> known.name
+"""
+_BEGIN = """
+INSERT INTO {names} (esp_integration_id, list_id, name, since, seen_at)
+SELECT %(account)s, list.id, list.name, CASE
+    WHEN EXISTS (SELECT FROM {names} AS known WHERE known.esp_integration_id = %(account)s AND known.list_id = list.id)
+    THEN (SELECT watermark FROM {watermarks} WHERE esp_integration_id = %(account)s AND stream = 'lists')
+    ELSE list.created_at
+END, now()
+FROM {lists} AS list
+WHERE list.esp_integration_id = %(account)s AND list.list_type = 'list' AND list.name IS NOT NULL
+AND NOT EXISTS (
+    SELECT FROM {names} AS known
+    WHERE known.esp_integration_id = %(account)s AND known.list_id = list.id AND known.until IS NULL
+)
+"""
+# The lists that had the name at the time of the event. A subscribe event means the one that the person then joined.
+_RESOLVE = """
+WITH meant AS (
+    SELECT changes.member_id, changes.change, changes.id, array_agg(DISTINCT known.list_id) AS lists,
+        array_agg(DISTINCT known.list_id) FILTER (
+            WHERE changes.change = 'subscribed'
+            AND abs(extract(epoch FROM changes.changed_at - stage.created_at)) <= %(same_moment)s
+        ) AS joined
+    FROM {changes} AS changes
+    JOIN {names} AS known ON known.esp_integration_id = %(account)s AND {had_name}
+    LEFT JOIN {stage} AS stage ON stage._sync_id = md5(known.list_id || ':' || changes.member_id)
+        AND stage.esp_integration_id = %(account)s
+    WHERE changes.esp_integration_id = %(account)s AND changes.scope = 'list' AND changes.list_id IS NULL
+    GROUP BY changes.member_id, changes.change, changes.id
+)
+UPDATE {changes} AS changes
+SET list_id = CASE WHEN cardinality(meant.lists) = 1 THEN meant.lists[1] ELSE meant.joined[1] END
+FROM meant
+WHERE changes.esp_integration_id = %(account)s AND changes.member_id = meant.member_id
+AND changes.change = meant.change AND changes.id = meant.id
+AND (cardinality(meant.lists) = 1 OR cardinality(meant.joined) = 1)
+"""
+HAD_NAME = SQL(
+    "known.name = changes.list_name AND (known.since IS NULL OR known.since <= changes.changed_at)"
+    " AND (known.until IS NULL OR changes.changed_at < known.until)"
+)
+"""The condition that a list had, at the time of a change, the name that the change mentions."""
+_SAME_MOMENT = 5  # seconds between the event of joining a list and the list's own time of joining
+
+
+def record(account: Account) -> None:
+    """Record the names of all lists, as they have just been read in full."""
+    parts = {
+        "names": account.table(membership.LIST_NAMES),
+        "lists": account.table(dimensions.LISTS),
+        "watermarks": account.table(bookkeeping.WATERMARKS),
+    }
+    account.execute(account.compose(_END, **parts))
+    account.execute(account.compose(_BEGIN, **parts))
+
+
+def resolve(account: Account) -> int:
+    """Store the ID of the list that each change means, and return the number of changes that were resolved.
+
+    A change stays unresolved while no list, or more than one, had its name at that time.
+    """
+    query = account.compose(
+        _RESOLVE,
+        changes=account.table(membership.SUBSCRIPTION_CHANGES),
+        names=account.table(membership.LIST_NAMES),
+        stage=account.table(membership.STG_MEMBER_LISTS),
+        had_name=HAD_NAME,
+    )
+    return account.execute(query, same_moment=_SAME_MOMENT).rowcount

@@ -1,0 +1,179 @@
+"""Profiles that Klaviyo may no longer have: looked for in sweeps by time of creation, and then by ID.
+
+See docs/people.md.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import polars as pl
+
+from klaviyo_pg.catalogue import Load, loads
+from klaviyo_pg.postgres import departures, watermarks
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.rows import Page, Profile, Reject
+from pipeline.batch import Batch
+from pipeline.chunks import key_of
+from pipeline.run import transact
+from pipeline.streams.people import people_batch
+from pipeline.streams.stream import Reading, Reads, Stream, by_rows
+from transforms import people
+
+_LOOKED_UP_AT_ONCE = 1_000  # ids: a page has a hundred
+_MOST_OWNERS = 500  # events whose profile one run asks for: each takes a request
+
+
+class _Checked(NamedTuple):
+    """Ids that were looked for (`rows`), the people who had to be looked up by id, and the ids that are missing."""
+
+    rows: Sequence[str]
+    people: Sequence[Page[Profile]]
+    missing: Sequence[str]
+    rejects: Sequence[Reject]
+    read_at: datetime
+    reached: datetime | None = None
+
+
+class _ProfileSweep:
+    """One reading of the ids of the profiles that were created in a window."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._from = reading.window.start
+        self._found: dict[str, datetime | None] = {}  # since `_from`
+        self._rejects: list[Reject] = []
+        self._is_complete = True
+
+    def pages(self) -> Iterator[_Checked]:
+        """Read the ids. Before each checkpoint, look by ID for the stored profiles that were not among them."""
+        for page in self._reading.source.profile_ids(self._reading.window):
+            self._rejects += page.rejects
+            self._is_complete &= not any(reject.hides for reject in page.rejects)
+            self._found |= {row.id: row.created for row in page.rows}
+            if self._is_due(page.reached):
+                yield self._checked(page.reached)
+        yield self._checked(None)
+
+    def _is_due(self, reached: datetime | None) -> bool:
+        return reached is not None and reached != self._from and len(self._found) >= _LOOKED_UP_AT_ONCE
+
+    def _checked(self, reached: datetime | None) -> _Checked:
+        """Look for the profiles created since the last checkpoint and before this one (None: the end of the window)."""
+        people, missing = look_up(self._reading, self._unseen(reached) if self._is_complete else [])
+        ids, rejects = list(self._found), [*self._rejects, *(reject for page in people for reject in page.rejects)]
+        self._found = {each: at for each, at in self._found.items() if reached and (at is None or at >= reached)}
+        self._from, self._rejects = reached, []
+        return _Checked(ids, people, missing, rejects, datetime.now(UTC), reached)
+
+    def _unseen(self, reached: datetime | None) -> list[str]:
+        reading, since, until = self._reading, self._from, reached or self._reading.window.end
+        return transact(
+            reading.session, reading.run, lambda account: departures.unseen(account, since, until, self._found)
+        )
+
+    def finish(self, account: Account) -> None:
+        """Record when the window was last swept; freshness does not show it."""
+        if self._is_complete:
+            run, month = self._reading.run, self._reading.subject
+            watermarks.advance(account, key_of(PROFILE_SWEEP.name, month), None, run.as_of, None, month)
+
+
+def look_up(reading: Reading, ids: Sequence[str]) -> tuple[list[Page[Profile]], list[str]]:
+    """Read profiles by ID. Return them, and the IDs that are missing; none where a record was unreadable."""
+    pages = list(reading.source.people(ids)) if ids else []
+    if any(reject.hides for page in pages for reject in page.rejects):
+        return pages, []
+    found = {person.id for page in pages for person in page.rows}
+    return pages, [each for each in ids if each not in found]
+
+
+def _batch(reading: Reading, pages: Sequence[_Checked]) -> Batch:
+    found = [each for page in pages for each in page.people]
+    missing = [(each, page.read_at) for page in pages for each in page.missing]
+    batch = people_batch(reading, found)
+    rejects = {**batch.rejects, "members": [reject for page in pages for reject in page.rejects]}
+    frames = [*batch.frames, (loads.MISSING_PROFILES, people.missing(missing))]
+    return Batch(frames, rejects, batch.nul_characters)
+
+
+def _open_sweep(reading: Reading) -> Reads:
+    sweep = _ProfileSweep(reading)
+    return Reads(sweep.pages(), lambda pages: _batch(reading, pages), sweep.finish)
+
+
+def _open_suspected(reading: Reading) -> Reads:
+    return Reads(_suspected(reading), lambda pages: _batch(reading, pages))
+
+
+def _suspected(reading: Reading) -> Iterator[_Checked]:
+    after = ""
+    while ids := _suspected_ids(reading, after):
+        found, missing = look_up(reading, ids)
+        rejects = [reject for page in found for reject in page.rejects]
+        yield _Checked(ids, found, missing, rejects, datetime.now(UTC))
+        after = ids[-1]
+
+
+def _suspected_ids(reading: Reading, after: str) -> list[str]:
+    return transact(
+        reading.session, reading.run, lambda account: departures.suspected(account, after, _LOOKED_UP_AT_ONCE)
+    )
+
+
+def _open_owners(reading: Reading) -> Reads:
+    return Reads(_owners(reading), _merges)
+
+
+class _Owned(NamedTuple):
+    """A missing profile, and the profile that its events belong to now, if there is one."""
+
+    rows: Sequence[tuple[str, str | None]]
+    rejects: Sequence[Reject]
+    read_at: datetime
+    reached: datetime | None = None
+
+
+def _owners(reading: Reading) -> Iterator[_Owned]:
+    """Ask for the owner of one event of each missing profile."""
+    orphans = transact(reading.session, reading.run, lambda account: departures.orphans(account, _MOST_OWNERS))
+    for orphan in orphans:
+        owner = reading.source.event_owner(orphan.event_id) if orphan.event_id else None
+        yield _Owned([(orphan.member_id, owner)], (), datetime.now(UTC))
+
+
+def _merges(pages: Sequence[_Owned]) -> Batch:
+    owned = [(old, new, page.read_at) for page in pages for old, new in page.rows]
+    frames: list[tuple[Load, pl.DataFrame]] = [
+        (loads.ASKED_PROFILES, people.asked([(old, at) for old, _, at in owned])),
+        (loads.PROFILE_MERGES, people.merges([(old, new, at) for old, new, at in owned if new not in (None, old)])),
+    ]
+    return Batch(frames)
+
+
+PROFILE_SWEEP = Stream(
+    "profile_sweep",
+    _open_sweep,
+    by_rows,
+    _LOOKED_UP_AT_ONCE,
+    (loads.MEMBERS, loads.MISSING_PROFILES),
+    schedule="profiles by the month of their creation, each every PROFILE_SWEEP_DAYS",
+    cursor="created",
+    subject="month",
+)
+SUSPECTED = Stream(
+    "suspected_profiles",
+    _open_suspected,
+    by_rows,
+    _LOOKED_UP_AT_ONCE,
+    (loads.MEMBERS, loads.MISSING_PROFILES),
+    schedule="every daily run: profiles whose events belong to another one now",
+)
+OWNERS = Stream(
+    "event_owners",
+    _open_owners,
+    by_rows,
+    _MOST_OWNERS,
+    (loads.PROFILE_MERGES, loads.MISSING_PROFILES),
+    schedule="every daily run: whom the events of missing profiles belong to now",
+)
