@@ -99,7 +99,7 @@ def _download(box: Sandbox) -> int:
 def _copy(box: Sandbox, url: str) -> int:
     """Return the rows per second of a COPY of prepared frames into a table like `events`, with its primary key."""
     pages = [page.events for page in _source(box).events(FULL_READ)]
-    frames = [event_frames(page, Metrics({}, {}), "benchmark").tables["events"] for page in pages]
+    frames = [event_frames(page, [0] * len(page), Metrics({}, {}), "benchmark").tables["events"] for page in pages]
     load = loads.EVENTS["events"]
     with psycopg.connect(url) as connection:
         connection.execute(SQL("CREATE TABLE copied (LIKE {} INCLUDING ALL)").format(Identifier(_SCHEMA, "events")))

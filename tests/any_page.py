@@ -16,7 +16,7 @@ from klaviyo_pg.rows import EventPage, Page, Reject
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 from transforms import dimensions, membership
 from transforms.events import Metrics, event_frames
-from transforms.people import people
+from transforms.people import consents, people
 
 JULY = Window(datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 8, 1, tzinfo=UTC))
 SECOND = b"1782864000"  # the first of JULY
@@ -84,7 +84,7 @@ def stored_events(dialect: str, body: bytes) -> tuple[Stored, int]:
     """Return the frames of a page of events, and the number of records that became rows, rejects or repeated people."""
     known_people = CountingPeople()
     page = event_page(dialect, body, known_people=known_people)
-    by_table = event_frames(page.events, METRICS, ACCOUNT)
+    by_table = event_frames(page.events, [0] * len(page.events), METRICS, ACCOUNT)
     persons = people(page.profiles, loads.EVENT_MEMBERS, page.read_at, ACCOUNT)
     frames = [
         *((loads.EVENTS[table], frame) for table, frame in by_table.tables.items()),
@@ -103,8 +103,14 @@ def stored_events(dialect: str, body: bytes) -> tuple[Stored, int]:
 def stored_people(page: Page[Any]) -> Stored:
     persons = people(page.rows, loads.MEMBERS, page.read_at, ACCOUNT)
     assert persons.members.height == len({each.id for each in page.rows}), "each person has one row"
-    frames = [(loads.MEMBERS, persons.members), (loads.MEMBER_ATTRIBUTES, persons.attributes)]
-    return Stored([*frames, (loads.SUBSCRIPTION_CHANGES, persons.suppressions)], [*page.rejects, *persons.rejects])
+    agreed = consents(page.rows, ACCOUNT)
+    frames = [
+        (loads.MEMBERS, persons.members),
+        (loads.MEMBER_ATTRIBUTES, persons.attributes),
+        (loads.MEMBER_CONSENTS, agreed.consents),
+        (loads.LIST_SUPPRESSIONS_OF_PEOPLE, agreed.suppressions),
+    ]
+    return Stored(frames, [*page.rejects, *persons.rejects])
 
 
 def stored_rows(kind: str, page: Page[Any]) -> Stored:

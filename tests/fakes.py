@@ -121,8 +121,8 @@ class FakeAccount:
 
     def add_person(self, profile_id: str, updated: datetime, **fields: Any) -> None:
         """Add a person, or change one; the address follows from the id."""
-        values = {**dict.fromkeys(Profile._fields), "email": f"{profile_id}@example.com", "properties": (), **fields}
-        values |= {"id": profile_id, "list_suppressions": ()}
+        nothing = {**dict.fromkeys(Profile._fields), "properties": (), "list_suppressions": (), "consents": ()}
+        values = {**nothing, "email": f"{profile_id}@example.com", **fields, "id": profile_id}
         self.profiles[profile_id] = (Profile(**values), updated)
 
     def add_events(self, metric_id: str, *times: datetime, person: str = "P0") -> list[str]:

@@ -54,7 +54,10 @@ class EventFrames(NamedTuple):
 
 
 def event_frames(events: Events, read_at: Sequence[int], metrics: Metrics, integration_id: str) -> EventFrames:
-    """Split events by table. Of events with the same id the last stays. `read_at` are Unix times in microseconds."""
+    """Split events by table. Of events with the same id the last stays.
+
+    `read_at` has the time at which each event was requested, in microseconds since the Unix epoch.
+    """
     columns: dict[str, Sequence[Any]] = {**events._asdict(), "read_at": read_at}
     columns["event_name"] = _looked_up(metrics.names, events.metric_id, None)
     columns["destination"] = _looked_up(metrics.destinations, events.metric_id, tables.EVENTS.name)

@@ -192,14 +192,28 @@ PROFILE_MERGES = Table(
     "Profiles that were merged into another one, as their events show.",
     (
         ESP_INTEGRATION_ID,
-        Column("old_member_key", KEY, "md5(old profile id)"),
-        Column("new_member_key", KEY, "md5(profile id); joins to members."),
-        Column("old_member_id", TEXT, "Klaviyo's ID of the profile that the events had; null if it is not stored."),
+        Column("old_member_key", KEY, "md5(old profile id)", "relationships.profile", "person.id"),
+        Column("new_member_key", KEY, "md5(profile id); joins to members.", "relationships.profile", "person.id"),
+        Column(
+            "old_member_id",
+            TEXT,
+            "Klaviyo's ID of the profile that the events had; null if it is not stored.",
+            "relationships.profile",
+            "person.id",
+        ),
         Column(
             "new_member_id", TEXT, "Klaviyo's ID of the profile that the events have now; null if it is not stored."
         ),
-        Column("detected_at", TIMESTAMP, "When an event was first read with the other profile."),
-        Column("events_moved_at", TIMESTAMP, "When all stored events of the old profile had followed."),
+        Column(
+            "detected_at", TIMESTAMP, "When an event was first read with the other profile.", "computed", "computed"
+        ),
+        Column(
+            "events_moved_at",
+            TIMESTAMP,
+            "When all stored events of the old profile had followed.",
+            "computed",
+            "computed",
+        ),
     ),
     primary_key=("esp_integration_id", "old_member_key", "new_member_key"),
 )

@@ -11,7 +11,17 @@ from klaviyo_pg.errors import BadAnswer, NotFound, TooMuch
 from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
 from klaviyo_pg.klaviyo.current.source import CHANNELS, SUPPRESSION_REASONS, CurrentSource
 from klaviyo_pg.klaviyo.people_cache import PendingPeople, PeopleCache
-from klaviyo_pg.rows import Campaign, Exclusion, Membership, MembershipPage, Metric, Page, Profile
+from klaviyo_pg.rows import (
+    Campaign,
+    Consent,
+    Exclusion,
+    Membership,
+    MembershipPage,
+    Metric,
+    Page,
+    Profile,
+    Suppression,
+)
 from klaviyo_pg.windows import FULL_READ, OpenWindow, Window
 
 HOST = "https://a.klaviyo.com"
@@ -268,6 +278,12 @@ def test_all_fields_of_a_person_are_read() -> None:
         "phone_number": "+1",
         "first_name": "Zoë",
         "last_name": "O",
+        "external_id": "crm-1",
+        "organization": "Ropes",
+        "title": "Dr",
+        "locale": "en-IE",
+        "last_event_date": "2026-07-01T00:00:00Z",
+        "updated": "2026-07-01T00:00:00Z",
         "created": "2026-07-01T00:00:00Z",
         "location": {
             **{name: name for name in ("address1", "address2", "city", "country", "region", "zip", "timezone")},
@@ -280,9 +296,16 @@ def test_all_fields_of_a_person_are_read() -> None:
                 "marketing": {
                     "consent": "SUBSCRIBED",
                     "consent_timestamp": "2026-07-01T00:00:00Z",
-                    "list_suppressions": [{"list_id": "L1", "timestamp": None}],
+                    "list_suppressions": [{"list_id": "L1", "timestamp": None, "reason": "UNSUBSCRIBE"}],
+                    "can_receive_email_marketing": True,
+                    "method": "FORM",
+                    "last_updated": "2026-07-01 00:00:00+00:00",
+                    "double_optin": True,
                 }
-            }
+            },
+            "sms": {"marketing": {"consent": "SUBSCRIBED", "can_receive_sms_marketing": "odd", "last_updated": 1}},
+            "mobile_push": [],
+            "whatsapp": None,
         },
     }
     it, _ = source(page({"id": "p1", "attributes": attributes}))
@@ -290,7 +313,9 @@ def test_all_fields_of_a_person_are_read() -> None:
     properties = [("Size", "L"), ("Visits", "3"), ("Tags", '["a"]'), ("None", None), ("", "true")]
     assert row == Profile(
         "p1", "zoë@example.com", "timezone", "Zoë", "O", "checkout", "address1", "address2", "city", "region", "zip",
-        "country", "+1", -8.5, 51.9, JULY, properties, "SUBSCRIBED", JULY, [("L1", None)],
+        "country", "+1", -8.5, 51.9, JULY, properties, "SUBSCRIBED", JULY,
+        [Suppression("L1", "p1", None, "UNSUBSCRIBE")], "crm-1", "Ropes", "Dr", "en-IE", JULY, JULY,
+        [Consent("email", "SUBSCRIBED", True, "FORM", None, JULY, JULY, True), Consent("sms", "SUBSCRIBED")],
     )  # fmt: skip
 
 
@@ -312,7 +337,7 @@ def test_exclusions_are_read_by_reason() -> None:
     it, answers = source(page(*rows))
     read = list(it.exclusions())
     assert len(read) == len(answers.requests) == len(SUPPRESSION_REASONS)
-    assert list(read[0].rows) == [Exclusion("a@b.c", "HARD_BOUNCE", JULY)]
+    assert list(read[0].rows) == [Exclusion("a@b.c", "HARD_BOUNCE", JULY, "p1")]
     assert ["p2" in reject.raw for reject in read[0].rejects] == [True]
 
 

@@ -130,7 +130,7 @@ def test_all_columns_of_an_automation_are_filled() -> None:
 @pytest.mark.parametrize("list_type", ["list", "segment"])
 def test_all_columns_of_a_list_are_filled(list_type: str) -> None:
     """Lists and segments share a table and differ by `list_type`."""
-    frame = dimensions.groups([Group("L1", "News", CREATED)], list_type, ACCOUNT).frame
+    frame = dimensions.groups([Group("L1", "News", CREATED, CREATED)], list_type, ACCOUNT).frame
     assert dict(frame.schema) == loads.LISTS.schema
     assert frame.row(0, named=True) == {
         "key": md5(f"Klaviyo:{ACCOUNT}:L1"),
@@ -140,6 +140,7 @@ def test_all_columns_of_a_list_are_filled(list_type: str) -> None:
         "status": None,
         "rating": None,
         "created_at": CREATED,
+        "updated_at": CREATED,
         "archived_at": None,
     }
 

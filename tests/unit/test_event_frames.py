@@ -16,6 +16,7 @@ from klaviyo_pg.rows import Events
 from transforms.events import Metrics, event_frames
 
 ACCOUNT = "account-1"
+READ_AT = 1_760_000_000_000_000
 NAMES = {
     "sent": "Received Email",
     "bounced": "Bounced Email",
@@ -28,6 +29,7 @@ NAMES = {
     "off email": "Unsubscribed from Email Marketing",
     "off list": "Unsubscribed from List",
     "on list": "Subscribed to List",
+    "on email": "Subscribed to Email Marketing",
     "order": "Placed Order",
     "nameless": None,
 }
@@ -46,7 +48,7 @@ def events(*changes: dict[str, Any]) -> Events:
 
 
 def frames(*changes: dict[str, Any], metrics: Metrics = METRICS) -> Any:
-    return event_frames(events(*changes), metrics, ACCOUNT)
+    return event_frames(events(*changes), [READ_AT] * len(changes), metrics, ACCOUNT)
 
 
 def only(result: Any) -> dict[str, Any]:
@@ -126,13 +128,15 @@ def test_all_columns_of_an_event_are_filled() -> None:
         "value": "12.50",
         "value_currency": "EUR",
         "properties": '{"Items":[1]}',
+        "extracted_at": datetime.fromtimestamp(READ_AT / 1_000_000, UTC),
     }
 
 
 def test_missing_values_of_an_event_are_null() -> None:
     """The keys of missing values and of empty strings are null, too."""
     row = only(frames({"message": "", "email": ""}))
-    assert {name for name, value in row.items() if value is not None} == {"key", "id", "event_at", "properties"}
+    present = {name for name, value in row.items() if value is not None}
+    assert present == {"key", "id", "event_at", "properties", "extracted_at"}
 
 
 @pytest.mark.parametrize(
@@ -221,21 +225,25 @@ def test_flow_campaigns_do_not_depend_on_the_order_of_reading(order: list[int]) 
 @pytest.mark.parametrize(
     ("event", "changes"),
     [
-        pytest.param({"metric_id": "on list", "list_name": "News"}, [("subscribed", "News")], id="joined"),
-        pytest.param({"metric_id": "off list", "list_name": "News"}, [("unsubscribed", "News")], id="left one list"),
-        pytest.param({"metric_id": "off"}, [("unsubscribed", None)], id="left all lists"),
-        pytest.param({"metric_id": "off email"}, [("unsubscribed", None)], id="left all lists, newer name"),
+        pytest.param({"metric_id": "on list", "list_name": "News"}, [("subscribed", "News", "list")], id="joined"),
+        pytest.param({"metric_id": "on list"}, [("subscribed", None, "list")], id="joined a list without a name"),
+        pytest.param({"metric_id": "on email"}, [("subscribed", None, "all")], id="subscribed again"),
+        pytest.param({"metric_id": "off list", "list_name": "News"}, [("unsubscribed", "News", "list")], id="left"),
+        pytest.param({"metric_id": "off list"}, [("unsubscribed", None, "all")], id="left a list without a name"),
+        pytest.param({"metric_id": "off"}, [("unsubscribed", None, "all")], id="left all lists"),
+        pytest.param({"metric_id": "off email"}, [("unsubscribed", None, "all")], id="left all lists, newer name"),
+        pytest.param({"metric_id": "off", "list_name": "News"}, [("unsubscribed", "News", "all")], id="by an email"),
         pytest.param({"metric_id": "opened", "list_name": "News"}, [], id="another metric"),
         pytest.param({"metric_id": "off", "profile_id": None}, [], id="no person"),
     ],
 )
 def test_joining_and_leaving_lists_are_subscription_changes(
-    event: dict[str, Any], changes: list[tuple[str, str | None]]
+    event: dict[str, Any], changes: list[tuple[str, str | None, str]]
 ) -> None:
     """A change has the person, and the name of the list if the event has it."""
     result = frames({"profile_id": "p1"} | event).subscription_changes
     assert dict(result.schema) == loads.SUBSCRIPTION_CHANGES.schema
-    assert result.select("change", "list_name").rows() == changes
+    assert result.select("change", "list_name", "scope").rows() == changes
     assert result.select("id", "member_id", "changed_at").rows() == [
         ("e1", "p1", datetime.fromtimestamp(1_750_000_000, UTC)) for _ in changes
     ]

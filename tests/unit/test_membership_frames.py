@@ -19,7 +19,7 @@ def md5(text: str) -> str:
 @pytest.mark.parametrize("account_id", ["ACC123", None])
 def test_all_columns_of_an_exclusion_are_filled(account_id: str | None) -> None:
     """The key is that of the address. The staging table and the final table share the frame."""
-    frame = exclusions([Exclusion("zoë@example.com", "HARD_BOUNCE", EARLY)], account_id).frame
+    frame = exclusions([Exclusion("zoë@example.com", "HARD_BOUNCE", EARLY, "p1")], account_id).frame
     assert dict(frame.schema) == loads.STG_MEMBER_EXCLUSIONS.schema == loads.MEMBER_EXCLUSIONS.schema
     assert frame.row(0, named=True) == {
         "reason": "HARD_BOUNCE",
@@ -27,6 +27,7 @@ def test_all_columns_of_an_exclusion_are_filled(account_id: str | None) -> None:
         "_account_id": account_id,
         "_sync_id": md5("zoë@example.com"),
         "email": "zoë@example.com",
+        "member_id": "p1",
     }
 
 

@@ -1,4 +1,4 @@
-"""The frames of people for members, member_attributes and subscription_changes."""
+"""The frames of people for members, member_attributes, member_consents and list_suppressions."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.rows import Profile
-from transforms.people import People, people
+from klaviyo_pg.rows import Consent, Profile, Suppression
+from transforms.people import Consents, People, consents, people
 
 ACCOUNT = "account-1"
 READ = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -23,6 +23,11 @@ KEYS = {
 def frames(*changes: dict[str, Any], load: Any = loads.MEMBERS) -> People:
     """Return the frames of people who have only these fields."""
     return people([EMPTY._replace(**change) for change in changes], load, READ, ACCOUNT)
+
+
+def agreed(*changes: dict[str, Any]) -> Consents:
+    """Return the frames of the consents and suppressions of people who have only these fields."""
+    return consents([EMPTY._replace(**change) for change in changes], ACCOUNT)
 
 
 def test_all_columns_of_a_member_are_filled() -> None:
@@ -44,6 +49,12 @@ def test_all_columns_of_a_member_are_filled() -> None:
         "latitude": 51.9,
         "consent": "SUBSCRIBED",
         "consent_timestamp": JOINED,
+        "external_id": "crm-1",
+        "organization": "Ropes Inc.",
+        "title": "Dr",
+        "locale": "en-IE",
+        "last_event_date": READ,
+        "klaviyo_updated_at": READ,
     }
     frame = frames({**same, "created": JOINED}).members
     assert dict(frame.schema) == loads.MEMBERS.schema
@@ -57,9 +68,10 @@ def test_all_columns_of_a_member_are_filled() -> None:
 
 
 def test_people_on_event_pages_do_not_change_consent() -> None:
-    """Event pages do not include consent, so they must not overwrite it with null."""
+    """Event pages include neither consent nor what changes with each event, so they must not overwrite it with null."""
     frame = frames({"email": "a@example.com"}, load=loads.EVENT_MEMBERS).members
-    assert frame.columns == [each for each in loads.MEMBERS.schema if not each.startswith("consent")]
+    left_out = {"consent", "consent_timestamp", "locale", "last_event_date", "klaviyo_updated_at"}
+    assert frame.columns == [each for each in loads.MEMBERS.schema if each not in left_out]
 
 
 def test_a_person_with_only_an_id_is_a_member() -> None:
@@ -92,24 +104,53 @@ def test_each_custom_property_is_a_row(
 
 
 def test_of_a_person_who_was_read_twice_the_last_row_stays() -> None:
-    """The properties and suppressions of the earlier row are dropped with it."""
-    result = frames(
-        {"city": "Cork", "properties": [("old", "1")], "list_suppressions": [("L1", JOINED)]},
-        {"city": "Bonn", "properties": [("new", "2")]},
-    )
+    """The properties, consents and suppressions of the earlier row are dropped with it."""
+    earlier = {
+        "city": "Cork",
+        "properties": [("old", "1")],
+        "list_suppressions": [Suppression("L1", "p1", JOINED)],
+        "consents": [Consent("sms", "SUBSCRIBED")],
+    }
+    later = {"city": "Bonn", "properties": [("new", "2")], "consents": [Consent("email")]}
+    result = frames(earlier, later)
     assert result.members["city"].to_list() == ["Bonn"]
     assert result.attributes["name"].to_list() == ["new"]
-    assert result.suppressions.is_empty()
+    assert agreed(earlier, later).consents["channel"].to_list() == ["email"]
+    assert agreed(earlier, later).suppressions["list_id"].to_list() == [None]
 
 
-def test_list_suppressions_are_subscription_changes() -> None:
-    """The change belongs to the suppressed list, even if its time is missing."""
-    frame = frames({"list_suppressions": [("L1", JOINED), ("L2", None)]}).suppressions
-    assert dict(frame.schema) == loads.SUBSCRIPTION_CHANGES.schema
-    assert frame.select("id", "member_id", "change", "list_id", "list_name", "changed_at").rows() == [
-        ("L1:p1", "p1", "suppressed", "L1", None, JOINED),
-        ("L2:p1", "p1", "suppressed", "L2", None, None),
+def test_each_suppression_from_a_list_is_a_row() -> None:
+    """A person without suppressions has one row without a list."""
+    suppressions = [Suppression("L1", "p1", JOINED, "UNSUBSCRIBE"), Suppression("L2", "p1", None)]
+    frame = agreed({"list_suppressions": suppressions}, {"id": "p2"}).suppressions
+    assert dict(frame.schema) == loads.LIST_SUPPRESSIONS_OF_PEOPLE.schema == loads.LIST_SUPPRESSIONS.schema
+    assert frame.select("list_id", "member_id", "suppressed_at", "reason").rows() == [
+        ("L1", "p1", JOINED, "UNSUBSCRIBE"),
+        ("L2", "p1", None, None),
+        (None, "p2", None, None),
     ]
+
+
+def test_each_channel_is_a_row() -> None:
+    """A person without consents has one row without a channel."""
+    sms = Consent("sms", "SUBSCRIBED", True, "API", "form", JOINED, READ, False)
+    frame = agreed({"consents": [sms]}, {"id": "p2"}).consents
+    assert dict(frame.schema) == loads.MEMBER_CONSENTS.schema
+    assert frame.rows(named=True)[0] == {
+        "key": hashlib.md5(f"Klaviyo:{ACCOUNT}:p1:sms".encode()).hexdigest(),
+        "id": "p1:sms",
+        "member_id": "p1",
+        "member_key": KEYS["member_key"],
+        "channel": "sms",
+        "consent": "SUBSCRIBED",
+        "can_receive": True,
+        "method": "API",
+        "method_detail": "form",
+        "consent_timestamp": JOINED,
+        "updated_at": READ,
+        "double_optin": False,
+    }
+    assert frame.rows(named=True)[1]["key"] is None
 
 
 def test_nul_is_counted_in_people_and_their_properties() -> None:
@@ -119,7 +160,8 @@ def test_nul_is_counted_in_people_and_their_properties() -> None:
 def test_no_people_make_empty_frames() -> None:
     """The empty frames have the schema of their loads."""
     result = frames()
-    assert result.members.is_empty() and result.attributes.is_empty() and result.suppressions.is_empty()
+    assert result.members.is_empty() and result.attributes.is_empty()
+    assert agreed().consents.is_empty() and agreed().suppressions.is_empty()
     assert dict(result.members.schema) == loads.MEMBERS.schema
     assert dict(result.attributes.schema) == loads.MEMBER_ATTRIBUTES.schema
 

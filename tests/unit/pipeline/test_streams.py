@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klaviyo_pg.catalogue import SPECIFIED
+from klaviyo_pg.catalogue import DATA
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.rows import EventPage, Events, Page, Reject
 from pipeline.streams import DIMENSIONS, STREAMS, streams_of
 from pipeline.streams.events import by_seconds
 from pipeline.streams.stream import as_one_batch, by_rows
 
+PROFILES = {"profiles", "people", "profile_sweep", "suspected_profiles"}
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -26,7 +27,8 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
         pytest.param(["automations"], {"metrics", "lists", "flows"}, id="flows"),
         pytest.param(["lists"], {"metrics", "lists", "segments"}, id="lists and segments"),
         pytest.param(["campaigns"], {"metrics", "lists", "campaigns", "events"}, id="events have campaigns of flows"),
-        pytest.param(["members"], {"metrics", "lists", "events", "profiles", "people"}, id="members"),
+        pytest.param(["members"], {"metrics", "lists", "events", *PROFILES}, id="members"),
+        pytest.param(["member_consents"], {"metrics", "lists", "profiles", "people"}, id="consents"),
         pytest.param(["member_exclusions"], {"metrics", "lists", "exclusions"}, id="exclusions"),
     ],
 )
@@ -35,7 +37,7 @@ def test_tables_select_the_streams_that_fill_them(tables: list[str], expected: s
     assert streams_of(tables) == expected
 
 
-@pytest.mark.parametrize("table", [table.name for table in SPECIFIED])
+@pytest.mark.parametrize("table", [table.name for table in DATA])
 def test_every_table_has_a_stream(table: str) -> None:
     assert any(table in stream.tables for stream in STREAMS.values())
 
@@ -49,7 +51,7 @@ def test_an_unknown_table_is_rejected() -> None:
 def test_streams_are_named_once_and_dimensions_come_first() -> None:
     assert all(name == stream.name for name, stream in STREAMS.items())
     assert list(STREAMS.values())[: len(DIMENSIONS)] == list(DIMENSIONS)
-    assert {stream.subject for stream in STREAMS.values()} == {None, "metric", "list"}
+    assert {stream.subject for stream in STREAMS.values()} == {None, "metric", "list", "month"}
 
 
 def page(rows: int, reached: int | None, *rejects: Reject) -> Page[str]:

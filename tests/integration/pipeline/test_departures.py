@@ -1,0 +1,177 @@
+"""Profiles that were deleted or merged at the source: sweeps find them, and their events follow a merge."""
+
+from datetime import datetime
+
+import pytest
+
+from klaviyo_pg.rows import Consent, Suppression
+from tests.fakes import LONG_AGO, FakeAccount
+from tests.integration.pipeline.conftest import Warehouse, days_ago
+
+OFTEN = {"profile_sweep_days": 0.000001}
+MEMBERS = "SELECT id, deleted_at IS NOT NULL, left_reason FROM members ORDER BY id"
+
+
+@pytest.fixture(autouse=True)
+def created(shop: FakeAccount) -> None:
+    """Give each profile a time of creation, one a month."""
+    for number, (profile_id, (profile, updated)) in enumerate(list(shop.profiles.items())):
+        created = LONG_AGO.replace(month=number + 1)
+        shop.profiles[profile_id] = (profile._replace(created=created, consent="SUBSCRIBED"), updated)
+
+
+def merge_profiles(shop: FakeAccount, old: str, new: str) -> None:
+    """Merge a profile into another one: its events belong to that one, and it is gone."""
+    del shop.profiles[old]
+    shop.events = [event._replace(profile_id=new) if event.profile_id == old else event for event in shop.events]
+
+
+def owners(warehouse: Warehouse, table: str) -> set[str]:
+    return set(warehouse.column(f"SELECT m.id FROM {table} AS e LEFT JOIN members AS m USING (member_key)"))
+
+
+def age(warehouse: Warehouse, days: int) -> None:
+    """Make what is recorded about missing profiles so many days older."""
+    warehouse.execute("UPDATE missing_profiles SET missing_since = missing_since - make_interval(days => %s)", days)
+
+
+def test_a_sweep_marks_deleted_profiles(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """They are no longer subscribed to anything. Nothing else changes."""
+    warehouse.daily()
+    assert set(warehouse.column("SELECT is_subscribed FROM member_lists")) == {True}
+    del shop.profiles["P1"]
+    warehouse.daily(**OFTEN)
+    assert warehouse.rows(MEMBERS) == [
+        ("P0", False, None),
+        ("P1", True, "deleted"),
+        ("P2", False, None),
+        ("P3", False, None),
+    ]
+    lists = warehouse.rows("SELECT list_id, member_id, is_subscribed, left_reason FROM member_lists ORDER BY 1, 2")
+    assert lists == [
+        ("L1", "P0", True, None),
+        ("L1", "P1", False, "profile_deleted"),
+        ("L2", "P1", False, "profile_deleted"),
+    ]
+    deleted_at = "SELECT deleted_at FROM members WHERE id = 'P1'"
+    first = warehouse.one(deleted_at)
+    again = warehouse.daily(**OFTEN)
+    assert warehouse.one(deleted_at) == first and "member_lists" not in again.changed()
+
+
+def test_a_sweep_looks_up_by_id_what_it_did_not_find(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """A profile that exists after all is not marked, but stored as it is now."""
+    warehouse.daily()
+    profile, updated = shop.profiles["P1"]
+    shop.profiles["P1"] = (profile._replace(created=datetime.now(LONG_AGO.tzinfo), city="Cork"), updated)
+    warehouse.daily(**OFTEN)
+    assert warehouse.rows("SELECT city, deleted_at FROM members WHERE id = 'P1'") == [("Cork", None)]
+
+
+def test_a_profile_that_is_back_is_no_longer_marked(warehouse: Warehouse, shop: FakeAccount) -> None:
+    warehouse.daily()
+    profile, _ = shop.profiles.pop("P1")
+    warehouse.daily(**OFTEN)
+    shop.profiles["P1"] = (profile, days_ago(-0.5))
+    warehouse.daily(**OFTEN)
+    assert ("P1", False, None) in warehouse.rows(MEMBERS)
+    assert warehouse.rows("SELECT * FROM missing_profiles") == []
+    assert set(warehouse.column("SELECT is_subscribed FROM member_lists")) == {True}
+
+
+def test_a_sweep_is_due_after_days_and_limited_in_requests(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Each run sweeps the months that were swept longest ago."""
+    warehouse.daily()
+    warehouse.daily(profile_sweep_requests=3)
+    swept = [each.window.start for each in shop.sent("profile_ids")]
+    assert swept == [LONG_AGO.replace(month=month) for month in (1, 2, 3)]
+    shop.requests.clear()
+    warehouse.daily(profile_sweep_requests=3)
+    assert [each.window.start for each in shop.sent("profile_ids")] == [LONG_AGO.replace(month=4)]
+    shop.requests.clear()
+    warehouse.daily()
+    assert shop.sent("profile_ids") == []
+
+
+def test_an_event_that_has_another_profile_shows_a_merge(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """One event is read again within the overlap. All others follow it, and so do subscriptions."""
+    warehouse.daily()
+    assert owners(warehouse, "opens") == {"P0"}
+    merge_profiles(shop, "P0", "P3")
+    warehouse.daily(lookback_days=2, profile_sweep_days=0)
+    assert owners(warehouse, "opens") == {"P3"}
+    assert set(warehouse.column("SELECT email FROM opens WHERE id <> 'E00005'")) == {"P3@example.com"}
+    assert ("P0", True, "merged") in warehouse.rows(MEMBERS)
+    merges = warehouse.rows("SELECT old_member_id, new_member_id, events_moved_at IS NOT NULL FROM profile_merges")
+    assert merges == [("P0", "P3", True)]
+    assert warehouse.one("SELECT is_subscribed FROM member_lists WHERE member_id = 'P0'") is False
+
+
+def test_a_merge_is_found_without_reading_events_again(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """The source is asked whom an event of the missing profile belongs to."""
+    warehouse.daily()
+    merge_profiles(shop, "P0", "P3")
+    warehouse.daily(lookback_days=0, **OFTEN)
+    assert owners(warehouse, "opens") == {"P3"}
+    assert ("P0", True, "merged") in warehouse.rows(MEMBERS)
+    assert len(shop.sent("event_owner")) == 1
+    warehouse.daily(**OFTEN)
+    assert len(shop.sent("event_owner")) == 1
+
+
+def test_only_the_event_follows_while_the_old_profile_exists(warehouse: Warehouse, shop: FakeAccount) -> None:
+    warehouse.daily()
+    shop.events = [event._replace(profile_id="P3") if event.id == "E00005" else event for event in shop.events]
+    warehouse.daily()
+    assert sorted(warehouse.rows("SELECT e.id, m.id FROM opens AS e JOIN members AS m USING (member_key)"))[-2:] == [
+        ("E00004", "P0"),
+        ("E00005", "P3"),
+    ]
+    assert set(warehouse.rows(MEMBERS)) == {(f"P{number}", False, None) for number in range(4)}
+
+
+def test_deleted_people_are_erased_once_missing_on_two_days(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """With DELETED_PROFILES=erase. People whose profile was merged are not erased, because their events live on."""
+    warehouse.daily()
+    del shop.profiles["P1"]
+    merge_profiles(shop, "P0", "P3")
+    settings = {"deleted_profiles": "erase", **OFTEN}
+    warehouse.daily(**settings)
+    assert [row[0] for row in warehouse.rows(MEMBERS)] == ["P0", "P1", "P2", "P3"]
+    age(warehouse, 2)
+    ran = warehouse.daily(**settings)
+    assert ran.sentences == ["Erased 1 people who were deleted in Klaviyo."]
+    assert [row[0] for row in warehouse.rows(MEMBERS)] == ["P0", "P2", "P3"]
+    assert warehouse.rows("SELECT DISTINCT member_id FROM member_lists") == [("P0",)]
+    assert warehouse.daily(**settings).sentences == []
+
+
+def test_consents_and_suppressions_follow_the_profile(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """A consent or suppression that the source no longer returns is gone, or lifted."""
+    profile, _ = shop.profiles["P1"]
+    sms = Consent("sms", "SUBSCRIBED", can_receive=True, method="PREFERENCE_PAGE", double_optin=True)
+    email = Consent("email", "NEVER_SUBSCRIBED", can_receive=True)
+    suppression = Suppression("L2", "P1", LONG_AGO, "USER_SUPPRESSED")
+    shop.profiles["P1"] = (
+        profile._replace(consents=(email, sms), list_suppressions=(suppression,)),
+        days_ago(3),
+    )
+    warehouse.daily()
+    consents = "SELECT channel, consent, can_receive, double_optin FROM member_consents ORDER BY channel"
+    assert warehouse.rows(consents) == [
+        ("email", "NEVER_SUBSCRIBED", True, None),
+        ("sms", "SUBSCRIBED", True, True),
+    ]
+    keys = "SELECT count(*) FROM member_consents WHERE key = md5(esp_source || ':' || esp_integration_id || ':' || id)"
+    assert warehouse.one(keys) == 2
+    status = (
+        "SELECT is_subscribed, unsubscribed_at, left_reason FROM member_lists WHERE member_id = 'P1' ORDER BY list_id"
+    )
+    assert warehouse.rows(status) == [(True, None, None), (False, LONG_AGO, "suppressed")]
+    shop.profiles["P1"] = (profile._replace(consents=(email,)), days_ago(0))
+    warehouse.daily()
+    assert warehouse.rows(consents) == [("email", "NEVER_SUBSCRIBED", True, None)]
+    assert warehouse.rows(status) == [(True, None, None), (True, None, None)]
+    assert warehouse.rows("SELECT list_id, reason, lifted_at IS NOT NULL FROM list_suppressions") == [
+        ("L2", "USER_SUPPRESSED", True)
+    ]
