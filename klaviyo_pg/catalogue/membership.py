@@ -202,7 +202,11 @@ PROFILE_MERGES = Table(
             "person.id",
         ),
         Column(
-            "new_member_id", TEXT, "Klaviyo's ID of the profile that the events have now; null if it is not stored."
+            "new_member_id",
+            TEXT,
+            "Klaviyo's ID of the profile that the events have now; null if it is not stored.",
+            "relationships.profile",
+            "person.id",
         ),
         Column(
             "detected_at", TIMESTAMP, "When an event was first read with the other profile.", "computed", "computed"
