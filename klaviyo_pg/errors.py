@@ -10,8 +10,9 @@
     │       └── DatabaseAway   no connection: retry while a run is in progress
     ├── MissingScope           skip what needs it, finish as partial            exit code 3
     ├── Stopped                stop on request: the next run resumes            exit code 130
-    ├── Refused                the API refused a request: do not retry          exit code 1
-    │   └── NotFound           the requested object does not exist
+    ├── Refused                the API refused a request: leave it out, finish as partial (alone: exit code 1)
+    │   ├── NotFound           the requested object does not exist
+    │   └── Incomplete         a part of a collection was refused, the rest was read
     ├── BadAnswer              the response violates the API's contract         exit code 1
     │   └── Garbled            the response cannot be decoded: retry once or twice
     └── Unavailable            no usable response: retry                        exit code 1
@@ -21,6 +22,8 @@
 The docstring of each class is its default message. Errors of other libraries are translated where they enter: HTTP in
 klaviyo_pg.klaviyo.client, Postgres in klaviyo_pg.postgres.connect.
 """
+
+from collections.abc import Sequence
 
 
 class KlaviyoPgError(Exception):
@@ -87,6 +90,17 @@ class Refused(KlaviyoPgError):
 
 class NotFound(Refused):
     """Klaviyo has no such object."""
+
+
+class Incomplete(Refused):
+    """Klaviyo refused a part of a collection. `parts` are the names of what is missing, `reason` says why."""
+
+    def __init__(self, parts: Sequence[str], reason: str) -> None:
+        self.parts, self.reason = tuple(parts), reason
+        super().__init__(f"Read without {', '.join(parts)}: {reason}")
+
+    def __reduce__(self) -> tuple[type["Incomplete"], tuple[tuple[str, ...], str]]:
+        return (Incomplete, (self.parts, self.reason))
 
 
 class BadAnswer(KlaviyoPgError):

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Generic, NamedTuple, TypeVar
 
+from klaviyo_pg.errors import Incomplete
+
 Row = TypeVar("Row", covariant=True)
 
 
@@ -23,13 +25,15 @@ class Page(NamedTuple, Generic[Row]):
     """Rows, the records of the same page that could not be read, and the time of the request.
 
     `reached` is a time of the stream's cursor: this page and those before it contain everything from before that time.
-    It is None where the dialect cannot say.
+    It is None where the dialect cannot say. `incomplete` says that the API refused a part of the collection, so that a
+    row that is missing from it must not be treated as deleted.
     """
 
     rows: Sequence[Row]
     rejects: Sequence[Reject]
     read_at: datetime
     reached: datetime | None = None
+    incomplete: Incomplete | None = None
 
 
 class Metric(NamedTuple):
@@ -104,13 +108,17 @@ class Suppression(NamedTuple):
 
 
 class MembershipPage(NamedTuple):
-    """One page of a list: its members, and the people who are suppressed for it. `reached` is that of `Page`."""
+    """One page of a list: its members, and the people who are suppressed for it.
+
+    `reached` and `incomplete` are those of `Page`.
+    """
 
     rows: Sequence[Membership]
     suppressions: Sequence[Suppression]
     rejects: Sequence[Reject]
     read_at: datetime
     reached: datetime | None = None
+    incomplete: Incomplete | None = None
 
 
 class Profile(NamedTuple):
@@ -166,6 +174,7 @@ class EventPage(NamedTuple):
     profiles: Sequence[Profile]
     rejects: Sequence[Reject]
     read_at: datetime
+    incomplete: Incomplete | None = None
 
 
 class Beginning(NamedTuple):

@@ -1,5 +1,6 @@
 """The runbook of a daily run: everything that the account gained or changed since the last one."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -12,9 +13,11 @@ from pipeline.chunks import Chunk
 from pipeline.job import Job, read
 from pipeline.reconcile.check import METRICS_SCOPE, can_count, find_late_events
 from pipeline.run import transact
+from pipeline.streams.dimensions import LISTS, METRICS
 from pipeline.streams.events import EVENTS
 from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PEOPLE, PROFILES
+from pipeline.streams.stream import Stream
 from transforms.routing import KnownMetric, selected
 
 
@@ -30,9 +33,21 @@ def sync(job: Job, streams: frozenset[str], since: datetime | None) -> None:
     for title, chunks in phases:
         if not job.tally.must_stop:
             read(job, title, chunks)
+    planned = [chunk for _, chunks in phases for chunk in chunks]
     if EVENTS.name in streams:
-        find_late_events(job, [chunk for _, chunks in phases for chunk in chunks])
+        _fail_without_events(job, planned)
+        find_late_events(job, planned)
     job.workers.call(memberships.derive, job.run)
+
+
+def _fail_without_events(job: Job, planned: Iterable[Chunk]) -> None:
+    """Fail the run if the API refused everything that events depend on: a partial run would hide that there are none.
+
+    Everything else is read first.
+    """
+    refused = len(job.tally.refusals(EVENTS.name))
+    if refused and refused >= sum(chunk.stream == EVENTS.name for chunk in planned):
+        job.tally.add(KlaviyoPgError("No events were read, because Klaviyo refused every request for them."))
 
 
 class _Warehouse(NamedTuple):
@@ -76,10 +91,20 @@ def _phases(job: Job, streams: frozenset[str], since: datetime | None) -> Phases
     if LIST_MEMBERS.name in streams:
         as_of = job.run.as_of
         members += plan.membership_chunks(stored.lists, stored.watermarks, blind, as_of, sweep_every)
+        if not stored.lists:
+            _pass_on(job, LISTS, LIST_MEMBERS)
     unknown = [Chunk(PEOPLE.name)] if PROFILES.name in streams else []
     if looks_up:  # by addresses that come with events
         return [("Events and profiles", chunks), ("List members", members), ("Unknown people", unknown)]
     return [("Events, profiles and list members", [*chunks, *members]), ("Unknown people", unknown)]
+
+
+def _pass_on(job: Job, stream: Stream, dependent: Stream) -> bool:
+    """Note that a stream could not be read either, where the API refused the one that it depends on."""
+    refusals = job.tally.refusals(stream.name)
+    for error in refusals:
+        job.tally.add(error, dependent.name)
+    return bool(refusals)
 
 
 def _look_up(account: Account, with_counts: bool) -> _Warehouse:
@@ -97,7 +122,8 @@ def _event_chunks(
     """Return the chunks of events, the newest first. Metrics that the source cannot count get the longer overlap."""
     settings = job.run.settings
     if not stored.metrics:
-        job.tally.add(MissingScope(METRICS_SCOPE))
+        if not _pass_on(job, METRICS, EVENTS):
+            job.tally.add(MissingScope(METRICS_SCOPE))
         return []
     metrics = [KnownMetric(row.id, row.name) for row in stored.metrics]
     wanted = selected(metrics, settings.metrics)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
 
-from klaviyo_pg.errors import NotFound
+from klaviyo_pg.errors import Incomplete, NotFound
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.pace import Pace
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson
@@ -78,7 +78,8 @@ class FakeAccount:
     """A Klaviyo account in memory: its data, its page sizes, what it received, and its faults.
 
     `profiles` are people with the time of their last change. `members` has the members of each list. `unreadable` are
-    records that cannot be read, by kind of read and number of the page. `miscounts` are added to the true count of the
+    records that cannot be read, by kind of read and number of the page. `incomplete` has the error of a part that the
+    account refuses, by kind of read; the other parts are what the account has. `miscounts` are added to the true count of the
     interval that contains a time.
     """
 
@@ -94,6 +95,7 @@ class FakeAccount:
     suppressions: list[Suppression] = field(default_factory=list)
     exclusions: list[Exclusion] = field(default_factory=list)
     unreadable: dict[tuple[str, int], Reject] = field(default_factory=dict)
+    incomplete: dict[str, Incomplete] = field(default_factory=dict)
     miscounts: dict[tuple[str, datetime], int] = field(default_factory=dict)
     events_per_page: int = 100
     rows_per_page: int = 100
@@ -223,6 +225,8 @@ class FakeSource:
     def _collection(self, kind: str, rows: Sequence[Row]) -> Iterator[Page[Row]]:
         for page, rejects in self._pages(kind, None, FULL_READ, rows, self._account.rows_per_page):
             yield Page(page, rejects, datetime.now(UTC))
+        if incomplete := self._account.incomplete.get(kind):
+            yield Page((), (), datetime.now(UTC), incomplete=incomplete)
 
     def events(
         self, window: AnyWindow, metric_id: str | None = None, known_people: KnownPeople | None = None
@@ -320,7 +324,9 @@ class FakeSource:
         for page, rejects in self._pages("memberships", list_id, window, addresses, self._account.rows_per_page):
             yield MembershipPage([members[each] for each in page if each in members], (), rejects, datetime.now(UTC))
         suppressed = [each for each in self._account.suppressions if each.list_id == list_id]
-        yield MembershipPage((), suppressed, (), datetime.now(UTC))
+        yield MembershipPage(
+            (), suppressed, (), datetime.now(UTC), incomplete=self._account.incomplete.get("memberships")
+        )
 
     def _pages(
         self, kind: str, subject: str | None, window: AnyWindow, rows: Sequence[Row], size: int

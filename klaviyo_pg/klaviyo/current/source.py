@@ -4,10 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import product
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
 from klaviyo_pg import rows
+from klaviyo_pg.errors import Incomplete
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
 from klaviyo_pg.klaviyo.current import resources
@@ -15,12 +18,14 @@ from klaviyo_pg.klaviyo.current import rows as current_rows
 from klaviyo_pg.klaviyo.current.paging import Document, Reached, ReadPage, read_pages
 from klaviyo_pg.klaviyo.documents import DocumentDecoder
 from klaviyo_pg.klaviyo.pace import Limit
+from klaviyo_pg.klaviyo.parts import in_parts
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, PendingPeople, PeopleCache
 from klaviyo_pg.windows import AnyWindow, Window
 
 REVISION = "2026-07-15"
 CHANNELS = ("email", "sms", "mobile_push")  # campaigns can only be listed by channel
 SUPPRESSION_REASONS = ("HARD_BOUNCE", "INVALID_EMAIL", "SPAM_COMPLAINT", "UNSUBSCRIBE", "USER_SUPPRESSED")
+_ARCHIVED: Mapping[str, str] = MappingProxyType({"false": "", "true": "archived "})  # each needs a separate request
 _IDS_IN_FILTER = 50  # ids in one any(): keeps URLs below 2 KB
 _MARGIN = timedelta(seconds=1)  # before a window, which includes its start: greater-than excludes its bound
 _LONGEST_COUNT = timedelta(days=365)  # the longest time that one request for aggregates may span is a year
@@ -78,21 +83,30 @@ class CurrentSource:
             yield rows.Page([current_rows.metric(each) for each in document.data], rejects, read_at)
 
     def campaigns(self) -> Iterator[rows.Page[rows.Campaign]]:
-        for channel, archived in product(CHANNELS, ("false", "true")):
-            query = {
-                "filter": f"equals(messages.channel,'{channel}'),equals(archived,{archived})",
-                "include": "campaign-messages",
-                "fields[campaign]": "name,status,audiences,created_at,updated_at,send_time",
-                "fields[campaign-message]": "definition",
-            }
-            for document, rejects, read_at in self._pages(CAMPAIGNS, _CAMPAIGNS, query):
-                yield rows.Page(current_rows.campaigns(document, channel), rejects, read_at)
+        parts = {
+            f"{prefix}{channel}": partial(self._campaigns, channel, archived)
+            for channel, (archived, prefix) in product(CHANNELS, _ARCHIVED.items())
+        }
+        return in_parts(parts, _closing)
+
+    def _campaigns(self, channel: str, archived: str) -> Iterator[rows.Page[rows.Campaign]]:
+        query = {
+            "filter": f"equals(messages.channel,'{channel}'),equals(archived,{archived})",
+            "include": "campaign-messages",
+            "fields[campaign]": "name,status,audiences,created_at,updated_at,send_time",
+            "fields[campaign-message]": "definition",
+        }
+        for document, rejects, read_at in self._pages(CAMPAIGNS, _CAMPAIGNS, query):
+            yield rows.Page(current_rows.campaigns(document, channel), rejects, read_at)
 
     def flows(self) -> Iterator[rows.Page[rows.Flow]]:
-        for archived in ("false", "true"):
-            query = {"filter": f"equals(archived,{archived})", "fields[flow]": "name,status,created,updated"}
-            for document, rejects, read_at in self._pages(FLOWS, _FLOWS, query):
-                yield rows.Page([current_rows.flow(each) for each in document.data], rejects, read_at)
+        parts = {f"{prefix}flows": partial(self._flows, archived) for archived, prefix in _ARCHIVED.items()}
+        return in_parts(parts, _closing)
+
+    def _flows(self, archived: str) -> Iterator[rows.Page[rows.Flow]]:
+        query = {"filter": f"equals(archived,{archived})", "fields[flow]": "name,status,created,updated"}
+        for document, rejects, read_at in self._pages(FLOWS, _FLOWS, query):
+            yield rows.Page([current_rows.flow(each) for each in document.data], rejects, read_at)
 
     def lists(self) -> Iterator[rows.Page[rows.Group]]:
         return self._groups(LISTS, "list")
@@ -170,15 +184,17 @@ class CurrentSource:
             yield rows.Page([current_rows.profile(each) for each in document.data], rejects, read_at, updated)
 
     def exclusions(self) -> Iterator[rows.Page[rows.Exclusion]]:
-        for reason in SUPPRESSION_REASONS:
-            query = {
-                "filter": f'equals({_SUPPRESSION},"{reason}")',
-                "fields[profile]": "email",
-                "additional-fields[profile]": "subscriptions",
-            }
-            for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):
-                exclusions, unusable = current_rows.exclusions(document.data)
-                yield rows.Page(exclusions, [*rejects, *unusable], read_at)
+        return in_parts({reason: partial(self._exclusions, reason) for reason in SUPPRESSION_REASONS}, _closing)
+
+    def _exclusions(self, reason: str) -> Iterator[rows.Page[rows.Exclusion]]:
+        query = {
+            "filter": f'equals({_SUPPRESSION},"{reason}")',
+            "fields[profile]": "email",
+            "additional-fields[profile]": "subscriptions",
+        }
+        for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):
+            exclusions, unusable = current_rows.exclusions(document.data)
+            yield rows.Page(exclusions, [*rejects, *unusable], read_at)
 
     def people(self, ids: Sequence[str]) -> Iterator[rows.Page[rows.Profile]]:
         for start in range(0, len(ids), _IDS_IN_FILTER):
@@ -209,6 +225,11 @@ class CurrentSource:
         self, endpoint: Endpoint, decoder: DocumentDecoder[Document], query: Mapping[str, str]
     ) -> Iterator[ReadPage[Document]]:
         return read_pages(self._client, endpoint, decoder, query)
+
+
+def _closing(incomplete: Incomplete) -> rows.Page[Any]:
+    """Return the last page of a collection of which a part was refused."""
+    return rows.Page((), (), datetime.now(UTC), incomplete=incomplete)
 
 
 def _happened(window: AnyWindow, metric_id: str | None) -> str:

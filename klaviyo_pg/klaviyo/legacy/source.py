@@ -5,6 +5,7 @@ v1 expects the key in the query of every URL, so no URL of this dialect may be s
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -16,6 +17,7 @@ from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.client import Client, Traffic
 from klaviyo_pg.klaviyo.documents import DocumentDecoder, is_object, records, reject
 from klaviyo_pg.klaviyo.legacy import shapes
+from klaviyo_pg.klaviyo.parts import in_parts
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson, PendingPeople, PeopleCache
 from klaviyo_pg.windows import AnyWindow, Window
 
@@ -177,9 +179,17 @@ class LegacySource:
         self, list_id: str, window: AnyWindow, addresses: Iterable[str] = ()
     ) -> Iterator[rows.MembershipPage]:
         """Look up addresses in the list, and read who is suppressed for it."""
+        parts = {
+            "members": partial(self._members, list_id, addresses),
+            "suppressions": partial(self._suppressed, list_id),
+        }
+        return in_parts(
+            parts, lambda incomplete: rows.MembershipPage((), (), (), datetime.now(UTC), incomplete=incomplete)
+        )
+
+    def _members(self, list_id: str, addresses: Iterable[str]) -> Iterator[rows.MembershipPage]:
         for batch in _batches(addresses):
             yield self._looked_up(list_id, batch)
-        yield from self._suppressed(list_id)
 
     def _looked_up(self, list_id: str, addresses: list[str]) -> rows.MembershipPage:
         read_at = datetime.now(UTC)
