@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from klaviyo_pg.errors import Incomplete, NotFound
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.pace import Pace
+from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson
 from klaviyo_pg.rows import (
     Beginning,
@@ -79,8 +80,8 @@ class FakeAccount:
 
     `profiles` are people with the time of their last change. `members` has the members of each list. `unreadable` are
     records that cannot be read, by kind of read and number of the page. `incomplete` has the error of a part that the
-    account refuses, by kind of read; the other parts are what the account has. `miscounts` are added to the true count of the
-    interval that contains a time.
+    account refuses, by kind of read; the other parts are what the account has. `miscounts` are added to the true count
+    of the interval that contains a time.
     """
 
     account_id: str | None = "ACCOUNT"
@@ -108,7 +109,7 @@ class FakeAccount:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
 
-    def open(self, settings: Settings, pace: Pace) -> "FakeSource":
+    def open(self, settings: Settings, pace: Pace, sizes: PageSizes) -> "FakeSource":
         """Open an API client, as klaviyo_pg.klaviyo.dialects.open_source does."""
         return FakeSource(self)
 

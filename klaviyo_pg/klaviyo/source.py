@@ -39,14 +39,16 @@ class Source(Protocol):
     events_include_consent: bool
     """True if the people on event pages have their consent."""
 
-    events_per_page: int
-    """The number of events on a full page."""
-
     event_requests_per_minute: int | None
     """The API's rate limit for events; None if it was never published."""
 
     count_interval: timedelta
     """The length of the intervals that `counts` returns: an hour or a day."""
+
+    @property
+    def events_per_page(self) -> int:
+        """The number of events on a full page."""
+        ...
 
     @property
     def traffic(self) -> Traffic:

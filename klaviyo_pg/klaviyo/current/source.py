@@ -18,6 +18,7 @@ from klaviyo_pg.klaviyo.current import rows as current_rows
 from klaviyo_pg.klaviyo.current.paging import Document, Reached, ReadPage, read_pages
 from klaviyo_pg.klaviyo.documents import DocumentDecoder
 from klaviyo_pg.klaviyo.pace import Limit
+from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.parts import in_parts
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, PendingPeople, PeopleCache
 from klaviyo_pg.windows import AnyWindow, Window
@@ -60,12 +61,18 @@ class CurrentSource:
     reads_all_metrics_at_once = True
     looks_up_memberships = False
     events_include_consent = False
-    events_per_page = EVENTS.page_size
     event_requests_per_minute: int | None = _XL.steady
     count_interval = timedelta(hours=1)
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(
+        self, client: Client, sizes: PageSizes | None = None, events_page_size: int = EVENTS.page_size
+    ) -> None:
+        self._client, self._sizes = client, sizes or PageSizes()
+        self._events_endpoint = EVENTS._replace(page_size=events_page_size)
+
+    @property
+    def events_per_page(self) -> int:
+        return self._sizes.of(self._events_endpoint)
 
     @property
     def traffic(self) -> Traffic:
@@ -128,7 +135,7 @@ class CurrentSource:
             "fields[event]": "timestamp,event_properties",
             "fields[profile]": _PERSON_FIELDS,
         }
-        for document, rejects, read_at in self._pages(EVENTS, _EVENTS, query):
+        for document, rejects, read_at in self._pages(self._events_endpoint, _EVENTS, query):
             known = known_people or PendingPeople(PeopleCache())
             page = current_rows.event_page(document, window, known, rejects, read_at)
             properties.check_metric(page.events, metric_id)
@@ -148,7 +155,7 @@ class CurrentSource:
     def _earliest(self, metric_id: str, window: Window) -> tuple[list[int], bool, bool]:
         """Return the times on the first page of events, whether more pages follow, and whether all could be read."""
         query = {"filter": _happened(window, metric_id), "sort": "datetime", "fields[event]": "timestamp"}
-        document, rejects, _ = next(self._pages(EVENTS, _EVENTS, query))
+        document, rejects, _ = next(self._pages(self._events_endpoint, _EVENTS, query))
         start, end = window.seconds
         times = [at for event in document.data if start <= (at := event.attributes.timestamp) < end]
         return times, bool(document.links and document.links.next), not rejects
@@ -224,7 +231,7 @@ class CurrentSource:
     def _pages(
         self, endpoint: Endpoint, decoder: DocumentDecoder[Document], query: Mapping[str, str]
     ) -> Iterator[ReadPage[Document]]:
-        return read_pages(self._client, endpoint, decoder, query)
+        return read_pages(self._client, endpoint, decoder, query, self._sizes)
 
 
 def _closing(incomplete: Incomplete) -> rows.Page[Any]:

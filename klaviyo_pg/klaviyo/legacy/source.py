@@ -49,12 +49,16 @@ class LegacySource:
     reads_all_metrics_at_once = False
     looks_up_memberships = True
     events_include_consent = True
-    events_per_page = int(_PAGE)
     event_requests_per_minute: int | None = None
     count_interval = timedelta(days=1)
 
-    def __init__(self, v1: Client, v2: Client) -> None:
+    def __init__(self, v1: Client, v2: Client, events_page_size: int = int(_PAGE)) -> None:
         self._v1, self._v2 = v1, v2
+        self._events_page = str(min(int(_PAGE), events_page_size))
+
+    @property
+    def events_per_page(self) -> int:
+        return int(self._events_page)
 
     @property
     def traffic(self) -> Traffic:
@@ -112,26 +116,27 @@ class LegacySource:
     def _timeline(self, path: str, since: str) -> Iterator[_TimelinePage]:
         """Read the pages of a timeline. Raises BadAnswer for a page that has already been read."""
         token: str | None = since
-        followed, count = set[str](), _PAGE
+        followed, count = set[str](), self._events_page
+        smallest = min(count, _SMALL_PAGE, key=int)
         while token is not None:
             _refuse_circle(token, followed, path)
             read_at = datetime.now(UTC)
             query = {"since": token, "sort": "asc", "count": count}
             try:
-                page, rejects = self._v1.get(path, query, read=_TIMELINE.decode, can_ask_for_less=count != _SMALL_PAGE)
+                page, rejects = self._v1.get(path, query, read=_TIMELINE.decode, can_ask_for_less=count != smallest)
             except NotFound:
                 return  # the metric has been deleted
             except TooMuch:
-                if count == _SMALL_PAGE:
+                if count == smallest:
                     raise
-                count = _SMALL_PAGE
+                count = smallest
                 continue
             followed.add(token)
             yield _TimelinePage(page, list(rejects), read_at)
             token = page.next or None
 
     def beginning(self, metric_id: str, window: Window) -> rows.Beginning | None:
-        query = {"since": _since(window), "sort": "asc", "count": _PAGE}
+        query = {"since": _since(window), "sort": "asc", "count": self._events_page}
         path = f"api/v1/metric/{metric_id}/timeline"
         try:
             page, rejects = self._v1.get(path, query, read=_TIMELINE.decode, can_ask_for_less=True)
