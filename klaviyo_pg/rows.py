@@ -80,6 +80,7 @@ class Group(NamedTuple):
     id: str
     name: str | None
     created: datetime | None
+    updated: datetime | None = None
 
 
 class Exclusion(NamedTuple):
@@ -144,6 +145,10 @@ class Profile(NamedTuple):
     consent: str | None = None
     consent_timestamp: datetime | None = None
     list_suppressions: Sequence[tuple[str, datetime | None]] = ()
+    external_id: str | None = None
+    organization: str | None = None
+    title: str | None = None
+    locale: str | None = None
 
 
 class Events(NamedTuple):

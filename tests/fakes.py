@@ -102,6 +102,7 @@ class FakeAccount:
     rows_per_page: int = 100
     reads_all_metrics_at_once: bool = True
     looks_up_memberships: bool = False
+    lists_people: bool = True
     count_interval: timedelta = timedelta(hours=1)
     requests: list[Request] = field(default_factory=list)
 
@@ -197,6 +198,7 @@ class FakeSource:
         self._in_use = threading.Lock()
         self.reads_all_metrics_at_once = account.reads_all_metrics_at_once
         self.looks_up_memberships = account.looks_up_memberships
+        self.lists_people = account.lists_people
         self.events_per_page = account.events_per_page
         self.count_interval = account.count_interval
         self.traffic = Traffic()
@@ -291,6 +293,8 @@ class FakeSource:
         return floor(at, self.count_interval)
 
     def profiles(self, window: AnyWindow) -> Iterator[Page[Profile]]:
+        if not self.lists_people:
+            return
         start, end = window.seconds
         changed = sorted(
             ((person, updated) for person, updated in self._account.profiles.values()),

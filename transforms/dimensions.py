@@ -29,7 +29,7 @@ _CAMPAIGN = {
     "excluded": _IDS,
 }
 _FLOW = {"id": pl.String(), "name": pl.String(), "status": pl.String(), "created_at": _TIME, "updated_at": _TIME}
-_GROUP = {"id": pl.String(), "name": pl.String(), "created_at": _TIME}
+_GROUP = {"id": pl.String(), "name": pl.String(), "created_at": _TIME, "updated_at": _TIME}
 
 
 def metrics(metrics: Sequence[rows.Metric], destinations: Mapping[str, str], integration_id: str) -> Cleaned:

@@ -36,6 +36,9 @@ class Source(Protocol):
     looks_up_memberships: bool
     """True if `memberships` needs addresses to look up, so that events must be read first."""
 
+    lists_people: bool
+    """True if `profiles` reads everyone who has changed. Otherwise people are read from events and by id."""
+
     events_include_consent: bool
     """True if the people on event pages have their consent."""
 

@@ -264,6 +264,7 @@ class GroupAttributes(Struct):
 
     name: str | None = None
     created: datetime | None = None
+    updated: datetime | None = None
 
 
 class Group(Struct):

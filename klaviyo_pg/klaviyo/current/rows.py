@@ -96,7 +96,8 @@ def flow(resource: resources.Flow) -> rows.Flow:
 
 
 def group(resource: resources.Group) -> rows.Group:
-    return rows.Group(resource.id, resource.attributes.name, rows.utc(resource.attributes.created))
+    attributes = resource.attributes
+    return rows.Group(resource.id, attributes.name, rows.utc(attributes.created), rows.utc(attributes.updated))
 
 
 def membership(list_id: str, resource: resources.Profile) -> rows.Membership:

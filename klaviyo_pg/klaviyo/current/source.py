@@ -60,6 +60,7 @@ class CurrentSource:
 
     reads_all_metrics_at_once = True
     looks_up_memberships = False
+    lists_people = True
     events_include_consent = False
     event_requests_per_minute: int | None = _XL.steady
     count_interval = timedelta(hours=1)
@@ -122,7 +123,7 @@ class CurrentSource:
         return self._groups(SEGMENTS, "segment")
 
     def _groups(self, endpoint: Endpoint, kind: str) -> Iterator[rows.Page[rows.Group]]:
-        for document, rejects, read_at in self._pages(endpoint, _GROUPS, {f"fields[{kind}]": "name,created"}):
+        for document, rejects, read_at in self._pages(endpoint, _GROUPS, {f"fields[{kind}]": "name,created,updated"}):
             yield rows.Page([current_rows.group(each) for each in document.data], rejects, read_at)
 
     def events(

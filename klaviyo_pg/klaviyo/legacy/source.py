@@ -46,8 +46,9 @@ class _TimelinePage(NamedTuple):
 class LegacySource:
     """A Klaviyo account through v1 and v2. See `klaviyo_pg.klaviyo.source.Source`."""
 
-    reads_all_metrics_at_once = False
+    reads_all_metrics_at_once = True
     looks_up_memberships = True
+    lists_people = False
     events_include_consent = True
     event_requests_per_minute: int | None = None
     count_interval = timedelta(days=1)
@@ -87,7 +88,8 @@ class LegacySource:
         for name in names:
             try:
                 details = self._v2.get(f"api/v2/list/{name.list_id}", read=_reader_of(shapes.ListDetails))
-                groups.append(rows.Group(name.list_id, name.list_name, shapes.moment(details.created)))
+                created, updated = shapes.moment(details.created), shapes.moment(details.updated)
+                groups.append(rows.Group(name.list_id, name.list_name, created, updated))
             except NotFound:
                 continue  # deleted since the lists were read
             except ValueError as error:
@@ -95,23 +97,34 @@ class LegacySource:
         yield rows.Page(groups, rejects, read_at)
 
     def segments(self) -> Iterator[rows.Page[rows.Group]]:
-        """Read the segments that campaigns are sent to, because v2 does not list segments."""
+        """Read the segments that campaigns are sent to, because v2 does not list segments.
+
+        A campaign that cannot be read may hide a segment.
+        """
         for page in self._numbered("api/v1/campaigns", shapes.Campaign, _segments):
-            yield rows.Page([group for groups in page.rows for group in groups], (), page.read_at)
+            rejects = [each._replace(reason=f"The segments of a campaign: {each.reason}") for each in page.rejects]
+            yield rows.Page([group for groups in page.rows for group in groups], rejects, page.read_at)
 
     def events(
         self, window: AnyWindow, metric_id: str | None = None, known_people: KnownPeople | None = None
     ) -> Iterator[rows.EventPage]:
-        """Read a timeline until the end of the window: it takes a time to begin at, but none to end at."""
+        """Read a timeline until the end of the window: it takes a time to begin at, but none to end at.
+
+        A metric that has been deleted has no events. Raises NotFound if there is no timeline of all metrics.
+        """
         path = "api/v1/metrics/timeline" if metric_id is None else f"api/v1/metric/{metric_id}/timeline"
         _, end = window.seconds
-        for page, rejects, read_at in self._timeline(path, _since(window)):
-            known = known_people or PendingPeople(PeopleCache())
-            event_page = _event_page(page.data, window, known, rejects, read_at)
-            properties.check_metric(event_page.events, metric_id)
-            yield event_page
-            if page.data and min(event.timestamp for event in page.data) >= end:
-                return
+        try:
+            for page, rejects, read_at in self._timeline(path, _since(window)):
+                known = known_people or PendingPeople(PeopleCache())
+                event_page = _event_page(page.data, window, known, rejects, read_at)
+                properties.check_metric(event_page.events, metric_id)
+                yield event_page
+                if page.data and min(event.timestamp for event in page.data) >= end:
+                    return
+        except NotFound:
+            if metric_id is None:
+                raise
 
     def _timeline(self, path: str, since: str) -> Iterator[_TimelinePage]:
         """Read the pages of a timeline. Raises BadAnswer for a page that has already been read."""
@@ -124,8 +137,6 @@ class LegacySource:
             query = {"since": token, "sort": "asc", "count": count}
             try:
                 page, rejects = self._v1.get(path, query, read=_TIMELINE.decode, can_ask_for_less=count != smallest)
-            except NotFound:
-                return  # the metric has been deleted
             except TooMuch:
                 if count == smallest:
                     raise
