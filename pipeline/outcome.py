@@ -159,7 +159,7 @@ class Tally:
 
 
 def _refused_streams(entries: Iterable[_Entry]) -> Iterator[str]:
-    """Yield a sentence for each reason for which the API refused streams, which says what was left out."""
+    """Yield a sentence for each reason for which the API refused streams. It names what was left out."""
     by_stream: dict[str, list[_Entry]] = {}
     for entry in entries:
         if entry.refused_stream:

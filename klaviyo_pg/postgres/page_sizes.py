@@ -23,7 +23,7 @@ _WRITE = (
 class WarehousePageSizes:
     """The rows of `page_sizes` of one account. After a week they are ignored, so that larger pages are tried again.
 
-    Without the database, page sizes are learned anew: that costs a few requests, and is no failure.
+    If the database is not available, each process learns the page sizes itself, which costs a few requests.
     """
 
     def __init__(self, database: Database, schema: str, integration: str) -> None:

@@ -1,6 +1,4 @@
-"""People: profiles that changed, profiles that lists and events name, and members of whom little more than an address
-is stored.
-"""
+"""People: profiles that changed, profiles that only lists and events name, and members with incomplete records."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -76,5 +74,5 @@ PEOPLE = Stream(
     by_rows,
     _BATCH_ROWS,
     _FILLS,
-    schedule="every daily run, after lists and events: people whom the warehouse lacks or hardly knows",
+    schedule="every daily run, after lists and events: people who are missing or incomplete",
 )

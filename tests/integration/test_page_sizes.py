@@ -41,7 +41,7 @@ def test_another_process_begins_with_the_size_that_was_learned(pool: Database) -
 
 
 def test_a_size_of_more_than_a_week_ago_is_forgotten(pool: Database, database: str) -> None:
-    """The largest page is requested again. If it is refused again, the size is learned anew."""
+    """The largest page is requested again. If it is refused again, the new size is learned."""
     sizes(pool).learn(EVENTS, 100)
     with psycopg.connect(database) as connection:
         connection.execute(f"UPDATE {SCHEMA}.page_sizes SET learned_at = learned_at - interval '8 days'")

@@ -111,7 +111,7 @@ def test_lists_and_segments_have_the_time_of_their_last_change() -> None:
 
 
 def test_a_campaign_that_cannot_be_read_may_hide_a_segment() -> None:
-    """The segments are incomplete then, so that none of them counts as deleted."""
+    """The segments are incomplete then, so a missing one does not count as deleted."""
     it, _ = source({"api/v1/campaigns": {"data": [{"id": "C1", "lists": [SEGMENT]}, {"id": 2, "lists": []}]}})
     [page] = it.segments()
     assert [group.id for group in page.rows] == ["S1"]

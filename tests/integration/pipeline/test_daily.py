@@ -222,8 +222,8 @@ def test_the_new_members_of_ten_lists_are_read_by_one_unit(
     assert sorted(units) == ["10", "4"]
 
 
-def test_people_of_whom_only_an_address_is_stored_are_completed(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """Where the dialect does not list people, they are read by id: once they are complete, not again."""
+def test_incomplete_people_are_completed_by_id(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """A dialect that does not list people reads them by id until they are complete."""
     shop.reads_all_metrics_at_once, shop.looks_up_memberships, shop.lists_people = True, True, False
     for number in range(4):
         shop.add_person(f"P{number}", LONG_AGO, created=None if number == 0 else LONG_AGO, properties=())

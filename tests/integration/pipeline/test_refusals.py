@@ -1,4 +1,4 @@
-"""Endpoints that the API refuses: what does not depend on them is read, and the run says what it left out."""
+"""Endpoints that the API refuses: everything that does not depend on them is read, and the run names the gap."""
 
 import pytest
 
@@ -58,7 +58,7 @@ def test_events_of_stored_metrics_are_read_while_the_metrics_are_refused(
 
 
 def test_a_part_of_a_collection_that_is_refused_keeps_the_rest(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """What the other parts have is stored. Nothing is deleted, and the next run reads the collection again."""
+    """The other parts are stored. Nothing is deleted, and the next run reads the collection again."""
     shop.campaigns += [campaign("C1"), campaign("C2")]
     first = warehouse.daily()
     shop.campaigns[:] = [campaign("C1"), campaign("C3")]
@@ -90,7 +90,7 @@ def test_exclusions_stay_while_one_of_their_reasons_is_refused(warehouse: Wareho
     assert len(warehouse.column("SELECT email FROM stg_member_exclusions")) == 1
 
 
-def test_a_sweep_without_suppressions_marks_nobody_as_absent(warehouse: Warehouse, shop: FakeAccount) -> None:
+def test_a_sweep_without_suppressions_marks_no_one_as_absent(warehouse: Warehouse, shop: FakeAccount) -> None:
     """The members that could be looked up are stored, and the next run reads the list in full again."""
     shop.reads_all_metrics_at_once, shop.looks_up_memberships = False, True
     shop.add_metric("JOIN", "Subscribed to List")
