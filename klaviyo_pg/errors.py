@@ -12,6 +12,7 @@
     ├── Stopped                stop on request: the next run resumes            exit code 130
     ├── Refused                the API refused a request: leave it out, finish as partial (alone: exit code 1)
     │   ├── NotFound           the requested object does not exist
+    │   ├── PageTooLarge       request a smaller page
     │   └── Incomplete         a part of a collection was refused, the rest was read
     ├── BadAnswer              the response violates the API's contract         exit code 1
     │   └── Garbled            the response cannot be decoded: retry once or twice
@@ -90,6 +91,10 @@ class Refused(KlaviyoPgError):
 
 class NotFound(Refused):
     """Klaviyo has no such object."""
+
+
+class PageTooLarge(Refused):
+    """Klaviyo does not accept the page size."""
 
 
 class Incomplete(Refused):

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Generic, NamedTuple, TypeVar
 
+from klaviyo_pg.errors import Incomplete
+
 Row = TypeVar("Row", covariant=True)
 
 
@@ -23,13 +25,15 @@ class Page(NamedTuple, Generic[Row]):
     """Rows, the records of the same page that could not be read, and the time of the request.
 
     `reached` is a time of the stream's cursor: this page and those before it contain everything from before that time.
-    It is None where the dialect cannot say.
+    It is None where the dialect cannot say. `incomplete` says that the API refused a part of the collection, so that a
+    row that is missing from it must not be treated as deleted.
     """
 
     rows: Sequence[Row]
     rejects: Sequence[Reject]
     read_at: datetime
     reached: datetime | None = None
+    incomplete: Incomplete | None = None
 
 
 class Metric(NamedTuple):
@@ -107,13 +111,17 @@ class Suppression(NamedTuple):
 
 
 class MembershipPage(NamedTuple):
-    """One page of a list: its members, and the people who are suppressed for it. `reached` is that of `Page`."""
+    """One page of a list: its members, and the people who are suppressed for it.
+
+    `reached` and `incomplete` are those of `Page`.
+    """
 
     rows: Sequence[Membership]
     suppressions: Sequence[Suppression]
     rejects: Sequence[Reject]
     read_at: datetime
     reached: datetime | None = None
+    incomplete: Incomplete | None = None
 
 
 class Consent(NamedTuple):
@@ -137,7 +145,10 @@ class ProfileId(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """A person. `properties` are (name, value) of the custom ones: strings unchanged, other values as JSON."""
+    """A person. `properties` are (name, value) of the custom ones: strings unchanged, other values as JSON.
+
+    `list_suppressions` and `consents` are complete; None where the response does not include them.
+    """
 
     id: str
     email: str | None
@@ -158,14 +169,14 @@ class Profile(NamedTuple):
     properties: Sequence[tuple[str, str | None]]
     consent: str | None = None
     consent_timestamp: datetime | None = None
-    list_suppressions: Sequence[Suppression] = ()
+    list_suppressions: Sequence[Suppression] | None = None
     external_id: str | None = None
     organization: str | None = None
     title: str | None = None
     locale: str | None = None
     last_event_date: datetime | None = None
     klaviyo_updated_at: datetime | None = None
-    consents: Sequence[Consent] = ()
+    consents: Sequence[Consent] | None = None
 
 
 class Events(NamedTuple):
@@ -196,6 +207,7 @@ class EventPage(NamedTuple):
     profiles: Sequence[Profile]
     rejects: Sequence[Reject]
     read_at: datetime
+    incomplete: Incomplete | None = None
 
 
 class Beginning(NamedTuple):

@@ -117,6 +117,12 @@ class Settings(BaseSettings):
     chunk_events: int = Field(
         50_000, ge=1_000, le=10_000_000, description="Approximate number of events in one chunk of a backfill."
     )
+    events_page_size: int = Field(
+        1000,
+        ge=1,
+        le=1000,
+        description="Events to request at once. If Klaviyo refuses so many, the run finds a size that it accepts.",
+    )
     request_timeout_seconds: float = Field(
         120, gt=0, le=86400, description="Seconds to wait for a response from the API."
     )

@@ -8,6 +8,7 @@ from typing import NamedTuple, NewType
 import polars as pl
 
 from klaviyo_pg.catalogue import Load
+from klaviyo_pg.errors import Incomplete
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.rows import Reject
 from klaviyo_pg.settings import Settings
@@ -41,7 +42,7 @@ class ReadBatch(NamedTuple):
     """A batch as it was read, and what storing it has to record.
 
     It contains everything from `start` to the checkpoint `reached` (None: there is no checkpoint). `events` were read
-    for it, in `seconds` and with `traffic`. The last batch completes its chunk.
+    for it, in `seconds` and with `traffic`. The last batch completes its chunk, unless it is `incomplete`.
     """
 
     batch: Protected
@@ -51,3 +52,4 @@ class ReadBatch(NamedTuple):
     events: int
     seconds: float
     traffic: Traffic
+    incomplete: Incomplete | None = None

@@ -1,6 +1,6 @@
 """The runbook of a daily run: everything that the account gained or changed since the last one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -14,9 +14,11 @@ from pipeline.job import Job, read
 from pipeline.reconcile.check import METRICS_SCOPE, can_count, find_late_events
 from pipeline.run import transact
 from pipeline.streams.departures import OWNERS, SUSPECTED
+from pipeline.streams.dimensions import LISTS, METRICS
 from pipeline.streams.events import EVENTS
 from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PEOPLE, PROFILES
+from pipeline.streams.stream import Stream
 from transforms.routing import KnownMetric, selected
 
 
@@ -32,13 +34,25 @@ def sync(job: Job, streams: frozenset[str], since: datetime | None) -> None:
     for title, chunks in phases:
         if not job.tally.must_stop:
             read(job, title, chunks)
+    planned = [chunk for _, chunks in phases for chunk in chunks]
     if EVENTS.name in streams:
-        find_late_events(job, [chunk for _, chunks in phases for chunk in chunks])
+        _fail_without_events(job, planned)
+        find_late_events(job, planned)
     if not job.tally.must_stop and transact(job.session, job.run, departures.has_orphans):
         read(job, "Events of deleted profiles", [Chunk(OWNERS.name)])
     job.workers.call(memberships.derive, job.run)
     if not job.tally.must_stop:
         job.tally.notes += memberships.erase_deleted(job.session, job.run)
+
+
+def _fail_without_events(job: Job, planned: Iterable[Chunk]) -> None:
+    """Fail the run if the API refused everything that events depend on: a partial run would hide that there are none.
+
+    Everything else is read first.
+    """
+    refused = len(job.tally.refusals(EVENTS.name))
+    if refused and refused >= sum(chunk.stream == EVENTS.name for chunk in planned):
+        job.tally.add(KlaviyoPgError("No events were read, because Klaviyo refused every request for them."))
 
 
 class _Warehouse(NamedTuple):
@@ -74,7 +88,7 @@ def _phases(job: Job, streams: frozenset[str], since: datetime | None) -> Phases
     sweep_every = timedelta(days=job.run.settings.membership_sweep_days)
     with job.session.source() as source:
         all_at_once, looks_up = source.reads_all_metrics_at_once, source.looks_up_memberships
-        lists_profiles = source.lists_profiles
+        lists_people = source.lists_people
     chunks: list[Chunk] = []
     if PROFILES.name in streams:
         chunks += plan.profile_chunks(stored.watermarks)  # first, since they are read in one sequence
@@ -84,20 +98,30 @@ def _phases(job: Job, streams: frozenset[str], since: datetime | None) -> Phases
     if LIST_MEMBERS.name in streams:
         as_of = job.run.as_of
         members += plan.membership_chunks(stored.lists, stored.watermarks, blind, as_of, sweep_every)
+        if not stored.lists:
+            _pass_on(job, LISTS, LIST_MEMBERS)
     unknown: list[Chunk] = []
     if PROFILES.name in streams:
-        unknown = [Chunk(PEOPLE.name), Chunk(SUSPECTED.name), *_sweep_chunks(job, stored, lists_profiles)]
+        unknown = [Chunk(PEOPLE.name), Chunk(SUSPECTED.name), *_sweep_chunks(job, stored, lists_people)]
     if looks_up:  # by addresses that come with events
         return [("Events and profiles", chunks), ("List members", members), ("Unknown people", unknown)]
     return [("Events, profiles and list members", [*chunks, *members]), ("Unknown people", unknown)]
 
 
-def _sweep_chunks(job: Job, stored: _Warehouse, lists_profiles: bool) -> Iterator[Chunk]:
+def _sweep_chunks(job: Job, stored: _Warehouse, lists_people: bool) -> Iterator[Chunk]:
     """Return the chunks that look for deleted profiles, where the settings and the dialect allow it."""
     settings = job.run.settings
     every = timedelta(days=settings.profile_sweep_days)
-    months = stored.months if lists_profiles else []
+    months = stored.months if lists_people else []
     return plan.sweep_chunks(months, stored.watermarks, job.run.as_of, every, settings.profile_sweep_requests)
+
+
+def _pass_on(job: Job, stream: Stream, dependent: Stream) -> bool:
+    """Note that a stream could not be read either, where the API refused the one that it depends on."""
+    refusals = job.tally.refusals(stream.name)
+    for error in refusals:
+        job.tally.add(error, dependent.name)
+    return bool(refusals)
 
 
 def _look_up(account: Account, with_counts: bool) -> _Warehouse:
@@ -116,7 +140,8 @@ def _event_chunks(
     """Return the chunks of events, the newest first. Metrics that the source cannot count get the longer overlap."""
     settings = job.run.settings
     if not stored.metrics:
-        job.tally.add(MissingScope(METRICS_SCOPE))
+        if not _pass_on(job, METRICS, EVENTS):
+            job.tally.add(MissingScope(METRICS_SCOPE))
         return []
     metrics = [KnownMetric(row.id, row.name) for row in stored.metrics]
     wanted = selected(metrics, settings.metrics)

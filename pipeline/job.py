@@ -127,7 +127,7 @@ class _Counter:
         self._job.session.progress.add(group[0].stream, done=len(read))
         for outcome in outcomes:
             if outcome.error is not None:
-                self._note(str(outcome.chunk), outcome.error)
+                self._note(str(outcome.chunk), outcome.chunk, outcome.error)
         if read:
             rows = sum(outcome.rows_read for outcome in read)
             self._job.log.info("Loaded %s: %s rows, %s", label(group), f"{rows:,}", self._standing)
@@ -141,10 +141,10 @@ class _Counter:
     def failed(self, group: Sequence[Chunk], error: Exception) -> None:
         """Note that a unit failed as a whole."""
         self._finished += 1
-        self._note(label(group), error)
+        self._note(label(group), group[0], error)
 
-    def _note(self, what: str, error: Exception) -> None:
-        self._job.tally.add(error)
+    def _note(self, what: str, chunk: Chunk, error: Exception) -> None:
+        self._job.tally.add(error, chunk.stream, chunk.subject)
         self._job.session.stop.request_if_throttled(error)
         if not isinstance(error, Stopped):
             self._job.log.warning("%s: %s", what, describe(error))

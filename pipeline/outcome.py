@@ -1,16 +1,17 @@
 """Outcomes of chunks and of a run, as values; and the one mapping from errors to state, message and exit code."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Stopped, Throttled, UserError
+from klaviyo_pg.errors import Incomplete, KlaviyoPgError, MissingScope, Refused, Stopped, Throttled, UserError
 from klaviyo_pg.states import RunState
 
 Counts = Mapping[str, Mapping[str, int]]
 """Table -> rows_read, inserted, updated, unchanged, rejected, nul_characters."""
 ChunkType = TypeVar("ChunkType", covariant=True)
+_NAMED_SUBJECTS = 5  # in a sentence; the log names all of them
 
 
 def sum_counts(parts: Iterable[Counts]) -> Counts:
@@ -57,17 +58,31 @@ class Effect(Enum):
 def effect_of(error: Exception, tolerates_failures: bool) -> Effect:
     """Return what an error of a chunk does to its run.
 
-    A missing scope leaves something out. A long pause that the API requires postpones the rest. Anything else fails the
-    run, unless the run tolerates failures (a backfill, which retries failed chunks the next time): then only what the
-    user has to change or asked for does.
+    A missing scope and a refusal leave something out. A long pause that the API requires postpones the rest. Anything
+    else fails the run, unless the run tolerates failures (a backfill, which retries failed chunks the next time): then
+    only what the user has to change or asked for does.
     """
-    if isinstance(error, MissingScope):
+    if isinstance(error, MissingScope | Refused):
         return Effect.OMIT
     if isinstance(error, Throttled):
         return Effect.POSTPONE
     if tolerates_failures and not isinstance(error, UserError | Stopped):
         return Effect.OMIT
     return Effect.FAIL
+
+
+class _Entry(NamedTuple):
+    """An error, its effect, and the stream and the subject that it leaves out, where it is that of a chunk."""
+
+    effect: Effect
+    error: Exception
+    stream: str | None = None
+    subject: str | None = None
+
+    @property
+    def refused_stream(self) -> str | None:
+        """The stream of which the API refused at least a part."""
+        return self.stream if isinstance(self.error, Refused) else None
 
 
 class Tally:
@@ -77,21 +92,21 @@ class Tally:
         self.tolerates_failures = tolerates_failures
         self.notes: list[str] = []  # to report, though nothing failed
         self.was_ended = False
-        self._errors: list[tuple[Effect, Exception]] = []
+        self._errors: list[_Entry] = []
 
-    def add(self, error: Exception) -> None:
-        """Note an error of a chunk, or of the run as a whole."""
-        self._errors.append((effect_of(error, self.tolerates_failures), error))
+    def add(self, error: Exception, stream: str | None = None, subject: str | None = None) -> None:
+        """Note an error of the run as a whole, or of a chunk of a stream."""
+        self._errors.append(_Entry(effect_of(error, self.tolerates_failures), error, stream, subject))
 
     def end(self, error: Exception) -> None:
         """Note the error that ended the run as a whole."""
         self.was_ended = True
-        self._errors.append((Effect.POSTPONE if isinstance(error, Throttled) else Effect.FAIL, error))
+        self._errors.append(_Entry(Effect.POSTPONE if isinstance(error, Throttled) else Effect.FAIL, error))
 
     @property
     def state(self) -> RunState:
         """The state in which the run ends."""
-        effects = {effect for effect, _ in self._errors}
+        effects = {entry.effect for entry in self._errors}
         if Effect.FAIL in effects:
             return RunState.FAILED
         if Effect.POSTPONE in effects:
@@ -106,24 +121,28 @@ class Tally:
     @property
     def is_postponed(self) -> bool:
         """True if the API requires a pause that is longer than a run waits."""
-        return any(effect is Effect.POSTPONE for effect, _ in self._errors)
+        return any(entry.effect is Effect.POSTPONE for entry in self._errors)
 
     @property
     def missing_scopes(self) -> set[str]:
         """The scopes that the API key turned out to lack."""
-        return {error.scope for _, error in self._errors if isinstance(error, MissingScope)}
+        return {entry.error.scope for entry in self._errors if isinstance(entry.error, MissingScope)}
+
+    def refusals(self, stream: str) -> list[Exception]:
+        """Return the errors of chunks of a stream that the API refused."""
+        return [entry.error for entry in self._errors if entry.refused_stream == stream]
 
     @property
     def omitted(self) -> int:
         """The number of errors that left something out."""
-        return sum(effect is Effect.OMIT for effect, _ in self._errors)
+        return sum(entry.effect is Effect.OMIT for entry in self._errors)
 
     @property
     def exit_code(self) -> int:
         """The exit code of the run: 0 if it is complete."""
         match self.state:
             case RunState.FAILED:
-                failures = (error for effect, error in self._errors if effect is Effect.FAIL)
+                failures = (entry.error for entry in self._errors if entry.effect is Effect.FAIL)
                 return min(getattr(error, "exit_code", 1) for error in failures)
             case RunState.TO_BE_CONTINUED:
                 return Throttled.exit_code
@@ -133,9 +152,36 @@ class Tally:
 
     @property
     def sentences(self) -> list[str]:
-        """Each error once, as a sentence, the worst first; then the notes."""
-        worst_first = sorted(self._errors, key=lambda pair: pair[0].value)
-        return list(dict.fromkeys([*(describe(error) for _, error in worst_first), *self.notes]))
+        """Each error once, as a sentence, the worst first; then the streams that were refused; then the notes."""
+        worst_first = sorted(self._errors, key=lambda entry: entry.effect.value)
+        described = (describe(entry.error) for entry in worst_first if entry.refused_stream is None)
+        return list(dict.fromkeys([*described, *_refused_streams(worst_first), *self.notes]))
+
+
+def _refused_streams(entries: Iterable[_Entry]) -> Iterator[str]:
+    """Yield a sentence for each reason for which the API refused streams. It names what was left out."""
+    by_stream: dict[str, list[_Entry]] = {}
+    for entry in entries:
+        if entry.refused_stream:
+            by_stream.setdefault(entry.refused_stream, []).append(entry)
+    left_out: dict[str, list[str]] = {}
+    for stream, refused in by_stream.items():
+        name, first = stream.replace("_", " "), refused[0]
+        if isinstance(first.error, Incomplete):
+            yield f"The {name} were read without {', '.join(first.error.parts)}: {first.error.reason}"
+        else:
+            left_out.setdefault(describe(first.error), []).append(name + _of_subjects(refused))
+    for reason, names in left_out.items():
+        yield f"The {' and '.join(names)} could not be read: {reason}"
+
+
+def _of_subjects(refused: Sequence[_Entry]) -> str:
+    """Return which metrics or lists of a stream were refused. Empty if it is all of the stream."""
+    subjects = dict.fromkeys(entry.subject for entry in refused)
+    if None in subjects:
+        return ""
+    named, others = list(subjects)[:_NAMED_SUBJECTS], len(subjects) - _NAMED_SUBJECTS
+    return f" of {', '.join(map(str, named))}" + (f" and {others} others" if others > 0 else "")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Protocol, TypeVar
 
-from klaviyo_pg.errors import Stopped, Throttled, UserError
+from klaviyo_pg.errors import Incomplete, Stopped, Throttled, UserError
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import chunks as ledger
@@ -42,11 +42,13 @@ def read(
     """Read what is left of a chunk, `window`, into a sink.
 
     `sink_for` gets what the end of the chunk has to record. Raises the errors of klaviyo_pg.errors; requests that no
-    batch accounts for are noted then.
+    batch accounts for are noted then. If the API refused a part of a collection, the rest is stored before Incomplete
+    is raised.
     """
     stream = STREAMS[chunk.stream]
     session.stop.check()
     counts: list[Counts] = []
+    incomplete: Incomplete | None = None
     with session.source() as source:
         is_full_read = chunk.window == FULL_READ
         reading = Reading(session, run, source, window, chunk.subject, is_full_read, metrics)
@@ -57,6 +59,7 @@ def read(
             for group in stream.group(reads.pages, batch_rows or stream.batch_rows):
                 batch = meter.measure(group, reading, reads.batch(group.pages))
                 counts.append(sink(batch))
+                incomplete = incomplete or batch.incomplete
                 reading.people.commit()
                 if not batch.is_last:
                     session.stop.check()
@@ -64,6 +67,8 @@ def read(
             session.stop.request_if_throttled(error)
             add_requests(session, run, meter.unrecorded)
             raise
+    if incomplete:
+        raise incomplete
     return sum_counts(counts)
 
 
@@ -90,6 +95,7 @@ class _Meter:
             group.rows,
             now - self._began,
             traffic.since(self._traffic),
+            group.incomplete,
         )
         self._start, self._traffic, self._began = group.reached or self._start, traffic, now
         return measured
@@ -114,7 +120,7 @@ def warehouse_sink(session: Session, run: Run, chunk: Chunk, ledger: Ledger, fin
                 finish(account)
             ledger.record(account, batch, batch.seconds + monotonic() - began)
 
-        return store(session, run, chunk, batch.batch, batch.traffic, record)
+        return store(session, run, chunk, batch.batch, batch.traffic, record, batch.incomplete is None)
 
     return sink
 
@@ -126,8 +132,13 @@ class RunLedger:
         self._run, self._chunk = run, chunk
 
     def record(self, account: Account, batch: ReadBatch, seconds: float) -> None:
-        """Record the checkpoint, or that the chunk is done; with the last chunk of a stream its watermarks advance."""
+        """Record the checkpoint, or that the chunk is done; with the last chunk of a stream its watermarks advance.
+
+        An incomplete chunk stays as it is, so that the next run reads it again.
+        """
         run, chunk = self._run, self._chunk
+        if batch.incomplete:
+            return
         if not batch.is_last:
             if batch.reached is not None:
                 ledger.advance(account, run.id, chunk.key, chunk.part, batch.reached)

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import psycopg
 
-from klaviyo_pg.errors import BadSettings, KlaviyoPgError, MissingScope, Stopped
+from klaviyo_pg.errors import BadSettings, KlaviyoPgError, MissingScope, NotFound, Refused, Stopped
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import accounts, claims, runs, schema
@@ -80,8 +80,10 @@ def _account_id(source: Source, settings: Settings, log: Log) -> str | None:
     configured = settings.klaviyo_account_id
     try:
         answered = source.account_id()
-    except MissingScope as error:
-        log.warning("%s Until then the column _account_id stays as it is.", error)
+    except NotFound:
+        raise  # as from a host that is not the API
+    except (MissingScope, Refused) as error:
+        log.warning("%s Until this is corrected, the column _account_id stays as it is.", error)
         answered = None
     if answered and configured and answered != configured:
         raise BadSettings(f"KLAVIYO_ACCOUNT_ID is {configured}, but the API key belongs to account {answered}.")

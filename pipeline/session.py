@@ -16,12 +16,14 @@ from klaviyo_pg.errors import Busy
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.klaviyo.pace import Pace
+from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.people_cache import PeopleCache
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import claims, embedded
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import Database, connect, create_engine
 from klaviyo_pg.postgres.limits import WarehouseStore
+from klaviyo_pg.postgres.page_sizes import WarehousePageSizes
 from klaviyo_pg.settings import Settings
 from pipeline.progress import Progress
 from pipeline.stop import StopFlag
@@ -30,7 +32,7 @@ _FIRST_ATTEMPTS = 3  # of a run's first request: a wrong address should be repor
 _WORKERS, _MAX_WORKERS = 4, 16
 
 Result = TypeVar("Result")
-OpenSource = Callable[[Settings, Pace], Source]
+OpenSource = Callable[[Settings, Pace, PageSizes], Source]
 
 
 @dataclass
@@ -87,6 +89,16 @@ class Session:
 
         return Pace(settings.rate_limit_share, settings.retry_budget_seconds, store, self.stop.check)
 
+    @cached_property
+    def _page_sizes(self) -> PageSizes:
+        """The page sizes that the API accepts: learned once, and kept in the warehouse for all processes."""
+        settings = self.settings
+
+        def open_store() -> WarehousePageSizes:
+            return WarehousePageSizes(self.database, settings.warehouse_schema, settings.klaviyo_integration)
+
+        return PageSizes(open_store)
+
     def first_source(self) -> Source:
         """Open an API client that gives up soon, for the first request of a run."""
         attempts = min(_FIRST_ATTEMPTS, self.settings.request_attempts)
@@ -106,7 +118,7 @@ class Session:
 
     def _open(self, settings: Settings) -> Source:
         with self._lock:
-            opened = self._open_source(settings, self._pace)
+            opened = self._open_source(settings, self._pace, self._page_sizes)
             self._sources.append(opened)
         return opened
 

@@ -28,14 +28,23 @@ Record = Callable[[Account], None]
 """Records, in the transaction of a batch, what is true once it is stored."""
 
 
-def store(session: Session, run: Run, chunk: Chunk, batch: Protected, traffic: Traffic, record: Record) -> Counts:
+def store(
+    session: Session,
+    run: Run,
+    chunk: Chunk,
+    batch: Protected,
+    traffic: Traffic,
+    record: Record,
+    is_complete: bool = True,
+) -> Counts:
     """Merge a batch, count its rows, and record what has to be recorded with it; return the counts by table.
 
-    Waits for a database that is away; nothing is ever half stored.
+    Waits for a database that is away; nothing is ever half stored. Rows that a batch which is not complete lacks are
+    not treated as deleted.
     """
 
     def write(account: Account) -> Counts:
-        counts = _merge(account, run, chunk, batch)
+        counts = _merge(account, run, chunk, batch, is_complete)
         record(account)
         runs.add_counts(account, run.id, counts)
         runs.add_requests(account, run.id, traffic)
@@ -44,19 +53,20 @@ def store(session: Session, run: Run, chunk: Chunk, batch: Protected, traffic: T
     return transact(session, run, write)
 
 
-def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected) -> Counts:
+def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, is_complete: bool) -> Counts:
     counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(runs.COUNTS, 0))
     rejects = {table: list(records) for table, records in batch.rejects.items()}
     erased = erase.erased(account)
     for load, whole in batch.frames:
         table = load.table.name
-        is_complete = not any(reject.hides for reject in batch.rejects.get(table, ()))
+        is_readable = not any(reject.hides for reject in batch.rejects.get(table, ()))
+        has_all = is_readable and (is_complete or load.absent_per is not None)
         frame = without(whole, load, erased)
         if load.table in events.EVENT_TABLES:
             frame = event_tables.one_copy(account, load.table, frame)
-            merged = merge(account, load, frame, is_complete, departures.detect_merges)
+            merged = merge(account, load, frame, has_all, departures.detect_merges)
         else:
-            merged = merge(account, load, frame, is_complete)
+            merged = merge(account, load, frame, has_all)
         rejects.setdefault(table, []).extend(Reject(row, reason) for row, reason in merged.unstorable)
         for name, number in (
             ("rows_read", merged.rows),

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
 
-from klaviyo_pg.errors import NotFound
+from klaviyo_pg.errors import Incomplete, NotFound
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.pace import Pace
+from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson
 from klaviyo_pg.rows import (
     Beginning,
@@ -79,8 +80,9 @@ class FakeAccount:
     """A Klaviyo account in memory: its data, its page sizes, what it received, and its faults.
 
     `profiles` are people with the time of their last change. `members` has the members of each list. `unreadable` are
-    records that cannot be read, by kind of read and number of the page. `miscounts` are added to the true count of the
-    interval that contains a time.
+    records that cannot be read, by kind of read and number of the page. `incomplete` has the error of a part that the
+    account refuses, by kind of read; the other parts are what the account has. `miscounts` are added to the true count
+    of the interval that contains a time.
     """
 
     account_id: str | None = "ACCOUNT"
@@ -95,11 +97,13 @@ class FakeAccount:
     suppressions: list[Suppression] = field(default_factory=list)
     exclusions: list[Exclusion] = field(default_factory=list)
     unreadable: dict[tuple[str, int], Reject] = field(default_factory=dict)
+    incomplete: dict[str, Incomplete] = field(default_factory=dict)
     miscounts: dict[tuple[str, datetime], int] = field(default_factory=dict)
     events_per_page: int = 100
     rows_per_page: int = 100
     reads_all_metrics_at_once: bool = True
     looks_up_memberships: bool = False
+    lists_people: bool = True
     count_interval: timedelta = timedelta(hours=1)
     requests: list[Request] = field(default_factory=list)
 
@@ -107,7 +111,7 @@ class FakeAccount:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
 
-    def open(self, settings: Settings, pace: Pace) -> "FakeSource":
+    def open(self, settings: Settings, pace: Pace, sizes: PageSizes) -> "FakeSource":
         """Open an API client, as klaviyo_pg.klaviyo.dialects.open_source does."""
         return FakeSource(self)
 
@@ -188,7 +192,6 @@ class FakeSource:
     """
 
     events_include_consent = False
-    lists_profiles = True
     event_requests_per_minute: int | None = None
 
     def __init__(self, account: FakeAccount) -> None:
@@ -196,6 +199,7 @@ class FakeSource:
         self._in_use = threading.Lock()
         self.reads_all_metrics_at_once = account.reads_all_metrics_at_once
         self.looks_up_memberships = account.looks_up_memberships
+        self.lists_people = account.lists_people
         self.events_per_page = account.events_per_page
         self.count_interval = account.count_interval
         self.traffic = Traffic()
@@ -225,6 +229,8 @@ class FakeSource:
     def _collection(self, kind: str, rows: Sequence[Row]) -> Iterator[Page[Row]]:
         for page, rejects in self._pages(kind, None, FULL_READ, rows, self._account.rows_per_page):
             yield Page(page, rejects, datetime.now(UTC))
+        if incomplete := self._account.incomplete.get(kind):
+            yield Page((), (), datetime.now(UTC), incomplete=incomplete)
 
     def events(
         self, window: AnyWindow, metric_id: str | None = None, known_people: KnownPeople | None = None
@@ -288,6 +294,8 @@ class FakeSource:
         return floor(at, self.count_interval)
 
     def profiles(self, window: AnyWindow) -> Iterator[Page[Profile]]:
+        if not self.lists_people:
+            return
         start, end = window.seconds
         changed = sorted(
             ((person, updated) for person, updated in self._account.profiles.values()),
@@ -336,7 +344,9 @@ class FakeSource:
         for page, rejects in self._pages("memberships", list_id, window, addresses, self._account.rows_per_page):
             yield MembershipPage([members[each] for each in page if each in members], (), rejects, datetime.now(UTC))
         suppressed = [each for each in self._account.suppressions if each.list_id == list_id]
-        yield MembershipPage((), suppressed, (), datetime.now(UTC))
+        yield MembershipPage(
+            (), suppressed, (), datetime.now(UTC), incomplete=self._account.incomplete.get("memberships")
+        )
 
     def _pages(
         self, kind: str, subject: str | None, window: AnyWindow, rows: Sequence[Row], size: int

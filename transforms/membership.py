@@ -53,12 +53,14 @@ def suppressions(suppressions: Sequence[Suppressed]) -> Cleaned:
     return Cleaned(frame, raw.nul_characters)
 
 
-def suppressions_of_people(people: Mapping[str, Sequence[rows.Suppression]]) -> Cleaned:
+def suppressions_of_people(people: Mapping[str, Sequence[rows.Suppression] | None]) -> Cleaned:
     """Return the frame for the load LIST_SUPPRESSIONS_OF_PEOPLE, from all suppressions of each person, by profile id.
 
-    A person without suppressions has one row without a list. It is not stored: it says that there are none.
+    A person without suppressions has one row without a list. It is not stored: it says that there are none. People
+    whose suppressions are unknown (None) are left out.
     """
     found: list[Suppressed] = []
     for member_id, of_person in people.items():
-        found += of_person or [(None, member_id, None, None)]
+        if of_person is not None:
+            found += of_person or [(None, member_id, None, None)]
     return suppressions(found)

@@ -100,7 +100,7 @@ def people(profiles: Sequence[rows.Profile], load: Load, extracted_at: datetime,
 def consents(profiles: Sequence[rows.Profile], integration_id: str) -> Consents:
     """Return the frames of people who were read with their consents. Of people with the same id the last stays.
 
-    A person without consents or suppressions has one row without a channel or list.
+    A person without consents or suppressions has one row without a channel or list. What is unknown (None) is left out.
     """
     latest = _latest(profiles)
     raw = cleaned(pl.DataFrame(list(_consents(latest)), _CONSENT, orient="row"))
@@ -136,6 +136,8 @@ def merges(profiles: Sequence[tuple[str, str, datetime]]) -> pl.DataFrame:
 
 def _consents(profiles: Sequence[rows.Profile]) -> Iterator[tuple[object, ...]]:
     for profile in profiles:
+        if profile.consents is None:
+            continue
         by_channel = {each.channel: each for each in profile.consents}
         yield from ((profile.id, *each) for each in by_channel.values())
         if not by_channel:

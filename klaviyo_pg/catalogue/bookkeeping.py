@@ -145,6 +145,17 @@ RATE_LIMITS = Table(
     ),
     primary_key=("integration", "endpoint"),
 )
+PAGE_SIZES = Table(
+    "page_sizes",
+    "Page sizes of endpoints that refused larger pages. After a week, the larger size is tried again.",
+    (
+        Column("integration", TEXT, "Name of the account in this warehouse (KLAVIYO_INTEGRATION)."),
+        Column("endpoint", TEXT, "Name of the endpoint, such as events."),
+        Column("page_size", INTEGER, "Largest number of rows on a page that the API accepts."),
+        Column("learned_at", TIMESTAMP, "When the API last refused a larger page."),
+    ),
+    primary_key=("integration", "endpoint"),
+)
 REJECTS = Table(
     "rejects",
     "Records that could not be stored, with the reason.",

@@ -24,6 +24,7 @@ from klaviyo_pg.errors import (
     KlaviyoPgError,
     MissingScope,
     NotFound,
+    PageTooLarge,
     Refused,
     Throttled,
     TooMuch,
@@ -40,6 +41,7 @@ _LONGEST_WAIT = 60.0  # seconds, unless the API asks for more
 _PIECE = 16 << 20  # bytes; each piece makes the interpreter switch threads, so few large ones are faster
 _LARGEST_RESPONSE = 128 << 20  # bytes, decompressed; the largest page of events seen had 2 MB
 _KEY_IN_QUERY = re.compile(r"(api_key=)[^&\s]*")
+_PAGE_SIZE = re.compile(r"page[\W_]*size", re.IGNORECASE)  # page[size], /page/size or "page size"
 _CONNECT_TIMEOUT = 10.0  # seconds
 _RESUME = "Rerun with the same arguments to resume."
 _RESUME_LATER = f"{_RESUME} To wait longer within a run, increase RETRY_BUDGET_SECONDS."
@@ -328,6 +330,8 @@ def _refusal(request: str, response: requests.Response, content: bytes, scopes: 
         return Unavailable(f"{request}: the API returned {status}. {_RESUME}", wait)
     detail = _detail(content)
     match status:
+        case 400 if _concerns_page_size(content):
+            return PageTooLarge(f"{request}: the API returned 400: {detail or 'the page size is not accepted'}")
         case 401:
             return BadKey()
         case 403 if "api key" in detail.lower() and "scope" not in detail.lower():
@@ -350,8 +354,14 @@ def _retry_after(response: requests.Response) -> float | None:
     return float(text) if text.replace(".", "", 1).isdecimal() else None
 
 
+class _Source(msgspec.Struct):
+    parameter: str | None = None
+    pointer: str | None = None
+
+
 class _Detail(msgspec.Struct):
     detail: str | None = None
+    source: _Source | None = None
 
 
 class _Errors(msgspec.Struct):
@@ -360,11 +370,25 @@ class _Errors(msgspec.Struct):
     message: str | None = None
 
 
+def _errors(body: bytes) -> _Errors:
+    """Return the errors in a response, in either dialect; none if they are unreadable."""
+    try:
+        return msgspec.json.decode(body, type=_Errors)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return _Errors()
+
+
+def _concerns_page_size(body: bytes) -> bool:
+    """Return whether an error names the page size as its source, or its text mentions it."""
+    return any(
+        text and _PAGE_SIZE.search(text)
+        for error in _errors(body).errors
+        for text in (error.detail, error.source and error.source.parameter, error.source and error.source.pointer)
+    )
+
+
 def _detail(body: bytes) -> str:
     """Return the API's reason for a refusal, in either dialect. Empty if the body has none that is readable."""
-    try:
-        response = msgspec.json.decode(body, type=_Errors)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return ""
+    response = _errors(body)
     details = [error.detail for error in response.errors if error.detail]
     return "; ".join(details) or response.detail or response.message or ""

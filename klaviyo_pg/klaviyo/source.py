@@ -37,20 +37,23 @@ class Source(Protocol):
     looks_up_memberships: bool
     """True if `memberships` needs addresses to look up, so that events must be read first."""
 
-    lists_profiles: bool
-    """True if `profiles` and `profile_ids` return all people of the account."""
+    lists_people: bool
+    """True if `profiles` reads everyone who has changed, and `profile_ids` everyone. Otherwise people are read from
+    events and by id."""
 
     events_include_consent: bool
     """True if the people on event pages have their consent."""
-
-    events_per_page: int
-    """The number of events on a full page."""
 
     event_requests_per_minute: int | None
     """The API's rate limit for events; None if it was never published."""
 
     count_interval: timedelta
     """The length of the intervals that `counts` returns: an hour or a day."""
+
+    @property
+    def events_per_page(self) -> int:
+        """The number of events on a full page."""
+        ...
 
     @property
     def traffic(self) -> Traffic:

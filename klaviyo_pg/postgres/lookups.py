@@ -75,3 +75,16 @@ def unknown_members(account: Account, after: str, limit: int) -> list[str]:
         key=row_key(Identifier("named", "member_id")),
     )
     return [member_id for (member_id,) in account.execute(query, after=after, limit=limit)]
+
+
+def incomplete_members(account: Account, since: datetime, after: str, limit: int) -> list[str]:
+    """Return the profile IDs of members stored since then without the time of their creation, starting after `after`.
+
+    Every complete record has that time, so little more is known of them than an ID and an address.
+    """
+    query = (
+        "SELECT id FROM {} WHERE esp_integration_id = %(account)s AND id > %(after)s AND created_at IS NULL"
+        " AND updated_at >= %(since)s ORDER BY id LIMIT %(limit)s"
+    )
+    rows = account.execute(query, dimensions.MEMBERS, since=since, after=after, limit=limit)
+    return [member_id for (member_id,) in rows]

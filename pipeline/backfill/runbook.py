@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from klaviyo_pg.errors import MissingScope
 from klaviyo_pg.postgres import backfill_ledger
 from klaviyo_pg.windows import Window
 from pipeline import coverage
@@ -28,9 +29,19 @@ def backfill(
     """
     window = history_window(job.run.as_of, start, end)
     read(job, "Metrics and lists", [Chunk(stream.name, marks=(None,)) for stream in (METRICS, LISTS)])
-    planned = Plan(()) if job.tally.must_stop else job.workers.call(plan, job.run, window, restart)
+    planned = Plan(()) if job.tally.must_stop else _planned(job, window, restart)
     read_plan(job, planned)
     publish(job, window)
+
+
+def _planned(job: Job, window: Window, restart: bool) -> Plan:
+    """Plan the backfill. Raises the refusal of the metrics where it is why the warehouse has none."""
+    try:
+        return job.workers.call(plan, job.run, window, restart)
+    except MissingScope:
+        if refusals := job.tally.refusals(METRICS.name):
+            raise refusals[0] from None
+        raise
 
 
 def publish(job: Job, window: Window) -> None:

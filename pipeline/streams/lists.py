@@ -41,7 +41,7 @@ class _Sweep:
         window, addresses = self._reading.window, self._addresses()
         try:
             for page in self._reading.source.memberships(self._list_id, window, addresses):
-                self._is_complete &= not any(reject.hides for reject in page.rejects)
+                self._is_complete &= not page.incomplete and not any(reject.hides for reject in page.rejects)
                 yield page
         except NotFound:
             self._is_complete = False

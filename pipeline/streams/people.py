@@ -1,10 +1,12 @@
-"""People: profiles that changed, and profiles that lists and events name but nothing has described yet."""
+"""People: profiles that changed, profiles that only lists and events name, and members with incomplete records."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from functools import partial
 
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.postgres import lookups
+from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.rows import Page, Profile
 from pipeline.batch import Batch
 from pipeline.run import transact
@@ -12,6 +14,7 @@ from pipeline.streams.stream import Reading, Reads, Stream, by_rows, collected
 from transforms import people
 
 _BATCH_ROWS = 2_000  # people in one transaction: a page has a hundred
+_INCOMPLETE_FOR = timedelta(days=7)  # after that, the source has no more about a person than the warehouse
 _FILLS = (loads.MEMBERS, loads.MEMBER_ATTRIBUTES, loads.MEMBER_CONSENTS, loads.LIST_SUPPRESSIONS_OF_PEOPLE)
 
 
@@ -24,14 +27,22 @@ def _open_unknown(reading: Reading) -> Reads:
 
 
 def _unknown_people(reading: Reading) -> Iterator[Page[Profile]]:
+    yield from _by_ids(reading, lookups.unknown_members)
+    if not reading.source.lists_people:
+        since = reading.run.as_of - _INCOMPLETE_FOR
+        yield from _by_ids(reading, lambda account, *page: lookups.incomplete_members(account, since, *page))
+
+
+def _by_ids(reading: Reading, look_up: Callable[[Account, str, int], list[str]]) -> Iterator[Page[Profile]]:
+    """Read the people whose ids `look_up` returns, starting after an id."""
+
+    def next_ids(after: str) -> list[str]:
+        return transact(reading.session, reading.run, lambda account: look_up(account, after, _BATCH_ROWS))
+
     after = ""
-    while ids := _unknown_ids(reading, after):
+    while ids := next_ids(after):
         yield from reading.source.people(ids)
         after = ids[-1]
-
-
-def _unknown_ids(reading: Reading, after: str) -> list[str]:
-    return transact(reading.session, reading.run, lambda account: lookups.unknown_members(account, after, _BATCH_ROWS))
 
 
 def people_batch(reading: Reading, pages: Sequence[Page[Profile]]) -> Batch:
@@ -66,5 +77,5 @@ PEOPLE = Stream(
     by_rows,
     _BATCH_ROWS,
     _FILLS,
-    schedule="every daily run, after lists and events: people that they name and the warehouse lacks",
+    schedule="every daily run, after lists and events: people who are missing or incomplete",
 )

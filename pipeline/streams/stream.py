@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 from klaviyo_pg.catalogue import Load, Table, membership
+from klaviyo_pg.errors import Incomplete
 from klaviyo_pg.klaviyo.people_cache import PendingPeople
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres.account import Account
@@ -53,6 +54,11 @@ class Group(NamedTuple):
     rows: int
     reached: datetime | None
     is_last: bool
+
+    @property
+    def incomplete(self) -> Incomplete | None:
+        """The error of a part of the collection that the API refused."""
+        return next((page.incomplete for page in self.pages if page.incomplete), None)
 
 
 def nothing(account: Account) -> None:

@@ -17,6 +17,7 @@ class Context(Protocol):
     keys: dict[str, frozenset[str]]  # scopes by key
     legacy: str  # the mode of the legacy dialect
     max_events: int  # on one page, however many a request asks for
+    largest_page: int  # rows; larger pages are refused
 
     def now(self) -> float:
         """Return the present as seen from the account."""

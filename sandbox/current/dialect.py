@@ -10,7 +10,7 @@ from sandbox.api.endpoint import Context, Dialect
 from sandbox.api.errors import ApiError
 from sandbox.api.keys import ALL_SCOPES
 from sandbox.api.limits import XS, M
-from sandbox.current.errors import error_document
+from sandbox.current.errors import error_document, invalid
 from sandbox.encoding import dump
 
 MEDIA_TYPE = "application/vnd.api+json"
@@ -35,6 +35,9 @@ async def _admit(context: Context, request: Request, scopes: tuple[str, ...]) ->
     revision = request.headers.get("revision", "")
     if not re.fullmatch(r"\d{4}-\d{2}-\d{2}(\.pre)?", revision):
         raise ApiError(400, "invalid", "The revision header must be a valid revision.", {"parameter": "revision"})
+    page_size = request.query_params.get("page[size]", "")
+    if page_size.isdecimal() and int(page_size) > context.largest_page:
+        raise invalid(f"Page size must be an integer between 1 and {context.largest_page}.", "page[size]")
 
 
 def _refuse(error: ApiError, count: int) -> Response:

@@ -23,8 +23,9 @@ _METRIC_PATH = re.compile(r"/api/v1/metric/([^/]*)/timeline/?")
 class Fault:
     """The fault that the next `times` requests to an endpoint meet, after `after` good responses.
 
-    `kind` is a name in KINDS. Without one, the requests get `status` in the words of the dialect. `cut` is an older
-    name of the kind "truncated". `seconds` is the duration of a timeout or of a slow response.
+    If `query` is set, only requests whose query contains it meet the fault. `kind` is a name in KINDS. Without one, the
+    requests get `status` in the words of the dialect. `cut` is an older name of the kind "truncated". `seconds` is the
+    duration of a timeout or of a slow response.
     """
 
     endpoint: str
@@ -35,6 +36,7 @@ class Fault:
     cut: bool = False
     kind: str = ""
     seconds: float = 5.0
+    query: str = ""
 
     def __post_init__(self) -> None:
         self.kind = self.kind or ("truncated" if self.cut else "")

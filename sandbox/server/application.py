@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from urllib.parse import unquote_plus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -50,7 +51,7 @@ class _Handler:
         state, name = self._state, self._endpoint.name
         state.requests[name] += 1
         state.traffic.count(name, state.clock())
-        fault = state.next_fault(name)
+        fault = state.next_fault(name, unquote_plus(request.url.query))
         if state.latency:
             await asyncio.sleep(state.latency)
         response = await (self._answer(request) if fault is None else self._answer_with_fault(request, fault))

@@ -24,7 +24,7 @@ from sandbox.server.limiter import Limiter
 from sandbox.server.state import ServerState
 
 _LIMIT_MODES = ("real", "published", "off")
-_SERVER_SETTINGS = frozenset(("latency_ms", "most_events", "limits", "others"))
+_SERVER_SETTINGS = frozenset(("latency_ms", "most_events", "largest_page", "limits", "others"))
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -120,6 +120,8 @@ class _ServerControl:
             state.latency = float(settings["latency_ms"]) / 1000
         if "most_events" in settings:
             state.max_events = int(settings["most_events"])
+        if "largest_page" in settings:
+            state.largest_page = int(settings["largest_page"])
         if "limits" in settings:
             state.limiter = _limiter(settings["limits"], settings.get("others", {}))
         return JSONResponse(settings)

@@ -22,6 +22,7 @@ class ServerState:
     limiter: Limiter | None = None
     latency: float = 0.0  # seconds
     max_events: int = allowed.EVENTS.max_page_size  # on one page, however many a request asks for
+    largest_page: int = allowed.EVENTS.max_page_size  # rows; larger pages are refused
     clock: Callable[[], float] = time
     keys: dict[str, frozenset[str]] = field(default_factory=lambda: {API_KEY: frozenset({ALL_SCOPES})})
     legacy: str = "on"  # one of LEGACY_MODES
@@ -36,11 +37,11 @@ class ServerState:
         """Return the present: the end of the account's time or the clock, whichever is later."""
         return max(self.account.options.end, self.clock())
 
-    def next_fault(self, endpoint: str) -> Fault | None:
+    def next_fault(self, endpoint: str, query: str = "") -> Fault | None:
         """Return the fault of the next request to this endpoint. Requested faults take precedence over random ones."""
         drawn = self.chaos.draw(endpoint)
         for fault in self.faults:
-            if fault.endpoint != endpoint or fault.times <= 0:
+            if fault.endpoint != endpoint or fault.query not in query or fault.times <= 0:
                 continue
             if fault.after > 0:
                 fault.after -= 1

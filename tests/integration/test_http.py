@@ -21,6 +21,7 @@ from klaviyo_pg.errors import (
     KlaviyoPgError,
     MissingScope,
     NotFound,
+    PageTooLarge,
     Refused,
     Throttled,
     TooMuch,
@@ -191,6 +192,22 @@ def test_a_redirect_is_refused(client: Callable[..., Client], server: Server, st
         pytest.param(
             refused(400, "Bad filter."), Refused, r"^GET /api/x: the API returned 400: Bad filter\.", id="400"
         ),
+        pytest.param(
+            Answer(400, b'{"errors":[{"detail":"Too many.","source":{"parameter":"page[size]"}}]}'),
+            PageTooLarge,
+            r"^GET /api/x: the API returned 400: Too many\.",
+            id="400 of a parameter page[size]",
+        ),
+        pytest.param(
+            Answer(400, b'{"errors":[{"source":{"pointer":"/page/size"}}]}'),
+            PageTooLarge,
+            r"returned 400: the page size is not accepted",
+            id="400 of a pointer to the page size",
+        ),
+        pytest.param(
+            refused(400, "Page size must be from 1 to 100."), PageTooLarge, r"Page size must", id="400 of a page size"
+        ),
+        pytest.param(refused(404, "No page size."), NotFound, r"No page size\.", id="404 that names a page size"),
         pytest.param(Answer(400, b'{"message":"No."}'), Refused, r"returned 400: No\.", id="400 of the legacy API"),
         pytest.param(Answer(418, b"\xff"), Refused, r"returned 418: no reason given", id="418 without a reason"),
         pytest.param(Answer(204, b""), Refused, r"returned 204: no reason given", id="no content"),

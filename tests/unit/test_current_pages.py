@@ -1,15 +1,16 @@
 """The current dialect, from bytes to rows, with a fake client that returns prepared answers."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
 
-from klaviyo_pg.errors import BadAnswer, NotFound, TooMuch
+from klaviyo_pg.errors import BadAnswer, NotFound, PageTooLarge, Refused, TooMuch
 from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
 from klaviyo_pg.klaviyo.current.source import CHANNELS, SUPPRESSION_REASONS, CurrentSource
+from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.people_cache import PendingPeople, PeopleCache
 from klaviyo_pg.rows import (
     Campaign,
@@ -466,3 +467,77 @@ def test_pages_grow_again() -> None:
         int((query or {}).get("page[size]") or path.rpartition("D=")[2]) for path, query, _ in answers.requests
     ]
     assert requested == [1000, *[250] * 16, 1000, 1000, *[250] * 32, 1000]
+
+
+def requested_sizes(answers: Answers) -> list[str]:
+    """Return the page sizes of first pages."""
+    return [parameters["page[size]"] for _, parameters, _ in answers.requests if parameters]
+
+
+def test_a_page_size_that_is_refused_leads_to_a_smaller_one() -> None:
+    """The size that is accepted holds for later reads of the endpoint, and for the plan of a backfill."""
+    it, answers = source(PageTooLarge(), PageTooLarge(), page())
+    assert it.events_per_page == 1000
+    list(it.events(FULL_READ))
+    list(it.events(FULL_READ))
+    assert requested_sizes(answers) == ["1000", "500", "200", "200"]
+    assert it.events_per_page == 200
+
+
+def test_a_later_page_whose_size_is_refused_is_requested_again() -> None:
+    link = "https://x/api/events?page%5Bcursor%5D=c&page%5Bsize%5D={}"
+    it, answers = source(page(link=link.format(1000)), PageTooLarge(), page())
+    assert len(list(it.events(FULL_READ))) == 2
+    assert [path for path, _, _ in answers.requests] == ["api/events", link.format(1000), link.format(500)]
+
+
+def test_pages_do_not_grow_beyond_the_accepted_size() -> None:
+    link = "https://x/api/profiles?page%5Bcursor%5D={}&page%5Bsize%5D=50"
+    pages = [{"links": {"next": link.format(number)}, "data": []} for number in range(40)]
+    it, answers = source(PageTooLarge(), *pages, {"data": []})
+    list(it.profiles(FULL_READ))
+    assert requested_sizes(answers) == ["100", "50"]
+    assert all(path.endswith("=50") for path, parameters, _ in answers.requests if not parameters)
+
+
+def test_a_refusal_of_every_page_size_is_an_ordinary_one() -> None:
+    """Nothing is remembered of it."""
+    it, answers = source(PageTooLarge("No page size."))
+    with pytest.raises(Refused, match=r"^No page size\.$"):
+        list(it.lists())
+    assert requested_sizes(answers) == ["10", "5", "1"]
+    with pytest.raises(Refused):
+        list(it.metrics())
+    assert it.events_per_page == 1000
+
+
+def test_the_page_size_of_events_can_be_set() -> None:
+    answers = Answers(page())
+    it = CurrentSource(cast(Client, answers), PageSizes(), 300)
+    list(it.events(FULL_READ))
+    list(it.profiles(FULL_READ))
+    assert requested_sizes(answers) == ["300", "100"]
+    assert it.events_per_page == 300
+
+
+@pytest.mark.parametrize(
+    ("read", "parts", "name"),
+    [
+        pytest.param(CurrentSource.campaigns, 6, "archived email", id="campaigns"),
+        pytest.param(CurrentSource.flows, 2, "archived flows", id="flows"),
+        pytest.param(CurrentSource.exclusions, 5, "INVALID_EMAIL", id="exclusions"),
+    ],
+)
+def test_a_part_that_is_refused_does_not_stop_the_others(
+    read: Callable[[CurrentSource], Iterator[Page[Any]]], parts: int, name: str
+) -> None:
+    """The last page names the part. If all parts are refused, the read fails."""
+    it, answers = source(page(), Refused("Odd."), page())
+    pages = list(read(it))
+    assert len(answers.requests) == parts
+    assert [each.incomplete is None for each in pages] == [True] * (parts - 1) + [False]
+    assert pages[-1].incomplete and (pages[-1].incomplete.parts, pages[-1].incomplete.reason) == ((name,), "Odd.")
+    it, answers = source(Refused("Odd."))
+    with pytest.raises(Refused, match=r"^Odd\.$"):
+        list(read(it))
+    assert len(answers.requests) == parts

@@ -6,10 +6,11 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from klaviyo_pg import rows
-from klaviyo_pg.errors import BadAnswer, TooMuch
+from klaviyo_pg.errors import BadAnswer, PageTooLarge, TooMuch
 from klaviyo_pg.klaviyo.client import Client, Endpoint
 from klaviyo_pg.klaviyo.current.resources import Links
 from klaviyo_pg.klaviyo.documents import DocumentDecoder
+from klaviyo_pg.klaviyo.page_sizes import PageSizes, smaller
 
 _SMALLEST_PAGE = 10  # rows, requested if larger pages take too long
 _GOOD_PAGES = 8  # of a smaller size before a larger one is tried again; doubled after each failure
@@ -52,11 +53,18 @@ class Reached:
 
 
 def read_pages(
-    client: Client, endpoint: Endpoint, decoder: DocumentDecoder[Document], query: Mapping[str, str]
+    client: Client,
+    endpoint: Endpoint,
+    decoder: DocumentDecoder[Document],
+    query: Mapping[str, str],
+    sizes: PageSizes,
 ) -> Iterator[ReadPage[Document]]:
-    """Read all pages of a collection. Raises BadAnswer for a link that has already been followed."""
-    size = _PageSize(endpoint.page_size)
-    request: _Request | None = _first(endpoint, query)
+    """Read all pages of a collection. Raises BadAnswer for a link that has already been followed.
+
+    A page size that the API refuses leads to the next smaller one that it accepts, which `sizes` remembers.
+    """
+    size = _PageSize(sizes.of(endpoint))
+    request: _Request | None = _first(endpoint, query, size.rows)
     followed = set[str]()
     while request is not None:
         _refuse_circle(request.link, followed, endpoint)
@@ -70,6 +78,12 @@ def read_pages(
                 raise
             request = request.sized(size.shrink())
             continue
+        except PageTooLarge:
+            if not size.accepts_less():
+                raise
+            request = request.sized(size.rows)
+            continue
+        sizes.learn(endpoint, size.largest)
         followed.add(request.link)
         yield ReadPage(document, list(rejects), read_at)
         request = _next(document, size)
@@ -102,7 +116,7 @@ class _PageSize:
     """The number of rows to request: fewer after a response that took too long, more again after some good pages."""
 
     def __init__(self, largest: int) -> None:
-        self.rows = self._largest = largest
+        self.rows = self.largest = largest
         self._good, self._enough = 0, _GOOD_PAGES
 
     @property
@@ -114,18 +128,26 @@ class _PageSize:
         self._good, self._enough = 0, self._enough * 2
         return self.rows
 
+    def accepts_less(self) -> bool:
+        """Reduce the size for good after a refusal. Return False if there is no smaller one."""
+        less = smaller(self.rows)
+        if less is None:
+            return False
+        self.rows = self.largest = less
+        return True
+
     def grow(self) -> bool:
         """Count a good page. Return True if the next one should be larger."""
         self._good += 1
-        if self.rows == self._largest or self._good < self._enough:
+        if self.rows == self.largest or self._good < self._enough:
             return False
-        self.rows, self._good = min(self._largest, self.rows * 4), 0
+        self.rows, self._good = min(self.largest, self.rows * 4), 0
         return True
 
 
-def _first(endpoint: Endpoint, query: Mapping[str, str]) -> _Request:
+def _first(endpoint: Endpoint, query: Mapping[str, str], page_size: int) -> _Request:
     request = _Request(endpoint.path, {name: value for name, value in query.items() if value})  # "" would be refused
-    return request.sized(endpoint.page_size) if endpoint.page_size else request
+    return request.sized(page_size) if page_size else request
 
 
 def _next(document: _Document, size: _PageSize) -> _Request | None:

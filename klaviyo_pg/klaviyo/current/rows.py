@@ -156,18 +156,25 @@ def profile(resource: resources.Profile) -> rows.Profile:
         properties=properties.texts(custom, without=("$source",)),
         consent=consent.consent,
         consent_timestamp=rows.utc(consent.consent_timestamp),
-        list_suppressions=[
-            rows.Suppression(each.list_id, resource.id, rows.utc(each.timestamp), each.reason)
-            for each in consent.list_suppressions or ()
-        ],
+        list_suppressions=list_suppressions(resource),
         external_id=attributes.external_id,
         organization=attributes.organization,
         title=attributes.title,
         locale=attributes.locale,
         last_event_date=rows.utc(attributes.last_event_date),
         klaviyo_updated_at=rows.utc(attributes.updated),
-        consents=consents(attributes.subscriptions) if attributes.subscriptions else (),
+        consents=consents(attributes.subscriptions) if attributes.subscriptions else None,
     )
+
+
+def list_suppressions(person: resources.Profile) -> list[rows.Suppression] | None:
+    """Return the lists that a person is suppressed for; None where the response does not include them."""
+    if person.attributes.subscriptions is None:
+        return None
+    return [
+        rows.Suppression(each.list_id, person.id, rows.utc(each.timestamp), each.reason)
+        for each in _marketing(person.attributes).list_suppressions or ()
+    ]
 
 
 def profile_id(resource: resources.Profile) -> rows.ProfileId:

@@ -4,11 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import product
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
 from klaviyo_pg import rows
-from klaviyo_pg.errors import NotFound
+from klaviyo_pg.errors import Incomplete, NotFound
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
 from klaviyo_pg.klaviyo.current import resources
@@ -16,12 +18,15 @@ from klaviyo_pg.klaviyo.current import rows as current_rows
 from klaviyo_pg.klaviyo.current.paging import Document, Reached, ReadPage, read_pages
 from klaviyo_pg.klaviyo.documents import DocumentDecoder
 from klaviyo_pg.klaviyo.pace import Limit
+from klaviyo_pg.klaviyo.page_sizes import PageSizes
+from klaviyo_pg.klaviyo.parts import in_parts
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, PendingPeople, PeopleCache
 from klaviyo_pg.windows import AnyWindow, Window
 
 REVISION = "2026-07-15"
 CHANNELS = ("email", "sms", "mobile_push")  # campaigns can only be listed by channel
 SUPPRESSION_REASONS = ("HARD_BOUNCE", "INVALID_EMAIL", "SPAM_COMPLAINT", "UNSUBSCRIBE", "USER_SUPPRESSED")
+_ARCHIVED: Mapping[str, str] = MappingProxyType({"false": "", "true": "archived "})  # each needs a separate request
 _IDS_IN_FILTER = 50  # ids in one any(): keeps URLs below 2 KB
 _MARGIN = timedelta(seconds=1)  # before a window, which includes its start: greater-than excludes its bound
 _LONGEST_COUNT = timedelta(days=365)  # the longest time that one request for aggregates may span is a year
@@ -57,14 +62,20 @@ class CurrentSource:
 
     reads_all_metrics_at_once = True
     looks_up_memberships = False
-    lists_profiles = True
+    lists_people = True
     events_include_consent = False
-    events_per_page = EVENTS.page_size
     event_requests_per_minute: int | None = _XL.steady
     count_interval = timedelta(hours=1)
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(
+        self, client: Client, sizes: PageSizes | None = None, events_page_size: int = EVENTS.page_size
+    ) -> None:
+        self._client, self._sizes = client, sizes or PageSizes()
+        self._events_endpoint = EVENTS._replace(page_size=events_page_size)
+
+    @property
+    def events_per_page(self) -> int:
+        return self._sizes.of(self._events_endpoint)
 
     @property
     def traffic(self) -> Traffic:
@@ -82,21 +93,30 @@ class CurrentSource:
             yield rows.Page([current_rows.metric(each) for each in document.data], rejects, read_at)
 
     def campaigns(self) -> Iterator[rows.Page[rows.Campaign]]:
-        for channel, archived in product(CHANNELS, ("false", "true")):
-            query = {
-                "filter": f"equals(messages.channel,'{channel}'),equals(archived,{archived})",
-                "include": "campaign-messages",
-                "fields[campaign]": "name,status,audiences,created_at,updated_at,send_time",
-                "fields[campaign-message]": "definition",
-            }
-            for document, rejects, read_at in self._pages(CAMPAIGNS, _CAMPAIGNS, query):
-                yield rows.Page(current_rows.campaigns(document, channel), rejects, read_at)
+        parts = {
+            f"{prefix}{channel}": partial(self._campaigns, channel, archived)
+            for channel, (archived, prefix) in product(CHANNELS, _ARCHIVED.items())
+        }
+        return in_parts(parts, _closing)
+
+    def _campaigns(self, channel: str, archived: str) -> Iterator[rows.Page[rows.Campaign]]:
+        query = {
+            "filter": f"equals(messages.channel,'{channel}'),equals(archived,{archived})",
+            "include": "campaign-messages",
+            "fields[campaign]": "name,status,audiences,created_at,updated_at,send_time",
+            "fields[campaign-message]": "definition",
+        }
+        for document, rejects, read_at in self._pages(CAMPAIGNS, _CAMPAIGNS, query):
+            yield rows.Page(current_rows.campaigns(document, channel), rejects, read_at)
 
     def flows(self) -> Iterator[rows.Page[rows.Flow]]:
-        for archived in ("false", "true"):
-            query = {"filter": f"equals(archived,{archived})", "fields[flow]": "name,status,created,updated"}
-            for document, rejects, read_at in self._pages(FLOWS, _FLOWS, query):
-                yield rows.Page([current_rows.flow(each) for each in document.data], rejects, read_at)
+        parts = {f"{prefix}flows": partial(self._flows, archived) for archived, prefix in _ARCHIVED.items()}
+        return in_parts(parts, _closing)
+
+    def _flows(self, archived: str) -> Iterator[rows.Page[rows.Flow]]:
+        query = {"filter": f"equals(archived,{archived})", "fields[flow]": "name,status,created,updated"}
+        for document, rejects, read_at in self._pages(FLOWS, _FLOWS, query):
+            yield rows.Page([current_rows.flow(each) for each in document.data], rejects, read_at)
 
     def lists(self) -> Iterator[rows.Page[rows.Group]]:
         return self._groups(LISTS, "list")
@@ -118,7 +138,7 @@ class CurrentSource:
             "fields[event]": "timestamp,event_properties",
             "fields[profile]": _PERSON_FIELDS,
         }
-        for document, rejects, read_at in self._pages(EVENTS, _EVENTS, query):
+        for document, rejects, read_at in self._pages(self._events_endpoint, _EVENTS, query):
             known = known_people or PendingPeople(PeopleCache())
             page = current_rows.event_page(document, window, known, rejects, read_at)
             properties.check_metric(page.events, metric_id)
@@ -138,7 +158,7 @@ class CurrentSource:
     def _earliest(self, metric_id: str, window: Window) -> tuple[list[int], bool, bool]:
         """Return the times on the first page of events, whether more pages follow, and whether all could be read."""
         query = {"filter": _happened(window, metric_id), "sort": "datetime", "fields[event]": "timestamp"}
-        document, rejects, _ = next(self._pages(EVENTS, _EVENTS, query))
+        document, rejects, _ = next(self._pages(self._events_endpoint, _EVENTS, query))
         start, end = window.seconds
         times = [at for event in document.data if start <= (at := event.attributes.timestamp) < end]
         return times, bool(document.links and document.links.next), not rejects
@@ -192,15 +212,17 @@ class CurrentSource:
             return None
 
     def exclusions(self) -> Iterator[rows.Page[rows.Exclusion]]:
-        for reason in SUPPRESSION_REASONS:
-            query = {
-                "filter": f'equals({_SUPPRESSION},"{reason}")',
-                "fields[profile]": "email",
-                "additional-fields[profile]": "subscriptions",
-            }
-            for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):
-                exclusions, unusable = current_rows.exclusions(document.data)
-                yield rows.Page(exclusions, [*rejects, *unusable], read_at)
+        return in_parts({reason: partial(self._exclusions, reason) for reason in SUPPRESSION_REASONS}, _closing)
+
+    def _exclusions(self, reason: str) -> Iterator[rows.Page[rows.Exclusion]]:
+        query = {
+            "filter": f'equals({_SUPPRESSION},"{reason}")',
+            "fields[profile]": "email",
+            "additional-fields[profile]": "subscriptions",
+        }
+        for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):
+            exclusions, unusable = current_rows.exclusions(document.data)
+            yield rows.Page(exclusions, [*rejects, *unusable], read_at)
 
     def people(self, ids: Sequence[str]) -> Iterator[rows.Page[rows.Profile]]:
         for start in range(0, len(ids), _IDS_IN_FILTER):
@@ -230,7 +252,12 @@ class CurrentSource:
     def _pages(
         self, endpoint: Endpoint, decoder: DocumentDecoder[Document], query: Mapping[str, str]
     ) -> Iterator[ReadPage[Document]]:
-        return read_pages(self._client, endpoint, decoder, query)
+        return read_pages(self._client, endpoint, decoder, query, self._sizes)
+
+
+def _closing(incomplete: Incomplete) -> rows.Page[Any]:
+    """Return the last page of a collection of which a part was refused."""
+    return rows.Page((), (), datetime.now(UTC), incomplete=incomplete)
 
 
 def _happened(window: AnyWindow, metric_id: str | None) -> str:

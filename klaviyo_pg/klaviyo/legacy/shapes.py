@@ -18,12 +18,23 @@ _NOT_CUSTOM = frozenset(
     {
         *("object", "id", "email", "first_name", "last_name", "created", "updated", "consent"),
         *("$id", "$email", "$first_name", "$last_name", "$phone_number", "$title", "$organization", "$source"),
-        *("$address1", "$address2", "$city", "$region", "$country", "$zip", "$latitude", "$longitude", "$timezone"),
+        *(
+            "$address1",
+            "$address2",
+            "$city",
+            "$region",
+            "$state",
+            "$country",
+            "$zip",
+            "$latitude",
+            "$longitude",
+            "$timezone",
+        ),
         *("$consent", "$consent_timestamp"),
     }
 )
 
-
+_CREATED_AT = frozenset({"created_at"})  # a custom property, unless the person has no `created`
 _decode_id = msgspec.json.Decoder(Id).decode
 
 
@@ -78,9 +89,10 @@ class Group(Struct):
     name: str | None = None
     list_type: str | None = None
     created: str | None = None
+    updated: str | None = None
 
     def row(self) -> rows.Group:
-        return rows.Group(self.id, self.name, moment(self.created))
+        return rows.Group(self.id, self.name, moment(self.created), moment(self.updated))
 
 
 class Campaign(Struct):
@@ -162,6 +174,7 @@ class ListDetails(Struct):
     """The response of v2/list/{id}."""
 
     created: str | None = None
+    updated: str | None = None
 
 
 class Member(Struct):
@@ -216,16 +229,19 @@ def person(fields: dict[str, Raw]) -> rows.Profile:
         address1=first_of("$address1"),
         address2=first_of("$address2"),
         city=first_of("$city"),
-        state=first_of("$region"),
+        state=first_of("$state", "$region"),
         zip=first_of("$zip"),
         country=first_of("$country"),
         phone_number=first_of("$phone_number"),
         longitude=properties.number(first_of("$longitude")),
         latitude=properties.number(first_of("$latitude")),
-        created=moment(first_of("created")),
-        properties=properties.texts(fields, without=_NOT_CUSTOM),
+        created=moment(first_of("created", "created_at")),
+        properties=properties.texts(fields, without=_NOT_CUSTOM if first_of("created") else _NOT_CUSTOM | _CREATED_AT),
         consent=consent,
         consent_timestamp=consent_timestamp,
+        external_id=first_of("$id"),
+        organization=first_of("$organization"),
+        title=first_of("$title"),
         consents=[_email_consent(consent, consent_timestamp, first_of("$consent_method"))] if consent else (),
     )
 

@@ -5,6 +5,7 @@ v1 expects the key in the query of every URL, so no URL of this dialect may be s
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -16,6 +17,7 @@ from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.client import Client, Traffic
 from klaviyo_pg.klaviyo.documents import DocumentDecoder, is_object, records, reject
 from klaviyo_pg.klaviyo.legacy import shapes
+from klaviyo_pg.klaviyo.parts import in_parts
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson, PendingPeople, PeopleCache
 from klaviyo_pg.windows import AnyWindow, Window
 
@@ -44,16 +46,20 @@ class _TimelinePage(NamedTuple):
 class LegacySource:
     """A Klaviyo account through v1 and v2. See `klaviyo_pg.klaviyo.source.Source`."""
 
-    reads_all_metrics_at_once = False
+    reads_all_metrics_at_once = True
     looks_up_memberships = True
-    lists_profiles = False
+    lists_people = False
     events_include_consent = True
-    events_per_page = int(_PAGE)
     event_requests_per_minute: int | None = None
     count_interval = timedelta(days=1)
 
-    def __init__(self, v1: Client, v2: Client) -> None:
+    def __init__(self, v1: Client, v2: Client, events_page_size: int = int(_PAGE)) -> None:
         self._v1, self._v2 = v1, v2
+        self._events_page = str(min(int(_PAGE), events_page_size))
+
+    @property
+    def events_per_page(self) -> int:
+        return int(self._events_page)
 
     @property
     def traffic(self) -> Traffic:
@@ -82,7 +88,8 @@ class LegacySource:
         for name in names:
             try:
                 details = self._v2.get(f"api/v2/list/{name.list_id}", read=_reader_of(shapes.ListDetails))
-                groups.append(rows.Group(name.list_id, name.list_name, shapes.moment(details.created)))
+                created, updated = shapes.moment(details.created), shapes.moment(details.updated)
+                groups.append(rows.Group(name.list_id, name.list_name, created, updated))
             except NotFound:
                 continue  # deleted since the lists were read
             except ValueError as error:
@@ -90,47 +97,57 @@ class LegacySource:
         yield rows.Page(groups, rejects, read_at)
 
     def segments(self) -> Iterator[rows.Page[rows.Group]]:
-        """Read the segments that campaigns are sent to, because v2 does not list segments."""
+        """Read the segments that campaigns are sent to, because v2 does not list segments.
+
+        A campaign that cannot be read may hide a segment.
+        """
         for page in self._numbered("api/v1/campaigns", shapes.Campaign, _segments):
-            yield rows.Page([group for groups in page.rows for group in groups], (), page.read_at)
+            rejects = [each._replace(reason=f"The segments of a campaign: {each.reason}") for each in page.rejects]
+            yield rows.Page([group for groups in page.rows for group in groups], rejects, page.read_at)
 
     def events(
         self, window: AnyWindow, metric_id: str | None = None, known_people: KnownPeople | None = None
     ) -> Iterator[rows.EventPage]:
-        """Read a timeline until the end of the window: it takes a time to begin at, but none to end at."""
+        """Read a timeline until the end of the window: it takes a time to begin at, but none to end at.
+
+        A metric that has been deleted has no events. Raises NotFound if there is no timeline of all metrics.
+        """
         path = "api/v1/metrics/timeline" if metric_id is None else f"api/v1/metric/{metric_id}/timeline"
         _, end = window.seconds
-        for page, rejects, read_at in self._timeline(path, _since(window)):
-            known = known_people or PendingPeople(PeopleCache())
-            event_page = _event_page(page.data, window, known, rejects, read_at)
-            properties.check_metric(event_page.events, metric_id)
-            yield event_page
-            if page.data and min(event.timestamp for event in page.data) >= end:
-                return
+        try:
+            for page, rejects, read_at in self._timeline(path, _since(window)):
+                known = known_people or PendingPeople(PeopleCache())
+                event_page = _event_page(page.data, window, known, rejects, read_at)
+                properties.check_metric(event_page.events, metric_id)
+                yield event_page
+                if page.data and min(event.timestamp for event in page.data) >= end:
+                    return
+        except NotFound:
+            if metric_id is None:
+                raise
 
     def _timeline(self, path: str, since: str) -> Iterator[_TimelinePage]:
         """Read the pages of a timeline. Raises BadAnswer for a page that has already been read."""
         token: str | None = since
-        followed, count = set[str](), _PAGE
+        followed, count = set[str](), self._events_page
+        smallest = min(count, _SMALL_PAGE, key=int)
         while token is not None:
             _refuse_circle(token, followed, path)
             read_at = datetime.now(UTC)
             query = {"since": token, "sort": "asc", "count": count}
             try:
-                page, rejects = self._v1.get(path, query, read=_TIMELINE.decode, can_ask_for_less=count != _SMALL_PAGE)
-            except NotFound:
-                return  # the metric has been deleted
+                page, rejects = self._v1.get(path, query, read=_TIMELINE.decode, can_ask_for_less=count != smallest)
             except TooMuch:
-                if count == _SMALL_PAGE:
+                if count == smallest:
                     raise
-                count = _SMALL_PAGE
+                count = smallest
                 continue
             followed.add(token)
             yield _TimelinePage(page, list(rejects), read_at)
             token = page.next or None
 
     def beginning(self, metric_id: str, window: Window) -> rows.Beginning | None:
-        query = {"since": _since(window), "sort": "asc", "count": _PAGE}
+        query = {"since": _since(window), "sort": "asc", "count": self._events_page}
         path = f"api/v1/metric/{metric_id}/timeline"
         try:
             page, rejects = self._v1.get(path, query, read=_TIMELINE.decode, can_ask_for_less=True)
@@ -186,9 +203,17 @@ class LegacySource:
         self, list_id: str, window: AnyWindow, addresses: Iterable[str] = ()
     ) -> Iterator[rows.MembershipPage]:
         """Look up addresses in the list, and read who is suppressed for it."""
+        parts = {
+            "members": partial(self._members, list_id, addresses),
+            "suppressions": partial(self._suppressed, list_id),
+        }
+        return in_parts(
+            parts, lambda incomplete: rows.MembershipPage((), (), (), datetime.now(UTC), incomplete=incomplete)
+        )
+
+    def _members(self, list_id: str, addresses: Iterable[str]) -> Iterator[rows.MembershipPage]:
         for batch in _batches(addresses):
             yield self._looked_up(list_id, batch)
-        yield from self._suppressed(list_id)
 
     def _looked_up(self, list_id: str, addresses: list[str]) -> rows.MembershipPage:
         read_at = datetime.now(UTC)

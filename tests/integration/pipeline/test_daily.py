@@ -220,3 +220,19 @@ def test_the_new_members_of_ten_lists_are_read_by_one_unit(
     assert FULL_READ not in [each.window for each in shop.sent("memberships")]
     units = re.findall(r"Loaded list_members of (\d+) lists: 0 rows", caplog.text)
     assert sorted(units) == ["10", "4"]
+
+
+def test_incomplete_people_are_completed_by_id(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """A dialect that does not list people reads them by id until they are complete."""
+    shop.reads_all_metrics_at_once, shop.looks_up_memberships, shop.lists_people = True, True, False
+    for number in range(4):
+        shop.add_person(f"P{number}", LONG_AGO, created=None if number == 0 else LONG_AGO, properties=())
+    later = {"created": LONG_AGO, "first_name": "Ada"}
+    shop.before("memberships", lambda: shop.add_person("P0", LONG_AGO, **later))
+    assert warehouse.daily().state == "complete"
+    known = "SELECT first_name FROM members WHERE id = 'P0' AND created_at IS NOT NULL"
+    assert warehouse.column(known) == ["Ada"]
+    assert len(shop.sent("people")) == 1
+    shop.recover()
+    assert warehouse.daily().state == "complete"
+    assert not shop.sent("people")

@@ -139,7 +139,7 @@ def test_only_a_complete_sweep_marks_members_absent(current: SyncedAccount, box:
     synced.sync(only, membership_sweep_days=0)
     assert synced.rows(absent) == {}
     box.set_faults({"endpoint": "GET /api/lists/{id}/profiles", "times": 100, "status": 400})
-    synced.sync(only, code=1)
+    synced.sync(only, code=3)
     box.set_faults()
     assert synced.rows(absent) == {}
     synced.sync(only)

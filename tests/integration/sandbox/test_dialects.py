@@ -124,6 +124,13 @@ def test_events_of_a_crowded_second_are_stored_once(both: dict[str, Warehouse], 
     assert sorted(stored) == sorted(ids)
 
 
+def test_legacy_stores_events_whose_metric_is_not_listed(both: dict[str, Warehouse], box: Sandbox) -> None:
+    when = int(datetime.now(UTC).timestamp()) - 3_600
+    [event_id] = box.add_events({"metric": None, "timestamp": when})
+    assert both["legacy"].daily().exit_code == 0
+    assert both["legacy"].column("SELECT id FROM events WHERE metric_key IS NULL") == [event_id]
+
+
 def outcome(warehouse: Warehouse, **settings: object) -> tuple[int, str]:
     """Run a daily sync, and return its exit code and its message."""
     try:

@@ -13,6 +13,7 @@ from klaviyo_pg.errors import (
     DatabaseAway,
     DatabaseUnusable,
     Garbled,
+    Incomplete,
     KlaviyoPgError,
     MissingScope,
     NotFound,
@@ -42,9 +43,10 @@ FAIL, POSTPONE, OMIT = Effect.FAIL, Effect.POSTPONE, Effect.OMIT
             pytest.param(kind(), FAIL, FAIL, 2, id=kind.__name__)
             for kind in (UserError, BadSettings, BadKey, Busy, WrongDialect, DatabaseUnusable, DatabaseAway)
         ),
+        *(pytest.param(kind(), OMIT, OMIT, 3, id=kind.__name__) for kind in (Refused, NotFound)),
         *(
             pytest.param(kind(), FAIL, OMIT, 1, id=kind.__name__)
-            for kind in (Refused, NotFound, BadAnswer, Garbled, Unavailable, TooMuch, KlaviyoPgError)
+            for kind in (BadAnswer, Garbled, Unavailable, TooMuch, KlaviyoPgError)
         ),
         pytest.param(UNEXPECTED, FAIL, OMIT, 1, id="an unexpected error"),
     ],
@@ -113,6 +115,29 @@ def test_each_error_is_one_sentence_and_the_worst_comes_first() -> None:
     noted = Tally()
     noted.notes.append("A note.")
     assert (noted.state, noted.exit_code, noted.sentences) == (RunState.COMPLETE, 0, ["A note."])
+
+
+def test_a_sentence_says_what_the_api_refused() -> None:
+    """Streams that are missing for the same reason share a sentence, and subjects are listed."""
+    tally = Tally()
+    odd = Refused("GET /api/metrics: the API returned 400: Odd.")
+    tally.add(odd, "metrics")
+    tally.add(odd, "events")
+    for number in range(7):
+        tally.add(NotFound(f"GET /api/lists/L{number}: gone"), "list_members", f"L{number}")
+    tally.add(Incomplete(["sms", "archived sms"], "GET /api/campaigns: the API returned 400: No."), "campaigns")
+    assert tally.sentences == [
+        "The campaigns were read without sms, archived sms: GET /api/campaigns: the API returned 400: No.",
+        "The metrics and events could not be read: GET /api/metrics: the API returned 400: Odd.",
+        "The list members of L0, L1, L2, L3, L4 and 2 others could not be read: GET /api/lists/L0: gone",
+    ]
+    assert (tally.state, tally.exit_code) == (RunState.PARTIAL, 3)
+    assert tally.refusals("events") == [odd]
+
+
+def test_an_incomplete_collection_can_travel_between_processes() -> None:
+    copy = pickle.loads(pickle.dumps(Incomplete(["sms"], "Odd.")))
+    assert (str(copy), copy.parts, copy.reason) == ("Read without sms: Odd.", ("sms",), "Odd.")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,47 @@
+"""The page sizes that an account's endpoints accept, kept in the warehouse for all processes that read the account."""
+
+from collections.abc import Mapping
+
+import psycopg
+import sqlalchemy
+from psycopg.sql import SQL, Identifier
+
+from klaviyo_pg.catalogue import bookkeeping
+from klaviyo_pg.errors import DatabaseUnusable
+from klaviyo_pg.postgres.connect import Database
+
+_FAILURES = (psycopg.Error, sqlalchemy.exc.SQLAlchemyError, DatabaseUnusable)
+_READ = "SELECT endpoint, page_size FROM {} WHERE integration = %s AND learned_at > now() - interval '7 days'"
+_WRITE = (
+    "INSERT INTO {} AS stored (integration, endpoint, page_size, learned_at) VALUES (%s, %s, %s, now())"
+    " ON CONFLICT (integration, endpoint) DO UPDATE SET page_size = CASE"
+    " WHEN stored.learned_at > now() - interval '7 days' THEN least(stored.page_size, excluded.page_size)"
+    " ELSE excluded.page_size END, learned_at = excluded.learned_at"
+)
+
+
+class WarehousePageSizes:
+    """The rows of `page_sizes` of one account. After a week they are ignored, so that larger pages are tried again.
+
+    If the database is not available, each process learns the page sizes itself, which costs a few requests.
+    """
+
+    def __init__(self, database: Database, schema: str, integration: str) -> None:
+        self._database, self._integration = database, integration
+        self._table = Identifier(schema, bookkeeping.PAGE_SIZES.name)
+
+    def read(self) -> Mapping[str, int]:
+        """Return the page sizes by endpoint."""
+        try:
+            with self._database.transaction(waits=False) as connection:
+                return dict(connection.execute(SQL(_READ).format(self._table), [self._integration]).fetchall())
+        except _FAILURES:
+            return {}
+
+    def write(self, endpoint: str, page_size: int) -> None:
+        """Keep a page size, unless a smaller one is known."""
+        try:
+            with self._database.transaction(waits=False) as connection:
+                connection.execute(SQL(_WRITE).format(self._table), [self._integration, endpoint, page_size])
+        except _FAILURES:
+            return

@@ -1,0 +1,155 @@
+"""The legacy dialect, from bytes to rows, with a fake client that has one answer for each path."""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+
+from klaviyo_pg.errors import NotFound, Refused
+from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
+from klaviyo_pg.klaviyo.legacy.source import LegacySource
+from klaviyo_pg.rows import Group, Profile, Suppression
+from klaviyo_pg.windows import FULL_READ
+
+JULY = datetime(2026, 7, 1, tzinfo=UTC)
+SEGMENT = {"id": "S1", "name": "Buyers", "list_type": "segment", "created": "2026-07-01 00:00:00"}
+
+
+class Answers:
+    """A client that answers each path in the same way every time, and records the requests."""
+
+    traffic = Traffic()
+
+    def __init__(self, answers: Mapping[str, object]) -> None:
+        self._answers = answers
+        self.requests: list[tuple[str, Mapping[str, str]]] = []
+
+    def get(
+        self,
+        path: str,
+        parameters: Mapping[str, str] | None = None,
+        endpoint: Endpoint | None = None,
+        body: object = None,
+        read: Callable[[bytes], Any] = bytes,
+        can_ask_for_less: bool = False,
+    ) -> Any:
+        self.requests.append((path, parameters or {}))
+        answer = self._answers.get(path, NotFound())
+        if isinstance(answer, Exception):
+            raise answer
+        return read(json.dumps(answer).encode())
+
+
+def source(answers: Mapping[str, object], events_page_size: int = 100) -> tuple[LegacySource, Answers]:
+    client = Answers(answers)
+    return LegacySource(cast(Client, client), cast(Client, client), events_page_size), client
+
+
+def person(**fields: object) -> Profile:
+    """Return a person as read from v1/person."""
+    it, _ = source({"api/v1/person/P1": {"object": "person", "id": "P1", **fields}})
+    [page] = it.people(["P1"])
+    [row] = page.rows
+    return row
+
+
+def test_a_person_has_all_standard_fields() -> None:
+    """Empty text is null, and a standard field is no custom property."""
+    fields = {"$id": "crm-1", "$title": "Captain", "$organization": "Ropes", "$region": "MA"}
+    row = person(**fields, created="2026-07-01 00:00:00", size="M")
+    assert (row.external_id, row.title, row.organization, row.locale) == ("crm-1", "Captain", "Ropes", None)
+    assert (row.state, row.created, row.properties) == ("MA", JULY, [("size", "M")])
+    empty = person(**dict.fromkeys(fields, ""))
+    assert (empty.external_id, empty.title, empty.organization, empty.state) == (None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "state", "properties"),
+    [
+        pytest.param({"$state": "MA"}, "MA", [], id="$state"),
+        pytest.param({"$state": "", "$region": "NY"}, "NY", [], id="$region"),
+        pytest.param({"$state": "MA", "$region": "NY"}, "MA", [], id="both"),
+        pytest.param({"state": "MA"}, None, [("state", "MA")], id="a custom property"),
+    ],
+)
+def test_the_state_of_a_person_is_found(fields: dict[str, str], state: str | None, properties: list[Any]) -> None:
+    row = person(**fields)
+    assert (row.state, list(row.properties)) == (state, properties)
+
+
+@pytest.mark.parametrize(
+    ("fields", "created", "properties"),
+    [
+        pytest.param({"created": "2026-07-01 00:00:00"}, JULY, [], id="created"),
+        pytest.param({"created_at": "2026-07-01T00:00:00Z"}, JULY, [], id="created_at"),
+        pytest.param(
+            {"created": "2026-07-01 00:00:00", "created_at": "yesterday"},
+            JULY,
+            [("created_at", "yesterday")],
+            id="a custom property",
+        ),
+    ],
+)
+def test_the_time_of_creation_is_found(fields: dict[str, str], created: datetime, properties: list[Any]) -> None:
+    row = person(**fields)
+    assert (row.created, list(row.properties)) == (created, properties)
+
+
+def test_lists_and_segments_have_the_time_of_their_last_change() -> None:
+    times = {"created": "2026-07-01T00:00:00Z", "updated": "2026-07-01T00:00:00Z"}
+    it, _ = source(
+        {
+            "api/v2/lists": [{"list_id": "L1", "list_name": "News"}],
+            "api/v2/list/L1": times,
+            "api/v1/campaigns": {"data": [{"id": "C1", "lists": [{**SEGMENT, "updated": "2026-07-01 00:00:00"}]}]},
+        }
+    )
+    assert [row for page in it.lists() for row in page.rows] == [Group("L1", "News", JULY, JULY)]
+    assert [row for page in it.segments() for row in page.rows] == [Group("S1", "Buyers", JULY, JULY)]
+
+
+def test_a_campaign_that_cannot_be_read_may_hide_a_segment() -> None:
+    """The segments are incomplete then, so a missing one does not count as deleted."""
+    it, _ = source({"api/v1/campaigns": {"data": [{"id": "C1", "lists": [SEGMENT]}, {"id": 2, "lists": []}]}})
+    [page] = it.segments()
+    assert [group.id for group in page.rows] == ["S1"]
+    assert [reject.hides for reject in page.rejects] == [True]
+    assert page.rejects[0].reason.startswith("The segments of a campaign: ")
+
+
+def test_events_of_all_metrics_are_read_from_one_timeline() -> None:
+    """This includes events whose metric is not listed."""
+    events = [{"id": "e1", "timestamp": 1, "statistic_id": "unlisted"}, {"id": "e2", "timestamp": 2}]
+    it, client = source({"api/v1/metrics/timeline": {"data": events}}, events_page_size=50)
+    assert it.reads_all_metrics_at_once
+    [page] = it.events(FULL_READ)
+    assert page.events.metric_id == ["unlisted", None]
+    assert [query["count"] for _, query in client.requests] == ["50"]
+    assert it.events_per_page == 50
+
+
+def test_a_missing_timeline_is_an_error_unless_it_is_that_of_a_metric() -> None:
+    """A metric can have been deleted since the metrics were read."""
+    it, _ = source({})
+    assert list(it.events(FULL_READ, "M1")) == []
+    with pytest.raises(NotFound):
+        list(it.events(FULL_READ))
+
+
+def test_members_of_a_list_are_read_without_its_suppressions() -> None:
+    """If suppressions are refused, the last page says so. A list of which nothing can be read raises the error."""
+    member = [{"id": "P1", "email": "p1@example.com", "created": "2026-07-01T00:00:00Z"}]
+    looked_up = {"api/v2/list/L1/members": member, "api/v2/list/L1/subscribe": member}
+    it, _ = source({**looked_up, "api/v2/list/L1/exclusions/all": Refused("Odd.")})
+    pages = list(it.memberships("L1", FULL_READ, ["p1@example.com"]))
+    assert [row.member_id for page in pages for row in page.rows] == ["P1"]
+    assert [page.incomplete and page.incomplete.parts for page in pages] == [None, ("suppressions",)]
+    it, _ = source({"api/v2/list/L1/exclusions/all": {"records": member}, "api/v2/list/L1/members": Refused("Odd.")})
+    pages = list(it.memberships("L1", FULL_READ, ["p1@example.com"]))
+    assert pages[0].suppressions == [Suppression("L1", "P1", JULY)]
+    assert pages[1].incomplete and pages[1].incomplete.parts == ("members",)
+    it, _ = source({})
+    with pytest.raises(NotFound):
+        list(it.memberships("L1", FULL_READ, ["p1@example.com"]))
