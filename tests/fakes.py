@@ -79,7 +79,7 @@ class FakeAccount:
 
     `profiles` are people with the time of their last change. `members` has the members of each list. `unreadable` are
     records that cannot be read, by kind of read and number of the page. `miscounts` are added to the true count of the
-    interval that contains a time.
+    interval that contains a time. The metrics of `counts_nothing` are counted as if they had no events.
     """
 
     account_id: str | None = "ACCOUNT"
@@ -100,6 +100,8 @@ class FakeAccount:
     reads_all_metrics_at_once: bool = True
     looks_up_memberships: bool = False
     count_interval: timedelta = timedelta(hours=1)
+    longest_count: timedelta = timedelta(days=365)
+    counts_nothing: set[str] = field(default_factory=set)
     requests: list[Request] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -196,6 +198,7 @@ class FakeSource:
         self.looks_up_memberships = account.looks_up_memberships
         self.events_per_page = account.events_per_page
         self.count_interval = account.count_interval
+        self.longest_count = account.longest_count
         self.traffic = Traffic()
 
     def account_id(self) -> str | None:
@@ -271,6 +274,8 @@ class FakeSource:
 
     def counts(self, metric_id: str, window: Window) -> Iterator[Count]:
         self._request(Request("counts", metric_id, window, 0))
+        if metric_id in self._account.counts_nothing:
+            return
         numbers = {
             start: len(list(events))
             for start, events in groupby(self._events(window, metric_id), key=lambda event: self._interval(event.at))

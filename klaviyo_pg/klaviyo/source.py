@@ -48,6 +48,9 @@ class Source(Protocol):
     count_interval: timedelta
     """The length of the intervals that `counts` returns: an hour or a day."""
 
+    longest_count: timedelta
+    """The longest window that one request counts."""
+
     @property
     def traffic(self) -> Traffic:
         """The requests sent so far."""

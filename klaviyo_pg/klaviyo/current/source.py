@@ -23,7 +23,6 @@ CHANNELS = ("email", "sms", "mobile_push")  # campaigns can only be listed by ch
 SUPPRESSION_REASONS = ("HARD_BOUNCE", "INVALID_EMAIL", "SPAM_COMPLAINT", "UNSUBSCRIBE", "USER_SUPPRESSED")
 _IDS_IN_FILTER = 50  # ids in one any(): keeps URLs below 2 KB
 _MARGIN = timedelta(seconds=1)  # before a window, which includes its start: greater-than excludes its bound
-_LONGEST_COUNT = timedelta(days=365)  # the longest time that one request for aggregates may span is a year
 _PERSON_FIELDS = "email,phone_number,first_name,last_name,created,location,properties"
 _SUPPRESSION = "subscriptions.email.marketing.suppression.reason"
 
@@ -58,6 +57,7 @@ class CurrentSource:
     events_per_page = EVENTS.page_size
     event_requests_per_minute: int | None = _XL.steady
     count_interval = timedelta(hours=1)
+    longest_count = timedelta(days=365)  # the longest time that one request for aggregates may span is a year
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -142,7 +142,7 @@ class CurrentSource:
     def counts(self, metric_id: str, window: Window) -> Iterator[rows.Count]:
         start = window.start
         while start < window.end:
-            end = min(window.end, start + _LONGEST_COUNT)
+            end = min(window.end, start + self.longest_count)
             yield from self._counts(metric_id, start, end)
             start = end
 
