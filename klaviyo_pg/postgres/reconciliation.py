@@ -67,6 +67,12 @@ def stored(
     return counts
 
 
+def stored_events(account: Account, metric_id: str, window: Window) -> int:
+    """Return the number of stored events of a metric in a window."""
+    by_metric = stored(account, [metric_id], window, timedelta(days=1))
+    return sum(number for days in by_metric.values() for number in days.values())
+
+
 def _metric_keys(account: Account, metric_ids: Collection[str]) -> list[str]:
     query = account.compose("SELECT {key} FROM unnest(%(ids)s::text[]) AS id", key=row_key(Identifier("id")))
     return [metric_key for (metric_key,) in account.execute(query, ids=list(metric_ids))]
