@@ -58,7 +58,7 @@ class Scope:
 
 
 class Rereads(NamedTuple):
-    """What a check may read again: with `surplus`, also where more is stored than the source counts.
+    """The windows that a check may read again: with `surplus`, also where more is stored than the source counts.
 
     `already_read` says from when on events of each metric have just been read; None stands for all metrics.
     """

@@ -34,7 +34,7 @@ def _uncounted(reason: str, number: int) -> str:
 
 
 class Findings:
-    """What the checks of one run have found: days that differ and were not reported before, and metrics not counted."""
+    """The results of one run's checks: days that differ and were not reported before, and metrics not counted."""
 
     def __init__(self) -> None:
         self.new: list[Comparison] = []

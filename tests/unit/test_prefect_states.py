@@ -58,7 +58,7 @@ def test_no_state_in_which_a_run_ends_counts_as_lost() -> None:
 
 
 def test_an_artifact_that_prefect_refuses_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run goes on, and its message says what is missing in Prefect."""
+    """The run continues, and its message names what is missing in Prefect."""
 
     def refuse(*arguments: object, **values: object) -> None:
         raise ConnectionError

@@ -56,7 +56,7 @@ def test_an_import_into_time_before_the_first_event_is_read(warehouse: Warehouse
 def test_a_rerun_of_an_interrupted_backfill_does_not_count_again(
     warehouse: Warehouse, shop: FakeAccount, spooled: Backfill
 ) -> None:
-    """What a run has counted, it does not check when it is resumed."""
+    """A resumed run does not check what it has counted itself."""
     shop.before("events", warehouse.stop, subject="OPEN", page=1)
     assert spooled(concurrency=1).state == RunState.FAILED
     shop.recover()
@@ -114,7 +114,7 @@ def test_a_backfill_reports_what_the_source_does_not_count(
 def test_a_count_of_0_is_not_believed_if_there_are_events(
     warehouse: Warehouse, shop: FakeAccount, backfill: Backfill
 ) -> None:
-    """Otherwise nothing would be read, and nobody would notice."""
+    """Otherwise the history would be skipped without a message."""
     shop.counts_nothing.add("OPEN")
     ran = backfill()
     assert warehouse.column(STORED) == sorted(event.id for event in shop.events)
