@@ -19,9 +19,10 @@ _LONGEST_NAME = 63  # bytes; Postgres truncates longer identifiers
 _SHORTEST_SALT = 16  # characters
 _FIRST_YEAR = 1900  # no email is older, and every year back costs requests
 _LAST_YEAR = 9998  # a day can still be added without overflowing datetime
-_COUNTED_DAYS = 1826  # the API returns no counts older than five years
 _BLIND_LOOKBACK_DAYS = 7.0  # Klaviyo delivers events days late, and only counts would reveal them
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+COUNTED_DAYS = 1826
+"""The age in days up to which the API counts events: five years."""
 
 
 class Settings(BaseSettings):
@@ -64,8 +65,14 @@ class Settings(BaseSettings):
     reconcile_days: int = Field(
         30,
         ge=0,
-        le=_COUNTED_DAYS,
+        le=COUNTED_DAYS,
         description="Days of counts that daily runs compare with Klaviyo's to find missing events. 0 turns this off.",
+    )
+    reconcile_history_requests: int = Field(
+        500,
+        ge=0,
+        le=1_000_000,
+        description="Requests of a reconcile run for counts of history older than RECONCILE_DAYS. 0 turns this off.",
     )
     first_sync_days: float = Field(
         30, gt=0, le=36500, description="Days of events that the first run of an account reads."

@@ -4,10 +4,14 @@ from enum import StrEnum
 
 
 class RunState(StrEnum):
-    """The state of a run, in `runs.state`."""
+    """The state of a run, in `runs.state`.
+
+    A run that is complete with differences has read everything, but the source's counts differ from what is stored.
+    """
 
     RUNNING = "running"
     COMPLETE = "complete"
+    COMPLETE_WITH_DIFFERENCES = "complete with differences"
     PARTIAL = "partial"
     TO_BE_CONTINUED = "to be continued"
     FAILED = "failed"
@@ -15,6 +19,9 @@ class RunState(StrEnum):
 
 UNFINISHED = (RunState.RUNNING, RunState.FAILED, RunState.TO_BE_CONTINUED)
 """The states of a run that the next run with the same selection resumes."""
+
+FINISHED = (RunState.COMPLETE, RunState.COMPLETE_WITH_DIFFERENCES)
+"""The states of a run that has left nothing out."""
 
 
 class ChunkState(StrEnum):

@@ -8,9 +8,10 @@ from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 from itertools import groupby
 
-from klaviyo_pg.postgres import backfill_ledger, lookups, reconciliation
+from klaviyo_pg.postgres import backfill_ledger, compared_history, lookups, reconciliation
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.compared_history import ComparedHistory
 from klaviyo_pg.postgres.reconciliation import Comparison
 from klaviyo_pg.states import ChunkState, CountState
 from klaviyo_pg.windows import Window
@@ -66,6 +67,7 @@ def read(account: Account, name: str, today: date) -> Coverage:
         reconciliation.comparisons(account, _ALL_TIME).values(),
         backfill_ledger.chunks(account),
         today,
+        compared_history.compared(account),
     )
 
 
@@ -83,12 +85,18 @@ def coverage(
     compared: Iterable[Comparison],
     chunks: Iterable[BackfillChunk],
     today: date,
+    history: Iterable[ComparedHistory] = (),
 ) -> Coverage:
     """Return the coverage from the first day of which anything is loaded or compared, up to today.
 
-    `names` has the name of each metric id, `loaded` the windows of each that have been read without a gap.
+    `names` has the name of each metric id, `loaded` the windows of each that have been read without a gap, `history`
+    those of which only the days that differ are in `compared`.
     """
     days_compared = _compared_days(compared)
+    complete: dict[str, list[Window]] = {}
+    for each in history:
+        if each.state is not CountState.UNCOUNTED:
+            complete.setdefault(each.metric_id, []).append(each.window)
     empty: dict[str, list[Window]] = {}
     for chunk in chunks:
         if chunk.state is ChunkState.DONE and chunk.expected == 0:
@@ -100,8 +108,9 @@ def coverage(
     days = {}
     for metric_id, name in sorted(names.items(), key=lambda item: (_natural_order(item[1]), item[0])):
         with_data, without = _days(loaded.get(metric_id, ()), today), _days(empty.get(metric_id, ()), today)
+        agreeing = _days(complete.get(metric_id, ()), today)
         days[f"{name} ({metric_id})" if name in shared else name] = [
-            days_compared.get((metric_id, day)) or _not_compared(day, with_data, without) for day in all_days
+            days_compared.get((metric_id, day)) or _not_listed(day, agreeing, with_data, without) for day in all_days
         ]
     return Coverage(account, first, days)
 
@@ -111,9 +120,11 @@ def _natural_order(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name.casefold())]
 
 
-def _not_compared(day: date, loaded: set[date], empty: set[date]) -> Covered:
+def _not_listed(day: date, agreeing: set[date], loaded: set[date], empty: set[date]) -> Covered:
     if day in empty:
         return Covered.NOTHING
+    if day in agreeing:
+        return Covered.COMPLETE
     return Covered.LOADED if day in loaded else Covered.MISSING
 
 

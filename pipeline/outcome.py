@@ -91,6 +91,7 @@ class Tally:
     def __init__(self, tolerates_failures: bool = False) -> None:
         self.tolerates_failures = tolerates_failures
         self.notes: list[str] = []  # to report, though nothing failed
+        self.has_differences = False  # between the source's counts and what is stored
         self.was_ended = False
         self._errors: list[_Entry] = []
 
@@ -111,7 +112,9 @@ class Tally:
             return RunState.FAILED
         if Effect.POSTPONE in effects:
             return RunState.TO_BE_CONTINUED
-        return RunState.PARTIAL if Effect.OMIT in effects else RunState.COMPLETE
+        if Effect.OMIT in effects:
+            return RunState.PARTIAL
+        return RunState.COMPLETE_WITH_DIFFERENCES if self.has_differences else RunState.COMPLETE
 
     @property
     def must_stop(self) -> bool:
@@ -139,7 +142,7 @@ class Tally:
 
     @property
     def exit_code(self) -> int:
-        """The exit code of the run: 0 if it is complete."""
+        """The exit code of the run: 0 if it is complete, also with differences."""
         match self.state:
             case RunState.FAILED:
                 failures = (entry.error for entry in self._errors if entry.effect is Effect.FAIL)

@@ -1,7 +1,7 @@
 """Artifacts: what a run shows in Prefect. Names come from the account: they are escaped, since Prefect shows markup."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from html import escape
 from uuid import UUID
 
@@ -14,9 +14,13 @@ from prefect.artifacts import (
 
 
 class Artifacts:
-    """Publishes tables, texts and progress as Prefect artifacts. If Prefect refuses them, the run does not suffer."""
+    """Publishes tables, texts and progress as Prefect artifacts.
 
-    def __init__(self) -> None:
+    If Prefect refuses one, the run does not suffer, but `note` is called with a sentence that says so.
+    """
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
         self._progress: UUID | None = None
 
     def table(self, key: str, rows: Sequence[Mapping[str, object]], description: str) -> None:
@@ -25,19 +29,26 @@ class Artifacts:
             {name: escape(value, quote=False) if isinstance(value, str) else value for name, value in row.items()}
             for row in rows
         ]
-        with suppress(Exception):
+        with self._noted(f"the table {key}"):
             create_table_artifact(key=key, table=shown, description=description)
 
     def markdown(self, key: str, text: str, description: str) -> None:
         """Publish a text in Markdown."""
-        with suppress(Exception):
+        with self._noted(f"the text {key}"):
             create_markdown_artifact(key=key, markdown=text, description=description)
 
     def progress(self, share: float) -> None:
         """Publish how much of the run is done."""
         percent = round(100 * share, 1)
-        with suppress(Exception):
+        with self._noted("the progress"):
             if self._progress is None:
                 self._progress = create_progress_artifact(progress=percent, description="Backfill")  # type: ignore[assignment]
             else:
                 update_progress_artifact(self._progress, progress=percent)
+
+    @contextmanager
+    def _noted(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._note(f"Prefect did not accept {what} ({type(error).__name__}). The warehouse has the same figures.")

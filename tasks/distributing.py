@@ -81,7 +81,7 @@ def read_distributed(job: Job, plan: Plan, parameters: Mapping[str, object]) -> 
     with (
         stop.on_signals(),
         get_client(sync_client=True) as client,
-        job.session.progress.stage("History", "events", is_counting=bool(plan.gaps)),
+        job.session.progress.stage("History", "events", is_counting=plan.needs_counting),
         job.workers.pool(1) as pool,
     ):
         _check_deployment(client)
@@ -99,6 +99,7 @@ def read_distributed(job: Job, plan: Plan, parameters: Mapping[str, object]) -> 
                 watch.hand_out(group)
             groups = watch.look([*groups, *full])
             shown.log(watch.requests)
+        counting.report()
         if stop.is_requested:
             watch.cancel(groups)
     if stop.is_requested and not job.tally.is_postponed:

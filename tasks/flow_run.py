@@ -65,7 +65,8 @@ def follow_part(
 
 
 def _job(session: Session, run: Run, tolerates_failures: bool) -> Job:
-    return Job(session, run, PrefectWorkers(), Tally(tolerates_failures), get_run_logger(), Artifacts())
+    tally, log = Tally(tolerates_failures), get_run_logger()
+    return Job(session, run, PrefectWorkers(), tally, log, Artifacts(tally.notes.append))
 
 
 def _follow(session: Session, run: Run, runbook: Runbook, tolerates_failures: bool) -> Job:
@@ -97,13 +98,10 @@ def _report(job: Job) -> Report:
 
 
 def state_of(report: Report) -> State[Any]:
-    """Return Completed, Completed by the name of Partial or To be continued, or Failed."""
+    """Return Failed, or Completed; by the name of the run's state, such as Partial, if that says more."""
     message = " ".join(report.sentences) or None
-    match report.state:
-        case RunState.FAILED:
-            return Failed(message=message, data=RunFailed(report))
-        case RunState.PARTIAL:
-            return Completed(name="Partial", message=message, data=report)
-        case RunState.TO_BE_CONTINUED:
-            return Completed(name="To be continued", message=message, data=report)
-    return Completed(message=message, data=report)
+    if report.state is RunState.FAILED:
+        return Failed(message=message, data=RunFailed(report))
+    if report.state is RunState.COMPLETE:
+        return Completed(message=message, data=report)
+    return Completed(name=report.state.capitalize(), message=message, data=report)

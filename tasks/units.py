@@ -26,6 +26,8 @@ from pipeline import run as runs
 from pipeline.backfill import counting
 from pipeline.backfill import plan as plans
 from pipeline.backfill import read as history
+from pipeline.backfill import recheck as rechecks
+from pipeline.backfill.counted import Chunks, Counted
 from pipeline.backfill.plan import Gap, Plan
 from pipeline.chunks import Chunk
 from pipeline.outage import is_transient
@@ -152,17 +154,24 @@ def plan(run: Run, window: Window, restart: bool) -> Plan:
 
 
 @task(name="find where metrics begin", task_run_name="find where metrics begin", **_UNCACHED)
-def find_beginnings(run: Run, missing: Sequence[Gap], start: datetime | None) -> tuple[counting.Chunks, ...]:
+def find_beginnings(run: Run, missing: Sequence[Gap], start: datetime | None) -> tuple[Chunks, ...]:
     """Find out which history needs no counting."""
     with task_session(run.settings) as session:
         return counting.find_beginnings(session, run, missing, start)
 
 
 @task(name="count history", task_run_name="count history", **_UNCACHED)
-def count(run: Run, asked: Sequence[Gap]) -> counting.Chunks:
+def count(run: Run, asked: Sequence[Gap]) -> Counted:
     """Count history at the source, and cut it into chunks."""
     with task_session(run.settings) as session:
         return counting.count(session, run, asked)
+
+
+@task(name="count loaded history", task_run_name="count loaded history", **_UNCACHED)
+def recheck(run: Run, loaded: Sequence[Chunks]) -> Counted:
+    """Count history again that earlier runs have loaded, and plan what has grown."""
+    with task_session(run.settings) as session:
+        return rechecks.recheck(session, run, loaded)
 
 
 @task(name="count at the source", task_run_name="count at the source", **_UNCACHED)
@@ -195,6 +204,7 @@ TASKS: Mapping[Callable[..., Any], Task[..., Any]] = MappingProxyType(
         plans.plan: plan,
         counting.find_beginnings: find_beginnings,
         counting.count: count,
+        rechecks.recheck: recheck,
         check.ask_counts: ask_counts,
         memberships.derive: derive_memberships,
         runs.finish: finish,

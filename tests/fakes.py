@@ -82,7 +82,7 @@ class FakeAccount:
     `profiles` are people with the time of their last change. `members` has the members of each list. `unreadable` are
     records that cannot be read, by kind of read and number of the page. `incomplete` has the error of a part that the
     account refuses, by kind of read; the other parts are what the account has. `miscounts` are added to the true count
-    of the interval that contains a time.
+    of the interval that contains a time. The metrics of `counts_nothing` are counted as if they had no events.
     """
 
     account_id: str | None = "ACCOUNT"
@@ -105,6 +105,8 @@ class FakeAccount:
     looks_up_memberships: bool = False
     lists_people: bool = True
     count_interval: timedelta = timedelta(hours=1)
+    longest_count: timedelta = timedelta(days=365)
+    counts_nothing: set[str] = field(default_factory=set)
     requests: list[Request] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -202,6 +204,7 @@ class FakeSource:
         self.lists_people = account.lists_people
         self.events_per_page = account.events_per_page
         self.count_interval = account.count_interval
+        self.longest_count = account.longest_count
         self.traffic = Traffic()
 
     def account_id(self) -> str | None:
@@ -279,6 +282,8 @@ class FakeSource:
 
     def counts(self, metric_id: str, window: Window) -> Iterator[Count]:
         self._request(Request("counts", metric_id, window, 0))
+        if metric_id in self._account.counts_nothing:
+            return
         numbers = {
             start: len(list(events))
             for start, events in groupby(self._events(window, metric_id), key=lambda event: self._interval(event.at))

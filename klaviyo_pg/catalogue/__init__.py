@@ -35,6 +35,7 @@ BOOKKEEPING = (
     bookkeeping.CHUNKS,
     bookkeeping.BACKFILL_CHUNKS,
     bookkeeping.RECONCILIATION,
+    bookkeeping.RECONCILED_HISTORY,
     bookkeeping.RATE_LIMITS,
     bookkeeping.PAGE_SIZES,
     bookkeeping.ERASED,

@@ -52,10 +52,10 @@ RUNS = Table(
         Column("as_of", TIMESTAMP, "Point in time up to which the run reads the source."),
         Column("started_at", TIMESTAMP, "When the run started or was last resumed."),
         Column("finished_at", TIMESTAMP, "When the run finished."),
-        Column("state", TEXT, "running, complete, partial, to be continued or failed."),
+        Column("state", TEXT, "running, complete, complete with differences, partial, to be continued or failed."),
         Column("requests", INTEGER, "Requests sent to the API."),
         Column("retries", INTEGER, "Requests that were retries."),
-        Column("message", TEXT, "Errors of the run; null if there were none."),
+        Column("message", TEXT, "Errors, differences, and what could not be counted; null if there is nothing."),
     ),
     primary_key=("run_id",),
 )
@@ -105,6 +105,7 @@ BACKFILL_CHUNKS = Table(
         Column("seconds", FLOAT, "Time spent on reading, in all attempts."),
         Column("error", TEXT, "Error of the last attempt; null if it did not fail."),
         Column("updated_at", TIMESTAMP, "When this row last changed."),
+        Column("counted_by", TEXT, "ID of the run that last asked the source for the number of events."),
     ),
     primary_key=("esp_integration_id", "metric_id", "window_start"),
 )
@@ -124,6 +125,20 @@ RECONCILIATION = Table(
         Column("read_again_at", TIMESTAMP, "When the window was last read again because the counts differed."),
     ),
     primary_key=("esp_integration_id", "metric_id", "window_start", "window_end"),
+)
+RECONCILED_HISTORY = Table(
+    "reconciled_history",
+    "When history older than RECONCILE_DAYS was last compared, by metric and year. Its differences are in"
+    " reconciliation.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("metric_id", TEXT, "Klaviyo's ID of the metric."),
+        Column("window_start", TIMESTAMP, "Start of the window."),
+        Column("window_end", TIMESTAMP, "End of the window, exclusive; at most 365 days later."),
+        Column("state", TEXT, "complete, differs or uncounted."),
+        Column("checked_at", TIMESTAMP, "When the counts were last compared."),
+    ),
+    primary_key=("esp_integration_id", "metric_id", "window_start"),
 )
 ERASED = Table(
     "erased",

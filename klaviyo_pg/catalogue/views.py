@@ -12,10 +12,15 @@ FRESHNESS = View(
         Column("table_name", TEXT, "Table that the stream fills; if it fills several, the first one."),
         Column("newest_event", TIMESTAMP, "Time of the newest stored event; null if the stream has no events."),
         Column("watermark", TIMESTAMP, "Everything that the source contained at this time has been read."),
-        Column("last_complete_run", TIMESTAMP, "When the account's last complete daily run finished."),
+        Column(
+            "last_complete_run",
+            TIMESTAMP,
+            "When the last complete daily run finished, with or without differences.",
+        ),
         Column("last_reconciled", TIMESTAMP, "When the stored events were last compared with the source's counts."),
         Column("difference", NUMERIC, "Stored minus counted events over all compared days; 0 if nothing is missing."),
         Column("age_hours", FLOAT, "Hours since the watermark."),
+        Column("count_state", TEXT, "complete, differs or uncounted; null if the counts were never compared."),
     ),
 )
 VIEWS = (FRESHNESS,)

@@ -20,7 +20,7 @@ from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import connect, translated
 from klaviyo_pg.settings import Settings
-from klaviyo_pg.states import RunState
+from klaviyo_pg.states import FINISHED, RunState
 from pipeline.outcome import Report, RunFailed, describe
 
 _COLUMNS = ("rows_read", "inserted", "updated", "unchanged", "rejected")
@@ -30,6 +30,9 @@ _TOP_CAMPAIGNS = (
     "esp_integration_id) GROUP BY c.name ORDER BY opens DESC LIMIT 10"
 )
 _REJECTS = "SELECT table_name, reason, count(*) FROM {schema}.rejects GROUP BY 1, 2 ORDER BY 3 DESC"
+_DIFFERENCES = (
+    "SELECT name, newest_event, last_reconciled, difference FROM {schema}.freshness WHERE count_state = 'differs'"
+)
 
 Counts = Mapping[str, Mapping[str, int]]
 """Rows by table and by what became of them."""
@@ -141,8 +144,10 @@ def _next_commands(
 ) -> Iterator[tuple[str, str]]:
     """Yield the commands that are useful after a run, each with its purpose."""
     schema, program = _identifier(settings.warehouse_schema), invocation.program
-    if report.state is not RunState.COMPLETE:
+    if report.state not in FINISHED:
         yield "Rerun to resume:", invocation.line
+    if report.state is RunState.COMPLETE_WITH_DIFFERENCES:
+        yield "See where the counts differ:", _psql(program, _DIFFERENCES.format(schema=schema))
     if any(numbers["rejected"] for numbers in ledger.counts.values()):
         yield "See which records were rejected, and why:", _psql(program, _REJECTS.format(schema=schema))
     if report.state is RunState.FAILED:

@@ -19,13 +19,14 @@ from rich.table import Table
 
 from klaviyo_pg.cli.terminal import printable
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, lookups, runs, schema
+from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, lookups, reconciliation, runs, schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import connect, conninfo, translated
 from klaviyo_pg.postgres.erase import erase as erase_person
 from klaviyo_pg.settings import Settings, load_settings
 from pipeline import coverage
 from pipeline.backfill.chunking import Summary, summaries
+from pipeline.reconcile.compare import summary
 
 _IMAGES = (".png", ".svg")
 
@@ -84,7 +85,11 @@ def _show(name: str, account: Account) -> None:
     last = runs.last_run(account)
     if last is not None:
         print(f"{name}: last run {last.flow}, {last.state}, started {last.started_at:%Y-%m-%d %H:%M} UTC")
+        if last.message:
+            print(printable(last.message))
     names = {row.id: row.name for row in lookups.metrics(account)}
+    if days := reconciliation.differences(account):
+        print(f"{summary(days)} See the table reconciliation.")
     chunks = backfill_ledger.chunks(account)
     Console().print(_table(name, names, summaries(chunks)) if chunks else "No backfill yet.")
 

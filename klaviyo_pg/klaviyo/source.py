@@ -50,6 +50,9 @@ class Source(Protocol):
     count_interval: timedelta
     """The length of the intervals that `counts` returns: an hour or a day."""
 
+    longest_count: timedelta
+    """The longest window that one request counts."""
+
     @property
     def events_per_page(self) -> int:
         """The number of events on a full page."""

@@ -4,7 +4,7 @@ Progress is recorded in the transaction that stores the rows, so the ledger neve
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from klaviyo_pg.catalogue import bookkeeping
@@ -46,6 +46,11 @@ class BackfillChunk(NamedTuple):
         """The number of events that remain to be read; 0 if the source did not count them."""
         return 0 if self.state == ChunkState.DONE else max(0, (self.expected or 0) - self.loaded)
 
+    @property
+    def differs(self) -> bool:
+        """True if the chunk is done and has another number of events than the source counted."""
+        return self.state is ChunkState.DONE and self.expected not in (None, self.loaded)
+
     def touches(self, window: Window) -> bool:
         """Return True if the chunk and a window overlap."""
         return self.window_start < window.end and self.window_end > window.start
@@ -71,13 +76,37 @@ def _chunk(state: str, **columns: object) -> BackfillChunk:
     return BackfillChunk(state=ChunkState(state), **columns)  # type: ignore[arg-type]  # as the query names them
 
 
-def add(account: Account, planned: Iterable[BackfillChunk]) -> None:
-    """Add chunks to the ledger. Those that it already contains stay unchanged."""
+def counted_by_others(account: Account, run_id: str) -> set[tuple[str, datetime]]:
+    """Return metric and start of the chunks that are done and that this run has not counted."""
+    query = (
+        "SELECT metric_id, window_start FROM {} WHERE esp_integration_id = %(account)s AND state = %(done)s"
+        " AND counted_by IS DISTINCT FROM %(run_id)s"
+    )
+    rows = account.execute(query, bookkeeping.BACKFILL_CHUNKS, run_id=run_id, done=ChunkState.DONE)
+    return {(metric_id, start.astimezone(UTC)) for metric_id, start in rows}
+
+
+def recount(account: Account, counted: Iterable[BackfillChunk], run_id: str) -> None:
+    """Record how many events chunks have according to both sides, and that a run has counted them."""
+    for chunk in counted:
+        _update(
+            account,
+            chunk,
+            "expected = %(expected)s, loaded = %(loaded)s, counted_by = %(run_id)s",
+            expected=chunk.expected,
+            loaded=chunk.loaded,
+            run_id=run_id,
+        )
+
+
+def add(account: Account, planned: Iterable[BackfillChunk], run_id: str | None = None) -> None:
+    """Add chunks to the ledger, as counted by a run. Those that it already contains stay unchanged."""
     account.execute_many(
         "INSERT INTO {} (esp_integration_id, metric_id, window_start, window_end, expected, loaded, state, attempts,"
-        " seconds, updated_at) VALUES (%(account)s, %(metric_id)s, %(window_start)s, %(window_end)s, %(expected)s, 0,"
-        " %(state)s, 0, 0, now()) ON CONFLICT DO NOTHING",
-        (each._asdict() for each in planned),
+        " seconds, updated_at, counted_by)"
+        " VALUES (%(account)s, %(metric_id)s, %(window_start)s, %(window_end)s, %(expected)s, 0, %(state)s,"
+        " 0, 0, now(), %(run_id)s) ON CONFLICT DO NOTHING",
+        ({**each._asdict(), "run_id": run_id} for each in planned),
         bookkeeping.BACKFILL_CHUNKS,
     )
 

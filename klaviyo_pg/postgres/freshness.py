@@ -3,13 +3,16 @@
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from klaviyo_pg.catalogue import bookkeeping, dimensions, events
+from klaviyo_pg.states import FINISHED
 
 _QUERY = """
 WITH complete AS (
     SELECT esp_integration_id, max(finished_at) AS at FROM {runs}
-    WHERE flow = 'daily' AND state = 'complete' GROUP BY 1
+    WHERE flow = 'daily' AND state IN ({finished}) GROUP BY 1
 ), compared AS (
-    SELECT esp_integration_id, metric_id, max(checked_at) AS at,
+    SELECT esp_integration_id, metric_id, max(checked_at) FILTER (WHERE state IS DISTINCT FROM 'uncounted') AS at,
+        CASE WHEN bool_or(state = 'differs') THEN 'differs' ELSE (array_agg(state ORDER BY checked_at DESC))[1]
+        END AS count_state,
         sum(difference) FILTER (WHERE window_end - window_start > interval '1 hour' OR NOT EXISTS (
             SELECT FROM {reconciliation} AS day
             WHERE day.esp_integration_id = checked.esp_integration_id AND day.metric_id = checked.metric_id
@@ -20,21 +23,24 @@ WITH complete AS (
     FROM {reconciliation} AS checked GROUP BY 1, 2
 ), streams AS (
     SELECT m.esp_integration_id, 'events/' || m.id AS stream, m.name, m.destination AS table_name,
-        CASE m.destination {newest} END AS newest_event, w.watermark, c.at AS reconciled, c.difference
+        CASE m.destination {newest} END AS newest_event, w.watermark, c.at AS reconciled, c.difference,
+        c.count_state
     FROM {metrics} AS m
     LEFT JOIN {watermarks} AS w ON w.esp_integration_id = m.esp_integration_id AND w.subject = m.id
         AND w.table_name IN ({event_tables})
     LEFT JOIN compared AS c ON c.esp_integration_id = m.esp_integration_id AND c.metric_id = m.id
     WHERE m.deleted_at IS NULL
     UNION ALL
-    SELECT w.esp_integration_id, w.stream, coalesce(l.name, w.stream), w.table_name, NULL, w.watermark, NULL, NULL
+    SELECT w.esp_integration_id, w.stream, coalesce(l.name, w.stream), w.table_name, NULL, w.watermark, NULL, NULL,
+        NULL
     FROM {watermarks} AS w
     LEFT JOIN {lists} AS l ON l.esp_integration_id = w.esp_integration_id AND l.list_type = 'list' AND l.id = w.subject
     WHERE w.table_name NOT IN ({event_tables}) AND l.deleted_at IS NULL
 )
 SELECT integrations.name AS integration, streams.stream, streams.name, streams.table_name, streams.newest_event,
     streams.watermark, complete.at AS last_complete_run, streams.reconciled AS last_reconciled, streams.difference,
-    (extract(epoch FROM now() - streams.watermark) / 3600)::double precision AS age_hours
+    (extract(epoch FROM now() - streams.watermark) / 3600)::double precision AS age_hours,
+    streams.count_state
 FROM streams JOIN {integrations} AS integrations USING (esp_integration_id)
 LEFT JOIN complete USING (esp_integration_id)
 """
@@ -56,5 +62,6 @@ def query(schema: str) -> Composed:
         newest=SQL(" ").join(
             SQL(_NEWEST).format(Literal(table.name), Identifier(schema, table.name)) for table in events.EVENT_TABLES
         ),
+        finished=SQL(", ").join(map(Literal, FINISHED)),
         event_tables=SQL(", ").join(Literal(table.name) for table in events.EVENT_TABLES),
     )

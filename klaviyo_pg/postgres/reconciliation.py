@@ -67,6 +67,12 @@ def stored(
     return counts
 
 
+def stored_events(account: Account, metric_id: str, window: Window) -> int:
+    """Return the number of stored events of a metric in a window."""
+    by_metric = stored(account, [metric_id], window, timedelta(days=1))
+    return sum(number for days in by_metric.values() for number in days.values())
+
+
 def _metric_keys(account: Account, metric_ids: Collection[str]) -> list[str]:
     query = account.compose("SELECT {key} FROM unnest(%(ids)s::text[]) AS id", key=row_key(Identifier("id")))
     return [metric_key for (metric_key,) in account.execute(query, ids=list(metric_ids))]
@@ -100,6 +106,23 @@ def comparisons(account: Account, window: Window) -> Mapping[Key, Comparison]:
     return {key(comparison): comparison for comparison in (_comparison(*row) for row in rows)}
 
 
+def differences(account: Account) -> list[Comparison]:
+    """Return the days that differ, ordered by metric and time. The hours of a day that differ are left out."""
+    rows = account.execute(
+        "SELECT metric_id, window_start, window_end, source_events, warehouse_events, state, read_again_at"
+        " FROM {} AS checked WHERE esp_integration_id = %(account)s AND state = %(differs)s AND NOT EXISTS ("
+        "SELECT FROM {} AS day WHERE day.esp_integration_id = %(account)s AND day.metric_id = checked.metric_id"
+        " AND day.window_start BETWEEN date_trunc('day', checked.window_start, 'UTC') AND checked.window_start"
+        " AND day.window_end >= checked.window_end"
+        " AND (day.window_start, day.window_end) <> (checked.window_start, checked.window_end))"
+        " ORDER BY metric_id, window_start",
+        bookkeeping.RECONCILIATION,
+        bookkeeping.RECONCILIATION,
+        differs=CountState.DIFFERS,
+    )
+    return [_comparison(*row) for row in rows]
+
+
 def _comparison(
     metric_id: str,
     start: datetime,
@@ -123,8 +146,10 @@ def counted_metrics(account: Account) -> set[str]:
     return {metric_id for metric_id, state in rows if state != CountState.UNCOUNTED}
 
 
-def write(account: Account, comparisons: Sequence[Comparison], checked_at: datetime) -> None:
-    """Store comparisons in place of all earlier ones that overlap them."""
+def write(
+    account: Account, comparisons: Sequence[Comparison], checked_at: datetime, only_differences: bool = False
+) -> None:
+    """Store comparisons, or those of them that differ, in place of all earlier ones that overlap any of them."""
     account.execute_many(
         "DELETE FROM {} WHERE esp_integration_id = %(account)s AND metric_id = %(metric_id)s"
         " AND window_start < %(end)s AND window_end > %(start)s",
@@ -136,7 +161,11 @@ def write(account: Account, comparisons: Sequence[Comparison], checked_at: datet
         " difference, state, checked_at, read_again_at)"
         " VALUES (%(account)s, %(metric_id)s, %(window_start)s, %(window_end)s, %(source_events)s,"
         " %(warehouse_events)s, %(difference)s, %(state)s, %(checked_at)s, %(reread_at)s)",
-        ({**each._asdict(), "difference": each.difference, "checked_at": checked_at} for each in comparisons),
+        (
+            {**each._asdict(), "difference": each.difference, "checked_at": checked_at}
+            for each in comparisons
+            if each.state is CountState.DIFFERS or not only_differences
+        ),
         bookkeeping.RECONCILIATION,
     )
 

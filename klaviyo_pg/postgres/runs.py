@@ -34,11 +34,12 @@ class StartedRun(NamedTuple):
 
 
 class LastRun(NamedTuple):
-    """The run that started last: its flow, its state, and when it started (UTC)."""
+    """The run that started last: its flow, its state, when it started (UTC), and its message."""
 
     flow: str
     state: RunState
     started_at: datetime
+    message: str | None
 
 
 class Traffic(Protocol):
@@ -103,11 +104,11 @@ def close_run(account: Account, run_id: str, state: RunState, message: str | Non
 def last_run(account: Account) -> LastRun | None:
     """Return the run of the account that started last, or None if there was none."""
     row = account.execute(
-        "SELECT flow, state, started_at FROM {} WHERE esp_integration_id = %(account)s"
+        "SELECT flow, state, started_at, message FROM {} WHERE esp_integration_id = %(account)s"
         " ORDER BY started_at DESC LIMIT 1",
         bookkeeping.RUNS,
     ).fetchone()
-    return None if row is None else LastRun(row[0], RunState(row[1]), row[2].astimezone(UTC))
+    return None if row is None else LastRun(row[0], RunState(row[1]), row[2].astimezone(UTC), row[3])
 
 
 def add_requests(account: Account, run_id: str, traffic: Traffic) -> None:

@@ -1,6 +1,6 @@
 """History, cut into chunks of about equal numbers of events: values and the arithmetic that plans them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
 from math import ceil
@@ -12,6 +12,7 @@ from klaviyo_pg.states import ChunkState
 from klaviyo_pg.windows import Window
 
 _YEAR = timedelta(days=365)
+_MAX_SENTENCES = 10  # differences in sentences; the ledger has the others
 
 
 class Summary(NamedTuple):
@@ -49,6 +50,22 @@ def _summary(metric_id: str, chunks: Sequence[BackfillChunk]) -> Summary:
     )
 
 
+def sentences(differing: Iterable[BackfillChunk], names: Mapping[str, str | None]) -> list[str]:
+    """Return how chunks that differ do so, by metric, the worst first; a long list is cut short."""
+    found = sorted(summaries(differing), key=lambda each: (each.loaded - each.expected, each.metric_id))
+    lines = [_sentence(each, names.get(each.metric_id) or each.metric_id) for each in found[:_MAX_SENTENCES]]
+    if (more := len(found) - _MAX_SENTENCES) > 0:
+        lines.append(f"{more:,} more metric{' differs' if more == 1 else 's differ'}: see the table backfill_chunks.")
+    return lines
+
+
+def _sentence(found: Summary, name: str) -> str:
+    chunks = "1 chunk" if found.chunks == 1 else f"{found.chunks:,} chunks"
+    return (
+        f"{name}, {chunks} of history: the source counts {found.expected:,} events, the warehouse has {found.loaded:,}."
+    )
+
+
 def gaps(wanted: Window, chunks: Iterable[BackfillChunk]) -> Iterator[Window]:
     """Yield the parts of a window that no chunk covers yet."""
     at = wanted.start
@@ -60,6 +77,18 @@ def gaps(wanted: Window, chunks: Iterable[BackfillChunk]) -> Iterator[Window]:
         at = max(at, chunk.window_end)
     if at < wanted.end:
         yield Window(at, wanted.end)
+
+
+def adjoining(chunks: Iterable[BackfillChunk]) -> Iterator[tuple[BackfillChunk, ...]]:
+    """Yield the chunks in order of time, those together that follow each other without a gap."""
+    group: list[BackfillChunk] = []
+    for chunk in sorted(chunks, key=lambda each: each.window_start):
+        if group and group[-1].window_end != chunk.window_start:
+            yield tuple(group)
+            group = []
+        group.append(chunk)
+    if group:
+        yield tuple(group)
 
 
 def years(window: Window) -> Iterator[Window]:

@@ -12,19 +12,20 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window, floor
 from pipeline.backfill.chunking import cut, uncounted, whole
+from pipeline.backfill.counted import FAILURES, Chunks, Counted, counts_of
 from pipeline.backfill.plan import Gap, Plan, questions
+from pipeline.backfill.recheck import recheck
 from pipeline.job import Job
 from pipeline.outage import Outage
+from pipeline.outcome import describe
+from pipeline.reconcile.report import Uncounted
 from pipeline.run import Run, transact
 from pipeline.session import Session
 from pipeline.workers import Inbox, Pool
 
-Chunks = tuple[BackfillChunk, ...]
 Item = TypeVar("Item")
 _FIRST_AT_ONCE, _MOST_AT_ONCE = 8, 64  # requests of one unit: few at first, so that reading begins soon
 _UNCOUNTED_WINDOW = timedelta(days=30)
-FAILURES = 2
-"""Consecutive failures of the API after which no more first events are asked for."""
 
 
 def find_beginnings(session: Session, run: Run, missing: Sequence[Gap], start: datetime | None) -> tuple[Chunks, ...]:
@@ -45,14 +46,22 @@ def find_beginnings(session: Session, run: Run, missing: Sequence[Gap], start: d
         return tuple(pool.map(ask, missing))
 
 
-def count(session: Session, run: Run, asked: Sequence[Gap]) -> Chunks:
+def count(session: Session, run: Run, asked: Sequence[Gap]) -> Counted:
     """Ask for counts, cut the time into chunks, and record them. What is recorded is not asked for again."""
+    outage = Outage(FAILURES)
 
-    def ask(question: Gap) -> Chunks:
-        return _recorded(session, run, lambda source: counted(source, *question, run.settings.chunk_events))
+    def ask(question: Gap) -> Counted:
+        reasons: dict[str, str] = {}
+
+        def chunks(source: Source) -> list[BackfillChunk]:
+            found = counted(source, *question, run.settings.chunk_events, outage)
+            reasons.update(found.uncounted)
+            return list(found.chunks)
+
+        return Counted(_recorded(session, run, chunks), reasons)
 
     with ThreadPoolExecutor(session.worker_count()) as pool:
-        return tuple(chunk for chunks in pool.map(ask, asked) for chunk in chunks)
+        return Counted.joined(pool.map(ask, asked))
 
 
 def _recorded(session: Session, run: Run, ask: Callable[[Source], list[BackfillChunk]]) -> Chunks:
@@ -64,7 +73,7 @@ def _recorded(session: Session, run: Run, ask: Callable[[Source], list[BackfillC
         sent = source.traffic.since(before)
 
     def record(account: Account) -> None:
-        backfill_ledger.add(account, chunks)
+        backfill_ledger.add(account, chunks, run.id)
         runs.add_requests(account, run.id, sent)
 
     transact(session, run, record)
@@ -95,23 +104,31 @@ def without_counting(source: Source, metric_id: str, window: Window, outage: Out
     return [whole(metric_id, Window(window.start, end), 0)] if window.start < end else []
 
 
-def counted(source: Source, metric_id: str, window: Window, size: int) -> list[BackfillChunk]:
+def counted(source: Source, metric_id: str, window: Window, size: int, outage: Outage) -> Counted:
     """Return the chunks of a window that can be counted with one request."""
     try:
-        return list(cut(metric_id, window, list(source.counts(metric_id, window)), size))
-    except (Refused, MissingScope):  # neither every kind of metric nor times of long ago can be counted
-        return list(uncounted(metric_id, window, _UNCOUNTED_WINDOW))
+        counts = counts_of(source, metric_id, window, outage)
+    except (Refused, MissingScope) as error:  # neither every kind of metric nor times of long ago can be counted
+        return Counted(tuple(uncounted(metric_id, window, _UNCOUNTED_WINDOW)), {metric_id: describe(error)})
+    return Counted(tuple(cut(metric_id, window, counts, size)))
 
 
 class Counting:
-    """Counts the gaps of a plan in a pool; `take` returns the chunks that have been found since the last call."""
+    """Counts the gaps of a plan in a pool, and what earlier runs have loaded.
+
+    `take` returns the chunks that have been found since the last call.
+    """
 
     def __init__(self, job: Job, plan: Plan, pool: Pool, inbox: Inbox, failed: Callable[[Exception], None]) -> None:
         self._job, self._plan, self._pool, self._inbox, self._failed = job, plan, pool, inbox, failed
         self._new: list[BackfillChunk] = list(plan.chunks)
         self._beginnings: dict[int, Sequence[Chunks]] = {}
-        self._units = 0
-        self._submit_beginnings()
+        self._uncounted = Uncounted()
+        self._units = self._without_beginning = 0
+        if plan.gaps:
+            self._submit_beginnings()
+        else:
+            self._submit_rechecks()
 
     @property
     def is_complete(self) -> bool:
@@ -123,9 +140,14 @@ class Counting:
         new, self._new = self._new, []
         return new
 
+    def report(self) -> None:
+        """Add to the job's tally what could not be counted."""
+        self._job.tally.notes += self._uncounted.sentences
+
     def _submit_beginnings(self) -> None:
         for number, missing in enumerate(_growing(self._plan.gaps)):
             self._units += 1
+            self._without_beginning += 1
             future = self._pool.submit(
                 "find where metrics begin", find_beginnings, self._job.run, missing, self._plan.start
             )
@@ -136,23 +158,30 @@ class Counting:
             self._beginnings[number] = chunks
             self._new += [chunk for each in chunks for chunk in each]
             self._units -= 1
-            if self._units == 0:
+            self._without_beginning -= 1
+            if self._without_beginning == 0:  # otherwise some could not be asked for, and the tally has the error
                 self._submit_questions()
+                self._submit_rechecks()
 
         return then
 
     def _submit_questions(self) -> None:
         answered = [chunks for number in sorted(self._beginnings) for chunks in self._beginnings[number]]
-        if len(answered) < len(self._plan.gaps):
-            return  # some could not be asked for: the tally has the error
         for asked in _growing(questions(self._plan.gaps, answered)):
             self._units += 1
-            self._inbox.follow(
-                self._pool.submit("count history", count, self._job.run, asked), self._counted, self._has_failed
-            )
+            future = self._pool.submit("count history", count, self._job.run, asked)
+            self._inbox.follow(future, self._counted, self._has_failed)
 
-    def _counted(self, chunks: Chunks) -> None:
-        self._new += chunks
+    def _submit_rechecks(self) -> None:
+        for loaded in _growing(self._plan.loaded):
+            self._units += 1
+            future = self._pool.submit("count loaded history", recheck, self._job.run, loaded)
+            self._inbox.follow(future, self._counted, self._has_failed)
+
+    def _counted(self, result: Counted) -> None:
+        self._new += result.chunks
+        for metric_id, reason in result.uncounted.items():
+            self._uncounted.add(reason, metric_id)
         self._units -= 1
 
     def _has_failed(self, error: Exception) -> None:

@@ -9,7 +9,7 @@ from klaviyo_pg.postgres import backfill_ledger, lookups
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window
-from pipeline.backfill.chunking import gaps, years
+from pipeline.backfill.chunking import adjoining, gaps, years
 from pipeline.reconcile.check import METRICS_SCOPE
 from pipeline.run import Run, transact
 from pipeline.session import Session
@@ -42,12 +42,19 @@ def _next_midnight(moment: datetime) -> datetime:
 class Plan:
     """History to read: the chunks that the ledger has, newest first, and gaps whose events have to be counted.
 
-    `start` is where the whole window begins; None where the plan is a part of another one.
+    `start` is where the whole window begins; None where the plan is a part of another one. `loaded` are chunks that
+    earlier runs have loaded, to be counted again: those of one metric that follow each other without a gap.
     """
 
     chunks: tuple[BackfillChunk, ...]
     gaps: tuple[Gap, ...] = ()
     start: datetime | None = None
+    loaded: tuple[tuple[BackfillChunk, ...], ...] = ()
+
+    @property
+    def needs_counting(self) -> bool:
+        """True if the source has to be asked what there is to read."""
+        return bool(self.gaps or self.loaded)
 
 
 def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
@@ -56,28 +63,32 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
     Raises MissingScope where the account has no metrics, as with a key that may not read them.
     """
 
-    def look_up(account: Account) -> tuple[list[str], list[BackfillChunk]]:
-        metric_ids = _metric_ids(account, run)
+    def look_up(account: Account) -> tuple[list[str], list[BackfillChunk], set[tuple[str, datetime]]]:
+        ids = metrics_of(account, run)
         if restart:
-            backfill_ledger.forget(account, metric_ids, window)
-        return metric_ids, backfill_ledger.chunks(account)
+            backfill_ledger.forget(account, ids, window)
+        return ids, backfill_ledger.chunks(account), backfill_ledger.counted_by_others(account, run.id)
 
-    metric_ids, chunks = transact(session, run, look_up)
+    metric_ids, chunks, to_check = transact(session, run, look_up)
     if not metric_ids:
         raise MissingScope(METRICS_SCOPE)
     if restart and (spool := open_spool(run.settings, run.integration_id)):
         spool.clear()
     wanted = [chunk for chunk in chunks if chunk.metric_id in metric_ids and chunk.touches(window)]
     newest_first = sorted(wanted, key=lambda chunk: (chunk.window_end, chunk.metric_id), reverse=True)
-    missing = tuple(
-        (metric_id, gap)
-        for metric_id in metric_ids
-        for gap in gaps(window, [chunk for chunk in wanted if chunk.metric_id == metric_id])
+    by_metric: dict[str, list[BackfillChunk]] = {metric_id: [] for metric_id in metric_ids}
+    for chunk in wanted:
+        by_metric[chunk.metric_id].append(chunk)
+    missing = tuple((metric_id, gap) for metric_id, mine in by_metric.items() for gap in gaps(window, mine))
+    loaded = tuple(
+        group
+        for mine in by_metric.values()
+        for group in adjoining(chunk for chunk in mine if (chunk.metric_id, chunk.window_start) in to_check)
     )
-    return Plan(tuple(newest_first), missing, window.start)
+    return Plan(tuple(newest_first), missing, window.start, loaded)
 
 
-def _metric_ids(account: Account, run: Run) -> list[str]:
+def metrics_of(account: Account, run: Run) -> list[str]:
     """Return the ids of the metrics to read."""
     stored = lookups.metrics(account)
     metrics, existing = (

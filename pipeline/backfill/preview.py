@@ -8,7 +8,8 @@ from typing import Protocol
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window
 from pipeline.backfill.chunking import Summary, summaries
-from pipeline.backfill.counting import FAILURES, counted, without_counting
+from pipeline.backfill.counted import FAILURES
+from pipeline.backfill.counting import counted, without_counting
 from pipeline.backfill.plan import Gap, questions
 from pipeline.outage import Outage
 from pipeline.session import Session
@@ -35,7 +36,7 @@ def preview(session: Session, window: Window, watch: Watch) -> list[tuple[str, S
 
     def ask(question: Gap) -> list[BackfillChunk]:
         with session.source() as source:
-            return counted(source, *question, settings.chunk_events)
+            return list(counted(source, *question, settings.chunk_events, outage).chunks)
 
     with ThreadPoolExecutor(session.worker_count()) as pool:
         begun = list(pool.map(begin, names))

@@ -1,13 +1,16 @@
 """The runbook of a backfill: the history of events, in planned chunks."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from klaviyo_pg.errors import MissingScope
-from klaviyo_pg.postgres import backfill_ledger
+from klaviyo_pg.postgres import backfill_ledger, reconciliation
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window
 from pipeline import coverage
-from pipeline.backfill.chunking import Summary, summaries
-from pipeline.backfill.plan import Plan, history_window, plan
+from pipeline.backfill.chunking import Summary, sentences, summaries
+from pipeline.backfill.plan import Plan, history_window, metrics_of, plan
 from pipeline.backfill.side_by_side import Read, read_history
 from pipeline.chunks import Chunk
 from pipeline.job import Job, read
@@ -51,6 +54,28 @@ def publish(job: Job, window: Window) -> None:
     rows = sorted(summaries(chunks, window), key=lambda row: -row.expected)
     job.publisher.table("backfill", [_row(each, names.get(each.metric_id)) for each in rows], f"Backfill {window}")
     coverage.publish(job)
+    _report_differences(job, [each for each in chunks if each.touches(window)], names)
+
+
+def _report_differences(job: Job, chunks: Sequence[BackfillChunk], names: Mapping[str, str | None]) -> None:
+    """Report the chunks that were loaded with another number of events than counted, and are still not right.
+
+    The ledger takes over the numbers of stored events: daily runs and reconcile may have read events in between.
+    """
+
+    def correct(account: Account) -> list[BackfillChunk]:
+        wanted = set(metrics_of(account, job.run))
+        suspicious = [each for each in chunks if each.metric_id in wanted and each.differs]
+        corrected = [
+            each._replace(loaded=reconciliation.stored_events(account, each.metric_id, each.window))
+            for each in suspicious
+        ]
+        backfill_ledger.recount(account, corrected, job.run.id)
+        return [each for each in corrected if each.differs]
+
+    if differing := transact(job.session, job.run, correct):
+        job.tally.has_differences = True
+        job.tally.notes += sentences(differing, names)
 
 
 def _row(summary: Summary, name: str | None) -> dict[str, object]:

@@ -32,7 +32,7 @@ def read_history(job: Job, plan: Plan) -> None:
     workers, count = job.workers, job.worker_count
     with (
         job.session.stop.on_signals(),
-        job.session.progress.stage("History", "events", is_counting=bool(plan.gaps)),
+        job.session.progress.stage("History", "events", is_counting=plan.needs_counting),
         workers.pool(1) as counter,
         workers.pool(count) as readers,
         workers.pool(max(1, count // _READERS_PER_LOADER)) as loaders,
@@ -40,6 +40,7 @@ def read_history(job: Job, plan: Plan) -> None:
         reading = _Reading(job, plan, _Pools(counter, readers, loaders), count)
         while reading.continues():
             job.session.renew_claims()
+        reading.report()
         stored = reading.shown.stored
     if job.session.stop.is_requested and not job.tally.is_postponed:
         job.tally.add(Stopped(f"Stopped after {stored:,} events. Rerun with the same arguments to resume."))
@@ -84,6 +85,10 @@ class _Reading:
         self._inbox.handle_next(LOOK)
         self.shown.log()
         return True
+
+    def report(self) -> None:
+        """Add to the job's tally what could not be counted."""
+        self._counting.report()
 
     def _may_begin(self) -> bool:
         job = self._job

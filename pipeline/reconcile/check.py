@@ -4,8 +4,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import NamedTuple
 
-from klaviyo_pg.errors import BadSettings, KlaviyoPgError, MissingScope, Refused, Stopped, UserError
+from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Refused, Stopped, UserError
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.postgres import lookups, reconciliation, runs
 from klaviyo_pg.postgres.account import Account
@@ -18,6 +20,7 @@ from pipeline.outage import Outage
 from pipeline.outcome import describe
 from pipeline.reconcile import compare
 from pipeline.reconcile.compare import Compared, Comparisons, Counts
+from pipeline.reconcile.report import Findings, report
 from pipeline.run import Run, transact
 from pipeline.session import Session
 from pipeline.streams.events import EVENTS
@@ -25,30 +28,49 @@ from transforms.routing import KnownMetric, selected
 
 METRICS_SCOPE = "metrics:read"
 """The scope for metrics, and for counts of their events."""
-_MAX_ARTIFACT_ROWS = 500
 _FAILURES = 1  # of the API, after which the other metrics are not asked for: each would be waited for in turn
 
 
+class Loaded(NamedTuple):
+    """The events that have been loaded: names of the metrics that the settings select, and the windows of each."""
+
+    names: Mapping[str, str]
+    windows: Mapping[str, Sequence[Window]]
+    step: timedelta
+
+
 @dataclass(frozen=True)
-class _Scope:
-    """The scope of a check: the loaded windows of each metric, and the comparisons that the last check stored."""
+class Scope:
+    """The scope of a check: the loaded windows of each metric, and the comparisons that the last check stored.
+
+    Of history, only differences are stored: it is long, and the windows that have been compared are recorded.
+    """
 
     names: Mapping[str, str]
     windows: Mapping[str, Sequence[Window]]
     period: Window
     step: timedelta
     before: Comparisons
+    is_history: bool = False
 
-    def only(self, metric_ids: Iterable[str]) -> "_Scope":
+    def only(self, metric_ids: Iterable[str]) -> "Scope":
         return replace(self, windows={each: self.windows[each] for each in metric_ids})
 
 
-def reconcile(job: Job) -> None:
-    """Compare counts, read what differs either way again, once, and report what still differs."""
-    if not job.run.settings.reconcile_days:
-        raise BadSettings("RECONCILE_DAYS is 0, so there is nothing to compare: set the number of days.")
-    if not job.tally.must_stop and can_count(job):
-        job.tally.notes += _check(job, surplus=True, already_read={})
+class Rereads(NamedTuple):
+    """The windows that a check may read again: with `surplus`, also where more is stored than the source counts.
+
+    `already_read` says from when on events of each metric have just been read; None stands for all metrics.
+    """
+
+    surplus: bool
+    already_read: Mapping[str | None, datetime] = MappingProxyType({})
+
+    def contain(self, step: Comparison, before: Comparisons) -> bool:
+        """Return whether a step has to be read again."""
+        bounds = (self.already_read.get(each) for each in (None, step.metric_id))
+        is_new = all(bound is None or step.window_start < bound for bound in bounds)
+        return is_new and compare.needs_reread(step, before.get(key(step)), self.surplus)
 
 
 def can_count(job: Job) -> bool:
@@ -60,12 +82,14 @@ def find_late_events(job: Job, planned: Iterable[Chunk]) -> None:
     """Read events again where the source has more than is stored: those that came late, older than the overlap.
 
     What this run has already read, `planned`, is compared but not read again. A source that gives no counts is not an
-    error: the next run then has a longer overlap.
+    error: it is reported, and the next run has a longer overlap.
     """
     if job.tally.must_stop or not can_count(job):
         return
-    for sentence in _check(job, surplus=False, already_read=_read_from(planned)):
-        job.log.warning(sentence)
+    loaded, findings = look_up(job), Findings()
+    scope = recent(job, loaded)
+    check(job, scope, findings, Rereads(surplus=False, already_read=_read_from(planned)))
+    report(job, loaded.names, findings, scope.period)
 
 
 def _read_from(planned: Iterable[Chunk]) -> dict[str | None, datetime]:
@@ -77,22 +101,41 @@ def _read_from(planned: Iterable[Chunk]) -> dict[str | None, datetime]:
     return earliest
 
 
-def _check(job: Job, surplus: bool, already_read: Mapping[str | None, datetime]) -> list[str]:
-    """Compare, read again, and compare again; return sentences about what still differs."""
-    scope = _scope(job)
+def look_up(job: Job) -> Loaded:
+    """Look up what has been loaded of the metrics that the settings select."""
+    with job.session.source() as source:
+        step = source.count_interval
+    stored, windows = transact(
+        job.session, job.run, lambda account: (lookups.metrics(account), reconciliation.loaded_windows(account))
+    )
+    metrics = [KnownMetric(row.id, row.name) for row in stored]
+    wanted = selected(metrics, job.run.settings.metrics)
+    existing = {row.id for row in stored if not row.is_deleted}
+    names = {each.id: each.name or each.id for each in (metrics if wanted is None else wanted) if each.id in existing}
+    return Loaded(names, windows, step)
+
+
+def recent(job: Job, loaded: Loaded) -> Scope:
+    """Return the scope of a check of the last RECONCILE_DAYS."""
+    period = compare.period(job.run.as_of, job.run.settings.reconcile_days, loaded.step)
+    windows = {each: compare.comparable(loaded.windows.get(each, ()), period, loaded.step) for each in loaded.names}
+    before = transact(job.session, job.run, lambda account: reconciliation.comparisons(account, period))
+    return Scope(loaded.names, {each: parts for each, parts in windows.items() if parts}, period, loaded.step, before)
+
+
+def check(job: Job, scope: Scope, findings: Findings, rereads: Rereads) -> dict[str, Compared]:
+    """Compare, read again, compare again, and store the result; note what still differs.
+
+    Returns the metrics that have been compared, or could not be counted.
+    """
     if not scope.windows:
         job.log.info("No counts to compare: nothing in %s has been loaded", scope.period)
-        return []
-    counts = _count(job, scope, is_required=surplus)
+        return {}
+    counts = _count(job, scope, findings, is_required=rereads.surplus)
     scope = scope.only(counts)
     compared = _compare(job, scope, counts)
     differing = {
-        metric_id: [
-            step
-            for step in found.steps
-            if compare.needs_reread(step, scope.before.get(key(step)), surplus)
-            and step.window_start < _bound(already_read, metric_id)
-        ]
+        metric_id: [step for step in found.steps if rereads.contain(step, scope.before)]
         for metric_id, found in compared.items()
     }
     differing = {metric_id: steps for metric_id, steps in differing.items() if steps}
@@ -100,58 +143,30 @@ def _check(job: Job, surplus: bool, already_read: Mapping[str | None, datetime])
     if differing and not job.tally.must_stop:
         omitted = job.tally.omitted
         read(job, "Events that were missing", _rereads(job, differing, counts))
-        compared |= _compare_after_reading(job, scope.only(differing), counts)
+        compared |= _compare_after_reading(job, scope.only(differing), counts, findings)
         if not job.tally.must_stop and job.tally.omitted == omitted:  # otherwise the next check reads it again
             reread = {key(step) for steps in differing.values() for step in steps}
     _store(job, scope, compared, reread)
-    return _report(job, scope, compared, surplus)
+    _note(job, scope, compared, findings, rereads.surplus)
+    return compared
 
 
-def _bound(already_read: Mapping[str | None, datetime], metric_id: str) -> datetime:
-    """Return the time before which a metric's steps may be read again."""
-    return min(already_read.get(each, datetime.max.replace(tzinfo=UTC)) for each in (None, metric_id))
-
-
-def _scope(job: Job) -> _Scope:
-    with job.session.source() as source:
-        step = source.count_interval
-    settings = job.run.settings
-    period = compare.period(job.run.as_of, settings.reconcile_days, step)
-
-    def look_up(
-        account: Account,
-    ) -> tuple[list[lookups.StoredMetric], Mapping[str, Sequence[Window]], Comparisons]:
-        before = reconciliation.comparisons(account, period)
-        return lookups.metrics(account), reconciliation.loaded_windows(account), before
-
-    stored, loaded, before = transact(job.session, job.run, look_up)
-    metrics = [KnownMetric(row.id, row.name) for row in stored]
-    wanted = selected(metrics, settings.metrics)
-    existing = {row.id for row in stored if not row.is_deleted}
-    names = {each.id: each.name or each.id for each in (metrics if wanted is None else wanted) if each.id in existing}
-    windows = {each: compare.comparable(loaded.get(each, ()), period, step) for each in names}
-    return _Scope(names, {each: parts for each, parts in windows.items() if parts}, period, step, before)
-
-
-def _count(job: Job, scope: _Scope, is_required: bool) -> dict[str, Counts | None]:
-    """Ask for the source's counts of each metric; None where it cannot count it.
+def _count(job: Job, scope: Scope, findings: Findings, is_required: bool) -> dict[str, Counts | None]:
+    """Ask for the source's counts of each metric; None where it cannot count it, which is noted.
 
     If counts are required, a metric that got no answer is left out, and the tally has the error.
     """
     windows = {each: Window(parts[0].start, parts[-1].end) for each, parts in scope.windows.items()}
     counts: dict[str, Counts | None] = {}
-    reasons: dict[str, list[str]] = {}
     for metric_id, answer in job.workers.call(ask_counts, job.run, windows).items():
         if not isinstance(answer, KlaviyoPgError):
             counts[metric_id] = answer
         elif not is_required or isinstance(answer, Refused | MissingScope):
-            reasons.setdefault(describe(answer), []).append(scope.names[metric_id])
+            findings.uncounted.add(describe(answer), metric_id)
             counts[metric_id] = None
         else:
             job.tally.add(answer)
             job.session.stop.request_if_throttled(answer)
-    for reason, names in reasons.items():
-        job.log.info("Not counted: %s. %s", ", ".join(names), reason)
     return counts
 
 
@@ -186,7 +201,7 @@ def ask_counts(session: Session, run: Run, windows: Mapping[str, Window]) -> dic
     return {metric_id: counts for metric_id, (counts, _) in zip(windows, answers, strict=True)}
 
 
-def _compare(job: Job, scope: _Scope, counts: Mapping[str, Counts | None]) -> dict[str, Compared]:
+def _compare(job: Job, scope: Scope, counts: Mapping[str, Counts | None]) -> dict[str, Compared]:
     def look_up(account: Account) -> Mapping[str, Counts]:
         return reconciliation.stored(account, list(scope.windows), scope.period, scope.step)
 
@@ -197,11 +212,13 @@ def _compare(job: Job, scope: _Scope, counts: Mapping[str, Counts | None]) -> di
     }
 
 
-def _compare_after_reading(job: Job, scope: _Scope, counts: Mapping[str, Counts | None]) -> dict[str, Compared]:
+def _compare_after_reading(
+    job: Job, scope: Scope, counts: Mapping[str, Counts | None], findings: Findings
+) -> dict[str, Compared]:
     """Compare again; where counts still differ ask the source again, since more events may have come in between."""
     compared = _compare(job, scope, counts)
     if differing := [metric_id for metric_id, found in compared.items() if found.steps]:
-        answers = _count(job, scope.only(differing), is_required=False)
+        answers = _count(job, scope.only(differing), findings, is_required=False)
         newer = {each: answer for each, answer in answers.items() if answer is not None}
         compared |= _compare(job, scope.only(differing), {**counts, **newer})
     return compared
@@ -217,46 +234,28 @@ def _rereads(
     return [
         Chunk(EVENTS.name, window, metric_id, reread=mark)
         for metric_id, steps in differing.items()
-        for window in compare.windows_to_read(steps, counts[metric_id] or {}, page)
+        for window in compare.windows_to_read(steps, counts[metric_id] or {}, page, job.run.settings.chunk_events)
     ]
 
 
-def _store(job: Job, scope: _Scope, compared: Mapping[str, Compared], reread: Collection[Key]) -> None:
+def _store(job: Job, scope: Scope, compared: Mapping[str, Compared], reread: Collection[Key]) -> None:
     now = datetime.now(UTC)
     rows = [
         row
         for metric_id, found in compared.items()
+        if found.is_counted or not scope.is_history  # what is known of history outlives a failure to count it
         for row in compare.rows(found, scope.before, {each for each in reread if each[0] == metric_id}, now)
     ]
-    transact(job.session, job.run, lambda account: reconciliation.write(account, rows, now))
+    transact(job.session, job.run, lambda account: reconciliation.write(account, rows, now, scope.is_history))
 
 
-def _report(job: Job, scope: _Scope, compared: Mapping[str, Compared], surplus: bool) -> list[str]:
-    """Log the result, publish a table of what differs, and return sentences for differences that are new."""
-    new: list[tuple[Comparison, str]] = []
-    as_before = 0
-    for metric_id, found in compared.items():
-        changed, same = compare.differing(found, scope.before, reread_counts=surplus)
-        new += [(day, scope.names[metric_id]) for day in changed]
-        as_before += same
+def _note(job: Job, scope: Scope, compared: Mapping[str, Compared], findings: Findings, surplus: bool) -> None:
+    """Log the result, and note the days that differ in another way than an earlier check reported."""
+    for found in compared.values():
+        findings.new += compare.newly_differing(found, scope.before, reread_counts=surplus)
     days = [day for found in compared.values() for day in found.days]
-    differing = [day for day in days if day.state is CountState.DIFFERS]
-    uncounted = sum(found.days[0].source_events is None for found in compared.values())
     job.log.info(
         "Compared counts of %d metrics in %s: %d of %d days differ; %d metrics cannot be counted",
-        *(len(compared), scope.period, len(differing), len(days), uncounted),
+        *(len(compared), scope.period, sum(day.state is CountState.DIFFERS for day in days), len(days)),
+        sum(not found.is_counted for found in compared.values()),
     )
-    if differing:
-        table = [_row(day, scope.names[day.metric_id]) for day in differing[:_MAX_ARTIFACT_ROWS]]
-        job.publisher.table("reconciliation", table, f"Differences in {scope.period}")
-    return compare.sentences(new, as_before)
-
-
-def _row(day: Comparison, name: str) -> dict[str, object]:
-    return {
-        "metric": name,
-        "day": f"{day.window_start:%Y-%m-%d}",
-        "source": day.source_events,
-        "warehouse": day.warehouse_events,
-        "difference": day.difference,
-    }

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import accumulate, groupby
+from math import inf
 from typing import NamedTuple
 
 from klaviyo_pg.postgres.reconciliation import Comparison, Key, key
@@ -53,6 +54,18 @@ class Compared(NamedTuple):
 
     days: list[Comparison]
     steps: list[Comparison]
+
+    @property
+    def is_counted(self) -> bool:
+        """True if the source was able to count the metric."""
+        return all(day.source_events is not None for day in self.days)
+
+    @property
+    def state(self) -> CountState:
+        """The result for all days together."""
+        if not self.is_counted:
+            return CountState.UNCOUNTED
+        return CountState.DIFFERS if any(map(_differed, self.days)) else CountState.COMPLETE
 
 
 def compare(
@@ -123,15 +136,19 @@ def _remains(now: Comparison, before: Comparison | None) -> bool:
     return before is not None and now.equals_counts_of(before) and before.reread_at is not None
 
 
-def windows_to_read(steps: Iterable[Comparison], source: Counts, page: int) -> list[Window]:
-    """Return windows that contain these steps of one metric: adjacent steps, and those that fit on one page, as one."""
+def windows_to_read(steps: Iterable[Comparison], source: Counts, page: int, chunk: float = inf) -> list[Window]:
+    """Return windows that contain these steps of one metric: those that fit on one page as one window.
+
+    So are adjacent steps, up to about `chunk` events.
+    """
     times = sorted(source)
     totals = [0, *accumulate(source[at] for at in times)]
     windows: list[Window] = []
     for each in sorted(steps):
         begin = windows[-1].start if windows else None
         events = 0 if begin is None else totals[bisect_left(times, each.window_end)] - totals[bisect_left(times, begin)]
-        if begin is not None and (windows[-1].end == each.window_start or events <= page):
+        most = max(page, chunk) if windows and windows[-1].end == each.window_start else page
+        if begin is not None and events <= most:
             windows[-1] = Window(begin, each.window_end)
         else:
             windows.append(Window(each.window_start, each.window_end))
@@ -162,8 +179,8 @@ def _reread_at(step: Comparison, before: Comparisons, reread: Collection[Key], n
     return earlier.reread_at if earlier is not None and step.equals_counts_of(earlier) else None
 
 
-def differing(compared: Compared, before: Comparisons, reread_counts: bool) -> tuple[list[Comparison], int]:
-    """Return the days that differ in another way than an earlier check reported, and how many differ as reported.
+def newly_differing(compared: Compared, before: Comparisons, reread_counts: bool) -> list[Comparison]:
+    """Return the days that differ in another way than an earlier check reported.
 
     With `reread_counts` a day counts as reported only if the earlier check also read it again.
     """
@@ -172,9 +189,7 @@ def differing(compared: Compared, before: Comparisons, reread_counts: bool) -> t
         for each in compared.steps
         if not _was_reported(each, before.get(key(each)), reread_counts)
     }
-    days = [day for day in compared.days if _differed(day)]
-    changed = [day for day in days if day.window_start.date() in new]
-    return changed, len(days) - len(changed)
+    return [day for day in compared.days if _differed(day) and day.window_start.date() in new]
 
 
 def _was_reported(step: Comparison, before: Comparison | None, reread_counts: bool) -> bool:
@@ -184,23 +199,28 @@ def _was_reported(step: Comparison, before: Comparison | None, reread_counts: bo
     return is_same and bool(not reread_counts or before is None or before.reread_at)
 
 
-def sentence(day: Comparison, name: str) -> str:
-    """Return a difference in words, with both counts."""
-    return (
-        f"{name}, {day.window_start:%Y-%m-%d}: the source counts {day.source_events:,} events, the warehouse has "
-        f"{day.warehouse_events:,}."
-    )
+def sentences(new: Sequence[tuple[Comparison, str]], as_before: Sequence[Comparison]) -> list[str]:
+    """Return what differs: new differences by day and name of the metric, the others as a sum.
 
-
-def sentences(days: Sequence[tuple[Comparison, str]], as_before: int) -> list[str]:
-    """Return what differs, by day and name of the metric; a long list is cut short."""
-    lines = [sentence(day, name) for day, name in days[:_MAX_SENTENCES]]
-    if len(days) > _MAX_SENTENCES:
-        lines.append(f"{_count_days(len(days) - _MAX_SENTENCES)} more: see the table reconciliation.")
+    A long list is cut short.
+    """
+    lines = [f"{name}, {day.window_start:%Y-%m-%d}: {_both_counts([day])}" for day, name in new[:_MAX_SENTENCES]]
+    if others := [day for day, _ in new[_MAX_SENTENCES:]]:
+        more = "1 more day differs" if len(others) == 1 else f"{len(others):,} more days differ"
+        lines.append(f"{more}: {_both_counts(others)} See the table reconciliation.")
     if as_before:
-        lines.append(f"{_count_days(as_before)} as in an earlier check.")
+        lines.append(summary(as_before, " as in an earlier check"))
     return lines
 
 
-def _count_days(number: int) -> str:
-    return "1 day differs" if number == 1 else f"{number:,} days differ"
+def summary(days: Sequence[Comparison], remark: str = "") -> str:
+    """Return a sentence with the number of days that differ and both counts of them."""
+    number = "1 day differs" if len(days) == 1 else f"{len(days):,} days differ"
+    return f"{number}{remark}: {_both_counts(days)}"
+
+
+def _both_counts(days: Iterable[Comparison]) -> str:
+    """Return both counts of some days, in words."""
+    pairs = [(day.source_events or 0, day.warehouse_events) for day in days]
+    source, warehouse = (sum(numbers) for numbers in zip(*pairs, strict=True))
+    return f"the source counts {source:,} event{'' if source == 1 else 's'}, the warehouse has {warehouse:,}."

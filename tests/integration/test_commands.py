@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.postgres import accounts
+from klaviyo_pg.postgres import accounts, reconciliation, runs
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.reconciliation import Comparison
+from klaviyo_pg.states import CountState, RunState
 
 ADDRESS = "ann@example.com"
 
@@ -94,6 +98,28 @@ def test_status_without_a_backfill(command: Any, integration_id: str) -> None:
     """Without a backfill, status says so instead of printing an empty table."""
     ran = command("status")
     assert (ran.returncode, ran.stdout) == (0, "No backfill yet.\n")
+
+
+def test_status_shows_what_the_last_run_reported(
+    command: Any, integration_id: str, connection: psycopg.Connection
+) -> None:
+    """And how many days differ according to all checks so far, whichever run is the last one."""
+    account = Account(connection, "klaviyo", integration_id)
+    now = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    run = runs.open_run(account, "daily", "all", now)
+    runs.close_run(account, run.run_id, RunState.COMPLETE_WITH_DIFFERENCES, "Counts differ.")
+    midnight = now - timedelta(hours=12)
+    hour, day = (
+        Comparison("m1", midnight, midnight + timedelta(hours=length), 1_008, 8, CountState.DIFFERS)
+        for length in (1, 24)
+    )
+    reconciliation.write(account, [hour, day], now)
+    lines = command("status").stdout.splitlines()
+    assert lines[:3] == [
+        "shop: last run daily, complete with differences, started 2026-07-01 12:00 UTC",
+        "Counts differ.",
+        "1 day differs: the source counts 1,008 events, the warehouse has 8. See the table reconciliation.",
+    ]
 
 
 def test_erasing_an_unknown_person(command: Any, integration_id: str) -> None:

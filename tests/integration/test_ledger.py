@@ -102,7 +102,7 @@ def test_the_last_run_of_an_account_is_the_one_that_started_last(account: Accoun
     assert runs.last_run(account) is None
     for flow, days in (("daily", 1), ("backfill", 2), ("reconcile", 0)):
         open_run(account, flow=flow, now=NOON + days * DAY)
-    assert runs.last_run(account) == ("backfill", RunState.RUNNING, NOON + 2 * DAY)
+    assert runs.last_run(account) == ("backfill", RunState.RUNNING, NOON + 2 * DAY, None)
     assert runs.last_run(Account(account.connection, SCHEMA, "two")) is None
 
 

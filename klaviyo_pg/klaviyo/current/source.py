@@ -29,7 +29,6 @@ SUPPRESSION_REASONS = ("HARD_BOUNCE", "INVALID_EMAIL", "SPAM_COMPLAINT", "UNSUBS
 _ARCHIVED: Mapping[str, str] = MappingProxyType({"false": "", "true": "archived "})  # each needs a separate request
 _IDS_IN_FILTER = 50  # ids in one any(): keeps URLs below 2 KB
 _MARGIN = timedelta(seconds=1)  # before a window, which includes its start: greater-than excludes its bound
-_LONGEST_COUNT = timedelta(days=365)  # the longest time that one request for aggregates may span is a year
 _PERSON_FIELDS = "email,phone_number,external_id,first_name,last_name,organization,title,created,location,properties"
 _PROFILE_FIELDS = f"{_PERSON_FIELDS},locale,last_event_date,updated"  # the last two change with each event
 _SUPPRESSION = "subscriptions.email.marketing.suppression.reason"
@@ -66,6 +65,7 @@ class CurrentSource:
     events_include_consent = False
     event_requests_per_minute: int | None = _XL.steady
     count_interval = timedelta(hours=1)
+    longest_count = timedelta(days=365)  # the longest time that one request for aggregates may span is a year
 
     def __init__(
         self, client: Client, sizes: PageSizes | None = None, events_page_size: int = EVENTS.page_size
@@ -166,7 +166,7 @@ class CurrentSource:
     def counts(self, metric_id: str, window: Window) -> Iterator[rows.Count]:
         start = window.start
         while start < window.end:
-            end = min(window.end, start + _LONGEST_COUNT)
+            end = min(window.end, start + self.longest_count)
             yield from self._counts(metric_id, start, end)
             start = end
 

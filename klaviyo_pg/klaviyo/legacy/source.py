@@ -25,7 +25,6 @@ _PAGE = "100"  # rows, the most that v1 allows
 _SMALL_PAGE = "10"  # rows, requested if larger pages take too long
 _EXCLUSIONS_PAGE = "5000"
 _ADDRESSES_PER_LOOKUP = 100  # the most that v2 allows
-_LONGEST_COUNT = timedelta(days=31)  # the longest time that one export may span
 _EARLIEST = 10**9  # `since` is a Unix time of ten digits
 
 _TIMELINE = DocumentDecoder(shapes.Timeline, data=shapes.Event)
@@ -52,6 +51,7 @@ class LegacySource:
     events_include_consent = True
     event_requests_per_minute: int | None = None
     count_interval = timedelta(days=1)
+    longest_count = timedelta(days=31)  # the longest time that one export may span
 
     def __init__(self, v1: Client, v2: Client, events_page_size: int = int(_PAGE)) -> None:
         self._v1, self._v2 = v1, v2
@@ -168,7 +168,7 @@ class LegacySource:
     def counts(self, metric_id: str, window: Window) -> Iterator[rows.Count]:
         start = window.start
         while start < window.end:
-            end = min(window.end, start + _LONGEST_COUNT)
+            end = min(window.end, start + self.longest_count)
             query = {"start_date": f"{start:%Y-%m-%d}", "end_date": f"{end:%Y-%m-%d}", "unit": "day"}
             query["measurement"] = "count"
             export = self._v1.get(f"api/v1/metric/{metric_id}/export", query, read=_reader_of(shapes.Export))

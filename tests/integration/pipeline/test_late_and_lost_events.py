@@ -1,4 +1,4 @@
-"""Counts of the source compared with the warehouse: late events are found, and what still differs is reported once."""
+"""Counts of the source compared with the warehouse: late events are found, and what still differs is reported."""
 
 import pytest
 
@@ -38,9 +38,9 @@ def test_late_events_are_found_by_counts(warehouse: Warehouse, shop: FakeAccount
 
 
 def test_a_daily_run_does_not_read_again_what_it_has_just_read(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """If the source counts more than it serves within the overlap, the next check finds out."""
+    """If the source counts more than it serves within the overlap, the run reports it, and the next check reads it."""
     shop.miscounts["OPEN", days_ago(1) + 2 * HOUR] = 1
-    assert warehouse.daily("opens").state == "complete"
+    assert warehouse.daily("opens").state == "complete with differences"
     assert rereads(shop) == []
     assert warehouse.column("SELECT difference FROM reconciliation WHERE state = 'differs'") == [-1, -1]
 
@@ -67,10 +67,11 @@ def test_counts_by_day_find_late_events(warehouse: Warehouse, shop: FakeAccount)
 def test_a_daily_run_without_counts_succeeds_and_the_next_overlaps_more(
     warehouse: Warehouse, shop: FakeAccount, error: Exception
 ) -> None:
-    """Late events are then found by an overlap of a week."""
+    """Late events are then found by an overlap of a week. The run says that they would otherwise not be noticed."""
     shop.fail("counts", error)
     ran = warehouse.daily("opens")
-    assert (ran.state, ran.sentences, ran.exit_code) == ("complete", [], 0)
+    message = f"2 metrics could not be counted, so missing events of them would not be noticed: {error}"
+    assert (ran.state, ran.sentences, ran.exit_code) == ("complete", [message], 0)
     assert set(warehouse.column("SELECT state FROM reconciliation")) == {"uncounted"}
     [late] = shop.add_events("OPEN", LATE)
     shop.requests.clear()
@@ -100,37 +101,43 @@ def test_lost_rows_are_restored(warehouse: Warehouse, shop: FakeAccount) -> None
     assert "coverage" in ran.published.texts and "reconciliation" not in ran.published.tables
 
 
-def test_what_still_differs_is_reported_once(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """It is read again once, and reported with both counts. It is mentioned until the counts agree or change."""
+def test_what_still_differs_is_reported(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """It is read again once, and reported with both counts. Later runs report it in fewer words, until it is gone."""
     warehouse.daily("opens")
     shop.miscounts["OPEN", days_ago(4) + HOUR] = 2
     shop.recover()
     first = warehouse.reconcile()
     sentence = f"Opened Email, {days_ago(4):%Y-%m-%d}: the source counts 3 events, the warehouse has 1."
-    assert (first.state, first.sentences, first.exit_code) == ("complete", [sentence], 0)
+    assert (first.state, first.sentences, first.exit_code) == ("complete with differences", [sentence], 0)
     assert len(rereads(shop)) == 1
     [row] = first.published.tables["reconciliation"]
     assert (row["metric"], row["source"], row["warehouse"], row["difference"]) == ("Opened Email", 3, 1, -2)
     second = warehouse.reconcile()
-    assert second.sentences == ["1 day differs as in an earlier check."]
+    assert second.state == "complete with differences"
+    assert second.sentences == [
+        "1 day differs as in an earlier check: the source counts 3 events, the warehouse has 1."
+    ]
     assert len(rereads(shop)) == 1
     shop.miscounts["OPEN", days_ago(4) + HOUR] = 3
     third = warehouse.reconcile()
     assert third.sentences == [sentence.replace("3 events", "4 events")]
     assert len(rereads(shop)) == 2
     shop.miscounts.clear()
-    assert warehouse.reconcile().sentences == []
+    last = warehouse.reconcile()
+    assert (last.state, last.sentences) == ("complete", [])
     assert set(warehouse.column("SELECT state FROM reconciliation")) == {"complete"}
 
 
 def test_daily_runs_read_a_difference_again_once(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """The run succeeds and mentions it only in its log; the view `freshness` has the difference."""
+    """Each run reports it, and the view `freshness` has the difference."""
     warehouse.daily("opens")
     shop.miscounts["OPEN", LATE] = 1
     shop.recover()
-    for _ in range(2):
+    new = f"Opened Email, {LATE:%Y-%m-%d}: the source counts 2 events, the warehouse has 1."
+    known = "1 day differs as in an earlier check: the source counts 2 events, the warehouse has 1."
+    for sentence in (new, known):
         ran = warehouse.daily("opens")
-        assert (ran.state, ran.sentences) == ("complete", [])
+        assert (ran.state, ran.sentences) == ("complete with differences", [sentence])
     assert rereads(shop) == [hour_of_late(0, 1)]
     assert warehouse.column("SELECT difference FROM freshness WHERE stream = 'events/OPEN'") == [-1]
 
@@ -142,7 +149,7 @@ def test_events_that_the_source_has_lost_are_read_again_by_reconcile_only(
     warehouse.daily("opens")
     lost = shop.events.pop(1)
     shop.recover()
-    assert warehouse.daily("opens").state == "complete"
+    assert warehouse.daily("opens").state == "complete with differences"
     assert rereads(shop) == []
     ran = warehouse.reconcile()
     assert ran.sentences == [f"Opened Email, {lost.at:%Y-%m-%d}: the source counts 0 events, the warehouse has 1."]

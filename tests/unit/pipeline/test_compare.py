@@ -15,8 +15,8 @@ from pipeline.reconcile.compare import (
     Counts,
     comparable,
     compare,
-    differing,
     needs_reread,
+    newly_differing,
     period,
     rows,
     sentences,
@@ -227,20 +227,33 @@ def test_days_are_steps_in_the_legacy_dialect() -> None:
 def test_a_difference_is_reported_once(
     before: list[Comparison], is_new_to_daily: bool, is_new_to_reconcile: bool
 ) -> None:
-    """It is not reported again while both counts stay. Reconcile also reports what a daily run has only noticed."""
+    """It is no news while both counts stay. For reconcile it is news even if a daily run has noticed it."""
     compared = compare("a", [TODAY], HOUR, hours(5), hours(4), by_key(*before))
     for is_new, reread_counts in ((is_new_to_daily, False), (is_new_to_reconcile, True)):
-        expected = (compared.days, 0) if is_new else ([], 1)
-        assert differing(compared, by_key(*before), reread_counts) == expected
+        expected = compared.days if is_new else []
+        assert newly_differing(compared, by_key(*before), reread_counts) == expected
 
 
 def test_a_report_has_both_counts_and_at_most_ten_days() -> None:
+    """Other days are added up, and so are those that were reported before."""
     difference = day(1_234, 1_200, CountState.DIFFERS)
     line = "Opened Email, 2026-07-01: the source counts 1,234 events, the warehouse has 1,200."
-    assert sentences([], 0) == []
-    assert sentences([(difference, "Opened Email")], 1) == [line, "1 day differs as in an earlier check."]
-    assert sentences([], 2) == ["2 days differ as in an earlier check."]
-    assert sentences([(difference, "Opened Email")] * 12, 0) == [
-        *[line] * 10,
-        "2 days differ more: see the table reconciliation.",
+    one = day(1, 0, CountState.DIFFERS)
+    assert sentences([], []) == []
+    assert sentences([(difference, "Opened Email")], [one]) == [
+        line,
+        "1 day differs as in an earlier check: the source counts 1 event, the warehouse has 0.",
     ]
+    assert sentences([], [difference] * 2) == [
+        "2 days differ as in an earlier check: the source counts 2,468 events, the warehouse has 2,400."
+    ]
+    assert sentences([(difference, "Opened Email")] * 12, []) == [
+        *[line] * 10,
+        "2 more days differ: the source counts 2,468 events, the warehouse has 2,400. See the table reconciliation.",
+    ]
+
+
+def test_adjacent_steps_are_read_in_chunks() -> None:
+    """Of about so many events, also if an import has added more than one process should read."""
+    windows = windows_to_read((hour(at, 10, 0) for at in range(6)), hours(*[10] * 24), 1, chunk=20)
+    assert windows == [Window(MIDNIGHT + at * HOUR, MIDNIGHT + (at + 2) * HOUR) for at in (0, 2, 4)]

@@ -165,3 +165,23 @@ def test_a_failed_run_can_travel_between_processes() -> None:
     failed = RunFailed(Report("id", "shop", RunState.FAILED, ("Odd.", "Away."), 1))
     copy = pickle.loads(pickle.dumps(failed))
     assert (str(copy), copy.exit_code, copy.report) == ("Odd. Away.", 1, failed.report)
+
+
+@pytest.mark.parametrize(
+    ("errors", "state", "exit_code"),
+    [
+        pytest.param([], RunState.COMPLETE_WITH_DIFFERENCES, 0, id="none"),
+        pytest.param([SCOPE], RunState.PARTIAL, 3, id="something was left out"),
+        pytest.param([Throttled()], RunState.TO_BE_CONTINUED, 4, id="a pause"),
+        pytest.param([BadAnswer()], RunState.FAILED, 1, id="a failure"),
+    ],
+)
+def test_differences_mark_a_run_that_is_otherwise_complete(
+    errors: Sequence[Exception], state: RunState, exit_code: int
+) -> None:
+    """Errors outweigh them."""
+    tally = Tally()
+    for error in errors:
+        tally.add(error)
+    tally.has_differences = True
+    assert (tally.state, tally.exit_code) == (state, exit_code)

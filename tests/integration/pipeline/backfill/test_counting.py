@@ -68,12 +68,15 @@ def test_counting_that_fails_leaves_the_run_partial(
 
 
 def test_counting_can_do_without_the_beginnings(warehouse: Warehouse, shop: FakeAccount, spooled: Backfill) -> None:
-    """After two failures no other metric is asked for its first event: counts are enough to plan."""
+    """After two failures no other metric is asked for its first event: counts are enough to plan.
+
+    Nor is it, after two more, in order to check a count of 0.
+    """
     for number in range(4):
         shop.add_metric(f"M{number}", f"Metric {number}")
     shop.fail("beginning", Unavailable("Away."))
     assert spooled(concurrency=1).state == "complete"
-    assert len(shop.sent("beginning")) == 2
+    assert len(shop.sent("beginning")) == 2 + 2
     assert_complete(warehouse, shop)
 
 
@@ -95,10 +98,11 @@ def test_a_preview_counts_everything_and_writes_nothing(warehouse: Warehouse, sh
 def test_time_after_loaded_history_is_counted_at_once(
     warehouse: Warehouse, shop: FakeAccount, spooled: Backfill
 ) -> None:
-    """The metric has begun by then, so that no request has to find out."""
+    """The metric has begun by then, so that no request has to find out. What is loaded is counted again."""
     warehouse.backfill(START, days_ago(20), chunk_events=1_000)
     shop.recover()
     assert spooled().state == "complete"
-    assert shop.sent("beginning") == []
-    assert {each.window for each in shop.sent("counts")} == {Window(days_ago(20), days_ago(0))}
+    assert {each.window for each in shop.sent("beginning")} == {Window(START, days_ago(20))}
+    new, loaded = Window(days_ago(20), days_ago(0)), Window(days_ago(31), days_ago(20))
+    assert {each.window for each in shop.sent("counts")} == {new, loaded}
     assert_complete(warehouse, shop)

@@ -32,7 +32,8 @@ def test_a_complete_backfill_reads_no_events_again(warehouse: Warehouse, shop: F
     backfill()
     shop.recover()
     assert backfill().state == "complete"
-    assert {each.kind for each in shop.requests} == {"account", "metrics", "lists"}
+    assert {each.kind for each in shop.requests} == {"account", "metrics", "lists", "beginning", "counts"}
+    assert (len(shop.sent("beginning")), len(shop.sent("counts"))) == (2, 1)
 
 
 def test_an_earlier_start_reads_only_what_is_missing(

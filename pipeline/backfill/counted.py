@@ -1,0 +1,57 @@
+"""The source's counts as a backfill uses them. A count of 0 is checked, because it means that nothing is read."""
+
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from types import MappingProxyType
+from typing import NamedTuple
+
+from klaviyo_pg.errors import KlaviyoPgError, Refused, Stopped, Throttled, UserError
+from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.rows import Count
+from klaviyo_pg.windows import Window
+from pipeline.outage import Outage
+
+FAILURES = 2
+"""Consecutive failures of the API after which no more first events are asked for."""
+Chunks = tuple[BackfillChunk, ...]
+
+
+class Counted(NamedTuple):
+    """Chunks to read, and the metrics that the source could not count, with the reason."""
+
+    chunks: Chunks
+    uncounted: Mapping[str, str] = MappingProxyType({})
+
+    @classmethod
+    def joined(cls, parts: Iterable["Counted"]) -> "Counted":
+        """Join results."""
+        all_parts = list(parts)
+        reasons = {metric_id: reason for part in all_parts for metric_id, reason in part.uncounted.items()}
+        return cls(tuple(chain.from_iterable(part.chunks for part in all_parts)), reasons)
+
+
+def counts_of(source: Source, metric_id: str, window: Window, outage: Outage) -> list[Count]:
+    """Return the counts of a window that can be counted with one request.
+
+    Raises Refused if the source does not count the metric, or counts nothing although it has events.
+    """
+    counts = list(source.counts(metric_id, window))
+    if not counts and _has_events(source, metric_id, window, outage):
+        raise Refused("The source counts 0 events where it has some.")
+    return counts
+
+
+def _has_events(source: Source, metric_id: str, window: Window, outage: Outage) -> bool:
+    """Ask for the first event. If the API does not answer, the count is all there is; a later run checks it again."""
+    if outage.error:
+        return False
+    try:
+        beginning = source.beginning(metric_id, window)
+    except (UserError, Stopped, Throttled):
+        raise
+    except KlaviyoPgError as error:
+        outage.failed(error)
+        return False
+    outage.succeeded()
+    return beginning is not None and beginning.first is not None
