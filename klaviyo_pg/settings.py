@@ -76,6 +76,13 @@ class Settings(BaseSettings):
         le=3650,
         description="Days between full reads of a list, which find out who has left it. 0 turns them off.",
     )
+    max_loss_percent: float = Field(
+        30,
+        ge=0,
+        le=100,
+        description="Percentage of a stream's stored rows (at least 10) that a full read may lose before a second run "
+        "has to confirm it. 100 turns this off.",
+    )
     metrics: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Metrics to read, by name or ID, comma-separated or as a JSON list. A leading - excludes a metric.",

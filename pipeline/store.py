@@ -12,6 +12,7 @@ from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.postgres import erase, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import merge
+from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Reject
 from pipeline.batch import Protected
 from pipeline.chunks import Chunk
@@ -28,14 +29,17 @@ Record = Callable[[Account], None]
 """Records, in the transaction of a batch, what is true once it is stored."""
 
 
-def store(session: Session, run: Run, chunk: Chunk, batch: Protected, traffic: Traffic, record: Record) -> Counts:
+def store(
+    session: Session, run: Run, chunk: Chunk, batch: Protected, traffic: Traffic, guard: Guard, record: Record
+) -> Counts:
     """Merge a batch, count its rows, and record what has to be recorded with it; return the counts by table.
 
-    Waits for a database that is away; nothing is ever half stored.
+    Waits for a database that is away; nothing is ever half stored. Raises UnconfirmedLoss, and stores nothing, where
+    the guard does not believe that rows are absent.
     """
 
     def write(account: Account) -> Counts:
-        counts = _merge(account, run, chunk, batch)
+        counts = _merge(account, run, chunk, batch, guard)
         record(account)
         runs.add_counts(account, run.id, counts)
         runs.add_requests(account, run.id, traffic)
@@ -44,14 +48,14 @@ def store(session: Session, run: Run, chunk: Chunk, batch: Protected, traffic: T
     return transact(session, run, write)
 
 
-def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected) -> Counts:
+def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Guard) -> Counts:
     counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(runs.COUNTS, 0))
     rejects = {table: list(records) for table, records in batch.rejects.items()}
     erased = erase.erased(account)
     for load, whole in batch.frames:
         table = load.table.name
         is_complete = not any(reject.hides for reject in batch.rejects.get(table, ()))
-        merged = merge(account, load, without(whole, load, erased), is_complete)
+        merged = merge(account, load, without(whole, load, erased), is_complete, guard)
         rejects.setdefault(table, []).extend(Reject(row, reason) for row, reason in merged.unstorable)
         for name, number in (
             ("rows_read", merged.rows),

@@ -27,6 +27,7 @@ BOOKKEEPING = (
     bookkeeping.CHUNKS,
     bookkeeping.BACKFILL_CHUNKS,
     bookkeeping.RECONCILIATION,
+    bookkeeping.MISSING_ROWS,
     bookkeeping.RATE_LIMITS,
     bookkeeping.ERASED,
     bookkeeping.REJECTS,

@@ -56,6 +56,10 @@ _MENTIONS = SQL(
     " UNION SELECT email FROM erasing_addresses) AS words (word)"
     " WHERE position(lower(word) IN lower(concat(raw, ' ', reason))) > 0)"
 )
+_OF_MISSING_PERSON = SQL(
+    "(md5(row_key) IN (SELECT member_key FROM erasing_members)"
+    " OR row_key IN (SELECT md5(email) FROM erasing_addresses))"
+)
 _DELETED: tuple[tuple[Table, Composable], ...] = (
     (dimensions.MEMBERS, _OF_MEMBER),
     (dimensions.MEMBER_ATTRIBUTES, _OF_MEMBER),
@@ -65,6 +69,7 @@ _DELETED: tuple[tuple[Table, Composable], ...] = (
     (membership.MEMBER_LISTS, _OF_MEMBER_ID),
     (membership.SUBSCRIPTION_CHANGES, _OF_MEMBER_ID),
     (membership.SWEPT_MEMBERS, _OF_MEMBER_ID),
+    (bookkeeping.MISSING_ROWS, _OF_MISSING_PERSON),
     (bookkeeping.REJECTS, _MENTIONS),
 )
 
