@@ -50,9 +50,10 @@ def transact(session: Session, run: Run, work: Callable[[Account], Result]) -> R
 def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log) -> Run:
     """Check the API key and the database, bring the warehouse up to the catalogue, and open the run.
 
-    Raises UserError where the key, the database or the account's name is wrong.
+    Raises UserError where the key, the database or the account's name is wrong, or where claims would not work.
     """
     settings = session.settings
+    session.check_claims_work()
     source = session.first_source()
     account_id = _account_id(source, settings, log)
     now = datetime.now(UTC).replace(microsecond=0)
@@ -136,6 +137,7 @@ def join(session: Session, run_id: str, flow: str, claim: str, answer_seconds: f
     Raises BadSettings where this warehouse has no such run, and Stopped where the run is no longer in progress.
     """
     settings = session.settings
+    session.check_claims_work()
     with session.database.transaction() as connection:
         started = runs.find_run(connection, settings.warehouse_schema, settings.klaviyo_integration, run_id)
         if started is None:
