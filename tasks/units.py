@@ -76,9 +76,13 @@ def _cached(key: Callable[[TaskRunContext, Mapping[str, Any]], str], days: int) 
 
 
 def _read_key(context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
-    """Identify the chunks of a run. A run that is resumed keeps its id, so that what it has read is not read again."""
+    """Identify the chunks of a run. A run that is resumed keeps its id, so that what it has read is not read again.
+
+    Chunks that end in the present are: which of them have to be is what the ledger decides.
+    """
     run, chunks = parameters["run"], parameters["chunks"]
-    return f"klaviyo-pg-{_FORMAT}-{run.id}-{_digest(f'{chunk.key} {chunk.part}' for chunk in chunks)}"
+    resumed = f" {run.resumed_at}" if any(chunk.is_open for chunk in chunks) else ""
+    return f"klaviyo-pg-{_FORMAT}-{run.id}-{_digest(f'{chunk.key} {chunk.part}{resumed}' for chunk in chunks)}"
 
 
 def _digest(texts: Any) -> str:

@@ -55,7 +55,9 @@ RUNS = Table(
         Column("state", TEXT, "running, complete, partial, to be continued or failed."),
         Column("requests", INTEGER, "Requests sent to the API."),
         Column("retries", INTEGER, "Requests that were retries."),
-        Column("message", TEXT, "Errors of the run; null if there were none."),
+        Column(
+            "message", TEXT, "Errors of the run, and that it resumed another one; null if there is nothing to report."
+        ),
     ),
     primary_key=("run_id",),
 )
