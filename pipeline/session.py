@@ -78,7 +78,7 @@ class Session:
             return self._database
 
     def check_claims_work(self) -> None:
-        """Raise BadSettings if claims would not keep other runs out, as behind a pooler in transaction mode."""
+        """Raise BadSettings if claims would not keep other runs out, as with a pooler in transaction mode."""
         if self.settings.database_url is not None and shares_sessions(self._url):
             raise BadSettings(
                 "DATABASE_URL leads to a connection pooler in transaction or statement mode, where the locks that keep "

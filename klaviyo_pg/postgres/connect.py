@@ -110,7 +110,7 @@ def shares_sessions(url: str) -> bool:
 
 
 def _server_session(connection: psycopg.Connection) -> tuple[object, ...]:
-    """Return what identifies the server's session. A prepared query would fail behind such a pooler."""
+    """Return what identifies the server's session. Such a pooler refuses prepared queries."""
     row = connection.execute(_SERVER_SESSION, prepare=False).fetchone()
     assert row is not None
     return tuple(row)

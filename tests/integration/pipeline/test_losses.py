@@ -231,7 +231,7 @@ def sweep(request: pytest.FixtureRequest, warehouse: Warehouse, shop: FakeAccoun
 def test_a_sweep_that_misses_many_members_has_to_be_confirmed(
     warehouse: Warehouse, shop: FakeAccount, sweep: Callable[[], Result]
 ) -> None:
-    """The list is read twice, nobody is marked as absent, and the next run sweeps it again."""
+    """The list is read twice, no member is marked as absent, and the next run sweeps it again."""
     left = [each.member_id for each in shop.members["L1"][10:]]
     del shop.members["L1"][10:]
     ran = sweep()

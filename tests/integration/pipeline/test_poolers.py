@@ -1,4 +1,4 @@
-"""Warehouses behind a connection pooler: refused where claims would not keep other runs out, used otherwise."""
+"""Warehouses with a connection pooler: refused where claims would not keep other runs out, used otherwise."""
 
 from collections.abc import Iterator
 from pathlib import Path

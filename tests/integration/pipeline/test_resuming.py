@@ -14,7 +14,7 @@ def wait(warehouse: Warehouse) -> None:
 
 
 def note(ran: Result) -> str:
-    """Return the sentence that says what a run resumed."""
+    """Return the sentence about the run that was resumed."""
     return (
         f"Resumed the unfinished run of {ran.run.as_of:%Y-%m-%d %H:%M} UTC. Windows of past events that it had "
         "finished were not read again."
