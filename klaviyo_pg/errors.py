@@ -9,6 +9,7 @@
     │   └── DatabaseUnusable   no connection, no privilege, or read-only
     │       └── DatabaseAway   no connection: retry while a run is in progress
     ├── MissingScope           skip what needs it, finish as partial            exit code 3
+    ├── UnconfirmedLoss        read it again, then finish as partial            exit code 3
     ├── Stopped                stop on request: the next run resumes            exit code 130
     ├── Refused                the API refused a request: leave it out, finish as partial (alone: exit code 1)
     │   ├── NotFound           the requested object does not exist
@@ -77,6 +78,22 @@ class MissingScope(KlaviyoPgError):
 
     def __reduce__(self) -> tuple[type["MissingScope"], tuple[str]]:
         return (MissingScope, (self.scope,))
+
+
+class UnconfirmedLoss(KlaviyoPgError):
+    """A full read lacks so many of the stored rows that a later run has to confirm it."""
+
+    exit_code = 3
+
+    def __init__(self, stream: str, missing: int, stored: int) -> None:
+        self.stream, self.missing, self.stored = stream, missing, stored
+        super().__init__(
+            f"Klaviyo's answer lacks {missing:,} of {stored:,} stored rows of {stream}, also after a second request. "
+            "No row was marked as deleted. The next run marks those that are still missing."
+        )
+
+    def __reduce__(self) -> tuple[type["UnconfirmedLoss"], tuple[str, int, int]]:
+        return (UnconfirmedLoss, (self.stream, self.missing, self.stored))
 
 
 class Stopped(KlaviyoPgError):

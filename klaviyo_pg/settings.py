@@ -100,6 +100,13 @@ class Settings(BaseSettings):
         description="Mark profiles that were deleted in Klaviyo with the time, or erase them once they have been "
         "missing on two days.",
     )
+    max_loss_percent: float = Field(
+        30,
+        ge=0,
+        le=100,
+        description="Percentage of a stream's stored rows (at least 10) that a full read may lose before a second run "
+        "has to confirm it. 100 turns this off.",
+    )
     metrics: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Metrics to read, by name or ID, comma-separated or as a JSON list. A leading - excludes a metric.",

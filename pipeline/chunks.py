@@ -37,5 +37,10 @@ class Chunk(NamedTuple):
         """The name of its window in the ledger."""
         return str(self.window)
 
+    @property
+    def is_open(self) -> bool:
+        """True if it reads up to the present, so that it has more to read the later it is read."""
+        return self.window.end is None and not self.reread
+
     def __str__(self) -> str:
         return self.key if self.window == FULL_READ else f"{self.key} {self.window}"

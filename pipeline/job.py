@@ -9,6 +9,7 @@ from typing import Protocol
 
 from klaviyo_pg.errors import Stopped
 from klaviyo_pg.postgres import chunks as ledger
+from klaviyo_pg.postgres.account import Account
 from pipeline.chunks import Chunk
 from pipeline.outcome import Outcome, Tally, describe
 from pipeline.read import read_chunks
@@ -19,6 +20,7 @@ from pipeline.workers import Inbox, Workers
 
 LOOK = 0.5
 """Seconds between two looks at a run in progress."""
+_JUST_NOW = timedelta(minutes=1)  # age up to which a resumed run takes what it has read for the present
 _LISTS_AT_ONCE = 10  # lists of which one unit reads the new members: each Prefect task run is expensive
 
 
@@ -49,6 +51,9 @@ class Job:
     log: Log
     publisher: Publisher
 
+    def __post_init__(self) -> None:
+        self.tally.notes.extend(self.run.notes)
+
     @property
     def worker_count(self) -> int:
         """The number of chunks to read at once."""
@@ -78,9 +83,19 @@ def read(job: Job, title: str, chunks: Iterable[Chunk]) -> None:
 
 
 def _left(job: Job, planned: list[Chunk]) -> list[Chunk]:
-    """Enter chunks in the run's ledger and return those that are not done yet."""
-    names = [(chunk.key, chunk.part) for chunk in planned]
-    done = transact(job.session, job.run, lambda account: ledger.plan_chunks(account, job.run.id, names))
+    """Enter chunks in the run's ledger and return those that are not done yet.
+
+    A resumed run reads what ends in the present again, unless it was read just now.
+    """
+    run, names = job.run, [(chunk.key, chunk.part) for chunk in planned]
+    still_open = [(chunk.key, chunk.part) for chunk in planned if chunk.is_open and run.resumed_at is not None]
+
+    def plan(account: Account) -> tuple[int, set[tuple[str, str]]]:
+        return ledger.reopen(account, run.id, still_open, _JUST_NOW), ledger.plan_chunks(account, run.id, names)
+
+    reopened, done = transact(job.session, run, plan)
+    if reopened:
+        job.log.info("%d of %d chunks were done more than a minute ago and are read again", reopened, len(planned))
     waiting = [chunk for chunk in planned if (chunk.key, chunk.part) not in done]
     if len(waiting) < len(planned):
         job.log.info("%d of %d chunks were already done", len(planned) - len(waiting), len(planned))

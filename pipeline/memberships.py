@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from klaviyo_pg.errors import Busy
+from klaviyo_pg.errors import Busy, UnconfirmedLoss
 from klaviyo_pg.postgres import departures, erase, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.member_lists import derive_member_lists
@@ -12,11 +12,14 @@ from pipeline.session import Session
 _ERASED_AT_ONCE = 100  # people in one transaction, during which nothing else is stored
 
 
-def derive(session: Session, run: Run) -> None:
-    """Mark the profiles that are gone, bring member_lists up to date, and count its rows for the run."""
+def derive(session: Session, run: Run) -> UnconfirmedLoss | None:
+    """Mark the profiles that are gone, bring member_lists up to date, and count its rows for the run.
 
-    def work(account: Account) -> None:
-        departures.apply(account)
+    Returns the loss of profiles that a later run has to confirm, if there is one.
+    """
+
+    def work(account: Account) -> UnconfirmedLoss | None:
+        loss = departures.apply(account, run.settings.max_loss_percent / 100)
         derived = derive_member_lists(account)
         counts = {
             "rows_read": derived.rows_read,
@@ -25,8 +28,9 @@ def derive(session: Session, run: Run) -> None:
             "unchanged": derived.rows_read - derived.inserted - derived.updated,
         }
         runs.add_counts(account, run.id, {"member_lists": counts})
+        return loss
 
-    transact(session, run, work)
+    return transact(session, run, work)
 
 
 def erase_deleted(session: Session, run: Run) -> list[str]:

@@ -5,7 +5,16 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Generic, NamedTuple, TypeVar
 
-from klaviyo_pg.errors import Incomplete, KlaviyoPgError, MissingScope, Refused, Stopped, Throttled, UserError
+from klaviyo_pg.errors import (
+    Incomplete,
+    KlaviyoPgError,
+    MissingScope,
+    Refused,
+    Stopped,
+    Throttled,
+    UnconfirmedLoss,
+    UserError,
+)
 from klaviyo_pg.states import RunState
 
 Counts = Mapping[str, Mapping[str, int]]
@@ -58,11 +67,11 @@ class Effect(Enum):
 def effect_of(error: Exception, tolerates_failures: bool) -> Effect:
     """Return what an error of a chunk does to its run.
 
-    A missing scope and a refusal leave something out. A long pause that the API requires postpones the rest. Anything
-    else fails the run, unless the run tolerates failures (a backfill, which retries failed chunks the next time): then
-    only what the user has to change or asked for does.
+    A missing scope, a refusal and an unconfirmed loss leave something out. A long pause that the API requires postpones
+    the rest. Anything else fails the run, unless the run tolerates failures (a backfill, which retries failed chunks
+    the next time): then only what the user has to change or asked for does.
     """
-    if isinstance(error, MissingScope | Refused):
+    if isinstance(error, MissingScope | Refused | UnconfirmedLoss):
         return Effect.OMIT
     if isinstance(error, Throttled):
         return Effect.POSTPONE

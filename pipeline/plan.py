@@ -1,7 +1,7 @@
 """The plan of a daily run: streams, cut into chunks. Values in, values out."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
@@ -30,6 +30,12 @@ Watermarks = Mapping[str, datetime]
 def dimension_chunks(streams: frozenset[str]) -> list[Chunk]:
     """Return the full reads among these streams."""
     return [Chunk(stream.name, marks=(None,)) for stream in DIMENSIONS if stream.name in streams]
+
+
+def unread_dimension_chunks(watermarks: Watermarks, always: Collection[str]) -> list[Chunk]:
+    """Return the full reads of these streams, and of all dimensions that have never been read completely."""
+    wanted = frozenset(stream.name for stream in DIMENSIONS if stream.name in always or stream.name not in watermarks)
+    return dimension_chunks(wanted)
 
 
 class Horizon(NamedTuple):

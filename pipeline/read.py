@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Protocol, TypeVar
 
-from klaviyo_pg.errors import Incomplete, Stopped, Throttled, UserError
+from klaviyo_pg.errors import Incomplete, Stopped, Throttled, UnconfirmedLoss, UserError
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import chunks as ledger
 from klaviyo_pg.postgres import watermarks
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.states import ChunkState
 from klaviyo_pg.windows import FULL_READ, AnyWindow
 from pipeline.batch import Batch, ReadBatch, protect
@@ -18,9 +19,9 @@ from pipeline.outage import Outage
 from pipeline.outcome import Counts, Outcome, sum_counts
 from pipeline.run import Run, add_requests, transact
 from pipeline.session import Session
-from pipeline.store import Record, store
+from pipeline.store import store
 from pipeline.streams import STREAMS
-from pipeline.streams.stream import Group, Reading
+from pipeline.streams.stream import Finish, Group, Reading
 from transforms.events import Metrics
 
 _FAILURES = 2  # consecutive failures of the API within a group, after which the rest of it is not tried
@@ -35,7 +36,7 @@ def read(
     run: Run,
     chunk: Chunk,
     window: AnyWindow,
-    sink_for: Callable[[Record], Sink],
+    sink_for: Callable[[Finish], Sink],
     metrics: Metrics | None = None,
     batch_rows: int | None = None,
 ) -> Counts:
@@ -109,18 +110,34 @@ class Ledger(Protocol):
         ...
 
 
-def warehouse_sink(session: Session, run: Run, chunk: Chunk, ledger: Ledger, finish: Record) -> Sink:
-    """Return a sink that stores each batch with the chunk's progress; with the last one it calls `finish`."""
+def warehouse_sink(
+    session: Session, run: Run, chunk: Chunk, ledger: Ledger, finish: Finish, is_repeated: bool = False
+) -> Sink:
+    """Return a sink that stores each batch with the chunk's progress; with the last one it calls `finish`.
+
+    The sink raises UnconfirmedLoss, and stores nothing, where the batch loses too many rows to believe it. Where the
+    read `is_repeated`, it stores the batch first, without its losses and without the end of the chunk.
+    """
+    whole = Guard(chunk.key, run.settings.max_loss_percent / 100, run.as_of)
 
     def sink(batch: ReadBatch) -> Counts:
         began = monotonic()
 
-        def record(account: Account) -> None:
-            if batch.is_last:
-                finish(account)
-            ledger.record(account, batch, batch.seconds + monotonic() - began)
+        def store_with(guard: Guard) -> Counts:
+            def record(account: Account) -> None:
+                if batch.is_last:
+                    finish(account, guard)
+                if not guard.holds:
+                    ledger.record(account, batch, batch.seconds + monotonic() - began)
 
-        return store(session, run, chunk, batch.batch, batch.traffic, record, batch.incomplete is None)
+            return store(session, run, chunk, batch.batch, batch.traffic, guard, record, batch.incomplete is None)
+
+        try:
+            return store_with(whole)
+        except UnconfirmedLoss:
+            if is_repeated:
+                store_with(whole.holding())
+            raise
 
     return sink
 
@@ -155,12 +172,25 @@ def read_chunks(session: Session, run: Run, chunks: Sequence[Chunk], attempt: in
 
 
 def _read_chunk(session: Session, run: Run, chunk: Chunk) -> Outcome[Chunk]:
+    """Read what is left of a chunk. It is read once more, from its beginning, if it loses too many rows to believe it.
+
+    Raises UnconfirmedLoss if it still loses them: then its rows are stored, but it is not done.
+    """
     progress = transact(session, run, lambda account: ledger.progress(account, run.id, chunk.key, chunk.part))
     if progress.state is ChunkState.DONE:
         return Outcome(chunk, was_done=True)
 
-    def sink_for(finish: Record) -> Sink:
-        sink = warehouse_sink(session, run, chunk, RunLedger(run, chunk), finish)
+    try:
+        return _read_window(session, run, chunk, chunk.window.resumed_at(progress.reached))
+    except UnconfirmedLoss:
+        return _read_window(session, run, chunk, chunk.window, is_repeated=True)
+
+
+def _read_window(
+    session: Session, run: Run, chunk: Chunk, window: AnyWindow, is_repeated: bool = False
+) -> Outcome[Chunk]:
+    def sink_for(finish: Finish) -> Sink:
+        sink = warehouse_sink(session, run, chunk, RunLedger(run, chunk), finish, is_repeated)
 
         def counting(batch: ReadBatch) -> Counts:
             counts = sink(batch)
@@ -169,7 +199,7 @@ def _read_chunk(session: Session, run: Run, chunk: Chunk) -> Outcome[Chunk]:
 
         return counting
 
-    return Outcome(chunk, read(session, run, chunk, chunk.window.resumed_at(progress.reached), sink_for))
+    return Outcome(chunk, read(session, run, chunk, window, sink_for))
 
 
 def each(

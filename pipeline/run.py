@@ -28,7 +28,10 @@ Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 @dataclass(frozen=True)
 class Run:
-    """A run that has begun. `as_of` is its present: it reads what the source contains up to then."""
+    """A run that has begun. `as_of` is its present: it reads what the source contains up to then.
+
+    `resumed_at` is when this process resumed a run that did not finish; None: it has not.
+    """
 
     id: str
     integration_id: str
@@ -36,6 +39,17 @@ class Run:
     as_of: datetime
     settings: Settings
     answer_seconds: float = 0.0  # how long the API's first, small answer took
+    resumed_at: datetime | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """The sentences about the run that its result has to contain."""
+        if self.resumed_at is None:
+            return []
+        return [
+            f"Resumed the unfinished run of {self.as_of.astimezone(UTC):%Y-%m-%d %H:%M} UTC. Windows of past events "
+            "that it had finished were not read again."
+        ]
 
     def account(self, connection: psycopg.Connection) -> Account:
         """Return this run's part of the warehouse, on a connection."""
@@ -50,9 +64,10 @@ def transact(session: Session, run: Run, work: Callable[[Account], Result]) -> R
 def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log) -> Run:
     """Check the API key and the database, bring the warehouse up to the catalogue, and open the run.
 
-    Raises UserError where the key, the database or the account's name is wrong.
+    Raises UserError where the key, the database or the account's name is wrong, or where claims would not work.
     """
     settings = session.settings
+    session.check_claims_work()
     source = session.first_source()
     account_id = _account_id(source, settings, log)
     now = datetime.now(UTC).replace(microsecond=0)
@@ -62,17 +77,19 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
         session.claim(account.integration_id, flow)
         opened = runs.open_run(account, flow, _digest(settings, selection), now)
         runs.add_requests(account, opened.run_id, source.traffic)
-    if opened.is_resumed:
-        log.info("Resuming the unfinished run of %s", opened.as_of)
     first = source.traffic
-    return Run(
+    run = Run(
         opened.run_id,
         account.integration_id,
         account_id,
         opened.as_of,
         settings,
         answer_seconds=first.seconds / max(1, first.requests),
+        resumed_at=now if opened.is_resumed else None,
     )
+    for note in run.notes:
+        log.info("%s", note)
+    return run
 
 
 def _account_id(source: Source, settings: Settings, log: Log) -> str | None:
@@ -138,6 +155,7 @@ def join(session: Session, run_id: str, flow: str, claim: str, answer_seconds: f
     Raises BadSettings where this warehouse has no such run, and Stopped where the run is no longer in progress.
     """
     settings = session.settings
+    session.check_claims_work()
     with session.database.transaction() as connection:
         started = runs.find_run(connection, settings.warehouse_schema, settings.klaviyo_integration, run_id)
         if started is None:

@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 import psycopg
 from pyrate_limiter.abstracts.store import StateStore
 
-from klaviyo_pg.errors import Busy
+from klaviyo_pg.errors import BadSettings, Busy
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.klaviyo.pace import Pace
@@ -21,7 +21,7 @@ from klaviyo_pg.klaviyo.people_cache import PeopleCache
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import claims, embedded
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.connect import Database, connect, create_engine
+from klaviyo_pg.postgres.connect import Database, connect, create_engine, shares_sessions
 from klaviyo_pg.postgres.limits import WarehouseStore
 from klaviyo_pg.postgres.page_sizes import WarehousePageSizes
 from klaviyo_pg.settings import Settings
@@ -78,6 +78,14 @@ class Session:
             if self._database is None:
                 self._database = Database(create_engine(self._url))
             return self._database
+
+    def check_claims_work(self) -> None:
+        """Raise BadSettings if claims would not keep other runs out, as with a pooler in transaction mode."""
+        if self.settings.database_url is not None and shares_sessions(self._url):
+            raise BadSettings(
+                "DATABASE_URL leads to a connection pooler in transaction or statement mode, where the locks that keep "
+                "runs apart do not work: use a direct connection or a pooler in session mode."
+            )
 
     @cached_property
     def _pace(self) -> Pace:

@@ -12,6 +12,7 @@ from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.postgres import departures, erase, event_tables, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import merge
+from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Reject
 from pipeline.batch import Protected
 from pipeline.chunks import Chunk
@@ -34,17 +35,19 @@ def store(
     chunk: Chunk,
     batch: Protected,
     traffic: Traffic,
+    guard: Guard,
     record: Record,
     is_complete: bool = True,
 ) -> Counts:
     """Merge a batch, count its rows, and record what has to be recorded with it; return the counts by table.
 
     Waits for a database that is away; nothing is ever half stored. Rows that a batch which is not complete lacks are
-    not treated as deleted.
+    not treated as deleted. Raises UnconfirmedLoss, and stores nothing, where the guard does not believe that rows are
+    absent.
     """
 
     def write(account: Account) -> Counts:
-        counts = _merge(account, run, chunk, batch, is_complete)
+        counts = _merge(account, run, chunk, batch, guard, is_complete)
         record(account)
         runs.add_counts(account, run.id, counts)
         runs.add_requests(account, run.id, traffic)
@@ -53,7 +56,7 @@ def store(
     return transact(session, run, write)
 
 
-def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, is_complete: bool) -> Counts:
+def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Guard, is_complete: bool) -> Counts:
     counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(runs.COUNTS, 0))
     rejects = {table: list(records) for table, records in batch.rejects.items()}
     erased = erase.erased(account)
@@ -64,9 +67,9 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, is_comple
         frame = without(whole, load, erased)
         if load.table in events.EVENT_TABLES:
             frame = event_tables.one_copy(account, load.table, frame)
-            merged = merge(account, load, frame, has_all, departures.detect_merges)
+            merged = merge(account, load, frame, has_all, guard, departures.detect_merges)
         else:
-            merged = merge(account, load, frame, has_all)
+            merged = merge(account, load, frame, has_all, guard)
         rejects.setdefault(table, []).extend(Reject(row, reason) for row, reason in merged.unstorable)
         for name, number in (
             ("rows_read", merged.rows),

@@ -16,7 +16,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from prefect.tasks import Task
 
-from klaviyo_pg.errors import KlaviyoPgError
+from klaviyo_pg.errors import KlaviyoPgError, UnconfirmedLoss
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
@@ -78,9 +78,13 @@ def _cached(key: Callable[[TaskRunContext, Mapping[str, Any]], str], days: int) 
 
 
 def _read_key(context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
-    """Identify the chunks of a run. A run that is resumed keeps its id, so that what it has read is not read again."""
+    """Identify the chunks of a run. A run that is resumed keeps its id, so that what it has read is not read again.
+
+    Chunks that end in the present are: which of them have to be is what the ledger decides.
+    """
     run, chunks = parameters["run"], parameters["chunks"]
-    return f"klaviyo-pg-{_FORMAT}-{run.id}-{_digest(f'{chunk.key} {chunk.part}' for chunk in chunks)}"
+    resumed = f" {run.resumed_at}" if any(chunk.is_open for chunk in chunks) else ""
+    return f"klaviyo-pg-{_FORMAT}-{run.id}-{_digest(f'{chunk.key} {chunk.part}{resumed}' for chunk in chunks)}"
 
 
 def _digest(texts: Any) -> str:
@@ -182,10 +186,10 @@ def ask_counts(run: Run, windows: Mapping[str, Window]) -> dict[str, Counts | Kl
 
 
 @task(name="member_lists", task_run_name="member_lists", **_UNCACHED)
-def derive_memberships(run: Run) -> None:
+def derive_memberships(run: Run) -> UnconfirmedLoss | None:
     """Bring member_lists up to date."""
     with task_session(run.settings) as session:
-        memberships.derive(session, run)
+        return memberships.derive(session, run)
 
 
 @task(name="finish", task_run_name="finish", **_UNCACHED)

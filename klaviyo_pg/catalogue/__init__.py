@@ -36,6 +36,7 @@ BOOKKEEPING = (
     bookkeeping.BACKFILL_CHUNKS,
     bookkeeping.RECONCILIATION,
     bookkeeping.RECONCILED_HISTORY,
+    bookkeeping.MISSING_ROWS,
     bookkeeping.RATE_LIMITS,
     bookkeeping.PAGE_SIZES,
     bookkeeping.ERASED,

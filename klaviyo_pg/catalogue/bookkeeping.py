@@ -55,7 +55,11 @@ RUNS = Table(
         Column("state", TEXT, "running, complete, complete with differences, partial, to be continued or failed."),
         Column("requests", INTEGER, "Requests sent to the API."),
         Column("retries", INTEGER, "Requests that were retries."),
-        Column("message", TEXT, "Errors, differences, and what could not be counted; null if there is nothing."),
+        Column(
+            "message",
+            TEXT,
+            "Errors, differences, what could not be counted, and that it resumed another run; null if there are none.",
+        ),
     ),
     primary_key=("run_id",),
 )
@@ -149,6 +153,19 @@ ERASED = Table(
         Column("erased_at", TIMESTAMP, "When the person was last erased."),
     ),
     primary_key=("esp_integration_id", "member_key"),
+)
+MISSING_ROWS = Table(
+    "missing_rows",
+    "Stored rows that a full read lacked, where they are too many to believe it (MAX_LOSS_PERCENT). A later run that "
+    "misses them, too, marks them; one that finds them removes them from here.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("stream", TEXT, "Stream that was read, such as campaigns or list_members/<list id>."),
+        Column("table_name", TEXT, "Table that contains the row."),
+        Column("row_key", TEXT, "Key of the row; of a member of a list, Klaviyo's ID of the profile."),
+        Column("missed_at", TIMESTAMP, "When a read first lacked the row."),
+    ),
+    primary_key=("esp_integration_id", "stream", "table_name", "row_key"),
 )
 RATE_LIMITS = Table(
     "rate_limits",

@@ -4,7 +4,7 @@ Progress is recorded in the transaction that stores the rows, so the ledger neve
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from klaviyo_pg.catalogue import bookkeeping
@@ -32,6 +32,19 @@ def plan_chunks(account: Account, run_id: str, chunks: Iterable[tuple[str, str]]
     query = "SELECT stream, part FROM {} WHERE run_id = %(run_id)s AND state = %(done)s"
     rows = account.execute(query, bookkeeping.CHUNKS, run_id=run_id, done=ChunkState.DONE)
     return {(stream, part) for stream, part in rows}
+
+
+def reopen(account: Account, run_id: str, chunks: Iterable[tuple[str, str]], age: timedelta) -> int:
+    """Plan chunks of a run, given as (stream, part), again if they were done longer than `age` ago; return how many."""
+    streams, parts = zip(*chunks, strict=True) if (chunks := list(chunks)) else ((), ())
+    query = (
+        "UPDATE {} SET state = %(planned)s, done_at = NULL, reached = NULL WHERE run_id = %(run_id)s"
+        " AND (stream, part) IN (SELECT * FROM unnest(%(streams)s::text[], %(parts)s::text[]))"
+        " AND state = %(done)s AND done_at < now() - %(age)s"
+    )
+    values = {"run_id": run_id, "streams": list(streams), "parts": list(parts), "age": age}
+    states = {"planned": ChunkState.PLANNED, "done": ChunkState.DONE}
+    return account.execute(query, bookkeeping.CHUNKS, **values, **states).rowcount
 
 
 def progress(account: Account, run_id: str, stream: str, part: str) -> ChunkProgress:

@@ -57,6 +57,8 @@ _TEMPORARY = (
 )
 _CONNECT_TIMEOUT = "10"  # seconds
 _DEFAULTS = {"connect_timeout": _CONNECT_TIMEOUT, "application_name": "klaviyo-pg"}
+_SERVER_SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+_LOOKS = 5  # at the sessions of two connections: other clients of a pool may take turns with them
 _MAX_OVERFLOW = 64  # connections beyond those that the pool keeps open
 _LONGEST_ABSENCE = 900.0  # seconds that a database may be away
 _RECONNECT_INTERVAL = 0.5  # seconds
@@ -93,6 +95,25 @@ def connect(url: str, autocommit: bool = False) -> psycopg.Connection:
     connection = psycopg.connect(make_conninfo(**{**_DEFAULTS, **conninfo(url)}), autocommit=autocommit)
     _use_utc(connection)
     return connection
+
+
+def shares_sessions(url: str) -> bool:
+    """Return whether a pooler gives transactions of different connections the same session of the server.
+
+    PgBouncer in transaction or statement mode does. Two connections that are open at the same time then meet in one
+    session, or one of them changes its session, which a direct connection and a pool of sessions never do.
+    """
+    with translated(), connect(url, autocommit=True) as one, connect(url, autocommit=True) as other:
+        pairs = [(_server_session(one), _server_session(other)) for _ in range(_LOOKS)]
+    first, second = map(set, zip(*pairs, strict=True))
+    return len(first) > 1 or len(second) > 1 or first == second
+
+
+def _server_session(connection: psycopg.Connection) -> tuple[object, ...]:
+    """Return what identifies the server's session. Such a pooler refuses prepared queries."""
+    row = connection.execute(_SERVER_SESSION, prepare=False).fetchone()
+    assert row is not None
+    return tuple(row)
 
 
 def create_engine(url: str, connections: int = 8) -> sqlalchemy.Engine:

@@ -3,15 +3,17 @@
 A profile is missing once a request by its ID does not return it. See docs/people.md.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from psycopg.sql import SQL, Composed, Identifier
 
 from klaviyo_pg.catalogue import Load, dimensions, events, membership
+from klaviyo_pg.errors import UnconfirmedLoss
 from klaviyo_pg.postgres import erase
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.losses import LEAST
 from klaviyo_pg.postgres.statements import row_key, stage_name
 
 _CONFIRMED = "missing.last_missing_at >= missing.missing_since + interval '1 day'"
@@ -28,14 +30,19 @@ AND member.id <> ALL(%(found)s) AND NOT EXISTS (
     WHERE missing.esp_integration_id = %(account)s AND missing.member_id = member.id AND {_CONFIRMED}
 ) ORDER BY member.id
 """
-# Profiles that have lost an event to another profile.
+# Profiles that have lost an event to another profile, and missing ones that are not marked because they were too many.
 _SUSPECTED = """
-SELECT DISTINCT merge.old_member_id FROM {merges} AS merge
-WHERE merge.esp_integration_id = %(account)s AND merge.events_moved_at IS NULL AND merge.old_member_id > %(after)s
-AND NOT EXISTS (
-    SELECT FROM {missing} AS missing
-    WHERE missing.esp_integration_id = %(account)s AND missing.member_id = merge.old_member_id
-) ORDER BY merge.old_member_id LIMIT %(limit)s
+SELECT suspected.id FROM (
+    SELECT merge.old_member_id AS id FROM {merges} AS merge
+    WHERE merge.esp_integration_id = %(account)s AND merge.events_moved_at IS NULL AND NOT EXISTS (
+        SELECT FROM {missing} AS missing
+        WHERE missing.esp_integration_id = %(account)s AND missing.member_id = merge.old_member_id
+    )
+    UNION
+    SELECT missing.member_id FROM {missing} AS missing JOIN {members} AS member ON member.key = {member_key}
+    WHERE missing.esp_integration_id = %(account)s AND member.deleted_at IS NULL
+) AS suspected
+WHERE suspected.id > %(after)s ORDER BY suspected.id LIMIT %(limit)s
 """
 _MONTHS = """
 SELECT date_trunc('month', created_at, 'UTC') AS start, count(*) AS people FROM {}
@@ -80,6 +87,16 @@ DELETE FROM {missing} AS missing USING {members} AS member
 WHERE missing.esp_integration_id = %(account)s AND member.key = {member_key}
 AND member.updated_at > missing.last_missing_at
 """
+_COUNT_UNCONFIRMED = """
+SELECT
+    (
+        SELECT count(*) FROM {missing} AS missing JOIN {members} AS member ON member.key = {member_key}
+        WHERE missing.esp_integration_id = %(account)s AND member.deleted_at IS NULL
+        AND missing.missing_since = missing.last_missing_at
+    ),
+    (SELECT count(*) FROM {members} WHERE esp_integration_id = %(account)s AND deleted_at IS NULL)
+WHERE EXISTS (SELECT FROM {missing} WHERE esp_integration_id = %(account)s)
+"""
 _MARK = """
 UPDATE {members} AS member SET
     deleted_at = missing.missing_since, left_reason = missing.reason, __synced_at = now(),
@@ -90,6 +107,7 @@ FROM (
         WHERE merge.esp_integration_id = %(account)s AND merge.old_member_key = md5(missing.member_id)
     ) THEN 'merged' ELSE 'deleted' END AS reason
     FROM {missing} AS missing WHERE missing.esp_integration_id = %(account)s
+    AND NOT (%(too_many)s AND missing.missing_since = missing.last_missing_at)
 ) AS missing
 WHERE member.key = missing.key
 AND (member.deleted_at, member.left_reason) IS DISTINCT FROM (missing.missing_since, missing.reason)
@@ -183,15 +201,33 @@ def detect_merges(account: Account, load: Load) -> None:
     account.execute(account.compose(_DETECT, **_parts(account), stage=stage, events=account.table(load.table)))
 
 
-def apply(account: Account) -> None:
+def forget(account: Account, present: Sequence[str]) -> None:
+    """Forget that profiles were missing, because the source has returned them by ID."""
+    if present:
+        query = "DELETE FROM {} WHERE esp_integration_id = %(account)s AND member_id = ANY(%(present)s)"
+        account.execute(query, membership.MISSING_PROFILES, present=list(present))
+
+
+def apply(account: Account, share: float) -> UnconfirmedLoss | None:
     """Mark the profiles that are missing, and let all events of merged profiles follow them.
 
-    Blocks erasing until the transaction ends, because erasing would miss events that are being moved.
+    If more than this share of the stored profiles, and at least ten, are missing for the first time, they are not
+    marked; the loss is returned, and a later run that finds them missing as well confirms it. Blocks erasing until the
+    transaction ends, because erasing would miss events that are being moved.
     """
     erase.wait_for_erasing(account.connection, account.schema)
     parts = _parts(account)
-    for query in (_IDENTIFY, _FORGET_FOUND, _MARK, _MERGED):
+    for query in (_IDENTIFY, _FORGET_FOUND):
         account.execute(account.compose(query, **parts))
+    unconfirmed, stored = account.execute(account.compose(_COUNT_UNCONFIRMED, **parts)).fetchone() or (0, 0)
+    too_many = unconfirmed >= LEAST and unconfirmed > share * stored
+    account.execute(account.compose(_MARK, **parts), too_many=too_many)
+    _follow(account)
+    return UnconfirmedLoss("profiles", unconfirmed, stored) if too_many else None
+
+
+def _follow(account: Account) -> None:
+    account.execute(account.compose(_MERGED, **_parts(account)))
     if account.execute("SELECT FROM merged_profiles LIMIT 1").rowcount:
         _move(account)
     account.execute("DROP TABLE merged_profiles")

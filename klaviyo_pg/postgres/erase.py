@@ -67,6 +67,12 @@ _MENTIONS = SQL(
     " UNION SELECT email FROM erasing_addresses) AS words (word)"
     " WHERE position(lower(word) IN lower(concat(raw, ' ', reason))) > 0)"
 )
+_DELETE_MISSING = """
+DELETE FROM {} WHERE esp_integration_id = %(account)s AND (
+    md5(row_key) IN (SELECT member_key FROM erasing_members)
+    OR row_key IN (SELECT _sync_id FROM {} WHERE esp_integration_id = %(account)s AND {of_address})
+)
+"""
 _DELETED: tuple[tuple[Table, Composable], ...] = (
     (dimensions.MEMBERS, _OF_MEMBER),
     (dimensions.MEMBER_ATTRIBUTES, _OF_MEMBER),
@@ -96,6 +102,7 @@ def erase(account: Account, email: str | None, member_ids: Sequence[str] = ()) -
     account.execute("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", bookkeeping.ERASED)
     _identify(account, email, member_ids)
     counts = {table.name: _clear_events(account, table, email) for table in events.EVENT_TABLES}
+    counts[bookkeeping.MISSING_ROWS.name] = _delete_missing(account)
     for table, condition in _DELETED:
         query = account.compose(
             "DELETE FROM {} WHERE esp_integration_id = %(account)s AND {where}", table, where=condition
@@ -122,6 +129,12 @@ def _identify(account: Account, email: str | None, member_ids: Sequence[str]) ->
 
 def _clear_events(account: Account, table: Table, email: str | None) -> int:
     return account.execute(account.compose(_CLEAR_EVENTS, table, of_member=_OF_MEMBER), email=email).rowcount
+
+
+def _delete_missing(account: Account) -> int:
+    """Delete what is recorded of rows that are missing: while the excluded addresses, whose keys it has, exist."""
+    tables = bookkeeping.MISSING_ROWS, membership.MEMBER_EXCLUSIONS
+    return account.execute(account.compose(_DELETE_MISSING, *tables, of_address=_OF_ADDRESS)).rowcount
 
 
 def wait_for_erasing(connection: Connection, schema: str) -> None:

@@ -13,6 +13,7 @@ from klaviyo_pg.catalogue import Absent, Load
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.postgres import statements
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
 
 _UNSTORABLE = (psycopg.DataError, errors.StatementTooComplex, errors.ProgramLimitExceeded)
 _ROWS_AT_ONCE = 2_000  # converted to text at a time, so that a frame is not in memory twice
@@ -40,13 +41,20 @@ class Merged(NamedTuple):
 
 
 def merge(
-    account: Account, load: Load, frame: pl.DataFrame, is_complete: bool = True, inspect: Inspect | None = None
+    account: Account,
+    load: Load,
+    frame: pl.DataFrame,
+    is_complete: bool = True,
+    guard: Guard | None = None,
+    inspect: Inspect | None = None,
 ) -> Merged:
     """Merge a frame into its table.
 
     The frame has exactly the schema of the load and one row for each key. Rows that Postgres cannot store are left out
     and returned; all others are stored. Only a complete frame can make stored rows absent. `inspect` is called while
     the rows are staged, before they are merged; not if no row of the frame is stored yet.
+
+    Raises UnconfirmedLoss if more rows would become absent than the guard believes.
     """
     conformed = frame.select(*load.schema)
     if load.mostly_new and _append(account, load, conformed):
@@ -57,10 +65,25 @@ def merge(
         inspect(account, load)
     inserted, updated = account.execute(statements.upsert(account.schema, load)).fetchone() or (0, 0)
     if load.absent is not Absent.KEEP and is_complete and not unstorable:
-        account.execute(statements.retire_absent(account.schema, load))
+        _retire_absent(account, load, guard)
     account.execute(statements.drop_stage(load))
     rows = frame.drop_nulls([name for name in load.table.primary_key if name in frame.columns]).height
     return Merged(rows, inserted, updated, rows - len(unstorable) - inserted - updated, unstorable)
+
+
+def _retire_absent(account: Account, load: Load, guard: Guard | None) -> None:
+    """Delete or mark absent rows, if the guard believes that they are.
+
+    Rows that belong to a loaded row, such as the lists of a campaign, are as believable as that row.
+    """
+    schema = account.schema
+    if guard and load.absent_per is None:
+        keys, stored = statements.absent_keys(schema, load), statements.count_present(schema, load)
+        if not is_believed(account, guard, Missing(load.table, keys, stored)):
+            return
+    elif guard and guard.holds:
+        return
+    account.execute(statements.retire_absent(schema, load))
 
 
 def _append(account: Account, load: Load, frame: pl.DataFrame) -> bool:

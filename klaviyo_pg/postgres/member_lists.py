@@ -11,6 +11,7 @@ from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.postgres import list_names
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erase import wait_for_erasing
+from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
 from klaviyo_pg.postgres.statements import row_key
 
 # The rules are those of docs/people.md. A change of one list concerns the list that it was resolved to; an unsubscribe
@@ -114,7 +115,7 @@ SELECT (SELECT count(*) FROM derived), count(*) FILTER (WHERE is_new), count(*) 
 """
 # Someone who joined again after an absence, according to an event, but is not on the list, becomes absent again.
 # EXCEPT and a join by key are fast even right after the table was filled, when Postgres has no statistics about it.
-_END_SWEEP = """
+_LEFT = """
 WITH missing AS MATERIALIZED (
     (
         SELECT member_id FROM {stage} AS stored
@@ -123,13 +124,22 @@ WITH missing AS MATERIALIZED (
     )
     EXCEPT {answered} 'found'
 )
-UPDATE {stage} AS stored SET absent_since = now(), __synced_at = now()
-FROM missing
+SELECT stored._sync_id, stored.member_id AS row_key FROM {stage} AS stored, missing
 WHERE stored._sync_id = md5(%(list_id)s || ':' || missing.member_id)
-AND stored.esp_integration_id = %(account)s
-AND (stored.absent_since IS NULL OR EXISTS (
+AND stored.esp_integration_id = %(account)s AND {is_present}
+"""
+_IS_PRESENT = """
+(stored.absent_since IS NULL OR EXISTS (
     SELECT FROM {member_lists} AS current WHERE current.key = {key} AND current.unsubscribed_at IS NULL
 ))
+"""
+_STORED = """
+SELECT count(*) FROM {stage} AS stored
+WHERE stored.esp_integration_id = %(account)s AND stored.list_id = %(list_id)s AND {is_present}
+"""
+_END_SWEEP = """
+UPDATE {} AS stored SET absent_since = now(), __synced_at = now() FROM ({left}) AS gone
+WHERE stored._sync_id = gone._sync_id AND stored.esp_integration_id = %(account)s
 """
 _ANSWERED = """
     SELECT member_id FROM {} AS swept
@@ -182,18 +192,35 @@ def derive_member_lists(account: Account) -> Derived:
     return Derived(*row)
 
 
+def _left(account: Account) -> Missing:
+    """Return what a sweep did not find. Its queries need `list_id`, `sweep` and `only_looked_up`."""
+    stage = account.table(membership.STG_MEMBER_LISTS)
+    is_present = account.compose(
+        _IS_PRESENT,
+        member_lists=account.table(membership.MEMBER_LISTS),
+        key=row_key(SQL("{} || ':' || stored.member_id").format(Placeholder("list_id"))),
+    )
+    answered = account.compose(_ANSWERED, membership.SWEPT_MEMBERS)
+    left = account.compose(_LEFT, stage=stage, answered=answered, is_present=is_present)
+    return Missing(membership.STG_MEMBER_LISTS, left, account.compose(_STORED, stage=stage, is_present=is_present))
+
+
+def is_sweep_believed(account: Account, guard: Guard, list_id: str, sweep: str, only_looked_up: bool) -> bool:
+    """Return whether the members that a complete sweep did not find may be marked as absent.
+
+    Raises UnconfirmedLoss if they are more than the guard believes.
+    """
+    left = _left(account)
+    missing = left._replace(rows=account.compose("SELECT row_key FROM ({left}) AS gone", left=left.rows))
+    return is_believed(account, guard, missing, list_id=list_id, sweep=sweep, only_looked_up=only_looked_up)
+
+
 def end_sweep(account: Account, list_id: str, sweep: str, only_looked_up: bool) -> int:
     """Mark as absent the members of a list that a complete sweep did not find, and return how many are newly absent.
 
     `only_looked_up` limits this to people that the sweep looked up by address, for a source that returns no others.
     """
-    query = account.compose(
-        _END_SWEEP,
-        stage=account.table(membership.STG_MEMBER_LISTS),
-        member_lists=account.table(membership.MEMBER_LISTS),
-        answered=account.compose(_ANSWERED, membership.SWEPT_MEMBERS),
-        key=row_key(SQL("{} || ':' || stored.member_id").format(Placeholder("list_id"))),
-    )
+    query = account.compose(_END_SWEEP, membership.STG_MEMBER_LISTS, left=_left(account).rows)
     return account.execute(query, list_id=list_id, sweep=sweep, only_looked_up=only_looked_up).rowcount
 
 

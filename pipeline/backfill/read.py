@@ -6,6 +6,7 @@ from klaviyo_pg.errors import Unavailable
 from klaviyo_pg.postgres import backfill_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.states import ChunkState
 from pipeline.batch import ReadBatch
 from pipeline.chunks import Chunk
@@ -159,7 +160,7 @@ def _begin(account: Account, chunk: BackfillChunk) -> BackfillChunk:
     return backfill_ledger.chunk(account, chunk)
 
 
-def _no_more(account: Account) -> None:
+def _no_more(account: Account, guard: Guard) -> None:
     """Record nothing else."""
 
 

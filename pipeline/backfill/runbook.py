@@ -5,6 +5,7 @@ from datetime import datetime
 
 from klaviyo_pg.errors import MissingScope
 from klaviyo_pg.postgres import backfill_ledger, reconciliation
+from klaviyo_pg.postgres import watermarks as ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window
@@ -12,8 +13,8 @@ from pipeline import coverage
 from pipeline.backfill.chunking import Summary, sentences, summaries
 from pipeline.backfill.plan import Plan, history_window, metrics_of, plan
 from pipeline.backfill.side_by_side import Read, read_history
-from pipeline.chunks import Chunk
 from pipeline.job import Job, read
+from pipeline.plan import unread_dimension_chunks
 from pipeline.run import transact
 from pipeline.streams.dimensions import LISTS, METRICS
 from pipeline.streams.events import stored_metrics
@@ -24,6 +25,8 @@ def backfill(
 ) -> None:
     """Load the history of events from `start` to `end` (exclusive; None: the last midnight).
 
+    In a warehouse that no daily run has filled yet, the dimensions that events refer to are read first.
+
     Args:
         start: the first day.
         end: the day after the last one.
@@ -31,7 +34,8 @@ def backfill(
         read_plan: reads the planned chunks.
     """
     window = history_window(job.run.as_of, start, end)
-    read(job, "Metrics and lists", [Chunk(stream.name, marks=(None,)) for stream in (METRICS, LISTS)])
+    watermarks = transact(job.session, job.run, ledger.watermarks)
+    read(job, "Metrics and lists", unread_dimension_chunks(watermarks, {METRICS.name, LISTS.name}))
     planned = Plan(()) if job.tally.must_stop else _planned(job, window, restart)
     read_plan(job, planned)
     publish(job, window)

@@ -1,12 +1,15 @@
 """The runbook of a reconcile run."""
 
 from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.postgres import watermarks as ledger
 from pipeline import coverage
 from pipeline.chunks import Chunk
 from pipeline.job import Job, read
+from pipeline.plan import unread_dimension_chunks
 from pipeline.reconcile import history
 from pipeline.reconcile.check import Rereads, can_count, check, look_up, recent
 from pipeline.reconcile.report import Findings, report
+from pipeline.run import transact
 from pipeline.streams.dimensions import METRICS
 
 
@@ -14,9 +17,13 @@ def reconcile(job: Job) -> None:
     """Compare counts, read what differs again, once, report what still differs, and publish the coverage.
 
     The last RECONCILE_DAYS are compared by every run. History before that has its turn within a budget of requests.
+    Dimensions that have never been read are read last: the comparison does not need them.
     """
     read(job, "Metrics", [Chunk(METRICS.name, marks=(None,))])
     _check(job)
+    unread = unread_dimension_chunks(transact(job.session, job.run, ledger.watermarks), ())
+    if unread and not job.tally.must_stop:
+        read(job, "Lists, campaigns and flows", unread)
     coverage.publish(job)
 
 

@@ -3,15 +3,17 @@
 See docs/people.md.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import polars as pl
 
 from klaviyo_pg.catalogue import Load, loads
+from klaviyo_pg.errors import Incomplete
 from klaviyo_pg.postgres import departures, watermarks
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Page, Profile, Reject
 from pipeline.batch import Batch
 from pipeline.chunks import key_of
@@ -33,6 +35,7 @@ class _Checked(NamedTuple):
     rejects: Sequence[Reject]
     read_at: datetime
     reached: datetime | None = None
+    incomplete: Incomplete | None = None
 
 
 class _ProfileSweep:
@@ -43,6 +46,7 @@ class _ProfileSweep:
         self._from = reading.window.start
         self._found: dict[str, datetime | None] = {}  # since `_from`
         self._rejects: list[Reject] = []
+        self._present: list[str] = []  # although the sweep did not find them
         self._is_complete = True
 
     def pages(self) -> Iterator[_Checked]:
@@ -61,6 +65,7 @@ class _ProfileSweep:
     def _checked(self, reached: datetime | None) -> _Checked:
         """Look for the profiles created since the last checkpoint and before this one (None: the end of the window)."""
         people, missing = look_up(self._reading, self._unseen(reached) if self._is_complete else [])
+        self._present += _ids(people)
         ids, rejects = list(self._found), [*self._rejects, *(reject for page in people for reject in page.rejects)]
         self._found = {each: at for each, at in self._found.items() if reached and (at is None or at >= reached)}
         self._from, self._rejects = reached, []
@@ -72,8 +77,9 @@ class _ProfileSweep:
             reading.session, reading.run, lambda account: departures.unseen(account, since, until, self._found)
         )
 
-    def finish(self, account: Account) -> None:
-        """Record when the window was last swept; freshness does not show it."""
+    def finish(self, account: Account, guard: Guard) -> None:
+        """Record when the window was last swept, and who exists after all; freshness does not show it."""
+        departures.forget(account, self._present)
         if self._is_complete:
             run, month = self._reading.run, self._reading.subject
             watermarks.advance(account, key_of(PROFILE_SWEEP.name, month), None, run.as_of, None, month)
@@ -84,7 +90,7 @@ def look_up(reading: Reading, ids: Sequence[str]) -> tuple[list[Page[Profile]], 
     pages = list(reading.source.people(ids)) if ids else []
     if any(reject.hides for page in pages for reject in page.rejects):
         return pages, []
-    found = {person.id for page in pages for person in page.rows}
+    found = set(_ids(pages))
     return pages, [each for each in ids if each not in found]
 
 
@@ -102,14 +108,25 @@ def _open_sweep(reading: Reading) -> Reads:
     return Reads(sweep.pages(), lambda pages: _batch(reading, pages), sweep.finish)
 
 
+def _ids(pages: Iterable[Page[Profile]]) -> list[str]:
+    return [person.id for page in pages for person in page.rows]
+
+
 def _open_suspected(reading: Reading) -> Reads:
-    return Reads(_suspected(reading), lambda pages: _batch(reading, pages))
+    present: list[str] = []
+    return Reads(
+        _suspected(reading, present),
+        lambda pages: _batch(reading, pages),
+        lambda account, guard: departures.forget(account, present),
+    )
 
 
-def _suspected(reading: Reading) -> Iterator[_Checked]:
+def _suspected(reading: Reading, present: list[str]) -> Iterator[_Checked]:
+    """Look up the suspected profiles by ID, and add those that exist to `present`."""
     after = ""
     while ids := _suspected_ids(reading, after):
         found, missing = look_up(reading, ids)
+        present += _ids(found)
         rejects = [reject for page in found for reject in page.rejects]
         yield _Checked(ids, found, missing, rejects, datetime.now(UTC))
         after = ids[-1]
@@ -132,6 +149,7 @@ class _Owned(NamedTuple):
     rejects: Sequence[Reject]
     read_at: datetime
     reached: datetime | None = None
+    incomplete: Incomplete | None = None
 
 
 def _owners(reading: Reading) -> Iterator[_Owned]:

@@ -8,10 +8,11 @@ from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import claims, event_tables, list_names, lookups
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Campaign, Exclusion, Flow, Group, Metric, Page
 from pipeline.batch import Batch
 from pipeline.run import transact
-from pipeline.streams.stream import Reading, Reads, Stream, as_one_batch, collected, nothing
+from pipeline.streams.stream import Finish, Reading, Reads, Stream, as_one_batch, collected, nothing
 from transforms import dimensions, membership, routing
 
 Row = TypeVar("Row")
@@ -24,7 +25,7 @@ def full_read(
     transform: Callable[[Reading, list[Any]], Batch],
     *fills: Load,
     rejects: str,
-    finish: Callable[[Account], None] = nothing,
+    finish: Finish = nothing,
 ) -> Stream:
     """Declare a stream that is read in full and stored at once. `rejects` names the table of unreadable records.
 
@@ -85,6 +86,10 @@ def _lists(reading: Reading, rows: list[Group]) -> Batch:
     return Batch([(loads.LISTS, frame)], nul_characters={"lists": nul_characters})
 
 
+def _record_names(account: Account, guard: Guard) -> None:
+    list_names.record(account)
+
+
 def _segments(reading: Reading, rows: list[Group]) -> Batch:
     frame, nul_characters = dimensions.groups(rows, "segment", reading.integration_id)
     return Batch([(loads.SEGMENTS, frame)], nul_characters={"lists": nul_characters})
@@ -97,9 +102,7 @@ def _exclusions(reading: Reading, rows: list[Exclusion]) -> Batch:
 
 
 METRICS = full_read("metrics", lambda source: source.metrics(), _metrics, loads.METRICS, rejects="metrics")
-LISTS = full_read(
-    "lists", lambda source: source.lists(), _lists, loads.LISTS, rejects="lists", finish=list_names.record
-)
+LISTS = full_read("lists", lambda source: source.lists(), _lists, loads.LISTS, rejects="lists", finish=_record_names)
 SEGMENTS = full_read("segments", lambda source: source.segments(), _segments, loads.SEGMENTS, rejects="lists")
 CAMPAIGNS = full_read(
     "campaigns",

@@ -8,6 +8,7 @@ from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.errors import NotFound
 from klaviyo_pg.postgres import lookups, member_lists, watermarks
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Membership, MembershipPage, Suppression
 from pipeline.batch import Batch
 from pipeline.chunks import key_of
@@ -82,12 +83,17 @@ class _Sweep:
         ]
         return [(loads.SWEPT_MEMBERS, membership.swept(self._list_id, self._reading.run.id, answers))]
 
-    def finish(self, account: Account) -> None:
-        """Record who is absent, in the transaction of the last members."""
+    def finish(self, account: Account, guard: Guard) -> None:
+        """Record who is absent, in the transaction of the last members.
+
+        A sweep whose loss is not believed keeps its answers: a resumed run continues it.
+        """
         if not self._is_sweep:
             return
         run = self._reading.run
         if self._is_complete:
+            if not member_lists.is_sweep_believed(account, guard, self._list_id, run.id, self._asks_by_address):
+                return
             member_lists.end_sweep(account, self._list_id, run.id, self._asks_by_address)
             if self._asks_by_address:  # such a dialect returns suppressions by list instead of by person
                 member_lists.lift_suppressions(account, self._list_id, run.id)

@@ -10,6 +10,7 @@ from klaviyo_pg.errors import Incomplete
 from klaviyo_pg.klaviyo.people_cache import PendingPeople
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Page, Reject
 from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch
@@ -61,19 +62,24 @@ class Group(NamedTuple):
         return next((page.incomplete for page in self.pages if page.incomplete), None)
 
 
-def nothing(account: Account) -> None:
+Finish = Callable[[Account, Guard], None]
+"""Records what the end of a chunk has to record, in the transaction of its last batch."""
+
+
+def nothing(account: Account, guard: Guard) -> None:
     """Record nothing."""
 
 
 class Reads(NamedTuple):
     """A chunk of a stream, opened: its pages, how pages become a batch, and what its end has to record.
 
-    `finish` runs in the transaction of the last batch.
+    `finish` runs in the transaction of the last batch. Raises UnconfirmedLoss where it loses more than the guard
+    believes.
     """
 
     pages: Iterable[Any]
     batch: Callable[[Sequence[Any]], Batch]
-    finish: Callable[[Account], None] = nothing
+    finish: Finish = nothing
 
 
 Grouping = Callable[[Iterable[Any], int], Iterator[Group]]

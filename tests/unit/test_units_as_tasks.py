@@ -1,6 +1,8 @@
 """The units of the pipeline as Prefect tasks: each has one, with the same arguments, and keeps the right results."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from inspect import signature
 from typing import Any
 
@@ -9,7 +11,11 @@ import pytest
 from prefect.cache_policies import NO_CACHE
 
 from klaviyo_pg.errors import BadAnswer, Stopped, Throttled, Unavailable
+from klaviyo_pg.settings import Settings
+from klaviyo_pg.windows import Window
+from pipeline.chunks import Chunk
 from pipeline.outcome import Outcome
+from pipeline.run import Run
 from tasks import units
 from tasks.units import TASKS, ChunksFailed
 
@@ -31,6 +37,23 @@ def test_history_is_not_cached_by_prefect(task: Any) -> None:
     """The ledger and the spool know what is done. A cached result could outlive the files in the spool."""
     assert task.cache_policy is NO_CACHE
     assert task.persist_result is False
+
+
+def key_of(run: Run, *chunks: Chunk) -> str | None:
+    """Return the key under which Prefect keeps the result of reading chunks."""
+    assert units.read.cache_policy is not None
+    return units.read.cache_policy.compute_key(None, {"run": run, "chunks": chunks}, {})  # type: ignore[arg-type]
+
+
+def test_a_resumed_run_uses_cached_results_only_for_windows_that_have_ended() -> None:
+    """The ledger decides which of the others are read again, and a cached result must not prevent that."""
+    run = Run("1", "one", None, datetime(2026, 7, 1, tzinfo=UTC), Settings())
+    resumed = replace(run, resumed_at=datetime(2026, 7, 1, 12, tzinfo=UTC))
+    ended = Chunk("events", Window(run.as_of - timedelta(days=2), run.as_of - timedelta(days=1)))
+    still_open = Chunk("campaigns")
+    assert key_of(run, ended) == key_of(resumed, ended)
+    assert key_of(run, still_open) != key_of(resumed, still_open)
+    assert key_of(resumed, still_open) == key_of(resumed, still_open)
 
 
 @pytest.mark.parametrize(

@@ -175,3 +175,22 @@ def test_consents_and_suppressions_follow_the_profile(warehouse: Warehouse, shop
     assert warehouse.rows("SELECT list_id, reason, lifted_at IS NOT NULL FROM list_suppressions") == [
         ("L2", "USER_SUPPRESSED", True)
     ]
+
+
+def test_many_missing_profiles_have_to_be_missing_twice(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """An API that suddenly returns nobody does not make everyone a deleted person."""
+    for number in range(4, 24):
+        shop.add_person(f"P{number:02}", days_ago(20), created=LONG_AGO)
+    warehouse.daily()
+    people = dict(shop.profiles)
+    shop.profiles = {}
+    ran = warehouse.daily(**OFTEN)
+    assert (ran.state, ran.exit_code) == ("partial", 3)
+    assert "lacks 24 of 24 stored rows of profiles" in ran.sentences[0]
+    assert warehouse.column("SELECT id FROM members WHERE deleted_at IS NOT NULL") == []
+    shop.profiles = people
+    assert warehouse.daily(profile_sweep_days=0).state == "complete"
+    shop.profiles = {}
+    warehouse.daily(**OFTEN)
+    assert warehouse.daily(profile_sweep_days=0).state == "complete"
+    assert len(warehouse.column("SELECT id FROM members WHERE deleted_at IS NOT NULL")) == 24

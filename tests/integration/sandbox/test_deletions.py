@@ -115,6 +115,33 @@ def test_deletions_are_marked_until_the_row_is_back(request: pytest.FixtureReque
     assert after[membership] == before[membership]
 
 
+@pytest.mark.parametrize("dialect", ["current", "legacy"])
+def test_an_answer_without_campaigns_marks_them_once_it_is_confirmed(
+    request: pytest.FixtureRequest, box: Sandbox, dialect: str
+) -> None:
+    """The answer is a complete and empty 200. Segments and flows are read as always."""
+    synced: SyncedAccount = request.getfixturevalue(dialect)
+    campaigns = set(synced.rows(DELETED["campaigns"]))
+    assert len(campaigns) >= 10
+    for each in campaigns:
+        box.delete("campaigns", each)
+    try:
+        held = synced.sync("campaigns", code=3)
+        assert held.sentences == [
+            f"Klaviyo's answer lacks {len(campaigns)} of {len(campaigns)} stored rows of campaigns, also after a "
+            "second request. No row was marked as deleted. The next run marks those that are still missing."
+        ]
+        assert not synced.marked()["campaigns"]
+        synced.warehouse.execute("UPDATE missing_rows SET missed_at = missed_at - interval '1 day'")
+        synced.sync("campaigns")
+        assert synced.marked()["campaigns"] == campaigns
+    finally:
+        for each in campaigns:
+            box.restore("campaigns", each)
+    synced.sync("campaigns")
+    assert not synced.marked()["campaigns"]
+
+
 def test_runs_skip_a_deleted_metric(current: SyncedAccount, box: Sandbox) -> None:
     """The source refuses requests for a deleted metric. All flows read the other metrics and succeed."""
     metric = max(box.state()["metrics"], key=lambda each: int(each["count"]))

@@ -1,0 +1,89 @@
+"""Losses: stored rows that a full read no longer contains. A large one counts only once a later run finds it as well.
+
+Knows no table: callers pass the queries that find missing rows. The caller owns the transaction.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import NamedTuple, Self
+
+from psycopg.sql import Composed
+
+from klaviyo_pg.catalogue import Table, bookkeeping
+from klaviyo_pg.errors import UnconfirmedLoss
+from klaviyo_pg.postgres.account import Account
+
+LEAST = 10
+"""Rows that a loss must have to be doubted: of a few rows, a large share is lost by deleting two or three."""
+_OF_TABLE = "esp_integration_id = %(account)s AND stream = %(stream)s AND table_name = %(table_name)s"
+_COUNT = f"""
+WITH missing AS MATERIALIZED ({{missing}}), confirmed AS (
+    SELECT row_key FROM {{}} WHERE {_OF_TABLE} AND missed_at < %(started)s
+)
+SELECT (SELECT count(*) FROM missing),
+    (SELECT count(*) FROM (SELECT row_key FROM missing EXCEPT SELECT row_key FROM confirmed) AS unconfirmed),
+    ({{stored}})
+"""
+_FORGET_OTHERS = f"""
+DELETE FROM {{table}} WHERE {_OF_TABLE} AND row_key IN (
+    SELECT row_key FROM {{table}} WHERE {_OF_TABLE} EXCEPT SELECT row_key FROM ({{missing}}) AS missing
+)
+"""
+_RECORD = """
+INSERT INTO {} (esp_integration_id, stream, table_name, row_key, missed_at)
+SELECT %(account)s, %(stream)s, %(table_name)s, row_key, now() FROM ({missing}) AS missing
+ON CONFLICT DO NOTHING
+"""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """The limit of what a full read of a stream may lose.
+
+    `share` is the share of the stored rows, from 0 to 1. Only rows that were recorded as missing before `started`, the
+    start of the run, are confirmed. A guard that `holds` believes no loss: it records large ones for a later run.
+    """
+
+    stream: str
+    share: float
+    started: datetime
+    holds: bool = False
+
+    def holding(self) -> Self:
+        """Return the guard of a read whose loss is not believed."""
+        return replace(self, holds=True)
+
+
+class Missing(NamedTuple):
+    """The rows of a table that a read lacks: a query that selects their `row_key`, and one that counts stored rows."""
+
+    table: Table
+    rows: Composed
+    stored: Composed
+
+
+def is_believed(account: Account, guard: Guard, missing: Missing, **values: object) -> bool:
+    """Return whether missing rows may be marked or deleted. `values` are those that the queries need.
+
+    Raises UnconfirmedLoss if they are too many to believe, unless the guard holds.
+    """
+    values |= {"stream": guard.stream, "table_name": missing.table.name, "started": guard.started}
+    query = account.compose(_COUNT, bookkeeping.MISSING_ROWS, missing=missing.rows, stored=missing.stored)
+    row = account.execute(query, **values).fetchone()
+    assert row is not None
+    lost, unconfirmed, stored = row
+    is_large = unconfirmed >= LEAST and unconfirmed > guard.share * stored
+    if is_large and not guard.holds:
+        raise UnconfirmedLoss(guard.stream, lost, stored)
+    if is_large:
+        _record(account, missing, values)
+    elif not guard.holds:
+        account.execute(f"DELETE FROM {{}} WHERE {_OF_TABLE}", bookkeeping.MISSING_ROWS, **values)
+    return not guard.holds
+
+
+def _record(account: Account, missing: Missing, values: dict[str, object]) -> None:
+    """Record the rows that are missing now. Those that were missing before keep their time."""
+    table = account.table(bookkeeping.MISSING_ROWS)
+    account.execute(account.compose(_FORGET_OTHERS, table=table, missing=missing.rows), **values)
+    account.execute(account.compose(_RECORD, bookkeeping.MISSING_ROWS, missing=missing.rows), **values)

@@ -1,0 +1,71 @@
+"""The first run of an account: whichever flow it is, it leaves no dimension empty."""
+
+from datetime import datetime
+from functools import partial
+
+import pytest
+
+from klaviyo_pg.errors import BadAnswer, MissingScope
+from klaviyo_pg.rows import Campaign, Exclusion, Flow, Group
+from tests.fakes import LONG_AGO, FakeAccount
+from tests.integration.pipeline.conftest import HOUR, Result, Warehouse, days_ago
+
+DIMENSIONS = {"metrics", "lists", "segments", "campaigns", "flows", "exclusions"}
+FILLED = {"metrics": 2, "lists": 3, "campaigns": 1, "campaign_lists": 2, "automations": 1, "member_exclusions": 1}
+
+
+@pytest.fixture(autouse=True)
+def dimensions(shop: FakeAccount) -> None:
+    """Give the account a campaign, a flow, a segment and an excluded address."""
+    shop.campaigns.append(
+        Campaign(**{**dict.fromkeys(Campaign._fields), "id": "C1", "included": ("L1",), "excluded": ("S1",)})
+    )
+    shop.flows.append(Flow("F1", "Welcome", "live", LONG_AGO, LONG_AGO))
+    shop.segments.append(Group("S1", "Buyers", LONG_AGO))
+    shop.exclusions.append(Exclusion("P3@example.com", "HARD_BOUNCE", LONG_AGO))
+
+
+def first_run(warehouse: Warehouse, flow: str, start: datetime) -> Result:
+    run = {"daily": warehouse.daily, "reconcile": warehouse.reconcile, "backfill": partial(warehouse.backfill, start)}
+    return run[flow]()
+
+
+@pytest.mark.parametrize("flow", ["daily", "backfill", "reconcile"])
+def test_every_dimension_is_complete_after_the_first_run(warehouse: Warehouse, flow: str) -> None:
+    assert first_run(warehouse, flow, days_ago(10)).state == "complete"
+    assert {table: warehouse.one(f"SELECT count(*) FROM {table}") for table in FILLED} == FILLED
+    assert warehouse.watermarks().keys() >= DIMENSIONS
+
+
+def test_a_backfill_reads_a_dimension_that_has_never_been_read(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """The daily run could not read it. Dimensions that have been read before are left to daily runs."""
+    shop.fail("campaigns", MissingScope("campaigns:read"))
+    assert warehouse.daily().state == "partial"
+    shop.recover()
+    assert warehouse.backfill(days_ago(10)).state == "complete"
+    assert DIMENSIONS & {each.kind for each in shop.requests} == {"metrics", "lists", "campaigns"}
+    assert warehouse.column("SELECT id FROM campaigns") == ["C1"]
+
+
+def test_a_backfill_does_not_depend_on_dimensions(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """It loads all events, ends as partial, and the next one reads what is still missing."""
+    shop.fail("campaigns", BadAnswer("Odd."))
+    ran = warehouse.backfill(days_ago(10))
+    assert (ran.state, ran.sentences, ran.exit_code) == ("partial", ["Odd."], 3)
+    assert len(warehouse.event_ids()) == len(shop.events)
+    assert warehouse.watermarks().keys() >= DIMENSIONS - {"campaigns"}
+    shop.recover()
+    assert warehouse.backfill(days_ago(10)).state == "complete"
+    assert warehouse.column("SELECT id FROM campaigns") == ["C1"]
+
+
+def test_a_reconcile_run_compares_counts_before_it_reads_dimensions(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Events that were missing are stored, even if a dimension that has never been read cannot be read now."""
+    shop.fail("campaigns", MissingScope("campaigns:read"))
+    assert warehouse.daily().state == "partial"
+    shop.recover()
+    shop.fail("campaigns", BadAnswer("Odd."))
+    [late] = shop.add_events("ORDER", days_ago(5) + HOUR)
+    ran = warehouse.reconcile()
+    assert (ran.state, ran.sentences) == ("failed", ["Odd."])
+    assert late in warehouse.event_ids()
