@@ -1,4 +1,4 @@
-"""What a run settles about people once it has read everything: who is gone, who is on which list, and who is erased."""
+"""The end of a run, as far as people are concerned: profiles that are gone, members of lists, and erasing."""
 
 from functools import partial
 

@@ -229,7 +229,7 @@ MISSING_PROFILES = Table(
         Column("member_id", TEXT, "Klaviyo's ID of the profile."),
         Column("missing_since", TIMESTAMP, "When it was first missing.", merge=Merge.EARLIEST),
         Column("last_missing_at", TIMESTAMP, "When it was last missing.", merge=Merge.LATEST),
-        Column("asked_at", TIMESTAMP, "When Klaviyo was asked whom its events belong to now; null if it was not."),
+        Column("asked_at", TIMESTAMP, "When Klaviyo was asked for the owner of its events; null if it was not."),
     ),
     primary_key=("esp_integration_id", "member_id"),
 )

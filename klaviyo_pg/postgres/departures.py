@@ -1,4 +1,5 @@
-"""Profiles that Klaviyo no longer has: whom to look for, and what their absence means. The caller owns the transaction.
+"""Profiles that Klaviyo no longer has: which to look for, and the effects of their absence. The caller owns the
+transaction.
 
 A profile is missing once a request by its ID does not return it. See docs/people.md.
 """
@@ -48,7 +49,7 @@ _MONTHS = """
 SELECT date_trunc('month', created_at, 'UTC') AS start, count(*) AS people FROM {}
 WHERE esp_integration_id = %(account)s AND created_at IS NOT NULL GROUP BY 1 ORDER BY 1
 """
-# One event of each missing profile about whose events nobody has asked yet, the latest of a table.
+# The latest event of each missing profile whose owner has not been asked for yet.
 _ORPHANED = """
 WITH missing AS MATERIALIZED (
     SELECT member_id, md5(member_id) AS member_key FROM {missing} AS missing
@@ -189,7 +190,7 @@ def has_orphans(account: Account) -> bool:
 
 
 def orphans(account: Account, limit: int) -> list[Orphan]:
-    """Return missing profiles of which the source has not been asked whom their events belong to now."""
+    """Return missing profiles of which the source has not been asked for the owner of their events."""
     all_events = SQL(" UNION ALL ").join(_EVENTS.format(account.table(table)) for table in events.EVENT_TABLES)
     query = account.compose(_ORPHANED, **_parts(account), all_events=all_events)
     return [Orphan(*row) for row in account.execute(query, limit=limit)]

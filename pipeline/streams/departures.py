@@ -193,5 +193,5 @@ OWNERS = Stream(
     by_rows,
     _MOST_OWNERS,
     (loads.PROFILE_MERGES, loads.MISSING_PROFILES),
-    schedule="every daily run: whom the events of missing profiles belong to now",
+    schedule="every daily run: the owners of the events of missing profiles",
 )

@@ -108,7 +108,7 @@ def test_an_event_that_has_another_profile_shows_a_merge(warehouse: Warehouse, s
 
 
 def test_a_merge_is_found_without_reading_events_again(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """The source is asked whom an event of the missing profile belongs to."""
+    """The source is asked for the owner of an event of the missing profile."""
     warehouse.daily()
     merge_profiles(shop, "P0", "P3")
     warehouse.daily(lookback_days=0, **OFTEN)
@@ -178,7 +178,7 @@ def test_consents_and_suppressions_follow_the_profile(warehouse: Warehouse, shop
 
 
 def test_many_missing_profiles_have_to_be_missing_twice(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """An API that suddenly returns nobody does not make everyone a deleted person."""
+    """An API that suddenly returns no profiles does not make everyone a deleted person."""
     for number in range(4, 24):
         shop.add_person(f"P{number:02}", days_ago(20), created=LONG_AGO)
     warehouse.daily()
