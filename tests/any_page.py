@@ -138,11 +138,19 @@ def _frames(kind: str, rows: Sequence[Any]) -> Iterator[tuple[Load, pl.DataFrame
             yield loads.STG_MEMBER_LISTS, membership.memberships(rows, ACCOUNT).frame
 
 
+WITH_MARKERS = (
+    loads.MEMBER_ATTRIBUTES,
+    loads.CAMPAIGN_LISTS,
+    loads.MEMBER_CONSENTS,
+    loads.LIST_SUPPRESSIONS_OF_PEOPLE,
+)
+
+
 def check(stored: Stored) -> None:
     """Check that each frame has the schema of its load, all its keys, and only text that Postgres can store."""
     for load, frame in stored.frames:
         assert frame.schema == pl.Schema(load.schema), load.table.name
-        if load not in (loads.MEMBER_ATTRIBUTES, loads.CAMPAIGN_LISTS):  # a row without a key is a marker there
+        if load not in WITH_MARKERS:  # a row without a key is a marker there
             keys = frame.select(name for name in load.table.primary_key if name in load.schema)
             assert not keys.null_count().sum_horizontal().sum() and keys.is_unique().all(), load.table.name
         for column in frame.get_columns():

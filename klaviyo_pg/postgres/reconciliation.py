@@ -147,13 +147,32 @@ def counted_metrics(account: Account) -> set[str]:
 
 
 def write(
-    account: Account, comparisons: Sequence[Comparison], checked_at: datetime, only_differences: bool = False
+    account: Account,
+    comparisons: Sequence[Comparison],
+    before: Mapping[Key, Comparison],
+    checked_at: datetime,
+    only_differences: bool = False,
 ) -> None:
-    """Store comparisons, or those of them that differ, in place of all earlier ones that overlap any of them."""
+    """Store comparisons, or those of them that differ, in place of all earlier ones that overlap any of them.
+
+    `before` are the stored ones. Those that have not changed are left alone, except the latest of each metric, which
+    has the time of the check.
+    """
+    unchanged = _unchanged(comparisons, before)
     account.execute_many(
         "DELETE FROM {} WHERE esp_integration_id = %(account)s AND metric_id = %(metric_id)s"
-        " AND window_start < %(end)s AND window_end > %(start)s",
-        ({"metric_id": metric_id, "start": start, "end": end} for metric_id, start, end in _spans(comparisons)),
+        " AND window_start < %(end)s AND window_end > %(start)s AND (window_start, window_end) NOT IN"
+        " (SELECT kept.* FROM unnest(%(starts)s::timestamptz[], %(ends)s::timestamptz[]) AS kept)",
+        (
+            {
+                "metric_id": metric_id,
+                "start": start,
+                "end": end,
+                "starts": [since for _, since, _ in unchanged.get(metric_id, ())],
+                "ends": [until for _, _, until in unchanged.get(metric_id, ())],
+            }
+            for metric_id, start, end in _spans(comparisons)
+        ),
         bookkeeping.RECONCILIATION,
     )
     account.execute_many(
@@ -164,10 +183,21 @@ def write(
         (
             {**each._asdict(), "difference": each.difference, "checked_at": checked_at}
             for each in comparisons
-            if each.state is CountState.DIFFERS or not only_differences
+            if (each.state is CountState.DIFFERS or not only_differences)
+            and key(each) not in unchanged.get(each.metric_id, ())
         ),
         bookkeeping.RECONCILIATION,
     )
+
+
+def _unchanged(comparisons: Iterable[Comparison], before: Mapping[Key, Comparison]) -> Mapping[str, set[Key]]:
+    """Return the comparisons that are stored already, by metric, without the latest of each metric."""
+    latest = {each.metric_id: key(each) for each in sorted(comparisons, key=key)}
+    unchanged: dict[str, set[Key]] = defaultdict(set)
+    for each in comparisons:
+        if before.get(key(each)) == each and latest[each.metric_id] != key(each):
+            unchanged[each.metric_id].add(key(each))
+    return unchanged
 
 
 def _spans(comparisons: Iterable[Comparison]) -> list[Key]:

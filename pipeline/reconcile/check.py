@@ -246,7 +246,9 @@ def _store(job: Job, scope: Scope, compared: Mapping[str, Compared], reread: Col
         if found.is_counted or not scope.is_history  # what is known of history outlives a failure to count it
         for row in compare.rows(found, scope.before, {each for each in reread if each[0] == metric_id}, now)
     ]
-    transact(job.session, job.run, lambda account: reconciliation.write(account, rows, now, scope.is_history))
+    transact(
+        job.session, job.run, lambda account: reconciliation.write(account, rows, scope.before, now, scope.is_history)
+    )
 
 
 def _note(job: Job, scope: Scope, compared: Mapping[str, Compared], findings: Findings, surplus: bool) -> None:

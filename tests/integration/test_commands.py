@@ -113,7 +113,7 @@ def test_status_shows_what_the_last_run_reported(
         Comparison("m1", midnight, midnight + timedelta(hours=length), 1_008, 8, CountState.DIFFERS)
         for length in (1, 24)
     )
-    reconciliation.write(account, [hour, day], now)
+    reconciliation.write(account, [hour, day], {}, now)
     lines = command("status").stdout.splitlines()
     assert lines[:3] == [
         "shop: last run daily, complete with differences, started 2026-07-01 12:00 UTC",

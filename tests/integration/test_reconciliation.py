@@ -99,8 +99,8 @@ def test_a_comparison_replaces_earlier_ones_that_overlap_it(account: Account, co
         Comparison("b", MIDNIGHT, NOON, None, 7, CountState.UNCOUNTED),
     ]
     two = Account(connection, SCHEMA, "two")
-    reconciliation.write(account, [today, hour, *others], NOON)
-    reconciliation.write(two, [today], NOON)
+    reconciliation.write(account, [today, hour, *others], {}, NOON)
+    reconciliation.write(two, [today], {}, NOON)
     window = Window(MIDNIGHT - DAY, NOON)
     comparisons = reconciliation.comparisons(account, window)
     assert sorted(comparisons.values(), key=key) == sorted([today, hour, *others], key=key)
@@ -108,7 +108,7 @@ def test_a_comparison_replaces_earlier_ones_that_overlap_it(account: Account, co
     assert reconciliation.counted_metrics(account) == {"a"}
 
     later = Comparison("a", MIDNIGHT, NOON, 12, 12, CountState.COMPLETE, NOON)
-    reconciliation.write(account, [later], NOON + HOUR)
+    reconciliation.write(account, [later], {}, NOON + HOUR)
     assert reconciliation.comparisons(account, window).keys() == {key(each) for each in (later, *others)}
     assert len(reconciliation.comparisons(two, window)) == 1
     differences = connection.execute("SELECT difference FROM reconciliation WHERE metric_id = 'a' ORDER BY 1")
