@@ -32,7 +32,8 @@ def sync(job: Job, streams: frozenset[str], since: datetime | None) -> None:
             read(job, title, chunks)
     if EVENTS.name in streams:
         find_late_events(job, [chunk for _, chunks in phases for chunk in chunks])
-    job.workers.call(memberships.derive, job.run)
+    with job.session.progress.stage("Member lists", "tables"):
+        job.workers.call(memberships.derive, job.run)
 
 
 class _Warehouse(NamedTuple):

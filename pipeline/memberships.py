@@ -10,7 +10,7 @@ from pipeline.session import Session
 def derive(session: Session, run: Run) -> None:
     """Bring member_lists up to date, and count its rows for the run."""
 
-    def work(account: Account) -> None:
+    def work(account: Account) -> int:
         derived = derive_member_lists(account)
         counts = {
             "rows_read": derived.rows_read,
@@ -19,5 +19,7 @@ def derive(session: Session, run: Run) -> None:
             "unchanged": derived.rows_read - derived.inserted - derived.updated,
         }
         runs.add_counts(account, run.id, {"member_lists": counts})
+        return derived.rows_read
 
-    transact(session, run, work)
+    session.progress.expect("member_lists", "member_lists", None)
+    session.progress.complete("member_lists", 1, rows=transact(session, run, work))
