@@ -93,7 +93,7 @@ def _define(connection: Connection, schema: str, view: View) -> None:
 def differing_comments(
     schema: str, existing: Comments, tables: tuple[Table | View, ...] = (*TABLES, *VIEWS)
 ) -> Iterator[Composed]:
-    """Return the statements that make comments say what the catalogue says, where they do not."""
+    """Return the statements that set the comments that differ from the catalogue."""
     for table in tables:
         if existing.get((table.name, None)) != table.description:
             yield statements.comment_on_table(schema, table)
