@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests import processes
 from tests.driver import ROOT
+from tests.processes import Marked
 
 _LIMIT = 10.0  # seconds
 _COMMANDS = {
@@ -22,18 +23,25 @@ _COMMANDS = {
     "reconcile": ["flows/reconcile.py", "--sandbox"],
     "status": ["-m", "klaviyo_pg", "status"],
     "psql": ["-m", "klaviyo_pg", "psql", "-c", "SELECT pg_sleep(2)"],
+    "erase": ["-m", "klaviyo_pg", "erase", "--integration=sandbox", "--id=no-such-person", "--yes"],
+    "save-blocks": ["-m", "tasks.save_blocks", "--klaviyo=killed"],
 }
+_SETTINGS = {"save-blocks": {"KLAVIYO_API_KEY": "pk_of_no_account"}}
 
 
 def _command(name: str) -> list[str]:
     return [str(ROOT / part) if part.endswith(".py") else part for part in _COMMANDS[name]]
 
 
+def _start(name: str, folder: Path, environment: Mapping[str, str]) -> Marked:
+    return processes.start(_command(name), folder, {**environment, **_SETTINGS.get(name, {})})
+
+
 def _duration(name: str, folder: Path, environment: Mapping[str, str]) -> float:
     """Run a command to its end, twice since the first run sets things up, and return how long the second took."""
     for _ in range(2):
         began = time.monotonic()
-        code = processes.start(_command(name), folder, environment).process.wait()
+        code = _start(name, folder, environment).process.wait()
         if code != 0:
             sys.exit(f"{name} failed with exit code {code}.")
     return time.monotonic() - began
@@ -41,14 +49,14 @@ def _duration(name: str, folder: Path, environment: Mapping[str, str]) -> float:
 
 def _kill(name: str, moment: float, folder: Path, environment: Mapping[str, str]) -> bool:
     """Kill a command after some seconds. Prints what it left, and returns whether that was nothing."""
-    command = processes.start(_command(name), folder, environment)
+    command = _start(name, folder, environment)
     time.sleep(moment)
     running = len(command.descendants())
     command.kill()
     seconds = command.seconds_until_alone(_LIMIT)
     left = [" ".join(each.cmdline())[:80] for each in command.descendants()] if seconds is None else []
     result = f"nothing left after {seconds:.1f} s" if seconds is not None else f"LEFT: {left}"
-    print(f"{name:10} killed after {moment:5.1f} s with {running} processes: {result}", flush=True)
+    print(f"{name:11} killed after {moment:5.1f} s with {running} processes: {result}", flush=True)
     return seconds is not None
 
 
@@ -68,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         clean = []
         for command in options.command or _COMMANDS:
             duration = _duration(command, folder, environment)
-            moments = sorted(chance.uniform(0, duration) for _ in range(options.moments))
+            share = duration / options.moments  # one kill in each share, to include every phase
+            moments = [share * (number + chance.random()) for number in range(options.moments)]
             clean += [_kill(command, moment, folder, environment) for moment in moments]
     print(f"{sum(clean)} of {len(clean)} kills left nothing running.")
     sys.exit(0 if all(clean) else 1)

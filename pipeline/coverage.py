@@ -74,8 +74,11 @@ def read(account: Account, name: str, today: date) -> Coverage:
 def publish(job: Job) -> None:
     """Publish the coverage of the job's account as a table in Markdown."""
     name = job.run.settings.klaviyo_integration
-    covered = transact(job.session, job.run, lambda account: read(account, name, job.run.as_of.date()))
-    job.publisher.markdown("coverage", markdown(covered), f"Coverage of {name}")
+    with job.session.progress.stage("Coverage", "metrics"):
+        job.session.progress.expect("coverage", "coverage", None)
+        covered = transact(job.session, job.run, lambda account: read(account, name, job.run.as_of.date()))
+        job.publisher.markdown("coverage", markdown(covered), f"Coverage of {name}")
+        job.session.progress.complete("coverage", len(covered.days))
 
 
 def coverage(

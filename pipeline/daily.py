@@ -40,7 +40,9 @@ def sync(job: Job, streams: frozenset[str], since: datetime | None) -> None:
         find_late_events(job, planned)
     if not job.tally.must_stop and transact(job.session, job.run, departures.has_orphans):
         read(job, "Events of deleted profiles", [Chunk(OWNERS.name)])
-    if loss := job.workers.call(memberships.derive, job.run):
+    with job.session.progress.stage("Member lists", "tables"):
+        loss = job.workers.call(memberships.derive, job.run)
+    if loss is not None:
         job.tally.add(loss)
     if not job.tally.must_stop:
         job.tally.notes += memberships.erase_deleted(job.session, job.run)

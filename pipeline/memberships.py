@@ -18,7 +18,7 @@ def derive(session: Session, run: Run) -> UnconfirmedLoss | None:
     Returns the loss of profiles that a later run has to confirm, if there is one.
     """
 
-    def work(account: Account) -> UnconfirmedLoss | None:
+    def work(account: Account) -> tuple[UnconfirmedLoss | None, int]:
         loss = departures.apply(account, run.settings.max_loss_percent / 100)
         derived = derive_member_lists(account)
         counts = {
@@ -28,9 +28,12 @@ def derive(session: Session, run: Run) -> UnconfirmedLoss | None:
             "unchanged": derived.rows_read - derived.inserted - derived.updated,
         }
         runs.add_counts(account, run.id, {"member_lists": counts})
-        return loss
+        return loss, derived.rows_read
 
-    return transact(session, run, work)
+    session.progress.expect("member_lists", "member_lists", None)
+    loss, rows = transact(session, run, work)
+    session.progress.complete("member_lists", 1, rows=rows)
+    return loss
 
 
 def erase_deleted(session: Session, run: Run) -> list[str]:

@@ -72,6 +72,12 @@ class Progress:
             item = self._items.get(key, Item(key))
             self._items[key] = replace(item, done=item.done + done, read=item.read + read, rows=item.rows + rows)
 
+    def complete(self, key: str, done: int, rows: int = 0) -> None:
+        """Note that an item whose total was unknown is complete."""
+        self.add(key, done=done, rows=rows)
+        with self._lock:
+            self._items[key] = replace(self._items[key], total=self._items[key].done)
+
     def items(self) -> list[Item]:
         """Return the items of the stage in progress."""
         with self._lock:

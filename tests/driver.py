@@ -4,12 +4,13 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -174,6 +175,14 @@ def _is_healthy(url: str) -> bool:
     with suppress(OSError), urlopen(f"{url}/health", timeout=10):
         return True
     return False
+
+
+def copy_prefect_home(environment: Mapping[str, str], home: Path) -> None:
+    """Make a PREFECT_HOME whose database is set up, which takes Prefect a long time, as a copy of a server's."""
+    home.mkdir()
+    origin = Path(environment["PREFECT_HOME"]) / "prefect.db"
+    with closing(sqlite3.connect(origin)) as source, closing(sqlite3.connect(home / "prefect.db")) as target:
+        source.backup(target)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from pipeline.run import Run
 from pipeline.session import OpenSource, Session
 from pipeline.streams import streams_of
 from pipeline.workers import ThreadWorkers
+from tests import driver
 
 LOG = logging.getLogger("tests.runs")
 
@@ -173,6 +174,12 @@ class Warehouse:
         return self.rows(
             "SELECT metric_id, state, expected, loaded FROM backfill_chunks ORDER BY metric_id, window_start"
         )
+
+
+def in_process(warehouse: driver.Warehouse, settings: Mapping[str, str]) -> Warehouse:
+    """Return the warehouse of a command's test for runs in this process, with the settings that commands get."""
+    environment = {**settings, "DATABASE_URL": warehouse.url, "DATA_DIR": warehouse.environment["DATA_DIR"]}
+    return Warehouse(warehouse.url, {name.lower(): value for name, value in environment.items()})
 
 
 def url_of(conninfo: str) -> str:

@@ -19,15 +19,25 @@ _INDEXES = "SELECT indexname FROM pg_indexes WHERE schemaname = %s"
 _DEFINITIONS = """
     SELECT pg_get_viewdef(to_regclass(%s)), pg_get_viewdef('pg_temp.defined'::regclass)
 """
+_COMMENTS = """
+    SELECT c.relname, a.attname, d.description
+    FROM pg_description d JOIN pg_class c ON c.oid = d.objoid JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.objsubid AND d.objsubid > 0
+    WHERE d.classoid = 'pg_class'::regclass AND n.nspname = %s AND c.relkind IN ('r', 'p', 'v')
+"""
 _QUERIES = {"freshness": freshness.query}
 _SCHEMA_EXISTS = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
 
 Existing = Mapping[str, Mapping[str, str]]
 """The types of the columns in the database, by table name and column name."""
+Comments = Mapping[tuple[str, str | None], str]
+"""The comments in the database, by name of table or view, and of column; None stands for the table or view itself."""
 
 
 def upgrade(connection: Connection, schema: str) -> None:
-    """Create the schema, tables, columns, indexes and views that are missing, in the caller's transaction.
+    """Create the schema, tables, columns, indexes and views that are missing, and set comments that differ.
+
+    Everything happens in the caller's transaction. A warehouse that is up to date is not written to.
 
     Raises DatabaseUnusable if a column of the catalogue has a different type, because only the owner can decide what to
     do about it.
@@ -46,6 +56,9 @@ def upgrade(connection: Connection, schema: str) -> None:
         connection.execute(statement)
     for view in VIEWS:
         _define(connection, schema, view)
+    stored = {(name, column): text for name, column, text in connection.execute(_COMMENTS, [schema])}
+    for statement in differing_comments(schema, stored):
+        connection.execute(statement)
 
 
 def missing_indexes(schema: str, existing: Collection[str], tables: tuple[Table, ...] = TABLES) -> Iterator[Composed]:
@@ -75,8 +88,18 @@ def _define(connection: Connection, schema: str, view: View) -> None:
             f"{schema}.{view.name} is not this project's view ({error.diag.message_primary}). Rename it, or set "
             "WAREHOUSE_SCHEMA to another schema."
         ) from None
-    for statement in statements.comments(schema, view):
-        connection.execute(statement)
+
+
+def differing_comments(
+    schema: str, existing: Comments, tables: tuple[Table | View, ...] = (*TABLES, *VIEWS)
+) -> Iterator[Composed]:
+    """Return the statements that set the comments that differ from the catalogue."""
+    for table in tables:
+        if existing.get((table.name, None)) != table.description:
+            yield statements.comment_on_table(schema, table)
+        for column in table.columns:
+            if existing.get((table.name, column.name)) != column.description:
+                yield statements.comment_on_column(schema, table, column)
 
 
 def missing(schema: str, existing: Existing, tables: tuple[Table, ...] = TABLES) -> Iterator[Composed]:
@@ -85,12 +108,10 @@ def missing(schema: str, existing: Existing, tables: tuple[Table, ...] = TABLES)
         columns = existing.get(table.name)
         if columns is None:
             yield statements.create_table(schema, table)
-            yield from statements.comments(schema, table)
             continue
         for column in table.columns:
             if column.name not in columns:
                 yield statements.add_column(schema, table, column)
-                yield statements.comment(schema, table, column)
             elif columns[column.name] != column.type.sql.partition(" COLLATE")[0]:
                 raise DatabaseUnusable(
                     f"Column {schema}.{table.name}.{column.name} has type {columns[column.name]}, but must have type "

@@ -52,18 +52,14 @@ def add_column(schema: str, table: Table, column: Column) -> Composed:
     return SQL("ALTER TABLE {} ADD COLUMN {}").format(Identifier(schema, table.name), column_definition(column))
 
 
-def comments(schema: str, table: Table | View) -> list[Composed]:
-    """Return the statements that store the catalogue's descriptions as comments in the database."""
-    name = Identifier(schema, table.name)
-    return [
-        SQL("COMMENT ON {} {} IS {}").format(
-            SQL("VIEW" if isinstance(table, View) else "TABLE"), name, Literal(table.description)
-        ),
-        *(comment(schema, table, column) for column in table.columns),
-    ]
+def comment_on_table(schema: str, table: Table | View) -> Composed:
+    """Store the catalogue's description of a table or view as its comment."""
+    kind = SQL("VIEW" if isinstance(table, View) else "TABLE")
+    return SQL("COMMENT ON {} {} IS {}").format(kind, Identifier(schema, table.name), Literal(table.description))
 
 
-def comment(schema: str, table: Table | View, column: Column) -> Composed:
+def comment_on_column(schema: str, table: Table | View, column: Column) -> Composed:
+    """Store the catalogue's description of a column as its comment."""
     return SQL("COMMENT ON COLUMN {} IS {}").format(
         Identifier(schema, table.name, column.name), Literal(column.description)
     )

@@ -158,7 +158,9 @@ def _count(job: Job, scope: Scope, findings: Findings, is_required: bool) -> dic
     """
     windows = {each: Window(parts[0].start, parts[-1].end) for each, parts in scope.windows.items()}
     counts: dict[str, Counts | None] = {}
-    for metric_id, answer in job.workers.call(ask_counts, job.run, windows).items():
+    with job.session.progress.stage("Counts at the source", "metrics"):
+        answers = job.workers.call(ask_counts, job.run, windows)
+    for metric_id, answer in answers.items():
         if not isinstance(answer, KlaviyoPgError):
             counts[metric_id] = answer
         elif not is_required or isinstance(answer, Refused | MissingScope):
@@ -175,7 +177,8 @@ def ask_counts(session: Session, run: Run, windows: Mapping[str, Window]) -> dic
 
     After one failure of the API the other metrics are not asked for.
     """
-    outage = Outage(_FAILURES)
+    outage, progress = Outage(_FAILURES), session.progress
+    progress.expect("counts", "counts", len(windows))
 
     def ask(metric_id: str) -> tuple[Counts | KlaviyoPgError, Traffic]:
         session.stop.check()
@@ -192,6 +195,7 @@ def ask_counts(session: Session, run: Run, windows: Mapping[str, Window]) -> dic
             except KlaviyoPgError as error:
                 outage.failed(error)
                 return error, source.traffic.since(before)
+            progress.add("counts", done=1)
             return counts, source.traffic.since(before)
 
     with ThreadPoolExecutor(session.worker_count()) as pool:
@@ -205,7 +209,10 @@ def _compare(job: Job, scope: Scope, counts: Mapping[str, Counts | None]) -> dic
     def look_up(account: Account) -> Mapping[str, Counts]:
         return reconciliation.stored(account, list(scope.windows), scope.period, scope.step)
 
-    stored = transact(job.session, job.run, look_up)
+    with job.session.progress.stage("Counts in the warehouse", "metrics"):
+        job.session.progress.expect("stored", "counts", None)
+        stored = transact(job.session, job.run, look_up)
+        job.session.progress.complete("stored", len(scope.windows))
     return {
         each: compare.compare(each, windows, scope.step, counts[each], stored.get(each, {}), scope.before)
         for each, windows in scope.windows.items()

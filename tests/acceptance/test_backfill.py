@@ -1,22 +1,29 @@
-"""The backfill: its plan, its completeness, and what happens when it is killed, stopped or loses the database."""
+"""The backfill: its plan, its completeness, and what happens when it is killed, stopped or loses the database.
+
+What needs no separate process runs in this one, over the same warehouse.
+"""
 
 import random
 import signal
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from klaviyo_pg.cli import preview
+from klaviyo_pg.windows import Window
 from sandbox.launcher import Sandbox, running
-from tests.driver import MIDNIGHT, Command, Result, StoppablePostgres, Warehouse, account
+from tests import runs
+from tests.driver import MIDNIGHT, Command, StoppablePostgres, Warehouse, account
 
 DAYS = 400
 EVENTS = 40_000
 IN_FUTURE = 6  # events that the sandbox dates after its end, which a backfill up to midnight leaves out
-KILLS = 5
+KILLS = 3  # early, in the middle and late
 OUTAGE = 3  # seconds
+START = MIDNIGHT - timedelta(days=DAYS + 5)  # before the history begins
 EVENT_TABLES = ("sends", "bounces", "opens", "clicks", "spams", "unsubscribes", "events")
 CONTENTS = (
     "SELECT m.id, count(*), md5(string_agg(e.id, ',' ORDER BY e.id COLLATE \"C\")) FROM ("
@@ -35,8 +42,8 @@ def box() -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="module")
 def start() -> str:
-    """A date before the history begins."""
-    return f"{MIDNIGHT - timedelta(days=DAYS + 5):%Y-%m-%d}"
+    """The date before which there is no history, as an argument."""
+    return f"{START:%Y-%m-%d}"
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +89,16 @@ def wait_until_loaded(events: int, warehouse: Warehouse, schema: str, command: C
     command.wait_until(lambda: loaded(warehouse, schema) > events, f"more than {events:,} events were loaded")
 
 
-def planned_events(ran: Result) -> int:
+def backfill(warehouse: Warehouse, box: Sandbox, schema: str, start: datetime) -> runs.Result:
+    """Run a backfill in this process. It must complete."""
+    ran = runs.in_process(warehouse, settings(box, schema)).backfill(start)
+    assert ran.exit_code == 0, ran.sentences
+    return ran
+
+
+def planned_events(printed: str) -> int:
     """Return the total of a printed plan."""
-    assert ran.code == 0, ran.err
-    [total] = [line for line in ran.out.splitlines() if line.startswith("│ all")]
+    [total] = [line for line in printed.splitlines() if line.startswith("│ all")]
     return int(total.split("│")[2].replace(",", ""))
 
 
@@ -123,12 +136,13 @@ def test_plan_counts_every_event_and_writes_nothing(
 ) -> None:
     """--plan prints the exact number of events and creates no schema."""
     ran = warehouse.run(["flows/backfill.py", "--start", start, "--plan"], settings(box, "planned"))
-    assert planned_events(ran) == sum(count for _, count, _ in uninterrupted)
+    assert ran.code == 0, ran.err
+    assert planned_events(ran.out) == sum(count for _, count, _ in uninterrupted)
     assert warehouse.one("SELECT count(*) FROM pg_namespace WHERE nspname = 'planned'") == 0
 
 
 def test_plan_requests_counts_only_for_large_metrics_since_their_first_event(
-    warehouse: Warehouse, box: Sandbox
+    warehouse: Warehouse, box: Sandbox, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The plan asks for no counts of the years before a metric's first event, nor of a metric that fits on one page."""
     times = times_by_metric(box)
@@ -136,37 +150,41 @@ def test_plan_requests_counts_only_for_large_metrics_since_their_first_event(
     large = [count for count, each in zip(years, times.values(), strict=True) if len(each) > 1_000]
     assert 0 < len(large) < len(times)
     before = requests(box, "POST /api/metric-aggregates")
-    ran = warehouse.run(["flows/backfill.py", "--start", "2010-01-01", "--plan"], account(box))
+    show_plan(warehouse, account(box), datetime(2010, 1, 1, tzinfo=UTC))
     assert requests(box, "POST /api/metric-aggregates") - before == sum(large)
-    assert planned_events(ran) == sum(map(len, times.values()))
+    assert planned_events(capsys.readouterr().out) == sum(map(len, times.values()))
 
 
-def test_plan_needs_only_counts(warehouse: Warehouse, box: Sandbox, start: str, uninterrupted: Contents) -> None:
+def test_plan_needs_only_counts(
+    warehouse: Warehouse, box: Sandbox, uninterrupted: Contents, capsys: pytest.CaptureFixture[str]
+) -> None:
     """If the API serves no events, the plan is made from counts alone."""
     box.set_faults({"endpoint": "GET /api/events", "status": 503, "times": 10_000})
     try:
-        ran = warehouse.run(
-            ["flows/backfill.py", "--start", start, "--plan"], {**account(box), "REQUEST_ATTEMPTS": "1"}
-        )
+        show_plan(warehouse, {**account(box), "REQUEST_ATTEMPTS": "1"}, START)
     finally:
         box.set_faults()
-    assert planned_events(ran) == sum(count for _, count, _ in uninterrupted)
+    assert planned_events(capsys.readouterr().out) == sum(count for _, count, _ in uninterrupted)
 
 
-def test_rerun_reads_no_events(warehouse: Warehouse, box: Sandbox, start: str, uninterrupted: Contents) -> None:
+def show_plan(warehouse: Warehouse, settings: dict[str, str], start: datetime) -> None:
+    """Print the plan of a backfill up to midnight, as --plan does."""
+    preview.show(runs.in_process(warehouse, settings).configured(), Window(start, MIDNIGHT))
+
+
+@pytest.mark.usefixtures("uninterrupted")
+def test_rerun_reads_no_events(warehouse: Warehouse, box: Sandbox) -> None:
     """A rerun of a complete backfill requests no events."""
     before = requests(box, "GET /api/events")
-    ran = warehouse.run(["flows/backfill.py", "--start", start], settings(box, "whole"))
-    assert ran.code == 0
+    backfill(warehouse, box, "whole", START)
     assert requests(box, "GET /api/events") == before
 
 
-def test_an_earlier_start_loads_what_is_missing(warehouse: Warehouse, box: Sandbox, start: str) -> None:
+def test_an_earlier_start_loads_what_is_missing(warehouse: Warehouse, box: Sandbox) -> None:
     """A backfill with an earlier start reads only what the previous one has not covered."""
-    later = f"{MIDNIGHT - timedelta(days=30):%Y-%m-%d}"
-    assert warehouse.run(["flows/backfill.py", "--start", later], settings(box, "grown")).code == 0
+    backfill(warehouse, box, "grown", MIDNIGHT - timedelta(days=30))
     before = ledger(warehouse, "grown")[2]
-    assert warehouse.run(["flows/backfill.py", "--start", start], settings(box, "grown")).code == 0
+    backfill(warehouse, box, "grown", START)
     assert ledger(warehouse, "grown")[0] == 0
     assert 0 < before < ledger(warehouse, "grown")[2] == EVENTS - IN_FUTURE
 
@@ -176,7 +194,7 @@ def test_repeated_kills_lose_nothing(warehouse: Warehouse, box: Sandbox, start: 
     rng = random.Random(4)
     options = {**settings(box, "killed"), "CONCURRENCY": "2"}
     for number in range(KILLS):
-        target = int(EVENTS * (number + rng.random()) / (KILLS + 2))
+        target = int(EVENTS * (number + rng.random()) / (KILLS + 1))
         with warehouse.start(["flows/backfill.py", "--start", start], options) as command:
             wait_until_loaded(target, warehouse, "killed", command)
             time.sleep(rng.uniform(0, 0.1))  # so that a batch is interrupted, and not only the time between two
@@ -234,13 +252,17 @@ def test_a_backfill_survives_a_database_restart(warehouse: Warehouse, box: Sandb
 
 
 def test_a_daily_run_during_a_backfill(warehouse: Warehouse, box: Sandbox, start: str) -> None:
-    """A daily run and a backfill of one account can run at the same time. Both succeed and no event is missing."""
+    """A daily run and a backfill of one account, in two processes at the same time, succeed and miss no event."""
     options = settings(box, "beside")
-    assert warehouse.sync("--tables", "metrics", **options).code == 0
+    beside = runs.in_process(warehouse, options)
+    assert beside.daily("metrics").exit_code == 0
     with warehouse.start(["flows/backfill.py", "--start", start], options) as command:
-        daily, backfill = warehouse.sync(**options), command.result()
+        wait_until_loaded(0, warehouse, "beside", command)
+        daily = beside.daily()
+        was_running, backfill = command.is_running, command.result()
+    assert was_running
     assert backfill.code == 0, backfill.err[-3000:]
-    assert daily.code == 0, daily.err[-3000:]
+    assert daily.exit_code == 0, daily.sentences
     counts = {metric: count for metric, count, _ in contents(warehouse, "beside")}
     assert counts == {metric["id"]: metric["count"] for metric in box.state()["metrics"] if metric["count"]}
 

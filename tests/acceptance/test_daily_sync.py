@@ -1,4 +1,7 @@
-"""The daily sync: completeness and keys of the first run, reruns without changes, late events, several accounts."""
+"""The daily sync: completeness and keys of the first run, reruns without changes, late events, several accounts.
+
+The first run is the command; the others are runs in this process, over the same warehouse.
+"""
 
 import json
 from collections import Counter
@@ -11,6 +14,7 @@ import pytest
 
 from klaviyo_pg.catalogue import SPECIFIED, events
 from sandbox.launcher import Sandbox, running
+from tests import runs
 from tests.driver import MIDNIGHT, Result, Warehouse, account
 
 DAYS = 45
@@ -42,6 +46,12 @@ def first(warehouse: Warehouse, settings: dict[str, str]) -> Result:
     ran = warehouse.sync(**settings)
     assert ran.code == 0, ran.err[-3000:]
     return ran
+
+
+@pytest.fixture(scope="module")
+def filled(first: Result, warehouse: Warehouse, settings: dict[str, str]) -> runs.Warehouse:
+    """The warehouse after the first run."""
+    return runs.in_process(warehouse, settings)
 
 
 def assert_same_events(warehouse: Warehouse, box: Sandbox) -> None:
@@ -135,17 +145,15 @@ def test_events_join_their_dimensions(
     assert not (dimension == "members" and gone) and not (dimension == "campaigns" and gone & flow_messages)
 
 
-def test_a_rerun_changes_nothing(first: Result, warehouse: Warehouse, settings: dict[str, str]) -> None:
+def test_a_rerun_changes_nothing(filled: runs.Warehouse) -> None:
     """If nothing has changed at the source, a run inserts and updates no rows."""
-    again = warehouse.sync(**settings)
-    assert again.code == 0
-    assert {name: counts[1:3] for name, counts in again.counts.items()} == dict.fromkeys(again.counts, (0, 0))
-    assert again.counts["sends"][0] > 0
+    again = filled.daily()
+    assert again.exit_code == 0, again.sentences
+    assert again.changed() == {}
+    assert again.counts["sends"]["rows_read"] > 0
 
 
-def test_late_and_future_events_are_stored(
-    first: Result, warehouse: Warehouse, box: Sandbox, settings: dict[str, str]
-) -> None:
+def test_late_and_future_events_are_stored(filled: runs.Warehouse, warehouse: Warehouse, box: Sandbox) -> None:
     """The next run stores late, future-dated and new events, also of metrics that are renamed or new."""
     state, person = box.state(), box.events()[0]["profile_id"]
     names = {metric["name"]: metric["id"] for metric in state["metrics"]}
@@ -160,8 +168,8 @@ def test_late_and_future_events_are_stored(
         ]
         added.append({"metric": f"Never seen before {turn}", "timestamp": int(now.timestamp()) - 60})
         ids = box.add_events(*added)
-        ran = warehouse.sync(**settings)
-        assert ran.code == 0
+        ran = filled.daily()
+        assert ran.exit_code == 0, ran.sentences
         assert_same_events(warehouse, box)
         tables = dict(warehouse.rows(f"SELECT id, table_name FROM ({ALL_EVENTS}) AS every WHERE id = ANY(%s)", ids))
         expected = ["opens"] * 3 + ["clicks"] * 3 + ["events"] * 3 + ["sends"] * 3 + ["events"]
@@ -170,7 +178,7 @@ def test_late_and_future_events_are_stored(
     assert dict(warehouse.rows("SELECT id, name FROM klaviyo.metrics"))[names["Opened Email"]] == "Opened Mail 1"
 
 
-def test_a_second_account_leaves_the_first_unchanged(first: Result, warehouse: Warehouse, box: Sandbox) -> None:
+def test_a_second_account_leaves_the_first_unchanged(filled: runs.Warehouse, warehouse: Warehouse) -> None:
     """A sync of a second account into the same schema rewrites no row of the first: even transaction ids stay."""
     query = " UNION ALL ".join(
         f"SELECT '{table.name}', count(*), md5(string_agg(t.xmin::text || t::text, '' ORDER BY t::text))"
@@ -180,8 +188,8 @@ def test_a_second_account_leaves_the_first_unchanged(first: Result, warehouse: W
     )
     before = sorted(warehouse.rows(query))
     with running(account="OTHER1", seed=8, members=200, events=2_000, days=20, until=MIDNIGHT) as other:
-        ran = warehouse.sync(**account(other, "other"))
-        assert ran.code == 0, ran.err[-3000:]
+        ran = runs.in_process(warehouse, account(other, "other")).daily()
+        assert ran.exit_code == 0, ran.sentences
         assert len(warehouse.rows("SELECT FROM klaviyo.sends WHERE esp_integration_id <> %s", _of(warehouse))) > 0
     assert sorted(warehouse.rows(query)) == before
 
@@ -190,21 +198,21 @@ def _of(warehouse: Warehouse) -> str:
     return str(warehouse.one("SELECT esp_integration_id FROM klaviyo.integrations WHERE name = 'default'"))
 
 
-def test_tables_limits_what_is_read(first: Result, warehouse: Warehouse, settings: dict[str, str]) -> None:
+def test_tables_limits_what_is_read(filled: runs.Warehouse) -> None:
     """--tables reads only what fills those tables."""
-    ran = warehouse.sync("--tables", "automations", **settings)
-    assert ran.code == 0
-    read = {name for name, counts in ran.counts.items() if counts[0]}
-    assert read == {"metrics", "lists", "automations", "member_lists"}
+    ran = filled.daily("automations")
+    assert ran.exit_code == 0, ran.sentences
+    assert read_by(ran) == {"metrics", "lists", "automations", "member_lists"}
 
 
-def test_metrics_limits_what_is_read(
-    first: Result, warehouse: Warehouse, settings: dict[str, str], box: Sandbox
-) -> None:
+def test_metrics_limits_what_is_read(filled: runs.Warehouse, box: Sandbox) -> None:
     """--metrics reads only events of those metrics, given by name or id."""
-    state = box.state()
-    order = next(metric["id"] for metric in state["metrics"] if metric["name"] == "Placed Order")
-    ran = warehouse.sync("--metrics", f"Bounced Email,{order}", "--tables", "events,bounces", **settings)
-    assert ran.code == 0
-    read = {name for name, counts in ran.counts.items() if counts[0] and name in EVENT_TABLES}
-    assert read == {"bounces", "events"}
+    order = next(metric["id"] for metric in box.state()["metrics"] if metric["name"] == "Placed Order")
+    ran = filled.daily("events", "bounces", metrics=["Bounced Email", order])
+    assert ran.exit_code == 0, ran.sentences
+    assert read_by(ran) & set(EVENT_TABLES) == {"bounces", "events"}
+
+
+def read_by(ran: runs.Result) -> set[str]:
+    """Return the tables for which a run has read rows, of those in the summary."""
+    return {table.name for table in SPECIFIED if ran.counts.get(table.name, {}).get("rows_read")}

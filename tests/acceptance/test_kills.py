@@ -8,16 +8,23 @@ import psutil
 import pytest
 
 from tests import processes
-from tests.driver import PATIENCE, ROOT, wait_until
+from tests.driver import PATIENCE, ROOT, copy_prefect_home, wait_until
 from tests.processes import Marked
 
 DAILY = str(ROOT / "flows" / "daily.py")
 
 
+@pytest.fixture(scope="module")
+def home(prefect: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PREFECT_HOME that is set up."""
+    home = tmp_path_factory.mktemp("kills") / "prefect-home"
+    copy_prefect_home(prefect, home)
+    return home
+
+
 @pytest.fixture
-def environment(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment with a separate data folder. The tests share PREFECT_HOME, because setting it up is slow."""
-    home = tmp_path_factory.getbasetemp() / "prefect-home"
+def environment(home: Path, tmp_path: Path) -> dict[str, str]:
+    """An environment with a separate data folder. The tests share PREFECT_HOME."""
     return {**processes.bare_environment(), "DATA_DIR": str(tmp_path), "PREFECT_HOME": str(home)}
 
 
@@ -60,13 +67,14 @@ def test_a_run_that_is_killed_in_the_middle(environment: dict[str, str], tmp_pat
     assert "last run daily, running" in again.stdout
 
 
-@pytest.fixture
-def warehouse(environment: dict[str, str], tmp_path: Path) -> None:
-    """An embedded Postgres in the data folder, which no process uses."""
-    program = (
-        f"from pathlib import Path; from klaviyo_pg.postgres import embedded; embedded.url(Path({str(tmp_path)!r}))"
-    )
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment whose data folder has an embedded Postgres, which no process uses between two tests."""
+    folder = tmp_path_factory.mktemp("warehouse")
+    environment = {**processes.bare_environment(), "DATA_DIR": str(folder)}
+    program = f"from pathlib import Path; from klaviyo_pg.postgres import embedded; embedded.url(Path({str(folder)!r}))"
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    return environment
 
 
 def sleep(environment: dict[str, str], folder: Path, seconds: int, output: int | None = subprocess.DEVNULL) -> Marked:
@@ -77,20 +85,18 @@ def sleep(environment: dict[str, str], folder: Path, seconds: int, output: int |
     return command
 
 
-@pytest.mark.usefixtures("warehouse")
-def test_psql_that_is_killed(environment: dict[str, str], tmp_path: Path) -> None:
+def test_psql_that_is_killed(warehouse: dict[str, str], tmp_path: Path) -> None:
     """psql takes the place of the command, so that it dies with it; then the embedded Postgres stops."""
-    command = sleep(environment, tmp_path, 600)
+    command = sleep(warehouse, tmp_path, 600)
     assert {"postgres", "guardian.py"} <= names(command)
     assert is_left_alone(command)
 
 
-@pytest.mark.usefixtures("warehouse")
-def test_the_embedded_postgres_serves_its_other_users(environment: dict[str, str], tmp_path: Path) -> None:
+def test_the_embedded_postgres_serves_its_other_users(warehouse: dict[str, str], tmp_path: Path) -> None:
     """If one of two commands is killed, the other one keeps the embedded Postgres until it ends."""
-    first = sleep(environment, tmp_path, 600)
+    first = sleep(warehouse, tmp_path, 600)
     with (tmp_path / "output").open("w") as output:
-        second = sleep(environment, tmp_path, 5, output.fileno())
+        second = sleep(warehouse, tmp_path, 5, output.fileno())
     first.kill()
     assert second.process.wait(PATIENCE) == 0
     assert (tmp_path / "output").read_text() == "|done\n"

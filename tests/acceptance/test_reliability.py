@@ -152,10 +152,13 @@ def test_secrets_stay_secret(
     faulty.set_faults()
     succeeding = warehouse.run(backfill, options)
     assert succeeding.code == 0, succeeding.err[-3000:]
-    wrong = warehouse.sync(**{**options, "DATABASE_URL": locked.url.replace(f"{ROLE}:", "unknown:")})
-    assert wrong.code == 2
+    ended = [succeeding]
+    if dialect == "current":  # the database refuses a password in both dialects alike
+        wrong = warehouse.sync(**{**options, "DATABASE_URL": locked.url.replace(f"{ROLE}:", "unknown:")})
+        assert wrong.code == 2
+        ended.append(wrong)
     wait_until_recorded(warehouse.environment, {"name": {"any_": [f"backfill {name}", f"daily {name}"]}})
-    assert_no_secrets([succeeding, wrong], warehouse.environment, tmp_path, locked)
+    assert_no_secrets(ended, warehouse.environment, tmp_path, locked)
 
 
 def assert_no_secrets(runs: list[Result], environment: Mapping[str, str], data: Path, locked: Locked) -> None:

@@ -36,19 +36,45 @@ def test_an_empty_database_gets_everything(empty_database: str, name: str) -> No
         assert columns(empty_database, name) == EXPECTED
 
 
+def comments(database: str) -> dict[tuple[str, str | None], str]:
+    """Return the comments on the schema's tables, views and columns."""
+    with psycopg.connect(database) as connection:
+        rows = connection.execute(
+            "SELECT relname, attname, description FROM pg_description JOIN pg_class c ON c.oid = objoid"
+            " LEFT JOIN pg_attribute ON attrelid = objoid AND attnum = objsubid AND objsubid > 0"
+            " WHERE classoid = 'pg_class'::regclass AND relnamespace = 'klaviyo'::regnamespace"
+        ).fetchall()
+    return {(name, column): text for name, column, text in rows}
+
+
+DESCRIPTIONS = {(each.name, None): each.description for each in (*TABLES, *VIEWS)} | {
+    (each.name, column.name): column.description for each in (*TABLES, *VIEWS) for column in each.columns
+}
+
+
 def test_descriptions_become_comments_in_the_database(database: str) -> None:
     """psql shows them with \\d+."""
+    assert comments(database) == DESCRIPTIONS
+
+
+def test_comments_that_differ_from_the_catalogue_are_set(database: str) -> None:
+    """Comments on columns of the user stay. If no comment differs, none is written."""
+    written = "SELECT objoid, objsubid, xmin::text FROM pg_description WHERE classoid = 'pg_class'::regclass"
     with psycopg.connect(database) as connection:
-        for table in (*TABLES, *VIEWS):
-            name = f'klaviyo."{table.name}"'
-            row = connection.execute("SELECT obj_description(%s::regclass)", [name]).fetchone()
-            assert row == (table.description,)
-            comments = connection.execute(
-                "SELECT attname, col_description(attrelid, attnum) FROM pg_attribute"
-                " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped",
-                [name],
-            ).fetchall()
-            assert dict(comments) == {column.name: column.description for column in table.columns}
+        before = set(connection.execute(written).fetchall())
+        connection.execute("COMMENT ON TABLE klaviyo.opens IS 'What it said in an earlier version.'")
+        connection.execute("COMMENT ON COLUMN klaviyo.members.city IS NULL")
+        connection.execute("COMMENT ON VIEW klaviyo.freshness IS NULL")
+        connection.execute("ALTER TABLE klaviyo.members ADD COLUMN my_note text")
+        connection.execute("COMMENT ON COLUMN klaviyo.members.my_note IS 'Mine.'")
+    upgrade(database)
+    assert comments(database) == {**DESCRIPTIONS, ("members", "my_note"): "Mine."}
+    with psycopg.connect(database) as connection:
+        after = set(connection.execute(written).fetchall())
+    assert len(after - before) == 4
+    upgrade(database)
+    with psycopg.connect(database) as connection:
+        assert set(connection.execute(written).fetchall()) == after
 
 
 def test_missing_columns_and_tables_are_created_without_losing_rows(database: str) -> None:

@@ -3,10 +3,10 @@
 import pytest
 from psycopg.sql import Composed
 
-from klaviyo_pg.catalogue import TABLES, Absent, Load, Table, loads
+from klaviyo_pg.catalogue import TABLES, VIEWS, Absent, Load, Table, View, loads
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres import statements
-from klaviyo_pg.postgres.schema import missing
+from klaviyo_pg.postgres.schema import differing_comments, missing
 
 SCHEMAS = ["klaviyo", 'a "quoted" one', "it's", "%s {} %(x)s", "Ünïcode", "drop table x; --"]
 LOADS = [load for load in vars(loads).values() if isinstance(load, Load)] + list(loads.EVENTS.values())
@@ -21,7 +21,7 @@ def composed(schema: str, load: Load) -> list[Composed]:
     return [
         statements.create_table(schema, load.table),
         *(statements.add_column(schema, load.table, column) for column in load.table.columns),
-        *statements.comments(schema, load.table),
+        *differing_comments(schema, {}, (load.table,)),
         statements.create_stage(schema, load),
         statements.upsert(schema, load),
         statements.retire_absent(schema, load) if load.absent is not Absent.KEEP else statements.copy_stage(load),
@@ -62,18 +62,30 @@ def test_nothing_is_missing_from_a_complete_warehouse() -> None:
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_only_missing_tables_and_columns_are_created(table: Table) -> None:
-    """They are created with their comments."""
     others = [each for each in TABLES if each is not table]
     created = [statement.as_string(None) for statement in missing("s", existing(*others))]
     assert created[0].startswith(f'CREATE TABLE "s"."{table.name}" ')
-    assert len(created) == 2 + len(table.columns)
+    assert len(created) == 1
     stored = existing(*TABLES)
     last = table.columns[-1].name
     del stored[table.name][last]
     added = [statement.as_string(None) for statement in missing("s", stored)]
     assert added[0].startswith(f'ALTER TABLE "s"."{table.name}" ADD COLUMN "{last}" ')
-    assert added[1].startswith(f'COMMENT ON COLUMN "s"."{table.name}"."{last}" IS ')
-    assert len(added) == 2
+    assert len(added) == 1
+
+
+@pytest.mark.parametrize("table", [*TABLES, *VIEWS], ids=lambda table: table.name)
+def test_only_comments_that_differ_are_set(table: Table | View) -> None:
+    """A table or column without a comment gets one."""
+    stored: dict[tuple[str, str | None], str] = {(table.name, None): table.description}
+    stored |= {(table.name, column.name): column.description for column in table.columns}
+    assert list(differing_comments("s", stored, (table,))) == []
+    last = table.columns[-1].name
+    stored[table.name, None] = "Something else."
+    del stored[table.name, last]
+    on_table, on_column = (each.as_string(None) for each in differing_comments("s", stored, (table,)))
+    assert f' "s"."{table.name}" IS ' in on_table
+    assert on_column.startswith(f'COMMENT ON COLUMN "s"."{table.name}"."{last}" IS ')
 
 
 def test_a_column_of_another_type_is_reported() -> None:
