@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeVar
 
 import psycopg
@@ -55,7 +55,7 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
     settings = session.settings
     source = session.first_source()
     account_id = _account_id(source, settings, log)
-    now = datetime.now(UTC).replace(microsecond=0)
+    now = session.now().replace(microsecond=0)
     with session.database.transaction() as connection:
         schema.upgrade(connection, settings.warehouse_schema)
         account, account_id = _registered(connection, settings, account_id)
