@@ -48,6 +48,8 @@ def merge(
     and returned; all others are stored. Only a complete frame can make stored rows absent. `inspect` is called while
     the rows are staged, before they are merged; not if no row of the frame is stored yet.
     """
+    if frame.is_empty() and (load.absent is Absent.KEEP or load.absent_per or not is_complete):
+        return Merged(0, 0, 0, 0, [])  # as most frames of a daily run are
     conformed = frame.select(*load.schema)
     if load.mostly_new and _append(account, load, conformed):
         return Merged(frame.height, frame.height, 0, 0, [])
