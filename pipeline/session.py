@@ -50,8 +50,8 @@ class _Claim:
 class Session:
     """The objects that the threads of a run share: database, API clients and their pace, claims, stop flag, progress.
 
-    `open_source` makes an API client, and `now` returns the time; tests pass others. Use the session as a context manager:
-    leaving it releases its claims and closes its database connections.
+    `open_source` makes an API client, and `now` returns the time; tests pass others. Use the session as a context
+    manager: leaving it releases its claims and closes its database connections.
     """
 
     def __init__(self, settings: Settings, open_source: OpenSource = open_source, now: Clock = present) -> None:
