@@ -1,6 +1,6 @@
-"""What happens to the people and lists of a `FakeAccount`: they join, leave, are suppressed, merge and disappear.
+"""A `FakeAccount` whose people and lists live: people join, leave, are suppressed, merge and disappear.
 
-Knows nothing of what a reader of the account should make of it.
+Knows nothing of how a reader of the account should interpret it.
 """
 
 from collections.abc import Iterator
@@ -160,7 +160,7 @@ class Audience(FakeAccount):
         self._disappear(profile_id)
 
     def merge(self, old_id: str, new_id: str, at: datetime) -> None:
-        """Merge a profile into another one, which gets its events and its places on lists."""
+        """Merge a profile into another one, which gets its events and memberships."""
         self.events[:] = [
             event._replace(profile_id=new_id) if event.profile_id == old_id else event for event in self.events
         ]

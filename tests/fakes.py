@@ -36,6 +36,11 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 Row = TypeVar("Row")
 
 
+def present() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(UTC)
+
+
 class Event(NamedTuple):
     """An event of the account."""
 
@@ -43,6 +48,7 @@ class Event(NamedTuple):
     at: datetime
     metric_id: str
     profile_id: str
+    list_name: str | None = None
 
 
 class Request(NamedTuple):
@@ -80,7 +86,7 @@ class FakeAccount:
 
     `profiles` are people with the time of their last change. `members` has the members of each list. `unreadable` are
     records that cannot be read, by kind of read and number of the page. `miscounts` are added to the true count of the
-    interval that contains a time.
+    interval that contains a time. `now` is the clock of the account's source.
     """
 
     account_id: str | None = "ACCOUNT"
@@ -101,6 +107,7 @@ class FakeAccount:
     reads_all_metrics_at_once: bool = True
     looks_up_memberships: bool = False
     count_interval: timedelta = timedelta(hours=1)
+    now: Callable[[], datetime] = present
     requests: list[Request] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -224,7 +231,7 @@ class FakeSource:
 
     def _collection(self, kind: str, rows: Sequence[Row]) -> Iterator[Page[Row]]:
         for page, rejects in self._pages(kind, None, FULL_READ, rows, self._account.rows_per_page):
-            yield Page(page, rejects, datetime.now(UTC))
+            yield Page(page, rejects, self._account.now())
 
     def events(
         self, window: AnyWindow, metric_id: str | None = None, known_people: KnownPeople | None = None
@@ -232,7 +239,7 @@ class FakeSource:
         events = self._events(window, metric_id)
         for page, rejects in self._pages("events", metric_id, window, events, self.events_per_page):
             people = self._new_people(page, known_people)
-            yield EventPage(self._columns(page), people, rejects, datetime.now(UTC))
+            yield EventPage(self._columns(page), people, rejects, self._account.now())
 
     def _events(self, window: AnyWindow, metric_id: str | None) -> list[Event]:
         """Return the events of a window in order of time."""
@@ -262,6 +269,7 @@ class FakeSource:
         columns["at"] = [int(event.at.timestamp()) for event in events]
         columns["metric_id"] = [event.metric_id for event in events]
         columns["profile_id"] = [event.profile_id for event in events]
+        columns["list_name"] = [event.list_name for event in events]
         columns["properties"] = ["{}"] * len(events)
         return Events(**columns)
 
@@ -296,7 +304,7 @@ class FakeSource:
         within = [each for each in changed if start <= each[1].timestamp() < end]
         for page, rejects in self._pages("profiles", None, window, within, self._account.rows_per_page):
             reached = page[-1][1] if page else None
-            yield Page([person for person, _ in page], rejects, datetime.now(UTC), reached)
+            yield Page([person for person, _ in page], rejects, self._account.now(), reached)
 
     def profile_ids(self, window: AnyWindow) -> Iterator[Page[ProfileId]]:
         start, end = window.seconds
@@ -306,7 +314,7 @@ class FakeSource:
             key=lambda each: (each.created, each.id),
         )
         for page, rejects in self._pages("profile_ids", None, window, within, self._account.rows_per_page):
-            yield Page(page, rejects, datetime.now(UTC), page[-1].created if page else None)
+            yield Page(page, rejects, self._account.now(), page[-1].created if page else None)
 
     def event_owner(self, event_id: str) -> str | None:
         self._request(Request("event_owner", event_id, FULL_READ, 0))
@@ -329,14 +337,14 @@ class FakeSource:
             yield from self._looked_up(list_id, window, list(addresses))
             return
         for page, rejects in self._pages("memberships", list_id, window, members, self._account.rows_per_page):
-            yield MembershipPage(page, (), rejects, datetime.now(UTC), page[-1].joined if page else None)
+            yield MembershipPage(page, (), rejects, self._account.now(), page[-1].joined if page else None)
 
     def _looked_up(self, list_id: str, window: AnyWindow, addresses: Sequence[str]) -> Iterator[MembershipPage]:
         members = {self._account.profiles[each.member_id][0].email: each for each in self._account.members[list_id]}
         for page, rejects in self._pages("memberships", list_id, window, addresses, self._account.rows_per_page):
-            yield MembershipPage([members[each] for each in page if each in members], (), rejects, datetime.now(UTC))
+            yield MembershipPage([members[each] for each in page if each in members], (), rejects, self._account.now())
         suppressed = [each for each in self._account.suppressions if each.list_id == list_id]
-        yield MembershipPage((), suppressed, (), datetime.now(UTC))
+        yield MembershipPage((), suppressed, (), self._account.now())
 
     def _pages(
         self, kind: str, subject: str | None, window: AnyWindow, rows: Sequence[Row], size: int

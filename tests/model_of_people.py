@@ -1,4 +1,4 @@
-"""What the warehouse should say about people, from docs/people.md, in plain Python. Knows no SQL and no product code.
+"""A model of what docs/people.md defines, in plain Python. Knows no SQL and no product code.
 
 The model reads an `Audience` at the same times as the product does, and sees only what a reader can see at these times.
 """
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from tests.audience import JOINED, LEFT, OPTED_IN, OPTED_OUT, OPTED_OUT_FORMERLY, Audience
+from tests.audience import JOINED, LEFT, OPTED_IN, OPTED_OUT, OPTED_OUT_FORMERLY, Audience, Person
 
 LIST_SUBSCRIBED, LIST_LEFT, ALL_SUBSCRIBED, ALL_LEFT = "joined", "left", "opted in", "opted out"
 KINDS = {
@@ -55,7 +55,7 @@ class Member:
 
     id: str
     email: str | None
-    consent: str
+    consent: str | None
     deleted_at: datetime | None = None
     left_reason: str | None = None
 
@@ -78,7 +78,7 @@ class ListSuppression:
 
 
 class Standing(NamedTuple):
-    """What member_lists says of a person and a list."""
+    """The row of member_lists for a person and a list."""
 
     subscribed: datetime
     unsubscribed_at: datetime | None
@@ -87,7 +87,7 @@ class Standing(NamedTuple):
 
 
 class Model:
-    """What a warehouse contains after the reads so far.
+    """The contents of a warehouse after the reads so far.
 
     Every read of events goes `overlap` back before the last one; the first goes back `first_sync`.
     """
@@ -165,7 +165,7 @@ class Model:
         self._lists_read_at = at
 
     def _read_exclusions(self, account: Audience, at: datetime) -> None:
-        found = {each.email for each in account.exclusions}
+        found = {each.email for each in account.exclusions if each.member_id not in self._erased}
         for address in found | self.exclusions.keys():
             self.exclusions[address] = None if address in found else self.exclusions[address] or at
 
@@ -180,6 +180,13 @@ class Model:
             if stored.owner and owner and stored.owner != owner:
                 self.merges.setdefault((stored.owner, owner), at)
             stored.owner = owner
+            if owner in account.people:
+                self._meet(account.people[owner])
+
+    def _meet(self, person: Person) -> None:
+        """Store a person who came with an event. Pages of events say nothing about consent."""
+        stored = self.members.setdefault(person.id, Member(person.id, person.email, None))
+        stored.email = person.email
 
     def _read_profiles(self, account: Audience, at: datetime) -> None:
         for person in account.people.values():
@@ -223,7 +230,7 @@ class Model:
                 self._ask_for_owner(account, profile_id, at)
 
     def _ask_for_owner(self, account: Audience, profile_id: str, at: datetime) -> None:
-        """Ask whom the latest event of a missing profile belongs to now."""
+        """Ask for the present owner of the latest event of a missing profile."""
         stored = [event for event in self.events.values() if event.owner == profile_id]
         if stored:
             latest = max(stored, key=lambda event: event.at)
@@ -272,7 +279,7 @@ class Model:
             yield place, self._standing(place, stay, of_person.get(place[1], []))
 
     def _standing(self, place: Place, stay: Stay, events: list[Happened]) -> Standing:
-        """Return what the first row of the truth table says that applies."""
+        """Return the result of the first row of the truth table that applies."""
         list_id, profile_id = place
         subscribed = _latest(each.at for each in events if each.kind == LIST_SUBSCRIBED and each.list_id == list_id)
         joined = max(stay.joined, subscribed or stay.joined)
@@ -304,7 +311,7 @@ class Model:
             return None
         if member.email in self.exclusions and self.exclusions[member.email] is None:
             return False
-        return member.consent == "SUBSCRIBED"
+        return None if member.consent is None else member.consent == "SUBSCRIBED"
 
 
 def _latest(times: Iterable[datetime]) -> datetime | None:
@@ -312,7 +319,7 @@ def _latest(times: Iterable[datetime]) -> datetime | None:
 
 
 def tables(model: Model) -> dict[str, dict[Any, Any]]:
-    """Return what the warehouse should contain, by table."""
+    """Return the expected contents of the warehouse, by table."""
     members = model.members.values()
     return {
         "lists": model.lists,

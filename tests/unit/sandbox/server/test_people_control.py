@@ -71,7 +71,7 @@ def test_the_events_of_a_merged_profile_belong_to_the_other_one(server: Server) 
 
 
 def test_a_merged_profile_no_longer_exists(server: Server) -> None:
-    """The other profile takes its places on lists, unless it is there already, and its last event."""
+    """The other profile takes its places on lists, unless it has a place too, and its last event."""
     old, new = two_people(server)
     people, lists = server.account.people, server.account.lists
     source, destination = people.index_of(old), people.index_of(new)
