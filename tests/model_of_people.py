@@ -133,6 +133,8 @@ class Model:
     def erase(self, profile_id: str | None = None, email: str | None = None) -> None:
         """Remove a person, identified by id or address, for good."""
         gone = {profile_id} if profile_id else {each.id for each in self.members.values() if each.email == email}
+        while merged := {old for old, new in self.merges if new in gone} - gone:
+            gone |= merged  # the same person, under an earlier id
         others = {each.email for each in self.members.values() if each.id not in gone}
         addresses = {each.email for each in self.members.values() if each.id in gone} - others | {email}
         self._erased |= gone
