@@ -70,7 +70,7 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
     session.check_claims_work()
     source = session.first_source()
     account_id = _account_id(source, settings, log)
-    now = datetime.now(UTC).replace(microsecond=0)
+    now = session.now().replace(microsecond=0)
     with session.database.transaction() as connection:
         schema.upgrade(connection, settings.warehouse_schema)
         account, account_id = _registered(connection, settings, account_id)

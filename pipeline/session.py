@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from math import ceil
 from types import TracebackType
@@ -33,6 +34,12 @@ _WORKERS, _MAX_WORKERS = 4, 16
 
 Result = TypeVar("Result")
 OpenSource = Callable[[Settings, Pace, PageSizes], Source]
+Clock = Callable[[], datetime]
+
+
+def present() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(UTC)
 
 
 @dataclass
@@ -45,12 +52,12 @@ class _Claim:
 class Session:
     """The objects that the threads of a run share: database, API clients and their pace, claims, stop flag, progress.
 
-    `open_source` makes an API client; tests pass a fake one. Use the session as a context manager: leaving it releases
-    its claims and closes its database connections.
+    `open_source` makes an API client, and `now` returns the time; tests pass others. Use the session as a context
+    manager: leaving it releases its claims and closes its database connections.
     """
 
-    def __init__(self, settings: Settings, open_source: OpenSource = open_source) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, open_source: OpenSource = open_source, now: Clock = present) -> None:
+        self.settings, self.now = settings, now
         self.stop, self.progress, self.people = StopFlag(), Progress(), PeopleCache()
         self._open_source = open_source
         self._claims: list[_Claim] = []

@@ -95,6 +95,21 @@ class Sandbox:
         """Erase a profile from all answers. Its events keep the profile id."""
         self.control("DELETE", f"profiles/{profile_id}")
 
+    def merge_profiles(self, old_id: str, new_id: str, **when: Any) -> None:
+        """Merge a profile into another one, which gets its events and its places on lists.
+
+        `timestamp` is the time of the merge, at which the other profile changes; by default, the end of the account.
+        """
+        self.control("POST", f"profiles/{old_id}/merge", {"into": new_id, **when})
+
+    def suppress(self, profile_id: str, reason: str, list_id: str | None = None, **when: Any) -> None:
+        """Suppress a profile for one list, or for all email marketing. `timestamp` is the time, as in a merge."""
+        self.control("POST", f"profiles/{profile_id}/suppressions", {"reason": reason, "list_id": list_id, **when})
+
+    def lift(self, profile_id: str, list_id: str | None = None, reason: str | None = None, **when: Any) -> None:
+        """End suppressions for one list, or those for all email marketing. None means every reason."""
+        self.control("DELETE", f"profiles/{profile_id}/suppressions", {"reason": reason, "list_id": list_id, **when})
+
     def join(self, list_id: str, profile_id: str, joined_group_at: str | None = None) -> None:
         """Add a profile to a list."""
         body = {} if joined_group_at is None else {"joined_group_at": joined_group_at}

@@ -37,6 +37,11 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 Row = TypeVar("Row")
 
 
+def present() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(UTC)
+
+
 class Event(NamedTuple):
     """An event of the account."""
 
@@ -44,6 +49,7 @@ class Event(NamedTuple):
     at: datetime
     metric_id: str
     profile_id: str
+    list_name: str | None = None
 
 
 class Request(NamedTuple):
@@ -82,7 +88,8 @@ class FakeAccount:
     `profiles` are people with the time of their last change. `members` has the members of each list. `unreadable` are
     records that cannot be read, by kind of read and number of the page. `incomplete` has the error of a part that the
     account refuses, by kind of read; the other parts are what the account has. `miscounts` are added to the true count
-    of the interval that contains a time. The metrics of `counts_nothing` are counted as if they had no events.
+    of the interval that contains a time. The metrics of `counts_nothing` are counted as if they had no events. `now` is
+    the clock of the account's source.
     """
 
     account_id: str | None = "ACCOUNT"
@@ -107,6 +114,7 @@ class FakeAccount:
     count_interval: timedelta = timedelta(hours=1)
     longest_count: timedelta = timedelta(days=365)
     counts_nothing: set[str] = field(default_factory=set)
+    now: Callable[[], datetime] = present
     requests: list[Request] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -231,9 +239,9 @@ class FakeSource:
 
     def _collection(self, kind: str, rows: Sequence[Row]) -> Iterator[Page[Row]]:
         for page, rejects in self._pages(kind, None, FULL_READ, rows, self._account.rows_per_page):
-            yield Page(page, rejects, datetime.now(UTC))
+            yield Page(page, rejects, self._account.now())
         if incomplete := self._account.incomplete.get(kind):
-            yield Page((), (), datetime.now(UTC), incomplete=incomplete)
+            yield Page((), (), self._account.now(), incomplete=incomplete)
 
     def events(
         self, window: AnyWindow, metric_id: str | None = None, known_people: KnownPeople | None = None
@@ -241,7 +249,7 @@ class FakeSource:
         events = self._events(window, metric_id)
         for page, rejects in self._pages("events", metric_id, window, events, self.events_per_page):
             people = self._new_people(page, known_people)
-            yield EventPage(self._columns(page), people, rejects, datetime.now(UTC))
+            yield EventPage(self._columns(page), people, rejects, self._account.now())
 
     def _events(self, window: AnyWindow, metric_id: str | None) -> list[Event]:
         """Return the events of a window in order of time."""
@@ -271,6 +279,7 @@ class FakeSource:
         columns["at"] = [int(event.at.timestamp()) for event in events]
         columns["metric_id"] = [event.metric_id for event in events]
         columns["profile_id"] = [event.profile_id for event in events]
+        columns["list_name"] = [event.list_name for event in events]
         columns["properties"] = ["{}"] * len(events)
         return Events(**columns)
 
@@ -309,7 +318,7 @@ class FakeSource:
         within = [each for each in changed if start <= each[1].timestamp() < end]
         for page, rejects in self._pages("profiles", None, window, within, self._account.rows_per_page):
             reached = page[-1][1] if page else None
-            yield Page([person for person, _ in page], rejects, datetime.now(UTC), reached)
+            yield Page([person for person, _ in page], rejects, self._account.now(), reached)
 
     def profile_ids(self, window: AnyWindow) -> Iterator[Page[ProfileId]]:
         start, end = window.seconds
@@ -319,7 +328,7 @@ class FakeSource:
             key=lambda each: (each.created, each.id),
         )
         for page, rejects in self._pages("profile_ids", None, window, within, self._account.rows_per_page):
-            yield Page(page, rejects, datetime.now(UTC), page[-1].created if page else None)
+            yield Page(page, rejects, self._account.now(), page[-1].created if page else None)
 
     def event_owner(self, event_id: str) -> str | None:
         self._request(Request("event_owner", event_id, FULL_READ, 0))
@@ -342,15 +351,15 @@ class FakeSource:
             yield from self._looked_up(list_id, window, list(addresses))
             return
         for page, rejects in self._pages("memberships", list_id, window, members, self._account.rows_per_page):
-            yield MembershipPage(page, (), rejects, datetime.now(UTC), page[-1].joined if page else None)
+            yield MembershipPage(page, (), rejects, self._account.now(), page[-1].joined if page else None)
 
     def _looked_up(self, list_id: str, window: AnyWindow, addresses: Sequence[str]) -> Iterator[MembershipPage]:
         members = {self._account.profiles[each.member_id][0].email: each for each in self._account.members[list_id]}
         for page, rejects in self._pages("memberships", list_id, window, addresses, self._account.rows_per_page):
-            yield MembershipPage([members[each] for each in page if each in members], (), rejects, datetime.now(UTC))
+            yield MembershipPage([members[each] for each in page if each in members], (), rejects, self._account.now())
         suppressed = [each for each in self._account.suppressions if each.list_id == list_id]
         yield MembershipPage(
-            (), suppressed, (), datetime.now(UTC), incomplete=self._account.incomplete.get("memberships")
+            (), suppressed, (), self._account.now(), incomplete=self._account.incomplete.get("memberships")
         )
 
     def _pages(

@@ -25,7 +25,7 @@ from pipeline.job import Job
 from pipeline.outcome import Counts, Tally
 from pipeline.reconcile.runbook import reconcile
 from pipeline.run import Run
-from pipeline.session import OpenSource, Session
+from pipeline.session import Clock, OpenSource, Session, present
 from pipeline.streams import streams_of
 from pipeline.workers import ThreadWorkers
 from tests import driver
@@ -73,13 +73,14 @@ class Warehouse:
     """A warehouse that is filled by runs in this process.
 
     `settings` are those of all runs; a run can change some. `open_source` opens the account. `session` is the session
-    of the run in progress, or of the last one.
+    of the run in progress, or of the last one. `now` is the clock of runs.
     """
 
     url: str
     settings: Mapping[str, object]
     open_source: OpenSource = open_source
     session: Session | None = None
+    now: Clock = present
 
     def configured(self, **changes: object) -> Settings:
         """Return the settings of a run."""
@@ -91,7 +92,7 @@ class Warehouse:
 
     def open(self, **changes: object) -> Session:
         """Open a session; the caller closes it."""
-        return Session(self.configured(**changes), self.open_source)
+        return Session(self.configured(**changes), self.open_source, self.now)
 
     def daily(self, *tables: str, since: datetime | None = None, **settings: object) -> Result:
         """Run the daily sync."""

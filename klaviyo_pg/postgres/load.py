@@ -56,6 +56,8 @@ def merge(
 
     Raises UnconfirmedLoss if more rows would become absent than the guard believes.
     """
+    if frame.is_empty() and (load.absent is Absent.KEEP or load.absent_per or not is_complete):
+        return Merged(0, 0, 0, 0, [])  # as most frames of a daily run are
     conformed = frame.select(*load.schema)
     if load.mostly_new and _append(account, load, conformed):
         return Merged(frame.height, frame.height, 0, 0, [])

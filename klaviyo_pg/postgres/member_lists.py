@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from psycopg.sql import SQL, Identifier, Placeholder
 
-from klaviyo_pg.catalogue import dimensions, membership
+from klaviyo_pg.catalogue import bookkeeping, dimensions, membership
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.postgres import list_names
 from klaviyo_pg.postgres.account import Account
@@ -141,6 +141,16 @@ _END_SWEEP = """
 UPDATE {} AS stored SET absent_since = now(), __synced_at = now() FROM ({left}) AS gone
 WHERE stored._sync_id = gone._sync_id AND stored.esp_integration_id = %(account)s
 """
+# A sweep that did not find a person counts even if an event says that the person joined again before the sweep.
+_ABSENT_AGAIN = """
+UPDATE {stage} AS stored SET absent_since = sweep.watermark, __synced_at = now()
+FROM {changes} AS changes, {watermarks} AS sweep
+WHERE stored.esp_integration_id = %(account)s AND stored.absent_since < changes.changed_at
+AND changes.esp_integration_id = %(account)s AND changes.member_id = stored.member_id
+AND changes.list_id = stored.list_id AND changes.change = 'subscribed'
+AND sweep.esp_integration_id = %(account)s AND sweep.stream = 'membership_sweep/' || stored.list_id
+AND sweep.watermark >= changes.changed_at
+"""
 _ANSWERED = """
     SELECT member_id FROM {} AS swept
     WHERE swept.esp_integration_id = %(account)s AND swept.list_id = %(list_id)s AND swept.sweep = %(sweep)s
@@ -172,6 +182,7 @@ def derive_member_lists(account: Account) -> Derived:
     """
     wait_for_erasing(account.connection, account.schema)
     list_names.resolve(account)
+    _mark_absent_again(account)
     query = account.compose(
         _DERIVE,
         lists=account.table(dimensions.LISTS),
@@ -190,6 +201,16 @@ def derive_member_lists(account: Account) -> Derived:
     row = account.execute(query, esp_source=ESP_SOURCE).fetchone()
     assert row is not None
     return Derived(*row)
+
+
+def _mark_absent_again(account: Account) -> None:
+    query = account.compose(
+        _ABSENT_AGAIN,
+        stage=account.table(membership.STG_MEMBER_LISTS),
+        changes=account.table(membership.SUBSCRIPTION_CHANGES),
+        watermarks=account.table(bookkeeping.WATERMARKS),
+    )
+    account.execute(query)
 
 
 def _left(account: Account) -> Missing:

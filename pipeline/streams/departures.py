@@ -4,7 +4,7 @@ See docs/people.md.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 import polars as pl
@@ -69,7 +69,7 @@ class _ProfileSweep:
         ids, rejects = list(self._found), [*self._rejects, *(reject for page in people for reject in page.rejects)]
         self._found = {each: at for each, at in self._found.items() if reached and (at is None or at >= reached)}
         self._from, self._rejects = reached, []
-        return _Checked(ids, people, missing, rejects, datetime.now(UTC), reached)
+        return _Checked(ids, people, missing, rejects, self._reading.session.now(), reached)
 
     def _unseen(self, reached: datetime | None) -> list[str]:
         reading, since, until = self._reading, self._from, reached or self._reading.window.end
@@ -128,7 +128,7 @@ def _suspected(reading: Reading, present: list[str]) -> Iterator[_Checked]:
         found, missing = look_up(reading, ids)
         present += _ids(found)
         rejects = [reject for page in found for reject in page.rejects]
-        yield _Checked(ids, found, missing, rejects, datetime.now(UTC))
+        yield _Checked(ids, found, missing, rejects, reading.session.now())
         after = ids[-1]
 
 
@@ -157,7 +157,7 @@ def _owners(reading: Reading) -> Iterator[_Owned]:
     orphans = transact(reading.session, reading.run, lambda account: departures.orphans(account, _MOST_OWNERS))
     for orphan in orphans:
         owner = reading.source.event_owner(orphan.event_id) if orphan.event_id else None
-        yield _Owned([(orphan.member_id, owner)], (), datetime.now(UTC))
+        yield _Owned([(orphan.member_id, owner)], (), reading.session.now())
 
 
 def _merges(pages: Sequence[_Owned]) -> Batch:

@@ -195,6 +195,16 @@ class Account:
             group.joined.pop(index, None)
         self.generation += 1
 
+    def merge(self, old: int, new: int, at: int) -> None:
+        """Merge a person into another one, who gets the events and the places on lists and in segments."""
+        for group in (*self.lists.values(), *self.segments.values()):
+            if old in group.joined:
+                group.joined.setdefault(new, group.joined[old])
+        self.timeline.merge(old, new)
+        self.people.record_event(new, self.people.last_event[old])
+        self.people.updated[new] = at
+        self.erase(old)
+
     def metric_number(self, name_or_id: str) -> int:
         """Return the number of a current or deleted metric. Raise KeyError for an unknown one."""
         for metric in self.metrics.values():

@@ -58,8 +58,10 @@ class Profile:
     consent: str = NEVER_SUBSCRIBED
     consent_at: int | None = None
     suppressions: list[Suppression] = field(default_factory=list)
+    consents: dict[str, dict[str, Any]] = field(default_factory=dict)  # by channel: members that differ from the usual
 
 
+CHANNELS = ("email", "sms", "sms_transactional", "push", "whatsapp")
 PROFILE_FIELDS = frozenset(each.name for each in fields(Profile)) - {"id", "suppressions"}
 
 
@@ -181,6 +183,18 @@ class People:
             changed["location"] = {**self.profile(index).location, **changed["location"]}
         self.changes[index] = {**self.changes.get(index, {}), **changed}
         self.updated[index] = updated
+
+    def suppress(self, index: int, suppression: Suppression) -> None:
+        """Suppress a person, for one list or for all email marketing."""
+        self.suppressions[index].append(suppression)
+
+    def lift(self, index: int, list_id: str | None, reason: str | None) -> None:
+        """End a person's suppressions for one list, or those for all email marketing; only for a reason if given."""
+        self.suppressions[index] = [
+            row
+            for row in self.suppressions[index]
+            if row.list_id != list_id or (reason is not None and row.reason != reason)
+        ]
 
     def record_event(self, index: int, at: int) -> None:
         """Update the time of a person's last event. Implausible times beyond 32 bits are ignored."""

@@ -67,6 +67,7 @@ class Timeline:
         self._added_by_id: dict[bytes | None, list[int]] = {}
         self._removed: set[int] = set()
         self._removed_positions: dict[int | None, list[Position]] = {}  # by metric
+        self._owners: dict[int, int] = {}  # by person: the one that the person was merged into
         self._refs_of_metric = [array("I") for _ in styles]
         for ref, metric in enumerate(metrics):
             self._refs_of_metric[metric].append(ref)
@@ -165,7 +166,15 @@ class Timeline:
 
     def person(self, ref: int) -> int:
         """Return the index of the event's person, or NOBODY."""
-        return self.persons[ref] if ref < ADDED else self.added[ref - ADDED].person
+        return self.owner(self.persons[ref] if ref < ADDED else self.added[ref - ADDED].person)
+
+    def merge(self, old: int, new: int) -> None:
+        """Give the events of a person to another one. Nothing else about the events changes."""
+        self._owners = {person: new if owner == old else owner for person, owner in self._owners.items()} | {old: new}
+
+    def owner(self, person: int) -> int:
+        """Return the index of the person who has the events that were created for a person."""
+        return self._owners.get(person, person)
 
     def id(self, ref: int) -> str | None:
         """Return the event's id, or None if a test left it out."""

@@ -12,6 +12,7 @@ from sandbox.current.query import Query
 from sandbox.encoding import dump
 
 _MAX_CACHED_PROFILES = 20_000
+_NO_IDENTIFIERS = {NOBODY: b"null"}
 _ATTRIBUTES = ("timestamp", "datetime", "event_properties", "uuid")
 _ALL_ATTRIBUTES = b'"timestamp":%d,"datetime":%b,"event_properties":%b,"uuid":"%b"'
 _TEMPLATE = (
@@ -59,7 +60,7 @@ class EventPages:
         self._has_two_fields = self._fields - {"id"} == {"timestamp", "event_properties"}
         self._has_all_fields = fields is None
         self._templates: dict[int | None, bytes] = {}
-        self._identifiers: dict[int, bytes] = {NOBODY: b"null"}
+        self._identifiers: dict[int, bytes] = dict(_NO_IDENTIFIERS)
         self._profiles: dict[int, bytes] = {}
 
     def render(self, refs: list[int], links: dict[str, str | None]) -> bytes:
@@ -81,6 +82,7 @@ class EventPages:
             self._generation = self._account.generation
             self._profiles.clear()
             self._templates.clear()
+            self._identifiers = dict(_NO_IDENTIFIERS)
 
     def _template(self, metric: int | None) -> bytes:
         template = self._templates.get(metric)
@@ -93,7 +95,8 @@ class EventPages:
     def _identifier(self, person: int) -> bytes:
         identifier = self._identifiers.get(person)
         if identifier is None:
-            identifier = self._identifiers[person] = _reference("profile", self._account.people.id(person))
+            owner = self._account.timeline.owner(person)
+            identifier = self._identifiers[person] = _reference("profile", self._account.people.id(owner))
         return identifier
 
     def _event(self, ref: int) -> bytes:

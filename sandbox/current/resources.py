@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sandbox.account import Account, Campaign, CampaignMessage, Flow, Group, Metric
-from sandbox.account.people import Profile
+from sandbox.account.people import CHANNELS, Profile
 
 Resource = dict[str, Any]
 Names = tuple[str, ...] | None
@@ -242,7 +242,7 @@ _PREDICTIVE = (
 def _subscriptions(row: Profile) -> dict[str, Any]:
     everywhere = [entry for entry in row.suppressions if entry.list_id is None]
     marketing = {
-        "can_receive_email_marketing": row.email is not None and not everywhere and row.consent != "UNSUBSCRIBED",
+        "can_receive_email_marketing": row.email is not None and not everywhere,
         "consent": row.consent,
         "consent_timestamp": moment(row.consent_at),
         "last_updated": moment(row.consent_at),
@@ -257,14 +257,26 @@ def _subscriptions(row: Profile) -> dict[str, Any]:
             if entry.list_id is not None
         ],
     }
-    never = {"consent": "NEVER_SUBSCRIBED", "consent_timestamp": None}
-    sms = {**never, "method": None, "method_detail": None, "last_updated": None}
+    on = {channel: row.consents.get(channel, {}) for channel in CHANNELS}
     return {
-        "email": {"marketing": marketing},
+        "email": {"marketing": marketing | on["email"]},
         "sms": {
-            "marketing": {"can_receive_sms_marketing": False, **sms},
-            "transactional": {"can_receive_sms_transactional": False, **sms},
+            "marketing": {"can_receive_sms_marketing": False, **_NO_SMS} | on["sms"],
+            "transactional": {"can_receive_sms_transactional": False, **_NO_SMS} | on["sms_transactional"],
         },
-        "mobile_push": {"marketing": {"can_receive_push_marketing": False, **never}},
-        "whatsapp": None,
+        "mobile_push": {"marketing": {"can_receive_push_marketing": False, **_NEVER} | on["push"]},
+        "whatsapp": {"marketing": _NO_WHATSAPP | on["whatsapp"]} if on["whatsapp"] else None,
     }
+
+
+_NEVER = {"consent": "NEVER_SUBSCRIBED", "consent_timestamp": None}
+_NO_SMS = {**_NEVER, "method": None, "method_detail": None, "last_updated": None}
+_NO_WHATSAPP = {
+    **_NEVER,
+    "last_updated": None,
+    "created_timestamp": None,
+    "metadata": None,
+    "can_receive": False,
+    "valid_until": None,
+    "phone_number": None,
+}

@@ -152,13 +152,13 @@ class _Pages:
     def _person(self, person: int) -> bytes:
         if len(self._persons) >= _MAX_CACHED_PERSONS:
             self._persons.clear()
-        people = self._account.people
-        if person == NOBODY:
+        people, owner = self._account.people, self._account.timeline.owner(person)
+        if owner == NOBODY:
             rendered = b"null"
-        elif person in people.erased:
-            rendered = dump({"object": "person", "id": people.id(person)})
+        elif owner in people.erased:
+            rendered = dump({"object": "person", "id": people.id(owner)})
         else:
-            rendered = dump(rows.person(people.profile(person)))
+            rendered = dump(rows.person(people.profile(owner)))
         self._persons[person] = rendered
         return rendered
 

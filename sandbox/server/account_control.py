@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from sandbox.account import Account
 from sandbox.account.ids import token
-from sandbox.account.people import PROFILE_FIELDS, Suppression
+from sandbox.account.people import CHANNELS, PROFILE_FIELDS, Suppression
 from sandbox.account.properties import as_number
 from sandbox.account.timeline import NOBODY, AddedEvent
 from sandbox.encoding import dump
@@ -161,6 +161,34 @@ class AccountControl:
         self._account.erase(self._person(request.path_params["id"]))
         return JSONResponse({"id": request.path_params["id"]})
 
+    async def merge_profile(self, request: Request) -> Response:
+        body = json.loads(await request.body())
+        old, new = self._person(request.path_params["id"]), self._person(body["into"])
+        if old == new:
+            raise BadRequest("a profile cannot be merged into itself")
+        self._account.merge(old, new, self._moment_of_change(body))
+        return JSONResponse({"id": body["into"]})
+
+    async def suppress(self, request: Request) -> Response:
+        body = json.loads(await request.body())
+        index, at = self._person(request.path_params["id"]), self._moment_of_change(body)
+        self._account.people.suppress(index, Suppression(body["reason"], at, body.get("list_id")))
+        return self._changed(index, at)
+
+    async def lift(self, request: Request) -> Response:
+        body = json.loads(await request.body() or b"{}")
+        index = self._person(request.path_params["id"])
+        self._account.people.lift(index, body.get("list_id"), body.get("reason"))
+        return self._changed(index, self._moment_of_change(body))
+
+    def _moment_of_change(self, body: dict[str, Any]) -> int:
+        return _seconds(body.get("timestamp", self._account.options.end))
+
+    def _changed(self, index: int, at: int) -> Response:
+        self._account.people.change(index, {}, at)
+        self._account.generation += 1
+        return JSONResponse({"id": self._account.people.id(index)})
+
     async def change(self, request: Request) -> Response:
         body = json.loads(await request.body())
         attributes = {name: _moment(value) if name in _TIMES and value else value for name, value in body.items()}
@@ -224,6 +252,7 @@ def _overrides(event: dict[str, Any]) -> dict[str, bytes | None]:
 
 def _profile_attributes(body: dict[str, Any]) -> dict[str, Any]:
     _refuse_unknown(body, PROFILE_FIELDS, "attributes")
+    _refuse_unknown(body.get("consents", {}), set(CHANNELS), "channels")
     return {
         name: _seconds(value) if name.endswith(("_at", "_date")) and value else value for name, value in body.items()
     }

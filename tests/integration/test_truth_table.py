@@ -1,0 +1,186 @@
+"""The truth table of docs/people.md: each combination of its conditions, for one person each, is derived as it says."""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import product, takewhile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.member_lists import derive_member_lists
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "people.md"
+CONDITIONS = ("on the list", "list suppression", "list deleted", "profile deleted", "global suppression", "consent")
+RESULTS = ("is_subscribed", "unsubscribed_at", "left_reason")
+JOINED = datetime(2026, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+TIMES: Mapping[str, datetime | None] = {
+    "time of the sweep": JOINED + 1 * DAY,
+    "time of the suppression": JOINED + 2 * DAY,
+    "time of the event": JOINED + 3 * DAY,
+    "lists.deleted_at": JOINED + 4 * DAY,
+    "members.deleted_at": JOINED + 5 * DAY,
+    "null": None,
+}
+VALUES: Mapping[str, bool | None] = {"true": True, "false": False, "null": None}
+CONSENTS = ("SUBSCRIBED", "UNSUBSCRIBED", "NEVER_SUBSCRIBED", "unknown")
+
+
+class Row(NamedTuple):
+    """A row of the table in the documentation."""
+
+    conditions: Mapping[str, str]
+    results: Mapping[str, str]
+
+
+class Case(NamedTuple):
+    """A combination of conditions. `legacy` is what the legacy dialect says in place of the consent."""
+
+    left_by_event: bool
+    left_by_sweep: bool
+    is_suppressed: bool
+    is_list_deleted: bool
+    is_profile_deleted: bool
+    is_excluded: bool
+    consent: str
+    legacy: bool | None
+
+    @property
+    def person(self) -> str:
+        """A profile id that spells the combination."""
+        return " ".join(f"{name}={value}" for name, value in self._asdict().items())
+
+    @property
+    def list_id(self) -> str:
+        return "DELETED" if self.is_list_deleted else "LIST"
+
+    @property
+    def words(self) -> Mapping[str, set[str]]:
+        """The words of the table that apply, by condition."""
+        ways = {word for word, applies in self._ways if applies} or {"yes"}
+        flags = (self.is_suppressed, self.is_list_deleted, self.is_profile_deleted, self.is_excluded)
+        consent = {None: self.consent, True: "SUBSCRIBED", False: "UNSUBSCRIBED"}[self.legacy]
+        answers = [ways, *({"yes" if flag else "no"} for flag in flags), {consent}]
+        return dict(zip(CONDITIONS, answers, strict=True))
+
+    @property
+    def _ways(self) -> tuple[tuple[str, bool], ...]:
+        return ("no, by an event", self.left_by_event), ("no, by a sweep", self.left_by_sweep)
+
+    def meets(self, row: Row) -> bool:
+        """Return whether a row of the table applies."""
+        return all(word == "any" or word in self.words[name] for name, word in row.conditions.items())
+
+
+FLAGS = (False, True)
+CASES = [Case(*values) for values in product(*[FLAGS] * 6, CONSENTS, (None, True, False))]
+
+
+def documented() -> list[Row]:
+    """Parse the table."""
+    lines = PAGE.read_text().splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(f"| {CONDITIONS[0]} |"))
+    block = takewhile(lambda line: line.startswith("|"), lines[start:])
+    header, _, *cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in block]
+    assert tuple(header) == CONDITIONS + RESULTS
+    named = [dict(zip(header, row, strict=True)) for row in cells]
+    return [Row({name: row[name] for name in CONDITIONS}, {name: row[name] for name in RESULTS}) for row in named]
+
+
+def decisive(case: Case, table: list[Row]) -> int:
+    """Return the number of the first row that applies."""
+    applying = [number for number, row in enumerate(table) if case.meets(row)]
+    assert applying, f"no row of the table applies to {case}"
+    return applying[0]
+
+
+def expected(case: Case, table: list[Row]) -> tuple[Any, ...]:
+    """Return is_subscribed, unsubscribed_at and left_reason as the table says."""
+    results = table[decisive(case, table)].results
+    reason = None if results["left_reason"] == "null" else results["left_reason"]
+    return VALUES[results["is_subscribed"]], TIMES[results["unsubscribed_at"]], reason
+
+
+def key(row_id: str) -> str:
+    return f"md5('Klaviyo:one:' || {row_id})"
+
+
+_STATEMENTS = {
+    "lists": (
+        "INSERT INTO lists (key, id, name, list_type, esp_integration_id, deleted_at)"
+        f" VALUES ({key('%(list_id)s')}, %(list_id)s, %(list_id)s, 'list', 'one', %(deleted_at)s)"
+    ),
+    "members": (
+        "INSERT INTO members (key, id, email, consent, esp_integration_id, deleted_at)"
+        f" VALUES ({key('%(person)s')}, %(person)s, md5(%(person)s) || '@example.com', %(consent)s, 'one',"
+        " %(profile_deleted_at)s)"
+    ),
+    "stage": (
+        "INSERT INTO stg_member_lists"
+        " (list_id, member_id, created_at, _sync_id, esp_integration_id, is_subscribed, absent_since)"
+        " VALUES (%(list_id)s, %(person)s, %(joined)s, md5(%(list_id)s || ':' || %(person)s), 'one', %(legacy)s,"
+        " %(absent_since)s)"
+    ),
+    "change": (
+        "INSERT INTO subscription_changes"
+        " (id, member_id, change, list_id, list_name, changed_at, scope, esp_integration_id)"
+        " VALUES (%(person)s, %(person)s, 'unsubscribed', %(list_id)s, %(list_id)s, %(event_at)s, 'list', 'one')"
+    ),
+    "suppression": (
+        "INSERT INTO list_suppressions (list_id, member_id, reason, suppressed_at, esp_integration_id)"
+        " VALUES (%(list_id)s, %(person)s, 'USER_SUPPRESSED', %(suppressed_at)s, 'one')"
+    ),
+    "exclusion": (
+        "INSERT INTO member_exclusions (email, _sync_id, esp_integration_id)"
+        " VALUES (md5(%(person)s) || '@example.com', md5(md5(%(person)s) || '@example.com'), 'one')"
+    ),
+}
+
+
+def parameters(case: Case) -> dict[str, Any]:
+    return {
+        "person": case.person,
+        "list_id": case.list_id,
+        "joined": JOINED,
+        "consent": None if case.consent == "unknown" else case.consent,
+        "legacy": case.legacy,
+        "profile_deleted_at": TIMES["members.deleted_at"] if case.is_profile_deleted else None,
+        "absent_since": TIMES["time of the sweep"] if case.left_by_sweep else None,
+        "event_at": TIMES["time of the event"],
+        "suppressed_at": TIMES["time of the suppression"],
+    }
+
+
+def insert(connection: psycopg.Connection, name: str, cases: Iterator[Case]) -> None:
+    with connection.cursor() as cursor:
+        cursor.executemany(_STATEMENTS[name], [parameters(case) for case in cases])
+
+
+@pytest.fixture
+def derived(connection: psycopg.Connection, account: Account) -> dict[str, tuple[Any, ...]]:
+    """Store one person for each combination and return is_subscribed, unsubscribed_at and left_reason by person."""
+    for list_id, deleted_at in (("LIST", None), ("DELETED", TIMES["lists.deleted_at"])):
+        connection.execute(_STATEMENTS["lists"], {"list_id": list_id, "deleted_at": deleted_at})
+    insert(connection, "members", iter(CASES))
+    insert(connection, "stage", iter(CASES))
+    insert(connection, "change", (case for case in CASES if case.left_by_event))
+    insert(connection, "suppression", (case for case in CASES if case.is_suppressed))
+    insert(connection, "exclusion", (case for case in CASES if case.is_excluded))
+    derive_member_lists(account)
+    query = f"SELECT member_id, {', '.join(RESULTS)} FROM member_lists"
+    return {person: tuple(values) for person, *values in connection.execute(query)}
+
+
+def test_each_combination_is_derived_as_documented(derived: dict[str, tuple[Any, ...]]) -> None:
+    table = documented()
+    assert len(derived) == len(CASES)
+    assert derived == {case.person: expected(case, table) for case in CASES}
+
+
+def test_each_row_of_the_table_decides_some_combination() -> None:
+    """A row that never comes first would say nothing."""
+    table = documented()
+    assert {decisive(case, table) for case in CASES} == set(range(len(table)))
