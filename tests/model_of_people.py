@@ -96,6 +96,7 @@ class Model:
         self._overlap, self._first_sync = overlap, first_sync
         self._last_read: datetime | None = None
         self._lists_read_at: datetime | None = None
+        self._has_read_exclusions = False
         self._list_read_at: dict[str, datetime] = {}
         self._names: list[ListName] = []
         self._erased: set[str] = set()
@@ -126,8 +127,13 @@ class Model:
         self._last_read = at
 
     def read_history(self, account: Audience, start: datetime, at: datetime) -> None:
-        """Read the account as a backfill does: all events from `start` to the last midnight."""
+        """Read the account as a backfill does: all events from `start` to the last midnight.
+
+        It also reads the exclusions if they have never been read.
+        """
         self._read_lists(account, at)
+        if not self._has_read_exclusions:
+            self._read_exclusions(account, at)
         self._read_events(account, start, at.replace(hour=0, minute=0, second=0), at)
 
     def erase(self, profile_id: str | None = None, email: str | None = None) -> None:
@@ -167,6 +173,7 @@ class Model:
         self._lists_read_at = at
 
     def _read_exclusions(self, account: Audience, at: datetime) -> None:
+        self._has_read_exclusions = True
         found = {each.email for each in account.exclusions if each.member_id not in self._erased}
         for address in found | self.exclusions.keys():
             self.exclusions[address] = None if address in found else self.exclusions[address] or at

@@ -5,6 +5,7 @@ from typing import Any
 
 from klaviyo_pg.catalogue import events, loads
 from klaviyo_pg.klaviyo.client import Traffic
+from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import EventPage, Events
 from pipeline import store
 from pipeline.batch import protect
@@ -28,10 +29,10 @@ def page(metric_id: str | None, read_at: datetime = READ, **fields: Any) -> Even
 def stored(warehouse: Warehouse, *pages: EventPage) -> list[tuple[Any, ...]]:
     """Store pages one after the other, and return the table and value of each row of the event."""
     with warehouse.open() as session:
-        run = begin(session, "daily", {}, LOG)
+        run, guard = begin(session, "daily", {}, LOG), Guard("events", 0.3, READ)
         for each in pages:
             batch = protect(event_batch(METRICS, run.integration_id, loads.EVENT_MEMBERS, [each]), run.settings)
-            store.store(session, run, Chunk("events"), batch, Traffic(), lambda account: None)
+            store.store(session, run, Chunk("events"), batch, Traffic(), guard, lambda account: None)
     selects = (f"SELECT '{each.name}', value FROM {each.name}" for each in events.EVENT_TABLES)
     return warehouse.rows(" UNION ALL ".join(selects))
 
