@@ -27,8 +27,8 @@ MEMBERS = Load(
 )
 _OF_PROFILES = frozenset({"locale", "last_event_date", "klaviyo_updated_at"})  # which pages of events do not include
 EVENT_MEMBERS = Load(dimensions.MEMBERS, omits=_OF_PROFILES | {*_CONSENT}, newer_by="updated_at")
-CONSENTING_EVENT_MEMBERS = Load(  # for event pages that include consent
-    dimensions.MEMBERS, omits=_OF_PROFILES, newer_by="updated_at"
+CONSENTING_EVENT_MEMBERS = Load(  # for event pages that include consent, and the time of the profile's last change
+    dimensions.MEMBERS, omits=_OF_PROFILES - {"klaviyo_updated_at"}, newer_by="updated_at"
 )
 MEMBER_ATTRIBUTES = Load(
     dimensions.MEMBER_ATTRIBUTES,

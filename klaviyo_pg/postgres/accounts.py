@@ -32,6 +32,9 @@ def register(
 
     A registered account keeps its protection of personal data, and its account ID unless a new one is passed.
     """
+    stored = find(connection, schema, name)
+    if stored is not None and account_id in (None, stored.account_id):
+        return Account(connection, schema, stored.integration_id)
     query = _sql(
         schema,
         "INSERT INTO {} AS stored (name, esp_integration_id, account_id, created_at, personal_data, salt_digest)"

@@ -22,10 +22,16 @@ WHERE lower(event.email) = lower(%(email)s) AND event.member_key IS NOT NULL AND
 )
 """
 _MEMBERS_WITH_ID = "INSERT INTO erasing_members SELECT id, md5(id) FROM unnest(%(ids)s::text[]) AS ids (id)"
+# The profiles that were merged into them, directly or by way of others.
 _MERGED_INTO_THEM = """
-INSERT INTO erasing_members
-SELECT old_member_id, old_member_key FROM {} WHERE esp_integration_id = %(account)s
-AND new_member_key IN (SELECT member_key FROM erasing_members)
+WITH RECURSIVE merged (member_id, member_key) AS (
+    SELECT member_id, member_key COLLATE "C" FROM erasing_members
+    UNION
+    SELECT merge.old_member_id, merge.old_member_key
+    FROM {} AS merge JOIN merged ON merge.new_member_key = merged.member_key
+    WHERE merge.esp_integration_id = %(account)s
+)
+INSERT INTO erasing_members SELECT * FROM merged EXCEPT SELECT * FROM erasing_members
 """
 # All addresses that the person has had, except those that belong to someone else now.
 _ADDRESSES = """

@@ -242,6 +242,7 @@ def person(fields: dict[str, Raw]) -> rows.Profile:
         external_id=first_of("$id"),
         organization=first_of("$organization"),
         title=first_of("$title"),
+        klaviyo_updated_at=moment(first_of("updated")),
         consents=[_email_consent(consent, consent_timestamp, first_of("$consent_method"))] if consent else (),
     )
 

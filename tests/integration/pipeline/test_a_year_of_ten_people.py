@@ -77,6 +77,12 @@ HISTORIES = {
         period("sweep", step("merge", 1, 4, after=9 * _DAY), after=_DAY),
         period("sweep", after=_DAY),
     ),
+    "someone with two merged profiles is erased": (
+        period("daily", step("open_email", 0), step("open_email", 1), step("open_email", 2)),
+        period("sweep", step("merge", 0, 1)),
+        period("sweep", step("merge", 1, 2, after=9 * _DAY)),
+        period("daily", step("erase", 2, variant=False)),
+    ),
     "an address passes to someone else": (
         period("daily", step("suppress"), step("subscribe"), step("opt_in")),
         period("daily", step("change_address"), step("take_address", 1), step("opt_in", 1), step("subscribe", 1)),

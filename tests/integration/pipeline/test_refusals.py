@@ -120,7 +120,8 @@ def test_events_of_one_metric_that_is_refused_leave_the_others_intact(warehouse:
     shop.fail("events", Refused(REFUSED), subject="OPEN")
     ran = warehouse.daily()
     assert (ran.state, ran.exit_code) == ("partial", 3)
-    assert ran.sentences == [f"The events of OPEN could not be read: {REFUSED}"]
+    assert ran.sentences[0] == f"The events of OPEN could not be read: {REFUSED}"
+    assert all("the source counts" in sentence for sentence in ran.sentences[1:])
     assert len(warehouse.column("SELECT id FROM events")) == 5
     assert warehouse.watermarks()["events/OPEN"] == first.run.as_of
     assert warehouse.watermarks()["events/ORDER"] == ran.run.as_of
@@ -182,7 +183,7 @@ def test_a_backfill_names_the_metrics_that_are_refused(warehouse: Warehouse, sho
     shop.fail("metrics", Refused(REFUSED))
     ran = warehouse.backfill(days_ago(10))
     assert (ran.state, ran.exit_code) == ("partial", 3)
-    assert ran.sentences == [f"The metrics could not be read: {REFUSED}"]
+    assert f"The metrics could not be read: {REFUSED}" in ran.sentences
     assert len(warehouse.column(EVENTS)) == 10
 
 

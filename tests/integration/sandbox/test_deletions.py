@@ -182,7 +182,7 @@ def test_an_erased_person_is_not_stored_again(current: SyncedAccount) -> None:
     )
     opens = warehouse.one("SELECT count(*) FROM opens")
     with warehouse.open() as session:
-        transact(session, current.last.run, lambda account: erase.erase(account, address, None))
+        transact(session, current.last.run, lambda account: erase.erase(account, address))
     again = current.sync(lookback_days=DAYS + 2)
     assert again.counts["opens"]["rows_read"] > 0
     assert "opens" not in again.changed()

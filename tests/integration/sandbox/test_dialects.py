@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from klaviyo_pg.catalogue import SPECIFIED, Table
+from klaviyo_pg.catalogue import DATA, SPECIFIED, Table
 from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.postgres import schema
 from sandbox.launcher import Sandbox, running
@@ -87,8 +87,10 @@ def test_both_dialects_fill_every_table(both: dict[str, Warehouse], warehouse: W
 
 def test_dialects_differ_only_where_documented(both: dict[str, Warehouse], warehouse: Warehouse) -> None:
     """Compared row by row and column by column, the dialects differ exactly where the documentation says so."""
-    actual = {(table.name, column) for table in SPECIFIED for column in differences(warehouse, table)}
-    assert actual == documented_differences()
+    actual = {(table.name, column) for table in DATA for column in differences(warehouse, table)}
+    documented = documented_differences()
+    assert sorted(actual - documented) == []
+    assert sorted(documented - actual) == []
 
 
 def test_legacy_rows_are_a_subset(both: dict[str, Warehouse], warehouse: Warehouse) -> None:
