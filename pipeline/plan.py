@@ -7,12 +7,13 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from klaviyo_pg.postgres.departures import Month
+from klaviyo_pg.postgres.member_lists import SWEEPS
 from klaviyo_pg.windows import AnyWindow, OpenWindow, Window, open_windows
 from pipeline.chunks import Chunk, key_of
 from pipeline.streams import DIMENSIONS
 from pipeline.streams.departures import PROFILE_SWEEP
 from pipeline.streams.events import EVENTS
-from pipeline.streams.lists import LIST_MEMBERS, SWEEPS
+from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PROFILES
 
 _SHORTEST_WINDOW = timedelta(days=1)

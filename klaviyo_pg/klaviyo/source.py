@@ -31,8 +31,10 @@ class Source(Protocol):
     exact, however the API interprets their bounds.
     """
 
-    reads_all_metrics_at_once: bool
-    """True if `events` without a metric reads everything, including events of unknown metrics."""
+    @property
+    def reads_all_metrics_at_once(self) -> bool:
+        """True if `events` without a metric reads everything, including events of unknown metrics."""
+        ...
 
     looks_up_memberships: bool
     """True if `memberships` needs addresses to look up, so that events must be read first."""

@@ -14,6 +14,9 @@ from klaviyo_pg.postgres.erase import wait_for_erasing
 from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
 from klaviyo_pg.postgres.statements import row_key
 
+SWEEPS = "membership_sweep"
+"""The name under which watermarks record when all members of a list were last read."""
+
 # The rules are those of docs/people.md. A change of one list concerns the list that it was resolved to; an unsubscribe
 # that could not be resolved, because several lists had the name at that time, concerns each of them.
 _DERIVE = """
@@ -148,7 +151,7 @@ FROM {changes} AS changes, {watermarks} AS sweep
 WHERE stored.esp_integration_id = %(account)s AND stored.absent_since < changes.changed_at
 AND changes.esp_integration_id = %(account)s AND changes.member_id = stored.member_id
 AND changes.list_id = stored.list_id AND changes.change = 'subscribed'
-AND sweep.esp_integration_id = %(account)s AND sweep.stream = 'membership_sweep/' || stored.list_id
+AND sweep.esp_integration_id = %(account)s AND sweep.stream = %(sweeps)s || '/' || stored.list_id
 AND sweep.watermark >= changes.changed_at
 """
 _ANSWERED = """
@@ -210,7 +213,7 @@ def _mark_absent_again(account: Account) -> None:
         changes=account.table(membership.SUBSCRIPTION_CHANGES),
         watermarks=account.table(bookkeeping.WATERMARKS),
     )
-    account.execute(query)
+    account.execute(query, sweeps=SWEEPS)
 
 
 def _left(account: Account) -> Missing:

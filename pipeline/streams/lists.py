@@ -16,8 +16,6 @@ from pipeline.run import transact
 from pipeline.streams.stream import Reading, Reads, Stream, by_rows
 from transforms import membership
 
-SWEEPS = "membership_sweep"
-"""The name under which watermarks record when all members of a list were last read."""
 _BATCH_ROWS = 2_000  # memberships in one transaction: a page has a hundred
 _LOOKED_UP_AT_ONCE = 10_000  # people whose addresses are looked up in the warehouse with one query
 
@@ -97,7 +95,9 @@ class _Sweep:
             member_lists.end_sweep(account, self._list_id, run.id, self._asks_by_address)
             if self._asks_by_address:  # such a dialect returns suppressions by list instead of by person
                 member_lists.lift_suppressions(account, self._list_id, run.id)
-            watermarks.advance(account, key_of(SWEEPS, self._list_id), None, run.as_of, None, self._list_id)
+            watermarks.advance(
+                account, key_of(member_lists.SWEEPS, self._list_id), None, run.as_of, None, self._list_id
+            )
         member_lists.delete_sweeps(account, self._list_id)
 
 

@@ -126,7 +126,7 @@ def test_events_of_all_metrics_are_read_from_one_timeline() -> None:
     assert it.reads_all_metrics_at_once
     [page] = it.events(FULL_READ)
     assert page.events.metric_id == ["unlisted", None]
-    assert [query["count"] for _, query in client.requests] == ["50"]
+    assert [query["count"] for _, query in client.requests] == ["1", "50"]
     assert it.events_per_page == 50
 
 
@@ -136,6 +136,13 @@ def test_a_missing_timeline_is_an_error_unless_it_is_that_of_a_metric() -> None:
     assert list(it.events(FULL_READ, "M1")) == []
     with pytest.raises(NotFound):
         list(it.events(FULL_READ))
+
+
+def test_without_a_timeline_of_all_metrics_each_metric_is_read() -> None:
+    """Archives can lack it. The source is asked once."""
+    it, client = source({})
+    assert not it.reads_all_metrics_at_once and not it.reads_all_metrics_at_once
+    assert len(client.requests) == 1
 
 
 def test_members_of_a_list_are_read_without_its_suppressions() -> None:

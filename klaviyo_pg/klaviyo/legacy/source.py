@@ -5,7 +5,7 @@ v1 expects the key in the query of every URL, so no URL of this dialect may be s
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -25,6 +25,7 @@ _PAGE = "100"  # rows, the most that v1 allows
 _SMALL_PAGE = "10"  # rows, requested if larger pages take too long
 _EXCLUSIONS_PAGE = "5000"
 _ADDRESSES_PER_LOOKUP = 100  # the most that v2 allows
+_ALL_METRICS = "api/v1/metrics/timeline"
 _EARLIEST = 10**9  # `since` is a Unix time of ten digits
 
 _TIMELINE = DocumentDecoder(shapes.Timeline, data=shapes.Event)
@@ -45,7 +46,6 @@ class _TimelinePage(NamedTuple):
 class LegacySource:
     """A Klaviyo account through v1 and v2. See `klaviyo_pg.klaviyo.source.Source`."""
 
-    reads_all_metrics_at_once = True
     looks_up_memberships = True
     lists_people = False
     events_include_consent = True
@@ -64,6 +64,18 @@ class LegacySource:
     @property
     def traffic(self) -> Traffic:
         return Traffic.total([self._v1.traffic, self._v2.traffic])
+
+    @cached_property
+    def reads_all_metrics_at_once(self) -> bool:
+        """False if there is no timeline of all metrics, as in archives that only have one for each metric.
+
+        Asking for it takes a request.
+        """
+        try:
+            self._v1.get(_ALL_METRICS, {"since": str(_EARLIEST), "sort": "asc", "count": "1"})
+        except NotFound:
+            return False
+        return True
 
     def account_id(self) -> str | None:
         """Return None, because these APIs do not have it. A small request detects a wrong key or a wrong dialect."""
@@ -112,7 +124,7 @@ class LegacySource:
 
         A metric that has been deleted has no events. Raises NotFound if there is no timeline of all metrics.
         """
-        path = "api/v1/metrics/timeline" if metric_id is None else f"api/v1/metric/{metric_id}/timeline"
+        path = _ALL_METRICS if metric_id is None else f"api/v1/metric/{metric_id}/timeline"
         _, end = window.seconds
         try:
             for page, rejects, read_at in self._timeline(path, _since(window)):
