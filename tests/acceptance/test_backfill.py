@@ -174,10 +174,11 @@ def show_plan(warehouse: Warehouse, settings: dict[str, str], start: datetime) -
 
 @pytest.mark.usefixtures("uninterrupted")
 def test_rerun_reads_no_events(warehouse: Warehouse, box: Sandbox) -> None:
-    """A rerun of a complete backfill requests no events."""
+    """A rerun of a complete backfill counts, which takes a request or two for each metric, and stores no events."""
     before = requests(box, "GET /api/events")
-    backfill(warehouse, box, "whole", START)
-    assert requests(box, "GET /api/events") == before
+    ran = backfill(warehouse, box, "whole", START)
+    assert requests(box, "GET /api/events") - before <= 2 * warehouse.one("SELECT count(*) FROM whole.metrics")
+    assert not {*EVENT_TABLES} & ran.counts.keys()
 
 
 def test_an_earlier_start_loads_what_is_missing(warehouse: Warehouse, box: Sandbox) -> None:

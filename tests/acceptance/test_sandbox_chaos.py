@@ -275,5 +275,5 @@ def test_server_settings_change_at_run_time(reader: Reader) -> None:
         assert box.state()["per_second"]["GET /api/accounts"] == max(accounts["seconds"].values())
         with pytest.raises(SandboxError, match="limits must be one of real, published, off"):
             box.set_server(limits="none")
-        with pytest.raises(SandboxError, match="unknown settings colour; the settings are latency_ms"):
+        with pytest.raises(SandboxError, match="unknown settings colour; the settings are largest_page, latency_ms"):
             box.set_server(colour="red")
