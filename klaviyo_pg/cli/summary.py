@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from klaviyo_pg.catalogue import SPECIFIED
+from klaviyo_pg.catalogue import DATA
 from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import connect, translated
@@ -121,7 +121,7 @@ def table(report: Report, counts: Counts) -> Table:
     shown.add_column("table")
     for name in _COLUMNS:
         shown.add_column(name.removeprefix("rows_"), justify="right")
-    for described in SPECIFIED:
+    for described in DATA:
         numbers = [counts.get(described.name, {}).get(name, 0) for name in _COLUMNS]
         if any(numbers):
             shown.add_row(described.name, *(f"{number:,}" for number in numbers))
