@@ -173,7 +173,7 @@ def show_plan(warehouse: Warehouse, settings: dict[str, str], start: datetime) -
 
 
 @pytest.mark.usefixtures("uninterrupted")
-def test_rerun_reads_no_events(warehouse: Warehouse, box: Sandbox) -> None:
+def test_a_rerun_only_counts(warehouse: Warehouse, box: Sandbox) -> None:
     """A rerun of a complete backfill counts, which takes a request or two for each metric, and stores no events."""
     before = requests(box, "GET /api/events")
     ran = backfill(warehouse, box, "whole", START)
