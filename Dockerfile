@@ -4,11 +4,17 @@ FROM ${PYTHON} AS build
 WORKDIR /app
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
-# Install the dependencies first, so that their layer is reused while only the project changes.
-COPY pyproject.toml constraints.txt README.md LICENSE ./
-RUN mkdir klaviyo_pg && touch klaviyo_pg/__init__.py \
-    && pip install --no-cache-dir --constraint constraints.txt . \
-    && pip uninstall --yes klaviyo-pg setuptools pip
+# The hash of every file is checked, and nothing is built from source. This layer is reused while only the project changes.
+COPY requirements.txt ./
+RUN pip install --no-cache-dir --only-binary :all: --no-deps --require-hashes -r requirements.txt
+# List what was installed, with licences, before the tools that did it are removed.
+COPY requirements-inventory.txt ./
+RUN python -m venv /opt/inventory \
+    && /opt/inventory/bin/pip install --no-cache-dir --only-binary :all: --no-deps --require-hashes -r requirements-inventory.txt \
+    && pip uninstall --yes setuptools pip \
+    && mkdir /inventory \
+    && /opt/inventory/bin/cyclonedx-py environment --output-reproducible --output-file /inventory/sbom.json /opt/venv/bin/python \
+    && /opt/inventory/bin/pip-licenses --python /opt/venv/bin/python --order license --output-file /inventory/licences.txt
 # Remove what a run never loads: test suites, type stubs, and the UI of Prefect's server.
 RUN cd /opt/venv/lib/python3*/site-packages \
     && rm -rf prefect/server/ui prefect/server/ui-v2 \
@@ -20,17 +26,24 @@ COPY pipeline pipeline
 COPY tasks tasks
 COPY flows flows
 COPY prefect.yaml ./
-RUN rm -rf constraints.txt README.md build *.egg-info && python -m compileall -q .
+RUN rm requirements*.txt && python -m compileall -q .
+
+# `docker build --target inventory --output inventory .` writes both lists to a folder.
+FROM scratch AS inventory
+COPY --from=build /inventory /
 
 FROM ${PYTHON} AS base
 ARG VERSION=0.1.0
 LABEL org.opencontainers.image.title="klaviyo-pg" \
       org.opencontainers.image.description="A whole Klaviyo account as clean, joinable tables in your own Postgres" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      klaviyo-pg.sbom="/inventory/sbom.json" \
+      klaviyo-pg.licences="/inventory/licences.txt"
 RUN useradd --create-home --uid 10001 klaviyo
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
+COPY --from=build /inventory /inventory
 WORKDIR /app
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONPATH=/app \
@@ -41,6 +54,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     DATA_DIR=/home/klaviyo/.data \
     MALLOC_ARENA_MAX=2 \
     DO_NOT_TRACK=1
+# A run writes to /tmp and to this user's home folder only, so the rest can be read-only.
 USER 10001
 # Without PREFECT_API_URL a run starts a temporary server. Creating its tables here makes that start faster.
 RUN prefect server database upgrade --yes

@@ -3,16 +3,17 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from http import HTTPStatus
 from typing import Any
 
 import fastapi.encoders  # noqa: F401  # Prefect imports it when a flow starts: too late to happen in parallel
-from httpx import HTTPError
+from httpx import HTTPError, HTTPStatusError
 from prefect import Flow, State
 from prefect.client.orchestration import get_client
 from prefect.exceptions import TerminationSignal
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-from klaviyo_pg.errors import BadSettings, Stopped, Unavailable
+from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped, Unavailable
 from pipeline.outcome import describe
 from pipeline.session import Session
 
@@ -45,15 +46,22 @@ def command_settings() -> Iterator[None]:
 def run_flow(flow: Flow[..., Any], parameters: Mapping[str, Any]) -> Any:
     """Run a flow, and return its result or the exception with which it ended.
 
-    Raises Stopped on SIGTERM, and Unavailable if Prefect's server fails.
+    Raises Stopped on SIGTERM, BadSettings if Prefect's server requires a login, and Unavailable if it fails.
     """
     try:
         state: State[Any] = flow(**parameters, return_state=True)  # type: ignore[assignment]  # typed by the flow
     except TerminationSignal:
         raise Stopped from None
     except (HTTPError, RuntimeError) as error:
-        raise Unavailable(
-            f"Prefect's server failed ({describe(error)}). Its database may be too busy: close other Prefect "
-            "commands, and rerun with the same arguments to resume."
-        ) from None
+        raise _server_failure(error) from None
     return state.result(raise_on_failure=False)
+
+
+def _server_failure(error: Exception) -> KlaviyoPgError:
+    """Return what to tell the user about an answer of Prefect's server."""
+    if isinstance(error, HTTPStatusError) and error.response.status_code == HTTPStatus.UNAUTHORIZED:
+        return BadSettings("Prefect's server requires a login. Set PREFECT_API_AUTH_STRING to USER:PASSWORD.")
+    return Unavailable(
+        f"Prefect's server failed ({describe(error)}). Its database may be too busy: close other Prefect commands, and "
+        "rerun with the same arguments to resume."
+    )
