@@ -1,7 +1,8 @@
 """The declarative catalogue: each table, view and column of the warehouse is one value. Knows no API and no SQL."""
 
 from klaviyo_pg.catalogue import bookkeeping, dimensions, events, loads, membership, views
-from klaviyo_pg.catalogue.types import Absent, Column, Load, Merge, Personal, Table, Type, View
+from klaviyo_pg.catalogue.personal import Harmless, Personal
+from klaviyo_pg.catalogue.types import Absent, Column, Load, Merge, Table, Type, View
 
 SPECIFIED = (
     dimensions.METRICS,
@@ -54,6 +55,7 @@ __all__ = [
     "VIEWS",
     "Absent",
     "Column",
+    "Harmless",
     "Load",
     "Merge",
     "Personal",

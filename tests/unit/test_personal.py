@@ -48,7 +48,7 @@ def test_only_personal_columns_change(load: Load, protection: Protection) -> Non
     unprotected = frame(load, **{name: samples[dtype] for name, dtype in load.schema.items()})
     result = protected(unprotected, load, protection)
     assert result.schema == load.schema
-    same = [column.name for column in load.columns if column.personal is Personal.NO]
+    same = [column.name for column in load.columns if not isinstance(load.personal_of(column), Personal)]
     assert result.select(same).equals(unprotected.select(same))
     assert protected(unprotected.clear(), load, protection).schema == load.schema
 
@@ -105,7 +105,10 @@ def test_identifying_names_of_properties_are_protected(name: str, is_identifying
         pytest.param({"a": 15551234567}, {"a": hashed("15551234567")}, id="a phone number"),
         pytest.param({"a": -1000000}, {"a": hashed("-1000000")}, id="seven digits"),
         pytest.param('{"a": 42.35041, "b": 1e300}', {"a": hashed("42.35041"), "b": 1e300}, id="coordinates"),
-        pytest.param({"$message": "M", "$flow": 7, "$event_id": "12345678:9"}, None, id="ids"),
+        pytest.param({"$message": "M", "$flow": 7}, None, id="ids of a message and a flow"),
+        pytest.param({"$event_id": "12345678:9"}, {"$event_id": hashed("12345678:9")}, id="an id that anyone can set"),
+        pytest.param({"$flow": 15551234567}, {"$flow": hashed("15551234567")}, id="a phone number as a flow"),
+        pytest.param({"$message": "Ann Smith"}, {"$message": hashed("Ann Smith")}, id="a name as a message"),
         pytest.param({"a": {"$message": "M"}}, {"a": {"$message": hashed("M")}}, id="ids below the first level"),
         pytest.param(
             {"$event_id": "+15551234567"}, {"$event_id": hashed("+15551234567")}, id="a phone number as an id"
