@@ -41,6 +41,7 @@ BOOKKEEPING = (
     bookkeeping.RATE_LIMITS,
     bookkeeping.PAGE_SIZES,
     bookkeeping.ERASED,
+    bookkeeping.ERASED_ADDRESSES,
     bookkeeping.REJECTS,
 )
 TABLES = (*DATA, *BOOKKEEPING)

@@ -187,6 +187,21 @@ ERASED = Table(
     ),
     primary_key=("esp_integration_id", "member_key"),
 )
+ERASED_ADDRESSES = Table(
+    "erased_addresses",
+    "Addresses of people who were erased, as digests, to recognise what the source returns without a profile.",
+    (
+        ESP_INTEGRATION_ID,
+        Column(
+            "address_key",
+            KEY,
+            "md5(esp_integration_id || ':' || lower(address)), of the address as it was stored.",
+            personal=Harmless.KEY,
+        ),
+        Column("erased_at", TIMESTAMP, "When the address was last erased."),
+    ),
+    primary_key=("esp_integration_id", "address_key"),
+)
 MISSING_ROWS = Table(
     "missing_rows",
     "Stored rows that a full read lacked, where they are too many to believe it (MAX_LOSS_PERCENT). A later run that "

@@ -25,7 +25,7 @@ class Harmless(Enum):
     """The reason why a text column is stored as it is, whatever PERSONAL_DATA says."""
 
     ID = "Klaviyo assigned the ID"
-    KEY = "a digest of IDs"
+    KEY = "a digest"
     OWN = "this project wrote it"
     SETTING = "the user chose it in a setting"
     SENDER = "the address or name that the account sends as, which every recipient sees"
