@@ -21,11 +21,12 @@ _DIGITS = 32  # hexadecimal, of a hash: 128 bits
 _HASH = rf"^[0-9a-f]{{{_DIGITS}}}$"
 _LONG = 7  # digits that make a number look like a phone number or a precise coordinate
 _AT = "@|\uff20|\ufe6b|%40"  # also full-width, small, and percent-encoded
-_DATE = (
+_DATES = re.compile(
     r"\b(?:19|20)\d\d([-./ ]?)(?:0?[1-9]|1[0-2])[-./ ]?(?:0[1-9]|[12]\d|3[01]|[1-9])\b"
     r"|\b(?:0?[1-9]|[12]\d|3[01])[-./ ](?:0?[1-9]|[12]\d|3[01])[-./ ](?:19|20)?\d\d\b"
 )
-_PHONE_NUMBER = rf"(?:\d[\s().\-/]*){{{_LONG}}}"
+_find_number = re.compile(rf"(?:\d[\s().\-/]*){{{_LONG}}}").search
+_find_address = re.compile(_AT).search
 _WORD_WITH_DATA = rf"\S*(?:{_AT})\S*|\+?(?:\d[^\w,;]*){{{_LONG - 1},}}\d"  # in a sentence
 _QUOTATION = r"""(?s)(^|[\s(:])(?:'.*'|".*")"""
 _CODE = r"^-?\d{1,6}$"
@@ -153,11 +154,15 @@ def _replaced(value: pl.Expr, is_personal: Callable[[pl.Series], pl.Series], sal
 
 
 def _is_identifying(texts: pl.Series) -> pl.Series:
-    """Select the texts with an address or a phone number. Dates are no phone numbers."""
-    addresses, numbers = texts.str.contains(_AT), texts.str.contains(_PHONE_NUMBER)
-    if numbers.any():
-        numbers = texts.str.replace_all(_DATE, "x").str.contains(_PHONE_NUMBER) & ~texts.str.contains(_HASH)
-    return addresses | numbers
+    """Select the texts with an address or a phone number. There are few different names of an account."""
+    return texts.is_in([text for text in texts.unique() if text and _identifies(text)])
+
+
+def _identifies(text: str) -> bool:
+    """Return whether a text contains an address or a phone number. A date is none, and neither is a hash."""
+    if _find_address(text):
+        return True
+    return bool(_find_number(text) and _find_number(_DATES.sub("x", text)) and not re.match(_HASH, text))
 
 
 def _is_no_currency(texts: pl.Series) -> pl.Series:
