@@ -159,7 +159,7 @@ def _is_identifying(texts: pl.Series) -> pl.Series:
 
 
 def _identifies(text: str) -> bool:
-    """Return whether a text contains an address or a phone number. A date is none, and neither is a hash."""
+    """Return whether a text contains an address or a phone number. Dates and hashes do not count."""
     if _find_address(text):
         return True
     return bool(_find_number(text) and _find_number(_DATES.sub("x", text)) and not re.match(_HASH, text))

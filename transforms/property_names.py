@@ -1,7 +1,7 @@
 """The names of properties that stay readable: those whose words are all usual in names of properties.
 
 Anyone who sends an event or changes a profile chooses the names of its properties. A name can therefore be a person's
-name or address, which only a vocabulary can tell from "Loyalty Tier".
+name or address. Only a vocabulary distinguishes that from "Loyalty Tier".
 """
 
 import re

@@ -215,7 +215,7 @@ def test_what_identifies_a_person_leaves_their_events(
 def test_flow_campaigns_get_their_names_from_other_events(
     people: None, account: Account, merged: Any, connection: psycopg.Connection
 ) -> None:
-    """Of a campaign that sent to nobody else, no name stays, and none at all if its ID is an address."""
+    """A campaign without other events loses its name and subject. If its ID is an address, it is deleted."""
 
     def send(person: str, day: int, message: str, subject: str) -> None:
         key, at = f"{person}{message}{day}", NOW + timedelta(days=day)

@@ -170,7 +170,7 @@ def test_two_lists_with_the_same_name_are_kept_apart(lists: Lists) -> None:
 
 
 def test_names_of_lists_are_compared_as_hashes(merged: Any, account: Account) -> None:
-    """Where personal data is protected, events name lists by hashes, and so does the history of names."""
+    """If personal data is protected, events name lists by hashes, and so does the history of names."""
     protection = Protection(False, "a salt of this test only")
     lists = Lists(merged, account, protection.hashed)
     lists.list("L1", "News")

@@ -69,7 +69,7 @@ def test_rows_without_a_person_stay() -> None:
 
 
 def test_ids_and_currencies_of_their_events_name_no_one() -> None:
-    """An ID that is none becomes its digest, and the key follows its recipe; both are the same in every run."""
+    """An ID that is an address or a name becomes its digest. The key follows its recipe, as in every run."""
     load = loads.EVENTS["sends"]
     ids = [ADDRESS, "3qvdbYg3", "Ann", ADDRESS]
     stored = frame(load, id=ids, key=["1", "2", "3", "4"], member_key=[ERASED] * 3 + ["k"])
@@ -85,7 +85,7 @@ def test_ids_and_currencies_of_their_events_name_no_one() -> None:
 
 
 def test_flow_campaigns_take_their_names_from_events_of_others() -> None:
-    """The latest event of someone else counts. A campaign that sent to no one else has no names, and stays."""
+    """The latest event of someone else counts. A campaign without other events stays, without names."""
     sends, flow = loads.EVENTS["sends"], loads.FLOW_CAMPAIGNS
     rows = [
         ("both", "k", "Bob", 1),
