@@ -122,6 +122,11 @@ class Settings(BaseSettings):
         None,
         description="Secret of at least 16 characters that hash and drop require. Must not change once data is stored.",
     )
+    readable_properties: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Names of properties that hash and drop keep readable, besides names of usual words, "
+        "comma-separated or as a JSON list.",
+    )
     concurrency: int | None = Field(
         None,
         ge=1,
@@ -164,7 +169,7 @@ class Settings(BaseSettings):
         description="Folder for the embedded Postgres and the spool.",
     )
 
-    @field_validator("metrics", mode="before")
+    @field_validator("metrics", "readable_properties", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):

@@ -28,11 +28,18 @@ Protected = NewType("Protected", Batch)
 """A batch that may leave this process, for a disk or a database. Only `protect` makes one from rows of the API."""
 
 
+def protection_of(settings: Settings) -> Protection | None:
+    """Return how personal data is protected; None if PERSONAL_DATA keeps it."""
+    if settings.personal_data == "keep":
+        return None
+    return Protection(settings.personal_data == "drop", settings.salt, frozenset(settings.readable_properties))
+
+
 def protect(batch: Batch, settings: Settings) -> Protected:
     """Return the batch with personal data kept, hashed or dropped, as PERSONAL_DATA says."""
-    if settings.personal_data == "keep":
+    protection = protection_of(settings)
+    if protection is None:
         return Protected(batch)
-    protection = Protection(settings.personal_data == "drop", settings.salt)
     frames = [(load, protected(frame, load, protection)) for load, frame in batch.frames]
     rejects = {table: protected_rejects(records, protection) for table, records in batch.rejects.items()}
     return Protected(replace(batch, frames=frames, rejects=rejects))

@@ -20,10 +20,11 @@ from pipeline.outcome import Counts
 from pipeline.run import Run, transact
 from pipeline.session import Session
 from transforms.clean import conformed, last_by
-from transforms.erased import without
+from transforms.erased import Erased, Frames, unclaimed_exclusions, without, without_exclusions
 from transforms.keys import md5
 
-_REJECT = {"table_name": pl.String(), "reason": pl.String(), "raw": pl.String()}
+_REJECT = {"table_name": pl.String(), "reason": pl.String(), "raw": pl.String(), "is_erased": pl.Boolean()}
+_ERASED = "The record of a person who was erased could not be stored."
 
 Record = Callable[[Account], None]
 """Records, in the transaction of a batch, what is true once it is stored."""
@@ -59,15 +60,14 @@ def store(
 def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Guard, is_complete: bool) -> Counts:
     counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(runs.COUNTS, 0))
     rejects = {table: list(records) for table, records in batch.rejects.items()}
-    erased = erase.erased(account)
-    for load, whole in batch.frames:
+    erased = Erased(account.integration_id, erase.erased(account), erase.erased_addresses(account))
+    for load, frame in _without(account, batch.frames, erased):
         table = load.table.name
         is_readable = not any(reject.hides for reject in batch.rejects.get(table, ()))
         has_all = is_readable and (is_complete or load.absent_per is not None)
-        frame = without(whole, load, erased)
         if load.table in events.EVENT_TABLES:
-            frame = event_tables.one_copy(account, load.table, frame)
-            merged = merge(account, load, frame, has_all, guard, departures.detect_merges)
+            single = event_tables.one_copy(account, load.table, frame)
+            merged = merge(account, load, single, has_all, guard, departures.detect_merges)
         else:
             merged = merge(account, load, frame, has_all, guard)
         rejects.setdefault(table, []).extend(Reject(row, reason) for row, reason in merged.unstorable)
@@ -84,12 +84,25 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
         counts[table]["rejected"] += len(records)
     for table, nul_characters in batch.nul_characters.items():
         counts[table]["nul_characters"] += nul_characters
-    _store_rejects(account, run, chunk, rejects)
+    _store_rejects(account, run, chunk, rejects, erased)
     return {table: numbers for table, numbers in counts.items() if any(numbers.values())}
 
 
-def _store_rejects(account: Account, run: Run, chunk: Chunk, rejects: Mapping[str, Sequence[Reject]]) -> None:
-    rows = [(table, reason, raw) for table, records in rejects.items() for raw, reason, _ in records]
+def _without(account: Account, frames: Frames, erased: Erased) -> Frames:
+    """Remove the people who were erased. An address that someone else has now is not theirs any more."""
+    addresses = unclaimed_exclusions(frames, erased)
+    return without(without_exclusions(frames, addresses - erase.owned(account, sorted(addresses))), erased)
+
+
+def _store_rejects(
+    account: Account, run: Run, chunk: Chunk, rejects: Mapping[str, Sequence[Reject]], erased: Erased
+) -> None:
+    """Store rejects, of which each record has one row. Of a person who was erased, only the fact is stored."""
+    rows = [
+        (table, reason, raw, bool(erased) and erased.is_in(f"{raw} {reason}"))
+        for table, records in rejects.items()
+        for raw, reason, _ in records
+    ]
     if not rows:
         return
     origin = json.dumps([run.integration_id, chunk.stream])  # whichever window it is read with
@@ -100,5 +113,9 @@ def _store_rejects(account: Account, run: Run, chunk: Chunk, rejects: Mapping[st
         run_id=pl.lit(run.id),
         stream=pl.lit(chunk.key),
         rejected_at=pl.lit(datetime.now(UTC)),
+    )
+    frame = frame.with_columns(
+        raw=pl.when(~pl.col("is_erased")).then(pl.col("raw")),
+        reason=pl.when(pl.col("is_erased")).then(pl.lit(_ERASED)).otherwise(pl.col("reason")),
     )
     merge(account, loads.REJECTS, conformed(frame.pipe(last_by, "key"), loads.REJECTS))

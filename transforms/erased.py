@@ -1,26 +1,148 @@
 """Removal of people who were erased, for as long as the source still returns them."""
 
-from collections.abc import Collection
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 import polars as pl
 
-from klaviyo_pg.catalogue import Load, events
-from transforms.keys import md5
+from klaviyo_pg.catalogue import Load, events, loads
+from klaviyo_pg.catalogue.personal import CURRENCIES, EVENT_ID, MESSAGE_ID
+from transforms.keys import md5, row_key
 
 _OF_THE_PERSON = ("member_key", "email", "properties")
+_FROM_EVENTS = {"name": "$['Campaign Name']", "subject": "$['Subject']"}
+_EXCLUSIONS = (loads.STG_MEMBER_EXCLUSIONS, loads.MEMBER_EXCLUSIONS)
+_WORD = re.compile(r"""[^\s"'<>()\[\]{},;:=\\/?&]+""")
+_ENCODED_AT = re.compile(r"%40|\\u0040")
+
+Frames = Sequence[tuple[Load, pl.DataFrame]]
 
 
-def without(frame: pl.DataFrame, load: Load, erased: Collection[str]) -> pl.DataFrame:
-    """Remove the people with these member keys. Their events stay, without the columns that identify a person."""
-    if not erased:
-        return frame
-    if "member_key" in frame.columns:
-        key = pl.col("member_key")
-    elif "member_id" in frame.columns:
-        key = md5(pl.col("member_id"))
-    else:
-        return frame
-    stays = ~key.is_in(list(erased)).fill_null(False)
+class Erased(NamedTuple):
+    """The people of an account who were erased: their member keys, and the keys of their addresses."""
+
+    integration_id: str
+    members: Collection[str] = ()
+    addresses: Collection[str] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.members or self.addresses)
+
+    def key_of(self, address: str) -> str:
+        """Return the key of an address."""
+        return _md5(f"{self.integration_id}:{address.lower()}")
+
+    def has_address(self, address: str) -> bool:
+        """Return whether an address is that of a person who was erased."""
+        return self.key_of(address) in self.addresses
+
+    def is_in(self, text: str) -> bool:
+        """Return whether a text contains the ID, the member key or an address of a person who was erased."""
+        words = {word.rstrip(".") for word in _WORD.findall(_ENCODED_AT.sub("@", text))}
+        return any(
+            word in self.members or _md5(word) in self.members or (self.addresses and self.has_address(word))
+            for word in words
+        )
+
+
+def without(frames: Frames, erased: Erased) -> Frames:
+    """Remove the people who were erased from the frames of a batch.
+
+    Their events stay, without what identifies a person, and flow campaigns get their names from other events.
+    """
+    if not erased.members:
+        return frames
+    of_events = [frame for load, frame in frames if load.table in events.EVENT_TABLES]
+    return [(load, _without(frame, load, erased, of_events)) for load, frame in frames]
+
+
+def _without(frame: pl.DataFrame, load: Load, erased: Erased, of_events: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    if load is loads.FLOW_CAMPAIGNS:
+        return _renamed(frame, of_events, erased)
     if load.table in events.EVENT_TABLES:
-        return frame.with_columns(pl.when(stays).then(pl.col(name)).alias(name) for name in _OF_THE_PERSON)
-    return frame.filter(stays)
+        return _cleared(frame, erased)
+    if "member_key" in frame.columns:
+        return frame.filter(~_is_theirs(pl.col("member_key"), erased))
+    if "member_id" in frame.columns:
+        return frame.filter(~_is_theirs(md5(pl.col("member_id")), erased))
+    return frame
+
+
+def _is_theirs(member_key: pl.Expr, erased: Erased) -> pl.Expr:
+    return member_key.is_in(list(erased.members)).fill_null(False)
+
+
+def _cleared(frame: pl.DataFrame, erased: Erased) -> pl.DataFrame:
+    """Clear the events of the people. An ID that is not one, such as an address, becomes its digest."""
+    is_theirs = _is_theirs(pl.col("member_key"), erased)
+    if not frame.select(is_theirs.any()).item():
+        return frame
+    digest = md5(pl.col("id"))
+    is_odd = is_theirs & ~pl.col("id").str.contains(EVENT_ID)
+    has_currency = pl.col("value_currency").str.to_uppercase().is_in(list(CURRENCIES))
+    return frame.with_columns(
+        pl.when(is_odd).then(row_key(erased.integration_id, digest)).otherwise(pl.col("key")).alias("key"),
+        pl.when(is_odd).then(digest).otherwise(pl.col("id")).alias("id"),
+        pl.when(~is_theirs | has_currency).then(pl.col("value_currency")).alias("value_currency"),
+        *(pl.when(~is_theirs).then(pl.col(name)).alias(name) for name in _OF_THE_PERSON),
+    )
+
+
+def _renamed(campaigns: pl.DataFrame, of_events: Sequence[pl.DataFrame], erased: Erased) -> pl.DataFrame:
+    """Take the names of the flow campaigns that sent to the people from events of others."""
+    if campaigns.is_empty() or not of_events:
+        return campaigns
+    columns = ("campaign_key", "automation_key", "member_key", "event_at", "properties")
+    sent = pl.concat([frame.select(columns) for frame in of_events]).filter(pl.col("automation_key").is_not_null())
+    is_theirs = _is_theirs(pl.col("member_key"), erased)
+    touched = sent.filter(is_theirs).get_column("campaign_key").drop_nulls().unique()
+    if touched.is_empty():
+        return campaigns
+    others = sent.filter(~is_theirs & pl.col("campaign_key").is_in(touched.implode())).sort(
+        "event_at", maintain_order=True
+    )
+    texts = [
+        _text_at(pl.col("properties"), path).drop_nulls().last().alias(name) for name, path in _FROM_EVENTS.items()
+    ]
+    named = others.group_by("campaign_key").agg(*texts)
+    is_touched = pl.col("campaign_key").is_in(touched.implode())
+    renamed = (
+        campaigns.filter(is_touched & pl.col("id").str.contains(MESSAGE_ID))
+        .drop(*_FROM_EVENTS)
+        .join(named, on="campaign_key", how="left")
+        .select(campaigns.columns)
+    )
+    return pl.concat([campaigns.filter(~is_touched), renamed])
+
+
+def _text_at(properties: pl.Expr, path: str) -> pl.Expr:
+    text = properties.str.json_path_match(path)
+    return pl.when(~text.is_in(["", "null"])).then(text)
+
+
+def unclaimed_exclusions(frames: Frames, erased: Erased) -> set[str]:
+    """Return the excluded addresses, in lower case, that have no profile and belong to a person who was erased."""
+    if not erased.addresses:
+        return set()
+    return {
+        address.lower()
+        for load, frame in frames
+        if load in _EXCLUSIONS
+        for address in frame.filter(pl.col("member_id").is_null()).get_column("email").drop_nulls()
+        if erased.has_address(address)
+    }
+
+
+def without_exclusions(frames: Frames, addresses: Iterable[str]) -> Frames:
+    """Remove the exclusions of these addresses, in lower case, that have no profile."""
+    removed = list(addresses)
+    if not removed:
+        return frames
+    stays = pl.col("member_id").is_not_null() | ~pl.col("email").str.to_lowercase().is_in(removed).fill_null(False)
+    return [(load, frame.filter(stays) if load in _EXCLUSIONS else frame) for load, frame in frames]
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()

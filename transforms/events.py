@@ -10,6 +10,7 @@ from klaviyo_pg.catalogue import loads
 from klaviyo_pg.rows import Events
 from transforms.clean import Frame, cleaned, conformed, last_by
 from transforms.keys import md5, row_key
+from transforms.personal import Protection, with_protected_ids
 
 _JSON = frozenset({"properties"})
 _NUMBER = r"^[+-]?([0-9]{1,400}(\.[0-9]{0,400})?|\.[0-9]{1,400})([eE][+-]?[0-9]{1,3})?$"  # numeric fits all of these
@@ -53,17 +54,25 @@ class EventFrames(NamedTuple):
     nul_characters: int
 
 
-def event_frames(events: Events, read_at: Sequence[int], metrics: Metrics, integration_id: str) -> EventFrames:
+def event_frames(
+    events: Events,
+    read_at: Sequence[int],
+    metrics: Metrics,
+    integration_id: str,
+    protection: Protection | None = None,
+) -> EventFrames:
     """Split events by table. Of events with the same id the last stays.
 
-    `read_at` has the time at which each event was requested, in microseconds since the Unix epoch.
+    `read_at` has the time at which each event was requested, in microseconds since the Unix epoch. `protection` is
+    applied to IDs only, because keys are derived from them.
     """
     columns: dict[str, Sequence[Any]] = {**events._asdict(), "read_at": read_at}
     columns["event_name"] = _looked_up(metrics.names, events.metric_id, None)
     columns["destination"] = _looked_up(metrics.destinations, events.metric_id, tables.EVENTS.name)
     raw = pl.DataFrame(columns, _SCHEMA).pipe(cleaned, _JSON)
+    identified = raw.frame.pipe(with_protected_ids, protection) if protection else raw.frame
     frame = (
-        raw.frame.lazy()
+        identified.lazy()
         .pipe(last_by, "id")
         .with_columns(
             event_at=pl.from_epoch("at", "s").dt.replace_time_zone("UTC").dt.cast_time_unit("us"),

@@ -1,7 +1,7 @@
 """Protection of the columns that the catalogue marks as personal. Joins still work: equal texts have equal hashes."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from hashlib import sha256
@@ -12,16 +12,29 @@ import polars as pl
 import polars_hash  # noqa: F401  # registers the chash namespace
 
 from klaviyo_pg.catalogue import Column, Load, Personal, bookkeeping
+from klaviyo_pg.catalogue.personal import CURRENCIES, EVENT_ID, MESSAGE_ID
 from klaviyo_pg.rows import Reject
 from transforms.keys import md5
+from transforms.property_names import is_usual
 
 _DIGITS = 32  # hexadecimal, of a hash: 128 bits
+_HASH = rf"^[0-9a-f]{{{_DIGITS}}}$"
 _LONG = 7  # digits that make a number look like a phone number or a precise coordinate
-_IDENTIFYING = rf"@|(?:\d\D*){{{_LONG}}}"  # in a name: an address or a phone number
-_IDENTIFYING_WORD = rf"\S*@\S*|\+?(?:\d[^\w,;]*){{{_LONG - 1},}}\d"  # in a sentence
-_IDS = ("$message", "$flow", "$event_id")  # of a campaign, a flow and an event: the first two are the source of keys
-_NO_ID = re.compile(r"^\+|@")
-_DROPPED_AS_TEXT = frozenset({Personal.TEXT, Personal.JSON, Personal.NUMBER})
+_AT = "@|\uff20|\ufe6b|%40"  # also full-width, small, and percent-encoded
+_DATES = re.compile(
+    r"\b(?:19|20)\d\d([-./ ]?)(?:0?[1-9]|1[0-2])[-./ ]?(?:0[1-9]|[12]\d|3[01]|[1-9])\b"
+    r"|\b(?:0?[1-9]|[12]\d|3[01])[-./ ](?:0?[1-9]|[12]\d|3[01])[-./ ](?:19|20)?\d\d\b"
+)
+_find_number = re.compile(rf"(?:\d[\s().\-/]*){{{_LONG}}}").search
+_find_address = re.compile(_AT).search
+_WORD_WITH_DATA = rf"\S*(?:{_AT})\S*|\+?(?:\d[^\w,;]*){{{_LONG - 1},}}\d"  # in a sentence
+_QUOTATION = r"""(?s)(^|[\s(:])(?:'.*'|".*")"""
+_CODE = r"^-?\d{1,6}$"
+_MESSAGE_IDS = ("$message", "$flow")  # in the properties of an event: the source of its keys
+_RELATED = (("relationships", "profile", "data", "id"), ("relationships", "metric", "data", "id"), ("person", "id"))
+_CURRENCIES = sorted([*CURRENCIES, *map(str.lower, CURRENCIES)])
+_is_event_id, _is_message_id = re.compile(EVENT_ID).fullmatch, re.compile(MESSAGE_ID).fullmatch
+_DROPPED = frozenset({Personal.TEXT, Personal.JSON})
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode  # keeps all digits of a number
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -29,33 +42,61 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 @dataclass(frozen=True)
 class Protection:
-    """The protection of personal data: hashing with a secret salt, or (`drops`) removal."""
+    """The protection of personal data: hashing with a secret salt, or (`drops`) removal.
+
+    `readable` are names of properties that stay, besides those that consist of usual words.
+    """
 
     drops: bool
     salt: str = field(repr=False)
+    readable: frozenset[str] = frozenset()
+
+    def hashed(self, text: str) -> str:
+        """Return the hash of a text, or the text if it is one."""
+        if re.fullmatch(_HASH, text):
+            return text
+        return sha256((self.salt + text).encode()).hexdigest()[:_DIGITS]
+
+    def keeps_name(self, name: str) -> bool:
+        """Return whether the name of a property stays readable."""
+        return name in self.readable or is_usual(name)
 
 
 def protected(frame: pl.DataFrame, load: Load, protection: Protection) -> pl.DataFrame:
     """Protect the personal columns of a frame. The key of an address becomes the key of the protected address."""
-    personal = [column for column in load.columns if column.personal is not Personal.NO]
-    return frame.with_columns(_protected(column, protection).alias(column.name) for column in personal)
+    kinds = ((column, load.personal_of(column)) for column in load.columns)
+    return frame.with_columns(
+        _protected(column, kind, protection).alias(column.name) for column, kind in kinds if isinstance(kind, Personal)
+    )
+
+
+def with_protected_ids(frame: pl.DataFrame, protection: Protection) -> pl.DataFrame:
+    """Protect the IDs of events and of their messages and flows, before keys are derived from them."""
+    return frame.with_columns(
+        _hashed_unless(pl.col("id"), EVENT_ID, protection),
+        _hashed_unless(pl.col("message"), MESSAGE_ID, protection),
+        _hashed_unless(pl.col("flow"), MESSAGE_ID, protection),
+    )
 
 
 def protected_rejects(rejects: Sequence[Reject], protection: Protection) -> list[Reject]:
     """Protect records that could not be stored and may contain anything. Equal records stay equal."""
     if not rejects:
         return []
-    columns = {column.name: column for column in bookkeeping.REJECTS.columns}
     frame = pl.DataFrame(
         [(reject.raw.encode("utf-8", "replace").decode(), reject.reason) for reject in rejects],
         {"raw": pl.String(), "reason": pl.String()},
         orient="row",
-    ).with_columns(
-        _protected(columns["raw"], protection).alias("raw"),
-        pl.col("reason").str.replace_all(_IDENTIFYING_WORD, "…"),
+    )
+    columns = (column for column in bookkeeping.REJECTS.columns if column.name in frame.columns)
+    frame = frame.with_columns(
+        _protected(column, column.personal, protection).alias(column.name)
+        for column in columns
+        if isinstance(column.personal, Personal)
     )
     return [
-        reject._replace(raw=raw, reason=reason) for reject, (raw, reason) in zip(rejects, frame.rows(), strict=True)
+        reject._replace(raw=raw, reason=reason)
+        for reject, (raw, reason) in zip(rejects, frame.select("raw", "reason").rows(), strict=True)
     ]
 
 
@@ -65,19 +106,79 @@ def hashed(text: pl.Expr, salt: str) -> pl.Expr:
     return digest.str.head(_DIGITS)
 
 
-def _protected(column: Column, protection: Protection) -> pl.Expr:
-    value, salt = pl.col(column.name), protection.salt
-    if column.personal is Personal.KEY_OF_EMAIL:
-        return md5(hashed(pl.col("email"), salt))
-    if column.personal is Personal.NUMBER or (protection.drops and column.personal in _DROPPED_AS_TEXT):
+def _protected(column: Column, kind: Personal, protection: Protection) -> pl.Expr:
+    value = pl.col(column.name)
+    if kind is Personal.NUMBER or (protection.drops and kind in _DROPPED):
         return pl.lit(None, column.type.polars)
-    if column.personal is Personal.NAME:
-        replacement = pl.lit(None, pl.String()) if protection.drops else hashed(value, salt)
-        return pl.when(value.str.contains(_IDENTIFYING)).then(replacement).otherwise(value)
-    if column.personal is Personal.TEXT or protection.drops:
-        return hashed(value, salt)
-    kept = ("id", *_IDS) if column.personal is Personal.RECORD else _IDS
-    return value.map_batches(lambda documents: _documents(documents, salt, kept), pl.String())
+    match kind:
+        case Personal.KEY_OF_EMAIL:
+            return md5(hashed(pl.col("email"), protection.salt))
+        case Personal.CHECKED:
+            return _replaced(value, _is_identifying, protection.salt)
+        case Personal.EVENT_ID:
+            return _hashed_unless(value, EVENT_ID, protection)
+        case Personal.MESSAGE_ID:
+            return _hashed_unless(value, MESSAGE_ID, protection)
+        case Personal.CODE:
+            return _replaced(value, lambda texts: ~texts.str.contains(_CODE), protection.salt, protection.drops)
+        case Personal.CURRENCY:
+            return _replaced(value, _is_no_currency, protection.salt, protection.drops)
+        case Personal.PROPERTY_NAME:
+            return value.map_batches(lambda names: _names(names, protection), pl.String())
+        case Personal.SENTENCE:
+            return value.str.replace_all(_QUOTATION, "${1}…").str.replace_all(_WORD_WITH_DATA, "…")
+        case Personal.JSON:
+            return value.map_batches(lambda texts: _documents(texts, protection, _event_ids), pl.String())
+        case Personal.RECORD if not protection.drops:
+            return value.map_batches(lambda texts: _documents(texts, protection, _record_ids), pl.String())
+    return hashed(value, protection.salt)
+
+
+def _hashed_unless(value: pl.Expr, form: str, protection: Protection) -> pl.Expr:
+    return _replaced(value, lambda texts: ~texts.str.contains(form), protection.salt)
+
+
+def _replaced(value: pl.Expr, is_personal: Callable[[pl.Series], pl.Series], salt: str, drops: bool = False) -> pl.Expr:
+    """Hash the texts that `is_personal` selects, or drop them. Most columns have none, and cost one search."""
+
+    def replaced(texts: pl.Series) -> pl.Series:
+        personal = is_personal(texts).fill_null(False)
+        if not personal.any():
+            return texts
+        replacement = pl.lit(None, pl.String()) if drops else hashed(pl.col("text"), salt)
+        chosen = pl.when(pl.col("is_personal")).then(replacement).otherwise(pl.col("text"))
+        frame = pl.DataFrame({"text": texts, "is_personal": personal})
+        return frame.select(chosen.alias(texts.name)).to_series()
+
+    return value.map_batches(replaced, pl.String())
+
+
+def _is_identifying(texts: pl.Series) -> pl.Series:
+    """Select the texts with an address or a phone number. There are few different names of an account."""
+    return texts.is_in([text for text in texts.unique() if text and _identifies(text)])
+
+
+def _identifies(text: str) -> bool:
+    """Return whether a text contains an address or a phone number. Dates and hashes do not count."""
+    if _find_address(text):
+        return True
+    return bool(_find_number(text) and _find_number(_DATES.sub("x", text)) and not re.match(_HASH, text))
+
+
+def _is_no_currency(texts: pl.Series) -> pl.Series:
+    return ~texts.is_in(_CURRENCIES)
+
+
+def _names(names: pl.Series, protection: Protection) -> pl.Series:
+    """Protect the names of properties, of which a frame has few different ones."""
+    different = names.unique().drop_nulls()
+    unusual = {name for name in different if not protection.keeps_name(name)}
+    if not unusual:
+        return names
+    replacement = {name: None if protection.drops else protection.hashed(name) for name in unusual}
+    return names.replace_strict(
+        different, [replacement.get(name, name) for name in different], default=None, return_dtype=pl.String()
+    )
 
 
 class _Hashes(dict[str, str]):
@@ -95,38 +196,66 @@ class _Hashes(dict[str, str]):
 
 
 class _Names(dict[str, str]):
-    """The names of members of objects: unchanged, unless they contain an address or a phone number."""
+    """The names of members of objects: unchanged where they are usual, else hashed."""
 
-    def __init__(self, hashes: _Hashes) -> None:
+    def __init__(self, hashes: _Hashes, protection: Protection) -> None:
         super().__init__()
-        self._hashes = hashes
+        self._hashes, self._protection = hashes, protection
 
     def __missing__(self, name: str) -> str:
-        self[name] = protected = self._hashes[name] if re.search(_IDENTIFYING, name) else name
+        self[name] = protected = name if self._protection.keeps_name(name) else self._hashes[name]
         return protected
 
 
-def _documents(documents: pl.Series, salt: str, kept: Sequence[str]) -> pl.Series:
-    """Hash the texts in JSON documents, except the ids in `kept` on their first level."""
-    hashes = _Hashes(salt)
-    names = _Names(hashes)
-    hidden = [None if text is None else _document(text, hashes, names, kept) for text in documents]
+Restore = Callable[[dict[str, Any], dict[str, Any]], None]
+"""Copies the IDs of a document into its protected version."""
+
+
+def _documents(documents: pl.Series, protection: Protection, restore: Restore) -> pl.Series:
+    """Hash the texts in JSON documents, except IDs."""
+    hashes = _Hashes(protection.salt)
+    names = _Names(hashes, protection)
+    hidden = [None if text is None else _document(text, hashes, names, restore) for text in documents]
     return pl.Series(documents.name, hidden, pl.String())
 
 
-def _document(text: str, hashes: _Hashes, names: _Names, kept: Sequence[str]) -> str:
+def _document(text: str, hashes: _Hashes, names: _Names, restore: Restore) -> str:
     try:
         document = _decode(text)
         hidden = _hidden(document, hashes, names)
         if type(document) is dict:
-            hidden.update({name: document[name] for name in kept if _is_id(document.get(name))})
+            restore(document, hidden)
         return _encode(hidden).decode()
     except (msgspec.DecodeError, RecursionError):  # not JSON, or nested too deeply to decode
         return f'"{hashes[text]}"'
 
 
-def _is_id(value: Any) -> bool:
-    return type(value) is int or (type(value) is str and not _NO_ID.search(value))
+def _event_ids(document: dict[str, Any], hidden: dict[str, Any]) -> None:
+    for name in _MESSAGE_IDS:
+        if name in document and _is_id(document[name], _is_message_id):
+            hidden[name] = document[name]
+
+
+def _record_ids(record: dict[str, Any], hidden: dict[str, Any]) -> None:
+    """Restore the IDs of a rejected record, and of the person and the metric of an event."""
+    _event_ids(record, hidden)
+    if _is_id(record.get("id"), _is_event_id):
+        hidden["id"] = record["id"]
+    for path in _RELATED:
+        *parents, name = path
+        of_record, of_hidden = _member(record, parents), _member(hidden, parents)
+        if of_record and of_hidden and _is_id(of_record.get(name), _is_message_id):
+            of_hidden[name] = of_record[name]
+
+
+def _member(document: Any, path: Sequence[str]) -> dict[str, Any] | None:
+    for name in path:
+        document = document.get(name) if type(document) is dict else None
+    return document if type(document) is dict else None
+
+
+def _is_id(value: Any, matches: Callable[[str], object]) -> bool:
+    return type(value) in (int, str) and bool(matches(str(value)))
 
 
 def _hidden(value: Any, hashes: _Hashes, names: _Names) -> Any:

@@ -1,7 +1,8 @@
 """The declarative catalogue: each table, view and column of the warehouse is one value. Knows no API and no SQL."""
 
 from klaviyo_pg.catalogue import bookkeeping, dimensions, events, loads, membership, views
-from klaviyo_pg.catalogue.types import Absent, Column, Load, Merge, Personal, Table, Type, View
+from klaviyo_pg.catalogue.personal import Harmless, Personal
+from klaviyo_pg.catalogue.types import Absent, Column, Load, Merge, Table, Type, View
 
 SPECIFIED = (
     dimensions.METRICS,
@@ -40,6 +41,7 @@ BOOKKEEPING = (
     bookkeeping.RATE_LIMITS,
     bookkeeping.PAGE_SIZES,
     bookkeeping.ERASED,
+    bookkeeping.ERASED_ADDRESSES,
     bookkeeping.REJECTS,
 )
 TABLES = (*DATA, *BOOKKEEPING)
@@ -54,6 +56,7 @@ __all__ = [
     "VIEWS",
     "Absent",
     "Column",
+    "Harmless",
     "Load",
     "Merge",
     "Personal",

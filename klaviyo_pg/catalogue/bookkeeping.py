@@ -1,20 +1,28 @@
 """The tables that record the project's own work: accounts, watermarks, runs, chunks, counts and rejects."""
 
+from klaviyo_pg.catalogue.personal import Harmless, Personal
 from klaviyo_pg.catalogue.shared import ESP_INTEGRATION_ID
-from klaviyo_pg.catalogue.types import FLOAT, INTEGER, KEY, TEXT, TIMESTAMP, Column, Merge, Personal, Table
+from klaviyo_pg.catalogue.types import FLOAT, INTEGER, KEY, TEXT, TIMESTAMP, Column, Merge, Table
 
-_RUN_ID = Column("run_id", TEXT, "ID of the run.")
+_RUN_ID = Column("run_id", TEXT, "ID of the run.", personal=Harmless.OWN)
 
 INTEGRATIONS = Table(
     "integrations",
     "One row for each Klaviyo account in this warehouse.",
     (
-        Column("name", TEXT, "Name of the account in this warehouse (KLAVIYO_INTEGRATION)."),
-        Column("esp_integration_id", TEXT, "Generated once; part of every row key."),
-        Column("account_id", TEXT, "Klaviyo's ID of the account."),
+        Column("name", TEXT, "Name of the account in this warehouse (KLAVIYO_INTEGRATION).", personal=Harmless.SETTING),
+        Column("esp_integration_id", TEXT, "Generated once; part of every row key.", personal=Harmless.OWN),
+        Column("account_id", TEXT, "Klaviyo's ID of the account.", personal=Harmless.ID),
         Column("created_at", TIMESTAMP, "When the account was first synced."),
-        Column("personal_data", TEXT, "PERSONAL_DATA mode of the stored rows; null means keep."),
-        Column("salt_digest", TEXT, "Digest that detects a changed PERSONAL_DATA_SALT; null if no salt is used."),
+        Column(
+            "personal_data", TEXT, "PERSONAL_DATA mode of the stored rows; null means keep.", personal=Harmless.SETTING
+        ),
+        Column(
+            "salt_digest",
+            TEXT,
+            "Digest that detects a changed PERSONAL_DATA_SALT; null if no salt is used.",
+            personal=Harmless.OWN,
+        ),
     ),
     primary_key=("name",),
 )
@@ -23,18 +31,29 @@ WATERMARKS = Table(
     "How far each stream has been read without a gap. Never in the future.",
     (
         ESP_INTEGRATION_ID,
-        Column("stream", TEXT, "Name of the stream, followed by /<metric id> or /<list id> if it has a subject."),
+        Column(
+            "stream",
+            TEXT,
+            "Name of the stream, followed by /<metric id> or /<list id> if it has a subject.",
+            personal=Harmless.OWN,
+        ),
         Column("watermark", TIMESTAMP, "Everything that the source contained at this time has been read."),
         Column(
             "since",
             TIMESTAMP,
             "Start of the period that has been read; null if it starts with the source or was not recorded.",
         ),
-        Column("subject", TEXT, "ID of the metric or list that the stream is limited to; null if it has none."),
+        Column(
+            "subject",
+            TEXT,
+            "ID of the metric or list that the stream is limited to; null if it has none.",
+            personal=Harmless.ID,
+        ),
         Column(
             "table_name",
             TEXT,
             "Table that the stream fills; if it fills several, the first one. Null hides the row from freshness.",
+            personal=Harmless.OWN,
         ),
     ),
     primary_key=("esp_integration_id", "stream"),
@@ -45,20 +64,29 @@ RUNS = Table(
     (
         _RUN_ID,
         ESP_INTEGRATION_ID,
-        Column("flow", TEXT, "daily, backfill or reconcile."),
+        Column("flow", TEXT, "daily, backfill or reconcile.", personal=Harmless.OWN),
         Column(
-            "selection", TEXT, "Digest of the run's arguments; a run resumes an unfinished one with the same digest."
+            "selection",
+            TEXT,
+            "Digest of the run's arguments; a run resumes an unfinished one with the same digest.",
+            personal=Harmless.OWN,
         ),
         Column("as_of", TIMESTAMP, "Point in time up to which the run reads the source."),
         Column("started_at", TIMESTAMP, "When the run started or was last resumed."),
         Column("finished_at", TIMESTAMP, "When the run finished."),
-        Column("state", TEXT, "running, complete, complete with differences, partial, to be continued or failed."),
+        Column(
+            "state",
+            TEXT,
+            "running, complete, complete with differences, partial, to be continued or failed.",
+            personal=Harmless.OWN,
+        ),
         Column("requests", INTEGER, "Requests sent to the API."),
         Column("retries", INTEGER, "Requests that were retries."),
         Column(
             "message",
             TEXT,
             "Errors, differences, what could not be counted, and that it resumed another run; null if there are none.",
+            personal=Harmless.OWN,
         ),
     ),
     primary_key=("run_id",),
@@ -69,7 +97,7 @@ RUN_TABLES = Table(
     (
         _RUN_ID,
         ESP_INTEGRATION_ID,
-        Column("table_name", TEXT, "Name of the table."),
+        Column("table_name", TEXT, "Name of the table.", personal=Harmless.OWN),
         Column("rows_read", INTEGER, "Rows that the run read for this table."),
         Column("inserted", INTEGER, "Rows that were new."),
         Column("updated", INTEGER, "Rows that had changed."),
@@ -85,9 +113,9 @@ CHUNKS = Table(
     (
         _RUN_ID,
         ESP_INTEGRATION_ID,
-        Column("stream", TEXT, "Stream that is read, such as events/<metric id>."),
-        Column("part", TEXT, "Window of the stream."),
-        Column("state", TEXT, "planned or done."),
+        Column("stream", TEXT, "Stream that is read, such as events/<metric id>.", personal=Harmless.OWN),
+        Column("part", TEXT, "Window of the stream.", personal=Harmless.OWN),
+        Column("state", TEXT, "planned or done.", personal=Harmless.OWN),
         Column("done_at", TIMESTAMP, "When its last row was committed."),
         Column("reached", TIMESTAMP, "Checkpoint: everything before this time is stored; null before the first one."),
     ),
@@ -98,18 +126,23 @@ BACKFILL_CHUNKS = Table(
     "The history to load, divided into windows with about equal numbers of events. They cover it without gaps.",
     (
         ESP_INTEGRATION_ID,
-        Column("metric_id", TEXT, "Klaviyo's ID of the metric."),
+        Column("metric_id", TEXT, "Klaviyo's ID of the metric.", personal=Harmless.ID),
         Column("window_start", TIMESTAMP, "Start of the window."),
         Column("window_end", TIMESTAMP, "End of the window, exclusive."),
         Column("expected", INTEGER, "Events in the window according to the source; null if it cannot count them."),
         Column("loaded", INTEGER, "Events of the window that have been stored."),
         Column("reached", TIMESTAMP, "Checkpoint: everything before this time is stored; null before the first batch."),
-        Column("state", TEXT, "planned, done or failed."),
+        Column("state", TEXT, "planned, done or failed.", personal=Harmless.OWN),
         Column("attempts", INTEGER, "Number of times that reading the chunk was started."),
         Column("seconds", FLOAT, "Time spent on reading, in all attempts."),
-        Column("error", TEXT, "Error of the last attempt; null if it did not fail."),
+        Column("error", TEXT, "Error of the last attempt; null if it did not fail.", personal=Harmless.OWN),
         Column("updated_at", TIMESTAMP, "When this row last changed."),
-        Column("counted_by", TEXT, "ID of the run that last asked the source for the number of events."),
+        Column(
+            "counted_by",
+            TEXT,
+            "ID of the run that last asked the source for the number of events.",
+            personal=Harmless.OWN,
+        ),
     ),
     primary_key=("esp_integration_id", "metric_id", "window_start"),
 )
@@ -118,13 +151,13 @@ RECONCILIATION = Table(
     "Events counted by the source and events stored, by metric and day, and by hour where a day differs.",
     (
         ESP_INTEGRATION_ID,
-        Column("metric_id", TEXT, "Klaviyo's ID of the metric."),
+        Column("metric_id", TEXT, "Klaviyo's ID of the metric.", personal=Harmless.ID),
         Column("window_start", TIMESTAMP, "Start of the day or hour (UTC)."),
         Column("window_end", TIMESTAMP, "End of the day or hour, exclusive."),
         Column("source_events", INTEGER, "Events according to the source; null if it cannot count them."),
         Column("warehouse_events", INTEGER, "Events that are stored."),
         Column("difference", INTEGER, "Stored minus counted events; negative if some are missing."),
-        Column("state", TEXT, "complete, differs or uncounted."),
+        Column("state", TEXT, "complete, differs or uncounted.", personal=Harmless.OWN),
         Column("checked_at", TIMESTAMP, "When the counts were last compared."),
         Column("read_again_at", TIMESTAMP, "When the window was last read again because the counts differed."),
     ),
@@ -136,10 +169,10 @@ RECONCILED_HISTORY = Table(
     " reconciliation.",
     (
         ESP_INTEGRATION_ID,
-        Column("metric_id", TEXT, "Klaviyo's ID of the metric."),
+        Column("metric_id", TEXT, "Klaviyo's ID of the metric.", personal=Harmless.ID),
         Column("window_start", TIMESTAMP, "Start of the window."),
         Column("window_end", TIMESTAMP, "End of the window, exclusive; at most 365 days later."),
-        Column("state", TEXT, "complete, differs or uncounted."),
+        Column("state", TEXT, "complete, differs or uncounted.", personal=Harmless.OWN),
         Column("checked_at", TIMESTAMP, "When the counts were last compared."),
     ),
     primary_key=("esp_integration_id", "metric_id", "window_start"),
@@ -149,10 +182,25 @@ ERASED = Table(
     "People who were erased. Runs ignore what the source still has about them. Contains no addresses.",
     (
         ESP_INTEGRATION_ID,
-        Column("member_key", KEY, "md5(profile id)"),
+        Column("member_key", KEY, "md5(profile id)", personal=Harmless.KEY),
         Column("erased_at", TIMESTAMP, "When the person was last erased."),
     ),
     primary_key=("esp_integration_id", "member_key"),
+)
+ERASED_ADDRESSES = Table(
+    "erased_addresses",
+    "Addresses of people who were erased, as digests, to recognise what the source returns without a profile.",
+    (
+        ESP_INTEGRATION_ID,
+        Column(
+            "address_key",
+            KEY,
+            "md5(esp_integration_id || ':' || lower(address)), of the address as it was stored.",
+            personal=Harmless.KEY,
+        ),
+        Column("erased_at", TIMESTAMP, "When the address was last erased."),
+    ),
+    primary_key=("esp_integration_id", "address_key"),
 )
 MISSING_ROWS = Table(
     "missing_rows",
@@ -160,9 +208,16 @@ MISSING_ROWS = Table(
     "misses them, too, marks them; one that finds them removes them from here.",
     (
         ESP_INTEGRATION_ID,
-        Column("stream", TEXT, "Stream that was read, such as campaigns or list_members/<list id>."),
-        Column("table_name", TEXT, "Table that contains the row."),
-        Column("row_key", TEXT, "Key of the row; of a member of a list, Klaviyo's ID of the profile."),
+        Column(
+            "stream", TEXT, "Stream that was read, such as campaigns or list_members/<list id>.", personal=Harmless.OWN
+        ),
+        Column("table_name", TEXT, "Table that contains the row.", personal=Harmless.OWN),
+        Column(
+            "row_key",
+            TEXT,
+            "Key of the row; of a member of a list, Klaviyo's ID of the profile.",
+            personal=Harmless.KEY,
+        ),
         Column("missed_at", TIMESTAMP, "When a read first lacked the row."),
     ),
     primary_key=("esp_integration_id", "stream", "table_name", "row_key"),
@@ -171,9 +226,14 @@ RATE_LIMITS = Table(
     "rate_limits",
     "How much of the API's rate limits is used up, shared by all processes that read the account.",
     (
-        Column("integration", TEXT, "Name of the account in this warehouse (KLAVIYO_INTEGRATION)."),
-        Column("endpoint", TEXT, "Endpoint that the limit applies to."),
-        Column("state", TEXT, "State of the rate limiter."),
+        Column(
+            "integration",
+            TEXT,
+            "Name of the account in this warehouse (KLAVIYO_INTEGRATION).",
+            personal=Harmless.SETTING,
+        ),
+        Column("endpoint", TEXT, "Endpoint that the limit applies to.", personal=Harmless.OWN),
+        Column("state", TEXT, "State of the rate limiter.", personal=Harmless.OWN),
     ),
     primary_key=("integration", "endpoint"),
 )
@@ -181,8 +241,13 @@ PAGE_SIZES = Table(
     "page_sizes",
     "Page sizes of endpoints that refused larger pages. After a week, the larger size is tried again.",
     (
-        Column("integration", TEXT, "Name of the account in this warehouse (KLAVIYO_INTEGRATION)."),
-        Column("endpoint", TEXT, "Name of the endpoint, such as events."),
+        Column(
+            "integration",
+            TEXT,
+            "Name of the account in this warehouse (KLAVIYO_INTEGRATION).",
+            personal=Harmless.SETTING,
+        ),
+        Column("endpoint", TEXT, "Name of the endpoint, such as events.", personal=Harmless.OWN),
         Column("page_size", INTEGER, "Largest number of rows on a page that the API accepts."),
         Column("learned_at", TIMESTAMP, "When the API last refused a larger page."),
     ),
@@ -192,12 +257,14 @@ REJECTS = Table(
     "rejects",
     "Records that could not be stored, with the reason.",
     (
-        Column("key", KEY, "md5 of account, stream and record, so that each record has one row."),
+        Column(
+            "key", KEY, "md5 of account, stream and record, so that each record has one row.", personal=Harmless.KEY
+        ),
         ESP_INTEGRATION_ID,
         _RUN_ID,
-        Column("table_name", TEXT, "Table that the record was meant for."),
-        Column("stream", TEXT, "Stream that it was read from, such as events/<metric id>."),
-        Column("reason", TEXT, "Why it could not be stored.", personal=Personal.NAME),
+        Column("table_name", TEXT, "Table that the record was meant for.", personal=Harmless.OWN),
+        Column("stream", TEXT, "Stream that it was read from, such as events/<metric id>.", personal=Harmless.OWN),
+        Column("reason", TEXT, "Why it could not be stored.", personal=Personal.SENTENCE),
         Column("raw", TEXT, "The record as received (JSON).", personal=Personal.RECORD),
         Column("rejected_at", TIMESTAMP, "When it was first rejected.", merge=Merge.KEEP),
     ),

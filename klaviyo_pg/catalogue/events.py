@@ -1,30 +1,58 @@
 """The seven event tables. All have the same columns; each receives the events of certain metrics, by metric name."""
 
+from klaviyo_pg.catalogue.personal import Harmless, Personal
 from klaviyo_pg.catalogue.shared import KEY_OF_ID, ORIGIN
-from klaviyo_pg.catalogue.types import JSON, KEY, NUMERIC, TEXT, TIMESTAMP, Column, Merge, Personal, Table
+from klaviyo_pg.catalogue.types import JSON, KEY, NUMERIC, TEXT, TIMESTAMP, Column, Merge, Table
 
 _COLUMNS = (
     KEY_OF_ID,
-    Column("id", TEXT, "Klaviyo's ID of the event.", "id", "id"),
+    Column("id", TEXT, "Klaviyo's ID of the event.", "id", "id", personal=Personal.EVENT_ID),
     Column(
         "campaign_key",
         KEY,
         "md5($message); joins to campaigns.",
         "event_properties.$message",
         "event_properties.$message",
+        personal=Harmless.KEY,
     ),
     Column(
-        "automation_key", KEY, "md5($flow); joins to automations.", "event_properties.$flow", "event_properties.$flow"
+        "automation_key",
+        KEY,
+        "md5($flow); joins to automations.",
+        "event_properties.$flow",
+        "event_properties.$flow",
+        personal=Harmless.KEY,
     ),
-    Column("member_key", KEY, "md5(profile id); joins to members.", "relationships.profile", "person.id"),
-    Column("list_key", TEXT, "Always null.", "", ""),
+    Column(
+        "member_key",
+        KEY,
+        "md5(profile id); joins to members.",
+        "relationships.profile",
+        "person.id",
+        personal=Harmless.KEY,
+    ),
+    Column("list_key", TEXT, "Always null.", "", "", personal=Harmless.EMPTY),
     Column(
         "email", TEXT, "Email address of the person.", "included profile email", "person.$email", personal=Personal.TEXT
     ),
     Column("event_at", TIMESTAMP, "When the event happened.", "timestamp", "timestamp"),
     *ORIGIN,
-    Column("metric_key", KEY, "Key of the metric; joins to metrics.key.", "relationships.metric", "statistic_id"),
-    Column("event_name", TEXT, "Name of the metric when the event was read.", "metric name", "event_name"),
+    Column(
+        "metric_key",
+        KEY,
+        "Key of the metric; joins to metrics.key.",
+        "relationships.metric",
+        "statistic_id",
+        personal=Harmless.KEY,
+    ),
+    Column(
+        "event_name",
+        TEXT,
+        "Name of the metric when the event was read.",
+        "metric name",
+        "event_name",
+        personal=Personal.CHECKED,
+    ),
     Column(
         "value",
         NUMERIC,
@@ -32,7 +60,14 @@ _COLUMNS = (
         "event_properties.$value",
         "event_properties.$value",
     ),
-    Column("value_currency", TEXT, "Currency of the value.", "event_properties.$value_currency", "$value_currency"),
+    Column(
+        "value_currency",
+        TEXT,
+        "Currency of the value.",
+        "event_properties.$value_currency",
+        "$value_currency",
+        personal=Personal.CURRENCY,
+    ),
     Column(
         "properties",
         JSON,

@@ -1,6 +1,7 @@
 """The loads of each table: one value for each way in which rows reach it."""
 
 from klaviyo_pg.catalogue import bookkeeping, dimensions, events, membership
+from klaviyo_pg.catalogue.personal import Personal
 from klaviyo_pg.catalogue.types import Absent, Load, Merge
 
 METRICS = Load(dimensions.METRICS, absent=Absent.MARK)
@@ -12,6 +13,11 @@ FLOW_CAMPAIGNS = Load(
         "subject": Merge.FROM_LATEST_ROW,
         "created_at": Merge.EARLIEST,
         "updated_at": Merge.LATEST,
+    },
+    personal={  # anyone who sends an event chooses its properties, and a subject is the one that a person received
+        "id": Personal.MESSAGE_ID,
+        "name": Personal.TEXT,
+        "subject": Personal.TEXT,
     },
     update_where={"automation_key": ...},  # events never overwrite a campaign that the source lists itself
 )

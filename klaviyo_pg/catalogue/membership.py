@@ -1,19 +1,36 @@
 """The tables of excluded addresses and list memberships: as last extracted (stg_), and with their history."""
 
+from klaviyo_pg.catalogue.personal import Harmless, Personal
 from klaviyo_pg.catalogue.shared import ESP_INTEGRATION_ID, KEY_OF_ID, MEMBER_KEY, ORIGIN, SYNCED_AT
-from klaviyo_pg.catalogue.types import BOOLEAN, KEY, TEXT, TIMESTAMP, Column, Merge, Personal, Table
+from klaviyo_pg.catalogue.types import BOOLEAN, KEY, TEXT, TIMESTAMP, Column, Merge, Table
 
-_ACCOUNT_ID = Column("_account_id", TEXT, "Klaviyo's ID of the account.", "accounts.id", "configured")
+_ACCOUNT_ID = Column(
+    "_account_id", TEXT, "Klaviyo's ID of the account.", "accounts.id", "configured", personal=Harmless.ID
+)
 
 _EXCLUSION = (
-    Column("reason", TEXT, "Reason for the exclusion, in the source's words.", "suppression.reason", "reason"),
+    Column(
+        "reason",
+        TEXT,
+        "Reason for the exclusion, in the source's words.",
+        "suppression.reason",
+        "reason",
+        personal=Personal.CHECKED,
+    ),
     Column("created_at", TIMESTAMP, "When the address was excluded.", "suppression.timestamp", "timestamp"),
     _ACCOUNT_ID,
     Column("_sync_id", KEY, "md5(email)", "computed", "computed", personal=Personal.KEY_OF_EMAIL),
     SYNCED_AT,
     Column("email", TEXT, "Excluded email address.", "email", "email", personal=Personal.TEXT),
     ESP_INTEGRATION_ID,
-    Column("member_id", TEXT, "Klaviyo's ID of the profile; null if the source does not return it.", "id", ""),
+    Column(
+        "member_id",
+        TEXT,
+        "Klaviyo's ID of the profile; null if the source does not return it.",
+        "id",
+        "",
+        personal=Harmless.ID,
+    ),
 )
 _EXCLUSION_KEY = ("_sync_id", "esp_integration_id")
 
@@ -44,11 +61,11 @@ STG_MEMBER_LISTS = Table(
     "stg_member_lists",
     "List memberships, each as it was last extracted.",
     (
-        Column("list_id", TEXT, "ID of the list.", "lists.id", "list_id"),
-        Column("member_id", TEXT, "Klaviyo's ID of the profile.", "profiles.id", "id"),
+        Column("list_id", TEXT, "ID of the list.", "lists.id", "list_id", personal=Harmless.ID),
+        Column("member_id", TEXT, "Klaviyo's ID of the profile.", "profiles.id", "id", personal=Harmless.ID),
         Column("created_at", TIMESTAMP, "When the person last joined the list.", "joined_group_at", "created"),
         _ACCOUNT_ID,
-        Column("_sync_id", KEY, "md5(list_id || ':' || member_id)", "computed", "computed"),
+        Column("_sync_id", KEY, "md5(list_id || ':' || member_id)", "computed", "computed", personal=Harmless.KEY),
         SYNCED_AT,
         ESP_INTEGRATION_ID,
         Column(
@@ -74,9 +91,16 @@ MEMBER_LISTS = Table(
     "One row for each list that a person is or was on.",
     (
         KEY_OF_ID,
-        Column("id", TEXT, "list_id || ':' || member_id", "computed", "computed"),
-        Column("list_id", TEXT, "ID of the list.", "stg_member_lists", "stg_member_lists"),
-        Column("member_id", TEXT, "Klaviyo's ID of the profile.", "stg_member_lists", "stg_member_lists"),
+        Column("id", TEXT, "list_id || ':' || member_id", "computed", "computed", personal=Harmless.ID),
+        Column("list_id", TEXT, "ID of the list.", "stg_member_lists", "stg_member_lists", personal=Harmless.ID),
+        Column(
+            "member_id",
+            TEXT,
+            "Klaviyo's ID of the profile.",
+            "stg_member_lists",
+            "stg_member_lists",
+            personal=Harmless.ID,
+        ),
         Column(
             "subscribed",
             TIMESTAMP,
@@ -95,6 +119,7 @@ MEMBER_LISTS = Table(
             "'event', 'suppressed', 'absent', 'list_deleted' or 'profile_deleted'; null while on the list.",
             "derived",
             "derived",
+            personal=Harmless.OWN,
         ),
     ),
 )
@@ -102,15 +127,43 @@ SUBSCRIPTION_CHANGES = Table(
     "subscription_changes",
     "Events of people joining and leaving lists. member_lists is derived from them.",
     (
-        Column("id", TEXT, "ID of the event.", "id", "id"),
-        Column("member_id", TEXT, "Klaviyo's ID of the profile.", "relationships.profile", "person.id"),
-        Column("change", TEXT, "'subscribed' or 'unsubscribed'.", "metric", "event_name"),
-        Column("list_id", TEXT, "ID of the list; null while no single list had this name.", "derived", "derived"),
-        Column("list_name", TEXT, "Name of the list at that time.", "event_properties.List", "List"),
+        Column("id", TEXT, "ID of the event.", "id", "id", personal=Personal.EVENT_ID),
+        Column(
+            "member_id",
+            TEXT,
+            "Klaviyo's ID of the profile.",
+            "relationships.profile",
+            "person.id",
+            personal=Harmless.ID,
+        ),
+        Column("change", TEXT, "'subscribed' or 'unsubscribed'.", "metric", "event_name", personal=Harmless.OWN),
+        Column(
+            "list_id",
+            TEXT,
+            "ID of the list; null while no single list had this name.",
+            "derived",
+            "derived",
+            personal=Harmless.ID,
+        ),
+        Column(
+            "list_name",
+            TEXT,
+            "Name of the list at that time.",
+            "event_properties.List",
+            "List",
+            personal=Personal.LABEL,
+        ),
         Column("changed_at", TIMESTAMP, "When the change happened.", "timestamp", "timestamp"),
         ESP_INTEGRATION_ID,
         SYNCED_AT,
-        Column("scope", TEXT, "'list' if the change concerns one list, 'all' if it concerns all.", "metric", "metric"),
+        Column(
+            "scope",
+            TEXT,
+            "'list' if the change concerns one list, 'all' if it concerns all.",
+            "metric",
+            "metric",
+            personal=Harmless.OWN,
+        ),
     ),
     primary_key=("esp_integration_id", "member_id", "change", "id"),
 )
@@ -119,9 +172,16 @@ LIST_SUPPRESSIONS = Table(
     "One row for each person who is or was suppressed for one list.",
     (
         ESP_INTEGRATION_ID,
-        Column("list_id", TEXT, "ID of the list.", "list_suppressions.list_id", "list id"),
-        Column("member_id", TEXT, "Klaviyo's ID of the profile.", "profiles.id", "id"),
-        Column("reason", TEXT, "Reason for the suppression, in the source's words.", "reason", "reason"),
+        Column("list_id", TEXT, "ID of the list.", "list_suppressions.list_id", "list id", personal=Harmless.ID),
+        Column("member_id", TEXT, "Klaviyo's ID of the profile.", "profiles.id", "id", personal=Harmless.ID),
+        Column(
+            "reason",
+            TEXT,
+            "Reason for the suppression, in the source's words.",
+            "reason",
+            "reason",
+            personal=Personal.CHECKED,
+        ),
         Column("suppressed_at", TIMESTAMP, "When the person was suppressed.", "timestamp", "created"),
         Column(
             "lifted_at",
@@ -140,8 +200,8 @@ LIST_NAMES = Table(
     "The names of each list over time, because events name a list by the name that it had.",
     (
         ESP_INTEGRATION_ID,
-        Column("list_id", TEXT, "ID of the list."),
-        Column("name", TEXT, "Name of the list."),
+        Column("list_id", TEXT, "ID of the list.", personal=Harmless.ID),
+        Column("name", TEXT, "Name of the list.", personal=Personal.LABEL),
         Column(
             "since",
             TIMESTAMP,
@@ -158,13 +218,18 @@ MEMBER_CONSENTS = Table(
     "One row for each person and channel: the consent to marketing, and if Klaviyo would send.",
     (
         KEY_OF_ID,
-        Column("id", TEXT, "member_id || ':' || channel", "computed", "computed"),
-        Column("member_id", TEXT, "Klaviyo's ID of the profile.", "id", "person.id"),
+        Column("id", TEXT, "member_id || ':' || channel", "computed", "computed", personal=Harmless.ID),
+        Column("member_id", TEXT, "Klaviyo's ID of the profile.", "id", "person.id", personal=Harmless.ID),
         MEMBER_KEY,
         Column(
-            "channel", TEXT, "'email', 'sms', 'sms_transactional', 'push' or 'whatsapp'.", "subscriptions", "constant"
+            "channel",
+            TEXT,
+            "'email', 'sms', 'sms_transactional', 'push' or 'whatsapp'.",
+            "subscriptions",
+            "constant",
+            personal=Harmless.OWN,
         ),
-        Column("consent", TEXT, "Consent, in the source's words.", "consent", "$consent"),
+        Column("consent", TEXT, "Consent, in the source's words.", "consent", "$consent", personal=Personal.CHECKED),
         Column(
             "can_receive",
             BOOLEAN,
@@ -173,8 +238,15 @@ MEMBER_CONSENTS = Table(
             "can_receive_...",
             "",
         ),
-        Column("method", TEXT, "How the consent was given or withdrawn.", "method", "$consent_method"),
-        Column("method_detail", TEXT, "Details of the method.", "method_detail", ""),
+        Column(
+            "method",
+            TEXT,
+            "How the consent was given or withdrawn.",
+            "method",
+            "$consent_method",
+            personal=Personal.CHECKED,
+        ),
+        Column("method_detail", TEXT, "Details of the method.", "method_detail", "", personal=Personal.TEXT),
         Column(
             "consent_timestamp",
             TIMESTAMP,
@@ -192,14 +264,24 @@ PROFILE_MERGES = Table(
     "Profiles that were merged into another one, as their events show.",
     (
         ESP_INTEGRATION_ID,
-        Column("old_member_key", KEY, "md5(old profile id)", "relationships.profile", "person.id"),
-        Column("new_member_key", KEY, "md5(profile id); joins to members.", "relationships.profile", "person.id"),
+        Column(
+            "old_member_key", KEY, "md5(old profile id)", "relationships.profile", "person.id", personal=Harmless.KEY
+        ),
+        Column(
+            "new_member_key",
+            KEY,
+            "md5(profile id); joins to members.",
+            "relationships.profile",
+            "person.id",
+            personal=Harmless.KEY,
+        ),
         Column(
             "old_member_id",
             TEXT,
             "Klaviyo's ID of the profile that the events had; null if it is not stored.",
             "relationships.profile",
             "person.id",
+            personal=Harmless.ID,
         ),
         Column(
             "new_member_id",
@@ -207,6 +289,7 @@ PROFILE_MERGES = Table(
             "Klaviyo's ID of the profile that the events have now; null if it is not stored.",
             "relationships.profile",
             "person.id",
+            personal=Harmless.ID,
         ),
         Column(
             "detected_at", TIMESTAMP, "When an event was first read with the other profile.", "computed", "computed"
@@ -226,7 +309,7 @@ MISSING_PROFILES = Table(
     "Profiles that Klaviyo no longer has: a sweep did not find them, and neither did a request by ID.",
     (
         ESP_INTEGRATION_ID,
-        Column("member_id", TEXT, "Klaviyo's ID of the profile."),
+        Column("member_id", TEXT, "Klaviyo's ID of the profile.", personal=Harmless.ID),
         Column("missing_since", TIMESTAMP, "When it was first missing.", merge=Merge.EARLIEST),
         Column("last_missing_at", TIMESTAMP, "When it was last missing.", merge=Merge.LATEST),
         Column("asked_at", TIMESTAMP, "When Klaviyo was asked for the owner of its events; null if it was not."),
@@ -238,13 +321,16 @@ SWEPT_MEMBERS = Table(
     "People found so far by a sweep of a list. Empty when no sweep is in progress.",
     (
         ESP_INTEGRATION_ID,
-        Column("list_id", TEXT, "ID of the list."),
-        Column("sweep", TEXT, "ID of the sweep, which keeps the rows of an interrupted sweep apart."),
-        Column("member_id", TEXT, "Klaviyo's ID of the profile."),
+        Column("list_id", TEXT, "ID of the list.", personal=Harmless.ID),
+        Column(
+            "sweep", TEXT, "ID of the sweep, which keeps the rows of an interrupted sweep apart.", personal=Harmless.OWN
+        ),
+        Column("member_id", TEXT, "Klaviyo's ID of the profile.", personal=Harmless.ID),
         Column(
             "answer",
             TEXT,
             "'found', 'suppressed' for the list, or 'asked' if the source was asked about this person by address.",
+            personal=Harmless.OWN,
         ),
     ),
     primary_key=("esp_integration_id", "list_id", "sweep", "member_id", "answer"),

@@ -1,17 +1,26 @@
 """Columns and constants that many tables share."""
 
+from klaviyo_pg.catalogue.personal import Harmless
 from klaviyo_pg.catalogue.types import KEY, TEXT, TIMESTAMP, Column, Merge
 
 ESP_SOURCE = "Klaviyo"
 """The value of esp_source in every row, and the first component of every row key."""
 
-KEY_OF_ID = Column("key", KEY, "md5(esp_source || ':' || esp_integration_id || ':' || id)", "computed", "computed")
+KEY_OF_ID = Column(
+    "key",
+    KEY,
+    "md5(esp_source || ':' || esp_integration_id || ':' || id)",
+    "computed",
+    "computed",
+    personal=Harmless.KEY,
+)
 ESP_INTEGRATION_ID = Column(
     "esp_integration_id",
     TEXT,
     "ID of the Klaviyo account in this warehouse; see integrations.",
     "generated once",
     "generated once",
+    personal=Harmless.OWN,
 )
 SYNCED_AT = Column(
     "__synced_at",
@@ -21,8 +30,14 @@ SYNCED_AT = Column(
     "load time",
     Merge.STAMP,
 )
-MEMBER_KEY = Column("member_key", KEY, "md5(profile id); joins to members.", "computed", "computed")
-ORIGIN = (Column("esp_source", TEXT, f"Always '{ESP_SOURCE}'.", "constant", "constant"), ESP_INTEGRATION_ID, SYNCED_AT)
+MEMBER_KEY = Column(
+    "member_key", KEY, "md5(profile id); joins to members.", "computed", "computed", personal=Harmless.KEY
+)
+ORIGIN = (
+    Column("esp_source", TEXT, f"Always '{ESP_SOURCE}'.", "constant", "constant", personal=Harmless.OWN),
+    ESP_INTEGRATION_ID,
+    SYNCED_AT,
+)
 DELETED_AT = Column(
     "deleted_at",
     TIMESTAMP,

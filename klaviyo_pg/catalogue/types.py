@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import polars as pl
 
+from klaviyo_pg.catalogue.personal import Harmless, Personal
+
 
 class Type(NamedTuple):
     """A column type, as Postgres and polars name it. Paired here so that table and frame cannot drift apart."""
@@ -38,21 +40,12 @@ class Merge(Enum):
     ALWAYS_REPLACE = "takes the new value, even if the stored row is newer according to newer_by"
 
 
-class Personal(Enum):
-    """The kind of personal data in a column, and what PERSONAL_DATA does to it: hash | drop."""
-
-    NO = "none: kept | kept"
-    TEXT = "text: hashed as a whole | null"
-    JSON = "document: its texts and long numbers hashed one by one | null"
-    RECORD = "document that has to stay distinct from others: hashed like JSON | hashed as a whole"
-    NAME = "text that may contain an address or a phone number: hashed if it does | null if it does"
-    NUMBER = "number whose hash could be guessed: null | null"
-    KEY_OF_EMAIL = "md5 of an address: md5 of the hashed address | md5 of the hashed address"
-
-
 @dataclass(frozen=True)
 class Column:
-    """A column. `current` and `legacy` name the source of its value in each API dialect."""
+    """A column. `current` and `legacy` name the source of its value in each API dialect.
+
+    `personal` says how its text is protected, or why it needs no protection. Only columns without text leave it out.
+    """
 
     name: str
     type: Type
@@ -60,7 +53,7 @@ class Column:
     current: str = ""
     legacy: str = ""
     merge: Merge = Merge.REPLACE
-    personal: Personal = Personal.NO
+    personal: Personal | Harmless | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +101,7 @@ class Load:
     - `mostly_new`: a batch usually contains new rows only, so appending them is tried before merging.
     - `omits`: columns of the table that these rows do not have.
     - `merges`: rules that replace those of the columns.
+    - `personal`: the kinds of personal data that replace those of the columns.
     - `newer_by`: a time column. A row does not change a stored row whose time is later.
     - `update_where`: limits which stored rows may be updated (column -> value; None means null, ... means not null).
     - `absent_where`: limits, in the same form, which stored rows can be absent.
@@ -118,6 +112,7 @@ class Load:
     mostly_new: bool = False
     omits: frozenset[str] = frozenset()
     merges: Mapping[str, Merge] = field(default_factory=dict)
+    personal: Mapping[str, Personal] = field(default_factory=dict)
     newer_by: str | None = None
     update_where: Mapping[str, object] = field(default_factory=dict)
     absent: Absent = Absent.KEEP
@@ -141,3 +136,7 @@ class Load:
     def merge_of(self, column: Column) -> Merge:
         """Return the rule by which this load merges a column."""
         return self.merges.get(column.name, column.merge)
+
+    def personal_of(self, column: Column) -> Personal | Harmless | None:
+        """Return the kind of personal data that a column has in the rows of this load."""
+        return self.personal.get(column.name, column.personal)

@@ -1,31 +1,44 @@
-"""The names of lists over time, and the lists that events meant by a name. The caller owns the transaction."""
+"""The names of lists over time, and the lists that events meant by a name. The caller owns the transaction.
 
-from psycopg.sql import SQL
+Where personal data is protected, both are hashes: the name of a list in an event can be any text.
+"""
 
-from klaviyo_pg.catalogue import bookkeeping, dimensions, membership
+from collections.abc import Callable
+
+from psycopg.sql import SQL, Identifier
+
+from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership
 from klaviyo_pg.postgres.account import Account
 
 # A list that has been renamed had its old name until now, and can have had the new one since it was last read.
 _END = """
 UPDATE {names} AS known SET until = now()
-FROM {lists} AS list
-WHERE known.esp_integration_id = %(account)s AND known.until IS NULL
-AND list.esp_integration_id = %(account)s AND list.list_type = 'list' AND list.id = known.list_id
+FROM unnest(%(ids)s::text[], %(names)s::text[]) AS list (id, name)
+WHERE known.esp_integration_id = %(account)s AND known.until IS NULL AND list.id = known.list_id
 AND list.name <> known.name
 """
 _BEGIN = """
 INSERT INTO {names} (esp_integration_id, list_id, name, since, seen_at)
-SELECT %(account)s, list.id, list.name, CASE
+SELECT %(account)s, list.id, read.name, CASE
     WHEN EXISTS (SELECT FROM {names} AS known WHERE known.esp_integration_id = %(account)s AND known.list_id = list.id)
     THEN (SELECT watermark FROM {watermarks} WHERE esp_integration_id = %(account)s AND stream = 'lists')
     ELSE list.created_at
 END, now()
-FROM {lists} AS list
-WHERE list.esp_integration_id = %(account)s AND list.list_type = 'list' AND list.name IS NOT NULL
+FROM {lists} AS list JOIN unnest(%(ids)s::text[], %(names)s::text[]) AS read (id, name) ON read.id = list.id
+WHERE list.esp_integration_id = %(account)s AND list.list_type = 'list'
 AND NOT EXISTS (
     SELECT FROM {names} AS known
     WHERE known.esp_integration_id = %(account)s AND known.list_id = list.id AND known.until IS NULL
 )
+"""
+_NAMES = """
+SELECT id, name FROM {} WHERE esp_integration_id = %(account)s AND list_type = 'list' AND name IS NOT NULL ORDER BY id
+"""
+_READABLE = "SELECT DISTINCT {column} FROM {table} WHERE esp_integration_id = %(account)s AND {column} !~ %(hash)s"
+_REPLACE = """
+UPDATE {table} AS stored SET {column} = replaced.hash
+FROM unnest(%(names)s::text[], %(hashes)s::text[]) AS replaced (name, hash)
+WHERE stored.esp_integration_id = %(account)s AND stored.{column} = replaced.name
 """
 # The lists that had the name at the time of the event. A subscribe event means the one that the person then joined.
 _RESOLVE = """
@@ -54,18 +67,40 @@ HAD_NAME = SQL(
     " AND (known.until IS NULL OR changes.changed_at < known.until)"
 )
 """The condition that a list had, at the time of a change, the name that the change mentions."""
+_HASH = "^[0-9a-f]{32}$"
 _SAME_MOMENT = 5  # seconds between the event of joining a list and the list's own time of joining
 
+Protect = Callable[[str], str]
+"""Returns the hash of a text, or the text if it is one."""
 
-def record(account: Account) -> None:
-    """Record the names of all lists, as they have just been read in full."""
+
+def record(account: Account, protect: Protect | None = None) -> None:
+    """Record the names of all lists, as they have just been read in full; hashed if `protect` is passed."""
+    if protect is not None:
+        _protect_stored(account, protect)
+    lists = account.execute(_NAMES, dimensions.LISTS).fetchall()
+    names = [name if protect is None else protect(name) for _, name in lists]
     parts = {
         "names": account.table(membership.LIST_NAMES),
         "lists": account.table(dimensions.LISTS),
         "watermarks": account.table(bookkeeping.WATERMARKS),
     }
-    account.execute(account.compose(_END, **parts))
-    account.execute(account.compose(_BEGIN, **parts))
+    for query in (_END, _BEGIN):
+        account.execute(account.compose(query, **parts), ids=[list_id for list_id, _ in lists], names=names)
+
+
+def _protect_stored(account: Account, protect: Protect) -> None:
+    """Hash the names that an earlier version stored as they are, so that they still match those of new events."""
+    if _protect_column(account, membership.LIST_NAMES, "name", protect):
+        _protect_column(account, membership.SUBSCRIPTION_CHANGES, "list_name", protect)
+
+
+def _protect_column(account: Account, table: Table, column: str, protect: Protect) -> int:
+    parts = {"table": account.table(table), "column": Identifier(column)}
+    rows = account.execute(account.compose(_READABLE, **parts), hash=_HASH)
+    names = [name for (name,) in rows]
+    query = account.compose(_REPLACE, **parts)
+    return account.execute(query, names=names, hashes=[protect(name) for name in names]).rowcount
 
 
 def resolve(account: Account) -> int:

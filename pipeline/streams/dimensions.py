@@ -10,7 +10,7 @@ from klaviyo_pg.postgres import claims, event_tables, list_names, lookups
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Campaign, Exclusion, Flow, Group, Metric, Page
-from pipeline.batch import Batch
+from pipeline.batch import Batch, protection_of
 from pipeline.run import transact
 from pipeline.streams.stream import Finish, Reading, Reads, Stream, as_one_batch, collected, nothing
 from transforms import dimensions, membership, routing
@@ -25,11 +25,11 @@ def full_read(
     transform: Callable[[Reading, list[Any]], Batch],
     *fills: Load,
     rejects: str,
-    finish: Finish = nothing,
+    finish: Callable[[Reading], Finish] = lambda reading: nothing,
 ) -> Stream:
     """Declare a stream that is read in full and stored at once. `rejects` names the table of unreadable records.
 
-    `finish` runs in the transaction that stores the rows.
+    What `finish` returns runs in the transaction that stores the rows.
     """
 
     def open_chunk(reading: Reading) -> Reads:
@@ -38,7 +38,7 @@ def full_read(
             made = transform(reading, rows)
             return Batch(made.frames, {rejects: unreadable}, made.nul_characters)
 
-        return Reads(fetch(reading.source), batch, finish)
+        return Reads(fetch(reading.source), batch, finish(reading))
 
     return Stream(name, open_chunk, as_one_batch, 0, fills, _EVERY_RUN)
 
@@ -86,8 +86,14 @@ def _lists(reading: Reading, rows: list[Group]) -> Batch:
     return Batch([(loads.LISTS, frame)], nul_characters={"lists": nul_characters})
 
 
-def _record_names(account: Account, guard: Guard) -> None:
-    list_names.record(account)
+def _record_names(reading: Reading) -> Finish:
+    protection = protection_of(reading.run.settings)
+    protect = protection.hashed if protection else None
+
+    def record(account: Account, guard: Guard) -> None:
+        list_names.record(account, protect)
+
+    return record
 
 
 def _segments(reading: Reading, rows: list[Group]) -> Batch:

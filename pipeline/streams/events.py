@@ -12,10 +12,11 @@ from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import lookups
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.rows import EventPage, Events, Profile
-from pipeline.batch import Batch
+from pipeline.batch import Batch, protection_of
 from pipeline.run import transact
 from pipeline.streams.stream import Group, Reading, Reads, Stream
 from transforms import events, people
+from transforms.personal import Protection
 
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _BATCH_EVENTS = 10_000  # in one transaction: large enough for COPY to pay, small enough for flat memory
@@ -30,7 +31,8 @@ def stored_metrics(account: Account) -> events.Metrics:
 def _open_events(reading: Reading) -> Reads:
     metrics = reading.metrics or transact(reading.session, reading.run, stored_metrics)
     pages = reading.source.events(reading.window, reading.subject, reading.people)
-    return Reads(pages, partial(event_batch, metrics, reading.integration_id, person_load(reading.source)))
+    making = partial(event_batch, metrics, reading.integration_id, person_load(reading.source))
+    return Reads(pages, partial(making, protection=protection_of(reading.run.settings)))
 
 
 def person_load(source: Source) -> Load:
@@ -38,14 +40,23 @@ def person_load(source: Source) -> Load:
     return loads.CONSENTING_EVENT_MEMBERS if source.events_include_consent else loads.EVENT_MEMBERS
 
 
-def event_batch(metrics: events.Metrics, integration_id: str, person: Load, pages: Sequence[EventPage]) -> Batch:
-    """Make a batch of pages of events. People come last, since other batches may wait for their rows."""
+def event_batch(
+    metrics: events.Metrics,
+    integration_id: str,
+    person: Load,
+    pages: Sequence[EventPage],
+    protection: Protection | None = None,
+) -> Batch:
+    """Make a batch of pages of events. People come last, since other batches may wait for their rows.
+
+    IDs are protected here, before keys are derived from them, and everything else by `pipeline.batch.protect`.
+    """
     if not pages:
         return Batch()
     columns = Events(*(list(chain(*each)) for each in zip(*(page.events for page in pages), strict=True)))
     profiles: list[Profile] = [profile for page in pages for profile in page.profiles]
     read_at = [at for page in pages for at in repeat(_microseconds(page.read_at), len(page.events))]
-    made = events.event_frames(columns, read_at, metrics, integration_id)
+    made = events.event_frames(columns, read_at, metrics, integration_id, protection)
     met = people.people(profiles, person, pages[0].read_at, integration_id)
     frames = [
         *((loads.EVENTS[table], frame) for table, frame in made.tables.items()),

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -15,7 +15,7 @@ from klaviyo_pg.catalogue import TABLES, loads
 from klaviyo_pg.errors import Busy
 from klaviyo_pg.postgres import claims
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.erase import erase, erased
+from klaviyo_pg.postgres.erase import erase, erased, erased_addresses, owned
 from klaviyo_pg.postgres.event_tables import move_events
 from klaviyo_pg.postgres.member_lists import derive_member_lists
 from tests.driver import PATIENCE, wait_until
@@ -77,9 +77,9 @@ def people(merged: Any, connection: psycopg.Connection) -> None:
 
 
 def rows(connection: psycopg.Connection) -> Iterator[str]:
-    """Yield every row of every table except `erased`."""
+    """Yield every row of every table except those that say who was erased."""
     for table in TABLES:
-        if table.name != "erased":
+        if table.name not in ("erased", "erased_addresses"):
             for (row,) in connection.execute(f"SELECT t::text FROM {table.name} AS t"):  # type: ignore[arg-type]
                 yield f"{table.name} {row}"
 
@@ -103,6 +103,7 @@ def test_no_trace_of_the_person_is_left(
         **dict.fromkeys(("members", "member_attributes", "stg_member_exclusions", "member_exclusions"), 1),
         **dict.fromkeys(("stg_member_lists", "member_lists", "subscription_changes", "swept_members"), 1),
         **dict.fromkeys(("list_suppressions", "member_consents", "missing_profiles", "profile_merges"), 1),
+        "campaigns": 0,
         "missing_rows": 2,
         "rejects": 3,
     }
@@ -180,3 +181,60 @@ def test_a_profile_that_was_merged_into_the_person_is_erased_too(
     query = "SELECT id FROM members WHERE esp_integration_id = 'one'"
     assert connection.execute(query).fetchall() == []
     assert erased(account) == {md5("p1"), md5("p2")}
+
+
+def test_the_addresses_of_the_person_are_recognised_later(
+    people: None, account: Account, connection: psycopg.Connection
+) -> None:
+    """They are kept as digests with the account's ID, unless someone else has them now."""
+    connection.execute("UPDATE members SET email = 'bob@example.com' WHERE id = 'p1' AND esp_integration_id = 'one'")
+    with connection.transaction():
+        erase(account, None, ["p1"])
+    assert erased_addresses(account) == {md5(f"one:{ADDRESS.lower()}")}
+    assert owned(account, ["bob@example.com", ADDRESS.lower()]) == {"bob@example.com"}
+
+
+def test_what_identifies_a_person_leaves_their_events(
+    people: None, account: Account, merged: Any, connection: psycopg.Connection
+) -> None:
+    """The ID becomes its digest where it is an address, and so does the key; a currency stays if it is one."""
+    load = loads.EVENTS["sends"]
+    own = {"member_key": md5("p1"), "event_at": NOW, "value": "3"}
+    odd = {"id": ADDRESS, "key": md5(f"Klaviyo:one:{ADDRESS}"), "value_currency": "Ann"}
+    merged(load, own | odd, own | {"id": "3qvdbYg3", "key": "k", "value_currency": "usd"})
+    with connection.transaction():
+        erase(account, None, ["p1"])
+    query = "SELECT id, key, value_currency FROM sends WHERE id <> 'sendsp1' AND member_key IS NULL ORDER BY 3"
+    digest = md5(ADDRESS)
+    assert connection.execute(query).fetchall() == [
+        ("3qvdbYg3", "k", "usd"),
+        (digest, md5(f"Klaviyo:one:{digest}"), None),
+    ]
+
+
+def test_flow_campaigns_get_their_names_from_other_events(
+    people: None, account: Account, merged: Any, connection: psycopg.Connection
+) -> None:
+    """A campaign without other events loses its name and subject. If its ID is an address, it is deleted."""
+
+    def send(person: str, day: int, message: str, subject: str) -> None:
+        key, at = f"{person}{message}{day}", NOW + timedelta(days=day)
+        document = json.dumps({"Campaign Name": f"To {subject}", "Subject": subject})
+        event = {"id": key, "key": key, "member_key": md5(person), "event_at": at, "properties": document}
+        merged(loads.EVENTS["sends"], event | {"campaign_key": md5(message), "automation_key": "flow"})
+        campaign = {"id": message, "key": message, "campaign_key": md5(message), "automation_key": "flow"}
+        named = {"name": f"To {subject}", "subject": subject, "created_at": at, "updated_at": at}
+        merged(loads.FLOW_CAMPAIGNS, campaign | named)
+
+    send("p2", 1, "both", "Bob")
+    for message in ("both", "hers", ADDRESS):
+        send("p1", 2, message, "Ann")
+    send("p2", 3, "his", "Bob, again")
+    with connection.transaction():
+        counts = erase(account, None, ["p1"])
+    assert counts["campaigns"] == 3
+    assert connection.execute("SELECT id, name, subject FROM campaigns ORDER BY id").fetchall() == [
+        ("both", "To Bob", "Bob"),
+        ("hers", None, None),
+        ("his", "To Bob, again", "Bob, again"),
+    ]

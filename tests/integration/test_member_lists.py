@@ -10,15 +10,17 @@ import psycopg
 import pytest
 from psycopg.sql import SQL
 
-from klaviyo_pg.catalogue import loads
+from klaviyo_pg.catalogue import loads, membership
 from klaviyo_pg.postgres import list_names
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.member_lists import delete_sweeps, derive_member_lists, end_sweep
 from tests.integration.conftest import SCHEMA
+from transforms.personal import Protection
 
 JOINED = datetime(2026, 1, 1, tzinfo=UTC)
 SOON = JOINED + timedelta(seconds=2)
 BEFORE, LATER, LAST = (JOINED + timedelta(days=days) for days in (-30, 30, 60))
+NAMES = (membership.LIST_NAMES, membership.SUBSCRIPTION_CHANGES)
 
 
 def md5(text: str) -> str:
@@ -32,8 +34,8 @@ def row_key(row_id: str) -> str:
 class Lists:
     """A person on lists, and records about both."""
 
-    def __init__(self, merged: Any, account: Account) -> None:
-        self._merged, self._account = merged, account
+    def __init__(self, merged: Any, account: Account, protect: list_names.Protect | None = None) -> None:
+        self._merged, self._account, self.protect = merged, account, protect
         self._lists: dict[str, str] = {}
         self._changes = 0
 
@@ -46,7 +48,7 @@ class Lists:
             for each, called in self._lists.items()
         ]
         self._merged(loads.LISTS, *rows)
-        list_names.record(self._account)
+        list_names.record(self._account, self.protect)
         row = {"list_id": list_id, "member_id": "p1", "created_at": joined, "_sync_id": md5(f"{list_id}:p1")}
         self._merged(loads.STG_MEMBER_LISTS, row | {"is_subscribed": is_subscribed})
 
@@ -66,7 +68,7 @@ class Lists:
         del self._lists[list_id]
         rows = [{"key": row_key(each), "id": each, "name": called} for each, called in self._lists.items()]
         self._merged(loads.LISTS, *({**row, "list_type": "list"} for row in rows))
-        list_names.record(self._account)
+        list_names.record(self._account, self.protect)
 
     def rename(self, list_id: str, name: str, seen: datetime) -> None:
         """Rename a list, as if it had been read with the new name at a certain time for the first time."""
@@ -165,6 +167,33 @@ def test_two_lists_with_the_same_name_are_kept_apart(lists: Lists) -> None:
     assert lists.derive() == {"L1": (SOON, None, None, None), "L2": (LATER, None, None, None)}
     lists.change("unsubscribed", LAST, list_name="News")
     assert lists.derive() == {"L1": (SOON, LAST, False, "event"), "L2": (LATER, LAST, False, "event")}
+
+
+def test_names_of_lists_are_compared_as_hashes(merged: Any, account: Account) -> None:
+    """If personal data is protected, events name lists by hashes, and so does the history of names."""
+    protection = Protection(False, "a salt of this test only")
+    lists = Lists(merged, account, protection.hashed)
+    lists.list("L1", "News")
+    lists.change("unsubscribed", SOON, list_name=protection.hashed("News"))
+    assert lists.derive()["L1"] == (JOINED, SOON, False, "event")
+    lists.rename("L1", "Offers", LATER)
+    lists.change("unsubscribed", LAST, list_name=protection.hashed("Offers"))
+    assert lists.derive()["L1"] == (JOINED, LAST, False, "event")
+    names = {name for (name,) in account.execute("SELECT name FROM {}", membership.LIST_NAMES)}
+    assert names == {protection.hashed("News"), protection.hashed("Offers")}
+
+
+def test_names_that_an_earlier_version_stored_readable_are_hashed(merged: Any, account: Account) -> None:
+    """Unresolved changes keep matching, and no name stays readable."""
+    lists = Lists(merged, account)
+    lists.list("L1", "News")
+    lists.change("unsubscribed", LATER, list_name="News")
+    lists.change("unsubscribed", LAST, list_name="Ann's list")
+    lists.protect = Protection(False, "a salt of this test only").hashed
+    lists.list("L1", "News")
+    assert lists.derive()["L1"] == (JOINED, LATER, False, "event")
+    stored = account.execute("SELECT name FROM {} UNION ALL SELECT list_name FROM {}", *NAMES).fetchall()
+    assert sorted(stored) == sorted((lists.protect(name),) for name in ("News", "News", "Ann's list"))
 
 
 def test_a_renamed_list_keeps_those_who_left_it(lists: Lists) -> None:

@@ -6,9 +6,24 @@ import polars as pl
 import pytest
 
 from klaviyo_pg.catalogue import Load, loads
-from transforms.erased import without
+from transforms.erased import Erased, unclaimed_exclusions, without, without_exclusions
 
-ERASED = hashlib.md5(b"p1").hexdigest()
+ACCOUNT = "account-1"
+ADDRESS = "Ann@example.com"
+
+
+def md5(text: str) -> str:
+    return hashlib.md5(text.encode()).hexdigest()
+
+
+ERASED = md5("p1")
+PEOPLE = Erased(ACCOUNT, {ERASED}, {md5(f"{ACCOUNT}:ann@example.com")})
+
+
+def one(stored: pl.DataFrame, load: Load, erased: Erased = PEOPLE) -> pl.DataFrame:
+    """Return the only frame of a batch without the people who were erased."""
+    [(_, frame)] = without([(load, stored)], erased)
+    return frame
 
 
 def frame(load: Load, **columns: list[str | None]) -> pl.DataFrame:
@@ -20,13 +35,13 @@ def frame(load: Load, **columns: list[str | None]) -> pl.DataFrame:
 def test_events_stay_without_the_erased_person() -> None:
     """Events of other people and events without a person are unchanged."""
     load = loads.EVENTS["opens"]
-    stored = frame(load, id=["a", "b", "c"], member_key=[ERASED, "k", None], email=["a@b.c", "d@e.f", None])
+    stored = frame(load, id=["a1", "b1", "c1"], member_key=[ERASED, "k", None], email=["a@b.c", "d@e.f", None])
     stored = stored.with_columns(properties=pl.lit("{}"))
-    left = without(stored, load, [ERASED])
+    left = one(stored, load)
     assert left.select("id", "member_key", "email", "properties").rows() == [
-        ("a", None, None, None),
-        ("b", "k", "d@e.f", "{}"),
-        ("c", None, None, "{}"),
+        ("a1", None, None, None),
+        ("b1", "k", "d@e.f", "{}"),
+        ("c1", None, None, "{}"),
     ]
     assert left.schema == stored.schema
 
@@ -44,10 +59,76 @@ def test_events_stay_without_the_erased_person() -> None:
 def test_rows_of_an_erased_person_are_removed(load: Load, column: str, erased: str, other: str) -> None:
     """The row can refer to the person by id or by key."""
     rows = frame(load, **{column: [erased, other]})
-    assert without(rows, load, [ERASED]).get_column(column).to_list() == [other]
-    assert without(rows, load, []) is rows
+    assert one(rows, load).get_column(column).to_list() == [other]
+    assert one(rows, load, Erased(ACCOUNT)) is rows
 
 
 def test_rows_without_a_person_stay() -> None:
     lists = frame(loads.LISTS, id=["L1"])
-    assert without(lists, loads.LISTS, [ERASED]) is lists
+    assert one(lists, loads.LISTS) is lists
+
+
+def test_ids_and_currencies_of_their_events_name_no_one() -> None:
+    """An ID that is an address or a name becomes its digest. The key follows its recipe, as in every run."""
+    load = loads.EVENTS["sends"]
+    ids = [ADDRESS, "3qvdbYg3", "Ann", ADDRESS]
+    stored = frame(load, id=ids, key=["1", "2", "3", "4"], member_key=[ERASED] * 3 + ["k"])
+    stored = stored.with_columns(value_currency=pl.Series(["Ann", "eur", None, "Ann"]))
+    left = one(stored, load)
+    digests = [md5(each) for each in ids]
+    assert left.select("id", "key", "value_currency").rows() == [
+        (digests[0], md5(f"Klaviyo:{ACCOUNT}:{digests[0]}"), None),
+        ("3qvdbYg3", "2", "eur"),
+        (digests[2], md5(f"Klaviyo:{ACCOUNT}:{digests[2]}"), None),
+        (ADDRESS, "4", "Ann"),
+    ]
+
+
+def test_flow_campaigns_take_their_names_from_events_of_others() -> None:
+    """The latest event of someone else counts. A campaign without other events stays, without names."""
+    sends, flow = loads.EVENTS["sends"], loads.FLOW_CAMPAIGNS
+    rows = [
+        ("both", "k", "Bob", 1),
+        ("both", ERASED, "Ann", 2),
+        ("hers", ERASED, "Ann", 3),
+        (ADDRESS, ERASED, "Ann", 4),
+    ]
+    sent = frame(
+        sends,
+        id=[f"e{at}" for *_, at in rows],
+        campaign_key=[md5(message) for message, *_ in rows],
+        automation_key=["flow"] * 4,
+        member_key=[person for _, person, *_ in rows],
+        properties=[f'{{"Campaign Name": "", "Subject": "{name}"}}' for *_, name, _ in rows],
+    ).with_columns(event_at=pl.Series([at for *_, at in rows]).cast(pl.Datetime("us", "UTC")))
+    messages = ["both", "hers", ADDRESS, "his"]
+    campaigns = frame(flow, id=messages, campaign_key=[md5(each) for each in messages], subject=["Ann"] * 3 + ["Bob"])
+    [_, (_, left)] = without([(sends, sent), (flow, campaigns)], PEOPLE)
+    assert left.select("id", "name", "subject").sort("id").rows() == [
+        ("both", None, "Bob"),
+        ("hers", None, None),
+        ("his", None, "Bob"),
+    ]
+    assert left.schema == campaigns.schema
+
+
+def test_exclusions_without_a_profile_are_recognised_by_address() -> None:
+    load = loads.MEMBER_EXCLUSIONS
+    stored = frame(load, email=[ADDRESS, "bob@example.com", None, ADDRESS], member_id=[None, None, None, "p9"])
+    assert unclaimed_exclusions([(load, stored)], PEOPLE) == {"ann@example.com"}
+    [(_, left)] = without_exclusions([(load, stored)], {"ann@example.com"})
+    assert left.select("email", "member_id").rows() == [("bob@example.com", None), (None, None), (ADDRESS, "p9")]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_theirs"),
+    [
+        pytest.param('{"id":"p1"}', True, id="the profile"),
+        pytest.param(f'{{"member_key":"{ERASED}"}}', True, id="the key"),
+        pytest.param('{"note":"as ANN@example.com, said"}', True, id="the address"),
+        pytest.param('{"note":"https://shop.example/?a=ann%40example.com&b=1"}', True, id="a link"),
+        pytest.param('{"id":"p10","note":"joann@example.com"}', False, id="others"),
+    ],
+)
+def test_texts_about_them_are_recognised(text: str, is_theirs: bool) -> None:
+    assert PEOPLE.is_in(text) == is_theirs

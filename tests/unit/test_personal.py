@@ -8,8 +8,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from klaviyo_pg.catalogue import Load, Personal, loads
-from klaviyo_pg.rows import Exclusion, Reject
+from klaviyo_pg.catalogue import TABLES, Column, Harmless, Load, Personal, Table, loads
+from klaviyo_pg.rows import Events, Exclusion, Reject
+from transforms.events import Metrics, event_frames
 from transforms.membership import exclusions
 from transforms.personal import Protection, protected, protected_rejects
 
@@ -48,9 +49,116 @@ def test_only_personal_columns_change(load: Load, protection: Protection) -> Non
     unprotected = frame(load, **{name: samples[dtype] for name, dtype in load.schema.items()})
     result = protected(unprotected, load, protection)
     assert result.schema == load.schema
-    same = [column.name for column in load.columns if column.personal is Personal.NO]
+    same = [column.name for column in load.columns if not isinstance(load.personal_of(column), Personal)]
     assert result.select(same).equals(unprotected.select(same))
     assert protected(unprotected.clear(), load, protection).schema == load.schema
+
+
+COLUMNS = [(table, column) for table in TABLES for column in table.columns]
+
+
+@pytest.mark.parametrize(("table", "column"), COLUMNS, ids=[f"{table.name}.{column.name}" for table, column in COLUMNS])
+def test_every_text_column_is_declared(table: Table, column: Column) -> None:
+    """A column of text says how it is protected, or why it needs no protection."""
+    holds_text = column.type.polars == pl.String() and column.type.sql != "numeric"
+    assert isinstance(column.personal, Personal | Harmless) or not holds_text
+
+
+@pytest.mark.parametrize(
+    ("text", "is_personal"),
+    [
+        pytest.param("Black Friday 2026-11-27", False, id="a date"),
+        pytest.param("Offers of 27.11.2026, 20261127 and 11/27/26", False, id="other dates"),
+        pytest.param("List 123456", False, id="six digits"),
+        pytest.param("Europe/Copenhagen", False, id="a time zone"),
+        pytest.param("from ada@example.com", True, id="an address"),
+        pytest.param("ada%40example.com", True, id="percent-encoded"),
+        pytest.param("ada\uff20example.com", True, id="full-width"),
+        pytest.param("call (555) 123-45 67", True, id="a phone number"),
+        pytest.param("2026-11-27 or 5551234567", True, id="a date and a phone number"),
+        pytest.param("٠١٢٣٤٥٦", True, id="digits of another script"),
+    ],
+)
+@pytest.mark.parametrize("protection", [HASH, DROP], ids=["hash", "drop"])
+def test_texts_of_the_account_are_checked(text: str, is_personal: bool, protection: Protection) -> None:
+    """Names of metrics, campaigns and lists stay readable unless they contain an address or a phone number."""
+    name = stored(loads.LISTS, protection, name=text)["name"]
+    assert name == (hashed(text) if is_personal else text)
+    assert stored(loads.LISTS, protection, name=name)["name"] == name, "a hash stays as it is"
+
+
+@pytest.mark.parametrize(
+    ("load", "column", "kept", "personal"),
+    [
+        pytest.param(
+            loads.EVENTS["events"], "value_currency", ["USD", "eur"], ["Ann", "ANN", "Usd", "US"], id="currency"
+        ),
+        pytest.param(loads.MEMBERS, "source", ["-6", "12"], ["Ann", "+15551234567", "5551234567", "6 "], id="source"),
+        pytest.param(loads.FLOW_CAMPAIGNS, "subject", [], ["Ann, your order"], id="subject that a person received"),
+        pytest.param(loads.FLOW_CAMPAIGNS, "name", [], ["Ann, your order"], id="name in an event"),
+        pytest.param(loads.CAMPAIGNS, "subject", ["{{ first_name }}, your order"], [], id="subject of the account"),
+        pytest.param(loads.MEMBER_CONSENTS, "method_detail", [], ["Ann's list.csv"], id="method"),
+    ],
+)
+def test_only_values_that_name_no_one_stay(load: Load, column: str, kept: list[str], personal: list[str]) -> None:
+    for text in kept:
+        assert stored(load, HASH, **{column: text})[column] == stored(load, DROP, **{column: text})[column] == text
+    for text in personal:
+        assert stored(load, HASH, **{column: text})[column] == hashed(text)
+        assert stored(load, DROP, **{column: text})[column] is None
+
+
+@pytest.mark.parametrize(
+    ("event_id", "is_id"),
+    [
+        pytest.param("3qvdbYg3abc", True, id="an id"),
+        pytest.param("PRYYsbQGpXz", True, id="an id without digits"),
+        pytest.param("e45ab680-5bb1-11e9-8001-a0dcc2d8d5f1", True, id="a uuid"),
+        pytest.param("Ann", False, id="a name"),
+        pytest.param("AnnMariaSmith", False, id="names"),
+        pytest.param("ann", False, id="a small name"),
+        pytest.param("ANN", False, id="a large name"),
+        pytest.param("Ann Smith 12", False, id="words"),
+        pytest.param("ann-smith-12", False, id="hyphens"),
+        pytest.param("15551234567", False, id="a phone number"),
+        pytest.param("+15551234567", False, id="an international phone number"),
+        pytest.param("ann12@example.com", False, id="an address"),
+    ],
+)
+@pytest.mark.parametrize("protection", [HASH, DROP], ids=["hash", "drop"])
+def test_ids_of_events_that_name_someone_are_hashed(event_id: str, is_id: bool, protection: Protection) -> None:
+    """Keys follow their recipe over the protected ID in every table, and events still join to their campaign."""
+    properties = json.dumps({"$message": "Ann Smith", "$flow": "5551234567"})
+    values = {
+        "id": event_id,
+        "at": 5,
+        "profile_id": "P",
+        "metric_id": "m",
+        "message": "Ann Smith",
+        "flow": "5551234567",
+    }
+    columns = Events(*([{**values, "properties": properties, "list_name": "L"}.get(name)] for name in Events._fields))  # type: ignore[arg-type]
+    metrics = Metrics({"m": "Subscribed to List"}, {})
+    made = event_frames(columns, [0], metrics, "one", protection)
+    event = protected(made.tables["events"], loads.EVENTS["events"], protection).row(0, named=True)
+    expected = event_id if is_id else hashed(event_id)
+    assert (event["id"], event["key"]) == (expected, md5(f"Klaviyo:one:{expected}".encode()).hexdigest())
+    change = protected(made.subscription_changes, loads.SUBSCRIPTION_CHANGES, protection).row(0, named=True)
+    assert (change["id"], change["list_name"]) == (expected, hashed("L"))
+    campaign = protected(made.flow_campaigns, loads.FLOW_CAMPAIGNS, protection).row(0, named=True)
+    assert campaign["id"] == hashed("Ann Smith")
+    assert campaign["campaign_key"] == event["campaign_key"] == md5(hashed("Ann Smith").encode()).hexdigest()
+    assert campaign["automation_key"] == event["automation_key"] == md5(hashed("5551234567").encode()).hexdigest()
+    if not protection.drops:
+        assert json.loads(event["properties"]) == {"$message": hashed("Ann Smith"), "$flow": hashed("5551234567")}
+
+
+def test_a_setting_keeps_further_names_of_properties_readable() -> None:
+    chosen = Protection(False, SALT, frozenset({"Größe"}))
+    assert stored(loads.MEMBER_ATTRIBUTES, chosen, name="Größe")["name"] == "Größe"
+    assert stored(loads.MEMBER_ATTRIBUTES, HASH, name="Größe")["name"] == hashed("Größe")
+    document = stored(loads.EVENTS["events"], chosen, properties='{"Größe": 1, "Ann": 2}')["properties"]
+    assert json.loads(document) == {"Größe": 1, hashed("Ann"): 2}
 
 
 def test_a_person_is_hashed() -> None:
@@ -85,10 +193,19 @@ def test_exclusions_keep_distinct_keys(protection: Protection) -> None:
         pytest.param("friend ada@example.com", True, id="an address"),
         pytest.param("+1 (555) 000-12", True, id="a phone number"),
         pytest.param("٠١٢٣٤٥٦", True, id="digits of another script"),
+        pytest.param("ada%40example.com", True, id="a percent-encoded address"),
+        pytest.param("info%40shop.com", True, id="an address of usual words"),
+        pytest.param("ada\uff20example.com", True, id="a full-width address"),
+        pytest.param("Ada Lovelace", True, id="a name"),
+        pytest.param("AdaLovelace", True, id="a name in one word"),
+        pytest.param("7 Elm Street", True, id="a street"),
+        pytest.param("$attributed_event_id", False, id="a name of Klaviyo"),
+        pytest.param("CompareAtPrice", False, id="several words"),
+        pytest.param("Shipping Address Line 2", False, id="words and a number"),
     ],
 )
 def test_identifying_names_of_properties_are_protected(name: str, is_identifying: bool) -> None:
-    """The name of a person's or an event's property stays, unless it contains an address or a phone number."""
+    """The name of a person's or an event's property stays if it consists of usual words."""
     key = hashed(name) if is_identifying else name
     attribute = stored(loads.MEMBER_ATTRIBUTES, HASH, name=name, value="x")
     assert (attribute["name"], attribute["value"]) == (key, hashed("x"))
@@ -105,7 +222,10 @@ def test_identifying_names_of_properties_are_protected(name: str, is_identifying
         pytest.param({"a": 15551234567}, {"a": hashed("15551234567")}, id="a phone number"),
         pytest.param({"a": -1000000}, {"a": hashed("-1000000")}, id="seven digits"),
         pytest.param('{"a": 42.35041, "b": 1e300}', {"a": hashed("42.35041"), "b": 1e300}, id="coordinates"),
-        pytest.param({"$message": "M", "$flow": 7, "$event_id": "12345678:9"}, None, id="ids"),
+        pytest.param({"$message": "M", "$flow": 7}, None, id="ids of a message and a flow"),
+        pytest.param({"$event_id": "12345678:9"}, {"$event_id": hashed("12345678:9")}, id="an id that anyone can set"),
+        pytest.param({"$flow": 15551234567}, {"$flow": hashed("15551234567")}, id="a phone number as a flow"),
+        pytest.param({"$message": "Ann Smith"}, {"$message": hashed("Ann Smith")}, id="a name as a message"),
         pytest.param({"a": {"$message": "M"}}, {"a": {"$message": hashed("M")}}, id="ids below the first level"),
         pytest.param(
             {"$event_id": "+15551234567"}, {"$event_id": hashed("+15551234567")}, id="a phone number as an id"
@@ -148,6 +268,32 @@ def test_rejects_are_protected(raw: str) -> None:
         assert "@" not in text and "1555" not in text
     assert not raw.startswith("{") or json.loads(first.raw)["id"] == "X1"
     assert protected_rejects([], HASH) == []
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        pytest.param("Invalid isoformat string: '7 Elm Street'", "Invalid isoformat string: …", id="quoted"),
+        pytest.param('Invalid string: "Ann\'s"', "Invalid string: …", id="quoted twice"),
+        pytest.param("Expected `int`, got `str` - at `$.id`", "Expected `int`, got `str` - at `$.id`", id="of types"),
+        pytest.param("The record can't be read, and isn't.", "The record can't be read, and isn't.", id="apostrophes"),
+    ],
+)
+def test_reasons_quote_no_values(reason: str, expected: str) -> None:
+    assert protected_rejects([Reject("{}", reason)], HASH)[0].reason == expected
+
+
+def test_a_rejected_event_keeps_the_ids_that_say_what_it_is_about() -> None:
+    """Its own ID, the person's and the metric's stay where they are IDs."""
+    related = {name: {"data": {"id": f"01{name}"}} for name in ("profile", "metric", "other")}
+    raw = json.dumps({"id": "3qvdbYg3", "relationships": related, "person": {"id": "01P", "name": {"id": "01X"}}})
+    [reject] = protected_rejects([Reject(raw, "bad")], HASH)
+    related["other"]["data"]["id"] = hashed("01other")
+    assert json.loads(reject.raw) == {
+        "id": "3qvdbYg3",
+        "relationships": related,
+        "person": {"id": "01P", "name": {"id": hashed("01X")}},
+    }
 
 
 def test_the_salt_is_not_in_a_repr() -> None:

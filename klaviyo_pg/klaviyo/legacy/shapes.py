@@ -211,6 +211,11 @@ class Export(Struct):
     results: list[Segment]
 
 
+def person_id(record: bytes) -> str:
+    """Read the id of a person. Raises ValueError if it is missing or unreadable."""
+    return _decode_identified(record).id
+
+
 def person(fields: dict[str, Raw]) -> rows.Profile:
     """Read a person, with or without an event. Raises ValueError if the id is missing or a time is unreadable."""
 
@@ -251,5 +256,12 @@ def _email_consent(consent: str, timestamp: datetime | None, method: str | None)
     return rows.Consent("email", consent, method=method, timestamp=timestamp)
 
 
+class _Identified(Struct):
+    """A person whose other fields do not matter."""
+
+    id: Id
+
+
+_decode_identified = msgspec.json.Decoder(_Identified).decode
 decode_member = msgspec.json.Decoder(Member).decode
 decode_person = msgspec.json.Decoder(dict[str, Raw]).decode

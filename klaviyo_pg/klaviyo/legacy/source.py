@@ -382,7 +382,10 @@ def _event_page(
 def _person_of(
     event: shapes.Event, known_people: KnownPeople, new: list[rows.Profile], rejects: list[rows.Reject]
 ) -> KnownPerson | None:
-    """Return the person of an event. Adds a person who is not known yet to `new`, an unreadable one to the rejects."""
+    """Return the person of an event. Adds a person who is not known yet to `new`, an unreadable one to the rejects.
+
+    The event of an unreadable person still has the person's ID, if that is readable.
+    """
     record = bytes(event.person)
     if record == b"null":
         return None
@@ -391,8 +394,10 @@ def _person_of(
         return person
     people, rejected = _readable([record], _person)
     rejects += rejected
-    for each in people:
-        person = KnownPerson(each.id, each.email or None)
-        known_people.add(record, person)
-        new.append(each)
+    if rejected:
+        return next((KnownPerson(each, None) for each in _readable([record], shapes.person_id)[0]), None)
+    [row] = people
+    person = KnownPerson(row.id, row.email or None)
+    known_people.add(record, person)
+    new.append(row)
     return person
