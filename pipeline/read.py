@@ -1,6 +1,7 @@
 """The one reader: a chunk of any stream, from its checkpoint on, batch by batch into a sink."""
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from time import monotonic
 from typing import Protocol, TypeVar
 
@@ -12,9 +13,11 @@ from klaviyo_pg.postgres import watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.states import ChunkState
+from klaviyo_pg.uptime import uptime
 from klaviyo_pg.windows import FULL_READ, AnyWindow
 from pipeline.batch import Batch, ReadBatch, protect
 from pipeline.chunks import Chunk, key_of
+from pipeline.clocks import check_reading
 from pipeline.outage import Outage
 from pipeline.outcome import Counts, Outcome, sum_counts
 from pipeline.run import Run, add_requests, transact
@@ -74,11 +77,12 @@ def read(
 
 
 class _Meter:
-    """Measures what each batch took: time, and requests of the API client that read it."""
+    """Measures what each batch took: time, and requests of the API client that read it. Notices a clock that is set."""
 
     def __init__(self, source: Source, window: AnyWindow) -> None:
         self._source, self._start = source, window.start
         self._traffic, self._began = source.traffic, monotonic()
+        self._opened = uptime()
 
     @property
     def unrecorded(self) -> Traffic:
@@ -99,7 +103,14 @@ class _Meter:
             group.incomplete,
         )
         self._start, self._traffic, self._began = group.reached or self._start, traffic, now
+        self._check_clock(group, reading.session)
         return measured
+
+    def _check_clock(self, group: Group, session: Session) -> None:
+        """Raise ClocksDiffer if the machine's clock has been set since a page of the group was read."""
+        now, elapsed = session.now(), timedelta(seconds=uptime() - self._opened)
+        for page in group.pages:
+            check_reading(page.read_at, now, elapsed, session.clock_tolerance)
 
 
 class Ledger(Protocol):

@@ -47,7 +47,9 @@ RUNS = Table(
         ESP_INTEGRATION_ID,
         Column("flow", TEXT, "daily, backfill or reconcile."),
         Column(
-            "selection", TEXT, "Digest of the run's arguments; a run resumes an unfinished one with the same digest."
+            "selection",
+            TEXT,
+            "Digest of the run's arguments; a run resumes an unfinished one with the same digest. Null if no run may.",
         ),
         Column("as_of", TIMESTAMP, "Point in time up to which the run reads the source."),
         Column("started_at", TIMESTAMP, "When the run started or was last resumed."),
