@@ -157,7 +157,7 @@ def _kill_load(name: str, kills: int, chance: random.Random) -> bool:
     """Kill one load at random moments from the first second on, then run it to its end. Return whether all is right."""
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as path,
-        running(events=30_000, members=2_000, days=100, latency_ms=400) as box,
+        running(events=60_000, members=2_000, days=100, latency_ms=1_000) as box,
     ):
         box.set_server(most_events=100)
         folder = Path(path)
@@ -171,9 +171,9 @@ def _kill_load(name: str, kills: int, chance: random.Random) -> bool:
         }
         command = [str(ROOT / _LOADS[name][0]), *_LOADS[name][1:]]
         load = _Load(command, box, folder, {**processes.bare_environment(), **settings})
-        start = max(_start_seconds(load) for _ in range(2))  # the first one sets things up
+        start = min(_start_seconds(load) for _ in range(2))  # the first one sets things up
         print(f"{name}: the first page after {start:.1f} s", flush=True)
-        right = [load.kill(number, chance.uniform(1, 2 * start + 5)) for number in range(1, kills + 1)]
+        right = [load.kill(number, chance.uniform(1, 1.5 * start + 5)) for number in range(1, kills + 1)]
         print(f"{sum(right)} of {kills} kills left nothing running, and more in the warehouse if a page had been read.")
         return load.finish() and all(right)
 

@@ -60,13 +60,13 @@ def check_reading(read_at: datetime, now: datetime, elapsed: timedelta, toleranc
     ahead = max(read_at - now, now - read_at - elapsed)
     if ahead > tolerance:
         raise ClocksDiffer(
-            f"This machine's clock was set during the run, by about {_span(ahead)}. What was read meanwhile was not "
+            f"This machine's clock was set during the run, by about {_span(ahead)}. What was read in between was not "
             "stored. Rerun with the same arguments to resume."
         )
 
 
 def _relation(ahead: timedelta) -> str:
-    return f"{_span(ahead)} {'ahead of' if ahead > timedelta() else 'behind'}"
+    return f"{_span(ahead)} {'fast' if ahead > timedelta() else 'slow'} compared with"
 
 
 def _span(time: timedelta) -> str:

@@ -30,8 +30,8 @@ Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 class Run:
     """A run that has begun. `as_of` is its present: it reads what the source contains up to then.
 
-    `resumed_at` is when this process resumed a run that did not finish; None: it has not. `repair` says what an earlier
-    run with a wrong clock had recorded and this one has set right.
+    `resumed_at` is when this process resumed a run that did not finish; None: it has not. `repair` is the sentence
+    about an earlier run with a wrong clock, where this one has set right what that one recorded.
     """
 
     id: str

@@ -82,7 +82,7 @@ class Ahead(NamedTuple):
 
 
 class Repair(NamedTuple):
-    """What was set right: numbers of watermarks, unfinished runs and chunks of history; the latest time recorded."""
+    """Numbers of watermarks, unfinished runs and chunks of history that were set right, and the latest wrong time."""
 
     watermarks: int = 0
     runs: int = 0

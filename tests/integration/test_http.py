@@ -142,7 +142,7 @@ def refused(status: int, detail: str = "") -> Answer:
 def test_the_date_of_a_response_is_the_api_s_time(
     client: Callable[..., Client], server: Server, answer: Answer, year: int | None
 ) -> None:
-    """It goes on from there. Dates of errors and caches do not count: they may be another server's, or old."""
+    """It continues from there. Dates of errors and caches do not count: they may be another server's, or old."""
     server.answers, reader = [answer], client()
     assert reader.api_time is None
     with suppress(NotFound):

@@ -20,7 +20,7 @@ OFFSETS = [pytest.param(2 * DAY, id="two days"), pytest.param(YEAR, id="a year")
 SHIFTS = [
     pytest.param(sign * each.values[0], id=f"{each.id} {name}")
     for each in OFFSETS
-    for sign, name in ((1, "ahead"), (-1, "behind"))
+    for sign, name in ((1, "fast"), (-1, "slow"))
 ]
 
 
@@ -70,9 +70,10 @@ def test_a_run_with_a_wrong_clock_is_refused(
     clock.ahead = shift
     with pytest.raises(ClocksDiffer) as refused:
         warehouse.daily()
-    direction = "ahead of" if shift > timedelta() else "behind"
-    assert f"This machine's clock is {abs(shift.days)} days {direction} the database's and the API's." in str(
-        refused.value
+    direction = "fast" if shift > timedelta() else "slow"
+    assert (
+        f"This machine's clock is {abs(shift.days)} days {direction} compared with the database's and the API's."
+        in str(refused.value)
     )
     assert refused.value.exit_code == 2
     assert (warehouse.watermarks(), warehouse.one("SELECT count(*) FROM runs")) == (before, 1)
@@ -85,9 +86,9 @@ def test_a_run_with_a_wrong_clock_is_refused(
     ("kind", "shift"),
     [
         pytest.param("events", 2 * DAY, id="events, two days ahead"),
-        pytest.param("metrics", -2 * DAY, id="metrics, two days behind"),
+        pytest.param("metrics", -2 * DAY, id="metrics, two days slow"),
         pytest.param("profiles", YEAR, id="profiles, a year ahead"),
-        pytest.param("memberships", -YEAR, id="memberships, a year behind"),
+        pytest.param("memberships", -YEAR, id="memberships, a year slow"),
     ],
 )
 def test_a_run_whose_clock_is_set_stops(
@@ -114,7 +115,7 @@ def test_a_run_whose_clock_is_set_stops(
 def test_a_clock_that_is_set_and_set_back_is_noticed(
     warehouse: Warehouse, shop: FakeAccount, clock: MachineClock, shift: timedelta
 ) -> None:
-    """What was read in between has a wrong time, although all clocks agree when it would be stored."""
+    """Pages that were read in between have a wrong time, although all clocks agree when they would be stored."""
     assert warehouse.daily().state == "complete"
 
     def read_page_with(ahead: timedelta) -> Callable[[], None]:
@@ -136,14 +137,18 @@ def test_a_clock_that_is_set_and_set_back_is_noticed(
 def test_only_the_api_s_clock_differs(warehouse: Warehouse, shop: FakeAccount) -> None:
     """As where the database runs on this machine, whose clock is wrong."""
     shop.api_now = lambda: datetime.now(UTC) - 2 * DAY
-    with pytest.raises(ClocksDiffer, match=r"^The API's clock .* is 2 days behind this machine's and the database's\."):
+    with pytest.raises(
+        ClocksDiffer, match=r"^The API's clock .* is 2 days slow compared with this machine's and the database's\."
+    ):
         warehouse.daily()
 
 
 def test_only_the_database_s_clock_differs(warehouse: Warehouse, shop: FakeAccount, clock: MachineClock) -> None:
     clock.ahead = 2 * DAY
     shop.api_now = clock
-    with pytest.raises(ClocksDiffer, match=r"^The database's clock is 2 days behind this machine's and the API's\."):
+    with pytest.raises(
+        ClocksDiffer, match=r"^The database's clock is 2 days slow compared with this machine's and the API's\."
+    ):
         warehouse.daily()
 
 
@@ -153,13 +158,15 @@ def test_without_a_date_of_the_api_the_database_s_clock_counts(
     shop.api_now = lambda: None
     assert warehouse.daily().state == "complete"
     clock.ahead = -2 * DAY
-    with pytest.raises(ClocksDiffer, match=r"^This machine's clock is 2 days behind the database's\."):
+    with pytest.raises(ClocksDiffer, match=r"^This machine's clock is 2 days slow compared with the database's\."):
         warehouse.daily()
 
 
 def test_the_tolerance_is_a_setting(warehouse: Warehouse, shop: FakeAccount, clock: MachineClock) -> None:
     clock.ahead = timedelta(minutes=10)
-    with pytest.raises(ClocksDiffer, match=r"clock is 10 minutes ahead of .* increase CLOCK_TOLERANCE_SECONDS\.$"):
+    with pytest.raises(
+        ClocksDiffer, match=r"clock is 10 minutes fast compared with .* increase CLOCK_TOLERANCE_SECONDS\.$"
+    ):
         warehouse.daily()
     ran = warehouse.daily(clock_tolerance_seconds=900)
     assert ran.state == "complete"
@@ -185,7 +192,7 @@ def run_ahead(warehouse: Warehouse, shop: FakeAccount, ahead: timedelta, fails: 
 def test_watermarks_of_a_run_that_was_ahead_are_set_back(
     warehouse: Warehouse, shop: FakeAccount, ahead: timedelta
 ) -> None:
-    """What has come since the last correct run is read again, also of metrics and lists that it did not know."""
+    """Everything since the last correct run is read again, also of metrics and lists that it did not know."""
     first = warehouse.daily()
     change(shop, 1)
     shop.metrics.append(Metric("NEW", "Viewed Product", None, LONG_AGO, LONG_AGO))

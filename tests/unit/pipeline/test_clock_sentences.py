@@ -19,35 +19,39 @@ TOLERANCE = 5 * MINUTE
         pytest.param(
             -2 * DAY,
             -2 * DAY,
-            "This machine's clock is 2 days ahead of the database's and the API's.",
-            id="machine ahead",
+            "This machine's clock is 2 days fast compared with the database's and the API's.",
+            id="machine fast",
         ),
         pytest.param(
             365 * DAY,
             365 * DAY,
-            "This machine's clock is 365 days behind the database's and the API's.",
-            id="machine, behind",
+            "This machine's clock is 365 days slow compared with the database's and the API's.",
+            id="machine, slow compared with",
         ),
         pytest.param(
             -6 * MINUTE,
             -4 * MINUTE,
-            "This machine's clock is 4 minutes ahead of the database's and the API's.",
+            "This machine's clock is 4 minutes fast compared with the database's and the API's.",
             id="machine, one within",
         ),
         pytest.param(
             90 * MINUTE,
             MINUTE,
-            "The database's clock is 89 minutes ahead of this machine's and the API's.",
+            "The database's clock is 89 minutes fast compared with this machine's and the API's.",
             id="database",
         ),
-        pytest.param(timedelta(), -3 * DAY, "The API's clock (the Date of its responses) is 3 days behind", id="API"),
+        pytest.param(
+            timedelta(), -3 * DAY, "The API's clock (the Date of its responses) is 3 days slow compared with", id="API"
+        ),
         pytest.param(
             3 * DAY,
             -3 * DAY,
-            "This machine's clock is 3 days behind the database's and 3 days ahead of the API's.",
+            "This machine's clock is 3 days slow compared with the database's and 3 days fast compared with the API's.",
             id="all",
         ),
-        pytest.param(10 * MINUTE, None, "This machine's clock is 10 minutes behind the database's.", id="no date"),
+        pytest.param(
+            10 * MINUTE, None, "This machine's clock is 10 minutes slow compared with the database's.", id="no date"
+        ),
     ],
 )
 def test_the_sentence_names_the_clock_that_differs(database: timedelta, api: timedelta | None, sentence: str) -> None:
