@@ -12,8 +12,9 @@ import pytest
 
 from klaviyo_pg.errors import BadAnswer, ClocksDiffer
 from klaviyo_pg.rows import Metric
+from pipeline import run as runs
 from tests.fakes import LONG_AGO, FakeAccount
-from tests.integration.pipeline.conftest import DAY, HOUR, Result, Warehouse, days_ago
+from tests.integration.pipeline.conftest import DAY, HOUR, LOG, Result, Warehouse, days_ago
 
 YEAR = 365 * DAY
 OFFSETS = [pytest.param(2 * DAY, id="two days"), pytest.param(YEAR, id="a year")]
@@ -132,6 +133,27 @@ def test_a_clock_that_is_set_and_set_back_is_noticed(
     shop.recover()
     assert warehouse.daily().state == "complete"
     assert_complete(warehouse, shop)
+
+
+@pytest.mark.parametrize("spool", [True, False])
+def test_a_backfill_whose_clock_is_set_stops(
+    warehouse: Warehouse, shop: FakeAccount, clock: MachineClock, spool: bool
+) -> None:
+    shop.before("events", lambda: setattr(clock, "ahead", YEAR))
+    stopped = warehouse.backfill(days_ago(8), spool=spool, concurrency=1)
+    assert (stopped.state, stopped.exit_code, warehouse.event_ids()) == ("failed", 2, [])
+    clock.ahead = timedelta()
+    assert warehouse.backfill(days_ago(8), spool=spool).state == "complete"
+    assert sorted(warehouse.event_ids()) == sorted(event.id for event in shop.events)
+
+
+def test_a_process_with_a_wrong_clock_cannot_join_a_run(warehouse: Warehouse, clock: MachineClock) -> None:
+    """As a worker on another machine."""
+    with warehouse.open() as session, warehouse.open() as other:
+        run = runs.begin(session, "backfill", {}, LOG)
+        clock.ahead = -2 * DAY
+        with pytest.raises(ClocksDiffer, match="2 days slow"):
+            runs.join(other, run.id, "backfill", "backfill_part a", 0.5)
 
 
 def test_only_the_api_s_clock_differs(warehouse: Warehouse, shop: FakeAccount) -> None:
