@@ -173,7 +173,7 @@ def _kill_load(name: str, kills: int, chance: random.Random) -> bool:
         load = _Load(command, box, folder, {**processes.bare_environment(), **settings})
         start = min(_start_seconds(load) for _ in range(2))  # the first one sets things up
         print(f"{name}: the first page after {start:.1f} s", flush=True)
-        right = [load.kill(number, chance.uniform(1, 1.5 * start + 5)) for number in range(1, kills + 1)]
+        right = [load.kill(number, chance.uniform(1, 2 * start + 5)) for number in range(1, kills + 1)]
         print(f"{sum(right)} of {kills} kills left nothing running, and more in the warehouse if a page had been read.")
         return load.finish() and all(right)
 

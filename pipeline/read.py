@@ -27,7 +27,7 @@ from pipeline.streams import STREAMS
 from pipeline.streams.stream import Finish, Group, Reading
 from transforms.events import Metrics
 
-_FIRST_ROWS = 1  # progress begins with the first page, so that a process that is often killed gets somewhere
+_FIRST_ROWS = 1  # progress begins with the first page; of history, whose batches are small, with the first batch
 _FAILURES = 2  # consecutive failures of the API within a group, after which the rest of it is not tried
 
 ChunkType = TypeVar("ChunkType")
@@ -61,7 +61,7 @@ def read(
         try:
             reads = stream.open(reading)
             sink = sink_for(reads.finish)
-            for group in stream.group(reads.pages, batch_rows or stream.batch_rows, _FIRST_ROWS):
+            for group in stream.group(reads.pages, batch_rows or stream.batch_rows, 0 if batch_rows else _FIRST_ROWS):
                 batch = meter.measure(group, reading, reads.batch(group.pages))
                 counts.append(sink(batch))
                 incomplete = incomplete or batch.incomplete

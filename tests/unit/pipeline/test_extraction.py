@@ -61,7 +61,7 @@ def test_a_chunk_is_extracted_in_batches(session: Session, run: Run, shop: FakeA
     [outcome] = extract(session, run, [CHUNK], METRICS)
     assert outcome.error is None and not outcome.was_done
     batches = [batch for _, batch in place.batches(None)]
-    assert len(batches) == 4 and place.is_complete
+    assert len(batches) == 3 and place.is_complete
     assert [batch.start for batch in batches] == [START, *(batch.reached for batch in batches[:-1])]
     assert sum(batch.events for batch in batches) == EVENTS
     assert sum(batch.traffic.requests for batch in batches) == len(shop.requests) == 5
