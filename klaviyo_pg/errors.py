@@ -5,6 +5,7 @@
     │   ├── BadSettings        a setting or argument is invalid
     │   ├── BadKey             the API key is missing or not accepted
     │   ├── Busy               another run holds the claim
+    │   ├── ClocksDiffer       the clocks of machine, database and API differ
     │   ├── WrongDialect       the endpoints of this dialect were retired
     │   └── DatabaseUnusable   no connection, no privilege, or read-only
     │       └── DatabaseAway   no connection: retry while a run is in progress
@@ -53,6 +54,10 @@ class BadKey(UserError):
 
 class Busy(UserError):
     """Another run of this flow is in progress. Wait for it to finish or stop it."""
+
+
+class ClocksDiffer(UserError):
+    """The clocks of this machine, the database and the API differ. Set the wrong one, then rerun."""
 
 
 class WrongDialect(UserError):

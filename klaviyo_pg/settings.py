@@ -157,6 +157,13 @@ class Settings(BaseSettings):
         gt=0,
         description="Seconds to keep retrying one request, including the pauses that the API asks for.",
     )
+    clock_tolerance_seconds: float = Field(
+        300,
+        ge=10,
+        le=3600,
+        description="Seconds by which this machine's clock may differ from the database's and the API's. Otherwise, a "
+        "run is refused or stopped.",
+    )
     spool: bool = Field(
         True, description="Keep what a backfill has read on disk until it is loaded, so that nothing is read twice."
     )

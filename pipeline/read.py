@@ -1,6 +1,7 @@
 """The one reader: a chunk of any stream, from its checkpoint on, batch by batch into a sink."""
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from time import monotonic
 from typing import Protocol, TypeVar
 
@@ -12,9 +13,11 @@ from klaviyo_pg.postgres import watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.states import ChunkState
+from klaviyo_pg.uptime import uptime
 from klaviyo_pg.windows import FULL_READ, AnyWindow
 from pipeline.batch import Batch, ReadBatch, protect
 from pipeline.chunks import Chunk, key_of
+from pipeline.clocks import check_reading
 from pipeline.outage import Outage
 from pipeline.outcome import Counts, Outcome, sum_counts
 from pipeline.run import Run, add_requests, transact
@@ -24,6 +27,7 @@ from pipeline.streams import STREAMS
 from pipeline.streams.stream import Finish, Group, Reading
 from transforms.events import Metrics
 
+_FIRST_ROWS = 1  # progress begins with the first page; of history, whose batches are small, with the first batch
 _FAILURES = 2  # consecutive failures of the API within a group, after which the rest of it is not tried
 
 ChunkType = TypeVar("ChunkType")
@@ -57,7 +61,7 @@ def read(
         try:
             reads = stream.open(reading)
             sink = sink_for(reads.finish)
-            for group in stream.group(reads.pages, batch_rows or stream.batch_rows):
+            for group in stream.group(reads.pages, batch_rows or stream.batch_rows, 0 if batch_rows else _FIRST_ROWS):
                 batch = meter.measure(group, reading, reads.batch(group.pages))
                 counts.append(sink(batch))
                 incomplete = incomplete or batch.incomplete
@@ -74,11 +78,12 @@ def read(
 
 
 class _Meter:
-    """Measures what each batch took: time, and requests of the API client that read it."""
+    """Measures what each batch took: time, and requests of the API client that read it. Notices a clock that is set."""
 
     def __init__(self, source: Source, window: AnyWindow) -> None:
         self._source, self._start = source, window.start
         self._traffic, self._began = source.traffic, monotonic()
+        self._opened = uptime()
 
     @property
     def unrecorded(self) -> Traffic:
@@ -99,7 +104,14 @@ class _Meter:
             group.incomplete,
         )
         self._start, self._traffic, self._began = group.reached or self._start, traffic, now
+        self._check_clock(group, reading.session)
         return measured
+
+    def _check_clock(self, group: Group, session: Session) -> None:
+        """Raise ClocksDiffer if the machine's clock has been set since a page of the group was read."""
+        now, elapsed = session.now(), timedelta(seconds=uptime() - self._opened)
+        for page in group.pages:
+            check_reading(page.read_at, now, elapsed, session.clock_tolerance)
 
 
 class Ledger(Protocol):

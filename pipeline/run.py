@@ -14,7 +14,7 @@ import psycopg
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError, MissingScope, NotFound, Refused, Stopped
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import accounts, claims, runs, schema
+from klaviyo_pg.postgres import accounts, claims, future, runs, schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
@@ -30,7 +30,8 @@ Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 class Run:
     """A run that has begun. `as_of` is its present: it reads what the source contains up to then.
 
-    `resumed_at` is when this process resumed a run that did not finish; None: it has not.
+    `resumed_at` is when this process resumed a run that did not finish; None: it has not. `repair` is the sentence
+    about an earlier run with a wrong clock, where this one has set right what that one recorded.
     """
 
     id: str
@@ -40,15 +41,18 @@ class Run:
     settings: Settings
     answer_seconds: float = 0.0  # how long the API's first, small answer took
     resumed_at: datetime | None = None
+    repair: str | None = None
 
     @property
     def notes(self) -> list[str]:
         """The sentences about the run that its result has to contain."""
+        repairs = [] if self.repair is None else [self.repair]
         if self.resumed_at is None:
-            return []
+            return repairs
         return [
+            *repairs,
             f"Resumed the unfinished run of {self.as_of.astimezone(UTC):%Y-%m-%d %H:%M} UTC. Windows of past events "
-            "that it had finished were not read again."
+            "that it had finished were not read again.",
         ]
 
     def account(self, connection: psycopg.Connection) -> Account:
@@ -57,24 +61,35 @@ class Run:
 
 
 def transact(session: Session, run: Run, work: Callable[[Account], Result]) -> Result:
-    """Do some work in one transaction, and return its result; repeat it while the database is away, within limits."""
-    return session.database.patiently(lambda connection: work(run.account(connection)))
+    """Do some work in one transaction, and return its result; repeat it while the database is away, within limits.
+
+    Raises ClocksDiffer if a clock was set since the run began, so that nothing is recorded with a wrong time.
+    """
+
+    def checked(connection: psycopg.Connection) -> Result:
+        session.compare_clocks(connection)
+        return work(run.account(connection))
+
+    return session.database.patiently(checked)
 
 
 def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log) -> Run:
     """Check the API key and the database, bring the warehouse up to the catalogue, and open the run.
 
-    Raises UserError where the key, the database or the account's name is wrong, or where claims would not work.
+    Raises UserError where the key, the database or the account's name is wrong, where claims would not work, and where
+    clocks differ.
     """
     settings = session.settings
     session.check_claims_work()
     source = session.first_source()
     account_id = _account_id(source, settings, log)
-    now = session.now().replace(microsecond=0)
     with session.database.transaction() as connection:
+        clocks = session.compare_clocks(connection)
+        now = clocks.earliest.replace(microsecond=0)
         schema.upgrade(connection, settings.warehouse_schema)
         account, account_id = _registered(connection, settings, account_id)
         session.claim(account.integration_id, flow)
+        repair = future.repair(account, clocks.database, session.clock_tolerance)
         opened = runs.open_run(account, flow, _digest(settings, selection), now)
         runs.add_requests(account, opened.run_id, source.traffic)
     first = source.traffic
@@ -86,6 +101,7 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
         settings,
         answer_seconds=first.seconds / max(1, first.requests),
         resumed_at=now if opened.is_resumed else None,
+        repair=repair.sentence,
     )
     for note in run.notes:
         log.info("%s", note)
@@ -157,6 +173,7 @@ def join(session: Session, run_id: str, flow: str, claim: str, answer_seconds: f
     settings = session.settings
     session.check_claims_work()
     with session.database.transaction() as connection:
+        session.compare_clocks(connection)
         started = runs.find_run(connection, settings.warehouse_schema, settings.klaviyo_integration, run_id)
         if started is None:
             raise BadSettings(f"This warehouse has no run {run_id} of {settings.klaviyo_integration}.")
@@ -177,9 +194,9 @@ def add_requests(session: Session, run: Run, traffic: Traffic) -> None:
 
 
 def finish(session: Session, run: Run, state: RunState, sentences: Sequence[str]) -> None:
-    """Close the run."""
+    """Close the run, also if it ended because clocks differ."""
     message = " ".join(sentences) or None
-    transact(session, run, lambda account: runs.close_run(account, run.id, state, message))
+    session.database.patiently(lambda connection: runs.close_run(run.account(connection), run.id, state, message))
 
 
 def close_after_error(session: Session, run: Run, state: RunState, message: str) -> None:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from math import ceil
 from types import TracebackType
@@ -20,12 +20,13 @@ from klaviyo_pg.klaviyo.pace import Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.people_cache import PeopleCache
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import claims, embedded
+from klaviyo_pg.postgres import claims, clock, embedded
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import Database, connect, create_engine, shares_sessions
 from klaviyo_pg.postgres.limits import WarehouseStore
 from klaviyo_pg.postgres.page_sizes import WarehousePageSizes
 from klaviyo_pg.settings import Settings
+from pipeline.clocks import Clocks
 from pipeline.progress import Progress
 from pipeline.stop import StopFlag
 
@@ -136,6 +137,27 @@ class Session:
             opened = self._open_source(settings, self._pace, self._page_sizes)
             self._sources.append(opened)
         return opened
+
+    @property
+    def clock_tolerance(self) -> timedelta:
+        """The largest difference of clocks that a run accepts."""
+        return timedelta(seconds=self.settings.clock_tolerance_seconds)
+
+    def compare_clocks(self, connection: psycopg.Connection) -> Clocks:
+        """Return the time on the clocks of this machine, the database and the API. `connection` is in a transaction.
+
+        Raises ClocksDiffer if they differ by more than CLOCK_TOLERANCE_SECONDS.
+        """
+        database = clock.present(connection)
+        clocks = Clocks(self.now(), database, self._api_time)
+        clocks.check(self.clock_tolerance)
+        return clocks
+
+    @property
+    def _api_time(self) -> datetime | None:
+        """The API's time; the latest one, because a response only shows a time that has passed."""
+        with self._lock:
+            return max((time for source in self._sources if (time := source.api_time)), default=None)
 
     @property
     def traffic(self) -> Traffic:

@@ -30,6 +30,7 @@ FORMAT = 1
 """The format of a file; files of another format are not read."""
 _END = "end"
 _ONLY_OWNER = 0o700
+_AHEAD = 3_600.0  # seconds: more than any run accepts
 
 
 class _Name(NamedTuple):
@@ -147,10 +148,11 @@ class Spool:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def delete_expired(self) -> None:
-        """Delete chunks to which nothing has been added for SPOOL_HOURS."""
-        oldest = time() - self._keep.total_seconds()
+        """Delete chunks to which nothing has been added for SPOOL_HOURS, and those of a clock that was ahead."""
+        oldest, latest = time() - self._keep.total_seconds(), time() + _AHEAD
         for folder in self.folder.glob("*"):
-            if folder.stat().st_mtime < oldest:  # of a folder: when a file was last added or removed
+            changed = folder.stat().st_mtime  # of a folder: when a file was last added or removed
+            if not oldest <= changed <= latest:
                 shutil.rmtree(folder, ignore_errors=True)
 
 

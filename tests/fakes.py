@@ -89,7 +89,7 @@ class FakeAccount:
     records that cannot be read, by kind of read and number of the page. `incomplete` has the error of a part that the
     account refuses, by kind of read; the other parts are what the account has. `miscounts` are added to the true count
     of the interval that contains a time. The metrics of `counts_nothing` are counted as if they had no events. `now` is
-    the clock of the account's source.
+    the clock of the account's source, `api_now` that of the API; None: they are the same.
     """
 
     account_id: str | None = "ACCOUNT"
@@ -115,6 +115,7 @@ class FakeAccount:
     longest_count: timedelta = timedelta(days=365)
     counts_nothing: set[str] = field(default_factory=set)
     now: Callable[[], datetime] = present
+    api_now: Callable[[], datetime | None] | None = None
     requests: list[Request] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -214,6 +215,11 @@ class FakeSource:
         self.count_interval = account.count_interval
         self.longest_count = account.longest_count
         self.traffic = Traffic()
+
+    @property
+    def api_time(self) -> datetime | None:
+        clock = self._account.api_now or self._account.now
+        return clock()
 
     def account_id(self) -> str | None:
         self._request(Request("account", None, FULL_READ, 0))

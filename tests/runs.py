@@ -130,7 +130,7 @@ class Warehouse:
                 job.tally.end(error)
             tally = job.tally
             runs.finish(session, run, tally.state, tally.sentences)
-            counts = runs.transact(session, run, lambda account: ledger.run_counts(account, run.id))
+            counts = session.database.patiently(lambda each: ledger.run_counts(run.account(each), run.id))
             return Result(run, tally.state, tally.sentences, tally.exit_code, counts, session.traffic, published)
 
     def stop(self) -> None:

@@ -68,7 +68,7 @@ RUNS = Table(
         Column(
             "selection",
             TEXT,
-            "Digest of the run's arguments; a run resumes an unfinished one with the same digest.",
+            "Digest of the run's arguments; a run resumes an unfinished one with the same digest. Null if no run may.",
             personal=Harmless.OWN,
         ),
         Column("as_of", TIMESTAMP, "Point in time up to which the run reads the source."),

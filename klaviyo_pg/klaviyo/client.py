@@ -6,7 +6,10 @@ Errors and log records contain neither the query of a URL nor headers, because b
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from time import monotonic
 from types import TracebackType
 from typing import Any, NamedTuple, NoReturn, Self, TypeVar
@@ -32,6 +35,7 @@ from klaviyo_pg.errors import (
     WrongDialect,
 )
 from klaviyo_pg.klaviyo.pace import Limit, Pace
+from klaviyo_pg.uptime import uptime
 
 _RETRIABLE_STATUSES = frozenset({500, 502, 503, 504, 524})
 _TRIES_OF_GARBLED = 3  # a host that is not the API returns garbage every time
@@ -43,6 +47,7 @@ _LARGEST_RESPONSE = 128 << 20  # bytes, decompressed; the largest page of events
 _KEY_IN_QUERY = re.compile(r"(api_key=)[^&\s]*")
 _PAGE_SIZE = re.compile(r"page[\W_]*size", re.IGNORECASE)  # page[size], /page/size or "page size"
 _CONNECT_TIMEOUT = 10.0  # seconds
+_EARLIEST_YEAR, _LATEST_YEAR = 1970, 9000  # of a date with which one can calculate
 _RESUME = "Rerun with the same arguments to resume."
 _RESUME_LATER = f"{_RESUME} To wait longer within a run, increase RETRY_BUDGET_SECONDS."
 
@@ -142,6 +147,15 @@ class Client:
         self._session.auth = _keep_authorization
         self._session.headers.update({"User-Agent": "klaviyo-pg", **(headers or {})})
         self.traffic = Traffic()
+        self._dated: tuple[datetime, float] | None = None  # the time of a response, and the uptime when it came
+
+    @property
+    def api_time(self) -> datetime | None:
+        """The present according to the last response that had a date; None if none had."""
+        if self._dated is None:
+            return None
+        date, came = self._dated
+        return date + timedelta(seconds=uptime() - came)
 
     def __enter__(self) -> Self:
         return self
@@ -239,9 +253,19 @@ class Client:
                 allow_redirects=False,
                 stream=True,
             )
+            self._note_date(response)
             return response, _content(response)
         except requests.exceptions.RequestException as error:
             self._translate(str(request), error)
+
+    def _note_date(self, response: requests.Response) -> None:
+        """Note the API's time. That of an error, or of a cached response, may be another server's or an old one."""
+        if response.status_code != requests.codes.ok or "Age" in response.headers:
+            return
+        with suppress(ValueError, OverflowError):
+            date = parsedate_to_datetime(response.headers.get("Date", ""))
+            if _EARLIEST_YEAR <= date.year <= _LATEST_YEAR:
+                self._dated = date.replace(tzinfo=date.tzinfo or UTC), uptime()
 
     def _translate(self, request: str, error: requests.exceptions.RequestException) -> NoReturn:
         """Raise one of this project's errors for one of requests, whose text can contain the key."""

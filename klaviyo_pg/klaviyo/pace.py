@@ -8,7 +8,7 @@ import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable
-from time import monotonic, sleep, time
+from time import monotonic, sleep
 from typing import NamedTuple
 
 from pyrate_limiter import Duration, Rate
@@ -98,7 +98,7 @@ class Pace:
             return 0.0
         if endpoint not in self._stores:
             self._stores[endpoint] = self._store(endpoint)
-        decision = self._stores[endpoint].check(_ALGORITHM, [rate(limit, self._share)], int(time() * 1000), 1)
+        decision = self._stores[endpoint].check(_ALGORITHM, [rate(limit, self._share)], int(monotonic() * 1000), 1)
         assert isinstance(decision, Decision)
         return 0.0 if decision.allowed else max(1, decision.retry_after_ms or 0) / 1000
 

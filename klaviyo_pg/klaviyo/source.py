@@ -1,7 +1,7 @@
 """The protocol that both dialects of the API implement. The rest of the project knows no more of a dialect."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from klaviyo_pg.klaviyo.client import Traffic
@@ -63,6 +63,11 @@ class Source(Protocol):
     @property
     def traffic(self) -> Traffic:
         """The requests sent so far."""
+        ...
+
+    @property
+    def api_time(self) -> datetime | None:
+        """The present according to the API's last response; None if it does not send the time."""
         ...
 
     def account_id(self) -> str | None:

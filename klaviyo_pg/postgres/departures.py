@@ -15,7 +15,7 @@ from klaviyo_pg.errors import UnconfirmedLoss
 from klaviyo_pg.postgres import erase
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import LEAST
-from klaviyo_pg.postgres.statements import row_key, stage_name
+from klaviyo_pg.postgres.statements import is_future, row_key, stage_name
 
 _CONFIRMED = "missing.last_missing_at >= missing.missing_since + interval '1 day'"
 """Holds for a profile that was missing on two days, so that it need not be looked for again."""
@@ -65,7 +65,8 @@ _DETECT = """
 INSERT INTO {merges} (esp_integration_id, old_member_key, new_member_key, detected_at)
 SELECT DISTINCT %(account)s, stored.member_key, stage.member_key, now()
 FROM {stage} AS stage JOIN {events} AS stored ON stored.key = stage.key
-WHERE stored.member_key <> stage.member_key AND stage.extracted_at >= stored.extracted_at
+WHERE stored.member_key <> stage.member_key
+AND (stage.extracted_at >= stored.extracted_at OR {is_future})
 ON CONFLICT DO NOTHING
 """
 _IDENTIFY = """
@@ -86,7 +87,7 @@ AND merge.new_member_key = pending.new_member_key AND (
 _FORGET_FOUND = """
 DELETE FROM {missing} AS missing USING {members} AS member
 WHERE missing.esp_integration_id = %(account)s AND member.key = {member_key}
-AND member.updated_at > missing.last_missing_at
+AND member.updated_at > missing.last_missing_at AND NOT {is_future}
 """
 _COUNT_UNCONFIRMED = """
 SELECT
@@ -199,7 +200,9 @@ def orphans(account: Account, limit: int) -> list[Orphan]:
 def detect_merges(account: Account, load: Load) -> None:
     """Record the profiles that lose an event to another profile when the staged events of a load are merged."""
     stage = Identifier("pg_temp", stage_name(load))
-    account.execute(account.compose(_DETECT, **_parts(account), stage=stage, events=account.table(load.table)))
+    ahead = is_future(Identifier("stored", "extracted_at"))
+    parts = {**_parts(account), "stage": stage, "events": account.table(load.table), "is_future": ahead}
+    account.execute(account.compose(_DETECT, **parts))
 
 
 def forget(account: Account, present: Sequence[str]) -> None:
@@ -257,4 +260,5 @@ def _parts(account: Account) -> dict[str, Identifier | Composed]:
         "missing": account.table(membership.MISSING_PROFILES),
         "changes": account.table(membership.SUBSCRIPTION_CHANGES),
         "member_key": row_key(Identifier("missing", "member_id")),
+        "is_future": is_future(Identifier("member", "updated_at")),
     }

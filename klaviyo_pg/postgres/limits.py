@@ -17,6 +17,7 @@ from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres.connect import Database
 
 _PAUSE = 5.0  # seconds before a database that did not answer is tried again
+_LONGEST_WAIT = 600_000  # milliseconds: far more than any limit, whose requests are counted by the minute
 
 
 class WarehouseStore(StateStore):
@@ -49,7 +50,10 @@ class WarehouseStore(StateStore):
         ).fetchone()
         clock = connection.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint").fetchone()
         assert row is not None and clock is not None
-        state, decision = algorithm.step(rates, _decoded(algorithm, rates, row[0]), clock[0], weight)
+        stored = _decoded(algorithm, rates, row[0])
+        if max(stored) > (clock[0] + _LONGEST_WAIT) * 1000:  # microseconds, of a clock that was ahead
+            stored = algorithm.initial(rates)
+        state, decision = algorithm.step(rates, stored, clock[0], weight)
         if decision.allowed:
             connection.execute(
                 self._sql("UPDATE {} SET state = %s WHERE integration = %s AND endpoint = %s"),

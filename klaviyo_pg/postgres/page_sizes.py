@@ -11,11 +11,12 @@ from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres.connect import Database
 
 _FAILURES = (psycopg.Error, sqlalchemy.exc.SQLAlchemyError, DatabaseUnusable)
-_READ = "SELECT endpoint, page_size FROM {} WHERE integration = %s AND learned_at > now() - interval '7 days'"
+_IS_RECENT = "learned_at BETWEEN now() - interval '7 days' AND now() + interval '1 hour'"  # not from a clock ahead
+_READ = f"SELECT endpoint, page_size FROM {{}} WHERE integration = %s AND {_IS_RECENT}"
 _WRITE = (
     "INSERT INTO {} AS stored (integration, endpoint, page_size, learned_at) VALUES (%s, %s, %s, now())"
     " ON CONFLICT (integration, endpoint) DO UPDATE SET page_size = CASE"
-    " WHEN stored.learned_at > now() - interval '7 days' THEN least(stored.page_size, excluded.page_size)"
+    f" WHEN stored.{_IS_RECENT} THEN least(stored.page_size, excluded.page_size)"
     " ELSE excluded.page_size END, learned_at = excluded.learned_at"
 )
 

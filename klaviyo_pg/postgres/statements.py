@@ -10,6 +10,7 @@ from klaviyo_pg.catalogue.shared import ESP_SOURCE
 COPY_FORMAT = SQL("(FORMAT csv, DELIMITER E'\\t', QUOTE E'\\x01', NULL '')")
 """The format that klaviyo_pg.postgres.load writes: tab-separated, \\x01 as the quote, and null as nothing."""
 
+_ALWAYS = SQL("")
 _FILLED_IN: Mapping[str, Composable] = {
     "esp_source": Literal(ESP_SOURCE),
     "esp_integration_id": SQL("%(account)s"),
@@ -210,13 +211,23 @@ def _merged(load: Load, column: Column, stored: str, incoming: str) -> Composabl
             value: Composable = SQL("NULL")
         case _:
             value = new
-    return _unless_older(load.newer_by, old, value, stored, incoming) if load.newer_by else value
+    if load.newer_by is None:
+        return value
+    believed = SQL(" AND NOT {}").format(is_future(Identifier(stored, load.newer_by)))
+    return _unless_older(load.newer_by, old, value, stored, incoming, believed)
 
 
-def _unless_older(time: str, old: Identifier, new: Composable, stored: str, incoming: str) -> Composed:
-    """Return the expression for the new value, or for the old one if the incoming row is older."""
-    return SQL("CASE WHEN {0} > {1} THEN {2} ELSE {3} END").format(
-        Identifier(stored, time), Identifier(incoming, time), old, new
+def is_future(time: Composable) -> Composed:
+    """Return the condition that a time was recorded with a clock that was ahead: by more than any run accepts."""
+    return SQL("{} > now() + interval '1 hour'").format(time)
+
+
+def _unless_older(
+    time: str, old: Identifier, new: Composable, stored: str, incoming: str, condition: Composable = _ALWAYS
+) -> Composed:
+    """Return the expression for the new value, or for the old one if that is newer and a condition holds."""
+    return SQL("CASE WHEN {0} > {1}{2} THEN {3} ELSE {4} END").format(
+        Identifier(stored, time), Identifier(incoming, time), condition, old, new
     )
 
 
@@ -280,6 +291,7 @@ def _absent(load: Load) -> list[Composable]:
         condition = SQL("stored.{0} IN (SELECT {0} FROM {1})")
         conditions.append(condition.format(Identifier(load.absent_per), stage))
     if load.newer_by:
-        condition = SQL("{} <= (SELECT min({}) FROM {})")
-        conditions.append(condition.format(Identifier("stored", load.newer_by), Identifier(load.newer_by), stage))
+        condition = SQL("({0} <= (SELECT min({1}) FROM {2}) OR {3})")
+        stored = Identifier("stored", load.newer_by)
+        conditions.append(condition.format(stored, Identifier(load.newer_by), stage, is_future(stored)))
     return conditions

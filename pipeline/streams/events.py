@@ -73,18 +73,21 @@ def _microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
-def by_seconds(pages: Iterable[EventPage], least: int) -> Iterator[Group]:
-    """Group pages into batches of at least `least` events; the checkpoint is the second that a batch stops before.
+def by_seconds(pages: Iterable[EventPage], least: int, first: int = 0) -> Iterator[Group]:
+    """Group pages into batches of at least `least` events; the first one has at least `first`, if that is not 0.
 
+    The checkpoint is the second that a batch stops before.
     Events of the last second of a batch are held back for the next one: the next page may have more of them.
     """
     waiting: list[EventPage] = []
+    wanted = first or least
     for page in pages:
         waiting.append(page)
         last = max(max(each.events.at, default=0) for each in waiting)
-        first = min(min(each.events.at, default=last) for each in waiting)
-        if _event_count(waiting) < least or first == last:
+        earliest = min(min(each.events.at, default=last) for each in waiting)
+        if _event_count(waiting) < wanted or earliest == last:
             continue
+        wanted = least
         before = [each._replace(events=_split(each.events, last, before=True)) for each in waiting]
         yield Group(before, _event_count(before), datetime.fromtimestamp(last, UTC), is_last=False)
         held_back = [_split(each.events, last, before=False) for each in waiting]

@@ -82,8 +82,8 @@ class Reads(NamedTuple):
     finish: Finish = nothing
 
 
-Grouping = Callable[[Iterable[Any], int], Iterator[Group]]
-"""Puts pages into batches of at least so many rows."""
+Grouping = Callable[[Iterable[Any], int, int], Iterator[Group]]
+"""Puts pages into batches of at least so many rows, and the first one of at least so many."""
 
 
 @dataclass(frozen=True)
@@ -118,25 +118,27 @@ class Stream:
         return frozenset(names | {membership.MEMBER_LISTS.name} if derived else names)
 
 
-def as_one_batch(pages: Iterable[Any], least: int) -> Iterator[Group]:
+def as_one_batch(pages: Iterable[Any], least: int, first: int = 0) -> Iterator[Group]:
     """Put a complete collection into one batch: nothing of it may be stored before its last page has been read."""
     collected = list(pages)
     yield Group(collected, sum(len(page.rows) for page in collected), None, is_last=True)
 
 
-def by_rows(pages: Iterable[Any], least: int) -> Iterator[Group]:
-    """Group pages into batches of at least `least` rows. A page's `reached` is a checkpoint.
+def by_rows(pages: Iterable[Any], least: int, first: int = 0) -> Iterator[Group]:
+    """Group pages into batches of at least `least` rows; the first one has at least `first`, if that is not 0.
+
+    A page's `reached` is a checkpoint.
 
     No checkpoint follows a record that could not be read: a resumed chunk meets it again, so that what was read is not
     taken for complete.
     """
     waiting: list[Any] = []
-    is_readable = True
+    is_readable, wanted = True, first or least
     for page in pages:
-        if sum(len(each.rows) for each in waiting) >= least:
+        if sum(len(each.rows) for each in waiting) >= wanted:
             is_readable &= not any(reject.hides for each in waiting for reject in each.rejects)
             yield _group(waiting, waiting[-1].reached if is_readable else None, is_last=False)
-            waiting = []
+            waiting, wanted = [], least
         waiting.append(page)
     yield _group(waiting, None, is_last=True)
 

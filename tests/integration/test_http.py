@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -74,7 +75,7 @@ class Server:
                 server.received.append(Received(self.command, self.path, dict(self.headers), body, time.monotonic()))
                 answer = server.answers.pop(0) if len(server.answers) > 1 else server.answers[0]
                 time.sleep(answer.delay)
-                self.send_response(answer.status)
+                self.send_response_only(answer.status)  # without a date
                 self.send_header("Content-Length", str(len(answer.body) if answer.length is None else answer.length))
                 for name, value in answer.headers:
                     self.send_header(name, value)
@@ -125,6 +126,31 @@ def client(server: Server) -> Iterator[Callable[..., Client]]:
 
 def refused(status: int, detail: str = "") -> Answer:
     return Answer(status, json.dumps({"errors": [{"detail": detail}]}).encode())
+
+
+@pytest.mark.parametrize(
+    ("answer", "year"),
+    [
+        pytest.param(Answer(headers=(("Date", "Mon, 02 Feb 2026 10:00:00 GMT"),)), 2026, id="a date"),
+        pytest.param(Answer(headers=(("Date", "Mon, 02 Feb 2026 10:00:00 -0000"),)), 2026, id="an odd zone"),
+        pytest.param(Answer(headers=(("Date", "yesterday"),)), None, id="no date"),
+        pytest.param(Answer(headers=(("Date", "Fri, 31 Dec 9999 23:59:59 GMT"),)), None, id="the last date"),
+        pytest.param(Answer(headers=(("Date", "Mon, 02 Feb 2026 10:00:00 GMT"), ("Age", "60"))), None, id="cached"),
+        pytest.param(Answer(404, headers=(("Date", "Mon, 02 Feb 2026 10:00:00 GMT"),)), None, id="an error"),
+    ],
+)
+def test_the_date_of_a_response_is_the_api_s_time(
+    client: Callable[..., Client], server: Server, answer: Answer, year: int | None
+) -> None:
+    """It continues from there. Dates of errors and caches do not count: they may be another server's, or old."""
+    server.answers, reader = [answer], client()
+    assert reader.api_time is None
+    with suppress(NotFound):
+        reader.get("api/events")
+    first = reader.api_time
+    assert (first and first.year) == year
+    if first is not None:
+        assert (later := reader.api_time) and first < later < first + timedelta(minutes=1)
 
 
 def test_a_request_carries_its_parameters_and_the_key(client: Callable[..., Client], server: Server) -> None:

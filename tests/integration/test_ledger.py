@@ -193,6 +193,23 @@ def test_a_chunk_that_is_rolled_back_is_not_done(account: Account) -> None:
     assert chunks.plan_chunks(account, run, []) == set()
 
 
+@pytest.mark.parametrize(
+    ("done", "reopened"),
+    [
+        pytest.param("- interval '1 hour'", 1, id="an hour ago"),
+        pytest.param("", 0, id="just now"),
+        pytest.param("+ interval '1 day'", 1, id="before the database's clock was set back"),
+    ],
+)
+def test_chunks_that_were_not_done_just_now_are_reopened(account: Account, done: str, reopened: int) -> None:
+    run = open_run(account).run_id
+    chunks.plan_chunks(account, run, [("a", "1")])
+    chunks.finish(account, run, "a", "1")
+    account.connection.execute(f"UPDATE chunks SET done_at = done_at {done}")
+    with account.connection.transaction():
+        assert chunks.reopen(account, run, [("a", "1")], timedelta(minutes=1)) == reopened
+
+
 def test_the_checkpoint_of_a_chunk_never_moves_back(account: Account) -> None:
     """A finished chunk keeps its checkpoint; other chunks, of this run or another, have their own."""
     run, other = open_run(account).run_id, open_run(account, selection="other").run_id

@@ -61,6 +61,18 @@ def test_each_account_and_endpoint_has_its_limit(warehouse: Database) -> None:
         assert store.check(GCRA(), limited, 0, 1).allowed
 
 
+def test_a_state_from_the_future_is_forgotten(warehouse: Database) -> None:
+    """The database's clock was ahead by a year, and was set back. Otherwise, no request would be sent for a year."""
+    store, limited = WarehouseStore(warehouse, SCHEMA, "shop", "events"), [rate(Limit(1, 2), 1.0)]
+    assert store.check(GCRA(), limited, 0, 1).allowed
+    with warehouse.transaction() as connection:
+        later = "SET state = (state::bigint + 365 * 86400 * 1000000::bigint)::text"
+        connection.execute(f"UPDATE {SCHEMA}.rate_limits {later}")
+    assert store.check(GCRA(), limited, 0, 1).allowed
+    decision = store.check(GCRA(), limited, 0, 1)
+    assert not decision.allowed and decision.retry_after_ms is not None and decision.retry_after_ms < 120_000
+
+
 def test_each_process_keeps_the_limit_while_the_database_is_away() -> None:
     away = Database(sqlalchemy.create_engine("postgresql+psycopg://127.0.0.1:1/none"))
     store = WarehouseStore(away, SCHEMA, "shop", "events")

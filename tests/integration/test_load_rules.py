@@ -1,6 +1,6 @@
 """The rules of single tables: older extractions, rows that the source no longer has, and rows from two sources."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -31,6 +31,17 @@ def test_older_extractions_do_not_restore_older_values(
     merged(loads.MEMBERS, {"key": "a", "id": "a", "city": "old", "updated_at": stored})
     merged(loads.EVENT_MEMBERS, {"key": "a", "id": "a", "city": "new", "updated_at": loaded})
     assert rows(connection, "members", "city", "updated_at") == [(city, max(stored, loaded))]
+
+
+def test_an_extraction_from_the_future_is_replaced(merged: Any, connection: psycopg.Connection) -> None:
+    """It was made with a clock that was ahead. Otherwise, later extractions would be ignored until that time."""
+    year = datetime.now(UTC) + timedelta(days=365)
+    merged(loads.MEMBERS, {"key": "a", "id": "a", "city": "wrong", "updated_at": year})
+    merged(loads.EVENT_MEMBERS, {"key": "a", "id": "a", "city": "right", "updated_at": MAR})
+    assert rows(connection, "members", "city", "updated_at") == [("right", MAR)]
+    merged(loads.MEMBER_ATTRIBUTES, attribute("a", "size", "1", year), attribute("a", "color", "red", year))
+    merged(loads.MEMBER_ATTRIBUTES, attribute("a", "size", "2", MAR))
+    assert rows(connection, "member_attributes", "name", "value") == [("size", "2")]
 
 
 def test_people_on_event_pages_do_not_change_consent(merged: Any, connection: psycopg.Connection) -> None:

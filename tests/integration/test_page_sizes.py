@@ -51,6 +51,17 @@ def test_a_size_of_more_than_a_week_ago_is_forgotten(pool: Database, database: s
     assert sizes(pool).of(EVENTS) == 500
 
 
+def test_a_size_from_the_future_is_forgotten(pool: Database, database: str) -> None:
+    """It was learned while the database's clock was ahead. Smaller pages would be requested until then."""
+    sizes(pool).learn(EVENTS, 100)
+    with psycopg.connect(database) as connection:
+        connection.execute(f"UPDATE {SCHEMA}.page_sizes SET learned_at = learned_at + interval '1 year'")
+    again = sizes(pool)
+    assert again.of(EVENTS) == 1000
+    again.learn(EVENTS, 500)
+    assert sizes(pool).of(EVENTS) == 500
+
+
 def test_a_smaller_setting_is_kept(pool: Database) -> None:
     sizes(pool).learn(EVENTS, 500)
     assert sizes(pool).of(EVENTS._replace(page_size=300)) == 300

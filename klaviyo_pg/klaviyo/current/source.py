@@ -81,6 +81,10 @@ class CurrentSource:
     def traffic(self) -> Traffic:
         return self._client.traffic
 
+    @property
+    def api_time(self) -> datetime | None:
+        return self._client.api_time
+
     def account_id(self) -> str | None:
         for accounts, _, _ in self._pages(ACCOUNTS, _ACCOUNTS, {"fields[account]": "test_account"}):
             if accounts.data:

@@ -65,6 +65,10 @@ class LegacySource:
     def traffic(self) -> Traffic:
         return Traffic.total([self._v1.traffic, self._v2.traffic])
 
+    @property
+    def api_time(self) -> datetime | None:
+        return max((each.api_time for each in (self._v1, self._v2) if each.api_time), default=None)
+
     @cached_property
     def reads_all_metrics_at_once(self) -> bool:
         """False if there is no timeline of all metrics, as in archives that only have one for each metric.

@@ -4,13 +4,14 @@ import logging
 import re
 import socket
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 
 from klaviyo_pg.catalogue import DATA, SPECIFIED, Table
-from klaviyo_pg.errors import KlaviyoPgError
+from klaviyo_pg.errors import ClocksDiffer, KlaviyoPgError
 from klaviyo_pg.postgres import schema
 from sandbox.launcher import Sandbox, running
 from tests.driver import MIDNIGHT, ROOT
@@ -55,6 +56,14 @@ def silent() -> Iterator[str]:
     """The URL of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("dialect", ["current", "legacy"])
+def test_a_clock_that_differs_from_the_api_s_is_noticed(dialects: dict[str, Warehouse], dialect: str) -> None:
+    """The first response has the API's time, in both dialects."""
+    slow = replace(dialects[dialect], now=lambda: datetime.now(UTC) - timedelta(days=2))
+    with pytest.raises(ClocksDiffer, match=r"clock is 2 days slow compared with the database's and the API's\."):
+        slow.daily("metrics", warehouse_schema="never_created")
 
 
 def documented_differences() -> set[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """The spool: whole files in order, readable only by their owner, and deleted in time."""
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -122,6 +123,16 @@ def test_a_full_spool_and_expired_chunks_are_noticed(spool: Spool) -> None:
     assert not old.folder.exists()
     assert new.is_complete
     assert not spool.is_full
+
+
+def test_chunks_of_a_clock_that_was_ahead_are_deleted(spool: Spool) -> None:
+    """They would be kept until their time has come, and what they contain would count as newer than anything else."""
+    chunk = spool.chunk("future")
+    chunk.put(batch(0, None, "a"))
+    tomorrow = time.time() + 86_400
+    os.utime(chunk.folder, (tomorrow, tomorrow))
+    spool.delete_expired()
+    assert not chunk.folder.exists()
 
 
 def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
