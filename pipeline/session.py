@@ -83,7 +83,7 @@ class Session:
         """The warehouse: DATABASE_URL, or the embedded Postgres, which is started if necessary."""
         with self._lock:
             if self._database is None:
-                self._database = Database(create_engine(self._url))
+                self._database = Database(create_engine(self._url, self.settings.warehouse_schema))
             return self._database
 
     def check_claims_work(self) -> None:
@@ -169,7 +169,7 @@ class Session:
         self._claims.append(_Claim(integration_id, what, self._claimed(integration_id, what)))
 
     def _claimed(self, integration_id: str, what: str) -> psycopg.Connection:
-        connection = connect(self._url, autocommit=True)
+        connection = connect(self._url, self.settings.warehouse_schema, autocommit=True)
         if not claims.try_claim(Account(connection, self.settings.warehouse_schema, integration_id), what):
             connection.close()
             name = self.settings.klaviyo_integration

@@ -19,9 +19,9 @@ from rich.table import Table
 
 from klaviyo_pg.cli.terminal import printable
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, lookups, reconciliation, runs, schema
+from klaviyo_pg.postgres import accounts, address, backfill_ledger, embedded, lookups, reconciliation, runs, schema
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.connect import connect, conninfo, translated
+from klaviyo_pg.postgres.connect import connect, translated
 from klaviyo_pg.postgres.erase import erase as erase_person
 from klaviyo_pg.settings import Settings, load_settings
 from pipeline import coverage
@@ -56,7 +56,7 @@ def status(arguments: Namespace) -> int:
 @contextmanager
 def _warehouse(settings: Settings) -> Iterator[Connection]:
     """Connect to a warehouse that exists. Raises BadSettings if it does not."""
-    with translated(), connect(_url(settings)) as connection:
+    with translated(), connect(_url(settings), settings.warehouse_schema) as connection:
         try:
             yield connection
         except errors.UndefinedTable:
@@ -126,7 +126,7 @@ def _draw(file: Path, name: str, account: Account) -> None:
 def psql(arguments: Namespace) -> NoReturn:
     """Replace this process by psql, connected to the warehouse."""
     settings = load_settings()
-    parts = conninfo(_url(settings))
+    parts = address.parse(_url(settings))
     program = "psql"
     if settings.database_url is None:
         program = str(embedded.psql(settings.data_dir))
