@@ -163,7 +163,5 @@ def test_a_publication_without_replica_identity_is_reported(database: str) -> No
 def test_code_that_refuses_a_row_is_reported(database: str, added: str, sentence: str) -> None:
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(added)  # type: ignore[arg-type]  # of this module
-    insert = (
-        "WITH new AS (INSERT INTO klaviyo.members (key, id) VALUES ('k', 'p1') RETURNING 1) SELECT FROM new"
-    )
+    insert = "WITH new AS (INSERT INTO klaviyo.members (key, id) VALUES ('k', 'p1') RETURNING 1) SELECT FROM new"
     assert str(error_of(url_of(database), insert)).startswith(sentence)
