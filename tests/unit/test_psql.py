@@ -1,4 +1,4 @@
-"""What `klaviyo-pg psql` passes to psql: no secret among the arguments, and the schema in the search path."""
+"""Arguments and environment that `klaviyo-pg psql` passes to psql: no secret among the arguments, and the schema in the search path."""
 
 import os
 from argparse import Namespace

@@ -82,7 +82,7 @@ def test_a_run_renews_its_claim(warehouse: Warehouse, shop: FakeAccount) -> None
 def test_a_run_whose_claim_was_taken_stores_nothing_more(warehouse: Warehouse, shop: FakeAccount) -> None:
     """The connections are cut while lists are read, and another run takes the claim before this one notices.
 
-    The other run reads everything. This one stores no row, leaves the state of the run alone, and says what happened.
+    The other run reads everything. This one stores no row, leaves the state of the run alone, and explains why.
     """
     stored: list[object] = []
 
