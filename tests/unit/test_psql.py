@@ -1,4 +1,4 @@
-"""Arguments and environment that `klaviyo-pg psql` passes to psql: no secret among the arguments, and the schema in the search path."""
+"""Arguments and environment that `klaviyo-pg psql` passes on: no secret in the arguments, and the search path."""
 
 import os
 from argparse import Namespace
