@@ -206,8 +206,8 @@ class Settings(BaseSettings):
             raise ValueError("KLAVIYO_BASE_URL has no valid host. Use a URL such as https://a.klaviyo.com")
         if url.scheme != "https" and not (url.scheme == "http" and url.hostname in _LOOPBACK):
             raise ValueError("KLAVIYO_BASE_URL must start with https:// (http:// is accepted only for localhost)")
-        if url.username or url.query:
-            raise ValueError("KLAVIYO_BASE_URL must not contain a user name or a query string")
+        if "@" in url.netloc or url.query:
+            raise ValueError("KLAVIYO_BASE_URL must not contain a user name, a password or a query string")
         if self.database_url and not self.database_url.get_secret_value().startswith(("postgresql", "postgres:")):
             raise ValueError("DATABASE_URL must start with postgresql://")
         if len(self.warehouse_schema.encode()) > _LONGEST_NAME or self.warehouse_schema.startswith("pg_"):

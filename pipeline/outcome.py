@@ -15,6 +15,7 @@ from klaviyo_pg.errors import (
     UnconfirmedLoss,
     UserError,
 )
+from klaviyo_pg.redaction import redacted
 from klaviyo_pg.states import RunState
 
 Counts = Mapping[str, Mapping[str, int]]
@@ -52,7 +53,7 @@ def describe(error: BaseException) -> str:
     """Return an error as one sentence; for an unexpected one, its type and the first line of its message."""
     if isinstance(error, KlaviyoPgError):
         return str(error)
-    first = str(error).strip().splitlines()
+    first = redacted(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
 
 

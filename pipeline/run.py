@@ -18,7 +18,7 @@ from klaviyo_pg.postgres import accounts, claims, future, runs, schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
-from pipeline.session import Session
+from pipeline.session import ClaimLost, Session
 
 _PLANNED_BY = {"klaviyo_dialect", "lookback_days", "reconcile_days", "first_sync_days", "metrics"}
 
@@ -63,14 +63,20 @@ class Run:
 def transact(session: Session, run: Run, work: Callable[[Account], Result]) -> Result:
     """Do some work in one transaction, and return its result; repeat it while the database is away, within limits.
 
-    Raises ClocksDiffer if a clock was set since the run began, so that nothing is recorded with a wrong time.
+    A claim that was lost is taken again first. Raises Busy, and writes nothing, if another process has taken it. Raises
+    ClocksDiffer if a clock was set since the run began, so that nothing is recorded with a wrong time.
     """
 
-    def checked(connection: psycopg.Connection) -> Result:
+    def guarded(connection: psycopg.Connection) -> Result:
+        session.enter(connection)
         session.compare_clocks(connection)
         return work(run.account(connection))
 
-    return session.database.patiently(checked)
+    while True:
+        try:
+            return session.database.patiently(guarded)
+        except ClaimLost:
+            session.renew_claims()
 
 
 def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log) -> Run:
@@ -189,6 +195,8 @@ def add_requests(session: Session, run: Run, traffic: Traffic) -> None:
 
     Where the database does not accept the note, the error of the chunk is what matters.
     """
+    if session.has_lost_claims:
+        return
     with suppress(KlaviyoPgError, psycopg.Error), session.database.transaction() as connection:
         runs.add_requests(run.account(connection), run.id, traffic)
 
@@ -200,6 +208,11 @@ def finish(session: Session, run: Run, state: RunState, sentences: Sequence[str]
 
 
 def close_after_error(session: Session, run: Run, state: RunState, message: str) -> None:
-    """Close the run if the database accepts it; the error that ended the run is what matters."""
+    """Close the run if the database accepts it; the error that ended the run is what matters.
+
+    A run that another process has taken over is left to that process.
+    """
+    if session.has_lost_claims:
+        return
     with suppress(KlaviyoPgError, psycopg.Error), session.database.transaction() as connection:
         runs.close_run(run.account(connection), run.id, state, message)

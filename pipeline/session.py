@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 import psycopg
+from psycopg.errors import LockNotAvailable
 from pyrate_limiter.abstracts.store import StateStore
 
 from klaviyo_pg.errors import BadSettings, Busy
@@ -48,6 +49,11 @@ class _Claim:
     integration_id: str
     what: str
     connection: psycopg.Connection
+    server_session: int
+
+
+class ClaimLost(Exception):
+    """The database has ended a session that holds a claim."""
 
 
 class Session:
@@ -62,7 +68,8 @@ class Session:
         self.stop, self.progress, self.people = StopFlag(), Progress(), PeopleCache()
         self._open_source = open_source
         self._claims: list[_Claim] = []
-        self._lock = threading.RLock()
+        self._taken: Busy | None = None
+        self._lock, self._claims_lock = threading.RLock(), threading.RLock()
         self._database: Database | None = None
         self._sources: list[Source] = []
         self._free_sources: list[Source] = []
@@ -84,7 +91,7 @@ class Session:
         """The warehouse: DATABASE_URL, or the embedded Postgres, which is started if necessary."""
         with self._lock:
             if self._database is None:
-                self._database = Database(create_engine(self._url))
+                self._database = Database(create_engine(self._url, self.settings.warehouse_schema))
             return self._database
 
     def check_claims_work(self) -> None:
@@ -188,27 +195,76 @@ class Session:
 
         Raises Busy where another process holds the claim. A claim is a lock that Postgres drops with its connection.
         """
-        self._claims.append(_Claim(integration_id, what, self._claimed(integration_id, what)))
+        self._claims.append(self._claimed(integration_id, what))
 
-    def _claimed(self, integration_id: str, what: str) -> psycopg.Connection:
-        connection = connect(self._url, autocommit=True)
-        if not claims.try_claim(Account(connection, self.settings.warehouse_schema, integration_id), what):
+    def _claimed(self, integration_id: str, what: str) -> _Claim:
+        connection = connect(self._url, self.settings.warehouse_schema, autocommit=True)
+        account = Account(connection, self.settings.warehouse_schema, integration_id)
+        try:
+            if claims.try_claim(account, what):
+                claims.wait_for_last_holder(account, what)
+                return _Claim(integration_id, what, connection, claims.session_of(connection))
+        except LockNotAvailable:
+            pass
+        except BaseException:
             connection.close()
-            name = self.settings.klaviyo_integration
-            raise Busy(f"Another {what} run of {name} is in progress: wait for it to finish, or stop it.")
-        return connection
+            raise
+        connection.close()
+        name = self.settings.klaviyo_integration
+        raise Busy(f"Another {what} run of {name} is in progress: wait for it to finish, or stop it.")
 
     def renew_claims(self) -> None:
         """Take again the claims that were lost with their connection, for example when the database restarted.
 
-        While the database is away, nothing is lost that another process could take. Raises Busy where one has.
+        While the database is away, nothing is lost that another process could take. Raises Busy where one has; then
+        this session stops, and never takes the claim again, because the other process continues its run.
         """
-        for each in self._claims:
-            try:
-                each.connection.execute("SELECT")
-            except psycopg.OperationalError:
+        with self._claims_lock:
+            self.check_claims()
+            for number, each in enumerate(self._claims):
                 with suppress(psycopg.OperationalError):
-                    each.connection = self._claimed(each.integration_id, each.what)
+                    if not self._holds(each):
+                        each.connection.close()
+                        self._claims[number] = self._claimed_again(each)
+
+    def _holds(self, claim: _Claim) -> bool:
+        account = Account(claim.connection, self.settings.warehouse_schema, claim.integration_id)
+        try:
+            return claims.is_held_by(account, claim.what, claim.server_session)
+        except psycopg.OperationalError:
+            return False
+
+    def _claimed_again(self, claim: _Claim) -> _Claim:
+        try:
+            return self._claimed(claim.integration_id, claim.what)
+        except Busy:
+            self._taken = Busy(
+                f"The database ended the session of this {claim.what} run of {self.settings.klaviyo_integration}, and "
+                "another run has taken over: wait for it to finish."
+            )
+            self.stop.request(self._taken)
+            raise self._taken from None
+
+    def check_claims(self) -> None:
+        """Raise Busy if another process has taken a claim of this session."""
+        if self._taken is not None:
+            raise Busy(str(self._taken))
+
+    @property
+    def has_lost_claims(self) -> bool:
+        """True if another process has taken a claim of this session, and with it the run."""
+        return self._taken is not None
+
+    def enter(self, connection: psycopg.Connection) -> None:
+        """Keep the claims of this session for a transaction: until it ends, no other process can begin its work.
+
+        Raises ClaimLost if a claim was lost, and Busy if another process has taken it.
+        """
+        self.check_claims()
+        for each in tuple(self._claims):
+            account = Account(connection, self.settings.warehouse_schema, each.integration_id)
+            if not claims.enter(account, each.what, each.server_session):
+                raise ClaimLost
 
     def holds_claim(self, what: str) -> bool:
         """Return whether this session holds a claim of this name."""

@@ -20,7 +20,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Cancelling, Crashed
 
-from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped, Throttled
+from klaviyo_pg.errors import BadSettings, Busy, KlaviyoPgError, Stopped, Throttled
 from klaviyo_pg.postgres import backfill_ledger, claims, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
@@ -97,7 +97,12 @@ def read_distributed(job: Job, plan: Plan, parameters: Mapping[str, object]) -> 
             full, waiting = _groups([*waiting, *new], counting.is_complete, job.run.settings.chunk_events)
             for group in full:
                 watch.hand_out(group)
-            groups = watch.look([*groups, *full])
+            groups += full
+            try:
+                groups = watch.look(groups)
+            except Busy:  # another backfill has taken over, and hands out its own groups
+                watch.cancel(groups)
+                raise
             shown.log(watch.requests)
         counting.report()
         if stop.is_requested:

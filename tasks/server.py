@@ -18,6 +18,7 @@ from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
+from klaviyo_pg.environment import without_secrets
 from klaviyo_pg.errors import BadSettings
 from tasks.temporary_server import ENVIRONMENT
 
@@ -101,7 +102,7 @@ class TemporaryServer:
         with log:
             return subprocess.Popen(
                 [sys.executable, "-P", str(_PROGRAM), str(listener)],
-                env={**ENVIRONMENT, **os.environ},
+                env={**ENVIRONMENT, **without_secrets(os.environ)},
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

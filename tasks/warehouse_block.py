@@ -1,10 +1,12 @@
 """The Prefect block that contains a warehouse: how a database URL becomes one, and how it becomes a URL again."""
 
+import re
+
 from prefect_sqlalchemy import ConnectionComponents, SqlAlchemyConnector
 from pydantic import SecretStr
 
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.postgres.connect import parse_url
+from klaviyo_pg.postgres.address import as_url, parse, secret_names
 from tasks.blocks import load_block
 
 _DRIVER = "postgresql+psycopg"
@@ -21,25 +23,33 @@ def database_url(name: str) -> str:
     url = parts.create_url()
     if not url.drivername.startswith("postgresql"):
         raise BadSettings(f"The block {name} is for {url.drivername}: choose one for {_DRIVER}.")
-    more = {option: str(value) for option, value in (block.connect_args or {}).items()}
-    rendered: str = url.set(drivername="postgresql").update_query_dict(more).render_as_string(hide_password=False)
-    return rendered
+    named = {"user": url.username, "password": url.password, "host": url.host, "port": url.port, "dbname": url.database}
+    parameters = named | dict(url.query) | dict(block.connect_args or {})
+    return as_url({option: str(value) for option, value in parameters.items() if value})
 
 
 def connector(url: str) -> SqlAlchemyConnector:
     """Return a warehouse block with the parts of a URL: only so does Prefect keep the password secret.
 
-    Raises BadSettings where it is not a URL.
+    Raises BadSettings where it is not a URL, or where it contains another secret, which Prefect would show.
     """
-    parts = parse_url(url)
+    parameters = parse(url)
+    username, password, database = (parameters.pop(name, None) for name in ("user", "password", "dbname"))
+    has_place = re.fullmatch(r"[\w.-]+", parameters.get("host", "")) is not None  # not several, and not a socket
+    host, port = (parameters.pop(name, None) if has_place else None for name in ("host", "port"))
+    if shown := sorted(secret_names() & parameters.keys()):
+        raise BadSettings(
+            f"DATABASE_URL contains {shown[0]}, which Prefect would show to everyone who can see the block. Put it "
+            "into a service file on the machines that run flows, and use service=NAME in DATABASE_URL instead."
+        )
     return SqlAlchemyConnector(
         connection_info=ConnectionComponents(
             driver=_DRIVER,
-            database=parts.database,
-            username=parts.username,
-            password=SecretStr(parts.password) if parts.password else None,
-            host=parts.host,
-            port=parts.port,
-            query={name: value if isinstance(value, str) else value[-1] for name, value in parts.query.items()},
+            database=database,
+            username=username,
+            password=SecretStr(password) if password else None,
+            host=host,
+            port=int(port) if port else None,
+            query=parameters,
         )
     )

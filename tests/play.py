@@ -74,7 +74,7 @@ class Stage:
     def opened(cls, connection: psycopg.Connection, database: str, folder: Path) -> "Stage":
         """Return the stage in a database that has the tables. The connection is in autocommit mode."""
         clock = Clock(connection, _NEW_YEAR)
-        connection.execute(f"SET search_path = clock, pg_catalog, {SCHEMA}")
+        connection.execute(f"SET search_path = {SCHEMA}")
         settings = {"database_url": url_of(database), "klaviyo_api_key": "pk_none", "data_dir": folder}
         return cls(Warehouse(database, {**settings, "concurrency": 1}, now=clock), clock, connection)
 

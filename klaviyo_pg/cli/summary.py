@@ -106,7 +106,7 @@ def show(settings: Settings, result: object, times: Times, invocation: Invocatio
 
 
 def _read(settings: Settings, report: Report) -> _Ledger:
-    with translated(), connect(embedded.warehouse_url(settings)) as connection:
+    with translated(), connect(embedded.warehouse_url(settings), settings.warehouse_schema) as connection:
         registered = accounts.find(connection, settings.warehouse_schema, report.integration)
         assert registered is not None
         account = Account(connection, settings.warehouse_schema, registered.integration_id)

@@ -3,9 +3,12 @@
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from traceback import format_exception
 from typing import NoReturn
 
 from klaviyo_pg.errors import KlaviyoPgError, Stopped
+from klaviyo_pg.redaction import redacted
 
 
 def run(command: Callable[[], int]) -> NoReturn:
@@ -19,7 +22,21 @@ def run(command: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         code = Stopped.exit_code
+    except Exception as error:
+        print(_traceback(error), file=sys.stderr)
+        code = 1
     sys.exit(code)
+
+
+def _traceback(error: Exception) -> str:
+    """Return the traceback of an unexpected error, without the secrets of the settings."""
+    from klaviyo_pg.settings import load_settings  # imported late, because importing it takes time
+    from pipeline.secrets import secrets_of
+
+    secrets: list[str] = []
+    with suppress(KlaviyoPgError):
+        secrets = secrets_of(load_settings())
+    return redacted("".join(format_exception(error)).rstrip(), secrets)
 
 
 def printable(name: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import NoReturn
 
 from psycopg import Connection, errors
@@ -18,10 +19,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from klaviyo_pg.cli.terminal import printable
+from klaviyo_pg.environment import without_secrets
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, lookups, reconciliation, runs, schema
+from klaviyo_pg.postgres import accounts, address, backfill_ledger, embedded, lookups, reconciliation, runs, schema
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.connect import connect, conninfo, translated
+from klaviyo_pg.postgres.connect import connect, translated
 from klaviyo_pg.postgres.erase import erase as erase_person
 from klaviyo_pg.settings import Settings, load_settings
 from pipeline import coverage
@@ -56,7 +58,7 @@ def status(arguments: Namespace) -> int:
 @contextmanager
 def _warehouse(settings: Settings) -> Iterator[Connection]:
     """Connect to a warehouse that exists. Raises BadSettings if it does not."""
-    with translated(), connect(_url(settings)) as connection:
+    with translated(), connect(_url(settings), settings.warehouse_schema) as connection:
         try:
             yield connection
         except errors.UndefinedTable:
@@ -126,18 +128,39 @@ def _draw(file: Path, name: str, account: Account) -> None:
 def psql(arguments: Namespace) -> NoReturn:
     """Replace this process by psql, connected to the warehouse."""
     settings = load_settings()
-    parts = conninfo(_url(settings))
+    parameters = address.parse(_url(settings))
     program = "psql"
     if settings.database_url is None:
         program = str(embedded.psql(settings.data_dir))
         embedded.keep_after_exec(settings.data_dir)
-    environment = {**os.environ, "PGOPTIONS": f"-c search_path={_option(settings.warehouse_schema)},public"}
-    if password := parts.pop("password", None):  # not as an argument: other users of the machine can see those
-        environment["PGPASSWORD"] = password
+    environment = without_secrets(os.environ)
+    search_path = f"-c search_path={_option(settings.warehouse_schema)},public"
+    environment["PGOPTIONS"] = f"{search_path} {parameters.pop('options', '')}".strip()
+    environment |= _hidden(parameters)
     try:
-        os.execvpe(program, ["psql", make_conninfo(**parts), *arguments.rest], environment)
+        os.execvpe(program, ["psql", make_conninfo("", **parameters), *arguments.rest], environment)
     except FileNotFoundError:
         raise BadSettings("psql is not installed on this machine. Install the PostgreSQL client.") from None
+
+
+def _hidden(parameters: dict[str, str]) -> dict[str, str]:
+    """Move the secrets from the parameters, which other users of the machine can see, into variables of psql.
+
+    Those that libpq reads from no variable go into a service file, which has no name and ends with psql.
+    """
+    secrets = {name: parameters.pop(name) for name in address.secret_names() if name in parameters}
+    variables = {"PGPASSWORD": secrets.pop("password")} if "password" in secrets else {}
+    if not secrets:
+        return variables
+    if "service" in parameters:
+        raise BadSettings(f"Move {min(secrets)} from DATABASE_URL into the service {parameters['service']}.")
+    lines = ["[warehouse]", *(f"{name}={value}" for name, value in secrets.items())]
+    with TemporaryFile() as nameless:
+        file = os.dup(nameless.fileno())
+    os.write(file, "\n".join([*lines, ""]).encode())
+    os.set_inheritable(file, True)
+    parameters["service"] = "warehouse"
+    return {**variables, "PGSERVICEFILE": f"/dev/fd/{file}"}
 
 
 def _option(name: str) -> str:

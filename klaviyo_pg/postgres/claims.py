@@ -1,21 +1,29 @@
-"""Claims: exclusive locks by name, which Postgres releases with the connection or transaction that holds them."""
+"""Claims: exclusive locks by name, which Postgres releases with the connection or transaction that holds them.
+
+What is written under a claim is written in transactions that check it. A new holder waits for those of the last one.
+"""
 
 from collections.abc import Sequence
 
 from psycopg import Connection
+from psycopg.sql import SQL, Literal
 
 from klaviyo_pg.postgres.account import Account
 
-_TRY = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
-_TRY_FOR_TRANSACTION = "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))"
-_HELD = """
-SELECT what FROM unnest(%s::text[], %s::text[]) AS claims (what, name) WHERE EXISTS (
+_KEY = "pg_catalog.hashtextextended(%s, 0)"
+_TRY = f"SELECT pg_try_advisory_lock({_KEY})"
+_TRY_FOR_TRANSACTION = f"SELECT pg_try_advisory_xact_lock({_KEY})"
+_LOCK = """
     SELECT FROM pg_locks
     WHERE locktype = 'advisory' AND granted AND objsubid = 1
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND (classid::bigint << 32 | objid::bigint) = hashtextextended(name, 0)
-)
+    AND (classid::bigint << 32 | objid::bigint) = pg_catalog.hashtextextended(name, 0)
 """
+_HELD = f"SELECT what FROM unnest(%s::text[], %s::text[]) AS claims (what, name) WHERE EXISTS ({_LOCK})"
+_HELD_BY = f"SELECT EXISTS (SELECT FROM (VALUES (%s)) AS claim (name) WHERE EXISTS ({_LOCK} AND pid = %s))"
+_ENTER = SQL("SELECT pg_advisory_xact_lock_shared(pg_catalog.hashtextextended({}, 0))")
+_WAIT = f"SELECT pg_advisory_xact_lock({_KEY})"
+_LONGEST_WAIT = "60s"  # for transactions of the last holder
 
 
 def try_claim(account: Account, what: str, for_transaction: bool = False) -> bool:
@@ -26,6 +34,35 @@ def try_claim(account: Account, what: str, for_transaction: bool = False) -> boo
     query = _TRY_FOR_TRANSACTION if for_transaction else _TRY
     row = account.connection.execute(query, [_name(account, what)]).fetchone()
     return row is not None and bool(row[0])
+
+
+def session_of(connection: Connection) -> int:
+    """Return the server's session of a connection. Behind a pooler, the driver knows another one."""
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def is_held_by(account: Account, what: str, session: int) -> bool:
+    """Return whether a session of the server holds a claim."""
+    row = account.connection.execute(_HELD_BY, [_name(account, what), session]).fetchone()
+    return row is not None and bool(row[0])
+
+
+def enter(account: Account, what: str, session: int) -> bool:
+    """Return whether a session holds a claim, and keep new holders waiting until this transaction ends."""
+    account.connection.execute(_ENTER.format(Literal(_work_name(account, what))))
+    return is_held_by(account, what, session)
+
+
+def wait_for_last_holder(account: Account, what: str) -> None:
+    """Wait until the transactions end that a lost claim's last holder has begun.
+
+    Raises psycopg.errors.LockNotAvailable if that takes too long.
+    """
+    with account.connection.transaction():
+        account.connection.execute(SQL("SET LOCAL lock_timeout = {}").format(Literal(_LONGEST_WAIT)))
+        account.connection.execute(_WAIT, [_work_name(account, what)])
 
 
 def release(connection: Connection) -> None:
@@ -47,3 +84,7 @@ def held(account: Account, whats: Sequence[str]) -> set[str]:
 
 def _name(account: Account, what: str) -> str:
     return f"klaviyo_pg {account.schema} {account.integration_id} {what}"
+
+
+def _work_name(account: Account, what: str) -> str:
+    return f"{_name(account, what)} work"

@@ -1,5 +1,6 @@
 """Connections and transactions, and the one place where errors of Postgres become errors of this project."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic, sleep
@@ -10,8 +11,11 @@ import sqlalchemy
 import stamina
 from psycopg import errors
 from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
 
 from klaviyo_pg.errors import BadSettings, DatabaseAway, DatabaseUnusable
+from klaviyo_pg.postgres import address
+from klaviyo_pg.redaction import redacted
 
 _UNUSABLE = {  # what happened, and what to do
     errors.InsufficientPrivilege: (
@@ -23,6 +27,14 @@ _UNUSABLE = {  # what happened, and what to do
         "Set DATABASE_URL to the primary server, not a standby",
     ),
     errors.InvalidCatalogName: ("There is no such database", "Create it, or correct DATABASE_URL"),
+    errors.FeatureNotSupported: (
+        "An object in the database does not allow what this project does with its tables",
+        "Drop the rule on the table, or whatever it is, then rerun to resume",
+    ),
+    errors.RaiseException: (
+        "Code in the database, such as a trigger, refused what this project does with its tables",
+        "Drop or change it, then rerun to resume",
+    ),
     errors.DependentObjectsStillExist: (
         "An object in the database depends on one of this project's tables",
         "Drop that object, and recreate it after the run",
@@ -37,6 +49,17 @@ _UNUSABLE = {  # what happened, and what to do
         "Raise transaction_timeout for the database user, then rerun to resume",
     ),
 }
+_BY_FUNCTION = {  # of the server, which is the same in every language
+    "check_enable_rls": (
+        "Row-level security on a table would hide rows from the database user",
+        "Make the user the table's owner, give it BYPASSRLS, or drop the policies",
+    ),
+    "CheckCmdReplicaIdentity": (
+        "A table is in a publication but has no replica identity",
+        "Run ALTER TABLE ... REPLICA IDENTITY DEFAULT, or take the table out of the publication",
+    ),
+}
+_BAD_OPTION = re.compile(r"connection is bad: (invalid |definition of service |service file )|could not match ")
 _REFUSED_ROW = (errors.NotNullViolation, errors.CheckViolation, errors.ForeignKeyViolation)  # not from the catalogue
 _NO_LOGIN = (  # a failed connection has no SQLSTATE, only a message
     "authentication failed",
@@ -57,7 +80,28 @@ _TEMPORARY = (
 )
 _CONNECT_TIMEOUT = "10"  # seconds
 _DEFAULTS = {"connect_timeout": _CONNECT_TIMEOUT, "application_name": "klaviyo-pg"}
-_SERVER_SESSION = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+# Set after connecting, because PgBouncer refuses most settings in a connection's options. The search path comes first:
+# it keeps functions and operators that others have created in the schema public from running as this user. Rows that
+# row-level security hides become an error. Limits of the server would end a run or its claims; those in DATABASE_URL
+# are left alone, because they are meant for this project.
+_SETTINGS = SQL("""
+SET search_path = pg_catalog, {schema};
+SET client_encoding = 'UTF8';
+SET DateStyle = 'ISO, YMD';
+SET IntervalStyle = 'postgres';
+SET TimeZone = 'UTC';
+SET standard_conforming_strings = on;
+SET extra_float_digits = 1;
+SET default_transaction_isolation = 'read committed';
+SET row_security = off;
+SELECT set_config(name, '0', false) FROM pg_settings WHERE source <> 'client' AND name = ANY ('{{
+    statement_timeout, lock_timeout, transaction_timeout, idle_in_transaction_session_timeout, idle_session_timeout
+}}');
+""")
+_SERVER_SESSION = (
+    "SELECT pid, backend_start FROM pg_catalog.pg_stat_activity"
+    " WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
+)
 _LOOKS = 5  # at the sessions of two connections: other clients of a pool may take turns with them
 _MAX_OVERFLOW = 64  # connections beyond those that the pool keeps open
 _LONGEST_ABSENCE = 900.0  # seconds that a database may be away
@@ -66,35 +110,42 @@ _RECONNECT_INTERVAL = 0.5  # seconds
 Result = TypeVar("Result")
 
 
-def parse_url(url: str) -> sqlalchemy.URL:
-    """Parse a postgresql:// URL. Raises BadSettings, with a message that does not contain the URL."""
+def connect(url: str, schema: str, autocommit: bool = False) -> psycopg.Connection:
+    """Open a connection with the settings that this project relies on. Every session of the project begins here.
+
+    `schema` is that of the warehouse. Raises BadSettings if the URL is malformed, and DatabaseUnusable if the database
+    cannot store every character.
+    """
+    connection = _open(url)
     try:
-        parsed = sqlalchemy.make_url(url)
-        query = {name: value if isinstance(value, str) else value[-1] for name, value in parsed.query.items()}
-        parsed = parsed.set(drivername="postgresql+psycopg", query=query)
-        make_conninfo(**_parts(parsed))
-        if "[" in (parsed.host or ""):  # an IPv6 address without its closing bracket
-            raise ValueError
-    except (sqlalchemy.exc.ArgumentError, psycopg.ProgrammingError, ValueError):
-        raise BadSettings("DATABASE_URL is not a URL such as postgresql://user:password@host:5432/database.") from None
-    return parsed
-
-
-def conninfo(url: str) -> dict[str, str]:
-    """Return the parts of a postgresql:// URL by their libpq names. Raises BadSettings."""
-    return _parts(parse_url(url))
-
-
-def _parts(url: sqlalchemy.URL) -> dict[str, str]:
-    names = {"user": url.username, "password": url.password, "host": url.host, "port": url.port, "dbname": url.database}
-    return {name: str(value) for name, value in (names | url.query).items() if value}
-
-
-def connect(url: str, autocommit: bool = False) -> psycopg.Connection:
-    """Open a single connection, outside any pool. Its session is in UTC. Raises BadSettings if the URL is malformed."""
-    connection = psycopg.connect(make_conninfo(**{**_DEFAULTS, **conninfo(url)}), autocommit=autocommit)
-    _use_utc(connection)
+        _check_encoding(connection)
+        connection.execute(_SETTINGS.format(schema=Identifier(schema)))
+        connection.autocommit = autocommit
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def _open(url: str) -> psycopg.Connection:
+    """Open a connection in autocommit mode, with the settings of the database. Its error contains no secret."""
+    parameters = address.parse(url)
+    secrets = address.secrets_of(parameters)
+    try:
+        return psycopg.connect(make_conninfo(**{**_DEFAULTS, **parameters}), autocommit=True)
+    except psycopg.ProgrammingError as error:  # a value that the driver itself cannot read
+        raise BadSettings(f"DATABASE_URL cannot be used: {redacted(str(error), secrets)}.") from None
+    except psycopg.Error as error:
+        raise type(error)(redacted(str(error), secrets)) from None
+
+
+def _check_encoding(connection: psycopg.Connection) -> None:
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in ("UTF8", None):  # some poolers do not report it
+        raise DatabaseUnusable(
+            f"The database has the encoding {encoding}, which cannot store every character. Create it with the "
+            "encoding UTF8."
+        )
 
 
 def shares_sessions(url: str) -> bool:
@@ -103,7 +154,7 @@ def shares_sessions(url: str) -> bool:
     PgBouncer in transaction or statement mode does. Two connections that are open at the same time then meet in one
     session, or one of them changes its session, which a direct connection and a pool of sessions never do.
     """
-    with translated(), connect(url, autocommit=True) as one, connect(url, autocommit=True) as other:
+    with translated(), _open(url) as one, _open(url) as other:
         pairs = [(_server_session(one), _server_session(other)) for _ in range(_LOOKS)]
     first, second = map(set, zip(*pairs, strict=True))
     return len(first) > 1 or len(second) > 1 or first == second
@@ -116,28 +167,20 @@ def _server_session(connection: psycopg.Connection) -> tuple[object, ...]:
     return tuple(row)
 
 
-def create_engine(url: str, connections: int = 8) -> sqlalchemy.Engine:
+def create_engine(url: str, schema: str, connections: int = 8) -> sqlalchemy.Engine:
     """Create an engine that keeps up to `connections` open and opens more while they are needed.
 
-    Its sessions are in UTC. The query of the URL overrides the defaults. Raises BadSettings if the URL is malformed.
+    Raises BadSettings if the URL is malformed.
     """
-    parsed = parse_url(url)
-    engine = sqlalchemy.create_engine(
-        parsed.set(query={**_DEFAULTS, **parsed.query}),
+    address.parse(url)
+    return sqlalchemy.create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: connect(url, schema),
         pool_size=connections,
         max_overflow=_MAX_OVERFLOW,
         pool_pre_ping=True,
         hide_parameters=True,
     )
-    sqlalchemy.event.listen(engine, "connect", lambda connection, _: _use_utc(connection))
-    return engine
-
-
-def _use_utc(connection: psycopg.Connection) -> None:
-    """Set the session's time zone, because days and hours are counted in UTC whatever the database's default is."""
-    connection.execute("SET TIME ZONE 'UTC'")
-    if not connection.autocommit:
-        connection.commit()
 
 
 class Database:
@@ -212,7 +255,9 @@ def translated() -> Iterator[None]:
 
 def _translation(error: psycopg.Error) -> DatabaseUnusable | None:
     """Return the error to raise instead, or None if the user cannot fix it."""
-    detail = " ".join(str(error).split("\n", maxsplit=1)[0].split())
+    detail = " ".join(redacted(str(error)).split("\n", maxsplit=1)[0].split())
+    if reason := _BY_FUNCTION.get(error.diag.source_function or ""):
+        return DatabaseUnusable(f"{reason[0]} ({detail}). {reason[1]}.")
     for kind, (problem, remedy) in _UNUSABLE.items():
         if isinstance(error, kind):
             return DatabaseUnusable(f"{problem} ({detail}). {remedy}.")
@@ -226,7 +271,7 @@ def _translation(error: psycopg.Error) -> DatabaseUnusable | None:
     if isinstance(error, _TEMPORARY):
         return DatabaseAway(f"The database is temporarily unable to do this ({detail}).")
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
-        if "does not exist" in detail:
+        if "does not exist" in detail or _BAD_OPTION.match(detail):
             return DatabaseUnusable(f"Cannot connect to the database ({detail}). Check DATABASE_URL.")
         return DatabaseAway(
             f"Cannot connect to the database ({detail}). Check DATABASE_URL, and check that the database is running."

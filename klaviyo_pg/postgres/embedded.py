@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from threading import Lock
 
+from klaviyo_pg.environment import without_secrets
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres import guardian
 from klaviyo_pg.settings import Settings
@@ -97,7 +98,7 @@ def _guard(folder: Path) -> int:
     os.posix_spawn(
         sys.executable,
         [sys.executable, "-P", guardian.__file__, str(folder), str(os.getpid())],
-        os.environ,
+        without_secrets(os.environ),
         file_actions=[(os.POSIX_SPAWN_DUP2, read, 0), null, (os.POSIX_SPAWN_DUP2, 1, 2)],
         setpgroup=0,
     )

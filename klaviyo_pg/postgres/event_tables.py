@@ -7,23 +7,32 @@ from klaviyo_pg.catalogue import Table, events
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erase import wait_for_erasing
 from klaviyo_pg.postgres.statements import names, row_key
+from klaviyo_pg.postgres.suppressed import check_stored
 
 
 def move_events(account: Account, metric_id: str, source: str, target: str) -> int:
-    """Move a metric's events from one event table to another, and return their number.
+    """Move a metric's events from one event table to another, and return how many left the first.
 
     Blocks erasing until the transaction ends, because erasing would miss events that are being moved.
     """
     wait_for_erasing(account.connection, account.schema)
     query = account.compose(
-        "WITH moved AS (DELETE FROM {source} WHERE metric_key = {metric_key} RETURNING {columns})"
-        " INSERT INTO {target} ({columns}) SELECT {columns} FROM moved ON CONFLICT DO NOTHING",
+        "WITH moved AS (DELETE FROM {source} WHERE metric_key = {metric_key} RETURNING {columns}),"
+        " missing AS (SELECT {columns} FROM moved WHERE NOT EXISTS"
+        " (SELECT FROM {target} AS existing WHERE existing.key = moved.key)),"
+        " inserted AS (INSERT INTO {target} ({columns}) SELECT {columns} FROM missing ON CONFLICT DO NOTHING"
+        " RETURNING key)"
+        " SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM missing), (SELECT count(*) FROM inserted)",
         source=Identifier(account.schema, source),
         target=Identifier(account.schema, target),
         metric_key=row_key(Placeholder("metric_id")),
         columns=names(events.EVENTS.column_names),
     )
-    return account.execute(query, metric_id=metric_id).rowcount
+    row = account.execute(query, metric_id=metric_id).fetchone()
+    assert row is not None
+    moved, missing, inserted = row
+    check_stored(account, target, missing, inserted)
+    return int(moved)
 
 
 def one_copy(account: Account, table: Table, frame: pl.DataFrame) -> pl.DataFrame:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import polars as pl
 import psycopg
-from psycopg import Connection, errors
+from psycopg import errors
 from psycopg.sql import Composed
 
 from klaviyo_pg.catalogue import Absent, Load
@@ -14,6 +14,7 @@ from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.postgres import statements
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
+from klaviyo_pg.postgres.suppressed import check_stored
 
 _UNSTORABLE = (psycopg.DataError, errors.StatementTooComplex, errors.ProgramLimitExceeded)
 _ROWS_AT_ONCE = 2_000  # converted to text at a time, so that a frame is not in memory twice
@@ -62,15 +63,31 @@ def merge(
     if load.mostly_new and _append(account, load, conformed):
         return Merged(frame.height, frame.height, 0, 0, [])
     account.execute(statements.create_stage(account.schema, load))
-    unstorable = _copy(account.connection, statements.copy_stage(load), conformed)
+    unstorable = _copy(account, load, statements.copy_stage(load), conformed)
     if inspect is not None:
         inspect(account, load)
-    inserted, updated = account.execute(statements.upsert(account.schema, load)).fetchone() or (0, 0)
+    inserted, updated = _upsert(account, load)
     if load.absent is not Absent.KEEP and is_complete and not unstorable:
         _retire_absent(account, load, guard)
     account.execute(statements.drop_stage(load))
     rows = frame.drop_nulls([name for name in load.table.primary_key if name in frame.columns]).height
     return Merged(rows, inserted, updated, rows - len(unstorable) - inserted - updated, unstorable)
+
+
+def _upsert(account: Account, load: Load) -> tuple[int, int]:
+    """Merge the stage, and return the numbers of rows inserted and updated. Raises DatabaseUnusable if it lost rows.
+
+    Fewer rows may be written than expected because another transaction has just written the same ones. Only if some
+    are still to be written has something suppressed them.
+    """
+    row = account.execute(statements.upsert(account.schema, load)).fetchone()
+    assert row is not None
+    written, inserted, updated = row
+    if inserted + updated < written:
+        lost = account.execute(statements.count_unmerged(account.schema, load)).fetchone()
+        assert lost is not None
+        check_stored(account, load.table.name, written, written - lost[0])
+    return inserted, updated
 
 
 def _retire_absent(account: Account, load: Load, guard: Guard | None) -> None:
@@ -85,7 +102,11 @@ def _retire_absent(account: Account, load: Load, guard: Guard | None) -> None:
             return
     elif guard and guard.holds:
         return
-    account.execute(statements.retire_absent(schema, load))
+    retired = account.execute(statements.retire_absent(schema, load)).rowcount
+    if load.absent_per is None:
+        left = account.execute(statements.count_absent(schema, load)).fetchone()
+        assert left is not None
+        check_stored(account, load.table.name, retired + left[0], retired)
 
 
 def _append(account: Account, load: Load, frame: pl.DataFrame) -> bool:
@@ -104,31 +125,33 @@ def _append(account: Account, load: Load, frame: pl.DataFrame) -> bool:
         __synced_at=pl.lit(row[0]).dt.convert_time_zone("UTC"),
     )
     try:
-        _copy_all(account.connection, statements.copy_into(account.schema, load, complete.columns), complete)
+        _copy_all(account, load, statements.copy_into(account.schema, load, complete.columns), complete)
     except (psycopg.IntegrityError, *_UNSTORABLE):
         return False
     return True
 
 
-def _copy(connection: Connection, statement: Composed, frame: pl.DataFrame) -> list[Unstorable]:
+def _copy(account: Account, load: Load, statement: Composed, frame: pl.DataFrame) -> list[Unstorable]:
     """Copy a frame. If Postgres refuses a value, halve the frame until the row with that value is alone."""
     if frame.is_empty():
         return []
     try:
-        _copy_all(connection, statement, frame)
+        _copy_all(account, load, statement, frame)
     except _UNSTORABLE as error:
         if frame.height == 1:
             return [Unstorable(frame.write_ndjson().strip(), error.diag.message_primary or str(error))]
         half = frame.height // 2
-        return _copy(connection, statement, frame[:half]) + _copy(connection, statement, frame[half:])
+        return _copy(account, load, statement, frame[:half]) + _copy(account, load, statement, frame[half:])
     return []
 
 
-def _copy_all(connection: Connection, statement: Composed, frame: pl.DataFrame) -> None:
-    """Copy a frame, and roll back to the state before it if that fails."""
-    with connection.transaction(), connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for rows in frame.iter_slices(_ROWS_AT_ONCE):
-            copy.write(as_copy_text(rows))
+def _copy_all(account: Account, load: Load, statement: Composed, frame: pl.DataFrame) -> None:
+    """Copy a frame, and roll back to the state before it if that fails, or if the database stored fewer rows."""
+    with account.connection.transaction(), account.connection.cursor() as cursor:
+        with cursor.copy(statement) as copy:
+            for rows in frame.iter_slices(_ROWS_AT_ONCE):
+                copy.write(as_copy_text(rows))
+        check_stored(account, load.table.name, frame.height, cursor.rowcount)
 
 
 def as_copy_text(frame: pl.DataFrame) -> bytes:

@@ -13,6 +13,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erase import wait_for_erasing
 from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
 from klaviyo_pg.postgres.statements import row_key
+from klaviyo_pg.postgres.suppressed import check_stored
 
 SWEEPS = "membership_sweep"
 """The name under which watermarks record when all members of a list were last read."""
@@ -96,25 +97,28 @@ WITH staged AS MATERIALIZED (
             ELSE coalesce(decided.is_subscribed, decided.consent = 'SUBSCRIBED')
         END AS is_subscribed
     FROM decided
+), changed AS MATERIALIZED (
+    SELECT derived.* FROM derived LEFT JOIN {member_lists} AS existing ON existing.key = derived.key
+    WHERE existing.key IS NULL
+    OR (existing.subscribed, existing.unsubscribed_at, existing.is_subscribed, existing.left_reason)
+        IS DISTINCT FROM
+        (derived.subscribed, derived.unsubscribed_at, derived.is_subscribed, derived.left_reason)
 ), merged AS (
     INSERT INTO {member_lists} AS stored (
         key, id, list_id, member_id, subscribed, unsubscribed_at, is_subscribed, left_reason,
         esp_source, esp_integration_id, __synced_at
     )
-    SELECT derived.key, derived.id, derived.list_id, derived.member_id, derived.subscribed, derived.unsubscribed_at,
-        derived.is_subscribed, derived.left_reason, %(esp_source)s, %(account)s, now()
-    FROM derived LEFT JOIN {member_lists} AS existing ON existing.key = derived.key
-    WHERE existing.key IS NULL
-    OR (existing.subscribed, existing.unsubscribed_at, existing.is_subscribed, existing.left_reason)
-        IS DISTINCT FROM
-        (derived.subscribed, derived.unsubscribed_at, derived.is_subscribed, derived.left_reason)
-    ORDER BY derived.key
+    SELECT key, id, list_id, member_id, subscribed, unsubscribed_at, is_subscribed, left_reason,
+        %(esp_source)s, %(account)s, now()
+    FROM changed ORDER BY key
     ON CONFLICT (key) DO UPDATE SET
         subscribed = excluded.subscribed, unsubscribed_at = excluded.unsubscribed_at,
         is_subscribed = excluded.is_subscribed, left_reason = excluded.left_reason, __synced_at = excluded.__synced_at
     RETURNING xmax = 0 AS is_new
 )
-SELECT (SELECT count(*) FROM derived), count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM merged
+SELECT (SELECT count(*) FROM derived), (SELECT count(*) FROM changed),
+    count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new)
+FROM merged
 """
 # Someone who joined again after an absence, according to an event, but is not on the list, becomes absent again.
 # EXCEPT and a join by key are fast even right after the table was filled, when Postgres has no statistics about it.
@@ -203,7 +207,9 @@ def derive_member_lists(account: Account) -> Derived:
     )
     row = account.execute(query, esp_source=ESP_SOURCE).fetchone()
     assert row is not None
-    return Derived(*row)
+    rows, written, inserted, updated = row
+    check_stored(account, membership.MEMBER_LISTS.name, written, inserted + updated)
+    return Derived(rows, inserted, updated)
 
 
 def _mark_absent_again(account: Account) -> None:

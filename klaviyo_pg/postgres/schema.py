@@ -42,7 +42,7 @@ def upgrade(connection: Connection, schema: str) -> None:
     Raises DatabaseUnusable if a column of the catalogue has a different type, because only the owner can decide what to
     do about it.
     """
-    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('klaviyo_pg.schema', 0))")
+    connection.execute("SELECT pg_advisory_xact_lock(pg_catalog.hashtextextended('klaviyo_pg.schema', 0))")
     exists = connection.execute(_SCHEMA_EXISTS, [schema]).fetchone()
     if not (exists and exists[0]):
         connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(schema)))

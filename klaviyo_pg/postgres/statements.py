@@ -103,29 +103,47 @@ def copy_into(schema: str, load: Load, columns: Iterable[str]) -> Composed:
 
 
 def upsert(schema: str, load: Load) -> Composed:
-    """Merge the stage into its table and select (inserted, updated).
+    """Merge the stage into its table and select (rows to write, inserted, updated).
 
     Staged rows with a null in their key are not stored; they only help to find out which stored rows are absent.
     Rows that would not change are filtered out first, because ON CONFLICT would lock each of them, which is a write.
     Rows are merged in the order of their key, so that two transactions with common rows wait instead of deadlocking.
     """
-    table = Identifier(schema, load.table.name)
     written = [*(column.name for column in load.columns), *_filled_in(load)]
     return SQL(
-        "WITH merged AS (\n"
+        "WITH incoming AS MATERIALIZED (\n"
+        "    SELECT {values} FROM {unmerged}\n"
+        "), merged AS (\n"
         "    INSERT INTO {table} AS stored ({columns})\n"
-        "    SELECT {values} FROM {stage} AS stage LEFT JOIN {table} AS existing ON {same}\n"
-        "    WHERE {has_key} AND ({is_new} OR {changes})\n"
-        "    ORDER BY {order}\n"
+        "    SELECT {columns} FROM incoming ORDER BY {order}\n"
         "    ON CONFLICT ({key}) {action}\n"
         "    RETURNING xmax = 0 AS is_new\n"
         ")\n"
-        "SELECT count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM merged"
+        "SELECT (SELECT count(*) FROM incoming), count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new)\n"
+        "FROM merged"
     ).format(
-        table=table,
+        table=Identifier(schema, load.table.name),
         columns=names(written),
-        values=SQL(", ").join(_value(name) for name in written),
+        values=SQL(", ").join(SQL("{} AS {}").format(_value(name), Identifier(name)) for name in written),
+        unmerged=_unmerged(schema, load),
+        order=names(_staged_key(load)),
+        key=names(load.table.primary_key),
+        action=_on_conflict(load),
+    )
+
+
+def count_unmerged(schema: str, load: Load) -> Composed:
+    """Count the staged rows that are not stored, or that would still change a stored row."""
+    return SQL("SELECT count(*) FROM {}").format(_unmerged(schema, load))
+
+
+def _unmerged(schema: str, load: Load) -> Composed:
+    """Return the staged rows that a merge has to write, as a FROM clause and its condition."""
+    return SQL(
+        "{stage} AS stage LEFT JOIN {table} AS existing ON {same} WHERE {has_key} AND ({is_new} OR {changes})"
+    ).format(
         stage=Identifier("pg_temp", stage_name(load)),
+        table=Identifier(schema, load.table.name),
         same=SQL(" AND ").join(
             SQL("{} = {}").format(Identifier("existing", name), _value(name)) for name in load.table.primary_key
         ),
@@ -134,9 +152,6 @@ def upsert(schema: str, load: Load) -> Composed:
         ),
         is_new=SQL("{} IS NULL").format(Identifier("existing", load.table.primary_key[0])),
         changes=_changes(load, "existing", "stage"),
-        order=SQL(", ").join(Identifier("stage", name) for name in _staged_key(load)),
-        key=names(load.table.primary_key),
-        action=_on_conflict(load),
     )
 
 
@@ -250,6 +265,13 @@ def retire_absent(schema: str, load: Load) -> Composed:
     if load.absent is Absent.DELETE:
         return SQL("DELETE FROM {} AS stored WHERE {}").format(table, where)
     return SQL("UPDATE {} AS stored SET {} = now(), __synced_at = now() WHERE {}").format(table, _mark(load), where)
+
+
+def count_absent(schema: str, load: Load) -> Composed:
+    """Count the rows that `retire_absent` would delete or mark."""
+    return SQL("SELECT count(*) FROM {} AS stored WHERE {}").format(
+        Identifier(schema, load.table.name), SQL(" AND ").join([*_present(load), *_absent(load)])
+    )
 
 
 def absent_keys(schema: str, load: Load) -> Composed:

@@ -139,7 +139,7 @@ class _Reading:
         job.log.warning("%s: %s", chunk or "History", message)
         job.tally.add(error)
         job.session.stop.request_if_throttled(error)
-        if chunk is None:
+        if chunk is None or job.session.has_lost_claims:
             return
         with suppress(DatabaseUnusable), job.session.database.transaction(waits=False) as connection:
             backfill_ledger.fail(job.run.account(connection), chunk, message)

@@ -15,6 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.settings import Settings
 from tasks.server import ExistingServer, TemporaryServer, _background_url, find_or_start
 from tasks.temporary_server import _setup
 
@@ -97,6 +98,22 @@ def port() -> Iterator[int]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server.server_port
         server.shutdown()
+
+
+def test_a_temporary_server_gets_no_secrets(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """It needs neither the API key nor the password nor the salt. Every secret setting is left out."""
+    started: list[dict[str, str]] = []
+    monkeypatch.setattr("subprocess.Popen", lambda *arguments, env, **others: started.append(env))
+    monkeypatch.setattr("atexit.register", lambda function: None)
+    secret = [name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
+    assert {"klaviyo_api_key", "database_url", "personal_data_salt"} <= set(secret)
+    for name in ("pgpassword", *secret):
+        monkeypatch.setenv(name.upper(), "hunter2")
+        monkeypatch.setenv(name, "hunter2")
+    monkeypatch.setenv("OTHER", "kept")
+    TemporaryServer(home)
+    assert "hunter2" not in started[0].values()
+    assert started[0]["OTHER"] == "kept"
 
 
 def test_a_server_in_the_background_is_found(port: int, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

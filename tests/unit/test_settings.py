@@ -115,6 +115,7 @@ def test_env_file_is_read(tmp_path: Path) -> None:
         pytest.param("KLAVIYO_BASE_URL", "http://a.klaviyo.com", id="plain http elsewhere"),
         pytest.param("KLAVIYO_BASE_URL", "a.klaviyo.com", id="no scheme"),
         pytest.param("KLAVIYO_BASE_URL", "https://user:secret@a.klaviyo.com", id="user name"),
+        pytest.param("KLAVIYO_BASE_URL", "https://:secret@a.klaviyo.com", id="password"),
         pytest.param("KLAVIYO_BASE_URL", "https://a.klaviyo.com?api_key=secret", id="query string"),
         pytest.param("KLAVIYO_BASE_URL", "https://[", id="unclosed bracket"),
         pytest.param("KLAVIYO_DIALECT", "v3", id="dialect"),

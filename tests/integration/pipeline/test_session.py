@@ -9,10 +9,12 @@ import pytest
 from klaviyo_pg.errors import BadSettings, Busy, Stopped
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import backfill_ledger
+from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from pipeline import run as runs
 from pipeline.backfill.plan import part_of_plan
 from pipeline.workers import ThreadWorkers
+from tests.driver import wait_until
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import LOG, Warehouse, days_ago
 
@@ -75,6 +77,81 @@ def test_a_run_renews_its_claim(warehouse: Warehouse, shop: FakeAccount) -> None
     shop.before("counts", look)
     assert warehouse.daily(concurrency=1).state == "complete"
     assert held == [True]
+
+
+def test_a_run_whose_claim_was_taken_stores_nothing_more(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """The connections are cut while lists are read, and another run takes the claim before this one notices.
+
+    The other run reads everything. This one stores no row, leaves the state of the run alone, and explains why.
+    """
+    stored: list[object] = []
+
+    def take_over() -> None:
+        cut_connections(warehouse)
+        resumed = runs.begin(other, "daily", SELECTION, LOG)
+        assert resumed.resumed_at is not None
+        stored.append(state(warehouse))
+
+    shop.before("lists", take_over)
+    with warehouse.open(concurrency=1) as other:
+        with pytest.raises(Busy) as caught:
+            warehouse.daily(concurrency=1)
+        assert stored == [state(warehouse)]
+    assert str(caught.value) == (
+        "The database ended the session of this daily run of shop, and another run has taken over: wait for it to "
+        "finish."
+    )
+    assert warehouse.daily().state == "complete"
+    assert len(warehouse.event_ids()) == len(shop.events)
+
+
+SELECTION = {"tables": (), "since": None}
+
+
+def state(warehouse: Warehouse) -> list[object]:
+    """Return what a run changes: the state of runs, their chunks, and rows."""
+    counts = [warehouse.one(f"SELECT count(*) FROM {table}") for table in ("lists", "members", "members")]
+    return [warehouse.rows("SELECT run_id, state, message FROM runs"), len(warehouse.event_ids()), counts]
+
+
+def test_a_claim_that_is_lost_is_taken_again_before_the_next_transaction(warehouse: Warehouse) -> None:
+    """Nobody else has taken it: the work is done once, under the claim."""
+    with warehouse.open() as session:
+        run = runs.begin(session, "daily", {}, LOG)
+        cut_connections(warehouse)
+        assert runs.transact(session, run, lambda account: account.integration_id) == run.integration_id
+        with warehouse.open() as other, pytest.raises(Busy, match="is in progress"):
+            other.claim(run.integration_id, "daily")
+
+
+def test_a_claim_waits_for_a_transaction_of_its_last_holder(warehouse: Warehouse) -> None:
+    """A transaction that began under a claim ends before a new holder begins, although the claim was lost."""
+    order: list[str] = []
+    with warehouse.open() as session, warehouse.open() as other:
+        run = runs.begin(session, "daily", {}, LOG)
+
+        def take_over() -> None:
+            other.claim(run.integration_id, "daily")
+            order.append("claimed")
+
+        thread = Thread(target=take_over)
+
+        def work(account: Account) -> None:
+            account.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND"
+                " mode = 'ExclusiveLock' AND pid <> pg_backend_pid()"
+            )
+            thread.start()
+            waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted)"
+            wait_until(lambda: warehouse.one(waits), "the new holder waited")
+            order.append("stored")
+
+        runs.transact(session, run, work)
+        thread.join()
+        assert order == ["stored", "claimed"]
+        with pytest.raises(Busy, match="another run has taken over"):
+            runs.transact(session, run, lambda account: order.append("stored"))
+    assert order == ["stored", "claimed"]
 
 
 def test_a_source_is_lent_to_one_thread_at_a_time(warehouse: Warehouse) -> None:

@@ -1,0 +1,27 @@
+"""Rows that the database did not store although it reported no error. Knows what can cause that, and no frame."""
+
+from psycopg.sql import Identifier
+
+from klaviyo_pg.errors import DatabaseUnusable
+from klaviyo_pg.postgres.account import Account
+
+_CAUSES = """
+SELECT 'trigger ' || tgname FROM pg_trigger
+WHERE tgrelid = to_regclass(%(name)s) AND NOT tgisinternal AND tgenabled <> 'D'
+UNION ALL
+SELECT 'rule ' || rulename FROM pg_rewrite WHERE ev_class = to_regclass(%(name)s) AND ev_enabled <> 'D'
+ORDER BY 1
+"""
+
+
+def check_stored(account: Account, table: str, written: int, stored: int) -> None:
+    """Raise DatabaseUnusable if fewer rows are stored than were written. The transaction must not commit then."""
+    if stored >= written:
+        return
+    name = Identifier(account.schema, table).as_string(account.connection)
+    causes = [cause for (cause,) in account.execute(_CAUSES, name=name)]
+    likely = " or ".join(causes) if causes else "trigger, rule or row-level security policy on the table"
+    raise DatabaseUnusable(
+        f"{account.schema}.{table} stored only {stored:,} of {written:,} rows, and the database reported no error. "
+        f"The likely cause is the {likely}. Drop or change it, then rerun to resume."
+    )
