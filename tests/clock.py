@@ -8,7 +8,8 @@ _SCHEMA = """
 CREATE SCHEMA clock;
 CREATE TABLE clock.present (at timestamp with time zone NOT NULL);
 SET allow_system_table_mods = on;
-CREATE OR REPLACE FUNCTION pg_catalog.now() RETURNS timestamp with time zone LANGUAGE sql STABLE
+ALTER FUNCTION pg_catalog.now() RENAME TO time_of_the_machine;
+CREATE FUNCTION pg_catalog.now() RETURNS timestamp with time zone LANGUAGE sql STABLE
     AS 'SELECT at FROM clock.present';
 RESET allow_system_table_mods;
 """
