@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 import psycopg
 from pyrate_limiter.abstracts.store import StateStore
 
-from klaviyo_pg.errors import BadSettings, Busy
+from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.klaviyo.pace import Pace
@@ -26,6 +26,7 @@ from klaviyo_pg.postgres.connect import Database, connect, create_engine, shares
 from klaviyo_pg.postgres.limits import WarehouseStore
 from klaviyo_pg.postgres.page_sizes import WarehousePageSizes
 from klaviyo_pg.settings import Settings
+from pipeline.checks import busy
 from pipeline.progress import Progress
 from pipeline.stop import StopFlag
 
@@ -172,8 +173,7 @@ class Session:
         connection = connect(self._url, autocommit=True)
         if not claims.try_claim(Account(connection, self.settings.warehouse_schema, integration_id), what):
             connection.close()
-            name = self.settings.klaviyo_integration
-            raise Busy(f"Another {what} run of {name} is in progress: wait for it to finish, or stop it.")
+            raise busy(self.settings.klaviyo_integration, what)
         return connection
 
     def renew_claims(self) -> None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
-from klaviyo_pg.errors import BadSettings, MissingScope
+from klaviyo_pg.errors import MissingScope
 from klaviyo_pg.postgres import backfill_ledger, lookups
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
@@ -18,24 +18,6 @@ from transforms.routing import KnownMetric, selected
 
 Gap = tuple[str, Window]
 """A metric id, and a part of its time."""
-_DAY = timedelta(days=1)
-
-
-def history_window(now: datetime, start: datetime, end: datetime | None) -> Window:
-    """Return whole days in UTC, up to the last midnight: today and the future belong to the daily run."""
-    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    first = start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    last = today if end is None else min(today, _next_midnight(min(end, now)))
-    if first >= last:
-        raise BadSettings(
-            f"There is no whole day between {first:%Y-%m-%d} and {last:%Y-%m-%d}: choose an earlier start."
-        )
-    return Window(first, last)
-
-
-def _next_midnight(moment: datetime) -> datetime:
-    midnight = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight if midnight == moment else midnight + _DAY
 
 
 @dataclass(frozen=True)
