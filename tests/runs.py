@@ -109,7 +109,8 @@ class Warehouse:
     ) -> Result:
         """Run a backfill."""
         runbook = partial(backfill, start=start, end=end, restart=restart)
-        return self.follow("backfill", runbook, {"start": start, "end": end}, settings, tolerates_failures=True)
+        selection = {"start": start, "end": end, "restart": restart}
+        return self.follow("backfill", runbook, selection, settings, tolerates_failures=True)
 
     def reconcile(self, **settings: object) -> Result:
         """Run a reconciliation of counts."""

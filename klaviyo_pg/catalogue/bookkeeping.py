@@ -52,7 +52,16 @@ RUNS = Table(
         Column("as_of", TIMESTAMP, "Point in time up to which the run reads the source."),
         Column("started_at", TIMESTAMP, "When the run started or was last resumed."),
         Column("finished_at", TIMESTAMP, "When the run finished."),
-        Column("state", TEXT, "running, complete, complete with differences, partial, to be continued or failed."),
+        Column(
+            "state",
+            TEXT,
+            "running, complete, complete with differences, partial, to be continued, stopped or failed.",
+        ),
+        Column(
+            "restarted_at",
+            TIMESTAMP,
+            "When a backfill with --restart dropped what the ledger had of its window; a rerun that resumes keeps it.",
+        ),
         Column("requests", INTEGER, "Requests sent to the API."),
         Column("retries", INTEGER, "Requests that were retries."),
         Column(
