@@ -101,7 +101,7 @@ class Warehouse:
 
     def daily(self, *tables: str, since: datetime | None = None, **settings: object) -> Result:
         """Run the daily sync."""
-        runbook = partial(sync, streams=streams_of(tables), since=since)
+        runbook = partial(sync, streams=streams_of(tables), since=since, tables=tables)
         return self.follow("daily", runbook, {"tables": tables, "since": since}, settings)
 
     def backfill(

@@ -14,6 +14,7 @@ from klaviyo_pg.cli.display import LiveDisplay, is_live, starting
 from klaviyo_pg.cli.preflight import check_backfill
 from klaviyo_pg.cli.startup import Startup
 from klaviyo_pg.cli.summary import Invocation, Times, show
+from klaviyo_pg.cli.terminal import handle_signals
 from klaviyo_pg.errors import Stopped
 from klaviyo_pg.postgres import embedded
 from klaviyo_pg.settings import Settings, load_settings
@@ -42,6 +43,7 @@ def run(startup: Startup, arguments: Namespace, prefix: str, parameters: Sequenc
         startup.wait()
     print(_route(settings))
     started = monotonic()
+    handle_signals()
     try:
         result = run_flow({name: getattr(arguments, name) for name in parameters})
     except KeyboardInterrupt:
@@ -67,6 +69,7 @@ def _import(startup: Startup, name: str) -> RunFlow:
     if startup.must_check_server:
         local.check_server()
     startup.enter(local.command_settings())
+    logs.leave_result_to_command()
     console = logs.console()
     if is_live() and console is not None:
         local.DISPLAY.set(partial(LiveDisplay, console=console))

@@ -90,7 +90,8 @@ def restart(account: Account, run_id: str) -> bool:
         "SELECT mine.restarted_at, earlier.restarted_at FROM {} AS mine LEFT JOIN LATERAL ("
         " SELECT restarted_at, state FROM {} AS run WHERE run.esp_integration_id = mine.esp_integration_id"
         " AND run.flow = mine.flow AND run.selection = mine.selection AND run.run_id <> mine.run_id"
-        " ORDER BY started_at DESC, finished_at DESC NULLS FIRST LIMIT 1) AS earlier ON earlier.state = ANY(%(unfinished)s)"
+        " ORDER BY started_at DESC, finished_at DESC NULLS FIRST LIMIT 1) AS earlier"
+        " ON earlier.state = ANY(%(unfinished)s)"
         " WHERE mine.run_id = %(run_id)s",
         bookkeeping.RUNS,
         bookkeeping.RUNS,

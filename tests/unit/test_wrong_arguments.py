@@ -40,7 +40,7 @@ def _nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _signal_handlers() -> Iterator[None]:
     """Restore the signal handlers that a command replaces."""
-    usual = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in usual.items():
         signal.signal(number, handler)

@@ -72,9 +72,7 @@ def test_a_stopped_backfill_resumes_where_it_stopped(
     assert_complete(warehouse, shop)
 
 
-def test_a_stopped_restart_resumes_and_counts_once(
-    warehouse: Warehouse, shop: FakeAccount, backfill: Backfill
-) -> None:
+def test_a_stopped_restart_resumes_and_counts_once(warehouse: Warehouse, shop: FakeAccount, backfill: Backfill) -> None:
     """Also on the next day, as another run. Once it is complete, the next restart reads everything again."""
     assert backfill(chunk_events=10_000).state == "complete"
     shop.before("events", warehouse.stop, subject="OPEN", page=4)
