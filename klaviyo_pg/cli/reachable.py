@@ -22,7 +22,6 @@ from pipeline.session import Session
 from transforms.routing import KnownMetric
 
 _SECONDS = 1.5  # for all checks together
-_ATTEMPTS = 2  # at a host that refuses connections
 
 Result = TypeVar("Result")
 
@@ -65,8 +64,7 @@ class _Background(Generic[Result]):
 
 
 def _source(settings: Settings) -> Source:
-    attempts = min(_ATTEMPTS, settings.request_attempts)
-    return open_source(settings.model_copy(update={"request_attempts": attempts}))
+    return open_source(settings.model_copy(update={"request_attempts": 1}))
 
 
 def _account_id(settings: Settings) -> str | None:
