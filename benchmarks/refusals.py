@@ -24,7 +24,7 @@ _ACCOUNT = "SANDBX"  # of the sandbox, by default
 
 
 class Case(NamedTuple):
-    """What the user got wrong: the arguments of `klaviyo-pg`, changed settings, and lines of .env."""
+    """A mistake: the arguments of `klaviyo-pg`, changed settings, and lines of .env."""
 
     name: str
     arguments: Sequence[str]
@@ -33,7 +33,7 @@ class Case(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """How a command was refused."""
+    """The result of a refused command."""
 
     seconds: float
     code: int

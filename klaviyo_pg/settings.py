@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     )
     database_url: SecretStr | None = Field(
         None,
-        description="URL of the warehouse (postgresql://...). If unset, EMBEDDED_POSTGRES says what to use.",
+        description="URL of the warehouse (postgresql://...). If unset, see EMBEDDED_POSTGRES.",
     )
     embedded_postgres: bool = Field(
         False,

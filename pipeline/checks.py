@@ -1,6 +1,6 @@
-"""What has to be right before a run begins: the key, the names in the settings, the account's name, its protection.
+"""Checks before a run begins: the key, the names in the settings, the account's name, its protection.
 
-Each check raises a UserError with a sentence that says what to change. None of them writes anything.
+Each check raises a UserError with a sentence that names the setting to change. The checks only read.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ from klaviyo_pg.postgres.accounts import RegisteredAccount
 from klaviyo_pg.settings import Settings
 from transforms.routing import KnownMetric, check_destinations, selected
 
+Metrics = Sequence[KnownMetric]
 _STATE_OF_DATABASE = (
     "SELECT current_setting('transaction_read_only')::boolean,"
     " has_database_privilege(current_database(), 'CREATE')"
@@ -97,7 +98,7 @@ def stored_metrics(connection: psycopg.Connection, settings: Settings) -> list[K
     return [KnownMetric(row.id, row.name) for row in rows]
 
 
-def metric_names(source: Source, settings: Settings, stored: Sequence[KnownMetric]) -> None:
+def metric_names(source: Source, settings: Settings, stored: Metrics) -> None:
     """Raise BadSettings if METRICS names a metric that the account does not have, or DESTINATIONS no event table.
 
     The source is asked only for names that are not stored. If it refuses, reading the metrics will report that.

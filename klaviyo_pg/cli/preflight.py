@@ -1,4 +1,4 @@
-"""What a command checks before it starts anything: its settings and arguments, then the database and the account.
+"""Checks of a command before it starts anything: its settings and arguments, then the database and the account.
 
 Importing this module imports little, so that a wrong setting or argument is reported at once.
 """

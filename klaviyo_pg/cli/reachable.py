@@ -1,9 +1,9 @@
-"""Whether a run could begin: the database, the account, and its names in both, checked side by side. Writes nothing.
+"""Checks over the network before a run begins: the database, the account, and its names in both, checked side by side. Writes nothing.
 
 A check that takes longer than a moment is left to the run, which is patient.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Thread
 from time import monotonic
@@ -19,7 +19,6 @@ from klaviyo_pg.postgres.connect import connect, translated
 from klaviyo_pg.settings import Settings
 from pipeline import checks
 from pipeline.session import Session
-from transforms.routing import KnownMetric
 
 _SECONDS = 1.5  # for all checks together
 
@@ -71,7 +70,7 @@ def _account_id(settings: Settings) -> str | None:
     return checks.account_id(_source(settings), settings, lambda warning: None)
 
 
-def _stored(settings: Settings, flow: str, account_id: _Background[str | None], until: float) -> Sequence[KnownMetric]:
+def _stored(settings: Settings, flow: str, account_id: _Background[str | None], until: float) -> checks.Metrics:
     """Check the database, and return the metrics that it has; none if the warehouse has no tables yet."""
     if settings.database_url is None and not embedded.is_running(settings.data_dir):
         return ()

@@ -83,7 +83,7 @@ def open_run(account: Account, flow: str, selection: str, now: datetime) -> Open
 def restart(account: Account, run_id: str) -> bool:
     """Record that a run drops what the ledger has of its window. Returns False if that has already happened.
 
-    It has if this run was resumed after it did so, or if it goes on with the last run with the same selection, which
+    It has if this run was resumed after it did so, or if it continues the last run with the same selection, which
     did so and was not finished, whatever day that was.
     """
     row = account.execute(

@@ -151,7 +151,7 @@ def test_rename_gives_an_account_another_name(
     accounts.register(connection, "klaviyo", "taken", None)
     for arguments, sentence in [
         (("shop", "taken"), "There is an account taken in the schema klaviyo already. Choose another name."),
-        (("nobody", "x"), "There is no account nobody in the schema klaviyo. Choose another --integration."),
+        (("absent", "x"), "There is no account absent in the schema klaviyo. Choose another --integration."),
         (("shop", " "), "The new name must not be blank."),
     ]:
         refused = command("rename", *arguments)
