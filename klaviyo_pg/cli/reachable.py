@@ -1,4 +1,4 @@
-"""Checks over the network before a run begins: the database, the account, and its names in both, checked side by side. Writes nothing.
+"""Checks over the network before a run begins: the database, the account, and its names in both. Writes nothing.
 
 A check that takes longer than a moment is left to the run, which is patient.
 """
