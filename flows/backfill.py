@@ -52,6 +52,6 @@ def backfill(
         "backfill",
         partial(settings_from, klaviyo, warehouse, klaviyo_integration=integration, metrics=metrics),
         planned,
-        selection={"start": start, "end": end},
+        selection={"start": start, "end": end, "restart": restart},
         tolerates_failures=True,
     )

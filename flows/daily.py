@@ -38,7 +38,7 @@ def daily(
     """
 
     def planned() -> Runbook:
-        return partial(sync, streams=streams_of(tables or ()), since=parse_since("since", since))
+        return partial(sync, streams=streams_of(tables or ()), since=parse_since("since", since), tables=tables or ())
 
     return follow(
         "daily",

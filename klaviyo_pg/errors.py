@@ -19,6 +19,7 @@
     ├── BadAnswer              the response violates the API's contract         exit code 1
     │   └── Garbled            the response cannot be decoded: retry once or twice
     └── Unavailable            no usable response: retry                        exit code 1
+        ├── Unreachable        no connection to the host
         ├── TooMuch            too slow or too large: request a smaller page
         └── Throttled          the rate limit is used up: the next run resumes  exit code 4
 
@@ -144,6 +145,10 @@ class Unavailable(KlaviyoPgError):
     def __init__(self, message: str | None = None, retry_after: float | None = None) -> None:
         self.retry_after = retry_after
         super().__init__(message)
+
+
+class Unreachable(Unavailable):
+    """There is no connection to the API's host. Check KLAVIYO_BASE_URL and the network."""
 
 
 class TooMuch(Unavailable):

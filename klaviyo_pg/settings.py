@@ -4,15 +4,20 @@ This module knows neither command-line flags nor flow parameters: callers pass t
 """
 
 import json
-from datetime import UTC, datetime
+import os
+import re
+from calendar import monthrange
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from klaviyo_pg import names
 from klaviyo_pg.errors import BadKey, BadSettings
 
 _LONGEST_NAME = 63  # bytes; Postgres truncates longer identifiers
@@ -21,6 +26,10 @@ _FIRST_YEAR = 1900  # no email is older, and every year back costs requests
 _LAST_YEAR = 9998  # a day can still be added without overflowing datetime
 _BLIND_LOOKBACK_DAYS = 7.0  # Klaviyo delivers events days late, and only counts would reveal them
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_DESTINATIONS = 'must be a JSON object of metrics and their event tables, such as {"Opened Push": "opens"}'
+_ENV_FILE = ".env"
+_RELATIVE = re.compile(r"(\d{1,6}) ?(h|hours?|d|days?|w|weeks?|mo|months?|y|years?)(?: ago)?")
+_RELATIVE_DAYS = {"today": 0, "yesterday": 1}
 COUNTED_DAYS = 1826
 """The age in days up to which the API counts events: five years."""
 
@@ -28,7 +37,7 @@ COUNTED_DAYS = 1826
 class Settings(BaseSettings):
     """The configuration of a run. Each field is set by the environment variable of the same name in upper case."""
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(env_file=_ENV_FILE, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     klaviyo_api_key: SecretStr | None = Field(
         None,
@@ -36,7 +45,12 @@ class Settings(BaseSettings):
     )
     database_url: SecretStr | None = Field(
         None,
-        description="URL of the warehouse (postgresql://...). If unset, an embedded Postgres in DATA_DIR is used.",
+        description="URL of the warehouse (postgresql://...). If unset, see EMBEDDED_POSTGRES.",
+    )
+    embedded_postgres: bool = Field(
+        False,
+        description="Load a real account into an embedded Postgres in DATA_DIR if DATABASE_URL is not set. The sandbox "
+        "does so anyway.",
     )
     klaviyo_base_url: str = Field(
         "https://a.klaviyo.com", description="Base URL of the API. Plain http is accepted only for localhost."
@@ -182,8 +196,15 @@ class Settings(BaseSettings):
         if not isinstance(value, str):
             return value
         if value.lstrip().startswith("["):
-            return tuple(json.loads(value))
+            return _json_names(value)
         return tuple(name for part in value.split(",") if (name := part.strip()))
+
+    @field_validator("destinations", mode="before")
+    @classmethod
+    def _is_table_by_metric(cls, value: object) -> object:
+        if not isinstance(value, dict) or not all(isinstance(each, str) for pair in value.items() for each in pair):
+            raise ValueError(_DESTINATIONS)
+        return value
 
     @field_validator("klaviyo_integration")
     @classmethod
@@ -219,6 +240,15 @@ class Settings(BaseSettings):
             )
         return self
 
+    def check_warehouse(self) -> None:
+        """Raise BadSettings if a real account would be loaded into the embedded Postgres without being asked to."""
+        is_real = _split_url(self.klaviyo_base_url).hostname not in _LOOPBACK
+        if is_real and self.database_url is None and not self.embedded_postgres:
+            raise BadSettings(
+                "DATABASE_URL is not set. Set it to the URL of your warehouse, or set EMBEDDED_POSTGRES=true to load "
+                f"the account into the embedded Postgres in {self.data_dir.absolute()}."
+            )
+
     @property
     def spool_dir(self) -> Path:
         """The folder of the spool, with a subfolder for each account."""
@@ -253,6 +283,13 @@ class Settings(BaseSettings):
         return sha256(f"klaviyo-pg salt {self.salt}".encode()).hexdigest()[:16]
 
 
+def _json_names(text: str) -> tuple[object, ...]:
+    try:
+        return tuple(json.loads(text))
+    except ValueError:
+        raise ValueError('must be a JSON list such as ["Opened Email", "Placed Order"], or names with commas') from None
+
+
 def _split_url(text: str) -> SplitResult:
     try:
         return urlsplit(text)
@@ -270,9 +307,10 @@ def _has_host(url: SplitResult) -> bool:
 def load_settings(**changes: object) -> Settings:
     """Read the settings from the environment and override some of them; None leaves a setting unchanged.
 
-    Raises BadSettings, which names the first invalid setting.
+    Raises BadSettings, which names the first invalid setting, or the first unknown name in .env.
     """
     try:
+        _check_env_file()
         return Settings(**{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
@@ -280,9 +318,27 @@ def load_settings(**changes: object) -> Settings:
         reason = first["msg"].removeprefix("Value error, ")
         raise BadSettings(f"{name}: {reason}." if name else f"{reason}.") from None
     except SettingsError:  # raised only for DESTINATIONS: no other setting is decoded before it is validated
-        raise BadSettings("DESTINATIONS: must be a JSON object.") from None
-    except ValueError as error:
-        raise BadSettings(f"Cannot parse a setting: {error}.") from None
+        raise BadSettings(f"DESTINATIONS: {_DESTINATIONS}.") from None
+    except UnicodeDecodeError:
+        raise BadSettings(f"Cannot read {_ENV_FILE}: it is not UTF-8 text.") from None
+    except OSError as error:
+        raise BadSettings(f"Cannot read {_ENV_FILE} ({error.strerror}).") from None
+
+
+def _check_env_file() -> None:
+    """Raise BadSettings if .env sets something that is neither a setting nor another program's variable."""
+    found = dotenv_values(_ENV_FILE) if Path(_ENV_FILE).is_file() else {}
+    if sentence := next(names.unknown(found, _setting_names()), None):
+        raise BadSettings(f"{_ENV_FILE}: {sentence}")
+
+
+def misspelled_settings() -> list[str]:
+    """Return a sentence for each variable of the environment that looks like a misspelled setting."""
+    return list(names.misspelled(os.environ, _setting_names()))
+
+
+def _setting_names() -> set[str]:
+    return {name.upper() for name in Settings.model_fields}
 
 
 def parse_since(label: str, text: str | None) -> datetime | None:
@@ -296,15 +352,43 @@ def parse_since(label: str, text: str | None) -> datetime | None:
     return moment
 
 
-def parse_moment(label: str, text: str) -> datetime:
-    """Parse a date or an ISO 8601 time, which is in UTC unless it has an offset.
+def parse_moment(label: str, text: str, now: datetime | None = None) -> datetime:
+    """Parse a date, an ISO 8601 time, which is in UTC unless it has an offset, or a relative time such as 7d.
 
+    A relative time is a midnight (UTC), or for hours the beginning of an hour: a rerun on the same day then resumes.
     `label` names the argument in errors. Raises BadSettings.
     """
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadSettings(f"{label} {text}: use a date such as 2026-01-31, or an ISO 8601 time.") from None
+        moment = _relative(text.strip().lower(), now or datetime.now(UTC)) or datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise BadSettings(
+            f"{label} {text}: use a date such as 2026-01-31, an ISO 8601 time, or a relative time such as 12h, 7d, 2w, "
+            "3mo, 1y or yesterday."
+        ) from None
     if not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
         raise BadSettings(f"{label} {text}: use a year from {_FIRST_YEAR} to {_LAST_YEAR}.")
     return moment.replace(tzinfo=moment.tzinfo or UTC)
+
+
+def _relative(text: str, now: datetime) -> datetime | None:
+    """Return the time that a relative time means; None if the text is not one."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    if text in _RELATIVE_DAYS:
+        return midnight - timedelta(days=_RELATIVE_DAYS[text])
+    if not (matched := _RELATIVE.fullmatch(text)):
+        return None
+    count, unit = int(matched[1]), matched[2].removesuffix("s")
+    match unit:
+        case "h" | "hour":
+            return now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=count)
+        case "mo" | "month":
+            return _months_before(midnight, count)
+        case "y" | "year":
+            return _months_before(midnight, 12 * count)
+    return midnight - timedelta(days=count * (7 if unit in ("w", "week") else 1))
+
+
+def _months_before(moment: datetime, count: int) -> datetime:
+    """Return the same day so many months before, or the last day of that month if it is shorter."""
+    year, month = divmod(moment.year * 12 + moment.month - 1 - count, 12)
+    return moment.replace(year=year, month=month + 1, day=min(moment.day, monthrange(year, month + 1)[1]))

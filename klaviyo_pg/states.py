@@ -14,10 +14,11 @@ class RunState(StrEnum):
     COMPLETE_WITH_DIFFERENCES = "complete with differences"
     PARTIAL = "partial"
     TO_BE_CONTINUED = "to be continued"
+    STOPPED = "stopped"
     FAILED = "failed"
 
 
-UNFINISHED = (RunState.RUNNING, RunState.FAILED, RunState.TO_BE_CONTINUED)
+UNFINISHED = (RunState.RUNNING, RunState.FAILED, RunState.STOPPED, RunState.TO_BE_CONTINUED)
 """The states of a run that the next run with the same selection resumes."""
 
 FINISHED = (RunState.COMPLETE, RunState.COMPLETE_WITH_DIFFERENCES)

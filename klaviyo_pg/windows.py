@@ -6,6 +6,8 @@ from itertools import pairwise
 from math import inf
 from typing import NamedTuple
 
+from klaviyo_pg.errors import BadSettings
+
 
 class Window(NamedTuple):
     """A half-open time window [start, end) in UTC."""
@@ -77,3 +79,20 @@ def open_windows(start: datetime, until: datetime, longest: timedelta) -> Iterat
     for begin, end in pairwise(starts):
         yield Window(begin, end)
     yield OpenWindow(starts[-1])
+
+
+def history_window(now: datetime, start: datetime, end: datetime | None) -> Window:
+    """Return whole days in UTC, up to the last midnight: today and the future belong to the daily run."""
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    first = start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    last = today if end is None else min(today, _next_midnight(min(end, now)))
+    if first >= last:
+        raise BadSettings(
+            f"There is no whole day between {first:%Y-%m-%d} and {last:%Y-%m-%d}: choose an earlier start."
+        )
+    return Window(first, last)
+
+
+def _next_midnight(moment: datetime) -> datetime:
+    midnight = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight if midnight == moment else midnight + timedelta(days=1)

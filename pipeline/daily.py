@@ -1,6 +1,6 @@
 """The runbook of a daily run: everything that the account gained or changed since the last one."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from pipeline.chunks import Chunk
 from pipeline.job import Job, read
 from pipeline.reconcile.check import METRICS_SCOPE, can_count, find_late_events
 from pipeline.run import transact
+from pipeline.streams import event_tables_of
 from pipeline.streams.departures import OWNERS, SUSPECTED
 from pipeline.streams.dimensions import LISTS, METRICS
 from pipeline.streams.events import EVENTS
@@ -22,15 +23,16 @@ from pipeline.streams.stream import Stream
 from transforms.routing import KnownMetric, selected
 
 
-def sync(job: Job, streams: frozenset[str], since: datetime | None) -> None:
+def sync(job: Job, streams: frozenset[str], since: datetime | None, tables: Collection[str] = ()) -> None:
     """Bring the warehouse up to the present, as far as these streams go.
 
     Args:
         streams: names of the streams to read.
         since: read events from this time on, whatever has been read before.
+        tables: names of the tables to fill, which limit the metrics to read; all if there are none.
     """
     read(job, "Metrics, lists, campaigns and flows", plan.dimension_chunks(streams))
-    phases = _plan(job, streams, since)
+    phases = _plan(job, streams, since, tables)
     for title, chunks in phases:
         if not job.tally.must_stop:
             read(job, title, chunks)
@@ -71,7 +73,7 @@ class _Warehouse(NamedTuple):
 Phases = list[tuple[str, list[Chunk]]]
 
 
-def _plan(job: Job, streams: frozenset[str], since: datetime | None) -> Phases:
+def _plan(job: Job, streams: frozenset[str], since: datetime | None, tables: Collection[str]) -> Phases:
     """Return the chunks to read after the dimensions, in phases of which each needs the one before.
 
     Returns none where the settings allow none, or where what they depend on could not be read: see the tally.
@@ -79,13 +81,13 @@ def _plan(job: Job, streams: frozenset[str], since: datetime | None) -> Phases:
     if job.tally.must_stop:
         return []
     try:
-        return _phases(job, streams, since)
+        return _phases(job, streams, since, tables)
     except KlaviyoPgError as error:
         job.tally.add(error)
         return []
 
 
-def _phases(job: Job, streams: frozenset[str], since: datetime | None) -> Phases:
+def _phases(job: Job, streams: frozenset[str], since: datetime | None, tables: Collection[str]) -> Phases:
     stored = transact(job.session, job.run, lambda account: _look_up(account, can_count(job)))
     blind = timedelta(days=job.run.settings.blind_lookback_days)
     sweep_every = timedelta(days=job.run.settings.membership_sweep_days)
@@ -96,7 +98,8 @@ def _phases(job: Job, streams: frozenset[str], since: datetime | None) -> Phases
     if PROFILES.name in streams:
         chunks += plan.profile_chunks(stored.watermarks)  # first, since they are read in one sequence
     if EVENTS.name in streams:
-        chunks += _event_chunks(job, stored, since, all_at_once, blind)
+        limit = event_tables_of(tables, lists_people)
+        chunks += _event_chunks(job, stored, since, all_at_once, blind, limit)
     members: list[Chunk] = []
     if LIST_MEMBERS.name in streams:
         as_of = job.run.as_of
@@ -138,9 +141,17 @@ def _look_up(account: Account, with_counts: bool) -> _Warehouse:
 
 
 def _event_chunks(
-    job: Job, stored: _Warehouse, since: datetime | None, all_at_once: bool, blind: timedelta
+    job: Job,
+    stored: _Warehouse,
+    since: datetime | None,
+    all_at_once: bool,
+    blind: timedelta,
+    tables: Collection[str] | None,
 ) -> list[Chunk]:
-    """Return the chunks of events, the newest first. Metrics that the source cannot count get the longer overlap."""
+    """Return the chunks of events, the newest first. Metrics that the source cannot count get the longer overlap.
+
+    With `tables`, only metrics of these event tables are read; the watermarks of the others stay where they are.
+    """
     settings = job.run.settings
     if not stored.metrics:
         if not _pass_on(job, METRICS, EVENTS):
@@ -148,10 +159,11 @@ def _event_chunks(
         return []
     metrics = [KnownMetric(row.id, row.name) for row in stored.metrics]
     wanted = selected(metrics, settings.metrics)
-    existing = {row.id for row in stored.metrics if not row.is_deleted}
+    routed = {row.id for row in stored.metrics if tables is None or row.destination in tables}
+    existing = routed & {row.id for row in stored.metrics if not row.is_deleted}
     ids = [metric.id for metric in (metrics if wanted is None else wanted) if metric.id in existing]
     first_sync = timedelta(days=settings.first_sync_days)
     horizon = plan.Horizon(job.run.as_of, timedelta(days=settings.lookback_days), first_sync, since)
     overlaps = {each: blind for each in ids if each not in stored.counted}
-    all_at_once = all_at_once and wanted is None
+    all_at_once = all_at_once and wanted is None and tables is None
     return list(plan.event_chunks(ids, stored.watermarks, horizon, all_at_once, overlaps))[::-1]

@@ -119,7 +119,7 @@ class Tally:
         """The state in which the run ends."""
         effects = {entry.effect for entry in self._errors}
         if Effect.FAIL in effects:
-            return RunState.FAILED
+            return RunState.STOPPED if all(isinstance(error, Stopped) for error in self._failures) else RunState.FAILED
         if Effect.POSTPONE in effects:
             return RunState.TO_BE_CONTINUED
         if Effect.OMIT in effects:
@@ -127,9 +127,13 @@ class Tally:
         return RunState.COMPLETE_WITH_DIFFERENCES if self.has_differences else RunState.COMPLETE
 
     @property
+    def _failures(self) -> list[Exception]:
+        return [entry.error for entry in self._errors if entry.effect is Effect.FAIL]
+
+    @property
     def must_stop(self) -> bool:
         """True if nothing else should begin."""
-        return self.state in (RunState.FAILED, RunState.TO_BE_CONTINUED)
+        return self.state in (RunState.FAILED, RunState.STOPPED, RunState.TO_BE_CONTINUED)
 
     @property
     def is_postponed(self) -> bool:
@@ -154,9 +158,8 @@ class Tally:
     def exit_code(self) -> int:
         """The exit code of the run: 0 if it is complete, also with differences."""
         match self.state:
-            case RunState.FAILED:
-                failures = (entry.error for entry in self._errors if entry.effect is Effect.FAIL)
-                return min(getattr(error, "exit_code", 1) for error in failures)
+            case RunState.FAILED | RunState.STOPPED:
+                return min(getattr(error, "exit_code", 1) for error in self._failures)
             case RunState.TO_BE_CONTINUED:
                 return Throttled.exit_code
             case RunState.PARTIAL:

@@ -11,14 +11,15 @@ from typing import TypeVar
 
 import psycopg
 
-from klaviyo_pg.errors import BadSettings, KlaviyoPgError, MissingScope, NotFound, Refused, Stopped
+from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import accounts, claims, future, runs, schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
+from pipeline import checks
 from pipeline.session import ClaimLost, Session
+from transforms.routing import KnownMetric
 
 _PLANNED_BY = {"klaviyo_dialect", "lookback_days", "reconcile_days", "first_sync_days", "metrics"}
 
@@ -82,13 +83,15 @@ def transact(session: Session, run: Run, work: Callable[[Account], Result]) -> R
 def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log) -> Run:
     """Check the API key and the database, bring the warehouse up to the catalogue, and open the run.
 
-    Raises UserError where the key, the database or the account's name is wrong, where claims would not work, and where
-    clocks differ.
+    Raises UserError where the key, the database, the account's name or the name of a metric is wrong, where claims
+    would not work, and where clocks differ.
     """
     settings = session.settings
+    settings.check_warehouse()
     session.check_claims_work()
     source = session.first_source()
-    account_id = _account_id(source, settings, log)
+    account_id = checks.account_id(source, settings, log.warning)
+    checks.metric_names(source, settings, _stored_metrics(session))
     with session.database.transaction() as connection:
         clocks = session.compare_clocks(connection)
         now = clocks.earliest.replace(microsecond=0)
@@ -114,55 +117,27 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
     return run
 
 
-def _account_id(source: Source, settings: Settings, log: Log) -> str | None:
-    """Ask for the id of the key's account. Raises BadSettings where it is not the configured one."""
-    configured = settings.klaviyo_account_id
+def _stored_metrics(session: Session) -> list[KnownMetric]:
+    """Return the metrics that an earlier run has stored. Only a selection of metrics needs them."""
+    if not session.settings.metrics:
+        return []
     try:
-        answered = source.account_id()
-    except NotFound:
-        raise  # as from a host that is not the API
-    except (MissingScope, Refused) as error:
-        log.warning("%s Until this is corrected, the column _account_id stays as it is.", error)
-        answered = None
-    if answered and configured and answered != configured:
-        raise BadSettings(f"KLAVIYO_ACCOUNT_ID is {configured}, but the API key belongs to account {answered}.")
-    return answered or configured
+        with session.database.transaction() as connection:
+            return checks.stored_metrics(connection, session.settings)
+    except psycopg.Error as error:
+        if checks.is_new(error):
+            return []
+        raise
 
 
 def _registered(
     connection: psycopg.Connection, settings: Settings, account_id: str | None
 ) -> tuple[Account, str | None]:
-    """Register the account under its name, and return it with its id, which an earlier run may have stored.
-
-    Raises BadSettings where the name or the protection is another one.
-    """
+    """Register the account under its name, and return it with its id, which an earlier run may have stored."""
     name, schema_name = settings.klaviyo_integration, settings.warehouse_schema
-    stored = accounts.find(connection, schema_name, name)
-    if stored is not None:
-        if stored.account_id and account_id and stored.account_id != account_id:
-            raise BadSettings(
-                f"KLAVIYO_INTEGRATION {name} is account {stored.account_id} in this warehouse, but the API key belongs "
-                f"to account {account_id}: choose another name for this account."
-            )
-        _check_protection(settings, stored.personal_data, stored.salt_digest)
-        account_id = account_id or stored.account_id
+    _, account_id = checks.registered(connection, settings, account_id)
     protection = settings.personal_data, settings.salt_digest
     return accounts.register(connection, schema_name, name, account_id, *protection), account_id
-
-
-def _check_protection(settings: Settings, stored: str, salt_digest: str | None) -> None:
-    """Refuse another mode or salt than that of the rows that are stored: it would mix two kinds of rows."""
-    name, elsewhere = settings.klaviyo_integration, "set WAREHOUSE_SCHEMA to a new schema and sync everything again"
-    if settings.personal_data != stored:
-        raise BadSettings(
-            f"PERSONAL_DATA is {settings.personal_data}, but the rows of {name} in this warehouse were stored with "
-            f"{stored}: set it to {stored}, or {elsewhere}."
-        )
-    if settings.salt_digest != salt_digest:
-        raise BadSettings(
-            f"PERSONAL_DATA_SALT differs from the one that the rows of {name} in this warehouse were stored with: use "
-            f"that one, or {elsewhere}."
-        )
 
 
 def _digest(settings: Settings, selection: Mapping[str, object]) -> str:

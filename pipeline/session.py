@@ -27,6 +27,7 @@ from klaviyo_pg.postgres.connect import Database, connect, create_engine, shares
 from klaviyo_pg.postgres.limits import WarehouseStore
 from klaviyo_pg.postgres.page_sizes import WarehousePageSizes
 from klaviyo_pg.settings import Settings
+from pipeline.checks import busy
 from pipeline.clocks import Clocks
 from pipeline.progress import Progress
 from pipeline.stop import StopFlag
@@ -210,8 +211,7 @@ class Session:
             connection.close()
             raise
         connection.close()
-        name = self.settings.klaviyo_integration
-        raise Busy(f"Another {what} run of {name} is in progress: wait for it to finish, or stop it.")
+        raise busy(self.settings.klaviyo_integration, what)
 
     def renew_claims(self) -> None:
         """Take again the claims that were lost with their connection, for example when the database restarted.

@@ -5,9 +5,10 @@ from typing import Any
 
 from prefect import get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.exceptions import TerminationSignal
+from prefect.states import Cancelled, Completed, Failed
 
-from klaviyo_pg.errors import KlaviyoPgError
+from klaviyo_pg.errors import KlaviyoPgError, Stopped
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
 from pipeline.job import Job
@@ -46,7 +47,7 @@ def follow(
             run = units.prepare(settings, flow, selection)
             return _finish(session, _follow(session, run, runbook, tolerates_failures))
     except KlaviyoPgError as error:
-        return Failed(message=str(error), data=error)
+        return _refused(error)
 
 
 def follow_part(
@@ -61,7 +62,14 @@ def follow_part(
             runbook(job)
             return state_of(_report(job))
     except KlaviyoPgError as error:
-        return Failed(message=str(error), data=error)
+        return _refused(error)
+
+
+def _refused(error: KlaviyoPgError) -> State[Any]:
+    """Return the state of a run that did not begin."""
+    if isinstance(error, Stopped):
+        return Cancelled(name=RunState.STOPPED.capitalize(), message=str(error), data=error)
+    return Failed(message=str(error), data=error)
 
 
 def _job(session: Session, run: Run, tolerates_failures: bool) -> Job:
@@ -77,7 +85,10 @@ def _follow(session: Session, run: Run, runbook: Runbook, tolerates_failures: bo
     except KlaviyoPgError as error:
         job.tally.end(error)
     except BaseException as error:  # nothing else will close it
-        close_after_error(session, run, RunState.FAILED, type(error).__name__)
+        if isinstance(error, KeyboardInterrupt | TerminationSignal):
+            close_after_error(session, run, RunState.STOPPED, str(Stopped()))
+        else:
+            close_after_error(session, run, RunState.FAILED, type(error).__name__)
         raise
     return job
 
@@ -98,8 +109,10 @@ def _report(job: Job) -> Report:
 
 
 def state_of(report: Report) -> State[Any]:
-    """Return Failed, or Completed; by the name of the run's state, such as Partial, if that says more."""
+    """Return Failed, Cancelled or Completed; by the name of the run's state, such as Partial, if that says more."""
     message = " ".join(report.sentences) or None
+    if report.state is RunState.STOPPED:
+        return Cancelled(name=report.state.capitalize(), message=message, data=RunFailed(report))
     if report.state is RunState.FAILED:
         return Failed(message=message, data=RunFailed(report))
     if report.state is RunState.COMPLETE:

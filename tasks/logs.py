@@ -1,6 +1,7 @@
 """Set-up of Prefect's loggers: no secrets, no tracebacks of expected errors, no warnings about Prefect's own queues."""
 
 import logging
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.redaction import redacted
 
 if TYPE_CHECKING:
+    from prefect.logging.handlers import PrefectConsoleHandler
     from rich.console import Console
 
 _HANDLING = (None, "prefect", "prefect.flow_runs", "prefect.task_runs")  # the loggers that have handlers
@@ -15,13 +17,19 @@ _FORMATTER = logging.Formatter()
 _LOGGERS = ("prefect.task_runs", "prefect.flow_runs")
 _QUEUES = ("EventsWorker", "APILogWorker")  # they warn at exit that they still have something to send
 
+_EXCEPTION = re.compile(r"exception:? (?:[\w.]*\.)?(\w+)[(:]")
 _COUNTED = ("stamina",)  # what it retries is counted in the run's retries
 
 
 class ExpectedErrors(logging.Filter):
-    """Removes the traceback from records of this project's own errors."""
+    """Removes the traceback from records of this project's own errors.
+
+    What Prefect logs of a task that such an error has ended is dropped: the run's log or its result has the sentence.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("prefect.task_runs") and _is_expected(record.getMessage()):
+            return False
         if record.exc_info and isinstance(record.exc_info[1], KlaviyoPgError):
             record.exc_info = None
         return True
@@ -54,6 +62,29 @@ def hide(secrets: Iterable[str]) -> None:
             existing.secrets.update(secrets)
 
 
+def _is_expected(message: str) -> bool:
+    found = _EXCEPTION.search(message)
+    return found is not None and found[1] in _names(KlaviyoPgError)
+
+
+def _names(error: type[Exception]) -> set[str]:
+    return {error.__name__}.union(*map(_names, error.__subclasses__()))
+
+
+class _NoResult(logging.Filter):
+    """Drops the state with which a flow run has ended badly: a command prints the sentence as its last line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        is_result = record.name.startswith("prefect.flow_runs") and record.getMessage().startswith("Finished in state")
+        return not (is_result and "Completed" not in record.getMessage())
+
+
+def leave_result_to_command() -> None:
+    """Show the result of a run once at the terminal. Prefect's server still gets the record."""
+    for handler in _console_handlers():
+        handler.addFilter(_NoResult())
+
+
 def quiet() -> None:
     """Set up Prefect's loggers, once."""
     for name in _LOGGERS:
@@ -69,7 +100,10 @@ def console() -> "Console | None":
 
     A live display on this console stays below the log lines.
     """
+    return next((handler.console for handler in _console_handlers()), None)
+
+
+def _console_handlers() -> "list[PrefectConsoleHandler]":
     from prefect.logging.handlers import PrefectConsoleHandler
 
-    handlers = logging.getLogger().handlers
-    return next((each.console for each in handlers if isinstance(each, PrefectConsoleHandler)), None)
+    return [each for each in logging.getLogger().handlers if isinstance(each, PrefectConsoleHandler)]

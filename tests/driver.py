@@ -25,6 +25,7 @@ import psycopg
 from fasteners import InterProcessLock, InterProcessReaderWriterLock
 
 from klaviyo_pg.postgres import embedded
+from sandbox.api.keys import key_of
 from sandbox.launcher import Sandbox
 from tasks.temporary_server import BATCHED_TASK_RUNS
 
@@ -265,8 +266,12 @@ def postgres_server(folder: Path) -> str:
 
 
 def account(box: Sandbox, name: str = "default") -> dict[str, str]:
-    """Return the settings for a sandbox account, under this name in the warehouse."""
-    return {"KLAVIYO_BASE_URL": box.url, "KLAVIYO_API_KEY": box.api_key, "KLAVIYO_INTEGRATION": name}
+    """Return the settings for a sandbox account, under this name in the warehouse.
+
+    Each name stands for another account with the same data, because an account can have only one.
+    """
+    key = box.api_key if name == "default" else key_of(name)
+    return {"KLAVIYO_BASE_URL": box.url, "KLAVIYO_API_KEY": key, "KLAVIYO_INTEGRATION": name}
 
 
 class StoppablePostgres:

@@ -103,12 +103,13 @@ class _Play:
 
     def __init__(self, stage: Stage, history: History) -> None:
         self._stage, self._history, self._clock = stage, history, stage.clock
-        self._account = Audience(now=stage.clock)
+        name = f"history {next(stage.numbers)}"
+        self._account = Audience(now=stage.clock, account_id=name)
         self._model = Model(_OVERLAP, _FIRST_SYNC)
         self._log = [f"DELETED_PROFILES={history.deleted_profiles}"]
         self._integration_id: str | None = None
         self._warehouse = stage.warehouse.variant(
-            klaviyo_integration=f"history {next(stage.numbers)}",
+            klaviyo_integration=name,
             lookback_days=_OVERLAP.days,
             first_sync_days=_FIRST_SYNC.days,
             reconcile_days=0,

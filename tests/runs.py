@@ -28,6 +28,7 @@ from pipeline.run import Run
 from pipeline.session import Clock, OpenSource, Session, present
 from pipeline.streams import streams_of
 from pipeline.workers import ThreadWorkers
+from sandbox.api.keys import API_KEY, key_of
 from tests import driver
 
 LOG = logging.getLogger("tests.runs")
@@ -84,7 +85,11 @@ class Warehouse:
 
     def configured(self, **changes: object) -> Settings:
         """Return the settings of a run."""
-        return load_settings(**{**self.settings, **changes})
+        settings = {**self.settings, **changes}
+        name = str(settings.get("klaviyo_integration"))
+        if settings.get("klaviyo_api_key") == API_KEY and name != "default":
+            settings["klaviyo_api_key"] = key_of(name)  # an account can have only one name in a warehouse
+        return load_settings(**settings)
 
     def variant(self, **changes: object) -> "Warehouse":
         """Return the same database with other settings, such as another schema, dialect or account."""
@@ -96,7 +101,7 @@ class Warehouse:
 
     def daily(self, *tables: str, since: datetime | None = None, **settings: object) -> Result:
         """Run the daily sync."""
-        runbook = partial(sync, streams=streams_of(tables), since=since)
+        runbook = partial(sync, streams=streams_of(tables), since=since, tables=tables)
         return self.follow("daily", runbook, {"tables": tables, "since": since}, settings)
 
     def backfill(
@@ -104,7 +109,8 @@ class Warehouse:
     ) -> Result:
         """Run a backfill."""
         runbook = partial(backfill, start=start, end=end, restart=restart)
-        return self.follow("backfill", runbook, {"start": start, "end": end}, settings, tolerates_failures=True)
+        selection = {"start": start, "end": end, "restart": restart}
+        return self.follow("backfill", runbook, selection, settings, tolerates_failures=True)
 
     def reconcile(self, **settings: object) -> Result:
         """Run a reconciliation of counts."""

@@ -1,6 +1,7 @@
 """The selection of metrics to read, and the event table of each metric."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import NamedTuple
 
 from klaviyo_pg.catalogue import events
@@ -25,13 +26,18 @@ def destinations(
     is a metric in the general table `events`, which moves once the catalogue has a table for its name. `overrides`, by
     name or id, take precedence. Raises BadSettings if an override names a table that is not an event table.
     """
+    check_destinations(overrides)
+    return {metric.id: _destination(metric, stored.get(metric.id), overrides) for metric in metrics}
+
+
+def check_destinations(overrides: Mapping[str, str]) -> None:
+    """Raise BadSettings if an override names a table that is not an event table."""
     for name, table in overrides.items():
         if table not in _TABLES:
             raise BadSettings(
                 f"DESTINATIONS: {table!r}, the table for {name!r}, is not an event table. Use one of "
                 f"{', '.join(_TABLES)}."
             )
-    return {metric.id: _destination(metric, stored.get(metric.id), overrides) for metric in metrics}
 
 
 def _destination(metric: KnownMetric, stored: str | None, overrides: Mapping[str, str]) -> str:
@@ -52,11 +58,17 @@ def selected(metrics: Sequence[KnownMetric], wanted: Collection[str]) -> list[Kn
         name = text.removeprefix("-")
         if not any(name in metric for metric in metrics):
             raise BadSettings(
-                f"METRICS: the account has no metric with the name or id {name!r}. Use names as Klaviyo shows them, "
-                "including upper and lower case."
+                f"METRICS: the account has no metric with the name or id {name!r}. {_advice(name, metrics)}"
             )
     if not wanted:
         return None
     included = {text for text in wanted if not text.startswith("-")}
     excluded = {text.removeprefix("-") for text in wanted if text.startswith("-")}
     return [metric for metric in metrics if (not included or included & set(metric)) and not excluded & set(metric)]
+
+
+def _advice(name: str, metrics: Iterable[KnownMetric]) -> str:
+    names = {metric.name.lower(): metric.name for metric in metrics if metric.name}
+    if nearest := get_close_matches(name.lower(), names, 1):
+        return f"Did you mean {names[nearest[0]]!r}?"
+    return "Use names as Klaviyo shows them, including upper and lower case."

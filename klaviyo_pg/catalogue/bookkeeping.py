@@ -77,8 +77,13 @@ RUNS = Table(
         Column(
             "state",
             TEXT,
-            "running, complete, complete with differences, partial, to be continued or failed.",
+            "running, complete, complete with differences, partial, to be continued, stopped or failed.",
             personal=Harmless.OWN,
+        ),
+        Column(
+            "restarted_at",
+            TIMESTAMP,
+            "When a backfill with --restart dropped what the ledger had of its window; a rerun that resumes keeps it.",
         ),
         Column("requests", INTEGER, "Requests sent to the API."),
         Column("retries", INTEGER, "Requests that were retries."),

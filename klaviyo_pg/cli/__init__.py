@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from klaviyo_pg.cli import terminal
-from klaviyo_pg.cli.arguments import parse
 
 
 def main(command: str | None = None, arguments: Sequence[str] | None = None) -> NoReturn:
@@ -15,5 +14,8 @@ def main(command: str | None = None, arguments: Sequence[str] | None = None) -> 
         command: its name, if the program is this command alone. Default: the first argument names it.
         arguments: the program's arguments. Default: those of the process.
     """
+    terminal.exit_on_signals()
+    from klaviyo_pg.cli.arguments import parse
+
     parsed = parse(command, sys.argv[1:] if arguments is None else arguments)
     terminal.run(lambda: parsed.command.function()(parsed))

@@ -195,6 +195,11 @@ def _declare_erase(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
 
+def _declare_rename(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("old", metavar="OLD", help="the account's present name in this warehouse")
+    parser.add_argument("new", metavar="NEW", help="its new name")
+
+
 def _declare_save_blocks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--klaviyo", metavar="NAME", type=_block_name, help="save the account, such as KLAVIYO_API_KEY, under this name"
@@ -278,6 +283,15 @@ _ALL = (
         description="Erase a person from all tables, permanently. Erase the person in Klaviyo first.",
         examples=(("--email ann@example.com", "erase everything about this person, after a confirmation"),),
         declare=_declare_erase,
+        module="warehouse",
+    ),
+    Command(
+        name="rename",
+        program=f"{PROGRAM} rename",
+        summary="give an account another name in the warehouse",
+        description="Give an account another name in the warehouse. Its rows are not changed.",
+        examples=(("default shop-de", "from now on, KLAVIYO_INTEGRATION=shop-de stands for the account"),),
+        declare=_declare_rename,
         module="warehouse",
     ),
     Command(

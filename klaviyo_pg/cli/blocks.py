@@ -2,11 +2,14 @@
 
 from argparse import Namespace
 
+from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.startup import Startup
+from klaviyo_pg.errors import BadSettings
 
 
 def save_blocks(arguments: Namespace) -> int:
     """Save the account and the warehouse as the blocks that are named."""
+    _check(arguments)
     with Startup(uses_sandbox=False) as startup:
         from tasks.local import check_server
         from tasks.save_blocks import make, save
@@ -17,3 +20,12 @@ def save_blocks(arguments: Namespace) -> int:
             check_server()
         save(blocks)
     return 0
+
+
+def _check(arguments: Namespace) -> None:
+    """Raise the error with which a block could not be made, before a server is started."""
+    settings = check_settings()
+    if arguments.klaviyo is not None:
+        settings.api_key  # noqa: B018  # raises BadKey if it is missing or malformed
+    if arguments.warehouse is not None and settings.database_url is None:
+        raise BadSettings("There is no warehouse to save. Set DATABASE_URL.")

@@ -1,10 +1,9 @@
-"""One run of a flow at a terminal: checks, display, summary. Knows no flow beyond what its command passes."""
+"""One run of a flow at a terminal: start, display, summary. Knows no flow beyond what its command passes."""
 
 import os
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
 from time import monotonic
@@ -12,83 +11,52 @@ from typing import Any
 
 from klaviyo_pg.cli import preview
 from klaviyo_pg.cli.display import LiveDisplay, is_live, starting
+from klaviyo_pg.cli.preflight import check_backfill
 from klaviyo_pg.cli.startup import Startup
 from klaviyo_pg.cli.summary import Invocation, Times, show
+from klaviyo_pg.cli.terminal import handle_signals
 from klaviyo_pg.errors import Stopped
 from klaviyo_pg.postgres import embedded
-from klaviyo_pg.settings import Settings, load_settings, parse_moment, parse_since
-from klaviyo_pg.windows import Window
-from pipeline.backfill.plan import history_window
-from pipeline.streams import streams_of
+from klaviyo_pg.settings import Settings, load_settings
 
-_DEMO_ACCOUNT = "sandbox"
-
-Check = Callable[[Namespace], object]
-"""Raises BadSettings if an argument is invalid."""
 RunFlow = Callable[[Mapping[str, Any]], Any]
 """Runs a flow with parameters, and returns its result or its exception."""
 
 
-def check_daily(arguments: Namespace) -> None:
-    """Check the arguments of the daily flow."""
-    streams_of(arguments.tables or ())
-    parse_since("--since", arguments.since)
-
-
-def check_backfill(arguments: Namespace) -> Window:
-    """Check the arguments of the backfill, and return the window that they name."""
-    end = None if arguments.end is None else parse_moment("--end", arguments.end)
-    return history_window(datetime.now(UTC), parse_moment("--start", arguments.start), end)
-
-
-def check_reconcile(arguments: Namespace) -> None:
-    """Check the arguments of the reconcile flow."""
-    load_settings(reconcile_days=arguments.days)
-
-
 def show_plan(startup: Startup, arguments: Namespace) -> int:
     """Print what a backfill would read."""
-    _check(startup, arguments, check_backfill)
     settings = _settings(startup, arguments)
     startup.wait()
     preview.show(settings, check_backfill(arguments))
     return 0
 
 
-def run(startup: Startup, arguments: Namespace, check: Check, parameters: Sequence[str]) -> int:
-    """Run the flow of a command with the arguments that are its parameters, and return the exit code."""
+def run(startup: Startup, arguments: Namespace, prefix: str, parameters: Sequence[str]) -> int:
+    """Run the flow of a command with the arguments that are its parameters, and return the exit code.
+
+    `prefix` has to precede later commands for the same warehouse.
+    """
     with starting() if is_live() else nullcontext():
-        invocation = Invocation.of(arguments, prefix=_check(startup, arguments, check))
+        _start_warehouse(startup)
         run_flow = _import(startup, arguments.command.name)
         settings = _settings(startup, arguments)
         startup.wait()
     print(_route(settings))
     started = monotonic()
+    handle_signals()
     try:
         result = run_flow({name: getattr(arguments, name) for name in parameters})
     except KeyboardInterrupt:
         raise Stopped from None
-    return show(settings, result, Times(started - startup.began, monotonic() - started), invocation)
+    times = Times(started - startup.began, monotonic() - started)
+    return show(settings, result, times, Invocation.of(arguments, prefix))
 
 
-def _check(startup: Startup, arguments: Namespace, check: Check) -> str:
-    """Check the settings and arguments, and start the embedded Postgres if it is the warehouse.
-
-    Returns what has to precede later commands for the same warehouse.
-    """
-    settings, prefix = load_settings(), ""
-    if startup.uses_sandbox:
-        prefix = "DATABASE_URL= " if settings.database_url else ""
-        os.environ["DATABASE_URL"] = ""
-        arguments.integration = arguments.integration or _DEMO_ACCOUNT
-        settings = load_settings()
-    else:
-        settings.api_key  # noqa: B018  # raises BadKey if it is missing
-    check(arguments)
-    load_settings(klaviyo_integration=arguments.integration, metrics=arguments.metrics)
+def _start_warehouse(startup: Startup) -> None:
+    """Start the embedded Postgres if it is the warehouse."""
+    settings = load_settings()
     if not settings.database_url:
         startup.submit(embedded.url, settings.data_dir)
-    return prefix
 
 
 def _import(startup: Startup, name: str) -> RunFlow:
@@ -101,6 +69,7 @@ def _import(startup: Startup, name: str) -> RunFlow:
     if startup.must_check_server:
         local.check_server()
     startup.enter(local.command_settings())
+    logs.leave_result_to_command()
     console = logs.console()
     if is_live() and console is not None:
         local.DISPLAY.set(partial(LiveDisplay, console=console))

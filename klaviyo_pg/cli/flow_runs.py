@@ -1,35 +1,41 @@
 """The commands that run a flow: daily, backfill and reconcile.
 
-Each starts what it needs before it imports what takes seconds, so that both happen at the same time.
+Each checks what the user may have got wrong before it starts a server. It starts what it needs before it imports the
+rest of what takes seconds, so that both happen at the same time.
 """
 
 from argparse import Namespace
+from collections.abc import Sequence
 
+from klaviyo_pg.cli.preflight import Check, check, check_backfill, check_daily, check_reconcile
 from klaviyo_pg.cli.startup import Startup
 
 
 def daily(arguments: Namespace) -> int:
     """Run the daily flow."""
-    with Startup(arguments.sandbox) as startup:
-        from klaviyo_pg.cli.flow_run import check_daily, run
-
-        return run(startup, arguments, check_daily, ("integration", "since", "metrics", "tables"))
+    return _run(arguments, check_daily, ("integration", "since", "metrics", "tables"))
 
 
 def backfill(arguments: Namespace) -> int:
     """Run the backfill, or print its plan."""
-    with Startup(arguments.sandbox, needs_server=not arguments.plan) as startup:
-        from klaviyo_pg.cli.flow_run import check_backfill, run, show_plan
-
-        if arguments.plan:
-            return show_plan(startup, arguments)
+    if not arguments.plan:
         parameters = ("start", "end", "integration", "metrics", "restart", "distribute")
-        return run(startup, arguments, check_backfill, parameters)
+        return _run(arguments, check_backfill, parameters)
+    check(arguments, check_backfill, flow=None)
+    with Startup(arguments.sandbox, needs_server=False) as startup:
+        from klaviyo_pg.cli.flow_run import show_plan
+
+        return show_plan(startup, arguments)
 
 
 def reconcile(arguments: Namespace) -> int:
     """Run the reconcile flow."""
-    with Startup(arguments.sandbox) as startup:
-        from klaviyo_pg.cli.flow_run import check_reconcile, run
+    return _run(arguments, check_reconcile, ("integration", "days", "metrics"))
 
-        return run(startup, arguments, check_reconcile, ("integration", "days", "metrics"))
+
+def _run(arguments: Namespace, check_arguments: Check, parameters: Sequence[str]) -> int:
+    prefix = check(arguments, check_arguments, arguments.command.name)
+    with Startup(arguments.sandbox) as startup:
+        from klaviyo_pg.cli.flow_run import run
+
+        return run(startup, arguments, prefix, parameters)

@@ -150,7 +150,7 @@ def _next_commands(
         yield "See where the counts differ:", _psql(program, _DIFFERENCES.format(schema=schema))
     if any(numbers["rejected"] for numbers in ledger.counts.values()):
         yield "See which records were rejected, and why:", _psql(program, _REJECTS.format(schema=schema))
-    if report.state is RunState.FAILED:
+    if report.state in (RunState.FAILED, RunState.STOPPED):
         return
     if invocation.flow == "daily" and not ledger.has_history and not invocation.is_demo:
         start = f"{datetime.now(UTC).year - _HISTORY_YEARS}-01-01"

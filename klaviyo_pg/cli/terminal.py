@@ -1,10 +1,12 @@
 """Conventions of the command line: signals, error messages, exit codes, printable names. Knows no command."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from traceback import format_exception
+from types import FrameType
 from typing import NoReturn
 
 from klaviyo_pg.errors import KlaviyoPgError, Stopped
@@ -13,7 +15,6 @@ from klaviyo_pg.redaction import redacted
 
 def run(command: Callable[[], int]) -> NoReturn:
     """Run a command, and exit with the code that it returns. Its errors become one sentence each."""
-    handle_signals()
     try:
         code = command()
     except KlaviyoPgError as error:
@@ -44,11 +45,31 @@ def printable(name: str) -> str:
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name)
 
 
-def handle_signals() -> None:
-    """Let SIGTERM and a closed terminal mean what Ctrl-C means.
+def exit_on_signals() -> None:
+    """Let Ctrl-C, SIGTERM and a closed terminal end the process at once, with one line.
 
-    Without this, the first process of a container ignores SIGTERM. Under nohup, SIGHUP stays ignored.
+    Meant for the start of a command: an exception in the middle of an import leaves tracebacks of libraries. What the
+    command has started ends with it.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        os.write(sys.stderr.fileno(), b"Stopped.\n")
+        os._exit(Stopped.exit_code)
+
+    _handle_signals(end)
+
+
+def handle_signals() -> None:
+    """Let SIGTERM and a closed terminal mean what Ctrl-C means: a KeyboardInterrupt.
+
+    Without this, the first process of a container ignores SIGTERM.
+    """
+    _handle_signals(signal.default_int_handler)
+
+
+def _handle_signals(handler: Callable[[int, FrameType | None], NoReturn]) -> None:
+    """Handle the signals that end a command. Under nohup, SIGHUP stays ignored."""
+    signal.signal(signal.SIGINT, handler)
+    signal.signal(signal.SIGTERM, handler)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, handler)

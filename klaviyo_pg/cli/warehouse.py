@@ -1,4 +1,4 @@
-"""The commands that look at the warehouse or change it without a run: status, psql and erase."""
+"""The commands that look at the warehouse or change it without a run: status, psql, erase and rename."""
 
 import os
 import re
@@ -18,24 +18,36 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.terminal import printable
 from klaviyo_pg.environment import without_secrets
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.postgres import accounts, address, backfill_ledger, embedded, lookups, reconciliation, runs, schema
+from klaviyo_pg.postgres import (
+    accounts,
+    address,
+    backfill_ledger,
+    claims,
+    embedded,
+    lookups,
+    reconciliation,
+    runs,
+    schema,
+)
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import connect, translated
 from klaviyo_pg.postgres.erase import erase as erase_person
-from klaviyo_pg.settings import Settings, load_settings
-from pipeline import coverage
+from klaviyo_pg.settings import Settings
+from pipeline import checks, coverage
 from pipeline.backfill.chunking import Summary, summaries
 from pipeline.reconcile.compare import summary
 
+_FLOWS = ("daily", "backfill", "reconcile")
 _IMAGES = (".png", ".svg")
 
 
 def status(arguments: Namespace) -> int:
     """Show the last run of each account and the progress of its backfill."""
-    settings, file = load_settings(), arguments.coverage
+    settings, file = check_settings(), arguments.coverage
     if file and file.suffix not in _IMAGES:
         raise BadSettings(f"--coverage {file}: the name must end in {' or '.join(_IMAGES)}.")
     with _warehouse(settings) as connection:
@@ -127,7 +139,7 @@ def _draw(file: Path, name: str, account: Account) -> None:
 
 def psql(arguments: Namespace) -> NoReturn:
     """Replace this process by psql, connected to the warehouse."""
-    settings = load_settings()
+    settings = check_settings()
     parameters = address.parse(_url(settings))
     program = "psql"
     if settings.database_url is None:
@@ -171,7 +183,7 @@ def _option(name: str) -> str:
 
 def erase(arguments: Namespace) -> int:
     """Erase a person from the warehouse, and what waits in the spool of the account on this machine."""
-    settings = load_settings(klaviyo_integration=arguments.integration)
+    settings = check_settings(klaviyo_integration=arguments.integration)
     name, schema_name = settings.klaviyo_integration, settings.warehouse_schema
     if not (arguments.email or arguments.id or "").strip():
         raise BadSettings("Name the person: pass --email or --id.")
@@ -193,6 +205,26 @@ def erase(arguments: Namespace) -> int:
             raise BadSettings(f"Nothing was erased: {name} has no person with this address.")
         shutil.rmtree(settings.spool_dir / registered.integration_id, ignore_errors=True)
     _report_erased(name, counts)
+    return 0
+
+
+def rename(arguments: Namespace) -> int:
+    """Give an account another name."""
+    settings, old, new = check_settings(), arguments.old, arguments.new
+    schema_name = settings.warehouse_schema
+    if not new.strip():
+        raise BadSettings("The new name must not be blank.")
+    with _warehouse(settings) as connection:
+        registered = accounts.find(connection, schema_name, old)
+        if registered is None:
+            raise _no_account(schema_name, old)
+        if accounts.find(connection, schema_name, new) is not None:
+            raise BadSettings(f"There is an account {new} in the schema {schema_name} already. Choose another name.")
+        account = Account(connection, schema_name, registered.integration_id)
+        if running := sorted(claims.held(account, _FLOWS)):
+            raise checks.busy(old, running[0])
+        accounts.rename(connection, schema_name, old, new)
+    print(f"Renamed {old} to {new}. Set KLAVIYO_INTEGRATION={new}, also in deployments and blocks.")
     return 0
 
 

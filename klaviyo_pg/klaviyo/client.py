@@ -32,6 +32,7 @@ from klaviyo_pg.errors import (
     Throttled,
     TooMuch,
     Unavailable,
+    Unreachable,
     WrongDialect,
 )
 from klaviyo_pg.klaviyo.pace import Limit, Pace
@@ -284,7 +285,7 @@ class Client:
             case requests.exceptions.ConnectionError(args=[ReadTimeoutError(), *_]):
                 raise self._too_slow(request) from None
             case requests.exceptions.ConnectionError():
-                raise Unavailable(
+                raise Unreachable(
                     f"{request}: no connection to {host}. Check KLAVIYO_BASE_URL and the network."
                 ) from None
         raise BadAnswer(f"{request}: the request failed ({type(error).__name__}). Check KLAVIYO_BASE_URL.") from None

@@ -59,6 +59,21 @@ def find(connection: Connection, schema: str, name: str) -> RegisteredAccount | 
         return cursor.execute(query, [name]).fetchone()
 
 
+def names(connection: Connection, schema: str, account_id: str) -> list[str]:
+    """Return the names under which an account of Klaviyo is registered, the oldest first."""
+    query = _sql(schema, "SELECT name FROM {} WHERE account_id = %s ORDER BY created_at, name")
+    return [name for (name,) in connection.execute(query, [account_id])]
+
+
+def rename(connection: Connection, schema: str, old: str, new: str) -> None:
+    """Give a registered account another name, which must be free. Its rows do not contain the name."""
+    connection.execute(_sql(schema, "UPDATE {} SET name = %s WHERE name = %s"), [new, old])
+    for table in (bookkeeping.RATE_LIMITS, bookkeeping.PAGE_SIZES):
+        named = Identifier(schema, table.name)
+        connection.execute(SQL("DELETE FROM {} WHERE integration = %s").format(named), [new])
+        connection.execute(SQL("UPDATE {} SET integration = %s WHERE integration = %s").format(named), [new, old])
+
+
 def all_accounts(connection: Connection, schema: str) -> list[tuple[str, Account]]:
     """Return the name of each account and the account, ordered by name."""
     rows = connection.execute(_sql(schema, "SELECT name, esp_integration_id FROM {} ORDER BY name"))

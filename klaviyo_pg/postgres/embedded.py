@@ -28,6 +28,15 @@ def exists(data_dir: Path) -> bool:
     return (data_dir / "postgres" / "PG_VERSION").exists()
 
 
+def is_running(data_dir: Path) -> bool:
+    """Return whether the embedded Postgres in `data_dir` is running, for another process or for this one."""
+    try:
+        os.kill(int((_folder(data_dir) / "postmaster.pid").read_text().split("\n", 1)[0]), 0)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def url(data_dir: Path) -> str:
     """Return the URL of the embedded Postgres in `data_dir`/postgres. Creates and starts it if necessary.
 

@@ -80,6 +80,35 @@ def open_run(account: Account, flow: str, selection: str, now: datetime) -> Open
     return run
 
 
+def restart(account: Account, run_id: str) -> bool:
+    """Record that a run drops what the ledger has of its window. Returns False if that has already happened.
+
+    It has if this run was resumed after it did so, or if it continues the last run with the same selection, which
+    did so and was not finished, whatever day that was.
+    """
+    row = account.execute(
+        "SELECT mine.restarted_at, earlier.restarted_at FROM {} AS mine LEFT JOIN LATERAL ("
+        " SELECT restarted_at, state FROM {} AS run WHERE run.esp_integration_id = mine.esp_integration_id"
+        " AND run.flow = mine.flow AND run.selection = mine.selection AND run.run_id <> mine.run_id"
+        " ORDER BY started_at DESC, finished_at DESC NULLS FIRST LIMIT 1) AS earlier"
+        " ON earlier.state = ANY(%(unfinished)s)"
+        " WHERE mine.run_id = %(run_id)s",
+        bookkeeping.RUNS,
+        bookkeeping.RUNS,
+        run_id=run_id,
+        unfinished=list(UNFINISHED),
+    ).fetchone()
+    mine, earlier = row or (None, None)
+    if mine is None:
+        account.execute(
+            "UPDATE {} SET restarted_at = coalesce(%(earlier)s, now()) WHERE run_id = %(run_id)s",
+            bookkeeping.RUNS,
+            run_id=run_id,
+            earlier=earlier,
+        )
+    return mine is None and earlier is None
+
+
 def find_run(connection: Connection, schema: str, name: str, run_id: str) -> StartedRun | None:
     """Return a run of the account with this name, or None if it has no such run."""
     query = SQL(

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
-from klaviyo_pg.errors import BadSettings, MissingScope
-from klaviyo_pg.postgres import backfill_ledger, lookups
+from klaviyo_pg.errors import MissingScope
+from klaviyo_pg.postgres import backfill_ledger, lookups, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window
@@ -18,24 +18,6 @@ from transforms.routing import KnownMetric, selected
 
 Gap = tuple[str, Window]
 """A metric id, and a part of its time."""
-_DAY = timedelta(days=1)
-
-
-def history_window(now: datetime, start: datetime, end: datetime | None) -> Window:
-    """Return whole days in UTC, up to the last midnight: today and the future belong to the daily run."""
-    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    first = start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    last = today if end is None else min(today, _next_midnight(min(end, now)))
-    if first >= last:
-        raise BadSettings(
-            f"There is no whole day between {first:%Y-%m-%d} and {last:%Y-%m-%d}: choose an earlier start."
-        )
-    return Window(first, last)
-
-
-def _next_midnight(moment: datetime) -> datetime:
-    midnight = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight if midnight == moment else midnight + _DAY
 
 
 @dataclass(frozen=True)
@@ -60,19 +42,22 @@ class Plan:
 def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
     """Plan a backfill. With `restart`, the ledger forgets what lies in the window, and the spool is emptied.
 
+    It does so once: a rerun after an interruption resumes.
+
     Raises MissingScope where the account has no metrics, as with a key that may not read them.
     """
 
-    def look_up(account: Account) -> tuple[list[str], list[BackfillChunk], set[tuple[str, datetime]]]:
+    def look_up(account: Account) -> tuple[list[str], list[BackfillChunk], set[tuple[str, datetime]], bool]:
         ids = metrics_of(account, run)
-        if restart:
+        if is_new := restart and runs.restart(account, run.id):
             backfill_ledger.forget(account, ids, window)
-        return ids, backfill_ledger.chunks(account), backfill_ledger.counted_by_others(account, run.id)
+        chunks, others = backfill_ledger.chunks(account), backfill_ledger.counted_by_others(account, run.id)
+        return ids, chunks, others, is_new
 
-    metric_ids, chunks, to_check = transact(session, run, look_up)
+    metric_ids, chunks, to_check, is_new = transact(session, run, look_up)
     if not metric_ids:
         raise MissingScope(METRICS_SCOPE)
-    if restart and (spool := open_spool(run.settings, run.integration_id)):
+    if is_new and (spool := open_spool(run.settings, run.integration_id)):
         spool.clear()
     wanted = [chunk for chunk in chunks if chunk.metric_id in metric_ids and chunk.touches(window)]
     newest_first = sorted(wanted, key=lambda chunk: (chunk.window_end, chunk.metric_id), reverse=True)

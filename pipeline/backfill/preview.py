@@ -25,8 +25,7 @@ class Watch(Protocol):
 def preview(session: Session, window: Window, watch: Watch) -> list[tuple[str, Summary]]:
     """Return what a backfill of the window would read, by name of metric. Asks the source, and writes nothing."""
     settings, outage = session.settings, Outage(FAILURES)
-    with session.source() as source:
-        metrics = [KnownMetric(row.id, row.name) for page in source.metrics() for row in page.rows]
+    metrics = [KnownMetric(row.id, row.name) for page in session.first_source().metrics() for row in page.rows]
     wanted = selected(metrics, settings.metrics)
     names = {metric.id: metric.name or metric.id for metric in (metrics if wanted is None else wanted)}
 

@@ -8,10 +8,10 @@ from klaviyo_pg.postgres import backfill_ledger, reconciliation
 from klaviyo_pg.postgres import watermarks as ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
-from klaviyo_pg.windows import Window
+from klaviyo_pg.windows import Window, history_window
 from pipeline import coverage
 from pipeline.backfill.chunking import Summary, sentences, summaries
-from pipeline.backfill.plan import Plan, history_window, metrics_of, plan
+from pipeline.backfill.plan import Plan, metrics_of, plan
 from pipeline.backfill.side_by_side import Read, read_history
 from pipeline.job import Job, read
 from pipeline.plan import unread_dimension_chunks

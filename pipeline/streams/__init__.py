@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from klaviyo_pg.catalogue import DATA
+from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.errors import BadSettings
 from pipeline.streams import departures, dimensions, events, lists, people
 from pipeline.streams.stream import Stream
@@ -26,6 +27,26 @@ STREAMS: Mapping[str, Stream] = MappingProxyType(
     }
 )
 _ALWAYS = frozenset({dimensions.METRICS.name, dimensions.LISTS.name})
+
+
+_EVENT_TABLES = frozenset(table.name for table in EVENT_TABLES)
+_ONLY_FROM_EVENTS = events.EVENTS.tables - frozenset[str]().union(
+    *(stream.tables for stream in STREAMS.values() if stream is not events.EVENTS)
+)
+"""The tables that no other stream fills."""
+
+
+def event_tables_of(tables: Collection[str], lists_people: bool) -> Collection[str] | None:
+    """Return the event tables whose metrics have to be read to fill these tables; None if it is all of them.
+
+    Tables that events fill besides, such as subscription_changes, need the events of all metrics. So do members in a
+    dialect that does not list people. Everything that an event brings is stored, so that its watermark may advance.
+    """
+    wanted = frozenset(tables)
+    from_events = _ONLY_FROM_EVENTS if lists_people else _ONLY_FROM_EVENTS | people.PROFILES.tables
+    if not wanted or wanted & from_events - _EVENT_TABLES:
+        return None
+    return wanted & _EVENT_TABLES
 
 
 def streams_of(tables: Collection[str]) -> frozenset[str]:

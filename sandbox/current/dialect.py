@@ -8,7 +8,7 @@ from starlette.responses import Response
 from sandbox.account.ids import uuid
 from sandbox.api.endpoint import Context, Dialect
 from sandbox.api.errors import ApiError
-from sandbox.api.keys import ALL_SCOPES
+from sandbox.api.keys import ALL_SCOPES, scopes_of
 from sandbox.api.limits import XS, M
 from sandbox.current.errors import error_document, invalid
 from sandbox.encoding import dump
@@ -26,9 +26,8 @@ async def _admit(context: Context, request: Request, scopes: tuple[str, ...]) ->
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if not scheme:
         raise ApiError(401, "not_authenticated", "Missing authentication credentials.")
-    if scheme not in ("Klaviyo-API-Key", "Bearer") or key not in context.keys:
+    if scheme not in ("Klaviyo-API-Key", "Bearer") or (held := scopes_of(key, context.keys)) is None:
         raise ApiError(401, "authentication_failed", "Incorrect authentication credentials.")
-    held = context.keys[key]
     if ALL_SCOPES not in held and not set(scopes) <= held:
         missing = ", ".join(sorted(set(scopes) - held))
         raise ApiError(403, "permission_denied", f"The API key is missing the required scopes: {missing}.")

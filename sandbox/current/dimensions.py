@@ -7,6 +7,7 @@ from starlette.requests import Request
 
 from sandbox.account import Account, Campaign, CampaignMessage
 from sandbox.api.endpoint import Context
+from sandbox.api.keys import account_of
 from sandbox.current import allowed, listing, resources
 from sandbox.current.documents import links, page_document, read, refuse_future, row_document, row_of
 from sandbox.current.errors import invalid
@@ -28,13 +29,18 @@ class Dimensions:
 
     async def accounts(self, context: Context, request: Request) -> bytes:
         query = read(allowed.ACCOUNTS, request)
-        rows = [resources.account(query.base, self._account, query.fields["account"])]
+        rows = [resources.account(query.base, self._account, self._account_id(request), query.fields["account"])]
         return dump({"data": rows, "links": links(query, None)})
 
     async def account(self, context: Context, request: Request) -> bytes:
         query = read(allowed.ACCOUNTS, request)
-        row: Account = row_of(request, "account", {self._account.options.account: self._account})
-        return row_document(query, resources.account(query.base, row, query.fields["account"]))
+        account_id = self._account_id(request)
+        row: Account = row_of(request, "account", {account_id: self._account})
+        return row_document(query, resources.account(query.base, row, account_id, query.fields["account"]))
+
+    def _account_id(self, request: Request) -> str:
+        key = request.headers.get("authorization", "").partition(" ")[2]
+        return account_of(key, self._account.options.account)
 
     async def metrics(self, context: Context, request: Request) -> bytes:
         query = read(allowed.METRICS, request)

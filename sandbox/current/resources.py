@@ -54,7 +54,7 @@ def _related(base: str, path: str, row_id: str, name: str, data: Any = None) -> 
     return {"links": links} if data is None else {"data": data, "links": links}
 
 
-def account(base: str, row: Account, names: Names) -> Resource:
+def account(base: str, row: Account, account_id: str, names: Names) -> Resource:
     """Return the account as a resource."""
     address = dict.fromkeys(("address1", "address2", "region", "country", "zip")) | {"city": "Boston"}
     attributes = {
@@ -69,10 +69,10 @@ def account(base: str, row: Account, names: Names) -> Resource:
         "industry": None,
         "timezone": "America/New_York",
         "preferred_currency": "USD",
-        "public_api_key": row.options.account,
+        "public_api_key": account_id,
         "locale": "en-US",
     }
-    return _resource(base, "account", "accounts", row.options.account, pick(attributes, names))
+    return _resource(base, "account", "accounts", account_id, pick(attributes, names))
 
 
 def metric(base: str, row: Metric, names: Names) -> Resource:

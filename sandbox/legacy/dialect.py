@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from sandbox.api.endpoint import Context, Dialect
 from sandbox.api.errors import ApiError
+from sandbox.api.keys import scopes_of
 from sandbox.encoding import dump
 
 LEGACY_MODES = ("on", "gone", "off")  # "gone" answers 410, as Klaviyo has done since 2024-06-30
@@ -91,7 +92,7 @@ def _require_key(context: Context, key: str | None) -> None:
     """Raise ApiError unless the key exists. Keys had no scopes in these APIs."""
     if not key:
         raise ApiError(403, "not_authenticated", _NO_KEY)
-    if key not in context.keys:
+    if scopes_of(key, context.keys) is None:
         raise ApiError(403, "authentication_failed", _WRONG_KEY)
 
 

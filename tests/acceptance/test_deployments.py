@@ -17,6 +17,8 @@ from tests.driver import PATIENCE, ROOT, Warehouse, account, ask_prefect, wait_u
 
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 KEY = "pk_key_of_the_deployment"
+SCOPES = [f"{name}:read" for name in ("metrics", "events", "lists", "profiles", "segments", "campaigns", "flows")]
+"""The scopes of the key: without accounts:read the account is unknown, so it can have several names."""
 PASSWORD = "password-of-the-deployment"
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
@@ -25,7 +27,7 @@ FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 def box() -> Iterator[Sandbox]:
     """A small account."""
     with running(members=60, events=600, days=10) as box:
-        box.add_key(KEY, "*")
+        box.add_key(KEY, *SCOPES)
         yield box
 
 

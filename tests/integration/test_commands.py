@@ -141,3 +141,24 @@ def test_looking_for_a_warehouse_creates_none(tmp_path: Path, arguments: list[st
     assert ran.returncode == 2
     assert f"no embedded Postgres in {tmp_path / '.data'}" in ran.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rename_gives_an_account_another_name(
+    command: Any, integration_id: str, connection: psycopg.Connection
+) -> None:
+    """The account keeps its rows, its rate limits and its page sizes; taken and unknown names are refused."""
+    connection.execute("INSERT INTO page_sizes VALUES ('shop', 'events', 500, now())")
+    accounts.register(connection, "klaviyo", "taken", None)
+    for arguments, sentence in [
+        (("shop", "taken"), "There is an account taken in the schema klaviyo already. Choose another name."),
+        (("absent", "x"), "There is no account absent in the schema klaviyo. Choose another --integration."),
+        (("shop", " "), "The new name must not be blank."),
+    ]:
+        refused = command("rename", *arguments)
+        assert (refused.returncode, refused.stderr) == (2, f"{sentence}\n")
+    done = command("rename", "shop", "shop-de")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Set KLAVIYO_INTEGRATION=shop-de" in done.stdout
+    names = connection.execute("SELECT name, esp_integration_id FROM integrations ORDER BY name").fetchall()
+    assert names[0] == ("shop-de", integration_id)
+    assert connection.execute("SELECT integration FROM page_sizes").fetchall() == [("shop-de",)]

@@ -36,6 +36,7 @@ def expected_by(name: str) -> list[str]:
         ),
         pytest.param(RunState.PARTIAL, "COMPLETED", "Partial", id="partial"),
         pytest.param(RunState.TO_BE_CONTINUED, "COMPLETED", "To be continued", id="to be continued"),
+        pytest.param(RunState.STOPPED, "CANCELLED", "Stopped", id="stopped"),
         pytest.param(RunState.FAILED, "FAILED", "Failed", id="failed"),
     ],
 )

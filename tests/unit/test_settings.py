@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from klaviyo_pg.errors import BadKey, BadSettings
-from klaviyo_pg.settings import Settings, load_settings, parse_since
+from klaviyo_pg.settings import Settings, load_settings, misspelled_settings, parse_moment, parse_since
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / ".env.example"
@@ -104,9 +104,51 @@ def test_overrides_take_precedence_over_the_environment(monkeypatch: pytest.Monk
 
 
 def test_env_file_is_read(tmp_path: Path) -> None:
-    """A .env file in the working directory is read, and unknown names in it are ignored."""
-    (tmp_path / ".env").write_text("KLAVIYO_INTEGRATION=file\nSOMETHING_ELSE=1\n")
+    """A .env file in the working directory is read, and may contain variables of other programs."""
+    (tmp_path / ".env").write_text("KLAVIYO_INTEGRATION=file\nPREFECT_API_URL=x\nPGUSER=x\nCOMPOSE_PROFILES=x\n")
     assert load_settings().klaviyo_integration == "file"
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("DATABSE_URL=postgresql://secret", "DATABSE_URL is not a setting. Did you mean DATABASE_URL?"),
+        ("export PERSONAL_DATE=hash", "PERSONAL_DATE is not a setting. Did you mean PERSONAL_DATA?"),
+        ("klaviyo_key=secret", "KLAVIYO_KEY is not a setting. Did you mean KLAVIYO_API_KEY?"),
+        ("XYZZY=secret", "XYZZY is not a setting. Remove it, or set it in the environment instead."),
+    ],
+)
+def test_unknown_name_in_env_file_is_refused(tmp_path: Path, line: str, sentence: str) -> None:
+    """A name in .env that is not a setting is an error, which names the nearest setting and no value."""
+    (tmp_path / ".env").write_text(f"# comment\nMETRICS=\n{line}\n")
+    with pytest.raises(BadSettings) as caught:
+        load_settings()
+    assert str(caught.value) == f".env: {sentence}"
+
+
+@pytest.mark.parametrize("name", ["DAILY_CRON", "KLAVIYO_PG_IMAGE", "HTTPS_PROXY", "POSTGRES_PASSWORD", "TZ"])
+def test_name_of_another_program_is_accepted_in_env_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / ".env").write_text(f"{name}=x\n")
+    assert load_settings() == Settings()
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"METRICS=\xff", "it is not UTF-8 text")])
+def test_unreadable_env_file_is_reported(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / ".env").write_bytes(content)
+    with pytest.raises(BadSettings, match=rf"^Cannot read \.env: {reason}\.$"):
+        load_settings()
+
+
+def test_misspelled_variables_of_the_environment_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names that begin with KLAVIYO_ or are nearly those of unset settings are reported; other names are not."""
+    assert misspelled_settings() == []
+    monkeypatch.setenv("METRICS", "Opened Email")
+    for name in ("KLAVIYO_INTEGRATON", "PERSONAL_DATE", "METRIC", "DATABASE", "KLAVIYO_PG_IMAGE", "CONCURRENT_JOBS"):
+        monkeypatch.setenv(name, "secret")
+    assert misspelled_settings() == [
+        "KLAVIYO_INTEGRATON is not a setting and is ignored. Did you mean KLAVIYO_INTEGRATION?",
+        "PERSONAL_DATE is not a setting and is ignored. Did you mean PERSONAL_DATA?",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -170,12 +212,45 @@ def test_since_is_a_date_or_a_time(text: str | None, moment: datetime | None) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["", "yesterday", "2026-02-30", "31.01.2026", "0001-01-01", "0001-01-01T00:00+05:00", "9999-12-31T23:00"]
+    "text",
+    [
+        "",
+        "tomorrow",
+        "1m",
+        "7 days from now",
+        "9999999d",
+        "2026-02-30",
+        "31.01.2026",
+        "0001-01-01",
+        "0001-01-01T00:00+05:00",
+        "9999-12-31T23:00",
+    ],
 )
 def test_invalid_since_is_reported(text: str) -> None:
     """The error shows the caller's label, the value, and what to use instead."""
     with pytest.raises(BadSettings, match=rf"^--since {re.escape(text)}: use a [^.]*\.$"):
         parse_since("--since", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("today", datetime(2026, 3, 31, tzinfo=UTC)),
+        ("yesterday", datetime(2026, 3, 30, tzinfo=UTC)),
+        ("12h", datetime(2026, 3, 31, 3, tzinfo=UTC)),
+        ("1 hour ago", datetime(2026, 3, 31, 14, tzinfo=UTC)),
+        ("0d", datetime(2026, 3, 31, tzinfo=UTC)),
+        ("7d", datetime(2026, 3, 24, tzinfo=UTC)),
+        ("7 days ago", datetime(2026, 3, 24, tzinfo=UTC)),
+        ("2W", datetime(2026, 3, 17, tzinfo=UTC)),
+        ("1mo", datetime(2026, 2, 28, tzinfo=UTC)),
+        ("3 months", datetime(2025, 12, 31, tzinfo=UTC)),
+        ("2y", datetime(2024, 3, 31, tzinfo=UTC)),
+    ],
+)
+def test_a_moment_can_be_relative(text: str, moment: datetime) -> None:
+    """A relative time is a midnight, so that a rerun on the same day means the same; hours are whole ones."""
+    assert parse_moment("--since", text, now=datetime(2026, 3, 31, 15, 42, 7, tzinfo=UTC)) == moment
 
 
 @pytest.mark.parametrize("mode", ["hash", "drop"])
@@ -234,3 +309,40 @@ def test_base_url_without_a_host_is_refused(monkeypatch: pytest.MonkeyPatch, url
     monkeypatch.setenv("KLAVIYO_BASE_URL", url)
     with pytest.raises(BadSettings, match="KLAVIYO_BASE_URL has no valid host"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        (
+            "METRICS",
+            "[",
+            'METRICS: must be a JSON list such as ["Opened Email", "Placed Order"], or names with commas.',
+        ),
+        (
+            "DESTINATIONS",
+            "x",
+            'DESTINATIONS: must be a JSON object of metrics and their event tables, such as {"Opened Push": "opens"}.',
+        ),
+        (
+            "DESTINATIONS",
+            '{"a": 1}',
+            'DESTINATIONS: must be a JSON object of metrics and their event tables, such as {"Opened Push": "opens"}.',
+        ),
+    ],
+)
+def test_malformed_json_is_explained(monkeypatch: pytest.MonkeyPatch, name: str, text: str, sentence: str) -> None:
+    """A setting that is not the JSON that it has to be is reported with an example, not with a parser's position."""
+    monkeypatch.setenv(name, text)
+    with pytest.raises(BadSettings) as caught:
+        load_settings()
+    assert str(caught.value) == sentence
+
+
+def test_a_real_account_is_not_loaded_into_the_embedded_postgres_by_accident() -> None:
+    """Without DATABASE_URL, a real account is refused until EMBEDDED_POSTGRES says that it is meant."""
+    with pytest.raises(BadSettings, match=r"^DATABASE_URL is not set\. .* EMBEDDED_POSTGRES=true .*\.$"):
+        load_settings().check_warehouse()
+    load_settings(embedded_postgres=True).check_warehouse()
+    load_settings(database_url=URL).check_warehouse()
+    load_settings(klaviyo_base_url="http://127.0.0.1:8900").check_warehouse()

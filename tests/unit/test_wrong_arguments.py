@@ -28,9 +28,19 @@ def _configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail a test whose command gets as far as looking for a Prefect server."""
+
+    def start() -> None:
+        raise AssertionError("The command was not refused.")
+
+    monkeypatch.setattr("klaviyo_pg.cli.startup.find_or_start", start)
+
+
+@pytest.fixture(autouse=True)
 def _signal_handlers() -> Iterator[None]:
     """Restore the signal handlers that a command replaces."""
-    usual = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in usual.items():
         signal.signal(number, handler)
@@ -45,7 +55,11 @@ def _signal_handlers() -> Iterator[None]:
         pytest.param({"DATABASE_URL": "mysql://localhost/x"}, [], "postgresql://", id="not a Postgres"),
         pytest.param({"LOOKBACK_DAYS": "a week"}, [], "LOOKBACK_DAYS", id="not a number"),
         pytest.param({}, ["--tables", "send"], "There is no table send", id="a table that does not exist"),
-        pytest.param({}, ["--since", "yesterday"], "--since yesterday", id="not a date"),
+        pytest.param({}, ["--since", "tomorrow"], "--since tomorrow", id="not a date"),
+        pytest.param({"METRICS": "["}, [], "METRICS", id="malformed JSON"),
+        pytest.param({"DATABASE_URL": ""}, [], "EMBEDDED_POSTGRES", id="a real account, and no database"),
+        pytest.param({}, [], "Cannot connect to the database", id="no database"),
+        pytest.param({}, ["--tab", "sends"], "--tab", id="an abbreviated flag"),
         pytest.param({}, ["--frobnicate"], "--help", id="an unknown flag"),
     ],
 )

@@ -1,5 +1,6 @@
 """The effects of errors on a run: its state, sentences and exit code, and what this run and the next one read."""
 
+import re
 from typing import Any
 
 import pytest
@@ -124,7 +125,7 @@ def test_a_request_to_stop_ends_the_run_after_the_batch(warehouse: Warehouse, sh
     """The batch is stored, nothing else begins, and the exit code is that of a program stopped by a signal."""
     shop.before("lists", warehouse.stop)
     ran = warehouse.daily(concurrency=1)
-    assert (ran.state, ran.sentences, ran.exit_code) == ("failed", [str(Stopped())], 130)
+    assert (ran.state, ran.sentences, ran.exit_code) == ("stopped", [str(Stopped())], 130)
     assert [each.kind for each in shop.requests] == ["account", "metrics", "lists"]
     assert len(warehouse.column("SELECT id FROM lists")) == 2
     shop.recover()
@@ -237,3 +238,20 @@ def test_another_account_under_the_same_name_is_refused(warehouse: Warehouse, sh
     with pytest.raises(BadSettings, match=r"^KLAVIYO_INTEGRATION shop is account ACCOUNT in this warehouse, but "):
         warehouse.daily("metrics")
     assert warehouse.daily("metrics", klaviyo_integration="other").state == "complete"
+
+
+def test_an_account_under_a_second_name_is_refused(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Everything would count twice; a name whose account was not known until now is refused, too."""
+    warehouse.daily("metrics")
+    message = (
+        "This warehouse has account ACCOUNT already, as shop, and would count everything twice. Set "
+        "KLAVIYO_INTEGRATION to shop, or rename the account: klaviyo-pg rename shop eu."
+    )
+    for _ in range(2):
+        with pytest.raises(BadSettings, match=f"^{re.escape(message)}$"):
+            warehouse.daily("metrics", klaviyo_integration="eu")
+        assert warehouse.column("SELECT name FROM integrations WHERE account_id IS NOT NULL") == ["shop"]
+        warehouse.execute(
+            "INSERT INTO integrations (name, esp_integration_id, created_at) VALUES ('eu', 'x', now())"
+            " ON CONFLICT DO NOTHING"
+        )

@@ -69,3 +69,15 @@ def test_a_reconcile_run_compares_counts_before_it_reads_dimensions(warehouse: W
     ran = warehouse.reconcile()
     assert (ran.state, ran.sentences) == ("failed", ["Odd."])
     assert late in warehouse.event_ids()
+
+
+def test_tables_limit_the_metrics_that_are_read(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Only events of these tables are read. The watermarks of other metrics stay, so that a full run loses nothing."""
+    ran = warehouse.daily("opens")
+    assert ran.state == "complete", ran.sentences
+    assert {each.subject for each in shop.sent("events")} == {"OPEN"}
+    assert warehouse.one("SELECT count(*) FROM opens") > 0
+    assert warehouse.one("SELECT count(*) FROM events") == 0
+    assert "events/OPEN" in warehouse.watermarks() and "events/ORDER" not in warehouse.watermarks()
+    assert warehouse.daily().state == "complete"
+    assert sorted(warehouse.event_ids()) == sorted(event.id for event in shop.events)

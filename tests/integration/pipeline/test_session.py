@@ -36,7 +36,9 @@ def test_another_run_of_the_flow_is_refused_while_one_is_in_progress(warehouse: 
             warehouse.daily("metrics")
         assert len(warehouse.column("SELECT run_id FROM runs")) == 1
         assert warehouse.reconcile().state == "complete"
+        shop.account_id = "OTHER"
         assert warehouse.daily("metrics", klaviyo_integration="other").state == "complete"
+    shop.account_id = "ACCOUNT"
     assert warehouse.daily("metrics").state == "complete"
 
 

@@ -10,6 +10,8 @@ import psycopg
 import pytest
 
 from klaviyo_pg.errors import BadKey, BadSettings, DatabaseUnusable, KlaviyoPgError, NotFound, Unavailable
+from klaviyo_pg.postgres import accounts
+from sandbox.api.keys import API_KEY, key_of
 from sandbox.launcher import Sandbox, running
 from tests.runs import Result, Warehouse
 
@@ -77,17 +79,24 @@ def test_a_wrong_key_is_reported(warehouse: Warehouse) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        pytest.param({"metrics": ["Recieved Email"]}, "'Recieved Email'", id="a metric that does not exist"),
+        pytest.param(
+            {"metrics": ["Recieved Email"]},
+            "'Recieved Email'. Did you mean 'Received Email'?",
+            id="a metric that does not exist",
+        ),
         pytest.param({"destinations": {"Opened Email": "clocks"}}, "not an event table", id="no such table"),
     ],
 )
 def test_a_setting_that_does_not_fit_the_account_is_named(
-    warehouse: Warehouse, changes: dict[str, object], message: str
+    warehouse: Warehouse, box: Sandbox, changes: dict[str, object], message: str
 ) -> None:
-    """If a setting names a metric or table that does not exist, the run fails and names it."""
-    ran = warehouse.daily(**changes)
-    assert message in sentence(ran)
-    assert (ran.state, ran.exit_code) == ("failed", 2)
+    """A setting that names a metric or table that does not exist is refused before anything is read."""
+    before = box.state()["requests"]
+    error = refusal(warehouse, **changes)
+    assert message in str(error)
+    assert error.exit_code == 2
+    requested = {name for name, number in box.state()["requests"].items() if number > before.get(name, 0)}
+    assert requested <= {"GET /api/accounts", "GET /api/metrics"}
 
 
 def test_an_unreachable_host_is_named(warehouse: Warehouse, closed_port: int) -> None:
@@ -140,18 +149,32 @@ def test_another_account_of_the_same_name_is_refused(warehouse: Warehouse) -> No
     shop = warehouse.variant(klaviyo_integration="shop")
     assert shop.daily("lists").exit_code == 0
     with running(account="OTHER2", members=20, events=50, days=5) as other:
-        error = refusal(shop, klaviyo_base_url=other.url, klaviyo_api_key=other.api_key)
+        error = refusal(shop, klaviyo_base_url=other.url, klaviyo_api_key=key_of("OTHER2"))
     assert isinstance(error, BadSettings)
     assert "KLAVIYO_INTEGRATION" in str(error) and "choose another name for this account" in str(error)
     assert error.exit_code == 2
 
 
+def test_a_second_name_of_an_account_is_refused(warehouse: Warehouse) -> None:
+    """A second name would count everything twice, so it is refused until the account has been renamed."""
+    first = warehouse.variant(warehouse_schema="renamed")
+    assert first.daily("lists").exit_code == 0
+    second = first.variant(klaviyo_integration="eu", klaviyo_account_id=None)
+    error = refusal(second, klaviyo_api_key=f" {API_KEY}")
+    assert isinstance(error, BadSettings)
+    assert "already, as default" in str(error) and "klaviyo-pg rename default eu" in str(error)
+    with psycopg.connect(warehouse.url) as connection:
+        accounts.rename(connection, "renamed", "default", "eu")
+    assert second.daily("lists", klaviyo_api_key=f" {API_KEY}").changed() == {}
+    assert second.column("SELECT name FROM renamed.integrations") == ["eu"]
+
+
 def test_a_missing_scope_makes_the_run_partial(warehouse: Warehouse, box: Sandbox) -> None:
     """If the key lacks a scope, the run names it, syncs everything else and ends as partial."""
     box.add_key(
-        "pk_part", "accounts:read", "metrics:read", "events:read", "lists:read", "profiles:read", "segments:read"
+        key_of("part"), "accounts:read", "metrics:read", "events:read", "lists:read", "profiles:read", "segments:read"
     )
-    ran = warehouse.daily(klaviyo_integration="part", klaviyo_api_key="pk_part", first_sync_days=3000)
+    ran = warehouse.daily(klaviyo_integration="part", klaviyo_api_key=key_of("part"), first_sync_days=3000)
     assert (ran.state, ran.exit_code) == ("partial", 3), ran.sentences
     assert "lacks the scope campaigns:read" in " ".join(ran.sentences)
     assert "lacks the scope flows:read" in " ".join(ran.sentences)
@@ -165,8 +188,8 @@ def test_a_missing_scope_makes_the_run_partial(warehouse: Warehouse, box: Sandbo
 
 def test_a_run_without_metrics_syncs_the_rest(warehouse: Warehouse, box: Sandbox) -> None:
     """If the key may not read metrics, the run skips events and syncs people and lists."""
-    box.add_key("pk_people", "accounts:read", "events:read", "lists:read", "profiles:read", "segments:read")
-    ran = warehouse.daily(klaviyo_integration="people", klaviyo_api_key="pk_people")
+    box.add_key(key_of("people"), "accounts:read", "events:read", "lists:read", "profiles:read", "segments:read")
+    ran = warehouse.daily(klaviyo_integration="people", klaviyo_api_key=key_of("people"))
     assert (ran.state, ran.exit_code) == ("partial", 3), ran.sentences
     assert "lacks the scope metrics:read" in " ".join(ran.sentences)
     assert ran.counts["members"]["inserted"] > 0

@@ -11,9 +11,9 @@ from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.rows import Count
 from klaviyo_pg.states import ChunkState
-from klaviyo_pg.windows import Window
+from klaviyo_pg.windows import Window, history_window
 from pipeline.backfill.chunking import cut, gaps, summaries, uncounted, years
-from pipeline.backfill.plan import history_window, questions
+from pipeline.backfill.plan import questions
 from pipeline.backfill.read import label, next_group
 from transforms.events import Metrics
 

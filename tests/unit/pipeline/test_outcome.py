@@ -61,7 +61,7 @@ def test_each_error_has_an_effect_and_an_exit_code(
     for tolerates, effect in ((False, usually), (True, tolerant)):
         tally = Tally(tolerates)
         tally.add(error)
-        assert tally.state is states[effect]
+        assert tally.state is (RunState.STOPPED if isinstance(error, Stopped) else states[effect])
         assert tally.exit_code == (MissingScope.exit_code if effect is OMIT else exit_code)
         assert tally.sentences == [describe(error)]
 
@@ -73,7 +73,8 @@ def test_each_error_has_an_effect_and_an_exit_code(
         pytest.param([SCOPE, Throttled()], RunState.TO_BE_CONTINUED, 4, id="a pause outweighs an omission"),
         pytest.param([Throttled(), BadAnswer(), SCOPE], RunState.FAILED, 1, id="a failure outweighs both"),
         pytest.param([Stopped(), BadKey()], RunState.FAILED, 2, id="the lowest exit code of the failures"),
-        pytest.param([Stopped(), Throttled()], RunState.FAILED, 130, id="a stop is a failure"),
+        pytest.param([Stopped()], RunState.STOPPED, 130, id="a stop"),
+        pytest.param([Stopped(), Throttled()], RunState.STOPPED, 130, id="a stop outweighs a pause"),
         pytest.param([UNEXPECTED, BadKey()], RunState.FAILED, 1, id="an unexpected error"),
     ],
 )
@@ -82,7 +83,7 @@ def test_the_worst_error_decides(errors: Sequence[Exception], state: RunState, e
     for error in errors:
         tally.add(error)
     assert (tally.state, tally.exit_code) == (state, exit_code)
-    assert tally.must_stop is (state in (RunState.FAILED, RunState.TO_BE_CONTINUED))
+    assert tally.must_stop is (state in (RunState.FAILED, RunState.STOPPED, RunState.TO_BE_CONTINUED))
     assert tally.is_postponed is any(isinstance(error, Throttled) for error in errors)
 
 

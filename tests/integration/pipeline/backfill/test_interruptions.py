@@ -70,3 +70,28 @@ def test_a_stopped_backfill_resumes_where_it_stopped(
     assert backfill(chunk_events=10_000).state == "complete"
     assert len(shop.sent("events", "OPEN")) <= 3
     assert_complete(warehouse, shop)
+
+
+def test_a_stopped_restart_resumes_and_counts_once(warehouse: Warehouse, shop: FakeAccount, backfill: Backfill) -> None:
+    """Also on the next day, as another run. Once it is complete, the next restart reads everything again."""
+    assert backfill(chunk_events=10_000).state == "complete"
+    shop.before("events", warehouse.stop, subject="OPEN", page=4)
+    stopped = backfill(chunk_events=10_000, spool=False, restart=True)
+    assert (stopped.state, stopped.exit_code) == ("stopped", 130)
+    shop.recover()
+    ran = backfill(chunk_events=10_000, spool=False, restart=True)
+    assert ran.state == "complete"
+    assert ran.run.id == stopped.run.id
+    assert len(shop.sent("events", "OPEN")) <= 5
+    assert sum(ran.counts["opens"][name] for name in ("inserted", "updated", "unchanged")) <= OPENS + 500
+    assert_complete(warehouse, shop)
+    shop.before("events", warehouse.stop, subject="OPEN", page=4)
+    assert backfill(chunk_events=10_000, spool=False, restart=True).state == "stopped"
+    warehouse.execute("UPDATE runs SET as_of = as_of - interval '1 day' WHERE state = 'stopped'")
+    shop.recover()
+    another = backfill(chunk_events=10_000, spool=False, restart=True)
+    assert (another.state, len(shop.sent("events", "OPEN")) <= 5) == ("complete", True)
+    assert_complete(warehouse, shop)
+    shop.recover()
+    assert backfill(chunk_events=10_000, restart=True).state == "complete"
+    assert len(shop.sent("events", "OPEN")) >= OPENS // 500

@@ -1,0 +1,71 @@
+"""Checks of a command before it starts anything: its settings and arguments, then the database and the account.
+
+Importing this module imports little, so that a wrong setting or argument is reported at once.
+"""
+
+import gc
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from klaviyo_pg.settings import Settings, load_settings, misspelled_settings, parse_moment, parse_since
+from klaviyo_pg.windows import Window, history_window
+
+DEMO_ACCOUNT = "sandbox"
+
+Check = Callable[[Namespace], object]
+"""Raises BadSettings if an argument is invalid."""
+
+
+def check_daily(arguments: Namespace) -> None:
+    """Check the arguments of the daily flow."""
+    parse_since("--since", arguments.since)
+    if arguments.tables:
+        from pipeline.streams import streams_of
+
+        streams_of(arguments.tables)
+
+
+def check_backfill(arguments: Namespace) -> Window:
+    """Check the arguments of the backfill, and return the window that they name."""
+    end = None if arguments.end is None else parse_moment("--end", arguments.end)
+    return history_window(datetime.now(UTC), parse_moment("--start", arguments.start), end)
+
+
+def check_reconcile(arguments: Namespace) -> None:
+    """Check the arguments of the reconcile flow."""
+    load_settings(reconcile_days=arguments.days)
+
+
+def check_settings(**changes: object) -> Settings:
+    """Return the settings, and warn about variables of the environment that look like misspelled settings."""
+    settings = load_settings(**changes)
+    for sentence in misspelled_settings():
+        print(f"Warning: {sentence}", file=sys.stderr)
+    return settings
+
+
+def check(arguments: Namespace, check_arguments: Check, flow: str | None) -> str:
+    """Check everything that a run of a flow needs. Raises the error with which the run would be refused.
+
+    Returns what has to precede later commands for the same warehouse. Without a flow, nothing is run or stored, and the
+    warehouse is not checked. Garbage collection is off from here on: imports make many objects that stay.
+    """
+    gc.disable()
+    settings, prefix = check_settings(), ""
+    if arguments.sandbox:
+        prefix = "DATABASE_URL= " if settings.database_url else ""
+        os.environ["DATABASE_URL"] = ""
+        arguments.integration = arguments.integration or DEMO_ACCOUNT
+    else:
+        settings.api_key  # noqa: B018  # raises BadKey if it is missing
+        if flow is not None:
+            settings.check_warehouse()
+    check_arguments(arguments)
+    settings = load_settings(klaviyo_integration=arguments.integration, metrics=arguments.metrics)
+    from klaviyo_pg.cli.reachable import check_database_and_account
+
+    check_database_and_account(settings, flow, is_account_there=not arguments.sandbox)
+    return prefix

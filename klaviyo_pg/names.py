@@ -1,0 +1,53 @@
+"""Names of settings: which ones in the environment or in .env were probably misspelled. Knows no values."""
+
+from collections.abc import Collection, Iterable, Iterator
+from difflib import get_close_matches
+
+_OTHER_PROGRAMS = (  # whose variables people keep in the same file
+    *("PREFECT_", "PG", "POSTGRES_", "COMPOSE_", "DOCKER_", "BUILDKIT_", "KUBE", "AWS_", "AZURE_", "GOOGLE_"),
+    *("OTEL_", "SLACK_", "PYTHON", "PIP_", "UV_", "LC_"),
+)
+_OTHERS = frozenset(
+    {
+        # read by prefect.yaml when it is deployed
+        *("DAILY_CRON", "BACKFILL_START", "RECONCILE_CRON", "SCHEDULE_TIMEZONE", "ON_COLLISION", "PROJECT_DIR"),
+        "KLAVIYO_PG_IMAGE",
+        # read by libraries
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "DO_NOT_TRACK", "TZ", "LANG", "PATH", "HOME", "TMPDIR", "NO_COLOR"),
+    }
+)
+_PREFIX = "KLAVIYO_"
+_SIMILAR = 0.6  # share of equal characters from which on a name is worth suggesting
+_NEARLY_EQUAL = 0.85  # from which on a variable of the environment is taken for a misspelled setting
+
+
+def unknown(names: Iterable[str], settings: Collection[str]) -> Iterator[str]:
+    """Yield a sentence for each name that is neither a setting nor a variable that belongs to another program."""
+    for name in dict.fromkeys(map(str.upper, names)):
+        if name not in settings and name not in _OTHERS and not name.startswith(_OTHER_PROGRAMS):
+            yield f"{name} is not a setting. {_advice(name, settings)}"
+
+
+def _advice(name: str, settings: Collection[str]) -> str:
+    nearest = _nearest(name, settings, _SIMILAR)
+    return f"Did you mean {nearest}?" if nearest else "Remove it, or set it in the environment instead."
+
+
+def misspelled(environment: Iterable[str], settings: Collection[str]) -> Iterator[str]:
+    """Yield a sentence for each variable of the environment that looks like a misspelled setting.
+
+    The environment belongs to every program, so only names that begin with KLAVIYO_ count, and names that are nearly
+    those of settings that are not set.
+    """
+    names = set(map(str.upper, environment))
+    missing = set(settings) - names
+    for name in sorted(names - set(settings) - _OTHERS):
+        if name.startswith(_PREFIX):
+            yield f"{name} is not a setting and is ignored. {_advice(name, settings)}"
+        elif nearest := _nearest(name, missing, _NEARLY_EQUAL):
+            yield f"{name} is not a setting and is ignored. Did you mean {nearest}?"
+
+
+def _nearest(name: str, settings: Collection[str], similarity: float) -> str | None:
+    return next(iter(get_close_matches(name, sorted(settings), 1, similarity)), None)

@@ -1,0 +1,148 @@
+"""Checks before a run begins: the key, the names in the settings, the account's name, its protection.
+
+Each check raises a UserError with a sentence that names the setting to change. The checks only read.
+"""
+
+from collections.abc import Callable, Sequence
+
+import psycopg
+from psycopg import errors
+
+from klaviyo_pg.errors import BadSettings, Busy, DatabaseUnusable, MissingScope, NotFound, Refused
+from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.postgres import accounts, claims, lookups
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.accounts import RegisteredAccount
+from klaviyo_pg.settings import Settings
+from transforms.routing import KnownMetric, check_destinations, selected
+
+Metrics = Sequence[KnownMetric]
+_STATE_OF_DATABASE = (
+    "SELECT current_setting('transaction_read_only')::boolean,"
+    " has_database_privilege(current_database(), 'CREATE')"
+    " OR EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s), current_database()"
+)
+
+
+def account_id(source: Source, settings: Settings, warn: Callable[[str], None]) -> str | None:
+    """Ask for the id of the key's account. Raises BadSettings where it is not the configured one.
+
+    `warn` is called with a sentence if the key may not ask.
+    """
+    configured = settings.klaviyo_account_id
+    try:
+        answered = source.account_id()
+    except NotFound:
+        raise  # as from a host that is not the API
+    except (MissingScope, Refused) as error:
+        warn(f"{error} Until this is corrected, the column _account_id stays as it is.")
+        answered = None
+    if answered and configured and answered != configured:
+        raise BadSettings(f"KLAVIYO_ACCOUNT_ID is {configured}, but the API key belongs to account {answered}.")
+    return answered or configured
+
+
+def registered(
+    connection: psycopg.Connection, settings: Settings, account_id: str | None
+) -> tuple[RegisteredAccount | None, str | None]:
+    """Return how the account is registered under its name, and its id, which an earlier run may have stored.
+
+    Raises BadSettings where the name or the protection is another one, or where the account has another name already.
+    """
+    name, schema = settings.klaviyo_integration, settings.warehouse_schema
+    stored = accounts.find(connection, schema, name)
+    if stored is not None:
+        if stored.account_id and account_id and stored.account_id != account_id:
+            raise BadSettings(
+                f"KLAVIYO_INTEGRATION {name} is account {stored.account_id} in this warehouse, but the API key belongs "
+                f"to account {account_id}: choose another name for this account."
+            )
+        _check_protection(settings, stored)
+        account_id = account_id or stored.account_id
+    if account_id and (stored is None or stored.account_id is None):
+        _check_name_is_the_only_one(connection, settings, account_id)
+    return stored, account_id
+
+
+def _check_name_is_the_only_one(connection: psycopg.Connection, settings: Settings, account_id: str) -> None:
+    """Refuse a second name of an account: every total over both would count its rows twice."""
+    name, others = settings.klaviyo_integration, accounts.names(connection, settings.warehouse_schema, account_id)
+    if others := [each for each in others if each != name]:
+        raise BadSettings(
+            f"This warehouse has account {account_id} already, as {others[0]}, and would count everything twice. Set "
+            f"KLAVIYO_INTEGRATION to {others[0]}, or rename the account: klaviyo-pg rename {others[0]} {name}."
+        )
+
+
+def _check_protection(settings: Settings, stored: RegisteredAccount) -> None:
+    """Refuse another mode or salt than that of the rows that are stored: it would mix two kinds of rows."""
+    name, elsewhere = settings.klaviyo_integration, "set WAREHOUSE_SCHEMA to a new schema and sync everything again"
+    if settings.personal_data != stored.personal_data:
+        raise BadSettings(
+            f"PERSONAL_DATA is {settings.personal_data}, but the rows of {name} in this warehouse were stored with "
+            f"{stored.personal_data}: set it to {stored.personal_data}, or {elsewhere}."
+        )
+    if settings.salt_digest != stored.salt_digest:
+        raise BadSettings(
+            f"PERSONAL_DATA_SALT differs from the one that the rows of {name} in this warehouse were stored with: use "
+            f"that one, or {elsewhere}."
+        )
+
+
+def stored_metrics(connection: psycopg.Connection, settings: Settings) -> list[KnownMetric]:
+    """Return the metrics of the account that are stored; none if it is not registered yet."""
+    stored = accounts.find(connection, settings.warehouse_schema, settings.klaviyo_integration)
+    if stored is None:
+        return []
+    rows = lookups.metrics(Account(connection, settings.warehouse_schema, stored.integration_id))
+    return [KnownMetric(row.id, row.name) for row in rows]
+
+
+def metric_names(source: Source, settings: Settings, stored: Metrics) -> None:
+    """Raise BadSettings if METRICS names a metric that the account does not have, or DESTINATIONS no event table.
+
+    The source is asked only for names that are not stored. If it refuses, reading the metrics will report that.
+    """
+    check_destinations(settings.destinations)
+    names = {name for metric in stored for name in metric}
+    if all(wanted.removeprefix("-") in names for wanted in settings.metrics):
+        return
+    try:
+        existing = [KnownMetric(row.id, row.name) for page in source.metrics() for row in page.rows]
+    except (MissingScope, Refused):
+        return
+    selected([*stored, *existing], settings.metrics)
+
+
+def database(connection: psycopg.Connection, settings: Settings) -> None:
+    """Raise DatabaseUnusable if the database is read-only, or if the schema is missing and may not be created."""
+    row = connection.execute(_STATE_OF_DATABASE, [settings.warehouse_schema]).fetchone()
+    assert row is not None
+    is_read_only, may_have_schema, name = row
+    if is_read_only:
+        raise DatabaseUnusable("The database is read-only. Set DATABASE_URL to the primary server, not a standby.")
+    if not may_have_schema:
+        raise DatabaseUnusable(
+            f"The database user lacks a privilege (CREATE on the database {name}, for the schema "
+            f"{settings.warehouse_schema}). Grant it, or set DATABASE_URL to another user."
+        )
+
+
+def is_free(connection: psycopg.Connection, settings: Settings, flow: str) -> None:
+    """Raise Busy if a run of this flow of the account is in progress."""
+    stored = accounts.find(connection, settings.warehouse_schema, settings.klaviyo_integration)
+    if stored is None:
+        return
+    account = Account(connection, settings.warehouse_schema, stored.integration_id)
+    if claims.held(account, [flow]):
+        raise busy(settings.klaviyo_integration, flow)
+
+
+def busy(name: str, flow: str) -> Busy:
+    """Return the error of a run that another one keeps out."""
+    return Busy(f"Another {flow} run of {name} is in progress: wait for it to finish, or stop it.")
+
+
+def is_new(error: psycopg.Error) -> bool:
+    """Return whether an error means that the warehouse has no tables yet."""
+    return isinstance(error, errors.UndefinedTable | errors.InvalidSchemaName | errors.UndefinedColumn)
