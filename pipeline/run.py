@@ -68,9 +68,18 @@ def transact(session: Session, run: Run, work: Callable[[Account], Result]) -> R
     ClocksDiffer if a clock was set since the run began, so that nothing is recorded with a wrong time.
     """
 
+    def checked(account: Account) -> Result:
+        session.compare_clocks(account.connection)
+        return work(account)
+
+    return _with_claims(session, run, checked)
+
+
+def _with_claims(session: Session, run: Run, work: Callable[[Account], Result]) -> Result:
+    """Do some work in one transaction under the claims of the session, as `transact` does, whatever clocks show."""
+
     def guarded(connection: psycopg.Connection) -> Result:
         session.enter(connection)
-        session.compare_clocks(connection)
         return work(run.account(connection))
 
     while True:
@@ -179,7 +188,7 @@ def add_requests(session: Session, run: Run, traffic: Traffic) -> None:
 def finish(session: Session, run: Run, state: RunState, sentences: Sequence[str]) -> None:
     """Close the run, also if it ended because clocks differ."""
     message = " ".join(sentences) or None
-    session.database.patiently(lambda connection: runs.close_run(run.account(connection), run.id, state, message))
+    _with_claims(session, run, lambda account: runs.close_run(account, run.id, state, message))
 
 
 def close_after_error(session: Session, run: Run, state: RunState, message: str) -> None:
