@@ -83,7 +83,7 @@ class Session:
         """The warehouse: DATABASE_URL, or the embedded Postgres, which is started if necessary."""
         with self._lock:
             if self._database is None:
-                self._database = Database(create_engine(self._url))
+                self._database = Database(create_engine(self._url), lambda: self.stop.is_requested)
             return self._database
 
     def check_claims_work(self) -> None:
