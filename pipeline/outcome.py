@@ -18,7 +18,7 @@ from klaviyo_pg.errors import (
 from klaviyo_pg.states import RunState
 
 Counts = Mapping[str, Mapping[str, int]]
-"""Table -> rows_read, inserted, updated, unchanged, rejected, nul_characters."""
+"""Table -> rows_read, inserted, updated, unchanged, rejected, nul_characters, replaced_values."""
 ChunkType = TypeVar("ChunkType", covariant=True)
 _NAMED_SUBJECTS = 5  # in a sentence; the log names all of them
 

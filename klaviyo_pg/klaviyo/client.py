@@ -327,7 +327,7 @@ class _Retries:
 
     @property
     def _usual_pause(self) -> float:
-        return min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(self._tries - 1, 10) + random.random())
+        return min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(self._tries - 1, 10) + random.random())
 
     def _deserves_retry(self, error: KlaviyoPgError) -> bool:
         if isinstance(error, Throttled):

@@ -6,16 +6,19 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from klaviyo_pg.errors import Garbled
+from klaviyo_pg.errors import Garbled, TooMuch
+from klaviyo_pg.repair import REASON, repaired
 from klaviyo_pg.rows import Reject
 
 Document = TypeVar("Document")
+Row = TypeVar("Row")
 
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 _TOKEN = re.compile(_STRING + rb'|[][{},"]', re.DOTALL)
 _MEMBER = re.compile(rb"\s*+(" + _STRING + rb")\s*+:(.*)", re.DOTALL)
 _CLOSING = {ord("["): ord("]"), ord("{"): ord("}")}
 _COMMA, _QUOTE = ord(","), ord('"')
+_LARGEST_DAMAGED = 8 << 20  # bytes that are searched for damage; a page has at most a few megabytes
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
 
@@ -46,6 +49,11 @@ class DocumentDecoder(Generic[Document]):
             return self._row_by_row(body)
 
     def _row_by_row(self, body: bytes) -> Decoded[Document]:
+        if len(body) > _LARGEST_DAMAGED:
+            raise TooMuch(
+                f"The response has {len(body) >> 20} MB and is damaged, too much to look for the damage in it. "
+                "Check KLAVIYO_BASE_URL."
+            )
         members = _members(body)
         rejects: list[Reject] = []
         rows = {}
@@ -79,6 +87,22 @@ def is_object(body: bytes) -> bool:
     return True
 
 
+def read_repaired(record: bytes, decode: Callable[[bytes], Row], error: Exception) -> tuple[Row | None, Reject | None]:
+    """Read a record that could not be decoded, with what cannot be stored replaced, and return its original with it.
+
+    If nothing was lost by the repair, there is no original; if the record cannot be repaired, there is no row.
+    """
+    repair = repaired(record)
+    if repair is None:
+        return None, reject(record, error)
+    try:
+        row = decode(repair.text)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None, reject(record, error)
+    original = reject(record, error)._replace(reason=REASON, hides=False, replaced=repair.replaced)
+    return row, original if repair.replaced else None
+
+
 def reject(record: bytes, error: Exception) -> Reject:
     """Return a record as a reject, unchanged except that bytes that are not text are written as \\xNN."""
     reason = (
@@ -94,7 +118,9 @@ def _readable(records: list[bytes], decode: Callable[[bytes], Any], rejects: lis
             record.decode()
             readable.append(decode(record))
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            rejects.append(reject(record, error))
+            row, rejected = read_repaired(record, decode, error)
+            readable += [] if row is None else [row]
+            rejects += [] if rejected is None else [rejected]
     return readable
 
 
