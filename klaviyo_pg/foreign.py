@@ -7,6 +7,8 @@ import re
 
 LONGEST = 500
 """Characters of a foreign text that are shown."""
+LONGEST_MESSAGE = 4000
+"""Characters of a message, which can contain several foreign texts."""
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _BLANKS = re.compile(r"\s+")
 _JOINER = "\N{ZERO WIDTH JOINER}"  # within an emoji of several signs

@@ -1,4 +1,4 @@
-"""Conventions of the command line: signals, error messages, exit codes, printable names. Knows no command."""
+"""Conventions of the command line: signals, error messages, exit codes. Knows no command."""
 
 import signal
 import sys
@@ -20,11 +20,6 @@ def run(command: Callable[[], int]) -> NoReturn:
         print("Stopped.", file=sys.stderr)
         code = Stopped.exit_code
     sys.exit(code)
-
-
-def printable(name: str) -> str:
-    """Return a name that came from the account without line breaks and control characters."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name)
 
 
 def handle_signals() -> None:
