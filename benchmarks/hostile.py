@@ -34,6 +34,7 @@ _LONGEST = _BUDGET + _TIMEOUT + 3.0  # seconds; the last three are for decoding,
 _LONGEST_STOP = 5.0  # seconds from SIGTERM to the end
 _MEGABYTES = 300
 _AT_ONCE = 4  # answers: most of the time, readers wait
+_HOPELESS = 60.0  # seconds after which a process that has not ended is killed
 _LONGEST_SENTENCE = 800  # characters
 _PRELOADED = ["klaviyo_pg.klaviyo.dialects", "pipeline.outcome", "pipeline.stop", "tests.any_page", "tests.hostile"]
 _WINDOW = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
@@ -104,9 +105,11 @@ def _outcome(
         if process.is_alive():
             stopped = monotonic()
             process.terminate()
+    said = receiving.recv() if receiving.poll(_HOPELESS) else ("Traceback: no outcome", _HOPELESS, 0.0)
+    seconds = None if stopped is None else monotonic() - stopped
+    process.kill()  # does nothing if it has ended
     process.join()
-    said = receiving.recv() if receiving.poll() else (f"Traceback, exit code {process.exitcode}", 0.0, 0.0)
-    return said, None if stopped is None else monotonic() - stopped
+    return said, seconds
 
 
 def _read(url: str, timeout: float, budget: float, tries: int, sending: Connection) -> None:

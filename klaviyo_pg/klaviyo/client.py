@@ -43,7 +43,9 @@ _FIRST_WAIT = 0.5  # seconds, doubled from try to try
 _LONGEST_WAIT = 60.0  # seconds, unless the API asks for more
 _LONGEST_PAUSE = 10.0**9  # seconds that the API can ask for; more means the same
 _PIECE = 16 << 20  # bytes; each piece makes the interpreter switch threads, so few large ones are faster
+_COMPRESSED_PIECE = 256 << 10  # bytes; between two pieces a hostile one can be decompressed for half a second at most
 _LARGEST_RESPONSE = 64 << 20  # bytes, decompressed; the largest page of events seen had 2 MB
+_LONGEST_LINK = 32 << 10  # characters; cursors have some hundreds
 _LARGEST_REFUSAL = 64 << 10  # bytes of the body of a refusal that are read
 _KEY_IN_QUERY = re.compile(r"(api_key=)[^&\s]*")
 _REASON = re.compile(rb'"(?:detail|message)"\s*:\s*"((?:[^"\\]++|\\.)*+)', re.DOTALL)
@@ -116,7 +118,7 @@ class _Request:
     endpoint: Endpoint
 
     def __str__(self) -> str:
-        return f"{self.method} {urlsplit(self.url).path}"
+        return f"{self.method} {printable(urlsplit(self.url).path)}"
 
 
 def _unchanged(body: bytes) -> Any:
@@ -201,7 +203,9 @@ class Client:
             self._pace.pause(pause)
 
     def _own(self, path: str) -> str:
-        """Return the URL of a path, or a link unchanged. Raises BadAnswer for a link to another host."""
+        """Return the URL of a path, or a link unchanged. Raises BadAnswer for one to another host or of any length."""
+        if len(path) > _LONGEST_LINK:
+            raise BadAnswer(f"The API returned a link of {len(path):,} characters. Check KLAVIYO_BASE_URL.")
         url = urljoin(self._base, path)
         own, other = urlsplit(self._base), urlsplit(url)
         if (own.scheme, own.netloc) != (other.scheme, other.netloc):
@@ -352,7 +356,8 @@ def _keep_authorization(request: requests.PreparedRequest) -> requests.PreparedR
 
 def _content(response: requests.Response, deadline: Deadline) -> bytes:
     """Return the body of a response, decompressed. Nearly all are one piece, which is not copied."""
-    pieces = response.iter_content(_PIECE)
+    is_compressed = "Content-Encoding" in response.headers
+    pieces = response.iter_content(_COMPRESSED_PIECE if is_compressed else _PIECE)
     body: bytes | bytearray = next(pieces, b"")
     for piece in pieces:
         deadline.look()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from klaviyo_pg.errors import KlaviyoPgError, Refused, Stopped, Throttled, TooMuch, Unavailable
+from klaviyo_pg.errors import BadAnswer, KlaviyoPgError, Refused, Stopped, Throttled, TooMuch, Unavailable
 from klaviyo_pg.klaviyo.client import Client, Patience
 from klaviyo_pg.klaviyo.pace import Pace
 from pipeline.stop import StopFlag
@@ -93,6 +93,20 @@ def test_pauses_add_up_to_the_budget(server: HostileServer) -> None:
     with pytest.raises(Unavailable):
         ask(server, Patience(60, 9999, 1.5))
     assert time.monotonic() - began < SLOW
+
+
+@pytest.mark.parametrize("server", ["empty members of gzip without end"], indirect=True)
+def test_decompression_ends_at_the_deadline(server: HostileServer) -> None:
+    """Even if the server sends faster than its members can be decompressed."""
+    began = time.monotonic()
+    with pytest.raises(TooMuch, match="REQUEST_TIMEOUT_SECONDS"):
+        ask(server, Patience(0.5, 1, 60))
+    assert time.monotonic() - began < SLOW
+
+
+def test_a_link_of_any_length_is_refused() -> None:
+    with Client("http://127.0.0.1:1") as client, pytest.raises(BadAnswer, match=r"^The API returned a link of 100,001"):
+        client.get("/" + "x" * 100_000)
 
 
 @pytest.mark.parametrize("server", ["400 with escape sequences"], indirect=True)
