@@ -1,6 +1,6 @@
 """`python -m benchmarks.hostile`: what becomes of a reader when the API gives hostile or broken answers.
 
-Each answer meets a process of its own that reads a page of events with the code that reads all pages. It must end with
+Each answer meets a separate process that reads a page of events with the code that reads all pages. It must end with
 one sentence, in time, in little memory, and within seconds of SIGTERM.
 """
 

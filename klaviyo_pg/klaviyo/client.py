@@ -309,7 +309,7 @@ class _Retries:
         return self._patience.budget if self._until is None else max(0.0, self._until - monotonic())
 
     def pause_after(self, error: KlaviyoPgError) -> float:
-        """Return the seconds to wait before the next try. Raises the error if there is none.
+        """Return the seconds to wait before the next try. Raises the error if no retry is left.
 
         A pause that the API asks for is never cut short: if it is longer than what is left, the request ends at once.
         """

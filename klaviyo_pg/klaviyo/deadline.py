@@ -81,7 +81,7 @@ class _TlsSocket(ssl.SSLSocket):
                 self.deadline.look()
                 with suppress(TimeoutError):
                     return super().do_handshake(block)
-        except BaseException:  # ssl closes it only after errors of its own
+        except BaseException:  # ssl closes it only after an OSError
             self.close()
             raise
 
@@ -110,7 +110,7 @@ def _send_all(connection: socket.socket, deadline: Deadline, data: Any, flags: i
 
 
 def _addresses(deadline: Deadline, host: str, port: int) -> list[Any]:
-    """Look up a host in a thread of its own, which outlives an interrupted wait until the resolver gives up."""
+    """Look up a host in a separate thread, which outlives an interrupted wait until the resolver gives up."""
     answers: SimpleQueue[list[Any] | Exception] = SimpleQueue()
 
     def look_up() -> None:
@@ -212,7 +212,7 @@ class BoundedAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> ProxyManager:
         manager: ProxyManager = super().proxy_manager_for(proxy, ssl_context=self._tls, **kwargs)
-        if type(manager) is ProxyManager:  # that for SOCKS has pools of its own
+        if type(manager) is ProxyManager:  # the manager for SOCKS has other pools
             self._bound(manager)
         return manager
 

@@ -19,6 +19,7 @@ _MEMBER = re.compile(rb"\s*+(" + _STRING + rb")\s*+:(.*)", re.DOTALL)
 _CLOSING = {ord("["): ord("]"), ord("{"): ord("}")}
 _COMMA, _QUOTE = ord(","), ord('"')
 _LARGEST_DAMAGED = 8 << 20  # bytes that are searched for damage; a page has at most a few megabytes
+_MOST_TOKENS = 1_500_000  # strings, commas and brackets: about a second's work; a page has far fewer
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
 
@@ -153,13 +154,16 @@ def _elements_of(name: str, text: bytes) -> list[bytes]:
 def _elements(text: bytes, opening: bytes) -> list[bytes]:
     """Split the content of the outermost brackets at its commas, however deeply it is nested.
 
-    Only strings and brackets are recognised. Raises ValueError if the brackets do not match or a string has no end.
+    Only strings and brackets are recognised. Raises ValueError if the brackets do not match or a string has no end, and
+    TooMuch if it takes too long.
     """
     text = text.strip(_BLANK)
     if not text.startswith(opening):
         raise ValueError(f"it does not begin with {opening.decode()}")
     elements, begin, closing = [], 1, bytearray()
-    for token in _TOKEN.finditer(text):
+    for number, token in enumerate(_TOKEN.finditer(text)):
+        if number > _MOST_TOKENS:
+            raise TooMuch("The response is damaged, and too large to look for the damage. Check KLAVIYO_BASE_URL.")
         at, end = token.span()
         mark = text[at]
         if mark in _CLOSING:

@@ -89,7 +89,7 @@ def test_each_record_is_stored_or_rejected(
     ],
 )
 def test_an_odd_event_is_stored(connection: psycopg.Connection, properties: str, expected: str | None) -> None:
-    """What jsonb cannot hold is replaced, and the original is kept. The other event is stored as well."""
+    """Values that jsonb cannot hold are replaced, and the original is kept. The other event is stored as well."""
     odd_event = '{"id":"odd","attributes":{"timestamp":5,"event_properties":{"a":' + properties + "}}}"
     body = f'{{"data":[{{"id":"good","attributes":{{"timestamp":5}}}},{odd_event}]}}'.encode()
     stored, _ = stored_events("current", body)

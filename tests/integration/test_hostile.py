@@ -24,7 +24,7 @@ ENDLESS = (
     "drips trailers",
     "drips the body every 0.1 s",
 )
-SLOW = 20  # seconds; each of these answers goes on for longer
+SLOW = 20  # seconds; each of these answers takes longer
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def test_a_row_that_cannot_be_stored_is_returned_and_the_others_are_stored(
 def test_a_document_that_cannot_be_stored_does_not_cost_its_row(
     merged: Any, connection: psycopg.Connection, properties: str, kept: object
 ) -> None:
-    """What Postgres refuses is replaced, or else the whole document. The original comes back."""
+    """The refused value is replaced, or else the whole document. The original comes back."""
     for unchanged in (0, 1):
         result = merged(OPENS, opened("a", "1"), {**opened("bad", "1"), "properties": properties})
         (changed,) = result.unstorable
