@@ -19,7 +19,7 @@ _MEMBER = re.compile(rb"\s*+(" + _STRING + rb")\s*+:(.*)", re.DOTALL)
 _CLOSING = {ord("["): ord("]"), ord("{"): ord("}")}
 _COMMA, _QUOTE = ord(","), ord('"')
 _LARGEST_DAMAGED = 8 << 20  # bytes that are searched for damage; a page has at most a few megabytes
-_MOST_TOKENS = 1_500_000  # strings, commas and brackets: about a second's work; a page has far fewer
+_MOST_TOKENS = 500_000  # strings, commas and brackets: a third of a second's work; a page has far fewer
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
 
