@@ -23,11 +23,14 @@
         ├── TooMuch            too slow or too large: request a smaller page
         └── Throttled          the rate limit is used up: the next run resumes  exit code 4
 
-The docstring of each class is its default message. Errors of other libraries are translated where they enter: HTTP in
+The docstring of each class is its default message. All messages are printable, on one line, and bounded.
+Errors of other libraries are translated where they enter: HTTP in
 klaviyo_pg.klaviyo.client, Postgres in klaviyo_pg.postgres.connect.
 """
 
 from collections.abc import Sequence
+
+from klaviyo_pg.foreign import LONGEST_MESSAGE, printable
 
 
 class KlaviyoPgError(Exception):
@@ -36,7 +39,7 @@ class KlaviyoPgError(Exception):
     exit_code = 1
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or type(self).__doc__)
+        super().__init__(printable(message or type(self).__doc__ or "", LONGEST_MESSAGE))
 
 
 class UserError(KlaviyoPgError):

@@ -13,12 +13,14 @@ class Reject(NamedTuple):
     """A record that cannot be read or stored: its text, unchanged, and the reason.
 
     `hides` is true if the record may be a row that the warehouse already has. Then the read is incomplete, and a row
-    that is missing from it must not be treated as deleted.
+    that is missing from it must not be treated as deleted. If some values of the record were `replaced`, the record
+    itself is stored, and this is its original.
     """
 
     raw: str
     reason: str
     hides: bool = True
+    replaced: int = 0
 
 
 class Page(NamedTuple, Generic[Row]):

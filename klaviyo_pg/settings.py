@@ -157,7 +157,10 @@ class Settings(BaseSettings):
         description="Events to request at once. If Klaviyo refuses so many, the run finds a size that it accepts.",
     )
     request_timeout_seconds: float = Field(
-        120, gt=0, le=86400, description="Seconds to wait for a response from the API."
+        120,
+        gt=0,
+        le=86400,
+        description="Seconds that one request may take, from connecting to the end of the response.",
     )
     request_attempts: int = Field(8, ge=1, description="Attempts for one request before its chunk fails.")
     rate_limit_share: float = Field(

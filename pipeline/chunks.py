@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import NamedTuple
 
+from klaviyo_pg.foreign import printable
 from klaviyo_pg.windows import FULL_READ, AnyWindow
 
 
@@ -43,4 +44,5 @@ class Chunk(NamedTuple):
         return self.window.end is None and not self.reread
 
     def __str__(self) -> str:
-        return self.key if self.window == FULL_READ else f"{self.key} {self.window}"
+        key = printable(self.key)  # it contains an id from the API
+        return key if self.window == FULL_READ else f"{key} {self.window}"

@@ -15,11 +15,12 @@ from klaviyo_pg.errors import (
     UnconfirmedLoss,
     UserError,
 )
+from klaviyo_pg.foreign import LONGEST_MESSAGE, printable
 from klaviyo_pg.redaction import redacted
 from klaviyo_pg.states import RunState
 
 Counts = Mapping[str, Mapping[str, int]]
-"""Table -> rows_read, inserted, updated, unchanged, rejected, nul_characters."""
+"""Table -> rows_read, inserted, updated, unchanged, rejected, nul_characters, replaced_values."""
 ChunkType = TypeVar("ChunkType", covariant=True)
 _NAMED_SUBJECTS = 5  # in a sentence; the log names all of them
 
@@ -54,7 +55,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, KlaviyoPgError):
         return str(error)
     first = redacted(str(error)).strip().splitlines()
-    return f"{type(error).__name__}: {first[0]}" if first else type(error).__name__
+    return printable(f"{type(error).__name__}: {first[0]}") if first else type(error).__name__
 
 
 class Effect(Enum):
@@ -171,7 +172,8 @@ class Tally:
         """Each error once, as a sentence, the worst first; then the streams that were refused; then the notes."""
         worst_first = sorted(self._errors, key=lambda entry: entry.effect.value)
         described = (describe(entry.error) for entry in worst_first if entry.refused_stream is None)
-        return list(dict.fromkeys([*described, *_refused_streams(worst_first), *self.notes]))
+        sentences = (*described, *_refused_streams(worst_first), *self.notes)
+        return list(dict.fromkeys(printable(each, LONGEST_MESSAGE) for each in sentences))
 
 
 def _refused_streams(entries: Iterable[_Entry]) -> Iterator[str]:

@@ -92,7 +92,8 @@ class Session:
         """The warehouse: DATABASE_URL, or the embedded Postgres, which is started if necessary."""
         with self._lock:
             if self._database is None:
-                self._database = Database(create_engine(self._url, self.settings.warehouse_schema))
+                engine = create_engine(self._url, self.settings.warehouse_schema)
+                self._database = Database(engine, lambda: self.stop.is_requested)
             return self._database
 
     def check_claims_work(self) -> None:

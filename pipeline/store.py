@@ -70,7 +70,9 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
             merged = merge(account, load, single, has_all, guard, departures.detect_merges)
         else:
             merged = merge(account, load, frame, has_all, guard)
-        rejects.setdefault(table, []).extend(Reject(row, reason) for row, reason in merged.unstorable)
+        rejects.setdefault(table, []).extend(
+            Reject(row, reason, replaced=replaced) for row, reason, replaced in merged.unstorable
+        )
         for name, number in (
             ("rows_read", merged.rows),
             ("inserted", merged.inserted),
@@ -79,9 +81,10 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
         ):
             counts[table][name] += number
     for table, records in batch.rejects.items():
-        counts[table]["rows_read"] += len(records)
+        counts[table]["rows_read"] += sum(not record.replaced for record in records)
     for table, records in rejects.items():
-        counts[table]["rejected"] += len(records)
+        counts[table]["rejected"] += sum(not record.replaced for record in records)
+        counts[table]["replaced_values"] += sum(record.replaced for record in records)
     for table, nul_characters in batch.nul_characters.items():
         counts[table]["nul_characters"] += nul_characters
     _store_rejects(account, run, chunk, rejects, erased)
@@ -101,7 +104,7 @@ def _store_rejects(
     rows = [
         (table, reason, raw, bool(erased) and erased.is_in(f"{raw} {reason}"))
         for table, records in rejects.items()
-        for raw, reason, _ in records
+        for raw, reason, *_ in records
     ]
     if not rows:
         return

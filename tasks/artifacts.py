@@ -12,6 +12,8 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
+from klaviyo_pg.foreign import printable
+
 
 class Artifacts:
     """Publishes tables, texts and progress as Prefect artifacts.
@@ -26,7 +28,10 @@ class Artifacts:
     def table(self, key: str, rows: Sequence[Mapping[str, object]], description: str) -> None:
         """Publish a table."""
         shown = [
-            {name: escape(value, quote=False) if isinstance(value, str) else value for name, value in row.items()}
+            {
+                name: escape(printable(value), quote=False) if isinstance(value, str) else value
+                for name, value in row.items()
+            }
             for row in rows
         ]
         with self._noted(f"the table {key}"):

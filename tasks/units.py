@@ -7,6 +7,7 @@ shows and repeats the task; the ledger knows which of its chunks are done.
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
+from random import uniform
 from types import MappingProxyType
 from typing import Any
 
@@ -36,9 +37,11 @@ from pipeline.read import read_chunks
 from pipeline.reconcile import check
 from pipeline.reconcile.compare import Counts
 from pipeline.run import Run
+from pipeline.session import Session
 from tasks.session import task_session
 from transforms.events import Metrics
 
+_PAUSES = (0.0, 5.0, 30.0)  # seconds before each attempt, up to half as long again
 _FORMAT = 2  # of a task's result; another format makes stored results worthless
 
 Outcomes = tuple[Outcome[Any], ...]
@@ -61,8 +64,7 @@ def _deserves_retry(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bo
 
 _RETRIES: dict[str, Any] = {
     "retries": 2,
-    "retry_delay_seconds": [5, 30],
-    "retry_jitter_factor": 0.5,
+    "retry_delay_seconds": 0,  # the next attempt begins with the pause, which a stop can end there
     "retry_condition_fn": _deserves_retry,
 }
 """For tasks whose chunks can be read again. The HTTP client and the store bridge shorter disturbances themselves."""
@@ -99,9 +101,12 @@ def _settled(chunks: Sequence[Any], outcomes: Outcomes) -> dict[str, Any]:
     return {"counts": [counts[chunk] for chunk in chunks]}
 
 
-def _attempt() -> int:
+def _attempt(session: Session) -> int:
+    """Return the number of this attempt, after the pause that precedes it. Raises Stopped if the run is stopped."""
     context = TaskRunContext.get()
-    return context.task_run.run_count or 1 if context else 1
+    attempt = context.task_run.run_count or 1 if context else 1
+    session.stop.pause(_PAUSES[min(attempt, len(_PAUSES)) - 1] * uniform(1.0, 1.5))
+    return attempt
 
 
 @task(name="prepare", task_run_name="prepare", **_UNCACHED)
@@ -122,7 +127,7 @@ def join(settings: Settings, run_id: str, flow: str, claim: str, answer_seconds:
 def read(run: Run, chunks: Sequence[Chunk]) -> dict[str, Any]:
     """Read chunks of streams into the warehouse; return the counts of rows of each."""
     with task_session(run.settings) as session:
-        outcomes = read_chunks(session, run, chunks, _attempt())
+        outcomes = read_chunks(session, run, chunks, _attempt(session))
     return _settled(chunks, outcomes)
 
 
@@ -130,7 +135,7 @@ def read(run: Run, chunks: Sequence[Chunk]) -> dict[str, Any]:
 def extract(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> dict[str, Any]:
     """Read chunks of history into the spool."""
     with task_session(run.settings) as session:
-        outcomes = history.extract(session, run, chunks, metrics, _attempt())
+        outcomes = history.extract(session, run, chunks, metrics, _attempt(session))
     return _settled(chunks, outcomes)
 
 
@@ -138,7 +143,7 @@ def extract(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> dict
 def load(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> dict[str, Any]:
     """Load spooled chunks of history into the warehouse."""
     with task_session(run.settings) as session:
-        outcomes = history.load(session, run, chunks, metrics, _attempt())
+        outcomes = history.load(session, run, chunks, metrics, _attempt(session))
     return _settled(chunks, outcomes)
 
 
@@ -146,7 +151,7 @@ def load(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> dict[st
 def read_at_once(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> dict[str, Any]:
     """Read chunks of history into the warehouse without spooling them."""
     with task_session(run.settings) as session:
-        outcomes = history.read_at_once(session, run, chunks, metrics, _attempt())
+        outcomes = history.read_at_once(session, run, chunks, metrics, _attempt(session))
     return _settled(chunks, outcomes)
 
 

@@ -96,8 +96,13 @@ def stored_events(dialect: str, body: bytes) -> tuple[Stored, int]:
     stored = sum(frame.height for frame in by_table.tables.values())
     assert stored == len(set(page.events.id)), "each id has one row in one table"
     assert persons.members.height == len({each.id for each in page.profiles}), "each person has one row"
-    accounted = len(page.events) + len(page.profiles) + known_people.repeated + len(page.rejects)
+    accounted = len(page.events) + len(page.profiles) + known_people.repeated + len(lost(page.rejects))
     return Stored(frames, [*page.rejects, *persons.rejects]), accounted
+
+
+def lost(rejects: Sequence[Reject]) -> list[Reject]:
+    """Return the rejects whose records are not stored."""
+    return [reject for reject in rejects if not reject.replaced]
 
 
 def stored_people(page: Page[Any]) -> Stored:

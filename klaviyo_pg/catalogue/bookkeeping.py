@@ -109,6 +109,11 @@ RUN_TABLES = Table(
         Column("unchanged", INTEGER, "Rows that were already stored with the same values."),
         Column("rejected", INTEGER, "Records that could not be stored; see rejects."),
         Column("nul_characters", INTEGER, "NUL characters removed from text, because Postgres cannot store them."),
+        Column(
+            "replaced_values",
+            INTEGER,
+            "Values replaced because Postgres cannot hold them. The rows are stored, the originals are in rejects.",
+        ),
     ),
     primary_key=("run_id", "table_name"),
 )
@@ -260,7 +265,7 @@ PAGE_SIZES = Table(
 )
 REJECTS = Table(
     "rejects",
-    "Records that could not be stored, with the reason.",
+    "Records that could not be stored as they are, with the reason. It says if the record was stored in part.",
     (
         Column(
             "key", KEY, "md5 of account, stream and record, so that each record has one row.", personal=Harmless.KEY

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
-from klaviyo_pg.cli.terminal import printable
+from klaviyo_pg.foreign import printable
 from pipeline.progress import Item, Progress, Stage
 
 _MAX_NAME = 36  # characters

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from klaviyo_pg.cli.terminal import printable
+from klaviyo_pg.foreign import printable
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window

@@ -129,12 +129,15 @@ def table(report: Report, counts: Counts) -> Table:
 
 
 def _figures(ledger: _Ledger, times: Times) -> str:
-    removed = sum(numbers["nul_characters"] for numbers in ledger.counts.values())
+    removed, replaced = (
+        sum(numbers[name] for numbers in ledger.counts.values()) for name in ("nul_characters", "replaced_values")
+    )
     parts = [
         f"Started in {times.starting:.1f} s, ran for {times.running:.1f} s",
         f"{ledger.requests:,} API calls",
         f"{ledger.retries:,} retries",
         *([f"{removed:,} NUL characters removed"] if removed else []),
+        *([f"{replaced:,} values replaced that Postgres cannot hold"] if replaced else []),
     ]
     return ", ".join(parts)
 
@@ -148,7 +151,7 @@ def _next_commands(
         yield "Rerun to resume:", invocation.line
     if report.state is RunState.COMPLETE_WITH_DIFFERENCES:
         yield "See where the counts differ:", _psql(program, _DIFFERENCES.format(schema=schema))
-    if any(numbers["rejected"] for numbers in ledger.counts.values()):
+    if any(numbers["rejected"] or numbers["replaced_values"] for numbers in ledger.counts.values()):
         yield "See which records were rejected, and why:", _psql(program, _REJECTS.format(schema=schema))
     if report.state in (RunState.FAILED, RunState.STOPPED):
         return

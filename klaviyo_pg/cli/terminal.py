@@ -1,4 +1,4 @@
-"""Conventions of the command line: signals, error messages, exit codes, printable names. Knows no command."""
+"""Conventions of the command line: signals, error messages, exit codes. Knows no command."""
 
 import os
 import signal
@@ -38,11 +38,6 @@ def _traceback(error: Exception) -> str:
     with suppress(KlaviyoPgError):
         secrets = secrets_of(load_settings())
     return redacted("".join(format_exception(error)).rstrip(), secrets)
-
-
-def printable(name: str) -> str:
-    """Return a name that came from the account without line breaks and control characters."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name)
 
 
 def exit_on_signals() -> None:

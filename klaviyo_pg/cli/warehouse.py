@@ -19,9 +19,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from klaviyo_pg.cli.preflight import check_settings
-from klaviyo_pg.cli.terminal import printable
 from klaviyo_pg.environment import without_secrets
 from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.foreign import LONGEST_MESSAGE, printable
 from klaviyo_pg.postgres import (
     accounts,
     address,
@@ -100,7 +100,7 @@ def _show(name: str, account: Account) -> None:
     if last is not None:
         print(f"{name}: last run {last.flow}, {last.state}, started {last.started_at:%Y-%m-%d %H:%M} UTC")
         if last.message:
-            print(printable(last.message))
+            print(printable(last.message, LONGEST_MESSAGE))
     names = {row.id: row.name for row in lookups.metrics(account)}
     if days := reconciliation.differences(account):
         print(f"{summary(days)} See the table reconciliation.")

@@ -3,7 +3,9 @@
 Errors and log records contain neither the query of a URL nor headers, because both can contain the API key.
 """
 
+import json
 import logging
+import random
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -17,8 +19,7 @@ from urllib.parse import urljoin, urlsplit
 
 import msgspec
 import requests
-import stamina
-from urllib3.exceptions import ReadTimeoutError
+from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from klaviyo_pg.errors import (
     BadAnswer,
@@ -35,6 +36,8 @@ from klaviyo_pg.errors import (
     Unreachable,
     WrongDialect,
 )
+from klaviyo_pg.foreign import printable
+from klaviyo_pg.klaviyo.deadline import SLICE, BoundedAdapter, Deadline
 from klaviyo_pg.klaviyo.pace import Limit, Pace
 from klaviyo_pg.uptime import uptime
 
@@ -43,11 +46,15 @@ _TRIES_OF_GARBLED = 3  # a host that is not the API returns garbage every time
 _TRIES_OF_TOO_MUCH = 2  # where a smaller page can be requested instead
 _FIRST_WAIT = 0.5  # seconds, doubled from try to try
 _LONGEST_WAIT = 60.0  # seconds, unless the API asks for more
+_LONGEST_PAUSE = 10.0**9  # seconds that the API can ask for; more means the same
 _PIECE = 16 << 20  # bytes; each piece makes the interpreter switch threads, so few large ones are faster
-_LARGEST_RESPONSE = 128 << 20  # bytes, decompressed; the largest page of events seen had 2 MB
+_COMPRESSED_PIECE = 256 << 10  # bytes; between two pieces a hostile one can be decompressed for half a second at most
+_LARGEST_RESPONSE = 64 << 20  # bytes, decompressed; the largest page of events seen had 2 MB
+_LONGEST_LINK = 32 << 10  # characters; cursors have some hundreds
+_LARGEST_REFUSAL = 64 << 10  # bytes of the body of a refusal that are read
 _KEY_IN_QUERY = re.compile(r"(api_key=)[^&\s]*")
+_REASON = re.compile(rb'"(?:detail|message)"\s*:\s*"((?:[^"\\]++|\\.)*+)', re.DOTALL)
 _PAGE_SIZE = re.compile(r"page[\W_]*size", re.IGNORECASE)  # page[size], /page/size or "page size"
-_CONNECT_TIMEOUT = 10.0  # seconds
 _EARLIEST_YEAR, _LATEST_YEAR = 1970, 9000  # of a date with which one can calculate
 _RESUME = "Rerun with the same arguments to resume."
 _RESUME_LATER = f"{_RESUME} To wait longer within a run, increase RETRY_BUDGET_SECONDS."
@@ -86,7 +93,7 @@ class Traffic(NamedTuple):
 
 @dataclass(frozen=True)
 class Patience:
-    """The seconds to wait for a response, the number of tries, and the seconds that all tries may take."""
+    """The seconds that one request may take, the number of tries, and the seconds in which they may begin."""
 
     timeout: float = 120.0
     attempts: int = 8
@@ -117,7 +124,7 @@ class _Request:
     endpoint: Endpoint
 
     def __str__(self) -> str:
-        return f"{self.method} {urlsplit(self.url).path}"
+        return f"{self.method} {printable(urlsplit(self.url).path)}"
 
 
 def _unchanged(body: bytes) -> Any:
@@ -143,7 +150,10 @@ class Client:
         self._parameters = dict(parameters or {})
         self._patience = patience or Patience()
         self._pace = pace or Pace(1.0, self._patience.budget)
+        self._deadline = Deadline(self._pace.check)
         self._session = requests.Session()
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, BoundedAdapter(self._deadline))
         self._session.trust_env = self._base.startswith("https:")  # a proxy could read all of a plain HTTP request
         self._session.auth = _keep_authorization
         self._session.headers.update({"User-Agent": "klaviyo-pg", **(headers or {})})
@@ -198,27 +208,26 @@ class Client:
         can_ask_for_less: bool,
     ) -> Answer:
         request = _Request(method, self._own(path), {**(parameters or {}), **self._parameters}, body, endpoint)
-        tries = stamina.retry_context(
-            on=_Retries(self._patience, can_ask_for_less).wait_after,
-            attempts=None,
-            timeout=self._patience.budget,
-            wait_initial=_FIRST_WAIT,
-            wait_max=_LONGEST_WAIT,
-        )
-        for attempt in tries:
-            with attempt:
-                self._pace.wait(endpoint.name, endpoint.limit)
-                return read(self._timed(request, is_retry=attempt.num > 1))
-        raise AssertionError("a retry context either returns or raises")
+        retries = _Retries(str(request), self._patience, can_ask_for_less)
+        while True:
+            self._pace.wait(endpoint.name, endpoint.limit, retries.seconds_left)
+            try:
+                return read(self._timed(request, retries.has_begun))
+            except KlaviyoPgError as error:
+                pause = retries.pause_after(error)
+            self._pace.pause(pause)
 
     def _own(self, path: str) -> str:
-        """Return the URL of a path, or a link unchanged. Raises BadAnswer for a link to another host."""
+        """Return the URL of a path, or a link unchanged. Raises BadAnswer for one to another host or of any length."""
+        if len(path) > _LONGEST_LINK:
+            raise BadAnswer(f"The API returned a link of {len(path):,} characters. Check KLAVIYO_BASE_URL.")
         url = urljoin(self._base, path)
         own, other = urlsplit(self._base), urlsplit(url)
         if (own.scheme, own.netloc) != (other.scheme, other.netloc):
+            host = printable(str(other.hostname))
             raise BadAnswer(
-                f"The API returned a link to another host ({other.hostname}), which is not followed because requests "
-                "carry the API key. Check KLAVIYO_BASE_URL."
+                f"The API returned a link to another host ({host}), which is not followed because requests carry the "
+                "API key. Check KLAVIYO_BASE_URL."
             )
         return url
 
@@ -226,6 +235,7 @@ class Client:
         sent, retries, seconds = self.traffic
         self.traffic = Traffic(sent + 1, retries + is_retry, seconds)
         began = monotonic()
+        self._deadline.start(self._patience.timeout)
         try:
             return self._once(request)
         finally:
@@ -250,12 +260,16 @@ class Client:
                 params=request.query,
                 data=request.body,
                 headers={} if request.body is None else {"Content-Type": "application/json"},
-                timeout=(_CONNECT_TIMEOUT, self._patience.timeout),
+                timeout=SLICE,
                 allow_redirects=False,
                 stream=True,
             )
             self._note_date(response)
-            return response, _content(response)
+            if response.status_code == requests.codes.ok:
+                return response, _content(response, self._deadline)
+            return response, _beginning(response)
+        except TimeoutError:  # between two pieces of the body
+            raise self._too_slow(str(request)) from None
         except requests.exceptions.RequestException as error:
             self._translate(str(request), error)
 
@@ -272,10 +286,12 @@ class Client:
         """Raise one of this project's errors for one of requests, whose text can contain the key."""
         host = urlsplit(self._base).netloc
         match error:
-            case requests.exceptions.SSLError():
+            case requests.exceptions.SSLError() if "certificate" in str(error).lower():
                 raise BadAnswer(
                     f"{request}: the TLS certificate of {host} is not valid. Check KLAVIYO_BASE_URL."
                 ) from None
+            case requests.exceptions.SSLError():
+                raise Unavailable(f"{request}: no TLS connection to {host}. Check KLAVIYO_BASE_URL.") from None
             case requests.exceptions.Timeout():
                 raise self._too_slow(request) from None
             case requests.exceptions.ContentDecodingError():
@@ -284,6 +300,10 @@ class Client:
                 raise Unavailable(f"{request}: the connection was lost during the response. {_RESUME}") from None
             case requests.exceptions.ConnectionError(args=[ReadTimeoutError(), *_]):
                 raise self._too_slow(request) from None
+            case requests.exceptions.ConnectionError(args=[ProtocolError(), *_]):
+                raise Unavailable(
+                    f"{request}: {host} closed the connection or sent no valid response. {_RESUME}"
+                ) from None
             case requests.exceptions.ConnectionError():
                 raise Unreachable(
                     f"{request}: no connection to {host}. Check KLAVIYO_BASE_URL and the network."
@@ -292,23 +312,55 @@ class Client:
 
     def _too_slow(self, request: str) -> TooMuch:
         seconds = f"{self._patience.timeout:g} seconds (REQUEST_TIMEOUT_SECONDS)"
-        return TooMuch(f"{request}: no response within {seconds}. {_RESUME}")
+        return TooMuch(f"{request}: no complete response within {seconds}. {_RESUME}")
 
 
 class _Retries:
     """The decision whether to retry one request, and when. Waiting for a rate limit does not count as a failure."""
 
-    def __init__(self, patience: Patience, can_ask_for_less: bool) -> None:
-        self._patience, self._can_ask_for_less = patience, can_ask_for_less
-        self._failed = self._garbled = self._too_much = 0
+    def __init__(self, request: str, patience: Patience, can_ask_for_less: bool) -> None:
+        self._request, self._patience, self._can_ask_for_less = request, patience, can_ask_for_less
+        self._tries = self._failed = self._garbled = self._too_much = 0
+        self._until: float | None = None
 
-    def wait_after(self, error: Exception) -> bool | float:
-        """Return the seconds to wait before a retry, True for the usual back-off, or False for no retry."""
+    @property
+    def has_begun(self) -> bool:
+        """True after the first try."""
+        return self._tries > 0
+
+    @property
+    def seconds_left(self) -> float:
+        """The seconds in which tries may begin. They are counted from the first failure on."""
+        return self._patience.budget if self._until is None else max(0.0, self._until - monotonic())
+
+    def pause_after(self, error: KlaviyoPgError) -> float:
+        """Return the seconds to wait before the next try. Raises the error if no retry is left.
+
+        A pause that the API asks for is never cut short: if it is longer than what is left, the request ends at once.
+        """
+        self._tries += 1
+        self._until = monotonic() + self._patience.budget if self._until is None else self._until
+        if not self._deserves_retry(error):
+            raise error
+        asked = error.retry_after if isinstance(error, Unavailable) else None
+        pause = self._usual_pause if asked is None else asked
+        if pause <= self.seconds_left:
+            return pause
+        if asked is None or isinstance(error, Throttled):
+            raise error
+        raise Throttled(
+            f"{self._request}: the API is not available and asks for a pause of {asked:.0f} s, longer than "
+            f"RETRY_BUDGET_SECONDS allows to wait. {_RESUME}",
+            asked,
+        ) from None
+
+    @property
+    def _usual_pause(self) -> float:
+        return min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(self._tries - 1, 10) + random.random())
+
+    def _deserves_retry(self, error: KlaviyoPgError) -> bool:
         if isinstance(error, Throttled):
-            if error.retry_after is None:
-                return True
-            can_wait = error.retry_after <= self._patience.budget
-            return 0.0 if can_wait else False  # the pace does the waiting, because a stop can end it there
+            return True
         self._failed += 1
         if self._failed >= self._patience.attempts:
             return False
@@ -319,9 +371,7 @@ class _Retries:
             case TooMuch() if self._can_ask_for_less:
                 self._too_much += 1
                 return self._too_much < _TRIES_OF_TOO_MUCH
-            case Unavailable():
-                return True if error.retry_after is None else min(error.retry_after, _LONGEST_WAIT)
-        return False
+        return isinstance(error, Unavailable)
 
 
 def _keep_authorization(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -329,25 +379,44 @@ def _keep_authorization(request: requests.PreparedRequest) -> requests.PreparedR
     return request
 
 
-def _content(response: requests.Response) -> bytes:
-    pieces, size = [], 0
-    for piece in response.iter_content(_PIECE):
-        pieces.append(piece)
-        size += len(piece)
-        if size > _LARGEST_RESPONSE:
+def _content(response: requests.Response, deadline: Deadline) -> bytes:
+    """Return the body of a response, decompressed. Nearly all are one piece, which is not copied."""
+    is_compressed = "Content-Encoding" in response.headers
+    pieces = response.iter_content(_COMPRESSED_PIECE if is_compressed else _PIECE)
+    body: bytes | bytearray = next(pieces, b"")
+    for piece in pieces:
+        deadline.look()
+        if not isinstance(body, bytearray):
+            body = bytearray(body)
+        body += piece
+        if len(body) > _LARGEST_RESPONSE:
             response.close()
             raise TooMuch(
                 f"The response is larger than {_LARGEST_RESPONSE >> 20} MB, more than any page of Klaviyo's API. "
                 "Check KLAVIYO_BASE_URL."
             )
-    return b"".join(pieces) if len(pieces) > 1 else pieces[0] if pieces else b""
+    return bytes(body)
+
+
+def _beginning(response: requests.Response) -> bytes:
+    """Return the first bytes of the body of a refusal. If there are more, the connection is closed."""
+    body = bytearray()
+    try:
+        for piece in response.iter_content(_LARGEST_REFUSAL):
+            body += piece
+            if len(body) >= _LARGEST_REFUSAL:
+                response.close()
+                break
+    except requests.exceptions.RequestException:  # the status says enough
+        response.close()
+    return bytes(body[:_LARGEST_REFUSAL])
 
 
 def _refusal(request: str, response: requests.Response, content: bytes, scopes: str) -> KlaviyoPgError:
     """Return the error for a response with any other status than 200."""
     status, wait = response.status_code, _retry_after(response)
     if status == 429:
-        pause = "" if wait is None else f" for another {wait:g} s"
+        pause = "" if wait is None else f" for another {wait:.0f} s"
         return Throttled(
             f"{request}: the API returned 429 because its rate limit is used up{pause}. {_RESUME_LATER}", wait
         )
@@ -376,7 +445,7 @@ def _refusal(request: str, response: requests.Response, content: bytes, scopes: 
 
 def _retry_after(response: requests.Response) -> float | None:
     text = response.headers.get("Retry-After", "")
-    return float(text) if text.replace(".", "", 1).isdecimal() else None
+    return min(float(text), _LONGEST_PAUSE) if text.replace(".", "", 1).isdecimal() else None
 
 
 class _Source(msgspec.Struct):
@@ -416,4 +485,15 @@ def _detail(body: bytes) -> str:
     """Return the API's reason for a refusal, in either dialect. Empty if the body has none that is readable."""
     response = _errors(body)
     details = [error.detail for error in response.errors if error.detail]
-    return "; ".join(details) or response.detail or response.message or ""
+    return printable("; ".join(details) or response.detail or response.message or _first_detail(body))
+
+
+def _first_detail(body: bytes) -> str:
+    """Return the first reason in a body that cannot be decoded, for example because it was too long to be read."""
+    match = _REASON.search(body)
+    if match is None:
+        return ""
+    try:
+        return str(json.loads(f'"{match[1].decode(errors="replace")}"', strict=False))
+    except ValueError:
+        return ""

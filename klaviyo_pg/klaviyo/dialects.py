@@ -24,8 +24,10 @@ def _current(settings: Settings, patience: Patience, pace: Pace | None, sizes: P
 def _legacy(settings: Settings, patience: Patience, pace: Pace | None, sizes: PageSizes | None) -> Source:
     """Return a source that is not paced: the limits of the legacy API were never published."""
     url, key = settings.klaviyo_base_url, settings.api_key
-    v1 = Client(url, parameters={"api_key": key}, patience=patience)
-    return LegacySource(v1, Client(url, {"api-key": key}, patience=patience), settings.events_page_size)
+    unpaced = [Pace(1.0, patience.budget, check=pace.check) if pace else None for _ in range(2)]
+    v1 = Client(url, parameters={"api_key": key}, patience=patience, pace=unpaced[0])
+    v2 = Client(url, {"api-key": key}, patience=patience, pace=unpaced[1])
+    return LegacySource(v1, v2, settings.events_page_size)
 
 
 _DIALECTS: Mapping[str, Callable[[Settings, Patience, Pace | None, PageSizes | None], Source]] = {

@@ -6,16 +6,20 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from klaviyo_pg.errors import Garbled
+from klaviyo_pg.errors import Garbled, TooMuch
+from klaviyo_pg.repair import REASON, repaired
 from klaviyo_pg.rows import Reject
 
 Document = TypeVar("Document")
+Row = TypeVar("Row")
 
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 _TOKEN = re.compile(_STRING + rb'|[][{},"]', re.DOTALL)
 _MEMBER = re.compile(rb"\s*+(" + _STRING + rb")\s*+:(.*)", re.DOTALL)
 _CLOSING = {ord("["): ord("]"), ord("{"): ord("}")}
 _COMMA, _QUOTE = ord(","), ord('"')
+_LARGEST_DAMAGED = 8 << 20  # bytes that are searched for damage; a page has at most a few megabytes
+_MOST_TOKENS = 500_000  # strings, commas and brackets: a third of a second's work; a page has far fewer
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
 
@@ -46,6 +50,11 @@ class DocumentDecoder(Generic[Document]):
             return self._row_by_row(body)
 
     def _row_by_row(self, body: bytes) -> Decoded[Document]:
+        if len(body) > _LARGEST_DAMAGED:
+            raise TooMuch(
+                f"The response has {len(body) >> 20} MB and is damaged, too much to look for the damage in it. "
+                "Check KLAVIYO_BASE_URL."
+            )
         members = _members(body)
         rejects: list[Reject] = []
         rows = {}
@@ -79,6 +88,22 @@ def is_object(body: bytes) -> bool:
     return True
 
 
+def read_repaired(record: bytes, decode: Callable[[bytes], Row], error: Exception) -> tuple[Row | None, Reject | None]:
+    """Read a record that could not be decoded, with what cannot be stored replaced, and return its original with it.
+
+    If nothing was lost by the repair, there is no original; if the record cannot be repaired, there is no row.
+    """
+    repair = repaired(record)
+    if repair is None:
+        return None, reject(record, error)
+    try:
+        row = decode(repair.text)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None, reject(record, error)
+    original = reject(record, error)._replace(reason=REASON, hides=False, replaced=repair.replaced)
+    return row, original if repair.replaced else None
+
+
 def reject(record: bytes, error: Exception) -> Reject:
     """Return a record as a reject, unchanged except that bytes that are not text are written as \\xNN."""
     reason = (
@@ -94,7 +119,9 @@ def _readable(records: list[bytes], decode: Callable[[bytes], Any], rejects: lis
             record.decode()
             readable.append(decode(record))
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            rejects.append(reject(record, error))
+            row, rejected = read_repaired(record, decode, error)
+            readable += [] if row is None else [row]
+            rejects += [] if rejected is None else [rejected]
     return readable
 
 
@@ -127,13 +154,16 @@ def _elements_of(name: str, text: bytes) -> list[bytes]:
 def _elements(text: bytes, opening: bytes) -> list[bytes]:
     """Split the content of the outermost brackets at its commas, however deeply it is nested.
 
-    Only strings and brackets are recognised. Raises ValueError if the brackets do not match or a string has no end.
+    Only strings and brackets are recognised. Raises ValueError if the brackets do not match or a string has no end, and
+    TooMuch if it takes too long.
     """
     text = text.strip(_BLANK)
     if not text.startswith(opening):
         raise ValueError(f"it does not begin with {opening.decode()}")
     elements, begin, closing = [], 1, bytearray()
-    for token in _TOKEN.finditer(text):
+    for number, token in enumerate(_TOKEN.finditer(text)):
+        if number > _MOST_TOKENS:
+            raise TooMuch("The response is damaged, and too large to look for the damage. Check KLAVIYO_BASE_URL.")
         at, end = token.span()
         mark = text[at]
         if mark in _CLOSING:

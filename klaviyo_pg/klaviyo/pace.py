@@ -63,23 +63,35 @@ class Pace:
         store: Callable[[str], StateStore] = lambda endpoint: InMemoryStateStore(),
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        self._share, self._budget, self._store, self._check = share, budget, store, check
+        self._share, self._budget, self._store, self.check = share, budget, store, check
         self._limits: dict[str, Limit | None] = {}
         self._stores: dict[str, StateStore] = {}
         self._closed_until: dict[str, float] = {}
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
-    def wait(self, endpoint: str, published: Limit | None) -> None:
-        """Wait until a request may be sent. Raises Throttled if that would take longer than the budget."""
+    def wait(self, endpoint: str, published: Limit | None, budget: float | None = None) -> None:
+        """Wait until a request may be sent. Raises Throttled if that would take longer than the budget.
+
+        `budget` is the rest of it if a part has been used up. Raises the error of the check.
+        """
+        longest = self._budget if budget is None else min(budget, self._budget)
+        self.check()
         while not self._turns[endpoint].acquire(timeout=_CHECK_INTERVAL):  # one thread polls, the others queue up
-            self._check()
+            self.check()
         try:
             while seconds := self._seconds(endpoint, published):
-                self._check()
-                self._refuse_long_wait(endpoint, seconds)
+                self.check()
+                _refuse_long_wait(endpoint, seconds, longest)
                 sleep(min(seconds, _CHECK_INTERVAL))
         finally:
             self._turns[endpoint].release()
+
+    def pause(self, seconds: float) -> None:
+        """Wait for some seconds. Raises the error of the check."""
+        until = monotonic() + seconds
+        while (left := until - monotonic()) > 0:
+            self.check()
+            sleep(min(left, _CHECK_INTERVAL))
 
     def learn(self, endpoint: str, header: str | None) -> None:
         """Take the limit from a response's `ratelimit-limit` header. A server that sends none has no limit."""
@@ -102,10 +114,11 @@ class Pace:
         assert isinstance(decision, Decision)
         return 0.0 if decision.allowed else max(1, decision.retry_after_ms or 0) / 1000
 
-    def _refuse_long_wait(self, endpoint: str, seconds: float) -> None:
-        if seconds > self._budget:
-            raise Throttled(
-                f"The API's rate limit for {endpoint} is used up for another {seconds:.0f} s, longer than "
-                "RETRY_BUDGET_SECONDS allows to wait. Rerun later with the same arguments to resume.",
-                seconds,
-            )
+
+def _refuse_long_wait(endpoint: str, seconds: float, longest: float) -> None:
+    if seconds > longest:
+        raise Throttled(
+            f"The API's rate limit for {endpoint} is used up for another {seconds:.0f} s, longer than "
+            "RETRY_BUDGET_SECONDS allows to wait. Rerun later with the same arguments to resume.",
+            seconds,
+        )

@@ -106,6 +106,7 @@ _LOOKS = 5  # at the sessions of two connections: other clients of a pool may ta
 _MAX_OVERFLOW = 64  # connections beyond those that the pool keeps open
 _LONGEST_ABSENCE = 900.0  # seconds that a database may be away
 _RECONNECT_INTERVAL = 0.5  # seconds
+_LONGEST_PAUSE = 2.0  # seconds between two attempts of a transaction
 
 Result = TypeVar("Result")
 
@@ -186,11 +187,11 @@ def create_engine(url: str, schema: str, connections: int = 8) -> sqlalchemy.Eng
 class Database:
     """The database of the warehouse, reached through an engine. Safe to share between threads.
 
-    Once it has been reached, transactions wait for it if it is away.
+    Once it has been reached, transactions wait for it if it is away, unless `is_stopped` returns true.
     """
 
-    def __init__(self, engine: sqlalchemy.Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: sqlalchemy.Engine, is_stopped: Callable[[], bool] = lambda: False) -> None:
+        self._engine, self._is_stopped = engine, is_stopped
         self._was_reached = False
 
     @contextmanager
@@ -212,7 +213,13 @@ class Database:
 
     def patiently(self, work: Callable[[psycopg.Connection], Result]) -> Result:
         """Return what `work` returns in one transaction. Restarts it while the database is away, for a limited time."""
-        for attempt in stamina.retry_context(on=DatabaseAway, attempts=None, timeout=_LONGEST_ABSENCE, wait_max=15):
+
+        def deserves_retry(error: Exception) -> bool:
+            return isinstance(error, DatabaseAway) and not self._is_stopped()
+
+        for attempt in stamina.retry_context(
+            on=deserves_retry, attempts=None, timeout=_LONGEST_ABSENCE, wait_max=_LONGEST_PAUSE
+        ):
             with attempt, self.transaction() as connection:
                 return work(connection)
         raise AssertionError("a retry context either returns or raises")
@@ -229,7 +236,7 @@ class Database:
                 with translated():
                     connection = self._engine.raw_connection()
             except DatabaseAway:
-                if not waits:
+                if not waits or self._is_stopped():
                     raise
                 if monotonic() >= until:
                     self._was_reached = False  # the next transaction should not wait as long again

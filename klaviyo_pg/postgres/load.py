@@ -1,7 +1,7 @@
 """Loading frames into tables: COPY into a stage, then one upsert. The caller owns the transaction."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import polars as pl
@@ -11,10 +11,12 @@ from psycopg.sql import Composed
 
 from klaviyo_pg.catalogue import Absent, Load
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
+from klaviyo_pg.catalogue.types import JSON
 from klaviyo_pg.postgres import statements
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
 from klaviyo_pg.postgres.suppressed import check_stored
+from klaviyo_pg.repair import REASON, repaired
 
 _UNSTORABLE = (psycopg.DataError, errors.StatementTooComplex, errors.ProgramLimitExceeded)
 _ROWS_AT_ONCE = 2_000  # converted to text at a time, so that a frame is not in memory twice
@@ -25,10 +27,11 @@ Inspect = Callable[[Account, Load], None]
 
 
 class Unstorable(NamedTuple):
-    """A row that Postgres refused, as JSON, and Postgres' reason."""
+    """A row that Postgres refused, as JSON, and the reason. If values were `replaced`, the rest of it is stored."""
 
     row: str
     reason: str
+    replaced: int = 0
 
 
 class Merged(NamedTuple):
@@ -63,15 +66,17 @@ def merge(
     if load.mostly_new and _append(account, load, conformed):
         return Merged(frame.height, frame.height, 0, 0, [])
     account.execute(statements.create_stage(account.schema, load))
-    unstorable = _copy(account, load, statements.copy_stage(load), conformed)
+    documents = [column.name for column in load.columns if column.type is JSON]
+    unstorable = _copy(account, load, statements.copy_stage(load), conformed, documents)
+    missing = sum(not each.replaced for each in unstorable)
     if inspect is not None:
         inspect(account, load)
     inserted, updated = _upsert(account, load)
-    if load.absent is not Absent.KEEP and is_complete and not unstorable:
+    if load.absent is not Absent.KEEP and is_complete and not missing:
         _retire_absent(account, load, guard)
     account.execute(statements.drop_stage(load))
     rows = frame.drop_nulls([name for name in load.table.primary_key if name in frame.columns]).height
-    return Merged(rows, inserted, updated, rows - len(unstorable) - inserted - updated, unstorable)
+    return Merged(rows, inserted, updated, rows - missing - inserted - updated, unstorable)
 
 
 def _upsert(account: Account, load: Load) -> tuple[int, int]:
@@ -131,18 +136,44 @@ def _append(account: Account, load: Load, frame: pl.DataFrame) -> bool:
     return True
 
 
-def _copy(account: Account, load: Load, statement: Composed, frame: pl.DataFrame) -> list[Unstorable]:
-    """Copy a frame. If Postgres refuses a value, halve the frame until the row with that value is alone."""
+def _copy(
+    account: Account, load: Load, statement: Composed, frame: pl.DataFrame, documents: Sequence[str]
+) -> list[Unstorable]:
+    """Copy a frame. If Postgres refuses a value, halve the frame until the row with that value is alone.
+
+    If a document is what it refuses, the rest of the row is stored.
+    """
     if frame.is_empty():
         return []
     try:
         _copy_all(account, load, statement, frame)
     except _UNSTORABLE as error:
         if frame.height == 1:
-            return [Unstorable(frame.write_ndjson().strip(), error.diag.message_primary or str(error))]
+            replaced = _copy_repaired(account, load, statement, frame, documents)
+            reason = REASON if replaced else error.diag.message_primary or str(error)
+            return [Unstorable(frame.write_ndjson().strip(), reason, replaced)]
         half = frame.height // 2
-        return _copy(account, load, statement, frame[:half]) + _copy(account, load, statement, frame[half:])
+        halves = (frame[:half], frame[half:])
+        return [each for part in halves for each in _copy(account, load, statement, part, documents)]
     return []
+
+
+def _copy_repaired(
+    account: Account, load: Load, statement: Composed, row: pl.DataFrame, documents: Sequence[str]
+) -> int:
+    """Copy a row with repaired documents, or else without documents. Return the number of replaced values, or 0."""
+    repairs = {name: repaired(text.encode()) for name in documents if (text := row.item(0, name)) is not None}
+    texts = {name: repair.text.decode() for name, repair in repairs.items() if repair}
+    replaced = sum(repair.replaced for repair in repairs.values() if repair)
+    for values, count in ((texts, replaced), (dict.fromkeys(repairs), len(repairs))):
+        try:
+            if count:
+                changed = row.with_columns(pl.lit(text).alias(name) for name, text in values.items())
+                _copy_all(account, load, statement, changed)
+                return count
+        except _UNSTORABLE:
+            continue
+    return 0
 
 
 def _copy_all(account: Account, load: Load, statement: Composed, frame: pl.DataFrame) -> None:

@@ -13,7 +13,7 @@ from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.states import UNFINISHED, RunState
 
-COUNTS = ("rows_read", "inserted", "updated", "unchanged", "rejected", "nul_characters")
+COUNTS = ("rows_read", "inserted", "updated", "unchanged", "rejected", "nul_characters", "replaced_values")
 """The columns of `run_tables` that count rows."""
 
 
@@ -167,7 +167,9 @@ def add_counts(account: Account, run_id: str, counts: Mapping[str, Mapping[str, 
         bookkeeping.RUN_TABLES,
         names=SQL(", ").join(map(Identifier, COUNTS)),
         values=SQL(", ").join(map(Placeholder, COUNTS)),
-        additions=SQL(", ").join(SQL("{0} = stored.{0} + excluded.{0}").format(Identifier(name)) for name in COUNTS),
+        additions=SQL(", ").join(
+            SQL("{0} = coalesce(stored.{0}, 0) + excluded.{0}").format(Identifier(name)) for name in COUNTS
+        ),
     )
     for table, numbers in sorted(counts.items()):  # in order, so that concurrent transactions cannot deadlock
         account.execute(query, run_id=run_id, table_name=table, **{**dict.fromkeys(COUNTS, 0), **numbers})
@@ -178,7 +180,7 @@ def run_counts(account: Account, run_id: str) -> dict[str, dict[str, int]]:
     query = account.compose(
         "SELECT table_name, {names} FROM {} WHERE run_id = %(run_id)s",
         bookkeeping.RUN_TABLES,
-        names=SQL(", ").join(map(Identifier, COUNTS)),
+        names=SQL(", ").join(SQL("coalesce({}, 0)").format(Identifier(name)) for name in COUNTS),
     )
     rows = account.execute(query, run_id=run_id)
     return {name: dict(zip(COUNTS, numbers, strict=True)) for name, *numbers in rows}

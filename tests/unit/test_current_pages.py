@@ -258,8 +258,8 @@ def test_a_person_is_read_once_until_changed() -> None:
     [
         pytest.param(b'{"id":"p1","attributes":{"created":"never"}}', id="unreadable time"),
         pytest.param(b'{"attributes":{}}', id="no id"),
-        pytest.param(b'{"id":"p1","attributes":{"properties":{"a":"\\ud800"}}}', id="lone surrogate"),
-        pytest.param(b'{"id":"p1","attributes":{"properties":{"a":"\xff"}}}', id="not UTF-8"),
+        pytest.param(b'{"id":"p1","attributes":{"email":"\\ud800"}}', id="lone surrogate"),
+        pytest.param(b'{"id":"p1","attributes":{"email":"\xff"}}', id="not UTF-8"),
     ],
 )
 def test_a_bad_person_is_rejected_without_the_events(person: bytes, bad_event: bytes) -> None:

@@ -26,12 +26,15 @@ UNREADABLE = [
 
 
 @pytest.mark.parametrize("properties", UNREADABLE)
-def test_an_unreadable_event_is_rejected_alone(properties: bytes) -> None:
-    """The reject has all its bytes. The other events and the link are read."""
+def test_an_unreadable_event_is_stored_with_values_replaced(properties: bytes) -> None:
+    """Its original is kept with all its bytes if anything is lost. The other events and the link are read."""
     record = b'{"id":"odd","attributes":{"timestamp":5,"event_properties":' + properties + b"}}"
     read = event_page("current", page([GOOD_EVENTS[0], record, GOOD_EVENTS[1]], b',"links":{"next":"more"}'))
-    assert read.events.id == ["first", "last"]
-    assert [reject.raw for reject in read.rejects] == [record.decode("utf-8", "backslashreplace")]
+    assert read.events.id == ["first", "odd", "last"]
+    is_lost = b"\x00" not in properties  # NUL is only escaped here, and removed and counted later
+    originals = [record.decode("utf-8", "backslashreplace")] if is_lost else []
+    assert [reject.raw for reject in read.rejects] == originals
+    assert all(reject.replaced and not reject.hides for reject in read.rejects)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +61,27 @@ def test_a_number_that_is_too_large_does_not_affect_other_properties() -> None:
     record = b'{"id":"e","attributes":{"timestamp":5,"event_properties":%b}}' % properties
     events = event_page("current", page([record])).events
     assert (events.message, events.flow, events.subject) == (["c1"], ["f1"], ["1e400"])
+
+
+@pytest.mark.parametrize("value", [rb"\ud800", b"\xff"])
+@pytest.mark.parametrize(
+    "record",
+    [
+        b'{"id":"%b","attributes":{"timestamp":5}}',
+        b'{"id":"e","attributes":{"timestamp":5},"relationships":{"profile":{"data":{"id":"%b"}}}}',
+    ],
+)
+def test_an_identity_is_not_replaced(record: bytes, value: bytes) -> None:
+    """The record could become another one."""
+    read = event_page("current", page([record % value]))
+    assert read.events.id == [] and [reject.replaced for reject in read.rejects] == [0]
+
+
+def test_a_syntax_error_rejects_its_record_alone() -> None:
+    """There is no value in it that could be replaced."""
+    record = b'{"id":"odd","attributes":{"timestamp":5,"event_properties":{"a" 1}}}'
+    read = event_page("current", page([*GOOD_EVENTS, record]))
+    assert read.events.id == ["first", "last"] and [reject.raw.encode() for reject in read.rejects] == [record]
 
 
 def test_an_id_with_a_nul_is_rejected() -> None:

@@ -10,7 +10,7 @@ from klaviyo_pg import rows
 from klaviyo_pg.errors import Garbled
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.current import resources
-from klaviyo_pg.klaviyo.documents import reject
+from klaviyo_pg.klaviyo.documents import read_repaired
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson
 from klaviyo_pg.windows import AnyWindow
 
@@ -292,8 +292,11 @@ def _people(
             try:
                 row = profile(_decode_profile(record))
             except (msgspec.MsgspecError, RecursionError) as error:
-                rejects.append(reject(record, error))
-                continue
+                repaired, rejected = read_repaired(record, lambda text: profile(_decode_profile(text)), error)
+                rejects += [] if rejected is None else [rejected]
+                if repaired is None:
+                    continue
+                row = repaired
             person = KnownPerson(row.id, row.email)
             known_people.add(record, person)
             new.append(row)

@@ -15,7 +15,7 @@ from klaviyo_pg import rows
 from klaviyo_pg.errors import BadAnswer, Garbled, NotFound, TooMuch
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.client import Client, Traffic
-from klaviyo_pg.klaviyo.documents import DocumentDecoder, is_object, records, reject
+from klaviyo_pg.klaviyo.documents import DocumentDecoder, is_object, read_repaired, records, reject
 from klaviyo_pg.klaviyo.legacy import shapes
 from klaviyo_pg.klaviyo.parts import in_parts
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson, PendingPeople, PeopleCache
@@ -324,7 +324,9 @@ def _readable(
         try:
             readable.append(row(record))
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            rejects.append(reject(record, error))
+            repaired, rejected = read_repaired(record, row, error)
+            readable += [] if repaired is None else [repaired]
+            rejects += [] if rejected is None else [rejected]
     return readable, rejects
 
 
