@@ -2,7 +2,7 @@
 
 After each run of a history, the warehouse is compared with a model in plain Python. The first difference ends the
 benchmark: it is printed with a shortened history and the seed, which `--seed` repeats. Each hundred histories get a
-database and a seed of their own, the one after the seed of the hundred before.
+separate database, and a seed that follows that of the hundred before.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from tests.driver import postgres_server
 from tests.histories import History, histories
 from tests.play import SCHEMA, Difference, Stage
 
-_TOGETHER = 100  # histories in one database; each is an account of its own
+_TOGETHER = 100  # histories in one database; each is a separate account
 
 
 def main() -> None:

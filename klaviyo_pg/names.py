@@ -26,12 +26,13 @@ def unknown(names: Iterable[str], settings: Collection[str]) -> Iterator[str]:
     """Yield a sentence for each name that is neither a setting nor a variable that belongs to another program."""
     for name in dict.fromkeys(map(str.upper, names)):
         if name not in settings and name not in _OTHERS and not name.startswith(_OTHER_PROGRAMS):
-            yield f"{name} is not a setting. {_advice(name, settings)}"
+            advice = _suggestion(name, settings) or "Remove it, or set it in the environment instead."
+            yield f"{name} is not a setting. {advice}"
 
 
-def _advice(name: str, settings: Collection[str]) -> str:
+def _suggestion(name: str, settings: Collection[str]) -> str:
     nearest = _nearest(name, settings, _SIMILAR)
-    return f"Did you mean {nearest}?" if nearest else "Remove it, or set it in the environment instead."
+    return f"Did you mean {nearest}?" if nearest else ""
 
 
 def misspelled(environment: Iterable[str], settings: Collection[str]) -> Iterator[str]:
@@ -44,7 +45,7 @@ def misspelled(environment: Iterable[str], settings: Collection[str]) -> Iterato
     missing = set(settings) - names
     for name in sorted(names - set(settings) - _OTHERS):
         if name.startswith(_PREFIX):
-            yield f"{name} is not a setting and is ignored. {_advice(name, settings)}"
+            yield f"{name} is not a setting and is ignored. {_suggestion(name, settings)}".rstrip()
         elif nearest := _nearest(name, missing, _NEARLY_EQUAL):
             yield f"{name} is not a setting and is ignored. Did you mean {nearest}?"
 

@@ -58,7 +58,7 @@ def run_flow(flow: Flow[..., Any], parameters: Mapping[str, Any]) -> Any:
 
 
 def _server_failure(error: Exception) -> KlaviyoPgError:
-    """Return what to tell the user about an answer of Prefect's server."""
+    """Return the error that explains an answer of Prefect's server."""
     if isinstance(error, HTTPStatusError) and error.response.status_code == HTTPStatus.UNAUTHORIZED:
         return BadSettings("Prefect's server requires a login. Set PREFECT_API_AUTH_STRING to USER:PASSWORD.")
     return Unavailable(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-_MARK = "KLAVIYO_PG_TEST_MARK"
+_MARK = "TEST_OF_KILLED_PROCESSES"
 _LOOK_SECONDS = 0.1
 
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from klaviyo_pg.cli import terminal
+from klaviyo_pg.cli.signals import exit_on_signals
 
 
 def main(command: str | None = None, arguments: Sequence[str] | None = None) -> NoReturn:
@@ -14,7 +14,8 @@ def main(command: str | None = None, arguments: Sequence[str] | None = None) -> 
         command: its name, if the program is this command alone. Default: the first argument names it.
         arguments: the program's arguments. Default: those of the process.
     """
-    terminal.exit_on_signals()
+    exit_on_signals()
+    from klaviyo_pg.cli import terminal
     from klaviyo_pg.cli.arguments import parse
 
     parsed = parse(command, sys.argv[1:] if arguments is None else arguments)

@@ -12,9 +12,9 @@ from typing import Any
 from klaviyo_pg.cli import preview
 from klaviyo_pg.cli.display import LiveDisplay, is_live, starting
 from klaviyo_pg.cli.preflight import check_backfill
+from klaviyo_pg.cli.signals import handle_signals
 from klaviyo_pg.cli.startup import Startup
 from klaviyo_pg.cli.summary import Invocation, Times, show
-from klaviyo_pg.cli.terminal import handle_signals
 from klaviyo_pg.errors import Stopped
 from klaviyo_pg.postgres import embedded
 from klaviyo_pg.settings import Settings, load_settings

@@ -80,7 +80,6 @@ def test_an_unexpected_error_at_the_terminal_shows_no_secret(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATABASE_URL", "postgresql://ann:p%40SECret99%2Fx@db/shop")
-    monkeypatch.setattr(terminal, "handle_signals", lambda: None)
 
     def fail() -> int:
         raise OSError(f"no route to {PASSWORD}")

@@ -1,4 +1,4 @@
-"""What the image and CI are made of is pinned: dependencies by version and hash, actions by commit."""
+"""Pins: the dependencies of the image by version and hash, the actions of CI by commit."""
 
 import re
 import tomllib
