@@ -285,6 +285,7 @@ class Answers:
     """A client that answers with the documents of an account."""
 
     traffic = Traffic()
+    api_time = None
 
     def __init__(self, documents: Mapping[str, Any]) -> None:
         self._documents = documents

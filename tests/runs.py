@@ -32,6 +32,8 @@ from sandbox.api.keys import API_KEY, key_of
 from tests import driver
 
 LOG = logging.getLogger("tests.runs")
+ALL_EVENTS = tuple(table.name for table in EVENT_TABLES)
+"""A selection of tables with which a run reads events and nothing else."""
 
 
 @dataclass

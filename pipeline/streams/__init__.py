@@ -44,7 +44,7 @@ def event_tables_of(tables: Collection[str], lists_people: bool) -> Collection[s
     """
     wanted = frozenset(tables)
     from_events = _ONLY_FROM_EVENTS if lists_people else _ONLY_FROM_EVENTS | people.PROFILES.tables
-    if not wanted or wanted & from_events - _EVENT_TABLES:
+    if not wanted or wanted >= _EVENT_TABLES or wanted & from_events - _EVENT_TABLES:
         return None
     return wanted & _EVENT_TABLES
 

@@ -259,7 +259,7 @@ def test_a_daily_run_during_a_backfill(warehouse: Warehouse, box: Sandbox, start
     options = settings(box, "beside")
     beside = runs.in_process(warehouse, options)
     assert beside.daily("metrics").exit_code == 0
-    with warehouse.start(["flows/backfill.py", "--start", start], options) as command:
+    with warehouse.start(["flows/backfill.py", "--start", start], {**options, "CONCURRENCY": "1"}) as command:
         wait_until_loaded(0, warehouse, "beside", command)
         daily = beside.daily()
         was_running, backfill = command.is_running, command.result()

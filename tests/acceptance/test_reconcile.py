@@ -13,7 +13,7 @@ def test_reconcile_restores_rows_and_prints_what_still_differs(warehouse: Wareho
     with running(members=100, events=4_000, days=20, until=MIDNIGHT) as box:
         settings = account(box)
         filling = {name.lower(): value for name, value in settings.items()} | {"database_url": warehouse.url}
-        assert runs.Warehouse(warehouse.url, filling).daily("sends").exit_code == 0
+        assert runs.Warehouse(warehouse.url, filling).daily(*runs.ALL_EVENTS).exit_code == 0
         where = f"event_at >= '{day}' AND event_at < '{day + timedelta(days=1)}'"
         stored = warehouse.one(f"SELECT count(*) FROM klaviyo.sends WHERE {where}")
         delete = "DELETE FROM klaviyo.sends WHERE id IN (SELECT id FROM klaviyo.sends WHERE {} LIMIT 5) RETURNING id"

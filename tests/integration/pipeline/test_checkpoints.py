@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import pytest
 
@@ -11,6 +12,7 @@ from klaviyo_pg.windows import FULL_READ
 from pipeline.streams import STREAMS
 from tests.fakes import FakeAccount, Request
 from tests.integration.pipeline.conftest import HOUR, Warehouse, days_ago
+from tests.runs import ALL_EVENTS
 
 UNREADABLE = Reject('{"id": 7}', "Not a profile.")
 ABSENT = "SELECT member_id FROM stg_member_lists WHERE absent_since IS NOT NULL"
@@ -29,33 +31,36 @@ def pages(requests: list[Request]) -> list[int]:
     return [each.page for each in requests]
 
 
-@pytest.fixture(params=["failure", "stop"])
-def interrupt(request: pytest.FixtureRequest, warehouse: Warehouse) -> Callable[[], None]:
-    """Return what interrupts a read at a page: an error of the API, or a request to stop."""
+class Interruption(NamedTuple):
+    """What interrupts a read at a page, and the state in which that leaves the run."""
 
-    def interrupt() -> None:
-        if request.param == "failure":
-            raise BadAnswer("Odd.")
-        warehouse.stop()
-
-    return interrupt
+    happens: Callable[[], None]
+    state: str
 
 
-def test_events_resume_at_the_checkpoint(
-    warehouse: Warehouse, shop: FakeAccount, interrupt: Callable[[], None]
-) -> None:
+@pytest.fixture(params=["failed", "stopped"])
+def interruption(request: pytest.FixtureRequest, warehouse: Warehouse) -> Interruption:
+    """Return an error of the API, or a request to stop."""
+
+    def fail() -> None:
+        raise BadAnswer("Odd.")
+
+    return Interruption(fail if request.param == "failed" else warehouse.stop, request.param)
+
+
+def test_events_resume_at_the_checkpoint(warehouse: Warehouse, shop: FakeAccount, interruption: Interruption) -> None:
     """The checkpoint is the second that the last stored batch stops before."""
     shop.events.clear()
     times = [days_ago(5) + number * HOUR for number in range(10)]
     shop.add_events("OPEN", *times)
-    shop.before("events", interrupt, page=3)
-    failed = warehouse.daily("opens", metrics=("OPEN",), reconcile_days=0)
-    assert failed.state == "failed"
+    shop.before("events", interruption.happens, page=3)
+    failed = warehouse.daily(*ALL_EVENTS, metrics=("OPEN",), reconcile_days=0)
+    assert failed.state == interruption.state
     [checkpoint] = warehouse.column("SELECT reached FROM chunks WHERE stream = 'events/OPEN'")
     stored = len(warehouse.column("SELECT id FROM opens"))
     assert checkpoint == times[stored] > times[4]
     shop.recover()
-    resumed = warehouse.daily("opens", metrics=("OPEN",), reconcile_days=0)
+    resumed = warehouse.daily(*ALL_EVENTS, metrics=("OPEN",), reconcile_days=0)
     assert (resumed.run.id, resumed.state) == (failed.run.id, "complete")
     assert shop.sent("events")[0].window.start == checkpoint
     assert pages(shop.sent("events")) == list(range((10 - stored + 1) // 2))
@@ -64,15 +69,13 @@ def test_events_resume_at_the_checkpoint(
     assert (counts["rows_read"], counts["inserted"]) == (10, 10)
 
 
-def test_profiles_resume_at_the_checkpoint(
-    warehouse: Warehouse, shop: FakeAccount, interrupt: Callable[[], None]
-) -> None:
+def test_profiles_resume_at_the_checkpoint(warehouse: Warehouse, shop: FakeAccount, interruption: Interruption) -> None:
     """The person with the time of the checkpoint is read again, since others may have the same time."""
     for number in range(10):
         shop.add_person(f"P{number}", days_ago(20) + number * HOUR)
-    shop.before("profiles", interrupt, page=3)
+    shop.before("profiles", interruption.happens, page=3)
     failed = warehouse.daily("member_attributes", reconcile_days=0, concurrency=1)
-    assert failed.state == "failed"
+    assert failed.state == interruption.state
     [checkpoint] = warehouse.column("SELECT reached FROM chunks WHERE stream = 'profiles'")
     left = [each for each, (_, updated) in shop.profiles.items() if updated >= checkpoint]
     assert left in (["P3", *left[1:]], ["P5", *left[1:]])
@@ -101,13 +104,13 @@ def fill_list(warehouse: Warehouse, shop: FakeAccount) -> None:
 
 
 def test_an_interrupted_sweep_still_finds_who_has_left(
-    warehouse: Warehouse, shop: FakeAccount, interrupt: Callable[[], None]
+    warehouse: Warehouse, shop: FakeAccount, interruption: Interruption
 ) -> None:
     """It resumes at the checkpoint. Members that it found before the interruption count as present."""
     fill_list(warehouse, shop)
-    shop.before("memberships", interrupt, page=2)
+    shop.before("memberships", interruption.happens, page=2)
     failed = warehouse.daily("stg_member_lists")
-    assert failed.state == "failed"
+    assert failed.state == interruption.state
     assert warehouse.column(ABSENT) == []
     assert len(warehouse.column("SELECT member_id FROM swept_members")) > 0
     shop.recover()
@@ -166,7 +169,7 @@ def test_a_reader_that_fails_drops_only_its_own_people(warehouse: Warehouse, sho
     shop.add_events("OPEN", days_ago(4.5), person="P0")
     shop.add_events("OPEN", days_ago(4.4), person="P1")
     shop.fail("events", BadAnswer(), page=1, times=1)
-    ran = warehouse.daily("opens", concurrency=1)
+    ran = warehouse.daily(*ALL_EVENTS, concurrency=1)
     assert ran.state == "failed"
     assert warehouse.column("SELECT id FROM members ORDER BY id") == ["P0", "P1"]
     assert ran.counts["members"]["rows_read"] == 2, "each person is stored once"
@@ -176,7 +179,7 @@ def test_a_run_that_is_resumed_in_a_new_process_stores_its_people(warehouse: War
     """The cache of stored people lasts as long as a session."""
     shop.events_per_page = 1
     shop.fail("events", BadAnswer(), page=1)
-    assert warehouse.daily("opens", concurrency=1, metrics=("OPEN",)).state == "failed"
+    assert warehouse.daily(*ALL_EVENTS, concurrency=1, metrics=("OPEN",)).state == "failed"
     shop.recover()
-    assert warehouse.daily("opens", concurrency=1, metrics=("OPEN",)).state == "complete"
+    assert warehouse.daily(*ALL_EVENTS, concurrency=1, metrics=("OPEN",)).state == "complete"
     assert warehouse.column("SELECT id FROM members") == ["P0"]

@@ -9,6 +9,7 @@ from klaviyo_pg.rows import Campaign, Exclusion, Flow, Group, Suppression
 from klaviyo_pg.windows import FULL_READ
 from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import DAY, HOUR, Warehouse, days_ago
+from tests.runs import ALL_EVENTS
 
 EVENT_IDS = " UNION ALL ".join(f"SELECT id FROM {table.name}" for table in events.EVENT_TABLES)
 
@@ -108,7 +109,7 @@ def test_tables_limit_what_is_read(warehouse: Warehouse, shop: FakeAccount) -> N
 
 
 def test_selected_metrics_are_read_one_by_one(warehouse: Warehouse, shop: FakeAccount) -> None:
-    ran = warehouse.daily("opens", "events", metrics=("Placed Order",))
+    ran = warehouse.daily(*ALL_EVENTS, "events", metrics=("Placed Order",))
     assert ran.state == "complete"
     assert {each.subject for each in shop.sent("events")} == {"ORDER"}
     assert not warehouse.column("SELECT id FROM opens")
@@ -118,11 +119,11 @@ def test_selected_metrics_are_read_one_by_one(warehouse: Warehouse, shop: FakeAc
 
 def test_a_later_since_leaves_a_gap_and_the_watermark_stays(warehouse: Warehouse, shop: FakeAccount) -> None:
     """The events from then on are stored, and the next run reads what lies before them."""
-    ran = warehouse.daily("opens", since=days_ago(2))
+    ran = warehouse.daily(*ALL_EVENTS, since=days_ago(2))
     assert ran.state == "complete"
     assert len(warehouse.column("SELECT id FROM opens")) == 2
     assert "events/OPEN" not in warehouse.watermarks()
-    warehouse.daily("opens")
+    warehouse.daily(*ALL_EVENTS)
     assert len(warehouse.column("SELECT id FROM opens")) == 6
 
 

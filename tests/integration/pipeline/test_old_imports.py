@@ -9,6 +9,7 @@ from klaviyo_pg.states import RunState
 from klaviyo_pg.windows import Window
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import DAY, HOUR, Warehouse, days_ago
+from tests.runs import ALL_EVENTS
 
 YEAR = 365 * DAY
 ORDERS = "SELECT id FROM events ORDER BY id"
@@ -18,7 +19,7 @@ ORDERS = "SELECT id FROM events ORDER BY id"
 def loaded(warehouse: Warehouse, shop: FakeAccount) -> Warehouse:
     """Return a warehouse with three years of history and the days since then."""
     warehouse.backfill(days_ago(3 * 365), days_ago(4))
-    warehouse.daily("opens")
+    warehouse.daily(*ALL_EVENTS)
     shop.recover()
     return warehouse
 
@@ -35,7 +36,7 @@ def history_requests(shop: FakeAccount) -> list[tuple[str | None, Window]]:
 
 def test_reconcile_reads_events_that_an_import_added_45_days_ago(loaded: Warehouse, shop: FakeAccount) -> None:
     orders = import_orders(shop, 45)
-    loaded.daily("opens")
+    loaded.daily(*ALL_EVENTS)
     assert not set(orders) & set(loaded.column(ORDERS)), "a daily run compares only RECONCILE_DAYS"
     ran = loaded.reconcile()
     assert (ran.state, ran.sentences) == (RunState.COMPLETE, [])

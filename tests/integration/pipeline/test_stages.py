@@ -3,6 +3,7 @@
 from pipeline.progress import Stage
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import DAY, Warehouse, days_ago
+from tests.runs import ALL_EVENTS
 
 
 def stages(warehouse: Warehouse) -> list[Stage]:
@@ -18,7 +19,7 @@ def sizes(warehouse: Warehouse) -> dict[str, tuple[int, int | None]]:
 
 
 def test_a_daily_run_shows_the_comparison_of_counts_and_member_lists(warehouse: Warehouse, shop: FakeAccount) -> None:
-    warehouse.daily("opens")
+    warehouse.daily(*ALL_EVENTS)
     assert [stage.title for stage in stages(warehouse)][-3:] == [
         "Counts at the source",
         "Counts in the warehouse",
@@ -33,15 +34,15 @@ def test_counting_is_shown_while_it_goes_on(warehouse: Warehouse, shop: FakeAcco
     """The display knows from the beginning how many metrics there are to count."""
     shown: list[Stage] = []
     shop.before("counts", lambda: shown.append(stages(warehouse)[-1]))
-    warehouse.daily("opens", concurrency=1)
+    warehouse.daily(*ALL_EVENTS, concurrency=1)
     assert [(stage.title, stage.ended) for stage in shown] == [("Counts at the source", None)]
     assert [(item.done, item.total) for item in shown[0].items] == [(0, 2)]
 
 
 def test_counts_after_rereading_are_shown_too(warehouse: Warehouse, shop: FakeAccount) -> None:
-    warehouse.daily("opens")
+    warehouse.daily(*ALL_EVENTS)
     shop.add_events("OPEN", days_ago(5) + DAY / 8)
-    warehouse.daily("opens")
+    warehouse.daily(*ALL_EVENTS)
     assert [stage.title for stage in stages(warehouse)][-5:] == [
         "Counts at the source",
         "Counts in the warehouse",

@@ -15,7 +15,7 @@ from klaviyo_pg.errors import ClocksDiffer, KlaviyoPgError
 from klaviyo_pg.postgres import schema
 from sandbox.launcher import Sandbox, running
 from tests.driver import MIDNIGHT, ROOT
-from tests.runs import Warehouse
+from tests.runs import ALL_EVENTS, Warehouse
 
 DAYS = 40
 KEY, WRONG_KEY = "pk_secret_of_this_test", "pk_another_secret_of_it"
@@ -129,7 +129,7 @@ def test_events_of_a_crowded_second_are_stored_once(both: dict[str, Warehouse], 
     metric = next(row["id"] for row in box.state()["metrics"] if row["name"] == "Placed Order")
     when = int(datetime.now(UTC).timestamp()) - 7_200
     ids = box.add_events(*({"metric": metric, "timestamp": when} for _ in range(250)))
-    ran = both["legacy"].daily("events", since=datetime.fromtimestamp(when, UTC), metrics=[metric])
+    ran = both["legacy"].daily(*ALL_EVENTS, since=datetime.fromtimestamp(when, UTC), metrics=[metric])
     assert ran.exit_code == 0, ran.sentences
     stored = both["legacy"].column("SELECT id FROM events WHERE event_at = to_timestamp(%s)", when)
     assert sorted(stored) == sorted(ids)

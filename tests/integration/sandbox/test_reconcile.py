@@ -8,7 +8,7 @@ import pytest
 
 from sandbox.launcher import Sandbox, running
 from tests.driver import MIDNIGHT
-from tests.runs import Result, Warehouse
+from tests.runs import ALL_EVENTS, Result, Warehouse
 
 DAYS = 20
 EVENTS_PER_DAY, EVENTS_PER_PAGE = 850, 100  # a tenth of a large account's, so that the number of pages is the same
@@ -39,7 +39,7 @@ class SyncedAccount:
 
     def daily(self, **settings: object) -> Result:
         """Run a daily sync of the event tables, which must complete."""
-        ran = self.warehouse.daily("sends", **settings)
+        ran = self.warehouse.daily(*ALL_EVENTS, **settings)
         assert ran.exit_code == 0, ran.sentences
         return ran
 

@@ -23,7 +23,7 @@ def test_what_is_spooled_is_loaded_by_the_next_run_without_a_request(
     shop.before("events", warehouse.stop, subject="ORDER")
     ran = spooled(metrics=("ORDER",))
     sentence = "Stopped after 0 events. Rerun with the same arguments to resume."
-    assert (ran.state, ran.sentences, ran.exit_code) == ("failed", [sentence], 130)
+    assert (ran.state, ran.sentences, ran.exit_code) == ("stopped", [sentence], 130)
     assert len(spool_files(warehouse)) == 1
     assert warehouse.column(STORED) == []
     shop.recover()
