@@ -157,7 +157,9 @@ def outcome(warehouse: Warehouse, **settings: object) -> tuple[int, str]:
         pytest.param({}, {}, 2, "does not accept the API key", id="wrong key"),
         pytest.param({"status": 429, "retry_after": 1}, {"retry_budget_seconds": 3}, 4, "returned 429", id="429"),
         pytest.param({"status": 500}, {}, 1, "returned 500", id="500"),
-        pytest.param({"silent": True}, {"request_timeout_seconds": 0.2}, 1, "no response within", id="timeout"),
+        pytest.param(
+            {"silent": True}, {"request_timeout_seconds": 0.2}, 1, "no complete response within", id="timeout"
+        ),
         pytest.param({"gone": True}, {}, 2, "retired on 2024-06-30. Set KLAVIYO_DIALECT=current", id="410"),
     ],
 )

@@ -36,7 +36,10 @@ def summary(warehouse: Warehouse, ran: Result, capsys: pytest.CaptureFixture[str
 
 
 def test_unusable_records_are_rejected(warehouse: Warehouse, box: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
-    """A record without an id or with an unreadable time is counted and kept as a reject with its reason."""
+    """A record without an id or with an unreadable time is counted and kept as a reject with its reason.
+
+    One with a value that Postgres cannot hold is stored with the value replaced, and its original is kept, too.
+    """
     bad = warehouse.variant(klaviyo_integration="bad")
     metric = box.state()["metrics"][0]["id"]
     when = 1_790_000_000
@@ -56,7 +59,12 @@ def test_unusable_records_are_rejected(warehouse: Warehouse, box: Sandbox, capsy
     assert all(reason and stream == "events" for reason, _, stream in rejects)
     named = ("unread1", "unread2", "unread3", "surrogate")
     assert all(any(name in raw for _, raw, _ in rejects) for name in named)
-    assert ran.counts["events"]["rejected"] == 6
+    assert ran.counts["events"]["rejected"] == 5
+    assert sum(counts["replaced_values"] for counts in ran.counts.values()) == 1
+    assert (
+        bad.one(f"SELECT properties ->> 'half' FROM ({EVENTS}) every WHERE id = 'surrogate'")
+        == "\N{REPLACEMENT CHARACTER}"
+    )
     assert "NUL characters removed" in summary(bad, ran, capsys)
     assert bad.one(f"SELECT properties ->> 'text' FROM ({EVENTS}) every WHERE id = %s", good) == "nul  inside"
     assert "events" not in bad.daily(since=LONG_AGO).changed()
