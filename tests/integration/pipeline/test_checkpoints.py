@@ -32,7 +32,7 @@ def pages(requests: list[Request]) -> list[int]:
 
 
 class Interruption(NamedTuple):
-    """What interrupts a read at a page, and the state in which that leaves the run."""
+    """An interruption of a read at a page, and the state in which it leaves the run."""
 
     happens: Callable[[], None]
     state: str
