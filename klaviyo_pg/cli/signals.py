@@ -1,4 +1,4 @@
-"""Handlers of the signals that end a command. Importing it imports nothing else of the project, because that takes time."""
+"""Handlers of the signals that end a command. Importing it imports nothing else of the project: that takes time."""
 
 import os
 import signal
