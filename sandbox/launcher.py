@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +18,7 @@ from urllib.request import Request, urlopen
 from sandbox.api.keys import API_KEY
 
 _ROOT = Path(__file__).resolve().parent.parent
+_SECRETS = frozenset({"KLAVIYO_API_KEY", "DATABASE_URL", "PERSONAL_DATA_SALT", "PGPASSWORD"})  # settings of the loader
 _TIMEOUT = 60.0
 
 
@@ -181,7 +182,7 @@ def running(**options: Any) -> Iterator[Sandbox]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**_without_secrets(os.environ), "PYTHONPATH": path},
         process_group=0,  # Ctrl-C in a terminal must reach only this process, which then stops the sandbox
     )
     with child:
@@ -194,6 +195,11 @@ def running(**options: Any) -> Iterator[Sandbox]:
             child.terminate()
             if drain.is_alive():
                 drain.join()
+
+
+def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without the secrets of the account and the warehouse, which the sandbox replaces."""
+    return {name: value for name, value in environment.items() if name.upper() not in _SECRETS}
 
 
 def _drain(child: "subprocess.Popen[str]") -> None:

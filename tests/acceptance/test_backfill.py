@@ -191,6 +191,7 @@ def test_an_earlier_start_loads_what_is_missing(warehouse: Warehouse, box: Sandb
     assert 0 < before < ledger(warehouse, "grown")[2] == EVENTS - IN_FUTURE
 
 
+@pytest.mark.slow
 def test_repeated_kills_lose_nothing(warehouse: Warehouse, box: Sandbox, start: str, uninterrupted: Contents) -> None:
     """After kill -9 at random moments the ledger claims no more than is stored, and a rerun completes the backfill."""
     rng = random.Random(4)
@@ -259,7 +260,8 @@ def test_a_daily_run_during_a_backfill(warehouse: Warehouse, box: Sandbox, start
     options = settings(box, "beside")
     beside = runs.in_process(warehouse, options)
     assert beside.daily("metrics").exit_code == 0
-    with warehouse.start(["flows/backfill.py", "--start", start], {**options, "CONCURRENCY": "1"}) as command:
+    slow = {**options, "CONCURRENCY": "1", "CHUNK_EVENTS": "250"}  # still in progress when the daily run ends
+    with warehouse.start(["flows/backfill.py", "--start", start], slow) as command:
         wait_until_loaded(0, warehouse, "beside", command)
         daily = beside.daily()
         was_running, backfill = command.is_running, command.result()

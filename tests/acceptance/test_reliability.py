@@ -104,6 +104,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
     postgres.stop()
 
 
+@pytest.mark.slow
 def test_a_daily_run_survives_a_power_loss_of_postgres(warehouse: Warehouse, box: Sandbox, locked: Locked) -> None:
     """If Postgres crashes while a daily run stores events and then comes back, the run completes without a gap."""
     other = Warehouse(locked.postgres.url, warehouse.environment)
@@ -119,7 +120,7 @@ def test_a_daily_run_survives_a_power_loss_of_postgres(warehouse: Warehouse, box
     assert stored(other, "failed") == truth(box)
 
 
-@pytest.mark.parametrize("dialect", ["current", "legacy"])
+@pytest.mark.parametrize("dialect", ["current", pytest.param("legacy", marks=pytest.mark.slow)])
 def test_secrets_stay_secret(
     warehouse: Warehouse, faulty: Sandbox, locked: Locked, tmp_path: Path, dialect: str
 ) -> None:

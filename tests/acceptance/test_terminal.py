@@ -35,7 +35,9 @@ def environment(warehouse: Warehouse, tmp_path: Path) -> dict[str, str]:
     return {**environment, "DATA_DIR": str(tmp_path / "data"), "PREFECT_HOME": str(home)}
 
 
-@pytest.mark.parametrize(("number", "is_demo"), [(signal.SIGINT, True), (signal.SIGHUP, False)])
+@pytest.mark.parametrize(
+    ("number", "is_demo"), [(signal.SIGINT, True), pytest.param(signal.SIGHUP, False, marks=pytest.mark.slow)]
+)
 def test_a_signal_for_the_whole_group(
     environment: dict[str, str], box: Sandbox, tmp_path: Path, number: signal.Signals, is_demo: bool
 ) -> None:

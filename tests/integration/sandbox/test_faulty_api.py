@@ -72,6 +72,7 @@ def test_a_failed_list_does_not_stop_the_others(warehouse: Warehouse, faulty: Sa
     assert listed.one(lagging) == 0
 
 
+@pytest.mark.slow
 def test_runs_survive_a_tenth_of_faulty_answers(warehouse: Warehouse, faulty: Sandbox) -> None:
     """With every kind of fault that a retry can fix, a backfill and a daily run store each event exactly once."""
     mixed = in_schema(warehouse, "mixed", request_timeout_seconds=3)

@@ -16,6 +16,8 @@ from tests.driver import MIDNIGHT
 from tests.planted import ADDRESS, PHONE, SALT, STREET, plant
 from tests.runs import Result, Warehouse
 
+pytestmark = pytest.mark.slow
+
 DAYS = 20
 MODES = {
     "keep": {"personal_data": "keep"},

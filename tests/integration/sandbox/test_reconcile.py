@@ -78,6 +78,7 @@ class SyncedAccount:
         return self.box.add_events(*({**event, "timestamp": int(each.timestamp())} for each in moments))
 
 
+@pytest.mark.slow
 def test_late_events_cost_a_quarter_of_a_blind_overlap(warehouse: Warehouse) -> None:
     """The next daily run stores events up to 29 days late, with at most a quarter of a blind overlap's requests."""
     start = MIDNIGHT - 3 * DAY  # the sandbox puts most events into the last days, so those are added evenly below
