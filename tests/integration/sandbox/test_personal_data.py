@@ -56,7 +56,7 @@ KEY_VIOLATIONS = {
 @pytest.fixture(scope="module")
 def box() -> Iterator[Sandbox]:
     """A small account in which one person's address and number are in every field that might contain them."""
-    with running(members=120, events=1_000, days=DAYS, until=MIDNIGHT) as box:
+    with running(members=200, events=2_000, days=DAYS, until=MIDNIGHT) as box:
         plant(box, int(MIDNIGHT.timestamp()) - 3600)
         yield box
 
