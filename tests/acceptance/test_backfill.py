@@ -23,6 +23,7 @@ EVENTS = 20_000
 IN_FUTURE = 6  # events that the sandbox dates after its end, which a backfill up to midnight leaves out
 KILLS = 3  # early, in the middle and late
 OUTAGE = 3  # seconds
+LATENCY = 3  # milliseconds
 REQUESTS_OF_A_CHECK = 1  # that a command sends before its run begins
 START = MIDNIGHT - timedelta(days=DAYS + 5)  # before the history begins
 EVENT_TABLES = ("sends", "bounces", "opens", "clicks", "spams", "unsubscribes", "events")
@@ -37,7 +38,7 @@ Contents = list[tuple[str, int, str]]
 @pytest.fixture(scope="module")
 def box() -> Iterator[Sandbox]:
     """An account with more than a year of history, which ends before its future-dated events begin."""
-    with running(members=300, events=EVENTS, days=DAYS, until=MIDNIGHT, latency_ms=3) as box:
+    with running(members=300, events=EVENTS, days=DAYS, until=MIDNIGHT, latency_ms=LATENCY) as box:
         yield box
 
 
@@ -260,11 +261,13 @@ def test_a_daily_run_during_a_backfill(warehouse: Warehouse, box: Sandbox, start
     options = settings(box, "beside")
     beside = runs.in_process(warehouse, options)
     assert beside.daily("metrics").exit_code == 0
-    slow = {**options, "CONCURRENCY": "1", "CHUNK_EVENTS": "250"}  # still in progress when the daily run ends
-    with warehouse.start(["flows/backfill.py", "--start", start], slow) as command:
+    box.set_server(latency_ms=100)  # so that the backfill, which reads one page at a time, takes longer
+    with warehouse.start(["flows/backfill.py", "--start", start], {**options, "CONCURRENCY": "1"}) as command:
         wait_until_loaded(0, warehouse, "beside", command)
         daily = beside.daily()
-        was_running, backfill = command.is_running, command.result()
+        was_running = command.is_running
+        box.set_server(latency_ms=LATENCY)
+        backfill = command.result()
     assert was_running
     assert backfill.code == 0, backfill.err[-3000:]
     assert daily.exit_code == 0, daily.sentences
