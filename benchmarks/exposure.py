@@ -212,7 +212,7 @@ def _run(case: Case, environment: dict[str, str], folder: Path, box: Sandbox, se
 def _watching(pid: int, title: str, search: Search) -> Iterator[None]:
     """Search the arguments of a process and of its children, and the environment of its children, while it runs."""
     is_over = threading.Event()
-    seen: set[tuple[int, float]] = set()
+    seen: set[tuple[int, tuple[str, ...]]] = set()
 
     def watch() -> None:
         while not is_over.wait(_LOOK):
@@ -227,19 +227,23 @@ def _watching(pid: int, title: str, search: Search) -> Iterator[None]:
         thread.join()
 
 
-def _look_at_processes(pid: int, title: str, search: Search, seen: set[tuple[int, float]]) -> None:
+def _look_at_processes(pid: int, title: str, search: Search, seen: set[tuple[int, tuple[str, ...]]]) -> None:
+    """Look once at the command and at each of its children. A child's environment is that of its start."""
     try:
         root = psutil.Process(pid)
-        search.look(f"{title}: arguments", "\0".join(root.cmdline()).encode())
-        children = root.children(recursive=True)
+        family = [root, *root.children(recursive=True)]
     except psutil.Error:
         return
-    for child in children:
+    for each in family:
         try:
-            search.look(f"{title}: arguments of a child", "\0".join(child.cmdline()).encode())
-            environment = os.fsencode("\0".join(child.environ().values()))
-            search.look(f"{title}: environment of {child.name()}", environment)
-            seen.add((child.pid, child.create_time()))
+            arguments = tuple(each.cmdline())
+            if (each.pid, arguments) in seen:
+                continue
+            search.look(f"{title}: arguments of {each.name()}", "\0".join(arguments).encode())
+            if arguments != tuple(root.cmdline()):  # else it is the command, or a child that has just been forked
+                environment = os.fsencode("\0".join(each.environ().values()))
+                search.look(f"{title}: environment of {each.name()}", environment)
+            seen.add((each.pid, arguments))
         except psutil.Error:
             continue
 
