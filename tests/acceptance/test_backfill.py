@@ -211,7 +211,7 @@ def test_repeated_kills_lose_nothing(warehouse: Warehouse, box: Sandbox, start: 
     assert ledger(warehouse, "killed")[1:] == (EVENTS - IN_FUTURE, EVENTS - IN_FUTURE)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_stops_the_backfill_after_its_batch(
     warehouse: Warehouse, box: Sandbox, start: str, number: signal.Signals
 ) -> None:

@@ -39,7 +39,7 @@ def wal(warehouse: Warehouse) -> int:
     return int(warehouse.one("SELECT pg_current_wal_insert_lsn() - '0/0'"))
 
 
-@pytest.mark.parametrize("dialect", ["current", "legacy"])
+@pytest.mark.parametrize("dialect", ["current", pytest.param("legacy", marks=pytest.mark.slow)])
 def test_a_run_over_unchanged_data_writes_only_the_ledger(warehouse: Warehouse, box: Sandbox, dialect: str) -> None:
     """Comparisons with the source's counts have one row for each metric that says when they were last made."""
     filled = warehouse.variant(klaviyo_dialect=dialect, warehouse_schema=dialect, first_sync_days=32)
