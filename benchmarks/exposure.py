@@ -114,7 +114,7 @@ def _cases(url: str, password: str) -> list[Case]:
         Case("status", (*program, "status")),
         Case("save-blocks", (*program, "save-blocks", "--klaviyo", "x", "--warehouse", "x")),
         Case("erase", (*program, "erase", "nobody@example.com")),
-        Case("no such host", daily, {"DATABASE_URL": url.replace("localhost", "database.invalid")}),
+        Case("no such host", daily, {"DATABASE_URL": f"postgresql://loader:{password}@database.invalid/postgres"}),
         Case("an unescaped @", daily, {"DATABASE_URL": unescaped}),
         Case(
             "the API answers 500",
