@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from time import monotonic
 from typing import NoReturn
 
 from klaviyo_pg.cli.signals import exit_on_signals
@@ -15,8 +16,10 @@ def main(command: str | None = None, arguments: Sequence[str] | None = None) -> 
         arguments: the program's arguments. Default: those of the process.
     """
     exit_on_signals()
+    began = monotonic()
     from klaviyo_pg.cli import terminal
     from klaviyo_pg.cli.arguments import parse
 
     parsed = parse(command, sys.argv[1:] if arguments is None else arguments)
+    parsed.began = began
     terminal.run(lambda: parsed.command.function()(parsed))

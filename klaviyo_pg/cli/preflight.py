@@ -51,7 +51,8 @@ def check(arguments: Namespace, check_arguments: Check, flow: str | None) -> str
     """Check everything that a run of a flow needs. Raises the error with which the run would be refused.
 
     Returns what has to precede later commands for the same warehouse. Without a flow, nothing is run or stored, and the
-    warehouse is not checked. Garbage collection is off from here on: imports make many objects that stay.
+    warehouse is not checked. A sandbox is not checked either: it is not there yet, and its database is the embedded
+    one. Garbage collection is off from here on: imports make many objects that stay.
     """
     gc.disable()
     settings, prefix = check_settings(), ""
@@ -65,7 +66,8 @@ def check(arguments: Namespace, check_arguments: Check, flow: str | None) -> str
             settings.check_warehouse()
     check_arguments(arguments)
     settings = load_settings(klaviyo_integration=arguments.integration, metrics=arguments.metrics)
-    from klaviyo_pg.cli.reachable import check_database_and_account
+    if not arguments.sandbox:
+        from klaviyo_pg.cli.reachable import check_database_and_account
 
-    check_database_and_account(settings, flow, is_account_there=not arguments.sandbox)
+        check_database_and_account(settings, flow)
     return prefix

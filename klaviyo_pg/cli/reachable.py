@@ -25,18 +25,14 @@ _SECONDS = 1.5  # for all checks together
 Result = TypeVar("Result")
 
 
-def check_database_and_account(settings: Settings, flow: str | None, is_account_there: bool) -> None:
-    """Raise the error with which a run of the flow would be refused.
-
-    `is_account_there` is false for a sandbox that has not been started yet. Without a flow, the database is not used.
-    """
+def check_database_and_account(settings: Settings, flow: str | None) -> None:
+    """Raise the error with which a run of the flow would be refused. Without a flow, the database is not used."""
     until = monotonic() + _SECONDS
-    account_id = _Background(lambda: _account_id(settings) if is_account_there else None)
+    account_id = _Background(lambda: _account_id(settings))
     stored = _Background(lambda: _stored(settings, flow, account_id, until) if flow else ())
     metrics = stored.result(until) or ()
     account_id.result(until)
-    if is_account_there:
-        _Background(lambda: checks.metric_names(_source(settings), settings, metrics)).result(until)
+    _Background(lambda: checks.metric_names(_source(settings), settings, metrics)).result(until)
 
 
 class _Background(Generic[Result]):

@@ -8,6 +8,7 @@ from types import FrameType
 from typing import NoReturn
 
 _STOPPED = 130  # the exit code of klaviyo_pg.errors.Stopped
+_SHOW_CURSOR = b"\r\x1b[K\x1b[?25h"  # and clear the line: the display of a start hides the cursor
 
 
 def exit_on_signals() -> None:
@@ -18,7 +19,8 @@ def exit_on_signals() -> None:
     """
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
-        os.write(sys.stderr.fileno(), b"Stopped.\n")
+        stderr = sys.stderr.fileno()
+        os.write(stderr, (_SHOW_CURSOR if os.isatty(stderr) else b"") + b"Stopped.\n")
         os._exit(_STOPPED)
 
     _handle_signals(end)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime, timedelta
-from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,18 +25,18 @@ _ENVIRONMENT = {
 class Startup:
     """Starts things in the background, and stops the sandbox when the block ends.
 
-    `uses_sandbox` replaces the account by one in a sandbox, and the warehouse by the embedded Postgres. Garbage
-    collection is off until `wait` returns: imports make many objects that stay.
+    `uses_sandbox` replaces the account by one in a sandbox, and the warehouse by the embedded Postgres. `began` is when
+    the command began, on the monotonic clock. Garbage collection is off until `wait` returns: imports make many objects
+    that stay.
     """
 
-    def __init__(self, uses_sandbox: bool, needs_server: bool = True) -> None:
-        self.uses_sandbox = uses_sandbox
+    def __init__(self, uses_sandbox: bool, began: float, needs_server: bool = True) -> None:
+        self.uses_sandbox, self.began = uses_sandbox, began
         self._needs_server = needs_server
         self._server: ExistingServer | TemporaryServer | None = None
         self._waiting: list[Future[Any]] = []
 
     def __enter__(self) -> Self:
-        self.began = monotonic()
         gc.disable()
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
