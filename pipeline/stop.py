@@ -7,12 +7,9 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from time import monotonic, sleep
 from types import FrameType
 
 from klaviyo_pg.errors import KlaviyoPgError, Stopped, Throttled
-
-_CHECK_INTERVAL = 0.25  # seconds between two checks during a pause
 
 
 class StopFlag:
@@ -39,13 +36,6 @@ class StopFlag:
         """Raise an error like the reason if the run has been asked to stop."""
         if self._reason is not None:
             raise type(self._reason)(str(self._reason))
-
-    def pause(self, seconds: float) -> None:
-        """Wait for some seconds. Raises an error like the reason if the run is asked to stop."""
-        until = monotonic() + seconds
-        while (left := until - monotonic()) > 0:
-            self.check()
-            sleep(min(left, _CHECK_INTERVAL))
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:

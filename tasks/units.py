@@ -21,6 +21,7 @@ from klaviyo_pg.errors import KlaviyoPgError, UnconfirmedLoss
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
+from klaviyo_pg.waiting import pause
 from klaviyo_pg.windows import Window
 from pipeline import memberships
 from pipeline import run as runs
@@ -105,7 +106,7 @@ def _attempt(session: Session) -> int:
     """Return the number of this attempt, after the pause that precedes it. Raises Stopped if the run is stopped."""
     context = TaskRunContext.get()
     attempt = context.task_run.run_count or 1 if context else 1
-    session.stop.pause(_PAUSES[min(attempt, len(_PAUSES)) - 1] * uniform(1.0, 1.5))
+    pause(_PAUSES[min(attempt, len(_PAUSES)) - 1] * uniform(1.0, 1.5), session.stop.check)
     return attempt
 
 

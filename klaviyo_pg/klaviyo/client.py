@@ -3,9 +3,7 @@
 Errors and log records contain neither the query of a URL nor headers, because both can contain the API key.
 """
 
-import json
 import logging
-import random
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -23,41 +21,26 @@ from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from klaviyo_pg.errors import (
     BadAnswer,
-    BadKey,
-    Garbled,
     KlaviyoPgError,
-    MissingScope,
-    NotFound,
-    PageTooLarge,
-    Refused,
     Throttled,
     TooMuch,
     Unavailable,
     Unreachable,
-    WrongDialect,
 )
 from klaviyo_pg.foreign import printable
 from klaviyo_pg.klaviyo.deadline import SLICE, BoundedAdapter, Deadline
 from klaviyo_pg.klaviyo.pace import Limit, Pace
+from klaviyo_pg.klaviyo.refusals import RESUME, beginning, refusal
+from klaviyo_pg.klaviyo.retries import Patience, Retries
 from klaviyo_pg.uptime import uptime
+from klaviyo_pg.waiting import pause
 
-_RETRIABLE_STATUSES = frozenset({500, 502, 503, 504, 524})
-_TRIES_OF_GARBLED = 3  # a host that is not the API returns garbage every time
-_TRIES_OF_TOO_MUCH = 2  # where a smaller page can be requested instead
-_FIRST_WAIT = 0.5  # seconds, doubled from try to try
-_LONGEST_WAIT = 60.0  # seconds, unless the API asks for more
-_LONGEST_PAUSE = 10.0**9  # seconds that the API can ask for; more means the same
 _PIECE = 16 << 20  # bytes; each piece makes the interpreter switch threads, so few large ones are faster
 _COMPRESSED_PIECE = 256 << 10  # bytes; between two pieces a hostile one can be decompressed for half a second at most
 _LARGEST_RESPONSE = 64 << 20  # bytes, decompressed; the largest page of events seen had 2 MB
 _LONGEST_LINK = 32 << 10  # characters; cursors have some hundreds
-_LARGEST_REFUSAL = 64 << 10  # bytes of the body of a refusal that are read
 _KEY_IN_QUERY = re.compile(r"(api_key=)[^&\s]*")
-_REASON = re.compile(rb'"(?:detail|message)"\s*:\s*"((?:[^"\\]++|\\.)*+)', re.DOTALL)
-_PAGE_SIZE = re.compile(r"page[\W_]*size", re.IGNORECASE)  # page[size], /page/size or "page size"
 _EARLIEST_YEAR, _LATEST_YEAR = 1970, 9000  # of a date with which one can calculate
-_RESUME = "Rerun with the same arguments to resume."
-_RESUME_LATER = f"{_RESUME} To wait longer within a run, increase RETRY_BUDGET_SECONDS."
 
 Answer = TypeVar("Answer")
 
@@ -89,15 +72,6 @@ class Traffic(NamedTuple):
     @staticmethod
     def total(several: "Iterable[Traffic]") -> "Traffic":
         return Traffic(*(sum(each) for each in zip(Traffic(), *several, strict=True)))
-
-
-@dataclass(frozen=True)
-class Patience:
-    """The seconds that one request may take, the number of tries, and the seconds in which they may begin."""
-
-    timeout: float = 120.0
-    attempts: int = 8
-    budget: float = 900.0
 
 
 class Endpoint(NamedTuple):
@@ -208,14 +182,14 @@ class Client:
         can_ask_for_less: bool,
     ) -> Answer:
         request = _Request(method, self._own(path), {**(parameters or {}), **self._parameters}, body, endpoint)
-        retries = _Retries(str(request), self._patience, can_ask_for_less)
+        retries = Retries(str(request), self._patience, can_ask_for_less)
         while True:
             self._pace.wait(endpoint.name, endpoint.limit, retries.seconds_left)
             try:
                 return read(self._timed(request, retries.has_begun))
             except KlaviyoPgError as error:
-                pause = retries.pause_after(error)
-            self._pace.pause(pause)
+                seconds = retries.pause_after(error)
+            pause(seconds, self._pace.check)
 
     def _own(self, path: str) -> str:
         """Return the URL of a path, or a link unchanged. Raises BadAnswer for one to another host or of any length."""
@@ -247,10 +221,10 @@ class Client:
         if response.status_code == requests.codes.ok:
             self._pace.learn(endpoint.name, response.headers.get("ratelimit-limit"))
             return content
-        refusal = _refusal(str(request), response, content, endpoint.scopes)
-        if isinstance(refusal, Throttled) and refusal.retry_after is not None:
-            self._pace.close(endpoint.name, refusal.retry_after)
-        raise refusal
+        refused = refusal(str(request), response, content, endpoint.scopes)
+        if isinstance(refused, Throttled) and refused.retry_after is not None:
+            self._pace.close(endpoint.name, refused.retry_after)
+        raise refused
 
     def _send(self, request: _Request) -> tuple[requests.Response, bytes]:
         try:
@@ -267,7 +241,7 @@ class Client:
             self._note_date(response)
             if response.status_code == requests.codes.ok:
                 return response, _content(response, self._deadline)
-            return response, _beginning(response)
+            return response, beginning(response)
         except TimeoutError:  # between two pieces of the body
             raise self._too_slow(str(request)) from None
         except requests.exceptions.RequestException as error:
@@ -295,14 +269,14 @@ class Client:
             case requests.exceptions.Timeout():
                 raise self._too_slow(request) from None
             case requests.exceptions.ContentDecodingError():
-                raise Unavailable(f"{request}: the response could not be decompressed. {_RESUME}") from None
+                raise Unavailable(f"{request}: the response could not be decompressed. {RESUME}") from None
             case requests.exceptions.ChunkedEncodingError():
-                raise Unavailable(f"{request}: the connection was lost during the response. {_RESUME}") from None
+                raise Unavailable(f"{request}: the connection was lost during the response. {RESUME}") from None
             case requests.exceptions.ConnectionError(args=[ReadTimeoutError(), *_]):
                 raise self._too_slow(request) from None
             case requests.exceptions.ConnectionError(args=[ProtocolError(), *_]):
                 raise Unavailable(
-                    f"{request}: {host} closed the connection or sent no valid response. {_RESUME}"
+                    f"{request}: {host} closed the connection or sent no valid response. {RESUME}"
                 ) from None
             case requests.exceptions.ConnectionError():
                 raise Unreachable(
@@ -312,66 +286,7 @@ class Client:
 
     def _too_slow(self, request: str) -> TooMuch:
         seconds = f"{self._patience.timeout:g} seconds (REQUEST_TIMEOUT_SECONDS)"
-        return TooMuch(f"{request}: no complete response within {seconds}. {_RESUME}")
-
-
-class _Retries:
-    """The decision whether to retry one request, and when. Waiting for a rate limit does not count as a failure."""
-
-    def __init__(self, request: str, patience: Patience, can_ask_for_less: bool) -> None:
-        self._request, self._patience, self._can_ask_for_less = request, patience, can_ask_for_less
-        self._tries = self._failed = self._garbled = self._too_much = 0
-        self._until: float | None = None
-
-    @property
-    def has_begun(self) -> bool:
-        """True after the first try."""
-        return self._tries > 0
-
-    @property
-    def seconds_left(self) -> float:
-        """The seconds in which tries may begin. They are counted from the first failure on."""
-        return self._patience.budget if self._until is None else max(0.0, self._until - monotonic())
-
-    def pause_after(self, error: KlaviyoPgError) -> float:
-        """Return the seconds to wait before the next try. Raises the error if no retry is left.
-
-        A pause that the API asks for is never cut short: if it is longer than what is left, the request ends at once.
-        """
-        self._tries += 1
-        self._until = monotonic() + self._patience.budget if self._until is None else self._until
-        if not self._deserves_retry(error):
-            raise error
-        asked = error.retry_after if isinstance(error, Unavailable) else None
-        pause = self._usual_pause if asked is None else asked
-        if pause <= self.seconds_left:
-            return pause
-        if asked is None or isinstance(error, Throttled):
-            raise error
-        raise Throttled(
-            f"{self._request}: the API is not available and asks for a pause of {asked:.0f} s, longer than "
-            f"RETRY_BUDGET_SECONDS allows to wait. {_RESUME}",
-            asked,
-        ) from None
-
-    @property
-    def _usual_pause(self) -> float:
-        return min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(self._tries - 1, 10) + random.random())
-
-    def _deserves_retry(self, error: KlaviyoPgError) -> bool:
-        if isinstance(error, Throttled):
-            return True
-        self._failed += 1
-        if self._failed >= self._patience.attempts:
-            return False
-        match error:
-            case Garbled():
-                self._garbled += 1
-                return self._garbled < _TRIES_OF_GARBLED
-            case TooMuch() if self._can_ask_for_less:
-                self._too_much += 1
-                return self._too_much < _TRIES_OF_TOO_MUCH
-        return isinstance(error, Unavailable)
+        return TooMuch(f"{request}: no complete response within {seconds}. {RESUME}")
 
 
 def _keep_authorization(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -396,104 +311,3 @@ def _content(response: requests.Response, deadline: Deadline) -> bytes:
                 "Check KLAVIYO_BASE_URL."
             )
     return bytes(body)
-
-
-def _beginning(response: requests.Response) -> bytes:
-    """Return the first bytes of the body of a refusal. If there are more, the connection is closed."""
-    body = bytearray()
-    try:
-        for piece in response.iter_content(_LARGEST_REFUSAL):
-            body += piece
-            if len(body) >= _LARGEST_REFUSAL:
-                response.close()
-                break
-    except requests.exceptions.RequestException:  # the status says enough
-        response.close()
-    return bytes(body[:_LARGEST_REFUSAL])
-
-
-def _refusal(request: str, response: requests.Response, content: bytes, scopes: str) -> KlaviyoPgError:
-    """Return the error for a response with any other status than 200."""
-    status, wait = response.status_code, _retry_after(response)
-    if status == 429:
-        pause = "" if wait is None else f" for another {wait:.0f} s"
-        return Throttled(
-            f"{request}: the API returned 429 because its rate limit is used up{pause}. {_RESUME_LATER}", wait
-        )
-    if status in _RETRIABLE_STATUSES:
-        return Unavailable(f"{request}: the API returned {status}. {_RESUME}", wait)
-    detail = _detail(content)
-    match status:
-        case 400 if _concerns_page_size(content):
-            return PageTooLarge(f"{request}: the API returned 400: {detail or 'the page size is not accepted'}")
-        case 401:
-            return BadKey()
-        case 403 if "api key" in detail.lower() and "scope" not in detail.lower():
-            return BadKey()
-        case 403:
-            return MissingScope(scopes)
-        case 404:
-            return NotFound(f"{request}: {detail or 'not found'}")
-        case 410:
-            return WrongDialect()
-        case _ if 300 <= status < 400:
-            return BadAnswer(
-                f"{request}: the API returned a redirect ({status}), which is not followed. Check KLAVIYO_BASE_URL."
-            )
-    return Refused(f"{request}: the API returned {status}: {detail or 'no reason given'}")
-
-
-def _retry_after(response: requests.Response) -> float | None:
-    text = response.headers.get("Retry-After", "")
-    return min(float(text), _LONGEST_PAUSE) if text.replace(".", "", 1).isdecimal() else None
-
-
-class _Source(msgspec.Struct):
-    parameter: str | None = None
-    pointer: str | None = None
-
-
-class _Detail(msgspec.Struct):
-    detail: str | None = None
-    source: _Source | None = None
-
-
-class _Errors(msgspec.Struct):
-    errors: list[_Detail] = []
-    detail: str | None = None
-    message: str | None = None
-
-
-def _errors(body: bytes) -> _Errors:
-    """Return the errors in a response, in either dialect; none if they are unreadable."""
-    try:
-        return msgspec.json.decode(body, type=_Errors)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return _Errors()
-
-
-def _concerns_page_size(body: bytes) -> bool:
-    """Return whether an error names the page size as its source, or its text mentions it."""
-    return any(
-        text and _PAGE_SIZE.search(text)
-        for error in _errors(body).errors
-        for text in (error.detail, error.source and error.source.parameter, error.source and error.source.pointer)
-    )
-
-
-def _detail(body: bytes) -> str:
-    """Return the API's reason for a refusal, in either dialect. Empty if the body has none that is readable."""
-    response = _errors(body)
-    details = [error.detail for error in response.errors if error.detail]
-    return printable("; ".join(details) or response.detail or response.message or _first_detail(body))
-
-
-def _first_detail(body: bytes) -> str:
-    """Return the first reason in a body that cannot be decoded, for example because it was too long to be read."""
-    match = _REASON.search(body)
-    if match is None:
-        return ""
-    try:
-        return str(json.loads(f'"{match[1].decode(errors="replace")}"', strict=False))
-    except ValueError:
-        return ""

@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from select import POLLOUT, poll
 from threading import Thread
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager
@@ -27,6 +27,8 @@ from urllib3.util.ssl_ import create_urllib3_context
 SLICE = 0.25
 """Seconds of a wait between two looks at the deadline and the check."""
 _CONNECT_TIMEOUT = 10.0  # seconds, for each address of a host
+
+Result = TypeVar("Result")
 
 
 class Deadline:
@@ -49,64 +51,48 @@ class Deadline:
             raise TimeoutError("the request has taken too long")
 
 
-class _Socket(socket.socket):
-    """A socket that waits in slices. Its timeout is the length of a slice."""
+if TYPE_CHECKING:
+    _Mixed = socket.socket
+else:
+    _Mixed = object
+
+
+class _Sliced(_Mixed):
+    """The waits of a socket, in slices. Its timeout is the length of a slice."""
 
     deadline: Deadline
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        while True:
-            self.deadline.look()
-            with suppress(TimeoutError):
-                return super().recv_into(*args, **kwargs)
+        return self._sliced(super().recv_into, *args, **kwargs)
 
     def recv(self, *args: Any, **kwargs: Any) -> bytes:
+        return self._sliced(super().recv, *args, **kwargs)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        left = memoryview(data).cast("B")
+        while left:
+            left = left[self._sliced(self.send, left, flags) :]
+
+    def _sliced(self, wait: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
         while True:
             self.deadline.look()
             with suppress(TimeoutError):
-                return super().recv(*args, **kwargs)
-
-    def sendall(self, data: Any, flags: int = 0) -> None:
-        _send_all(self, self.deadline, data, flags)
+                return wait(*args, **kwargs)
 
 
-class _TlsSocket(ssl.SSLSocket):
-    """A TLS connection that waits in slices, also in its handshake."""
+class _Socket(_Sliced, socket.socket):
+    """A connection."""
 
-    deadline: Deadline
+
+class _TlsSocket(_Sliced, ssl.SSLSocket):
+    """A TLS connection. Its handshake waits in slices, too."""
 
     def do_handshake(self, block: bool = False) -> None:
         try:
-            while True:
-                self.deadline.look()
-                with suppress(TimeoutError):
-                    return super().do_handshake(block)
+            self._sliced(super().do_handshake, block)
         except BaseException:  # ssl closes it only after an OSError
             self.close()
             raise
-
-    def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        while True:
-            self.deadline.look()
-            with suppress(TimeoutError):
-                return super().recv_into(*args, **kwargs)
-
-    def recv(self, *args: Any, **kwargs: Any) -> bytes:
-        while True:
-            self.deadline.look()
-            with suppress(TimeoutError):
-                return super().recv(*args, **kwargs)
-
-    def sendall(self, data: Any, flags: int = 0) -> None:
-        _send_all(self, self.deadline, data, flags)
-
-
-def _send_all(connection: socket.socket, deadline: Deadline, data: Any, flags: int) -> None:
-    left = memoryview(data).cast("B")
-    while left:
-        deadline.look()
-        with suppress(TimeoutError):
-            left = left[connection.send(left, flags) :]
 
 
 def _addresses(deadline: Deadline, host: str, port: int) -> list[Any]:

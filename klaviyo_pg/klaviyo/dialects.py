@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping
 
-from klaviyo_pg.klaviyo.client import Client, Patience
+from klaviyo_pg.klaviyo.client import Client
 from klaviyo_pg.klaviyo.current.source import REVISION, CurrentSource
 from klaviyo_pg.klaviyo.legacy.source import LegacySource
 from klaviyo_pg.klaviyo.pace import Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
+from klaviyo_pg.klaviyo.retries import Patience
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.settings import Settings
 

@@ -88,20 +88,20 @@ def is_object(body: bytes) -> bool:
     return True
 
 
-def read_repaired(record: bytes, decode: Callable[[bytes], Row], error: Exception) -> tuple[Row | None, Reject | None]:
-    """Read a record that could not be decoded, with what cannot be stored replaced, and return its original with it.
+def read_repaired(record: bytes, decode: Callable[[bytes], Row], error: Exception) -> tuple[list[Row], list[Reject]]:
+    """Read a record that could not be decoded, with what cannot be stored replaced.
 
-    If nothing was lost by the repair, there is no original; if the record cannot be repaired, there is no row.
+    Returns the row, if the record could be repaired, and the original as a reject, unless the repair lost nothing.
     """
     repair = repaired(record)
     if repair is None:
-        return None, reject(record, error)
+        return [], [reject(record, error)]
     try:
         row = decode(repair.text)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None, reject(record, error)
+        return [], [reject(record, error)]
     original = reject(record, error)._replace(reason=REASON, hides=False, replaced=repair.replaced)
-    return row, original if repair.replaced else None
+    return [row], [original] if repair.replaced else []
 
 
 def reject(record: bytes, error: Exception) -> Reject:
@@ -119,9 +119,9 @@ def _readable(records: list[bytes], decode: Callable[[bytes], Any], rejects: lis
             record.decode()
             readable.append(decode(record))
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            row, rejected = read_repaired(record, decode, error)
-            readable += [] if row is None else [row]
-            rejects += [] if rejected is None else [rejected]
+            repaired_rows, originals = read_repaired(record, decode, error)
+            readable += repaired_rows
+            rejects += originals
     return readable
 
 

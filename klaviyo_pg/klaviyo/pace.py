@@ -17,10 +17,10 @@ from pyrate_limiter.abstracts.store import StateStore
 from pyrate_limiter.buckets.state_bucket import InMemoryStateStore
 
 from klaviyo_pg.errors import Throttled
+from klaviyo_pg.waiting import CHECK_INTERVAL
 
 _ALGORITHM = GCRA()
 _BURST_SHARE = 0.02  # of a minute's requests may be sent without a pause; the others are spread evenly
-_CHECK_INTERVAL = 0.25  # seconds between two checks during a wait, for a stop or a limit that no longer applies
 _WINDOW = re.compile(r"(\d+);w=(\d+)")
 
 
@@ -76,22 +76,15 @@ class Pace:
         """
         longest = self._budget if budget is None else min(budget, self._budget)
         self.check()
-        while not self._turns[endpoint].acquire(timeout=_CHECK_INTERVAL):  # one thread polls, the others queue up
+        while not self._turns[endpoint].acquire(timeout=CHECK_INTERVAL):  # one thread polls, the others queue up
             self.check()
         try:
             while seconds := self._seconds(endpoint, published):
                 self.check()
                 _refuse_long_wait(endpoint, seconds, longest)
-                sleep(min(seconds, _CHECK_INTERVAL))
+                sleep(min(seconds, CHECK_INTERVAL))
         finally:
             self._turns[endpoint].release()
-
-    def pause(self, seconds: float) -> None:
-        """Wait for some seconds. Raises the error of the check."""
-        until = monotonic() + seconds
-        while (left := until - monotonic()) > 0:
-            self.check()
-            sleep(min(left, _CHECK_INTERVAL))
 
     def learn(self, endpoint: str, header: str | None) -> None:
         """Take the limit from a response's `ratelimit-limit` header. A server that sends none has no limit."""

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from klaviyo_pg.errors import BadAnswer, KlaviyoPgError, Refused, Stopped, Throttled, TooMuch, Unavailable
-from klaviyo_pg.klaviyo.client import Client, Patience
+from klaviyo_pg.klaviyo.client import Client
 from klaviyo_pg.klaviyo.pace import Pace
+from klaviyo_pg.klaviyo.retries import Patience
 from pipeline.stop import StopFlag
 from tests.hostile import ANSWERS, HostileServer
 

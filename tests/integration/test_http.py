@@ -30,8 +30,9 @@ from klaviyo_pg.errors import (
     WrongDialect,
 )
 from klaviyo_pg.klaviyo import client as client_module
-from klaviyo_pg.klaviyo.client import Client, Endpoint, Patience
+from klaviyo_pg.klaviyo.client import Client, Endpoint
 from klaviyo_pg.klaviyo.pace import Limit, Pace
+from klaviyo_pg.klaviyo.retries import Patience
 
 KEY = "pk_0123456789abcdef"
 EVENTS = Endpoint("api/x", "events:read")

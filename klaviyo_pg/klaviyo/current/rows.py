@@ -292,11 +292,11 @@ def _people(
             try:
                 row = profile(_decode_profile(record))
             except (msgspec.MsgspecError, RecursionError) as error:
-                repaired, rejected = read_repaired(record, lambda text: profile(_decode_profile(text)), error)
-                rejects += [] if rejected is None else [rejected]
-                if repaired is None:
+                repaired, originals = read_repaired(record, lambda text: profile(_decode_profile(text)), error)
+                rejects += originals
+                if not repaired:
                     continue
-                row = repaired
+                [row] = repaired
             person = KnownPerson(row.id, row.email)
             known_people.add(record, person)
             new.append(row)

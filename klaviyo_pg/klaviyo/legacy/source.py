@@ -324,9 +324,9 @@ def _readable(
         try:
             readable.append(row(record))
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            repaired, rejected = read_repaired(record, row, error)
-            readable += [] if repaired is None else [repaired]
-            rejects += [] if rejected is None else [rejected]
+            repaired, originals = read_repaired(record, row, error)
+            readable += repaired
+            rejects += originals
     return readable, rejects
 
 
