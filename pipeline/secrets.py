@@ -19,7 +19,7 @@ def secrets_of(settings: Settings) -> list[str]:
     return secrets
 
 
-def without_secrets(error: Exception, settings: Settings) -> Exception:
+def presentable(error: Exception, settings: Settings) -> Exception:
     """Return an error by others as it is or, if it shows a secret, an error of this project in its place."""
     text, secrets = "".join(format_exception(error)), secrets_of(settings)
     if redacted(text, secrets) == text:

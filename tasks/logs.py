@@ -18,7 +18,7 @@ _LOGGERS = ("prefect.task_runs", "prefect.flow_runs")
 _QUEUES = ("EventsWorker", "APILogWorker")  # they warn at exit that they still have something to send
 
 _EXCEPTION = re.compile(r"exception:? (?:[\w.]*\.)?(\w+)[(:]")
-_COUNTED = ("stamina",)  # what it retries is counted in the run's retries
+_REPEATING = ("stamina",)  # it repeats transactions while the database is away
 
 
 class ExpectedErrors(logging.Filter):
@@ -91,7 +91,7 @@ def quiet() -> None:
         logger = logging.getLogger(name)
         if not any(isinstance(each, ExpectedErrors) for each in logger.filters):
             logger.addFilter(ExpectedErrors())
-    for name in (*_QUEUES, *_COUNTED):
+    for name in (*_QUEUES, *_REPEATING):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 
 from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.settings import Settings
-from pipeline.secrets import secrets_of, without_secrets
+from pipeline.secrets import presentable, secrets_of
 from pipeline.session import Session
 from tasks import logs
 
@@ -46,6 +46,6 @@ def _without_secrets(settings: Settings) -> Iterator[None]:
     except KlaviyoPgError:
         raise
     except Exception as error:
-        if (shown := without_secrets(error, settings)) is error:
+        if (shown := presentable(error, settings)) is error:
             raise
         raise shown from None
