@@ -76,23 +76,35 @@ def _microseconds(moment: datetime) -> int:
 def by_seconds(pages: Iterable[EventPage], least: int, first: int = 0) -> Iterator[Group]:
     """Group pages into batches of at least `least` events; the first one has at least `first`, if that is not 0.
 
-    The checkpoint is the second that a batch stops before.
-    Events of the last second of a batch are held back for the next one: the next page may have more of them.
+    Such a first batch is complete when another page follows, so that what fits on one page is one batch. The checkpoint
+    is the second that a batch stops before. Events of the last second of a batch are held back for the next one: the
+    next page may have more of them.
     """
     waiting: list[EventPage] = []
-    wanted = first or least
+    is_early = 0 < first < least
     for page in pages:
+        if is_early and _event_count(waiting) >= first and (parts := _at_last_second(waiting)):
+            group, waiting = parts
+            is_early = False
+            yield group
         waiting.append(page)
-        last = max(max(each.events.at, default=0) for each in waiting)
-        earliest = min(min(each.events.at, default=last) for each in waiting)
-        if _event_count(waiting) < wanted or earliest == last:
-            continue
-        wanted = least
-        before = [each._replace(events=_split(each.events, last, before=True)) for each in waiting]
-        yield Group(before, _event_count(before), datetime.fromtimestamp(last, UTC), is_last=False)
-        held_back = [_split(each.events, last, before=False) for each in waiting]
-        waiting = [page._replace(events=rest, profiles=(), rejects=()) for rest in held_back if rest.id]
+        if _event_count(waiting) >= least and (parts := _at_last_second(waiting)):
+            group, waiting = parts
+            is_early = False
+            yield group
     yield Group(waiting, _event_count(waiting), None, is_last=True)
+
+
+def _at_last_second(pages: Sequence[EventPage]) -> tuple[Group, list[EventPage]] | None:
+    """Return the batch before the last second of some events, and the events of that second; None if it has all."""
+    last = max(max(each.events.at, default=0) for each in pages)
+    if all(at == last for each in pages for at in each.events.at):
+        return None
+    before = [each._replace(events=_split(each.events, last, before=True)) for each in pages]
+    rest = pages[-1]._replace(profiles=(), rejects=())
+    held_back = [_split(each.events, last, before=False) for each in pages]
+    group = Group(before, _event_count(before), datetime.fromtimestamp(last, UTC), is_last=False)
+    return group, [rest._replace(events=each) for each in held_back if each.id]
 
 
 def _event_count(pages: Iterable[EventPage]) -> int:
