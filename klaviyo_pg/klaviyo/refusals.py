@@ -26,7 +26,7 @@ _LARGEST_REFUSAL = 64 << 10  # bytes of the body of a refusal that are read
 _REASON = re.compile(rb'"(?:detail|message)"\s*:\s*"((?:[^"\\]++|\\.)*+)', re.DOTALL)
 _PAGE_SIZE = re.compile(r"page[\W_]*size", re.IGNORECASE)  # page[size], /page/size or "page size"
 RESUME = "Rerun with the same arguments to resume."
-"""What to do about an error that may pass."""
+"""The advice for an error that may pass."""
 _RESUME_LATER = f"{RESUME} To wait longer within a run, increase RETRY_BUDGET_SECONDS."
 
 

@@ -1,4 +1,4 @@
-"""Whether a request is repeated after an error, and when. Sends nothing and waits for nothing."""
+"""The decision whether a request is repeated after an error, and when. Sends nothing and waits for nothing."""
 
 import random
 from dataclasses import dataclass
