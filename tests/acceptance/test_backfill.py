@@ -19,7 +19,7 @@ from tests import runs
 from tests.driver import MIDNIGHT, Command, StoppablePostgres, Warehouse, account
 
 DAYS = 400
-EVENTS = 20_000
+EVENTS = 12_000
 IN_FUTURE = 6  # events that the sandbox dates after its end, which a backfill up to midnight leaves out
 KILLS = 3  # early, in the middle and late
 OUTAGE = 3  # seconds

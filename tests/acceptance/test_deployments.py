@@ -162,6 +162,7 @@ def test_runs_of_one_account_do_not_overlap(installation: Installation, box: San
     assert installation.warehouse.one(query, "shop-de") == "complete"
 
 
+@pytest.mark.slow
 def test_a_missing_block_fails_the_run(installation: Installation) -> None:
     """The message of the failed run names the block."""
     run = installation.trigger("daily/daily", klaviyo="missing")

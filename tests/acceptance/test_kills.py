@@ -48,6 +48,7 @@ def test_a_run_that_is_killed_while_it_starts(environment: dict[str, str], tmp_p
     assert is_left_alone(command)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_in_the_middle(environment: dict[str, str], tmp_path: Path) -> None:
     """None of the three servers survives a run that was killed, and the next run can use the warehouse."""
     with (tmp_path / "log").open("w") as log:

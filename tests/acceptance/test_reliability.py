@@ -120,7 +120,8 @@ def test_a_daily_run_survives_a_power_loss_of_postgres(warehouse: Warehouse, box
     assert stored(other, "failed") == truth(box)
 
 
-@pytest.mark.parametrize("dialect", ["current", pytest.param("legacy", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("dialect", ["current", "legacy"])
 def test_secrets_stay_secret(
     warehouse: Warehouse, faulty: Sandbox, locked: Locked, tmp_path: Path, dialect: str
 ) -> None:

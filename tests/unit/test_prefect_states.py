@@ -2,13 +2,16 @@
 
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
+from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.states import FINISHED, RunState
 from pipeline.outcome import Report
 from tasks import artifacts
 from tasks.flow_run import state_of
+from tasks.local import run_flow
 from tests.driver import ROOT
 
 ENDED = [state for state in RunState if state is not RunState.RUNNING]
@@ -76,3 +79,13 @@ def test_an_artifact_that_prefect_refuses_is_reported(monkeypatch: pytest.Monkey
         "Prefect did not accept the text coverage",
         "Prefect did not accept the progress",
     ]
+
+
+def test_a_prefect_server_that_requires_a_login_is_named() -> None:
+    """A flow raises what Prefect's client raises for the server's first answer."""
+
+    def flow(**parameters: object) -> None:
+        httpx.Response(401, request=httpx.Request("GET", "http://127.0.0.1/api/admin/version")).raise_for_status()
+
+    with pytest.raises(BadSettings, match="PREFECT_API_AUTH_STRING to USER:PASSWORD"):
+        run_flow(flow, {})  # type: ignore[arg-type]  # it is called like a flow

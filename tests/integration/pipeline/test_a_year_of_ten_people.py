@@ -22,7 +22,7 @@ def stage(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @settings(
-    max_examples=10,
+    max_examples=6,
     deadline=None,
     derandomize=True,
     phases=[Phase.generate],

@@ -66,7 +66,7 @@ def legacy(warehouse: Warehouse) -> SyncedAccount:
     return SyncedAccount(warehouse, "legacy")
 
 
-@pytest.mark.parametrize("dialect", ["current", "legacy"])
+@pytest.mark.parametrize("dialect", ["current", pytest.param("legacy", marks=pytest.mark.slow)])
 def test_deletions_are_marked_until_the_row_is_back(request: pytest.FixtureRequest, box: Sandbox, dialect: str) -> None:
     """Covers a campaign, flow, list and metric, an address no longer suppressed, and a member who left silently."""
     synced: SyncedAccount = request.getfixturevalue(dialect)
