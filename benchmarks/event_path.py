@@ -1,0 +1,212 @@
+"""`python -m benchmarks.event_path`: the loader's processor time per event, by stage, from a page's bytes to COPY.
+
+Reads and loads chunks of history in this process, one after the other in one thread, with the units that a backfill
+runs. The account's server and Postgres are other processes, so that their time does not count. Nested stages are taken
+out of the stages around them. All people on the pages have been met before, unless --new-people is given.
+"""
+
+import argparse
+import importlib
+import logging
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from time import process_time
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from benchmarks.fake_api import PAGE, Served, arguments, options_of, serving
+from klaviyo_pg.klaviyo.current.source import CurrentSource
+from klaviyo_pg.postgres import backfill_ledger, embedded
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.settings import Settings
+from klaviyo_pg.windows import Window
+from pipeline import run as runs
+from pipeline.backfill.read import extract, load
+from pipeline.job import Job, read
+from pipeline.outcome import Tally
+from pipeline.plan import dimension_chunks
+from pipeline.run import Run, transact
+from pipeline.session import Session
+from pipeline.streams.events import stored_metrics
+from pipeline.workers import ThreadWorkers
+from tests.runs import Published
+
+_LOG = logging.getLogger(__name__)
+_STAGES = {
+    "HTTP response": ["klaviyo_pg.klaviyo.client:Client._send"],
+    "pace and the rest of a request": ["klaviyo_pg.klaviyo.client:Client._answer"],
+    "decode the page": ["klaviyo_pg.klaviyo.documents:DocumentDecoder.decode"],
+    "rows of the page": ["klaviyo_pg.klaviyo.current.rows:event_page"],
+    "frames": ["pipeline.streams.events:event_batch"],
+    "protect": ["pipeline.read:protect"],
+    "spool: write": ["pipeline.spool:SpooledChunk.put"],
+    "spool: read": ["pipeline.spool:_unpacked", "pipeline.backfill.read:joined"],
+    "text for COPY": ["klaviyo_pg.postgres.load:as_copy_text"],
+    "merge, append and COPY": ["pipeline.store:merge"],
+    "rest of the transaction": ["pipeline.store:transact"],
+}
+
+
+class Meter:
+    """Adds up the processor time of stages, each without those that it contains."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._open: list[str] = []
+        self._since = process_time()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time of the block for a stage."""
+        self._switch()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._switch()
+            self._open.pop()
+
+    def _switch(self) -> None:
+        now = process_time()
+        self.seconds[self._open[-1] if self._open else ""] += now - self._since
+        self._since = now
+
+    def wrapped(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function whose time counts for a stage."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.stage(name):
+                return function(*args, **kwargs)
+
+        return timed
+
+    def install(self) -> None:
+        """Let the functions of all stages be measured."""
+        for name, targets in _STAGES.items():
+            for target in targets:
+                module, _, path = target.partition(":")
+                owner: Any = importlib.import_module(module)
+                *parents, attribute = path.split(".")
+                for parent in parents:
+                    owner = getattr(owner, parent)
+                if hasattr(owner, attribute):
+                    setattr(owner, attribute, self.wrapped(name, getattr(owner, attribute)))
+
+
+class Setup(NamedTuple):
+    """A run that has begun, and the chunks that it reads."""
+
+    session: Session
+    run: Run
+    chunks: list[BackfillChunk]
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    arguments(parser)
+    parser.add_argument("--new-people", action="store_true", help="let the people be new to this process")
+    parser.add_argument("--protect", choices=["keep", "hash", "drop"], default="keep", help="PERSONAL_DATA")
+    parser.add_argument("--profile", action="store_true", help="print where Python spends its time instead")
+    parsed = parser.parse_args()
+    options = options_of(parsed)
+    with tempfile.TemporaryDirectory() as folder, serving(options) as served:
+        settings = _settings(served, Path(folder), parsed.protect)
+        with Session(settings) as session:
+            setup = _begun(session, served, options.pages_per_metric)
+            if not parsed.new_people:
+                _meet_people(setup)
+            if parsed.profile:
+                _profile(setup)
+            else:
+                print(_table(_measured(setup), options.pages_per_metric * PAGE * options.metrics))
+
+
+def _settings(served: Served, folder: Path, protection: str) -> Settings:
+    folder.chmod(0o755)  # started by root, Postgres runs as another user
+    return Settings(
+        klaviyo_api_key="pk_benchmark",
+        klaviyo_base_url=served.url,
+        database_url=embedded.url(folder),
+        data_dir=folder,
+        personal_data=protection,
+        personal_data_salt="a salt of a benchmark",
+    )
+
+
+def _begun(session: Session, served: Served, pages: int) -> Setup:
+    run = runs.begin(session, "backfill", {}, _LOG)
+    job = Job(session, run, ThreadWorkers(session), Tally(), _LOG, Published())
+    read(job, "Metrics", dimension_chunks(frozenset({"metrics"})))
+    metrics = transact(session, run, stored_metrics)
+    end = served.start + timedelta(minutes=15 * pages)
+    chunks = [BackfillChunk(metric_id, served.start, end, pages * PAGE) for metric_id in metrics.names]
+    transact(session, run, lambda account: backfill_ledger.add(account, chunks, run.id))
+    return Setup(session, run, chunks)
+
+
+def _meet_people(setup: Setup) -> None:
+    """Let the session know the people, as after the first of many chunks."""
+    chunk = setup.chunks[0]
+    known = setup.session.people
+    with setup.session.source() as source:
+        assert isinstance(source, CurrentSource)
+        from klaviyo_pg.klaviyo.people_cache import PendingPeople
+
+        for _ in source.events(Window(chunk.window_start, chunk.window_end), chunk.metric_id, people := PendingPeople(known)):
+            people.commit()
+
+
+def _load(setup: Setup) -> None:
+    session, run, chunks = setup
+    metrics = transact(session, run, stored_metrics)
+    for chunk in chunks:
+        for unit in (extract, load):
+            for outcome in unit(session, run, [chunk], metrics):
+                if outcome.error:
+                    raise outcome.error
+
+
+def _measured(setup: Setup) -> tuple[dict[str, float], float, Counter[str]]:
+    meter, collects = Meter(), Counter[str]()
+    original: Any = pl.LazyFrame.collect
+
+    def collect(frame: pl.LazyFrame, *args: Any, **kwargs: Any) -> Any:
+        collects["collects"] += 1
+        return original(frame, *args, **kwargs)
+
+    pl.LazyFrame.collect = collect  # type: ignore[method-assign,assignment]
+    meter.install()
+    began = process_time()
+    with meter.stage("rest"):
+        _load(setup)
+    return dict(meter.seconds), process_time() - began, collects
+
+
+def _table(measured: tuple[dict[str, float], float, Counter[str]], events: int) -> str:
+    seconds, total, collects = measured
+    lines = ["| stage | µs per event |", "|---|---:|"]
+    for name in (*_STAGES, "rest"):
+        lines.append(f"| {name} | {seconds.get(name, 0.0) / events * 1e6:.1f} |")
+    lines.append(f"| **all** | **{total / events * 1e6:.1f}** |")
+    lines.append("")
+    lines.append(f"{events:,} events, {collects['collects'] / events * 1000:.1f} polars queries per 1,000 events.")
+    return "\n".join(lines)
+
+
+def _profile(setup: Setup) -> None:
+    import cProfile
+    import pstats
+
+    with cProfile.Profile(process_time) as profile:
+        _load(setup)
+    pstats.Stats(profile).sort_stats("tottime").print_stats(40)
+
+
+if __name__ == "__main__":
+    main()
