@@ -158,7 +158,9 @@ def _meet_people(setup: Setup) -> None:
         assert isinstance(source, CurrentSource)
         from klaviyo_pg.klaviyo.people_cache import PendingPeople
 
-        for _ in source.events(Window(chunk.window_start, chunk.window_end), chunk.metric_id, people := PendingPeople(known)):
+        for _ in source.events(
+            Window(chunk.window_start, chunk.window_end), chunk.metric_id, people := PendingPeople(known)
+        ):
             people.commit()
 
 

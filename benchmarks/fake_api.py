@@ -58,7 +58,7 @@ def properties(number: int) -> dict[str, object]:
         "$event_id": f"0{number % 7}ABCDEFGH:9007199254740{number:03}",
         "$message": f"MSG{number % 20:03}",
         "$_cohort$message_send_cohort": f"1790000000:MSG{number % 20:03}",
-        "Campaign Name": f"Autumn sale – part {number % 20}",
+        "Campaign Name": f"Autumn sale, Høst, part {number % 20}",
         "Subject": "Everything for the garden, now at half the price",
         "Email Domain": "example.com",
         "Client Name": "Apple Mail",

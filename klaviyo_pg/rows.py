@@ -1,12 +1,14 @@
 """The rows that both dialects of the API are read into, and the pages that carry them. Knows no polars and no SQL."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Generic, NamedTuple, TypeVar
 
 from klaviyo_pg.errors import Incomplete
 
 Row = TypeVar("Row", covariant=True)
+KEY_LENGTH = 32
+"""The length of a key: an MD5 in hexadecimal digits."""
 
 
 class Reject(NamedTuple):
@@ -196,10 +198,40 @@ class Events(NamedTuple):
     list_name: list[str | None]
     value: list[str | None]  # the digits of the API's answer
     value_currency: list[str | None]
-    properties: list[str]  # JSON
+    properties: list[bytes]  # JSON, as the API sent it
 
     def __len__(self) -> int:
         return len(self.id)
+
+
+class Lines(NamedTuple):
+    """Rows of a load as the text that COPY takes: its columns in order, separated by tabs, and nothing for null.
+
+    No value is quoted, so each line is a row. `keys` are the keys of the rows in their order, each of KEY_LENGTH bytes
+    and different from the others.
+    """
+
+    text: Sequence[bytes]
+    keys: bytes
+
+    def __len__(self) -> int:
+        return len(self.keys) // KEY_LENGTH
+
+    def each_key(self) -> Iterator[str]:
+        """Yield the keys."""
+        keys = self.keys.decode()
+        return (keys[at : at + KEY_LENGTH] for at in range(0, len(keys), KEY_LENGTH))
+
+    def values(self, column: int) -> Iterator[str]:
+        """Yield the values of a column, by its number."""
+        lines = (line for text in self.text for line in text.splitlines())
+        return (line.split(b"\t", column + 1)[column].decode() for line in lines)
+
+    @staticmethod
+    def joined(several: "Iterable[Lines]") -> "Lines":
+        """Join lines of one load that have no row in common."""
+        parts = list(several)
+        return Lines([text for part in parts for text in part.text], b"".join(part.keys for part in parts))
 
 
 class EventPage(NamedTuple):

@@ -10,18 +10,22 @@ import polars as pl
 from klaviyo_pg.catalogue import Load
 from klaviyo_pg.errors import Incomplete
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.rows import Reject
+from klaviyo_pg.rows import Lines, Reject
 from klaviyo_pg.settings import Settings
 from transforms.personal import Protection, protected, protected_rejects
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Frames by load, in the order that all batches keep; rejects and removed NUL characters by table."""
+    """Frames by load, in the order that all batches keep; rejects and removed NUL characters by table.
+
+    `lines` are rows that need no frame. They are stored first.
+    """
 
     frames: Sequence[tuple[Load, pl.DataFrame]] = ()
     rejects: Mapping[str, Sequence[Reject]] = field(default_factory=dict)
     nul_characters: Mapping[str, int] = field(default_factory=dict)
+    lines: Sequence[tuple[Load, Lines]] = ()
 
 
 Protected = NewType("Protected", Batch)
@@ -40,6 +44,7 @@ def protect(batch: Batch, settings: Settings) -> Protected:
     protection = protection_of(settings)
     if protection is None:
         return Protected(batch)
+    assert not batch.lines, "lines are made only where nothing is protected"
     frames = [(load, protected(frame, load, protection)) for load, frame in batch.frames]
     rejects = {table: protected_rejects(records, protection) for table, records in batch.rejects.items()}
     return Protected(replace(batch, frames=frames, rejects=rejects))

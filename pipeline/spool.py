@@ -1,7 +1,7 @@
 """The spool: batches of history on disk until they are loaded. A folder for each chunk, a file for each batch.
 
-A file is a zip archive of Arrow frames and their metadata. It appears whole, under its final name, or not at all; only
-its owner can read it. Names contain nothing but numbers and times.
+A file has lines that are ready for COPY, Arrow frames of other rows, and metadata. It appears whole, under its final
+name, or not at all; only its owner can read it. Names contain nothing but numbers and times.
 """
 
 import hashlib
@@ -9,28 +9,34 @@ import io
 import json
 import os
 import shutil
+import struct
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import time
-from typing import Any, NamedTuple
-from zipfile import BadZipFile, ZipFile
+from typing import Any, NamedTuple, TypeVar
 
 import polars as pl
 
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.errors import BadSettings, Unavailable
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.rows import Reject
+from klaviyo_pg.postgres.lines import frame_of
+from klaviyo_pg.rows import Lines, Reject
 from klaviyo_pg.settings import Settings
 from pipeline.batch import Batch, Protected, ReadBatch
 from transforms.combine import combined
 
-FORMAT = 1
+FORMAT = 2
 """The format of a file; files of another format are not read."""
+_HEAD = struct.Struct("<IQ")
 _END = "end"
 _ONLY_OWNER = 0o700
 _AHEAD = 3_600.0  # seconds: more than any run accepts
+
+
+Rows = TypeVar("Rows", pl.DataFrame, Lines)
 
 
 class _Name(NamedTuple):
@@ -43,7 +49,7 @@ class _Name(NamedTuple):
 
     def __str__(self) -> str:
         reached = _END if self.reached is None else int(self.reached.timestamp())
-        return f"{self.number:06}_{int(self.start.timestamp())}_{reached}_{self.events}.zip"
+        return f"{self.number:06}_{int(self.start.timestamp())}_{reached}_{self.events}.batch"
 
     @classmethod
     def parse(cls, stem: str) -> "_Name":
@@ -71,7 +77,9 @@ class SpooledChunk:
         incomplete = self.folder / f"{number:06}.part"
         try:
             self.folder.mkdir(mode=_ONLY_OWNER, parents=True, exist_ok=True)
-            incomplete.write_bytes(content)
+            with incomplete.open("wb") as file:
+                for part in content:
+                    file.write(part)
             incomplete.rename(self.folder / str(name))
         except OSError as error:
             raise BadSettings(
@@ -79,7 +87,7 @@ class SpooledChunk:
             ) from None
 
     def _names(self) -> list["_Name"]:
-        return [_Name.parse(path.stem) for path in sorted(self.folder.glob("*.zip"))]
+        return [_Name.parse(path.stem) for path in sorted(self.folder.glob("*.batch"))]
 
     @property
     def events(self) -> int:
@@ -113,7 +121,7 @@ class SpooledChunk:
                 path = self.folder / str(name)
                 try:
                     batch = _unpacked(path.read_bytes(), name)
-                except (BadZipFile, ValueError, OSError, pl.exceptions.PolarsError) as error:
+                except (ValueError, KeyError, OSError, pl.exceptions.PolarsError) as error:
                     self.clear()
                     raise Unavailable(
                         f"Cannot read the spooled file {path} ({type(error).__name__}). The next run reads its chunk "
@@ -191,16 +199,17 @@ def joined(batches: Sequence[ReadBatch]) -> ReadBatch:
     first, *others = batches
     if not others:
         return first
-    frames: dict[str, list[pl.DataFrame]] = {}
-    for name in loads.OF_EVENT_PAGES:  # in the order that all batches keep
-        same = [frame for each in batches for load, frame in each.batch.frames if _name(load) == name]
-        if same:
-            frames[name] = same
     contents = [each.batch for each in batches]
+    frames = _by_name([pair for each in contents for pair in each.frames])
+    lines = _by_name([pair for each in contents for pair in each.lines])
+    for name in frames.keys() & lines.keys():  # unusual events are in frames, and the others join them there
+        frames[name] = [frame for each in contents for frame in _as_frames(name, each)]
+        del lines[name]
     batch = Batch(
         [(loads.OF_EVENT_PAGES[name], combined(loads.OF_EVENT_PAGES[name], each)) for name, each in frames.items()],
         _sum_by_table(content.rejects for content in contents),
         _sum_by_table(content.nul_characters for content in contents),
+        [(loads.OF_EVENT_PAGES[name], Lines.joined(each)) for name, each in lines.items()],
     )
     return first._replace(
         batch=Protected(batch),
@@ -210,6 +219,19 @@ def joined(batches: Sequence[ReadBatch]) -> ReadBatch:
         seconds=sum(each.seconds for each in batches),
         traffic=Traffic.total(each.traffic for each in batches),
     )
+
+
+def _by_name(rows: Iterable[tuple[Load, Rows]]) -> dict[str, list[Rows]]:
+    """Return frames or lines by the name of their load, in the order that all batches keep."""
+    by_name: dict[str, list[Rows]] = {name: [] for name in loads.OF_EVENT_PAGES}
+    for load, each in rows:
+        by_name[_name(load)].append(each)
+    return {name: several for name, several in by_name.items() if several}
+
+
+def _as_frames(name: str, batch: Batch) -> Iterator[pl.DataFrame]:
+    yield from (frame for load, frame in batch.frames if _name(load) == name)
+    yield from (frame_of(load, lines) for load, lines in batch.lines if _name(load) == name)
 
 
 def _sum_by_table(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -232,33 +254,61 @@ def _name(load: Load) -> str:
     return next(name for name, each in loads.OF_EVENT_PAGES.items() if each is load)
 
 
-def _packed(batch: ReadBatch) -> bytes:
-    content, frames = io.BytesIO(), [(_name(load), frame) for load, frame in batch.batch.frames if frame.height]
-    metadata = {
+def _packed(batch: ReadBatch) -> list[bytes]:
+    """Return the pieces of a file: a checksum and the length of the metadata, the metadata, frames, lines and keys."""
+    content = batch.batch
+    frames = [(_name(load), _as_arrow(frame)) for load, frame in content.frames if frame.height]
+    lines = [(_name(load), [*each.text, each.keys]) for load, each in content.lines if len(each)]
+    about = {
         "seconds": batch.seconds,
         "traffic": batch.traffic,
-        "rejects": {table: list(records) for table, records in batch.batch.rejects.items() if records},
-        "nul_characters": dict(batch.batch.nul_characters),
-        "frames": [name for name, _ in frames],
+        "rejects": {table: list(records) for table, records in content.rejects.items() if records},
+        "nul_characters": dict(content.nul_characters),
+        "frames": [(name, len(arrow)) for name, arrow in frames],
+        "lines": [(name, [len(text) for text in texts]) for name, texts in lines],
     }
-    with ZipFile(content, "w") as archive:
-        for name, frame in frames:
-            arrow = io.BytesIO()
-            frame.write_ipc(arrow, compression="zstd")
-            archive.writestr(name, arrow.getbuffer())
-        archive.writestr("about.json", json.dumps(metadata))
-    return content.getvalue()
+    metadata = json.dumps(about).encode()
+    pieces = [metadata, *(arrow for _, arrow in frames), *(text for _, texts in lines for text in texts)]
+    return [_HEAD.pack(_checksum(pieces), len(metadata)), *pieces]
+
+
+def _as_arrow(frame: pl.DataFrame) -> bytes:
+    arrow = io.BytesIO()
+    frame.write_ipc(arrow, compression="zstd")
+    return arrow.getvalue()
+
+
+def _checksum(pieces: Iterable[bytes | memoryview]) -> int:
+    value = 1
+    for piece in pieces:
+        value = zlib.adler32(piece, value)
+    return value
 
 
 def _unpacked(content: bytes, name: _Name) -> ReadBatch:
-    with ZipFile(io.BytesIO(content)) as archive:
-        metadata = json.loads(archive.read("about.json"))
-        frames = [
-            (loads.OF_EVENT_PAGES[frame], pl.read_ipc(io.BytesIO(archive.read(frame)))) for frame in metadata["frames"]
-        ]
-    rejects = {table: [Reject(*record) for record in records] for table, records in metadata["rejects"].items()}
-    batch = Protected(Batch(frames, rejects, metadata["nul_characters"]))
+    """Return the batch in a file. Raises ValueError if the file is damaged."""
+    try:
+        checksum, length = _HEAD.unpack_from(content)
+    except struct.error:
+        raise ValueError("the file is too short") from None
+    left = memoryview(content)[_HEAD.size :]
+    if _checksum([left]) != checksum:
+        raise ValueError("the checksum is wrong")
+
+    def take(size: int) -> bytes:
+        nonlocal left
+        taken, left = bytes(left[:size]), left[size:]
+        return taken
+
+    about = json.loads(take(length))
+    frames = [(loads.OF_EVENT_PAGES[frame], pl.read_ipc(io.BytesIO(take(size)))) for frame, size in about["frames"]]
+    lines = []
+    for load, sizes in about["lines"]:
+        *texts, keys = map(take, sizes)
+        lines.append((loads.OF_EVENT_PAGES[load], Lines(texts, keys)))
+    rejects = {table: [Reject(*record) for record in records] for table, records in about["rejects"].items()}
+    batch = Protected(Batch(frames, rejects, about["nul_characters"], lines))
     is_last = name.reached is None
     return ReadBatch(
-        batch, name.start, name.reached, is_last, name.events, metadata["seconds"], Traffic(*metadata["traffic"])
+        batch, name.start, name.reached, is_last, name.events, about["seconds"], Traffic(*about["traffic"])
     )

@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from klaviyo_pg.catalogue import events, loads
+from klaviyo_pg.catalogue import Load, events, loads
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.postgres import departures, erase, event_tables, runs
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.lines import frame_of
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.postgres.losses import Guard
-from klaviyo_pg.rows import Reject
+from klaviyo_pg.rows import Lines, Reject
 from pipeline.batch import Protected
 from pipeline.chunks import Chunk
 from pipeline.outcome import Counts
@@ -61,7 +62,7 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
     counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(runs.COUNTS, 0))
     rejects = {table: list(records) for table, records in batch.rejects.items()}
     erased = Erased(account.integration_id, erase.erased(account), erase.erased_addresses(account))
-    for load, frame in _without(account, batch.frames, erased):
+    for load, frame in _storable(account, batch, erased):
         table = load.table.name
         is_readable = not any(reject.hides for reject in batch.rejects.get(table, ()))
         has_all = is_readable and (is_complete or load.absent_per is not None)
@@ -89,6 +90,19 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
         counts[table]["nul_characters"] += nul_characters
     _store_rejects(account, run, chunk, rejects, erased)
     return {table: numbers for table, numbers in counts.items() if any(numbers.values())}
+
+
+def _storable(account: Account, batch: Protected, erased: Erased) -> Sequence[tuple[Load, pl.DataFrame | Lines]]:
+    """Return the rows of a batch without the people who were erased. Only if lines have one are they made frames."""
+    if not any(_has_erased(load, lines, erased) for load, lines in batch.lines):
+        return [*batch.lines, *_without(account, batch.frames, erased)]
+    frames = [(load, frame_of(load, lines)) for load, lines in batch.lines]
+    return _without(account, [*frames, *batch.frames], erased)
+
+
+def _has_erased(load: Load, lines: Lines, erased: Erased) -> bool:
+    members = list(load.schema).index("member_key")
+    return bool(erased.members) and any(each in erased.members for each in lines.values(members))
 
 
 def _without(account: Account, frames: Frames, erased: Erased) -> Frames:

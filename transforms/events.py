@@ -13,7 +13,8 @@ from transforms.keys import md5, row_key
 from transforms.personal import Protection, with_protected_ids
 
 _JSON = frozenset({"properties"})
-_NUMBER = r"^[+-]?([0-9]{1,400}(\.[0-9]{0,400})?|\.[0-9]{1,400})([eE][+-]?[0-9]{1,3})?$"  # numeric fits all of these
+NUMBER = r"^[+-]?([0-9]{1,400}(\.[0-9]{0,400})?|\.[0-9]{1,400})([eE][+-]?[0-9]{1,3})?$"
+"""The texts that are numbers of events. Postgres' numeric fits all of them."""
 _SUBSCRIBED = "Subscribed to List"
 _SUBSCRIBED_TO_ALL = "Subscribed to Email Marketing"
 _UNSUBSCRIBED = sorted(tables.UNSUBSCRIBES.metric_names)  # even if the user chose another table for them
@@ -69,6 +70,7 @@ def event_frames(
     columns: dict[str, Sequence[Any]] = {**events._asdict(), "read_at": read_at}
     columns["event_name"] = _looked_up(metrics.names, events.metric_id, None)
     columns["destination"] = _looked_up(metrics.destinations, events.metric_id, tables.EVENTS.name)
+    columns["properties"] = [str(each, "utf-8") for each in events.properties]
     raw = pl.DataFrame(columns, _SCHEMA).pipe(cleaned, _JSON)
     identified = raw.frame.pipe(with_protected_ids, protection) if protection else raw.frame
     frame = (
@@ -87,16 +89,14 @@ def event_frames(
         .collect()
     )
     by_table = {str(name): rows for (name,), rows in sorted(frame.partition_by("destination", as_dict=True).items())}
-    flow_campaigns, subscription_changes, *conforming = pl.collect_all(
+    campaigns, changes, *conforming = pl.collect_all(
         [
-            _flow_campaigns(frame.lazy(), integration_id),
-            _subscription_changes(frame.lazy()),
+            flow_campaigns(frame.lazy(), integration_id),
+            subscription_changes(frame.lazy()),
             *(rows.lazy().pipe(conformed, loads.EVENTS[name]) for name, rows in by_table.items()),
         ]
     )
-    return EventFrames(
-        dict(zip(by_table, conforming, strict=True)), flow_campaigns, subscription_changes, raw.nul_characters
-    )
+    return EventFrames(dict(zip(by_table, conforming, strict=True)), campaigns, changes, raw.nul_characters)
 
 
 def _looked_up(values: Mapping[str, str | None], ids: Sequence[str | None], default: str | None) -> list[str | None]:
@@ -106,10 +106,10 @@ def _looked_up(values: Mapping[str, str | None], ids: Sequence[str | None], defa
 def _numeric(text: pl.Expr) -> pl.Expr:
     """Return the digits of a number unchanged, and null for other text."""
     digits = text.str.strip_chars()
-    return pl.when(digits.str.contains(_NUMBER)).then(digits)
+    return pl.when(digits.str.contains(NUMBER)).then(digits)
 
 
-def _flow_campaigns(frame: pl.LazyFrame, integration_id: str) -> pl.LazyFrame:
+def flow_campaigns(frame: pl.LazyFrame, integration_id: str) -> pl.LazyFrame:
     """Return the messages of flows, named as in their latest event, with the times of their first and latest event."""
     sends = frame.filter(pl.col("flow").is_not_null() & pl.col("message").is_not_null()).select(
         "subject", "automation_key", "campaign_key", id="message", name="campaign_name", at="event_at"
@@ -123,17 +123,24 @@ def _flow_campaigns(frame: pl.LazyFrame, integration_id: str) -> pl.LazyFrame:
     )
 
 
-def widened(flow_campaigns: Frame) -> Frame:
+def widened(campaigns: Frame) -> Frame:
     """Return one row for each campaign of a frame for FLOW_CAMPAIGNS, with its widest times and its latest names."""
-    campaigns = flow_campaigns.sort("updated_at", maintain_order=True).group_by("key")
+    by_key = campaigns.sort("updated_at", maintain_order=True).group_by("key")
     latest = {name: pl.col(name).last() for name in loads.FLOW_CAMPAIGNS.schema if name != "key"}
     for name in ("name", "subject"):
         latest[name] = pl.col(name).drop_nulls().last()
     latest |= {"created_at": pl.col("created_at").min(), "updated_at": pl.col("updated_at").max()}
-    return campaigns.agg(**latest).pipe(conformed, loads.FLOW_CAMPAIGNS)
+    return by_key.agg(**latest).pipe(conformed, loads.FLOW_CAMPAIGNS)
 
 
-def _subscription_changes(frame: pl.LazyFrame) -> pl.LazyFrame:
+def implies_change(event_name: str | None, destination: str) -> bool:
+    """Return whether events of a metric say that someone has subscribed or unsubscribed."""
+    is_named = event_name in (_SUBSCRIBED, _SUBSCRIBED_TO_ALL, *_UNSUBSCRIBED)
+    return is_named or destination == tables.UNSUBSCRIBES.name
+
+
+def subscription_changes(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """Return the list changes that events imply."""
     name = pl.col("event_name")
     change = (
         pl.when((pl.col("destination") == tables.UNSUBSCRIBES.name) | name.is_in(_UNSUBSCRIBED))

@@ -14,4 +14,9 @@ def md5(text: pl.Expr) -> pl.Expr:
 
 def row_key(integration_id: str, row_id: pl.Expr) -> pl.Expr:
     """Return md5('Klaviyo' || ':' || esp_integration_id || ':' || id). Null if the id is null."""
-    return md5(pl.lit(f"{ESP_SOURCE}:{integration_id}:") + row_id)
+    return md5(pl.lit(key_prefix(integration_id).decode()) + row_id)
+
+
+def key_prefix(integration_id: str) -> bytes:
+    """Return what the MD5 of a row's key is calculated from, without the id at its end."""
+    return f"{ESP_SOURCE}:{integration_id}:".encode()

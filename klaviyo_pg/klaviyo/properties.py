@@ -115,7 +115,7 @@ def events(
         list_name=[each.list_name for each in extracted],
         value=[text(each.value) for each in extracted],
         value_currency=[each.value_currency for each in extracted],
-        properties=[str(raw, "utf-8") for raw in properties],
+        properties=list(properties),
     )
 
 

@@ -8,6 +8,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erase import wait_for_erasing
 from klaviyo_pg.postgres.statements import names, row_key
 from klaviyo_pg.postgres.suppressed import check_stored
+from klaviyo_pg.rows import Lines
 
 
 def move_events(account: Account, metric_id: str, source: str, target: str) -> int:
@@ -35,18 +36,18 @@ def move_events(account: Account, metric_id: str, source: str, target: str) -> i
     return int(moved)
 
 
-def one_copy(account: Account, table: Table, frame: pl.DataFrame) -> pl.DataFrame:
+def one_copy(account: Account, table: Table, frame: pl.DataFrame | Lines) -> pl.DataFrame | Lines:
     """Return the events of a frame that belong in its table, and delete their copies from the table `events`.
 
     An event that the source returned without a metric is in `events`. Once it returns it with one, that row is
-    superseded; and a row without a metric never joins one that has it.
+    superseded; and a row without a metric never joins one that has it. All events of lines have one.
     """
     if table is events.EVENTS:
-        return _without_superseded(account, frame)
+        return frame if isinstance(frame, Lines) else _without_superseded(account, frame)
     condition = "metric_key IS NULL AND esp_integration_id = %(account)s"
     exists = account.execute(f"SELECT EXISTS (SELECT FROM {{}} WHERE {condition})", events.EVENTS)
     if (row := exists.fetchone()) and row[0]:
-        keys = frame.get_column("key").to_list()
+        keys = list(frame.each_key()) if isinstance(frame, Lines) else frame.get_column("key").to_list()
         account.execute(f"DELETE FROM {{}} WHERE {condition} AND key = ANY(%(keys)s)", events.EVENTS, keys=keys)
     return frame
 

@@ -1,7 +1,7 @@
 """Loading frames into tables: COPY into a stage, then one upsert. The caller owns the transaction."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import polars as pl
@@ -14,9 +14,11 @@ from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.catalogue.types import JSON
 from klaviyo_pg.postgres import statements
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.lines import frame_of
 from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
 from klaviyo_pg.postgres.suppressed import check_stored
 from klaviyo_pg.repair import REASON, repaired
+from klaviyo_pg.rows import Lines
 
 _UNSTORABLE = (psycopg.DataError, errors.StatementTooComplex, errors.ProgramLimitExceeded)
 _ROWS_AT_ONCE = 2_000  # converted to text at a time, so that a frame is not in memory twice
@@ -47,12 +49,12 @@ class Merged(NamedTuple):
 def merge(
     account: Account,
     load: Load,
-    frame: pl.DataFrame,
+    frame: pl.DataFrame | Lines,
     is_complete: bool = True,
     guard: Guard | None = None,
     inspect: Inspect | None = None,
 ) -> Merged:
-    """Merge a frame into its table.
+    """Merge a frame, or lines of an event table, into its table.
 
     The frame has exactly the schema of the load and one row for each key. Rows that Postgres cannot store are left out
     and returned; all others are stored. Only a complete frame can make stored rows absent. `inspect` is called while
@@ -60,14 +62,13 @@ def merge(
 
     Raises UnconfirmedLoss if more rows would become absent than the guard believes.
     """
-    if frame.is_empty() and (load.absent is Absent.KEEP or load.absent_per or not is_complete):
+    if not len(frame) and (load.absent is Absent.KEEP or load.absent_per or not is_complete):
         return Merged(0, 0, 0, 0, [])  # as most frames of a daily run are
-    conformed = frame.select(*load.schema)
-    if load.mostly_new and _append(account, load, conformed):
-        return Merged(frame.height, frame.height, 0, 0, [])
+    rows = frame if isinstance(frame, Lines) else frame.select(*load.schema)
+    if load.mostly_new and _append(account, load, rows):
+        return Merged(len(rows), len(rows), 0, 0, [])
     account.execute(statements.create_stage(account.schema, load))
-    documents = [column.name for column in load.columns if column.type is JSON]
-    unstorable = _copy(account, load, statements.copy_stage(load), conformed, documents)
+    unstorable = _copy_to_stage(account, load, rows)
     missing = sum(not each.replaced for each in unstorable)
     if inspect is not None:
         inspect(account, load)
@@ -75,8 +76,15 @@ def merge(
     if load.absent is not Absent.KEEP and is_complete and not missing:
         _retire_absent(account, load, guard)
     account.execute(statements.drop_stage(load))
-    rows = frame.drop_nulls([name for name in load.table.primary_key if name in frame.columns]).height
-    return Merged(rows, inserted, updated, rows - missing - inserted - updated, unstorable)
+    count = _count(load, rows)
+    return Merged(count, inserted, updated, count - missing - inserted - updated, unstorable)
+
+
+def _count(load: Load, rows: pl.DataFrame | Lines) -> int:
+    """Return the number of rows that have a key."""
+    if isinstance(rows, Lines):
+        return len(rows)
+    return rows.drop_nulls([name for name in load.table.primary_key if name in rows.columns]).height
 
 
 def _upsert(account: Account, load: Load) -> tuple[int, int]:
@@ -114,26 +122,46 @@ def _retire_absent(account: Account, load: Load, guard: Guard | None) -> None:
         check_stored(account, load.table.name, retired + left[0], retired)
 
 
-def _append(account: Account, load: Load, frame: pl.DataFrame) -> bool:
-    """Append a frame directly to its table, which takes a third of the time of a merge.
+def _append(account: Account, load: Load, rows: pl.DataFrame | Lines) -> bool:
+    """Append rows directly to their table, which takes a third of the time of a merge.
 
     Returns False, and changes nothing, if some of the rows are already stored or cannot be stored.
     """
     [key] = load.table.primary_key
-    keys = frame.get_column(key).gather_every(max(1, frame.height // _PROBES)).to_list()
-    row = account.execute(statements.probe(account.schema, load), keys=keys).fetchone()
+    keys = list(rows.each_key()) if isinstance(rows, Lines) else rows.get_column(key).to_list()
+    row = account.execute(statements.probe(account.schema, load), keys=keys[:: max(1, len(keys) // _PROBES)]).fetchone()
     if row is None or row[1]:
         return False
-    complete = frame.sort(key).with_columns(
-        esp_source=pl.lit(ESP_SOURCE),
-        esp_integration_id=pl.lit(account.integration_id),
-        __synced_at=pl.lit(row[0]).dt.convert_time_zone("UTC"),
-    )
+    filled_in: dict[str, pl.Expr] = {
+        "esp_source": pl.lit(ESP_SOURCE),
+        "esp_integration_id": pl.lit(account.integration_id),
+        "__synced_at": pl.lit(row[0]).dt.convert_time_zone("UTC"),
+    }
+    statement = statements.copy_into(account.schema, load, [*load.schema, *filled_in])
     try:
-        _copy_all(account, load, statements.copy_into(account.schema, load, complete.columns), complete)
+        if isinstance(rows, Lines):
+            end = b"\t" + as_copy_text(pl.DataFrame().select(**filled_in))
+            _copy_texts(account, load, statement, (text.replace(b"\n", end) for text in rows.text), len(rows))
+        else:
+            _copy_all(account, load, statement, rows.sort(key).with_columns(**filled_in))
     except (psycopg.IntegrityError, *_UNSTORABLE):
         return False
     return True
+
+
+def _copy_to_stage(account: Account, load: Load, rows: pl.DataFrame | Lines) -> list[Unstorable]:
+    """Copy rows to the stage, except those that Postgres refuses."""
+    statement = statements.copy_stage(load)
+    if isinstance(rows, Lines):
+        if len(set(rows.each_key())) == len(rows):
+            try:
+                _copy_texts(account, load, statement, rows.text, len(rows))
+                return []
+            except _UNSTORABLE:
+                pass
+        rows = frame_of(load, rows)
+    documents = [column.name for column in load.columns if column.type is JSON]
+    return _copy(account, load, statement, rows, documents)
 
 
 def _copy(
@@ -178,11 +206,16 @@ def _copy_repaired(
 
 def _copy_all(account: Account, load: Load, statement: Composed, frame: pl.DataFrame) -> None:
     """Copy a frame, and roll back to the state before it if that fails, or if the database stored fewer rows."""
+    _copy_texts(account, load, statement, map(as_copy_text, frame.iter_slices(_ROWS_AT_ONCE)), frame.height)
+
+
+def _copy_texts(account: Account, load: Load, statement: Composed, texts: Iterable[bytes], count: int) -> None:
+    """Copy rows that are text already, as `_copy_all` does."""
     with account.connection.transaction(), account.connection.cursor() as cursor:
         with cursor.copy(statement) as copy:
-            for rows in frame.iter_slices(_ROWS_AT_ONCE):
-                copy.write(as_copy_text(rows))
-        check_stored(account, load.table.name, frame.height, cursor.rowcount)
+            for text in texts:
+                copy.write(text)
+        check_stored(account, load.table.name, count, cursor.rowcount)
 
 
 def as_copy_text(frame: pl.DataFrame) -> bytes:

@@ -2,10 +2,13 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain, compress, repeat
 from operator import le
+
+import polars as pl
 
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.klaviyo.source import Source
@@ -16,6 +19,7 @@ from pipeline.batch import Batch, protection_of
 from pipeline.run import transact
 from pipeline.streams.stream import Group, Reading, Reads, Stream
 from transforms import events, people
+from transforms.event_lines import event_lines
 from transforms.personal import Protection
 
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
@@ -53,20 +57,35 @@ def event_batch(
     """
     if not pages:
         return Batch()
-    columns = Events(*(list(chain(*each)) for each in zip(*(page.events for page in pages), strict=True)))
     profiles: list[Profile] = [profile for page in pages for profile in page.profiles]
+    made = _events_of(pages, metrics, integration_id, protection)
+    met = people.people(profiles, person, pages[0].read_at, integration_id)
+    rejects = {"events": [reject for page in pages for reject in page.rejects], "member_attributes": met.rejects}
+    return replace(
+        made,
+        frames=[*made.frames, (person, met.members), (loads.MEMBER_ATTRIBUTES, met.attributes)],
+        rejects=rejects,
+        nul_characters={**made.nul_characters, "members": met.nul_characters},
+    )
+
+
+def _events_of(
+    pages: Sequence[EventPage], metrics: events.Metrics, integration_id: str, protection: Protection | None
+) -> Batch:
+    """Make a batch of the events of pages: as lines if they are usual and nothing is protected, or else as frames."""
+    if protection is None and (usual := event_lines(pages, metrics, integration_id)) is not None:
+        lines = [(loads.EVENTS[table], each) for table, each in usual.tables.items()]
+        return Batch(_implied(usual.flow_campaigns, usual.subscription_changes), lines=lines)
+    columns = Events(*(list(chain(*each)) for each in zip(*(page.events for page in pages), strict=True)))
     read_at = [at for page in pages for at in repeat(_microseconds(page.read_at), len(page.events))]
     made = events.event_frames(columns, read_at, metrics, integration_id, protection)
-    met = people.people(profiles, person, pages[0].read_at, integration_id)
-    frames = [
-        *((loads.EVENTS[table], frame) for table, frame in made.tables.items()),
-        (loads.FLOW_CAMPAIGNS, made.flow_campaigns),
-        (loads.SUBSCRIPTION_CHANGES, made.subscription_changes),
-        (person, met.members),
-        (loads.MEMBER_ATTRIBUTES, met.attributes),
-    ]
-    rejects = {"events": [reject for page in pages for reject in page.rejects], "member_attributes": met.rejects}
-    return Batch(frames, rejects, {"events": made.nul_characters, "members": met.nul_characters})
+    frames = [(loads.EVENTS[table], frame) for table, frame in made.tables.items()]
+    implied = _implied(made.flow_campaigns, made.subscription_changes)
+    return Batch([*frames, *implied], nul_characters={"events": made.nul_characters})
+
+
+def _implied(flow_campaigns: pl.DataFrame, subscription_changes: pl.DataFrame) -> list[tuple[Load, pl.DataFrame]]:
+    return [(loads.FLOW_CAMPAIGNS, flow_campaigns), (loads.SUBSCRIPTION_CHANGES, subscription_changes)]
 
 
 def _microseconds(moment: datetime) -> int:
