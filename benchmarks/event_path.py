@@ -20,11 +20,10 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from benchmarks.fake_api import PAGE, Served, arguments, options_of, serving
-from klaviyo_pg.klaviyo.current.source import CurrentSource
+from klaviyo_pg.klaviyo.people_cache import PendingPeople
 from klaviyo_pg.postgres import backfill_ledger, embedded
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.settings import Settings
-from klaviyo_pg.windows import Window
 from pipeline import run as runs
 from pipeline.backfill.read import extract, load
 from pipeline.job import Job, read
@@ -152,16 +151,11 @@ def _begun(session: Session, served: Served, pages: int) -> Setup:
 
 def _meet_people(setup: Setup) -> None:
     """Let the session know the people, as after the first of many chunks."""
-    chunk = setup.chunks[0]
-    known = setup.session.people
+    people = PendingPeople(setup.session.people)
     with setup.session.source() as source:
-        assert isinstance(source, CurrentSource)
-        from klaviyo_pg.klaviyo.people_cache import PendingPeople
-
-        for _ in source.events(
-            Window(chunk.window_start, chunk.window_end), chunk.metric_id, people := PendingPeople(known)
-        ):
-            people.commit()
+        for chunk in setup.chunks:
+            for _ in source.events(chunk.window, chunk.metric_id, people):
+                people.commit()
 
 
 def _load(setup: Setup) -> None:

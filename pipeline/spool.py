@@ -39,6 +39,10 @@ _AHEAD = 3_600.0  # seconds: more than any run accepts
 Rows = TypeVar("Rows", pl.DataFrame, Lines)
 
 
+class DamagedFile(ValueError):
+    """A file is not as it was written, as after a power failure."""
+
+
 class _Name(NamedTuple):
     """The name of a batch's file."""
 
@@ -286,14 +290,14 @@ def _checksum(pieces: Iterable[bytes | memoryview]) -> int:
 
 
 def _unpacked(content: bytes, name: _Name) -> ReadBatch:
-    """Return the batch in a file. Raises ValueError if the file is damaged."""
+    """Return the batch in a file. Raises DamagedFile if its checksum is wrong."""
     try:
         checksum, length = _HEAD.unpack_from(content)
     except struct.error:
-        raise ValueError("the file is too short") from None
+        raise DamagedFile from None
     left = memoryview(content)[_HEAD.size :]
     if _checksum([left]) != checksum:
-        raise ValueError("the checksum is wrong")
+        raise DamagedFile
 
     def take(size: int) -> bytes:
         nonlocal left

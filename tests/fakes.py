@@ -286,7 +286,7 @@ class FakeSource:
         columns["metric_id"] = [event.metric_id for event in events]
         columns["profile_id"] = [event.profile_id for event in events]
         columns["list_name"] = [event.list_name for event in events]
-        columns["properties"] = ["{}"] * len(events)
+        columns["properties"] = [b"{}"] * len(events)
         return Events(**columns)
 
     def beginning(self, metric_id: str, window: Window) -> Beginning | None:

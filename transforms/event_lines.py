@@ -6,7 +6,7 @@ the same.
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import NamedTuple
@@ -15,7 +15,7 @@ import polars as pl
 
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.catalogue.events import EVENT_TABLES
-from klaviyo_pg.rows import EventPage, Events, Lines
+from klaviyo_pg.rows import KEY_LENGTH, EventPage, Events, Lines
 from transforms.events import NUMBER, Metrics, flow_campaigns, implies_change, subscription_changes
 from transforms.keys import key_prefix, md5
 
@@ -28,11 +28,12 @@ _COLUMNS = (
     *("key", "id", "campaign_key", "automation_key", "member_key", "list_key", "email", "event_at", "metric_key"),
     *("event_name", "value", "value_currency", "properties", "extracted_at"),
 )
-_TABS = len(_COLUMNS) - 1
 _NOTHING = b""
 _SECONDS = tuple(b"%02d+00:00" % second for second in range(60))
 _is_number = re.compile(NUMBER, re.ASCII).fullmatch
-_UNUSUAL = (b"\\u0000", b"\0", b"\r", b"\x01")  # NUL is removed; values with the others are quoted
+_SPECIAL = "\0\t\n\r\x01"  # NUL is removed; COPY takes the others only if they are quoted
+_SPECIAL_BYTES = tuple(each.encode() for each in _SPECIAL)
+_NUL_ESCAPE = b"\\u0000"
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # UTC, which the text of each time says
 _SEND = {"at": pl.Int64(), **dict.fromkeys(("flow", "message", "campaign_name", "subject"), pl.String())}
@@ -70,36 +71,42 @@ def event_lines(pages: Sequence[EventPage], metrics: Metrics, integration_id: st
         return None
     maker = _Maker(metrics, integration_id)
     try:
-        lines = [line for page in pages for line in maker.lines(page.events, page.read_at)]
+        made = [line for page in pages for line in maker.lines(page.events, page.read_at)]
     except (_Unusual, UnicodeEncodeError, OverflowError):  # half of a surrogate pair, or a time of no year
         return None
-    tables: dict[str, list[tuple[int, bytes]]] = {}
-    if len(destinations := {maker.destination(each) for each in metric_ids}) == 1:
-        tables[destinations.pop()] = lines
-    else:
-        of_lines = (maker.destination(each) for page in pages for each in page.events.metric_id)
-        for destination, line in zip(of_lines, lines, strict=True):
-            tables.setdefault(destination, []).append(line)
-    made = {name: _joined(each) for name, each in sorted(tables.items())}
-    if not all(_is_plain(each) for each in made.values()):
-        return None
-    return EventLines(made, _flow_campaigns(pages, integration_id), _subscription_changes(pages, maker))
+    tables = _by_table(made, pages, maker)
+    return EventLines(tables, _flow_campaigns(pages, integration_id), _subscription_changes(pages, maker))
 
 
-def _joined(lines: list[tuple[int, bytes]]) -> Lines:
-    """Join lines in the order of time and key, in which other transactions write them, too."""
-    lines.sort()
-    texts = [line for _, line in lines]
-    return Lines([b"".join(texts)], b"".join([text[:32] for text in texts]))
+def _by_table(lines: list[bytes], pages: Sequence[EventPage], maker: "_Maker") -> dict[str, Lines]:
+    """Return the lines of each table in the order of time, in which other transactions write them, too."""
+    times = [at for page in pages for at in page.events.at]
+    order = sorted(range(len(times)), key=times.__getitem__)
+    metric_ids = [each or "" for page in pages for each in page.events.metric_id]
+    names = sorted({maker.destination(each) for each in set(metric_ids)})
+    if len(names) == 1:
+        return {names[0]: _joined([lines[at] for at in order])}
+    tables: dict[str, list[bytes]] = {name: [] for name in names}
+    for at in order:
+        tables[maker.destination(metric_ids[at])].append(lines[at])
+    return {name: _joined(each) for name, each in tables.items()}
 
 
-def _is_plain(lines: Lines) -> bool:
-    [text] = lines.text
-    return (
-        text.count(b"\n") == len(lines)
-        and text.count(b"\t") == len(lines) * _TABS
-        and not any(each in text for each in _UNUSUAL)
-    )
+def _joined(lines: Sequence[bytes]) -> Lines:
+    return Lines([b"".join(lines)], b"".join([line[:KEY_LENGTH] for line in lines]))
+
+
+def _check(texts: Iterable[str]) -> None:
+    """Raise _Unusual for a text that would have to be changed or quoted."""
+    joined = "".join(texts)
+    if any(each in joined for each in _SPECIAL):
+        raise _Unusual
+
+
+def _check_documents(documents: Iterable[bytes]) -> None:
+    joined = b"".join(documents)
+    if any(each in joined for each in _SPECIAL_BYTES) or (b"\\" in joined and _NUL_ESCAPE in joined):
+        raise _Unusual
 
 
 class _Maker:
@@ -109,39 +116,38 @@ class _Maker:
         self._metrics = metrics
         self._prefix = key_prefix(integration_id)
         self._minute = cache(_minute)
-        self._message, self._person, self._value = cache(_of_message), cache(_of_person), cache(_of_value)
+        self._message, self._value = cache(_of_message), cache(_of_value)
         self._metric = cache(self._of_metric)
         self.destination = cache(self._destination)
 
-    def lines(self, events: Events, read_at: datetime) -> list[tuple[int, bytes]]:
-        """Return the time and the line of each event."""
+    def lines(self, events: Events, read_at: datetime) -> list[bytes]:
+        """Return the line of each event. Raises _Unusual if one has a value that would have to be changed or quoted."""
+        _check(events.id)
+        _check(filter(None, events.email))
+        _check_documents(events.properties)
         end = b"%b\n" % read_at.astimezone(UTC).isoformat(" ", "microseconds").encode()
         prefix, minute = self._prefix, self._minute
         messages = map(self._message, events.message, events.flow)
-        people = map(self._person, events.profile_id, events.email)
+        metrics = map(self._metric, events.metric_id)
+        people = map(_of_person, events.profile_id, events.email)
         values = map(self._value, events.value, events.value_currency)
-        columns = zip(
-            *(events.id, events.at, messages, people, map(self._metric, events.metric_id), values, events.properties),
-            strict=True,
-        )
+        names = [each.encode() for each in events.id]
+        columns = zip(names, messages, people, events.at, metrics, values, events.properties, strict=True)
         return [
-            (
-                at,
-                b"\t".join(
-                    (
-                        _md5(prefix + (name := event_id.encode())).hexdigest().encode(),
-                        name,
-                        message,
-                        person,
-                        minute(at // 60) + _SECONDS[at % 60],
-                        metric,
-                        value,
-                        properties,
-                        end,
-                    )
-                ),
+            b"\t".join(
+                (
+                    _md5(prefix + name).hexdigest().encode(),
+                    name,
+                    message,
+                    person,
+                    minute(at // 60) + _SECONDS[at % 60],
+                    metric,
+                    value,
+                    properties,
+                    end,
+                )
             )
-            for event_id, at, message, person, metric, value, properties in columns
+            for name, message, person, at, metric, value, properties in columns
         ]
 
     def changes(self, events: Events) -> Iterator[tuple[object, ...]]:
@@ -155,8 +161,9 @@ class _Maker:
                     yield *values, list_name or None, names.get(metric_id), destination(metric_id)
 
     def _of_metric(self, metric_id: str) -> bytes:
-        key = _md5(self._prefix + metric_id.encode()).hexdigest().encode()
-        return b"%b\t%b" % (key, (self._metrics.names.get(metric_id) or "").encode())
+        name = self._metrics.names.get(metric_id) or ""
+        _check([name])
+        return b"%b\t%b" % (_md5(self._prefix + metric_id.encode()).hexdigest().encode(), name.encode())
 
     def _destination(self, metric_id: str) -> str:
         return self._metrics.destinations.get(metric_id, loads.EVENTS["events"].table.name)
@@ -180,6 +187,7 @@ def _of_person(profile_id: str | None, email: str | None) -> bytes:
 
 def _of_value(value: str | None, currency: str | None) -> bytes:
     digits = value or ""
+    _check([digits, currency or ""])
     if digits != digits.strip():
         raise _Unusual
     return b"%b\t%b" % (digits.encode() if _is_number(digits) else _NOTHING, (currency or "").encode())

@@ -113,9 +113,9 @@ def events(
         campaign_name=[each.campaign_name for each in extracted],
         subject=[each.subject for each in extracted],
         list_name=[each.list_name for each in extracted],
-        value=[text(each.value) for each in extracted],
+        value=[None if each.value is _NULL else text(each.value) for each in extracted],
         value_currency=[each.value_currency for each in extracted],
-        properties=list(properties),
+        properties=[bytes(raw) for raw in properties],  # a page is not kept in memory for them
     )
 
 

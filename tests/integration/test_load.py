@@ -222,7 +222,7 @@ def test_stored_keys_equal_those_that_sql_computes(account: Account, connection:
     columns = {name: list(nothing) for name in Events._fields} | {"id": ids, "at": [1] * count}
     columns |= {"metric_id": ["m"] * count, "profile_id": ids, "message": ids, "flow": ids}
     made = event_frames(
-        Events(**{**columns, "properties": ["{}"] * count}), [0] * count, Metrics({}, {"m": "opens"}), "one"
+        Events(**{**columns, "properties": [b"{}"] * count}), [0] * count, Metrics({}, {"m": "opens"}), "one"
     )
     persons = people([Profile(each, *[None] * 15, [("n", "v")]) for each in ids], loads.MEMBERS, JAN, "one")
     with connection.transaction():

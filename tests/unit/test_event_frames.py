@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.rows import Events
+from klaviyo_pg.postgres.lines import frame_of
+from klaviyo_pg.rows import EventPage, Events, Lines
+from transforms.event_lines import EventLines, event_lines
 from transforms.events import Metrics, event_frames
 
 ACCOUNT = "account-1"
@@ -44,11 +46,85 @@ def md5(text: str) -> str:
 def events(*changes: dict[str, Any]) -> Events:
     """Return events that have only these fields."""
     rows = [EVENT | change for change in changes]
+    rows = [{**row, "properties": row["properties"].encode()} for row in rows]
     return Events(*([row[name] for row in rows] for name in Events._fields))
 
 
 def frames(*changes: dict[str, Any], metrics: Metrics = METRICS) -> Any:
-    return event_frames(events(*changes), [READ_AT] * len(changes), metrics, ACCOUNT)
+    """Return the frames of events. If the events are usual, their lines have the same rows."""
+    made = event_frames(events(*changes), [READ_AT] * len(changes), metrics, ACCOUNT)
+    if usual := lines(*changes, metrics=metrics):
+        assert {name: rows_of(name, each) for name, each in usual.tables.items()} == {
+            name: in_order(frame) for name, frame in made.tables.items()
+        }
+        assert in_order(usual.flow_campaigns) == in_order(made.flow_campaigns)
+        assert in_order(usual.subscription_changes) == in_order(made.subscription_changes)
+    return made
+
+
+def lines(*changes: dict[str, Any], metrics: Metrics = METRICS) -> EventLines | None:
+    read_at = datetime.fromtimestamp(READ_AT / 1_000_000, UTC)
+    return event_lines([EventPage(events(*changes), (), (), read_at)], metrics, ACCOUNT)
+
+
+def rows_of(table: str, made: Lines) -> Any:
+    return in_order(frame_of(loads.EVENTS[table], made))
+
+
+def in_order(frame: Any) -> tuple[dict[str, Any], list[Any]]:
+    return dict(frame.schema), frame.sort(frame.columns[0]).rows()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"metric_id": "order", "value": "12.50", "value_currency": "NOK"},
+        {"email": "a@b.c", "profile_id": "P1", "message": "M", "flow": "F", "subject": "Größe\u2028"},
+        {"metric_id": "off list", "profile_id": "P1", "list_name": "a\tb"},
+        {"at": -62_135_596_800},
+        {"value": "no number", "event_name": ""},
+    ],
+    ids=["plain", "a value", "a flow", "a list", "the year 1", "no value"],
+)
+def test_usual_events_are_lines(change: dict[str, Any]) -> None:
+    """They have the same rows as the frames."""
+    event = {"metric_id": "opened", **change}
+    assert lines(event) is not None
+    frames(event)
+    frames(event, {"id": "e2", "metric_id": "sent", "at": 5}, {"id": "e0", "metric_id": "sent", "at": 5})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metric_id": None},
+        {"metric_id": ""},
+        {"id": ""},
+        {"id": "a\tb"},
+        {"email": "a\nb"},
+        {"email": "a\rb"},
+        {"email": "a\0b"},
+        {"email": "\x01"},
+        {"email": "\ud800"},
+        {"profile_id": "\ud800"},
+        {"value": " 5"},
+        {"value": "5\0"},
+        {"properties": '{"a":"\\u0000"}'},
+        {"properties": '{"a":\t1}'},
+        {"properties": '{"a":\n1}'},
+        {"at": 10**15},
+    ],
+    ids=str,
+)
+def test_unusual_events_are_frames(change: dict[str, Any]) -> None:
+    """A value that has to be changed or quoted makes no lines."""
+    assert lines({"metric_id": "opened", **change}) is None
+
+
+def test_events_with_the_same_id_are_frames() -> None:
+    """The frames know which of them stays."""
+    assert lines({"metric_id": "opened"}, {"metric_id": "opened", "at": 5}) is None
 
 
 def only(result: Any) -> dict[str, Any]:

@@ -137,7 +137,9 @@ def test_ids_of_events_that_name_someone_are_hashed(event_id: str, is_id: bool, 
         "message": "Ann Smith",
         "flow": "5551234567",
     }
-    columns = Events(*([{**values, "properties": properties, "list_name": "L"}.get(name)] for name in Events._fields))  # type: ignore[arg-type]
+    columns = Events(
+        *([{**values, "properties": properties.encode(), "list_name": "L"}.get(name)] for name in Events._fields)
+    )  # type: ignore[arg-type]
     metrics = Metrics({"m": "Subscribed to List"}, {})
     made = event_frames(columns, [0], metrics, "one", protection)
     event = protected(made.tables["events"], loads.EVENTS["events"], protection).row(0, named=True)

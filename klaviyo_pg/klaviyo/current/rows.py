@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from klaviyo_pg.windows import AnyWindow
 _decode_aggregate = msgspec.json.Decoder(resources.AggregateDocument).decode
 _decode_profile = msgspec.json.Decoder(resources.Profile).decode
 _decode_event = msgspec.json.Decoder(resources.OneEventDocument).decode
+_metric_id, _profile_id = attrgetter("relationships.metric.data.id"), attrgetter("relationships.profile.data.id")
 _CHANNELS = (  # channel, where it is in the subscriptions, and the name of the field that says if Klaviyo would send
     ("sms", "sms", "marketing", "can_receive_sms_marketing"),
     ("sms_transactional", "sms", "transactional", "can_receive_sms_transactional"),
@@ -255,18 +257,26 @@ def event_page(
     within = [event for event in document.data if start <= event.attributes.timestamp < end]
     read = properties.read([event.id for event in within], [event.attributes.event_properties for event in within])
     events = read.readable(within, rejects)
-    related = [_related(event) for event in events]
-    profile_ids = [profile_id for _, profile_id in related]
+    metric_ids, profile_ids = _relations(events)
     columns = properties.events(
         ids=[event.id for event in events],
         at=[event.attributes.timestamp for event in events],
-        metric_ids=[metric_id for metric_id, _ in related],
+        metric_ids=metric_ids,
         profile_ids=profile_ids,
         emails=[emails.get(profile_id) for profile_id in profile_ids],
         properties=[event.attributes.event_properties for event in events],
         extracted=read.extracted,
     )
     return rows.EventPage(columns, people, rejects, read_at)
+
+
+def _relations(events: Sequence[resources.Event]) -> tuple[list[str | None], list[str | None]]:
+    """Return the ids of the metrics and of the profiles of events."""
+    try:
+        return list(map(_metric_id, events)), list(map(_profile_id, events))
+    except AttributeError:  # one has no metric or no profile
+        related = [_related(event) for event in events]
+        return [metric_id for metric_id, _ in related], [profile_id for _, profile_id in related]
 
 
 def _related(event: resources.Event) -> tuple[str | None, str | None]:

@@ -81,19 +81,19 @@ def test_an_incomplete_file_does_not_count(spool: Spool) -> None:
     """A kill leaves one if a file was being written."""
     chunk = spool.chunk("m")
     chunk.put(batch(0, 1, "a"))
-    (chunk.folder / "000001.part").write_bytes(b"PK")
+    (chunk.folder / "000001.part").write_bytes(b"x")
     assert chunk.reached == hours(1)
     assert len(list(chunk.batches(None))) == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"PK", b"\0" * 1_000])
+@pytest.mark.parametrize("content", [b"", b"x", b"\0" * 1_000])
 def test_a_damaged_file_deletes_its_chunk(spool: Spool, content: bytes) -> None:
     """A power failure can leave a file empty under its final name. Everything of its chunk is read again."""
     chunk = spool.chunk("m")
     chunk.put(batch(0, None, "a"))
     [file] = chunk.folder.iterdir()
     file.write_bytes(content)
-    with pytest.raises(Unavailable, match=r"\(BadZipFile\)\. The next run reads its chunk again\.$"):
+    with pytest.raises(Unavailable, match=r"\(DamagedFile\)\. The next run reads its chunk again\.$"):
         list(chunk.batches(None))
     assert not chunk.is_complete
 
@@ -103,7 +103,7 @@ def test_only_the_owner_can_read_it(spool: Spool) -> None:
     chunk = spool.chunk("m")
     chunk.put(batch(0, None, "someone@example.com"))
     assert chunk.folder.stat().st_mode & 0o077 == 0
-    assert [path.name for path in chunk.folder.iterdir()] == ["000000_1767225600_end_1.zip"]
+    assert [path.name for path in chunk.folder.iterdir()] == ["000000_1767225600_end_1.batch"]
 
 
 def test_every_value_that_determines_the_content_distinguishes_chunks(spool: Spool) -> None:
