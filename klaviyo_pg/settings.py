@@ -147,6 +147,13 @@ class Settings(BaseSettings):
         le=64,
         description="Chunks to read at the same time. If unset, 4 to 16, depending on how fast the API responds.",
     )
+    processes: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Processes of a backfill: one loads, the others read. If unset, as many as there are processors to "
+        "spare; 1 means that threads read.",
+    )
     chunk_events: int = Field(
         50_000, ge=1_000, le=10_000_000, description="Approximate number of events in one chunk of a backfill."
     )
@@ -217,7 +224,13 @@ class Settings(BaseSettings):
         return value
 
     @field_validator(
-        "klaviyo_api_key", "database_url", "klaviyo_account_id", "concurrency", "personal_data_salt", mode="before"
+        "klaviyo_api_key",
+        "database_url",
+        "klaviyo_account_id",
+        "concurrency",
+        "processes",
+        "personal_data_salt",
+        mode="before",
     )
     @classmethod
     def _blank_is_unset(cls, value: object) -> object:

@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from math import ceil
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import psycopg
 from psycopg.errors import LockNotAvailable
+from pydantic import SecretStr
 from pyrate_limiter.abstracts.store import StateStore
 
 from klaviyo_pg.errors import BadSettings, Busy
@@ -53,6 +54,14 @@ class _Claim:
     server_session: int
 
 
+class ReadingProcesses(Protocol):
+    """Other processes that read chunks of history for a session."""
+
+    def extract(self, run: Any, chunks: Any, metrics: Any, attempt: int) -> Any:
+        """Read chunks into the spool, and return their outcomes."""
+        ...
+
+
 class ClaimLost(Exception):
     """The database has ended a session that holds a claim."""
 
@@ -72,6 +81,8 @@ class Session:
         self._taken: Busy | None = None
         self._lock, self._claims_lock = threading.RLock(), threading.RLock()
         self._database: Database | None = None
+        self.readers: ReadingProcesses | None = None
+        self._traffic_of_others: dict[int, Traffic] = {}
         self._sources: list[Source] = []
         self._free_sources: list[Source] = []
 
@@ -170,9 +181,24 @@ class Session:
 
     @property
     def traffic(self) -> Traffic:
-        """The requests that this session has sent."""
+        """The requests that this session has sent, with those of its reading processes."""
         with self._lock:
-            return Traffic.total(source.traffic for source in self._sources)
+            own = [source.traffic for source in self._sources]
+            return Traffic.total([*own, *self._traffic_of_others.values()])
+
+    def note_traffic(self, process: int, traffic: Traffic) -> None:
+        """Note the requests that a reading process has sent so far."""
+        with self._lock:
+            self._traffic_of_others[process] = traffic
+
+    @property
+    def can_be_rebuilt(self) -> bool:
+        """True if another process can open the same account from the settings."""
+        return self._open_source is open_source
+
+    def rebuilding_settings(self) -> Settings:
+        """Return the settings with which another process reaches the same warehouse, which this one keeps running."""
+        return self.settings.model_copy(update={"database_url": SecretStr(self._url)})
 
     @property
     def requests_per_minute(self) -> int | None:

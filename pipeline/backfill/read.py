@@ -1,6 +1,7 @@
 """Units that read chunks of history: into the spool and from there into the warehouse, or into it at once."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from klaviyo_pg.errors import Unavailable
 from klaviyo_pg.postgres import backfill_ledger
@@ -81,7 +82,12 @@ class BackfillLedger:
 def extract(
     session: Session, run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics, attempt: int = 1
 ) -> Outcomes:
-    """Read chunks into the spool, from where the ledger or the spool has got to. Needs no database."""
+    """Read chunks into the spool, from where the ledger or the spool has got to. Needs no database.
+
+    Where the session has reading processes, they do it.
+    """
+    if session.readers is not None:
+        return cast(Outcomes, session.readers.extract(run, chunks, metrics, attempt))
     spool = _open_spool(run)
 
     def extract_one(chunk: BackfillChunk) -> Outcome[BackfillChunk]:

@@ -11,6 +11,7 @@ from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import ChunkState
 from pipeline.backfill.counting import Counting
 from pipeline.backfill.plan import Plan
+from pipeline.backfill.processes import reading_processes
 from pipeline.backfill.read import Outcomes, extract, label, load, next_group, read_at_once, spooled
 from pipeline.backfill.shown import Shown
 from pipeline.job import LOOK, Job
@@ -33,6 +34,7 @@ def read_history(job: Job, plan: Plan) -> None:
     with (
         job.session.stop.on_signals(),
         job.session.progress.stage("History", "events", is_counting=plan.needs_counting),
+        reading_processes(job.session),
         workers.pool(1) as counter,
         workers.pool(count) as readers,
         workers.pool(max(1, count // _READERS_PER_LOADER)) as loaders,

@@ -1,0 +1,238 @@
+"""Reading history in processes of their own, where there are processors to spare. Knows no Prefect.
+
+Each process has a session that is built from the settings, and runs units in threads. It gets units over a socket and
+sends back progress and outcomes; the rate limits in the warehouse keep all of them to one pace. It ends as soon as the
+socket does, so that none is left however this process ends. Nothing secret is in its arguments.
+"""
+
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from queue import Empty, SimpleQueue
+from typing import Any
+from urllib.parse import urlsplit
+
+from klaviyo_pg import processors
+from klaviyo_pg.environment import without_secrets
+from klaviyo_pg.errors import KlaviyoPgError, Stopped, Unavailable
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from pipeline.outcome import Outcome
+from pipeline.run import Run
+from pipeline.session import Session
+from transforms.events import Metrics
+
+_LOOK = 0.25  # seconds between two looks at the stop flag
+_ENDED = "A reading process ended unexpectedly. Rerun with the same arguments to resume."
+_LOCAL = frozenset({"127.0.0.1", "localhost", "::1", "", None})
+
+Outcomes = tuple[Outcome[BackfillChunk], ...]
+
+
+def process_count(session: Session) -> int:
+    """Return PROCESSES, or as many as there are processors to spare."""
+    settings = session.settings
+    if not session.can_be_rebuilt or not settings.spool:
+        return 1
+    url = settings.database_url
+    has_database = url is None or urlsplit(url.get_secret_value()).hostname in _LOCAL
+    return settings.processes or processors.spare(processors.count(), has_database)
+
+
+@contextmanager
+def reading_processes(session: Session) -> Iterator[None]:
+    """Let other processes read while the block runs, if PROCESSES is more than 1. They start when they are needed."""
+    count = process_count(session) - 1
+    if count < 1:
+        yield
+        return
+    readers = Readers(session, count)
+    session.readers = readers
+    try:
+        yield
+    finally:
+        session.readers = None
+        readers.close()
+
+
+class Readers:
+    """The reading processes of a session. Safe to share between threads."""
+
+    def __init__(self, session: Session, count: int) -> None:
+        self._session, self._count = session, count
+        self._lock = threading.Lock()
+        self._processes: list[_Reader] = []
+
+    def extract(self, run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics, attempt: int) -> Outcomes:
+        """Read chunks into the spool. Raises Unavailable if the process that reads them ends."""
+        with self._lock:
+            reader = self._least_busy()
+            answers = reader.begin((run, chunks, metrics, attempt))
+        while True:
+            with suppress(Empty):
+                answer = answers.get(timeout=_LOOK)
+                if isinstance(answer, Exception):
+                    raise answer
+                return tuple(Outcome(chunks[at], {}, was_done, error) for at, was_done, error in answer)
+            if self._session.stop.is_requested:
+                reader.stop()
+            if not reader.is_alive and answers.empty():
+                raise Unavailable(_ENDED)
+
+    def _least_busy(self) -> "_Reader":
+        alive = [each for each in self._processes if each.is_alive]
+        free = min(alive, key=lambda each: each.load, default=None)
+        if free is not None and (free.load == 0 or len(alive) >= self._count):
+            return free
+        self._processes.append(_Reader(self._session))
+        return self._processes[-1]
+
+    def close(self) -> None:
+        """End the processes."""
+        for each in self._processes:
+            each.close()
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a reading process. Settings come over the socket; libpq reads PGPASSWORD itself."""
+    password = {name: value for name, value in os.environ.items() if name == "PGPASSWORD"}
+    path = os.pathsep.join(filter(None, sys.path))
+    return {**without_secrets(os.environ), **password, "PYTHONPATH": path}
+
+
+class _Reader:
+    """A reading process, seen from outside."""
+
+    def __init__(self, session: Session) -> None:
+        ours, theirs = socket.socketpair()
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", __name__, str(theirs.fileno())],
+            env=_environment(),
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        theirs.close()
+        self._session, self._socket, self._connection = session, ours, Connection(os.dup(ours.fileno()))
+        self._sending, self._answers = threading.Lock(), dict[int, SimpleQueue[Any]]()
+        self._number, self._is_stopped, self.is_alive = 0, False, True
+        self._send(session.rebuilding_settings())
+        self._receiver = threading.Thread(target=self._receive, name="reading process", daemon=True)
+        self._receiver.start()
+
+    @property
+    def load(self) -> int:
+        """The number of units in progress."""
+        return len(self._answers)
+
+    def begin(self, arguments: tuple[Any, ...]) -> SimpleQueue[Any]:
+        """Have a unit run. What becomes of its chunks, or its error, comes in the queue."""
+        self._number += 1
+        answers = self._answers[self._number] = SimpleQueue[Any]()
+        self._send((self._number, arguments))
+        return answers
+
+    def stop(self) -> None:
+        """Ask the process to stop its units."""
+        if not self._is_stopped:
+            self._is_stopped = True
+            self._send(None)
+
+    def _send(self, message: object) -> None:
+        with self._sending, suppress(OSError):  # the thread that receives finds out that the process has ended
+            self._connection.send(message)
+
+    def _receive(self) -> None:
+        with suppress(EOFError, OSError):
+            while True:
+                kind, *values = self._connection.recv()
+                if kind == "progress":
+                    self._session.progress.add(values[0], read=values[1])
+                    self._session.note_traffic(self._process.pid, values[2])
+                else:
+                    self._answers.pop(values[0]).put(values[1])
+        self.is_alive = False
+        self._connection.close()
+
+    def close(self) -> None:
+        """End the process, and wait until it has."""
+        with suppress(OSError):  # it has ended already
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._receiver.join()
+        self._socket.close()
+        self._process.wait()
+
+
+class _Forwarded:
+    """Progress that is sent to the process that shows it."""
+
+    def __init__(self, reader: "_Served") -> None:
+        self._reader = reader
+
+    def add(self, key: str, done: int = 0, read: int = 0, rows: int = 0) -> None:
+        """Send what has been read of an item."""
+        self._reader.send(("progress", key, read, self._reader.session.traffic))
+
+
+class _Served:
+    """A reading process, seen from inside."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._sending = connection, threading.Lock()
+        self.session = Session(connection.recv())
+        self.session.progress = _Forwarded(self)  # type: ignore[assignment]
+
+    def send(self, message: object) -> None:
+        """Send a message; if nobody takes it, end."""
+        try:
+            with self._sending:
+                self._connection.send(message)
+        except OSError:
+            os._exit(1)
+
+    def serve(self) -> None:
+        """Run units until the socket ends."""
+        while True:
+            try:
+                message = self._connection.recv()
+            except (EOFError, OSError):
+                os._exit(0)  # whatever the units are doing: what is in the spool is whole
+            if message is None:
+                self.session.stop.request(Stopped())
+            else:
+                threading.Thread(target=self._run, args=message, daemon=True).start()
+
+    def _run(self, number: int, arguments: tuple[Any, ...]) -> None:
+        from pipeline.backfill.read import extract  # which knows this module
+
+        run, chunks, *others = arguments
+        try:
+            outcomes = extract(self.session, run, chunks, *others)
+            answer: Any = [(chunks.index(each.chunk), each.was_done, _portable(each.error)) for each in outcomes]
+        except Exception as error:
+            answer = _portable(error)
+        self.send(("done", number, answer))
+
+
+def _portable(error: Exception | None) -> Exception | None:
+    """Return an error that another process can read."""
+    try:
+        return pickle.loads(pickle.dumps(error))  # type: ignore[no-any-return]
+    except Exception:
+        return KlaviyoPgError(str(error) or type(error).__name__)
+
+
+def main(descriptor: int) -> None:
+    """Serve the process at the other end of a socket. A signal from the terminal is for that process alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _Served(Connection(descriptor)).serve()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,116 @@
+"""History that is read by other processes: the same rows, one pace, and no process that is left."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from klaviyo_pg import processors
+from klaviyo_pg.states import RunState
+from pipeline.backfill import processes
+from pipeline.backfill.processes import process_count
+from sandbox.launcher import Sandbox, running
+from tests.runs import Result, Warehouse
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Sandbox]:
+    """Run a small account."""
+    with running(events=6_000, members=200) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the ids of the processes that a run starts."""
+    ids: list[int] = []
+    original = processes.subprocess.Popen
+
+    def popen(*args: Any, **kwargs: Any) -> Any:
+        process = original(*args, **kwargs)
+        ids.append(process.pid)
+        return process
+
+    monkeypatch.setattr(processes.subprocess, "Popen", popen)
+    return ids
+
+
+def is_running(process: int) -> bool:
+    """Return whether a process exists."""
+    return Path(f"/proc/{process}").exists()
+
+
+def backfill(warehouse: Warehouse, **settings: object) -> Result:
+    """Run a backfill of all events."""
+    start = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=400)
+    return warehouse.backfill(start, chunk_events=1_000, concurrency=4, **settings)
+
+
+def test_processes_read_the_same_events_as_threads(warehouse: Warehouse, started: list[int]) -> None:
+    """Requests of all processes are counted, their progress is shown, and none is left at the end."""
+    alone = warehouse.variant(warehouse_schema="alone")
+    expected = backfill(alone, processes=1)
+    assert not started
+    result = backfill(warehouse, processes=3)
+    assert (result.state, result.sentences) == (RunState.COMPLETE, [])
+    assert len(started) == 2 and not any(map(is_running, started))
+    assert sorted(warehouse.event_ids()) == sorted(alone.event_ids())
+    assert warehouse.history() == alone.history()
+    assert result.traffic.requests >= expected.traffic.requests - 5
+    assert warehouse.one("SELECT requests FROM runs WHERE run_id = %s", result.run.id) == result.traffic.requests
+
+
+def test_a_killed_process_costs_nothing_but_time(warehouse: Warehouse, started: list[int]) -> None:
+    """Its units fail, the others go on, and a rerun reads the rest."""
+    killed = warehouse.variant(warehouse_schema="killed")
+
+    def kill() -> None:
+        while not started:
+            time.sleep(0.01)
+        time.sleep(1.5)
+        with suppress(ProcessLookupError):
+            os.kill(started[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    backfill(killed, processes=2)
+    killer.join()
+    assert backfill(killed, processes=2).state is RunState.COMPLETE
+    assert len(set(killed.event_ids())) == len(killed.event_ids()) > 5_000
+    assert not any(map(is_running, started))
+
+
+def test_nothing_secret_is_in_the_arguments_of_a_process(warehouse: Warehouse, started: list[int]) -> None:
+    """A process gets its settings over a socket, and ends when the other end of it is closed."""
+    with warehouse.open() as session:
+        reader = processes._Reader(session)
+        arguments = Path(f"/proc/{started[0]}/cmdline").read_text()
+        assert str(session.settings.api_key) not in arguments
+        environment = Path(f"/proc/{started[0]}/environ").read_text()
+        assert "KLAVIYO_API_KEY" not in environment
+        reader.close()
+    assert not is_running(started[0])
+
+
+@pytest.mark.parametrize(
+    ("available", "has_database", "expected"),
+    [(1, False, 1), (2, False, 1), (2, True, 1), (4, True, 2), (4, False, 4), (64, False, 8)],
+)
+def test_processes_follow_from_the_processors(available: int, has_database: bool, expected: int) -> None:
+    """Two processors are busy with one process and its database."""
+    assert processors.spare(available, has_database) == expected
+
+
+def test_a_run_without_a_spool_has_one_process(warehouse: Warehouse) -> None:
+    """The spool is where other processes put what they have read."""
+    with warehouse.open(processes=4, spool=False) as session:
+        assert process_count(session) == 1
+    with warehouse.open(processes=4) as session:
+        assert process_count(session) == 4
