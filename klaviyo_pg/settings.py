@@ -152,7 +152,7 @@ class Settings(BaseSettings):
         ge=1,
         le=64,
         description="Processes of a backfill: one loads, the others read. If unset, as many as there are processors to "
-        "spare; 1 means that threads read.",
+        "spare.",
     )
     chunk_events: int = Field(
         50_000, ge=1_000, le=10_000_000, description="Approximate number of events in one chunk of a backfill."
