@@ -137,6 +137,14 @@ class Group:
     joined: MutableMapping[int, int] = field(default_factory=dict)
 
 
+def audience_size(groups: Sequence[Group]) -> int:
+    """Return the number of people on any of the lists and segments, or at most so many if they are not in memory."""
+    members = [group.joined for group in groups]
+    if all(isinstance(each, dict) for each in members):
+        return len(set().union(*members))
+    return sum(map(len, members))
+
+
 @dataclass
 class Account:
     """Everything in the account. `generation` grows with every change and invalidates cached views.

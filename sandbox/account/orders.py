@@ -5,8 +5,10 @@ may be empty.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
+
+from sandbox.account.people import Suppression
 
 
 class Order(Protocol):
@@ -41,6 +43,12 @@ class Orders(Protocol):
 
     def members(self, group_id: str) -> Order:
         """Return the members of a list or segment in the order in which they joined."""
+
+    def members_from(self, group_id: str, index: int) -> Iterator[int]:
+        """Yield the members of a list or segment by index, from an index on."""
+
+    def suppressions(self, reason: str | None, descending: bool) -> Sequence[tuple[int, Suppression]]:
+        """Return the suppressions from all email marketing for a reason, or for any, in order of their time."""
 
 
 class Place(NamedTuple):

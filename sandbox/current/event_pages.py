@@ -11,6 +11,7 @@ from sandbox.current.query import Query
 from sandbox.encoding import dump
 
 _MAX_CACHED_PROFILES = 20_000
+_PROFILE = b'{"type":"profile","id":"%b"}'
 _NO_IDENTIFIERS = {NOBODY: b"null"}
 _ATTRIBUTES = ("timestamp", "datetime", "event_properties", "uuid")
 _ALL_ATTRIBUTES = b'"timestamp":%d,"datetime":%b,"event_properties":%b,"uuid":"%b"'
@@ -85,8 +86,10 @@ class EventPages:
     def _identifier(self, person: int) -> bytes:
         identifier = self._identifiers.get(person)
         if identifier is None:
+            if len(self._identifiers) >= _MAX_CACHED_PROFILES:
+                self._identifiers = dict(_NO_IDENTIFIERS)
             owner = self._account.timeline.owner(person)
-            identifier = self._identifiers[person] = _reference("profile", self._account.people.id(owner))
+            identifier = self._identifiers[person] = _PROFILE % self._account.people.id(owner).encode()
         return identifier
 
     def _event(self, ref: int) -> bytes:

@@ -1,6 +1,6 @@
 """Putting together a derived account, and adding days to it while it is served."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -8,6 +8,7 @@ from sandbox.account.generate import campaigns_and_flows, integration
 from sandbox.account.ids import EventIds, token
 from sandbox.account.model import Account, Campaign, Flow, Group, Metric, metric_id
 from sandbox.account.orders import Order
+from sandbox.account.people import Suppression
 from sandbox.derived.calendar import event_calendar, events_of_a_day
 from sandbox.derived.groups import JoinOrder, Members, rule
 from sandbox.derived.lives import Lives
@@ -17,7 +18,7 @@ from sandbox.derived.owners import Owners
 from sandbox.derived.people import DerivedPeople
 from sandbox.derived.properties import styles
 from sandbox.derived.sources import Sources
-from sandbox.derived.suppressions import Suppressed, SuppressedFromLists
+from sandbox.derived.suppressions import Rows, Suppressed, SuppressedFromLists
 from sandbox.derived.timeline import DerivedTimeline
 
 
@@ -65,6 +66,13 @@ class DerivedOrders:
     def members(self, group_id: str) -> Order:
         groups = self._account.lists | self._account.segments
         return JoinOrder(_members(groups[group_id]))
+
+    def members_from(self, group_id: str, index: int) -> Iterator[int]:
+        groups = self._account.lists | self._account.segments
+        return _members(groups[group_id]).following(index)
+
+    def suppressions(self, reason: str | None, descending: bool) -> Sequence[tuple[int, Suppression]]:
+        return Rows(self._account.people.lives, reason, descending)
 
 
 class Created:

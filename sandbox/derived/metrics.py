@@ -57,7 +57,7 @@ class Pattern:
         self._frequent = len(metrics)
         slots = [*_slots(metrics, _SLOTS - len(self._groups)), *range(len(metrics), len(metrics) + len(self._groups))]
         Random(options.number("pattern")).shuffle(slots)
-        self._slots = array("H", slots)
+        self._slots: Sequence[int] = array("H", slots)
         self._metrics: list[Slots | Repetitions] = [
             self._frequent_refs(at) if metric.kind == "frequent" else Repetitions(self._slots.index(0), 0, False)
             for at, metric in enumerate(metrics)
@@ -94,13 +94,15 @@ class Slots:
     """The references in some slots of every repetition."""
 
     def __init__(self, slots: Sequence[int]) -> None:
-        self._slots = array("H", slots)
+        self._slots: Sequence[int] = array("H", slots)
 
     def below(self, limit: int) -> int:
+        """Return how many of the references are below a limit."""
         repetitions, slot = divmod(limit, _SLOTS)
         return repetitions * len(self._slots) + bisect_left(self._slots, slot)
 
     def ref(self, at: int) -> int:
+        """Return the reference at a position, counted from 0."""
         repetition, slot = divmod(at, len(self._slots))
         return repetition * _SLOTS + self._slots[slot]
 
@@ -115,13 +117,15 @@ class Repetitions:
         self._slot, self._level, self._is_last = slot, level, is_last
 
     def below(self, limit: int) -> int:
+        """Return how many of the references are below a limit."""
         repetitions = count_below(limit, _SLOTS, self._slot)
         if self._is_last:
-            return repetitions >> self._level
-        return (repetitions + (1 << self._level)) >> (self._level + 1)
+            return int(repetitions >> self._level)
+        return int((repetitions + (1 << self._level)) >> (self._level + 1))
 
     def ref(self, at: int) -> int:
-        repetition = (at + 1 if self._is_last else 2 * at + 1) << self._level
+        """Return the reference at a position, counted from 0."""
+        repetition: int = (at + 1 if self._is_last else 2 * at + 1) << self._level
         return (repetition - 1) * _SLOTS + self._slot
 
 

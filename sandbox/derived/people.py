@@ -19,6 +19,7 @@ _LOWER_NAMES = tuple(name.replace("'", "").lower().encode() for name in FIRST_NA
 _DOMAINS = tuple(domain.encode() for domain in DOMAINS)
 _LOCATION = ("address1", "address2", "city", "country", "latitude", "longitude", "region", "zip", "timezone", "ip")
 _NULL = b"null"
+_MAX_CACHED_IDS = 20_000
 
 
 def _place(number: int) -> bytes:
@@ -51,6 +52,7 @@ class DerivedPeople(People):
         self, options: DerivedOptions, lives: Lives, last_event: Callable[[int], int | None], lists: Sequence[str]
     ) -> None:
         self.lives, self.lists, self._last_event = lives, lists, last_event
+        self._ids: dict[int, str] = {}
         self.ids = DerivedProfileIds(options.account, options.seed)
         self._properties = PersonProperties(options)
         self.created = cast(Any, Computed(self.__len__, lambda index: self.lives.created.time(index)))
@@ -85,7 +87,12 @@ class DerivedPeople(People):
         self.lives = self._suppressions.lives = lives
 
     def id(self, index: int) -> str:
-        return self.ids.of(index, self.lives.created.time(index))
+        cached = self._ids.get(index)
+        if cached is None:
+            if len(self._ids) >= _MAX_CACHED_IDS:
+                self._ids.clear()
+            cached = self._ids[index] = self.ids.of(index, self.lives.created.time(index))
+        return cached
 
     def indexes(self) -> Iterator[int]:
         return iter(range(len(self)))

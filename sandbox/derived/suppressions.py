@@ -5,7 +5,7 @@ A suppression begins when the person is created, so that the order of people is 
 
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple, overload
 
 from sandbox.account.content import SUPPRESSION_REASONS
 from sandbox.account.people import Suppression
@@ -19,8 +19,7 @@ _PERIOD = _REASONS * _SECOND
 _OF_LIST, _FIRST_OF_LIST = 41, 5
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A suppression of a person: the index and which of the person's suppressions it is."""
 
     person: int
@@ -90,6 +89,28 @@ class Suppressed:
 
     def time(self, position: int) -> int:
         return self._lives.created.time(self.row(position).person)
+
+
+class Rows(Sequence[tuple[int, Suppression]]):
+    """The same suppressions with their people, in order of time or in reverse."""
+
+    def __init__(self, lives: Lives, reason: str | None, descending: bool) -> None:
+        self._lives, self._order, self._descending = lives, Suppressed(lives, reason), descending
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, at: int) -> tuple[int, Suppression]: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[tuple[int, Suppression]]: ...
+    def __getitem__(self, at: int | slice) -> tuple[int, Suppression] | Sequence[tuple[int, Suppression]]:
+        if isinstance(at, slice):
+            return [self[position] for position in range(*at.indices(len(self)))]
+        if not 0 <= at < len(self):
+            raise IndexError(at)
+        person, which = self._order.row(len(self) - 1 - at if self._descending else at)
+        return person, Suppression(reasons_of(person)[which], self._lives.created.time(person))
 
 
 class SuppressedFromLists:

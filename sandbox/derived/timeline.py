@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sandbox.account.ids import EventIds
 from sandbox.account.properties import Source, Style
-from sandbox.account.timeline import Timeline, Window
+from sandbox.account.timeline import ADDED, Timeline, Window
 from sandbox.derived.arithmetic import Computed
 from sandbox.derived.calendar import Calendar
 from sandbox.derived.metrics import Pattern, refs_of
@@ -42,6 +42,9 @@ class DerivedTimeline(Timeline):
         time, metric, person = self.calendar.time(ref), self._pattern.metric(ref), self._event_owners.person(ref)
         source = self.sources[self._derived_sources.number(metric, ref, time)]
         return time, metric, person, self.styles[metric].properties(ref, time, person, source)
+
+    def person(self, ref: int) -> int:
+        return self._event_owners.person(ref) if ref < ADDED else super().person(ref)
 
     def last_event(self, person: int) -> int | None:
         """Return the second of a person's last event, without added ones."""
