@@ -58,18 +58,14 @@ class Pattern:
         slots = [*_slots(metrics, _SLOTS - len(self._groups)), *range(len(metrics), len(metrics) + len(self._groups))]
         Random(options.number("pattern")).shuffle(slots)
         self._slots: Sequence[int] = array("H", slots)
-        self._metrics: list[Slots | Repetitions] = [
-            self._frequent_refs(at) if metric.kind == "frequent" else Repetitions(self._slots.index(0), 0, False)
-            for at, metric in enumerate(metrics)
-        ]
+        slots_of: list[list[int]] = [[] for _ in range(len(metrics) + len(self._groups))]
+        for slot, owner in enumerate(self._slots):
+            slots_of[owner].append(slot)
+        self._metrics: list[Slots | Repetitions] = [Slots(slots_of[at]) for at in range(len(metrics))]
         for number, group in enumerate(self._groups):
+            (slot,) = slots_of[len(metrics) + number]
             for level, metric in enumerate(group):
-                slot = self._slots.index(self._frequent + number)
                 self._metrics[metric] = Repetitions(slot, level, level == len(group) - 1)
-        self._silent = {at for at, metric in enumerate(metrics) if metric.kind == "silent"}
-
-    def _frequent_refs(self, metric: int) -> "Slots":
-        return Slots([slot for slot, owner in enumerate(self._slots) if owner == metric])
 
     def metric(self, ref: int) -> int:
         """Return the number of an event's metric."""
@@ -83,7 +79,7 @@ class Pattern:
 
     def count(self, metric: int, limit: int) -> int:
         """Return how many of the events below a reference belong to a metric."""
-        return 0 if metric in self._silent else self._metrics[metric].below(limit)
+        return self._metrics[metric].below(limit)
 
     def ref(self, metric: int, at: int) -> int:
         """Return the reference of a metric's event, counted from 0."""

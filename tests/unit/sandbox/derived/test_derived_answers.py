@@ -212,7 +212,12 @@ def test_members_of_lists_agree_in_both_dialects(server: Server) -> None:
             name = f"additional-fields[{path[:-1]}]"
             shown = server.current(f"{path}/{group.id}", **{name: "profile_count"})["data"]["attributes"]
             parts = [
-                ids(server, f"{path}/{group.id}/profiles", filter=f"{operator}(joined_group_at,{middle:%FT%TZ})")
+                ids(
+                    server,
+                    f"{path}/{group.id}/profiles",
+                    filter=f"{operator}(joined_group_at,{middle:%FT%TZ})",
+                    **{"page[size]": 100},
+                )
                 for operator in ("less-than", "greater-or-equal")
             ]
             assert times == sorted(times)
