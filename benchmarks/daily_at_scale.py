@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.comparison import table
-from benchmarks.scale_runs import Bench, Cost, history_days
+from benchmarks.scale_runs import Bench, Cost, a_day_ago, history_days
 from benchmarks.workbench import parser, report
 from sandbox.launcher import running
 
@@ -30,7 +30,7 @@ def main() -> None:
     made.add_argument("--days", type=int, default=1, help="days to add and to measure, one after the other")
     options = made.parse_args()
     sizes = {name.replace("history", "days"): getattr(options, name) for name in _SIZES}
-    with TemporaryDirectory(ignore_cleanup_errors=True) as name, running(large=True, **sizes) as box:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as name, running(large=True, until=a_day_ago(), **sizes) as box:
         Path(name).chmod(0o755)  # started by root, Postgres runs as another user
         since = datetime.fromisoformat(box.state()["since"])
         bench = Bench(box, Path(name), first_sync_days=history_days(since))
@@ -58,9 +58,8 @@ def _shown(title: str, cost: Cost, bench: Bench) -> str:
         *((f"rows of {name}", f"{rows:,}") for name, rows in bench.sizes(*_COUNTED).items()),
     ]
     head = ("table", "rows", "scans", "rows read by scans", "index scans", "inserted", "updated", "deleted")
-    text = "\n\n".join([f"{title}:", table(("", ""), figures), table(head, bench.scans())])
-    print(text, flush=True)
-    return text
+    print(f"{title}: {loaded.state} after {loaded.seconds:,.1f} s", flush=True)
+    return "\n\n".join([f"{title}:", table(("", ""), figures), table(head, bench.scans())])
 
 
 if __name__ == "__main__":

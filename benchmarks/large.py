@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.comparison import table
-from benchmarks.scale_runs import Bench, Cost, history_days, per_event
+from benchmarks.scale_runs import Bench, Cost, a_day_ago, history_days, per_event
 from benchmarks.workbench import parser, report
 from sandbox.launcher import running
 
@@ -54,7 +54,7 @@ def main() -> None:
 
 def _measure(sizes: dict[str, int]) -> list[tuple[str, ...]]:
     """Return the rows of an account: its first load, and its second."""
-    with TemporaryDirectory(ignore_cleanup_errors=True) as name, running(large=True, **sizes) as box:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as name, running(large=True, until=a_day_ago(), **sizes) as box:
         Path(name).chmod(0o755)  # started by root, Postgres runs as another user
         since = datetime.fromisoformat(box.state()["since"])
         bench = Bench(box, Path(name), first_sync_days=history_days(since))

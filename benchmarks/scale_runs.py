@@ -7,7 +7,7 @@ import resource
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter, process_time
@@ -21,8 +21,10 @@ from tests.driver import account, postgres_server
 from tests.runs import Warehouse
 
 _SCANS = """
-    SELECT relname, n_live_tup, seq_scan, seq_tup_read, coalesce(idx_scan, 0), n_tup_ins, n_tup_upd, n_tup_del
-    FROM pg_stat_user_tables WHERE seq_tup_read > 0 OR n_tup_ins + n_tup_upd + n_tup_del > 0 ORDER BY seq_tup_read DESC
+    SELECT pg_class.relname, reltuples::bigint,
+        seq_scan, seq_tup_read, coalesce(idx_scan, 0), n_tup_ins, n_tup_upd, n_tup_del
+    FROM pg_stat_user_tables JOIN pg_class ON oid = relid
+    WHERE seq_tup_read > 0 OR n_tup_ins + n_tup_upd + n_tup_del > 0 ORDER BY seq_tup_read DESC
 """
 
 
@@ -143,6 +145,11 @@ def _load(url: str, settings: Mapping[str, object], since: datetime | None) -> L
         result.changed(),
         stages,
     )
+
+
+def a_day_ago() -> datetime:
+    """Return a full minute about a day ago: the end of a history to which a day can be added that ends now."""
+    return datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(days=1)
 
 
 def history_days(since: datetime) -> int:

@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from threading import Thread
 from typing import NoReturn
 
@@ -86,7 +86,7 @@ def _add_large_options(parser: argparse.ArgumentParser) -> None:
     large.add_argument(
         "--added-days",
         type=_integer(0, 10_000),
-        help="days after the end date. A history that ends a day ago by default then ends now.",
+        help="days after the end date (default: up to now, if --until is not set, so that the account grows every day)",
     )
 
 
@@ -104,15 +104,12 @@ def _account(settings: argparse.Namespace) -> Account:
     if not settings.large:
         return generate(Options(**names, **given))
     try:
-        return derive(DerivedOptions(**{"until": _a_day_ago(), **names, **given}))
+        options = DerivedOptions(**names, **given)
+        if settings.until is None and settings.added_days is None:
+            options = options.grown_until(datetime.now(UTC))
+        return derive(options)
     except ValueError as error:
         sys.exit(f"{error}.")
-
-
-def _a_day_ago() -> datetime:
-    """Return a full minute about a day ago, so that an added day ends at the present."""
-    now = datetime.now(UTC)
-    return now.replace(second=0, microsecond=0) - timedelta(days=1)
 
 
 def _chaos(rate: float, seed: int) -> Chaos:

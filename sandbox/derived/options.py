@@ -1,6 +1,7 @@
 """The sizes of a derived account. The same options give the same account."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from sandbox.account.model import Options
 from sandbox.hashing import stable_hash
@@ -59,6 +60,11 @@ class DerivedOptions(Options):
     def daily_people(self) -> int:
         """Return how many people are new on each added day."""
         return max(1, round(self.members * self.daily_share))
+
+    def grown_until(self, now: datetime) -> "DerivedOptions":
+        """Return the account with all days that have passed since the end of the history, as far as it can grow."""
+        days = (now - self.until).days
+        return replace(self, added_days=min(max(0, days), self.cycle - 1))
 
     def number(self, *parts: object) -> int:
         """Return a number that depends on the account, its seed and the parts."""
