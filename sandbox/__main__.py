@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from threading import Thread
 from typing import NoReturn
 
-from sandbox.account import Account, Options, generate
+from sandbox.account import Options, generate
 from sandbox.api.keys import API_KEY
 from sandbox.derived import DerivedOptions, derive
 from sandbox.faults.chaos import Chaos
@@ -94,22 +94,22 @@ _LARGE = ("metrics", "lists", "properties", "order_size", "daily_share", "added_
 _SIZES = ("members", "events", "days", "until")
 
 
-def _account(settings: argparse.Namespace) -> Account:
-    """Generate or derive the account. Exit with a message if the options do not fit together."""
+def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Options]:
+    """Return the settings and the options of the account. Exit with a message if they do not fit together."""
+    settings = _parser().parse_args(arguments)
     given = {name: getattr(settings, name) for name in (*_SIZES, *_LARGE) if getattr(settings, name) is not None}
     alien = [name for name in _LARGE if name in given]
     if not settings.large and alien:
         sys.exit(f"--{alien[0].replace('_', '-')} is an option of large accounts. Add --large.")
     names = {"account": settings.account, "seed": settings.seed}
     if not settings.large:
-        return generate(Options(**names, **given))
+        return settings, Options(**names, **given)
     try:
         options = DerivedOptions(**names, **given)
-        if settings.until is None and settings.added_days is None:
-            options = options.grown_until(datetime.now(UTC))
-        return derive(options)
     except ValueError as error:
         sys.exit(f"{error}.")
+    has_end = settings.until is not None or settings.added_days is not None
+    return settings, options if has_end else options.grown_until(datetime.now(UTC))
 
 
 def _chaos(rate: float, seed: int) -> Chaos:
@@ -134,13 +134,13 @@ def _exit_at_end_of_input() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the arguments, generate the account and serve it."""
-    settings = _parser().parse_args(arguments)
+    settings, options = parse(arguments)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
     if settings.exit_on_eof:
         Thread(target=_exit_at_end_of_input, daemon=True).start()
     chaos, listener = _chaos(settings.chaos_rate, settings.chaos_seed), _listen(settings.port)
-    account = _account(settings)
+    account = derive(options) if isinstance(options, DerivedOptions) else generate(options)
     limiter = Limiter() if settings.limits == "published" else None
     state = ServerState(account, limiter, settings.latency_ms / 1000, legacy=settings.legacy, chaos=chaos)
     app = application(state)

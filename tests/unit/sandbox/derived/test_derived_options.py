@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sandbox.__main__ import main
+from sandbox.__main__ import parse
 from sandbox.derived import DerivedOptions, derive
 
 
@@ -20,9 +20,16 @@ from sandbox.derived import DerivedOptions, derive
     ],
 )
 def test_options_that_do_not_fit_are_refused(arguments: list[str], message: str) -> None:
-    with pytest.raises(SystemExit) as exit:
-        main(["--port", "0", *arguments])
-    assert message in str(exit.value)
+    with pytest.raises(SystemExit) as refused:
+        parse(arguments)
+    assert message in str(refused.value)
+
+
+def test_sizes_are_those_of_the_command_line() -> None:
+    arguments = ["--large", "--events=7", "--members=11", "--until=2026-11-01", "--lists=4", "--order-size=900"]
+    _, options = parse(arguments)
+    expected = {"events": 7, "members": 11, "lists": 4, "order_size": 900, "until": datetime(2026, 11, 1, tzinfo=UTC)}
+    assert options == DerivedOptions(**expected)
 
 
 def test_an_account_grows_with_the_clock() -> None:
