@@ -2,7 +2,7 @@
 
 The account is a large one of the sandbox. The first run loads everything into an empty database. The second one reads
 all events again (`--since`), of which none has changed. Nothing but the loader, Postgres and the sandbox runs, and
-nobody waits for a network: the rates are those of this machine.
+there is no latency: the rates are those of this machine.
 """
 
 from datetime import UTC, datetime

@@ -66,7 +66,7 @@ def places(
     descending: bool = False,
     keep: Callable[[int], bool] = lambda person: True,
 ) -> Iterator[Place]:
-    """Yield the places of an order within the half-open seconds [since, until), from behind a position on."""
+    """Yield the places of an order within the half-open seconds [since, until), after a position."""
     positions = range(len(order))
     low = bisect_left(positions, since, key=order.time)
     high = bisect_left(positions, until, lo=low, key=order.time)

@@ -51,7 +51,7 @@ class Lives:
         return range(self.sizes[day - 1], self.sizes[day])
 
     def day_of_change(self, person: int) -> int:
-        """Return the day on which a person changes, or 0 if there is none."""
+        """Return the day on which a person changes, or 0 if that person does not."""
         day = person * self._day_of % self.cycle
         return day if 1 <= day <= self.days and person < self.sizes[day - 1] else 0
 

@@ -13,7 +13,7 @@ _RECENT = 6  # campaigns
 
 
 class Sources:
-    """All sources, by number. 0 is none."""
+    """All sources, by number. Number 0 stands for no source."""
 
     def __init__(
         self, styles: Sequence[str], lists: Sequence[Group], campaigns: Sequence[Campaign], flows: Sequence[Flow]

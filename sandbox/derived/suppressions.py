@@ -1,4 +1,4 @@
-"""Who is suppressed and why. It follows from a person's index, so that those who are can be counted and found.
+"""The suppressions of a derived account. They follow from a person's index, so that they can be counted and found.
 
 A suppression begins when the person is created, so that the order of people is the order of their suppressions.
 """
@@ -92,7 +92,7 @@ class Suppressed:
 
 
 class Rows(Sequence[tuple[int, Suppression]]):
-    """The same suppressions with their people, in order of time or in reverse."""
+    """Suppressions with their people, in order of time or in reverse."""
 
     def __init__(self, lives: Lives, reason: str | None, descending: bool) -> None:
         self._lives, self._order, self._descending = lives, Suppressed(lives, reason), descending

@@ -1,4 +1,4 @@
-"""What a derived account answers in both dialects: every page agrees with every other answer, at any size."""
+"""The answers of a derived account in both dialects: every page agrees with every other answer, at any size."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -127,7 +127,7 @@ def test_the_events_of_a_person_are_those_that_name_them(server: Server) -> None
     assert ids(server, "events", filter=f'equals(profile_id,"{owner}")', sort="datetime") == expected
     timeline = server.timeline(f"v1/person/{owner}/metrics/timeline")
     assert [event["id"] for event in timeline] == expected
-    assert ids(server, "events", filter='equals(profile_id,"nobody")') == []
+    assert ids(server, "events", filter='equals(profile_id,"no such id")') == []
 
 
 @few
