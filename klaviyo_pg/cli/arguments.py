@@ -75,6 +75,8 @@ def parse(name: str | None, arguments: Sequence[str]) -> argparse.Namespace:
     parser = _all_commands() if name is None else _one_command(COMMANDS[name])
     parsed, rest = parser.parse_known_args(arguments)
     parsed.rest = rest
+    if getattr(parsed, "sandbox_events", None):
+        parsed.sandbox = True
     if rest and parsed.command is not _PSQL:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return parsed
@@ -145,6 +147,18 @@ def _declare_sandbox(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="use a built-in demo account on this machine, and an embedded Postgres",
     )
+    parser.add_argument(
+        "--sandbox-events",
+        metavar="N",
+        type=_demo_size,
+        help="the same with a large demo account of N events, which grows every day",
+    )
+
+
+def _demo_size(text: str) -> int:
+    if not text.isdecimal() or not 1_000 <= int(text) <= 1_000_000_000:
+        raise argparse.ArgumentTypeError(f"{text} is not a number between 1000 and 1000000000")
+    return int(text)
 
 
 def _declare_daily(parser: argparse.ArgumentParser) -> None:
