@@ -64,7 +64,7 @@ _EVENTS = SQL("SELECT member_key, id, event_at FROM {} WHERE esp_integration_id 
 _DETECT = """
 INSERT INTO {merges} (esp_integration_id, old_member_key, new_member_key, detected_at)
 SELECT DISTINCT %(account)s, stored.member_key, stage.member_key, now()
-FROM {stage} AS stage JOIN {events} AS stored ON stored.key = stage.key
+FROM {stage} AS stage JOIN {events} AS stored ON (stored.event_at, stored.key) = (stage.event_at, stage.key)
 WHERE stored.member_key <> stage.member_key
 AND (stage.extracted_at >= stored.extracted_at OR {is_future})
 ON CONFLICT DO NOTHING
