@@ -188,12 +188,22 @@ class Settings(BaseSettings):
         2048, ge=1, description="Approximate spool limit in MB. Readers pause when it is reached."
     )
     spool_hours: float = Field(72, gt=0, description="Hours before unloaded spool data is deleted.")
+    event_partitions: Literal["none", "month"] = Field(
+        "none",
+        description="Create event tables as a whole, or with a partition for each month, which can be dropped. Applies "
+        "to new warehouses.",
+    )
+    event_indexes: Annotated[tuple[Literal["campaign", "member"], ...], NoDecode] = Field(
+        (),
+        description="Additional indexes of event tables, by campaign_key and member_key: campaign, member or both, "
+        "comma-separated.",
+    )
     data_dir: Path = Field(
         Path(".data"),
         description="Folder for the embedded Postgres and the spool.",
     )
 
-    @field_validator("metrics", "readable_properties", mode="before")
+    @field_validator("metrics", "readable_properties", "event_indexes", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
