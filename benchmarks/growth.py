@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 import psycopg
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL
 
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.postgres import schema
@@ -75,12 +76,19 @@ class Warehouse:
     def __init__(self, connection: psycopg.Connection, rows: int, storage: schema.Storage) -> None:
         self.connection, self.rows, self.name = connection, rows, f"rows_{rows}"
         self.account = Account(connection, self.name, "one")
-        self._loaded = rows
         self._step = _YEARS / rows
-        with connection.transaction():
-            schema.upgrade(connection, self.name, storage)
+        if schema.exists(connection, self.name):
+            self._clear()
+        else:
+            self._fill(storage)
+
+    def _fill(self, storage: schema.Storage) -> None:
+        print(f"Filling {self.rows:,} rows", file=sys.stderr)
+        with self.connection.transaction():
+            schema.upgrade(self.connection, self.name, storage)
         if storage.by_month:
             self._add_months()
+        rows = self.rows
         for first in range(0, rows, _FILLED_AT_ONCE):
             last = min(first + _FILLED_AT_ONCE, rows) - 1
             values = {"first": first, "last": last, "rows": rows, "start": _START, "years": _YEARS}
@@ -142,12 +150,15 @@ class Warehouse:
         cost = (perf_counter() - began, self._processor() - backend, process_time() - loader)
         written = self._wal() - wal
         assert inserted == new, (inserted, new)
-        self.connection.execute(
-            SQL("DELETE FROM {} WHERE event_at >= %s").format(self.account.table(_LOAD.table)), [_START + _YEARS]
-        )
-        self._vacuum()
+        self._clear()
         events = len(frames) * _BATCH
-        return Cost(*(each / events * 1e6 for each in cost), wal=written / events)
+        elapsed, backend, loader = (each / events * 1e6 for each in cost)
+        return Cost(elapsed, backend, loader, written / events)
+
+    def _clear(self) -> None:
+        """Delete what was loaded after the table was filled."""
+        self.account.execute("DELETE FROM {} WHERE event_at >= %(end)s", _LOAD.table, end=_START + _YEARS)
+        self._vacuum()
 
     def _store(self, frames: Sequence[pl.DataFrame]) -> int:
         inserted = 0
@@ -204,24 +215,29 @@ def main() -> None:
     parser.add_argument("--indexes", default="", help="EVENT_INDEXES, such as campaign,member")
     parser.add_argument("--batches", type=int, default=10, help="batches of 10,000 in one turn (default: 10)")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each size (default: 3)")
-    parser.add_argument("--folder", type=Path, help="folder for the database (default: a temporary one)")
+    parser.add_argument("--folder", type=Path, help="folder in which the database is kept (default: a temporary one)")
     arguments = parser.parse_args()
     sizes = sorted(int(float(each)) for each in arguments.rows.split(","))
     indexes = tuple(name for name in arguments.indexes.split(",") if name)
     storage = schema.Storage(arguments.partitions == "month", indexes)
-    with tempfile.TemporaryDirectory(dir=arguments.folder, ignore_cleanup_errors=True) as name:
+    with _folder(arguments.folder) as folder, psycopg.connect(postgres_server(folder), autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET max_wal_size = '2GB'")
+        connection.execute("SELECT pg_reload_conf()")
+        warehouses = [Warehouse(connection, rows, storage) for rows in sizes]
+        print(f"Partitions: {arguments.partitions}; indexes: {arguments.indexes or 'none'}\n")
+        print(table(list(measure(warehouses, arguments.batches, arguments.rounds))))
+
+
+@contextmanager
+def _folder(kept: Path | None) -> Iterator[Path]:
+    """Yield a folder for the database: the one that is kept, or a temporary one."""
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept
+        return
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         Path(name).chmod(0o755)  # started by root, Postgres runs as another user
-        with psycopg.connect(postgres_server(Path(name)), autocommit=True) as connection:
-            connection.execute("ALTER SYSTEM SET max_wal_size = '2GB'")
-            connection.execute("SELECT pg_reload_conf()")
-            warehouses = []
-            for rows in sizes:
-                print(f"Filling {rows:,} rows", file=sys.stderr)
-                warehouses.append(Warehouse(connection, rows, storage))
-            print(f"Partitions: {arguments.partitions}; indexes: {arguments.indexes or 'none'}\n")
-            print(table(list(measure(warehouses, arguments.batches, arguments.rounds))))
-            for each in warehouses:
-                connection.execute(SQL("DROP SCHEMA {} CASCADE").format(Identifier(each.name)))
+        yield Path(name)
 
 
 if __name__ == "__main__":

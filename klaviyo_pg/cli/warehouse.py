@@ -63,7 +63,7 @@ def status(arguments: Namespace) -> int:
         for name, account in shown:
             _show(name, account)
         if file:
-            _draw(file, *shown[0])
+            _draw(file, *shown[0], settings.events_kept_since)
     return 0
 
 
@@ -125,10 +125,10 @@ def _table(account: str, names: Mapping[str, str | None], rows: Sequence[Summary
     return table
 
 
-def _draw(file: Path, name: str, account: Account) -> None:
+def _draw(file: Path, name: str, account: Account, since: datetime) -> None:
     from pipeline.coverage_picture import picture
 
-    covered = coverage.read(account, name, datetime.now(UTC).date())
+    covered = coverage.read(account, name, datetime.now(UTC).date(), since)
     image = picture(covered, "svg" if file.suffix == ".svg" else "png")
     try:
         file.write_bytes(image)

@@ -73,10 +73,13 @@ def _without_superseded(account: Account, frame: pl.DataFrame) -> pl.DataFrame:
     if without_metric.is_empty():
         return frame
     others = [account.table(each) for each in events.EVENT_TABLES if each is not events.EVENTS]
-    copies = SQL(" UNION ALL ").join(
-        SQL("SELECT key FROM {} JOIN event USING (event_at, key)").format(each) for each in others
+    stored = SQL("(SELECT key FROM {} AS stored WHERE (stored.event_at, stored.key) = (event.event_at, event.key))")
+    copies = SQL(" UNION ALL ").join(map(stored.format, others))
+    query = account.compose(
+        "SELECT copy.key FROM ({event}) AS event CROSS JOIN LATERAL ({copies} OFFSET 0) AS copy",
+        event=_EVENT,
+        copies=copies,
     )
-    query = account.compose("WITH event AS MATERIALIZED ({event}) {copies}", event=_EVENT, copies=copies)
     known = [key for (key,) in account.execute(query, **without_metric.to_dict(as_series=False))]
     return frame.filter(~pl.col("key").is_in(known))
 

@@ -75,9 +75,8 @@ def merge(
         inspect(account, load)
     inserted, updated = _upsert(account, load)
     if inserted and load.table.ordered_by is not None:
-        outdated = account.execute(statements.delete_outdated(account.schema, load), **_near(conformed)).fetchall()
-        moved = sum(is_moved for (is_moved,) in outdated)
-        inserted, updated = inserted - len(outdated), updated + moved
+        deleted, moved = _delete_outdated(account, load, conformed)
+        inserted, updated = inserted - deleted, updated + moved
     if load.absent is not Absent.KEEP and is_complete and not missing:
         _retire_absent(account, load, guard)
     account.execute(statements.drop_stage(load))
@@ -100,6 +99,15 @@ def _upsert(account: Account, load: Load) -> tuple[int, int]:
         check_stored(account, load.table.name, to_write, to_write - lost[0])
     inserted = min(new, written)
     return inserted, written - inserted
+
+
+def _delete_outdated(account: Account, load: Load, frame: pl.DataFrame) -> tuple[int, int]:
+    """Delete the older rows of events that have another time now; return how many, and how many were stored before."""
+    found = account.execute(statements.outdated(account.schema, load), **_near(frame)).fetchall()
+    if found:
+        rows = [{"event_at": at, "key": key} for at, key, _ in found]
+        account.execute_many(statements.delete_row(account.schema, load.table), rows)
+    return len(found), sum(is_moved for _, _, is_moved in found)
 
 
 def _retire_absent(account: Account, load: Load, guard: Guard | None) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal, Placeholder
 
 from klaviyo_pg.catalogue import Absent, Column, Load, Merge, Table, View
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
@@ -103,8 +103,9 @@ def probe(schema: str, load: Load) -> Composed:
     The keys are null if the batch is not new, because events of its metrics within its time are stored.
     """
     within, beside = _near(schema, load.table)
+    first = SQL("{} ORDER BY event_at LIMIT 1").format(within)
     return SQL("SELECT now(), CASE WHEN NOT EXISTS ({}) THEN ARRAY(SELECT near.key FROM ({}) AS near) END").format(
-        _by_span(within), _by_span(beside)
+        _by_span(first), _by_span(beside)
     )
 
 
@@ -127,32 +128,36 @@ def _near(schema: str, table: Table) -> tuple[Composed, Composed]:
 
 
 def _by_span(query: Composed) -> Composed:
-    """Return a query for the metrics of a batch: %(metrics)s, and the times of their first and last event in it."""
+    """Return a query for the metrics of a batch: %(metrics)s, and the times of their first and last event in it.
+
+    OFFSET 0 makes Postgres run it for each metric, which uses an index, instead of joining the whole table.
+    """
     return SQL(
         "SELECT near.* FROM unnest(%(metrics)s::text[], %(first)s::timestamptz[], %(last)s::timestamptz[])"
-        " AS span (metric_key, first, last) CROSS JOIN LATERAL ({}) AS near"
+        " AS span (metric_key, first, last) CROSS JOIN LATERAL ({} OFFSET 0) AS near"
     ).format(query)
 
 
-def delete_outdated(schema: str, load: Load) -> Composed:
-    """Delete the older of two rows of an event with different times, and select true where the staged one stays.
+def outdated(schema: str, load: Load) -> Composed:
+    """Select the older of two rows of an event with different times: time, key, and true where the staged one stays.
 
     It is the one that was extracted earlier. Only rows that are near the stage are found, see `_near`.
     """
     newer = SQL("(stage.extracted_at >= near.extracted_at OR {})").format(is_future(Identifier("near", "extracted_at")))
     return SQL(
-        "DELETE FROM {table} AS stored USING ("
-        "SELECT stage.key, CASE WHEN {newer} THEN near.event_at ELSE stage.event_at END AS event_at,"
-        " {newer} AS is_moved"
+        "SELECT CASE WHEN {newer} THEN near.event_at ELSE stage.event_at END AS event_at, stage.key, {newer}"
         " FROM ({near}) AS near JOIN {stage} AS stage ON stage.key = near.key AND stage.event_at <> near.event_at"
-        ") AS outdated WHERE stored.event_at = outdated.event_at AND stored.key = outdated.key"
-        " RETURNING outdated.is_moved"
     ).format(
-        table=Identifier(schema, load.table.name),
         near=_by_span(SQL(" UNION ALL ").join(_near(schema, load.table))),
         stage=Identifier("pg_temp", stage_name(load)),
         newer=newer,
     )
+
+
+def delete_row(schema: str, table: Table) -> Composed:
+    """Delete the row with the primary key in the placeholders of its columns' names."""
+    condition = SQL(" AND ").join(SQL("{} = {}").format(Identifier(n), Placeholder(n)) for n in table.primary_key)
+    return SQL("DELETE FROM {} WHERE {}").format(Identifier(schema, table.name), condition)
 
 
 def copy_into(schema: str, load: Load, columns: Iterable[str]) -> Composed:

@@ -105,9 +105,13 @@ def look_up(job: Job) -> Loaded:
     """Look up what has been loaded of the metrics that the settings select."""
     with job.session.source() as source:
         step = source.count_interval
-    stored, windows = transact(
-        job.session, job.run, lambda account: (lookups.metrics(account), reconciliation.loaded_windows(account))
-    )
+    since = job.run.settings.events_kept_since
+
+    def read_ledger(account: Account) -> tuple[list[lookups.StoredMetric], dict[str, list[Window]]]:
+        reconciliation.forget_before(account, since)
+        return lookups.metrics(account), reconciliation.loaded_windows(account, since)
+
+    stored, windows = transact(job.session, job.run, read_ledger)
     metrics = [KnownMetric(row.id, row.name) for row in stored]
     wanted = selected(metrics, job.run.settings.metrics)
     existing = {row.id for row in stored if not row.is_deleted}

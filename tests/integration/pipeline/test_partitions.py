@@ -17,7 +17,7 @@ from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.postgres.schema import Storage
 from tests.driver import PATIENCE
 from tests.fakes import FakeAccount
-from tests.integration.pipeline.conftest import HOUR, Warehouse, days_ago
+from tests.integration.pipeline.conftest import DAY, HOUR, Warehouse, days_ago
 from tests.merging import counts
 from tests.runs import ALL_EVENTS
 
@@ -135,3 +135,24 @@ def test_a_dropped_month_takes_its_rows_along(connection: psycopg.Connection) ->
             assert merge(account, OPENS, batch).inserted == 1
         connection.execute("DROP TABLE by_month.opens_2026_05")
     assert names(connection) == OUTER
+
+
+def test_a_dropped_month_is_not_missing(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """With EVENTS_SINCE, nothing before that day is compared, read again or reported; without it, all is restored."""
+    by_month = warehouse.variant(warehouse_schema=SCHEMA, event_partitions="month", first_sync_days=120)
+    shop.add_events("OPEN", days_ago(100), days_ago(99) + HOUR)
+    by_month.daily(*ALL_EVENTS)
+    dropped = {f"opens_{each:%Y_%m}" for each in (days_ago(100), days_ago(99) + HOUR)}
+    shop.miscounts["OPEN", days_ago(100)] = 1
+    assert by_month.reconcile(reconcile_days=120).state == "complete with differences"
+    for name in dropped:
+        by_month.execute(f"DROP TABLE {name}")
+    shop.recover()
+    since = (days_ago(98).replace(day=1) + 32 * DAY).replace(day=1).date()
+    ran = by_month.reconcile(reconcile_days=120, events_since=since)
+    assert (ran.state, ran.sentences) == ("complete", [])
+    assert shop.sent("events") == []
+    assert f"days from {since}" in ran.published.texts["coverage"]
+    assert by_month.one("SELECT count(*) FROM opens") == 6
+    by_month.reconcile(reconcile_days=120)
+    assert by_month.one("SELECT count(*) FROM opens") == 8
