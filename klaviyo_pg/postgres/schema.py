@@ -99,16 +99,20 @@ def _check_event_tables(connection: Connection, schema: str, existing: Existing,
             f"The event tables in the schema {schema} have the primary key of an earlier version. Run klaviyo-pg "
             "upgrade once, which says beforehand how much time and disk it takes."
         )
-    whole = [
-        table.name
-        for table in events.EVENT_TABLES
-        if table.name in existing and not partitions.is_partitioned(connection, schema, table)
-    ]
-    if storage.by_month and whole:
+    if storage.by_month and (whole := _whole(connection, schema, existing)):
         raise DatabaseUnusable(
             f"EVENT_PARTITIONS=month applies to new warehouses only, and {schema}.{whole[0]} exists without "
             "partitions. Set EVENT_PARTITIONS=none, or load into a new schema: WAREHOUSE_SCHEMA."
         )
+
+
+def _whole(connection: Connection, schema: str, existing: Existing) -> list[str]:
+    """Return the names of the event tables that exist and are not partitioned."""
+    return [
+        table.name
+        for table in events.EVENT_TABLES
+        if table.name in existing and not partitions.is_partitioned(connection, schema, table)
+    ]
 
 
 def outdated_keys(connection: Connection, schema: str) -> list[Table]:
