@@ -1,6 +1,6 @@
 """Measures what loading an event costs while the event table grows: time, processor time and WAL, by rows that it has.
 
-Each size is a schema of its own, filled by SQL in order of time. They are loaded in turns through the project's own
+Each size is a separate schema, filled by SQL in order of time. They are loaded in turns through the project's
 merge, with frames of 10,000 events, each time after a checkpoint, so that the WAL contains the full pages that follow
 one. What a turn has loaded is deleted after it.
 
@@ -62,7 +62,7 @@ FROM (
 
 
 class Cost(NamedTuple):
-    """What loading an event took: microseconds, of the backend's and the loader's processor, and bytes of WAL."""
+    """The cost of loading an event: microseconds, of the backend's and the loader's processor, and bytes of WAL."""
 
     elapsed: float
     backend: float

@@ -45,7 +45,7 @@ def outer(schema: str, table: Table) -> Iterator[Composed]:
 def prepare(account: Account, table: Table, frame: pl.DataFrame) -> None:
     """Create the partitions that the events of a frame need, if the table is partitioned.
 
-    Each is created on its own and then attached, so that nobody who reads or writes the table has to wait. Call it
+    Each is created on its own and then attached, so that readers and writers of the table do not wait. Call it
     before the transaction writes rows: it waits for others who create partitions.
     """
     months = {name_of(table, month): month for month in _months(frame)}

@@ -46,7 +46,7 @@ SELECT CASE
     ELSE 0 END::float8
 FROM pg_stat_progress_create_index WHERE pid = %s
 """
-_LOCK_TIMEOUT = "2s"  # for which others wait behind the swap at most
+_LOCK_TIMEOUT = "2s"  # that others wait for the swap at most
 _ATTEMPTS, _PAUSE = 60, 5.0  # seconds
 
 Report = Callable[[str], None]

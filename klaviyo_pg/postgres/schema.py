@@ -44,7 +44,7 @@ Comments = Mapping[tuple[str, str | None], str]
 
 
 class Storage(NamedTuple):
-    """How event tables are stored: in partitions by month or as a whole, and with which indexes of EVENT_INDEXES."""
+    """The storage of event tables: in partitions by month or as a whole, and with which indexes of EVENT_INDEXES."""
 
     by_month: bool = False
     indexes: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> No
     event tables are created; those that are partitioned already stay so.
 
     Raises DatabaseUnusable if a column of the catalogue has a different type, because only the owner can decide what to
-    do about it; and where rebuilding large tables is necessary, which is a command of its own.
+    do about it; and where rebuilding large tables is necessary, which a separate command does.
     """
     connection.execute("SELECT pg_advisory_xact_lock(pg_catalog.hashtextextended('klaviyo_pg.schema', 0))")
     if not exists(connection, schema):

@@ -173,7 +173,7 @@ def upsert(schema: str, load: Load) -> Composed:
     Rows are merged in the order of their key, so that two transactions with common rows wait instead of deadlocking.
 
     Of event tables, which can be partitioned, rows are new that were not stored when the statement began: partitioned
-    tables do not return the xmax of a row, which tells it even if another transaction has inserted it meanwhile.
+    tables do not return the xmax of a row, which shows it even if another transaction has just inserted it.
     """
     written = [*(column.name for column in load.columns), *_filled_in(load)]
     is_partitionable = load.table.ordered_by is not None

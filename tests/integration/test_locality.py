@@ -1,4 +1,4 @@
-"""What storing a batch of events reads does not depend on how many events are stored."""
+"""Storing a batch of events reads as much in a small table as in a large one."""
 
 from datetime import UTC, datetime, timedelta
 from hashlib import md5

@@ -55,7 +55,7 @@ def test_upgrade_says_first_what_it_takes(
 
 
 def test_upgrade_rebuilds_primary_keys(old: None, connection: psycopg.Connection, merged: Any) -> None:
-    """Rows stay, and loading goes on as before. Another upgrade finds nothing to do."""
+    """Rows stay, and loading works as before. Another upgrade finds nothing to do."""
     for _ in range(2):
         assert command(PLAIN) == 0
         assert outdated(connection) == []
