@@ -1,12 +1,14 @@
 """The rows that both dialects of the API are read into, and the pages that carry them. Knows no polars and no SQL."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Generic, NamedTuple, TypeVar
 
 from klaviyo_pg.errors import Incomplete
 
 Row = TypeVar("Row", covariant=True)
+TIMES = "q"
+"""The type of an array of times, for the module `array`."""
 KEY_LENGTH = 32
 """The length of a key: an MD5 in hexadecimal digits."""
 
@@ -207,12 +209,15 @@ class Events(NamedTuple):
 class Lines(NamedTuple):
     """Rows of a load as the text that COPY takes: its columns in order, separated by tabs, and nothing for null.
 
-    No value is quoted, so each line is a row. `keys` are the keys of the rows in their order, each of KEY_LENGTH bytes
-    and different from the others.
+    No value is quoted, so each line is a row. `keys` are the keys of the rows in their order, each of KEY_LENGTH bytes.
+    `times` are their times in Unix seconds, as an array of the type TIMES. `spans` has the first and the last of them
+    for each key of a metric.
     """
 
     text: Sequence[bytes]
     keys: bytes
+    times: bytes
+    spans: Mapping[str, Sequence[int]]
 
     def __len__(self) -> int:
         return len(self.keys) // KEY_LENGTH
@@ -231,7 +236,12 @@ class Lines(NamedTuple):
     def joined(several: "Iterable[Lines]") -> "Lines":
         """Join lines of one load that have no row in common."""
         parts = list(several)
-        return Lines([text for part in parts for text in part.text], b"".join(part.keys for part in parts))
+        spans: dict[str, Sequence[int]] = {}
+        for metric_key, (first, last) in (span for part in parts for span in part.spans.items()):
+            earliest, latest = spans.get(metric_key, (first, last))
+            spans[metric_key] = min(first, earliest), max(last, latest)
+        text = [text for part in parts for text in part.text]
+        return Lines(text, b"".join(part.keys for part in parts), b"".join(part.times for part in parts), spans)
 
 
 class EventPage(NamedTuple):

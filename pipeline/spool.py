@@ -262,17 +262,19 @@ def _packed(batch: ReadBatch) -> list[bytes]:
     """Return the pieces of a file: a checksum and the length of the metadata, the metadata, frames, lines and keys."""
     content = batch.batch
     frames = [(_name(load), _as_arrow(frame)) for load, frame in content.frames if frame.height]
-    lines = [(_name(load), [*each.text, each.keys]) for load, each in content.lines if len(each)]
+    lines = [
+        (_name(load), [*each.text, each.keys, each.times], each.spans) for load, each in content.lines if len(each)
+    ]
     about = {
         "seconds": batch.seconds,
         "traffic": batch.traffic,
         "rejects": {table: list(records) for table, records in content.rejects.items() if records},
         "nul_characters": dict(content.nul_characters),
         "frames": [(name, len(arrow)) for name, arrow in frames],
-        "lines": [(name, [len(text) for text in texts]) for name, texts in lines],
+        "lines": [(name, [len(text) for text in texts], spans) for name, texts, spans in lines],
     }
     metadata = json.dumps(about).encode()
-    pieces = [metadata, *(arrow for _, arrow in frames), *(text for _, texts in lines for text in texts)]
+    pieces = [metadata, *(arrow for _, arrow in frames), *(text for _, texts, _ in lines for text in texts)]
     return [_HEAD.pack(_checksum(pieces), len(metadata)), *pieces]
 
 
@@ -307,9 +309,9 @@ def _unpacked(content: bytes, name: _Name) -> ReadBatch:
     about = json.loads(take(length))
     frames = [(loads.OF_EVENT_PAGES[frame], pl.read_ipc(io.BytesIO(take(size)))) for frame, size in about["frames"]]
     lines = []
-    for load, sizes in about["lines"]:
-        *texts, keys = map(take, sizes)
-        lines.append((loads.OF_EVENT_PAGES[load], Lines(texts, keys)))
+    for load, sizes, spans in about["lines"]:
+        *texts, keys, times = map(take, sizes)
+        lines.append((loads.OF_EVENT_PAGES[load], Lines(texts, keys, times, spans)))
     rejects = {table: [Reject(*record) for record in records] for table, records in about["rejects"].items()}
     batch = Protected(Batch(frames, rejects, about["nul_characters"], lines))
     is_last = name.reached is None

@@ -9,9 +9,9 @@ import polars as pl
 
 from klaviyo_pg.catalogue import Load, events, loads
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.postgres import departures, erase, event_tables, runs
+from klaviyo_pg.postgres import departures, erase, event_tables, partitions, runs
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.lines import frame_of
+from klaviyo_pg.postgres.lines import frame_of, times_of
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Lines, Reject
@@ -62,7 +62,11 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
     counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(runs.COUNTS, 0))
     rejects = {table: list(records) for table, records in batch.rejects.items()}
     erased = Erased(account.integration_id, erase.erased(account), erase.erased_addresses(account))
-    for load, frame in _storable(account, batch, erased):
+    frames = _storable(account, batch, erased)
+    for load, frame in frames:
+        if load.table in events.EVENT_TABLES:
+            partitions.prepare(account, load.table, times_of(frame))
+    for load, frame in frames:
         table = load.table.name
         is_readable = not any(reject.hides for reject in batch.rejects.get(table, ()))
         has_all = is_readable and (is_complete or load.absent_per is not None)

@@ -6,6 +6,7 @@ the same.
 
 import hashlib
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -15,7 +16,7 @@ import polars as pl
 
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.catalogue.events import EVENT_TABLES
-from klaviyo_pg.rows import KEY_LENGTH, EventPage, Events, Lines
+from klaviyo_pg.rows import KEY_LENGTH, TIMES, EventPage, Events, Lines
 from transforms.events import NUMBER, Metrics, flow_campaigns, implies_change, subscription_changes
 from transforms.keys import key_prefix, md5
 
@@ -85,15 +86,24 @@ def _by_table(lines: list[bytes], pages: Sequence[EventPage], maker: "_Maker") -
     metric_ids = [each or "" for page in pages for each in page.events.metric_id]
     names = sorted({maker.destination(each) for each in set(metric_ids)})
     if len(names) == 1:
-        return {names[0]: _joined([lines[at] for at in order])}
-    tables: dict[str, list[bytes]] = {name: [] for name in names}
-    for at in order:
-        tables[maker.destination(metric_ids[at])].append(lines[at])
-    return {name: _joined(each) for name, each in tables.items()}
+        places = {names[0]: order}
+    else:
+        places = {name: [] for name in names}
+        for at in order:
+            places[maker.destination(metric_ids[at])].append(at)
+    return {
+        name: _joined([lines[at] for at in each], [times[at] for at in each], [metric_ids[at] for at in each], maker)
+        for name, each in places.items()
+    }
 
 
-def _joined(lines: Sequence[bytes]) -> Lines:
-    return Lines([b"".join(lines)], b"".join([line[:KEY_LENGTH] for line in lines]))
+def _joined(lines: Sequence[bytes], times: Sequence[int], metric_ids: Sequence[str], maker: "_Maker") -> Lines:
+    """Join lines that are in the order of time."""
+    last = dict(zip(metric_ids, times, strict=True))
+    first = dict(zip(reversed(metric_ids), reversed(times), strict=True))
+    spans = {maker.metric_key(each).decode(): (first[each], last[each]) for each in last}
+    keys = b"".join([line[:KEY_LENGTH] for line in lines])
+    return Lines([b"".join(lines)], keys, array(TIMES, times).tobytes(), spans)
 
 
 def _check(texts: Iterable[str]) -> None:
@@ -163,7 +173,12 @@ class _Maker:
     def _of_metric(self, metric_id: str) -> bytes:
         name = self._metrics.names.get(metric_id) or ""
         _check([name])
-        return b"%b\t%b" % (_md5(self._prefix + metric_id.encode()).hexdigest().encode(), name.encode())
+        return b"%b\t%b" % (self.metric_key(metric_id), name.encode())
+
+    def metric_key(self, metric_id: str) -> bytes:
+        """Return the key of a metric."""
+        key: bytes = _md5(self._prefix + metric_id.encode()).hexdigest().encode()
+        return key
 
     def _destination(self, metric_id: str) -> str:
         return self._metrics.destinations.get(metric_id, loads.EVENTS["events"].table.name)

@@ -63,14 +63,14 @@ def status(arguments: Namespace) -> int:
         for name, account in shown:
             _show(name, account)
         if file:
-            _draw(file, *shown[0])
+            _draw(file, *shown[0], settings.events_kept_since)
     return 0
 
 
 @contextmanager
 def _warehouse(settings: Settings) -> Iterator[Connection]:
     """Connect to a warehouse that exists. Raises BadSettings if it does not."""
-    with translated(), connect(_url(settings), settings.warehouse_schema) as connection:
+    with translated(), connect(warehouse_url(settings), settings.warehouse_schema) as connection:
         try:
             yield connection
         except errors.UndefinedTable:
@@ -79,7 +79,7 @@ def _warehouse(settings: Settings) -> Iterator[Connection]:
             ) from None
 
 
-def _url(settings: Settings) -> str:
+def warehouse_url(settings: Settings) -> str:
     """Return the URL of a warehouse that exists: looking for an embedded Postgres must not create one."""
     if settings.database_url is None and not embedded.exists(settings.data_dir):
         raise BadSettings(
@@ -125,10 +125,10 @@ def _table(account: str, names: Mapping[str, str | None], rows: Sequence[Summary
     return table
 
 
-def _draw(file: Path, name: str, account: Account) -> None:
+def _draw(file: Path, name: str, account: Account, since: datetime) -> None:
     from pipeline.coverage_picture import picture
 
-    covered = coverage.read(account, name, datetime.now(UTC).date())
+    covered = coverage.read(account, name, datetime.now(UTC).date(), since)
     image = picture(covered, "svg" if file.suffix == ".svg" else "png")
     try:
         file.write_bytes(image)
@@ -140,7 +140,7 @@ def _draw(file: Path, name: str, account: Account) -> None:
 def psql(arguments: Namespace) -> NoReturn:
     """Replace this process by psql, connected to the warehouse."""
     settings = check_settings()
-    parameters = address.parse(_url(settings))
+    parameters = address.parse(warehouse_url(settings))
     program = "psql"
     if settings.database_url is None:
         program = str(embedded.psql(settings.data_dir))
@@ -198,7 +198,7 @@ def erase(arguments: Namespace) -> int:
         connection.commit()
         if not arguments.yes and not _is_confirmed(name):
             return 1
-        schema.upgrade(connection, schema_name)
+        schema.upgrade(connection, schema_name, schema.storage_of(settings))
         account = Account(connection, schema_name, registered.integration_id)
         counts = erase_person(account, arguments.email, [arguments.id] if arguments.id else [])
         if arguments.email and not any(counts.values()):

@@ -1,11 +1,12 @@
 """Lines for COPY turned back into frames, where they cannot be stored as they are. Knows no connection."""
 
 import io
+from array import array
 
 import polars as pl
 
 from klaviyo_pg.catalogue import Load
-from klaviyo_pg.rows import Lines
+from klaviyo_pg.rows import TIMES, Lines
 
 _TIME = "%Y-%m-%d %H:%M:%S%.f%:z"
 
@@ -25,3 +26,23 @@ def frame_of(load: Load, lines: Lines) -> pl.DataFrame:
         for name, dtype in load.schema.items()
     )
     return texts.select(columns).unique(key, keep="last", maintain_order=True)
+
+
+def times_of(rows: pl.DataFrame | Lines) -> pl.DataFrame:
+    """Return a frame with the column `event_at` of rows."""
+    if isinstance(rows, Lines):
+        return pl.DataFrame({"event_at": array(TIMES, rows.times)}, {"event_at": pl.Int64()}).select(
+            _moment("event_at")
+        )
+    return rows
+
+
+def spans_of(lines: Lines) -> pl.DataFrame:
+    """Return the key of each metric of lines, and the time of its first and its last event."""
+    spans = [(metric_key, first, last) for metric_key, (first, last) in lines.spans.items()]
+    schema = {"metric_key": pl.String(), "first": pl.Int64(), "last": pl.Int64()}
+    return pl.DataFrame(spans, schema, orient="row").with_columns(_moment("first"), _moment("last"))
+
+
+def _moment(name: str) -> pl.Expr:
+    return pl.from_epoch(name, "s").dt.cast_time_unit("us").dt.replace_time_zone("UTC")

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import NamedTuple
 
 import polars as pl
@@ -14,7 +15,7 @@ from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.catalogue.types import JSON
 from klaviyo_pg.postgres import statements
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.lines import frame_of
+from klaviyo_pg.postgres.lines import frame_of, spans_of
 from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
 from klaviyo_pg.postgres.suppressed import check_stored
 from klaviyo_pg.repair import REASON, repaired
@@ -22,7 +23,8 @@ from klaviyo_pg.rows import Lines
 
 _UNSTORABLE = (psycopg.DataError, errors.StatementTooComplex, errors.ProgramLimitExceeded)
 _ROWS_AT_ONCE = 2_000  # converted to text at a time, so that a frame is not in memory twice
-_PROBES = 64  # keys that are looked up to find out if a batch is new
+_MARGIN = timedelta(days=3)  # by which an event's time may change to be noticed at once: the usual LOOKBACK_DAYS
+_NEAREST = 500  # stored events that are looked at before and after a batch, for those whose time has changed
 
 
 Inspect = Callable[[Account, Load], None]
@@ -73,6 +75,9 @@ def merge(
     if inspect is not None:
         inspect(account, load)
     inserted, updated = _upsert(account, load)
+    if inserted and load.table.ordered_by is not None:
+        deleted, moved = _delete_outdated(account, load, rows)
+        inserted, updated = inserted - deleted, updated + moved
     if load.absent is not Absent.KEEP and is_complete and not missing:
         _retire_absent(account, load, guard)
     account.execute(statements.drop_stage(load))
@@ -95,12 +100,22 @@ def _upsert(account: Account, load: Load) -> tuple[int, int]:
     """
     row = account.execute(statements.upsert(account.schema, load)).fetchone()
     assert row is not None
-    written, inserted, updated = row
-    if inserted + updated < written:
+    to_write, new, written = row
+    if written < to_write:
         lost = account.execute(statements.count_unmerged(account.schema, load)).fetchone()
         assert lost is not None
-        check_stored(account, load.table.name, written, written - lost[0])
-    return inserted, updated
+        check_stored(account, load.table.name, to_write, to_write - lost[0])
+    inserted = min(new, written)
+    return inserted, written - inserted
+
+
+def _delete_outdated(account: Account, load: Load, frame: pl.DataFrame | Lines) -> tuple[int, int]:
+    """Delete the older rows of events that have another time now; return how many, and how many were stored before."""
+    found = account.execute(statements.outdated(account.schema, load), **_near(frame)).fetchall()
+    if found:
+        rows = [{"event_at": at, "key": key} for at, key, _ in found]
+        account.execute_many(statements.delete_row(account.schema, load.table), rows)
+    return len(found), sum(is_moved for _, _, is_moved in found)
 
 
 def _retire_absent(account: Account, load: Load, guard: Guard | None) -> None:
@@ -127,10 +142,8 @@ def _append(account: Account, load: Load, rows: pl.DataFrame | Lines) -> bool:
 
     Returns False, and changes nothing, if some of the rows are already stored or cannot be stored.
     """
-    [key] = load.table.primary_key
-    keys = list(rows.each_key()) if isinstance(rows, Lines) else rows.get_column(key).to_list()
-    row = account.execute(statements.probe(account.schema, load), keys=keys[:: max(1, len(keys) // _PROBES)]).fetchone()
-    if row is None or row[1]:
+    row = account.execute(statements.probe(account.schema, load), **_near(rows)).fetchone()
+    if row is None or row[1] is None or _has_key(rows, row[1]):
         return False
     filled_in: dict[str, pl.Expr] = {
         "esp_source": pl.lit(ESP_SOURCE),
@@ -143,7 +156,7 @@ def _append(account: Account, load: Load, rows: pl.DataFrame | Lines) -> bool:
             end = b"\t" + as_copy_text(pl.DataFrame().select(**filled_in))
             _copy_texts(account, load, statement, (text.replace(b"\n", end) for text in rows.text), len(rows))
         else:
-            _copy_all(account, load, statement, rows.sort(key).with_columns(**filled_in))
+            _copy_all(account, load, statement, rows.sort(load.table.primary_key).with_columns(**filled_in))
     except (psycopg.IntegrityError, *_UNSTORABLE):
         return False
     return True
@@ -162,6 +175,24 @@ def _copy_to_stage(account: Account, load: Load, rows: pl.DataFrame | Lines) -> 
         rows = frame_of(load, rows)
     documents = [column.name for column in load.columns if column.type is JSON]
     return _copy(account, load, statement, rows, documents)
+
+
+def _near(rows: pl.DataFrame | Lines) -> dict[str, object]:
+    """Return the values that finding events near a batch needs: its metrics, and the time of their first and last."""
+    at = pl.col("event_at")
+    if isinstance(rows, Lines):
+        spans = spans_of(rows)
+    else:
+        spans = rows.lazy().group_by("metric_key").agg(at.min().alias("first"), at.max().alias("last")).collect()
+    columns = spans.drop_nulls().rename({"metric_key": "metrics"}).to_dict(as_series=False)
+    return {**columns, "margin": _MARGIN, "most": _NEAREST}
+
+
+def _has_key(rows: pl.DataFrame | Lines, keys: Sequence[str]) -> bool:
+    """Return whether one of the rows has one of the keys."""
+    if isinstance(rows, Lines):
+        return not set(keys).isdisjoint(rows.each_key())
+    return bool(rows.get_column("key").is_in(keys).any())
 
 
 def _copy(
