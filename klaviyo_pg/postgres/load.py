@@ -69,6 +69,8 @@ def merge(
     rows = frame if isinstance(frame, Lines) else frame.select(*load.schema)
     if load.mostly_new and _append(account, load, rows):
         return Merged(len(rows), len(rows), 0, 0, [])
+    if isinstance(rows, Lines) and len(set(rows.each_key())) < len(rows):
+        rows = frame_of(load, rows)
     account.execute(statements.create_stage(account.schema, load))
     unstorable = _copy_to_stage(account, load, rows)
     missing = sum(not each.replaced for each in unstorable)
@@ -166,13 +168,11 @@ def _copy_to_stage(account: Account, load: Load, rows: pl.DataFrame | Lines) -> 
     """Copy rows to the stage, except those that Postgres refuses."""
     statement = statements.copy_stage(load)
     if isinstance(rows, Lines):
-        if len(set(rows.each_key())) == len(rows):
-            try:
-                _copy_texts(account, load, statement, rows.text, len(rows))
-                return []
-            except _UNSTORABLE:
-                pass
-        rows = frame_of(load, rows)
+        try:
+            _copy_texts(account, load, statement, rows.text, len(rows))
+            return []
+        except _UNSTORABLE:
+            rows = frame_of(load, rows)
     documents = [column.name for column in load.columns if column.type is JSON]
     return _copy(account, load, statement, rows, documents)
 

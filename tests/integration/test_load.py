@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import Merged, merge
-from klaviyo_pg.rows import Events, Profile
+from klaviyo_pg.rows import EventPage, Events, Lines, Profile
 from tests.driver import PATIENCE
 from tests.integration.conftest import EVENT_TIME, SCHEMA
 from tests.merging import counts, rows
+from transforms.event_lines import event_lines
 from transforms.events import Metrics, event_frames
 from transforms.people import people
 
@@ -118,6 +119,39 @@ def test_a_document_that_cannot_be_stored_does_not_cost_its_row(
         assert json.loads(changed.row)["properties"] == properties and changed.replaced == 1
         assert (result.rows, result.unchanged) == (2, 2 * unchanged)
         assert rows(connection, "opens", "key", "properties") == [("a", {}), ("bad", kept)]
+
+
+def lines(read_at: datetime, *events: dict[str, Any]) -> Lines:
+    """Return events of the metric "m" as lines. What they do not name is null."""
+    event = {**dict.fromkeys(Events._fields), "at": 1_750_000_000, "metric_id": "m", "properties": b"{}"}
+    columns = Events(*([{**event, **each}[name] for each in events] for name in Events._fields))  # type: ignore[arg-type]
+    made = event_lines([EventPage(columns, (), (), read_at)], Metrics({}, {"m": "opens"}), "one")
+    assert made is not None
+    return made.tables["opens"]
+
+
+def test_lines_are_appended_and_merged_like_frames(account: Account, connection: psycopg.Connection) -> None:
+    """New ones are appended. If one is stored or cannot be stored, they are merged, and the others are stored."""
+    both = lines(JAN, {"id": "a", "value": "1"}, {"id": "b", "email": "Å@b.c", "properties": b'{"x": "y"}'})
+    refused = {"id": "d", "properties": b'{"a":"\\ud800"}'}
+    later = JAN.replace(month=2)
+    with connection.transaction():
+        assert counts(merge(account, OPENS, both)) == (2, 2, 0, 0)
+        assert counts(merge(account, OPENS, both)) == (2, 0, 0, 2)
+        result = merge(account, OPENS, lines(later, {"id": "a", "value": "2"}, {"id": "c"}, refused))
+        assert counts(result) == (3, 2, 1, 0)
+        assert [each.replaced for each in result.unstorable] == [1]
+        result = merge(account, OPENS, Lines.joined([lines(JAN, {"id": "e"}), lines(later, {"id": "e", "value": "3"})]))
+        assert counts(result) == (1, 1, 0, 0)
+    assert rows(connection, "opens", "id", "value", "email", "properties") == [
+        ("a", 2, None, {}),
+        ("b", None, "Å@b.c", {"x": "y"}),
+        ("c", None, None, {}),
+        ("d", None, None, {"a": "\N{REPLACEMENT CHARACTER}"}),
+        ("e", 3, None, {}),
+    ]
+    filled_in = "SELECT DISTINCT esp_source, esp_integration_id, __synced_at IS NOT NULL FROM opens"
+    assert connection.execute(filled_in).fetchall() == [("Klaviyo", account.integration_id, True)]
 
 
 def test_an_event_without_an_id_does_not_stop_the_others(merged: Any, connection: psycopg.Connection) -> None:
