@@ -1,7 +1,7 @@
-"""A server of event pages that costs next to nothing: an account of made-up events that are calculated from numbers.
+"""A server of event pages that costs next to nothing: a simulated account whose events follow from their numbers.
 
 It knows what a backfill asks for and no more: no limits, no faults, no profiles beyond those on pages of events. Run it
-as a process of its own, so that its time is not that of the loader.
+as a separate process, so that its time is not that of the loader.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 The rows are: the backfill's whole process, its run alone (from the ledger), downloading, decoding and COPY of the same
 pages without anything else, and, with `--ingestr PATH`, ingestr. That one speaks to a.klaviyo.com only, so it gets a
-proxy on 127.0.0.1 with a certificate made for the occasion. Nothing but 127.0.0.1 is contacted.
+proxy on 127.0.0.1 with a certificate that the benchmark makes. Nothing but 127.0.0.1 is contacted.
 """
 
 import argparse
@@ -30,7 +30,7 @@ _FLOOR = "floor"
 
 
 class Took(NamedTuple):
-    """What something took: seconds by the clock, and of processors, without the server and Postgres."""
+    """A measured duration: seconds by the clock, and of processors, without the server and Postgres."""
 
     name: str
     seconds: float

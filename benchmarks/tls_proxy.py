@@ -1,4 +1,4 @@
-"""A proxy on 127.0.0.1 that answers as a.klaviyo.com, with a certificate of its own, from a plain HTTP server.
+"""A proxy on 127.0.0.1 that answers as a.klaviyo.com, with a self-signed certificate, from a plain HTTP server.
 
 For programs that cannot be pointed at another address. Any other host is refused.
 """

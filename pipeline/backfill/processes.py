@@ -1,8 +1,8 @@
-"""Reading history in processes of their own, where there are processors to spare. Knows no Prefect.
+"""Reading history in separate processes, where there are processors to spare. Knows no Prefect.
 
 Each process has a session that is built from the settings, and runs units in threads. It gets units over a socket and
 sends back progress and outcomes; the rate limits in the warehouse keep all of them to one pace. It ends as soon as the
-socket does, so that none is left however this process ends. Nothing secret is in its arguments.
+socket does, so no process is left however this one ends. Nothing secret is in its arguments.
 """
 
 import os
@@ -189,7 +189,7 @@ class _Served:
         self.session.progress = _Forwarded(self)  # type: ignore[assignment]
 
     def send(self, message: object) -> None:
-        """Send a message; if nobody takes it, end."""
+        """Send a message. End if the other process is gone."""
         try:
             with self._sending:
                 self._connection.send(message)

@@ -68,7 +68,7 @@ def test_processes_read_the_same_events_as_threads(warehouse: Warehouse, started
 
 
 def test_a_killed_process_costs_nothing_but_time(warehouse: Warehouse, started: list[int]) -> None:
-    """Its units fail, the others go on, and a rerun reads the rest."""
+    """Its units fail, the others continue, and a rerun reads the rest."""
     killed = warehouse.variant(warehouse_schema="killed")
 
     def kill() -> None:
