@@ -12,13 +12,12 @@ import psycopg
 import pytest
 
 from klaviyo_pg.catalogue import TABLES, loads
-from klaviyo_pg.errors import Busy
-from klaviyo_pg.postgres import claims
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.erase import erase, erased, erased_addresses, owned
+from klaviyo_pg.postgres.erase import owned
 from klaviyo_pg.postgres.event_tables import move_events
 from klaviyo_pg.postgres.member_lists import derive_member_lists
 from tests.driver import PATIENCE, wait_until
+from tests.erasing import erase
 from tests.integration.conftest import SCHEMA
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
@@ -84,6 +83,17 @@ def rows(connection: psycopg.Connection) -> Iterator[str]:
                 yield f"{table.name} {row}"
 
 
+def erased(account: Account) -> set[str]:
+    """Return the member keys of the people of an account who were erased."""
+    return {key for (key,) in account.execute("SELECT member_key FROM erased WHERE esp_integration_id = %(account)s")}
+
+
+def erased_addresses(account: Account) -> set[str]:
+    """Return the keys of the addresses of these people."""
+    query = "SELECT address_key FROM erased_addresses WHERE esp_integration_id = %(account)s"
+    return {key for (key,) in account.execute(query)}
+
+
 def of_two(row: str) -> bool:
     """Return whether a row is one of account "two", whichever column names the account."""
     return ",two" in row or "(two," in row
@@ -137,14 +147,6 @@ def test_a_person_with_events_only_is_erased(people: None, account: Account, con
         counts = erase(account, ADDRESS)
     assert (counts["members"], counts["opens"], counts["member_lists"]) == (0, 1, 1)
     assert erased(account) == {md5("p1")}
-
-
-def test_erasing_is_refused_during_a_backfill(people: None, account: Account, connect: Any) -> None:
-    """A backfill may have read data about the person that is not stored yet."""
-    assert claims.try_claim(Account(connect(), SCHEMA, "one"), "backfill")
-    sentence = r"^A backfill of this account is in progress\. Wait for it to finish or stop it\.$"
-    with pytest.raises(Busy, match=sentence), account.connection.transaction():
-        erase(account, ADDRESS)
 
 
 @pytest.mark.parametrize("work", ["move", "derive"])
