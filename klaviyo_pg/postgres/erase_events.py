@@ -55,13 +55,16 @@ AND (
 """
 # People without a row in members whose events have a named address.
 _ADD_PROFILES = """
-INSERT INTO {erasing} (esp_integration_id, kind, value, is_found)
-SELECT DISTINCT %(account)s, 'profile', event.member_key, true FROM {erasing_events} AS event
-WHERE event.esp_integration_id = %(account)s AND event.email IN {named} AND event.member_key IS NOT NULL
-AND NOT EXISTS (
-    SELECT FROM {members} AS member
-    WHERE member.esp_integration_id = %(account)s AND member.member_key = event.member_key
+WITH candidates AS MATERIALIZED (
+    SELECT DISTINCT member_key FROM {erasing_events}
+    WHERE esp_integration_id = %(account)s AND email IN {named} AND member_key IS NOT NULL
 )
+INSERT INTO {erasing} (esp_integration_id, kind, value, is_found)
+SELECT %(account)s, 'profile', member_key, true FROM (
+    SELECT member_key FROM candidates EXCEPT
+    SELECT member_key FROM {members}
+    WHERE esp_integration_id = %(account)s AND (member_key IN (SELECT member_key FROM candidates)) IS TRUE
+) AS unknown
 ON CONFLICT DO NOTHING
 """
 _USED = "SELECT email FROM {erasing_events} WHERE esp_integration_id = %(account)s AND member_key IN {profiles}"
@@ -82,16 +85,18 @@ _NAMED_KEYS = (
     "({names}) IN (SELECT {names} FROM unnest(%(keys)s::text[], %(times)s::timestamptz[]) AS batch (key, event_at))"
 )
 # In the order in which batches merge rows, so that the two wait for each other instead of deadlocking.
-_LOCK = "SELECT FROM {event} AS event WHERE {where} AND {theirs} ORDER BY {order} FOR UPDATE"
+_LOCK = """
+SELECT CASE WHEN automation_key IS NOT NULL THEN campaign_key END, id !~ %(event_id)s FROM {event} AS event
+WHERE {where} AND {theirs} ORDER BY {order} FOR UPDATE
+"""
 _NOTE_CAMPAIGNS = """
-INSERT INTO {erasing} (esp_integration_id, kind, value)
-SELECT DISTINCT %(account)s, 'campaign', campaign_key FROM {event} AS event
-WHERE {where} AND {theirs} AND campaign_key IS NOT NULL AND automation_key IS NOT NULL ON CONFLICT DO NOTHING
+INSERT INTO {} (esp_integration_id, kind, value)
+SELECT %(account)s, 'campaign', unnest(%(campaigns)s::text[]) ON CONFLICT DO NOTHING
 """
 # A later batch may have stored the event with its digest already.
 _DELETE_COPIES = """
 DELETE FROM {event} AS event WHERE {where} AND {theirs} AND id !~ %(event_id)s
-AND EXISTS (SELECT FROM {event} AS cleared WHERE cleared.key = {key} AND cleared.event_at = event.event_at)
+AND (SELECT true FROM {event} AS cleared WHERE cleared.key = {key} AND cleared.event_at = event.event_at LIMIT 1)
 """
 # An ID that is not one, such as an address, becomes its digest, as in transforms.erased.
 _CLEAR = """
@@ -259,10 +264,15 @@ def _clear(account: Account, table: Table, where: Composable, **values: object) 
         "key": row_key(SQL("md5(event.id)")),
     }
     values |= {"currencies": sorted(CURRENCIES), "event_id": EVENT_ID}
-    for query in (_LOCK, _NOTE_CAMPAIGNS):
-        account.execute(account.compose(query, **parts), **values)
-    copies = account.execute(account.compose(_DELETE_COPIES, **parts), **values).rowcount
-    return copies + account.execute(account.compose(_CLEAR, **parts), **values).rowcount
+    locked = account.execute(account.compose(_LOCK, **parts), **values).fetchall()
+    if not locked:
+        return 0
+    campaigns = sorted({campaign for campaign, _ in locked if campaign})
+    account.execute(_NOTE_CAMPAIGNS, bookkeeping.ERASING, campaigns=campaigns)
+    if any(is_odd for _, is_odd in locked):
+        account.execute(account.compose(_DELETE_COPIES, **parts), **values)
+    account.execute(account.compose(_CLEAR, **parts), **values)
+    return len(locked)
 
 
 def rename_campaigns(account: Account) -> int:
