@@ -51,7 +51,7 @@ SELECT md5('Klaviyo:' || %(account)s || ':' || id), id, md5('m' || number %% 200
     jsonb_build_object('Campaign Name', 'Campaign ' || number %% 200, 'Subject', 'Hello', 'URL',
         'https://shop.example/products/' || md5(id), 'Client', 'Mail', 'Total', number), now()
 FROM (
-    SELECT number, %(table)s || number || 'aB' AS id, (number * 7919) %% %(people)s AS person
+    SELECT number, %(table)s || number || 'aB' AS id, (number::bigint * 7919) %% %(people)s AS person
     FROM generate_series(1, %(rows)s) AS number
 ) AS numbered
 """

@@ -56,5 +56,6 @@ def erase_people(session: Session, run: Run) -> list[str]:
     session.progress.expect("erasing", "erasing", None)
     erasing.erase_people(step, (), ids)
     session.progress.complete("erasing", 1)
-    sentences = [f"Finished erasing {unfinished:,} people, which had been interrupted."] if unfinished else []
+    number = "1 person" if unfinished == 1 else f"{unfinished:,} people"
+    sentences = [f"Finished erasing {number}, which had been interrupted."] if unfinished else []
     return sentences + ([f"Erased {len(ids)} people who were deleted in Klaviyo."] if ids else [])

@@ -103,7 +103,8 @@ def _show(name: str, account: Account) -> None:
     if days := reconciliation.differences(account):
         print(f"{summary(days)} See the table reconciliation.")
     if people := erase.pending(account):
-        print(f"Erasing {people:,} people is not finished. The next daily run does the rest, or klaviyo-pg erase.")
+        number = "1 person" if people == 1 else f"{people:,} people"
+        print(f"Erasing {number} is not finished. The next daily run does the rest, or klaviyo-pg erase.")
     chunks = backfill_ledger.chunks(account)
     Console().print(_table(name, names, summaries(chunks)) if chunks else "No backfill yet.")
 

@@ -81,6 +81,11 @@ _THEIRS = (
     "(event.member_key IN {profiles} OR lower(event.email) IN {named}"
     " OR event.member_key IS NULL AND lower(event.email) IN {addresses})"
 )
+# The planner overestimates what the lookups cost, and would read the whole table for each batch.
+_BY_KEY = """
+SELECT set_config(name, 'off', true)
+FROM unnest('{{enable_seqscan, enable_hashjoin, enable_mergejoin}}'::text[]) AS name
+"""
 _NAMED_KEYS = (
     "({names}) IN (SELECT {names} FROM unnest(%(keys)s::text[], %(times)s::timestamptz[]) AS batch (key, event_at))"
 )
@@ -239,6 +244,7 @@ def clear(account: Account, table: Table) -> tuple[int, int]:
     if not batch:
         return 0, 0
     keys, times = (list(each) for each in zip(*batch, strict=True))
+    account.execute(_BY_KEY)
     where = account.compose(_NAMED_KEYS, names=names(table.primary_key))
     cleared = _clear(account, table, where, keys=keys, times=times)
     account.execute(_DONE, bookkeeping.ERASING_EVENTS, **values, keys=keys, times=times)
