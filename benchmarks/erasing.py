@@ -1,4 +1,4 @@
-"""`python -m benchmarks.erasing`: how long erasing many people takes, and how long loading has to wait meanwhile.
+"""`python -m benchmarks.erasing`: how long erasing many people takes, and how long batches wait while it runs.
 
 The warehouse is filled by SQL. While people are erased, a thread stores batches of events through the project's own
 path, a third of them of people who are being erased. At the end, nothing about these people may be left.
@@ -121,10 +121,10 @@ def _measure(
         "seconds": f"{took:.1f}",
         "processor seconds of this process": f"{sum(resource.getrusage(resource.RUSAGE_SELF)[:2]):.1f}",
         "WAL, with the loader's, MB": f"{wal / 1e6:,.0f}",
-        f"batches of {_BATCH:,} events stored meanwhile": f"{len(waits):,}",
+        f"batches of {_BATCH:,} events stored during it": f"{len(waits):,}",
         "a batch before, longest, seconds": f"{max(alone):.2f}",
-        "a batch meanwhile, median, seconds": f"{sorted(waits)[len(waits) // 2]:.2f}",
-        "a batch meanwhile, longest, seconds": f"{max(waits):.2f}",
+        "a batch during it, median, seconds": f"{sorted(waits)[len(waits) // 2]:.2f}",
+        "a batch during it, longest, seconds": f"{max(waits):.2f}",
     }
     return "\n".join(["| what | figure |", "|---|---:|", *(f"| {name} | {text} |" for name, text in figures.items())])
 

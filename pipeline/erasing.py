@@ -1,4 +1,4 @@
-"""Erasing people, many at once, in short transactions: loading goes on meanwhile, and a rerun resumes it.
+"""Erasing people, many at once, in short transactions: loading continues, and a rerun resumes it.
 
 Once people are recorded as erased, all later batches leave them out, so that what is left to clear only becomes less.
 """

@@ -103,8 +103,8 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
 
 def _without(account: Account, frames: Frames) -> Frames:
     """Remove the people who were erased. An address that someone else has now is not theirs any more."""
-    nobody = Erased(account.integration_id)
-    addresses = {nobody.key_of(each) for each in excluded_addresses(frames)}
+    no_one = Erased(account.integration_id)
+    addresses = {no_one.key_of(each) for each in excluded_addresses(frames)}
     erased = Erased(account.integration_id, *erase.erased_among(account, member_keys(frames), addresses))
     theirs = unclaimed_exclusions(frames, erased)
     return without(without_exclusions(frames, theirs - erase.owned(account, sorted(theirs))), erased)
@@ -112,10 +112,10 @@ def _without(account: Account, frames: Frames) -> Frames:
 
 def _mentioned(account: Account, texts: Sequence[str]) -> list[bool]:
     """Return of each text if it mentions a person who was erased."""
-    nobody = Erased(account.integration_id)
+    no_one = Erased(account.integration_id)
     words = {word for text in texts for word in words_in(text)}
     keys = words | {hashed(word) for word in words}
-    erased = Erased(account.integration_id, *erase.erased_among(account, keys, {nobody.key_of(word) for word in words}))
+    erased = Erased(account.integration_id, *erase.erased_among(account, keys, {no_one.key_of(word) for word in words}))
     return [bool(erased) and erased.is_in(text) for text in texts]
 
 

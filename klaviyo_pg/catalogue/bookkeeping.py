@@ -214,7 +214,7 @@ ERASED_ADDRESSES = Table(
 )
 ERASING = Table(
     "erasing",
-    "Erasing that is in progress: whom to erase, and what has been done. Empty otherwise.",
+    "Erasing that is in progress: the people, and what has been done. Empty otherwise.",
     (
         ESP_INTEGRATION_ID,
         Column(

@@ -157,8 +157,8 @@ def _report(name: str, erased: Erased, people: _People) -> None:
         Console().print(table)
         print(f"{found:,} profile{'' if found == 1 else 's'} erased.")
     elif addresses and not ids:
-        nobody = "no person with this address" if len(people) == 1 else f"none of these {len(people):,} people"
-        raise BadSettings(f"Nothing was erased: {name} has {nobody}.")
+        missing = "no person with this address" if len(people) == 1 else f"none of these {len(people):,} people"
+        raise BadSettings(f"Nothing was erased: {name} has {missing}.")
     if ids:
         print(_unknown_ids(name, ids))
     if addresses:

@@ -18,7 +18,7 @@ RECORDED_AT_ONCE = 500
 """People in the transaction that other batches have to wait for."""
 
 _CHANNELS = ("email", "sms", "sms_transactional", "push", "whatsapp")
-_PATIENCE = "2s"  # for batches in progress, while new ones wait behind this transaction
+_PATIENCE = "2s"  # for batches in progress; new ones have to wait as well
 _PAUSE = 1.0  # seconds in which those may go first
 _ATTEMPTS = 300
 _LIMIT_WAIT = "SELECT set_config('lock_timeout', %s, true)"
@@ -263,10 +263,10 @@ def _of_kind(account: Account, kind: str) -> Composed:
 
 
 def pending(account: Account) -> int:
-    """Return the number of profiles and named addresses whose erasing is not finished."""
+    """Return the number of people whose erasing is not finished: profiles, and addresses without one so far."""
     query = (
-        "SELECT count(*) FROM {} WHERE esp_integration_id = %(account)s AND (kind = 'profile'"
-        " OR kind = 'named' AND NOT is_found)"
+        "SELECT greatest(1, count(*) FILTER (WHERE kind = 'profile' OR kind = 'named' AND NOT is_found)) FROM {}"
+        " WHERE esp_integration_id = %(account)s HAVING count(*) > 0"
     )
     row = account.execute(query, bookkeeping.ERASING).fetchone()
     return int(row[0]) if row else 0
@@ -312,7 +312,7 @@ def record(account: Account) -> dict[str, int]:
 def wait_for_batches(account: Account) -> None:
     """Wait for all transactions that store people, and let others wait until this one ends.
 
-    While it waits, others wait behind it, so it gives up its place from time to time.
+    While it waits, new ones have to wait as well, so it lets them pass from time to time.
     """
     lock = account.compose("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", bookkeeping.ERASED)
     for _ in range(_ATTEMPTS):

@@ -84,7 +84,7 @@ def test_a_full_spool_pauses_the_readers(warehouse: Warehouse, shop: FakeAccount
 def test_people_who_are_erased_do_not_come_back_from_the_spool(
     warehouse: Warehouse, shop: FakeAccount, spooled: Backfill
 ) -> None:
-    """What is loaded from the spool is filtered then, so a backfill in progress does not hinder erasing."""
+    """A backfill in progress does not hinder erasing, because spooled batches are filtered when they are loaded."""
     shop.before("events", warehouse.stop, subject="ORDER")
     run = spooled(metrics=("ORDER",)).run
     assert len(spool_files(warehouse)) == 1
