@@ -47,7 +47,7 @@ def sync(job: Job, streams: frozenset[str], since: datetime | None, tables: Coll
     if loss is not None:
         job.tally.add(loss)
     if not job.tally.must_stop:
-        job.tally.notes += memberships.erase_deleted(job.session, job.run)
+        job.tally.notes += memberships.erase_people(job.session, job.run)
 
 
 def _fail_without_events(job: Job, planned: Iterable[Chunk]) -> None:
