@@ -9,7 +9,7 @@ import polars as pl
 
 from klaviyo_pg.catalogue import events, loads
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.postgres import departures, erase, event_tables, runs
+from klaviyo_pg.postgres import departures, erase, event_tables, partitions, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.postgres.losses import Guard
@@ -71,7 +71,11 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
     counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(runs.COUNTS, 0))
     rejects = {table: list(records) for table, records in batch.rejects.items()}
     has_erased = erase.has_erased(account)
-    for load, frame in _without(account, batch.frames) if has_erased else batch.frames:
+    frames = list(_without(account, batch.frames) if has_erased else batch.frames)
+    for load, frame in frames:
+        if load.table in events.EVENT_TABLES:
+            partitions.prepare(account, load.table, frame)
+    for load, frame in frames:
         table = load.table.name
         is_readable = not any(reject.hides for reject in batch.rejects.get(table, ()))
         has_all = is_readable and (is_complete or load.absent_per is not None)

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import NamedTuple
 
 import polars as pl
@@ -20,7 +21,8 @@ from klaviyo_pg.repair import REASON, repaired
 
 _UNSTORABLE = (psycopg.DataError, errors.StatementTooComplex, errors.ProgramLimitExceeded)
 _ROWS_AT_ONCE = 2_000  # converted to text at a time, so that a frame is not in memory twice
-_PROBES = 64  # keys that are looked up to find out if a batch is new
+_MARGIN = timedelta(days=3)  # by which an event's time may change to be noticed at once: the usual LOOKBACK_DAYS
+_NEAREST = 500  # stored events that are looked at before and after a batch, for those whose time has changed
 
 
 Inspect = Callable[[Account, Load], None]
@@ -72,6 +74,9 @@ def merge(
     if inspect is not None:
         inspect(account, load)
     inserted, updated = _upsert(account, load)
+    if inserted and load.table.ordered_by is not None:
+        deleted, moved = _delete_outdated(account, load, conformed)
+        inserted, updated = inserted - deleted, updated + moved
     if load.absent is not Absent.KEEP and is_complete and not missing:
         _retire_absent(account, load, guard)
     account.execute(statements.drop_stage(load))
@@ -87,12 +92,22 @@ def _upsert(account: Account, load: Load) -> tuple[int, int]:
     """
     row = account.execute(statements.upsert(account.schema, load)).fetchone()
     assert row is not None
-    written, inserted, updated = row
-    if inserted + updated < written:
+    to_write, new, written = row
+    if written < to_write:
         lost = account.execute(statements.count_unmerged(account.schema, load)).fetchone()
         assert lost is not None
-        check_stored(account, load.table.name, written, written - lost[0])
-    return inserted, updated
+        check_stored(account, load.table.name, to_write, to_write - lost[0])
+    inserted = min(new, written)
+    return inserted, written - inserted
+
+
+def _delete_outdated(account: Account, load: Load, frame: pl.DataFrame) -> tuple[int, int]:
+    """Delete the older rows of events that have another time now; return how many, and how many were stored before."""
+    found = account.execute(statements.outdated(account.schema, load), **_near(frame)).fetchall()
+    if found:
+        rows = [{"event_at": at, "key": key} for at, key, _ in found]
+        account.execute_many(statements.delete_row(account.schema, load.table), rows)
+    return len(found), sum(is_moved for _, _, is_moved in found)
 
 
 def _retire_absent(account: Account, load: Load, guard: Guard | None) -> None:
@@ -119,12 +134,10 @@ def _append(account: Account, load: Load, frame: pl.DataFrame) -> bool:
 
     Returns False, and changes nothing, if some of the rows are already stored or cannot be stored.
     """
-    [key] = load.table.primary_key
-    keys = frame.get_column(key).gather_every(max(1, frame.height // _PROBES)).to_list()
-    row = account.execute(statements.probe(account.schema, load), keys=keys).fetchone()
-    if row is None or row[1]:
+    row = account.execute(statements.probe(account.schema, load), **_near(frame)).fetchone()
+    if row is None or row[1] is None or frame.get_column("key").is_in(row[1]).any():
         return False
-    complete = frame.sort(key).with_columns(
+    complete = frame.sort(load.table.primary_key).with_columns(
         esp_source=pl.lit(ESP_SOURCE),
         esp_integration_id=pl.lit(account.integration_id),
         __synced_at=pl.lit(row[0]).dt.convert_time_zone("UTC"),
@@ -134,6 +147,14 @@ def _append(account: Account, load: Load, frame: pl.DataFrame) -> bool:
     except (psycopg.IntegrityError, *_UNSTORABLE):
         return False
     return True
+
+
+def _near(frame: pl.DataFrame) -> dict[str, object]:
+    """Return the values that finding events near a batch needs: its metrics, and the time of their first and last."""
+    at = pl.col("event_at")
+    spans = frame.lazy().group_by("metric_key").agg(at.min().alias("first"), at.max().alias("last")).collect()
+    columns = spans.drop_nulls().rename({"metric_key": "metrics"}).to_dict(as_series=False)
+    return {**columns, "margin": _MARGIN, "most": _NEAREST}
 
 
 def _copy(
