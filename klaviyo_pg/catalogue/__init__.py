@@ -38,6 +38,8 @@ BOOKKEEPING = (
     bookkeeping.RECONCILIATION,
     bookkeeping.RECONCILED_HISTORY,
     bookkeeping.MISSING_ROWS,
+    bookkeeping.TOUCHED,
+    bookkeeping.DERIVATIONS,
     bookkeeping.RATE_LIMITS,
     bookkeeping.PAGE_SIZES,
     bookkeeping.ERASED,

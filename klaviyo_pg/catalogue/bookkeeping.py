@@ -232,6 +232,34 @@ MISSING_ROWS = Table(
     ),
     primary_key=("esp_integration_id", "stream", "table_name", "row_key"),
 )
+TOUCHED = Table(
+    "touched",
+    "Changes since member_lists was last derived, as triggers of the tables that it is derived from record them.",
+    (
+        Column("transaction", INTEGER, "Transaction that made the change."),
+        ESP_INTEGRATION_ID,
+        Column("kind", TEXT, "member, list or address.", personal=Harmless.OWN),
+        Column(
+            "row_key",
+            TEXT,
+            "Klaviyo's ID of the profile or list; of an address, the key of its exclusion.",
+            personal=Harmless.KEY,
+        ),
+    ),
+    primary_key=("transaction", "esp_integration_id", "kind", "row_key"),
+    unlogged=True,
+)
+DERIVATIONS = Table(
+    "derivations",
+    "When member_lists was last derived as a whole. Without a row, the next run does so; delete it to have that.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("rules", KEY, "Digest of the rules by which it was derived.", personal=Harmless.OWN),
+        Column("derived_at", TIMESTAMP, "When it was derived as a whole."),
+    ),
+    primary_key=("esp_integration_id",),
+    unlogged=True,
+)
 RATE_LIMITS = Table(
     "rate_limits",
     "How much of the API's rate limits is used up, shared by all processes that read the account.",

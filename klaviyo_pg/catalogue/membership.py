@@ -55,6 +55,7 @@ MEMBER_EXCLUSIONS = Table(
         ),
     ),
     primary_key=_EXCLUSION_KEY,
+    indexes=(("member_id",),),
 )
 
 STG_MEMBER_LISTS = Table(
@@ -85,6 +86,7 @@ STG_MEMBER_LISTS = Table(
         ),
     ),
     primary_key=("_sync_id", "esp_integration_id"),
+    indexes=(("member_id",), ("list_id",)),
 )
 MEMBER_LISTS = Table(
     "member_lists",
@@ -166,6 +168,7 @@ SUBSCRIPTION_CHANGES = Table(
         ),
     ),
     primary_key=("esp_integration_id", "member_id", "change", "id"),
+    indexes=(("list_id", "list_name"),),  # to find what could not be resolved
 )
 LIST_SUPPRESSIONS = Table(
     "list_suppressions",

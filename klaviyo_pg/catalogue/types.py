@@ -58,7 +58,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the warehouse. DDL, COPY, upsert, frame schema and database comments are derived from it."""
+    """A table of the warehouse. DDL, COPY, upsert, frame schema and database comments are derived from it.
+
+    An `unlogged` table causes no WAL, and is empty after a crash of Postgres: what depends on its rows has to notice.
+    """
 
     name: str
     description: str
@@ -66,6 +69,7 @@ class Table:
     primary_key: tuple[str, ...] = ("key",)
     metric_names: frozenset[str] = frozenset()
     indexes: tuple[tuple[str, ...], ...] = ()
+    unlogged: bool = False
 
     @property
     def column_names(self) -> tuple[str, ...]:

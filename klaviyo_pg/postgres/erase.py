@@ -8,7 +8,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, events, membership
 from klaviyo_pg.catalogue.personal import CURRENCIES, EVENT_ID, MESSAGE_ID
 from klaviyo_pg.errors import Busy
-from klaviyo_pg.postgres import claims
+from klaviyo_pg.postgres import claims, touched
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.statements import row_key
 
@@ -118,7 +118,7 @@ _MENTIONS = SQL(
     " UNION SELECT email FROM erasing_addresses) AS words (word)"
     " WHERE position(lower(word) IN lower(concat(raw, ' ', reason))) > 0)"
 )
-_DELETE_MISSING = """
+_DELETE_NAMED = """
 DELETE FROM {} WHERE esp_integration_id = %(account)s AND (
     md5(row_key) IN (SELECT member_key FROM erasing_members)
     OR row_key IN (SELECT _sync_id FROM {} WHERE esp_integration_id = %(account)s AND {of_address})
@@ -153,9 +153,11 @@ def erase(account: Account, email: str | None, member_ids: Sequence[str] = ()) -
     account.execute("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", bookkeeping.ERASED)
     _identify(account, email, member_ids)
     counts = _clear_events(account, email)
-    counts[bookkeeping.MISSING_ROWS.name] = _delete_missing(account)
-    for table, condition in _DELETED:
-        counts[table.name] = _delete(account, table, condition)
+    counts[bookkeeping.MISSING_ROWS.name] = _delete_named(account, bookkeeping.MISSING_ROWS)
+    _delete_named(account, bookkeeping.TOUCHED)
+    with touched.unrecorded(account):
+        for table, condition in _DELETED:
+            counts[table.name] = _delete(account, table, condition)
     account.execute(_RECORD, bookkeeping.ERASED)
     account.execute(_RECORD_ADDRESSES, bookkeeping.ERASED_ADDRESSES)
     return counts
@@ -199,10 +201,10 @@ def _delete(account: Account, table: Table, condition: Composable, **values: obj
     return account.execute(query, **values).rowcount
 
 
-def _delete_missing(account: Account) -> int:
-    """Delete what is recorded of rows that are missing: while the excluded addresses, whose keys it has, exist."""
-    tables = bookkeeping.MISSING_ROWS, membership.MEMBER_EXCLUSIONS
-    return account.execute(account.compose(_DELETE_MISSING, *tables, of_address=_OF_ADDRESS)).rowcount
+def _delete_named(account: Account, table: Table) -> int:
+    """Delete rows that name others by their keys: while the excluded addresses, whose keys they have, exist."""
+    tables = table, membership.MEMBER_EXCLUSIONS
+    return account.execute(account.compose(_DELETE_NAMED, *tables, of_address=_OF_ADDRESS)).rowcount
 
 
 def wait_for_erasing(connection: Connection, schema: str) -> None:

@@ -7,7 +7,7 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View
 from klaviyo_pg.errors import DatabaseUnusable
-from klaviyo_pg.postgres import freshness, statements
+from klaviyo_pg.postgres import freshness, statements, touched
 
 _COLUMNS = """
     SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
@@ -35,7 +35,7 @@ Comments = Mapping[tuple[str, str | None], str]
 
 
 def upgrade(connection: Connection, schema: str) -> None:
-    """Create the schema, tables, columns, indexes and views that are missing, and set comments that differ.
+    """Create the schema, tables, columns, indexes, triggers and views that are missing, and set comments that differ.
 
     Everything happens in the caller's transaction. A warehouse that is up to date is not written to.
 
@@ -54,6 +54,7 @@ def upgrade(connection: Connection, schema: str) -> None:
     indexes = {row[0] for row in connection.execute(_INDEXES, [schema])}
     for statement in missing_indexes(schema, indexes):
         connection.execute(statement)
+    touched.install(connection, schema)
     for view in VIEWS:
         _define(connection, schema, view)
     stored = {(name, column): text for name, column, text in connection.execute(_COMMENTS, [schema])}

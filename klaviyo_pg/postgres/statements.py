@@ -34,8 +34,8 @@ def column_definition(column: Column) -> Composed:
 
 def create_table(schema: str, table: Table) -> Composed:
     columns = SQL(",\n    ").join(map(column_definition, table.columns))
-    return SQL("CREATE TABLE {} (\n    {},\n    PRIMARY KEY ({})\n)").format(
-        Identifier(schema, table.name), columns, names(table.primary_key)
+    return SQL("CREATE {}TABLE {} (\n    {},\n    PRIMARY KEY ({})\n)").format(
+        SQL("UNLOGGED " if table.unlogged else ""), Identifier(schema, table.name), columns, names(table.primary_key)
     )
 
 

@@ -98,6 +98,7 @@ class _Sweep:
             watermarks.advance(
                 account, key_of(member_lists.SWEEPS, self._list_id), None, run.as_of, None, self._list_id
             )
+            member_lists.mark_absent_again(account, self._list_id)
         member_lists.delete_sweeps(account, self._list_id)
 
 
