@@ -2,7 +2,7 @@
 
 from klaviyo_pg.catalogue.personal import Harmless, Personal
 from klaviyo_pg.catalogue.shared import ESP_INTEGRATION_ID
-from klaviyo_pg.catalogue.types import FLOAT, INTEGER, KEY, TEXT, TIMESTAMP, Column, Merge, Table
+from klaviyo_pg.catalogue.types import BOOLEAN, FLOAT, INTEGER, KEY, TEXT, TIMESTAMP, Column, Merge, Table
 
 _RUN_ID = Column("run_id", TEXT, "ID of the run.", personal=Harmless.OWN)
 
@@ -231,6 +231,21 @@ MISSING_ROWS = Table(
         Column("missed_at", TIMESTAMP, "When a read first lacked the row."),
     ),
     primary_key=("esp_integration_id", "stream", "table_name", "row_key"),
+)
+SWEEPS = Table(
+    "sweeps",
+    "Full reads that are stored batch by batch. What they have found so far is in swept_members and swept_exclusions, "
+    "which are lost together with this table if Postgres crashes.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("stream", TEXT, "Stream that is read, such as list_members/<list id>.", personal=Harmless.OWN),
+        Column("sweep", TEXT, "ID of the run.", personal=Harmless.OWN),
+        Column("part", TEXT, "Window of the stream.", personal=Harmless.OWN),
+        Column("is_complete", BOOLEAN, "True if each record was readable; null until it is read to its end."),
+        Column("found", INTEGER, "Rows that a complete read found; null before."),
+    ),
+    primary_key=("esp_integration_id", "stream", "sweep", "part"),
+    unlogged=True,
 )
 TOUCHED = Table(
     "touched",

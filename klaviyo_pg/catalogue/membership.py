@@ -58,6 +58,21 @@ MEMBER_EXCLUSIONS = Table(
     indexes=(("member_id",),),
 )
 
+SWEPT_EXCLUSIONS = Table(
+    "swept_exclusions",
+    "Excluded addresses read so far by a full read. Empty when none is in progress.",
+    (
+        *_EXCLUSION,
+        Column(
+            "sweep", TEXT, "ID of the run, which keeps the rows of an interrupted read apart.", personal=Harmless.OWN
+        ),
+        Column(
+            "part", TEXT, "Chunk that the address was read with: it can have several reasons.", personal=Harmless.OWN
+        ),
+    ),
+    primary_key=("esp_integration_id", "sweep", "part", "_sync_id"),
+    unlogged=True,
+)
 STG_MEMBER_LISTS = Table(
     "stg_member_lists",
     "List memberships, each as it was last extracted.",
@@ -337,4 +352,5 @@ SWEPT_MEMBERS = Table(
         ),
     ),
     primary_key=("esp_integration_id", "list_id", "sweep", "member_id", "answer"),
+    unlogged=True,
 )

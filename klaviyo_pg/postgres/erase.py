@@ -129,6 +129,7 @@ _DELETED: tuple[tuple[Table, Composable], ...] = (
     (dimensions.MEMBER_ATTRIBUTES, _OF_MEMBER),
     (membership.STG_MEMBER_EXCLUSIONS, _OF_ADDRESS),
     (membership.MEMBER_EXCLUSIONS, _OF_ADDRESS),
+    (membership.SWEPT_EXCLUSIONS, _OF_ADDRESS),
     (membership.STG_MEMBER_LISTS, _OF_MEMBER_ID),
     (membership.MEMBER_LISTS, _OF_MEMBER_ID),
     (membership.SUBSCRIPTION_CHANGES, _OF_MEMBER_ID),

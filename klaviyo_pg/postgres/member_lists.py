@@ -357,6 +357,16 @@ def end_sweep(account: Account, list_id: str, sweep: str, only_looked_up: bool) 
     return account.execute(query, list_id=list_id, sweep=sweep, only_looked_up=only_looked_up).rowcount
 
 
+def count_found(account: Account, list_id: str, sweep: str) -> int:
+    """Return how many members a sweep of a list has found so far."""
+    query = account.compose(
+        "SELECT count(*) FROM ({answered} 'found') AS found",
+        answered=account.compose(_ANSWERED, membership.SWEPT_MEMBERS),
+    )
+    [(found,)] = account.execute(query, list_id=list_id, sweep=sweep)
+    return int(found)
+
+
 def lift_suppressions(account: Account, list_id: str, sweep: str) -> int:
     """Mark as lifted the suppressions from a list that a complete sweep did not find, and return their number."""
     query = account.compose(

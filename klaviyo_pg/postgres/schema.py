@@ -14,6 +14,10 @@ _COLUMNS = """
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = %s AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p')
 """
+_LOGGED = """
+    SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = %s AND c.relkind = 'r' AND c.relpersistence = 'p'
+"""
 _INDEXES = "SELECT indexname FROM pg_indexes WHERE schemaname = %s"
 # Both definitions as Postgres formats them; null if the view does not exist yet.
 _DEFINITIONS = """
@@ -51,6 +55,10 @@ def upgrade(connection: Connection, schema: str) -> None:
         existing.setdefault(table, {})[column] = type_
     for statement in missing(schema, existing):
         connection.execute(statement)
+    logged = {name for (name,) in connection.execute(_LOGGED, [schema])}
+    for table in TABLES:
+        if table.unlogged and table.name in logged:
+            connection.execute(statements.set_unlogged(schema, table))
     indexes = {row[0] for row in connection.execute(_INDEXES, [schema])}
     for statement in missing_indexes(schema, indexes):
         connection.execute(statement)

@@ -39,6 +39,10 @@ def create_table(schema: str, table: Table) -> Composed:
     )
 
 
+def set_unlogged(schema: str, table: Table) -> Composed:
+    return SQL("ALTER TABLE {} SET UNLOGGED").format(Identifier(schema, table.name))
+
+
 def index_name(table: Table, columns: Iterable[str]) -> str:
     return "_".join((table.name, *columns, "idx"))
 
@@ -88,6 +92,16 @@ def copy_stage(load: Load) -> Composed:
     return SQL("COPY {} ({}) FROM STDIN {}").format(
         Identifier("pg_temp", stage_name(load)), names(column.name for column in load.columns), COPY_FORMAT
     )
+
+
+def fill_stage(load: Load, query: Composable) -> Composed:
+    """Fill the stage with the rows of a query, which returns the columns of the load in order."""
+    columns = names(column.name for column in load.columns)
+    return SQL("INSERT INTO {} ({}) {}").format(Identifier("pg_temp", stage_name(load)), columns, query)
+
+
+def analyze_stage(load: Load) -> Composed:
+    return SQL("ANALYZE {}").format(Identifier("pg_temp", stage_name(load)))
 
 
 def probe(schema: str, load: Load) -> Composed:
