@@ -244,16 +244,14 @@ class FakeSource:
 
     def exclusions(self, reason: str | None = None, window: AnyWindow = FULL_READ) -> Iterator[Page[Exclusion]]:
         """Read the exclusions, with a reason those that have it. Number N belongs to a profile created on day N."""
+        if reason is None:
+            yield from self._collection("exclusions", self._account.exclusions)
+            return
         start, end = window.seconds
         days = [(each, LONG_AGO + timedelta(days=day)) for day, each in enumerate(self._account.exclusions)]
-        within = [
-            (each, at)
-            for each, at in days
-            if reason in (None, each.reason) and (reason is None or start <= at.timestamp() < end)
-        ]
+        within = [(each, at) for each, at in days if reason == each.reason and start <= at.timestamp() < end]
         for page, rejects in self._pages("exclusions", reason, window, within, self._account.rows_per_page):
-            reached = page[-1][1] if page and reason else None
-            yield Page([each for each, _ in page], rejects, self._account.now(), reached)
+            yield Page([each for each, _ in page], rejects, self._account.now(), page[-1][1] if page else None)
         if incomplete := self._account.incomplete.get("exclusions"):
             yield Page((), (), self._account.now(), incomplete=incomplete)
 
