@@ -47,7 +47,7 @@ def sync(job: Job, streams: frozenset[str], since: datetime | None, tables: Coll
     if not (job.tally.must_stop and EXCLUSIONS.name in streams and _lacks_exclusions(job)):
         _derive_member_lists(job)
     if not job.tally.must_stop:
-        job.tally.notes += memberships.erase_deleted(job.session, job.run)
+        job.tally.notes += memberships.erase_people(job.session, job.run)
 
 
 def _lacks_exclusions(job: Job) -> bool:
