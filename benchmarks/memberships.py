@@ -52,7 +52,7 @@ _STATE = (
 
 
 class Cost(NamedTuple):
-    """What a step cost."""
+    """The cost of a step."""
 
     name: str
     result: str

@@ -107,8 +107,7 @@ class Settings(BaseSettings):
     membership_sweep_requests: int = Field(
         6_000,
         ge=1,
-        description="Requests for full reads of lists in one daily run. What is left is read by the next runs, and in "
-        "any case after twice MEMBERSHIP_SWEEP_DAYS.",
+        description="Requests for full reads of lists in one daily run. Lists that are left are read by the next runs.",
     )
     profile_sweep_days: float = Field(
         7,

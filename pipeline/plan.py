@@ -145,7 +145,7 @@ def _window_of(month: datetime, as_of: datetime) -> AnyWindow:
 
 
 class ListSweeps(NamedTuple):
-    """How often lists are swept, with how many requests in a run, and the members that the last sweeps found."""
+    """The interval between sweeps of a list, the requests for them in a run, and the members that the last ones had."""
 
     every: timedelta
     requests: int

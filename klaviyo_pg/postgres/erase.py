@@ -378,7 +378,7 @@ def _of_either(profiles: Composable) -> Composable:
 
 def _delete(account: Account, table: Table, where: Composable, member_key: Composable, **values: object) -> int:
     parts = {"erasing": account.table(bookkeeping.ERASING), "where": where, "member_key": member_key}
-    with touched.unrecorded(account):  # nobody else is concerned
+    with touched.unrecorded(account):  # it concerns no other person
         row = account.execute(account.compose(_DELETE, table, **parts), **values).fetchone()
     assert row is not None
     return int(row[0])

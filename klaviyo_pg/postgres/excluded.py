@@ -29,7 +29,7 @@ SELECT min(created_at) FROM {} WHERE esp_integration_id = %(account)s
 
 
 class Extent(NamedTuple):
-    """How many addresses are stored, and when the oldest profile was created."""
+    """The number of stored addresses, and the time at which the oldest profile was created."""
 
     addresses: int
     first_created: datetime | None

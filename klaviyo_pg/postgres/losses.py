@@ -63,7 +63,7 @@ class Missing(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """How many rows are missing, and whether they may be marked or deleted."""
+    """The number of missing rows, and if they may be marked or deleted."""
 
     rows: int
     is_believed: bool

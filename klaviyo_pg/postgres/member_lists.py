@@ -168,7 +168,7 @@ AND changes.list_id = stored.list_id AND changes.change = 'subscribed'
 AND sweep.esp_integration_id = %(account)s AND sweep.stream = %(sweeps)s || '/' || stored.list_id
 AND sweep.watermark >= changes.changed_at AND {limit}
 """
-# The people whom the changes concern. An address concerns those who have it, and a list its members and those who left
+# The people that the changes concern. An address concerns those who have it, and a list its members and those who left
 # a list of one of its names.
 _TAKE = """
 WITH recorded AS (

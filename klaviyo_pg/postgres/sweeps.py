@@ -48,7 +48,7 @@ def finish_part(
 
 
 class Standing(NamedTuple):
-    """Whether all parts of a sweep were read to their end, and whether each of their records was readable."""
+    """The standing of a sweep: all parts were read to their end, and each of their records was readable."""
 
     is_done: bool
     is_complete: bool

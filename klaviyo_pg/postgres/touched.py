@@ -1,4 +1,4 @@
-"""What has changed since member_lists was last derived: recorded by triggers, so that no writer can forget it.
+"""Changes since member_lists was last derived: recorded by triggers, so that no writer can forget them.
 
 Each change is recorded in the transaction that makes it. Knows no rule by which member_lists is derived.
 """

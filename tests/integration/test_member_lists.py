@@ -301,7 +301,7 @@ def test_a_person_who_left_is_not_subscribed_despite_consent(lists: Lists) -> No
 def test_deriving_again_writes_nothing(lists: Lists, account: Account, connection: psycopg.Connection) -> None:
     """Rows that did not change keep their version in the database, and are not counted as updated.
 
-    Without a change, nobody's rows are derived.
+    Without a change, no rows are derived.
     """
     lists.list("L1", "News")
     lists.list("L2", "Sales")
@@ -355,7 +355,7 @@ def test_a_change_made_by_hand_is_noticed(
 
 
 def test_only_the_people_concerned_are_derived(merged: Any, account: Account, connection: psycopg.Connection) -> None:
-    """A change that no rule depends on concerns nobody. Other accounts' changes wait for their own derivation."""
+    """A change that no rule depends on concerns no one. Other accounts' changes wait for their own derivation."""
     connection.execute(
         "INSERT INTO stg_member_lists (list_id, member_id, _sync_id, esp_integration_id)"
         " SELECT 'L1', 'p' || each, md5('L1:p' || each), 'one' FROM generate_series(1, 100) AS each"

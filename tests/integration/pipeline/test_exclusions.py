@@ -47,7 +47,7 @@ def interrupt(warehouse: Warehouse, shop: FakeAccount) -> None:
 
 
 def test_an_interrupted_read_resumes_at_its_checkpoint(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """What was read before counts as present, and new addresses are excluded at once."""
+    """Addresses that were read before count as present, and new addresses are excluded at once."""
     interrupt(warehouse, shop)
     assert warehouse.column(EXCLUDED) == sorted(["NEW@example.com", *addresses()])
     shop.recover()
@@ -90,7 +90,7 @@ def test_the_latest_reason_stays_whichever_chunk_is_read_last(warehouse: Warehou
 
 
 def test_an_unreadable_record_ends_no_exclusion(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """What could be read is stored."""
+    """The readable ones are stored."""
     assert warehouse.daily(ONLY).state == "complete"
     shop.exclusions[:6] = [Exclusion(address(0), "UNSUBSCRIBE", LONG_AGO + DAY)]
     shop.unreadable["exclusions", 0] = Reject("7", "Not a profile.")
