@@ -104,6 +104,11 @@ class Settings(BaseSettings):
         le=3650,
         description="Days between full reads of a list, which find out who has left it. 0 turns them off.",
     )
+    membership_sweep_requests: int = Field(
+        6_000,
+        ge=1,
+        description="Requests for full reads of lists in one daily run. Lists that are left are read by the next runs.",
+    )
     profile_sweep_days: float = Field(
         7,
         ge=0,

@@ -34,6 +34,7 @@ from transforms.erased import (
 from transforms.keys import md5
 
 _REJECT = {"table_name": pl.String(), "reason": pl.String(), "raw": pl.String(), "is_erased": pl.Boolean()}
+_UNCOUNTED = (loads.SWEEPS, loads.SWEPT_EXCLUSIONS)  # what a full read has found so far, which another load counts
 _ERASED = "The record of a person who was erased could not be stored."
 
 Record = Callable[[Account], None]
@@ -84,6 +85,8 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
             merged = merge(account, load, single, has_all, guard, departures.detect_merges)
         else:
             merged = merge(account, load, frame, has_all, guard)
+        if load in _UNCOUNTED:
+            continue
         rejects.setdefault(table, []).extend(
             Reject(row, reason, replaced=replaced) for row, reason, replaced in merged.unstorable
         )

@@ -15,7 +15,7 @@ from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.catalogue.types import JSON
 from klaviyo_pg.postgres import statements
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
+from klaviyo_pg.postgres.losses import Guard, Missing, judge
 from klaviyo_pg.postgres.suppressed import check_stored
 from klaviyo_pg.repair import REASON, repaired
 
@@ -84,6 +84,18 @@ def merge(
     return Merged(rows, inserted, updated, rows - missing - inserted - updated, unstorable)
 
 
+def merge_stored(account: Account, load: Load, query: Composed, is_complete: bool, guard: Guard) -> Merged:
+    """Merge the rows of a query, one for each key, as `merge` does with a frame."""
+    account.execute(statements.create_stage(account.schema, load))
+    rows = account.execute(statements.fill_stage(load, query)).rowcount
+    account.execute(statements.analyze_stage(load))
+    inserted, updated = _upsert(account, load)
+    if is_complete:
+        _retire_absent(account, load, guard)
+    account.execute(statements.drop_stage(load))
+    return Merged(rows, inserted, updated, rows - inserted - updated, [])
+
+
 def _upsert(account: Account, load: Load) -> tuple[int, int]:
     """Merge the stage, and return the numbers of rows inserted and updated. Raises DatabaseUnusable if it lost rows.
 
@@ -113,17 +125,19 @@ def _delete_outdated(account: Account, load: Load, frame: pl.DataFrame) -> tuple
 def _retire_absent(account: Account, load: Load, guard: Guard | None) -> None:
     """Delete or mark absent rows, if the guard believes that they are.
 
-    Rows that belong to a loaded row, such as the lists of a campaign, are as believable as that row.
+    Rows that belong to a loaded row, such as the lists of a campaign, are as believable as that row. If fewer rows were
+    retired than were missing, those that are left are counted.
     """
-    schema = account.schema
+    schema, missing = account.schema, None
     if guard and load.absent_per is None:
         keys, stored = statements.absent_keys(schema, load), statements.count_present(schema, load)
-        if not is_believed(account, guard, Missing(load.table, keys, stored)):
+        missing, is_believed = judge(account, guard, Missing(load.table, keys, stored))
+        if not is_believed or not missing:
             return
     elif guard and guard.holds:
         return
     retired = account.execute(statements.retire_absent(schema, load)).rowcount
-    if load.absent_per is None:
+    if load.absent_per is None and (missing is None or retired < missing):
         left = account.execute(statements.count_absent(schema, load)).fetchone()
         assert left is not None
         check_stored(account, load.table.name, retired + left[0], retired)
