@@ -60,8 +60,8 @@ def store(
 
     def write(account: Account) -> Counts:
         counts = _merge(account, run, chunk, batch, guard, is_complete)
-        record(account)
         runs.add_counts(account, run.id, counts)
+        record(account)
         runs.add_requests(account, run.id, traffic)
         return counts
 

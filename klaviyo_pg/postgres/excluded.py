@@ -10,14 +10,14 @@ from psycopg.sql import Composed, Literal
 
 from klaviyo_pg.catalogue import Load, dimensions, loads, membership
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.load import merge_stored
+from klaviyo_pg.postgres.load import INDEXABLE, merge_stored
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.postgres.statements import names
 
 # Of several reasons for one address, the one with the latest time stays; if several have it, the last by name.
 _FOUND = """
 SELECT DISTINCT ON (_sync_id) {columns} FROM {swept}
-WHERE esp_integration_id = {account} AND sweep = {sweep}
+WHERE esp_integration_id = {account} AND sweep = {sweep} AND coalesce(octet_length(member_id), 0) <= {longest}
 ORDER BY _sync_id, created_at DESC NULLS LAST, reason COLLATE "C" DESC NULLS LAST
 """
 _STORED = """
@@ -71,4 +71,5 @@ def _found(account: Account, load: Load, sweep: str) -> Composed:
         swept=account.table(membership.SWEPT_EXCLUSIONS),
         account=Literal(account.integration_id),
         sweep=Literal(sweep),
+        longest=Literal(INDEXABLE),
     )

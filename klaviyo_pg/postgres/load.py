@@ -12,7 +12,7 @@ from psycopg.sql import Composed
 
 from klaviyo_pg.catalogue import Absent, Load
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
-from klaviyo_pg.catalogue.types import JSON
+from klaviyo_pg.catalogue.types import JSON, TEXT
 from klaviyo_pg.postgres import statements
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard, Missing, judge
@@ -20,6 +20,8 @@ from klaviyo_pg.postgres.suppressed import check_stored
 from klaviyo_pg.repair import REASON, repaired
 
 _UNSTORABLE = (psycopg.DataError, errors.StatementTooComplex, errors.ProgramLimitExceeded)
+INDEXABLE = 2_000
+"""The longest text, in bytes, that is stored in a column with an index: an entry has at most about 2,700."""
 _ROWS_AT_ONCE = 2_000  # converted to text at a time, so that a frame is not in memory twice
 _MARGIN = timedelta(days=3)  # by which an event's time may change to be noticed at once: the usual LOOKBACK_DAYS
 _NEAREST = 500  # stored events that are looked at before and after a batch, for those whose time has changed
@@ -64,12 +66,12 @@ def merge(
     """
     if frame.is_empty() and (load.absent is Absent.KEEP or load.absent_per or not is_complete):
         return Merged(0, 0, 0, 0, [])  # as most frames of a daily run are
-    conformed = frame.select(*load.schema)
+    conformed, too_long = _indexable(load, frame.select(*load.schema))
     if load.mostly_new and _append(account, load, conformed):
         return Merged(frame.height, frame.height, 0, 0, [])
     account.execute(statements.create_stage(account.schema, load))
     documents = [column.name for column in load.columns if column.type is JSON]
-    unstorable = _copy(account, load, statements.copy_stage(load), conformed, documents)
+    unstorable = [*too_long, *_copy(account, load, statements.copy_stage(load), conformed, documents)]
     missing = sum(not each.replaced for each in unstorable)
     if inspect is not None:
         inspect(account, load)
@@ -82,6 +84,19 @@ def merge(
     account.execute(statements.drop_stage(load))
     rows = frame.drop_nulls([name for name in load.table.primary_key if name in frame.columns]).height
     return Merged(rows, inserted, updated, rows - missing - inserted - updated, unstorable)
+
+
+def _indexable(load: Load, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Unstorable]]:
+    """Split off the rows that no index could hold: the stage has none, so only the merge would find out."""
+    indexed = {name for names in (load.table.primary_key, *load.table.indexes) for name in names}
+    texts = [each.name for each in load.columns if each.name in indexed and each.type is TEXT]
+    if not texts:
+        return frame, []
+    is_long = pl.any_horizontal(pl.col(texts).str.len_bytes() > INDEXABLE).fill_null(False)
+    reason = f"A value of {' or '.join(texts)} is longer than {INDEXABLE:,} bytes."
+    long = frame.filter(is_long)
+    rows = [Unstorable(row.write_ndjson().strip(), reason) for row in long.iter_slices(1)]
+    return (frame.filter(~is_long), rows) if rows else (frame, [])
 
 
 def merge_stored(account: Account, load: Load, query: Composed, is_complete: bool, guard: Guard) -> Merged:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from secrets import token_hex
 
 import pytest
 
@@ -102,6 +103,21 @@ def test_an_unreadable_record_ends_no_exclusion(warehouse: Warehouse, shop: Fake
     shop.unreadable.clear()
     assert warehouse.daily(ONLY).state == "complete"
     assert warehouse.column(EXCLUDED) == addresses(1, 2, 3, 4, 5)
+
+
+def test_an_exclusion_that_cannot_be_stored_ends_no_exclusion(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """It is rejected in any batch of any chunk, and the address that was stored for it stays excluded."""
+    assert warehouse.daily(ONLY).state == "complete"
+    shop.exclusions[0] = Exclusion(address(0), REASONS[0], LONG_AGO, token_hex(2000))
+    del shop.exclusions[5]
+    assert warehouse.daily(ONLY).state == "complete"
+    assert warehouse.column(EXCLUDED) == warehouse.column(STAGED) == addresses()
+    assert "longer than 2,000 bytes" in warehouse.one(
+        "SELECT reason FROM rejects WHERE table_name = 'member_exclusions'"
+    )
+    shop.exclusions[0] = Exclusion(address(0), REASONS[0], LONG_AGO, "P0")
+    assert warehouse.daily(ONLY).state == "complete"
+    assert warehouse.column(EXCLUDED) == warehouse.column(STAGED) == addresses(5)
 
 
 def test_events_come_before_exclusions(warehouse: Warehouse, shop: FakeAccount) -> None:
