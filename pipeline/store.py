@@ -21,10 +21,21 @@ from pipeline.outcome import Counts
 from pipeline.run import Run, transact
 from pipeline.session import Session
 from transforms.clean import conformed, last_by
-from transforms.erased import Erased, Frames, unclaimed_exclusions, without, without_exclusions
+from transforms.erased import (
+    Erased,
+    Frames,
+    excluded_addresses,
+    hashed,
+    member_keys,
+    unclaimed_exclusions,
+    without,
+    without_exclusions,
+    words_in,
+)
 from transforms.keys import md5
 
 _REJECT = {"table_name": pl.String(), "reason": pl.String(), "raw": pl.String(), "is_erased": pl.Boolean()}
+_UNCOUNTED = (loads.SWEEPS, loads.SWEPT_EXCLUSIONS)  # what a full read has found so far, which another load counts
 _ERASED = "The record of a person who was erased could not be stored."
 
 Record = Callable[[Account], None]
@@ -50,8 +61,8 @@ def store(
 
     def write(account: Account) -> Counts:
         counts = _merge(account, run, chunk, batch, guard, is_complete)
-        record(account)
         runs.add_counts(account, run.id, counts)
+        record(account)
         runs.add_requests(account, run.id, traffic)
         return counts
 
@@ -61,8 +72,8 @@ def store(
 def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Guard, is_complete: bool) -> Counts:
     counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(runs.COUNTS, 0))
     rejects = {table: list(records) for table, records in batch.rejects.items()}
-    erased = Erased(account.integration_id, erase.erased(account), erase.erased_addresses(account))
-    frames = _storable(account, batch, erased)
+    has_erased = erase.has_erased(account)
+    frames = _storable(account, batch, has_erased)
     for load, frame in frames:
         if load.table in events.EVENT_TABLES:
             partitions.prepare(account, load.table, times_of(frame))
@@ -75,6 +86,8 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
             merged = merge(account, load, single, has_all, guard, departures.detect_merges)
         else:
             merged = merge(account, load, frame, has_all, guard)
+        if load in _UNCOUNTED:
+            continue
         rejects.setdefault(table, []).extend(
             Reject(row, reason, replaced=replaced) for row, reason, replaced in merged.unstorable
         )
@@ -92,38 +105,47 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
         counts[table]["replaced_values"] += sum(record.replaced for record in records)
     for table, nul_characters in batch.nul_characters.items():
         counts[table]["nul_characters"] += nul_characters
-    _store_rejects(account, run, chunk, rejects, erased)
+    _store_rejects(account, run, chunk, rejects, has_erased)
     return {table: numbers for table, numbers in counts.items() if any(numbers.values())}
 
 
-def _storable(account: Account, batch: Protected, erased: Erased) -> Sequence[tuple[Load, pl.DataFrame | Lines]]:
+def _storable(account: Account, batch: Protected, has_erased: bool) -> Sequence[tuple[Load, pl.DataFrame | Lines]]:
     """Return the rows of a batch without the people who were erased. Only if lines have one are they made frames."""
-    if not any(_has_erased(load, lines, erased) for load, lines in batch.lines):
-        return [*batch.lines, *_without(account, batch.frames, erased)]
+    if not has_erased:
+        return [*batch.lines, *batch.frames]
+    members = {each for load, lines in batch.lines for each in lines.values(list(load.schema).index("member_key"))}
+    if not (members and any(erase.erased_among(account, members, set()))):
+        return [*batch.lines, *_without(account, batch.frames)]
     frames = [(load, frame_of(load, lines)) for load, lines in batch.lines]
-    return _without(account, [*frames, *batch.frames], erased)
+    return _without(account, [*frames, *batch.frames])
 
 
-def _has_erased(load: Load, lines: Lines, erased: Erased) -> bool:
-    members = list(load.schema).index("member_key")
-    return bool(erased.members) and any(each in erased.members for each in lines.values(members))
-
-
-def _without(account: Account, frames: Frames, erased: Erased) -> Frames:
+def _without(account: Account, frames: Frames) -> Frames:
     """Remove the people who were erased. An address that someone else has now is not theirs any more."""
-    addresses = unclaimed_exclusions(frames, erased)
-    return without(without_exclusions(frames, addresses - erase.owned(account, sorted(addresses))), erased)
+    no_one = Erased(account.integration_id)
+    addresses = {no_one.key_of(each) for each in excluded_addresses(frames)}
+    erased = Erased(account.integration_id, *erase.erased_among(account, member_keys(frames), addresses))
+    theirs = unclaimed_exclusions(frames, erased)
+    return without(without_exclusions(frames, theirs - erase.owned(account, sorted(theirs))), erased)
+
+
+def _mentioned(account: Account, texts: Sequence[str]) -> list[bool]:
+    """Return of each text if it mentions a person who was erased."""
+    no_one = Erased(account.integration_id)
+    words = {word for text in texts for word in words_in(text)}
+    keys = words | {hashed(word) for word in words}
+    erased = Erased(account.integration_id, *erase.erased_among(account, keys, {no_one.key_of(word) for word in words}))
+    return [bool(erased) and erased.is_in(text) for text in texts]
 
 
 def _store_rejects(
-    account: Account, run: Run, chunk: Chunk, rejects: Mapping[str, Sequence[Reject]], erased: Erased
+    account: Account, run: Run, chunk: Chunk, rejects: Mapping[str, Sequence[Reject]], has_erased: bool
 ) -> None:
     """Store rejects, of which each record has one row. Of a person who was erased, only the fact is stored."""
-    rows = [
-        (table, reason, raw, bool(erased) and erased.is_in(f"{raw} {reason}"))
-        for table, records in rejects.items()
-        for raw, reason, *_ in records
-    ]
+    records = [(table, reason, raw) for table, records in rejects.items() for raw, reason, *_ in records]
+    texts = [f"{raw} {reason}" for _, reason, raw in records]
+    erased = _mentioned(account, texts) if has_erased and texts else [False] * len(texts)
+    rows = [(*record, is_erased) for record, is_erased in zip(records, erased, strict=True)]
     if not rows:
         return
     origin = json.dumps([run.integration_id, chunk.stream])  # whichever window it is read with

@@ -29,6 +29,7 @@ BOOKKEEPING = (
     membership.LIST_NAMES,
     membership.MISSING_PROFILES,
     membership.SWEPT_MEMBERS,
+    membership.SWEPT_EXCLUSIONS,
     bookkeeping.INTEGRATIONS,
     bookkeeping.WATERMARKS,
     bookkeeping.RUNS,
@@ -38,10 +39,15 @@ BOOKKEEPING = (
     bookkeeping.RECONCILIATION,
     bookkeeping.RECONCILED_HISTORY,
     bookkeeping.MISSING_ROWS,
+    bookkeeping.SWEEPS,
+    bookkeeping.TOUCHED,
+    bookkeeping.DERIVATIONS,
     bookkeeping.RATE_LIMITS,
     bookkeeping.PAGE_SIZES,
     bookkeeping.ERASED,
     bookkeeping.ERASED_ADDRESSES,
+    bookkeeping.ERASING,
+    bookkeeping.ERASING_EVENTS,
     bookkeeping.REJECTS,
 )
 TABLES = (*DATA, *BOOKKEEPING)

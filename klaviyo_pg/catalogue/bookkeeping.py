@@ -2,7 +2,7 @@
 
 from klaviyo_pg.catalogue.personal import Harmless, Personal
 from klaviyo_pg.catalogue.shared import ESP_INTEGRATION_ID
-from klaviyo_pg.catalogue.types import FLOAT, INTEGER, KEY, TEXT, TIMESTAMP, Column, Merge, Table
+from klaviyo_pg.catalogue.types import BOOLEAN, FLOAT, INTEGER, KEY, TEXT, TIMESTAMP, Column, Merge, Table
 
 _RUN_ID = Column("run_id", TEXT, "ID of the run.", personal=Harmless.OWN)
 
@@ -212,6 +212,38 @@ ERASED_ADDRESSES = Table(
     ),
     primary_key=("esp_integration_id", "address_key"),
 )
+ERASING = Table(
+    "erasing",
+    "Erasing that is in progress: the people, and what has been done. Empty otherwise.",
+    (
+        ESP_INTEGRATION_ID,
+        Column(
+            "kind",
+            TEXT,
+            "'profile'; 'named', an address that was named; 'address', another one of theirs; 'campaign', a flow"
+            " campaign that sent to them; or 'table', an event table that has been searched.",
+            personal=Harmless.OWN,
+        ),
+        Column("value", TEXT, "The member key, address, campaign key or table.", personal=Personal.TEXT),
+        Column("member_id", TEXT, "Klaviyo's ID of the profile; null if it is unknown.", personal=Harmless.ID),
+        Column("is_found", BOOLEAN, "True if the warehouse had anything about the profile or the named address."),
+        Column("recorded_at", TIMESTAMP, "When later batches began to leave the person out; null before."),
+    ),
+    primary_key=("esp_integration_id", "kind", "value"),
+)
+ERASING_EVENTS = Table(
+    "erasing_events",
+    "Events that erasing in progress has still to clear. Empty otherwise.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("table_name", TEXT, "Table that contains the event.", personal=Harmless.OWN),
+        Column("key", KEY, "Key of the event.", personal=Harmless.KEY),
+        Column("event_at", TIMESTAMP, "When the event happened."),
+        Column("member_key", KEY, "md5(profile id)", personal=Harmless.KEY),
+        Column("email", TEXT, "Email address of the event, in lower case.", personal=Personal.TEXT),
+    ),
+    primary_key=("esp_integration_id", "table_name", "key", "event_at"),
+)
 MISSING_ROWS = Table(
     "missing_rows",
     "Stored rows that a full read lacked, where they are too many to believe it (MAX_LOSS_PERCENT). A later run that "
@@ -231,6 +263,49 @@ MISSING_ROWS = Table(
         Column("missed_at", TIMESTAMP, "When a read first lacked the row."),
     ),
     primary_key=("esp_integration_id", "stream", "table_name", "row_key"),
+)
+SWEEPS = Table(
+    "sweeps",
+    "Full reads that are stored batch by batch. What they have found so far is in swept_members and swept_exclusions, "
+    "which are lost together with this table if Postgres crashes.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("stream", TEXT, "Stream that is read, such as list_members/<list id>.", personal=Harmless.OWN),
+        Column("sweep", TEXT, "ID of the run.", personal=Harmless.OWN),
+        Column("part", TEXT, "Window of the stream.", personal=Harmless.OWN),
+        Column("is_complete", BOOLEAN, "True if each record was readable; null until it is read to its end."),
+        Column("found", INTEGER, "Rows that a complete read found; null before."),
+    ),
+    primary_key=("esp_integration_id", "stream", "sweep", "part"),
+    unlogged=True,
+)
+TOUCHED = Table(
+    "touched",
+    "Changes since member_lists was last derived, as triggers of the tables that it is derived from record them.",
+    (
+        Column("transaction", INTEGER, "Transaction that made the change."),
+        ESP_INTEGRATION_ID,
+        Column("kind", TEXT, "member, list or address.", personal=Harmless.OWN),
+        Column(
+            "row_key",
+            TEXT,
+            "Klaviyo's ID of the profile or list; of an address, the key of its exclusion.",
+            personal=Harmless.KEY,
+        ),
+    ),
+    primary_key=("transaction", "esp_integration_id", "kind", "row_key"),
+    unlogged=True,
+)
+DERIVATIONS = Table(
+    "derivations",
+    "When member_lists was last derived as a whole. Without a row, the next run does so; delete it to have that.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("rules", KEY, "Digest of the rules by which it was derived.", personal=Harmless.OWN),
+        Column("derived_at", TIMESTAMP, "When it was derived as a whole."),
+    ),
+    primary_key=("esp_integration_id",),
+    unlogged=True,
 )
 RATE_LIMITS = Table(
     "rate_limits",

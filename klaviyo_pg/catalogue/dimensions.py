@@ -302,7 +302,7 @@ MEMBERS = Table(
             personal=Harmless.OWN,
         ),
     ),
-    indexes=(("esp_integration_id", "created_at"),),  # for sweeps, which go by the time of creation
+    indexes=(("esp_integration_id", "created_at"), ("email",)),  # for sweeps by time of creation; for exclusions
 )
 
 MEMBER_ATTRIBUTES = Table(

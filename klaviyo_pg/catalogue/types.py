@@ -62,6 +62,7 @@ class Table:
 
     `ordered_by` is the first column of the primary key of tables that grow without bound: a time, so that rows that are
     written together lie together in the index. The other columns of the key identify a row by themselves.
+    An `unlogged` table causes no WAL, and is empty after a crash of Postgres: what depends on its rows has to notice.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Table:
     metric_names: frozenset[str] = frozenset()
     indexes: tuple[tuple[str, ...], ...] = ()
     ordered_by: str | None = None
+    unlogged: bool = False
 
     @property
     def identity(self) -> tuple[str, ...]:

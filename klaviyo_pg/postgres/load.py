@@ -12,16 +12,18 @@ from psycopg.sql import Composed
 
 from klaviyo_pg.catalogue import Absent, Load
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
-from klaviyo_pg.catalogue.types import JSON
+from klaviyo_pg.catalogue.types import JSON, TEXT
 from klaviyo_pg.postgres import statements
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.lines import frame_of, spans_of
-from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
+from klaviyo_pg.postgres.losses import Guard, Missing, judge
 from klaviyo_pg.postgres.suppressed import check_stored
 from klaviyo_pg.repair import REASON, repaired
 from klaviyo_pg.rows import Lines
 
 _UNSTORABLE = (psycopg.DataError, errors.StatementTooComplex, errors.ProgramLimitExceeded)
+INDEXABLE = 2_000
+"""The longest text, in bytes, that is stored in a column with an index: an entry has at most about 2,700."""
 _ROWS_AT_ONCE = 2_000  # converted to text at a time, so that a frame is not in memory twice
 _MARGIN = timedelta(days=3)  # by which an event's time may change to be noticed at once: the usual LOOKBACK_DAYS
 _NEAREST = 500  # stored events that are looked at before and after a batch, for those whose time has changed
@@ -66,13 +68,15 @@ def merge(
     """
     if not len(frame) and (load.absent is Absent.KEEP or load.absent_per or not is_complete):
         return Merged(0, 0, 0, 0, [])  # as most frames of a daily run are
-    rows = frame if isinstance(frame, Lines) else frame.select(*load.schema)
+    rows: pl.DataFrame | Lines
+    too_long: Sequence[Unstorable]
+    rows, too_long = (frame, ()) if isinstance(frame, Lines) else _indexable(load, frame.select(*load.schema))
     if load.mostly_new and _append(account, load, rows):
-        return Merged(len(rows), len(rows), 0, 0, [])
+        return Merged(len(frame), len(frame), 0, 0, [])
     if isinstance(rows, Lines) and len(set(rows.each_key())) < len(rows):
-        rows = frame_of(load, rows)
+        frame = rows = frame_of(load, rows)
     account.execute(statements.create_stage(account.schema, load))
-    unstorable = _copy_to_stage(account, load, rows)
+    unstorable = [*too_long, *_copy_to_stage(account, load, rows)]
     missing = sum(not each.replaced for each in unstorable)
     if inspect is not None:
         inspect(account, load)
@@ -83,7 +87,7 @@ def merge(
     if load.absent is not Absent.KEEP and is_complete and not missing:
         _retire_absent(account, load, guard)
     account.execute(statements.drop_stage(load))
-    count = _count(load, rows)
+    count = _count(load, frame)
     return Merged(count, inserted, updated, count - missing - inserted - updated, unstorable)
 
 
@@ -92,6 +96,31 @@ def _count(load: Load, rows: pl.DataFrame | Lines) -> int:
     if isinstance(rows, Lines):
         return len(rows)
     return rows.drop_nulls([name for name in load.table.primary_key if name in rows.columns]).height
+
+
+def _indexable(load: Load, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Unstorable]]:
+    """Split off the rows that no index could hold: the stage has none, so only the merge would find out."""
+    indexed = {name for names in (load.table.primary_key, *load.table.indexes) for name in names}
+    texts = [each.name for each in load.columns if each.name in indexed and each.type is TEXT]
+    if not texts:
+        return frame, []
+    is_long = pl.any_horizontal(pl.col(texts).str.len_bytes() > INDEXABLE).fill_null(False)
+    reason = f"A value of {' or '.join(texts)} is longer than {INDEXABLE:,} bytes."
+    long = frame.filter(is_long)
+    rows = [Unstorable(row.write_ndjson().strip(), reason) for row in long.iter_slices(1)]
+    return (frame.filter(~is_long), rows) if rows else (frame, [])
+
+
+def merge_stored(account: Account, load: Load, query: Composed, is_complete: bool, guard: Guard) -> Merged:
+    """Merge the rows of a query, one for each key, as `merge` does with a frame."""
+    account.execute(statements.create_stage(account.schema, load))
+    rows = account.execute(statements.fill_stage(load, query)).rowcount
+    account.execute(statements.analyze_stage(load))
+    inserted, updated = _upsert(account, load)
+    if is_complete:
+        _retire_absent(account, load, guard)
+    account.execute(statements.drop_stage(load))
+    return Merged(rows, inserted, updated, rows - inserted - updated, [])
 
 
 def _upsert(account: Account, load: Load) -> tuple[int, int]:
@@ -123,17 +152,19 @@ def _delete_outdated(account: Account, load: Load, frame: pl.DataFrame | Lines) 
 def _retire_absent(account: Account, load: Load, guard: Guard | None) -> None:
     """Delete or mark absent rows, if the guard believes that they are.
 
-    Rows that belong to a loaded row, such as the lists of a campaign, are as believable as that row.
+    Rows that belong to a loaded row, such as the lists of a campaign, are as believable as that row. If fewer rows were
+    retired than were missing, those that are left are counted.
     """
-    schema = account.schema
+    schema, missing = account.schema, None
     if guard and load.absent_per is None:
         keys, stored = statements.absent_keys(schema, load), statements.count_present(schema, load)
-        if not is_believed(account, guard, Missing(load.table, keys, stored)):
+        missing, is_believed = judge(account, guard, Missing(load.table, keys, stored))
+        if not is_believed or not missing:
             return
     elif guard and guard.holds:
         return
     retired = account.execute(statements.retire_absent(schema, load)).rowcount
-    if load.absent_per is None:
+    if load.absent_per is None and (missing is None or retired < missing):
         left = account.execute(statements.count_absent(schema, load)).fetchone()
         assert left is not None
         check_stored(account, load.table.name, retired + left[0], retired)

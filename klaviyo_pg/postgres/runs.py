@@ -175,6 +175,11 @@ def add_counts(account: Account, run_id: str, counts: Mapping[str, Mapping[str, 
         account.execute(query, run_id=run_id, table_name=table, **{**dict.fromkeys(COUNTS, 0), **numbers})
 
 
+def has_rejected(account: Account, run_id: str, table: str) -> bool:
+    """Return whether a run has rejected rows of a table so far."""
+    return bool(run_counts(account, run_id).get(table, {}).get("rejected"))
+
+
 def run_counts(account: Account, run_id: str) -> dict[str, dict[str, int]]:
     """Return the row counts of a run, by table."""
     query = account.compose(

@@ -8,13 +8,17 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View, events
 from klaviyo_pg.errors import DatabaseUnusable
-from klaviyo_pg.postgres import freshness, partitions, statements
+from klaviyo_pg.postgres import freshness, partitions, statements, touched
 from klaviyo_pg.settings import Settings
 
 _COLUMNS = """
     SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = %s AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p')
+"""
+_LOGGED = """
+    SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = %s AND c.relkind = 'r' AND c.relpersistence = 'p'
 """
 _INDEXES = "SELECT indexname FROM pg_indexes WHERE schemaname = %s"
 # Both definitions as Postgres formats them; null if the view does not exist yet.
@@ -59,7 +63,7 @@ def storage_of(settings: Settings) -> Storage:
 
 
 def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> None:
-    """Create the schema, tables, columns, indexes and views that are missing, and set comments that differ.
+    """Create the schema, tables, columns, indexes, triggers and views that are missing, and set comments that differ.
 
     Everything happens in the caller's transaction. A warehouse that is up to date is not written to. `storage` says how
     event tables are created; those that are partitioned already stay so.
@@ -76,9 +80,14 @@ def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> No
     _check_event_tables(connection, schema, existing, storage)
     for statement in missing(schema, existing, storage=storage):
         connection.execute(statement)
+    logged = {name for (name,) in connection.execute(_LOGGED, [schema])}
+    for table in TABLES:
+        if table.unlogged and table.name in logged:
+            connection.execute(statements.set_unlogged(schema, table))
     indexes = {row[0] for row in connection.execute(_INDEXES, [schema])}
     for statement in missing_indexes(schema, indexes, storage=storage):
         connection.execute(statement)
+    touched.install(connection, schema)
     for view in VIEWS:
         _define(connection, schema, view)
     stored = {(name, column): text for name, column, text in connection.execute(_COMMENTS, [schema])}

@@ -35,12 +35,16 @@ def column_definition(column: Column) -> Composed:
 def create_table(schema: str, table: Table, is_partitioned: bool = False) -> Composed:
     """Create a table; partitioned by ranges of the time that orders it, or as a whole."""
     columns = SQL(",\n    ").join(map(column_definition, table.columns))
-    created = SQL("CREATE TABLE {} (\n    {},\n    PRIMARY KEY ({})\n)").format(
-        Identifier(schema, table.name), columns, names(table.primary_key)
+    created = SQL("CREATE {}TABLE {} (\n    {},\n    PRIMARY KEY ({})\n)").format(
+        SQL("UNLOGGED " if table.unlogged else ""), Identifier(schema, table.name), columns, names(table.primary_key)
     )
     if not (is_partitioned and table.ordered_by):
         return created
     return SQL("{} PARTITION BY RANGE ({})").format(created, Identifier(table.ordered_by))
+
+
+def set_unlogged(schema: str, table: Table) -> Composed:
+    return SQL("ALTER TABLE {} SET UNLOGGED").format(Identifier(schema, table.name))
 
 
 def index_name(table: Table, columns: Iterable[str]) -> str:
@@ -95,6 +99,16 @@ def copy_stage(load: Load) -> Composed:
     return SQL("COPY {} ({}) FROM STDIN {}").format(
         Identifier("pg_temp", stage_name(load)), names(column.name for column in load.columns), COPY_FORMAT
     )
+
+
+def fill_stage(load: Load, query: Composable) -> Composed:
+    """Fill the stage with the rows of a query, which returns the columns of the load in order."""
+    columns = names(column.name for column in load.columns)
+    return SQL("INSERT INTO {} ({}) {}").format(Identifier("pg_temp", stage_name(load)), columns, query)
+
+
+def analyze_stage(load: Load) -> Composed:
+    return SQL("ANALYZE {}").format(Identifier("pg_temp", stage_name(load)))
 
 
 def probe(schema: str, load: Load) -> Composed:
