@@ -14,9 +14,9 @@ from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson, PendingPeo
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.rows import EventPage, Page, Reject
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
+from tests.people_frames import consents, people
 from transforms import dimensions, membership
 from transforms.events import Metrics, event_frames
-from transforms.people import consents, people
 
 JULY = Window(datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 8, 1, tzinfo=UTC))
 SECOND = b"1782864000"  # the first of JULY

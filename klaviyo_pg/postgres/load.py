@@ -63,8 +63,8 @@ def merge(
     if frame.is_empty() and (load.absent is Absent.KEEP or load.absent_per or not is_complete):
         return Merged(0, 0, 0, 0, [])  # as most frames of a daily run are
     conformed = frame.select(*load.schema)
-    if load.mostly_new and _append(account, load, conformed):
-        return Merged(frame.height, frame.height, 0, 0, [])
+    if load.mostly_new and _append(account, load, keyed := conformed.drop_nulls(load.table.primary_key)):
+        return Merged(keyed.height, keyed.height, 0, 0, [])
     account.execute(statements.create_stage(account.schema, load))
     documents = [column.name for column in load.columns if column.type is JSON]
     unstorable = _copy(account, load, statements.copy_stage(load), conformed, documents)
@@ -119,12 +119,14 @@ def _append(account: Account, load: Load, frame: pl.DataFrame) -> bool:
 
     Returns False, and changes nothing, if some of the rows are already stored or cannot be stored.
     """
-    [key] = load.table.primary_key
+    key, *others = load.table.primary_key
+    if frame.is_empty():
+        return True
     keys = frame.get_column(key).gather_every(max(1, frame.height // _PROBES)).to_list()
     row = account.execute(statements.probe(account.schema, load), keys=keys).fetchone()
     if row is None or row[1]:
         return False
-    complete = frame.sort(key).with_columns(
+    complete = frame.sort(key, *others).with_columns(
         esp_source=pl.lit(ESP_SOURCE),
         esp_integration_id=pl.lit(account.integration_id),
         __synced_at=pl.lit(row[0]).dt.convert_time_zone("UTC"),

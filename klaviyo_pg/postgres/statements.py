@@ -91,9 +91,9 @@ def copy_stage(load: Load) -> Composed:
 
 
 def probe(schema: str, load: Load) -> Composed:
-    """Select the transaction's time, and true if any of %(keys)s is stored. For tables with one key column."""
+    """Select the transaction's time, and true if any of %(keys)s is stored: values of the first key column."""
     return SQL("SELECT now(), EXISTS (SELECT FROM {} WHERE {} = ANY(%(keys)s))").format(
-        Identifier(schema, load.table.name), names(load.table.primary_key)
+        Identifier(schema, load.table.name), Identifier(load.table.primary_key[0])
     )
 
 
@@ -224,6 +224,8 @@ def _merged(load: Load, column: Column, stored: str, incoming: str) -> Composabl
             return new
         case Merge.CLEAR:
             value: Composable = SQL("NULL")
+        case Merge.UNLESS_NULL:
+            value = SQL("coalesce({}, {})").format(new, old)
         case _:
             value = new
     if load.newer_by is None:

@@ -100,7 +100,7 @@ def _batch(reading: Reading, pages: Sequence[_Checked]) -> Batch:
     batch = people_batch(reading, found)
     rejects = {**batch.rejects, "members": [reject for page in pages for reject in page.rejects]}
     frames = [*batch.frames, (loads.MISSING_PROFILES, people.missing(missing))]
-    return Batch(frames, rejects, batch.nul_characters)
+    return Batch(frames, rejects, batch.nul_characters, batch.unchanged)
 
 
 def _open_sweep(reading: Reading) -> Reads:

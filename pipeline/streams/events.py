@@ -11,7 +11,7 @@ from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import lookups
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.rows import EventPage, Events, Profile
+from klaviyo_pg.rows import EventPage, Events
 from pipeline.batch import Batch, protection_of
 from pipeline.run import transact
 from pipeline.streams.stream import Group, Reading, Reads, Stream
@@ -54,19 +54,21 @@ def event_batch(
     if not pages:
         return Batch()
     columns = Events(*(list(chain(*each)) for each in zip(*(page.events for page in pages), strict=True)))
-    profiles: list[Profile] = [profile for page in pages for profile in page.profiles]
+    profiles = people.latest(profile for page in pages for profile in page.profiles)
     read_at = [at for page in pages for at in repeat(_microseconds(page.read_at), len(page.events))]
     made = events.event_frames(columns, read_at, metrics, integration_id, protection)
-    met = people.people(profiles, person, pages[0].read_at, integration_id)
+    met = people.members(profiles, person, pages[0].read_at, integration_id)
+    attributes = people.attributes(profiles, pages[0].read_at, integration_id)
     frames = [
         *((loads.EVENTS[table], frame) for table, frame in made.tables.items()),
         (loads.FLOW_CAMPAIGNS, made.flow_campaigns),
         (loads.SUBSCRIPTION_CHANGES, made.subscription_changes),
-        (person, met.members),
-        (loads.MEMBER_ATTRIBUTES, met.attributes),
+        (person, met.frame),
+        (loads.MEMBER_ATTRIBUTES, attributes.frame),
     ]
-    rejects = {"events": [reject for page in pages for reject in page.rejects], "member_attributes": met.rejects}
-    return Batch(frames, rejects, {"events": made.nul_characters, "members": met.nul_characters})
+    rejects = {"events": [reject for page in pages for reject in page.rejects], "member_attributes": attributes.rejects}
+    nul_characters = met.nul_characters + attributes.nul_characters
+    return Batch(frames, rejects, {"events": made.nul_characters, "members": nul_characters})
 
 
 def _microseconds(moment: datetime) -> int:

@@ -20,8 +20,8 @@ from klaviyo_pg.rows import Events, Profile
 from tests.driver import PATIENCE
 from tests.integration.conftest import SCHEMA
 from tests.merging import counts, rows
+from tests.people_frames import people
 from transforms.events import Metrics, event_frames
-from transforms.people import people
 
 JAN = datetime(2026, 1, 1, tzinfo=UTC)
 OPENS = loads.EVENTS["opens"]

@@ -8,7 +8,8 @@ import pytest
 
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.rows import Consent, Profile, Suppression
-from transforms.people import Consents, People, consents, people
+from tests.people_frames import People, consents, people
+from transforms.people import Consents
 
 ACCOUNT = "account-1"
 READ = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -64,6 +65,7 @@ def test_all_columns_of_a_member_are_filled() -> None:
         "predict_user_id": None,
         "created_at": JOINED,
         "updated_at": READ,
+        "details_digest": None,
     }
 
 
