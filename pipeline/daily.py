@@ -1,6 +1,6 @@
 """The runbook of a daily run: everything that the account gained or changed since the last one."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ def sync(job: Job, streams: frozenset[str], since: datetime | None, tables: Coll
     phases = _plan(job, streams, since, tables)
     for title, chunks in phases:
         if not job.tally.must_stop:
-            read(job, title, chunks)
+            read(job, title, shared_out(job, chunks))
     planned = [chunk for _, chunks in phases for chunk in chunks]
     if EVENTS.name in streams:
         _fail_without_events(job, planned)
@@ -48,6 +48,14 @@ def sync(job: Job, streams: frozenset[str], since: datetime | None, tables: Coll
         job.tally.add(loss)
     if not job.tally.must_stop:
         job.tally.notes += memberships.erase_deleted(job.session, job.run)
+
+
+def shared_out(job: Job, chunks: Sequence[Chunk]) -> list[Chunk]:
+    """Share the people who are incomplete out among readers, by how many there are at this moment."""
+    if PEOPLE.name not in {chunk.stream for chunk in chunks}:
+        return list(chunks)
+    waiting = transact(job.session, job.run, lambda account: lookups.count_incomplete(account, plan.MOST_WAITING))
+    return [*plan.people_chunks(waiting), *(chunk for chunk in chunks if chunk.stream != PEOPLE.name)]
 
 
 def _fail_without_events(job: Job, planned: Iterable[Chunk]) -> None:

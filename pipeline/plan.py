@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from klaviyo_pg.postgres.departures import Month
+from klaviyo_pg.postgres.lookups import DIGITS
 from klaviyo_pg.postgres.member_lists import SWEEPS
 from klaviyo_pg.windows import AnyWindow, OpenWindow, Window, open_windows
 from pipeline.chunks import Chunk, key_of
@@ -14,12 +15,15 @@ from pipeline.streams import DIMENSIONS
 from pipeline.streams.departures import PROFILE_SWEEP
 from pipeline.streams.events import EVENTS
 from pipeline.streams.lists import LIST_MEMBERS
-from pipeline.streams.people import PROFILES
+from pipeline.streams.people import PEOPLE, PROFILES
 
 _SHORTEST_WINDOW = timedelta(days=1)
 _MOST_WINDOWS = 16  # of one stream: enough to read side by side, few enough for Prefect's server
 _ONE_METRIC_WINDOW = timedelta(days=30)
 _IDS_PER_REQUEST = 100  # of a sweep of profiles
+_PEOPLE_PER_READER = 2_000  # 20 requests
+MOST_WAITING = _MOST_WINDOWS * _PEOPLE_PER_READER
+"""The number of incomplete people from which on more of them are no more readers."""
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _PROFILE_OVERLAP = timedelta(days=1)  # a profile's `updated` is the API's own clock, so little can come late
 _NO_OVERLAPS: Mapping[str, timedelta] = MappingProxyType({})
@@ -93,6 +97,16 @@ def profile_chunks(watermarks: Watermarks) -> Iterator[Chunk]:
     watermark = watermarks.get(PROFILES.name)
     start = None if watermark is None else watermark - _PROFILE_OVERLAP
     yield Chunk(PROFILES.name, OpenWindow(start), None, start, (None,))
+
+
+def people_chunks(waiting: int) -> Iterator[Chunk]:
+    """Read the people who are incomplete, of whom at least so many are waiting; many are shared out among readers."""
+    readers = 1
+    while readers < _MOST_WINDOWS and waiting > readers * _PEOPLE_PER_READER:
+        readers *= 2
+    share = len(DIGITS) // readers
+    for at in range(0, len(DIGITS), share):
+        yield Chunk(PEOPLE.name, subject=None if readers == 1 else DIGITS[at : at + share])
 
 
 def sweep_chunks(

@@ -85,12 +85,12 @@ def stored_events(dialect: str, body: bytes) -> tuple[Stored, int]:
     known_people = CountingPeople()
     page = event_page(dialect, body, known_people=known_people)
     by_table = event_frames(page.events, [0] * len(page.events), METRICS, ACCOUNT)
-    persons = people(page.profiles, loads.EVENT_MEMBERS, page.read_at, ACCOUNT)
+    persons = people(page.profiles, loads.MEMBER_STUBS, page.read_at, ACCOUNT)
     frames = [
         *((loads.EVENTS[table], frame) for table, frame in by_table.tables.items()),
         (loads.FLOW_CAMPAIGNS, by_table.flow_campaigns),
         (loads.SUBSCRIPTION_CHANGES, by_table.subscription_changes),
-        (loads.EVENT_MEMBERS, persons.members),
+        (loads.MEMBER_STUBS, persons.members),
         (loads.MEMBER_ATTRIBUTES, persons.attributes),
     ]
     stored = sum(frame.height for frame in by_table.tables.values())

@@ -202,7 +202,6 @@ class FakeSource:
     Like a real one it must not be used by two threads at once, which it checks.
     """
 
-    events_include_consent = False
     event_requests_per_minute: int | None = None
 
     def __init__(self, account: FakeAccount) -> None:

@@ -42,7 +42,6 @@ _CONSENT = {
     "double_optin": pl.Boolean(),
 }
 _LONGEST_NAME = 2000  # bytes: the name is in a primary key, and an index entry of Postgres has at most about 2,700
-_NO_ATTRIBUTES = pl.DataFrame(schema=loads.MEMBER_ATTRIBUTES.schema)
 _COUNTED = {"id": pl.String(), "count": pl.UInt32()}
 
 
@@ -60,6 +59,9 @@ class Attributes(NamedTuple):
     rejects: Sequence[rows.Reject]
     unstorable: Sequence[str]
     nul_characters: int
+
+
+NO_ATTRIBUTES = Attributes(pl.DataFrame(schema=loads.MEMBER_ATTRIBUTES.schema), (), (), 0)
 
 
 class Consents(NamedTuple):
@@ -96,10 +98,18 @@ def members(
     return Members(frame.pipe(conformed, load), raw.nul_characters)
 
 
+def stubs(people: Iterable[tuple[str, str | None]], integration_id: str) -> Members:
+    """Return the frame for the load MEMBER_STUBS, from the ids and addresses of people."""
+    frame = pl.DataFrame(list(dict(people).items()), {"id": pl.String(), "email": pl.String()}, orient="row")
+    raw = cleaned(frame)
+    keyed = raw.frame.with_columns(key=row_key(integration_id, pl.col("id")), member_key=md5(pl.col("id")))
+    return Members(keyed.pipe(conformed, loads.MEMBER_STUBS), raw.nul_characters)
+
+
 def attributes(profiles: Sequence[rows.Profile], extracted_at: datetime, integration_id: str) -> Attributes:
     """Return the custom properties of different people. A person without any has one row without a name."""
     if not profiles:
-        return Attributes(_NO_ATTRIBUTES, (), (), 0)
+        return NO_ATTRIBUTES
     raw = cleaned(_attributes(profiles, integration_id), blank_columns=frozenset({"name"}))
     frame = raw.frame
     is_too_long = frame.get_column("name").str.len_bytes() > _LONGEST_NAME

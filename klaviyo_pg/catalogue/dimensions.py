@@ -311,7 +311,8 @@ MEMBERS = Table(
             Merge.UNLESS_NULL,
         ),
     ),
-    indexes=(("esp_integration_id", "created_at"),),  # for sweeps, which go by the time of creation
+    # For sweeps, which go by the time of creation, and for a walk through the people who have none yet.
+    indexes=(("esp_integration_id", "created_at", "id"),),
 )
 
 MEMBER_ATTRIBUTES = Table(

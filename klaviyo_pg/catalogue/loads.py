@@ -35,10 +35,16 @@ MEMBERS = Load(
     newer_by="updated_at",
 )
 UNDIGESTED_MEMBERS = replace(MEMBERS, merges={**MEMBERS.merges, **_UNDIGESTED})
-_OF_PROFILES = frozenset({"locale", "last_event_date", "klaviyo_updated_at"})  # which pages of events do not include
-EVENT_MEMBERS = Load(dimensions.MEMBERS, omits=_OF_PROFILES | {*_CONSENT}, newer_by="updated_at")
-CONSENTING_EVENT_MEMBERS = Load(  # for event pages that include consent, and the time of the profile's last change
-    dimensions.MEMBERS, omits=_OF_PROFILES - {"klaviyo_updated_at"}, merges=_UNDIGESTED, newer_by="updated_at"
+_OF_A_STUB = ("key", "id", "email", "member_key")
+MEMBER_STUBS = Load(
+    dimensions.MEMBERS,
+    mostly_new=True,
+    omits=frozenset(dimensions.MEMBERS.column_names) - {*_OF_A_STUB},
+    merges=dict.fromkeys(dimensions.MEMBERS.column_names, Merge.KEEP),
+)
+"""People who were only met, in events or lists. A stored person stays as they are; a new one is read later by ID."""
+CONSENTING_EVENT_MEMBERS = Load(  # for event pages that include whole people with their consent
+    dimensions.MEMBERS, omits=frozenset({"locale", "last_event_date"}), merges=_UNDIGESTED, newer_by="updated_at"
 )
 MEMBER_ATTRIBUTES = Load(
     dimensions.MEMBER_ATTRIBUTES,
@@ -84,7 +90,7 @@ OF_EVENT_PAGES = {
     **EVENTS,
     "flow_campaigns": FLOW_CAMPAIGNS,
     "subscription_changes": SUBSCRIPTION_CHANGES,
-    "event_members": EVENT_MEMBERS,
+    "member_stubs": MEMBER_STUBS,
     "consenting_event_members": CONSENTING_EVENT_MEMBERS,
     "member_attributes": MEMBER_ATTRIBUTES,
 }

@@ -43,9 +43,6 @@ class Source(Protocol):
     """True if `profiles` reads everyone who has changed, and `profile_ids` everyone. Otherwise people are read from
     events and by id."""
 
-    events_include_consent: bool
-    """True if the people on event pages have their consent."""
-
     event_requests_per_minute: int | None
     """The API's rate limit for events; None if it was never published."""
 

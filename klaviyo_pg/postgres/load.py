@@ -63,11 +63,36 @@ def merge(
     if frame.is_empty() and (load.absent is Absent.KEEP or load.absent_per or not is_complete):
         return Merged(0, 0, 0, 0, [])  # as most frames of a daily run are
     conformed = frame.select(*load.schema)
-    if load.mostly_new and _append(account, load, keyed := conformed.drop_nulls(load.table.primary_key)):
+    if statements.only_inserts(load):
+        return _insert_missing(account, load, conformed)
+    return _merge(account, load, conformed, is_complete, guard, inspect)
+
+
+def _insert_missing(account: Account, load: Load, frame: pl.DataFrame) -> Merged:
+    """Insert the rows that are not stored yet. If all are, nothing is written, not even to a stage."""
+    [key] = load.table.primary_key
+    stored = account.execute(statements.stored_keys(account.schema, load), keys=frame.get_column(key).to_list())
+    missing = frame.filter(~pl.col(key).is_in([each for (each,) in stored]))
+    if missing.is_empty():
+        return Merged(frame.height, 0, 0, frame.height, [])
+    merged = _merge(account, load, missing, True, None, None)
+    known = frame.height - missing.height
+    return merged._replace(rows=merged.rows + known, unchanged=merged.unchanged + known)
+
+
+def _merge(
+    account: Account,
+    load: Load,
+    frame: pl.DataFrame,
+    is_complete: bool,
+    guard: Guard | None,
+    inspect: Inspect | None,
+) -> Merged:
+    if load.mostly_new and _append(account, load, keyed := frame.drop_nulls(load.table.primary_key)):
         return Merged(keyed.height, keyed.height, 0, 0, [])
     account.execute(statements.create_stage(account.schema, load))
     documents = [column.name for column in load.columns if column.type is JSON]
-    unstorable = _copy(account, load, statements.copy_stage(load), conformed, documents)
+    unstorable = _copy(account, load, statements.copy_stage(load), frame, documents)
     missing = sum(not each.replaced for each in unstorable)
     if inspect is not None:
         inspect(account, load)

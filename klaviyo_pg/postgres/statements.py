@@ -97,6 +97,17 @@ def probe(schema: str, load: Load) -> Composed:
     )
 
 
+def only_inserts(load: Load) -> bool:
+    """Return whether a load, into a table with one key column, never changes a stored row."""
+    return len(load.table.primary_key) == 1 and not _changing(load) and load.absent is Absent.KEEP
+
+
+def stored_keys(schema: str, load: Load) -> Composed:
+    """Select those of %(keys)s that are stored. For tables with one key column."""
+    key = names(load.table.primary_key)
+    return SQL("SELECT {0} FROM {1} WHERE {0} = ANY(%(keys)s)").format(key, Identifier(schema, load.table.name))
+
+
 def copy_into(schema: str, load: Load, columns: Iterable[str]) -> Composed:
     """Copy loaded rows directly into the table."""
     return SQL("COPY {} ({}) FROM STDIN {}").format(Identifier(schema, load.table.name), names(columns), COPY_FORMAT)

@@ -11,7 +11,7 @@ from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import lookups
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.rows import EventPage, Events
+from klaviyo_pg.rows import EventPage, Events, Profile
 from pipeline.batch import Batch, protection_of
 from pipeline.run import transact
 from pipeline.streams.stream import Group, Reading, Reads, Stream
@@ -37,7 +37,7 @@ def _open_events(reading: Reading) -> Reads:
 
 def person_load(source: Source) -> Load:
     """Return how people on pages of events are stored."""
-    return loads.CONSENTING_EVENT_MEMBERS if source.events_include_consent else loads.EVENT_MEMBERS
+    return loads.MEMBER_STUBS if source.lists_people else loads.CONSENTING_EVENT_MEMBERS
 
 
 def event_batch(
@@ -57,8 +57,7 @@ def event_batch(
     profiles = people.latest(profile for page in pages for profile in page.profiles)
     read_at = [at for page in pages for at in repeat(_microseconds(page.read_at), len(page.events))]
     made = events.event_frames(columns, read_at, metrics, integration_id, protection)
-    met = people.members(profiles, person, pages[0].read_at, integration_id)
-    attributes = people.attributes(profiles, pages[0].read_at, integration_id)
+    met, attributes = _people(profiles, person, pages[0].read_at, integration_id)
     frames = [
         *((loads.EVENTS[table], frame) for table, frame in made.tables.items()),
         (loads.FLOW_CAMPAIGNS, made.flow_campaigns),
@@ -69,6 +68,16 @@ def event_batch(
     rejects = {"events": [reject for page in pages for reject in page.rejects], "member_attributes": attributes.rejects}
     nul_characters = met.nul_characters + attributes.nul_characters
     return Batch(frames, rejects, {"events": made.nul_characters, "members": nul_characters})
+
+
+def _people(
+    profiles: Sequence[Profile], person: Load, read_at: datetime, integration_id: str
+) -> tuple[people.Members, people.Attributes]:
+    """Return the frames of the people on pages: of stubs, or of whole people."""
+    if person is loads.MEMBER_STUBS:
+        return people.stubs(((each.id, each.email) for each in profiles), integration_id), people.NO_ATTRIBUTES
+    members = people.members(profiles, person, read_at, integration_id)
+    return members, people.attributes(profiles, read_at, integration_id)
 
 
 def _microseconds(moment: datetime) -> int:
@@ -132,7 +141,7 @@ EVENTS = Stream(
         *(load for name, load in loads.EVENTS.items() if name != "events"),
         loads.FLOW_CAMPAIGNS,
         loads.SUBSCRIPTION_CHANGES,
-        loads.EVENT_MEMBERS,
+        loads.MEMBER_STUBS,
         loads.MEMBER_ATTRIBUTES,
     ),
     schedule="every daily run, from LOOKBACK_DAYS before its watermark on; history by a backfill",

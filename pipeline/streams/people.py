@@ -1,16 +1,18 @@
-"""People: profiles that changed, profiles that only lists and events name, and members with incomplete records."""
+"""People: profiles that changed, and people of whom lists and events have only brought an ID and an address."""
 
-from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
 import polars as pl
 
 from klaviyo_pg.catalogue import loads
+from klaviyo_pg.errors import Incomplete
 from klaviyo_pg.postgres import details, lookups
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.rows import Page, Profile
+from klaviyo_pg.postgres.lookups import DIGITS
+from klaviyo_pg.rows import Page, Profile, Reject
 from pipeline.batch import Batch, protection_of
 from pipeline.run import transact
 from pipeline.streams.stream import Reading, Reads, Stream, by_rows, collected
@@ -18,35 +20,76 @@ from transforms import people
 from transforms.digests import NO_DIGEST, digest_of
 
 _BATCH_ROWS = 2_000  # people in one transaction: a page has a hundred
+LOOKED_UP_AT_ONCE = 1_000  # ids, in ten requests
 _INCOMPLETE_FOR = timedelta(days=7)  # after that, the source has no more about a person than the warehouse
 _FILLS = (loads.MEMBERS, loads.MEMBER_ATTRIBUTES, loads.MEMBER_CONSENTS, loads.LIST_SUPPRESSIONS_OF_PEOPLE)
+
+
+class LookedUp(NamedTuple):
+    """Ids that were looked for (`rows`), the people who had to be looked up by id, and the ids that are missing."""
+
+    rows: Sequence[str]
+    people: Sequence[Page[Profile]]
+    missing: Sequence[str]
+    rejects: Sequence[Reject]
+    read_at: datetime
+    reached: datetime | None = None
+    incomplete: Incomplete | None = None
 
 
 def _open_profiles(reading: Reading) -> Reads:
     return Reads(reading.source.profiles(reading.window), partial(people_batch, reading))
 
 
-def _open_unknown(reading: Reading) -> Reads:
-    return Reads(_unknown_people(reading), partial(people_batch, reading))
+def _open_incomplete(reading: Reading) -> Reads:
+    if reading.source.lists_people:
+        return Reads(_looked_up(reading), partial(looked_up_batch, reading))
+    since = reading.run.as_of - _INCOMPLETE_FOR
+    pages = (page for ids in _incomplete(reading, since) for page in reading.source.people(ids))
+    return Reads(pages, partial(people_batch, reading))
 
 
-def _unknown_people(reading: Reading) -> Iterator[Page[Profile]]:
-    yield from _by_ids(reading, lookups.unknown_members)
-    if not reading.source.lists_people:
-        since = reading.run.as_of - _INCOMPLETE_FOR
-        yield from _by_ids(reading, lambda account, *page: lookups.incomplete_members(account, since, *page))
+def _looked_up(reading: Reading) -> Iterator[LookedUp]:
+    for ids in _incomplete(reading):
+        pages, missing = look_up(reading, ids)
+        rejects = [reject for page in pages for reject in page.rejects]
+        yield LookedUp(ids, pages, missing, rejects, reading.session.now())
 
 
-def _by_ids(reading: Reading, look_up: Callable[[Account, str, int], list[str]]) -> Iterator[Page[Profile]]:
-    """Read the people whose ids `look_up` returns, starting after an id."""
+def _incomplete(reading: Reading, since: datetime | None = None) -> Iterator[list[str]]:
+    """Yield the ids of the people whose complete record is not stored, some at a time."""
+    digits, after = reading.subject or DIGITS, ""
 
-    def next_ids(after: str) -> list[str]:
-        return transact(reading.session, reading.run, lambda account: look_up(account, after, _BATCH_ROWS))
+    def next_ids(account: Account) -> list[str]:
+        return lookups.incomplete_members(account, since, digits, after, LOOKED_UP_AT_ONCE)
 
-    after = ""
-    while ids := next_ids(after):
-        yield from reading.source.people(ids)
+    while ids := transact(reading.session, reading.run, next_ids):
+        yield ids
         after = ids[-1]
+
+
+def look_up(reading: Reading, ids: Sequence[str]) -> tuple[list[Page[Profile]], list[str]]:
+    """Read profiles by ID. Return them, and the IDs that are missing; none where a record was unreadable."""
+    pages = list(reading.source.people(ids)) if ids else []
+    if any(reject.hides for page in pages for reject in page.rejects):
+        return pages, []
+    found = set(ids_of(pages))
+    return pages, [each for each in ids if each not in found]
+
+
+def ids_of(pages: Iterable[Page[Profile]]) -> list[str]:
+    """Return the IDs of the people on pages."""
+    return [person.id for page in pages for person in page.rows]
+
+
+def looked_up_batch(reading: Reading, pages: Sequence[LookedUp]) -> Batch:
+    """Make a batch of people who were looked up, and of those who are missing."""
+    found = [each for page in pages for each in page.people]
+    missing = [(each, page.read_at) for page in pages for each in page.missing]
+    batch = people_batch(reading, found)
+    rejects = {**batch.rejects, "members": [reject for page in pages for reject in page.rejects]}
+    frames = [*batch.frames, (loads.MISSING_PROFILES, people.missing(missing))]
+    return Batch(frames, rejects, batch.nul_characters, batch.unchanged)
 
 
 class _Read(NamedTuple):
@@ -131,9 +174,10 @@ PROFILES = Stream(
 )
 PEOPLE = Stream(
     "people",
-    _open_unknown,
+    _open_incomplete,
     by_rows,
-    _BATCH_ROWS,
-    _FILLS,
-    schedule="every daily run, after lists and events: people who are missing or incomplete",
+    LOOKED_UP_AT_ONCE,
+    (*_FILLS, loads.MISSING_PROFILES),
+    schedule="every daily run, after lists and events, and at the end of a backfill: people who are incomplete",
+    subject="first digits of keys",
 )

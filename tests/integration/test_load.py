@@ -243,7 +243,7 @@ def test_stored_keys_equal_those_that_sql_computes(account: Account, connection:
     assert connection.execute("SELECT DISTINCT metric_key = md5('Klaviyo:one:m') FROM opens").fetchall() == [(True,)]
 
 
-@pytest.mark.parametrize("load", [OPENS, loads.EVENT_MEMBERS], ids=["events", "members"])
+@pytest.mark.parametrize("load", [OPENS, loads.MEMBERS, loads.MEMBER_STUBS], ids=["events", "members", "stubs"])
 def test_concurrent_merges_of_the_same_keys_do_not_deadlock(connect: Any, load: Any) -> None:
     """Each merge waits for the others, and every row is stored once."""
     keys = [f"k{each:05}" for each in range(8000)]

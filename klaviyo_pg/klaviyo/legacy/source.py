@@ -48,7 +48,6 @@ class LegacySource:
 
     looks_up_memberships = True
     lists_people = False
-    events_include_consent = True
     event_requests_per_minute: int | None = None
     count_interval = timedelta(days=1)
     longest_count = timedelta(days=31)  # the longest time that one export may span
