@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from klaviyo_pg.errors import KlaviyoPgError, MissingScope
+from klaviyo_pg.postgres import chunks as ledger_of_chunks
 from klaviyo_pg.postgres import departures, lookups, reconciliation
 from klaviyo_pg.postgres import watermarks as ledger
 from klaviyo_pg.postgres.account import Account
@@ -76,6 +77,7 @@ class _Warehouse(NamedTuple):
     watermarks: plan.Watermarks
     counted: set[str]
     months: list[departures.Month]
+    begun: list[str]
 
 
 Phases = list[tuple[str, list[Chunk]]]
@@ -96,7 +98,7 @@ def _plan(job: Job, streams: frozenset[str], since: datetime | None, tables: Col
 
 
 def _phases(job: Job, streams: frozenset[str], since: datetime | None, tables: Collection[str]) -> Phases:
-    stored = transact(job.session, job.run, lambda account: _look_up(account, can_count(job)))
+    stored = transact(job.session, job.run, lambda account: _look_up(account, job.run.id, can_count(job)))
     blind = timedelta(days=job.run.settings.blind_lookback_days)
     sweep_every = timedelta(days=job.run.settings.membership_sweep_days)
     with job.session.source() as source:
@@ -104,7 +106,7 @@ def _phases(job: Job, streams: frozenset[str], since: datetime | None, tables: C
         lists_people = source.lists_people
     chunks: list[Chunk] = []
     if PROFILES.name in streams:
-        chunks += plan.profile_chunks(stored.watermarks)  # first, since they are read in one sequence
+        chunks += plan.profile_chunks(stored.watermarks, stored.begun)  # first, since they begin in one sequence
     if EVENTS.name in streams:
         limit = event_tables_of(tables, lists_people)
         chunks += _event_chunks(job, stored, since, all_at_once, blind, limit)
@@ -138,13 +140,14 @@ def _pass_on(job: Job, stream: Stream, dependent: Stream) -> bool:
     return bool(refusals)
 
 
-def _look_up(account: Account, with_counts: bool) -> _Warehouse:
+def _look_up(account: Account, run_id: str, with_counts: bool) -> _Warehouse:
     return _Warehouse(
         lookups.metrics(account),
         lookups.list_ids(account),
         ledger.watermarks(account),
         reconciliation.counted_metrics(account) if with_counts else set(),
         departures.months(account),
+        ledger_of_chunks.parts(account, run_id, PROFILES.name),
     )
 
 

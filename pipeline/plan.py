@@ -9,7 +9,7 @@ from typing import NamedTuple
 from klaviyo_pg.postgres.departures import Month
 from klaviyo_pg.postgres.lookups import DIGITS
 from klaviyo_pg.postgres.member_lists import SWEEPS
-from klaviyo_pg.windows import AnyWindow, OpenWindow, Window, open_windows
+from klaviyo_pg.windows import AnyWindow, OpenWindow, Window, open_windows, parse
 from pipeline.chunks import Chunk, key_of
 from pipeline.streams import DIMENSIONS
 from pipeline.streams.departures import PROFILE_SWEEP
@@ -92,11 +92,16 @@ def event_chunks(
             yield Chunk(EVENTS.name, window, each, starts[each], marks[each])
 
 
-def profile_chunks(watermarks: Watermarks) -> Iterator[Chunk]:
-    """Read people whose profile has changed since they were last read; at first, all of them."""
+def profile_chunks(watermarks: Watermarks, begun: Sequence[str] = ()) -> Iterator[Chunk]:
+    """Read people whose profile has changed since they were last read; at first, all of them.
+
+    It is one chunk, which is divided if it turns out to be long. `begun` are the windows that this run already has.
+    """
     watermark = watermarks.get(PROFILES.name)
     start = None if watermark is None else watermark - _PROFILE_OVERLAP
-    yield Chunk(PROFILES.name, OpenWindow(start), None, start, (None,))
+    windows = [parse(each) for each in begun] or [OpenWindow(start)]
+    for window in windows:
+        yield Chunk(PROFILES.name, window, None, start, (None,), is_divisible=True)
 
 
 def people_chunks(waiting: int) -> Iterator[Chunk]:

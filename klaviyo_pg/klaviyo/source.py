@@ -112,6 +112,10 @@ class Source(Protocol):
         """
         ...
 
+    def latest_change(self, window: AnyWindow) -> datetime | None:
+        """Return when the last of the people who changed in a window changed; None if that is unknown."""
+        ...
+
     def profile_ids(self, window: AnyWindow) -> Iterator[Page[ProfileId]]:
         """Read the ids of the people whose profile was created in the window.
 

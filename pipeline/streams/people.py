@@ -19,7 +19,7 @@ from pipeline.streams.stream import Reading, Reads, Stream, by_rows, collected
 from transforms import people
 from transforms.digests import NO_DIGEST, digest_of
 
-_BATCH_ROWS = 2_000  # people in one transaction: a page has a hundred
+_BATCH_ROWS = 1_000  # people in one transaction, in ten requests: what a kill costs each reader at most
 LOOKED_UP_AT_ONCE = 1_000  # ids, in ten requests
 _INCOMPLETE_FOR = timedelta(days=7)  # after that, the source has no more about a person than the warehouse
 _FILLS = (loads.MEMBERS, loads.MEMBER_ATTRIBUTES, loads.MEMBER_CONSENTS, loads.LIST_SUPPRESSIONS_OF_PEOPLE)

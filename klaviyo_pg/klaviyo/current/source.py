@@ -198,6 +198,11 @@ class CurrentSource:
             updated = reached.after(each.attributes.updated for each in document.data)
             yield rows.Page([current_rows.profile(each) for each in document.data], rejects, read_at, updated)
 
+    def latest_change(self, window: AnyWindow) -> datetime | None:
+        query = {"filter": ",".join(_between("updated", window)), "sort": "-updated", "fields[profile]": "updated"}
+        document, _, _ = next(self._pages(PROFILES, _PROFILES, query))
+        return rows.utc(document.data[0].attributes.updated) if document.data else None
+
     def profile_ids(self, window: AnyWindow) -> Iterator[rows.Page[rows.ProfileId]]:
         query = {
             "filter": ",".join(_between("created", window)),

@@ -194,6 +194,9 @@ class LegacySource:
         """Return no pages: these APIs do not list people. Events include them, and `people` reads the others."""
         return iter(())
 
+    def latest_change(self, window: AnyWindow) -> datetime | None:
+        return None
+
     def profile_ids(self, window: AnyWindow) -> Iterator[rows.Page[rows.ProfileId]]:
         """Return no pages: these APIs do not list people."""
         return iter(())
