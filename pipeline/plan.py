@@ -105,7 +105,7 @@ def profile_chunks(watermarks: Watermarks, begun: Sequence[str] = ()) -> Iterato
 
 
 def people_chunks(waiting: int) -> Iterator[Chunk]:
-    """Read the people who are incomplete, of whom at least so many are waiting; many are shared out among readers."""
+    """Read the incomplete people, of which at least so many are waiting. Several readers share many of them."""
     readers = 1
     while readers < _MOST_WINDOWS and waiting > readers * _PEOPLE_PER_READER:
         readers *= 2

@@ -1,4 +1,4 @@
-"""Digests of what is stored of a person besides the row in members, so that what has not changed costs nothing.
+"""Digests of the details that are stored of a person, so that details that have not changed cost nothing.
 
 Knows no frames and no database.
 """
@@ -25,7 +25,7 @@ def digest_of(integration_id: str, protection: Protection | None) -> Digest:
     """Return how people of an account are digested.
 
     The digest depends on everything that decides what is stored: the account, and how personal data is protected. With
-    protection it is keyed with the salt, so that nobody can guess values by it. A person with a NUL character has none,
+    protection it is keyed with the salt, so that it does not reveal a guessed value. A person with a NUL character has none,
     because it is removed, and reported, whenever the person is read.
     """
     kept = protection and (protection.drops, protection.salt, sorted(protection.readable))

@@ -53,7 +53,7 @@ MEMBER_ATTRIBUTES = Load(
     absent_per="key",
 )
 NEW_MEMBER_ATTRIBUTES = replace(MEMBER_ATTRIBUTES, mostly_new=True)
-"""The properties of people of whom none are stored."""
+"""The properties of people who have no stored properties yet."""
 MEMBER_CONSENTS = Load(
     membership.MEMBER_CONSENTS,
     absent=Absent.DELETE,  # a person is loaded with all channels; without any, as one row that has no channel
@@ -72,7 +72,7 @@ DETAILS = (
     NEW_MEMBER_CONSENTS,
     LIST_SUPPRESSIONS_OF_PEOPLE,
 )
-"""What members.details_digest is the digest of."""
+"""The loads that members.details_digest covers."""
 EVENTS = {table.name: Load(table, mostly_new=True, newer_by="extracted_at") for table in events.EVENT_TABLES}
 STG_MEMBER_EXCLUSIONS = Load(membership.STG_MEMBER_EXCLUSIONS, absent=Absent.DELETE)
 MEMBER_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, absent=Absent.MARK)

@@ -31,7 +31,7 @@ WHERE key IN (SELECT {key} FROM unnest(%(ids)s::text[]) AS ids (id)) AND details
 
 
 class Stored(NamedTuple):
-    """What is stored of a person: the digest, if there is one, and if the record is complete."""
+    """A stored person: the digest, if there is one, and if the record is complete."""
 
     digest: int | None
     is_complete: bool

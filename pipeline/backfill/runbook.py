@@ -43,7 +43,7 @@ def backfill(
 
 
 def _complete_people(job: Job) -> None:
-    """Read the people of whom events have only brought an ID and an address, where events bring no more."""
+    """Read the complete records of people, where events bring no more than an ID and an address."""
     with job.session.source() as source:
         lists_people = source.lists_people
     waiting = transact(job.session, job.run, lambda account: lookups.count_incomplete(account, MOST_WAITING))

@@ -1,4 +1,4 @@
-"""People: profiles that changed, and people of whom lists and events have only brought an ID and an address."""
+"""People: profiles that changed, and incomplete people, who have only an ID and an address from lists and events."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta

@@ -44,7 +44,7 @@ def test_an_extraction_from_the_future_is_replaced(merged: Any, connection: psyc
     assert rows(connection, "member_attributes", "name", "value") == [("size", "2")]
 
 
-def test_a_person_who_was_only_met_changes_nobody_who_is_stored(merged: Any, connection: psycopg.Connection) -> None:
+def test_a_person_who_was_only_met_changes_no_stored_row(merged: Any, connection: psycopg.Connection) -> None:
     """Pages of events have only an ID and an address, and their time says nothing about the other columns."""
     merged(loads.MEMBERS, {"key": "a", "id": "a", "email": "a@example.com", "city": "Cork", "updated_at": JAN})
     connection.execute("UPDATE members SET deleted_at = %s", [FEB])

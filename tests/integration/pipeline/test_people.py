@@ -1,4 +1,4 @@
-"""People of whom events and lists only bring an ID and an address: they are completed by ID, and asked for once."""
+"""People who come from events and lists with only an ID and an address: they are completed by ID."""
 
 import pytest
 
