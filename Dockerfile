@@ -26,7 +26,9 @@ COPY pipeline pipeline
 COPY tasks tasks
 COPY flows flows
 COPY prefect.yaml ./
-RUN rm requirements*.txt && python -m compileall -q .
+RUN rm requirements*.txt && python -m compileall -q . \
+    && printf '#!/bin/sh\nexec python -m klaviyo_pg "$@"\n' > /opt/venv/bin/klaviyo-pg \
+    && chmod +x /opt/venv/bin/klaviyo-pg
 
 # `docker build --target inventory --output inventory .` writes both lists to a folder.
 FROM scratch AS inventory

@@ -82,6 +82,13 @@ class Settings(BaseSettings):
         le=COUNTED_DAYS,
         description="Days of counts that daily runs compare with Klaviyo's to find missing events. 0 turns this off.",
     )
+    count_requests: int = Field(
+        300,
+        ge=1,
+        le=1_000_000,
+        description="Requests of a daily run for counts. Beyond that, metrics without events in RECONCILE_DAYS are "
+        "counted in turn, each within seven daily runs.",
+    )
     reconcile_history_requests: int = Field(
         500,
         ge=0,

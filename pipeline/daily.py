@@ -48,7 +48,7 @@ def sync(job: Job, streams: frozenset[str], since: datetime | None, tables: Coll
     if loss is not None:
         job.tally.add(loss)
     if not job.tally.must_stop:
-        job.tally.notes += memberships.erase_deleted(job.session, job.run)
+        job.tally.notes += memberships.erase_people(job.session, job.run)
 
 
 def shared_out(job: Job, chunks: Sequence[Chunk]) -> list[Chunk]:

@@ -1,15 +1,17 @@
 """The end of a run, as far as people are concerned: profiles that are gone, members of lists, and erasing."""
 
-from functools import partial
+from collections.abc import Callable
+from typing import TypeVar
 
-from klaviyo_pg.errors import Busy, UnconfirmedLoss
+from klaviyo_pg.errors import UnconfirmedLoss
 from klaviyo_pg.postgres import departures, erase, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.member_lists import derive_member_lists
+from pipeline import erasing
 from pipeline.run import Run, transact
 from pipeline.session import Session
 
-_ERASED_AT_ONCE = 100  # people in one transaction, during which nothing else is stored
+Result = TypeVar("Result")
 
 
 def derive(session: Session, run: Run) -> UnconfirmedLoss | None:
@@ -36,15 +38,24 @@ def derive(session: Session, run: Run) -> UnconfirmedLoss | None:
     return loss
 
 
-def erase_deleted(session: Session, run: Run) -> list[str]:
-    """Erase the people whose profile was deleted, if DELETED_PROFILES says so. Return sentences for the message."""
-    if run.settings.deleted_profiles != "erase":
+def erase_people(session: Session, run: Run) -> list[str]:
+    """Finish erasing that was interrupted, and erase the people whose profile was deleted, if DELETED_PROFILES says so.
+
+    Return sentences for the message.
+    """
+    unfinished = transact(session, run, erase.pending)
+    erases = run.settings.deleted_profiles == "erase"
+    ids = transact(session, run, departures.to_erase) if erases else []
+    if not unfinished and not ids:
         return []
-    ids = transact(session, run, departures.to_erase)
-    try:
-        for start in range(0, len(ids), _ERASED_AT_ONCE):
-            some = ids[start : start + _ERASED_AT_ONCE]
-            transact(session, run, partial(erase.erase, email=None, member_ids=some))
-    except Busy as error:
-        return [f"{len(ids)} people who were deleted in Klaviyo are not erased yet. {error}"]
-    return [f"Erased {len(ids)} people who were deleted in Klaviyo."] if ids else []
+
+    def step(work: Callable[[Account], Result], /) -> Result:
+        session.stop.check()
+        return transact(session, run, work)
+
+    session.progress.expect("erasing", "erasing", None)
+    erasing.erase_people(step, (), ids)
+    session.progress.complete("erasing", 1)
+    number = "1 person" if unfinished == 1 else f"{unfinished:,} people"
+    sentences = [f"Finished erasing {number}, which had been interrupted."] if unfinished else []
+    return sentences + ([f"Erased {len(ids)} people who were deleted in Klaviyo."] if ids else [])

@@ -20,7 +20,17 @@ from pipeline.outcome import Counts
 from pipeline.run import Run, transact
 from pipeline.session import Session
 from transforms.clean import conformed, last_by
-from transforms.erased import Erased, Frames, unclaimed_exclusions, without, without_exclusions
+from transforms.erased import (
+    Erased,
+    Frames,
+    excluded_addresses,
+    hashed,
+    member_keys,
+    unclaimed_exclusions,
+    without,
+    without_exclusions,
+    words_in,
+)
 from transforms.keys import md5
 
 _REJECT = {"table_name": pl.String(), "reason": pl.String(), "raw": pl.String(), "is_erased": pl.Boolean()}
@@ -60,9 +70,9 @@ def store(
 def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Guard, is_complete: bool) -> Counts:
     counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(runs.COUNTS, 0))
     rejects = {table: list(records) for table, records in batch.rejects.items()}
-    erased = Erased(account.integration_id, erase.erased(account), erase.erased_addresses(account))
+    has_erased = erase.has_erased(account)
     outdated: set[str] = set()
-    for load, read in _without(account, batch.frames, erased):
+    for load, read in _without(account, batch.frames) if has_erased else batch.frames:
         table, frame = load.table.name, details.without(load, read, outdated)
         is_readable = not any(reject.hides for reject in batch.rejects.get(table, ()))
         has_all = is_readable and (is_complete or load.absent_per is not None)
@@ -94,25 +104,36 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
         counts[table]["unchanged"] += unchanged
     for table, nul_characters in batch.nul_characters.items():
         counts[table]["nul_characters"] += nul_characters
-    _store_rejects(account, run, chunk, rejects, erased)
+    _store_rejects(account, run, chunk, rejects, has_erased)
     return {table: numbers for table, numbers in counts.items() if any(numbers.values())}
 
 
-def _without(account: Account, frames: Frames, erased: Erased) -> Frames:
+def _without(account: Account, frames: Frames) -> Frames:
     """Remove the people who were erased. An address that someone else has now is not theirs any more."""
-    addresses = unclaimed_exclusions(frames, erased)
-    return without(without_exclusions(frames, addresses - erase.owned(account, sorted(addresses))), erased)
+    no_one = Erased(account.integration_id)
+    addresses = {no_one.key_of(each) for each in excluded_addresses(frames)}
+    erased = Erased(account.integration_id, *erase.erased_among(account, member_keys(frames), addresses))
+    theirs = unclaimed_exclusions(frames, erased)
+    return without(without_exclusions(frames, theirs - erase.owned(account, sorted(theirs))), erased)
+
+
+def _mentioned(account: Account, texts: Sequence[str]) -> list[bool]:
+    """Return of each text if it mentions a person who was erased."""
+    no_one = Erased(account.integration_id)
+    words = {word for text in texts for word in words_in(text)}
+    keys = words | {hashed(word) for word in words}
+    erased = Erased(account.integration_id, *erase.erased_among(account, keys, {no_one.key_of(word) for word in words}))
+    return [bool(erased) and erased.is_in(text) for text in texts]
 
 
 def _store_rejects(
-    account: Account, run: Run, chunk: Chunk, rejects: Mapping[str, Sequence[Reject]], erased: Erased
+    account: Account, run: Run, chunk: Chunk, rejects: Mapping[str, Sequence[Reject]], has_erased: bool
 ) -> None:
     """Store rejects, of which each record has one row. Of a person who was erased, only the fact is stored."""
-    rows = [
-        (table, reason, raw, bool(erased) and erased.is_in(f"{raw} {reason}"))
-        for table, records in rejects.items()
-        for raw, reason, *_ in records
-    ]
+    records = [(table, reason, raw) for table, records in rejects.items() for raw, reason, *_ in records]
+    texts = [f"{raw} {reason}" for _, reason, raw in records]
+    erased = _mentioned(account, texts) if has_erased and texts else [False] * len(texts)
+    rows = [(*record, is_erased) for record, is_erased in zip(records, erased, strict=True)]
     if not rows:
         return
     origin = json.dumps([run.integration_id, chunk.stream])  # whichever window it is read with

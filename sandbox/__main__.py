@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from sandbox.account import Options, generate
 from sandbox.api.keys import API_KEY
+from sandbox.derived import DerivedOptions, derive
 from sandbox.faults.chaos import Chaos
 from sandbox.legacy.dialect import LEGACY_MODES
 from sandbox.server.application import application
@@ -47,14 +48,11 @@ def _parser() -> _Parser:
     parser.add_argument("--port", type=_integer(0, 65_535), default=8900, help="TCP port; 0 selects any free port")
     parser.add_argument("--account", default=default.account, help="account id")
     parser.add_argument("--seed", type=int, default=default.seed, help="seed of the account's data")
-    parser.add_argument("--members", type=_integer(1), default=default.members, help="number of profiles")
-    parser.add_argument(
-        "--events", type=_integer(0, 100_000_000), default=default.events, help="number of events of all metrics"
-    )
-    parser.add_argument(
-        "--days", type=_integer(2, 10_000), default=default.days, help="days of history before the end date"
-    )
-    parser.add_argument("--until", type=_time, default=default.until, help="end date of the account's history")
+    parser.add_argument("--members", type=_integer(1), help="number of profiles")
+    parser.add_argument("--events", type=_integer(0, 10**10), help="number of events of all metrics")
+    parser.add_argument("--days", type=_integer(2, 10_000), help="days of history before the end date")
+    parser.add_argument("--until", type=_time, help="end date of the account's history")
+    _add_large_options(parser)
     parser.add_argument("--limits", choices=("published", "off"), default="published", help="rate limits to enforce")
     parser.add_argument("--latency-ms", type=_integer(0), default=0, help="delay of each answer in milliseconds")
     parser.add_argument(
@@ -68,6 +66,50 @@ def _parser() -> _Parser:
         "--exit-on-eof", action="store_true", help="exit when standard input is closed, for use by a parent process"
     )
     return parser
+
+
+def _add_large_options(parser: argparse.ArgumentParser) -> None:
+    default = DerivedOptions()
+    large = parser.add_argument_group(
+        "large accounts", "Data that is computed and not held in memory. Its people and members cannot be changed."
+    )
+    large.add_argument(
+        "--large",
+        action="store_true",
+        help=f"serve a large account, by default with {default.events:,} events and {default.members:,} profiles",
+    )
+    large.add_argument("--metrics", type=_integer(1, 3_000), help="number of metrics, a fifth of which have no events")
+    large.add_argument("--lists", type=_integer(2, 10_000), help="number of lists and segments")
+    large.add_argument("--properties", type=_integer(0, 1_000), help="number of properties of each profile")
+    large.add_argument("--order-size", type=_integer(300, 1_000_000), help="bytes of the properties of an order")
+    large.add_argument("--daily-share", type=float, help="share of everything that is new or changes on an added day")
+    large.add_argument(
+        "--added-days",
+        type=_integer(0, 10_000),
+        help="days after the end date (default: up to now, if --until is not set, so that the account grows every day)",
+    )
+
+
+_LARGE = ("metrics", "lists", "properties", "order_size", "daily_share", "added_days")
+_SIZES = ("members", "events", "days", "until")
+
+
+def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Options]:
+    """Return the settings and the options of the account. Exit with a message if they do not fit together."""
+    settings = _parser().parse_args(arguments)
+    given = {name: getattr(settings, name) for name in (*_SIZES, *_LARGE) if getattr(settings, name) is not None}
+    alien = [name for name in _LARGE if name in given]
+    if not settings.large and alien:
+        sys.exit(f"--{alien[0].replace('_', '-')} is an option of large accounts. Add --large.")
+    names = {"account": settings.account, "seed": settings.seed}
+    if not settings.large:
+        return settings, Options(**names, **given)
+    try:
+        options = DerivedOptions(**names, **given)
+    except ValueError as error:
+        sys.exit(f"{error}.")
+    has_end = settings.until is not None or settings.added_days is not None
+    return settings, options if has_end else options.grown_until(datetime.now(UTC))
 
 
 def _chaos(rate: float, seed: int) -> Chaos:
@@ -92,15 +134,13 @@ def _exit_at_end_of_input() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the arguments, generate the account and serve it."""
-    settings = _parser().parse_args(arguments)
+    settings, options = parse(arguments)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
     if settings.exit_on_eof:
         Thread(target=_exit_at_end_of_input, daemon=True).start()
     chaos, listener = _chaos(settings.chaos_rate, settings.chaos_seed), _listen(settings.port)
-    account = generate(
-        Options(settings.account, settings.seed, settings.members, settings.events, settings.days, settings.until)
-    )
+    account = derive(options) if isinstance(options, DerivedOptions) else generate(options)
     limiter = Limiter() if settings.limits == "published" else None
     state = ServerState(account, limiter, settings.latency_ms / 1000, legacy=settings.legacy, chaos=chaos)
     app = application(state)

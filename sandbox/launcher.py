@@ -72,6 +72,10 @@ class Sandbox:
         """Remove an event from all answers and counts."""
         self.control("DELETE", f"events/{event_id}")
 
+    def add_days(self, days: int = 1) -> None:
+        """Add days to a large account, on each of which a share of everything is new or changes."""
+        self.control("POST", "days", {"days": days})
+
     def lie(self, metric: str, day: str, add: int) -> None:
         """Add to the reported count of a metric (id or name) on a day. 0 restores the true count."""
         self.control("POST", "aggregates", {"metric": metric, "day": day, "add": add})
@@ -166,15 +170,15 @@ def _read_lines(text: bytes) -> list[dict[str, Any]]:
 
 @contextmanager
 def running(**options: Any) -> Iterator[Sandbox]:
-    """Run a sandbox with the options of `python -m sandbox`: latency_ms=5 for --latency-ms 5. Limits default to off.
+    """Run a sandbox with the options of `python -m sandbox`: latency_ms=5 for --latency-ms 5, large=True for --large.
+    Limits default to off.
 
     The sandbox exits when this process does, even if this process is killed. Raise SandboxError with the output of the
     sandbox if it does not start.
     """
     command = [sys.executable, "-m", "sandbox", "--exit-on-eof"]
     for name, value in {"port": 0, "limits": "off", **options}.items():
-        text = value.isoformat() if isinstance(value, datetime) else str(value)
-        command += [f"--{name.replace('_', '-')}={text}"]
+        command.append(_option(name, value))
     path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     child = subprocess.Popen(
         command,
@@ -195,6 +199,13 @@ def running(**options: Any) -> Iterator[Sandbox]:
             child.terminate()
             if drain.is_alive():
                 drain.join()
+
+
+def _option(name: str, value: Any) -> str:
+    option = f"--{name.replace('_', '-')}"
+    if value is True:
+        return option
+    return f"{option}={value.isoformat() if isinstance(value, datetime) else value}"
 
 
 def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:

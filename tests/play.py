@@ -11,9 +11,9 @@ import psycopg
 
 from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.erase import erase
 from tests.audience import Audience
 from tests.clock import Clock
+from tests.erasing import erase
 from tests.happenings import HAPPENINGS, NAMES, Scene
 from tests.histories import ERASE, PEOPLE, History, Step, shrunk
 from tests.model_of_people import Model, tables

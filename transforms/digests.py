@@ -25,8 +25,8 @@ def digest_of(integration_id: str, protection: Protection | None) -> Digest:
     """Return how people of an account are digested.
 
     The digest depends on everything that decides what is stored: the account, and how personal data is protected. With
-    protection it is keyed with the salt, so that it does not reveal a guessed value. A person with a NUL character has none,
-    because it is removed, and reported, whenever the person is read.
+    protection it is keyed with the salt, so that it does not reveal a guessed value. A person with a NUL character has
+    none, because the character is removed, and reported, whenever the person is read.
     """
     kept = protection and (protection.drops, protection.salt, sorted(protection.readable))
     key = sha256(_encode((_FORMAT, integration_id, kept))).digest()

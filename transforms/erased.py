@@ -32,7 +32,7 @@ class Erased(NamedTuple):
 
     def key_of(self, address: str) -> str:
         """Return the key of an address."""
-        return _md5(f"{self.integration_id}:{address.lower()}")
+        return hashed(f"{self.integration_id}:{address.lower()}")
 
     def has_address(self, address: str) -> bool:
         """Return whether an address is that of a person who was erased."""
@@ -40,11 +40,36 @@ class Erased(NamedTuple):
 
     def is_in(self, text: str) -> bool:
         """Return whether a text contains the ID, the member key or an address of a person who was erased."""
-        words = {word.rstrip(".") for word in _WORD.findall(_ENCODED_AT.sub("@", text))}
         return any(
-            word in self.members or _md5(word) in self.members or (self.addresses and self.has_address(word))
-            for word in words
+            word in self.members or hashed(word) in self.members or (self.addresses and self.has_address(word))
+            for word in words_in(text)
         )
+
+
+def words_in(text: str) -> set[str]:
+    """Return the words of a text that can be an ID, a member key or an address."""
+    return {word.rstrip(".") for word in _WORD.findall(_ENCODED_AT.sub("@", text))}
+
+
+def member_keys(frames: Frames) -> set[str]:
+    """Return the member keys of all people in the frames of a batch."""
+    keys: set[str] = set()
+    for _, frame in frames:
+        if "member_key" in frame.columns:
+            keys.update(frame.get_column("member_key").drop_nulls().unique())
+        elif "member_id" in frame.columns:
+            keys.update(map(hashed, frame.get_column("member_id").drop_nulls().unique()))
+    return keys
+
+
+def excluded_addresses(frames: Frames) -> set[str]:
+    """Return the excluded addresses, in lower case, that have no profile."""
+    return {
+        address.lower()
+        for load, frame in frames
+        if load in _EXCLUSIONS
+        for address in frame.filter(pl.col("member_id").is_null()).get_column("email").drop_nulls()
+    }
 
 
 def without(frames: Frames, erased: Erased) -> Frames:
@@ -124,15 +149,7 @@ def _text_at(properties: pl.Expr, path: str) -> pl.Expr:
 
 def unclaimed_exclusions(frames: Frames, erased: Erased) -> set[str]:
     """Return the excluded addresses, in lower case, that have no profile and belong to a person who was erased."""
-    if not erased.addresses:
-        return set()
-    return {
-        address.lower()
-        for load, frame in frames
-        if load in _EXCLUSIONS
-        for address in frame.filter(pl.col("member_id").is_null()).get_column("email").drop_nulls()
-        if erased.has_address(address)
-    }
+    return {address for address in excluded_addresses(frames) if erased.has_address(address)}
 
 
 def without_exclusions(frames: Frames, addresses: Iterable[str]) -> Frames:
@@ -144,5 +161,6 @@ def without_exclusions(frames: Frames, addresses: Iterable[str]) -> Frames:
     return [(load, frame.filter(stays) if load in _EXCLUSIONS else frame) for load, frame in frames]
 
 
-def _md5(text: str) -> str:
+def hashed(text: str) -> str:
+    """Return the md5 of a text, as the database computes it."""
     return hashlib.md5(text.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()

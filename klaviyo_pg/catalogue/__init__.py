@@ -42,6 +42,8 @@ BOOKKEEPING = (
     bookkeeping.PAGE_SIZES,
     bookkeeping.ERASED,
     bookkeeping.ERASED_ADDRESSES,
+    bookkeeping.ERASING,
+    bookkeeping.ERASING_EVENTS,
     bookkeeping.REJECTS,
 )
 TABLES = (*DATA, *BOOKKEEPING)

@@ -2,7 +2,7 @@
 
 from klaviyo_pg.catalogue.personal import Harmless, Personal
 from klaviyo_pg.catalogue.shared import ESP_INTEGRATION_ID
-from klaviyo_pg.catalogue.types import FLOAT, INTEGER, KEY, TEXT, TIMESTAMP, Column, Merge, Table
+from klaviyo_pg.catalogue.types import BOOLEAN, FLOAT, INTEGER, KEY, TEXT, TIMESTAMP, Column, Merge, Table
 
 _RUN_ID = Column("run_id", TEXT, "ID of the run.", personal=Harmless.OWN)
 
@@ -211,6 +211,38 @@ ERASED_ADDRESSES = Table(
         Column("erased_at", TIMESTAMP, "When the address was last erased."),
     ),
     primary_key=("esp_integration_id", "address_key"),
+)
+ERASING = Table(
+    "erasing",
+    "Erasing that is in progress: the people, and what has been done. Empty otherwise.",
+    (
+        ESP_INTEGRATION_ID,
+        Column(
+            "kind",
+            TEXT,
+            "'profile'; 'named', an address that was named; 'address', another one of theirs; 'campaign', a flow"
+            " campaign that sent to them; or 'table', an event table that has been searched.",
+            personal=Harmless.OWN,
+        ),
+        Column("value", TEXT, "The member key, address, campaign key or table.", personal=Personal.TEXT),
+        Column("member_id", TEXT, "Klaviyo's ID of the profile; null if it is unknown.", personal=Harmless.ID),
+        Column("is_found", BOOLEAN, "True if the warehouse had anything about the profile or the named address."),
+        Column("recorded_at", TIMESTAMP, "When later batches began to leave the person out; null before."),
+    ),
+    primary_key=("esp_integration_id", "kind", "value"),
+)
+ERASING_EVENTS = Table(
+    "erasing_events",
+    "Events that erasing in progress has still to clear. Empty otherwise.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("table_name", TEXT, "Table that contains the event.", personal=Harmless.OWN),
+        Column("key", KEY, "Key of the event.", personal=Harmless.KEY),
+        Column("event_at", TIMESTAMP, "When the event happened."),
+        Column("member_key", KEY, "md5(profile id)", personal=Harmless.KEY),
+        Column("email", TEXT, "Email address of the event, in lower case.", personal=Personal.TEXT),
+    ),
+    primary_key=("esp_integration_id", "table_name", "key", "event_at"),
 )
 MISSING_ROWS = Table(
     "missing_rows",

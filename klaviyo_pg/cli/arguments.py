@@ -75,6 +75,8 @@ def parse(name: str | None, arguments: Sequence[str]) -> argparse.Namespace:
     parser = _all_commands() if name is None else _one_command(COMMANDS[name])
     parsed, rest = parser.parse_known_args(arguments)
     parsed.rest = rest
+    if getattr(parsed, "sandbox_events", None):
+        parsed.sandbox = True
     if rest and parsed.command is not _PSQL:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return parsed
@@ -145,6 +147,18 @@ def _declare_sandbox(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="use a built-in demo account on this machine, and an embedded Postgres",
     )
+    parser.add_argument(
+        "--sandbox-events",
+        metavar="N",
+        type=_demo_size,
+        help="the same with a large demo account of N events, which grows every day",
+    )
+
+
+def _demo_size(text: str) -> int:
+    if not text.isdecimal() or not 1_000 <= int(text) <= 1_000_000_000:
+        raise argparse.ArgumentTypeError(f"{text} is not a number between 1000 and 1000000000")
+    return int(text)
 
 
 def _declare_daily(parser: argparse.ArgumentParser) -> None:
@@ -188,9 +202,16 @@ def _declare_psql(parser: argparse.ArgumentParser) -> None:
 
 
 def _declare_erase(parser: argparse.ArgumentParser) -> None:
-    person = parser.add_mutually_exclusive_group(required=True)
-    person.add_argument("--email", metavar="ADDRESS", help="the person's email address")
-    person.add_argument("--id", metavar="ID", help="the ID of the person's profile in Klaviyo")
+    parser.add_argument(
+        "--email",
+        metavar="ADDRESS",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="email addresses; other users of this machine can see arguments, but not the --file",
+    )
+    parser.add_argument("--id", metavar="ID", nargs="+", action="extend", default=[], help="IDs of profiles in Klaviyo")
+    parser.add_argument("--file", metavar="FILE", help="a file with an address or ID on each line; - is standard input")
     _declare_integration(parser)
     parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
@@ -279,11 +300,17 @@ _ALL = (
     Command(
         name="erase",
         program=f"{PROGRAM} erase",
-        summary="erase a person from the warehouse",
-        description="Erase a person from all tables, permanently. Erase the person in Klaviyo first.",
-        examples=(("--email ann@example.com", "erase everything about this person, after a confirmation"),),
+        summary="erase people from the warehouse",
+        description=(
+            "Erase people from all tables, permanently. Erase them in Klaviyo first.\nWithout people, finish what was "
+            "interrupted."
+        ),
+        examples=(
+            ("--file people.txt", "erase everything about these people, after a confirmation"),
+            ("--id 01GDDKASAP8TKDDA2GRZDSVP4H 01GDDKASAP8TKDDA2GRZDSVP4J", "erase two people"),
+        ),
         declare=_declare_erase,
-        module="warehouse",
+        module="erase",
     ),
     Command(
         name="rename",

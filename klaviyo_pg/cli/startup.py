@@ -20,18 +20,23 @@ _ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "PYDANTIC_DISABLE_PLUGINS": "true",  # looking for plugins takes a moment
 }
+_LARGE_ACCOUNT = "LARGE1"
+_PEOPLE_PER_EVENT = 6  # in percent
 
 
 class Startup:
     """Starts things in the background, and stops the sandbox when the block ends.
 
-    `uses_sandbox` replaces the account by one in a sandbox, and the warehouse by the embedded Postgres. `began` is when
-    the command began, on the monotonic clock. Garbage collection is off until `wait` returns: imports make many objects
-    that stay.
+    `uses_sandbox` replaces the account by one in a sandbox, and the warehouse by the embedded Postgres. With
+    `sandbox_events`, it is a large account with so many events, under another name. `began` is when the command began,
+    on the monotonic clock. Garbage collection is off until `wait` returns: imports make many objects that stay.
     """
 
-    def __init__(self, uses_sandbox: bool, began: float, needs_server: bool = True) -> None:
+    def __init__(
+        self, uses_sandbox: bool, began: float, needs_server: bool = True, sandbox_events: int | None = None
+    ) -> None:
         self.uses_sandbox, self.began = uses_sandbox, began
+        self._sandbox_events = sandbox_events
         self._needs_server = needs_server
         self._server: ExistingServer | TemporaryServer | None = None
         self._waiting: list[Future[Any]] = []
@@ -84,15 +89,22 @@ class Startup:
     def _start_sandbox(self) -> dict[str, str]:
         try:
             from sandbox.account import Options
+            from sandbox.derived.options import DerivedOptions
             from sandbox.launcher import running
         except ImportError:
             raise BadSettings("This installation does not include the sandbox. Use a clone of the project.") from None
-        options = Options()
-        box = self._stack.enter_context(running())
+        events, options = self._sandbox_events, Options()
+        settings: dict[str, object] = {}
+        if events:
+            members = max(10, events * _PEOPLE_PER_EVENT // 100)
+            options = DerivedOptions(_LARGE_ACCOUNT, events=events, members=members)
+            settings = {"large": True, "account": _LARGE_ACCOUNT, "events": events, "members": members}
+        box = self._stack.enter_context(running(**settings))
         days = (datetime.now(UTC) - options.until + timedelta(days=options.days + 1)).days
         return {
             "KLAVIYO_BASE_URL": box.url,
             "KLAVIYO_API_KEY": box.api_key,
             "KLAVIYO_ACCOUNT_ID": options.account,
             "FIRST_SYNC_DAYS": str(max(1, days)),
+            **({"KLAVIYO_INTEGRATION": "large"} if events else {}),
         }

@@ -1,9 +1,7 @@
-"""The commands that look at the warehouse or change it without a run: status, psql, erase and rename."""
+"""The commands that look at the warehouse or change it without a run: status, psql and rename."""
 
 import os
 import re
-import shutil
-import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,14 +26,13 @@ from klaviyo_pg.postgres import (
     backfill_ledger,
     claims,
     embedded,
+    erase,
     lookups,
     reconciliation,
     runs,
-    schema,
 )
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import connect, translated
-from klaviyo_pg.postgres.erase import erase as erase_person
 from klaviyo_pg.settings import Settings
 from pipeline import checks, coverage
 from pipeline.backfill.chunking import Summary, summaries
@@ -50,14 +47,14 @@ def status(arguments: Namespace) -> int:
     settings, file = check_settings(), arguments.coverage
     if file and file.suffix not in _IMAGES:
         raise BadSettings(f"--coverage {file}: the name must end in {' or '.join(_IMAGES)}.")
-    with _warehouse(settings) as connection:
+    with open_warehouse(settings) as connection:
         shown = [
             (name, account)
             for name, account in accounts.all_accounts(connection, settings.warehouse_schema)
             if arguments.integration in (None, name)
         ]
         if not shown:
-            raise _no_account(settings.warehouse_schema, arguments.integration)
+            raise no_account(settings.warehouse_schema, arguments.integration)
         if file and len(shown) != 1:
             raise BadSettings(f"--coverage draws one account, and there are {len(shown)}. Choose one: --integration.")
         for name, account in shown:
@@ -68,7 +65,7 @@ def status(arguments: Namespace) -> int:
 
 
 @contextmanager
-def _warehouse(settings: Settings) -> Iterator[Connection]:
+def open_warehouse(settings: Settings) -> Iterator[Connection]:
     """Connect to a warehouse that exists. Raises BadSettings if it does not."""
     with translated(), connect(_url(settings), settings.warehouse_schema) as connection:
         try:
@@ -89,7 +86,8 @@ def _url(settings: Settings) -> str:
     return embedded.warehouse_url(settings)
 
 
-def _no_account(schema_name: str, name: str | None) -> BadSettings:
+def no_account(schema_name: str, name: str | None) -> BadSettings:
+    """Return the error that a warehouse has no account, or none of this name."""
     if name is None:
         return BadSettings(f"There are no accounts in the schema {schema_name} yet. Run a flow first.")
     return BadSettings(f"There is no account {name} in the schema {schema_name}. Choose another --integration.")
@@ -104,6 +102,9 @@ def _show(name: str, account: Account) -> None:
     names = {row.id: row.name for row in lookups.metrics(account)}
     if days := reconciliation.differences(account):
         print(f"{summary(days)} See the table reconciliation.")
+    if people := erase.pending(account):
+        number = "1 person" if people == 1 else f"{people:,} people"
+        print(f"Erasing {number} is not finished. The next daily run does the rest, or klaviyo-pg erase.")
     chunks = backfill_ledger.chunks(account)
     Console().print(_table(name, names, summaries(chunks)) if chunks else "No backfill yet.")
 
@@ -181,43 +182,16 @@ def _option(name: str) -> str:
     return re.sub(r"([\\\s])", r"\\\1", quoted)
 
 
-def erase(arguments: Namespace) -> int:
-    """Erase a person from the warehouse, and what waits in the spool of the account on this machine."""
-    settings = check_settings(klaviyo_integration=arguments.integration)
-    name, schema_name = settings.klaviyo_integration, settings.warehouse_schema
-    if not (arguments.email or arguments.id or "").strip():
-        raise BadSettings("Name the person: pass --email or --id.")
-    with _warehouse(settings) as connection:
-        registered = accounts.find(connection, schema_name, name)
-        if registered is None:
-            raise _no_account(schema_name, name)
-        if arguments.email is not None and registered.personal_data != "keep":
-            raise BadSettings(
-                f"{name} is stored with PERSONAL_DATA={registered.personal_data}, without addresses. Pass --id instead."
-            )
-        connection.commit()
-        if not arguments.yes and not _is_confirmed(name):
-            return 1
-        schema.upgrade(connection, schema_name)
-        account = Account(connection, schema_name, registered.integration_id)
-        counts = erase_person(account, arguments.email, [arguments.id] if arguments.id else [])
-        if arguments.email and not any(counts.values()):
-            raise BadSettings(f"Nothing was erased: {name} has no person with this address.")
-        shutil.rmtree(settings.spool_dir / registered.integration_id, ignore_errors=True)
-    _report_erased(name, counts)
-    return 0
-
-
 def rename(arguments: Namespace) -> int:
     """Give an account another name."""
     settings, old, new = check_settings(), arguments.old, arguments.new
     schema_name = settings.warehouse_schema
     if not new.strip():
         raise BadSettings("The new name must not be blank.")
-    with _warehouse(settings) as connection:
+    with open_warehouse(settings) as connection:
         registered = accounts.find(connection, schema_name, old)
         if registered is None:
-            raise _no_account(schema_name, old)
+            raise no_account(schema_name, old)
         if accounts.find(connection, schema_name, new) is not None:
             raise BadSettings(f"There is an account {new} in the schema {schema_name} already. Choose another name.")
         account = Account(connection, schema_name, registered.integration_id)
@@ -226,21 +200,3 @@ def rename(arguments: Namespace) -> int:
         accounts.rename(connection, schema_name, old, new)
     print(f"Renamed {old} to {new}. Set KLAVIYO_INTEGRATION={new}, also in deployments and blocks.")
     return 0
-
-
-def _is_confirmed(account: str) -> bool:
-    if not sys.stdin.isatty():
-        raise BadSettings("Nothing was erased: confirmation needs a terminal. Pass --yes to skip it.")
-    answer = input(f"Erase this person from all tables of {account}? This cannot be undone. [y/N] ")
-    return answer.strip().lower() in ("y", "yes")
-
-
-def _report_erased(account: str, counts: Mapping[str, int]) -> None:
-    if not any(counts.values()):
-        print(f"{account} has no such profile. Future runs will ignore this ID.")
-        return
-    table = Table("table", "rows", title=escape(f"{account}: erased"))
-    for table_name, rows in counts.items():
-        if rows:
-            table.add_row(table_name, f"{rows:,}")
-    Console().print(table)

@@ -12,7 +12,7 @@ from threading import Lock
 
 from klaviyo_pg.environment import without_secrets
 from klaviyo_pg.errors import DatabaseUnusable
-from klaviyo_pg.postgres import guardian
+from klaviyo_pg.postgres import guardian, starter
 from klaviyo_pg.settings import Settings
 
 _one_thread = Lock()
@@ -30,8 +30,12 @@ def exists(data_dir: Path) -> bool:
 
 def is_running(data_dir: Path) -> bool:
     """Return whether the embedded Postgres in `data_dir` is running, for another process or for this one."""
+    return _is_running(_folder(data_dir))
+
+
+def _is_running(folder: Path) -> bool:
     try:
-        os.kill(int((_folder(data_dir) / "postmaster.pid").read_text().split("\n", 1)[0]), 0)
+        os.kill(int((folder / "postmaster.pid").read_text().split("\n", 1)[0]), 0)
     except (OSError, ValueError):
         return False
     return True
@@ -77,6 +81,7 @@ def _server(data_dir: Path) -> object:
             with _one_thread:
                 _drop_dead_users(folder, PostgresServer._lock)
                 _guard(folder)
+                _start(folder)
                 return get_server(folder)
         except (OSError, RuntimeError, AssertionError, subprocess.SubprocessError) as error:
             raise DatabaseUnusable(
@@ -87,6 +92,20 @@ def _server(data_dir: Path) -> object:
 
 def _folder(data_dir: Path) -> Path:
     return data_dir.resolve() / "postgres"
+
+
+def _start(folder: Path) -> None:
+    """Start the server, unless it is running, in a process without secrets: it keeps the environment it gets."""
+    if not _is_running(folder):
+        command = [sys.executable, "-P", starter.__file__, str(folder), str(os.getpid())]
+        subprocess.run(
+            command,
+            env=without_secrets(os.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=True,
+        )
 
 
 @cache

@@ -1,226 +1,414 @@
-"""Erasing a person from all tables of an account, permanently. The caller owns the transaction."""
+"""Erasing people from all tables but those of events. The caller owns the transaction, and calls the steps in order.
 
-from collections.abc import Sequence
+The steps and their order are in pipeline.erasing. Each can be repeated: what is done is in the table `erasing`.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from psycopg import Connection
+from psycopg.errors import LockNotAvailable
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
-from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, events, membership
-from klaviyo_pg.catalogue.personal import CURRENCIES, EVENT_ID, MESSAGE_ID
-from klaviyo_pg.errors import Busy
-from klaviyo_pg.postgres import claims
+from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.statements import row_key
 
-# The members with the address, and people without a row in members whose events have the address.
-_MEMBERS_WITH_ADDRESS = """
-INSERT INTO erasing_members
-SELECT id, member_key FROM {members} WHERE esp_integration_id = %(account)s AND lower(email) = lower(%(email)s)
-UNION
-SELECT NULL, event.member_key FROM ({all_events}) AS event
-WHERE lower(event.email) = lower(%(email)s) AND event.member_key IS NOT NULL AND NOT EXISTS (
-    SELECT FROM {members} AS member
-    WHERE member.esp_integration_id = %(account)s AND member.member_key = event.member_key
+RECORDED_AT_ONCE = 500
+"""People in the transaction that other batches have to wait for."""
+
+_CHANNELS = ("email", "sms", "sms_transactional", "push", "whatsapp")
+_PATIENCE = "2s"  # for batches in progress; new ones have to wait as well
+_PAUSE = 1.0  # seconds in which those may go first
+_ATTEMPTS = 300
+_LIMIT_WAIT = "SELECT set_config('lock_timeout', %s, true)"
+
+_ADD_PROFILES = """
+INSERT INTO {erasing} (esp_integration_id, kind, value, member_id, is_found)
+SELECT DISTINCT %(account)s, 'profile', md5(id), id, EXISTS (SELECT FROM {members} AS member WHERE member.key = {key})
+FROM unnest(%(ids)s::text[]) AS ids (id) ON CONFLICT DO NOTHING
+"""
+_ADD_NAMED = """
+INSERT INTO {erasing} (esp_integration_id, kind, value, is_found)
+SELECT DISTINCT %(account)s, 'named', lower(address), EXISTS (
+    SELECT FROM {exclusions} AS excluded
+    WHERE excluded.esp_integration_id = %(account)s AND lower(excluded.email) = lower(address)
+)
+FROM unnest(%(addresses)s::text[]) AS addresses (address) ON CONFLICT DO NOTHING
+"""
+_ADD_OWNERS = """
+INSERT INTO {erasing} (esp_integration_id, kind, value, member_id, is_found)
+SELECT %(account)s, 'profile', member_key, id, true FROM {members}
+WHERE esp_integration_id = %(account)s AND lower(email) IN {named} ON CONFLICT DO NOTHING
+"""
+_HAVE_OWNERS = """
+UPDATE {erasing} SET is_found = true
+WHERE esp_integration_id = %(account)s AND kind = 'named' AND NOT is_found AND value IN (
+    SELECT lower(email) FROM {members} WHERE esp_integration_id = %(account)s AND lower(email) IN {named}
 )
 """
-_MEMBERS_WITH_ID = "INSERT INTO erasing_members SELECT id, md5(id) FROM unnest(%(ids)s::text[]) AS ids (id)"
 # The profiles that were merged into them, directly or by way of others.
-_MERGED_INTO_THEM = """
+_ADD_MERGED = """
 WITH RECURSIVE merged (member_id, member_key) AS (
-    SELECT member_id, member_key COLLATE "C" FROM erasing_members
+    SELECT member_id, value COLLATE "C" FROM {erasing} WHERE esp_integration_id = %(account)s AND kind = 'profile'
     UNION
     SELECT merge.old_member_id, merge.old_member_key
-    FROM {} AS merge JOIN merged ON merge.new_member_key = merged.member_key
+    FROM {merges} AS merge JOIN merged ON merge.new_member_key = merged.member_key
     WHERE merge.esp_integration_id = %(account)s
 )
-INSERT INTO erasing_members SELECT * FROM merged EXCEPT SELECT * FROM erasing_members
+INSERT INTO {erasing} (esp_integration_id, kind, value, member_id, is_found)
+SELECT %(account)s, 'profile', member_key, max(member_id), true FROM merged GROUP BY member_key ON CONFLICT DO NOTHING
 """
-# All addresses that the person has had, except those that belong to someone else now.
-_ADDRESSES = """
-INSERT INTO erasing_addresses
-SELECT lower(used.email) FROM (
-    SELECT email FROM {members} WHERE esp_integration_id = %(account)s AND {of_member}
-    UNION SELECT email FROM ({all_events}) AS event WHERE {of_member}
-) AS used
-WHERE used.email IS NOT NULL AND NOT EXISTS (
-    SELECT FROM {members} AS other
-    WHERE other.esp_integration_id = %(account)s AND lower(other.email) = lower(used.email)
-    AND other.member_key NOT IN (SELECT member_key FROM erasing_members)
+# All addresses that they have had, except those that belong to someone else now. IS TRUE makes the condition a lookup
+# in a hash table: as a join, it would be planned without statistics about people who have just been added.
+_ADD_ADDRESSES = """
+WITH used AS MATERIALIZED (
+    SELECT DISTINCT lower(email) AS email FROM ({used}) AS used WHERE email IS NOT NULL
+), others AS MATERIALIZED (
+    SELECT lower(email) AS email FROM {members} WHERE esp_integration_id = %(account)s
+    AND (lower(email) IN (SELECT email FROM used)) IS TRUE AND member_key NOT IN {profiles}
 )
-UNION SELECT lower(%(email)s::text) WHERE %(email)s::text IS NOT NULL
+INSERT INTO {erasing} (esp_integration_id, kind, value)
+SELECT %(account)s, 'address', email FROM (SELECT email FROM used EXCEPT SELECT email FROM others) AS theirs
+ON CONFLICT DO NOTHING
 """
-_EVENTS = SQL(
-    "SELECT member_key, email, campaign_key, automation_key, event_at, properties FROM {}"
-    " WHERE esp_integration_id = %(account)s"
-)
-_IS_THEIRS = SQL(
-    "(member_key IN (SELECT member_key FROM erasing_members) OR lower(email) = lower(%(email)s)"
-    " OR member_key IS NULL AND lower(email) IN (SELECT email FROM erasing_addresses))"
-)
-_CAMPAIGNS = """
-CREATE TEMPORARY TABLE erasing_campaigns ON COMMIT DROP AS
-SELECT DISTINCT campaign_key FROM ({all_events}) AS event
-WHERE campaign_key IS NOT NULL AND automation_key IS NOT NULL AND {is_theirs}
-"""
-# An ID that is not one, such as an address, becomes its digest, as in transforms.erased.
-_CLEAR_EVENTS = """
-UPDATE {} SET email = NULL, member_key = NULL, properties = NULL, __synced_at = now(),
-    value_currency = CASE WHEN upper(value_currency) = ANY(%(currencies)s) THEN value_currency END,
-    key = CASE WHEN id ~ %(event_id)s THEN key ELSE {key} END,
-    id = CASE WHEN id ~ %(event_id)s THEN id ELSE md5(id) END
-WHERE esp_integration_id = %(account)s AND {is_theirs}
-"""
-# Events name a campaign of a flow. What only the erased events said is null until a later event says it again.
-_RENAME_CAMPAIGNS = """
-WITH named AS (
-    SELECT event.campaign_key, event.event_at, nullif(event.properties ->> 'Campaign Name', '') AS name,
-        nullif(event.properties ->> 'Subject', '') AS subject
-    FROM ({all_events}) AS event JOIN erasing_campaigns USING (campaign_key) WHERE event.automation_key IS NOT NULL
-), names AS (
-    SELECT DISTINCT ON (campaign_key) campaign_key, name FROM named WHERE name IS NOT NULL
-    ORDER BY campaign_key, event_at DESC
-), subjects AS (
-    SELECT DISTINCT ON (campaign_key) campaign_key, subject FROM named WHERE subject IS NOT NULL
-    ORDER BY campaign_key, event_at DESC
-)
-UPDATE {campaigns} AS campaign SET name = names.name, subject = subjects.subject, __synced_at = now()
-FROM erasing_campaigns LEFT JOIN names USING (campaign_key) LEFT JOIN subjects USING (campaign_key)
-WHERE campaign.esp_integration_id = %(account)s AND campaign.automation_key IS NOT NULL
-AND campaign.campaign_key = erasing_campaigns.campaign_key
-AND (campaign.name, campaign.subject) IS DISTINCT FROM (names.name, subjects.subject)
-"""
-_IS_UNNAMEABLE = SQL(
-    "automation_key IS NOT NULL AND id !~ %(message_id)s"
-    " AND campaign_key IN (SELECT campaign_key FROM erasing_campaigns)"
-)
 _RECORD = """
-INSERT INTO {} SELECT DISTINCT %(account)s, member_key, now() FROM erasing_members
-ON CONFLICT (esp_integration_id, member_key) DO UPDATE SET erased_at = excluded.erased_at
+WITH due AS (
+    SELECT value FROM {erasing} WHERE esp_integration_id = %(account)s AND kind = 'profile' AND recorded_at IS NULL
+    ORDER BY value LIMIT %(limit)s
+), recorded AS (
+    INSERT INTO {erased} SELECT %(account)s, value, now() FROM due
+    ON CONFLICT (esp_integration_id, member_key) DO UPDATE SET erased_at = excluded.erased_at
+)
+UPDATE {erasing} AS erasing SET recorded_at = now() FROM due
+WHERE erasing.esp_integration_id = %(account)s AND erasing.kind = 'profile' AND erasing.value = due.value
 """
 _RECORD_ADDRESSES = """
-INSERT INTO {} SELECT DISTINCT %(account)s, md5(%(account)s || ':' || email), now() FROM erasing_addresses
+WITH due AS (
+    UPDATE {erasing} SET recorded_at = now()
+    WHERE esp_integration_id = %(account)s AND recorded_at IS NULL
+    AND (kind = 'address' OR kind = 'named' AND is_found) RETURNING value
+)
+INSERT INTO {erased_addresses} SELECT DISTINCT %(account)s, md5(%(account)s || ':' || value), now() FROM due
 ON CONFLICT (esp_integration_id, address_key) DO UPDATE SET erased_at = excluded.erased_at
+"""
+_UNRECORDED = """
+SELECT EXISTS (
+    SELECT FROM {} WHERE esp_integration_id = %(account)s AND recorded_at IS NULL
+    AND (kind IN ('profile', 'address') OR kind = 'named' AND is_found)
+)
+"""
+_OF_KIND = "(SELECT value FROM {} WHERE esp_integration_id = %(account)s AND kind {kind})"
+_MEMBER_IDS = (
+    "(SELECT member_id FROM {} WHERE esp_integration_id = %(account)s AND kind = 'profile' AND member_id IS NOT NULL)"
+)
+_MENTIONS = """
+EXISTS (
+    SELECT FROM (
+        SELECT value AS word FROM {} WHERE esp_integration_id = %(account)s AND kind IN ('profile', 'named', 'address')
+        UNION ALL
+        SELECT member_id FROM {} WHERE esp_integration_id = %(account)s AND member_id IS NOT NULL
+    ) AS words WHERE position(lower(word) IN lower(concat(raw, ' ', reason))) > 0
+)
+"""
+_LISTED = """
+(
+    SELECT {key} FROM {erasing} AS erasing, {lists} AS list
+    WHERE erasing.esp_integration_id = %(account)s AND erasing.kind = 'profile' AND erasing.member_id IS NOT NULL
+    AND erasing.recorded_at = now() AND list.esp_integration_id = %(account)s
+)
+"""
+_CONSENTED = """
+(
+    SELECT {key} FROM {erasing} AS erasing, unnest(%(channels)s::text[]) AS channel
+    WHERE erasing.esp_integration_id = %(account)s AND erasing.kind = 'profile' AND erasing.member_id IS NOT NULL
+    AND erasing.recorded_at = now()
+)
+"""
+_STORED = """
+(
+    SELECT {key} FROM {erasing} WHERE esp_integration_id = %(account)s AND kind = 'profile' AND member_id IS NOT NULL
+    AND recorded_at = now()
+)
+"""
+# An id of a person is found if any table has something about it.
+_DELETE = """
+WITH deleted AS (
+    DELETE FROM {} WHERE esp_integration_id = %(account)s AND {where} RETURNING {member_key} AS member_key
+), found AS (
+    UPDATE {erasing} SET is_found = true WHERE esp_integration_id = %(account)s AND kind = 'profile' AND NOT is_found
+    AND value IN (SELECT member_key FROM deleted)
+)
+SELECT count(*) FROM deleted
+"""
+_OF_ADDRESS = "(lower(email) IN {addresses} OR _sync_id IN (SELECT md5(value) FROM {addresses} AS theirs (value)))"
+_RECORDED = """
+(
+    SELECT value FROM {erasing} WHERE esp_integration_id = %(account)s AND kind = 'profile' AND recorded_at = now()
+)
+"""
+_OF_MISSING_ROWS = """
+(md5(row_key) IN {profiles} OR row_key IN (
+    SELECT _sync_id FROM {exclusions} WHERE esp_integration_id = %(account)s AND {of_address}
+))
 """
 _OWNED = """
 SELECT DISTINCT lower(email) FROM {} WHERE esp_integration_id = %(account)s AND lower(email) = ANY(%(addresses)s)
 """
-_OF_MEMBER = SQL("member_key IN (SELECT member_key FROM erasing_members)")
-_OF_MEMBER_ID = SQL("md5(member_id) IN (SELECT member_key FROM erasing_members)")
-_OF_EITHER_KEY = SQL(
-    "(old_member_key IN (SELECT member_key FROM erasing_members)"
-    " OR new_member_key IN (SELECT member_key FROM erasing_members))"
-)
-_OF_ADDRESS = SQL(
-    "(lower(email) IN (SELECT email FROM erasing_addresses) OR _sync_id IN (SELECT md5(email) FROM erasing_addresses))"
-)
-_MENTIONS = SQL(
-    "EXISTS (SELECT FROM (SELECT member_id FROM erasing_members UNION SELECT member_key FROM erasing_members"
-    " UNION SELECT email FROM erasing_addresses) AS words (word)"
-    " WHERE position(lower(word) IN lower(concat(raw, ' ', reason))) > 0)"
-)
-_DELETE_MISSING = """
-DELETE FROM {} WHERE esp_integration_id = %(account)s AND (
-    md5(row_key) IN (SELECT member_key FROM erasing_members)
-    OR row_key IN (SELECT _sync_id FROM {} WHERE esp_integration_id = %(account)s AND {of_address})
-)
+# The first part takes the lock, whatever there is to look up.
+_AMONG = """
+SELECT 'member', member_key FROM {} WHERE esp_integration_id = %(account)s AND member_key = ANY(%(members)s)
+UNION ALL
+SELECT 'address', address_key FROM {} WHERE esp_integration_id = %(account)s AND address_key = ANY(%(addresses)s)
 """
-_DELETED: tuple[tuple[Table, Composable], ...] = (
-    (dimensions.MEMBERS, _OF_MEMBER),
-    (dimensions.MEMBER_ATTRIBUTES, _OF_MEMBER),
-    (membership.STG_MEMBER_EXCLUSIONS, _OF_ADDRESS),
-    (membership.MEMBER_EXCLUSIONS, _OF_ADDRESS),
-    (membership.STG_MEMBER_LISTS, _OF_MEMBER_ID),
-    (membership.MEMBER_LISTS, _OF_MEMBER_ID),
-    (membership.SUBSCRIPTION_CHANGES, _OF_MEMBER_ID),
-    (membership.LIST_SUPPRESSIONS, _OF_MEMBER_ID),
-    (membership.MEMBER_CONSENTS, _OF_MEMBER),
-    (membership.MISSING_PROFILES, _OF_MEMBER_ID),
-    (membership.PROFILE_MERGES, _OF_EITHER_KEY),
-    (membership.SWEPT_MEMBERS, _OF_MEMBER_ID),
-    (bookkeeping.REJECTS, _MENTIONS),
+_ANY = """
+SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)
+OR EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)
+"""
+_FINISHED = """
+WITH gone AS (DELETE FROM {erasing} WHERE esp_integration_id = %(account)s RETURNING kind, is_found)
+SELECT count(*) FILTER (WHERE kind = 'profile' AND is_found), count(*) FILTER (WHERE kind = 'profile' AND NOT is_found),
+    count(*) FILTER (WHERE kind = 'named' AND NOT is_found)
+FROM gone
+"""
+_NO_KEY = SQL("NULL::text")
+_OF_ID = SQL("md5(member_id)")
+_OF_KEY = SQL("member_key")
+LISTED: tuple[tuple[Table, Composable], ...] = (
+    (membership.STG_MEMBER_LISTS, _OF_ID),
+    (dimensions.MEMBERS, _OF_KEY),
+    (dimensions.MEMBER_ATTRIBUTES, _OF_KEY),
 )
+"""Tables of the people, by member key, that others are derived from. Their rows are deleted first."""
+DERIVED: tuple[tuple[Table, Composable], ...] = (
+    (membership.MEMBER_LISTS, _OF_ID),
+    (membership.SUBSCRIPTION_CHANGES, _OF_ID),
+    (membership.LIST_SUPPRESSIONS, _OF_ID),
+    (membership.MEMBER_CONSENTS, _OF_KEY),
+    (membership.MISSING_PROFILES, _OF_ID),
+    (membership.SWEPT_MEMBERS, _OF_ID),
+)
+"""The other tables of the people, by member key."""
+OTHERS = (
+    membership.PROFILE_MERGES,
+    bookkeeping.MISSING_ROWS,
+    membership.STG_MEMBER_EXCLUSIONS,
+    membership.MEMBER_EXCLUSIONS,
+    bookkeeping.REJECTS,
+)
+"""Tables with rows about the people that have no member key, in the order in which rows are deleted."""
 
 
-def erase(account: Account, email: str | None, member_ids: Sequence[str] = ()) -> dict[str, int]:
-    """Erase people, identified by an address or by profile IDs, and return the number of affected rows by table.
+class Finished(NamedTuple):
+    """The numbers of profiles that were found and that were not, and of named addresses that were not."""
 
-    Events keep their rows without anything about the person, so that event counts stay correct. Waits for batches that
-    are being stored; later batches see that the person was erased. Raises Busy while a backfill is in progress, because
-    it may have read data about the person that is not stored yet.
+    found: int
+    unknown_ids: int
+    unknown_addresses: int
+
+
+def request(account: Account, addresses: Collection[str], member_ids: Collection[str]) -> None:
+    """Add people to those who are being erased, with the profiles that were merged into them and their addresses."""
+    parts = parts_of(account)
+    profiles = account.compose(_ADD_PROFILES, **parts, key=row_key(Identifier("id")))
+    added = account.execute(profiles, ids=list(member_ids)).rowcount
+    if addresses:
+        added += account.execute(account.compose(_ADD_NAMED, **parts), addresses=list(addresses)).rowcount
+        added += account.execute(account.compose(_ADD_OWNERS, **parts)).rowcount
+        account.execute(account.compose(_HAVE_OWNERS, **parts))
+    added += account.execute(account.compose(_ADD_MERGED, **parts)).rowcount
+    if added:
+        used = account.compose(
+            "SELECT email FROM {members} WHERE esp_integration_id = %(account)s AND member_key IN {profiles}", **parts
+        )
+        add_addresses(account, used)
+        search_again(account)
+
+
+def add_merged(account: Account) -> int:
+    """Add the profiles that were merged into those who are being erased, and return how many were added."""
+    return account.execute(account.compose(_ADD_MERGED, **parts_of(account))).rowcount
+
+
+def add_addresses(account: Account, used: Composable) -> int:
+    """Add the addresses that a query returns, unless someone else has them, and return how many were added."""
+    return account.execute(account.compose(_ADD_ADDRESSES, **parts_of(account), used=used)).rowcount
+
+
+def search_again(account: Account) -> None:
+    """Let all event tables be searched, because there are more people to erase."""
+    query = "DELETE FROM {} WHERE esp_integration_id = %(account)s AND kind = 'table'"
+    account.execute(query, bookkeeping.ERASING)
+
+
+def parts_of(account: Account) -> dict[str, Composable]:
+    """Return the parts that queries about the people are composed from: tables, and who is being erased."""
+    return {
+        "erasing": account.table(bookkeeping.ERASING),
+        "erasing_events": account.table(bookkeeping.ERASING_EVENTS),
+        "erased": account.table(bookkeeping.ERASED),
+        "erased_addresses": account.table(bookkeeping.ERASED_ADDRESSES),
+        "members": account.table(dimensions.MEMBERS),
+        "exclusions": account.table(membership.MEMBER_EXCLUSIONS),
+        "lists": account.table(dimensions.LISTS),
+        "merges": account.table(membership.PROFILE_MERGES),
+        "profiles": _of_kind(account, "= 'profile'"),
+        "named": _of_kind(account, "= 'named'"),
+        "addresses": _of_kind(account, "IN ('named', 'address')"),
+    }
+
+
+def _of_kind(account: Account, kind: str) -> Composed:
+    return account.compose(_OF_KIND, bookkeeping.ERASING, kind=SQL(kind))
+
+
+def pending(account: Account) -> int:
+    """Return the number of people whose erasing is not finished: profiles, and addresses without one so far."""
+    query = (
+        "SELECT greatest(1, count(*) FILTER (WHERE kind = 'profile' OR kind = 'named' AND NOT is_found)) FROM {}"
+        " WHERE esp_integration_id = %(account)s HAVING count(*) > 0"
+    )
+    row = account.execute(query, bookkeeping.ERASING).fetchone()
+    return int(row[0]) if row else 0
+
+
+def is_unrecorded(account: Account) -> bool:
+    """Return whether `record` has anything to do."""
+    row = account.execute(_UNRECORDED, bookkeeping.ERASING).fetchone()
+    return row is not None and bool(row[0])
+
+
+def record(account: Account) -> dict[str, int]:
+    """Record some people as erased, and delete what says that they may be contacted. Return the numbers of rows.
+
+    Waits for batches in progress. Later ones leave these people out.
     """
-    if not claims.try_claim(account, "backfill", for_transaction=True):
-        raise Busy("A backfill of this account is in progress. Wait for it to finish or stop it.")
-    account.execute("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", bookkeeping.ERASED)
-    _identify(account, email, member_ids)
-    counts = _clear_events(account, email)
-    counts[bookkeeping.MISSING_ROWS.name] = _delete_missing(account)
-    for table, condition in _DELETED:
-        counts[table.name] = _delete(account, table, condition)
-    account.execute(_RECORD, bookkeeping.ERASED)
-    account.execute(_RECORD_ADDRESSES, bookkeeping.ERASED_ADDRESSES)
-    return counts
+    wait_for_batches(account)
+    parts = parts_of(account)
+    account.execute(account.compose(_RECORD, **parts), limit=RECORDED_AT_ONCE)
+    account.execute(account.compose(_RECORD_ADDRESSES, **parts))
+    on_list = SQL("md5(list.id || ':' || erasing.member_id)")
+    stored = SQL("key IN {}").format(account.compose(_STORED, **parts, key=row_key(Identifier("member_id"))))
+    listed = account.compose(_LISTED, **parts, key=row_key(SQL("list.id || ':' || erasing.member_id")))
+    consented = account.compose(_CONSENTED, **parts, key=row_key(SQL("erasing.member_id || ':' || channel")))
+    deleted = [
+        (membership.STG_MEMBER_LISTS, SQL("_sync_id IN {}").format(account.compose(_LISTED, **parts, key=on_list))),
+        (membership.MEMBER_LISTS, SQL("key IN {}").format(listed)),
+        (
+            membership.MEMBER_CONSENTS,
+            SQL("key IN {}").format(consented),
+        ),
+        (dimensions.MEMBERS, stored),
+        (dimensions.MEMBER_ATTRIBUTES, stored),
+        (membership.PROFILE_MERGES, _of_either(account.compose(_RECORDED, **parts))),  # or its events would move
+    ]
+    of_member = {table.name: member_key for table, member_key in (*LISTED, *DERIVED)}
+    return {
+        table.name: _delete(account, table, where, of_member.get(table.name, _NO_KEY), channels=list(_CHANNELS))
+        for table, where in deleted
+    }
 
 
-def _identify(account: Account, email: str | None, member_ids: Sequence[str]) -> None:
-    """Collect the profiles and addresses of the people in temporary tables that are dropped at commit."""
-    account.execute("CREATE TEMPORARY TABLE erasing_members (member_id text, member_key text) ON COMMIT DROP")
-    account.execute("CREATE TEMPORARY TABLE erasing_addresses (email text) ON COMMIT DROP")
-    parts = {"members": account.table(dimensions.MEMBERS), "all_events": _all_events(account)}
-    if email is not None:
-        account.execute(account.compose(_MEMBERS_WITH_ADDRESS, **parts), email=email)
-    account.execute(_MEMBERS_WITH_ID, ids=list(member_ids))
-    account.execute(_MERGED_INTO_THEM, membership.PROFILE_MERGES)
-    account.execute(account.compose(_ADDRESSES, **parts, of_member=_OF_MEMBER), email=email)
+def wait_for_batches(account: Account) -> None:
+    """Wait for all transactions that store people, and let others wait until this one ends.
+
+    While it waits, new ones have to wait as well, so it lets them pass from time to time.
+    """
+    lock = account.compose("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", bookkeeping.ERASED)
+    for _ in range(_ATTEMPTS):
+        if _is_locked(account, lock):
+            return
+        account.connection.execute("SELECT pg_sleep(%s)", [_PAUSE])
+    account.execute(lock)
 
 
-def _all_events(account: Account) -> Composed:
-    return SQL(" UNION ALL ").join(_EVENTS.format(account.table(table)) for table in events.EVENT_TABLES)
+def _is_locked(account: Account, lock: Composed) -> bool:
+    row = account.connection.execute("SELECT current_setting('lock_timeout')").fetchone()
+    assert row is not None
+    try:
+        with account.connection.transaction():
+            account.connection.execute(_LIMIT_WAIT, [_PATIENCE])
+            account.execute(lock)
+            account.connection.execute(_LIMIT_WAIT, row)
+    except LockNotAvailable:
+        return False
+    return True
 
 
-def _clear_events(account: Account, email: str | None) -> dict[str, int]:
-    """Clear the events of the people, and what flow campaigns have from these events."""
-    parts = {"all_events": _all_events(account), "is_theirs": _IS_THEIRS}
-    account.execute(account.compose(_CAMPAIGNS, **parts), email=email)
-    counts = {table.name: _clear_table(account, table, email) for table in events.EVENT_TABLES}
-    deleted = _delete(account, dimensions.CAMPAIGNS, _IS_UNNAMEABLE, message_id=MESSAGE_ID)
-    renamed = account.execute(
-        account.compose(_RENAME_CAMPAIGNS, **parts, campaigns=account.table(dimensions.CAMPAIGNS))
-    ).rowcount
-    return {**counts, dimensions.CAMPAIGNS.name: deleted + renamed}
+def delete(account: Account, table: Table, member_key: Composable) -> int:
+    """Delete all rows of the people from a table, and return their number."""
+    where: Composable = SQL("{} IN {}").format(member_key, parts_of(account)["profiles"])
+    if member_key is _OF_ID and not _has_unknown_ids(account):
+        where = SQL("member_id IN {}").format(account.compose(_MEMBER_IDS, bookkeeping.ERASING))  # has an index
+    return _delete(account, table, where, member_key)
 
 
-def _clear_table(account: Account, table: Table, email: str | None) -> int:
-    query = account.compose(_CLEAR_EVENTS, table, is_theirs=_IS_THEIRS, key=row_key(SQL("md5(id)")))
-    return account.execute(query, email=email, currencies=sorted(CURRENCIES), event_id=EVENT_ID).rowcount
+def _has_unknown_ids(account: Account) -> bool:
+    query = (
+        "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s AND kind = 'profile'"
+        " AND member_id IS NULL)"
+    )
+    row = account.execute(query, bookkeeping.ERASING).fetchone()
+    return row is not None and bool(row[0])
 
 
-def _delete(account: Account, table: Table, condition: Composable, **values: object) -> int:
-    query = account.compose("DELETE FROM {} WHERE esp_integration_id = %(account)s AND {where}", table, where=condition)
-    return account.execute(query, **values).rowcount
+def delete_other(account: Account, table: Table) -> int:
+    """Delete the rows about the people from a table that has no member key, and return their number."""
+    parts = parts_of(account)
+    of_address = account.compose(_OF_ADDRESS, **parts)
+    where: dict[str, Composable] = {
+        membership.PROFILE_MERGES.name: _of_either(parts["profiles"]),
+        bookkeeping.MISSING_ROWS.name: account.compose(_OF_MISSING_ROWS, **parts, of_address=of_address),
+        membership.STG_MEMBER_EXCLUSIONS.name: of_address,
+        membership.MEMBER_EXCLUSIONS.name: of_address,
+        bookkeeping.REJECTS.name: account.compose(_MENTIONS, bookkeeping.ERASING, bookkeeping.ERASING),
+    }
+    return _delete(account, table, where[table.name], _NO_KEY)
 
 
-def _delete_missing(account: Account) -> int:
-    """Delete what is recorded of rows that are missing: while the excluded addresses, whose keys it has, exist."""
-    tables = bookkeeping.MISSING_ROWS, membership.MEMBER_EXCLUSIONS
-    return account.execute(account.compose(_DELETE_MISSING, *tables, of_address=_OF_ADDRESS)).rowcount
+def _of_either(profiles: Composable) -> Composable:
+    return SQL("(old_member_key IN {0} OR new_member_key IN {0})").format(profiles)
+
+
+def _delete(account: Account, table: Table, where: Composable, member_key: Composable, **values: object) -> int:
+    parts = {"erasing": account.table(bookkeeping.ERASING), "where": where, "member_key": member_key}
+    row = account.execute(account.compose(_DELETE, table, **parts), **values).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def finish(account: Account) -> Finished | None:
+    """Forget the people who have been erased, and return their numbers; None if an event is left to clear."""
+    wait_for_batches(account)
+    query = "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)"
+    row = account.execute(query, bookkeeping.ERASING_EVENTS).fetchone()
+    if is_unrecorded(account) or (row and row[0]):
+        return None
+    numbers = account.execute(account.compose(_FINISHED, **parts_of(account))).fetchone()
+    assert numbers is not None
+    return Finished(*numbers)
 
 
 def wait_for_erasing(connection: Connection, schema: str) -> None:
-    """Wait for erasing that is in progress, and block any other until this transaction ends."""
-    query = SQL("SELECT FROM {} LIMIT 0")  # takes the weakest lock that erasing waits for
+    """Wait for a transaction that records people as erased, and block others until this transaction ends."""
+    query = SQL("SELECT FROM {} LIMIT 0")  # takes the weakest lock that such a transaction waits for
     connection.execute(query.format(Identifier(schema, bookkeeping.ERASED.name)))
 
 
-def erased(account: Account) -> set[str]:
-    """Return the member keys of the people who were erased. Blocks further erasing until the transaction ends."""
-    query = "SELECT member_key FROM {} WHERE esp_integration_id = %(account)s"
-    return {member_key for (member_key,) in account.execute(query, bookkeeping.ERASED)}
+def has_erased(account: Account) -> bool:
+    """Return whether anyone of the account was ever erased. No one is until the transaction ends."""
+    row = account.execute(_ANY, bookkeeping.ERASED, bookkeeping.ERASED_ADDRESSES).fetchone()
+    return row is not None and bool(row[0])
 
 
-def erased_addresses(account: Account) -> set[str]:
-    """Return the keys of the addresses of the people who were erased."""
-    query = "SELECT address_key FROM {} WHERE esp_integration_id = %(account)s"
-    return {address_key for (address_key,) in account.execute(query, bookkeeping.ERASED_ADDRESSES)}
+def erased_among(
+    account: Account, member_keys: Collection[str], address_keys: Collection[str]
+) -> tuple[set[str], set[str]]:
+    """Return those of the member keys, and of the keys of addresses, that belong to people who were erased."""
+    values = {"members": list(member_keys), "addresses": list(address_keys)}
+    rows = account.execute(_AMONG, bookkeeping.ERASED, bookkeeping.ERASED_ADDRESSES, **values).fetchall()
+    members, addresses = ({key for kind, key in rows if kind == wanted} for wanted in ("member", "address"))
+    return members, addresses
 
 
 def owned(account: Account, addresses: Sequence[str]) -> set[str]:

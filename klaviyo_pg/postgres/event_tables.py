@@ -6,6 +6,7 @@ from psycopg.sql import SQL, Identifier, Placeholder
 from klaviyo_pg.catalogue import Table, events
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erase import wait_for_erasing
+from klaviyo_pg.postgres.erase_events import clear_moved
 from klaviyo_pg.postgres.statements import names, row_key
 from klaviyo_pg.postgres.suppressed import check_stored
 
@@ -13,7 +14,8 @@ from klaviyo_pg.postgres.suppressed import check_stored
 def move_events(account: Account, metric_id: str, source: str, target: str) -> int:
     """Move a metric's events from one event table to another, and return how many left the first.
 
-    Blocks erasing until the transaction ends, because erasing would miss events that are being moved.
+    Keeps people from being recorded as erased until the transaction ends. Events of people who are being erased are
+    cleared, because the table may have been searched for them already.
     """
     wait_for_erasing(account.connection, account.schema)
     query = account.compose(
@@ -32,6 +34,7 @@ def move_events(account: Account, metric_id: str, source: str, target: str) -> i
     assert row is not None
     moved, missing, inserted = row
     check_stored(account, target, missing, inserted)
+    clear_moved(account, next(table for table in events.EVENT_TABLES if table.name == target), metric_id)
     return int(moved)
 
 

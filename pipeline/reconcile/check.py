@@ -11,9 +11,9 @@ from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Refused, Stopped, Us
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.postgres import lookups, reconciliation, runs
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.reconciliation import Comparison, Key, key
+from klaviyo_pg.postgres.reconciliation import Comparison, Key, LastCheck, key
 from klaviyo_pg.states import CountState
-from klaviyo_pg.windows import Window
+from klaviyo_pg.windows import Window, floor
 from pipeline.chunks import Chunk
 from pipeline.job import Job, read
 from pipeline.outage import Outage
@@ -21,6 +21,7 @@ from pipeline.outcome import describe
 from pipeline.reconcile import compare
 from pipeline.reconcile.compare import Compared, Comparisons, Counts
 from pipeline.reconcile.report import Findings, report
+from pipeline.reconcile.rotation import turn
 from pipeline.run import Run, transact
 from pipeline.session import Session
 from pipeline.streams.events import EVENTS
@@ -28,6 +29,7 @@ from transforms.routing import KnownMetric, selected
 
 METRICS_SCOPE = "metrics:read"
 """The scope for metrics, and for counts of their events."""
+_DAY = timedelta(days=1)
 _FAILURES = 1  # of the API, after which the other metrics are not asked for: each would be waited for in turn
 
 
@@ -87,9 +89,48 @@ def find_late_events(job: Job, planned: Iterable[Chunk]) -> None:
     if job.tally.must_stop or not can_count(job):
         return
     loaded, findings = look_up(job), Findings()
-    scope = recent(job, loaded)
+    period = compare.period(job.run.as_of, job.run.settings.reconcile_days, loaded.step)
+    scope = _in_turn(job, loaded, period)
     check(job, scope, findings, Rereads(surplus=False, already_read=_read_from(planned)))
-    report(job, loaded.names, findings, scope.period)
+    report(job, loaded.names, findings, period)
+
+
+def _in_turn(job: Job, loaded: Loaded, period: Window) -> Scope:
+    """Return the scope of a daily check: the metrics whose turn it is.
+
+    A metric that was left out by earlier runs is compared as far back as those would have done. That takes no more
+    requests, and nothing that came late in the meantime is missed.
+    """
+
+    def look_up(account: Account) -> tuple[set[str], dict[str, LastCheck]]:
+        return reconciliation.active_metrics(account, period), reconciliation.last_checks(account)
+
+    active, checks = transact(job.session, job.run, look_up)
+    with job.session.source() as source:
+        requests = -(-(period.end - period.start) // source.longest_count)
+    ids = [each for each in loaded.names if compare.comparable(loaded.windows.get(each, ()), period, loaded.step)]
+    checked = {metric_id: last.at for metric_id, last in checks.items()}
+    chosen = turn(ids, active, checked, job.run.settings.count_requests, requests)
+    _log_turn(job, len(chosen.metric_ids), len(ids), chosen.runs)
+    periods = {each: _since_last_count(checks.get(each), period, job.run.as_of) for each in chosen.metric_ids}
+    return _scope(job, loaded, periods, period)
+
+
+def _log_turn(job: Job, counted: int, number: int, runs: int) -> None:
+    if counted < number:
+        others = "run counts" if runs == 1 else f"{runs} runs count"
+        text = (
+            "Counting %d of %d metrics: those with events, and those counted longest ago. The next daily %s the others"
+        )
+        job.log.info(text, counted, number, others)
+
+
+def _since_last_count(last: LastCheck | None, period: Window, as_of: datetime) -> Window:
+    """Return the period of a metric, extended by the days on which it was not counted."""
+    if last is None or last.counted_at is None:
+        return period
+    missed = floor(as_of, _DAY) - floor(last.counted_at, _DAY) - _DAY
+    return Window(period.start - max(timedelta(), missed), period.end)
 
 
 def _read_from(planned: Iterable[Chunk]) -> dict[str | None, datetime]:
@@ -118,9 +159,17 @@ def look_up(job: Job) -> Loaded:
 def recent(job: Job, loaded: Loaded) -> Scope:
     """Return the scope of a check of the last RECONCILE_DAYS."""
     period = compare.period(job.run.as_of, job.run.settings.reconcile_days, loaded.step)
-    windows = {each: compare.comparable(loaded.windows.get(each, ()), period, loaded.step) for each in loaded.names}
-    before = transact(job.session, job.run, lambda account: reconciliation.comparisons(account, period))
-    return Scope(loaded.names, {each: parts for each, parts in windows.items() if parts}, period, loaded.step, before)
+    return _scope(job, loaded, dict.fromkeys(loaded.names, period), period)
+
+
+def _scope(job: Job, loaded: Loaded, periods: Mapping[str, Window], period: Window) -> Scope:
+    """Return a scope that compares each metric in its own period; `period` is the shortest one."""
+    windows = {
+        each: compare.comparable(loaded.windows.get(each, ()), own, loaded.step) for each, own in periods.items()
+    }
+    widest = Window(min((own.start for own in periods.values()), default=period.start), period.end)
+    before = transact(job.session, job.run, lambda account: reconciliation.comparisons(account, widest))
+    return Scope(loaded.names, {each: parts for each, parts in windows.items() if parts}, widest, loaded.step, before)
 
 
 def check(job: Job, scope: Scope, findings: Findings, rereads: Rereads) -> dict[str, Compared]:
@@ -246,13 +295,13 @@ def _rereads(
 
 
 def _store(job: Job, scope: Scope, compared: Mapping[str, Compared], reread: Collection[Key]) -> None:
-    now = datetime.now(UTC)
-    rows = [
-        row
-        for metric_id, found in compared.items()
-        if found.is_counted or not scope.is_history  # what is known of history outlives a failure to count it
-        for row in compare.rows(found, scope.before, {each for each in reread if each[0] == metric_id}, now)
-    ]
+    now, rows = datetime.now(UTC), list[Comparison]()
+    known = compare.by_metric(scope.before)
+    for metric_id, found in compared.items():
+        if found.is_counted:
+            rows += compare.rows(found, scope.before, {each for each in reread if each[0] == metric_id}, now)
+        elif not scope.is_history:  # what is known of history outlives a failure to count it
+            rows += compare.kept(found, known.get(metric_id, ()))
     transact(
         job.session, job.run, lambda account: reconciliation.write(account, rows, scope.before, now, scope.is_history)
     )

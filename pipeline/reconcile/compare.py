@@ -166,6 +166,24 @@ def rows(compared: Compared, before: Comparisons, reread: Collection[Key], now: 
     return [steps.pop(key(day), day) for day in days] + [each for each in steps.values() if _differed(each)]
 
 
+def by_metric(before: Comparisons) -> dict[str, list[Comparison]]:
+    """Return the comparisons that an earlier check stored, by metric, in order of time."""
+    found: dict[str, list[Comparison]] = {}
+    for each in sorted(before.values(), key=key):
+        found.setdefault(each.metric_id, []).append(each)
+    return found
+
+
+def kept(compared: Compared, known: Iterable[Comparison]) -> list[Comparison]:
+    """Return what to store of a metric that could not be counted: days that are known to differ stay as they are."""
+    rows: list[Comparison] = []
+    for day in compared.days:
+        earlier = [each for each in known if day.window_start <= each.window_start < day.window_end]
+        differing = [each for each in earlier if each.state is not CountState.UNCOUNTED]
+        rows += differing if any(map(_differed, earlier)) else [day]
+    return rows
+
+
 def _earlier_reread(day: Comparison, before: Comparisons) -> datetime | None:
     earlier = before.get(key(day))
     return earlier.reread_at if earlier else None

@@ -47,8 +47,12 @@ def report(job: Job, names: Mapping[str, str], findings: Findings, period: Windo
     With a `period`, earlier differences outside it are left out.
     """
     stored = transact(job.session, job.run, reconciliation.differences)
-    days = [day for day in stored if day.metric_id in names and (period is None or _begins_in(period, day))]
     new = {_place(day) for day in findings.new}
+    days = [
+        day
+        for day in stored
+        if day.metric_id in names and (period is None or _begins_in(period, day) or _place(day) in new)
+    ]
     as_before = [day for day in days if _place(day) not in new]
     job.tally.notes += compare.sentences([(day, names[day.metric_id]) for day in findings.new], as_before)
     job.tally.notes += findings.uncounted.sentences

@@ -50,14 +50,27 @@ def generate(options: Options) -> Account:
     return account
 
 
+def campaigns_and_flows(
+    options: Options, lists: list[str], segments: list[str]
+) -> tuple[dict[str, Campaign], dict[str, Flow]]:
+    """Return the campaigns and flows of an account that has these lists and segments."""
+    rng = Random(f"account:{options.account}:{options.seed}")
+    return _campaigns(options, rng, lists, segments), _flows(options, rng)
+
+
+def integration(name: str | None) -> Integration | None:
+    """Return the integration with this name."""
+    return _INTEGRATIONS[name] if name else None
+
+
 def _metrics(options: Options) -> dict[str, Metric]:
     first = options.until - timedelta(days=options.days + 400)
     metrics = {}
     for at, kind in enumerate(METRICS):
         created = first + timedelta(minutes=97 * at)
-        integration = _INTEGRATIONS[kind.integration] if kind.integration else None
         row_id = metric_id(options, kind.name)
-        metrics[row_id] = Metric(at, row_id, kind.name, created, created + timedelta(days=at), integration)
+        source = integration(kind.integration)
+        metrics[row_id] = Metric(at, row_id, kind.name, created, created + timedelta(days=at), source)
     return metrics
 
 

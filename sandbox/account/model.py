@@ -5,12 +5,13 @@ Must not know how either API dialect presents the account.
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any
 
 from sandbox.account.ids import token
+from sandbox.account.orders import Orders
 from sandbox.account.people import People
 from sandbox.account.timeline import Timeline, Window
 
@@ -133,12 +134,23 @@ class Group:
     opt_in_process: str = "single_opt_in"
     is_active: bool = True
     is_starred: bool = False
-    joined: dict[int, int] = field(default_factory=dict)
+    joined: MutableMapping[int, int] = field(default_factory=dict)
+
+
+def audience_size(groups: Sequence[Group]) -> int:
+    """Return the number of people on any of the lists and segments, or at most so many if they are not in memory."""
+    members = [group.joined for group in groups]
+    if all(isinstance(each, dict) for each in members):
+        return len(set().union(*members))
+    return sum(map(len, members))
 
 
 @dataclass
 class Account:
-    """Everything in the account. `generation` grows with every change and invalidates cached views."""
+    """Everything in the account. `generation` grows with every change and invalidates cached views.
+
+    An account with `orders` is too large to list its people in memory.
+    """
 
     options: Options
     people: People
@@ -149,6 +161,7 @@ class Account:
     segments: dict[str, Group]
     timeline: Timeline
     generation: int = 0
+    orders: Orders | None = None
 
     def __post_init__(self) -> None:
         self.metric_ids = [metric.id for metric in self.metrics.values()]  # by number, including deleted metrics

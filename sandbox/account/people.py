@@ -6,7 +6,7 @@ Only times, consent and suppressions are stored. The rest is computed when it is
 import re
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from random import Random
 from typing import Any
@@ -66,7 +66,12 @@ PROFILE_FIELDS = frozenset(each.name for each in fields(Profile)) - {"id", "supp
 
 
 class People:
-    """All people by index. `changes` holds the attributes that tests have set, which override generated ones."""
+    """All people by index. `changes` holds the attributes that tests have set, which override generated ones.
+
+    `json` has functions that return an attribute's JSON, if that is faster than a profile.
+    """
+
+    json: Mapping[str, Callable[[int], bytes]] | None = None
 
     def __init__(self, account: str, seed: int, count: int, start: int, until: int) -> None:
         self._seed = (account, seed)

@@ -53,12 +53,13 @@ class Timeline:
     def __init__(
         self,
         ids: EventIds,
-        times: "array[int]",
-        metrics: "array[int]",
-        persons: "array[int]",
-        source_numbers: "array[int]",
+        times: Sequence[int],
+        metrics: Sequence[int],
+        persons: Sequence[int],
+        source_numbers: Sequence[int],
         styles: list[Style],
         sources: list[Source],
+        refs_of_metric: list[Sequence[int]] | None = None,
     ) -> None:
         self.ids, self.times, self.metrics, self.persons = ids, times, metrics, persons
         self.source_numbers, self.styles, self.sources = source_numbers, styles, sources
@@ -68,9 +69,7 @@ class Timeline:
         self._removed: set[int] = set()
         self._removed_positions: dict[int | None, list[Position]] = {}  # by metric
         self._owners: dict[int, int] = {}  # by person: the one that the person was merged into
-        self._refs_of_metric = [array("I") for _ in styles]
-        for ref, metric in enumerate(metrics):
-            self._refs_of_metric[metric].append(ref)
+        self._refs_of_metric = refs_of_metric or _by_metric(metrics, len(styles))
 
     def __len__(self) -> int:
         return len(self.times) + len(self.added) - len(self._removed)
@@ -100,14 +99,23 @@ class Timeline:
 
     def count(self, window: Window) -> int:
         """Return the number of events in the window."""
-        low, high, added = self._bounds(window)
-        return high - low + len(added) - len(_within(self._removed_positions.get(window.metric, []), window))
+        low, high = self._span(window)
+        added, removed = (
+            positions.get(window.metric, []) for positions in (self._added_positions, self._removed_positions)
+        )
+        return high - low + len(_within(added, window)) - len(_within(removed, window))
 
-    def _bounds(self, window: Window) -> tuple[int, int, list[Position]]:
-        refs, time_of = self._refs(window.metric), self.times.__getitem__
-        low = bisect_left(refs, window.since, key=time_of)
-        high = bisect_left(refs, window.until, lo=low, key=time_of)
-        return low, high, _within(self._added_positions.get(window.metric, []), window)
+    def _span(self, window: Window) -> tuple[int, int]:
+        """Return where the window starts and ends among the references of its generated events."""
+        return self._span_among(self._refs(window.metric), window)
+
+    def _span_among(self, refs: Sequence[int], window: Window) -> tuple[int, int]:
+        low = bisect_left(refs, window.since, key=self.times.__getitem__)
+        return low, bisect_left(refs, window.until, lo=low, key=self.times.__getitem__)
+
+    def of_person(self, person: int, metric: int | None) -> Sequence[int] | None:
+        """Return the generated events of a person, if they can be found without reading those of all people."""
+        return None
 
     def read(
         self,
@@ -116,10 +124,15 @@ class Timeline:
         after: Position | None = None,
         descending: bool = False,
         keep: Callable[[int], bool] | None = None,
+        among: Sequence[int] | None = None,
     ) -> list[int]:
-        """Return references of at most `limit` events after a position, by (time, reference) or its reverse."""
-        low, high, added = self._bounds(window)
-        refs = self._refs(window.metric)
+        """Return references of at most `limit` events after a position, by (time, reference) or its reverse.
+
+        `keep` selects events. `among` has all those of its generated events that are of the window's metric.
+        """
+        low, high = self._span(window) if among is None else self._span_among(among, window)
+        refs = self._refs(window.metric) if among is None else among
+        added = _within(self._added_positions.get(window.metric, []), window)
         if _within(self._removed_positions.get(window.metric, []), window):
             keep = self._without_removed(keep)
         if after is not None:
@@ -194,20 +207,34 @@ class Timeline:
         """Return the event's $message and $flow."""
         if ref >= ADDED:
             return self.added[ref - ADDED].message, self.added[ref - ADDED].flow
-        source = self.sources[self.source_numbers[ref]]
+        source = self._source(ref)
         return source.message, source.flow
 
     def value(self, ref: int) -> float:
         """Return the event's $value as a number, or 0 if it has none."""
         return self.added[ref - ADDED].value if ref >= ADDED else self.styles[self.metrics[ref]].value(ref)
 
+    def row(self, ref: int) -> tuple[int, int, int, bytes]:
+        """Return the time, metric, person and properties of a generated event."""
+        time, metric, person = self.times[ref], self.metrics[ref], self.persons[ref]
+        return time, metric, person, self.styles[metric].properties(ref, time, person, self._source(ref))
+
+    def _source(self, ref: int) -> Source:
+        return self.sources[self.source_numbers[ref]]
+
     def properties(self, ref: int) -> bytes:
         """Return the event's properties as a JSON object."""
         if ref >= ADDED:
             return self.added[ref - ADDED].properties
-        return self.styles[self.metrics[ref]].properties(
-            ref, self.times[ref], self.persons[ref], self.sources[self.source_numbers[ref]]
-        )
+        return self.row(ref)[3]
+
+
+def _by_metric(metrics: Sequence[int], count: int) -> list[Sequence[int]]:
+    """Return the references of each metric's events."""
+    refs = [array("I") for _ in range(count)]
+    for ref, metric in enumerate(metrics):
+        refs[metric].append(ref)
+    return list(refs)
 
 
 def _within(positions: list[Position], window: Window) -> list[Position]:

@@ -1,17 +1,17 @@
 """Fast rendering of pages of events as bytes, with a template for each metric and a cache of rendered profiles."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from functools import cache
 
 from sandbox.account import Account
 from sandbox.account.ids import event_uuid
 from sandbox.account.timeline import ADDED, NOBODY
 from sandbox.current import allowed, resources
+from sandbox.current.profile_json import moment, renderer
 from sandbox.current.query import Query
 from sandbox.encoding import dump
 
 _MAX_CACHED_PROFILES = 20_000
+_PROFILE = b'{"type":"profile","id":"%b"}'
 _NO_IDENTIFIERS = {NOBODY: b"null"}
 _ATTRIBUTES = ("timestamp", "datetime", "event_properties", "uuid")
 _ALL_ATTRIBUTES = b'"timestamp":%d,"datetime":%b,"event_properties":%b,"uuid":"%b"'
@@ -22,16 +22,6 @@ _TEMPLATE = (
     '"self":"BASE/api/events/%b/relationships/metric/","related":"BASE/api/events/%b/metric/"}}},'
     '"links":{"self":"BASE/api/events/%b/"}}'
 )
-
-
-@cache
-def _minute(minute: int) -> bytes:
-    return datetime.fromtimestamp(minute * 60, UTC).isoformat()[:17].encode()
-
-
-def _moment(time: int) -> bytes:
-    """Return the JSON of `resources.moment`, several times as fast."""
-    return b'"%b%02d+00:00"' % (_minute(time // 60), time % 60)
 
 
 def _reference(kind: str, row_id: str) -> bytes:
@@ -62,6 +52,7 @@ class EventPages:
         self._templates: dict[int | None, bytes] = {}
         self._identifiers: dict[int, bytes] = dict(_NO_IDENTIFIERS)
         self._profiles: dict[int, bytes] = {}
+        self._renderer = renderer(account.people, query.base, self._profile_fields)
 
     def render(self, refs: list[int], links: dict[str, str | None]) -> bytes:
         """Return the document of a page of events."""
@@ -95,23 +86,21 @@ class EventPages:
     def _identifier(self, person: int) -> bytes:
         identifier = self._identifiers.get(person)
         if identifier is None:
+            if len(self._identifiers) >= _MAX_CACHED_PROFILES:
+                self._identifiers = dict(_NO_IDENTIFIERS)
             owner = self._account.timeline.owner(person)
-            identifier = self._identifiers[person] = _reference("profile", self._account.people.id(owner))
+            identifier = self._identifiers[person] = _PROFILE % self._account.people.id(owner).encode()
         return identifier
 
     def _event(self, ref: int) -> bytes:
         timeline = self._account.timeline
         if ref >= ADDED:
             return self._added_event(ref)
-        time = timeline.times[ref]
-        metric, person = timeline.metrics[ref], timeline.persons[ref]
-        properties = timeline.styles[metric].properties(
-            ref, time, person, timeline.sources[timeline.source_numbers[ref]]
-        )
+        time, metric, person, properties = timeline.row(ref)
         if self._has_two_fields:
             attributes = b'"timestamp":%d,"event_properties":%b' % (time, properties)
         elif self._has_all_fields:
-            attributes = _ALL_ATTRIBUTES % (time, _moment(time), properties, event_uuid(time, ref).encode())
+            attributes = _ALL_ATTRIBUTES % (time, moment(time), properties, event_uuid(time, ref).encode())
         else:
             attributes = self._attributes(ref, time, properties)
         event_id = timeline.ids.of(ref)
@@ -129,7 +118,7 @@ class EventPages:
     def _attributes(self, ref: int, time: int, properties: bytes) -> bytes:
         members = {
             "timestamp": b"%d" % time,
-            "datetime": _moment(time),
+            "datetime": moment(time),
             "event_properties": properties,
             "uuid": b'"%b"' % event_uuid(time, ref).encode(),
         }
@@ -144,7 +133,7 @@ class EventPages:
         path = f"{self._base}/api/events/".encode() + id_text[1:-1]
         attributes = {
             "timestamp": event.timestamp,
-            "datetime": _moment(event.time),
+            "datetime": moment(event.time),
             "event_properties": event.properties,
             "uuid": b'"%b"' % event_uuid(event.time, ref).encode(),
         } | {name: value for name, value in event.overrides.items() if name in _ATTRIBUTES}
@@ -177,6 +166,10 @@ class EventPages:
     def _profile(self, person: int) -> bytes:
         if len(self._profiles) >= _MAX_CACHED_PROFILES:
             self._profiles.clear()
-        profile = self._account.people.profile(person)
-        rendered = self._profiles[person] = dump(resources.profile(self._base, profile, self._profile_fields))
+        rendered = self._profiles[person] = self._rendered_profile(person)
         return rendered
+
+    def _rendered_profile(self, person: int) -> bytes:
+        if self._renderer is not None:
+            return self._renderer.render(person)
+        return dump(resources.profile(self._base, self._account.people.profile(person), self._profile_fields))

@@ -1,7 +1,7 @@
 """The answers about events and their aggregates."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -34,11 +34,11 @@ class Events:
     async def page(self, context: Context, request: Request) -> bytes:
         query = read(allowed.EVENTS, request)
         refuse_future(context, query, "datetime", "timestamp")
-        window, keep = self._selection(query)
+        window, keep, among = self._selection(query)
         after = _position(query)
         descending = query.descending or not query.sort  # newest first by default
         size = min(query.page_size, context.max_events)
-        refs = self._account.timeline.read(window, size + 1, after, descending, keep)
+        refs = self._account.timeline.read(window, size + 1, after, descending, keep, among)
         shown = refs[:size]
         cursor = [self._account.timeline.time(shown[-1]), shown[-1]] if len(refs) > len(shown) else None
         return self._renderer(query).render(shown, links(query, cursor))
@@ -79,20 +79,25 @@ class Events:
             raise not_found("event", event_id)
         return ref
 
-    def _selection(self, query: Query) -> tuple[Window, Predicate | None]:
-        """Return the window to read, and the other conditions that an event must meet."""
+    def _selection(self, query: Query) -> tuple[Window, Predicate | None, Sequence[int] | None]:
+        """Return the window to read, the other conditions that an event must meet, and what to search for them."""
         metric: int | None = None
+        among: Sequence[int] | None = None
+        person_of: list[int | None] = []
         predicates: list[Predicate] = []
         for condition in query.conditions:
             if condition.field == "metric_id":
                 metric = self._metric_number(condition)
             elif condition.field == "profile_id":
-                predicates.append(_belongs_to(self._account, condition.value))
+                person_of.append(self._account.people.index_of(condition.value))
+                predicates.append(_belongs_to(self._account, person_of[-1]))
             elif condition.operator == "has":
                 make = _has_profile if condition.field == "profile" else _has_metric
                 predicates.append(make(self._account))
         window = Window(metric, *span(query.conditions, "datetime", "timestamp"))
-        return window, (lambda ref: all(meets(ref) for meets in predicates)) if predicates else None
+        for person in person_of:
+            among = [] if person is None else self._account.timeline.of_person(person, metric)
+        return window, (lambda ref: all(meets(ref) for meets in predicates)) if predicates else None, among
 
     def _metric_number(self, condition: Condition) -> int:
         if condition.value not in self._account.metrics:
@@ -117,9 +122,8 @@ def _position(query: Query) -> Position | None:
     return time, ref
 
 
-def _belongs_to(account: Account, profile_id: str) -> Predicate:
-    index = account.people.index_of(profile_id)
-    return lambda ref: account.timeline.person(ref) == index
+def _belongs_to(account: Account, person: int | None) -> Predicate:
+    return lambda ref: account.timeline.person(ref) == person
 
 
 def _has_profile(account: Account) -> Predicate:

@@ -11,8 +11,8 @@ from sandbox.current.filters import Condition, matches
 from sandbox.current.query import Query
 
 _MAX_VIEWS = 32  # a loader reads several lists at the same time
-_SUPPRESSION = "subscriptions.email.marketing.suppression."
-_LIST_SUPPRESSION = "subscriptions.email.marketing.list_suppressions."
+SUPPRESSION = "subscriptions.email.marketing.suppression."
+LIST_SUPPRESSION = "subscriptions.email.marketing.list_suppressions."
 
 
 class Entry(NamedTuple):
@@ -88,7 +88,7 @@ def people(account: Account, query: Query) -> list[Entry]:
     """Return the people who meet the query's conditions."""
     entries = []
     for index in _candidates(account, query.conditions):
-        if all(_person_meets(account, index, condition) for condition in query.conditions):
+        if all(person_meets(account, index, condition) for condition in query.conditions):
             entries.append(Entry(_person_key(account, index, query), account.people.id(index), index))
     return entries
 
@@ -100,18 +100,19 @@ def _candidates(account: Account, conditions: list[Condition]) -> Iterable[int]:
         if condition.field in ("id", "email"):
             find = people.index_of if condition.field == "id" else people.index_of_email
             return sorted({index for index in map(find, wanted) if index is not None})
-        if condition.field.startswith((_SUPPRESSION, _LIST_SUPPRESSION)):
+        if condition.field.startswith((SUPPRESSION, LIST_SUPPRESSION)):
             return sorted(people.suppressions)
     return people.indexes()
 
 
-def _person_meets(account: Account, index: int, condition: Condition) -> bool:
+def person_meets(account: Account, index: int, condition: Condition) -> bool:
+    """Return whether a person meets a condition."""
     people, field = account.people, condition.field
     if field == "created":
         return matches(condition, people.created[index])
     if field == "updated":
         return matches(condition, people.updated[index])
-    if field.startswith((_SUPPRESSION, _LIST_SUPPRESSION)):
+    if field.startswith((SUPPRESSION, LIST_SUPPRESSION)):
         name = field.rsplit(".", 1)[1]
         return any(
             matches(condition, row.at if name == "timestamp" else getattr(row, name))
@@ -125,7 +126,7 @@ def _person_meets(account: Account, index: int, condition: Condition) -> bool:
 
 
 def _suppressions(account: Account, index: int, field: str) -> list[Suppression]:
-    of_list = field.startswith(_LIST_SUPPRESSION)
+    of_list = field.startswith(LIST_SUPPRESSION)
     return [row for row in account.people.suppressions.get(index, []) if (row.list_id is not None) == of_list]
 
 
@@ -148,7 +149,7 @@ def members(account: Account, group: Group, query: Query) -> list[Entry]:
         if all(
             matches(condition, joined)
             if condition.field == "joined_group_at"
-            else _person_meets(account, index, condition)
+            else person_meets(account, index, condition)
             for condition in query.conditions
         )
     ]

@@ -4,11 +4,13 @@ from starlette.requests import Request
 
 from sandbox.account import Account, Group
 from sandbox.api.endpoint import Context
-from sandbox.current import allowed, listing, resources
+from sandbox.current import allowed, listing, ordered, resources
 from sandbox.current.documents import page_document, read, row_document, row_of
 from sandbox.current.errors import not_found
 from sandbox.current.listing import Page, Views
 from sandbox.current.query import Collection, Query
+
+_IDENTIFIERS = ("id", "email")  # conditions that few people meet
 
 
 class Profiles:
@@ -19,8 +21,12 @@ class Profiles:
 
     async def all(self, context: Context, request: Request) -> bytes:
         query = read(allowed.PROFILES, request)
-        page = self._views.page("profiles", query, lambda: listing.people(self._account, query))
-        return page_document(query, page, lambda index: self._resource(query, index))
+        orders = self._account.orders
+        if orders is None or any(condition.field in _IDENTIFIERS for condition in query.conditions):
+            page = self._views.page("profiles", query, lambda: listing.people(self._account, query))
+        else:
+            page = ordered.people(self._account, orders, query)
+        return self._document(query, page)
 
     async def one(self, context: Context, request: Request) -> bytes:
         query = read(allowed.PROFILES.single(), request)
@@ -44,8 +50,7 @@ class Profiles:
 
     def _members(self, request: Request, collection: Collection, group: Group) -> bytes:
         query = read(collection, request)
-        page = self._page(query, group)
-        return page_document(query, page, lambda index: self._resource(query, index, group.joined[index]))
+        return self._document(query, self._page(query, group), group)
 
     def _member_ids(self, request: Request, collection: Collection, group: Group) -> bytes:
         query = read(collection, request)
@@ -53,7 +58,14 @@ class Profiles:
         return page_document(query, self._page(query, group), lambda index: {"type": "profile", "id": people.id(index)})
 
     def _page(self, query: Query, group: Group) -> Page:
+        if self._account.orders is not None:
+            return ordered.members(self._account, self._account.orders, group, query)
         return self._views.page(group.id, query, lambda: listing.members(self._account, group, query))
+
+    def _document(self, query: Query, page: Page, group: Group | None = None) -> bytes:
+        return page_document(
+            query, page, lambda index: self._resource(query, index, None if group is None else group.joined[index])
+        )
 
     def _resource(self, query: Query, index: int, joined: int | None = None) -> resources.Resource:
         profile = self._account.people.profile(index)

@@ -3,12 +3,15 @@
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from starlette.requests import Request
 
 from sandbox.account import Account, Group
-from sandbox.account.people import People
+from sandbox.account.orders import Order
+from sandbox.account.people import People, Suppression
 from sandbox.api.endpoint import Context
 from sandbox.api.errors import ApiError
 from sandbox.encoding import dump
@@ -19,6 +22,8 @@ from sandbox.legacy.paging import paged
 _MAX_IDENTIFIERS = 100  # in one request
 _MAX_RECORDS = 1000  # on one page of members or exclusions
 _MAX_MARKER = 10**12
+_BY_NAME = {name: reason for reason, name in rows.REASONS.items()}
+Following = Callable[[int], Iterator[int]]  # of people, from an index on
 _SEARCH_FIELDS = ("email", "phone_number", "external_id")
 _GENERATED = {"phone_number": re.compile(r"\+1555(\d{7})"), "external_id": re.compile(r"crm-(\d{1,9})")}
 
@@ -79,16 +84,28 @@ class PeopleEndpoints:
     async def all_members(self, context: Context, request: Request) -> bytes:
         group = _group(self._account.lists | self._account.segments, "list or segment", request)
         parameters = await query_and_body(request)
-        return _records(sorted(group.joined), parameters, lambda index: [rows.address(self._people.profile(index))])
+        orders = self._account.orders
+        following = _following(sorted(group.joined)) if orders is None else partial(orders.members_from, group.id)
+        return _records(following, parameters, lambda index: [rows.address(self._people.profile(index))])
 
     async def list_exclusions(self, context: Context, request: Request) -> bytes:
         group = _group(self._account.lists, "list", request)
-        excluded = [
-            index
-            for index, suppressions in sorted(self._people.suppressions.items())
-            if any(entry.list_id == group.id for entry in suppressions)
-        ]
-        return _records(excluded, await query_and_body(request), lambda index: self._list_exclusions(index, group))
+        return _records(
+            self._excluded(group), await query_and_body(request), lambda index: self._list_exclusions(index, group)
+        )
+
+    def _excluded(self, group: Group) -> Following:
+        """Return who is suppressed from a list."""
+        if self._account.orders is not None:
+            order = self._account.orders.suppressed(None, group.id, of_list=True)
+            return partial(_people_from, order)
+        return _following(
+            [
+                index
+                for index, suppressions in sorted(self._people.suppressions.items())
+                if any(entry.list_id == group.id for entry in suppressions)
+            ]
+        )
 
     def _list_exclusions(self, index: int, group: Group) -> list[rows.Row]:
         return [
@@ -101,12 +118,16 @@ class PeopleEndpoints:
     async def exclusions(self, context: Context, request: Request) -> bytes:
         parameters = query(request)
         reason = parameters.choice("reason", ("", *rows.REASONS.values()), "")
+        descending = parameters.choice("sort", ("asc", "desc"), "asc") == "desc"
+        if self._account.orders is not None:
+            suppressions = self._account.orders.suppressions(_BY_NAME.get(reason), descending)
+            return paged(suppressions, parameters, lambda row: self._exclusion(*row), 500, 5000)
         exclusions = [row for row in self._exclusions() if reason in ("", row["reason"])]
-        exclusions.sort(
-            key=lambda row: (row["timestamp"], row["email"]),
-            reverse=parameters.choice("sort", ("asc", "desc"), "asc") == "desc",
-        )
+        exclusions.sort(key=lambda row: (row["timestamp"], row["email"]), reverse=descending)
         return paged(exclusions, parameters, lambda row: row, 500, 5000)
+
+    def _exclusion(self, index: int, suppression: Suppression) -> rows.Row:
+        return rows.exclusion(self._people.email(index) or "", suppression)
 
     def _exclusions(self) -> Iterator[rows.Row]:
         """Yield an exclusion for each address and reason. The address is the key, so people without one have none."""
@@ -123,12 +144,21 @@ def _group(groups: dict[str, Group], kind: str, request: Request) -> Group:
     return groups[group_id]
 
 
-def _records(indexes: Sequence[int], parameters: Parameters, render: Callable[[int], list[rows.Row]]) -> bytes:
+def _following(indexes: Sequence[int]) -> Following:
+    return lambda start: iter(indexes[bisect_left(indexes, start) :])
+
+
+def _people_from(order: Order, start: int) -> Iterator[int]:
+    """Yield the people of an order, which is that of their indexes, from an index on."""
+    low = bisect_left(range(len(order)), start, key=lambda position: order.person(position) or 0)
+    return (person for at in range(low, len(order)) if (person := order.person(at)) is not None)
+
+
+def _records(following: Following, parameters: Parameters, render: Callable[[int], list[rows.Row]]) -> bytes:
     """Return a page of persons from the marker on. The marker of the next page is the index of its first person."""
-    start = bisect_left(indexes, parameters.number("marker", 0, 0, _MAX_MARKER))
-    end = start + _MAX_RECORDS
-    body: dict[str, Any] = {"records": [row for index in indexes[start:end] for row in render(index)]}
-    return dump(body | {"marker": indexes[end]} if end < len(indexes) else body)
+    indexes = list(islice(following(parameters.number("marker", 0, 0, _MAX_MARKER)), _MAX_RECORDS + 1))
+    body: dict[str, Any] = {"records": [row for index in indexes[:_MAX_RECORDS] for row in render(index)]}
+    return dump(body | {"marker": indexes[-1]} if len(indexes) > _MAX_RECORDS else body)
 
 
 def _find(people: People, field: str, value: str) -> int | None:

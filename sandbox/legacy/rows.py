@@ -6,6 +6,7 @@ from typing import Any
 
 from sandbox.account import Campaign, Flow, Group, Metric
 from sandbox.account.ids import token
+from sandbox.account.model import audience_size
 from sandbox.account.people import SUBSCRIBED, UNSUBSCRIBED, Profile, Suppression
 
 Row = dict[str, Any]
@@ -92,7 +93,7 @@ def campaign(row: Campaign, groups: Mapping[str, Group]) -> Row:
         "send_time": naive_time(row.send_time or row.scheduled_at),
         "created": naive_time(row.created_at),
         "updated": naive_time(row.updated_at),
-        "num_recipients": len(set().union(*(included.joined for included in audience))) if row.status == "Sent" else 0,
+        "num_recipients": audience_size(audience) if row.status == "Sent" else 0,
         "campaign_type": "Batch" if len(row.messages) > 1 else "Regular",
         "is_segmented": any(included.is_segment for included in audience),
         "message_type": row.channel,

@@ -1,7 +1,6 @@
 """The timelines of v1, rendered fast: a template for each metric and a cache of rendered persons."""
 
 import re
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -48,31 +47,31 @@ class Timelines:
         return self._page(context, request, self._metric(request.path_params["id"]))
 
     async def of_person(self, context: Context, request: Request) -> bytes:
-        return self._page(context, request, None, self._belongs_to(request))
+        return self._page(context, request, None, self._person(request))
 
     async def of_person_and_metric(self, context: Context, request: Request) -> bytes:
-        return self._page(context, request, self._metric(request.path_params["metric"]), self._belongs_to(request))
+        return self._page(context, request, self._metric(request.path_params["metric"]), self._person(request))
 
     def _metric(self, metric_id: str) -> int:
         if metric_id not in self._account.metric_ids:
             raise not_found("metric", metric_id)
         return self._account.metric_ids.index(metric_id)
 
-    def _belongs_to(self, request: Request) -> Callable[[int], bool]:
-        timeline, index = self._account.timeline, self._account.people.index_of(request.path_params["id"])
+    def _person(self, request: Request) -> int:
+        index = self._account.people.index_of(request.path_params["id"])
         if index is None:
             raise not_found("person", request.path_params["id"])
-        return lambda ref: timeline.person(ref) == index
+        return index
 
-    def _page(
-        self, context: Context, request: Request, metric: int | None, keep: Callable[[int], bool] | None = None
-    ) -> bytes:
+    def _page(self, context: Context, request: Request, metric: int | None, person: int | None = None) -> bytes:
         parameters, timeline = query(request), self._account.timeline
         count = parameters.number("count", 50, 1, 100)
         start = _start(parameters, timeline)
         descending = parameters.choice("sort", ("asc", "desc"), "desc") == "desc" or start is None
         window = _window(metric, start, descending, int(context.now()))
-        refs = timeline.read(window, count + 1, start and start.after, descending, keep)
+        keep = None if person is None else (lambda ref: timeline.person(ref) == person)
+        among = None if person is None else timeline.of_person(person, metric)
+        refs = timeline.read(window, count + 1, start and start.after, descending, keep, among)
         shown = refs[:count]
         following = f"{timeline.time(shown[-1])}-{shown[-1]:011X}" if len(refs) > len(shown) else None
         return self._pages.render(shown, following)
@@ -133,13 +132,13 @@ class _Pages:
         timeline = self._account.timeline
         if ref >= ADDED:
             return self._added_event(ref)
-        time, metric, person = timeline.times[ref], timeline.metrics[ref], timeline.persons[ref]
+        time, metric, person, properties = timeline.row(ref)
         return (self._templates.get(metric) or self._template(metric)) % (
             timeline.ids.of(ref),
             event_uuid(time, ref).encode(),
             time,
             _datetime(time),
-            timeline.properties(ref),
+            properties,
             self._persons.get(person) or self._person(person),
         )
 

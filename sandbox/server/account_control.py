@@ -14,6 +14,7 @@ from sandbox.account.ids import token
 from sandbox.account.people import CHANNELS, PROFILE_FIELDS, Suppression
 from sandbox.account.properties import as_number
 from sandbox.account.timeline import NOBODY, AddedEvent
+from sandbox.derived import DerivedAccount
 from sandbox.encoding import dump
 from sandbox.server.errors import BadRequest
 
@@ -130,6 +131,12 @@ class AccountControl:
             raise BadRequest(f"no event {request.path_params['id']}")
         self._account.timeline.remove(ref)
         return JSONResponse({"id": request.path_params["id"]})
+
+    async def add_days(self, request: Request) -> Response:
+        if not isinstance(self._account, DerivedAccount):
+            raise BadRequest("days can be added to a large account only")
+        self._account.add_days(int(json.loads(await request.body())["days"]))
+        return JSONResponse({"until": datetime.fromtimestamp(self._account.options.end, UTC).isoformat()})
 
     async def falsify_count(self, request: Request) -> Response:
         body = json.loads(await request.body())

@@ -93,6 +93,16 @@ def test_psql_that_is_killed(warehouse: dict[str, str], tmp_path: Path) -> None:
     assert is_left_alone(command)
 
 
+def test_the_embedded_postgres_gets_no_secrets(warehouse: dict[str, str], tmp_path: Path) -> None:
+    """A server keeps the environment of the process that started it, and shows it to whoever may look at processes."""
+    command = sleep({**warehouse, "KLAVIYO_API_KEY": "pk_secret"}, tmp_path, 600)
+    environments = [each.environ() for each in command.descendants() if each.name() == "postgres"]
+    command.kill()
+    assert any("PATH" in each for each in environments)
+    assert not any("KLAVIYO_API_KEY" in each for each in environments)
+    assert command.seconds_until_alone(PATIENCE) is not None
+
+
 def test_the_embedded_postgres_serves_its_other_users(warehouse: dict[str, str], tmp_path: Path) -> None:
     """If one of two commands is killed, the other one keeps the embedded Postgres until it ends."""
     first = sleep(warehouse, tmp_path, 600)

@@ -12,7 +12,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.postgres import accounts, reconciliation, runs
+from klaviyo_pg.postgres import accounts, erase, reconciliation, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.reconciliation import Comparison
 from klaviyo_pg.states import CountState, RunState
@@ -130,6 +130,43 @@ def test_erasing_an_unknown_person(command: Any, integration_id: str) -> None:
     by_id = command("erase", "--id", "unknown", "--yes")
     assert by_id.returncode == 0
     assert by_id.stdout == "shop has no such profile. Future runs will ignore this ID.\n"
+
+
+def test_a_file_names_the_people_to_erase(
+    command: Any, integration_id: str, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    """It has addresses and IDs. A line that is neither is refused before anything is erased."""
+    file = tmp_path / "people.txt"
+    file.write_text(f"# asked on Monday\n\n{ADDRESS}\nnot a person\n")
+    refused = command("erase", "--file", "people.txt", "--yes")
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "--file people.txt: line 4 is neither an email address nor the ID of a profile. Nothing was erased.\n",
+    )
+    assert connection.execute("SELECT count(*) FROM members").fetchone() == (1,)
+    file.write_text(f"# asked on Monday\n\n{ADDRESS}  # Ann\n{ADDRESS.upper()}\np8\np9\np9\nbob@example.com\n")
+    done = command("erase", "--file", "people.txt", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-3:] == [
+        "1 profile erased.",
+        "shop has no profiles with 2 of these IDs. Future runs will ignore them.",
+        "1 address not found.",
+    ]
+    assert connection.execute("SELECT count(*) FROM members").fetchone() == (0,)
+    assert command("erase", "--yes").stderr.endswith("No erasing is left to finish.\n")
+
+
+def test_status_shows_erasing_that_was_interrupted(
+    command: Any, integration_id: str, connection: psycopg.Connection
+) -> None:
+    """Erasing without naming anyone finishes it."""
+    with connection.transaction():
+        erase.request(Account(connection, "klaviyo", integration_id), [], ["p1"])
+    sentence = "Erasing 1 person is not finished. The next daily run does the rest, or klaviyo-pg erase."
+    assert sentence in command("status").stdout
+    assert command("erase").returncode == 0
+    assert connection.execute("SELECT count(*) FROM members").fetchone() == (0,)
+    assert sentence not in command("status").stdout
 
 
 @pytest.mark.parametrize("arguments", [["psql"], ["status"], ["erase", "--id", "p1", "--yes"]])

@@ -3,26 +3,28 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import pytest
 
 from klaviyo_pg.catalogue import TABLES, loads
-from klaviyo_pg.errors import Busy
-from klaviyo_pg.postgres import claims
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.erase import erase, erased, erased_addresses, owned
+from klaviyo_pg.postgres.erase import Finished, erased_among, has_erased, owned, pending, record, request
+from klaviyo_pg.postgres.erase_events import clear, search, to_search
 from klaviyo_pg.postgres.event_tables import move_events
 from klaviyo_pg.postgres.member_lists import derive_member_lists
+from pipeline.erasing import erase_people, in_transactions
 from tests.driver import PATIENCE, wait_until
+from tests.erasing import erase
 from tests.integration.conftest import SCHEMA
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 ADDRESS = "Ann@Example.com"
+Result = TypeVar("Result")
 _OF_TWO = re.compile(r"[(,]two,")  # a row of the other account
 
 
@@ -84,6 +86,17 @@ def rows(connection: psycopg.Connection) -> Iterator[str]:
                 yield f"{table.name} {row}"
 
 
+def erased(account: Account) -> set[str]:
+    """Return the member keys of the people of an account who were erased."""
+    return {key for (key,) in account.execute("SELECT member_key FROM erased WHERE esp_integration_id = %(account)s")}
+
+
+def erased_addresses(account: Account) -> set[str]:
+    """Return the keys of the addresses of these people."""
+    query = "SELECT address_key FROM erased_addresses WHERE esp_integration_id = %(account)s"
+    return {key for (key,) in account.execute(query)}
+
+
 def of_two(row: str) -> bool:
     """Return whether a row is one of account "two", whichever column names the account."""
     return ",two" in row or "(two," in row
@@ -137,14 +150,6 @@ def test_a_person_with_events_only_is_erased(people: None, account: Account, con
         counts = erase(account, ADDRESS)
     assert (counts["members"], counts["opens"], counts["member_lists"]) == (0, 1, 1)
     assert erased(account) == {md5("p1")}
-
-
-def test_erasing_is_refused_during_a_backfill(people: None, account: Account, connect: Any) -> None:
-    """A backfill may have read data about the person that is not stored yet."""
-    assert claims.try_claim(Account(connect(), SCHEMA, "one"), "backfill")
-    sentence = r"^A backfill of this account is in progress\. Wait for it to finish or stop it\.$"
-    with pytest.raises(Busy, match=sentence), account.connection.transaction():
-        erase(account, ADDRESS)
 
 
 @pytest.mark.parametrize("work", ["move", "derive"])
@@ -238,3 +243,87 @@ def test_flow_campaigns_get_their_names_from_other_events(
         ("hers", None, None),
         ("his", "To Bob, again", "Bob, again"),
     ]
+
+
+def test_many_people_are_erased_at_once(people: None, account: Account) -> None:
+    """People who are not found are counted. IDs of them are recorded, addresses are not."""
+    named = ["BOB@example.com", "unknown@example.com"]
+    done = erase_people(in_transactions(account), named, ["p1", "unknown"])
+    assert done.people == Finished(found=2, unknown_ids=1, unknown_addresses=1)
+    assert (done.rows["members"], done.rows["opens"]) == (2, 2)
+    assert erased(account) == {md5(each) for each in ("p1", "p2", "unknown")}
+    assert erased_addresses(account) == {md5(f"one:{each}") for each in (ADDRESS.lower(), "bob@example.com")}
+
+
+def test_interrupted_erasing_is_resumed(people: None, account: Account, connection: psycopg.Connection) -> None:
+    """Wherever it is interrupted, another call does the rest, without naming anyone."""
+    steps = 0
+
+    def interrupted(work: Callable[[Account], Result], /) -> Result:
+        nonlocal steps
+        steps -= 1
+        if steps < 0:
+            raise InterruptedError
+        return in_transactions(account)(work)
+
+    for number in range(1, 100):  # transactions, of which the first one notes the people
+        steps = number
+        try:
+            done = erase_people(interrupted, [ADDRESS] if number == 1 else ())
+        except InterruptedError:
+            assert pending(account) == 1
+        else:
+            break
+    assert (done.people.found, pending(account)) == (1, 0)
+    traces = ("ann@example.com", md5("p1"), md5(ADDRESS))
+    assert [row for row in rows(connection) if not of_two(row) and any(each in row.lower() for each in traces)] == []
+
+
+def test_batches_are_stored_while_events_are_cleared(people: None, account: Account, connect: Any, merged: Any) -> None:
+    """Once the people are recorded, no step holds a lock that a batch of other people waits for."""
+    other = Account(connect(), SCHEMA, "one")
+    request(account, [], ["p1"])
+    with account.connection.transaction():
+        record(account)
+    assert erased_among(other, [md5("p1"), md5("p2")], []) == ({md5("p1")}, set())
+    for part in to_search(account):
+        search(account, part)
+    with account.connection.transaction():
+        assert clear(account, loads.EVENTS["opens"].table) == (1, 1)
+        with other.connection.transaction():
+            other.connection.execute("SET LOCAL lock_timeout = '1s'")
+            assert has_erased(other)
+            other.connection.execute("UPDATE opens SET value = 4 WHERE id = 'opensp2'")
+
+
+def test_an_event_that_a_later_batch_has_stored_with_its_digest_stays_once(
+    people: None, account: Account, merged: Any, connection: psycopg.Connection
+) -> None:
+    load, digest = loads.EVENTS["sends"], md5(ADDRESS)
+    keys = {each: md5(f"Klaviyo:one:{each}") for each in (ADDRESS, digest)}
+    merged(load, {"id": ADDRESS, "key": keys[ADDRESS], "member_key": md5("p1"), "event_at": NOW})
+    merged(load, {"id": digest, "key": keys[digest], "event_at": NOW})
+    erase(account, None, ["p1"])
+    query = "SELECT id, key FROM sends WHERE id IN (%s, %s) AND esp_integration_id = 'one'"
+    assert connection.execute(query, [ADDRESS, digest]).fetchall() == [(digest, keys[digest])]
+
+
+def test_events_that_are_moved_while_people_are_erased_are_cleared(
+    people: None, account: Account, merged: Any, connection: psycopg.Connection
+) -> None:
+    """The table that they are moved to may have been searched already."""
+    metric = md5("Klaviyo:one:M")
+    event = {"id": "m1", "key": "m1", "member_key": md5("p1"), "email": ADDRESS, "event_at": NOW, "metric_key": metric}
+    merged(loads.EVENTS["events"], event)
+    request(account, [], ["p1"])
+    with connection.transaction():
+        move_events(account, "M", "events", "opens")
+    assert connection.execute("SELECT member_key, email FROM opens WHERE id = 'm1'").fetchall() == [(None, None)]
+
+
+def test_events_of_a_partition_are_found(people: None, account: Account, connection: psycopg.Connection) -> None:
+    connection.execute("ALTER TABLE opens RENAME TO opens_2026")
+    connection.execute("CREATE TABLE opens (LIKE opens_2026 INCLUDING DEFAULTS) PARTITION BY RANGE (event_at)")
+    connection.execute("ALTER TABLE opens ATTACH PARTITION opens_2026 FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')")
+    counts = erase(account, None, ["p1"])
+    assert counts["opens"] == 1

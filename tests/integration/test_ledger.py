@@ -366,8 +366,8 @@ def test_incomplete_people_are_found_in_order_by_the_digits_of_their_keys(merged
     everyone = lookups.incomplete_members(account, None, lookups.DIGITS, "", 10)
     assert everyone == ["p4", "p6"]
     assert lookups.count_incomplete(account, 10) == 2 and lookups.count_incomplete(account, 1) == 1
-    assert lookups.incomplete_members(account, None, "46", "", 1) == ["p4"]
-    assert lookups.incomplete_members(account, None, "46", "p4", 1) == ["p6"]
+    assert lookups.incomplete_members(account, None, "456", "", 1) == ["p4"]
+    assert lookups.incomplete_members(account, None, "456", "p4", 1) == ["p6"]
     assert lookups.incomplete_members(account, None, "45", "p4", 1) == []
     assert lookups.incomplete_members(account, LOADED, lookups.DIGITS, "", 10) == ["p2", "p4", "p6"]
     assert lookups.incomplete_members(Account(account.connection, SCHEMA, "two"), None, lookups.DIGITS, "", 10) == []

@@ -74,3 +74,9 @@ except SystemExit:
 """
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines()[-1] == "imported: []"
+
+
+def test_a_large_demo_account_is_a_demo_account() -> None:
+    arguments = parse("daily", ["--sandbox-events", "5000"])
+    assert (arguments.sandbox, arguments.sandbox_events) == (True, 5_000)
+    assert parse("daily", []).sandbox is False

@@ -4,6 +4,8 @@ from datetime import datetime
 
 import pytest
 
+from klaviyo_pg.postgres import erase
+from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.rows import Consent, Suppression
 from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import Warehouse, days_ago
@@ -144,6 +146,15 @@ def test_deleted_people_are_erased_once_missing_on_two_days(warehouse: Warehouse
     assert [row[0] for row in warehouse.rows(MEMBERS)] == ["P0", "P2", "P3"]
     assert warehouse.rows("SELECT DISTINCT member_id FROM member_lists") == [("P0",)]
     assert warehouse.daily(**settings).sentences == []
+
+
+def test_a_daily_run_finishes_erasing_that_was_interrupted(warehouse: Warehouse) -> None:
+    integration_id = warehouse.daily().run.integration_id
+    with warehouse.open() as session, session.database.transaction() as connection:
+        erase.request(Account(connection, "klaviyo", integration_id), [], ["P1"])
+    assert warehouse.daily().sentences == ["Finished erasing 1 person, which had been interrupted."]
+    assert warehouse.column("SELECT id FROM members WHERE id = 'P1'") == []
+    assert warehouse.daily().sentences == []
 
 
 def test_consents_and_suppressions_follow_the_profile(warehouse: Warehouse, shop: FakeAccount) -> None:

@@ -87,3 +87,19 @@ def test_a_failed_run_also_reports_differences(warehouse: Warehouse, shop: FakeA
     ran = warehouse.daily(*ALL_EVENTS)
     assert ran.state == RunState.FAILED
     assert ran.sentences[0] == "Away." and "the source counts 2 events" in ran.sentences[1]
+
+
+def test_a_known_difference_outlives_a_check_that_cannot_count(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """It is still reported as known, and not as new once the source counts again."""
+    shop.miscounts["OPEN", LONG_AGO] = 2
+    warehouse.daily(*ALL_EVENTS)
+    warehouse.daily(*ALL_EVENTS)
+    short = "1 day differs as in an earlier check: the source counts 3 events, the warehouse has 1."
+    shop.fail("counts", Unavailable("Away."))
+    ran = warehouse.daily(*ALL_EVENTS)
+    assert (ran.state, ran.sentences[0]) == (DIFFERS, short)
+    assert "could not be counted" in ran.sentences[1]
+    query = "SELECT count_state, difference FROM freshness WHERE stream = 'events/OPEN'"
+    assert warehouse.rows(query) == [("differs", -2)]
+    shop.recover()
+    assert warehouse.daily(*ALL_EVENTS).sentences == [short]

@@ -8,7 +8,7 @@ import pytest
 
 from klaviyo_pg.catalogue import TABLES
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.erase import erase
+from tests.erasing import erase
 from tests.integration.conftest import SCHEMA
 from tests.integration.pipeline.conftest import days_ago
 from tests.planted_account import ANN, BOBS_SUBJECT, SENDER, SENDER_NAME, Planted, opener

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from klaviyo_pg.catalogue import SPECIFIED
-from klaviyo_pg.postgres import erase
 from pipeline.run import transact
 from sandbox.launcher import Sandbox, running
 from tests.driver import MIDNIGHT
+from tests.erasing import erase
 from tests.runs import Result, Warehouse
 
 DAYS = 10
@@ -182,7 +182,7 @@ def test_an_erased_person_is_not_stored_again(current: SyncedAccount) -> None:
     )
     opens = warehouse.one("SELECT count(*) FROM opens")
     with warehouse.open() as session:
-        transact(session, current.last.run, lambda account: erase.erase(account, address))
+        transact(session, current.last.run, lambda account: erase(account, address))
     again = current.sync(lookback_days=DAYS + 2)
     assert again.counts["opens"]["rows_read"] > 0
     assert "opens" not in again.changed()

@@ -12,10 +12,11 @@ SHARED = {"sandbox.encoding", "sandbox.hashing"}
 ALLOWED = {
     "account": set(),
     "api": set(),
+    "derived": {"account"},
     "faults": {"api"},
     "current": {"account", "api"},
     "legacy": {"account", "api"},
-    "server": {"account", "api", "current", "faults", "legacy"},
+    "server": {"account", "api", "current", "derived", "faults", "legacy"},
 }
 
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from klaviyo_pg.errors import BadSettings
+from pipeline.run import transact
+from tests.erasing import erase
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.backfill.conftest import (
     OPENS,
@@ -77,6 +79,22 @@ def test_a_full_spool_pauses_the_readers(warehouse: Warehouse, shop: FakeAccount
     assert spooled(concurrency=4, spool_megabytes=1).state == "complete"
     assert len(loaded) == len(set(loaded)) >= 4
     assert_complete(warehouse, shop)
+
+
+def test_people_who_are_erased_do_not_come_back_from_the_spool(
+    warehouse: Warehouse, shop: FakeAccount, spooled: Backfill
+) -> None:
+    """A backfill in progress does not hinder erasing, because spooled batches are filtered when they are loaded."""
+    shop.before("events", warehouse.stop, subject="ORDER")
+    run = spooled(metrics=("ORDER",)).run
+    assert len(spool_files(warehouse)) == 1
+    with warehouse.open() as session:
+        session.claim(run.integration_id, "backfill")
+        transact(session, run, lambda account: erase(account, None, ["P1"]))
+    assert spooled(metrics=("ORDER",)).state == "complete"
+    assert len(warehouse.column(STORED)) == ORDERS
+    assert warehouse.column("SELECT DISTINCT member_key FROM events") == [None]
+    assert warehouse.column("SELECT id FROM members WHERE id = 'P1'") == []
 
 
 def test_expired_chunks_are_deleted_from_the_spool(warehouse: Warehouse, shop: FakeAccount, spooled: Backfill) -> None:

@@ -1,0 +1,171 @@
+"""The command that erases people from the warehouse. Prints numbers only: no address and no ID."""
+
+import re
+import shutil
+import sys
+from argparse import Namespace
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from time import monotonic
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from klaviyo_pg.cli.preflight import check_settings
+from klaviyo_pg.cli.warehouse import no_account, open_warehouse
+from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.postgres import accounts, claims, schema
+from klaviyo_pg.postgres import erase as erasing
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.accounts import RegisteredAccount
+from klaviyo_pg.settings import Settings
+from pipeline.erasing import Erased, erase_people, in_transactions
+
+_ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
+_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+class _People(NamedTuple):
+    """The people to erase: their addresses, and IDs of profiles."""
+
+    addresses: set[str]
+    ids: set[str]
+
+    def __len__(self) -> int:
+        return len(self.addresses) + len(self.ids)
+
+
+def erase(arguments: Namespace) -> int:
+    """Erase people from the warehouse, and what waits in the spool of the account on this machine."""
+    settings = check_settings(klaviyo_integration=arguments.integration)
+    name, schema_name = settings.klaviyo_integration, settings.warehouse_schema
+    people = _named(arguments)
+    with open_warehouse(settings) as connection:
+        registered = accounts.find(connection, schema_name, name)
+        if registered is None:
+            raise no_account(schema_name, name)
+        _check_addresses(name, registered, people)
+        connection.commit()
+        if not arguments.yes and not _is_confirmed(name, people):
+            return 1
+        with connection.transaction():
+            schema.upgrade(connection, schema_name)
+        account = Account(connection, schema_name, registered.integration_id)
+        _check_not_empty(account, people)
+        erased = erase_people(in_transactions(account), people.addresses, people.ids, _Progress().report)
+        _empty_spool(account, settings)
+    _report(name, erased, people)
+    return 0
+
+
+def _named(arguments: Namespace) -> _People:
+    """Return the people that the arguments and the file name. Raises BadSettings if a line names no one."""
+    people = _People({each.strip() for each in arguments.email}, {each.strip() for each in arguments.id})
+    if not all((*people.addresses, *people.ids)):
+        raise BadSettings("Name the people: pass --email or --id, or a --file.")
+    if arguments.file is not None:
+        for line in _names(arguments.file):
+            (people.addresses if "@" in line else people.ids).add(line)
+        if not people:
+            raise BadSettings(f"--file {arguments.file}: the file names no one.")
+    return people
+
+
+def _names(file: str) -> Iterator[str]:
+    for number, line in enumerate(_lines(file), 1):
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        if not (_ADDRESS.fullmatch(text) or _ID.fullmatch(text)):
+            raise BadSettings(
+                f"--file {file}: line {number} is neither an email address nor the ID of a profile. Nothing was erased."
+            )
+        yield text
+
+
+def _lines(file: str) -> Iterable[str]:
+    try:
+        if file == "-":
+            return sys.stdin.buffer.read().decode("utf-8-sig").splitlines()
+        return Path(file).read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise BadSettings(f"--file {file}: the file is not UTF-8 text.") from None
+    except OSError as error:
+        raise BadSettings(f"--file {file}: cannot read the file ({error.strerror}).") from None
+
+
+def _check_addresses(name: str, registered: RegisteredAccount, people: _People) -> None:
+    if people.addresses and registered.personal_data != "keep":
+        raise BadSettings(
+            f"{name} is stored with PERSONAL_DATA={registered.personal_data}, without addresses. Pass --id instead, or "
+            "IDs in the file."
+        )
+
+
+def _is_confirmed(account: str, people: _People) -> bool:
+    if not people:
+        return True  # what was confirmed before
+    if not sys.stdin.isatty():
+        raise BadSettings("Nothing was erased: confirmation needs a terminal. Pass --yes to skip it.")
+    number = "this person" if len(people) == 1 else f"{len(people):,} people"
+    answer = input(f"Erase {number} from all tables of {account}? This cannot be undone. [y/N] ")
+    return answer.strip().lower() in ("y", "yes")
+
+
+def _check_not_empty(account: Account, people: _People) -> None:
+    with account.connection.transaction():
+        if not people and not erasing.pending(account):
+            raise BadSettings("Name the people: pass --email or --id, or a --file. No erasing is left to finish.")
+
+
+class _Progress:
+    """Prints how far erasing has got, from time to time."""
+
+    def __init__(self) -> None:
+        self._step, self._began, self._printed = "", 0.0, monotonic()
+
+    def report(self, step: str, done: int, total: int) -> None:
+        now = monotonic()
+        if step != self._step:
+            self._step, self._began = step, now
+        if now - self._printed < _SECONDS_BETWEEN_LINES or not total:
+            return
+        left = f", about {(now - self._began) * (total - done) / done:.0f} s left" if done else ""
+        print(f"{step}: {100 * done / total:.0f} %{left}", file=sys.stderr, flush=True)
+        self._printed = now
+
+
+def _empty_spool(account: Account, settings: Settings) -> None:
+    """Delete the spool of the account, unless a backfill needs it: what is loaded from it is filtered then."""
+    with account.connection.transaction():
+        if claims.try_claim(account, "backfill", for_transaction=True):
+            shutil.rmtree(settings.spool_dir / account.integration_id, ignore_errors=True)
+        else:
+            print("A backfill is in progress. Its spool is kept: it leaves these people out when it loads it.")
+
+
+def _report(name: str, erased: Erased, people: _People) -> None:
+    found, ids, addresses = erased.people
+    if any(erased.rows.values()):
+        table = Table("table", "rows", title=escape(f"{name}: erased"))
+        for table_name, rows in erased.rows.items():
+            if rows:
+                table.add_row(table_name, f"{rows:,}")
+        Console().print(table)
+        print(f"{found:,} profile{'' if found == 1 else 's'} erased.")
+    elif addresses and not ids:
+        missing = "no person with this address" if len(people) == 1 else f"none of these {len(people):,} people"
+        raise BadSettings(f"Nothing was erased: {name} has {missing}.")
+    if ids:
+        print(_unknown_ids(name, ids))
+    if addresses:
+        print(f"{addresses:,} address{'' if addresses == 1 else 'es'} not found.")
+
+
+def _unknown_ids(name: str, number: int) -> str:
+    if number == 1:
+        return f"{name} has no such profile. Future runs will ignore this ID."
+    return f"{name} has no profiles with {number:,} of these IDs. Future runs will ignore them."

@@ -1,0 +1,311 @@
+"""Clearing the events of people who are being erased, and what flow campaigns have from them. The caller owns the
+transaction.
+
+Events keep their rows without anything about the person, so that event counts stay correct.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
+
+from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, events
+from klaviyo_pg.catalogue.personal import CURRENCIES, EVENT_ID, MESSAGE_ID
+from klaviyo_pg.postgres import erase
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.statements import names, row_key
+
+CLEARED_AT_ONCE = 2_000
+"""Events in one transaction, whose rows other batches may wait for."""
+
+# Each event table, or the partitions that contain its rows.
+_PARTS = """
+WITH RECURSIVE tree AS (
+    SELECT to_regclass(%(name)s)::oid AS oid UNION ALL
+    SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
+)
+SELECT namespace.nspname, class.relname, pg_relation_size(class.oid) FROM tree
+JOIN pg_class AS class ON class.oid = tree.oid JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+WHERE class.relkind = 'r' ORDER BY class.relname
+"""
+_HAS_INDEX = """
+SELECT EXISTS (
+    SELECT FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+    WHERE indrelid = to_regclass(%(name)s) AND attname = 'member_key' AND indisvalid AND indpred IS NULL
+)
+"""
+_SEARCHED = "SELECT value FROM {} WHERE esp_integration_id = %(account)s AND kind = 'table'"
+# Events without a profile are looked at again, because the addresses of the people are not complete yet.
+_SEARCH = """
+INSERT INTO {erasing_events} (esp_integration_id, table_name, key, event_at, member_key, email)
+SELECT %(account)s, %(table_name)s, key, event_at, member_key, lower(email) FROM ({candidates}) AS event
+ON CONFLICT DO NOTHING
+"""
+_SELECT = "SELECT key, event_at, member_key, email FROM {part} WHERE esp_integration_id = %(account)s AND ({condition})"
+_RECORD_SEARCH = """
+INSERT INTO {} (esp_integration_id, kind, value) VALUES (%(account)s, 'table', %(part)s) ON CONFLICT DO NOTHING
+"""
+_FOUND = """
+UPDATE {erasing} SET is_found = true WHERE esp_integration_id = %(account)s AND NOT is_found
+AND (
+    kind = 'named' AND value IN (SELECT email FROM {erasing_events} WHERE esp_integration_id = %(account)s)
+    OR kind = 'profile' AND value IN (SELECT member_key FROM {erasing_events} WHERE esp_integration_id = %(account)s)
+)
+"""
+# People without a row in members whose events have a named address.
+_ADD_PROFILES = """
+WITH candidates AS MATERIALIZED (
+    SELECT DISTINCT member_key FROM {erasing_events}
+    WHERE esp_integration_id = %(account)s AND email IN {named} AND member_key IS NOT NULL
+)
+INSERT INTO {erasing} (esp_integration_id, kind, value, is_found)
+SELECT %(account)s, 'profile', member_key, true FROM (
+    SELECT member_key FROM candidates EXCEPT
+    SELECT member_key FROM {members}
+    WHERE esp_integration_id = %(account)s AND (member_key IN (SELECT member_key FROM candidates)) IS TRUE
+) AS unknown
+ON CONFLICT DO NOTHING
+"""
+_USED = "SELECT email FROM {erasing_events} WHERE esp_integration_id = %(account)s AND member_key IN {profiles}"
+_NEXT = """
+SELECT key, event_at FROM {} WHERE esp_integration_id = %(account)s AND table_name = %(table_name)s
+ORDER BY event_at, key LIMIT %(limit)s
+"""
+_DONE = """
+DELETE FROM {} WHERE esp_integration_id = %(account)s AND table_name = %(table_name)s
+AND key = ANY(%(keys)s) AND event_at = ANY(%(times)s)
+"""
+_LEFT = "SELECT table_name, count(*) FROM {} WHERE esp_integration_id = %(account)s GROUP BY 1 ORDER BY 1"
+_THEIRS = (
+    "(event.member_key IN {profiles} OR lower(event.email) IN {named}"
+    " OR event.member_key IS NULL AND lower(event.email) IN {addresses})"
+)
+# The planner overestimates what the lookups cost, and would read the whole table for each batch.
+_BY_KEY = """
+SELECT set_config(name, 'off', true)
+FROM unnest('{{enable_seqscan, enable_hashjoin, enable_mergejoin}}'::text[]) AS name
+"""
+_NAMED_KEYS = (
+    "({names}) IN (SELECT {names} FROM unnest(%(keys)s::text[], %(times)s::timestamptz[]) AS batch (key, event_at))"
+)
+# In the order in which batches merge rows, so that the two wait for each other instead of deadlocking.
+_LOCK = """
+SELECT CASE WHEN automation_key IS NOT NULL THEN campaign_key END, id !~ %(event_id)s FROM {event} AS event
+WHERE {where} AND {theirs} ORDER BY {order} FOR UPDATE
+"""
+_NOTE_CAMPAIGNS = """
+INSERT INTO {} (esp_integration_id, kind, value)
+SELECT %(account)s, 'campaign', unnest(%(campaigns)s::text[]) ON CONFLICT DO NOTHING
+"""
+# A later batch may have stored the event with its digest already.
+_DELETE_COPIES = """
+DELETE FROM {event} AS event WHERE {where} AND {theirs} AND id !~ %(event_id)s
+AND (SELECT true FROM {event} AS cleared WHERE cleared.key = {key} AND cleared.event_at = event.event_at LIMIT 1)
+"""
+# An ID that is not one, such as an address, becomes its digest, as in transforms.erased.
+_CLEAR = """
+UPDATE {event} AS event SET email = NULL, member_key = NULL, properties = NULL, __synced_at = now(),
+    value_currency = CASE WHEN upper(value_currency) = ANY(%(currencies)s) THEN value_currency END,
+    key = CASE WHEN id ~ %(event_id)s THEN key ELSE {key} END,
+    id = CASE WHEN id ~ %(event_id)s THEN id ELSE md5(id) END
+WHERE {where} AND {theirs}
+"""
+_OF_CAMPAIGNS = (
+    "SELECT campaign_key, event_at, properties FROM {} WHERE esp_integration_id = %(account)s"
+    " AND campaign_key IN (SELECT unnest(%(keys)s::text[])) AND automation_key IS NOT NULL AND properties IS NOT NULL"
+)
+# Nearly always, the latest event has both texts: no other one is read as a document.
+_LATEST = """
+WITH latest AS (SELECT campaign_key, max(event_at) AS event_at FROM ({all_events}) AS event GROUP BY 1)
+SELECT event.campaign_key, event.event_at, event.properties
+FROM ({all_events}) AS event JOIN latest USING (campaign_key, event_at)
+"""
+_SAID = """
+WITH said AS MATERIALIZED (
+    SELECT campaign_key, event_at, nullif(properties ->> 'Campaign Name', '') AS name,
+        nullif(properties ->> 'Subject', '') AS subject FROM ({events}) AS event
+), names AS (
+    SELECT DISTINCT ON (campaign_key) campaign_key, name FROM said WHERE name IS NOT NULL
+    ORDER BY campaign_key, event_at DESC
+), subjects AS (
+    SELECT DISTINCT ON (campaign_key) campaign_key, subject FROM said WHERE subject IS NOT NULL
+    ORDER BY campaign_key, event_at DESC
+)
+SELECT campaign_key, name, subject FROM names FULL JOIN subjects USING (campaign_key)
+"""
+_TOUCHED = "(SELECT value FROM {} WHERE esp_integration_id = %(account)s AND kind = 'campaign')"
+_CAMPAIGNS = """
+SELECT campaign_key, name, subject FROM {} AS campaign
+WHERE esp_integration_id = %(account)s AND automation_key IS NOT NULL AND campaign_key IN {touched}
+"""
+_DELETE_UNNAMEABLE = """
+DELETE FROM {} WHERE esp_integration_id = %(account)s AND automation_key IS NOT NULL AND id !~ %(message_id)s
+AND campaign_key IN {touched}
+"""
+# Events name a campaign of a flow. What only the erased events said is null until a later event says it again.
+_RENAME = """
+UPDATE {} AS campaign SET name = said.name, subject = said.subject, __synced_at = now()
+FROM unnest(%(keys)s::text[], %(names)s::text[], %(subjects)s::text[]) AS said (campaign_key, name, subject)
+WHERE campaign.esp_integration_id = %(account)s AND campaign.automation_key IS NOT NULL
+AND campaign.campaign_key = said.campaign_key
+AND (campaign.name, campaign.subject) IS DISTINCT FROM (said.name, said.subject)
+"""
+
+Texts = dict[str, tuple[str | None, str | None]]
+"""Name and subject of campaigns, by key."""
+
+
+class Part(NamedTuple):
+    """An event table, or one of its partitions, and its size in bytes."""
+
+    table: Table
+    schema: str
+    name: str
+    bytes: int
+
+
+class Discovered(NamedTuple):
+    """The numbers of profiles and addresses that the events added to the people who are being erased."""
+
+    profiles: int
+    addresses: int
+
+
+def to_search(account: Account) -> list[Part]:
+    """Return the tables and partitions that have not been searched for events of the people yet."""
+    searched = {value for (value,) in account.execute(_SEARCHED, bookkeeping.ERASING)}
+    parts = [
+        Part(table, *row)
+        for table in events.EVENT_TABLES
+        for row in account.execute(_PARTS, name=_text(account, account.table(table)))
+    ]
+    return [part for part in parts if part.name not in searched]
+
+
+def _text(account: Account, name: Identifier) -> str:
+    return name.as_string(account.connection)
+
+
+def search(account: Account, part: Part) -> int:
+    """Note the events of the people in a table or partition, and return how many were added. Locks no row."""
+    parts = erase.parts_of(account)
+    table = Identifier(part.schema, part.name)
+    theirs = account.compose("member_key IN {profiles}", **parts)
+    conditions: list[Composable] = [theirs, SQL("member_key IS NULL AND email IS NOT NULL")]
+    if _names_addresses(account):
+        conditions.append(account.compose("lower(email) IN {named}", **parts))
+    elif _has_index(account, table):  # each condition by the index; without one, all of them in one pass
+        return _note(account, part, SQL(" UNION ALL ").join(_select(account, table, each) for each in conditions))
+    return _note(account, part, _select(account, table, SQL(" OR ").join(conditions)))
+
+
+def _note(account: Account, part: Part, candidates: Composable) -> int:
+    query = account.compose(_SEARCH, **erase.parts_of(account), candidates=candidates)
+    added = account.execute(query, table_name=part.table.name).rowcount
+    account.execute(_RECORD_SEARCH, bookkeeping.ERASING, part=part.name)
+    return added
+
+
+def _select(account: Account, table: Identifier, condition: Composable) -> Composed:
+    return account.compose(_SELECT, part=table, condition=condition)
+
+
+def _names_addresses(account: Account) -> bool:
+    query = "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s AND kind = 'named')"
+    row = account.execute(query, bookkeeping.ERASING).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _has_index(account: Account, table: Identifier) -> bool:
+    row = account.execute(_HAS_INDEX, name=_text(account, table)).fetchone()
+    return row is not None and bool(row[0])
+
+
+def discover(account: Account) -> Discovered:
+    """Add the profiles and addresses that the events of the people name. New profiles need another search."""
+    parts = erase.parts_of(account)
+    account.execute(account.compose(_FOUND, **parts))
+    profiles = account.execute(account.compose(_ADD_PROFILES, **parts)).rowcount + erase.add_merged(account)
+    if profiles:
+        erase.search_again(account)
+    return Discovered(profiles, erase.add_addresses(account, account.compose(_USED, **parts)))
+
+
+def left(account: Account) -> dict[str, int]:
+    """Return the number of events that have still to be looked at, by table."""
+    return dict(account.execute(_LEFT, bookkeeping.ERASING_EVENTS).fetchall())
+
+
+def clear(account: Account, table: Table) -> tuple[int, int]:
+    """Clear some events of a table, and return how many were looked at and how many were cleared."""
+    values = {"table_name": table.name, "limit": CLEARED_AT_ONCE}
+    batch: Sequence[tuple[str, datetime]] = account.execute(_NEXT, bookkeeping.ERASING_EVENTS, **values).fetchall()
+    if not batch:
+        return 0, 0
+    keys, times = (list(each) for each in zip(*batch, strict=True))
+    account.execute(_BY_KEY)
+    where = account.compose(_NAMED_KEYS, names=names(table.primary_key))
+    cleared = _clear(account, table, where, keys=keys, times=times)
+    account.execute(_DONE, bookkeeping.ERASING_EVENTS, **values, keys=keys, times=times)
+    return len(batch), cleared
+
+
+def clear_moved(account: Account, table: Table, metric_id: str) -> None:
+    """Clear the events of a metric that have just been moved into a table, if people are being erased."""
+    query = "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)"
+    row = account.execute(query, bookkeeping.ERASING).fetchone()
+    if row and row[0]:
+        where = SQL("metric_key = {}").format(row_key(Placeholder("metric_id")))
+        _clear(account, table, where, metric_id=metric_id)
+
+
+def _clear(account: Account, table: Table, where: Composable, **values: object) -> int:
+    parts = erase.parts_of(account)
+    parts |= {
+        "event": account.table(table),
+        "where": SQL("event.esp_integration_id = %(account)s AND {}").format(where),
+        "theirs": account.compose(_THEIRS, **parts),
+        "order": names(table.primary_key),
+        "key": row_key(SQL("md5(event.id)")),
+    }
+    values |= {"currencies": sorted(CURRENCIES), "event_id": EVENT_ID}
+    locked = account.execute(account.compose(_LOCK, **parts), **values).fetchall()
+    if not locked:
+        return 0
+    campaigns = sorted({campaign for campaign, _ in locked if campaign})
+    account.execute(_NOTE_CAMPAIGNS, bookkeeping.ERASING, campaigns=campaigns)
+    if any(is_odd for _, is_odd in locked):
+        account.execute(account.compose(_DELETE_COPIES, **parts), **values)
+    account.execute(account.compose(_CLEAR, **parts), **values)
+    return len(locked)
+
+
+def rename_campaigns(account: Account) -> int:
+    """Take the names of flow campaigns that sent to the people from events of others. Return how many changed."""
+    touched = account.compose(_TOUCHED, bookkeeping.ERASING)
+    unnameable = account.compose(_DELETE_UNNAMEABLE, dimensions.CAMPAIGNS, touched=touched)
+    deleted = account.execute(unnameable, message_id=MESSAGE_ID).rowcount
+    stored = _texts(account, account.compose(_CAMPAIGNS, dimensions.CAMPAIGNS, touched=touched))
+    if not stored:
+        return deleted
+    all_events = SQL(" UNION ALL ").join(
+        SQL(_OF_CAMPAIGNS).format(account.table(table)) for table in events.EVENT_TABLES
+    )
+    latest = account.compose(_LATEST, all_events=all_events)
+    said = _texts(account, account.compose(_SAID, events=latest), keys=list(stored))
+    unsaid = [key for key, texts in stored.items() if _lacks(said.get(key, (None, None)), texts)]
+    if unsaid:
+        said |= _texts(account, account.compose(_SAID, events=all_events), keys=unsaid)
+    texts = [said.get(key, (None, None)) for key in stored]
+    names, subjects = (list(each) for each in zip(*texts, strict=True))
+    values = {"keys": list(stored), "names": names, "subjects": subjects}
+    return deleted + account.execute(_RENAME, dimensions.CAMPAIGNS, **values).rowcount
+
+
+def _texts(account: Account, query: Composed, **values: object) -> Texts:
+    return {key: (name, subject) for key, name, subject in account.execute(query, **values)}
+
+
+def _lacks(said: tuple[str | None, str | None], stored: tuple[str | None, str | None]) -> bool:
+    return any(new is None and old is not None for new, old in zip(said, stored, strict=True))

@@ -1,0 +1,110 @@
+"""Erasing people, many at once, in short transactions: loading continues, and a rerun resumes it.
+
+Once people are recorded as erased, all later batches leave them out, so that what is left to clear only becomes less.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import NamedTuple, Protocol, TypeVar
+
+from klaviyo_pg.catalogue import dimensions, events
+from klaviyo_pg.postgres import erase, erase_events
+from klaviyo_pg.postgres.account import Account
+
+Result = TypeVar("Result")
+Report = Callable[[str, int, int], None]
+"""Called with the name of a step, how much of it is done, and how much there is."""
+
+
+class Transact(Protocol):
+    """Does some work in one transaction, and returns its result."""
+
+    def __call__(self, work: Callable[[Account], Result], /) -> Result: ...
+
+
+class Erased(NamedTuple):
+    """The number of affected rows by table, and of people. Of resumed erasing, only the rest of the rows."""
+
+    rows: Mapping[str, int]
+    people: erase.Finished
+
+
+def in_transactions(account: Account) -> Transact:
+    """Return a function that does each piece of work in a transaction of the account's connection."""
+
+    def transact(work: Callable[[Account], Result], /) -> Result:
+        with account.connection.transaction():
+            return work(account)
+
+    return transact
+
+
+def _nothing(step: str, done: int, total: int) -> None:
+    """Report nothing."""
+
+
+def erase_people(
+    transact: Transact, addresses: Collection[str] = (), member_ids: Collection[str] = (), report: Report = _nothing
+) -> Erased:
+    """Erase people, identified by addresses or by profile IDs, and those whose erasing was not finished before.
+
+    Each step is stored when it is done, so that erasing can be interrupted at any time. A rerun does the rest, also
+    without naming anyone.
+    """
+    transact(partial(erase.request, addresses=addresses, member_ids=member_ids))
+    rows: Counter[str] = Counter({table.name: 0 for table in events.EVENT_TABLES})
+    while True:
+        _search(transact, rows, report)
+        _clear(transact, rows, report)
+        _delete(transact, rows)
+        if people := transact(erase.finish):
+            return Erased(dict(rows), people)
+
+
+def _record(transact: Transact, rows: Counter[str]) -> None:
+    while transact(erase.is_unrecorded):
+        rows.update(transact(erase.record))
+
+
+def _search(transact: Transact, rows: Counter[str], report: Report) -> None:
+    """Record the people, and find their events, which can name further profiles and addresses of theirs."""
+    while True:
+        _record(transact, rows)
+        _search_once(transact, report)
+        found = transact(erase_events.discover)
+        if not found.profiles:
+            return _record(transact, rows)
+
+
+def _search_once(transact: Transact, report: Report) -> None:
+    parts = sorted(transact(erase_events.to_search), key=lambda part: part.bytes)
+    total, done = sum(part.bytes for part in parts), 0
+    for part in parts:
+        report("Searching events", done, total)
+        transact(partial(erase_events.search, part=part))
+        done += part.bytes
+
+
+def _clear(transact: Transact, rows: Counter[str], report: Report) -> None:
+    left = transact(erase_events.left)
+    total, done = sum(left.values()), 0
+    for table in (table for table in events.EVENT_TABLES if table.name in left):
+        while True:
+            batch, cleared = transact(partial(erase_events.clear, table=table))
+            if not batch:
+                break
+            done, rows[table.name] = done + batch, rows[table.name] + cleared
+            report("Clearing events", done, max(done, total))
+
+
+def _delete(transact: Transact, rows: Counter[str]) -> None:
+    """Delete from the other tables. What is derived is deleted once no derivation can contain the people any more."""
+    for table, member_key in erase.LISTED:
+        rows[table.name] += transact(partial(erase.delete, table=table, member_key=member_key))
+    transact(erase.wait_for_batches)
+    for table, member_key in erase.DERIVED:
+        rows[table.name] += transact(partial(erase.delete, table=table, member_key=member_key))
+    for table in erase.OTHERS:
+        rows[table.name] += transact(partial(erase.delete_other, table=table))
+    rows[dimensions.CAMPAIGNS.name] += transact(erase_events.rename_campaigns)
