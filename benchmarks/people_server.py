@@ -211,6 +211,9 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Ignore that a reader was killed."""
+
 
 def main() -> None:
     """Serve until the process is ended."""

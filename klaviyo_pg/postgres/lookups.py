@@ -82,8 +82,8 @@ def incomplete_members(account: Account, since: datetime | None, digits: str, af
 
     Every complete record has the time of its creation. With `since`, records that were stored since then without it
     count as well: little more is known of them than an ID and an address. `digits` are the first digits of the keys to
-    look at, without a gap, so that several readers can share the work. A profile that the source does not return is looked for again
-    after a day, and after that no more.
+    look at, without a gap, so that several readers can share the work. A profile that the source does not return is
+    looked for again after a day, and after that no more.
     """
     values = {"since": since, "first": digits[0], "end": chr(ord(digits[-1]) + 1), "after": after, "limit": limit}
     rows = account.execute(_INCOMPLETE, *_TABLES, **values)
