@@ -11,6 +11,7 @@
     │       └── DatabaseAway   no connection: retry while a run is in progress
     ├── MissingScope           skip what needs it, finish as partial            exit code 3
     ├── UnconfirmedLoss        read it again, then finish as partial            exit code 3
+    ├── SweepLost              read it again                                    exit code 1
     ├── Stopped                stop on request: the next run resumes            exit code 130
     ├── Refused                the API refused a request: leave it out, finish as partial (alone: exit code 1)
     │   ├── NotFound           the requested object does not exist
@@ -103,6 +104,10 @@ class UnconfirmedLoss(KlaviyoPgError):
 
     def __reduce__(self) -> tuple[type["UnconfirmedLoss"], tuple[str, int, int]]:
         return (UnconfirmedLoss, (self.stream, self.missing, self.stored))
+
+
+class SweepLost(KlaviyoPgError):
+    """The database lost what a full read had stored so far. The next run reads it again."""
 
 
 class Stopped(KlaviyoPgError):

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from calendar import monthrange
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -104,6 +104,11 @@ class Settings(BaseSettings):
         le=3650,
         description="Days between full reads of a list, which find out who has left it. 0 turns them off.",
     )
+    membership_sweep_requests: int = Field(
+        6_000,
+        ge=1,
+        description="Requests for full reads of lists in one daily run. Lists that are left are read by the next runs.",
+    )
     profile_sweep_days: float = Field(
         7,
         ge=0,
@@ -195,12 +200,27 @@ class Settings(BaseSettings):
         2048, ge=1, description="Approximate spool limit in MB. Readers pause when it is reached."
     )
     spool_hours: float = Field(72, gt=0, description="Hours before unloaded spool data is deleted.")
+    events_since: date | None = Field(
+        None,
+        description="First day (UTC) of events to keep. Earlier days, such as those of dropped months, are not "
+        "compared, not reported as missing, and left out by backfills.",
+    )
+    event_partitions: Literal["none", "month"] = Field(
+        "none",
+        description="Create event tables as a whole, or with a partition for each month, which can be dropped. Applies "
+        "to new warehouses.",
+    )
+    event_indexes: Annotated[tuple[Literal["campaign", "member"], ...], NoDecode] = Field(
+        (),
+        description="Additional indexes of event tables, by campaign_key and member_key: campaign, member or both, "
+        "comma-separated.",
+    )
     data_dir: Path = Field(
         Path(".data"),
         description="Folder for the embedded Postgres and the spool.",
     )
 
-    @field_validator("metrics", "readable_properties", mode="before")
+    @field_validator("metrics", "readable_properties", "event_indexes", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -224,7 +244,13 @@ class Settings(BaseSettings):
         return value
 
     @field_validator(
-        "klaviyo_api_key", "database_url", "klaviyo_account_id", "concurrency", "personal_data_salt", mode="before"
+        "klaviyo_api_key",
+        "database_url",
+        "klaviyo_account_id",
+        "concurrency",
+        "personal_data_salt",
+        "events_since",
+        mode="before",
     )
     @classmethod
     def _blank_is_unset(cls, value: object) -> object:
@@ -258,6 +284,12 @@ class Settings(BaseSettings):
                 "DATABASE_URL is not set. Set it to the URL of your warehouse, or set EMBEDDED_POSTGRES=true to load "
                 f"the account into the embedded Postgres in {self.data_dir.absolute()}."
             )
+
+    @property
+    def events_kept_since(self) -> datetime:
+        """The time before which events are not kept: EVENTS_SINCE, or the beginning of time."""
+        day = self.events_since or date.min
+        return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
     @property
     def spool_dir(self) -> Path:

@@ -109,10 +109,13 @@ def open_windows(start: datetime, until: datetime, longest: timedelta) -> Iterat
     yield OpenWindow(starts[-1])
 
 
-def history_window(now: datetime, start: datetime, end: datetime | None) -> Window:
-    """Return whole days in UTC, up to the last midnight: today and the future belong to the daily run."""
+def history_window(now: datetime, start: datetime, end: datetime | None, since: datetime | None = None) -> Window:
+    """Return whole days in UTC, up to the last midnight: today and the future belong to the daily run.
+
+    Days before `since` are left out.
+    """
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    first = start.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    first = max(start, since or start).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     last = today if end is None else min(today, _next_midnight(min(end, now)))
     if first >= last:
         raise BadSettings(

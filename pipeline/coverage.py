@@ -58,13 +58,13 @@ class Coverage:
         return self.first + (max(map(len, self.days.values()), default=1) - 1) * _DAY
 
 
-def read(account: Account, name: str, today: date) -> Coverage:
-    """Return the coverage of an account up to today, from the ledger."""
+def read(account: Account, name: str, today: date, since: datetime = _ALL_TIME.start) -> Coverage:
+    """Return the coverage of an account from `since` up to today, from the ledger."""
     return coverage(
         name,
         {row.id: row.name or row.id for row in lookups.metrics(account)},
-        reconciliation.loaded_windows(account),
-        reconciliation.comparisons(account, _ALL_TIME).values(),
+        reconciliation.loaded_windows(account, since),
+        reconciliation.comparisons(account, Window(since, _ALL_TIME.end)).values(),
         backfill_ledger.chunks(account),
         today,
         compared_history.compared(account),
@@ -73,10 +73,10 @@ def read(account: Account, name: str, today: date) -> Coverage:
 
 def publish(job: Job) -> None:
     """Publish the coverage of the job's account as a table in Markdown."""
-    name = job.run.settings.klaviyo_integration
+    name, since = job.run.settings.klaviyo_integration, job.run.settings.events_kept_since
     with job.session.progress.stage("Coverage", "metrics"):
         job.session.progress.expect("coverage", "coverage", None)
-        covered = transact(job.session, job.run, lambda account: read(account, name, job.run.as_of.date()))
+        covered = transact(job.session, job.run, lambda account: read(account, name, job.run.as_of.date(), since))
         job.publisher.markdown("coverage", markdown(covered), f"Coverage of {name}")
         job.session.progress.complete("coverage", len(covered.days))
 

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from klaviyo_pg.errors import KlaviyoPgError, MissingScope
 from klaviyo_pg.postgres import chunks as ledger_of_chunks
-from klaviyo_pg.postgres import departures, lookups, reconciliation
+from klaviyo_pg.postgres import departures, lookups, reconciliation, sweeps
 from klaviyo_pg.postgres import watermarks as ledger
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.excluded import Extent, extent
 from pipeline import memberships, plan
 from pipeline.chunks import Chunk
 from pipeline.job import Job, read
@@ -18,6 +19,7 @@ from pipeline.streams import event_tables_of
 from pipeline.streams.departures import OWNERS, SUSPECTED
 from pipeline.streams.dimensions import LISTS, METRICS
 from pipeline.streams.events import EVENTS
+from pipeline.streams.exclusions import EXCLUSIONS
 from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PEOPLE, PROFILES
 from pipeline.streams.stream import Stream
@@ -43,12 +45,23 @@ def sync(job: Job, streams: frozenset[str], since: datetime | None, tables: Coll
         find_late_events(job, planned)
     if not job.tally.must_stop and transact(job.session, job.run, departures.has_orphans):
         read(job, "Events of deleted profiles", [Chunk(OWNERS.name)])
+    if not (job.tally.must_stop and EXCLUSIONS.name in streams and _lacks_exclusions(job)):
+        _derive_member_lists(job)
+    if not job.tally.must_stop:
+        job.tally.notes += memberships.erase_people(job.session, job.run)
+
+
+def _lacks_exclusions(job: Job) -> bool:
+    """Return whether the run has not read all exclusions, without which people might seem to be contactable."""
+    watermark = transact(job.session, job.run, ledger.watermarks).get(EXCLUSIONS.name)
+    return watermark is None or watermark < job.run.as_of
+
+
+def _derive_member_lists(job: Job) -> None:
     with job.session.progress.stage("Member lists", "tables"):
         loss = job.workers.call(memberships.derive, job.run)
     if loss is not None:
         job.tally.add(loss)
-    if not job.tally.must_stop:
-        job.tally.notes += memberships.erase_people(job.session, job.run)
 
 
 def shared_out(job: Job, chunks: Sequence[Chunk]) -> list[Chunk]:
@@ -78,6 +91,8 @@ class _Warehouse(NamedTuple):
     counted: set[str]
     months: list[departures.Month]
     begun: list[str]
+    excluded: Extent
+    swept: dict[str, int]
 
 
 Phases = list[tuple[str, list[Chunk]]]
@@ -100,10 +115,9 @@ def _plan(job: Job, streams: frozenset[str], since: datetime | None, tables: Col
 def _phases(job: Job, streams: frozenset[str], since: datetime | None, tables: Collection[str]) -> Phases:
     stored = transact(job.session, job.run, lambda account: _look_up(account, job.run.id, can_count(job)))
     blind = timedelta(days=job.run.settings.blind_lookback_days)
-    sweep_every = timedelta(days=job.run.settings.membership_sweep_days)
     with job.session.source() as source:
         all_at_once, looks_up = source.reads_all_metrics_at_once, source.looks_up_memberships
-        lists_people = source.lists_people
+        lists_people, reasons = source.lists_people, source.exclusion_reasons
     chunks: list[Chunk] = []
     if PROFILES.name in streams:
         chunks += plan.profile_chunks(stored.watermarks, stored.begun)  # first, since they begin in one sequence
@@ -113,15 +127,26 @@ def _phases(job: Job, streams: frozenset[str], since: datetime | None, tables: C
     members: list[Chunk] = []
     if LIST_MEMBERS.name in streams:
         as_of = job.run.as_of
-        members += plan.membership_chunks(stored.lists, stored.watermarks, blind, as_of, sweep_every)
+        members += plan.membership_chunks(stored.lists, stored.watermarks, blind, as_of, _list_sweeps(job, stored))
         if not stored.lists:
             _pass_on(job, LISTS, LIST_MEMBERS)
+    excluded: list[Chunk] = []
+    if EXCLUSIONS.name in streams:  # after events, which a run should bring first
+        excluded = plan.exclusion_chunks(reasons, stored.excluded, job.run.as_of)
     unknown: list[Chunk] = []
     if PROFILES.name in streams:
         unknown = [Chunk(PEOPLE.name), Chunk(SUSPECTED.name), *_sweep_chunks(job, stored, lists_people)]
     if looks_up:  # by addresses that come with events
-        return [("Events and profiles", chunks), ("List members", members), ("Unknown people", unknown)]
-    return [("Events, profiles and list members", [*chunks, *members]), ("Unknown people", unknown)]
+        rest = ("List members and exclusions", [*members, *excluded])
+        return [("Events and profiles", chunks), rest, ("Unknown people", unknown)]
+    return [("Events, profiles and list members", [*chunks, *members, *excluded]), ("Unknown people", unknown)]
+
+
+def _list_sweeps(job: Job, stored: _Warehouse) -> plan.ListSweeps:
+    settings = job.run.settings
+    members = {key.partition("/")[2]: found for key, found in stored.swept.items()}
+    every = timedelta(days=settings.membership_sweep_days)
+    return plan.ListSweeps(every, settings.membership_sweep_requests, members)
 
 
 def _sweep_chunks(job: Job, stored: _Warehouse, lists_people: bool) -> Iterator[Chunk]:
@@ -148,6 +173,8 @@ def _look_up(account: Account, run_id: str, with_counts: bool) -> _Warehouse:
         reconciliation.counted_metrics(account) if with_counts else set(),
         departures.months(account),
         ledger_of_chunks.parts(account, run_id, PROFILES.name),
+        extent(account, plan.MANY_EXCLUSIONS),
+        sweeps.found(account, LIST_MEMBERS.name),
     )
 
 

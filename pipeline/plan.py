@@ -3,27 +3,33 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from types import MappingProxyType
 from typing import NamedTuple
 
 from klaviyo_pg.postgres.departures import Month
+from klaviyo_pg.postgres.excluded import Extent
 from klaviyo_pg.postgres.lookups import DIGITS
 from klaviyo_pg.postgres.member_lists import SWEEPS
-from klaviyo_pg.windows import AnyWindow, OpenWindow, Window, open_windows, parse
+from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, open_windows, parse
 from pipeline.chunks import Chunk, key_of
 from pipeline.streams import DIMENSIONS
 from pipeline.streams.departures import PROFILE_SWEEP
 from pipeline.streams.events import EVENTS
+from pipeline.streams.exclusions import EXCLUSIONS
 from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PEOPLE, PROFILES
 
 _SHORTEST_WINDOW = timedelta(days=1)
 _MOST_WINDOWS = 16  # of one stream: enough to read side by side, few enough for Prefect's server
 _ONE_METRIC_WINDOW = timedelta(days=30)
-_IDS_PER_REQUEST = 100  # of a sweep of profiles
+_IDS_PER_REQUEST = 100  # of a sweep of profiles or of a list
 _PEOPLE_PER_READER = 2_000  # 20 requests
 MOST_WAITING = _MOST_WINDOWS * _PEOPLE_PER_READER
 """The number of incomplete people from which on more of them are no more readers."""
+MANY_EXCLUSIONS = 10_000
+"""Addresses from which on they are also read by year: below, a request for each year would be more than it saves."""
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # before any profile was created
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _PROFILE_OVERLAP = timedelta(days=1)  # a profile's `updated` is the API's own clock, so little can come late
 _NO_OVERLAPS: Mapping[str, timedelta] = MappingProxyType({})
@@ -37,10 +43,30 @@ def dimension_chunks(streams: frozenset[str]) -> list[Chunk]:
     return [Chunk(stream.name, marks=(None,)) for stream in DIMENSIONS if stream.name in streams]
 
 
-def unread_dimension_chunks(watermarks: Watermarks, always: Collection[str]) -> list[Chunk]:
-    """Return the full reads of these streams, and of all dimensions that have never been read completely."""
+def unread_dimension_chunks(
+    watermarks: Watermarks, always: Collection[str], exclusion_reasons: Sequence[str | None]
+) -> list[Chunk]:
+    """Return the full reads of these streams, and of dimensions and exclusions that were never read completely."""
     wanted = frozenset(stream.name for stream in DIMENSIONS if stream.name in always or stream.name not in watermarks)
-    return dimension_chunks(wanted)
+    exclusions = [] if EXCLUSIONS.name in watermarks else exclusion_chunks(exclusion_reasons, Extent(0, None), None)
+    return [*dimension_chunks(wanted), *exclusions]
+
+
+def exclusion_chunks(reasons: Sequence[str | None], stored: Extent, as_of: datetime | None) -> list[Chunk]:
+    """Read all exclusions, by reason; where many are stored, also by the year in which their profile was created."""
+    windows = [FULL_READ] if as_of is None else list(_years(stored, as_of))
+    return [
+        Chunk(EXCLUSIONS.name, window, reason) for reason in reasons for window in (windows if reason else [FULL_READ])
+    ]
+
+
+def _years(stored: Extent, as_of: datetime) -> Iterator[AnyWindow]:
+    if stored.addresses < MANY_EXCLUSIONS or stored.first_created is None:
+        yield FULL_READ
+        return
+    starts = [datetime(year, 1, 1, tzinfo=UTC) for year in range(stored.first_created.year + 1, as_of.year + 1)]
+    yield from (Window(begin, end) for begin, end in pairwise([_EARLIEST, *starts]))
+    yield OpenWindow(starts[-1] if starts else None)
 
 
 class Horizon(NamedTuple):
@@ -137,18 +163,51 @@ def _window_of(month: datetime, as_of: datetime) -> AnyWindow:
     return Window(month, end) if end <= as_of else OpenWindow(month)
 
 
+class ListSweeps(NamedTuple):
+    """The interval between sweeps of a list, the requests for them in a run, and the members that the last ones had."""
+
+    every: timedelta
+    requests: int
+    members: Mapping[str, int] = MappingProxyType({})
+
+
 def membership_chunks(
-    list_ids: Sequence[str], watermarks: Watermarks, overlap: timedelta, as_of: datetime, sweep_every: timedelta
+    list_ids: Sequence[str],
+    watermarks: Watermarks,
+    overlap: timedelta,
+    as_of: datetime,
+    sweeps: ListSweeps,
 ) -> Iterator[Chunk]:
     """Read people who have joined each list since it was last read; at first and when a sweep is due, all members.
 
     A sweep is a full read: only that can find out who is no longer on the list.
     """
+    swept = frozenset(_swept(list_ids, watermarks, as_of, sweeps))
     for list_id in list_ids:
         watermark = watermarks.get(key_of(LIST_MEMBERS.name, list_id))
-        due = watermark is None or _is_due(watermarks.get(key_of(SWEEPS, list_id)), as_of, sweep_every)
-        start = None if due or watermark is None else watermark - overlap
+        start = None if list_id in swept or watermark is None else watermark - overlap
         yield Chunk(LIST_MEMBERS.name, OpenWindow(start), list_id, start, (list_id,))
+
+
+def _swept(list_ids: Sequence[str], watermarks: Watermarks, as_of: datetime, sweeps: ListSweeps) -> Iterator[str]:
+    """Yield the lists to sweep: of those that are due, the one first that was swept longest ago.
+
+    Limited by the budget, and to the share of all members that the time since the last run is of the interval, so that
+    lists that were first read on one day do not stay due on one day. The first list is always swept, and so is one
+    whose last sweep is twice the interval ago.
+    """
+    last = {each: watermarks.get(key_of(SWEEPS, each)) for each in list_ids}
+    pages = {each: sweeps.members.get(each, 0) // _IDS_PER_REQUEST + 1 for each in list_ids}
+    read_to = max((at for each in list_ids if (at := watermarks.get(key_of(LIST_MEMBERS.name, each)))), default=_NEVER)
+    share = min(1.0, (as_of - read_to) / sweeps.every) if sweeps.every else 1.0
+    requests, is_first = min(float(sweeps.requests), sum(pages.values()) * share), True
+    due = [each for each in list_ids if _is_due(last[each], as_of, sweeps.every)]
+    for list_id in sorted(due, key=lambda each: (last[each] or _NEVER, each)):
+        requests -= pages[list_id]
+        is_overdue = as_of - (last[list_id] or _NEVER) > 2 * sweeps.every
+        if is_first or is_overdue or requests >= 0:
+            yield list_id
+        is_first = False
 
 
 def _is_due(last: datetime | None, as_of: datetime, every: timedelta) -> bool:

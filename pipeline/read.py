@@ -5,7 +5,7 @@ from datetime import timedelta
 from time import monotonic
 from typing import Protocol, TypeVar
 
-from klaviyo_pg.errors import Incomplete, Stopped, Throttled, UnconfirmedLoss, UserError
+from klaviyo_pg.errors import Incomplete, Stopped, SweepLost, Throttled, UnconfirmedLoss, UserError
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import chunks as ledger
@@ -68,7 +68,9 @@ def read(
     incomplete: Incomplete | None = None
     with session.source() as source:
         is_full_read = chunk.window == FULL_READ
-        reading = Reading(session, run, source, window, chunk.subject, is_full_read, metrics)
+        reading = Reading(
+            session, run, source, window, chunk.subject, is_full_read, metrics, chunk.part, window != chunk.window
+        )
         meter = _Meter(source, window)
         try:
             reads = stream.open(reading)
@@ -238,7 +240,8 @@ def read_chunks(session: Session, run: Run, chunks: Sequence[Chunk], attempt: in
 
 
 def _read_chunk(session: Session, run: Run, chunk: Chunk) -> Outcome[Chunk]:
-    """Read what is left of a chunk. It is read once more, from its beginning, if it loses too many rows to believe it.
+    """Read what is left of a chunk. It is read once more, from its beginning, if it loses too many rows to believe it,
+    or if the database has lost what was stored of it.
 
     Raises UnconfirmedLoss if it still loses them: then its rows are stored, but it is not done.
     """
@@ -248,7 +251,7 @@ def _read_chunk(session: Session, run: Run, chunk: Chunk) -> Outcome[Chunk]:
 
     try:
         return _read_window(session, run, chunk, chunk.window.resumed_at(progress.reached))
-    except UnconfirmedLoss:
+    except (UnconfirmedLoss, SweepLost):
         return _read_window(session, run, chunk, chunk.window, is_repeated=True)
 
 

@@ -104,7 +104,7 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
     with session.database.transaction() as connection:
         clocks = session.compare_clocks(connection)
         now = clocks.earliest.replace(microsecond=0)
-        schema.upgrade(connection, settings.warehouse_schema)
+        schema.upgrade(connection, settings.warehouse_schema, schema.storage_of(settings))
         account, account_id = _registered(connection, settings, account_id)
         session.claim(account.integration_id, flow)
         repair = future.repair(account, clocks.database, session.clock_tolerance)

@@ -9,7 +9,7 @@ import polars as pl
 
 from klaviyo_pg.catalogue import events, loads
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.postgres import departures, details, erase, event_tables, runs
+from klaviyo_pg.postgres import departures, details, erase, event_tables, partitions, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.postgres.losses import Guard
@@ -34,6 +34,7 @@ from transforms.erased import (
 from transforms.keys import md5
 
 _REJECT = {"table_name": pl.String(), "reason": pl.String(), "raw": pl.String(), "is_erased": pl.Boolean()}
+_UNCOUNTED = (loads.SWEEPS, loads.SWEPT_EXCLUSIONS)  # what a full read has found so far, which another load counts
 _ERASED = "The record of a person who was erased could not be stored."
 
 Record = Callable[[Account], None]
@@ -72,7 +73,11 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
     rejects = {table: list(records) for table, records in batch.rejects.items()}
     has_erased = erase.has_erased(account)
     outdated: set[str] = set()
-    for load, read in _without(account, batch.frames) if has_erased else batch.frames:
+    frames = list(_without(account, batch.frames) if has_erased else batch.frames)
+    for load, frame in frames:
+        if load.table in events.EVENT_TABLES:
+            partitions.prepare(account, load.table, frame)
+    for load, read in frames:
         table, frame = load.table.name, details.without(load, read, outdated)
         is_readable = not any(reject.hides for reject in batch.rejects.get(table, ()))
         has_all = is_readable and (is_complete or load.absent_per is not None)
@@ -84,6 +89,8 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
         outdated |= details.outdated(account, load, frame)
         if merged.unstorable:
             details.clear(account, load, frame)
+        if load in _UNCOUNTED:
+            continue
         rejects.setdefault(table, []).extend(
             Reject(row, reason, replaced=replaced) for row, reason, replaced in merged.unstorable
         )

@@ -110,6 +110,7 @@ class FakeAccount:
     rows_per_page: int = 100
     reads_all_metrics_at_once: bool = True
     looks_up_memberships: bool = False
+    exclusion_reasons: tuple[str | None, ...] = (None,)
     lists_people: bool = True
     count_interval: timedelta = timedelta(hours=1)
     longest_count: timedelta = timedelta(days=365)
@@ -213,6 +214,7 @@ class FakeSource:
         self._in_use = threading.Lock()
         self.reads_all_metrics_at_once = account.reads_all_metrics_at_once
         self.looks_up_memberships = account.looks_up_memberships
+        self.exclusion_reasons = account.exclusion_reasons
         self.lists_people = account.lists_people
         self.events_per_page = account.events_per_page
         self.count_interval = account.count_interval
@@ -243,8 +245,18 @@ class FakeSource:
     def segments(self) -> Iterator[Page[Group]]:
         return self._collection("segments", self._account.segments)
 
-    def exclusions(self) -> Iterator[Page[Exclusion]]:
-        return self._collection("exclusions", self._account.exclusions)
+    def exclusions(self, reason: str | None = None, window: AnyWindow = FULL_READ) -> Iterator[Page[Exclusion]]:
+        """Read the exclusions, with a reason those that have it. Number N belongs to a profile created on day N."""
+        if reason is None:
+            yield from self._collection("exclusions", self._account.exclusions)
+            return
+        start, end = window.seconds
+        days = [(each, LONG_AGO + timedelta(days=day)) for day, each in enumerate(self._account.exclusions)]
+        within = [(each, at) for each, at in days if reason == each.reason and start <= at.timestamp() < end]
+        for page, rejects in self._pages("exclusions", reason, window, within, self._account.rows_per_page):
+            yield Page([each for each, _ in page], rejects, self._account.now(), page[-1][1] if page else None)
+        if incomplete := self._account.incomplete.get("exclusions"):
+            yield Page((), (), self._account.now(), incomplete=incomplete)
 
     def _collection(self, kind: str, rows: Sequence[Row]) -> Iterator[Page[Row]]:
         for page, rejects in self._pages(kind, None, FULL_READ, rows, self._account.rows_per_page):

@@ -11,6 +11,7 @@ import psycopg
 
 from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.member_lists import derive_member_lists
 from tests.audience import Audience
 from tests.clock import Clock
 from tests.erasing import erase
@@ -186,8 +187,17 @@ class _Play:
         assert self._integration_id is not None
         expected, actual = tables(self._model), stored(self._stage.connection, self._integration_id)
         differences = [line for table in expected for line in _differences(table, expected[table], actual[table])]
+        differences += self._differences_of_whole(self._integration_id)
         if differences:
             raise Difference("\n".join([*self._log, *differences]))
+
+    def _differences_of_whole(self, integration_id: str) -> list[str]:
+        """Return whether member_lists, as it was derived from changes, differs from a derivation as a whole."""
+        with self._stage.connection.transaction(force_rollback=True):
+            derived = derive_member_lists(Account(self._stage.connection, SCHEMA, integration_id), whole=True)
+        if derived.inserted or derived.updated:
+            return [f"member_lists as a whole differs from what was derived from changes: {derived}"]
+        return []
 
 
 def stored(connection: psycopg.Connection, integration_id: str) -> dict[str, Rows]:

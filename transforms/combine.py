@@ -17,7 +17,7 @@ def combined(load: Load, frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
         return frames[0]
     if load is loads.FLOW_CAMPAIGNS:
         return widened(pl.concat(frames))
-    key = [name for name in load.table.primary_key if name in load.schema]
+    key = [name for name in load.table.identity if name in load.schema]
     if load.absent_per is None:
         return pl.concat(frames).pipe(last_by, *key)
     numbered = pl.concat(frame.with_columns(pl.lit(number).alias(_NUMBER)) for number, frame in enumerate(frames))

@@ -13,7 +13,7 @@ from transforms.keys import md5, row_key
 
 _OF_THE_PERSON = ("member_key", "email", "properties")
 _FROM_EVENTS = {"name": "$['Campaign Name']", "subject": "$['Subject']"}
-_EXCLUSIONS = (loads.STG_MEMBER_EXCLUSIONS, loads.MEMBER_EXCLUSIONS)
+_EXCLUSIONS = (loads.SWEPT_EXCLUSIONS, loads.NEW_EXCLUSIONS, loads.STG_MEMBER_EXCLUSIONS, loads.MEMBER_EXCLUSIONS)
 _WORD = re.compile(r"""[^\s"'<>()\[\]{},;:=\\/?&]+""")
 _ENCODED_AT = re.compile(r"%40|\\u0040")
 

@@ -264,6 +264,49 @@ MISSING_ROWS = Table(
     ),
     primary_key=("esp_integration_id", "stream", "table_name", "row_key"),
 )
+SWEEPS = Table(
+    "sweeps",
+    "Full reads that are stored batch by batch. What they have found so far is in swept_members and swept_exclusions, "
+    "which are lost together with this table if Postgres crashes.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("stream", TEXT, "Stream that is read, such as list_members/<list id>.", personal=Harmless.OWN),
+        Column("sweep", TEXT, "ID of the run.", personal=Harmless.OWN),
+        Column("part", TEXT, "Window of the stream.", personal=Harmless.OWN),
+        Column("is_complete", BOOLEAN, "True if each record was readable; null until it is read to its end."),
+        Column("found", INTEGER, "Rows that a complete read found; null before."),
+    ),
+    primary_key=("esp_integration_id", "stream", "sweep", "part"),
+    unlogged=True,
+)
+TOUCHED = Table(
+    "touched",
+    "Changes since member_lists was last derived, as triggers of the tables that it is derived from record them.",
+    (
+        Column("transaction", INTEGER, "Transaction that made the change."),
+        ESP_INTEGRATION_ID,
+        Column("kind", TEXT, "member, list or address.", personal=Harmless.OWN),
+        Column(
+            "row_key",
+            TEXT,
+            "Klaviyo's ID of the profile or list; of an address, the key of its exclusion.",
+            personal=Harmless.KEY,
+        ),
+    ),
+    primary_key=("transaction", "esp_integration_id", "kind", "row_key"),
+    unlogged=True,
+)
+DERIVATIONS = Table(
+    "derivations",
+    "When member_lists was last derived as a whole. Without a row, the next run does so; delete it to have that.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("rules", KEY, "Digest of the rules by which it was derived.", personal=Harmless.OWN),
+        Column("derived_at", TIMESTAMP, "When it was derived as a whole."),
+    ),
+    primary_key=("esp_integration_id",),
+    unlogged=True,
+)
 RATE_LIMITS = Table(
     "rate_limits",
     "How much of the API's rate limits is used up, shared by all processes that read the account.",

@@ -311,8 +311,8 @@ MEMBERS = Table(
             Merge.UNLESS_NULL,
         ),
     ),
-    # For sweeps, which go by the time of creation, and for a walk through the people who have none yet.
-    indexes=(("esp_integration_id", "created_at", "id"),),
+    # For sweeps by time of creation, and for a walk through the people who have none yet; for exclusions.
+    indexes=(("esp_integration_id", "created_at", "id"), ("email",)),
 )
 
 MEMBER_ATTRIBUTES = Table(

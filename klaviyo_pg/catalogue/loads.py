@@ -76,6 +76,8 @@ DETAILS = (
 EVENTS = {table.name: Load(table, mostly_new=True, newer_by="extracted_at") for table in events.EVENT_TABLES}
 STG_MEMBER_EXCLUSIONS = Load(membership.STG_MEMBER_EXCLUSIONS, absent=Absent.DELETE)
 MEMBER_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, absent=Absent.MARK)
+SWEPT_EXCLUSIONS = Load(membership.SWEPT_EXCLUSIONS, newer_by="created_at")
+NEW_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, update_where={"removed_at": ...})
 STG_MEMBER_LISTS = Load(membership.STG_MEMBER_LISTS)
 SUBSCRIPTION_CHANGES = Load(membership.SUBSCRIPTION_CHANGES, omits=frozenset({"list_id"}))  # resolved from the name
 LIST_SUPPRESSIONS = Load(membership.LIST_SUPPRESSIONS)
@@ -85,6 +87,7 @@ PROFILE_MERGES = Load(
     membership.PROFILE_MERGES, omits=frozenset({"events_moved_at"}), merges={"detected_at": Merge.EARLIEST}
 )
 SWEPT_MEMBERS = Load(membership.SWEPT_MEMBERS)
+SWEEPS = Load(bookkeeping.SWEEPS, omits=frozenset({"found"}))
 REJECTS = Load(bookkeeping.REJECTS, merges={"run_id": Merge.KEEP})
 OF_EVENT_PAGES = {
     **EVENTS,

@@ -55,8 +55,24 @@ MEMBER_EXCLUSIONS = Table(
         ),
     ),
     primary_key=_EXCLUSION_KEY,
+    indexes=(("member_id",),),
 )
 
+SWEPT_EXCLUSIONS = Table(
+    "swept_exclusions",
+    "Excluded addresses read so far by a full read. Empty when none is in progress.",
+    (
+        *_EXCLUSION,
+        Column(
+            "sweep", TEXT, "ID of the run, which keeps the rows of an interrupted read apart.", personal=Harmless.OWN
+        ),
+        Column(
+            "part", TEXT, "Chunk that the address was read with: it can have several reasons.", personal=Harmless.OWN
+        ),
+    ),
+    primary_key=("esp_integration_id", "sweep", "part", "_sync_id"),
+    unlogged=True,
+)
 STG_MEMBER_LISTS = Table(
     "stg_member_lists",
     "List memberships, each as it was last extracted.",
@@ -85,6 +101,7 @@ STG_MEMBER_LISTS = Table(
         ),
     ),
     primary_key=("_sync_id", "esp_integration_id"),
+    indexes=(("member_id",), ("list_id",)),
 )
 MEMBER_LISTS = Table(
     "member_lists",
@@ -166,6 +183,7 @@ SUBSCRIPTION_CHANGES = Table(
         ),
     ),
     primary_key=("esp_integration_id", "member_id", "change", "id"),
+    indexes=(("list_id", "list_name"),),  # to find what could not be resolved
 )
 LIST_SUPPRESSIONS = Table(
     "list_suppressions",
@@ -334,4 +352,5 @@ SWEPT_MEMBERS = Table(
         ),
     ),
     primary_key=("esp_integration_id", "list_id", "sweep", "member_id", "answer"),
+    unlogged=True,
 )

@@ -59,7 +59,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the warehouse. DDL, COPY, upsert, frame schema and database comments are derived from it."""
+    """A table of the warehouse. DDL, COPY, upsert, frame schema and database comments are derived from it.
+
+    `ordered_by` is the first column of the primary key of tables that grow without bound: a time, so that rows that are
+    written together lie together in the index. The other columns of the key identify a row by themselves.
+    An `unlogged` table causes no WAL, and is empty after a crash of Postgres: what depends on its rows has to notice.
+    """
 
     name: str
     description: str
@@ -67,6 +72,13 @@ class Table:
     primary_key: tuple[str, ...] = ("key",)
     metric_names: frozenset[str] = frozenset()
     indexes: tuple[tuple[str, ...], ...] = ()
+    ordered_by: str | None = None
+    unlogged: bool = False
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The columns that identify a row."""
+        return tuple(name for name in self.primary_key if name != self.ordered_by)
 
     @property
     def column_names(self) -> tuple[str, ...]:

@@ -221,6 +221,12 @@ def _declare_rename(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("new", metavar="NEW", help="its new name")
 
 
+def _declare_upgrade(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--plan", action="store_true", help="print what has to be rebuilt, with time and disk needed, then exit"
+    )
+
+
 def _declare_save_blocks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--klaviyo", metavar="NAME", type=_block_name, help="save the account, such as KLAVIYO_API_KEY, under this name"
@@ -320,6 +326,21 @@ _ALL = (
         examples=(("default shop-de", "from now on, KLAVIYO_INTEGRATION=shop-de stands for the account"),),
         declare=_declare_rename,
         module="warehouse",
+    ),
+    Command(
+        name="upgrade",
+        program=f"{PROGRAM} upgrade",
+        summary="rebuild what a new version stores in another way",
+        description=(
+            "Rebuild what this version stores in another way than the one that created the warehouse:\n"
+            "primary keys and indexes of event tables. The tables stay in use. Rerun to resume."
+        ),
+        examples=(
+            ("--plan", "print what has to be rebuilt, and how much time and disk it takes"),
+            ("", "rebuild it"),
+        ),
+        declare=_declare_upgrade,
+        module="upgrade",
     ),
     Command(
         name="save-blocks",

@@ -52,7 +52,7 @@ def erase(arguments: Namespace) -> int:
         if not arguments.yes and not _is_confirmed(name, people):
             return 1
         with connection.transaction():
-            schema.upgrade(connection, schema_name)
+            schema.upgrade(connection, schema_name, schema.storage_of(settings))
         account = Account(connection, schema_name, registered.integration_id)
         _check_not_empty(account, people)
         erased = erase_people(in_transactions(account), people.addresses, people.ids, _Progress().report)

@@ -30,8 +30,9 @@ def check_daily(arguments: Namespace) -> None:
 
 def check_backfill(arguments: Namespace) -> Window:
     """Check the arguments of the backfill, and return the window that they name."""
+    start = parse_moment("--start", arguments.start)
     end = None if arguments.end is None else parse_moment("--end", arguments.end)
-    return history_window(datetime.now(UTC), parse_moment("--start", arguments.start), end)
+    return history_window(datetime.now(UTC), start, end, load_settings().events_kept_since)
 
 
 def check_reconcile(arguments: Namespace) -> None:

@@ -60,14 +60,14 @@ def status(arguments: Namespace) -> int:
         for name, account in shown:
             _show(name, account)
         if file:
-            _draw(file, *shown[0])
+            _draw(file, *shown[0], settings.events_kept_since)
     return 0
 
 
 @contextmanager
 def open_warehouse(settings: Settings) -> Iterator[Connection]:
     """Connect to a warehouse that exists. Raises BadSettings if it does not."""
-    with translated(), connect(_url(settings), settings.warehouse_schema) as connection:
+    with translated(), connect(warehouse_url(settings), settings.warehouse_schema) as connection:
         try:
             yield connection
         except errors.UndefinedTable:
@@ -76,7 +76,7 @@ def open_warehouse(settings: Settings) -> Iterator[Connection]:
             ) from None
 
 
-def _url(settings: Settings) -> str:
+def warehouse_url(settings: Settings) -> str:
     """Return the URL of a warehouse that exists: looking for an embedded Postgres must not create one."""
     if settings.database_url is None and not embedded.exists(settings.data_dir):
         raise BadSettings(
@@ -126,10 +126,10 @@ def _table(account: str, names: Mapping[str, str | None], rows: Sequence[Summary
     return table
 
 
-def _draw(file: Path, name: str, account: Account) -> None:
+def _draw(file: Path, name: str, account: Account, since: datetime) -> None:
     from pipeline.coverage_picture import picture
 
-    covered = coverage.read(account, name, datetime.now(UTC).date())
+    covered = coverage.read(account, name, datetime.now(UTC).date(), since)
     image = picture(covered, "svg" if file.suffix == ".svg" else "png")
     try:
         file.write_bytes(image)
@@ -141,7 +141,7 @@ def _draw(file: Path, name: str, account: Account) -> None:
 def psql(arguments: Namespace) -> NoReturn:
     """Replace this process by psql, connected to the warehouse."""
     settings = check_settings()
-    parameters = address.parse(_url(settings))
+    parameters = address.parse(warehouse_url(settings))
     program = "psql"
     if settings.database_url is None:
         program = str(embedded.psql(settings.data_dir))

@@ -20,7 +20,7 @@ from klaviyo_pg.rows import (
     Profile,
     ProfileId,
 )
-from klaviyo_pg.windows import AnyWindow, Window
+from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 
 
 class Source(Protocol):
@@ -51,6 +51,9 @@ class Source(Protocol):
 
     longest_count: timedelta
     """The longest window that one request counts."""
+
+    exclusion_reasons: Sequence[str | None]
+    """The reasons by which `exclusions` can be read side by side; None: it reads them all at once."""
 
     @property
     def events_per_page(self) -> int:
@@ -128,8 +131,12 @@ class Source(Protocol):
         """Return the id of the profile that an event belongs to now; None if it has none, or the dialect cannot say."""
         ...
 
-    def exclusions(self) -> Iterator[Page[Exclusion]]:
-        """Read all addresses that are excluded from email marketing. An address can occur with several reasons."""
+    def exclusions(self, reason: str | None = None, window: AnyWindow = FULL_READ) -> Iterator[Page[Exclusion]]:
+        """Read the addresses that are excluded from email marketing. An address can occur with several reasons.
+
+        With a reason, only those that have it, whose profiles were created in the window. In ascending order of that
+        time if the dialect supports it; the pages' `reached` says how far.
+        """
         ...
 
     def people(self, ids: Sequence[str]) -> Iterator[Page[Profile]]:

@@ -64,7 +64,10 @@ _EVENTS = SQL("SELECT member_key, id, event_at FROM {} WHERE esp_integration_id 
 _DETECT = """
 INSERT INTO {merges} (esp_integration_id, old_member_key, new_member_key, detected_at)
 SELECT DISTINCT %(account)s, stored.member_key, stage.member_key, now()
-FROM {stage} AS stage JOIN {events} AS stored ON stored.key = stage.key
+FROM {stage} AS stage CROSS JOIN LATERAL (
+    SELECT member_key, extracted_at FROM {events} AS stored
+    WHERE stored.event_at = stage.event_at AND stored.key = stage.key OFFSET 0
+) AS stored
 WHERE stored.member_key <> stage.member_key
 AND (stage.extracted_at >= stored.extracted_at OR {is_future})
 ON CONFLICT DO NOTHING

@@ -11,6 +11,7 @@ from psycopg.errors import LockNotAvailable
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership
+from klaviyo_pg.postgres import touched
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.statements import row_key
 
@@ -192,6 +193,8 @@ DERIVED: tuple[tuple[Table, Composable], ...] = (
 OTHERS = (
     membership.PROFILE_MERGES,
     bookkeeping.MISSING_ROWS,
+    bookkeeping.TOUCHED,
+    membership.SWEPT_EXCLUSIONS,
     membership.STG_MEMBER_EXCLUSIONS,
     membership.MEMBER_EXCLUSIONS,
     bookkeeping.REJECTS,
@@ -356,9 +359,12 @@ def delete_other(account: Account, table: Table) -> int:
     """Delete the rows about the people from a table that has no member key, and return their number."""
     parts = parts_of(account)
     of_address = account.compose(_OF_ADDRESS, **parts)
+    named = account.compose(_OF_MISSING_ROWS, **parts, of_address=of_address)
     where: dict[str, Composable] = {
         membership.PROFILE_MERGES.name: _of_either(parts["profiles"]),
-        bookkeeping.MISSING_ROWS.name: account.compose(_OF_MISSING_ROWS, **parts, of_address=of_address),
+        bookkeeping.MISSING_ROWS.name: named,
+        bookkeeping.TOUCHED.name: named,
+        membership.SWEPT_EXCLUSIONS.name: of_address,
         membership.STG_MEMBER_EXCLUSIONS.name: of_address,
         membership.MEMBER_EXCLUSIONS.name: of_address,
         bookkeeping.REJECTS.name: account.compose(_MENTIONS, bookkeeping.ERASING, bookkeeping.ERASING),
@@ -372,7 +378,8 @@ def _of_either(profiles: Composable) -> Composable:
 
 def _delete(account: Account, table: Table, where: Composable, member_key: Composable, **values: object) -> int:
     parts = {"erasing": account.table(bookkeeping.ERASING), "where": where, "member_key": member_key}
-    row = account.execute(account.compose(_DELETE, table, **parts), **values).fetchone()
+    with touched.unrecorded(account):  # it concerns no other person
+        row = account.execute(account.compose(_DELETE, table, **parts), **values).fetchone()
     assert row is not None
     return int(row[0])
 

@@ -1,4 +1,6 @@
-"""Moving events between event tables, and keeping each event in one of them. The caller owns the transaction."""
+"""Moving events between event tables, and keeping each event in one of them, once. The caller owns the transaction."""
+
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 from psycopg.sql import SQL, Identifier, Placeholder
@@ -9,6 +11,20 @@ from klaviyo_pg.postgres.erase import wait_for_erasing
 from klaviyo_pg.postgres.erase_events import clear_moved
 from klaviyo_pg.postgres.statements import names, row_key
 from klaviyo_pg.postgres.suppressed import check_stored
+from klaviyo_pg.windows import Window
+
+_EVENT = SQL(
+    'SELECT event_at, key COLLATE "C" AS key'
+    " FROM unnest(%(event_at)s::timestamptz[], %(key)s::text[]) AS event (event_at, key)"
+)
+# Reads all events of the metric, because no index finds a key without its time.
+_DELETE_OUTDATED = """
+DELETE FROM {} AS outdated USING {} AS newer, unnest(%(starts)s::timestamptz[], %(ends)s::timestamptz[])
+    AS surplus (window_start, window_end)
+WHERE outdated.metric_key = {metric_key} AND newer.metric_key = {metric_key}
+AND outdated.event_at >= surplus.window_start AND outdated.event_at < surplus.window_end
+AND newer.key = outdated.key AND newer.event_at <> outdated.event_at AND newer.extracted_at > outdated.extracted_at
+"""
 
 
 def move_events(account: Account, metric_id: str, source: str, target: str) -> int:
@@ -21,7 +37,7 @@ def move_events(account: Account, metric_id: str, source: str, target: str) -> i
     query = account.compose(
         "WITH moved AS (DELETE FROM {source} WHERE metric_key = {metric_key} RETURNING {columns}),"
         " missing AS (SELECT {columns} FROM moved WHERE NOT EXISTS"
-        " (SELECT FROM {target} AS existing WHERE existing.key = moved.key)),"
+        " (SELECT FROM {target} AS existing WHERE (existing.event_at, existing.key) = (moved.event_at, moved.key))),"
         " inserted AS (INSERT INTO {target} ({columns}) SELECT {columns} FROM missing ON CONFLICT DO NOTHING"
         " RETURNING key)"
         " SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM missing), (SELECT count(*) FROM inserted)",
@@ -56,12 +72,30 @@ def one_copy(account: Account, table: Table, frame: pl.DataFrame) -> pl.DataFram
 
 def _without_superseded(account: Account, frame: pl.DataFrame) -> pl.DataFrame:
     """Return a frame for `events` without the rows that lack a metric and are stored in another table with one."""
-    keys = frame.filter(pl.col("metric_key").is_null()).get_column("key").to_list()
-    if not keys:
+    without_metric = frame.filter(pl.col("metric_key").is_null()).select("event_at", "key").drop_nulls()
+    if without_metric.is_empty():
         return frame
     others = [account.table(each) for each in events.EVENT_TABLES if each is not events.EVENTS]
-    copies = SQL(" UNION ALL ").join(
-        SQL("SELECT key FROM {} WHERE key = ANY(%(keys)s)").format(each) for each in others
+    stored = SQL("(SELECT key FROM {} AS stored WHERE (stored.event_at, stored.key) = (event.event_at, event.key))")
+    copies = SQL(" UNION ALL ").join(map(stored.format, others))
+    query = account.compose(
+        "SELECT copy.key FROM ({event}) AS event CROSS JOIN LATERAL ({copies} OFFSET 0) AS copy",
+        event=_EVENT,
+        copies=copies,
     )
-    known = [key for (key,) in account.execute(copies, keys=keys)]
+    known = [key for (key,) in account.execute(query, **without_metric.to_dict(as_series=False))]
     return frame.filter(~pl.col("key").is_in(known))
+
+
+def delete_outdated(account: Account, surplus: Mapping[str, Sequence[Window]]) -> int:
+    """Delete the events in some windows, by metric, that are stored with another time as well; return their number.
+
+    The row that was extracted later has the right time. A merge deletes only rows that are near the batch.
+    """
+    deleted = 0
+    for metric_id, windows in surplus.items():
+        for table in events.EVENT_TABLES:
+            query = account.compose(_DELETE_OUTDATED, table, table, metric_key=row_key(SQL("%(metric_id)s::text")))
+            starts, ends = ([window[side] for window in windows] for side in (0, 1))
+            deleted += account.execute(query, metric_id=metric_id, starts=starts, ends=ends).rowcount
+    return deleted

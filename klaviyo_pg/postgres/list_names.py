@@ -5,7 +5,7 @@ Where personal data is protected, both are hashes: the name of a list in an even
 
 from collections.abc import Callable
 
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Composable, Identifier
 
 from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership
 from klaviyo_pg.postgres.account import Account
@@ -41,7 +41,7 @@ FROM unnest(%(names)s::text[], %(hashes)s::text[]) AS replaced (name, hash)
 WHERE stored.esp_integration_id = %(account)s AND stored.{column} = replaced.name
 """
 # The lists that had the name at the time of the event. A subscribe event means the one that the person then joined.
-_RESOLVE = """
+RESOLVE = """
 WITH meant AS (
     SELECT changes.member_id, changes.change, changes.id, array_agg(DISTINCT known.list_id) AS lists,
         array_agg(DISTINCT known.list_id) FILTER (
@@ -52,7 +52,7 @@ WITH meant AS (
     JOIN {names} AS known ON known.esp_integration_id = %(account)s AND {had_name}
     LEFT JOIN {stage} AS stage ON stage._sync_id = md5(known.list_id || ':' || changes.member_id)
         AND stage.esp_integration_id = %(account)s
-    WHERE changes.esp_integration_id = %(account)s AND changes.scope = 'list' AND changes.list_id IS NULL
+    WHERE changes.esp_integration_id = %(account)s AND changes.scope = 'list' AND changes.list_id IS NULL AND {scope}
     GROUP BY changes.member_id, changes.change, changes.id
 )
 UPDATE {changes} AS changes
@@ -67,6 +67,7 @@ HAD_NAME = SQL(
     " AND (known.until IS NULL OR changes.changed_at < known.until)"
 )
 """The condition that a list had, at the time of a change, the name that the change mentions."""
+_ALL = SQL("true")
 _HASH = "^[0-9a-f]{32}$"
 _SAME_MOMENT = 5  # seconds between the event of joining a list and the list's own time of joining
 
@@ -103,16 +104,18 @@ def _protect_column(account: Account, table: Table, column: str, protect: Protec
     return account.execute(query, names=names, hashes=[protect(name) for name in names]).rowcount
 
 
-def resolve(account: Account) -> int:
+def resolve(account: Account, scope: Composable = _ALL) -> int:
     """Store the ID of the list that each change means, and return the number of changes that were resolved.
 
-    A change stays unresolved while no list, or more than one, had its name at that time.
+    A change stays unresolved while no list, or more than one, had its name at that time. `scope` is a condition that
+    limits this to some of the `changes`.
     """
     query = account.compose(
-        _RESOLVE,
+        RESOLVE,
         changes=account.table(membership.SUBSCRIPTION_CHANGES),
         names=account.table(membership.LIST_NAMES),
         stage=account.table(membership.STG_MEMBER_LISTS),
         had_name=HAD_NAME,
+        scope=scope,
     )
     return account.execute(query, same_moment=_SAME_MOMENT).rowcount

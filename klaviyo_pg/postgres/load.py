@@ -1,7 +1,8 @@
 """Loading frames into tables: COPY into a stage, then one upsert. The caller owns the transaction."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import NamedTuple
 
 import polars as pl
@@ -14,14 +15,15 @@ from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.catalogue.types import JSON
 from klaviyo_pg.postgres import statements
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
+from klaviyo_pg.postgres.losses import Guard, Missing, judge
 from klaviyo_pg.postgres.suppressed import check_stored
 from klaviyo_pg.repair import REASON, repaired
 
 _UNSTORABLE = (psycopg.DataError, errors.StatementTooComplex, errors.ProgramLimitExceeded)
 _ROWS_AT_ONCE = 2_000  # converted to text at a time, so that a frame is not in memory twice
+_MARGIN = timedelta(days=3)  # by which an event's time may change to be noticed at once: the usual LOOKBACK_DAYS
+_NEAREST = 500  # stored events that are looked at before and after a batch, for those whose time has changed
 _PROBES = 64  # keys that are looked up to find out if a batch is new
-
 
 Inspect = Callable[[Account, Load], None]
 
@@ -97,11 +99,26 @@ def _merge(
     if inspect is not None:
         inspect(account, load)
     inserted, updated = _upsert(account, load)
+    if inserted and load.table.ordered_by is not None:
+        deleted, moved = _delete_outdated(account, load, frame)
+        inserted, updated = inserted - deleted, updated + moved
     if load.absent is not Absent.KEEP and is_complete and not missing:
         _retire_absent(account, load, guard)
     account.execute(statements.drop_stage(load))
     rows = frame.drop_nulls([name for name in load.table.primary_key if name in frame.columns]).height
     return Merged(rows, inserted, updated, rows - missing - inserted - updated, unstorable)
+
+
+def merge_stored(account: Account, load: Load, query: Composed, is_complete: bool, guard: Guard) -> Merged:
+    """Merge the rows of a query, one for each key, as `merge` does with a frame."""
+    account.execute(statements.create_stage(account.schema, load))
+    rows = account.execute(statements.fill_stage(load, query)).rowcount
+    account.execute(statements.analyze_stage(load))
+    inserted, updated = _upsert(account, load)
+    if is_complete:
+        _retire_absent(account, load, guard)
+    account.execute(statements.drop_stage(load))
+    return Merged(rows, inserted, updated, rows - inserted - updated, [])
 
 
 def _upsert(account: Account, load: Load) -> tuple[int, int]:
@@ -112,31 +129,50 @@ def _upsert(account: Account, load: Load) -> tuple[int, int]:
     """
     row = account.execute(statements.upsert(account.schema, load)).fetchone()
     assert row is not None
-    written, inserted, updated = row
-    if inserted + updated < written:
+    to_write, new, written = row
+    if written < to_write:
         lost = account.execute(statements.count_unmerged(account.schema, load)).fetchone()
         assert lost is not None
-        check_stored(account, load.table.name, written, written - lost[0])
-    return inserted, updated
+        check_stored(account, load.table.name, to_write, to_write - lost[0])
+    inserted = min(new, written)
+    return inserted, written - inserted
+
+
+def _delete_outdated(account: Account, load: Load, frame: pl.DataFrame) -> tuple[int, int]:
+    """Delete the older rows of events that have another time now; return how many, and how many were stored before."""
+    found = account.execute(statements.outdated(account.schema, load), **_near(frame)).fetchall()
+    if found:
+        rows = [{"event_at": at, "key": key} for at, key, _ in found]
+        account.execute_many(statements.delete_row(account.schema, load.table), rows)
+    return len(found), sum(is_moved for _, _, is_moved in found)
 
 
 def _retire_absent(account: Account, load: Load, guard: Guard | None) -> None:
     """Delete or mark absent rows, if the guard believes that they are.
 
-    Rows that belong to a loaded row, such as the lists of a campaign, are as believable as that row.
+    Rows that belong to a loaded row, such as the lists of a campaign, are as believable as that row. If fewer rows were
+    retired than were missing, those that are left are counted.
     """
-    schema = account.schema
+    schema, missing = account.schema, None
     if guard and load.absent_per is None:
         keys, stored = statements.absent_keys(schema, load), statements.count_present(schema, load)
-        if not is_believed(account, guard, Missing(load.table, keys, stored)):
+        missing, is_believed = judge(account, guard, Missing(load.table, keys, stored))
+        if not is_believed or not missing:
             return
     elif guard and guard.holds:
         return
     retired = account.execute(statements.retire_absent(schema, load)).rowcount
-    if load.absent_per is None:
+    if load.absent_per is None and (missing is None or retired < missing):
         left = account.execute(statements.count_absent(schema, load)).fetchone()
         assert left is not None
         check_stored(account, load.table.name, retired + left[0], retired)
+
+
+def _probed(load: Load, frame: pl.DataFrame) -> Mapping[str, object]:
+    """Return the values with which `statements.probe` looks for stored rows."""
+    if load.table.ordered_by is not None:
+        return _near(frame)
+    return {"keys": frame.get_column("key").gather_every(max(1, frame.height // _PROBES)).to_list()}
 
 
 def _append(account: Account, load: Load, frame: pl.DataFrame) -> bool:
@@ -144,14 +180,12 @@ def _append(account: Account, load: Load, frame: pl.DataFrame) -> bool:
 
     Returns False, and changes nothing, if some of the rows are already stored or cannot be stored.
     """
-    key, *others = load.table.primary_key
     if frame.is_empty():
         return True
-    keys = frame.get_column(key).gather_every(max(1, frame.height // _PROBES)).to_list()
-    row = account.execute(statements.probe(account.schema, load), keys=keys).fetchone()
-    if row is None or row[1]:
+    row = account.execute(statements.probe(account.schema, load), **_probed(load, frame)).fetchone()
+    if row is None or row[1] is None or frame.get_column("key").is_in(row[1]).any():
         return False
-    complete = frame.sort(key, *others).with_columns(
+    complete = frame.sort(load.table.primary_key).with_columns(
         esp_source=pl.lit(ESP_SOURCE),
         esp_integration_id=pl.lit(account.integration_id),
         __synced_at=pl.lit(row[0]).dt.convert_time_zone("UTC"),
@@ -161,6 +195,14 @@ def _append(account: Account, load: Load, frame: pl.DataFrame) -> bool:
     except (psycopg.IntegrityError, *_UNSTORABLE):
         return False
     return True
+
+
+def _near(frame: pl.DataFrame) -> dict[str, object]:
+    """Return the values that finding events near a batch needs: its metrics, and the time of their first and last."""
+    at = pl.col("event_at")
+    spans = frame.lazy().group_by("metric_key").agg(at.min().alias("first"), at.max().alias("last")).collect()
+    columns = spans.drop_nulls().rename({"metric_key": "metrics"}).to_dict(as_series=False)
+    return {**columns, "margin": _MARGIN, "most": _NEAREST}
 
 
 def _copy(

@@ -62,8 +62,20 @@ class Missing(NamedTuple):
     stored: Composed
 
 
+class Loss(NamedTuple):
+    """The number of missing rows, and if they may be marked or deleted."""
+
+    rows: int
+    is_believed: bool
+
+
 def is_believed(account: Account, guard: Guard, missing: Missing, **values: object) -> bool:
-    """Return whether missing rows may be marked or deleted. `values` are those that the queries need.
+    """Return whether missing rows may be marked or deleted, as `judge` does."""
+    return judge(account, guard, missing, **values).is_believed
+
+
+def judge(account: Account, guard: Guard, missing: Missing, **values: object) -> Loss:
+    """Return how many rows are missing, and whether to believe it. `values` are those that the queries need.
 
     Raises UnconfirmedLoss if they are too many to believe, unless the guard holds.
     """
@@ -79,7 +91,7 @@ def is_believed(account: Account, guard: Guard, missing: Missing, **values: obje
         _record(account, missing, values)
     elif not guard.holds:
         account.execute(f"DELETE FROM {{}} WHERE {_OF_TABLE}", bookkeeping.MISSING_ROWS, **values)
-    return not guard.holds
+    return Loss(lost, not guard.holds)
 
 
 def _record(account: Account, missing: Missing, values: dict[str, object]) -> None:

@@ -1,14 +1,20 @@
 """member_lists, derived in the database from the extracted tables, and the sweeps of lists. The caller owns the
 transaction.
+
+Only the rows of people who are concerned by a change (`klaviyo_pg.postgres.touched`) are derived again. No rule depends
+on the present, so that no row changes by the passing of time.
 """
 
+from collections.abc import Callable
+from datetime import timedelta
+from hashlib import md5
 from typing import NamedTuple
 
-from psycopg.sql import SQL, Identifier, Placeholder
+from psycopg.sql import SQL, Composable, Identifier, Literal, Placeholder
 
 from klaviyo_pg.catalogue import bookkeeping, dimensions, membership
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
-from klaviyo_pg.postgres import list_names
+from klaviyo_pg.postgres import list_names, touched
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erase import wait_for_erasing
 from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
@@ -25,7 +31,9 @@ WITH staged AS MATERIALIZED (
     SELECT stage.list_id, stage.member_id, stage.created_at, stage.is_subscribed, stage.absent_since,
         list.deleted_at AS list_deleted_at
     FROM {stage} AS stage LEFT JOIN {lists} AS list ON list.key = {list_key}
-    WHERE stage.esp_integration_id = %(account)s
+    WHERE stage.esp_integration_id = %(account)s AND {limit}
+), people AS MATERIALIZED (
+    SELECT DISTINCT member_id FROM staged
 ), of_list AS (
     SELECT staged.list_id, staged.member_id,
         max(changes.changed_at) FILTER (WHERE changes.change = 'subscribed') AS subscribed,
@@ -41,10 +49,12 @@ WITH staged AS MATERIALIZED (
         )
     GROUP BY staged.list_id, staged.member_id
 ), of_all AS (
-    SELECT member_id,
-        max(changed_at) FILTER (WHERE change = 'subscribed') AS resubscribed,
-        max(changed_at) FILTER (WHERE change = 'unsubscribed') AS unsubscribed
-    FROM {changes} WHERE esp_integration_id = %(account)s AND scope = 'all' GROUP BY member_id
+    SELECT changes.member_id,
+        max(changes.changed_at) FILTER (WHERE changes.change = 'subscribed') AS resubscribed,
+        max(changes.changed_at) FILTER (WHERE changes.change = 'unsubscribed') AS unsubscribed
+    FROM people JOIN {changes} AS changes
+        ON changes.esp_integration_id = %(account)s AND changes.member_id = people.member_id AND changes.scope = 'all'
+    GROUP BY changes.member_id
 ), current AS (
     SELECT staged.list_id, staged.member_id, coalesce(of_list.subscribed, staged.created_at) AS subscribed,
         staged.is_subscribed, staged.list_deleted_at, member.deleted_at AS profile_deleted_at, member.email,
@@ -156,8 +166,50 @@ WHERE stored.esp_integration_id = %(account)s AND stored.absent_since < changes.
 AND changes.esp_integration_id = %(account)s AND changes.member_id = stored.member_id
 AND changes.list_id = stored.list_id AND changes.change = 'subscribed'
 AND sweep.esp_integration_id = %(account)s AND sweep.stream = %(sweeps)s || '/' || stored.list_id
-AND sweep.watermark >= changes.changed_at
+AND sweep.watermark >= changes.changed_at AND {limit}
 """
+# The people that the changes concern. An address concerns those who have it, and a list its members and those who left
+# a list of one of its names.
+_TAKE = """
+WITH recorded AS (
+    DELETE FROM {touched} WHERE esp_integration_id = %(account)s RETURNING kind, row_key
+), taken AS MATERIALIZED (
+    SELECT DISTINCT kind, row_key FROM recorded
+)
+INSERT INTO pg_temp.deriving (member_id)
+SELECT row_key AS member_id FROM taken WHERE kind = 'member'
+UNION SELECT member.id FROM taken
+JOIN {exclusions} AS exclusion ON exclusion._sync_id = taken.row_key AND exclusion.esp_integration_id = %(account)s
+JOIN {members} AS member ON member.email = exclusion.email AND member.esp_integration_id = %(account)s
+WHERE kind = 'address'
+UNION SELECT stage.member_id FROM taken
+JOIN {stage} AS stage ON stage.list_id = taken.row_key AND stage.esp_integration_id = %(account)s
+WHERE kind = 'list'
+UNION SELECT change.member_id FROM taken
+JOIN {names} AS known ON known.esp_integration_id = %(account)s AND known.list_id = taken.row_key
+JOIN {changes} AS change ON change.list_id IS NULL AND change.list_name = known.name
+    AND change.esp_integration_id = %(account)s AND change.scope = 'list'
+WHERE kind = 'list'
+"""
+_FORGET = "DELETE FROM {} WHERE esp_integration_id = %(account)s"
+# A second derivation that begins now would overwrite newer rows with older ones. Does not block those who record.
+_LOCK = "LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE"
+_WAS_DERIVED = """
+SELECT EXISTS (
+    SELECT FROM {} WHERE esp_integration_id = %(account)s AND rules = %(rules)s AND derived_at > now() - %(age)s
+)
+"""
+_RECORD = """
+INSERT INTO {} (esp_integration_id, rules, derived_at) VALUES (%(account)s, %(rules)s, now())
+ON CONFLICT (esp_integration_id) DO UPDATE SET rules = excluded.rules, derived_at = excluded.derived_at
+"""
+_RULES = md5(
+    "".join((_DERIVE, _ABSENT_AGAIN, list_names.RESOLVE, list_names.HAD_NAME.as_string(None))).encode()
+).hexdigest()
+WHOLE_AGAIN = timedelta(days=30)
+"""After this time, member_lists is derived as a whole, in case a change was made while triggers were disabled."""
+_ALL = SQL("true")
+_ARE_DERIVED = SQL("{}.member_id IN (SELECT member_id FROM pg_temp.deriving)")
 _ANSWERED = """
     SELECT member_id FROM {} AS swept
     WHERE swept.esp_integration_id = %(account)s AND swept.list_id = %(list_id)s AND swept.sweep = %(sweep)s
@@ -182,14 +234,58 @@ class Derived(NamedTuple):
     updated: int
 
 
-def derive_member_lists(account: Account) -> Derived:
+def derive_member_lists(account: Account, whole: bool = False) -> Derived:
     """Bring member_lists up to date with the tables that it is derived from. Rows that do not change are not written.
 
-    Blocks erasing until the transaction ends, because erasing would miss rows that are being derived.
+    Derives the rows of people who are concerned by a change since the last time; all rows if `whole`, if the rules have
+    changed, or if the last derivation of all rows is not recorded or long ago. Blocks erasing until the transaction
+    ends, because erasing would miss rows that are being derived.
     """
     wait_for_erasing(account.connection, account.schema)
-    list_names.resolve(account)
-    _mark_absent_again(account)
+    with account.connection.transaction():
+        account.execute(_LOCK, bookkeeping.TOUCHED)
+        if whole or not _was_derived(account):
+            return _derive_all(account)
+        return _derive_changed(account)
+
+
+def _was_derived(account: Account) -> bool:
+    row = account.execute(_WAS_DERIVED, bookkeeping.DERIVATIONS, rules=_RULES, age=WHOLE_AGAIN).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _derive_all(account: Account) -> Derived:
+    account.execute(_FORGET, bookkeeping.TOUCHED)
+    derived = _derive(account, lambda alias: _ALL)
+    account.execute(_RECORD, bookkeeping.DERIVATIONS, rules=_RULES)
+    return derived
+
+
+def _derive_changed(account: Account) -> Derived:
+    """Derive the rows of the people who are concerned by the changes that have been recorded."""
+    account.connection.execute("CREATE TEMPORARY TABLE deriving (member_id text PRIMARY KEY) ON COMMIT DROP")
+    query = account.compose(
+        _TAKE,
+        touched=account.table(bookkeeping.TOUCHED),
+        members=account.table(dimensions.MEMBERS),
+        stage=account.table(membership.STG_MEMBER_LISTS),
+        changes=account.table(membership.SUBSCRIPTION_CHANGES),
+        exclusions=account.table(membership.MEMBER_EXCLUSIONS),
+        names=account.table(membership.LIST_NAMES),
+    )
+    derived = Derived(0, 0, 0)
+    if account.execute(query).rowcount:
+        account.connection.execute("ANALYZE pg_temp.deriving")
+        derived = _derive(account, lambda alias: _ARE_DERIVED.format(Identifier(alias)))
+    account.connection.execute("DROP TABLE pg_temp.deriving")
+    return derived
+
+
+def _derive(account: Account, limited: Callable[[str], Composable]) -> Derived:
+    """Derive rows. `limited` returns the condition that limits the rows of an alias to the people concerned."""
+    with touched.unrecorded(account):
+        list_names.resolve(account, limited("changes"))
+        _mark_absent_again(account, limited("stored"))
     query = account.compose(
         _DERIVE,
         lists=account.table(dimensions.LISTS),
@@ -204,6 +300,7 @@ def derive_member_lists(account: Account) -> Derived:
         key=row_key(SQL("list_id || ':' || member_id")),
         list_key=row_key(Identifier("stage", "list_id")),
         member_key=row_key(Identifier("staged", "member_id")),
+        limit=limited("stage"),
     )
     row = account.execute(query, esp_source=ESP_SOURCE).fetchone()
     assert row is not None
@@ -212,12 +309,18 @@ def derive_member_lists(account: Account) -> Derived:
     return Derived(rows, inserted, updated)
 
 
-def _mark_absent_again(account: Account) -> None:
+def mark_absent_again(account: Account, list_id: str) -> None:
+    """Mark as absent, once a sweep of a list is recorded, those who joined it again before the sweep and are gone."""
+    _mark_absent_again(account, SQL("stored.list_id = {}").format(Literal(list_id)))
+
+
+def _mark_absent_again(account: Account, limit: Composable) -> None:
     query = account.compose(
         _ABSENT_AGAIN,
         stage=account.table(membership.STG_MEMBER_LISTS),
         changes=account.table(membership.SUBSCRIPTION_CHANGES),
         watermarks=account.table(bookkeeping.WATERMARKS),
+        limit=limit,
     )
     account.execute(query, sweeps=SWEEPS)
 
@@ -252,6 +355,16 @@ def end_sweep(account: Account, list_id: str, sweep: str, only_looked_up: bool) 
     """
     query = account.compose(_END_SWEEP, membership.STG_MEMBER_LISTS, left=_left(account).rows)
     return account.execute(query, list_id=list_id, sweep=sweep, only_looked_up=only_looked_up).rowcount
+
+
+def count_found(account: Account, list_id: str, sweep: str) -> int:
+    """Return how many members a sweep of a list has found so far."""
+    query = account.compose(
+        "SELECT count(*) FROM ({answered} 'found') AS found",
+        answered=account.compose(_ANSWERED, membership.SWEPT_MEMBERS),
+    )
+    [(found,)] = account.execute(query, list_id=list_id, sweep=sweep)
+    return int(found)
 
 
 def lift_suppressions(account: Account, list_id: str, sweep: str) -> int:

@@ -15,6 +15,8 @@ from klaviyo_pg.postgres.statements import row_key
 from klaviyo_pg.states import ChunkState, CountState
 from klaviyo_pg.windows import Window
 
+_ALWAYS = datetime.min.replace(tzinfo=UTC)
+
 Key = tuple[str, datetime, datetime]
 """The metric, start and end of a comparison."""
 
@@ -115,8 +117,11 @@ def _metric_keys(account: Account, metric_ids: Collection[str]) -> list[str]:
     return [metric_key for (metric_key,) in account.execute(query, ids=list(metric_ids))]
 
 
-def loaded_windows(account: Account) -> dict[str, list[Window]]:
-    """Return the windows that have been read of each metric: up to its watermark, and by a backfill."""
+def loaded_windows(account: Account, since: datetime = _ALWAYS) -> dict[str, list[Window]]:
+    """Return the windows that have been read of each metric: up to its watermark, and by a backfill.
+
+    What lies before `since` is left out, because it is not kept.
+    """
     query = (
         "SELECT subject, since, watermark FROM {} WHERE esp_integration_id = %(account)s"
         " AND table_name = ANY(%(event_tables)s) AND subject IS NOT NULL AND since < watermark UNION ALL"
@@ -127,8 +132,18 @@ def loaded_windows(account: Account) -> dict[str, list[Window]]:
     values = {"event_tables": [table.name for table in events.EVENT_TABLES], "done": ChunkState.DONE}
     windows: dict[str, list[Window]] = defaultdict(list)
     for metric_id, start, end in account.execute(query, *tables, **values):
-        windows[metric_id].append(Window(start.astimezone(UTC), end.astimezone(UTC)))
+        if end > since:
+            windows[metric_id].append(Window(max(start, since).astimezone(UTC), end.astimezone(UTC)))
     return windows
+
+
+def forget_before(account: Account, since: datetime) -> None:
+    """Delete the comparisons of what lies before a time, because it is not kept."""
+    account.execute(
+        "DELETE FROM {} WHERE esp_integration_id = %(account)s AND window_end <= %(since)s",
+        bookkeeping.RECONCILIATION,
+        since=since,
+    )
 
 
 def comparisons(account: Account, window: Window) -> Mapping[Key, Comparison]:

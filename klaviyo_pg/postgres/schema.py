@@ -1,18 +1,24 @@
 """Upgrading a warehouse to the catalogue. Creates what is missing; drops and rewrites nothing."""
 
 from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
 
 from psycopg import Connection, errors
 from psycopg.sql import SQL, Composed, Identifier
 
-from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View
+from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View, events
 from klaviyo_pg.errors import DatabaseUnusable
-from klaviyo_pg.postgres import freshness, statements
+from klaviyo_pg.postgres import freshness, partitions, statements, touched
+from klaviyo_pg.settings import Settings
 
 _COLUMNS = """
     SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = %s AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p')
+"""
+_LOGGED = """
+    SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = %s AND c.relkind = 'r' AND c.relpersistence = 'p'
 """
 _INDEXES = "SELECT indexname FROM pg_indexes WHERE schemaname = %s"
 # Both definitions as Postgres formats them; null if the view does not exist yet.
@@ -26,6 +32,13 @@ _COMMENTS = """
     WHERE d.classoid = 'pg_class'::regclass AND n.nspname = %s AND c.relkind IN ('r', 'p', 'v')
 """
 _QUERIES = {"freshness": freshness.query}
+_PRIMARY_KEYS = """
+    SELECT t.relname, array_agg(a.attname::text ORDER BY k.position)
+    FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
+    CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY AS k (attnum, position)
+    JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.attnum
+    WHERE n.nspname = %s AND i.indisprimary GROUP BY 1
+"""
 _SCHEMA_EXISTS = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
 
 Existing = Mapping[str, Mapping[str, str]]
@@ -34,26 +47,47 @@ Comments = Mapping[tuple[str, str | None], str]
 """The comments in the database, by name of table or view, and of column; None stands for the table or view itself."""
 
 
-def upgrade(connection: Connection, schema: str) -> None:
-    """Create the schema, tables, columns, indexes and views that are missing, and set comments that differ.
+class Storage(NamedTuple):
+    """The storage of event tables: in partitions by month or as a whole, and with which indexes of EVENT_INDEXES."""
 
-    Everything happens in the caller's transaction. A warehouse that is up to date is not written to.
+    by_month: bool = False
+    indexes: tuple[str, ...] = ()
+
+
+PLAIN = Storage()
+
+
+def storage_of(settings: Settings) -> Storage:
+    """Return how event tables are to be stored."""
+    return Storage(settings.event_partitions == "month", settings.event_indexes)
+
+
+def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> None:
+    """Create the schema, tables, columns, indexes, triggers and views that are missing, and set comments that differ.
+
+    Everything happens in the caller's transaction. A warehouse that is up to date is not written to. `storage` says how
+    event tables are created; those that are partitioned already stay so.
 
     Raises DatabaseUnusable if a column of the catalogue has a different type, because only the owner can decide what to
-    do about it.
+    do about it; and where rebuilding large tables is necessary, which a separate command does.
     """
     connection.execute("SELECT pg_advisory_xact_lock(pg_catalog.hashtextextended('klaviyo_pg.schema', 0))")
-    exists = connection.execute(_SCHEMA_EXISTS, [schema]).fetchone()
-    if not (exists and exists[0]):
+    if not exists(connection, schema):
         connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(schema)))
     existing: dict[str, dict[str, str]] = {}
     for table, column, type_ in connection.execute(_COLUMNS, [schema]):
         existing.setdefault(table, {})[column] = type_
-    for statement in missing(schema, existing):
+    _check_event_tables(connection, schema, existing, storage)
+    for statement in missing(schema, existing, storage=storage):
         connection.execute(statement)
+    logged = {name for (name,) in connection.execute(_LOGGED, [schema])}
+    for table in TABLES:
+        if table.unlogged and table.name in logged:
+            connection.execute(statements.set_unlogged(schema, table))
     indexes = {row[0] for row in connection.execute(_INDEXES, [schema])}
-    for statement in missing_indexes(schema, indexes):
+    for statement in missing_indexes(schema, indexes, storage=storage):
         connection.execute(statement)
+    touched.install(connection, schema)
     for view in VIEWS:
         _define(connection, schema, view)
     stored = {(name, column): text for name, column, text in connection.execute(_COMMENTS, [schema])}
@@ -61,10 +95,53 @@ def upgrade(connection: Connection, schema: str) -> None:
         connection.execute(statement)
 
 
-def missing_indexes(schema: str, existing: Collection[str], tables: tuple[Table, ...] = TABLES) -> Iterator[Composed]:
+def exists(connection: Connection, schema: str) -> bool:
+    """Return whether there is a schema of this name."""
+    row = connection.execute(_SCHEMA_EXISTS, [schema]).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _check_event_tables(connection: Connection, schema: str, existing: Existing, storage: Storage) -> None:
+    """Raise DatabaseUnusable if event tables have to be rebuilt first, or cannot be what the settings ask for."""
+    if outdated_keys(connection, schema):
+        raise DatabaseUnusable(
+            f"The event tables in the schema {schema} have the primary key of an earlier version. Run klaviyo-pg "
+            "upgrade once, which says beforehand how much time and disk it takes."
+        )
+    if storage.by_month and (whole := _whole(connection, schema, existing)):
+        raise DatabaseUnusable(
+            f"EVENT_PARTITIONS=month applies to new warehouses only, and {schema}.{whole[0]} exists without "
+            "partitions. Set EVENT_PARTITIONS=none, or load into a new schema: WAREHOUSE_SCHEMA."
+        )
+
+
+def _whole(connection: Connection, schema: str, existing: Existing) -> list[str]:
+    """Return the names of the event tables that exist and are not partitioned."""
+    return [
+        table.name
+        for table in events.EVENT_TABLES
+        if table.name in existing and not partitions.is_partitioned(connection, schema, table)
+    ]
+
+
+def outdated_keys(connection: Connection, schema: str) -> list[Table]:
+    """Return the event tables whose primary key is the one of an earlier version."""
+    keys = {name: tuple(columns) for name, columns in connection.execute(_PRIMARY_KEYS, [schema])}
+    return [table for table in events.EVENT_TABLES if keys.get(table.name, table.primary_key) != table.primary_key]
+
+
+def indexes_of(table: Table, storage: Storage) -> tuple[tuple[str, ...], ...]:
+    """Return the columns of each index of a table."""
+    optional = tuple((f"{name}_key",) for name in storage.indexes) if table in events.EVENT_TABLES else ()
+    return (*table.indexes, *optional)
+
+
+def missing_indexes(
+    schema: str, existing: Collection[str], tables: tuple[Table, ...] = TABLES, storage: Storage = PLAIN
+) -> Iterator[Composed]:
     """Return the statements that create missing indexes. IF NOT EXISTS instead would wait for all writers."""
     for table in tables:
-        for columns in table.indexes:
+        for columns in indexes_of(table, storage):
             if statements.index_name(table, columns) not in existing:
                 yield statements.create_index(schema, table, columns)
 
@@ -102,12 +179,16 @@ def differing_comments(
                 yield statements.comment_on_column(schema, table, column)
 
 
-def missing(schema: str, existing: Existing, tables: tuple[Table, ...] = TABLES) -> Iterator[Composed]:
+def missing(
+    schema: str, existing: Existing, tables: tuple[Table, ...] = TABLES, storage: Storage = PLAIN
+) -> Iterator[Composed]:
     """Return the statements that create the tables and columns that do not exist yet."""
     for table in tables:
         columns = existing.get(table.name)
         if columns is None:
-            yield statements.create_table(schema, table)
+            yield statements.create_table(schema, table, storage.by_month)
+            if storage.by_month and table.ordered_by:
+                yield from partitions.outer(schema, table)
             continue
         for column in table.columns:
             if column.name not in columns:

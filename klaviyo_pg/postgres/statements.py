@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal, Placeholder
 
 from klaviyo_pg.catalogue import Absent, Column, Load, Merge, Table, View
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
@@ -32,20 +32,31 @@ def column_definition(column: Column) -> Composed:
     return Composed([Identifier(column.name), SQL(" "), SQL(column.type.sql)])
 
 
-def create_table(schema: str, table: Table) -> Composed:
+def create_table(schema: str, table: Table, is_partitioned: bool = False) -> Composed:
+    """Create a table; partitioned by ranges of the time that orders it, or as a whole."""
     columns = SQL(",\n    ").join(map(column_definition, table.columns))
-    return SQL("CREATE TABLE {} (\n    {},\n    PRIMARY KEY ({})\n)").format(
-        Identifier(schema, table.name), columns, names(table.primary_key)
+    created = SQL("CREATE {}TABLE {} (\n    {},\n    PRIMARY KEY ({})\n)").format(
+        SQL("UNLOGGED " if table.unlogged else ""), Identifier(schema, table.name), columns, names(table.primary_key)
     )
+    if not (is_partitioned and table.ordered_by):
+        return created
+    return SQL("{} PARTITION BY RANGE ({})").format(created, Identifier(table.ordered_by))
+
+
+def set_unlogged(schema: str, table: Table) -> Composed:
+    return SQL("ALTER TABLE {} SET UNLOGGED").format(Identifier(schema, table.name))
 
 
 def index_name(table: Table, columns: Iterable[str]) -> str:
     return "_".join((table.name, *columns, "idx"))
 
 
-def create_index(schema: str, table: Table, columns: Iterable[str]) -> Composed:
-    return SQL("CREATE INDEX {} ON {} ({})").format(
-        Identifier(index_name(table, columns)), Identifier(schema, table.name), names(columns)
+def create_index(schema: str, table: Table, columns: Iterable[str], concurrently: bool = False) -> Composed:
+    return SQL("CREATE INDEX {} {} ON {} ({})").format(
+        SQL("CONCURRENTLY" if concurrently else ""),
+        Identifier(index_name(table, columns)),
+        Identifier(schema, table.name),
+        names(columns),
     )
 
 
@@ -90,11 +101,82 @@ def copy_stage(load: Load) -> Composed:
     )
 
 
+def fill_stage(load: Load, query: Composable) -> Composed:
+    """Fill the stage with the rows of a query, which returns the columns of the load in order."""
+    columns = names(column.name for column in load.columns)
+    return SQL("INSERT INTO {} ({}) {}").format(Identifier("pg_temp", stage_name(load)), columns, query)
+
+
+def analyze_stage(load: Load) -> Composed:
+    return SQL("ANALYZE {}").format(Identifier("pg_temp", stage_name(load)))
+
+
 def probe(schema: str, load: Load) -> Composed:
-    """Select the transaction's time, and true if any of %(keys)s is stored: values of the first key column."""
-    return SQL("SELECT now(), EXISTS (SELECT FROM {} WHERE {} = ANY(%(keys)s))").format(
-        Identifier(schema, load.table.name), Identifier(load.table.primary_key[0])
+    """Select the transaction's time, and the keys of the stored events before and after a batch of events.
+
+    The keys are null if the batch is not new, because events of its metrics within its time are stored. For other
+    tables, they are those of %(keys)s that are stored.
+    """
+    if load.table.ordered_by is None:
+        return SQL("SELECT now(), ARRAY(SELECT key FROM {} WHERE key = ANY(%(keys)s))").format(
+            Identifier(schema, load.table.name)
+        )
+    within, beside = _near(schema, load.table)
+    first = SQL("{} ORDER BY event_at LIMIT 1").format(within)
+    return SQL("SELECT now(), CASE WHEN NOT EXISTS ({}) THEN ARRAY(SELECT near.key FROM ({}) AS near) END").format(
+        _by_span(first), _by_span(beside)
     )
+
+
+def _near(schema: str, table: Table) -> tuple[Composed, Composed]:
+    """Return queries for the stored events of a metric within the time of a batch, and before and after it.
+
+    Those before and after it are the nearest %(most)s that are at most %(margin)s away. So the cost follows from the
+    size of the batch and not from that of the table.
+    """
+    stored = SQL("SELECT event_at, key, extracted_at FROM {} WHERE metric_key = span.metric_key AND {}")
+    before, after, within = (
+        stored.format(Identifier(schema, table.name), SQL(condition))
+        for condition in (
+            "event_at < span.first AND event_at >= span.first - %(margin)s ORDER BY event_at DESC LIMIT %(most)s",
+            "event_at > span.last AND event_at <= span.last + %(margin)s ORDER BY event_at LIMIT %(most)s",
+            "event_at BETWEEN span.first AND span.last",
+        )
+    )
+    return within, SQL("({}) UNION ALL ({})").format(before, after)
+
+
+def _by_span(query: Composed) -> Composed:
+    """Return a query for the metrics of a batch: %(metrics)s, and the times of their first and last event in it.
+
+    OFFSET 0 makes Postgres run it for each metric, which uses an index, instead of joining the whole table.
+    """
+    return SQL(
+        "SELECT near.* FROM unnest(%(metrics)s::text[], %(first)s::timestamptz[], %(last)s::timestamptz[])"
+        " AS span (metric_key, first, last) CROSS JOIN LATERAL ({} OFFSET 0) AS near"
+    ).format(query)
+
+
+def outdated(schema: str, load: Load) -> Composed:
+    """Select the older of two rows of an event with different times: time, key, and true where the staged one stays.
+
+    It is the one that was extracted earlier. Only rows that are near the stage are found, see `_near`.
+    """
+    newer = SQL("(stage.extracted_at >= near.extracted_at OR {})").format(is_future(Identifier("near", "extracted_at")))
+    return SQL(
+        "SELECT CASE WHEN {newer} THEN near.event_at ELSE stage.event_at END AS event_at, stage.key, {newer}"
+        " FROM ({near}) AS near JOIN {stage} AS stage ON stage.key = near.key AND stage.event_at <> near.event_at"
+    ).format(
+        near=_by_span(SQL(" UNION ALL ").join(_near(schema, load.table))),
+        stage=Identifier("pg_temp", stage_name(load)),
+        newer=newer,
+    )
+
+
+def delete_row(schema: str, table: Table) -> Composed:
+    """Delete the row with the primary key in the placeholders of its columns' names."""
+    condition = SQL(" AND ").join(SQL("{} = {}").format(Identifier(n), Placeholder(n)) for n in table.primary_key)
+    return SQL("DELETE FROM {} WHERE {}").format(Identifier(schema, table.name), condition)
 
 
 def only_inserts(load: Load) -> bool:
@@ -114,32 +196,40 @@ def copy_into(schema: str, load: Load, columns: Iterable[str]) -> Composed:
 
 
 def upsert(schema: str, load: Load) -> Composed:
-    """Merge the stage into its table and select (rows to write, inserted, updated).
+    """Merge the stage into its table and select (rows to write, new among the rows to write, rows written).
 
     Staged rows with a null in their key are not stored; they only help to find out which stored rows are absent.
     Rows that would not change are filtered out first, because ON CONFLICT would lock each of them, which is a write.
     Rows are merged in the order of their key, so that two transactions with common rows wait instead of deadlocking.
+
+    Of event tables, which can be partitioned, rows are new that were not stored when the statement began: partitioned
+    tables do not return the xmax of a row, which shows it even if another transaction has just inserted it.
     """
     written = [*(column.name for column in load.columns), *_filled_in(load)]
+    is_partitionable = load.table.ordered_by is not None
     return SQL(
         "WITH incoming AS MATERIALIZED (\n"
-        "    SELECT {values} FROM {unmerged}\n"
+        "    SELECT {values}, {is_new} AS __is_new FROM {unmerged}\n"
         "), merged AS (\n"
         "    INSERT INTO {table} AS stored ({columns})\n"
         "    SELECT {columns} FROM incoming ORDER BY {order}\n"
         "    ON CONFLICT ({key}) {action}\n"
-        "    RETURNING xmax = 0 AS is_new\n"
+        "    RETURNING {was_new} AS is_new\n"
         ")\n"
-        "SELECT (SELECT count(*) FROM incoming), count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new)\n"
-        "FROM merged"
+        "SELECT (SELECT count(*) FROM incoming), {new}, count(*) FROM merged"
     ).format(
         table=Identifier(schema, load.table.name),
         columns=names(written),
         values=SQL(", ").join(SQL("{} AS {}").format(_value(name), Identifier(name)) for name in written),
+        is_new=_is_new(load),
         unmerged=_unmerged(schema, load),
         order=names(_staged_key(load)),
         key=names(load.table.primary_key),
         action=_on_conflict(load),
+        was_new=SQL("true") if is_partitionable else SQL("xmax = 0"),
+        new=SQL(
+            "(SELECT count(*) FROM incoming WHERE __is_new)" if is_partitionable else "count(*) FILTER (WHERE is_new)"
+        ),
     )
 
 
@@ -149,21 +239,31 @@ def count_unmerged(schema: str, load: Load) -> Composed:
 
 
 def _unmerged(schema: str, load: Load) -> Composed:
-    """Return the staged rows that a merge has to write, as a FROM clause and its condition."""
-    return SQL(
-        "{stage} AS stage LEFT JOIN {table} AS existing ON {same} WHERE {has_key} AND ({is_new} OR {changes})"
-    ).format(
+    """Return the staged rows that a merge has to write, as a FROM clause and its condition.
+
+    Events are looked up one by one in the index of the primary key (OFFSET 0 sees to that), because Postgres knows too
+    little about the stage to see that they lie together, and might read the whole table instead.
+    """
+    same = SQL(" AND ").join(
+        SQL("{} = {}").format(Identifier("existing", name), _value(name)) for name in load.table.primary_key
+    )
+    join = SQL("{table} AS existing ON {same}")
+    if load.table.ordered_by is not None:
+        join = SQL("LATERAL (SELECT * FROM {table} AS existing WHERE {same} OFFSET 0) AS existing ON true")
+    return SQL("{stage} AS stage LEFT JOIN {join} WHERE {has_key} AND ({is_new} OR {changes})").format(
         stage=Identifier("pg_temp", stage_name(load)),
-        table=Identifier(schema, load.table.name),
-        same=SQL(" AND ").join(
-            SQL("{} = {}").format(Identifier("existing", name), _value(name)) for name in load.table.primary_key
-        ),
+        join=join.format(table=Identifier(schema, load.table.name), same=same),
         has_key=SQL(" AND ").join(
             SQL("{} IS NOT NULL").format(Identifier("stage", name)) for name in _staged_key(load)
         ),
-        is_new=SQL("{} IS NULL").format(Identifier("existing", load.table.primary_key[0])),
+        is_new=_is_new(load),
         changes=_changes(load, "existing", "stage"),
     )
+
+
+def _is_new(load: Load) -> Composed:
+    """Return the condition that a staged row is not stored."""
+    return SQL("{} IS NULL").format(Identifier("existing", load.table.primary_key[0]))
 
 
 def _value(name: str) -> Composable:

@@ -33,9 +33,11 @@ def backfill(
         restart: read again what has been read before.
         read_plan: reads the planned chunks.
     """
-    window = history_window(job.run.as_of, start, end)
+    window = history_window(job.run.as_of, start, end, job.run.settings.events_kept_since)
     watermarks = transact(job.session, job.run, ledger.watermarks)
-    read(job, "Metrics and lists", unread_dimension_chunks(watermarks, {METRICS.name, LISTS.name}))
+    with job.session.source() as source:
+        reasons = source.exclusion_reasons
+    read(job, "Metrics and lists", unread_dimension_chunks(watermarks, {METRICS.name, LISTS.name}, reasons))
     planned = Plan(()) if job.tally.must_stop else _planned(job, window, restart)
     read_plan(job, planned)
     _complete_people(job)

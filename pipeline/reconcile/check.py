@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Refused, Stopped, UserError
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.postgres import lookups, reconciliation, runs
+from klaviyo_pg.postgres import event_tables, lookups, reconciliation, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.reconciliation import Comparison, Key, LastCheck, key
 from klaviyo_pg.states import CountState
@@ -146,9 +146,13 @@ def look_up(job: Job) -> Loaded:
     """Look up what has been loaded of the metrics that the settings select."""
     with job.session.source() as source:
         step = source.count_interval
-    stored, windows = transact(
-        job.session, job.run, lambda account: (lookups.metrics(account), reconciliation.loaded_windows(account))
-    )
+    since = job.run.settings.events_kept_since
+
+    def read_ledger(account: Account) -> tuple[list[lookups.StoredMetric], dict[str, list[Window]]]:
+        reconciliation.forget_before(account, since)
+        return lookups.metrics(account), reconciliation.loaded_windows(account, since)
+
+    stored, windows = transact(job.session, job.run, read_ledger)
     metrics = [KnownMetric(row.id, row.name) for row in stored]
     wanted = selected(metrics, job.run.settings.metrics)
     existing = {row.id for row in stored if not row.is_deleted}
@@ -193,6 +197,8 @@ def check(job: Job, scope: Scope, findings: Findings, rereads: Rereads) -> dict[
         omitted = job.tally.omitted
         read(job, "Events that were missing", _rereads(job, differing, counts))
         compared |= _compare_after_reading(job, scope.only(differing), counts, findings)
+        if rereads.surplus:
+            compared |= _compare_without_outdated(job, scope, counts, {each: compared[each] for each in differing})
         if not job.tally.must_stop and job.tally.omitted == omitted:  # otherwise the next check reads it again
             reread = {key(step) for steps in differing.values() for step in steps}
     _store(job, scope, compared, reread)
@@ -278,6 +284,24 @@ def _compare_after_reading(
         newer = {each: answer for each, answer in answers.items() if answer is not None}
         compared |= _compare(job, scope.only(differing), {**counts, **newer})
     return compared
+
+
+def _compare_without_outdated(
+    job: Job, scope: Scope, counts: Mapping[str, Counts | None], compared: Mapping[str, Compared]
+) -> dict[str, Compared]:
+    """Delete events that have another time now, where more are stored than the source counts, and compare again."""
+    surplus = {
+        metric_id: [Window(step.window_start, step.window_end) for step in found.steps if (step.difference or 0) > 0]
+        for metric_id, found in compared.items()
+    }
+    surplus = {metric_id: windows for metric_id, windows in surplus.items() if windows}
+    if not surplus:
+        return {}
+    deleted = transact(job.session, job.run, lambda account: event_tables.delete_outdated(account, surplus))
+    if not deleted:
+        return {}
+    job.log.info("Deleted %s rows of events that have another time now", f"{deleted:,}")
+    return _compare(job, scope.only(surplus), counts)
 
 
 def _rereads(

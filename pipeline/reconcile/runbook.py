@@ -21,7 +21,9 @@ def reconcile(job: Job) -> None:
     """
     read(job, "Metrics", [Chunk(METRICS.name, marks=(None,))])
     _check(job)
-    unread = unread_dimension_chunks(transact(job.session, job.run, ledger.watermarks), ())
+    with job.session.source() as source:
+        reasons = source.exclusion_reasons
+    unread = unread_dimension_chunks(transact(job.session, job.run, ledger.watermarks), (), reasons)
     if unread and not job.tally.must_stop:
         read(job, "Lists, campaigns and flows", unread)
     coverage.publish(job)

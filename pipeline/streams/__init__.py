@@ -6,7 +6,7 @@ from types import MappingProxyType
 from klaviyo_pg.catalogue import DATA
 from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.errors import BadSettings
-from pipeline.streams import departures, dimensions, events, lists, people
+from pipeline.streams import departures, dimensions, events, exclusions, lists, people
 from pipeline.streams.stream import Stream
 
 DIMENSIONS = (
@@ -15,7 +15,6 @@ DIMENSIONS = (
     dimensions.SEGMENTS,
     dimensions.CAMPAIGNS,
     dimensions.FLOWS,
-    dimensions.EXCLUSIONS,
 )
 """The streams that every run reads in full. Metrics and lists come first: the plan of the others depends on them."""
 DEPARTURES = (departures.PROFILE_SWEEP, departures.SUSPECTED, departures.OWNERS)
@@ -23,7 +22,15 @@ DEPARTURES = (departures.PROFILE_SWEEP, departures.SUSPECTED, departures.OWNERS)
 STREAMS: Mapping[str, Stream] = MappingProxyType(
     {
         stream.name: stream
-        for stream in (*DIMENSIONS, people.PROFILES, events.EVENTS, lists.LIST_MEMBERS, people.PEOPLE, *DEPARTURES)
+        for stream in (
+            *DIMENSIONS,
+            people.PROFILES,
+            events.EVENTS,
+            lists.LIST_MEMBERS,
+            exclusions.EXCLUSIONS,
+            people.PEOPLE,
+            *DEPARTURES,
+        )
     }
 )
 _ALWAYS = frozenset({dimensions.METRICS.name, dimensions.LISTS.name})

@@ -1,4 +1,4 @@
-"""Dimensions and exclusions: streams that every run reads in full."""
+"""Dimensions: streams that every run reads in full, and stores at once."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -9,11 +9,11 @@ from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import claims, event_tables, list_names, lookups
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
-from klaviyo_pg.rows import Campaign, Exclusion, Flow, Group, Metric, Page
+from klaviyo_pg.rows import Campaign, Flow, Group, Metric, Page
 from pipeline.batch import Batch, protection_of
 from pipeline.run import transact
 from pipeline.streams.stream import Finish, Reading, Reads, Stream, as_one_batch, collected, nothing
-from transforms import dimensions, membership, routing
+from transforms import dimensions, routing
 
 Row = TypeVar("Row")
 _EVERY_RUN = "every daily run, in full"
@@ -101,12 +101,6 @@ def _segments(reading: Reading, rows: list[Group]) -> Batch:
     return Batch([(loads.SEGMENTS, frame)], nul_characters={"lists": nul_characters})
 
 
-def _exclusions(reading: Reading, rows: list[Exclusion]) -> Batch:
-    frame, nul_characters = membership.exclusions(rows, reading.run.account_id)
-    frames = [(loads.STG_MEMBER_EXCLUSIONS, frame), (loads.MEMBER_EXCLUSIONS, frame)]
-    return Batch(frames, nul_characters={"member_exclusions": nul_characters})
-
-
 METRICS = full_read("metrics", lambda source: source.metrics(), _metrics, loads.METRICS, rejects="metrics")
 LISTS = full_read("lists", lambda source: source.lists(), _lists, loads.LISTS, rejects="lists", finish=_record_names)
 SEGMENTS = full_read("segments", lambda source: source.segments(), _segments, loads.SEGMENTS, rejects="lists")
@@ -119,11 +113,3 @@ CAMPAIGNS = full_read(
     rejects="campaigns",
 )
 FLOWS = full_read("flows", lambda source: source.flows(), _flows, loads.AUTOMATIONS, rejects="automations")
-EXCLUSIONS = full_read(
-    "exclusions",
-    lambda source: source.exclusions(),
-    _exclusions,
-    loads.MEMBER_EXCLUSIONS,
-    loads.STG_MEMBER_EXCLUSIONS,
-    rejects="member_exclusions",
-)

@@ -6,14 +6,14 @@ import polars as pl
 
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.errors import NotFound
-from klaviyo_pg.postgres import lookups, member_lists, watermarks
+from klaviyo_pg.postgres import lookups, member_lists, sweeps, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Membership, MembershipPage, Suppression
 from pipeline.batch import Batch
 from pipeline.chunks import key_of
 from pipeline.run import transact
-from pipeline.streams.stream import Reading, Reads, Stream, by_rows
+from pipeline.streams.stream import Reading, Reads, Stream, begun, by_rows
 from transforms import membership, people
 
 _BATCH_ROWS = 2_000  # memberships in one transaction: a page has a hundred
@@ -31,6 +31,8 @@ class _Sweep:
         self._reading, self._list_id = reading, list_id
         days = reading.run.settings.membership_sweep_days
         self._is_sweep = reading.is_full_read and days > 0
+        self._key = key_of(LIST_MEMBERS.name, list_id)
+        self._begins = begun(reading, self._key) if self._is_sweep else []
         self._is_complete = True
         self._looked_up: list[str] = []
         self._asks_by_address = reading.source.looks_up_memberships
@@ -59,8 +61,10 @@ class _Sweep:
         frame, nul_characters = membership.memberships(rows, self._reading.run.account_id)
         suppressions = membership.suppressions(suppressed)
         stubs = people.stubs(((row.member_id, None) for row in rows), self._reading.integration_id)
+        begins, self._begins = self._begins, []
         return Batch(
             [
+                *begins,
                 (loads.STG_MEMBER_LISTS, frame),
                 (loads.MEMBER_STUBS, stubs.frame),
                 (loads.LIST_SUPPRESSIONS, suppressions.frame),
@@ -92,6 +96,9 @@ class _Sweep:
             return
         run = self._reading.run
         if self._is_complete:
+            sweeps.forget_others(account, run.id, self._key)
+            found = member_lists.count_found(account, self._list_id, run.id)
+            sweeps.finish_part(account, run.id, self._key, self._reading.part, True, found)
             if not member_lists.is_sweep_believed(account, guard, self._list_id, run.id, self._asks_by_address):
                 return
             member_lists.end_sweep(account, self._list_id, run.id, self._asks_by_address)
@@ -100,6 +107,7 @@ class _Sweep:
             watermarks.advance(
                 account, key_of(member_lists.SWEEPS, self._list_id), None, run.as_of, None, self._list_id
             )
+            member_lists.mark_absent_again(account, self._list_id)
         member_lists.delete_sweeps(account, self._list_id)
 
 
@@ -144,7 +152,7 @@ LIST_MEMBERS = Stream(
     _open_list,
     by_rows,
     _BATCH_ROWS,
-    (loads.STG_MEMBER_LISTS, loads.LIST_SUPPRESSIONS, loads.SWEPT_MEMBERS),
+    (loads.STG_MEMBER_LISTS, loads.LIST_SUPPRESSIONS, loads.SWEPT_MEMBERS, loads.SWEEPS),
     schedule="every daily run for new members; all members every MEMBERSHIP_SWEEP_DAYS",
     cursor="joined_group_at",
     subject="list",

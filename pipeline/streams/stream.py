@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
-from klaviyo_pg.catalogue import Load, Table, membership
+import polars as pl
+
+from klaviyo_pg.catalogue import Load, Table, loads, membership
 from klaviyo_pg.errors import Incomplete
 from klaviyo_pg.klaviyo.people_cache import PendingPeople
 from klaviyo_pg.klaviyo.source import Source
@@ -27,7 +29,8 @@ class Reading:
     """One chunk being read: by which session, in which run, what of it, and with which API client.
 
     `is_full_read` says that the chunk began without a start, even if it resumes at a checkpoint. `metrics` are those
-    that the warehouse has; None: they have to be looked up.
+    that the warehouse has; None: they have to be looked up. `part` is the name of the chunk's window in the ledger, and
+    `is_resumed` says that only the rest of it is read.
     """
 
     session: Session
@@ -37,6 +40,8 @@ class Reading:
     subject: str | None
     is_full_read: bool = False
     metrics: Metrics | None = None
+    part: str = ""
+    is_resumed: bool = False
     people: PendingPeople = field(init=False)
 
     def __post_init__(self) -> None:
@@ -116,6 +121,14 @@ class Stream:
         names = {load.table.name for load in self.loads}
         derived = any(load.table in _MEMBER_LIST_TABLES for load in self.loads)
         return frozenset(names | {membership.MEMBER_LISTS.name} if derived else names)
+
+
+def begun(reading: Reading, key: str) -> list[tuple[Load, pl.DataFrame]]:
+    """Return what the first batch of a sweep stores to show that nothing of it was lost; nothing if it is resumed."""
+    if reading.is_resumed:
+        return []
+    row = (key, reading.run.id, reading.part, None)
+    return [(loads.SWEEPS, pl.DataFrame([row], loads.SWEEPS.schema, orient="row"))]
 
 
 def as_one_batch(pages: Iterable[Any], least: int, first: int = 0) -> Iterator[Group]:

@@ -1,6 +1,7 @@
 """Fixtures for a real Postgres: one server, one template with all tables, and a clone of the template for each test."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from klaviyo_pg.postgres.load import Merged, merge
 from tests.driver import postgres_server
 
 SCHEMA = "klaviyo"
+EVENT_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 _TEMPLATE = "warehouse_template"
 _numbers = count(1)
 
@@ -24,7 +26,10 @@ Connect = Callable[[], psycopg.Connection]
 
 
 class Merge(Protocol):
-    """Merges rows, passed as dictionaries, in a separate transaction. Missing columns are null."""
+    """Merges rows, passed as dictionaries, in a separate transaction.
+
+    Missing columns are null; events that have no time happened at EVENT_TIME.
+    """
 
     def __call__(self, load: Load, *rows: dict[str, Any], integration_id: str = ...) -> Merged: ...
 
@@ -97,7 +102,8 @@ def merged(connection: psycopg.Connection) -> Merge:
     """Return a function that merges rows over the test's connection."""
 
     def merged(load: Load, *rows: dict[str, Any], integration_id: str = "one") -> Merged:
-        frame = pl.DataFrame([{**dict.fromkeys(load.schema), **row} for row in rows], load.schema)
+        missing = {**dict.fromkeys(load.schema), **({"event_at": EVENT_TIME} if load.table.ordered_by else {})}
+        frame = pl.DataFrame([{**missing, **row} for row in rows], load.schema)
         with connection.transaction():
             return merge(Account(connection, SCHEMA, integration_id), load, frame)
 

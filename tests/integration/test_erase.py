@@ -32,14 +32,13 @@ def md5(text: str) -> str:
     return hashlib.md5(text.encode()).hexdigest()
 
 
+PEOPLE = (("one", "p1", ADDRESS), ("one", "p2", "bob@example.com"), ("two", "p1", ADDRESS))
+
+
 @pytest.fixture
 def people(merged: Any, connection: psycopg.Connection) -> None:
     """Store two people with rows in every table, the first of them in two accounts."""
-    for integration_id, person, email in (
-        ("one", "p1", ADDRESS),
-        ("one", "p2", "bob@example.com"),
-        ("two", "p1", ADDRESS),
-    ):
+    for integration_id, person, email in PEOPLE:
         own = {"id": person, "key": md5(f"{integration_id}{person}"), "member_key": md5(person), "updated_at": NOW}
         merged(loads.MEMBERS, own | {"email": email}, integration_id=integration_id)
         merged(loads.MEMBER_ATTRIBUTES, own | {"name": "Size", "value": "M"}, integration_id=integration_id)
@@ -50,6 +49,8 @@ def people(merged: Any, connection: psycopg.Connection) -> None:
         excluded = [{"_sync_id": md5(each), "email": each} for each in (ADDRESS, "bob@example.com")]
         merged(loads.STG_MEMBER_EXCLUSIONS, *excluded, integration_id=integration_id)
         merged(loads.MEMBER_EXCLUSIONS, *excluded, integration_id=integration_id)
+        swept = [each | {"sweep": "s", "part": "exclusions .."} for each in excluded]
+        merged(loads.SWEPT_EXCLUSIONS, *swept, integration_id=integration_id)
         on = {"list_id": "L1", "member_id": person, "created_at": NOW, "_sync_id": md5(f"L1:{person}")}
         merged(loads.STG_MEMBER_LISTS, on, integration_id=integration_id)
         change = {"id": f"c{person}", "member_id": person, "change": "subscribed", "changed_at": NOW, "scope": "list"}
@@ -76,6 +77,9 @@ def people(merged: Any, connection: psycopg.Connection) -> None:
             missing = "INSERT INTO missing_rows VALUES (%s, %s, 'some', %s, now()) ON CONFLICT DO NOTHING"
             connection.execute(missing, [integration_id, stream, key])
         derive_member_lists(Account(connection, SCHEMA, integration_id))
+    for integration_id, person, email in PEOPLE:
+        for kind, key in (("member", person), ("address", md5(email))):
+            connection.execute("INSERT INTO touched VALUES (1, %s, %s, %s)", [integration_id, kind, key])
 
 
 def rows(connection: psycopg.Connection) -> Iterator[str]:
@@ -118,6 +122,8 @@ def test_no_trace_of_the_person_is_left(
         **dict.fromkeys(("list_suppressions", "member_consents", "missing_profiles", "profile_merges"), 1),
         "campaigns": 0,
         "missing_rows": 2,
+        "touched": 2,
+        "swept_exclusions": 1,
         "rejects": 3,
     }
     after = list(rows(connection))

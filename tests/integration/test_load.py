@@ -18,7 +18,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import Merged, merge
 from klaviyo_pg.rows import Events, Profile
 from tests.driver import PATIENCE
-from tests.integration.conftest import SCHEMA
+from tests.integration.conftest import EVENT_TIME, SCHEMA
 from tests.merging import counts, rows
 from tests.people_frames import people
 from transforms.events import Metrics, event_frames
@@ -130,7 +130,7 @@ def test_a_failure_leaves_the_transaction_usable_and_nothing_behind(
     account: Account, connection: psycopg.Connection
 ) -> None:
     """One transaction can load one table twice, even if the first frame has a row that cannot be stored."""
-    frame = pl.DataFrame([{**dict.fromkeys(OPENS.schema), **opened("a", "x")}], OPENS.schema)
+    frame = pl.DataFrame([{**dict.fromkeys(OPENS.schema), **opened("a", "x", event_at=JAN)}], OPENS.schema)
     with pytest.raises(ZeroDivisionError), connection.transaction():
         assert merge(account, OPENS, frame).unstorable
         assert merge(account, OPENS, frame.with_columns(value=pl.lit("1"))).inserted == 1
@@ -254,6 +254,8 @@ def test_concurrent_merges_of_the_same_keys_do_not_deadlock(connect: Any, load: 
         shuffled = sorted(keys, key=lambda key: hashlib.md5(f"{number}{key}".encode()).digest())
         new = [{**dict.fromkeys(load.schema), "key": key, "id": key, "email": str(number)} for key in shuffled]
         frame = pl.DataFrame(new, load.schema)
+        if load.table.ordered_by:
+            frame = frame.with_columns(event_at=EVENT_TIME)
         barrier.wait(PATIENCE)
         with connection.transaction():
             return merge(Account(connection, SCHEMA, "one"), load, frame)
@@ -268,7 +270,7 @@ def test_concurrent_merges_of_the_same_keys_do_not_deadlock(connect: Any, load: 
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: f"{load.table.name}-{len(load.columns)}")
 def test_every_load_runs_against_its_table(merged: Any, load: Load) -> None:
     """Postgres accepts the SQL of each load: for a new row, for the same row again, and for no rows."""
-    key = {name: "k" for name in load.table.primary_key if name in load.schema}
+    key = {name: "k" for name in load.table.identity if name in load.schema}
     assert counts(merged(load, key)) == (1, 1, 0, 0)
     assert counts(merged(load, key)) == (1, 0, 0, 1)
     assert counts(merged(load)) == (0, 0, 0, 0)

@@ -4,14 +4,14 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
 from psycopg.sql import SQL
 
 from klaviyo_pg.catalogue import loads, membership
-from klaviyo_pg.postgres import list_names
+from klaviyo_pg.postgres import list_names, schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.member_lists import delete_sweeps, derive_member_lists, end_sweep
 from tests.integration.conftest import SCHEMA
@@ -299,15 +299,134 @@ def test_a_person_who_left_is_not_subscribed_despite_consent(lists: Lists) -> No
 
 
 def test_deriving_again_writes_nothing(lists: Lists, account: Account, connection: psycopg.Connection) -> None:
-    """Rows that did not change keep their version in the database, and are not counted as updated."""
+    """Rows that did not change keep their version in the database, and are not counted as updated.
+
+    Without a change, no rows are derived.
+    """
     lists.list("L1", "News")
     lists.list("L2", "Sales")
     assert derive_member_lists(account) == (2, 2, 0)
     before = connection.execute("SELECT xmin::text, * FROM member_lists ORDER BY key").fetchall()
-    assert derive_member_lists(account) == (2, 0, 0)
+    assert derive_member_lists(account) == (0, 0, 0)
+    assert derive_member_lists(account, whole=True) == (2, 0, 0)
     assert connection.execute("SELECT xmin::text, * FROM member_lists ORDER BY key").fetchall() == before
     lists.change("unsubscribed", LATER, list_name="News")
     assert derive_member_lists(account) == (2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param("UPDATE members SET consent = 'SUBSCRIBED' WHERE id = 'p1'", True, id="consent"),
+        pytest.param("UPDATE members SET deleted_at = now() WHERE id = 'p1'", False, id="profile deleted"),
+        pytest.param("DELETE FROM members WHERE id = 'p1'", None, id="profile without a row"),
+        pytest.param(
+            "UPDATE member_exclusions SET email = 'a@example.com', _sync_id = md5('a@example.com')",
+            False,
+            id="excluded",
+        ),
+        pytest.param("UPDATE member_exclusions SET member_id = 'p1'", False, id="excluded by ID"),
+        pytest.param("UPDATE lists SET deleted_at = now()", False, id="list deleted"),
+        pytest.param("UPDATE stg_member_lists SET is_subscribed = true", True, id="status of the list"),
+        pytest.param("UPDATE stg_member_lists SET absent_since = '2030-01-01Z'", False, id="absent"),
+        pytest.param("UPDATE subscription_changes SET change = 'unsubscribed'", False, id="event"),
+        pytest.param("UPDATE list_names SET name = 'Offers'", False, id="name of the list"),
+        pytest.param("UPDATE list_suppressions SET lifted_at = NULL", False, id="suppressed"),
+    ],
+)
+def test_a_change_made_by_hand_is_noticed(
+    lists: Lists, account: Account, connection: psycopg.Connection, change: LiteralString, expected: bool | None
+) -> None:
+    """The result is that of a derivation as a whole, which then finds nothing to write."""
+    lists.list("L1", "News")
+    lists.member("UNSUBSCRIBED")
+    lists.excluded("b@example.com")
+    lists.change("subscribed", JOINED)
+    lists.change("unsubscribed", LATER, list_name="Offers")
+    lists.suppressed("L1")
+    lists.suppressed()
+    connection.execute("UPDATE members SET consent = NULL WHERE id = 'p1'")
+    if expected is False and "consent" not in change:
+        connection.execute("UPDATE members SET consent = 'SUBSCRIBED' WHERE id = 'p1'")
+    lists.derive()
+    connection.execute(change)
+    assert lists.derive()["L1"][2] is expected
+    assert derive_member_lists(account, whole=True)[1:] == (0, 0)
+
+
+def test_only_the_people_concerned_are_derived(merged: Any, account: Account, connection: psycopg.Connection) -> None:
+    """A change that no rule depends on concerns no one. Other accounts' changes wait for their own derivation."""
+    connection.execute(
+        "INSERT INTO stg_member_lists (list_id, member_id, _sync_id, esp_integration_id)"
+        " SELECT 'L1', 'p' || each, md5('L1:p' || each), 'one' FROM generate_series(1, 100) AS each"
+    )
+    connection.execute(
+        "INSERT INTO members (key, id, email, esp_integration_id)"
+        " SELECT md5('Klaviyo:one:p' || each), 'p' || each, 'p' || each || '@example.com', 'one'"
+        " FROM generate_series(1, 100) AS each"
+    )
+    assert derive_member_lists(account) == (100, 100, 0)
+    connection.execute("UPDATE members SET city = 'Rome', updated_at = now()")
+    assert derive_member_lists(account) == (0, 0, 0)
+    merged(
+        loads.MEMBER_EXCLUSIONS,
+        *({"_sync_id": md5(f"p{each}@example.com"), "email": f"p{each}@example.com"} for each in (7, 8)),
+    )
+    merged(loads.LISTS, {"key": row_key("L1"), "id": "L1", "list_type": "list"}, integration_id="two")
+    assert derive_member_lists(account) == (2, 0, 2)
+    assert connection.execute("SELECT DISTINCT esp_integration_id FROM touched").fetchall() == [("two",)]
+
+
+def test_a_change_that_is_committed_during_a_derivation_is_left_to_the_next_one(
+    lists: Lists, account: Account, connect: Any, connection: psycopg.Connection
+) -> None:
+    """Its transaction may have begun long before."""
+    lists.list("L1", "News")
+    lists.member("SUBSCRIBED")
+    lists.derive()
+    with connect() as other:
+        other.execute("BEGIN")
+        other.execute("UPDATE members SET consent = 'UNSUBSCRIBED'")
+        lists.change("unsubscribed", BEFORE, list_name="News")
+        assert derive_member_lists(account) == (1, 0, 0)
+        other.execute("COMMIT")
+    assert derive_member_lists(account) == (1, 0, 1)
+
+
+def test_all_rows_are_derived_after_what_recorded_the_changes_was_lost(
+    lists: Lists, account: Account, connection: psycopg.Connection
+) -> None:
+    """A crash of Postgres empties unlogged tables. So do a missing trigger, other rules, and time."""
+    lists.list("L1", "News")
+    lists.derive()
+    connection.execute("TRUNCATE touched, derivations")
+    assert derive_member_lists(account) == (1, 0, 0)
+    connection.execute("DROP TRIGGER touched_by_lists_update ON lists")
+    connection.execute("UPDATE lists SET deleted_at = now()")
+    with connection.transaction():
+        schema.upgrade(connection, SCHEMA)
+    assert derive_member_lists(account) == (1, 0, 1)
+    for column in ("rules = 'others'", "derived_at = now() - interval '31 days'"):
+        connection.execute(SQL("UPDATE derivations SET ") + SQL(column))
+        assert derive_member_lists(account) == (1, 0, 0)
+        assert derive_member_lists(account) == (0, 0, 0)
+
+
+def test_another_role_can_change_a_table_that_it_may_write_to(
+    lists: Lists, account: Account, connection: psycopg.Connection
+) -> None:
+    """It needs no rights on the table that records changes."""
+    lists.list("L1", "News")
+    lists.member("SUBSCRIBED")
+    lists.derive()
+    with connection.transaction(force_rollback=True):
+        connection.execute("CREATE ROLE touching")
+        connection.execute("GRANT USAGE ON SCHEMA klaviyo TO touching")
+        connection.execute("GRANT SELECT, UPDATE ON members TO touching")
+        connection.execute("SET LOCAL ROLE touching")
+        connection.execute("UPDATE members SET consent = 'UNSUBSCRIBED'")
+        connection.execute("RESET ROLE")
+        assert derive_member_lists(account) == (1, 0, 1)
 
 
 def test_rows_have_their_key_and_origin(lists: Lists, connection: psycopg.Connection) -> None:

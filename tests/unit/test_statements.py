@@ -64,7 +64,8 @@ def test_nothing_is_missing_from_a_complete_warehouse() -> None:
 def test_only_missing_tables_and_columns_are_created(table: Table) -> None:
     others = [each for each in TABLES if each is not table]
     created = [statement.as_string(None) for statement in missing("s", existing(*others))]
-    assert created[0].startswith(f'CREATE TABLE "s"."{table.name}" ')
+    kind = "UNLOGGED TABLE" if table.unlogged else "TABLE"
+    assert created[0].startswith(f'CREATE {kind} "s"."{table.name}" ')
     assert len(created) == 1
     stored = existing(*TABLES)
     last = table.columns[-1].name

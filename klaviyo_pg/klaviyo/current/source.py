@@ -21,7 +21,7 @@ from klaviyo_pg.klaviyo.pace import Limit
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.parts import in_parts
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, PendingPeople, PeopleCache
-from klaviyo_pg.windows import AnyWindow, Window
+from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 
 REVISION = "2026-07-15"
 CHANNELS = ("email", "sms", "mobile_push")  # campaigns can only be listed by channel
@@ -66,6 +66,7 @@ class CurrentSource:
     lists_people = True
     event_requests_per_minute: int | None = _XL.steady
     count_interval = timedelta(hours=1)
+    exclusion_reasons: Sequence[str | None] = SUPPRESSION_REASONS
     longest_count = timedelta(days=365)  # the longest time that one request for aggregates may span is a year
 
     def __init__(
@@ -221,18 +222,25 @@ class CurrentSource:
         except NotFound:
             return None
 
-    def exclusions(self) -> Iterator[rows.Page[rows.Exclusion]]:
-        return in_parts({reason: partial(self._exclusions, reason) for reason in SUPPRESSION_REASONS}, _closing)
+    def exclusions(
+        self, reason: str | None = None, window: AnyWindow = FULL_READ
+    ) -> Iterator[rows.Page[rows.Exclusion]]:
+        if reason is not None:
+            return self._exclusions(reason, window)
+        return in_parts({each: partial(self._exclusions, each, window) for each in SUPPRESSION_REASONS}, _closing)
 
-    def _exclusions(self, reason: str) -> Iterator[rows.Page[rows.Exclusion]]:
+    def _exclusions(self, reason: str, window: AnyWindow) -> Iterator[rows.Page[rows.Exclusion]]:
         query = {
-            "filter": f'equals({_SUPPRESSION},"{reason}")',
-            "fields[profile]": "email",
+            "filter": ",".join([f'equals({_SUPPRESSION},"{reason}")', *_between("created", window)]),
+            "sort": "created",
+            "fields[profile]": "email,created",
             "additional-fields[profile]": "subscriptions",
         }
+        reached = Reached()
         for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):
             exclusions, unusable = current_rows.exclusions(document.data)
-            yield rows.Page(exclusions, [*rejects, *unusable], read_at)
+            created = reached.after(each.attributes.created for each in document.data)
+            yield rows.Page(exclusions, [*rejects, *unusable], read_at, created)
 
     def people(self, ids: Sequence[str]) -> Iterator[rows.Page[rows.Profile]]:
         for start in range(0, len(ids), _IDS_IN_FILTER):

@@ -19,7 +19,7 @@ from klaviyo_pg.klaviyo.documents import DocumentDecoder, is_object, read_repair
 from klaviyo_pg.klaviyo.legacy import shapes
 from klaviyo_pg.klaviyo.parts import in_parts
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson, PendingPeople, PeopleCache
-from klaviyo_pg.windows import AnyWindow, Window
+from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 
 _PAGE = "100"  # rows, the most that v1 allows
 _SMALL_PAGE = "10"  # rows, requested if larger pages take too long
@@ -48,6 +48,7 @@ class LegacySource:
 
     looks_up_memberships = True
     lists_people = False
+    exclusion_reasons: Sequence[str | None] = (None,)
     event_requests_per_minute: int | None = None
     count_interval = timedelta(days=1)
     longest_count = timedelta(days=31)  # the longest time that one export may span
@@ -214,7 +215,9 @@ class LegacySource:
                 continue  # merged into another person, or erased
             yield rows.Page(people, rejects, read_at)
 
-    def exclusions(self) -> Iterator[rows.Page[rows.Exclusion]]:
+    def exclusions(
+        self, reason: str | None = None, window: AnyWindow = FULL_READ
+    ) -> Iterator[rows.Page[rows.Exclusion]]:
         return self._numbered("api/v1/people/exclusions", shapes.Exclusion, shapes.Exclusion.row, _EXCLUSIONS_PAGE)
 
     def memberships(

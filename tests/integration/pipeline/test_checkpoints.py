@@ -122,6 +122,19 @@ def test_an_interrupted_sweep_still_finds_who_has_left(
     assert warehouse.watermarks()["membership_sweep/L1"] == resumed.run.as_of
 
 
+def test_a_sweep_that_the_database_has_lost_begins_again(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """A crash of Postgres empties unlogged tables. Members that were found before it are not absent."""
+    fill_list(warehouse, shop)
+    shop.fail("memberships", BadAnswer(), page=2, times=1)
+    assert warehouse.daily("stg_member_lists").state == "failed"
+    warehouse.execute("TRUNCATE swept_members, sweeps")
+    shop.recover()
+    assert warehouse.daily("stg_member_lists").state == "complete"
+    windows = [each.window for each in shop.sent("memberships")]
+    assert windows[0] != FULL_READ == windows[-1]
+    assert warehouse.column(ABSENT) == ["P4"]
+
+
 def test_an_interrupted_sweep_means_nothing_to_another_run(warehouse: Warehouse, shop: FakeAccount) -> None:
     """The next run with another selection sweeps the list from the beginning."""
     fill_list(warehouse, shop)

@@ -56,7 +56,7 @@ def truth(box: Sandbox) -> Counter[str]:
         pytest.param(
             "GET /api/profiles",
             '"HARD_BOUNCE"',
-            "The exclusions were read without HARD_BOUNCE: GET /api/profiles:",
+            "The exclusions of HARD_BOUNCE could not be read: GET /api/profiles:",
             id="exclusions",
         ),
         pytest.param(

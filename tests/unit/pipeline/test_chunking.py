@@ -162,3 +162,8 @@ def test_small_chunks_are_read_by_one_unit() -> None:
 )
 def test_a_unit_is_labelled_by_its_first_chunk(metric_ids: str, text: str) -> None:
     assert label([chunk(each, 1) for each in metric_ids], Metrics({"a": "Opened Email", "x": None}, {})) == text
+
+
+def test_a_backfill_leaves_out_days_that_are_not_kept() -> None:
+    now = START + 20 * DAY
+    assert history_window(now, START, None, START + 5 * DAY) == Window(START + 5 * DAY, START + 20 * DAY)

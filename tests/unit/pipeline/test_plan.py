@@ -8,9 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from klaviyo_pg.postgres.excluded import Extent
 from klaviyo_pg.windows import FULL_READ, OpenWindow, Window
 from pipeline.chunks import Chunk
-from pipeline.plan import Horizon, dimension_chunks, event_chunks, membership_chunks, profile_chunks
+from pipeline.plan import (
+    Horizon,
+    ListSweeps,
+    dimension_chunks,
+    event_chunks,
+    exclusion_chunks,
+    membership_chunks,
+    profile_chunks,
+)
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -125,7 +134,7 @@ def test_profiles_are_read_from_their_watermark_on(watermark: datetime | None, s
 def test_members_are_read_list_by_list() -> None:
     """A list that has not been read yet is read completely."""
     watermarks = {"list_members/L2": FRESH, "membership_sweep/L2": NOW}
-    chunks = list(membership_chunks(["L1", "L2"], watermarks, 7 * DAY, NOW, 7 * DAY))
+    chunks = list(membership_chunks(["L1", "L2"], watermarks, 7 * DAY, NOW, ListSweeps(7 * DAY, 100)))
     assert [(chunk.key, chunk.window, chunk.marks) for chunk in chunks] == [
         ("list_members/L1", FULL_READ, ("L1",)),
         ("list_members/L2", OpenWindow(FRESH - 7 * DAY), ("L2",)),
@@ -146,9 +155,69 @@ def test_members_are_read_list_by_list() -> None:
 def test_a_list_is_swept_when_a_sweep_is_due(swept: datetime | None, every: timedelta, is_due: bool) -> None:
     """A sweep reads all members of the list."""
     watermarks = {"list_members/L1": FRESH} | ({"membership_sweep/L1": swept} if swept else {})
-    [chunk] = membership_chunks(["L1"], watermarks, DAY, NOW, every)
+    [chunk] = membership_chunks(["L1"], watermarks, DAY, NOW, ListSweeps(every, 100))
     assert (chunk.window == FULL_READ) is is_due
     assert chunk.marks == ("L1",)
+
+
+def test_lists_that_were_first_read_on_one_day_are_swept_on_different_days() -> None:
+    """Each run sweeps the share that the time since the last one is of the interval, and none waits twice as long."""
+    lists = [f"L{number:02}" for number in range(70)]
+    watermarks = {f"{kind}/{each}": NOW for kind in ("list_members", "membership_sweep") for each in lists}
+    swept: dict[int, list[str]] = {}
+    for day in range(1, 29):
+        as_of = NOW + day * DAY
+        chunks = list(membership_chunks(lists, watermarks, DAY, as_of, ListSweeps(7 * DAY, 1_000)))
+        swept[day] = [str(chunk.subject) for chunk in chunks if chunk.window == FULL_READ]
+        watermarks |= {f"list_members/{each}": as_of for each in lists}
+        watermarks |= {f"membership_sweep/{each}": as_of for each in swept[day]}
+    assert {day: len(each) for day, each in swept.items()} == {day: 10 if day >= 7 else 0 for day in range(1, 29)}
+    assert sorted(each for day in range(7, 14) for each in swept[day]) == lists
+
+
+@pytest.mark.parametrize(
+    ("days", "requests", "expected"),
+    [
+        pytest.param(7, 2_000, ["A", "B", "C"], id="weekly runs"),
+        pytest.param(7, 1_002, ["A", "B"], id="within the budget"),
+        pytest.param(7, 1, ["A"], id="at least one"),
+        pytest.param(15, 1, ["A", "B", "C"], id="overdue"),
+    ],
+)
+def test_sweeps_of_lists_keep_to_a_budget(days: int, requests: int, expected: list[str]) -> None:
+    watermarks = {f"{kind}/{each}": NOW for kind in ("list_members", "membership_sweep") for each in "ABC"}
+    sweeps = ListSweeps(7 * DAY, requests, {"A": 99, "B": 100_000, "C": 900})
+    chunks = membership_chunks("ABC", watermarks, DAY, NOW + days * DAY, sweeps)
+    assert [chunk.subject for chunk in chunks if chunk.window == FULL_READ] == expected
+
+
+REASONS = ("BOUNCE", "UNSUBSCRIBE")
+
+
+@pytest.mark.parametrize(
+    ("reasons", "stored", "windows"),
+    [
+        pytest.param((None,), Extent(10_000, NOW - 800 * DAY), ["exclusions .."], id="all at once"),
+        pytest.param(REASONS, Extent(9_999, NOW), [f"exclusions/{each} .." for each in REASONS], id="a few"),
+        pytest.param(
+            ("BOUNCE",),
+            Extent(10_000, NOW - 800 * DAY),
+            [
+                f"exclusions/BOUNCE {each}"
+                for each in (
+                    "2000-01-01T00:00..2025-01-01T00:00",
+                    "2025-01-01T00:00..2026-01-01T00:00",
+                    "2026-01-01T00:00..",
+                )
+            ],
+            id="many",
+        ),
+    ],
+)
+def test_exclusions_are_read_by_reason_and_by_year(
+    reasons: tuple[str | None, ...], stored: Extent, windows: list[str]
+) -> None:
+    assert [f"{chunk.key} {chunk.part}" for chunk in exclusion_chunks(reasons, stored, NOW)] == windows
 
 
 def test_dimensions_are_read_in_full_and_in_order() -> None:

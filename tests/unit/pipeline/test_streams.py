@@ -51,7 +51,7 @@ def test_an_unknown_table_is_rejected() -> None:
 def test_streams_are_named_once_and_dimensions_come_first() -> None:
     assert all(name == stream.name for name, stream in STREAMS.items())
     assert list(STREAMS.values())[: len(DIMENSIONS)] == list(DIMENSIONS)
-    assert {stream.subject for stream in STREAMS.values()} == {None, "metric", "list", "month"}
+    assert {stream.subject for stream in STREAMS.values()} == {None, "metric", "list", "month", "reason"}
 
 
 def page(rows: int, reached: int | None, *rejects: Reject) -> Page[str]:

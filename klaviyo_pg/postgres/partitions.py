@@ -1,0 +1,95 @@
+"""Monthly partitions of the event tables, created before a batch needs them. The caller owns the transaction.
+
+Two outer partitions have what is dated before the first month and after the last one, so that wrong dates do not create
+thousands of partitions. There is no default partition: attaching a month would wait for every query that reads it.
+"""
+
+from collections.abc import Collection, Iterator
+from datetime import UTC, date, datetime
+
+import polars as pl
+from psycopg import Connection
+from psycopg.sql import SQL, Composed, Identifier, Literal
+
+from klaviyo_pg.catalogue import Table
+from klaviyo_pg.postgres.account import Account
+
+_FIRST, _END = date(2010, 1, 1), date(2050, 1, 1)  # Klaviyo was founded in 2012; imported orders may be a little older
+_IS_PARTITIONED = "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(%s)"
+_EXISTING = """
+SELECT parent.relkind = 'p', ARRAY(
+    SELECT child.relname::text FROM pg_inherits JOIN pg_class AS child ON child.oid = inhrelid
+    WHERE inhparent = parent.oid AND child.relname = ANY(%(names)s)
+) FROM pg_class AS parent WHERE parent.oid = to_regclass(%(parent)s)
+"""
+_LOCK = "SELECT pg_advisory_xact_lock(pg_catalog.hashtextextended('klaviyo_pg.partitions', 0))"
+
+
+def is_partitioned(connection: Connection, schema: str, table: Table) -> bool:
+    """Return whether a table exists and is partitioned."""
+    row = connection.execute(_IS_PARTITIONED, [Identifier(schema, table.name).as_string(connection)]).fetchone()
+    return row is not None and bool(row[0])
+
+
+def outer(schema: str, table: Table) -> Iterator[Composed]:
+    """Return the statements that create the partitions for what is dated before the first month and after the last."""
+    for name, start, end in (
+        (f"{table.name}_before_{_FIRST.year}", SQL("MINVALUE"), Literal(_midnight(_FIRST))),
+        (f"{table.name}_from_{_END.year}", Literal(_midnight(_END)), SQL("MAXVALUE")),
+    ):
+        yield SQL("CREATE TABLE {} PARTITION OF {} FOR VALUES FROM ({}) TO ({})").format(
+            Identifier(schema, name), Identifier(schema, table.name), start, end
+        )
+
+
+def prepare(account: Account, table: Table, frame: pl.DataFrame) -> None:
+    """Create the partitions that the events of a frame need, if the table is partitioned.
+
+    Each is created on its own and then attached, so that readers and writers of the table do not wait. Call it
+    before the transaction writes rows: it waits for others who create partitions.
+    """
+    months = {name_of(table, month): month for month in _months(frame)}
+    if _missing(account, table, months):
+        account.execute(_LOCK)
+        for name in _missing(account, table, months):
+            _create(account, table, name, months[name])
+
+
+def name_of(table: Table, month: date) -> str:
+    """Return the name of a month's partition."""
+    return f"{table.name}_{month:%Y_%m}"
+
+
+def _months(frame: pl.DataFrame) -> list[date]:
+    first = frame.get_column("event_at").drop_nulls().dt.convert_time_zone("UTC").dt.date().dt.month_start().unique()
+    return [month for month in first.sort().to_list() if _FIRST <= month < _END]
+
+
+def _missing(account: Account, table: Table, names: Collection[str]) -> list[str]:
+    """Return those of the partitions that do not exist; none if the table is not partitioned."""
+    parent = account.table(table).as_string(account.connection)
+    row = account.execute(_EXISTING, parent=parent, names=list(names)).fetchone()
+    is_partitioned, existing = row or (False, ())
+    return [name for name in names if name not in existing] if is_partitioned else []
+
+
+def _create(account: Account, table: Table, name: str, month: date) -> None:
+    """Create a partition. A table that was detached and kept its name is attached again."""
+    partition = Identifier(account.schema, name)
+    following = date(month.year + month.month // 12, month.month % 12 + 1, 1)
+    account.execute(
+        account.compose("CREATE TABLE IF NOT EXISTS {partition} (LIKE {} INCLUDING ALL)", table, partition=partition)
+    )
+    account.execute(
+        account.compose(
+            "ALTER TABLE {} ATTACH PARTITION {partition} FOR VALUES FROM ({start}) TO ({end})",
+            table,
+            partition=partition,
+            start=Literal(_midnight(month)),
+            end=Literal(_midnight(following)),
+        )
+    )
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)

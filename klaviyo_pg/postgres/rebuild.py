@@ -1,0 +1,196 @@
+"""Giving the event tables of an earlier version their present primary key and indexes, while they are read and written.
+
+Each step can be interrupted and run again. Needs a connection in autocommit mode.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import ceil
+from time import monotonic, sleep
+from typing import NamedTuple
+
+from psycopg import Connection, errors
+from psycopg.sql import SQL, Composed, Identifier
+
+from klaviyo_pg.catalogue import Table, events
+from klaviyo_pg.errors import Busy, DatabaseAway
+from klaviyo_pg.postgres import partitions, schema, statements
+from klaviyo_pg.postgres.schema import Storage
+
+BYTES_PER_ROW = 140
+"""Disk that a row needs for its entry in the new primary key, and while entries are sorted."""
+SECONDS_PER_MILLION = 3.0
+"""Approximate time for a million rows if the table is in memory: twice the processor time that was measured."""
+_BYTES_PER_SECOND = 50e6  # that a table which is not in memory is read at; it is read twice
+_LOCK = "SELECT pg_try_advisory_lock(pg_catalog.hashtextextended('klaviyo_pg.rebuild', 0))"
+_UNLOCK = "SELECT pg_advisory_unlock(pg_catalog.hashtextextended('klaviyo_pg.rebuild', 0))"
+_SIZE = """
+SELECT CASE WHEN reltuples > 0 THEN reltuples ELSE pg_relation_size(oid) / 500 END::bigint, pg_relation_size(oid)
+FROM pg_class WHERE oid = to_regclass(%s)
+"""
+_STATE = """
+SELECT i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s
+"""
+_PRIMARY_KEY = "SELECT conname FROM pg_constraint WHERE conrelid = to_regclass(%s) AND contype = 'p'"
+_CHECK = "SELECT FROM pg_constraint WHERE conrelid = to_regclass(%s) AND conname = %s"
+# Building takes about as long as validating, which begins once all others have seen the index.
+_PROGRESS = """
+SELECT CASE
+    WHEN phase LIKE 'building index: scanning%' THEN 0.4 * blocks_done / greatest(blocks_total, 1)
+    WHEN phase LIKE 'building index: loading%' THEN 0.5 + 0.15 * tuples_done / greatest(tuples_total, 1)
+    WHEN phase LIKE 'index validation: scanning index%' THEN 0.65 + 0.1 * blocks_done / greatest(blocks_total, 1)
+    WHEN phase LIKE 'index validation: scanning table%' THEN 0.75 + 0.25 * blocks_done / greatest(blocks_total, 1)
+    WHEN phase LIKE 'building index: sorting%' THEN 0.45
+    ELSE 0 END::float8
+FROM pg_stat_progress_create_index WHERE pid = %s
+"""
+_LOCK_TIMEOUT = "2s"  # that others wait for the swap at most
+_ATTEMPTS, _PAUSE = 60, 5.0  # seconds
+
+Report = Callable[[str], None]
+
+
+class Step(NamedTuple):
+    """A table whose primary key is rebuilt, with its approximate number of rows and its size in bytes."""
+
+    table: Table
+    rows: int
+    size: int
+
+    @property
+    def disk(self) -> int:
+        """The approximate number of bytes that rebuilding needs."""
+        return self.rows * BYTES_PER_ROW
+
+    @property
+    def seconds(self) -> int:
+        """The approximate duration."""
+        return ceil(max(self.rows / 1e6 * SECONDS_PER_MILLION, 2 * self.size / _BYTES_PER_SECOND))
+
+
+def plan(connection: Connection, schema_name: str) -> list[Step]:
+    """Return the tables whose primary key has to be rebuilt."""
+    steps = []
+    for table in schema.outdated_keys(connection, schema_name):
+        row = connection.execute(_SIZE, [_name(connection, schema_name, table)]).fetchone()
+        steps.append(Step(table, *(row or (0, 0))))
+    return steps
+
+
+def missing_indexes(connection: Connection, schema_name: str, storage: Storage) -> list[tuple[Table, tuple[str, ...]]]:
+    """Return the indexes that event tables lack. Those of partitioned tables are created when a run starts."""
+    return [
+        (table, columns)
+        for table in events.EVENT_TABLES
+        for columns in schema.indexes_of(table, storage)
+        if _exists(connection, schema_name, table)
+        and not partitions.is_partitioned(connection, schema_name, table)
+        and _state(connection, schema_name, statements.index_name(table, columns)) is not True
+    ]
+
+
+@contextmanager
+def exclusively(connection: Connection) -> Iterator[None]:
+    """Keep others from rebuilding at the same time. Raises Busy if another process does so already."""
+    row = connection.execute(_LOCK).fetchone()
+    if not (row and row[0]):
+        raise Busy("Another upgrade of this database is in progress. Wait for it to finish or stop it.")
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            connection.execute(_UNLOCK)
+
+
+def rebuild_key(connection: Connection, schema_name: str, table: Table, report: Report) -> None:
+    """Build the index of the present primary key, then replace the primary key by it."""
+    index = f"{table.name}_{'_'.join(table.primary_key)}_new"
+    _require_time(connection, schema_name, table, report)
+    create = SQL("CREATE UNIQUE INDEX CONCURRENTLY {} ON {} ({})").format(
+        Identifier(index), Identifier(schema_name, table.name), statements.names(table.primary_key)
+    )
+    _build(connection, schema_name, index, create)
+    _swap(connection, schema_name, table, index, report)
+
+
+def build_index(connection: Connection, schema_name: str, table: Table, columns: tuple[str, ...]) -> None:
+    """Build an index that a table lacks, while it is read and written."""
+    name = statements.index_name(table, columns)
+    _build(connection, schema_name, name, statements.create_index(schema_name, table, columns, concurrently=True))
+
+
+def progress(connection: Connection, pid: int) -> float | None:
+    """Return how much of an index another session has built: 0 to 1; None if it builds none."""
+    row = connection.execute(_PROGRESS, [pid]).fetchone()
+    return None if row is None else float(row[0])
+
+
+def _build(connection: Connection, schema_name: str, index: str, create: Composed) -> None:
+    """Build an index. One that was left unfinished by an earlier attempt is dropped first."""
+    state = _state(connection, schema_name, index)
+    if state is False:
+        connection.execute(SQL("DROP INDEX CONCURRENTLY {}").format(Identifier(schema_name, index)))
+    if state is not True:
+        connection.execute(create)
+
+
+def _require_time(connection: Connection, schema_name: str, table: Table, report: Report) -> None:
+    """Let the database check, without blocking, that all rows have a time; so the swap need not read the table."""
+    name, constraint = Identifier(schema_name, table.name), Identifier(_constraint(table))
+    if connection.execute(_CHECK, [_name(connection, schema_name, table), _constraint(table)]).fetchone() is None:
+        condition = SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({} IS NOT NULL) NOT VALID")
+        _patiently(connection, condition.format(name, constraint, Identifier(table.primary_key[0])), report)
+    connection.execute(SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(name, constraint))
+
+
+def _constraint(table: Table) -> str:
+    return f"{table.name}_{table.primary_key[0]}_present"
+
+
+def _swap(connection: Connection, schema_name: str, table: Table, index: str, report: Report) -> None:
+    row = connection.execute(_PRIMARY_KEY, [_name(connection, schema_name, table)]).fetchone()
+    assert row is not None
+    swap = SQL(
+        "ALTER TABLE {table} DROP CONSTRAINT {key}, ADD CONSTRAINT {key} PRIMARY KEY USING INDEX {index},"
+        " DROP CONSTRAINT {check}"
+    ).format(
+        table=Identifier(schema_name, table.name),
+        key=Identifier(row[0]),
+        index=Identifier(index),
+        check=Identifier(_constraint(table)),
+    )
+    _patiently(connection, swap, report)
+
+
+def _patiently(connection: Connection, statement: Composed, report: Report) -> None:
+    """Run a statement that needs an exclusive lock for a moment. Does not make others wait for long."""
+    until = monotonic() + _ATTEMPTS * _PAUSE
+    while True:
+        try:
+            with connection.transaction():
+                connection.execute(SQL("SET LOCAL lock_timeout = {}").format(_LOCK_TIMEOUT))
+                connection.execute(statement)
+            return
+        except errors.LockNotAvailable:
+            if monotonic() >= until:
+                raise DatabaseAway(
+                    "Another session has used an event table without a pause. Stop it, then rerun to resume."
+                ) from None
+            report("The table is in use; trying again")
+            sleep(_PAUSE)
+
+
+def _state(connection: Connection, schema_name: str, index: str) -> bool | None:
+    """Return whether an index is complete; None if it does not exist."""
+    row = connection.execute(_STATE, [schema_name, index]).fetchone()
+    return None if row is None else bool(row[0])
+
+
+def _exists(connection: Connection, schema_name: str, table: Table) -> bool:
+    return connection.execute(_SIZE, [_name(connection, schema_name, table)]).fetchone() is not None
+
+
+def _name(connection: Connection, schema_name: str, table: Table) -> str:
+    return Identifier(schema_name, table.name).as_string(connection)

@@ -1,0 +1,77 @@
+"""Full reads that are stored batch by batch: which of their parts are complete, and whether anything of them was lost.
+
+Their tables are unlogged, so that a crash of Postgres empties them. The ledger of chunks, which is logged, then still
+says that parts are done: a sweep counts only if each of them is in both. The caller owns the transaction.
+"""
+
+from typing import NamedTuple
+
+from klaviyo_pg.catalogue import bookkeeping
+from klaviyo_pg.errors import SweepLost
+from klaviyo_pg.postgres.account import Account
+
+_OF_STREAM = "(stream = %(stream)s OR starts_with(stream, %(stream)s || '/'))"
+_LOCK = f"SELECT FROM {{}} WHERE run_id = %(sweep)s AND {_OF_STREAM} ORDER BY stream, part FOR UPDATE"
+_COMPLETE = """
+UPDATE {} SET is_complete = %(is_complete)s, found = %(found)s
+WHERE esp_integration_id = %(account)s AND stream = %(stream)s AND sweep = %(sweep)s AND part = %(part)s
+"""
+_STANDING = f"""
+SELECT bool_and(sweep.is_complete IS NOT NULL), bool_and(coalesce(sweep.is_complete, false))
+FROM (SELECT stream, part FROM {{}} WHERE run_id = %(sweep)s AND {_OF_STREAM}) AS chunk
+LEFT JOIN (
+    SELECT stream, part, is_complete FROM {{}} WHERE esp_integration_id = %(account)s AND sweep = %(sweep)s
+) AS sweep USING (stream, part)
+"""
+_FORGET = f"DELETE FROM {{}} WHERE esp_integration_id = %(account)s AND {_OF_STREAM}"
+_FOUND = """
+SELECT stream, max(found) FROM {} WHERE esp_integration_id = %(account)s AND starts_with(stream, %(stream)s || '/')
+AND is_complete GROUP BY stream
+"""
+
+
+def lock(account: Account, sweep: str, stream: str) -> None:
+    """Wait for parts of a sweep that are being completed, so that of two that end together one sees the other."""
+    account.execute(_LOCK, bookkeeping.CHUNKS, sweep=sweep, stream=stream)
+
+
+def finish_part(
+    account: Account, sweep: str, stream: str, part: str, is_complete: bool, found: int | None = None
+) -> None:
+    """Record that a part was read to its end, and whether each of its records was readable.
+
+    Raises SweepLost if what was stored of it is gone.
+    """
+    values = {"sweep": sweep, "stream": stream, "part": part, "is_complete": is_complete, "found": found}
+    if not account.execute(_COMPLETE, bookkeeping.SWEEPS, **values).rowcount:
+        raise SweepLost
+
+
+class Standing(NamedTuple):
+    """The standing of a sweep: all parts were read to their end, and each of their records was readable."""
+
+    is_done: bool
+    is_complete: bool
+
+
+def standing(account: Account, sweep: str, stream: str) -> Standing:
+    """Return the standing of all parts of a stream that the run has planned."""
+    tables = bookkeeping.CHUNKS, bookkeeping.SWEEPS
+    [(is_done, is_complete)] = account.execute(_STANDING, *tables, sweep=sweep, stream=stream)
+    return Standing(bool(is_done), bool(is_complete))
+
+
+def forget(account: Account, stream: str) -> None:
+    """Forget all sweeps of a stream, including interrupted ones."""
+    account.execute(_FORGET, bookkeeping.SWEEPS, stream=stream)
+
+
+def forget_others(account: Account, sweep: str, stream: str) -> None:
+    """Forget the earlier sweeps of a stream."""
+    query = "DELETE FROM {} WHERE esp_integration_id = %(account)s AND stream = %(stream)s AND sweep <> %(sweep)s"
+    account.execute(query, bookkeeping.SWEEPS, stream=stream, sweep=sweep)
+
+
+def found(account: Account, stream: str) -> dict[str, int]:
+    """Return how many rows the last complete sweep of each subject of a stream found, where that is still known."""
+    return dict(account.execute(_FOUND, bookkeeping.SWEEPS, stream=stream).fetchall())

@@ -1,0 +1,85 @@
+"""Addresses that are excluded from email marketing: a full read in chunks, by reason, of which each batch is stored.
+
+An address counts as excluded from the batch on that contains it. Only the end of a full read of which every chunk is
+complete changes stored rows, and ends the exclusion of addresses that it lacks.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import polars as pl
+
+from klaviyo_pg.catalogue import Load, loads
+from klaviyo_pg.postgres import excluded, runs, sweeps, watermarks
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.losses import Guard
+from klaviyo_pg.rows import Exclusion, Page
+from pipeline.batch import Batch
+from pipeline.chunks import key_of
+from pipeline.streams.stream import Reading, Reads, Stream, begun, by_rows, collected
+from transforms import membership
+
+_NAME = "exclusions"
+_BATCH_ROWS = 5_000  # addresses in one transaction: a page has a hundred
+
+
+class _Part:
+    """One chunk of the full read."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading, self._key = reading, key_of(_NAME, reading.subject)
+        self._begins = begun(reading, self._key)
+        self._is_complete = self._was_allowed = True
+
+    def pages(self) -> Iterator[Page[Exclusion]]:
+        reading = self._reading
+        for page in reading.source.exclusions(reading.subject, reading.window):
+            self._was_allowed &= not page.incomplete
+            self._is_complete &= not any(reject.hides for reject in page.rejects)
+            yield page
+
+    def batch(self, pages: Sequence[Page[Exclusion]]) -> Batch:
+        rows, rejects = collected(pages)
+        frame, nul_characters = membership.exclusions(rows, self._reading.run.account_id)
+        swept = frame.with_columns(sweep=pl.lit(self._reading.run.id), part=pl.lit(f"{self._key} {self._reading.part}"))
+        frames: list[tuple[Load, pl.DataFrame]] = [
+            *self._begins,
+            (loads.SWEPT_EXCLUSIONS, swept),
+            (loads.NEW_EXCLUSIONS, frame),
+        ]
+        self._begins = []
+        return Batch(frames, {"member_exclusions": rejects}, {"member_exclusions": nul_characters})
+
+    def finish(self, account: Account, guard: Guard) -> None:
+        """Complete the part, and with the last one the full read, whose loss is that of all parts."""
+        run = self._reading.run
+        if not self._was_allowed:
+            return
+        sweeps.lock(account, run.id, _NAME)
+        sweeps.finish_part(account, run.id, self._key, self._reading.part, self._is_complete)
+        standing = sweeps.standing(account, run.id, _NAME)
+        if not standing.is_done:
+            return
+        whole = replace(guard, stream=_NAME)
+        runs.add_counts(account, run.id, excluded.merge(account, run.id, standing.is_complete, whole))
+        if not guard.holds:
+            excluded.forget(account)
+            sweeps.forget(account, _NAME)
+            watermarks.advance(account, _NAME, None, run.as_of, EXCLUSIONS.table.name)
+
+
+def _open(reading: Reading) -> Reads:
+    part = _Part(reading)
+    return Reads(part.pages(), part.batch, part.finish)
+
+
+EXCLUSIONS = Stream(
+    _NAME,
+    _open,
+    by_rows,
+    _BATCH_ROWS,
+    (loads.MEMBER_EXCLUSIONS, loads.STG_MEMBER_EXCLUSIONS, loads.SWEPT_EXCLUSIONS, loads.SWEEPS),
+    schedule="every daily run, in full",
+    cursor="created",
+    subject="reason",
+)

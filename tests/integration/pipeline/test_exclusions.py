@@ -1,0 +1,124 @@
+"""Exclusions: a full read in chunks, of which each batch is stored and a killed run reads no more than the rest."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from klaviyo_pg.errors import BadAnswer
+from klaviyo_pg.rows import Exclusion, Reject
+from klaviyo_pg.windows import FULL_READ
+from pipeline.streams import STREAMS
+from tests.fakes import LONG_AGO, FakeAccount
+from tests.integration.pipeline.conftest import DAY, Warehouse
+
+EXCLUDED = "SELECT email FROM member_exclusions WHERE removed_at IS NULL ORDER BY 1"
+STAGED = "SELECT email FROM stg_member_exclusions ORDER BY 1"
+ONLY = "member_exclusions"
+REASONS = ("HARD_BOUNCE", "UNSUBSCRIBE")
+
+
+@pytest.fixture(autouse=True)
+def account(monkeypatch: pytest.MonkeyPatch, shop: FakeAccount) -> None:
+    """Exclude twelve addresses, half of them for each reason, and store a batch for every two of them."""
+    small = {name: replace(stream, batch_rows=2) for name, stream in STREAMS.items()}
+    monkeypatch.setattr("pipeline.read.STREAMS", small)
+    shop.rows_per_page, shop.exclusion_reasons = 2, REASONS
+    shop.exclusions += [Exclusion(address(each), REASONS[each % 2], LONG_AGO) for each in range(12)]
+
+
+def address(number: int) -> str:
+    return f"X{number:02}@example.com"
+
+
+def addresses(*left_out: int) -> list[str]:
+    return [address(each) for each in range(12) if each not in left_out]
+
+
+def interrupt(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Store everything, end two exclusions of one reason, and let a run fail at the last page of that reason."""
+    assert warehouse.daily(ONLY).state == "complete"
+    assert warehouse.column(EXCLUDED) == warehouse.column(STAGED) == addresses()
+    shop.exclusions[1] = shop.exclusions[1]._replace(reason="HARD_BOUNCE")
+    shop.exclusions[3] = Exclusion("NEW@example.com", "UNSUBSCRIBE", LONG_AGO)
+    shop.recover()
+    shop.fail("exclusions", BadAnswer("Odd."), "UNSUBSCRIBE", page=2, times=1)
+    assert warehouse.daily(ONLY).state == "failed"
+
+
+def test_an_interrupted_read_resumes_at_its_checkpoint(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Addresses that were read before count as present, and new addresses are excluded at once."""
+    interrupt(warehouse, shop)
+    assert warehouse.column(EXCLUDED) == sorted(["NEW@example.com", *addresses()])
+    shop.recover()
+    assert warehouse.daily(ONLY).state == "complete"
+    [window] = {each.window for each in shop.sent("exclusions", "UNSUBSCRIBE")}
+    assert window.start is not None and window.start > LONG_AGO
+    assert shop.sent("exclusions", "HARD_BOUNCE") == []
+    assert warehouse.column(EXCLUDED) == warehouse.column(STAGED) == sorted(["NEW@example.com", *addresses(3)])
+    assert warehouse.one("SELECT count(*) FROM swept_exclusions") == warehouse.one("SELECT count(*) FROM sweeps") == 0
+
+
+def test_a_read_that_the_database_has_lost_ends_no_exclusion(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """A crash of Postgres empties unlogged tables. What is resumed is read again; the rest by the next run."""
+    interrupt(warehouse, shop)
+    warehouse.execute("TRUNCATE swept_exclusions, sweeps")
+    shop.recover()
+    assert warehouse.daily(ONLY).state == "complete"
+    assert FULL_READ in [each.window for each in shop.sent("exclusions", "UNSUBSCRIBE")]
+    assert warehouse.column(EXCLUDED) == sorted(["NEW@example.com", *addresses()])
+    assert warehouse.daily(ONLY).state == "complete"
+    assert warehouse.column(EXCLUDED) == warehouse.column(STAGED) == sorted(["NEW@example.com", *addresses(3)])
+
+
+def test_the_latest_reason_stays_whichever_chunk_is_read_last(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Reading it again writes nothing: neither does another order of the chunks."""
+    shop.exclusions[:] = [
+        Exclusion("A@example.com", "HARD_BOUNCE", LONG_AGO + DAY),
+        Exclusion("A@example.com", "UNSUBSCRIBE", LONG_AGO),
+        Exclusion("B@example.com", "HARD_BOUNCE", LONG_AGO),
+        Exclusion("B@example.com", "UNSUBSCRIBE", LONG_AGO + DAY),
+    ]
+    stored = "SELECT email, reason, xmin::text FROM {} ORDER BY 1"
+    rows = []
+    for reasons in (REASONS, REASONS[::-1], REASONS):
+        shop.exclusion_reasons = reasons
+        assert warehouse.daily(ONLY, concurrency=1).state == "complete"
+        rows.append([warehouse.rows(stored.format(each)) for each in (ONLY, "stg_member_exclusions")])
+    assert all(before == after for before, after in pairwise(rows))
+    assert [row[:2] for row in rows[0][0]] == [("A@example.com", "HARD_BOUNCE"), ("B@example.com", "UNSUBSCRIBE")]
+
+
+def test_an_unreadable_record_ends_no_exclusion(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """The readable ones are stored."""
+    assert warehouse.daily(ONLY).state == "complete"
+    shop.exclusions[:6] = [Exclusion(address(0), "UNSUBSCRIBE", LONG_AGO + DAY)]
+    shop.unreadable["exclusions", 0] = Reject("7", "Not a profile.")
+    ran = warehouse.daily(ONLY)
+    assert ran.state == "complete"
+    assert warehouse.column(EXCLUDED) == addresses()
+    assert warehouse.one("SELECT reason FROM member_exclusions WHERE email = 'X00@example.com'") == "UNSUBSCRIBE"
+    assert warehouse.watermarks()["exclusions"] == ran.run.as_of
+    shop.unreadable.clear()
+    assert warehouse.daily(ONLY).state == "complete"
+    assert warehouse.column(EXCLUDED) == addresses(1, 2, 3, 4, 5)
+
+
+def test_events_come_before_exclusions(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """With one reader, which reads chunks in their order."""
+    assert warehouse.daily(concurrency=1).state == "complete"
+    kinds = [each.kind for each in shop.requests]
+    assert kinds.index("exclusions") > max(at for at, kind in enumerate(kinds) if kind == "events")
+
+
+def test_a_run_that_stops_before_exclusions_leaves_member_lists(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Otherwise people who are suppressed would seem to be contactable until the run is resumed."""
+    shop.add_person("P0", LONG_AGO, email=address(0), consent="SUBSCRIBED")
+    subscribed = "SELECT count(*) FROM member_lists WHERE is_subscribed"
+    shop.before("exclusions", warehouse.stop, "HARD_BOUNCE")
+    assert warehouse.daily(concurrency=1).state == "stopped"
+    assert warehouse.column("SELECT member_id FROM member_lists") == []
+    shop.recover()
+    assert warehouse.daily().state == "complete"
+    assert warehouse.column("SELECT DISTINCT is_subscribed FROM member_lists WHERE member_id = 'P0'") == [False]
+    assert warehouse.one(subscribed) == 0

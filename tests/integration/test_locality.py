@@ -1,0 +1,112 @@
+"""Storing a batch of events reads as much in a small table as in a large one."""
+
+from datetime import UTC, datetime, timedelta
+from hashlib import md5
+from typing import Any, NamedTuple
+
+import polars as pl
+import psycopg
+import pytest
+
+from klaviyo_pg.catalogue import loads
+from klaviyo_pg.postgres import schema
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.event_tables import one_copy
+from klaviyo_pg.postgres.schema import Storage
+from tests.merging import counts
+
+OPENS = loads.EVENTS["opens"]
+STORED, BATCH = 30_000, 100
+START, STEP = datetime(2026, 1, 1, tzinfo=UTC), timedelta(minutes=10)
+_FILL = """
+INSERT INTO opens (key, id, metric_key, event_at, esp_source, esp_integration_id, extracted_at)
+SELECT md5(number::text), number::text, 'm' || number % 3, '2026-01-01Z'::timestamptz + number * interval '10 minutes',
+    'Klaviyo', 'one', '2026-01-01Z' FROM generate_series(0, 29999) AS number
+"""
+_READ = """
+SELECT coalesce(sum(seq_tup_read), 0)::int AS scanned, coalesce(sum(idx_tup_fetch), 0)::int AS fetched
+FROM pg_stat_xact_user_tables WHERE relname LIKE 'opens%'
+"""
+
+
+class Read(NamedTuple):
+    """The rows of the event table that a transaction has read."""
+
+    scanned: int
+    fetched: int
+
+
+@pytest.fixture(params=["none", "month"])
+def filled(request: pytest.FixtureRequest, connection: psycopg.Connection) -> psycopg.Connection:
+    """A connection to a warehouse with many events, stored as a whole or by month."""
+    if request.param == "month":
+        connection.execute("DROP SCHEMA klaviyo CASCADE")
+        schema.upgrade(connection, "klaviyo", Storage(by_month=True))
+        connection.execute(
+            "CREATE TABLE opens_2026_01 PARTITION OF opens FOR VALUES FROM ('2026-01-01Z') TO ('2026-02-01Z')"
+        )
+        connection.execute(
+            "CREATE TABLE opens_later PARTITION OF opens FOR VALUES FROM ('2026-02-01Z') TO ('2050-01-01Z')"
+        )
+    connection.execute(_FILL)
+    connection.execute("ANALYZE opens")
+    return connection
+
+
+def events(first: int, count: int, **others: object) -> list[dict[str, object]]:
+    """Return events with consecutive numbers, of which those up to STORED are stored."""
+    return [
+        {
+            "key": md5(str(number).encode()).hexdigest(),
+            "id": str(number),
+            "metric_key": f"m{number % 3}",
+            "event_at": START + number * STEP,
+            "extracted_at": START + timedelta(days=400),
+            **others,
+        }
+        for number in range(first, first + count)
+    ]
+
+
+def loaded(connection: psycopg.Connection, merged: Any, rows: list[dict[str, object]]) -> tuple[object, Read]:
+    """Merge a batch; return its counts and what it has read of the table."""
+    with connection.transaction():
+        result = counts(merged(OPENS, *rows))
+        row = connection.execute(_READ).fetchone()
+    assert row is not None
+    return result, Read(*row)
+
+
+@pytest.mark.parametrize(
+    ("first", "expected"),
+    [
+        pytest.param(STORED, (BATCH, BATCH, 0, 0), id="new"),
+        pytest.param(STORED // 2, (BATCH, 0, 0, BATCH), id="stored"),
+        pytest.param(STORED - BATCH // 2, (BATCH, BATCH // 2, 0, BATCH // 2), id="both"),
+    ],
+)
+def test_a_batch_reads_what_lies_near_it(
+    filled: psycopg.Connection, merged: Any, first: int, expected: tuple[int, ...]
+) -> None:
+    """No part of the table is scanned, and few rows are fetched that are not in the batch."""
+    result, read = loaded(filled, merged, events(first, BATCH))
+    assert result == expected
+    assert read.scanned == 0
+    assert read.fetched < 4 * BATCH + 3 * 2 * 500
+
+
+def test_changed_events_read_themselves(filled: psycopg.Connection, merged: Any) -> None:
+    result, read = loaded(filled, merged, events(STORED // 2, BATCH, value="1"))
+    assert result == (BATCH, 0, BATCH, 0)
+    assert (read.scanned, read.fetched <= 3 * BATCH) == (0, True)
+
+
+def test_events_without_a_metric_are_looked_up_by_time(filled: psycopg.Connection, merged: Any) -> None:
+    """Those that are stored with a metric, in another table, do not become a second row."""
+    rows = [{**dict.fromkeys(OPENS.schema), **row, "metric_key": None} for row in events(100, BATCH)]
+    frame = pl.DataFrame(rows, OPENS.schema)
+    with filled.transaction():
+        left = one_copy(Account(filled, "klaviyo", "one"), loads.EVENTS["events"].table, frame)
+        row = filled.execute(_READ).fetchone()
+    assert row is not None
+    assert (left.height, row[0], row[1] <= 2 * BATCH) == (0, 0, True)

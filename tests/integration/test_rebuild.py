@@ -1,0 +1,118 @@
+"""Warehouses of an earlier version, whose event tables have the primary key (key): refused by runs, and upgraded."""
+
+import argparse
+import threading
+from typing import Any
+
+import psycopg
+import pytest
+
+from klaviyo_pg.catalogue import events, loads
+from klaviyo_pg.cli.upgrade import upgrade as command
+from klaviyo_pg.errors import Busy, DatabaseUnusable
+from klaviyo_pg.postgres import rebuild, schema
+from klaviyo_pg.postgres.schema import Storage
+from tests.merging import counts
+from tests.runs import url_of
+
+SCHEMA = "klaviyo"
+OPENS = loads.EVENTS["opens"]
+PLAIN = argparse.Namespace(plan=False)
+CONSTRAINTS = "SELECT count(*) FROM pg_constraint WHERE conrelid = 'opens'::regclass AND contype = 'c'"
+
+
+@pytest.fixture
+def old(connection: psycopg.Connection, database: str, merged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warehouse of the version before, with two rows, which commands find in DATABASE_URL."""
+    monkeypatch.setenv("DATABASE_URL", url_of(database))
+    merged(OPENS, {"key": "a", "id": "a"}, {"key": "b", "id": "b"})
+    for table in events.EVENT_TABLES:
+        connection.execute(
+            f"ALTER TABLE {table.name} DROP CONSTRAINT {table.name}_pkey, ADD PRIMARY KEY (key)"  # type: ignore[arg-type]
+        )
+        connection.execute(f"ALTER TABLE {table.name} ALTER event_at DROP NOT NULL")  # type: ignore[arg-type]
+
+
+def outdated(connection: psycopg.Connection) -> list[str]:
+    return [table.name for table in schema.outdated_keys(connection, SCHEMA)]
+
+
+def test_a_run_refuses_a_warehouse_with_the_earlier_primary_key(old: None, connection: psycopg.Connection) -> None:
+    """It names the command that rebuilds it, and changes nothing."""
+    with pytest.raises(DatabaseUnusable, match=r"primary key of an earlier version\. Run klaviyo-pg upgrade once"):
+        schema.upgrade(connection, SCHEMA)
+    assert outdated(connection) == [table.name for table in events.EVENT_TABLES]
+
+
+def test_upgrade_says_first_what_it_takes(
+    old: None, connection: psycopg.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(argparse.Namespace(plan=True)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 7
+    assert lines[2].startswith("opens: primary key, about ") and lines[2].endswith("until the index is built")
+    assert "opens" in outdated(connection)
+
+
+def test_upgrade_rebuilds_primary_keys(old: None, connection: psycopg.Connection, merged: Any) -> None:
+    """Rows stay, and loading works as before. Another upgrade finds nothing to do."""
+    for _ in range(2):
+        assert command(PLAIN) == 0
+        assert outdated(connection) == []
+    assert connection.execute(CONSTRAINTS).fetchone() == (0,)
+    assert counts(merged(OPENS, {"key": "a", "id": "a"}, {"key": "c", "id": "c"})) == (2, 1, 0, 1)
+
+
+def test_an_unfinished_index_is_built_again(old: None, connection: psycopg.Connection) -> None:
+    """That is what an upgrade leaves that was killed while it built an index. A finished one is used."""
+    connection.execute("CREATE UNIQUE INDEX opens_event_at_key_new ON opens (event_at, key)")
+    connection.execute(
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'klaviyo.opens_event_at_key_new'::regclass"
+    )
+    connection.execute("CREATE UNIQUE INDEX sends_event_at_key_new ON sends (event_at, key)")
+    connection.execute("ALTER TABLE sends ADD CONSTRAINT sends_event_at_present CHECK (event_at IS NOT NULL) NOT VALID")
+    assert command(PLAIN) == 0
+    assert outdated(connection) == []
+
+
+def test_the_swap_waits_for_others_without_blocking_them(
+    old: None, connection: psycopg.Connection, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives up its place in the queue, so that others can read the table, and tries again."""
+    monkeypatch.setattr(rebuild, "_LOCK_TIMEOUT", "20ms")
+    monkeypatch.setattr(rebuild, "_PAUSE", 0.01)
+    reader, tries = connect(), threading.Event()
+
+    def report(sentence: str) -> None:
+        assert sentence == "The table is in use; trying again"
+        tries.set()
+        reader.execute("COMMIT")
+
+    connection.execute("CREATE UNIQUE INDEX opens_event_at_key_new ON opens (event_at, key)")
+    reader.execute("BEGIN")
+    reader.execute("SELECT FROM opens")
+    rebuild.rebuild_key(connection, SCHEMA, events.OPENS, report)
+    assert tries.is_set()
+    assert "opens" not in outdated(connection)
+
+
+def test_two_upgrades_do_not_work_at_the_same_time(old: None, connection: psycopg.Connection, connect: Any) -> None:
+    with rebuild.exclusively(connect()), pytest.raises(Busy, match="Another upgrade"):
+        command(PLAIN)
+
+
+def test_upgrade_builds_the_indexes_of_the_settings(
+    connection: psycopg.Connection, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run would build them too, and loading would wait for it."""
+    monkeypatch.setenv("DATABASE_URL", url_of(database))
+    monkeypatch.setenv("EVENT_INDEXES", "campaign,member")
+    assert len(rebuild.missing_indexes(connection, SCHEMA, Storage(indexes=("campaign", "member")))) == 14
+    assert command(PLAIN) == 0
+    indexes = connection.execute("SELECT indexname FROM pg_indexes WHERE tablename = 'opens' ORDER BY 1").fetchall()
+    assert [name for (name,) in indexes] == [
+        "opens_campaign_key_idx",
+        "opens_member_key_idx",
+        "opens_metric_key_event_at_idx",
+        "opens_pkey",
+    ]
