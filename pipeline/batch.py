@@ -17,11 +17,15 @@ from transforms.personal import Protection, protected, protected_rejects
 
 @dataclass(frozen=True)
 class Batch:
-    """Frames by load, in the order that all batches keep; rejects and removed NUL characters by table."""
+    """Frames by load, in the order that all batches keep; rejects and removed NUL characters by table.
+
+    `unchanged` are rows, by table, that the frames leave out because they are stored already.
+    """
 
     frames: Sequence[tuple[Load, pl.DataFrame]] = ()
     rejects: Mapping[str, Sequence[Reject]] = field(default_factory=dict)
     nul_characters: Mapping[str, int] = field(default_factory=dict)
+    unchanged: Mapping[str, int] = field(default_factory=dict)
 
 
 Protected = NewType("Protected", Batch)

@@ -9,7 +9,7 @@ import polars as pl
 
 from klaviyo_pg.catalogue import events, loads
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.postgres import departures, erase, event_tables, partitions, runs
+from klaviyo_pg.postgres import departures, details, erase, event_tables, partitions, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.postgres.losses import Guard
@@ -72,12 +72,13 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
     counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(runs.COUNTS, 0))
     rejects = {table: list(records) for table, records in batch.rejects.items()}
     has_erased = erase.has_erased(account)
+    outdated: set[str] = set()
     frames = list(_without(account, batch.frames) if has_erased else batch.frames)
     for load, frame in frames:
         if load.table in events.EVENT_TABLES:
             partitions.prepare(account, load.table, frame)
-    for load, frame in frames:
-        table = load.table.name
+    for load, read in frames:
+        table, frame = load.table.name, details.without(load, read, outdated)
         is_readable = not any(reject.hides for reject in batch.rejects.get(table, ()))
         has_all = is_readable and (is_complete or load.absent_per is not None)
         if load.table in events.EVENT_TABLES:
@@ -85,6 +86,9 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
             merged = merge(account, load, single, has_all, guard, departures.detect_merges)
         else:
             merged = merge(account, load, frame, has_all, guard)
+        outdated |= details.outdated(account, load, frame)
+        if merged.unstorable:
+            details.clear(account, load, frame)
         if load in _UNCOUNTED:
             continue
         rejects.setdefault(table, []).extend(
@@ -102,6 +106,9 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
     for table, records in rejects.items():
         counts[table]["rejected"] += sum(not record.replaced for record in records)
         counts[table]["replaced_values"] += sum(record.replaced for record in records)
+    for table, unchanged in batch.unchanged.items():
+        counts[table]["rows_read"] += unchanged
+        counts[table]["unchanged"] += unchanged
     for table, nul_characters in batch.nul_characters.items():
         counts[table]["nul_characters"] += nul_characters
     _store_rejects(account, run, chunk, rejects, has_erased)

@@ -37,7 +37,7 @@ def _open_events(reading: Reading) -> Reads:
 
 def person_load(source: Source) -> Load:
     """Return how people on pages of events are stored."""
-    return loads.CONSENTING_EVENT_MEMBERS if source.events_include_consent else loads.EVENT_MEMBERS
+    return loads.MEMBER_STUBS if source.lists_people else loads.CONSENTING_EVENT_MEMBERS
 
 
 def event_batch(
@@ -54,19 +54,30 @@ def event_batch(
     if not pages:
         return Batch()
     columns = Events(*(list(chain(*each)) for each in zip(*(page.events for page in pages), strict=True)))
-    profiles: list[Profile] = [profile for page in pages for profile in page.profiles]
+    profiles = people.latest(profile for page in pages for profile in page.profiles)
     read_at = [at for page in pages for at in repeat(_microseconds(page.read_at), len(page.events))]
     made = events.event_frames(columns, read_at, metrics, integration_id, protection)
-    met = people.people(profiles, person, pages[0].read_at, integration_id)
+    met, attributes = _people(profiles, person, pages[0].read_at, integration_id)
     frames = [
         *((loads.EVENTS[table], frame) for table, frame in made.tables.items()),
         (loads.FLOW_CAMPAIGNS, made.flow_campaigns),
         (loads.SUBSCRIPTION_CHANGES, made.subscription_changes),
-        (person, met.members),
-        (loads.MEMBER_ATTRIBUTES, met.attributes),
+        (person, met.frame),
+        (loads.MEMBER_ATTRIBUTES, attributes.frame),
     ]
-    rejects = {"events": [reject for page in pages for reject in page.rejects], "member_attributes": met.rejects}
-    return Batch(frames, rejects, {"events": made.nul_characters, "members": met.nul_characters})
+    rejects = {"events": [reject for page in pages for reject in page.rejects], "member_attributes": attributes.rejects}
+    nul_characters = met.nul_characters + attributes.nul_characters
+    return Batch(frames, rejects, {"events": made.nul_characters, "members": nul_characters})
+
+
+def _people(
+    profiles: Sequence[Profile], person: Load, read_at: datetime, integration_id: str
+) -> tuple[people.Members, people.Attributes]:
+    """Return the frames of the people on pages: of stubs, or of whole people."""
+    if person is loads.MEMBER_STUBS:
+        return people.stubs(((each.id, each.email) for each in profiles), integration_id), people.NO_ATTRIBUTES
+    members = people.members(profiles, person, read_at, integration_id)
+    return members, people.attributes(profiles, read_at, integration_id)
 
 
 def _microseconds(moment: datetime) -> int:
@@ -130,7 +141,7 @@ EVENTS = Stream(
         *(load for name, load in loads.EVENTS.items() if name != "events"),
         loads.FLOW_CAMPAIGNS,
         loads.SUBSCRIPTION_CHANGES,
-        loads.EVENT_MEMBERS,
+        loads.MEMBER_STUBS,
         loads.MEMBER_ATTRIBUTES,
     ),
     schedule="every daily run, from LOOKBACK_DAYS before its watermark on; history by a backfill",
