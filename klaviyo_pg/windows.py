@@ -58,6 +58,34 @@ FULL_READ = OpenWindow(None)
 """The window of a stream that is read from beginning to end."""
 
 
+def exact(window: AnyWindow) -> str:
+    """Return a text from which `parse` makes the same window."""
+    bounds = ("" if bound is None else bound.astimezone(UTC).isoformat() for bound in (window.start, window.end))
+    return "..".join(bounds)
+
+
+def parse(text: str) -> AnyWindow:
+    """Return the window that `exact` has made a text of."""
+    start, end = (datetime.fromisoformat(bound) if bound else None for bound in text.split(".."))
+    return OpenWindow(start) if start is None or end is None else Window(start, end)
+
+
+def divided(window: AnyWindow, last: datetime, pieces: int) -> list[AnyWindow]:
+    """Cut a window that has a start into pieces of equal length up to `last`, the last of which ends where it does.
+
+    They are cut at whole seconds, so there are fewer if the time is shorter.
+    """
+    assert window.start is not None
+    step = (last - window.start) / pieces
+    cuts = [(window.start + step * number).replace(microsecond=0) for number in range(1, pieces)]
+    starts = [window.start, *sorted({cut for cut in cuts if cut > window.start})]
+    end = window.end
+    return [
+        *(Window(*each) for each in pairwise(starts)),
+        OpenWindow(starts[-1]) if end is None else Window(starts[-1], end),
+    ]
+
+
 def _minute(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M")
 

@@ -20,11 +20,13 @@ class Batch:
     """Frames by load, in the order that all batches keep; rejects and removed NUL characters by table.
 
     `lines` are rows that need no frame. They are stored first.
+    `unchanged` are rows, by table, that the frames leave out because they are stored already.
     """
 
     frames: Sequence[tuple[Load, pl.DataFrame]] = ()
     rejects: Mapping[str, Sequence[Reject]] = field(default_factory=dict)
     nul_characters: Mapping[str, int] = field(default_factory=dict)
+    unchanged: Mapping[str, int] = field(default_factory=dict)
     lines: Sequence[tuple[Load, Lines]] = ()
 
 

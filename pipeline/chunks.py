@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from klaviyo_pg.foreign import printable
-from klaviyo_pg.windows import FULL_READ, AnyWindow
+from klaviyo_pg.windows import FULL_READ, AnyWindow, exact
 
 
 def key_of(stream: str, subject: str | None) -> str:
@@ -17,7 +17,8 @@ class Chunk(NamedTuple):
 
     Once the last chunk of its stream is stored, the watermarks of `marks` (subjects; None is the stream as a whole)
     advance to the present of the run: the stream has been read from `start` on. `reread` distinguishes chunks that are
-    read again because counts differ.
+    read again because counts differ. A divisible chunk that turns out to be long is divided while it is read: other
+    readers get the rest of its window.
     """
 
     stream: str
@@ -26,6 +27,7 @@ class Chunk(NamedTuple):
     start: datetime | None = None
     marks: tuple[str | None, ...] = ()
     reread: str = ""
+    is_divisible: bool = False
 
     @property
     def key(self) -> str:
@@ -36,7 +38,7 @@ class Chunk(NamedTuple):
     @property
     def part(self) -> str:
         """The name of its window in the ledger."""
-        return str(self.window)
+        return exact(self.window) if self.is_divisible else str(self.window)
 
     @property
     def is_open(self) -> bool:

@@ -1,10 +1,11 @@
 """The runbook of a daily run: everything that the account gained or changed since the last one."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from klaviyo_pg.errors import KlaviyoPgError, MissingScope
+from klaviyo_pg.postgres import chunks as ledger_of_chunks
 from klaviyo_pg.postgres import departures, lookups, reconciliation, sweeps
 from klaviyo_pg.postgres import watermarks as ledger
 from klaviyo_pg.postgres.account import Account
@@ -37,7 +38,7 @@ def sync(job: Job, streams: frozenset[str], since: datetime | None, tables: Coll
     phases = _plan(job, streams, since, tables)
     for title, chunks in phases:
         if not job.tally.must_stop:
-            read(job, title, chunks)
+            read(job, title, shared_out(job, chunks))
     planned = [chunk for _, chunks in phases for chunk in chunks]
     if EVENTS.name in streams:
         _fail_without_events(job, planned)
@@ -63,6 +64,14 @@ def _derive_member_lists(job: Job) -> None:
         job.tally.add(loss)
 
 
+def shared_out(job: Job, chunks: Sequence[Chunk]) -> list[Chunk]:
+    """Share the people who are incomplete out among readers, by how many there are at this moment."""
+    if PEOPLE.name not in {chunk.stream for chunk in chunks}:
+        return list(chunks)
+    waiting = transact(job.session, job.run, lambda account: lookups.count_incomplete(account, plan.MOST_WAITING))
+    return [*plan.people_chunks(waiting), *(chunk for chunk in chunks if chunk.stream != PEOPLE.name)]
+
+
 def _fail_without_events(job: Job, planned: Iterable[Chunk]) -> None:
     """Fail the run if the API refused everything that events depend on: a partial run would hide that there are none.
 
@@ -81,6 +90,7 @@ class _Warehouse(NamedTuple):
     watermarks: plan.Watermarks
     counted: set[str]
     months: list[departures.Month]
+    begun: list[str]
     excluded: Extent
     swept: dict[str, int]
 
@@ -103,14 +113,14 @@ def _plan(job: Job, streams: frozenset[str], since: datetime | None, tables: Col
 
 
 def _phases(job: Job, streams: frozenset[str], since: datetime | None, tables: Collection[str]) -> Phases:
-    stored = transact(job.session, job.run, lambda account: _look_up(account, can_count(job)))
+    stored = transact(job.session, job.run, lambda account: _look_up(account, job.run.id, can_count(job)))
     blind = timedelta(days=job.run.settings.blind_lookback_days)
     with job.session.source() as source:
         all_at_once, looks_up = source.reads_all_metrics_at_once, source.looks_up_memberships
         lists_people, reasons = source.lists_people, source.exclusion_reasons
     chunks: list[Chunk] = []
     if PROFILES.name in streams:
-        chunks += plan.profile_chunks(stored.watermarks)  # first, since they are read in one sequence
+        chunks += plan.profile_chunks(stored.watermarks, stored.begun)  # first, since they begin in one sequence
     if EVENTS.name in streams:
         limit = event_tables_of(tables, lists_people)
         chunks += _event_chunks(job, stored, since, all_at_once, blind, limit)
@@ -155,13 +165,14 @@ def _pass_on(job: Job, stream: Stream, dependent: Stream) -> bool:
     return bool(refusals)
 
 
-def _look_up(account: Account, with_counts: bool) -> _Warehouse:
+def _look_up(account: Account, run_id: str, with_counts: bool) -> _Warehouse:
     return _Warehouse(
         lookups.metrics(account),
         lookups.list_ids(account),
         ledger.watermarks(account),
         reconciliation.counted_metrics(account) if with_counts else set(),
         departures.months(account),
+        ledger_of_chunks.parts(account, run_id, PROFILES.name),
         extent(account, plan.MANY_EXCLUSIONS),
         sweeps.found(account, LIST_MEMBERS.name),
     )

@@ -10,6 +10,7 @@ from typing import Protocol
 from klaviyo_pg.errors import Stopped
 from klaviyo_pg.postgres import chunks as ledger
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.windows import parse
 from pipeline.chunks import Chunk
 from pipeline.outcome import Outcome, Tally, describe
 from pipeline.read import read_chunks
@@ -74,9 +75,19 @@ def read(job: Job, title: str, chunks: Iterable[Chunk]) -> None:
         job.workers.pool(job.worker_count) as pool,
     ):
         counter.expect()
-        for group in groups:
+
+        def submit(group: tuple[Chunk, ...]) -> None:
             future = pool.submit(label(group), read_chunks, job.run, group)
-            inbox.follow(future, partial(counter.done, group), partial(counter.failed, group))
+            inbox.follow(future, partial(done, group), partial(counter.failed, group))
+
+        def done(group: tuple[Chunk, ...], outcomes: Sequence[Outcome[Chunk]]) -> None:
+            counter.done(group, outcomes)
+            for piece in _pieces(job, group, counter.groups):
+                counter.add((piece,))
+                submit((piece,))
+
+        for group in groups:
+            submit(group)
         while len(inbox):
             inbox.handle_next(LOOK)
             job.session.renew_claims()
@@ -102,6 +113,17 @@ def _left(job: Job, planned: list[Chunk]) -> list[Chunk]:
     return waiting
 
 
+def _pieces(job: Job, group: Sequence[Chunk], begun: Iterable[Sequence[Chunk]]) -> list[Chunk]:
+    """Return the pieces of chunks that were divided while they were read, according to the ledger."""
+    divisible = [chunk for chunk in group if chunk.is_divisible]
+    if not divisible:
+        return []
+    [chunk], run = divisible, job.run
+    known = {each.part for other in begun for each in other if each.key == chunk.key}
+    parts = transact(job.session, run, lambda account: ledger.parts(account, run.id, chunk.key))
+    return [chunk._replace(window=parse(part)) for part in parts if part not in known]
+
+
 def _groups(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, ...]]:
     """Yield the chunks that one unit reads: a single one, or the new members of several lists."""
     lists: list[Chunk] = []
@@ -124,16 +146,21 @@ class _Counter:
     """Takes note of groups that have been read or have failed, and logs each of them."""
 
     def __init__(self, job: Job, groups: Sequence[Sequence[Chunk]]) -> None:
-        self._job, self._groups = job, groups
+        self._job, self.groups = job, list(groups)
         self._began, self._finished = monotonic(), 0
 
     def expect(self) -> None:
         """Let the display know how many chunks of each stream there are."""
         totals: dict[str, int] = {}
-        for group in self._groups:
+        for group in self.groups:
             totals[group[0].stream] = totals.get(group[0].stream, 0) + len(group)
         for stream, total in totals.items():
             self._job.session.progress.expect(stream, stream.replace("_", " "), total)
+
+    def add(self, group: Sequence[Chunk]) -> None:
+        """Add a group that was not planned."""
+        self.groups.append(group)
+        self.expect()
 
     def done(self, group: Sequence[Chunk], outcomes: Sequence[Outcome[Chunk]]) -> None:
         """Note the outcomes of a group."""
@@ -149,7 +176,7 @@ class _Counter:
 
     @property
     def _standing(self) -> str:
-        total, done = len(self._groups), self._finished
+        total, done = len(self.groups), self._finished
         left = timedelta(seconds=round((monotonic() - self._began) / done * (total - done)))
         return f"{done} of {total} parts done{f', about {left} left' if left else ''}"
 

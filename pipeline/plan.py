@@ -9,20 +9,24 @@ from typing import NamedTuple
 
 from klaviyo_pg.postgres.departures import Month
 from klaviyo_pg.postgres.excluded import Extent
+from klaviyo_pg.postgres.lookups import DIGITS
 from klaviyo_pg.postgres.member_lists import SWEEPS
-from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, open_windows
+from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, open_windows, parse
 from pipeline.chunks import Chunk, key_of
 from pipeline.streams import DIMENSIONS
 from pipeline.streams.departures import PROFILE_SWEEP
 from pipeline.streams.events import EVENTS
 from pipeline.streams.exclusions import EXCLUSIONS
 from pipeline.streams.lists import LIST_MEMBERS
-from pipeline.streams.people import PROFILES
+from pipeline.streams.people import PEOPLE, PROFILES
 
 _SHORTEST_WINDOW = timedelta(days=1)
 _MOST_WINDOWS = 16  # of one stream: enough to read side by side, few enough for Prefect's server
 _ONE_METRIC_WINDOW = timedelta(days=30)
 _IDS_PER_REQUEST = 100  # of a sweep of profiles or of a list
+_PEOPLE_PER_READER = 2_000  # 20 requests
+MOST_WAITING = _MOST_WINDOWS * _PEOPLE_PER_READER
+"""The number of incomplete people from which on more of them are no more readers."""
 MANY_EXCLUSIONS = 10_000
 """Addresses from which on they are also read by year: below, a request for each year would be more than it saves."""
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # before any profile was created
@@ -114,11 +118,26 @@ def event_chunks(
             yield Chunk(EVENTS.name, window, each, starts[each], marks[each])
 
 
-def profile_chunks(watermarks: Watermarks) -> Iterator[Chunk]:
-    """Read people whose profile has changed since they were last read; at first, all of them."""
+def profile_chunks(watermarks: Watermarks, begun: Sequence[str] = ()) -> Iterator[Chunk]:
+    """Read people whose profile has changed since they were last read; at first, all of them.
+
+    It is one chunk, which is divided if it turns out to be long. `begun` are the windows that this run already has.
+    """
     watermark = watermarks.get(PROFILES.name)
     start = None if watermark is None else watermark - _PROFILE_OVERLAP
-    yield Chunk(PROFILES.name, OpenWindow(start), None, start, (None,))
+    windows = [parse(each) for each in begun] or [OpenWindow(start)]
+    for window in windows:
+        yield Chunk(PROFILES.name, window, None, start, (None,), is_divisible=True)
+
+
+def people_chunks(waiting: int) -> Iterator[Chunk]:
+    """Read the incomplete people, of which at least so many are waiting. Several readers share many of them."""
+    readers = 1
+    while readers < _MOST_WINDOWS and waiting > readers * _PEOPLE_PER_READER:
+        readers *= 2
+    share = len(DIGITS) // readers
+    for at in range(0, len(DIGITS), share):
+        yield Chunk(PEOPLE.name, subject=None if readers == 1 else DIGITS[at : at + share])
 
 
 def sweep_chunks(

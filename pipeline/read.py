@@ -14,7 +14,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.states import ChunkState
 from klaviyo_pg.uptime import uptime
-from klaviyo_pg.windows import FULL_READ, AnyWindow
+from klaviyo_pg.windows import FULL_READ, AnyWindow, divided, exact
 from pipeline.batch import Batch, ReadBatch, protect
 from pipeline.chunks import Chunk, key_of
 from pipeline.clocks import check_reading
@@ -28,11 +28,22 @@ from pipeline.streams.stream import Finish, Group, Reading
 from transforms.events import Metrics
 
 _FIRST_ROWS = 1  # progress begins with the first page; of history, whose batches are small, with the first batch
+_MOST_PIECES = 8  # of a chunk that is divided: as many as read side by side
+_LEAST_ROWS = 2_000  # that each piece is expected to have
 _FAILURES = 2  # consecutive failures of the API within a group, after which the rest of it is not tried
 
 ChunkType = TypeVar("ChunkType")
 Sink = Callable[[ReadBatch], Counts]
 """Takes a batch; returns the counts of the rows that it has stored."""
+
+
+IsEnough = Callable[[ReadBatch], bool]
+"""Returns whether reading ends after a batch, although more follows."""
+
+
+def never(batch: ReadBatch) -> bool:
+    """Read everything."""
+    return False
 
 
 def read(
@@ -43,12 +54,13 @@ def read(
     sink_for: Callable[[Finish], Sink],
     metrics: Metrics | None = None,
     batch_rows: int | None = None,
+    is_enough: IsEnough = never,
 ) -> Counts:
     """Read what is left of a chunk, `window`, into a sink.
 
-    `sink_for` gets what the end of the chunk has to record. Raises the errors of klaviyo_pg.errors; requests that no
-    batch accounts for are noted then. If the API refused a part of a collection, the rest is stored before Incomplete
-    is raised.
+    `sink_for` gets what the end of the chunk has to record. Reading ends early once `is_enough` says so of a stored
+    batch. Raises the errors of klaviyo_pg.errors; requests that no batch accounts for are noted then. If the API
+    refused a part of a collection, the rest is stored before Incomplete is raised.
     """
     stream = STREAMS[chunk.stream]
     session.stop.check()
@@ -70,6 +82,8 @@ def read(
                 reading.people.commit()
                 if not batch.is_last:
                     session.stop.check()
+                    if is_enough(batch):
+                        break
         except Exception as error:
             session.stop.request_if_throttled(error)
             add_requests(session, run, meter.unrecorded)
@@ -180,6 +194,46 @@ class RunLedger:
                 watermarks.advance(account, stream, chunk.start, run.as_of, table, subject)
 
 
+class Share:
+    """The part of a divisible chunk that its reader reads itself, and the division of the rest.
+
+    The number of people in a window cannot be requested. So the rest is estimated from the latest time in it, for which
+    one request is sent, and from how fast time passed in the last batches; and windows with more than that are divided
+    again. It is looked at after 2, 4, 8 ... batches.
+    """
+
+    def __init__(self, session: Session, run: Run, chunk: Chunk, window: AnyWindow) -> None:
+        self._session, self._run, self._chunk, self._window = session, run, chunk, window
+        self._batches, self._next, self._rows = 0, 2, 0
+        self._since = window.start
+
+    def is_enough(self, batch: ReadBatch) -> bool:
+        """Divide what is left after a batch, if it is much. Return whether it was divided."""
+        self._batches, self._rows = self._batches + 1, self._rows + batch.events
+        if self._since is None:
+            self._since, self._rows = batch.reached, 0
+        if self._batches < self._next or batch.reached is None or self._since is None:
+            return False
+        windows = self._pieces(self._window.resumed_at(batch.reached), (batch.reached - self._since).total_seconds())
+        self._next, self._since, self._rows = 2 * self._next, batch.reached, 0
+        if len(windows) > 1:
+            self._divide(windows)
+        return len(windows) > 1
+
+    def _pieces(self, left: AnyWindow, seconds: float) -> list[AnyWindow]:
+        with self._session.source() as source:
+            last = source.latest_change(left)
+        if last is None or left.start is None or last <= left.start:
+            return []
+        expected = self._rows / max(seconds, 1.0) * (last - left.start).total_seconds()
+        pieces = min(_MOST_PIECES, int(expected / _LEAST_ROWS))
+        return divided(left, last, pieces) if pieces > 1 else []
+
+    def _divide(self, windows: Sequence[AnyWindow]) -> None:
+        run, chunk, parts = self._run, self._chunk, [exact(window) for window in windows]
+        transact(self._session, run, lambda account: ledger.divide(account, run.id, chunk.key, chunk.part, parts))
+
+
 def read_chunks(session: Session, run: Run, chunks: Sequence[Chunk], attempt: int = 1) -> tuple[Outcome[Chunk], ...]:
     """Read chunks of a run into the warehouse, one after the other."""
     return each(chunks, lambda chunk: _read_chunk(session, run, chunk), attempt)
@@ -214,7 +268,9 @@ def _read_window(
 
         return counting
 
-    return Outcome(chunk, read(session, run, chunk, window, sink_for))
+    share = Share(session, run, chunk, window)
+    counts = read(session, run, chunk, window, sink_for, is_enough=share.is_enough if chunk.is_divisible else never)
+    return Outcome(chunk, counts)
 
 
 def each(

@@ -213,7 +213,7 @@ def joined(batches: Sequence[ReadBatch]) -> ReadBatch:
         [(loads.OF_EVENT_PAGES[name], combined(loads.OF_EVENT_PAGES[name], each)) for name, each in frames.items()],
         _sum_by_table(content.rejects for content in contents),
         _sum_by_table(content.nul_characters for content in contents),
-        [(loads.OF_EVENT_PAGES[name], Lines.joined(each)) for name, each in lines.items()],
+        lines=[(loads.OF_EVENT_PAGES[name], Lines.joined(each)) for name, each in lines.items()],
     )
     return first._replace(
         batch=Protected(batch),
@@ -313,7 +313,7 @@ def _unpacked(content: bytes, name: _Name) -> ReadBatch:
         *texts, keys, times = map(take, sizes)
         lines.append((loads.OF_EVENT_PAGES[load], Lines(texts, keys, times, spans)))
     rejects = {table: [Reject(*record) for record in records] for table, records in about["rejects"].items()}
-    batch = Protected(Batch(frames, rejects, about["nul_characters"], lines))
+    batch = Protected(Batch(frames, rejects, about["nul_characters"], lines=lines))
     is_last = name.reached is None
     return ReadBatch(
         batch, name.start, name.reached, is_last, name.events, about["seconds"], Traffic(*about["traffic"])

@@ -9,13 +9,13 @@ import polars as pl
 
 from klaviyo_pg.catalogue import Load, events, loads
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.postgres import departures, erase, event_tables, partitions, runs
+from klaviyo_pg.postgres import departures, details, erase, event_tables, partitions, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.lines import frame_of, times_of
-from klaviyo_pg.postgres.load import merge
+from klaviyo_pg.postgres.load import Merged, merge
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Lines, Reject
-from pipeline.batch import Protected
+from pipeline.batch import Batch, Protected
 from pipeline.chunks import Chunk
 from pipeline.outcome import Counts
 from pipeline.run import Run, transact
@@ -73,40 +73,57 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
     counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(runs.COUNTS, 0))
     rejects = {table: list(records) for table, records in batch.rejects.items()}
     has_erased = erase.has_erased(account)
-    frames = _storable(account, batch, has_erased)
-    for load, frame in frames:
+    outdated: set[str] = set()
+    parts = _storable(account, batch, has_erased)
+    for load, rows in parts:
         if load.table in events.EVENT_TABLES:
-            partitions.prepare(account, load.table, times_of(frame))
-    for load, frame in frames:
+            partitions.prepare(account, load.table, times_of(rows))
+    for load, rows in parts:
         table = load.table.name
         is_readable = not any(reject.hides for reject in batch.rejects.get(table, ()))
         has_all = is_readable and (is_complete or load.absent_per is not None)
-        if load.table in events.EVENT_TABLES:
-            single = event_tables.one_copy(account, load.table, frame)
-            merged = merge(account, load, single, has_all, guard, departures.detect_merges)
-        else:
-            merged = merge(account, load, frame, has_all, guard)
+        merged = _merge_part(account, load, rows, has_all, guard, outdated)
         if load in _UNCOUNTED:
+            counts[table]["rejected"] += len(merged.unstorable)  # the end of the full read depends on it
             continue
         rejects.setdefault(table, []).extend(
             Reject(row, reason, replaced=replaced) for row, reason, replaced in merged.unstorable
         )
-        for name, number in (
-            ("rows_read", merged.rows),
-            ("inserted", merged.inserted),
-            ("updated", merged.updated),
-            ("unchanged", merged.unchanged),
-        ):
+        for name, number in zip(("rows_read", "inserted", "updated", "unchanged"), merged[:4], strict=True):
             counts[table][name] += number
+    _count_others(counts, batch, rejects)
+    _store_rejects(account, run, chunk, rejects, has_erased)
+    return {table: numbers for table, numbers in counts.items() if any(numbers.values())}
+
+
+def _merge_part(
+    account: Account, load: Load, rows: pl.DataFrame | Lines, has_all: bool, guard: Guard, outdated: set[str]
+) -> Merged:
+    """Merge the rows of one load. Adds to `outdated` the people whose details must not be stored after them."""
+    if load.table in events.EVENT_TABLES:
+        single = event_tables.one_copy(account, load.table, rows)
+        return merge(account, load, single, has_all, guard, departures.detect_merges)
+    assert isinstance(rows, pl.DataFrame)  # only events are lines
+    frame = details.without(load, rows, outdated)
+    merged = merge(account, load, frame, has_all, guard)
+    outdated |= details.outdated(account, load, frame)
+    if merged.unstorable:
+        details.clear(account, load, frame)
+    return merged
+
+
+def _count_others(counts: Mapping[str, dict[str, int]], batch: Batch, rejects: Mapping[str, Sequence[Reject]]) -> None:
+    """Count the rows of a batch that were not merged: rejects, and what is stored already."""
     for table, records in batch.rejects.items():
         counts[table]["rows_read"] += sum(not record.replaced for record in records)
     for table, records in rejects.items():
         counts[table]["rejected"] += sum(not record.replaced for record in records)
         counts[table]["replaced_values"] += sum(record.replaced for record in records)
+    for table, unchanged in batch.unchanged.items():
+        counts[table]["rows_read"] += unchanged
+        counts[table]["unchanged"] += unchanged
     for table, nul_characters in batch.nul_characters.items():
         counts[table]["nul_characters"] += nul_characters
-    _store_rejects(account, run, chunk, rejects, has_erased)
-    return {table: numbers for table, numbers in counts.items() if any(numbers.values())}
 
 
 def _storable(account: Account, batch: Protected, has_erased: bool) -> Sequence[tuple[Load, pl.DataFrame | Lines]]:

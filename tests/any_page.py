@@ -14,9 +14,9 @@ from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson, PendingPeo
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.rows import EventPage, Page, Reject
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
+from tests.people_frames import consents, people
 from transforms import dimensions, membership
 from transforms.events import Metrics, event_frames
-from transforms.people import consents, people
 
 JULY = Window(datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 8, 1, tzinfo=UTC))
 SECOND = b"1782864000"  # the first of JULY
@@ -85,12 +85,12 @@ def stored_events(dialect: str, body: bytes) -> tuple[Stored, int]:
     known_people = CountingPeople()
     page = event_page(dialect, body, known_people=known_people)
     by_table = event_frames(page.events, [0] * len(page.events), METRICS, ACCOUNT)
-    persons = people(page.profiles, loads.EVENT_MEMBERS, page.read_at, ACCOUNT)
+    persons = people(page.profiles, loads.MEMBER_STUBS, page.read_at, ACCOUNT)
     frames = [
         *((loads.EVENTS[table], frame) for table, frame in by_table.tables.items()),
         (loads.FLOW_CAMPAIGNS, by_table.flow_campaigns),
         (loads.SUBSCRIPTION_CHANGES, by_table.subscription_changes),
-        (loads.EVENT_MEMBERS, persons.members),
+        (loads.MEMBER_STUBS, persons.members),
         (loads.MEMBER_ATTRIBUTES, persons.attributes),
     ]
     stored = sum(frame.height for frame in by_table.tables.values())

@@ -179,8 +179,12 @@ class FakeAccount:
 
     def recover(self) -> None:
         """Remove all faults, and forget the requests so far."""
-        self._faults.clear()
+        self.recover_faults()
         self.requests.clear()
+
+    def recover_faults(self) -> None:
+        """Remove all faults."""
+        self._faults.clear()
 
     def sent(self, kind: str, subject: str | None = None) -> list[Request]:
         """Return the requests of a kind, in order; of one subject where it is not None."""
@@ -203,7 +207,6 @@ class FakeSource:
     Like a real one it must not be used by two threads at once, which it checks.
     """
 
-    events_include_consent = False
     event_requests_per_minute: int | None = None
 
     def __init__(self, account: FakeAccount) -> None:
@@ -337,6 +340,12 @@ class FakeSource:
         for page, rejects in self._pages("profiles", None, window, within, self._account.rows_per_page):
             reached = page[-1][1] if page else None
             yield Page([person for person, _ in page], rejects, self._account.now(), reached)
+
+    def latest_change(self, window: AnyWindow) -> datetime | None:
+        self._request(Request("latest_change", None, window, 0))
+        start, end = window.seconds
+        times = [updated for _, updated in self._account.profiles.values() if start <= updated.timestamp() < end]
+        return max(times, default=None)
 
     def profile_ids(self, window: AnyWindow) -> Iterator[Page[ProfileId]]:
         start, end = window.seconds

@@ -1,7 +1,9 @@
 """Frames for people: members, their custom properties, their consents, and the lists that they are suppressed for."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
+from types import MappingProxyType
 from typing import NamedTuple
 
 import polars as pl
@@ -40,17 +42,26 @@ _CONSENT = {
     "double_optin": pl.Boolean(),
 }
 _LONGEST_NAME = 2000  # bytes: the name is in a primary key, and an index entry of Postgres has at most about 2,700
-_NO_ATTRIBUTES = pl.DataFrame(schema=loads.MEMBER_ATTRIBUTES.schema)
-_PROPERTY = {"id": pl.String(), "name": pl.String(), "value": pl.String()}
+_COUNTED = {"id": pl.String(), "count": pl.UInt32()}
 
 
-class People(NamedTuple):
-    """The frames for the loads MEMBERS (or EVENT_MEMBERS) and MEMBER_ATTRIBUTES."""
+class Members(NamedTuple):
+    """The frame for a load of members."""
 
-    members: pl.DataFrame
-    attributes: pl.DataFrame
-    rejects: Sequence[rows.Reject]
+    frame: pl.DataFrame
     nul_characters: int
+
+
+class Attributes(NamedTuple):
+    """The frame for the load MEMBER_ATTRIBUTES. `unstorable` are the ids of people with a reject."""
+
+    frame: pl.DataFrame
+    rejects: Sequence[rows.Reject]
+    unstorable: Sequence[str]
+    nul_characters: int
+
+
+NO_ATTRIBUTES = Attributes(pl.DataFrame(schema=loads.MEMBER_ATTRIBUTES.schema), (), (), 0)
 
 
 class Consents(NamedTuple):
@@ -61,54 +72,75 @@ class Consents(NamedTuple):
     nul_characters: int
 
 
-def people(profiles: Sequence[rows.Profile], load: Load, extracted_at: datetime, integration_id: str) -> People:
-    """Return the frames of people who were read at `extracted_at`. Of people with the same id the last stays.
+def latest(profiles: Iterable[rows.Profile]) -> list[rows.Profile]:
+    """Return the people, of those with the same id the last."""
+    return list({profile.id: profile for profile in profiles}.values())
 
-    Among the attributes, a person without custom properties has one row without a name.
-    """
-    latest = _latest(profiles)
-    if not latest:  # as on most pages of events, where all people are already stored
-        return People(pl.DataFrame(schema=load.schema), _NO_ATTRIBUTES, (), 0)
-    members = cleaned(_members(latest))
-    attributes = cleaned(_attributes(latest), blank_columns=frozenset({"name"}))
-    too_long = pl.col("name").str.len_bytes() > _LONGEST_NAME
-    at = pl.lit(extracted_at, _TIME)
-    keys = {"key": row_key(integration_id, pl.col("id")), "member_key": md5(pl.col("id"))}
-    of_members, of_attributes, with_long_names = pl.collect_all(
-        [
-            members.frame.lazy().with_columns(**keys, updated_at=at).pipe(conformed, load),
-            attributes.frame.lazy()
-            .filter(~too_long.fill_null(False))
-            .with_columns(**keys, created_at=at, updated_at=at)
-            .pipe(last_by, "key", "name")
-            .pipe(conformed, loads.MEMBER_ATTRIBUTES),
-            attributes.frame.lazy().filter(too_long),
-        ]
+
+def members(
+    profiles: Sequence[rows.Profile],
+    load: Load,
+    extracted_at: datetime,
+    integration_id: str,
+    digests: Mapping[str, int] = MappingProxyType({}),
+) -> Members:
+    """Return the frame of different people who were read at `extracted_at`, with their digests by id."""
+    if not profiles:  # as on most pages of events, where all people are already stored
+        return Members(pl.DataFrame(schema=load.schema), 0)
+    raw = cleaned(_members(profiles))
+    digest = pl.Series([digests.get(each.id) for each in profiles], dtype=pl.Int64())
+    frame = raw.frame.with_columns(
+        key=row_key(integration_id, pl.col("id")),
+        member_key=md5(pl.col("id")),
+        updated_at=pl.lit(extracted_at, _TIME),
+        details_digest=digest,
     )
-    return People(
-        of_members,
-        of_attributes,
+    return Members(frame.pipe(conformed, load), raw.nul_characters)
+
+
+def stubs(people: Iterable[tuple[str, str | None]], integration_id: str) -> Members:
+    """Return the frame for the load MEMBER_STUBS, from the ids and addresses of people."""
+    frame = pl.DataFrame(list(dict(people).items()), {"id": pl.String(), "email": pl.String()}, orient="row")
+    raw = cleaned(frame)
+    keyed = raw.frame.with_columns(key=row_key(integration_id, pl.col("id")), member_key=md5(pl.col("id")))
+    return Members(keyed.pipe(conformed, loads.MEMBER_STUBS), raw.nul_characters)
+
+
+def attributes(profiles: Sequence[rows.Profile], extracted_at: datetime, integration_id: str) -> Attributes:
+    """Return the custom properties of different people. A person without any has one row without a name."""
+    if not profiles:
+        return NO_ATTRIBUTES
+    raw = cleaned(_attributes(profiles, integration_id), blank_columns=frozenset({"name"}))
+    frame = raw.frame
+    is_too_long = frame.get_column("name").str.len_bytes() > _LONGEST_NAME
+    long_names = frame.filter(is_too_long).select("id", "name", "value")
+    if long_names.height:
+        frame = frame.filter(~is_too_long.fill_null(False))
+    at = pl.lit(extracted_at, _TIME)
+    conforming = frame.with_columns(created_at=at, updated_at=at).pipe(last_by, "key", "name")
+    return Attributes(
+        conforming.pipe(conformed, loads.MEMBER_ATTRIBUTES),
         [
             rows.Reject(row, f"The name of the property is longer than {_LONGEST_NAME} bytes.", hides=False)
-            for row in with_long_names.write_ndjson().split("\n")  # splitlines() would also split at U+2028
+            for row in long_names.write_ndjson().split("\n")  # splitlines() would also split at U+2028
             if row
         ],
-        members.nul_characters + attributes.nul_characters,
+        long_names.get_column("id").to_list(),
+        raw.nul_characters,
     )
 
 
 def consents(profiles: Sequence[rows.Profile], integration_id: str) -> Consents:
-    """Return the frames of people who were read with their consents. Of people with the same id the last stays.
+    """Return the frames of different people who were read with their consents.
 
     A person without consents or suppressions has one row without a channel or list. What is unknown (None) is left out.
     """
-    latest = _latest(profiles)
-    raw = cleaned(pl.DataFrame(list(_consents(latest)), _CONSENT, orient="row"))
+    raw = cleaned(pl.DataFrame(list(_consents(profiles)), _CONSENT, orient="row"))
     row_id = pl.col("member_id") + ":" + pl.col("channel")
     frame = raw.frame.with_columns(
         id=row_id, key=row_key(integration_id, row_id), member_key=md5(pl.col("member_id"))
     ).pipe(conformed, loads.MEMBER_CONSENTS)
-    suppressed, nul_characters = suppressions_of_people({each.id: each.list_suppressions for each in latest})
+    suppressed, nul_characters = suppressions_of_people({each.id: each.list_suppressions for each in profiles})
     return Consents(frame, suppressed, raw.nul_characters + nul_characters)
 
 
@@ -144,17 +176,18 @@ def _consents(profiles: Sequence[rows.Profile]) -> Iterator[tuple[object, ...]]:
             yield (profile.id, *[None] * len(rows.Consent._fields))
 
 
-def _latest(profiles: Sequence[rows.Profile]) -> list[rows.Profile]:
-    return list({profile.id: profile for profile in profiles}.values())
-
-
 def _members(profiles: Sequence[rows.Profile]) -> pl.DataFrame:
     columns = dict(zip(rows.Profile._fields, zip(*profiles, strict=True), strict=True))
     columns["created_at"] = columns["created"]
     return pl.DataFrame({name: columns[name] for name in _MEMBER}, _MEMBER)
 
 
-def _attributes(profiles: Sequence[rows.Profile]) -> pl.DataFrame:
+def _attributes(profiles: Sequence[rows.Profile], integration_id: str) -> pl.DataFrame:
+    """Return the properties with the keys of their people, of which each is computed once."""
     nothing = ((None, None),)
-    properties = [(each.id, name, value) for each in profiles for name, value in each.properties or nothing]
-    return pl.DataFrame(properties, _PROPERTY, orient="row")
+    properties = [each.properties or nothing for each in profiles]
+    names, values = zip(*chain.from_iterable(properties), strict=True)
+    people = pl.DataFrame({"id": [each.id for each in profiles], "count": list(map(len, properties))}, _COUNTED)
+    keyed = people.with_columns(key=row_key(integration_id, pl.col("id")), member_key=md5(pl.col("id")))
+    repeated = keyed.select(pl.col("key", "id", "member_key").repeat_by("count").explode())
+    return repeated.with_columns(pl.Series("name", names, pl.String()), pl.Series("value", values, pl.String()))

@@ -2,7 +2,7 @@
 
 from klaviyo_pg.catalogue.personal import Harmless, Personal
 from klaviyo_pg.catalogue.shared import DELETED_AT, KEY_OF_ID, ORIGIN
-from klaviyo_pg.catalogue.types import FLOAT, KEY, TEXT, TIMESTAMP, Column, Merge, Table
+from klaviyo_pg.catalogue.types import FLOAT, INTEGER, KEY, TEXT, TIMESTAMP, Column, Merge, Table
 
 METRICS = Table(
     "metrics",
@@ -301,8 +301,18 @@ MEMBERS = Table(
             Merge.CLEAR,
             personal=Harmless.OWN,
         ),
+        Column(
+            "details_digest",
+            INTEGER,
+            "Digest of the person's stored custom properties, consents and list suppressions. While it is the same, "
+            "runs do not compare them. If it is null or 0, they do.",
+            "computed",
+            "",
+            Merge.UNLESS_NULL,
+        ),
     ),
-    indexes=(("esp_integration_id", "created_at"), ("email",)),  # for sweeps by time of creation; for exclusions
+    # For sweeps by time of creation, and for a walk through the people who have none yet; for exclusions.
+    indexes=(("esp_integration_id", "created_at", "id"), ("email",)),
 )
 
 MEMBER_ATTRIBUTES = Table(

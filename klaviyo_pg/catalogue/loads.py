@@ -1,5 +1,7 @@
 """The loads of each table: one value for each way in which rows reach it."""
 
+from dataclasses import replace
+
 from klaviyo_pg.catalogue import bookkeeping, dimensions, events, membership
 from klaviyo_pg.catalogue.personal import Personal
 from klaviyo_pg.catalogue.types import Absent, Load, Merge
@@ -26,15 +28,23 @@ LISTS = Load(dimensions.LISTS, absent=Absent.MARK, absent_where={"list_type": "l
 SEGMENTS = Load(dimensions.LISTS, absent=Absent.MARK, absent_where={"list_type": "segment"})
 CAMPAIGN_LISTS = Load(dimensions.CAMPAIGN_LISTS, absent=Absent.DELETE, absent_per="campaign_id")
 _CONSENT = ("consent", "consent_timestamp")
+_UNDIGESTED = {"details_digest": Merge.CLEAR}  # where properties are also loaded from pages of events
 MEMBERS = Load(
     dimensions.MEMBERS,
     merges=dict.fromkeys(_CONSENT, Merge.ALWAYS_REPLACE),  # profiles are read in sequence and only they have consent
     newer_by="updated_at",
 )
-_OF_PROFILES = frozenset({"locale", "last_event_date", "klaviyo_updated_at"})  # which pages of events do not include
-EVENT_MEMBERS = Load(dimensions.MEMBERS, omits=_OF_PROFILES | {*_CONSENT}, newer_by="updated_at")
-CONSENTING_EVENT_MEMBERS = Load(  # for event pages that include consent, and the time of the profile's last change
-    dimensions.MEMBERS, omits=_OF_PROFILES - {"klaviyo_updated_at"}, newer_by="updated_at"
+UNDIGESTED_MEMBERS = replace(MEMBERS, merges={**MEMBERS.merges, **_UNDIGESTED})
+_OF_A_STUB = ("key", "id", "email", "member_key")
+MEMBER_STUBS = Load(
+    dimensions.MEMBERS,
+    mostly_new=True,
+    omits=frozenset(dimensions.MEMBERS.column_names) - {*_OF_A_STUB},
+    merges=dict.fromkeys(dimensions.MEMBERS.column_names, Merge.KEEP),
+)
+"""People who were only met, in events or lists. A stored person stays as they are; a new one is read later by ID."""
+CONSENTING_EVENT_MEMBERS = Load(  # for event pages that include whole people with their consent
+    dimensions.MEMBERS, omits=frozenset({"locale", "last_event_date"}), merges=_UNDIGESTED, newer_by="updated_at"
 )
 MEMBER_ATTRIBUTES = Load(
     dimensions.MEMBER_ATTRIBUTES,
@@ -42,11 +52,27 @@ MEMBER_ATTRIBUTES = Load(
     absent=Absent.DELETE,  # a person is loaded with all properties; without any, as one row that has no name
     absent_per="key",
 )
+NEW_MEMBER_ATTRIBUTES = replace(MEMBER_ATTRIBUTES, mostly_new=True)
+"""The properties of people who have no stored properties yet."""
 MEMBER_CONSENTS = Load(
     membership.MEMBER_CONSENTS,
     absent=Absent.DELETE,  # a person is loaded with all channels; without any, as one row that has no channel
     absent_per="member_id",
 )
+NEW_MEMBER_CONSENTS = replace(MEMBER_CONSENTS, mostly_new=True)
+LIST_SUPPRESSIONS_OF_PEOPLE = Load(
+    membership.LIST_SUPPRESSIONS,
+    absent=Absent.MARK,  # a person is loaded with all suppressions; without any, as one row that has no list
+    absent_per="member_id",
+)
+DETAILS = (
+    MEMBER_ATTRIBUTES,
+    NEW_MEMBER_ATTRIBUTES,
+    MEMBER_CONSENTS,
+    NEW_MEMBER_CONSENTS,
+    LIST_SUPPRESSIONS_OF_PEOPLE,
+)
+"""The loads that members.details_digest covers."""
 EVENTS = {table.name: Load(table, mostly_new=True, newer_by="extracted_at") for table in events.EVENT_TABLES}
 STG_MEMBER_EXCLUSIONS = Load(membership.STG_MEMBER_EXCLUSIONS, absent=Absent.DELETE)
 MEMBER_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, absent=Absent.MARK)
@@ -55,11 +81,6 @@ NEW_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, update_where={"removed_at": 
 STG_MEMBER_LISTS = Load(membership.STG_MEMBER_LISTS)
 SUBSCRIPTION_CHANGES = Load(membership.SUBSCRIPTION_CHANGES, omits=frozenset({"list_id"}))  # resolved from the name
 LIST_SUPPRESSIONS = Load(membership.LIST_SUPPRESSIONS)
-LIST_SUPPRESSIONS_OF_PEOPLE = Load(
-    membership.LIST_SUPPRESSIONS,
-    absent=Absent.MARK,  # a person is loaded with all suppressions; without any, as one row that has no list
-    absent_per="member_id",
-)
 MISSING_PROFILES = Load(membership.MISSING_PROFILES, omits=frozenset({"asked_at"}))
 ASKED_PROFILES = Load(membership.MISSING_PROFILES, omits=frozenset({"missing_since", "last_missing_at"}))
 PROFILE_MERGES = Load(
@@ -72,7 +93,7 @@ OF_EVENT_PAGES = {
     **EVENTS,
     "flow_campaigns": FLOW_CAMPAIGNS,
     "subscription_changes": SUBSCRIPTION_CHANGES,
-    "event_members": EVENT_MEMBERS,
+    "member_stubs": MEMBER_STUBS,
     "consenting_event_members": CONSENTING_EVENT_MEMBERS,
     "member_attributes": MEMBER_ATTRIBUTES,
 }

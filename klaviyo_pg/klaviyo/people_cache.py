@@ -1,6 +1,7 @@
 """A cache of the people whose rows have been stored. Event pages repeat the same people, and each is stored once."""
 
 import threading
+from array import array
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
@@ -19,6 +20,10 @@ class KnownPeople(Protocol):
         """Return the person if a record with exactly these bytes has been added."""
         ...
 
+    def has_stored(self, record: bytes) -> bool:
+        """Return whether a record with exactly these bytes has been stored, also if its person has been forgotten."""
+        ...
+
     def add(self, record: bytes, person: KnownPerson) -> None:
         """Remember a record."""
         ...
@@ -27,25 +32,36 @@ class KnownPeople(Protocol):
 class PeopleCache:
     """The people whose rows are stored, shared by the readers of a process. Safe to share between threads.
 
-    It is emptied when it is full, so its memory is bounded. A person who is missing is stored again, unchanged.
+    It is emptied when it is full, so its memory is bounded. A person who is missing is stored again, unchanged. Of the
+    stored records themselves, many more are remembered: by a hash of 8 bytes, each in the one place that it can have,
+    where a later one replaces it.
     """
 
-    def __init__(self, most: int = 100_000) -> None:
-        self._most = most
+    def __init__(self, most: int = 100_000, most_records: int = 1 << 21) -> None:
+        self._most, self._most_records = most, most_records
         self._people: dict[int, KnownPerson] = {}
+        self._records = array("q")  # filled when it is first needed
         self._writing = threading.Lock()
 
     def get(self, record: bytes) -> KnownPerson | None:
         """Return the person if a record with exactly these bytes has been stored."""
         return self._people.get(hash(record))
 
+    def has_stored(self, record: bytes) -> bool:
+        """Return whether a record with exactly these bytes has been stored and not been forgotten."""
+        digest = hash(record)
+        return bool(self._records) and self._records[digest % self._most_records] == digest
+
     def update(self, people: Mapping[int, KnownPerson]) -> None:
         """Add people, by the hash of their record."""
         with self._writing:
+            if people and not self._records:
+                self._records = array("q", bytes(8 * self._most_records))
             for record, person in people.items():
                 if len(self._people) >= self._most:
                     self._people.clear()
                 self._people[record] = person
+                self._records[record % self._most_records] = record
 
 
 class PendingPeople:
@@ -61,6 +77,10 @@ class PendingPeople:
     def get(self, record: bytes) -> KnownPerson | None:
         """Return the person if a record with exactly these bytes is stored or pending."""
         return self._pending.get(hash(record)) or self._cache.get(record)
+
+    def has_stored(self, record: bytes) -> bool:
+        """Return whether a record with exactly these bytes is stored or pending."""
+        return hash(record) in self._pending or self._cache.has_stored(record)
 
     def add(self, record: bytes, person: KnownPerson) -> None:
         """Remember a record whose person has been read."""

@@ -45,6 +45,7 @@ _NUL_IN_ID = "The id has a NUL character, which Postgres cannot hold."
 _decode_extracted = msgspec.json.Decoder(Extracted).decode
 _decode_undecoded = msgspec.json.Decoder(_Undecoded).decode
 _decode = msgspec.json.Decoder().decode
+_decode_list = msgspec.json.Decoder(list[Any]).decode
 
 
 class Read(NamedTuple):
@@ -155,5 +156,16 @@ def number(value: float | str | None) -> float | None:
 
 
 def texts(properties: Mapping[str, Raw], without: Collection[str]) -> list[tuple[str, str | None]]:
-    """Return a person's properties as (name, text), except the names in `without`."""
-    return [(name, text(value)) for name, value in properties.items() if name not in without]
+    """Return a person's properties as (name, text), except the names in `without`.
+
+    Most values are strings, which are decoded at once.
+    """
+    try:
+        values = _decode_list(b"".join((b"[", b",".join(properties.values()), b"]")))
+    except (msgspec.MsgspecError, RecursionError):
+        values = [None] * len(properties)
+    return [
+        (name, value if type(value) is str else text(raw))
+        for (name, raw), value in zip(properties.items(), values, strict=True)
+        if name not in without
+    ]

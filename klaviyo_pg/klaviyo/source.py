@@ -43,9 +43,6 @@ class Source(Protocol):
     """True if `profiles` reads everyone who has changed, and `profile_ids` everyone. Otherwise people are read from
     events and by id."""
 
-    events_include_consent: bool
-    """True if the people on event pages have their consent."""
-
     event_requests_per_minute: int | None
     """The API's rate limit for events; None if it was never published."""
 
@@ -116,6 +113,10 @@ class Source(Protocol):
 
         In ascending order of the time of change if the dialect supports it; the pages' `reached` says how far.
         """
+        ...
+
+    def latest_change(self, window: AnyWindow) -> datetime | None:
+        """Return when the last of the people who changed in a window changed; None if that is unknown."""
         ...
 
     def profile_ids(self, window: AnyWindow) -> Iterator[Page[ProfileId]]:

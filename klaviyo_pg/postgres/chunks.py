@@ -50,12 +50,23 @@ def reopen(account: Account, run_id: str, chunks: Iterable[tuple[str, str]], age
     return account.execute(query, bookkeeping.CHUNKS, **values, **states).rowcount
 
 
+def parts(account: Account, run_id: str, stream: str) -> list[str]:
+    """Return the parts of a stream in a run."""
+    query = "SELECT part FROM {} WHERE run_id = %(run_id)s AND stream = %(stream)s ORDER BY part"
+    return [part for (part,) in account.execute(query, bookkeeping.CHUNKS, run_id=run_id, stream=stream)]
+
+
+def divide(account: Account, run_id: str, stream: str, part: str, into: Iterable[str]) -> None:
+    """Replace a chunk by others that have what is left of it."""
+    account.execute(f"DELETE FROM {{}} WHERE {_CHUNK}", bookkeeping.CHUNKS, run_id=run_id, stream=stream, part=part)
+    plan_chunks(account, run_id, [(stream, each) for each in into])
+
+
 def progress(account: Account, run_id: str, stream: str, part: str) -> ChunkProgress:
-    """Return how far a planned chunk has been stored."""
+    """Return how far a planned chunk has been stored. One that is no longer there was divided: it is done."""
     query = f"SELECT state, reached FROM {{}} WHERE {_CHUNK}"
-    rows = account.execute(query, bookkeeping.CHUNKS, run_id=run_id, stream=stream, part=part)
-    [(state, reached)] = rows
-    return ChunkProgress(ChunkState(state), reached)
+    row = account.execute(query, bookkeeping.CHUNKS, run_id=run_id, stream=stream, part=part).fetchone()
+    return ChunkProgress(ChunkState(row[0]), row[1]) if row else ChunkProgress(ChunkState.DONE, None)
 
 
 def advance(account: Account, run_id: str, stream: str, part: str, reached: datetime) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from psycopg.sql import Composed, Literal
+from psycopg.sql import SQL, Composed, Literal
 
 from klaviyo_pg.catalogue import Load, dimensions, loads, membership
 from klaviyo_pg.postgres.account import Account
@@ -14,10 +14,16 @@ from klaviyo_pg.postgres.load import INDEXABLE, merge_stored
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.postgres.statements import names
 
+_IS_UNUSABLE = SQL("coalesce(octet_length(member_id) > {}, false)").format(
+    Literal(INDEXABLE)
+)  # rejected with its batch
+_UNUSABLE = """
+SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s AND sweep = %(sweep)s AND {is_unusable})
+"""
 # Of several reasons for one address, the one with the latest time stays; if several have it, the last by name.
 _FOUND = """
 SELECT DISTINCT ON (_sync_id) {columns} FROM {swept}
-WHERE esp_integration_id = {account} AND sweep = {sweep} AND coalesce(octet_length(member_id), 0) <= {longest}
+WHERE esp_integration_id = {account} AND sweep = {sweep} AND NOT {is_unusable}
 ORDER BY _sync_id, created_at DESC NULLS LAST, reason COLLATE "C" DESC NULLS LAST
 """
 _STORED = """
@@ -41,7 +47,10 @@ def merge(account: Account, sweep: str, is_complete: bool, guard: Guard) -> Mapp
 
     Raises UnconfirmedLoss if they are more than the guard believes. New addresses have been stored with their batch.
     """
-    counts = {}
+    [(has_unusable,)] = account.execute(
+        account.compose(_UNUSABLE, membership.SWEPT_EXCLUSIONS, is_unusable=_IS_UNUSABLE), sweep=sweep
+    )
+    is_complete, counts = is_complete and not has_unusable, {}
     for load in (loads.STG_MEMBER_EXCLUSIONS, loads.MEMBER_EXCLUSIONS):
         merged = merge_stored(account, load, _found(account, load, sweep), is_complete, guard)
         counts[load.table.name] = {"inserted": merged.inserted, "updated": merged.updated}
@@ -71,5 +80,5 @@ def _found(account: Account, load: Load, sweep: str) -> Composed:
         swept=account.table(membership.SWEPT_EXCLUSIONS),
         account=Literal(account.integration_id),
         sweep=Literal(sweep),
-        longest=Literal(INDEXABLE),
+        is_unusable=_IS_UNUSABLE,
     )

@@ -114,8 +114,13 @@ def analyze_stage(load: Load) -> Composed:
 def probe(schema: str, load: Load) -> Composed:
     """Select the transaction's time, and the keys of the stored events before and after a batch of events.
 
-    The keys are null if the batch is not new, because events of its metrics within its time are stored.
+    The keys are null if the batch is not new, because events of its metrics within its time are stored. For other
+    tables, they are those of %(keys)s that are stored.
     """
+    if load.table.ordered_by is None:
+        return SQL("SELECT now(), ARRAY(SELECT key FROM {} WHERE key = ANY(%(keys)s))").format(
+            Identifier(schema, load.table.name)
+        )
     within, beside = _near(schema, load.table)
     first = SQL("{} ORDER BY event_at LIMIT 1").format(within)
     return SQL("SELECT now(), CASE WHEN NOT EXISTS ({}) THEN ARRAY(SELECT near.key FROM ({}) AS near) END").format(
@@ -172,6 +177,17 @@ def delete_row(schema: str, table: Table) -> Composed:
     """Delete the row with the primary key in the placeholders of its columns' names."""
     condition = SQL(" AND ").join(SQL("{} = {}").format(Identifier(n), Placeholder(n)) for n in table.primary_key)
     return SQL("DELETE FROM {} WHERE {}").format(Identifier(schema, table.name), condition)
+
+
+def only_inserts(load: Load) -> bool:
+    """Return whether a load, into a table with one key column, never changes a stored row."""
+    return len(load.table.primary_key) == 1 and not _changing(load) and load.absent is Absent.KEEP
+
+
+def stored_keys(schema: str, load: Load) -> Composed:
+    """Select those of %(keys)s that are stored. For tables with one key column."""
+    key = names(load.table.primary_key)
+    return SQL("SELECT {0} FROM {1} WHERE {0} = ANY(%(keys)s)").format(key, Identifier(schema, load.table.name))
 
 
 def copy_into(schema: str, load: Load, columns: Iterable[str]) -> Composed:
@@ -319,6 +335,8 @@ def _merged(load: Load, column: Column, stored: str, incoming: str) -> Composabl
             return new
         case Merge.CLEAR:
             value: Composable = SQL("NULL")
+        case Merge.UNLESS_NULL:
+            value = SQL("coalesce({}, {})").format(new, old)
         case _:
             value = new
     if load.newer_by is None:

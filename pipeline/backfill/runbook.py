@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from klaviyo_pg.errors import MissingScope
-from klaviyo_pg.postgres import backfill_ledger, reconciliation
+from klaviyo_pg.postgres import backfill_ledger, lookups, reconciliation
 from klaviyo_pg.postgres import watermarks as ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
@@ -14,7 +14,7 @@ from pipeline.backfill.chunking import Summary, sentences, summaries
 from pipeline.backfill.plan import Plan, metrics_of, plan
 from pipeline.backfill.side_by_side import Read, read_history
 from pipeline.job import Job, read
-from pipeline.plan import unread_dimension_chunks
+from pipeline.plan import MOST_WAITING, people_chunks, unread_dimension_chunks
 from pipeline.run import transact
 from pipeline.streams.dimensions import LISTS, METRICS
 from pipeline.streams.events import stored_metrics
@@ -40,7 +40,17 @@ def backfill(
     read(job, "Metrics and lists", unread_dimension_chunks(watermarks, {METRICS.name, LISTS.name}, reasons))
     planned = Plan(()) if job.tally.must_stop else _planned(job, window, restart)
     read_plan(job, planned)
+    _complete_people(job)
     publish(job, window)
+
+
+def _complete_people(job: Job) -> None:
+    """Read the complete records of people, where events bring no more than an ID and an address."""
+    with job.session.source() as source:
+        lists_people = source.lists_people
+    waiting = transact(job.session, job.run, lambda account: lookups.count_incomplete(account, MOST_WAITING))
+    if lists_people and waiting and not job.tally.must_stop:
+        read(job, "People", people_chunks(waiting))
 
 
 def _planned(job: Job, window: Window, restart: bool) -> Plan:

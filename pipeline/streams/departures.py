@@ -3,7 +3,7 @@
 See docs/people.md.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -14,28 +14,15 @@ from klaviyo_pg.errors import Incomplete
 from klaviyo_pg.postgres import departures, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
-from klaviyo_pg.rows import Page, Profile, Reject
+from klaviyo_pg.rows import Reject
 from pipeline.batch import Batch
 from pipeline.chunks import key_of
 from pipeline.run import transact
-from pipeline.streams.people import people_batch
+from pipeline.streams.people import LOOKED_UP_AT_ONCE, LookedUp, ids_of, look_up, looked_up_batch
 from pipeline.streams.stream import Reading, Reads, Stream, by_rows
 from transforms import people
 
-_LOOKED_UP_AT_ONCE = 1_000  # ids: a page has a hundred
 _MOST_OWNERS = 500  # events whose profile one run asks for: each takes a request
-
-
-class _Checked(NamedTuple):
-    """Ids that were looked for (`rows`), the people who had to be looked up by id, and the ids that are missing."""
-
-    rows: Sequence[str]
-    people: Sequence[Page[Profile]]
-    missing: Sequence[str]
-    rejects: Sequence[Reject]
-    read_at: datetime
-    reached: datetime | None = None
-    incomplete: Incomplete | None = None
 
 
 class _ProfileSweep:
@@ -49,7 +36,7 @@ class _ProfileSweep:
         self._present: list[str] = []  # although the sweep did not find them
         self._is_complete = True
 
-    def pages(self) -> Iterator[_Checked]:
+    def pages(self) -> Iterator[LookedUp]:
         """Read the ids. Before each checkpoint, look by ID for the stored profiles that were not among them."""
         for page in self._reading.source.profile_ids(self._reading.window):
             self._rejects += page.rejects
@@ -60,16 +47,16 @@ class _ProfileSweep:
         yield self._checked(None)
 
     def _is_due(self, reached: datetime | None) -> bool:
-        return reached is not None and reached != self._from and len(self._found) >= _LOOKED_UP_AT_ONCE
+        return reached is not None and reached != self._from and len(self._found) >= LOOKED_UP_AT_ONCE
 
-    def _checked(self, reached: datetime | None) -> _Checked:
+    def _checked(self, reached: datetime | None) -> LookedUp:
         """Look for the profiles created since the last checkpoint and before this one (None: the end of the window)."""
         people, missing = look_up(self._reading, self._unseen(reached) if self._is_complete else [])
-        self._present += _ids(people)
+        self._present += ids_of(people)
         ids, rejects = list(self._found), [*self._rejects, *(reject for page in people for reject in page.rejects)]
         self._found = {each: at for each, at in self._found.items() if reached and (at is None or at >= reached)}
         self._from, self._rejects = reached, []
-        return _Checked(ids, people, missing, rejects, self._reading.session.now(), reached)
+        return LookedUp(ids, people, missing, rejects, self._reading.session.now(), reached)
 
     def _unseen(self, reached: datetime | None) -> list[str]:
         reading, since, until = self._reading, self._from, reached or self._reading.window.end
@@ -85,56 +72,34 @@ class _ProfileSweep:
             watermarks.advance(account, key_of(PROFILE_SWEEP.name, month), None, run.as_of, None, month)
 
 
-def look_up(reading: Reading, ids: Sequence[str]) -> tuple[list[Page[Profile]], list[str]]:
-    """Read profiles by ID. Return them, and the IDs that are missing; none where a record was unreadable."""
-    pages = list(reading.source.people(ids)) if ids else []
-    if any(reject.hides for page in pages for reject in page.rejects):
-        return pages, []
-    found = set(_ids(pages))
-    return pages, [each for each in ids if each not in found]
-
-
-def _batch(reading: Reading, pages: Sequence[_Checked]) -> Batch:
-    found = [each for page in pages for each in page.people]
-    missing = [(each, page.read_at) for page in pages for each in page.missing]
-    batch = people_batch(reading, found)
-    rejects = {**batch.rejects, "members": [reject for page in pages for reject in page.rejects]}
-    frames = [*batch.frames, (loads.MISSING_PROFILES, people.missing(missing))]
-    return Batch(frames, rejects, batch.nul_characters)
-
-
 def _open_sweep(reading: Reading) -> Reads:
     sweep = _ProfileSweep(reading)
-    return Reads(sweep.pages(), lambda pages: _batch(reading, pages), sweep.finish)
-
-
-def _ids(pages: Iterable[Page[Profile]]) -> list[str]:
-    return [person.id for page in pages for person in page.rows]
+    return Reads(sweep.pages(), lambda pages: looked_up_batch(reading, pages), sweep.finish)
 
 
 def _open_suspected(reading: Reading) -> Reads:
     present: list[str] = []
     return Reads(
         _suspected(reading, present),
-        lambda pages: _batch(reading, pages),
+        lambda pages: looked_up_batch(reading, pages),
         lambda account, guard: departures.forget(account, present),
     )
 
 
-def _suspected(reading: Reading, present: list[str]) -> Iterator[_Checked]:
+def _suspected(reading: Reading, present: list[str]) -> Iterator[LookedUp]:
     """Look up the suspected profiles by ID, and add those that exist to `present`."""
     after = ""
     while ids := _suspected_ids(reading, after):
         found, missing = look_up(reading, ids)
-        present += _ids(found)
+        present += ids_of(found)
         rejects = [reject for page in found for reject in page.rejects]
-        yield _Checked(ids, found, missing, rejects, reading.session.now())
+        yield LookedUp(ids, found, missing, rejects, reading.session.now())
         after = ids[-1]
 
 
 def _suspected_ids(reading: Reading, after: str) -> list[str]:
     return transact(
-        reading.session, reading.run, lambda account: departures.suspected(account, after, _LOOKED_UP_AT_ONCE)
+        reading.session, reading.run, lambda account: departures.suspected(account, after, LOOKED_UP_AT_ONCE)
     )
 
 
@@ -173,7 +138,7 @@ PROFILE_SWEEP = Stream(
     "profile_sweep",
     _open_sweep,
     by_rows,
-    _LOOKED_UP_AT_ONCE,
+    LOOKED_UP_AT_ONCE,
     (loads.MEMBERS, loads.MISSING_PROFILES),
     schedule="profiles by the month of their creation, each every PROFILE_SWEEP_DAYS",
     cursor="created",
@@ -183,7 +148,7 @@ SUSPECTED = Stream(
     "suspected_profiles",
     _open_suspected,
     by_rows,
-    _LOOKED_UP_AT_ONCE,
+    LOOKED_UP_AT_ONCE,
     (loads.MEMBERS, loads.MISSING_PROFILES),
     schedule="every daily run: profiles whose events belong to another one now",
 )

@@ -41,7 +41,7 @@ def _open_events(reading: Reading) -> Reads:
 
 def person_load(source: Source) -> Load:
     """Return how people on pages of events are stored."""
-    return loads.CONSENTING_EVENT_MEMBERS if source.events_include_consent else loads.EVENT_MEMBERS
+    return loads.MEMBER_STUBS if source.lists_people else loads.CONSENTING_EVENT_MEMBERS
 
 
 def event_batch(
@@ -57,15 +57,17 @@ def event_batch(
     """
     if not pages:
         return Batch()
-    profiles: list[Profile] = [profile for page in pages for profile in page.profiles]
+    profiles = people.latest(profile for page in pages for profile in page.profiles)
     made = _events_of(pages, metrics, integration_id, protection)
-    met = people.people(profiles, person, pages[0].read_at, integration_id)
-    rejects = {"events": [reject for page in pages for reject in page.rejects], "member_attributes": met.rejects}
+    met, attributes = _people(profiles, person, pages[0].read_at, integration_id)
     return replace(
         made,
-        frames=[*made.frames, (person, met.members), (loads.MEMBER_ATTRIBUTES, met.attributes)],
-        rejects=rejects,
-        nul_characters={**made.nul_characters, "members": met.nul_characters},
+        frames=[*made.frames, (person, met.frame), (loads.MEMBER_ATTRIBUTES, attributes.frame)],
+        rejects={
+            "events": [reject for page in pages for reject in page.rejects],
+            "member_attributes": attributes.rejects,
+        },
+        nul_characters={**made.nul_characters, "members": met.nul_characters + attributes.nul_characters},
     )
 
 
@@ -86,6 +88,16 @@ def _events_of(
 
 def _implied(flow_campaigns: pl.DataFrame, subscription_changes: pl.DataFrame) -> list[tuple[Load, pl.DataFrame]]:
     return [(loads.FLOW_CAMPAIGNS, flow_campaigns), (loads.SUBSCRIPTION_CHANGES, subscription_changes)]
+
+
+def _people(
+    profiles: Sequence[Profile], person: Load, read_at: datetime, integration_id: str
+) -> tuple[people.Members, people.Attributes]:
+    """Return the frames of the people on pages: of stubs, or of whole people."""
+    if person is loads.MEMBER_STUBS:
+        return people.stubs(((each.id, each.email) for each in profiles), integration_id), people.NO_ATTRIBUTES
+    members = people.members(profiles, person, read_at, integration_id)
+    return members, people.attributes(profiles, read_at, integration_id)
 
 
 def _microseconds(moment: datetime) -> int:
@@ -149,7 +161,7 @@ EVENTS = Stream(
         *(load for name, load in loads.EVENTS.items() if name != "events"),
         loads.FLOW_CAMPAIGNS,
         loads.SUBSCRIPTION_CHANGES,
-        loads.EVENT_MEMBERS,
+        loads.MEMBER_STUBS,
         loads.MEMBER_ATTRIBUTES,
     ),
     schedule="every daily run, from LOOKBACK_DAYS before its watermark on; history by a backfill",

@@ -56,7 +56,7 @@ class _Part:
         if not self._was_allowed:
             return
         sweeps.lock(account, run.id, _NAME)
-        has_all = self._is_complete and not runs.has_rejected(account, run.id, EXCLUSIONS.table.name)
+        has_all = self._is_complete and not runs.has_rejected(account, run.id, loads.SWEPT_EXCLUSIONS.table.name)
         sweeps.finish_part(account, run.id, self._key, self._reading.part, has_all)
         standing = sweeps.standing(account, run.id, _NAME)
         if not standing.is_done:

@@ -14,7 +14,7 @@ from pipeline.batch import Batch
 from pipeline.chunks import key_of
 from pipeline.run import transact
 from pipeline.streams.stream import Reading, Reads, Stream, begun, by_rows
-from transforms import membership
+from transforms import membership, people
 
 _BATCH_ROWS = 2_000  # memberships in one transaction: a page has a hundred
 _LOOKED_UP_AT_ONCE = 10_000  # people whose addresses are looked up in the warehouse with one query
@@ -60,11 +60,13 @@ class _Sweep:
         suppressed = [row for page in pages for row in page.suppressions]
         frame, nul_characters = membership.memberships(rows, self._reading.run.account_id)
         suppressions = membership.suppressions(suppressed)
+        stubs = people.stubs(((row.member_id, None) for row in rows), self._reading.integration_id)
         begins, self._begins = self._begins, []
         return Batch(
             [
                 *begins,
                 (loads.STG_MEMBER_LISTS, frame),
+                (loads.MEMBER_STUBS, stubs.frame),
                 (loads.LIST_SUPPRESSIONS, suppressions.frame),
                 *self._answers(rows, suppressed),
             ],

@@ -1,65 +1,166 @@
-"""People: profiles that changed, profiles that only lists and events name, and members with incomplete records."""
+"""People: profiles that changed, and incomplete people, who have only an ID and an address from lists and events."""
 
-from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 from functools import partial
+from typing import NamedTuple
+
+import polars as pl
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.postgres import lookups
+from klaviyo_pg.errors import Incomplete
+from klaviyo_pg.postgres import details, lookups
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.rows import Page, Profile
-from pipeline.batch import Batch
+from klaviyo_pg.postgres.lookups import DIGITS
+from klaviyo_pg.rows import Page, Profile, Reject
+from pipeline.batch import Batch, protection_of
 from pipeline.run import transact
 from pipeline.streams.stream import Reading, Reads, Stream, by_rows, collected
 from transforms import people
+from transforms.digests import NO_DIGEST, digest_of
 
-_BATCH_ROWS = 2_000  # people in one transaction: a page has a hundred
+_BATCH_ROWS = 1_000  # people in one transaction, in ten requests: what a kill costs each reader at most
+LOOKED_UP_AT_ONCE = 1_000  # ids, in ten requests
 _INCOMPLETE_FOR = timedelta(days=7)  # after that, the source has no more about a person than the warehouse
 _FILLS = (loads.MEMBERS, loads.MEMBER_ATTRIBUTES, loads.MEMBER_CONSENTS, loads.LIST_SUPPRESSIONS_OF_PEOPLE)
+
+
+class LookedUp(NamedTuple):
+    """Ids that were looked for (`rows`), the people who had to be looked up by id, and the ids that are missing."""
+
+    rows: Sequence[str]
+    people: Sequence[Page[Profile]]
+    missing: Sequence[str]
+    rejects: Sequence[Reject]
+    read_at: datetime
+    reached: datetime | None = None
+    incomplete: Incomplete | None = None
 
 
 def _open_profiles(reading: Reading) -> Reads:
     return Reads(reading.source.profiles(reading.window), partial(people_batch, reading))
 
 
-def _open_unknown(reading: Reading) -> Reads:
-    return Reads(_unknown_people(reading), partial(people_batch, reading))
+def _open_incomplete(reading: Reading) -> Reads:
+    if reading.source.lists_people:
+        return Reads(_looked_up(reading), partial(looked_up_batch, reading))
+    since = reading.run.as_of - _INCOMPLETE_FOR
+    pages = (page for ids in _incomplete(reading, since) for page in reading.source.people(ids))
+    return Reads(pages, partial(people_batch, reading))
 
 
-def _unknown_people(reading: Reading) -> Iterator[Page[Profile]]:
-    yield from _by_ids(reading, lookups.unknown_members)
-    if not reading.source.lists_people:
-        since = reading.run.as_of - _INCOMPLETE_FOR
-        yield from _by_ids(reading, lambda account, *page: lookups.incomplete_members(account, since, *page))
+def _looked_up(reading: Reading) -> Iterator[LookedUp]:
+    for ids in _incomplete(reading):
+        pages, missing = look_up(reading, ids)
+        rejects = [reject for page in pages for reject in page.rejects]
+        yield LookedUp(ids, pages, missing, rejects, reading.session.now())
 
 
-def _by_ids(reading: Reading, look_up: Callable[[Account, str, int], list[str]]) -> Iterator[Page[Profile]]:
-    """Read the people whose ids `look_up` returns, starting after an id."""
+def _incomplete(reading: Reading, since: datetime | None = None) -> Iterator[list[str]]:
+    """Yield the ids of the people whose complete record is not stored, some at a time."""
+    digits, after = reading.subject or DIGITS, ""
 
-    def next_ids(after: str) -> list[str]:
-        return transact(reading.session, reading.run, lambda account: look_up(account, after, _BATCH_ROWS))
+    def next_ids(account: Account) -> list[str]:
+        return lookups.incomplete_members(account, since, digits, after, LOOKED_UP_AT_ONCE)
 
-    after = ""
-    while ids := next_ids(after):
-        yield from reading.source.people(ids)
+    while ids := transact(reading.session, reading.run, next_ids):
+        yield ids
         after = ids[-1]
 
 
+def look_up(reading: Reading, ids: Sequence[str]) -> tuple[list[Page[Profile]], list[str]]:
+    """Read profiles by ID. Return them, and the IDs that are missing; none where a record was unreadable."""
+    pages = list(reading.source.people(ids)) if ids else []
+    if any(reject.hides for page in pages for reject in page.rejects):
+        return pages, []
+    found = set(ids_of(pages))
+    return pages, [each for each in ids if each not in found]
+
+
+def ids_of(pages: Iterable[Page[Profile]]) -> list[str]:
+    """Return the IDs of the people on pages."""
+    return [person.id for page in pages for person in page.rows]
+
+
+def looked_up_batch(reading: Reading, pages: Sequence[LookedUp]) -> Batch:
+    """Make a batch of people who were looked up, and of those who are missing."""
+    found = [each for page in pages for each in page.people]
+    missing = [(each, page.read_at) for page in pages for each in page.missing]
+    batch = people_batch(reading, found)
+    rejects = {**batch.rejects, "members": [reject for page in pages for reject in page.rejects]}
+    frames = [*batch.frames, (loads.MISSING_PROFILES, people.missing(missing))]
+    return Batch(frames, rejects, batch.nul_characters, batch.unchanged)
+
+
+class _Read(NamedTuple):
+    """People by what a batch has to store of their details: nothing, all of them, or what differs.
+
+    `digests` are those to store, by id.
+    """
+
+    unchanged: list[Profile]
+    new: list[Profile]
+    changed: list[Profile]
+    digests: dict[str, int]
+
+
 def people_batch(reading: Reading, pages: Sequence[Page[Profile]]) -> Batch:
-    """Make a batch of people who were read with their consents."""
+    """Make a batch of people who were read with their consents.
+
+    Their details, of which each person has many rows, are left out if the digest shows that they are stored.
+    """
     if not pages:
         return Batch()
     rows, rejects = collected(pages)
-    made = people.people(rows, loads.MEMBERS, pages[0].read_at, reading.integration_id)
-    consents = people.consents(rows, reading.integration_id)
+    read, at, integration_id = people.latest(rows), pages[0].read_at, reading.integration_id
+    unchanged, new, changed, digests = _compared(reading, read)
+    attributes = [people.attributes(each, at, integration_id) for each in (new, changed)]
+    consents = [people.consents(each, integration_id) for each in (new, changed)]
+    digests |= dict.fromkeys((each for made in attributes for each in made.unstorable), NO_DIGEST)
+    has_digests = reading.source.lists_people
+    load = loads.MEMBERS if has_digests else loads.UNDIGESTED_MEMBERS
+    members = people.members(read, load, at, integration_id, digests if has_digests else {})
     frames = [
-        (loads.MEMBERS, made.members),
-        (loads.MEMBER_ATTRIBUTES, made.attributes),
-        (loads.MEMBER_CONSENTS, consents.consents),
-        (loads.LIST_SUPPRESSIONS_OF_PEOPLE, consents.suppressions),
+        (load, members.frame),
+        *zip((loads.NEW_MEMBER_ATTRIBUTES, loads.MEMBER_ATTRIBUTES), (each.frame for each in attributes), strict=True),
+        *zip((loads.NEW_MEMBER_CONSENTS, loads.MEMBER_CONSENTS), (each.consents for each in consents), strict=True),
+        (loads.LIST_SUPPRESSIONS_OF_PEOPLE, pl.concat(each.suppressions for each in consents)),
     ]
-    rejected = {"members": rejects, "member_attributes": made.rejects}
-    return Batch(frames, rejected, {"members": made.nul_characters, "member_consents": consents.nul_characters})
+    nul_characters = {
+        "members": members.nul_characters + sum(each.nul_characters for each in attributes),
+        "member_consents": sum(each.nul_characters for each in consents),
+    }
+    rejected = {"members": rejects, "member_attributes": [reject for each in attributes for reject in each.rejects]}
+    return Batch(frames, rejected, nul_characters, _detail_rows(unchanged))
+
+
+def _compared(reading: Reading, read: Sequence[Profile]) -> _Read:
+    """Compare people with what is stored of them.
+
+    If another reader stores one of them before this batch is, neither the digest nor the details are overwritten by
+    what was left out here. The next run reads the person again, because of the overlap.
+    """
+    digest = digest_of(reading.integration_id, protection_of(reading.run.settings))
+    ids = [each.id for each in read]
+    stored = transact(reading.session, reading.run, lambda account: details.stored(account, ids))
+    result = _Read([], [], [], {})
+    for person in read:
+        known = stored.get(person.id)
+        made = digest(person) if reading.source.lists_people else NO_DIGEST
+        if known and known.digest == made != NO_DIGEST:
+            result.unchanged.append(person)
+            continue
+        result.digests[person.id] = made
+        (result.changed if known and known.is_complete else result.new).append(person)
+    return result
+
+
+def _detail_rows(unchanged: Sequence[Profile]) -> dict[str, int]:
+    return {
+        "member_attributes": sum(len(each.properties) for each in unchanged),
+        "member_consents": sum(len(each.consents or ()) for each in unchanged),
+        "list_suppressions": sum(len(each.list_suppressions or ()) for each in unchanged),
+    }
 
 
 PROFILES = Stream(
@@ -73,9 +174,10 @@ PROFILES = Stream(
 )
 PEOPLE = Stream(
     "people",
-    _open_unknown,
+    _open_incomplete,
     by_rows,
-    _BATCH_ROWS,
-    _FILLS,
-    schedule="every daily run, after lists and events: people who are missing or incomplete",
+    LOOKED_UP_AT_ONCE,
+    (*_FILLS, loads.MISSING_PROFILES),
+    schedule="every daily run, after lists and events, and at the end of a backfill: people who are incomplete",
+    subject="first digits of keys",
 )

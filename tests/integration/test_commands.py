@@ -26,7 +26,7 @@ def integration_id(merged: Any, connection: psycopg.Connection) -> str:
     one = accounts.register(connection, "klaviyo", "shop", None).integration_id
     merged(loads.METRICS, {"key": "k", "id": "m1", "name": "Opened", "destination": "opens"}, integration_id=one)
     person = {"key": "p", "id": "p1", "email": ADDRESS, "member_key": hashlib.md5(b"p1").hexdigest()}
-    merged(loads.EVENT_MEMBERS, person, integration_id=one)
+    merged(loads.MEMBERS, person, integration_id=one)
     return one
 
 

@@ -22,6 +22,7 @@ from tests.integration.conftest import SCHEMA
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+LOADED = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Traffic(NamedTuple):
@@ -352,13 +353,30 @@ def test_subscribers_are_looked_up_in_pages(merged: Any, account: Account) -> No
     assert lookups.subscribers(Account(account.connection, SCHEMA, "two"), None, "", 10) == []
 
 
-def test_profiles_without_a_row_in_members_are_looked_up(merged: Any, account: Account) -> None:
-    [[known]] = account.connection.execute("SELECT md5('Klaviyo:one:p1')").fetchall()
-    merged(loads.MEMBERS, {"key": known, "id": "p1"})
-    on_list = [{"list_id": "L", "member_id": each, "_sync_id": each} for each in ("p1", "p2", "p3")]
-    merged(loads.STG_MEMBER_LISTS, *on_list)
-    changes = [{"id": each, "member_id": each, "change": "subscribed"} for each in ("p1", "p3", "p4")]
-    merged(loads.SUBSCRIPTION_CHANGES, *changes)
-    assert lookups.unknown_members(account, "", 10) == ["p2", "p3", "p4"]
-    assert lookups.unknown_members(account, "p2", 1) == ["p3"]
-    assert lookups.unknown_members(Account(account.connection, SCHEMA, "two"), "", 10) == []
+def test_incomplete_people_are_found_in_order_by_the_digits_of_their_keys(merged: Any, account: Account) -> None:
+    """Someone who was missing is looked for again once, a day later."""
+    stubs = [{"key": f"{number}", "id": f"p{number}", "member_key": "k"} for number in range(1, 7)]
+    merged(loads.MEMBER_STUBS, *stubs)
+    merged(loads.MEMBERS, {"key": "1", "id": "p1", "created_at": LOADED, "updated_at": LOADED})
+    merged(loads.MEMBERS, {"key": "2", "id": "p2", "updated_at": LOADED})
+    now = datetime.now(UTC)
+    missing = {"p3": (now, now), "p4": (now - 2 * DAY, now - 2 * DAY), "p5": (now - 9 * DAY, now - 2 * DAY)}
+    for each, (first, last) in missing.items():
+        merged(loads.MISSING_PROFILES, {"member_id": each, "missing_since": first, "last_missing_at": last})
+    everyone = lookups.incomplete_members(account, None, lookups.DIGITS, "", 10)
+    assert everyone == ["p4", "p6"]
+    assert lookups.count_incomplete(account, 10) == 2 and lookups.count_incomplete(account, 1) == 1
+    assert lookups.incomplete_members(account, None, "456", "", 1) == ["p4"]
+    assert lookups.incomplete_members(account, None, "456", "p4", 1) == ["p6"]
+    assert lookups.incomplete_members(account, None, "45", "p4", 1) == []
+    assert lookups.incomplete_members(account, LOADED, lookups.DIGITS, "", 10) == ["p2", "p4", "p6"]
+    assert lookups.incomplete_members(Account(account.connection, SCHEMA, "two"), None, lookups.DIGITS, "", 10) == []
+
+
+def test_a_chunk_that_was_divided_is_done_and_its_pieces_are_planned(account: Account) -> None:
+    chunks.plan_chunks(account, "run", [("profiles", "..")])
+    chunks.divide(account, "run", "profiles", "..", ["a..b", "b.."])
+    assert chunks.parts(account, "run", "profiles") == ["a..b", "b.."]
+    assert chunks.progress(account, "run", "profiles", "..").state == ChunkState.DONE
+    assert not chunks.finish(account, "run", "profiles", "a..b")
+    assert chunks.finish(account, "run", "profiles", "b..")

@@ -20,9 +20,9 @@ from klaviyo_pg.rows import EventPage, Events, Lines, Profile
 from tests.driver import PATIENCE
 from tests.integration.conftest import EVENT_TIME, SCHEMA
 from tests.merging import counts, rows
+from tests.people_frames import people
 from transforms.event_lines import event_lines
 from transforms.events import Metrics, event_frames
-from transforms.people import people
 
 JAN = datetime(2026, 1, 1, tzinfo=UTC)
 OPENS = loads.EVENTS["opens"]
@@ -277,7 +277,7 @@ def test_stored_keys_equal_those_that_sql_computes(account: Account, connection:
     assert connection.execute("SELECT DISTINCT metric_key = md5('Klaviyo:one:m') FROM opens").fetchall() == [(True,)]
 
 
-@pytest.mark.parametrize("load", [OPENS, loads.EVENT_MEMBERS], ids=["events", "members"])
+@pytest.mark.parametrize("load", [OPENS, loads.MEMBERS, loads.MEMBER_STUBS], ids=["events", "members", "stubs"])
 def test_concurrent_merges_of_the_same_keys_do_not_deadlock(connect: Any, load: Any) -> None:
     """Each merge waits for the others, and every row is stored once."""
     keys = [f"k{each:05}" for each in range(8000)]

@@ -29,7 +29,7 @@ def test_older_extractions_do_not_restore_older_values(
 ) -> None:
     """A person has the values of the latest extraction, whatever the order in which extractions are loaded."""
     merged(loads.MEMBERS, {"key": "a", "id": "a", "city": "old", "updated_at": stored})
-    merged(loads.EVENT_MEMBERS, {"key": "a", "id": "a", "city": "new", "updated_at": loaded})
+    merged(loads.MEMBERS, {"key": "a", "id": "a", "city": "new", "updated_at": loaded})
     assert rows(connection, "members", "city", "updated_at") == [(city, max(stored, loaded))]
 
 
@@ -37,18 +37,41 @@ def test_an_extraction_from_the_future_is_replaced(merged: Any, connection: psyc
     """It was made with a clock that was ahead. Otherwise, later extractions would be ignored until that time."""
     year = datetime.now(UTC) + timedelta(days=365)
     merged(loads.MEMBERS, {"key": "a", "id": "a", "city": "wrong", "updated_at": year})
-    merged(loads.EVENT_MEMBERS, {"key": "a", "id": "a", "city": "right", "updated_at": MAR})
+    merged(loads.MEMBERS, {"key": "a", "id": "a", "city": "right", "updated_at": MAR})
     assert rows(connection, "members", "city", "updated_at") == [("right", MAR)]
     merged(loads.MEMBER_ATTRIBUTES, attribute("a", "size", "1", year), attribute("a", "color", "red", year))
     merged(loads.MEMBER_ATTRIBUTES, attribute("a", "size", "2", MAR))
     assert rows(connection, "member_attributes", "name", "value") == [("size", "2")]
 
 
-def test_people_on_event_pages_do_not_change_consent(merged: Any, connection: psycopg.Connection) -> None:
-    """Event pages do not include consent."""
-    merged(loads.MEMBERS, {"key": "a", "id": "a", "consent": "SUBSCRIBED", "updated_at": JAN})
-    merged(loads.EVENT_MEMBERS, {"key": "a", "id": "a", "city": "Cork", "updated_at": FEB})
-    assert rows(connection, "members", "consent", "city") == [("SUBSCRIBED", "Cork")]
+def test_a_person_who_was_only_met_changes_no_stored_row(merged: Any, connection: psycopg.Connection) -> None:
+    """Pages of events have only an ID and an address, and their time says nothing about the other columns."""
+    merged(loads.MEMBERS, {"key": "a", "id": "a", "email": "a@example.com", "city": "Cork", "updated_at": JAN})
+    connection.execute("UPDATE members SET deleted_at = %s", [FEB])
+    met = merged(loads.MEMBER_STUBS, {"key": "a", "id": "a", "email": "new"}, {"key": "b", "id": "b", "email": "b"})
+    assert (met.inserted, met.updated, met.unchanged) == (1, 0, 1)
+    assert rows(connection, "members", "id", "email", "city", "updated_at", "deleted_at") == [
+        ("a", "a@example.com", "Cork", JAN, FEB),
+        ("b", "b", None, None, None),
+    ]
+
+
+def test_a_record_that_was_read_before_the_person_was_met_completes_them(
+    merged: Any, connection: psycopg.Connection
+) -> None:
+    """Events and profiles are read side by side."""
+    merged(loads.MEMBER_STUBS, {"key": "a", "id": "a"})
+    merged(loads.MEMBERS, {"key": "a", "id": "a", "city": "Cork", "updated_at": JAN})
+    assert rows(connection, "members", "city", "updated_at") == [("Cork", JAN)]
+
+
+def test_people_who_are_all_stored_are_not_written(merged: Any, connection: psycopg.Connection) -> None:
+    """Not even a temporary table is created."""
+    merged(loads.MEMBER_STUBS, {"key": "a", "id": "a"})
+    query = "SELECT pg_current_wal_insert_lsn() - '0/0'"
+    before = connection.execute(query).fetchone()
+    merged(loads.MEMBER_STUBS, {"key": "a", "id": "a", "email": "new"})
+    assert connection.execute(query).fetchone() == before
 
 
 def flow_campaign(name: str | None, first: datetime, last: datetime) -> dict[str, Any]:

@@ -25,7 +25,7 @@ COLUMNS = {
     "members": (
         "key id email timezone first_name last_name source predict_user_id address1 address2 city state zip country "
         f"phone_number longitude latitude consent consent_timestamp created_at updated_at {ORIGIN} member_key "
-        "external_id organization title locale last_event_date klaviyo_updated_at deleted_at left_reason"
+        "external_id organization title locale last_event_date klaviyo_updated_at deleted_at left_reason details_digest"
     ),
     "member_attributes": f"key id member_key name value created_at updated_at {ORIGIN}",
     "sends": EVENT,
@@ -51,6 +51,7 @@ COLUMNS = {
     ),
 }
 TYPES = {
+    "details_digest": "bigint",
     "properties": "jsonb",
     "longitude": "double precision",
     "latitude": "double precision",

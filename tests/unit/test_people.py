@@ -8,7 +8,8 @@ import pytest
 
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.rows import Consent, Profile, Suppression
-from transforms.people import Consents, People, consents, people
+from tests.people_frames import People, consents, people
+from transforms.people import Consents, stubs
 
 ACCOUNT = "account-1"
 READ = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -64,14 +65,15 @@ def test_all_columns_of_a_member_are_filled() -> None:
         "predict_user_id": None,
         "created_at": JOINED,
         "updated_at": READ,
+        "details_digest": None,
     }
 
 
-def test_people_on_event_pages_do_not_change_consent() -> None:
-    """Event pages include neither consent nor what changes with each event, so they must not overwrite it with null."""
-    frame = frames({"email": "a@example.com"}, load=loads.EVENT_MEMBERS).members
-    left_out = {"consent", "consent_timestamp", "locale", "last_event_date", "klaviyo_updated_at"}
-    assert frame.columns == [each for each in loads.MEMBERS.schema if each not in left_out]
+def test_of_people_who_were_only_met_there_is_an_id_and_an_address() -> None:
+    frame = stubs([("p1", "old@example.com"), ("p2", ""), ("p1", "a@example.com")], ACCOUNT).frame
+    assert dict(frame.schema) == loads.MEMBER_STUBS.schema
+    assert frame.row(0, named=True) == {"id": "p1", "email": "a@example.com", **KEYS}
+    assert frame["email"].to_list() == ["a@example.com", None]
 
 
 def test_a_person_with_only_an_id_is_a_member() -> None:

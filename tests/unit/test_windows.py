@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, floor, open_windows
+from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, divided, exact, floor, open_windows, parse
 
 moments = st.datetimes(datetime(2012, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 lengths = st.timedeltas(timedelta(days=1), timedelta(days=4000))
@@ -94,3 +94,28 @@ def test_floor_is_the_last_whole_step(moment: datetime, step: timedelta) -> None
     """This is the hour or the day as written, also before 1970."""
     whole = moment.replace(minute=0, second=0, microsecond=0)
     assert floor(moment, step) == (whole if step < timedelta(days=1) else whole.replace(hour=0))
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        FULL_READ,
+        OpenWindow(datetime(2026, 1, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        Window(datetime(2026, 1, 1, 2, 3, 4, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)),
+    ],
+    ids=str,
+)
+def test_a_window_is_made_from_its_exact_name(window: AnyWindow) -> None:
+    assert parse(exact(window)) == window
+
+
+@pytest.mark.parametrize("seconds", [1, 2, 7, 100_000])
+@pytest.mark.parametrize("end", [None, datetime(2027, 1, 1, tzinfo=UTC)])
+def test_the_pieces_of_a_window_cover_it(seconds: int, end: datetime | None) -> None:
+    """There are fewer pieces than wanted if the time has fewer seconds."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    window = OpenWindow(start) if end is None else Window(start, end)
+    pieces = divided(window, start + timedelta(seconds=seconds), 8)
+    assert (pieces[0].start, pieces[-1].end) == (window.start, window.end)
+    assert all(one.end == other.start for one, other in pairwise(pieces))
+    assert len(pieces) == min(8, seconds)

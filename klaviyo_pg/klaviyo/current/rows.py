@@ -308,7 +308,8 @@ def _people(
                     continue
                 [row] = repaired
             person = KnownPerson(row.id, row.email)
-            known_people.add(record, person)
-            new.append(row)
+            if not known_people.has_stored(record):
+                known_people.add(record, person)
+                new.append(row)
         emails[person.id] = person.email
     return new, emails

@@ -27,10 +27,12 @@ REVISION = "2026-07-15"
 CHANNELS = ("email", "sms", "mobile_push")  # campaigns can only be listed by channel
 SUPPRESSION_REASONS = ("HARD_BOUNCE", "INVALID_EMAIL", "SPAM_COMPLAINT", "UNSUBSCRIBE", "USER_SUPPRESSED")
 _ARCHIVED: Mapping[str, str] = MappingProxyType({"false": "", "true": "archived "})  # each needs a separate request
-_IDS_IN_FILTER = 50  # ids in one any(): keeps URLs below 2 KB
+_IDS_IN_FILTER = 100  # ids in one any(): as many as a page of profiles has; the URL then has 4 KB
 _MARGIN = timedelta(seconds=1)  # before a window, which includes its start: greater-than excludes its bound
-_PERSON_FIELDS = "email,phone_number,external_id,first_name,last_name,organization,title,created,location,properties"
-_PROFILE_FIELDS = f"{_PERSON_FIELDS},locale,last_event_date,updated"  # the last two change with each event
+_PROFILE_FIELDS = (
+    "email,phone_number,external_id,first_name,last_name,organization,title,created,location,properties,locale,"
+    "last_event_date,updated"
+)
 _SUPPRESSION = "subscriptions.email.marketing.suppression.reason"
 
 _XS, _S, _M, _L, _XL = Limit(1, 15), Limit(3, 60), Limit(10, 150), Limit(75, 750), Limit(350, 3500)  # as published
@@ -62,7 +64,6 @@ class CurrentSource:
     reads_all_metrics_at_once = True
     looks_up_memberships = False
     lists_people = True
-    events_include_consent = False
     event_requests_per_minute: int | None = _XL.steady
     count_interval = timedelta(hours=1)
     exclusion_reasons: Sequence[str | None] = SUPPRESSION_REASONS
@@ -141,7 +142,7 @@ class CurrentSource:
             "sort": "datetime",
             "include": "profile",
             "fields[event]": "timestamp,event_properties",
-            "fields[profile]": _PERSON_FIELDS,
+            "fields[profile]": "email",  # a page repeats the people that earlier pages had, and they can be large
         }
         for document, rejects, read_at in self._pages(self._events_endpoint, _EVENTS, query):
             known = known_people or PendingPeople(PeopleCache())
@@ -197,6 +198,11 @@ class CurrentSource:
         for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):
             updated = reached.after(each.attributes.updated for each in document.data)
             yield rows.Page([current_rows.profile(each) for each in document.data], rejects, read_at, updated)
+
+    def latest_change(self, window: AnyWindow) -> datetime | None:
+        query = {"filter": ",".join(_between("updated", window)), "sort": "-updated", "fields[profile]": "updated"}
+        document, _, _ = next(self._pages(PROFILES, _PROFILES, query))
+        return rows.utc(document.data[0].attributes.updated) if document.data else None
 
     def profile_ids(self, window: AnyWindow) -> Iterator[rows.Page[rows.ProfileId]]:
         query = {

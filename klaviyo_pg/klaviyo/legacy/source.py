@@ -49,7 +49,6 @@ class LegacySource:
     looks_up_memberships = True
     lists_people = False
     exclusion_reasons: Sequence[str | None] = (None,)
-    events_include_consent = True
     event_requests_per_minute: int | None = None
     count_interval = timedelta(days=1)
     longest_count = timedelta(days=31)  # the longest time that one export may span
@@ -195,6 +194,9 @@ class LegacySource:
     def profiles(self, window: AnyWindow) -> Iterator[rows.Page[rows.Profile]]:
         """Return no pages: these APIs do not list people. Events include them, and `people` reads the others."""
         return iter(())
+
+    def latest_change(self, window: AnyWindow) -> datetime | None:
+        return None
 
     def profile_ids(self, window: AnyWindow) -> Iterator[rows.Page[rows.ProfileId]]:
         """Return no pages: these APIs do not list people."""

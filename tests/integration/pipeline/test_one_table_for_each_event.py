@@ -31,7 +31,7 @@ def stored(warehouse: Warehouse, *pages: EventPage) -> list[tuple[Any, ...]]:
     with warehouse.open() as session:
         run, guard = begin(session, "daily", {}, LOG), Guard("events", 0.3, READ)
         for each in pages:
-            batch = protect(event_batch(METRICS, run.integration_id, loads.EVENT_MEMBERS, [each]), run.settings)
+            batch = protect(event_batch(METRICS, run.integration_id, loads.MEMBER_STUBS, [each]), run.settings)
             store.store(session, run, Chunk("events"), batch, Traffic(), guard, lambda account: None)
     selects = (f"SELECT '{each.name}', value FROM {each.name}" for each in events.EVENT_TABLES)
     return warehouse.rows(" UNION ALL ".join(selects))

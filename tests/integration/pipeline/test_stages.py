@@ -65,4 +65,4 @@ def test_reconcile_shows_counts_and_coverage(warehouse: Warehouse) -> None:
 
 def test_a_backfill_shows_its_coverage(warehouse: Warehouse) -> None:
     warehouse.backfill(days_ago(10))
-    assert [stage.title for stage in stages(warehouse)] == ["Metrics and lists", "History", "Coverage"]
+    assert [stage.title for stage in stages(warehouse)] == ["Metrics and lists", "History", "People", "Coverage"]

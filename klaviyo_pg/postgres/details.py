@@ -1,0 +1,72 @@
+"""The digests of people's details: custom properties, consents and list suppressions, of which a person has many.
+
+A digest is stored with the details that it belongs to, or not at all. The caller owns the transaction.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import polars as pl
+from psycopg.sql import Identifier
+
+from klaviyo_pg.catalogue import Load, dimensions, loads
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.statements import row_key
+
+_PERSON = {"member_attributes": "id", "member_consents": "member_id", "list_suppressions": "member_id"}
+_KEY = row_key(Identifier("ids", "id"))
+_STORED = """
+SELECT member.id, member.details_digest, member.created_at IS NOT NULL FROM {} AS member
+WHERE member.key IN (SELECT {key} FROM unnest(%(ids)s::text[]) AS ids (id))
+"""
+# Where a record that was read later is stored, the merge has kept its digest.
+_OUTDATED = """
+SELECT member.id FROM unnest(%(keys)s::text[], %(digests)s::bigint[]) AS loaded (key, digest)
+JOIN {} AS member ON member.key = loaded.key WHERE member.details_digest IS DISTINCT FROM loaded.digest
+"""
+_CLEAR = """
+UPDATE {} SET details_digest = NULL
+WHERE key IN (SELECT {key} FROM unnest(%(ids)s::text[]) AS ids (id)) AND details_digest IS NOT NULL
+"""
+
+
+class Stored(NamedTuple):
+    """A stored person: the digest, if there is one, and if the record is complete."""
+
+    digest: int | None
+    is_complete: bool
+
+
+def stored(account: Account, ids: Sequence[str]) -> dict[str, Stored]:
+    """Return what is stored of people, by profile ID. Nobody has details before their record is complete.
+
+    Only another dialect can have stored some.
+    """
+    query = account.compose(_STORED, dimensions.MEMBERS, key=_KEY)
+    return {each: Stored(digest, is_complete) for each, digest, is_complete in account.execute(query, ids=list(ids))}
+
+
+def outdated(account: Account, load: Load, frame: pl.DataFrame) -> set[str]:
+    """Return the IDs of merged people whose stored row is newer, so that their details must not be stored."""
+    if load is not loads.MEMBERS:
+        return set()
+    loaded = frame.select("key", "details_digest").drop_nulls()
+    if loaded.is_empty():
+        return set()
+    keys, digests = loaded.get_columns()
+    rows = account.execute(_OUTDATED, dimensions.MEMBERS, keys=keys.to_list(), digests=digests.to_list())
+    return {each for (each,) in rows}
+
+
+def without(load: Load, frame: pl.DataFrame, ids: Collection[str]) -> pl.DataFrame:
+    """Remove the details of these people from a frame."""
+    if not ids or load not in loads.DETAILS:
+        return frame
+    return frame.filter(~pl.col(_PERSON[load.table.name]).is_in(list(ids)))
+
+
+def clear(account: Account, load: Load, frame: pl.DataFrame) -> None:
+    """Clear the digests of the people of a frame, because not all of their details could be stored."""
+    if load in loads.DETAILS:
+        ids = frame.get_column(_PERSON[load.table.name]).unique().to_list()
+        account.execute(account.compose(_CLEAR, dimensions.MEMBERS, key=_KEY), ids=ids)

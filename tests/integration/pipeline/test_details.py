@@ -1,0 +1,207 @@
+"""The details of people: a digest of them makes unchanged people free, and never hides a change."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from klaviyo_pg.catalogue import loads
+from klaviyo_pg.klaviyo.client import Traffic
+from klaviyo_pg.postgres.losses import Guard
+from klaviyo_pg.rows import Consent, Page, Profile, Suppression
+from klaviyo_pg.windows import FULL_READ
+from pipeline import store
+from pipeline.batch import Protected, protect, protection_of
+from pipeline.chunks import Chunk
+from pipeline.outcome import Counts
+from pipeline.run import Run, begin
+from pipeline.session import Session
+from pipeline.streams.people import people_batch
+from pipeline.streams.stream import Reading
+from tests.fakes import FakeAccount
+from tests.integration.pipeline.conftest import HOUR, LOG, Warehouse
+from transforms.digests import NO_DIGEST, digest_of
+
+READ = datetime(2026, 7, 1, tzinfo=UTC)
+SMS = Consent("sms", "SUBSCRIBED")
+EMPTY = {**dict.fromkeys(Profile._fields), "properties": (), "list_suppressions": (), "consents": ()}
+ATTRIBUTES = "SELECT id, name, value FROM member_attributes ORDER BY 1, 2"
+DIGESTS = "SELECT id, details_digest FROM members ORDER BY id"
+
+
+def ada(**fields: Any) -> Profile:
+    """Return a person with these fields."""
+    properties = (("size", "M"), ("color", "red"))
+    return Profile(**{**EMPTY, "id": "P1", "created": READ, "properties": properties, "consents": (SMS,), **fields})
+
+
+def batch(session: Session, run: Run, *people: Profile, at: datetime = READ) -> Protected:
+    """Make a batch of people who were read at a time."""
+    with session.source() as source:
+        reading = Reading(session, run, source, FULL_READ, None)
+        return protect(people_batch(reading, [Page(people, (), at)]), run.settings)
+
+
+def put(session: Session, run: Run, made: Protected) -> Counts:
+    """Store a batch."""
+    guard = Guard("profiles", 0.3, READ)
+    return store.store(session, run, Chunk("profiles"), made, Traffic(), guard, lambda account: None)
+
+
+def read(warehouse: Warehouse, *people: Profile, at: datetime = READ, **settings: object) -> Counts:
+    """Read and store people, in one batch."""
+    with warehouse.open(**settings) as session:
+        run = begin(session, "daily", {}, LOG)
+        return put(session, run, batch(session, run, *people, at=at))
+
+
+def rows_of(made: Protected) -> dict[str, int]:
+    """Return the number of rows of details in a batch, by table."""
+    rows: dict[str, int] = {}
+    for load, frame in made.frames:
+        if load in loads.DETAILS:
+            rows[load.table.name] = rows.get(load.table.name, 0) + frame.height
+    return rows
+
+
+@pytest.mark.parametrize("mode", ["keep", "hash", "drop"])
+def test_a_digest_is_that_of_what_is_stored(warehouse: Warehouse, mode: str) -> None:
+    settings = {"personal_data": mode, "personal_data_salt": "s" * 32}
+    person = ada()
+    read(warehouse, person, **settings)
+    account_id = warehouse.one("SELECT DISTINCT esp_integration_id FROM members")
+    digest = digest_of(account_id, protection_of(warehouse.configured(**settings)))
+    assert warehouse.rows(DIGESTS) == [("P1", digest(person))]
+
+
+def test_details_that_have_not_changed_are_not_built(warehouse: Warehouse) -> None:
+    """They count as unchanged rows."""
+    read(warehouse, ada())
+    with warehouse.open() as session:
+        run = begin(session, "daily", {}, LOG)
+        again = batch(session, run, ada(city="Cork"), at=READ + HOUR)
+        assert rows_of(again) == {"member_attributes": 0, "member_consents": 0, "list_suppressions": 0}
+        counts = put(session, run, again)
+    assert counts["member_attributes"]["unchanged"] == counts["member_attributes"]["rows_read"] == 2
+    assert warehouse.one("SELECT city FROM members") == "Cork"
+
+
+@pytest.mark.parametrize(
+    ("change", "query", "expected"),
+    [
+        pytest.param(
+            {"properties": (("size", "L"), ("color", "red"))},
+            ATTRIBUTES,
+            [("P1", "color", "red"), ("P1", "size", "L")],
+            id="a property changed",
+        ),
+        pytest.param({"properties": (("size", "M"),)}, ATTRIBUTES, [("P1", "size", "M")], id="a property removed"),
+        pytest.param({"properties": ()}, ATTRIBUTES, [], id="all properties removed"),
+        pytest.param(
+            {"consents": (SMS._replace(consent="UNSUBSCRIBED"),)},
+            "SELECT consent FROM member_consents",
+            [("UNSUBSCRIBED",)],
+            id="a consent",
+        ),
+        pytest.param({"consents": ()}, "SELECT consent FROM member_consents", [], id="no consent"),
+        pytest.param(
+            {"list_suppressions": (Suppression("L1", "P1", READ),)},
+            "SELECT list_id, lifted_at FROM list_suppressions",
+            [("L1", None)],
+            id="a suppression",
+        ),
+    ],
+)
+def test_each_change_of_details_is_stored(
+    warehouse: Warehouse, change: dict[str, Any], query: str, expected: Sequence[tuple[Any, ...]]
+) -> None:
+    """It is stored back as well, when the person is as before again."""
+    read(warehouse, ada())
+    before = warehouse.rows(query)
+    read(warehouse, ada(**change), at=READ + HOUR)
+    assert warehouse.rows(query) == expected != before
+    read(warehouse, ada(), at=READ + 2 * HOUR)
+    if "suppression" not in query:
+        assert warehouse.rows(query) == before
+
+
+def test_an_older_record_changes_neither_the_digest_nor_the_details(warehouse: Warehouse) -> None:
+    """Two readers can store what they have read in the other order, even where the older one found another value."""
+    read(warehouse, ada(), at=READ)
+    read(warehouse, ada(city="Cork"), at=READ + 2 * HOUR)
+    digests = warehouse.rows(DIGESTS)
+    read(warehouse, ada(properties=(("size", "XL"),)), at=READ + HOUR)
+    assert warehouse.rows(DIGESTS) == digests
+    assert warehouse.rows(ATTRIBUTES) == [("P1", "color", "red"), ("P1", "size", "M")]
+
+
+def test_what_another_reader_stores_meanwhile_is_seen_by_the_next_read(warehouse: Warehouse) -> None:
+    read(warehouse, ada())
+    with warehouse.open() as session:
+        run = begin(session, "daily", {}, LOG)
+        unchanged = batch(session, run, ada(), at=READ + 2 * HOUR)
+        put(session, run, batch(session, run, ada(properties=(("size", "XL"),)), at=READ + HOUR))
+        put(session, run, unchanged)
+        assert warehouse.rows(ATTRIBUTES) == [("P1", "size", "XL")]
+        put(session, run, batch(session, run, ada(), at=READ + 3 * HOUR))
+    assert warehouse.rows(ATTRIBUTES) == [("P1", "color", "red"), ("P1", "size", "M")]
+
+
+def test_two_readers_of_a_new_person_store_the_later_record(warehouse: Warehouse) -> None:
+    """The second one expected to append."""
+    with warehouse.open() as session:
+        run = begin(session, "daily", {}, LOG)
+        later = batch(session, run, ada(properties=(("size", "XL"),)), at=READ + HOUR)
+        earlier = batch(session, run, ada())
+        put(session, run, later)
+        put(session, run, earlier)
+        assert warehouse.rows(ATTRIBUTES) == [("P1", "size", "XL")]
+        put(session, run, batch(session, run, ada(), at=READ + 2 * HOUR))
+    assert warehouse.rows(ATTRIBUTES) == [("P1", "color", "red"), ("P1", "size", "M")]
+
+
+def test_another_protection_makes_the_details_differ(warehouse: Warehouse) -> None:
+    """A name of a property that becomes readable is stored."""
+    person, settings = ada(properties=(("Größe", "M"),)), {"personal_data": "hash", "personal_data_salt": "s" * 32}
+    read(warehouse, person, **settings)
+    read(warehouse, person, at=READ + HOUR, **settings, readable_properties="Größe")
+    assert warehouse.column("SELECT name FROM member_attributes") == ["Größe"]
+
+
+@pytest.mark.parametrize(
+    ("properties", "repeated"),
+    [
+        pytest.param((("x" * 2001, "1"),), "rejected", id="a name that is too long"),
+        pytest.param((("size", "M\x00"),), "nul_characters", id="a NUL character"),
+    ],
+)
+def test_what_could_not_be_stored_as_it_is_has_no_digest(
+    warehouse: Warehouse, properties: Sequence[tuple[str, str]], repeated: str
+) -> None:
+    """So each run reports it."""
+    person = ada(properties=properties)
+    read(warehouse, person)
+    counts = read(warehouse, person, at=READ + HOUR)
+    assert sum(numbers[repeated] for numbers in counts.values()) == 1
+    assert warehouse.rows(DIGESTS) == [("P1", NO_DIGEST)]
+
+
+def test_a_digest_that_was_replaced_is_not_taken_for_that_of_the_details(warehouse: Warehouse) -> None:
+    """After a record without a digest, the earlier record is a change."""
+    read(warehouse, ada())
+    read(warehouse, ada(properties=(("size", "\x00"),)), at=READ + HOUR)
+    read(warehouse, ada(), at=READ + 2 * HOUR)
+    assert warehouse.rows(ATTRIBUTES) == [("P1", "color", "red"), ("P1", "size", "M")]
+
+
+def test_the_other_dialect_clears_digests(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """There, properties are also loaded from pages of events, which compare no digests."""
+    read(warehouse, ada())
+    shop.lists_people = False
+    read(warehouse, ada(properties=(("size", "L"),)), at=READ + HOUR)
+    assert warehouse.rows(DIGESTS) == [("P1", None)]
+    assert read(warehouse, ada(properties=(("size", "L"),)), at=READ + 2 * HOUR)["members"]["updated"] == 0
+    shop.lists_people = True
+    read(warehouse, ada(), at=READ + 3 * HOUR)
+    assert warehouse.rows(ATTRIBUTES) == [("P1", "color", "red"), ("P1", "size", "M")]
