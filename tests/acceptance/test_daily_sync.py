@@ -204,7 +204,7 @@ def test_tables_limits_what_is_read(filled: runs.Warehouse) -> None:
     """--tables reads only what fills those tables."""
     ran = filled.daily("automations")
     assert ran.exit_code == 0, ran.sentences
-    assert read_by(ran) == {"metrics", "lists", "automations", "member_lists"}
+    assert read_by(ran) == {"metrics", "lists", "automations"}
 
 
 def test_metrics_limits_what_is_read(filled: runs.Warehouse, box: Sandbox) -> None:
