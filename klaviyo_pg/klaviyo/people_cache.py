@@ -1,8 +1,8 @@
 """A cache of the people whose rows have been stored. Event pages repeat the same people, and each is stored once."""
 
 import threading
-from array import array
 from collections.abc import Mapping
+from mmap import mmap
 from typing import NamedTuple, Protocol
 
 
@@ -40,7 +40,7 @@ class PeopleCache:
     def __init__(self, most: int = 100_000, most_records: int = 1 << 21) -> None:
         self._most, self._most_records = most, most_records
         self._people: dict[int, KnownPerson] = {}
-        self._records = array("q")  # filled when it is first needed
+        self._records = memoryview(mmap(-1, 8 * most_records)).cast("q")  # takes memory only where it is written to
         self._writing = threading.Lock()
 
     def get(self, record: bytes) -> KnownPerson | None:
@@ -50,13 +50,11 @@ class PeopleCache:
     def has_stored(self, record: bytes) -> bool:
         """Return whether a record with exactly these bytes has been stored and not been forgotten."""
         digest = hash(record)
-        return bool(self._records) and self._records[digest % self._most_records] == digest
+        return self._records[digest % self._most_records] == digest
 
     def update(self, people: Mapping[int, KnownPerson]) -> None:
         """Add people, by the hash of their record."""
         with self._writing:
-            if people and not self._records:
-                self._records = array("q", bytes(8 * self._most_records))
             for record, person in people.items():
                 if len(self._people) >= self._most:
                     self._people.clear()
