@@ -5,9 +5,11 @@ from psycopg.sql import Identifier
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres.account import Account
 
-_CAUSES = """
+_BEFORE_EACH_ROW = 3  # of tgtype: other triggers cannot keep a row from being stored
+_CAUSES = f"""
 SELECT 'trigger ' || tgname FROM pg_trigger
 WHERE tgrelid = to_regclass(%(name)s) AND NOT tgisinternal AND tgenabled <> 'D'
+AND tgtype & {_BEFORE_EACH_ROW} = {_BEFORE_EACH_ROW}
 UNION ALL
 SELECT 'rule ' || rulename FROM pg_rewrite WHERE ev_class = to_regclass(%(name)s) AND ev_enabled <> 'D'
 ORDER BY 1
