@@ -12,7 +12,9 @@ from klaviyo_pg.catalogue import loads
 from klaviyo_pg.postgres import schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.event_tables import one_copy
+from klaviyo_pg.postgres.reconciliation import active_metrics
 from klaviyo_pg.postgres.schema import Storage
+from klaviyo_pg.windows import Window
 from tests.merging import counts
 
 OPENS = loads.EVENTS["opens"]
@@ -99,6 +101,20 @@ def test_changed_events_read_themselves(filled: psycopg.Connection, merged: Any)
     result, read = loaded(filled, merged, events(STORED // 2, BATCH, value="1"))
     assert result == (BATCH, 0, BATCH, 0)
     assert (read.scanned, read.fetched <= 3 * BATCH) == (0, True)
+
+
+def test_metrics_without_events_are_found_by_the_index(filled: psycopg.Connection) -> None:
+    """A table is not read to find out that it has no event of a metric."""
+    filled.execute(
+        "INSERT INTO metrics (key, id, name, destination, esp_source, esp_integration_id)"
+        " SELECT 'm' || number, number::text, 'Metric ' || number, 'opens', 'Klaviyo', 'one'"
+        " FROM generate_series(0, 99) AS number"
+    )
+    window = Window(START + timedelta(days=30), START + timedelta(days=60))
+    with filled.transaction():
+        assert active_metrics(Account(filled, "klaviyo", "one"), window) == {"0", "1", "2"}
+        row = filled.execute(_READ).fetchone()
+    assert row is not None and Read(*row).scanned == 0
 
 
 def test_events_without_a_metric_are_looked_up_by_time(filled: psycopg.Connection, merged: Any) -> None:
