@@ -168,9 +168,9 @@ def _store(session: Session, run: Run, first: int, number: int, population: int)
     columns["profile_id"] = [f"p{person}" for person in people]
     columns["email"] = [f"p{person}@example.com" for person in people]
     columns["metric_id"] = ["M"] * _BATCH
-    columns["properties"] = ["{}"] * _BATCH
+    columns["properties"] = [b"{}"] * _BATCH
     page = EventPage(Events(**columns), (), (), datetime.now(UTC))  # type: ignore[arg-type]
-    made = event_batch(Metrics({"M": "M"}, {"M": "opens"}), run.integration_id, loads.EVENT_MEMBERS, [page])
+    made = event_batch(Metrics({"M": "M"}, {"M": "opens"}), run.integration_id, loads.MEMBER_STUBS, [page])
     began = perf_counter()
     guard = Guard("events", run.as_of, 1.0)
     store(session, run, Chunk("events"), protect(made, run.settings), Traffic(), guard, lambda account: None)

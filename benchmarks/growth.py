@@ -121,7 +121,7 @@ class Warehouse:
         columns["properties"] = [
             _PROPERTIES.format(
                 week=each * 7 % 260, number=-each if changed_every and each % changed_every == 0 else each
-            )
+            ).encode()
             for each in numbers
         ]
         metrics = Metrics(

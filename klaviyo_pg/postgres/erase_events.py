@@ -225,6 +225,8 @@ def _has_index(account: Account, table: Identifier) -> bool:
 def discover(account: Account) -> Discovered:
     """Add the profiles and addresses that the events of the people name. New profiles need another search."""
     parts = erase.parts_of(account)
+    for table in (bookkeeping.ERASING, bookkeeping.ERASING_EVENTS):  # else the people are looked for one after another
+        account.execute("ANALYZE {}", table)
     account.execute(account.compose(_FOUND, **parts))
     profiles = account.execute(account.compose(_ADD_PROFILES, **parts)).rowcount + erase.add_merged(account)
     if profiles:
