@@ -230,6 +230,7 @@ def test_a_signal_stops_the_backfill_after_its_batch(
     assert recorded == stored(warehouse, schema)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("uninterrupted")
 def test_a_backfill_survives_a_database_restart(warehouse: Warehouse, box: Sandbox, start: str, tmp_path: Path) -> None:
     """If Postgres is stopped and started again during a backfill, the run completes and requests no page twice.
@@ -256,6 +257,7 @@ def test_a_backfill_survives_a_database_restart(warehouse: Warehouse, box: Sandb
     assert other.rows("SELECT requests - retries FROM away.runs") == [(sent,)] == [(undisturbed,)]
 
 
+@pytest.mark.slow
 def test_a_daily_run_during_a_backfill(warehouse: Warehouse, box: Sandbox, start: str) -> None:
     """A daily run and a backfill of one account, in two processes at the same time, succeed and miss no event."""
     options = settings(box, "beside")

@@ -146,6 +146,7 @@ def test_a_distributed_backfill(installation: Installation) -> None:
     assert "has ended" in installation.ask(f"/flow_runs/{late}")["state"]["message"]
 
 
+@pytest.mark.slow
 def test_runs_of_one_account_do_not_overlap(installation: Installation, box: Sandbox) -> None:
     """Of two runs with the same blocks the second waits or, if ON_COLLISION is CANCEL_NEW, is cancelled."""
     installation.command("tasks.save_blocks", "--klaviyo=shop-de", "--warehouse=main", KLAVIYO_INTEGRATION="shop-de")

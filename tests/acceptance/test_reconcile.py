@@ -2,11 +2,14 @@
 
 from datetime import timedelta
 
+import pytest
+
 from sandbox.launcher import running
 from tests import runs
 from tests.driver import MIDNIGHT, Warehouse, account
 
 
+@pytest.mark.slow
 def test_reconcile_restores_rows_and_prints_what_still_differs(warehouse: Warehouse) -> None:
     """The run succeeds. The summary counts the restored rows, and a remaining difference is one line."""
     day = MIDNIGHT - timedelta(days=3)

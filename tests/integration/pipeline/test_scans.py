@@ -10,7 +10,7 @@ from klaviyo_pg.postgres.member_lists import derive_member_lists
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import Warehouse, days_ago
 
-ROWS = 20_000
+ROWS = 6_000
 FILL = (
     "INSERT INTO members (key, id, email, consent, created_at, member_key, esp_integration_id)"
     " SELECT md5('Klaviyo:' || %(account)s || ':Q' || n), 'Q' || n, n || '@example.com', 'SUBSCRIBED', '2020-01-01Z',"

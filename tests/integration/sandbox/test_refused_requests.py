@@ -46,7 +46,13 @@ def truth(box: Sandbox) -> Counter[str]:
 @pytest.mark.parametrize(
     ("endpoint", "query", "sentence"),
     [
-        pytest.param("GET /api/campaigns", "", "The campaigns could not be read: GET /api/campaigns:", id="campaigns"),
+        pytest.param(
+            "GET /api/campaigns",
+            "",
+            "The campaigns could not be read: GET /api/campaigns:",
+            id="campaigns",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "GET /api/campaigns",
             "'mobile_push'",
