@@ -9,7 +9,7 @@ from functools import partial
 
 from prefect import State, flow
 
-from klaviyo_pg.settings import parse_moment
+from klaviyo_pg.moments import parse_moment
 from pipeline.backfill import runbook
 from pipeline.backfill.side_by_side import read_history
 from tasks.blocks import settings_from

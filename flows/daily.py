@@ -9,7 +9,7 @@ from functools import partial
 
 from prefect import State, flow
 
-from klaviyo_pg.settings import parse_since
+from klaviyo_pg.moments import parse_since
 from pipeline.daily import sync
 from pipeline.streams import streams_of
 from tasks.blocks import settings_from

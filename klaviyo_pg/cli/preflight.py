@@ -10,7 +10,8 @@ from argparse import Namespace
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from klaviyo_pg.settings import Settings, load_settings, misspelled_settings, parse_moment, parse_since
+from klaviyo_pg.moments import parse_moment, parse_since
+from klaviyo_pg.settings import Settings, load_settings, misspelled_settings
 from klaviyo_pg.windows import Window, history_window
 
 DEMO_ACCOUNT = "sandbox"

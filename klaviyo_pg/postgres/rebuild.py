@@ -14,7 +14,7 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from klaviyo_pg.catalogue import Table, events
 from klaviyo_pg.errors import Busy, DatabaseAway
-from klaviyo_pg.postgres import partitions, schema, statements
+from klaviyo_pg.postgres import definitions, partitions, schema, statements
 from klaviyo_pg.postgres.schema import Storage
 
 BYTES_PER_ROW = 140
@@ -87,7 +87,7 @@ def missing_indexes(connection: Connection, schema_name: str, storage: Storage) 
         for columns in schema.indexes_of(table, storage)
         if _exists(connection, schema_name, table)
         and not partitions.is_partitioned(connection, schema_name, table)
-        and _state(connection, schema_name, statements.index_name(table, columns)) is not True
+        and _state(connection, schema_name, definitions.index_name(table, columns)) is not True
     ]
 
 
@@ -117,8 +117,8 @@ def rebuild_key(connection: Connection, schema_name: str, table: Table, report: 
 
 def build_index(connection: Connection, schema_name: str, table: Table, columns: tuple[str, ...]) -> None:
     """Build an index that a table lacks, while it is read and written."""
-    name = statements.index_name(table, columns)
-    _build(connection, schema_name, name, statements.create_index(schema_name, table, columns, concurrently=True))
+    name = definitions.index_name(table, columns)
+    _build(connection, schema_name, name, definitions.create_index(schema_name, table, columns, concurrently=True))
 
 
 def progress(connection: Connection, pid: int) -> float | None:

@@ -8,7 +8,7 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View, events
 from klaviyo_pg.errors import DatabaseUnusable
-from klaviyo_pg.postgres import freshness, partitions, statements, touched
+from klaviyo_pg.postgres import definitions, freshness, partitions, touched
 from klaviyo_pg.settings import Settings
 
 _COLUMNS = """
@@ -83,7 +83,7 @@ def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> No
     logged = {name for (name,) in connection.execute(_LOGGED, [schema])}
     for table in TABLES:
         if table.unlogged and table.name in logged:
-            connection.execute(statements.set_unlogged(schema, table))
+            connection.execute(definitions.set_unlogged(schema, table))
     indexes = {row[0] for row in connection.execute(_INDEXES, [schema])}
     for statement in missing_indexes(schema, indexes, storage=storage):
         connection.execute(statement)
@@ -142,8 +142,8 @@ def missing_indexes(
     """Return the statements that create missing indexes. IF NOT EXISTS instead would wait for all writers."""
     for table in tables:
         for columns in indexes_of(table, storage):
-            if statements.index_name(table, columns) not in existing:
-                yield statements.create_index(schema, table, columns)
+            if definitions.index_name(table, columns) not in existing:
+                yield definitions.create_index(schema, table, columns)
 
 
 def _define(connection: Connection, schema: str, view: View) -> None:
@@ -173,10 +173,10 @@ def differing_comments(
     """Return the statements that set the comments that differ from the catalogue."""
     for table in tables:
         if existing.get((table.name, None)) != table.description:
-            yield statements.comment_on_table(schema, table)
+            yield definitions.comment_on_table(schema, table)
         for column in table.columns:
             if existing.get((table.name, column.name)) != column.description:
-                yield statements.comment_on_column(schema, table, column)
+                yield definitions.comment_on_column(schema, table, column)
 
 
 def missing(
@@ -186,13 +186,13 @@ def missing(
     for table in tables:
         columns = existing.get(table.name)
         if columns is None:
-            yield statements.create_table(schema, table, storage.by_month)
+            yield definitions.create_table(schema, table, storage.by_month)
             if storage.by_month and table.ordered_by:
                 yield from partitions.outer(schema, table)
             continue
         for column in table.columns:
             if column.name not in columns:
-                yield statements.add_column(schema, table, column)
+                yield definitions.add_column(schema, table, column)
             elif columns[column.name] != column.type.sql.partition(" COLLATE")[0]:
                 raise DatabaseUnusable(
                     f"Column {schema}.{table.name}.{column.name} has type {columns[column.name]}, but must have type "

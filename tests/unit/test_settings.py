@@ -1,13 +1,12 @@
 """Settings: what is read from the environment, how it is validated, and what an invalid value is reported as."""
 
 import re
-from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
 from klaviyo_pg.errors import BadKey, BadSettings
-from klaviyo_pg.settings import Settings, load_settings, misspelled_settings, parse_moment, parse_since
+from klaviyo_pg.settings import Settings, load_settings, misspelled_settings
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / ".env.example"
@@ -197,65 +196,6 @@ def test_invalid_value_is_reported_by_setting(monkeypatch: pytest.MonkeyPatch, n
     assert caught.value.__suppress_context__
 
 
-@pytest.mark.parametrize(
-    ("text", "moment"),
-    [
-        pytest.param(None, None, id="none"),
-        pytest.param("2026-01-31", datetime(2026, 1, 31, tzinfo=UTC), id="date"),
-        pytest.param("2026-01-31T12:00", datetime(2026, 1, 31, 12, tzinfo=UTC), id="time"),
-        pytest.param("2026-01-31T12:00Z", datetime(2026, 1, 31, 12, tzinfo=UTC), id="UTC"),
-        pytest.param(
-            "2026-01-31T12:00+05:00", datetime(2026, 1, 31, 12, tzinfo=timezone(timedelta(hours=5))), id="offset"
-        ),
-    ],
-)
-def test_since_is_a_date_or_a_time(text: str | None, moment: datetime | None) -> None:
-    """A date or an ISO 8601 time is accepted, and is in UTC unless it has an offset."""
-    assert parse_since("since", text) == moment
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "tomorrow",
-        "1m",
-        "7 days from now",
-        "9999999d",
-        "2026-02-30",
-        "31.01.2026",
-        "0001-01-01",
-        "0001-01-01T00:00+05:00",
-        "9999-12-31T23:00",
-    ],
-)
-def test_invalid_since_is_reported(text: str) -> None:
-    """The error shows the caller's label, the value, and what to use instead."""
-    with pytest.raises(BadSettings, match=rf"^--since {re.escape(text)}: use a [^.]*\.$"):
-        parse_since("--since", text)
-
-
-@pytest.mark.parametrize(
-    ("text", "moment"),
-    [
-        ("today", datetime(2026, 3, 31, tzinfo=UTC)),
-        ("yesterday", datetime(2026, 3, 30, tzinfo=UTC)),
-        ("12h", datetime(2026, 3, 31, 3, tzinfo=UTC)),
-        ("1 hour ago", datetime(2026, 3, 31, 14, tzinfo=UTC)),
-        ("0d", datetime(2026, 3, 31, tzinfo=UTC)),
-        ("7d", datetime(2026, 3, 24, tzinfo=UTC)),
-        ("7 days ago", datetime(2026, 3, 24, tzinfo=UTC)),
-        ("2W", datetime(2026, 3, 17, tzinfo=UTC)),
-        ("1mo", datetime(2026, 2, 28, tzinfo=UTC)),
-        ("3 months", datetime(2025, 12, 31, tzinfo=UTC)),
-        ("2y", datetime(2024, 3, 31, tzinfo=UTC)),
-    ],
-)
-def test_a_moment_can_be_relative(text: str, moment: datetime) -> None:
-    """A relative time is a midnight, so that a rerun on the same day means the same; hours are whole ones."""
-    assert parse_moment("--since", text, now=datetime(2026, 3, 31, 15, 42, 7, tzinfo=UTC)) == moment
-
-
 @pytest.mark.parametrize("mode", ["hash", "drop"])
 @pytest.mark.parametrize("salt", ["", "  ", "fifteen letters"])
 def test_protection_requires_a_salt(monkeypatch: pytest.MonkeyPatch, mode: str, salt: str) -> None:
@@ -290,12 +230,6 @@ def test_env_example_lists_and_describes_every_setting() -> None:
     assert list(named) == [name.upper() for name in Settings.model_fields]
     for name, field in Settings.model_fields.items():
         assert lines[named[name.upper()] - 1] == f"# {field.description}"
-
-
-def test_since_in_the_future_is_refused() -> None:
-    """A time in the future is refused: there is nothing to read, and the API would reject the window."""
-    with pytest.raises(BadSettings, match=r"^--since 2999-01-01: must not be in the future\.$"):
-        parse_since("--since", "2999-01-01")
 
 
 @pytest.mark.parametrize("name", ["", " ", "\t"])

@@ -5,7 +5,7 @@ from psycopg.sql import Composed
 
 from klaviyo_pg.catalogue import TABLES, VIEWS, Absent, Load, Table, View, loads
 from klaviyo_pg.errors import DatabaseUnusable
-from klaviyo_pg.postgres import statements
+from klaviyo_pg.postgres import definitions, statements
 from klaviyo_pg.postgres.schema import differing_comments, missing
 
 SCHEMAS = ["klaviyo", 'a "quoted" one', "it's", "%s {} %(x)s", "Ünïcode", "drop table x; --"]
@@ -19,8 +19,8 @@ def quoted(name: str) -> str:
 def composed(schema: str, load: Load) -> list[Composed]:
     """Return all statements about a load."""
     return [
-        statements.create_table(schema, load.table),
-        *(statements.add_column(schema, load.table, column) for column in load.table.columns),
+        definitions.create_table(schema, load.table),
+        *(definitions.add_column(schema, load.table, column) for column in load.table.columns),
         *differing_comments(schema, {}, (load.table,)),
         statements.create_stage(schema, load),
         statements.upsert(schema, load),
@@ -42,7 +42,7 @@ def test_names_are_quoted(schema: str, load: Load) -> None:
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_a_table_is_created_as_the_catalogue_describes_it(table: Table) -> None:
     """It has every column with its type, and the primary key."""
-    text = statements.create_table("s", table).as_string(None)
+    text = definitions.create_table("s", table).as_string(None)
     for column in table.columns:
         assert f'    "{column.name}" {column.type.sql},\n' in text
     assert f"PRIMARY KEY ({', '.join(map(quoted, table.primary_key))})" in text
