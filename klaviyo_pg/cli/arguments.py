@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from klaviyo_pg import __version__
+from klaviyo_pg.cli.demo import DemoAccount, large
 
 PROGRAM = "klaviyo-pg"
 Function = Callable[[argparse.Namespace], int]
@@ -75,11 +76,17 @@ def parse(name: str | None, arguments: Sequence[str]) -> argparse.Namespace:
     parser = _all_commands() if name is None else _one_command(COMMANDS[name])
     parsed, rest = parser.parse_known_args(arguments)
     parsed.rest = rest
-    if getattr(parsed, "sandbox_events", None):
-        parsed.sandbox = True
+    if "sandbox" in parsed:
+        parsed.sandbox = _demo_account(parsed.sandbox, parsed.sandbox_events)
     if rest and parsed.command is not _PSQL:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return parsed
+
+
+def _demo_account(is_small: bool, events: int | None) -> DemoAccount | None:
+    if events is not None:
+        return large(events)
+    return DemoAccount() if is_small else None
 
 
 def _all_commands() -> _Parser:

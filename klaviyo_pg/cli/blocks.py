@@ -10,7 +10,7 @@ from klaviyo_pg.errors import BadSettings
 def save_blocks(arguments: Namespace) -> int:
     """Save the account and the warehouse as the blocks that are named."""
     _check(arguments)
-    with Startup(uses_sandbox=False, began=arguments.began) as startup:
+    with Startup(None, arguments.began) as startup:
         from tasks.local import check_server
         from tasks.save_blocks import make, save
 

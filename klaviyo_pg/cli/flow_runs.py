@@ -22,9 +22,7 @@ def backfill(arguments: Namespace) -> int:
         parameters = ("start", "end", "integration", "metrics", "restart", "distribute")
         return _run(arguments, check_backfill, parameters)
     check(arguments, check_backfill, flow=None)
-    with Startup(
-        arguments.sandbox, arguments.began, needs_server=False, sandbox_events=arguments.sandbox_events
-    ) as startup:
+    with Startup(arguments.sandbox, arguments.began, needs_server=False) as startup:
         from klaviyo_pg.cli.flow_run import show_plan
 
         return show_plan(startup, arguments)
@@ -37,7 +35,7 @@ def reconcile(arguments: Namespace) -> int:
 
 def _run(arguments: Namespace, check_arguments: Check, parameters: Sequence[str]) -> int:
     prefix = check(arguments, check_arguments, arguments.command.name)
-    with Startup(arguments.sandbox, arguments.began, sandbox_events=arguments.sandbox_events) as startup:
+    with Startup(arguments.sandbox, arguments.began) as startup:
         from klaviyo_pg.cli.flow_run import run
 
         return run(startup, arguments, prefix, parameters)

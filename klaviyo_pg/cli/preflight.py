@@ -14,8 +14,6 @@ from klaviyo_pg.moments import parse_moment, parse_since
 from klaviyo_pg.settings import Settings, load_settings, misspelled_settings
 from klaviyo_pg.windows import Window, history_window
 
-DEMO_ACCOUNT = "sandbox"
-
 Check = Callable[[Namespace], object]
 """Raises BadSettings if an argument is invalid."""
 
@@ -61,7 +59,7 @@ def check(arguments: Namespace, check_arguments: Check, flow: str | None) -> str
     if arguments.sandbox:
         prefix = "DATABASE_URL= " if settings.database_url else ""
         os.environ["DATABASE_URL"] = ""
-        arguments.integration = arguments.integration or DEMO_ACCOUNT
+        arguments.integration = arguments.integration or arguments.sandbox.name
     else:
         settings.api_key  # noqa: B018  # raises BadKey if it is missing
         if flow is not None:

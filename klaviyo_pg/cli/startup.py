@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
+from klaviyo_pg.cli.demo import DemoAccount
 from klaviyo_pg.errors import BadSettings
 from tasks.server import ExistingServer, TemporaryServer, find_or_start
 
@@ -20,24 +21,20 @@ _ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "PYDANTIC_DISABLE_PLUGINS": "true",  # looking for plugins takes a moment
 }
-_LARGE_ACCOUNT = "LARGE1"
 _PEOPLE_PER_EVENT = 6  # in percent
 
 
 class Startup:
     """Starts things in the background, and stops the sandbox when the block ends.
 
-    `uses_sandbox` replaces the account by one in a sandbox, and the warehouse by the embedded Postgres. With
-    `sandbox_events`, it is a large account with so many events, under another name. `began` is when the command began,
-    on the monotonic clock. Garbage collection is off until `wait` returns: imports make many objects that stay.
+    `demo` replaces the account by one in a sandbox, and the warehouse by the embedded Postgres. `began` is when the
+    command began, on the monotonic clock. Garbage collection is off until `wait` returns: imports make many objects
+    that stay.
     """
 
-    def __init__(
-        self, uses_sandbox: bool, began: float, needs_server: bool = True, sandbox_events: int | None = None
-    ) -> None:
-        self.uses_sandbox, self.began = uses_sandbox, began
-        self._sandbox_events = sandbox_events
-        self._needs_server = needs_server
+    def __init__(self, demo: DemoAccount | None, began: float, needs_server: bool = True) -> None:
+        self.began = began
+        self._demo, self._needs_server = demo, needs_server
         self._server: ExistingServer | TemporaryServer | None = None
         self._waiting: list[Future[Any]] = []
 
@@ -50,8 +47,8 @@ class Startup:
         self._stack = ExitStack()
         # Closed before the stack, so that the sandbox is on the stack by then.
         self._threads = ThreadPoolExecutor(thread_name_prefix="startup")
-        if self.uses_sandbox:
-            self._sandbox = self._threads.submit(self._start_sandbox)
+        if self._demo is not None:
+            self._sandbox = self._threads.submit(self._start_sandbox, self._demo)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -69,7 +66,7 @@ class Startup:
 
     def use_sandbox(self) -> None:
         """Wait for the sandbox, if there is one, and let the environment name its account, with all its history."""
-        if self.uses_sandbox:
+        if self._demo is not None:
             os.environ.update(self._sandbox.result())
 
     def wait(self) -> None:
@@ -86,19 +83,19 @@ class Startup:
         """True if Prefect's client must check that the server responds."""
         return not (self._server and self._server.responds)
 
-    def _start_sandbox(self) -> dict[str, str]:
+    def _start_sandbox(self, demo: DemoAccount) -> dict[str, str]:
         try:
             from sandbox.account import Options
             from sandbox.derived.options import DerivedOptions
             from sandbox.launcher import running
         except ImportError:
             raise BadSettings("This installation does not include the sandbox. Use a clone of the project.") from None
-        events, options = self._sandbox_events, Options()
+        options: Options | DerivedOptions = Options()
         settings: dict[str, object] = {}
-        if events:
-            members = max(10, events * _PEOPLE_PER_EVENT // 100)
-            options = DerivedOptions(_LARGE_ACCOUNT, events=events, members=members)
-            settings = {"large": True, "account": _LARGE_ACCOUNT, "events": events, "members": members}
+        if demo.account_id is not None and demo.events is not None:
+            members = max(10, demo.events * _PEOPLE_PER_EVENT // 100)
+            options = DerivedOptions(demo.account_id, events=demo.events, members=members)
+            settings = {"large": True, "account": demo.account_id, "events": demo.events, "members": members}
         box = self._stack.enter_context(running(**settings))
         days = (datetime.now(UTC) - options.until + timedelta(days=options.days + 1)).days
         return {
@@ -106,5 +103,4 @@ class Startup:
             "KLAVIYO_API_KEY": box.api_key,
             "KLAVIYO_ACCOUNT_ID": options.account,
             "FIRST_SYNC_DAYS": str(max(1, days)),
-            **({"KLAVIYO_INTEGRATION": "large"} if events else {}),
         }

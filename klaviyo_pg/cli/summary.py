@@ -57,7 +57,7 @@ class Invocation:
     @classmethod
     def of(cls, arguments: Namespace, prefix: str) -> "Invocation":
         """Describe the command of this process."""
-        return cls(_line(), arguments.command.name, arguments.sandbox, prefix)
+        return cls(_line(), arguments.command.name, arguments.sandbox is not None, prefix)
 
     @property
     def program(self) -> str:

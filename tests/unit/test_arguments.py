@@ -1,5 +1,6 @@
 """The command line's arguments and help."""
 
+import gc
 import shlex
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import pytest
 
 from klaviyo_pg.cli.arguments import COMMANDS, Command, parse
+from klaviyo_pg.cli.preflight import check, check_daily
 
 HEAVY = {"prefect", "pydantic", "rich", "psycopg", "polars", "sqlalchemy", "httpx"}
 EXAMPLES = [(command, arguments) for command in COMMANDS.values() for arguments, _ in command.examples]
@@ -76,7 +78,23 @@ except SystemExit:
     assert ran.stdout.splitlines()[-1] == "imported: []"
 
 
-def test_a_large_demo_account_is_a_demo_account() -> None:
-    arguments = parse("daily", ["--sandbox-events", "5000"])
-    assert (arguments.sandbox, arguments.sandbox_events) == (True, 5_000)
-    assert parse("daily", []).sandbox is False
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        pytest.param([], None, id="none"),
+        pytest.param(["--sandbox"], "sandbox", id="small"),
+        pytest.param(["--sandbox-events", "5000"], "large-5000", id="large"),
+        pytest.param(["--sandbox", "--sandbox-events", "6000"], "large-6000", id="both"),
+        pytest.param(["--sandbox-events", "5000", "--integration", "mine"], "mine", id="named"),
+    ],
+)
+def test_each_demo_account_has_a_name(monkeypatch: pytest.MonkeyPatch, given: list[str], name: str | None) -> None:
+    """One warehouse can have several of them, since they are different accounts."""
+    monkeypatch.setenv("KLAVIYO_API_KEY", "pk_none")
+    monkeypatch.setenv("DATABASE_URL", "")
+    arguments = parse("daily", given)
+    if name is not None:
+        check(arguments, check_daily, flow=None)
+        gc.enable()
+    assert arguments.integration == name
+    assert (arguments.sandbox is not None) == (name is not None)
