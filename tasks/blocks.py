@@ -10,7 +10,7 @@ from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.settings import Settings, load_settings
+from klaviyo_pg.settings import Settings, load_settings, misspelled_settings
 
 _Kind = TypeVar("_Kind", bound=Block)
 
@@ -54,7 +54,10 @@ def settings_from(klaviyo: str | None, warehouse: str | None, **changes: object)
 
         from_blocks["database_url"] = SecretStr(database_url(warehouse))
     settings = load_settings(**from_blocks | {name: value for name, value in changes.items() if value is not None})
-    get_run_logger().info(
+    log = get_run_logger()
+    for sentence in misspelled_settings():  # a deployed run has no command that would say so
+        log.warning(sentence)
+    log.info(
         "Account %s from %s, warehouse from %s",
         settings.klaviyo_integration,
         f"the block {klaviyo}" if klaviyo is not None else "the environment",
