@@ -42,6 +42,7 @@ def test_only_settings_and_variables_of_prefect_are_set_for_workers() -> None:
 def test_deployments_get_the_variables_that_they_read() -> None:
     """A name without a value stands for the one in .env or in the shell."""
     read = {"DAILY_CRON", "RECONCILE_CRON", "SCHEDULE_TIMEZONE", "ON_COLLISION", "BACKFILL_START"}
+    read |= {"KLAVIYO_BLOCK", "WAREHOUSE_BLOCK"}
     environment = SERVICES["deploy"]["environment"]
     assert {name for name, value in environment.items() if value is None} == read
     assert all(name in (ROOT / "prefect.yaml").read_text() for name in read)
