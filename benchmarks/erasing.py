@@ -172,7 +172,7 @@ def _store(session: Session, run: Run, first: int, number: int, population: int)
     page = EventPage(Events(**columns), (), (), datetime.now(UTC))  # type: ignore[arg-type]
     made = event_batch(Metrics({"M": "M"}, {"M": "opens"}), run.integration_id, loads.MEMBER_STUBS, [page])
     began = perf_counter()
-    guard = Guard("events", run.as_of, 1.0)
+    guard = Guard("events", 1.0, run.as_of)
     store(session, run, Chunk("events"), protect(made, run.settings), Traffic(), guard, lambda account: None)
     return perf_counter() - began
 
@@ -189,12 +189,12 @@ def _check(connection: psycopg.Connection, run: Run, ids: list[str]) -> None:
     addresses = "(SELECT id || '@example.com' FROM unnest(%(ids)s::text[]) AS id)"
     for table in EVENT_TABLES:
         query = SQL(f"SELECT count(*) FROM {{}} WHERE member_key IN {keys} OR email IN {addresses}")
-        left = connection.execute(query.format(Identifier(table.name)), {"ids": ids}).fetchone()
-        assert left == (0,), f"{table.name} has {left} rows about them"
+        found = connection.execute(query.format(Identifier(table.name)), {"ids": ids}).fetchone()
+        assert found == (0,), f"{table.name} has {found} rows about them"
     for name in ("members", "stg_member_lists", "erasing", "erasing_events"):
         column = {"members": "id", "stg_member_lists": "member_id"}.get(name, "esp_integration_id")
-        query = SQL("SELECT count(*) FROM {} WHERE {} = ANY(%(ids)s)").format(Identifier(name), Identifier(column))
-        assert connection.execute(query, {"ids": [*ids, run.integration_id]}).fetchone() == (0,), name
+        left = SQL("SELECT count(*) FROM {} WHERE {} = ANY(%(ids)s)").format(Identifier(name), Identifier(column))
+        assert connection.execute(left, {"ids": [*ids, run.integration_id]}).fetchone() == (0,), name
 
 
 if __name__ == "__main__":

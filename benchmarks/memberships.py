@@ -81,7 +81,7 @@ def main() -> None:
 @contextmanager
 def _database(server: str, name: str) -> Iterator[str]:
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+        connection.execute(f"CREATE DATABASE {name}")
     yield make_conninfo(server, dbname=name)
 
 
@@ -91,7 +91,7 @@ def _derivations(server: str, rows: int) -> list[str]:
     with _database(server, "derivations") as database, psycopg.connect(database, autocommit=True) as connection:
         with connection.transaction():
             schema.upgrade(connection, _SCHEMA)
-        connection.execute(f"SET search_path = {_SCHEMA}")  # type: ignore[arg-type]
+        connection.execute(f"SET search_path = {_SCHEMA}")
         for statement in _FILL:
             connection.execute(statement, values)
         connection.execute("VACUUM ANALYZE")

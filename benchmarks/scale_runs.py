@@ -70,7 +70,7 @@ class Bench:
     def new_database(self, name: str) -> None:
         """Use another database, which is empty."""
         with psycopg.connect(self._server_url, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[arg-type]
+            connection.execute(f'CREATE DATABASE "{name}"')
         self.url = self._server_url.replace("/postgres?", f"/{name}?")
 
     def daily(self, since: datetime | None = None, **settings: object) -> Cost:
@@ -105,8 +105,7 @@ class Bench:
         """Return the number of rows of some tables."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             return {
-                table: connection.execute(f"SELECT count(*) FROM klaviyo.{table}").fetchall()[0][0]  # type: ignore[arg-type]
-                for table in tables
+                table: connection.execute(f"SELECT count(*) FROM klaviyo.{table}").fetchall()[0][0] for table in tables
             }
 
 

@@ -214,7 +214,7 @@ class FakeSource:
         self._in_use = threading.Lock()
         self.reads_all_metrics_at_once = account.reads_all_metrics_at_once
         self.looks_up_memberships = account.looks_up_memberships
-        self.exclusion_reasons = account.exclusion_reasons
+        self.exclusion_reasons: Sequence[str | None] = account.exclusion_reasons
         self.lists_people = account.lists_people
         self.events_per_page = account.events_per_page
         self.count_interval = account.count_interval
