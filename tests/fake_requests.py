@@ -39,7 +39,7 @@ class Fault:
 
 @dataclass
 class Requests:
-    """What an account received, and what happens when it receives a request."""
+    """The requests of an account, and the faults that happen when it receives one."""
 
     requests: list[Request] = field(default_factory=list)
 

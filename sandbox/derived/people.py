@@ -145,5 +145,5 @@ class DerivedPeople(People):
         self.refuse()
 
     def refuse(self) -> NoReturn:
-        """Raise ValueError, which says what to do instead of changing a person."""
+        """Raise ValueError: people of a large account cannot be changed."""
         raise ValueError("People of a large account cannot be changed. Use an ordinary account, or add a day.")

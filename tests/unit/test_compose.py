@@ -21,7 +21,7 @@ def test_the_worker_gets_every_setting_of_the_env_file() -> None:
 
 
 def test_the_env_file_cannot_lead_the_worker_elsewhere() -> None:
-    """What .env sets for commands outside the containers is replaced: addresses, and folders on a read-only root."""
+    """Addresses and folders that .env sets for commands outside the containers are replaced."""
     fixed = {"DATABASE_URL", "DATA_DIR", "PREFECT_HOME", "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"}
     environment = SERVICES["worker"]["environment"]
     assert environment.keys() == fixed
@@ -71,7 +71,7 @@ def test_containers_of_the_project_are_read_only(name: str) -> None:
 def test_a_deployed_run_names_misspelled_settings(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In a container, .env becomes the environment, of which nobody refuses an unknown name."""
+    """In a container, .env becomes the environment, in which unknown names are not refused."""
     monkeypatch.setattr(blocks, "get_run_logger", lambda: logging.getLogger("test"))
     monkeypatch.setenv("PERSONAL_DATE", "hash")
     blocks.settings_from(None, None, klaviyo_api_key="pk_none", database_url="postgresql://localhost/none")

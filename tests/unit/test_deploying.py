@@ -1,4 +1,4 @@
-"""The build steps of prefect.yaml, and what a run without a key says when it comes from a deployment."""
+"""The build steps of prefect.yaml, and the error of a deployed run without a key."""
 
 import logging
 from typing import Any
@@ -20,7 +20,7 @@ def _step() -> dict[str, str]:
 
 @pytest.mark.parametrize("flow", ["daily", "reconcile", "backfill"])
 def test_deployments_name_the_blocks_of_the_environment(flow: str) -> None:
-    """So do their schedules, which have no parameters of their own."""
+    """So do their schedules, which have no separate parameters."""
     (deployment,) = [each for each in PROJECT["deployments"] if each["name"] == flow]
     assert (
         deployment["parameters"].items()
