@@ -3,7 +3,7 @@
 from bisect import bisect_right
 
 from sandbox.derived.arithmetic import Permutation
-from sandbox.derived.calendar import created_calendar, created_start, people_of_a_day, updated_calendar
+from sandbox.derived.calendar import created_calendar, people_of_a_day, updated_calendar
 from sandbox.derived.options import STRIDE, DerivedOptions
 
 _BLOCK = 4_096  # people who are updated in another order than they were created in
@@ -18,7 +18,7 @@ class Lives:
     def __init__(self, options: DerivedOptions) -> None:
         self.cycle, self.base = options.cycle, options.members
         self._day_of = pow(STRIDE, -1, self.cycle)
-        created = created_calendar(options, created_start(options))
+        created = created_calendar(options)
         updated = updated_calendar(options, created, _BLOCK)
         self._full = Permutation(_BLOCK, options.number("block"))
         self._rest = Permutation(self.base % _BLOCK or 1, options.number("rest"))
