@@ -297,8 +297,20 @@ class Session:
         """Return whether this session holds a claim of this name."""
         return any(each.what == what for each in self._claims)
 
+    def release_claim(self, what: str) -> None:
+        """Release the claims of this name."""
+        with self._claims_lock:
+            released = [each for each in self._claims if each.what == what]
+            self._claims = [each for each in self._claims if each.what != what]
+        for each in released:
+            _release(each)
+
     def release_claims(self) -> None:
         """Release all claims."""
         while self._claims:
-            with suppress(psycopg.Error):
-                claims.release(self._claims.pop().connection)
+            _release(self._claims.pop())
+
+
+def _release(claim: _Claim) -> None:
+    with suppress(psycopg.Error):
+        claims.release(claim.connection)

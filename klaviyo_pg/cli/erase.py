@@ -5,6 +5,7 @@ import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
@@ -14,14 +15,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from klaviyo_pg.cli.preflight import check_settings
-from klaviyo_pg.cli.warehouse import no_account, open_warehouse
-from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.cli.warehouse import no_account, open_warehouse, warehouse_url
+from klaviyo_pg.errors import BadSettings, Busy
 from klaviyo_pg.postgres import accounts, claims, schema
 from klaviyo_pg.postgres import erase as erasing
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.accounts import RegisteredAccount
+from klaviyo_pg.postgres.connect import connect
 from klaviyo_pg.settings import Settings
-from pipeline.erasing import Erased, erase_people, in_transactions
+from pipeline.erasing import Erased, claim_over, erase_people, in_transactions
 
 _ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -55,10 +57,28 @@ def erase(arguments: Namespace) -> int:
             schema.upgrade(connection, schema_name, schema.storage_of(settings))
         account = Account(connection, schema_name, registered.integration_id)
         _check_not_empty(account, people)
-        erased = erase_people(in_transactions(account), people.addresses, people.ids, _Progress().report)
+        erased = _erase(account, warehouse_url(settings), people)
         _empty_spool(account, settings)
+    if erased is None:
+        raise Busy(_left_to_another(name, people))
     _report(name, erased, people)
     return 0
+
+
+def _erase(account: Account, url: str, people: _People) -> Erased | None:
+    with closing(connect(url, account.schema)) as other:
+        claim = claim_over(account, Account(other, account.schema, account.integration_id))
+        return erase_people(in_transactions(account), claim, people.addresses, people.ids, _Progress().report)
+
+
+def _left_to_another(name: str, people: _People) -> str:
+    if not people:
+        return f"Another process is erasing people of {name} already. It finishes what is left."
+    number = "This person is" if len(people) == 1 else f"These {len(people):,} people are"
+    return (
+        f"{number} recorded. Another process that is erasing people of {name} erases them, too: klaviyo-pg status says "
+        "whether that is finished."
+    )
 
 
 def _named(arguments: Namespace) -> _People:

@@ -68,6 +68,7 @@ def status(arguments: Namespace) -> int:
 def open_warehouse(settings: Settings) -> Iterator[Connection]:
     """Connect to a warehouse that exists. Raises BadSettings if it does not."""
     with translated(), connect(warehouse_url(settings), settings.warehouse_schema) as connection:
+        connection.prepare_threshold = None  # a pooler in transaction mode would mix up prepared statements
         try:
             yield connection
         except errors.UndefinedTable:

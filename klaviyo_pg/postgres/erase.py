@@ -11,13 +11,16 @@ from psycopg.errors import LockNotAvailable
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership
-from klaviyo_pg.postgres import touched
+from klaviyo_pg.postgres import claims, touched
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.statements import row_key
 
+CLAIM = "erasing"
+"""What the process claims that erases the people who were requested. Anyone may request others meanwhile."""
 RECORDED_AT_ONCE = 500
 """People in the transaction that other batches have to wait for."""
 
+_PEOPLE = "people who are erased"
 _CHANNELS = ("email", "sms", "sms_transactional", "push", "whatsapp")
 _PATIENCE = "2s"  # for batches in progress; new ones have to wait as well
 _PAUSE = 1.0  # seconds in which those may go first
@@ -212,6 +215,7 @@ class Finished(NamedTuple):
 
 def request(account: Account, addresses: Collection[str], member_ids: Collection[str]) -> None:
     """Add people to those who are being erased, with the profiles that were merged into them and their addresses."""
+    keep_people(account)
     parts = parts_of(account)
     profiles = account.compose(_ADD_PROFILES, **parts, key=row_key(Identifier("id")))
     added = account.execute(profiles, ids=list(member_ids)).rowcount
@@ -226,6 +230,11 @@ def request(account: Account, addresses: Collection[str], member_ids: Collection
         )
         add_addresses(account, used)
         search_again(account)
+
+
+def keep_people(account: Account) -> None:
+    """Keep others from adding people to those who are being erased until this transaction ends."""
+    claims.take_turns(account, _PEOPLE)
 
 
 def add_merged(account: Account) -> int:

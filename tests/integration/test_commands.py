@@ -12,7 +12,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.postgres import accounts, erase, reconciliation, runs
+from klaviyo_pg.postgres import accounts, claims, erase, reconciliation, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.reconciliation import Comparison
 from klaviyo_pg.states import CountState, RunState
@@ -167,6 +167,24 @@ def test_status_shows_erasing_that_was_interrupted(
     assert command("erase").returncode == 0
     assert connection.execute("SELECT count(*) FROM members").fetchone() == (0,)
     assert sentence not in command("status").stdout
+
+
+def test_people_are_left_to_another_process_that_is_erasing(
+    command: Any, integration_id: str, connection: psycopg.Connection
+) -> None:
+    """They are recorded, and the command says who finishes."""
+    account = Account(connection, "klaviyo", integration_id)
+    with connection.transaction():
+        assert claims.try_claim(account, erase.CLAIM, for_transaction=True)
+        left = command("erase", "--id", "p1", "--yes")
+    assert (left.returncode, left.stderr) == (
+        2,
+        "This person is recorded. Another process that is erasing people of shop erases them, too: klaviyo-pg status "
+        "says whether that is finished.\n",
+    )
+    assert erase.pending(account) == 1
+    assert command("erase").returncode == 0
+    assert erase.pending(account) == 0
 
 
 @pytest.mark.parametrize("arguments", [["psql"], ["status"], ["erase", "--id", "p1", "--yes"]])

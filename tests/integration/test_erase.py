@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -12,20 +12,20 @@ import psycopg
 import pytest
 
 from klaviyo_pg.catalogue import TABLES, loads
+from klaviyo_pg.postgres import erase_events
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erase import Finished, erased_among, has_erased, owned, pending, record, request
 from klaviyo_pg.postgres.erase_events import clear, search, to_search
 from klaviyo_pg.postgres.event_tables import move_events
 from klaviyo_pg.postgres.member_lists import derive_member_lists
-from pipeline.erasing import erase_people, in_transactions
+from pipeline.erasing import Transact, claim_over, erase_people, in_transactions
 from tests.driver import PATIENCE, wait_until
-from tests.erasing import erase
+from tests.erasing import erase, erase_with
 from tests.integration.conftest import SCHEMA
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 ADDRESS = "Ann@Example.com"
 Result = TypeVar("Result")
-_OF_TWO = re.compile(r"[(,]two,")  # a row of the other account
 
 
 def md5(text: str) -> str:
@@ -171,8 +171,7 @@ def test_rows_that_are_being_moved_or_derived_are_erased_too(
             else:
                 derive_member_lists(other)
             erasing = pool.submit(_erase, account)
-            waiting = "SELECT 1 FROM pg_locks WHERE NOT granted"
-            wait_until(lambda: connect().execute(waiting).fetchone(), "it waited")
+            wait_until(lambda: _waiting(connect()), "it waited")
             assert not erasing.done()
         assert sum(erasing.result(PATIENCE).values()) > 0
 
@@ -254,7 +253,7 @@ def test_flow_campaigns_get_their_names_from_other_events(
 def test_many_people_are_erased_at_once(people: None, account: Account) -> None:
     """People who are not found are counted. IDs of them are recorded, addresses are not."""
     named = ["BOB@example.com", "unknown@example.com"]
-    done = erase_people(in_transactions(account), named, ["p1", "unknown"])
+    done = erase_with(in_transactions(account), named, ["p1", "unknown"])
     assert done.people == Finished(found=2, unknown_ids=1, unknown_addresses=1)
     assert (done.rows["members"], done.rows["opens"]) == (2, 2)
     assert erased(account) == {md5(each) for each in ("p1", "p2", "unknown")}
@@ -267,7 +266,7 @@ def test_interrupted_erasing_is_resumed(people: None, account: Account, connecti
 
     def interrupted(work: Callable[[Account], Result], /) -> Result:
         nonlocal steps
-        steps -= 1
+        steps -= work is not pending  # which is looked at once all is done
         if steps < 0:
             raise InterruptedError
         return in_transactions(account)(work)
@@ -275,7 +274,7 @@ def test_interrupted_erasing_is_resumed(people: None, account: Account, connecti
     for number in range(1, 100):  # transactions, of which the first one notes the people
         steps = number
         try:
-            done = erase_people(interrupted, [ADDRESS] if number == 1 else ())
+            done = erase_with(interrupted, [ADDRESS] if number == 1 else ())
         except InterruptedError:
             assert pending(account) == 1
         else:
@@ -283,6 +282,87 @@ def test_interrupted_erasing_is_resumed(people: None, account: Account, connecti
     assert (done.people.found, pending(account)) == (1, 0)
     traces = ("ann@example.com", md5("p1"), md5(ADDRESS))
     assert [row for row in rows(connection) if not of_two(row) and any(each in row.lower() for each in traces)] == []
+
+
+@pytest.mark.parametrize("named", [((), ("p2",)), (("bob@example.com",), ())], ids=["by ID", "by address"])
+def test_people_who_are_requested_while_others_are_erased_are_erased_too(
+    people: None, account: Account, connect: Any, named: tuple[tuple[str, ...], tuple[str, ...]]
+) -> None:
+    """Also at the last moment, and where another process has recorded them already."""
+    other, work_of = Account(connect(), SCHEMA, "one"), in_transactions(account)
+    other.connection.execute("DELETE FROM members WHERE id = 'p2'")
+
+    def transact(work: Callable[[Account], Result], /) -> Result:
+        result = work_of(work)
+        if work is erase_events.rename_campaigns and "p2" not in requested:
+            requested.append("p2")
+            with other.connection.transaction():
+                request(other, *named)
+            with other.connection.transaction():
+                record(other)
+        return result
+
+    requested = list[str]()
+    assert erase_with(transact, (), ["p1"]).people.found == 2
+    query = "SELECT count(*) FROM opens WHERE esp_integration_id = 'one' AND email IS NOT NULL"
+    assert account.connection.execute(query).fetchone() == (0,)
+    assert erased(account) == {md5("p1"), md5("p2")}
+
+
+def test_a_table_is_searched_again_for_people_who_are_added_meanwhile(
+    people: None, account: Account, connect: Any
+) -> None:
+    """Whether they are added before or after the search is recorded."""
+    other = Account(connect(), SCHEMA, "one")
+    request(account, [], ["p1"])
+    first, second, *_ = to_search(account)
+    with ThreadPoolExecutor(1) as pool:
+        with account.connection.transaction():
+            search(account, first)
+            adding = pool.submit(_request, other, "p2")
+            wait_until(lambda: _waiting(connect()), "it waited")
+        adding.result(PATIENCE)
+        assert first in to_search(account)
+        with other.connection.transaction():
+            request(other, [], ["p3"])
+            searching = pool.submit(_search, account, second)
+            wait_until(lambda: _waiting(connect()), "it waited")
+        searching.result(PATIENCE)
+        assert second in to_search(account)
+
+
+def _request(account: Account, member_id: str) -> None:
+    with account.connection.transaction():
+        request(account, [], [member_id])
+
+
+def _search(account: Account, part: erase_events.Part) -> None:
+    with account.connection.transaction():
+        search(account, part)
+
+
+def _waiting(connection: psycopg.Connection) -> object:
+    return connection.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone()
+
+
+def test_one_process_erases_at_a_time(people: None, connect: Any) -> None:
+    """The people of another one are left to it, also if it has finished its own but not released its claim yet."""
+    one, holder, other, third = (Account(connect(), SCHEMA, "one") for _ in range(4))
+    claims_of_other = claim_over(other, third)
+    results = []
+
+    @contextmanager
+    def claim() -> Iterator[Transact | None]:
+        with claim_over(one, holder)() as transact:
+            yield transact
+            if not results:
+                results.append(erase_people(in_transactions(other), claims_of_other, (), ["p2"]))
+
+    done = erase_people(in_transactions(one), claim, (), ["p1"])
+    assert results == [None]
+    assert done is not None and done.people.found == 2
+    assert erased(one) == {md5("p1"), md5("p2")}
+    assert pending(one) == 0
 
 
 def test_batches_are_stored_while_events_are_cleared(people: None, account: Account, connect: Any, merged: Any) -> None:
