@@ -43,12 +43,17 @@ def outer(schema: str, table: Table) -> Iterator[Composed]:
 
 
 def prepare(account: Account, table: Table, frame: pl.DataFrame) -> None:
-    """Create the partitions that the events of a frame need, if the table is partitioned.
+    """Create the partitions that the events of a frame need, if the table is partitioned."""
+    prepare_months(account, table, _months(frame))
+
+
+def prepare_months(account: Account, table: Table, wanted: Collection[date]) -> None:
+    """Create the partitions of some months, if the table is partitioned.
 
     Each is created on its own and then attached, so that readers and writers of the table do not wait. Call it
     before the transaction writes rows: it waits for others who create partitions.
     """
-    months = {name_of(table, month): month for month in _months(frame)}
+    months = {name_of(table, month): month for month in sorted(wanted) if _FIRST <= month < _END}
     if _missing(account, table, months):
         account.execute(_LOCK)
         for name in _missing(account, table, months):
@@ -61,8 +66,8 @@ def name_of(table: Table, month: date) -> str:
 
 
 def _months(frame: pl.DataFrame) -> list[date]:
-    first = frame.get_column("event_at").drop_nulls().dt.convert_time_zone("UTC").dt.date().dt.month_start().unique()
-    return [month for month in first.sort().to_list() if _FIRST <= month < _END]
+    days = frame.get_column("event_at").drop_nulls().dt.convert_time_zone("UTC").dt.date()
+    return days.dt.month_start().unique().to_list()
 
 
 def _missing(account: Account, table: Table, names: Collection[str]) -> list[str]:
