@@ -22,10 +22,11 @@ from klaviyo_pg.postgres import erase as erasing
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.accounts import RegisteredAccount
 from klaviyo_pg.postgres.connect import connect
+from klaviyo_pg.postgres.load import INDEXABLE
 from klaviyo_pg.settings import Settings
 from pipeline.erasing import Erased, claim_over, erase_people, in_transactions
 
-_ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
+_ADDRESS = re.compile(r"[^\s@\0\ud800-\udfff]+@[^\s@\0\ud800-\udfff]+")  # surrogates: not UTF-8
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -86,6 +87,10 @@ def _named(arguments: Namespace) -> _People:
     people = _People({each.strip() for each in arguments.email}, {each.strip() for each in arguments.id})
     if not all((*people.addresses, *people.ids)):
         raise BadSettings("Name the people: pass --email or --id, or a --file.")
+    if not all(map(_is_address, people.addresses)):
+        raise BadSettings("--email: an argument is not an email address. Nothing was erased.")
+    if not all(map(_ID.fullmatch, people.ids)):
+        raise BadSettings("--id: an argument is not the ID of a profile. Nothing was erased.")
     if arguments.file is not None:
         for line in _names(arguments.file):
             (people.addresses if "@" in line else people.ids).add(line)
@@ -96,14 +101,18 @@ def _named(arguments: Namespace) -> _People:
 
 def _names(file: str) -> Iterator[str]:
     for number, line in enumerate(_lines(file), 1):
-        text = line.partition("#")[0].strip()
-        if not text:
+        text = line.strip()
+        if not text or text.startswith("#"):
             continue
-        if not (_ADDRESS.fullmatch(text) or _ID.fullmatch(text)):
+        if not (_is_address(text) or _ID.fullmatch(text)):
             raise BadSettings(
                 f"--file {file}: line {number} is neither an email address nor the ID of a profile. Nothing was erased."
             )
         yield text
+
+
+def _is_address(text: str) -> bool:
+    return _ADDRESS.fullmatch(text) is not None and len(text.encode()) <= INDEXABLE
 
 
 def _lines(file: str) -> Iterable[str]:

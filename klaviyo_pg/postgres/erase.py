@@ -13,6 +13,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership
 from klaviyo_pg.postgres import claims, touched
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.load import INDEXABLE
 from klaviyo_pg.postgres.statements import row_key
 
 CLAIM = "erasing"
@@ -63,11 +64,12 @@ WITH RECURSIVE merged (member_id, member_key) AS (
 INSERT INTO {erasing} (esp_integration_id, kind, value, member_id, is_found)
 SELECT %(account)s, 'profile', member_key, max(member_id), true FROM merged GROUP BY member_key ON CONFLICT DO NOTHING
 """
-# All addresses that they have had, except those that belong to someone else now. IS TRUE makes the condition a lookup
-# in a hash table: as a join, it would be planned without statistics about people who have just been added.
+# All addresses that they have had, except those that belong to someone else now. Longer ones only events can have. IS
+# TRUE makes the condition a lookup in a hash table: as a join, it would be planned without statistics about people who
+# have just been added.
 _ADD_ADDRESSES = """
 WITH used AS MATERIALIZED (
-    SELECT DISTINCT lower(email) AS email FROM ({used}) AS used WHERE email IS NOT NULL
+    SELECT DISTINCT lower(email) AS email FROM ({used}) AS used WHERE octet_length(email) <= %(longest)s
 ), others AS MATERIALIZED (
     SELECT lower(email) AS email FROM {members} WHERE esp_integration_id = %(account)s
     AND (lower(email) IN (SELECT email FROM used)) IS TRUE AND member_key NOT IN {profiles}
@@ -244,7 +246,8 @@ def add_merged(account: Account) -> int:
 
 def add_addresses(account: Account, used: Composable) -> int:
     """Add the addresses that a query returns, unless someone else has them, and return how many were added."""
-    return account.execute(account.compose(_ADD_ADDRESSES, **parts_of(account), used=used)).rowcount
+    query = account.compose(_ADD_ADDRESSES, **parts_of(account), used=used)
+    return account.execute(query, longest=INDEXABLE).rowcount
 
 
 def search_again(account: Account) -> None:

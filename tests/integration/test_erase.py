@@ -222,6 +222,15 @@ def test_what_identifies_a_person_leaves_their_events(
     ]
 
 
+def test_an_address_that_no_index_could_hold_stays_out_of_erasing(people: None, account: Account, merged: Any) -> None:
+    """Only events can have one, and the person's events are cleared by the profile's ID."""
+    long = "".join(md5(str(number)) for number in range(300)) + "@example.com"
+    event = {"id": "3qvdbYg3", "key": "k", "member_key": md5("p1"), "email": long, "event_at": NOW}
+    merged(loads.EVENTS["sends"], event)
+    assert erase(account, None, ["p1"])["sends"] == 2
+    assert account.connection.execute("SELECT email FROM sends WHERE id = '3qvdbYg3'").fetchone() == (None,)
+
+
 def test_flow_campaigns_get_their_names_from_other_events(
     people: None, account: Account, merged: Any, connection: psycopg.Connection
 ) -> None:
