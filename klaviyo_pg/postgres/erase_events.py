@@ -75,7 +75,7 @@ ORDER BY event_at, key LIMIT %(limit)s
 """
 _DONE = """
 DELETE FROM {} WHERE esp_integration_id = %(account)s AND table_name = %(table_name)s
-AND key = ANY(%(keys)s) AND event_at = ANY(%(times)s)
+AND (key, event_at) IN (SELECT * FROM unnest(%(keys)s::text[], %(times)s::timestamptz[]))
 """
 _LEFT = "SELECT table_name, count(*) FROM {} WHERE esp_integration_id = %(account)s GROUP BY 1 ORDER BY 1"
 _THEIRS = (

@@ -391,6 +391,20 @@ def test_batches_are_stored_while_events_are_cleared(people: None, account: Acco
             other.connection.execute("UPDATE opens SET value = 4 WHERE id = 'opensp2'")
 
 
+def test_an_event_is_cleared_at_each_of_its_times(
+    people: None, account: Account, merged: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event whose time has changed can be stored twice, and each row in another batch."""
+    monkeypatch.setattr(erase_events, "CLEARED_AT_ONCE", 2)
+    first, second = NOW + timedelta(days=1), NOW + timedelta(days=2)
+    account.connection.execute("DELETE FROM opens")
+    for key, at in (("b", first), ("a", second), ("b", second)):
+        row = "INSERT INTO opens (key, event_at, esp_integration_id, id, member_key) VALUES (%s, %s, 'one', %s, %s)"
+        account.connection.execute(row, [key, at, "3qvdbYg3", md5("p1")])
+    assert erase(account, None, ["p1"])["opens"] == 3
+    assert account.connection.execute("SELECT count(member_key) FROM opens").fetchone() == (0,)
+
+
 def test_an_event_that_a_later_batch_has_stored_with_its_digest_stays_once(
     people: None, account: Account, merged: Any, connection: psycopg.Connection
 ) -> None:
