@@ -85,7 +85,7 @@ def missing_indexes(connection: Connection, schema_name: str, storage: Storage) 
         (table, columns)
         for table in events.EVENT_TABLES
         for columns in schema.indexes_of(table, storage)
-        if _exists(connection, schema_name, table)
+        if schema.has_table(connection, schema_name, table)
         and not partitions.is_partitioned(connection, schema_name, table)
         and _state(connection, schema_name, definitions.index_name(table, columns)) is not True
     ]
@@ -186,10 +186,6 @@ def _state(connection: Connection, schema_name: str, index: str) -> bool | None:
     """Return whether an index is complete; None if it does not exist."""
     row = connection.execute(_STATE, [schema_name, index]).fetchone()
     return None if row is None else bool(row[0])
-
-
-def _exists(connection: Connection, schema_name: str, table: Table) -> bool:
-    return connection.execute(_SIZE, [_name(connection, schema_name, table)]).fetchone() is not None
 
 
 def _name(connection: Connection, schema_name: str, table: Table) -> str:

@@ -40,6 +40,7 @@ _PRIMARY_KEYS = """
     WHERE n.nspname = %s AND i.indisprimary GROUP BY 1
 """
 _SCHEMA_EXISTS = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
+_TABLE_EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
 
 Existing = Mapping[str, Mapping[str, str]]
 """The types of the columns in the database, by table name and column name."""
@@ -98,6 +99,12 @@ def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> No
 def exists(connection: Connection, schema: str) -> bool:
     """Return whether there is a schema of this name."""
     row = connection.execute(_SCHEMA_EXISTS, [schema]).fetchone()
+    return row is not None and bool(row[0])
+
+
+def has_table(connection: Connection, schema: str, table: Table) -> bool:
+    """Return whether a table exists: a warehouse of an earlier version lacks some."""
+    row = connection.execute(_TABLE_EXISTS, [Identifier(schema, table.name).as_string(connection)]).fetchone()
     return row is not None and bool(row[0])
 
 
