@@ -7,13 +7,13 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from psycopg import Connection
-from psycopg.errors import LockNotAvailable
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership
 from klaviyo_pg.postgres import claims, touched
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import INDEXABLE
+from klaviyo_pg.postgres.patience import Patience, patiently
 from klaviyo_pg.postgres.statements import row_key
 
 CLAIM = "erasing"
@@ -23,10 +23,7 @@ RECORDED_AT_ONCE = 500
 
 _PEOPLE = "people who are erased"
 _CHANNELS = ("email", "sms", "sms_transactional", "push", "whatsapp")
-_PATIENCE = "2s"  # for batches in progress; new ones have to wait as well
-_PAUSE = 1.0  # seconds in which those may go first
-_ATTEMPTS = 300
-_LIMIT_WAIT = "SELECT set_config('lock_timeout', %s, true)"
+_PATIENCE = Patience("2s", 1.0, 300)  # with batches in progress
 
 _ADD_PROFILES = """
 INSERT INTO {erasing} (esp_integration_id, kind, value, member_id, is_found)
@@ -327,27 +324,10 @@ def record(account: Account) -> dict[str, int]:
 def wait_for_batches(account: Account) -> None:
     """Wait for all transactions that store people, and let others wait until this one ends.
 
-    While it waits, new ones have to wait as well, so it lets them pass from time to time.
+    Raises Busy if one does not end.
     """
     lock = account.compose("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", bookkeeping.ERASED)
-    for _ in range(_ATTEMPTS):
-        if _is_locked(account, lock):
-            return
-        account.connection.execute("SELECT pg_sleep(%s)", [_PAUSE])
-    account.execute(lock)
-
-
-def _is_locked(account: Account, lock: Composed) -> bool:
-    row = account.connection.execute("SELECT current_setting('lock_timeout')").fetchone()
-    assert row is not None
-    try:
-        with account.connection.transaction():
-            account.connection.execute(_LIMIT_WAIT, [_PATIENCE])
-            account.execute(lock)
-            account.connection.execute(_LIMIT_WAIT, row)
-    except LockNotAvailable:
-        return False
-    return True
+    patiently(account.connection, lock, _PATIENCE, bookkeeping.ERASED.name)
 
 
 def delete(account: Account, table: Table, member_key: Composable) -> int:

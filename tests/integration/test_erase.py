@@ -12,12 +12,15 @@ import psycopg
 import pytest
 
 from klaviyo_pg.catalogue import TABLES, loads
+from klaviyo_pg.errors import Busy
+from klaviyo_pg.postgres import erase as erase_module
 from klaviyo_pg.postgres import erase_events
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erase import Finished, erased_among, has_erased, owned, pending, record, request
 from klaviyo_pg.postgres.erase_events import clear, search, to_search
 from klaviyo_pg.postgres.event_tables import move_events
 from klaviyo_pg.postgres.member_lists import derive_member_lists
+from klaviyo_pg.postgres.patience import Patience
 from pipeline.erasing import Transact, claim_over, erase_people, in_transactions
 from tests.driver import PATIENCE, wait_until
 from tests.erasing import erase, erase_with
@@ -389,6 +392,24 @@ def test_batches_are_stored_while_events_are_cleared(people: None, account: Acco
             other.connection.execute("SET LOCAL lock_timeout = '1s'")
             assert has_erased(other)
             other.connection.execute("UPDATE opens SET value = 4 WHERE id = 'opensp2'")
+
+
+def test_a_batch_that_does_not_end_stops_erasing(
+    people: None, account: Account, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waiting for it longer would keep all others from loading."""
+    monkeypatch.setattr(erase_module, "_PATIENCE", Patience("20ms", 0.01, 2))
+    account.connection.execute("SET lock_timeout = '5s'")
+    request(account, [], ["p1"])
+    other = Account(connect(), SCHEMA, "one")
+    with other.connection.transaction():
+        assert not has_erased(other)
+        with pytest.raises(Busy, match="table erased"), account.connection.transaction():
+            record(account)
+    with account.connection.transaction():
+        record(account)
+        assert account.connection.execute("SHOW lock_timeout").fetchone() == ("5s",)
+    assert erased(account) == {md5("p1")}
 
 
 def test_an_event_is_cleared_at_each_of_its_times(

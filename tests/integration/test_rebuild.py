@@ -12,6 +12,7 @@ from klaviyo_pg.cli.upgrade import upgrade as command
 from klaviyo_pg.cli.warehouse import status
 from klaviyo_pg.errors import Busy, DatabaseUnusable
 from klaviyo_pg.postgres import accounts, rebuild, schema
+from klaviyo_pg.postgres.patience import Patience
 from klaviyo_pg.postgres.schema import Storage
 from tests.merging import counts
 from tests.runs import url_of
@@ -89,12 +90,11 @@ def test_the_swap_waits_for_others_without_blocking_them(
     old: None, connection: psycopg.Connection, connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It gives up its place in the queue, so that others can read the table, and tries again."""
-    monkeypatch.setattr(rebuild, "_LOCK_TIMEOUT", "20ms")
-    monkeypatch.setattr(rebuild, "_PAUSE", 0.01)
+    monkeypatch.setattr(rebuild, "_PATIENCE", Patience("20ms", 0.01, 100))
     reader, tries = connect(), threading.Event()
 
     def report(sentence: str) -> None:
-        assert sentence == "The table is in use; trying again"
+        assert sentence == "The table opens is in use; trying again"
         tries.set()
         reader.execute("COMMIT")
 
