@@ -65,6 +65,17 @@ def test_upgrade_says_first_what_it_takes(
     assert "opens" in outdated(connection)
 
 
+@pytest.mark.parametrize("plan", [True, False])
+def test_upgrade_refuses_partitions_before_it_rebuilds(
+    old: None, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, plan: bool
+) -> None:
+    monkeypatch.setenv("EVENT_PARTITIONS", "month")
+    before = outdated(connection)
+    with pytest.raises(DatabaseUnusable, match="EVENT_PARTITIONS=month applies to new warehouses only"):
+        command(argparse.Namespace(plan=plan))
+    assert outdated(connection) == before
+
+
 def test_upgrade_rebuilds_primary_keys(old: None, connection: psycopg.Connection, merged: Any) -> None:
     """Rows stay, and loading works as before. Another upgrade finds nothing to do."""
     for _ in range(2):
