@@ -4,7 +4,7 @@ import re
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from time import monotonic
@@ -177,21 +177,29 @@ def _empty_spool(account: Account, settings: Settings) -> None:
 
 
 def _report(name: str, erased: Erased, people: _People) -> None:
+    """Print what was erased. Raises BadSettings if the people were named, and not found, by their addresses only."""
     found, ids, addresses = erased.people
-    if any(erased.rows.values()):
-        table = Table("table", "rows", title=escape(f"{name}: erased"))
-        for table_name, rows in erased.rows.items():
-            if rows:
-                table.add_row(table_name, f"{rows:,}")
-        Console().print(table)
+    deleted = {table_name: rows for table_name, rows in erased.rows.items() if rows}
+    if not people:
+        print(f"Finished erasing people of {name}.")
+    if deleted:
+        _print_rows(f"{name}: erased" if people else f"{name}: erased now", deleted)
+    if found or deleted:
         print(f"{found:,} profile{'' if found == 1 else 's'} erased.")
-    elif addresses and not ids:
-        missing = "no person with this address" if len(people) == 1 else f"none of these {len(people):,} people"
+    elif people and addresses and not ids:
+        missing = "no person with this address" if addresses == 1 else f"none of these {addresses:,} people"
         raise BadSettings(f"Nothing was erased: {name} has {missing}.")
     if ids:
         print(_unknown_ids(name, ids))
     if addresses:
         print(f"{addresses:,} address{'' if addresses == 1 else 'es'} not found.")
+
+
+def _print_rows(title: str, deleted: Mapping[str, int]) -> None:
+    table = Table("table", "rows", title=escape(title))
+    for table_name, rows in deleted.items():
+        table.add_row(table_name, f"{rows:,}")
+    Console().print(table)
 
 
 def _unknown_ids(name: str, number: int) -> str:
