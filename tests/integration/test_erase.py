@@ -167,16 +167,20 @@ def test_rows_that_are_being_moved_or_derived_are_erased_too(
 ) -> None:
     """Erasing waits until rows have been moved from one table to another."""
     other = Account(connect(), SCHEMA, "one")
+    account.connection.execute("UPDATE events SET metric_key = %s", [md5("Klaviyo:one:M")])
+    account.connection.execute("DELETE FROM member_lists")
     with ThreadPoolExecutor(1) as pool:
         with other.connection.transaction():
             if work == "move":
-                move_events(other, "none", "events", "opens")
+                assert move_events(other, "M", "events", "opens") == 3
             else:
                 derive_member_lists(other)
             erasing = pool.submit(_erase, account)
             wait_until(lambda: _waiting(connect()), "it waited")
             assert not erasing.done()
-        assert sum(erasing.result(PATIENCE).values()) > 0
+        counts = erasing.result(PATIENCE)
+    assert (counts["opens"], counts["member_lists"]) == ((2, 0) if work == "move" else (1, 1))
+    assert [row for row in rows(account.connection) if not of_two(row) and md5("p1") in row] == []
 
 
 def _erase(account: Account) -> dict[str, int]:
@@ -291,6 +295,7 @@ def test_interrupted_erasing_is_resumed(people: None, account: Account, connecti
             assert pending(account) == 1
         else:
             break
+    assert number > len(loads.EVENTS)  # at least one transaction for each table
     assert (done.people.found, pending(account)) == (1, 0)
     traces = ("ann@example.com", md5("p1"), md5(ADDRESS))
     assert [row for row in rows(connection) if not of_two(row) and any(each in row.lower() for each in traces)] == []

@@ -20,6 +20,7 @@ from tests.runs import url_of
 SCHEMA = "klaviyo"
 OPENS = loads.EVENTS["opens"]
 PLAIN = argparse.Namespace(plan=False)
+INDEX = "opens_campaign_key_idx"
 CONSTRAINTS = "SELECT count(*) FROM pg_constraint WHERE conrelid = 'opens'::regclass AND contype = 'c'"
 
 
@@ -33,6 +34,11 @@ def old(connection: psycopg.Connection, database: str, merged: Any, monkeypatch:
             f"ALTER TABLE {table.name} DROP CONSTRAINT {table.name}_pkey, ADD PRIMARY KEY (key)"  # type: ignore[arg-type]
         )
         connection.execute(f"ALTER TABLE {table.name} ALTER event_at DROP NOT NULL")  # type: ignore[arg-type]
+
+
+def index_of(connection: psycopg.Connection, name: str) -> object:
+    """Return what identifies an index under any name."""
+    return connection.execute("SELECT to_regclass(%s)::oid", [f"klaviyo.{name}"]).fetchone()
 
 
 def outdated(connection: psycopg.Connection) -> list[str]:
@@ -93,8 +99,11 @@ def test_an_unfinished_index_is_built_again(old: None, connection: psycopg.Conne
     )
     connection.execute("CREATE UNIQUE INDEX sends_event_at_key_new ON sends (event_at, key)")
     connection.execute("ALTER TABLE sends ADD CONSTRAINT sends_event_at_present CHECK (event_at IS NOT NULL) NOT VALID")
+    before = {table: index_of(connection, f"{table}_event_at_key_new") for table in ("opens", "sends")}
     assert command(PLAIN) == 0
     assert outdated(connection) == []
+    assert index_of(connection, "sends_pkey") == before["sends"]
+    assert index_of(connection, "opens_pkey") != before["opens"]
 
 
 def test_the_swap_waits_for_others_without_blocking_them(
@@ -125,11 +134,14 @@ def test_two_upgrades_do_not_work_at_the_same_time(old: None, connection: psycop
 def test_upgrade_builds_the_indexes_of_the_settings(
     connection: psycopg.Connection, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run would build them too, and loading would wait for it."""
+    """A run would build them too, and loading would wait for it: so they exist before the rest is upgraded."""
+    upgraded = []
+    monkeypatch.setattr(schema, "upgrade", lambda *arguments: upgraded.append(index_of(connection, INDEX)))
     monkeypatch.setenv("DATABASE_URL", url_of(database))
     monkeypatch.setenv("EVENT_INDEXES", "campaign,member")
     assert len(rebuild.missing_indexes(connection, SCHEMA, Storage(indexes=("campaign", "member")))) == 14
     assert command(PLAIN) == 0
+    assert upgraded == [index_of(connection, INDEX)] != [(None,)]
     indexes = connection.execute("SELECT indexname FROM pg_indexes WHERE tablename = 'opens' ORDER BY 1").fetchall()
     assert [name for (name,) in indexes] == [
         "opens_campaign_key_idx",
