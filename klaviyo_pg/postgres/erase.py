@@ -17,7 +17,7 @@ from klaviyo_pg.postgres.patience import Patience, patiently
 from klaviyo_pg.postgres.statements import row_key
 
 CLAIM = "erasing"
-"""What the process claims that erases the people who were requested. Anyone may request others meanwhile."""
+"""Claimed by the process that erases the people who were requested. Others can be requested at any time."""
 RECORDED_AT_ONCE = 500
 """People in the transaction that other batches have to wait for."""
 

@@ -191,7 +191,7 @@ def _text(account: Account, name: Identifier) -> str:
 def search(account: Account, part: Part) -> None:
     """Note the events of the people in a table or partition. Locks no row.
 
-    If people were added meanwhile, the table has still to be searched for them.
+    If people were added since it began, the table has still to be searched for them.
     """
     people = _count_people(account)
     noted = account.compose(_SEARCH, **erase.parts_of(account), candidates=_candidates(account, part))

@@ -16,7 +16,7 @@ Report = Callable[[str], None]
 
 
 class Patience(NamedTuple):
-    """How long an attempt keeps others waiting, the seconds in which those go first, and the number of attempts."""
+    """The time for which an attempt keeps others waiting, the seconds in which they go first, and the attempts."""
 
     wait: str
     pause: float

@@ -277,7 +277,7 @@ def test_many_people_are_erased_at_once(people: None, account: Account) -> None:
 
 
 def test_interrupted_erasing_is_resumed(people: None, account: Account, connection: psycopg.Connection) -> None:
-    """Wherever it is interrupted, another call does the rest, without naming anyone."""
+    """After each of its transactions. Another call does the rest, without naming anyone."""
     steps = 0
 
     def interrupted(work: Callable[[Account], Result], /) -> Result:
@@ -326,10 +326,8 @@ def test_people_who_are_requested_while_others_are_erased_are_erased_too(
     assert erased(account) == {md5("p1"), md5("p2")}
 
 
-def test_a_table_is_searched_again_for_people_who_are_added_meanwhile(
-    people: None, account: Account, connect: Any
-) -> None:
-    """Whether they are added before or after the search is recorded."""
+def test_a_table_is_searched_again_for_people_who_are_added(people: None, account: Account, connect: Any) -> None:
+    """They can be added before the search is recorded, or after it."""
     other = Account(connect(), SCHEMA, "one")
     request(account, [], ["p1"])
     first, second, *_ = to_search(account)
