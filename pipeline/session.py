@@ -27,6 +27,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import Database, connect, create_engine, shares_sessions
 from klaviyo_pg.postgres.limits import WarehouseStore
 from klaviyo_pg.postgres.page_sizes import WarehousePageSizes
+from klaviyo_pg.postgres.partitions import Partitioning
 from klaviyo_pg.settings import Settings
 from pipeline.checks import busy
 from pipeline.clocks import Clocks
@@ -76,6 +77,7 @@ class Session:
     def __init__(self, settings: Settings, open_source: OpenSource = open_source, now: Clock = present) -> None:
         self.settings, self.now = settings, now
         self.stop, self.progress, self.people = StopFlag(), Progress(), PeopleCache()
+        self.partitioning = Partitioning()
         self._open_source = open_source
         self._claims: list[_Claim] = []
         self._taken: Busy | None = None

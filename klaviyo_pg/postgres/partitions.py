@@ -13,6 +13,8 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from klaviyo_pg.catalogue import Table
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.lines import times_of
+from klaviyo_pg.rows import Lines
 
 _FIRST, _END = date(2010, 1, 1), date(2050, 1, 1)  # Klaviyo was founded in 2012; imported orders may be a little older
 _IS_PARTITIONED = "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(%s)"
@@ -58,6 +60,20 @@ def prepare_months(account: Account, table: Table, wanted: Collection[date]) -> 
         account.execute(_LOCK)
         for name in _missing(account, table, months):
             _create(account, table, name, months[name])
+
+
+class Partitioning:
+    """Which event tables are partitioned, asked once for each of them. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._is_partitioned: dict[str, bool] = {}
+
+    def prepare(self, account: Account, table: Table, rows: pl.DataFrame | Lines) -> None:
+        """Create the partitions that rows need. Asks each time which exist: a month can be dropped at any time."""
+        if table.name not in self._is_partitioned:
+            self._is_partitioned[table.name] = is_partitioned(account.connection, account.schema, table)
+        if self._is_partitioned[table.name]:
+            prepare(account, table, times_of(rows))
 
 
 def name_of(table: Table, month: date) -> str:

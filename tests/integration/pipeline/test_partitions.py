@@ -103,6 +103,15 @@ def test_months_are_created_for_events_that_move(connection: psycopg.Connection)
     assert names(connection) == sorted([*OUTER, "opens_2026_02", "opens_2026_05"])
 
 
+def test_a_table_without_partitions_is_looked_at_once(database: str) -> None:
+    """Not before each batch."""
+    partitioning, rows = partitions.Partitioning(), frame(datetime(2026, 12, 31, tzinfo=UTC))
+    with psycopg.connect(database) as connection:
+        partitioning.prepare(Account(connection, "klaviyo", "one"), events.OPENS, rows)
+    assert connection.closed
+    partitioning.prepare(Account(connection, "klaviyo", "one"), events.OPENS, rows)
+
+
 def test_wrong_dates_create_no_partitions(connection: psycopg.Connection) -> None:
     """Events of the year 1 and of the year 9999 are stored in the outer partitions."""
     times = [datetime(1, 1, 1, tzinfo=UTC), datetime(2009, 12, 31, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)]
