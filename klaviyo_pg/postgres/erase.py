@@ -286,8 +286,7 @@ def pending(account: Account) -> int:
 
 def is_unrecorded(account: Account) -> bool:
     """Return whether `record` has anything to do."""
-    row = account.execute(_UNRECORDED, bookkeeping.ERASING).fetchone()
-    return row is not None and bool(row[0])
+    return account.is_true(_UNRECORDED, bookkeeping.ERASING)
 
 
 def record(account: Account) -> dict[str, int]:
@@ -343,8 +342,7 @@ def _has_unknown_ids(account: Account) -> bool:
         "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s AND kind = 'profile'"
         " AND member_id IS NULL)"
     )
-    row = account.execute(query, bookkeeping.ERASING).fetchone()
-    return row is not None and bool(row[0])
+    return account.is_true(query, bookkeeping.ERASING)
 
 
 def delete_other(account: Account, table: Table) -> int:
@@ -380,8 +378,7 @@ def finish(account: Account) -> Finished | None:
     """Forget the people who have been erased, and return their numbers; None if an event is left to clear."""
     wait_for_batches(account)
     query = "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)"
-    row = account.execute(query, bookkeeping.ERASING_EVENTS).fetchone()
-    if is_unrecorded(account) or (row and row[0]):
+    if is_unrecorded(account) or account.is_true(query, bookkeeping.ERASING_EVENTS):
         return None
     numbers = account.execute(account.compose(_FINISHED, **parts_of(account))).fetchone()
     assert numbers is not None
@@ -396,8 +393,7 @@ def wait_for_erasing(connection: Connection, schema: str) -> None:
 
 def has_erased(account: Account) -> bool:
     """Return whether anyone of the account was ever erased. No one is until the transaction ends."""
-    row = account.execute(_ANY, bookkeeping.ERASED, bookkeeping.ERASED_ADDRESSES).fetchone()
-    return row is not None and bool(row[0])
+    return account.is_true(_ANY, bookkeeping.ERASED, bookkeeping.ERASED_ADDRESSES)
 
 
 def erased_among(

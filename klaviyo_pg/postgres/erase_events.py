@@ -225,13 +225,11 @@ def _select(account: Account, table: Identifier, condition: Composable) -> Compo
 
 def _names_addresses(account: Account) -> bool:
     query = "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s AND kind = 'named')"
-    row = account.execute(query, bookkeeping.ERASING).fetchone()
-    return row is not None and bool(row[0])
+    return account.is_true(query, bookkeeping.ERASING)
 
 
 def _has_index(account: Account, table: Identifier) -> bool:
-    row = account.execute(_HAS_INDEX, name=_text(account, table)).fetchone()
-    return row is not None and bool(row[0])
+    return account.is_true(_HAS_INDEX, name=_text(account, table))
 
 
 def discover(account: Account) -> Discovered:
@@ -269,8 +267,7 @@ def clear(account: Account, table: Table) -> tuple[int, int]:
 def clear_moved(account: Account, table: Table, metric_id: str) -> None:
     """Clear the events of a metric that have just been moved into a table, if people are being erased."""
     query = "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)"
-    row = account.execute(query, bookkeeping.ERASING).fetchone()
-    if row and row[0]:
+    if account.is_true(query, bookkeeping.ERASING):
         where = SQL("metric_key = {}").format(row_key(Placeholder("metric_id")))
         _clear(account, table, where, metric_id=metric_id)
 
