@@ -21,7 +21,7 @@ from pipeline import checks
 from pipeline.session import ClaimLost, Session
 from transforms.routing import KnownMetric
 
-_PLANNED_BY = {"klaviyo_dialect", "lookback_days", "reconcile_days", "first_sync_days", "metrics"}
+_PLANNED_BY = {"klaviyo_dialect", "lookback_days", "reconcile_days", "first_sync_days", "metrics", "tables"}
 
 Result = TypeVar("Result")
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]

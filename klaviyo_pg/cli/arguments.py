@@ -137,6 +137,12 @@ def _declare_account(parser: argparse.ArgumentParser, verb: str) -> None:
         type=_names,
         help=f"{verb} only these metrics: names or IDs, comma-separated; --metrics=-NAME leaves one out",
     )
+    parser.add_argument(
+        "--tables",
+        metavar="NAMES",
+        type=_names,
+        help=f"{verb} only what fills these tables, comma-separated; --tables=-NAME leaves one out",
+    )
     _declare_integration(parser)
 
 
@@ -173,7 +179,6 @@ def _declare_daily(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--since", metavar="DATE", help="read events from this date or time on (UTC), even if they are already loaded"
     )
-    parser.add_argument("--tables", metavar="NAMES", type=_names, help="update only these tables, comma-separated")
     _declare_account(parser, "read")
 
 
@@ -263,6 +268,7 @@ _ALL = (
             ("--metrics='Opened Email,Placed Order'", "load the events of two metrics"),
             ("--metrics='-Active on Site'", "load the events of all metrics but one"),
             ("--since 2026-01-01 --tables sends", "read this year's events again, for one table"),
+            ("--tables=-member_exclusions", "load everything but one table"),
         ),
         declare=_declare_daily,
         module="flow_runs",

@@ -98,7 +98,8 @@ class Stream:
     `open` begins to read a chunk, and `group` puts its pages into batches of at least `batch_rows` rows. `cursor` is
     the API's time field by which it is read in windows and resumed at checkpoints; None: each read is a full read,
     which also shows what the source has deleted. `subject` is what chunks can be limited to. `loads` are the ways in
-    which its rows come into tables. `schedule` says when it is read.
+    which its rows come into tables. `schedule` says when it is read. `is_optional` says that it is only read if TABLES
+    asks for it, because it costs much.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Stream:
     schedule: str
     cursor: str | None = None
     subject: str | None = None
+    is_optional: bool = False
 
     @property
     def table(self) -> Table:
@@ -118,9 +120,19 @@ class Stream:
     @property
     def tables(self) -> frozenset[str]:
         """The names of the tables that depend on it."""
-        names = {load.table.name for load in self.loads}
-        derived = any(load.table in _MEMBER_LIST_TABLES for load in self.loads)
-        return frozenset(names | {membership.MEMBER_LISTS.name} if derived else names)
+        return _with_derived(load.table for load in self.loads)
+
+    @property
+    def leading(self) -> frozenset[str]:
+        """The names of the tables without which it is not read: the one that it fills first, and what is derived."""
+        return _with_derived([self.table])
+
+
+def _with_derived(tables: Iterable[Table]) -> frozenset[str]:
+    """Return the names of tables, with that of the table that is derived from some of them."""
+    filled = list(tables)
+    derived = [membership.MEMBER_LISTS] if any(table in _MEMBER_LIST_TABLES for table in filled) else []
+    return frozenset(table.name for table in [*filled, *derived])
 
 
 def begun(reading: Reading, key: str) -> list[tuple[Load, pl.DataFrame]]:
