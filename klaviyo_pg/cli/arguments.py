@@ -248,6 +248,13 @@ def _declare_save_blocks(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _declare_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-forecast", action="store_true", help="do not estimate how many requests runs will need, which takes some"
+    )
+    _declare_account(parser, "check")
+
+
 _PSQL = Command(
     name="psql",
     program=f"{PROGRAM} psql",
@@ -258,6 +265,22 @@ _PSQL = Command(
     module="warehouse",
 )
 _ALL = (
+    Command(
+        name="check",
+        program=f"{PROGRAM} check",
+        summary="try the API key and the database, and estimate the requests of runs",
+        description=(
+            "Try the API key and the database. Print for each stream whether the key has its scope, and how many "
+            "requests a first\nand a daily run need. Writes nothing."
+        ),
+        examples=(
+            ("", "check everything before the first run"),
+            ("--no-forecast", "check the key, its scopes and the database, with one request for each"),
+            ("--tables=-member_exclusions", "check and estimate runs that leave out a table"),
+        ),
+        declare=_declare_check,
+        module="check",
+    ),
     Command(
         name="daily",
         program="python flows/daily.py",

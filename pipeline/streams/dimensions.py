@@ -40,7 +40,9 @@ def full_read(
 
         return Reads(fetch(reading.source), batch, finish(reading))
 
-    return Stream(name, open_chunk, as_one_batch, 0, fills, _EVERY_RUN)
+    return Stream(
+        name, open_chunk, as_one_batch, 0, fills, _EVERY_RUN, probe=lambda source, window, subject: fetch(source)
+    )
 
 
 def _metrics(reading: Reading, rows: list[Metric]) -> Batch:

@@ -87,6 +87,8 @@ class Reads(NamedTuple):
     finish: Finish = nothing
 
 
+Probe = Callable[[Source, AnyWindow, str | None], Iterator[Any]]
+"""Begins to read, for a subject, a window in which there is nothing: the first page shows whether the API allows it."""
 Grouping = Callable[[Iterable[Any], int, int], Iterator[Group]]
 """Puts pages into batches of at least so many rows, and the first one of at least so many."""
 
@@ -99,7 +101,7 @@ class Stream:
     the API's time field by which it is read in windows and resumed at checkpoints; None: each read is a full read,
     which also shows what the source has deleted. `subject` is what chunks can be limited to. `loads` are the ways in
     which its rows come into tables. `schedule` says when it is read. `is_optional` says that it is only read if TABLES
-    asks for it, because it costs much.
+    asks for it, because it costs much. `probe` sends the smallest request that needs the same scopes.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Stream:
     batch_rows: int
     loads: tuple[Load, ...]
     schedule: str
+    probe: Probe
     cursor: str | None = None
     subject: str | None = None
     is_optional: bool = False
@@ -121,6 +124,11 @@ class Stream:
     def tables(self) -> frozenset[str]:
         """The names of the tables that depend on it."""
         return _with_derived(load.table for load in self.loads)
+
+    @property
+    def is_full_read(self) -> bool:
+        """True if every run reads all of it, as one collection."""
+        return self.group is as_one_batch
 
     @property
     def leading(self) -> frozenset[str]:
