@@ -176,7 +176,7 @@ def minutes(requests: Mapping[str, float], endpoints: Mapping[str, str], limits:
 
     `endpoints` are those of the streams, and `limits` the requests per minute. Counts come after everything else.
     """
-    by_endpoint: dict[str, float] = _NOTHING
+    by_endpoint: dict[str, float] = {}
     for name, number in requests.items():
         endpoint = endpoints.get(name, name)
         if limit := limits.get(endpoint):

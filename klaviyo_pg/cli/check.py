@@ -22,7 +22,7 @@ from klaviyo_pg.settings import Settings
 from pipeline.account_check import Check, Findings
 from pipeline.database_check import DatabaseCheck
 from pipeline.forecast import KEY, Forecast, minutes
-from pipeline.session import Clock, OpenSource, present
+from pipeline.session import present
 from pipeline.streams.selection import Selection, selection_of
 
 _ATTEMPTS = 3  # of one request: a wrong address should be reported soon
@@ -37,13 +37,7 @@ def check(arguments: Namespace) -> int:
     return examine(settings, selection_of(settings), not arguments.no_forecast)
 
 
-def examine(
-    settings: Settings,
-    wanted: Selection,
-    with_forecast: bool,
-    open_source: OpenSource = open_source,
-    now: Clock = present,
-) -> int:
+def examine(settings: Settings, wanted: Selection, with_forecast: bool) -> int:
     """Check the account and the database, print everything that was found, and return the exit code."""
     console, found = Console(), Findings()
     api_time: datetime | None = None
@@ -52,12 +46,12 @@ def examine(
             pace = Pace(settings.rate_limit_share, settings.retry_budget_seconds)
             few = settings.model_copy(update={"request_attempts": min(_ATTEMPTS, settings.request_attempts)})
             source = open_source(few, pace, PageSizes())
-            found = Check(source, pace, settings, wanted, now()).run(with_forecast, status.update)
+            found = Check(source, pace, settings, wanted, present()).run(with_forecast, status.update)
             api_time = source.api_time
         except KlaviyoPgError as error:
             found.add(error)
         status.update("Trying the database")
-        database = DatabaseCheck(settings, found, now, api_time).run()
+        database = DatabaseCheck(settings, found, present, api_time).run()
     print(_account(settings, found))
     print(database)
     if found.access:

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from klaviyo_pg.cli.check import examine
+from klaviyo_pg.cli.check import examine, exit_code
 from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.klaviyo.pace import Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.settings import Settings
 from pipeline.account_check import Check, Findings
+from pipeline.database_check import DatabaseCheck
 from pipeline.forecast import KEY
 from pipeline.session import present
 from pipeline.streams import STREAMS
 from pipeline.streams.selection import selection_of
 from sandbox.launcher import Sandbox, running
-from tests.fakes import FakeAccount
 from tests.runs import Warehouse
 
 STREAM_OF = {  # by method of the source; others have the name of their stream
@@ -189,13 +189,9 @@ def test_a_user_who_may_not_create_tables_is_named(warehouse: Warehouse, capsys:
         ),
     ],
 )
-def test_a_wrong_clock_is_named(
-    warehouse: Warehouse, capsys: pytest.CaptureFixture[str], changes: dict[str, object], message: str
-) -> None:
+def test_a_wrong_clock_is_named(warehouse: Warehouse, changes: dict[str, object], message: str) -> None:
     """The machine's clock is compared with the others that there are."""
-    shop = FakeAccount(account_id=None, api_now=present)
-    configured = warehouse.configured(**changes)
-    ahead = timedelta(days=2)
-    code = examine(configured, selection_of(configured), False, shop.open, lambda: present() + ahead)
-    assert code == 2
-    assert message in capsys.readouterr().err
+    found, ahead = Findings(), timedelta(days=2)
+    DatabaseCheck(warehouse.configured(**changes), found, lambda: present() + ahead, present()).run()
+    [error] = found.errors
+    assert str(error).startswith(message) and exit_code([error]) == 2
