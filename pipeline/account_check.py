@@ -18,7 +18,7 @@ from pipeline.streams.dimensions import LISTS, METRICS
 from pipeline.streams.events import EVENTS
 from pipeline.streams.selection import Selection
 from pipeline.streams.stream import Probe, Stream
-from transforms.routing import KnownMetric
+from transforms.routing import KnownMetric, check_destinations, selected
 
 YES = "yes"
 
@@ -74,6 +74,8 @@ class Check:
             for stream in self._streams():
                 progress(f"Trying {stream.name}")
                 findings.access[stream.name] = self._tried(stream, with_forecast)
+            check_destinations(self._settings.destinations)
+            selected(self._metrics, self._settings.metrics)
             if with_forecast:
                 self._forecast(progress)
         except KlaviyoPgError as error:
@@ -126,11 +128,14 @@ class Check:
     def _endpoint(self, sent: Mapping[str, int]) -> str:
         return next((name for name, number in self._pace.sent.items() if number > sent.get(name, 0)), "")
 
+    @property
+    def _metrics(self) -> list[KnownMetric]:
+        return [KnownMetric(row.id, row.name) for row in self._rows.get(METRICS.name, ())]
+
     def _forecast(self, progress: Progress) -> None:
         findings, before = self.findings, dict(self._pace.sent)
         allowed = frozenset(name for name, access in findings.access.items() if access.is_allowed)
-        metrics = [KnownMetric(row.id, row.name) for row in self._rows.get(METRICS.name, ())]
-        known = Known(self._full_reads, metrics, [row.id for row in self._rows.get(LISTS.name, ())])
+        known = Known(self._full_reads, self._metrics, [row.id for row in self._rows.get(LISTS.name, ())])
         measured = sizes.measure(self._source, self._settings, self._wanted, allowed, known, self._as_of, progress)
         made = forecast(measured, self._settings, self._wanted, self._as_of)
         findings.forecast = {name: each for name, each in made.items() if name in allowed or name in (KEY, COUNTS)}

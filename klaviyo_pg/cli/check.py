@@ -79,7 +79,7 @@ def _account(settings: Settings, found: Findings) -> str:
 
 
 def _table(settings: Settings, found: Findings) -> Table:
-    table = Table(title=escape(f"{settings.klaviyo_integration}: streams and requests"), box=None, padding=(0, 2, 0, 0))
+    table = Table(title=escape(f"{settings.klaviyo_integration}: streams and requests"), box=None, padding=(0, 1, 0, 0))
     for name in ("stream", "access"):
         table.add_column(name, no_wrap=True)
     for name in ("first run", "minutes", "daily run", "minutes", "sweep"):
@@ -93,7 +93,7 @@ def _table(settings: Settings, found: Findings) -> Table:
 
 def _cells(name: str, made: Forecast, found: Findings) -> list[str]:
     limit = found.limits.get(found.endpoints.get(name, ""))
-    sweep = f"{made.sweep:,} in {made.days:g} days" if made.sweep else ""
+    sweep = f"{made.sweep:,}/{made.days:g} d" if made.sweep else ""
     return [
         _number(made.first),
         _minutes(made.first, limit),
