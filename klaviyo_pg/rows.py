@@ -244,14 +244,29 @@ class Lines(NamedTuple):
         return Lines(text, b"".join(part.keys for part in parts), b"".join(part.times for part in parts), spans)
 
 
+class Attribution(NamedTuple):
+    """An attribution of an event, which happened `at` this time, to a message that caused it."""
+
+    id: str
+    event_id: str
+    at: int  # Unix seconds
+    attributed_event_id: str | None
+    campaign_id: str | None
+    campaign_message_id: str | None
+    flow_id: str | None
+    flow_message_id: str | None
+    variation_id: str | None
+
+
 class EventPage(NamedTuple):
-    """One page of events, and the people in them whose rows are new."""
+    """One page of events, the people in them whose rows are new, and the attributions of the events."""
 
     events: Events
     profiles: Sequence[Profile]
     rejects: Sequence[Reject]
     read_at: datetime
     incomplete: Incomplete | None = None
+    attributions: Sequence[Attribution] = ()
 
 
 class Beginning(NamedTuple):

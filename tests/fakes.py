@@ -13,6 +13,7 @@ from klaviyo_pg.klaviyo.pace import Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson
 from klaviyo_pg.rows import (
+    Attribution,
     Beginning,
     Campaign,
     Count,
@@ -89,7 +90,7 @@ class FakeAccount:
     records that cannot be read, by kind of read and number of the page. `incomplete` has the error of a part that the
     account refuses, by kind of read; the other parts are what the account has. `miscounts` are added to the true count
     of the interval that contains a time. The metrics of `counts_nothing` are counted as if they had no events. `now` is
-    the clock of the account's source, `api_now` that of the API; None: they are the same.
+    the clock of the account's source, `api_now` that of the API; None: they are the same. `attributions` are by event.
     """
 
     account_id: str | None = "ACCOUNT"
@@ -99,6 +100,7 @@ class FakeAccount:
     lists: list[Group] = field(default_factory=list)
     segments: list[Group] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    attributions: dict[str, list[Attribution]] = field(default_factory=dict)
     profiles: dict[str, tuple[Profile, datetime]] = field(default_factory=dict)
     members: dict[str, list[Membership]] = field(default_factory=dict)
     suppressions: list[Suppression] = field(default_factory=list)
@@ -147,6 +149,12 @@ class FakeAccount:
         ids = [f"E{first + number:05}" for number in range(len(times))]
         self.events += [Event(each, at, metric_id, person) for each, at in zip(ids, times, strict=True)]
         return ids
+
+    def attribute(self, event_id: str, to: str, **related: str) -> None:
+        """Attribute an event to another one, and to messages: campaign_id="C1", for example."""
+        values = {**dict.fromkeys(Attribution._fields), "attributed_event_id": to, **related}
+        row = Attribution(**{**values, "id": f"of{event_id}to{to}", "event_id": event_id, "at": 0})
+        self.attributions.setdefault(event_id, []).append(row)
 
     def add_member(self, list_id: str, profile_id: str, joined: datetime) -> None:
         self.members[list_id].append(Membership(list_id, profile_id, joined))
@@ -270,7 +278,9 @@ class FakeSource:
         events = self._events(window, metric_id)
         for page, rejects in self._pages("events", metric_id, window, events, self.events_per_page):
             people = self._new_people(page, known_people)
-            yield EventPage(self._columns(page), people, rejects, self._account.now())
+            yield EventPage(
+                self._columns(page), people, rejects, self._account.now(), attributions=self._attributions(page)
+            )
 
     def _events(self, window: AnyWindow, metric_id: str | None) -> list[Event]:
         """Return the events of a window in order of time."""
@@ -293,6 +303,12 @@ class FakeSource:
                 known_people.add(record, KnownPerson(profile.id, profile.email))
                 new.append(profile)
         return new
+
+    def _attributions(self, events: Sequence[Event]) -> list[Attribution]:
+        attributions = self._account.attributions
+        return [
+            row._replace(at=int(event.at.timestamp())) for event in events for row in attributions.get(event.id, ())
+        ]
 
     def _columns(self, events: Sequence[Event]) -> Events:
         columns: dict[str, list[Any]] = {name: [None] * len(events) for name in Events._fields}

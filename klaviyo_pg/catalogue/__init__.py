@@ -1,6 +1,6 @@
 """The declarative catalogue: each table, view and column of the warehouse is one value. Knows no API and no SQL."""
 
-from klaviyo_pg.catalogue import bookkeeping, dimensions, events, loads, membership, views
+from klaviyo_pg.catalogue import attribution, bookkeeping, dimensions, events, loads, membership, views
 from klaviyo_pg.catalogue.personal import Harmless, Personal
 from klaviyo_pg.catalogue.types import Absent, Column, Load, Merge, Table, Type, View
 
@@ -22,6 +22,7 @@ ADDED = (
     membership.MEMBER_CONSENTS,
     membership.LIST_SUPPRESSIONS,
     membership.PROFILE_MERGES,
+    attribution.EVENT_ATTRIBUTIONS,
 )
 DATA = (*SPECIFIED, *ADDED)
 BOOKKEEPING = (
@@ -69,6 +70,7 @@ __all__ = [
     "Table",
     "Type",
     "View",
+    "attribution",
     "bookkeeping",
     "dimensions",
     "events",

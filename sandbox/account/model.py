@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any
 
+from sandbox.account.attributions import Attributions
 from sandbox.account.ids import token
 from sandbox.account.orders import Orders
 from sandbox.account.people import People
@@ -167,6 +168,8 @@ class Account:
         self.metric_ids = [metric.id for metric in self.metrics.values()]  # by number, including deleted metrics
         self._count_errors: dict[int, dict[date, int]] = defaultdict(lambda: defaultdict(int))  # by metric number
         self._deleted: dict[tuple[str, str], tuple[int, Any]] = {}
+        numbers = {metric.name: metric.number for metric in self.metrics.values()}
+        self.attributions = Attributions(self.options.account, self.timeline, numbers)
 
     def collection(self, kind: str) -> dict[str, Any]:
         """Return the rows of a kind (metrics, campaigns, flows, lists or segments) by id. Raise KeyError for others."""

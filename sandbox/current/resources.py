@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sandbox.account import Account, Campaign, CampaignMessage, Flow, Group, Metric
+from sandbox.account.attributions import Attribution
 from sandbox.account.people import CHANNELS, Profile
 
 Resource = dict[str, Any]
@@ -94,6 +95,26 @@ def metric(base: str, row: Metric, names: Names) -> Resource:
     resource = _resource(base, "metric", "metrics", row.id, pick(attributes, names))
     resource["relationships"] = {"flow-triggers": _related(base, "metrics", row.id, "flow-triggers")}
     return resource
+
+
+def attribution(row: Account, ref: int, attributed: Attribution) -> Resource:
+    """Return an attribution of an event as a resource. It has no attributes, and refers only to what there is."""
+    related = {
+        "event": ("event", row.timeline.id(ref)),
+        "attributed-event": ("event", attributed.event),
+        "campaign": ("campaign", attributed.campaign),
+        "campaign-message": ("campaign-message", attributed.campaign_message),
+        "flow": ("flow", attributed.flow),
+        "flow-message": ("flow-message", attributed.flow_message),
+        "flow-message-variation": ("flow-message", attributed.variation),
+    }
+    return {
+        "type": "attribution",
+        "id": attributed.id,
+        "relationships": {
+            name: {"data": {"type": kind, "id": row_id}} for name, (kind, row_id) in related.items() if row_id
+        },
+    }
 
 
 def campaign(base: str, row: Campaign, names: Names) -> Resource:

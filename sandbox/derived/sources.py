@@ -41,7 +41,15 @@ class Sources:
             if row.channel == channel and row.send_time and row.status == "Sent"
         )
         sources = [
-            send_source(row.id, None, row.name, row.messages[0].content.get("subject"), at) for at, _, row in sent
+            send_source(
+                row.id,
+                None,
+                row.name,
+                row.messages[0].content.get("subject"),
+                at,
+                campaign_message=row.messages[0].id,
+            )
+            for at, _, row in sent
         ]
         return [at for at, _, _ in sent], [self._add(source) for source in sources]
 

@@ -49,6 +49,11 @@ COLUMNS = {
     "profile_merges": (
         "esp_integration_id old_member_key new_member_key old_member_id new_member_id detected_at events_moved_at"
     ),
+    "event_attributions": (
+        "key id event_key event_at attributed_event_key campaign_id campaign_key campaign_message_id "
+        "campaign_message_key flow_id automation_key flow_message_id flow_message_key variation_id variation_key "
+        f"{ORIGIN} extracted_at"
+    ),
 }
 TYPES = {
     "details_digest": "bigint",

@@ -140,7 +140,7 @@ class CurrentSource:
         query = {
             "filter": _happened(window, metric_id),
             "sort": "datetime",
-            "include": "profile",
+            "include": "attributions,profile",
             "fields[event]": "timestamp,event_properties",
             "fields[profile]": "email",  # a page repeats the people that earlier pages had, and they can be large
         }
