@@ -181,12 +181,12 @@ def reasons(row: Any) -> set[str]:
 
 
 def test_all_events_are_listed_once(box: Sandbox, client: KlaviyoAPI) -> None:
-    """The metric and the profile of each event are included on the same page."""
-    events = []
+    """The metric, the profile and the attributions of each event are included on the same page."""
+    events, attributed = [], 0
     for page in pages(
         client.Events.get_events,
         vendor.GetEventResponseCollectionCompoundDocument,
-        include=["profile", "metric"],
+        include=["attributions", "profile", "metric"],
         page_size=500,
         sort="datetime",
     ):
@@ -195,7 +195,14 @@ def test_all_events_are_listed_once(box: Sandbox, client: KlaviyoAPI) -> None:
         people = {row.relationships.profile.data.id for row in page.data if row.relationships.profile.data}
         assert {profile.id for profile in profiles} == people
         assert {metric.id for metric in metrics} == {row.relationships.metric.data.id for row in page.data}
-        events += page.data
+        references = {
+            row.id: row.relationships.attributions.data for row in page.data if row.relationships.attributions
+        }
+        attributions = {each["id"]: each["relationships"] for each in page.included if each["type"] == "attribution"}
+        assert {each.id for several in references.values() for each in several} == set(attributions)
+        assert {each["event"]["data"]["id"] for each in attributions.values()} == set(references)
+        events, attributed = events + page.data, attributed + len(attributions)
+    assert attributed > 0
     assert len(events) == box.state()["events"]
     assert [(row.id, row.attributes.timestamp) for row in events] == [
         (event["id"], event["timestamp"]) for event in box.events()

@@ -1,4 +1,4 @@
-"""What events are attributed to, from pages of the current dialect to frames and batches."""
+"""The attributions of events, from pages of the current dialect to frames and batches."""
 
 import json
 import re

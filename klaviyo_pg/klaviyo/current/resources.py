@@ -147,7 +147,7 @@ class Included(Struct):
 
 
 class AttributionRelationships(Struct, frozen=True):
-    """What an event is attributed to: the event, and the message that caused it."""
+    """The event that an event is attributed to, and the message that caused it."""
 
     event: Relationship | None = None
     attributed_event: Relationship | None = field(default=None, name="attributed-event")

@@ -1,4 +1,4 @@
-"""What events are attributed to: it comes with them, follows them, and is what the source returned last."""
+"""The attributions of events: they come with the events, follow them, and are those that the source returned last."""
 
 from functools import partial
 from typing import Any

@@ -1,11 +1,15 @@
 """One account read in both dialects: the tables differ only where docs/dialects.md says so."""
 
+import json
 import logging
 import re
 import socket
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
 
 import psycopg
 import pytest
@@ -13,6 +17,8 @@ import pytest
 from klaviyo_pg.catalogue import DATA, SPECIFIED, Table
 from klaviyo_pg.errors import ClocksDiffer, KlaviyoPgError
 from klaviyo_pg.postgres import schema
+from sandbox.account import Account, Options, generate
+from sandbox.account.timeline import NOBODY
 from sandbox.launcher import Sandbox, running
 from tests.driver import MIDNIGHT, ROOT
 from tests.runs import ALL_EVENTS, Warehouse
@@ -100,6 +106,56 @@ def test_dialects_differ_only_where_documented(both: dict[str, Warehouse], wareh
     documented = documented_differences()
     assert sorted(actual - documented) == []
     assert sorted(documented - actual) == []
+
+
+def revenue_of(account: Account) -> dict[tuple[str | None, ...], tuple[int, Decimal | None]]:
+    """Add up the orders within five days after the last message that the same person opened or clicked.
+
+    By campaign, message of the campaign, flow, message of the flow, metric and currency.
+    """
+    names = {metric.number: metric.name for metric in account.metrics.values()}
+    messages = {(each.id, row.id[-6:]): row.id for each in account.campaigns.values() for row in each.messages}
+    only = {each.id: each.messages[0].id for each in account.campaigns.values() if len(each.messages) == 1}
+    touched: dict[int, tuple[int, dict[str, Any]]] = {}
+    found: dict[tuple[str | None, ...], list[Decimal | None]] = defaultdict(list)
+    for ref in account.timeline.every():
+        at, metric, person, text = account.timeline.row(ref)
+        properties = json.loads(text, parse_float=Decimal, parse_int=Decimal)
+        if names[metric] in ("Opened Email", "Clicked Email", "Clicked Text Message"):
+            touched[person] = at, properties
+        elif names[metric] in ("Placed Order", "Ordered Product") and person in touched and person != NOBODY:
+            since, touch = touched[person]
+            message, flow = touch.get("$message"), touch.get("$flow")
+            if message and at - since <= 5 * 86_400:
+                sent = messages.get((message, touch.get("$variation"))) or only.get(message)
+                campaign = (None, None) if flow else (message, sent)
+                row = (*campaign, flow, message if flow else None, names[metric], properties.get("$value_currency"))
+                found[row].append(properties.get("$value"))
+    return {row: (len(values), sum(filter(None, values))) for row, values in found.items()}
+
+
+def test_attributed_revenue_equals_that_of_the_account(
+    both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox
+) -> None:
+    """By campaign and by flow, computed from all that the account holds. Of deleted campaigns it knows no messages."""
+    account = generate(Options(box.state()["account"], members=700, events=9_000, days=DAYS, until=MIDNIGHT))
+    expected = revenue_of(account)
+    stored = {
+        row[:6]: row[6:]
+        for row in warehouse.rows(
+            "SELECT campaign_id, campaign_message_id, flow_id, flow_message_id, metric_name, value_currency,"
+            " conversions, coalesce(revenue, 0) FROM current.attributed_revenue"
+        )
+    }
+    assert len(expected) > 100
+    deleted = {row[0] for row in expected if row[0] and row[0] not in account.campaigns}
+    assert {row: total for row, total in stored.items() if row[0] not in deleted} == {
+        row: total for row, total in expected.items() if row[0] not in deleted
+    }
+    assert sum(total[1] for total in stored.values()) == sum(total[1] or 0 for total in expected.values())
+    named = "SELECT count(*) FROM current.attributed_revenue WHERE campaign_name IS NULL AND flow_name IS NULL"
+    gone = deleted | {row[2] for row in expected if row[2] and row[2] not in account.flows}
+    assert warehouse.one(f"{named} AND coalesce(campaign_id, flow_id) <> ALL(%s)", sorted(gone)) == 0
 
 
 def test_legacy_rows_are_a_subset(both: dict[str, Warehouse], warehouse: Warehouse) -> None:
