@@ -42,13 +42,49 @@ class Page(NamedTuple, Generic[Row]):
     incomplete: Incomplete | None = None
 
 
+class Account(NamedTuple):
+    """The account, as Klaviyo describes it."""
+
+    id: str
+    name: str | None = None
+    website: str | None = None
+    industry: str | None = None
+    timezone: str | None = None
+    currency: str | None = None
+    locale: str | None = None
+    is_test: bool | None = None
+
+
 class Metric(NamedTuple):
-    """A kind of event."""
+    """A kind of event, and the integration that sends it."""
 
     id: str
     name: str | None
     category: str | None
     created: datetime | None
+    updated: datetime | None
+    integration_id: str | None = None
+    integration_name: str | None = None
+
+
+class CustomMetric(NamedTuple):
+    """Several metrics, or some of their events, that count as one. `metric_ids` and `definition` are JSON."""
+
+    id: str
+    name: str | None
+    aggregation_method: str | None
+    metric_ids: str
+    definition: str | None
+    created: datetime | None
+    updated: datetime | None
+
+
+class MappedMetric(NamedTuple):
+    """The metric that the account uses for a purpose, such as revenue. The purpose is the id."""
+
+    id: str
+    metric_id: str | None
+    custom_metric_id: str | None
     updated: datetime | None
 
 

@@ -13,15 +13,18 @@ from klaviyo_pg.klaviyo.pace import Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson
 from klaviyo_pg.rows import (
+    Account,
     Attribution,
     Beginning,
     Campaign,
     Count,
+    CustomMetric,
     EventPage,
     Events,
     Exclusion,
     Flow,
     Group,
+    MappedMetric,
     Membership,
     MembershipPage,
     Metric,
@@ -94,7 +97,10 @@ class FakeAccount:
     """
 
     account_id: str | None = "ACCOUNT"
+    described: dict[str, Any] = field(default_factory=dict)
     metrics: list[Metric] = field(default_factory=list)
+    custom_metrics: list[CustomMetric] = field(default_factory=list)
+    mapped_metrics: list[MappedMetric] = field(default_factory=list)
     campaigns: list[Campaign] = field(default_factory=list)
     flows: list[Flow] = field(default_factory=list)
     lists: list[Group] = field(default_factory=list)
@@ -234,12 +240,19 @@ class FakeSource:
         clock = self._account.api_now or self._account.now
         return clock()
 
-    def account_id(self) -> str | None:
+    def account(self) -> Account | None:
         self._request(Request("account", None, FULL_READ, 0))
-        return self._account.account_id
+        account_id = self._account.account_id
+        return Account(account_id, **self._account.described) if account_id else None
 
     def metrics(self) -> Iterator[Page[Metric]]:
         return self._collection("metrics", self._account.metrics)
+
+    def custom_metrics(self) -> Iterator[Page[CustomMetric]]:
+        return self._collection("custom_metrics", self._account.custom_metrics)
+
+    def mapped_metrics(self) -> Iterator[Page[MappedMetric]]:
+        return self._collection("mapped_metrics", self._account.mapped_metrics)
 
     def campaigns(self) -> Iterator[Page[Campaign]]:
         return self._collection("campaigns", self._account.campaigns)

@@ -1,6 +1,6 @@
 """The declarative catalogue: each table, view and column of the warehouse is one value. Knows no API and no SQL."""
 
-from klaviyo_pg.catalogue import attribution, bookkeeping, dimensions, events, loads, membership, views
+from klaviyo_pg.catalogue import account, attribution, bookkeeping, dimensions, events, loads, membership, views
 from klaviyo_pg.catalogue.personal import Harmless, Personal
 from klaviyo_pg.catalogue.types import Absent, Column, Load, Merge, Table, Type, View
 
@@ -23,6 +23,9 @@ ADDED = (
     membership.LIST_SUPPRESSIONS,
     membership.PROFILE_MERGES,
     attribution.EVENT_ATTRIBUTIONS,
+    account.ACCOUNTS,
+    account.CUSTOM_METRICS,
+    account.MAPPED_METRICS,
 )
 DATA = (*SPECIFIED, *ADDED)
 BOOKKEEPING = (
@@ -70,6 +73,7 @@ __all__ = [
     "Table",
     "Type",
     "View",
+    "account",
     "attribution",
     "bookkeeping",
     "dimensions",

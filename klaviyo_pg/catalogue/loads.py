@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
-from klaviyo_pg.catalogue import attribution, bookkeeping, dimensions, events, membership
+from klaviyo_pg.catalogue import account, attribution, bookkeeping, dimensions, events, membership
 from klaviyo_pg.catalogue.personal import Personal
 from klaviyo_pg.catalogue.types import Absent, Load, Merge
 
 METRICS = Load(dimensions.METRICS, absent=Absent.MARK)
+ACCOUNTS = Load(account.ACCOUNTS)
+CUSTOM_METRICS = Load(account.CUSTOM_METRICS, absent=Absent.MARK)
+MAPPED_METRICS = Load(account.MAPPED_METRICS, absent=Absent.MARK)
 CAMPAIGNS = Load(dimensions.CAMPAIGNS, absent=Absent.MARK, absent_where={"automation_key": None})
 FLOW_CAMPAIGNS = Load(
     dimensions.CAMPAIGNS,

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, tzinfo
 from typing import Any
 
 from sandbox.account.attributions import Attributions
+from sandbox.account.definitions import define
 from sandbox.account.ids import token
 from sandbox.account.orders import Orders
 from sandbox.account.people import People
@@ -170,11 +171,15 @@ class Account:
         self._deleted: dict[tuple[str, str], tuple[int, Any]] = {}
         numbers = {metric.name: metric.number for metric in self.metrics.values()}
         self.attributions = Attributions(self.options.account, self.timeline, numbers)
+        ids = {metric.name: metric.id for metric in self.metrics.values()}
+        self.definitions = define(self.options.account, self.options.seed, ids, self.options.until)
 
     def collection(self, kind: str) -> dict[str, Any]:
-        """Return the rows of a kind (metrics, campaigns, flows, lists or segments) by id. Raise KeyError for others."""
+        """Return the rows of a kind by id: metrics, custom-metrics, campaigns and so on. Raise KeyError for others."""
         kinds: dict[str, dict[str, Any]] = {
             "metrics": self.metrics,
+            "custom-metrics": self.definitions.custom_metrics,
+            "mapped-metrics": self.definitions.mapped_metrics,
             "campaigns": self.campaigns,
             "flows": self.flows,
             "lists": self.lists,

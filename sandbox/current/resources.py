@@ -6,6 +6,7 @@ from typing import Any
 
 from sandbox.account import Account, Campaign, CampaignMessage, Flow, Group, Metric
 from sandbox.account.attributions import Attribution
+from sandbox.account.definitions import CustomMetric, MappedMetric
 from sandbox.account.people import CHANNELS, Profile
 
 Resource = dict[str, Any]
@@ -94,6 +95,41 @@ def metric(base: str, row: Metric, names: Names) -> Resource:
     }
     resource = _resource(base, "metric", "metrics", row.id, pick(attributes, names))
     resource["relationships"] = {"flow-triggers": _related(base, "metrics", row.id, "flow-triggers")}
+    return resource
+
+
+def custom_metric(base: str, row: CustomMetric, names: Names, includes_metrics: bool) -> Resource:
+    """Return a custom metric as a resource. It refers to its metrics if they are included."""
+    groups = [
+        {
+            "metric_id": metric_id,
+            "metric_filters": brand
+            and [{"property": "Brand", "filter": {"type": "string", "operator": "equals", "value": brand}}],
+            "value_property": None,
+        }
+        for metric_id, brand in row.groups.items()
+    ]
+    attributes = {
+        "name": row.name,
+        "created": moment(row.created),
+        "updated": moment(row.updated),
+        "definition": {"aggregation_method": row.aggregation_method, "metric_groups": groups},
+    }
+    resource = _resource(base, "custom-metric", "custom-metrics", row.id, pick(attributes, names))
+    metrics = [{"type": "metric", "id": each} for each in row.groups] if includes_metrics else None
+    resource["relationships"] = {"metrics": _related(base, "custom-metrics", row.id, "metrics", metrics)}
+    return resource
+
+
+def mapped_metric(base: str, row: MappedMetric, names: Names, include: Iterable[str]) -> Resource:
+    """Return a mapped metric as a resource. It refers to what is included."""
+    resource = _resource(base, "mapped-metric", "mapped-metrics", row.id, pick({"updated": moment(row.updated)}, names))
+    resource["relationships"] = {
+        kind: _related(base, "mapped-metrics", row.id, kind, {"type": kind, "id": row_id})
+        if row_id and kind in include
+        else _related(base, "mapped-metrics", row.id, kind)
+        for kind, row_id in (("metric", row.metric), ("custom-metric", row.custom_metric))
+    }
     return resource
 
 

@@ -71,6 +71,22 @@ def test_all_metrics_are_listed(box: Sandbox, client: KlaviyoAPI) -> None:
     assert any(row.attributes.integration is None for row in rows)
 
 
+def test_custom_and_mapped_metrics_are_listed_with_their_metrics(client: KlaviyoAPI) -> None:
+    """A mapping has a metric, a custom metric, or neither."""
+    answer = client.Metrics.get_custom_metrics(include=["metrics"])
+    assert type(answer) is vendor.GetCustomMetricResponseCollectionCompoundDocument
+    metrics = {group.metric_id for row in answer.data for group in row.attributes.definition.metric_groups}
+    assert metrics == {each.id for row in answer.data for each in row.relationships.metrics.data}
+    assert metrics == {each.id for each in answer.included}
+    mapped = client.Metrics.get_mapped_metrics(include=["metric", "custom-metric"])
+    assert type(mapped) is vendor.GetMappedMetricResponseCollectionCompoundDocument
+    related = {row.id: (row.relationships.metric.data, row.relationships.custom_metric.data) for row in mapped.data}
+    assert len(related) == 7
+    assert related["revenue"][0] is not None and related["revenue"][1] is None
+    assert related["added_to_cart"][1].id in {row.id for row in answer.data}
+    assert related["started_checkout"] == (None, None)
+
+
 def test_all_campaigns_are_listed_with_their_messages(box: Sandbox, client: KlaviyoAPI) -> None:
     """Each channel and each archived state needs its own request."""
     count = 0

@@ -189,6 +189,8 @@ class ProfileDocument(Struct):
 class Integration(Struct, frozen=True):
     """The origin of a metric. Some integrations have an object as their category."""
 
+    id: Any = None
+    name: Any = None
     category: Any = None
 
 

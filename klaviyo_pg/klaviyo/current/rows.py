@@ -44,13 +44,15 @@ def counts(body: bytes, start: datetime, end: datetime) -> list[rows.Count]:
 
 def metric(resource: resources.Metric) -> rows.Metric:
     attributes = resource.attributes
-    category = attributes.integration and attributes.integration.category
+    integration = attributes.integration or resources.Integration()
     return rows.Metric(
         resource.id,
         attributes.name,
-        properties.plain_text(category),
+        properties.plain_text(integration.category),
         rows.utc(attributes.created),
         rows.utc(attributes.updated),
+        properties.plain_text(integration.id),
+        properties.plain_text(integration.name),
     )
 
 

@@ -158,6 +158,26 @@ def test_attributed_revenue_equals_that_of_the_account(
     assert warehouse.one(f"{named} AND coalesce(campaign_id, flow_id) <> ALL(%s)", sorted(gone)) == 0
 
 
+def test_definitions_are_those_of_the_account(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
+    account = generate(Options(box.state()["account"], members=1, events=0, days=DAYS, until=MIDNIGHT))
+    custom, mapped = account.definitions.custom_metrics, account.definitions.mapped_metrics
+    assert warehouse.rows("SELECT id, name, metric_ids, updated_at FROM current.custom_metrics ORDER BY id") == [
+        (row.id, row.name, sorted(row.groups), row.updated) for _, row in sorted(custom.items())
+    ]
+    assert warehouse.rows("SELECT id, metric_id, custom_metric_id FROM current.mapped_metrics ORDER BY id") == [
+        (row.id, row.metric, row.custom_metric) for _, row in sorted(mapped.items())
+    ]
+    sources = warehouse.rows("SELECT id, integration_id, integration_name, source FROM current.metrics")
+    found = {row.id: row.integration for row in account.metrics.values()}
+    assert sorted(sources) == sorted(
+        (row_id, *((each.id, each.name, each.category) if each else (None, None, None)))
+        for row_id, each in found.items()
+    )
+    assert warehouse.rows("SELECT id, name, timezone, currency, is_test FROM current.accounts") == [
+        (box.state()["account"], "Example Shop", "America/New_York", "USD", False)
+    ]
+
+
 def test_legacy_rows_are_a_subset(both: dict[str, Warehouse], warehouse: Warehouse) -> None:
     """The legacy dialect may lack rows, but never has a row that the current dialect does not have."""
     for table in SPECIFIED:
