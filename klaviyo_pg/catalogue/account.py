@@ -84,7 +84,7 @@ MAPPED_METRICS = Table(
         Column(
             "metric_id",
             TEXT,
-            "Klaviyo's ID of the metric; null if there is none, or if it is a custom one.",
+            "Klaviyo's ID of the metric; null without a metric, or for a custom one.",
             "relationships.metric",
             "",
             personal=Harmless.ID,
@@ -93,7 +93,7 @@ MAPPED_METRICS = Table(
         Column(
             "custom_metric_id",
             TEXT,
-            "Klaviyo's ID of the custom metric; null if it is none.",
+            "Klaviyo's ID of the custom metric; null for an ordinary one.",
             "relationships.custom-metric",
             "",
             personal=Harmless.ID,

@@ -46,7 +46,7 @@ def test_definitions_are_stored_and_followed(warehouse: Warehouse, shop: FakeAcc
     assert warehouse.rows(STORED) == [("added_to_cart", None, "Sales"), ("revenue", None, "Sales")]
 
 
-def test_an_account_is_described_in_a_row_of_its_own(warehouse: Warehouse, shop: FakeAccount) -> None:
+def test_each_account_is_described_in_one_row(warehouse: Warehouse, shop: FakeAccount) -> None:
     """A change is followed; a key that may not read accounts leaves what is stored."""
     described = "SELECT integrations.name, id, accounts.name, timezone, currency FROM accounts JOIN integrations USING"
     warehouse.daily("metrics")
