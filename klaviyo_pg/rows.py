@@ -52,6 +52,28 @@ class Metric(NamedTuple):
     updated: datetime | None
 
 
+class CampaignMessage(NamedTuple):
+    """A message of a campaign. `send_at` and `last_send_at` are the first and the last of its times of sending."""
+
+    id: str
+    campaign_id: str
+    channel: str | None = None
+    label: str | None = None
+    subject: str | None = None
+    preview_text: str | None = None
+    body: str | None = None
+    from_email: str | None = None
+    from_name: str | None = None
+    reply_to_email: str | None = None
+    template_id: str | None = None
+    status: str | None = None
+    send_at: datetime | None = None
+    last_send_at: datetime | None = None
+    is_local: bool | None = None
+    created: datetime | None = None
+    updated: datetime | None = None
+
+
 class Campaign(NamedTuple):
     """A campaign. `included` and `excluded` are ids of lists and segments."""
 
@@ -68,6 +90,9 @@ class Campaign(NamedTuple):
     updated: datetime | None
     included: Sequence[str]
     excluded: Sequence[str]
+    archived: bool | None = None
+    scheduled_at: datetime | None = None
+    messages: Sequence[CampaignMessage] = ()
 
 
 class Flow(NamedTuple):

@@ -50,6 +50,8 @@ class Event(NamedTuple):
     metric_id: str
     profile_id: str
     list_name: str | None = None
+    message: str | None = None
+    flow: str | None = None
 
 
 class Request(NamedTuple):
@@ -112,6 +114,7 @@ class FakeAccount:
     looks_up_memberships: bool = False
     exclusion_reasons: tuple[str | None, ...] = (None,)
     lists_people: bool = True
+    reads_messages: bool = True
     count_interval: timedelta = timedelta(hours=1)
     longest_count: timedelta = timedelta(days=365)
     counts_nothing: set[str] = field(default_factory=set)
@@ -216,6 +219,7 @@ class FakeSource:
         self.looks_up_memberships = account.looks_up_memberships
         self.exclusion_reasons = account.exclusion_reasons
         self.lists_people = account.lists_people
+        self.reads_messages = account.reads_messages
         self.events_per_page = account.events_per_page
         self.count_interval = account.count_interval
         self.longest_count = account.longest_count
@@ -301,6 +305,8 @@ class FakeSource:
         columns["metric_id"] = [event.metric_id for event in events]
         columns["profile_id"] = [event.profile_id for event in events]
         columns["list_name"] = [event.list_name for event in events]
+        columns["message"] = [event.message for event in events]
+        columns["flow"] = [event.flow for event in events]
         columns["properties"] = [b"{}"] * len(events)
         return Events(**columns)
 

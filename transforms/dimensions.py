@@ -27,6 +27,8 @@ _CAMPAIGN = {
     "updated_at": _TIME,
     "included": _IDS,
     "excluded": _IDS,
+    "archived": pl.Boolean(),
+    "scheduled_at": _TIME,
 }
 _FLOW = {"id": pl.String(), "name": pl.String(), "status": pl.String(), "created_at": _TIME, "updated_at": _TIME}
 _GROUP = {"id": pl.String(), "name": pl.String(), "created_at": _TIME, "updated_at": _TIME}
@@ -48,11 +50,12 @@ def campaigns(campaigns: Sequence[rows.Campaign], integration_id: str) -> tuple[
     In CAMPAIGN_LISTS each campaign also has a row without a key. It is not stored: it marks the campaign's audiences as
     complete.
     """
-    raw = pl.DataFrame(campaigns, _CAMPAIGN, orient="row").pipe(cleaned)
+    raw = pl.DataFrame([each[: len(_CAMPAIGN)] for each in campaigns], _CAMPAIGN, orient="row").pipe(cleaned)
     frame = raw.frame.pipe(last_by, "id").with_columns(
         key=row_key(integration_id, pl.col("id")),
         campaign_key=md5(pl.col("id")),
         type=pl.lit("Campaign"),
+        first_list_key=row_key(integration_id, pl.col("list_key")),
     )
     audiences = [_audience(frame, audience, integration_id) for audience in ("excluded", "included")]
     lists = pl.concat([frame.select(campaign_id="id").pipe(conformed, loads.CAMPAIGN_LISTS), *audiences])

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from klaviyo_pg.catalogue import bookkeeping, dimensions, events, membership
+from klaviyo_pg.catalogue import bookkeeping, dimensions, events, membership, messages
 from klaviyo_pg.catalogue.personal import Personal
 from klaviyo_pg.catalogue.types import Absent, Load, Merge
 
@@ -27,6 +27,7 @@ AUTOMATIONS = Load(dimensions.AUTOMATIONS, absent=Absent.MARK)
 LISTS = Load(dimensions.LISTS, absent=Absent.MARK, absent_where={"list_type": "list"})
 SEGMENTS = Load(dimensions.LISTS, absent=Absent.MARK, absent_where={"list_type": "segment"})
 CAMPAIGN_LISTS = Load(dimensions.CAMPAIGN_LISTS, absent=Absent.DELETE, absent_per="campaign_id")
+CAMPAIGN_MESSAGES = Load(messages.CAMPAIGN_MESSAGES, absent=Absent.MARK)
 _CONSENT = ("consent", "consent_timestamp")
 _UNDIGESTED = {"details_digest": Merge.CLEAR}  # where properties are also loaded from pages of events
 MEMBERS = Load(

@@ -43,6 +43,9 @@ class Source(Protocol):
     """True if `profiles` reads everyone who has changed, and `profile_ids` everyone. Otherwise people are read from
     events and by id."""
 
+    reads_messages: bool
+    """True if campaigns are read with their messages."""
+
     event_requests_per_minute: int | None
     """The API's rate limit for events; None if it was never published."""
 

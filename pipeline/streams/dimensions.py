@@ -1,21 +1,25 @@
 """Dimensions: streams that every run reads in full, and stores at once."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from klaviyo_pg.catalogue import Load, loads
+import polars as pl
+
+from klaviyo_pg.catalogue import Absent, Load, loads
 from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import claims, event_tables, list_names, lookups
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
-from klaviyo_pg.rows import Campaign, Flow, Group, Metric, Page
+from klaviyo_pg.rows import Campaign, Flow, Group, Metric, Page, Reject
 from pipeline.batch import Batch, protection_of
 from pipeline.run import transact
 from pipeline.streams.stream import Finish, Reading, Reads, Stream, as_one_batch, collected, nothing
-from transforms import dimensions, routing
+from transforms import dimensions, messages, routing
 
 Row = TypeVar("Row")
+Frames = Sequence[tuple[Load, pl.DataFrame]]
 _EVERY_RUN = "every daily run, in full"
 
 
@@ -36,11 +40,22 @@ def full_read(
         def batch(pages: Sequence[Page[Any]]) -> Batch:
             rows, unreadable = collected(pages)
             made = transform(reading, rows)
-            return Batch(made.frames, {rejects: unreadable}, made.nul_characters)
+            return Batch(_believed(made.frames, rejects, unreadable), {rejects: unreadable}, made.nul_characters)
 
         return Reads(fetch(reading.source), batch, finish(reading))
 
     return Stream(name, open_chunk, as_one_batch, 0, fills, _EVERY_RUN)
+
+
+def _believed(frames: Frames, rejects: str, unreadable: Iterable[Reject]) -> Frames:
+    """Keep what belongs to records that could not be read, such as the messages of a campaign."""
+    if not any(reject.hides for reject in unreadable):
+        return frames
+    return [(load if load.table.name == rejects else _kept(load), frame) for load, frame in frames]
+
+
+def _kept(load: Load) -> Load:
+    return load if load.absent_per else replace(load, absent=Absent.KEEP)
 
 
 def _metrics(reading: Reading, rows: list[Metric]) -> Batch:
@@ -73,7 +88,12 @@ def _destinations(reading: Reading, rows: Iterable[Metric], account: Account) ->
 def _campaigns(reading: Reading, rows: list[Campaign]) -> Batch:
     campaigns, audiences = dimensions.campaigns(rows, reading.integration_id)
     frames = [(loads.CAMPAIGNS, campaigns.frame), (loads.CAMPAIGN_LISTS, audiences)]
-    return Batch(frames, nul_characters={"campaigns": campaigns.nul_characters})
+    nul_characters = {"campaigns": campaigns.nul_characters}
+    if reading.source.reads_messages:
+        sent = messages.campaign_messages(rows, reading.integration_id)
+        frames.append((loads.CAMPAIGN_MESSAGES, sent.frame))
+        nul_characters["campaign_messages"] = sent.nul_characters
+    return Batch(frames, nul_characters=nul_characters)
 
 
 def _flows(reading: Reading, rows: list[Flow]) -> Batch:
@@ -110,6 +130,7 @@ CAMPAIGNS = full_read(
     _campaigns,
     loads.CAMPAIGNS,
     loads.CAMPAIGN_LISTS,
+    loads.CAMPAIGN_MESSAGES,
     rejects="campaigns",
 )
 FLOWS = full_read("flows", lambda source: source.flows(), _flows, loads.AUTOMATIONS, rejects="automations")

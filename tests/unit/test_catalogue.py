@@ -17,7 +17,8 @@ COLUMNS = {
     "metrics": f"key id name source destination created_at updated_at {ORIGIN} deleted_at",
     "campaigns": (
         "key id name parent_campaign_key automation_key automation_position list_key from_email from_name subject "
-        f"status sent_at campaign_type type created_at updated_at {ORIGIN} campaign_key deleted_at"
+        f"status sent_at campaign_type type created_at updated_at {ORIGIN} campaign_key deleted_at "
+        "archived scheduled_at first_list_key"
     ),
     "automations": f"key id name created_at updated_at status {ORIGIN} automation_key deleted_at",
     "lists": f"key id name list_type status rating created_at updated_at archived_at {ORIGIN} deleted_at",
@@ -49,6 +50,10 @@ COLUMNS = {
     "profile_merges": (
         "esp_integration_id old_member_key new_member_key old_member_id new_member_id detected_at events_moved_at"
     ),
+    "campaign_messages": (
+        "key id campaign_id campaign_key message_key channel label subject preview_text body from_email from_name "
+        f"reply_to_email template_id status send_at last_send_at is_local created_at updated_at {ORIGIN} deleted_at"
+    ),
 }
 TYPES = {
     "details_digest": "bigint",
@@ -62,6 +67,8 @@ TYPES = {
     "last_event_date": "timestamp with time zone",
     "can_receive": "boolean",
     "double_optin": "boolean",
+    "archived": "boolean",
+    "is_local": "boolean",
 }
 LOADS = [load for load in vars(loads).values() if isinstance(load, Load)] + list(loads.EVENTS.values())
 

@@ -14,6 +14,7 @@ from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.people_cache import PendingPeople, PeopleCache
 from klaviyo_pg.rows import (
     Campaign,
+    CampaignMessage,
     Consent,
     Exclusion,
     Membership,
@@ -21,6 +22,7 @@ from klaviyo_pg.rows import (
     Metric,
     Page,
     Profile,
+    Reject,
     Suppression,
 )
 from klaviyo_pg.windows import FULL_READ, OpenWindow, Window
@@ -138,7 +140,9 @@ def test_all_fields_of_a_campaign_are_read() -> None:
         "attributes": {
             "name": "Spring",
             "status": "Sent",
+            "archived": True,
             "audiences": {"included": ["L1", "S1"], "excluded": ["L2"]},
+            "scheduled_at": "2026-07-01T00:00:00Z",
             "created_at": "2026-07-01T00:00:00Z",
             "updated_at": "2026-07-01T00:00:00Z",
             "send_time": "2026-07-01T00:00:00Z",
@@ -151,11 +155,90 @@ def test_all_fields_of_a_campaign_are_read() -> None:
         {"id": "empty", "attributes": {"definition": None}},
     ]
     it, _ = source(page(row, included=messages))
+    sender = ("s@example.com", "Shop")
     assert list(next(it.campaigns()).rows) == [
         Campaign(
-            "c1", "Spring", "L1", "s@example.com", "Shop", "Hi", "Sent", JULY, "email", JULY, JULY, ["L1", "S1"], ["L2"]
+            *("c1", "Spring", "L1", *sender, "Hi", "Sent", JULY, "email", JULY, JULY, ["L1", "S1"], ["L2"], True, JULY),
+            messages=[
+                CampaignMessage("full", "c1", "email", None, "Hi", None, None, *sender, status="Sent"),
+                CampaignMessage("empty", "c1", "email", status="Sent"),
+            ],
         )
     ]
+
+
+def sent(**attributes: object) -> tuple[list[CampaignMessage], list[Reject]]:
+    """Return what becomes of a message with these attributes, and with any other members of the resource."""
+    members = {name: attributes.pop(name) for name in ("id", "type", "relationships") if name in attributes}
+    resource = {"id": "m1", "type": "campaign-message", "attributes": attributes, **members}
+    it, _ = source(page({"id": "c1", "attributes": {"status": "Sent"}}, included=[resource]))
+    read = next(it.campaigns())
+    return list(read.rows[0].messages), list(read.rejects)
+
+
+OF_C1 = {"campaign": {"data": {"type": "campaign", "id": "c1"}}}
+
+
+def test_all_fields_of_a_campaign_message_are_read() -> None:
+    """The message names its campaign itself. Its times of sending are an interval."""
+    content = {"subject": "Hi", "preview_text": "Soon", "from_email": "s@example.com", "from_label": "Shop"}
+    times = [{"datetime": f"2026-07-0{day}T00:00:00Z", "is_local": day == 2} for day in (3, 1, 2)]
+    [message], rejects = sent(
+        definition={"channel": "email", "label": "A", "content": {**content, "reply_to_email": "r@example.com"}},
+        send_times=times,
+        created_at="2026-07-01T00:00:00.000001+00:00",
+        updated_at="2026-07-01 00:00:00+00:00",
+        relationships={**OF_C1, "template": {"data": {"id": "T1"}}},
+    )
+    texts = ("email", "A", "Hi", "Soon", None, "s@example.com", "Shop", "r@example.com", "T1", "Sent")
+    created = JULY + timedelta(microseconds=1)
+    assert message == CampaignMessage("m1", "c1", *texts, JULY, JULY + timedelta(days=2), True, created, JULY)
+    assert rejects == []
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        pytest.param({}, {}, id="no attributes"),
+        pytest.param({"definition": {}, "send_times": None}, {}, id="nulls"),
+        pytest.param({"definition": {"channel": "carrier_pigeon"}}, {"channel": "carrier_pigeon"}, id="a new channel"),
+        pytest.param({"definition": {"content": {"body": "Hi"}}}, {"body": "Hi"}, id="a text message"),
+        pytest.param(
+            {"definition": {"content": {"title": "Sale", "body": {"a": 1}}}},
+            {"subject": "Sale", "body": '{"a":1}'},
+            id="a push notification with an odd body",
+        ),
+        pytest.param({"definition": {"label": 5}}, {"label": "5"}, id="a name that is a number"),
+        pytest.param({"send_times": [None, {}, {"datetime": "soon", "is_local": "yes"}]}, {}, id="odd times"),
+        pytest.param({"send_times": "never", "created_at": 5, "updated_at": {}}, {}, id="times of other types"),
+        pytest.param(
+            {"send_times": [{"datetime": "2026-07-01T00:00:00"}]},
+            {"send_at": JULY, "last_send_at": JULY},
+            id="a time without a zone",
+        ),
+    ],
+)
+def test_what_a_campaign_message_lacks_is_null(attributes: dict[str, object], expected: dict[str, object]) -> None:
+    """Values of another type than expected do not keep the campaign from being read."""
+    messages, rejects = sent(relationships=OF_C1, **attributes)
+    nothing = CampaignMessage("m1", "c1", "email", status="Sent")
+    assert (messages, rejects) == ([nothing._replace(**expected)], [])
+
+
+@pytest.mark.parametrize(
+    "relationships",
+    [None, {}, {"campaign": None}, {"campaign": {"data": None}}, {"campaign": {"data": []}}, [], "c1"],
+)
+def test_a_message_of_no_campaign_is_rejected(relationships: object) -> None:
+    """It may be one that the warehouse has, so that nothing is taken for deleted."""
+    messages, [rejected] = sent(relationships=relationships)
+    assert (messages, rejected.hides) == ([], True)
+    assert rejected.reason == "The message belongs to none of the campaigns on its page."
+
+
+def test_other_included_resources_are_no_messages() -> None:
+    """They are neither stored nor rejected."""
+    assert sent(type="tag", name="VIP") == ([], [])
 
 
 def test_a_campaign_without_audiences_and_messages_is_read() -> None:

@@ -1,14 +1,15 @@
 """The frames of metrics, campaigns, flows, lists and segments."""
 
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import polars as pl
 import pytest
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.rows import Campaign, Flow, Group, Metric
-from transforms import dimensions
+from klaviyo_pg.rows import Campaign, CampaignMessage, Flow, Group, Metric
+from transforms import dimensions, messages
 
 ACCOUNT = "account-1"
 CREATED, UPDATED, SENT = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2, 3))
@@ -18,7 +19,12 @@ def md5(text: str) -> str:
     return hashlib.md5(text.encode()).hexdigest()
 
 
-def campaign(row_id: str = "c1", included: tuple[str, ...] = (), excluded: tuple[str, ...] = ()) -> Campaign:
+def campaign(
+    row_id: str = "c1",
+    included: tuple[str, ...] = (),
+    excluded: tuple[str, ...] = (),
+    messages: Sequence[CampaignMessage] = (),
+) -> Campaign:
     """Return a campaign that is sent to these audiences."""
     return Campaign(
         row_id,
@@ -34,6 +40,9 @@ def campaign(row_id: str = "c1", included: tuple[str, ...] = (), excluded: tuple
         UPDATED,
         included,
         excluded,
+        archived=True,
+        scheduled_at=CREATED,
+        messages=messages,
     )
 
 
@@ -83,7 +92,42 @@ def test_all_columns_of_a_campaign_are_filled() -> None:
         "created_at": CREATED,
         "updated_at": UPDATED,
         "campaign_key": md5("c1"),
+        "archived": True,
+        "scheduled_at": CREATED,
+        "first_list_key": md5(f"Klaviyo:{ACCOUNT}:L1"),
     }
+
+
+def test_all_columns_of_a_campaign_message_are_filled() -> None:
+    """Its `message_key` is the `campaign_key` of events that have its id as $message."""
+    texts = ("email", "A", "Hi", "Soon", "Body", "s@example.com", "Shop", "r@example.com", "T1", "Sent")
+    message = CampaignMessage("m1", "c1", *texts, CREATED, SENT, False, CREATED, UPDATED)
+    frame = messages.campaign_messages([campaign(messages=[message]), campaign("c2")], ACCOUNT).frame
+    assert dict(frame.schema) == loads.CAMPAIGN_MESSAGES.schema
+    assert frame.rows(named=True) == [
+        {
+            "key": md5(f"Klaviyo:{ACCOUNT}:m1"),
+            "id": "m1",
+            "campaign_id": "c1",
+            "campaign_key": md5("c1"),
+            "message_key": md5("m1"),
+            "channel": "email",
+            "label": "A",
+            "subject": "Hi",
+            "preview_text": "Soon",
+            "body": "Body",
+            "from_email": "s@example.com",
+            "from_name": "Shop",
+            "reply_to_email": "r@example.com",
+            "template_id": "T1",
+            "status": "Sent",
+            "send_at": CREATED,
+            "last_send_at": SENT,
+            "is_local": False,
+            "created_at": CREATED,
+            "updated_at": UPDATED,
+        }
+    ]
 
 
 @pytest.mark.parametrize(
@@ -174,6 +218,7 @@ def test_no_rows_make_empty_frames() -> None:
         (loads.METRICS, dimensions.metrics([], {}, ACCOUNT).frame),
         (loads.CAMPAIGNS, campaigns.frame),
         (loads.CAMPAIGN_LISTS, audiences),
+        (loads.CAMPAIGN_MESSAGES, messages.campaign_messages([], ACCOUNT).frame),
         (loads.AUTOMATIONS, dimensions.automations([], ACCOUNT).frame),
         (loads.LISTS, dimensions.groups([], "list", ACCOUNT).frame),
     ]

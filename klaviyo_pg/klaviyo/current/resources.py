@@ -199,6 +199,8 @@ class CampaignAttributes(Struct):
     created_at: datetime | None = None
     updated_at: datetime | None = None
     send_time: datetime | None = None
+    archived: Any = None
+    scheduled_at: Any = None
 
 
 class Messages(Struct, frozen=True):
@@ -222,30 +224,41 @@ class Campaign(Struct):
 
 
 class Content(Struct, frozen=True):
-    """The content of a message. Only emails have these fields."""
+    """The content of a message. Only emails have a subject and a sender, and only other messages a body."""
 
     subject: str | None = None
     from_email: str | None = None
     from_label: str | None = None
+    preview_text: Any = None
+    reply_to_email: Any = None
+    title: Any = None
+    body: Any = None
 
 
 class Definition(Struct, frozen=True):
     """The definition of a message."""
 
     content: Content | None = None
+    channel: Any = None
+    label: Any = None
 
 
 class MessageAttributes(Struct):
     """A message's attributes."""
 
     definition: Definition | None = None
+    send_times: Any = None
+    created_at: Any = None
+    updated_at: Any = None
 
 
 class Message(Struct):
-    """A message of a campaign."""
+    """A message of a campaign, or another resource on the same page: the type says so."""
 
     id: Id
     attributes: MessageAttributes
+    type: Any = None
+    relationships: Any = None
 
 
 class CampaignDocument(Struct):

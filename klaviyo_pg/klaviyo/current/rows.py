@@ -10,7 +10,8 @@ import msgspec
 from klaviyo_pg import rows
 from klaviyo_pg.errors import Garbled
 from klaviyo_pg.klaviyo import properties
-from klaviyo_pg.klaviyo.current import resources
+from klaviyo_pg.klaviyo.current import messages, resources
+from klaviyo_pg.klaviyo.current.lenient import boolean, moment
 from klaviyo_pg.klaviyo.documents import read_repaired
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson
 from klaviyo_pg.windows import AnyWindow
@@ -54,14 +55,18 @@ def metric(resource: resources.Metric) -> rows.Metric:
     )
 
 
-def campaigns(document: resources.CampaignDocument, channel: str) -> list[rows.Campaign]:
-    """Return the campaigns of a page, each with the content of its message."""
+def campaigns(document: resources.CampaignDocument, channel: str, rejects: list[rows.Reject]) -> list[rows.Campaign]:
+    """Return the campaigns of a page, each with its messages and the content of the first one."""
     contents = {
         message.id: message.attributes.definition.content
         for message in document.included
         if message.attributes.definition
     }
-    return [_campaign(resource, channel, contents) for resource in document.data]
+    of_campaigns = messages.of_campaigns(document, channel, rejects)
+    return [
+        _campaign(resource, channel, contents)._replace(messages=of_campaigns.get(resource.id, ()))
+        for resource in document.data
+    ]
 
 
 def _campaign(
@@ -84,6 +89,8 @@ def _campaign(
         updated=rows.utc(attributes.updated_at),
         included=included,
         excluded=excluded,
+        archived=boolean(attributes.archived),
+        scheduled_at=moment(attributes.scheduled_at),
     )
 
 
@@ -199,12 +206,12 @@ def _email_consent(email: resources.Marketing) -> rows.Consent:
     return rows.Consent(
         "email",
         email.consent,
-        _boolean(email.can_receive_email_marketing),
+        boolean(email.can_receive_email_marketing),
         properties.plain_text(email.method),
         properties.plain_text(email.method_detail),
         rows.utc(email.consent_timestamp),
-        _moment(email.last_updated),
-        _boolean(email.double_optin),
+        moment(email.last_updated),
+        boolean(email.double_optin),
     )
 
 
@@ -215,25 +222,13 @@ def _consent(channel: str, consent: Mapping[str, Any], can_receive: str) -> rows
     return rows.Consent(
         channel,
         text("consent"),
-        _boolean(consent.get(can_receive)),
+        boolean(consent.get(can_receive)),
         text("method"),
         text("method_detail"),
-        _moment(consent.get("consent_timestamp")),
-        _moment(consent.get("last_updated")),
-        _boolean(consent.get("double_optin")),
+        moment(consent.get("consent_timestamp")),
+        moment(consent.get("last_updated")),
+        boolean(consent.get("double_optin")),
     )
-
-
-def _boolean(value: Any) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _moment(value: Any) -> datetime | None:
-    """Return a time, which may have a space instead of the T; None for anything else."""
-    try:
-        return rows.utc(datetime.fromisoformat(value))
-    except (TypeError, ValueError):
-        return None
 
 
 def owner(body: bytes) -> str | None:

@@ -64,6 +64,7 @@ class CurrentSource:
     reads_all_metrics_at_once = True
     looks_up_memberships = False
     lists_people = True
+    reads_messages = True
     event_requests_per_minute: int | None = _XL.steady
     count_interval = timedelta(hours=1)
     exclusion_reasons: Sequence[str | None] = SUPPRESSION_REASONS
@@ -109,11 +110,11 @@ class CurrentSource:
         query = {
             "filter": f"equals(messages.channel,'{channel}'),equals(archived,{archived})",
             "include": "campaign-messages",
-            "fields[campaign]": "name,status,audiences,created_at,updated_at,send_time",
-            "fields[campaign-message]": "definition",
+            "fields[campaign]": "name,status,archived,audiences,created_at,scheduled_at,updated_at,send_time",
+            "fields[campaign-message]": "definition,send_times,created_at,updated_at",
         }
         for document, rejects, read_at in self._pages(CAMPAIGNS, _CAMPAIGNS, query):
-            yield rows.Page(current_rows.campaigns(document, channel), rejects, read_at)
+            yield rows.Page(current_rows.campaigns(document, channel, rejects), rejects, read_at)
 
     def flows(self) -> Iterator[rows.Page[rows.Flow]]:
         parts = {f"{prefix}flows": partial(self._flows, archived) for archived, prefix in _ARCHIVED.items()}

@@ -48,6 +48,7 @@ class LegacySource:
 
     looks_up_memberships = True
     lists_people = False
+    reads_messages = False
     exclusion_reasons: Sequence[str | None] = (None,)
     event_requests_per_minute: int | None = None
     count_interval = timedelta(days=1)

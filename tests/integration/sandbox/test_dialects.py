@@ -6,15 +6,19 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any
 
 import psycopg
 import pytest
 
 from klaviyo_pg.catalogue import DATA, SPECIFIED, Table
 from klaviyo_pg.errors import ClocksDiffer, KlaviyoPgError
+from klaviyo_pg.klaviyo.current.source import CHANNELS
 from klaviyo_pg.postgres import schema
 from sandbox.launcher import Sandbox, running
 from tests.driver import MIDNIGHT, ROOT
+from tests.reader import Reader
 from tests.runs import ALL_EVENTS, Warehouse
 
 DAYS = 40
@@ -100,6 +104,58 @@ def test_dialects_differ_only_where_documented(both: dict[str, Warehouse], wareh
     documented = documented_differences()
     assert sorted(actual - documented) == []
     assert sorted(documented - actual) == []
+
+
+def campaigns_of(box: Sandbox) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield each campaign that the sandbox serves, and the messages on its page by id."""
+    reader = Reader(box)
+    for channel, archived in product(CHANNELS, ("false", "true")):
+        condition = f"equals(messages.channel,'{channel}'),equals(archived,{archived})"
+        answer = reader.get("campaigns", filter=condition, include="campaign-messages")
+        while answer is not None:
+            page = answer.json()
+            messages = {message["id"]: message["attributes"] for message in page["included"]}
+            yield from ((campaign, messages) for campaign in page["data"])
+            answer = reader.current(page["links"]["next"]) if page["links"]["next"] else None
+
+
+def served_messages(box: Sandbox) -> Iterator[tuple[str | datetime | None, ...]]:
+    """Yield the columns of each message of a campaign."""
+    for campaign, messages in campaigns_of(box):
+        for each in campaign["relationships"]["campaign-messages"]["data"]:
+            message = messages[each["id"]]
+            definition, times = message["definition"], message["send_times"]
+            content = definition["content"]
+            yield (
+                *(each["id"], campaign["id"], definition["channel"], definition["label"]),
+                content.get("subject") or content.get("title"),
+                *(content.get(name) or None for name in ("preview_text", "body", "from_email", "from_label")),
+                *(campaign["attributes"]["status"], datetime.fromisoformat(message["updated_at"])),
+                datetime.fromisoformat(times[0]["datetime"]) if times else None,
+            )
+
+
+def test_messages_equal_those_of_the_account(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
+    """Each message of each campaign is stored as the API returns it, and only those."""
+    texts = "id, campaign_id, channel, label, subject, preview_text, body, from_email, from_name, status"
+    stored = warehouse.rows(f"SELECT {texts}, updated_at, send_at FROM current.campaign_messages")
+    assert sorted(stored) == sorted(served_messages(box))
+    assert len(stored) > 150
+    scheduled = {campaign["id"]: campaign["attributes"]["scheduled_at"] for campaign, _ in campaigns_of(box)}
+    assert dict(warehouse.rows("SELECT id, scheduled_at FROM current.campaigns WHERE archived IS NOT NULL")) == {
+        each: at and datetime.fromisoformat(at) for each, at in scheduled.items()
+    }
+
+
+def test_messages_of_events_are_resolved(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
+    """Only those of campaigns that were deleted before the first run are not."""
+    sends = "current.sends s LEFT JOIN current.messages m ON m.message_key = s.campaign_key"
+    types = dict(warehouse.rows(f"SELECT m.message_type, count(*) FROM {sends} GROUP BY 1"))
+    assert types.keys() == {"campaign", "campaign_message", "flow_message", None}
+    assert sum(types.values()) == warehouse.one("SELECT count(*) FROM current.sends")
+    unresolved = warehouse.column(f"SELECT DISTINCT s.properties->>'$message' FROM {sends} WHERE m.message_key IS NULL")
+    served = {each for campaign, messages in campaigns_of(box) for each in (campaign["id"], *messages)}
+    assert unresolved and not served & set(unresolved)
 
 
 def test_legacy_rows_are_a_subset(both: dict[str, Warehouse], warehouse: Warehouse) -> None:
