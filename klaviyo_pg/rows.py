@@ -95,6 +95,44 @@ class Campaign(NamedTuple):
     messages: Sequence[CampaignMessage] = ()
 
 
+class FlowAction(NamedTuple):
+    """A step of a flow, and the steps that follow it. `definition` is JSON."""
+
+    id: str
+    flow_id: str
+    action_type: str | None = None
+    status: str | None = None
+    next_id: str | None = None
+    next_if_true_id: str | None = None
+    next_if_false_id: str | None = None
+    definition: str | None = None
+    created: datetime | None = None
+    updated: datetime | None = None
+
+
+class FlowMessage(NamedTuple):
+    """A message that an action of a flow sends. Its times are those of the action."""
+
+    id: str
+    flow_id: str
+    flow_action_id: str
+    channel: str | None = None
+    name: str | None = None
+    subject: str | None = None
+    preview_text: str | None = None
+    body: str | None = None
+    from_email: str | None = None
+    from_name: str | None = None
+    reply_to_email: str | None = None
+    template_id: str | None = None
+    status: str | None = None
+    is_transactional: bool | None = None
+    uses_smart_sending: bool | None = None
+    is_variation: bool | None = None
+    created: datetime | None = None
+    updated: datetime | None = None
+
+
 class Flow(NamedTuple):
     """A flow, which the warehouse calls an automation."""
 
@@ -103,6 +141,10 @@ class Flow(NamedTuple):
     status: str | None
     created: datetime | None
     updated: datetime | None
+    archived: bool | None = None
+    trigger_type: str | None = None
+    actions: Sequence[FlowAction] = ()
+    messages: Sequence[FlowMessage] = ()
 
 
 class Group(NamedTuple):

@@ -30,7 +30,15 @@ _CAMPAIGN = {
     "archived": pl.Boolean(),
     "scheduled_at": _TIME,
 }
-_FLOW = {"id": pl.String(), "name": pl.String(), "status": pl.String(), "created_at": _TIME, "updated_at": _TIME}
+_FLOW = {
+    "id": pl.String(),
+    "name": pl.String(),
+    "status": pl.String(),
+    "created_at": _TIME,
+    "updated_at": _TIME,
+    "archived": pl.Boolean(),
+    "trigger_type": pl.String(),
+}
 _GROUP = {"id": pl.String(), "name": pl.String(), "created_at": _TIME, "updated_at": _TIME}
 
 
@@ -70,7 +78,7 @@ def _audience(campaigns: pl.DataFrame, audience: str, integration_id: str) -> pl
 
 def automations(flows: Sequence[rows.Flow], integration_id: str) -> Cleaned:
     """Return the frame for the load AUTOMATIONS."""
-    raw = pl.DataFrame(flows, _FLOW, orient="row").pipe(cleaned)
+    raw = pl.DataFrame([each[: len(_FLOW)] for each in flows], _FLOW, orient="row").pipe(cleaned)
     frame = raw.frame.pipe(last_by, "id").with_columns(
         key=row_key(integration_id, pl.col("id")), automation_key=md5(pl.col("id"))
     )

@@ -23,6 +23,8 @@ ADDED = (
     membership.LIST_SUPPRESSIONS,
     membership.PROFILE_MERGES,
     messages.CAMPAIGN_MESSAGES,
+    messages.FLOW_ACTIONS,
+    messages.FLOW_MESSAGES,
 )
 DATA = (*SPECIFIED, *ADDED)
 BOOKKEEPING = (

@@ -172,6 +172,15 @@ AUTOMATIONS = Table(
             personal=Harmless.KEY,
         ),
         DELETED_AT,
+        Column("archived", BOOLEAN, "True if the flow is archived.", "archived", "archived"),
+        Column(
+            "trigger_type",
+            TEXT,
+            "What starts the flow: Metric, Added to List, Date Based, ...",
+            "trigger_type",
+            "trigger.type",
+            personal=Personal.CHECKED,
+        ),
     ),
 )
 

@@ -28,6 +28,8 @@ LISTS = Load(dimensions.LISTS, absent=Absent.MARK, absent_where={"list_type": "l
 SEGMENTS = Load(dimensions.LISTS, absent=Absent.MARK, absent_where={"list_type": "segment"})
 CAMPAIGN_LISTS = Load(dimensions.CAMPAIGN_LISTS, absent=Absent.DELETE, absent_per="campaign_id")
 CAMPAIGN_MESSAGES = Load(messages.CAMPAIGN_MESSAGES, absent=Absent.MARK)
+FLOW_ACTIONS = Load(messages.FLOW_ACTIONS, absent=Absent.MARK)
+FLOW_MESSAGES = Load(messages.FLOW_MESSAGES, absent=Absent.MARK)
 _CONSENT = ("consent", "consent_timestamp")
 _UNDIGESTED = {"details_digest": Merge.CLEAR}  # where properties are also loaded from pages of events
 MEMBERS = Load(

@@ -44,7 +44,7 @@ class Source(Protocol):
     events and by id."""
 
     reads_messages: bool
-    """True if campaigns are read with their messages."""
+    """True if campaigns are read with their messages, and flows with their actions and messages."""
 
     event_requests_per_minute: int | None
     """The API's rate limit for events; None if it was never published."""

@@ -13,6 +13,10 @@ FROM {campaign_messages} AS m
 LEFT JOIN {campaigns} AS c ON c.campaign_key = m.campaign_key AND c.esp_integration_id = m.esp_integration_id
     AND c.automation_key IS NULL
 UNION ALL
+SELECT f.esp_integration_id, f.message_key, 'flow_message', f.id, f.name, f.subject, f.channel, NULL, NULL, f.flow_id,
+    f.automation_key, f.deleted_at
+FROM {flow_messages} AS f
+UNION ALL
 SELECT c.esp_integration_id, c.campaign_key, CASE WHEN c.automation_key IS NULL THEN 'campaign' ELSE 'flow_message' END,
     c.id, c.name, c.subject, CASE WHEN c.automation_key IS NULL THEN c.campaign_type END,
     CASE WHEN c.automation_key IS NULL THEN c.id END, CASE WHEN c.automation_key IS NULL THEN c.campaign_key END,
@@ -22,8 +26,10 @@ LEFT JOIN {automations} AS a
     ON a.automation_key = c.automation_key AND a.esp_integration_id = c.esp_integration_id
 WHERE NOT EXISTS (SELECT FROM {campaign_messages} AS m
     WHERE m.message_key = c.campaign_key AND m.esp_integration_id = c.esp_integration_id)
+AND NOT EXISTS (SELECT FROM {flow_messages} AS f
+    WHERE f.message_key = c.campaign_key AND f.esp_integration_id = c.esp_integration_id)
 """
-_TABLES = (dimensions.CAMPAIGNS, dimensions.AUTOMATIONS, messages.CAMPAIGN_MESSAGES)
+_TABLES = (dimensions.CAMPAIGNS, dimensions.AUTOMATIONS, messages.CAMPAIGN_MESSAGES, messages.FLOW_MESSAGES)
 
 
 def query(schema: str) -> Composed:

@@ -17,6 +17,7 @@ from pipeline.batch import Batch, protection_of
 from pipeline.run import transact
 from pipeline.streams.stream import Finish, Reading, Reads, Stream, as_one_batch, collected, nothing
 from transforms import dimensions, messages, routing
+from transforms.clean import Cleaned
 
 Row = TypeVar("Row")
 Frames = Sequence[tuple[Load, pl.DataFrame]]
@@ -85,20 +86,25 @@ def _destinations(reading: Reading, rows: Iterable[Metric], account: Account) ->
     return destinations
 
 
+def _batch(parts: Sequence[tuple[Load, Cleaned]]) -> Batch:
+    frames = [(load, each.frame) for load, each in parts]
+    return Batch(frames, nul_characters={load.table.name: each.nul_characters for load, each in parts})
+
+
 def _campaigns(reading: Reading, rows: list[Campaign]) -> Batch:
     campaigns, audiences = dimensions.campaigns(rows, reading.integration_id)
-    frames = [(loads.CAMPAIGNS, campaigns.frame), (loads.CAMPAIGN_LISTS, audiences)]
-    nul_characters = {"campaigns": campaigns.nul_characters}
+    parts = [(loads.CAMPAIGNS, campaigns), (loads.CAMPAIGN_LISTS, Cleaned(audiences, 0))]
     if reading.source.reads_messages:
-        sent = messages.campaign_messages(rows, reading.integration_id)
-        frames.append((loads.CAMPAIGN_MESSAGES, sent.frame))
-        nul_characters["campaign_messages"] = sent.nul_characters
-    return Batch(frames, nul_characters=nul_characters)
+        parts.append((loads.CAMPAIGN_MESSAGES, messages.campaign_messages(rows, reading.integration_id)))
+    return _batch(parts)
 
 
 def _flows(reading: Reading, rows: list[Flow]) -> Batch:
-    frame, nul_characters = dimensions.automations(rows, reading.integration_id)
-    return Batch([(loads.AUTOMATIONS, frame)], nul_characters={"automations": nul_characters})
+    parts = [(loads.AUTOMATIONS, dimensions.automations(rows, reading.integration_id))]
+    if reading.source.reads_messages:
+        parts.append((loads.FLOW_ACTIONS, messages.flow_actions(rows, reading.integration_id)))
+        parts.append((loads.FLOW_MESSAGES, messages.flow_messages(rows, reading.integration_id)))
+    return _batch(parts)
 
 
 def _lists(reading: Reading, rows: list[Group]) -> Batch:
@@ -133,4 +139,12 @@ CAMPAIGNS = full_read(
     loads.CAMPAIGN_MESSAGES,
     rejects="campaigns",
 )
-FLOWS = full_read("flows", lambda source: source.flows(), _flows, loads.AUTOMATIONS, rejects="automations")
+FLOWS = full_read(
+    "flows",
+    lambda source: source.flows(),
+    _flows,
+    loads.AUTOMATIONS,
+    loads.FLOW_ACTIONS,
+    loads.FLOW_MESSAGES,
+    rejects="automations",
+)

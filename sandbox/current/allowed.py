@@ -28,6 +28,7 @@ ACCOUNT_FIELDS = (
 METRIC_FIELDS = ("name", "created", "updated", "integration")
 EVENT_FIELDS = ("timestamp", "datetime", "event_properties", "uuid", "id")
 FLOW_FIELDS = ("name", "status", "archived", "created", "updated", "trigger_type")
+FLOW_ACTION_FIELDS = ("definition", "created", "updated")
 MESSAGE_FIELDS = ("definition", "send_times", "created_at", "updated_at")
 LIST_FIELDS = ("name", "created", "updated", "opt_in_process")
 SEGMENT_FIELDS = ("name", "definition", "created", "updated", "is_active", "is_processing", "is_starred")
@@ -119,7 +120,7 @@ CAMPAIGN_MESSAGES = Collection(
 )
 FLOWS = Collection(
     "flow",
-    {"flow": FLOW_FIELDS, "flow-action": (), "tag": ("name",)},
+    {"flow": FLOW_FIELDS, "flow-action": FLOW_ACTION_FIELDS, "tag": ("name",)},
     filters={
         "id": Field(("any",)),
         "name": Field(("contains", "ends-with", "equals", "starts-with")),

@@ -5,7 +5,8 @@ from typing import Any
 
 from starlette.requests import Request
 
-from sandbox.account import Account, Campaign, CampaignMessage
+from sandbox.account import Account, Campaign, CampaignMessage, Flow
+from sandbox.account.flow_actions import actions_of
 from sandbox.api.endpoint import Context
 from sandbox.api.keys import account_of
 from sandbox.current import allowed, listing, resources
@@ -89,12 +90,13 @@ class Dimensions:
     async def flows(self, context: Context, request: Request) -> bytes:
         query = read(allowed.FLOWS, request)
         page = self._page("flows", query, _unarchived(query, self._account.flows.values()))
-        return page_document(query, page, lambda row: resources.flow(query.base, row, query.fields["flow"]))
+        actions = [action for row in page.items for action in _included_actions(query, row)]
+        return page_document(query, page, lambda row: _flow(query, row), actions)
 
     async def flow(self, context: Context, request: Request) -> bytes:
         query = read(allowed.FLOWS.single(), request)
         row = row_of(request, "flow", self._account.flows)
-        return row_document(query, resources.flow(query.base, row, query.fields["flow"]))
+        return row_document(query, _flow(query, row), _included_actions(query, row))
 
     async def lists(self, context: Context, request: Request) -> bytes:
         query = read(allowed.LISTS, request)
@@ -136,6 +138,18 @@ def _included_messages(query: Query, row: Campaign) -> list[resources.Resource]:
         return []
     names = query.fields["campaign-message"]
     return [resources.campaign_message(query.base, message, names) for message in row.messages]
+
+
+def _flow(query: Query, row: Flow) -> resources.Resource:
+    actions = actions_of(row) if "flow-actions" in query.include else None
+    return resources.flow(query.base, row, query.fields["flow"], actions)
+
+
+def _included_actions(query: Query, row: Flow) -> list[resources.Resource]:
+    if "flow-actions" not in query.include:
+        return []
+    names = query.fields["flow-action"]
+    return [resources.flow_action(query.base, action, row, names) for action in actions_of(row)]
 
 
 def _included_campaign(query: Query, row: Campaign) -> list[resources.Resource]:

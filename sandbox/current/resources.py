@@ -1,10 +1,11 @@
 """The account's rows as JSON:API resources of revision 2026-07-15."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from sandbox.account import Account, Campaign, CampaignMessage, Flow, Group, Metric
+from sandbox.account.flow_actions import FlowAction
 from sandbox.account.people import CHANNELS, Profile
 
 Resource = dict[str, Any]
@@ -147,8 +148,8 @@ def campaign_message(base: str, row: CampaignMessage, names: Names) -> Resource:
     return resource
 
 
-def flow(base: str, row: Flow, names: Names) -> Resource:
-    """Return a flow as a resource."""
+def flow(base: str, row: Flow, names: Names, actions: Sequence[FlowAction] | None = None) -> Resource:
+    """Return a flow as a resource, with references to its actions if they are included."""
     attributes = {
         "name": row.name,
         "status": row.status,
@@ -158,7 +159,22 @@ def flow(base: str, row: Flow, names: Names) -> Resource:
         "trigger_type": row.trigger_type,
     }
     resource = _resource(base, "flow", "flows", row.id, pick(attributes, names))
-    resource["relationships"] = {name: _related(base, "flows", row.id, name) for name in ("flow-actions", "tags")}
+    references = None if actions is None else [{"type": "flow-action", "id": action.id} for action in actions]
+    resource["relationships"] = {
+        "flow-actions": _related(base, "flows", row.id, "flow-actions", references),
+        "tags": _related(base, "flows", row.id, "tags"),
+    }
+    return resource
+
+
+def flow_action(base: str, row: FlowAction, flow: Flow, names: Names) -> Resource:
+    """Return an action of a flow, which holds the message that it sends, as a resource."""
+    attributes = {"definition": row.definition, "created": moment(flow.created), "updated": moment(flow.updated)}
+    resource = _resource(base, "flow-action", "flow-actions", row.id, pick(attributes, names))
+    resource["relationships"] = {
+        "flow": _related(base, "flow-actions", row.id, "flow", {"type": "flow", "id": flow.id}),
+        "flow-messages": _related(base, "flow-actions", row.id, "flow-messages"),
+    }
     return resource
 
 

@@ -113,16 +113,26 @@ def test_an_ab_campaign_has_two_messages(client: KlaviyoAPI) -> None:
     assert single.data.to_dict() == answer.data[0].to_dict()
 
 
-def test_all_flows_are_listed(box: Sandbox, client: KlaviyoAPI) -> None:
-    """Archived and unarchived flows add up to all flows."""
-    rows = [
-        rows_of(
-            client.Flows.get_flows, vendor.GetFlowResponseCollectionCompoundDocument, filter=condition, page_size=20
-        )
-        for condition in ("equals(archived,false)", "equals(archived,true)")
-    ]
-    assert all(rows)
-    assert len(rows[0]) + len(rows[1]) == box.state()["flows"]
+def test_all_flows_are_listed_with_their_actions(box: Sandbox, client: KlaviyoAPI) -> None:
+    """Archived and unarchived flows add up to all flows, and each action belongs to one of them."""
+    flows = []
+    for condition in ("equals(archived,false)", "equals(archived,true)"):
+        of_condition = []
+        for page in pages(
+            client.Flows.get_flows,
+            vendor.GetFlowResponseCollectionCompoundDocument,
+            filter=condition,
+            include=["flow-actions"],
+            page_size=20,
+        ):
+            actions = included(vendor.FlowActionEncodedResponseObjectResource, page, "flow-action")
+            referred = {action.id: row.id for row in page.data for action in row.relationships.flow_actions.data}
+            assert {action.id: action.relationships.flow.data.id for action in actions} == referred
+            assert all(action.attributes.definition["id"] == action.id for action in actions)
+            of_condition += page.data
+        assert of_condition
+        flows += of_condition
+    assert len({row.id for row in flows}) == len(flows) == box.state()["flows"]
 
 
 def test_all_lists_and_their_members_are_listed(box: Sandbox, client: KlaviyoAPI) -> None:

@@ -20,7 +20,9 @@ COLUMNS = {
         f"status sent_at campaign_type type created_at updated_at {ORIGIN} campaign_key deleted_at "
         "archived scheduled_at first_list_key"
     ),
-    "automations": f"key id name created_at updated_at status {ORIGIN} automation_key deleted_at",
+    "automations": (
+        f"key id name created_at updated_at status {ORIGIN} automation_key deleted_at archived trigger_type"
+    ),
     "lists": f"key id name list_type status rating created_at updated_at archived_at {ORIGIN} deleted_at",
     "campaign_lists": f"key id list_id campaign_id {ORIGIN} audience",
     "members": (
@@ -54,6 +56,15 @@ COLUMNS = {
         "key id campaign_id campaign_key message_key channel label subject preview_text body from_email from_name "
         f"reply_to_email template_id status send_at last_send_at is_local created_at updated_at {ORIGIN} deleted_at"
     ),
+    "flow_actions": (
+        "key id flow_id automation_key action_type status next_id next_if_true_id next_if_false_id definition "
+        f"created_at updated_at {ORIGIN} deleted_at"
+    ),
+    "flow_messages": (
+        "key id flow_id automation_key flow_action_id message_key channel name subject preview_text body from_email "
+        "from_name reply_to_email template_id status is_transactional uses_smart_sending is_variation "
+        f"created_at updated_at {ORIGIN} deleted_at"
+    ),
 }
 TYPES = {
     "details_digest": "bigint",
@@ -69,6 +80,10 @@ TYPES = {
     "double_optin": "boolean",
     "archived": "boolean",
     "is_local": "boolean",
+    "definition": "jsonb",
+    "is_transactional": "boolean",
+    "uses_smart_sending": "boolean",
+    "is_variation": "boolean",
 }
 LOADS = [load for load in vars(loads).values() if isinstance(load, Load)] + list(loads.EVENTS.values())
 

@@ -17,6 +17,9 @@ from klaviyo_pg.rows import (
     CampaignMessage,
     Consent,
     Exclusion,
+    Flow,
+    FlowAction,
+    FlowMessage,
     Membership,
     MembershipPage,
     Metric,
@@ -234,6 +237,112 @@ def test_a_message_of_no_campaign_is_rejected(relationships: object) -> None:
     messages, [rejected] = sent(relationships=relationships)
     assert (messages, rejected.hides) == ([], True)
     assert rejected.reason == "The message belongs to none of the campaigns on its page."
+
+
+def flow_with(*included: object, **relationships: object) -> Page[Flow]:
+    """Return the page with a flow and what it includes."""
+    attributes = {"name": "Welcome", "archived": False, "trigger_type": "A new one"}
+    it, _ = source(page({"id": "f1", "attributes": attributes, "relationships": relationships}, included=included))
+    return next(it.flows())
+
+
+def action(row_id: str, kind: str, data: object, links: object = None, **others: object) -> dict[str, object]:
+    """Return an action of the flow f1."""
+    definition = {"id": row_id, "type": kind, "data": data, "links": links}
+    attributes = {"definition": definition, "created": "2026-07-01T00:00:00Z", "updated": "2026-07-02T00:00:00Z"}
+    of_f1 = {"relationships": {"flow": {"data": {"type": "flow", "id": "f1"}}}}
+    return {"type": "flow-action", "id": row_id, "attributes": attributes, **of_f1, **others}
+
+
+def test_the_actions_of_a_flow_are_read_with_their_messages() -> None:
+    """A test has several messages, at any depth. An action belongs to the flow that refers to it."""
+    email = {
+        "subject_line": "Hi",
+        "preview_text": "Soon",
+        "from_email": "s@example.com",
+        "from_label": "Shop",
+        "reply_to_email": "r@example.com",
+        "template_id": "T1",
+        "name": "One",
+        "transactional": True,
+        "smart_sending_enabled": False,
+        "id": "m1",
+    }
+    variations = [{"type": "send-sms", "data": {"message": {"id": each, "body": "B"}}} for each in ("m2", "m3", "m2")]
+    test = {"main_action": variations[0], "current_experiment": {"variations": variations}}
+    read = flow_with(
+        action("1", "send-email", {"message": email, "status": "live"}, {"next": "2"}),
+        action("2", "conditional-split", {}, {"next_if_true": "3", "next_if_false": None}, relationships=None),
+        action("3", "content-experiment", test),
+        **{"flow-actions": {"data": [{"id": "2"}, {"id": "gone"}, None]}},
+    )
+    [flow] = read.rows
+    assert (flow.archived, flow.trigger_type, list(read.rejects)) == (False, "A new one", [])
+    first, split, experiment = flow.actions
+    times = (JULY, JULY + timedelta(days=1))
+    definition = '{"id":"2","type":"conditional-split","data":{},"links":{"next_if_true":"3","next_if_false":null}}'
+    assert first[:7] == ("1", "f1", "send-email", "live", "2", None, None)
+    assert split == FlowAction("2", "f1", "conditional-split", None, None, "3", None, definition, *times)
+    assert experiment.action_type == "content-experiment"
+    texts = ("email", "One", "Hi", "Soon", None, "s@example.com", "Shop", "r@example.com", "T1", "live")
+    assert flow.messages == [
+        FlowMessage("m1", "f1", "1", *texts, True, False, False, *times),
+        *(
+            FlowMessage(each, "f1", "3", "sms", body="B", is_variation=True, created=times[0], updated=times[1])
+            for each in ("m2", "m3")
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        None,
+        [],
+        {},
+        {"definition": None, "created": "soon", "updated": 5},
+        {"definition": []},
+        {"definition": {"type": None, "data": None, "links": []}},
+        {"definition": {"data": {"message": None, "status": None}, "links": None}},
+        {"definition": {"data": {"message": {"id": None}}}},
+        {"definition": {"data": {"message": {"id": "", "name": "x"}}}},
+        {"definition": {"data": {"message": "m1"}}},
+    ],
+)
+def test_what_an_action_of_a_flow_lacks_is_null(attributes: object) -> None:
+    """Only its definition may differ."""
+    read = flow_with({**action("1", "", None), "attributes": attributes})
+    [flow] = read.rows
+    assert [each._replace(definition=None) for each in flow.actions] == [FlowAction("1", "f1")]
+    assert (list(flow.messages), list(read.rejects)) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("resource", "reason"),
+    [
+        pytest.param(
+            action("1", "", None, relationships=None), "The action belongs to none of the flows", id="no flow"
+        ),
+        pytest.param({"type": "flow-action", "attributes": {}}, "missing required field `id`", id="no id"),
+        pytest.param({"type": "flow-action", "id": 5}, "Expected `str`", id="an id that is no text"),
+    ],
+)
+def test_an_action_that_cannot_be_placed_is_rejected(resource: dict[str, object], reason: str) -> None:
+    """It may be one that the warehouse has, so that nothing is taken for deleted."""
+    read = flow_with(resource, {"type": "tag", "id": "t1"})
+    [rejected] = read.rejects
+    assert (rejected.hides, list(read.rows[0].actions)) == (True, [])
+    assert reason in rejected.reason
+
+
+def test_a_definition_that_is_nested_deeply_stops_nothing() -> None:
+    """What is too deep to be stored is replaced, and the action stays."""
+    body = json.dumps(page({"id": "f1", "attributes": {}}, included=[action("1", "x", "DEEP")]))
+    for levels in (100, 900, 100_000):
+        it, _ = source(body.replace('"DEEP"', "[" * levels + "]" * levels).encode())
+        read = next(it.flows())
+        assert [each.id for each in read.rows[0].actions] == ["1"]
+        assert not any(reject.hides for reject in read.rejects)
 
 
 def test_other_included_resources_are_no_messages() -> None:

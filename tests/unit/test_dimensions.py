@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.rows import Campaign, CampaignMessage, Flow, Group, Metric
+from klaviyo_pg.rows import Campaign, CampaignMessage, Flow, FlowAction, FlowMessage, Group, Metric
 from transforms import dimensions, messages
 
 ACCOUNT = "account-1"
@@ -158,7 +158,8 @@ def test_each_audience_of_a_campaign_is_a_row(
 
 def test_all_columns_of_an_automation_are_filled() -> None:
     """Its `automation_key` is the one that events have."""
-    frame = dimensions.automations([Flow("f1", "Welcome", "live", CREATED, UPDATED)], ACCOUNT).frame
+    flow = Flow("f1", "Welcome", "live", CREATED, UPDATED, True, "Metric", [FlowAction("a1", "f1")])
+    frame = dimensions.automations([flow], ACCOUNT).frame
     assert dict(frame.schema) == loads.AUTOMATIONS.schema
     assert frame.row(0, named=True) == {
         "key": md5(f"Klaviyo:{ACCOUNT}:f1"),
@@ -168,7 +169,66 @@ def test_all_columns_of_an_automation_are_filled() -> None:
         "updated_at": UPDATED,
         "status": "live",
         "automation_key": md5("f1"),
+        "archived": True,
+        "trigger_type": "Metric",
     }
+
+
+def test_all_columns_of_an_action_of_a_flow_are_filled() -> None:
+    """Its definition is stored without NUL, which jsonb cannot hold."""
+    action = FlowAction("a1", "f1", "send-email", "live", "a2", "a3", "a4", r'{"a":"\u0000b"}', CREATED, UPDATED)
+    cleaned = messages.flow_actions([Flow("f1", None, None, None, None, actions=[action])], ACCOUNT)
+    assert dict(cleaned.frame.schema) == loads.FLOW_ACTIONS.schema
+    assert cleaned.frame.rows(named=True) == [
+        {
+            "key": md5(f"Klaviyo:{ACCOUNT}:a1"),
+            "id": "a1",
+            "flow_id": "f1",
+            "automation_key": md5("f1"),
+            "action_type": "send-email",
+            "status": "live",
+            "next_id": "a2",
+            "next_if_true_id": "a3",
+            "next_if_false_id": "a4",
+            "definition": '{"a":"b"}',
+            "created_at": CREATED,
+            "updated_at": UPDATED,
+        }
+    ]
+    assert cleaned.nul_characters == 1
+
+
+def test_all_columns_of_a_message_of_a_flow_are_filled() -> None:
+    """Its `message_key` is the `campaign_key` of events that have its id as $message."""
+    texts = ("email", "One", "Hi", "Soon", "Body", "s@example.com", "Shop", "r@example.com", "T1", "live")
+    message = FlowMessage("m1", "f1", "a1", *texts, True, False, True, CREATED, UPDATED)
+    frame = messages.flow_messages([Flow("f1", None, None, None, None, messages=[message])], ACCOUNT).frame
+    assert dict(frame.schema) == loads.FLOW_MESSAGES.schema
+    assert frame.rows(named=True) == [
+        {
+            "key": md5(f"Klaviyo:{ACCOUNT}:m1"),
+            "id": "m1",
+            "flow_id": "f1",
+            "automation_key": md5("f1"),
+            "flow_action_id": "a1",
+            "message_key": md5("m1"),
+            "channel": "email",
+            "name": "One",
+            "subject": "Hi",
+            "preview_text": "Soon",
+            "body": "Body",
+            "from_email": "s@example.com",
+            "from_name": "Shop",
+            "reply_to_email": "r@example.com",
+            "template_id": "T1",
+            "status": "live",
+            "is_transactional": True,
+            "uses_smart_sending": False,
+            "is_variation": True,
+            "created_at": CREATED,
+            "updated_at": UPDATED,
+        }
+    ]
 
 
 @pytest.mark.parametrize("list_type", ["list", "segment"])
@@ -220,6 +280,8 @@ def test_no_rows_make_empty_frames() -> None:
         (loads.CAMPAIGN_LISTS, audiences),
         (loads.CAMPAIGN_MESSAGES, messages.campaign_messages([], ACCOUNT).frame),
         (loads.AUTOMATIONS, dimensions.automations([], ACCOUNT).frame),
+        (loads.FLOW_ACTIONS, messages.flow_actions([], ACCOUNT).frame),
+        (loads.FLOW_MESSAGES, messages.flow_messages([], ACCOUNT).frame),
         (loads.LISTS, dimensions.groups([], "list", ACCOUNT).frame),
     ]
     for load, frame in frames:

@@ -8,7 +8,7 @@ import msgspec
 from klaviyo_pg import rows
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.current import resources
-from klaviyo_pg.klaviyo.current.lenient import boolean, elements, member, moment, related_id
+from klaviyo_pg.klaviyo.lenient import boolean, elements, member, moment, related_id
 
 _NO_CONTENT = resources.Content()
 

@@ -276,6 +276,8 @@ class FlowAttributes(Struct):
     status: str | None = None
     created: datetime | None = None
     updated: datetime | None = None
+    archived: Any = None
+    trigger_type: Any = None
 
 
 class Flow(Struct):
@@ -283,12 +285,23 @@ class Flow(Struct):
 
     id: Id
     attributes: FlowAttributes
+    relationships: Any = None
+
+
+class Resource(Struct):
+    """A resource of any type. Only its id has to be well-formed."""
+
+    id: Id
+    type: Any = None
+    attributes: Any = None
+    relationships: Any = None
 
 
 class FlowDocument(Struct):
-    """A page of flows."""
+    """A page of flows with their actions."""
 
     data: list[Flow]
+    included: list[Resource] = []
     links: Links | None = None
 
 

@@ -10,9 +10,9 @@ import msgspec
 from klaviyo_pg import rows
 from klaviyo_pg.errors import Garbled
 from klaviyo_pg.klaviyo import properties
-from klaviyo_pg.klaviyo.current import messages, resources
-from klaviyo_pg.klaviyo.current.lenient import boolean, moment
+from klaviyo_pg.klaviyo.current import flow_actions, messages, resources
 from klaviyo_pg.klaviyo.documents import read_repaired
+from klaviyo_pg.klaviyo.lenient import boolean, moment
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson
 from klaviyo_pg.windows import AnyWindow
 
@@ -101,7 +101,13 @@ def _content(resource: resources.Campaign, contents: Mapping[str, resources.Cont
     return next((content for content in messages if content is not None), resources.Content())
 
 
-def flow(resource: resources.Flow) -> rows.Flow:
+def flows(document: resources.FlowDocument, rejects: list[rows.Reject]) -> list[rows.Flow]:
+    """Return the flows of a page, each with its actions and their messages."""
+    steps = flow_actions.of_flows(document, rejects)
+    return [_flow(resource, steps.get(resource.id, flow_actions.Steps([], []))) for resource in document.data]
+
+
+def _flow(resource: resources.Flow, steps: flow_actions.Steps) -> rows.Flow:
     attributes = resource.attributes
     return rows.Flow(
         resource.id,
@@ -109,6 +115,10 @@ def flow(resource: resources.Flow) -> rows.Flow:
         attributes.status,
         rows.utc(attributes.created),
         rows.utc(attributes.updated),
+        boolean(attributes.archived),
+        properties.plain_text(attributes.trigger_type),
+        steps.actions,
+        steps.messages,
     )
 
 

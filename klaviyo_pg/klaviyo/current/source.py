@@ -52,7 +52,7 @@ LIST_PROFILES = Endpoint("api/lists/{}/profiles", "lists:read and profiles:read"
 _ACCOUNTS = DocumentDecoder(resources.IdentifierDocument, data=resources.Identifier)
 _METRICS = DocumentDecoder(resources.MetricDocument, data=resources.Metric)
 _CAMPAIGNS = DocumentDecoder(resources.CampaignDocument, data=resources.Campaign, included=resources.Message)
-_FLOWS = DocumentDecoder(resources.FlowDocument, data=resources.Flow)
+_FLOWS = DocumentDecoder(resources.FlowDocument, data=resources.Flow, included=resources.Resource)
 _GROUPS = DocumentDecoder(resources.GroupDocument, data=resources.Group)
 _EVENTS = DocumentDecoder(resources.EventDocument, data=resources.Event, included=msgspec.Raw)
 _PROFILES = DocumentDecoder(resources.ProfileDocument, data=resources.Profile)
@@ -121,9 +121,14 @@ class CurrentSource:
         return in_parts(parts, _closing)
 
     def _flows(self, archived: str) -> Iterator[rows.Page[rows.Flow]]:
-        query = {"filter": f"equals(archived,{archived})", "fields[flow]": "name,status,created,updated"}
+        query = {
+            "filter": f"equals(archived,{archived})",
+            "include": "flow-actions",
+            "fields[flow]": "name,status,archived,created,updated,trigger_type",
+            "fields[flow-action]": "definition,created,updated",
+        }
         for document, rejects, read_at in self._pages(FLOWS, _FLOWS, query):
-            yield rows.Page([current_rows.flow(each) for each in document.data], rejects, read_at)
+            yield rows.Page(current_rows.flows(document, rejects), rejects, read_at)
 
     def lists(self) -> Iterator[rows.Page[rows.Group]]:
         return self._groups(LISTS, "list")

@@ -147,6 +147,24 @@ def test_messages_equal_those_of_the_account(both: dict[str, Warehouse], warehou
     }
 
 
+def test_flows_equal_those_of_the_account(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
+    """Each action of each flow is stored with its definition, and each message of a flow joins to its action."""
+    served = {}
+    for archived in ("false", "true"):
+        answer = Reader(box).get("flows", filter=f"equals(archived,{archived})", include="flow-actions").json()
+        owners = {action["id"]: action["relationships"]["flow"]["data"]["id"] for action in answer["included"]}
+        served |= {action["id"]: (owners[action["id"]], action["attributes"]) for action in answer["included"]}
+    stored = warehouse.rows("SELECT id, flow_id, definition, action_type FROM current.flow_actions")
+    assert {row_id: (flow, definition) for row_id, flow, definition, _ in stored} == {
+        row_id: (flow, attributes["definition"]) for row_id, (flow, attributes) in served.items()
+    }
+    assert {kind for *_, kind in stored} >= {"send-email", "send-sms", "time-delay", "content-experiment"}
+    message = "SELECT m.id, m.status, m.is_variation FROM current.flow_messages m JOIN current.flow_actions a"
+    joined = warehouse.rows(f"{message} ON a.id = m.flow_action_id AND a.automation_key = m.automation_key")
+    assert len(joined) == warehouse.one("SELECT count(*) FROM current.flow_messages") > 100
+    assert {is_variation for *_, is_variation in joined} == {True, False}
+
+
 def test_messages_of_events_are_resolved(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
     """Only those of campaigns that were deleted before the first run are not."""
     sends = "current.sends s LEFT JOIN current.messages m ON m.message_key = s.campaign_key"
