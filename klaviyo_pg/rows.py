@@ -93,6 +93,7 @@ class Campaign(NamedTuple):
     archived: bool | None = None
     scheduled_at: datetime | None = None
     messages: Sequence[CampaignMessage] = ()
+    tags: Sequence[str] | None = None
 
 
 class FlowAction(NamedTuple):
@@ -145,15 +146,34 @@ class Flow(NamedTuple):
     trigger_type: str | None = None
     actions: Sequence[FlowAction] = ()
     messages: Sequence[FlowMessage] = ()
+    tags: Sequence[str] | None = None
 
 
 class Group(NamedTuple):
-    """A list or a segment."""
+    """A list or a segment. `tags` are IDs; None where the response does not include them, as for all that has tags."""
 
     id: str
     name: str | None
     created: datetime | None
     updated: datetime | None = None
+    tags: Sequence[str] | None = None
+
+
+class Tag(NamedTuple):
+    """A tag, and the group that it is in."""
+
+    id: str
+    name: str | None = None
+    group_id: str | None = None
+
+
+class TagGroup(NamedTuple):
+    """A group of tags."""
+
+    id: str
+    name: str | None = None
+    is_exclusive: bool | None = None
+    is_default: bool | None = None
 
 
 class Exclusion(NamedTuple):

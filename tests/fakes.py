@@ -29,6 +29,8 @@ from klaviyo_pg.rows import (
     ProfileId,
     Reject,
     Suppression,
+    Tag,
+    TagGroup,
 )
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window, floor
@@ -100,6 +102,7 @@ class FakeAccount:
     flows: list[Flow] = field(default_factory=list)
     lists: list[Group] = field(default_factory=list)
     segments: list[Group] = field(default_factory=list)
+    tags: list[Tag | TagGroup] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     profiles: dict[str, tuple[Profile, datetime]] = field(default_factory=dict)
     members: dict[str, list[Membership]] = field(default_factory=dict)
@@ -248,6 +251,9 @@ class FakeSource:
 
     def segments(self) -> Iterator[Page[Group]]:
         return self._collection("segments", self._account.segments)
+
+    def tags(self) -> Iterator[Page[Tag | TagGroup]]:
+        return self._collection("tags", self._account.tags)
 
     def exclusions(self, reason: str | None = None, window: AnyWindow = FULL_READ) -> Iterator[Page[Exclusion]]:
         """Read the exclusions, with a reason those that have it. Number N belongs to a profile created on day N."""

@@ -87,7 +87,7 @@ def automations(flows: Sequence[rows.Flow], integration_id: str) -> Cleaned:
 
 def groups(groups: Sequence[rows.Group], list_type: str, integration_id: str) -> Cleaned:
     """Return the frame for the load LISTS (list_type 'list') or SEGMENTS (list_type 'segment')."""
-    raw = pl.DataFrame(groups, _GROUP, orient="row").pipe(cleaned)
+    raw = pl.DataFrame([each[: len(_GROUP)] for each in groups], _GROUP, orient="row").pipe(cleaned)
     frame = raw.frame.pipe(last_by, "id").with_columns(
         key=row_key(integration_id, pl.col("id")), list_type=pl.lit(list_type)
     )

@@ -1,6 +1,6 @@
 """The declarative catalogue: each table, view and column of the warehouse is one value. Knows no API and no SQL."""
 
-from klaviyo_pg.catalogue import bookkeeping, dimensions, events, loads, membership, messages, views
+from klaviyo_pg.catalogue import bookkeeping, dimensions, events, loads, membership, messages, tags, views
 from klaviyo_pg.catalogue.personal import Harmless, Personal
 from klaviyo_pg.catalogue.types import Absent, Column, Load, Merge, Table, Type, View
 
@@ -25,6 +25,9 @@ ADDED = (
     messages.CAMPAIGN_MESSAGES,
     messages.FLOW_ACTIONS,
     messages.FLOW_MESSAGES,
+    tags.TAGS,
+    tags.TAG_GROUPS,
+    tags.TAGGED_OBJECTS,
 )
 DATA = (*SPECIFIED, *ADDED)
 BOOKKEEPING = (
@@ -78,5 +81,6 @@ __all__ = [
     "loads",
     "membership",
     "messages",
+    "tags",
     "views",
 ]

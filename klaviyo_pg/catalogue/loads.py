@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from klaviyo_pg.catalogue import bookkeeping, dimensions, events, membership, messages
+from klaviyo_pg.catalogue import bookkeeping, dimensions, events, membership, messages, tags
 from klaviyo_pg.catalogue.personal import Personal
 from klaviyo_pg.catalogue.types import Absent, Load, Merge
 
@@ -30,6 +30,13 @@ CAMPAIGN_LISTS = Load(dimensions.CAMPAIGN_LISTS, absent=Absent.DELETE, absent_pe
 CAMPAIGN_MESSAGES = Load(messages.CAMPAIGN_MESSAGES, absent=Absent.MARK)
 FLOW_ACTIONS = Load(messages.FLOW_ACTIONS, absent=Absent.MARK)
 FLOW_MESSAGES = Load(messages.FLOW_MESSAGES, absent=Absent.MARK)
+TAGS = Load(tags.TAGS, absent=Absent.MARK)
+TAG_GROUPS = Load(tags.TAG_GROUPS, absent=Absent.MARK)
+TAGGED_OBJECTS = Load(
+    tags.TAGGED_OBJECTS,
+    absent=Absent.MARK,  # an object is loaded with all tags; without any, as one row that has no tag
+    absent_per="object_key",
+)
 _CONSENT = ("consent", "consent_timestamp")
 _UNDIGESTED = {"details_digest": Merge.CLEAR}  # where properties are also loaded from pages of events
 MEMBERS = Load(

@@ -19,6 +19,8 @@ from klaviyo_pg.rows import (
     Page,
     Profile,
     ProfileId,
+    Tag,
+    TagGroup,
 )
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 
@@ -86,6 +88,10 @@ class Source(Protocol):
     def lists(self) -> Iterator[Page[Group]]: ...
 
     def segments(self) -> Iterator[Page[Group]]: ...
+
+    def tags(self) -> Iterator[Page[Tag | TagGroup]]:
+        """Read the tags, and the groups that they are in. A dialect without tags returns no pages."""
+        ...
 
     def events(
         self, window: AnyWindow, metric_id: str | None = None, known_people: KnownPeople | None = None

@@ -12,11 +12,11 @@ from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import claims, event_tables, list_names, lookups
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
-from klaviyo_pg.rows import Campaign, Flow, Group, Metric, Page, Reject
+from klaviyo_pg.rows import Campaign, Flow, Group, Metric, Page, Reject, Tag, TagGroup
 from pipeline.batch import Batch, protection_of
 from pipeline.run import transact
 from pipeline.streams.stream import Finish, Reading, Reads, Stream, as_one_batch, collected, nothing
-from transforms import dimensions, messages, routing
+from transforms import dimensions, messages, routing, tags
 from transforms.clean import Cleaned
 
 Row = TypeVar("Row")
@@ -39,6 +39,8 @@ def full_read(
 
     def open_chunk(reading: Reading) -> Reads:
         def batch(pages: Sequence[Page[Any]]) -> Batch:
+            if not pages:  # this dialect does not have the collection, which is something else than an empty one
+                return Batch()
             rows, unreadable = collected(pages)
             made = transform(reading, rows)
             return Batch(_believed(made.frames, rejects, unreadable), {rejects: unreadable}, made.nul_characters)
@@ -96,6 +98,7 @@ def _campaigns(reading: Reading, rows: list[Campaign]) -> Batch:
     parts = [(loads.CAMPAIGNS, campaigns), (loads.CAMPAIGN_LISTS, Cleaned(audiences, 0))]
     if reading.source.reads_messages:
         parts.append((loads.CAMPAIGN_MESSAGES, messages.campaign_messages(rows, reading.integration_id)))
+    parts.append((loads.TAGGED_OBJECTS, tags.tagged(rows, "campaign", reading.integration_id)))
     return _batch(parts)
 
 
@@ -104,12 +107,17 @@ def _flows(reading: Reading, rows: list[Flow]) -> Batch:
     if reading.source.reads_messages:
         parts.append((loads.FLOW_ACTIONS, messages.flow_actions(rows, reading.integration_id)))
         parts.append((loads.FLOW_MESSAGES, messages.flow_messages(rows, reading.integration_id)))
+    parts.append((loads.TAGGED_OBJECTS, tags.tagged(rows, "flow", reading.integration_id)))
     return _batch(parts)
 
 
 def _lists(reading: Reading, rows: list[Group]) -> Batch:
-    frame, nul_characters = dimensions.groups(rows, "list", reading.integration_id)
-    return Batch([(loads.LISTS, frame)], nul_characters={"lists": nul_characters})
+    return _groups(reading, rows, loads.LISTS, "list")
+
+
+def _groups(reading: Reading, rows: list[Group], load: Load, list_type: str) -> Batch:
+    groups = dimensions.groups(rows, list_type, reading.integration_id)
+    return _batch([(load, groups), (loads.TAGGED_OBJECTS, tags.tagged(rows, list_type, reading.integration_id))])
 
 
 def _record_names(reading: Reading) -> Finish:
@@ -123,13 +131,38 @@ def _record_names(reading: Reading) -> Finish:
 
 
 def _segments(reading: Reading, rows: list[Group]) -> Batch:
-    frame, nul_characters = dimensions.groups(rows, "segment", reading.integration_id)
-    return Batch([(loads.SEGMENTS, frame)], nul_characters={"lists": nul_characters})
+    return _groups(reading, rows, loads.SEGMENTS, "segment")
+
+
+def _tags(reading: Reading, rows: list[Tag | TagGroup]) -> Batch:
+    of_groups = [row for row in rows if isinstance(row, TagGroup)]
+    of_tags = [row for row in rows if isinstance(row, Tag)]
+    return _batch(
+        [
+            (loads.TAGS, tags.tags(of_tags, reading.integration_id)),
+            (loads.TAG_GROUPS, tags.tag_groups(of_groups, reading.integration_id)),
+        ]
+    )
 
 
 METRICS = full_read("metrics", lambda source: source.metrics(), _metrics, loads.METRICS, rejects="metrics")
-LISTS = full_read("lists", lambda source: source.lists(), _lists, loads.LISTS, rejects="lists", finish=_record_names)
-SEGMENTS = full_read("segments", lambda source: source.segments(), _segments, loads.SEGMENTS, rejects="lists")
+LISTS = full_read(
+    "lists",
+    lambda source: source.lists(),
+    _lists,
+    loads.LISTS,
+    loads.TAGGED_OBJECTS,
+    rejects="lists",
+    finish=_record_names,
+)
+SEGMENTS = full_read(
+    "segments",
+    lambda source: source.segments(),
+    _segments,
+    loads.SEGMENTS,
+    loads.TAGGED_OBJECTS,
+    rejects="lists",
+)
 CAMPAIGNS = full_read(
     "campaigns",
     lambda source: source.campaigns(),
@@ -137,6 +170,7 @@ CAMPAIGNS = full_read(
     loads.CAMPAIGNS,
     loads.CAMPAIGN_LISTS,
     loads.CAMPAIGN_MESSAGES,
+    loads.TAGGED_OBJECTS,
     rejects="campaigns",
 )
 FLOWS = full_read(
@@ -146,5 +180,7 @@ FLOWS = full_read(
     loads.AUTOMATIONS,
     loads.FLOW_ACTIONS,
     loads.FLOW_MESSAGES,
+    loads.TAGGED_OBJECTS,
     rejects="automations",
 )
+TAGS = full_read("tags", lambda source: source.tags(), _tags, loads.TAGS, loads.TAG_GROUPS, rejects="tags")

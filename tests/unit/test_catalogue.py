@@ -65,6 +65,9 @@ COLUMNS = {
         "from_name reply_to_email template_id status is_transactional uses_smart_sending is_variation "
         f"created_at updated_at {ORIGIN} deleted_at"
     ),
+    "tags": f"key id name tag_group_id tag_group_key {ORIGIN} deleted_at",
+    "tag_groups": f"key id name is_exclusive is_default {ORIGIN} deleted_at",
+    "tagged_objects": f"key id tag_id tag_key object_type object_id object_key {ORIGIN} deleted_at",
 }
 TYPES = {
     "details_digest": "bigint",
@@ -84,6 +87,8 @@ TYPES = {
     "is_transactional": "boolean",
     "uses_smart_sending": "boolean",
     "is_variation": "boolean",
+    "is_exclusive": "boolean",
+    "is_default": "boolean",
 }
 LOADS = [load for load in vars(loads).values() if isinstance(load, Load)] + list(loads.EVENTS.values())
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from klaviyo_pg.errors import BadAnswer, NotFound, PageTooLarge, Refused, TooMuch
+from klaviyo_pg.errors import BadAnswer, MissingScope, NotFound, PageTooLarge, Refused, TooMuch
 from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
 from klaviyo_pg.klaviyo.current.source import CHANNELS, SUPPRESSION_REASONS, CurrentSource
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
@@ -27,6 +27,8 @@ from klaviyo_pg.rows import (
     Profile,
     Reject,
     Suppression,
+    Tag,
+    TagGroup,
 )
 from klaviyo_pg.windows import FULL_READ, OpenWindow, Window
 
@@ -343,6 +345,64 @@ def test_a_definition_that_is_nested_deeply_stops_nothing() -> None:
         read = next(it.flows())
         assert [each.id for each in read.rows[0].actions] == ["1"]
         assert not any(reject.hides for reject in read.rejects)
+
+
+def test_tags_are_read_with_their_groups() -> None:
+    """One request reads both. What a tag or a group lacks is null."""
+    group = {"type": "tag-group", "id": "g1", "attributes": {"name": "Market", "exclusive": True, "default": False}}
+    of_g1 = {"tag-group": {"data": {"type": "tag-group", "id": "g1"}}}
+    tags = [
+        {"type": "tag", "id": "t1", "attributes": {"name": "VIP"}, "relationships": of_g1},
+        {"type": "tag", "id": "t2", "attributes": None, "relationships": {"tag-group": {"data": None}}},
+        {"type": "tag", "id": "t3"},
+        {"type": "tag", "id": None},
+    ]
+    odd = {"type": "tag-group", "id": "g2", "attributes": {"name": 5, "exclusive": "yes"}}
+    it, answers = source(page(*tags, included=[group, odd]))
+    [read] = it.tags()
+    groups = [TagGroup("g1", "Market", True, False), TagGroup("g2", "5")]
+    assert read.rows == [Tag("t1", "VIP", "g1"), Tag("t2"), Tag("t3"), *groups]
+    assert [reject.hides for reject in read.rejects] == [True]
+    assert [(path, query) for path, query, _ in answers.requests] == [("api/tags", {"include": "tag-group"})]
+
+
+TAGGABLE = ("campaigns", "flows", "lists", "segments")
+
+
+@pytest.mark.parametrize("kind", TAGGABLE)
+@pytest.mark.parametrize(
+    ("relationships", "expected"),
+    [
+        pytest.param({"tags": {"data": [{"type": "tag", "id": "t1"}, {"id": "t2"}]}}, ["t1", "t2"], id="two"),
+        pytest.param({"tags": {"data": []}}, [], id="none"),
+        pytest.param({"tags": {"data": [None, {}, {"id": 5}, {"id": ""}, "t1", {"id": "t1"}]}}, ["t1"], id="odd ones"),
+        pytest.param({"tags": {"links": {}}}, None, id="not included"),
+        pytest.param({"tags": {"data": None}}, None, id="null"),
+        pytest.param({"tags": None}, None, id="a null relationship"),
+        pytest.param({}, None, id="no relationship"),
+        pytest.param(None, None, id="no relationships"),
+    ],
+)
+def test_tags_are_read_with_what_they_are_on(kind: str, relationships: object, expected: list[str] | None) -> None:
+    """None says that the tags are unknown, so that the stored ones stay."""
+    it, answers = source(page({"id": "x", "attributes": {}, "relationships": relationships}, included=[]))
+    [row] = next(getattr(it, kind)()).rows
+    assert row.tags == expected
+    [(_, query, _)] = answers.requests[:1]
+    assert query is not None and "tags" in query["include"].split(",")
+
+
+@pytest.mark.parametrize("kind", TAGGABLE)
+def test_a_key_that_may_not_read_tags_reads_what_they_are_on(kind: str) -> None:
+    """The request is repeated without them. A key that lacks the other scope is refused again, and says which."""
+    row = {"id": "x", "attributes": {}}
+    it, answers = source(MissingScope("tags:read"), page(row))
+    [read] = next(getattr(it, kind)()).rows
+    assert (read.id, read.tags) == ("x", None)
+    assert ["tags" in (query or {}).get("include", "") for _, query, _ in answers.requests] == [True, False]
+    it, _ = source(MissingScope(f"{kind}:read"))
+    with pytest.raises(MissingScope, match=f"{kind}:read"):
+        list(getattr(it, kind)())
 
 
 def test_other_included_resources_are_no_messages() -> None:

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.rows import Campaign, CampaignMessage, Flow, FlowAction, FlowMessage, Group, Metric
-from transforms import dimensions, messages
+from klaviyo_pg.rows import Campaign, CampaignMessage, Flow, FlowAction, FlowMessage, Group, Metric, Tag, TagGroup
+from transforms import dimensions, messages, tags
 
 ACCOUNT = "account-1"
 CREATED, UPDATED, SENT = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2, 3))
@@ -231,6 +231,45 @@ def test_all_columns_of_a_message_of_a_flow_are_filled() -> None:
     ]
 
 
+def test_all_columns_of_tags_and_their_groups_are_filled() -> None:
+    """A tag without a group has no key of one."""
+    frame = tags.tags([Tag("t1", "VIP", "g1"), Tag("t2")], ACCOUNT).frame
+    assert dict(frame.schema) == loads.TAGS.schema
+    assert frame.rows() == [
+        (md5(f"Klaviyo:{ACCOUNT}:t1"), "t1", "VIP", "g1", md5(f"Klaviyo:{ACCOUNT}:g1")),
+        (md5(f"Klaviyo:{ACCOUNT}:t2"), "t2", None, None, None),
+    ]
+    groups = tags.tag_groups([TagGroup("g1", "Market", True, False)], ACCOUNT).frame
+    assert dict(groups.schema) == loads.TAG_GROUPS.schema
+    assert groups.rows() == [(md5(f"Klaviyo:{ACCOUNT}:g1"), "g1", "Market", True, False)]
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        pytest.param(("t1", "t2"), {"t1", "t2"}, id="two"),
+        pytest.param(("t1", "t1", "t\0001"), {"t1"}, id="one named twice, once with a NUL"),
+        pytest.param(("", "\0"), set(), id="empty ids"),
+        pytest.param((), set(), id="none"),
+        pytest.param(None, None, id="unknown"),
+    ],
+)
+def test_each_tag_of_an_object_is_a_row(ids: Sequence[str] | None, expected: set[str] | None) -> None:
+    """One more row without a key marks the object's tags as complete, unless they are unknown."""
+    frame = tags.tagged([Group("L1", None, None, tags=ids)], "list", ACCOUNT).frame
+    assert dict(frame.schema) == loads.TAGGED_OBJECTS.schema
+    object_key = md5(f"Klaviyo:{ACCOUNT}:L1")
+    rows = [
+        (
+            *(md5(f"Klaviyo:{ACCOUNT}:{each}:list:L1"), f"{each}:list:L1", each, md5(f"Klaviyo:{ACCOUNT}:{each}")),
+            *("list", "L1", object_key),
+        )
+        for each in sorted(expected or ())
+    ]
+    marker = [] if expected is None else [(None, None, None, None, None, None, object_key)]
+    assert frame.sort("id", nulls_last=False).rows() == [*marker, *rows]
+
+
 @pytest.mark.parametrize("list_type", ["list", "segment"])
 def test_all_columns_of_a_list_are_filled(list_type: str) -> None:
     """Lists and segments share a table and differ by `list_type`."""
@@ -283,6 +322,9 @@ def test_no_rows_make_empty_frames() -> None:
         (loads.FLOW_ACTIONS, messages.flow_actions([], ACCOUNT).frame),
         (loads.FLOW_MESSAGES, messages.flow_messages([], ACCOUNT).frame),
         (loads.LISTS, dimensions.groups([], "list", ACCOUNT).frame),
+        (loads.TAGS, tags.tags([], ACCOUNT).frame),
+        (loads.TAG_GROUPS, tags.tag_groups([], ACCOUNT).frame),
+        (loads.TAGGED_OBJECTS, tags.tagged([], "list", ACCOUNT).frame),
     ]
     for load, frame in frames:
         assert frame.is_empty() and dict(frame.schema) == load.schema

@@ -213,6 +213,7 @@ class CampaignRelationships(Struct, frozen=True):
     """A campaign's related resources."""
 
     messages: Messages | None = field(default=None, name="campaign-messages")
+    tags: Any = None
 
 
 class Campaign(Struct):
@@ -297,6 +298,14 @@ class Resource(Struct):
     relationships: Any = None
 
 
+class ResourceDocument(Struct):
+    """A page of resources of which only the ids have to be well-formed."""
+
+    data: list[Resource]
+    included: list[Resource] = []
+    links: Links | None = None
+
+
 class FlowDocument(Struct):
     """A page of flows with their actions."""
 
@@ -318,6 +327,7 @@ class Group(Struct):
 
     id: Id
     attributes: GroupAttributes
+    relationships: Any = None
 
 
 class GroupDocument(Struct):

@@ -10,7 +10,7 @@ import msgspec
 from klaviyo_pg import rows
 from klaviyo_pg.errors import Garbled
 from klaviyo_pg.klaviyo import properties
-from klaviyo_pg.klaviyo.current import flow_actions, messages, resources
+from klaviyo_pg.klaviyo.current import flow_actions, messages, resources, tags
 from klaviyo_pg.klaviyo.documents import read_repaired
 from klaviyo_pg.klaviyo.lenient import boolean, moment
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson
@@ -91,6 +91,7 @@ def _campaign(
         excluded=excluded,
         archived=boolean(attributes.archived),
         scheduled_at=moment(attributes.scheduled_at),
+        tags=tags.ids_of({"tags": resource.relationships.tags}) if resource.relationships else None,
     )
 
 
@@ -119,12 +120,14 @@ def _flow(resource: resources.Flow, steps: flow_actions.Steps) -> rows.Flow:
         properties.plain_text(attributes.trigger_type),
         steps.actions,
         steps.messages,
+        tags.ids_of(resource.relationships),
     )
 
 
 def group(resource: resources.Group) -> rows.Group:
     attributes = resource.attributes
-    return rows.Group(resource.id, attributes.name, rows.utc(attributes.created), rows.utc(attributes.updated))
+    created, updated = rows.utc(attributes.created), rows.utc(attributes.updated)
+    return rows.Group(resource.id, attributes.name, created, updated, tags.ids_of(resource.relationships))
 
 
 def membership(list_id: str, resource: resources.Profile) -> rows.Membership:

@@ -122,6 +122,10 @@ class LegacySource:
             rejects = [each._replace(reason=f"The segments of a campaign: {each.reason}") for each in page.rejects]
             yield rows.Page([group for groups in page.rows for group in groups], rejects, page.read_at)
 
+    def tags(self) -> Iterator[rows.Page[rows.Tag | rows.TagGroup]]:
+        """Return no pages: these APIs have no tags."""
+        return iter(())
+
     def events(
         self, window: AnyWindow, metric_id: str | None = None, known_people: KnownPeople | None = None
     ) -> Iterator[rows.EventPage]:

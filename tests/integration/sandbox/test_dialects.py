@@ -24,6 +24,7 @@ from tests.runs import ALL_EVENTS, Warehouse
 DAYS = 40
 KEY, WRONG_KEY = "pk_secret_of_this_test", "pk_another_secret_of_it"
 LOAD_TIME = {"__synced_at"}
+PARTS = tuple(product(CHANNELS, ("false", "true")))  # in which campaigns are listed
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_dialects_differ_only_where_documented(both: dict[str, Warehouse], wareh
 def campaigns_of(box: Sandbox) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Yield each campaign that the sandbox serves, and the messages on its page by id."""
     reader = Reader(box)
-    for channel, archived in product(CHANNELS, ("false", "true")):
+    for channel, archived in PARTS:
         condition = f"equals(messages.channel,'{channel}'),equals(archived,{archived})"
         answer = reader.get("campaigns", filter=condition, include="campaign-messages")
         while answer is not None:
@@ -163,6 +164,33 @@ def test_flows_equal_those_of_the_account(both: dict[str, Warehouse], warehouse:
     joined = warehouse.rows(f"{message} ON a.id = m.flow_action_id AND a.automation_key = m.automation_key")
     assert len(joined) == warehouse.one("SELECT count(*) FROM current.flow_messages") > 100
     assert {is_variation for *_, is_variation in joined} == {True, False}
+
+
+def test_tags_equal_those_of_the_account(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
+    """Each tag is stored with its group and with everything that it is on."""
+    reader = Reader(box)
+    page = reader.get("tags", include="tag-group").json()
+    served = {tag["id"]: (tag["attributes"]["name"], _related_ids(tag, "tag-group")) for tag in page["data"]}
+    groups = "current.tags t JOIN current.tag_groups g ON g.key = tag_group_key"
+    stored = warehouse.rows(f"SELECT t.id, t.name, g.id FROM {groups}")
+    assert {tag: (name, [group]) for tag, name, group in stored} == served
+    assert warehouse.one("SELECT count(*) FROM current.tag_groups") == len(page["included"])
+    by_channel = [f"equals(messages.channel,'{channel}'),equals(archived,{archived})" for channel, archived in PARTS]
+    archived = ["equals(archived,false)", "equals(archived,true)"]
+    collections = [*product(["campaigns"], by_channel), *product(["flows"], archived), ("lists", ""), ("segments", "")]
+    tagged = {
+        (row["type"], row["id"], tag)
+        for kind, condition in collections
+        for row in reader.rows(kind, include="tags", filter=condition)
+        for tag in _related_ids(row, "tags")
+    }
+    assert tagged == set(warehouse.rows("SELECT object_type, object_id, tag_id FROM current.tagged_objects"))
+    assert {kind for kind, *_ in tagged} == {"campaign", "flow", "list", "segment"}
+
+
+def _related_ids(row: dict[str, Any], name: str) -> list[str]:
+    data = row["relationships"][name]["data"]
+    return [each["id"] for each in (data if isinstance(data, list) else [data])]
 
 
 def test_messages_of_events_are_resolved(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
