@@ -20,7 +20,7 @@ def moment(value: Any) -> datetime | None:
 
 
 def member(value: Any, *path: str) -> Any:
-    """Return a member of nested objects; None if there is none."""
+    """Return a member of nested objects; None where it is missing."""
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None
     return value

@@ -338,7 +338,7 @@ def test_an_action_that_cannot_be_placed_is_rejected(resource: dict[str, object]
 
 
 def test_a_definition_that_is_nested_deeply_stops_nothing() -> None:
-    """What is too deep to be stored is replaced, and the action stays."""
+    """Levels that are too deep to be stored are replaced, and the action stays."""
     body = json.dumps(page({"id": "f1", "attributes": {}}, included=[action("1", "x", "DEEP")]))
     for levels in (100, 900, 100_000):
         it, _ = source(body.replace('"DEEP"', "[" * levels + "]" * levels).encode())

@@ -22,7 +22,7 @@ class Steps(NamedTuple):
 
 
 def of_flows(document: resources.FlowDocument, rejects: list[rows.Reject]) -> Mapping[str, Steps]:
-    """Return the steps of the flows of a page, by the id of the flow. Actions of none of them are rejected."""
+    """Return the steps of the flows of a page, by the id of the flow. Other actions are rejected."""
     flows = {flow.id for flow in document.data}
     owners = {action: flow.id for flow in document.data for action in _references(flow)}
     steps: dict[str, Steps] = defaultdict(lambda: Steps([], []))

@@ -16,7 +16,7 @@ _NO_CONTENT = resources.Content()
 def of_campaigns(
     document: resources.CampaignDocument, channel: str, rejects: list[rows.Reject]
 ) -> Mapping[str, Sequence[rows.CampaignMessage]]:
-    """Return the messages of a page by the id of their campaign. Those that belong to none of them are rejected."""
+    """Return the messages of a page by the id of their campaign. Messages of other campaigns are rejected."""
     campaigns = {campaign.id: campaign for campaign in document.data}
     owners = {message.id: each.id for each in document.data for message in _references(each)}
     messages: dict[str, list[rows.CampaignMessage]] = defaultdict(list)

@@ -97,7 +97,7 @@ def test_a_read_with_gaps_marks_no_message(warehouse: Warehouse, shop: FakeAccou
 
 
 def test_accounts_keep_their_messages_apart(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """The same ids in two accounts are different rows, and deletions in one do not concern the other."""
+    """Two accounts with equal ids have separate rows, and a deletion concerns one account."""
     other = FakeAccount(account_id="OTHER", campaigns=list(shop.campaigns))
     second = replace(warehouse.variant(klaviyo_integration="other"), open_source=other.open)
     warehouse.daily(*ONLY)

@@ -31,7 +31,7 @@ def tags(shop: FakeAccount) -> None:
 
 
 def test_tags_are_stored_with_what_they_are_on(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """Each table joins by its keys, another account has rows of its own, and a second run changes nothing."""
+    """Each table joins by its keys, another account has separate rows, and a second run changes nothing."""
     other = FakeAccount(account_id="OTHER", tags=shop.tags[:1])
     second = replace(warehouse.variant(klaviyo_integration="other"), open_source=other.open)
     assert (warehouse.daily(*ONLY).state, second.daily(*ONLY).state) == ("complete", "complete")
