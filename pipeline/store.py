@@ -2,18 +2,19 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
 import polars as pl
 
 from klaviyo_pg.catalogue import Load, events, loads
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.postgres import departures, details, erase, event_tables, partitions, runs
+from klaviyo_pg.postgres import departures, details, erase, event_tables, runs
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.lines import frame_of, times_of
+from klaviyo_pg.postgres.lines import frame_of
 from klaviyo_pg.postgres.load import Merged, merge
 from klaviyo_pg.postgres.losses import Guard
+from klaviyo_pg.postgres.partitions import Partitioning
 from klaviyo_pg.rows import Lines, Reject
 from pipeline.batch import Batch, Protected
 from pipeline.chunks import Chunk
@@ -60,7 +61,7 @@ def store(
     """
 
     def write(account: Account) -> Counts:
-        counts = _merge(account, run, chunk, batch, guard, is_complete)
+        counts = _merge(account, session.partitioning, run, chunk, batch, guard, is_complete)
         runs.add_counts(account, run.id, counts)
         record(account)
         runs.add_requests(account, run.id, traffic)
@@ -69,7 +70,15 @@ def store(
     return transact(session, run, write)
 
 
-def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Guard, is_complete: bool) -> Counts:
+def _merge(
+    account: Account,
+    partitioning: Partitioning,
+    run: Run,
+    chunk: Chunk,
+    batch: Protected,
+    guard: Guard,
+    is_complete: bool,
+) -> Counts:
     counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(runs.COUNTS, 0))
     rejects = {table: list(records) for table, records in batch.rejects.items()}
     has_erased = erase.has_erased(account)
@@ -77,12 +86,13 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
     parts = _storable(account, batch, has_erased)
     for load, rows in parts:
         if load.table in events.EVENT_TABLES:
-            partitions.prepare(account, load.table, times_of(rows))
+            partitioning.prepare(account, load.table, rows)
     for load, rows in parts:
         table = load.table.name
         is_readable = not any(reject.hides for reject in batch.rejects.get(table, ()))
         has_all = is_readable and (is_complete or load.absent_per is not None)
-        merged = _merge_part(account, load, rows, has_all, guard, outdated)
+        merged, newer = _merge_part(account, load, rows, has_all, guard, outdated)
+        outdated |= newer
         if load in _UNCOUNTED:
             counts[table]["rejected"] += len(merged.unstorable)  # the end of the full read depends on it
             continue
@@ -97,19 +107,22 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
 
 
 def _merge_part(
-    account: Account, load: Load, rows: pl.DataFrame | Lines, has_all: bool, guard: Guard, outdated: set[str]
-) -> Merged:
-    """Merge the rows of one load. Adds to `outdated` the people whose details must not be stored after them."""
+    account: Account, load: Load, rows: pl.DataFrame | Lines, has_all: bool, guard: Guard, outdated: Collection[str]
+) -> tuple[Merged, set[str]]:
+    """Merge the rows of one load, and return the people whose details must not be stored after them.
+
+    Details of the people in `outdated` are left out.
+    """
     if load.table in events.EVENT_TABLES:
         single = event_tables.one_copy(account, load.table, rows)
-        return merge(account, load, single, has_all, guard, departures.detect_merges)
+        return merge(account, load, single, has_all, guard, departures.detect_merges), set()
     assert isinstance(rows, pl.DataFrame)  # only events are lines
     frame = details.without(load, rows, outdated)
     merged = merge(account, load, frame, has_all, guard)
-    outdated |= details.outdated(account, load, frame)
+    newer = details.outdated(account, load, frame)
     if merged.unstorable:
         details.clear(account, load, frame)
-    return merged
+    return merged, newer
 
 
 def _count_others(counts: Mapping[str, dict[str, int]], batch: Batch, rejects: Mapping[str, Sequence[Reject]]) -> None:

@@ -1,7 +1,8 @@
 """The program that stops an embedded Postgres whose user was killed. Knows no settings and no SQL.
 
 Each process that uses an embedded Postgres starts a guardian. A process that ends normally stops the server if it is
-the last user, and dismisses its guardian with a byte on a pipe. End of file without that byte means it was killed.
+the last user, and dismisses its guardian with a byte on a pipe. End of file without that byte means that it was killed,
+or ended before it had become a user.
 """
 
 import json
@@ -47,7 +48,7 @@ def drop_dead_users(folder: Path, ended: int | None = None) -> list[int]:
 
 
 def _is_alive(pid: int) -> bool:
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     try:
         return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
