@@ -119,9 +119,9 @@ def _pieces(job: Job, group: Sequence[Chunk], begun: Iterable[Sequence[Chunk]]) 
     if not divisible:
         return []
     [chunk], run = divisible, job.run
-    known = {each.part for other in begun for each in other if each.key == chunk.key}
+    known = {each.window for other in begun for each in other if each.key == chunk.key}
     parts = transact(job.session, run, lambda account: ledger.parts(account, run.id, chunk.key))
-    return [chunk._replace(window=parse(part)) for part in parts if part not in known]
+    return [chunk._replace(window=window) for window in map(parse, parts) if window not in known]
 
 
 def _groups(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, ...]]:
