@@ -90,7 +90,7 @@ class _Warehouse(NamedTuple):
     watermarks: plan.Watermarks
     counted: set[str]
     months: list[departures.Month]
-    begun: list[str]
+    begun: plan.Begun
     excluded: Extent
     swept: dict[str, int]
 
@@ -127,12 +127,13 @@ def _phases(job: Job, streams: frozenset[str], since: datetime | None, tables: C
     members: list[Chunk] = []
     if LIST_MEMBERS.name in streams:
         as_of = job.run.as_of
-        members += plan.membership_chunks(stored.lists, stored.watermarks, blind, as_of, _list_sweeps(job, stored))
+        sweeping = _list_sweeps(job, stored)
+        members += plan.membership_chunks(stored.lists, stored.watermarks, blind, as_of, sweeping, stored.begun)
         if not stored.lists:
             _pass_on(job, LISTS, LIST_MEMBERS)
     excluded: list[Chunk] = []
     if EXCLUSIONS.name in streams:  # after events, which a run should bring first
-        excluded = plan.exclusion_chunks(reasons, stored.excluded, job.run.as_of)
+        excluded = plan.exclusion_chunks(reasons, stored.excluded, job.run.as_of, stored.begun)
     unknown: list[Chunk] = []
     if PROFILES.name in streams:
         unknown = [Chunk(PEOPLE.name), Chunk(SUSPECTED.name), *_sweep_chunks(job, stored, lists_people)]
@@ -172,7 +173,7 @@ def _look_up(account: Account, run_id: str, with_counts: bool) -> _Warehouse:
         ledger.watermarks(account),
         reconciliation.counted_metrics(account) if with_counts else set(),
         departures.months(account),
-        ledger_of_chunks.parts(account, run_id, PROFILES.name),
+        ledger_of_chunks.begun(account, run_id),
         extent(account, plan.MANY_EXCLUSIONS),
         sweeps.found(account, LIST_MEMBERS.name),
     )

@@ -58,7 +58,7 @@ class _Part:
         sweeps.lock(account, run.id, _NAME)
         has_all = self._is_complete and not runs.has_rejected(account, run.id, loads.SWEPT_EXCLUSIONS.table.name)
         sweeps.finish_part(account, run.id, self._key, self._reading.part, has_all)
-        standing = sweeps.standing(account, run.id, _NAME)
+        standing = sweeps.standing(account, run.id, _NAME, (self._key, self._reading.part))
         if not standing.is_done:
             return
         whole = replace(guard, stream=_NAME)
@@ -83,4 +83,5 @@ EXCLUSIONS = Stream(
     schedule="every daily run, in full",
     cursor="created",
     subject="reason",
+    is_one_read=True,
 )

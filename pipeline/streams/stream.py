@@ -97,8 +97,9 @@ class Stream:
 
     `open` begins to read a chunk, and `group` puts its pages into batches of at least `batch_rows` rows. `cursor` is
     the API's time field by which it is read in windows and resumed at checkpoints; None: each read is a full read,
-    which also shows what the source has deleted. `subject` is what chunks can be limited to. `loads` are the ways in
-    which its rows come into tables. `schedule` says when it is read.
+    which also shows what the source has deleted. `subject` is what chunks can be limited to; they can be parts of one
+    full read (`is_one_read`), which has found everything only together. `loads` are the ways in which its rows come
+    into tables. `schedule` says when it is read.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Stream:
     schedule: str
     cursor: str | None = None
     subject: str | None = None
+    is_one_read: bool = False
 
     @property
     def table(self) -> Table:
