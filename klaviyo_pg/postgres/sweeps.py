@@ -16,8 +16,9 @@ from klaviyo_pg.states import ChunkState
 _OF_STREAM = "(stream = %(stream)s OR starts_with(stream, %(stream)s || '/'))"
 _LOCK = f"SELECT FROM {{}} WHERE run_id = %(sweep)s AND {_OF_STREAM} ORDER BY stream, part FOR UPDATE"
 _COMPLETE = """
-UPDATE {} SET is_complete = %(is_complete)s, found = %(found)s
+UPDATE {} SET is_complete = %(is_complete)s AND has_unreadable IS NOT TRUE, found = %(found)s
 WHERE esp_integration_id = %(account)s AND stream = %(stream)s AND sweep = %(sweep)s AND part = %(part)s
+RETURNING is_complete
 """
 _PARTS = f"""
 (SELECT stream, part, state, reached FROM {{chunks}} WHERE run_id = %(sweep)s AND {_OF_STREAM}) AS chunk
@@ -48,14 +49,16 @@ def lock(account: Account, sweep: str, stream: str) -> None:
 
 def finish_part(
     account: Account, sweep: str, stream: str, part: str, is_complete: bool, found: int | None = None
-) -> None:
-    """Record that a part was read to its end, and whether each of its records was readable.
+) -> bool:
+    """Record that a part was read to its end, and return whether each of its records was readable.
 
-    Raises SweepLost if what was stored of it is gone.
+    `is_complete` says so of what was read last. Raises SweepLost if what was stored of it is gone.
     """
     values = {"sweep": sweep, "stream": stream, "part": part, "is_complete": is_complete, "found": found}
-    if not account.execute(_COMPLETE, bookkeeping.SWEEPS, **values).rowcount:
+    row = account.execute(_COMPLETE, bookkeeping.SWEEPS, **values).fetchone()
+    if row is None:
         raise SweepLost
+    return bool(row[0])
 
 
 class Standing(NamedTuple):

@@ -125,12 +125,25 @@ class Stream:
         return frozenset(names | {membership.MEMBER_LISTS.name} if derived else names)
 
 
-def begun(reading: Reading, key: str) -> list[tuple[Load, pl.DataFrame]]:
-    """Return what the first batch of a sweep stores to show that nothing of it was lost; nothing if it is resumed."""
-    if reading.is_resumed:
-        return []
-    row = (key, reading.run.id, reading.part, None)
-    return [(loads.SWEEPS, pl.DataFrame([row], loads.SWEEPS.schema, orient="row"))]
+class SweptPart:
+    """What the batches of a part of a sweep record of it: that it has begun, and that a record was unreadable.
+
+    The warehouse keeps both. Nothing of a part was lost if it has begun there, and a resumed part need not meet an
+    unreadable record again.
+    """
+
+    def __init__(self, reading: Reading, key: str) -> None:
+        self._name = key, reading.run.id, reading.part
+        self._has_begun = reading.is_resumed
+
+    def record(self, pages: Iterable[Any]) -> list[tuple[Load, pl.DataFrame]]:
+        """Return what a batch of these pages has to store."""
+        has_unreadable = any(reject.hides for page in pages for reject in page.rejects)
+        if self._has_begun and not has_unreadable:
+            return []
+        self._has_begun = True
+        row = (*self._name, None, has_unreadable)
+        return [(loads.SWEEPS, pl.DataFrame([row], loads.SWEEPS.schema, orient="row"))]
 
 
 def as_one_batch(pages: Iterable[Any], least: int, first: int = 0) -> Iterator[Group]:

@@ -180,6 +180,20 @@ def test_a_resumed_read_meets_an_unreadable_record_again(warehouse: Warehouse, s
     assert warehouse.column(EXCLUDED) == addresses()
 
 
+def test_a_resumed_read_remembers_an_unreadable_record(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """It need not meet it again: a record whose time is unreadable, too, is not in any window that has a start."""
+    shop.exclusions += [Exclusion(address(each), "UNSUBSCRIBE", LONG_AGO) for each in range(12, 18)]
+    assert warehouse.daily(ONLY).state == "complete"
+    del shop.exclusions[3]
+    shop.recover()
+    shop.unreadable["exclusions", 3] = Reject("7", "Not a profile.")
+    shop.fail("exclusions", BadAnswer("Odd."), "UNSUBSCRIBE", page=5, times=1)
+    assert warehouse.daily(ONLY).state == "failed"
+    shop.unreadable.clear()
+    assert warehouse.daily(ONLY).state == "complete"
+    assert warehouse.column(EXCLUDED) == [address(each) for each in range(18)]
+
+
 def test_an_exclusion_that_cannot_be_stored_ends_no_exclusion(warehouse: Warehouse, shop: FakeAccount) -> None:
     """It is rejected in any batch of any chunk, and the address that was stored for it stays excluded."""
     assert warehouse.daily(ONLY).state == "complete"
