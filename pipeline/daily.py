@@ -25,6 +25,8 @@ from pipeline.streams.people import PEOPLE, PROFILES
 from pipeline.streams.stream import Stream
 from transforms.routing import KnownMetric, selected
 
+_NOT_DERIVED = "member_lists was not derived, because the exclusions were never read completely."
+
 
 def sync(job: Job, streams: frozenset[str], since: datetime | None, tables: Collection[str] = ()) -> None:
     """Bring the warehouse up to the present, as far as these streams go.
@@ -45,16 +47,14 @@ def sync(job: Job, streams: frozenset[str], since: datetime | None, tables: Coll
         find_late_events(job, planned)
     if not job.tally.must_stop and transact(job.session, job.run, departures.has_orphans):
         read(job, "Events of deleted profiles", [Chunk(OWNERS.name)])
-    if not (job.tally.must_stop and EXCLUSIONS.name in streams and _lacks_exclusions(job)):
+    read_to = transact(job.session, job.run, ledger.watermarks).get(EXCLUSIONS.name)
+    lacks_exclusions = EXCLUSIONS.name in streams and (read_to is None or read_to < job.run.as_of)
+    if not (job.tally.must_stop and lacks_exclusions):
         _derive_member_lists(job)
+        if lacks_exclusions and read_to is None:
+            job.tally.notes.append(_NOT_DERIVED)
     if not job.tally.must_stop:
         job.tally.notes += memberships.erase_people(job.session, job.run)
-
-
-def _lacks_exclusions(job: Job) -> bool:
-    """Return whether the run has not read all exclusions, without which people might seem to be contactable."""
-    watermark = transact(job.session, job.run, ledger.watermarks).get(EXCLUSIONS.name)
-    return watermark is None or watermark < job.run.as_of
 
 
 def _derive_member_lists(job: Job) -> None:

@@ -21,7 +21,12 @@ from pipeline.session import Session
 from transforms.events import Metrics
 
 Row = TypeVar("Row")
-_MEMBER_LIST_TABLES = (membership.STG_MEMBER_LISTS, membership.SUBSCRIPTION_CHANGES, membership.LIST_SUPPRESSIONS)
+_MEMBER_LIST_TABLES = (
+    membership.STG_MEMBER_LISTS,
+    membership.SUBSCRIPTION_CHANGES,
+    membership.LIST_SUPPRESSIONS,
+    membership.MEMBER_EXCLUSIONS,
+)
 
 
 @dataclass

@@ -6,12 +6,12 @@ from secrets import token_hex
 
 import pytest
 
-from klaviyo_pg.errors import BadAnswer
+from klaviyo_pg.errors import BadAnswer, Refused
 from klaviyo_pg.rows import Exclusion, Reject
 from klaviyo_pg.windows import FULL_READ
 from pipeline.streams import STREAMS
 from tests.fakes import LONG_AGO, FakeAccount
-from tests.integration.pipeline.conftest import DAY, Warehouse
+from tests.integration.pipeline.conftest import DAY, Warehouse, days_ago
 
 EXCLUDED = "SELECT email FROM member_exclusions WHERE removed_at IS NULL ORDER BY 1"
 STAGED = "SELECT email FROM stg_member_exclusions ORDER BY 1"
@@ -215,6 +215,26 @@ def test_events_come_before_exclusions(warehouse: Warehouse, shop: FakeAccount) 
     assert warehouse.daily(concurrency=1).state == "complete"
     kinds = [each.kind for each in shop.requests]
     assert kinds.index("exclusions") > max(at for at, kind in enumerate(kinds) if kind == "events")
+
+
+@pytest.mark.parametrize("tables", [(), ("member_lists",)], ids=["all", "one table"])
+def test_member_lists_are_not_derived_before_all_exclusions_were_read_once(
+    warehouse: Warehouse, shop: FakeAccount, tables: tuple[str, ...]
+) -> None:
+    """Klaviyo may refuse one of their reasons; people who have it would seem to be contactable."""
+    shop.add_person("P0", LONG_AGO, email=address(1), consent="SUBSCRIBED")
+    shop.fail("exclusions", Refused("No."), "UNSUBSCRIBE")
+    ran = warehouse.daily(*tables)
+    assert ran.state == "partial"
+    assert "member_lists was not derived, because the exclusions were never read completely." in ran.sentences
+    assert warehouse.column("SELECT member_id FROM member_lists") == []
+    shop.recover()
+    assert warehouse.daily(*tables).state == "complete"
+    assert warehouse.column("SELECT DISTINCT is_subscribed FROM member_lists WHERE member_id = 'P0'") == [False]
+    shop.fail("exclusions", Refused("No."), "UNSUBSCRIBE")
+    shop.add_member("L2", "P0", days_ago(0))
+    assert warehouse.daily(*tables).state == "partial"
+    assert warehouse.column("SELECT is_subscribed FROM member_lists WHERE member_id = 'P0'") == [False, False]
 
 
 def test_a_run_that_stops_before_exclusions_leaves_member_lists(warehouse: Warehouse, shop: FakeAccount) -> None:
