@@ -131,7 +131,7 @@ class Stream:
 
 
 class SweptPart:
-    """What the batches of a part of a sweep record of it: that it has begun, and that a record was unreadable.
+    """A part of a sweep, as its batches record it: that it has begun, and that a record was unreadable.
 
     The warehouse keeps both. Nothing of a part was lost if it has begun there, and a resumed part need not meet an
     unreadable record again.
