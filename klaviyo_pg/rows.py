@@ -234,7 +234,7 @@ class Lines(NamedTuple):
 
     @staticmethod
     def joined(several: "Iterable[Lines]") -> "Lines":
-        """Join lines of one load that have no row in common."""
+        """Join lines of one load. What is loaded last stays, of rows with the same key."""
         parts = list(several)
         spans: dict[str, Sequence[int]] = {}
         for metric_key, (first, last) in (span for part in parts for span in part.spans.items()):

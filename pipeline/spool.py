@@ -160,11 +160,14 @@ class Spool:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def delete_expired(self) -> None:
-        """Delete chunks to which nothing has been added for SPOOL_HOURS, and those of a clock that was ahead."""
+        """Delete chunks to which nothing has been added for SPOOL_HOURS.
+
+        Also those of a clock that was ahead, and those of format 1, whose files were zip archives.
+        """
         oldest, latest = time() - self._keep.total_seconds(), time() + _AHEAD
         for folder in self.folder.glob("*"):
             changed = folder.stat().st_mtime  # of a folder: when a file was last added or removed
-            if not oldest <= changed <= latest:
+            if not oldest <= changed <= latest or any(folder.glob("*.zip")):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
 import polars as pl
@@ -82,7 +82,8 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
         table = load.table.name
         is_readable = not any(reject.hides for reject in batch.rejects.get(table, ()))
         has_all = is_readable and (is_complete or load.absent_per is not None)
-        merged = _merge_part(account, load, rows, has_all, guard, outdated)
+        merged, newer = _merge_part(account, load, rows, has_all, guard, outdated)
+        outdated |= newer
         if load in _UNCOUNTED:
             counts[table]["rejected"] += len(merged.unstorable)  # the end of the full read depends on it
             continue
@@ -97,19 +98,22 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
 
 
 def _merge_part(
-    account: Account, load: Load, rows: pl.DataFrame | Lines, has_all: bool, guard: Guard, outdated: set[str]
-) -> Merged:
-    """Merge the rows of one load. Adds to `outdated` the people whose details must not be stored after them."""
+    account: Account, load: Load, rows: pl.DataFrame | Lines, has_all: bool, guard: Guard, outdated: Collection[str]
+) -> tuple[Merged, set[str]]:
+    """Merge the rows of one load, and return the people whose details must not be stored after them.
+
+    Details of the people in `outdated` are left out.
+    """
     if load.table in events.EVENT_TABLES:
         single = event_tables.one_copy(account, load.table, rows)
-        return merge(account, load, single, has_all, guard, departures.detect_merges)
+        return merge(account, load, single, has_all, guard, departures.detect_merges), set()
     assert isinstance(rows, pl.DataFrame)  # only events are lines
     frame = details.without(load, rows, outdated)
     merged = merge(account, load, frame, has_all, guard)
-    outdated |= details.outdated(account, load, frame)
+    newer = details.outdated(account, load, frame)
     if merged.unstorable:
         details.clear(account, load, frame)
-    return merged
+    return merged, newer
 
 
 def _count_others(counts: Mapping[str, dict[str, int]], batch: Batch, rejects: Mapping[str, Sequence[Reject]]) -> None:

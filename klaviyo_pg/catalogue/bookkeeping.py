@@ -169,6 +169,7 @@ RECONCILIATION = Table(
         Column("difference", INTEGER, "Stored minus counted events; negative if some are missing."),
         Column("state", TEXT, "complete, differs or uncounted.", personal=Harmless.OWN),
         Column("checked_at", TIMESTAMP, "When the counts were last compared."),
+        Column("uncounted_at", TIMESTAMP, "When the source last could not count what it had counted at checked_at."),
         Column("read_again_at", TIMESTAMP, "When the window was last read again because the counts differed."),
     ),
     primary_key=("esp_integration_id", "metric_id", "window_start", "window_end"),

@@ -96,14 +96,13 @@ def _merge(
     guard: Guard | None,
     inspect: Inspect | None,
 ) -> Merged:
+    if isinstance(rows, Lines) and len(set(rows.each_key())) < len(rows):
+        rows = frame_of(load, rows)  # an event whose time has changed is two rows for the primary key
     count, too_long = _count(load, rows), list[Unstorable]()
     if isinstance(rows, pl.DataFrame):
         rows, too_long = _indexable(load, rows)
     if load.mostly_new and not too_long and _append(account, load, rows):
         return Merged(count, count, 0, 0, [])
-    if isinstance(rows, Lines) and len(set(rows.each_key())) < len(rows):
-        rows = frame_of(load, rows)
-        count = rows.height
     account.execute(statements.create_stage(account.schema, load))
     unstorable = [*too_long, *_copy_to_stage(account, load, rows)]
     missing = sum(not each.replaced for each in unstorable)

@@ -110,7 +110,8 @@ def last_checks(account: Account) -> dict[str, LastCheck]:
     return {
         metric_id: LastCheck(at.astimezone(UTC), counted_at and counted_at.astimezone(UTC))
         for metric_id, at, counted_at in account.execute(
-            "SELECT metric_id, max(checked_at), max(checked_at) FILTER (WHERE state <> %(uncounted)s) FROM {}"
+            "SELECT metric_id, max(greatest(checked_at, uncounted_at)),"
+            " max(checked_at) FILTER (WHERE state <> %(uncounted)s) FROM {}"
             " WHERE esp_integration_id = %(account)s AND checked_at < window_end + interval '2 days' GROUP BY 1",
             bookkeeping.RECONCILIATION,
             uncounted=CountState.UNCOUNTED,
@@ -197,11 +198,13 @@ def _comparison(
 def counted_metrics(account: Account) -> set[str]:
     """Return the metrics that the source was able to count in their latest comparison."""
     rows = account.execute(
-        "SELECT DISTINCT ON (metric_id) metric_id, state FROM {} WHERE esp_integration_id = %(account)s"
-        " ORDER BY metric_id, checked_at DESC",
+        "SELECT metric_id FROM {} WHERE esp_integration_id = %(account)s GROUP BY metric_id"
+        " HAVING max(checked_at) FILTER (WHERE state <> %(uncounted)s) > coalesce("
+        "max(greatest(uncounted_at, CASE WHEN state = %(uncounted)s THEN checked_at END)), '-infinity')",
         bookkeeping.RECONCILIATION,
+        uncounted=CountState.UNCOUNTED,
     )
-    return {metric_id for metric_id, state in rows if state != CountState.UNCOUNTED}
+    return {metric_id for (metric_id,) in rows}
 
 
 def write(
@@ -210,13 +213,14 @@ def write(
     before: Mapping[Key, Comparison],
     checked_at: datetime,
     only_differences: bool = False,
+    uncounted: Collection[Key] = (),
 ) -> None:
     """Store comparisons, or those of them that differ, in place of all earlier ones that overlap any of them.
 
     `before` are the stored ones. Those that have not changed are left alone, except the latest of each metric, which
-    has the time of the check.
+    has the time of the check. `uncounted` are stored ones that the source could not count now: they keep what is known.
     """
-    unchanged = _unchanged(comparisons, before)
+    unchanged = _unchanged(comparisons, before, uncounted)
     account.execute_many(
         "DELETE FROM {} WHERE esp_integration_id = %(account)s AND metric_id = %(metric_id)s"
         " AND window_start < %(end)s AND window_end > %(start)s AND (window_start, window_end) NOT IN"
@@ -246,14 +250,25 @@ def write(
         ),
         bookkeeping.RECONCILIATION,
     )
+    account.execute_many(
+        "UPDATE {} SET uncounted_at = %(checked_at)s WHERE esp_integration_id = %(account)s"
+        " AND (metric_id, window_start, window_end) = (%(metric_id)s, %(start)s, %(end)s)",
+        (
+            {"metric_id": metric_id, "start": start, "end": end, "checked_at": checked_at}
+            for metric_id, start, end in uncounted
+        ),
+        bookkeeping.RECONCILIATION,
+    )
 
 
-def _unchanged(comparisons: Iterable[Comparison], before: Mapping[Key, Comparison]) -> Mapping[str, set[Key]]:
-    """Return the comparisons that are stored already, by metric, without the latest of each metric."""
+def _unchanged(
+    comparisons: Iterable[Comparison], before: Mapping[Key, Comparison], uncounted: Collection[Key]
+) -> Mapping[str, set[Key]]:
+    """Return the comparisons to leave alone, by metric: not the latest of each metric, unless it was not counted."""
     latest = {each.metric_id: key(each) for each in sorted(comparisons, key=key)}
     unchanged: dict[str, set[Key]] = defaultdict(set)
     for each in comparisons:
-        if before.get(key(each)) == each and latest[each.metric_id] != key(each):
+        if key(each) in uncounted or (before.get(key(each)) == each and latest[each.metric_id] != key(each)):
             unchanged[each.metric_id].add(key(each))
     return unchanged
 

@@ -5,6 +5,7 @@ sends back progress and outcomes; the rate limits in the warehouse keep all of t
 socket does, so no process is left however this one ends. Nothing secret is in its arguments.
 """
 
+import logging
 import os
 import pickle
 import signal
@@ -23,6 +24,7 @@ from klaviyo_pg import processors
 from klaviyo_pg.environment import without_secrets
 from klaviyo_pg.errors import KlaviyoPgError, Stopped, Unavailable
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from pipeline.backfill.read import Outcomes, extract
 from pipeline.outcome import Outcome
 from pipeline.run import Run
 from pipeline.session import Session
@@ -31,8 +33,6 @@ from transforms.events import Metrics
 _LOOK = 0.25  # seconds between two looks at the stop flag
 _ENDED = "A reading process ended unexpectedly. Rerun with the same arguments to resume."
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1", "", None})
-
-Outcomes = tuple[Outcome[BackfillChunk], ...]
 
 
 def process_count(session: Session) -> int:
@@ -70,7 +70,10 @@ class Readers:
         self._processes: list[_Reader] = []
 
     def extract(self, run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics, attempt: int) -> Outcomes:
-        """Read chunks into the spool. Raises Unavailable if the process that reads them ends."""
+        """Read chunks into the spool. Raises Unavailable if the process that reads them ends.
+
+        Where processes end before they have read anything, what follows is read in threads.
+        """
         with self._lock:
             reader = self._least_busy()
             answers = reader.begin((run, chunks, metrics, attempt))
@@ -83,10 +86,16 @@ class Readers:
             if self._session.stop.is_requested:
                 reader.stop()
             if not reader.is_alive and answers.empty():
+                self._session.stop.check()
+                if not reader.has_begun:
+                    self._session.readers = None
                 raise Unavailable(_ENDED)
 
     def _least_busy(self) -> "_Reader":
         alive = [each for each in self._processes if each.is_alive]
+        for dead in (each for each in self._processes if not each.is_alive):
+            dead.close()
+        self._processes = alive
         free = min(alive, key=lambda each: each.load, default=None)
         if free is not None and (free.load == 0 or len(alive) >= self._count):
             return free
@@ -121,7 +130,7 @@ class _Reader:
         theirs.close()
         self._session, self._socket, self._connection = session, ours, Connection(os.dup(ours.fileno()))
         self._sending, self._answers = threading.Lock(), dict[int, SimpleQueue[Any]]()
-        self._number, self._is_stopped, self.is_alive = 0, False, True
+        self._number, self._is_stopped, self.is_alive, self.has_begun = 0, False, True, False
         self._send(session.rebuilding_settings())
         self._receiver = threading.Thread(target=self._receive, name="reading process", daemon=True)
         self._receiver.start()
@@ -149,16 +158,26 @@ class _Reader:
             self._connection.send(message)
 
     def _receive(self) -> None:
-        with suppress(EOFError, OSError):
-            while True:
-                kind, *values = self._connection.recv()
-                if kind == "progress":
-                    self._session.progress.add(values[0], read=values[1])
-                    self._session.note_traffic(self._process.pid, values[2])
-                else:
-                    self._answers.pop(values[0]).put(values[1])
-        self.is_alive = False
-        self._connection.close()
+        try:
+            with suppress(EOFError, OSError):
+                while True:
+                    self._handle(*self._connection.recv())
+                    self.has_begun = True
+        finally:  # whatever is wrong with a message: those who wait for an answer must not wait for ever
+            self.is_alive = False
+            self._connection.close()
+
+    def _handle(self, kind: str, *values: Any) -> None:
+        if kind == "progress":
+            item, read, traffic = values
+            self._session.progress.add(item, read=read)
+            self._session.note_traffic(self._process.pid, traffic)
+        elif kind == "log":
+            name, level, message = values
+            logging.getLogger(name).log(level, "%s", message)
+        else:
+            number, answer = values
+            self._answers.pop(number).put(answer)
 
     def close(self) -> None:
         """End the process, and wait until it has."""
@@ -178,6 +197,17 @@ class _Forwarded:
     def add(self, key: str, done: int = 0, read: int = 0, rows: int = 0) -> None:
         """Send what has been read of an item."""
         self._reader.send(("progress", key, read, self._reader.session.traffic))
+
+
+class _ForwardingHandler(logging.Handler):
+    """Sends log records to the process that shows them."""
+
+    def __init__(self, reader: "_Served") -> None:
+        super().__init__(logging.WARNING)
+        self._reader = reader
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._reader.send(("log", record.name, record.levelno, record.getMessage()))
 
 
 class _Served:
@@ -209,10 +239,8 @@ class _Served:
                 threading.Thread(target=self._run, args=message, daemon=True).start()
 
     def _run(self, number: int, arguments: tuple[Any, ...]) -> None:
-        from pipeline.backfill.read import extract  # which knows this module
-
-        run, chunks, *others = arguments
         try:
+            run, chunks, *others = arguments
             outcomes = extract(self.session, run, chunks, *others)
             answer: Any = [(chunks.index(each.chunk), each.was_done, _portable(each.error)) for each in outcomes]
         except Exception as error:
@@ -229,9 +257,12 @@ def _portable(error: Exception | None) -> Exception | None:
 
 
 def main(descriptor: int) -> None:
-    """Serve the process at the other end of a socket. A signal from the terminal is for that process alone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _Served(Connection(descriptor)).serve()
+    """Serve the process at the other end of a socket. Signals for a whole group are for that process alone."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    served = _Served(Connection(descriptor))
+    logging.getLogger().addHandler(_ForwardingHandler(served))
+    served.serve()
 
 
 if __name__ == "__main__":

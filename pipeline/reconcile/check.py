@@ -21,7 +21,7 @@ from pipeline.outcome import describe
 from pipeline.reconcile import compare
 from pipeline.reconcile.compare import Compared, Comparisons, Counts
 from pipeline.reconcile.report import Findings, report
-from pipeline.reconcile.rotation import turn
+from pipeline.reconcile.rotation import MOST_MISSED, turn
 from pipeline.run import Run, transact
 from pipeline.session import Session
 from pipeline.streams.events import EVENTS
@@ -98,8 +98,8 @@ def find_late_events(job: Job, planned: Iterable[Chunk]) -> None:
 def _in_turn(job: Job, loaded: Loaded, period: Window) -> Scope:
     """Return the scope of a daily check: the metrics whose turn it is.
 
-    A metric that was left out by earlier runs is compared as far back as those would have done. That takes no more
-    requests, and nothing that came late in the meantime is missed.
+    A metric that was left out by earlier runs is compared as far back as those would have done, so that nothing that
+    came late in the meantime is missed. The budget allows for that.
     """
 
     def look_up(account: Account) -> tuple[set[str], dict[str, LastCheck]]:
@@ -107,7 +107,7 @@ def _in_turn(job: Job, loaded: Loaded, period: Window) -> Scope:
 
     active, checks = transact(job.session, job.run, look_up)
     with job.session.source() as source:
-        requests = -(-(period.end - period.start) // source.longest_count)
+        requests = -(-(period.end - period.start + MOST_MISSED) // source.longest_count)
     ids = [each for each in loaded.names if compare.comparable(loaded.windows.get(each, ()), period, loaded.step)]
     checked = {metric_id: last.at for metric_id, last in checks.items()}
     chosen = turn(ids, active, checked, job.run.settings.count_requests, requests)
@@ -149,7 +149,8 @@ def look_up(job: Job) -> Loaded:
     since = job.run.settings.events_kept_since
 
     def read_ledger(account: Account) -> tuple[list[lookups.StoredMetric], dict[str, list[Window]]]:
-        reconciliation.forget_before(account, since)
+        if job.run.settings.events_since is not None:
+            reconciliation.forget_before(account, since)
         return lookups.metrics(account), reconciliation.loaded_windows(account, since)
 
     stored, windows = transact(job.session, job.run, read_ledger)
@@ -319,16 +320,20 @@ def _rereads(
 
 
 def _store(job: Job, scope: Scope, compared: Mapping[str, Compared], reread: Collection[Key]) -> None:
-    now, rows = datetime.now(UTC), list[Comparison]()
+    now, rows, uncounted = datetime.now(UTC), list[Comparison](), set[Key]()
     known = compare.by_metric(scope.before)
     for metric_id, found in compared.items():
         if found.is_counted:
             rows += compare.rows(found, scope.before, {each for each in reread if each[0] == metric_id}, now)
         elif not scope.is_history:  # what is known of history outlives a failure to count it
-            rows += compare.kept(found, known.get(metric_id, ()))
-    transact(
-        job.session, job.run, lambda account: reconciliation.write(account, rows, scope.before, now, scope.is_history)
-    )
+            kept = compare.kept(found, known.get(metric_id, ()))
+            rows += kept
+            uncounted |= {key(each) for each in kept if each.state is not CountState.UNCOUNTED}
+
+    def write(account: Account) -> None:
+        reconciliation.write(account, rows, scope.before, now, scope.is_history, uncounted)
+
+    transact(job.session, job.run, write)
 
 
 def _note(job: Job, scope: Scope, compared: Mapping[str, Compared], findings: Findings, surplus: bool) -> None:

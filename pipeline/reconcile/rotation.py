@@ -1,11 +1,13 @@
 """The metrics that a daily run counts: those with events every time, the silent ones in turn. Values in, values out."""
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 _TURNS = 7
 """Runs in which each silent metric is counted once."""
+MOST_MISSED = timedelta(days=_TURNS - 1)
+"""The longest time for which a silent metric is left out, with a daily run every day."""
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 

@@ -105,7 +105,7 @@ def _microseconds(moment: datetime) -> int:
 
 
 def by_seconds(pages: Iterable[EventPage], least: int, first: int = 0) -> Iterator[Group]:
-    """Group pages into batches of at least `least` events; the first one has at least `first`, if that is not 0.
+    """Group pages into batches of at least `least` events. The first one has `first`, if that is not 0 and less.
 
     Such a first batch is complete when another page follows, so that what fits on one page is one batch. The checkpoint
     is the second that a batch stops before. Events of the last second of a batch are held back for the next one: the

@@ -1,8 +1,7 @@
-"""Fixtures for a real Postgres: one server, one template with all tables, and a clone of the template for each test."""
+"""Fixtures for a real Postgres: one server, and for each test a database with all tables and without rows."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from itertools import count
 from typing import Any, Protocol
 
 import polars as pl
@@ -16,11 +15,11 @@ from klaviyo_pg.postgres import schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import Merged, merge
 from tests.driver import postgres_server
+from tests.integration.databases import Databases
 
 SCHEMA = "klaviyo"
 EVENT_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 _TEMPLATE = "warehouse_template"
-_numbers = count(1)
 
 Connect = Callable[[], psycopg.Connection]
 
@@ -50,25 +49,26 @@ def template(server: str) -> str:
     return _TEMPLATE
 
 
-def cloned(server: str, template: str) -> Iterator[str]:
-    """Clone a database, yield the conninfo of the clone, and drop it."""
-    name = Identifier(f"test_{next(_numbers)}")
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(name, Identifier(template)))
-        yield make_conninfo(server, dbname=name.as_string(None).strip('"'))
-        connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+@pytest.fixture(scope="session")
+def databases(server: str, template: str) -> Databases:
+    """Return what lends databases with the tables, without rows."""
+    return Databases(server, template)
+
+
+@pytest.fixture
+def database(databases: Databases) -> Iterator[str]:
+    """Return the conninfo of a warehouse without rows."""
+    with databases.lend() as conninfo:
+        yield conninfo
 
 
 @pytest.fixture
 def empty_database(server: str) -> Iterator[str]:
     """Return the conninfo of an empty database."""
-    yield from cloned(server, "template0")
-
-
-@pytest.fixture
-def database(server: str, template: str) -> Iterator[str]:
-    """Return the conninfo of a warehouse without rows."""
-    yield from cloned(server, template)
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE empty TEMPLATE template0")
+        yield make_conninfo(server, dbname="empty")
+        connection.execute("DROP DATABASE empty WITH (FORCE)")
 
 
 @pytest.fixture

@@ -143,6 +143,10 @@ def test_lines_are_appended_and_merged_like_frames(account: Account, connection:
         assert [each.replaced for each in result.unstorable] == [1]
         result = merge(account, OPENS, Lines.joined([lines(JAN, {"id": "e"}), lines(later, {"id": "e", "value": "3"})]))
         assert counts(result) == (1, 1, 0, 0)
+        moved = [lines(JAN, {"id": "f", "at": 1}), lines(later, {"id": "f", "at": 86_400})]
+        assert counts(merge(account, OPENS, Lines.joined(moved))) == (1, 1, 0, 0)
+    assert connection.execute("SELECT count(*), count(DISTINCT id) FROM opens").fetchone() == (6, 6)
+    connection.execute("DELETE FROM opens WHERE id = 'f'")
     assert rows(connection, "opens", "id", "value", "email", "properties") == [
         ("a", 2, None, {}),
         ("b", None, "Å@b.c", {"x": "y"}),

@@ -9,7 +9,7 @@ from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.postgres import backfill_ledger, reconciliation, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
-from klaviyo_pg.postgres.reconciliation import Comparison, key
+from klaviyo_pg.postgres.reconciliation import Comparison, LastCheck, key
 from klaviyo_pg.states import CountState
 from klaviyo_pg.windows import Window
 from tests.integration.conftest import SCHEMA
@@ -88,6 +88,19 @@ def test_a_backfill_loads_chunks_up_to_their_checkpoints(account: Account) -> No
     backfill_ledger.advance(account, chunks[1], 5, 1.0, MIDNIGHT + DAY + HOUR)
     loaded = reconciliation.loaded_windows(account)["a"]
     assert sorted(loaded) == [Window(MIDNIGHT, MIDNIGHT + DAY), Window(MIDNIGHT + DAY, MIDNIGHT + DAY + HOUR)]
+
+
+def test_a_difference_that_could_not_be_counted_again_is_not_taken_for_counted(account: Account) -> None:
+    """It keeps what is known, and the time of its count. The metric is without counts until it is counted again."""
+    differing = Comparison("a", MIDNIGHT, NOON, 10, 9, CountState.DIFFERS)
+    reconciliation.write(account, [differing], {}, NOON)
+    reconciliation.write(account, [differing], {key(differing): differing}, NOON + HOUR, uncounted={key(differing)})
+    assert reconciliation.comparisons(account, Window(MIDNIGHT, NOON)) == {key(differing): differing}
+    assert reconciliation.counted_metrics(account) == set()
+    assert reconciliation.last_checks(account) == {"a": LastCheck(NOON + HOUR, NOON)}
+    reconciliation.write(account, [differing], {key(differing): differing}, NOON + 2 * HOUR)
+    assert reconciliation.counted_metrics(account) == {"a"}
+    assert reconciliation.last_checks(account) == {"a": LastCheck(NOON + 2 * HOUR, NOON + 2 * HOUR)}
 
 
 def test_a_comparison_replaces_earlier_ones_that_overlap_it(account: Account, connection: psycopg.Connection) -> None:

@@ -309,7 +309,7 @@ def _people(
                 [row] = repaired
             person = KnownPerson(row.id, row.email)
             if not known_people.has_stored(record):
-                known_people.add(record, person)
                 new.append(row)
+            known_people.add(record, person)
         emails[person.id] = person.email
     return new, emails

@@ -7,18 +7,17 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.histories import History, Period, Step, histories
-from tests.integration.conftest import cloned
+from tests.integration.databases import Databases
 from tests.play import Stage
 
 _DAY = 86_400
 
 
 @pytest.fixture(scope="module")
-def stage(server: str, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """Return a warehouse for all histories, with a clock."""
-    for database in cloned(server, template):
-        with psycopg.connect(database, autocommit=True) as connection:
-            yield Stage.opened(connection, database, tmp_path_factory.mktemp("data"))
+    with databases.lend() as database, psycopg.connect(database, autocommit=True) as connection:
+        yield Stage.opened(connection, database, tmp_path_factory.mktemp("data"))
 
 
 @settings(

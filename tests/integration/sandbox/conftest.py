@@ -5,14 +5,15 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox.launcher import Sandbox
-from tests.integration.conftest import cloned
+from tests.integration.databases import Databases
 from tests.runs import Warehouse, url_of
 
 
 @pytest.fixture(scope="module")
-def database(server: str, template: str) -> Iterator[str]:
+def database(databases: Databases) -> Iterator[str]:
     """Return the conninfo of a warehouse that all tests of a module share."""
-    yield from cloned(server, template)
+    with databases.lend() as conninfo:
+        yield conninfo
 
 
 @pytest.fixture(scope="module")
