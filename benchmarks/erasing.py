@@ -30,11 +30,12 @@ from klaviyo_pg.settings import load_settings
 from pipeline import run as runs
 from pipeline.batch import protect
 from pipeline.chunks import Chunk
-from pipeline.erasing import Erased, erase_people
+from pipeline.erasing import Erased
 from pipeline.run import Run, transact
 from pipeline.session import Session
 from pipeline.store import store
 from pipeline.streams.events import event_batch
+from tests.erasing import erase_with
 from tests.fakes import FakeAccount
 from transforms.events import Metrics
 
@@ -136,7 +137,7 @@ def _erase(session: Session, run: Run, addresses: list[str], ids: list[str]) -> 
         if step != "Clearing events" or done % 20_000 == 0:
             print(f"{perf_counter() - began:7.1f} s  {step}: {done:,} of {total:,}", flush=True)
 
-    return erase_people(lambda work: transact(session, run, work), addresses, ids, show)
+    return erase_with(lambda work: transact(session, run, work), addresses, ids, show)
 
 
 @contextmanager

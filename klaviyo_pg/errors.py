@@ -4,7 +4,7 @@
     ├── UserError              stop: the user has to change something           exit code 2
     │   ├── BadSettings        a setting or argument is invalid
     │   ├── BadKey             the API key is missing or not accepted
-    │   ├── Busy               another run holds the claim
+    │   ├── Busy               another run holds the claim, or another session a lock
     │   ├── ClocksDiffer       the clocks of machine, database and API differ
     │   ├── WrongDialect       the endpoints of this dialect were retired
     │   └── DatabaseUnusable   no connection, no privilege, or read-only

@@ -4,12 +4,14 @@ Once people are recorded as erased, all later batches leave them out, so that wh
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 from klaviyo_pg.catalogue import dimensions, events
-from klaviyo_pg.postgres import erase, erase_events
+from klaviyo_pg.errors import DatabaseAway
+from klaviyo_pg.postgres import claims, erase, erase_events
 from klaviyo_pg.postgres.account import Account
 
 Result = TypeVar("Result")
@@ -21,6 +23,10 @@ class Transact(Protocol):
     """Does some work in one transaction, and returns its result."""
 
     def __call__(self, work: Callable[[Account], Result], /) -> Result: ...
+
+
+Claim = Callable[[], AbstractContextManager[Transact | None]]
+"""Claims erasing, and returns what works under the claim; None where another process has claimed it."""
 
 
 class Erased(NamedTuple):
@@ -40,26 +46,75 @@ def in_transactions(account: Account) -> Transact:
     return transact
 
 
+def claim_over(account: Account, holder: Account) -> Claim:
+    """Return what claims erasing in a transaction of the holder's connection, and works in others of the account's.
+
+    So it also works through a pooler in transaction mode.
+    """
+    transact = in_transactions(account)
+
+    @contextmanager
+    def claim() -> Iterator[Transact | None]:
+        with holder.connection.transaction():
+            if not claims.try_claim(holder, erase.CLAIM, for_transaction=True):
+                yield None
+                return
+            session = claims.session_of(holder.connection)
+            claims.wait_for_last_holder(account, erase.CLAIM)
+
+            def under_claim(work: Callable[[Account], Result], /) -> Result:
+                def entered(account: Account) -> Result:
+                    if not claims.enter(account, erase.CLAIM, session):
+                        raise DatabaseAway("The database ended the session of this erasing. Rerun to resume.")
+                    return work(account)
+
+                return transact(entered)
+
+            yield under_claim
+
+    return claim
+
+
 def _nothing(step: str, done: int, total: int) -> None:
     """Report nothing."""
 
 
 def erase_people(
-    transact: Transact, addresses: Collection[str] = (), member_ids: Collection[str] = (), report: Report = _nothing
-) -> Erased:
+    transact: Transact,
+    claim: Claim,
+    addresses: Collection[str] = (),
+    member_ids: Collection[str] = (),
+    report: Report = _nothing,
+) -> Erased | None:
     """Erase people, identified by addresses or by profile IDs, and those whose erasing was not finished before.
 
     Each step is stored when it is done, so that erasing can be interrupted at any time. A rerun does the rest, also
-    without naming anyone.
+    without naming anyone. Returns None if another process is erasing people of the account: it erases these too.
     """
     transact(partial(erase.request, addresses=addresses, member_ids=member_ids))
     rows: Counter[str] = Counter({table.name: 0 for table in events.EVENT_TABLES})
+    people: list[erase.Finished] = []
+    while not people or transact(erase.pending):  # who was left to this process while it still had the claim
+        with claim() as under_claim:
+            if under_claim is None:
+                break
+            people.append(_finish(under_claim, rows, report))
+    return Erased(dict(rows), erase.Finished(*map(sum, zip(*people, strict=True)))) if people else None
+
+
+def _finish(transact: Transact, rows: Counter[str], report: Report) -> erase.Finished:
     while True:
         _search(transact, rows, report)
         _clear(transact, rows, report)
         _delete(transact, rows)
-        if people := transact(erase.finish):
-            return Erased(dict(rows), people)
+        if people := transact(_finished):
+            return people
+
+
+def _finished(account: Account) -> erase.Finished | None:
+    """Forget the people who have been erased, unless others have been added who have not been looked for."""
+    erase.keep_people(account)
+    return None if erase_events.to_search(account) else erase.finish(account)
 
 
 def _record(transact: Transact, rows: Counter[str]) -> None:

@@ -1,9 +1,10 @@
 """The end of a run, as far as people are concerned: profiles that are gone, members of lists, and erasing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
-from klaviyo_pg.errors import UnconfirmedLoss
+from klaviyo_pg.errors import Busy, UnconfirmedLoss
 from klaviyo_pg.postgres import departures, erase, runs, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.member_lists import Derived, derive_member_lists
@@ -52,13 +53,31 @@ def erase_people(session: Session, run: Run) -> list[str]:
     if not unfinished and not ids:
         return []
 
+    session.progress.expect("erasing", "erasing", None)
+    erased = _erase(session, run, ids)
+    session.progress.complete("erasing", 1)
+    if erased is None:
+        return ["Another process is erasing people. It also erases those who were left to this run."]
+    number = "1 person" if unfinished == 1 else f"{unfinished:,} people"
+    sentences = [f"Finished erasing {number}, which had been interrupted."] if unfinished else []
+    return sentences + ([f"Erased {len(ids)} people who were deleted in Klaviyo."] if ids else [])
+
+
+def _erase(session: Session, run: Run, ids: Collection[str]) -> erasing.Erased | None:
     def step(work: Callable[[Account], Result], /) -> Result:
         session.stop.check()
         return transact(session, run, work)
 
-    session.progress.expect("erasing", "erasing", None)
-    erasing.erase_people(step, (), ids)
-    session.progress.complete("erasing", 1)
-    number = "1 person" if unfinished == 1 else f"{unfinished:,} people"
-    sentences = [f"Finished erasing {number}, which had been interrupted."] if unfinished else []
-    return sentences + ([f"Erased {len(ids)} people who were deleted in Klaviyo."] if ids else [])
+    @contextmanager
+    def claim() -> Iterator[erasing.Transact | None]:
+        try:
+            session.claim(run.integration_id, erase.CLAIM)
+        except Busy:
+            yield None
+            return
+        try:
+            yield step
+        finally:
+            session.release_claim(erase.CLAIM)
+
+    return erasing.erase_people(step, claim, (), ids)

@@ -27,6 +27,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import Database, connect, create_engine, shares_sessions
 from klaviyo_pg.postgres.limits import WarehouseStore
 from klaviyo_pg.postgres.page_sizes import WarehousePageSizes
+from klaviyo_pg.postgres.partitions import Partitioning
 from klaviyo_pg.settings import Settings
 from pipeline.checks import busy
 from pipeline.clocks import Clocks
@@ -76,6 +77,7 @@ class Session:
     def __init__(self, settings: Settings, open_source: OpenSource = open_source, now: Clock = present) -> None:
         self.settings, self.now = settings, now
         self.stop, self.progress, self.people = StopFlag(), Progress(), PeopleCache()
+        self.partitioning = Partitioning()
         self._open_source = open_source
         self._claims: list[_Claim] = []
         self._taken: Busy | None = None
@@ -297,8 +299,20 @@ class Session:
         """Return whether this session holds a claim of this name."""
         return any(each.what == what for each in self._claims)
 
+    def release_claim(self, what: str) -> None:
+        """Release the claims of this name."""
+        with self._claims_lock:
+            released = [each for each in self._claims if each.what == what]
+            self._claims = [each for each in self._claims if each.what != what]
+        for each in released:
+            _release(each)
+
     def release_claims(self) -> None:
         """Release all claims."""
         while self._claims:
-            with suppress(psycopg.Error):
-                claims.release(self._claims.pop().connection)
+            _release(self._claims.pop())
+
+
+def _release(claim: _Claim) -> None:
+    with suppress(psycopg.Error):
+        claims.release(claim.connection)

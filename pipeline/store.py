@@ -9,11 +9,12 @@ import polars as pl
 
 from klaviyo_pg.catalogue import Load, events, loads
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.postgres import departures, details, erase, event_tables, partitions, runs
+from klaviyo_pg.postgres import departures, details, erase, event_tables, runs
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.lines import frame_of, times_of
+from klaviyo_pg.postgres.lines import frame_of
 from klaviyo_pg.postgres.load import Merged, merge
 from klaviyo_pg.postgres.losses import Guard
+from klaviyo_pg.postgres.partitions import Partitioning
 from klaviyo_pg.rows import Lines, Reject
 from pipeline.batch import Batch, Protected
 from pipeline.chunks import Chunk
@@ -60,7 +61,7 @@ def store(
     """
 
     def write(account: Account) -> Counts:
-        counts = _merge(account, run, chunk, batch, guard, is_complete)
+        counts = _merge(account, session.partitioning, run, chunk, batch, guard, is_complete)
         runs.add_counts(account, run.id, counts)
         record(account)
         runs.add_requests(account, run.id, traffic)
@@ -69,7 +70,15 @@ def store(
     return transact(session, run, write)
 
 
-def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Guard, is_complete: bool) -> Counts:
+def _merge(
+    account: Account,
+    partitioning: Partitioning,
+    run: Run,
+    chunk: Chunk,
+    batch: Protected,
+    guard: Guard,
+    is_complete: bool,
+) -> Counts:
     counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(runs.COUNTS, 0))
     rejects = {table: list(records) for table, records in batch.rejects.items()}
     has_erased = erase.has_erased(account)
@@ -77,7 +86,7 @@ def _merge(account: Account, run: Run, chunk: Chunk, batch: Protected, guard: Gu
     parts = _storable(account, batch, has_erased)
     for load, rows in parts:
         if load.table in events.EVENT_TABLES:
-            partitions.prepare(account, load.table, times_of(rows))
+            partitioning.prepare(account, load.table, rows)
     for load, rows in parts:
         table = load.table.name
         is_readable = not any(reject.hides for reject in batch.rejects.get(table, ()))

@@ -4,7 +4,8 @@ import re
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
@@ -14,16 +15,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from klaviyo_pg.cli.preflight import check_settings
-from klaviyo_pg.cli.warehouse import no_account, open_warehouse
-from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.cli.warehouse import no_account, open_warehouse, warehouse_url
+from klaviyo_pg.errors import BadSettings, Busy
 from klaviyo_pg.postgres import accounts, claims, schema
 from klaviyo_pg.postgres import erase as erasing
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.accounts import RegisteredAccount
+from klaviyo_pg.postgres.connect import connect
+from klaviyo_pg.postgres.load import INDEXABLE
 from klaviyo_pg.settings import Settings
-from pipeline.erasing import Erased, erase_people, in_transactions
+from pipeline.erasing import Erased, claim_over, erase_people, in_transactions
 
-_ADDRESS = re.compile(r"[^\s@]+@[^\s@]+")
+_ADDRESS = re.compile(r"[^\s@\0\ud800-\udfff]+@[^\s@\0\ud800-\udfff]+")  # surrogates: not UTF-8
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -55,10 +58,28 @@ def erase(arguments: Namespace) -> int:
             schema.upgrade(connection, schema_name, schema.storage_of(settings))
         account = Account(connection, schema_name, registered.integration_id)
         _check_not_empty(account, people)
-        erased = erase_people(in_transactions(account), people.addresses, people.ids, _Progress().report)
+        erased = _erase(account, warehouse_url(settings), people)
         _empty_spool(account, settings)
+    if erased is None:
+        raise Busy(_left_to_another(name, people))
     _report(name, erased, people)
     return 0
+
+
+def _erase(account: Account, url: str, people: _People) -> Erased | None:
+    with closing(connect(url, account.schema)) as other:
+        claim = claim_over(account, Account(other, account.schema, account.integration_id))
+        return erase_people(in_transactions(account), claim, people.addresses, people.ids, _Progress().report)
+
+
+def _left_to_another(name: str, people: _People) -> str:
+    if not people:
+        return f"Another process is erasing people of {name} already. It finishes what is left."
+    number = "This person is" if len(people) == 1 else f"These {len(people):,} people are"
+    return (
+        f"{number} recorded. Another process that is erasing people of {name} erases them, too: klaviyo-pg status says "
+        "whether that is finished."
+    )
 
 
 def _named(arguments: Namespace) -> _People:
@@ -66,6 +87,10 @@ def _named(arguments: Namespace) -> _People:
     people = _People({each.strip() for each in arguments.email}, {each.strip() for each in arguments.id})
     if not all((*people.addresses, *people.ids)):
         raise BadSettings("Name the people: pass --email or --id, or a --file.")
+    if not all(map(_is_address, people.addresses)):
+        raise BadSettings("--email: an argument is not an email address. Nothing was erased.")
+    if not all(map(_ID.fullmatch, people.ids)):
+        raise BadSettings("--id: an argument is not the ID of a profile. Nothing was erased.")
     if arguments.file is not None:
         for line in _names(arguments.file):
             (people.addresses if "@" in line else people.ids).add(line)
@@ -76,14 +101,18 @@ def _named(arguments: Namespace) -> _People:
 
 def _names(file: str) -> Iterator[str]:
     for number, line in enumerate(_lines(file), 1):
-        text = line.partition("#")[0].strip()
-        if not text:
+        text = line.strip()
+        if not text or text.startswith("#"):
             continue
-        if not (_ADDRESS.fullmatch(text) or _ID.fullmatch(text)):
+        if not (_is_address(text) or _ID.fullmatch(text)):
             raise BadSettings(
                 f"--file {file}: line {number} is neither an email address nor the ID of a profile. Nothing was erased."
             )
         yield text
+
+
+def _is_address(text: str) -> bool:
+    return _ADDRESS.fullmatch(text) is not None and len(text.encode()) <= INDEXABLE
 
 
 def _lines(file: str) -> Iterable[str]:
@@ -148,21 +177,29 @@ def _empty_spool(account: Account, settings: Settings) -> None:
 
 
 def _report(name: str, erased: Erased, people: _People) -> None:
+    """Print what was erased. Raises BadSettings if the people were named, and not found, by their addresses only."""
     found, ids, addresses = erased.people
-    if any(erased.rows.values()):
-        table = Table("table", "rows", title=escape(f"{name}: erased"))
-        for table_name, rows in erased.rows.items():
-            if rows:
-                table.add_row(table_name, f"{rows:,}")
-        Console().print(table)
+    deleted = {table_name: rows for table_name, rows in erased.rows.items() if rows}
+    if not people:
+        print(f"Finished erasing people of {name}.")
+    if deleted:
+        _print_rows(f"{name}: erased" if people else f"{name}: erased now", deleted)
+    if found or deleted:
         print(f"{found:,} profile{'' if found == 1 else 's'} erased.")
-    elif addresses and not ids:
-        missing = "no person with this address" if len(people) == 1 else f"none of these {len(people):,} people"
+    elif people and addresses and not ids:
+        missing = "no person with this address" if addresses == 1 else f"none of these {addresses:,} people"
         raise BadSettings(f"Nothing was erased: {name} has {missing}.")
     if ids:
         print(_unknown_ids(name, ids))
     if addresses:
         print(f"{addresses:,} address{'' if addresses == 1 else 'es'} not found.")
+
+
+def _print_rows(title: str, deleted: Mapping[str, int]) -> None:
+    table = Table("table", "rows", title=escape(title))
+    for table_name, rows in deleted.items():
+        table.add_row(table_name, f"{rows:,}")
+    Console().print(table)
 
 
 def _unknown_ids(name: str, number: int) -> str:

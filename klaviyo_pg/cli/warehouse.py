@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.environment import without_secrets
 from klaviyo_pg.errors import BadSettings
@@ -30,6 +31,7 @@ from klaviyo_pg.postgres import (
     lookups,
     reconciliation,
     runs,
+    schema,
 )
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import connect, translated
@@ -68,6 +70,7 @@ def status(arguments: Namespace) -> int:
 def open_warehouse(settings: Settings) -> Iterator[Connection]:
     """Connect to a warehouse that exists. Raises BadSettings if it does not."""
     with translated(), connect(warehouse_url(settings), settings.warehouse_schema) as connection:
+        connection.prepare_threshold = None  # a pooler in transaction mode would mix up prepared statements
         try:
             yield connection
         except errors.UndefinedTable:
@@ -102,11 +105,16 @@ def _show(name: str, account: Account) -> None:
     names = {row.id: row.name for row in lookups.metrics(account)}
     if days := reconciliation.differences(account):
         print(f"{summary(days)} See the table reconciliation.")
-    if people := erase.pending(account):
+    if people := _being_erased(account):
         number = "1 person" if people == 1 else f"{people:,} people"
         print(f"Erasing {number} is not finished. The next daily run does the rest, or klaviyo-pg erase.")
     chunks = backfill_ledger.chunks(account)
     Console().print(_table(name, names, summaries(chunks)) if chunks else "No backfill yet.")
+
+
+def _being_erased(account: Account) -> int:
+    has_table = schema.has_table(account.connection, account.schema, bookkeeping.ERASING)
+    return erase.pending(account) if has_table else 0
 
 
 def _table(account: str, names: Mapping[str, str | None], rows: Sequence[Summary]) -> Table:

@@ -37,6 +37,11 @@ class Account:
         """Run a query."""
         return self.connection.execute(self._composed(query, tables), self._values(values))
 
+    def is_true(self, query: str | Composed, /, *tables: Table, **values: object) -> bool:
+        """Run a query that asks for one truth value, and return it; False if it returns no row."""
+        row = self.execute(query, *tables, **values).fetchone()
+        return row is not None and bool(row[0])
+
     def execute_many(self, query: str | Composed, rows: Iterable[Mapping[str, object]], /, *tables: Table) -> None:
         """Run a query once for each row of values."""
         with self.connection.cursor() as cursor:

@@ -65,6 +65,11 @@ def wait_for_last_holder(account: Account, what: str) -> None:
         account.connection.execute(_WAIT, [_work_name(account, what)])
 
 
+def take_turns(account: Account, what: str) -> None:
+    """Wait for another transaction that takes turns about this, and keep others waiting until this one ends."""
+    account.connection.execute(_WAIT, [_name(account, what)])
+
+
 def release(connection: Connection) -> None:
     """Release all claims of a connection and close it.
 

@@ -189,8 +189,7 @@ def suspected(account: Account, after: str, limit: int) -> list[str]:
 def has_orphans(account: Account) -> bool:
     """Return whether `orphans` would return any."""
     query = "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s AND asked_at IS NULL)"
-    row = account.execute(query, membership.MISSING_PROFILES).fetchone()
-    return row is not None and bool(row[0])
+    return account.is_true(query, membership.MISSING_PROFILES)
 
 
 def orphans(account: Account, limit: int) -> list[Orphan]:

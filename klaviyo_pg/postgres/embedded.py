@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 import warnings
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -78,7 +79,7 @@ def _server(data_dir: Path) -> object:
                 "or set DATABASE_URL."
             ) from None
         try:
-            with _one_thread:
+            with _one_thread, _left_to_guardian():
                 _drop_dead_users(folder, PostgresServer._lock)
                 _guard(folder)
                 _start(folder)
@@ -108,6 +109,16 @@ def _start(folder: Path) -> None:
         )
 
 
+@contextmanager
+def _left_to_guardian() -> Iterator[None]:
+    """If a start fails or is interrupted, let the guardian stop what was started: this process is no user of it yet."""
+    try:
+        yield
+    except BaseException:
+        atexit.unregister(_dismiss_guardian)
+        raise
+
+
 @cache
 def _drop_dead_users(folder: Path, between_processes: AbstractContextManager[object]) -> None:
     with between_processes:
@@ -131,5 +142,9 @@ def _guard(folder: Path) -> int:
         setpgroup=0,
     )
     os.close(read)
-    atexit.register(os.write, write, b".")  # before pgserver's own, so that it runs after it
+    atexit.register(_dismiss_guardian, write)  # before pgserver's own, so that it runs after it
     return write
+
+
+def _dismiss_guardian(pipe: int) -> None:
+    os.write(pipe, b".")

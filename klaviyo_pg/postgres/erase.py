@@ -7,22 +7,23 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from psycopg import Connection
-from psycopg.errors import LockNotAvailable
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership
-from klaviyo_pg.postgres import touched
+from klaviyo_pg.postgres import claims, touched
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.load import INDEXABLE
+from klaviyo_pg.postgres.patience import Patience, patiently
 from klaviyo_pg.postgres.statements import row_key
 
+CLAIM = "erasing"
+"""Claimed by the process that erases the people who were requested. Others can be requested at any time."""
 RECORDED_AT_ONCE = 500
 """People in the transaction that other batches have to wait for."""
 
+_PEOPLE = "people who are erased"
 _CHANNELS = ("email", "sms", "sms_transactional", "push", "whatsapp")
-_PATIENCE = "2s"  # for batches in progress; new ones have to wait as well
-_PAUSE = 1.0  # seconds in which those may go first
-_ATTEMPTS = 300
-_LIMIT_WAIT = "SELECT set_config('lock_timeout', %s, true)"
+_PATIENCE = Patience("2s", 1.0, 300)  # with batches in progress
 
 _ADD_PROFILES = """
 INSERT INTO {erasing} (esp_integration_id, kind, value, member_id, is_found)
@@ -60,11 +61,12 @@ WITH RECURSIVE merged (member_id, member_key) AS (
 INSERT INTO {erasing} (esp_integration_id, kind, value, member_id, is_found)
 SELECT %(account)s, 'profile', member_key, max(member_id), true FROM merged GROUP BY member_key ON CONFLICT DO NOTHING
 """
-# All addresses that they have had, except those that belong to someone else now. IS TRUE makes the condition a lookup
-# in a hash table: as a join, it would be planned without statistics about people who have just been added.
+# All addresses that they have had, except those that belong to someone else now. Longer ones only events can have. IS
+# TRUE makes the condition a lookup in a hash table: as a join, it would be planned without statistics about people who
+# have just been added.
 _ADD_ADDRESSES = """
 WITH used AS MATERIALIZED (
-    SELECT DISTINCT lower(email) AS email FROM ({used}) AS used WHERE email IS NOT NULL
+    SELECT DISTINCT lower(email) AS email FROM ({used}) AS used WHERE octet_length(email) <= %(longest)s
 ), others AS MATERIALIZED (
     SELECT lower(email) AS email FROM {members} WHERE esp_integration_id = %(account)s
     AND (lower(email) IN (SELECT email FROM used)) IS TRUE AND member_key NOT IN {profiles}
@@ -212,6 +214,7 @@ class Finished(NamedTuple):
 
 def request(account: Account, addresses: Collection[str], member_ids: Collection[str]) -> None:
     """Add people to those who are being erased, with the profiles that were merged into them and their addresses."""
+    keep_people(account)
     parts = parts_of(account)
     profiles = account.compose(_ADD_PROFILES, **parts, key=row_key(Identifier("id")))
     added = account.execute(profiles, ids=list(member_ids)).rowcount
@@ -228,6 +231,11 @@ def request(account: Account, addresses: Collection[str], member_ids: Collection
         search_again(account)
 
 
+def keep_people(account: Account) -> None:
+    """Keep others from adding people to those who are being erased until this transaction ends."""
+    claims.take_turns(account, _PEOPLE)
+
+
 def add_merged(account: Account) -> int:
     """Add the profiles that were merged into those who are being erased, and return how many were added."""
     return account.execute(account.compose(_ADD_MERGED, **parts_of(account))).rowcount
@@ -235,7 +243,8 @@ def add_merged(account: Account) -> int:
 
 def add_addresses(account: Account, used: Composable) -> int:
     """Add the addresses that a query returns, unless someone else has them, and return how many were added."""
-    return account.execute(account.compose(_ADD_ADDRESSES, **parts_of(account), used=used)).rowcount
+    query = account.compose(_ADD_ADDRESSES, **parts_of(account), used=used)
+    return account.execute(query, longest=INDEXABLE).rowcount
 
 
 def search_again(account: Account) -> None:
@@ -277,8 +286,7 @@ def pending(account: Account) -> int:
 
 def is_unrecorded(account: Account) -> bool:
     """Return whether `record` has anything to do."""
-    row = account.execute(_UNRECORDED, bookkeeping.ERASING).fetchone()
-    return row is not None and bool(row[0])
+    return account.is_true(_UNRECORDED, bookkeeping.ERASING)
 
 
 def record(account: Account) -> dict[str, int]:
@@ -315,27 +323,10 @@ def record(account: Account) -> dict[str, int]:
 def wait_for_batches(account: Account) -> None:
     """Wait for all transactions that store people, and let others wait until this one ends.
 
-    While it waits, new ones have to wait as well, so it lets them pass from time to time.
+    Raises Busy if one does not end.
     """
     lock = account.compose("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", bookkeeping.ERASED)
-    for _ in range(_ATTEMPTS):
-        if _is_locked(account, lock):
-            return
-        account.connection.execute("SELECT pg_sleep(%s)", [_PAUSE])
-    account.execute(lock)
-
-
-def _is_locked(account: Account, lock: Composed) -> bool:
-    row = account.connection.execute("SELECT current_setting('lock_timeout')").fetchone()
-    assert row is not None
-    try:
-        with account.connection.transaction():
-            account.connection.execute(_LIMIT_WAIT, [_PATIENCE])
-            account.execute(lock)
-            account.connection.execute(_LIMIT_WAIT, row)
-    except LockNotAvailable:
-        return False
-    return True
+    patiently(account.connection, lock, _PATIENCE, bookkeeping.ERASED.name)
 
 
 def delete(account: Account, table: Table, member_key: Composable) -> int:
@@ -351,8 +342,7 @@ def _has_unknown_ids(account: Account) -> bool:
         "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s AND kind = 'profile'"
         " AND member_id IS NULL)"
     )
-    row = account.execute(query, bookkeeping.ERASING).fetchone()
-    return row is not None and bool(row[0])
+    return account.is_true(query, bookkeeping.ERASING)
 
 
 def delete_other(account: Account, table: Table) -> int:
@@ -388,8 +378,7 @@ def finish(account: Account) -> Finished | None:
     """Forget the people who have been erased, and return their numbers; None if an event is left to clear."""
     wait_for_batches(account)
     query = "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)"
-    row = account.execute(query, bookkeeping.ERASING_EVENTS).fetchone()
-    if is_unrecorded(account) or (row and row[0]):
+    if is_unrecorded(account) or account.is_true(query, bookkeeping.ERASING_EVENTS):
         return None
     numbers = account.execute(account.compose(_FINISHED, **parts_of(account))).fetchone()
     assert numbers is not None
@@ -404,8 +393,7 @@ def wait_for_erasing(connection: Connection, schema: str) -> None:
 
 def has_erased(account: Account) -> bool:
     """Return whether anyone of the account was ever erased. No one is until the transaction ends."""
-    row = account.execute(_ANY, bookkeeping.ERASED, bookkeeping.ERASED_ADDRESSES).fetchone()
-    return row is not None and bool(row[0])
+    return account.is_true(_ANY, bookkeeping.ERASED, bookkeeping.ERASED_ADDRESSES)
 
 
 def erased_among(

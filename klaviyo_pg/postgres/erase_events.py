@@ -43,6 +43,7 @@ SELECT %(account)s, %(table_name)s, key, event_at, member_key, lower(email) FROM
 ON CONFLICT DO NOTHING
 """
 _SELECT = "SELECT key, event_at, member_key, email FROM {part} WHERE esp_integration_id = %(account)s AND ({condition})"
+_PEOPLE = "SELECT count(*) FROM {} WHERE esp_integration_id = %(account)s AND kind IN ('profile', 'named')"
 _RECORD_SEARCH = """
 INSERT INTO {} (esp_integration_id, kind, value) VALUES (%(account)s, 'table', %(part)s) ON CONFLICT DO NOTHING
 """
@@ -74,7 +75,7 @@ ORDER BY event_at, key LIMIT %(limit)s
 """
 _DONE = """
 DELETE FROM {} WHERE esp_integration_id = %(account)s AND table_name = %(table_name)s
-AND key = ANY(%(keys)s) AND event_at = ANY(%(times)s)
+AND (key, event_at) IN (SELECT * FROM unnest(%(keys)s::text[], %(times)s::timestamptz[]))
 """
 _LEFT = "SELECT table_name, count(*) FROM {} WHERE esp_integration_id = %(account)s GROUP BY 1 ORDER BY 1"
 _THEIRS = (
@@ -187,8 +188,26 @@ def _text(account: Account, name: Identifier) -> str:
     return name.as_string(account.connection)
 
 
-def search(account: Account, part: Part) -> int:
-    """Note the events of the people in a table or partition, and return how many were added. Locks no row."""
+def search(account: Account, part: Part) -> None:
+    """Note the events of the people in a table or partition. Locks no row.
+
+    If people were added since it began, the table has still to be searched for them.
+    """
+    people = _count_people(account)
+    noted = account.compose(_SEARCH, **erase.parts_of(account), candidates=_candidates(account, part))
+    account.execute(noted, table_name=part.table.name)
+    erase.keep_people(account)
+    if _count_people(account) == people:
+        account.execute(_RECORD_SEARCH, bookkeeping.ERASING, part=part.name)
+
+
+def _count_people(account: Account) -> int:
+    row = account.execute(_PEOPLE, bookkeeping.ERASING).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _candidates(account: Account, part: Part) -> Composed:
     parts = erase.parts_of(account)
     table = Identifier(part.schema, part.name)
     theirs = account.compose("member_key IN {profiles}", **parts)
@@ -196,15 +215,8 @@ def search(account: Account, part: Part) -> int:
     if _names_addresses(account):
         conditions.append(account.compose("lower(email) IN {named}", **parts))
     elif _has_index(account, table):  # each condition by the index; without one, all of them in one pass
-        return _note(account, part, SQL(" UNION ALL ").join(_select(account, table, each) for each in conditions))
-    return _note(account, part, _select(account, table, SQL(" OR ").join(conditions)))
-
-
-def _note(account: Account, part: Part, candidates: Composable) -> int:
-    query = account.compose(_SEARCH, **erase.parts_of(account), candidates=candidates)
-    added = account.execute(query, table_name=part.table.name).rowcount
-    account.execute(_RECORD_SEARCH, bookkeeping.ERASING, part=part.name)
-    return added
+        return SQL(" UNION ALL ").join(_select(account, table, each) for each in conditions)
+    return _select(account, table, SQL(" OR ").join(conditions))
 
 
 def _select(account: Account, table: Identifier, condition: Composable) -> Composed:
@@ -213,17 +225,16 @@ def _select(account: Account, table: Identifier, condition: Composable) -> Compo
 
 def _names_addresses(account: Account) -> bool:
     query = "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s AND kind = 'named')"
-    row = account.execute(query, bookkeeping.ERASING).fetchone()
-    return row is not None and bool(row[0])
+    return account.is_true(query, bookkeeping.ERASING)
 
 
 def _has_index(account: Account, table: Identifier) -> bool:
-    row = account.execute(_HAS_INDEX, name=_text(account, table)).fetchone()
-    return row is not None and bool(row[0])
+    return account.is_true(_HAS_INDEX, name=_text(account, table))
 
 
 def discover(account: Account) -> Discovered:
     """Add the profiles and addresses that the events of the people name. New profiles need another search."""
+    erase.keep_people(account)
     parts = erase.parts_of(account)
     for table in (bookkeeping.ERASING, bookkeeping.ERASING_EVENTS):  # else the people are looked for one after another
         account.execute("ANALYZE {}", table)
@@ -256,8 +267,7 @@ def clear(account: Account, table: Table) -> tuple[int, int]:
 def clear_moved(account: Account, table: Table, metric_id: str) -> None:
     """Clear the events of a metric that have just been moved into a table, if people are being erased."""
     query = "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)"
-    row = account.execute(query, bookkeeping.ERASING).fetchone()
-    if row and row[0]:
+    if account.is_true(query, bookkeeping.ERASING):
         where = SQL("metric_key = {}").format(row_key(Placeholder("metric_id")))
         _clear(account, table, where, metric_id=metric_id)
 

@@ -6,6 +6,7 @@ import polars as pl
 from psycopg.sql import SQL, Identifier, Placeholder
 
 from klaviyo_pg.catalogue import Table, events
+from klaviyo_pg.postgres import partitions
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erase import wait_for_erasing
 from klaviyo_pg.postgres.erase_events import clear_moved
@@ -14,6 +15,9 @@ from klaviyo_pg.postgres.suppressed import check_stored
 from klaviyo_pg.rows import Lines
 from klaviyo_pg.windows import Window
 
+_MONTHS = """
+SELECT DISTINCT date_trunc('month', event_at AT TIME ZONE 'UTC')::date FROM {source} WHERE metric_key = {metric_key}
+"""
 _EVENT = SQL(
     'SELECT event_at, key COLLATE "C" AS key'
     " FROM unnest(%(event_at)s::timestamptz[], %(key)s::text[]) AS event (event_at, key)"
@@ -31,9 +35,14 @@ AND newer.key = outdated.key AND newer.event_at <> outdated.event_at AND newer.e
 def move_events(account: Account, metric_id: str, source: str, target: str) -> int:
     """Move a metric's events from one event table to another, and return how many left the first.
 
-    Keeps people from being recorded as erased until the transaction ends. Events of people who are being erased are
-    cleared, because the table may have been searched for them already.
+    Creates the partitions that they need. Keeps people from being recorded as erased until the transaction ends. Events
+    of people who are being erased are cleared, because the table may have been searched for them already.
     """
+    to_table = next(table for table in events.EVENT_TABLES if table.name == target)
+    parts = {"source": Identifier(account.schema, source), "metric_key": row_key(Placeholder("metric_id"))}
+    if partitions.is_partitioned(account.connection, account.schema, to_table):
+        months = account.execute(account.compose(_MONTHS, **parts), metric_id=metric_id)
+        partitions.prepare_months(account, to_table, [month for (month,) in months])
     wait_for_erasing(account.connection, account.schema)
     query = account.compose(
         "WITH moved AS (DELETE FROM {source} WHERE metric_key = {metric_key} RETURNING {columns}),"
@@ -42,16 +51,15 @@ def move_events(account: Account, metric_id: str, source: str, target: str) -> i
         " inserted AS (INSERT INTO {target} ({columns}) SELECT {columns} FROM missing ON CONFLICT DO NOTHING"
         " RETURNING key)"
         " SELECT (SELECT count(*) FROM moved), (SELECT count(*) FROM missing), (SELECT count(*) FROM inserted)",
-        source=Identifier(account.schema, source),
-        target=Identifier(account.schema, target),
-        metric_key=row_key(Placeholder("metric_id")),
+        **parts,
+        target=account.table(to_table),
         columns=names(events.EVENTS.column_names),
     )
     row = account.execute(query, metric_id=metric_id).fetchone()
     assert row is not None
     moved, missing, inserted = row
     check_stored(account, target, missing, inserted)
-    clear_moved(account, next(table for table in events.EVENT_TABLES if table.name == target), metric_id)
+    clear_moved(account, to_table, metric_id)
     return int(moved)
 
 

@@ -1,7 +1,8 @@
 """The program that stops an embedded Postgres whose user was killed. Knows no settings and no SQL.
 
 Each process that uses an embedded Postgres starts a guardian. A process that ends normally stops the server if it is
-the last user, and dismisses its guardian with a byte on a pipe. End of file without that byte means it was killed.
+the last user, and dismisses its guardian with a byte on a pipe. End of file without that byte means that it was killed,
+or ended before it had become a user.
 """
 
 import json

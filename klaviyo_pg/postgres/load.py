@@ -110,8 +110,9 @@ def _merge(
         inspect(account, load)
     inserted, updated = _upsert(account, load)
     if inserted and load.table.ordered_by is not None:
-        deleted, moved = _delete_outdated(account, load, rows)
-        inserted, updated = inserted - deleted, updated + moved
+        outdated, moved = _delete_outdated(account, load, rows)
+        outdated = min(outdated, inserted)
+        inserted, updated = inserted - outdated, updated + min(moved, outdated)
     if load.absent is not Absent.KEEP and is_complete and not missing:
         _retire_absent(account, load, guard)
     account.execute(statements.drop_stage(load))
@@ -168,12 +169,15 @@ def _upsert(account: Account, load: Load) -> tuple[int, int]:
 
 
 def _delete_outdated(account: Account, load: Load, frame: pl.DataFrame | Lines) -> tuple[int, int]:
-    """Delete the older rows of events that have another time now; return how many, and how many were stored before."""
+    """Delete the older rows of events that have another time now.
+
+    Return the number of these events, and of those of which a stored row was deleted.
+    """
     found = account.execute(statements.outdated(account.schema, load), **_near(frame)).fetchall()
     if found:
         rows = [{"event_at": at, "key": key} for at, key, _ in found]
         account.execute_many(statements.delete_row(account.schema, load.table), rows)
-    return len(found), sum(is_moved for _, _, is_moved in found)
+    return len({key for _, key, _ in found}), len({key for _, key, is_moved in found if is_moved})
 
 
 def _retire_absent(account: Account, load: Load, guard: Guard | None) -> None:

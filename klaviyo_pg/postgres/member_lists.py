@@ -250,8 +250,7 @@ def derive_member_lists(account: Account, whole: bool = False) -> Derived:
 
 
 def _was_derived(account: Account) -> bool:
-    row = account.execute(_WAS_DERIVED, bookkeeping.DERIVATIONS, rules=_RULES, age=WHOLE_AGAIN).fetchone()
-    return row is not None and bool(row[0])
+    return account.is_true(_WAS_DERIVED, bookkeeping.DERIVATIONS, rules=_RULES, age=WHOLE_AGAIN)
 
 
 def _derive_all(account: Account) -> Derived:

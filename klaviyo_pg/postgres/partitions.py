@@ -13,6 +13,8 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from klaviyo_pg.catalogue import Table
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.lines import times_of
+from klaviyo_pg.rows import Lines
 
 _FIRST, _END = date(2010, 1, 1), date(2050, 1, 1)  # Klaviyo was founded in 2012; imported orders may be a little older
 _IS_PARTITIONED = "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(%s)"
@@ -43,16 +45,35 @@ def outer(schema: str, table: Table) -> Iterator[Composed]:
 
 
 def prepare(account: Account, table: Table, frame: pl.DataFrame) -> None:
-    """Create the partitions that the events of a frame need, if the table is partitioned.
+    """Create the partitions that the events of a frame need, if the table is partitioned."""
+    prepare_months(account, table, _months(frame))
+
+
+def prepare_months(account: Account, table: Table, wanted: Collection[date]) -> None:
+    """Create the partitions of some months, if the table is partitioned.
 
     Each is created on its own and then attached, so that readers and writers of the table do not wait. Call it
     before the transaction writes rows: it waits for others who create partitions.
     """
-    months = {name_of(table, month): month for month in _months(frame)}
+    months = {name_of(table, month): month for month in sorted(wanted) if _FIRST <= month < _END}
     if _missing(account, table, months):
         account.execute(_LOCK)
         for name in _missing(account, table, months):
             _create(account, table, name, months[name])
+
+
+class Partitioning:
+    """Which event tables are partitioned, asked once for each of them. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._is_partitioned: dict[str, bool] = {}
+
+    def prepare(self, account: Account, table: Table, rows: pl.DataFrame | Lines) -> None:
+        """Create the partitions that rows need. Asks each time which exist: a month can be dropped at any time."""
+        if table.name not in self._is_partitioned:
+            self._is_partitioned[table.name] = is_partitioned(account.connection, account.schema, table)
+        if self._is_partitioned[table.name]:
+            prepare(account, table, times_of(rows))
 
 
 def name_of(table: Table, month: date) -> str:
@@ -61,8 +82,8 @@ def name_of(table: Table, month: date) -> str:
 
 
 def _months(frame: pl.DataFrame) -> list[date]:
-    first = frame.get_column("event_at").drop_nulls().dt.convert_time_zone("UTC").dt.date().dt.month_start().unique()
-    return [month for month in first.sort().to_list() if _FIRST <= month < _END]
+    days = frame.get_column("event_at").drop_nulls().dt.convert_time_zone("UTC").dt.date()
+    return days.dt.month_start().unique().to_list()
 
 
 def _missing(account: Account, table: Table, names: Collection[str]) -> list[str]:

@@ -3,18 +3,18 @@
 Each step can be interrupted and run again. Needs a connection in autocommit mode.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil
-from time import monotonic, sleep
 from typing import NamedTuple
 
-from psycopg import Connection, errors
+from psycopg import Connection
 from psycopg.sql import SQL, Composed, Identifier
 
 from klaviyo_pg.catalogue import Table, events
-from klaviyo_pg.errors import Busy, DatabaseAway
+from klaviyo_pg.errors import Busy
 from klaviyo_pg.postgres import definitions, partitions, schema, statements
+from klaviyo_pg.postgres.patience import Patience, Report, patiently
 from klaviyo_pg.postgres.schema import Storage
 
 BYTES_PER_ROW = 140
@@ -46,10 +46,7 @@ SELECT CASE
     ELSE 0 END::float8
 FROM pg_stat_progress_create_index WHERE pid = %s
 """
-_LOCK_TIMEOUT = "2s"  # that others wait for the swap at most
-_ATTEMPTS, _PAUSE = 60, 5.0  # seconds
-
-Report = Callable[[str], None]
+_PATIENCE = Patience("2s", 5.0, 60)  # with other users of a table
 
 
 class Step(NamedTuple):
@@ -85,7 +82,7 @@ def missing_indexes(connection: Connection, schema_name: str, storage: Storage) 
         (table, columns)
         for table in events.EVENT_TABLES
         for columns in schema.indexes_of(table, storage)
-        if _exists(connection, schema_name, table)
+        if schema.has_table(connection, schema_name, table)
         and not partitions.is_partitioned(connection, schema_name, table)
         and _state(connection, schema_name, definitions.index_name(table, columns)) is not True
     ]
@@ -140,8 +137,9 @@ def _require_time(connection: Connection, schema_name: str, table: Table, report
     """Let the database check, without blocking, that all rows have a time; so the swap need not read the table."""
     name, constraint = Identifier(schema_name, table.name), Identifier(_constraint(table))
     if connection.execute(_CHECK, [_name(connection, schema_name, table), _constraint(table)]).fetchone() is None:
-        condition = SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({} IS NOT NULL) NOT VALID")
-        _patiently(connection, condition.format(name, constraint, Identifier(table.primary_key[0])), report)
+        check = SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({} IS NOT NULL) NOT VALID")
+        statement = check.format(name, constraint, Identifier(table.primary_key[0]))
+        patiently(connection, statement, _PATIENCE, table.name, report)
     connection.execute(SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(name, constraint))
 
 
@@ -161,35 +159,13 @@ def _swap(connection: Connection, schema_name: str, table: Table, index: str, re
         index=Identifier(index),
         check=Identifier(_constraint(table)),
     )
-    _patiently(connection, swap, report)
-
-
-def _patiently(connection: Connection, statement: Composed, report: Report) -> None:
-    """Run a statement that needs an exclusive lock for a moment. Does not make others wait for long."""
-    until = monotonic() + _ATTEMPTS * _PAUSE
-    while True:
-        try:
-            with connection.transaction():
-                connection.execute(SQL("SET LOCAL lock_timeout = {}").format(_LOCK_TIMEOUT))
-                connection.execute(statement)
-            return
-        except errors.LockNotAvailable:
-            if monotonic() >= until:
-                raise DatabaseAway(
-                    "Another session has used an event table without a pause. Stop it, then rerun to resume."
-                ) from None
-            report("The table is in use; trying again")
-            sleep(_PAUSE)
+    patiently(connection, swap, _PATIENCE, table.name, report)
 
 
 def _state(connection: Connection, schema_name: str, index: str) -> bool | None:
     """Return whether an index is complete; None if it does not exist."""
     row = connection.execute(_STATE, [schema_name, index]).fetchone()
     return None if row is None else bool(row[0])
-
-
-def _exists(connection: Connection, schema_name: str, table: Table) -> bool:
-    return connection.execute(_SIZE, [_name(connection, schema_name, table)]).fetchone() is not None
 
 
 def _name(connection: Connection, schema_name: str, table: Table) -> str:

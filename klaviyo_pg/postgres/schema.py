@@ -40,6 +40,7 @@ _PRIMARY_KEYS = """
     WHERE n.nspname = %s AND i.indisprimary GROUP BY 1
 """
 _SCHEMA_EXISTS = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
+_TABLE_EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
 
 Existing = Mapping[str, Mapping[str, str]]
 """The types of the columns in the database, by table name and column name."""
@@ -77,7 +78,8 @@ def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> No
     existing: dict[str, dict[str, str]] = {}
     for table, column, type_ in connection.execute(_COLUMNS, [schema]):
         existing.setdefault(table, {})[column] = type_
-    _check_event_tables(connection, schema, existing, storage)
+    check_storage(connection, schema, storage)
+    _check_keys(connection, schema)
     for statement in missing(schema, existing, storage=storage):
         connection.execute(statement)
     logged = {name for (name,) in connection.execute(_LOGGED, [schema])}
@@ -101,27 +103,37 @@ def exists(connection: Connection, schema: str) -> bool:
     return row is not None and bool(row[0])
 
 
-def _check_event_tables(connection: Connection, schema: str, existing: Existing, storage: Storage) -> None:
-    """Raise DatabaseUnusable if event tables have to be rebuilt first, or cannot be what the settings ask for."""
-    if outdated_keys(connection, schema):
-        raise DatabaseUnusable(
-            f"The event tables in the schema {schema} have the primary key of an earlier version. Run klaviyo-pg "
-            "upgrade once, which says beforehand how much time and disk it takes."
-        )
-    if storage.by_month and (whole := _whole(connection, schema, existing)):
+def has_table(connection: Connection, schema: str, table: Table) -> bool:
+    """Return whether a table exists: a warehouse of an earlier version lacks some."""
+    row = connection.execute(_TABLE_EXISTS, [Identifier(schema, table.name).as_string(connection)]).fetchone()
+    return row is not None and bool(row[0])
+
+
+def check_storage(connection: Connection, schema: str, storage: Storage) -> None:
+    """Raise DatabaseUnusable if event tables are to be partitioned that exist without partitions."""
+    if storage.by_month and (whole := _whole(connection, schema)):
         raise DatabaseUnusable(
             f"EVENT_PARTITIONS=month applies to new warehouses only, and {schema}.{whole[0]} exists without "
             "partitions. Set EVENT_PARTITIONS=none, or load into a new schema: WAREHOUSE_SCHEMA."
         )
 
 
-def _whole(connection: Connection, schema: str, existing: Existing) -> list[str]:
+def _whole(connection: Connection, schema: str) -> list[str]:
     """Return the names of the event tables that exist and are not partitioned."""
     return [
         table.name
         for table in events.EVENT_TABLES
-        if table.name in existing and not partitions.is_partitioned(connection, schema, table)
+        if has_table(connection, schema, table) and not partitions.is_partitioned(connection, schema, table)
     ]
+
+
+def _check_keys(connection: Connection, schema: str) -> None:
+    """Raise DatabaseUnusable if event tables have to be rebuilt first."""
+    if outdated_keys(connection, schema):
+        raise DatabaseUnusable(
+            f"The event tables in the schema {schema} have the primary key of an earlier version. Run klaviyo-pg "
+            "upgrade once, which says beforehand how much time and disk it takes."
+        )
 
 
 def outdated_keys(connection: Connection, schema: str) -> list[Table]:

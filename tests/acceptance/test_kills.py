@@ -1,5 +1,6 @@
 """After a command is killed, none of its processes keeps running: Prefect's server, sandbox, Postgres, psql."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -113,3 +114,22 @@ def test_the_embedded_postgres_serves_its_other_users(warehouse: dict[str, str],
     assert (tmp_path / "output").read_text() == "|done\n"
     assert first.seconds_until_alone(PATIENCE) is not None
     assert second.seconds_until_alone(PATIENCE) is not None
+
+
+def test_a_command_that_is_stopped_when_the_embedded_postgres_has_just_started(
+    warehouse: dict[str, str], tmp_path: Path
+) -> None:
+    """It does not count as a user of the server yet, so it does not stop the server itself."""
+    program = f"""if True:
+        from pathlib import Path
+        from klaviyo_pg.postgres import embedded
+        start = embedded.subprocess.run
+        def stopped(*arguments, **options):
+            start(*arguments, **options)
+            raise KeyboardInterrupt
+        embedded.subprocess.run = stopped
+        embedded.url(Path({warehouse["DATA_DIR"]!r}))
+    """
+    command = processes.start(["-c", program], tmp_path, {**warehouse, "PYTHONPATH": str(ROOT)})
+    assert command.process.wait(PATIENCE) == -signal.SIGINT
+    assert command.seconds_until_alone(PATIENCE) is not None

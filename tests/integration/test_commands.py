@@ -3,6 +3,8 @@
 import hashlib
 import subprocess
 import sys
+from argparse import Namespace
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,14 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.postgres import accounts, erase, reconciliation, runs
+from klaviyo_pg.cli.erase import erase as erase_command
+from klaviyo_pg.postgres import accounts, claims, erase, erase_events, reconciliation, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.reconciliation import Comparison
 from klaviyo_pg.states import CountState, RunState
+from pipeline.erasing import in_transactions
+from tests.erasing import erase_with
+from tests.runs import url_of
 
 ADDRESS = "ann@example.com"
 
@@ -135,7 +141,7 @@ def test_erasing_an_unknown_person(command: Any, integration_id: str) -> None:
 def test_a_file_names_the_people_to_erase(
     command: Any, integration_id: str, connection: psycopg.Connection, tmp_path: Path
 ) -> None:
-    """It has addresses and IDs. A line that is neither is refused before anything is erased."""
+    """It has addresses, which can contain #, and IDs. A line that is neither is refused before anything is erased."""
     file = tmp_path / "people.txt"
     file.write_text(f"# asked on Monday\n\n{ADDRESS}\nnot a person\n")
     refused = command("erase", "--file", "people.txt", "--yes")
@@ -144,7 +150,7 @@ def test_a_file_names_the_people_to_erase(
         "--file people.txt: line 4 is neither an email address nor the ID of a profile. Nothing was erased.\n",
     )
     assert connection.execute("SELECT count(*) FROM members").fetchone() == (1,)
-    file.write_text(f"# asked on Monday\n\n{ADDRESS}  # Ann\n{ADDRESS.upper()}\np8\np9\np9\nbob@example.com\n")
+    file.write_text(f"# asked on Monday\n\n{ADDRESS}\n{ADDRESS.upper()}\np8\np9\np9\nbob#1@example.com\n")
     done = command("erase", "--file", "people.txt", "--yes")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-3:] == [
@@ -167,6 +173,67 @@ def test_status_shows_erasing_that_was_interrupted(
     assert command("erase").returncode == 0
     assert connection.execute("SELECT count(*) FROM members").fetchone() == (0,)
     assert sentence not in command("status").stdout
+
+
+@pytest.fixture
+def finish_erasing(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Runs `klaviyo-pg erase` without people, in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", url_of(database))
+    monkeypatch.setenv("KLAVIYO_INTEGRATION", "shop")
+    return lambda: erase_command(Namespace(email=[], id=[], file=None, yes=True, integration=None))
+
+
+@pytest.mark.parametrize(
+    ("named", "lines"),
+    [
+        pytest.param(([ADDRESS], []), ["1 profile erased."], id="a profile"),
+        pytest.param((["x@example.com"], []), ["1 address not found."], id="an unknown address"),
+        pytest.param(
+            ([], ["p9"]), ["shop has no such profile. Future runs will ignore this ID."], id="an unknown profile"
+        ),
+    ],
+)
+def test_finishing_says_what_became_of_the_people(
+    integration_id: str,
+    connection: psycopg.Connection,
+    finish_erasing: Callable[[], int],
+    capsys: pytest.CaptureFixture[str],
+    named: tuple[list[str], list[str]],
+    lines: list[str],
+) -> None:
+    """Also where only the last step was left, which deletes no row."""
+    account = Account(connection, "klaviyo", integration_id)
+
+    def interrupted(work: Callable[[Account], Any], /) -> Any:
+        if work is erase_events.rename_campaigns:  # the last step but one
+            in_transactions(account)(work)
+            raise InterruptedError
+        return in_transactions(account)(work)
+
+    with pytest.raises(InterruptedError):
+        erase_with(interrupted, *named)
+    assert finish_erasing() == 0
+    assert capsys.readouterr().out.splitlines() == ["Finished erasing people of shop.", *lines]
+    assert erase.pending(account) == 0
+
+
+def test_people_are_left_to_another_process_that_is_erasing(
+    command: Any, integration_id: str, connection: psycopg.Connection
+) -> None:
+    """They are recorded, and the command says who finishes."""
+    account = Account(connection, "klaviyo", integration_id)
+    with connection.transaction():
+        assert claims.try_claim(account, erase.CLAIM, for_transaction=True)
+        left = command("erase", "--id", "p1", "--yes")
+    assert (left.returncode, left.stderr) == (
+        2,
+        "This person is recorded. Another process that is erasing people of shop erases them, too: klaviyo-pg status "
+        "says whether that is finished.\n",
+    )
+    assert erase.pending(account) == 1
+    assert command("erase").returncode == 0
+    assert erase.pending(account) == 0
 
 
 @pytest.mark.parametrize("arguments", [["psql"], ["status"], ["erase", "--id", "p1", "--yes"]])

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -12,20 +12,23 @@ import psycopg
 import pytest
 
 from klaviyo_pg.catalogue import TABLES, loads
+from klaviyo_pg.errors import Busy
+from klaviyo_pg.postgres import erase as erase_module
+from klaviyo_pg.postgres import erase_events
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erase import Finished, erased_among, has_erased, owned, pending, record, request
 from klaviyo_pg.postgres.erase_events import clear, search, to_search
 from klaviyo_pg.postgres.event_tables import move_events
 from klaviyo_pg.postgres.member_lists import derive_member_lists
-from pipeline.erasing import erase_people, in_transactions
+from klaviyo_pg.postgres.patience import Patience
+from pipeline.erasing import Transact, claim_over, erase_people, in_transactions
 from tests.driver import PATIENCE, wait_until
-from tests.erasing import erase
+from tests.erasing import erase, erase_with
 from tests.integration.conftest import SCHEMA
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 ADDRESS = "Ann@Example.com"
 Result = TypeVar("Result")
-_OF_TWO = re.compile(r"[(,]two,")  # a row of the other account
 
 
 def md5(text: str) -> str:
@@ -164,17 +167,20 @@ def test_rows_that_are_being_moved_or_derived_are_erased_too(
 ) -> None:
     """Erasing waits until rows have been moved from one table to another."""
     other = Account(connect(), SCHEMA, "one")
+    account.connection.execute("UPDATE events SET metric_key = %s", [md5("Klaviyo:one:M")])
+    account.connection.execute("DELETE FROM member_lists")
     with ThreadPoolExecutor(1) as pool:
         with other.connection.transaction():
             if work == "move":
-                move_events(other, "none", "events", "opens")
+                assert move_events(other, "M", "events", "opens") == 3
             else:
                 derive_member_lists(other)
             erasing = pool.submit(_erase, account)
-            waiting = "SELECT 1 FROM pg_locks WHERE NOT granted"
-            wait_until(lambda: connect().execute(waiting).fetchone(), "it waited")
+            wait_until(lambda: _waiting(connect()), "it waited")
             assert not erasing.done()
-        assert sum(erasing.result(PATIENCE).values()) > 0
+        counts = erasing.result(PATIENCE)
+    assert (counts["opens"], counts["member_lists"]) == ((2, 0) if work == "move" else (1, 1))
+    assert [row for row in rows(account.connection) if not of_two(row) and md5("p1") in row] == []
 
 
 def _erase(account: Account) -> dict[str, int]:
@@ -223,6 +229,15 @@ def test_what_identifies_a_person_leaves_their_events(
     ]
 
 
+def test_an_address_that_no_index_could_hold_stays_out_of_erasing(people: None, account: Account, merged: Any) -> None:
+    """Only events can have one, and the person's events are cleared by the profile's ID."""
+    long = "".join(md5(str(number)) for number in range(300)) + "@example.com"
+    event = {"id": "3qvdbYg3", "key": "k", "member_key": md5("p1"), "email": long, "event_at": NOW}
+    merged(loads.EVENTS["sends"], event)
+    assert erase(account, None, ["p1"])["sends"] == 2
+    assert account.connection.execute("SELECT email FROM sends WHERE id = '3qvdbYg3'").fetchone() == (None,)
+
+
 def test_flow_campaigns_get_their_names_from_other_events(
     people: None, account: Account, merged: Any, connection: psycopg.Connection
 ) -> None:
@@ -254,7 +269,7 @@ def test_flow_campaigns_get_their_names_from_other_events(
 def test_many_people_are_erased_at_once(people: None, account: Account) -> None:
     """People who are not found are counted. IDs of them are recorded, addresses are not."""
     named = ["BOB@example.com", "unknown@example.com"]
-    done = erase_people(in_transactions(account), named, ["p1", "unknown"])
+    done = erase_with(in_transactions(account), named, ["p1", "unknown"])
     assert done.people == Finished(found=2, unknown_ids=1, unknown_addresses=1)
     assert (done.rows["members"], done.rows["opens"]) == (2, 2)
     assert erased(account) == {md5(each) for each in ("p1", "p2", "unknown")}
@@ -262,12 +277,12 @@ def test_many_people_are_erased_at_once(people: None, account: Account) -> None:
 
 
 def test_interrupted_erasing_is_resumed(people: None, account: Account, connection: psycopg.Connection) -> None:
-    """Wherever it is interrupted, another call does the rest, without naming anyone."""
+    """After each of its transactions. Another call does the rest, without naming anyone."""
     steps = 0
 
     def interrupted(work: Callable[[Account], Result], /) -> Result:
         nonlocal steps
-        steps -= 1
+        steps -= work is not pending  # which is looked at once all is done
         if steps < 0:
             raise InterruptedError
         return in_transactions(account)(work)
@@ -275,14 +290,94 @@ def test_interrupted_erasing_is_resumed(people: None, account: Account, connecti
     for number in range(1, 100):  # transactions, of which the first one notes the people
         steps = number
         try:
-            done = erase_people(interrupted, [ADDRESS] if number == 1 else ())
+            done = erase_with(interrupted, [ADDRESS] if number == 1 else ())
         except InterruptedError:
             assert pending(account) == 1
         else:
             break
+    assert number > len(loads.EVENTS)  # at least one transaction for each table
     assert (done.people.found, pending(account)) == (1, 0)
     traces = ("ann@example.com", md5("p1"), md5(ADDRESS))
     assert [row for row in rows(connection) if not of_two(row) and any(each in row.lower() for each in traces)] == []
+
+
+@pytest.mark.parametrize("named", [((), ("p2",)), (("bob@example.com",), ())], ids=["by ID", "by address"])
+def test_people_who_are_requested_while_others_are_erased_are_erased_too(
+    people: None, account: Account, connect: Any, named: tuple[tuple[str, ...], tuple[str, ...]]
+) -> None:
+    """Also at the last moment, and where another process has recorded them already."""
+    other, work_of = Account(connect(), SCHEMA, "one"), in_transactions(account)
+    other.connection.execute("DELETE FROM members WHERE id = 'p2'")
+
+    def transact(work: Callable[[Account], Result], /) -> Result:
+        result = work_of(work)
+        if work is erase_events.rename_campaigns and "p2" not in requested:
+            requested.append("p2")
+            with other.connection.transaction():
+                request(other, *named)
+            with other.connection.transaction():
+                record(other)
+        return result
+
+    requested = list[str]()
+    assert erase_with(transact, (), ["p1"]).people.found == 2
+    query = "SELECT count(*) FROM opens WHERE esp_integration_id = 'one' AND email IS NOT NULL"
+    assert account.connection.execute(query).fetchone() == (0,)
+    assert erased(account) == {md5("p1"), md5("p2")}
+
+
+def test_a_table_is_searched_again_for_people_who_are_added(people: None, account: Account, connect: Any) -> None:
+    """They can be added before the search is recorded, or after it."""
+    other = Account(connect(), SCHEMA, "one")
+    request(account, [], ["p1"])
+    first, second, *_ = to_search(account)
+    with ThreadPoolExecutor(1) as pool:
+        with account.connection.transaction():
+            search(account, first)
+            adding = pool.submit(_request, other, "p2")
+            wait_until(lambda: _waiting(connect()), "it waited")
+        adding.result(PATIENCE)
+        assert first in to_search(account)
+        with other.connection.transaction():
+            request(other, [], ["p3"])
+            searching = pool.submit(_search, account, second)
+            wait_until(lambda: _waiting(connect()), "it waited")
+        searching.result(PATIENCE)
+        assert second in to_search(account)
+
+
+def _request(account: Account, member_id: str) -> None:
+    with account.connection.transaction():
+        request(account, [], [member_id])
+
+
+def _search(account: Account, part: erase_events.Part) -> None:
+    with account.connection.transaction():
+        search(account, part)
+
+
+def _waiting(connection: psycopg.Connection) -> object:
+    return connection.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone()
+
+
+def test_one_process_erases_at_a_time(people: None, connect: Any) -> None:
+    """The people of another one are left to it, also if it has finished its own but not released its claim yet."""
+    one, holder, other, third = (Account(connect(), SCHEMA, "one") for _ in range(4))
+    claims_of_other = claim_over(other, third)
+    results = []
+
+    @contextmanager
+    def claim() -> Iterator[Transact | None]:
+        with claim_over(one, holder)() as transact:
+            yield transact
+            if not results:
+                results.append(erase_people(in_transactions(other), claims_of_other, (), ["p2"]))
+
+    done = erase_people(in_transactions(one), claim, (), ["p1"])
+    assert results == [None]
+    assert done is not None and done.people.found == 2
+    assert erased(one) == {md5("p1"), md5("p2")}
+    assert pending(one) == 0
 
 
 def test_batches_are_stored_while_events_are_cleared(people: None, account: Account, connect: Any, merged: Any) -> None:
@@ -300,6 +395,38 @@ def test_batches_are_stored_while_events_are_cleared(people: None, account: Acco
             other.connection.execute("SET LOCAL lock_timeout = '1s'")
             assert has_erased(other)
             other.connection.execute("UPDATE opens SET value = 4 WHERE id = 'opensp2'")
+
+
+def test_a_batch_that_does_not_end_stops_erasing(
+    people: None, account: Account, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waiting for it longer would keep all others from loading."""
+    monkeypatch.setattr(erase_module, "_PATIENCE", Patience("20ms", 0.01, 2))
+    account.connection.execute("SET lock_timeout = '5s'")
+    request(account, [], ["p1"])
+    other = Account(connect(), SCHEMA, "one")
+    with other.connection.transaction():
+        assert not has_erased(other)
+        with pytest.raises(Busy, match="table erased"), account.connection.transaction():
+            record(account)
+    with account.connection.transaction():
+        record(account)
+        assert account.connection.execute("SHOW lock_timeout").fetchone() == ("5s",)
+    assert erased(account) == {md5("p1")}
+
+
+def test_an_event_is_cleared_at_each_of_its_times(
+    people: None, account: Account, merged: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event whose time has changed can be stored twice, and each row in another batch."""
+    monkeypatch.setattr(erase_events, "CLEARED_AT_ONCE", 2)
+    first, second = NOW + timedelta(days=1), NOW + timedelta(days=2)
+    account.connection.execute("DELETE FROM opens")
+    for key, at in (("b", first), ("a", second), ("b", second)):
+        row = "INSERT INTO opens (key, event_at, esp_integration_id, id, member_key) VALUES (%s, %s, 'one', %s, %s)"
+        account.connection.execute(row, [key, at, "3qvdbYg3", md5("p1")])
+    assert erase(account, None, ["p1"])["opens"] == 3
+    assert account.connection.execute("SELECT count(member_key) FROM opens").fetchone() == (0,)
 
 
 def test_an_event_that_a_later_batch_has_stored_with_its_digest_stays_once(

@@ -201,3 +201,32 @@ def test_an_older_extraction_neither_changes_nor_deletes_properties(
     assert rows(connection, "member_attributes", "name", "value") == [("hat", "1"), ("size", "M")]
     merged(loads.MEMBER_ATTRIBUTES, attribute("a", "size", "L", MAR))
     assert rows(connection, "member_attributes", "name", "value", "created_at") == [("size", "L", FEB)]
+
+
+@pytest.mark.parametrize(
+    ("extracted", "counted", "stay"),
+    [
+        pytest.param(MAR, (3, 1, 1, 1), [2], id="it is newer"),
+        pytest.param(JAN, (3, 1, 0, 2), [0, 1], id="both are newer"),
+    ],
+)
+def test_an_event_that_is_stored_at_several_other_times_is_counted_once(
+    merged: Any, connection: psycopg.Connection, extracted: datetime, counted: tuple[int, ...], stay: list[int]
+) -> None:
+    """Rows that were too far apart to be found lie near the new one."""
+
+    def opened(key: str, hours: int, at: datetime = FEB) -> dict[str, Any]:
+        time = JAN + timedelta(hours=hours)
+        return {"key": key, "id": key, "metric_key": "m", "event_at": time, "extracted_at": at}
+
+    opens = loads.EVENTS["opens"]
+    merged(opens, opened("stored", 1))
+    for hours in (0, 1):
+        connection.execute(
+            "INSERT INTO opens (key, id, metric_key, event_at, extracted_at, esp_integration_id)"
+            " VALUES ('moved', 'moved', 'm', %s, %s, 'one')",
+            [JAN + timedelta(hours=hours), FEB],
+        )
+    assert counts(merged(opens, opened("stored", 1), opened("new", 1), opened("moved", 2, extracted))) == counted
+    times = [at for key, at in rows(connection, "opens", "key", "event_at") if key == "moved"]
+    assert times == [JAN + timedelta(hours=hours) for hours in stay]

@@ -9,8 +9,10 @@ import pytest
 
 from klaviyo_pg.catalogue import events, loads
 from klaviyo_pg.cli.upgrade import upgrade as command
+from klaviyo_pg.cli.warehouse import status
 from klaviyo_pg.errors import Busy, DatabaseUnusable
-from klaviyo_pg.postgres import rebuild, schema
+from klaviyo_pg.postgres import accounts, rebuild, schema
+from klaviyo_pg.postgres.patience import Patience
 from klaviyo_pg.postgres.schema import Storage
 from tests.merging import counts
 from tests.runs import url_of
@@ -18,6 +20,7 @@ from tests.runs import url_of
 SCHEMA = "klaviyo"
 OPENS = loads.EVENTS["opens"]
 PLAIN = argparse.Namespace(plan=False)
+INDEX = "opens_campaign_key_idx"
 CONSTRAINTS = "SELECT count(*) FROM pg_constraint WHERE conrelid = 'opens'::regclass AND contype = 'c'"
 
 
@@ -33,6 +36,11 @@ def old(connection: psycopg.Connection, database: str, merged: Any, monkeypatch:
         connection.execute(f"ALTER TABLE {table.name} ALTER event_at DROP NOT NULL")  # type: ignore[arg-type]
 
 
+def index_of(connection: psycopg.Connection, name: str) -> object:
+    """Return what identifies an index under any name."""
+    return connection.execute("SELECT to_regclass(%s)::oid", [f"klaviyo.{name}"]).fetchone()
+
+
 def outdated(connection: psycopg.Connection) -> list[str]:
     return [table.name for table in schema.outdated_keys(connection, SCHEMA)]
 
@@ -44,6 +52,15 @@ def test_a_run_refuses_a_warehouse_with_the_earlier_primary_key(old: None, conne
     assert outdated(connection) == [table.name for table in events.EVENT_TABLES]
 
 
+def test_status_shows_a_warehouse_without_tables_about_erasing(
+    old: None, connection: psycopg.Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    connection.execute("DROP TABLE erasing, erasing_events")
+    accounts.register(connection, SCHEMA, "shop", None)
+    assert status(argparse.Namespace(coverage=None, integration=None)) == 0
+    assert capsys.readouterr().out == "No backfill yet.\n"
+
+
 def test_upgrade_says_first_what_it_takes(
     old: None, connection: psycopg.Connection, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,6 +69,17 @@ def test_upgrade_says_first_what_it_takes(
     assert len(lines) == 7
     assert lines[2].startswith("opens: primary key, about ") and lines[2].endswith("until the index is built")
     assert "opens" in outdated(connection)
+
+
+@pytest.mark.parametrize("plan", [True, False])
+def test_upgrade_refuses_partitions_before_it_rebuilds(
+    old: None, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, plan: bool
+) -> None:
+    monkeypatch.setenv("EVENT_PARTITIONS", "month")
+    before = outdated(connection)
+    with pytest.raises(DatabaseUnusable, match="EVENT_PARTITIONS=month applies to new warehouses only"):
+        command(argparse.Namespace(plan=plan))
+    assert outdated(connection) == before
 
 
 def test_upgrade_rebuilds_primary_keys(old: None, connection: psycopg.Connection, merged: Any) -> None:
@@ -71,20 +99,22 @@ def test_an_unfinished_index_is_built_again(old: None, connection: psycopg.Conne
     )
     connection.execute("CREATE UNIQUE INDEX sends_event_at_key_new ON sends (event_at, key)")
     connection.execute("ALTER TABLE sends ADD CONSTRAINT sends_event_at_present CHECK (event_at IS NOT NULL) NOT VALID")
+    before = {table: index_of(connection, f"{table}_event_at_key_new") for table in ("opens", "sends")}
     assert command(PLAIN) == 0
     assert outdated(connection) == []
+    assert index_of(connection, "sends_pkey") == before["sends"]
+    assert index_of(connection, "opens_pkey") != before["opens"]
 
 
 def test_the_swap_waits_for_others_without_blocking_them(
     old: None, connection: psycopg.Connection, connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It gives up its place in the queue, so that others can read the table, and tries again."""
-    monkeypatch.setattr(rebuild, "_LOCK_TIMEOUT", "20ms")
-    monkeypatch.setattr(rebuild, "_PAUSE", 0.01)
+    monkeypatch.setattr(rebuild, "_PATIENCE", Patience("20ms", 0.01, 100))
     reader, tries = connect(), threading.Event()
 
     def report(sentence: str) -> None:
-        assert sentence == "The table is in use; trying again"
+        assert sentence == "The table opens is in use; trying again"
         tries.set()
         reader.execute("COMMIT")
 
@@ -104,11 +134,14 @@ def test_two_upgrades_do_not_work_at_the_same_time(old: None, connection: psycop
 def test_upgrade_builds_the_indexes_of_the_settings(
     connection: psycopg.Connection, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run would build them too, and loading would wait for it."""
+    """A run would build them too, and loading would wait for it: so they exist before the rest is upgraded."""
+    upgraded = []
+    monkeypatch.setattr(schema, "upgrade", lambda *arguments: upgraded.append(index_of(connection, INDEX)))
     monkeypatch.setenv("DATABASE_URL", url_of(database))
     monkeypatch.setenv("EVENT_INDEXES", "campaign,member")
     assert len(rebuild.missing_indexes(connection, SCHEMA, Storage(indexes=("campaign", "member")))) == 14
     assert command(PLAIN) == 0
+    assert upgraded == [index_of(connection, INDEX)] != [(None,)]
     indexes = connection.execute("SELECT indexname FROM pg_indexes WHERE tablename = 'opens' ORDER BY 1").fetchall()
     assert [name for (name,) in indexes] == [
         "opens_campaign_key_idx",

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import pytest
 
-from klaviyo_pg.postgres import erase
+from klaviyo_pg.postgres import claims, erase
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.rows import Consent, Suppression
 from tests.fakes import LONG_AGO, FakeAccount
@@ -152,6 +152,12 @@ def test_a_daily_run_finishes_erasing_that_was_interrupted(warehouse: Warehouse)
     integration_id = warehouse.daily().run.integration_id
     with warehouse.open() as session, session.database.transaction() as connection:
         erase.request(Account(connection, "klaviyo", integration_id), [], ["P1"])
+    with warehouse.open() as session, session.database.transaction() as connection:
+        account = Account(connection, "klaviyo", integration_id)
+        assert claims.try_claim(account, erase.CLAIM, for_transaction=True)
+        left = "Another process is erasing people. It also erases those who were left to this run."
+        assert warehouse.daily().sentences == [left]
+        assert erase.pending(account) == 1
     assert warehouse.daily().sentences == ["Finished erasing 1 person, which had been interrupted."]
     assert warehouse.column("SELECT id FROM members WHERE id = 'P1'") == []
     assert warehouse.daily().sentences == []

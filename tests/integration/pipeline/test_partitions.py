@@ -1,5 +1,6 @@
 """Event tables with a partition for each month: created as they are needed, and otherwise as any other table."""
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from threading import Barrier
@@ -13,6 +14,7 @@ from klaviyo_pg.catalogue import events, loads
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres import partitions, schema
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.event_tables import move_events
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.postgres.schema import Storage
 from tests.driver import PATIENCE
@@ -86,6 +88,28 @@ def test_months_are_created_for_a_batch(connection: psycopg.Connection) -> None:
         "SELECT count(*) FROM pg_indexes WHERE tablename = 'opens_2026_12' AND schemaname = 'by_month'"
     ).fetchone() or [0]
     assert (count, indexes) == (1, 2)
+
+
+def test_months_are_created_for_events_that_move(connection: psycopg.Connection) -> None:
+    """A metric that gets another table takes its events along."""
+    account, times = Account(connection, SCHEMA, "one"), [datetime(2026, month, 3, tzinfo=UTC) for month in (2, 5)]
+    clicks, key = loads.EVENTS["clicks"], hashlib.md5(b"Klaviyo:one:m").hexdigest()
+    with connection.transaction():
+        rows = frame(*times, datetime(1990, 1, 1, tzinfo=UTC)).with_columns(metric_key=pl.lit(key))
+        partitions.prepare(account, events.CLICKS, rows)
+        merge(account, clicks, rows)
+    with connection.transaction():
+        assert move_events(account, "m", "clicks", "opens") == 3
+    assert names(connection) == sorted([*OUTER, "opens_2026_02", "opens_2026_05"])
+
+
+def test_a_table_without_partitions_is_looked_at_once(database: str) -> None:
+    """Not before each batch."""
+    partitioning, rows = partitions.Partitioning(), frame(datetime(2026, 12, 31, tzinfo=UTC))
+    with psycopg.connect(database) as connection:
+        partitioning.prepare(Account(connection, "klaviyo", "one"), events.OPENS, rows)
+    assert connection.closed
+    partitioning.prepare(Account(connection, "klaviyo", "one"), events.OPENS, rows)
 
 
 def test_wrong_dates_create_no_partitions(connection: psycopg.Connection) -> None:

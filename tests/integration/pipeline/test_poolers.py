@@ -1,10 +1,12 @@
 """Warehouses with a connection pooler: refused where claims would not keep other runs out, used otherwise."""
 
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from klaviyo_pg.cli.erase import erase
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.postgres.connect import shares_sessions
 from tests.fakes import FakeAccount
@@ -54,3 +56,18 @@ def test_a_run_through_pgbouncer_in_session_mode_is_complete(
         ran = warehouse.daily(database_url=url)
     assert (ran.state, ran.sentences) == ("complete", [])
     assert len(warehouse.event_ids()) == len(shop.events)
+
+
+@needs_pgbouncer
+def test_people_are_erased_through_pgbouncer_in_transaction_mode(
+    warehouse: Warehouse, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim ends with a transaction, so no session of the server keeps it."""
+    monkeypatch.setenv("KLAVIYO_INTEGRATION", warehouse.daily().run.settings.klaviyo_integration)
+    folder = tmp_path / "pooler"
+    folder.mkdir()
+    with pgbouncer(database, "transaction", folder) as url:
+        monkeypatch.setenv("DATABASE_URL", url)
+        for person in ("P0", "P1"):
+            assert erase(Namespace(email=[], id=[person], file=None, yes=True, integration=None)) == 0
+    assert warehouse.column("SELECT id FROM members WHERE id IN ('P0', 'P1')") == []
