@@ -42,7 +42,7 @@ LABEL org.opencontainers.image.title="klaviyo-pg" \
       org.opencontainers.image.licenses="Apache-2.0" \
       klaviyo-pg.sbom="/inventory/sbom.json" \
       klaviyo-pg.licences="/inventory/licences.txt"
-RUN useradd --create-home --uid 10001 klaviyo
+RUN useradd --create-home --uid 10001 klaviyo && install --directory --owner klaviyo /data
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /app /app
 COPY --from=build /inventory /inventory
@@ -53,10 +53,11 @@ ENV PATH=/opt/venv/bin:$PATH \
     PREFECT_HOME=/home/klaviyo/.prefect \
     PREFECT_SERVER_ANALYTICS_ENABLED=false \
     PREFECT_SERVER_UI_ENABLED=false \
-    DATA_DIR=/home/klaviyo/.data \
+    DATA_DIR=/data \
     MALLOC_ARENA_MAX=2 \
     DO_NOT_TRACK=1
-# A run writes to /tmp and to this user's home folder only, so the rest can be read-only.
+# A run writes to /data, /tmp and this user's home folder only, so the rest can be read-only. A new volume at /data
+# belongs to this user, because it starts as a copy of the folder in the image.
 USER 10001
 # Without PREFECT_API_URL a run starts a temporary server. Creating its tables here makes that start faster.
 RUN prefect server database upgrade --yes

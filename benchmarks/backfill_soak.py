@@ -15,6 +15,7 @@ import time
 from datetime import UTC, datetime
 from hashlib import md5
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -60,10 +61,10 @@ class Bench:
         [row] = self.rows(f"SELECT extract(epoch FROM finished_at - started_at) FROM {schema}.runs")
         return float(row[0]), log
 
-    def rows(self, query: str) -> list[tuple[object, ...]]:
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
         with psycopg.connect(self.url, autocommit=True) as connection:
-            return connection.execute(query).fetchall()  # type: ignore[arg-type]
+            return connection.execute(query).fetchall()
 
     def contents(self, schema: str) -> dict[str, tuple[int, str]]:
         """Return the number of stored events and a digest of their sorted ids, by metric id."""
@@ -72,7 +73,7 @@ class Bench:
             f"SELECT m.id, count(*), md5(string_agg(e.id, ',' ORDER BY e.id COLLATE \"C\")) FROM ({union}) e"
             f" JOIN {schema}.metrics m ON m.key = e.metric_key GROUP BY 1"
         )
-        return {str(metric): (int(count), str(digest)) for metric, count, digest in self.rows(query)}  # type: ignore[call-overload]
+        return {str(metric): (int(count), str(digest)) for metric, count, digest in self.rows(query)}
 
     def truth(self) -> dict[str, tuple[int, str]]:
         """Return the same for the events that the account has before the most recent midnight."""

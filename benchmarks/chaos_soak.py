@@ -80,7 +80,7 @@ class Bench:
         """Return the requests of all runs, and how many of them were retries."""
         with psycopg.connect(self.postgres.url) as connection:
             [[requests, retries]] = connection.execute(
-                f"SELECT sum(requests)::int, sum(retries)::int FROM {schema}.runs"  # type: ignore[arg-type]
+                f"SELECT sum(requests)::int, sum(retries)::int FROM {schema}.runs"
             ).fetchall()
         return requests, retries
 

@@ -6,12 +6,10 @@ table's sequential scans read. `--days` repeats the last step, because some work
 """
 
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from benchmarks.comparison import table
 from benchmarks.scale_runs import Bench, Cost, a_day_ago, history_days
-from benchmarks.workbench import parser, report
+from benchmarks.workbench import parser, readable_folder, report
 from sandbox.launcher import running
 
 _COUNTED = ("members", "member_attributes", "member_lists", "member_exclusions")
@@ -30,10 +28,9 @@ def main() -> None:
     made.add_argument("--days", type=int, default=1, help="days to add and to measure, one after the other")
     options = made.parse_args()
     sizes = {name.replace("history", "days"): getattr(options, name) for name in _SIZES}
-    with TemporaryDirectory(ignore_cleanup_errors=True) as name, running(large=True, until=a_day_ago(), **sizes) as box:
-        Path(name).chmod(0o755)  # started by root, Postgres runs as another user
+    with readable_folder() as folder, running(large=True, until=a_day_ago(), **sizes) as box:
         since = datetime.fromisoformat(box.state()["since"])
-        bench = Bench(box, Path(name), first_sync_days=history_days(since))
+        bench = Bench(box, folder, first_sync_days=history_days(since))
         parts = [_shown("First run", bench.daily(), bench)]
         for day in range(1, options.days + 1):
             box.add_days(1)

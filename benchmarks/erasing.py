@@ -5,21 +5,19 @@ path, a third of them of people who are being erased. At the end, nothing about 
 """
 
 import logging
-import resource
-import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from pathlib import Path
 from threading import Event
 from time import perf_counter
 
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from benchmarks.workbench import parser, report
+from benchmarks.comparison import table as table_of
+from benchmarks.workbench import parser, processor_seconds, readable_folder, report, wal_position
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.klaviyo.client import Traffic
@@ -76,11 +74,10 @@ def main() -> None:
     arguments.add_argument("--people", type=int, default=1_000)
     arguments.add_argument("--by", choices=("id", "address"), default="address")
     options = arguments.parse_args()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        Path(name).chmod(0o755)  # started by root, Postgres runs as another user
-        url = embedded.url(Path(name))
+    with readable_folder() as folder:
+        url = embedded.url(folder)
         account = FakeAccount()
-        settings = {"database_url": url, "klaviyo_api_key": "pk_none", "data_dir": name, "concurrency": 1}
+        settings = {"database_url": url, "klaviyo_api_key": "pk_none", "data_dir": folder, "concurrency": 1}
         with Session(load_settings(**settings), account.open) as session:
             run = runs.begin(session, "daily", {}, logging.getLogger(__name__))
             population = max(options.people, options.events // _EVENTS_PER_PERSON)
@@ -109,25 +106,25 @@ def _measure(
     alone = [_store(session, run, first, number, population) for first in range(0, 20 * _BATCH, _BATCH)]
     ids = [f"p{person}" for person in range(number)]
     addresses = [f"{each}@example.com" for each in ids] if by_address else []
-    before, began = _wal(connection), perf_counter()
+    before, began = wal_position(connection), perf_counter()
     with _loading(session, run, number, population) as waits:
         erased = _erase(session, run, addresses, [] if by_address else ids)
         took = perf_counter() - began
-    wal = _wal(connection) - before
+    wal = wal_position(connection) - before
     _check(connection, run, ids)
     rows = sum(erased.rows.values())
     figures = {
         "people erased": f"{erased.people.found:,}",
         "rows cleared or deleted": f"{rows:,}",
         "seconds": f"{took:.1f}",
-        "processor seconds of this process": f"{sum(resource.getrusage(resource.RUSAGE_SELF)[:2]):.1f}",
+        "processor seconds of this process": f"{processor_seconds():.1f}",
         "WAL, with the loader's, MB": f"{wal / 1e6:,.0f}",
         f"batches of {_BATCH:,} events stored during it": f"{len(waits):,}",
         "a batch before, longest, seconds": f"{max(alone):.2f}",
         "a batch during it, median, seconds": f"{sorted(waits)[len(waits) // 2]:.2f}",
         "a batch during it, longest, seconds": f"{max(waits):.2f}",
     }
-    return "\n".join(["| what | figure |", "|---|---:|", *(f"| {name} | {text} |" for name, text in figures.items())])
+    return table_of(("what", "figure"), list(figures.items()))
 
 
 def _erase(session: Session, run: Run, addresses: list[str], ids: list[str]) -> Erased:
@@ -173,15 +170,9 @@ def _store(session: Session, run: Run, first: int, number: int, population: int)
     page = EventPage(Events(**columns), (), (), datetime.now(UTC))  # type: ignore[arg-type]
     made = event_batch(Metrics({"M": "M"}, {"M": "opens"}), run.integration_id, loads.MEMBER_STUBS, [page])
     began = perf_counter()
-    guard = Guard("events", run.as_of, 1.0)
+    guard = Guard("events", 1.0, run.as_of)
     store(session, run, Chunk("events"), protect(made, run.settings), Traffic(), guard, lambda account: None)
     return perf_counter() - began
-
-
-def _wal(connection: psycopg.Connection) -> int:
-    row = connection.execute("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')").fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def _check(connection: psycopg.Connection, run: Run, ids: list[str]) -> None:
@@ -190,12 +181,12 @@ def _check(connection: psycopg.Connection, run: Run, ids: list[str]) -> None:
     addresses = "(SELECT id || '@example.com' FROM unnest(%(ids)s::text[]) AS id)"
     for table in EVENT_TABLES:
         query = SQL(f"SELECT count(*) FROM {{}} WHERE member_key IN {keys} OR email IN {addresses}")
-        left = connection.execute(query.format(Identifier(table.name)), {"ids": ids}).fetchone()
-        assert left == (0,), f"{table.name} has {left} rows about them"
+        found = connection.execute(query.format(Identifier(table.name)), {"ids": ids}).fetchone()
+        assert found == (0,), f"{table.name} has {found} rows about them"
     for name in ("members", "stg_member_lists", "erasing", "erasing_events"):
         column = {"members": "id", "stg_member_lists": "member_id"}.get(name, "esp_integration_id")
-        query = SQL("SELECT count(*) FROM {} WHERE {} = ANY(%(ids)s)").format(Identifier(name), Identifier(column))
-        assert connection.execute(query, {"ids": [*ids, run.integration_id]}).fetchone() == (0,), name
+        left = SQL("SELECT count(*) FROM {} WHERE {} = ANY(%(ids)s)").format(Identifier(name), Identifier(column))
+        assert connection.execute(left, {"ids": [*ids, run.integration_id]}).fetchone() == (0,), name
 
 
 if __name__ == "__main__":

@@ -8,18 +8,17 @@ out of the stages around them. All people on the pages have been met before, unl
 import argparse
 import importlib
 import logging
-import tempfile
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from time import process_time
 from typing import Any, NamedTuple
 
-import polars as pl
-
+from benchmarks.comparison import table
 from benchmarks.fake_api import PAGE, Served, arguments, options_of, serving
+from benchmarks.workbench import readable_folder
 from klaviyo_pg.klaviyo.people_cache import PendingPeople
 from klaviyo_pg.postgres import backfill_ledger, embedded
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
@@ -37,18 +36,19 @@ from tests.runs import Published
 
 _LOG = logging.getLogger(__name__)
 _STAGES = {
-    "HTTP response": ["klaviyo_pg.klaviyo.client:Client._send"],
-    "pace and the rest of a request": ["klaviyo_pg.klaviyo.client:Client._answer"],
+    "receive a response": ["klaviyo_pg.klaviyo.client:Client._send"],
+    "rest of the request": ["klaviyo_pg.klaviyo.client:Client._answer"],
     "decode the page": ["klaviyo_pg.klaviyo.documents:DocumentDecoder.decode"],
-    "rows of the page": ["klaviyo_pg.klaviyo.current.rows:event_page"],
-    "frames": ["pipeline.streams.events:event_batch"],
-    "protect": ["pipeline.read:protect"],
-    "spool: write": ["pipeline.spool:SpooledChunk.put"],
-    "spool: read": ["pipeline.spool:_unpacked", "pipeline.backfill.read:joined"],
-    "text for COPY": ["klaviyo_pg.postgres.load:as_copy_text"],
-    "merge, append and COPY": ["pipeline.store:merge"],
+    "columns of the page": ["klaviyo_pg.klaviyo.current.rows:event_page"],
+    "rows for each table": ["pipeline.streams.events:event_batch"],
+    "protect personal data": ["pipeline.read:protect"],
+    "write the spool": ["pipeline.spool:SpooledChunk.put"],
+    "read the spool": ["pipeline.spool:_unpacked", "pipeline.backfill.read:joined"],
+    "frames as text for COPY": ["klaviyo_pg.postgres.load:as_copy_text"],
+    "COPY and merge": ["pipeline.store:merge"],
     "rest of the transaction": ["pipeline.store:transact"],
 }
+_REST = "everything else"
 
 
 class Meter:
@@ -93,8 +93,7 @@ class Meter:
                 *parents, attribute = path.split(".")
                 for parent in parents:
                     owner = getattr(owner, parent)
-                if hasattr(owner, attribute):
-                    setattr(owner, attribute, self.wrapped(name, getattr(owner, attribute)))
+                setattr(owner, attribute, self.wrapped(name, getattr(owner, attribute)))
 
 
 class Setup(NamedTuple):
@@ -114,8 +113,8 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="print where Python spends its time instead")
     parsed = parser.parse_args()
     options = options_of(parsed)
-    with tempfile.TemporaryDirectory() as folder, serving(options) as served:
-        settings = _settings(served, Path(folder), parsed.protect)
+    with readable_folder() as folder, serving(options) as served:
+        settings = _settings(served, folder, parsed.protect)
         with Session(settings) as session:
             setup = _begun(session, served, options.pages_per_metric)
             if not parsed.new_people:
@@ -127,7 +126,6 @@ def main() -> None:
 
 
 def _settings(served: Served, folder: Path, protection: str) -> Settings:
-    folder.chmod(0o755)  # started by root, Postgres runs as another user
     return Settings(
         klaviyo_api_key="pk_benchmark",
         klaviyo_base_url=served.url,
@@ -168,31 +166,19 @@ def _load(setup: Setup) -> None:
                     raise outcome.error
 
 
-def _measured(setup: Setup) -> tuple[dict[str, float], float, Counter[str]]:
-    meter, collects = Meter(), Counter[str]()
-    original: Any = pl.LazyFrame.collect
-
-    def collect(frame: pl.LazyFrame, *args: Any, **kwargs: Any) -> Any:
-        collects["collects"] += 1
-        return original(frame, *args, **kwargs)
-
-    pl.LazyFrame.collect = collect  # type: ignore[method-assign,assignment]
+def _measured(setup: Setup) -> dict[str, float]:
+    meter = Meter()
     meter.install()
-    began = process_time()
-    with meter.stage("rest"):
+    with meter.stage(_REST):
         _load(setup)
-    return dict(meter.seconds), process_time() - began, collects
+    return meter.seconds
 
 
-def _table(measured: tuple[dict[str, float], float, Counter[str]], events: int) -> str:
-    seconds, total, collects = measured
-    lines = ["| stage | µs per event |", "|---|---:|"]
-    for name in (*_STAGES, "rest"):
-        lines.append(f"| {name} | {seconds.get(name, 0.0) / events * 1e6:.1f} |")
-    lines.append(f"| **all** | **{total / events * 1e6:.1f}** |")
-    lines.append("")
-    lines.append(f"{events:,} events, {collects['collects'] / events * 1000:.1f} polars queries per 1,000 events.")
-    return "\n".join(lines)
+def _table(seconds: Mapping[str, float], events: int) -> str:
+    names = (*_STAGES, _REST)
+    rows = [(name, f"{seconds.get(name, 0.0) / events * 1e6:.1f}") for name in names]
+    total = sum(seconds.get(name, 0.0) for name in names)
+    return table(("stage", "µs per event"), [*rows, ("**all**", f"**{total / events * 1e6:.1f}**")])
 
 
 def _profile(setup: Setup) -> None:

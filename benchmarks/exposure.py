@@ -177,7 +177,7 @@ def _database(folder: Path, password: str) -> str:
     """Start a Postgres that logs every statement, and return the URL of a role with a password."""
     server = postgres_server(folder)
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE loader SUPERUSER LOGIN PASSWORD '{password}'")  # type: ignore[arg-type]
+        connection.execute(f"CREATE ROLE loader SUPERUSER LOGIN PASSWORD '{password}'")
         connection.execute("ALTER SYSTEM SET log_statement = 'all'")
         connection.execute("ALTER SYSTEM SET log_connections = 'on'")
         connection.execute("SELECT pg_reload_conf()")
@@ -192,7 +192,7 @@ def _dump(folder: Path, url: str) -> bytes:
 
 def _run(case: Case, environment: dict[str, str], folder: Path, box: Sandbox, search: Search) -> int:
     """Run a command; look into the processes that it starts, and keep what it prints. Returns its exit code."""
-    box.set_faults(*case.faults)
+    box.set_faults(*map(dict, case.faults))
     environment = {name: value for name, value in {**environment, **case.changes}.items() if value}
     with (folder / "output" / f"{case.title}.txt").open("wb") as output:
         command = [sys.executable, *case.arguments]

@@ -72,12 +72,17 @@ class Bench:
             prepare(connection, schema)
 
     def run(
-        self, schema: str, *arguments: str, during: Callable[[], None] | None = None, user: str = "", **settings: str
+        self,
+        schema: str,
+        *arguments: str,
+        during: Callable[[], None] | None = None,
+        user: str = "",
+        settings: Mapping[str, str] | None = None,
     ) -> Outcome:
         """Run the daily sync. `during` is called once it reads events."""
         parts = conninfo_to_dict(self.postgres.url)
         url = f"postgresql://{user or parts['user']}@/{parts['dbname']}?host={parts['host']}"
-        environment = {**self._environment, "DATABASE_URL": url, "WAREHOUSE_SCHEMA": schema, **settings}
+        environment = {**self._environment, "DATABASE_URL": url, "WAREHOUSE_SCHEMA": schema, **(settings or {})}
         before, began = self._requests(), time.monotonic()
         with (self._folder / "run.log").open("w+") as log:
             child = subprocess.Popen(
@@ -136,11 +141,11 @@ class Bench:
             words.append(f"{more} more requests")
         return ", ".join(words)
 
-    def row(self, fault: str, injected: int | str, schema: str, ran: Outcome, user: str = "", **settings: str) -> Row:
+    def row(self, fault: str, injected: int | str, schema: str, ran: Outcome, user: str = "") -> Row:
         """Return the row of a fault. A run that failed is first repeated without the fault."""
         if ran.code == 0:
             return Row(fault, injected, self.describe(ran), self.difference(schema), ran.seconds - self.seconds)
-        rerun = self.run(schema, user=user, **settings)
+        rerun = self.run(schema, user=user)
         outcome = f"exit code {ran.code}: “{ran.message}” Rerun without the fault: exit code {rerun.code}"
         more = ran.seconds + rerun.seconds - self.seconds
         return Row(fault, injected, outcome, self.difference(schema), more)

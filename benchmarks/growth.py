@@ -11,7 +11,6 @@ one. What a turn has loaded is deleted after it.
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -24,6 +23,7 @@ import polars as pl
 import psycopg
 from psycopg.sql import SQL
 
+from benchmarks.workbench import readable_folder, wal_position
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.postgres import schema
 from klaviyo_pg.postgres.account import Account
@@ -145,10 +145,10 @@ class Warehouse:
 
     def _measured(self, frames: Sequence[pl.DataFrame], new: int) -> Cost:
         self.connection.execute("CHECKPOINT")
-        wal, backend, loader, began = self._wal(), self._processor(), process_time(), perf_counter()
+        wal, backend, loader, began = wal_position(self.connection), self._processor(), process_time(), perf_counter()
         inserted = self._store(frames)
         cost = (perf_counter() - began, self._processor() - backend, process_time() - loader)
-        written = self._wal() - wal
+        written = wal_position(self.connection) - wal
         assert inserted == new, (inserted, new)
         self._clear()
         events = len(frames) * _BATCH
@@ -166,11 +166,6 @@ class Warehouse:
             with self.connection.transaction():
                 inserted += merge(self.account, _LOAD, frame).inserted
         return inserted
-
-    def _wal(self) -> int:
-        row = self.connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'").fetchone()
-        assert row is not None
-        return int(row[0])
 
     def _processor(self) -> float:
         """Return the seconds of processor time of the connection's backend."""
@@ -235,9 +230,8 @@ def _folder(kept: Path | None) -> Iterator[Path]:
         kept.mkdir(parents=True, exist_ok=True)
         yield kept
         return
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        Path(name).chmod(0o755)  # started by root, Postgres runs as another user
-        yield Path(name)
+    with readable_folder() as folder:
+        yield folder
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ def _outcome(
 def _read(url: str, timeout: float, budget: float, tries: int, sending: Connection) -> None:
     """Read a page of events in a thread, as a flow does, and send what became of it."""
     settings = Settings(
-        _env_file=None,  # type: ignore[call-arg]
+        _env_file=None,
         klaviyo_base_url=url,
         klaviyo_api_key=SecretStr("pk_hostile"),
         events_page_size=10,  # the smallest: it is not reduced further

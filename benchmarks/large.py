@@ -6,12 +6,10 @@ there is no latency: the rates are those of this machine.
 """
 
 from datetime import UTC, datetime
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from benchmarks.comparison import table
 from benchmarks.scale_runs import Bench, Cost, a_day_ago, history_days, per_event
-from benchmarks.workbench import parser, report
+from benchmarks.workbench import parser, readable_folder, report
 from sandbox.launcher import running
 
 _HEAD = (
@@ -54,10 +52,9 @@ def main() -> None:
 
 def _measure(sizes: dict[str, int]) -> list[tuple[str, ...]]:
     """Return the rows of an account: its first load, and its second."""
-    with TemporaryDirectory(ignore_cleanup_errors=True) as name, running(large=True, until=a_day_ago(), **sizes) as box:
-        Path(name).chmod(0o755)  # started by root, Postgres runs as another user
+    with readable_folder() as folder, running(large=True, until=a_day_ago(), **sizes) as box:
         since = datetime.fromisoformat(box.state()["since"])
-        bench = Bench(box, Path(name), first_sync_days=history_days(since))
+        bench = Bench(box, folder, first_sync_days=history_days(since))
         first = bench.daily()
         again = bench.daily(since)
         return [_row(sizes, "first", first), _row(sizes, "again", again)]

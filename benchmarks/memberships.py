@@ -5,18 +5,16 @@ seconds, WAL and blocks. Then reads exclusions from an account in memory, twice,
 process has grown.
 """
 
-import resource
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import monotonic, process_time
 from typing import NamedTuple
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from benchmarks.workbench import parser, report
+from benchmarks.workbench import parser, peak_memory_mb, readable_folder, report
 from klaviyo_pg.postgres import schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.member_lists import derive_member_lists
@@ -70,9 +68,7 @@ def main() -> None:
     arguments.add_argument("--rows", type=int, default=2_000_000, help="list memberships")
     arguments.add_argument("--exclusions", type=int, default=900_000)
     options = arguments.parse_args()
-    with TemporaryDirectory(ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        folder.chmod(0o755)
+    with readable_folder() as folder:
         server = postgres_server(folder / "server")
         lines = [*_derivations(server, options.rows), "", *_exclusions(server, folder, options.exclusions)]
     report(options.write, "List memberships", "\n".join(lines))
@@ -81,7 +77,7 @@ def main() -> None:
 @contextmanager
 def _database(server: str, name: str) -> Iterator[str]:
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+        connection.execute(f"CREATE DATABASE {name}")
     yield make_conninfo(server, dbname=name)
 
 
@@ -91,7 +87,7 @@ def _derivations(server: str, rows: int) -> list[str]:
     with _database(server, "derivations") as database, psycopg.connect(database, autocommit=True) as connection:
         with connection.transaction():
             schema.upgrade(connection, _SCHEMA)
-        connection.execute(f"SET search_path = {_SCHEMA}")  # type: ignore[arg-type]
+        connection.execute(f"SET search_path = {_SCHEMA}")
         for statement in _FILL:
             connection.execute(statement, values)
         connection.execute("VACUUM ANALYZE")
@@ -164,19 +160,14 @@ def _exclusions(server: str, folder: Path, number: int) -> list[str]:
         for name in ("first read", "unchanged"):
             with psycopg.connect(database, autocommit=True) as connection:
                 wal, _ = _state(connection)
-                memory, began, processor = _peak(), monotonic(), process_time()
+                memory, began, processor = peak_memory_mb(), monotonic(), process_time()
                 assert warehouse.daily("member_exclusions").exit_code == 0
                 seconds, used = monotonic() - began, process_time() - processor
                 lines.append(
                     f"| {name} | {seconds:.0f} | {used:.0f} | {(_state(connection)[0] - wal) / 1e6:.1f} |"
-                    f" {(_peak() - memory) / 1e3:.0f} |"
+                    f" {peak_memory_mb() - memory:.0f} |"
                 )
     return lines
-
-
-def _peak() -> int:
-    """Return the peak memory of this process, in kB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":

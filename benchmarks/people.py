@@ -1,9 +1,8 @@
-"""`python -m benchmarks.people`: the cost of people. Processor time, WAL, requests and memory, whatever their number.
+"""`python -m benchmarks.people`: the cost of people. Processor time, WAL and requests, whatever their number.
 
 - `cost`: profiles with 20 properties that are new, unchanged, or changed in one property, per person.
 - `kills`: requests beyond the minimum of a sweep of all profiles that is killed again and again.
 - `windows`: eight readers against one, with a delay before each response.
-- `events`: events of few and of many people, twice: rate and peak memory.
 
 Everything runs on this machine, against a server that derives people from their numbers (benchmarks.people_server).
 """
@@ -14,7 +13,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +25,7 @@ from urllib.request import urlopen
 import psutil
 import psycopg
 
+from benchmarks.workbench import readable_folder, wal_position
 from tests.driver import postgres_server
 from tests.runs import Warehouse
 
@@ -48,11 +47,11 @@ class Account:
 
 
 @contextmanager
-def _account(people: int, events: int = 1_000, kind: str = "even") -> Iterator[Account]:
+def _account(people: int, kind: str = "even") -> Iterator[Account]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    arguments = [str(port), str(people), "--events", str(events), "--kind", kind]
+    arguments = [str(port), str(people), "--events", "1", "--kind", kind]
     with subprocess.Popen([sys.executable, "-m", "benchmarks.people_server", *arguments]) as process:
         account = Account(f"http://127.0.0.1:{port}")
         try:
@@ -105,9 +104,7 @@ class _Meter:
 
     def _wal(self) -> int:
         with psycopg.connect(self._url, autocommit=True) as connection:
-            row = connection.execute("SELECT pg_current_wal_lsn() - '0/0'").fetchone()
-        assert row is not None
-        return int(row[0])
+            return wal_position(connection)
 
     def _watch(self) -> None:
         while not self._is_over.wait(0.1):
@@ -131,7 +128,7 @@ class _Meter:
 def cost(options: argparse.Namespace, folder: Path, url: str) -> None:
     """Print the cost of each person: new, unchanged, changed in one property."""
     print("| people | loader, µs | database, µs | WAL, bytes | s |\n|---|---:|---:|---:|---:|")
-    with _account(options.people, 1) as account:
+    with _account(options.people) as account:
         loaded = warehouse(url, account, folder, concurrency=1)
         for title, version in (("new", 0), ("unchanged", 0), ("one property changed", 1)):
             account.control(version=version)
@@ -168,7 +165,7 @@ def _forget(url: str) -> None:
 
 def kills(options: argparse.Namespace, folder: Path, url: str) -> None:
     """Print the requests of a sweep that is killed again and again, beyond those of one that is not."""
-    with _account(options.people, 1, options.kind) as account:
+    with _account(options.people, options.kind) as account:
         with _reader(url, account, folder, options.readers) as process:
             process.wait()
         least = account.control(reset=1)["api/profiles"]
@@ -196,7 +193,7 @@ def windows(options: argparse.Namespace, folder: Path, url: str) -> None:
     """Print how long one and eight readers take for all profiles, with a delay before each response."""
     print("| times of change | readers | s | requests |\n|---|---:|---:|---:|")
     for kind in options.kinds:
-        with _account(options.people, 1, kind) as account:
+        with _account(options.people, kind) as account:
             for readers in options.side_by_side:
                 _forget(url)
                 account.control(reset=1, latency=options.latency)
@@ -206,41 +203,10 @@ def windows(options: argparse.Namespace, folder: Path, url: str) -> None:
                 print(f"| {kind} | {readers} | {seconds:.1f} | {requests:,} |", flush=True)
 
 
-_LOAD = """
-import resource, sys, time
-from pathlib import Path
-from benchmarks.people import Account, warehouse
-url, account, folder = sys.argv[1:]
-loaded = warehouse(url, Account(account), Path(folder), concurrency=4)
-began = time.monotonic()
-code = loaded.daily().exit_code
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(code, time.process_time(), time.monotonic() - began, peak)
-"""
-
-
-def events(options: argparse.Namespace, folder: Path, url: str) -> None:
-    """Print the rate of events of few and of many people, new and again, and the peak memory of the loader."""
-    print("| people | load | s | events/s | loader, µs an event | peak RSS, MB |\n|---:|---|---:|---:|---:|---:|")
-    for people in (2_000, options.people):
-        _forget(url)
-        with _account(people, options.events) as account:
-            for load in ("first", "second"):
-                arguments = [sys.executable, "-c", _LOAD, url, account.url, str(folder)]
-                answer = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
-                code, cpu, seconds, peak = map(float, answer)
-                assert code == 0
-                with psycopg.connect(url, autocommit=True) as connection:
-                    connection.execute("DELETE FROM klaviyo.watermarks WHERE stream = 'profiles'")
-                rate, each = options.events / seconds, 1e6 * cpu / options.events
-                print(f"| {people:,} | {load} | {seconds:.1f} | {rate:,.0f} | {each:.0f} | {peak:.0f} |", flush=True)
-
-
 _PARTS: Mapping[str, Callable[[argparse.Namespace, Path, str], None]] = {
     "cost": cost,
     "kills": kills,
     "windows": windows,
-    "events": events,
 }
 
 
@@ -249,7 +215,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=["cost"], help=f"any of {', '.join(_PARTS)}")
     parser.add_argument("--people", type=int, default=30_000)
-    parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--readers", type=int, default=8)
     parser.add_argument("--side-by-side", nargs="*", type=int, default=[1, 8], help="readers, for `windows`")
@@ -258,9 +223,7 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.15, help="seconds before each response, for `windows`")
     options = parser.parse_args()
     for part in options.parts:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
-            folder = Path(name)
-            folder.chmod(0o755)  # started by root, Postgres runs as another user
+        with readable_folder() as folder:
             print(f"\n{part}: {options.people:,} people\n")
             _PARTS[part](options, folder, postgres_server(folder))
 

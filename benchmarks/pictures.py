@@ -145,12 +145,12 @@ class Bench:
 
     environment: Mapping[str, str]
 
-    def run(self, *command: str, codes: Sequence[int] = (0,), **more: str) -> None:
+    def run(self, *command: str, codes: Sequence[int] = (0,), settings: Mapping[str, str] | None = None) -> None:
         """Run a Python command of the project, which must exit with one of these codes."""
         ran = subprocess.run(
             [sys.executable, *command],
             cwd=_ROOT,
-            env={**self.environment, **more},
+            env={**self.environment, **(settings or {})},
             capture_output=True,
             text=True,
             check=False,
@@ -222,7 +222,7 @@ def backfill(bench: Bench, box: Sandbox) -> None:
     """Run a backfill in a terminal and stop it halfway; take a picture of it and of the coverage; complete it."""
     account = _account(box, "shop-de")
     start = _day(_DAYS)
-    bench.run("flows/daily.py", **account)
+    bench.run("flows/daily.py", settings=account)
     environment = {**bench.environment, **account}
     terminal = Terminal([sys.executable, "flows/backfill.py", "--start", start], environment)
     while terminal.read() and (terminal.share < _STOP_AT or not terminal.is_quiet):
@@ -231,22 +231,22 @@ def backfill(bench: Bench, box: Sandbox) -> None:
     os.kill(terminal.pid, signal.SIGTERM)
     assert terminal.finish() == 130, terminal.picture
     box.lie("Active on Site", _day(90), 2)  # so that one count differs
-    bench.run("flows/reconcile.py", "--days", str(_DAYS // 3), **account)
-    bench.run("-m", "klaviyo_pg", "status", "--coverage", str(_FOLDER / "coverage.png"), **account)
-    bench.run("flows/backfill.py", "--start", start, **account)
+    bench.run("flows/reconcile.py", "--days", str(_DAYS // 3), settings=account)
+    bench.run("-m", "klaviyo_pg", "status", "--coverage", str(_FOLDER / "coverage.png"), settings=account)
+    bench.run("flows/backfill.py", "--start", start, settings=account)
 
 
 def runs_of_a_day(bench: Bench, box: Sandbox, other: Sandbox, folder: Path) -> None:
     """Let a worker run deployments for two accounts, so that the runs end in different states."""
     bench.run("-m", "prefect", "--no-prompt", "work-pool", "create", "klaviyo", "--type", "process")
-    bench.run("-m", "prefect", "--no-prompt", "deploy", "--all", PROJECT_DIR=str(_ROOT))
-    bench.run("-m", "tasks.save_blocks", "--klaviyo=shop-de", "--warehouse=main", **_account(box, "shop-de"))
+    bench.run("-m", "prefect", "--no-prompt", "deploy", "--all", settings={"PROJECT_DIR": str(_ROOT)})
+    bench.run("-m", "tasks.save_blocks", "--klaviyo=shop-de", "--warehouse=main", settings=_account(box, "shop-de"))
 
     def give_key(key: str, *scopes: str) -> None:
         if scopes:
             other.add_key(key, *(f"{scope}:read" for scope in scopes))
         settings = {**_account(other, "shop-fr"), "KLAVIYO_API_KEY": key}
-        bench.run("-m", "tasks.save_blocks", "--klaviyo=shop-fr", **settings)
+        bench.run("-m", "tasks.save_blocks", "--klaviyo=shop-fr", settings=settings)
 
     german = {"klaviyo": "shop-de", "warehouse": "main"}
     french = {"klaviyo": "shop-fr", "warehouse": "main"}

@@ -58,7 +58,7 @@ def _api(bench: Bench, kind: str) -> Row:
         for name in endpoints
     ]
     bench.box.set_faults(*({**fault, "seconds": 2.0, "retry_after": 1} for fault in faults))
-    ran = bench.run(schema, *_ONE_METRIC.get(kind, []), **_PATIENCE.get(kind, {}))
+    ran = bench.run(schema, *_ONE_METRIC.get(kind, []), settings=_PATIENCE.get(kind))
     injected = sum(bench.box.state()["chaos"].values()) - before
     bench.box.set_faults()
     if kind in _ONE_METRIC and ran.code == 0:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import psutil
 import psycopg
 
+from benchmarks.workbench import peak_memory_mb, processor_seconds, wal_position
 from sandbox.launcher import Sandbox
 from tests.driver import account, postgres_server
 from tests.runs import Warehouse
@@ -70,7 +71,7 @@ class Bench:
     def new_database(self, name: str) -> None:
         """Use another database, which is empty."""
         with psycopg.connect(self._server_url, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[arg-type]
+            connection.execute(f'CREATE DATABASE "{name}"')
         self.url = self._server_url.replace("/postgres?", f"/{name}?")
 
     def daily(self, since: datetime | None = None, **settings: object) -> Cost:
@@ -85,9 +86,9 @@ class Bench:
     def _used(self) -> tuple[float, float, int]:
         """Return the processor time of Postgres and of the sandbox, and the position of the WAL."""
         with psycopg.connect(self.url, autocommit=True) as connection:
-            [[wal]] = connection.execute("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn").fetchall()
+            wal = wal_position(connection)
         postmaster = int((self._folder / "postgres" / "postmaster.pid").read_text().split("\n", 1)[0])
-        return _processor_time(postmaster), _processor_time(self.box.pid), int(wal)
+        return _processor_time(postmaster), _processor_time(self.box.pid), wal
 
     def reset_statistics(self) -> None:
         """Forget the scans and changes of all tables so far, after bringing the planner's statistics up to date."""
@@ -105,8 +106,7 @@ class Bench:
         """Return the number of rows of some tables."""
         with psycopg.connect(self.url, autocommit=True) as connection:
             return {
-                table: connection.execute(f"SELECT count(*) FROM klaviyo.{table}").fetchall()[0][0]  # type: ignore[arg-type]
-                for table in tables
+                table: connection.execute(f"SELECT count(*) FROM klaviyo.{table}").fetchall()[0][0] for table in tables
             }
 
 
@@ -128,8 +128,7 @@ def _load(url: str, settings: Mapping[str, object], since: datetime | None) -> L
     began, used = perf_counter(), process_time()
     result = warehouse.daily(since=since)
     seconds, processor = perf_counter() - began, process_time() - used
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    rss = max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, children.ru_maxrss) / 1024
+    rss = max(peak_memory_mb(), peak_memory_mb(resource.RUSAGE_CHILDREN))
     assert warehouse.session is not None
     stages = [
         Stage(each.title, (each.ended or each.began) - each.began) for each in warehouse.session.progress.snapshot()
@@ -139,7 +138,7 @@ def _load(url: str, settings: Mapping[str, object], since: datetime | None) -> L
     return Loaded(
         str(result.state),
         seconds,
-        processor + children.ru_utime + children.ru_stime,
+        processor + processor_seconds(resource.RUSAGE_CHILDREN),
         rss,
         result.traffic.requests,
         result.changed(),

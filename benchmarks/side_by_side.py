@@ -20,7 +20,7 @@ import requests
 from psycopg.sql import SQL, Identifier
 
 from benchmarks.fake_api import Options, Served, arguments, options_of, serving
-from benchmarks.workbench import workspace
+from benchmarks.workbench import processor_seconds, workspace
 from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.klaviyo.current.resources import EventDocument
 from klaviyo_pg.postgres import embedded
@@ -64,10 +64,9 @@ def _backfill(served: Served, url: str, folder: Path, prefect: dict[str, str], p
         "PROCESSES": str(processes or ""),
     }
     command = [sys.executable, "-m", "klaviyo_pg", "backfill", "--start", f"{served.start:%Y-%m-%d}"]
-    used, began = resource.getrusage(resource.RUSAGE_CHILDREN), perf_counter()
+    used, began = processor_seconds(resource.RUSAGE_CHILDREN), perf_counter()
     subprocess.run(command, env={**os.environ, **prefect, **settings}, check=True, stdout=subprocess.DEVNULL)
-    seconds, now = perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    processor = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
+    seconds, processor = perf_counter() - began, processor_seconds(resource.RUSAGE_CHILDREN) - used
     with psycopg.connect(url) as connection:
         run = connection.execute(
             "SELECT extract(epoch FROM finished_at - started_at) FROM klaviyo.runs ORDER BY started_at DESC LIMIT 1"
@@ -87,7 +86,7 @@ def _backfill(served: Served, url: str, folder: Path, prefect: dict[str, str], p
 def _floor(served: Served, url: str, options: Options) -> Took:
     """Download, decode, and copy into tables without an index, one after the other."""
     decode, api, count = msgspec.json.Decoder(EventDocument).decode, requests.Session(), 0
-    used, began = _own_seconds(), perf_counter()
+    used, began = processor_seconds(), perf_counter()
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
         cursor.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(_FLOOR)))
         cursor.execute(
@@ -109,12 +108,7 @@ def _floor(served: Served, url: str, options: Options) -> Took:
                 ]
                 copy.write(b"".join(lines))
             count += len(page.data)
-    return Took("download, decode and COPY alone", perf_counter() - began, _own_seconds() - used, count)
-
-
-def _own_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    return Took("download, decode and COPY alone", perf_counter() - began, processor_seconds() - used, count)
 
 
 def _ingestr(binary: Path, served: Served, url: str, folder: Path) -> Took:
@@ -127,13 +121,13 @@ def _ingestr(binary: Path, served: Served, url: str, folder: Path) -> Took:
             *("--source-table", "events", "--dest-uri", url, "--dest-table", "ingestr.events"),
             *("--interval-start", f"{served.start:%Y-%m-%d}"),
         ]
-        used, began = resource.getrusage(resource.RUSAGE_CHILDREN), perf_counter()
+        used, began = processor_seconds(resource.RUSAGE_CHILDREN), perf_counter()
         subprocess.run(command, env={**os.environ, **proxy}, check=True, cwd=folder)
-        seconds, now = perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds, processor = perf_counter() - began, processor_seconds(resource.RUSAGE_CHILDREN) - used
     with psycopg.connect(url) as connection:
         row = connection.execute("SELECT count(*) FROM ingestr.events").fetchone()
         assert row is not None
-    return Took("ingestr", seconds, now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime, row[0])
+    return Took("ingestr", seconds, processor, row[0])
 
 
 def _table(rows: list[Took]) -> str:

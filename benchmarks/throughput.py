@@ -85,7 +85,7 @@ def _end_to_end(box: Sandbox, url: str, folder: Path, events: int) -> int:
 
 
 def _source(box: Sandbox):  # type: ignore[no-untyped-def]
-    return open_source(Settings(klaviyo_base_url=box.url, klaviyo_api_key=box.api_key))  # type: ignore[arg-type]
+    return open_source(Settings(klaviyo_base_url=box.url, klaviyo_api_key=box.api_key))
 
 
 def _download(box: Sandbox) -> int:

@@ -92,6 +92,7 @@ def _add_large_options(parser: argparse.ArgumentParser) -> None:
 
 _LARGE = ("metrics", "lists", "properties", "order_size", "daily_share", "added_days")
 _SIZES = ("members", "events", "days", "until")
+_EVENTS_IN_MEMORY = 10**8
 
 
 def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Options]:
@@ -101,6 +102,8 @@ def parse(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Options]
     alien = [name for name in _LARGE if name in given]
     if not settings.large and alien:
         sys.exit(f"--{alien[0].replace('_', '-')} is an option of large accounts. Add --large.")
+    if not settings.large and given.get("events", 0) > _EVENTS_IN_MEMORY:
+        sys.exit(f"An account with more than {_EVENTS_IN_MEMORY:,} events does not fit into memory. Add --large.")
     names = {"account": settings.account, "seed": settings.seed}
     if not settings.large:
         return settings, Options(**names, **given)

@@ -5,12 +5,12 @@ A flow's parameters contain the names of blocks. Their content is loaded here an
 
 from typing import ClassVar, Literal, TypeVar
 
-from prefect import get_run_logger
+from prefect import get_run_logger, runtime
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
-from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.settings import Settings, load_settings
+from klaviyo_pg.errors import BadKey, BadSettings
+from klaviyo_pg.settings import Settings, load_settings, misspelled_settings
 
 _Kind = TypeVar("_Kind", bound=Block)
 
@@ -44,7 +44,8 @@ class KlaviyoCredentials(Block):
 def settings_from(klaviyo: str | None, warehouse: str | None, **changes: object) -> Settings:
     """Return the settings of the environment, changed by the blocks with these names, and those by `changes`.
 
-    Raises BadSettings where there is no such block, or where its content cannot be used.
+    Raises BadSettings where there is no such block, or where its content cannot be used, and BadKey if neither a block
+    nor the environment of a deployed run has the key.
     """
     from_blocks: dict[str, object] = {}
     if klaviyo is not None:
@@ -54,13 +55,26 @@ def settings_from(klaviyo: str | None, warehouse: str | None, **changes: object)
 
         from_blocks["database_url"] = SecretStr(database_url(warehouse))
     settings = load_settings(**from_blocks | {name: value for name, value in changes.items() if value is not None})
-    get_run_logger().info(
+    if settings.klaviyo_api_key is None and is_deployed():
+        raise BadKey(
+            "No API key. The run names no Klaviyo Credentials block, and its worker has no KLAVIYO_API_KEY. Save the "
+            "account with klaviyo-pg save-blocks --klaviyo NAME, and deploy again with KLAVIYO_BLOCK=NAME."
+        )
+    log = get_run_logger()
+    for sentence in misspelled_settings():  # a deployed run has no command that would say so
+        log.warning(sentence)
+    log.info(
         "Account %s from %s, warehouse from %s",
         settings.klaviyo_integration,
         f"the block {klaviyo}" if klaviyo is not None else "the environment",
         f"the block {warehouse}" if warehouse is not None else "the environment",
     )
     return settings
+
+
+def is_deployed() -> bool:
+    """Return whether this run comes from a deployment, so that no command has checked the settings."""
+    return bool(runtime.deployment.id)
 
 
 def load_block(kind: type[_Kind], name: str) -> _Kind:

@@ -39,7 +39,9 @@ def save(blocks: Sequence[tuple[str, Block]]) -> None:
     SqlAlchemyConnector.register_type_and_schema()
     for name, block in blocks:
         block.save(name, overwrite=True)
+        variable = "KLAVIYO_BLOCK" if isinstance(block, KlaviyoCredentials) else "WAREHOUSE_BLOCK"
         print(f"Saved the {block.get_block_type_name()} block {name}.")
+        print(f"Scheduled runs use it if you deploy with {variable}={name}.")
     if not blocks:
         print("Registered both kinds of block. Save blocks with --klaviyo NAME and --warehouse NAME.")
 

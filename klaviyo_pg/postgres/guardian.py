@@ -48,7 +48,7 @@ def drop_dead_users(folder: Path, ended: int | None = None) -> list[int]:
 
 
 def _is_alive(pid: int) -> bool:
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     try:
         return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)

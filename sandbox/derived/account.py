@@ -1,6 +1,6 @@
 """Putting together a derived account, and adding days to it while it is served."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,7 +10,7 @@ from sandbox.account.model import Account, Campaign, Flow, Group, Metric, metric
 from sandbox.account.orders import Order
 from sandbox.account.people import Suppression
 from sandbox.derived.calendar import event_calendar, events_of_a_day
-from sandbox.derived.groups import JoinOrder, Members, rule
+from sandbox.derived.groups import Members, rule
 from sandbox.derived.lives import Lives
 from sandbox.derived.metrics import DerivedMetric, Pattern, describe_metrics
 from sandbox.derived.options import DerivedOptions
@@ -29,8 +29,17 @@ class DerivedAccount(Account):
     people: DerivedPeople
     timeline: DerivedTimeline
 
+    def merge(self, old: int, new: int, at: int) -> None:
+        """Refuse, before anything of the two people is changed."""
+        self.people.refuse()
+
     def add_days(self, days: int) -> None:
-        """Append days to the history, on each of which a share of everything is new or changes."""
+        """Append days to the history, on each of which a share of everything is new or changes.
+
+        Raises ValueError, and changes nothing, if the history cannot have so many.
+        """
+        if days < 0:
+            raise ValueError("Only days can be added that are still to come")
         options = replace(self.options, added_days=self.options.added_days + days)
         lives = Lives(options)
         self.timeline.calendar = self.timeline.calendar.extended(events_of_a_day(options) * days)
@@ -49,11 +58,13 @@ class DerivedOrders:
 
     @property
     def by_created(self) -> Order:
-        return Created(self._account.people.lives)
+        lives = self._account.people.lives
+        return ByPosition(len(lives), lives.created.time, lambda position: position)  # they are numbered so
 
     @property
     def by_updated(self) -> Order:
-        return Updated(self._account.people.lives)
+        lives = self._account.people.lives
+        return ByPosition(len(lives.updated), lives.updated.time, lives.person)
 
     def suppressed(self, reason: str | None, list_id: str | None = None, of_list: bool = False) -> Order:
         lives = self._account.people.lives
@@ -65,7 +76,8 @@ class DerivedOrders:
 
     def members(self, group_id: str) -> Order:
         groups = self._account.lists | self._account.segments
-        return JoinOrder(_members(groups[group_id]))
+        members = _members(groups[group_id])
+        return ByPosition(members.positions, members.time, members.person)
 
     def members_from(self, group_id: str, index: int) -> Iterator[int]:
         groups = self._account.lists | self._account.segments
@@ -75,36 +87,20 @@ class DerivedOrders:
         return Rows(self._account.people.lives, reason, descending)
 
 
-class Created:
-    """Everybody in order of creation, in which they are numbered."""
+class ByPosition:
+    """An order of so many positions, each with a time and a person."""
 
-    def __init__(self, lives: Lives) -> None:
-        self._lives = lives
-
-    def __len__(self) -> int:
-        return len(self._lives)
-
-    def time(self, position: int) -> int:
-        return self._lives.created.time(position)
-
-    def person(self, position: int) -> int | None:
-        return position
-
-
-class Updated:
-    """Everybody in order of the last update."""
-
-    def __init__(self, lives: Lives) -> None:
-        self._lives = lives
+    def __init__(self, positions: int, time: Callable[[int], int], person: Callable[[int], int | None]) -> None:
+        self._positions, self._time, self._person = positions, time, person
 
     def __len__(self) -> int:
-        return len(self._lives.updated)
+        return self._positions
 
     def time(self, position: int) -> int:
-        return self._lives.updated.time(position)
+        return self._time(position)
 
     def person(self, position: int) -> int | None:
-        return self._lives.person(position)
+        return self._person(position)
 
 
 def _members(group: Group) -> Members:

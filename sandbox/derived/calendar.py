@@ -18,34 +18,30 @@ class Calendar:
     """Things in order of time. `bounds` are their running numbers at the start of each hour, and at the end."""
 
     def __init__(self, start: int, bounds: Iterable[int]) -> None:
-        self._start, self._bounds = start, array("Q", bounds)
+        self._start, self.bounds = start, array("Q", bounds)
 
     def __len__(self) -> int:
-        return self._bounds[-1]
-
-    @property
-    def bounds(self) -> "array[int]":
-        return self._bounds
+        return self.bounds[-1]
 
     def time(self, position: int) -> int:
         """Return the second of a thing."""
-        hour = bisect_right(self._bounds, position) - 1
-        low = self._bounds[hour]
-        return self._start + HOUR * hour + (position - low) * HOUR // (self._bounds[hour + 1] - low)
+        hour = bisect_right(self.bounds, position) - 1
+        low = self.bounds[hour]
+        return self._start + HOUR * hour + (position - low) * HOUR // (self.bounds[hour + 1] - low)
 
     def first(self, time: int) -> int:
         """Return the position of the first thing that does not happen before a second."""
         hour, second = divmod(time - self._start, HOUR)
         if hour < 0:
             return 0
-        if hour >= len(self._bounds) - 1:
-            return self._bounds[-1]
-        low = self._bounds[hour]
-        return low - (-second * (self._bounds[hour + 1] - low) // HOUR)
+        if hour >= len(self.bounds) - 1:
+            return self.bounds[-1]
+        low = self.bounds[hour]
+        return low - (-second * (self.bounds[hour + 1] - low) // HOUR)
 
     def extended(self, counts: Iterable[int]) -> "Calendar":
         """Return a calendar with more hours at its end, of which the counts are given."""
-        bounds = array("Q", self._bounds)
+        bounds = array("Q", self.bounds)
         for count in counts:
             bounds.append(bounds[-1] + count)
         return Calendar(self._start, bounds)
@@ -81,8 +77,9 @@ def _hourly(start: int, days: int) -> Iterator[float]:
             yield season * (0.6 if at.weekday() >= 5 else 1.0) * _HOURS[(at.hour + hour) % 24]
 
 
-def created_calendar(options: DerivedOptions, start: int) -> Calendar:
+def created_calendar(options: DerivedOptions) -> Calendar:
     """Return the times at which the people before the added days were created, the last a day before these begin."""
+    start = _created_start(options)
     hours = (options.base_end - start) // HOUR
     weights = [1.0 + 2 * at / hours for at in range(hours - 24)]
     weights[len(weights) // 3] = sum(weights) / 10  # an import
@@ -99,10 +96,10 @@ def updated_calendar(options: DerivedOptions, created: Calendar, block: int) -> 
     weights[hours * 4 // 5] = sum(weights) / 9
     wanted, complete = shared_out(options.members, weights), [each // block * block for each in created.bounds]
     latest = [min(bound, low) for bound, low in zip(wanted[1:-1], complete, strict=False)]
-    return Calendar(created_start(options), [0, *latest, options.members])
+    return Calendar(_created_start(options), [0, *latest, options.members])
 
 
-def created_start(options: DerivedOptions) -> int:
+def _created_start(options: DerivedOptions) -> int:
     """Return the second from which on people were created: before the events begin."""
     return options.start - options.days // 2 * DAY
 

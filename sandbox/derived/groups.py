@@ -132,22 +132,6 @@ class Members(MutableMapping[int, int]):
         raise ValueError("The members of a large account's lists cannot be changed.")
 
 
-class JoinOrder:
-    """The members of a list or segment in the order in which they joined."""
-
-    def __init__(self, members: Members) -> None:
-        self._members = members
-
-    def __len__(self) -> int:
-        return self._members.positions
-
-    def time(self, position: int) -> int:
-        return self._members.time(position)
-
-    def person(self, position: int) -> int | None:
-        return self._members.person(position)
-
-
 def rule(at: int, imported: int) -> Rule:
     """Return the rule of a list or segment: the first one has half of the people, the next ones ever fewer."""
     step = round(2 * (1 + at) ** 1.2)

@@ -3,11 +3,10 @@
 from bisect import bisect_right
 
 from sandbox.derived.arithmetic import Permutation
-from sandbox.derived.calendar import created_calendar, created_start, people_of_a_day, updated_calendar
-from sandbox.derived.options import DerivedOptions
+from sandbox.derived.calendar import created_calendar, people_of_a_day, updated_calendar
+from sandbox.derived.options import STRIDE, DerivedOptions
 
 _BLOCK = 4_096  # people who are updated in another order than they were created in
-_STRIDE = 617  # prime: the people of the added days are different ones
 
 
 class Lives:
@@ -18,15 +17,13 @@ class Lives:
 
     def __init__(self, options: DerivedOptions) -> None:
         self.cycle, self.base = options.cycle, options.members
-        self._day_of = pow(_STRIDE, -1, self.cycle)
-        created = created_calendar(options, created_start(options))
+        self._day_of = pow(STRIDE, -1, self.cycle)
+        created = created_calendar(options)
         updated = updated_calendar(options, created, _BLOCK)
         self._full = Permutation(_BLOCK, options.number("block"))
         self._rest = Permutation(self.base % _BLOCK or 1, options.number("rest"))
-        self.sizes, self.starts = (
-            [self.base],
-            [self.base],
-        )  # people, and positions of the order of updates, before a day
+        self.sizes = [self.base]  # people before each added day
+        self.starts = [self.base]  # positions in the order of updates before each added day
         for day in range(1, options.added_days + 1):
             changed, new = len(self.changed_on(day)), options.daily_people
             created = created.extended(people_of_a_day(0, new))
@@ -44,7 +41,7 @@ class Lives:
 
     def changed_on(self, day: int) -> range:
         """Return the people who change on an added day, counted from 1, in order of time."""
-        return range(day * _STRIDE % self.cycle, self.sizes[day - 1], self.cycle)
+        return range(day * STRIDE % self.cycle, self.sizes[day - 1], self.cycle)
 
     def new_on(self, day: int) -> range:
         """Return the people who are created on an added day."""

@@ -7,6 +7,7 @@ from sandbox.account.model import Options
 from sandbox.hashing import stable_hash
 
 DAY = 86_400
+STRIDE = 617  # prime: the people who change on an added day are this far from those of the day before
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class DerivedOptions(Options):
             raise ValueError("A large account has at least 10 members, a metric, and two lists and segments")
         if not 0 < self.daily_share <= 0.5:
             raise ValueError("The daily share must be more than 0 and at most 0.5")
+        if self.cycle % STRIDE == 0:
+            raise ValueError(f"A daily share of 1 / {self.cycle} cannot be used, because {STRIDE} divides {self.cycle}")
         if not 0 <= self.added_days < self.cycle:
             raise ValueError(f"With a daily share of {self.daily_share}, at most {self.cycle - 1} days can be added")
 

@@ -130,19 +130,20 @@ class DerivedPeople(People):
         """Leave the person's last event as it is. It shows generated events only."""
 
     def erase(self, index: int) -> None:
-        self._refuse()
+        self.refuse()
 
     def change(self, index: int, attributes: dict[str, Any], updated: int) -> None:
-        self._refuse()
+        self.refuse()
 
     def suppress(self, index: int, suppression: Suppression) -> None:
-        self._refuse()
+        self.refuse()
 
     def lift(self, index: int, list_id: str | None, reason: str | None) -> None:
-        self._refuse()
+        self.refuse()
 
     def add(self, attributes: dict[str, Any], created: int) -> int:
-        self._refuse()
+        self.refuse()
 
-    def _refuse(self) -> NoReturn:
+    def refuse(self) -> NoReturn:
+        """Raise ValueError: people of a large account cannot be changed."""
         raise ValueError("People of a large account cannot be changed. Use an ordinary account, or add a day.")

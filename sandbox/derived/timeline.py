@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from sandbox.account.ids import EventIds
-from sandbox.account.properties import Source, Style
+from sandbox.account.properties import Style
 from sandbox.account.timeline import ADDED, Timeline, Window
 from sandbox.derived.arithmetic import Computed
 from sandbox.derived.calendar import Calendar
@@ -35,10 +35,8 @@ class DerivedTimeline(Timeline):
     def _source_number(self, ref: int) -> int:
         return self._derived_sources.number(self.metrics[ref], ref, self.times[ref])
 
-    def _source(self, ref: int) -> Source:
-        return self.sources[self._source_number(ref)]
-
     def row(self, ref: int) -> tuple[int, int, int, bytes]:
+        # Computes time and metric once, where self.source_numbers would compute them again.
         time, metric, person = self.calendar.time(ref), self._pattern.metric(ref), self._event_owners.person(ref)
         source = self.sources[self._derived_sources.number(metric, ref, time)]
         return time, metric, person, self.styles[metric].properties(ref, time, person, source)

@@ -155,12 +155,13 @@ class AccountControl:
         attributes = json.loads(await request.body())
         index, people = self._person(request.path_params["id"]), self._account.people
         updated = _seconds(attributes.pop("updated", self._account.options.end))
-        if "suppressions" in attributes:
-            people.suppressions[index] = [
-                Suppression(row["reason"], _seconds(row["timestamp"]), row.get("list_id"))
-                for row in attributes.pop("suppressions")
-            ]
+        rows = attributes.pop("suppressions", None)
+        suppressions = [
+            Suppression(row["reason"], _seconds(row["timestamp"]), row.get("list_id")) for row in rows or ()
+        ]
         people.change(index, _profile_attributes(attributes), updated)
+        if rows is not None:
+            people.suppressions[index] = suppressions
         self._account.generation += 1
         return JSONResponse({"id": people.id(index)})
 

@@ -50,7 +50,7 @@ class Databases:
 
     @contextmanager
     def lend(self) -> Iterator[str]:
-        """Yield the conninfo of a database as the template is; nobody else has it meanwhile."""
+        """Yield the conninfo of a database that is as the template is, for as long as the block runs."""
         name = self._free.pop() if self._free else self._clone()
         yield make_conninfo(self._server, dbname=name)
         self._take_back(name)

@@ -10,7 +10,8 @@ from klaviyo_pg.errors import BadAnswer
 from klaviyo_pg.rows import Reject
 from klaviyo_pg.windows import FULL_READ
 from pipeline.streams import STREAMS
-from tests.fakes import FakeAccount, Request
+from tests.fake_requests import Request
+from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import HOUR, Warehouse, days_ago
 from tests.runs import ALL_EVENTS
 

@@ -14,7 +14,7 @@ from sandbox.api.keys import API_KEY
 from sandbox.derived import DerivedOptions, derive
 from sandbox.server.application import application
 from sandbox.server.state import ServerState
-from tests.unit.sandbox.legacy.conftest import LONG_AGO, Server
+from tests.unit.sandbox.conftest import LONG_AGO, Server
 
 UNTIL = datetime(2026, 11, 20, 12, 34, tzinfo=UTC)
 SMALL = DerivedOptions(
@@ -255,6 +255,44 @@ def test_people_cannot_be_changed_but_events_can_be_added() -> None:
     removed = next(walk(server, "events"))["id"]
     server.send("DELETE", f"/sandbox/events/{removed}", None)
     assert removed not in ids(server, "events", **{"page[size]": 1000})
+
+
+@pytest.mark.parametrize("days", [8, 1_000, -1])
+def test_days_that_an_account_cannot_have_are_refused(days: int) -> None:
+    """It has two added days, and all people would have changed after ten."""
+    server = serve(SMALL)
+    events, people = len(server.account.timeline), len(server.account.people)
+    answer = server.send("POST", "/sandbox/days", None, json={"days": days})
+    assert answer.status_code == 400
+    assert "can be added" in answer.text
+    assert (len(server.account.timeline), len(server.account.people)) == (events, people)
+    assert server.account.options == SMALL
+
+
+def test_people_are_not_merged_by_half() -> None:
+    server = serve(SMALL)
+    account = server.account
+    free = [
+        index
+        for index in range(len(account.people))
+        if not any(index in group.joined for group in (*account.lists.values(), *account.segments.values()))
+    ]
+    old = next(index for index in free if account.people.last_event[index])
+    of_old = {"filter": f'equals(profile_id,"{account.people.id(old)}")'}
+    events = ids(server, "events", **of_old)
+    path = f"/sandbox/profiles/{account.people.id(old)}/merge"
+    answer = server.send("POST", path, None, json={"into": account.people.id(free[-1])})
+    assert answer.status_code == 400
+    assert "cannot be changed" in answer.text
+    assert ids(server, "events", **of_old) == events != []
+
+
+def test_suppressions_of_a_profile_are_refused() -> None:
+    server = serve(SMALL)
+    path = f"/sandbox/profiles/{server.account.people.id(3)}"
+    answer = server.send("POST", path, None, json={"suppressions": [{"reason": "SPAM", "timestamp": 1}]})
+    assert answer.status_code == 400
+    assert "cannot be changed" in answer.text
 
 
 def test_a_day_is_added_while_the_account_is_served() -> None:

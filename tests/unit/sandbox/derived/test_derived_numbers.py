@@ -3,6 +3,7 @@
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -147,7 +148,7 @@ def test_the_members_of_a_list_are_those_of_its_order(small: DerivedAccount) -> 
 
 def test_an_added_day_only_adds() -> None:
     """Events before it stay the same, and as many events, people and memberships change as the daily share says."""
-    options = DerivedOptions(**{**fields(SMALL), "members": 1_000, "events": 5_000})
+    options = replace(SMALL, members=1_000, events=5_000)
     account = derive(options)
     events = [account.timeline.row(ref) for ref in range(len(account.timeline))]
     profiles = [account.people.profile(index) for index in account.people.indexes()]
@@ -165,18 +166,14 @@ def test_an_added_day_only_adds() -> None:
     now = {group.id: set(group.joined) for group in account.lists.values()}
     assert any(now[each] - members[each] for each in now)
     assert any(members[each] - now[each] for each in now)
-    derived = derive(DerivedOptions(**{**fields(options), "added_days": 5}))
+    derived = derive(replace(options, added_days=5))
     assert [derived.timeline.row(ref) for ref in derived.timeline.every()] == [
         account.timeline.row(ref) for ref in account.timeline.every()
     ]
 
 
-def fields(options: DerivedOptions) -> dict[str, object]:
-    return {name: getattr(options, name) for name in type(options).__dataclass_fields__}
-
-
 def test_a_huge_account_needs_little_memory() -> None:
-    options = DerivedOptions(**{**fields(HUGE), "days": 60, "lists": 20})  # what takes memory, but little
+    options = replace(HUGE, days=60, lists=20)  # what takes memory, but little
     tracemalloc.start()
     try:
         account = derive(options)

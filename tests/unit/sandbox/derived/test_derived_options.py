@@ -17,6 +17,8 @@ from sandbox.derived import DerivedOptions, derive
         pytest.param(["--large", "--members", "3"], "A large account has at least 10 members", id="too few members"),
         pytest.param(["--large", "--daily-share", "2"], "The daily share must be more than 0", id="share"),
         pytest.param(["--large", "--daily-share", "0.1", "--added-days", "10"], "at most 9 days", id="days"),
+        pytest.param(["--large", "--daily-share", str(1 / 1_234)], "1 / 1234 cannot be used", id="stride"),
+        pytest.param(["--events", "100000001"], "Add --large.", id="events in memory"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(arguments: list[str], message: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from sandbox.account import Options
 from sandbox.api.keys import API_KEY
-from tests.unit.sandbox.legacy.conftest import LONG_AGO, Server, serve
+from tests.unit.sandbox.conftest import LONG_AGO, Server, serve
 
 OPTIONS = Options(members=60, events=300, days=20)
 SUBSCRIPTIONS = {"additional-fields[profile]": "subscriptions"}
@@ -165,3 +165,11 @@ def test_ids_of_profiles_are_listed_by_the_time_of_creation(server: Server) -> N
     assert {tuple(row["attributes"]) for row in rows} == {("created",)}
     later = server.current("profiles", **query, filter=f"greater-than(created,{created[29]})")["data"]
     assert later == [row for row in rows if row["attributes"]["created"] > created[29]]
+
+
+def test_a_change_that_is_refused_changes_nothing(server: Server) -> None:
+    person = server.account.people.id(3)
+    before = server.account.people.profile(3)
+    row = {"reason": "SPAM_COMPLAINT", "timestamp": 1}
+    control(server, "POST", f"profiles/{person}", {"suppressions": [row], "shoe_size": 44}, code=400)
+    assert server.account.people.profile(3) == before

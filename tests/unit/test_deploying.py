@@ -1,0 +1,63 @@
+"""The build steps of prefect.yaml, and the error of a deployed run without a key."""
+
+import logging
+from typing import Any
+
+import pytest
+import yaml
+
+from klaviyo_pg.errors import BadKey, BadSettings
+from tasks import blocks, deploying
+from tests.driver import ROOT
+
+PROJECT: dict[str, Any] = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+
+
+def _step() -> dict[str, str]:
+    (step,) = [each["tasks.deploying.blocks_from_environment"] for each in PROJECT["build"][1:]]
+    return {name: value for name, value in step.items() if name != "id"}
+
+
+@pytest.mark.parametrize("flow", ["daily", "reconcile", "backfill"])
+def test_deployments_name_the_blocks_of_the_environment(flow: str) -> None:
+    """So do their schedules, which have no separate parameters."""
+    (deployment,) = [each for each in PROJECT["deployments"] if each["name"] == flow]
+    assert (
+        deployment["parameters"].items()
+        >= {
+            "klaviyo": "{{ blocks.klaviyo }}",
+            "warehouse": "{{ blocks.warehouse }}",
+        }.items()
+    )
+    assert not [each for each in deployment["schedules"] or () if "parameters" in each]
+
+
+def test_blocks_that_the_environment_names_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    monkeypatch.setattr(deploying, "load_block", lambda kind, name: loaded.append(name))
+    monkeypatch.setenv("KLAVIYO_BLOCK", "shop-de")
+    monkeypatch.delenv("WAREHOUSE_BLOCK", raising=False)
+    assert deploying.blocks_from_environment(**_step()) == {"klaviyo": "shop-de", "warehouse": None}
+    assert loaded == ["shop-de"]
+
+
+def test_a_missing_block_is_named_when_deploying(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(kind: Any, name: str) -> None:
+        raise BadSettings(f"There is no {kind.get_block_type_name()} block named {name}.")
+
+    monkeypatch.setattr(deploying, "load_block", missing)
+    monkeypatch.setenv("KLAVIYO_BLOCK", "shop-fr")
+    with pytest.raises(SystemExit) as caught:
+        deploying.blocks_from_environment(**_step())
+    assert caught.value.code == (
+        "There is no Klaviyo Credentials block named shop-fr. Save it with klaviyo-pg save-blocks, or change "
+        "KLAVIYO_BLOCK."
+    )
+
+
+def test_a_deployed_run_without_a_key_says_how_to_name_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "get_run_logger", lambda: logging.getLogger("test"))
+    monkeypatch.delenv("KLAVIYO_API_KEY", raising=False)
+    monkeypatch.setattr(blocks, "is_deployed", lambda: True)
+    with pytest.raises(BadKey, match=r"^No API key\. The run names no Klaviyo Credentials block, .*KLAVIYO_BLOCK=NAME"):
+        blocks.settings_from(None, None, database_url="postgresql://localhost/none")
