@@ -64,7 +64,7 @@ def test_dimensions_that_were_read_just_now_are_not_read_again(warehouse: Wareho
     assert warehouse.daily().state == "failed"
     shop.recover()
     assert warehouse.daily().state == "complete"
-    assert not {"metrics", "lists", "segments", "campaigns", "flows", "exclusions"} & {
+    assert not {"metrics", "lists", "segments", "campaigns", "flows", "tags", "exclusions"} & {
         each.kind for each in shop.requests
     }
 
