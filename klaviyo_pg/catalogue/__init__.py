@@ -1,6 +1,17 @@
 """The declarative catalogue: each table, view and column of the warehouse is one value. Knows no API and no SQL."""
 
-from klaviyo_pg.catalogue import account, attribution, bookkeeping, dimensions, events, loads, membership, views
+from klaviyo_pg.catalogue import (
+    account,
+    attribution,
+    bookkeeping,
+    dimensions,
+    events,
+    loads,
+    membership,
+    messages,
+    tags,
+    views,
+)
 from klaviyo_pg.catalogue.personal import Harmless, Personal
 from klaviyo_pg.catalogue.types import Absent, Column, Load, Merge, Table, Type, View
 
@@ -26,6 +37,12 @@ ADDED = (
     account.ACCOUNTS,
     account.CUSTOM_METRICS,
     account.MAPPED_METRICS,
+    messages.CAMPAIGN_MESSAGES,
+    messages.FLOW_ACTIONS,
+    messages.FLOW_MESSAGES,
+    tags.TAGS,
+    tags.TAG_GROUPS,
+    tags.TAGGED_OBJECTS,
 )
 DATA = (*SPECIFIED, *ADDED)
 BOOKKEEPING = (
@@ -80,5 +97,7 @@ __all__ = [
     "events",
     "loads",
     "membership",
+    "messages",
+    "tags",
     "views",
 ]

@@ -22,6 +22,8 @@ from klaviyo_pg.rows import (
     Page,
     Profile,
     ProfileId,
+    Tag,
+    TagGroup,
 )
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 
@@ -45,6 +47,9 @@ class Source(Protocol):
     lists_people: bool
     """True if `profiles` reads everyone who has changed, and `profile_ids` everyone. Otherwise people are read from
     events and by id."""
+
+    reads_messages: bool
+    """True if campaigns are read with their messages, and flows with their actions and messages."""
 
     event_requests_per_minute: int | None
     """The API's rate limit for events; None if it was never published."""
@@ -93,6 +98,10 @@ class Source(Protocol):
 
     def mapped_metrics(self) -> Iterator[Page[MappedMetric]]:
         """Read the mapped metrics. A dialect that does not have them returns no pages."""
+        ...
+
+    def tags(self) -> Iterator[Page[Tag | TagGroup]]:
+        """Read the tags, and the groups that they are in. A dialect without tags returns no pages."""
         ...
 
     def events(

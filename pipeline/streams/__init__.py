@@ -15,6 +15,7 @@ DIMENSIONS = (
     dimensions.SEGMENTS,
     dimensions.CAMPAIGNS,
     dimensions.FLOWS,
+    dimensions.TAGS,
     dimensions.CUSTOM_METRICS,
     dimensions.MAPPED_METRICS,
 )

@@ -57,7 +57,8 @@ class Attributions:
         attribution_id = f"{stable_hash('attribution', self._account, ref, touch):032x}"
         event = self._timeline.id(touch)
         if source.flow is None:
-            return [Attribution(attribution_id, event, source.message, source.campaign_message, None, None, None)]
+            campaign = source.campaign or source.message
+            return [Attribution(attribution_id, event, campaign, source.campaign_message, None, None, None)]
         number = stable_hash("variation", source.message)
         variation = token("variation", source.message) if number % 3 == 0 else None
         return [Attribution(attribution_id, event, None, None, source.flow, source.message, variation)]

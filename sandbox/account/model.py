@@ -99,6 +99,7 @@ class Campaign:
     scheduled_at: datetime | None
     send_time: datetime | None
     messages: list[CampaignMessage] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -122,6 +123,7 @@ class Flow:
     created: datetime
     updated: datetime
     messages: list[FlowMessage] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -137,6 +139,26 @@ class Group:
     is_active: bool = True
     is_starred: bool = False
     joined: MutableMapping[int, int] = field(default_factory=dict)
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class TagGroup:
+    """A group of tags."""
+
+    id: str
+    name: str
+    is_exclusive: bool
+    is_default: bool
+
+
+@dataclass(slots=True)
+class Tag:
+    """A tag. Campaigns, flows, lists and segments have the ids of theirs."""
+
+    id: str
+    name: str
+    group_id: str
 
 
 def audience_size(groups: Sequence[Group]) -> int:
@@ -164,6 +186,8 @@ class Account:
     timeline: Timeline
     generation: int = 0
     orders: Orders | None = None
+    tags: dict[str, Tag] = field(default_factory=dict)
+    tag_groups: dict[str, TagGroup] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.metric_ids = [metric.id for metric in self.metrics.values()]  # by number, including deleted metrics
@@ -184,6 +208,7 @@ class Account:
             "flows": self.flows,
             "lists": self.lists,
             "segments": self.segments,
+            "tags": self.tags,
         }
         return kinds[kind]
 
