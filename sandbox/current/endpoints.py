@@ -17,6 +17,8 @@ def current_endpoints(account: Account) -> list[Endpoint]:
         _get("accounts/{id}", XS, dimensions.account, "accounts:read"),
         _get("metrics", M, dimensions.metrics, "metrics:read"),
         _get("metrics/{id}", M, dimensions.metric, "metrics:read"),
+        _get("custom-metrics", S, dimensions.custom_metrics, "metrics:read"),
+        _get("mapped-metrics", S, dimensions.mapped_metrics, "metrics:read"),
         _get("campaigns", M, dimensions.campaigns, "campaigns:read"),
         _get("campaigns/{id}", M, dimensions.campaign, "campaigns:read"),
         _get("campaigns/{id}/campaign-messages", M, dimensions.campaign_messages, "campaigns:read"),
