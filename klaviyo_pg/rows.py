@@ -42,14 +42,72 @@ class Page(NamedTuple, Generic[Row]):
     incomplete: Incomplete | None = None
 
 
+class Account(NamedTuple):
+    """The account, as Klaviyo describes it."""
+
+    id: str
+    name: str | None = None
+    website: str | None = None
+    industry: str | None = None
+    timezone: str | None = None
+    currency: str | None = None
+    locale: str | None = None
+    is_test: bool | None = None
+
+
 class Metric(NamedTuple):
-    """A kind of event."""
+    """A kind of event, and the integration that sends it."""
 
     id: str
     name: str | None
     category: str | None
     created: datetime | None
     updated: datetime | None
+    integration_id: str | None = None
+    integration_name: str | None = None
+
+
+class CustomMetric(NamedTuple):
+    """Several metrics, or some of their events, that count as one. `metric_ids` and `definition` are JSON."""
+
+    id: str
+    name: str | None
+    aggregation_method: str | None
+    metric_ids: str
+    definition: str | None
+    created: datetime | None
+    updated: datetime | None
+
+
+class MappedMetric(NamedTuple):
+    """The metric that the account uses for a purpose, such as revenue. The purpose is the id."""
+
+    id: str
+    metric_id: str | None
+    custom_metric_id: str | None
+    updated: datetime | None
+
+
+class CampaignMessage(NamedTuple):
+    """A message of a campaign. `send_at` and `last_send_at` are the first and the last of its times of sending."""
+
+    id: str
+    campaign_id: str
+    channel: str | None = None
+    label: str | None = None
+    subject: str | None = None
+    preview_text: str | None = None
+    body: str | None = None
+    from_email: str | None = None
+    from_name: str | None = None
+    reply_to_email: str | None = None
+    template_id: str | None = None
+    status: str | None = None
+    send_at: datetime | None = None
+    last_send_at: datetime | None = None
+    is_local: bool | None = None
+    created: datetime | None = None
+    updated: datetime | None = None
 
 
 class Campaign(NamedTuple):
@@ -68,6 +126,48 @@ class Campaign(NamedTuple):
     updated: datetime | None
     included: Sequence[str]
     excluded: Sequence[str]
+    archived: bool | None = None
+    scheduled_at: datetime | None = None
+    messages: Sequence[CampaignMessage] = ()
+    tags: Sequence[str] | None = None
+
+
+class FlowAction(NamedTuple):
+    """A step of a flow, and the steps that follow it. `definition` is JSON."""
+
+    id: str
+    flow_id: str
+    action_type: str | None = None
+    status: str | None = None
+    next_id: str | None = None
+    next_if_true_id: str | None = None
+    next_if_false_id: str | None = None
+    definition: str | None = None
+    created: datetime | None = None
+    updated: datetime | None = None
+
+
+class FlowMessage(NamedTuple):
+    """A message that an action of a flow sends. Its times are those of the action."""
+
+    id: str
+    flow_id: str
+    flow_action_id: str
+    channel: str | None = None
+    name: str | None = None
+    subject: str | None = None
+    preview_text: str | None = None
+    body: str | None = None
+    from_email: str | None = None
+    from_name: str | None = None
+    reply_to_email: str | None = None
+    template_id: str | None = None
+    status: str | None = None
+    is_transactional: bool | None = None
+    uses_smart_sending: bool | None = None
+    is_variation: bool | None = None
+    created: datetime | None = None
+    updated: datetime | None = None
 
 
 class Flow(NamedTuple):
@@ -78,15 +178,38 @@ class Flow(NamedTuple):
     status: str | None
     created: datetime | None
     updated: datetime | None
+    archived: bool | None = None
+    trigger_type: str | None = None
+    actions: Sequence[FlowAction] = ()
+    messages: Sequence[FlowMessage] = ()
+    tags: Sequence[str] | None = None
 
 
 class Group(NamedTuple):
-    """A list or a segment."""
+    """A list or a segment. `tags` are IDs; None where the response does not include them, as for all that has tags."""
 
     id: str
     name: str | None
     created: datetime | None
     updated: datetime | None = None
+    tags: Sequence[str] | None = None
+
+
+class Tag(NamedTuple):
+    """A tag, and the group that it is in."""
+
+    id: str
+    name: str | None = None
+    group_id: str | None = None
+
+
+class TagGroup(NamedTuple):
+    """A group of tags."""
+
+    id: str
+    name: str | None = None
+    is_exclusive: bool | None = None
+    is_default: bool | None = None
 
 
 class Exclusion(NamedTuple):
@@ -244,14 +367,29 @@ class Lines(NamedTuple):
         return Lines(text, b"".join(part.keys for part in parts), b"".join(part.times for part in parts), spans)
 
 
+class Attribution(NamedTuple):
+    """An attribution of an event, which happened `at` this time, to a message that caused it."""
+
+    id: str
+    event_id: str
+    at: int  # Unix seconds
+    attributed_event_id: str | None
+    campaign_id: str | None
+    campaign_message_id: str | None
+    flow_id: str | None
+    flow_message_id: str | None
+    variation_id: str | None
+
+
 class EventPage(NamedTuple):
-    """One page of events, and the people in them whose rows are new."""
+    """One page of events, the people in them whose rows are new, and the attributions of the events."""
 
     events: Events
     profiles: Sequence[Profile]
     rejects: Sequence[Reject]
     read_at: datetime
     incomplete: Incomplete | None = None
+    attributions: Sequence[Attribution] = ()
 
 
 class Beginning(NamedTuple):

@@ -121,7 +121,7 @@ class Check:
         if stream.is_full_read:
             self._rows[stream.name] = rows
             self._full_reads[stream.name] = self._source.traffic.since(before).requests
-        if error is not None:
+        if error is not None and not (stream.is_optional and isinstance(error, MissingScope | Refused)):
             self.findings.add(_named(stream, error))
         return Access(_text(error), self._endpoint(sent), error)
 

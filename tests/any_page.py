@@ -15,7 +15,8 @@ from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.rows import EventPage, Page, Reject
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 from tests.people_frames import consents, people
-from transforms import dimensions, membership
+from transforms import dimensions, membership, messages, tags
+from transforms.attributions import attributions
 from transforms.events import Metrics, event_frames
 
 JULY = Window(datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 8, 1, tzinfo=UTC))
@@ -90,6 +91,7 @@ def stored_events(dialect: str, body: bytes) -> tuple[Stored, int]:
         *((loads.EVENTS[table], frame) for table, frame in by_table.tables.items()),
         (loads.FLOW_CAMPAIGNS, by_table.flow_campaigns),
         (loads.SUBSCRIPTION_CHANGES, by_table.subscription_changes),
+        (loads.EVENT_ATTRIBUTIONS, attributions([page], ACCOUNT).frame),
         (loads.MEMBER_STUBS, persons.members),
         (loads.MEMBER_ATTRIBUTES, persons.attributes),
     ]
@@ -131,8 +133,14 @@ def _frames(kind: str, rows: Sequence[Any]) -> Iterator[tuple[Load, pl.DataFrame
             campaigns, audiences = dimensions.campaigns(rows, ACCOUNT)
             yield loads.CAMPAIGNS, campaigns.frame
             yield loads.CAMPAIGN_LISTS, audiences
+            yield loads.CAMPAIGN_MESSAGES, messages.campaign_messages(rows, ACCOUNT).frame
+            yield loads.TAGGED_OBJECTS, tags.tagged(rows, "campaign", ACCOUNT).frame
         case "flows":
             yield loads.AUTOMATIONS, dimensions.automations(rows, ACCOUNT).frame
+            yield loads.FLOW_ACTIONS, messages.flow_actions(rows, ACCOUNT).frame
+            yield loads.FLOW_MESSAGES, messages.flow_messages(rows, ACCOUNT).frame
+        case "tags":
+            yield loads.TAGS, tags.tags(rows, ACCOUNT).frame
         case "lists":
             yield loads.LISTS, dimensions.groups(rows, "list", ACCOUNT).frame
         case "segments":
@@ -146,6 +154,7 @@ def _frames(kind: str, rows: Sequence[Any]) -> Iterator[tuple[Load, pl.DataFrame
 WITH_MARKERS = (
     loads.MEMBER_ATTRIBUTES,
     loads.CAMPAIGN_LISTS,
+    loads.TAGGED_OBJECTS,
     loads.MEMBER_CONSENTS,
     loads.LIST_SUPPRESSIONS_OF_PEOPLE,
 )

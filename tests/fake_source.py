@@ -12,20 +12,26 @@ from klaviyo_pg.errors import NotFound
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson
 from klaviyo_pg.rows import (
+    Account,
+    Attribution,
     Beginning,
     Campaign,
     Count,
+    CustomMetric,
     EventPage,
     Events,
     Exclusion,
     Flow,
     Group,
+    MappedMetric,
     MembershipPage,
     Metric,
     Page,
     Profile,
     ProfileId,
     Reject,
+    Tag,
+    TagGroup,
 )
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window, floor
 from tests.fake_requests import Request
@@ -52,6 +58,7 @@ class FakeSource:
         self.looks_up_memberships = account.looks_up_memberships
         self.exclusion_reasons: Sequence[str | None] = account.exclusion_reasons
         self.lists_people = account.lists_people
+        self.reads_messages = account.reads_messages
         self.events_per_page = account.events_per_page
         self.count_interval = account.count_interval
         self.longest_count = account.longest_count
@@ -62,12 +69,19 @@ class FakeSource:
         clock = self._account.api_now or self._account.now
         return clock()
 
-    def account_id(self) -> str | None:
+    def account(self) -> Account | None:
         self._request(Request("account", None, FULL_READ, 0))
-        return self._account.account_id
+        account_id = self._account.account_id
+        return Account(account_id, **self._account.described) if account_id else None
 
     def metrics(self) -> Iterator[Page[Metric]]:
         return self._collection("metrics", self._account.metrics)
+
+    def custom_metrics(self) -> Iterator[Page[CustomMetric]]:
+        return self._collection("custom_metrics", self._account.custom_metrics)
+
+    def mapped_metrics(self) -> Iterator[Page[MappedMetric]]:
+        return self._collection("mapped_metrics", self._account.mapped_metrics)
 
     def campaigns(self) -> Iterator[Page[Campaign]]:
         return self._collection("campaigns", self._account.campaigns)
@@ -80,6 +94,9 @@ class FakeSource:
 
     def segments(self) -> Iterator[Page[Group]]:
         return self._collection("segments", self._account.segments)
+
+    def tags(self) -> Iterator[Page[Tag | TagGroup]]:
+        return self._collection("tags", self._account.tags)
 
     def exclusions(self, reason: str | None = None, window: AnyWindow = FULL_READ) -> Iterator[Page[Exclusion]]:
         """Read the exclusions, with a reason those that have it. Number N belongs to a profile created on day N."""
@@ -106,7 +123,9 @@ class FakeSource:
         events = self._events(window, metric_id)
         for page, rejects in self._pages("events", metric_id, window, events, self.events_per_page):
             people = self._new_people(page, known_people)
-            yield EventPage(self._columns(page), people, rejects, self._account.now())
+            yield EventPage(
+                self._columns(page), people, rejects, self._account.now(), attributions=self._attributions(page)
+            )
 
     def _events(self, window: AnyWindow, metric_id: str | None) -> list[Event]:
         """Return the events of a window in order of time."""
@@ -130,6 +149,12 @@ class FakeSource:
                 new.append(profile)
         return new
 
+    def _attributions(self, events: Sequence[Event]) -> list[Attribution]:
+        attributions = self._account.attributions
+        return [
+            row._replace(at=int(event.at.timestamp())) for event in events for row in attributions.get(event.id, ())
+        ]
+
     def _columns(self, events: Sequence[Event]) -> Events:
         columns: dict[str, list[Any]] = {name: [None] * len(events) for name in Events._fields}
         columns["id"] = [event.id for event in events]
@@ -137,6 +162,8 @@ class FakeSource:
         columns["metric_id"] = [event.metric_id for event in events]
         columns["profile_id"] = [event.profile_id for event in events]
         columns["list_name"] = [event.list_name for event in events]
+        columns["message"] = [event.message for event in events]
+        columns["flow"] = [event.flow for event in events]
         columns["properties"] = [b"{}"] * len(events)
         return Events(**columns)
 

@@ -124,9 +124,15 @@ def _events(plant: Planted) -> list[dict[str, Any]]:
 
 def _metrics(plant: Planted) -> list[dict[str, Any]]:
     names = {f"M{number}": name for number, name in enumerate(_NAMES)} | {"M9": plant.label("metric: name")}
-    category = plant.label("metric: category")
+    category, integration = plant.label("metric: category"), plant.label("metric: integration")
     return [
-        {"id": each, "name": name, "created": _MADE, "updated": _MADE, "integration": {"category": category}}
+        {
+            "id": each,
+            "name": name,
+            "created": _MADE,
+            "updated": _MADE,
+            "integration": {"id": "i1", "name": integration, "category": category},
+        }
         for each, name in names.items()
     ]
 
@@ -140,7 +146,10 @@ def current(plant: Planted) -> dict[str, Any]:
     """Return the documents of the current dialect by path."""
     lists = [{"id": "L1", "name": plant.label("list: name"), "created": _MADE, "updated": _MADE}]
     segments = [{"id": "S1", "name": plant.label("segment: name"), "created": _MADE, "updated": _MADE}]
-    flow = {"id": "01FLOW", "name": plant.label("flow: name"), "status": plant.label("flow: status")}
+    flow = {
+        "id": "01FLOW",
+        **{name: plant.label(f"flow: {name}") for name in ("name", "status", "trigger_type")},
+    }
     campaign = {
         "id": "01CAMPAIGN",
         "name": plant.label("campaign: name"),
@@ -148,29 +157,71 @@ def current(plant: Planted) -> dict[str, Any]:
         "audiences": {"included": ["L1"], "excluded": ["S1"]},
     }
     content = {"subject": plant.label("campaign: subject"), "from_email": SENDER, "from_label": SENDER_NAME}
-    message = {"id": "01SENT", "definition": {"content": content}}
+    content |= {name: plant.label(f"campaign message: {name}") for name in ("preview_text", "body")}
+    of_message = {name: plant.label(f"campaign message: {name}") for name in ("channel", "label")}
+    message = {"id": "01SENT", "definition": {**of_message, "content": content}}
+    of_flow = {"flow": {"data": {"id": "01FLOW"}}}
+    of_group = {"tag-group": {"data": {"id": "01GROUP"}}}
     people = [_person(plant), _resource({"id": BOB, "email": "bob@example.com", "properties": {"Size": "L"}})]
     events = [_event(each) for each in _events(plant)]
     unreadable = [
         {**events[2], "id": "6qvdbYg3abc", "attributes": {"timestamp": plant.text("event: timestamp")}},
         {key: value for key, value in events[3].items() if key != "id"},
     ]
+    related = {"event": events[1]["id"], "attributed-event": plant.word("attribution: event")}
+    attributed = {
+        "type": "attribution",
+        "id": plant.name("attribution: id"),
+        "relationships": {name: {"data": {"id": each}} for name, each in related.items()},
+    }
     odd = _resource({"id": ANN, "created": plant.text("profile: created"), "first_name": plant.name("a reject")})
     return {
-        "accounts": [{"id": "ACC", "attributes": {}}],
+        "accounts": [_account(plant)],
+        "custom-metrics": [_custom_metric(plant)],
+        "mapped-metrics": [_resource({"id": "revenue"}, relationships={"metric": {"data": {"id": "m1"}}})],
         "metrics": [_resource(each) for each in _metrics(plant)],
         "campaigns": {
             "data": [_resource(campaign, relationships={"campaign-messages": {"data": [{"id": "01SENT"}]}})],
             "included": [_resource(message)],
         },
-        "flows": [_resource(flow)],
+        "flows": {"data": [_resource(flow)], "included": [_resource(_action(plant), relationships=of_flow)]},
+        "tags": {
+            "data": [_resource({"id": "01TAG", "name": plant.label("tag: name")}, relationships=of_group)],
+            "included": [_resource({"id": "01GROUP", "name": plant.label("tag group: name")}, type="tag-group")],
+        },
         "lists": [_resource(each) for each in lists],
         "segments": [_resource(each) for each in segments],
         "profiles": people,
         "lists/L1/profiles": [_resource({"id": each, "joined_group_at": _MADE}) for each in (ANN, BOB)],
-        "events": {"data": [*events, *unreadable], "included": [*people, odd]},
+        "events": {"data": [*events, *unreadable], "included": [*people, odd, attributed]},
         "metric-aggregates": {"attributes": {"dates": [], "data": []}},
     }
+
+
+def _account(plant: Planted) -> dict[str, Any]:
+    contact = {"organization_name": plant.label("account: name"), "website_url": plant.label("account: website")}
+    words = {name: plant.label(f"account: {name}") for name in ("industry", "timezone", "locale")}
+    return _resource({"id": "ACC", "contact_information": contact, "preferred_currency": SENDER_NAME, **words})
+
+
+def _custom_metric(plant: Planted) -> dict[str, Any]:
+    only = {"property": "Brand", "filter": {"value": plant.label("custom metric: filter")}}
+    method = plant.label("custom metric: method")
+    definition = {"aggregation_method": method, "metric_groups": [{"metric_id": "m1", "metric_filters": [only]}]}
+    return _resource({"id": "CM1", "name": plant.label("custom metric: name"), "definition": definition})
+
+
+def _action(plant: Planted) -> dict[str, Any]:
+    """Return an action of a flow, whose definition can have anything in it."""
+    texts = ("subject_line", "name", "preview_text", "body")
+    message = {
+        "id": "01FLOWMESSAGE",
+        "from_email": SENDER,
+        "from_label": SENDER_NAME,
+        **{name: plant.label(f"flow message: {name}") for name in texts},
+    }
+    data = {"message": message, "status": plant.label("action: status"), "filter": plant.label("action: definition")}
+    return {"id": "01ACTION", "definition": {"type": f"send-{plant.label('action: type')}", "data": data}}
 
 
 def _event(event: Mapping[str, Any]) -> dict[str, Any]:

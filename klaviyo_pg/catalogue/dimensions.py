@@ -2,7 +2,7 @@
 
 from klaviyo_pg.catalogue.personal import Harmless, Personal
 from klaviyo_pg.catalogue.shared import DELETED_AT, KEY_OF_ID, ORIGIN
-from klaviyo_pg.catalogue.types import FLOAT, INTEGER, KEY, TEXT, TIMESTAMP, Column, Merge, Table
+from klaviyo_pg.catalogue.types import BOOLEAN, FLOAT, INTEGER, KEY, TEXT, TIMESTAMP, Column, Merge, Table
 
 METRICS = Table(
     "metrics",
@@ -38,6 +38,22 @@ METRICS = Table(
         Column("updated_at", TIMESTAMP, "When the metric last changed.", "updated", "updated"),
         *ORIGIN,
         DELETED_AT,
+        Column(
+            "integration_id",
+            TEXT,
+            "Klaviyo's ID of the integration that sends it; null if none does.",
+            "integration.id",
+            "integration.id",
+            personal=Harmless.ID,
+        ),
+        Column(
+            "integration_name",
+            TEXT,
+            "Name of the integration, such as Shopify. Its category is in source.",
+            "integration.name",
+            "integration.name",
+            personal=Personal.CHECKED,
+        ),
     ),
 )
 
@@ -75,7 +91,7 @@ CAMPAIGNS = Table(
         Column(
             "list_key",
             TEXT,
-            "ID of the first list or segment that it is sent to.",
+            "ID of the first list or segment that it is sent to; first_list_key joins to lists.",
             "audiences.included",
             "list_id | lists",
             personal=Harmless.ID,
@@ -139,6 +155,16 @@ CAMPAIGNS = Table(
             personal=Harmless.KEY,
         ),
         DELETED_AT,
+        Column("archived", BOOLEAN, "True if the campaign is archived; null for a flow campaign.", "archived", ""),
+        Column("scheduled_at", TIMESTAMP, "When the campaign was scheduled.", "scheduled_at", ""),
+        Column(
+            "first_list_key",
+            KEY,
+            "Key of the first list or segment that it is sent to; joins to lists.key.",
+            "audiences.included",
+            "list_id | lists",
+            personal=Harmless.KEY,
+        ),
     ),
 )
 
@@ -162,6 +188,15 @@ AUTOMATIONS = Table(
             personal=Harmless.KEY,
         ),
         DELETED_AT,
+        Column("archived", BOOLEAN, "True if the flow is archived.", "archived", "archived"),
+        Column(
+            "trigger_type",
+            TEXT,
+            "What starts the flow: Metric, Added to List, Date Based, ...",
+            "trigger_type",
+            "trigger.type",
+            personal=Personal.CHECKED,
+        ),
     ),
 )
 

@@ -2,11 +2,23 @@
 
 from dataclasses import replace
 
-from klaviyo_pg.catalogue import bookkeeping, dimensions, events, membership
+from klaviyo_pg.catalogue import (
+    account,
+    attribution,
+    bookkeeping,
+    dimensions,
+    events,
+    membership,
+    messages,
+    tags,
+)
 from klaviyo_pg.catalogue.personal import Personal
 from klaviyo_pg.catalogue.types import Absent, Load, Merge
 
 METRICS = Load(dimensions.METRICS, absent=Absent.MARK)
+ACCOUNTS = Load(account.ACCOUNTS)
+CUSTOM_METRICS = Load(account.CUSTOM_METRICS, absent=Absent.MARK)
+MAPPED_METRICS = Load(account.MAPPED_METRICS, absent=Absent.MARK)
 CAMPAIGNS = Load(dimensions.CAMPAIGNS, absent=Absent.MARK, absent_where={"automation_key": None})
 FLOW_CAMPAIGNS = Load(
     dimensions.CAMPAIGNS,
@@ -27,6 +39,16 @@ AUTOMATIONS = Load(dimensions.AUTOMATIONS, absent=Absent.MARK)
 LISTS = Load(dimensions.LISTS, absent=Absent.MARK, absent_where={"list_type": "list"})
 SEGMENTS = Load(dimensions.LISTS, absent=Absent.MARK, absent_where={"list_type": "segment"})
 CAMPAIGN_LISTS = Load(dimensions.CAMPAIGN_LISTS, absent=Absent.DELETE, absent_per="campaign_id")
+CAMPAIGN_MESSAGES = Load(messages.CAMPAIGN_MESSAGES, absent=Absent.MARK)
+FLOW_ACTIONS = Load(messages.FLOW_ACTIONS, absent=Absent.MARK)
+FLOW_MESSAGES = Load(messages.FLOW_MESSAGES, absent=Absent.MARK)
+TAGS = Load(tags.TAGS, absent=Absent.MARK)
+TAG_GROUPS = Load(tags.TAG_GROUPS, absent=Absent.MARK)
+TAGGED_OBJECTS = Load(
+    tags.TAGGED_OBJECTS,
+    absent=Absent.MARK,  # an object is loaded with all tags; without any, as one row that has no tag
+    absent_per="object_key",
+)
 _CONSENT = ("consent", "consent_timestamp")
 _UNDIGESTED = {"details_digest": Merge.CLEAR}  # where properties are also loaded from pages of events
 MEMBERS = Load(
@@ -74,6 +96,7 @@ DETAILS = (
 )
 """The loads that members.details_digest covers."""
 EVENTS = {table.name: Load(table, mostly_new=True, newer_by="extracted_at") for table in events.EVENT_TABLES}
+EVENT_ATTRIBUTIONS = Load(attribution.EVENT_ATTRIBUTIONS, newer_by="extracted_at")
 STG_MEMBER_EXCLUSIONS = Load(membership.STG_MEMBER_EXCLUSIONS, absent=Absent.DELETE)
 MEMBER_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, absent=Absent.MARK)
 SWEPT_EXCLUSIONS = Load(membership.SWEPT_EXCLUSIONS, newer_by="created_at")
@@ -93,6 +116,7 @@ OF_EVENT_PAGES = {
     **EVENTS,
     "flow_campaigns": FLOW_CAMPAIGNS,
     "subscription_changes": SUBSCRIPTION_CHANGES,
+    "event_attributions": EVENT_ATTRIBUTIONS,
     "member_stubs": MEMBER_STUBS,
     "consenting_event_members": CONSENTING_EVENT_MEMBERS,
     "member_attributes": MEMBER_ATTRIBUTES,

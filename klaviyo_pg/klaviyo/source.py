@@ -7,18 +7,23 @@ from typing import Protocol
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.people_cache import KnownPeople
 from klaviyo_pg.rows import (
+    Account,
     Beginning,
     Campaign,
     Count,
+    CustomMetric,
     EventPage,
     Exclusion,
     Flow,
     Group,
+    MappedMetric,
     MembershipPage,
     Metric,
     Page,
     Profile,
     ProfileId,
+    Tag,
+    TagGroup,
 )
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 
@@ -42,6 +47,9 @@ class Source(Protocol):
     lists_people: bool
     """True if `profiles` reads everyone who has changed, and `profile_ids` everyone. Otherwise people are read from
     events and by id."""
+
+    reads_messages: bool
+    """True if campaigns are read with their messages, and flows with their actions and messages."""
 
     event_requests_per_minute: int | None
     """The API's rate limit for events; None if it was never published."""
@@ -70,8 +78,8 @@ class Source(Protocol):
         """The present according to the API's last response; None if it does not send the time."""
         ...
 
-    def account_id(self) -> str | None:
-        """Return Klaviyo's id of the account; None if this dialect does not have it."""
+    def account(self) -> Account | None:
+        """Return the account; None if this dialect does not have it."""
         ...
 
     def metrics(self) -> Iterator[Page[Metric]]: ...
@@ -83,6 +91,18 @@ class Source(Protocol):
     def lists(self) -> Iterator[Page[Group]]: ...
 
     def segments(self) -> Iterator[Page[Group]]: ...
+
+    def custom_metrics(self) -> Iterator[Page[CustomMetric]]:
+        """Read the custom metrics. A dialect that does not have them returns no pages."""
+        ...
+
+    def mapped_metrics(self) -> Iterator[Page[MappedMetric]]:
+        """Read the mapped metrics. A dialect that does not have them returns no pages."""
+        ...
+
+    def tags(self) -> Iterator[Page[Tag | TagGroup]]:
+        """Read the tags, and the groups that they are in. A dialect without tags returns no pages."""
+        ...
 
     def events(
         self, window: AnyWindow, metric_id: str | None = None, known_people: KnownPeople | None = None

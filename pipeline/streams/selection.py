@@ -76,7 +76,7 @@ def selection(names: Collection[str], streams: Mapping[str, Stream] = STREAMS) -
     if _ALL in positive:
         base = frozenset(streams)
     elif _DEFAULT in positive or not positive:
-        base = frozenset(name for name, stream in streams.items() if not stream.is_optional)
+        base = frozenset(name for name, stream in streams.items() if not stream.on_request)
     for table in sorted(excluded):
         _check_exclusion(table, streams)
     return Selection(positive - {_ALL, _DEFAULT}, excluded, base, streams)

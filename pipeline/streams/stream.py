@@ -21,7 +21,12 @@ from pipeline.session import Session
 from transforms.events import Metrics
 
 Row = TypeVar("Row")
-_MEMBER_LIST_TABLES = (membership.STG_MEMBER_LISTS, membership.SUBSCRIPTION_CHANGES, membership.LIST_SUPPRESSIONS)
+_MEMBER_LIST_TABLES = (
+    membership.STG_MEMBER_LISTS,
+    membership.SUBSCRIPTION_CHANGES,
+    membership.LIST_SUPPRESSIONS,
+    membership.MEMBER_EXCLUSIONS,
+)
 
 
 @dataclass
@@ -99,9 +104,11 @@ class Stream:
 
     `open` begins to read a chunk, and `group` puts its pages into batches of at least `batch_rows` rows. `cursor` is
     the API's time field by which it is read in windows and resumed at checkpoints; None: each read is a full read,
-    which also shows what the source has deleted. `subject` is what chunks can be limited to. `loads` are the ways in
-    which its rows come into tables. `schedule` says when it is read. `is_optional` says that it is only read if TABLES
-    asks for it, because it costs much. `probe` sends the smallest request that needs the same scopes.
+    which also shows what the source has deleted. `subject` is what chunks can be limited to; they can be parts of one
+    full read (`is_one_read`), which has found everything only together. `loads` are the ways in which its rows come
+    into tables. `schedule` says when it is read. A run is complete without an optional stream,
+    which not every account has. One that costs much is read only `on_request`, if TABLES asks for it. `probe` sends the
+    smallest request that needs the same scopes.
     """
 
     name: str
@@ -113,6 +120,8 @@ class Stream:
     probe: Probe
     cursor: str | None = None
     subject: str | None = None
+    is_one_read: bool = False
+    on_request: bool = False
     is_optional: bool = False
 
     @property
@@ -123,7 +132,9 @@ class Stream:
     @property
     def tables(self) -> frozenset[str]:
         """The names of the tables that depend on it."""
-        return _with_derived(load.table for load in self.loads)
+        names = {load.table.name for load in self.loads}
+        derived = any(load.table in _MEMBER_LIST_TABLES for load in self.loads)
+        return frozenset(names | {membership.MEMBER_LISTS.name} if derived else names)
 
     @property
     def is_full_read(self) -> bool:
@@ -132,23 +143,30 @@ class Stream:
 
     @property
     def leading(self) -> frozenset[str]:
-        """The names of the tables without which it is not read: the one that it fills first, and what is derived."""
-        return _with_derived([self.table])
+        """The names of the tables without which it is not read: that which it fills first, or is read for."""
+        derived = {membership.MEMBER_LISTS.name} if self.table is membership.STG_MEMBER_LISTS else set()
+        return frozenset({self.table.name} | derived)
 
 
-def _with_derived(tables: Iterable[Table]) -> frozenset[str]:
-    """Return the names of tables, with that of the table that is derived from some of them."""
-    filled = list(tables)
-    derived = [membership.MEMBER_LISTS] if any(table in _MEMBER_LIST_TABLES for table in filled) else []
-    return frozenset(table.name for table in [*filled, *derived])
+class SweptPart:
+    """A part of a sweep, as its batches record it: that it has begun, and that a record was unreadable.
 
+    The warehouse keeps both. Nothing of a part was lost if it has begun there, and a resumed part need not meet an
+    unreadable record again.
+    """
 
-def begun(reading: Reading, key: str) -> list[tuple[Load, pl.DataFrame]]:
-    """Return what the first batch of a sweep stores to show that nothing of it was lost; nothing if it is resumed."""
-    if reading.is_resumed:
-        return []
-    row = (key, reading.run.id, reading.part, None)
-    return [(loads.SWEEPS, pl.DataFrame([row], loads.SWEEPS.schema, orient="row"))]
+    def __init__(self, reading: Reading, key: str) -> None:
+        self._name = key, reading.run.id, reading.part
+        self._has_begun = reading.is_resumed
+
+    def record(self, pages: Iterable[Any]) -> list[tuple[Load, pl.DataFrame]]:
+        """Return what a batch of these pages has to store."""
+        has_unreadable = any(reject.hides for page in pages for reject in page.rejects)
+        if self._has_begun and not has_unreadable:
+            return []
+        self._has_begun = True
+        row = (*self._name, None, has_unreadable)
+        return [(loads.SWEEPS, pl.DataFrame([row], loads.SWEEPS.schema, orient="row"))]
 
 
 def as_one_batch(pages: Iterable[Any], least: int, first: int = 0) -> Iterator[Group]:

@@ -111,12 +111,14 @@ class _RowGenerator:
             split = len(campaign.messages) > 1
             for message in campaign.messages:
                 source = send_source(
-                    campaign.id,
+                    message.id if split else campaign.id,
                     None,
                     campaign.name,
                     message.content.get("subject"),
                     sent_at,
                     message.id[-6:] if split else None,
+                    message.id,
+                    campaign.id,
                 )
                 numbers.append(self._number(source))
                 times.append(sent_at)

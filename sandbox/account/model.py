@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any
 
+from sandbox.account.attributions import Attributions
+from sandbox.account.definitions import define
 from sandbox.account.ids import token
 from sandbox.account.orders import Orders
 from sandbox.account.people import People
@@ -97,6 +99,7 @@ class Campaign:
     scheduled_at: datetime | None
     send_time: datetime | None
     messages: list[CampaignMessage] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -120,6 +123,7 @@ class Flow:
     created: datetime
     updated: datetime
     messages: list[FlowMessage] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -135,6 +139,26 @@ class Group:
     is_active: bool = True
     is_starred: bool = False
     joined: MutableMapping[int, int] = field(default_factory=dict)
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class TagGroup:
+    """A group of tags."""
+
+    id: str
+    name: str
+    is_exclusive: bool
+    is_default: bool
+
+
+@dataclass(slots=True)
+class Tag:
+    """A tag. Campaigns, flows, lists and segments have the ids of theirs."""
+
+    id: str
+    name: str
+    group_id: str
 
 
 def audience_size(groups: Sequence[Group]) -> int:
@@ -162,20 +186,29 @@ class Account:
     timeline: Timeline
     generation: int = 0
     orders: Orders | None = None
+    tags: dict[str, Tag] = field(default_factory=dict)
+    tag_groups: dict[str, TagGroup] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.metric_ids = [metric.id for metric in self.metrics.values()]  # by number, including deleted metrics
         self._count_errors: dict[int, dict[date, int]] = defaultdict(lambda: defaultdict(int))  # by metric number
         self._deleted: dict[tuple[str, str], tuple[int, Any]] = {}
+        numbers = {metric.name: metric.number for metric in self.metrics.values()}
+        self.attributions = Attributions(self.options.account, self.timeline, numbers)
+        ids = {metric.name: metric.id for metric in self.metrics.values()}
+        self.definitions = define(self.options.account, self.options.seed, ids, self.options.until)
 
     def collection(self, kind: str) -> dict[str, Any]:
-        """Return the rows of a kind (metrics, campaigns, flows, lists or segments) by id. Raise KeyError for others."""
+        """Return the rows of a kind by id: metrics, custom-metrics, campaigns and so on. Raise KeyError for others."""
         kinds: dict[str, dict[str, Any]] = {
             "metrics": self.metrics,
+            "custom-metrics": self.definitions.custom_metrics,
+            "mapped-metrics": self.definitions.mapped_metrics,
             "campaigns": self.campaigns,
             "flows": self.flows,
             "lists": self.lists,
             "segments": self.segments,
+            "tags": self.tags,
         }
         return kinds[kind]
 

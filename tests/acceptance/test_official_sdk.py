@@ -71,6 +71,43 @@ def test_all_metrics_are_listed(box: Sandbox, client: KlaviyoAPI) -> None:
     assert any(row.attributes.integration is None for row in rows)
 
 
+def test_custom_and_mapped_metrics_are_listed_with_their_metrics(client: KlaviyoAPI) -> None:
+    """A mapping has a metric, a custom metric, or neither."""
+    answer = client.Metrics.get_custom_metrics(include=["metrics"])
+    assert type(answer) is vendor.GetCustomMetricResponseCollectionCompoundDocument
+    metrics = {group.metric_id for row in answer.data for group in row.attributes.definition.metric_groups}
+    assert metrics == {each.id for row in answer.data for each in row.relationships.metrics.data}
+    assert metrics == {each.id for each in answer.included}
+    mapped = client.Metrics.get_mapped_metrics(include=["metric", "custom-metric"])
+    assert type(mapped) is vendor.GetMappedMetricResponseCollectionCompoundDocument
+    related = {row.id: (row.relationships.metric.data, row.relationships.custom_metric.data) for row in mapped.data}
+    assert len(related) == 7
+    assert related["revenue"][0] is not None and related["revenue"][1] is None
+    assert related["added_to_cart"][1].id in {row.id for row in answer.data}
+    assert related["started_checkout"] == (None, None)
+
+
+def check_tags(page: Any) -> None:
+    """Check that a page includes the tags that its rows refer to."""
+    tags = {tag.id for tag in included(vendor.TagResponseObjectResource, page, "tag")}
+    assert tags == {tag.id for row in page.data for tag in row.relationships.tags.data}
+
+
+def test_all_tags_are_listed_with_their_groups(client: KlaviyoAPI) -> None:
+    """Lists and segments include the tags that are on them."""
+    [page] = pages(client.Tags.get_tags, vendor.GetTagResponseCollectionCompoundDocument, include=["tag-group"])
+    assert {tag.relationships.tag_group.data.id for tag in page.data} == {group.id for group in page.included}
+    assert {(group.attributes.exclusive, group.attributes.default) for group in page.included} >= {(False, True)}
+    names = {tag.id: tag.attributes.name for tag in page.data}
+    for call, model in (
+        (client.Lists.get_lists, vendor.GetListListResponseCollectionCompoundDocument),
+        (client.Segments.get_segments, vendor.GetSegmentListResponseCollectionCompoundDocument),
+    ):
+        for groups in pages(call, model, include=["tags"]):
+            check_tags(groups)
+            assert {tag["id"] for tag in groups.included} <= set(names)
+
+
 def test_all_campaigns_are_listed_with_their_messages(box: Sandbox, client: KlaviyoAPI) -> None:
     """Each channel and each archived state needs its own request."""
     count = 0
@@ -82,9 +119,10 @@ def test_all_campaigns_are_listed_with_their_messages(box: Sandbox, client: Klav
                 client.Campaigns.get_campaigns,
                 vendor.GetCampaignResponseCollectionCompoundDocument,
                 filter=filters,
-                include=["campaign-messages"],
+                include=["campaign-messages", "tags"],
                 page_size=50,
             ):
+                check_tags(page)
                 messages = included(vendor.CampaignMessageResponseObjectResource, page, "campaign-message")
                 message_ids = [message.id for row in page.data for message in row.relationships.campaign_messages.data]
                 assert sorted(message_ids) == sorted(message.id for message in messages)
@@ -113,16 +151,27 @@ def test_an_ab_campaign_has_two_messages(client: KlaviyoAPI) -> None:
     assert single.data.to_dict() == answer.data[0].to_dict()
 
 
-def test_all_flows_are_listed(box: Sandbox, client: KlaviyoAPI) -> None:
-    """Archived and unarchived flows add up to all flows."""
-    rows = [
-        rows_of(
-            client.Flows.get_flows, vendor.GetFlowResponseCollectionCompoundDocument, filter=condition, page_size=20
-        )
-        for condition in ("equals(archived,false)", "equals(archived,true)")
-    ]
-    assert all(rows)
-    assert len(rows[0]) + len(rows[1]) == box.state()["flows"]
+def test_all_flows_are_listed_with_their_actions(box: Sandbox, client: KlaviyoAPI) -> None:
+    """Archived and unarchived flows add up to all flows, and each action belongs to one of them."""
+    flows = []
+    for condition in ("equals(archived,false)", "equals(archived,true)"):
+        of_condition = []
+        for page in pages(
+            client.Flows.get_flows,
+            vendor.GetFlowResponseCollectionCompoundDocument,
+            filter=condition,
+            include=["flow-actions", "tags"],
+            page_size=20,
+        ):
+            check_tags(page)
+            actions = included(vendor.FlowActionEncodedResponseObjectResource, page, "flow-action")
+            referred = {action.id: row.id for row in page.data for action in row.relationships.flow_actions.data}
+            assert {action.id: action.relationships.flow.data.id for action in actions} == referred
+            assert all(action.attributes.definition["id"] == action.id for action in actions)
+            of_condition += page.data
+        assert of_condition
+        flows += of_condition
+    assert len({row.id for row in flows}) == len(flows) == box.state()["flows"]
 
 
 def test_all_lists_and_their_members_are_listed(box: Sandbox, client: KlaviyoAPI) -> None:
@@ -181,12 +230,12 @@ def reasons(row: Any) -> set[str]:
 
 
 def test_all_events_are_listed_once(box: Sandbox, client: KlaviyoAPI) -> None:
-    """The metric and the profile of each event are included on the same page."""
-    events = []
+    """The metric, the profile and the attributions of each event are included on the same page."""
+    events, attributed = [], 0
     for page in pages(
         client.Events.get_events,
         vendor.GetEventResponseCollectionCompoundDocument,
-        include=["profile", "metric"],
+        include=["attributions", "profile", "metric"],
         page_size=500,
         sort="datetime",
     ):
@@ -195,7 +244,14 @@ def test_all_events_are_listed_once(box: Sandbox, client: KlaviyoAPI) -> None:
         people = {row.relationships.profile.data.id for row in page.data if row.relationships.profile.data}
         assert {profile.id for profile in profiles} == people
         assert {metric.id for metric in metrics} == {row.relationships.metric.data.id for row in page.data}
-        events += page.data
+        references = {
+            row.id: row.relationships.attributions.data for row in page.data if row.relationships.attributions
+        }
+        attributions = {each["id"]: each["relationships"] for each in page.included if each["type"] == "attribution"}
+        assert {each.id for several in references.values() for each in several} == set(attributions)
+        assert {each["event"]["data"]["id"] for each in attributions.values()} == set(references)
+        events, attributed = events + page.data, attributed + len(attributions)
+    assert attributed > 0
     assert len(events) == box.state()["events"]
     assert [(row.id, row.attributes.timestamp) for row in events] == [
         (event["id"], event["timestamp"]) for event in box.events()

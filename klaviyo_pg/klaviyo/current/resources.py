@@ -34,10 +34,17 @@ class EventAttributes(Struct, frozen=True, gc=False):
 
 
 class EventRelationships(Struct, frozen=True, gc=False):
-    """An event's profile and metric."""
+    """An event's profile and metric, and a reference to its attributions, undecoded. Most events have none."""
 
     profile: Relationship | None = None
     metric: Relationship | None = None
+    attributions: Raw = Raw()
+
+
+class References(Struct, frozen=True):
+    """References to related resources."""
+
+    data: list[Identifier] | None = None
 
 
 class Event(Struct, frozen=True, gc=False):
@@ -133,11 +140,36 @@ class Profile(Struct):
     attributes: ProfileAttributes
 
 
+class Included(Struct):
+    """A resource that is included on a page, of which only the type is decoded."""
+
+    type: Any = None
+
+
+class AttributionRelationships(Struct, frozen=True):
+    """The event that an event is attributed to, and the message that caused it."""
+
+    event: Relationship | None = None
+    attributed_event: Relationship | None = field(default=None, name="attributed-event")
+    campaign: Relationship | None = None
+    campaign_message: Relationship | None = field(default=None, name="campaign-message")
+    flow: Relationship | None = None
+    flow_message: Relationship | None = field(default=None, name="flow-message")
+    variation: Relationship | None = field(default=None, name="flow-message-variation")
+
+
+class Attribution(Struct, frozen=True):
+    """An attribution of an event."""
+
+    id: Id
+    relationships: AttributionRelationships | None = None
+
+
 class EventDocument(Struct):
     """A page of events with the people in them."""
 
     data: list[Event]
-    included: list[Raw] = []  # profiles
+    included: list[Raw] = []  # profiles and attributions
     links: Links | None = None
 
 
@@ -157,6 +189,8 @@ class ProfileDocument(Struct):
 class Integration(Struct, frozen=True):
     """The origin of a metric. Some integrations have an object as their category."""
 
+    id: Any = None
+    name: Any = None
     category: Any = None
 
 
@@ -199,6 +233,8 @@ class CampaignAttributes(Struct):
     created_at: datetime | None = None
     updated_at: datetime | None = None
     send_time: datetime | None = None
+    archived: Any = None
+    scheduled_at: Any = None
 
 
 class Messages(Struct, frozen=True):
@@ -211,6 +247,7 @@ class CampaignRelationships(Struct, frozen=True):
     """A campaign's related resources."""
 
     messages: Messages | None = field(default=None, name="campaign-messages")
+    tags: Any = None
 
 
 class Campaign(Struct):
@@ -222,30 +259,41 @@ class Campaign(Struct):
 
 
 class Content(Struct, frozen=True):
-    """The content of a message. Only emails have these fields."""
+    """The content of a message. Only emails have a subject and a sender, and only other messages a body."""
 
     subject: str | None = None
     from_email: str | None = None
     from_label: str | None = None
+    preview_text: Any = None
+    reply_to_email: Any = None
+    title: Any = None
+    body: Any = None
 
 
 class Definition(Struct, frozen=True):
     """The definition of a message."""
 
     content: Content | None = None
+    channel: Any = None
+    label: Any = None
 
 
 class MessageAttributes(Struct):
     """A message's attributes."""
 
     definition: Definition | None = None
+    send_times: Any = None
+    created_at: Any = None
+    updated_at: Any = None
 
 
 class Message(Struct):
-    """A message of a campaign."""
+    """A message of a campaign, or another resource on the same page: the type says so."""
 
     id: Id
     attributes: MessageAttributes
+    type: Any = None
+    relationships: Any = None
 
 
 class CampaignDocument(Struct):
@@ -263,6 +311,8 @@ class FlowAttributes(Struct):
     status: str | None = None
     created: datetime | None = None
     updated: datetime | None = None
+    archived: Any = None
+    trigger_type: Any = None
 
 
 class Flow(Struct):
@@ -270,12 +320,31 @@ class Flow(Struct):
 
     id: Id
     attributes: FlowAttributes
+    relationships: Any = None
+
+
+class Resource(Struct):
+    """A resource of any type. Only its id has to be well-formed."""
+
+    id: Id
+    type: Any = None
+    attributes: Any = None
+    relationships: Any = None
+
+
+class ResourceDocument(Struct):
+    """A page of resources of which only the ids have to be well-formed."""
+
+    data: list[Resource]
+    included: list[Resource] = []
+    links: Links | None = None
 
 
 class FlowDocument(Struct):
-    """A page of flows."""
+    """A page of flows with their actions."""
 
     data: list[Flow]
+    included: list[Resource] = []
     links: Links | None = None
 
 
@@ -292,6 +361,7 @@ class Group(Struct):
 
     id: Id
     attributes: GroupAttributes
+    relationships: Any = None
 
 
 class GroupDocument(Struct):

@@ -12,6 +12,7 @@ from msgspec import Meta, Raw, Struct
 from klaviyo_pg import rows
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.fields import AnyId, Id, Named, Seconds
+from klaviyo_pg.klaviyo.lenient import boolean, member
 
 _NULL = Raw(b"null")
 _NOT_CUSTOM = frozenset(
@@ -63,6 +64,8 @@ class Timeline(Struct):
 class Integration(Struct):
     """The origin of a metric."""
 
+    id: Any = None
+    name: Any = None
     category: Any = None
 
 
@@ -76,9 +79,15 @@ class Metric(Struct):
     updated: str | None = None
 
     def row(self) -> rows.Metric:
-        category = self.integration and self.integration.category
+        integration = self.integration or Integration()
         return rows.Metric(
-            self.id, self.name, properties.plain_text(category), moment(self.created), moment(self.updated)
+            self.id,
+            self.name,
+            properties.plain_text(integration.category),
+            moment(self.created),
+            moment(self.updated),
+            properties.plain_text(integration.id),
+            properties.plain_text(integration.name),
         )
 
 
@@ -139,9 +148,19 @@ class Flow(Struct):
     status: str | None = None
     created: str | None = None
     updated: str | None = None
+    archived: Any = None
+    trigger: Any = None
 
     def row(self) -> rows.Flow:
-        return rows.Flow(self.id, self.name, self.status, moment(self.created), moment(self.updated))
+        return rows.Flow(
+            self.id,
+            self.name,
+            self.status,
+            moment(self.created),
+            moment(self.updated),
+            boolean(self.archived),
+            properties.plain_text(member(self.trigger, "type")),
+        )
 
 
 class Exclusion(Struct):

@@ -48,6 +48,7 @@ class LegacySource:
 
     looks_up_memberships = True
     lists_people = False
+    reads_messages = False
     exclusion_reasons: Sequence[str | None] = (None,)
     event_requests_per_minute: int | None = None
     count_interval = timedelta(days=1)
@@ -81,13 +82,21 @@ class LegacySource:
             return False
         return True
 
-    def account_id(self) -> str | None:
+    def account(self) -> rows.Account | None:
         """Return None, because these APIs do not have it. A small request detects a wrong key or a wrong dialect."""
         self._v1.get("api/v1/metrics", {"page": "0", "count": "1"})
         return None
 
     def metrics(self) -> Iterator[rows.Page[rows.Metric]]:
         return self._numbered("api/v1/metrics", shapes.Metric, shapes.Metric.row)
+
+    def custom_metrics(self) -> Iterator[rows.Page[rows.CustomMetric]]:
+        """Return no pages: these APIs have no custom metrics."""
+        return iter(())
+
+    def mapped_metrics(self) -> Iterator[rows.Page[rows.MappedMetric]]:
+        """Return no pages: these APIs have no mapped metrics."""
+        return iter(())
 
     def campaigns(self) -> Iterator[rows.Page[rows.Campaign]]:
         return self._numbered("api/v1/campaigns", shapes.Campaign, shapes.Campaign.row)
@@ -120,6 +129,10 @@ class LegacySource:
         for page in self._numbered("api/v1/campaigns", shapes.Campaign, _segments):
             rejects = [each._replace(reason=f"The segments of a campaign: {each.reason}") for each in page.rejects]
             yield rows.Page([group for groups in page.rows for group in groups], rejects, page.read_at)
+
+    def tags(self) -> Iterator[rows.Page[rows.Tag | rows.TagGroup]]:
+        """Return no pages: these APIs have no tags."""
+        return iter(())
 
     def events(
         self, window: AnyWindow, metric_id: str | None = None, known_people: KnownPeople | None = None

@@ -25,7 +25,7 @@ from sandbox.launcher import Sandbox, running
 from tests.runs import Warehouse
 
 STREAM_OF = {  # by method of the source; others have the name of their stream
-    "account_id": KEY,
+    "account": KEY,
     "memberships": "list_members",
     "latest_change": "profiles",
     "profile_ids": "profile_sweep",
@@ -123,7 +123,7 @@ def test_a_good_key_and_database_pass(warehouse: Warehouse, capsys: pytest.Captu
     code, out, sentences = examined(warehouse, capsys, tables="-member_exclusions")
     assert (code, sentences) == (0, [])
     assert "account SANDBX" in out and "schema klaviyo" in out
-    lines = {line[:20].strip(): line[20:].strip() for line in out.splitlines()}
+    lines = {line[:19].strip(): line[19:].strip() for line in out.splitlines()}
     wanted = [name.replace("_", " ") for name in STREAMS if name != "exclusions"]
     assert {name: lines.get(name) for name in wanted} == dict.fromkeys(wanted, "yes")
     assert "exclusions" not in lines
@@ -146,7 +146,7 @@ def test_a_missing_scope_is_told_apart_from_what_klaviyo_does_not_offer(
         "Klaviyo does not offer flows to this account (404). Runs leave it out.",
         "The API key lacks the scope profiles:read. Add it to the key in Klaviyo's settings.",
     ]
-    lines = {line[:20].strip(): line[20:].strip() for line in out.splitlines()}
+    lines = {line[:19].strip(): line[19:].strip() for line in out.splitlines()}
     assert [lines[name] for name in ("flows", "profiles", "events")] == ["not offered", "no scope", "yes"]
 
 

@@ -17,8 +17,9 @@ from pipeline.streams.selection import selection
 NOW = datetime(2026, 11, 27, 6, tzinfo=UTC)
 START = NOW - timedelta(days=1500)
 HOURS = {NOW - timedelta(hours=number): 100 for number in range(24 * 31)}
+FULL_READS = [name for name, stream in STREAMS.items() if stream.is_full_read]
 SHOP = Sizes(
-    full_reads={"metrics": 1, "lists": 2, "segments": 5, "campaigns": 11, "flows": 2},
+    full_reads={name: number for number, name in enumerate(FULL_READS, 1)},
     metrics=("opened", "quiet"),
     events={"opened": HOURS},
     people=100_000,

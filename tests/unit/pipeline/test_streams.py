@@ -47,14 +47,15 @@ def test_tables_select_the_streams_that_fill_them(tables: list[str], expected: s
     assert selection(tables).streams == expected
 
 
-@pytest.mark.parametrize("table", [table.name for table in DATA])
+@pytest.mark.parametrize("table", [table.name for table in DATA if table.name != "accounts"])
 def test_every_table_has_a_stream(table: str) -> None:
+    """Except that of the account, which the first request of every run fills."""
     assert any(table in stream.tables for stream in STREAMS.values())
 
 
 def test_an_unknown_table_is_rejected() -> None:
     """The error names the tables there are."""
-    with pytest.raises(BadSettings, match=r"^There is no table open\. The tables are automations, .*unsubscribes\.$"):
+    with pytest.raises(BadSettings, match=r"^There is no table open\. The tables are accounts, .*unsubscribes\.$"):
         selection(["opens", "open"])
 
 
@@ -98,7 +99,7 @@ def test_where_people_come_from_events_only_members_need_all_metrics() -> None:
 
 def test_a_stream_that_costs_much_is_only_read_if_it_is_asked_for() -> None:
     """It is part of all, and of what names its table, but not of the default."""
-    streams = {**STREAMS, "flows": replace(STREAMS["flows"], is_optional=True)}
+    streams = {**STREAMS, "flows": replace(STREAMS["flows"], on_request=True)}
     chosen = {tuple(names): selection(names, streams).streams for names in ([], ["-opens"], ["all"])}
     assert [("flows" in each) for each in chosen.values()] == [False, False, True]
     assert selection(["default", "automations"], streams).streams == set(STREAMS)
