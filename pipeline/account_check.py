@@ -38,7 +38,7 @@ class Access(NamedTuple):
 
 @dataclass
 class Findings:
-    """What the check of an account has found. `limits` are the requests per minute of each endpoint."""
+    """The findings of the check of an account. `limits` are the requests per minute of each endpoint."""
 
     errors: list[KlaviyoPgError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)

@@ -34,7 +34,7 @@ Progress = Callable[[str], None]
 
 
 class Known(NamedTuple):
-    """What the checks of streams have read: the requests of full reads, the metrics, and the ids of lists."""
+    """The result of the checks of streams: the requests of full reads, the metrics, and the ids of lists."""
 
     full_reads: Mapping[str, int]
     metrics: Sequence[KnownMetric]
@@ -59,7 +59,9 @@ def measure(
         all_at_once = all_at_once and wanted.event_tables(source.lists_people) is None
         progress(f"Counting the events of {len(ids):,} metrics")
         sizes = _with_events(sizes, source, settings, as_of)._replace(all_at_once=all_at_once)
-    if PROFILES.name in allowed and source.lists_people:
+    if not source.lists_people:
+        sizes = sizes._replace(full_reads={**sizes.full_reads, PROFILES.name: 0})
+    elif PROFILES.name in allowed:
         progress("Estimating the number of profiles")
         sizes = _with_people(sizes, source, as_of)
     if source.looks_up_memberships:

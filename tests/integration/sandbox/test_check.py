@@ -153,7 +153,7 @@ def test_a_missing_scope_is_told_apart_from_what_klaviyo_does_not_offer(
 def test_everything_that_is_wrong_is_reported_at_once(warehouse: Warehouse, capsys: pytest.CaptureFixture[str]) -> None:
     """A rejected key does not keep the database from being tried, and the other way round."""
     code, out, sentences = examined(
-        warehouse, capsys, klaviyo_api_key="pk_wrong", database_url="postgresql://nobody:hidden@127.0.0.1:1/x"
+        warehouse, capsys, klaviyo_api_key="pk_wrong", database_url="postgresql://someone:hidden@127.0.0.1:1/x"
     )
     assert code == 2
     assert len(sentences) == 2

@@ -92,7 +92,7 @@ def pages(times: list[datetime], asked: list[AnyWindow]) -> Callable[[AnyWindow]
 @pytest.mark.parametrize(
     ("people", "skew", "requests", "tolerance"),
     [
-        pytest.param(0, 1, 1, 0, id="nobody there"),
+        pytest.param(0, 1, 1, 0, id="empty"),
         pytest.param(99, 1, 1, 0, id="one page"),
         pytest.param(5_000, 1, 20, 0.15, id="evenly spread"),
         pytest.param(20_000, 3, 48, 0.2, id="more of them lately"),
