@@ -203,7 +203,9 @@ FLOWS = full_read(
     loads.TAGGED_OBJECTS,
     rejects="automations",
 )
-TAGS = full_read("tags", lambda source: source.tags(), _tags, loads.TAGS, loads.TAG_GROUPS, rejects="tags")
+TAGS = full_read(
+    "tags", lambda source: source.tags(), _tags, loads.TAGS, loads.TAG_GROUPS, rejects="tags", is_optional=True
+)
 CUSTOM_METRICS = full_read(
     "custom_metrics",
     lambda source: source.custom_metrics(),
