@@ -52,6 +52,28 @@ class Metric(NamedTuple):
     updated: datetime | None
 
 
+class CampaignMessage(NamedTuple):
+    """A message of a campaign. `send_at` and `last_send_at` are the first and the last of its times of sending."""
+
+    id: str
+    campaign_id: str
+    channel: str | None = None
+    label: str | None = None
+    subject: str | None = None
+    preview_text: str | None = None
+    body: str | None = None
+    from_email: str | None = None
+    from_name: str | None = None
+    reply_to_email: str | None = None
+    template_id: str | None = None
+    status: str | None = None
+    send_at: datetime | None = None
+    last_send_at: datetime | None = None
+    is_local: bool | None = None
+    created: datetime | None = None
+    updated: datetime | None = None
+
+
 class Campaign(NamedTuple):
     """A campaign. `included` and `excluded` are ids of lists and segments."""
 
@@ -68,6 +90,48 @@ class Campaign(NamedTuple):
     updated: datetime | None
     included: Sequence[str]
     excluded: Sequence[str]
+    archived: bool | None = None
+    scheduled_at: datetime | None = None
+    messages: Sequence[CampaignMessage] = ()
+    tags: Sequence[str] | None = None
+
+
+class FlowAction(NamedTuple):
+    """A step of a flow, and the steps that follow it. `definition` is JSON."""
+
+    id: str
+    flow_id: str
+    action_type: str | None = None
+    status: str | None = None
+    next_id: str | None = None
+    next_if_true_id: str | None = None
+    next_if_false_id: str | None = None
+    definition: str | None = None
+    created: datetime | None = None
+    updated: datetime | None = None
+
+
+class FlowMessage(NamedTuple):
+    """A message that an action of a flow sends. Its times are those of the action."""
+
+    id: str
+    flow_id: str
+    flow_action_id: str
+    channel: str | None = None
+    name: str | None = None
+    subject: str | None = None
+    preview_text: str | None = None
+    body: str | None = None
+    from_email: str | None = None
+    from_name: str | None = None
+    reply_to_email: str | None = None
+    template_id: str | None = None
+    status: str | None = None
+    is_transactional: bool | None = None
+    uses_smart_sending: bool | None = None
+    is_variation: bool | None = None
+    created: datetime | None = None
+    updated: datetime | None = None
 
 
 class Flow(NamedTuple):
@@ -78,15 +142,38 @@ class Flow(NamedTuple):
     status: str | None
     created: datetime | None
     updated: datetime | None
+    archived: bool | None = None
+    trigger_type: str | None = None
+    actions: Sequence[FlowAction] = ()
+    messages: Sequence[FlowMessage] = ()
+    tags: Sequence[str] | None = None
 
 
 class Group(NamedTuple):
-    """A list or a segment."""
+    """A list or a segment. `tags` are IDs; None where the response does not include them, as for all that has tags."""
 
     id: str
     name: str | None
     created: datetime | None
     updated: datetime | None = None
+    tags: Sequence[str] | None = None
+
+
+class Tag(NamedTuple):
+    """A tag, and the group that it is in."""
+
+    id: str
+    name: str | None = None
+    group_id: str | None = None
+
+
+class TagGroup(NamedTuple):
+    """A group of tags."""
+
+    id: str
+    name: str | None = None
+    is_exclusive: bool | None = None
+    is_default: bool | None = None
 
 
 class Exclusion(NamedTuple):

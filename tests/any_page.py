@@ -15,7 +15,7 @@ from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.rows import EventPage, Page, Reject
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 from tests.people_frames import consents, people
-from transforms import dimensions, membership
+from transforms import dimensions, membership, messages, tags
 from transforms.events import Metrics, event_frames
 
 JULY = Window(datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 8, 1, tzinfo=UTC))
@@ -131,8 +131,14 @@ def _frames(kind: str, rows: Sequence[Any]) -> Iterator[tuple[Load, pl.DataFrame
             campaigns, audiences = dimensions.campaigns(rows, ACCOUNT)
             yield loads.CAMPAIGNS, campaigns.frame
             yield loads.CAMPAIGN_LISTS, audiences
+            yield loads.CAMPAIGN_MESSAGES, messages.campaign_messages(rows, ACCOUNT).frame
+            yield loads.TAGGED_OBJECTS, tags.tagged(rows, "campaign", ACCOUNT).frame
         case "flows":
             yield loads.AUTOMATIONS, dimensions.automations(rows, ACCOUNT).frame
+            yield loads.FLOW_ACTIONS, messages.flow_actions(rows, ACCOUNT).frame
+            yield loads.FLOW_MESSAGES, messages.flow_messages(rows, ACCOUNT).frame
+        case "tags":
+            yield loads.TAGS, tags.tags(rows, ACCOUNT).frame
         case "lists":
             yield loads.LISTS, dimensions.groups(rows, "list", ACCOUNT).frame
         case "segments":
@@ -146,6 +152,7 @@ def _frames(kind: str, rows: Sequence[Any]) -> Iterator[tuple[Load, pl.DataFrame
 WITH_MARKERS = (
     loads.MEMBER_ATTRIBUTES,
     loads.CAMPAIGN_LISTS,
+    loads.TAGGED_OBJECTS,
     loads.MEMBER_CONSENTS,
     loads.LIST_SUPPRESSIONS_OF_PEOPLE,
 )

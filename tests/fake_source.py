@@ -26,6 +26,8 @@ from klaviyo_pg.rows import (
     Profile,
     ProfileId,
     Reject,
+    Tag,
+    TagGroup,
 )
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window, floor
 from tests.fake_requests import Request
@@ -52,6 +54,7 @@ class FakeSource:
         self.looks_up_memberships = account.looks_up_memberships
         self.exclusion_reasons: Sequence[str | None] = account.exclusion_reasons
         self.lists_people = account.lists_people
+        self.reads_messages = account.reads_messages
         self.events_per_page = account.events_per_page
         self.count_interval = account.count_interval
         self.longest_count = account.longest_count
@@ -80,6 +83,9 @@ class FakeSource:
 
     def segments(self) -> Iterator[Page[Group]]:
         return self._collection("segments", self._account.segments)
+
+    def tags(self) -> Iterator[Page[Tag | TagGroup]]:
+        return self._collection("tags", self._account.tags)
 
     def exclusions(self, reason: str | None = None, window: AnyWindow = FULL_READ) -> Iterator[Page[Exclusion]]:
         """Read the exclusions, with a reason those that have it. Number N belongs to a profile created on day N."""
@@ -137,6 +143,8 @@ class FakeSource:
         columns["metric_id"] = [event.metric_id for event in events]
         columns["profile_id"] = [event.profile_id for event in events]
         columns["list_name"] = [event.list_name for event in events]
+        columns["message"] = [event.message for event in events]
+        columns["flow"] = [event.flow for event in events]
         columns["properties"] = [b"{}"] * len(events)
         return Events(**columns)
 

@@ -18,6 +18,8 @@ from klaviyo_pg.rows import (
     Profile,
     Reject,
     Suppression,
+    Tag,
+    TagGroup,
 )
 from klaviyo_pg.settings import Settings
 from tests.fake_requests import Requests
@@ -39,6 +41,8 @@ class Event(NamedTuple):
     metric_id: str
     profile_id: str
     list_name: str | None = None
+    message: str | None = None
+    flow: str | None = None
 
 
 @dataclass
@@ -58,6 +62,7 @@ class FakeAccount(Requests):
     flows: list[Flow] = field(default_factory=list)
     lists: list[Group] = field(default_factory=list)
     segments: list[Group] = field(default_factory=list)
+    tags: list[Tag | TagGroup] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     profiles: dict[str, tuple[Profile, datetime]] = field(default_factory=dict)
     members: dict[str, list[Membership]] = field(default_factory=dict)
@@ -72,6 +77,7 @@ class FakeAccount(Requests):
     looks_up_memberships: bool = False
     exclusion_reasons: tuple[str | None, ...] = (None,)
     lists_people: bool = True
+    reads_messages: bool = True
     count_interval: timedelta = timedelta(hours=1)
     longest_count: timedelta = timedelta(days=365)
     counts_nothing: set[str] = field(default_factory=set)

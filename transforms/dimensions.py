@@ -27,8 +27,18 @@ _CAMPAIGN = {
     "updated_at": _TIME,
     "included": _IDS,
     "excluded": _IDS,
+    "archived": pl.Boolean(),
+    "scheduled_at": _TIME,
 }
-_FLOW = {"id": pl.String(), "name": pl.String(), "status": pl.String(), "created_at": _TIME, "updated_at": _TIME}
+_FLOW = {
+    "id": pl.String(),
+    "name": pl.String(),
+    "status": pl.String(),
+    "created_at": _TIME,
+    "updated_at": _TIME,
+    "archived": pl.Boolean(),
+    "trigger_type": pl.String(),
+}
 _GROUP = {"id": pl.String(), "name": pl.String(), "created_at": _TIME, "updated_at": _TIME}
 
 
@@ -48,11 +58,12 @@ def campaigns(campaigns: Sequence[rows.Campaign], integration_id: str) -> tuple[
     In CAMPAIGN_LISTS each campaign also has a row without a key. It is not stored: it marks the campaign's audiences as
     complete.
     """
-    raw = pl.DataFrame(campaigns, _CAMPAIGN, orient="row").pipe(cleaned)
+    raw = pl.DataFrame([each[: len(_CAMPAIGN)] for each in campaigns], _CAMPAIGN, orient="row").pipe(cleaned)
     frame = raw.frame.pipe(last_by, "id").with_columns(
         key=row_key(integration_id, pl.col("id")),
         campaign_key=md5(pl.col("id")),
         type=pl.lit("Campaign"),
+        first_list_key=row_key(integration_id, pl.col("list_key")),
     )
     audiences = [_audience(frame, audience, integration_id) for audience in ("excluded", "included")]
     lists = pl.concat([frame.select(campaign_id="id").pipe(conformed, loads.CAMPAIGN_LISTS), *audiences])
@@ -67,7 +78,7 @@ def _audience(campaigns: pl.DataFrame, audience: str, integration_id: str) -> pl
 
 def automations(flows: Sequence[rows.Flow], integration_id: str) -> Cleaned:
     """Return the frame for the load AUTOMATIONS."""
-    raw = pl.DataFrame(flows, _FLOW, orient="row").pipe(cleaned)
+    raw = pl.DataFrame([each[: len(_FLOW)] for each in flows], _FLOW, orient="row").pipe(cleaned)
     frame = raw.frame.pipe(last_by, "id").with_columns(
         key=row_key(integration_id, pl.col("id")), automation_key=md5(pl.col("id"))
     )
@@ -76,7 +87,7 @@ def automations(flows: Sequence[rows.Flow], integration_id: str) -> Cleaned:
 
 def groups(groups: Sequence[rows.Group], list_type: str, integration_id: str) -> Cleaned:
     """Return the frame for the load LISTS (list_type 'list') or SEGMENTS (list_type 'segment')."""
-    raw = pl.DataFrame(groups, _GROUP, orient="row").pipe(cleaned)
+    raw = pl.DataFrame([each[: len(_GROUP)] for each in groups], _GROUP, orient="row").pipe(cleaned)
     frame = raw.frame.pipe(last_by, "id").with_columns(
         key=row_key(integration_id, pl.col("id")), list_type=pl.lit(list_type)
     )

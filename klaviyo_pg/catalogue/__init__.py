@@ -1,6 +1,6 @@
 """The declarative catalogue: each table, view and column of the warehouse is one value. Knows no API and no SQL."""
 
-from klaviyo_pg.catalogue import bookkeeping, dimensions, events, loads, membership, views
+from klaviyo_pg.catalogue import bookkeeping, dimensions, events, loads, membership, messages, tags, views
 from klaviyo_pg.catalogue.personal import Harmless, Personal
 from klaviyo_pg.catalogue.types import Absent, Column, Load, Merge, Table, Type, View
 
@@ -22,6 +22,12 @@ ADDED = (
     membership.MEMBER_CONSENTS,
     membership.LIST_SUPPRESSIONS,
     membership.PROFILE_MERGES,
+    messages.CAMPAIGN_MESSAGES,
+    messages.FLOW_ACTIONS,
+    messages.FLOW_MESSAGES,
+    tags.TAGS,
+    tags.TAG_GROUPS,
+    tags.TAGGED_OBJECTS,
 )
 DATA = (*SPECIFIED, *ADDED)
 BOOKKEEPING = (
@@ -74,5 +80,7 @@ __all__ = [
     "events",
     "loads",
     "membership",
+    "messages",
+    "tags",
     "views",
 ]

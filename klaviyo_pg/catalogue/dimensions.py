@@ -2,7 +2,7 @@
 
 from klaviyo_pg.catalogue.personal import Harmless, Personal
 from klaviyo_pg.catalogue.shared import DELETED_AT, KEY_OF_ID, ORIGIN
-from klaviyo_pg.catalogue.types import FLOAT, INTEGER, KEY, TEXT, TIMESTAMP, Column, Merge, Table
+from klaviyo_pg.catalogue.types import BOOLEAN, FLOAT, INTEGER, KEY, TEXT, TIMESTAMP, Column, Merge, Table
 
 METRICS = Table(
     "metrics",
@@ -75,7 +75,7 @@ CAMPAIGNS = Table(
         Column(
             "list_key",
             TEXT,
-            "ID of the first list or segment that it is sent to.",
+            "ID of the first list or segment that it is sent to; first_list_key joins to lists.",
             "audiences.included",
             "list_id | lists",
             personal=Harmless.ID,
@@ -139,6 +139,16 @@ CAMPAIGNS = Table(
             personal=Harmless.KEY,
         ),
         DELETED_AT,
+        Column("archived", BOOLEAN, "True if the campaign is archived; null for a flow campaign.", "archived", ""),
+        Column("scheduled_at", TIMESTAMP, "When the campaign was scheduled.", "scheduled_at", ""),
+        Column(
+            "first_list_key",
+            KEY,
+            "Key of the first list or segment that it is sent to; joins to lists.key.",
+            "audiences.included",
+            "list_id | lists",
+            personal=Harmless.KEY,
+        ),
     ),
 )
 
@@ -162,6 +172,15 @@ AUTOMATIONS = Table(
             personal=Harmless.KEY,
         ),
         DELETED_AT,
+        Column("archived", BOOLEAN, "True if the flow is archived.", "archived", "archived"),
+        Column(
+            "trigger_type",
+            TEXT,
+            "What starts the flow: Metric, Added to List, Date Based, ...",
+            "trigger_type",
+            "trigger.type",
+            personal=Personal.CHECKED,
+        ),
     ),
 )
 

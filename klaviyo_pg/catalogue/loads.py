@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from klaviyo_pg.catalogue import bookkeeping, dimensions, events, membership
+from klaviyo_pg.catalogue import bookkeeping, dimensions, events, membership, messages, tags
 from klaviyo_pg.catalogue.personal import Personal
 from klaviyo_pg.catalogue.types import Absent, Load, Merge
 
@@ -27,6 +27,16 @@ AUTOMATIONS = Load(dimensions.AUTOMATIONS, absent=Absent.MARK)
 LISTS = Load(dimensions.LISTS, absent=Absent.MARK, absent_where={"list_type": "list"})
 SEGMENTS = Load(dimensions.LISTS, absent=Absent.MARK, absent_where={"list_type": "segment"})
 CAMPAIGN_LISTS = Load(dimensions.CAMPAIGN_LISTS, absent=Absent.DELETE, absent_per="campaign_id")
+CAMPAIGN_MESSAGES = Load(messages.CAMPAIGN_MESSAGES, absent=Absent.MARK)
+FLOW_ACTIONS = Load(messages.FLOW_ACTIONS, absent=Absent.MARK)
+FLOW_MESSAGES = Load(messages.FLOW_MESSAGES, absent=Absent.MARK)
+TAGS = Load(tags.TAGS, absent=Absent.MARK)
+TAG_GROUPS = Load(tags.TAG_GROUPS, absent=Absent.MARK)
+TAGGED_OBJECTS = Load(
+    tags.TAGGED_OBJECTS,
+    absent=Absent.MARK,  # an object is loaded with all tags; without any, as one row that has no tag
+    absent_per="object_key",
+)
 _CONSENT = ("consent", "consent_timestamp")
 _UNDIGESTED = {"details_digest": Merge.CLEAR}  # where properties are also loaded from pages of events
 MEMBERS = Load(

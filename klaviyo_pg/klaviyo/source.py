@@ -19,6 +19,8 @@ from klaviyo_pg.rows import (
     Page,
     Profile,
     ProfileId,
+    Tag,
+    TagGroup,
 )
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 
@@ -42,6 +44,9 @@ class Source(Protocol):
     lists_people: bool
     """True if `profiles` reads everyone who has changed, and `profile_ids` everyone. Otherwise people are read from
     events and by id."""
+
+    reads_messages: bool
+    """True if campaigns are read with their messages, and flows with their actions and messages."""
 
     event_requests_per_minute: int | None
     """The API's rate limit for events; None if it was never published."""
@@ -83,6 +88,10 @@ class Source(Protocol):
     def lists(self) -> Iterator[Page[Group]]: ...
 
     def segments(self) -> Iterator[Page[Group]]: ...
+
+    def tags(self) -> Iterator[Page[Tag | TagGroup]]:
+        """Read the tags, and the groups that they are in. A dialect without tags returns no pages."""
+        ...
 
     def events(
         self, window: AnyWindow, metric_id: str | None = None, known_people: KnownPeople | None = None

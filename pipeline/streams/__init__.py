@@ -15,6 +15,7 @@ DIMENSIONS = (
     dimensions.SEGMENTS,
     dimensions.CAMPAIGNS,
     dimensions.FLOWS,
+    dimensions.TAGS,
 )
 """The streams that every run reads in full. Metrics and lists come first: the plan of the others depends on them."""
 DEPARTURES = (departures.PROFILE_SWEEP, departures.SUSPECTED, departures.OWNERS)

@@ -1,21 +1,26 @@
 """Dimensions: streams that every run reads in full, and stores at once."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from klaviyo_pg.catalogue import Load, loads
+import polars as pl
+
+from klaviyo_pg.catalogue import Absent, Load, loads
 from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import claims, event_tables, list_names, lookups
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
-from klaviyo_pg.rows import Campaign, Flow, Group, Metric, Page
+from klaviyo_pg.rows import Campaign, Flow, Group, Metric, Page, Reject, Tag, TagGroup
 from pipeline.batch import Batch, protection_of
 from pipeline.run import transact
 from pipeline.streams.stream import Finish, Reading, Reads, Stream, as_one_batch, collected, nothing
-from transforms import dimensions, routing
+from transforms import dimensions, messages, routing, tags
+from transforms.clean import Cleaned
 
 Row = TypeVar("Row")
+Frames = Sequence[tuple[Load, pl.DataFrame]]
 _EVERY_RUN = "every daily run, in full"
 
 
@@ -34,13 +39,26 @@ def full_read(
 
     def open_chunk(reading: Reading) -> Reads:
         def batch(pages: Sequence[Page[Any]]) -> Batch:
+            if not pages:  # this dialect does not have the collection, which is something else than an empty one
+                return Batch()
             rows, unreadable = collected(pages)
             made = transform(reading, rows)
-            return Batch(made.frames, {rejects: unreadable}, made.nul_characters)
+            return Batch(_believed(made.frames, rejects, unreadable), {rejects: unreadable}, made.nul_characters)
 
         return Reads(fetch(reading.source), batch, finish(reading))
 
     return Stream(name, open_chunk, as_one_batch, 0, fills, _EVERY_RUN)
+
+
+def _believed(frames: Frames, rejects: str, unreadable: Iterable[Reject]) -> Frames:
+    """Keep what belongs to records that could not be read, such as the messages of a campaign."""
+    if not any(reject.hides for reject in unreadable):
+        return frames
+    return [(load if load.table.name == rejects else _kept(load), frame) for load, frame in frames]
+
+
+def _kept(load: Load) -> Load:
+    return load if load.absent_per else replace(load, absent=Absent.KEEP)
 
 
 def _metrics(reading: Reading, rows: list[Metric]) -> Batch:
@@ -70,20 +88,36 @@ def _destinations(reading: Reading, rows: Iterable[Metric], account: Account) ->
     return destinations
 
 
+def _batch(parts: Sequence[tuple[Load, Cleaned]]) -> Batch:
+    frames = [(load, each.frame) for load, each in parts]
+    return Batch(frames, nul_characters={load.table.name: each.nul_characters for load, each in parts})
+
+
 def _campaigns(reading: Reading, rows: list[Campaign]) -> Batch:
     campaigns, audiences = dimensions.campaigns(rows, reading.integration_id)
-    frames = [(loads.CAMPAIGNS, campaigns.frame), (loads.CAMPAIGN_LISTS, audiences)]
-    return Batch(frames, nul_characters={"campaigns": campaigns.nul_characters})
+    parts = [(loads.CAMPAIGNS, campaigns), (loads.CAMPAIGN_LISTS, Cleaned(audiences, 0))]
+    if reading.source.reads_messages:
+        parts.append((loads.CAMPAIGN_MESSAGES, messages.campaign_messages(rows, reading.integration_id)))
+    parts.append((loads.TAGGED_OBJECTS, tags.tagged(rows, "campaign", reading.integration_id)))
+    return _batch(parts)
 
 
 def _flows(reading: Reading, rows: list[Flow]) -> Batch:
-    frame, nul_characters = dimensions.automations(rows, reading.integration_id)
-    return Batch([(loads.AUTOMATIONS, frame)], nul_characters={"automations": nul_characters})
+    parts = [(loads.AUTOMATIONS, dimensions.automations(rows, reading.integration_id))]
+    if reading.source.reads_messages:
+        parts.append((loads.FLOW_ACTIONS, messages.flow_actions(rows, reading.integration_id)))
+        parts.append((loads.FLOW_MESSAGES, messages.flow_messages(rows, reading.integration_id)))
+    parts.append((loads.TAGGED_OBJECTS, tags.tagged(rows, "flow", reading.integration_id)))
+    return _batch(parts)
 
 
 def _lists(reading: Reading, rows: list[Group]) -> Batch:
-    frame, nul_characters = dimensions.groups(rows, "list", reading.integration_id)
-    return Batch([(loads.LISTS, frame)], nul_characters={"lists": nul_characters})
+    return _groups(reading, rows, loads.LISTS, "list")
+
+
+def _groups(reading: Reading, rows: list[Group], load: Load, list_type: str) -> Batch:
+    groups = dimensions.groups(rows, list_type, reading.integration_id)
+    return _batch([(load, groups), (loads.TAGGED_OBJECTS, tags.tagged(rows, list_type, reading.integration_id))])
 
 
 def _record_names(reading: Reading) -> Finish:
@@ -97,19 +131,56 @@ def _record_names(reading: Reading) -> Finish:
 
 
 def _segments(reading: Reading, rows: list[Group]) -> Batch:
-    frame, nul_characters = dimensions.groups(rows, "segment", reading.integration_id)
-    return Batch([(loads.SEGMENTS, frame)], nul_characters={"lists": nul_characters})
+    return _groups(reading, rows, loads.SEGMENTS, "segment")
+
+
+def _tags(reading: Reading, rows: list[Tag | TagGroup]) -> Batch:
+    of_groups = [row for row in rows if isinstance(row, TagGroup)]
+    of_tags = [row for row in rows if isinstance(row, Tag)]
+    return _batch(
+        [
+            (loads.TAGS, tags.tags(of_tags, reading.integration_id)),
+            (loads.TAG_GROUPS, tags.tag_groups(of_groups, reading.integration_id)),
+        ]
+    )
 
 
 METRICS = full_read("metrics", lambda source: source.metrics(), _metrics, loads.METRICS, rejects="metrics")
-LISTS = full_read("lists", lambda source: source.lists(), _lists, loads.LISTS, rejects="lists", finish=_record_names)
-SEGMENTS = full_read("segments", lambda source: source.segments(), _segments, loads.SEGMENTS, rejects="lists")
+LISTS = full_read(
+    "lists",
+    lambda source: source.lists(),
+    _lists,
+    loads.LISTS,
+    loads.TAGGED_OBJECTS,
+    rejects="lists",
+    finish=_record_names,
+)
+SEGMENTS = full_read(
+    "segments",
+    lambda source: source.segments(),
+    _segments,
+    loads.SEGMENTS,
+    loads.TAGGED_OBJECTS,
+    rejects="lists",
+)
 CAMPAIGNS = full_read(
     "campaigns",
     lambda source: source.campaigns(),
     _campaigns,
     loads.CAMPAIGNS,
     loads.CAMPAIGN_LISTS,
+    loads.CAMPAIGN_MESSAGES,
+    loads.TAGGED_OBJECTS,
     rejects="campaigns",
 )
-FLOWS = full_read("flows", lambda source: source.flows(), _flows, loads.AUTOMATIONS, rejects="automations")
+FLOWS = full_read(
+    "flows",
+    lambda source: source.flows(),
+    _flows,
+    loads.AUTOMATIONS,
+    loads.FLOW_ACTIONS,
+    loads.FLOW_MESSAGES,
+    loads.TAGGED_OBJECTS,
+    rejects="automations",
+)
+TAGS = full_read("tags", lambda source: source.tags(), _tags, loads.TAGS, loads.TAG_GROUPS, rejects="tags")

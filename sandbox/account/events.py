@@ -111,7 +111,7 @@ class _RowGenerator:
             split = len(campaign.messages) > 1
             for message in campaign.messages:
                 source = send_source(
-                    campaign.id,
+                    message.id if split else campaign.id,
                     None,
                     campaign.name,
                     message.content.get("subject"),

@@ -20,6 +20,7 @@ from sandbox.account.model import (
     metric_id,
 )
 from sandbox.account.people import People
+from sandbox.account.tags import add_tags
 from sandbox.hashing import stable_hash
 
 _INTEGRATIONS = {
@@ -47,6 +48,7 @@ def generate(options: Options) -> Account:
     _fill_segments(list(segments.values()), people)
     account = Account(options, people, _metrics(options), campaigns, flows, lists, segments, timeline)
     _delete_some(account)
+    add_tags(account)
     return account
 
 

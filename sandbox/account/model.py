@@ -97,6 +97,7 @@ class Campaign:
     scheduled_at: datetime | None
     send_time: datetime | None
     messages: list[CampaignMessage] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -120,6 +121,7 @@ class Flow:
     created: datetime
     updated: datetime
     messages: list[FlowMessage] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -135,6 +137,26 @@ class Group:
     is_active: bool = True
     is_starred: bool = False
     joined: MutableMapping[int, int] = field(default_factory=dict)
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class TagGroup:
+    """A group of tags."""
+
+    id: str
+    name: str
+    is_exclusive: bool
+    is_default: bool
+
+
+@dataclass(slots=True)
+class Tag:
+    """A tag. Campaigns, flows, lists and segments have the ids of theirs."""
+
+    id: str
+    name: str
+    group_id: str
 
 
 def audience_size(groups: Sequence[Group]) -> int:
@@ -162,6 +184,8 @@ class Account:
     timeline: Timeline
     generation: int = 0
     orders: Orders | None = None
+    tags: dict[str, Tag] = field(default_factory=dict)
+    tag_groups: dict[str, TagGroup] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.metric_ids = [metric.id for metric in self.metrics.values()]  # by number, including deleted metrics
@@ -169,13 +193,14 @@ class Account:
         self._deleted: dict[tuple[str, str], tuple[int, Any]] = {}
 
     def collection(self, kind: str) -> dict[str, Any]:
-        """Return the rows of a kind (metrics, campaigns, flows, lists or segments) by id. Raise KeyError for others."""
+        """Return the metrics, campaigns, flows, lists, segments or tags by id. Raise KeyError for other kinds."""
         kinds: dict[str, dict[str, Any]] = {
             "metrics": self.metrics,
             "campaigns": self.campaigns,
             "flows": self.flows,
             "lists": self.lists,
             "segments": self.segments,
+            "tags": self.tags,
         }
         return kinds[kind]
 

@@ -28,6 +28,9 @@ ACCOUNT_FIELDS = (
 METRIC_FIELDS = ("name", "created", "updated", "integration")
 EVENT_FIELDS = ("timestamp", "datetime", "event_properties", "uuid", "id")
 FLOW_FIELDS = ("name", "status", "archived", "created", "updated", "trigger_type")
+TAG_FIELDS = ("name",)
+TAG_GROUP_FIELDS = ("name", "exclusive", "default")
+FLOW_ACTION_FIELDS = ("definition", "created", "updated")
 MESSAGE_FIELDS = ("definition", "send_times", "created_at", "updated_at")
 LIST_FIELDS = ("name", "created", "updated", "opt_in_process")
 SEGMENT_FIELDS = ("name", "definition", "created", "updated", "is_active", "is_processing", "is_starred")
@@ -95,7 +98,7 @@ EVENTS = Collection(
 )
 CAMPAIGNS = Collection(
     "campaign",
-    {"campaign": CAMPAIGN_FIELDS, "campaign-message": MESSAGE_FIELDS, "tag": ("name",)},
+    {"campaign": CAMPAIGN_FIELDS, "campaign-message": MESSAGE_FIELDS, "tag": TAG_FIELDS},
     filters={
         "messages.channel": _IS,
         "id": Field(("any",)),
@@ -119,7 +122,7 @@ CAMPAIGN_MESSAGES = Collection(
 )
 FLOWS = Collection(
     "flow",
-    {"flow": FLOW_FIELDS, "flow-action": (), "tag": ("name",)},
+    {"flow": FLOW_FIELDS, "flow-action": FLOW_ACTION_FIELDS, "tag": TAG_FIELDS},
     filters={
         "id": Field(("any",)),
         "name": Field(("contains", "ends-with", "equals", "starts-with")),
@@ -136,7 +139,7 @@ FLOWS = Collection(
 )
 LISTS = Collection(
     "list",
-    {"list": LIST_FIELDS, "flow": FLOW_FIELDS, "tag": ("name",)},
+    {"list": LIST_FIELDS, "flow": FLOW_FIELDS, "tag": TAG_FIELDS},
     filters={"name": _IS_OR_ANY, "id": _IS_OR_ANY, "created": _AFTER, "updated": _AFTER},
     sorts=("created", "id", "name", "updated"),
     includes=("flow-triggers", "tags"),
@@ -145,12 +148,21 @@ LISTS = Collection(
 )
 SEGMENTS = Collection(
     "segment",
-    {"segment": SEGMENT_FIELDS, "flow": FLOW_FIELDS, "tag": ("name",)},
+    {"segment": SEGMENT_FIELDS, "flow": FLOW_FIELDS, "tag": TAG_FIELDS},
     filters={**LISTS.filters, "is_active": _FLAG, "is_starred": _FLAG},
     sorts=LISTS.sorts,
     includes=LISTS.includes,
     page_size=10,
     max_page_size=10,
+)
+TAGS = Collection(
+    "tag",
+    {"tag": TAG_FIELDS, "tag-group": TAG_GROUP_FIELDS},
+    filters={"name": Field(("contains", "ends-with", "equals", "starts-with"))},
+    sorts=("id", "name"),
+    includes=("tag-group",),
+    page_size=50,
+    max_page_size=0,
 )
 LIST = replace(LISTS.single(), additional={"list": ("profile_count",)})
 SEGMENT = replace(SEGMENTS.single(), additional={"segment": ("profile_count",)})

@@ -1,11 +1,12 @@
 """The answers about the account, metrics, campaigns, flows, lists and segments."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from starlette.requests import Request
 
-from sandbox.account import Account, Campaign, CampaignMessage
+from sandbox.account import Account, Campaign, CampaignMessage, Flow, Group
+from sandbox.account.flow_actions import actions_of
 from sandbox.api.endpoint import Context
 from sandbox.api.keys import account_of
 from sandbox.current import allowed, listing, resources
@@ -58,14 +59,16 @@ class Dimensions:
         refuse_future(context, query, "created_at", "scheduled_at", "updated_at")
         page = self._page("campaigns", query, _unarchived(query, self._account.campaigns.values()))
         messages = [message for row in page.items for message in _included_messages(query, row)]
-        names = query.fields["campaign"]
-        return page_document(query, page, lambda row: resources.campaign(query.base, row, names), messages)
+        names, included = query.fields["campaign"], [*messages, *self._included_tags(query, page.items)]
+        return page_document(
+            query, page, lambda row: resources.campaign(query.base, row, names, self._tags(query, row)), included
+        )
 
     async def campaign(self, context: Context, request: Request) -> bytes:
         query = read(allowed.CAMPAIGNS.single(), request)
         row: Campaign = row_of(request, "campaign", self._account.campaigns)
-        resource = resources.campaign(query.base, row, query.fields["campaign"])
-        return row_document(query, resource, _included_messages(query, row))
+        resource = resources.campaign(query.base, row, query.fields["campaign"], self._tags(query, row))
+        return row_document(query, resource, [*_included_messages(query, row), *self._included_tags(query, [row])])
 
     async def campaign_messages(self, context: Context, request: Request) -> bytes:
         query = read(allowed.CAMPAIGN_MESSAGES, request)
@@ -89,32 +92,69 @@ class Dimensions:
     async def flows(self, context: Context, request: Request) -> bytes:
         query = read(allowed.FLOWS, request)
         page = self._page("flows", query, _unarchived(query, self._account.flows.values()))
-        return page_document(query, page, lambda row: resources.flow(query.base, row, query.fields["flow"]))
+        actions = [action for row in page.items for action in _included_actions(query, row)]
+        included = [*actions, *self._included_tags(query, page.items)]
+        return page_document(query, page, lambda row: self._flow(query, row), included)
 
     async def flow(self, context: Context, request: Request) -> bytes:
         query = read(allowed.FLOWS.single(), request)
         row = row_of(request, "flow", self._account.flows)
-        return row_document(query, resources.flow(query.base, row, query.fields["flow"]))
+        included = [*_included_actions(query, row), *self._included_tags(query, [row])]
+        return row_document(query, self._flow(query, row), included)
+
+    def _flow(self, query: Query, row: Flow) -> resources.Resource:
+        actions = [action.id for action in actions_of(row)] if "flow-actions" in query.include else None
+        return resources.flow(query.base, row, query.fields["flow"], actions, self._tags(query, row))
 
     async def lists(self, context: Context, request: Request) -> bytes:
         query = read(allowed.LISTS, request)
         page = self._page("lists", query, self._account.lists.values())
-        return page_document(query, page, lambda row: resources.group(query.base, row, query.fields["list"]))
+        return self._groups(query, page, "list")
 
     async def list(self, context: Context, request: Request) -> bytes:
         query = read(allowed.LIST, request)
         row = row_of(request, "list", self._account.lists)
-        return row_document(query, resources.group(query.base, row, query.fields["list"], query.additional))
+        return row_document(query, self._group(query, row, "list"), self._included_tags(query, [row]))
 
     async def segments(self, context: Context, request: Request) -> bytes:
         query = read(allowed.SEGMENTS, request)
         page = self._page("segments", query, self._account.segments.values())
-        return page_document(query, page, lambda row: resources.group(query.base, row, query.fields["segment"]))
+        return self._groups(query, page, "segment")
 
     async def segment(self, context: Context, request: Request) -> bytes:
         query = read(allowed.SEGMENT, request)
         row = row_of(request, "segment", self._account.segments)
-        return row_document(query, resources.group(query.base, row, query.fields["segment"], query.additional))
+        return row_document(query, self._group(query, row, "segment"), self._included_tags(query, [row]))
+
+    def _groups(self, query: Query, page: Page, kind: str) -> bytes:
+        included = self._included_tags(query, page.items)
+        return page_document(query, page, lambda row: self._group(query, row, kind), included)
+
+    def _group(self, query: Query, row: Group, kind: str) -> resources.Resource:
+        tags = self._tags(query, row)
+        return resources.group(query.base, row, query.fields[kind], query.additional, tags)
+
+    async def tags(self, context: Context, request: Request) -> bytes:
+        query = read(allowed.TAGS, request)
+        page = self._page("tags", query, self._account.tags.values())
+        has_groups = "tag-group" in query.include
+        groups = {row.group_id: self._account.tag_groups[row.group_id] for row in page.items}
+        names = query.fields["tag-group"]
+        included = [resources.tag_group(query.base, group, names) for group in groups.values()]
+        return page_document(
+            query, page, lambda row: resources.tag(query.base, row, query.fields["tag"], has_groups), included
+        )
+
+    def _tags(self, query: Query, row: Campaign | Flow | Group) -> resources.Ids:
+        """Return the ids of a row's tags, without deleted ones; None if they are not included."""
+        if "tags" not in query.include:
+            return None
+        return [tag for tag in row.tags if tag in self._account.tags]
+
+    def _included_tags(self, query: Query, rows: Iterable[Campaign | Flow | Group]) -> Sequence[resources.Resource]:
+        ids = dict.fromkeys(tag for row in rows for tag in self._tags(query, row) or ())
+        names = query.fields.get("tag")
+        return [resources.tag(query.base, self._account.tags[tag], names, has_group=False) for tag in ids]
 
 
 def _require_channel(query: Query) -> None:
@@ -136,6 +176,13 @@ def _included_messages(query: Query, row: Campaign) -> list[resources.Resource]:
         return []
     names = query.fields["campaign-message"]
     return [resources.campaign_message(query.base, message, names) for message in row.messages]
+
+
+def _included_actions(query: Query, row: Flow) -> list[resources.Resource]:
+    if "flow-actions" not in query.include:
+        return []
+    names = query.fields["flow-action"]
+    return [resources.flow_action(query.base, action, row, names) for action in actions_of(row)]
 
 
 def _included_campaign(query: Query, row: Campaign) -> list[resources.Resource]:

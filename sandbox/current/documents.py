@@ -1,6 +1,6 @@
 """Reading a request and assembling its JSON:API document, shared by all endpoints of the current dialect."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -29,7 +29,9 @@ def links(query: Query, cursor: list[Any] | None) -> dict[str, str | None]:
     return {"self": query.url, "next": query.link(cursor) if cursor else None, "prev": None}
 
 
-def page_document(query: Query, page: Page, render: Callable[[Any], Any], included: list[Any] | None = None) -> bytes:
+def page_document(
+    query: Query, page: Page, render: Callable[[Any], Any], included: Sequence[Any] | None = None
+) -> bytes:
     """Return the document of a page."""
     body: dict[str, Any] = {"data": [render(item) for item in page.items]}
     if query.include:
@@ -37,7 +39,7 @@ def page_document(query: Query, page: Page, render: Callable[[Any], Any], includ
     return dump(body | {"links": links(query, page.next)})
 
 
-def row_document(query: Query, data: Any, included: list[Any] | None = None) -> bytes:
+def row_document(query: Query, data: Any, included: Sequence[Any] | None = None) -> bytes:
     """Return the document of a single row."""
     body = {"data": data} | ({"included": included or []} if query.include else {})
     return dump(body | {"links": {"self": query.url}})

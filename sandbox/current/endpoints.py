@@ -23,6 +23,7 @@ def current_endpoints(account: Account) -> list[Endpoint]:
         _get("campaign-messages/{id}", M, dimensions.campaign_message, "campaigns:read"),
         _get("flows", S, dimensions.flows, "flows:read"),
         _get("flows/{id}", S, dimensions.flow, "flows:read"),
+        _get("tags", S, dimensions.tags, "tags:read"),
         _get("lists", L, dimensions.lists, "lists:read"),
         _get("lists/{id}", L, dimensions.list, "lists:read"),
         _get("lists/{id}/profiles", L, profiles.of_list, "lists:read", "profiles:read"),

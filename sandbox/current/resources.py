@@ -1,14 +1,16 @@
 """The account's rows as JSON:API resources of revision 2026-07-15."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sandbox.account import Account, Campaign, CampaignMessage, Flow, Group, Metric
+from sandbox.account import Account, Campaign, CampaignMessage, Flow, Group, Metric, Tag, TagGroup
+from sandbox.account.flow_actions import FlowAction
 from sandbox.account.people import CHANNELS, Profile
 
 Resource = dict[str, Any]
 Names = tuple[str, ...] | None
+Ids = Sequence[str] | None
 
 
 def moment(value: datetime | int | None) -> str | None:
@@ -54,6 +56,10 @@ def _related(base: str, path: str, row_id: str, name: str, data: Any = None) -> 
     return {"links": links} if data is None else {"data": data, "links": links}
 
 
+def _references(kind: str, ids: Ids) -> list[dict[str, str]] | None:
+    return None if ids is None else [{"type": kind, "id": row_id} for row_id in ids]
+
+
 def account(base: str, row: Account, account_id: str, names: Names) -> Resource:
     """Return the account as a resource."""
     address = dict.fromkeys(("address1", "address2", "region", "country", "zip")) | {"city": "Boston"}
@@ -96,8 +102,8 @@ def metric(base: str, row: Metric, names: Names) -> Resource:
     return resource
 
 
-def campaign(base: str, row: Campaign, names: Names) -> Resource:
-    """Return a campaign as a resource."""
+def campaign(base: str, row: Campaign, names: Names, tags: Ids = None) -> Resource:
+    """Return a campaign as a resource, with references to its tags if they are included."""
     attributes = {
         "name": row.name,
         "status": row.status,
@@ -122,7 +128,7 @@ def campaign(base: str, row: Campaign, names: Names) -> Resource:
     messages = [{"type": "campaign-message", "id": message.id} for message in row.messages]
     resource["relationships"] = {
         "campaign-messages": _related(base, "campaigns", row.id, "campaign-messages", messages),
-        "tags": _related(base, "campaigns", row.id, "tags"),
+        "tags": _related(base, "campaigns", row.id, "tags", _references("tag", tags)),
     }
     return resource
 
@@ -147,8 +153,8 @@ def campaign_message(base: str, row: CampaignMessage, names: Names) -> Resource:
     return resource
 
 
-def flow(base: str, row: Flow, names: Names) -> Resource:
-    """Return a flow as a resource."""
+def flow(base: str, row: Flow, names: Names, actions: Ids = None, tags: Ids = None) -> Resource:
+    """Return a flow as a resource, with references to its actions and tags if they are included."""
     attributes = {
         "name": row.name,
         "status": row.status,
@@ -158,12 +164,26 @@ def flow(base: str, row: Flow, names: Names) -> Resource:
         "trigger_type": row.trigger_type,
     }
     resource = _resource(base, "flow", "flows", row.id, pick(attributes, names))
-    resource["relationships"] = {name: _related(base, "flows", row.id, name) for name in ("flow-actions", "tags")}
+    resource["relationships"] = {
+        "flow-actions": _related(base, "flows", row.id, "flow-actions", _references("flow-action", actions)),
+        "tags": _related(base, "flows", row.id, "tags", _references("tag", tags)),
+    }
     return resource
 
 
-def group(base: str, row: Group, names: Names, additional: Iterable[str] = ()) -> Resource:
-    """Return a list or segment as a resource, with profile_count if `additional` names it."""
+def flow_action(base: str, row: FlowAction, flow: Flow, names: Names) -> Resource:
+    """Return an action of a flow, which holds the message that it sends, as a resource."""
+    attributes = {"definition": row.definition, "created": moment(flow.created), "updated": moment(flow.updated)}
+    resource = _resource(base, "flow-action", "flow-actions", row.id, pick(attributes, names))
+    resource["relationships"] = {
+        "flow": _related(base, "flow-actions", row.id, "flow", {"type": "flow", "id": flow.id}),
+        "flow-messages": _related(base, "flow-actions", row.id, "flow-messages"),
+    }
+    return resource
+
+
+def group(base: str, row: Group, names: Names, additional: Iterable[str] = (), tags: Ids = None) -> Resource:
+    """Return a list or segment as a resource, with profile_count if `additional` names it, and tags if included."""
     kind = "segment" if row.is_segment else "list"
     attributes: dict[str, Any] = {
         "name": row.name,
@@ -184,8 +204,27 @@ def group(base: str, row: Group, names: Names, additional: Iterable[str] = ()) -
         shown["profile_count"] = len(row.joined)
     resource = _resource(base, kind, f"{kind}s", row.id, shown)
     resource["relationships"] = {
-        name: _related(base, f"{kind}s", row.id, name) for name in ("profiles", "tags", "flow-triggers")
+        name: _related(base, f"{kind}s", row.id, name, _references("tag", tags if name == "tags" else None))
+        for name in ("profiles", "tags", "flow-triggers")
     }
+    return resource
+
+
+def tag(base: str, row: Tag, names: Names, has_group: bool) -> Resource:
+    """Return a tag as a resource, with a reference to its group if that is included."""
+    resource = _resource(base, "tag", "tags", row.id, pick({"name": row.name}, names))
+    group = {"type": "tag-group", "id": row.group_id} if has_group else None
+    resource["relationships"] = {"tag-group": _related(base, "tags", row.id, "tag-group", group)} | {
+        name: _related(base, "tags", row.id, name) for name in ("lists", "segments", "campaigns", "flows")
+    }
+    return resource
+
+
+def tag_group(base: str, row: TagGroup, names: Names) -> Resource:
+    """Return a group of tags as a resource."""
+    attributes = {"name": row.name, "exclusive": row.is_exclusive, "default": row.is_default}
+    resource = _resource(base, "tag-group", "tag-groups", row.id, pick(attributes, names))
+    resource["relationships"] = {"tags": _related(base, "tag-groups", row.id, "tags")}
     return resource
 
 

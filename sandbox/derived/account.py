@@ -9,6 +9,7 @@ from sandbox.account.ids import EventIds, token
 from sandbox.account.model import Account, Campaign, Flow, Group, Metric, metric_id
 from sandbox.account.orders import Order
 from sandbox.account.people import Suppression
+from sandbox.account.tags import add_tags
 from sandbox.derived.calendar import event_calendar, events_of_a_day
 from sandbox.derived.groups import Members, rule
 from sandbox.derived.lives import Lives
@@ -118,6 +119,7 @@ def derive(options: DerivedOptions) -> DerivedAccount:
     people = DerivedPeople(options, lives, timeline.last_event, list(lists))
     account = DerivedAccount(options, people, _metrics(options, metrics), campaigns, flows, lists, segments, timeline)
     account.orders = DerivedOrders(account)
+    add_tags(account)
     return account
 
 

@@ -41,7 +41,8 @@ class Sources:
             if row.channel == channel and row.send_time and row.status == "Sent"
         )
         sources = [
-            send_source(row.id, None, row.name, row.messages[0].content.get("subject"), at) for at, _, row in sent
+            send_source(_sent_as(row), None, row.name, row.messages[0].content.get("subject"), at)
+            for at, _, row in sent
         ]
         return [at for at, _, _ in sent], [self._add(source) for source in sources]
 
@@ -54,6 +55,11 @@ class Sources:
         if style in _OF_TEXTS:
             return _recent(self._texts, time, pick)
         return self._lists[pick % len(self._lists)] if style in _OF_LISTS else 0
+
+
+def _sent_as(campaign: Campaign) -> str:
+    """Return the id that the events of a campaign have: of the campaign, or of its first message if it has several."""
+    return campaign.messages[0].id if len(campaign.messages) > 1 else campaign.id
 
 
 def _recent(campaigns: tuple[list[int], list[int]], time: int, pick: int) -> int:

@@ -49,7 +49,7 @@ _EVENT_MEMBERS = frozenset(
     ]
 )
 _TIMES = ("created", "updated", "created_at", "updated_at", "scheduled_at", "send_time")
-_DELETABLE = ("campaigns", "flows", "lists", "segments", "metrics")
+_DELETABLE = ("campaigns", "flows", "lists", "segments", "metrics", "tags")
 _LINES = 5_000  # of NDJSON in one piece
 
 

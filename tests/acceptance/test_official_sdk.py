@@ -71,6 +71,27 @@ def test_all_metrics_are_listed(box: Sandbox, client: KlaviyoAPI) -> None:
     assert any(row.attributes.integration is None for row in rows)
 
 
+def check_tags(page: Any) -> None:
+    """Check that a page includes the tags that its rows refer to."""
+    tags = {tag.id for tag in included(vendor.TagResponseObjectResource, page, "tag")}
+    assert tags == {tag.id for row in page.data for tag in row.relationships.tags.data}
+
+
+def test_all_tags_are_listed_with_their_groups(client: KlaviyoAPI) -> None:
+    """Lists and segments include the tags that are on them."""
+    [page] = pages(client.Tags.get_tags, vendor.GetTagResponseCollectionCompoundDocument, include=["tag-group"])
+    assert {tag.relationships.tag_group.data.id for tag in page.data} == {group.id for group in page.included}
+    assert {(group.attributes.exclusive, group.attributes.default) for group in page.included} >= {(False, True)}
+    names = {tag.id: tag.attributes.name for tag in page.data}
+    for call, model in (
+        (client.Lists.get_lists, vendor.GetListListResponseCollectionCompoundDocument),
+        (client.Segments.get_segments, vendor.GetSegmentListResponseCollectionCompoundDocument),
+    ):
+        for groups in pages(call, model, include=["tags"]):
+            check_tags(groups)
+            assert {tag["id"] for tag in groups.included} <= set(names)
+
+
 def test_all_campaigns_are_listed_with_their_messages(box: Sandbox, client: KlaviyoAPI) -> None:
     """Each channel and each archived state needs its own request."""
     count = 0
@@ -82,9 +103,10 @@ def test_all_campaigns_are_listed_with_their_messages(box: Sandbox, client: Klav
                 client.Campaigns.get_campaigns,
                 vendor.GetCampaignResponseCollectionCompoundDocument,
                 filter=filters,
-                include=["campaign-messages"],
+                include=["campaign-messages", "tags"],
                 page_size=50,
             ):
+                check_tags(page)
                 messages = included(vendor.CampaignMessageResponseObjectResource, page, "campaign-message")
                 message_ids = [message.id for row in page.data for message in row.relationships.campaign_messages.data]
                 assert sorted(message_ids) == sorted(message.id for message in messages)
@@ -113,16 +135,27 @@ def test_an_ab_campaign_has_two_messages(client: KlaviyoAPI) -> None:
     assert single.data.to_dict() == answer.data[0].to_dict()
 
 
-def test_all_flows_are_listed(box: Sandbox, client: KlaviyoAPI) -> None:
-    """Archived and unarchived flows add up to all flows."""
-    rows = [
-        rows_of(
-            client.Flows.get_flows, vendor.GetFlowResponseCollectionCompoundDocument, filter=condition, page_size=20
-        )
-        for condition in ("equals(archived,false)", "equals(archived,true)")
-    ]
-    assert all(rows)
-    assert len(rows[0]) + len(rows[1]) == box.state()["flows"]
+def test_all_flows_are_listed_with_their_actions(box: Sandbox, client: KlaviyoAPI) -> None:
+    """Archived and unarchived flows add up to all flows, and each action belongs to one of them."""
+    flows = []
+    for condition in ("equals(archived,false)", "equals(archived,true)"):
+        of_condition = []
+        for page in pages(
+            client.Flows.get_flows,
+            vendor.GetFlowResponseCollectionCompoundDocument,
+            filter=condition,
+            include=["flow-actions", "tags"],
+            page_size=20,
+        ):
+            check_tags(page)
+            actions = included(vendor.FlowActionEncodedResponseObjectResource, page, "flow-action")
+            referred = {action.id: row.id for row in page.data for action in row.relationships.flow_actions.data}
+            assert {action.id: action.relationships.flow.data.id for action in actions} == referred
+            assert all(action.attributes.definition["id"] == action.id for action in actions)
+            of_condition += page.data
+        assert of_condition
+        flows += of_condition
+    assert len({row.id for row in flows}) == len(flows) == box.state()["flows"]
 
 
 def test_all_lists_and_their_members_are_listed(box: Sandbox, client: KlaviyoAPI) -> None:

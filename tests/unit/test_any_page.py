@@ -139,6 +139,7 @@ row = {
     "flows": {"name": text, "status": text, "created": moment},
     "lists": {"name": text, "created": moment},
     "segments": {"name": text, "created": moment},
+    "tags": {"name": text},
     "memberships": {"email": text, "joined_group_at": moment},
 }
 old_row = {
@@ -223,8 +224,9 @@ def test_a_person_of_the_legacy_dialect_is_stored_or_rejected(record: bytes) -> 
 @FUZZ
 @given(st.data(), st.sampled_from(sorted(row)), links)
 def test_each_row_of_the_current_dialect_is_stored_or_rejected(data: st.DataObject, kind: str, rest: bytes) -> None:
-    """Metrics, campaigns, flows, lists, segments and list members: each record becomes a row or a reject."""
-    records = data.draw(some(an_object({"id": an_id("x"), "attributes": an_object(row[kind])})))
+    """Metrics, campaigns, flows, lists, segments, tags and list members: each record becomes a row or a reject."""
+    tags = an_object({"tags": an_object({"data": an_object({"id": an_id("t")}).map(lambda tag: b"[" + tag + b"]")})})
+    records = data.draw(some(an_object({"id": an_id("x"), "attributes": an_object(row[kind]), "relationships": tags})))
     it = source("current", page(records, rest))
     read = next(iter(it.memberships("L1", FULL_READ) if kind == "memberships" else getattr(it, kind)()))
     assert len(read.rows) + len(lost(read.rejects)) == len(records)

@@ -17,9 +17,12 @@ COLUMNS = {
     "metrics": f"key id name source destination created_at updated_at {ORIGIN} deleted_at",
     "campaigns": (
         "key id name parent_campaign_key automation_key automation_position list_key from_email from_name subject "
-        f"status sent_at campaign_type type created_at updated_at {ORIGIN} campaign_key deleted_at"
+        f"status sent_at campaign_type type created_at updated_at {ORIGIN} campaign_key deleted_at "
+        "archived scheduled_at first_list_key"
     ),
-    "automations": f"key id name created_at updated_at status {ORIGIN} automation_key deleted_at",
+    "automations": (
+        f"key id name created_at updated_at status {ORIGIN} automation_key deleted_at archived trigger_type"
+    ),
     "lists": f"key id name list_type status rating created_at updated_at archived_at {ORIGIN} deleted_at",
     "campaign_lists": f"key id list_id campaign_id {ORIGIN} audience",
     "members": (
@@ -49,6 +52,22 @@ COLUMNS = {
     "profile_merges": (
         "esp_integration_id old_member_key new_member_key old_member_id new_member_id detected_at events_moved_at"
     ),
+    "campaign_messages": (
+        "key id campaign_id campaign_key message_key channel label subject preview_text body from_email from_name "
+        f"reply_to_email template_id status send_at last_send_at is_local created_at updated_at {ORIGIN} deleted_at"
+    ),
+    "flow_actions": (
+        "key id flow_id automation_key action_type status next_id next_if_true_id next_if_false_id definition "
+        f"created_at updated_at {ORIGIN} deleted_at"
+    ),
+    "flow_messages": (
+        "key id flow_id automation_key flow_action_id message_key channel name subject preview_text body from_email "
+        "from_name reply_to_email template_id status is_transactional uses_smart_sending is_variation "
+        f"created_at updated_at {ORIGIN} deleted_at"
+    ),
+    "tags": f"key id name tag_group_id tag_group_key {ORIGIN} deleted_at",
+    "tag_groups": f"key id name is_exclusive is_default {ORIGIN} deleted_at",
+    "tagged_objects": f"key id tag_id tag_key object_type object_id object_key {ORIGIN} deleted_at",
 }
 TYPES = {
     "details_digest": "bigint",
@@ -62,6 +81,14 @@ TYPES = {
     "last_event_date": "timestamp with time zone",
     "can_receive": "boolean",
     "double_optin": "boolean",
+    "archived": "boolean",
+    "is_local": "boolean",
+    "definition": "jsonb",
+    "is_transactional": "boolean",
+    "uses_smart_sending": "boolean",
+    "is_variation": "boolean",
+    "is_exclusive": "boolean",
+    "is_default": "boolean",
 }
 LOADS = [load for load in vars(loads).values() if isinstance(load, Load)] + list(loads.EVENTS.values())
 

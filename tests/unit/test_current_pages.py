@@ -7,21 +7,28 @@ from typing import Any, cast
 
 import pytest
 
-from klaviyo_pg.errors import BadAnswer, NotFound, PageTooLarge, Refused, TooMuch
+from klaviyo_pg.errors import BadAnswer, MissingScope, NotFound, PageTooLarge, Refused, TooMuch
 from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
 from klaviyo_pg.klaviyo.current.source import CHANNELS, SUPPRESSION_REASONS, CurrentSource
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.people_cache import PendingPeople, PeopleCache
 from klaviyo_pg.rows import (
     Campaign,
+    CampaignMessage,
     Consent,
     Exclusion,
+    Flow,
+    FlowAction,
+    FlowMessage,
     Membership,
     MembershipPage,
     Metric,
     Page,
     Profile,
+    Reject,
     Suppression,
+    Tag,
+    TagGroup,
 )
 from klaviyo_pg.windows import FULL_READ, OpenWindow, Window
 
@@ -138,7 +145,9 @@ def test_all_fields_of_a_campaign_are_read() -> None:
         "attributes": {
             "name": "Spring",
             "status": "Sent",
+            "archived": True,
             "audiences": {"included": ["L1", "S1"], "excluded": ["L2"]},
+            "scheduled_at": "2026-07-01T00:00:00Z",
             "created_at": "2026-07-01T00:00:00Z",
             "updated_at": "2026-07-01T00:00:00Z",
             "send_time": "2026-07-01T00:00:00Z",
@@ -151,11 +160,254 @@ def test_all_fields_of_a_campaign_are_read() -> None:
         {"id": "empty", "attributes": {"definition": None}},
     ]
     it, _ = source(page(row, included=messages))
+    sender = ("s@example.com", "Shop")
     assert list(next(it.campaigns()).rows) == [
         Campaign(
-            "c1", "Spring", "L1", "s@example.com", "Shop", "Hi", "Sent", JULY, "email", JULY, JULY, ["L1", "S1"], ["L2"]
+            *("c1", "Spring", "L1", *sender, "Hi", "Sent", JULY, "email", JULY, JULY, ["L1", "S1"], ["L2"], True, JULY),
+            messages=[
+                CampaignMessage("full", "c1", "email", None, "Hi", None, None, *sender, status="Sent"),
+                CampaignMessage("empty", "c1", "email", status="Sent"),
+            ],
         )
     ]
+
+
+def sent(**attributes: object) -> tuple[list[CampaignMessage], list[Reject]]:
+    """Return what becomes of a message with these attributes, and with any other members of the resource."""
+    members = {name: attributes.pop(name) for name in ("id", "type", "relationships") if name in attributes}
+    resource = {"id": "m1", "type": "campaign-message", "attributes": attributes, **members}
+    it, _ = source(page({"id": "c1", "attributes": {"status": "Sent"}}, included=[resource]))
+    read = next(it.campaigns())
+    return list(read.rows[0].messages), list(read.rejects)
+
+
+OF_C1 = {"campaign": {"data": {"type": "campaign", "id": "c1"}}}
+
+
+def test_all_fields_of_a_campaign_message_are_read() -> None:
+    """The message names its campaign itself. Its times of sending are an interval."""
+    content = {"subject": "Hi", "preview_text": "Soon", "from_email": "s@example.com", "from_label": "Shop"}
+    times = [{"datetime": f"2026-07-0{day}T00:00:00Z", "is_local": day == 2} for day in (3, 1, 2)]
+    [message], rejects = sent(
+        definition={"channel": "email", "label": "A", "content": {**content, "reply_to_email": "r@example.com"}},
+        send_times=times,
+        created_at="2026-07-01T00:00:00.000001+00:00",
+        updated_at="2026-07-01 00:00:00+00:00",
+        relationships={**OF_C1, "template": {"data": {"id": "T1"}}},
+    )
+    texts = ("email", "A", "Hi", "Soon", None, "s@example.com", "Shop", "r@example.com", "T1", "Sent")
+    created = JULY + timedelta(microseconds=1)
+    assert message == CampaignMessage("m1", "c1", *texts, JULY, JULY + timedelta(days=2), True, created, JULY)
+    assert rejects == []
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        pytest.param({}, {}, id="no attributes"),
+        pytest.param({"definition": {}, "send_times": None}, {}, id="nulls"),
+        pytest.param({"definition": {"channel": "carrier_pigeon"}}, {"channel": "carrier_pigeon"}, id="a new channel"),
+        pytest.param({"definition": {"content": {"body": "Hi"}}}, {"body": "Hi"}, id="a text message"),
+        pytest.param(
+            {"definition": {"content": {"title": "Sale", "body": {"a": 1}}}},
+            {"subject": "Sale", "body": '{"a":1}'},
+            id="a push notification with an odd body",
+        ),
+        pytest.param({"definition": {"label": 5}}, {"label": "5"}, id="a name that is a number"),
+        pytest.param({"send_times": [None, {}, {"datetime": "soon", "is_local": "yes"}]}, {}, id="odd times"),
+        pytest.param({"send_times": "never", "created_at": 5, "updated_at": {}}, {}, id="times of other types"),
+        pytest.param(
+            {"send_times": [{"datetime": "2026-07-01T00:00:00"}]},
+            {"send_at": JULY, "last_send_at": JULY},
+            id="a time without a zone",
+        ),
+    ],
+)
+def test_what_a_campaign_message_lacks_is_null(attributes: dict[str, object], expected: dict[str, object]) -> None:
+    """Values of another type than expected do not keep the campaign from being read."""
+    messages, rejects = sent(relationships=OF_C1, **attributes)
+    nothing = CampaignMessage("m1", "c1", "email", status="Sent")
+    assert (messages, rejects) == ([nothing._replace(**expected)], [])
+
+
+@pytest.mark.parametrize(
+    "relationships",
+    [None, {}, {"campaign": None}, {"campaign": {"data": None}}, {"campaign": {"data": []}}, [], "c1"],
+)
+def test_a_message_of_no_campaign_is_rejected(relationships: object) -> None:
+    """It may be one that the warehouse has, so that nothing is taken for deleted."""
+    messages, [rejected] = sent(relationships=relationships)
+    assert (messages, rejected.hides) == ([], True)
+    assert rejected.reason == "The message belongs to none of the campaigns on its page."
+
+
+def flow_with(*included: object, **relationships: object) -> Page[Flow]:
+    """Return the page with a flow and what it includes."""
+    attributes = {"name": "Welcome", "archived": False, "trigger_type": "A new one"}
+    it, _ = source(page({"id": "f1", "attributes": attributes, "relationships": relationships}, included=included))
+    return next(it.flows())
+
+
+def action(row_id: str, kind: str, data: object, links: object = None, **others: object) -> dict[str, object]:
+    """Return an action of the flow f1."""
+    definition = {"id": row_id, "type": kind, "data": data, "links": links}
+    attributes = {"definition": definition, "created": "2026-07-01T00:00:00Z", "updated": "2026-07-02T00:00:00Z"}
+    of_f1 = {"relationships": {"flow": {"data": {"type": "flow", "id": "f1"}}}}
+    return {"type": "flow-action", "id": row_id, "attributes": attributes, **of_f1, **others}
+
+
+def test_the_actions_of_a_flow_are_read_with_their_messages() -> None:
+    """A test has several messages, at any depth. An action belongs to the flow that refers to it."""
+    email = {
+        "subject_line": "Hi",
+        "preview_text": "Soon",
+        "from_email": "s@example.com",
+        "from_label": "Shop",
+        "reply_to_email": "r@example.com",
+        "template_id": "T1",
+        "name": "One",
+        "transactional": True,
+        "smart_sending_enabled": False,
+        "id": "m1",
+    }
+    variations = [{"type": "send-sms", "data": {"message": {"id": each, "body": "B"}}} for each in ("m2", "m3", "m2")]
+    test = {"main_action": variations[0], "current_experiment": {"variations": variations}}
+    read = flow_with(
+        action("1", "send-email", {"message": email, "status": "live"}, {"next": "2"}),
+        action("2", "conditional-split", {}, {"next_if_true": "3", "next_if_false": None}, relationships=None),
+        action("3", "content-experiment", test),
+        **{"flow-actions": {"data": [{"id": "2"}, {"id": "gone"}, None]}},
+    )
+    [flow] = read.rows
+    assert (flow.archived, flow.trigger_type, list(read.rejects)) == (False, "A new one", [])
+    first, split, experiment = flow.actions
+    times = (JULY, JULY + timedelta(days=1))
+    definition = '{"id":"2","type":"conditional-split","data":{},"links":{"next_if_true":"3","next_if_false":null}}'
+    assert first[:7] == ("1", "f1", "send-email", "live", "2", None, None)
+    assert split == FlowAction("2", "f1", "conditional-split", None, None, "3", None, definition, *times)
+    assert experiment.action_type == "content-experiment"
+    texts = ("email", "One", "Hi", "Soon", None, "s@example.com", "Shop", "r@example.com", "T1", "live")
+    assert flow.messages == [
+        FlowMessage("m1", "f1", "1", *texts, True, False, False, *times),
+        *(
+            FlowMessage(each, "f1", "3", "sms", body="B", is_variation=True, created=times[0], updated=times[1])
+            for each in ("m2", "m3")
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        None,
+        [],
+        {},
+        {"definition": None, "created": "soon", "updated": 5},
+        {"definition": []},
+        {"definition": {"type": None, "data": None, "links": []}},
+        {"definition": {"data": {"message": None, "status": None}, "links": None}},
+        {"definition": {"data": {"message": {"id": None}}}},
+        {"definition": {"data": {"message": {"id": "", "name": "x"}}}},
+        {"definition": {"data": {"message": "m1"}}},
+    ],
+)
+def test_what_an_action_of_a_flow_lacks_is_null(attributes: object) -> None:
+    """Only its definition may differ."""
+    read = flow_with({**action("1", "", None), "attributes": attributes})
+    [flow] = read.rows
+    assert [each._replace(definition=None) for each in flow.actions] == [FlowAction("1", "f1")]
+    assert (list(flow.messages), list(read.rejects)) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("resource", "reason"),
+    [
+        pytest.param(
+            action("1", "", None, relationships=None), "The action belongs to none of the flows", id="no flow"
+        ),
+        pytest.param({"type": "flow-action", "attributes": {}}, "missing required field `id`", id="no id"),
+        pytest.param({"type": "flow-action", "id": 5}, "Expected `str`", id="an id that is no text"),
+    ],
+)
+def test_an_action_that_cannot_be_placed_is_rejected(resource: dict[str, object], reason: str) -> None:
+    """It may be one that the warehouse has, so that nothing is taken for deleted."""
+    read = flow_with(resource, {"type": "tag", "id": "t1"})
+    [rejected] = read.rejects
+    assert (rejected.hides, list(read.rows[0].actions)) == (True, [])
+    assert reason in rejected.reason
+
+
+def test_a_definition_that_is_nested_deeply_stops_nothing() -> None:
+    """Levels that are too deep to be stored are replaced, and the action stays."""
+    body = json.dumps(page({"id": "f1", "attributes": {}}, included=[action("1", "x", "DEEP")]))
+    for levels in (100, 900, 100_000):
+        it, _ = source(body.replace('"DEEP"', "[" * levels + "]" * levels).encode())
+        read = next(it.flows())
+        assert [each.id for each in read.rows[0].actions] == ["1"]
+        assert not any(reject.hides for reject in read.rejects)
+
+
+def test_tags_are_read_with_their_groups() -> None:
+    """One request reads both. What a tag or a group lacks is null."""
+    group = {"type": "tag-group", "id": "g1", "attributes": {"name": "Market", "exclusive": True, "default": False}}
+    of_g1 = {"tag-group": {"data": {"type": "tag-group", "id": "g1"}}}
+    tags = [
+        {"type": "tag", "id": "t1", "attributes": {"name": "VIP"}, "relationships": of_g1},
+        {"type": "tag", "id": "t2", "attributes": None, "relationships": {"tag-group": {"data": None}}},
+        {"type": "tag", "id": "t3"},
+        {"type": "tag", "id": None},
+    ]
+    odd = {"type": "tag-group", "id": "g2", "attributes": {"name": 5, "exclusive": "yes"}}
+    it, answers = source(page(*tags, included=[group, odd]))
+    [read] = it.tags()
+    groups = [TagGroup("g1", "Market", True, False), TagGroup("g2", "5")]
+    assert read.rows == [Tag("t1", "VIP", "g1"), Tag("t2"), Tag("t3"), *groups]
+    assert [reject.hides for reject in read.rejects] == [True]
+    assert [(path, query) for path, query, _ in answers.requests] == [("api/tags", {"include": "tag-group"})]
+
+
+TAGGABLE = ("campaigns", "flows", "lists", "segments")
+
+
+@pytest.mark.parametrize("kind", TAGGABLE)
+@pytest.mark.parametrize(
+    ("relationships", "expected"),
+    [
+        pytest.param({"tags": {"data": [{"type": "tag", "id": "t1"}, {"id": "t2"}]}}, ["t1", "t2"], id="two"),
+        pytest.param({"tags": {"data": []}}, [], id="none"),
+        pytest.param({"tags": {"data": [None, {}, {"id": 5}, {"id": ""}, "t1", {"id": "t1"}]}}, ["t1"], id="odd ones"),
+        pytest.param({"tags": {"links": {}}}, None, id="not included"),
+        pytest.param({"tags": {"data": None}}, None, id="null"),
+        pytest.param({"tags": None}, None, id="a null relationship"),
+        pytest.param({}, None, id="no relationship"),
+        pytest.param(None, None, id="no relationships"),
+    ],
+)
+def test_tags_are_read_with_what_they_are_on(kind: str, relationships: object, expected: list[str] | None) -> None:
+    """None says that the tags are unknown, so that the stored ones stay."""
+    it, answers = source(page({"id": "x", "attributes": {}, "relationships": relationships}, included=[]))
+    [row] = next(getattr(it, kind)()).rows
+    assert row.tags == expected
+    [(_, query, _)] = answers.requests[:1]
+    assert query is not None and "tags" in query["include"].split(",")
+
+
+@pytest.mark.parametrize("kind", TAGGABLE)
+def test_a_key_that_may_not_read_tags_reads_what_they_are_on(kind: str) -> None:
+    """The request is repeated without them. A key that lacks the other scope is refused again, and says which."""
+    row = {"id": "x", "attributes": {}}
+    it, answers = source(MissingScope("tags:read"), page(row))
+    [read] = next(getattr(it, kind)()).rows
+    assert (read.id, read.tags) == ("x", None)
+    assert ["tags" in (query or {}).get("include", "") for _, query, _ in answers.requests] == [True, False]
+    it, _ = source(MissingScope(f"{kind}:read"))
+    with pytest.raises(MissingScope, match=f"{kind}:read"):
+        list(getattr(it, kind)())
+
+
+def test_other_included_resources_are_no_messages() -> None:
+    """They are neither stored nor rejected."""
+    assert sent(type="tag", name="VIP") == ([], [])
 
 
 def test_a_campaign_without_audiences_and_messages_is_read() -> None:

@@ -199,6 +199,8 @@ class CampaignAttributes(Struct):
     created_at: datetime | None = None
     updated_at: datetime | None = None
     send_time: datetime | None = None
+    archived: Any = None
+    scheduled_at: Any = None
 
 
 class Messages(Struct, frozen=True):
@@ -211,6 +213,7 @@ class CampaignRelationships(Struct, frozen=True):
     """A campaign's related resources."""
 
     messages: Messages | None = field(default=None, name="campaign-messages")
+    tags: Any = None
 
 
 class Campaign(Struct):
@@ -222,30 +225,41 @@ class Campaign(Struct):
 
 
 class Content(Struct, frozen=True):
-    """The content of a message. Only emails have these fields."""
+    """The content of a message. Only emails have a subject and a sender, and only other messages a body."""
 
     subject: str | None = None
     from_email: str | None = None
     from_label: str | None = None
+    preview_text: Any = None
+    reply_to_email: Any = None
+    title: Any = None
+    body: Any = None
 
 
 class Definition(Struct, frozen=True):
     """The definition of a message."""
 
     content: Content | None = None
+    channel: Any = None
+    label: Any = None
 
 
 class MessageAttributes(Struct):
     """A message's attributes."""
 
     definition: Definition | None = None
+    send_times: Any = None
+    created_at: Any = None
+    updated_at: Any = None
 
 
 class Message(Struct):
-    """A message of a campaign."""
+    """A message of a campaign, or another resource on the same page: the type says so."""
 
     id: Id
     attributes: MessageAttributes
+    type: Any = None
+    relationships: Any = None
 
 
 class CampaignDocument(Struct):
@@ -263,6 +277,8 @@ class FlowAttributes(Struct):
     status: str | None = None
     created: datetime | None = None
     updated: datetime | None = None
+    archived: Any = None
+    trigger_type: Any = None
 
 
 class Flow(Struct):
@@ -270,12 +286,31 @@ class Flow(Struct):
 
     id: Id
     attributes: FlowAttributes
+    relationships: Any = None
+
+
+class Resource(Struct):
+    """A resource of any type. Only its id has to be well-formed."""
+
+    id: Id
+    type: Any = None
+    attributes: Any = None
+    relationships: Any = None
+
+
+class ResourceDocument(Struct):
+    """A page of resources of which only the ids have to be well-formed."""
+
+    data: list[Resource]
+    included: list[Resource] = []
+    links: Links | None = None
 
 
 class FlowDocument(Struct):
-    """A page of flows."""
+    """A page of flows with their actions."""
 
     data: list[Flow]
+    included: list[Resource] = []
     links: Links | None = None
 
 
@@ -292,6 +327,7 @@ class Group(Struct):
 
     id: Id
     attributes: GroupAttributes
+    relationships: Any = None
 
 
 class GroupDocument(Struct):

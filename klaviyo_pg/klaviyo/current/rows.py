@@ -10,8 +10,9 @@ import msgspec
 from klaviyo_pg import rows
 from klaviyo_pg.errors import Garbled
 from klaviyo_pg.klaviyo import properties
-from klaviyo_pg.klaviyo.current import resources
+from klaviyo_pg.klaviyo.current import flow_actions, messages, resources, tags
 from klaviyo_pg.klaviyo.documents import read_repaired
+from klaviyo_pg.klaviyo.lenient import boolean, moment
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson
 from klaviyo_pg.windows import AnyWindow
 
@@ -54,14 +55,18 @@ def metric(resource: resources.Metric) -> rows.Metric:
     )
 
 
-def campaigns(document: resources.CampaignDocument, channel: str) -> list[rows.Campaign]:
-    """Return the campaigns of a page, each with the content of its message."""
+def campaigns(document: resources.CampaignDocument, channel: str, rejects: list[rows.Reject]) -> list[rows.Campaign]:
+    """Return the campaigns of a page, each with its messages and the content of the first one."""
     contents = {
         message.id: message.attributes.definition.content
         for message in document.included
         if message.attributes.definition
     }
-    return [_campaign(resource, channel, contents) for resource in document.data]
+    of_campaigns = messages.of_campaigns(document, channel, rejects)
+    return [
+        _campaign(resource, channel, contents)._replace(messages=of_campaigns.get(resource.id, ()))
+        for resource in document.data
+    ]
 
 
 def _campaign(
@@ -84,6 +89,9 @@ def _campaign(
         updated=rows.utc(attributes.updated_at),
         included=included,
         excluded=excluded,
+        archived=boolean(attributes.archived),
+        scheduled_at=moment(attributes.scheduled_at),
+        tags=tags.ids_of({"tags": resource.relationships.tags}) if resource.relationships else None,
     )
 
 
@@ -94,7 +102,13 @@ def _content(resource: resources.Campaign, contents: Mapping[str, resources.Cont
     return next((content for content in messages if content is not None), resources.Content())
 
 
-def flow(resource: resources.Flow) -> rows.Flow:
+def flows(document: resources.FlowDocument, rejects: list[rows.Reject]) -> list[rows.Flow]:
+    """Return the flows of a page, each with its actions and their messages."""
+    steps = flow_actions.of_flows(document, rejects)
+    return [_flow(resource, steps.get(resource.id, flow_actions.Steps([], []))) for resource in document.data]
+
+
+def _flow(resource: resources.Flow, steps: flow_actions.Steps) -> rows.Flow:
     attributes = resource.attributes
     return rows.Flow(
         resource.id,
@@ -102,12 +116,18 @@ def flow(resource: resources.Flow) -> rows.Flow:
         attributes.status,
         rows.utc(attributes.created),
         rows.utc(attributes.updated),
+        boolean(attributes.archived),
+        properties.plain_text(attributes.trigger_type),
+        steps.actions,
+        steps.messages,
+        tags.ids_of(resource.relationships),
     )
 
 
 def group(resource: resources.Group) -> rows.Group:
     attributes = resource.attributes
-    return rows.Group(resource.id, attributes.name, rows.utc(attributes.created), rows.utc(attributes.updated))
+    created, updated = rows.utc(attributes.created), rows.utc(attributes.updated)
+    return rows.Group(resource.id, attributes.name, created, updated, tags.ids_of(resource.relationships))
 
 
 def membership(list_id: str, resource: resources.Profile) -> rows.Membership:
@@ -199,12 +219,12 @@ def _email_consent(email: resources.Marketing) -> rows.Consent:
     return rows.Consent(
         "email",
         email.consent,
-        _boolean(email.can_receive_email_marketing),
+        boolean(email.can_receive_email_marketing),
         properties.plain_text(email.method),
         properties.plain_text(email.method_detail),
         rows.utc(email.consent_timestamp),
-        _moment(email.last_updated),
-        _boolean(email.double_optin),
+        moment(email.last_updated),
+        boolean(email.double_optin),
     )
 
 
@@ -215,25 +235,13 @@ def _consent(channel: str, consent: Mapping[str, Any], can_receive: str) -> rows
     return rows.Consent(
         channel,
         text("consent"),
-        _boolean(consent.get(can_receive)),
+        boolean(consent.get(can_receive)),
         text("method"),
         text("method_detail"),
-        _moment(consent.get("consent_timestamp")),
-        _moment(consent.get("last_updated")),
-        _boolean(consent.get("double_optin")),
+        moment(consent.get("consent_timestamp")),
+        moment(consent.get("last_updated")),
+        boolean(consent.get("double_optin")),
     )
-
-
-def _boolean(value: Any) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _moment(value: Any) -> datetime | None:
-    """Return a time, which may have a space instead of the T; None for anything else."""
-    try:
-        return rows.utc(datetime.fromisoformat(value))
-    except (TypeError, ValueError):
-        return None
 
 
 def owner(body: bytes) -> str | None:

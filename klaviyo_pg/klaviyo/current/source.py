@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 
 from klaviyo_pg import rows
-from klaviyo_pg.errors import Incomplete, NotFound
+from klaviyo_pg.errors import Incomplete, MissingScope, NotFound
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
-from klaviyo_pg.klaviyo.current import resources
+from klaviyo_pg.klaviyo.current import resources, tags
 from klaviyo_pg.klaviyo.current import rows as current_rows
 from klaviyo_pg.klaviyo.current.paging import Document, Reached, ReadPage, read_pages
 from klaviyo_pg.klaviyo.documents import DocumentDecoder
@@ -43,6 +43,7 @@ CAMPAIGNS = Endpoint("api/campaigns", "campaigns:read", _M, 100, "campaigns")
 FLOWS = Endpoint("api/flows", "flows:read", _S, 50, "flows")
 LISTS = Endpoint("api/lists", "lists:read", _L, 10, "lists")
 SEGMENTS = Endpoint("api/segments", "segments:read", _L, 10, "segments")
+TAGS = Endpoint("api/tags", "tags:read", _S, name="tags")
 EVENTS = Endpoint("api/events", "events:read", _XL, 1000, "events")
 EVENT = Endpoint("api/events/{}", "events:read", _M, name="event")
 PROFILES = Endpoint("api/profiles", "profiles:read", _L, 100, "profiles")
@@ -52,8 +53,9 @@ LIST_PROFILES = Endpoint("api/lists/{}/profiles", "lists:read and profiles:read"
 _ACCOUNTS = DocumentDecoder(resources.IdentifierDocument, data=resources.Identifier)
 _METRICS = DocumentDecoder(resources.MetricDocument, data=resources.Metric)
 _CAMPAIGNS = DocumentDecoder(resources.CampaignDocument, data=resources.Campaign, included=resources.Message)
-_FLOWS = DocumentDecoder(resources.FlowDocument, data=resources.Flow)
+_FLOWS = DocumentDecoder(resources.FlowDocument, data=resources.Flow, included=resources.Resource)
 _GROUPS = DocumentDecoder(resources.GroupDocument, data=resources.Group)
+_TAGS = DocumentDecoder(resources.ResourceDocument, data=resources.Resource, included=resources.Resource)
 _EVENTS = DocumentDecoder(resources.EventDocument, data=resources.Event, included=msgspec.Raw)
 _PROFILES = DocumentDecoder(resources.ProfileDocument, data=resources.Profile)
 
@@ -64,6 +66,7 @@ class CurrentSource:
     reads_all_metrics_at_once = True
     looks_up_memberships = False
     lists_people = True
+    reads_messages = True
     event_requests_per_minute: int | None = _XL.steady
     count_interval = timedelta(hours=1)
     exclusion_reasons: Sequence[str | None] = SUPPRESSION_REASONS
@@ -109,20 +112,25 @@ class CurrentSource:
         query = {
             "filter": f"equals(messages.channel,'{channel}'),equals(archived,{archived})",
             "include": "campaign-messages",
-            "fields[campaign]": "name,status,audiences,created_at,updated_at,send_time",
-            "fields[campaign-message]": "definition",
+            "fields[campaign]": "name,status,archived,audiences,created_at,scheduled_at,updated_at,send_time",
+            "fields[campaign-message]": "definition,send_times,created_at,updated_at",
         }
-        for document, rejects, read_at in self._pages(CAMPAIGNS, _CAMPAIGNS, query):
-            yield rows.Page(current_rows.campaigns(document, channel), rejects, read_at)
+        for document, rejects, read_at in self._tagged_pages(CAMPAIGNS, _CAMPAIGNS, query):
+            yield rows.Page(current_rows.campaigns(document, channel, rejects), rejects, read_at)
 
     def flows(self) -> Iterator[rows.Page[rows.Flow]]:
         parts = {f"{prefix}flows": partial(self._flows, archived) for archived, prefix in _ARCHIVED.items()}
         return in_parts(parts, _closing)
 
     def _flows(self, archived: str) -> Iterator[rows.Page[rows.Flow]]:
-        query = {"filter": f"equals(archived,{archived})", "fields[flow]": "name,status,created,updated"}
-        for document, rejects, read_at in self._pages(FLOWS, _FLOWS, query):
-            yield rows.Page([current_rows.flow(each) for each in document.data], rejects, read_at)
+        query = {
+            "filter": f"equals(archived,{archived})",
+            "include": "flow-actions",
+            "fields[flow]": "name,status,archived,created,updated,trigger_type",
+            "fields[flow-action]": "definition,created,updated",
+        }
+        for document, rejects, read_at in self._tagged_pages(FLOWS, _FLOWS, query):
+            yield rows.Page(current_rows.flows(document, rejects), rejects, read_at)
 
     def lists(self) -> Iterator[rows.Page[rows.Group]]:
         return self._groups(LISTS, "list")
@@ -131,8 +139,13 @@ class CurrentSource:
         return self._groups(SEGMENTS, "segment")
 
     def _groups(self, endpoint: Endpoint, kind: str) -> Iterator[rows.Page[rows.Group]]:
-        for document, rejects, read_at in self._pages(endpoint, _GROUPS, {f"fields[{kind}]": "name,created,updated"}):
+        query = {f"fields[{kind}]": "name,created,updated"}
+        for document, rejects, read_at in self._tagged_pages(endpoint, _GROUPS, query):
             yield rows.Page([current_rows.group(each) for each in document.data], rejects, read_at)
+
+    def tags(self) -> Iterator[rows.Page[rows.Tag | rows.TagGroup]]:
+        for document, rejects, read_at in self._pages(TAGS, _TAGS, {"include": "tag-group"}):
+            yield rows.Page(tags.tags(document), rejects, read_at)
 
     def events(
         self, window: AnyWindow, metric_id: str | None = None, known_people: KnownPeople | None = None
@@ -266,6 +279,16 @@ class CurrentSource:
         for document, rejects, read_at in self._pages(endpoint, _PROFILES, query):
             members = [current_rows.membership(list_id, each) for each in document.data]
             yield rows.MembershipPage(members, (), rejects, read_at, reached.after(each.joined for each in members))
+
+    def _tagged_pages(
+        self, endpoint: Endpoint, decoder: DocumentDecoder[Document], query: Mapping[str, str]
+    ) -> Iterator[ReadPage[Document]]:
+        """Read a collection with the tags of its rows; without them if the key may not read tags."""
+        include = ",".join(filter(None, (query.get("include"), "tags")))
+        try:
+            yield from self._pages(endpoint, decoder, {**query, "include": include, "fields[tag]": "name"})
+        except MissingScope:
+            yield from self._pages(endpoint, decoder, query)
 
     def _pages(
         self, endpoint: Endpoint, decoder: DocumentDecoder[Document], query: Mapping[str, str]

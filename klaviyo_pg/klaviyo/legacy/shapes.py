@@ -12,6 +12,7 @@ from msgspec import Meta, Raw, Struct
 from klaviyo_pg import rows
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.fields import AnyId, Id, Named, Seconds
+from klaviyo_pg.klaviyo.lenient import boolean, member
 
 _NULL = Raw(b"null")
 _NOT_CUSTOM = frozenset(
@@ -139,9 +140,19 @@ class Flow(Struct):
     status: str | None = None
     created: str | None = None
     updated: str | None = None
+    archived: Any = None
+    trigger: Any = None
 
     def row(self) -> rows.Flow:
-        return rows.Flow(self.id, self.name, self.status, moment(self.created), moment(self.updated))
+        return rows.Flow(
+            self.id,
+            self.name,
+            self.status,
+            moment(self.created),
+            moment(self.updated),
+            boolean(self.archived),
+            properties.plain_text(member(self.trigger, "type")),
+        )
 
 
 class Exclusion(Struct):

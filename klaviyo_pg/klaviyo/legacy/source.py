@@ -48,6 +48,7 @@ class LegacySource:
 
     looks_up_memberships = True
     lists_people = False
+    reads_messages = False
     exclusion_reasons: Sequence[str | None] = (None,)
     event_requests_per_minute: int | None = None
     count_interval = timedelta(days=1)
@@ -120,6 +121,10 @@ class LegacySource:
         for page in self._numbered("api/v1/campaigns", shapes.Campaign, _segments):
             rejects = [each._replace(reason=f"The segments of a campaign: {each.reason}") for each in page.rejects]
             yield rows.Page([group for groups in page.rows for group in groups], rejects, page.read_at)
+
+    def tags(self) -> Iterator[rows.Page[rows.Tag | rows.TagGroup]]:
+        """Return no pages: these APIs have no tags."""
+        return iter(())
 
     def events(
         self, window: AnyWindow, metric_id: str | None = None, known_people: KnownPeople | None = None

@@ -6,20 +6,25 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any
 
 import psycopg
 import pytest
 
 from klaviyo_pg.catalogue import DATA, SPECIFIED, Table
 from klaviyo_pg.errors import ClocksDiffer, KlaviyoPgError
+from klaviyo_pg.klaviyo.current.source import CHANNELS
 from klaviyo_pg.postgres import schema
 from sandbox.launcher import Sandbox, running
 from tests.driver import MIDNIGHT, ROOT
+from tests.reader import Reader
 from tests.runs import ALL_EVENTS, Warehouse
 
 DAYS = 40
 KEY, WRONG_KEY = "pk_secret_of_this_test", "pk_another_secret_of_it"
 LOAD_TIME = {"__synced_at"}
+PARTS = tuple(product(CHANNELS, ("false", "true")))  # in which campaigns are listed
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +105,103 @@ def test_dialects_differ_only_where_documented(both: dict[str, Warehouse], wareh
     documented = documented_differences()
     assert sorted(actual - documented) == []
     assert sorted(documented - actual) == []
+
+
+def campaigns_of(box: Sandbox) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield each campaign that the sandbox serves, and the messages on its page by id."""
+    reader = Reader(box)
+    for channel, archived in PARTS:
+        condition = f"equals(messages.channel,'{channel}'),equals(archived,{archived})"
+        answer = reader.get("campaigns", filter=condition, include="campaign-messages")
+        while answer is not None:
+            page = answer.json()
+            messages = {message["id"]: message["attributes"] for message in page["included"]}
+            yield from ((campaign, messages) for campaign in page["data"])
+            answer = reader.current(page["links"]["next"]) if page["links"]["next"] else None
+
+
+def served_messages(box: Sandbox) -> Iterator[tuple[str | datetime | None, ...]]:
+    """Yield the columns of each message of a campaign."""
+    for campaign, messages in campaigns_of(box):
+        for each in campaign["relationships"]["campaign-messages"]["data"]:
+            message = messages[each["id"]]
+            definition, times = message["definition"], message["send_times"]
+            content = definition["content"]
+            yield (
+                *(each["id"], campaign["id"], definition["channel"], definition["label"]),
+                content.get("subject") or content.get("title"),
+                *(content.get(name) or None for name in ("preview_text", "body", "from_email", "from_label")),
+                *(campaign["attributes"]["status"], datetime.fromisoformat(message["updated_at"])),
+                datetime.fromisoformat(times[0]["datetime"]) if times else None,
+            )
+
+
+def test_messages_equal_those_of_the_account(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
+    """Each message of each campaign is stored as the API returns it, and only those."""
+    texts = "id, campaign_id, channel, label, subject, preview_text, body, from_email, from_name, status"
+    stored = warehouse.rows(f"SELECT {texts}, updated_at, send_at FROM current.campaign_messages")
+    assert sorted(stored) == sorted(served_messages(box))
+    assert len(stored) > 150
+    scheduled = {campaign["id"]: campaign["attributes"]["scheduled_at"] for campaign, _ in campaigns_of(box)}
+    assert dict(warehouse.rows("SELECT id, scheduled_at FROM current.campaigns WHERE archived IS NOT NULL")) == {
+        each: at and datetime.fromisoformat(at) for each, at in scheduled.items()
+    }
+
+
+def test_flows_equal_those_of_the_account(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
+    """Each action of each flow is stored with its definition, and each message of a flow joins to its action."""
+    served = {}
+    for archived in ("false", "true"):
+        answer = Reader(box).get("flows", filter=f"equals(archived,{archived})", include="flow-actions").json()
+        owners = {action["id"]: action["relationships"]["flow"]["data"]["id"] for action in answer["included"]}
+        served |= {action["id"]: (owners[action["id"]], action["attributes"]) for action in answer["included"]}
+    stored = warehouse.rows("SELECT id, flow_id, definition, action_type FROM current.flow_actions")
+    assert {row_id: (flow, definition) for row_id, flow, definition, _ in stored} == {
+        row_id: (flow, attributes["definition"]) for row_id, (flow, attributes) in served.items()
+    }
+    assert {kind for *_, kind in stored} >= {"send-email", "send-sms", "time-delay", "content-experiment"}
+    message = "SELECT m.id, m.status, m.is_variation FROM current.flow_messages m JOIN current.flow_actions a"
+    joined = warehouse.rows(f"{message} ON a.id = m.flow_action_id AND a.automation_key = m.automation_key")
+    assert len(joined) == warehouse.one("SELECT count(*) FROM current.flow_messages") > 100
+    assert {is_variation for *_, is_variation in joined} == {True, False}
+
+
+def test_tags_equal_those_of_the_account(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
+    """Each tag is stored with its group and with everything that it is on."""
+    reader = Reader(box)
+    page = reader.get("tags", include="tag-group").json()
+    served = {tag["id"]: (tag["attributes"]["name"], _related_ids(tag, "tag-group")) for tag in page["data"]}
+    groups = "current.tags t JOIN current.tag_groups g ON g.key = tag_group_key"
+    stored = warehouse.rows(f"SELECT t.id, t.name, g.id FROM {groups}")
+    assert {tag: (name, [group]) for tag, name, group in stored} == served
+    assert warehouse.one("SELECT count(*) FROM current.tag_groups") == len(page["included"])
+    by_channel = [f"equals(messages.channel,'{channel}'),equals(archived,{archived})" for channel, archived in PARTS]
+    archived = ["equals(archived,false)", "equals(archived,true)"]
+    collections = [*product(["campaigns"], by_channel), *product(["flows"], archived), ("lists", ""), ("segments", "")]
+    tagged = {
+        (row["type"], row["id"], tag)
+        for kind, condition in collections
+        for row in reader.rows(kind, include="tags", filter=condition)
+        for tag in _related_ids(row, "tags")
+    }
+    assert tagged == set(warehouse.rows("SELECT object_type, object_id, tag_id FROM current.tagged_objects"))
+    assert {kind for kind, *_ in tagged} == {"campaign", "flow", "list", "segment"}
+
+
+def _related_ids(row: dict[str, Any], name: str) -> list[str]:
+    data = row["relationships"][name]["data"]
+    return [each["id"] for each in (data if isinstance(data, list) else [data])]
+
+
+def test_messages_of_events_are_resolved(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
+    """Only those of campaigns that were deleted before the first run are not."""
+    sends = "current.sends s LEFT JOIN current.messages m ON m.message_key = s.campaign_key"
+    types = dict(warehouse.rows(f"SELECT m.message_type, count(*) FROM {sends} GROUP BY 1"))
+    assert types.keys() == {"campaign", "campaign_message", "flow_message", None}
+    assert sum(types.values()) == warehouse.one("SELECT count(*) FROM current.sends")
+    unresolved = warehouse.column(f"SELECT DISTINCT s.properties->>'$message' FROM {sends} WHERE m.message_key IS NULL")
+    served = {each for campaign, messages in campaigns_of(box) for each in (campaign["id"], *messages)}
+    assert unresolved and not served & set(unresolved)
 
 
 def test_legacy_rows_are_a_subset(both: dict[str, Warehouse], warehouse: Warehouse) -> None:

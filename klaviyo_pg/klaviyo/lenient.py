@@ -1,0 +1,37 @@
+"""Values in answers whose form decides nothing: what has another type than expected counts as missing."""
+
+from datetime import datetime
+from typing import Any
+
+from klaviyo_pg import rows
+
+
+def boolean(value: Any) -> bool | None:
+    """Return a boolean; None for anything else."""
+    return value if isinstance(value, bool) else None
+
+
+def moment(value: Any) -> datetime | None:
+    """Return a time, which may have a space instead of the T; None for anything else."""
+    try:
+        return rows.utc(datetime.fromisoformat(value))
+    except (TypeError, ValueError):
+        return None
+
+
+def member(value: Any, *path: str) -> Any:
+    """Return a member of nested objects; None where it is missing."""
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def elements(value: Any) -> list[Any]:
+    """Return the elements of a list; none of anything else."""
+    return value if isinstance(value, list) else []
+
+
+def related_id(relationships: Any, name: str) -> str | None:
+    """Return the id of a related resource; None if the response does not include it."""
+    found = member(relationships, name, "data", "id")
+    return found if isinstance(found, str) and found else None
