@@ -53,7 +53,10 @@ class Metric(NamedTuple):
 
 
 class CampaignMessage(NamedTuple):
-    """A message of a campaign. `send_at` and `last_send_at` are the first and the last of its times of sending."""
+    """A message of a campaign. `send_at` and `last_send_at` are the first and the last of its times of sending.
+
+    `variation_of` is the ID of the message that it is a variation of.
+    """
 
     id: str
     campaign_id: str
@@ -72,6 +75,7 @@ class CampaignMessage(NamedTuple):
     is_local: bool | None = None
     created: datetime | None = None
     updated: datetime | None = None
+    variation_of: str | None = None
 
 
 class Campaign(NamedTuple):
