@@ -65,9 +65,14 @@ def exact(window: AnyWindow) -> str:
 
 
 def parse(text: str) -> AnyWindow:
-    """Return the window that `exact` has made a text of."""
-    start, end = (datetime.fromisoformat(bound) if bound else None for bound in text.split(".."))
+    """Return the window that `exact` has made a text of, or `str`, up to a minute. Bounds without a zone are in UTC."""
+    start, end = (_bound(each) if each else None for each in text.split(".."))
     return OpenWindow(start) if start is None or end is None else Window(start, end)
+
+
+def _bound(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def divided(window: AnyWindow, last: datetime, pieces: int) -> list[AnyWindow]:

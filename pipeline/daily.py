@@ -25,6 +25,8 @@ from pipeline.streams.people import PEOPLE, PROFILES
 from pipeline.streams.stream import Stream
 from transforms.routing import KnownMetric, selected
 
+_NOT_DERIVED = "member_lists was not derived, because the exclusions were never read completely."
+
 
 def sync(job: Job, streams: frozenset[str], since: datetime | None, tables: Collection[str] = ()) -> None:
     """Bring the warehouse up to the present, as far as these streams go.
@@ -45,16 +47,14 @@ def sync(job: Job, streams: frozenset[str], since: datetime | None, tables: Coll
         find_late_events(job, planned)
     if not job.tally.must_stop and transact(job.session, job.run, departures.has_orphans):
         read(job, "Events of deleted profiles", [Chunk(OWNERS.name)])
-    if not (job.tally.must_stop and EXCLUSIONS.name in streams and _lacks_exclusions(job)):
+    read_to = transact(job.session, job.run, ledger.watermarks).get(EXCLUSIONS.name)
+    lacks_exclusions = EXCLUSIONS.name in streams and (read_to is None or read_to < job.run.as_of)
+    if not (job.tally.must_stop and lacks_exclusions):
         _derive_member_lists(job)
+        if lacks_exclusions and read_to is None:
+            job.tally.notes.append(_NOT_DERIVED)
     if not job.tally.must_stop:
         job.tally.notes += memberships.erase_people(job.session, job.run)
-
-
-def _lacks_exclusions(job: Job) -> bool:
-    """Return whether the run has not read all exclusions, without which people might seem to be contactable."""
-    watermark = transact(job.session, job.run, ledger.watermarks).get(EXCLUSIONS.name)
-    return watermark is None or watermark < job.run.as_of
 
 
 def _derive_member_lists(job: Job) -> None:
@@ -90,7 +90,7 @@ class _Warehouse(NamedTuple):
     watermarks: plan.Watermarks
     counted: set[str]
     months: list[departures.Month]
-    begun: list[str]
+    begun: plan.Begun
     excluded: Extent
     swept: dict[str, int]
 
@@ -127,12 +127,13 @@ def _phases(job: Job, streams: frozenset[str], since: datetime | None, tables: C
     members: list[Chunk] = []
     if LIST_MEMBERS.name in streams:
         as_of = job.run.as_of
-        members += plan.membership_chunks(stored.lists, stored.watermarks, blind, as_of, _list_sweeps(job, stored))
+        sweeping = _list_sweeps(job, stored)
+        members += plan.membership_chunks(stored.lists, stored.watermarks, blind, as_of, sweeping, stored.begun)
         if not stored.lists:
             _pass_on(job, LISTS, LIST_MEMBERS)
     excluded: list[Chunk] = []
     if EXCLUSIONS.name in streams:  # after events, which a run should bring first
-        excluded = plan.exclusion_chunks(reasons, stored.excluded, job.run.as_of)
+        excluded = plan.exclusion_chunks(reasons, stored.excluded, job.run.as_of, stored.begun)
     unknown: list[Chunk] = []
     if PROFILES.name in streams:
         unknown = [Chunk(PEOPLE.name), Chunk(SUSPECTED.name), *_sweep_chunks(job, stored, lists_people)]
@@ -172,7 +173,7 @@ def _look_up(account: Account, run_id: str, with_counts: bool) -> _Warehouse:
         ledger.watermarks(account),
         reconciliation.counted_metrics(account) if with_counts else set(),
         departures.months(account),
-        ledger_of_chunks.parts(account, run_id, PROFILES.name),
+        ledger_of_chunks.begun(account, run_id),
         extent(account, plan.MANY_EXCLUSIONS),
         sweeps.found(account, LIST_MEMBERS.name),
     )

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from klaviyo_pg.errors import Stopped
 from klaviyo_pg.postgres import chunks as ledger
+from klaviyo_pg.postgres import sweeps
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.windows import parse
 from pipeline.chunks import Chunk
@@ -99,10 +100,10 @@ def _left(job: Job, planned: list[Chunk]) -> list[Chunk]:
     A resumed run reads what ends in the present again, unless it was read just now.
     """
     run, names = job.run, [(chunk.key, chunk.part) for chunk in planned]
-    still_open = [(chunk.key, chunk.part) for chunk in planned if chunk.is_open and run.resumed_at is not None]
 
     def plan(account: Account) -> tuple[int, set[tuple[str, str]]]:
-        return ledger.reopen(account, run.id, still_open, _JUST_NOW), ledger.plan_chunks(account, run.id, names)
+        reopened = 0 if run.resumed_at is None else _resume(account, run.id, planned)
+        return reopened, ledger.plan_chunks(account, run.id, names)
 
     reopened, done = transact(job.session, run, plan)
     if reopened:
@@ -113,15 +114,32 @@ def _left(job: Job, planned: list[Chunk]) -> list[Chunk]:
     return waiting
 
 
+def _resume(account: Account, run_id: str, planned: Sequence[Chunk]) -> int:
+    """Forget the chunks that an earlier attempt planned otherwise, and reopen those that end in the present.
+
+    Return how many were reopened. Parts of one full read are all read again if what some of them found is gone.
+    """
+    names = {(chunk.key, chunk.part): chunk for chunk in planned if not chunk.reread}
+    streams = {chunk.stream for chunk in names.values()}
+    ledger.drop_unplanned(account, run_id, streams, names)
+    still_open = [name for name, chunk in names.items() if chunk.is_open]
+    reopened = ledger.reopen(account, run_id, still_open, _JUST_NOW)
+    for stream in sorted(each for each in streams if STREAMS[each].is_one_read):
+        parts = [name for name, chunk in names.items() if chunk.stream == stream]
+        if not ledger.done(account, run_id).issuperset(parts) and sweeps.is_lost(account, run_id, stream):
+            ledger.delete(account, run_id, stream)
+    return reopened
+
+
 def _pieces(job: Job, group: Sequence[Chunk], begun: Iterable[Sequence[Chunk]]) -> list[Chunk]:
     """Return the pieces of chunks that were divided while they were read, according to the ledger."""
     divisible = [chunk for chunk in group if chunk.is_divisible]
     if not divisible:
         return []
     [chunk], run = divisible, job.run
-    known = {each.part for other in begun for each in other if each.key == chunk.key}
+    known = {each.window for other in begun for each in other if each.key == chunk.key}
     parts = transact(job.session, run, lambda account: ledger.parts(account, run.id, chunk.key))
-    return [chunk._replace(window=parse(part)) for part in parts if part not in known]
+    return [chunk._replace(window=window) for window in map(parse, parts) if window not in known]
 
 
 def _groups(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, ...]]:

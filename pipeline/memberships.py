@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from klaviyo_pg.errors import Busy, UnconfirmedLoss
-from klaviyo_pg.postgres import departures, erase, runs
+from klaviyo_pg.postgres import departures, erase, runs, watermarks
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.member_lists import derive_member_lists
+from klaviyo_pg.postgres.member_lists import Derived, derive_member_lists
 from pipeline import erasing
 from pipeline.run import Run, transact
 from pipeline.session import Session
+from pipeline.streams.exclusions import EXCLUSIONS
 
 Result = TypeVar("Result")
 
@@ -18,12 +19,14 @@ Result = TypeVar("Result")
 def derive(session: Session, run: Run) -> UnconfirmedLoss | None:
     """Mark the profiles that are gone, bring member_lists up to date, and count its rows for the run.
 
+    It is not derived before all exclusions were read once: people who are excluded would seem to be contactable.
     Returns the loss of profiles that a later run has to confirm, if there is one.
     """
 
     def work(account: Account) -> tuple[UnconfirmedLoss | None, int]:
         loss = departures.apply(account, run.settings.max_loss_percent / 100)
-        derived = derive_member_lists(account)
+        has_exclusions = EXCLUSIONS.name in watermarks.watermarks(account)
+        derived = derive_member_lists(account) if has_exclusions else Derived(0, 0, 0)
         counts = {
             "rows_read": derived.rows_read,
             "inserted": derived.inserted,

@@ -36,6 +36,9 @@ _NO_OVERLAPS: Mapping[str, timedelta] = MappingProxyType({})
 
 Watermarks = Mapping[str, datetime]
 """The name of a stream in the ledger -> up to when it has been read without a gap."""
+Begun = Mapping[str, Sequence[str]]
+"""The name of a stream in the ledger -> the windows of it that the run already has, because it resumes."""
+_NOTHING_BEGUN: Begun = MappingProxyType({})
 
 
 def dimension_chunks(streams: frozenset[str]) -> list[Chunk]:
@@ -52,12 +55,20 @@ def unread_dimension_chunks(
     return [*dimension_chunks(wanted), *exclusions]
 
 
-def exclusion_chunks(reasons: Sequence[str | None], stored: Extent, as_of: datetime | None) -> list[Chunk]:
-    """Read all exclusions, by reason; where many are stored, also by the year in which their profile was created."""
-    windows = [FULL_READ] if as_of is None else list(_years(stored, as_of))
-    return [
-        Chunk(EXCLUSIONS.name, window, reason) for reason in reasons for window in (windows if reason else [FULL_READ])
-    ]
+def exclusion_chunks(
+    reasons: Sequence[str | None], stored: Extent, as_of: datetime | None, begun: Begun = _NOTHING_BEGUN
+) -> list[Chunk]:
+    """Read all exclusions, by reason; where many are stored, also by the year in which their profile was created.
+
+    A run that resumes keeps the windows that it has, as they are parts of one full read.
+    """
+    years: list[AnyWindow] = [FULL_READ] if as_of is None else list(_years(stored, as_of))
+
+    def windows(reason: str | None) -> list[AnyWindow]:
+        parts = begun.get(key_of(EXCLUSIONS.name, reason), ())
+        return [*map(parse, parts)] or (years if reason else [FULL_READ])
+
+    return [Chunk(EXCLUSIONS.name, window, reason) for reason in reasons for window in windows(reason)]
 
 
 def _years(stored: Extent, as_of: datetime) -> Iterator[AnyWindow]:
@@ -118,14 +129,14 @@ def event_chunks(
             yield Chunk(EVENTS.name, window, each, starts[each], marks[each])
 
 
-def profile_chunks(watermarks: Watermarks, begun: Sequence[str] = ()) -> Iterator[Chunk]:
+def profile_chunks(watermarks: Watermarks, begun: Begun = _NOTHING_BEGUN) -> Iterator[Chunk]:
     """Read people whose profile has changed since they were last read; at first, all of them.
 
-    It is one chunk, which is divided if it turns out to be long. `begun` are the windows that this run already has.
+    It is one chunk, which is divided if it turns out to be long.
     """
     watermark = watermarks.get(PROFILES.name)
     start = None if watermark is None else watermark - _PROFILE_OVERLAP
-    windows = [parse(each) for each in begun] or [OpenWindow(start)]
+    windows = [parse(each) for each in begun.get(PROFILES.name, ())] or [OpenWindow(start)]
     for window in windows:
         yield Chunk(PROFILES.name, window, None, start, (None,), is_divisible=True)
 
@@ -177,12 +188,17 @@ def membership_chunks(
     overlap: timedelta,
     as_of: datetime,
     sweeps: ListSweeps,
+    begun: Begun = _NOTHING_BEGUN,
 ) -> Iterator[Chunk]:
     """Read people who have joined each list since it was last read; at first and when a sweep is due, all members.
 
-    A sweep is a full read: only that can find out who is no longer on the list.
+    A sweep is a full read: only that can find out who is no longer on the list. A run that resumes sweeps the lists
+    that it has begun to sweep, and no others.
     """
-    swept = frozenset(_swept(list_ids, watermarks, as_of, sweeps))
+    parts = {each: begun[key] for each in list_ids if (key := key_of(LIST_MEMBERS.name, each)) in begun}
+    begun_sweeps = [each for each in parts if str(FULL_READ) in parts[each] and sweeps.every]
+    unfinished = [each for each in begun_sweeps if watermarks.get(key_of(SWEEPS, each)) != as_of]
+    swept = frozenset(unfinished if parts else _swept(list_ids, watermarks, as_of, sweeps))
     for list_id in list_ids:
         watermark = watermarks.get(key_of(LIST_MEMBERS.name, list_id))
         start = None if list_id in swept or watermark is None else watermark - overlap

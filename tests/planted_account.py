@@ -140,7 +140,10 @@ def current(plant: Planted) -> dict[str, Any]:
     """Return the documents of the current dialect by path."""
     lists = [{"id": "L1", "name": plant.label("list: name"), "created": _MADE, "updated": _MADE}]
     segments = [{"id": "S1", "name": plant.label("segment: name"), "created": _MADE, "updated": _MADE}]
-    flow = {"id": "01FLOW", "name": plant.label("flow: name"), "status": plant.label("flow: status")}
+    flow = {
+        "id": "01FLOW",
+        **{name: plant.label(f"flow: {name}") for name in ("name", "status", "trigger_type")},
+    }
     campaign = {
         "id": "01CAMPAIGN",
         "name": plant.label("campaign: name"),
@@ -148,7 +151,11 @@ def current(plant: Planted) -> dict[str, Any]:
         "audiences": {"included": ["L1"], "excluded": ["S1"]},
     }
     content = {"subject": plant.label("campaign: subject"), "from_email": SENDER, "from_label": SENDER_NAME}
-    message = {"id": "01SENT", "definition": {"content": content}}
+    content |= {name: plant.label(f"campaign message: {name}") for name in ("preview_text", "body")}
+    of_message = {name: plant.label(f"campaign message: {name}") for name in ("channel", "label")}
+    message = {"id": "01SENT", "definition": {**of_message, "content": content}}
+    of_flow = {"flow": {"data": {"id": "01FLOW"}}}
+    of_group = {"tag-group": {"data": {"id": "01GROUP"}}}
     people = [_person(plant), _resource({"id": BOB, "email": "bob@example.com", "properties": {"Size": "L"}})]
     events = [_event(each) for each in _events(plant)]
     unreadable = [
@@ -163,7 +170,11 @@ def current(plant: Planted) -> dict[str, Any]:
             "data": [_resource(campaign, relationships={"campaign-messages": {"data": [{"id": "01SENT"}]}})],
             "included": [_resource(message)],
         },
-        "flows": [_resource(flow)],
+        "flows": {"data": [_resource(flow)], "included": [_resource(_action(plant), relationships=of_flow)]},
+        "tags": {
+            "data": [_resource({"id": "01TAG", "name": plant.label("tag: name")}, relationships=of_group)],
+            "included": [_resource({"id": "01GROUP", "name": plant.label("tag group: name")}, type="tag-group")],
+        },
         "lists": [_resource(each) for each in lists],
         "segments": [_resource(each) for each in segments],
         "profiles": people,
@@ -171,6 +182,19 @@ def current(plant: Planted) -> dict[str, Any]:
         "events": {"data": [*events, *unreadable], "included": [*people, odd]},
         "metric-aggregates": {"attributes": {"dates": [], "data": []}},
     }
+
+
+def _action(plant: Planted) -> dict[str, Any]:
+    """Return an action of a flow, whose definition can have anything in it."""
+    texts = ("subject_line", "name", "preview_text", "body")
+    message = {
+        "id": "01FLOWMESSAGE",
+        "from_email": SENDER,
+        "from_label": SENDER_NAME,
+        **{name: plant.label(f"flow message: {name}") for name in texts},
+    }
+    data = {"message": message, "status": plant.label("action: status"), "filter": plant.label("action: definition")}
+    return {"id": "01ACTION", "definition": {"type": f"send-{plant.label('action: type')}", "data": data}}
 
 
 def _event(event: Mapping[str, Any]) -> dict[str, Any]:

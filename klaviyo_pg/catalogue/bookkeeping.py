@@ -275,6 +275,7 @@ SWEEPS = Table(
         Column("sweep", TEXT, "ID of the run.", personal=Harmless.OWN),
         Column("part", TEXT, "Window of the stream.", personal=Harmless.OWN),
         Column("is_complete", BOOLEAN, "True if each record was readable; null until it is read to its end."),
+        Column("has_unreadable", BOOLEAN, "True once a record was unreadable; a resumed read may not meet it again."),
         Column("found", INTEGER, "Rows that a complete read found; null before."),
     ),
     primary_key=("esp_integration_id", "stream", "sweep", "part"),

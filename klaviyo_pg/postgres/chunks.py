@@ -29,6 +29,11 @@ def plan_chunks(account: Account, run_id: str, chunks: Iterable[tuple[str, str]]
         ({"run_id": run_id, "stream": stream, "part": part, "state": ChunkState.PLANNED} for stream, part in chunks),
         bookkeeping.CHUNKS,
     )
+    return done(account, run_id)
+
+
+def done(account: Account, run_id: str) -> set[tuple[str, str]]:
+    """Return the chunks of a run, as (stream, part), that are done."""
     query = "SELECT stream, part FROM {} WHERE run_id = %(run_id)s AND state = %(done)s"
     rows = account.execute(query, bookkeeping.CHUNKS, run_id=run_id, done=ChunkState.DONE)
     return {(stream, part) for stream, part in rows}
@@ -48,6 +53,33 @@ def reopen(account: Account, run_id: str, chunks: Iterable[tuple[str, str]], age
     values = {"run_id": run_id, "streams": list(streams), "parts": list(parts), "age": age}
     states = {"planned": ChunkState.PLANNED, "done": ChunkState.DONE}
     return account.execute(query, bookkeeping.CHUNKS, **values, **states).rowcount
+
+
+def drop_unplanned(account: Account, run_id: str, streams: Iterable[str], chunks: Iterable[tuple[str, str]]) -> None:
+    """Delete the chunks of these streams in a run that are neither done nor among those given as (stream, part).
+
+    Nobody would read them, so that their stream would never be complete. Rereads stay, which are planned later.
+    """
+    names, parts = zip(*chunks, strict=True) if (chunks := list(chunks)) else ((), ())
+    query = (
+        "DELETE FROM {} WHERE run_id = %(run_id)s AND state <> %(done)s AND stream NOT LIKE '%%/reread %%'"
+        " AND split_part(stream, '/', 1) = ANY(%(streams)s)"
+        " AND (stream, part) NOT IN (SELECT * FROM unnest(%(names)s::text[], %(parts)s::text[]))"
+    )
+    values = {"run_id": run_id, "streams": list(streams), "names": list(names), "parts": list(parts)}
+    account.execute(query, bookkeeping.CHUNKS, **values, done=ChunkState.DONE)
+
+
+def delete(account: Account, run_id: str, stream: str) -> None:
+    """Delete all chunks of a stream in a run."""
+    query = "DELETE FROM {} WHERE run_id = %(run_id)s AND split_part(stream, '/', 1) = %(stream)s"
+    account.execute(query, bookkeeping.CHUNKS, run_id=run_id, stream=stream)
+
+
+def begun(account: Account, run_id: str) -> dict[str, list[str]]:
+    """Return the parts of each stream in a run."""
+    query = "SELECT stream, array_agg(part ORDER BY part) FROM {} WHERE run_id = %(run_id)s GROUP BY stream"
+    return dict(account.execute(query, bookkeeping.CHUNKS, run_id=run_id).fetchall())
 
 
 def parts(account: Account, run_id: str, stream: str) -> list[str]:

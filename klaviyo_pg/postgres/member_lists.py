@@ -10,7 +10,7 @@ from datetime import timedelta
 from hashlib import md5
 from typing import NamedTuple
 
-from psycopg.sql import SQL, Composable, Identifier, Literal, Placeholder
+from psycopg.sql import SQL, Composable, Identifier, Placeholder
 
 from klaviyo_pg.catalogue import bookkeeping, dimensions, membership
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
@@ -310,10 +310,10 @@ def _derive(account: Account, limited: Callable[[str], Composable]) -> Derived:
 
 def mark_absent_again(account: Account, list_id: str) -> None:
     """Mark as absent, once a sweep of a list is recorded, those who joined it again before the sweep and are gone."""
-    _mark_absent_again(account, SQL("stored.list_id = {}").format(Literal(list_id)))
+    _mark_absent_again(account, SQL("stored.list_id = {}").format(Placeholder("list_id")), list_id=list_id)
 
 
-def _mark_absent_again(account: Account, limit: Composable) -> None:
+def _mark_absent_again(account: Account, limit: Composable, **values: object) -> None:
     query = account.compose(
         _ABSENT_AGAIN,
         stage=account.table(membership.STG_MEMBER_LISTS),
@@ -321,7 +321,7 @@ def _mark_absent_again(account: Account, limit: Composable) -> None:
         watermarks=account.table(bookkeeping.WATERMARKS),
         limit=limit,
     )
-    account.execute(query, sweeps=SWEEPS)
+    account.execute(query, sweeps=SWEEPS, **values)
 
 
 def _left(account: Account) -> Missing:

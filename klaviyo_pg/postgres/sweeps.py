@@ -6,22 +6,34 @@ says that parts are done: a sweep counts only if each of them is in both. The ca
 
 from typing import NamedTuple
 
+from psycopg.sql import Composed
+
 from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.errors import SweepLost
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.states import ChunkState
 
 _OF_STREAM = "(stream = %(stream)s OR starts_with(stream, %(stream)s || '/'))"
 _LOCK = f"SELECT FROM {{}} WHERE run_id = %(sweep)s AND {_OF_STREAM} ORDER BY stream, part FOR UPDATE"
 _COMPLETE = """
-UPDATE {} SET is_complete = %(is_complete)s, found = %(found)s
+UPDATE {} SET is_complete = %(is_complete)s AND has_unreadable IS NOT TRUE, found = %(found)s
 WHERE esp_integration_id = %(account)s AND stream = %(stream)s AND sweep = %(sweep)s AND part = %(part)s
+RETURNING is_complete
 """
-_STANDING = f"""
-SELECT bool_and(sweep.is_complete IS NOT NULL), bool_and(coalesce(sweep.is_complete, false))
-FROM (SELECT stream, part FROM {{}} WHERE run_id = %(sweep)s AND {_OF_STREAM}) AS chunk
+_PARTS = f"""
+(SELECT stream, part, state, reached FROM {{chunks}} WHERE run_id = %(sweep)s AND {_OF_STREAM}) AS chunk
 LEFT JOIN (
-    SELECT stream, part, is_complete FROM {{}} WHERE esp_integration_id = %(account)s AND sweep = %(sweep)s
+    SELECT * FROM {{sweeps}} WHERE esp_integration_id = %(account)s AND sweep = %(sweep)s
 ) AS sweep USING (stream, part)
+"""
+# A chunk that a resumed run reads again has what it found before, although it is not done.
+_STANDING = f"""
+SELECT bool_and(sweep.is_complete IS NOT NULL AND (state = %(done)s OR (stream, part) = (%(last)s, %(last_part)s))),
+    bool_and(coalesce(sweep.is_complete, false))
+FROM {_PARTS}
+"""
+_LOST = f"""
+SELECT FROM {_PARTS} WHERE (state = %(done)s OR reached IS NOT NULL) AND sweep.sweep IS NULL LIMIT 1
 """
 _FORGET = f"DELETE FROM {{}} WHERE esp_integration_id = %(account)s AND {_OF_STREAM}"
 _FOUND = """
@@ -37,14 +49,16 @@ def lock(account: Account, sweep: str, stream: str) -> None:
 
 def finish_part(
     account: Account, sweep: str, stream: str, part: str, is_complete: bool, found: int | None = None
-) -> None:
-    """Record that a part was read to its end, and whether each of its records was readable.
+) -> bool:
+    """Record that a part was read to its end, and return whether each of its records was readable.
 
-    Raises SweepLost if what was stored of it is gone.
+    `is_complete` says so of what was read last. Raises SweepLost if what was stored of it is gone.
     """
     values = {"sweep": sweep, "stream": stream, "part": part, "is_complete": is_complete, "found": found}
-    if not account.execute(_COMPLETE, bookkeeping.SWEEPS, **values).rowcount:
+    row = account.execute(_COMPLETE, bookkeeping.SWEEPS, **values).fetchone()
+    if row is None:
         raise SweepLost
+    return bool(row[0])
 
 
 class Standing(NamedTuple):
@@ -54,11 +68,25 @@ class Standing(NamedTuple):
     is_complete: bool
 
 
-def standing(account: Account, sweep: str, stream: str) -> Standing:
-    """Return the standing of all parts of a stream that the run has planned."""
-    tables = bookkeeping.CHUNKS, bookkeeping.SWEEPS
-    [(is_done, is_complete)] = account.execute(_STANDING, *tables, sweep=sweep, stream=stream)
+def standing(account: Account, sweep: str, stream: str, last: tuple[str, str]) -> Standing:
+    """Return the standing of all parts of a stream that the run has planned, as (stream, part) `last` is completed."""
+    values = {"sweep": sweep, "stream": stream, "last": last[0], "last_part": last[1], "done": ChunkState.DONE}
+    [(is_done, is_complete)] = account.execute(_of_parts(account, _STANDING), **values)
     return Standing(bool(is_done), bool(is_complete))
+
+
+def is_lost(account: Account, sweep: str, stream: str) -> bool:
+    """Return whether something of a stream's parts was read in a run and what it found is not there any more.
+
+    The sweep has ended, or a crash of Postgres has emptied the tables.
+    """
+    values = {"sweep": sweep, "stream": stream, "done": ChunkState.DONE}
+    return bool(account.execute(_of_parts(account, _LOST), **values).rowcount)
+
+
+def _of_parts(account: Account, query: str) -> Composed:
+    tables = {"chunks": bookkeeping.CHUNKS, "sweeps": bookkeeping.SWEEPS}
+    return account.compose(query, **{name: account.table(table) for name, table in tables.items()})
 
 
 def forget(account: Account, stream: str) -> None:

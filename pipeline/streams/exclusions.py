@@ -16,7 +16,7 @@ from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Exclusion, Page
 from pipeline.batch import Batch
 from pipeline.chunks import key_of
-from pipeline.streams.stream import Reading, Reads, Stream, begun, by_rows, collected
+from pipeline.streams.stream import Reading, Reads, Stream, SweptPart, by_rows, collected
 from transforms import membership
 
 _NAME = "exclusions"
@@ -28,14 +28,13 @@ class _Part:
 
     def __init__(self, reading: Reading) -> None:
         self._reading, self._key = reading, key_of(_NAME, reading.subject)
-        self._begins = begun(reading, self._key)
-        self._is_complete = self._was_allowed = True
+        self._part = SweptPart(reading, self._key)
+        self._was_allowed = True
 
     def pages(self) -> Iterator[Page[Exclusion]]:
         reading = self._reading
         for page in reading.source.exclusions(reading.subject, reading.window):
             self._was_allowed &= not page.incomplete
-            self._is_complete &= not any(reject.hides for reject in page.rejects)
             yield page
 
     def batch(self, pages: Sequence[Page[Exclusion]]) -> Batch:
@@ -43,11 +42,10 @@ class _Part:
         frame, nul_characters = membership.exclusions(rows, self._reading.run.account_id)
         swept = frame.with_columns(sweep=pl.lit(self._reading.run.id), part=pl.lit(f"{self._key} {self._reading.part}"))
         frames: list[tuple[Load, pl.DataFrame]] = [
-            *self._begins,
+            *self._part.record(pages),
             (loads.SWEPT_EXCLUSIONS, swept),
             (loads.NEW_EXCLUSIONS, frame),
         ]
-        self._begins = []
         return Batch(frames, {"member_exclusions": rejects}, {"member_exclusions": nul_characters})
 
     def finish(self, account: Account, guard: Guard) -> None:
@@ -56,9 +54,9 @@ class _Part:
         if not self._was_allowed:
             return
         sweeps.lock(account, run.id, _NAME)
-        has_all = self._is_complete and not runs.has_rejected(account, run.id, loads.SWEPT_EXCLUSIONS.table.name)
+        has_all = not runs.has_rejected(account, run.id, loads.SWEPT_EXCLUSIONS.table.name)
         sweeps.finish_part(account, run.id, self._key, self._reading.part, has_all)
-        standing = sweeps.standing(account, run.id, _NAME)
+        standing = sweeps.standing(account, run.id, _NAME, (self._key, self._reading.part))
         if not standing.is_done:
             return
         whole = replace(guard, stream=_NAME)
@@ -83,4 +81,5 @@ EXCLUSIONS = Stream(
     schedule="every daily run, in full",
     cursor="created",
     subject="reason",
+    is_one_read=True,
 )

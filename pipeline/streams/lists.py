@@ -13,7 +13,7 @@ from klaviyo_pg.rows import Membership, MembershipPage, Suppression
 from pipeline.batch import Batch
 from pipeline.chunks import key_of
 from pipeline.run import transact
-from pipeline.streams.stream import Reading, Reads, Stream, begun, by_rows
+from pipeline.streams.stream import Reading, Reads, Stream, SweptPart, by_rows
 from transforms import membership, people
 
 _BATCH_ROWS = 2_000  # memberships in one transaction: a page has a hundred
@@ -32,7 +32,7 @@ class _Sweep:
         days = reading.run.settings.membership_sweep_days
         self._is_sweep = reading.is_full_read and days > 0
         self._key = key_of(LIST_MEMBERS.name, list_id)
-        self._begins = begun(reading, self._key) if self._is_sweep else []
+        self._part = SweptPart(reading, self._key)
         self._is_complete = True
         self._looked_up: list[str] = []
         self._asks_by_address = reading.source.looks_up_memberships
@@ -42,7 +42,7 @@ class _Sweep:
         window, addresses = self._reading.window, self._addresses()
         try:
             for page in self._reading.source.memberships(self._list_id, window, addresses):
-                self._is_complete &= not page.incomplete and not any(reject.hides for reject in page.rejects)
+                self._is_complete &= not page.incomplete
                 yield page
         except NotFound:
             self._is_complete = False
@@ -61,10 +61,9 @@ class _Sweep:
         frame, nul_characters = membership.memberships(rows, self._reading.run.account_id)
         suppressions = membership.suppressions(suppressed)
         stubs = people.stubs(((row.member_id, None) for row in rows), self._reading.integration_id)
-        begins, self._begins = self._begins, []
         return Batch(
             [
-                *begins,
+                *(self._part.record(pages) if self._is_sweep else ()),
                 (loads.STG_MEMBER_LISTS, frame),
                 (loads.MEMBER_STUBS, stubs.frame),
                 (loads.LIST_SUPPRESSIONS, suppressions.frame),
@@ -95,10 +94,7 @@ class _Sweep:
         if not self._is_sweep:
             return
         run = self._reading.run
-        if self._is_complete:
-            sweeps.forget_others(account, run.id, self._key)
-            found = member_lists.count_found(account, self._list_id, run.id)
-            sweeps.finish_part(account, run.id, self._key, self._reading.part, True, found)
+        if self._is_complete and self._is_readable(account):
             if not member_lists.is_sweep_believed(account, guard, self._list_id, run.id, self._asks_by_address):
                 return
             member_lists.end_sweep(account, self._list_id, run.id, self._asks_by_address)
@@ -109,6 +105,13 @@ class _Sweep:
             )
             member_lists.mark_absent_again(account, self._list_id)
         member_lists.delete_sweeps(account, self._list_id)
+
+    def _is_readable(self, account: Account) -> bool:
+        """Record that the list was read to its end, and return whether each of its records was readable."""
+        sweep, part = self._reading.run.id, self._reading.part
+        sweeps.forget_others(account, sweep, self._key)
+        found = member_lists.count_found(account, self._list_id, sweep)
+        return sweeps.finish_part(account, sweep, self._key, part, True, found)
 
 
 def _open_list(reading: Reading) -> Reads:

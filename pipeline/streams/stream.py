@@ -21,7 +21,12 @@ from pipeline.session import Session
 from transforms.events import Metrics
 
 Row = TypeVar("Row")
-_MEMBER_LIST_TABLES = (membership.STG_MEMBER_LISTS, membership.SUBSCRIPTION_CHANGES, membership.LIST_SUPPRESSIONS)
+_MEMBER_LIST_TABLES = (
+    membership.STG_MEMBER_LISTS,
+    membership.SUBSCRIPTION_CHANGES,
+    membership.LIST_SUPPRESSIONS,
+    membership.MEMBER_EXCLUSIONS,
+)
 
 
 @dataclass
@@ -97,8 +102,9 @@ class Stream:
 
     `open` begins to read a chunk, and `group` puts its pages into batches of at least `batch_rows` rows. `cursor` is
     the API's time field by which it is read in windows and resumed at checkpoints; None: each read is a full read,
-    which also shows what the source has deleted. `subject` is what chunks can be limited to. `loads` are the ways in
-    which its rows come into tables. `schedule` says when it is read.
+    which also shows what the source has deleted. `subject` is what chunks can be limited to; they can be parts of one
+    full read (`is_one_read`), which has found everything only together. `loads` are the ways in which its rows come
+    into tables. `schedule` says when it is read.
     """
 
     name: str
@@ -109,6 +115,7 @@ class Stream:
     schedule: str
     cursor: str | None = None
     subject: str | None = None
+    is_one_read: bool = False
 
     @property
     def table(self) -> Table:
@@ -123,12 +130,25 @@ class Stream:
         return frozenset(names | {membership.MEMBER_LISTS.name} if derived else names)
 
 
-def begun(reading: Reading, key: str) -> list[tuple[Load, pl.DataFrame]]:
-    """Return what the first batch of a sweep stores to show that nothing of it was lost; nothing if it is resumed."""
-    if reading.is_resumed:
-        return []
-    row = (key, reading.run.id, reading.part, None)
-    return [(loads.SWEEPS, pl.DataFrame([row], loads.SWEEPS.schema, orient="row"))]
+class SweptPart:
+    """A part of a sweep, as its batches record it: that it has begun, and that a record was unreadable.
+
+    The warehouse keeps both. Nothing of a part was lost if it has begun there, and a resumed part need not meet an
+    unreadable record again.
+    """
+
+    def __init__(self, reading: Reading, key: str) -> None:
+        self._name = key, reading.run.id, reading.part
+        self._has_begun = reading.is_resumed
+
+    def record(self, pages: Iterable[Any]) -> list[tuple[Load, pl.DataFrame]]:
+        """Return what a batch of these pages has to store."""
+        has_unreadable = any(reject.hides for page in pages for reject in page.rejects)
+        if self._has_begun and not has_unreadable:
+            return []
+        self._has_begun = True
+        row = (*self._name, None, has_unreadable)
+        return [(loads.SWEEPS, pl.DataFrame([row], loads.SWEEPS.schema, orient="row"))]
 
 
 def as_one_batch(pages: Iterable[Any], least: int, first: int = 0) -> Iterator[Group]:

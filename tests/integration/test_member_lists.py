@@ -13,7 +13,7 @@ from psycopg.sql import SQL
 from klaviyo_pg.catalogue import loads, membership
 from klaviyo_pg.postgres import list_names, schema
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.member_lists import delete_sweeps, derive_member_lists, end_sweep
+from klaviyo_pg.postgres.member_lists import delete_sweeps, derive_member_lists, end_sweep, mark_absent_again
 from tests.integration.conftest import SCHEMA
 from transforms.personal import Protection
 
@@ -443,6 +443,10 @@ def test_accounts_do_not_share_members(lists: Lists, connection: psycopg.Connect
     lists.list("L1", "News")
     assert derive_member_lists(Account(connection, SCHEMA, "two")) == (0, 0, 0)
     assert connection.execute("SELECT count(*) FROM member_lists").fetchone() == (0,)
+
+
+def test_the_id_of_a_list_can_contain_a_percent_sign(lists: Lists, account: Account) -> None:
+    mark_absent_again(account, "50%s")
 
 
 SWEEP = "sweep one"

@@ -46,6 +46,12 @@ def test_windows_have_unique_names(start: datetime, age: timedelta, longest: tim
     assert len(set(names)) == len(names)
 
 
+def test_a_bound_without_a_zone_is_in_utc() -> None:
+    """Earlier versions wrote windows of profiles like this."""
+    assert parse("2026-07-01T00:00..") == OpenWindow(JULY)
+    assert parse("2026-07-01T00:00..2026-08-01T00:00") == Window(JULY, AUGUST)
+
+
 @pytest.mark.parametrize("ahead", [timedelta(0), timedelta(days=30)])
 def test_a_start_at_or_after_the_present_gives_one_open_window(ahead: timedelta) -> None:
     """There is nothing to cut, but events dated in the future must be read."""

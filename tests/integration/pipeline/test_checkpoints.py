@@ -136,6 +136,21 @@ def test_a_sweep_that_the_database_has_lost_begins_again(warehouse: Warehouse, s
     assert warehouse.column(ABSENT) == ["P4"]
 
 
+def test_a_resumed_sweep_remembers_an_unreadable_record(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """It need not meet it again: a record whose time is unreadable, too, is not in any window that has a start."""
+    fill_list(warehouse, shop)
+    before = warehouse.watermarks()["membership_sweep/L1"]
+    shop.unreadable["memberships", 1] = UNREADABLE
+    shop.fail("memberships", BadAnswer(), page=3, times=1)
+    assert warehouse.daily("stg_member_lists").state == "failed"
+    shop.unreadable.clear()
+    shop.recover()
+    assert warehouse.daily("stg_member_lists").state == "complete"
+    assert FULL_READ not in [each.window for each in shop.sent("memberships")]
+    assert warehouse.column(ABSENT) == []
+    assert warehouse.watermarks()["membership_sweep/L1"] == before
+
+
 def test_an_interrupted_sweep_means_nothing_to_another_run(warehouse: Warehouse, shop: FakeAccount) -> None:
     """The next run with another selection sweeps the list from the beginning."""
     fill_list(warehouse, shop)

@@ -52,7 +52,7 @@ def test_a_second_run_changes_no_row(warehouse: Warehouse, shop: FakeAccount) ->
 def test_every_stream_gets_a_watermark(warehouse: Warehouse) -> None:
     """The watermark is the present of the run."""
     ran = warehouse.daily()
-    whole = {"metrics", "lists", "segments", "campaigns", "flows", "exclusions", "profiles"}
+    whole = {"metrics", "lists", "segments", "campaigns", "flows", "tags", "exclusions", "profiles"}
     lists = {f"{stream}/{each}" for stream in ("list_members", "membership_sweep") for each in ("L1", "L2")}
     assert warehouse.watermarks() == dict.fromkeys(whole | lists | {"events/OPEN", "events/ORDER"}, ran.run.as_of)
 
@@ -67,6 +67,7 @@ def test_freshness_shows_each_stream_with_its_table(warehouse: Warehouse, shop: 
         ("segments", "segments", "lists", None),
         ("campaigns", "campaigns", "campaigns", None),
         ("flows", "flows", "automations", None),
+        ("tags", "tags", "tags", None),
         ("exclusions", "exclusions", "member_exclusions", None),
         ("profiles", "profiles", "members", None),
         ("list_members/L1", "List L1", "stg_member_lists", None),

@@ -6,12 +6,12 @@ from secrets import token_hex
 
 import pytest
 
-from klaviyo_pg.errors import BadAnswer
+from klaviyo_pg.errors import BadAnswer, Refused
 from klaviyo_pg.rows import Exclusion, Reject
 from klaviyo_pg.windows import FULL_READ
 from pipeline.streams import STREAMS
 from tests.fakes import LONG_AGO, FakeAccount
-from tests.integration.pipeline.conftest import DAY, Warehouse
+from tests.integration.pipeline.conftest import DAY, Warehouse, days_ago
 
 EXCLUDED = "SELECT email FROM member_exclusions WHERE removed_at IS NULL ORDER BY 1"
 STAGED = "SELECT email FROM stg_member_exclusions ORDER BY 1"
@@ -61,15 +61,75 @@ def test_an_interrupted_read_resumes_at_its_checkpoint(warehouse: Warehouse, sho
 
 
 def test_a_read_that_the_database_has_lost_ends_no_exclusion(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """A crash of Postgres empties unlogged tables. What is resumed is read again; the rest by the next run."""
+    """A crash of Postgres empties unlogged tables. Then a resumed run reads all chunks again."""
     interrupt(warehouse, shop)
     warehouse.execute("TRUNCATE swept_exclusions, sweeps")
     shop.recover()
     assert warehouse.daily(ONLY).state == "complete"
-    assert FULL_READ in [each.window for each in shop.sent("exclusions", "UNSUBSCRIBE")]
-    assert warehouse.column(EXCLUDED) == sorted(["NEW@example.com", *addresses()])
-    assert warehouse.daily(ONLY).state == "complete"
+    for reason in REASONS:
+        assert FULL_READ in [each.window for each in shop.sent("exclusions", reason)]
     assert warehouse.column(EXCLUDED) == warehouse.column(STAGED) == sorted(["NEW@example.com", *addresses(3)])
+
+
+def divide_by_year(monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse) -> None:
+    """Let each run read by year, from the year before the present one on."""
+    monkeypatch.setattr("pipeline.plan.MANY_EXCLUSIONS", 1)
+    warehouse.execute("UPDATE members SET created_at = date_trunc('year', now()) - interval '1 day'")
+
+
+def test_a_run_that_resumes_keeps_its_windows(
+    monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse, shop: FakeAccount
+) -> None:
+    """Even if there are so many exclusions by then that a new run would read them by year."""
+    monkeypatch.setattr("pipeline.plan.MANY_EXCLUSIONS", 7)
+    shop.fail("exclusions", BadAnswer("Odd."), "UNSUBSCRIBE", page=2, times=1)
+    assert warehouse.daily(concurrency=1).state == "failed"
+    assert len(warehouse.column(EXCLUDED)) == 8
+    divide_by_year(monkeypatch, warehouse)
+    shop.recover()
+    resumed = warehouse.daily()
+    assert resumed.state == "complete"
+    assert warehouse.watermarks()["exclusions"] == resumed.run.as_of
+    assert warehouse.column(EXCLUDED) == warehouse.column(STAGED) == addresses()
+    assert {each.window.end for each in shop.sent("exclusions")} == {None}
+
+
+def test_a_window_that_is_not_planned_any_more_keeps_nothing_from_ending(
+    warehouse: Warehouse, shop: FakeAccount
+) -> None:
+    """An earlier version may have planned it."""
+    shop.fail("exclusions", BadAnswer("Odd."), "UNSUBSCRIBE", page=2, times=1)
+    assert warehouse.daily(ONLY).state == "failed"
+    warehouse.execute(
+        "INSERT INTO chunks (run_id, esp_integration_id, stream, part, state)"
+        " SELECT run_id, esp_integration_id, 'exclusions', '..', 'planned' FROM runs"
+    )
+    shop.recover()
+    resumed = warehouse.daily(ONLY)
+    assert warehouse.watermarks()["exclusions"] == resumed.run.as_of
+
+
+def test_exclusions_that_a_resumed_run_reads_again_are_read_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse, shop: FakeAccount
+) -> None:
+    """Past years as well, although they have an end: only the whole shows which exclusions have ended."""
+    assert warehouse.daily().state == "complete"
+    divide_by_year(monkeypatch, warehouse)
+    warehouse.execute("UPDATE watermarks SET watermark = watermark - interval '8 days'")
+    shop.fail("profile_ids", BadAnswer("Odd."))
+    assert warehouse.daily().state == "failed"
+    assert warehouse.column("SELECT DISTINCT right(part, 2) = '..' FROM chunks WHERE stream ~ '^exclusions/'") == [
+        False,
+        True,
+    ]
+    warehouse.execute("UPDATE chunks SET done_at = done_at - interval '2 minutes'")
+    del shop.exclusions[5]
+    shop.recover()
+    assert warehouse.daily().state == "complete"
+    assert warehouse.column(EXCLUDED) == warehouse.column(STAGED) == addresses(5)
+    assert (
+        warehouse.column("SELECT sweep FROM swept_exclusions UNION SELECT sweep FROM sweeps WHERE found IS NULL") == []
+    )
 
 
 def test_the_latest_reason_stays_whichever_chunk_is_read_last(warehouse: Warehouse, shop: FakeAccount) -> None:
@@ -105,6 +165,35 @@ def test_an_unreadable_record_ends_no_exclusion(warehouse: Warehouse, shop: Fake
     assert warehouse.column(EXCLUDED) == addresses(1, 2, 3, 4, 5)
 
 
+@pytest.mark.parametrize("page", [0, 1])
+def test_a_resumed_read_meets_an_unreadable_record_again(warehouse: Warehouse, shop: FakeAccount, page: int) -> None:
+    """It was in a batch that is stored, but no checkpoint follows it. So no exclusion ends because of it."""
+    assert warehouse.daily(ONLY).state == "complete"
+    del shop.exclusions[3]
+    shop.recover()
+    before: dict[tuple[str, int], Reject] = {("exclusions", page): Reject("7", "Not a profile.")}
+    shop.unreadable.update(before)
+    shop.fail("exclusions", BadAnswer("Odd."), "UNSUBSCRIBE", page=2, times=1)
+    assert warehouse.daily(ONLY).state == "failed"
+    shop.recover_faults()
+    assert warehouse.daily(ONLY).state == "complete"
+    assert warehouse.column(EXCLUDED) == addresses()
+
+
+def test_a_resumed_read_remembers_an_unreadable_record(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """It need not meet it again: a record whose time is unreadable, too, is not in any window that has a start."""
+    shop.exclusions += [Exclusion(address(each), "UNSUBSCRIBE", LONG_AGO) for each in range(12, 18)]
+    assert warehouse.daily(ONLY).state == "complete"
+    del shop.exclusions[3]
+    shop.recover()
+    shop.unreadable["exclusions", 3] = Reject("7", "Not a profile.")
+    shop.fail("exclusions", BadAnswer("Odd."), "UNSUBSCRIBE", page=5, times=1)
+    assert warehouse.daily(ONLY).state == "failed"
+    shop.unreadable.clear()
+    assert warehouse.daily(ONLY).state == "complete"
+    assert warehouse.column(EXCLUDED) == [address(each) for each in range(18)]
+
+
 def test_an_exclusion_that_cannot_be_stored_ends_no_exclusion(warehouse: Warehouse, shop: FakeAccount) -> None:
     """It is rejected in any batch of any chunk, and the address that was stored for it stays excluded."""
     assert warehouse.daily(ONLY).state == "complete"
@@ -126,6 +215,26 @@ def test_events_come_before_exclusions(warehouse: Warehouse, shop: FakeAccount) 
     assert warehouse.daily(concurrency=1).state == "complete"
     kinds = [each.kind for each in shop.requests]
     assert kinds.index("exclusions") > max(at for at, kind in enumerate(kinds) if kind == "events")
+
+
+@pytest.mark.parametrize("tables", [(), ("member_lists",)], ids=["all", "one table"])
+def test_member_lists_are_not_derived_before_all_exclusions_were_read_once(
+    warehouse: Warehouse, shop: FakeAccount, tables: tuple[str, ...]
+) -> None:
+    """Klaviyo may refuse one of their reasons; people who have it would seem to be contactable."""
+    shop.add_person("P0", LONG_AGO, email=address(1), consent="SUBSCRIBED")
+    shop.fail("exclusions", Refused("No."), "UNSUBSCRIBE")
+    ran = warehouse.daily(*tables)
+    assert ran.state == "partial"
+    assert "member_lists was not derived, because the exclusions were never read completely." in ran.sentences
+    assert warehouse.column("SELECT member_id FROM member_lists") == []
+    shop.recover()
+    assert warehouse.daily(*tables).state == "complete"
+    assert warehouse.column("SELECT DISTINCT is_subscribed FROM member_lists WHERE member_id = 'P0'") == [False]
+    shop.fail("exclusions", Refused("No."), "UNSUBSCRIBE")
+    shop.add_member("L2", "P0", days_ago(0))
+    assert warehouse.daily(*tables).state == "partial"
+    assert warehouse.column("SELECT is_subscribed FROM member_lists WHERE member_id = 'P0'") == [False, False]
 
 
 def test_a_run_that_stops_before_exclusions_leaves_member_lists(warehouse: Warehouse, shop: FakeAccount) -> None:

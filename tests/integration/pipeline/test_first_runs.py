@@ -10,7 +10,7 @@ from klaviyo_pg.rows import Campaign, Exclusion, Flow, Group
 from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import HOUR, Result, Warehouse, days_ago
 
-DIMENSIONS = {"metrics", "lists", "segments", "campaigns", "flows", "exclusions"}
+DIMENSIONS = {"metrics", "lists", "segments", "campaigns", "flows", "tags", "exclusions"}
 FILLED = {"metrics": 2, "lists": 3, "campaigns": 1, "campaign_lists": 2, "automations": 1, "member_exclusions": 1}
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from klaviyo_pg.errors import BadAnswer
 from klaviyo_pg.rows import Campaign, Group
+from klaviyo_pg.windows import FULL_READ
 from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import HOUR, Result, Warehouse, days_ago
 from tests.runs import ALL_EVENTS
@@ -63,7 +64,7 @@ def test_dimensions_that_were_read_just_now_are_not_read_again(warehouse: Wareho
     assert warehouse.daily().state == "failed"
     shop.recover()
     assert warehouse.daily().state == "complete"
-    assert not {"metrics", "lists", "segments", "campaigns", "flows", "exclusions"} & {
+    assert not {"metrics", "lists", "segments", "campaigns", "flows", "tags", "exclusions"} & {
         each.kind for each in shop.requests
     }
 
@@ -83,6 +84,33 @@ def test_people_and_members_are_read_again_by_each_attempt(warehouse: Warehouse,
     assert warehouse.one("SELECT first_name FROM members WHERE id = 'P0'") == "Ada"
     assert "P8" in warehouse.column("SELECT member_id FROM member_lists WHERE list_id = 'L1'")
     assert "P8" in warehouse.column("SELECT id FROM members")
+
+
+def test_a_sweep_of_a_list_that_was_interrupted_is_resumed(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Although the other list has been read up to the present since."""
+    assert warehouse.daily().state == "complete"
+    warehouse.execute("UPDATE watermarks SET watermark = watermark - interval '8 days'")
+    shop.recover()
+    shop.fail("memberships", BadAnswer("Odd."), "L2")
+    failed = warehouse.daily()
+    assert failed.state == "failed"
+    marks = ("list_members/L2", "membership_sweep/L2")
+    assert all(warehouse.watermarks()[each] < failed.run.as_of for each in marks)
+    shop.recover()
+    assert warehouse.daily().state == "complete"
+    assert {each.window for each in shop.sent("memberships", "L2")} == {FULL_READ}
+    assert all(warehouse.watermarks()[each] == failed.run.as_of for each in marks)
+
+
+def test_a_run_that_an_earlier_version_began_is_resumed(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Its windows of profiles have no zone."""
+    shop.fail("profiles", BadAnswer("Odd."))
+    assert warehouse.daily().state == "failed"
+    warehouse.execute("UPDATE chunks SET part = '2010-01-01T00:00..', reached = %s WHERE stream = 'profiles'", LONG_AGO)
+    shop.recover()
+    resumed = warehouse.daily()
+    assert resumed.state == "complete"
+    assert warehouse.watermarks()["profiles"] == resumed.run.as_of
 
 
 def test_the_last_window_of_events_is_read_again(warehouse: Warehouse, shop: FakeAccount) -> None:

@@ -186,6 +186,12 @@ def test_tags_equal_those_of_the_account(both: dict[str, Warehouse], warehouse: 
     }
     assert tagged == set(warehouse.rows("SELECT object_type, object_id, tag_id FROM current.tagged_objects"))
     assert {kind for kind, *_ in tagged} == {"campaign", "flow", "list", "segment"}
+    deleted = next(tag for kind, _, tag in sorted(tagged) if kind == "list")
+    box.delete("tags", deleted)
+    left = {tag for row in reader.rows("lists", include="tags") for tag in _related_ids(row, "tags")}
+    box.restore("tags", deleted)
+    assert deleted not in left
+    assert sorted(reader.ids("tags")) == sorted(served)
 
 
 def _related_ids(row: dict[str, Any], name: str) -> list[str]:

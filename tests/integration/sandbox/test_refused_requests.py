@@ -38,6 +38,9 @@ def refuse(box: Sandbox, endpoint: str, query: str = "") -> None:
     box.set_faults({"endpoint": endpoint, "query": query, "status": 400, "times": FOREVER})
 
 
+NOT_DERIVED = "member_lists was not derived, because the exclusions were never read completely."
+
+
 def truth(box: Sandbox) -> Counter[str]:
     """Return the ids of the account's events, each once."""
     return Counter(event["id"] for event in box.events())
@@ -80,7 +83,8 @@ def test_a_refused_endpoint_costs_no_event(
     refuse(refusing, endpoint, query)
     ran = synced.daily()
     assert (ran.state, ran.exit_code) == ("partial", 3)
-    assert ran.sentences == [f"{sentence} the API returned 400: A test requested this error."]
+    refusal = f"{sentence} the API returned 400: A test requested this error."
+    assert ran.sentences == [refusal, *([NOT_DERIVED] if "exclusions" in sentence else [])]
     assert Counter(synced.event_ids()) == truth(refusing)
     refusing.set_faults()
     assert synced.daily().exit_code == 0

@@ -192,6 +192,23 @@ def test_sweeps_of_lists_keep_to_a_budget(days: int, requests: int, expected: li
     assert [chunk.subject for chunk in chunks if chunk.window == FULL_READ] == expected
 
 
+def test_an_interrupted_run_sweeps_the_lists_that_it_has_planned_to_sweep() -> None:
+    """Those that it has swept already are read on from there, and the others are not swept in addition."""
+    lists = [f"L{number:02}" for number in range(7)]
+    before = {f"{kind}/{each}": NOW for kind in ("list_members", "membership_sweep") for each in lists}
+    as_of, sweeps = NOW + 7 * DAY, ListSweeps(7 * DAY, 3)
+
+    def swept(watermarks: Mapping[str, datetime], begun: Mapping[str, list[str]]) -> list[str]:
+        chunks = membership_chunks(lists, watermarks, DAY, as_of, sweeps, begun)
+        return [str(chunk.subject) for chunk in chunks if chunk.window == FULL_READ]
+
+    planned = membership_chunks(lists, before, DAY, as_of, sweeps)
+    begun = {chunk.key: [chunk.part] for chunk in planned}
+    assert swept(before, {}) == ["L00", "L01", "L02"]
+    read = {f"list_members/{each}": as_of for each in lists if each != "L01"}
+    assert swept(before | read | {"membership_sweep/L00": as_of}, begun) == ["L01", "L02"]
+
+
 REASONS = ("BOUNCE", "UNSUBSCRIBE")
 
 
