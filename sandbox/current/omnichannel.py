@@ -23,9 +23,8 @@ class Omnichannel:
     async def campaigns(self, context: Context, request: Request) -> bytes:
         query = read(allowed.OMNICHANNEL_CAMPAIGNS, request)
         refuse_future(context, query, "created_at", "updated_at")
-        rows = self._account.campaigns.values()
-        if not any(condition.field == "archived" for condition in query.conditions):
-            rows = [row for row in rows if not row.archived]
+        wants_archived = any(condition.field == "archived" for condition in query.conditions)
+        rows = [row for row in self._account.campaigns.values() if wants_archived or not row.archived]
         page = self._views.page("campaigns", query, lambda: listing.rows(rows, query))
         return page_document(query, page, lambda row: self._campaign(query, row), self._included(query, page.items))
 

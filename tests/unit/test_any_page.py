@@ -266,13 +266,8 @@ def a_part_of_a_campaign(kind: str) -> st.SearchStrategy[bytes]:
     return an_object(members)
 
 
-@FUZZ
-@given(
-    some(a_part_of_a_campaign("campaign"), 3),
-    some(a_part_of_a_campaign("campaign-audience"), 3),
-    some(a_part_of_a_campaign("campaign-message"), 3),
-    some(a_part_of_a_campaign("campaign-variation"), 3),
-)
+@settings(FUZZ, max_examples=12)
+@given(*(some(a_part_of_a_campaign(kind), 3) for kind in part_of_a_campaign))
 def test_each_campaign_of_the_later_revision_is_stored_or_rejected(
     campaigns: list[bytes], audiences: list[bytes], messages: list[bytes], variations: list[bytes]
 ) -> None:
