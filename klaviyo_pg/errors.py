@@ -72,7 +72,7 @@ class WrongDialect(UserError):
 
 
 class RetiredRevision(UserError):
-    """Klaviyo no longer serves the revision of KLAVIYO_REVISION. Set it to a later one."""
+    """Klaviyo no longer serves the revision of KLAVIYO_REVISION. Set it to a later one, or update klaviyo-pg."""
 
 
 class DatabaseUnusable(UserError):
