@@ -37,11 +37,11 @@ Sink = Callable[[ReadBatch], Counts]
 """Takes a batch; returns the counts of the rows that it has stored."""
 
 
-IsEnough = Callable[[ReadBatch], bool]
+IsEnough = Callable[[ReadBatch, Source], bool]
 """Returns whether reading ends after a batch, although more follows."""
 
 
-def never(batch: ReadBatch) -> bool:
+def never(batch: ReadBatch, source: Source) -> bool:
     """Read everything."""
     return False
 
@@ -82,7 +82,8 @@ def read(
                 reading.people.commit()
                 if not batch.is_last:
                     session.stop.check()
-                    if is_enough(batch):
+                    if is_enough(batch, source):
+                        add_requests(session, run, meter.unrecorded)
                         break
         except Exception as error:
             session.stop.request_if_throttled(error)
@@ -207,22 +208,22 @@ class Share:
         self._batches, self._next, self._rows = 0, 2, 0
         self._since = window.start
 
-    def is_enough(self, batch: ReadBatch) -> bool:
+    def is_enough(self, batch: ReadBatch, source: Source) -> bool:
         """Divide what is left after a batch, if it is much. Return whether it was divided."""
         self._batches, self._rows = self._batches + 1, self._rows + batch.events
         if self._since is None:
             self._since, self._rows = batch.reached, 0
         if self._batches < self._next or batch.reached is None or self._since is None:
             return False
-        windows = self._pieces(self._window.resumed_at(batch.reached), (batch.reached - self._since).total_seconds())
+        seconds = (batch.reached - self._since).total_seconds()
+        windows = self._pieces(source, self._window.resumed_at(batch.reached), seconds)
         self._next, self._since, self._rows = 2 * self._next, batch.reached, 0
         if len(windows) > 1:
             self._divide(windows)
         return len(windows) > 1
 
-    def _pieces(self, left: AnyWindow, seconds: float) -> list[AnyWindow]:
-        with self._session.source() as source:
-            last = source.latest_change(left)
+    def _pieces(self, source: Source, left: AnyWindow, seconds: float) -> list[AnyWindow]:
+        last = source.latest_change(left)
         if last is None or left.start is None or last <= left.start:
             return []
         expected = self._rows / max(seconds, 1.0) * (last - left.start).total_seconds()

@@ -175,7 +175,7 @@ def join(session: Session, run_id: str, flow: str, claim: str, answer_seconds: f
 
 
 def add_requests(session: Session, run: Run, traffic: Traffic) -> None:
-    """Note requests of a chunk that failed, so that the run's count is true; chunks that succeed note theirs.
+    """Note requests that no batch accounts for, such as those of a chunk that failed, so that the run's count is true.
 
     Where the database does not accept the note, the error of the chunk is what matters.
     """

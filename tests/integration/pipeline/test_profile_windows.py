@@ -60,6 +60,7 @@ def test_a_long_sweep_is_divided_wherever_its_people_are(warehouse: Warehouse, s
     of_each, least = pages(shop), PEOPLE // ON_A_PAGE
     assert max(of_each.values()) < least / 3
     assert sum(of_each.values()) < least * 1.6
+    assert warehouse.one("SELECT requests FROM runs") == ran.traffic.requests
     assert warehouse.watermarks()["profiles"] == ran.run.as_of
 
 
