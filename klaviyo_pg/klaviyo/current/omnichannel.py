@@ -11,7 +11,7 @@ from klaviyo_pg import rows
 from klaviyo_pg.errors import NotFound, OtherRevision, Refused
 from klaviyo_pg.klaviyo.client import Endpoint
 from klaviyo_pg.klaviyo.current import resources
-from klaviyo_pg.klaviyo.current.omnichannel_rows import Messages, campaign
+from klaviyo_pg.klaviyo.current.omnichannel_rows import Messages, audiences, campaign
 from klaviyo_pg.klaviyo.current.paging import ReadPage
 from klaviyo_pg.klaviyo.current.parts import ARCHIVED, closing
 from klaviyo_pg.klaviyo.current.reader import Reader
@@ -69,7 +69,8 @@ def _part(reader: Reader, archived: str, messages: Messages) -> Iterator[rows.Pa
         for each in document.data:
             for message_id in messages.without_variations(each):
                 messages.add_variations(message_id, _variations(reader, message_id, rejects))
-        campaigns = [campaign(each, document.included, messages, rejects) for each in document.data]
+        of_campaigns = audiences(document)
+        campaigns = [campaign(each, of_campaigns[each.id], messages, rejects) for each in document.data]
         yield rows.Page([each for each in campaigns if each is not None], rejects, read_at)
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from klaviyo_pg import rows
 from klaviyo_pg.klaviyo.current import tags
-from klaviyo_pg.klaviyo.current.resources import Resource
+from klaviyo_pg.klaviyo.current.resources import Resource, ResourceDocument
 from klaviyo_pg.klaviyo.lenient import boolean, elements, member, moment, related_id
 from klaviyo_pg.klaviyo.properties import plain_text
 
@@ -39,13 +39,14 @@ class Messages:
     def add(self, messages: Iterable[Resource], included: Iterable[Resource] = ()) -> None:
         """Add the messages of a page with the variations that it includes. Messages that are known stay as they are."""
         variations = {each.id: each for each in included if each.type in (None, "campaign-variation")}
+        own = _by_owner(variations.values(), "campaign-message")
         for message in messages:
             if message.id in self._messages:
                 continue
             self._messages[message.id] = message
             if (campaign_id := related_id(message.relationships, "campaign")) is not None:
                 self._of_campaigns.setdefault(campaign_id, []).append(message.id)
-            if (found := _variations_of(message, variations)) is not None:
+            if (found := _variations_of(message, variations, own.get(message.id, ()))) is not None:
                 self._variations[message.id] = found
 
     def add_variations(self, message_id: str, variations: Sequence[Resource]) -> None:
@@ -77,11 +78,12 @@ class Messages:
         return [_reject(each, "The message belongs to none of the campaigns.") for each in others]
 
 
-def _variations_of(message: Resource, included: Mapping[str, Resource]) -> list[Resource] | None:
-    """Return the variations of a message; None if the page does not include all of them."""
+def _variations_of(
+    message: Resource, included: Mapping[str, Resource], own: Sequence[str]
+) -> Sequence[Resource] | None:
+    """Return the variations of a message, of which `own` name it; None if the page does not include all of them."""
     ids = _references(message, "campaign-variations")
     says_which = isinstance(member(message.relationships, "campaign-variations", "data"), list)
-    own = [each.id for each in included.values() if related_id(each.relationships, "campaign-message") == message.id]
     if not all(each in included for each in ids) or not (says_which or own):
         return None
     return [included[each] for each in dict.fromkeys([*ids, *own])]
@@ -93,11 +95,10 @@ def _references(resource: Resource, name: str) -> list[str]:
 
 
 def campaign(
-    resource: Resource, included: Iterable[Resource], messages: Messages, rejects: list[rows.Reject]
+    resource: Resource, audiences: Sequence[Resource], messages: Messages, rejects: list[rows.Reject]
 ) -> rows.Campaign | None:
-    """Return a campaign, whose audiences its page includes. Without all audiences and messages, it is rejected."""
+    """Return a campaign with these audiences. If any that it refers to is missing, or a message, it is rejected."""
     of_campaign = messages.used(resource)
-    audiences = _audiences(resource, included)
     if messages.lacks(resource) or not {each.id for each in audiences} >= set(_references(resource, _AUDIENCES)):
         rejects.append(_reject(resource, "The page does not include all audiences and messages of the campaign."))
         return None
@@ -126,16 +127,21 @@ def campaign(
     )
 
 
-def _audiences(resource: Resource, included: Iterable[Resource]) -> list[Resource]:
-    """Return the audiences of a campaign in its order."""
-    ids = _references(resource, _AUDIENCES)
-    audiences = {
-        each.id: each
-        for each in included
-        if each.type in (None, "campaign-audience")
-        and (each.id in ids or related_id(each.relationships, "campaign") == resource.id)
-    }
-    return [audiences[each] for each in dict.fromkeys([*ids, *audiences]) if each in audiences]
+def audiences(document: ResourceDocument) -> Mapping[str, Sequence[Resource]]:
+    """Return the audiences that a page includes by the id of their campaign, in its order."""
+    found = {each.id: each for each in document.included if each.type in (None, "campaign-audience")}
+    own = _by_owner(found.values(), "campaign")
+    ids = {each.id: [*_references(each, _AUDIENCES), *own.get(each.id, ())] for each in document.data}
+    return {each: [found[one] for one in dict.fromkeys(several) if one in found] for each, several in ids.items()}
+
+
+def _by_owner(resources: Iterable[Resource], name: str) -> Mapping[str, Sequence[str]]:
+    """Return the ids of resources by the id of the related resource that they name."""
+    ids: dict[str, list[str]] = {}
+    for each in resources:
+        if (owner := related_id(each.relationships, name)) is not None:
+            ids.setdefault(owner, []).append(each.id)
+    return ids
 
 
 def _lists(audiences: Iterable[Resource], name: str, rejects: list[rows.Reject]) -> list[str]:
