@@ -42,13 +42,49 @@ class Page(NamedTuple, Generic[Row]):
     incomplete: Incomplete | None = None
 
 
+class Account(NamedTuple):
+    """The account, as Klaviyo describes it."""
+
+    id: str
+    name: str | None = None
+    website: str | None = None
+    industry: str | None = None
+    timezone: str | None = None
+    currency: str | None = None
+    locale: str | None = None
+    is_test: bool | None = None
+
+
 class Metric(NamedTuple):
-    """A kind of event."""
+    """A kind of event, and the integration that sends it."""
 
     id: str
     name: str | None
     category: str | None
     created: datetime | None
+    updated: datetime | None
+    integration_id: str | None = None
+    integration_name: str | None = None
+
+
+class CustomMetric(NamedTuple):
+    """Several metrics, or some of their events, that count as one. `metric_ids` and `definition` are JSON."""
+
+    id: str
+    name: str | None
+    aggregation_method: str | None
+    metric_ids: str
+    definition: str | None
+    created: datetime | None
+    updated: datetime | None
+
+
+class MappedMetric(NamedTuple):
+    """The metric that the account uses for a purpose, such as revenue. The purpose is the id."""
+
+    id: str
+    metric_id: str | None
+    custom_metric_id: str | None
     updated: datetime | None
 
 
@@ -335,14 +371,29 @@ class Lines(NamedTuple):
         return Lines(text, b"".join(part.keys for part in parts), b"".join(part.times for part in parts), spans)
 
 
+class Attribution(NamedTuple):
+    """An attribution of an event, which happened `at` this time, to a message that caused it."""
+
+    id: str
+    event_id: str
+    at: int  # Unix seconds
+    attributed_event_id: str | None
+    campaign_id: str | None
+    campaign_message_id: str | None
+    flow_id: str | None
+    flow_message_id: str | None
+    variation_id: str | None
+
+
 class EventPage(NamedTuple):
-    """One page of events, and the people in them whose rows are new."""
+    """One page of events, the people in them whose rows are new, and the attributions of the events."""
 
     events: Events
     profiles: Sequence[Profile]
     rejects: Sequence[Reject]
     read_at: datetime
     incomplete: Incomplete | None = None
+    attributions: Sequence[Attribution] = ()
 
 
 class Beginning(NamedTuple):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import psycopg
 from psycopg import errors
 
+from klaviyo_pg import rows
 from klaviyo_pg.errors import BadSettings, Busy, DatabaseUnusable, MissingScope, NotFound, Refused
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import accounts, claims, lookups
@@ -24,22 +25,28 @@ _STATE_OF_DATABASE = (
 )
 
 
-def account_id(source: Source, settings: Settings, warn: Callable[[str], None]) -> str | None:
-    """Ask for the id of the key's account. Raises BadSettings where it is not the configured one.
+def account(source: Source, settings: Settings, warn: Callable[[str], None]) -> rows.Account | None:
+    """Ask for the key's account. Raises BadSettings where it is not the configured one.
 
-    `warn` is called with a sentence if the key may not ask.
+    Returns None if the dialect has no accounts, or if the key may not ask: then `warn` is called with a sentence.
     """
     configured = settings.klaviyo_account_id
     try:
-        answered = source.account_id()
+        answered = source.account()
     except NotFound:
         raise  # as from a host that is not the API
     except (MissingScope, Refused) as error:
         warn(f"{error} Until this is corrected, the column _account_id stays as it is.")
         answered = None
-    if answered and configured and answered != configured:
-        raise BadSettings(f"KLAVIYO_ACCOUNT_ID is {configured}, but the API key belongs to account {answered}.")
-    return answered or configured
+    if answered and configured and answered.id != configured:
+        raise BadSettings(f"KLAVIYO_ACCOUNT_ID is {configured}, but the API key belongs to account {answered.id}.")
+    return answered
+
+
+def account_id(source: Source, settings: Settings, warn: Callable[[str], None]) -> str | None:
+    """Ask for the id of the key's account, as `account` does; where there is no answer, it is the configured one."""
+    answered = account(source, settings, warn)
+    return answered.id if answered else settings.klaviyo_account_id
 
 
 def registered(

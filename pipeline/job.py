@@ -7,7 +7,7 @@ from functools import partial
 from time import monotonic
 from typing import Protocol
 
-from klaviyo_pg.errors import Stopped
+from klaviyo_pg.errors import MissingScope, Refused, Stopped
 from klaviyo_pg.postgres import chunks as ledger
 from klaviyo_pg.postgres import sweeps
 from klaviyo_pg.postgres.account import Account
@@ -204,7 +204,10 @@ class _Counter:
         self._note(label(group), group[0], error)
 
     def _note(self, what: str, chunk: Chunk, error: Exception) -> None:
-        self._job.tally.add(error, chunk.stream, chunk.subject)
+        if STREAMS[chunk.stream].is_optional and isinstance(error, MissingScope | Refused):
+            self._job.tally.without(chunk.stream, error)
+        else:
+            self._job.tally.add(error, chunk.stream, chunk.subject)
         self._job.session.stop.request_if_throttled(error)
         if not isinstance(error, Stopped):
             self._job.log.warning("%s: %s", what, describe(error))

@@ -110,6 +110,10 @@ class Tally:
         """Note an error of the run as a whole, or of a chunk of a stream."""
         self._errors.append(_Entry(effect_of(error, self.tolerates_failures), error, stream, subject))
 
+    def without(self, stream: str, error: Exception) -> None:
+        """Note that the API has an optional stream for others only. The run is complete without it."""
+        self.notes.append(f"The {stream.replace('_', ' ')} were not read: {describe(error)}")
+
     def end(self, error: Exception) -> None:
         """Note the error that ended the run as a whole."""
         self.was_ended = True

@@ -11,14 +11,19 @@ from typing import TypeVar
 
 import psycopg
 
+from klaviyo_pg import rows
+from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.postgres import accounts, claims, future, runs, schema
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
 from pipeline import checks
+from pipeline.batch import Batch, protect
 from pipeline.session import ClaimLost, Session
+from transforms import definitions
 from transforms.routing import KnownMetric
 
 _PLANNED_BY = {"klaviyo_dialect", "lookback_days", "reconcile_days", "first_sync_days", "metrics"}
@@ -99,7 +104,8 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
     settings.check_warehouse()
     session.check_claims_work()
     source = session.first_source()
-    account_id = checks.account_id(source, settings, log.warning)
+    described = checks.account(source, settings, log.warning)
+    account_id = described.id if described else settings.klaviyo_account_id
     checks.metric_names(source, settings, _stored_metrics(session))
     with session.database.transaction() as connection:
         clocks = session.compare_clocks(connection)
@@ -107,6 +113,8 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
         schema.upgrade(connection, settings.warehouse_schema, schema.storage_of(settings))
         account, account_id = _registered(connection, settings, account_id)
         session.claim(account.integration_id, flow)
+        if described:
+            _describe(account, described, settings)
         repair = future.repair(account, clocks.database, session.clock_tolerance)
         opened = runs.open_run(account, flow, _digest(settings, selection), now)
         runs.add_requests(account, opened.run_id, source.traffic)
@@ -124,6 +132,14 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
     for note in run.notes:
         log.info("%s", note)
     return run
+
+
+def _describe(account: Account, described: rows.Account, settings: Settings) -> None:
+    """Store what the source says about the account."""
+    [(load, frame)] = protect(
+        Batch([(loads.ACCOUNTS, definitions.accounts([described], account.integration_id).frame)]), settings
+    ).frames
+    merge(account, load, frame)
 
 
 def _stored_metrics(session: Session) -> list[KnownMetric]:

@@ -4,12 +4,13 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 
 from klaviyo_pg.catalogue import Load, events, loads
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.postgres import departures, details, erase, event_tables, runs
+from klaviyo_pg.postgres import attributions, departures, details, erase, event_tables, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.lines import frame_of
 from klaviyo_pg.postgres.load import Merged, merge
@@ -83,9 +84,10 @@ def _merge(
     rejects = {table: list(records) for table, records in batch.rejects.items()}
     has_erased = erase.has_erased(account)
     outdated: set[str] = set()
+    known: list[tuple[Load, pl.DataFrame | Lines]] = []
     parts = _storable(account, batch, has_erased)
     for load, rows in parts:
-        if load.table in events.EVENT_TABLES:
+        if load.table.ordered_by:
             partitioning.prepare(account, load.table, rows)
     for load, rows in parts:
         table = load.table.name
@@ -93,6 +95,8 @@ def _merge(
         has_all = is_readable and (is_complete or load.absent_per is not None)
         merged, newer = _merge_part(account, load, rows, has_all, guard, outdated)
         outdated |= newer
+        if load.table in events.EVENT_TABLES and merged.inserted < merged.rows:
+            known.append((load, rows))
         if load in _UNCOUNTED:
             counts[table]["rejected"] += len(merged.unstorable)  # the end of the full read depends on it
             continue
@@ -101,6 +105,7 @@ def _merge(
         )
         for name, number in zip(("rows_read", "inserted", "updated", "unchanged"), merged[:4], strict=True):
             counts[table][name] += number
+    _delete_withdrawn(account, known, parts)
     _count_others(counts, batch, rejects)
     _store_rejects(account, run, chunk, rejects, has_erased)
     return {table: numbers for table, numbers in counts.items() if any(numbers.values())}
@@ -123,6 +128,16 @@ def _merge_part(
     if merged.unstorable:
         details.clear(account, load, frame)
     return merged, newer
+
+
+def _delete_withdrawn(
+    account: Account, known: Sequence[tuple[Load, pl.DataFrame | Lines]], parts: Sequence[tuple[Load, Any]]
+) -> None:
+    """Delete what events that were stored before are no longer attributed to."""
+    frames = [rows for load, rows in parts if load is loads.EVENT_ATTRIBUTIONS]
+    kept = frozenset(key for frame in frames for key in frame.get_column("key"))
+    for load, rows in known:
+        attributions.delete_withdrawn(account, load, rows, kept)
 
 
 def _count_others(counts: Mapping[str, dict[str, int]], batch: Batch, rejects: Mapping[str, Sequence[Reject]]) -> None:

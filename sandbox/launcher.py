@@ -62,8 +62,8 @@ class Sandbox:
 
         An event has a metric (id, name or None), a timestamp or datetime, and optionally profile_id, properties and id.
         `raw` replaces members of the event with any JSON and `omit` leaves members out. The members are id, timestamp,
-        datetime, uuid, event_properties, attributes, metric, profile, relationships, links and type. `json` replaces
-        the properties with a text or bytes, which need not be JSON.
+        datetime, uuid, event_properties, attributes, metric, profile, attributions, relationships, links and type.
+        `json` replaces the properties with a text or bytes, which need not be JSON.
         """
         body = [_writable(event) for event in events]
         return json.loads(self.control("POST", "events", body))["ids"]  # type: ignore[no-any-return]
@@ -71,6 +71,10 @@ class Sandbox:
     def remove_event(self, event_id: str) -> None:
         """Remove an event from all answers and counts."""
         self.control("DELETE", f"events/{event_id}")
+
+    def attribute(self, event_id: str, *to: str) -> None:
+        """Attribute an event to the messages of other events, instead of what it was attributed to."""
+        self.control("POST", f"events/{event_id}/attributions", {"to": to})
 
     def add_days(self, days: int = 1) -> None:
         """Add days to a large account, on each of which a share of everything is new or changes."""

@@ -17,6 +17,7 @@ from klaviyo_pg.settings import Revision
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 from tests.people_frames import consents, people
 from transforms import dimensions, membership, messages, tags
+from transforms.attributions import attributions
 from transforms.events import Metrics, event_frames
 
 JULY = Window(datetime(2026, 7, 1, tzinfo=UTC), datetime(2026, 8, 1, tzinfo=UTC))
@@ -93,6 +94,7 @@ def stored_events(dialect: str, body: bytes) -> tuple[Stored, int]:
         *((loads.EVENTS[table], frame) for table, frame in by_table.tables.items()),
         (loads.FLOW_CAMPAIGNS, by_table.flow_campaigns),
         (loads.SUBSCRIPTION_CHANGES, by_table.subscription_changes),
+        (loads.EVENT_ATTRIBUTIONS, attributions([page], ACCOUNT).frame),
         (loads.MEMBER_STUBS, persons.members),
         (loads.MEMBER_ATTRIBUTES, persons.attributes),
     ]

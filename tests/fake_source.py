@@ -12,14 +12,18 @@ from klaviyo_pg.errors import NotFound
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson
 from klaviyo_pg.rows import (
+    Account,
+    Attribution,
     Beginning,
     Campaign,
     Count,
+    CustomMetric,
     EventPage,
     Events,
     Exclusion,
     Flow,
     Group,
+    MappedMetric,
     MembershipPage,
     Metric,
     Page,
@@ -65,12 +69,19 @@ class FakeSource:
         clock = self._account.api_now or self._account.now
         return clock()
 
-    def account_id(self) -> str | None:
+    def account(self) -> Account | None:
         self._request(Request("account", None, FULL_READ, 0))
-        return self._account.account_id
+        account_id = self._account.account_id
+        return Account(account_id, **self._account.described) if account_id else None
 
     def metrics(self) -> Iterator[Page[Metric]]:
         return self._collection("metrics", self._account.metrics)
+
+    def custom_metrics(self) -> Iterator[Page[CustomMetric]]:
+        return self._collection("custom_metrics", self._account.custom_metrics)
+
+    def mapped_metrics(self) -> Iterator[Page[MappedMetric]]:
+        return self._collection("mapped_metrics", self._account.mapped_metrics)
 
     def campaigns(self) -> Iterator[Page[Campaign]]:
         return self._collection("campaigns", self._account.campaigns)
@@ -112,7 +123,9 @@ class FakeSource:
         events = self._events(window, metric_id)
         for page, rejects in self._pages("events", metric_id, window, events, self.events_per_page):
             people = self._new_people(page, known_people)
-            yield EventPage(self._columns(page), people, rejects, self._account.now())
+            yield EventPage(
+                self._columns(page), people, rejects, self._account.now(), attributions=self._attributions(page)
+            )
 
     def _events(self, window: AnyWindow, metric_id: str | None) -> list[Event]:
         """Return the events of a window in order of time."""
@@ -135,6 +148,12 @@ class FakeSource:
                 known_people.add(record, KnownPerson(profile.id, profile.email))
                 new.append(profile)
         return new
+
+    def _attributions(self, events: Sequence[Event]) -> list[Attribution]:
+        attributions = self._account.attributions
+        return [
+            row._replace(at=int(event.at.timestamp())) for event in events for row in attributions.get(event.id, ())
+        ]
 
     def _columns(self, events: Sequence[Event]) -> Events:
         columns: dict[str, list[Any]] = {name: [None] * len(events) for name in Events._fields}

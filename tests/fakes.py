@@ -9,10 +9,13 @@ from klaviyo_pg.errors import Incomplete
 from klaviyo_pg.klaviyo.pace import Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.rows import (
+    Attribution,
     Campaign,
+    CustomMetric,
     Exclusion,
     Flow,
     Group,
+    MappedMetric,
     Membership,
     Metric,
     Profile,
@@ -53,17 +56,22 @@ class FakeAccount(Requests):
     records that cannot be read, by kind of read and number of the page. `incomplete` has the error of a part that the
     account refuses, by kind of read; the other parts are what the account has. `miscounts` are added to the true count
     of the interval that contains a time. The metrics of `counts_nothing` are counted as if they had no events. `now` is
-    the clock of the account's source, `api_now` that of the API; None: they are the same.
+    the clock of the account's source, `api_now` that of the API; None: they are the same. `described` is what
+    the account says about itself, `attributions` are those of each event.
     """
 
     account_id: str | None = "ACCOUNT"
+    described: dict[str, Any] = field(default_factory=dict)
     metrics: list[Metric] = field(default_factory=list)
+    custom_metrics: list[CustomMetric] = field(default_factory=list)
+    mapped_metrics: list[MappedMetric] = field(default_factory=list)
     campaigns: list[Campaign] = field(default_factory=list)
     flows: list[Flow] = field(default_factory=list)
     lists: list[Group] = field(default_factory=list)
     segments: list[Group] = field(default_factory=list)
     tags: list[Tag | TagGroup] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    attributions: dict[str, list[Attribution]] = field(default_factory=dict)
     profiles: dict[str, tuple[Profile, datetime]] = field(default_factory=dict)
     members: dict[str, list[Membership]] = field(default_factory=dict)
     suppressions: list[Suppression] = field(default_factory=list)
@@ -108,6 +116,12 @@ class FakeAccount(Requests):
         ids = [f"E{first + number:05}" for number in range(len(times))]
         self.events += [Event(each, at, metric_id, person) for each, at in zip(ids, times, strict=True)]
         return ids
+
+    def attribute(self, event_id: str, to: str, **related: str) -> None:
+        """Attribute an event to another one, and to messages: campaign_id="C1", for example."""
+        values = {**dict.fromkeys(Attribution._fields), "attributed_event_id": to, **related}
+        row = Attribution(**{**values, "id": f"of{event_id}to{to}", "event_id": event_id, "at": 0})
+        self.attributions.setdefault(event_id, []).append(row)
 
     def add_member(self, list_id: str, profile_id: str, joined: datetime) -> None:
         self.members[list_id].append(Membership(list_id, profile_id, joined))

@@ -124,9 +124,15 @@ def _events(plant: Planted) -> list[dict[str, Any]]:
 
 def _metrics(plant: Planted) -> list[dict[str, Any]]:
     names = {f"M{number}": name for number, name in enumerate(_NAMES)} | {"M9": plant.label("metric: name")}
-    category = plant.label("metric: category")
+    category, integration = plant.label("metric: category"), plant.label("metric: integration")
     return [
-        {"id": each, "name": name, "created": _MADE, "updated": _MADE, "integration": {"category": category}}
+        {
+            "id": each,
+            "name": name,
+            "created": _MADE,
+            "updated": _MADE,
+            "integration": {"id": "i1", "name": integration, "category": category},
+        }
         for each, name in names.items()
     ]
 
@@ -162,9 +168,17 @@ def current(plant: Planted) -> dict[str, Any]:
         {**events[2], "id": "6qvdbYg3abc", "attributes": {"timestamp": plant.text("event: timestamp")}},
         {key: value for key, value in events[3].items() if key != "id"},
     ]
+    related = {"event": events[1]["id"], "attributed-event": plant.word("attribution: event")}
+    attributed = {
+        "type": "attribution",
+        "id": plant.name("attribution: id"),
+        "relationships": {name: {"data": {"id": each}} for name, each in related.items()},
+    }
     odd = _resource({"id": ANN, "created": plant.text("profile: created"), "first_name": plant.name("a reject")})
     return {
-        "accounts": [{"id": "ACC", "attributes": {}}],
+        "accounts": [_account(plant)],
+        "custom-metrics": [_custom_metric(plant)],
+        "mapped-metrics": [_resource({"id": "revenue"}, relationships={"metric": {"data": {"id": "m1"}}})],
         "metrics": [_resource(each) for each in _metrics(plant)],
         "campaigns": {
             "data": [_resource(campaign, relationships={"campaign-messages": {"data": [{"id": "01SENT"}]}})],
@@ -179,9 +193,22 @@ def current(plant: Planted) -> dict[str, Any]:
         "segments": [_resource(each) for each in segments],
         "profiles": people,
         "lists/L1/profiles": [_resource({"id": each, "joined_group_at": _MADE}) for each in (ANN, BOB)],
-        "events": {"data": [*events, *unreadable], "included": [*people, odd]},
+        "events": {"data": [*events, *unreadable], "included": [*people, odd, attributed]},
         "metric-aggregates": {"attributes": {"dates": [], "data": []}},
     }
+
+
+def _account(plant: Planted) -> dict[str, Any]:
+    contact = {"organization_name": plant.label("account: name"), "website_url": plant.label("account: website")}
+    words = {name: plant.label(f"account: {name}") for name in ("industry", "timezone", "locale")}
+    return _resource({"id": "ACC", "contact_information": contact, "preferred_currency": SENDER_NAME, **words})
+
+
+def _custom_metric(plant: Planted) -> dict[str, Any]:
+    only = {"property": "Brand", "filter": {"value": plant.label("custom metric: filter")}}
+    method = plant.label("custom metric: method")
+    definition = {"aggregation_method": method, "metric_groups": [{"metric_id": "m1", "metric_filters": [only]}]}
+    return _resource({"id": "CM1", "name": plant.label("custom metric: name"), "definition": definition})
 
 
 def _action(plant: Planted) -> dict[str, Any]:

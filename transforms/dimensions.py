@@ -12,7 +12,15 @@ from transforms.keys import md5, row_key
 _TIME = pl.Datetime("us", "UTC")
 _IDS = pl.List(pl.String())
 
-_METRIC = {"id": pl.String(), "name": pl.String(), "source": pl.String(), "created_at": _TIME, "updated_at": _TIME}
+_METRIC = {
+    "id": pl.String(),
+    "name": pl.String(),
+    "source": pl.String(),
+    "created_at": _TIME,
+    "updated_at": _TIME,
+    "integration_id": pl.String(),
+    "integration_name": pl.String(),
+}
 _CAMPAIGN = {
     "id": pl.String(),
     "name": pl.String(),

@@ -88,6 +88,8 @@ def _without(frame: pl.DataFrame, load: Load, erased: Erased, of_events: Sequenc
         return _renamed(frame, of_events, erased)
     if load.table in events.EVENT_TABLES:
         return _cleared(frame, erased)
+    if load is loads.EVENT_ATTRIBUTIONS:
+        return _unlinked(frame, of_events, erased)
     if "member_key" in frame.columns:
         return frame.filter(~_is_theirs(pl.col("member_key"), erased))
     if "member_id" in frame.columns:
@@ -112,6 +114,20 @@ def _cleared(frame: pl.DataFrame, erased: Erased) -> pl.DataFrame:
         pl.when(is_odd).then(digest).otherwise(pl.col("id")).alias("id"),
         pl.when(~is_theirs | has_currency).then(pl.col("value_currency")).alias("value_currency"),
         *(pl.when(~is_theirs).then(pl.col(name)).alias(name) for name in _OF_THE_PERSON),
+    )
+
+
+def _unlinked(attributions: pl.DataFrame, of_events: Sequence[pl.DataFrame], erased: Erased) -> pl.DataFrame:
+    """Leave what events of the people are attributed to, without the other event. One with an odd ID is removed."""
+    if attributions.is_empty() or not of_events:
+        return attributions
+    columns = pl.concat([frame.select("key", "id", "member_key") for frame in of_events])
+    theirs = columns.filter(_is_theirs(pl.col("member_key"), erased))
+    odd = theirs.filter(~pl.col("id").str.contains(EVENT_ID)).get_column("key")
+    is_theirs = pl.col("event_key").is_in(theirs.get_column("key").implode())
+    is_odd = pl.col("event_key").is_in(odd.implode()) | ~pl.col("id").str.contains(EVENT_ID)
+    return attributions.filter(~(is_theirs & is_odd)).with_columns(
+        pl.when(~is_theirs).then(pl.col("attributed_event_key")).alias("attributed_event_key")
     )
 
 

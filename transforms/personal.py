@@ -79,6 +79,11 @@ def with_protected_ids(frame: pl.DataFrame, protection: Protection) -> pl.DataFr
     )
 
 
+def with_protected_event_ids(frame: pl.DataFrame, protection: Protection, *names: str) -> pl.DataFrame:
+    """Protect the IDs of events in some columns, before keys are derived from them."""
+    return frame.with_columns(_hashed_unless(pl.col(name), EVENT_ID, protection) for name in names)
+
+
 def protected_rejects(rejects: Sequence[Reject], protection: Protection) -> list[Reject]:
     """Protect records that could not be stored and may contain anything. Equal records stay equal."""
     if not rejects:

@@ -1,6 +1,17 @@
 """The declarative catalogue: each table, view and column of the warehouse is one value. Knows no API and no SQL."""
 
-from klaviyo_pg.catalogue import bookkeeping, dimensions, events, loads, membership, messages, tags, views
+from klaviyo_pg.catalogue import (
+    account,
+    attribution,
+    bookkeeping,
+    dimensions,
+    events,
+    loads,
+    membership,
+    messages,
+    tags,
+    views,
+)
 from klaviyo_pg.catalogue.personal import Harmless, Personal
 from klaviyo_pg.catalogue.types import Absent, Column, Load, Merge, Table, Type, View
 
@@ -22,6 +33,10 @@ ADDED = (
     membership.MEMBER_CONSENTS,
     membership.LIST_SUPPRESSIONS,
     membership.PROFILE_MERGES,
+    attribution.EVENT_ATTRIBUTIONS,
+    account.ACCOUNTS,
+    account.CUSTOM_METRICS,
+    account.MAPPED_METRICS,
     messages.CAMPAIGN_MESSAGES,
     messages.FLOW_ACTIONS,
     messages.FLOW_MESSAGES,
@@ -75,6 +90,8 @@ __all__ = [
     "Table",
     "Type",
     "View",
+    "account",
+    "attribution",
     "bookkeeping",
     "dimensions",
     "events",

@@ -38,6 +38,22 @@ METRICS = Table(
         Column("updated_at", TIMESTAMP, "When the metric last changed.", "updated", "updated"),
         *ORIGIN,
         DELETED_AT,
+        Column(
+            "integration_id",
+            TEXT,
+            "Klaviyo's ID of the integration that sends it; null if none does.",
+            "integration.id",
+            "integration.id",
+            personal=Harmless.ID,
+        ),
+        Column(
+            "integration_name",
+            TEXT,
+            "Name of the integration, such as Shopify. Its category is in source.",
+            "integration.name",
+            "integration.name",
+            personal=Personal.CHECKED,
+        ),
     ),
 )
 

@@ -2,11 +2,23 @@
 
 from dataclasses import replace
 
-from klaviyo_pg.catalogue import bookkeeping, dimensions, events, membership, messages, tags
+from klaviyo_pg.catalogue import (
+    account,
+    attribution,
+    bookkeeping,
+    dimensions,
+    events,
+    membership,
+    messages,
+    tags,
+)
 from klaviyo_pg.catalogue.personal import Personal
 from klaviyo_pg.catalogue.types import Absent, Load, Merge
 
 METRICS = Load(dimensions.METRICS, absent=Absent.MARK)
+ACCOUNTS = Load(account.ACCOUNTS)
+CUSTOM_METRICS = Load(account.CUSTOM_METRICS, absent=Absent.MARK)
+MAPPED_METRICS = Load(account.MAPPED_METRICS, absent=Absent.MARK)
 CAMPAIGNS = Load(dimensions.CAMPAIGNS, absent=Absent.MARK, absent_where={"automation_key": None})
 FLOW_CAMPAIGNS = Load(
     dimensions.CAMPAIGNS,
@@ -84,6 +96,7 @@ DETAILS = (
 )
 """The loads that members.details_digest covers."""
 EVENTS = {table.name: Load(table, mostly_new=True, newer_by="extracted_at") for table in events.EVENT_TABLES}
+EVENT_ATTRIBUTIONS = Load(attribution.EVENT_ATTRIBUTIONS, newer_by="extracted_at")
 STG_MEMBER_EXCLUSIONS = Load(membership.STG_MEMBER_EXCLUSIONS, absent=Absent.DELETE)
 MEMBER_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, absent=Absent.MARK)
 SWEPT_EXCLUSIONS = Load(membership.SWEPT_EXCLUSIONS, newer_by="created_at")
@@ -103,6 +116,7 @@ OF_EVENT_PAGES = {
     **EVENTS,
     "flow_campaigns": FLOW_CAMPAIGNS,
     "subscription_changes": SUBSCRIPTION_CHANGES,
+    "event_attributions": EVENT_ATTRIBUTIONS,
     "member_stubs": MEMBER_STUBS,
     "consenting_event_members": CONSENTING_EVENT_MEMBERS,
     "member_attributes": MEMBER_ATTRIBUTES,

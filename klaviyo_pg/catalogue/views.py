@@ -1,6 +1,6 @@
-"""The views: the state of the warehouse, and joins that many queries need."""
+"""The views: the state of the warehouse, and what analysts ask for most."""
 
-from klaviyo_pg.catalogue.types import FLOAT, KEY, NUMERIC, TEXT, TIMESTAMP, Column, View
+from klaviyo_pg.catalogue.types import FLOAT, INTEGER, KEY, NUMERIC, TEXT, TIMESTAMP, Column, View
 
 FRESHNESS = View(
     "freshness",
@@ -23,6 +23,32 @@ FRESHNESS = View(
         Column("count_state", TEXT, "complete, differs or uncounted; null if the counts were never compared."),
     ),
 )
+ATTRIBUTED_REVENUE = View(
+    "attributed_revenue",
+    "Events and revenue that Klaviyo attributes to campaigns and flows: one row for each message, metric and currency.",
+    (
+        Column("integration", TEXT, "Name of the account in this warehouse (KLAVIYO_INTEGRATION)."),
+        Column("esp_integration_id", TEXT, "ID of the Klaviyo account in this warehouse; see integrations."),
+        Column("campaign_key", KEY, "Key of the campaign (campaigns.campaign_key); null for flows."),
+        Column("campaign_id", TEXT, "Klaviyo's ID of the campaign; null for flows."),
+        Column("campaign_name", TEXT, "Name of the campaign; null if the warehouse does not have it."),
+        Column("campaign_message_key", KEY, "md5(campaign_message_id)"),
+        Column("campaign_message_id", TEXT, "Klaviyo's ID of the message of the campaign."),
+        Column("automation_key", KEY, "Key of the flow (automations.automation_key); null for campaigns."),
+        Column("flow_id", TEXT, "Klaviyo's ID of the flow; null for campaigns."),
+        Column("flow_name", TEXT, "Name of the flow; null if the warehouse does not have it."),
+        Column("flow_message_key", KEY, "Key of the message of the flow (campaigns.campaign_key)."),
+        Column("flow_message_id", TEXT, "Klaviyo's ID of the message of the flow."),
+        Column("flow_message_name", TEXT, "Name of that message in its latest event; null if it has none."),
+        Column("metric_key", KEY, "Key of the metric of the attributed events (metrics.key)."),
+        Column("metric_name", TEXT, "Name of that metric, such as Placed Order."),
+        Column("value_currency", TEXT, "Currency of the revenue; null if the events have none."),
+        Column("conversions", INTEGER, "Number of attributed events."),
+        Column("revenue", NUMERIC, "Sum of the values of these events; null if none has a value."),
+        Column("first_event_at", TIMESTAMP, "Time of the first of these events."),
+        Column("last_event_at", TIMESTAMP, "Time of the latest of these events."),
+    ),
+)
 MESSAGES = View(
     "messages",
     "What the $message of events stands for, once for each ID: a message of a campaign, a campaign, or a message of a "
@@ -42,4 +68,4 @@ MESSAGES = View(
         Column("deleted_at", TIMESTAMP, "When a complete read of the source no longer contained it."),
     ),
 )
-VIEWS = (FRESHNESS, MESSAGES)
+VIEWS = (FRESHNESS, MESSAGES, ATTRIBUTED_REVENUE)

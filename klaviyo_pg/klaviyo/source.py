@@ -7,13 +7,16 @@ from typing import Protocol
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.people_cache import KnownPeople
 from klaviyo_pg.rows import (
+    Account,
     Beginning,
     Campaign,
     Count,
+    CustomMetric,
     EventPage,
     Exclusion,
     Flow,
     Group,
+    MappedMetric,
     MembershipPage,
     Metric,
     Page,
@@ -75,8 +78,8 @@ class Source(Protocol):
         """The present according to the API's last response; None if it does not send the time."""
         ...
 
-    def account_id(self) -> str | None:
-        """Return Klaviyo's id of the account; None if this dialect does not have it."""
+    def account(self) -> Account | None:
+        """Return the account; None if this dialect does not have it."""
         ...
 
     def metrics(self) -> Iterator[Page[Metric]]: ...
@@ -88,6 +91,14 @@ class Source(Protocol):
     def lists(self) -> Iterator[Page[Group]]: ...
 
     def segments(self) -> Iterator[Page[Group]]: ...
+
+    def custom_metrics(self) -> Iterator[Page[CustomMetric]]:
+        """Read the custom metrics. A dialect that does not have them returns no pages."""
+        ...
+
+    def mapped_metrics(self) -> Iterator[Page[MappedMetric]]:
+        """Read the mapped metrics. A dialect that does not have them returns no pages."""
+        ...
 
     def tags(self) -> Iterator[Page[Tag | TagGroup]]:
         """Read the tags, and the groups that they are in. A dialect without tags returns no pages."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
 
-from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, events
+from klaviyo_pg.catalogue import Table, attribution, bookkeeping, dimensions, events
 from klaviyo_pg.catalogue.personal import CURRENCIES, EVENT_ID, MESSAGE_ID
 from klaviyo_pg.postgres import erase
 from klaviyo_pg.postgres.account import Account
@@ -111,6 +111,19 @@ UPDATE {event} AS event SET email = NULL, member_key = NULL, properties = NULL, 
     key = CASE WHEN id ~ %(event_id)s THEN key ELSE {key} END,
     id = CASE WHEN id ~ %(event_id)s THEN id ELSE md5(id) END
 WHERE {where} AND {theirs}
+"""
+# What an event is attributed to says nothing about the person. That two events are those of one person does.
+_DELETE_ODD_ATTRIBUTIONS = """
+DELETE FROM {attributions} AS attribution
+USING (SELECT event_at, key, id FROM {event} AS event WHERE {where} AND {theirs}) AS event
+WHERE attribution.event_at = event.event_at AND attribution.event_key = event.key
+AND (event.id !~ %(event_id)s OR attribution.id !~ %(event_id)s)
+"""
+_UNLINK = """
+UPDATE {attributions} AS attribution SET attributed_event_key = NULL, __synced_at = now()
+FROM (SELECT event_at, key FROM {event} AS event WHERE {where} AND {theirs}) AS event
+WHERE attribution.event_at = event.event_at AND attribution.event_key = event.key
+AND attribution.attributed_event_key IS NOT NULL
 """
 _OF_CAMPAIGNS = (
     "SELECT campaign_key, event_at, properties FROM {} WHERE esp_integration_id = %(account)s"
@@ -276,6 +289,7 @@ def _clear(account: Account, table: Table, where: Composable, **values: object) 
     parts = erase.parts_of(account)
     parts |= {
         "event": account.table(table),
+        "attributions": account.table(attribution.EVENT_ATTRIBUTIONS),
         "where": SQL("event.esp_integration_id = %(account)s AND {}").format(where),
         "theirs": account.compose(_THEIRS, **parts),
         "order": names(table.primary_key),
@@ -287,6 +301,8 @@ def _clear(account: Account, table: Table, where: Composable, **values: object) 
         return 0
     campaigns = sorted({campaign for campaign, _ in locked if campaign})
     account.execute(_NOTE_CAMPAIGNS, bookkeeping.ERASING, campaigns=campaigns)
+    for query in (_DELETE_ODD_ATTRIBUTIONS, _UNLINK):
+        account.execute(account.compose(query, **parts), **values)
     if any(is_odd for _, is_odd in locked):
         account.execute(account.compose(_DELETE_COPIES, **parts), **values)
     account.execute(account.compose(_CLEAR, **parts), **values)

@@ -6,7 +6,7 @@ import polars as pl
 from psycopg.sql import SQL, Identifier, Placeholder
 
 from klaviyo_pg.catalogue import Table, events
-from klaviyo_pg.postgres import partitions
+from klaviyo_pg.postgres import attributions, partitions
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erase import wait_for_erasing
 from klaviyo_pg.postgres.erase_events import clear_moved
@@ -29,6 +29,7 @@ DELETE FROM {} AS outdated USING {} AS newer, unnest(%(starts)s::timestamptz[], 
 WHERE outdated.metric_key = {metric_key} AND newer.metric_key = {metric_key}
 AND outdated.event_at >= surplus.window_start AND outdated.event_at < surplus.window_end
 AND newer.key = outdated.key AND newer.event_at <> outdated.event_at AND newer.extracted_at > outdated.extracted_at
+RETURNING outdated.event_at, outdated.key
 """
 
 
@@ -106,5 +107,7 @@ def delete_outdated(account: Account, surplus: Mapping[str, Sequence[Window]]) -
         for table in events.EVENT_TABLES:
             query = account.compose(_DELETE_OUTDATED, table, table, metric_key=row_key(SQL("%(metric_id)s::text")))
             starts, ends = ([window[side] for window in windows] for side in (0, 1))
-            deleted += account.execute(query, metric_id=metric_id, starts=starts, ends=ends).rowcount
+            found = account.execute(query, metric_id=metric_id, starts=starts, ends=ends).fetchall()
+            attributions.forget(account, [{"event_at": at, "key": key} for at, key in found])
+            deleted += len(found)
     return deleted

@@ -11,9 +11,10 @@ from psycopg import errors
 from psycopg.sql import Composed
 
 from klaviyo_pg.catalogue import Absent, Load
+from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.catalogue.types import JSON, TEXT
-from klaviyo_pg.postgres import statements
+from klaviyo_pg.postgres import attributions, statements
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.lines import frame_of, spans_of
 from klaviyo_pg.postgres.losses import Guard, Missing, judge
@@ -109,7 +110,7 @@ def _merge(
     if inspect is not None:
         inspect(account, load)
     inserted, updated = _upsert(account, load)
-    if inserted and load.table.ordered_by is not None:
+    if inserted and load.table in EVENT_TABLES:
         outdated, moved = _delete_outdated(account, load, rows)
         outdated = min(outdated, inserted)
         inserted, updated = inserted - outdated, updated + min(moved, outdated)
@@ -177,6 +178,7 @@ def _delete_outdated(account: Account, load: Load, frame: pl.DataFrame | Lines) 
     if found:
         rows = [{"event_at": at, "key": key} for at, key, _ in found]
         account.execute_many(statements.delete_row(account.schema, load.table), rows)
+        attributions.forget(account, rows)
     return len({key for _, key, _ in found}), len({key for _, key, is_moved in found if is_moved})
 
 

@@ -16,6 +16,8 @@ DIMENSIONS = (
     dimensions.CAMPAIGNS,
     dimensions.FLOWS,
     dimensions.TAGS,
+    dimensions.CUSTOM_METRICS,
+    dimensions.MAPPED_METRICS,
 )
 """The streams that every run reads in full. Metrics and lists come first: the plan of the others depends on them."""
 DEPARTURES = (departures.PROFILE_SWEEP, departures.SUSPECTED, departures.OWNERS)

@@ -12,11 +12,11 @@ from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import claims, event_tables, list_names, lookups
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
-from klaviyo_pg.rows import Campaign, Flow, Group, Metric, Page, Reject, Tag, TagGroup
+from klaviyo_pg.rows import Campaign, CustomMetric, Flow, Group, MappedMetric, Metric, Page, Reject, Tag, TagGroup
 from pipeline.batch import Batch, protection_of
 from pipeline.run import transact
 from pipeline.streams.stream import Finish, Reading, Reads, Stream, as_one_batch, collected, nothing
-from transforms import dimensions, messages, routing, tags
+from transforms import definitions, dimensions, messages, routing, tags
 from transforms.clean import Cleaned
 
 Row = TypeVar("Row")
@@ -31,6 +31,7 @@ def full_read(
     *fills: Load,
     rejects: str,
     finish: Callable[[Reading], Finish] = lambda reading: nothing,
+    is_optional: bool = False,
 ) -> Stream:
     """Declare a stream that is read in full and stored at once. `rejects` names the table of unreadable records.
 
@@ -47,7 +48,7 @@ def full_read(
 
         return Reads(fetch(reading.source), batch, finish(reading))
 
-    return Stream(name, open_chunk, as_one_batch, 0, fills, _EVERY_RUN)
+    return Stream(name, open_chunk, as_one_batch, 0, fills, _EVERY_RUN, is_optional=is_optional)
 
 
 def _believed(frames: Frames, rejects: str, unreadable: Iterable[Reject]) -> Frames:
@@ -86,6 +87,16 @@ def _destinations(reading: Reading, rows: Iterable[Metric], account: Account) ->
         if table != current:
             event_tables.move_events(account, metric_id, current, table)
     return destinations
+
+
+def _custom_metrics(reading: Reading, rows: list[CustomMetric]) -> Batch:
+    frame, nul_characters = definitions.custom_metrics(rows, reading.integration_id)
+    return Batch([(loads.CUSTOM_METRICS, frame)], nul_characters={"custom_metrics": nul_characters})
+
+
+def _mapped_metrics(reading: Reading, rows: list[MappedMetric]) -> Batch:
+    frame, nul_characters = definitions.mapped_metrics(rows, reading.integration_id)
+    return Batch([(loads.MAPPED_METRICS, frame)], nul_characters={"mapped_metrics": nul_characters})
 
 
 def _batch(parts: Sequence[tuple[Load, Cleaned]]) -> Batch:
@@ -183,4 +194,22 @@ FLOWS = full_read(
     loads.TAGGED_OBJECTS,
     rejects="automations",
 )
-TAGS = full_read("tags", lambda source: source.tags(), _tags, loads.TAGS, loads.TAG_GROUPS, rejects="tags")
+TAGS = full_read(
+    "tags", lambda source: source.tags(), _tags, loads.TAGS, loads.TAG_GROUPS, rejects="tags", is_optional=True
+)
+CUSTOM_METRICS = full_read(
+    "custom_metrics",
+    lambda source: source.custom_metrics(),
+    _custom_metrics,
+    loads.CUSTOM_METRICS,
+    rejects="custom_metrics",
+    is_optional=True,
+)
+MAPPED_METRICS = full_read(
+    "mapped_metrics",
+    lambda source: source.mapped_metrics(),
+    _mapped_metrics,
+    loads.MAPPED_METRICS,
+    rejects="mapped_metrics",
+    is_optional=True,
+)

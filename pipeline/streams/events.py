@@ -19,6 +19,7 @@ from pipeline.batch import Batch, protection_of
 from pipeline.run import transact
 from pipeline.streams.stream import Group, Reading, Reads, Stream
 from transforms import events, people
+from transforms.attributions import attributions
 from transforms.event_lines import event_lines
 from transforms.personal import Protection
 
@@ -59,15 +60,25 @@ def event_batch(
         return Batch()
     profiles = people.latest(profile for page in pages for profile in page.profiles)
     made = _events_of(pages, metrics, integration_id, protection)
+    attributed = attributions(pages, integration_id, protection)
     met, attributes = _people(profiles, person, pages[0].read_at, integration_id)
     return replace(
         made,
-        frames=[*made.frames, (person, met.frame), (loads.MEMBER_ATTRIBUTES, attributes.frame)],
+        frames=[
+            *made.frames,
+            (loads.EVENT_ATTRIBUTIONS, attributed.frame),
+            (person, met.frame),
+            (loads.MEMBER_ATTRIBUTES, attributes.frame),
+        ],
         rejects={
             "events": [reject for page in pages for reject in page.rejects],
             "member_attributes": attributes.rejects,
         },
-        nul_characters={**made.nul_characters, "members": met.nul_characters + attributes.nul_characters},
+        nul_characters={
+            **made.nul_characters,
+            "event_attributions": attributed.nul_characters,
+            "members": met.nul_characters + attributes.nul_characters,
+        },
     )
 
 
@@ -131,11 +142,19 @@ def _at_last_second(pages: Sequence[EventPage]) -> tuple[Group, list[EventPage]]
     last = max(max(each.events.at, default=0) for each in pages)
     if all(at == last for each in pages for at in each.events.at):
         return None
-    before = [each._replace(events=_split(each.events, last, before=True)) for each in pages]
-    rest = pages[-1]._replace(profiles=(), rejects=())
-    held_back = [_split(each.events, last, before=False) for each in pages]
+    before = [_part(each, last, before=True) for each in pages]
+    held_back = [_part(each, last, before=False) for each in pages]
     group = Group(before, _event_count(before), datetime.fromtimestamp(last, UTC), is_last=False)
-    return group, [rest._replace(events=each) for each in held_back if each.id]
+    rest = pages[-1]._replace(profiles=(), rejects=())
+    return group, [
+        rest._replace(events=each.events, attributions=each.attributions) for each in held_back if each.events.id
+    ]
+
+
+def _part(page: EventPage, second: int, before: bool) -> EventPage:
+    """Return a page with its events before a second, or with those from it on."""
+    attributed = [each for each in page.attributions if (each.at < second) == before]
+    return page._replace(events=_split(page.events, second, before), attributions=attributed)
 
 
 def _event_count(pages: Iterable[EventPage]) -> int:
@@ -161,6 +180,7 @@ EVENTS = Stream(
         *(load for name, load in loads.EVENTS.items() if name != "events"),
         loads.FLOW_CAMPAIGNS,
         loads.SUBSCRIPTION_CHANGES,
+        loads.EVENT_ATTRIBUTIONS,
         loads.MEMBER_STUBS,
         loads.MEMBER_ATTRIBUTES,
     ),

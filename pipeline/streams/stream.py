@@ -104,7 +104,8 @@ class Stream:
     the API's time field by which it is read in windows and resumed at checkpoints; None: each read is a full read,
     which also shows what the source has deleted. `subject` is what chunks can be limited to; they can be parts of one
     full read (`is_one_read`), which has found everything only together. `loads` are the ways in which its rows come
-    into tables. `schedule` says when it is read.
+    into tables. `schedule` says when it is read. A run is complete without an optional stream,
+    which not every account has.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Stream:
     cursor: str | None = None
     subject: str | None = None
     is_one_read: bool = False
+    is_optional: bool = False
 
     @property
     def table(self) -> Table:

@@ -117,6 +117,8 @@ class _RowGenerator:
                     message.content.get("subject"),
                     sent_at,
                     message.id[-6:] if split else None,
+                    message.id,
+                    campaign.id,
                 )
                 numbers.append(self._number(source))
                 times.append(sent_at)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any
 
+from sandbox.account.attributions import Attributions
+from sandbox.account.definitions import define
 from sandbox.account.ids import token
 from sandbox.account.orders import Orders
 from sandbox.account.people import People
@@ -191,11 +193,17 @@ class Account:
         self.metric_ids = [metric.id for metric in self.metrics.values()]  # by number, including deleted metrics
         self._count_errors: dict[int, dict[date, int]] = defaultdict(lambda: defaultdict(int))  # by metric number
         self._deleted: dict[tuple[str, str], tuple[int, Any]] = {}
+        numbers = {metric.name: metric.number for metric in self.metrics.values()}
+        self.attributions = Attributions(self.options.account, self.timeline, numbers)
+        ids = {metric.name: metric.id for metric in self.metrics.values()}
+        self.definitions = define(self.options.account, self.options.seed, ids, self.options.until)
 
     def collection(self, kind: str) -> dict[str, Any]:
-        """Return the metrics, campaigns, flows, lists, segments or tags by id. Raise KeyError for other kinds."""
+        """Return the rows of a kind by id: metrics, custom-metrics, campaigns and so on. Raise KeyError for others."""
         kinds: dict[str, dict[str, Any]] = {
             "metrics": self.metrics,
+            "custom-metrics": self.definitions.custom_metrics,
+            "mapped-metrics": self.definitions.mapped_metrics,
             "campaigns": self.campaigns,
             "flows": self.flows,
             "lists": self.lists,

@@ -19,19 +19,32 @@ _DOMAINS = tuple(dump_members({"Email Domain": domain}) for domain in DOMAINS)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The cause of an event: a campaign, a message of a flow, a list, or nothing."""
+    """The cause of an event: a campaign, a message of a flow, a list, or nothing.
+
+    `message` is the $message of its events: the id of the campaign, of one of its messages, or of the message of the
+    flow.
+    """
 
     message: str | None
     flow: str | None
     event_id_prefix: bytes
     members: bytes
+    campaign_message: str | None = None
+    campaign: str | None = None
 
 
 NO_SOURCE = Source(None, None, b"", b"")
 
 
 def send_source(
-    message: str, flow: str | None, name: str, subject: str | None, sent_at: int, variation: str | None = None
+    message: str,
+    flow: str | None,
+    name: str,
+    subject: str | None,
+    sent_at: int,
+    variation: str | None = None,
+    campaign_message: str | None = None,
+    campaign: str | None = None,
 ) -> Source:
     """Return the source of all events of a campaign, or of a message of a flow."""
     values: dict[str, Any] = {"$message": message, "$flow": flow, "Campaign Name": name, "Subject": subject}
@@ -40,7 +53,7 @@ def send_source(
     if variation is not None:
         values |= {"$variation": variation, "$_cohort$variation_send_cohort": f"{sent_at}:{variation}"}
     present = {name: value for name, value in values.items() if value is not None}
-    return Source(message, flow, f"{message}:".encode(), dump_members(present))
+    return Source(message, flow, f"{message}:".encode(), dump_members(present), campaign_message, campaign)
 
 
 def list_source(name: str) -> Source:

@@ -70,6 +70,7 @@ class Timeline:
         self._removed_positions: dict[int | None, list[Position]] = {}  # by metric
         self._owners: dict[int, int] = {}  # by person: the one that the person was merged into
         self._refs_of_metric = refs_of_metric or _by_metric(metrics, len(styles))
+        self._refs_of_person: dict[int, Sequence[int]] | None = None  # made when it is first needed
 
     def __len__(self) -> int:
         return len(self.times) + len(self.added) - len(self._removed)
@@ -116,6 +117,16 @@ class Timeline:
     def of_person(self, person: int, metric: int | None) -> Sequence[int] | None:
         """Return the generated events of a person, if they can be found without reading those of all people."""
         return None
+
+    def earlier(self, ref: int) -> Iterator[int]:
+        """Yield the earlier generated events of the person of a generated event, the latest first."""
+        person = self.persons[ref]
+        if person == NOBODY:
+            return
+        if self._refs_of_person is None:
+            self._refs_of_person = _by_person(self.persons)
+        refs = self._refs_of_person[person]
+        yield from reversed(refs[: bisect_left(refs, ref)])
 
     def read(
         self,
@@ -203,11 +214,15 @@ class Timeline:
         refs = chain(generated, self._added_by_id.get(as_json, []))
         return next((ref for ref in refs if ref not in self._removed), None)
 
+    def source(self, ref: int) -> Source:
+        """Return the cause of the event. Of an added event it has the $message and $flow only."""
+        if ref >= ADDED:
+            return Source(self.added[ref - ADDED].message, self.added[ref - ADDED].flow, b"", b"")
+        return self._source(ref)
+
     def message_and_flow(self, ref: int) -> tuple[str | None, str | None]:
         """Return the event's $message and $flow."""
-        if ref >= ADDED:
-            return self.added[ref - ADDED].message, self.added[ref - ADDED].flow
-        source = self._source(ref)
+        source = self.source(ref)
         return source.message, source.flow
 
     def value(self, ref: int) -> float:
@@ -235,6 +250,14 @@ def _by_metric(metrics: Sequence[int], count: int) -> list[Sequence[int]]:
     for ref, metric in enumerate(metrics):
         refs[metric].append(ref)
     return list(refs)
+
+
+def _by_person(persons: Sequence[int]) -> dict[int, Sequence[int]]:
+    """Return the references of each person's events."""
+    refs: dict[int, array[int]] = {}
+    for ref, person in enumerate(persons):
+        refs.setdefault(person, array("I")).append(ref)
+    return dict(refs)
 
 
 def _within(positions: list[Position], window: Window) -> list[Position]:

@@ -75,6 +75,21 @@ METRICS = Collection(
     page_size=200,
     max_page_size=0,
 )
+_CUSTOM_METRIC_FIELDS = ("name", "created", "updated", "definition")
+CUSTOM_METRICS = Collection(
+    "custom-metric",
+    {"custom-metric": _CUSTOM_METRIC_FIELDS, "metric": METRIC_FIELDS},
+    includes=("metrics",),
+    page_size=0,
+    max_page_size=0,
+)
+MAPPED_METRICS = Collection(
+    "mapped-metric",
+    {"mapped-metric": ("updated",), "metric": METRIC_FIELDS, "custom-metric": _CUSTOM_METRIC_FIELDS},
+    includes=("custom-metric", "metric"),
+    page_size=0,
+    max_page_size=0,
+)
 EVENTS = Collection(
     "event",
     {

@@ -53,6 +53,39 @@ class Dimensions:
         row = row_of(request, "metric", self._account.metrics)
         return row_document(query, resources.metric(query.base, row, query.fields["metric"]))
 
+    async def custom_metrics(self, context: Context, request: Request) -> bytes:
+        query = read(allowed.CUSTOM_METRICS, request)
+        rows = list(self._account.definitions.custom_metrics.values())
+        names, includes_metrics = query.fields["custom-metric"], "metrics" in query.include
+        included = self._metrics_of(query, [each for row in rows for each in row.groups]) if includes_metrics else []
+        return page_document(
+            query,
+            Page(rows, None),
+            lambda row: resources.custom_metric(query.base, row, names, includes_metrics),
+            included,
+        )
+
+    async def mapped_metrics(self, context: Context, request: Request) -> bytes:
+        query = read(allowed.MAPPED_METRICS, request)
+        rows, names = list(self._account.definitions.mapped_metrics.values()), query.fields["mapped-metric"]
+        included = self._metrics_of(query, [row.metric for row in rows]) if "metric" in query.include else []
+        if "custom-metric" in query.include:
+            custom, ids = self._account.definitions.custom_metrics, {row.custom_metric for row in rows}
+            fields = query.fields["custom-metric"]
+            included += [
+                resources.custom_metric(query.base, each, fields, False) for each in custom.values() if each.id in ids
+            ]
+        return page_document(
+            query,
+            Page(rows, None),
+            lambda row: resources.mapped_metric(query.base, row, names, query.include),
+            included,
+        )
+
+    def _metrics_of(self, query: Query, ids: Iterable[str | None]) -> list[resources.Resource]:
+        metrics = [self._account.metrics[each] for each in dict.fromkeys(ids) if each in self._account.metrics]
+        return [resources.metric(query.base, each, query.fields["metric"]) for each in metrics]
+
     async def campaigns(self, context: Context, request: Request) -> bytes:
         query = read(allowed.CAMPAIGNS, request)
         _require_channel(query)

@@ -20,6 +20,8 @@ def current_endpoints(account: Account) -> list[Endpoint]:
         _get("accounts/{id}", XS, dimensions.account, "accounts:read"),
         _get("metrics", M, dimensions.metrics, "metrics:read"),
         _get("metrics/{id}", M, dimensions.metric, "metrics:read"),
+        _get("custom-metrics", S, dimensions.custom_metrics, "metrics:read"),
+        _get("mapped-metrics", S, dimensions.mapped_metrics, "metrics:read"),
         _get("campaigns", M, by_revision(dimensions.campaigns, omnichannel.campaigns), "campaigns:read"),
         _get("campaigns/{id}", M, by_revision(dimensions.campaign, omnichannel.campaign), "campaigns:read"),
         _get(

@@ -1,8 +1,9 @@
 """Fast rendering of pages of events as bytes, with a template for each metric and a cache of rendered profiles."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sandbox.account import Account
+from sandbox.account.attributions import Attribution
 from sandbox.account.ids import event_uuid
 from sandbox.account.timeline import ADDED, NOBODY
 from sandbox.current import allowed, resources
@@ -19,7 +20,7 @@ _TEMPLATE = (
     '{"type":"event","id":"%b","attributes":{%b},"relationships":{"profile":{"data":%b,"links":{'
     '"self":"BASE/api/events/%b/relationships/profile/","related":"BASE/api/events/%b/profile/"}},'
     '"metric":{"data":METRIC,"links":{'
-    '"self":"BASE/api/events/%b/relationships/metric/","related":"BASE/api/events/%b/metric/"}}},'
+    '"self":"BASE/api/events/%b/relationships/metric/","related":"BASE/api/events/%b/metric/"}}%b},'
     '"links":{"self":"BASE/api/events/%b/"}}'
 )
 
@@ -112,8 +113,21 @@ class EventPages:
             event_id,
             event_id,
             event_id,
+            self._attributed(ref),
             event_id,
         )
+
+    def _attributed(self, ref: int) -> bytes:
+        """Return the relationship to the event's attributions as a further member, if it has any and if requested."""
+        data = self._references(ref)
+        return b"" if data is None else b',"attributions":%b' % data
+
+    def _references(self, ref: int) -> bytes | None:
+        found = self._found(ref)
+        return dump({"data": [{"type": "attribution", "id": each.id} for each in found]}) if found else None
+
+    def _found(self, ref: int) -> Sequence[Attribution]:
+        return self._account.attributions.of(ref) if "attributions" in self._include else ()
 
     def _attributes(self, ref: int, time: int, properties: bytes) -> bytes:
         members = {
@@ -141,7 +155,8 @@ class EventPages:
         relationships = {
             "profile": _relationship(path, b"profile", self._identifier(event.person)),
             "metric": _relationship(path, b"metric", metric),
-        } | {name: value for name, value in event.overrides.items() if name in ("profile", "metric")}
+            "attributions": self._references(ref),
+        } | {name: value for name, value in event.overrides.items() if name in ("profile", "metric", "attributions")}
         members = {
             "type": b'"event"',
             "id": event.id,
@@ -153,6 +168,9 @@ class EventPages:
 
     def _included(self, refs: list[int]) -> Iterable[bytes]:
         timeline = self._account.timeline
+        if "attributions" in self._include:
+            for ref in refs:
+                yield from (dump(resources.attribution(self._account, ref, each)) for each in self._found(ref))
         if "profile" in self._include:
             for person in dict.fromkeys(map(timeline.person, refs)):
                 if person != NOBODY and person not in self._account.people.erased:

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sandbox.account import Account, Campaign, CampaignMessage, Flow, Group, Metric, Tag, TagGroup
+from sandbox.account.attributions import Attribution
+from sandbox.account.definitions import CustomMetric, MappedMetric
 from sandbox.account.flow_actions import FlowAction
 from sandbox.account.omnichannel import Audience, Message, Variation
 from sandbox.account.people import CHANNELS, Profile
@@ -101,6 +103,61 @@ def metric(base: str, row: Metric, names: Names) -> Resource:
     resource = _resource(base, "metric", "metrics", row.id, pick(attributes, names))
     resource["relationships"] = {"flow-triggers": _related(base, "metrics", row.id, "flow-triggers")}
     return resource
+
+
+def custom_metric(base: str, row: CustomMetric, names: Names, includes_metrics: bool) -> Resource:
+    """Return a custom metric as a resource. It refers to its metrics if they are included."""
+    groups = [
+        {
+            "metric_id": metric_id,
+            "metric_filters": brand
+            and [{"property": "Brand", "filter": {"type": "string", "operator": "equals", "value": brand}}],
+            "value_property": None,
+        }
+        for metric_id, brand in row.groups.items()
+    ]
+    attributes = {
+        "name": row.name,
+        "created": moment(row.created),
+        "updated": moment(row.updated),
+        "definition": {"aggregation_method": row.aggregation_method, "metric_groups": groups},
+    }
+    resource = _resource(base, "custom-metric", "custom-metrics", row.id, pick(attributes, names))
+    metrics = [{"type": "metric", "id": each} for each in row.groups] if includes_metrics else None
+    resource["relationships"] = {"metrics": _related(base, "custom-metrics", row.id, "metrics", metrics)}
+    return resource
+
+
+def mapped_metric(base: str, row: MappedMetric, names: Names, include: Iterable[str]) -> Resource:
+    """Return a mapped metric as a resource. It refers to what is included."""
+    resource = _resource(base, "mapped-metric", "mapped-metrics", row.id, pick({"updated": moment(row.updated)}, names))
+    resource["relationships"] = {
+        kind: _related(base, "mapped-metrics", row.id, kind, {"type": kind, "id": row_id})
+        if row_id and kind in include
+        else _related(base, "mapped-metrics", row.id, kind)
+        for kind, row_id in (("metric", row.metric), ("custom-metric", row.custom_metric))
+    }
+    return resource
+
+
+def attribution(row: Account, ref: int, attributed: Attribution) -> Resource:
+    """Return an attribution of an event as a resource. It has no attributes, and refers only to what there is."""
+    related = {
+        "event": ("event", row.timeline.id(ref)),
+        "attributed-event": ("event", attributed.event),
+        "campaign": ("campaign", attributed.campaign),
+        "campaign-message": ("campaign-message", attributed.campaign_message),
+        "flow": ("flow", attributed.flow),
+        "flow-message": ("flow-message", attributed.flow_message),
+        "flow-message-variation": ("flow-message", attributed.variation),
+    }
+    return {
+        "type": "attribution",
+        "id": attributed.id,
+        "relationships": {
+            name: {"data": {"type": kind, "id": row_id}} for name, (kind, row_id) in related.items() if row_id
+        },
+    }
 
 
 def campaign(base: str, row: Campaign, names: Names, tags: Ids = None) -> Resource:

@@ -4,6 +4,7 @@ Events repeat a pattern of slots. Each slot belongs to a class of people, whose 
 """
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from itertools import accumulate
 
 from sandbox.account.timeline import NOBODY
@@ -33,11 +34,26 @@ class Owners:
         """Return the index of an event's person, or NOBODY."""
         if ref % _ANONYMOUS == 7:
             return NOBODY
+        owner, turn = self._turn(ref)
+        turns = self._turns[owner]
+        return self._people.at(self._first[owner] + turns.at(turn % turns.size))
+
+    def _turn(self, ref: int) -> tuple[int, int]:
+        """Return the class of the people that an event belongs to, and its number among the events of the class."""
         repetition, slot = divmod(ref, _SLOTS)
         owner = self._slots[slot]
-        turns = self._turns[owner]
-        turn = repetition * len(self._slots_of[owner]) + self._rank[slot]
-        return self._people.at(self._first[owner] + turns.at(turn % turns.size))
+        return owner, repetition * len(self._slots_of[owner]) + self._rank[slot]
+
+    def earlier(self, ref: int) -> Iterator[int]:
+        """Yield the references of the earlier events of an event's person, the latest first."""
+        if ref % _ANONYMOUS == 7:
+            return
+        owner, turn = self._turn(ref)
+        size = self._turns[owner].size
+        for each in range(turn - size, -1, -size):
+            found = self._ref(owner, each)
+            if found % _ANONYMOUS != 7:
+                yield found
 
     def last(self, person: int, events: int) -> int | None:
         """Return the reference of a person's last event."""

@@ -41,7 +41,15 @@ class Sources:
             if row.channel == channel and row.send_time and row.status == "Sent"
         )
         sources = [
-            send_source(_sent_as(row), None, row.name, row.messages[0].content.get("subject"), at)
+            send_source(
+                _sent_as(row),
+                None,
+                row.name,
+                row.messages[0].content.get("subject"),
+                at,
+                campaign_message=row.messages[0].id,
+                campaign=row.id,
+            )
             for at, _, row in sent
         ]
         return [at for at, _, _ in sent], [self._add(source) for source in sources]

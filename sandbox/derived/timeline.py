@@ -1,6 +1,6 @@
 """The events of a derived account: time, metric, person, source and properties follow from an event's reference."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sandbox.account.ids import EventIds
 from sandbox.account.properties import Style
@@ -48,6 +48,9 @@ class DerivedTimeline(Timeline):
         """Return the second of a person's last event, without added ones."""
         ref = self._event_owners.last(person, len(self.calendar))
         return None if ref is None else self.calendar.time(ref)
+
+    def earlier(self, ref: int) -> Iterator[int]:
+        return self._event_owners.earlier(ref)
 
     def of_person(self, person: int, metric: int | None) -> Sequence[int]:
         refs = self._event_owners.refs(person, len(self.calendar))

@@ -31,6 +31,7 @@ _OVERRIDABLE = frozenset(  # members of an event that may be wrong or missing
         "uuid",
         "metric",
         "profile",
+        "attributions",
     ]
 )
 _EVENT_MEMBERS = frozenset(
@@ -49,7 +50,7 @@ _EVENT_MEMBERS = frozenset(
     ]
 )
 _TIMES = ("created", "updated", "created_at", "updated_at", "scheduled_at", "send_time")
-_DELETABLE = ("campaigns", "flows", "lists", "segments", "metrics", "tags")
+_DELETABLE = ("campaigns", "flows", "lists", "segments", "metrics", "tags", "custom-metrics", "mapped-metrics")
 _LINES = 5_000  # of NDJSON in one piece
 
 
@@ -126,11 +127,21 @@ class AccountControl:
         return index
 
     async def remove_event(self, request: Request) -> Response:
-        ref = self._account.timeline.find(request.path_params["id"])
-        if ref is None:
-            raise BadRequest(f"no event {request.path_params['id']}")
-        self._account.timeline.remove(ref)
+        self._account.timeline.remove(self._event(request.path_params["id"]))
         return JSONResponse({"id": request.path_params["id"]})
+
+    async def attribute(self, request: Request) -> Response:
+        touches = json.loads(await request.body())["to"]
+        self._account.attributions.replace(
+            self._event(request.path_params["id"]), [self._event(each) for each in touches]
+        )
+        return JSONResponse({"id": request.path_params["id"]})
+
+    def _event(self, event_id: str) -> int:
+        ref = self._account.timeline.find(event_id)
+        if ref is None:
+            raise BadRequest(f"no event {event_id}")
+        return ref
 
     async def add_days(self, request: Request) -> Response:
         if not isinstance(self._account, DerivedAccount):

@@ -37,6 +37,7 @@ def control_routes(state: ServerState) -> list[Route]:
         _route("GET", "profiles", account.profiles),
         _route("POST", "events", account.add_events),
         _route("DELETE", "events/{id}", account.remove_event),
+        _route("POST", "events/{id}/attributions", account.attribute),
         _route("POST", "days", account.add_days),
         _route("POST", "aggregates", account.falsify_count),
         _route("POST", "profiles", account.add_profile),

@@ -71,6 +71,22 @@ def test_all_metrics_are_listed(box: Sandbox, client: KlaviyoAPI) -> None:
     assert any(row.attributes.integration is None for row in rows)
 
 
+def test_custom_and_mapped_metrics_are_listed_with_their_metrics(client: KlaviyoAPI) -> None:
+    """A mapping has a metric, a custom metric, or neither."""
+    answer = client.Metrics.get_custom_metrics(include=["metrics"])
+    assert type(answer) is vendor.GetCustomMetricResponseCollectionCompoundDocument
+    metrics = {group.metric_id for row in answer.data for group in row.attributes.definition.metric_groups}
+    assert metrics == {each.id for row in answer.data for each in row.relationships.metrics.data}
+    assert metrics == {each.id for each in answer.included}
+    mapped = client.Metrics.get_mapped_metrics(include=["metric", "custom-metric"])
+    assert type(mapped) is vendor.GetMappedMetricResponseCollectionCompoundDocument
+    related = {row.id: (row.relationships.metric.data, row.relationships.custom_metric.data) for row in mapped.data}
+    assert len(related) == 7
+    assert related["revenue"][0] is not None and related["revenue"][1] is None
+    assert related["added_to_cart"][1].id in {row.id for row in answer.data}
+    assert related["started_checkout"] == (None, None)
+
+
 def check_tags(page: Any) -> None:
     """Check that a page includes the tags that its rows refer to."""
     tags = {tag.id for tag in included(vendor.TagResponseObjectResource, page, "tag")}
@@ -214,12 +230,12 @@ def reasons(row: Any) -> set[str]:
 
 
 def test_all_events_are_listed_once(box: Sandbox, client: KlaviyoAPI) -> None:
-    """The metric and the profile of each event are included on the same page."""
-    events = []
+    """The metric, the profile and the attributions of each event are included on the same page."""
+    events, attributed = [], 0
     for page in pages(
         client.Events.get_events,
         vendor.GetEventResponseCollectionCompoundDocument,
-        include=["profile", "metric"],
+        include=["attributions", "profile", "metric"],
         page_size=500,
         sort="datetime",
     ):
@@ -228,7 +244,14 @@ def test_all_events_are_listed_once(box: Sandbox, client: KlaviyoAPI) -> None:
         people = {row.relationships.profile.data.id for row in page.data if row.relationships.profile.data}
         assert {profile.id for profile in profiles} == people
         assert {metric.id for metric in metrics} == {row.relationships.metric.data.id for row in page.data}
-        events += page.data
+        references = {
+            row.id: row.relationships.attributions.data for row in page.data if row.relationships.attributions
+        }
+        attributions = {each["id"]: each["relationships"] for each in page.included if each["type"] == "attribution"}
+        assert {each.id for several in references.values() for each in several} == set(attributions)
+        assert {each["event"]["data"]["id"] for each in attributions.values()} == set(references)
+        events, attributed = events + page.data, attributed + len(attributions)
+    assert attributed > 0
     assert len(events) == box.state()["events"]
     assert [(row.id, row.attributes.timestamp) for row in events] == [
         (event["id"], event["timestamp"]) for event in box.events()

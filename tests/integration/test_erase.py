@@ -35,6 +35,7 @@ def md5(text: str) -> str:
     return hashlib.md5(text.encode()).hexdigest()
 
 
+ATTRIBUTED = (("event_key", "events"), ("attributed_event_key", "clicks"))
 PEOPLE = (("one", "p1", ADDRESS), ("one", "p2", "bob@example.com"), ("two", "p1", ADDRESS))
 
 
@@ -49,6 +50,9 @@ def people(merged: Any, connection: psycopg.Connection) -> None:
             event = {"key": md5(integration_id + name + person), "id": name + person, "member_key": md5(person)}
             event |= {"email": email, "event_at": NOW, "properties": json.dumps({"to": email}), "value": "3"}
             merged(load, event, integration_id=integration_id)
+        attributed = {"key": md5(f"a{integration_id}{person}"), "id": md5(f"a{person}"), "event_at": NOW}
+        attributed |= {name: md5(f"{integration_id}{table}{person}") for name, table in ATTRIBUTED}
+        merged(loads.EVENT_ATTRIBUTIONS, attributed | {"campaign_id": "C1"}, integration_id=integration_id)
         excluded = [{"_sync_id": md5(each), "email": each} for each in (ADDRESS, "bob@example.com")]
         merged(loads.STG_MEMBER_EXCLUSIONS, *excluded, integration_id=integration_id)
         merged(loads.MEMBER_EXCLUSIONS, *excluded, integration_id=integration_id)

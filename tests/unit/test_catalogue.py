@@ -14,7 +14,9 @@ EVENT = (
 )
 EXCLUSION = "reason created_at _account_id _sync_id __synced_at email esp_integration_id member_id"
 COLUMNS = {
-    "metrics": f"key id name source destination created_at updated_at {ORIGIN} deleted_at",
+    "metrics": (
+        f"key id name source destination created_at updated_at {ORIGIN} deleted_at integration_id integration_name"
+    ),
     "campaigns": (
         "key id name parent_campaign_key automation_key automation_position list_key from_email from_name subject "
         f"status sent_at campaign_type type created_at updated_at {ORIGIN} campaign_key deleted_at "
@@ -52,6 +54,18 @@ COLUMNS = {
     "profile_merges": (
         "esp_integration_id old_member_key new_member_key old_member_id new_member_id detected_at events_moved_at"
     ),
+    "event_attributions": (
+        "key id event_key event_at attributed_event_key campaign_id campaign_key campaign_message_id "
+        "campaign_message_key flow_id automation_key flow_message_id flow_message_key variation_id variation_key "
+        f"{ORIGIN} extracted_at"
+    ),
+    "accounts": f"key id name website industry timezone currency locale is_test {ORIGIN}",
+    "custom_metrics": (
+        f"key id name aggregation_method metric_ids definition created_at updated_at {ORIGIN} deleted_at"
+    ),
+    "mapped_metrics": (
+        f"key id metric_id metric_key custom_metric_id custom_metric_key updated_at {ORIGIN} deleted_at"
+    ),
     "campaign_messages": (
         "key id campaign_id campaign_key message_key channel label subject preview_text body from_email from_name "
         "reply_to_email template_id status send_at last_send_at is_local variation_of created_at updated_at "
@@ -73,6 +87,9 @@ COLUMNS = {
 TYPES = {
     "details_digest": "bigint",
     "properties": "jsonb",
+    "metric_ids": "jsonb",
+    "definition": "jsonb",
+    "is_test": "boolean",
     "longitude": "double precision",
     "latitude": "double precision",
     "is_subscribed": "boolean",
@@ -84,7 +101,6 @@ TYPES = {
     "double_optin": "boolean",
     "archived": "boolean",
     "is_local": "boolean",
-    "definition": "jsonb",
     "is_transactional": "boolean",
     "uses_smart_sending": "boolean",
     "is_variation": "boolean",

@@ -681,10 +681,11 @@ def test_a_deleted_list_is_not_an_empty_one() -> None:
 @pytest.mark.parametrize(
     ("pages", "expected"), [([page({"id": "A1"})], "A1"), ([page()], None), ([page({"id": ""})], None)]
 )
-def test_the_account_id_is_read(pages: list[object], expected: str | None) -> None:
+def test_the_account_is_read(pages: list[object], expected: str | None) -> None:
     """It is None if the API does not return a valid id."""
     it, _ = source(*pages)
-    assert it.account_id() == expected
+    account = it.account()
+    assert (account and account.id) == expected
 
 
 def test_a_page_that_takes_too_long_is_requested_with_fewer_rows() -> None:

@@ -48,7 +48,10 @@ def campaign(
 
 def test_all_columns_of_a_metric_are_filled() -> None:
     """The destination is the given one, and `events` for a metric without one."""
-    metrics = [Metric("m1", "Opened Email", "Email", CREATED, UPDATED), Metric("m2", None, None, None, None)]
+    metrics = [
+        Metric("m1", "Opened Email", "Email", CREATED, UPDATED, "i1", "Klaviyo"),
+        Metric("m2", None, None, None, None),
+    ]
     frame = dimensions.metrics(metrics, {"m1": "opens"}, ACCOUNT).frame
     assert dict(frame.schema) == loads.METRICS.schema
     assert frame.rows(named=True) == [
@@ -60,11 +63,13 @@ def test_all_columns_of_a_metric_are_filled() -> None:
             "destination": "opens",
             "created_at": CREATED,
             "updated_at": UPDATED,
+            "integration_id": "i1",
+            "integration_name": "Klaviyo",
         },
         {
             "key": md5(f"Klaviyo:{ACCOUNT}:m2"),
             "id": "m2",
-            **dict.fromkeys(("name", "source", "created_at", "updated_at")),
+            **dict.fromkeys(("name", "source", "created_at", "updated_at", "integration_id", "integration_name")),
             "destination": "events",
         },
     ]

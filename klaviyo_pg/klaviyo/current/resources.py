@@ -34,10 +34,17 @@ class EventAttributes(Struct, frozen=True, gc=False):
 
 
 class EventRelationships(Struct, frozen=True, gc=False):
-    """An event's profile and metric."""
+    """An event's profile and metric, and a reference to its attributions, undecoded. Most events have none."""
 
     profile: Relationship | None = None
     metric: Relationship | None = None
+    attributions: Raw = Raw()
+
+
+class References(Struct, frozen=True):
+    """References to related resources."""
+
+    data: list[Identifier] | None = None
 
 
 class Event(Struct, frozen=True, gc=False):
@@ -133,11 +140,36 @@ class Profile(Struct):
     attributes: ProfileAttributes
 
 
+class Included(Struct):
+    """A resource that is included on a page, of which only the type is decoded."""
+
+    type: Any = None
+
+
+class AttributionRelationships(Struct, frozen=True):
+    """The event that an event is attributed to, and the message that caused it."""
+
+    event: Relationship | None = None
+    attributed_event: Relationship | None = field(default=None, name="attributed-event")
+    campaign: Relationship | None = None
+    campaign_message: Relationship | None = field(default=None, name="campaign-message")
+    flow: Relationship | None = None
+    flow_message: Relationship | None = field(default=None, name="flow-message")
+    variation: Relationship | None = field(default=None, name="flow-message-variation")
+
+
+class Attribution(Struct, frozen=True):
+    """An attribution of an event."""
+
+    id: Id
+    relationships: AttributionRelationships | None = None
+
+
 class EventDocument(Struct):
     """A page of events with the people in them."""
 
     data: list[Event]
-    included: list[Raw] = []  # profiles
+    included: list[Raw] = []  # profiles and attributions
     links: Links | None = None
 
 
@@ -157,6 +189,8 @@ class ProfileDocument(Struct):
 class Integration(Struct, frozen=True):
     """The origin of a metric. Some integrations have an object as their category."""
 
+    id: Any = None
+    name: Any = None
     category: Any = None
 
 

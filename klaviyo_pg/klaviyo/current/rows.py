@@ -10,7 +10,7 @@ import msgspec
 from klaviyo_pg import rows
 from klaviyo_pg.errors import Garbled
 from klaviyo_pg.klaviyo import properties
-from klaviyo_pg.klaviyo.current import flow_actions, resources, tags
+from klaviyo_pg.klaviyo.current import attributions, flow_actions, resources, tags
 from klaviyo_pg.klaviyo.documents import read_repaired
 from klaviyo_pg.klaviyo.lenient import boolean, moment
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson
@@ -45,13 +45,15 @@ def counts(body: bytes, start: datetime, end: datetime) -> list[rows.Count]:
 
 def metric(resource: resources.Metric) -> rows.Metric:
     attributes = resource.attributes
-    category = attributes.integration and attributes.integration.category
+    integration = attributes.integration or resources.Integration()
     return rows.Metric(
         resource.id,
         attributes.name,
-        properties.plain_text(category),
+        properties.plain_text(integration.category),
         rows.utc(attributes.created),
         rows.utc(attributes.updated),
+        properties.plain_text(integration.id),
+        properties.plain_text(integration.name),
     )
 
 
@@ -213,7 +215,7 @@ def event_page(
     read_at: datetime,
 ) -> rows.EventPage:
     """Return the events of a page that are in the window, and the people on it who are not known yet."""
-    people, emails = _people(document.included, known_people, rejects)
+    people, emails, others = _people(document.included, known_people, rejects)
     start, end = window.seconds
     within = [event for event in document.data if start <= event.attributes.timestamp < end]
     read = properties.read([event.id for event in within], [event.attributes.event_properties for event in within])
@@ -228,7 +230,8 @@ def event_page(
         properties=[event.attributes.event_properties for event in events],
         extracted=read.extracted,
     )
-    return rows.EventPage(columns, people, rejects, read_at)
+    attributed = attributions.attributions(events, others, rejects)
+    return rows.EventPage(columns, people, rejects, read_at, attributions=attributed)
 
 
 def _relations(events: Sequence[resources.Event]) -> tuple[list[str | None], list[str | None]]:
@@ -252,13 +255,17 @@ def _id(related: resources.Relationship | None) -> str | None:
 
 def _people(
     included: Sequence[msgspec.Raw], known_people: KnownPeople, rejects: list[rows.Reject]
-) -> tuple[list[rows.Profile], dict[str | None, str | None]]:
-    """Return the people of a page who are not known yet, and the email addresses of all by id."""
+) -> tuple[list[rows.Profile], dict[str | None, str | None], list[bytes]]:
+    """Return the people of a page who are not known yet, the email addresses of all by id, and its attributions."""
     new: list[rows.Profile] = []
     emails: dict[str | None, str | None] = {}
+    others: list[bytes] = []
     for raw in included:
         record = bytes(raw)
         person = known_people.get(record)
+        if person is None and attributions.is_attribution(record):
+            others.append(record)
+            continue
         if person is None:
             try:
                 row = profile(_decode_profile(record))
@@ -273,4 +280,4 @@ def _people(
                 new.append(row)
             known_people.add(record, person)
         emails[person.id] = person.email
-    return new, emails
+    return new, emails, others

@@ -10,7 +10,7 @@ from klaviyo_pg import rows
 from klaviyo_pg.errors import NotFound
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
-from klaviyo_pg.klaviyo.current import resources, revisions, tags
+from klaviyo_pg.klaviyo.current import definitions, resources, revisions, tags
 from klaviyo_pg.klaviyo.current import rows as current_rows
 from klaviyo_pg.klaviyo.current.paging import Document, Reached, ReadPage
 from klaviyo_pg.klaviyo.current.parts import ARCHIVED, closing
@@ -30,12 +30,15 @@ _PROFILE_FIELDS = (
     "email,phone_number,external_id,first_name,last_name,organization,title,created,location,properties,locale,"
     "last_event_date,updated"
 )
+_ACCOUNT_FIELDS = "contact_information,industry,locale,preferred_currency,test_account,timezone"
 _SUPPRESSION = "subscriptions.email.marketing.suppression.reason"
 
 _XS, _S, _M, _L, _XL = Limit(1, 15), Limit(3, 60), Limit(10, 150), Limit(75, 750), Limit(350, 3500)  # as published
 
 ACCOUNTS = Endpoint("api/accounts", "accounts:read", _XS, name="accounts")
 METRICS = Endpoint("api/metrics", "metrics:read", _M, name="metrics")
+CUSTOM_METRICS = Endpoint("api/custom-metrics", "metrics:read", _S, name="custom metrics")
+MAPPED_METRICS = Endpoint("api/mapped-metrics", "metrics:read", _S, name="mapped metrics")
 FLOWS = Endpoint("api/flows", "flows:read", _S, 50, "flows")
 LISTS = Endpoint("api/lists", "lists:read", _L, 10, "lists")
 SEGMENTS = Endpoint("api/segments", "segments:read", _L, 10, "segments")
@@ -46,7 +49,7 @@ PROFILES = Endpoint("api/profiles", "profiles:read", _L, 100, "profiles")
 AGGREGATES = Endpoint("api/metric-aggregates", "metrics:read", _S, name="metric-aggregates")
 LIST_PROFILES = Endpoint("api/lists/{}/profiles", "lists:read and profiles:read", _L, 100, "list profiles")
 
-_ACCOUNTS = DocumentDecoder(resources.IdentifierDocument, data=resources.Identifier)
+_DEFINITIONS = DocumentDecoder(definitions.DefinitionDocument, data=definitions.Definition)
 _METRICS = DocumentDecoder(resources.MetricDocument, data=resources.Metric)
 _FLOWS = DocumentDecoder(resources.FlowDocument, data=resources.Flow, included=resources.Resource)
 _GROUPS = DocumentDecoder(resources.GroupDocument, data=resources.Group)
@@ -90,16 +93,31 @@ class CurrentSource:
     def api_time(self) -> datetime | None:
         return self._client.api_time
 
-    def account_id(self) -> str | None:
-        for accounts, _, _ in self._pages(ACCOUNTS, _ACCOUNTS, {"fields[account]": "test_account"}):
+    def account(self) -> rows.Account | None:
+        for accounts, _, _ in self._pages(ACCOUNTS, _DEFINITIONS, {"fields[account]": _ACCOUNT_FIELDS}):
             if accounts.data:
-                return accounts.data[0].id
+                return definitions.account(accounts.data[0])
         return None
 
     def metrics(self) -> Iterator[rows.Page[rows.Metric]]:
         query = {"fields[metric]": "name,created,updated,integration"}
         for document, rejects, read_at in self._pages(METRICS, _METRICS, query):
             yield rows.Page([current_rows.metric(each) for each in document.data], rejects, read_at)
+
+    def custom_metrics(self) -> Iterator[rows.Page[rows.CustomMetric]]:
+        query = {"fields[custom-metric]": "name,definition,created,updated"}
+        for document, rejects, read_at in self._pages(CUSTOM_METRICS, _DEFINITIONS, query):
+            yield rows.Page([definitions.custom_metric(each) for each in document.data], rejects, read_at)
+
+    def mapped_metrics(self) -> Iterator[rows.Page[rows.MappedMetric]]:
+        query = {
+            "include": "metric,custom-metric",  # the API refers only to what it includes
+            "fields[mapped-metric]": "updated",
+            "fields[metric]": "name",
+            "fields[custom-metric]": "name",
+        }
+        for document, rejects, read_at in self._pages(MAPPED_METRICS, _DEFINITIONS, query):
+            yield rows.Page([definitions.mapped_metric(each) for each in document.data], rejects, read_at)
 
     def campaigns(self) -> Iterator[rows.Page[rows.Campaign]]:
         return revisions.CAMPAIGNS[self._revision](self._reader)
@@ -139,7 +157,7 @@ class CurrentSource:
         query = {
             "filter": _happened(window, metric_id),
             "sort": "datetime",
-            "include": "profile",
+            "include": "attributions,profile",
             "fields[event]": "timestamp,event_properties",
             "fields[profile]": "email",  # a page repeats the people that earlier pages had, and they can be large
         }

@@ -64,6 +64,8 @@ class Timeline(Struct):
 class Integration(Struct):
     """The origin of a metric."""
 
+    id: Any = None
+    name: Any = None
     category: Any = None
 
 
@@ -77,9 +79,15 @@ class Metric(Struct):
     updated: str | None = None
 
     def row(self) -> rows.Metric:
-        category = self.integration and self.integration.category
+        integration = self.integration or Integration()
         return rows.Metric(
-            self.id, self.name, properties.plain_text(category), moment(self.created), moment(self.updated)
+            self.id,
+            self.name,
+            properties.plain_text(integration.category),
+            moment(self.created),
+            moment(self.updated),
+            properties.plain_text(integration.id),
+            properties.plain_text(integration.name),
         )
 
 

@@ -82,13 +82,21 @@ class LegacySource:
             return False
         return True
 
-    def account_id(self) -> str | None:
+    def account(self) -> rows.Account | None:
         """Return None, because these APIs do not have it. A small request detects a wrong key or a wrong dialect."""
         self._v1.get("api/v1/metrics", {"page": "0", "count": "1"})
         return None
 
     def metrics(self) -> Iterator[rows.Page[rows.Metric]]:
         return self._numbered("api/v1/metrics", shapes.Metric, shapes.Metric.row)
+
+    def custom_metrics(self) -> Iterator[rows.Page[rows.CustomMetric]]:
+        """Return no pages: these APIs have no custom metrics."""
+        return iter(())
+
+    def mapped_metrics(self) -> Iterator[rows.Page[rows.MappedMetric]]:
+        """Return no pages: these APIs have no mapped metrics."""
+        return iter(())
 
     def campaigns(self) -> Iterator[rows.Page[rows.Campaign]]:
         return self._numbered("api/v1/campaigns", shapes.Campaign, shapes.Campaign.row)

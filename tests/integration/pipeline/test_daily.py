@@ -53,6 +53,7 @@ def test_every_stream_gets_a_watermark(warehouse: Warehouse) -> None:
     """The watermark is the present of the run."""
     ran = warehouse.daily()
     whole = {"metrics", "lists", "segments", "campaigns", "flows", "tags", "exclusions", "profiles"}
+    whole |= {"custom_metrics", "mapped_metrics"}
     lists = {f"{stream}/{each}" for stream in ("list_members", "membership_sweep") for each in ("L1", "L2")}
     assert warehouse.watermarks() == dict.fromkeys(whole | lists | {"events/OPEN", "events/ORDER"}, ran.run.as_of)
 
@@ -68,6 +69,8 @@ def test_freshness_shows_each_stream_with_its_table(warehouse: Warehouse, shop: 
         ("campaigns", "campaigns", "campaigns", None),
         ("flows", "flows", "automations", None),
         ("tags", "tags", "tags", None),
+        ("custom_metrics", "custom_metrics", "custom_metrics", None),
+        ("mapped_metrics", "mapped_metrics", "mapped_metrics", None),
         ("exclusions", "exclusions", "member_exclusions", None),
         ("profiles", "profiles", "members", None),
         ("list_members/L1", "List L1", "stg_member_lists", None),

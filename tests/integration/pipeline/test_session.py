@@ -187,7 +187,7 @@ def test_a_source_is_returned_after_an_error(warehouse: Warehouse) -> None:
 
 def test_traffic_is_that_of_all_sources(warehouse: Warehouse, shop: FakeAccount) -> None:
     with warehouse.open() as session:
-        session.first_source().account_id()
+        session.first_source().account()
         with session.source() as one, session.source() as other:
             list(one.metrics())
             list(other.lists())

@@ -1,11 +1,14 @@
 """One account read in both dialects: the tables differ only where docs/dialects.md says so."""
 
+import json
 import logging
 import re
 import socket
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import product
 from typing import Any
 
@@ -16,6 +19,8 @@ from klaviyo_pg.catalogue import DATA, SPECIFIED, Table
 from klaviyo_pg.errors import ClocksDiffer, KlaviyoPgError
 from klaviyo_pg.klaviyo.current.campaigns import CHANNELS
 from klaviyo_pg.postgres import schema
+from sandbox.account import Account, Options, generate
+from sandbox.account.timeline import NOBODY
 from sandbox.launcher import Sandbox, running
 from tests.driver import MIDNIGHT, ROOT
 from tests.reader import Reader
@@ -105,6 +110,77 @@ def test_dialects_differ_only_where_documented(both: dict[str, Warehouse], wareh
     documented = documented_differences()
     assert sorted(actual - documented) == []
     assert sorted(documented - actual) == []
+
+
+def revenue_of(account: Account) -> dict[tuple[str | None, ...], tuple[int, Decimal | None]]:
+    """Add up the orders within five days after the last message that the same person opened or clicked.
+
+    By campaign, message of the campaign, flow, message of the flow, metric and currency.
+    """
+    names = {metric.number: metric.name for metric in account.metrics.values()}
+    owners = {row.id: each.id for each in account.campaigns.values() for row in each.messages}
+    only = {each.id: each.messages[0].id for each in account.campaigns.values() if len(each.messages) == 1}
+    touched: dict[int, tuple[int, dict[str, Any]]] = {}
+    found: dict[tuple[str | None, ...], list[Decimal | None]] = defaultdict(list)
+    for ref in account.timeline.every():
+        at, metric, person, text = account.timeline.row(ref)
+        properties = json.loads(text, parse_float=Decimal, parse_int=Decimal)
+        if names[metric] in ("Opened Email", "Clicked Email", "Clicked Text Message"):
+            touched[person] = at, properties
+        elif names[metric] in ("Placed Order", "Ordered Product") and person in touched and person != NOBODY:
+            since, touch = touched[person]
+            message, flow = touch.get("$message"), touch.get("$flow")
+            if message and at - since <= 5 * 86_400:
+                sent = message if message in owners else only.get(message)
+                campaign = (None, None) if flow else (owners.get(message, message), sent)
+                row = (*campaign, flow, message if flow else None, names[metric], properties.get("$value_currency"))
+                found[row].append(properties.get("$value"))
+    return {row: (len(values), sum(filter(None, values))) for row, values in found.items()}
+
+
+def test_attributed_revenue_equals_that_of_the_account(
+    both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox
+) -> None:
+    """By campaign and by flow, computed from all that the account holds. Of deleted campaigns it knows no messages."""
+    account = generate(Options(box.state()["account"], members=700, events=9_000, days=DAYS, until=MIDNIGHT))
+    expected = revenue_of(account)
+    stored = {
+        row[:6]: row[6:]
+        for row in warehouse.rows(
+            "SELECT campaign_id, campaign_message_id, flow_id, flow_message_id, metric_name, value_currency,"
+            " conversions, coalesce(revenue, 0) FROM current.attributed_revenue"
+        )
+    }
+    assert len(expected) > 100
+    known = {None, *account.campaigns}
+    assert {row: total for row, total in stored.items() if row[0] in known} == {
+        row: total for row, total in expected.items() if row[0] in known
+    }
+    assert sum(total[1] for total in stored.values()) == sum(total[1] or 0 for total in expected.values())
+    named = "SELECT count(*) FROM current.attributed_revenue WHERE campaign_name IS NULL AND flow_name IS NULL"
+    gone = {row[0] for row in stored if row[0] not in known}
+    gone |= {row[2] for row in stored if row[2] and row[2] not in account.flows}
+    assert warehouse.one(f"{named} AND coalesce(campaign_id, flow_id) <> ALL(%s)", sorted(gone)) == 0
+
+
+def test_definitions_are_those_of_the_account(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
+    account = generate(Options(box.state()["account"], members=1, events=0, days=DAYS, until=MIDNIGHT))
+    custom, mapped = account.definitions.custom_metrics, account.definitions.mapped_metrics
+    assert warehouse.rows("SELECT id, name, metric_ids, updated_at FROM current.custom_metrics ORDER BY id") == [
+        (row.id, row.name, sorted(row.groups), row.updated) for _, row in sorted(custom.items())
+    ]
+    assert warehouse.rows("SELECT id, metric_id, custom_metric_id FROM current.mapped_metrics ORDER BY id") == [
+        (row.id, row.metric, row.custom_metric) for _, row in sorted(mapped.items())
+    ]
+    sources = warehouse.rows("SELECT id, integration_id, integration_name, source FROM current.metrics")
+    found = {row.id: row.integration for row in account.metrics.values()}
+    assert sorted(sources) == sorted(
+        (row_id, *((each.id, each.name, each.category) if each else (None, None, None)))
+        for row_id, each in found.items()
+    )
+    assert warehouse.rows("SELECT id, name, timezone, currency, is_test FROM current.accounts") == [
+        (box.state()["account"], "Example Shop", "America/New_York", "USD", False)
+    ]
 
 
 def campaigns_of(box: Sandbox) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

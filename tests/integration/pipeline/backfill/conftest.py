@@ -13,6 +13,13 @@ START = days_ago(40)
 OPENS, ORDERS = 3_000, 4
 STORED = "SELECT id FROM opens UNION ALL SELECT id FROM events ORDER BY id"
 
+ATTRIBUTED = """
+SELECT event.id FROM event_attributions JOIN (
+    SELECT key, event_at, id FROM opens UNION ALL SELECT key, event_at, id FROM events
+) AS event ON event.key = event_key AND event.event_at = event_attributions.event_at
+WHERE campaign_id = 'C1' ORDER BY event.id
+"""
+
 
 class Backfill(Protocol):
     """Runs a backfill in chunks of about a thousand events, unless the settings change that."""
@@ -22,11 +29,13 @@ class Backfill(Protocol):
 
 @pytest.fixture(autouse=True)
 def history(shop: FakeAccount) -> None:
-    """Give the account 3,000 events of one metric, over 30 days, and four of another."""
+    """Give the account 3,000 events of one metric, over 30 days, and four of another. Some are attributed."""
     shop.events.clear()
     shop.events_per_page = 500
     shop.add_events("OPEN", *(days_ago(31) + number * 30 * DAY / OPENS for number in range(OPENS)), person="P0")
     shop.add_events("ORDER", *(days_ago(20 - number) for number in range(ORDERS)), person="P1")
+    for event in shop.events[::50]:
+        shop.attribute(event.id, "E00000", campaign_id="C1")
 
 
 @pytest.fixture(params=[True, False], ids=["spool", "no spool"])
@@ -49,8 +58,9 @@ def _backfill(warehouse: Warehouse, **defaults: object) -> Backfill:
 
 
 def assert_complete(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """Assert that each event is stored once, and that the ledger has as many as were read."""
+    """Assert that each event and attribution is stored once, and that the ledger has as many events as were read."""
     assert warehouse.column(STORED) == sorted(event.id for event in shop.events)
+    assert warehouse.column(ATTRIBUTED) == sorted(shop.attributions)
     history = warehouse.history()
     assert {state for _, state, _, _ in history} == {"done"}
     assert sum(loaded for _, _, _, loaded in history) == len(shop.events)

@@ -94,6 +94,7 @@ def test_people_who_are_erased_do_not_come_back_from_the_spool(
     assert spooled(metrics=("ORDER",)).state == "complete"
     assert len(warehouse.column(STORED)) == ORDERS
     assert warehouse.column("SELECT DISTINCT member_key FROM events") == [None]
+    assert warehouse.rows("SELECT campaign_id, attributed_event_key FROM event_attributions") == [("C1", None)]
     assert warehouse.column("SELECT id FROM members WHERE id = 'P1'") == []
 
 

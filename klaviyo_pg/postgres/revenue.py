@@ -1,0 +1,47 @@
+"""The query of the view `attributed_revenue`, composed from the catalogue. Knows no connection."""
+
+from psycopg.sql import SQL, Composed, Identifier
+
+from klaviyo_pg.catalogue import attribution, bookkeeping, dimensions, events
+
+# An event counts once for each message, however often it is attributed to it.
+_QUERY = """
+WITH attributed AS (
+    SELECT DISTINCT esp_integration_id, event_at, event_key, campaign_key, campaign_id, campaign_message_key,
+        campaign_message_id, automation_key, flow_id, flow_message_key, flow_message_id
+    FROM {attributions}
+), event AS ({events})
+SELECT integrations.name AS integration, attributed.esp_integration_id, attributed.campaign_key,
+    attributed.campaign_id, campaign.name AS campaign_name, attributed.campaign_message_key,
+    attributed.campaign_message_id, attributed.automation_key, attributed.flow_id, flow.name AS flow_name,
+    attributed.flow_message_key, attributed.flow_message_id, flow_message.name AS flow_message_name,
+    event.metric_key, metric.name AS metric_name, event.value_currency,
+    count(*) AS conversions, sum(event.value) AS revenue,
+    min(attributed.event_at) AS first_event_at, max(attributed.event_at) AS last_event_at
+FROM attributed
+JOIN event ON event.event_at = attributed.event_at AND event.key = attributed.event_key
+JOIN {integrations} AS integrations ON integrations.esp_integration_id = attributed.esp_integration_id
+LEFT JOIN {metrics} AS metric ON metric.key = event.metric_key
+LEFT JOIN {campaigns} AS campaign ON campaign.esp_integration_id = attributed.esp_integration_id
+    AND campaign.campaign_key = attributed.campaign_key
+LEFT JOIN {automations} AS flow ON flow.esp_integration_id = attributed.esp_integration_id
+    AND flow.automation_key = attributed.automation_key
+LEFT JOIN {campaigns} AS flow_message ON flow_message.esp_integration_id = attributed.esp_integration_id
+    AND flow_message.campaign_key = attributed.flow_message_key
+GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16
+"""
+_EVENTS = "SELECT event_at, key, metric_key, value, value_currency FROM {}"
+
+
+def query(schema: str) -> Composed:
+    """Return the query that defines the view."""
+    return SQL(_QUERY.strip()).format(
+        attributions=Identifier(schema, attribution.EVENT_ATTRIBUTIONS.name),
+        events=SQL(" UNION ALL ").join(
+            SQL(_EVENTS).format(Identifier(schema, table.name)) for table in events.EVENT_TABLES
+        ),
+        integrations=Identifier(schema, bookkeeping.INTEGRATIONS.name),
+        metrics=Identifier(schema, dimensions.METRICS.name),
+        campaigns=Identifier(schema, dimensions.CAMPAIGNS.name),
+        automations=Identifier(schema, dimensions.AUTOMATIONS.name),
+    )

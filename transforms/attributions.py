@@ -1,0 +1,44 @@
+"""The frame for the attributions of events. Knows no event."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from klaviyo_pg.catalogue import loads
+from klaviyo_pg.rows import Attribution, EventPage
+from transforms.clean import Cleaned, cleaned, conformed, last_by
+from transforms.keys import md5, row_key
+from transforms.personal import Protection, with_protected_event_ids
+
+_SCHEMA = {name: pl.Int64() if name == "at" else pl.String() for name in Attribution._fields} | {
+    "extracted_at": pl.Datetime("us", "UTC")
+}
+_NO_ATTRIBUTIONS = Cleaned(pl.DataFrame(schema=loads.EVENT_ATTRIBUTIONS.schema), 0)
+_KEYS = {  # the columns that are digests of IDs
+    "campaign_key": "campaign_id",
+    "campaign_message_key": "campaign_message_id",
+    "automation_key": "flow_id",
+    "flow_message_key": "flow_message_id",
+    "variation_key": "variation_id",
+}
+
+
+def attributions(pages: Sequence[EventPage], integration_id: str, protection: Protection | None = None) -> Cleaned:
+    """Return the frame for the load EVENT_ATTRIBUTIONS.
+
+    `protection` is applied to the IDs of events, because keys are derived from them.
+    """
+    rows = [(*each, page.read_at) for page in pages for each in page.attributions]
+    if not rows:
+        return _NO_ATTRIBUTIONS
+    raw = pl.DataFrame(rows, _SCHEMA, orient="row").pipe(cleaned)
+    ids = ("id", "event_id", "attributed_event_id")
+    identified = raw.frame.pipe(with_protected_event_ids, protection, *ids) if protection else raw.frame
+    frame = identified.pipe(last_by, "event_id", "id").with_columns(
+        key=row_key(integration_id, pl.col("event_id") + ":" + pl.col("id")),
+        event_key=row_key(integration_id, pl.col("event_id")),
+        event_at=pl.from_epoch("at", "s").dt.replace_time_zone("UTC").dt.cast_time_unit("us"),
+        attributed_event_key=row_key(integration_id, pl.col("attributed_event_id")),
+        **{key: md5(pl.col(name)) for key, name in _KEYS.items()},
+    )
+    return Cleaned(conformed(frame, loads.EVENT_ATTRIBUTIONS), raw.nul_characters)
