@@ -72,9 +72,7 @@ def test_removed_tags_are_marked_until_they_are_back(warehouse: Warehouse, shop:
     ("error", "sentence"),
     [
         pytest.param(MissingScope("tags:read"), "lacks the scope tags:read", id="missing scope"),
-        pytest.param(
-            NotFound("api/tags: not found"), "The tags were not read: api/tags: not found", id="not found"
-        ),
+        pytest.param(NotFound("api/tags: not found"), "The tags were not read: api/tags: not found", id="not found"),
     ],
 )
 def test_tags_that_cannot_be_read_leave_out_nothing_else(
