@@ -7,6 +7,7 @@
     │   ├── Busy               another run holds the claim, or another session a lock
     │   ├── ClocksDiffer       the clocks of machine, database and API differ
     │   ├── WrongDialect       the endpoints of this dialect were retired
+    │   ├── RetiredRevision    Klaviyo no longer serves the revision
     │   └── DatabaseUnusable   no connection, no privilege, or read-only
     │       └── DatabaseAway   no connection: retry while a run is in progress
     ├── MissingScope           skip what needs it, finish as partial            exit code 3
@@ -16,6 +17,7 @@
     ├── Refused                the API refused a request: leave it out, finish as partial (alone: exit code 1)
     │   ├── NotFound           the requested object does not exist
     │   ├── PageTooLarge       request a smaller page
+    │   ├── OtherRevision      the response has the form of another revision
     │   └── Incomplete         a part of a collection was refused, the rest was read
     ├── BadAnswer              the response violates the API's contract         exit code 1
     │   └── Garbled            the response cannot be decoded: retry once or twice
@@ -67,6 +69,10 @@ class ClocksDiffer(UserError):
 
 class WrongDialect(UserError):
     """The endpoints of this dialect were retired on 2024-06-30. Set KLAVIYO_DIALECT=current."""
+
+
+class RetiredRevision(UserError):
+    """Klaviyo no longer serves the revision of KLAVIYO_REVISION. Set it to a later one, or update klaviyo-pg."""
 
 
 class DatabaseUnusable(UserError):
@@ -126,6 +132,20 @@ class NotFound(Refused):
 
 class PageTooLarge(Refused):
     """Klaviyo does not accept the page size."""
+
+
+class OtherRevision(Refused):
+    """Klaviyo returned something in the form of another revision than the requested one."""
+
+    def __init__(self, what: str, revision: str) -> None:
+        self.what, self.revision = what, revision
+        super().__init__(
+            f"Klaviyo returned {what} in another form than that of revision {revision}, so they were not stored. Set "
+            "KLAVIYO_REVISION to another revision."
+        )
+
+    def __reduce__(self) -> tuple[type["OtherRevision"], tuple[str, str]]:
+        return (OtherRevision, (self.what, self.revision))
 
 
 class Incomplete(Refused):

@@ -89,7 +89,10 @@ class MappedMetric(NamedTuple):
 
 
 class CampaignMessage(NamedTuple):
-    """A message of a campaign. `send_at` and `last_send_at` are the first and the last of its times of sending."""
+    """A message of a campaign. `send_at` and `last_send_at` are the first and the last of its times of sending.
+
+    `variation_of` is the ID of the message that it is a variation of.
+    """
 
     id: str
     campaign_id: str
@@ -108,6 +111,7 @@ class CampaignMessage(NamedTuple):
     is_local: bool | None = None
     created: datetime | None = None
     updated: datetime | None = None
+    variation_of: str | None = None
 
 
 class Campaign(NamedTuple):

@@ -24,6 +24,8 @@ _BLIND_LOOKBACK_DAYS = 7.0  # Klaviyo delivers events days late, and only counts
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _DESTINATIONS = 'must be a JSON object of metrics and their event tables, such as {"Opened Push": "opens"}'
 _ENV_FILE = ".env"
+Revision = Literal["2026-07-15", "2026-10-15"]
+"""A revision of the API."""
 COUNTED_DAYS = 1826
 """The age in days up to which the API counts events: five years."""
 
@@ -51,7 +53,11 @@ class Settings(BaseSettings):
     )
     klaviyo_dialect: Literal["current", "legacy"] = Field(
         "current",
-        description="API dialect: current (JSON:API, revision 2026-07-15) or legacy (v1/v2, retired by Klaviyo).",
+        description="API dialect: current (JSON:API) or legacy (v1/v2, retired by Klaviyo).",
+    )
+    klaviyo_revision: Revision = Field(
+        "2026-07-15",
+        description="Revision of the current dialect: 2026-07-15 or 2026-10-15, which differ in campaigns only.",
     )
     klaviyo_integration: str = Field(
         "default",

@@ -113,11 +113,11 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
         schema.upgrade(connection, settings.warehouse_schema, schema.storage_of(settings))
         account, account_id = _registered(connection, settings, account_id)
         session.claim(account.integration_id, flow)
-        if described:
-            _describe(account, described, settings)
         repair = future.repair(account, clocks.database, session.clock_tolerance)
         opened = runs.open_run(account, flow, _digest(settings, selection), now)
         runs.add_requests(account, opened.run_id, source.traffic)
+        if described:
+            _describe(account, opened.run_id, described, settings)
     first = source.traffic
     run = Run(
         opened.run_id,
@@ -134,12 +134,13 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
     return run
 
 
-def _describe(account: Account, described: rows.Account, settings: Settings) -> None:
-    """Store what the source says about the account."""
+def _describe(account: Account, run_id: str, described: rows.Account, settings: Settings) -> None:
+    """Store what the source says about the account, and count it as a row of the run."""
     [(load, frame)] = protect(
         Batch([(loads.ACCOUNTS, definitions.accounts([described], account.integration_id).frame)]), settings
     ).frames
-    merge(account, load, frame)
+    counts = dict.fromkeys(runs.COUNTS, 0) | merge(account, load, frame).counts
+    runs.add_counts(account, run_id, {load.table.name: counts})
 
 
 def _stored_metrics(session: Session) -> list[KnownMetric]:

@@ -103,7 +103,7 @@ def _merge(
         rejects.setdefault(table, []).extend(
             Reject(row, reason, replaced=replaced) for row, reason, replaced in merged.unstorable
         )
-        for name, number in zip(("rows_read", "inserted", "updated", "unchanged"), merged[:4], strict=True):
+        for name, number in merged.counts.items():
             counts[table][name] += number
     _delete_withdrawn(account, known, parts)
     _count_others(counts, batch, rejects)

@@ -147,7 +147,8 @@ class Sandbox:
     def set_server(self, **settings: Any) -> None:
         """Change latency_ms, most_events (the maximum number on a page) or limits ("real" or "off").
 
-        Larger pages than `largest_page` rows are refused with 400, in the current dialect.
+        Larger pages than `largest_page` rows are refused with 400, in the current dialect. Revisions before
+        `oldest_revision` are retired: answered in that one, or with 410 if a request asks for it.
         `others` replaces the limits per second and minute of some endpoints: {"GET /api/events": [35, 350]}.
         """
         self.control("POST", "server", settings)

@@ -13,6 +13,7 @@ from klaviyo_pg.klaviyo.legacy.source import LegacySource
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson, PendingPeople, PeopleCache
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.rows import EventPage, Page, Reject
+from klaviyo_pg.settings import Revision
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 from tests.people_frames import consents, people
 from transforms import dimensions, membership, messages, tags
@@ -70,9 +71,11 @@ def page(records: list[bytes], rest: bytes = b"") -> bytes:
     return b'{"data":[' + b",".join(records) + b"]" + rest + b"}"
 
 
-def source(dialect: str, body: bytes, others: Mapping[str, bytes] | None = None) -> Source:
+def source(
+    dialect: str, body: bytes, others: Mapping[str, bytes] | None = None, revision: Revision = "2026-07-15"
+) -> Source:
     client = cast(Client, Answers(body, others))
-    return CurrentSource(client) if dialect == "current" else LegacySource(client, client)
+    return CurrentSource(client, revision=revision) if dialect == "current" else LegacySource(client, client)
 
 
 def event_page(

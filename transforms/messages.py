@@ -18,6 +18,7 @@ _CAMPAIGN_MESSAGE = {
     "last_send_at": _TIME,
     "is_local": pl.Boolean(),
     **_TIMES,
+    "variation_of": pl.String(),
 }
 _FLOW_ACTION = {
     **dict.fromkeys(("id", "flow_id", "action_type", "status"), pl.String()),

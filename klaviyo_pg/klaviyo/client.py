@@ -26,6 +26,7 @@ from klaviyo_pg.errors import (
     TooMuch,
     Unavailable,
     Unreachable,
+    WrongDialect,
 )
 from klaviyo_pg.foreign import printable
 from klaviyo_pg.klaviyo.deadline import SLICE, BoundedAdapter, Deadline
@@ -109,6 +110,7 @@ class Client:
     """A connection to the API that is kept open. Not safe to share between threads.
 
     `parameters` are added to every query and `headers` to every request. Neither is ever sent to another host.
+    `retired` is the error for a response that says that the endpoint is gone.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Client:
         parameters: Mapping[str, str] | None = None,
         patience: Patience | None = None,
         pace: Pace | None = None,
+        retired: type[KlaviyoPgError] = WrongDialect,
     ) -> None:
         logging.getLogger("urllib3.connectionpool").addFilter(_REDACT_KEY)
         self._base = base_url.rstrip("/") + "/"
@@ -131,6 +134,7 @@ class Client:
         self._session.trust_env = self._base.startswith("https:")  # a proxy could read all of a plain HTTP request
         self._session.auth = _keep_authorization
         self._session.headers.update({"User-Agent": "klaviyo-pg", **(headers or {})})
+        self._retired = retired
         self.traffic = Traffic()
         self._dated: tuple[datetime, float] | None = None  # the time of a response, and the uptime when it came
 
@@ -221,7 +225,7 @@ class Client:
         if response.status_code == requests.codes.ok:
             self._pace.learn(endpoint.name, response.headers.get("ratelimit-limit"))
             return content
-        refused = refusal(str(request), response, content, endpoint.scopes)
+        refused = refusal(str(request), response, content, endpoint.scopes, self._retired)
         if isinstance(refused, Throttled) and refused.retry_after is not None:
             self._pace.close(endpoint.name, refused.retry_after)
         raise refused

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
+from klaviyo_pg.errors import RetiredRevision
 from klaviyo_pg.klaviyo.client import Client
-from klaviyo_pg.klaviyo.current.source import REVISION, CurrentSource
+from klaviyo_pg.klaviyo.current.source import CurrentSource
 from klaviyo_pg.klaviyo.legacy.source import LegacySource
 from klaviyo_pg.klaviyo.pace import Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
@@ -15,11 +16,12 @@ from klaviyo_pg.settings import Settings
 def _current(settings: Settings, patience: Patience, pace: Pace | None, sizes: PageSizes | None) -> Source:
     headers = {
         "Authorization": f"Klaviyo-API-Key {settings.api_key}",
-        "revision": REVISION,
+        "revision": settings.klaviyo_revision,
+        "X-Klaviyo-Revision-Fall-Forward-Opt-Out": "1",  # a retired revision returns 410, not the form of a later one
         "Accept": "application/vnd.api+json",
     }
-    client = Client(settings.klaviyo_base_url, headers, patience=patience, pace=pace)
-    return CurrentSource(client, sizes, settings.events_page_size)
+    client = Client(settings.klaviyo_base_url, headers, patience=patience, pace=pace, retired=RetiredRevision)
+    return CurrentSource(client, sizes, settings.events_page_size, settings.klaviyo_revision)
 
 
 def _legacy(settings: Settings, patience: Patience, pace: Pace | None, sizes: PageSizes | None) -> Source:

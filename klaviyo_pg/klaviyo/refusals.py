@@ -44,8 +44,14 @@ def beginning(response: requests.Response) -> bytes:
     return bytes(body[:_LARGEST_REFUSAL])
 
 
-def refusal(request: str, response: requests.Response, content: bytes, scopes: str) -> KlaviyoPgError:
-    """Return the error for a response with any other status than 200."""
+def refusal(
+    request: str,
+    response: requests.Response,
+    content: bytes,
+    scopes: str,
+    retired: type[KlaviyoPgError] = WrongDialect,
+) -> KlaviyoPgError:
+    """Return the error for a response with any other status than 200; `retired` is that for 410."""
     status, wait = response.status_code, _retry_after(response)
     if status == 429:
         left = "" if wait is None else f" for another {wait:.0f} s"
@@ -67,7 +73,7 @@ def refusal(request: str, response: requests.Response, content: bytes, scopes: s
         case 404:
             return NotFound(f"{request}: {detail or 'not found'}")
         case 410:
-            return WrongDialect()
+            return retired()
         case _ if 300 <= status < 400:
             return BadAnswer(
                 f"{request}: the API returned a redirect ({status}), which is not followed. Check KLAVIYO_BASE_URL."

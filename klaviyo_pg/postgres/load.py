@@ -50,6 +50,11 @@ class Merged(NamedTuple):
     unchanged: int
     unstorable: list[Unstorable]
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """The row counts, by the columns of `run_tables`."""
+        return dict(zip(("rows_read", "inserted", "updated", "unchanged"), self[:4], strict=True))
+
 
 def merge(
     account: Account,

@@ -165,7 +165,7 @@ def _message(options: Options, campaign: Campaign, at: int, variation: int) -> C
         content=content,
         created_at=campaign.created_at,
         updated_at=campaign.updated_at,
-        send_times=[campaign.send_time] if campaign.send_time else [],
+        send_times=[campaign.scheduled_at] if campaign.scheduled_at else [],
     )
 
 

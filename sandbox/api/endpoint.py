@@ -18,6 +18,7 @@ class Context(Protocol):
     legacy: str  # the mode of the legacy dialect
     max_events: int  # on one page, however many a request asks for
     largest_page: int  # rows; larger pages are refused
+    oldest_revision: str  # of the current dialect; earlier ones are retired
 
     def now(self) -> float:
         """Return the present as seen from the account."""

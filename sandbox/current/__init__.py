@@ -1,1 +1,1 @@
-"""The current dialect: the JSON:API endpoints of revision 2026-07-15. Must not import the server or the faults."""
+"""The current dialect: the JSON:API endpoints, in its revisions. Must not import the server or the faults."""

@@ -135,6 +135,47 @@ CAMPAIGN_MESSAGES = Collection(
     page_size=0,
     max_page_size=0,
 )
+_OMNICHANNEL_CAMPAIGN_FIELDS = ("created_at", "updated_at", "definition")
+_DEFINITION_FIELDS = ("created", "updated", "definition")
+OMNICHANNEL_CAMPAIGNS = Collection(
+    "campaign",
+    {
+        "campaign": _OMNICHANNEL_CAMPAIGN_FIELDS,
+        "campaign-audience": _DEFINITION_FIELDS,
+        "campaign-message": _DEFINITION_FIELDS,
+        "tag": TAG_FIELDS,
+    },
+    filters={
+        "id": Field(("any",)),
+        "name": Field(("contains",)),
+        "archived": _FLAG,
+        "builder": _IS,
+        "created_at": _TIME,
+        "updated_at": _TIME,
+    },
+    sorts=("created_at", "id", "name", "updated_at"),
+    includes=("campaign-audiences", "campaign-messages", "tags"),
+    page_size=100,
+)
+OMNICHANNEL_MESSAGES = Collection(
+    "campaign-message",
+    {
+        "campaign-message": _DEFINITION_FIELDS,
+        "campaign": _OMNICHANNEL_CAMPAIGN_FIELDS,
+        "campaign-variation": _DEFINITION_FIELDS,
+    },
+    filters={
+        "id": _IS_OR_ANY,
+        "campaign_id": _IS,
+        "name": Field(("contains",)),
+        "status": _IS,
+        "created": _TIME,
+        "updated": _TIME,
+    },
+    sorts=("created", "id", "name", "status", "updated"),
+    includes=("campaign", "campaign-variations"),
+)
+VARIATIONS = Collection("campaign-variation", {"campaign-variation": _DEFINITION_FIELDS}, page_size=0, max_page_size=0)
 FLOWS = Collection(
     "flow",
     {"flow": FLOW_FIELDS, "flow-action": FLOW_ACTION_FIELDS, "tag": TAG_FIELDS},

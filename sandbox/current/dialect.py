@@ -1,7 +1,5 @@
 """Authentication, error responses and extra rate limits of the current dialect. Must not know any rows."""
 
-import re
-
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -10,6 +8,7 @@ from sandbox.api.endpoint import Context, Dialect
 from sandbox.api.errors import ApiError
 from sandbox.api.keys import ALL_SCOPES, scopes_of
 from sandbox.api.limits import XS, M
+from sandbox.current import revisions
 from sandbox.current.errors import error_document, invalid
 from sandbox.encoding import dump
 
@@ -31,9 +30,7 @@ async def _admit(context: Context, request: Request, scopes: tuple[str, ...]) ->
     if ALL_SCOPES not in held and not set(scopes) <= held:
         missing = ", ".join(sorted(set(scopes) - held))
         raise ApiError(403, "permission_denied", f"The API key is missing the required scopes: {missing}.")
-    revision = request.headers.get("revision", "")
-    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}(\.pre)?", revision):
-        raise ApiError(400, "invalid", "The revision header must be a valid revision.", {"parameter": "revision"})
+    revisions.admit(context, request)
     page_size = request.query_params.get("page[size]", "")
     if page_size.isdecimal() and int(page_size) > context.largest_page:
         raise invalid(f"Page size must be an integer between 1 and {context.largest_page}.", "page[size]")

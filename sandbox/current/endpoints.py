@@ -6,12 +6,15 @@ from sandbox.api.limits import XL, XS, L, Limit, M, S
 from sandbox.current.dialect import CURRENT
 from sandbox.current.dimensions import Dimensions
 from sandbox.current.events import Events
+from sandbox.current.omnichannel import Omnichannel
 from sandbox.current.profiles import Profiles
+from sandbox.current.revisions import by_revision
 
 
 def current_endpoints(account: Account) -> list[Endpoint]:
     """Return every endpoint."""
     dimensions, profiles, events = Dimensions(account), Profiles(account), Events(account)
+    omnichannel = Omnichannel(account)
     return [
         _get("accounts", XS, dimensions.accounts, "accounts:read"),
         _get("accounts/{id}", XS, dimensions.account, "accounts:read"),
@@ -19,10 +22,24 @@ def current_endpoints(account: Account) -> list[Endpoint]:
         _get("metrics/{id}", M, dimensions.metric, "metrics:read"),
         _get("custom-metrics", S, dimensions.custom_metrics, "metrics:read"),
         _get("mapped-metrics", S, dimensions.mapped_metrics, "metrics:read"),
-        _get("campaigns", M, dimensions.campaigns, "campaigns:read"),
-        _get("campaigns/{id}", M, dimensions.campaign, "campaigns:read"),
-        _get("campaigns/{id}/campaign-messages", M, dimensions.campaign_messages, "campaigns:read"),
-        _get("campaign-messages/{id}", M, dimensions.campaign_message, "campaigns:read"),
+        _get("campaigns", M, by_revision(dimensions.campaigns, omnichannel.campaigns), "campaigns:read"),
+        _get("campaigns/{id}", M, by_revision(dimensions.campaign, omnichannel.campaign), "campaigns:read"),
+        _get(
+            "campaigns/{id}/campaign-messages",
+            M,
+            by_revision(dimensions.campaign_messages, omnichannel.of_campaign),
+            "campaigns:read",
+        ),
+        _get(
+            "campaign-messages/{id}", M, by_revision(dimensions.campaign_message, omnichannel.message), "campaigns:read"
+        ),
+        _get("campaign-messages", M, by_revision(None, omnichannel.messages), "campaigns:read"),
+        _get(
+            "campaign-messages/{id}/campaign-variations",
+            M,
+            by_revision(None, omnichannel.variations),
+            "campaigns:read",
+        ),
         _get("flows", S, dimensions.flows, "flows:read"),
         _get("flows/{id}", S, dimensions.flow, "flows:read"),
         _get("tags", S, dimensions.tags, "tags:read"),

@@ -1,4 +1,4 @@
-"""The account's rows as JSON:API resources of revision 2026-07-15."""
+"""The account's rows as JSON:API resources of the current dialect."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -8,6 +8,7 @@ from sandbox.account import Account, Campaign, CampaignMessage, Flow, Group, Met
 from sandbox.account.attributions import Attribution
 from sandbox.account.definitions import CustomMetric, MappedMetric
 from sandbox.account.flow_actions import FlowAction
+from sandbox.account.omnichannel import Audience, Message, Variation
 from sandbox.account.people import CHANNELS, Profile
 
 Resource = dict[str, Any]
@@ -376,3 +377,102 @@ _NO_WHATSAPP = {
     "valid_until": None,
     "phone_number": None,
 }
+
+
+def omnichannel_campaign(
+    base: str, row: Campaign, names: Names, audiences: Sequence[Audience], message: Message, tags: Ids = None
+) -> Resource:
+    """Return a campaign as a resource of revision 2026-10-15."""
+    definition = {
+        "name": row.name,
+        "builder": "wizard",
+        "archived": row.archived,
+        "color": None,
+        "description": None,
+        "send_settings": {"send_timezone": "UTC", "send_strategy": "static", "exit_condition_enabled": False},
+    }
+    attributes = {
+        "created_at": _exact(row.created_at),
+        "updated_at": _exact(row.updated_at),
+        "definition": definition,
+    }
+    resource = _resource(base, "campaign", "campaigns", row.id, pick(attributes, names))
+    of_campaign = {
+        "campaign-audiences": _references("campaign-audience", [each.id for each in audiences]),
+        "campaign-messages": _references("campaign-message", [message.id]),
+        "tags": _references("tag", tags),
+    }
+    resource["relationships"] = {
+        name: _related(base, "campaigns", row.id, name, data) for name, data in of_campaign.items()
+    }
+    return resource
+
+
+def campaign_audience(base: str, row: Audience, campaign: Campaign, message: Message, names: Names) -> Resource:
+    """Return an audience of a campaign as a resource."""
+    attributes = {
+        "created": _exact(campaign.created_at),
+        "updated": _exact(campaign.updated_at),
+        "definition": {
+            "name": row.name,
+            "included": row.included,
+            "excluded": row.excluded,
+            "priority": row.priority,
+        },
+    }
+    resource = _resource(base, "campaign-audience", "campaign-audiences", row.id, pick(attributes, names))
+    messages = [message.id] if message.audience_id == row.id else []
+    resource["relationships"] = {
+        "campaign": _related(base, "campaign-audiences", row.id, "campaign", {"type": "campaign", "id": campaign.id}),
+        "campaign-messages": _related(
+            base, "campaign-audiences", row.id, "campaign-messages", _references("campaign-message", messages)
+        ),
+    }
+    return resource
+
+
+def omnichannel_message(base: str, row: Message, names: Names, has_variations: bool) -> Resource:
+    """Return a message of a campaign as a resource of revision 2026-10-15, with references to included variations."""
+    variations = [each.id for each in row.variations]
+    times = {each: _exact(row.send_time) for each in variations} if len(variations) > 1 and row.send_time else None
+    options = {
+        "send_time": _exact(row.send_time),
+        "send_times": times,
+        "send_strategy": row.send_strategy,
+        "recipient_percentage": 100,
+        "throttling_type": None,
+        "throttle_unit": None,
+        "is_ignoring_unsubscribes": False,
+    }
+    definition = {
+        "name": row.name,
+        "status": row.status,
+        "tracking_options": {"is_add_utm": True, "is_tracking_clicks": True, "is_tracking_opens": True},
+        "send_options": options,
+    }
+    attributes = {"created": _exact(row.created), "updated": _exact(row.updated), "definition": definition}
+    resource = _resource(base, "campaign-message", "campaign-messages", row.id, pick(attributes, names))
+    of_message: dict[str, Any] = {
+        "campaign": {"type": "campaign", "id": row.campaign_id},
+        "campaign-audience": {"type": "campaign-audience", "id": row.audience_id},
+        "campaign-variations": _references("campaign-variation", variations if has_variations else None),
+    }
+    resource["relationships"] = {
+        name: _related(base, "campaign-messages", row.id, name, data) for name, data in of_message.items()
+    }
+    return resource
+
+
+def campaign_variation(base: str, row: Variation, message: Message, names: Names) -> Resource:
+    """Return a variation of a message, which holds the subject and the sender, as a resource."""
+    attributes = {
+        "created": _exact(message.created),
+        "updated": _exact(message.updated),
+        "definition": {"name": row.name, "details": row.details},
+    }
+    resource = _resource(base, "campaign-variation", "campaign-variations", row.id, pick(attributes, names))
+    owner = {"type": "campaign-message", "id": message.id}
+    resource["relationships"] = {
+        "campaign-message": _related(base, "campaign-variations", row.id, "campaign-message", owner)
+    }
+    return resource

@@ -24,7 +24,7 @@ from sandbox.server.limiter import Limiter
 from sandbox.server.state import ServerState
 
 _LIMIT_MODES = ("real", "published", "off")
-_SERVER_SETTINGS = frozenset(("latency_ms", "most_events", "largest_page", "limits", "others"))
+_SERVER_SETTINGS = frozenset(("latency_ms", "most_events", "largest_page", "oldest_revision", "limits", "others"))
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -127,6 +127,8 @@ class _ServerControl:
             state.max_events = int(settings["most_events"])
         if "largest_page" in settings:
             state.largest_page = int(settings["largest_page"])
+        if "oldest_revision" in settings:
+            state.oldest_revision = str(settings["oldest_revision"])
         if "limits" in settings:
             state.limiter = _limiter(settings["limits"], settings.get("others", {}))
         return JSONResponse(settings)

@@ -7,7 +7,7 @@ from time import time
 
 from sandbox.account import Account
 from sandbox.api.keys import ALL_SCOPES, API_KEY
-from sandbox.current import allowed
+from sandbox.current import allowed, revisions
 from sandbox.faults.chaos import Chaos
 from sandbox.faults.kinds import Fault
 from sandbox.server.limiter import Limiter
@@ -23,6 +23,7 @@ class ServerState:
     latency: float = 0.0  # seconds
     max_events: int = allowed.EVENTS.max_page_size  # on one page, however many a request asks for
     largest_page: int = allowed.EVENTS.max_page_size  # rows; larger pages are refused
+    oldest_revision: str = revisions.OLDEST  # of the current dialect; earlier ones are retired
     clock: Callable[[], float] = time
     keys: dict[str, frozenset[str]] = field(default_factory=lambda: {API_KEY: frozenset({ALL_SCOPES})})
     legacy: str = "on"  # one of LEGACY_MODES

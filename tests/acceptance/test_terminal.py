@@ -76,7 +76,7 @@ def test_a_terminal_shows_a_live_display(environment: dict[str, str], box: Sandb
         printed = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", _read(ours))
     os.close(ours)
     assert child.returncode == 0, printed
-    assert "Metrics, lists, campaigns and flows: 5 chunks" in printed
+    assert "Metrics, lists, campaigns and flows: 8 chunks" in printed
     assert re.search(r"requests/s of \d+ allowed, \d+ retr", printed)
     assert "shop: complete" in printed
     assert "klaviyo-pg psql" in printed

@@ -233,6 +233,58 @@ def test_each_row_of_the_current_dialect_is_stored_or_rejected(data: st.DataObje
     check(stored_rows(kind, read))
 
 
+def listed(letter: str) -> st.SearchStrategy[bytes]:
+    return an_object({"data": an_object({"id": an_id(letter)}).map(lambda record: b"[" + record + b"]")})
+
+
+lists = an_id("L").map(lambda record: b"[" + record + b"]")
+send_options = an_object({"send_time": moment, "send_times": an_object({"v1": moment}), "send_strategy": text})
+part_of_a_campaign = {
+    "campaign": (
+        "c",
+        {"name": text, "archived": st.just(b"true")},
+        {"campaign-audiences": listed("a"), "campaign-messages": listed("m")},
+    ),
+    "campaign-audience": ("a", {"included": lists, "excluded": lists}, {"campaign": related("c")}),
+    "campaign-message": (
+        "m",
+        {"status": text, "send_options": send_options},
+        {"campaign": related("c"), "campaign-variations": listed("v")},
+    ),
+    "campaign-variation": ("v", {"details": an_object({"channel": text, "subject": text})}, {}),
+}
+
+
+def a_part_of_a_campaign(kind: str) -> st.SearchStrategy[bytes]:
+    letter, definition, relationships = part_of_a_campaign[kind]
+    members = {
+        "type": st.just(f'"{kind}"'.encode()),
+        "id": an_id(letter),
+        "attributes": an_object({"created": moment, "definition": an_object(definition)}),
+        "relationships": an_object(relationships),
+    }
+    return an_object(members)
+
+
+@settings(FUZZ, max_examples=12)
+@given(*(some(a_part_of_a_campaign(kind), 3) for kind in part_of_a_campaign))
+def test_each_campaign_of_the_later_revision_is_stored_or_rejected(
+    campaigns: list[bytes], audiences: list[bytes], messages: list[bytes], variations: list[bytes]
+) -> None:
+    """Whatever its audiences, messages and variations are."""
+    body = page(campaigns, b',"included":[' + b",".join(audiences) + b"]")
+    others = {
+        "campaign-messages": page(messages, b',"included":[' + b",".join(variations) + b"]"),
+        "campaign-variations": page(variations),
+    }
+    pages = list(source("current", body, others, "2026-10-15").campaigns())
+    read = [each for each in pages if each.rows or each.rejects]
+    stored = sum(len(each.rows) + len(lost(each.rejects)) for each in read)
+    assert stored >= 2 * len(campaigns), "archived ones are read as well"
+    for each in read:
+        check(stored_rows("campaigns", each))
+
+
 @FUZZ
 @given(st.data(), st.sampled_from(sorted(old_row)))
 def test_each_row_of_the_legacy_dialect_is_stored_or_rejected(data: st.DataObject, kind: str) -> None:

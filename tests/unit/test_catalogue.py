@@ -68,7 +68,8 @@ COLUMNS = {
     ),
     "campaign_messages": (
         "key id campaign_id campaign_key message_key channel label subject preview_text body from_email from_name "
-        f"reply_to_email template_id status send_at last_send_at is_local created_at updated_at {ORIGIN} deleted_at"
+        "reply_to_email template_id status send_at last_send_at is_local variation_of created_at updated_at "
+        f"{ORIGIN} deleted_at"
     ),
     "flow_actions": (
         "key id flow_id automation_key action_type status next_id next_if_true_id next_if_false_id definition "

@@ -9,7 +9,8 @@ import pytest
 
 from klaviyo_pg.errors import BadAnswer, MissingScope, NotFound, PageTooLarge, Refused, TooMuch
 from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
-from klaviyo_pg.klaviyo.current.source import CHANNELS, SUPPRESSION_REASONS, CurrentSource
+from klaviyo_pg.klaviyo.current.campaigns import CHANNELS
+from klaviyo_pg.klaviyo.current.source import SUPPRESSION_REASONS, CurrentSource
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.people_cache import PendingPeople, PeopleCache
 from klaviyo_pg.rows import (

@@ -106,7 +106,7 @@ def test_all_columns_of_a_campaign_are_filled() -> None:
 def test_all_columns_of_a_campaign_message_are_filled() -> None:
     """Its `message_key` is the `campaign_key` of events that have its id as $message."""
     texts = ("email", "A", "Hi", "Soon", "Body", "s@example.com", "Shop", "r@example.com", "T1", "Sent")
-    message = CampaignMessage("m1", "c1", *texts, CREATED, SENT, False, CREATED, UPDATED)
+    message = CampaignMessage("m1", "c1", *texts, CREATED, SENT, False, CREATED, UPDATED, "m0")
     frame = messages.campaign_messages([campaign(messages=[message]), campaign("c2")], ACCOUNT).frame
     assert dict(frame.schema) == loads.CAMPAIGN_MESSAGES.schema
     assert frame.rows(named=True) == [
@@ -129,6 +129,7 @@ def test_all_columns_of_a_campaign_message_are_filled() -> None:
             "send_at": CREATED,
             "last_send_at": SENT,
             "is_local": False,
+            "variation_of": "m0",
             "created_at": CREATED,
             "updated_at": UPDATED,
         }

@@ -26,6 +26,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     [
         pytest.param("KLAVIYO_BASE_URL", "http://127.0.0.1:8000", "http://127.0.0.1:8000", id="localhost"),
         pytest.param("KLAVIYO_DIALECT", "legacy", "legacy", id="dialect"),
+        pytest.param("KLAVIYO_REVISION", "2026-10-15", "2026-10-15", id="revision"),
         pytest.param("KLAVIYO_INTEGRATION", "shop two", "shop two", id="integration"),
         pytest.param("KLAVIYO_ACCOUNT_ID", "ACC123", "ACC123", id="account"),
         pytest.param("KLAVIYO_ACCOUNT_ID", " ", None, id="blank account"),
@@ -163,6 +164,8 @@ def test_misspelled_variables_of_the_environment_are_named(monkeypatch: pytest.M
         pytest.param("KLAVIYO_BASE_URL", "https://a.klaviyo.com?api_key=secret", id="query string"),
         pytest.param("KLAVIYO_BASE_URL", "https://[", id="unclosed bracket"),
         pytest.param("KLAVIYO_DIALECT", "v3", id="dialect"),
+        pytest.param("KLAVIYO_REVISION", "2025-10-15", id="unknown revision"),
+        pytest.param("KLAVIYO_REVISION", "", id="empty revision"),
         pytest.param("KLAVIYO_INTEGRATION", "", id="empty name"),
         pytest.param("DATABASE_URL", "mysql://user:secret@127.0.0.1/x", id="another database"),
         pytest.param("WAREHOUSE_SCHEMA", "", id="empty schema"),

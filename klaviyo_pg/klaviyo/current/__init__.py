@@ -1,1 +1,1 @@
-"""The current dialect of the API: JSON:API, revision 2026-07-15."""
+"""The current dialect of the API: JSON:API, in the revisions that `revisions` names."""

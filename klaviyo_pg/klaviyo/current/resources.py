@@ -1,4 +1,4 @@
-"""The JSON:API documents of revision 2026-07-15, with the fields that are used. Knows no rows and sends no requests."""
+"""The JSON:API documents of the current dialect, with the fields that are used. Knows no rows and sends no requests."""
 
 from datetime import datetime
 from typing import Any
@@ -225,7 +225,10 @@ class Audiences(Struct, frozen=True):
 
 
 class CampaignAttributes(Struct):
-    """A campaign's attributes, without the subject and the sender, which its message has."""
+    """A campaign's attributes, without the subject and the sender, which its message has.
+
+    Only a later revision has a `definition`.
+    """
 
     name: str | None = None
     status: str | None = None
@@ -235,6 +238,7 @@ class CampaignAttributes(Struct):
     send_time: datetime | None = None
     archived: Any = None
     scheduled_at: Any = None
+    definition: Any = None
 
 
 class Messages(Struct, frozen=True):

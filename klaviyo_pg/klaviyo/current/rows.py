@@ -10,7 +10,7 @@ import msgspec
 from klaviyo_pg import rows
 from klaviyo_pg.errors import Garbled
 from klaviyo_pg.klaviyo import properties
-from klaviyo_pg.klaviyo.current import attributions, flow_actions, messages, resources, tags
+from klaviyo_pg.klaviyo.current import attributions, flow_actions, resources, tags
 from klaviyo_pg.klaviyo.documents import read_repaired
 from klaviyo_pg.klaviyo.lenient import boolean, moment
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson
@@ -55,53 +55,6 @@ def metric(resource: resources.Metric) -> rows.Metric:
         properties.plain_text(integration.id),
         properties.plain_text(integration.name),
     )
-
-
-def campaigns(document: resources.CampaignDocument, channel: str, rejects: list[rows.Reject]) -> list[rows.Campaign]:
-    """Return the campaigns of a page, each with its messages and the content of the first one."""
-    contents = {
-        message.id: message.attributes.definition.content
-        for message in document.included
-        if message.attributes.definition
-    }
-    of_campaigns = messages.of_campaigns(document, channel, rejects)
-    return [
-        _campaign(resource, channel, contents)._replace(messages=of_campaigns.get(resource.id, ()))
-        for resource in document.data
-    ]
-
-
-def _campaign(
-    resource: resources.Campaign, channel: str, contents: Mapping[str, resources.Content | None]
-) -> rows.Campaign:
-    attributes, content = resource.attributes, _content(resource, contents)
-    audiences = attributes.audiences or resources.Audiences()
-    included, excluded = audiences.included or [], audiences.excluded or []
-    return rows.Campaign(
-        id=resource.id,
-        name=attributes.name,
-        list_id=included[0] if included else None,
-        from_email=content.from_email,
-        from_name=content.from_label,
-        subject=content.subject,
-        status=attributes.status,
-        sent_at=rows.utc(attributes.send_time),
-        campaign_type=channel,
-        created=rows.utc(attributes.created_at),
-        updated=rows.utc(attributes.updated_at),
-        included=included,
-        excluded=excluded,
-        archived=boolean(attributes.archived),
-        scheduled_at=moment(attributes.scheduled_at),
-        tags=tags.ids_of({"tags": resource.relationships.tags}) if resource.relationships else None,
-    )
-
-
-def _content(resource: resources.Campaign, contents: Mapping[str, resources.Content | None]) -> resources.Content:
-    """Return the first content that any of a campaign's messages has."""
-    related = resource.relationships and resource.relationships.messages
-    messages = (contents.get(message.id) for message in (related and related.data) or ())
-    return next((content for content in messages if content is not None), resources.Content())
 
 
 def flows(document: resources.FlowDocument, rejects: list[rows.Reject]) -> list[rows.Flow]:

@@ -1,32 +1,29 @@
-"""The requests of the current dialect (JSON:API, revision 2026-07-15). The responses are turned into rows elsewhere."""
+"""The requests of the current dialect (JSON:API). The responses are turned into rows elsewhere."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import product
-from types import MappingProxyType
-from typing import Any
 
 import msgspec
 
 from klaviyo_pg import rows
-from klaviyo_pg.errors import Incomplete, MissingScope, NotFound
+from klaviyo_pg.errors import NotFound
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
-from klaviyo_pg.klaviyo.current import definitions, resources, tags
+from klaviyo_pg.klaviyo.current import definitions, resources, revisions, tags
 from klaviyo_pg.klaviyo.current import rows as current_rows
-from klaviyo_pg.klaviyo.current.paging import Document, Reached, ReadPage, read_pages
+from klaviyo_pg.klaviyo.current.paging import Document, Reached, ReadPage
+from klaviyo_pg.klaviyo.current.parts import ARCHIVED, closing
+from klaviyo_pg.klaviyo.current.reader import Reader
 from klaviyo_pg.klaviyo.documents import DocumentDecoder
 from klaviyo_pg.klaviyo.pace import Limit
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.parts import in_parts
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, PendingPeople, PeopleCache
+from klaviyo_pg.settings import Revision
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 
-REVISION = "2026-07-15"
-CHANNELS = ("email", "sms", "mobile_push")  # campaigns can only be listed by channel
 SUPPRESSION_REASONS = ("HARD_BOUNCE", "INVALID_EMAIL", "SPAM_COMPLAINT", "UNSUBSCRIBE", "USER_SUPPRESSED")
-_ARCHIVED: Mapping[str, str] = MappingProxyType({"false": "", "true": "archived "})  # each needs a separate request
 _IDS_IN_FILTER = 100  # ids in one any(): as many as a page of profiles has; the URL then has 4 KB
 _MARGIN = timedelta(seconds=1)  # before a window, which includes its start: greater-than excludes its bound
 _PROFILE_FIELDS = (
@@ -42,7 +39,6 @@ ACCOUNTS = Endpoint("api/accounts", "accounts:read", _XS, name="accounts")
 METRICS = Endpoint("api/metrics", "metrics:read", _M, name="metrics")
 CUSTOM_METRICS = Endpoint("api/custom-metrics", "metrics:read", _S, name="custom metrics")
 MAPPED_METRICS = Endpoint("api/mapped-metrics", "metrics:read", _S, name="mapped metrics")
-CAMPAIGNS = Endpoint("api/campaigns", "campaigns:read", _M, 100, "campaigns")
 FLOWS = Endpoint("api/flows", "flows:read", _S, 50, "flows")
 LISTS = Endpoint("api/lists", "lists:read", _L, 10, "lists")
 SEGMENTS = Endpoint("api/segments", "segments:read", _L, 10, "segments")
@@ -55,7 +51,6 @@ LIST_PROFILES = Endpoint("api/lists/{}/profiles", "lists:read and profiles:read"
 
 _DEFINITIONS = DocumentDecoder(definitions.DefinitionDocument, data=definitions.Definition)
 _METRICS = DocumentDecoder(resources.MetricDocument, data=resources.Metric)
-_CAMPAIGNS = DocumentDecoder(resources.CampaignDocument, data=resources.Campaign, included=resources.Message)
 _FLOWS = DocumentDecoder(resources.FlowDocument, data=resources.Flow, included=resources.Resource)
 _GROUPS = DocumentDecoder(resources.GroupDocument, data=resources.Group)
 _TAGS = DocumentDecoder(resources.ResourceDocument, data=resources.Resource, included=resources.Resource)
@@ -76,9 +71,14 @@ class CurrentSource:
     longest_count = timedelta(days=365)  # the longest time that one request for aggregates may span is a year
 
     def __init__(
-        self, client: Client, sizes: PageSizes | None = None, events_page_size: int = EVENTS.page_size
+        self,
+        client: Client,
+        sizes: PageSizes | None = None,
+        events_page_size: int = EVENTS.page_size,
+        revision: Revision = "2026-07-15",
     ) -> None:
-        self._client, self._sizes = client, sizes or PageSizes()
+        self._client, self._sizes, self._revision = client, sizes or PageSizes(), revision
+        self._reader = Reader(client, self._sizes)
         self._events_endpoint = EVENTS._replace(page_size=events_page_size)
 
     @property
@@ -120,25 +120,11 @@ class CurrentSource:
             yield rows.Page([definitions.mapped_metric(each) for each in document.data], rejects, read_at)
 
     def campaigns(self) -> Iterator[rows.Page[rows.Campaign]]:
-        parts = {
-            f"{prefix}{channel}": partial(self._campaigns, channel, archived)
-            for channel, (archived, prefix) in product(CHANNELS, _ARCHIVED.items())
-        }
-        return in_parts(parts, _closing)
-
-    def _campaigns(self, channel: str, archived: str) -> Iterator[rows.Page[rows.Campaign]]:
-        query = {
-            "filter": f"equals(messages.channel,'{channel}'),equals(archived,{archived})",
-            "include": "campaign-messages",
-            "fields[campaign]": "name,status,archived,audiences,created_at,scheduled_at,updated_at,send_time",
-            "fields[campaign-message]": "definition,send_times,created_at,updated_at",
-        }
-        for document, rejects, read_at in self._tagged_pages(CAMPAIGNS, _CAMPAIGNS, query):
-            yield rows.Page(current_rows.campaigns(document, channel, rejects), rejects, read_at)
+        return revisions.CAMPAIGNS[self._revision](self._reader)
 
     def flows(self) -> Iterator[rows.Page[rows.Flow]]:
-        parts = {f"{prefix}flows": partial(self._flows, archived) for archived, prefix in _ARCHIVED.items()}
-        return in_parts(parts, _closing)
+        parts = {f"{prefix}flows": partial(self._flows, archived) for archived, prefix in ARCHIVED.items()}
+        return in_parts(parts, closing)
 
     def _flows(self, archived: str) -> Iterator[rows.Page[rows.Flow]]:
         query = {
@@ -147,7 +133,7 @@ class CurrentSource:
             "fields[flow]": "name,status,archived,created,updated,trigger_type",
             "fields[flow-action]": "definition,created,updated",
         }
-        for document, rejects, read_at in self._tagged_pages(FLOWS, _FLOWS, query):
+        for document, rejects, read_at in self._reader.tagged_pages(FLOWS, _FLOWS, query):
             yield rows.Page(current_rows.flows(document, rejects), rejects, read_at)
 
     def lists(self) -> Iterator[rows.Page[rows.Group]]:
@@ -158,7 +144,7 @@ class CurrentSource:
 
     def _groups(self, endpoint: Endpoint, kind: str) -> Iterator[rows.Page[rows.Group]]:
         query = {f"fields[{kind}]": "name,created,updated"}
-        for document, rejects, read_at in self._tagged_pages(endpoint, _GROUPS, query):
+        for document, rejects, read_at in self._reader.tagged_pages(endpoint, _GROUPS, query):
             yield rows.Page([current_rows.group(each) for each in document.data], rejects, read_at)
 
     def tags(self) -> Iterator[rows.Page[rows.Tag | rows.TagGroup]]:
@@ -258,7 +244,7 @@ class CurrentSource:
     ) -> Iterator[rows.Page[rows.Exclusion]]:
         if reason is not None:
             return self._exclusions(reason, window)
-        return in_parts({each: partial(self._exclusions, each, window) for each in SUPPRESSION_REASONS}, _closing)
+        return in_parts({each: partial(self._exclusions, each, window) for each in SUPPRESSION_REASONS}, closing)
 
     def _exclusions(self, reason: str, window: AnyWindow) -> Iterator[rows.Page[rows.Exclusion]]:
         query = {
@@ -298,25 +284,10 @@ class CurrentSource:
             members = [current_rows.membership(list_id, each) for each in document.data]
             yield rows.MembershipPage(members, (), rejects, read_at, reached.after(each.joined for each in members))
 
-    def _tagged_pages(
-        self, endpoint: Endpoint, decoder: DocumentDecoder[Document], query: Mapping[str, str]
-    ) -> Iterator[ReadPage[Document]]:
-        """Read a collection with the tags of its rows; without them if the key may not read tags."""
-        include = ",".join(filter(None, (query.get("include"), "tags")))
-        try:
-            yield from self._pages(endpoint, decoder, {**query, "include": include, "fields[tag]": "name"})
-        except MissingScope:
-            yield from self._pages(endpoint, decoder, query)
-
     def _pages(
         self, endpoint: Endpoint, decoder: DocumentDecoder[Document], query: Mapping[str, str]
     ) -> Iterator[ReadPage[Document]]:
-        return read_pages(self._client, endpoint, decoder, query, self._sizes)
-
-
-def _closing(incomplete: Incomplete) -> rows.Page[Any]:
-    """Return the last page of a collection of which a part was refused."""
-    return rows.Page((), (), datetime.now(UTC), incomplete=incomplete)
+        return self._reader.pages(endpoint, decoder, query)
 
 
 def _happened(window: AnyWindow, metric_id: str | None) -> str:

@@ -17,7 +17,7 @@ import pytest
 
 from klaviyo_pg.catalogue import DATA, SPECIFIED, Table
 from klaviyo_pg.errors import ClocksDiffer, KlaviyoPgError
-from klaviyo_pg.klaviyo.current.source import CHANNELS
+from klaviyo_pg.klaviyo.current.campaigns import CHANNELS
 from klaviyo_pg.postgres import schema
 from sandbox.account import Account, Options, generate
 from sandbox.account.timeline import NOBODY
