@@ -24,6 +24,7 @@ def backfill(
     end: str | None = None,
     integration: str | None = None,
     metrics: list[str] | None = None,
+    tables: list[str] | None = None,
     restart: bool = False,
     distribute: bool = False,
     klaviyo: str | None = None,
@@ -36,6 +37,7 @@ def backfill(
         end: the end date, exclusive. Default: today.
         integration: the account's name in this warehouse. Default: KLAVIYO_INTEGRATION.
         metrics: names or ids of the metrics to read; a leading - leaves one out. Default: METRICS.
+        tables: names of the tables to fill; of events, read only the metrics of these. Default: TABLES.
         restart: read again what has been read before.
         distribute: let runs of the deployment `backfill_part` read it, on as many workers as there are.
         klaviyo: name of the Prefect block with the account. Default: the account in the environment.
@@ -50,7 +52,7 @@ def backfill(
 
     return follow(
         "backfill",
-        partial(settings_from, klaviyo, warehouse, klaviyo_integration=integration, metrics=metrics),
+        partial(settings_from, klaviyo, warehouse, klaviyo_integration=integration, metrics=metrics, tables=tables),
         planned,
         selection={"start": start, "end": end, "restart": restart},
         tolerates_failures=True,

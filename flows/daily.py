@@ -11,7 +11,6 @@ from prefect import State, flow
 
 from klaviyo_pg.moments import parse_since
 from pipeline.daily import sync
-from pipeline.streams import streams_of
 from tasks.blocks import settings_from
 from tasks.flow_run import Runbook, follow
 from tasks.naming import run_name
@@ -32,17 +31,17 @@ def daily(
         integration: the account's name in this warehouse. Default: KLAVIYO_INTEGRATION.
         since: read events from this date or time on, whatever has been read before.
         metrics: names or ids of the metrics to read; a leading - leaves one out. Default: METRICS.
-        tables: names of the tables to update. Default: all of them.
+        tables: names of the tables to fill; a leading - leaves one out. Default: TABLES.
         klaviyo: name of the Prefect block with the account. Default: the account in the environment.
         warehouse: name of the Prefect block with the warehouse. Default: DATABASE_URL.
     """
 
     def planned() -> Runbook:
-        return partial(sync, streams=streams_of(tables or ()), since=parse_since("since", since), tables=tables or ())
+        return partial(sync, since=parse_since("since", since))
 
     return follow(
         "daily",
-        partial(settings_from, klaviyo, warehouse, klaviyo_integration=integration, metrics=metrics),
+        partial(settings_from, klaviyo, warehouse, klaviyo_integration=integration, metrics=metrics, tables=tables),
         planned,
-        selection={"since": since, "tables": sorted(tables or ())},
+        selection={"since": since},
     )

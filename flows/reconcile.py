@@ -20,6 +20,7 @@ def reconcile(
     integration: str | None = None,
     days: int | None = None,
     metrics: list[str] | None = None,
+    tables: list[str] | None = None,
     klaviyo: str | None = None,
     warehouse: str | None = None,
 ) -> State:
@@ -29,10 +30,11 @@ def reconcile(
         integration: the account's name in this warehouse. Default: KLAVIYO_INTEGRATION.
         days: how many days back. Default: RECONCILE_DAYS.
         metrics: names or ids of the metrics to compare; a leading - leaves one out. Default: METRICS.
+        tables: names of event tables, whose metrics to compare; a leading - leaves one out. Default: TABLES.
         klaviyo: name of the Prefect block with the account. Default: the account in the environment.
         warehouse: name of the Prefect block with the warehouse. Default: DATABASE_URL.
     """
-    changes = {"klaviyo_integration": integration, "metrics": metrics, "reconcile_days": days}
+    changes = {"klaviyo_integration": integration, "metrics": metrics, "tables": tables, "reconcile_days": days}
     return follow(
         "reconcile",
         partial(settings_from, klaviyo, warehouse, **changes),

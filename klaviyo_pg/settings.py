@@ -137,6 +137,11 @@ class Settings(BaseSettings):
         (),
         description="Metrics to read, by name or ID, comma-separated or as a JSON list. A leading - excludes a metric.",
     )
+    tables: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Tables to fill, comma-separated or as a JSON list. A leading - excludes a table; all stands for "
+        "all tables, default for those that cost little.",
+    )
     destinations: dict[str, str] = Field(
         {}, description='Event tables of individual metrics, by name or ID, as JSON: {"Opened Push": "opens"}.'
     )
@@ -227,7 +232,7 @@ class Settings(BaseSettings):
         description="Folder for the embedded Postgres and the spool.",
     )
 
-    @field_validator("metrics", "readable_properties", "event_indexes", mode="before")
+    @field_validator("metrics", "tables", "readable_properties", "event_indexes", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):

@@ -24,6 +24,15 @@ _STATE_OF_DATABASE = (
     " OR EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s), current_database()"
 )
 
+_STATE_OF_SCHEMA = """
+SELECT has_schema_privilege(nsp.oid, 'USAGE') AND has_schema_privilege(nsp.oid, 'CREATE'), (
+    SELECT min(relname) FROM pg_catalog.pg_class
+    WHERE relnamespace = nsp.oid AND relkind IN ('r', 'p', 'v') AND NOT pg_has_role(relowner, 'USAGE')
+) FROM pg_catalog.pg_namespace AS nsp WHERE nspname = %s
+"""
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_VERIFIED = frozenset({"verify-ca", "verify-full"})
+
 
 def account(source: Source, settings: Settings, warn: Callable[[str], None]) -> rows.Account | None:
     """Ask for the key's account. Raises BadSettings where it is not the configured one.
@@ -133,6 +142,39 @@ def database(connection: psycopg.Connection, settings: Settings) -> None:
             f"The database user lacks a privilege (CREATE on the database {name}, for the schema "
             f"{settings.warehouse_schema}). Grant it, or set DATABASE_URL to another user."
         )
+
+
+def tables(connection: psycopg.Connection, settings: Settings) -> None:
+    """Raise DatabaseUnusable if the user may not create tables in a schema that exists, or change those of others."""
+    row = connection.execute(_STATE_OF_SCHEMA, [settings.warehouse_schema]).fetchone()
+    if row is None:
+        return
+    may_create, of_others = row
+    if not may_create:
+        raise DatabaseUnusable(
+            f"The database user may not create tables in the schema {settings.warehouse_schema}. Grant it CREATE on "
+            "the schema, or set DATABASE_URL to another user."
+        )
+    if of_others:
+        raise DatabaseUnusable(
+            f"The database user does not own the tables of the schema {settings.warehouse_schema}, such as "
+            f"{of_others}. Set DATABASE_URL to their owner, or give the user the owner's role."
+        )
+
+
+def encryption(connection: psycopg.Connection) -> str | None:
+    """Return a sentence if others could read or change what is sent to the database; None if not."""
+    host = connection.info.host
+    if host.startswith("/") or host in _LOOPBACK:
+        return None
+    if not connection.pgconn.ssl_in_use:
+        return "The connection to the database is not encrypted. Add sslmode=verify-full to DATABASE_URL."
+    if connection.info.get_parameters().get("sslmode") in _VERIFIED:
+        return None
+    return (
+        "The certificate of the database server is not verified. Add sslmode=verify-full to DATABASE_URL, and "
+        "sslrootcert=system if its certificate is from a public authority."
+    )
 
 
 def is_free(connection: psycopg.Connection, settings: Settings, flow: str) -> None:

@@ -55,6 +55,13 @@ class Clocks(NamedTuple):
         return sorted([first, last], key=lambda time: abs(time - median), reverse=True), median
 
 
+def check_with_api(machine: datetime, api: datetime, tolerance: timedelta) -> None:
+    """Raise ClocksDiffer if the clocks of this machine and of the API differ by more than the tolerance."""
+    if abs(machine - api) > tolerance:
+        relation = _relation(machine - api)
+        raise ClocksDiffer(f"This machine's clock is {relation} the API's. {_SET_ONE} {_TOLERANCE}")
+
+
 def check_reading(read_at: datetime, now: datetime, elapsed: timedelta, tolerance: timedelta) -> None:
     """Raise ClocksDiffer if the clock was set since a page was read, at most `elapsed` ago."""
     ahead = max(read_at - now, now - read_at - elapsed)

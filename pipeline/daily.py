@@ -1,6 +1,6 @@
 """The runbook of a daily run: everything that the account gained or changed since the last one."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -15,29 +15,28 @@ from pipeline.chunks import Chunk
 from pipeline.job import Job, read
 from pipeline.reconcile.check import METRICS_SCOPE, can_count, find_late_events
 from pipeline.run import transact
-from pipeline.streams import event_tables_of
 from pipeline.streams.departures import OWNERS, SUSPECTED
 from pipeline.streams.dimensions import LISTS, METRICS
 from pipeline.streams.events import EVENTS
 from pipeline.streams.exclusions import EXCLUSIONS
 from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PEOPLE, PROFILES
+from pipeline.streams.selection import Selection, metrics_to_read, selection_of
 from pipeline.streams.stream import Stream
-from transforms.routing import KnownMetric, selected
 
 _NOT_DERIVED = "member_lists was not derived, because the exclusions were never read completely."
 
 
-def sync(job: Job, streams: frozenset[str], since: datetime | None, tables: Collection[str] = ()) -> None:
-    """Bring the warehouse up to the present, as far as these streams go.
+def sync(job: Job, since: datetime | None) -> None:
+    """Bring the warehouse up to the present, as far as the selected tables go.
 
     Args:
-        streams: names of the streams to read.
         since: read events from this time on, whatever has been read before.
-        tables: names of the tables to fill, which limit the metrics to read; all if there are none.
     """
+    wanted = selection_of(job.run.settings)
+    streams = wanted.streams
     read(job, "Metrics, lists, campaigns and flows", plan.dimension_chunks(streams))
-    phases = _plan(job, streams, since, tables)
+    phases = _plan(job, wanted, since)
     for title, chunks in phases:
         if not job.tally.must_stop:
             read(job, title, shared_out(job, chunks))
@@ -45,7 +44,7 @@ def sync(job: Job, streams: frozenset[str], since: datetime | None, tables: Coll
     if EVENTS.name in streams:
         _fail_without_events(job, planned)
         find_late_events(job, planned)
-    if not job.tally.must_stop and transact(job.session, job.run, departures.has_orphans):
+    if OWNERS.name in streams and not job.tally.must_stop and transact(job.session, job.run, departures.has_orphans):
         read(job, "Events of deleted profiles", [Chunk(OWNERS.name)])
     read_to = transact(job.session, job.run, ledger.watermarks).get(EXCLUSIONS.name)
     lacks_exclusions = EXCLUSIONS.name in streams and (read_to is None or read_to < job.run.as_of)
@@ -98,7 +97,7 @@ class _Warehouse(NamedTuple):
 Phases = list[tuple[str, list[Chunk]]]
 
 
-def _plan(job: Job, streams: frozenset[str], since: datetime | None, tables: Collection[str]) -> Phases:
+def _plan(job: Job, wanted: Selection, since: datetime | None) -> Phases:
     """Return the chunks to read after the dimensions, in phases of which each needs the one before.
 
     Returns none where the settings allow none, or where what they depend on could not be read: see the tally.
@@ -106,13 +105,14 @@ def _plan(job: Job, streams: frozenset[str], since: datetime | None, tables: Col
     if job.tally.must_stop:
         return []
     try:
-        return _phases(job, streams, since, tables)
+        return _phases(job, wanted, since)
     except KlaviyoPgError as error:
         job.tally.add(error)
         return []
 
 
-def _phases(job: Job, streams: frozenset[str], since: datetime | None, tables: Collection[str]) -> Phases:
+def _phases(job: Job, wanted: Selection, since: datetime | None) -> Phases:
+    streams = wanted.streams
     stored = transact(job.session, job.run, lambda account: _look_up(account, job.run.id, can_count(job)))
     blind = timedelta(days=job.run.settings.blind_lookback_days)
     with job.session.source() as source:
@@ -122,7 +122,7 @@ def _phases(job: Job, streams: frozenset[str], since: datetime | None, tables: C
     if PROFILES.name in streams:
         chunks += plan.profile_chunks(stored.watermarks, stored.begun)  # first, since they begin in one sequence
     if EVENTS.name in streams:
-        limit = event_tables_of(tables, lists_people)
+        limit = wanted.event_tables(lists_people)
         chunks += _event_chunks(job, stored, since, all_at_once, blind, limit)
     members: list[Chunk] = []
     if LIST_MEMBERS.name in streams:
@@ -185,7 +185,7 @@ def _event_chunks(
     since: datetime | None,
     all_at_once: bool,
     blind: timedelta,
-    tables: Collection[str] | None,
+    tables: frozenset[str] | None,
 ) -> list[Chunk]:
     """Return the chunks of events, the newest first. Metrics that the source cannot count get the longer overlap.
 
@@ -196,13 +196,9 @@ def _event_chunks(
         if not _pass_on(job, METRICS, EVENTS):
             job.tally.add(MissingScope(METRICS_SCOPE))
         return []
-    metrics = [KnownMetric(row.id, row.name) for row in stored.metrics]
-    wanted = selected(metrics, settings.metrics)
-    routed = {row.id for row in stored.metrics if tables is None or row.destination in tables}
-    existing = routed & {row.id for row in stored.metrics if not row.is_deleted}
-    ids = [metric.id for metric in (metrics if wanted is None else wanted) if metric.id in existing]
+    ids = [metric.id for metric in metrics_to_read(stored.metrics, settings, tables)]
     first_sync = timedelta(days=settings.first_sync_days)
     horizon = plan.Horizon(job.run.as_of, timedelta(days=settings.lookback_days), first_sync, since)
     overlaps = {each: blind for each in ids if each not in stored.counted}
-    all_at_once = all_at_once and wanted is None and tables is None
+    all_at_once = all_at_once and not settings.metrics and tables is None
     return list(plan.event_chunks(ids, stored.watermarks, horizon, all_at_once, overlaps))[::-1]

@@ -47,12 +47,18 @@ def dimension_chunks(streams: frozenset[str]) -> list[Chunk]:
 
 
 def unread_dimension_chunks(
-    watermarks: Watermarks, always: Collection[str], exclusion_reasons: Sequence[str | None]
+    watermarks: Watermarks,
+    always: Collection[str],
+    exclusion_reasons: Sequence[str | None],
+    streams: frozenset[str],
 ) -> list[Chunk]:
-    """Return the full reads of these streams, and of dimensions and exclusions that were never read completely."""
-    wanted = frozenset(stream.name for stream in DIMENSIONS if stream.name in always or stream.name not in watermarks)
-    exclusions = [] if EXCLUSIONS.name in watermarks else exclusion_chunks(exclusion_reasons, Extent(0, None), None)
-    return [*dimension_chunks(wanted), *exclusions]
+    """Return the full reads of the streams `always`, and those among `streams` that were never read completely.
+
+    That can be dimensions and exclusions.
+    """
+    unread = streams - watermarks.keys()
+    exclusions = exclusion_chunks(exclusion_reasons, Extent(0, None), None) if EXCLUSIONS.name in unread else []
+    return [*dimension_chunks(unread | frozenset(always)), *exclusions]
 
 
 def exclusion_chunks(

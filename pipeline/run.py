@@ -26,7 +26,7 @@ from pipeline.session import ClaimLost, Session
 from transforms import definitions
 from transforms.routing import KnownMetric
 
-_PLANNED_BY = {"klaviyo_dialect", "lookback_days", "reconcile_days", "first_sync_days", "metrics"}
+_PLANNED_BY = {"klaviyo_dialect", "lookback_days", "reconcile_days", "first_sync_days", "metrics", "tables"}
 
 Result = TypeVar("Result")
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]

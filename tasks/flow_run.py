@@ -16,6 +16,7 @@ from pipeline.outcome import Report, RunFailed, Tally
 from pipeline.run import Run, close_after_error
 from pipeline.run import finish as close
 from pipeline.session import Session
+from pipeline.streams.selection import selection_of
 from tasks import units
 from tasks.artifacts import Artifacts
 from tasks.local import displayed
@@ -43,6 +44,7 @@ def follow(
     """
     try:
         settings, runbook = configured(), planned()
+        selection_of(settings)  # raises BadSettings where TABLES cannot be followed
         with flow_session(settings) as session, displayed(session):
             run = units.prepare(settings, flow, selection)
             return _finish(session, _follow(session, run, runbook, tolerates_failures))

@@ -26,7 +26,6 @@ from pipeline.outcome import Counts, Tally
 from pipeline.reconcile.runbook import reconcile
 from pipeline.run import Run
 from pipeline.session import Clock, OpenSource, Session, present
-from pipeline.streams import streams_of
 from pipeline.workers import ThreadWorkers
 from sandbox.api.keys import API_KEY, key_of
 from tests import driver
@@ -103,8 +102,8 @@ class Warehouse:
 
     def daily(self, *tables: str, since: datetime | None = None, **settings: object) -> Result:
         """Run the daily sync."""
-        runbook = partial(sync, streams=streams_of(tables), since=since, tables=tables)
-        return self.follow("daily", runbook, {"tables": tables, "since": since}, settings)
+        selected = {"tables": tables} if tables else {}
+        return self.follow("daily", partial(sync, since=since), {"since": since}, {**selected, **settings})
 
     def backfill(
         self, start: datetime, end: datetime | None = None, restart: bool = False, **settings: object

@@ -137,6 +137,12 @@ def _declare_account(parser: argparse.ArgumentParser, verb: str) -> None:
         type=_names,
         help=f"{verb} only these metrics: names or IDs, comma-separated; --metrics=-NAME leaves one out",
     )
+    parser.add_argument(
+        "--tables",
+        metavar="NAMES",
+        type=_names,
+        help=f"{verb} only what fills these tables, comma-separated; --tables=-NAME leaves one out",
+    )
     _declare_integration(parser)
 
 
@@ -173,7 +179,6 @@ def _declare_daily(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--since", metavar="DATE", help="read events from this date or time on (UTC), even if they are already loaded"
     )
-    parser.add_argument("--tables", metavar="NAMES", type=_names, help="update only these tables, comma-separated")
     _declare_account(parser, "read")
 
 
@@ -243,6 +248,13 @@ def _declare_save_blocks(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _declare_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-forecast", action="store_true", help="do not estimate how many requests runs will need, which takes some"
+    )
+    _declare_account(parser, "check")
+
+
 _PSQL = Command(
     name="psql",
     program=f"{PROGRAM} psql",
@@ -254,6 +266,22 @@ _PSQL = Command(
 )
 _ALL = (
     Command(
+        name="check",
+        program=f"{PROGRAM} check",
+        summary="try the API key and the database, and estimate the requests of runs",
+        description=(
+            "Try the API key and the database. Print for each stream whether the key has its scope, and how many "
+            "requests a first\nand a daily run need. Writes nothing."
+        ),
+        examples=(
+            ("", "check everything before the first run"),
+            ("--no-forecast", "check the key, its scopes and the database, with one request for each"),
+            ("--tables=-member_exclusions", "check and estimate runs that leave out a table"),
+        ),
+        declare=_declare_check,
+        module="check",
+    ),
+    Command(
         name="daily",
         program="python flows/daily.py",
         summary="load everything that the account gained or changed since the last run",
@@ -263,6 +291,7 @@ _ALL = (
             ("--metrics='Opened Email,Placed Order'", "load the events of two metrics"),
             ("--metrics='-Active on Site'", "load the events of all metrics but one"),
             ("--since 2026-01-01 --tables sends", "read this year's events again, for one table"),
+            ("--tables=-member_exclusions", "load everything but one table"),
         ),
         declare=_declare_daily,
         module="flow_runs",

@@ -78,7 +78,7 @@ def _import(startup: Startup, name: str) -> RunFlow:
 
 def _settings(startup: Startup, arguments: Namespace) -> Settings:
     startup.use_sandbox()
-    return load_settings(klaviyo_integration=arguments.integration, metrics=arguments.metrics)
+    return load_settings(klaviyo_integration=arguments.integration, metrics=arguments.metrics, tables=arguments.tables)
 
 
 def _route(settings: Settings) -> str:

@@ -19,7 +19,7 @@ def daily(arguments: Namespace) -> int:
 def backfill(arguments: Namespace) -> int:
     """Run the backfill, or print its plan."""
     if not arguments.plan:
-        parameters = ("start", "end", "integration", "metrics", "restart", "distribute")
+        parameters = ("start", "end", "integration", "metrics", "tables", "restart", "distribute")
         return _run(arguments, check_backfill, parameters)
     check(arguments, check_backfill, flow=None)
     with Startup(arguments.sandbox, arguments.began, needs_server=False) as startup:
@@ -30,7 +30,7 @@ def backfill(arguments: Namespace) -> int:
 
 def reconcile(arguments: Namespace) -> int:
     """Run the reconcile flow."""
-    return _run(arguments, check_reconcile, ("integration", "days", "metrics"))
+    return _run(arguments, check_reconcile, ("integration", "days", "metrics", "tables"))
 
 
 def _run(arguments: Namespace, check_arguments: Check, parameters: Sequence[str]) -> int:

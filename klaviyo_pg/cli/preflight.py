@@ -21,10 +21,6 @@ Check = Callable[[Namespace], object]
 def check_daily(arguments: Namespace) -> None:
     """Check the arguments of the daily flow."""
     parse_since("--since", arguments.since)
-    if arguments.tables:
-        from pipeline.streams import streams_of
-
-        streams_of(arguments.tables)
 
 
 def check_backfill(arguments: Namespace) -> Window:
@@ -65,7 +61,13 @@ def check(arguments: Namespace, check_arguments: Check, flow: str | None) -> str
         if flow is not None:
             settings.check_warehouse()
     check_arguments(arguments)
-    settings = load_settings(klaviyo_integration=arguments.integration, metrics=arguments.metrics)
+    settings = load_settings(
+        klaviyo_integration=arguments.integration, metrics=arguments.metrics, tables=arguments.tables
+    )
+    if settings.tables:
+        from pipeline.streams.selection import selection_of
+
+        selection_of(settings)
     if not arguments.sandbox:
         from klaviyo_pg.cli.reachable import check_database_and_account
 

@@ -6,8 +6,8 @@ share these limits, so the state of a pace can be kept in a store that they all 
 
 import re
 import threading
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from time import monotonic, sleep
 from typing import NamedTuple
 
@@ -65,6 +65,8 @@ class Pace:
     ) -> None:
         self._share, self._budget, self._store, self.check = share, budget, store, check
         self._limits: dict[str, Limit | None] = {}
+        self._published: dict[str, Limit | None] = {}
+        self._sent: Counter[str] = Counter()
         self._stores: dict[str, StateStore] = {}
         self._closed_until: dict[str, float] = {}
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -75,6 +77,7 @@ class Pace:
         `budget` is the rest of it if a part has been used up. Raises the error of the check.
         """
         longest = self._budget if budget is None else min(budget, self._budget)
+        self._published[endpoint] = published
         self.check()
         while not self._turns[endpoint].acquire(timeout=CHECK_INTERVAL):  # one thread polls, the others queue up
             self.check()
@@ -83,8 +86,19 @@ class Pace:
                 self.check()
                 _refuse_long_wait(endpoint, seconds, longest)
                 sleep(min(seconds, CHECK_INTERVAL))
+            self._sent[endpoint] += 1
         finally:
             self._turns[endpoint].release()
+
+    @property
+    def sent(self) -> Mapping[str, int]:
+        """The number of requests that were allowed so far, by endpoint."""
+        return dict(self._sent)
+
+    def requests_per_minute(self, endpoint: str) -> int | None:
+        """Return how many requests to an endpoint are sent in a minute at most; None if there is no limit."""
+        limit = self._limits.get(endpoint, self._published.get(endpoint))
+        return None if limit is None else max(2, int(limit.steady * self._share))
 
     def learn(self, endpoint: str, header: str | None) -> None:
         """Take the limit from a response's `ratelimit-limit` header. A server that sends none has no limit."""

@@ -14,7 +14,7 @@ from pipeline.reconcile.check import METRICS_SCOPE
 from pipeline.run import Run, transact
 from pipeline.session import Session
 from pipeline.spool import open_spool
-from transforms.routing import KnownMetric, selected
+from pipeline.streams.selection import metrics_to_read, selection_of
 
 Gap = tuple[str, Window]
 """A metric id, and a part of its time."""
@@ -47,8 +47,10 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
     Raises MissingScope where the account has no metrics, as with a key that may not read them.
     """
 
+    event_tables = event_tables_of(session, run)
+
     def look_up(account: Account) -> tuple[list[str], list[BackfillChunk], set[tuple[str, datetime]], bool]:
-        ids = metrics_of(account, run)
+        ids = metrics_of(account, run, event_tables)
         if is_new := restart and runs.restart(account, run.id):
             backfill_ledger.forget(account, ids, window)
         chunks, others = backfill_ledger.chunks(account), backfill_ledger.counted_by_others(account, run.id)
@@ -73,15 +75,15 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
     return Plan(tuple(newest_first), missing, window.start, loaded)
 
 
-def metrics_of(account: Account, run: Run) -> list[str]:
-    """Return the ids of the metrics to read."""
-    stored = lookups.metrics(account)
-    metrics, existing = (
-        [KnownMetric(row.id, row.name) for row in stored],
-        {row.id for row in stored if not row.is_deleted},
-    )
-    wanted = selected(metrics, run.settings.metrics)
-    return [metric.id for metric in (metrics if wanted is None else wanted) if metric.id in existing]
+def metrics_of(account: Account, run: Run, event_tables: frozenset[str] | None) -> list[str]:
+    """Return the ids of the metrics to read: those of these event tables, None is all, that METRICS selects."""
+    return [metric.id for metric in metrics_to_read(lookups.metrics(account), run.settings, event_tables)]
+
+
+def event_tables_of(session: Session, run: Run) -> frozenset[str] | None:
+    """Return the event tables that TABLES selects; None if it is all of them."""
+    with session.source() as source:
+        return selection_of(run.settings).event_tables(source.lists_people)
 
 
 def part_of_plan(session: Session, run: Run, names: Sequence[Sequence[str]]) -> Plan:

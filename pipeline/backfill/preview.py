@@ -13,7 +13,8 @@ from pipeline.backfill.counting import counted, without_counting
 from pipeline.backfill.plan import Gap, questions
 from pipeline.outage import Outage
 from pipeline.session import Session
-from transforms.routing import KnownMetric, selected
+from pipeline.streams.selection import selection_of
+from transforms.routing import KnownMetric, destinations, selected
 
 
 class Watch(Protocol):
@@ -27,7 +28,13 @@ def preview(session: Session, window: Window, watch: Watch) -> list[tuple[str, S
     settings, outage = session.settings, Outage(FAILURES)
     metrics = [KnownMetric(row.id, row.name) for page in session.first_source().metrics() for row in page.rows]
     wanted = selected(metrics, settings.metrics)
-    names = {metric.id: metric.name or metric.id for metric in (metrics if wanted is None else wanted)}
+    tables = selection_of(settings).event_tables(session.first_source().lists_people)
+    routes = destinations(metrics, {}, settings.destinations)
+    names = {
+        metric.id: metric.name or metric.id
+        for metric in (metrics if wanted is None else wanted)
+        if tables is None or routes[metric.id] in tables
+    }
 
     def begin(metric_id: str) -> list[BackfillChunk]:
         with session.source() as source:

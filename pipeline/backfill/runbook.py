@@ -11,13 +11,15 @@ from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window, history_window
 from pipeline import coverage
 from pipeline.backfill.chunking import Summary, sentences, summaries
-from pipeline.backfill.plan import Plan, metrics_of, plan
+from pipeline.backfill.plan import Plan, event_tables_of, metrics_of, plan
 from pipeline.backfill.side_by_side import Read, read_history
 from pipeline.job import Job, read
 from pipeline.plan import MOST_WAITING, people_chunks, unread_dimension_chunks
 from pipeline.run import transact
 from pipeline.streams.dimensions import LISTS, METRICS
 from pipeline.streams.events import stored_metrics
+from pipeline.streams.people import PEOPLE
+from pipeline.streams.selection import selection_of
 
 
 def backfill(
@@ -37,7 +39,8 @@ def backfill(
     watermarks = transact(job.session, job.run, ledger.watermarks)
     with job.session.source() as source:
         reasons = source.exclusion_reasons
-    read(job, "Metrics and lists", unread_dimension_chunks(watermarks, {METRICS.name, LISTS.name}, reasons))
+    streams = selection_of(job.run.settings).streams
+    read(job, "Metrics and lists", unread_dimension_chunks(watermarks, {METRICS.name, LISTS.name}, reasons, streams))
     planned = Plan(()) if job.tally.must_stop else _planned(job, window, restart)
     read_plan(job, planned)
     _complete_people(job)
@@ -49,7 +52,8 @@ def _complete_people(job: Job) -> None:
     with job.session.source() as source:
         lists_people = source.lists_people
     waiting = transact(job.session, job.run, lambda account: lookups.count_incomplete(account, MOST_WAITING))
-    if lists_people and waiting and not job.tally.must_stop:
+    is_wanted = PEOPLE.name in selection_of(job.run.settings).streams
+    if is_wanted and lists_people and waiting and not job.tally.must_stop:
         read(job, "People", people_chunks(waiting))
 
 
@@ -79,8 +83,10 @@ def _report_differences(job: Job, chunks: Sequence[BackfillChunk], names: Mappin
     The ledger takes over the numbers of stored events: daily runs and reconcile may have read events in between.
     """
 
+    event_tables = event_tables_of(job.session, job.run)
+
     def correct(account: Account) -> list[BackfillChunk]:
-        wanted = set(metrics_of(account, job.run))
+        wanted = set(metrics_of(account, job.run, event_tables))
         suspicious = [each for each in chunks if each.metric_id in wanted and each.differs]
         corrected = [
             each._replace(loaded=reconciliation.stored_events(account, each.metric_id, each.window))

@@ -25,7 +25,7 @@ from pipeline.reconcile.rotation import MOST_MISSED, turn
 from pipeline.run import Run, transact
 from pipeline.session import Session
 from pipeline.streams.events import EVENTS
-from transforms.routing import KnownMetric, selected
+from pipeline.streams.selection import metrics_to_read, selection_of
 
 METRICS_SCOPE = "metrics:read"
 """The scope for metrics, and for counts of their events."""
@@ -145,7 +145,7 @@ def _read_from(planned: Iterable[Chunk]) -> dict[str | None, datetime]:
 def look_up(job: Job) -> Loaded:
     """Look up what has been loaded of the metrics that the settings select."""
     with job.session.source() as source:
-        step = source.count_interval
+        step, tables = source.count_interval, selection_of(job.run.settings).event_tables(source.lists_people)
     since = job.run.settings.events_kept_since
 
     def read_ledger(account: Account) -> tuple[list[lookups.StoredMetric], dict[str, list[Window]]]:
@@ -154,10 +154,7 @@ def look_up(job: Job) -> Loaded:
         return lookups.metrics(account), reconciliation.loaded_windows(account, since)
 
     stored, windows = transact(job.session, job.run, read_ledger)
-    metrics = [KnownMetric(row.id, row.name) for row in stored]
-    wanted = selected(metrics, job.run.settings.metrics)
-    existing = {row.id for row in stored if not row.is_deleted}
-    names = {each.id: each.name or each.id for each in (metrics if wanted is None else wanted) if each.id in existing}
+    names = {each.id: each.name or each.id for each in metrics_to_read(stored, job.run.settings, tables)}
     return Loaded(names, windows, step)
 
 

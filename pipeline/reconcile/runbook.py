@@ -11,6 +11,7 @@ from pipeline.reconcile.check import Rereads, can_count, check, look_up, recent
 from pipeline.reconcile.report import Findings, report
 from pipeline.run import transact
 from pipeline.streams.dimensions import METRICS
+from pipeline.streams.selection import selection_of
 
 
 def reconcile(job: Job) -> None:
@@ -23,7 +24,8 @@ def reconcile(job: Job) -> None:
     _check(job)
     with job.session.source() as source:
         reasons = source.exclusion_reasons
-    unread = unread_dimension_chunks(transact(job.session, job.run, ledger.watermarks), (), reasons)
+    watermarks, streams = transact(job.session, job.run, ledger.watermarks), selection_of(job.run.settings).streams
+    unread = unread_dimension_chunks(watermarks, (), reasons, streams)
     if unread and not job.tally.must_stop:
         read(job, "Lists, campaigns and flows", unread)
     coverage.publish(job)

@@ -18,7 +18,9 @@ from klaviyo_pg.rows import Reject
 from pipeline.batch import Batch
 from pipeline.chunks import key_of
 from pipeline.run import transact
+from pipeline.streams.events import probe as probe_events
 from pipeline.streams.people import LOOKED_UP_AT_ONCE, LookedUp, ids_of, look_up, looked_up_batch
+from pipeline.streams.people import probe as probe_people
 from pipeline.streams.stream import Reading, Reads, Stream, by_rows
 from transforms import people
 
@@ -141,6 +143,7 @@ PROFILE_SWEEP = Stream(
     LOOKED_UP_AT_ONCE,
     (loads.MEMBERS, loads.MISSING_PROFILES),
     schedule="profiles by the month of their creation, each every PROFILE_SWEEP_DAYS",
+    probe=probe_people,
     cursor="created",
     subject="month",
 )
@@ -151,6 +154,7 @@ SUSPECTED = Stream(
     LOOKED_UP_AT_ONCE,
     (loads.MEMBERS, loads.MISSING_PROFILES),
     schedule="every daily run: profiles whose events belong to another one now",
+    probe=probe_people,
 )
 OWNERS = Stream(
     "event_owners",
@@ -159,4 +163,5 @@ OWNERS = Stream(
     _MOST_OWNERS,
     (loads.PROFILE_MERGES, loads.MISSING_PROFILES),
     schedule="every daily run: the owners of the events of missing profiles",
+    probe=probe_events,
 )

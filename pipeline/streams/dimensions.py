@@ -48,7 +48,16 @@ def full_read(
 
         return Reads(fetch(reading.source), batch, finish(reading))
 
-    return Stream(name, open_chunk, as_one_batch, 0, fills, _EVERY_RUN, is_optional=is_optional)
+    return Stream(
+        name,
+        open_chunk,
+        as_one_batch,
+        0,
+        fills,
+        _EVERY_RUN,
+        probe=lambda source, window, subject: fetch(source),
+        is_optional=is_optional,
+    )
 
 
 def _believed(frames: Frames, rejects: str, unreadable: Iterable[Reject]) -> Frames:

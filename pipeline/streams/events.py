@@ -15,6 +15,7 @@ from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import lookups
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.rows import EventPage, Events, Profile
+from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch, protection_of
 from pipeline.run import transact
 from pipeline.streams.stream import Group, Reading, Reads, Stream
@@ -170,6 +171,11 @@ def _split(page: Events, second: int, before: bool) -> Events:
     return Events(*(list(compress(column, keep)) for column in page))  # type: ignore[arg-type]
 
 
+def probe(source: Source, window: AnyWindow, metric_id: str | None) -> Iterator[EventPage]:
+    """Begin to read events: of all metrics where that is possible."""
+    return source.events(window, None if source.reads_all_metrics_at_once else metric_id)
+
+
 EVENTS = Stream(
     "events",
     _open_events,
@@ -185,6 +191,7 @@ EVENTS = Stream(
         loads.MEMBER_ATTRIBUTES,
     ),
     schedule="every daily run, from LOOKBACK_DAYS before its watermark on; history by a backfill",
+    probe=probe,
     cursor="datetime",
     subject="metric",
 )

@@ -79,6 +79,7 @@ EXCLUSIONS = Stream(
     _BATCH_ROWS,
     (loads.MEMBER_EXCLUSIONS, loads.STG_MEMBER_EXCLUSIONS, loads.SWEPT_EXCLUSIONS, loads.SWEEPS),
     schedule="every daily run, in full",
+    probe=lambda source, window, reason: source.exclusions(source.exclusion_reasons[0], window),
     cursor="created",
     subject="reason",
     is_one_read=True,

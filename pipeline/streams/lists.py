@@ -6,10 +6,12 @@ import polars as pl
 
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.errors import NotFound
+from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import lookups, member_lists, sweeps, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Membership, MembershipPage, Suppression
+from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch
 from pipeline.chunks import key_of
 from pipeline.run import transact
@@ -150,6 +152,11 @@ def _joined(reading: Reading, after: str) -> list[tuple[str, str | None]]:
     return transact(reading.session, reading.run, look_up)
 
 
+def _probe(source: Source, window: AnyWindow, list_id: str | None) -> Iterator[MembershipPage]:
+    """Begin to read the members of a list, if there is one."""
+    return iter(()) if list_id is None else source.memberships(list_id, window)
+
+
 LIST_MEMBERS = Stream(
     "list_members",
     _open_list,
@@ -157,6 +164,7 @@ LIST_MEMBERS = Stream(
     _BATCH_ROWS,
     (loads.STG_MEMBER_LISTS, loads.LIST_SUPPRESSIONS, loads.SWEPT_MEMBERS, loads.SWEEPS),
     schedule="every daily run for new members; all members every MEMBERSHIP_SWEEP_DAYS",
+    probe=_probe,
     cursor="joined_group_at",
     subject="list",
 )

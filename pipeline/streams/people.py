@@ -9,10 +9,12 @@ import polars as pl
 
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import Incomplete
+from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import details, lookups
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.lookups import DIGITS
-from klaviyo_pg.rows import Page, Profile, Reject
+from klaviyo_pg.rows import Page, Profile, ProfileId, Reject
+from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch, protection_of
 from pipeline.run import transact
 from pipeline.streams.stream import Reading, Reads, Stream, by_rows, collected
@@ -163,6 +165,11 @@ def _detail_rows(unchanged: Sequence[Profile]) -> dict[str, int]:
     }
 
 
+def probe(source: Source, window: AnyWindow, subject: str | None) -> Iterator[Page[ProfileId]]:
+    """Begin to read the people who were created in a window."""
+    return source.profile_ids(window)
+
+
 PROFILES = Stream(
     "profiles",
     _open_profiles,
@@ -170,6 +177,7 @@ PROFILES = Stream(
     _BATCH_ROWS,
     _FILLS,
     schedule="every daily run, from a day before its watermark on",
+    probe=probe,
     cursor="updated",
 )
 PEOPLE = Stream(
@@ -179,5 +187,6 @@ PEOPLE = Stream(
     LOOKED_UP_AT_ONCE,
     (*_FILLS, loads.MISSING_PROFILES),
     schedule="every daily run, after lists and events, and at the end of a backfill: people who are incomplete",
+    probe=probe,
     subject="first digits of keys",
 )

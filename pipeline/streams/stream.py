@@ -92,6 +92,8 @@ class Reads(NamedTuple):
     finish: Finish = nothing
 
 
+Probe = Callable[[Source, AnyWindow, str | None], Iterator[Any]]
+"""Begins to read, for a subject, a window in which there is nothing: the first page shows whether the API allows it."""
 Grouping = Callable[[Iterable[Any], int, int], Iterator[Group]]
 """Puts pages into batches of at least so many rows, and the first one of at least so many."""
 
@@ -105,7 +107,8 @@ class Stream:
     which also shows what the source has deleted. `subject` is what chunks can be limited to; they can be parts of one
     full read (`is_one_read`), which has found everything only together. `loads` are the ways in which its rows come
     into tables. `schedule` says when it is read. A run is complete without an optional stream,
-    which not every account has.
+    which not every account has. One that costs much is read only `on_request`, if TABLES asks for it. `probe` sends the
+    smallest request that needs the same scopes.
     """
 
     name: str
@@ -114,9 +117,11 @@ class Stream:
     batch_rows: int
     loads: tuple[Load, ...]
     schedule: str
+    probe: Probe
     cursor: str | None = None
     subject: str | None = None
     is_one_read: bool = False
+    on_request: bool = False
     is_optional: bool = False
 
     @property
@@ -130,6 +135,17 @@ class Stream:
         names = {load.table.name for load in self.loads}
         derived = any(load.table in _MEMBER_LIST_TABLES for load in self.loads)
         return frozenset(names | {membership.MEMBER_LISTS.name} if derived else names)
+
+    @property
+    def is_full_read(self) -> bool:
+        """True if every run reads all of it, as one collection."""
+        return self.group is as_one_batch
+
+    @property
+    def leading(self) -> frozenset[str]:
+        """The names of the tables without which it is not read: that which it fills first, or is read for."""
+        derived = {membership.MEMBER_LISTS.name} if self.table is membership.STG_MEMBER_LISTS else set()
+        return frozenset({self.table.name} | derived)
 
 
 class SweptPart:

@@ -1,6 +1,7 @@
 """The declarations of streams: which stream fills which table, and how pages of each become batches."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,13 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from klaviyo_pg.catalogue import DATA
+from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.rows import EventPage, Events, Page, Reject
-from pipeline.streams import DIMENSIONS, STREAMS, streams_of
+from pipeline.streams import DIMENSIONS, STREAMS
 from pipeline.streams.events import by_seconds
+from pipeline.streams.selection import selection
 from pipeline.streams.stream import as_one_batch, by_rows
 
 PROFILES = {"profiles", "people", "profile_sweep", "suspected_profiles"}
+ALL_EVENTS = [table.name for table in EVENT_TABLES]
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -30,22 +34,75 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
         pytest.param(["members"], {"metrics", "lists", "events", *PROFILES}, id="members"),
         pytest.param(["member_consents"], {"metrics", "lists", "profiles", "people"}, id="consents"),
         pytest.param(["member_exclusions"], {"metrics", "lists", "exclusions"}, id="exclusions"),
+        pytest.param(["all"], set(STREAMS), id="all by name"),
+        pytest.param(["-member_exclusions"], set(STREAMS) - {"exclusions"}, id="all but exclusions"),
+        pytest.param(["all", "-member_lists"], set(STREAMS) - {"list_members"}, id="all but list members"),
+        pytest.param(["-members"], set(STREAMS) - PROFILES, id="no profiles"),
+        pytest.param([f"-{table}" for table in ALL_EVENTS], set(STREAMS) - {"events"}, id="no events"),
+        pytest.param(["automations", "opens", "-opens"], {"metrics", "lists", "flows", "events"}, id="both"),
     ],
 )
 def test_tables_select_the_streams_that_fill_them(tables: list[str], expected: set[str]) -> None:
     """Metrics and lists are always among them, because the plan of the others depends on them."""
-    assert streams_of(tables) == expected
+    assert selection(tables).streams == expected
 
 
-@pytest.mark.parametrize("table", [table.name for table in DATA])
+@pytest.mark.parametrize("table", [table.name for table in DATA if table.name != "accounts"])
 def test_every_table_has_a_stream(table: str) -> None:
+    """Except that of the account, which the first request of every run fills."""
     assert any(table in stream.tables for stream in STREAMS.values())
 
 
 def test_an_unknown_table_is_rejected() -> None:
     """The error names the tables there are."""
-    with pytest.raises(BadSettings, match=r"^There is no table open\. The tables are automations, .*unsubscribes\.$"):
-        streams_of(["opens", "open"])
+    with pytest.raises(BadSettings, match=r"^There is no table open\. The tables are accounts, .*unsubscribes\.$"):
+        selection(["opens", "open"])
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        pytest.param("metrics", "The table metrics cannot be left out: other tables depend on it.", id="metrics"),
+        pytest.param("lists", "The table lists cannot be left out: other tables depend on it.", id="lists"),
+        pytest.param(
+            "campaign_lists",
+            "The table campaign_lists cannot be left out alone, because the same requests fill campaigns.",
+            id="a part of another table's answers",
+        ),
+    ],
+)
+def test_an_exclusion_without_effect_is_rejected(table: str, message: str) -> None:
+    """Nothing is left out in silence, or read although it was to be left out."""
+    with pytest.raises(BadSettings) as caught:
+        selection([f"-{table}"])
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        pytest.param([], None, id="all"),
+        pytest.param(["sends", "members"], {"sends"}, id="some"),
+        pytest.param(["automations"], set(), id="none"),
+        pytest.param(["-events", "-clicks"], set(ALL_EVENTS) - {"events", "clicks"}, id="all but some"),
+        pytest.param(["default", "-opens"], set(ALL_EVENTS) - {"opens"}, id="default but one"),
+        pytest.param(["sends", "opens", "-opens"], {"sends"}, id="both"),
+    ],
+)
+def test_tables_select_the_metrics_of_their_events(names: list[str], expected: set[str] | None) -> None:
+    assert selection(names).event_tables(lists_people=True) == expected
+
+
+def test_where_people_come_from_events_only_members_need_all_metrics() -> None:
+    assert selection(["members"]).event_tables(lists_people=False) is None
+
+
+def test_a_stream_that_costs_much_is_only_read_if_it_is_asked_for() -> None:
+    """It is part of all, and of what names its table, but not of the default."""
+    streams = {**STREAMS, "flows": replace(STREAMS["flows"], on_request=True)}
+    chosen = {tuple(names): selection(names, streams).streams for names in ([], ["-opens"], ["all"])}
+    assert [("flows" in each) for each in chosen.values()] == [False, False, True]
+    assert selection(["default", "automations"], streams).streams == set(STREAMS)
 
 
 def test_streams_are_named_once_and_dimensions_come_first() -> None:

@@ -1,0 +1,125 @@
+"""The command `check`: tries the key and the database, and prints what runs may read and how many requests they need.
+
+It checks everything that can be checked before it exits, writes nothing, and prints no secrets.
+"""
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterable
+from datetime import datetime
+
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
+from rich.table import Table
+
+from klaviyo_pg.cli.preflight import check_settings
+from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Refused
+from klaviyo_pg.klaviyo.dialects import open_source
+from klaviyo_pg.klaviyo.pace import Pace
+from klaviyo_pg.klaviyo.page_sizes import PageSizes
+from klaviyo_pg.settings import Settings
+from pipeline.account_check import Check, Findings
+from pipeline.database_check import DatabaseCheck
+from pipeline.forecast import KEY, Forecast, minutes
+from pipeline.session import present
+from pipeline.streams.selection import Selection, selection_of
+
+_ATTEMPTS = 3  # of one request: a wrong address should be reported soon
+_CODES = (2, 1, 4, 3)  # of errors, the most important one first
+
+
+def check(arguments: Namespace) -> int:
+    """Check the settings, the account and the database, and return the exit code."""
+    settings = check_settings(
+        klaviyo_integration=arguments.integration, metrics=arguments.metrics, tables=arguments.tables
+    )
+    return examine(settings, selection_of(settings), not arguments.no_forecast)
+
+
+def examine(settings: Settings, wanted: Selection, with_forecast: bool) -> int:
+    """Check the account and the database, print everything that was found, and return the exit code."""
+    console, found = Console(), Findings()
+    api_time: datetime | None = None
+    with Status("Trying the API key", console=Console(stderr=True)) as status:
+        try:
+            pace = Pace(settings.rate_limit_share, settings.retry_budget_seconds)
+            few = settings.model_copy(update={"request_attempts": min(_ATTEMPTS, settings.request_attempts)})
+            source = open_source(few, pace, PageSizes())
+            found = Check(source, pace, settings, wanted, present()).run(with_forecast, status.update)
+            api_time = source.api_time
+        except KlaviyoPgError as error:
+            found.add(error)
+        status.update("Trying the database")
+        database = DatabaseCheck(settings, found, present, api_time).run()
+    print(_account(settings, found))
+    print(database)
+    if found.access:
+        console.print(_table(settings, found))
+    _print_totals(found)
+    for sentence in [*found.warnings, *map(str, found.errors)]:
+        print(sentence, file=sys.stderr)
+    return exit_code(found.errors)
+
+
+def exit_code(errors: Iterable[KlaviyoPgError]) -> int:
+    """Return the exit code for several errors: that of what has to be changed first.
+
+    A run leaves out what Klaviyo refuses, and ends as partial.
+    """
+    codes = {MissingScope.exit_code if isinstance(error, Refused) else error.exit_code for error in errors}
+    return next((code for code in _CODES if code in codes), 0)
+
+
+def _account(settings: Settings, found: Findings) -> str:
+    name = f"{settings.klaviyo_integration}: {settings.klaviyo_base_url} ({settings.klaviyo_dialect})"
+    if found.account_id:
+        return f"{name}, account {found.account_id}"
+    return f"{name}{', the API key is accepted' if found.access else ''}"
+
+
+def _table(settings: Settings, found: Findings) -> Table:
+    table = Table(title=escape(f"{settings.klaviyo_integration}: streams and requests"), box=None, padding=(0, 1, 0, 0))
+    for name in ("stream", "access"):
+        table.add_column(name, no_wrap=True)
+    for name in ("first run", "minutes", "daily run", "minutes", "sweep"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in dict.fromkeys([KEY, *found.access, *found.forecast]):
+        access, made = found.access.get(name), found.forecast.get(name)
+        cells = _cells(name, made, found) if made else ()
+        table.add_row(name.replace("_", " "), escape(access.text) if access else "", *cells)
+    return table
+
+
+def _cells(name: str, made: Forecast, found: Findings) -> list[str]:
+    limit = found.limits.get(found.endpoints.get(name, ""))
+    sweep = f"{made.sweep:,}/{made.days:g} d" if made.sweep else ""
+    return [
+        _number(made.first),
+        _minutes(made.first, limit),
+        _number(made.daily),
+        _minutes(made.average, limit),
+        sweep,
+    ]
+
+
+def _number(requests: int | None) -> str:
+    return "unknown" if requests is None else f"{requests:,}"
+
+
+def _minutes(requests: float | None, limit: int | None) -> str:
+    return "" if not requests or limit is None else f"{requests / limit:.1f}"
+
+
+def _print_totals(found: Findings) -> None:
+    """Print the totals of a first and of a daily run."""
+    for title, number in (
+        ("A first run", {name: each.first for name, each in found.forecast.items()}),
+        ("A daily run, with its share of the sweeps,", {name: each.average for name, each in found.forecast.items()}),
+    ):
+        known = {name: requests for name, requests in number.items() if requests is not None}
+        if known:
+            least = "at least " if len(known) < len(number) else ""
+            time = minutes(known, found.endpoints, found.limits)
+            limited = f", which take {time:.1f} minutes at the API's limits" if time else ""
+            print(f"{title} needs {least}{sum(known.values()):,.0f} requests{limited}.")

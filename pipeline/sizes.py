@@ -1,0 +1,192 @@
+"""The size of an account, found out with few requests: read in full where that is cheap, otherwise estimated.
+
+The API does not say how many people there are. The rows on a page, and the time that they span, show how dense they
+are; asked for in several places, that gives an estimate.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from math import sqrt
+from typing import Any, NamedTuple
+
+from klaviyo_pg.errors import MissingScope, Refused
+from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.settings import Settings
+from klaviyo_pg.windows import FULL_READ, AnyWindow, Window, floor
+from pipeline.forecast import ROWS_PER_PAGE, Sizes
+from pipeline.streams.events import EVENTS
+from pipeline.streams.exclusions import EXCLUSIONS
+from pipeline.streams.lists import LIST_MEMBERS
+from pipeline.streams.people import PEOPLE, PROFILES
+from pipeline.streams.selection import Selection
+from transforms.routing import KnownMetric, destinations, selected
+
+_EARLIEST = datetime(2012, 1, 1, tzinfo=UTC)  # Klaviyo's first year
+_REQUESTS_FOR_PEOPLE, _REQUESTS_FOR_CHANGES = 48, 8
+_REQUESTS_FOR_A_LIST, _REQUESTS_FOR_A_REASON = 8, 12
+_DAY = timedelta(days=1)
+
+ReadPages = Callable[[AnyWindow], Iterator[Any]]
+Progress = Callable[[str], None]
+"""Takes a sentence about what is being asked for."""
+
+
+class Known(NamedTuple):
+    """The result of the checks of streams: the requests of full reads, the metrics, and the ids of lists."""
+
+    full_reads: Mapping[str, int]
+    metrics: Sequence[KnownMetric]
+    lists: Sequence[str]
+
+
+def measure(
+    source: Source,
+    settings: Settings,
+    wanted: Selection,
+    allowed: frozenset[str],
+    known: Known,
+    as_of: datetime,
+    progress: Progress,
+) -> Sizes:
+    """Find out how large an account is, as far as `allowed` streams go."""
+    ids = _metric_ids(source, settings, wanted, known.metrics)
+    count_requests = -(-timedelta(days=settings.reconcile_days) // source.longest_count)
+    sizes = Sizes(known.full_reads, ids, events_per_page=source.events_per_page, count_requests=count_requests)
+    if EVENTS.name in allowed:
+        all_at_once = source.reads_all_metrics_at_once and not settings.metrics
+        all_at_once = all_at_once and wanted.event_tables(source.lists_people) is None
+        progress(f"Counting the events of {len(ids):,} metrics")
+        sizes = _with_events(sizes, source, settings, as_of)._replace(all_at_once=all_at_once)
+    if not source.lists_people:
+        sizes = sizes._replace(full_reads={**sizes.full_reads, PROFILES.name: 0})
+    elif PROFILES.name in allowed:
+        progress("Estimating the number of profiles")
+        sizes = _with_people(sizes, source, as_of)
+    if source.looks_up_memberships:
+        sizes = sizes._replace(unknown=frozenset({LIST_MEMBERS.name, PEOPLE.name}))
+    elif LIST_MEMBERS.name in allowed:
+        progress(f"Estimating the number of members of {len(known.lists):,} lists")
+        sizes = _with_members(sizes, source, settings, known.lists, as_of)
+    if EXCLUSIONS.name in allowed:
+        progress("Estimating the number of excluded addresses")
+        sizes = _with_exclusions(sizes, source, as_of)
+    return sizes
+
+
+def _metric_ids(source: Source, settings: Settings, wanted: Selection, metrics: Sequence[KnownMetric]) -> list[str]:
+    tables = wanted.event_tables(source.lists_people)
+    routes = destinations(metrics, {}, settings.destinations)
+    chosen = selected(metrics, settings.metrics)
+    return [
+        metric.id for metric in (metrics if chosen is None else chosen) if tables is None or routes[metric.id] in tables
+    ]
+
+
+def _with_events(sizes: Sizes, source: Source, settings: Settings, as_of: datetime) -> Sizes:
+    days = max(settings.first_sync_days, settings.blind_lookback_days + 1)
+    window = Window(floor(as_of - timedelta(days=days), _DAY), floor(as_of, _DAY) + _DAY)
+    events: dict[str, dict[datetime, int]] = {}
+    for metric_id in sizes.metrics:
+        try:
+            events[metric_id] = {each.start.astimezone(UTC): each.events for each in source.counts(metric_id, window)}
+        except (MissingScope, Refused):
+            continue
+    return sizes._replace(events=events, uncounted=frozenset(sizes.metrics) - events.keys())
+
+
+def _with_people(sizes: Sizes, source: Source, as_of: datetime) -> Sizes:
+    page = next(source.profile_ids(FULL_READ), None)
+    first = min((row.created for row in page.rows if row.created), default=None) if page else None
+    if first is None:
+        return sizes
+    return sizes._replace(
+        people=estimated(source.profile_ids, first, as_of, _REQUESTS_FOR_PEOPLE),
+        changed=estimated(source.profiles, as_of - 2 * _DAY, as_of, _REQUESTS_FOR_CHANGES),
+        months=(as_of.year - first.year) * 12 + as_of.month - first.month + 1,
+        first_created=first,
+    )
+
+
+def _with_members(sizes: Sizes, source: Source, settings: Settings, lists: Sequence[str], as_of: datetime) -> Sizes:
+    members, joined = dict[str, int](), dict[str, int]()
+    overlap = timedelta(days=settings.blind_lookback_days) + _DAY
+    for list_id in lists:
+        pages = partial(source.memberships, list_id)
+        try:
+            members[list_id] = estimated(pages, _EARLIEST, as_of, _REQUESTS_FOR_A_LIST)
+            joined[list_id] = estimated(pages, as_of - overlap, as_of, _REQUESTS_FOR_CHANGES)
+        except Refused:  # deleted in the meantime
+            members.pop(list_id, None)
+    return sizes._replace(members=members, joined=joined)
+
+
+def _with_exclusions(sizes: Sizes, source: Source, as_of: datetime) -> Sizes:
+    if None in source.exclusion_reasons:  # all at once, on large pages
+        before = source.traffic
+        for _ in source.exclusions():
+            pass
+        requests = source.traffic.since(before).requests
+        return sizes._replace(full_reads={**sizes.full_reads, EXCLUSIONS.name: requests})
+    return sizes._replace(
+        excluded={
+            reason: estimated(partial(source.exclusions, reason), _EARLIEST, as_of, _REQUESTS_FOR_A_REASON)
+            for reason in source.exclusion_reasons
+        }
+    )
+
+
+@dataclass
+class _Look:
+    """A look at the first page of a window: so many rows up to a time, at which `is_whole` windows end."""
+
+    start: datetime
+    end: datetime
+    rows: int
+    reached: datetime
+    is_whole: bool
+
+    @property
+    def density(self) -> float:
+        """Rows per second."""
+        return self.rows / max(1.0, (self.reached - self.start).total_seconds())
+
+    def rest(self, following: float) -> float:
+        """Estimate the rows after the page, where the density is `following` at the end of the window."""
+        if self.is_whole:
+            return 0.0
+        return sqrt(self.density * following) * max(0.0, (self.end - self.reached).total_seconds())
+
+
+def estimated(pages: ReadPages, start: datetime, end: datetime, requests: int) -> int:
+    """Estimate the rows of a window whose pages are in ascending order of time, with at most so many requests.
+
+    The window is halved where most rows seem to be. What fits on one page is exact.
+    """
+    looks = [_look(pages, start, end)]
+    if not looks[0].is_whole:  # its first row can be long after the start, so its density says nothing
+        looks.append(_look(pages, looks[0].reached, end))
+        looks[0].end = looks[0].reached
+    while len(looks) < requests:
+        rests = _rests(looks)
+        number = max(range(len(looks)), key=rests.__getitem__)
+        if rests[number] < ROWS_PER_PAGE:
+            break
+        split = looks[number]
+        middle = split.reached + (split.end - split.reached) / 2
+        looks.insert(number + 1, _look(pages, middle, split.end))
+        split.end = middle
+    return sum(look.rows for look in looks) + round(sum(_rests(looks)))
+
+
+def _rests(looks: Sequence[_Look]) -> list[float]:
+    densities = [*(look.density for look in looks[1:]), looks[-1].density]
+    return [look.rest(following) for look, following in zip(looks, densities, strict=True)]
+
+
+def _look(pages: ReadPages, start: datetime, end: datetime) -> _Look:
+    page = next(pages(Window(start, end)), None)
+    rows = len(page.rows) if page else 0
+    is_whole = page is None or rows < ROWS_PER_PAGE or page.reached is None
+    return _Look(start, end, rows, end if page is None or page.reached is None else page.reached, is_whole)

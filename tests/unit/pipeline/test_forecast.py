@@ -1,0 +1,107 @@
+"""The forecast of requests, and the estimates that it rests on."""
+
+import random
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from klaviyo_pg.rows import Page, ProfileId
+from klaviyo_pg.settings import Settings
+from klaviyo_pg.windows import AnyWindow
+from pipeline.forecast import COUNTS, KEY, Forecast, Sizes, forecast, minutes
+from pipeline.sizes import estimated
+from pipeline.streams import STREAMS
+from pipeline.streams.selection import selection
+
+NOW = datetime(2026, 11, 27, 6, tzinfo=UTC)
+START = NOW - timedelta(days=1500)
+HOURS = {NOW - timedelta(hours=number): 100 for number in range(24 * 31)}
+FULL_READS = [name for name, stream in STREAMS.items() if stream.is_full_read]
+SHOP = Sizes(
+    full_reads={name: number for number, name in enumerate(FULL_READS, 1)},
+    metrics=("opened", "quiet"),
+    events={"opened": HOURS},
+    people=100_000,
+    changed=4_000,
+    months=60,
+    members={"long": 5_050, "short": 0},
+    joined={"long": 250},
+    excluded={"HARD_BOUNCE": 900, "UNSUBSCRIBE": 8_000},
+)
+
+
+def forecast_of(sizes: Sizes, *tables: str, **settings: object) -> dict[str, Forecast]:
+    """Return the forecast for an account."""
+    return forecast(sizes, Settings(_env_file=None, **settings), selection(tables), NOW)  # type: ignore[arg-type,call-arg]
+
+
+def test_every_stream_has_a_forecast_by_the_formula() -> None:
+    """Events are read in 16 windows at first and in 4 later, 100 an hour; of the others, each page is a request."""
+    made = forecast_of(SHOP)
+    assert made == {
+        KEY: Forecast(1, 1),
+        **{name: Forecast(number, number) for name, number in SHOP.full_reads.items()},
+        "profiles": Forecast(1_000, 40),
+        "events": Forecast(16 * 5, 4 * 3),
+        "list_members": Forecast(51 + 1, 3 + 1, 48, 7),
+        "exclusions": Forecast(9 + 80, 9 + 80),
+        "people": Forecast(0, 0),
+        "profile_sweep": Forecast(0, 0, 1_060, 7),
+        "suspected_profiles": Forecast(0, 0),
+        "event_owners": Forecast(0, 0),
+        COUNTS: Forecast(2, 2),
+    }
+    assert made.keys() == {KEY, *STREAMS, COUNTS}
+
+
+def test_settings_change_the_forecast() -> None:
+    """Streams that are left out are not in it, and what settings turn off takes nothing."""
+    made = forecast_of(
+        SHOP, "-member_exclusions", reconcile_days=0, profile_sweep_days=0, membership_sweep_days=0, first_sync_days=2
+    )
+    assert made.keys().isdisjoint({"exclusions", COUNTS})
+    assert (made["events"].first, made["profile_sweep"], made["list_members"].sweep) == (6, Forecast(0, 0), 0)
+
+
+def test_many_silent_metrics_take_turns() -> None:
+    silent = SHOP._replace(metrics=("opened", *(f"quiet {number}" for number in range(699))))
+    assert forecast_of(silent)[COUNTS] == Forecast(300, 300)
+
+
+def test_the_slowest_endpoint_decides_how_long_a_run_takes() -> None:
+    """Streams share the limit of an endpoint, endpoints do not wait for each other, and counts come last."""
+    requests = {"profiles": 600.0, "exclusions": 150.0, "events": 1_000.0, COUNTS: 60.0, "flows": 5.0}
+    endpoints = {"profiles": "profiles", "exclusions": "profiles", "events": "events", COUNTS: "aggregates"}
+    limits = {"profiles": 750, "events": 3500, "aggregates": 60}
+    assert minutes(requests, endpoints, limits) == pytest.approx(1.0 + 1.0)
+
+
+def pages(times: list[datetime], asked: list[AnyWindow]) -> Callable[[AnyWindow], Iterator[Page[ProfileId]]]:
+    """Return what reads the first 100 of these people in a window, and notes the windows."""
+
+    def read(window: AnyWindow) -> Iterator[Page[ProfileId]]:
+        asked.append(window)
+        start, end = window.seconds
+        found = [ProfileId(str(at), at) for at in sorted(times) if start <= at.timestamp() < end][:100]
+        yield Page(found, (), NOW, found[-1].created if found else None)
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("people", "skew", "requests", "tolerance"),
+    [
+        pytest.param(0, 1, 1, 0, id="empty"),
+        pytest.param(99, 1, 1, 0, id="one page"),
+        pytest.param(5_000, 1, 20, 0.15, id="evenly spread"),
+        pytest.param(20_000, 3, 48, 0.2, id="more of them lately"),
+        pytest.param(20_000, 0.3, 48, 0.2, id="more of them long ago"),
+    ],
+)
+def test_people_are_estimated_by_how_dense_they_are(people: int, skew: float, requests: int, tolerance: float) -> None:
+    """The estimate takes no more requests than allowed."""
+    dice, asked = random.Random(7), list[AnyWindow]()
+    times = [START + (NOW - START) * dice.random() ** (1 / skew) for _ in range(people)]
+    assert estimated(pages(times, asked), START, NOW, requests) == pytest.approx(people, rel=tolerance)
+    assert len(asked) <= max(requests, 2)
