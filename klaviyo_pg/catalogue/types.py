@@ -107,7 +107,7 @@ class Absent(Enum):
     DELETE = "they are deleted"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Load:
     """One way of loading rows into a table: the columns that it fills, and how it merges them.
 

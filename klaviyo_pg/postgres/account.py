@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 from psycopg import Connection, Cursor
@@ -11,6 +12,8 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 from klaviyo_pg.catalogue import Table
 
 Row = TypeVar("Row")
+Statement = SQL | Composed
+_MOST_QUERIES = 1_000  # nearly all are constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +36,37 @@ class Account:
         """Compose a query from the tables and, for each `{name}`, the part of that name."""
         return SQL(query).format(*map(self.table, tables), **parts)
 
-    def execute(self, query: str | Composed, /, *tables: Table, **values: object) -> Cursor[TupleRow]:
+    def execute(self, query: str | Statement, /, *tables: Table, **values: object) -> Cursor[TupleRow]:
         """Run a query."""
         return self.connection.execute(self._composed(query, tables), self._values(values))
 
-    def is_true(self, query: str | Composed, /, *tables: Table, **values: object) -> bool:
+    def is_true(self, query: str | Statement, /, *tables: Table, **values: object) -> bool:
         """Run a query that asks for one truth value, and return it; False if it returns no row."""
         row = self.execute(query, *tables, **values).fetchone()
         return row is not None and bool(row[0])
 
-    def execute_many(self, query: str | Composed, rows: Iterable[Mapping[str, object]], /, *tables: Table) -> None:
+    def execute_many(self, query: str | Statement, rows: Iterable[Mapping[str, object]], /, *tables: Table) -> None:
         """Run a query once for each row of values."""
         with self.connection.cursor() as cursor:
             cursor.executemany(self._composed(query, tables), map(self._values, rows))
 
-    def select(self, make: Callable[..., Row], query: str | Composed, /, *tables: Table, **values: object) -> list[Row]:
+    def select(
+        self, make: Callable[..., Row], query: str | Statement, /, *tables: Table, **values: object
+    ) -> list[Row]:
         """Run a query and return what `make` returns for each row, called with the columns as keyword arguments."""
         with self.connection.cursor(row_factory=kwargs_row(make)) as cursor:
             return cursor.execute(self._composed(query, tables), self._values(values)).fetchall()
 
-    def _composed(self, query: str | Composed, tables: Iterable[Table]) -> Composed:
-        return self.compose(query, *tables) if isinstance(query, str) else query
+    def _composed(self, query: str | Statement, tables: Iterable[Table]) -> Statement:
+        if not isinstance(query, str):
+            return query
+        return _with_tables(query, self.schema, *(table.name for table in tables))
 
     def _values(self, values: Mapping[str, object]) -> dict[str, object]:
         return {"account": self.integration_id, **values}
+
+
+@lru_cache(_MOST_QUERIES)
+def _with_tables(query: str, schema: str, *tables: str) -> SQL:
+    """Return a query as text, which need not be composed again each time it runs."""
+    return SQL(SQL(query).format(*(Identifier(schema, table) for table in tables)).as_string(None))

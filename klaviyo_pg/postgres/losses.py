@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple, Self
 
-from psycopg.sql import Composed
-
 from klaviyo_pg.catalogue import Table, bookkeeping
 from klaviyo_pg.errors import UnconfirmedLoss
-from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.account import Account, Statement
 
 LEAST = 10
 """Rows that a loss must have to be doubted: of a few rows, a large share is lost by deleting two or three."""
@@ -58,8 +56,8 @@ class Missing(NamedTuple):
     """The rows of a table that a read lacks: a query that selects their `row_key`, and one that counts stored rows."""
 
     table: Table
-    rows: Composed
-    stored: Composed
+    rows: Statement
+    stored: Statement
 
 
 class Loss(NamedTuple):

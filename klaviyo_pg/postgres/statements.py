@@ -1,6 +1,8 @@
 """SQL statements, composed from the catalogue with psycopg.sql. Knows no connection."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, wraps
+from typing import ParamSpec
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal, Placeholder
 
@@ -10,12 +12,24 @@ from klaviyo_pg.catalogue.shared import ESP_SOURCE
 COPY_FORMAT = SQL("(FORMAT csv, DELIMITER E'\\t', QUOTE E'\\x01', NULL '')")
 """The format that klaviyo_pg.postgres.load writes: tab-separated, \\x01 as the quote, and null as nothing."""
 
+_Arguments = ParamSpec("_Arguments")
 _ALWAYS = SQL("")
 _FILLED_IN: Mapping[str, Composable] = {
     "esp_source": Literal(ESP_SOURCE),
     "esp_integration_id": SQL("%(account)s"),
     "__synced_at": SQL("now()"),
 }
+
+
+def kept(compose: Callable[_Arguments, Composed]) -> Callable[_Arguments, SQL]:
+    """Keep each statement that a function composes, as text: composing one can take longer than running it."""
+
+    @cache
+    @wraps(compose)
+    def statement(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> SQL:
+        return SQL(compose(*args, **kwargs).as_string(None))
+
+    return statement  # type: ignore[return-value]  # functools.cache forgets the types of arguments
 
 
 def names(names: Iterable[str]) -> Composed:
@@ -32,6 +46,7 @@ def stage_name(load: Load) -> str:
     return f"stage_{load.table.name}"
 
 
+@kept
 def create_stage(schema: str, load: Load) -> Composed:
     """Create a temporary table for loaded rows: typed like the target, without indexes, dropped at commit."""
     return SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
@@ -41,6 +56,7 @@ def create_stage(schema: str, load: Load) -> Composed:
     )
 
 
+@kept
 def drop_stage(load: Load) -> Composed:
     return SQL("DROP TABLE {}").format(Identifier("pg_temp", stage_name(load)))
 
@@ -62,6 +78,7 @@ def analyze_stage(load: Load) -> Composed:
     return SQL("ANALYZE {}").format(Identifier("pg_temp", stage_name(load)))
 
 
+@kept
 def probe(schema: str, load: Load) -> Composed:
     """Select the transaction's time, and the keys of the stored events before and after a batch of events.
 
@@ -108,6 +125,7 @@ def _by_span(query: Composed) -> Composed:
     ).format(query)
 
 
+@kept
 def outdated(schema: str, load: Load) -> Composed:
     """Select the older of two rows of an event with different times: time, key, and true where the staged one stays.
 
@@ -135,6 +153,7 @@ def only_inserts(load: Load) -> bool:
     return len(load.table.primary_key) == 1 and not _changing(load) and load.absent is Absent.KEEP
 
 
+@kept
 def stored_keys(schema: str, load: Load) -> Composed:
     """Select those of %(keys)s that are stored. For tables with one key column."""
     key = names(load.table.primary_key)
@@ -146,6 +165,7 @@ def copy_into(schema: str, load: Load, columns: Iterable[str]) -> Composed:
     return SQL("COPY {} ({}) FROM STDIN {}").format(Identifier(schema, load.table.name), names(columns), COPY_FORMAT)
 
 
+@kept
 def upsert(schema: str, load: Load) -> Composed:
     """Merge the stage into its table and select (rows to write, new among the rows to write, rows written).
 
@@ -184,6 +204,7 @@ def upsert(schema: str, load: Load) -> Composed:
     )
 
 
+@kept
 def count_unmerged(schema: str, load: Load) -> Composed:
     """Count the staged rows that are not stored, or that would still change a stored row."""
     return SQL("SELECT count(*) FROM {}").format(_unmerged(schema, load))
@@ -322,6 +343,7 @@ def _matches(pairs: Mapping[str, object], stored: str = "stored") -> list[Compos
     return [match(name, value) for name, value in pairs.items()]
 
 
+@kept
 def retire_absent(schema: str, load: Load) -> Composed:
     """Delete or mark the account's rows that are not in the stage, which contains a complete extraction."""
     table = Identifier(schema, load.table.name)
@@ -331,6 +353,7 @@ def retire_absent(schema: str, load: Load) -> Composed:
     return SQL("UPDATE {} AS stored SET {} = now(), __synced_at = now() WHERE {}").format(table, _mark(load), where)
 
 
+@kept
 def count_absent(schema: str, load: Load) -> Composed:
     """Count the rows that `retire_absent` would delete or mark."""
     return SQL("SELECT count(*) FROM {} AS stored WHERE {}").format(
@@ -338,6 +361,7 @@ def count_absent(schema: str, load: Load) -> Composed:
     )
 
 
+@kept
 def absent_keys(schema: str, load: Load) -> Composed:
     """Select as `row_key` the keys of the rows that `retire_absent` would delete or mark. For one key column."""
     [key] = _staged_key(load)
@@ -346,6 +370,7 @@ def absent_keys(schema: str, load: Load) -> Composed:
     )
 
 
+@kept
 def count_present(schema: str, load: Load) -> Composed:
     """Count the account's rows that can become absent."""
     return SQL("SELECT count(*) FROM {} AS stored WHERE {}").format(

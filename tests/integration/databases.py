@@ -30,7 +30,11 @@ _CATALOGS = (
     "pg_trigger",
     "pg_type",
 )
-_SETTINGS = "SELECT string_agg(setconfig::text, ',') FROM pg_db_role_setting WHERE setdatabase ="
+_SETTINGS = """
+    SELECT (datdba, datacl, datallowconn, datconnlimit, array_agg(setconfig::text))::text
+    FROM pg_database LEFT JOIN pg_db_role_setting ON setdatabase = pg_database.oid
+    WHERE datname = current_database() GROUP BY pg_database.oid
+"""
 _TABLES = "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND oid >= 16384 AND relpersistence <> 't'"
 _END_SESSIONS = "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE datname = {}"
 
@@ -85,8 +89,7 @@ def _definition(connection: psycopg.Connection) -> tuple[object, ...]:
     """Return numbers that change with every change of a definition or setting: each writes a row of a catalog."""
     catalogs = [*_CATALOGS, "pg_namespace WHERE nspname !~ '^pg_.*temp'"]  # those of temporary tables stay
     parts = [f"(SELECT (count(*), sum(xmin::text::bigint))::text FROM {each})" for each in catalogs]
-    database = "(SELECT oid FROM pg_database WHERE datname = current_database())"
-    row = connection.execute(f"SELECT {', '.join(parts)}, ({_SETTINGS} {database})").fetchone()
+    row = connection.execute(f"SELECT {', '.join(parts)}, ({_SETTINGS})").fetchone()
     assert row is not None
     return row
 
