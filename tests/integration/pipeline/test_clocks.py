@@ -17,7 +17,7 @@ from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import DAY, HOUR, LOG, Result, Warehouse, days_ago
 
 YEAR = 365 * DAY
-OFFSETS = [pytest.param(2 * DAY, id="two days"), pytest.param(YEAR, id="a year")]
+OFFSETS = [pytest.param(2 * DAY, id="two days", marks=pytest.mark.slow), pytest.param(YEAR, id="a year")]
 SHIFTS = [
     pytest.param(sign * each.values[0], id=f"{each.id} {name}")
     for each in OFFSETS

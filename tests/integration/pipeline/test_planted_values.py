@@ -115,7 +115,7 @@ def test_no_planted_value_is_readable(database: str, tmp_path: Path, mode: str, 
     assert names == ["Size"]
 
 
-@pytest.mark.parametrize("dialect", ["current", "legacy"])
+@pytest.mark.parametrize("dialect", ["current", pytest.param("legacy", marks=pytest.mark.slow)])
 def test_erased_values_do_not_come_back(database: str, tmp_path: Path, dialect: str) -> None:
     """Nothing of the person stays: not in rejects, flow campaigns, currencies and IDs, whatever later runs bring."""
     plant = Planted()

@@ -50,7 +50,7 @@ def pages(shop: FakeAccount) -> Counter[object]:
     return Counter(request.window for request in shop.sent("profiles"))
 
 
-@pytest.mark.parametrize("kind", ["even", "all in a minute", "most in a minute"])
+@pytest.mark.parametrize("kind", ["even", "all in a minute", pytest.param("most in a minute", marks=pytest.mark.slow)])
 def test_a_long_sweep_is_divided_wherever_its_people_are(warehouse: Warehouse, shop: FakeAccount, kind: str) -> None:
     """No reader has more than a third of the pages, and few pages are read in addition."""
     populate(shop, kind)

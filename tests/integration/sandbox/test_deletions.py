@@ -115,7 +115,7 @@ def test_deletions_are_marked_until_the_row_is_back(request: pytest.FixtureReque
     assert after[membership] == before[membership]
 
 
-@pytest.mark.parametrize("dialect", ["current", "legacy"])
+@pytest.mark.parametrize("dialect", ["current", pytest.param("legacy", marks=pytest.mark.slow)])
 def test_an_answer_without_campaigns_marks_them_once_it_is_confirmed(
     request: pytest.FixtureRequest, box: Sandbox, dialect: str
 ) -> None:

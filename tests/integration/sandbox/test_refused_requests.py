@@ -61,6 +61,7 @@ def truth(box: Sandbox) -> Counter[str]:
             "'mobile_push'",
             "The campaigns were read without mobile_push, archived mobile_push: GET /api/campaigns:",
             id="channel",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             "GET /api/profiles",
