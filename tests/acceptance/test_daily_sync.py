@@ -4,9 +4,11 @@ The first run is the command; the others are runs in this process, over the same
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -24,6 +26,12 @@ ALL_EVENTS = " UNION ALL ".join(
     f" esp_source, esp_integration_id, metric_key, event_name, value, properties FROM klaviyo.{name}"
     for name in EVENT_TABLES
 )
+ROOT = Path(__file__).parents[2]
+QUERIES = [
+    pytest.param(query, id=f"{path.name}-{number}")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for number, query in enumerate(re.findall(r"```sql\n(SELECT.*?)```", path.read_text("utf-8"), re.DOTALL))
+]
 ROW_KEY = "md5(esp_source || ':' || esp_integration_id || ':' || id)"
 
 
@@ -85,6 +93,12 @@ def test_the_first_run_fills_every_table(first: Result, warehouse: Warehouse) ->
     assert {name: counts[1] for name, counts in first.counts.items()} == {
         name: rows for name, rows in stored.items() if rows
     }
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_queries_of_the_documents_run(first: Result, warehouse: Warehouse, query: str) -> None:
+    """All have rows, except those that look for what is wrong."""
+    assert bool(warehouse.rows(query)) != ("missing_rows" in query)
 
 
 def test_each_event_is_stored_once(first: Result, warehouse: Warehouse, box: Sandbox) -> None:
