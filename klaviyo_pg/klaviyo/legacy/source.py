@@ -12,13 +12,14 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from klaviyo_pg import rows
-from klaviyo_pg.errors import BadAnswer, Garbled, NotFound, TooMuch
+from klaviyo_pg.errors import BadAnswer, NotFound, TooMuch
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.client import Client, Traffic
-from klaviyo_pg.klaviyo.documents import DocumentDecoder, is_object, read_repaired, records, reject
+from klaviyo_pg.klaviyo.documents import DocumentDecoder, records, reject
+from klaviyo_pg.klaviyo.legacy import rows as legacy_rows
 from klaviyo_pg.klaviyo.legacy import shapes
 from klaviyo_pg.klaviyo.parts import in_parts
-from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson, PendingPeople, PeopleCache
+from klaviyo_pg.klaviyo.people_cache import KnownPeople, PendingPeople, PeopleCache
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 
 _PAGE = "100"  # rows, the most that v1 allows
@@ -106,13 +107,13 @@ class LegacySource:
 
     def lists(self) -> Iterator[rows.Page[rows.Group]]:
         read_at = datetime.now(UTC)
-        names, rejects = _readable(
+        names, rejects = legacy_rows.read_records(
             self._v2.get("api/v2/lists", read=records), msgspec.json.Decoder(shapes.ListName).decode
         )
         groups = []
         for name in names:
             try:
-                details = self._v2.get(f"api/v2/list/{name.list_id}", read=_reader_of(shapes.ListDetails))
+                details = self._v2.get(f"api/v2/list/{name.list_id}", read=legacy_rows.reader_of(shapes.ListDetails))
                 created, updated = shapes.moment(details.created), shapes.moment(details.updated)
                 groups.append(rows.Group(name.list_id, name.list_name, created, updated))
             except NotFound:
@@ -126,7 +127,7 @@ class LegacySource:
 
         A campaign that cannot be read may hide a segment.
         """
-        for page in self._numbered("api/v1/campaigns", shapes.Campaign, _segments):
+        for page in self._numbered("api/v1/campaigns", shapes.Campaign, legacy_rows.segments):
             rejects = [each._replace(reason=f"The segments of a campaign: {each.reason}") for each in page.rejects]
             yield rows.Page([group for groups in page.rows for group in groups], rejects, page.read_at)
 
@@ -146,7 +147,7 @@ class LegacySource:
         try:
             for page, rejects, read_at in self._timeline(path, _since(window)):
                 known = known_people or PendingPeople(PeopleCache())
-                event_page = _event_page(page.data, window, known, rejects, read_at)
+                event_page = legacy_rows.event_page(page.data, window, known, rejects, read_at)
                 properties.check_metric(event_page.events, metric_id)
                 yield event_page
                 if page.data and min(event.timestamp for event in page.data) >= end:
@@ -200,8 +201,8 @@ class LegacySource:
             end = min(window.end, start + self.longest_count)
             query = {"start_date": f"{start:%Y-%m-%d}", "end_date": f"{end:%Y-%m-%d}", "unit": "day"}
             query["measurement"] = "count"
-            export = self._v1.get(f"api/v1/metric/{metric_id}/export", query, read=_reader_of(shapes.Export))
-            yield from _counts(export, start, end)
+            export = self._v1.get(f"api/v1/metric/{metric_id}/export", query, read=legacy_rows.reader_of(shapes.Export))
+            yield from legacy_rows.counts(export, start, end)
             start = end
 
     def profiles(self, window: AnyWindow) -> Iterator[rows.Page[rows.Profile]]:
@@ -223,7 +224,7 @@ class LegacySource:
         for person_id in ids:
             read_at = datetime.now(UTC)
             try:
-                people, rejects = self._v1.get(f"api/v1/person/{person_id}", read=_one_person)
+                people, rejects = self._v1.get(f"api/v1/person/{person_id}", read=legacy_rows.one_person)
             except NotFound:
                 continue  # merged into another person, or erased
             yield rows.Page(people, rejects, read_at)
@@ -257,7 +258,7 @@ class LegacySource:
         }
         body = {kind: values for kind, values in by_kind.items() if values}
         members = self._v2.get(f"api/v2/list/{list_id}/members", body=body, read=records)
-        subscribed, unreadable = _readable(
+        subscribed, unreadable = legacy_rows.read_records(
             self._v2.get(f"api/v2/list/{list_id}/subscribe", body=body, read=records), shapes.decode_member
         )
         subscriber_ids = {member.id for member in subscribed}
@@ -266,7 +267,7 @@ class LegacySource:
             member = shapes.decode_member(raw)
             return rows.Membership(list_id, member.id, shapes.moment(member.created), member.id in subscriber_ids)
 
-        memberships, rejects = _readable(members, row)
+        memberships, rejects = legacy_rows.read_records(members, row)
         return rows.MembershipPage(memberships, (), [*rejects, *unreadable], read_at)
 
     def _suppressed(self, list_id: str) -> Iterator[rows.MembershipPage]:
@@ -283,7 +284,7 @@ class LegacySource:
             read_at = datetime.now(UTC)
             query = {"marker": str(marker)} if marker != "" else {}
             page, unreadable = self._v2.get(path, query, read=_EXCLUDED.decode)
-            suppressions, rejects = _readable(page.records, row)
+            suppressions, rejects = legacy_rows.read_records(page.records, row)
             yield rows.MembershipPage((), suppressions, [*unreadable, *rejects], read_at)
             marker = page.marker
 
@@ -296,7 +297,7 @@ class LegacySource:
         while not is_last:
             read_at = datetime.now(UTC)
             page, unreadable = self._v1.get(path, {"page": str(number), "count": count}, read=_NUMBERED.decode)
-            readable, rejects = _readable(page.data, lambda raw: row(decode(raw)))
+            readable, rejects = legacy_rows.read_records(page.data, lambda raw: row(decode(raw)))
             yield rows.Page(readable, [*unreadable, *rejects], read_at)
             number, is_last = number + 1, not (page.data or unreadable) or page.end >= page.total - 1
 
@@ -314,114 +315,7 @@ def _since(window: AnyWindow) -> str:
     return str(_EARLIEST if window.start is None else max(_EARLIEST, int(window.start.timestamp()) - 1))
 
 
-def _reader_of(kind: type[Row]) -> Callable[[bytes], Row]:
-    """Return a function that reads a response as one object of a type, or raises Garbled."""
-
-    def read(body: bytes) -> Row:
-        try:
-            return msgspec.json.decode(body, type=kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise Garbled(f"The response is not one of the legacy API ({error}). Check KLAVIYO_BASE_URL.") from None
-
-    return read
-
-
-def _one_person(body: bytes) -> tuple[list[rows.Profile], list[rows.Reject]]:
-    people, rejects = _readable([body], _person)
-    if rejects and not is_object(body):
-        raise Garbled("The response is not a person of the legacy API. Check KLAVIYO_BASE_URL.")
-    return people, rejects
-
-
-def _readable(
-    records: Iterable[msgspec.Raw | bytes], row: Callable[[bytes], Row]
-) -> tuple[list[Row], list[rows.Reject]]:
-    """Return the rows of records, and the records that cannot be read."""
-    readable, rejects = [], []
-    for record in map(bytes, records):
-        try:
-            readable.append(row(record))
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            repaired, originals = read_repaired(record, row, error)
-            readable += repaired
-            rejects += originals
-    return readable, rejects
-
-
-def _counts(export: shapes.Export, start: datetime, end: datetime) -> Iterator[rows.Count]:
-    """Yield the counts by day, without days that were not requested."""
-    day = timedelta(days=1)
-    for series in export.results[0].data if export.results else ():
-        try:
-            begins, events = shapes.moment(series.date), round(sum(series.values))
-        except (ValueError, OverflowError) as error:
-            raise Garbled(
-                f"The response is not an export of the legacy API ({error}). Check KLAVIYO_BASE_URL."
-            ) from None
-        if events and begins is not None and start <= begins < end:
-            yield rows.Count(begins, min(end, begins + day), events)
-
-
-def _segments(campaign: shapes.Campaign) -> list[rows.Group]:
-    groups = [*(campaign.lists or []), *(campaign.excluded_lists or [])]
-    return [group.row() for group in groups if group.list_type == "segment"]
-
-
-def _person(raw: bytes) -> rows.Profile:
-    return shapes.person(shapes.decode_person(raw))
-
-
 def _batches(addresses: Iterable[str]) -> Iterator[list[str]]:
     remaining = iter(addresses)
     while batch := list(islice(remaining, _ADDRESSES_PER_LOOKUP)):
         yield batch
-
-
-def _event_page(
-    events: list[shapes.Event],
-    window: AnyWindow,
-    known_people: KnownPeople,
-    rejects: list[rows.Reject],
-    read_at: datetime,
-) -> rows.EventPage:
-    """Return the events of a page that are in the window, and the people in them who are not known yet."""
-    start, end = window.seconds
-    within = [event for event in events if start <= event.timestamp < end]
-    read = properties.read([event.id for event in within], [event.event_properties for event in within])
-    readable = read.readable(within, rejects)
-    new: list[rows.Profile] = []
-    people = [_person_of(event, known_people, new, rejects) for event in readable]
-    columns = properties.events(
-        ids=[event.id for event in readable],
-        at=[event.timestamp for event in readable],
-        metric_ids=[event.statistic_id for event in readable],
-        profile_ids=[person and person.id for person in people],
-        emails=[person and person.email for person in people],
-        properties=[event.event_properties for event in readable],
-        extracted=read.extracted,
-    )
-    return rows.EventPage(columns, new, rejects, read_at)
-
-
-def _person_of(
-    event: shapes.Event, known_people: KnownPeople, new: list[rows.Profile], rejects: list[rows.Reject]
-) -> KnownPerson | None:
-    """Return the person of an event. Adds a person who is not known yet to `new`, an unreadable one to the rejects.
-
-    The event of an unreadable person still has the person's ID, if that is readable.
-    """
-    record = bytes(event.person)
-    if record == b"null":
-        return None
-    person = known_people.get(record)
-    if person is not None:
-        return person
-    people, rejected = _readable([record], _person)
-    rejects += rejected
-    if rejected:
-        return next((KnownPerson(each, None) for each in _readable([record], shapes.person_id)[0]), None)
-    [row] = people
-    person = KnownPerson(row.id, row.email or None)
-    known_people.add(record, person)
-    new.append(row)
-    return person
