@@ -14,7 +14,7 @@ from klaviyo_pg.catalogue import Absent, Load
 from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.catalogue.types import JSON, TEXT
-from klaviyo_pg.postgres import attributions, statements
+from klaviyo_pg.postgres import absences, attributions, statements
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.lines import frame_of, spans_of
 from klaviyo_pg.postgres.losses import Guard, Missing, judge
@@ -195,15 +195,15 @@ def _retire_absent(account: Account, load: Load, guard: Guard | None) -> None:
     """
     schema, missing = account.schema, None
     if guard and load.absent_per is None:
-        keys, stored = statements.absent_keys(schema, load), statements.count_present(schema, load)
+        keys, stored = absences.keys(schema, load), absences.count_present(schema, load)
         missing, is_believed = judge(account, guard, Missing(load.table, keys, stored))
         if not is_believed or not missing:
             return
     elif guard and guard.holds:
         return
-    retired = account.execute(statements.retire_absent(schema, load)).rowcount
+    retired = account.execute(absences.retire(schema, load)).rowcount
     if load.absent_per is None and (missing is None or retired < missing):
-        left = account.execute(statements.count_absent(schema, load)).fetchone()
+        left = account.execute(absences.count(schema, load)).fetchone()
         assert left is not None
         check_stored(account, load.table.name, retired + left[0], retired)
 

@@ -194,7 +194,7 @@ def upsert(schema: str, load: Load) -> Composed:
         values=SQL(", ").join(SQL("{} AS {}").format(_value(name), Identifier(name)) for name in written),
         is_new=_is_new(load),
         unmerged=_unmerged(schema, load),
-        order=names(_staged_key(load)),
+        order=names(staged_key(load)),
         key=names(load.table.primary_key),
         action=_on_conflict(load),
         was_new=SQL("true") if is_partitionable else SQL("xmax = 0"),
@@ -225,9 +225,7 @@ def _unmerged(schema: str, load: Load) -> Composed:
     return SQL("{stage} AS stage LEFT JOIN {join} WHERE {has_key} AND ({is_new} OR {changes})").format(
         stage=Identifier("pg_temp", stage_name(load)),
         join=join.format(table=Identifier(schema, load.table.name), same=same),
-        has_key=SQL(" AND ").join(
-            SQL("{} IS NOT NULL").format(Identifier("stage", name)) for name in _staged_key(load)
-        ),
+        has_key=SQL(" AND ").join(SQL("{} IS NOT NULL").format(Identifier("stage", name)) for name in staged_key(load)),
         is_new=_is_new(load),
         changes=_changes(load, "existing", "stage"),
     )
@@ -247,7 +245,8 @@ def _filled_in(load: Load) -> list[str]:
     return [column.name for column in load.table.columns if column.name in _FILLED_IN]
 
 
-def _staged_key(load: Load) -> list[str]:
+def staged_key(load: Load) -> list[str]:
+    """Return the columns of the primary key that a loaded row has: all except those that the database fills in."""
     return [name for name in load.table.primary_key if name not in _FILLED_IN]
 
 
@@ -276,7 +275,7 @@ def _changes(load: Load, stored: str, incoming: str) -> Composable:
             SQL(", ").join(Identifier(stored, column.name) for column in compared),
             SQL(", ").join(_merged(load, column, stored, incoming) for column in compared),
         ),
-        *_matches(load.update_where, stored),
+        *matches(load.update_where, stored),
     ]
     return SQL("({})").format(SQL(" AND ").join(conditions))
 
@@ -331,7 +330,9 @@ def _unless_older(
     )
 
 
-def _matches(pairs: Mapping[str, object], stored: str = "stored") -> list[Composed]:
+def matches(pairs: Mapping[str, object], stored: str = "stored") -> list[Composed]:
+    """Return the conditions that a stored row has these values (None means null, ... means not null)."""
+
     def match(name: str, value: object) -> Composed:
         column = Identifier(stored, name)
         if value is None:
@@ -341,68 +342,3 @@ def _matches(pairs: Mapping[str, object], stored: str = "stored") -> list[Compos
         return SQL("{} = {}").format(column, Literal(value))
 
     return [match(name, value) for name, value in pairs.items()]
-
-
-@kept
-def retire_absent(schema: str, load: Load) -> Composed:
-    """Delete or mark the account's rows that are not in the stage, which contains a complete extraction."""
-    table = Identifier(schema, load.table.name)
-    where = SQL(" AND ").join([*_present(load), *_absent(load)])
-    if load.absent is Absent.DELETE:
-        return SQL("DELETE FROM {} AS stored WHERE {}").format(table, where)
-    return SQL("UPDATE {} AS stored SET {} = now(), __synced_at = now() WHERE {}").format(table, _mark(load), where)
-
-
-@kept
-def count_absent(schema: str, load: Load) -> Composed:
-    """Count the rows that `retire_absent` would delete or mark."""
-    return SQL("SELECT count(*) FROM {} AS stored WHERE {}").format(
-        Identifier(schema, load.table.name), SQL(" AND ").join([*_present(load), *_absent(load)])
-    )
-
-
-@kept
-def absent_keys(schema: str, load: Load) -> Composed:
-    """Select as `row_key` the keys of the rows that `retire_absent` would delete or mark. For one key column."""
-    [key] = _staged_key(load)
-    return SQL("SELECT stored.{} AS row_key FROM {} AS stored WHERE {}").format(
-        Identifier(key), Identifier(schema, load.table.name), SQL(" AND ").join([*_present(load), *_absent(load)])
-    )
-
-
-@kept
-def count_present(schema: str, load: Load) -> Composed:
-    """Count the account's rows that can become absent."""
-    return SQL("SELECT count(*) FROM {} AS stored WHERE {}").format(
-        Identifier(schema, load.table.name), SQL(" AND ").join(_present(load))
-    )
-
-
-def _mark(load: Load) -> Identifier:
-    """Return the column that marks absent rows."""
-    return Identifier(next(column.name for column in load.table.columns if column.merge is Merge.CLEAR))
-
-
-def _present(load: Load) -> list[Composable]:
-    """Return the conditions of stored rows that can become absent."""
-    conditions: list[Composable] = [SQL("stored.esp_integration_id = %(account)s"), *_matches(load.absent_where)]
-    if load.absent is Absent.MARK:
-        conditions.append(SQL("stored.{} IS NULL").format(_mark(load)))
-    return conditions
-
-
-def _absent(load: Load) -> list[Composable]:
-    """Return the conditions of stored rows that the stage should contain and does not."""
-    stage = Identifier("pg_temp", stage_name(load))
-    same = SQL(" AND ").join(
-        SQL("{} = {}").format(Identifier("stage", name), Identifier("stored", name)) for name in _staged_key(load)
-    )
-    conditions: list[Composable] = [SQL("NOT EXISTS (SELECT FROM {} AS stage WHERE {})").format(stage, same)]
-    if load.absent_per:
-        condition = SQL("stored.{0} IN (SELECT {0} FROM {1})")
-        conditions.append(condition.format(Identifier(load.absent_per), stage))
-    if load.newer_by:
-        condition = SQL("({0} <= (SELECT min({1}) FROM {2}) OR {3})")
-        stored = Identifier("stored", load.newer_by)
-        conditions.append(condition.format(stored, Identifier(load.newer_by), stage, is_future(stored)))
-    return conditions

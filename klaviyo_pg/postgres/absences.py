@@ -1,0 +1,71 @@
+"""SQL statements about rows that a complete read lacks, composed from the catalogue. Knows no connection."""
+
+from psycopg.sql import SQL, Composable, Composed, Identifier
+
+from klaviyo_pg.catalogue import Absent, Load, Merge
+from klaviyo_pg.postgres.statements import is_future, kept, matches, stage_name, staged_key
+
+
+@kept
+def retire(schema: str, load: Load) -> Composed:
+    """Delete or mark the account's rows that are not in the stage, which contains a complete extraction."""
+    table = Identifier(schema, load.table.name)
+    where = SQL(" AND ").join([*_present(load), *_absent(load)])
+    if load.absent is Absent.DELETE:
+        return SQL("DELETE FROM {} AS stored WHERE {}").format(table, where)
+    return SQL("UPDATE {} AS stored SET {} = now(), __synced_at = now() WHERE {}").format(table, _mark(load), where)
+
+
+@kept
+def count(schema: str, load: Load) -> Composed:
+    """Count the rows that `retire` would delete or mark."""
+    return SQL("SELECT count(*) FROM {} AS stored WHERE {}").format(
+        Identifier(schema, load.table.name), SQL(" AND ").join([*_present(load), *_absent(load)])
+    )
+
+
+@kept
+def keys(schema: str, load: Load) -> Composed:
+    """Select as `row_key` the keys of the rows that `retire` would delete or mark. For one key column."""
+    [key] = staged_key(load)
+    return SQL("SELECT stored.{} AS row_key FROM {} AS stored WHERE {}").format(
+        Identifier(key), Identifier(schema, load.table.name), SQL(" AND ").join([*_present(load), *_absent(load)])
+    )
+
+
+@kept
+def count_present(schema: str, load: Load) -> Composed:
+    """Count the account's rows that can become absent."""
+    return SQL("SELECT count(*) FROM {} AS stored WHERE {}").format(
+        Identifier(schema, load.table.name), SQL(" AND ").join(_present(load))
+    )
+
+
+def _mark(load: Load) -> Identifier:
+    """Return the column that marks absent rows."""
+    return Identifier(next(column.name for column in load.table.columns if column.merge is Merge.CLEAR))
+
+
+def _present(load: Load) -> list[Composable]:
+    """Return the conditions of stored rows that can become absent."""
+    conditions: list[Composable] = [SQL("stored.esp_integration_id = %(account)s"), *matches(load.absent_where)]
+    if load.absent is Absent.MARK:
+        conditions.append(SQL("stored.{} IS NULL").format(_mark(load)))
+    return conditions
+
+
+def _absent(load: Load) -> list[Composable]:
+    """Return the conditions of stored rows that the stage should contain and does not."""
+    stage = Identifier("pg_temp", stage_name(load))
+    same = SQL(" AND ").join(
+        SQL("{} = {}").format(Identifier("stage", name), Identifier("stored", name)) for name in staged_key(load)
+    )
+    conditions: list[Composable] = [SQL("NOT EXISTS (SELECT FROM {} AS stage WHERE {})").format(stage, same)]
+    if load.absent_per:
+        condition = SQL("stored.{0} IN (SELECT {0} FROM {1})")
+        conditions.append(condition.format(Identifier(load.absent_per), stage))
+    if load.newer_by:
+        condition = SQL("({0} <= (SELECT min({1}) FROM {2}) OR {3})")
+        stored = Identifier("stored", load.newer_by)
+        conditions.append(condition.format(stored, Identifier(load.newer_by), stage, is_future(stored)))
+    return conditions
