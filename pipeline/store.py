@@ -10,7 +10,7 @@ import polars as pl
 
 from klaviyo_pg.catalogue import Load, events, loads
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.postgres import attributions, departures, details, erase, event_tables, runs
+from klaviyo_pg.postgres import attributions, departures, details, erased_people, event_tables, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.lines import frame_of
 from klaviyo_pg.postgres.load import Merged, merge
@@ -82,7 +82,7 @@ def _merge(
 ) -> Counts:
     counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(runs.COUNTS, 0))
     rejects = {table: list(records) for table, records in batch.rejects.items()}
-    has_erased = erase.has_erased(account)
+    has_erased = erased_people.exist(account)
     outdated: set[str] = set()
     known: list[tuple[Load, pl.DataFrame | Lines]] = []
     parts = _storable(account, batch, has_erased)
@@ -159,7 +159,7 @@ def _storable(account: Account, batch: Protected, has_erased: bool) -> Sequence[
     if not has_erased:
         return [*batch.lines, *batch.frames]
     members = {each for load, lines in batch.lines for each in lines.values(list(load.schema).index("member_key"))}
-    if not (members and any(erase.erased_among(account, members, set()))):
+    if not (members and any(erased_people.among(account, members, set()))):
         return [*batch.lines, *_without(account, batch.frames)]
     frames = [(load, frame_of(load, lines)) for load, lines in batch.lines]
     return _without(account, [*frames, *batch.frames])
@@ -169,9 +169,9 @@ def _without(account: Account, frames: Frames) -> Frames:
     """Remove the people who were erased. An address that someone else has now is not theirs any more."""
     no_one = Erased(account.integration_id)
     addresses = {no_one.key_of(each) for each in excluded_addresses(frames)}
-    erased = Erased(account.integration_id, *erase.erased_among(account, member_keys(frames), addresses))
+    erased = Erased(account.integration_id, *erased_people.among(account, member_keys(frames), addresses))
     theirs = unclaimed_exclusions(frames, erased)
-    return without(without_exclusions(frames, theirs - erase.owned(account, sorted(theirs))), erased)
+    return without(without_exclusions(frames, theirs - erased_people.owned(account, sorted(theirs))), erased)
 
 
 def _mentioned(account: Account, texts: Sequence[str]) -> list[bool]:
@@ -179,7 +179,9 @@ def _mentioned(account: Account, texts: Sequence[str]) -> list[bool]:
     no_one = Erased(account.integration_id)
     words = {word for text in texts for word in words_in(text)}
     keys = words | {hashed(word) for word in words}
-    erased = Erased(account.integration_id, *erase.erased_among(account, keys, {no_one.key_of(word) for word in words}))
+    erased = Erased(
+        account.integration_id, *erased_people.among(account, keys, {no_one.key_of(word) for word in words})
+    )
     return [bool(erased) and erased.is_in(text) for text in texts]
 
 

@@ -12,7 +12,7 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from klaviyo_pg.catalogue import Load, dimensions, events, membership
 from klaviyo_pg.errors import UnconfirmedLoss
-from klaviyo_pg.postgres import erase
+from klaviyo_pg.postgres import erased_people
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import LEAST
 from klaviyo_pg.postgres.statements import is_future, row_key, stage_name
@@ -221,7 +221,7 @@ def apply(account: Account, share: float) -> UnconfirmedLoss | None:
     marked; the loss is returned, and a later run that finds them missing as well confirms it. Blocks erasing until the
     transaction ends, because erasing would miss events that are being moved.
     """
-    erase.wait_for_erasing(account.connection, account.schema)
+    erased_people.wait_for_erasing(account.connection, account.schema)
     parts = _parts(account)
     for query in (_IDENTIFY, _FORGET_FOUND):
         account.execute(account.compose(query, **parts))

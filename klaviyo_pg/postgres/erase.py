@@ -3,10 +3,9 @@
 The steps and their order are in pipeline.erasing. Each can be repeated: what is done is in the table `erasing`.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import NamedTuple
 
-from psycopg import Connection
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership
@@ -155,19 +154,7 @@ _OF_MISSING_ROWS = """
     SELECT _sync_id FROM {exclusions} WHERE esp_integration_id = %(account)s AND {of_address}
 ))
 """
-_OWNED = """
-SELECT DISTINCT lower(email) FROM {} WHERE esp_integration_id = %(account)s AND lower(email) = ANY(%(addresses)s)
-"""
 # The first part takes the lock, whatever there is to look up.
-_AMONG = """
-SELECT 'member', member_key FROM {} WHERE esp_integration_id = %(account)s AND member_key = ANY(%(members)s)
-UNION ALL
-SELECT 'address', address_key FROM {} WHERE esp_integration_id = %(account)s AND address_key = ANY(%(addresses)s)
-"""
-_ANY = """
-SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)
-OR EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)
-"""
 _FINISHED = """
 WITH gone AS (DELETE FROM {erasing} WHERE esp_integration_id = %(account)s RETURNING kind, is_found)
 SELECT count(*) FILTER (WHERE kind = 'profile' AND is_found), count(*) FILTER (WHERE kind = 'profile' AND NOT is_found),
@@ -383,30 +370,3 @@ def finish(account: Account) -> Finished | None:
     numbers = account.execute(account.compose(_FINISHED, **parts_of(account))).fetchone()
     assert numbers is not None
     return Finished(*numbers)
-
-
-def wait_for_erasing(connection: Connection, schema: str) -> None:
-    """Wait for a transaction that records people as erased, and block others until this transaction ends."""
-    query = SQL("SELECT FROM {} LIMIT 0")  # takes the weakest lock that such a transaction waits for
-    connection.execute(query.format(Identifier(schema, bookkeeping.ERASED.name)))
-
-
-def has_erased(account: Account) -> bool:
-    """Return whether anyone of the account was ever erased. No one is until the transaction ends."""
-    return account.is_true(_ANY, bookkeeping.ERASED, bookkeeping.ERASED_ADDRESSES)
-
-
-def erased_among(
-    account: Account, member_keys: Collection[str], address_keys: Collection[str]
-) -> tuple[set[str], set[str]]:
-    """Return those of the member keys, and of the keys of addresses, that belong to people who were erased."""
-    values = {"members": list(member_keys), "addresses": list(address_keys)}
-    rows = account.execute(_AMONG, bookkeeping.ERASED, bookkeeping.ERASED_ADDRESSES, **values).fetchall()
-    members, addresses = ({key for kind, key in rows if kind == wanted} for wanted in ("member", "address"))
-    return members, addresses
-
-
-def owned(account: Account, addresses: Sequence[str]) -> set[str]:
-    """Return those of the addresses, in lower case, that stored people have."""
-    rows = account.execute(_OWNED, dimensions.MEMBERS, addresses=list(addresses)) if addresses else ()
-    return {address for (address,) in rows}

@@ -16,7 +16,7 @@ from klaviyo_pg.catalogue import bookkeeping, dimensions, membership
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.postgres import list_names, touched
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.erase import wait_for_erasing
+from klaviyo_pg.postgres.erased_people import wait_for_erasing
 from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
 from klaviyo_pg.postgres.statements import row_key
 from klaviyo_pg.postgres.suppressed import check_stored

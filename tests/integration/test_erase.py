@@ -14,9 +14,9 @@ import pytest
 from klaviyo_pg.catalogue import TABLES, loads
 from klaviyo_pg.errors import Busy
 from klaviyo_pg.postgres import erase as erase_module
-from klaviyo_pg.postgres import erase_events
+from klaviyo_pg.postgres import erase_events, erased_people
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.erase import Finished, erased_among, has_erased, owned, pending, record, request
+from klaviyo_pg.postgres.erase import Finished, pending, record, request
 from klaviyo_pg.postgres.erase_events import clear, search, to_search
 from klaviyo_pg.postgres.event_tables import move_events
 from klaviyo_pg.postgres.member_lists import derive_member_lists
@@ -212,7 +212,7 @@ def test_the_addresses_of_the_person_are_recognised_later(
     with connection.transaction():
         erase(account, None, ["p1"])
     assert erased_addresses(account) == {md5(f"one:{ADDRESS.lower()}")}
-    assert owned(account, ["bob@example.com", ADDRESS.lower()]) == {"bob@example.com"}
+    assert erased_people.owned(account, ["bob@example.com", ADDRESS.lower()]) == {"bob@example.com"}
 
 
 def test_what_identifies_a_person_leaves_their_events(
@@ -390,14 +390,14 @@ def test_batches_are_stored_while_events_are_cleared(people: None, account: Acco
     request(account, [], ["p1"])
     with account.connection.transaction():
         record(account)
-    assert erased_among(other, [md5("p1"), md5("p2")], []) == ({md5("p1")}, set())
+    assert erased_people.among(other, [md5("p1"), md5("p2")], []) == ({md5("p1")}, set())
     for part in to_search(account):
         search(account, part)
     with account.connection.transaction():
         assert clear(account, loads.EVENTS["opens"].table) == (1, 1)
         with other.connection.transaction():
             other.connection.execute("SET LOCAL lock_timeout = '1s'")
-            assert has_erased(other)
+            assert erased_people.exist(other)
             other.connection.execute("UPDATE opens SET value = 4 WHERE id = 'opensp2'")
 
 
@@ -410,7 +410,7 @@ def test_a_batch_that_does_not_end_stops_erasing(
     request(account, [], ["p1"])
     other = Account(connect(), SCHEMA, "one")
     with other.connection.transaction():
-        assert not has_erased(other)
+        assert not erased_people.exist(other)
         with pytest.raises(Busy, match="table erased"), account.connection.transaction():
             record(account)
     with account.connection.transaction():
