@@ -276,7 +276,7 @@ _ALL = (
         examples=(
             ("", "check everything before the first run"),
             ("--no-forecast", "check the key, its scopes and the database, with one request for each"),
-            ("--tables=-member_exclusions", "check and estimate runs that leave out a table"),
+            ("--tables=-campaigns", "check and estimate runs that leave out a table"),
         ),
         declare=_declare_check,
         module="check",
@@ -291,7 +291,7 @@ _ALL = (
             ("--metrics='Opened Email,Placed Order'", "load the events of two metrics"),
             ("--metrics='-Active on Site'", "load the events of all metrics but one"),
             ("--since 2026-01-01 --tables sends", "read this year's events again, for one table"),
-            ("--tables=-member_exclusions", "load everything but one table"),
+            ("--tables=-campaigns", "load everything but one table"),
         ),
         declare=_declare_daily,
         module="flow_runs",

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from klaviyo_pg.catalogue import DATA
+from klaviyo_pg.catalogue import DATA, membership
 from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.postgres.lookups import StoredMetric
@@ -16,6 +16,8 @@ from transforms.routing import KnownMetric, selected
 
 _ALL, _DEFAULT = "all", "default"
 _EVENT_TABLES = frozenset(table.name for table in EVENT_TABLES)
+_CONTACTABLE = frozenset({"member_exclusions", "stg_member_exclusions", "unsubscribes"})
+"""Tables whose requests show that somebody may not be contacted any more."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,10 @@ class Selection:
     def streams(self) -> frozenset[str]:
         """The names of the streams to read."""
         chosen = self.base | {name for name, stream in self.all_streams.items() if stream.tables & self.included}
-        left_out = {name for name, stream in self.all_streams.items() if stream.leading & self.excluded}
-        if not self.event_tables_left:
-            left_out.add(EVENTS.name)
+        left_out = {
+            name for name, stream in self.all_streams.items() if stream.leading & (self.excluded - _EVENT_TABLES)
+        }
         return ALWAYS | (chosen - left_out)
-
-    @property
-    def event_tables_left(self) -> frozenset[str]:
-        """The event tables that are not left out."""
-        return _EVENT_TABLES - self.excluded
 
     def event_tables(self, lists_people: bool) -> frozenset[str] | None:
         """Return the event tables whose metrics have to be read; None if it is all of them.
@@ -58,6 +55,7 @@ class Selection:
         others = [stream.tables for stream in self.all_streams.values() if stream.name != EVENTS.name]
         only_from_events = EVENTS.tables - frozenset[str]().union(*others)
         from_events = only_from_events if lists_people else only_from_events | PROFILES.tables
+        from_events |= {membership.MEMBER_LISTS.name}  # unsubscribes, and subscriptions that end
         needs_all = EVENTS.name in self.base or bool(self.included & from_events - _EVENT_TABLES)
         return _EVENT_TABLES if needs_all else self.included & _EVENT_TABLES
 
@@ -107,7 +105,12 @@ def _check_names(names: Collection[str]) -> None:
 
 
 def _check_exclusion(table: str, streams: Mapping[str, Stream]) -> None:
-    """Raise BadSettings if leaving out a table would have no effect."""
+    """Raise BadSettings if leaving out a table would have no effect, or would hide who may not be contacted."""
+    if table in _CONTACTABLE:
+        raise BadSettings(
+            f"The table {table} cannot be left out: without it, member_lists would show people who have unsubscribed "
+            "or are suppressed as contactable."
+        )
     led = [name for name, stream in streams.items() if table in stream.leading]
     if table in _EVENT_TABLES or (led and not ALWAYS & set(led)):
         return

@@ -37,7 +37,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         pytest.param("METRICS", "Opened Email, -Placed Order,,", ("Opened Email", "-Placed Order"), id="commas"),
         pytest.param("METRICS", '["Clicked, twice"]', ("Clicked, twice",), id="JSON"),
         pytest.param("METRICS", "", (), id="no metrics"),
-        pytest.param("TABLES", "all, -member_exclusions", ("all", "-member_exclusions"), id="tables"),
+        pytest.param("TABLES", "all, -campaigns", ("all", "-campaigns"), id="tables"),
         pytest.param("DESTINATIONS", '{"Opened Push": "opens"}', {"Opened Push": "opens"}, id="destinations"),
         pytest.param("CONCURRENCY", "16", 16, id="concurrency"),
         pytest.param("PROCESSES", "4", 4, id="processes"),

@@ -5,7 +5,7 @@ from psycopg.sql import Composed
 
 from klaviyo_pg.catalogue import TABLES, VIEWS, Absent, Load, Table, View, loads
 from klaviyo_pg.errors import DatabaseUnusable
-from klaviyo_pg.postgres import definitions, statements
+from klaviyo_pg.postgres import absences, definitions, statements
 from klaviyo_pg.postgres.schema import differing_comments, missing
 
 SCHEMAS = ["klaviyo", 'a "quoted" one', "it's", "%s {} %(x)s", "Ünïcode", "drop table x; --"]
@@ -24,7 +24,7 @@ def composed(schema: str, load: Load) -> list[Composed]:
         *differing_comments(schema, {}, (load.table,)),
         statements.create_stage(schema, load),
         statements.upsert(schema, load),
-        statements.retire_absent(schema, load) if load.absent is not Absent.KEEP else statements.copy_stage(load),
+        absences.retire(schema, load) if load.absent is not Absent.KEEP else statements.copy_stage(load),
     ]
 
 

@@ -85,11 +85,11 @@ def test_tables_limit_the_metrics_that_are_read(warehouse: Warehouse, shop: Fake
 
 def test_a_setting_leaves_tables_out_of_every_flow(warehouse: Warehouse, shop: FakeAccount) -> None:
     """Their streams are not read, and neither are the events of their metrics; the next full run reads everything."""
-    some = warehouse.variant(tables=("-opens", "-member_exclusions", "-campaigns"))
+    some = warehouse.variant(tables=("-opens", "-automations", "-campaigns"))
     for ran in (some.daily(), some.backfill(days_ago(20)), some.reconcile()):
         assert ran.exit_code == 0, ran.sentences
-    assert {each.kind for each in shop.requests} & {"exclusions", "campaigns"} == set()
+    assert {each.kind for each in shop.requests} & {"flows", "campaigns"} == set()
     assert {each.subject for kind in ("events", "counts", "beginning") for each in shop.sent(kind)} == {"ORDER"}
-    assert "profiles" in some.watermarks() and "exclusions" not in some.watermarks()
+    assert "exclusions" in some.watermarks() and "flows" not in some.watermarks()
     assert warehouse.daily().state == "complete"
     assert sorted(warehouse.event_ids()) == sorted(event.id for event in shop.events)

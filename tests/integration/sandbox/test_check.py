@@ -120,13 +120,13 @@ def examined(
 
 def test_a_good_key_and_database_pass(warehouse: Warehouse, capsys: pytest.CaptureFixture[str]) -> None:
     """Each stream of the selection has a line, which says that the key has its scope."""
-    code, out, sentences = examined(warehouse, capsys, tables="-member_exclusions")
+    code, out, sentences = examined(warehouse, capsys, tables="-campaigns")
     assert (code, sentences) == (0, [])
     assert "account SANDBX" in out and "schema klaviyo" in out
     lines = {line[:19].strip(): line[19:].strip() for line in out.splitlines()}
-    wanted = [name.replace("_", " ") for name in STREAMS if name != "exclusions"]
+    wanted = [name.replace("_", " ") for name in STREAMS if name != "campaigns"]
     assert {name: lines.get(name) for name in wanted} == dict.fromkeys(wanted, "yes")
-    assert "exclusions" not in lines
+    assert "campaigns" not in lines
 
 
 def test_a_missing_scope_is_told_apart_from_what_klaviyo_does_not_offer(
