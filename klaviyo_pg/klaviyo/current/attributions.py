@@ -1,7 +1,7 @@
 """The attributions on a page of events turned into rows. Sends no requests.
 
-An event refers to its attributions by their IDs, and each attribution to its event. Either is enough. What cannot be read
-is a reject that hides rows: it may be an attribution that is stored.
+An event refers to its attributions by their IDs, and each attribution to its event. Either is enough. What cannot be
+read is a reject that hides rows: it may be an attribution that is stored.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
