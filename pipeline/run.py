@@ -169,6 +169,7 @@ def _registered(
 def _digest(settings: Settings, selection: Mapping[str, object]) -> str:
     """Identify what a run is asked to do: only a run with the same digest may resume its chunks."""
     planned = settings.model_dump(include=_PLANNED_BY)
+    planned["tables"] = sorted(settings.tables)
     return hashlib.sha256(json.dumps({**selection, **planned}, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

@@ -53,6 +53,7 @@ class _Claim:
     what: str
     connection: psycopg.Connection
     server_session: int
+    is_vital: bool
 
 
 class ReadingProcesses(Protocol):
@@ -220,20 +221,21 @@ class Session:
             return _WORKERS
         return max(_WORKERS, min(_MAX_WORKERS, ceil(requests_per_minute / 60 * 2 * answer_seconds)))
 
-    def claim(self, integration_id: str, what: str) -> None:
+    def claim(self, integration_id: str, what: str, is_vital: bool = True) -> None:
         """Claim something of an account, such as a flow, until `release_claims` or the end of the process.
 
-        Raises Busy where another process holds the claim. A claim is a lock that Postgres drops with its connection.
+        A claim is a lock that Postgres drops with its connection. If another process takes it then, this session stops,
+        unless the claim is not vital: then it no longer holds the claim. Raises Busy where another process holds it.
         """
-        self._claims.append(self._claimed(integration_id, what))
+        self._claims.append(self._claimed(integration_id, what, is_vital))
 
-    def _claimed(self, integration_id: str, what: str) -> _Claim:
+    def _claimed(self, integration_id: str, what: str, is_vital: bool) -> _Claim:
         connection = connect(self._url, self.settings.warehouse_schema, autocommit=True)
         account = Account(connection, self.settings.warehouse_schema, integration_id)
         try:
             if claims.try_claim(account, what):
                 claims.wait_for_last_holder(account, what)
-                return _Claim(integration_id, what, connection, claims.session_of(connection))
+                return _Claim(integration_id, what, connection, claims.session_of(connection), is_vital)
         except LockNotAvailable:
             pass
         except BaseException:
@@ -245,16 +247,18 @@ class Session:
     def renew_claims(self) -> None:
         """Take again the claims that were lost with their connection, for example when the database restarted.
 
-        While the database is away, nothing is lost that another process could take. Raises Busy where one has; then
-        this session stops, and never takes the claim again, because the other process continues its run.
+        While the database is away, nothing is lost that another process could take. Raises Busy where one has taken a
+        vital claim; then this session stops, and never takes the claim again, because the other process continues its
+        run.
         """
         with self._claims_lock:
             self.check_claims()
-            for number, each in enumerate(self._claims):
+            for each in tuple(self._claims):
                 with suppress(psycopg.OperationalError):
                     if not self._holds(each):
                         each.connection.close()
-                        self._claims[number] = self._claimed_again(each)
+                        at = self._claims.index(each)
+                        self._claims[at : at + 1] = self._claimed_again(each)
 
     def _holds(self, claim: _Claim) -> bool:
         account = Account(claim.connection, self.settings.warehouse_schema, claim.integration_id)
@@ -263,10 +267,13 @@ class Session:
         except psycopg.OperationalError:
             return False
 
-    def _claimed_again(self, claim: _Claim) -> _Claim:
+    def _claimed_again(self, claim: _Claim) -> list[_Claim]:
+        """Return the claim, taken again; nothing if another process has one that is not vital."""
         try:
-            return self._claimed(claim.integration_id, claim.what)
+            return [self._claimed(claim.integration_id, claim.what, claim.is_vital)]
         except Busy:
+            if not claim.is_vital:
+                return []
             self._taken = Busy(
                 f"The database ended the session of this {claim.what} run of {self.settings.klaviyo_integration}, and "
                 "another run has taken over: wait for it to finish."
