@@ -64,7 +64,7 @@ def claim_over(account: Account, holder: Account) -> Claim:
 
             def under_claim(work: Callable[[Account], Result], /) -> Result:
                 def entered(account: Account) -> Result:
-                    if not claims.enter(account, erase.CLAIM, session):
+                    if claims.enter(account, erase.CLAIM, session) is None:
                         raise DatabaseAway("The database ended the session of this erasing. Rerun to resume.")
                     return work(account)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from math import ceil
+from time import monotonic
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -36,6 +37,7 @@ from pipeline.stop import StopFlag
 
 _FIRST_ATTEMPTS = 3  # of a run's first request: a wrong address should be reported at once
 _WORKERS, _MAX_WORKERS = 4, 16
+_LOOK = 0.5  # seconds between two looks at the claims
 
 Result = TypeVar("Result")
 OpenSource = Callable[[Settings, Pace, PageSizes], Source]
@@ -82,6 +84,7 @@ class Session:
         self._open_source = open_source
         self._claims: list[_Claim] = []
         self._taken: Busy | None = None
+        self._renewed_at = 0.0
         self._lock, self._claims_lock = threading.RLock(), threading.RLock()
         self._database: Database | None = None
         self.readers: ReadingProcesses | None = None
@@ -166,12 +169,11 @@ class Session:
         """The largest difference of clocks that a run accepts."""
         return timedelta(seconds=self.settings.clock_tolerance_seconds)
 
-    def compare_clocks(self, connection: psycopg.Connection) -> Clocks:
-        """Return the time on the clocks of this machine, the database and the API. `connection` is in a transaction.
+    def compare_clocks(self, database: datetime) -> Clocks:
+        """Return the time on the clocks of this machine, the database and the API.
 
         Raises ClocksDiffer if they differ by more than CLOCK_TOLERANCE_SECONDS.
         """
-        database = clock.present(connection)
         clocks = Clocks(self.now(), database, self._api_time)
         clocks.check(self.clock_tolerance)
         return clocks
@@ -260,6 +262,12 @@ class Session:
                         at = self._claims.index(each)
                         self._claims[at : at + 1] = self._claimed_again(each)
 
+    def keep_claims(self) -> None:
+        """Renew the claims, unless that was done a moment ago. Raises Busy like `renew_claims`."""
+        if monotonic() - self._renewed_at >= _LOOK:
+            self.renew_claims()
+            self._renewed_at = monotonic()
+
     def _holds(self, claim: _Claim) -> bool:
         account = Account(claim.connection, self.settings.warehouse_schema, claim.integration_id)
         try:
@@ -291,16 +299,20 @@ class Session:
         """True if another process has taken a claim of this session, and with it the run."""
         return self._taken is not None
 
-    def enter(self, connection: psycopg.Connection) -> None:
+    def enter(self, connection: psycopg.Connection) -> datetime:
         """Keep the claims of this session for a transaction: until it ends, no other process can begin its work.
 
-        Raises ClaimLost if a claim was lost, and Busy if another process has taken it.
+        Return the database's time at the start of the transaction. Raises ClaimLost if a claim was lost, and Busy if
+        another process has taken it.
         """
         self.check_claims()
+        time = None
         for each in tuple(self._claims):
             account = Account(connection, self.settings.warehouse_schema, each.integration_id)
-            if not claims.enter(account, each.what, each.server_session):
+            time = claims.enter(account, each.what, each.server_session)
+            if time is None:
                 raise ClaimLost
+        return time or clock.present(connection)
 
     def holds_claim(self, what: str) -> bool:
         """Return whether this session holds a claim of this name."""
