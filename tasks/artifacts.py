@@ -17,7 +17,7 @@ from tasks.naming import artifact_key
 
 
 class Artifacts:
-    """Publishes tables, texts and progress of an account as Prefect artifacts. Each account has keys of its own.
+    """Publishes tables, texts and progress of an account as Prefect artifacts. The keys contain the account.
 
     If Prefect refuses one, the run does not suffer, but `note` is called with a sentence that says so.
     """
