@@ -51,13 +51,15 @@ _EVENT = """
 SELECT event.id, coalesce(person.id, event.member_key, {nobody}) COLLATE "default" AS person_id, metric.id AS metric_id,
     {event_type} AS type,
     CASE WHEN of_flow.automation_key IS NULL THEN
-        coalesce(campaign.id, message.campaign_id, nullif(event.properties ->> '$message', ''), event.campaign_key)
+        coalesce(campaign.id, message.campaign_id, nullif(event.properties ->> '$message', ''), event.campaign_key
+            {campaign_id})
     END COLLATE "default" AS campaign_id,
     CASE WHEN of_flow.automation_key IS NOT NULL THEN
         coalesce(flow.id, flow_message.flow_id, nullif(event.properties ->> '$flow', ''), of_flow.automation_key)
     END COLLATE "default" AS flow_id,
     CASE WHEN of_flow.automation_key IS NOT NULL THEN
-        coalesce(flow_message.id, campaign.id, nullif(event.properties ->> '$message', ''), event.campaign_key)
+        coalesce(flow_message.id, campaign.id, nullif(event.properties ->> '$message', ''), event.campaign_key
+            {flow_message_id})
     END COLLATE "default" AS flow_message_id,
     event.properties ->> '$variation' AS _variation, event.event_at AT TIME ZONE 'UTC' AS datetime,
     event.event_at AT TIME ZONE 'UTC' AS timestamp, NULL::text AS uuid,
@@ -73,30 +75,40 @@ LEFT JOIN {campaign_messages} AS message
     ON message.message_key = event.campaign_key AND message.esp_integration_id = {account}
 LEFT JOIN {flow_messages} AS flow_message
     ON flow_message.message_key = event.campaign_key AND flow_message.esp_integration_id = {account}
+{attributions}
 CROSS JOIN LATERAL (SELECT
-    coalesce(event.automation_key, campaign.automation_key, flow_message.automation_key) AS automation_key
-) AS of_flow
+    coalesce(event.automation_key, campaign.automation_key, flow_message.automation_key {automation_key})
+) AS of_flow (automation_key)
 LEFT JOIN {automations} AS flow
-    ON flow.automation_key = of_flow.automation_key AND flow.esp_integration_id = {account}{attributions}
+    ON flow.automation_key = of_flow.automation_key AND flow.esp_integration_id = {account}
 """
 _EVENTS = """
 SELECT id, key, event_at, campaign_key, automation_key, member_key, metric_key, event_name, value, properties,
     __synced_at FROM {table} WHERE esp_integration_id = {account}
 """
 # Fivetran has one attribution for each event: of several, the one to the latest event. The properties have it where the
-# event was read before attributions were.
-_ATTRIBUTION = ", coalesce(attributed.document, event.properties -> '$attribution') AS property_attribution"
+# event was read before attributions were. dbt_klaviyo looks the message up in the other event. Where that one is not
+# stored, because its person was erased or it is older than the history, the message becomes that of the event itself.
 _ATTRIBUTIONS = """
 LEFT JOIN (
     SELECT DISTINCT ON (stored.event_at, stored.event_key) stored.event_at, stored.event_key, stored.__synced_at,
-        jsonb_strip_nulls(jsonb_build_object('$attributed_event_id', touch.id,
+        CASE WHEN touch.id IS NOT NULL THEN jsonb_strip_nulls(jsonb_build_object('$attributed_event_id', touch.id,
             '$message', coalesce(stored.campaign_message_id, stored.flow_message_id, stored.campaign_id),
-            '$flow', stored.flow_id, '$variation', stored.variation_id)) AS document
-    FROM {event_attributions} AS stored JOIN ({touches}) AS touch ON touch.key = stored.attributed_event_key
+            '$flow', stored.flow_id, '$variation', stored.variation_id)) END AS document,
+        CASE WHEN touch.id IS NULL THEN stored.campaign_id END AS campaign_id,
+        CASE WHEN touch.id IS NULL THEN stored.automation_key END AS automation_key,
+        CASE WHEN touch.id IS NULL THEN stored.flow_message_id END AS flow_message_id
+    FROM {event_attributions} AS stored LEFT JOIN ({touches}) AS touch ON touch.key = stored.attributed_event_key
     WHERE stored.esp_integration_id = {account}
-    ORDER BY stored.event_at, stored.event_key, touch.event_at DESC, stored.key
+    ORDER BY stored.event_at, stored.event_key, touch.event_at DESC NULLS LAST, stored.key
 ) AS attributed ON attributed.event_at = event.event_at AND attributed.event_key = event.key
 """
+_OF_ATTRIBUTION = {  # what it adds to the query of events
+    "attribution": ", coalesce(attributed.document, event.properties -> '$attribution') AS property_attribution",
+    "campaign_id": ", attributed.campaign_id",
+    "flow_message_id": ", attributed.flow_message_id",
+    "automation_key": ", CASE WHEN event.campaign_key IS NULL THEN attributed.automation_key END",
+}
 _TOUCHES = "SELECT id, key, event_at FROM {table} WHERE esp_integration_id = {account}"
 # A dimension is up to date as of the watermark, whether or not a row changed then.
 _SYNCED = """greatest({row}.__synced_at, (
@@ -137,7 +149,7 @@ def query(account: Account, view: str, has_attributions: bool) -> Composed:
 
 
 def _event(account: Account, has_attributions: bool) -> Composed:
-    touches = _of_all_events(account, _TOUCHES)
+    joined = _filled(account, _ATTRIBUTIONS, touches=_of_all_events(account, _TOUCHES))
     return _filled(
         account,
         _EVENT,
@@ -145,8 +157,8 @@ def _event(account: Account, has_attributions: bool) -> Composed:
         event_type=_old_name(SQL("coalesce(metric.name, event.event_name)")),
         events=_of_all_events(account, _EVENTS),
         synced=SQL(_EVENT_SYNCED[has_attributions]),
-        attribution=SQL(_ATTRIBUTION if has_attributions else ""),
-        attributions=_filled(account, _ATTRIBUTIONS, touches=touches) if has_attributions else SQL(""),
+        attributions=joined if has_attributions else SQL(""),
+        **{name: SQL(part if has_attributions else "") for name, part in _OF_ATTRIBUTION.items()},
     )
 
 
