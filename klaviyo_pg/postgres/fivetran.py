@@ -55,7 +55,8 @@ SELECT event.id, coalesce(person.id, event.member_key, {nobody}) COLLATE "defaul
             {campaign_id})
     END COLLATE "default" AS campaign_id,
     CASE WHEN of_flow.automation_key IS NOT NULL THEN
-        coalesce(flow.id, flow_message.flow_id, nullif(event.properties ->> '$flow', ''), of_flow.automation_key)
+        coalesce(flow.id, flow_message.flow_id, nullif(event.properties ->> '$flow', '') {flow_id},
+            of_flow.automation_key)
     END COLLATE "default" AS flow_id,
     CASE WHEN of_flow.automation_key IS NOT NULL THEN
         coalesce(flow_message.id, campaign.id, nullif(event.properties ->> '$message', ''), event.campaign_key
@@ -97,6 +98,7 @@ LEFT JOIN (
             '$flow', stored.flow_id, '$variation', stored.variation_id)) END AS document,
         CASE WHEN touch.id IS NULL THEN stored.campaign_id END AS campaign_id,
         CASE WHEN touch.id IS NULL THEN stored.automation_key END AS automation_key,
+        CASE WHEN touch.id IS NULL THEN stored.flow_id END AS flow_id,
         CASE WHEN touch.id IS NULL THEN stored.flow_message_id END AS flow_message_id
     FROM {event_attributions} AS stored LEFT JOIN ({touches}) AS touch ON touch.key = stored.attributed_event_key
     WHERE stored.esp_integration_id = {account}
@@ -106,6 +108,7 @@ LEFT JOIN (
 _OF_ATTRIBUTION = {  # what it adds to the query of events
     "attribution": ", coalesce(attributed.document, event.properties -> '$attribution') AS property_attribution",
     "campaign_id": ", attributed.campaign_id",
+    "flow_id": ", CASE WHEN event.campaign_key IS NULL THEN attributed.flow_id END",
     "flow_message_id": ", attributed.flow_message_id",
     "automation_key": ", CASE WHEN event.campaign_key IS NULL THEN attributed.automation_key END",
 }
