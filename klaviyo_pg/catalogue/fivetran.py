@@ -1,6 +1,6 @@
 """The views with the names and types of Fivetran's Klaviyo schema, which dbt_klaviyo reads. Knows no SQL.
 
-They are made for one account each, in a schema of their own, so they are not among the views of the warehouse.
+Each account has separate ones, in a separate schema, so they are not among the views of the warehouse.
 """
 
 from klaviyo_pg.catalogue.types import BOOLEAN, FLOAT, JSON, TEXT, UTC_TIMESTAMP, Column, View
@@ -13,7 +13,7 @@ OLD_NAMES = {
     "Unsubscribed from Text Message Marketing": "Unsubscribed from SMS",
 }
 """The names by which dbt_klaviyo counts events, by the names that Klaviyo has given to these metrics since."""
-NOBODY = "nobody"
+UNKNOWN = "unknown"
 """The person_id of events of people who were erased. Models of dbt choose what to renew by it, so it is never null."""
 
 _CREATED = Column("created", UTC_TIMESTAMP, "When it was created (UTC).")
@@ -121,10 +121,10 @@ EVENT = View(
         Column(
             "person_id",
             TEXT,
-            f"ID of the person; md5 of the ID if the person is not stored, '{NOBODY}' if the person was erased.",
+            f"ID of the person; md5 of the ID if the person is not stored, '{UNKNOWN}' if the person was erased.",
         ),
         Column("metric_id", TEXT, "ID of the metric."),
-        Column("type", TEXT, "Name of the metric: the old one where Klaviyo has renamed a metric of its own."),
+        Column("type", TEXT, "Name of the metric: the old one where Klaviyo itself has renamed a metric."),
         Column("campaign_id", TEXT, "ID of the campaign; null for events of flows."),
         Column("flow_id", TEXT, "ID of the flow; null for events of campaigns."),
         Column("flow_message_id", TEXT, "ID of the message of the flow."),

@@ -46,10 +46,10 @@ FROM {members} AS person
 WHERE person.esp_integration_id = {account}
 """
 # $message is the ID of a campaign, of one of its messages, or of a message of a flow; its key is found in one of three
-# tables. What is in none of them keeps the ID of the properties or, where these are not stored, the key.
+# tables. If it is in no table, it keeps the ID of the properties or, where these are not stored, the key.
 _EVENT = """
-SELECT event.id, coalesce(person.id, event.member_key, {nobody}) COLLATE "default" AS person_id, metric.id AS metric_id,
-    {event_type} AS type,
+SELECT event.id, coalesce(person.id, event.member_key, {unknown}) COLLATE "default" AS person_id,
+    metric.id AS metric_id, {event_type} AS type,
     CASE WHEN of_flow.automation_key IS NULL THEN
         coalesce(campaign.id, message.campaign_id, nullif(event.properties ->> '$message', ''), event.campaign_key
             {campaign_id})
@@ -156,7 +156,7 @@ def _event(account: Account, has_attributions: bool) -> Composed:
     return _filled(
         account,
         _EVENT,
-        nobody=Literal(fivetran.NOBODY),
+        unknown=Literal(fivetran.UNKNOWN),
         event_type=_old_name(SQL("coalesce(metric.name, event.event_name)")),
         events=_of_all_events(account, _EVENTS),
         synced=SQL(_EVENT_SYNCED[has_attributions]),

@@ -33,7 +33,7 @@ _MARK = re.compile(r"Created by klaviyo-pg views: account (\S+) in the schema (.
 
 
 class Upgraded(NamedTuple):
-    """What an upgrade did: the views that it created or changed, and those that it had to drop first.
+    """The result of an upgrade: the views that it created or changed, and those that it had to drop first.
 
     `empty` are the tables that had no rows of the account.
     """

@@ -172,7 +172,7 @@ def test_revenue_needs_the_macros_of_the_example(connection: psycopg.Connection)
 
 
 def test_an_erased_person_is_nowhere(connection: psycopg.Connection) -> None:
-    """Their events are those of nobody, and look new, so that incremental models renew them."""
+    """Their events have an unknown person, and look new, so that incremental models renew them."""
     buyer = (
         "SELECT p.id, p.email FROM event e JOIN person p ON p.id = e.person_id WHERE property_attribution IS NOT NULL"
     )
@@ -184,7 +184,7 @@ def test_an_erased_person_is_nowhere(connection: psycopg.Connection) -> None:
         found = connection.execute(named.format(Identifier(view)), [f"%{address}%", f"%{person}%"])
         assert found.fetchone() == (0,), view
     after = rows(connection, "SELECT id, person_id, _fivetran_synced FROM event WHERE id = ANY(%s)", list(events))
-    assert {each for each, who, at in after if who == "nobody" and at > events[each]} == set(events) != set()
+    assert {each for each, who, at in after if who == "unknown" and at > events[each]} == set(events) != set()
 
 
 def test_what_is_attributed_to_an_erased_event_keeps_its_message(connection: psycopg.Connection) -> None:
