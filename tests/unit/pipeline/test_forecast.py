@@ -58,9 +58,9 @@ def test_every_stream_has_a_forecast_by_the_formula() -> None:
 def test_settings_change_the_forecast() -> None:
     """Streams that are left out are not in it, and what settings turn off takes nothing."""
     made = forecast_of(
-        SHOP, "-member_exclusions", reconcile_days=0, profile_sweep_days=0, membership_sweep_days=0, first_sync_days=2
+        SHOP, "-tags", reconcile_days=0, profile_sweep_days=0, membership_sweep_days=0, first_sync_days=2
     )
-    assert made.keys().isdisjoint({"exclusions", COUNTS})
+    assert made.keys().isdisjoint({"tags", COUNTS})
     assert (made["events"].first, made["profile_sweep"], made["list_members"].sweep) == (6, Forecast(0, 0), 0)
 
 
