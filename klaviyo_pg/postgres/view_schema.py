@@ -23,9 +23,9 @@ _RELATIONS = """
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') ORDER BY c.relname
 """
-_COLUMN_NAMES = """
-    SELECT a.attname FROM pg_attribute a
-    WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
+_COLUMNS = """
+    SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
+    WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
 _IS_OURS = "SELECT obj_description(oid, 'pg_namespace') = %s FROM pg_namespace WHERE nspname = %s"
 _OF_SCHEMA = "Created by klaviyo-pg views."
@@ -140,23 +140,22 @@ def _described(account: Account, view: View, empty: Collection[str]) -> View:
 
 
 def _define(account: Account, name: str, view: View, done: Upgraded) -> None:
-    """Create a view, or replace it if its definition differs. A view that loses a column has to be dropped first."""
+    """Create a view, or replace it if its definition differs. A view that loses a column is dropped first."""
     connection, identifier = account.connection, Identifier(name, view.name)
     query = queries.query(account, view.name, fivetran.ATTRIBUTION in view.columns)
     if schema.is_defined(connection, identifier, query):
         return
-    if _loses_columns(account, identifier, view):
+    if _must_be_dropped(account, identifier, view):
         _drop(account, name, [view.name])
         done.recreated.append(view.name)
     account.execute(SQL("CREATE OR REPLACE VIEW {} AS {}").format(identifier, query))
     done.changed.append(view.name)
 
 
-def _loses_columns(account: Account, identifier: Identifier, view: View) -> bool:
-    """Return whether a view exists that CREATE OR REPLACE could not change: one whose columns do not come first."""
-    rows = account.connection.execute(_COLUMN_NAMES, [identifier.as_string(account.connection)])
-    stored = [column for (column,) in rows]
-    return stored != [column.name for column in view.columns][: len(stored)]
+def _must_be_dropped(account: Account, identifier: Identifier, view: View) -> bool:
+    """Return whether a view exists that CREATE OR REPLACE could not change: one whose columns do not all stay first."""
+    stored = account.connection.execute(_COLUMNS, [identifier.as_string(account.connection)]).fetchall()
+    return stored != [(column.name, column.type.sql) for column in view.columns][: len(stored)]
 
 
 def _drop(account: Account, name: str, views: Collection[str]) -> None:
@@ -165,7 +164,7 @@ def _drop(account: Account, name: str, views: Collection[str]) -> None:
     except errors.DependentObjectsStillExist as error:
         first = (error.diag.message_detail or "").partition(" depends on ")[0]
         raise DatabaseUnusable(
-            f"Objects depend on the views in {name}, such as {first}. Drop them first: dbt run creates its own again."
+            f"Objects depend on the views in {name}, such as {first}. Drop them first; dbt build recreates its own."
         ) from None
 
 

@@ -209,6 +209,23 @@ def test_attributions_are_a_column_only_where_there_are_some(connection: psycopg
     assert "property_attribution" not in columns(connection)["event"]
 
 
+def test_views_of_an_earlier_version_are_changed(connection: psycopg.Connection) -> None:
+    """A view that only gains columns keeps what others depend on, and the access that was granted."""
+    connection.execute("DROP VIEW metric, flow")
+    connection.execute(f"CREATE VIEW {NAME}.metric AS SELECT id, name FROM metrics")
+    connection.execute("CREATE VIEW public.of_metric AS SELECT * FROM metric")
+    connection.execute(f"CREATE VIEW {NAME}.flow AS SELECT 1 AS id")
+    for view in ("metric", "flow"):
+        connection.execute(
+            SQL("COMMENT ON VIEW {} IS {}").format(
+                Identifier(NAME, view), one(connection, "SELECT obj_description('campaign'::regclass)")
+            )
+        )
+    done = view_schema.upgrade(account(connection), NAME)
+    assert (done.changed, done.recreated) == (["flow", "metric"], ["flow"])
+    assert set(columns(connection)) == set(READ)
+
+
 def test_events_have_the_names_by_which_the_package_counts(connection: psycopg.Connection) -> None:
     """A metric has the same name as its events."""
     names = {name for (name,) in rows(connection, "SELECT name FROM klaviyo.metrics")}
