@@ -117,7 +117,7 @@ EVENT = View(
     "event",
     "One row for each event of any metric.",
     (
-        Column("id", TEXT, "Klaviyo's ID of the event."),
+        Column("id", TEXT, "Klaviyo's ID of the event; md5 of an ID that could be a name."),
         Column(
             "person_id",
             TEXT,

@@ -3,6 +3,7 @@
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from klaviyo_pg.catalogue import attribution, bookkeeping, dimensions, events, fivetran, messages
+from klaviyo_pg.catalogue.personal import EVENT_ID
 from klaviyo_pg.postgres.account import Account
 
 _CAMPAIGN = """
@@ -48,7 +49,7 @@ WHERE person.esp_integration_id = {account}
 # $message is the ID of a campaign, of one of its messages, or of a message of a flow; its key is found in one of three
 # tables. If it is in no table, it keeps the ID of the properties or, where these are not stored, the key.
 _EVENT = """
-SELECT event.id, coalesce(person.id, event.member_key, {unknown}) COLLATE "default" AS person_id,
+SELECT {stable_id} AS id, coalesce(person.id, event.member_key, {unknown}) COLLATE "default" AS person_id,
     metric.id AS metric_id, {event_type} AS type,
     CASE WHEN of_flow.automation_key IS NULL THEN
         coalesce(campaign.id, message.campaign_id, nullif(event.properties ->> '$message', ''), event.campaign_key
@@ -83,6 +84,9 @@ CROSS JOIN LATERAL (SELECT
 LEFT JOIN {automations} AS flow
     ON flow.automation_key = of_flow.automation_key AND flow.esp_integration_id = {account}
 """
+# An ID that could be a name becomes its digest when its person is erased. dbt would keep the event that it has stored with
+# the old ID and the person's address. So the view has the digest from the beginning.
+_STABLE_ID = "CASE WHEN {event}.id ~ {pattern} THEN {event}.id ELSE md5({event}.id) END"
 _EVENTS = """
 SELECT id, key, event_at, campaign_key, automation_key, member_key, metric_key, event_name, value, properties,
     __synced_at FROM {table} WHERE esp_integration_id = {account}
@@ -93,7 +97,7 @@ SELECT id, key, event_at, campaign_key, automation_key, member_key, metric_key, 
 _ATTRIBUTIONS = """
 LEFT JOIN (
     SELECT DISTINCT ON (stored.event_at, stored.event_key) stored.event_at, stored.event_key, stored.__synced_at,
-        CASE WHEN touch.id IS NOT NULL THEN jsonb_strip_nulls(jsonb_build_object('$attributed_event_id', touch.id,
+        CASE WHEN touch.id IS NOT NULL THEN jsonb_strip_nulls(jsonb_build_object('$attributed_event_id', {stable_id},
             '$message', coalesce(stored.campaign_message_id, stored.flow_message_id, stored.campaign_id),
             '$flow', stored.flow_id, '$variation', stored.variation_id)) END AS document,
         CASE WHEN touch.id IS NULL THEN stored.campaign_id END AS campaign_id,
@@ -152,10 +156,11 @@ def query(account: Account, view: str, has_attributions: bool) -> Composed:
 
 
 def _event(account: Account, has_attributions: bool) -> Composed:
-    joined = _filled(account, _ATTRIBUTIONS, touches=_of_all_events(account, _TOUCHES))
+    joined = _filled(account, _ATTRIBUTIONS, touches=_of_all_events(account, _TOUCHES), stable_id=_stable_id("touch"))
     return _filled(
         account,
         _EVENT,
+        stable_id=_stable_id("event"),
         unknown=Literal(fivetran.UNKNOWN),
         event_type=_old_name(SQL("coalesce(metric.name, event.event_name)")),
         events=_of_all_events(account, _EVENTS),
@@ -163,6 +168,10 @@ def _event(account: Account, has_attributions: bool) -> Composed:
         attributions=joined if has_attributions else SQL(""),
         **{name: SQL(part if has_attributions else "") for name, part in _OF_ATTRIBUTION.items()},
     )
+
+
+def _stable_id(event: str) -> Composed:
+    return SQL(_STABLE_ID).format(event=Identifier(event), pattern=Literal(EVENT_ID))
 
 
 def _of_all_events(account: Account, text: str) -> Composed:
