@@ -84,8 +84,8 @@ CROSS JOIN LATERAL (SELECT
 LEFT JOIN {automations} AS flow
     ON flow.automation_key = of_flow.automation_key AND flow.esp_integration_id = {account}
 """
-# An ID that could be a name becomes its digest when its person is erased. dbt would keep the event that it has stored with
-# the old ID and the person's address. So the view has the digest from the beginning.
+# An ID that could be a name becomes its digest when its person is erased. dbt would keep the event that it has stored
+# with the old ID and the person's address. So the view has the digest from the beginning.
 _STABLE_ID = "CASE WHEN {event}.id ~ {pattern} THEN {event}.id ELSE md5({event}.id) END"
 _EVENTS = """
 SELECT id, key, event_at, campaign_key, automation_key, member_key, metric_key, event_name, value, properties,
