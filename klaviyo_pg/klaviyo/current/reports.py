@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from klaviyo_pg.catalogue.reports import STATISTICS
 from klaviyo_pg.errors import BadAnswer, Garbled, QuotaUsedUp, Throttled
 from klaviyo_pg.klaviyo.client import Client, Endpoint
 from klaviyo_pg.klaviyo.documents import read_repaired
@@ -23,10 +22,43 @@ from klaviyo_pg.windows import Window
 _LIMIT = Limit(1, 2)  # and 225 in a day
 CAMPAIGNS = Endpoint("api/campaign-values-reports", "campaigns:read", _LIMIT, name="campaign reports")
 FLOWS = Endpoint("api/flow-series-reports", "flows:read", _LIMIT, name="flow reports")
-_NAMES = [column.name for column in STATISTICS]
+STATISTICS = (
+    "recipients",
+    "delivered",
+    "bounced",
+    "failed",
+    "bounced_or_failed",
+    "opens",
+    "opens_unique",
+    "clicks",
+    "clicks_unique",
+    "unsubscribes",
+    "unsubscribe_uniques",
+    "spam_complaints",
+    "conversions",
+    "conversion_uniques",
+    "conversion_value",
+    "average_order_value",
+    "revenue_per_recipient",
+    "delivery_rate",
+    "bounce_rate",
+    "failed_rate",
+    "bounced_or_failed_rate",
+    "open_rate",
+    "click_rate",
+    "click_to_open_rate",
+    "conversion_rate",
+    "unsubscribe_rate",
+    "spam_complaint_rate",
+    "message_segment_count_sum",
+    "text_message_credit_usage_amount",
+    "text_message_spend",
+    "text_message_roi",
+)
+"""All statistics that reports have."""
 _LARGEST = 2**63
 _DAY, _SECOND = timedelta(days=1), timedelta(seconds=1)
-_decode = msgspec.json.Decoder().decode
+_decode = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode  # 1e999 is infinite
 
 
 class _Result(NamedTuple):
@@ -70,7 +102,7 @@ def of_flows(client: Client, window: Window, metric_id: str) -> Iterator[Page[Re
 def _body(kind: str, form: str, window: Window, metric_id: str, **more: str) -> dict[str, Any]:
     """Return the body of a request. The API ignores offsets, and includes the last day."""
     attributes = {
-        "statistics": _NAMES,
+        "statistics": STATISTICS,
         "timeframe": {"start": _moment(window.start), "end": _moment(window.end - _SECOND)},
         "conversion_metric_id": metric_id,
         "group_by": [f"{kind}_id", f"{kind}_message_id", "send_channel", "variation"],
@@ -161,7 +193,7 @@ def _report(
         _id(groupings.get("send_channel")),
         _id(groupings.get("variation")),
         metric_id,
-        {name: _number(statistics.get(name)) for name in _NAMES},
+        {name: _number(statistics.get(name)) for name in STATISTICS},
     )
 
 
