@@ -44,7 +44,7 @@ def _has_reports(job: Job) -> bool:
 
 
 def conversion_metric(account: Account, settings: Settings) -> str | LeftOut:
-    """Return the ID of the metric of REPORT_METRIC or, without that, for revenue; the error if there is none."""
+    """Return the ID of the metric of REPORT_METRIC or, without that, for revenue; if not found, the error."""
     existing = [metric for metric in lookups.metrics(account) if not metric.is_deleted]
     name, mapped = settings.report_metric, ledger.mapped_metric(account, _REVENUE)
     if name is None and mapped is not None:

@@ -99,7 +99,7 @@ def test_all_statistics_have_a_column() -> None:
 def test_a_report_is_read_whatever_is_missing(
     document: object, rows: list[tuple[str | None, ...]], rejects: int
 ) -> None:
-    """What has no campaign is rejected, and so is an answer without results."""
+    """A result without a campaign is rejected, and so is an answer without results."""
     [page], _ = of_a_day(document)
     assert [row[1:4] for row in page.rows] == rows
     assert all(row.statistics == NOTHING for row in page.rows)
