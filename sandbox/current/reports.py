@@ -58,6 +58,8 @@ class Reports:
         return self._page(request, "flow-series-report", rows, {"date_times": dates})
 
     async def _read(self, context: Context, request: Request, kind: str, by_day: bool = False) -> _Asked:
+        if self._account.orders is not None:
+            raise ApiError(404, "not_found", "This account is too large to be added up.")
         attributes = _attributes(await request.body(), by_day)
         metric_id, group_by = attributes["conversion_metric_id"], attributes.get("group_by")
         if metric_id not in self._account.metrics:
