@@ -91,7 +91,7 @@ def read(job: Job, title: str, chunks: Iterable[Chunk]) -> None:
             submit(group)
         while len(inbox):
             inbox.handle_next(LOOK)
-            job.session.renew_claims()
+            job.session.keep_claims()
 
 
 def _left(job: Job, planned: list[Chunk]) -> list[Chunk]:

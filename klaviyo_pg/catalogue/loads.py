@@ -56,6 +56,11 @@ CAMPAIGN_REPORTS = Load(
     absent_per="sent_on",
 )
 FLOW_REPORTS = Load(reports.FLOW_REPORTS, absent=Absent.MARK, absent_per="sent_on")
+TAGGED_OBJECTS_OF = {
+    object_type: replace(TAGGED_OBJECTS, absent_where={"object_type": object_type})
+    for object_type in ("campaign", "flow", "list", "segment")
+}
+"""By type: objects of different types could have the same ID."""
 _CONSENT = ("consent", "consent_timestamp")
 _UNDIGESTED = {"details_digest": Merge.CLEAR}  # where properties are also loaded from pages of events
 MEMBERS = Load(

@@ -49,7 +49,7 @@ PROFILES = Endpoint("api/profiles", "profiles:read", _L, 100, "profiles")
 AGGREGATES = Endpoint("api/metric-aggregates", "metrics:read", _S, name="metric-aggregates")
 LIST_PROFILES = Endpoint("api/lists/{}/profiles", "lists:read and profiles:read", _L, 100, "list profiles")
 
-_DEFINITIONS = DocumentDecoder(definitions.DefinitionDocument, data=definitions.Definition)
+_DEFINITIONS = DocumentDecoder(resources.ResourceDocument, data=resources.Resource, included=resources.Resource)
 _METRICS = DocumentDecoder(resources.MetricDocument, data=resources.Metric)
 _FLOWS = DocumentDecoder(resources.FlowDocument, data=resources.Flow, included=resources.Resource)
 _GROUPS = DocumentDecoder(resources.GroupDocument, data=resources.Group)
