@@ -202,7 +202,7 @@ class _Counter:
     def _standing(self) -> str:
         total, done = len(self.groups), self._finished
         left = timedelta(seconds=round((monotonic() - self._began) / done * (total - done)))
-        return f"{done} of {total} parts done{f', about {left} left' if left else ''}"
+        return f"{done} of {total} parts of this step done{f', about {left} left for it' if left else ''}"
 
     def failed(self, group: Sequence[Chunk], error: Exception) -> None:
         """Note that a unit failed as a whole."""
