@@ -67,10 +67,18 @@ def test_a_finished_stage_takes_one_line() -> None:
     ("in_progress", "expected"),
     [
         pytest.param(stage(Item("a", done=50, total=200)), "about 0:00:30 left for this step", id="as fast as so far"),
-        pytest.param(stage(Item("a", done=50, read=150, total=200)), "about 0:00:10 left for this step", id="read but not stored"),
+        pytest.param(
+            stage(Item("a", done=50, read=150, total=200)), "about 0:00:10 left for this step", id="read but not stored"
+        ),
         pytest.param(stage(Item("a", done=0, total=200)), "time left for this step unknown", id="nothing done"),
-        pytest.param(stage(Item("a", done=50, total=200), is_counting=True), "time left for this step unknown", id="still counting"),
-        pytest.param(stage(Item("a", 50, 200), Item("b", 5)), "time left for this step unknown", id="a total is unknown"),
+        pytest.param(
+            stage(Item("a", done=50, total=200), is_counting=True),
+            "time left for this step unknown",
+            id="still counting",
+        ),
+        pytest.param(
+            stage(Item("a", 50, 200), Item("b", 5)), "time left for this step unknown", id="a total is unknown"
+        ),
     ],
 )
 def test_time_left(in_progress: Stage, expected: str) -> None:

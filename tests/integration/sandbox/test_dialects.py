@@ -211,6 +211,8 @@ def test_reports_equal_what_events_add_up_to(both: dict[str, Warehouse], warehou
         )
         assert found and [(row[0], expected[row[0]]) for row in found] == [(row[0], row[1:]) for row in found]
     assert warehouse.one("SELECT count(*) FROM legacy.campaign_reports") == 0
+    for query in re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "reports.md").read_text(), re.DOTALL):
+        assert warehouse.rows(query.replace("klaviyo.", "current.")), query
 
 
 def test_definitions_are_those_of_the_account(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
