@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 QUERIES = [
     pytest.param(query, id=f"{path.name}-{number}")
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-    for number, query in enumerate(re.findall(r"```sql\n(SELECT.*?)```", path.read_text("utf-8"), re.DOTALL))
+    for number, query in enumerate(re.findall(r"```sql\n((?:SELECT|WITH) .*?)```", path.read_text("utf-8"), re.DOTALL))
 ]
 ROW_KEY = "md5(esp_source || ':' || esp_integration_id || ':' || id)"
 
