@@ -12,6 +12,8 @@
     │       └── DatabaseAway   no connection: retry while a run is in progress
     ├── MissingScope           skip what needs it, finish as partial            exit code 3
     ├── UnconfirmedLoss        read it again, then finish as partial            exit code 3
+    ├── LeftOut                not read for now: finish as partial              exit code 3
+    │   └── QuotaUsedUp        the quota of a day is used up: the next runs continue
     ├── SweepLost              read it again                                    exit code 1
     ├── Stopped                stop on request: the next run resumes            exit code 130
     ├── Refused                the API refused a request: leave it out, finish as partial (alone: exit code 1)
@@ -110,6 +112,16 @@ class UnconfirmedLoss(KlaviyoPgError):
 
     def __reduce__(self) -> tuple[type["UnconfirmedLoss"], tuple[str, int, int]]:
         return (UnconfirmedLoss, (self.stream, self.missing, self.stored))
+
+
+class LeftOut(KlaviyoPgError):
+    """Something was not read."""
+
+    exit_code = 3
+
+
+class QuotaUsedUp(LeftOut):
+    """Klaviyo's quota for the day is used up. The next runs continue."""
 
 
 class SweepLost(KlaviyoPgError):

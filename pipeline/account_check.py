@@ -18,7 +18,7 @@ from pipeline.streams.dimensions import LISTS, METRICS
 from pipeline.streams.events import EVENTS
 from pipeline.streams.selection import Selection
 from pipeline.streams.stream import Probe, Stream
-from transforms.routing import KnownMetric, check_destinations, selected
+from transforms.routing import KnownMetric, check_destinations, check_metric, selected
 
 YES = "yes"
 
@@ -76,6 +76,7 @@ class Check:
                 findings.access[stream.name] = self._tried(stream, with_forecast)
             check_destinations(self._settings.destinations)
             selected(self._metrics, self._settings.metrics)
+            check_metric("REPORT_METRIC", self._settings.report_metric, self._metrics)
             if with_forecast:
                 self._forecast(progress)
         except KlaviyoPgError as error:

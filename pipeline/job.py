@@ -143,13 +143,17 @@ def _pieces(job: Job, group: Sequence[Chunk], begun: Iterable[Sequence[Chunk]]) 
 
 
 def _groups(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, ...]]:
-    """Yield the chunks that one unit reads: a single one, or the new members of several lists."""
+    """Yield the chunks that one unit reads: a single one, the new members of several lists, or a stream in turn."""
     lists: list[Chunk] = []
+    in_turn: dict[str, list[Chunk]] = {}
     for chunk in chunks:
-        if STREAMS[chunk.stream].subject == "list" and chunk.window.start is not None:
+        if STREAMS[chunk.stream].in_turn:
+            in_turn.setdefault(chunk.stream, []).append(chunk)
+        elif STREAMS[chunk.stream].subject == "list" and chunk.window.start is not None:
             lists.append(chunk)
         else:
             yield (chunk,)
+    yield from map(tuple, in_turn.values())
     for at in range(0, len(lists), _LISTS_AT_ONCE):
         yield tuple(lists[at : at + _LISTS_AT_ONCE])
 
@@ -157,7 +161,9 @@ def _groups(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, ...]]:
 def label(group: Sequence[Chunk]) -> str:
     """Return what people see of chunks that one unit reads."""
     first = str(group[0])
-    return first if len(group) == 1 else f"{group[0].stream} of {len(group)} lists"
+    if len(group) == 1:
+        return first
+    return f"{group[0].stream} of {len(group)} {'days' if STREAMS[group[0].stream].in_turn else 'lists'}"
 
 
 class _Counter:

@@ -9,6 +9,7 @@ from klaviyo_pg.catalogue import (
     loads,
     membership,
     messages,
+    reports,
     tags,
     views,
 )
@@ -43,6 +44,8 @@ ADDED = (
     tags.TAGS,
     tags.TAG_GROUPS,
     tags.TAGGED_OBJECTS,
+    reports.CAMPAIGN_REPORTS,
+    reports.FLOW_REPORTS,
 )
 DATA = (*SPECIFIED, *ADDED)
 BOOKKEEPING = (
@@ -98,6 +101,7 @@ __all__ = [
     "loads",
     "membership",
     "messages",
+    "reports",
     "tags",
     "views",
 ]

@@ -19,6 +19,7 @@ class Type(NamedTuple):
 
 TEXT = Type("text", pl.String())
 KEY = Type('text COLLATE "C"', pl.String())  # md5 in hexadecimal: comparing bytes keeps its index fast in any locale
+DATE = Type("date", pl.Date())
 TIMESTAMP = Type("timestamp with time zone", pl.Datetime("us", "UTC"))
 UTC_TIMESTAMP = Type("timestamp without time zone", pl.Datetime("us"))  # of views for tools that expect UTC
 FLOAT = Type("double precision", pl.Float64())

@@ -39,7 +39,8 @@ class Selection:
         left_out = {
             name for name, stream in self.all_streams.items() if stream.leading & (self.excluded - _EVENT_TABLES)
         }
-        return ALWAYS | (chosen - left_out)
+        needed = {each for name in chosen - left_out for each in self.all_streams[name].needs}
+        return ALWAYS | ((chosen | needed) - left_out)
 
     def event_tables(self, lists_people: bool) -> frozenset[str] | None:
         """Return the event tables whose metrics have to be read; None if it is all of them.
