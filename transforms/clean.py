@@ -26,6 +26,8 @@ def cleaned(
     frame: pl.DataFrame, json_columns: frozenset[str] = frozenset(), blank_columns: frozenset[str] = frozenset()
 ) -> Cleaned:
     """Remove NUL characters. Turn empty strings into nulls, except in JSON columns and `blank_columns`."""
+    if frame.is_empty():
+        return Cleaned(frame, 0)
     total = 0
     for name in _columns_with_nul(frame, json_columns):
         without_nul = _json_without_nul if name in json_columns else _text_without_nul
