@@ -190,13 +190,19 @@ class Flow(NamedTuple):
 
 
 class Group(NamedTuple):
-    """A list or a segment. `tags` are IDs; None where the response does not include them, as for all that has tags."""
+    """A list or a segment. `tags` are IDs; None where the response does not include them, as for all that has tags.
+
+    Only segments have the states, and only in a dialect that returns them.
+    """
 
     id: str
     name: str | None
     created: datetime | None
     updated: datetime | None = None
     tags: Sequence[str] | None = None
+    is_active: bool | None = None
+    is_starred: bool | None = None
+    is_processing: bool | None = None
 
 
 class Tag(NamedTuple):
@@ -226,7 +232,7 @@ class Exclusion(NamedTuple):
 
 
 class Membership(NamedTuple):
-    """A person's place on a list. `is_subscribed` is None where the API does not include it."""
+    """A person's place on a list or in a segment. `is_subscribed` is None where the API does not include it."""
 
     list_id: str
     member_id: str

@@ -23,7 +23,7 @@ from pipeline.workers import Inbox, Workers
 LOOK = 0.5
 """Seconds between two looks at a run in progress."""
 _JUST_NOW = timedelta(minutes=1)  # age up to which a resumed run takes what it has read for the present
-_LISTS_AT_ONCE = 10  # lists of which one unit reads the new members: each Prefect task run is expensive
+_LISTS_AT_ONCE = 10  # lists or segments of which one unit reads the new members: each Prefect task run is expensive
 
 
 class Publisher(Protocol):
@@ -143,21 +143,22 @@ def _pieces(job: Job, group: Sequence[Chunk], begun: Iterable[Sequence[Chunk]]) 
 
 
 def _groups(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, ...]]:
-    """Yield the chunks that one unit reads: a single one, or the new members of several lists."""
-    lists: list[Chunk] = []
+    """Yield the chunks that one unit reads: a single one, or the new members of several lists or segments."""
+    by_stream: dict[str, list[Chunk]] = {}
     for chunk in chunks:
-        if STREAMS[chunk.stream].subject == "list" and chunk.window.start is not None:
-            lists.append(chunk)
+        if STREAMS[chunk.stream].subject in ("list", "segment") and chunk.window.start is not None:
+            by_stream.setdefault(chunk.stream, []).append(chunk)
         else:
             yield (chunk,)
-    for at in range(0, len(lists), _LISTS_AT_ONCE):
-        yield tuple(lists[at : at + _LISTS_AT_ONCE])
+    for group in by_stream.values():
+        for at in range(0, len(group), _LISTS_AT_ONCE):
+            yield tuple(group[at : at + _LISTS_AT_ONCE])
 
 
 def label(group: Sequence[Chunk]) -> str:
     """Return what people see of chunks that one unit reads."""
     first = str(group[0])
-    return first if len(group) == 1 else f"{group[0].stream} of {len(group)} lists"
+    return first if len(group) == 1 else f"{group[0].stream} of {len(group)} {STREAMS[group[0].stream].subject}s"
 
 
 class _Counter:

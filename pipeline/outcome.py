@@ -13,6 +13,7 @@ from klaviyo_pg.errors import (
     Stopped,
     Throttled,
     UnconfirmedLoss,
+    UnknownSegment,
     UserError,
 )
 from klaviyo_pg.foreign import LONGEST_MESSAGE, printable
@@ -69,11 +70,11 @@ class Effect(Enum):
 def effect_of(error: Exception, tolerates_failures: bool) -> Effect:
     """Return what an error of a chunk does to its run.
 
-    A missing scope, a refusal and an unconfirmed loss leave something out. A long pause that the API requires postpones
-    the rest. Anything else fails the run, unless the run tolerates failures (a backfill, which retries failed chunks
-    the next time): then only what the user has to change or asked for does.
+    A missing scope, a refusal, an unconfirmed loss and an unknown segment leave something out. A long pause that the
+    API requires postpones the rest. Anything else fails the run, unless the run tolerates failures (a backfill, which
+    retries failed chunks the next time): then only what the user has to change or asked for does.
     """
-    if isinstance(error, MissingScope | Refused | UnconfirmedLoss):
+    if isinstance(error, MissingScope | Refused | UnconfirmedLoss | UnknownSegment):
         return Effect.OMIT
     if isinstance(error, Throttled):
         return Effect.POSTPONE

@@ -181,11 +181,16 @@ def _window_of(month: datetime, as_of: datetime) -> AnyWindow:
 
 
 class ListSweeps(NamedTuple):
-    """The interval between sweeps of a list, the requests for them in a run, and the members that the last ones had."""
+    """The interval between sweeps of a list, the requests for them in a run, and the members that the last ones had.
+
+    Segments are swept in the same way: `stream` reads the members, and `record` is the watermark of a sweep.
+    """
 
     every: timedelta
     requests: int
     members: Mapping[str, int] = MappingProxyType({})
+    stream: str = LIST_MEMBERS.name
+    record: str = SWEEPS
 
 
 def membership_chunks(
@@ -199,16 +204,16 @@ def membership_chunks(
     """Read people who have joined each list since it was last read; at first and when a sweep is due, all members.
 
     A sweep is a full read: only that can find out who is no longer on the list. A run that resumes sweeps the lists
-    that it has begun to sweep, and no others.
+    that it has begun to sweep, and no others. Segments are planned in the same way.
     """
-    parts = {each: begun[key] for each in list_ids if (key := key_of(LIST_MEMBERS.name, each)) in begun}
+    parts = {each: begun[key] for each in list_ids if (key := key_of(sweeps.stream, each)) in begun}
     begun_sweeps = [each for each in parts if str(FULL_READ) in parts[each] and sweeps.every]
-    unfinished = [each for each in begun_sweeps if watermarks.get(key_of(SWEEPS, each)) != as_of]
+    unfinished = [each for each in begun_sweeps if watermarks.get(key_of(sweeps.record, each)) != as_of]
     swept = frozenset(unfinished if parts else _swept(list_ids, watermarks, as_of, sweeps))
     for list_id in list_ids:
-        watermark = watermarks.get(key_of(LIST_MEMBERS.name, list_id))
+        watermark = watermarks.get(key_of(sweeps.stream, list_id))
         start = None if list_id in swept or watermark is None else watermark - overlap
-        yield Chunk(LIST_MEMBERS.name, OpenWindow(start), list_id, start, (list_id,))
+        yield Chunk(sweeps.stream, OpenWindow(start), list_id, start, (list_id,))
 
 
 def _swept(list_ids: Sequence[str], watermarks: Watermarks, as_of: datetime, sweeps: ListSweeps) -> Iterator[str]:
@@ -218,9 +223,9 @@ def _swept(list_ids: Sequence[str], watermarks: Watermarks, as_of: datetime, swe
     lists that were first read on one day do not stay due on one day. The first list is always swept, and so is one
     whose last sweep is twice the interval ago.
     """
-    last = {each: watermarks.get(key_of(SWEEPS, each)) for each in list_ids}
+    last = {each: watermarks.get(key_of(sweeps.record, each)) for each in list_ids}
     pages = {each: sweeps.members.get(each, 0) // _IDS_PER_REQUEST + 1 for each in list_ids}
-    read_to = max((at for each in list_ids if (at := watermarks.get(key_of(LIST_MEMBERS.name, each)))), default=_NEVER)
+    read_to = max((at for each in list_ids if (at := watermarks.get(key_of(sweeps.stream, each)))), default=_NEVER)
     share = min(1.0, (as_of - read_to) / sweeps.every) if sweeps.every else 1.0
     requests, is_first = min(float(sweeps.requests), sum(pages.values()) * share), True
     due = [each for each in list_ids if _is_due(last[each], as_of, sweeps.every)]

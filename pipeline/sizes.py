@@ -20,6 +20,7 @@ from pipeline.streams.events import EVENTS
 from pipeline.streams.exclusions import EXCLUSIONS
 from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PEOPLE, PROFILES
+from pipeline.streams.segments import SEGMENT_MEMBERS
 from pipeline.streams.selection import Selection
 from transforms.routing import KnownMetric, destinations, selected
 
@@ -34,11 +35,15 @@ Progress = Callable[[str], None]
 
 
 class Known(NamedTuple):
-    """The result of the checks of streams: the requests of full reads, the metrics, and the ids of lists."""
+    """The result of the checks of streams: the requests of full reads, the metrics, and the ids of lists.
+
+    `segments` are the ids of those whose members are read.
+    """
 
     full_reads: Mapping[str, int]
     metrics: Sequence[KnownMetric]
     lists: Sequence[str]
+    segments: Sequence[str] = ()
 
 
 def measure(
@@ -65,10 +70,16 @@ def measure(
         progress("Estimating the number of profiles")
         sizes = _with_people(sizes, source, as_of)
     if source.looks_up_memberships:
-        sizes = sizes._replace(unknown=frozenset({LIST_MEMBERS.name, PEOPLE.name}))
+        unknown = {LIST_MEMBERS.name, PEOPLE.name, *([SEGMENT_MEMBERS.name] if known.segments else ())}
+        sizes = sizes._replace(unknown=frozenset(unknown))
     elif LIST_MEMBERS.name in allowed:
         progress(f"Estimating the number of members of {len(known.lists):,} lists")
-        sizes = _with_members(sizes, source, settings, known.lists, as_of)
+        members, joined = _members(source.memberships, settings, known.lists, as_of)
+        sizes = sizes._replace(members=members, joined=joined)
+    if known.segments and SEGMENT_MEMBERS.name in allowed and not source.looks_up_memberships:
+        progress(f"Estimating the number of members of {len(known.segments):,} segments")
+        members, joined = _members(source.segment_members, settings, known.segments, as_of)
+        sizes = sizes._replace(segments=members, joined_segments=joined)
     if EXCLUSIONS.name in allowed:
         progress("Estimating the number of excluded addresses")
         sizes = _with_exclusions(sizes, source, as_of)
@@ -109,17 +120,20 @@ def _with_people(sizes: Sizes, source: Source, as_of: datetime) -> Sizes:
     )
 
 
-def _with_members(sizes: Sizes, source: Source, settings: Settings, lists: Sequence[str], as_of: datetime) -> Sizes:
+def _members(
+    read: Callable[[str, AnyWindow], Iterator[Any]], settings: Settings, ids: Sequence[str], as_of: datetime
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Estimate the members of each list or segment, and those who joined within the overlap."""
     members, joined = dict[str, int](), dict[str, int]()
     overlap = timedelta(days=settings.blind_lookback_days) + _DAY
-    for list_id in lists:
-        pages = partial(source.memberships, list_id)
+    for list_id in ids:
+        pages = partial(read, list_id)
         try:
             members[list_id] = estimated(pages, _EARLIEST, as_of, _REQUESTS_FOR_A_LIST)
             joined[list_id] = estimated(pages, as_of - overlap, as_of, _REQUESTS_FOR_CHANGES)
         except Refused:  # deleted in the meantime
             members.pop(list_id, None)
-    return sizes._replace(members=members, joined=joined)
+    return members, joined
 
 
 def _with_exclusions(sizes: Sizes, source: Source, as_of: datetime) -> Sizes:

@@ -24,6 +24,7 @@ from klaviyo_pg.rows import (
     Flow,
     Group,
     MappedMetric,
+    Membership,
     MembershipPage,
     Metric,
     Page,
@@ -242,6 +243,10 @@ class FakeSource:
             return
         for page, rejects in self._pages("memberships", list_id, window, members, self._account.rows_per_page):
             yield MembershipPage(page, (), rejects, self._account.now(), page[-1].joined if page else None)
+
+    def segment_members(self, segment_id: str, window: AnyWindow) -> Iterator[Page[Membership]]:
+        for page in self.memberships(segment_id, window):
+            yield Page(page.rows, page.rejects, page.read_at, page.reached)
 
     def _looked_up(self, list_id: str, window: AnyWindow, addresses: Sequence[str]) -> Iterator[MembershipPage]:
         members = {self._account.profiles[each.member_id][0].email: each for each in self._account.members[list_id]}

@@ -9,6 +9,7 @@ from klaviyo_pg.catalogue import (
     loads,
     membership,
     messages,
+    segments,
     tags,
     views,
 )
@@ -43,6 +44,8 @@ ADDED = (
     tags.TAGS,
     tags.TAG_GROUPS,
     tags.TAGGED_OBJECTS,
+    segments.SEGMENTS,
+    segments.SEGMENT_MEMBERS,
 )
 DATA = (*SPECIFIED, *ADDED)
 BOOKKEEPING = (
@@ -98,6 +101,7 @@ __all__ = [
     "loads",
     "membership",
     "messages",
+    "segments",
     "tags",
     "views",
 ]

@@ -10,6 +10,7 @@ from klaviyo_pg.catalogue import (
     events,
     membership,
     messages,
+    segments,
     tags,
 )
 from klaviyo_pg.catalogue.personal import Personal
@@ -37,7 +38,9 @@ FLOW_CAMPAIGNS = Load(
 )
 AUTOMATIONS = Load(dimensions.AUTOMATIONS, absent=Absent.MARK)
 LISTS = Load(dimensions.LISTS, absent=Absent.MARK, absent_where={"list_type": "list"})
-SEGMENTS = Load(dimensions.LISTS, absent=Absent.MARK, absent_where={"list_type": "segment"})
+SEGMENTS_AS_LISTS = Load(dimensions.LISTS, absent=Absent.MARK, absent_where={"list_type": "segment"})
+SEGMENTS = Load(segments.SEGMENTS, absent=Absent.MARK)
+SEGMENT_MEMBERS = Load(segments.SEGMENT_MEMBERS)
 CAMPAIGN_LISTS = Load(dimensions.CAMPAIGN_LISTS, absent=Absent.DELETE, absent_per="campaign_id")
 CAMPAIGN_MESSAGES = Load(messages.CAMPAIGN_MESSAGES, absent=Absent.MARK)
 FLOW_ACTIONS = Load(messages.FLOW_ACTIONS, absent=Absent.MARK)

@@ -17,6 +17,7 @@ from klaviyo_pg.rows import (
     Flow,
     Group,
     MappedMetric,
+    Membership,
     MembershipPage,
     Metric,
     Page,
@@ -168,5 +169,14 @@ class Source(Protocol):
 
         A dialect that cannot list members looks up the addresses (email addresses and phone numbers) instead. Raises
         NotFound if the list no longer exists.
+        """
+        ...
+
+    def segment_members(self, segment_id: str, window: AnyWindow) -> Iterator[Page[Membership]]:
+        """Read the people who became members of a segment in the window and still are.
+
+        In ascending order of that time if the dialect supports it; the pages' `reached` says how far. A dialect that
+        does not know that time returns no pages unless the window is a full read. Raises NotFound if the segment no
+        longer exists.
         """
         ...

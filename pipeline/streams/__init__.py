@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from pipeline.streams import departures, dimensions, events, exclusions, lists, people
+from pipeline.streams import departures, dimensions, events, exclusions, lists, people, segments
 from pipeline.streams.stream import Stream
 
 DIMENSIONS = (
@@ -27,6 +27,7 @@ STREAMS: Mapping[str, Stream] = MappingProxyType(
             people.PROFILES,
             events.EVENTS,
             lists.LIST_MEMBERS,
+            segments.SEGMENT_MEMBERS,
             exclusions.EXCLUSIONS,
             people.PEOPLE,
             *DEPARTURES,

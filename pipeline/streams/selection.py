@@ -9,8 +9,10 @@ from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.postgres.lookups import StoredMetric
 from klaviyo_pg.settings import Settings
 from pipeline.streams import ALWAYS, STREAMS
+from pipeline.streams.dimensions import SEGMENTS
 from pipeline.streams.events import EVENTS
 from pipeline.streams.people import PROFILES
+from pipeline.streams.segments import SEGMENT_MEMBERS
 from pipeline.streams.stream import Stream
 from transforms.routing import KnownMetric, selected
 
@@ -39,7 +41,8 @@ class Selection:
         left_out = {
             name for name, stream in self.all_streams.items() if stream.leading & (self.excluded - _EVENT_TABLES)
         }
-        return ALWAYS | (chosen - left_out)
+        streams = ALWAYS | (chosen - left_out)
+        return streams | {SEGMENTS.name} if SEGMENT_MEMBERS.name in streams else streams
 
     def event_tables(self, lists_people: bool) -> frozenset[str] | None:
         """Return the event tables whose metrics have to be read; None if it is all of them.

@@ -138,6 +138,7 @@ class Group:
     opt_in_process: str = "single_opt_in"
     is_active: bool = True
     is_starred: bool = False
+    is_processing: bool = False
     joined: MutableMapping[int, int] = field(default_factory=dict)
     tags: list[str] = field(default_factory=list)
 

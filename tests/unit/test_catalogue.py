@@ -83,6 +83,8 @@ COLUMNS = {
     "tags": f"key id name tag_group_id tag_group_key {ORIGIN} deleted_at",
     "tag_groups": f"key id name is_exclusive is_default {ORIGIN} deleted_at",
     "tagged_objects": f"key id tag_id tag_key object_type object_id object_key {ORIGIN} deleted_at",
+    "segments": f"key id name is_active is_starred is_processing created_at updated_at {ORIGIN} deleted_at",
+    "segment_members": f"key id segment_id segment_key member_id member_key joined_at left_at {ORIGIN}",
 }
 TYPES = {
     "details_digest": "bigint",
@@ -106,6 +108,9 @@ TYPES = {
     "is_variation": "boolean",
     "is_exclusive": "boolean",
     "is_default": "boolean",
+    "is_active": "boolean",
+    "is_starred": "boolean",
+    "is_processing": "boolean",
 }
 LOADS = [load for load in vars(loads).values() if isinstance(load, Load)] + list(loads.EVENTS.values())
 

@@ -48,6 +48,7 @@ EVENT = Endpoint("api/events/{}", "events:read", _M, name="event")
 PROFILES = Endpoint("api/profiles", "profiles:read", _L, 100, "profiles")
 AGGREGATES = Endpoint("api/metric-aggregates", "metrics:read", _S, name="metric-aggregates")
 LIST_PROFILES = Endpoint("api/lists/{}/profiles", "lists:read and profiles:read", _L, 100, "list profiles")
+SEGMENT_PROFILES = Endpoint("api/segments/{}/profiles", "segments:read and profiles:read", _L, 100, "segment profiles")
 
 _DEFINITIONS = DocumentDecoder(definitions.DefinitionDocument, data=definitions.Definition)
 _METRICS = DocumentDecoder(resources.MetricDocument, data=resources.Metric)
@@ -137,13 +138,12 @@ class CurrentSource:
             yield rows.Page(current_rows.flows(document, rejects), rejects, read_at)
 
     def lists(self) -> Iterator[rows.Page[rows.Group]]:
-        return self._groups(LISTS, "list")
+        return self._groups(LISTS, {"fields[list]": "name,created,updated"})
 
     def segments(self) -> Iterator[rows.Page[rows.Group]]:
-        return self._groups(SEGMENTS, "segment")
+        return self._groups(SEGMENTS, {"fields[segment]": "name,created,updated,is_active,is_starred,is_processing"})
 
-    def _groups(self, endpoint: Endpoint, kind: str) -> Iterator[rows.Page[rows.Group]]:
-        query = {f"fields[{kind}]": "name,created,updated"}
+    def _groups(self, endpoint: Endpoint, query: Mapping[str, str]) -> Iterator[rows.Page[rows.Group]]:
         for document, rejects, read_at in self._reader.tagged_pages(endpoint, _GROUPS, query):
             yield rows.Page([current_rows.group(each) for each in document.data], rejects, read_at)
 
@@ -273,16 +273,23 @@ class CurrentSource:
     def memberships(
         self, list_id: str, window: AnyWindow, addresses: Iterable[str] = ()
     ) -> Iterator[rows.MembershipPage]:
-        endpoint = LIST_PROFILES._replace(path=LIST_PROFILES.path.format(list_id))
+        for page in self._members_of(LIST_PROFILES, list_id, window):
+            yield rows.MembershipPage(page.rows, (), page.rejects, page.read_at, page.reached)
+
+    def segment_members(self, segment_id: str, window: AnyWindow) -> Iterator[rows.Page[rows.Membership]]:
+        return self._members_of(SEGMENT_PROFILES, segment_id, window)
+
+    def _members_of(self, endpoint: Endpoint, group_id: str, window: AnyWindow) -> Iterator[rows.Page[rows.Membership]]:
+        of_group = endpoint._replace(path=endpoint.path.format(group_id))
         query = {
             "filter": ",".join(_between("joined_group_at", window)),
             "sort": "joined_group_at",
             "fields[profile]": "joined_group_at",
         }
         reached = Reached()
-        for document, rejects, read_at in self._pages(endpoint, _PROFILES, query):
-            members = [current_rows.membership(list_id, each) for each in document.data]
-            yield rows.MembershipPage(members, (), rejects, read_at, reached.after(each.joined for each in members))
+        for document, rejects, read_at in self._pages(of_group, _PROFILES, query):
+            members = [current_rows.membership(group_id, each) for each in document.data]
+            yield rows.Page(members, rejects, read_at, reached.after(each.joined for each in members))
 
     def _pages(
         self, endpoint: Endpoint, decoder: DocumentDecoder[Document], query: Mapping[str, str]

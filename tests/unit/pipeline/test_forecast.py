@@ -27,6 +27,7 @@ SHOP = Sizes(
     months=60,
     members={"long": 5_050, "short": 0},
     joined={"long": 250},
+    segments={"buyers": 900},
     excluded={"HARD_BOUNCE": 900, "UNSUBSCRIBE": 8_000},
 )
 
@@ -45,6 +46,7 @@ def test_every_stream_has_a_forecast_by_the_formula() -> None:
         "profiles": Forecast(1_000, 40),
         "events": Forecast(16 * 5, 4 * 3),
         "list_members": Forecast(51 + 1, 3 + 1, 48, 7),
+        "segment_members": Forecast(9, 1, 8, 7),
         "exclusions": Forecast(9 + 80, 9 + 80),
         "people": Forecast(0, 0),
         "profile_sweep": Forecast(0, 0, 1_060, 7),
