@@ -222,6 +222,56 @@ class TagGroup(NamedTuple):
     is_default: bool | None = None
 
 
+class Template(NamedTuple):
+    """A template of emails."""
+
+    id: str
+    name: str | None = None
+    editor_type: str | None = None
+    html: str | None = None
+    text: str | None = None
+    created: datetime | None = None
+    updated: datetime | None = None
+
+
+class FormVersion(NamedTuple):
+    """A version of a form. `ab_test_variation` is None outside of tests."""
+
+    id: str
+    form_id: str
+    form_type: str | None = None
+    variation_name: str | None = None
+    ab_test_variation: str | None = None
+    status: str | None = None
+    created: datetime | None = None
+    updated: datetime | None = None
+
+
+class Form(NamedTuple):
+    """A form for signing up. `versions` is None if they are unknown, `rejects` are those that could not be read."""
+
+    id: str
+    name: str | None = None
+    status: str | None = None
+    is_ab_test: bool | None = None
+    created: datetime | None = None
+    updated: datetime | None = None
+    versions: Sequence[FormVersion] | None = None
+    rejects: Sequence[Reject] = ()
+
+
+class Image(NamedTuple):
+    """An image in the account's library, and the size of its file in bytes."""
+
+    id: str
+    name: str | None = None
+    image_url: str | None = None
+    format: str | None = None
+    size: int | None = None
+    is_hidden: bool | None = None
+    updated: datetime | None = None
+
+
 class Exclusion(NamedTuple):
     """An email address that is suppressed for all marketing. `member_id` is None where the API does not include it."""
 

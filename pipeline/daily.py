@@ -139,6 +139,7 @@ def _phases(job: Job, wanted: Selection, since: datetime | None) -> Phases:
     excluded: list[Chunk] = []
     if EXCLUSIONS.name in streams:  # after events, which a run should bring first
         excluded = plan.exclusion_chunks(reasons, stored.excluded, job.run.as_of, stored.begun)
+    excluded += plan.content_chunks(streams, stored.watermarks, job.run.as_of, stored.begun)
     unknown: list[Chunk] = []
     if PROFILES.name in streams:
         unknown = [Chunk(PEOPLE.name), Chunk(SUSPECTED.name), *_sweep_chunks(job, stored, lists_people)]

@@ -37,7 +37,8 @@ class Sizes(NamedTuple):
     `full_reads` are the requests of streams that are always read in full. `events` are the events of each metric by the
     hour (legacy: day) that begins then. `changed` are the profiles that changed within two days, and `joined` the
     members of each list who joined within the overlap; `segments` and `joined_segments` are those of the segments whose
-    members are read. `months` is the number of months in which people were created.
+    members are read. `contents` are the requests that templates, forms and images take in full, and at least. `months`
+    is the number of months in which people were created.
     Counting a metric takes `count_requests`. What `unknown` streams take depends on more than the size.
     """
 
@@ -52,6 +53,7 @@ class Sizes(NamedTuple):
     months: int = 0
     members: Mapping[str, int] = _NOTHING
     joined: Mapping[str, int] = _NOTHING
+    contents: Mapping[str, tuple[int, int]] = _NOTHING
     segments: Mapping[str, int] = _NOTHING
     joined_segments: Mapping[str, int] = _NOTHING
     excluded: Mapping[str | None, int] = _NOTHING
@@ -88,6 +90,7 @@ def forecast(sizes: Sizes, settings: Settings, selected: Selection, as_of: datet
         LIST_MEMBERS.name: _members(sizes.members, sizes.joined, settings),
         SEGMENT_MEMBERS.name: _members(sizes.segments, sizes.joined_segments, settings),
         EXCLUSIONS.name: _exclusions(sizes, as_of),
+        **{name: _content(full, least) for name, (full, least) in sizes.contents.items()},
         PROFILE_SWEEP.name: _profile_sweep(sizes, settings),
         **{name: Forecast(number, number) for name, number in sizes.full_reads.items()},
         **dict.fromkeys(sizes.unknown, Forecast(None, None)),
@@ -148,6 +151,11 @@ def _members(members: Mapping[str, int], joined: Mapping[str, int], settings: Se
     daily = sum(_pages(joined.get(list_id, 0)) for list_id in members)
     days = settings.membership_sweep_days
     return Forecast(first, daily, first - daily if days else 0, days)
+
+
+def _content(full: int, least: int) -> Forecast:
+    """A first run reads all of it, and so does one run a week. The others find little that has changed."""
+    return Forecast(full, least, full - least, plan.CONTENT_EVERY / _DAY)
 
 
 def _exclusions(sizes: Sizes, as_of: datetime) -> Forecast:

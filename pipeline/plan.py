@@ -13,7 +13,7 @@ from klaviyo_pg.postgres.lookups import DIGITS
 from klaviyo_pg.postgres.member_lists import SWEEPS
 from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, open_windows, parse
 from pipeline.chunks import Chunk, key_of
-from pipeline.streams import DIMENSIONS
+from pipeline.streams import DIMENSIONS, content
 from pipeline.streams.departures import PROFILE_SWEEP
 from pipeline.streams.events import EVENTS
 from pipeline.streams.exclusions import EXCLUSIONS
@@ -31,7 +31,9 @@ MANY_EXCLUSIONS = 10_000
 """Addresses from which on they are also read by year: below, a request for each year would be more than it saves."""
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # before any profile was created
 _NEVER = datetime.min.replace(tzinfo=UTC)
-_PROFILE_OVERLAP = timedelta(days=1)  # a profile's `updated` is the API's own clock, so little can come late
+_CHANGE_OVERLAP = timedelta(days=1)  # `updated` is the API's own clock, so little can come late
+CONTENT_EVERY = timedelta(days=7)
+"""The interval between full reads of templates, forms and images."""
 _NO_OVERLAPS: Mapping[str, timedelta] = MappingProxyType({})
 
 Watermarks = Mapping[str, datetime]
@@ -141,10 +143,27 @@ def profile_chunks(watermarks: Watermarks, begun: Begun = _NOTHING_BEGUN) -> Ite
     It is one chunk, which is divided if it turns out to be long.
     """
     watermark = watermarks.get(PROFILES.name)
-    start = None if watermark is None else watermark - _PROFILE_OVERLAP
+    start = None if watermark is None else watermark - _CHANGE_OVERLAP
     windows = [parse(each) for each in begun.get(PROFILES.name, ())] or [OpenWindow(start)]
     for window in windows:
         yield Chunk(PROFILES.name, window, None, start, (None,), is_divisible=True)
+
+
+def content_chunks(
+    streams: Collection[str], watermarks: Watermarks, as_of: datetime, begun: Begun = _NOTHING_BEGUN
+) -> Iterator[Chunk]:
+    """Read the templates, forms and images that have changed since they were last read; every week, all of them.
+
+    Only a read of all of them shows which ones Klaviyo no longer has.
+    """
+    for name in (stream.name for stream in content.STREAMS if stream.name in streams):
+        watermark = watermarks.get(name)
+        last = watermarks.get(key_of(content.FULL_READS, name))
+        is_full = watermark is None or _is_due(last, as_of, CONTENT_EVERY)
+        start = None if watermark is None else watermark - _CHANGE_OVERLAP
+        planned: AnyWindow = FULL_READ if is_full else OpenWindow(start)
+        for window in [parse(each) for each in begun.get(name, ())] or [planned]:
+            yield Chunk(name, window, None, None if is_full else start, (None,))
 
 
 def people_chunks(waiting: int) -> Iterator[Chunk]:

@@ -4,6 +4,7 @@ from klaviyo_pg.catalogue import (
     account,
     attribution,
     bookkeeping,
+    content,
     dimensions,
     events,
     loads,
@@ -46,6 +47,10 @@ ADDED = (
     tags.TAGGED_OBJECTS,
     segments.SEGMENTS,
     segments.SEGMENT_MEMBERS,
+    content.TEMPLATES,
+    content.FORMS,
+    content.FORM_VERSIONS,
+    content.IMAGES,
 )
 DATA = (*SPECIFIED, *ADDED)
 BOOKKEEPING = (
@@ -96,6 +101,7 @@ __all__ = [
     "account",
     "attribution",
     "bookkeeping",
+    "content",
     "dimensions",
     "events",
     "loads",

@@ -6,6 +6,7 @@ from klaviyo_pg.catalogue import (
     account,
     attribution,
     bookkeeping,
+    content,
     dimensions,
     events,
     membership,
@@ -45,6 +46,14 @@ CAMPAIGN_LISTS = Load(dimensions.CAMPAIGN_LISTS, absent=Absent.DELETE, absent_pe
 CAMPAIGN_MESSAGES = Load(messages.CAMPAIGN_MESSAGES, absent=Absent.MARK)
 FLOW_ACTIONS = Load(messages.FLOW_ACTIONS, absent=Absent.MARK)
 FLOW_MESSAGES = Load(messages.FLOW_MESSAGES, absent=Absent.MARK)
+TEMPLATES = Load(content.TEMPLATES)
+FORMS = Load(content.FORMS)
+FORM_VERSIONS = Load(
+    content.FORM_VERSIONS,
+    absent=Absent.MARK,  # a form is loaded with all versions; without any, as one row that has no version
+    absent_per="form_id",
+)
+IMAGES = Load(content.IMAGES)
 TAGS = Load(tags.TAGS, absent=Absent.MARK)
 TAG_GROUPS = Load(tags.TAG_GROUPS, absent=Absent.MARK)
 TAGGED_OBJECTS = Load(

@@ -15,7 +15,9 @@ from klaviyo_pg.rows import (
     EventPage,
     Exclusion,
     Flow,
+    Form,
     Group,
+    Image,
     MappedMetric,
     Membership,
     MembershipPage,
@@ -25,6 +27,7 @@ from klaviyo_pg.rows import (
     ProfileId,
     Tag,
     TagGroup,
+    Template,
 )
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 
@@ -179,4 +182,16 @@ class Source(Protocol):
         does not know that time returns no pages unless the window is a full read. Raises NotFound if the segment no
         longer exists.
         """
+        ...
+
+    def templates(self, window: AnyWindow) -> Iterator[Page[Template]]:
+        """Read the templates that changed in the window. A dialect that does not have them returns no pages."""
+        ...
+
+    def forms(self, window: AnyWindow) -> Iterator[Page[Form]]:
+        """Read the forms that changed in the window, with their versions. A dialect without forms returns no pages."""
+        ...
+
+    def images(self, window: AnyWindow) -> Iterator[Page[Image]]:
+        """Read the images that changed in the window. A dialect that does not have them returns no pages."""
         ...

@@ -50,7 +50,10 @@ _EVENT_MEMBERS = frozenset(
     ]
 )
 _TIMES = ("created", "updated", "created_at", "updated_at", "scheduled_at", "send_time")
-_DELETABLE = ("campaigns", "flows", "lists", "segments", "metrics", "tags", "custom-metrics", "mapped-metrics")
+_DELETABLE = (
+    *("campaigns", "flows", "lists", "segments", "metrics", "tags", "custom-metrics", "mapped-metrics"),
+    *("templates", "forms", "images"),
+)
 _LINES = 5_000  # of NDJSON in one piece
 
 

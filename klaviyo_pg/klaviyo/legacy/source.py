@@ -131,6 +131,18 @@ class LegacySource:
             rejects = [each._replace(reason=f"The segments of a campaign: {each.reason}") for each in page.rejects]
             yield rows.Page([group for groups in page.rows for group in groups], rejects, page.read_at)
 
+    def templates(self, window: AnyWindow) -> Iterator[rows.Page[rows.Template]]:
+        """Return no pages: templates are read through the current dialect only."""
+        return iter(())
+
+    def forms(self, window: AnyWindow) -> Iterator[rows.Page[rows.Form]]:
+        """Return no pages: these APIs have no forms."""
+        return iter(())
+
+    def images(self, window: AnyWindow) -> Iterator[rows.Page[rows.Image]]:
+        """Return no pages: these APIs have no images."""
+        return iter(())
+
     def tags(self) -> Iterator[rows.Page[rows.Tag | rows.TagGroup]]:
         """Return no pages: these APIs have no tags."""
         return iter(())

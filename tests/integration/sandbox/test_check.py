@@ -33,7 +33,7 @@ STREAM_OF = {  # by method of the source; others have the name of their stream
 }
 SHARES = {
     "events": 0.05,
-    **dict.fromkeys(("profiles", "profile_sweep", "list_members", "segment_members", "exclusions"), 0.2),
+    **dict.fromkeys(("profiles", "profile_sweep", "list_members", "segment_members", "templates", "exclusions"), 0.2),
 }
 """The tolerance of what is not exact, as a share."""
 

@@ -266,6 +266,28 @@ def test_segments_equal_those_of_the_account(both: dict[str, Warehouse], warehou
     assert len(members) == sum(box.state()["segments"].values()) > 100
 
 
+def test_content_equals_that_of_the_account(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
+    """Each template, each form with its versions and each image, hidden or not, is stored as the API returns it."""
+    account = generate(Options(box.state()["account"], members=1, events=0, days=DAYS, until=MIDNIGHT))
+    designs = account.designs
+    stored = warehouse.rows("SELECT id, name, editor_type, html, text, updated_at FROM current.templates")
+    assert sorted(stored) == sorted(
+        (row.id, row.name, row.editor_type, row.html, row.text, row.updated) for row in designs.templates.values()
+    )
+    versions = "current.form_versions v JOIN current.forms f ON f.key = v.form_key"
+    stored = warehouse.rows(f"SELECT f.id, f.is_ab_test, v.id, form_type, ab_test_variation, v.status FROM {versions}")
+    assert sorted(stored) == sorted(
+        (form.id, form.ab_test, row.id, row.form_type, row.ab_test, row.status)
+        for form in designs.forms.values()
+        for row in form.versions
+    )
+    stored = warehouse.rows("SELECT id, name, image_url, format, size, is_hidden, updated_at FROM current.images")
+    assert sorted(stored) == sorted(
+        (row.id, row.name, row.image_url, row.format, row.size, row.hidden, row.updated_at)
+        for row in designs.images.values()
+    )
+
+
 def test_tags_equal_those_of_the_account(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
     """Each tag is stored with its group and with everything that it is on."""
     reader = Reader(box)
