@@ -106,14 +106,14 @@ def _alter_database(bench: Bench, change: str) -> None:
     with bench.connection() as connection:
         connection.execute("SET default_transaction_read_only = off")
         name = Identifier(connection.info.dbname)
-        connection.execute(SQL("ALTER DATABASE {} ").format(name) + SQL(change))  # of this module
+        connection.execute(SQL("ALTER DATABASE {} ").format(name) + SQL(change))
 
 
 def _statements(*queries: str) -> Callable[[Bench, str], None]:
     def fault(bench: Bench, schema: str) -> None:
         with bench.connection() as connection:
             for query in queries:
-                connection.execute(SQL(query).format(schema=Identifier(schema)))  # of this module
+                connection.execute(SQL(query).format(schema=Identifier(schema)))
 
     return fault
 

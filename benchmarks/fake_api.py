@@ -32,19 +32,29 @@ _EVENT = (
     b'{"type":"event","id":"%b","attributes":{"timestamp":%d,"event_properties":PROPERTIES%b},"relationships":{'
     b'"profile":{"data":{"type":"profile","id":"%b"},"links":{"self":"BASE/api/events/%b/relationships/profile/",'
     b'"related":"BASE/api/events/%b/profile/"}},"metric":{"data":{"type":"metric","id":"METRIC"},"links":{'
-    b'"self":"BASE/api/events/%b/relationships/metric/","related":"BASE/api/events/%b/metric/"}}},"links":{'
+    b'"self":"BASE/api/events/%b/relationships/metric/","related":"BASE/api/events/%b/metric/"}}%b},"links":{'
     b'"self":"BASE/api/events/%b/"}}'
+)
+_REFERENCE = b',"attributions":{"data":[{"type":"attribution","id":"%b:A"}]}'
+_ATTRIBUTION = (
+    b'{"type":"attribution","id":"%b:A","relationships":{"event":{"data":{"type":"event","id":"%b"}},'
+    b'"attributed-event":{"data":{"type":"event","id":"E00%09d"}},"campaign":{"data":{"type":"campaign","id":"C%02d"}},'
+    b'"campaign-message":{"data":{"type":"campaign-message","id":"M%02d"}},"flow":{"data":null}}}'
 )
 
 
 @dataclass(frozen=True)
 class Options:
-    """The size and the kind of the account. `kind` is that of properties: small (about 360 characters) or orders."""
+    """The size and the kind of the account. `kind` is that of properties: small (about 360 characters) or orders.
+
+    Each event whose number is a multiple of `attributed` is attributed to another one; 0: none is.
+    """
 
     events: int = 200_000
     people: int = 2_000
     metrics: int = 4
     kind: str = "small"
+    attributed: int = 0
 
     @property
     def pages_per_metric(self) -> int:
@@ -204,9 +214,13 @@ class FakeAccount:
         began = self._began + quarter * _QUARTER + metric * slot
         people, count, templates = self._person_ids, self.options.people, self._templates[metric]
         chosen = [(number * _STRIDE + metric) % count for number in numbers]
-        events = []
+        events, attributions = [], []
+        step = self.options.attributed
         for place, (number, person) in enumerate(zip(numbers, chosen, strict=True)):
-            event_id = b"E%02d%09d" % (metric, number)
+            event_id, reference = b"E%02d%09d" % (metric, number), b""
+            if step and number % step == 0:
+                reference = _REFERENCE % event_id
+                attributions.append(_ATTRIBUTION % (event_id, event_id, number, number % 20, number % 20))
             events.append(
                 templates[number % 50]
                 % (
@@ -217,10 +231,11 @@ class FakeAccount:
                     event_id,
                     event_id,
                     event_id,
+                    reference,
                     event_id,
                 )
             )
-        included = b",".join([self._people[person] for person in dict.fromkeys(chosen)])
+        included = b",".join([*(self._people[person] for person in dict.fromkeys(chosen)), *attributions])
         parts = [b'{"data":[', b",".join(events), b'],"included":[', included, b'],"links":{"next":']
         return b"".join([*parts, self._next(span, query), b"}}"])
 
@@ -292,11 +307,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--people", type=int, default=Options.people)
     parser.add_argument("--metrics", type=int, default=Options.metrics)
     parser.add_argument("--kind", choices=sorted(_KINDS), default=Options.kind)
+    parser.add_argument("--attributed", type=int, default=Options.attributed, help="attribute each Nth event")
 
 
 def options_of(parsed: argparse.Namespace) -> Options:
     """Return the options of an account from parsed arguments."""
-    return Options(parsed.events, parsed.people, parsed.metrics, parsed.kind)
+    return Options(parsed.events, parsed.people, parsed.metrics, parsed.kind, parsed.attributed)
 
 
 class Served(NamedTuple):
@@ -309,7 +325,7 @@ class Served(NamedTuple):
 @contextmanager
 def serving(options: Options) -> Iterator[Served]:
     """Run the server in another process while the block runs."""
-    sizes = [f"--{name}={getattr(options, name)}" for name in ("events", "people", "metrics", "kind")]
+    sizes = [f"--{name}={getattr(options, name)}" for name in Options.__dataclass_fields__]
     command: Sequence[str] = [sys.executable, "-m", "benchmarks.fake_api", *sizes]
     with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as server:
         try:

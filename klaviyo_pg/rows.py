@@ -442,7 +442,10 @@ class Attribution(NamedTuple):
 
 
 class EventPage(NamedTuple):
-    """One page of events, the people in them whose rows are new, and the attributions of the events."""
+    """One page of events, the people in them whose rows are new, and the attributions of the events.
+
+    `hidden` are records that may be, or refer to, attributions of any event of the page.
+    """
 
     events: Events
     profiles: Sequence[Profile]
@@ -450,6 +453,7 @@ class EventPage(NamedTuple):
     read_at: datetime
     incomplete: Incomplete | None = None
     attributions: Sequence[Attribution] = ()
+    hidden: Sequence[Reject] = ()
 
 
 class Beginning(NamedTuple):

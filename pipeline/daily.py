@@ -1,6 +1,6 @@
 """The runbook of a daily run: everything that the account gained or changed since the last one."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from pipeline.chunks import Chunk
 from pipeline.job import Job, read
 from pipeline.reconcile.check import METRICS_SCOPE, can_count, find_late_events
 from pipeline.run import transact
-from pipeline.streams.departures import OWNERS, SUSPECTED
+from pipeline.streams.departures import OWNERS, PROFILE_SWEEP, SUSPECTED
 from pipeline.streams.dimensions import LISTS, METRICS, SEGMENTS
 from pipeline.streams.events import EVENTS
 from pipeline.streams.exclusions import EXCLUSIONS
@@ -26,6 +26,7 @@ from pipeline.streams.selection import Selection, metrics_to_read, selection_of
 from pipeline.streams.stream import Stream
 
 _NOT_DERIVED = "member_lists was not derived, because the exclusions were never read completely."
+_OLD_EXCLUSIONS = "member_lists was derived with the exclusions of the last complete read, at"
 
 
 def sync(job: Job, since: datetime | None) -> None:
@@ -47,21 +48,23 @@ def sync(job: Job, since: datetime | None) -> None:
         find_late_events(job, planned)
     if OWNERS.name in streams and not job.tally.must_stop and transact(job.session, job.run, departures.has_orphans):
         read(job, "Events of deleted profiles", [Chunk(OWNERS.name)])
-    read_to = transact(job.session, job.run, ledger.watermarks).get(EXCLUSIONS.name)
-    lacks_exclusions = EXCLUSIONS.name in streams and (read_to is None or read_to < job.run.as_of)
-    if not (job.tally.must_stop and lacks_exclusions):
-        _derive_member_lists(job)
-        if lacks_exclusions and read_to is None:
-            job.tally.notes.append(_NOT_DERIVED)
+    _derive_member_lists(job, streams)
     if not job.tally.must_stop:
         job.tally.notes += memberships.erase_people(job.session, job.run)
 
 
-def _derive_member_lists(job: Job) -> None:
+def _derive_member_lists(job: Job, streams: Collection[str]) -> None:
+    """Derive member_lists, unless the run stops before it has read the exclusions. Note what it was derived without."""
+    read_to = transact(job.session, job.run, ledger.watermarks).get(EXCLUSIONS.name)
+    is_current = read_to is not None and read_to >= job.run.as_of
+    if job.tally.must_stop and EXCLUSIONS.name in streams and not is_current:
+        return
     with job.session.progress.stage("Member lists", "tables"):
         loss = job.workers.call(memberships.derive, job.run)
     if loss is not None:
         job.tally.add(loss)
+    if not is_current and {EXCLUSIONS.name, LIST_MEMBERS.name} & set(streams):
+        job.tally.notes.append(_NOT_DERIVED if read_to is None else f"{_OLD_EXCLUSIONS} {read_to:%Y-%m-%d %H:%M} UTC.")
 
 
 def shared_out(job: Job, chunks: Sequence[Chunk]) -> list[Chunk]:
@@ -140,9 +143,9 @@ def _phases(job: Job, wanted: Selection, since: datetime | None) -> Phases:
     if EXCLUSIONS.name in streams:  # after events, which a run should bring first
         excluded = plan.exclusion_chunks(reasons, stored.excluded, job.run.as_of, stored.begun)
     excluded += plan.content_chunks(streams, stored.watermarks, job.run.as_of, stored.begun)
-    unknown: list[Chunk] = []
-    if PROFILES.name in streams:
-        unknown = [Chunk(PEOPLE.name), Chunk(SUSPECTED.name), *_sweep_chunks(job, stored, lists_people)]
+    unknown = [Chunk(each.name) for each in (PEOPLE, SUSPECTED) if each.name in streams]
+    if PROFILE_SWEEP.name in streams:
+        unknown += _sweep_chunks(job, stored, lists_people)
     if looks_up:  # by addresses that come with events
         rest = ("List members and exclusions", [*members, *excluded])
         return [("Events and profiles", chunks), rest, ("Unknown people", unknown)]

@@ -64,7 +64,7 @@ def claim_over(account: Account, holder: Account) -> Claim:
 
             def under_claim(work: Callable[[Account], Result], /) -> Result:
                 def entered(account: Account) -> Result:
-                    if not claims.enter(account, erase.CLAIM, session):
+                    if claims.enter(account, erase.CLAIM, session) is None:
                         raise DatabaseAway("The database ended the session of this erasing. Rerun to resume.")
                     return work(account)
 
@@ -113,7 +113,7 @@ def _finish(transact: Transact, rows: Counter[str], report: Report) -> erase.Fin
 
 def _finished(account: Account) -> erase.Finished | None:
     """Forget the people who have been erased, unless others have been added who have not been looked for."""
-    erase.keep_people(account)
+    erase.close(account)
     return None if erase_events.to_search(account) else erase.finish(account)
 
 

@@ -91,7 +91,7 @@ def read(job: Job, title: str, chunks: Iterable[Chunk]) -> None:
             submit(group)
         while len(inbox):
             inbox.handle_next(LOOK)
-            job.session.renew_claims()
+            job.session.keep_claims()
 
 
 def _left(job: Job, planned: list[Chunk]) -> list[Chunk]:
@@ -197,7 +197,7 @@ class _Counter:
     def _standing(self) -> str:
         total, done = len(self.groups), self._finished
         left = timedelta(seconds=round((monotonic() - self._began) / done * (total - done)))
-        return f"{done} of {total} parts done{f', about {left} left' if left else ''}"
+        return f"{done} of {total} parts of this step done{f', about {left} left for it' if left else ''}"
 
     def failed(self, group: Sequence[Chunk], error: Exception) -> None:
         """Note that a unit failed as a whole."""

@@ -16,6 +16,10 @@ from pipeline.streams.exclusions import EXCLUSIONS
 Result = TypeVar("Result")
 
 
+class _TakenOver(Exception):
+    """Another process has claimed erasing after this one lost its claim."""
+
+
 def derive(session: Session, run: Run) -> UnconfirmedLoss | None:
     """Mark the profiles that are gone, bring member_lists up to date, and count its rows for the run.
 
@@ -58,9 +62,12 @@ def erase_people(session: Session, run: Run) -> list[str]:
     session.progress.complete("erasing", 1)
     if erased is None:
         return ["Another process is erasing people. It also erases those who were left to this run."]
-    number = "1 person" if unfinished == 1 else f"{unfinished:,} people"
-    sentences = [f"Finished erasing {number}, which had been interrupted."] if unfinished else []
-    return sentences + ([f"Erased {len(ids)} people who were deleted in Klaviyo."] if ids else [])
+    sentences = [f"Finished erasing {_people(unfinished)}, which had been interrupted."] if unfinished else []
+    return sentences + ([f"Erased {_people(len(ids))} deleted in Klaviyo."] if ids else [])
+
+
+def _people(number: int) -> str:
+    return "1 person" if number == 1 else f"{number:,} people"
 
 
 def _erase(session: Session, run: Run, ids: Collection[str]) -> erasing.Erased | None:
@@ -68,16 +75,27 @@ def _erase(session: Session, run: Run, ids: Collection[str]) -> erasing.Erased |
         session.stop.check()
         return transact(session, run, work)
 
+    def step_under_claim(work: Callable[[Account], Result], /) -> Result:
+        def checked(account: Account) -> Result:
+            if not session.holds_claim(erase.CLAIM):
+                raise _TakenOver
+            return work(account)
+
+        return step(checked)
+
     @contextmanager
     def claim() -> Iterator[erasing.Transact | None]:
         try:
-            session.claim(run.integration_id, erase.CLAIM)
+            session.claim(run.integration_id, erase.CLAIM, is_vital=False)
         except Busy:
             yield None
             return
         try:
-            yield step
+            yield step_under_claim
         finally:
             session.release_claim(erase.CLAIM)
 
-    return erasing.erase_people(step, claim, (), ids)
+    try:
+        return erasing.erase_people(step, claim, (), ids)
+    except _TakenOver:
+        return None

@@ -23,6 +23,14 @@ from klaviyo_pg.states import RunState
 Counts = Mapping[str, Mapping[str, int]]
 """Table -> rows_read, inserted, updated, unchanged, rejected, nul_characters, replaced_values."""
 ChunkType = TypeVar("ChunkType", covariant=True)
+_FIGURES = {
+    "rows_read": "",
+    "inserted": "new",
+    "updated": "changed",
+    "unchanged": "unchanged",
+    "rejected": "rejected",
+    "replaced_values": "values replaced",
+}
 _NAMED_SUBJECTS = 5  # in a sentence; the log names all of them
 
 
@@ -34,6 +42,14 @@ def sum_counts(parts: Iterable[Counts]) -> Counts:
             sums = total.setdefault(table, {})
             sums.update({name: sums.get(name, 0) + number for name, number in numbers.items()})
     return total
+
+
+def figures(counts: Counts) -> str:
+    """Return a sentence about rows: how many were read, and what became of them. What is 0 is left out, except rows."""
+    total = {name: sum(numbers.get(name, 0) for numbers in counts.values()) for name in _FIGURES}
+    rows = total.pop("rows_read")
+    parts = [f"{number:,} {_FIGURES[name]}" for name, number in total.items() if number]
+    return f"{rows:,} rows read{': ' if parts else ''}{', '.join(parts)}."
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from klaviyo_pg import rows
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.postgres import accounts, claims, future, runs, schema
+from klaviyo_pg.postgres import accounts, claims, clock, future, runs, schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.settings import Settings
@@ -73,18 +73,22 @@ def transact(session: Session, run: Run, work: Callable[[Account], Result]) -> R
     ClocksDiffer if a clock was set since the run began, so that nothing is recorded with a wrong time.
     """
 
-    def checked(account: Account) -> Result:
-        session.compare_clocks(account.connection)
-        return work(account)
-
-    return _with_claims(session, run, checked)
+    return _with_claims(session, run, work, session.compare_clocks)
 
 
-def _with_claims(session: Session, run: Run, work: Callable[[Account], Result]) -> Result:
-    """Do some work in one transaction under the claims of the session, as `transact` does, whatever clocks show."""
+def _with_claims(
+    session: Session,
+    run: Run,
+    work: Callable[[Account], Result],
+    check_time: Callable[[datetime], object] = lambda database: None,
+) -> Result:
+    """Do some work in one transaction under the claims of the session, as `transact` does, whatever clocks show.
+
+    `check_time` is called with the database's time.
+    """
 
     def guarded(connection: psycopg.Connection) -> Result:
-        session.enter(connection)
+        check_time(session.enter(connection))
         return work(run.account(connection))
 
     while True:
@@ -108,7 +112,7 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
     account_id = described.id if described else settings.klaviyo_account_id
     checks.metric_names(source, settings, _stored_metrics(session))
     with session.database.transaction() as connection:
-        clocks = session.compare_clocks(connection)
+        clocks = session.compare_clocks(clock.present(connection))
         now = clocks.earliest.replace(microsecond=0)
         schema.upgrade(connection, settings.warehouse_schema, schema.storage_of(settings))
         account, account_id = _registered(connection, settings, account_id)
@@ -169,6 +173,7 @@ def _registered(
 def _digest(settings: Settings, selection: Mapping[str, object]) -> str:
     """Identify what a run is asked to do: only a run with the same digest may resume its chunks."""
     planned = settings.model_dump(include=_PLANNED_BY)
+    planned["tables"] = sorted(settings.tables)
     return hashlib.sha256(json.dumps({**selection, **planned}, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -180,7 +185,7 @@ def join(session: Session, run_id: str, flow: str, claim: str, answer_seconds: f
     settings = session.settings
     session.check_claims_work()
     with session.database.transaction() as connection:
-        session.compare_clocks(connection)
+        session.compare_clocks(clock.present(connection))
         started = runs.find_run(connection, settings.warehouse_schema, settings.klaviyo_integration, run_id)
         if started is None:
             raise BadSettings(f"This warehouse has no run {run_id} of {settings.klaviyo_integration}.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from math import ceil
+from time import monotonic
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -36,6 +37,7 @@ from pipeline.stop import StopFlag
 
 _FIRST_ATTEMPTS = 3  # of a run's first request: a wrong address should be reported at once
 _WORKERS, _MAX_WORKERS = 4, 16
+_LOOK = 0.5  # seconds between two looks at the claims
 
 Result = TypeVar("Result")
 OpenSource = Callable[[Settings, Pace, PageSizes], Source]
@@ -53,6 +55,7 @@ class _Claim:
     what: str
     connection: psycopg.Connection
     server_session: int
+    is_vital: bool
 
 
 class ReadingProcesses(Protocol):
@@ -81,6 +84,7 @@ class Session:
         self._open_source = open_source
         self._claims: list[_Claim] = []
         self._taken: Busy | None = None
+        self._renewed_at = 0.0
         self._lock, self._claims_lock = threading.RLock(), threading.RLock()
         self._database: Database | None = None
         self.readers: ReadingProcesses | None = None
@@ -165,12 +169,11 @@ class Session:
         """The largest difference of clocks that a run accepts."""
         return timedelta(seconds=self.settings.clock_tolerance_seconds)
 
-    def compare_clocks(self, connection: psycopg.Connection) -> Clocks:
-        """Return the time on the clocks of this machine, the database and the API. `connection` is in a transaction.
+    def compare_clocks(self, database: datetime) -> Clocks:
+        """Return the time on the clocks of this machine, the database and the API.
 
         Raises ClocksDiffer if they differ by more than CLOCK_TOLERANCE_SECONDS.
         """
-        database = clock.present(connection)
         clocks = Clocks(self.now(), database, self._api_time)
         clocks.check(self.clock_tolerance)
         return clocks
@@ -220,20 +223,21 @@ class Session:
             return _WORKERS
         return max(_WORKERS, min(_MAX_WORKERS, ceil(requests_per_minute / 60 * 2 * answer_seconds)))
 
-    def claim(self, integration_id: str, what: str) -> None:
+    def claim(self, integration_id: str, what: str, is_vital: bool = True) -> None:
         """Claim something of an account, such as a flow, until `release_claims` or the end of the process.
 
-        Raises Busy where another process holds the claim. A claim is a lock that Postgres drops with its connection.
+        A claim is a lock that Postgres drops with its connection. If another process takes it then, this session stops,
+        unless the claim is not vital: then it no longer holds the claim. Raises Busy where another process holds it.
         """
-        self._claims.append(self._claimed(integration_id, what))
+        self._claims.append(self._claimed(integration_id, what, is_vital))
 
-    def _claimed(self, integration_id: str, what: str) -> _Claim:
+    def _claimed(self, integration_id: str, what: str, is_vital: bool) -> _Claim:
         connection = connect(self._url, self.settings.warehouse_schema, autocommit=True)
         account = Account(connection, self.settings.warehouse_schema, integration_id)
         try:
             if claims.try_claim(account, what):
                 claims.wait_for_last_holder(account, what)
-                return _Claim(integration_id, what, connection, claims.session_of(connection))
+                return _Claim(integration_id, what, connection, claims.session_of(connection), is_vital)
         except LockNotAvailable:
             pass
         except BaseException:
@@ -245,16 +249,24 @@ class Session:
     def renew_claims(self) -> None:
         """Take again the claims that were lost with their connection, for example when the database restarted.
 
-        While the database is away, nothing is lost that another process could take. Raises Busy where one has; then
-        this session stops, and never takes the claim again, because the other process continues its run.
+        While the database is away, nothing is lost that another process could take. Raises Busy where one has taken a
+        vital claim; then this session stops, and never takes the claim again, because the other process continues its
+        run.
         """
         with self._claims_lock:
             self.check_claims()
-            for number, each in enumerate(self._claims):
+            for each in tuple(self._claims):
                 with suppress(psycopg.OperationalError):
                     if not self._holds(each):
                         each.connection.close()
-                        self._claims[number] = self._claimed_again(each)
+                        at = self._claims.index(each)
+                        self._claims[at : at + 1] = self._claimed_again(each)
+
+    def keep_claims(self) -> None:
+        """Renew the claims, unless that was done a moment ago. Raises Busy like `renew_claims`."""
+        if monotonic() - self._renewed_at >= _LOOK:
+            self.renew_claims()
+            self._renewed_at = monotonic()
 
     def _holds(self, claim: _Claim) -> bool:
         account = Account(claim.connection, self.settings.warehouse_schema, claim.integration_id)
@@ -263,10 +275,13 @@ class Session:
         except psycopg.OperationalError:
             return False
 
-    def _claimed_again(self, claim: _Claim) -> _Claim:
+    def _claimed_again(self, claim: _Claim) -> list[_Claim]:
+        """Return the claim, taken again; nothing if another process has one that is not vital."""
         try:
-            return self._claimed(claim.integration_id, claim.what)
+            return [self._claimed(claim.integration_id, claim.what, claim.is_vital)]
         except Busy:
+            if not claim.is_vital:
+                return []
             self._taken = Busy(
                 f"The database ended the session of this {claim.what} run of {self.settings.klaviyo_integration}, and "
                 "another run has taken over: wait for it to finish."
@@ -284,16 +299,20 @@ class Session:
         """True if another process has taken a claim of this session, and with it the run."""
         return self._taken is not None
 
-    def enter(self, connection: psycopg.Connection) -> None:
+    def enter(self, connection: psycopg.Connection) -> datetime:
         """Keep the claims of this session for a transaction: until it ends, no other process can begin its work.
 
-        Raises ClaimLost if a claim was lost, and Busy if another process has taken it.
+        Return the database's time at the start of the transaction. Raises ClaimLost if a claim was lost, and Busy if
+        another process has taken it.
         """
         self.check_claims()
+        time = None
         for each in tuple(self._claims):
             account = Account(connection, self.settings.warehouse_schema, each.integration_id)
-            if not claims.enter(account, each.what, each.server_session):
+            time = claims.enter(account, each.what, each.server_session)
+            if time is None:
                 raise ClaimLost
+        return time or clock.present(connection)
 
     def holds_claim(self, what: str) -> bool:
         """Return whether this session holds a claim of this name."""

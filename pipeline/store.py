@@ -91,8 +91,7 @@ def _merge(
             partitioning.prepare(account, load.table, rows)
     for load, rows in parts:
         table = load.table.name
-        is_readable = not any(reject.hides for reject in batch.rejects.get(table, ()))
-        has_all = is_readable and (is_complete or load.absent_per is not None)
+        has_all = not _is_hidden(batch, load) and (is_complete or load.absent_per is not None)
         merged, newer = _merge_part(account, load, rows, has_all, guard, outdated)
         outdated |= newer
         if load.table in events.EVENT_TABLES and merged.inserted < merged.rows:
@@ -105,7 +104,8 @@ def _merge(
         )
         for name, number in merged.counts.items():
             counts[table][name] += number
-    _delete_withdrawn(account, known, parts)
+    if not _is_hidden(batch, loads.EVENT_ATTRIBUTIONS):
+        _delete_withdrawn(account, known, parts)
     _count_others(counts, batch, rejects)
     _store_rejects(account, run, chunk, rejects, has_erased)
     return {table: numbers for table, numbers in counts.items() if any(numbers.values())}
@@ -128,6 +128,11 @@ def _merge_part(
     if merged.unstorable:
         details.clear(account, load, frame)
     return merged, newer
+
+
+def _is_hidden(batch: Batch, load: Load) -> bool:
+    """Return whether a record that could not be read may be a row of this load that the warehouse has."""
+    return any(reject.hides for reject in batch.rejects.get(load.table.name, ()))
 
 
 def _delete_withdrawn(

@@ -13,16 +13,17 @@ from prefect.artifacts import (
 )
 
 from klaviyo_pg.foreign import printable
+from tasks.naming import artifact_key
 
 
 class Artifacts:
-    """Publishes tables, texts and progress as Prefect artifacts.
+    """Publishes tables, texts and progress of an account as Prefect artifacts. The keys contain the account.
 
     If Prefect refuses one, the run does not suffer, but `note` is called with a sentence that says so.
     """
 
-    def __init__(self, note: Callable[[str], None]) -> None:
-        self._note = note
+    def __init__(self, account: str, note: Callable[[str], None]) -> None:
+        self._account, self._note = account, note
         self._progress: UUID | None = None
 
     def table(self, key: str, rows: Sequence[Mapping[str, object]], description: str) -> None:
@@ -35,19 +36,21 @@ class Artifacts:
             for row in rows
         ]
         with self._noted(f"the table {key}"):
-            create_table_artifact(key=key, table=shown, description=description)
+            create_table_artifact(key=artifact_key(key, self._account), table=shown, description=description)
 
     def markdown(self, key: str, text: str, description: str) -> None:
         """Publish a text in Markdown."""
         with self._noted(f"the text {key}"):
-            create_markdown_artifact(key=key, markdown=text, description=description)
+            create_markdown_artifact(key=artifact_key(key, self._account), markdown=text, description=description)
 
     def progress(self, share: float) -> None:
         """Publish how much of the run is done."""
         percent = round(100 * share, 1)
         with self._noted("the progress"):
             if self._progress is None:
-                self._progress = create_progress_artifact(progress=percent, description="Backfill")  # type: ignore[assignment]
+                self._progress = create_progress_artifact(
+                    progress=percent, description=f"Backfill of {printable(self._account)}"
+                )  # type: ignore[assignment]
             else:
                 update_progress_artifact(self._progress, progress=percent)
 

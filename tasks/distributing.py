@@ -195,7 +195,7 @@ class _Watch:
         """Return the groups that are not done, after handing out again those whose run has not read them."""
         job = self._job
         try:
-            job.session.renew_claims()
+            job.session.keep_claims()
             ledger = transact(job.session, job.run, lambda account: self._look_up(account, groups))
             flow_runs = {each.id: each for each in self._read([group.run for group in groups if group.run])}
         except (KlaviyoPgError, OSError):

@@ -1,12 +1,24 @@
-"""Names of runs in Prefect: by flow and account, since one deployment serves several accounts."""
+"""Names in Prefect, of runs and of artifacts: with the account, since one deployment serves several."""
 
+import hashlib
 import os
+import re
+from datetime import UTC, datetime
 
 from prefect.runtime import flow_run
 
 
 def run_name() -> str:
-    """Return the flow's name, and the account that its parameters or the environment name."""
+    """Return the flow's name, the account that its parameters or the environment name, and the day (UTC)."""
     parameters = flow_run.parameters
     account = parameters.get("integration") or parameters.get("klaviyo") or os.environ.get("KLAVIYO_INTEGRATION")
-    return f"{flow_run.flow_name} {account or 'default'}"
+    day = flow_run.scheduled_start_time or datetime.now(UTC)
+    return f"{flow_run.flow_name} · {account or 'default'} · {day.astimezone(UTC):%Y-%m-%d}"
+
+
+def artifact_key(what: str, account: str) -> str:
+    """Return the key of an artifact of one account. Prefect allows lowercase letters, digits and dashes."""
+    slug = re.sub("[^a-z0-9]+", "-", account.lower()).strip("-")
+    if slug != account:  # other accounts may look the same then
+        slug = f"{slug}-{hashlib.sha256(account.encode()).hexdigest()[:6]}".strip("-")
+    return f"{what}-{slug}"

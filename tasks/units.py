@@ -15,6 +15,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
+from prefect.states import Completed
 from prefect.tasks import Task
 
 from klaviyo_pg.errors import KlaviyoPgError, UnconfirmedLoss
@@ -33,7 +34,7 @@ from pipeline.backfill.counted import Chunks, Counted
 from pipeline.backfill.plan import Gap, Plan
 from pipeline.chunks import Chunk
 from pipeline.outage import is_transient
-from pipeline.outcome import Outcome, describe
+from pipeline.outcome import Outcome, describe, figures, sum_counts
 from pipeline.read import read_chunks
 from pipeline.reconcile import check
 from pipeline.reconcile.compare import Counts
@@ -94,12 +95,15 @@ def _digest(texts: Any) -> str:
     return sha256("\n".join(texts).encode()).hexdigest()[:32]
 
 
-def _settled(chunks: Sequence[Any], outcomes: Outcomes) -> dict[str, Any]:
-    """Return the counts of rows of each chunk, in order. Raises ChunksFailed if any chunk failed."""
+def _settled(chunks: Sequence[Any], outcomes: Outcomes) -> State[dict[str, Any]]:
+    """Return the counts of rows of each chunk, in order, with what Prefect shows of them.
+
+    Raises ChunksFailed if any chunk failed.
+    """
     if any(outcome.error is not None for outcome in outcomes):
         raise ChunksFailed(outcomes)
     counts = {outcome.chunk: outcome.counts for outcome in outcomes}
-    return {"counts": [counts[chunk] for chunk in chunks]}
+    return Completed(message=figures(sum_counts(counts.values())), data={"counts": [counts[chunk] for chunk in chunks]})
 
 
 def _attempt(session: Session) -> int:
@@ -125,7 +129,7 @@ def join(settings: Settings, run_id: str, flow: str, claim: str, answer_seconds:
 
 
 @task(name="read", **_RETRIES, **_cached(_read_key, days=1))
-def read(run: Run, chunks: Sequence[Chunk]) -> dict[str, Any]:
+def read(run: Run, chunks: Sequence[Chunk]) -> State[dict[str, Any]]:
     """Read chunks of streams into the warehouse; return the counts of rows of each."""
     with task_session(run.settings) as session:
         outcomes = read_chunks(session, run, chunks, _attempt(session))
@@ -133,7 +137,7 @@ def read(run: Run, chunks: Sequence[Chunk]) -> dict[str, Any]:
 
 
 @task(name="extract", **_RETRIES, **_UNCACHED)  # the spool knows what it has; a cached result may outlive its files
-def extract(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> dict[str, Any]:
+def extract(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> State[dict[str, Any]]:
     """Read chunks of history into the spool."""
     with task_session(run.settings) as session:
         outcomes = history.extract(session, run, chunks, metrics, _attempt(session))
@@ -141,7 +145,7 @@ def extract(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> dict
 
 
 @task(name="load", **_RETRIES, **_UNCACHED)
-def load(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> dict[str, Any]:
+def load(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> State[dict[str, Any]]:
     """Load spooled chunks of history into the warehouse."""
     with task_session(run.settings) as session:
         outcomes = history.load(session, run, chunks, metrics, _attempt(session))
@@ -149,7 +153,7 @@ def load(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> dict[st
 
 
 @task(name="read history", **_RETRIES, **_UNCACHED)
-def read_at_once(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> dict[str, Any]:
+def read_at_once(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> State[dict[str, Any]]:
     """Read chunks of history into the warehouse without spooling them."""
     with task_session(run.settings) as session:
         outcomes = history.read_at_once(session, run, chunks, metrics, _attempt(session))

@@ -127,9 +127,8 @@ class FakeSource:
         events = self._events(window, metric_id)
         for page, rejects in self._pages("events", metric_id, window, events, self.events_per_page):
             people = self._new_people(page, known_people)
-            yield EventPage(
-                self._columns(page), people, rejects, self._account.now(), attributions=self._attributions(page)
-            )
+            attributions, hidden = self._attributions(page), self._account.hidden_attributions
+            yield EventPage(self._columns(page), people, rejects, self._account.now(), None, attributions, hidden)
 
     def _events(self, window: AnyWindow, metric_id: str | None) -> list[Event]:
         """Return the events of a window in order of time."""

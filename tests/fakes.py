@@ -60,7 +60,8 @@ class FakeAccount(Requests):
     account refuses, by kind of read; the other parts are what the account has. `miscounts` are added to the true count
     of the interval that contains a time. The metrics of `counts_nothing` are counted as if they had no events. `now` is
     the clock of the account's source, `api_now` that of the API; None: they are the same. `described` is what
-    the account says about itself, `attributions` are those of each event.
+    the account says about itself, `attributions` are those of each event, and `hidden_attributions` cannot be read on
+    any page of events.
     """
 
     account_id: str | None = "ACCOUNT"
@@ -78,6 +79,7 @@ class FakeAccount(Requests):
     images: list[Image] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     attributions: dict[str, list[Attribution]] = field(default_factory=dict)
+    hidden_attributions: list[Reject] = field(default_factory=list)
     profiles: dict[str, tuple[Profile, datetime]] = field(default_factory=dict)
     members: dict[str, list[Membership]] = field(default_factory=dict)
     suppressions: list[Suppression] = field(default_factory=list)

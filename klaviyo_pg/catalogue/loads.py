@@ -61,6 +61,11 @@ TAGGED_OBJECTS = Load(
     absent=Absent.MARK,  # an object is loaded with all tags; without any, as one row that has no tag
     absent_per="object_key",
 )
+TAGGED_OBJECTS_OF = {
+    object_type: replace(TAGGED_OBJECTS, absent_where={"object_type": object_type})
+    for object_type in ("campaign", "flow", "list", "segment")
+}
+"""By type: objects of different types could have the same ID."""
 _CONSENT = ("consent", "consent_timestamp")
 _UNDIGESTED = {"details_digest": Merge.CLEAR}  # where properties are also loaded from pages of events
 MEMBERS = Load(

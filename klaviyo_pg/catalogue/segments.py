@@ -1,4 +1,4 @@
-"""The tables of segments: groups of people whom Klaviyo chooses by conditions. Knows no contact, only membership."""
+"""The tables of segments: groups of people that Klaviyo chooses by conditions."""
 
 from klaviyo_pg.catalogue.personal import Harmless, Personal
 from klaviyo_pg.catalogue.shared import DELETED_AT, KEY_OF_ID, MEMBER_KEY, ORIGIN

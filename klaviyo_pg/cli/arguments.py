@@ -275,7 +275,7 @@ _ALL = (
         ),
         examples=(
             ("", "check everything before the first run"),
-            ("--no-forecast", "check the key, its scopes and the database, with one request for each"),
+            ("--no-forecast", "check the key, its scopes and the database, with a request or two for each stream"),
             ("--tables=-campaigns", "check and estimate runs that leave out a table"),
         ),
         declare=_declare_check,

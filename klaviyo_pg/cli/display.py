@@ -159,9 +159,9 @@ def _time_left(stage: Stage, now: float) -> str:
     total = _total(stage)
     done = (max(total.read, total.done) + total.done) / 2
     if stage.is_counting or total.total is None or not done:
-        return "time left unknown"
+        return "time left for this step unknown"
     spent = now - stage.began
-    return f"about {_duration(spent / done * max(0.0, total.total - done))} left"
+    return f"about {_duration(spent / done * max(0.0, total.total - done))} left for this step"
 
 
 def _duration(seconds: float) -> str:

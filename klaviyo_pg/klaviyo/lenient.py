@@ -38,7 +38,11 @@ def elements(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def identifier(value: Any) -> str | None:
+    """Return an ID; None for anything else, and for text with a NUL, which without it could be another ID."""
+    return value if isinstance(value, str) and value and "\0" not in value else None
+
+
 def related_id(relationships: Any, name: str) -> str | None:
     """Return the id of a related resource; None if the response does not include it."""
-    found = member(relationships, name, "data", "id")
-    return found if isinstance(found, str) and found else None
+    return identifier(member(relationships, name, "data", "id"))

@@ -4,6 +4,7 @@ What is written under a claim is written in transactions that check it. A new ho
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from psycopg import Connection
 from psycopg.sql import SQL, Literal
@@ -21,7 +22,11 @@ _LOCK = """
 """
 _HELD = f"SELECT what FROM unnest(%s::text[], %s::text[]) AS claims (what, name) WHERE EXISTS ({_LOCK})"
 _HELD_BY = f"SELECT EXISTS (SELECT FROM (VALUES (%s)) AS claim (name) WHERE EXISTS ({_LOCK} AND pid = %s))"
-_ENTER = SQL("SELECT pg_advisory_xact_lock_shared(pg_catalog.hashtextextended({}, 0))")
+# CASE takes the lock before it looks for the claim.
+_ENTER = f"""
+SELECT now(), CASE WHEN pg_advisory_xact_lock_shared({_KEY}) IS NOT NULL
+    THEN (SELECT EXISTS (SELECT FROM (VALUES (%s)) AS claim (name) WHERE EXISTS ({_LOCK} AND pid = %s))) END
+"""
 _WAIT = f"SELECT pg_advisory_xact_lock({_KEY})"
 _LONGEST_WAIT = "60s"  # for transactions of the last holder
 
@@ -49,10 +54,14 @@ def is_held_by(account: Account, what: str, session: int) -> bool:
     return row is not None and bool(row[0])
 
 
-def enter(account: Account, what: str, session: int) -> bool:
-    """Return whether a session holds a claim, and keep new holders waiting until this transaction ends."""
-    account.connection.execute(_ENTER.format(Literal(_work_name(account, what))))
-    return is_held_by(account, what, session)
+def enter(account: Account, what: str, session: int) -> datetime | None:
+    """Keep new holders of a claim waiting until this transaction ends.
+
+    Return the database's time at its start; None if the session does not hold the claim.
+    """
+    names = _work_name(account, what), _name(account, what)
+    row = account.connection.execute(_ENTER, [*names, session]).fetchone()
+    return row[0] if row is not None and row[1] else None
 
 
 def wait_for_last_holder(account: Account, what: str) -> None:

@@ -362,9 +362,17 @@ def _delete(account: Account, table: Table, where: Composable, member_key: Compo
     return int(row[0])
 
 
+def close(account: Account) -> None:
+    """Keep batches from being stored, and people from being added, until this transaction ends.
+
+    Batches are waited for first, because that can take minutes in which others may want to add people.
+    """
+    wait_for_batches(account)
+    keep_people(account)
+
+
 def finish(account: Account) -> Finished | None:
     """Forget the people who have been erased, and return their numbers; None if an event is left to clear."""
-    wait_for_batches(account)
     query = "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)"
     if is_unrecorded(account) or account.is_true(query, bookkeeping.ERASING_EVENTS):
         return None

@@ -1,4 +1,4 @@
-"""Who was erased. Batches ask before they store anything. The caller owns the transaction; knows no way to erase."""
+"""People who were erased: the questions that each batch asks. The caller owns the transaction."""
 
 from collections.abc import Collection, Sequence
 

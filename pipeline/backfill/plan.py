@@ -26,12 +26,14 @@ class Plan:
 
     `start` is where the whole window begins; None where the plan is a part of another one. `loaded` are chunks that
     earlier runs have loaded, to be counted again: those of one metric that follow each other without a gap.
+    `selects_metrics` is false if the settings select no metric.
     """
 
     chunks: tuple[BackfillChunk, ...]
     gaps: tuple[Gap, ...] = ()
     start: datetime | None = None
     loaded: tuple[tuple[BackfillChunk, ...], ...] = ()
+    selects_metrics: bool = True
 
     @property
     def needs_counting(self) -> bool:
@@ -50,6 +52,8 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
     event_tables = event_tables_of(session, run)
 
     def look_up(account: Account) -> tuple[list[str], list[BackfillChunk], set[tuple[str, datetime]], bool]:
+        if not lookups.metrics(account):
+            raise MissingScope(METRICS_SCOPE)
         ids = metrics_of(account, run, event_tables)
         if is_new := restart and runs.restart(account, run.id):
             backfill_ledger.forget(account, ids, window)
@@ -57,8 +61,6 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
         return ids, chunks, others, is_new
 
     metric_ids, chunks, to_check, is_new = transact(session, run, look_up)
-    if not metric_ids:
-        raise MissingScope(METRICS_SCOPE)
     if is_new and (spool := open_spool(run.settings, run.integration_id)):
         spool.clear()
     wanted = [chunk for chunk in chunks if chunk.metric_id in metric_ids and chunk.touches(window)]
@@ -72,7 +74,7 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
         for mine in by_metric.values()
         for group in adjoining(chunk for chunk in mine if (chunk.metric_id, chunk.window_start) in to_check)
     )
-    return Plan(tuple(newest_first), missing, window.start, loaded)
+    return Plan(tuple(newest_first), missing, window.start, loaded, bool(metric_ids))
 
 
 def metrics_of(account: Account, run: Run, event_tables: frozenset[str] | None) -> list[str]:

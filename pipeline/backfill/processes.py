@@ -72,7 +72,7 @@ class Readers:
     def extract(self, run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics, attempt: int) -> Outcomes:
         """Read chunks into the spool. Raises Unavailable if the process that reads them ends.
 
-        Where processes end before they have read anything, what follows is read in threads.
+        If a process ends before any has read anything, what follows is read in threads.
         """
         with self._lock:
             reader = self._least_busy()
@@ -87,7 +87,7 @@ class Readers:
                 reader.stop()
             if not reader.is_alive and answers.empty():
                 self._session.stop.check()
-                if not reader.has_begun:
+                if not any(each.has_begun for each in (reader, *self._processes)):
                     self._session.readers = None
                 raise Unavailable(_ENDED)
 
@@ -162,12 +162,12 @@ class _Reader:
             with suppress(EOFError, OSError):
                 while True:
                     self._handle(*self._connection.recv())
-                    self.has_begun = True
         finally:  # whatever is wrong with a message: those who wait for an answer must not wait for ever
             self.is_alive = False
             self._connection.close()
 
     def _handle(self, kind: str, *values: Any) -> None:
+        self.has_begun |= kind != "log"
         if kind == "progress":
             item, read, traffic = values
             self._session.progress.add(item, read=read)
@@ -214,20 +214,25 @@ class _Served:
     """A reading process, seen from inside."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection, self._sending = connection, threading.Lock()
+        self._connection, self._messages = connection, SimpleQueue[Any]()
         self.session = Session(connection.recv())
         self.session.progress = _Forwarded(self)  # type: ignore[assignment]
 
     def send(self, message: object) -> None:
-        """Send a message. End if the other process is gone."""
+        """Send a message, later: what is sent may log, wherever it is, and logging sends."""
+        self._messages.put(message)
+
+    def _send_all(self) -> None:
+        """Send the messages. End if the other process is gone."""
         try:
-            with self._sending:
-                self._connection.send(message)
+            while True:
+                self._connection.send(self._messages.get())
         except OSError:
             os._exit(1)
 
     def serve(self) -> None:
         """Run units until the socket ends."""
+        threading.Thread(target=self._send_all, name="messages", daemon=True).start()
         while True:
             try:
                 message = self._connection.recv()

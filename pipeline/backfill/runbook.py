@@ -21,6 +21,8 @@ from pipeline.streams.events import stored_metrics
 from pipeline.streams.people import PEOPLE
 from pipeline.streams.selection import selection_of
 
+_NO_HISTORY = "No selected metric has events for the selected tables, so there is no history to load."
+
 
 def backfill(
     job: Job, start: datetime, end: datetime | None, restart: bool = False, read_plan: Read = read_history
@@ -42,6 +44,8 @@ def backfill(
     streams = selection_of(job.run.settings).streams
     read(job, "Metrics and lists", unread_dimension_chunks(watermarks, {METRICS.name, LISTS.name}, reasons, streams))
     planned = Plan(()) if job.tally.must_stop else _planned(job, window, restart)
+    if not planned.selects_metrics:
+        job.tally.notes.append(_NO_HISTORY)
     read_plan(job, planned)
     _complete_people(job)
     publish(job, window)

@@ -41,7 +41,7 @@ def read_history(job: Job, plan: Plan) -> None:
     ):
         reading = _Reading(job, plan, _Pools(counter, readers, loaders), count)
         while reading.continues():
-            job.session.renew_claims()
+            job.session.keep_claims()
         reading.report()
         stored = reading.shown.stored
     if job.session.stop.is_requested and not job.tally.is_postponed:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, TypeVar
 
 import polars as pl
@@ -67,6 +68,7 @@ def _believed(frames: Frames, rejects: str, unreadable: Iterable[Reject]) -> Fra
     return [(load if load.table.name == rejects else _kept(load), frame) for load, frame in frames]
 
 
+@cache
 def _kept(load: Load) -> Load:
     return load if load.absent_per else replace(load, absent=Absent.KEEP)
 
@@ -99,13 +101,11 @@ def _destinations(reading: Reading, rows: Iterable[Metric], account: Account) ->
 
 
 def _custom_metrics(reading: Reading, rows: list[CustomMetric]) -> Batch:
-    frame, nul_characters = definitions.custom_metrics(rows, reading.integration_id)
-    return Batch([(loads.CUSTOM_METRICS, frame)], nul_characters={"custom_metrics": nul_characters})
+    return _batch([(loads.CUSTOM_METRICS, definitions.custom_metrics(rows, reading.integration_id))])
 
 
 def _mapped_metrics(reading: Reading, rows: list[MappedMetric]) -> Batch:
-    frame, nul_characters = definitions.mapped_metrics(rows, reading.integration_id)
-    return Batch([(loads.MAPPED_METRICS, frame)], nul_characters={"mapped_metrics": nul_characters})
+    return _batch([(loads.MAPPED_METRICS, definitions.mapped_metrics(rows, reading.integration_id))])
 
 
 def _batch(parts: Sequence[tuple[Load, Cleaned]]) -> Batch:
@@ -118,7 +118,7 @@ def _campaigns(reading: Reading, rows: list[Campaign]) -> Batch:
     parts = [(loads.CAMPAIGNS, campaigns), (loads.CAMPAIGN_LISTS, Cleaned(audiences, 0))]
     if reading.source.reads_messages:
         parts.append((loads.CAMPAIGN_MESSAGES, messages.campaign_messages(rows, reading.integration_id)))
-    parts.append((loads.TAGGED_OBJECTS, tags.tagged(rows, "campaign", reading.integration_id)))
+    parts.append(_tagged(reading, rows, "campaign"))
     return _batch(parts)
 
 
@@ -127,7 +127,7 @@ def _flows(reading: Reading, rows: list[Flow]) -> Batch:
     if reading.source.reads_messages:
         parts.append((loads.FLOW_ACTIONS, messages.flow_actions(rows, reading.integration_id)))
         parts.append((loads.FLOW_MESSAGES, messages.flow_messages(rows, reading.integration_id)))
-    parts.append((loads.TAGGED_OBJECTS, tags.tagged(rows, "flow", reading.integration_id)))
+    parts.append(_tagged(reading, rows, "flow"))
     return _batch(parts)
 
 
@@ -137,7 +137,11 @@ def _lists(reading: Reading, rows: list[Group]) -> Batch:
 
 def _groups(reading: Reading, rows: list[Group], load: Load, list_type: str) -> Batch:
     groups = dimensions.groups(rows, list_type, reading.integration_id)
-    return _batch([(load, groups), (loads.TAGGED_OBJECTS, tags.tagged(rows, list_type, reading.integration_id))])
+    return _batch([(load, groups), _tagged(reading, rows, list_type)])
+
+
+def _tagged(reading: Reading, rows: Sequence[tags.Taggable], object_type: str) -> tuple[Load, Cleaned]:
+    return loads.TAGGED_OBJECTS_OF[object_type], tags.tagged(rows, object_type, reading.integration_id)
 
 
 def _record_names(reading: Reading) -> Finish:
@@ -173,7 +177,7 @@ LISTS = full_read(
     lambda source: source.lists(),
     _lists,
     loads.LISTS,
-    loads.TAGGED_OBJECTS,
+    loads.TAGGED_OBJECTS_OF["list"],
     rejects="lists",
     finish=_record_names,
 )
@@ -182,7 +186,7 @@ SEGMENTS = full_read(
     lambda source: source.segments(),
     _segments,
     loads.SEGMENTS_AS_LISTS,
-    loads.TAGGED_OBJECTS,
+    loads.TAGGED_OBJECTS_OF["segment"],
     loads.SEGMENTS,
     rejects="lists",
 )
@@ -193,7 +197,7 @@ CAMPAIGNS = full_read(
     loads.CAMPAIGNS,
     loads.CAMPAIGN_LISTS,
     loads.CAMPAIGN_MESSAGES,
-    loads.TAGGED_OBJECTS,
+    loads.TAGGED_OBJECTS_OF["campaign"],
     rejects="campaigns",
 )
 FLOWS = full_read(
@@ -203,7 +207,7 @@ FLOWS = full_read(
     loads.AUTOMATIONS,
     loads.FLOW_ACTIONS,
     loads.FLOW_MESSAGES,
-    loads.TAGGED_OBJECTS,
+    loads.TAGGED_OBJECTS_OF["flow"],
     rejects="automations",
 )
 TAGS = full_read(

@@ -73,6 +73,7 @@ def event_batch(
         ],
         rejects={
             "events": [reject for page in pages for reject in page.rejects],
+            "event_attributions": [reject for page in pages for reject in page.hidden],
             "member_attributes": attributes.rejects,
         },
         nul_characters={
@@ -139,7 +140,10 @@ def by_seconds(pages: Iterable[EventPage], least: int, first: int = 0) -> Iterat
 
 
 def _at_last_second(pages: Sequence[EventPage]) -> tuple[Group, list[EventPage]] | None:
-    """Return the batch before the last second of some events, and the events of that second; None if it has all."""
+    """Return the batch before the last second of some events, and the events of that second; None if it has all.
+
+    Attributions that could not be read are with both, since either may have their events.
+    """
     last = max(max(each.events.at, default=0) for each in pages)
     if all(at == last for each in pages for at in each.events.at):
         return None
@@ -148,7 +152,9 @@ def _at_last_second(pages: Sequence[EventPage]) -> tuple[Group, list[EventPage]]
     group = Group(before, _event_count(before), datetime.fromtimestamp(last, UTC), is_last=False)
     rest = pages[-1]._replace(profiles=(), rejects=())
     return group, [
-        rest._replace(events=each.events, attributions=each.attributions) for each in held_back if each.events.id
+        rest._replace(events=each.events, attributions=each.attributions, hidden=each.hidden)
+        for each in held_back
+        if each.events.id
     ]
 
 

@@ -1,4 +1,4 @@
-"""What an account has designed: templates of emails, forms with their versions, and images."""
+"""The designs of an account: templates of emails, forms with their versions, and images."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta

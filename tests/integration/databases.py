@@ -56,8 +56,10 @@ class Databases:
     def lend(self) -> Iterator[str]:
         """Yield the conninfo of a database that is as the template is, for as long as the block runs."""
         name = self._free.pop() if self._free else self._clone()
-        yield make_conninfo(self._server, dbname=name)
-        self._take_back(name)
+        try:
+            yield make_conninfo(self._server, dbname=name)
+        finally:
+            self._take_back(name)
 
     def _clone(self) -> str:
         name = f"{self._template}_{next(self._numbers)}"

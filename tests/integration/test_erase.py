@@ -422,6 +422,25 @@ def test_a_batch_that_does_not_end_stops_erasing(
     assert erased(account) == {md5("p1")}
 
 
+def test_people_can_be_requested_while_the_end_waits_for_a_batch(people: None, account: Account, connect: Any) -> None:
+    batch, ending, adding = (Account(connect(), SCHEMA, "one") for _ in range(3))
+    request(account, [], ["p1"])
+
+    def close() -> None:
+        with ending.connection.transaction():
+            erase_module.close(ending)
+
+    with ThreadPoolExecutor(1) as pool:
+        with batch.connection.transaction():
+            erased_people.exist(batch)
+            closing = pool.submit(close)
+            wait_until(lambda: _waiting(connect()), "it waited")
+            adding.connection.execute("SET lock_timeout = '1s'")
+            _request(adding, "p2")
+        closing.result(PATIENCE)
+    assert pending(account) == 2
+
+
 def test_an_event_is_cleared_at_each_of_its_times(
     people: None, account: Account, merged: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,7 +64,6 @@ def page(events: list[Any], *included: Any) -> EventPage:
             [ROW, NOTHING._replace(id="a2")],
             id="two",
         ),
-        pytest.param(page([referring("a1")], PERSON), [NOTHING], id="not included"),
         pytest.param(page([event()], attribution(event="e9")), [], id="of an event of another page"),
         pytest.param(page([event()], attribution()), [], id="of no event"),
         pytest.param(page([event(attributions=None)]), [], id="null"),
@@ -100,15 +99,16 @@ def test_attributions_are_read_from_either_side(read: EventPage, expected: list[
         pytest.param([event()], [attribution() | {"id": ""}], r"length >= 1", id="blank ID"),
         pytest.param([event(attributions=[7])], [], r"references to its attributions cannot be read", id="list"),
         pytest.param([event(attributions={"data": [7]})], [], r"cannot be read: Expected `object`", id="numbers"),
+        pytest.param([referring("a1")], [], r"does not include all attributions", id="not included"),
     ],
 )
 def test_attributions_that_cannot_be_read_are_rejects(events: list[Any], included: list[Any], reason: str) -> None:
     """The event and the people of the page are stored nevertheless."""
     read = page(events, *included, PERSON)
     assert (read.events.id, [each.id for each in read.profiles]) == (["e1"], ["p1"])
-    assert len(read.attributions) == 0
-    [reject] = read.rejects
-    assert not reject.hides
+    assert (len(read.attributions), len(read.rejects)) == (0, 0)
+    [reject] = read.hidden
+    assert reject.hides
     assert re.search(reason, reject.reason), reject.reason
 
 
@@ -148,7 +148,8 @@ def test_attributions_are_in_the_batch_of_their_event() -> None:
     """The events of the last second of a batch wait for the next one."""
     times = {"e1": AT, "e2": AT + 1, "e3": AT + 1}
     events = [event(each, at, attributions={"data": [{"id": f"of {each}"}]}) for each, at in times.items()]
-    batches = [group.pages for group in by_seconds([page(events), page([event("e4", AT + 2)])], 2)]
+    included = [attribution(f"of {each}") for each in times]
+    batches = [group.pages for group in by_seconds([page(events, *included), page([event("e4", AT + 2)])], 2)]
     found = [
         ([row for each in pages for row in each.events.id], [row.id for each in pages for row in each.attributions])
         for pages in batches

@@ -45,7 +45,7 @@ def test_everything_is_read_whatever_is_missing(row: dict[str, Any]) -> None:
 
 
 def test_values_of_templates_and_images_are_read() -> None:
-    """What has another type than expected counts as missing, and unknown words are kept."""
+    """Values of another type than expected count as missing, and unknown words are kept."""
     row = {"name": "Hi", "editor_type": "NEW", "html": "<p>", "text": None, "created": AT, "updated": "soon"}
     [page] = source("current", body({"id": "T", "attributes": row})).templates(FULL_READ)
     assert list(page.rows) == [Template("T", "Hi", "NEW", "<p>", None, JULY, None)]

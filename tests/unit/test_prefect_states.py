@@ -1,5 +1,6 @@
 """The states of runs in Prefect, the automations that wait for them, and artifacts that Prefect refuses."""
 
+import re
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ from pipeline.outcome import Report
 from tasks import artifacts
 from tasks.flow_run import state_of
 from tasks.local import run_flow
+from tasks.naming import artifact_key
 from tests.driver import ROOT
 
 ENDED = [state for state in RunState if state is not RunState.RUNNING]
@@ -44,8 +46,8 @@ def expected_by(name: str) -> list[str]:
     ],
 )
 def test_each_state_of_a_run_has_a_state_in_prefect(state: RunState, type_: str, name: str) -> None:
-    shown = state_of(Report("id", "shop", state, ("One.", "Two."), 0))
-    assert (shown.type.value, shown.name, shown.message) == (type_, name, "One. Two.")
+    shown = state_of(Report("id", "shop", state, ("One.", "Two."), 0), "3 rows read.")
+    assert (shown.type.value, shown.name, shown.message) == (type_, name, "One. Two. 3 rows read.")
 
 
 def test_differences_have_an_automation() -> None:
@@ -61,6 +63,13 @@ def test_no_state_in_which_a_run_ends_counts_as_lost() -> None:
     assert {event_of(state) for state in ENDED} < set(expected_by("klaviyo-lost"))
 
 
+def test_each_account_has_artifacts_of_its_own() -> None:
+    keys = [artifact_key("coverage", account) for account in ("shop-de", "Shop DE", "shop de", "Büro", "店")]
+    assert keys[0] == "coverage-shop-de"
+    assert len(set(keys)) == len(keys)
+    assert all(re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", key) for key in keys)
+
+
 def test_an_artifact_that_prefect_refuses_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The run continues, and its message names what is missing in Prefect."""
 
@@ -70,7 +79,7 @@ def test_an_artifact_that_prefect_refuses_is_reported(monkeypatch: pytest.Monkey
     for name in ("create_table_artifact", "create_markdown_artifact", "create_progress_artifact"):
         monkeypatch.setattr(artifacts, name, refuse)
     notes: list[str] = []
-    published = artifacts.Artifacts(notes.append)
+    published = artifacts.Artifacts("shop", notes.append)
     published.table("reconciliation", [], "")
     published.markdown("coverage", "", "")
     published.progress(0.5)

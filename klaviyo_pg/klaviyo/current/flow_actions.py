@@ -8,7 +8,7 @@ import msgspec
 
 from klaviyo_pg import rows
 from klaviyo_pg.klaviyo.current import resources
-from klaviyo_pg.klaviyo.lenient import boolean, elements, member, moment, related_id
+from klaviyo_pg.klaviyo.lenient import boolean, elements, identifier, member, moment, related_id
 from klaviyo_pg.klaviyo.properties import plain_text
 
 _SENDS = "send-"  # begins the type of every action that sends a message
@@ -77,8 +77,7 @@ def _sending(definition: Any) -> Iterator[dict[str, Any]]:
     waiting = [definition]
     for value in waiting:
         if isinstance(value, dict):
-            message_id = member(value, "data", "message", "id")
-            if isinstance(message_id, str) and message_id.strip("\0"):
+            if identifier(member(value, "data", "message", "id")):
                 yield value
             waiting += value.values()
         elif isinstance(value, list):

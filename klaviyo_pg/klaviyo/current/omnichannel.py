@@ -14,7 +14,7 @@ from klaviyo_pg.klaviyo.current import resources
 from klaviyo_pg.klaviyo.current.omnichannel_rows import Messages, audiences, campaign
 from klaviyo_pg.klaviyo.current.paging import ReadPage
 from klaviyo_pg.klaviyo.current.parts import ARCHIVED, closing
-from klaviyo_pg.klaviyo.current.reader import Reader
+from klaviyo_pg.klaviyo.current.reader import Reader, unless_refused
 from klaviyo_pg.klaviyo.documents import DocumentDecoder
 from klaviyo_pg.klaviyo.lenient import member
 from klaviyo_pg.klaviyo.pace import Limit
@@ -54,10 +54,8 @@ def _messages(reader: Reader, messages: Messages) -> Iterator[rows.Page[rows.Cam
 
 def _with_variations(reader: Reader) -> Iterator[ReadPage[resources.ResourceDocument]]:
     """Read the messages with their variations; without them if the API refuses to include them."""
-    try:
-        yield from reader.pages(_MESSAGES, _DOCUMENT, {"include": "campaign-variations"})
-    except Refused:
-        yield from reader.pages(_MESSAGES, _DOCUMENT, {})
+    included = reader.pages(_MESSAGES, _DOCUMENT, {"include": "campaign-variations"})
+    return unless_refused(included, Refused, reader.pages(_MESSAGES, _DOCUMENT, {}))
 
 
 def _part(reader: Reader, archived: str, messages: Messages) -> Iterator[rows.Page[rows.Campaign]]:

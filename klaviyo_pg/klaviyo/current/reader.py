@@ -5,7 +5,7 @@ Knows no resource and no revision.
 
 from collections.abc import Iterator, Mapping
 
-from klaviyo_pg.errors import MissingScope
+from klaviyo_pg.errors import KlaviyoPgError, MissingScope
 from klaviyo_pg.klaviyo.client import Client, Endpoint
 from klaviyo_pg.klaviyo.current.paging import Document, ReadPage, read_pages
 from klaviyo_pg.klaviyo.documents import DocumentDecoder
@@ -29,7 +29,19 @@ class Reader:
     ) -> Iterator[ReadPage[Document]]:
         """Read a collection with the tags of its rows; without them if the key may not read tags."""
         include = ",".join(filter(None, (query.get("include"), "tags")))
-        try:
-            yield from self.pages(endpoint, decoder, {**query, "include": include, "fields[tag]": "name"})
-        except MissingScope:
-            yield from self.pages(endpoint, decoder, query)
+        with_tags = self.pages(endpoint, decoder, {**query, "include": include, "fields[tag]": "name"})
+        return unless_refused(with_tags, MissingScope, self.pages(endpoint, decoder, query))
+
+
+def unless_refused(
+    pages: Iterator[ReadPage[Document]], refusal: type[KlaviyoPgError], others: Iterator[ReadPage[Document]]
+) -> Iterator[ReadPage[Document]]:
+    """Yield pages; the other ones if the API refuses the first page."""
+    try:
+        first = next(pages, None)
+    except refusal:
+        yield from others
+        return
+    if first is not None:
+        yield first
+        yield from pages

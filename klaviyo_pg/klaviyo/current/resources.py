@@ -407,10 +407,3 @@ class AggregateDocument(Struct):
     """A response with an aggregate."""
 
     data: Aggregate
-
-
-class IdentifierDocument(Struct):
-    """A page of resources of which only the ids are used."""
-
-    data: list[Identifier]
-    links: Links | None = None

@@ -231,8 +231,9 @@ def event_page(
         properties=[event.attributes.event_properties for event in events],
         extracted=read.extracted,
     )
-    attributed = attributions.attributions(events, others, rejects)
-    return rows.EventPage(columns, people, rejects, read_at, attributions=attributed)
+    hidden: list[rows.Reject] = []
+    attributed = attributions.attributions(events, others, hidden)
+    return rows.EventPage(columns, people, rejects, read_at, None, attributed, hidden)
 
 
 def _relations(events: Sequence[resources.Event]) -> tuple[list[str | None], list[str | None]]:

@@ -50,7 +50,7 @@ AGGREGATES = Endpoint("api/metric-aggregates", "metrics:read", _S, name="metric-
 LIST_PROFILES = Endpoint("api/lists/{}/profiles", "lists:read and profiles:read", _L, 100, "list profiles")
 SEGMENT_PROFILES = Endpoint("api/segments/{}/profiles", "segments:read and profiles:read", _L, 100, "segment profiles")
 
-_DEFINITIONS = DocumentDecoder(definitions.DefinitionDocument, data=definitions.Definition)
+_DEFINITIONS = DocumentDecoder(resources.ResourceDocument, data=resources.Resource, included=resources.Resource)
 _METRICS = DocumentDecoder(resources.MetricDocument, data=resources.Metric)
 _FLOWS = DocumentDecoder(resources.FlowDocument, data=resources.Flow, included=resources.Resource)
 _GROUPS = DocumentDecoder(resources.GroupDocument, data=resources.Group)

@@ -5,7 +5,7 @@ from typing import Any
 
 from klaviyo_pg import rows
 from klaviyo_pg.klaviyo.current import resources
-from klaviyo_pg.klaviyo.lenient import boolean, member, related_id
+from klaviyo_pg.klaviyo.lenient import boolean, identifier, member, related_id
 from klaviyo_pg.klaviyo.properties import plain_text
 
 
@@ -35,5 +35,5 @@ def ids_of(relationships: Any) -> Sequence[str] | None:
     data = member(relationships, "tags", "data")
     if not isinstance(data, list):
         return None
-    ids = [member(each, "id") for each in data]
-    return [each for each in ids if isinstance(each, str) and each]
+    ids = (identifier(member(each, "id")) for each in data)
+    return [each for each in ids if each is not None]

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.fakes import FakeAccount
@@ -49,3 +50,12 @@ def warehouse(database: str, shop: FakeAccount, tmp_path: Path) -> Warehouse:
         "first_sync_days": 7,
     }
     return Warehouse(database, settings, shop.open)
+
+
+def cut_connections(warehouse: Warehouse) -> None:
+    """End every connection to the warehouse, as a restart of the database does."""
+    with psycopg.connect(warehouse.url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )

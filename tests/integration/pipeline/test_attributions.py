@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from klaviyo_pg.rows import Reject
 from pipeline.run import transact
 from tests.erasing import erase
 from tests.fakes import FakeAccount
@@ -58,6 +59,21 @@ def test_an_attribution_that_changes_is_replaced(warehouse: Warehouse, shop: Fak
     shop.attributions[ORDER] = withdrawn
     warehouse.daily(*ALL_EVENTS)
     assert warehouse.rows(ATTRIBUTED)[1:] == [(ORDER, "E00004", None, "F1")]
+
+
+def test_attributions_that_cannot_be_read_stay_as_they_are(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """They are not withdrawn, neither in the batch of their event nor in the one that holds its last second back."""
+    shop.attribute(ORDER, "E00005", campaign_id="C1")
+    warehouse.daily(*ALL_EVENTS)
+    del shop.attributions[ORDER]
+    shop.hidden_attributions = [Reject('{"type": "attribution", "id": 7}', "Expected `str`, got `int`")]
+    ran = warehouse.daily(*ALL_EVENTS)
+    assert len(warehouse.rows(ATTRIBUTED)) == 2
+    assert ran.counts["event_attributions"]["rejected"] > 0
+    assert warehouse.column("SELECT DISTINCT table_name FROM rejects") == ["event_attributions"]
+    shop.hidden_attributions = []
+    warehouse.daily(*ALL_EVENTS)
+    assert len(warehouse.rows(ATTRIBUTED)) == 1
 
 
 def test_an_older_extraction_withdraws_nothing(warehouse: Warehouse, shop: FakeAccount) -> None:

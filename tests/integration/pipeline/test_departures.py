@@ -4,11 +4,11 @@ from datetime import datetime
 
 import pytest
 
-from klaviyo_pg.postgres import claims, erase
+from klaviyo_pg.postgres import claims, erase, erase_events
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.rows import Consent, Suppression
 from tests.fakes import LONG_AGO, FakeAccount
-from tests.integration.pipeline.conftest import Warehouse, days_ago
+from tests.integration.pipeline.conftest import Warehouse, cut_connections, days_ago
 
 OFTEN = {"profile_sweep_days": 0.000001}
 MEMBERS = "SELECT id, deleted_at IS NOT NULL, left_reason FROM members ORDER BY id"
@@ -142,7 +142,7 @@ def test_deleted_people_are_erased_once_missing_on_two_days(warehouse: Warehouse
     assert [row[0] for row in warehouse.rows(MEMBERS)] == ["P0", "P1", "P2", "P3"]
     age(warehouse, 2)
     ran = warehouse.daily(**settings)
-    assert ran.sentences == ["Erased 1 people who were deleted in Klaviyo."]
+    assert ran.sentences == ["Erased 1 person deleted in Klaviyo."]
     assert [row[0] for row in warehouse.rows(MEMBERS)] == ["P0", "P2", "P3"]
     assert warehouse.rows("SELECT DISTINCT member_id FROM member_lists") == [("P0",)]
     assert warehouse.daily(**settings).sentences == []
@@ -161,6 +161,29 @@ def test_a_daily_run_finishes_erasing_that_was_interrupted(warehouse: Warehouse)
     assert warehouse.daily().sentences == ["Finished erasing 1 person, which had been interrupted."]
     assert warehouse.column("SELECT id FROM members WHERE id = 'P1'") == []
     assert warehouse.daily().sentences == []
+
+
+def test_erasing_that_another_process_takes_over_is_left_to_it(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database restarts, and the other process claims erasing before the run notices. The run is complete."""
+    integration_id = warehouse.daily().run.integration_id
+    with warehouse.open() as session, session.database.transaction() as connection:
+        erase.request(Account(connection, "klaviyo", integration_id), [], ["P1"])
+    look = erase_events.to_search
+
+    def taken_over(account: Account) -> list[erase_events.Part]:
+        monkeypatch.setattr(erase_events, "to_search", look)
+        cut_connections(warehouse)
+        other.claim(integration_id, erase.CLAIM)
+        return look(account)
+
+    monkeypatch.setattr(erase_events, "to_search", taken_over)
+    with warehouse.open() as other:
+        ran = warehouse.daily()
+        left = "Another process is erasing people. It also erases those who were left to this run."
+        assert (ran.state, ran.sentences) == ("complete", [left])
+    assert warehouse.daily().sentences == ["Finished erasing 1 person, which had been interrupted."]
 
 
 def test_consents_and_suppressions_follow_the_profile(warehouse: Warehouse, shop: FakeAccount) -> None:

@@ -237,6 +237,17 @@ def test_member_lists_are_not_derived_before_all_exclusions_were_read_once(
     assert warehouse.column("SELECT is_subscribed FROM member_lists WHERE member_id = 'P0'") == [False, False]
 
 
+def test_a_run_that_reads_lists_alone_says_which_exclusions_it_used(warehouse: Warehouse, shop: FakeAccount) -> None:
+    lists_alone = "lists", "stg_member_lists"
+    never = "member_lists was not derived, because the exclusions were never read completely."
+    assert warehouse.daily(*lists_alone).sentences == [never]
+    assert warehouse.column("SELECT member_id FROM member_lists") == []
+    read_to = warehouse.daily().run.as_of
+    stale = f"member_lists was derived with the exclusions of the last complete read, at {read_to:%Y-%m-%d %H:%M} UTC."
+    assert warehouse.daily(*lists_alone).sentences == [stale]
+    assert warehouse.daily("campaigns").sentences == []
+
+
 def test_a_run_that_stops_before_exclusions_leaves_member_lists(warehouse: Warehouse, shop: FakeAccount) -> None:
     """Otherwise people who are suppressed would seem to be contactable until the run is resumed."""
     shop.add_person("P0", LONG_AGO, email=address(0), consent="SUBSCRIBED")

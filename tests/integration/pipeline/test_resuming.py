@@ -102,6 +102,13 @@ def test_a_sweep_of_a_list_that_was_interrupted_is_resumed(warehouse: Warehouse,
     assert all(warehouse.watermarks()[each] == failed.run.as_of for each in marks)
 
 
+def test_the_order_of_selected_tables_does_not_matter(warehouse: Warehouse, shop: FakeAccount) -> None:
+    shop.before("lists", warehouse.stop)
+    stopped = warehouse.daily("lists", "metrics")
+    shop.recover()
+    assert warehouse.daily("metrics", "lists").run.id == stopped.run.id
+
+
 def test_a_run_that_an_earlier_version_began_is_resumed(warehouse: Warehouse, shop: FakeAccount) -> None:
     """Its windows of profiles have no zone."""
     shop.fail("profiles", BadAnswer("Odd."))

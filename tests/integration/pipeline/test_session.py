@@ -3,7 +3,6 @@
 from dataclasses import replace
 from threading import Barrier, Thread
 
-import psycopg
 import pytest
 
 from klaviyo_pg.errors import BadSettings, Busy, Stopped
@@ -16,16 +15,7 @@ from pipeline.backfill.plan import part_of_plan
 from pipeline.workers import ThreadWorkers
 from tests.driver import wait_until
 from tests.fakes import FakeAccount
-from tests.integration.pipeline.conftest import LOG, Warehouse, days_ago
-
-
-def cut_connections(warehouse: Warehouse) -> None:
-    """End every connection to the warehouse, as a restart of the database does."""
-    with psycopg.connect(warehouse.url, autocommit=True) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
+from tests.integration.pipeline.conftest import LOG, Warehouse, cut_connections, days_ago
 
 
 def test_another_run_of_the_flow_is_refused_while_one_is_in_progress(warehouse: Warehouse, shop: FakeAccount) -> None:
@@ -64,6 +54,20 @@ def test_a_claim_that_another_process_has_taken_ends_the_run(warehouse: Warehous
         other.claim("account", "daily")
         with pytest.raises(Busy):
             session.renew_claims()
+
+
+def test_a_claim_that_is_not_vital_is_given_up_to_another_process(warehouse: Warehouse) -> None:
+    with warehouse.open() as session, warehouse.open() as other:
+        session.claim("account", "daily")
+        session.claim("account", "erasing", is_vital=False)
+        cut_connections(warehouse)
+        session.renew_claims()
+        assert session.holds_claim("erasing")
+        cut_connections(warehouse)
+        other.claim("account", "erasing")
+        session.renew_claims()
+        assert (session.holds_claim("daily"), session.holds_claim("erasing")) == (True, False)
+        assert not session.has_lost_claims
 
 
 def test_a_run_renews_its_claim(warehouse: Warehouse, shop: FakeAccount) -> None:

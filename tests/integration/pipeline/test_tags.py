@@ -52,6 +52,14 @@ def test_tags_are_stored_with_what_they_are_on(warehouse: Warehouse, shop: FakeA
     assert warehouse.daily(*ONLY).changed() == second.daily(*ONLY).changed() == {}
 
 
+def test_objects_of_different_types_can_have_the_same_id(warehouse: Warehouse, shop: FakeAccount) -> None:
+    shop.flows.append(Flow("L3", "Welcome", "live", LONG_AGO, LONG_AGO, tags=[]))
+    shop.segments.append(Group("C1", "Buyers", LONG_AGO, tags=["T2"]))
+    for _ in range(2):
+        warehouse.daily(*ONLY)
+        assert warehouse.rows(ON) == [*EVERYWHERE, ("segment", "C1", "T2")]
+
+
 def test_removed_tags_are_marked_until_they_are_back(warehouse: Warehouse, shop: FakeAccount) -> None:
     """A tag is removed from a campaign, or deleted; what is unknown stays."""
     every = list(shop.tags)

@@ -13,6 +13,7 @@ from pipeline.forecast import COUNTS, KEY, Forecast, Sizes, forecast, minutes
 from pipeline.sizes import estimated
 from pipeline.streams import STREAMS
 from pipeline.streams.selection import selection
+from tests.source import ROOT
 
 NOW = datetime(2026, 11, 27, 6, tzinfo=UTC)
 START = NOW - timedelta(days=1500)
@@ -61,12 +62,47 @@ def test_every_stream_has_a_forecast_by_the_formula() -> None:
     assert made.keys() == {KEY, *STREAMS, COUNTS}
 
 
+def example(profiles: int, events_a_day: int, metrics: int, lists: int, full_reads: int) -> Sizes:
+    """Return the size of an example account of docs/requests.md."""
+    names = [f"M{number}" for number in range(metrics)]
+    often, once = {NOW - timedelta(hours=number): events_a_day // 24 for number in range(1, 24 * 31)}, {START: 1}
+    members = profiles * 3 // 2 // lists
+    return Sizes(
+        full_reads={**dict.fromkeys(FULL_READS, 0), "metrics": full_reads, "tags": 3},
+        metrics=names,
+        events={**dict.fromkeys(names, once), "M0": often},
+        people=profiles,
+        changed=profiles * 4 // 100,
+        months=60,
+        members={str(number): members for number in range(lists)},
+        joined={str(number): members // 50 for number in range(lists)},
+        excluded={"HARD_BOUNCE": profiles // 20, "UNSUBSCRIBE": profiles * 3 // 20},
+        first_created=NOW - timedelta(days=5 * 365),
+    )
+
+
+def test_the_examples_in_the_documentation_follow_from_the_formula() -> None:
+    text = (ROOT / "docs/requests.md").read_text().partition("## Examples")[2]
+    table = [[cell.strip(" *") for cell in line.split("|")[2:4]] for line in text.splitlines() if line.startswith("|")]
+    for at, account in enumerate([(100_000, 30_000, 80, 20, 21), (3_000_000, 1_000_000, 500, 100, 74)]):
+        made = forecast_of(example(*account))
+        average = {name: each.average or 0 for name, each in made.items()}
+        parts = [
+            average["metrics"],
+            average[KEY] + average["tags"],
+            *(average[name] for name in ("profiles", "events", "list_members", "exclusions", "profile_sweep", COUNTS)),
+            sum(average.values()),
+            sum(each.first or 0 for each in made.values()),
+        ]
+        assert [row[at] for row in table[2:]] == [f"{number:,.0f}" for number in parts]
+
+
 def test_settings_change_the_forecast() -> None:
     """Streams that are left out are not in it, and what settings turn off takes nothing."""
     made = forecast_of(
-        SHOP, "-member_exclusions", reconcile_days=0, profile_sweep_days=0, membership_sweep_days=0, first_sync_days=2
+        SHOP, "-tags", reconcile_days=0, profile_sweep_days=0, membership_sweep_days=0, first_sync_days=2
     )
-    assert made.keys().isdisjoint({"exclusions", COUNTS})
+    assert made.keys().isdisjoint({"tags", COUNTS})
     assert (made["events"].first, made["profile_sweep"], made["list_members"].sweep) == (6, Forecast(0, 0), 0)
 
 

@@ -1,5 +1,9 @@
 """Backfills: history is read once, in planned chunks; options and settings limit what is read."""
 
+from typing import Any
+
+import pytest
+
 from klaviyo_pg.errors import MissingScope
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.backfill.conftest import (
@@ -72,6 +76,21 @@ def test_a_backfill_needs_metrics(warehouse: Warehouse, shop: FakeAccount) -> No
     ran = warehouse.backfill(START)
     assert (ran.state, ran.exit_code) == ("failed", MissingScope.exit_code)
     assert len(ran.sentences) == 1
+
+
+@pytest.mark.parametrize(
+    "selected",
+    [
+        pytest.param({"tables": ("lists",)}, id="tables"),
+        pytest.param({"tables": ("clicks",), "metrics": ("OPEN",)}, id="metrics"),
+    ],
+)
+def test_a_selection_without_events_has_no_history(
+    warehouse: Warehouse, shop: FakeAccount, selected: dict[str, Any]
+) -> None:
+    ran = warehouse.backfill(START, **selected)
+    assert (ran.state, ran.changed().keys() & {"opens", "clicks", "events"}) == ("complete", set())
+    assert ran.sentences == ["No selected metric has events for the selected tables, so there is no history to load."]
 
 
 def test_a_daily_run_does_not_move_events_during_a_backfill(warehouse: Warehouse, shop: FakeAccount) -> None:
