@@ -261,9 +261,9 @@ class CurrentSource:
 
     def people(self, ids: Sequence[str]) -> Iterator[rows.Page[rows.Profile]]:
         for start in range(0, len(ids), _IDS_IN_FILTER):
-            quoted = ",".join(quoted(each) for each in ids[start : start + _IDS_IN_FILTER])
+            any_of = ",".join(quoted(each) for each in ids[start : start + _IDS_IN_FILTER])
             query = {
-                "filter": f"any(id,[{quoted}])",
+                "filter": f"any(id,[{any_of}])",
                 "fields[profile]": _PROFILE_FIELDS,
                 "additional-fields[profile]": "subscriptions",
             }
