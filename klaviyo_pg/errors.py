@@ -12,6 +12,8 @@
     │       └── DatabaseAway   no connection: retry while a run is in progress
     ├── MissingScope           skip what needs it, finish as partial            exit code 3
     ├── UnconfirmedLoss        read it again, then finish as partial            exit code 3
+    ├── LeftOut                not read for now: finish as partial              exit code 3
+    │   └── QuotaUsedUp        the quota of a day is used up: the next runs continue
     ├── SweepLost              read it again                                    exit code 1
     ├── Stopped                stop on request: the next run resumes            exit code 130
     ├── Refused                the API refused a request: leave it out, finish as partial (alone: exit code 1)
@@ -112,10 +114,18 @@ class UnconfirmedLoss(KlaviyoPgError):
         return (UnconfirmedLoss, (self.stream, self.missing, self.stored))
 
 
-class UnknownSegment(KlaviyoPgError):
-    """SEGMENTS has a name or ID that no segment has, or a name that several have. Everything else is read."""
+class LeftOut(KlaviyoPgError):
+    """Something was not read."""
 
     exit_code = 3
+
+
+class QuotaUsedUp(LeftOut):
+    """Klaviyo's quota for the day is used up. The next runs continue."""
+
+
+class UnknownSegment(LeftOut):
+    """SEGMENTS has a name or ID that no segment has, or a name that several have. Everything else is read."""
 
     def __init__(self, name: str, ids: Sequence[str] = ()) -> None:
         self.name, self.ids = name, tuple(ids)

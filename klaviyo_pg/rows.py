@@ -1,7 +1,7 @@
 """The rows that both dialects of the API are read into, and the pages that carry them. Knows no polars and no SQL."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Generic, NamedTuple, TypeVar
 
 from klaviyo_pg.errors import Incomplete
@@ -270,6 +270,18 @@ class Image(NamedTuple):
     size: int | None = None
     is_hidden: bool | None = None
     updated: datetime | None = None
+
+
+class Report(NamedTuple):
+    """The performance of a message, sent on a day, of a campaign or a flow: its owner. Rates are from 0 to 1."""
+
+    day: date
+    owner_id: str
+    message_id: str | None
+    channel: str | None
+    variation_id: str | None
+    metric_id: str  # by which conversions are counted
+    statistics: Mapping[str, int | float | None]
 
 
 class Exclusion(NamedTuple):

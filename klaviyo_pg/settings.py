@@ -126,6 +126,23 @@ class Settings(BaseSettings):
         ge=1,
         description="Requests for the sweep of profiles in one daily run. What is left is read by the next runs.",
     )
+    report_days: int = Field(
+        30,
+        ge=1,
+        le=365,
+        description="Days of sending whose reports are read again every day, because conversions follow later.",
+    )
+    report_requests: int = Field(
+        45,
+        ge=1,
+        le=225,
+        description="Requests of a day for reports on campaigns, and as many for flows. Klaviyo allows 225 of each.",
+    )
+    report_metric: str | None = Field(
+        None,
+        description="Metric by which reports count conversions, by name or ID. If unset, the account's metric for "
+        "revenue.",
+    )
     deleted_profiles: Literal["mark", "erase"] = Field(
         "mark",
         description="Mark profiles that were deleted in Klaviyo with the time, or erase them once they have been "
@@ -268,6 +285,7 @@ class Settings(BaseSettings):
         "processes",
         "personal_data_salt",
         "events_since",
+        "report_metric",
         mode="before",
     )
     @classmethod

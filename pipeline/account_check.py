@@ -19,7 +19,7 @@ from pipeline.streams.events import EVENTS
 from pipeline.streams.segments import chosen
 from pipeline.streams.selection import Selection
 from pipeline.streams.stream import Probe, Stream
-from transforms.routing import KnownMetric, check_destinations, selected
+from transforms.routing import KnownMetric, check_destinations, check_metric, selected
 
 YES = "yes"
 _NO_SUBJECT = {"list": "no lists", "segment": "none chosen"}
@@ -79,6 +79,7 @@ class Check:
             check_destinations(self._settings.destinations)
             selected(self._metrics, self._settings.metrics)
             self._check_segments()
+            check_metric("REPORT_METRIC", self._settings.report_metric, self._metrics)
             if with_forecast:
                 self._forecast(progress)
         except KlaviyoPgError as error:

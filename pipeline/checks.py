@@ -15,7 +15,7 @@ from klaviyo_pg.postgres import accounts, claims, lookups
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.accounts import RegisteredAccount
 from klaviyo_pg.settings import Settings
-from transforms.routing import KnownMetric, check_destinations, selected
+from transforms.routing import KnownMetric, check_destinations, check_metric, selected
 
 Metrics = Sequence[KnownMetric]
 _STATE_OF_DATABASE = (
@@ -115,19 +115,23 @@ def stored_metrics(connection: psycopg.Connection, settings: Settings) -> list[K
 
 
 def metric_names(source: Source, settings: Settings, stored: Metrics) -> None:
-    """Raise BadSettings if METRICS names a metric that the account does not have, or DESTINATIONS no event table.
+    """Raise BadSettings if METRICS or REPORT_METRIC names a metric that the account does not have.
+
+    Likewise if DESTINATIONS names no event table.
 
     The source is asked only for names that are not stored. If it refuses, reading the metrics will report that.
     """
     check_destinations(settings.destinations)
     names = {name for metric in stored for name in metric}
-    if all(wanted.removeprefix("-") in names for wanted in settings.metrics):
+    wanted = {name.removeprefix("-") for name in settings.metrics} | {settings.report_metric} - {None}
+    if wanted <= names:
         return
     try:
         existing = [KnownMetric(row.id, row.name) for page in source.metrics() for row in page.rows]
     except (MissingScope, Refused):
         return
     selected([*stored, *existing], settings.metrics)
+    check_metric("REPORT_METRIC", settings.report_metric, [*stored, *existing])
 
 
 def database(connection: psycopg.Connection, settings: Settings) -> None:

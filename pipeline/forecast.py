@@ -20,6 +20,7 @@ from pipeline.streams.events import EVENTS
 from pipeline.streams.exclusions import EXCLUSIONS
 from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PROFILES
+from pipeline.streams.reports import LONGEST
 from pipeline.streams.segments import SEGMENT_MEMBERS
 from pipeline.streams.selection import Selection
 
@@ -92,6 +93,7 @@ def forecast(sizes: Sizes, settings: Settings, selected: Selection, as_of: datet
         EXCLUSIONS.name: _exclusions(sizes, as_of),
         **{name: _content(full, least) for name, (full, least) in sizes.contents.items()},
         PROFILE_SWEEP.name: _profile_sweep(sizes, settings),
+        **{name: _reports(name, settings) for name in LONGEST},
         **{name: Forecast(number, number) for name, number in sizes.full_reads.items()},
         **dict.fromkeys(sizes.unknown, Forecast(None, None)),
     }
@@ -181,6 +183,12 @@ def _counts(sizes: Sizes, settings: Settings) -> Forecast:
     active = {each for each in counted if sum(sizes.events.get(each, {}).values())}
     chosen = turn(counted, active, {}, settings.count_requests, sizes.count_requests)
     requests = len(chosen.metric_ids) * sizes.count_requests
+    return Forecast(requests, requests)
+
+
+def _reports(name: str, settings: Settings) -> Forecast:
+    """Each day of a report is read once a day, as far as its budget goes; more than one page of a day is rare."""
+    requests = min(settings.report_requests, -(-settings.report_days // LONGEST[name]))
     return Forecast(requests, requests)
 
 

@@ -143,14 +143,18 @@ def _pieces(job: Job, group: Sequence[Chunk], begun: Iterable[Sequence[Chunk]]) 
 
 
 def _groups(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, ...]]:
-    """Yield the chunks that one unit reads: a single one, or the new members of several lists or segments."""
-    by_stream: dict[str, list[Chunk]] = {}
+    """Yield the chunks that one unit reads: a single one, new members of several lists, or a stream in turn."""
+    joined: dict[str, list[Chunk]] = {}
+    in_turn: dict[str, list[Chunk]] = {}
     for chunk in chunks:
-        if STREAMS[chunk.stream].subject in ("list", "segment") and chunk.window.start is not None:
-            by_stream.setdefault(chunk.stream, []).append(chunk)
+        if STREAMS[chunk.stream].in_turn:
+            in_turn.setdefault(chunk.stream, []).append(chunk)
+        elif STREAMS[chunk.stream].subject in ("list", "segment") and chunk.window.start is not None:
+            joined.setdefault(chunk.stream, []).append(chunk)
         else:
             yield (chunk,)
-    for group in by_stream.values():
+    yield from map(tuple, in_turn.values())
+    for group in joined.values():
         for at in range(0, len(group), _LISTS_AT_ONCE):
             yield tuple(group[at : at + _LISTS_AT_ONCE])
 
@@ -158,7 +162,10 @@ def _groups(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, ...]]:
 def label(group: Sequence[Chunk]) -> str:
     """Return what people see of chunks that one unit reads."""
     first = str(group[0])
-    return first if len(group) == 1 else f"{group[0].stream} of {len(group)} {STREAMS[group[0].stream].subject}s"
+    if len(group) == 1:
+        return first
+    stream = STREAMS[group[0].stream]
+    return f"{stream.name} of {len(group)} {'day' if stream.in_turn else stream.subject}s"
 
 
 class _Counter:

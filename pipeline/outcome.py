@@ -8,12 +8,12 @@ from typing import Generic, NamedTuple, TypeVar
 from klaviyo_pg.errors import (
     Incomplete,
     KlaviyoPgError,
+    LeftOut,
     MissingScope,
     Refused,
     Stopped,
     Throttled,
     UnconfirmedLoss,
-    UnknownSegment,
     UserError,
 )
 from klaviyo_pg.foreign import LONGEST_MESSAGE, printable
@@ -23,14 +23,6 @@ from klaviyo_pg.states import RunState
 Counts = Mapping[str, Mapping[str, int]]
 """Table -> rows_read, inserted, updated, unchanged, rejected, nul_characters, replaced_values."""
 ChunkType = TypeVar("ChunkType", covariant=True)
-_FIGURES = {
-    "rows_read": "",
-    "inserted": "new",
-    "updated": "changed",
-    "unchanged": "unchanged",
-    "rejected": "rejected",
-    "replaced_values": "values replaced",
-}
 _NAMED_SUBJECTS = 5  # in a sentence; the log names all of them
 
 
@@ -42,14 +34,6 @@ def sum_counts(parts: Iterable[Counts]) -> Counts:
             sums = total.setdefault(table, {})
             sums.update({name: sums.get(name, 0) + number for name, number in numbers.items()})
     return total
-
-
-def figures(counts: Counts) -> str:
-    """Return a sentence about rows: how many were read, and what became of them. What is 0 is left out, except rows."""
-    total = {name: sum(numbers.get(name, 0) for numbers in counts.values()) for name in _FIGURES}
-    rows = total.pop("rows_read")
-    parts = [f"{number:,} {_FIGURES[name]}" for name, number in total.items() if number]
-    return f"{rows:,} rows read{': ' if parts else ''}{', '.join(parts)}."
 
 
 @dataclass(frozen=True)
@@ -86,11 +70,11 @@ class Effect(Enum):
 def effect_of(error: Exception, tolerates_failures: bool) -> Effect:
     """Return what an error of a chunk does to its run.
 
-    A missing scope, a refusal, an unconfirmed loss and an unknown segment leave something out. A long pause that the
-    API requires postpones the rest. Anything else fails the run, unless the run tolerates failures (a backfill, which
-    retries failed chunks the next time): then only what the user has to change or asked for does.
+    A missing scope, a refusal, an unconfirmed loss and a quota that is used up leave something out. A long pause that
+    the API requires postpones the rest. Anything else fails the run, unless the run tolerates failures (a backfill,
+    which retries failed chunks the next time): then only what the user has to change or asked for does.
     """
-    if isinstance(error, MissingScope | Refused | UnconfirmedLoss | UnknownSegment):
+    if isinstance(error, LeftOut | MissingScope | Refused | UnconfirmedLoss):
         return Effect.OMIT
     if isinstance(error, Throttled):
         return Effect.POSTPONE

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from types import MappingProxyType
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from pipeline.streams.people import PEOPLE, PROFILES
 
 _SHORTEST_WINDOW = timedelta(days=1)
 _MOST_WINDOWS = 16  # of one stream: enough to read side by side, few enough for Prefect's server
+_DAY = timedelta(days=1)
 _ONE_METRIC_WINDOW = timedelta(days=30)
 _IDS_PER_REQUEST = 100  # of a sweep of profiles or of a list
 _PEOPLE_PER_READER = 2_000  # 20 requests
@@ -254,6 +255,50 @@ def _swept(list_ids: Sequence[str], watermarks: Watermarks, as_of: datetime, swe
         if is_first or is_overdue or requests >= 0:
             yield list_id
         is_first = False
+
+
+class Report(NamedTuple):
+    """A report to read: the metric that it counts conversions by, its days, and when each was last read.
+
+    One request reads up to `longest` consecutive days.
+    """
+
+    stream: str
+    metric_id: str
+    days: Collection[date]
+    read: Mapping[date, datetime]
+    longest: int
+
+
+def report_chunks(report: Report, as_of: datetime, requests: int) -> list[Chunk]:
+    """Read the days of a report that were not read today: new ones first, then those that were read longest ago.
+
+    So many requests are sent in a day, whatever the number of runs. The days that are left are read by the next ones.
+    """
+    due = [day for day in report.days if _is_due(report.read.get(day), as_of, _DAY)]
+    today = Counter(at for at in report.read.values() if not _is_due(at, as_of, _DAY))
+    left = max(0, requests - sum(-(-days // report.longest) for days in today.values()))
+    blocks = list(_blocks(due, report.longest))
+    blocks.sort(key=lambda block: (min(report.read.get(day, _NEVER) for day in block), -block[-1].toordinal()))
+    marks = (None,) if len(blocks) <= left else ()
+    return [Chunk(report.stream, _whole_days(block), report.metric_id, None, marks) for block in blocks[:left]]
+
+
+def _blocks(days: Collection[date], longest: int) -> Iterator[list[date]]:
+    """Put consecutive days together, in blocks of at most so many."""
+    block: list[date] = []
+    for day in sorted(days):
+        if block and (len(block) == longest or day - block[-1] > _DAY):
+            yield block
+            block = []
+        block.append(day)
+    if block:
+        yield block
+
+
+def _whole_days(block: Sequence[date]) -> Window:
+    start, last = (datetime(day.year, day.month, day.day, tzinfo=UTC) for day in (block[0], block[-1]))
+    return Window(start, last + _DAY)
 
 
 def _is_due(last: datetime | None, as_of: datetime, every: timedelta) -> bool:

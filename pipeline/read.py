@@ -5,7 +5,17 @@ from datetime import timedelta
 from time import monotonic
 from typing import Protocol, TypeVar
 
-from klaviyo_pg.errors import Incomplete, Stopped, SweepLost, Throttled, UnconfirmedLoss, UserError
+from klaviyo_pg.errors import (
+    Incomplete,
+    MissingScope,
+    QuotaUsedUp,
+    Refused,
+    Stopped,
+    SweepLost,
+    Throttled,
+    UnconfirmedLoss,
+    UserError,
+)
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import chunks as ledger
@@ -30,6 +40,7 @@ from transforms.events import Metrics
 _FIRST_ROWS = 1  # progress begins with the first page; of history, whose batches are small, with the first batch
 _MOST_PIECES = 8  # of a chunk that is divided: as many as read side by side
 _LEAST_ROWS = 2_000  # that each piece is expected to have
+_FINAL = (UserError, Throttled, QuotaUsedUp, Stopped)  # errors that concern all chunks of a group
 _FAILURES = 2  # consecutive failures of the API within a group, after which the rest of it is not tried
 
 ChunkType = TypeVar("ChunkType")
@@ -237,7 +248,9 @@ class Share:
 
 def read_chunks(session: Session, run: Run, chunks: Sequence[Chunk], attempt: int = 1) -> tuple[Outcome[Chunk], ...]:
     """Read chunks of a run into the warehouse, one after the other."""
-    return each(chunks, lambda chunk: _read_chunk(session, run, chunk), attempt)
+    are_refused_together = any(STREAMS[chunk.stream].in_turn for chunk in chunks)
+    final = (*_FINAL, MissingScope, Refused) if are_refused_together else _FINAL
+    return each(chunks, lambda chunk: _read_chunk(session, run, chunk), attempt, final)
 
 
 def _read_chunk(session: Session, run: Run, chunk: Chunk) -> Outcome[Chunk]:
@@ -275,13 +288,16 @@ def _read_window(
 
 
 def each(
-    chunks: Sequence[ChunkType], read_one: Callable[[ChunkType], Outcome[ChunkType]], attempt: int = 1
+    chunks: Sequence[ChunkType],
+    read_one: Callable[[ChunkType], Outcome[ChunkType]],
+    attempt: int = 1,
+    final: tuple[type[Exception], ...] = _FINAL,
 ) -> tuple[Outcome[ChunkType], ...]:
     """Read chunks one after the other; one that fails does not stop the others.
 
-    What concerns all of them ends the group at once: a stop, something the user has to change, a long pause that the
-    API requires, or an API that does not answer. Later attempts begin further on, so that chunks that always fail
-    cannot keep the others waiting. Chunks that were not tried have no outcome.
+    What concerns all of them ends the group at once: an error that is `final`, such as a stop, something the user has
+    to change or a long pause that the API requires; or an API that does not answer. Later attempts begin further on, so
+    that chunks that always fail cannot keep the others waiting. Chunks that were not tried have no outcome.
     """
     first = (attempt - 1) * _FAILURES % max(1, len(chunks))
     outage, outcomes = Outage(_FAILURES), list[Outcome[ChunkType]]()
@@ -291,7 +307,7 @@ def each(
         except Exception as error:
             outcomes.append(Outcome(chunk, error=error))
             outage.failed(error)
-            if outage.error or isinstance(error, UserError | Throttled | Stopped):
+            if outage.error or isinstance(error, final):
                 break
         else:
             outage.succeeded()

@@ -148,8 +148,8 @@ def _describe(account: Account, run_id: str, described: rows.Account, settings: 
 
 
 def _stored_metrics(session: Session) -> list[KnownMetric]:
-    """Return the metrics that an earlier run has stored. Only a selection of metrics needs them."""
-    if not session.settings.metrics:
+    """Return the metrics that an earlier run has stored. Only settings that name metrics need them."""
+    if not (session.settings.metrics or session.settings.report_metric):
         return []
     try:
         with session.database.transaction() as connection:

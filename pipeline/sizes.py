@@ -21,6 +21,7 @@ from pipeline.streams.events import EVENTS
 from pipeline.streams.exclusions import EXCLUSIONS
 from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PEOPLE, PROFILES
+from pipeline.streams.reports import LONGEST
 from pipeline.streams.segments import SEGMENT_MEMBERS
 from pipeline.streams.selection import Selection
 from transforms.routing import KnownMetric, destinations, selected
@@ -66,6 +67,8 @@ def measure(
         all_at_once = all_at_once and wanted.event_tables(source.lists_people) is None
         progress(f"Counting the events of {len(ids):,} metrics")
         sizes = _with_events(sizes, source, settings, as_of)._replace(all_at_once=all_at_once)
+    if not source.reads_reports:
+        sizes = sizes._replace(full_reads={**sizes.full_reads, **dict.fromkeys(LONGEST, 0)})
     if not source.lists_people:
         sizes = sizes._replace(full_reads={**sizes.full_reads, PROFILES.name: 0})
     elif PROFILES.name in allowed:

@@ -149,7 +149,7 @@ class Sandbox:
 
         Larger pages than `largest_page` rows are refused with 400, in the current dialect. Revisions before
         `oldest_revision` are retired: answered in that one, or with 410 if a request asks for it.
-        `others` replaces the limits per second and minute of some endpoints: {"GET /api/events": [35, 350]}.
+        `others` replaces the limits per second, minute and day of some endpoints: {"GET /api/events": [35, 350]}.
         """
         self.control("POST", "server", settings)
 

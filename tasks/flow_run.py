@@ -1,22 +1,19 @@
 """The frame of every flow: open a session and a run, follow the runbook, and return the result as a Prefect state."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import psycopg
 from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
 from prefect.states import Cancelled, Completed, Failed
 
-from klaviyo_pg.catalogue import DATA
 from klaviyo_pg.errors import KlaviyoPgError, Stopped
-from klaviyo_pg.postgres import runs
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
+from pipeline.figures import counts_of, figures, rows_of
 from pipeline.job import Job
-from pipeline.outcome import Counts, Report, RunFailed, Tally, figures
+from pipeline.outcome import Report, RunFailed, Tally
 from pipeline.run import Run, close_after_error
 from pipeline.run import finish as close
 from pipeline.session import Session
@@ -28,7 +25,6 @@ from tasks.runner import PrefectWorkers
 from tasks.session import flow_session
 
 Runbook = Callable[[Job], None]
-_SHOWN = ("rows_read", "inserted", "updated", "unchanged", "rejected")
 
 
 def follow(
@@ -102,8 +98,10 @@ def _follow(session: Session, run: Run, runbook: Runbook, tolerates_failures: bo
 
 
 def _finish(session: Session, job: Job) -> State[Any]:
-    counts = _counts(session, job.run)
-    job.publisher.table("rows", list(_rows(counts)), f"Rows of the last run of {job.run.settings.klaviyo_integration}")
+    counts = counts_of(session, job.run)
+    job.publisher.table(
+        "rows", list(rows_of(counts)), f"Rows of the last run of {job.run.settings.klaviyo_integration}"
+    )
     report = _report(job)
     if job.tally.was_ended:
         close_after_error(session, job.run, report.state, " ".join(report.sentences))
@@ -111,20 +109,6 @@ def _finish(session: Session, job: Job) -> State[Any]:
         job.workers.call(close, job.run, report.state, report.sentences)
     session.release_claims()
     return state_of(report, figures(counts))
-
-
-def _counts(session: Session, run: Run) -> Counts:
-    """Return the rows of a run by table; none while the database is away."""
-    with suppress(KlaviyoPgError, psycopg.Error), session.database.transaction(waits=False) as connection:
-        return runs.run_counts(run.account(connection), run.id)
-    return {}
-
-
-def _rows(counts: Counts) -> Iterator[dict[str, object]]:
-    """Yield the rows of the artifact: each table of which something was read, in the order of the catalogue."""
-    for table in DATA:
-        if numbers := counts.get(table.name):
-            yield {"table": table.name, **{name.replace("_", " "): numbers[name] for name in _SHOWN}}
 
 
 def _report(job: Job) -> Report:

@@ -33,8 +33,9 @@ from pipeline.backfill import recheck as rechecks
 from pipeline.backfill.counted import Chunks, Counted
 from pipeline.backfill.plan import Gap, Plan
 from pipeline.chunks import Chunk
+from pipeline.figures import figures
 from pipeline.outage import is_transient
-from pipeline.outcome import Outcome, describe, figures, sum_counts
+from pipeline.outcome import Outcome, describe, sum_counts
 from pipeline.read import read_chunks
 from pipeline.reconcile import check
 from pipeline.reconcile.compare import Counts

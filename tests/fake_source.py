@@ -33,6 +33,7 @@ from klaviyo_pg.rows import (
     Profile,
     ProfileId,
     Reject,
+    Report,
     Tag,
     TagGroup,
     Template,
@@ -63,6 +64,7 @@ class FakeSource:
         self.exclusion_reasons: Sequence[str | None] = account.exclusion_reasons
         self.lists_people = account.lists_people
         self.reads_messages = account.reads_messages
+        self.reads_reports = account.reads_reports
         self.events_per_page = account.events_per_page
         self.count_interval = account.count_interval
         self.longest_count = account.longest_count
@@ -101,6 +103,20 @@ class FakeSource:
 
     def tags(self) -> Iterator[Page[Tag | TagGroup]]:
         return self._collection("tags", self._account.tags)
+
+    def campaign_reports(self, window: Window, metric_id: str) -> Iterator[Page[Report]]:
+        return self._reports("campaign_reports", window, metric_id)
+
+    def flow_reports(self, window: Window, metric_id: str) -> Iterator[Page[Report]]:
+        return self._reports("flow_reports", window, metric_id)
+
+    def _reports(self, kind: str, window: Window, metric_id: str) -> Iterator[Page[Report]]:
+        rows = self._account.reports.get(kind, ())
+        within = [
+            row._replace(metric_id=metric_id) for row in rows if window.start.date() <= row.day < window.end.date()
+        ]
+        for page, rejects in self._pages(kind, metric_id, window, within, self._account.rows_per_page):
+            yield Page(page, rejects, self._account.now())
 
     def exclusions(self, reason: str | None = None, window: AnyWindow = FULL_READ) -> Iterator[Page[Exclusion]]:
         """Read the exclusions, with a reason those that have it. Number N belongs to a profile created on day N."""

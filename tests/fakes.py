@@ -22,6 +22,7 @@ from klaviyo_pg.rows import (
     Metric,
     Profile,
     Reject,
+    Report,
     Suppression,
     Tag,
     TagGroup,
@@ -62,6 +63,7 @@ class FakeAccount(Requests):
     the clock of the account's source, `api_now` that of the API; None: they are the same. `described` is what
     the account says about itself, `attributions` are those of each event, and `hidden_attributions` cannot be read on
     any page of events.
+    `reports` are those of each stream.
     """
 
     account_id: str | None = "ACCOUNT"
@@ -77,6 +79,7 @@ class FakeAccount(Requests):
     templates: list[Template] = field(default_factory=list)
     forms: list[Form] = field(default_factory=list)
     images: list[Image] = field(default_factory=list)
+    reports: dict[str, list[Report]] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     attributions: dict[str, list[Attribution]] = field(default_factory=dict)
     hidden_attributions: list[Reject] = field(default_factory=list)
@@ -94,6 +97,7 @@ class FakeAccount(Requests):
     exclusion_reasons: tuple[str | None, ...] = (None,)
     lists_people: bool = True
     reads_messages: bool = True
+    reads_reports: bool = True
     count_interval: timedelta = timedelta(hours=1)
     longest_count: timedelta = timedelta(days=365)
     counts_nothing: set[str] = field(default_factory=set)

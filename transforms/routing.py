@@ -55,16 +55,20 @@ def selected(metrics: Sequence[KnownMetric], wanted: Collection[str]) -> list[Kn
     Raises BadSettings if a name matches no metric.
     """
     for text in wanted:
-        name = text.removeprefix("-")
-        if not any(name in metric for metric in metrics):
-            raise BadSettings(
-                f"METRICS: the account has no metric with the name or id {name!r}. {_advice(name, metrics)}"
-            )
+        check_metric("METRICS", text.removeprefix("-"), metrics)
     if not wanted:
         return None
     included = {text for text in wanted if not text.startswith("-")}
     excluded = {text.removeprefix("-") for text in wanted if text.startswith("-")}
     return [metric for metric in metrics if (not included or included & set(metric)) and not excluded & set(metric)]
+
+
+def check_metric(setting: str, name: str | None, metrics: Sequence[KnownMetric]) -> None:
+    """Raise BadSettings if a setting names a metric, by name or id, that is not among these."""
+    if name is not None and not any(name in metric for metric in metrics):
+        raise BadSettings(
+            f"{setting}: the account has no metric with the name or id {name!r}. {_advice(name, metrics)}"
+        )
 
 
 def _advice(name: str, metrics: Iterable[KnownMetric]) -> str:

@@ -10,6 +10,7 @@ from klaviyo_pg.catalogue import (
     loads,
     membership,
     messages,
+    reports,
     segments,
     tags,
     views,
@@ -51,6 +52,8 @@ ADDED = (
     content.FORMS,
     content.FORM_VERSIONS,
     content.IMAGES,
+    reports.CAMPAIGN_REPORTS,
+    reports.FLOW_REPORTS,
 )
 DATA = (*SPECIFIED, *ADDED)
 BOOKKEEPING = (
@@ -107,6 +110,7 @@ __all__ = [
     "loads",
     "membership",
     "messages",
+    "reports",
     "segments",
     "tags",
     "views",

@@ -11,6 +11,7 @@ from klaviyo_pg.catalogue import (
     events,
     membership,
     messages,
+    reports,
     segments,
     tags,
 )
@@ -61,6 +62,12 @@ TAGGED_OBJECTS = Load(
     absent=Absent.MARK,  # an object is loaded with all tags; without any, as one row that has no tag
     absent_per="object_key",
 )
+CAMPAIGN_REPORTS = Load(
+    reports.CAMPAIGN_REPORTS,
+    absent=Absent.MARK,  # a day is loaded as a whole; without anything sent, as one row that has no key
+    absent_per="sent_on",
+)
+FLOW_REPORTS = Load(reports.FLOW_REPORTS, absent=Absent.MARK, absent_per="sent_on")
 TAGGED_OBJECTS_OF = {
     object_type: replace(TAGGED_OBJECTS, absent_where={"object_type": object_type})
     for object_type in ("campaign", "flow", "list", "segment")

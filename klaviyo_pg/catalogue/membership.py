@@ -288,7 +288,7 @@ PROFILE_MERGES = Table(
         Column(
             "new_member_key",
             KEY,
-            "md5(profile id); joins to members.",
+            "md5(profile id); joins to members.member_key.",
             "relationships.profile",
             "person.id",
             personal=Harmless.KEY,

@@ -19,7 +19,9 @@ class Type(NamedTuple):
 
 TEXT = Type("text", pl.String())
 KEY = Type('text COLLATE "C"', pl.String())  # md5 in hexadecimal: comparing bytes keeps its index fast in any locale
+DATE = Type("date", pl.Date())
 TIMESTAMP = Type("timestamp with time zone", pl.Datetime("us", "UTC"))
+UTC_TIMESTAMP = Type("timestamp without time zone", pl.Datetime("us"))  # of views for tools that expect UTC
 FLOAT = Type("double precision", pl.Float64())
 NUMERIC = Type("numeric", pl.String())  # a string in the frame, so that no digit is lost
 JSON = Type("jsonb", pl.String())

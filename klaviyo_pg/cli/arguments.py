@@ -239,6 +239,20 @@ def _declare_upgrade(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _declare_views(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fivetran", action="store_true", required=True, help="in the form of Fivetran's Klaviyo schema"
+    )
+    parser.add_argument(
+        "--schema",
+        metavar="NAME",
+        default="klaviyo_fivetran",
+        help="the schema of the views, one for each account (default: klaviyo_fivetran)",
+    )
+    parser.add_argument("--drop", action="store_true", help="drop the views instead")
+    _declare_integration(parser)
+
+
 def _declare_save_blocks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--klaviyo", metavar="NAME", type=_block_name, help="save the account, such as KLAVIYO_API_KEY, under this name"
@@ -377,6 +391,22 @@ _ALL = (
         ),
         declare=_declare_upgrade,
         module="upgrade",
+    ),
+    Command(
+        name="views",
+        program=f"{PROGRAM} views",
+        summary="create views with the schema that dbt_klaviyo reads",
+        description=(
+            "Create a schema of views over an account, in the form of Fivetran's Klaviyo schema, for the dbt package\n"
+            "dbt_klaviyo: campaign, event, flow, metric and person. Rerun to upgrade them. See docs/dbt.md."
+        ),
+        examples=(
+            ("--fivetran", "create or upgrade the views in the schema klaviyo_fivetran"),
+            ("--fivetran --integration shop-fr --schema fivetran_fr", "the same for another account"),
+            ("--fivetran --drop", "drop them"),
+        ),
+        declare=_declare_views,
+        module="views",
     ),
     Command(
         name="save-blocks",

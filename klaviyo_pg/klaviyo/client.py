@@ -171,9 +171,15 @@ class Client:
         encoded = None if body is None else msgspec.json.encode(body)
         return self._answer("GET", path, parameters, encoded, endpoint or Endpoint(path), read, can_ask_for_less)
 
-    def post(self, endpoint: Endpoint, body: object, read: Callable[[bytes], Answer] = _unchanged) -> Answer:
-        """Send a POST with a JSON body and return its response as parsed by `read`."""
-        return self._answer("POST", endpoint.path, None, msgspec.json.encode(body), endpoint, read, False)
+    def post(
+        self, endpoint: Endpoint, body: object, read: Callable[[bytes], Answer] = _unchanged, link: str | None = None
+    ) -> Answer:
+        """Send a POST that only reads, so that it may be repeated, and return its response as parsed by `read`.
+
+        `body` is sent as JSON. `link` is one from an earlier response, which replaces the path of the endpoint.
+        """
+        encoded = msgspec.json.encode(body)
+        return self._answer("POST", link or endpoint.path, None, encoded, endpoint, read, False)
 
     def _answer(
         self,

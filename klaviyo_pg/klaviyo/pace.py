@@ -21,6 +21,7 @@ from klaviyo_pg.waiting import CHECK_INTERVAL
 
 _ALGORITHM = GCRA()
 _BURST_SHARE = 0.02  # of a minute's requests may be sent without a pause; the others are spread evenly
+_FEW = 5  # requests in a minute
 _WINDOW = re.compile(r"(\d+);w=(\d+)")
 
 
@@ -41,8 +42,10 @@ def rate(limit: Limit, share: float) -> Rate:
     """Return the rate that never uses more than this share of a limit, wherever the API's minute begins.
 
     A few requests may be sent at once, and the evenly spread rest is reduced by as many, so that the sum fits any
-    minute and any second.
+    minute and any second. Of a limit of very few requests, which this would halve, all are evenly spread.
     """
+    if limit.steady <= _FEW:
+        return Rate(max(1, int(limit.steady * share * 10)), 10 * Duration.MINUTE, burst=1)
     allowed = max(2, int(limit.steady * share))
     burst = max(1, min(int(limit.burst * share), int(allowed * _BURST_SHARE)))
     return Rate(allowed - burst, Duration.MINUTE, burst=burst)

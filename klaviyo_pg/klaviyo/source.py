@@ -25,6 +25,7 @@ from klaviyo_pg.rows import (
     Page,
     Profile,
     ProfileId,
+    Report,
     Tag,
     TagGroup,
     Template,
@@ -54,6 +55,9 @@ class Source(Protocol):
 
     reads_messages: bool
     """True if campaigns are read with their messages, and flows with their actions and messages."""
+
+    reads_reports: bool
+    """True if `campaign_reports` and `flow_reports` read anything."""
 
     event_requests_per_minute: int | None
     """The API's rate limit for events; None if it was never published."""
@@ -106,6 +110,21 @@ class Source(Protocol):
 
     def tags(self) -> Iterator[Page[Tag | TagGroup]]:
         """Read the tags, and the groups that they are in. A dialect without tags returns no pages."""
+        ...
+
+    def campaign_reports(self, window: Window, metric_id: str) -> Iterator[Page[Report]]:
+        """Read the performance of the campaigns that were sent on a day, a window from midnight to midnight.
+
+        The day is that of the account's time zone, whatever the zone of the window is. Conversions are counted by a
+        metric. Raises QuotaUsedUp if the API answers no more requests for a while.
+        """
+        ...
+
+    def flow_reports(self, window: Window, metric_id: str) -> Iterator[Page[Report]]:
+        """Read the performance of messages of flows by day, of up to 60 days, like `campaign_reports`.
+
+        Days on which nothing was sent are left out.
+        """
         ...
 
     def events(

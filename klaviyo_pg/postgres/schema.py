@@ -75,9 +75,7 @@ def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> No
     connection.execute("SELECT pg_advisory_xact_lock(pg_catalog.hashtextextended('klaviyo_pg.schema', 0))")
     if not exists(connection, schema):
         connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(schema)))
-    existing: dict[str, dict[str, str]] = {}
-    for table, column, type_ in connection.execute(_COLUMNS, [schema]):
-        existing.setdefault(table, {})[column] = type_
+    existing = columns(connection, schema)
     check_storage(connection, schema, storage)
     _check_keys(connection, schema)
     for statement in missing(schema, existing, storage=storage):
@@ -92,8 +90,21 @@ def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> No
     touched.install(connection, schema)
     for view in VIEWS:
         _define(connection, schema, view)
+    comment(connection, schema)
+
+
+def columns(connection: Connection, schema: str) -> Existing:
+    """Return the types of the columns of all tables."""
+    existing: dict[str, dict[str, str]] = {}
+    for table, column, type_ in connection.execute(_COLUMNS, [schema]):
+        existing.setdefault(table, {})[column] = type_
+    return existing
+
+
+def comment(connection: Connection, schema: str, tables: tuple[Table | View, ...] = (*TABLES, *VIEWS)) -> None:
+    """Set the comments that differ from the catalogue."""
     stored = {(name, column): text for name, column, text in connection.execute(_COMMENTS, [schema])}
-    for statement in differing_comments(schema, stored):
+    for statement in differing_comments(schema, stored, tables):
         connection.execute(statement)
 
 
@@ -164,10 +175,7 @@ def _define(connection: Connection, schema: str, view: View) -> None:
     Raises DatabaseUnusable if the user has something else with this name.
     """
     query, name = _QUERIES[view.name](schema), Identifier(schema, view.name)
-    connection.execute(SQL("CREATE TEMPORARY VIEW defined AS {}").format(query))
-    row = connection.execute(_DEFINITIONS, [name.as_string(connection)]).fetchone()
-    connection.execute("DROP VIEW pg_temp.defined")
-    if row is not None and row[0] == row[1]:
+    if is_defined(connection, name, query):
         return
     try:
         with connection.transaction():
@@ -177,6 +185,14 @@ def _define(connection: Connection, schema: str, view: View) -> None:
             f"{schema}.{view.name} is not this project's view ({error.diag.message_primary}). Rename it, or set "
             "WAREHOUSE_SCHEMA to another schema."
         ) from None
+
+
+def is_defined(connection: Connection, name: Identifier, query: Composed) -> bool:
+    """Return whether a view exists and its definition is this query."""
+    connection.execute(SQL("CREATE TEMPORARY VIEW defined AS {}").format(query))
+    row = connection.execute(_DEFINITIONS, [name.as_string(connection)]).fetchone()
+    connection.execute("DROP VIEW pg_temp.defined")
+    return row is not None and row[0] == row[1]
 
 
 def differing_comments(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from pipeline.streams import content, departures, dimensions, events, exclusions, lists, people, segments
+from pipeline.streams import content, departures, dimensions, events, exclusions, lists, people, reports, segments
 from pipeline.streams.stream import Stream
 
 DIMENSIONS = (
@@ -19,6 +19,8 @@ DIMENSIONS = (
 """The streams that every run reads in full. Metrics and lists come first: the plan of the others depends on them."""
 DEPARTURES = (departures.PROFILE_SWEEP, departures.SUSPECTED, departures.OWNERS)
 """The streams that look for profiles that Klaviyo no longer has, in the order in which a daily run reads them."""
+REPORTS = (reports.CAMPAIGN_REPORTS, reports.FLOW_REPORTS)
+"""The reports, which a daily run reads last, because their rate limit makes them slow."""
 STREAMS: Mapping[str, Stream] = MappingProxyType(
     {
         stream.name: stream
@@ -32,6 +34,7 @@ STREAMS: Mapping[str, Stream] = MappingProxyType(
             *content.STREAMS,
             people.PEOPLE,
             *DEPARTURES,
+            *REPORTS,
         )
     }
 )

@@ -14,6 +14,7 @@ from klaviyo_pg.rows import Membership, Page
 from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch
 from pipeline.chunks import key_of
+from pipeline.streams.dimensions import SEGMENTS
 from pipeline.streams.stream import Reading, Reads, Stream, SweptPart, by_rows, collected
 from transforms import membership, people
 
@@ -128,4 +129,5 @@ SEGMENT_MEMBERS = Stream(
     probe=_probe,
     cursor="joined_group_at",
     subject="segment",
+    needs=frozenset({SEGMENTS.name}),
 )

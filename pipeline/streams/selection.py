@@ -9,10 +9,8 @@ from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.postgres.lookups import StoredMetric
 from klaviyo_pg.settings import Settings
 from pipeline.streams import ALWAYS, STREAMS
-from pipeline.streams.dimensions import SEGMENTS
 from pipeline.streams.events import EVENTS
 from pipeline.streams.people import PROFILES
-from pipeline.streams.segments import SEGMENT_MEMBERS
 from pipeline.streams.stream import Stream
 from transforms.routing import KnownMetric, selected
 
@@ -41,8 +39,8 @@ class Selection:
         left_out = {
             name for name, stream in self.all_streams.items() if stream.leading & (self.excluded - _EVENT_TABLES)
         }
-        streams = ALWAYS | (chosen - left_out)
-        return streams | {SEGMENTS.name} if SEGMENT_MEMBERS.name in streams else streams
+        needed = {each for name in chosen - left_out for each in self.all_streams[name].needs}
+        return ALWAYS | ((chosen | needed) - left_out)
 
     def event_tables(self, lists_people: bool) -> frozenset[str] | None:
         """Return the event tables whose metrics have to be read; None if it is all of them.

@@ -107,8 +107,9 @@ class Stream:
     which also shows what the source has deleted. `subject` is what chunks can be limited to; they can be parts of one
     full read (`is_one_read`), which has found everything only together. `loads` are the ways in which its rows come
     into tables. `schedule` says when it is read. A run is complete without an optional stream,
-    which not every account has. One that costs much is read only `on_request`, if TABLES asks for it. `probe` sends the
-    smallest request that needs the same scopes.
+    which not every account has. One that costs much is read only `on_request`, if TABLES asks for it. `needs` are the
+    names of streams that are read for it. Chunks of a stream that is read `in_turn` have so few requests that one unit
+    reads all of them. `probe` sends the smallest request that needs the same scopes.
     """
 
     name: str
@@ -122,6 +123,8 @@ class Stream:
     subject: str | None = None
     is_one_read: bool = False
     on_request: bool = False
+    needs: frozenset[str] = frozenset()
+    in_turn: bool = False
     is_optional: bool = False
 
     @property

@@ -25,6 +25,11 @@ class Attribution:
     variation: str | None
 
 
+def variation_of(flow_message: str) -> str | None:
+    """Return the variation of a message of a flow that all its recipients get; None if it has none."""
+    return token("variation", flow_message) if stable_hash("variation", flow_message) % 3 == 0 else None
+
+
 class Attributions:
     """The attributions of the events of a timeline. Those of some events can be replaced, as late ones are.
 
@@ -36,6 +41,11 @@ class Attributions:
         self._conversions = frozenset(metrics[name] for name in CONVERSIONS if name in metrics)
         self._touches = frozenset(metrics[name] for name in TOUCHES if name in metrics)
         self._replaced: dict[int, Sequence[Attribution]] = {}
+
+    @property
+    def replaced(self) -> int:
+        """The number of events whose attributions were replaced."""
+        return len(self._replaced)
 
     def of(self, ref: int) -> Sequence[Attribution]:
         """Return the attributions of an event: at most one, unless they were replaced."""
@@ -59,8 +69,7 @@ class Attributions:
         if source.flow is None:
             campaign = source.campaign or source.message
             return [Attribution(attribution_id, event, campaign, source.campaign_message, None, None, None)]
-        number = stable_hash("variation", source.message)
-        variation = token("variation", source.message) if number % 3 == 0 else None
+        variation = variation_of(source.message)
         return [Attribution(attribution_id, event, None, None, source.flow, source.message, variation)]
 
     def _touch(self, ref: int) -> int | None:

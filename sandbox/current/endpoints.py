@@ -2,20 +2,21 @@
 
 from sandbox.account import Account
 from sandbox.api.endpoint import Answer, Endpoint
-from sandbox.api.limits import XL, XS, L, Limit, M, S
+from sandbox.api.limits import REPORTS, XL, XS, L, Limit, M, S
 from sandbox.current.designs import Designs
 from sandbox.current.dialect import CURRENT
 from sandbox.current.dimensions import Dimensions
 from sandbox.current.events import Events
 from sandbox.current.omnichannel import Omnichannel
 from sandbox.current.profiles import Profiles
+from sandbox.current.reports import Reports
 from sandbox.current.revisions import by_revision
 
 
 def current_endpoints(account: Account) -> list[Endpoint]:
     """Return every endpoint."""
     dimensions, profiles, events = Dimensions(account), Profiles(account), Events(account)
-    omnichannel, designs = Omnichannel(account), Designs(account)
+    omnichannel, designs, reports = Omnichannel(account), Designs(account), Reports(account)
     return [
         _get("accounts", XS, dimensions.accounts, "accounts:read"),
         _get("accounts/{id}", XS, dimensions.account, "accounts:read"),
@@ -64,9 +65,16 @@ def current_endpoints(account: Account) -> list[Endpoint]:
         _get("events/{id}", M, events.one, "events:read"),
         _get("events/{id}/metric", XL, events.metric, "events:read", "metrics:read"),
         _get("events/{id}/profile", XL, events.profile, "events:read", "profiles:read"),
-        Endpoint("POST", "/api/metric-aggregates", ("metrics:read",), S, events.aggregates, CURRENT),
+        _post("metric-aggregates", S, events.aggregates, "metrics:read"),
+        _post("campaign-values-reports", REPORTS, reports.campaign_values, "campaigns:read"),
+        _post("flow-values-reports", REPORTS, reports.flow_values, "flows:read"),
+        _post("flow-series-reports", REPORTS, reports.flow_series, "flows:read"),
     ]
 
 
 def _get(path: str, limit: Limit, answer: Answer, *scopes: str) -> Endpoint:
     return Endpoint("GET", f"/api/{path}", scopes, limit, answer, CURRENT)
+
+
+def _post(path: str, limit: Limit, answer: Answer, *scopes: str) -> Endpoint:
+    return Endpoint("POST", f"/api/{path}", scopes, limit, answer, CURRENT)

@@ -14,6 +14,8 @@ from sandbox.account.people import CHANNELS, Profile
 Resource = dict[str, Any]
 Names = tuple[str, ...] | None
 Ids = Sequence[str] | None
+TIMEZONE = "America/New_York"
+"""The time zone of the account's own reports."""
 
 
 def moment(value: datetime | int | None) -> str | None:
@@ -76,7 +78,7 @@ def account(base: str, row: Account, account_id: str, names: Names) -> Resource:
             "street_address": address,
         },
         "industry": None,
-        "timezone": "America/New_York",
+        "timezone": TIMEZONE,
         "preferred_currency": "USD",
         "public_api_key": account_id,
         "locale": "en-US",

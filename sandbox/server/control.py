@@ -163,4 +163,4 @@ def _check_server_settings(settings: dict[str, Any]) -> None:
 def _limiter(mode: str, others: dict[str, list[int]]) -> Limiter | None:
     if mode == "off":
         return None
-    return Limiter(overrides={name: Limit(burst, steady) for name, (burst, steady) in others.items()})
+    return Limiter(overrides={name: Limit(*numbers) for name, numbers in others.items()})

@@ -1,4 +1,4 @@
-"""Fixed-window rate limiting: a number of requests per second and per minute, for each endpoint."""
+"""Fixed-window rate limiting: a number of requests per second, minute and day, for each endpoint."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from sandbox.api.limits import Limit
 
 
 class Limiter:
-    """A counter of requests in windows that start at whole seconds and minutes of the clock.
+    """A counter of requests in windows that start at whole seconds, minutes and days of the clock.
 
     `overrides` are limits by name that replace the limits passed with the requests.
     """
@@ -40,7 +40,7 @@ class Limiter:
         limit = self._overrides.get(name, limit)
         used = self._count(name, 1, self._clock())
         return {
-            "ratelimit-limit": f"{limit.burst}, {limit.burst};w=1, {limit.steady};w=60",
+            "ratelimit-limit": ", ".join([str(limit.burst), *(f"{most};w={length}" for length, most in limit.windows)]),
             "ratelimit-remaining": str(max(0, limit.burst - used)),
             "ratelimit-reset": "0",
         }

@@ -9,6 +9,7 @@ import pytest
 from klaviyo_api import KlaviyoAPI
 from openapi_client.api_arg_options import USE_DICTIONARY_FOR_RESPONSE_DATA
 
+from klaviyo_pg.klaviyo.current.reports import STATISTICS
 from sandbox.launcher import Sandbox, running
 
 REASONS = ("HARD_BOUNCE", "INVALID_EMAIL", "SPAM_COMPLAINT", "UNSUBSCRIBE", "USER_SUPPRESSED")
@@ -338,6 +339,35 @@ def test_lists_and_segments_have_a_member_count_on_request(box: Sandbox, client:
     for segment_id, count in state["segments"].items():
         row = client.Segments.get_segment(segment_id, additional_fields_segment=["profile_count"]).data
         assert row.attributes.profile_count == count
+
+
+def report_body(kind: str, form: str, **more: Any) -> Any:
+    """Return a request for a report as the vendor's model, which checks the names of statistics and groups."""
+    prefix = f"{kind.title()}{form.title()}Request"
+    ids = [f"{kind}_id", f"{kind}_message_id"]
+    attributes = {"timeframe": {"key": "last_30_days"}, "group_by": [*ids, "send_channel", "variation"], **more}
+    data = {"type": f"{kind}-{form}-report", "attributes": {"statistics": list(STATISTICS), **attributes}}
+    return getattr(vendor, f"{prefix}DTO").from_dict({"data": data})
+
+
+def test_reports_are_valid_for_the_vendors_models(box: Sandbox, client: KlaviyoAPI) -> None:
+    """Campaigns and flows have values of all statistics, and those of flows by day add up to them."""
+    metric_id = next(row["id"] for row in box.state()["metrics"] if row["name"] == "Placed Order")
+    reporting, opens = client.Reporting, dict[str, float]()
+    for kind, call in (("campaign", reporting.query_campaign_values), ("flow", reporting.query_flow_values)):
+        answer = call(report_body(kind, "values", conversion_metric_id=metric_id))
+        assert type(answer) is getattr(vendor, f"Post{kind.title()}ValuesResponseDTO")
+        results = answer.data.attributes.results
+        assert all(set(row.statistics) == set(STATISTICS) for row in results) and len(results) > 20
+        opens[kind] = sum(row.statistics["opens"] for row in results)
+    body = report_body("flow", "series", conversion_metric_id=metric_id, interval="daily")
+    series = reporting.query_flow_series(body)
+    assert type(series) is vendor.PostFlowSeriesResponseDTO
+    assert len(series.data.attributes.date_times) == 30
+    assert sum(sum(row.statistics["opens"]) for row in series.data.attributes.results) == opens["flow"] > 0
+    with pytest.raises(vendor.ApiException) as refused:
+        reporting.query_flow_values(report_body("flow", "values", conversion_metric_id="NOPE"))
+    assert refused.value.status == 400
 
 
 def test_the_metric_and_profile_of_an_event_can_be_read(client: KlaviyoAPI) -> None:

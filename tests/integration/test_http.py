@@ -167,10 +167,16 @@ def test_a_request_carries_its_parameters_and_the_key(client: Callable[..., Clie
     assert request.headers["User-Agent"] == "klaviyo-pg"
 
 
-def test_a_post_carries_json(client: Callable[..., Client], server: Server) -> None:
-    client().post(Endpoint("api/v2/list/L1/get-members"), {"emails": ["zoë@example.com"]})
-    assert server.received[0].method == "POST"
-    assert json.loads(server.received[0].body) == {"emails": ["zoë@example.com"]}
+def test_a_post_carries_json_and_is_repeated(client: Callable[..., Client], server: Server) -> None:
+    """It only reads, so a retry is safe; it counts as one. A link replaces the path."""
+    server.answers = [Answer(429, headers=(("Retry-After", "0"),)), Answer()]
+    reader, endpoint = client(Patience(attempts=2)), Endpoint("api/v2/list/L1/get-members")
+    reader.post(endpoint, {"emails": ["zoë@example.com"]})
+    reader.post(endpoint, {}, link=f"{server.url}/api/next?page_cursor=2")
+    assert [each.method for each in server.received] == ["POST"] * 3
+    assert [json.loads(each.body) for each in server.received] == [{"emails": ["zoë@example.com"]}] * 2 + [{}]
+    assert server.received[2].path.startswith("/api/next?page_cursor=2")
+    assert reader.traffic[:2] == (3, 1)
 
 
 def test_a_link_is_followed_unchanged(client: Callable[..., Client], server: Server) -> None:

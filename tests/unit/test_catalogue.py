@@ -6,6 +6,7 @@ import pytest
 
 from klaviyo_pg.catalogue import ADDED, BOOKKEEPING, DATA, TABLES, Load, Table, events, loads
 from klaviyo_pg.catalogue.types import FILLED_IN
+from klaviyo_pg.klaviyo.current.reports import STATISTICS
 
 ORIGIN = "esp_source esp_integration_id __synced_at"
 EVENT = (
@@ -13,6 +14,14 @@ EVENT = (
     "metric_key event_name value value_currency properties extracted_at"
 )
 EXCLUSION = "reason created_at _account_id _sync_id __synced_at email esp_integration_id member_id"
+SHARES = {name for name in STATISTICS if name.endswith("_rate")} | {"text_message_roi"}
+MONEY = {
+    "conversion_value",
+    "average_order_value",
+    "revenue_per_recipient",
+    "text_message_spend",
+    "text_message_credit_usage_amount",
+}
 COLUMNS = {
     "metrics": (
         f"key id name source destination created_at updated_at {ORIGIN} deleted_at integration_id integration_name"
@@ -92,6 +101,14 @@ COLUMNS = {
         f"{ORIGIN} deleted_at"
     ),
     "images": f"key id name image_url format size is_hidden updated_at {ORIGIN} deleted_at",
+    "campaign_reports": (
+        "key sent_on campaign_id campaign_key campaign_message_id message_key send_channel variation_id "
+        f"conversion_metric_id conversion_metric_key {' '.join(STATISTICS)} {ORIGIN} deleted_at"
+    ),
+    "flow_reports": (
+        "key sent_on flow_id automation_key flow_message_id message_key send_channel variation_id "
+        f"conversion_metric_id conversion_metric_key {' '.join(STATISTICS)} {ORIGIN} deleted_at"
+    ),
 }
 TYPES = {
     "details_digest": "bigint",
@@ -121,6 +138,8 @@ TYPES = {
     "is_active": "boolean",
     "is_starred": "boolean",
     "is_processing": "boolean",
+    "sent_on": "date",
+    **{name: "numeric" if name in MONEY else "double precision" if name in SHARES else "bigint" for name in STATISTICS},
 }
 LOADS = [load for load in vars(loads).values() if isinstance(load, Load)] + list(loads.EVENTS.values())
 

@@ -11,6 +11,8 @@ from pipeline.progress import Item, Progress, Stage
 NOW = 1000.0
 FIGURES = Figures(now=NOW, elapsed=75, requests_per_second=12.34, limit_per_second=58.3, retries=3)
 
+STEP = " for this step"
+
 
 def lines(screen: Screen, height: int = 40) -> list[str]:
     """Return the lines on a screen of 90 columns."""
@@ -34,7 +36,7 @@ METRICS = [
 def test_the_largest_items_come_first() -> None:
     """The screen shows the title, the sum of all items, the items by size, and the figures."""
     shown = lines(Screen([stage(*METRICS)], FIGURES))
-    assert shown[0] == "History, about 0:00:45 left for this step"
+    assert shown[0] == f"History, about 0:00:45 left{STEP}"
     assert shown[1].startswith("all ") and "10,000 of 55,000  18%" in shown[1]
     assert [line.split()[1] for line in shown[2:-1]] == [str(number) for number in range(10, 0, -1)]
     assert shown[-1] == "0:01:15 elapsed, 1,000 events/s, 12.3 requests/s of 58 allowed, 3 retries"
@@ -66,19 +68,17 @@ def test_a_finished_stage_takes_one_line() -> None:
 @pytest.mark.parametrize(
     ("in_progress", "expected"),
     [
-        pytest.param(stage(Item("a", done=50, total=200)), "about 0:00:30 left for this step", id="as fast as so far"),
+        pytest.param(stage(Item("a", done=50, total=200)), f"about 0:00:30 left{STEP}", id="as fast as so far"),
         pytest.param(
-            stage(Item("a", done=50, read=150, total=200)), "about 0:00:10 left for this step", id="read but not stored"
+            stage(Item("a", done=50, read=150, total=200)), f"about 0:00:10 left{STEP}", id="read but not stored"
         ),
-        pytest.param(stage(Item("a", done=0, total=200)), "time left for this step unknown", id="nothing done"),
+        pytest.param(stage(Item("a", done=0, total=200)), f"time left{STEP} unknown", id="nothing done"),
         pytest.param(
             stage(Item("a", done=50, total=200), is_counting=True),
-            "time left for this step unknown",
+            f"time left{STEP} unknown",
             id="still counting",
         ),
-        pytest.param(
-            stage(Item("a", 50, 200), Item("b", 5)), "time left for this step unknown", id="a total is unknown"
-        ),
+        pytest.param(stage(Item("a", 50, 200), Item("b", 5)), f"time left{STEP} unknown", id="a total is unknown"),
     ],
 )
 def test_time_left(in_progress: Stage, expected: str) -> None:

@@ -46,6 +46,7 @@ def test_only_personal_columns_change(load: Load, protection: Protection) -> Non
     """The schema is unchanged, and so are all columns without personal data."""
     at = datetime(2026, 1, 2, tzinfo=UTC)
     samples = {pl.String(): "7", pl.Float64(): 1.5, pl.Boolean(): True, pl.Int64(): 3, pl.Datetime("us", "UTC"): at}
+    samples[pl.Date()] = at.date()
     unprotected = frame(load, **{name: samples[dtype] for name, dtype in load.schema.items()})
     result = protected(unprotected, load, protection)
     assert result.schema == load.schema

@@ -10,7 +10,7 @@ from klaviyo_pg import rows
 from klaviyo_pg.errors import NotFound
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
-from klaviyo_pg.klaviyo.current import content, definitions, resources, revisions, tags
+from klaviyo_pg.klaviyo.current import content, definitions, reports, resources, revisions, tags
 from klaviyo_pg.klaviyo.current import rows as current_rows
 from klaviyo_pg.klaviyo.current.filters import between, moment, quoted
 from klaviyo_pg.klaviyo.current.paging import Document, Reached, ReadPage
@@ -66,6 +66,7 @@ class CurrentSource:
     looks_up_memberships = False
     lists_people = True
     reads_messages = True
+    reads_reports = True
     event_requests_per_minute: int | None = _XL.steady
     count_interval = timedelta(hours=1)
     exclusion_reasons: Sequence[str | None] = SUPPRESSION_REASONS
@@ -150,6 +151,12 @@ class CurrentSource:
     def tags(self) -> Iterator[rows.Page[rows.Tag | rows.TagGroup]]:
         for document, rejects, read_at in self._pages(TAGS, _TAGS, {"include": "tag-group"}):
             yield rows.Page(tags.tags(document), rejects, read_at)
+
+    def campaign_reports(self, window: Window, metric_id: str) -> Iterator[rows.Page[rows.Report]]:
+        return reports.of_campaigns(self._client, window, metric_id)
+
+    def flow_reports(self, window: Window, metric_id: str) -> Iterator[rows.Page[rows.Report]]:
+        return reports.of_flows(self._client, window, metric_id)
 
     def events(
         self, window: AnyWindow, metric_id: str | None = None, known_people: KnownPeople | None = None

@@ -50,6 +50,7 @@ class LegacySource:
     looks_up_memberships = True
     lists_people = False
     reads_messages = False
+    reads_reports = False
     exclusion_reasons: Sequence[str | None] = (None,)
     event_requests_per_minute: int | None = None
     count_interval = timedelta(days=1)
@@ -145,6 +146,14 @@ class LegacySource:
 
     def tags(self) -> Iterator[rows.Page[rows.Tag | rows.TagGroup]]:
         """Return no pages: these APIs have no tags."""
+        return iter(())
+
+    def campaign_reports(self, window: Window, metric_id: str) -> Iterator[rows.Page[rows.Report]]:
+        """Return no pages: these APIs have no reports."""
+        return iter(())
+
+    def flow_reports(self, window: Window, metric_id: str) -> Iterator[rows.Page[rows.Report]]:
+        """Return no pages: these APIs have no reports."""
         return iter(())
 
     def events(

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import product
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
@@ -29,6 +30,33 @@ from tests.runs import ALL_EVENTS, Warehouse
 DAYS = 40
 KEY, WRONG_KEY = "pk_secret_of_this_test", "pk_another_secret_of_it"
 LOAD_TIME = {"__synced_at"}
+REPORTED = {"report_days": DAYS + 2, "report_requests": DAYS + 2}  # everything
+SENT = """
+    SELECT campaign_key, automation_key, (event_at AT TIME ZONE 'America/New_York')::date AS day, {0} AS name
+    FROM current.{1}
+"""
+COUNTED = " UNION ALL ".join(
+    SENT.format(*each) for each in (("'delivered'", "sends"), ("'opens'", "opens"), ("'clicks'", "clicks"))
+)
+OF_CAMPAIGNS = f"""
+SELECT campaign.id, count(*) FILTER (WHERE event.name = 'delivered'), count(*) FILTER (WHERE event.name = 'opens'),
+    count(*) FILTER (WHERE event.name = 'clicks')
+FROM ({COUNTED}) AS event JOIN current.messages AS message ON message.message_key = event.campaign_key
+JOIN current.campaigns AS campaign ON campaign.campaign_key = message.campaign_key
+WHERE campaign.campaign_type = 'email' AND (campaign.sent_at AT TIME ZONE 'America/New_York')::date < %s GROUP BY 1
+"""
+OF_FLOWS = f"""
+SELECT message_id, day, count(*) FILTER (WHERE event.name = 'delivered'),
+    count(*) FILTER (WHERE event.name = 'opens'), count(*) FILTER (WHERE event.name = 'clicks')
+FROM ({COUNTED}) AS event JOIN current.messages AS message ON message.message_key = event.campaign_key
+JOIN current.automations ON automations.automation_key = event.automation_key
+WHERE day < %s GROUP BY 1, 2
+"""
+ORDERS = """
+SELECT {}, sum(conversions)::bigint, round(coalesce(sum(revenue), 0), 2) FROM current.attributed_revenue
+JOIN current.metrics ON metrics.key = metric_key JOIN current.mapped_metrics AS mapped ON mapped.metric_id = metrics.id
+WHERE mapped.id = 'revenue' GROUP BY 1
+"""
 PARTS = tuple(product(CHANNELS, ("false", "true")))  # in which campaigns are listed
 
 
@@ -56,7 +84,7 @@ def dialects(warehouse: Warehouse, box: Sandbox) -> dict[str, Warehouse]:
 @pytest.fixture(scope="module")
 def both(dialects: dict[str, Warehouse]) -> dict[str, Warehouse]:
     """The warehouse after one run in each dialect, into two schemas with the same integration id."""
-    first = dialects["current"].daily()
+    first = dialects["current"].daily("all", **REPORTED)
     assert first.exit_code == 0, first.sentences
     with psycopg.connect(dialects["legacy"].url) as connection:
         schema.upgrade(connection, "legacy")
@@ -166,6 +194,30 @@ def test_attributed_revenue_equals_that_of_the_account(
     gone = {row[0] for row in stored if row[0] not in known}
     gone |= {row[2] for row in stored if row[2] and row[2] not in account.flows}
     assert warehouse.one(f"{named} AND coalesce(campaign_id, flow_id) <> ALL(%s)", sorted(gone)) == 0
+
+
+def test_reports_equal_what_events_add_up_to(both: dict[str, Warehouse], warehouse: Warehouse) -> None:
+    """Campaigns by message, flows by message and day, of days that have ended in the account's time zone."""
+    [now] = warehouse.column("SELECT max(as_of) FROM current.runs WHERE flow = 'daily'")
+    today = now.astimezone(ZoneInfo("America/New_York")).date()
+    numbers = "sum(delivered)::bigint, sum(opens)::bigint, sum(clicks)::bigint"
+    reported = "{} FROM current.{}_reports WHERE send_channel = 'email' AND delivered + opens + clicks > 0 GROUP BY"
+    stored = warehouse.rows(f"SELECT campaign_id, {reported.format(numbers, 'campaign')} 1")
+    assert sorted(stored) == sorted(warehouse.rows(OF_CAMPAIGNS, today))
+    assert len(stored) > 100
+    stored = warehouse.rows(f"SELECT flow_message_id, sent_on, {reported.format(numbers, 'flow')} 1, 2")
+    assert sorted(stored) == sorted(warehouse.rows(OF_FLOWS, today))
+    assert len({day for _, day, *_ in stored}) > DAYS - 3
+    for kind, column in (("campaign", "campaign_id"), ("flow", "flow_id")):
+        expected = {row[0]: row[1:] for row in warehouse.rows(ORDERS.format(f"attributed_revenue.{column}"))}
+        found = warehouse.rows(
+            f"SELECT {column}, sum(conversions)::bigint, round(sum(conversion_value), 2) FROM current.{kind}_reports"
+            " GROUP BY 1 HAVING sum(conversions) > 0"
+        )
+        assert found and [(row[0], expected[row[0]]) for row in found] == [(row[0], row[1:]) for row in found]
+    assert warehouse.one("SELECT count(*) FROM legacy.campaign_reports") == 0
+    for query in re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "reports.md").read_text(), re.DOTALL):
+        assert warehouse.rows(query.replace("klaviyo.", "current.")), query
 
 
 def test_definitions_are_those_of_the_account(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:

@@ -41,7 +41,7 @@ def forecast_of(sizes: Sizes, *tables: str, **settings: object) -> dict[str, For
 
 def test_every_stream_has_a_forecast_by_the_formula() -> None:
     """Events are read in 16 windows at first and in 4 later, 100 an hour; of the others, each page is a request."""
-    made = forecast_of(SHOP)
+    made = forecast_of(SHOP, "all")
     assert made == {
         KEY: Forecast(1, 1),
         **{name: Forecast(number, number) for name, number in SHOP.full_reads.items()},
@@ -57,6 +57,8 @@ def test_every_stream_has_a_forecast_by_the_formula() -> None:
         "profile_sweep": Forecast(0, 0, 1_060, 7),
         "suspected_profiles": Forecast(0, 0),
         "event_owners": Forecast(0, 0),
+        "campaign_reports": Forecast(30, 30),
+        "flow_reports": Forecast(1, 1),
         COUNTS: Forecast(2, 2),
     }
     assert made.keys() == {KEY, *STREAMS, COUNTS}

@@ -19,13 +19,14 @@ from pipeline.streams.stream import as_one_batch, by_rows
 
 PROFILES = {"profiles", "people", "profile_sweep", "suspected_profiles"}
 ALL_EVENTS = [table.name for table in EVENT_TABLES]
+DEFAULT = {name for name in STREAMS if not name.endswith("_reports")}
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
     ("tables", "expected"),
     [
-        pytest.param([], set(STREAMS), id="all"),
+        pytest.param([], DEFAULT, id="default"),
         pytest.param(["metrics"], {"metrics", "lists"}, id="streams that are always read"),
         pytest.param(["opens"], {"metrics", "lists", "events"}, id="events"),
         pytest.param(["automations"], {"metrics", "lists", "flows"}, id="flows"),
@@ -35,9 +36,15 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
         pytest.param(["member_consents"], {"metrics", "lists", "profiles", "people"}, id="consents"),
         pytest.param(["member_exclusions"], {"metrics", "lists", "exclusions"}, id="exclusions"),
         pytest.param(["all"], set(STREAMS), id="all by name"),
+        pytest.param(
+            ["flow_reports"], {"metrics", "lists", "mapped_metrics", "flow_reports"}, id="reports need a metric"
+        ),
+        pytest.param(
+            ["flow_reports", "-mapped_metrics"], {"metrics", "lists", "flow_reports"}, id="reports without mappings"
+        ),
         pytest.param(["all", "-member_lists"], set(STREAMS) - {"list_members"}, id="all but list members"),
-        pytest.param(["-members"], set(STREAMS) - PROFILES, id="no profiles"),
-        pytest.param(["-events"], set(STREAMS), id="events of some tables"),
+        pytest.param(["-members"], DEFAULT - PROFILES, id="no profiles"),
+        pytest.param(["-events"], DEFAULT, id="events of some tables"),
         pytest.param(["sends", "events", "-events"], {"metrics", "lists", "events"}, id="events of one table"),
         pytest.param(["automations", "opens", "-opens"], {"metrics", "lists", "flows", "events"}, id="both"),
     ],
@@ -112,7 +119,7 @@ def test_a_stream_that_costs_much_is_only_read_if_it_is_asked_for() -> None:
     streams = {**STREAMS, "flows": replace(STREAMS["flows"], on_request=True)}
     chosen = {tuple(names): selection(names, streams).streams for names in ([], ["-opens"], ["all"])}
     assert [("flows" in each) for each in chosen.values()] == [False, False, True]
-    assert selection(["default", "automations"], streams).streams == set(STREAMS)
+    assert selection(["default", "automations"], streams).streams == DEFAULT
 
 
 def test_streams_are_named_once_and_dimensions_come_first() -> None:

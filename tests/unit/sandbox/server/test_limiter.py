@@ -44,6 +44,15 @@ def test_each_limit_allows_its_burst_and_its_steady_rate(clock: Clock, limit: Li
     assert passed == steady
 
 
+def test_a_limit_of_a_day_ends_with_the_day_of_the_clock(clock: Clock) -> None:
+    """The wait is that of the window that is full for the longest time, and the headers name each window."""
+    limiter = Limiter(clock, {"x": Limit(5, 10, 3)})
+    assert [limiter.take("x", XS) for _ in range(4)] == [0, 0, 0, 86_400 - MINUTE % 86_400]
+    assert limiter.headers("x", XS)["ratelimit-limit"] == "5, 5;w=1, 10;w=60, 3;w=86400"
+    clock.now += 86_400
+    assert limiter.take("x", XS) == 0
+
+
 def test_a_full_second_ends_with_the_second_of_the_clock(clock: Clock) -> None:
     limiter = Limiter(clock)
     clock.now = MINUTE + 0.9

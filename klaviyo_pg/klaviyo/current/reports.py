@@ -1,0 +1,230 @@
+"""Reports on campaigns and flows in the current dialect: requests, paging, and results as rows.
+
+The API documents these answers, but not what it leaves out of them. So what is missing is null, and only a result that
+belongs to no campaign or flow is rejected. Requests are POSTs that change nothing.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from math import isfinite
+from typing import Any, NamedTuple
+
+import msgspec
+
+from klaviyo_pg.errors import BadAnswer, Garbled, QuotaUsedUp, Throttled
+from klaviyo_pg.klaviyo.client import Client, Endpoint
+from klaviyo_pg.klaviyo.documents import read_repaired
+from klaviyo_pg.klaviyo.lenient import elements, member
+from klaviyo_pg.klaviyo.pace import Limit
+from klaviyo_pg.rows import Page, Reject, Report
+from klaviyo_pg.windows import Window
+
+_LIMIT = Limit(1, 2)  # and 225 in a day
+CAMPAIGNS = Endpoint("api/campaign-values-reports", "campaigns:read", _LIMIT, name="campaign reports")
+FLOWS = Endpoint("api/flow-series-reports", "flows:read", _LIMIT, name="flow reports")
+STATISTICS = (
+    "recipients",
+    "delivered",
+    "bounced",
+    "failed",
+    "bounced_or_failed",
+    "opens",
+    "opens_unique",
+    "clicks",
+    "clicks_unique",
+    "unsubscribes",
+    "unsubscribe_uniques",
+    "spam_complaints",
+    "conversions",
+    "conversion_uniques",
+    "conversion_value",
+    "average_order_value",
+    "revenue_per_recipient",
+    "delivery_rate",
+    "bounce_rate",
+    "failed_rate",
+    "bounced_or_failed_rate",
+    "open_rate",
+    "click_rate",
+    "click_to_open_rate",
+    "conversion_rate",
+    "unsubscribe_rate",
+    "spam_complaint_rate",
+    "message_segment_count_sum",
+    "text_message_credit_usage_amount",
+    "text_message_spend",
+    "text_message_roi",
+)
+"""All statistics that reports have."""
+_LARGEST = 2**63
+_DAY, _SECOND = timedelta(days=1), timedelta(seconds=1)
+_decode = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode  # 1e999 is infinite
+
+
+class _Result(NamedTuple):
+    """A result: its groupings and its statistics, which are arrays in a series."""
+
+    groupings: Mapping[str, Any]
+    statistics: Mapping[str, Any]
+
+
+class _Answer(NamedTuple):
+    """A page of a report, decoded. `results` is None if it has no such list."""
+
+    results: list[Any] | None
+    dates: list[Any]
+    next: str | None
+    raw: str
+
+
+def of_campaigns(client: Client, window: Window, metric_id: str) -> Iterator[Page[Report]]:
+    """Read a day of the report on campaigns."""
+    body = _body("campaign", "values", window, metric_id)
+    for answer, rejects, read_at in _pages(client, CAMPAIGNS, body):
+        results = _results(answer, "campaign", rejects)
+        reports = [_report(window.start.date(), "campaign", metric_id, *result) for result in results]
+        yield Page(reports, rejects, read_at)
+
+
+def of_flows(client: Client, window: Window, metric_id: str) -> Iterator[Page[Report]]:
+    """Read the days of the report on flows."""
+    body = _body("flow", "series", window, metric_id, interval="daily")
+    for answer, rejects, read_at in _pages(client, FLOWS, body):
+        days = _days(answer.dates, window)
+        reports = [
+            _report(day, "flow", metric_id, groupings, values)
+            for groupings, statistics in _results(answer, "flow", rejects)
+            for day, values in _by_day(days, statistics)
+        ]
+        yield Page(reports, rejects, read_at)
+
+
+def _body(kind: str, form: str, window: Window, metric_id: str, **more: str) -> dict[str, Any]:
+    """Return the body of a request. The API ignores offsets, and includes the last day."""
+    attributes = {
+        "statistics": STATISTICS,
+        "timeframe": {"start": _moment(window.start), "end": _moment(window.end - _SECOND)},
+        "conversion_metric_id": metric_id,
+        "group_by": [f"{kind}_id", f"{kind}_message_id", "send_channel", "variation"],
+        **more,
+    }
+    return {"data": {"type": f"{kind}-{form}-report", "attributes": attributes}}
+
+
+def _moment(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S+00:00")
+
+
+def _pages(
+    client: Client, endpoint: Endpoint, body: Mapping[str, Any]
+) -> Iterator[tuple[_Answer, list[Reject], datetime]]:
+    """Read all pages of a report. Raises QuotaUsedUp if the API requires a long pause, and BadAnswer for a circle."""
+    link, followed = "", set[str]()
+    while True:
+        followed.add(link)
+        read_at = datetime.now(UTC)
+        try:
+            answer, rejects = client.post(endpoint, body, _read, link or None)
+        except Throttled as error:
+            raise _quota(endpoint, error) from None
+        yield answer, rejects, read_at
+        if answer.next is None:
+            return
+        link = answer.next
+        if link in followed:
+            raise BadAnswer(
+                f"The API returned a link to a page of {endpoint.path} that has already been read, so there would be "
+                "no last page. Rerun with the same arguments to resume."
+            )
+
+
+def _quota(endpoint: Endpoint, error: Throttled) -> QuotaUsedUp:
+    wait = "" if error.retry_after is None else f" for another {timedelta(seconds=round(error.retry_after))}"
+    return QuotaUsedUp(
+        f"Klaviyo's quota for {endpoint.name} is used up{wait}. The next runs read the days that are left."
+    )
+
+
+def _read(body: bytes) -> tuple[_Answer, list[Reject]]:
+    """Decode a page. Raises Garbled if it is not JSON, also after repairing texts that cannot be stored."""
+    rejects: list[Reject] = []
+    try:
+        document = _decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        documents, rejects = read_repaired(body, _decode, error)
+        if not documents:
+            raise Garbled(f"The response is not a report of Klaviyo's API ({error}). Check KLAVIYO_BASE_URL.") from None
+        [document] = documents
+    attributes, following = member(document, "data", "attributes"), member(document, "links", "next")
+    results, raw = member(attributes, "results"), body.decode("utf-8", "replace")
+    answer = _Answer(
+        results if isinstance(results, list) else None,
+        elements(member(attributes, "date_times")),
+        following if isinstance(following, str) and following else None,
+        raw,
+    )
+    return answer, rejects
+
+
+def _results(answer: _Answer, kind: str, rejects: list[Reject]) -> list[_Result]:
+    """Return the results that belong to a campaign or a flow, and add the others to the rejects."""
+    if answer.results is None:
+        rejects.append(Reject(answer.raw, "The report has no results."))
+    found = []
+    for result in answer.results or ():
+        groupings, statistics = member(result, "groupings"), member(result, "statistics")
+        if _id(member(groupings, f"{kind}_id")) is None:
+            text = msgspec.json.encode(result).decode()
+            rejects.append(Reject(text, f"The result has no {kind}_id."))
+        else:
+            found.append(_Result(groupings, statistics if isinstance(statistics, dict) else {}))
+    return found
+
+
+def _report(
+    day: date, kind: str, metric_id: str, groupings: Mapping[str, Any], statistics: Mapping[str, Any]
+) -> Report:
+    owner = _id(groupings.get(f"{kind}_id"))
+    assert owner is not None, "results without one are rejected"
+    return Report(
+        day,
+        owner,
+        _id(groupings.get(f"{kind}_message_id")),
+        _id(groupings.get("send_channel")),
+        _id(groupings.get("variation")),
+        metric_id,
+        {name: _number(statistics.get(name)) for name in STATISTICS},
+    )
+
+
+def _id(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _number(value: Any) -> int | float | None:
+    """Return a number that Postgres can store; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if isfinite(value) and abs(value) < _LARGEST else None
+
+
+def _days(dates: Sequence[Any], window: Window) -> list[date | None]:
+    """Return the day of each value: that of its place where all days have one, else that of its time."""
+    days = [(window.start + number * _DAY).date() for number in range((window.end - window.start) // _DAY)]
+    return list(days) if len(dates) in (0, len(days)) else [_date(each) for each in dates]
+
+
+def _date(value: Any) -> date | None:
+    try:
+        return datetime.fromisoformat(value).date()
+    except (TypeError, ValueError):
+        return None
+
+
+def _by_day(days: Sequence[date | None], statistics: Mapping[str, Any]) -> Iterator[tuple[date, dict[str, Any]]]:
+    """Yield the statistics of each day that has any. Days of which all are zero are left out."""
+    series = {name: elements(values) for name, values in statistics.items()}
+    for number, day in enumerate(days):
+        values = {name: each[number] for name, each in series.items() if number < len(each)}
+        if day is not None and any(_number(value) for value in values.values()):
+            yield day, values

@@ -1,0 +1,45 @@
+"""What a run has counted, as people see it: a sentence, and a row for each table."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import psycopg
+
+from klaviyo_pg.catalogue import DATA
+from klaviyo_pg.errors import KlaviyoPgError
+from klaviyo_pg.postgres import runs
+from pipeline.outcome import Counts
+from pipeline.run import Run
+from pipeline.session import Session
+
+_FIGURES = {
+    "rows_read": "",
+    "inserted": "new",
+    "updated": "changed",
+    "unchanged": "unchanged",
+    "rejected": "rejected",
+    "replaced_values": "values replaced",
+}
+_SHOWN = ("rows_read", "inserted", "updated", "unchanged", "rejected")
+
+
+def counts_of(session: Session, run: Run) -> Counts:
+    """Return the rows of a run by table; none while the database is away."""
+    with suppress(KlaviyoPgError, psycopg.Error), session.database.transaction(waits=False) as connection:
+        return runs.run_counts(run.account(connection), run.id)
+    return {}
+
+
+def figures(counts: Counts) -> str:
+    """Return a sentence about rows: how many were read, and what became of them. What is 0 is left out, except rows."""
+    total = {name: sum(numbers.get(name, 0) for numbers in counts.values()) for name in _FIGURES}
+    rows = total.pop("rows_read")
+    parts = [f"{number:,} {_FIGURES[name]}" for name, number in total.items() if number]
+    return f"{rows:,} rows read{': ' if parts else ''}{', '.join(parts)}."
+
+
+def rows_of(counts: Counts) -> Iterator[dict[str, object]]:
+    """Yield a row of numbers for each table of which something was read, in the order of the catalogue."""
+    for table in DATA:
+        if numbers := counts.get(table.name):
+            yield {"table": table.name, **{name.replace("_", " "): numbers[name] for name in _SHOWN}}

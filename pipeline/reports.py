@@ -1,0 +1,85 @@
+"""Reading reports at the end of a daily run: the metric that they count conversions by, and the days that are due."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from klaviyo_pg.errors import LeftOut
+from klaviyo_pg.postgres import lookups
+from klaviyo_pg.postgres import reports as ledger
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.settings import Settings
+from pipeline import plan
+from pipeline.chunks import Chunk
+from pipeline.job import Job, read
+from pipeline.run import Run, transact
+from pipeline.streams import REPORTS
+from pipeline.streams.reports import LONGEST
+from pipeline.streams.stream import Stream
+
+_REVENUE, _ORDERS = "revenue", "Placed Order"
+_DAY = timedelta(days=1)
+
+
+def read_reports(job: Job, streams: Iterable[str]) -> None:
+    """Read the days that are due of the reports among these streams.
+
+    Nothing else waits for them. They need a metric to count conversions by; without one, the tally says so.
+    """
+    wanted = [stream for stream in REPORTS if stream.name in streams]
+    if not wanted or job.tally.must_stop or not _has_reports(job):
+        return
+    metric_id = transact(job.session, job.run, lambda account: conversion_metric(account, job.run.settings))
+    if isinstance(metric_id, LeftOut):
+        job.tally.add(metric_id)
+        return
+    chunks = transact(job.session, job.run, lambda account: list(_due(account, job.run, wanted, metric_id)))
+    if chunks:
+        read(job, "Reports", chunks)
+
+
+def _has_reports(job: Job) -> bool:
+    with job.session.source() as source:
+        return source.reads_reports
+
+
+def conversion_metric(account: Account, settings: Settings) -> str | LeftOut:
+    """Return the ID of the metric of REPORT_METRIC or, without that, for revenue; if not found, the error."""
+    existing = [metric for metric in lookups.metrics(account) if not metric.is_deleted]
+    name, mapped = settings.report_metric, ledger.mapped_metric(account, _REVENUE)
+    if name is None and mapped is not None:
+        return mapped
+    found = [metric.id for metric in existing if (name or _ORDERS) in (metric.id, metric.name)]
+    if len(found) == 1:
+        return found[0]
+    if name is not None:
+        number = f"{len(found)} metrics" if found else "no metric"
+        return LeftOut(f"Reports were not read: the account has {number} with the name or ID {name!r} (REPORT_METRIC).")
+    return LeftOut(
+        "Reports were not read, because Klaviyo does not say which metric of the account counts as revenue. Set "
+        "REPORT_METRIC to the name or ID of one."
+    )
+
+
+def _due(account: Account, run: Run, wanted: Sequence[Stream], metric_id: str) -> Iterator[Chunk]:
+    """Yield the chunks to read. Days that are too long ago to be read again are forgotten."""
+    days = last_days(run.as_of, zone(ledger.timezone(account)), run.settings.report_days)
+    for stream in wanted:
+        read_at = ledger.read_days(account, stream.name, metric_id)
+        ledger.forget(account, stream.name, metric_id, read_at.keys() - days)
+        report = plan.Report(stream.name, metric_id, days, read_at, LONGEST[stream.name])
+        yield from plan.report_chunks(report, run.as_of, run.settings.report_requests)
+
+
+def last_days(as_of: datetime, of: tzinfo, number: int) -> set[date]:
+    """Return the last days that have ended in a time zone."""
+    today = as_of.astimezone(of).date()
+    return {today - back * _DAY for back in range(1, number + 1)}
+
+
+def zone(name: str | None) -> tzinfo:
+    """Return a time zone by its name; UTC where the name is unknown."""
+    try:
+        return ZoneInfo(name or "UTC")
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return UTC

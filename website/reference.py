@@ -1,0 +1,167 @@
+"""Pages of the documentation that follow from the code: the tables with their columns and joins, and the settings.
+
+`python -m website.reference` writes them; a test fails if they are not up to date.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic_core import PydanticUndefined
+
+from klaviyo_pg.catalogue import ADDED, BOOKKEEPING, DATA, SPECIFIED, VIEWS, Column, Table, View, events
+from klaviyo_pg.settings import Settings
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+_NAMED = re.compile(
+    r"(?<!_key )joins to (?:(?P<column>\w+) of )?(?P<tables>\w+(?:\.\w+)?(?:, \w+)*(?: or \w+)?)(?=[.,;]|$)"
+)
+_ABOUT_TABLES = """# Tables
+
+Every table, view and column, with its source in the current and the legacy API. This page is generated from the
+catalogue, and the same descriptions are comments in the database (`\\d+ klaviyo.sends`).
+
+All tables are in the schema `klaviyo` (`WAREHOUSE_SCHEMA`). `key` identifies a row across accounts. If a warehouse has
+several accounts, join on `esp_integration_id` as well, unless you join by `key`."""
+_ABOUT_SETTINGS = """# Settings
+
+Each setting is an environment variable, or a line of `.env` in the current directory. An unknown name in `.env` is
+an error. Parameters and flags of a run take precedence over blocks, and blocks over the environment. This page is
+generated from the code; [.env.example](../.env.example) has the same settings as a file to start from."""
+_TYPES = {"timestamp with time zone": "timestamptz", "double precision": "float8", 'text COLLATE "C"': "text"}
+
+
+class Join(NamedTuple):
+    """A column whose values are those of a column of another table."""
+
+    table: str
+    column: str
+    other_table: str
+    other_column: str
+
+
+def joins(tables: tuple[Table | View, ...]) -> list[Join]:
+    """Return the joins that the descriptions of columns name. All event tables join as `events` does."""
+    names = {table.name for table in tables}
+    found = []
+    for table in tables:
+        if table in events.EVENT_TABLES and table is not events.EVENTS:
+            continue
+        for column in table.columns:
+            for other, other_column in _targets(column):
+                if other in names:
+                    found.append(Join(table.name, column.name, other, other_column))
+    return found
+
+
+def _targets(column: Column) -> Iterator[tuple[str, str]]:
+    """Yield the tables that a column joins to, with the column that is named, or else that of the same name."""
+    for match in _NAMED.finditer(column.description):
+        for target in re.split(", | or ", match["tables"]):
+            table, _, named = target.partition(".")
+            yield table, named or match["column"] or column.name
+
+
+def tables_page() -> str:
+    """Return the page about the tables."""
+    groups: tuple[tuple[str, tuple[Table | View, ...]], ...] = (
+        ("Tables of the specification", SPECIFIED),
+        ("Further tables", ADDED),
+        ("Views", VIEWS),
+        ("Bookkeeping", BOOKKEEPING),
+    )
+    found = joins((*DATA, *VIEWS))
+    parts = [
+        _ABOUT_TABLES,
+        "## How they join",
+        _diagram(found),
+    ]
+    for title, tables in groups:
+        parts.append(f"## {title}")
+        for table in tables:
+            parts += _section(table, [each for each in found if each.table == _joining(table)])
+    return "\n\n".join(parts) + "\n"
+
+
+def _joining(table: Table | View) -> str:
+    return events.EVENTS.name if table in events.EVENT_TABLES else table.name
+
+
+def _diagram(found: list[Join]) -> str:
+    """Return an entity-relationship diagram in Mermaid: the seven event tables are one entity."""
+    lines = sorted({f'    {each.table} }}o--o| {each.other_table} : "{each.column}"' for each in found})
+    return "\n".join(["```mermaid", "erDiagram", *lines, "```"])
+
+
+def _section(table: Table | View, found: list[Join]) -> Iterator[str]:
+    yield f"### {table.name}"
+    yield table.description
+    if isinstance(table, Table):
+        indexes = "".join(f", index on {_names(index)}" for index in table.indexes)
+        yield f"Primary key {_names(table.primary_key)}{indexes}."
+    has_sources = any(column.current or column.legacy for column in table.columns)
+    names = ("column", "type", "description", *(("current API", "legacy API") if has_sources else ()))
+    rows = [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    for column in table.columns:
+        cells = [f"`{column.name}`", _type(column), _cell(column.description)]
+        if has_sources:
+            cells += [_cell(column.current), _cell(column.legacy)]
+        rows.append(f"| {' | '.join(cells)} |")
+    yield "\n".join(rows)
+    if found:
+        yield _example(table.name, found)
+
+
+def _example(name: str, found: list[Join]) -> str:
+    """Return a query that joins a table to each of its dimensions."""
+    others: dict[str, Join] = {}
+    for each in found:
+        if each.other_table != name and each.other_table != "events":
+            others.setdefault(each.other_table, each)
+    if not others:
+        return f"```sql\nSELECT * FROM klaviyo.{name} LIMIT 10;\n```"
+    lines = [f"SELECT count(*) FROM klaviyo.{name}"]
+    for other, each in others.items():
+        on = f"{other}.{each.other_column} = {name}.{each.column}"
+        if each.other_column != "key":
+            on += f"\n    AND {other}.esp_integration_id = {name}.esp_integration_id"
+        lines.append(f"LEFT JOIN klaviyo.{other} ON {on}")
+    return "```sql\n" + "\n".join(lines) + ";\n```"
+
+
+def _names(columns: tuple[str, ...]) -> str:
+    return f"({', '.join(f'`{each}`' for each in columns)})"
+
+
+def _type(column: Column) -> str:
+    return _TYPES.get(column.type.sql, column.type.sql)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*").replace("$", "\\$")
+
+
+def settings_page() -> str:
+    """Return the page about the settings."""
+    rows = ["| setting | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        rows.append(f"| `{name.upper()}` | {_default(field.default)} | {_cell(field.description or '')} |")
+    return "\n\n".join([_ABOUT_SETTINGS, "\n".join(rows)]) + "\n"
+
+
+def _default(value: object) -> str:
+    if value is None or value is PydanticUndefined or value in ((), {}):
+        return ""
+    shown = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"`{shown}`"
+
+
+def pages() -> Mapping[str, str]:
+    """Return the text of each generated page, by its file name."""
+    return {"tables.md": tables_page(), "settings.md": settings_page()}
+
+
+if __name__ == "__main__":
+    for page, content in pages().items():
+        (DOCS / page).write_text(content, "utf-8")
