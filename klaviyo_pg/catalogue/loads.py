@@ -66,8 +66,9 @@ CAMPAIGN_REPORTS = Load(
     reports.CAMPAIGN_REPORTS,
     absent=Absent.MARK,  # a day is loaded as a whole; without anything sent, as one row that has no key
     absent_per="sent_on",
+    is_doubted=True,
 )
-FLOW_REPORTS = Load(reports.FLOW_REPORTS, absent=Absent.MARK, absent_per="sent_on")
+FLOW_REPORTS = Load(reports.FLOW_REPORTS, absent=Absent.MARK, absent_per="sent_on", is_doubted=True)
 TAGGED_OBJECTS_OF = {
     object_type: replace(TAGGED_OBJECTS, absent_where={"object_type": object_type})
     for object_type in ("campaign", "flow", "list", "segment")

@@ -132,15 +132,19 @@ def test_a_long_pause_means_that_the_quota_is_used_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dates", "days"),
+    ("dates", "days", "rejects"),
     [
-        pytest.param(["2026-07-01T04:00:00+00:00", None, "x"], {1: 5, 3: 7}, id="by place"),
-        pytest.param([], {1: 5, 3: 7}, id="no dates"),
-        pytest.param(["2026-07-02T00:00:00-04:00", "2026-07-03T00:00:00-04:00"], {2: 5}, id="other days"),
-        pytest.param(["odd"], {}, id="odd"),
+        pytest.param(["2026-07-01T04:00:00+00:00", None, "x"], {1: 5, 3: 7}, 0, id="by place"),
+        pytest.param([], {1: 5, 3: 7}, 0, id="no dates"),
+        pytest.param(["2026-07-02T00:00:00-04:00", "2026-07-03T00:00:00-04:00"], {2: 5}, 1, id="too few"),
+        pytest.param(["2026-07-02", "2026-07-03", "2026-07-04", "2026-07-05"], {2: 5}, 0, id="a day of another window"),
+        pytest.param(["odd"], {}, 1, id="odd"),
     ],
 )
-def test_a_series_is_a_row_for_each_day_that_has_something(dates: list[object], days: dict[int, int]) -> None:
+def test_a_series_is_a_row_for_each_day_that_has_something(
+    dates: list[object], days: dict[int, int], rejects: int
+) -> None:
+    """A result with a value of which nobody knows the day is rejected as well, so that its rows do not look deleted."""
     result = {
         "groupings": {"flow_id": "F1", "flow_message_id": "M1"},
         "statistics": {"opens": [5, 0, 7], "open_rate": [0.5], "clicks": None, "unknown": [1]},
@@ -148,6 +152,7 @@ def test_a_series_is_a_row_for_each_day_that_has_something(dates: list[object], 
     client = cast(Client, Answers(answer(result, date_times=dates)))
     [page] = of_flows(client, Window(FIRST, FIRST + 3 * DAY), "ORDER")
     assert {row.day.day: row.statistics["opens"] for row in page.rows if row.statistics["opens"]} == days
+    assert (len(page.rejects), all(each.hides for each in page.rejects)) == (rejects, True)
 
 
 NOW = datetime(2026, 7, 31, 6, tzinfo=UTC)

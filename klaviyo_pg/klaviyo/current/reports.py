@@ -6,6 +6,7 @@ belongs to no campaign or flow is rejected. Requests are POSTs that change nothi
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from itertools import zip_longest
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -89,12 +90,16 @@ def of_campaigns(client: Client, window: Window, metric_id: str) -> Iterator[Pag
 def of_flows(client: Client, window: Window, metric_id: str) -> Iterator[Page[Report]]:
     """Read the days of the report on flows."""
     body = _body("flow", "series", window, metric_id, interval="daily")
+    asked = _days_of(window)
     for answer, rejects, read_at in _pages(client, FLOWS, body):
         days = _days(answer.dates, window)
+        results = _results(answer, "flow", rejects)
+        rejects += [_undated(each) for each in results if any(day is None for day, _ in _by_day(days, each.statistics))]
         reports = [
             _report(day, "flow", metric_id, groupings, values)
-            for groupings, statistics in _results(answer, "flow", rejects)
+            for groupings, statistics in results
             for day, values in _by_day(days, statistics)
+            if day is not None and day in asked
         ]
         yield Page(reports, rejects, read_at)
 
@@ -210,8 +215,12 @@ def _number(value: Any) -> int | float | None:
 
 def _days(dates: Sequence[Any], window: Window) -> list[date | None]:
     """Return the day of each value: that of its place where all days have one, else that of its time."""
-    days = [(window.start + number * _DAY).date() for number in range((window.end - window.start) // _DAY)]
+    days = _days_of(window)
     return list(days) if len(dates) in (0, len(days)) else [_date(each) for each in dates]
+
+
+def _days_of(window: Window) -> list[date]:
+    return [(window.start + number * _DAY).date() for number in range((window.end - window.start) // _DAY)]
 
 
 def _date(value: Any) -> date | None:
@@ -221,10 +230,18 @@ def _date(value: Any) -> date | None:
         return None
 
 
-def _by_day(days: Sequence[date | None], statistics: Mapping[str, Any]) -> Iterator[tuple[date, dict[str, Any]]]:
-    """Yield the statistics of each day that has any. Days of which all are zero are left out."""
+def _by_day(days: Sequence[date | None], statistics: Mapping[str, Any]) -> Iterator[tuple[date | None, dict[str, Any]]]:
+    """Yield the statistics of each day that has any. Days of which all are zero are left out.
+
+    The day is None where it is unknown.
+    """
     series = {name: elements(values) for name, values in statistics.items()}
-    for number, day in enumerate(days):
+    longest = max(map(len, series.values()), default=0)
+    for number, day in zip_longest(range(longest), days[:longest]):
         values = {name: each[number] for name, each in series.items() if number < len(each)}
-        if day is not None and any(_number(value) for value in values.values()):
+        if any(_number(value) for value in values.values()):
             yield day, values
+
+
+def _undated(result: _Result) -> Reject:
+    return Reject(msgspec.json.encode(result._asdict()).decode(), "The result has values of which the day is unknown.")
