@@ -60,7 +60,7 @@ def _templates(reading: Reading, pages: Sequence[Page[Template]]) -> Batch:
 def _forms(reading: Reading, pages: Sequence[Page[Form]]) -> Batch:
     rows, rejects = collected(pages)
     forms, versions = content.forms(rows, reading.integration_id), content.form_versions(rows, reading.integration_id)
-    of_versions = [reject for form in rows for reject in form.rejects]
+    of_versions = [reject._replace(hides=False) for form in rows for reject in form.rejects]  # the form has no marker
     return Batch(
         [(loads.FORMS, forms.frame), (loads.FORM_VERSIONS, versions.frame)],
         {"forms": rejects, "form_versions": of_versions},
