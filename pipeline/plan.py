@@ -203,7 +203,9 @@ def _window_of(month: datetime, as_of: datetime) -> AnyWindow:
 class ListSweeps(NamedTuple):
     """The interval between sweeps of a list, the requests for them in a run, and the members that the last ones had.
 
-    Segments are swept in the same way: `stream` reads the members, and `record` is the watermark of a sweep.
+    Segments are swept in the same way: `stream` reads the members, and `record` is the watermark of a sweep. With
+    `in_full_only`, the source does not say when members joined, so nothing is read between sweeps; without sweeps,
+    every run reads in full.
     """
 
     every: timedelta
@@ -211,6 +213,7 @@ class ListSweeps(NamedTuple):
     members: Mapping[str, int] = MappingProxyType({})
     stream: str = LIST_MEMBERS.name
     record: str = SWEEPS
+    in_full_only: bool = False
 
 
 def membership_chunks(
@@ -233,6 +236,10 @@ def membership_chunks(
     for list_id in list_ids:
         watermark = watermarks.get(key_of(sweeps.stream, list_id))
         start = None if list_id in swept or watermark is None else watermark - overlap
+        if sweeps.in_full_only and start is not None:
+            if sweeps.every:
+                continue
+            start = None
         yield Chunk(sweeps.stream, OpenWindow(start), list_id, start, (list_id,))
 
 
