@@ -82,6 +82,7 @@ def test_all_statistics_have_a_column() -> None:
         pytest.param({"data": {"attributes": {"results": {}}}}, [], 1, id="results no list"),
         pytest.param(answer(None, 7, {}, {"groupings": None}), [], 4, id="no groupings"),
         pytest.param(answer({"groupings": {"campaign_id": ""}}), [], 1, id="no campaign"),
+        pytest.param(answer({"groupings": {"campaign_id": "C\0"}}), [], 1, id="NUL"),
         pytest.param(
             answer({"groupings": {"campaign_id": "C1", "send_channel": 7}}), [("C1", None, None)], 0, id="id only"
         ),
@@ -107,13 +108,13 @@ def test_a_report_is_read_whatever_is_missing(
 
 
 def test_numbers_that_cannot_be_stored_are_null() -> None:
-    """A count with a fraction is no count, and text is repaired."""
+    """A count with a fraction is no count. An ID with a NUL could be another one without it."""
     body = json.dumps(answer({"groupings": GROUPS | {"variation": "a\x00b"}})).encode()
     odd = b'"statistics":{"opens":1.5,"clicks":2.0,"bounced":true,"failed":1e999,"recipients":1' + b"0" * 30 + b"}}]"
     [page], _ = of_a_day(body.replace(b"}]", b"}," + odd, 1).replace(b"}},", b"},", 1))
     frame = reports(page.rows, [], loads.CAMPAIGN_REPORTS, "campaign", "one").frame
     assert frame.select("variation_id", "opens", "clicks", "bounced", "failed", "recipients").rows() == [
-        ("ab", None, 2, None, None, None)
+        (None, None, 2, None, None, None)
     ]
 
 
@@ -126,9 +127,11 @@ def test_what_is_no_report_is_asked_for_again() -> None:
         of_a_day(answer(link="https://a.klaviyo.com/2"), answer(link="https://a.klaviyo.com/2"))
 
 
-def test_a_long_pause_means_that_the_quota_is_used_up() -> None:
+def test_only_a_rate_limit_of_the_api_means_that_the_quota_is_used_up() -> None:
     with pytest.raises(QuotaUsedUp, match=r"^Klaviyo's quota for campaign reports is used up for another 3:00:00\."):
-        of_a_day(Throttled("429", 10_800.0))
+        of_a_day(Throttled("429", 10_800.0, is_limit=True))
+    with pytest.raises(Throttled, match=r"^503$"):
+        of_a_day(Throttled("503", 10_800.0))
 
 
 @pytest.mark.parametrize(
