@@ -54,8 +54,11 @@ def test_an_attribution_that_changes_is_replaced(warehouse: Warehouse, shop: Fak
     assert warehouse.daily(*ALL_EVENTS).changed() == {"event_attributions": (1, 0)}
     assert warehouse.rows(ATTRIBUTED)[1:] == [(ORDER, "E00004", None, "F1")]
     withdrawn = shop.attributions.pop(ORDER)
+    synced = f"SELECT __synced_at FROM events WHERE id = '{ORDER}'"
+    before = warehouse.one(synced)
     warehouse.daily(*ALL_EVENTS)
     assert [row[0] for row in warehouse.rows(ATTRIBUTED)] == ["E00006"]
+    assert warehouse.one(synced) > before, "what follows changed events has to see that one"
     shop.attributions[ORDER] = withdrawn
     warehouse.daily(*ALL_EVENTS)
     assert warehouse.rows(ATTRIBUTED)[1:] == [(ORDER, "E00004", None, "F1")]
