@@ -223,7 +223,7 @@ class TagGroup(NamedTuple):
 
 
 class Template(NamedTuple):
-    """A template of emails."""
+    """An email template."""
 
     id: str
     name: str | None = None
@@ -248,7 +248,7 @@ class FormVersion(NamedTuple):
 
 
 class Form(NamedTuple):
-    """A form for signing up. `versions` is None if they are unknown, `rejects` are those that could not be read."""
+    """A sign-up form. `versions` is None if they are unknown, `rejects` are those that could not be read."""
 
     id: str
     name: str | None = None

@@ -280,7 +280,7 @@ class Report(NamedTuple):
 def report_chunks(report: Report, as_of: datetime, requests: int) -> list[Chunk]:
     """Read the days of a report that were not read today: new ones first, then those that were read longest ago.
 
-    So many requests are sent in a day, whatever the number of runs. The days that are left are read by the next ones.
+    So many requests are sent in a day, whatever the number of runs. The next ones read the remaining days.
     """
     due = [day for day in report.days if _is_due(report.read.get(day), as_of, _DAY)]
     today = Counter(at for at in report.read.values() if not _is_due(at, as_of, _DAY))

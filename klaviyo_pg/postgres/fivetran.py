@@ -117,8 +117,8 @@ END) AS of_properties (attribution)
 """
 _ID_OF_PROPERTIES = SQL("(event.properties -> '$attribution' ->> '$attributed_event_id')")
 _OF_ATTRIBUTION = {  # what it adds to the query of events
-    "attribution": ", CASE WHEN attributed.event_key IS NULL THEN of_properties.attribution ELSE attributed.document END"
-    " AS property_attribution",
+    "attribution": ", CASE WHEN attributed.event_key IS NULL THEN of_properties.attribution"
+    " ELSE attributed.document END AS property_attribution",
     "campaign_id": ", attributed.campaign_id",
     "flow_id": ", CASE WHEN event.campaign_key IS NULL THEN attributed.flow_id END",
     "flow_message_id": ", attributed.flow_message_id",

@@ -55,7 +55,7 @@ def _report(name: str, kind: str, fetch: Fetch, load: Load) -> Stream:
         as_one_batch,
         0,
         (load,),
-        "days of sending within REPORT_DAYS, each once a day, REPORT_REQUESTS of them",
+        "send dates within REPORT_DAYS, each once a day, REPORT_REQUESTS of them",
         probe,
         subject="metric",
         on_request=True,

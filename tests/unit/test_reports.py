@@ -147,7 +147,7 @@ def test_only_a_rate_limit_of_the_api_means_that_the_quota_is_used_up() -> None:
 def test_a_series_is_a_row_for_each_day_that_has_something(
     dates: list[object], days: dict[int, int], rejects: int
 ) -> None:
-    """A result with a value of which nobody knows the day is rejected as well, so that its rows do not look deleted."""
+    """A result with a value of an unknown day is rejected as well. Otherwise its rows would look deleted."""
     result = {
         "groupings": {"flow_id": "F1", "flow_message_id": "M1"},
         "statistics": {"opens": [5, 0, 7], "open_rate": [0.5], "clicks": None, "unknown": [1]},

@@ -144,7 +144,7 @@ def test_an_interrupted_full_read_resumes(warehouse: Warehouse, shop: FakeAccoun
 def test_a_name_that_does_not_say_which_segment_is_meant_leaves_out_nothing_else(
     warehouse: Warehouse, shop: FakeAccount
 ) -> None:
-    """Each is said in a sentence, and the run is partial. As long as segments cannot be read, nobody knows."""
+    """Each is said in a sentence, and the run is partial. If segments cannot be read, it says only that."""
     shop.fail("segments", MissingScope("segments:read"))
     assert daily(warehouse).sentences == [str(MissingScope("segments:read"))]
     shop.recover()

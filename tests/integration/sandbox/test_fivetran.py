@@ -172,7 +172,7 @@ def test_revenue_needs_the_macros_of_the_example(connection: psycopg.Connection)
 
 
 def test_an_erased_person_is_nowhere(connection: psycopg.Connection) -> None:
-    """Their events have an unknown person and the same IDs, and look new, so that incremental models renew them."""
+    """Their events have an unknown person and the same IDs, and look new, so that incremental models rebuild them."""
     buyer = (
         "SELECT p.id, p.email FROM event e JOIN person p ON p.id = e.person_id WHERE property_attribution IS NOT NULL"
     )
