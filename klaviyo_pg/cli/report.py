@@ -32,7 +32,7 @@ def report(arguments: Namespace) -> int:
     print(f"Wrote {file} ({page.size(len(text.encode()))}, {names}).")
     for account in made.accounts:
         if account.left_out:
-            print(f"Left out for {account.name}, because counting took too long: {', '.join(account.left_out)}.")
+            print(f"Left out for {account.name}: {', '.join(account.left_out)}. The report says why.")
     if not charts.is_available():
         print("Charts are left out, because they need matplotlib: pip install 'klaviyo-pg[pictures]'.")
     return 0

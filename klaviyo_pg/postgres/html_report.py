@@ -7,6 +7,7 @@ Rows of large tables are estimated: by Postgres's statistics, or from a sample. 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Generic, NamedTuple, TypeVar
 
 from psycopg import Connection, errors
@@ -130,7 +131,7 @@ class Revenue(NamedTuple):
     name: str
     currency: str | None
     conversions: int
-    revenue: float | None
+    revenue: Decimal | None
 
 
 def within(connection: Connection, seconds: float, query: Callable[[], Value], default: Value) -> Answer[Value]:
@@ -286,7 +287,7 @@ def revenue(account: Account, metric_key: str) -> list[Revenue]:
     query = SQL(
         "SELECT CASE WHEN campaign_key IS NULL THEN 'flow' ELSE 'campaign' END AS kind,"
         " coalesce(campaign_name, flow_name, campaign_id, flow_id, 'unknown') AS name, value_currency AS currency,"
-        " sum(conversions)::bigint AS conversions, sum(revenue)::float8 AS revenue FROM {}"
+        " sum(conversions)::bigint AS conversions, sum(revenue) AS revenue FROM {}"
         " WHERE esp_integration_id = %(account)s AND metric_key = %(metric)s"
         " GROUP BY 1, 2, 3, campaign_key, automation_key ORDER BY 5 DESC NULLS LAST, 4 DESC, 2"
     ).format(account.view(views.ATTRIBUTED_REVENUE))

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from typing import TypeVar
 
@@ -206,8 +207,8 @@ def _currencies(rows: Sequence[Revenue]) -> list[Revenue]:
     """Return the sum of each currency, the one with the most conversions first."""
     sums: dict[str | None, Revenue] = {}
     for row in rows:
-        before = sums.get(row.currency, Revenue("", "", row.currency, 0, 0.0))
-        conversions, revenue = before.conversions + row.conversions, (before.revenue or 0.0) + (row.revenue or 0.0)
+        before = sums.get(row.currency, Revenue("", "", row.currency, 0, Decimal(0)))
+        conversions, revenue = before.conversions + row.conversions, (before.revenue or 0) + (row.revenue or Decimal(0))
         sums[row.currency] = before._replace(conversions=conversions, revenue=revenue)
     return sorted(sums.values(), key=lambda each: -each.conversions)
 

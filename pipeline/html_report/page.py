@@ -6,6 +6,7 @@ Every text of the warehouse is escaped, without control characters, and without 
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from hashlib import sha256
 from importlib.resources import files
 from itertools import groupby
@@ -78,11 +79,8 @@ def _digest(text: str) -> str:
 
 def _shown(value: object) -> object:
     """Return what is written for a value; markup and numbers stay as they are."""
-    return shown_name(printable(value, LONGEST_MESSAGE)) if isinstance(value, str) and not _is_markup(value) else value
-
-
-def _is_markup(value: object) -> bool:
-    return isinstance(value, Markup)
+    is_text = isinstance(value, str) and not isinstance(value, Markup)
+    return shown_name(printable(str(value), LONGEST_MESSAGE)) if is_text else value
 
 
 def _strips(covered: Coverage) -> Iterator[tuple[str, Mapping[Covered, int], bool, Markup]]:
@@ -125,11 +123,16 @@ def _charts(account: AccountReport) -> Iterator[tuple[str, str]]:
         yield "consent", _consent_chart(people)
     for name, rows in (("campaigns", account.campaigns.value), ("flows", account.flows.value)):
         if rows:
-            values = [each.revenue or 0.0 for each in rows]
+            values = [_drawable(each.revenue) for each in rows]
             yield (
                 name,
                 charts.by_name([shown_name(each.name) for each in rows], {"revenue": values}, account.currency or ""),
             )
+
+
+def _drawable(value: Decimal | None) -> float:
+    """Return a value as the length of a bar; a warehouse can also have NaN and infinity."""
+    return float(value) if value is not None and value.is_finite() else 0.0
 
 
 def _consent_chart(people: Sequence[Consent]) -> str:
@@ -177,4 +180,4 @@ def size(number: float) -> str:
         if number < 1000:
             return f"{number:.3g} {unit}"
         number /= 1000
-    return f"{number:,.3g} {_UNITS[-1]}"
+    return f"{number:,.{0 if number >= 1000 else 1}f} {_UNITS[-1]}"
