@@ -47,7 +47,7 @@ def _check_file(file: Path) -> None:
 
 
 def write(file: Path, text: str) -> None:
-    """Replace a file at once, so that nobody reads a part of it."""
+    """Replace a file at once: a reader gets the earlier one or the new one."""
     waiting = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         waiting.write_text(text, "utf-8")

@@ -1,5 +1,4 @@
-"""What a report shows of a warehouse, in queries whose cost does not grow with the events. The caller owns the
-transaction.
+"""Queries for a report on a warehouse, none of which counts an event table. The caller owns the transaction.
 
 Rows of large tables are estimated: by Postgres's statistics, or from a sample. Knows no HTML.
 """
@@ -28,7 +27,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Answer(Generic[Value]):
-    """What a query returned, or a sentence that says why there is no answer."""
+    """The result of a query, or a default and a sentence with the reason for it."""
 
     value: Value
     left_out: str | None = None
@@ -72,7 +71,7 @@ class Freshness(NamedTuple):
 
 
 class LoadedTable(NamedTuple):
-    """What runs since a time read for a table, and what became of it."""
+    """Rows that runs since a time have read for a table, and the number of them that were new, changed and so on."""
 
     table_name: str
     rows_read: int
@@ -125,7 +124,7 @@ class Estimated(NamedTuple, Generic[Value]):
 
 
 class Revenue(NamedTuple):
-    """What is attributed to a campaign or a flow, in a currency."""
+    """Conversions and revenue that are attributed to a campaign or a flow, in a currency."""
 
     kind: str
     name: str

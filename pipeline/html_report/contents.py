@@ -1,4 +1,4 @@
-"""What a report contains, as values: read from the warehouse within a limited time. Knows no HTML and no charts.
+"""The contents of a report, as values: read from the warehouse within a limited time. Knows no HTML and no charts.
 
 No record of a person is read: only counts, names that the account gave, and the project's own ledger.
 """
@@ -62,7 +62,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class AccountReport:
-    """What a report shows of an account.
+    """The contents of a report on an account.
 
     `differing` is the number of days that differ, of which some are listed. Campaigns and flows are those with the most
     revenue in `currency`, the most frequent one; `other_currencies` has the sum of each other one.
@@ -103,7 +103,7 @@ class AccountReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What a report shows: accounts, tables of all of them, and the limits in a minute of the API by endpoint."""
+    """The contents of a report: accounts, the tables of all of them, and the endpoints by their limit in a minute."""
 
     made_at: datetime
     schema: str

@@ -118,7 +118,7 @@ def test_a_view_that_an_earlier_version_lacks_is_left_out(shop: Account, connect
 
 
 def test_a_large_table_is_sampled(account: Account, merged: Merge, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The counts say what share of the table they are estimated from."""
+    """The counts come with the share of the table that they are estimated from."""
     rows = [{"key": f"{n}", "id": f"{n}", "channel": "email", "consent": "SUBSCRIBED"} for n in range(2_000)]
     merged(loads.MEMBER_CONSENTS, *rows)
     assert [each.people for each in html_report.consents(account).rows] == [2_000]

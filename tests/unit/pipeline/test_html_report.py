@@ -105,7 +105,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_loads_nothing_and_runs_one_script(page: Page) -> None:
-    """Its policy has the digests of its own style sheet and script, and allows nothing else."""
+    """Its policy has the digests of the style sheet and the script, and allows nothing else."""
     [policy] = [each["content"] for each in page.all("meta") if "http-equiv" in each]
     for tag in ("style", "script"):
         [inline] = re.findall(rf"<{tag}>(.*?)</{tag}>", page.text, re.DOTALL)
@@ -158,7 +158,7 @@ def test_a_section_without_an_answer_says_why(page: Page) -> None:
 
 
 def test_without_the_plotting_library_there_are_tables(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page says what is missing, and how to get it."""
+    """The page names the package that is missing."""
     monkeypatch.setattr(charts, "is_available", lambda: False)
     text = render(replace(report, accounts=report.accounts[:1]))
     assert "Charts are left out, because they need matplotlib" in text
