@@ -147,7 +147,8 @@ def _frames(kind: str, rows: Sequence[Any]) -> Iterator[tuple[Load, pl.DataFrame
         case "lists":
             yield loads.LISTS, dimensions.groups(rows, "list", ACCOUNT).frame
         case "segments":
-            yield loads.SEGMENTS, dimensions.groups(rows, "segment", ACCOUNT).frame
+            yield loads.SEGMENTS_AS_LISTS, dimensions.groups(rows, "segment", ACCOUNT).frame
+            yield loads.SEGMENTS, dimensions.segments(rows, ACCOUNT).frame
         case "exclusions":
             yield loads.STG_MEMBER_EXCLUSIONS, membership.exclusions(rows, ACCOUNT).frame
         case "memberships":

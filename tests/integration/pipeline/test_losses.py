@@ -50,7 +50,12 @@ def unconfirmed(stream: str, missing: int, stored: int) -> str:
 
 
 def assert_held(ran: Result, warehouse: Warehouse, stream: str, missing: int, stored: int) -> None:
-    assert (ran.state, ran.sentences, ran.exit_code) == ("partial", [unconfirmed(stream, missing, stored)], 3)
+    read_to = warehouse.watermarks()[stream]
+    derived = (
+        f"member_lists was derived with the exclusions of the last complete read, at {read_to:%Y-%m-%d %H:%M} UTC."
+    )
+    sentences = [unconfirmed(stream, missing, stored), *[derived] * (stream == "exclusions")]
+    assert (ran.state, ran.sentences, ran.exit_code) == ("partial", sentences, 3)
     assert warehouse.one(MARKED[stream]) == 0
     assert warehouse.column(SUSPECTED) == [stream]
     assert warehouse.watermarks()[stream] < ran.run.as_of
