@@ -20,7 +20,7 @@ _REVENUE = "revenue"  # the purpose of a metric, in mapped_metrics
 _USUAL_METRIC = "Placed Order"
 _MOST_RUNS = 20
 _MOST_REASONS = 1_000
-_MOST_ROWS = 2_000_000  # of a table that is counted as a whole; of a larger one, about so many are sampled
+_MOST_ROWS = 500_000  # of a table that is counted as a whole; of a larger one, about so many are sampled
 
 Value = TypeVar("Value")
 
