@@ -1,6 +1,8 @@
 """The page of a report: complete in itself, usable without eyes or mouse, and without anything that a name could do."""
 
 import re
+import shutil
+import subprocess
 from base64 import b64encode
 from collections import Counter
 from dataclasses import replace
@@ -8,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +37,7 @@ from pipeline.html_report.page import render, size
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 HOSTILE = '<script src="https://evil.example/x.js">alert(1)</script> $\\frac{1}{2}$ \x00\u202e'
 ADDRESS = "ann@example.com"
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 VOID = frozenset({"meta", "input", "path", "use", "br"})
 
 
@@ -149,6 +153,20 @@ def test_charts_take_their_colors_from_the_style_sheet(page: Page) -> None:
     assert fills - {"none"} and all(each == "none" or each.startswith(("var(--", "currentColor")) for each in fills)
     used = {each[4:-1] for each in fills if each.startswith("var(")}
     assert all(f"{name}:" in page.text for name in used)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
+def test_a_browser_shows_the_page_without_an_error(page: Page, tmp_path: Path) -> None:
+    """Its script runs, which shows the filter, and the policy refuses nothing of the page."""
+    file = tmp_path / "report.html"
+    file.write_text(page.text, "utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command = [str(BROWSER), *options, "--enable-logging=stderr", "--dump-dom", file.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in shown.stderr
+    assert '<form id="filter" role="search">' in shown.stdout
+    assert shown.stdout.count("<svg") == len(page.all("svg"))
 
 
 def test_a_section_without_an_answer_says_why(page: Page) -> None:
