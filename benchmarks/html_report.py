@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
 
@@ -24,6 +24,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.settings import load_settings
 from pipeline import coverage
 from pipeline.html_report import contents, page
+from pipeline.html_report.contents import REVENUE_DAYS
 from tests.driver import postgres_server
 
 _SCHEMA, _ACCOUNT = "klaviyo", "one"
@@ -167,7 +168,9 @@ def _queries(connection: psycopg.Connection) -> list[tuple[str, str]]:
         "sizes": lambda: queries.stored_tables(connection, _SCHEMA),
         "consent": lambda: queries.consents(account),
         "exclusions": lambda: queries.excluded(account),
-        "revenue": lambda: queries.revenue(account, metric[0] if metric else ""),
+        "revenue": lambda: queries.revenue(
+            account, metric[0] if metric else "", datetime.now(UTC) - timedelta(days=REVENUE_DAYS)
+        ),
     }
     return [(name, f"{_seconds(call):.2f}") for name, call in calls.items()]
 

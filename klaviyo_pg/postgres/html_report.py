@@ -14,6 +14,7 @@ from psycopg.sql import SQL, Literal
 
 from klaviyo_pg.catalogue import TABLES, Table, bookkeeping, dimensions, membership, views
 from klaviyo_pg.postgres import reports
+from klaviyo_pg.postgres import revenue as attributed
 from klaviyo_pg.postgres.account import Account
 
 _REVENUE = "revenue"  # the purpose of a metric, in mapped_metrics
@@ -281,13 +282,12 @@ def revenue_metric(account: Account) -> tuple[str, str] | None:
     return (row[0], row[1]) if row else None
 
 
-def revenue(account: Account, metric_key: str) -> list[Revenue]:
-    """Return what is attributed to each campaign and flow, most revenue first, by currency."""
+def revenue(account: Account, metric_key: str, since: datetime) -> list[Revenue]:
+    """Return what is attributed to each campaign and flow of events since a time, most revenue first, by currency."""
     query = SQL(
         "SELECT CASE WHEN campaign_key IS NULL THEN 'flow' ELSE 'campaign' END AS kind,"
         " coalesce(campaign_name, flow_name, campaign_id, flow_id, 'unknown') AS name, value_currency AS currency,"
-        " sum(conversions)::bigint AS conversions, sum(revenue) AS revenue FROM {}"
-        " WHERE esp_integration_id = %(account)s AND metric_key = %(metric)s"
+        " sum(conversions)::bigint AS conversions, sum(revenue) AS revenue FROM ({}) AS attributed"
         " GROUP BY 1, 2, 3, campaign_key, automation_key ORDER BY 5 DESC NULLS LAST, 4 DESC, 2"
-    ).format(account.view(views.ATTRIBUTED_REVENUE))
-    return account.select(Revenue, query, metric=metric_key)
+    ).format(attributed.recent(account.schema))
+    return account.select(Revenue, query, metric=metric_key, since=since)

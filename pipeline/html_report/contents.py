@@ -40,6 +40,8 @@ from transforms.personal import shown_sentence
 
 DAYS = 30
 """The days of requests and of loaded rows that a report shows."""
+REVENUE_DAYS = 90
+"""The days of attributed events: some flows are rare."""
 MOST = 10
 """The campaigns, and the flows, that a report shows."""
 _SECONDS = 4.0  # for one query: with those that grow with people or orders, a report stays under 20 seconds
@@ -142,7 +144,7 @@ def _account(name: str, account: Account, settings: Settings, now: datetime, sec
     since = now - timedelta(days=DAYS)
     covered = partial(coverage.read, account, name, now.date(), settings.events_kept_since)
     found = rows(_differences)
-    metric, revenue = _revenue(account, seconds)
+    metric, revenue = _revenue(account, now - timedelta(days=REVENUE_DAYS), seconds)
     currencies = _currencies(revenue.value)
     main = currencies[0] if currencies else None
     return AccountReport(
@@ -194,13 +196,13 @@ def _reasons(rows: Sequence[Rejected]) -> list[Rejected]:
     ]
 
 
-def _revenue(account: Account, seconds: float) -> tuple[str | None, Answer[Sequence[Revenue]]]:
+def _revenue(account: Account, since: datetime, seconds: float) -> tuple[str | None, Answer[Sequence[Revenue]]]:
     """Return the name of the metric for revenue, and what is attributed by it."""
     metric = within(account.connection, seconds, lambda: queries.revenue_metric(account), None)
     if metric.value is None:
         return None, Answer([], metric.left_out)
     key, name = metric.value
-    return name, within(account.connection, seconds, lambda: queries.revenue(account, key), [])
+    return name, within(account.connection, seconds, lambda: queries.revenue(account, key, since), [])
 
 
 def _currencies(rows: Sequence[Revenue]) -> list[Revenue]:

@@ -18,7 +18,7 @@ from klaviyo_pg.foreign import LONGEST_MESSAGE, printable
 from klaviyo_pg.postgres.html_report import Consent, PastRun, Revenue
 from pipeline.coverage import Coverage, Covered, by_period
 from pipeline.html_report import charts
-from pipeline.html_report.contents import DAYS, AccountReport, Report, needs_attention
+from pipeline.html_report.contents import DAYS, REVENUE_DAYS, AccountReport, Report, needs_attention
 from transforms.personal import shown_name
 
 _STALE = 48.0  # hours, after which a stream needs attention
@@ -51,6 +51,7 @@ def render(report: Report) -> str:
         strips=_strips,
         needs_attention=needs_attention,
         days=DAYS,
+        revenue_days=REVENUE_DAYS,
         stale=_STALE,
     )
 
