@@ -64,7 +64,7 @@ def _derive_member_lists(job: Job, streams: Collection[str]) -> None:
         loss = job.workers.call(memberships.derive, job.run)
     if loss is not None:
         job.tally.add(loss)
-    if not is_current and {EXCLUSIONS.name, LIST_MEMBERS.name} & set(streams):
+    if not (is_current or job.tally.must_stop) and {EXCLUSIONS.name, LIST_MEMBERS.name} & set(streams):
         job.tally.notes.append(_NOT_DERIVED if read_to is None else f"{_OLD_EXCLUSIONS} {read_to:%Y-%m-%d %H:%M} UTC.")
 
 

@@ -121,6 +121,10 @@ DETAILS = (
 """The loads that members.details_digest covers."""
 EVENTS = {table.name: Load(table, mostly_new=True, newer_by="extracted_at") for table in events.EVENT_TABLES}
 EVENT_ATTRIBUTIONS = Load(attribution.EVENT_ATTRIBUTIONS, newer_by="extracted_at")
+ATTRIBUTION_IDS = Load(
+    attribution.EVENT_ATTRIBUTIONS, merges=dict.fromkeys(attribution.EVENT_ATTRIBUTIONS.column_names, Merge.KEEP)
+)
+"""Attributions of which only the ID could be read. Stored ones stay as they are."""
 STG_MEMBER_EXCLUSIONS = Load(membership.STG_MEMBER_EXCLUSIONS, absent=Absent.DELETE)
 MEMBER_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, absent=Absent.MARK)
 SWEPT_EXCLUSIONS = Load(membership.SWEPT_EXCLUSIONS, newer_by="created_at")
@@ -141,6 +145,7 @@ OF_EVENT_PAGES = {
     "flow_campaigns": FLOW_CAMPAIGNS,
     "subscription_changes": SUBSCRIPTION_CHANGES,
     "event_attributions": EVENT_ATTRIBUTIONS,
+    "attribution_ids": ATTRIBUTION_IDS,
     "member_stubs": MEMBER_STUBS,
     "consenting_event_members": CONSENTING_EVENT_MEMBERS,
     "member_attributes": MEMBER_ATTRIBUTES,
