@@ -6,10 +6,11 @@ the event tables, where indexes can serve them.
 
 from collections.abc import Mapping
 
-from psycopg.sql import SQL, Composable, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from klaviyo_pg.catalogue import account, attribution, bookkeeping, dimensions, events, membership
 from klaviyo_pg.catalogue import messages as of_messages
+from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.catalogue.views import MESSAGES
 
 # The metric that counts as revenue, as for reports: the mapped one or, without it, the only Placed Order.
@@ -59,38 +60,54 @@ _OF_OTHER_CHANNELS = """
     SELECT esp_integration_id, campaign_key, automation_key, member_key, event_at, CASE event_name {kinds} END AS kind
     FROM {events} WHERE metric_key = ANY (ARRAY(SELECT key FROM {metrics} WHERE name IN ({names})))
 """
-# An order counts once for each campaign or message of a flow, however often it is attributed to it.
-_ORDERS = """
-    SELECT attributed.esp_integration_id, attributed.{key} AS campaign_key, attributed.flow_key AS automation_key,
-        ordered.member_key, ordered.event_at, {ordered} AS kind, ordered.value, ordered.value_currency
-    FROM (
-        SELECT DISTINCT esp_integration_id, event_at, event_key, {key}, {flow_key} AS flow_key
-        FROM {event_attributions} WHERE {condition}
-    ) AS attributed
-    JOIN {events} AS ordered ON ordered.event_at = attributed.event_at AND ordered.key = attributed.event_key
-    WHERE ordered.metric_key = ANY (ARRAY({conversions}))
-"""
-_CAMPAIGN_OF = """
+_CAMPAIGN_COLUMNS = """campaign.id AS campaign_id, campaign.name AS campaign_name, campaign.campaign_type AS channel,
+        campaign.sent_at"""
+# Whether the message is one of a flow is decided after grouping: Postgres would expect that a condition here leaves hardly
+# any rows, and join them one by one.
+_OF_CAMPAIGN = f"""
     SELECT event.esp_integration_id, coalesce(campaign.campaign_key, event.campaign_key) AS campaign_key,
-        campaign.id AS campaign_id, campaign.name AS campaign_name, campaign.campaign_type AS channel, campaign.sent_at,
-        event.member_key, event.event_at, event.kind, {value}
-    FROM ({happened}) AS event
-    LEFT JOIN {messages} AS message
+        {_CAMPAIGN_COLUMNS}, event.member_key, event.event_at, event.kind, NULL::numeric AS value,
+        NULL::text AS value_currency, message.automation_key AS flow_key
+    FROM ({{happened}}) AS event
+    LEFT JOIN {{messages}} AS message
         ON message.message_key = event.campaign_key AND message.esp_integration_id = event.esp_integration_id
-    LEFT JOIN {campaigns} AS campaign
+    LEFT JOIN {{campaigns}} AS campaign
         ON campaign.campaign_key = message.campaign_key AND campaign.esp_integration_id = event.esp_integration_id
-    WHERE event.automation_key IS NULL AND message.automation_key IS NULL AND event.campaign_key IS NOT NULL
+    WHERE event.automation_key IS NULL AND event.campaign_key IS NOT NULL
 """
-_FLOW_OF = """
+_OF_FLOW = """
     SELECT event.esp_integration_id, coalesce(event.automation_key, message.automation_key) AS automation_key,
-        event.campaign_key AS message_key, event.member_key, event.event_at, event.kind, {value}
+        event.campaign_key AS message_key, event.member_key, event.event_at, event.kind, NULL::numeric AS value,
+        NULL::text AS value_currency, NULL::text AS flow_key
     FROM ({happened}) AS event
     LEFT JOIN {messages} AS message
         ON message.message_key = event.campaign_key AND message.esp_integration_id = event.esp_integration_id
     WHERE coalesce(event.automation_key, message.automation_key) IS NOT NULL
 """
-_NO_VALUE = "NULL::numeric AS value, NULL::text AS value_currency"
-_VALUE = "event.value, event.value_currency"
+# An order counts once for each campaign or message of a flow, however often it is attributed to it. Postgres expects few
+# rows of it, so that what is joined next should have an index.
+_ORDERED_BY_CAMPAIGN = f"""
+    SELECT attributed.esp_integration_id, attributed.campaign_key, {_CAMPAIGN_COLUMNS}, event.member_key,
+        event.event_at, {_ORDERED} AS kind, event.value, event.value_currency, NULL::text AS flow_key
+    FROM (
+        SELECT DISTINCT esp_integration_id, event_at, event_key, campaign_key, campaign_id FROM {{event_attributions}}
+        WHERE campaign_key IS NOT NULL
+    ) AS attributed
+    JOIN {{events}} AS event ON event.event_at = attributed.event_at AND event.key = attributed.event_key
+    LEFT JOIN {{campaigns}} AS campaign ON campaign.key = {{key_of_campaign}}
+    WHERE event.metric_key = ANY (ARRAY({{conversions}}))
+"""
+_ORDERED_BY_FLOW = f"""
+    SELECT attributed.esp_integration_id, attributed.automation_key, attributed.flow_message_key AS message_key,
+        event.member_key, event.event_at, {_ORDERED} AS kind, event.value, event.value_currency,
+        NULL::text AS flow_key
+    FROM (
+        SELECT DISTINCT esp_integration_id, event_at, event_key, automation_key, flow_message_key
+        FROM {{event_attributions}} WHERE automation_key IS NOT NULL
+    ) AS attributed
+    JOIN {{events}} AS event ON event.event_at = attributed.event_at AND event.key = attributed.event_key
+    WHERE event.metric_key = ANY (ARRAY({{conversions}}))
+"""
 # First by person, because counting distinct people would sort all events; then by currency.
 _PERFORMANCE = f"""
 SELECT {{owner}}, sum(delivered + bounced)::bigint AS recipients, sum(delivered)::bigint AS delivered,
@@ -111,7 +128,7 @@ FROM (
         count(member_key) FILTER (WHERE opened + machine > 0) AS people_opened,
         count(member_key) FILTER (WHERE opened > 0) AS people_opened_themselves,
         count(member_key) FILTER (WHERE clicked > 0) AS people_clicked, min(first_at) AS first_at,
-        max(last_at) AS last_at
+        max(last_at) AS last_at, max(flow_key) AS flow_key
     FROM (
         SELECT {{owner}}, member_key, value_currency,
             count(*) FILTER (WHERE kind = {_DELIVERED}) AS delivered,
@@ -123,10 +140,10 @@ FROM (
             count(*) FILTER (WHERE kind = {_UNSUBSCRIBED}) AS unsubscribed,
             count(*) FILTER (WHERE kind = {_COMPLAINED}) AS complained,
             count(*) FILTER (WHERE kind = {_ORDERED}) AS ordered,
-            sum(value) AS revenue, min(event_at) AS first_at, max(event_at) AS last_at
+            sum(value) AS revenue, min(event_at) AS first_at, max(event_at) AS last_at, max(flow_key) AS flow_key
         FROM ({{events}}) AS event WHERE kind IS NOT NULL GROUP BY {{owner}}, member_key, value_currency
     ) AS person GROUP BY {{owner}}, value_currency
-) AS currency GROUP BY {{owner}}
+) AS currency GROUP BY {{owner}} HAVING max(flow_key) IS NULL
 """
 _NUMBERS = """
     performance.recipients, performance.delivered, performance.bounces, performance.opens, performance.machine_opens,
@@ -134,14 +151,14 @@ _NUMBERS = """
     performance.bot_clicks, performance.unsubscribes, performance.complaints, performance.orders, performance.revenue,
     performance.revenue_currency, performance.revenue_by_currency, performance.first_event_at, performance.last_event_at
 """
-_CAMPAIGN_OWNER = "esp_integration_id, campaign_key, campaign_id, campaign_name, channel, sent_at"
+_CAMPAIGN_OWNER = "campaign_key, esp_integration_id, campaign_id, campaign_name, channel, sent_at"
 _CAMPAIGNS = f"""
 SELECT integrations.name AS integration, performance.esp_integration_id, performance.campaign_key,
     performance.campaign_id, performance.campaign_name, performance.channel, performance.sent_at, {_NUMBERS.strip()}
 FROM ({{performance}}) AS performance
 JOIN {{integrations}} AS integrations ON integrations.esp_integration_id = performance.esp_integration_id
 """
-_FLOW_OWNER = "esp_integration_id, automation_key, message_key"
+_FLOW_OWNER = "message_key, automation_key, esp_integration_id"
 _FLOWS = f"""
 SELECT integrations.name AS integration, performance.esp_integration_id, performance.automation_key,
     flow.id AS flow_id, flow.name AS flow_name, flow.status AS flow_status, performance.message_key,
@@ -204,26 +221,33 @@ JOIN {integrations} AS integrations ON integrations.esp_integration_id = change.
 LEFT JOIN {lists} AS list ON list.id = change.list_id AND list.esp_integration_id = change.esp_integration_id
 WHERE change.day IS NOT NULL
 """
-# Each day is a range of the primary keys. A condition on the time that each event has could not be derived from its day.
+# Each day is a range of the primary keys. A condition on a day that is computed from the time would read all events.
 _DELIVERABILITY = """
-SELECT integrations.name AS integration, event.esp_integration_id, (day.at)::date AS day,
-    coalesce(nullif(lower(split_part(event.email, '@', 2)), ''), lower(event.properties ->> 'Email Domain')) AS domain,
-    count(*) FILTER (WHERE kind = {delivered}) AS sends,
-    count(*) FILTER (WHERE kind = {bounced}) AS bounces,
-    count(*) FILTER (WHERE kind = {bounced} AND event.properties ->> 'Bounce Type' = 'Hard') AS hard_bounces,
-    count(*) FILTER (WHERE kind = {bounced} AND event.properties ->> 'Bounce Type' = 'Soft') AS soft_bounces,
-    count(*) FILTER (WHERE kind = {opened}) AS opens,
-    count(*) FILTER (WHERE kind = {opened} AND event.properties ->> 'machine_open' = 'true') AS machine_opens,
-    count(*) FILTER (WHERE kind = {complained}) AS complaints
+SELECT integrations.name AS integration, event.esp_integration_id, day.at::date AS day, event.domain, event.sends,
+    event.bounces, event.hard_bounces, event.soft_bounces, event.opens, event.machine_opens, event.complaints
 FROM generate_series(
     (least({first}) AT TIME ZONE 'UTC')::date::timestamp, greatest({last}) AT TIME ZONE 'UTC', interval '1 day'
 ) AS day (at)
-JOIN ({events}) AS event
-    ON event.event_at >= day.at AT TIME ZONE 'UTC' AND event.event_at < (day.at + interval '1 day') AT TIME ZONE 'UTC'
+CROSS JOIN LATERAL (
+    SELECT esp_integration_id,
+        coalesce(nullif(lower(split_part(email, '@', 2)), ''), lower(properties ->> 'Email Domain')) AS domain,
+        count(*) FILTER (WHERE kind = {delivered}) AS sends,
+        count(*) FILTER (WHERE kind = {bounced}) AS bounces,
+        count(*) FILTER (WHERE kind = {bounced} AND properties ->> 'Bounce Type' = 'Hard') AS hard_bounces,
+        count(*) FILTER (WHERE kind = {bounced} AND properties ->> 'Bounce Type' = 'Soft') AS soft_bounces,
+        count(*) FILTER (WHERE kind = {opened}) AS opens,
+        count(*) FILTER (WHERE kind = {opened} AND properties ->> 'machine_open' = 'true') AS machine_opens,
+        count(*) FILTER (WHERE kind = {complained}) AS complaints
+    FROM ({events}) AS happened
+    WHERE event_at >= day.at AT TIME ZONE 'UTC' AND event_at < (day.at + interval '1 day') AT TIME ZONE 'UTC'
+    GROUP BY 1, 2
+) AS event
 JOIN {integrations} AS integrations ON integrations.esp_integration_id = event.esp_integration_id
-GROUP BY 1, 2, 3, 4
 """
 _OF_EMAIL = "SELECT esp_integration_id, event_at, email, properties, {kind} AS kind FROM {table}"
+_KEY_OF_CAMPAIGN = SQL(
+    "md5({esp_source} || ':' || attributed.esp_integration_id || ':' || attributed.campaign_id)"
+).format(esp_source=Literal(ESP_SOURCE))
 _EMAIL_KINDS = {
     events.SENDS: _DELIVERED,
     events.BOUNCES: _BOUNCED,
@@ -248,27 +272,28 @@ _TABLES = (
 
 def campaign_performance(schema: str) -> Composed:
     """Return the query that defines the view of campaigns."""
-    orders = _orders(schema, "campaign_key", "NULL::text", "campaign_key IS NOT NULL")
-    return _filled(schema, _CAMPAIGNS, performance=_performance(schema, _CAMPAIGN_OWNER, _CAMPAIGN_OF, orders))
+    performance = _performance(schema, _CAMPAIGN_OWNER, _OF_CAMPAIGN, _ORDERED_BY_CAMPAIGN)
+    return _filled(schema, _CAMPAIGNS, performance=performance)
 
 
 def flow_performance(schema: str) -> Composed:
     """Return the query that defines the view of messages of flows."""
-    orders = _orders(schema, "flow_message_key", "automation_key", "automation_key IS NOT NULL")
-    return _filled(schema, _FLOWS, performance=_performance(schema, _FLOW_OWNER, _FLOW_OF, orders))
+    return _filled(schema, _FLOWS, performance=_performance(schema, _FLOW_OWNER, _OF_FLOW, _ORDERED_BY_FLOW))
 
 
-def _performance(schema: str, owner: str, owned: str, orders: Composed) -> Composed:
+def _performance(schema: str, owner: str, owned: str, ordered: str) -> Composed:
     """Return the query of the numbers for each owner: a campaign or a message of a flow.
 
-    Each kind of event is joined to its owner before they are appended, so that a filter on the owner reaches the events.
+    Events are joined to their owner before they are appended, so that a filter on the owner reaches each event table.
     """
-    arms = (
-        (_appended(schema, _OF_MESSAGES, _KINDS), _NO_VALUE),
-        (_other_channels(schema), _NO_VALUE),
-        (orders, _VALUE),
+    happened = (_appended(schema, _OF_MESSAGES, _KINDS), _other_channels(schema))
+    orders = _filled(
+        schema,
+        ordered,
+        key_of_campaign=_KEY_OF_CAMPAIGN,
+        conversions=_filled(schema, _CONVERSIONS),
     )
-    joined = [_filled(schema, owned, happened=happened, value=SQL(value)) for happened, value in arms]
+    joined = [*(_filled(schema, owned, happened=each) for each in happened), orders]
     return _filled(schema, _PERFORMANCE, owner=SQL(owner), events=SQL("\nUNION ALL\n").join(joined))
 
 
@@ -276,18 +301,6 @@ def _other_channels(schema: str) -> Composed:
     kinds = " ".join(f"WHEN '{name}' THEN {kind}" for name, kind in _OTHER_CHANNELS.items())
     names = ", ".join(f"'{name}'" for name in _OTHER_CHANNELS)
     return _filled(schema, _OF_OTHER_CHANNELS, kinds=SQL(kinds), names=SQL(names))
-
-
-def _orders(schema: str, key: str, flow_key: str, condition: str) -> Composed:
-    return _filled(
-        schema,
-        _ORDERS,
-        key=Identifier(key),
-        flow_key=SQL(flow_key),
-        condition=SQL(condition),
-        ordered=SQL(str(_ORDERED)),
-        conversions=_filled(schema, _CONVERSIONS),
-    )
 
 
 def member_engagement(schema: str) -> Composed:
