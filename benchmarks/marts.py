@@ -1,7 +1,7 @@
 """Measures how long the views of docs/marts.md take: as a whole, and with a filter on a campaign, a person or a month.
 
 The warehouse is filled by SQL, with the kinds of events in the shares that the sandbox account has: campaigns of two
-years and flows, most events soon after their campaign was sent. Each query runs three times; the median counts. There are no
+years and flows, most events soon after their campaign was sent. Each query runs several times; the median counts. There are no
 parallel workers, so that the processor time is that of the backend.
 """
 
@@ -74,7 +74,7 @@ FROM (
     SELECT n, n %% 10 < 3 AS is_flow, n %% 200 AS message, (n * 7919) %% {people} AS person,
         {campaigns} - 1 - n * {campaigns} / {rows} AS campaign,
         now() - interval '1 day' * {days} * (1 - n / {rows}::float8) AS at
-    FROM generate_series(0, {rows} - 1) AS n
+    FROM generate_series(0::bigint, {rows} - 1) AS n
 ) AS event
 """
 _ATTRIBUTE = """
@@ -98,7 +98,6 @@ QUERIES = {
     "deliverability": "SELECT * FROM marts.deliverability",
     "deliverability, last 30 days": f"SELECT * FROM marts.deliverability WHERE day > {_MONTH}",
 }
-_REPEATS = 3
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -109,6 +108,7 @@ def main() -> None:
     made.add_argument("--people", type=int, help="a tenth of the events, if not given")
     made.add_argument("--campaigns", type=int, default=1_000)
     made.add_argument("--work-mem", default="64MB", help="memory of each sort and each table of hashes")
+    made.add_argument("--repeats", type=int, default=3)
     options = made.parse_args()
     with readable_folder() as folder:
         url = postgres_server(folder)
@@ -117,11 +117,11 @@ def main() -> None:
             _fill(connection, options.events, people, options.campaigns)
             connection.execute("SET max_parallel_workers_per_gather = 0")
             connection.execute(SQL("SET work_mem = {}").format(options.work_mem))
-            plain = {name: _measured(connection, query) for name, query in QUERIES.items()}
+            plain = {name: _measured(connection, query, options.repeats) for name, query in QUERIES.items()}
             storage = Storage(indexes=("campaign", "member"))
             for each, columns in rebuild.missing_indexes(connection, "marts", storage):
                 rebuild.build_index(connection, "marts", each, columns)
-            indexed = {name: _measured(connection, query) for name, query in QUERIES.items()}
+            indexed = {name: _measured(connection, query, options.repeats) for name, query in QUERIES.items()}
     rows = [
         (name, f"{plain[name][2]:,}", *(f"{each[name][at]:.2f}" for each in (plain, indexed) for at in (0, 1)))
         for name in QUERIES
@@ -148,9 +148,9 @@ def _fill(connection: psycopg.Connection, number: int, people: int, campaigns: i
     connection.execute("VACUUM ANALYZE")
 
 
-def _measured(connection: psycopg.Connection, query: str) -> tuple[float, float, int]:
+def _measured(connection: psycopg.Connection, query: str, repeats: int) -> tuple[float, float, int]:
     """Return the seconds, the seconds of processor time, and the number of rows of a query."""
-    costs = [_cost(connection, query) for _ in range(_REPEATS)]
+    costs = [_cost(connection, query) for _ in range(repeats)]
     print(f"{median(each[0] for each in costs):8.2f} s  {query}", file=sys.stderr)
     return median(each[0] for each in costs), median(each[1] for each in costs), costs[0][2]
 
