@@ -195,3 +195,13 @@ def test_a_warehouse_of_an_older_version_is_upgraded(database: str) -> None:
         watermarks = connection.execute("SELECT stream, subject, table_name FROM klaviyo.watermarks").fetchall()
         chunks = connection.execute("SELECT stream, state, reached FROM klaviyo.chunks").fetchall()
     assert (watermarks, chunks) == ([("profiles", None, None)], [("profiles", "planned", None)])
+
+
+def test_a_view_that_someone_has_replaced_is_replaced_again(database: str) -> None:
+    """It kept the comment that says how it was stored before."""
+    with psycopg.connect(database) as connection:
+        [[before]] = connection.execute("SELECT pg_get_viewdef('klaviyo.list_growth'::regclass)").fetchall()
+        connection.execute(f"CREATE OR REPLACE VIEW klaviyo.list_growth AS {str(before).rstrip(';')} AND false")
+    upgrade(database)
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT pg_get_viewdef('klaviyo.list_growth'::regclass)").fetchall() == [(before,)]
