@@ -91,7 +91,7 @@ QUERIES = {
     "campaign_performance, sent in the last 30 days": f"SELECT * FROM marts.campaign_performance WHERE sent_at > {_MONTH}",
     "campaign_performance, one campaign": "SELECT * FROM marts.campaign_performance WHERE campaign_id = 'C7'",
     "flow_performance": "SELECT * FROM marts.flow_performance",
-    "flow_performance, one message": "SELECT * FROM marts.flow_performance WHERE message_key = md5('M7')",
+    "flow_performance, one message": "SELECT * FROM marts.flow_performance WHERE message_key = md5('M1')",
     "member_engagement": "SELECT * FROM marts.member_engagement",
     "member_engagement, one person": "SELECT * FROM marts.member_engagement WHERE member_key = md5('P7')",
     "list_growth": "SELECT * FROM marts.list_growth",
@@ -127,7 +127,9 @@ def main() -> None:
         for name in QUERIES
     ]
     head = ("query", "rows", "s", "s of processor", "s, with both indexes", "s of processor, with both indexes")
-    title = f"{datetime.now(UTC):%Y-%m-%d}, {options.events:,} events, {people:,} people, {options.campaigns:,} campaigns"
+    title = (
+        f"{datetime.now(UTC):%Y-%m-%d}, {options.events:,} events, {people:,} people, {options.campaigns:,} campaigns"
+    )
     report(options.write, "Marts", f"{title}, work_mem {options.work_mem}.\n\n{table(head, rows)}")
 
 

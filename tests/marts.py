@@ -1,4 +1,4 @@
-"""What the views of docs/marts.md should contain, added up in Python from all that an account of the sandbox holds."""
+"""The contents of the views of docs/marts.md, added up in Python from all that an account of the sandbox holds."""
 
 import json
 from collections import Counter, defaultdict
@@ -23,7 +23,7 @@ Owner = tuple[str, ...]
 
 
 class Event(NamedTuple):
-    """An event of the account. `person` is null for events of nobody."""
+    """An event of the account. `person` is null for events without a profile."""
 
     at: datetime
     name: str

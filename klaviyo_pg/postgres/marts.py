@@ -196,7 +196,7 @@ _ACTIVITY = {
     "{}s_30_days": "count(*) FILTER (WHERE kind = {} AND event_at > now() - interval '30 days')",
     "{}s_90_days": "count(*) FILTER (WHERE kind = {} AND event_at > now() - interval '90 days')",
 }
-# Who has no time of joining was on the list before the first day.
+# People without a time of joining were on the list before the first day.
 _GROWTH = """
 SELECT integrations.name AS integration, change.esp_integration_id, list.key AS list_key, change.list_id,
     list.name AS list_name, change.day, change.people_joined, change.people_left, change.people_on_list,
@@ -306,9 +306,7 @@ def _other_channels(schema: str) -> Composed:
 def member_engagement(schema: str) -> Composed:
     """Return the query that defines the view of people."""
     of_messages = {table: _KINDS[table] for table in (events.SENDS, events.OPENS, events.CLICKS)}
-    orders = _filled(
-        schema, _ORDERS_OF_PERSON, ordered=SQL(str(_ORDERED)), conversions=_filled(schema, _CONVERSIONS)
-    )
+    orders = _filled(schema, _ORDERS_OF_PERSON, ordered=SQL(str(_ORDERED)), conversions=_filled(schema, _CONVERSIONS))
     columns = {
         name.format(activity): SQL(aggregate.format(kind))
         for activity, kind in _ACTIVITIES.items()
