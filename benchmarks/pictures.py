@@ -47,7 +47,10 @@ _COLUMNS, _LINES = 110, 43
 _DAYS = 3 * 365
 _STOP_AT = 0.55  # of the events
 _QUIET = 0.03  # seconds without output, after which the screen is complete
-_SCOPES = ("accounts", "metrics", "events", "profiles", "campaigns", "flows", "lists", "segments", "tags")
+_SCOPES = (
+    *("accounts", "metrics", "events", "profiles", "campaigns", "flows", "lists", "segments", "tags"),
+    *("templates", "forms", "images"),
+)
 _PROGRESS = re.compile(r"([\d,]+) of ([\d,]+) events")
 _SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 24 {width} {height}">
 <style>

@@ -124,6 +124,23 @@ class QuotaUsedUp(LeftOut):
     """Klaviyo's quota for the day is used up. The next runs continue."""
 
 
+class UnknownSegment(LeftOut):
+    """SEGMENTS has a name or ID that no segment has, or a name that several have. Everything else is read."""
+
+    def __init__(self, name: str, ids: Sequence[str] = ()) -> None:
+        self.name, self.ids = name, tuple(ids)
+        super().__init__(
+            f"SEGMENTS: {len(ids)} segments have the name {name!r}. Use the ID of the one that you mean: "
+            f"{', '.join(ids)}."
+            if ids
+            else f"SEGMENTS: the account has no segment with the name or ID {name!r}. Use a name as Klaviyo shows it, "
+            "including upper and lower case, or the ID."
+        )
+
+    def __reduce__(self) -> tuple[type["UnknownSegment"], tuple[str, tuple[str, ...]]]:
+        return (UnknownSegment, (self.name, self.ids))
+
+
 class SweepLost(KlaviyoPgError):
     """The database lost what a full read had stored so far. The next run reads it again."""
 

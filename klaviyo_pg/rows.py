@@ -190,13 +190,19 @@ class Flow(NamedTuple):
 
 
 class Group(NamedTuple):
-    """A list or a segment. `tags` are IDs; None where the response does not include them, as for all that has tags."""
+    """A list or a segment. `tags` are IDs; None where the response does not include them, as for all that has tags.
+
+    Only segments have the states, and only in a dialect that returns them.
+    """
 
     id: str
     name: str | None
     created: datetime | None
     updated: datetime | None = None
     tags: Sequence[str] | None = None
+    is_active: bool | None = None
+    is_starred: bool | None = None
+    is_processing: bool | None = None
 
 
 class Tag(NamedTuple):
@@ -214,6 +220,56 @@ class TagGroup(NamedTuple):
     name: str | None = None
     is_exclusive: bool | None = None
     is_default: bool | None = None
+
+
+class Template(NamedTuple):
+    """A template of emails."""
+
+    id: str
+    name: str | None = None
+    editor_type: str | None = None
+    html: str | None = None
+    text: str | None = None
+    created: datetime | None = None
+    updated: datetime | None = None
+
+
+class FormVersion(NamedTuple):
+    """A version of a form. `ab_test_variation` is None outside of tests."""
+
+    id: str
+    form_id: str
+    form_type: str | None = None
+    variation_name: str | None = None
+    ab_test_variation: str | None = None
+    status: str | None = None
+    created: datetime | None = None
+    updated: datetime | None = None
+
+
+class Form(NamedTuple):
+    """A form for signing up. `versions` is None if they are unknown, `rejects` are those that could not be read."""
+
+    id: str
+    name: str | None = None
+    status: str | None = None
+    is_ab_test: bool | None = None
+    created: datetime | None = None
+    updated: datetime | None = None
+    versions: Sequence[FormVersion] | None = None
+    rejects: Sequence[Reject] = ()
+
+
+class Image(NamedTuple):
+    """An image in the account's library, and the size of its file in bytes."""
+
+    id: str
+    name: str | None = None
+    image_url: str | None = None
+    format: str | None = None
+    size: int | None = None
+    is_hidden: bool | None = None
+    updated: datetime | None = None
 
 
 class Report(NamedTuple):
@@ -238,7 +294,7 @@ class Exclusion(NamedTuple):
 
 
 class Membership(NamedTuple):
-    """A person's place on a list. `is_subscribed` is None where the API does not include it."""
+    """A person's place on a list or in a segment. `is_subscribed` is None where the API does not include it."""
 
     list_id: str
     member_id: str
@@ -384,7 +440,10 @@ class Lines(NamedTuple):
 
 
 class Attribution(NamedTuple):
-    """An attribution of an event, which happened `at` this time, to a message that caused it."""
+    """An attribution of an event, which happened `at` this time, to a message that caused it.
+
+    If it is not included in the response, only its ID is known.
+    """
 
     id: str
     event_id: str
@@ -395,12 +454,13 @@ class Attribution(NamedTuple):
     flow_id: str | None
     flow_message_id: str | None
     variation_id: str | None
+    is_included: bool = True
 
 
 class EventPage(NamedTuple):
     """One page of events, the people in them whose rows are new, and the attributions of the events.
 
-    `hidden` are records that may be, or refer to, attributions of any event of the page.
+    `hidden` are unreadable records that may be, or refer to, attributions of any event of the page.
     """
 
     events: Events

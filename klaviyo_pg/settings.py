@@ -102,12 +102,17 @@ class Settings(BaseSettings):
         7,
         ge=0,
         le=3650,
-        description="Days between full reads of a list, which find out who has left it. 0 turns them off.",
+        description="Days between full reads of a list or segment, which find out who has left it. 0 turns them off.",
     )
     membership_sweep_requests: int = Field(
         6_000,
         ge=1,
-        description="Requests for full reads of lists in one daily run. Lists that are left are read by the next runs.",
+        description="Requests for full reads of lists in one daily run, and as many for segments. Those that are left "
+        "are read by the next runs.",
+    )
+    segments: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Segments whose members to read, by name or ID, comma-separated or as a JSON list.",
     )
     profile_sweep_days: float = Field(
         7,
@@ -249,7 +254,7 @@ class Settings(BaseSettings):
         description="Folder for the embedded Postgres and the spool.",
     )
 
-    @field_validator("metrics", "tables", "readable_properties", "event_indexes", mode="before")
+    @field_validator("metrics", "tables", "segments", "readable_properties", "event_indexes", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):

@@ -14,13 +14,15 @@ from pipeline import checks, sizes
 from pipeline.forecast import COUNTS, KEY, Forecast, forecast
 from pipeline.sizes import Known, Progress
 from pipeline.streams import STREAMS
-from pipeline.streams.dimensions import LISTS, METRICS
+from pipeline.streams.dimensions import LISTS, METRICS, SEGMENTS
 from pipeline.streams.events import EVENTS
+from pipeline.streams.segments import chosen
 from pipeline.streams.selection import Selection
 from pipeline.streams.stream import Probe, Stream
 from transforms.routing import KnownMetric, check_destinations, check_metric, selected
 
 YES = "yes"
+_NO_SUBJECT = {"list": "no lists", "segment": "none chosen"}
 
 
 class Access(NamedTuple):
@@ -76,6 +78,7 @@ class Check:
                 findings.access[stream.name] = self._tried(stream, with_forecast)
             check_destinations(self._settings.destinations)
             selected(self._metrics, self._settings.metrics)
+            self._check_segments()
             check_metric("REPORT_METRIC", self._settings.report_metric, self._metrics)
             if with_forecast:
                 self._forecast(progress)
@@ -93,14 +96,17 @@ class Check:
         """
         subject = self._subject(stream)
         if stream.is_full_read:
-            return self._read(stream, None if with_forecast or stream in (METRICS, LISTS) else 1)
-        if stream.subject == "list" and subject is None:
-            return Access("no lists")
+            needed = (METRICS, LISTS, SEGMENTS) if self._settings.segments else (METRICS, LISTS)
+            return self._read(stream, None if with_forecast or stream in needed else 1)
+        if stream.subject in _NO_SUBJECT and subject is None:
+            return Access(_NO_SUBJECT[stream.subject])
         if (stream.probe, subject) not in self._answers:
             self._answers[stream.probe, subject] = self._read(stream, 1, subject)
         return self._answers[stream.probe, subject]
 
     def _subject(self, stream: Stream) -> str | None:
+        if stream.subject == "segment":
+            return next(iter(self._segments), None)
         first = {"metric": METRICS.name, "list": LISTS.name}.get(stream.subject or "", "")
         return next((row.id for row in self._rows.get(first, ())), None)
 
@@ -130,13 +136,26 @@ class Check:
         return next((name for name, number in self._pace.sent.items() if number > sent.get(name, 0)), "")
 
     @property
+    def _segments(self) -> list[str]:
+        """The segments that SEGMENTS names, among those that could be read."""
+        return chosen(self._settings.segments, self._rows.get(SEGMENTS.name, ())).ids
+
+    def _check_segments(self) -> None:
+        segments = self.findings.access.get(SEGMENTS.name)
+        if segments and segments.is_allowed:
+            for error in chosen(self._settings.segments, self._rows[SEGMENTS.name]).errors:
+                self.findings.add(error)
+
+    @property
     def _metrics(self) -> list[KnownMetric]:
         return [KnownMetric(row.id, row.name) for row in self._rows.get(METRICS.name, ())]
 
     def _forecast(self, progress: Progress) -> None:
         findings, before = self.findings, dict(self._pace.sent)
         allowed = frozenset(name for name, access in findings.access.items() if access.is_allowed)
-        known = Known(self._full_reads, self._metrics, [row.id for row in self._rows.get(LISTS.name, ())])
+        known = Known(
+            self._full_reads, self._metrics, [row.id for row in self._rows.get(LISTS.name, ())], self._segments
+        )
         measured = sizes.measure(self._source, self._settings, self._wanted, allowed, known, self._as_of, progress)
         made = forecast(measured, self._settings, self._wanted, self._as_of)
         findings.forecast = {name: each for name, each in made.items() if name in allowed or name in (KEY, COUNTS)}

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from klaviyo_pg.errors import KlaviyoPgError, MissingScope
 from klaviyo_pg.postgres import chunks as ledger_of_chunks
-from klaviyo_pg.postgres import departures, lookups, reconciliation, sweeps
+from klaviyo_pg.postgres import departures, lookups, reconciliation, segments, sweeps
 from klaviyo_pg.postgres import watermarks as ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.excluded import Extent, extent
@@ -16,11 +16,12 @@ from pipeline.job import Job, read
 from pipeline.reconcile.check import METRICS_SCOPE, can_count, find_late_events
 from pipeline.run import transact
 from pipeline.streams.departures import OWNERS, PROFILE_SWEEP, SUSPECTED
-from pipeline.streams.dimensions import LISTS, METRICS
+from pipeline.streams.dimensions import LISTS, METRICS, SEGMENTS
 from pipeline.streams.events import EVENTS
 from pipeline.streams.exclusions import EXCLUSIONS
 from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PEOPLE, PROFILES
+from pipeline.streams.segments import SEGMENT_MEMBERS, chosen
 from pipeline.streams.selection import Selection, metrics_to_read, selection_of
 from pipeline.streams.stream import Stream
 
@@ -63,7 +64,7 @@ def _derive_member_lists(job: Job, streams: Collection[str]) -> None:
         loss = job.workers.call(memberships.derive, job.run)
     if loss is not None:
         job.tally.add(loss)
-    if not is_current and {EXCLUSIONS.name, LIST_MEMBERS.name} & set(streams):
+    if not (is_current or job.tally.must_stop) and {EXCLUSIONS.name, LIST_MEMBERS.name} & set(streams):
         job.tally.notes.append(_NOT_DERIVED if read_to is None else f"{_OLD_EXCLUSIONS} {read_to:%Y-%m-%d %H:%M} UTC.")
 
 
@@ -96,6 +97,8 @@ class _Warehouse(NamedTuple):
     begun: plan.Begun
     excluded: Extent
     swept: dict[str, int]
+    segments: list[segments.StoredSegment]
+    segments_swept: dict[str, int]
 
 
 Phases = list[tuple[str, list[Chunk]]]
@@ -135,9 +138,12 @@ def _phases(job: Job, wanted: Selection, since: datetime | None) -> Phases:
         members += plan.membership_chunks(stored.lists, stored.watermarks, blind, as_of, sweeping, stored.begun)
         if not stored.lists:
             _pass_on(job, LISTS, LIST_MEMBERS)
+    if SEGMENT_MEMBERS.name in streams:
+        members += _segment_chunks(job, stored, blind)
     excluded: list[Chunk] = []
     if EXCLUSIONS.name in streams:  # after events, which a run should bring first
         excluded = plan.exclusion_chunks(reasons, stored.excluded, job.run.as_of, stored.begun)
+    excluded += plan.content_chunks(streams, stored.watermarks, job.run.as_of, stored.begun)
     unknown = [Chunk(each.name) for each in (PEOPLE, SUSPECTED) if each.name in streams]
     if PROFILE_SWEEP.name in streams:
         unknown += _sweep_chunks(job, stored, lists_people)
@@ -152,6 +158,19 @@ def _list_sweeps(job: Job, stored: _Warehouse) -> plan.ListSweeps:
     members = {key.partition("/")[2]: found for key, found in stored.swept.items()}
     every = timedelta(days=settings.membership_sweep_days)
     return plan.ListSweeps(every, settings.membership_sweep_requests, members)
+
+
+def _segment_chunks(job: Job, stored: _Warehouse, overlap: timedelta) -> Iterator[Chunk]:
+    """Return the chunks of the segments that SEGMENTS names, and note which names say nothing."""
+    settings = job.run.settings
+    if not stored.segments and settings.segments and _pass_on(job, SEGMENTS, SEGMENT_MEMBERS):
+        return iter(())
+    found = chosen(settings.segments, stored.segments)
+    for error in found.errors:
+        job.tally.add(error)
+    members = {key.partition("/")[2]: number for key, number in stored.segments_swept.items()}
+    sweeping = _list_sweeps(job, stored)._replace(members=members, stream=SEGMENT_MEMBERS.name, record=segments.SWEEPS)
+    return plan.membership_chunks(found.ids, stored.watermarks, overlap, job.run.as_of, sweeping, stored.begun)
 
 
 def _sweep_chunks(job: Job, stored: _Warehouse, lists_people: bool) -> Iterator[Chunk]:
@@ -180,6 +199,8 @@ def _look_up(account: Account, run_id: str, with_counts: bool) -> _Warehouse:
         ledger_of_chunks.begun(account, run_id),
         extent(account, plan.MANY_EXCLUSIONS),
         sweeps.found(account, LIST_MEMBERS.name),
+        segments.existing(account),
+        sweeps.found(account, SEGMENT_MEMBERS.name),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a run has counted, as people see it: a sentence, and a row for each table."""
+"""The rows that a run has counted, as people see them: a sentence, and a row for each table."""
 
 from collections.abc import Iterator
 from contextlib import suppress

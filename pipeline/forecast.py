@@ -21,6 +21,7 @@ from pipeline.streams.exclusions import EXCLUSIONS
 from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PROFILES
 from pipeline.streams.reports import LONGEST
+from pipeline.streams.segments import SEGMENT_MEMBERS
 from pipeline.streams.selection import Selection
 
 KEY, COUNTS = "API key", "counts"
@@ -36,7 +37,9 @@ class Sizes(NamedTuple):
 
     `full_reads` are the requests of streams that are always read in full. `events` are the events of each metric by the
     hour (legacy: day) that begins then. `changed` are the profiles that changed within two days, and `joined` the
-    members of each list who joined within the overlap. `months` is the number of months in which people were created.
+    members of each list who joined within the overlap; `segments` and `joined_segments` are those of the segments whose
+    members are read. `contents` are the requests that templates, forms and images take in full, and at least. `months`
+    is the number of months in which people were created.
     Counting a metric takes `count_requests`. What `unknown` streams take depends on more than the size.
     """
 
@@ -51,6 +54,9 @@ class Sizes(NamedTuple):
     months: int = 0
     members: Mapping[str, int] = _NOTHING
     joined: Mapping[str, int] = _NOTHING
+    contents: Mapping[str, tuple[int, int]] = _NOTHING
+    segments: Mapping[str, int] = _NOTHING
+    joined_segments: Mapping[str, int] = _NOTHING
     excluded: Mapping[str | None, int] = _NOTHING
     first_created: datetime | None = None
     count_requests: int = 1
@@ -82,8 +88,10 @@ def forecast(sizes: Sizes, settings: Settings, selected: Selection, as_of: datet
     made = {
         EVENTS.name: _events(sizes, settings, as_of),
         PROFILES.name: _profiles(sizes),
-        LIST_MEMBERS.name: _members(sizes, settings),
+        LIST_MEMBERS.name: _members(sizes.members, sizes.joined, settings),
+        SEGMENT_MEMBERS.name: _members(sizes.segments, sizes.joined_segments, settings),
         EXCLUSIONS.name: _exclusions(sizes, as_of),
+        **{name: _content(full, least) for name, (full, least) in sizes.contents.items()},
         PROFILE_SWEEP.name: _profile_sweep(sizes, settings),
         **{name: _reports(name, settings) for name in LONGEST},
         **{name: Forecast(number, number) for name, number in sizes.full_reads.items()},
@@ -139,12 +147,17 @@ def _profile_sweep(sizes: Sizes, settings: Settings) -> Forecast:
     return Forecast(0, 0, sizes.people // ROWS_PER_PAGE + sizes.months, settings.profile_sweep_days)
 
 
-def _members(sizes: Sizes, settings: Settings) -> Forecast:
+def _members(members: Mapping[str, int], joined: Mapping[str, int], settings: Settings) -> Forecast:
     """A first run reads all members. Daily runs read the new ones of each list, and all of a list that is swept."""
-    first = sum(map(_pages, sizes.members.values()))
-    daily = sum(_pages(sizes.joined.get(list_id, 0)) for list_id in sizes.members)
+    first = sum(map(_pages, members.values()))
+    daily = sum(_pages(joined.get(list_id, 0)) for list_id in members)
     days = settings.membership_sweep_days
     return Forecast(first, daily, first - daily if days else 0, days)
+
+
+def _content(full: int, least: int) -> Forecast:
+    """A first run reads all of it, and so does one run a week. The others find little that has changed."""
+    return Forecast(full, least, full - least, plan.CONTENT_EVERY / _DAY)
 
 
 def _exclusions(sizes: Sizes, as_of: datetime) -> Forecast:

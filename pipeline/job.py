@@ -23,7 +23,7 @@ from pipeline.workers import Inbox, Workers
 LOOK = 0.5
 """Seconds between two looks at a run in progress."""
 _JUST_NOW = timedelta(minutes=1)  # age up to which a resumed run takes what it has read for the present
-_LISTS_AT_ONCE = 10  # lists of which one unit reads the new members: each Prefect task run is expensive
+_LISTS_AT_ONCE = 10  # lists or segments of which one unit reads the new members: each Prefect task run is expensive
 
 
 class Publisher(Protocol):
@@ -143,19 +143,20 @@ def _pieces(job: Job, group: Sequence[Chunk], begun: Iterable[Sequence[Chunk]]) 
 
 
 def _groups(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, ...]]:
-    """Yield the chunks that one unit reads: a single one, the new members of several lists, or a stream in turn."""
-    lists: list[Chunk] = []
+    """Yield the chunks that one unit reads: a single one, new members of several lists, or a stream in turn."""
+    joined: dict[str, list[Chunk]] = {}
     in_turn: dict[str, list[Chunk]] = {}
     for chunk in chunks:
         if STREAMS[chunk.stream].in_turn:
             in_turn.setdefault(chunk.stream, []).append(chunk)
-        elif STREAMS[chunk.stream].subject == "list" and chunk.window.start is not None:
-            lists.append(chunk)
+        elif STREAMS[chunk.stream].subject in ("list", "segment") and chunk.window.start is not None:
+            joined.setdefault(chunk.stream, []).append(chunk)
         else:
             yield (chunk,)
     yield from map(tuple, in_turn.values())
-    for at in range(0, len(lists), _LISTS_AT_ONCE):
-        yield tuple(lists[at : at + _LISTS_AT_ONCE])
+    for group in joined.values():
+        for at in range(0, len(group), _LISTS_AT_ONCE):
+            yield tuple(group[at : at + _LISTS_AT_ONCE])
 
 
 def label(group: Sequence[Chunk]) -> str:
@@ -163,7 +164,8 @@ def label(group: Sequence[Chunk]) -> str:
     first = str(group[0])
     if len(group) == 1:
         return first
-    return f"{group[0].stream} of {len(group)} {'days' if STREAMS[group[0].stream].in_turn else 'lists'}"
+    stream = STREAMS[group[0].stream]
+    return f"{stream.name} of {len(group)} {'day' if stream.in_turn else stream.subject}s"
 
 
 class _Counter:

@@ -113,7 +113,11 @@ class Tally:
 
     def without(self, stream: str, error: Exception) -> None:
         """Note that the API has an optional stream for others only. The run is complete without it."""
-        self.notes.append(f"The {stream.replace('_', ' ')} were not read: {describe(error)}")
+        name = stream.replace("_", " ")
+        if isinstance(error, Incomplete):
+            self.notes.append(_read_without(name, error))
+        else:
+            self.notes.append(f"The {name} were not read: {describe(error)}")
 
     def end(self, error: Exception) -> None:
         """Note the error that ended the run as a whole."""
@@ -191,11 +195,15 @@ def _refused_streams(entries: Iterable[_Entry]) -> Iterator[str]:
     for stream, refused in by_stream.items():
         name, first = stream.replace("_", " "), refused[0]
         if isinstance(first.error, Incomplete):
-            yield f"The {name} were read without {', '.join(first.error.parts)}: {first.error.reason}"
+            yield _read_without(name, first.error)
         else:
             left_out.setdefault(describe(first.error), []).append(name + _of_subjects(refused))
     for reason, names in left_out.items():
         yield f"The {' and '.join(names)} could not be read: {reason}"
+
+
+def _read_without(name: str, error: Incomplete) -> str:
+    return f"The {name} were read without {', '.join(error.parts)}: {error.reason}"
 
 
 def _of_subjects(refused: Sequence[_Entry]) -> str:

@@ -13,7 +13,7 @@ from klaviyo_pg.postgres.lookups import DIGITS
 from klaviyo_pg.postgres.member_lists import SWEEPS
 from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, open_windows, parse
 from pipeline.chunks import Chunk, key_of
-from pipeline.streams import DIMENSIONS
+from pipeline.streams import DIMENSIONS, content
 from pipeline.streams.departures import PROFILE_SWEEP
 from pipeline.streams.events import EVENTS
 from pipeline.streams.exclusions import EXCLUSIONS
@@ -32,7 +32,9 @@ MANY_EXCLUSIONS = 10_000
 """Addresses from which on they are also read by year: below, a request for each year would be more than it saves."""
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # before any profile was created
 _NEVER = datetime.min.replace(tzinfo=UTC)
-_PROFILE_OVERLAP = timedelta(days=1)  # a profile's `updated` is the API's own clock, so little can come late
+_CHANGE_OVERLAP = timedelta(days=1)  # `updated` is the API's own clock, so little can come late
+CONTENT_EVERY = timedelta(days=7)
+"""The interval between full reads of templates, forms and images."""
 _NO_OVERLAPS: Mapping[str, timedelta] = MappingProxyType({})
 
 Watermarks = Mapping[str, datetime]
@@ -142,10 +144,27 @@ def profile_chunks(watermarks: Watermarks, begun: Begun = _NOTHING_BEGUN) -> Ite
     It is one chunk, which is divided if it turns out to be long.
     """
     watermark = watermarks.get(PROFILES.name)
-    start = None if watermark is None else watermark - _PROFILE_OVERLAP
+    start = None if watermark is None else watermark - _CHANGE_OVERLAP
     windows = [parse(each) for each in begun.get(PROFILES.name, ())] or [OpenWindow(start)]
     for window in windows:
         yield Chunk(PROFILES.name, window, None, start, (None,), is_divisible=True)
+
+
+def content_chunks(
+    streams: Collection[str], watermarks: Watermarks, as_of: datetime, begun: Begun = _NOTHING_BEGUN
+) -> Iterator[Chunk]:
+    """Read the templates, forms and images that have changed since they were last read; every week, all of them.
+
+    Only a read of all of them shows which ones Klaviyo no longer has.
+    """
+    for name in (stream.name for stream in content.STREAMS if stream.name in streams):
+        watermark = watermarks.get(name)
+        last = watermarks.get(key_of(content.FULL_READS, name))
+        is_full = watermark is None or _is_due(last, as_of, CONTENT_EVERY)
+        start = None if watermark is None else watermark - _CHANGE_OVERLAP
+        planned: AnyWindow = FULL_READ if is_full else OpenWindow(start)
+        for window in [parse(each) for each in begun.get(name, ())] or [planned]:
+            yield Chunk(name, window, None, None if is_full else start, (None,))
 
 
 def people_chunks(waiting: int) -> Iterator[Chunk]:
@@ -182,11 +201,16 @@ def _window_of(month: datetime, as_of: datetime) -> AnyWindow:
 
 
 class ListSweeps(NamedTuple):
-    """The interval between sweeps of a list, the requests for them in a run, and the members that the last ones had."""
+    """The interval between sweeps of a list, the requests for them in a run, and the members that the last ones had.
+
+    Segments are swept in the same way: `stream` reads the members, and `record` is the watermark of a sweep.
+    """
 
     every: timedelta
     requests: int
     members: Mapping[str, int] = MappingProxyType({})
+    stream: str = LIST_MEMBERS.name
+    record: str = SWEEPS
 
 
 def membership_chunks(
@@ -200,16 +224,16 @@ def membership_chunks(
     """Read people who have joined each list since it was last read; at first and when a sweep is due, all members.
 
     A sweep is a full read: only that can find out who is no longer on the list. A run that resumes sweeps the lists
-    that it has begun to sweep, and no others.
+    that it has begun to sweep, and no others. Segments are planned in the same way.
     """
-    parts = {each: begun[key] for each in list_ids if (key := key_of(LIST_MEMBERS.name, each)) in begun}
+    parts = {each: begun[key] for each in list_ids if (key := key_of(sweeps.stream, each)) in begun}
     begun_sweeps = [each for each in parts if str(FULL_READ) in parts[each] and sweeps.every]
-    unfinished = [each for each in begun_sweeps if watermarks.get(key_of(SWEEPS, each)) != as_of]
+    unfinished = [each for each in begun_sweeps if watermarks.get(key_of(sweeps.record, each)) != as_of]
     swept = frozenset(unfinished if parts else _swept(list_ids, watermarks, as_of, sweeps))
     for list_id in list_ids:
-        watermark = watermarks.get(key_of(LIST_MEMBERS.name, list_id))
+        watermark = watermarks.get(key_of(sweeps.stream, list_id))
         start = None if list_id in swept or watermark is None else watermark - overlap
-        yield Chunk(LIST_MEMBERS.name, OpenWindow(start), list_id, start, (list_id,))
+        yield Chunk(sweeps.stream, OpenWindow(start), list_id, start, (list_id,))
 
 
 def _swept(list_ids: Sequence[str], watermarks: Watermarks, as_of: datetime, sweeps: ListSweeps) -> Iterator[str]:
@@ -219,9 +243,9 @@ def _swept(list_ids: Sequence[str], watermarks: Watermarks, as_of: datetime, swe
     lists that were first read on one day do not stay due on one day. The first list is always swept, and so is one
     whose last sweep is twice the interval ago.
     """
-    last = {each: watermarks.get(key_of(SWEEPS, each)) for each in list_ids}
+    last = {each: watermarks.get(key_of(sweeps.record, each)) for each in list_ids}
     pages = {each: sweeps.members.get(each, 0) // _IDS_PER_REQUEST + 1 for each in list_ids}
-    read_to = max((at for each in list_ids if (at := watermarks.get(key_of(LIST_MEMBERS.name, each)))), default=_NEVER)
+    read_to = max((at for each in list_ids if (at := watermarks.get(key_of(sweeps.stream, each)))), default=_NEVER)
     share = min(1.0, (as_of - read_to) / sweeps.every) if sweeps.every else 1.0
     requests, is_first = min(float(sweeps.requests), sum(pages.values()) * share), True
     due = [each for each in list_ids if _is_due(last[each], as_of, sweeps.every)]

@@ -14,19 +14,22 @@ from typing import Any, NamedTuple
 from klaviyo_pg.errors import MissingScope, Refused
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.settings import Settings
-from klaviyo_pg.windows import FULL_READ, AnyWindow, Window, floor
+from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, floor
 from pipeline.forecast import ROWS_PER_PAGE, Sizes
+from pipeline.streams import content
 from pipeline.streams.events import EVENTS
 from pipeline.streams.exclusions import EXCLUSIONS
 from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PEOPLE, PROFILES
 from pipeline.streams.reports import LONGEST
+from pipeline.streams.segments import SEGMENT_MEMBERS
 from pipeline.streams.selection import Selection
 from transforms.routing import KnownMetric, destinations, selected
 
 _EARLIEST = datetime(2012, 1, 1, tzinfo=UTC)  # Klaviyo's first year
 _REQUESTS_FOR_PEOPLE, _REQUESTS_FOR_CHANGES = 48, 8
-_REQUESTS_FOR_A_LIST, _REQUESTS_FOR_A_REASON = 8, 12
+_REQUESTS_FOR_A_LIST, _REQUESTS_FOR_A_REASON, _REQUESTS_FOR_TEMPLATES = 8, 12, 8
+TEMPLATES_PER_PAGE = 10
 _DAY = timedelta(days=1)
 
 ReadPages = Callable[[AnyWindow], Iterator[Any]]
@@ -35,11 +38,15 @@ Progress = Callable[[str], None]
 
 
 class Known(NamedTuple):
-    """The result of the checks of streams: the requests of full reads, the metrics, and the ids of lists."""
+    """The result of the checks of streams: the requests of full reads, the metrics, and the ids of lists.
+
+    `segments` are the ids of those whose members are read.
+    """
 
     full_reads: Mapping[str, int]
     metrics: Sequence[KnownMetric]
     lists: Sequence[str]
+    segments: Sequence[str] = ()
 
 
 def measure(
@@ -68,10 +75,19 @@ def measure(
         progress("Estimating the number of profiles")
         sizes = _with_people(sizes, source, as_of)
     if source.looks_up_memberships:
-        sizes = sizes._replace(unknown=frozenset({LIST_MEMBERS.name, PEOPLE.name}))
+        unknown = {LIST_MEMBERS.name, PEOPLE.name, *([SEGMENT_MEMBERS.name] if known.segments else ())}
+        sizes = sizes._replace(unknown=frozenset(unknown))
     elif LIST_MEMBERS.name in allowed:
         progress(f"Estimating the number of members of {len(known.lists):,} lists")
-        sizes = _with_members(sizes, source, settings, known.lists, as_of)
+        members, joined = _members(source.memberships, settings, known.lists, as_of)
+        sizes = sizes._replace(members=members, joined=joined)
+    if known.segments and SEGMENT_MEMBERS.name in allowed and not source.looks_up_memberships:
+        progress(f"Estimating the number of members of {len(known.segments):,} segments")
+        members, joined = _members(source.segment_members, settings, known.segments, as_of)
+        sizes = sizes._replace(segments=members, joined_segments=joined)
+    if allowed & {stream.name for stream in content.STREAMS}:
+        progress("Counting templates, forms and images")
+        sizes = sizes._replace(contents=_contents(source, allowed, as_of))
     if EXCLUSIONS.name in allowed:
         progress("Estimating the number of excluded addresses")
         sizes = _with_exclusions(sizes, source, as_of)
@@ -112,25 +128,49 @@ def _with_people(sizes: Sizes, source: Source, as_of: datetime) -> Sizes:
     )
 
 
-def _with_members(sizes: Sizes, source: Source, settings: Settings, lists: Sequence[str], as_of: datetime) -> Sizes:
+def _members(
+    read: Callable[[str, AnyWindow], Iterator[Any]], settings: Settings, ids: Sequence[str], as_of: datetime
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Estimate the members of each list or segment, and those who joined within the overlap."""
     members, joined = dict[str, int](), dict[str, int]()
     overlap = timedelta(days=settings.blind_lookback_days) + _DAY
-    for list_id in lists:
-        pages = partial(source.memberships, list_id)
+    for list_id in ids:
+        pages = partial(read, list_id)
         try:
             members[list_id] = estimated(pages, _EARLIEST, as_of, _REQUESTS_FOR_A_LIST)
             joined[list_id] = estimated(pages, as_of - overlap, as_of, _REQUESTS_FOR_CHANGES)
         except Refused:  # deleted in the meantime
             members.pop(list_id, None)
-    return sizes._replace(members=members, joined=joined)
+    return members, joined
+
+
+def _contents(source: Source, allowed: frozenset[str], as_of: datetime) -> dict[str, tuple[int, int]]:
+    """Count the requests for all of it and for nothing. The number of templates, which are large, is estimated."""
+    found = {}
+    for stream in content.STREAMS:
+        if stream.name in allowed:
+            least = _requests(source, stream.probe(source, OpenWindow(as_of), None))
+            full = _all_templates(source, as_of) if stream is content.TEMPLATES and least else None
+            found[stream.name] = full or _requests(source, stream.probe(source, FULL_READ, None)), least
+    return found
+
+
+def _all_templates(source: Source, as_of: datetime) -> int:
+    rows = estimated(source.templates, _EARLIEST, as_of, _REQUESTS_FOR_TEMPLATES, TEMPLATES_PER_PAGE)
+    return max(1, -(-rows // TEMPLATES_PER_PAGE))
+
+
+def _requests(source: Source, pages: Iterator[Any]) -> int:
+    """Read pages, and return how many requests that took."""
+    before = source.traffic
+    for _ in pages:
+        pass
+    return source.traffic.since(before).requests
 
 
 def _with_exclusions(sizes: Sizes, source: Source, as_of: datetime) -> Sizes:
     if None in source.exclusion_reasons:  # all at once, on large pages
-        before = source.traffic
-        for _ in source.exclusions():
-            pass
-        requests = source.traffic.since(before).requests
+        requests = _requests(source, source.exclusions())
         return sizes._replace(full_reads={**sizes.full_reads, EXCLUSIONS.name: requests})
     return sizes._replace(
         excluded={
@@ -162,23 +202,23 @@ class _Look:
         return sqrt(self.density * following) * max(0.0, (self.end - self.reached).total_seconds())
 
 
-def estimated(pages: ReadPages, start: datetime, end: datetime, requests: int) -> int:
+def estimated(pages: ReadPages, start: datetime, end: datetime, requests: int, per_page: int = ROWS_PER_PAGE) -> int:
     """Estimate the rows of a window whose pages are in ascending order of time, with at most so many requests.
 
     The window is halved where most rows seem to be. What fits on one page is exact.
     """
-    looks = [_look(pages, start, end)]
+    looks = [_look(pages, start, end, per_page)]
     if not looks[0].is_whole:  # its first row can be long after the start, so its density says nothing
-        looks.append(_look(pages, looks[0].reached, end))
+        looks.append(_look(pages, looks[0].reached, end, per_page))
         looks[0].end = looks[0].reached
     while len(looks) < requests:
         rests = _rests(looks)
         number = max(range(len(looks)), key=rests.__getitem__)
-        if rests[number] < ROWS_PER_PAGE:
+        if rests[number] < per_page:
             break
         split = looks[number]
         middle = split.reached + (split.end - split.reached) / 2
-        looks.insert(number + 1, _look(pages, middle, split.end))
+        looks.insert(number + 1, _look(pages, middle, split.end, per_page))
         split.end = middle
     return sum(look.rows for look in looks) + round(sum(_rests(looks)))
 
@@ -188,8 +228,8 @@ def _rests(looks: Sequence[_Look]) -> list[float]:
     return [look.rest(following) for look, following in zip(looks, densities, strict=True)]
 
 
-def _look(pages: ReadPages, start: datetime, end: datetime) -> _Look:
+def _look(pages: ReadPages, start: datetime, end: datetime, per_page: int) -> _Look:
     page = next(pages(Window(start, end)), None)
     rows = len(page.rows) if page else 0
-    is_whole = page is None or rows < ROWS_PER_PAGE or page.reached is None
+    is_whole = page is None or rows < per_page or page.reached is None
     return _Look(start, end, rows, end if page is None or page.reached is None else page.reached, is_whole)

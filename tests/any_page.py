@@ -94,7 +94,8 @@ def stored_events(dialect: str, body: bytes) -> tuple[Stored, int]:
         *((loads.EVENTS[table], frame) for table, frame in by_table.tables.items()),
         (loads.FLOW_CAMPAIGNS, by_table.flow_campaigns),
         (loads.SUBSCRIPTION_CHANGES, by_table.subscription_changes),
-        (loads.EVENT_ATTRIBUTIONS, attributions([page], ACCOUNT).frame),
+        (loads.EVENT_ATTRIBUTIONS, attributions([page], ACCOUNT).included),
+        (loads.ATTRIBUTION_IDS, attributions([page], ACCOUNT).ids),
         (loads.MEMBER_STUBS, persons.members),
         (loads.MEMBER_ATTRIBUTES, persons.attributes),
     ]
@@ -147,7 +148,8 @@ def _frames(kind: str, rows: Sequence[Any]) -> Iterator[tuple[Load, pl.DataFrame
         case "lists":
             yield loads.LISTS, dimensions.groups(rows, "list", ACCOUNT).frame
         case "segments":
-            yield loads.SEGMENTS, dimensions.groups(rows, "segment", ACCOUNT).frame
+            yield loads.SEGMENTS_AS_LISTS, dimensions.groups(rows, "segment", ACCOUNT).frame
+            yield loads.SEGMENTS, dimensions.segments(rows, ACCOUNT).frame
         case "exclusions":
             yield loads.STG_MEMBER_EXCLUSIONS, membership.exclusions(rows, ACCOUNT).frame
         case "memberships":

@@ -22,8 +22,11 @@ from klaviyo_pg.rows import (
     Events,
     Exclusion,
     Flow,
+    Form,
     Group,
+    Image,
     MappedMetric,
+    Membership,
     MembershipPage,
     Metric,
     Page,
@@ -33,6 +36,7 @@ from klaviyo_pg.rows import (
     Report,
     Tag,
     TagGroup,
+    Template,
 )
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window, floor
 from tests.fake_requests import Request
@@ -257,6 +261,31 @@ class FakeSource:
             return
         for page, rejects in self._pages("memberships", list_id, window, members, self._account.rows_per_page):
             yield MembershipPage(page, (), rejects, self._account.now(), page[-1].joined if page else None)
+
+    def segment_members(self, segment_id: str, window: AnyWindow) -> Iterator[Page[Membership]]:
+        for page in self.memberships(segment_id, window):
+            yield Page(page.rows, page.rejects, page.read_at, page.reached)
+
+    def templates(self, window: AnyWindow) -> Iterator[Page[Template]]:
+        return self._changed("templates", window, self._account.templates)
+
+    def forms(self, window: AnyWindow) -> Iterator[Page[Form]]:
+        return self._changed("forms", window, self._account.forms)
+
+    def images(self, window: AnyWindow) -> Iterator[Page[Image]]:
+        return self._changed("images", window, self._account.images)
+
+    def _changed(self, kind: str, window: AnyWindow, rows: Sequence[Any]) -> Iterator[Page[Any]]:
+        """Read rows in the order of their last change. A dialect that does not list people does not have them."""
+        if not self.lists_people:
+            return
+        start, end = window.seconds
+        within = [each for each in rows if start <= each.updated.timestamp() < end]
+        within.sort(key=lambda each: (each.updated, each.id))
+        for page, rejects in self._pages(kind, None, window, within, self._account.rows_per_page):
+            yield Page(page, rejects, self._account.now(), page[-1].updated if page else None)
+        if incomplete := self._account.incomplete.get(kind):
+            yield Page((), (), self._account.now(), incomplete=incomplete)
 
     def _looked_up(self, list_id: str, window: AnyWindow, addresses: Sequence[str]) -> Iterator[MembershipPage]:
         members = {self._account.profiles[each.member_id][0].email: each for each in self._account.members[list_id]}

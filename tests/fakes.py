@@ -14,7 +14,9 @@ from klaviyo_pg.rows import (
     CustomMetric,
     Exclusion,
     Flow,
+    Form,
     Group,
+    Image,
     MappedMetric,
     Membership,
     Metric,
@@ -24,6 +26,7 @@ from klaviyo_pg.rows import (
     Suppression,
     Tag,
     TagGroup,
+    Template,
 )
 from klaviyo_pg.settings import Settings
 from tests.fake_requests import Requests
@@ -73,6 +76,9 @@ class FakeAccount(Requests):
     lists: list[Group] = field(default_factory=list)
     segments: list[Group] = field(default_factory=list)
     tags: list[Tag | TagGroup] = field(default_factory=list)
+    templates: list[Template] = field(default_factory=list)
+    forms: list[Form] = field(default_factory=list)
+    images: list[Image] = field(default_factory=list)
     reports: dict[str, list[Report]] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     attributions: dict[str, list[Attribution]] = field(default_factory=dict)
@@ -126,7 +132,7 @@ class FakeAccount(Requests):
     def attribute(self, event_id: str, to: str, **related: str) -> None:
         """Attribute an event to another one, and to messages: campaign_id="C1", for example."""
         values = {**dict.fromkeys(Attribution._fields), "attributed_event_id": to, **related}
-        row = Attribution(**{**values, "id": f"of{event_id}to{to}", "event_id": event_id, "at": 0})
+        row = Attribution(**{**values, "id": f"of{event_id}to{to}", "event_id": event_id, "at": 0, "is_included": True})
         self.attributions.setdefault(event_id, []).append(row)
 
     def add_member(self, list_id: str, profile_id: str, joined: datetime) -> None:

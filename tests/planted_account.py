@@ -192,7 +192,11 @@ def current(plant: Planted) -> dict[str, Any]:
         "lists": [_resource(each) for each in lists],
         "segments": [_resource(each) for each in segments],
         "profiles": people,
-        "lists/L1/profiles": [_resource({"id": each, "joined_group_at": _MADE}) for each in (ANN, BOB)],
+        **{
+            f"{group}/profiles": [_resource({"id": each, "joined_group_at": _MADE}) for each in (ANN, BOB)]
+            for group in ("lists/L1", "segments/S1")
+        },
+        **_content(plant),
         "events": {"data": [*events, *unreadable], "included": [*people, odd, attributed]},
         "metric-aggregates": {"attributes": {"dates": [], "data": []}},
     }
@@ -202,6 +206,20 @@ def _account(plant: Planted) -> dict[str, Any]:
     contact = {"organization_name": plant.label("account: name"), "website_url": plant.label("account: website")}
     words = {name: plant.label(f"account: {name}") for name in ("industry", "timezone", "locale")}
     return _resource({"id": "ACC", "contact_information": contact, "preferred_currency": SENDER_NAME, **words})
+
+
+def _content(plant: Planted) -> dict[str, list[dict[str, Any]]]:
+    """Return templates, forms with a version, and images. Their texts are the account's."""
+    fields = {
+        "templates": ("name", "editor_type", "html", "text"),
+        "forms": ("name", "status"),
+        "forms/01FORMS/form-versions": ("form_type", "variation_name", "status"),
+        "images": ("name", "image_url", "format"),
+    }
+    return {
+        path: [_resource({"id": f"01{path.upper()[:5]}", **{name: plant.label(f"{path}: {name}") for name in names}})]
+        for path, names in fields.items()
+    }
 
 
 def _custom_metric(plant: Planted) -> dict[str, Any]:
@@ -329,6 +347,7 @@ def legacy(plant: Planted) -> dict[str, Any]:
         "v2/list/L1/members": members,
         "v2/list/L1/subscribe": members,
         "v2/list/L1/exclusions/all": {"records": [suppressed]},
+        "v2/group/S1/members/all": {"records": members},
     }
 
 

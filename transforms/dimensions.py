@@ -48,6 +48,7 @@ _FLOW = {
     "trigger_type": pl.String(),
 }
 _GROUP = {"id": pl.String(), "name": pl.String(), "created_at": _TIME, "updated_at": _TIME}
+_SEGMENT = {**_GROUP, **dict.fromkeys(("is_active", "is_starred", "is_processing"), pl.Boolean())}
 
 
 def metrics(metrics: Sequence[rows.Metric], destinations: Mapping[str, str], integration_id: str) -> Cleaned:
@@ -93,8 +94,16 @@ def automations(flows: Sequence[rows.Flow], integration_id: str) -> Cleaned:
     return Cleaned(conformed(frame, loads.AUTOMATIONS), raw.nul_characters)
 
 
+def segments(segments: Sequence[rows.Group], integration_id: str) -> Cleaned:
+    """Return the frame for the load SEGMENTS."""
+    states = [(*each[: len(_GROUP)], each.is_active, each.is_starred, each.is_processing) for each in segments]
+    raw = pl.DataFrame(states, _SEGMENT, orient="row").pipe(cleaned)
+    frame = raw.frame.pipe(last_by, "id").with_columns(key=row_key(integration_id, pl.col("id")))
+    return Cleaned(conformed(frame, loads.SEGMENTS), raw.nul_characters)
+
+
 def groups(groups: Sequence[rows.Group], list_type: str, integration_id: str) -> Cleaned:
-    """Return the frame for the load LISTS (list_type 'list') or SEGMENTS (list_type 'segment')."""
+    """Return the frame for the load LISTS (list_type 'list') or SEGMENTS_AS_LISTS (list_type 'segment')."""
     raw = pl.DataFrame([each[: len(_GROUP)] for each in groups], _GROUP, orient="row").pipe(cleaned)
     frame = raw.frame.pipe(last_by, "id").with_columns(
         key=row_key(integration_id, pl.col("id")), list_type=pl.lit(list_type)

@@ -1,4 +1,4 @@
-"""Frames for exclusions, list memberships, sweeps of lists, and suppressions that concern one list."""
+"""Frames for exclusions, members of lists and segments, their sweeps, and suppressions that concern one list."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -8,11 +8,12 @@ import polars as pl
 from klaviyo_pg import rows
 from klaviyo_pg.catalogue import loads
 from transforms.clean import Cleaned, cleaned, conformed, last_by
-from transforms.keys import md5
+from transforms.keys import md5, row_key
 
 _TIME = pl.Datetime("us", "UTC")
 _EXCLUSION = {"email": pl.String(), "reason": pl.String(), "created_at": _TIME, "member_id": pl.String()}
 _MEMBERSHIP = {"list_id": pl.String(), "member_id": pl.String(), "created_at": _TIME, "is_subscribed": pl.Boolean()}
+_SEGMENT_MEMBER = {"segment_id": pl.String(), "member_id": pl.String(), "joined_at": _TIME}
 _SUPPRESSION = {"list_id": pl.String(), "member_id": pl.String(), "suppressed_at": _TIME, "reason": pl.String()}
 
 Suppressed = tuple[str | None, str, datetime | None, str | None]
@@ -37,6 +38,19 @@ def memberships(memberships: Sequence[rows.Membership], account_id: str | None) 
         _sync_id=md5(pl.col("list_id") + ":" + pl.col("member_id")), _account_id=pl.lit(account_id, pl.String())
     )
     return Cleaned(conformed(frame.pipe(last_by, "_sync_id"), loads.STG_MEMBER_LISTS), raw.nul_characters)
+
+
+def segment_members(memberships: Sequence[rows.Membership], integration_id: str) -> Cleaned:
+    """Return the frame for the load SEGMENT_MEMBERS."""
+    found = [each[: len(_SEGMENT_MEMBER)] for each in memberships]
+    raw = pl.DataFrame(found, _SEGMENT_MEMBER, orient="row").pipe(cleaned)
+    frame = raw.frame.with_columns(id=pl.col("segment_id") + ":" + pl.col("member_id")).pipe(last_by, "id")
+    keys = {"key": "id", "segment_key": "segment_id"}
+    frame = frame.with_columns(
+        *(row_key(integration_id, pl.col(name)).alias(key) for key, name in keys.items()),
+        member_key=md5(pl.col("member_id")),
+    )
+    return Cleaned(conformed(frame, loads.SEGMENT_MEMBERS), raw.nul_characters)
 
 
 def swept(list_id: str, sweep: str, answers: Iterable[tuple[str, str]]) -> pl.DataFrame:

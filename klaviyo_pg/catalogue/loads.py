@@ -6,11 +6,13 @@ from klaviyo_pg.catalogue import (
     account,
     attribution,
     bookkeeping,
+    content,
     dimensions,
     events,
     membership,
     messages,
     reports,
+    segments,
     tags,
 )
 from klaviyo_pg.catalogue.personal import Personal
@@ -38,11 +40,21 @@ FLOW_CAMPAIGNS = Load(
 )
 AUTOMATIONS = Load(dimensions.AUTOMATIONS, absent=Absent.MARK)
 LISTS = Load(dimensions.LISTS, absent=Absent.MARK, absent_where={"list_type": "list"})
-SEGMENTS = Load(dimensions.LISTS, absent=Absent.MARK, absent_where={"list_type": "segment"})
+SEGMENTS_AS_LISTS = Load(dimensions.LISTS, absent=Absent.MARK, absent_where={"list_type": "segment"})
+SEGMENTS = Load(segments.SEGMENTS, absent=Absent.MARK)
+SEGMENT_MEMBERS = Load(segments.SEGMENT_MEMBERS)
 CAMPAIGN_LISTS = Load(dimensions.CAMPAIGN_LISTS, absent=Absent.DELETE, absent_per="campaign_id")
 CAMPAIGN_MESSAGES = Load(messages.CAMPAIGN_MESSAGES, absent=Absent.MARK)
 FLOW_ACTIONS = Load(messages.FLOW_ACTIONS, absent=Absent.MARK)
 FLOW_MESSAGES = Load(messages.FLOW_MESSAGES, absent=Absent.MARK)
+TEMPLATES = Load(content.TEMPLATES)
+FORMS = Load(content.FORMS)
+FORM_VERSIONS = Load(
+    content.FORM_VERSIONS,
+    absent=Absent.MARK,  # a form is loaded with all versions; without any, as one row that has no version
+    absent_per="form_id",
+)
+IMAGES = Load(content.IMAGES)
 TAGS = Load(tags.TAGS, absent=Absent.MARK)
 TAG_GROUPS = Load(tags.TAG_GROUPS, absent=Absent.MARK)
 TAGGED_OBJECTS = Load(
@@ -109,6 +121,10 @@ DETAILS = (
 """The loads that members.details_digest covers."""
 EVENTS = {table.name: Load(table, mostly_new=True, newer_by="extracted_at") for table in events.EVENT_TABLES}
 EVENT_ATTRIBUTIONS = Load(attribution.EVENT_ATTRIBUTIONS, newer_by="extracted_at")
+ATTRIBUTION_IDS = Load(
+    attribution.EVENT_ATTRIBUTIONS, merges=dict.fromkeys(attribution.EVENT_ATTRIBUTIONS.column_names, Merge.KEEP)
+)
+"""Attributions of which only the ID could be read. Stored ones stay as they are."""
 STG_MEMBER_EXCLUSIONS = Load(membership.STG_MEMBER_EXCLUSIONS, absent=Absent.DELETE)
 MEMBER_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, absent=Absent.MARK)
 SWEPT_EXCLUSIONS = Load(membership.SWEPT_EXCLUSIONS, newer_by="created_at")
@@ -129,6 +145,7 @@ OF_EVENT_PAGES = {
     "flow_campaigns": FLOW_CAMPAIGNS,
     "subscription_changes": SUBSCRIPTION_CHANGES,
     "event_attributions": EVENT_ATTRIBUTIONS,
+    "attribution_ids": ATTRIBUTION_IDS,
     "member_stubs": MEMBER_STUBS,
     "consenting_event_members": CONSENTING_EVENT_MEMBERS,
     "member_attributes": MEMBER_ATTRIBUTES,

@@ -1,4 +1,4 @@
-"""The views that answer what analysts ask for most: campaigns, flows, people, lists and deliverability. Knows no SQL."""
+"""The views for analysts: campaigns, flows, people, lists and deliverability. Knows no SQL."""
 
 from klaviyo_pg.catalogue.types import DATE, INTEGER, JSON, KEY, NUMERIC, TEXT, TIMESTAMP, Column, View
 
@@ -124,7 +124,8 @@ DELIVERABILITY = View(
         Column(
             "domain",
             TEXT,
-            "Domain of the address, in lower case; a hash with PERSONAL_DATA=hash. Null with drop, and for erased people.",
+            "Domain of the address, in lower case; a hash with PERSONAL_DATA=hash. Null with drop, and for people who "
+            "were erased.",
         ),
         Column("sends", INTEGER, "Emails that were delivered."),
         Column("bounces", INTEGER, "Emails that bounced."),

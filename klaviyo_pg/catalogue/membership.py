@@ -336,10 +336,10 @@ MISSING_PROFILES = Table(
 )
 SWEPT_MEMBERS = Table(
     "swept_members",
-    "People found so far by a sweep of a list. Empty when no sweep is in progress.",
+    "People found so far by a sweep of a list or segment. Empty when no sweep is in progress.",
     (
         ESP_INTEGRATION_ID,
-        Column("list_id", TEXT, "ID of the list.", personal=Harmless.ID),
+        Column("list_id", TEXT, "ID of the list or segment.", personal=Harmless.ID),
         Column(
             "sweep", TEXT, "ID of the sweep, which keeps the rows of an interrupted sweep apart.", personal=Harmless.OWN
         ),

@@ -5,10 +5,17 @@ from typing import Any
 
 from klaviyo_pg import rows
 
+_LARGEST = 2**63 - 1
+
 
 def boolean(value: Any) -> bool | None:
     """Return a boolean; None for anything else."""
     return value if isinstance(value, bool) else None
+
+
+def whole_number(value: Any) -> int | None:
+    """Return a whole number that the database can store; None for anything else."""
+    return value if type(value) is int and abs(value) <= _LARGEST else None
 
 
 def moment(value: Any) -> datetime | None:

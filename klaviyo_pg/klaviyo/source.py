@@ -15,8 +15,11 @@ from klaviyo_pg.rows import (
     EventPage,
     Exclusion,
     Flow,
+    Form,
     Group,
+    Image,
     MappedMetric,
+    Membership,
     MembershipPage,
     Metric,
     Page,
@@ -25,6 +28,7 @@ from klaviyo_pg.rows import (
     Report,
     Tag,
     TagGroup,
+    Template,
 )
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 
@@ -188,4 +192,25 @@ class Source(Protocol):
         A dialect that cannot list members looks up the addresses (email addresses and phone numbers) instead. Raises
         NotFound if the list no longer exists.
         """
+        ...
+
+    def segment_members(self, segment_id: str, window: AnyWindow) -> Iterator[Page[Membership]]:
+        """Read the people who became members of a segment in the window and still are.
+
+        In ascending order of that time if the dialect supports it; the pages' `reached` says how far. A dialect that
+        does not know that time returns no pages unless the window is a full read. Raises NotFound if the segment no
+        longer exists.
+        """
+        ...
+
+    def templates(self, window: AnyWindow) -> Iterator[Page[Template]]:
+        """Read the templates that changed in the window. A dialect that does not have them returns no pages."""
+        ...
+
+    def forms(self, window: AnyWindow) -> Iterator[Page[Form]]:
+        """Read the forms that changed in the window, with their versions. A dialect without forms returns no pages."""
+        ...
+
+    def images(self, window: AnyWindow) -> Iterator[Page[Image]]:
+        """Read the images that changed in the window. A dialect that does not have them returns no pages."""
         ...

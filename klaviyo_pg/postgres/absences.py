@@ -1,8 +1,8 @@
 """SQL statements about rows that a complete read lacks, composed from the catalogue. Knows no connection."""
 
-from psycopg.sql import SQL, Composable, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from klaviyo_pg.catalogue import Absent, Load, Merge
+from klaviyo_pg.catalogue import Absent, Load, Merge, bookkeeping
 from klaviyo_pg.postgres.statements import is_future, kept, matches, stage_name, staged_key
 
 
@@ -38,6 +38,20 @@ def count_present(schema: str, load: Load) -> Composed:
     """Count the account's rows that can become absent."""
     return SQL("SELECT count(*) FROM {} AS stored WHERE {}").format(
         Identifier(schema, load.table.name), SQL(" AND ").join(_present(load))
+    )
+
+
+@kept
+def has_present(schema: str, load: Load) -> Composed:
+    """Return whether any of the account's rows can become absent, or has been recorded as missing."""
+    return SQL(
+        "SELECT EXISTS (SELECT FROM {} AS stored WHERE {}) OR EXISTS (SELECT FROM {} WHERE table_name = {}"
+        " AND esp_integration_id = %(account)s)"
+    ).format(
+        Identifier(schema, load.table.name),
+        SQL(" AND ").join(_present(load)),
+        Identifier(schema, bookkeeping.MISSING_ROWS.name),
+        Literal(load.table.name),
     )
 
 

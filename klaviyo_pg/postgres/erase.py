@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
-from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership
+from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership, segments
 from klaviyo_pg.postgres import claims, touched
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import INDEXABLE
@@ -177,6 +177,7 @@ DERIVED: tuple[tuple[Table, Composable], ...] = (
     (membership.MEMBER_CONSENTS, _OF_KEY),
     (membership.MISSING_PROFILES, _OF_ID),
     (membership.SWEPT_MEMBERS, _OF_ID),
+    (segments.SEGMENT_MEMBERS, _OF_ID),
 )
 """The other tables of the people, by member key."""
 OTHERS = (

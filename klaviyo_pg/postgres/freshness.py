@@ -34,7 +34,7 @@ WITH complete AS (
     SELECT w.esp_integration_id, w.stream, coalesce(l.name, w.stream), w.table_name, NULL, w.watermark, NULL, NULL,
         NULL
     FROM {watermarks} AS w
-    LEFT JOIN {lists} AS l ON l.esp_integration_id = w.esp_integration_id AND l.list_type = 'list' AND l.id = w.subject
+    LEFT JOIN {lists} AS l ON l.esp_integration_id = w.esp_integration_id AND l.id = w.subject
     WHERE w.table_name NOT IN ({event_tables}) AND l.deleted_at IS NULL
 )
 SELECT integrations.name AS integration, streams.stream, streams.name, streams.table_name, streams.newest_event,

@@ -72,7 +72,7 @@ def merge(
 
     Raises UnconfirmedLoss if more rows would become absent than the guard believes.
     """
-    if not len(frame) and (load.absent is Absent.KEEP or load.absent_per or not is_complete):
+    if not len(frame) and not (is_complete and _can_lose(account, load)):
         return Merged(0, 0, 0, 0, [])  # as most frames of a daily run are
     if isinstance(frame, Lines):
         return _merge(account, load, frame, is_complete, guard, inspect)
@@ -80,6 +80,13 @@ def merge(
     if statements.only_inserts(load):
         return _insert_missing(account, load, conformed)
     return _merge(account, load, conformed, is_complete, guard, inspect)
+
+
+def _can_lose(account: Account, load: Load) -> bool:
+    """Return whether there are stored rows that an empty frame makes absent."""
+    if load.absent is Absent.KEEP or load.absent_per:
+        return False
+    return account.is_true(absences.has_present(account.schema, load))
 
 
 def _insert_missing(account: Account, load: Load, frame: pl.DataFrame) -> Merged:

@@ -1,14 +1,14 @@
 """The queries of the views in `catalogue.marts`, composed from the catalogue. Knows no connection.
 
-They read the tables as they are, so that they are right at any time. Filters on a campaign, message, person or day reach
-the event tables, where indexes can serve them.
+They read the tables as they are, so they are right at any time. Filters on a campaign, message, person or day reach the
+event tables, where indexes can serve them.
 """
 
 from collections.abc import Mapping
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from klaviyo_pg.catalogue import account, attribution, bookkeeping, dimensions, events, membership
+from klaviyo_pg.catalogue import Table, account, attribution, bookkeeping, dimensions, events, membership
 from klaviyo_pg.catalogue import messages as of_messages
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.catalogue.views import MESSAGES
@@ -62,8 +62,8 @@ _OF_OTHER_CHANNELS = """
 """
 _CAMPAIGN_COLUMNS = """campaign.id AS campaign_id, campaign.name AS campaign_name, campaign.campaign_type AS channel,
         campaign.sent_at"""
-# Whether the message is one of a flow is decided after grouping: Postgres would expect that a condition here leaves hardly
-# any rows, and join them one by one.
+# Messages of flows are left out after grouping: Postgres would expect that a condition here leaves hardly any rows, and
+# join them one by one.
 _OF_CAMPAIGN = f"""
     SELECT event.esp_integration_id, coalesce(campaign.campaign_key, event.campaign_key) AS campaign_key,
         {_CAMPAIGN_COLUMNS}, event.member_key, event.event_at, event.kind, NULL::numeric AS value,
@@ -84,8 +84,8 @@ _OF_FLOW = """
         ON message.message_key = event.campaign_key AND message.esp_integration_id = event.esp_integration_id
     WHERE coalesce(event.automation_key, message.automation_key) IS NOT NULL
 """
-# An order counts once for each campaign or message of a flow, however often it is attributed to it. Postgres expects few
-# rows of it, so that what is joined next should have an index.
+# An order counts once for each campaign or message of a flow, however often it is attributed to it. Postgres expects
+# hardly any, so what is joined next needs an index.
 _ORDERED_BY_CAMPAIGN = f"""
     SELECT attributed.esp_integration_id, attributed.campaign_key, {_CAMPAIGN_COLUMNS}, event.member_key,
         event.event_at, {_ORDERED} AS kind, event.value, event.value_currency, NULL::text AS flow_key
@@ -353,7 +353,7 @@ QUERIES = {
 }
 
 
-def _appended(schema: str, text: str, kinds: Mapping[events.Table, str]) -> Composed:
+def _appended(schema: str, text: str, kinds: Mapping[Table, str]) -> Composed:
     """Return a query over several event tables. `kinds` has the expression of what their events count as."""
     return SQL(" UNION ALL ").join(
         SQL(text).format(table=Identifier(schema, table.name), kind=SQL(kind)) for table, kind in kinds.items()

@@ -7,10 +7,11 @@ from typing import NamedTuple, Protocol
 
 from psycopg import Connection
 from psycopg.rows import class_row
-from psycopg.sql import SQL, Identifier, Placeholder
+from psycopg.sql import SQL, Composed, Identifier, Placeholder
 
 from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.statements import kept
 from klaviyo_pg.states import UNFINISHED, RunState
 
 COUNTS = ("rows_read", "inserted", "updated", "unchanged", "rejected", "nul_characters", "replaced_values")
@@ -160,19 +161,25 @@ def run_requests(account: Account, run_id: str) -> tuple[int, int]:
 
 def add_counts(account: Account, run_id: str, counts: Mapping[str, Mapping[str, int]]) -> None:
     """Add row counts, by table, to those of a run. Counts that are not passed are 0."""
-    query = account.compose(
+    query = _add_counts(account.schema)
+    for table, numbers in sorted(counts.items()):  # in order, so that concurrent transactions cannot deadlock
+        account.execute(query, run_id=run_id, table_name=table, **{**dict.fromkeys(COUNTS, 0), **numbers})
+
+
+@kept
+def _add_counts(schema: str) -> Composed:
+    return SQL(
         "INSERT INTO {} AS stored (run_id, esp_integration_id, table_name, {names})"
         " VALUES (%(run_id)s, %(account)s, %(table_name)s, {values})"
-        " ON CONFLICT (run_id, table_name) DO UPDATE SET {additions}",
-        bookkeeping.RUN_TABLES,
+        " ON CONFLICT (run_id, table_name) DO UPDATE SET {additions}"
+    ).format(
+        Identifier(schema, bookkeeping.RUN_TABLES.name),
         names=SQL(", ").join(map(Identifier, COUNTS)),
         values=SQL(", ").join(map(Placeholder, COUNTS)),
         additions=SQL(", ").join(
             SQL("{0} = coalesce(stored.{0}, 0) + excluded.{0}").format(Identifier(name)) for name in COUNTS
         ),
     )
-    for table, numbers in sorted(counts.items()):  # in order, so that concurrent transactions cannot deadlock
-        account.execute(query, run_id=run_id, table_name=table, **{**dict.fromkeys(COUNTS, 0), **numbers})
 
 
 def has_rejected(account: Account, run_id: str, table: str) -> bool:

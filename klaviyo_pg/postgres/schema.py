@@ -185,8 +185,8 @@ def missing_indexes(
 def _define_views(connection: Connection, schema: str) -> None:
     """Create the views that are missing, and replace those that differ.
 
-    Postgres takes milliseconds to parse a view for a comparison. So each view records in a comment on its rule from which
-    query it was made, and how it is stored. If both are unchanged, it is up to date.
+    Postgres takes milliseconds to parse a view for a comparison. So a comment on the rule of each view records its
+    query, and how it is stored. If both are unchanged, it is up to date.
     """
     queries = {view.name: _QUERIES[view.name](schema) for view in VIEWS}
     digests = {name: md5(query.as_string(connection).encode()).hexdigest() for name, query in queries.items()}

@@ -5,6 +5,7 @@ Each change is recorded in the transaction that makes it. Knows no rule by which
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import NamedTuple
 
 from psycopg import Connection
@@ -98,18 +99,16 @@ def install(connection: Connection, schema: str) -> None:
     """
     functions: dict[str, str] = dict(connection.execute(_FUNCTIONS, [schema]).fetchall())
     triggers = {name for (name,) in connection.execute(_TRIGGERS, [schema])}
-    created = [each for source in SOURCES for each in _missing(connection, schema, source, functions, triggers)]
+    created = [each for source in SOURCES for each in _missing(schema, source, functions, triggers)]
     for statement in created:
         connection.execute(statement)
     if created:
         connection.execute(SQL("DELETE FROM {}").format(Identifier(schema, bookkeeping.DERIVATIONS.name)))
 
 
-def _missing(
-    connection: Connection, schema: str, source: _Source, functions: Mapping[str, str], triggers: set[str]
-) -> Iterator[Composed]:
+def _missing(schema: str, source: _Source, functions: Mapping[str, str], triggers: set[str]) -> Iterator[Composed]:
     name = f"touched_by_{source.table.name}"
-    function, body = Identifier(schema, name), _body(schema, source).as_string(connection)
+    function, body = Identifier(schema, name), _bodies(schema)[source.table.name]
     if functions.get(name) != body:
         yield SQL(_CREATE_FUNCTION).format(function=function, body=Literal(body))
     for event, rows in _EVENTS.items():
@@ -122,6 +121,12 @@ def _missing(
                 rows=rows,
                 function=function,
             )
+
+
+@cache
+def _bodies(schema: str) -> Mapping[str, str]:
+    """Return the body of each function, by the name of its table."""
+    return {source.table.name: _body(schema, source).as_string(None) for source in SOURCES}
 
 
 def _body(schema: str, source: _Source) -> Composed:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from pipeline.streams import departures, dimensions, events, exclusions, lists, people, reports
+from pipeline.streams import content, departures, dimensions, events, exclusions, lists, people, reports, segments
 from pipeline.streams.stream import Stream
 
 DIMENSIONS = (
@@ -29,7 +29,9 @@ STREAMS: Mapping[str, Stream] = MappingProxyType(
             people.PROFILES,
             events.EVENTS,
             lists.LIST_MEMBERS,
+            segments.SEGMENT_MEMBERS,
             exclusions.EXCLUSIONS,
+            *content.STREAMS,
             people.PEOPLE,
             *DEPARTURES,
             *REPORTS,

@@ -155,7 +155,9 @@ def _record_names(reading: Reading) -> Finish:
 
 
 def _segments(reading: Reading, rows: list[Group]) -> Batch:
-    return _groups(reading, rows, loads.SEGMENTS, "segment")
+    of_lists = _groups(reading, rows, loads.SEGMENTS_AS_LISTS, "segment")
+    own = _batch([(loads.SEGMENTS, dimensions.segments(rows, reading.integration_id))])
+    return Batch([*of_lists.frames, *own.frames], nul_characters={**of_lists.nul_characters, **own.nul_characters})
 
 
 def _tags(reading: Reading, rows: list[Tag | TagGroup]) -> Batch:
@@ -183,8 +185,9 @@ SEGMENTS = full_read(
     "segments",
     lambda source: source.segments(),
     _segments,
-    loads.SEGMENTS,
+    loads.SEGMENTS_AS_LISTS,
     loads.TAGGED_OBJECTS_OF["segment"],
+    loads.SEGMENTS,
     rejects="lists",
 )
 CAMPAIGNS = full_read(

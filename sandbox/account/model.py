@@ -12,6 +12,7 @@ from typing import Any
 
 from sandbox.account.attributions import Attributions
 from sandbox.account.definitions import define
+from sandbox.account.designs import design
 from sandbox.account.ids import token
 from sandbox.account.orders import Orders
 from sandbox.account.people import People
@@ -138,6 +139,7 @@ class Group:
     opt_in_process: str = "single_opt_in"
     is_active: bool = True
     is_starred: bool = False
+    is_processing: bool = False
     joined: MutableMapping[int, int] = field(default_factory=dict)
     tags: list[str] = field(default_factory=list)
 
@@ -196,6 +198,7 @@ class Account:
         numbers = {metric.name: metric.number for metric in self.metrics.values()}
         self.attributions = Attributions(self.options.account, self.timeline, numbers)
         ids = {metric.name: metric.id for metric in self.metrics.values()}
+        self.designs = design(self.options.account, self.options.seed, self.options.until)
         self.definitions = define(self.options.account, self.options.seed, ids, self.options.until)
 
     def collection(self, kind: str) -> dict[str, Any]:
@@ -209,6 +212,9 @@ class Account:
             "lists": self.lists,
             "segments": self.segments,
             "tags": self.tags,
+            "templates": self.designs.templates,
+            "forms": self.designs.forms,
+            "images": self.designs.images,
         }
         return kinds[kind]
 

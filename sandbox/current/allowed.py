@@ -271,3 +271,48 @@ SEGMENT_PROFILES = Collection(
 )
 LIST_PROFILE_IDS = replace(LIST_PROFILES, fields={}, additional={})
 SEGMENT_PROFILE_IDS = replace(SEGMENT_PROFILES, fields={}, additional={})
+TEMPLATES = Collection(
+    "template",
+    {"template": ("name", "editor_type", "html", "text", "amp", "created", "updated", "screenshot_url")},
+    filters={
+        "id": _IS_OR_ANY,
+        "name": Field(("any", "contains", "equals")),
+        "created": _ANY_TIME,
+        "updated": _ANY_TIME,
+    },
+    sorts=("created", "id", "name", "updated"),
+    page_size=10,
+    max_page_size=10,
+)
+FORMS = Collection(
+    "form",
+    {"form": ("name", "status", "ab_test", "created_at", "updated_at")},
+    filters={
+        "id": _IS_OR_ANY,
+        "name": Field(("any", "contains", "equals")),
+        "ab_test": _FLAG,
+        "updated_at": _TIME,
+        "created_at": _TIME,
+        "status": _IS,
+    },
+    sorts=("created_at", "updated_at"),
+)
+FORM_VERSIONS = Collection(
+    "form-version",
+    {"form-version": ("form_type", "variation_name", "ab_test", "status", "created_at", "updated_at")},
+    filters={"form_type": _IS_OR_ANY, "status": _IS, "updated_at": _TIME, "created_at": _TIME},
+    sorts=("created_at", "updated_at"),
+)
+IMAGES = Collection(
+    "image",
+    {"image": ("name", "image_url", "format", "size", "hidden", "updated_at")},
+    filters={
+        "id": _IS_OR_ANY,
+        "updated_at": _TIME,
+        "format": _IS_OR_ANY,
+        "name": Field(("any", "contains", "ends-with", "equals", "starts-with")),
+        "size": Field(RANGE, "number"),
+        "hidden": _FLAG,
+    },
+    sorts=("format", "id", "name", "size", "updated_at"),
+)

@@ -3,6 +3,7 @@
 from sandbox.account import Account
 from sandbox.api.endpoint import Answer, Endpoint
 from sandbox.api.limits import REPORTS, XL, XS, L, Limit, M, S
+from sandbox.current.designs import Designs
 from sandbox.current.dialect import CURRENT
 from sandbox.current.dimensions import Dimensions
 from sandbox.current.events import Events
@@ -15,7 +16,7 @@ from sandbox.current.revisions import by_revision
 def current_endpoints(account: Account) -> list[Endpoint]:
     """Return every endpoint."""
     dimensions, profiles, events = Dimensions(account), Profiles(account), Events(account)
-    omnichannel, reports = Omnichannel(account), Reports(account)
+    omnichannel, designs, reports = Omnichannel(account), Designs(account), Reports(account)
     return [
         _get("accounts", XS, dimensions.accounts, "accounts:read"),
         _get("accounts/{id}", XS, dimensions.account, "accounts:read"),
@@ -44,6 +45,12 @@ def current_endpoints(account: Account) -> list[Endpoint]:
         _get("flows", S, dimensions.flows, "flows:read"),
         _get("flows/{id}", S, dimensions.flow, "flows:read"),
         _get("tags", S, dimensions.tags, "tags:read"),
+        _get("templates", L, by_revision(designs.templates, designs.templates_with_screenshots), "templates:read"),
+        _get("templates/{id}", L, designs.template, "templates:read"),
+        _get("forms", S, designs.forms, "forms:read"),
+        _get("forms/{id}/form-versions", S, designs.versions_of_form, "forms:read"),
+        _get("images", M, designs.images, "images:read"),
+        _get("images/{id}", M, designs.image, "images:read"),
         _get("lists", L, dimensions.lists, "lists:read"),
         _get("lists/{id}", L, dimensions.list, "lists:read"),
         _get("lists/{id}/profiles", L, profiles.of_list, "lists:read", "profiles:read"),

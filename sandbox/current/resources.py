@@ -254,7 +254,7 @@ def group(base: str, row: Group, names: Names, additional: Iterable[str] = (), t
         attributes |= {
             "definition": {"condition_groups": []},
             "is_active": row.is_active,
-            "is_processing": False,
+            "is_processing": row.is_processing,
             "is_starred": row.is_starred,
         }
     else:

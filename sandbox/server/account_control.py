@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from sandbox.account import Account
+from sandbox.account import Account, Group
 from sandbox.account.ids import token
 from sandbox.account.people import CHANNELS, PROFILE_FIELDS, Suppression
 from sandbox.account.properties import as_number
@@ -50,7 +50,10 @@ _EVENT_MEMBERS = frozenset(
     ]
 )
 _TIMES = ("created", "updated", "created_at", "updated_at", "scheduled_at", "send_time")
-_DELETABLE = ("campaigns", "flows", "lists", "segments", "metrics", "tags", "custom-metrics", "mapped-metrics")
+_DELETABLE = (
+    *("campaigns", "flows", "lists", "segments", "metrics", "tags", "custom-metrics", "mapped-metrics"),
+    *("templates", "forms", "images"),
+)
 _LINES = 5_000  # of NDJSON in one piece
 
 
@@ -227,14 +230,17 @@ class AccountControl:
     async def join(self, request: Request) -> Response:
         body = json.loads(await request.body() or b"{}")
         joined = _seconds(body.get("joined_group_at", self._account.options.end))
-        self._account.lists[request.path_params["list"]].joined[self._person(request.path_params["id"])] = joined
+        self._group(request).joined[self._person(request.path_params["id"])] = joined
         self._account.generation += 1
         return JSONResponse({"id": request.path_params["id"]})
 
     async def leave(self, request: Request) -> Response:
-        del self._account.lists[request.path_params["list"]].joined[self._person(request.path_params["id"])]
+        del self._group(request).joined[self._person(request.path_params["id"])]
         self._account.generation += 1
         return JSONResponse({"id": request.path_params["id"]})
+
+    def _group(self, request: Request) -> Group:
+        return (self._account.lists | self._account.segments)[request.path_params["list"]]
 
 
 def _moment(value: Any) -> datetime:

@@ -17,9 +17,8 @@ from tests.driver import PATIENCE, ROOT, Warehouse, account, ask_prefect, wait_u
 
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 KEY = "pk_key_of_the_deployment"
-SCOPES = [
-    f"{name}:read" for name in ("metrics", "events", "lists", "profiles", "segments", "campaigns", "flows", "tags")
-]
+_READS = ("metrics", "events", "lists", "profiles", "segments", "campaigns", "flows", "tags")
+SCOPES = [f"{name}:read" for name in (*_READS, "templates", "forms", "images")]
 """The scopes of the key: without accounts:read the account is unknown, so it can have several names."""
 PASSWORD = "password-of-the-deployment"
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}

@@ -109,6 +109,21 @@ def test_all_tags_are_listed_with_their_groups(client: KlaviyoAPI) -> None:
             assert {tag["id"] for tag in groups.included} <= set(names)
 
 
+def test_all_templates_forms_and_images_are_listed(client: KlaviyoAPI) -> None:
+    """Templates take several pages, forms have versions, and hidden images are listed on request."""
+    templates = rows_of(client.Templates.get_templates, vendor.GetTemplateDndResponseCollection, sort="updated")
+    assert len(templates) > 20 and all(row.attributes.html for row in templates)
+    assert client.Templates.get_template(templates[0].id).data.attributes.name == templates[0].attributes.name
+    forms = rows_of(client.Forms.get_forms, vendor.GetFormResponseCollection, sort="updated_at")
+    model = vendor.GetFormVersionResponseCollection
+    versions = {form.id: rows_of(client.Forms.get_versions_for_form, model, form.id) for form in forms}
+    assert {len(each) for each in versions.values()} == {1, 2, 3}
+    assert {row.attributes.ab_test is None for each in versions.values() for row in each} == {True, False}
+    shown = rows_of(client.Images.get_images, vendor.GetImageResponseCollection, sort="updated_at")
+    hidden = rows_of(client.Images.get_images, vendor.GetImageResponseCollection, filter="equals(hidden,true)")
+    assert {row.attributes.hidden for row in shown} == {False} and {row.attributes.hidden for row in hidden} == {True}
+
+
 def test_all_campaigns_are_listed_with_their_messages(box: Sandbox, client: KlaviyoAPI) -> None:
     """Each channel and each archived state needs its own request."""
     count = 0

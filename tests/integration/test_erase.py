@@ -72,6 +72,8 @@ def people(merged: Any, connection: psycopg.Connection) -> None:
         merged(loads.PROFILE_MERGES, merge, integration_id=integration_id)
         answer = {"list_id": "L1", "sweep": "s", "member_id": person, "answer": "found"}
         merged(loads.SWEPT_MEMBERS, answer, integration_id=integration_id)
+        chosen = own | {"key": md5(f"S1{integration_id}{person}"), "segment_id": "S1", "member_id": person}
+        merged(loads.SEGMENT_MEMBERS, chosen, integration_id=integration_id)
         for word in (person, email.upper(), md5(person)):
             reject = {
                 "key": md5(integration_id + word),
@@ -127,6 +129,7 @@ def test_no_trace_of_the_person_is_left(
         **dict.fromkeys(("members", "member_attributes", "stg_member_exclusions", "member_exclusions"), 1),
         **dict.fromkeys(("stg_member_lists", "member_lists", "subscription_changes", "swept_members"), 1),
         **dict.fromkeys(("list_suppressions", "member_consents", "missing_profiles", "profile_merges"), 1),
+        "segment_members": 1,
         "campaigns": 0,
         "missing_rows": 2,
         "touched": 2,

@@ -323,7 +323,7 @@ def test_metrics_and_lists_are_looked_up(merged: Any, account: Account) -> None:
         both = [{"key": f"{name}{each}", "id": each, "list_type": "list"} for each in ("l1", "l2")]
         merged(loads.LISTS, *both, integration_id=name)
         segment = {"key": f"{name}s", "id": "s", "list_type": "segment"}
-        merged(loads.SEGMENTS, segment, integration_id=name)
+        merged(loads.SEGMENTS_AS_LISTS, segment, integration_id=name)
     merged(loads.METRICS)
     merged(loads.LISTS, both[0])
     assert lookups.metrics(account) == [("m", "Opened Email", "opens", True)]

@@ -129,10 +129,10 @@ def test_rows_that_the_source_no_longer_has_are_marked_until_they_return(
 def test_reading_one_kind_does_not_mark_another_kind_as_deleted(merged: Any, connection: psycopg.Connection) -> None:
     """Lists and segments share a table, and so do campaigns and flow campaigns."""
     merged(loads.LISTS, {"key": "l", "id": "l", "list_type": "list"})
-    merged(loads.SEGMENTS, {"key": "s", "id": "s", "list_type": "segment"})
+    merged(loads.SEGMENTS_AS_LISTS, {"key": "s", "id": "s", "list_type": "segment"})
     merged(loads.FLOW_CAMPAIGNS, flow_campaign("flow", JAN, MAR))
     merged(loads.CAMPAIGNS)
-    merged(loads.SEGMENTS)
+    merged(loads.SEGMENTS_AS_LISTS)
     assert rows(connection, "lists", "key", "deleted_at")[0] == ("l", None)
     assert rows(connection, "lists", "key", "deleted_at")[1][1] is not None
     assert rows(connection, "campaigns", "key", "deleted_at") == [("c", None)]

@@ -253,7 +253,7 @@ def test_nobody_is_subscribed_to_a_deleted_list(lists: Lists) -> None:
 def test_a_segment_with_the_name_of_a_list_makes_no_difference(lists: Lists, merged: Any) -> None:
     """People cannot subscribe to segments, so the name still identifies the list."""
     lists.list("L1", "News")
-    merged(loads.SEGMENTS, {"key": "s", "id": "s", "name": "News", "list_type": "segment"})
+    merged(loads.SEGMENTS_AS_LISTS, {"key": "s", "id": "s", "name": "News", "list_type": "segment"})
     lists.change("unsubscribed", LATER, list_name="News")
     assert lists.derive()["L1"][1] == LATER
 

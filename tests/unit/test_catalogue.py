@@ -92,6 +92,15 @@ COLUMNS = {
     "tags": f"key id name tag_group_id tag_group_key {ORIGIN} deleted_at",
     "tag_groups": f"key id name is_exclusive is_default {ORIGIN} deleted_at",
     "tagged_objects": f"key id tag_id tag_key object_type object_id object_key {ORIGIN} deleted_at",
+    "segments": f"key id name is_active is_starred is_processing created_at updated_at {ORIGIN} deleted_at",
+    "segment_members": f"key id segment_id segment_key member_id member_key joined_at left_at {ORIGIN}",
+    "templates": f"key id name editor_type html text created_at updated_at {ORIGIN} deleted_at",
+    "forms": f"key id name status is_ab_test created_at updated_at {ORIGIN} deleted_at",
+    "form_versions": (
+        "key id form_id form_key form_type variation_name ab_test_variation status created_at updated_at "
+        f"{ORIGIN} deleted_at"
+    ),
+    "images": f"key id name image_url format size is_hidden updated_at {ORIGIN} deleted_at",
     "campaign_reports": (
         "key sent_on campaign_id campaign_key campaign_message_id message_key send_channel variation_id "
         f"conversion_metric_id conversion_metric_key {' '.join(STATISTICS)} {ORIGIN} deleted_at"
@@ -123,6 +132,12 @@ TYPES = {
     "is_variation": "boolean",
     "is_exclusive": "boolean",
     "is_default": "boolean",
+    "is_ab_test": "boolean",
+    "is_hidden": "boolean",
+    "size": "bigint",
+    "is_active": "boolean",
+    "is_starred": "boolean",
+    "is_processing": "boolean",
     "sent_on": "date",
     **{name: "numeric" if name in MONEY else "double precision" if name in SHARES else "bigint" for name in STATISTICS},
 }

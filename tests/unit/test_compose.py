@@ -24,8 +24,13 @@ def test_the_env_file_cannot_lead_the_worker_elsewhere() -> None:
     """Addresses and folders that .env sets for commands outside the containers are replaced."""
     fixed = {"DATABASE_URL", "DATA_DIR", "PREFECT_HOME", "PREFECT_API_URL", "PREFECT_API_AUTH_STRING"}
     environment = SERVICES["worker"]["environment"]
-    assert environment.keys() == fixed
-    assert all(environment.values())
+    assert {name for name, value in environment.items() if value} == fixed
+
+
+def test_the_account_of_the_worker_can_come_from_the_shell() -> None:
+    """A name without a value stands for the one in the shell or in .env."""
+    environment = SERVICES["worker"]["environment"]
+    assert {name for name, value in environment.items() if value is None} == {"KLAVIYO_API_KEY", "KLAVIYO_INTEGRATION"}
 
 
 def test_the_env_file_of_an_account_does_not_reach_the_sandbox() -> None:

@@ -367,6 +367,22 @@ def test_tags_are_read_with_their_groups() -> None:
     assert [(path, query) for path, query, _ in answers.requests] == [("api/tags", {"include": "tag-group"})]
 
 
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        pytest.param({"is_active": True, "is_starred": False, "is_processing": True}, (True, False, True), id="all"),
+        pytest.param({"is_active": None, "is_starred": "yes", "is_processing": {}}, (None, None, None), id="odd"),
+        pytest.param({}, (None, None, None), id="missing"),
+    ],
+)
+def test_segments_have_their_states(attributes: dict[str, object], expected: tuple[bool | None, ...]) -> None:
+    it, answers = source(page({"id": "S1", "attributes": attributes}))
+    [row] = next(it.segments()).rows
+    assert (row.is_active, row.is_starred, row.is_processing) == expected
+    [(_, query, _)] = answers.requests
+    assert query is not None and {"is_active", "is_processing"} <= set(query["fields[segment]"].split(","))
+
+
 TAGGABLE = ("campaigns", "flows", "lists", "segments")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.rows import Campaign, CampaignMessage, Flow, FlowAction, FlowMessage, Group, Metric, Tag, TagGroup
-from transforms import dimensions, messages, tags
+from transforms import dimensions, membership, messages, tags
 
 ACCOUNT = "account-1"
 CREATED, UPDATED, SENT = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2, 3))
@@ -328,6 +328,8 @@ def test_no_rows_make_empty_frames() -> None:
         (loads.FLOW_ACTIONS, messages.flow_actions([], ACCOUNT).frame),
         (loads.FLOW_MESSAGES, messages.flow_messages([], ACCOUNT).frame),
         (loads.LISTS, dimensions.groups([], "list", ACCOUNT).frame),
+        (loads.SEGMENTS, dimensions.segments([], ACCOUNT).frame),
+        (loads.SEGMENT_MEMBERS, membership.segment_members([], ACCOUNT).frame),
         (loads.TAGS, tags.tags([], ACCOUNT).frame),
         (loads.TAG_GROUPS, tags.tag_groups([], ACCOUNT).frame),
         (loads.TAGGED_OBJECTS, tags.tagged([], "list", ACCOUNT).frame),

@@ -10,8 +10,8 @@ import pytest
 from klaviyo_pg.errors import NotFound, Refused
 from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
 from klaviyo_pg.klaviyo.legacy.source import LegacySource
-from klaviyo_pg.rows import Group, Profile, Suppression
-from klaviyo_pg.windows import FULL_READ
+from klaviyo_pg.rows import Group, Membership, Profile, Suppression
+from klaviyo_pg.windows import FULL_READ, OpenWindow
 
 JULY = datetime(2026, 7, 1, tzinfo=UTC)
 SEGMENT = {"id": "S1", "name": "Buyers", "list_type": "segment", "created": "2026-07-01 00:00:00"}
@@ -108,6 +108,16 @@ def test_lists_and_segments_have_the_time_of_their_last_change() -> None:
     )
     assert [row for page in it.lists() for row in page.rows] == [Group("L1", "News", JULY, JULY)]
     assert [row for page in it.segments() for row in page.rows] == [Group("S1", "Buyers", JULY, JULY)]
+
+
+def test_all_members_of_a_segment_are_read_without_a_time() -> None:
+    """They have no time of joining, so there are no new ones to ask for."""
+    records = [{"id": "P1", "email": "a@example.com"}, {"id": "P2", "phone_number": "+4512345678"}, {"id": None}]
+    it, _ = source({"api/v2/group/S1/members/all": {"records": records}})
+    [page] = it.segment_members("S1", FULL_READ)
+    assert list(page.rows) == [Membership("S1", "P1", None), Membership("S1", "P2", None)]
+    assert [reject.hides for reject in page.rejects] == [True]
+    assert list(it.segment_members("S1", OpenWindow(JULY))) == []
 
 
 def test_a_campaign_that_cannot_be_read_may_hide_a_segment() -> None:

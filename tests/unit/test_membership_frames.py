@@ -7,7 +7,7 @@ import pytest
 
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.rows import Exclusion, Membership
-from transforms.membership import exclusions, memberships
+from transforms.membership import exclusions, memberships, segment_members
 
 EARLY, LATE = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -68,6 +68,23 @@ def test_of_a_membership_that_was_read_twice_the_last_row_stays() -> None:
     """A person who leaves and joins again during the read is on two pages."""
     read = [Membership("L1", "p1", EARLY), Membership("L1", "p2", EARLY), Membership("L1", "p1", LATE)]
     assert memberships(read, None).frame.select("member_id", "created_at").rows() == [("p2", EARLY), ("p1", LATE)]
+
+
+def test_all_columns_of_a_member_of_a_segment_are_filled() -> None:
+    """Of a person who is on two pages, the last row stays."""
+    read = [Membership("S1", "p1", EARLY), Membership("S1", "p\x002", None), Membership("S1", "p1", LATE)]
+    cleaned = segment_members(read, "one")
+    assert dict(cleaned.frame.schema) == loads.SEGMENT_MEMBERS.schema
+    assert (cleaned.nul_characters, cleaned.frame["id"].to_list()) == (1, ["S1:p2", "S1:p1"])
+    assert cleaned.frame.row(1, named=True) == {
+        "key": md5("Klaviyo:one:S1:p1"),
+        "id": "S1:p1",
+        "segment_id": "S1",
+        "segment_key": md5("Klaviyo:one:S1"),
+        "member_id": "p1",
+        "member_key": md5("p1"),
+        "joined_at": LATE,
+    }
 
 
 def test_no_rows_make_empty_frames() -> None:

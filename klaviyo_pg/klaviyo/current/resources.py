@@ -353,11 +353,14 @@ class FlowDocument(Struct):
 
 
 class GroupAttributes(Struct):
-    """The attributes of a list or segment."""
+    """The attributes of a list or segment. Only segments have states."""
 
     name: str | None = None
     created: datetime | None = None
     updated: datetime | None = None
+    is_active: Any = None
+    is_starred: Any = None
+    is_processing: Any = None
 
 
 class Group(Struct):

@@ -82,11 +82,12 @@ def _flow(resource: resources.Flow, steps: flow_actions.Steps) -> rows.Flow:
 def group(resource: resources.Group) -> rows.Group:
     attributes = resource.attributes
     created, updated = rows.utc(attributes.created), rows.utc(attributes.updated)
-    return rows.Group(resource.id, attributes.name, created, updated, tags.ids_of(resource.relationships))
+    states = boolean(attributes.is_active), boolean(attributes.is_starred), boolean(attributes.is_processing)
+    return rows.Group(resource.id, attributes.name, created, updated, tags.ids_of(resource.relationships), *states)
 
 
-def membership(list_id: str, resource: resources.Profile) -> rows.Membership:
-    return rows.Membership(list_id, resource.id, rows.utc(resource.attributes.joined_group_at))
+def membership(group_id: str, resource: resources.Profile) -> rows.Membership:
+    return rows.Membership(group_id, resource.id, rows.utc(resource.attributes.joined_group_at))
 
 
 def exclusions(people: list[resources.Profile]) -> tuple[list[rows.Exclusion], list[rows.Reject]]:

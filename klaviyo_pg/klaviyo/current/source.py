@@ -10,8 +10,9 @@ from klaviyo_pg import rows
 from klaviyo_pg.errors import NotFound
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
-from klaviyo_pg.klaviyo.current import definitions, reports, resources, revisions, tags
+from klaviyo_pg.klaviyo.current import content, definitions, reports, resources, revisions, tags
 from klaviyo_pg.klaviyo.current import rows as current_rows
+from klaviyo_pg.klaviyo.current.filters import between, moment, quoted
 from klaviyo_pg.klaviyo.current.paging import Document, Reached, ReadPage
 from klaviyo_pg.klaviyo.current.parts import ARCHIVED, closing
 from klaviyo_pg.klaviyo.current.reader import Reader
@@ -25,7 +26,6 @@ from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 
 SUPPRESSION_REASONS = ("HARD_BOUNCE", "INVALID_EMAIL", "SPAM_COMPLAINT", "UNSUBSCRIBE", "USER_SUPPRESSED")
 _IDS_IN_FILTER = 100  # ids in one any(): as many as a page of profiles has; the URL then has 4 KB
-_MARGIN = timedelta(seconds=1)  # before a window, which includes its start: greater-than excludes its bound
 _PROFILE_FIELDS = (
     "email,phone_number,external_id,first_name,last_name,organization,title,created,location,properties,locale,"
     "last_event_date,updated"
@@ -48,6 +48,7 @@ EVENT = Endpoint("api/events/{}", "events:read", _M, name="event")
 PROFILES = Endpoint("api/profiles", "profiles:read", _L, 100, "profiles")
 AGGREGATES = Endpoint("api/metric-aggregates", "metrics:read", _S, name="metric-aggregates")
 LIST_PROFILES = Endpoint("api/lists/{}/profiles", "lists:read and profiles:read", _L, 100, "list profiles")
+SEGMENT_PROFILES = Endpoint("api/segments/{}/profiles", "segments:read and profiles:read", _L, 100, "segment profiles")
 
 _DEFINITIONS = DocumentDecoder(resources.ResourceDocument, data=resources.Resource, included=resources.Resource)
 _METRICS = DocumentDecoder(resources.MetricDocument, data=resources.Metric)
@@ -138,13 +139,12 @@ class CurrentSource:
             yield rows.Page(current_rows.flows(document, rejects), rejects, read_at)
 
     def lists(self) -> Iterator[rows.Page[rows.Group]]:
-        return self._groups(LISTS, "list")
+        return self._groups(LISTS, {"fields[list]": "name,created,updated"})
 
     def segments(self) -> Iterator[rows.Page[rows.Group]]:
-        return self._groups(SEGMENTS, "segment")
+        return self._groups(SEGMENTS, {"fields[segment]": "name,created,updated,is_active,is_starred,is_processing"})
 
-    def _groups(self, endpoint: Endpoint, kind: str) -> Iterator[rows.Page[rows.Group]]:
-        query = {f"fields[{kind}]": "name,created,updated"}
+    def _groups(self, endpoint: Endpoint, query: Mapping[str, str]) -> Iterator[rows.Page[rows.Group]]:
         for document, rejects, read_at in self._reader.tagged_pages(endpoint, _GROUPS, query):
             yield rows.Page([current_rows.group(each) for each in document.data], rejects, read_at)
 
@@ -204,7 +204,7 @@ class CurrentSource:
         attributes = {
             "metric_id": metric_id,
             "measurements": ["count"],
-            "filter": [f"greater-or-equal(datetime,{_moment(start)})", f"less-than(datetime,{_moment(end)})"],
+            "filter": [f"greater-or-equal(datetime,{moment(start)})", f"less-than(datetime,{moment(end)})"],
             "interval": "hour",
             "timezone": "UTC",
         }
@@ -213,7 +213,7 @@ class CurrentSource:
 
     def profiles(self, window: AnyWindow) -> Iterator[rows.Page[rows.Profile]]:
         query = {
-            "filter": ",".join(_between("updated", window)),
+            "filter": ",".join(between("updated", window)),
             "sort": "updated",
             "fields[profile]": _PROFILE_FIELDS,
             "additional-fields[profile]": "subscriptions",
@@ -224,13 +224,13 @@ class CurrentSource:
             yield rows.Page([current_rows.profile(each) for each in document.data], rejects, read_at, updated)
 
     def latest_change(self, window: AnyWindow) -> datetime | None:
-        query = {"filter": ",".join(_between("updated", window)), "sort": "-updated", "fields[profile]": "updated"}
+        query = {"filter": ",".join(between("updated", window)), "sort": "-updated", "fields[profile]": "updated"}
         document, _, _ = next(self._pages(PROFILES, _PROFILES, query))
         return rows.utc(document.data[0].attributes.updated) if document.data else None
 
     def profile_ids(self, window: AnyWindow) -> Iterator[rows.Page[rows.ProfileId]]:
         query = {
-            "filter": ",".join(_between("created", window)),
+            "filter": ",".join(between("created", window)),
             "sort": "created",
             "fields[profile]": "created",
         }
@@ -255,7 +255,7 @@ class CurrentSource:
 
     def _exclusions(self, reason: str, window: AnyWindow) -> Iterator[rows.Page[rows.Exclusion]]:
         query = {
-            "filter": ",".join([f'equals({_SUPPRESSION},"{reason}")', *_between("created", window)]),
+            "filter": ",".join([f'equals({_SUPPRESSION},"{reason}")', *between("created", window)]),
             "sort": "created",
             "fields[profile]": "email,created",
             "additional-fields[profile]": "subscriptions",
@@ -268,9 +268,9 @@ class CurrentSource:
 
     def people(self, ids: Sequence[str]) -> Iterator[rows.Page[rows.Profile]]:
         for start in range(0, len(ids), _IDS_IN_FILTER):
-            quoted = ",".join(_quoted(each) for each in ids[start : start + _IDS_IN_FILTER])
+            any_of = ",".join(quoted(each) for each in ids[start : start + _IDS_IN_FILTER])
             query = {
-                "filter": f"any(id,[{quoted}])",
+                "filter": f"any(id,[{any_of}])",
                 "fields[profile]": _PROFILE_FIELDS,
                 "additional-fields[profile]": "subscriptions",
             }
@@ -280,16 +280,32 @@ class CurrentSource:
     def memberships(
         self, list_id: str, window: AnyWindow, addresses: Iterable[str] = ()
     ) -> Iterator[rows.MembershipPage]:
-        endpoint = LIST_PROFILES._replace(path=LIST_PROFILES.path.format(list_id))
+        for page in self._members_of(LIST_PROFILES, list_id, window):
+            yield rows.MembershipPage(page.rows, (), page.rejects, page.read_at, page.reached)
+
+    def segment_members(self, segment_id: str, window: AnyWindow) -> Iterator[rows.Page[rows.Membership]]:
+        return self._members_of(SEGMENT_PROFILES, segment_id, window)
+
+    def templates(self, window: AnyWindow) -> Iterator[rows.Page[rows.Template]]:
+        return content.templates(self._reader, window)
+
+    def forms(self, window: AnyWindow) -> Iterator[rows.Page[rows.Form]]:
+        return content.forms(self._reader, window)
+
+    def images(self, window: AnyWindow) -> Iterator[rows.Page[rows.Image]]:
+        return content.images(self._reader, window)
+
+    def _members_of(self, endpoint: Endpoint, group_id: str, window: AnyWindow) -> Iterator[rows.Page[rows.Membership]]:
+        of_group = endpoint._replace(path=endpoint.path.format(group_id))
         query = {
-            "filter": ",".join(_between("joined_group_at", window)),
+            "filter": ",".join(between("joined_group_at", window)),
             "sort": "joined_group_at",
             "fields[profile]": "joined_group_at",
         }
         reached = Reached()
-        for document, rejects, read_at in self._pages(endpoint, _PROFILES, query):
-            members = [current_rows.membership(list_id, each) for each in document.data]
-            yield rows.MembershipPage(members, (), rejects, read_at, reached.after(each.joined for each in members))
+        for document, rejects, read_at in self._pages(of_group, _PROFILES, query):
+            members = [current_rows.membership(group_id, each) for each in document.data]
+            yield rows.Page(members, rejects, read_at, reached.after(each.joined for each in members))
 
     def _pages(
         self, endpoint: Endpoint, decoder: DocumentDecoder[Document], query: Mapping[str, str]
@@ -299,22 +315,5 @@ class CurrentSource:
 
 def _happened(window: AnyWindow, metric_id: str | None) -> str:
     """Return the filter for the events of a window, of one metric or of all."""
-    conditions = [f"equals(metric_id,{_quoted(metric_id)})"] if metric_id else []
-    return ",".join([*conditions, *_between("datetime", window)])
-
-
-def _between(field: str, window: AnyWindow) -> Iterator[str]:
-    """Yield the conditions of a window, which begins a second early, with operators that every time field supports."""
-    if window.start is not None:
-        yield f"greater-than({field},{_moment(window.start - _MARGIN)})"
-    if window.end is not None:
-        yield f"less-than({field},{_moment(window.end)})"
-
-
-def _quoted(text: str) -> str:
-    """Return a string literal for a filter."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _moment(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    conditions = [f"equals(metric_id,{quoted(metric_id)})"] if metric_id else []
+    return ",".join([*conditions, *between("datetime", window)])

@@ -197,7 +197,8 @@ class ListDetails(Struct):
 
 
 class Member(Struct):
-    """A row of v2/list/{id}/members, of v2/list/{id}/subscribe, and of v2/list/{id}/exclusions/all."""
+    """A row of v2/list/{id}/members, of v2/list/{id}/subscribe, of v2/list/{id}/exclusions/all
+    and of v2/group/{id}/members/all."""
 
     id: Id
     created: str | None = None
@@ -205,7 +206,7 @@ class Member(Struct):
 
 
 class Records(Struct):
-    """A page of v2/list/{id}/exclusions/all."""
+    """A page of v2/list/{id}/exclusions/all or of v2/group/{id}/members/all."""
 
     records: list[Raw]
     marker: int | str | None = None

@@ -31,7 +31,7 @@ _EARLIEST = 10**9  # `since` is a Unix time of ten digits
 
 _TIMELINE = DocumentDecoder(shapes.Timeline, data=shapes.Event)
 _NUMBERED = DocumentDecoder(shapes.Numbered, data=msgspec.Raw)
-_EXCLUDED = DocumentDecoder(shapes.Records, records=msgspec.Raw)
+_RECORDS = DocumentDecoder(shapes.Records, records=msgspec.Raw)
 
 Row = TypeVar("Row")
 
@@ -131,6 +131,18 @@ class LegacySource:
         for page in self._numbered("api/v1/campaigns", shapes.Campaign, legacy_rows.segments):
             rejects = [each._replace(reason=f"The segments of a campaign: {each.reason}") for each in page.rejects]
             yield rows.Page([group for groups in page.rows for group in groups], rejects, page.read_at)
+
+    def templates(self, window: AnyWindow) -> Iterator[rows.Page[rows.Template]]:
+        """Return no pages: templates are read through the current dialect only."""
+        return iter(())
+
+    def forms(self, window: AnyWindow) -> Iterator[rows.Page[rows.Form]]:
+        """Return no pages: these APIs have no forms."""
+        return iter(())
+
+    def images(self, window: AnyWindow) -> Iterator[rows.Page[rows.Image]]:
+        """Return no pages: these APIs have no images."""
+        return iter(())
 
     def tags(self) -> Iterator[rows.Page[rows.Tag | rows.TagGroup]]:
         """Return no pages: these APIs have no tags."""
@@ -284,7 +296,20 @@ class LegacySource:
             record = shapes.decode_member(raw)
             return rows.Suppression(list_id, record.id, shapes.moment(record.created), record.reason)
 
-        path = f"api/v2/list/{list_id}/exclusions/all"
+        for page in self._marked(f"api/v2/list/{list_id}/exclusions/all", row):
+            yield rows.MembershipPage((), page.rows, page.rejects, page.read_at)
+
+    def segment_members(self, segment_id: str, window: AnyWindow) -> Iterator[rows.Page[rows.Membership]]:
+        """Read all members of a segment. These APIs do not say when they became members."""
+        if window != FULL_READ:
+            return iter(())
+        return self._marked(
+            f"api/v2/group/{segment_id}/members/all",
+            lambda raw: rows.Membership(segment_id, shapes.decode_member(raw).id, None),
+        )
+
+    def _marked(self, path: str, row: Callable[[bytes], Row]) -> Iterator[rows.Page[Row]]:
+        """Read the pages of a v2 collection, each of which has the marker of the next one."""
         marker: int | str | None = ""
         followed = set[int | str]()
         while marker is not None:
@@ -292,9 +317,9 @@ class LegacySource:
             followed.add(marker)
             read_at = datetime.now(UTC)
             query = {"marker": str(marker)} if marker != "" else {}
-            page, unreadable = self._v2.get(path, query, read=_EXCLUDED.decode)
-            suppressions, rejects = legacy_rows.read_records(page.records, row)
-            yield rows.MembershipPage((), suppressions, [*unreadable, *rejects], read_at)
+            page, unreadable = self._v2.get(path, query, read=_RECORDS.decode)
+            readable, rejects = legacy_rows.read_records(page.records, row)
+            yield rows.Page(readable, [*unreadable, *rejects], read_at)
             marker = page.marker
 
     def _numbered(

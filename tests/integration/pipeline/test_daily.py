@@ -53,7 +53,8 @@ def test_every_stream_gets_a_watermark(warehouse: Warehouse) -> None:
     """The watermark is the present of the run."""
     ran = warehouse.daily()
     whole = {"metrics", "lists", "segments", "campaigns", "flows", "tags", "exclusions", "profiles"}
-    whole |= {"custom_metrics", "mapped_metrics"}
+    content = {"templates", "forms", "images"}
+    whole |= {"custom_metrics", "mapped_metrics", *content, *(f"content_read/{each}" for each in content)}
     lists = {f"{stream}/{each}" for stream in ("list_members", "membership_sweep") for each in ("L1", "L2")}
     assert warehouse.watermarks() == dict.fromkeys(whole | lists | {"events/OPEN", "events/ORDER"}, ran.run.as_of)
 
@@ -73,6 +74,7 @@ def test_freshness_shows_each_stream_with_its_table(warehouse: Warehouse, shop: 
         ("mapped_metrics", "mapped_metrics", "mapped_metrics", None),
         ("exclusions", "exclusions", "member_exclusions", None),
         ("profiles", "profiles", "members", None),
+        *((each, each, each, None) for each in ("templates", "forms", "images")),
         ("list_members/L1", "List L1", "stg_member_lists", None),
         ("list_members/L2", "List L2", "stg_member_lists", None),
         ("events/OPEN", "Opened Email", "opens", days_ago(1) + HOUR),

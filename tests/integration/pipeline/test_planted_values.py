@@ -34,6 +34,7 @@ def opened(database: str, folder: Path, plant: Planted, dialect: str, mode: str)
         "klaviyo_integration": "shop",
         "klaviyo_account_id": "ACC",
         "klaviyo_dialect": dialect,
+        "segments": ("S1",),
         "personal_data": mode,
         "personal_data_salt": SALT,
         "data_dir": folder,

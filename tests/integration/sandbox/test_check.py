@@ -31,7 +31,10 @@ STREAM_OF = {  # by method of the source; others have the name of their stream
     "profile_ids": "profile_sweep",
     "event_owner": "event_owners",
 }
-SHARES = {"events": 0.05, **dict.fromkeys(("profiles", "profile_sweep", "list_members", "exclusions"), 0.2)}
+SHARES = {
+    "events": 0.05,
+    **dict.fromkeys(("profiles", "profile_sweep", "list_members", "segment_members", "templates", "exclusions"), 0.2),
+}
 """The tolerance of what is not exact, as a share."""
 
 
@@ -83,12 +86,12 @@ def checked(warehouse: Warehouse, **settings: object) -> Findings:
     return check.run(True, lambda sentence: None)
 
 
-def test_the_forecast_holds_for_a_first_and_a_daily_run(warehouse: Warehouse) -> None:
+def test_the_forecast_holds_for_a_first_and_a_daily_run(warehouse: Warehouse, box: Sandbox) -> None:
     """Full reads and counts are exact. Events are right within a twentieth, estimates within a fifth, or two requests.
 
     The daily run is a day after the first one. It also sweeps all profiles, because none were swept before.
     """
-    warehouse = warehouse.variant(events_page_size=100)
+    warehouse = warehouse.variant(events_page_size=100, segments=tuple(box.state()["segments"]))
     found = checked(warehouse)
     assert found.errors == []
     requests: list[Counter[str]] = []
@@ -140,9 +143,10 @@ def examined(
 
 
 def test_a_good_key_and_database_pass(warehouse: Warehouse, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each stream of the selection has a line, which says that the key has its scope."""
-    code, out, sentences = examined(warehouse, capsys, tables="-campaigns")
-    assert (code, sentences) == (0, [])
+    """Each stream of the selection has a line, which says that the key has its scope. A wrong segment is said."""
+    code, out, sentences = examined(warehouse, capsys, tables="-campaigns", segments="Empty segment,Nobody")
+    assert (code, len(sentences)) == (3, 1)
+    assert sentences[0].startswith("SEGMENTS: the account has no segment with the name or ID 'Nobody'.")
     assert "account SANDBX" in out and "schema klaviyo" in out
     lines = {line[:19].strip(): line[19:].strip() for line in out.splitlines()}
     wanted = [name.replace("_", " ") for name in STREAMS if name != "campaigns" and not name.endswith("_reports")]

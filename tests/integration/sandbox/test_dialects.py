@@ -73,7 +73,12 @@ def box() -> Iterator[Sandbox]:
 @pytest.fixture(scope="module")
 def dialects(warehouse: Warehouse, box: Sandbox) -> dict[str, Warehouse]:
     """The warehouse in each dialect, with the schema of that name. The first run reads all history."""
-    common = {"first_sync_days": DAYS + 2, "klaviyo_account_id": box.state()["account"]}
+    state = box.state()
+    common = {
+        "first_sync_days": DAYS + 2,
+        "klaviyo_account_id": state["account"],
+        "segments": tuple(state["segments"]),
+    }
     return {
         each: warehouse.variant(klaviyo_dialect=each, warehouse_schema=each, **common) for each in ("current", "legacy")
     }
@@ -407,6 +412,47 @@ def test_flows_equal_those_of_the_account(both: dict[str, Warehouse], warehouse:
     joined = warehouse.rows(f"{message} ON a.id = m.flow_action_id AND a.automation_key = m.automation_key")
     assert len(joined) == warehouse.one("SELECT count(*) FROM current.flow_messages") > 100
     assert {is_variation for *_, is_variation in joined} == {True, False}
+
+
+def test_segments_equal_those_of_the_account(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
+    """Each segment is stored with its states, and each of its members with the time of joining."""
+    reader = Reader(box)
+    states = ("name", "is_active", "is_starred", "is_processing")
+    served = {row["id"]: tuple(row["attributes"][each] for each in states) for row in reader.rows("segments")}
+    stored = warehouse.rows(f"SELECT id, {', '.join(states)} FROM current.segments")
+    assert {row_id: tuple(row) for row_id, *row in stored} == served
+    members = {
+        (segment_id, row["id"]): datetime.fromisoformat(row["attributes"]["joined_group_at"])
+        for segment_id in served
+        for row in reader.rows(f"segments/{segment_id}/profiles", **{"fields[profile]": "joined_group_at"})
+    }
+    stored = warehouse.rows(
+        "SELECT segment_id, member_id, joined_at FROM current.segment_members WHERE left_at IS NULL"
+    )
+    assert {(segment_id, member_id): at for segment_id, member_id, at in stored} == members
+    assert len(members) == sum(box.state()["segments"].values()) > 100
+
+
+def test_content_equals_that_of_the_account(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
+    """Each template, each form with its versions and each image, hidden or not, is stored as the API returns it."""
+    account = generate(Options(box.state()["account"], members=1, events=0, days=DAYS, until=MIDNIGHT))
+    designs = account.designs
+    stored = warehouse.rows("SELECT id, name, editor_type, html, text, updated_at FROM current.templates")
+    assert sorted(stored) == sorted(
+        (row.id, row.name, row.editor_type, row.html, row.text, row.updated) for row in designs.templates.values()
+    )
+    versions = "current.form_versions v JOIN current.forms f ON f.key = v.form_key"
+    stored = warehouse.rows(f"SELECT f.id, f.is_ab_test, v.id, form_type, ab_test_variation, v.status FROM {versions}")
+    assert sorted(stored) == sorted(
+        (form.id, form.ab_test, row.id, row.form_type, row.ab_test, row.status)
+        for form in designs.forms.values()
+        for row in form.versions
+    )
+    stored = warehouse.rows("SELECT id, name, image_url, format, size, is_hidden, updated_at FROM current.images")
+    assert sorted(stored) == sorted(
+        (row.id, row.name, row.image_url, row.format, row.size, row.hidden, row.updated_at)
+        for row in designs.images.values()
+    )
 
 
 def test_tags_equal_those_of_the_account(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:

@@ -1,4 +1,4 @@
-"""What people see of the rows that a run has counted."""
+"""The rows that a run has counted, as people see them."""
 
 import pytest
 

@@ -28,6 +28,8 @@ SHOP = Sizes(
     months=60,
     members={"long": 5_050, "short": 0},
     joined={"long": 250},
+    segments={"buyers": 900},
+    contents={"templates": (300, 1), "forms": (26, 1), "images": (12, 2)},
     excluded={"HARD_BOUNCE": 900, "UNSUBSCRIBE": 8_000},
 )
 
@@ -46,7 +48,11 @@ def test_every_stream_has_a_forecast_by_the_formula() -> None:
         "profiles": Forecast(1_000, 40),
         "events": Forecast(16 * 5, 4 * 3),
         "list_members": Forecast(51 + 1, 3 + 1, 48, 7),
+        "segment_members": Forecast(9, 1, 8, 7),
         "exclusions": Forecast(9 + 80, 9 + 80),
+        "templates": Forecast(300, 1, 299, 7),
+        "forms": Forecast(26, 1, 25, 7),
+        "images": Forecast(12, 2, 10, 7),
         "people": Forecast(0, 0),
         "profile_sweep": Forecast(0, 0, 1_060, 7),
         "suspected_profiles": Forecast(0, 0),

@@ -125,7 +125,7 @@ def test_a_stream_that_costs_much_is_only_read_if_it_is_asked_for() -> None:
 def test_streams_are_named_once_and_dimensions_come_first() -> None:
     assert all(name == stream.name for name, stream in STREAMS.items())
     assert list(STREAMS.values())[: len(DIMENSIONS)] == list(DIMENSIONS)
-    subjects = {None, "metric", "list", "month", "reason", "first digits of keys"}
+    subjects = {None, "metric", "list", "segment", "month", "reason", "first digits of keys"}
     assert {stream.subject for stream in STREAMS.values()} == subjects
 
 

@@ -1,0 +1,125 @@
+"""Templates, forms and images: read by the time of their last change, and now and then in full.
+
+A full read also shows what Klaviyo no longer has. It keeps the ids that it finds in memory, of which there are few.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from klaviyo_pg.catalogue import loads
+from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.postgres import absent_ids, watermarks
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.losses import Guard
+from klaviyo_pg.rows import Form, Image, Page, Template
+from klaviyo_pg.windows import AnyWindow
+from pipeline.batch import Batch
+from pipeline.chunks import key_of
+from pipeline.streams.stream import Reading, Reads, Stream, by_rows, collected
+from transforms import content
+
+FULL_READS = "content_read"
+"""The name under which watermarks record when a stream was last read in full."""
+_BATCH_ROWS = 200  # in one transaction: a template can have a megabyte
+_SCHEDULE = "every daily run, from a day before its watermark on; every week in full"
+
+ReadPages = Callable[[Source, AnyWindow], Iterator[Page[Any]]]
+
+
+class _Read:
+    """One reading of a collection. Only a full read that was not interrupted, and in which every record was readable,
+    makes anything absent."""
+
+    def __init__(self, reading: Reading, stream: Stream, read: ReadPages) -> None:
+        self._reading, self._stream, self._read = reading, stream, read
+        self._found: set[str] = set()
+        self._is_complete = reading.is_full_read and not reading.is_resumed
+        self._has_pages = False  # a dialect that does not have the collection returns none
+
+    def pages(self) -> Iterator[Page[Any]]:
+        for page in self._read(self._reading.source, self._reading.window):
+            self._has_pages = True
+            self._is_complete &= not (page.incomplete or any(reject.hides for reject in page.rejects))
+            self._found.update(row.id for row in page.rows)
+            yield page
+
+    def finish(self, account: Account, guard: Guard) -> None:
+        """Mark what is absent, and record the full read."""
+        if not (self._is_complete and self._has_pages):
+            return
+        if absent_ids.mark(account, guard, self._stream.table, self._found):
+            watermarks.advance(account, key_of(FULL_READS, self._stream.name), None, self._reading.run.as_of, None)
+
+
+def _templates(reading: Reading, pages: Sequence[Page[Template]]) -> Batch:
+    rows, rejects = collected(pages)
+    frame, nul_characters = content.templates(rows, reading.integration_id)
+    return Batch([(loads.TEMPLATES, frame)], {"templates": rejects}, {"templates": nul_characters})
+
+
+def _forms(reading: Reading, pages: Sequence[Page[Form]]) -> Batch:
+    rows, rejects = collected(pages)
+    forms, versions = content.forms(rows, reading.integration_id), content.form_versions(rows, reading.integration_id)
+    of_versions = [reject for form in rows for reject in form.rejects]
+    return Batch(
+        [(loads.FORMS, forms.frame), (loads.FORM_VERSIONS, versions.frame)],
+        {"forms": rejects, "form_versions": of_versions},
+        {"forms": forms.nul_characters, "form_versions": versions.nul_characters},
+    )
+
+
+def _images(reading: Reading, pages: Sequence[Page[Image]]) -> Batch:
+    rows, rejects = collected(pages)
+    frame, nul_characters = content.images(rows, reading.integration_id)
+    return Batch([(loads.IMAGES, frame)], {"images": rejects}, {"images": nul_characters})
+
+
+def _open_templates(reading: Reading) -> Reads:
+    read = _Read(reading, TEMPLATES, lambda source, window: source.templates(window))
+    return Reads(read.pages(), lambda pages: _templates(reading, pages), read.finish)
+
+
+def _open_forms(reading: Reading) -> Reads:
+    read = _Read(reading, FORMS, lambda source, window: source.forms(window))
+    return Reads(read.pages(), lambda pages: _forms(reading, pages), read.finish)
+
+
+def _open_images(reading: Reading) -> Reads:
+    read = _Read(reading, IMAGES, lambda source, window: source.images(window))
+    return Reads(read.pages(), lambda pages: _images(reading, pages), read.finish)
+
+
+TEMPLATES = Stream(
+    "templates",
+    _open_templates,
+    by_rows,
+    _BATCH_ROWS,
+    (loads.TEMPLATES,),
+    _SCHEDULE,
+    probe=lambda source, window, subject: source.templates(window),
+    cursor="updated",
+    is_optional=True,
+)
+FORMS = Stream(
+    "forms",
+    _open_forms,
+    by_rows,
+    _BATCH_ROWS,
+    (loads.FORMS, loads.FORM_VERSIONS),
+    _SCHEDULE,
+    probe=lambda source, window, subject: source.forms(window),
+    cursor="updated_at",
+    is_optional=True,
+)
+IMAGES = Stream(
+    "images",
+    _open_images,
+    by_rows,
+    _BATCH_ROWS,
+    (loads.IMAGES,),
+    _SCHEDULE,
+    probe=lambda source, window, subject: source.images(window),
+    cursor="updated_at",
+    is_optional=True,
+)
+STREAMS = (TEMPLATES, FORMS, IMAGES)

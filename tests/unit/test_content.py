@@ -1,0 +1,97 @@
+"""Templates, forms and images, from pages of the current dialect to rows and frames."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from klaviyo_pg.catalogue import loads
+from klaviyo_pg.rows import Form, FormVersion, Image, Reject, Template
+from klaviyo_pg.windows import FULL_READ
+from tests.any_page import ACCOUNT, source
+from transforms import content
+
+AT = "2026-07-01T00:00:00+00:00"
+JULY = datetime(2026, 7, 1, tzinfo=UTC)
+TIMES = {"created_at": AT, "updated_at": AT}
+VERSION = {
+    "form_type": "hologram",
+    "variation_name": "A",
+    "ab_test": {"variation_name": "B"},
+    "status": "live",
+    **TIMES,
+}
+
+
+def body(*rows: object) -> bytes:
+    return json.dumps({"data": rows, "links": {"next": None}}).encode()
+
+
+ODD = [pytest.param({}, id="id only"), pytest.param({"attributes": None}, id="null"), pytest.param({"attributes": []})]
+
+
+@pytest.mark.parametrize("row", ODD)
+def test_everything_is_read_whatever_is_missing(row: dict[str, Any]) -> None:
+    """A record without an ID is rejected. Images are read in two parts, of which each has the record."""
+    it = source("current", body({"id": "X", **row}, {"id": 7}), {"/form-versions": body({"id": "V", **row}, {})})
+    [page] = it.templates(FULL_READ)
+    assert (list(page.rows), len(page.rejects)) == ([Template("X")], 1)
+    assert [(list(page.rows), len(page.rejects)) for page in it.images(FULL_READ)] == [([Image("X")], 1)] * 2
+    pages = list(it.forms(FULL_READ))
+    [form] = [form for page in pages for form in page.rows]
+    assert form._replace(rejects=()) == Form("X", versions=[FormVersion("V", "X")])
+    assert (len(form.rejects), sum(len(page.rejects) for page in pages)) == (1, 1)
+
+
+def test_values_of_templates_and_images_are_read() -> None:
+    """Values of another type than expected count as missing, and unknown words are kept."""
+    row = {"name": "Hi", "editor_type": "NEW", "html": "<p>", "text": None, "created": AT, "updated": "soon"}
+    [page] = source("current", body({"id": "T", "attributes": row})).templates(FULL_READ)
+    assert list(page.rows) == [Template("T", "Hi", "NEW", "<p>", None, JULY, None)]
+    row = {"name": 5, "image_url": "https://x", "format": "webp", "size": 10.5, "hidden": "no", "updated_at": AT}
+    page = next(source("current", body({"id": "I", "attributes": row})).images(FULL_READ))
+    assert list(page.rows) == [Image("I", "5", "https://x", "webp", None, None, JULY)]
+
+
+def test_forms_have_their_versions() -> None:
+    row = {"name": "Form", "status": "live", "ab_test": True, **TIMES}
+    it = source(
+        "current", body({"id": "F", "attributes": row}), {"F/form-versions": body({"id": "V", "attributes": VERSION})}
+    )
+    [form] = [form for page in it.forms(FULL_READ) for form in page.rows]
+    version = FormVersion("V", "F", "hologram", "A", "B", "live", JULY, JULY)
+    assert form == Form("F", "Form", "live", True, JULY, JULY, [version], [])
+    frames = content.forms([form], ACCOUNT).frame, content.form_versions([form], ACCOUNT).frame
+    assert [frame.schema for frame in frames] == [loads.FORMS.schema, loads.FORM_VERSIONS.schema]
+    assert frames[1].select("id", "form_id", "ab_test_variation").rows() == [(None, "F", None), ("V", "F", "B")]
+
+
+@pytest.mark.parametrize(
+    ("form", "markers"),
+    [
+        pytest.param(Form("F", versions=[]), 1, id="no versions"),
+        pytest.param(Form("F"), 0, id="unknown"),
+        pytest.param(Form("F", versions=[], rejects=[Reject("{}", "No ID.")]), 0, id="unreadable"),
+    ],
+)
+def test_a_row_without_a_key_says_that_all_versions_are_there(form: Form, markers: int) -> None:
+    assert content.form_versions([form], ACCOUNT).frame["key"].to_list() == [None] * markers
+
+
+def test_no_rows_make_empty_frames() -> None:
+    """Of one ID, the last row stays."""
+    for load, frame in (
+        (loads.TEMPLATES, content.templates([], ACCOUNT).frame),
+        (loads.FORMS, content.forms([], ACCOUNT).frame),
+        (loads.FORM_VERSIONS, content.form_versions([], ACCOUNT).frame),
+        (loads.IMAGES, content.images([], ACCOUNT).frame),
+    ):
+        assert frame.is_empty() and dict(frame.schema) == load.schema
+    twice = content.templates([Template("T", "a"), Template("T\0", "b")], ACCOUNT)
+    assert (twice.frame["name"].to_list(), twice.nul_characters) == (["b"], 1)
+
+
+def test_the_legacy_dialect_has_none_of_them() -> None:
+    it = source("legacy", b"{}")
+    assert [*it.templates(FULL_READ), *it.forms(FULL_READ), *it.images(FULL_READ)] == []
