@@ -3,13 +3,18 @@
 tests/integration/sandbox/test_dialects.py compares them with a whole account.
 """
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import md5
+from pathlib import Path
 
 import psycopg
 import pytest
 
+BLOCKS = re.findall(
+    r"```(?:sql|psql)\n(.*?)```", (Path(__file__).parents[2] / "docs" / "marts.md").read_text("utf-8"), re.DOTALL
+)
 DAY = datetime(2026, 3, 1, 12, tzinfo=UTC)
 _EVENT = """
 INSERT INTO klaviyo.{} (key, id, esp_source, esp_integration_id, event_at, campaign_key, member_key, email, properties)
@@ -124,3 +129,14 @@ def test_the_metric_of_revenue_is_the_mapped_one_or_the_only_placed_order(connec
     assert rows(connection, orders) == [(2,)]
     connection.execute("UPDATE klaviyo.mapped_metrics SET metric_key = md5('Klaviyo:one:Paid')")
     assert rows(connection, revenue) == [(1, len("Paid"))]
+
+
+def test_the_statements_of_the_documentation_run(connection: psycopg.Connection) -> None:
+    """Copies are refreshed while there are new events."""
+    for block in BLOCKS:
+        add(connection, "sends", "one", f"S{md5(block.encode()).hexdigest()}", "ann")
+        connection.execute(block)
+    assert len(BLOCKS) == 7
+    assert rows(connection, "SELECT count(*) FROM campaign_performance") == [(2,)]
+    newest = "SELECT max(sends) FROM {}deliverability"
+    assert rows(connection, newest.format("")) <= rows(connection, newest.format("klaviyo."))
