@@ -42,7 +42,7 @@ _KINDS = {
     events.SPAMS: f"{_COMPLAINED}",
     events.UNSUBSCRIBES: f"CASE WHEN event_name IS DISTINCT FROM 'Unsubscribed from List' THEN {_UNSUBSCRIBED} END",
 }
-# Text messages and push notifications, whose events have no table of their own.
+# Text messages and push notifications, whose events have no separate table.
 _OTHER_CHANNELS = {
     "Received SMS": _DELIVERED,
     "Received Text Message": _DELIVERED,
