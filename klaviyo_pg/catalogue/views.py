@@ -1,5 +1,6 @@
 """The views: the state of the warehouse, and what analysts ask for most."""
 
+from klaviyo_pg.catalogue.marts import MARTS
 from klaviyo_pg.catalogue.types import FLOAT, INTEGER, KEY, NUMERIC, TEXT, TIMESTAMP, Column, View
 
 FRESHNESS = View(
@@ -68,4 +69,4 @@ MESSAGES = View(
         Column("deleted_at", TIMESTAMP, "When a complete read of the source no longer contained it."),
     ),
 )
-VIEWS = (FRESHNESS, MESSAGES, ATTRIBUTED_REVENUE)
+VIEWS = (FRESHNESS, MESSAGES, ATTRIBUTED_REVENUE, *MARTS)

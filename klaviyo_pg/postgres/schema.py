@@ -1,14 +1,15 @@
 """Upgrading a warehouse to the catalogue. Creates what is missing; drops and rewrites nothing."""
 
 from collections.abc import Collection, Iterator, Mapping
+from hashlib import md5
 from typing import NamedTuple
 
 from psycopg import Connection, errors
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View, events
 from klaviyo_pg.errors import DatabaseUnusable
-from klaviyo_pg.postgres import definitions, freshness, messages, partitions, revenue, touched
+from klaviyo_pg.postgres import definitions, freshness, marts, messages, partitions, revenue, touched
 from klaviyo_pg.settings import Settings
 
 _COLUMNS = """
@@ -25,13 +26,26 @@ _INDEXES = "SELECT indexname FROM pg_indexes WHERE schemaname = %s"
 _DEFINITIONS = """
     SELECT pg_get_viewdef(to_regclass(%s)), pg_get_viewdef('pg_temp.defined'::regclass)
 """
+# The definition as it is stored, and the comment that says from which query it was made. A view that someone has
+# replaced keeps the comment.
+_RECORDED = """
+    SELECT c.relname, md5(r.ev_action::text), d.description, pg_has_role(c.relowner, 'USAGE')
+    FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_description d ON d.classoid = 'pg_rewrite'::regclass AND d.objoid = r.oid
+    WHERE n.nspname = %s AND c.relkind = 'v' AND r.rulename = '_RETURN'
+"""
 _COMMENTS = """
     SELECT c.relname, a.attname, d.description
     FROM pg_description d JOIN pg_class c ON c.oid = d.objoid JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.objsubid AND d.objsubid > 0
     WHERE d.classoid = 'pg_class'::regclass AND n.nspname = %s AND c.relkind IN ('r', 'p', 'v')
 """
-_QUERIES = {"freshness": freshness.query, "messages": messages.query, "attributed_revenue": revenue.query}
+_QUERIES = {
+    "freshness": freshness.query,
+    "messages": messages.query,
+    "attributed_revenue": revenue.query,
+    **marts.QUERIES,
+}
 _PRIMARY_KEYS = """
     SELECT t.relname, array_agg(a.attname::text ORDER BY k.position)
     FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
@@ -88,8 +102,7 @@ def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> No
     for statement in missing_indexes(schema, indexes, storage=storage):
         connection.execute(statement)
     touched.install(connection, schema)
-    for view in VIEWS:
-        _define(connection, schema, view)
+    _define_views(connection, schema)
     comment(connection, schema)
 
 
@@ -169,12 +182,45 @@ def missing_indexes(
                 yield definitions.create_index(schema, table, columns)
 
 
-def _define(connection: Connection, schema: str, view: View) -> None:
+def _define_views(connection: Connection, schema: str) -> None:
+    """Create the views that are missing, and replace those that differ.
+
+    Postgres takes milliseconds to parse a view for a comparison. So a comment on the rule of each view records its
+    query, and how it is stored. If both are unchanged, it is up to date.
+    """
+    queries = {view.name: _QUERIES[view.name](schema) for view in VIEWS}
+    digests = {name: md5(query.as_string(connection).encode()).hexdigest() for name, query in queries.items()}
+    current = {name for name, stored, comment, _ in _records(connection, schema, digests) if stored == comment}
+    outdated = [view for view in VIEWS if view.name not in current]
+    for view in outdated:
+        _define(connection, schema, view, queries[view.name])
+    if outdated:
+        _record(connection, schema, digests)
+
+
+def _record(connection: Connection, schema: str, digests: Mapping[str, str]) -> None:
+    """Record how views are stored, as far as this role may comment on them."""
+    for name, stored, comment, is_owned in _records(connection, schema, digests):
+        if is_owned and stored != comment:
+            rule = SQL("COMMENT ON RULE {} ON {} IS {}")
+            connection.execute(rule.format(Identifier("_RETURN"), Identifier(schema, name), Literal(stored)))
+
+
+def _records(
+    connection: Connection, schema: str, digests: Mapping[str, str]
+) -> Iterator[tuple[str, str, str | None, bool]]:
+    """Yield the name of each view, how it is stored, how it was recorded, and whether this role owns it."""
+    for name, stored, comment, is_owned in connection.execute(_RECORDED, [schema]).fetchall():
+        if name in digests:
+            yield name, f"klaviyo-pg: {digests[name]} {stored}", comment, is_owned
+
+
+def _define(connection: Connection, schema: str, view: View, query: Composed) -> None:
     """Create a view, or replace it if its definition differs. Objects that depend on it stay.
 
     Raises DatabaseUnusable if the user has something else with this name.
     """
-    query, name = _QUERIES[view.name](schema), Identifier(schema, view.name)
+    name = Identifier(schema, view.name)
     if is_defined(connection, name, query):
         return
     try:

@@ -101,10 +101,10 @@ def test_missing_columns_and_tables_are_created_without_losing_rows(database: st
 def test_a_column_of_another_type_is_reported_and_nothing_is_changed(database: str) -> None:
     """Only the owner can decide what to do about it. The missing table is not created either."""
     with psycopg.connect(database) as connection:
-        connection.execute("ALTER TABLE klaviyo.opens ALTER COLUMN properties TYPE text")
+        connection.execute("ALTER TABLE klaviyo.opens ALTER COLUMN id TYPE varchar")
         connection.execute("DROP TABLE klaviyo.sends CASCADE")
     with pytest.raises(
-        DatabaseUnusable, match=r"^Column klaviyo\.opens\.properties has type text, but must have type jsonb\. "
+        DatabaseUnusable, match=r"^Column klaviyo\.opens\.id has type character varying, but must have type text\. "
     ):
         upgrade(database)
     assert "sends" not in columns(database)
@@ -195,3 +195,13 @@ def test_a_warehouse_of_an_older_version_is_upgraded(database: str) -> None:
         watermarks = connection.execute("SELECT stream, subject, table_name FROM klaviyo.watermarks").fetchall()
         chunks = connection.execute("SELECT stream, state, reached FROM klaviyo.chunks").fetchall()
     assert (watermarks, chunks) == ([("profiles", None, None)], [("profiles", "planned", None)])
+
+
+def test_a_view_that_someone_has_replaced_is_replaced_again(database: str) -> None:
+    """It kept the comment that says how it was stored before."""
+    with psycopg.connect(database) as connection:
+        [[before]] = connection.execute("SELECT pg_get_viewdef('klaviyo.list_growth'::regclass)").fetchall()
+        connection.execute(f"CREATE OR REPLACE VIEW klaviyo.list_growth AS {str(before).rstrip(';')} AND false")
+    upgrade(database)
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT pg_get_viewdef('klaviyo.list_growth'::regclass)").fetchall() == [(before,)]

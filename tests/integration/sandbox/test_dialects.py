@@ -4,11 +4,12 @@ import json
 import logging
 import re
 import socket
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from hashlib import md5
 from itertools import product
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,12 +18,14 @@ import psycopg
 import pytest
 
 from klaviyo_pg.catalogue import DATA, SPECIFIED, Table
+from klaviyo_pg.catalogue.marts import MEMBER_ENGAGEMENT
 from klaviyo_pg.errors import ClocksDiffer, KlaviyoPgError
 from klaviyo_pg.klaviyo.current.campaigns import CHANNELS
 from klaviyo_pg.postgres import schema
 from sandbox.account import Account, Options, generate
 from sandbox.account.timeline import NOBODY
 from sandbox.launcher import Sandbox, running
+from tests import marts
 from tests.driver import MIDNIGHT, ROOT
 from tests.reader import Reader
 from tests.runs import ALL_EVENTS, Warehouse
@@ -194,6 +197,118 @@ def test_attributed_revenue_equals_that_of_the_account(
     gone = {row[0] for row in stored if row[0] not in known}
     gone |= {row[2] for row in stored if row[2] and row[2] not in account.flows}
     assert warehouse.one(f"{named} AND coalesce(campaign_id, flow_id) <> ALL(%s)", sorted(gone)) == 0
+
+
+@pytest.fixture(scope="module")
+def account(box: Sandbox) -> Account:
+    """The account that the sandbox serves, without what tests add to it."""
+    return generate(Options(box.state()["account"], members=700, events=9_000, days=DAYS, until=MIDNIGHT))
+
+
+def test_performance_equals_that_of_the_account(
+    both: dict[str, Warehouse], warehouse: Warehouse, account: Account
+) -> None:
+    """Each number of each message of a flow, and of each campaign, including those that the warehouse does not have."""
+    names = (*marts.COUNTED, *marts.UNIQUE)
+    expected, numbers = marts.performance(account), ", ".join(names)
+    rows = warehouse.rows(f"SELECT automation_key, message_key, {numbers} FROM current.flow_performance")
+    stored = {(flow, message): dict(zip(names, row, strict=True)) for flow, message, *row in rows}
+    rows = warehouse.rows(f"SELECT campaign_key, {numbers} FROM current.campaign_performance")
+    stored |= {(campaign,): dict(zip(names, row, strict=True)) for campaign, *row in rows}
+    keys = {owner: tuple(md5(each.encode()).hexdigest() for each in owner) for owner in expected}
+    assert {owner: row for owner, row in stored.items() if any(row.values())} == {
+        keys[owner]: row for owner, row in expected.items()
+    }
+    assert len([owner for owner in expected if len(owner) == 1]) > 100
+    unknown = warehouse.one("SELECT count(*) FROM current.campaign_performance WHERE campaign_id IS NULL")
+    assert 0 < unknown < 10
+    legacy = "SELECT sum(delivered), sum(unique_clicks) FROM {}.flow_performance"
+    assert warehouse.rows(legacy.format("legacy")) == warehouse.rows(legacy.format("current"))
+
+
+def test_orders_of_campaigns_and_flows_equal_those_of_the_account(
+    both: dict[str, Warehouse], warehouse: Warehouse, account: Account
+) -> None:
+    """By currency; a single sum only where there is a single currency."""
+    expected: dict[tuple[str | None, ...], dict[str, list[Any]]] = defaultdict(dict)
+    for (campaign, _, flow, message, metric, currency), (number, value) in revenue_of(account).items():
+        if metric == "Placed Order":
+            total = expected[campaign, flow, message].setdefault(currency or "unknown", [0, Decimal()])
+            expected[campaign, flow, message][currency or "unknown"] = [total[0] + number, total[1] + (value or 0)]
+    query = (
+        "SELECT {}, orders, revenue, revenue_currency, revenue_by_currency::text FROM current.{}_performance"
+        " WHERE orders > 0"
+    )
+    rows = warehouse.rows(query.format("campaign_id, NULL, NULL", "campaign"))
+    rows += warehouse.rows(query.format("NULL, flow_id, message_id", "flow"))
+    stored = {row[:3]: row[3:] for row in rows if any(row[:3])}
+    known = {owner: each for owner, each in expected.items() if owner[0] is None or owner[0] in account.campaigns}
+    assert stored.keys() == known.keys() and len(known) > 50
+    for owner, (orders, revenue, currency, by_currency) in stored.items():
+        every = known[owner]
+        assert orders == sum(number for number, _ in every.values())
+        assert json.loads(by_currency, parse_float=Decimal, parse_int=Decimal) == {
+            name: value for name, (_, value) in every.items()
+        }
+        only = next(iter(every)) if len(every) == 1 else None
+        assert (revenue, currency) == (every[only][1] if only else None, only if only != "unknown" else None)
+    assert {len(each) > 1 for each in known.values()} == {True, False}
+
+
+def test_engagement_equals_that_of_the_account(
+    both: dict[str, Warehouse], warehouse: Warehouse, account: Account
+) -> None:
+    """The first and last time, and the numbers of events, of each person; nothing says that a person may be mailed."""
+    columns = ("first_{}_at", "last_{}_at", "{}s", "{}s_30_days", "{}s_90_days")
+    kinds = ("send", "open", "click", "order")
+    selected = ", ".join(column.format(kind) for kind in kinds for column in columns)
+    rows = warehouse.rows(f"SELECT now(), member_id, {selected} FROM current.member_engagement")
+    expected = marts.engagement(account, rows[0][0])
+    nothing = (None, None, 0, 0, 0)
+    assert {member: tuple(values) for _, member, *values in rows} == {
+        member: tuple(value for kind in kinds for value in each.get(kind, nothing)) for member, each in expected.items()
+    }
+    assert len(rows) > 500
+    names = {column.name for column in MEMBER_ENGAGEMENT.columns}
+    assert not [name for name in names if re.search("email|phone|consent|subscri|receive", name)]
+
+
+def test_deliverability_equals_that_of_the_account(
+    both: dict[str, Warehouse], warehouse: Warehouse, account: Account
+) -> None:
+    """Each number for each domain and day, as a whole and for one of the days."""
+    names = ("sends", "bounces", "hard_bounces", "soft_bounces", "opens", "machine_opens", "complaints")
+    query = f"SELECT day, domain, {', '.join(names)} FROM current.deliverability WHERE day >= %s"
+    expected = {key: tuple(each[name] for name in names) for key, each in marts.deliverability(account).items()}
+    assert {row[:2]: row[2:] for row in warehouse.rows(query, "-infinity")} == expected
+    assert all(sum(column) > 0 for column in zip(*expected.values(), strict=True))
+    last = max(day for day, _ in expected)
+    assert {row[:2]: row[2:] for row in warehouse.rows(query, last)} == {
+        key: row for key, row in expected.items() if key[0] == last
+    }
+
+
+def test_growth_of_lists_adds_up(both: dict[str, Warehouse], warehouse: Warehouse) -> None:
+    """Added up in Python: after each day, and as many on each list in the end as are on it."""
+    changes: dict[str, Counter[tuple[Any, int]]] = defaultdict(Counter)
+    query = "SELECT list_id, subscribed, unsubscribed_at FROM current.member_lists"
+    for list_id, *times in warehouse.rows(query):
+        for at, sign in zip(times, (1, -1), strict=True):
+            if at is not None:
+                changes[list_id][at.astimezone(UTC).date(), sign] += 1
+    expected = {}
+    for list_id, each in changes.items():
+        total = 0
+        for day in sorted({day for day, _ in each}):
+            total += each[day, 1] - each[day, -1]
+            expected[list_id, day] = (each[day, 1], each[day, -1], total)
+    columns = "list_id, day, people_joined, people_left, people_on_list"
+    assert {row[:2]: row[2:] for row in warehouse.rows(f"SELECT {columns} FROM current.list_growth")} == expected
+    on_list = "SELECT list_id, count(*) FROM current.member_lists WHERE unsubscribed_at IS NULL GROUP BY 1"
+    latest = "SELECT DISTINCT ON (list_id) list_id, people_on_list FROM current.list_growth ORDER BY 1, day DESC"
+    assert dict(warehouse.rows(on_list)).items() <= dict(warehouse.rows(latest)).items()
+    subscribed = "SELECT sum(joined_and_subscribed) FROM current.list_growth"
+    assert warehouse.one(subscribed) == warehouse.one("SELECT count(*) FROM current.member_lists WHERE is_subscribed")
 
 
 def test_reports_equal_what_events_add_up_to(both: dict[str, Warehouse], warehouse: Warehouse) -> None:

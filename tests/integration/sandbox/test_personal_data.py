@@ -9,7 +9,8 @@ from io import StringIO
 
 import pytest
 
-from klaviyo_pg.catalogue import SPECIFIED, events
+from klaviyo_pg.catalogue import SPECIFIED, events, marts
+from klaviyo_pg.catalogue.types import INTEGER
 from klaviyo_pg.errors import BadSettings
 from sandbox.launcher import Sandbox, running
 from tests.driver import MIDNIGHT
@@ -190,6 +191,23 @@ def test_rows_and_keys_are_complete(shown: dict[str, str], warehouse: Warehouse,
     assert warehouse.one(f"SELECT count(*) FROM {schema}.rejects") > 0
     for name in ["members"] if mode == "drop" else KEY_VIOLATIONS:
         assert warehouse.one(KEY_VIOLATIONS[name].format(schema)) == 0, name
+
+
+@pytest.mark.parametrize("schema", [name for name in SCHEMAS if not name.endswith("keep")])
+def test_marts_count_the_same(shown: dict[str, str], warehouse: Warehouse, schema: str) -> None:
+    """With drop, machines and bots count as people. A domain is readable with keep alone."""
+    dialect, _, mode = schema.partition("_")
+    marked = {"machine_opens", "unique_opens_by_people", "clicks", "unique_clicks", "bot_clicks"}
+    for view in (marts.CAMPAIGN_PERFORMANCE, marts.FLOW_PERFORMANCE):
+        numbers = [column.name for column in view.columns if column.type is INTEGER]
+        sums = f"SELECT {', '.join(f'sum({name})' for name in numbers)} FROM {{}}.{view.name}"
+        [stored], [kept] = (warehouse.rows(sums.format(each)) for each in (schema, f"{dialect}_keep"))
+        differing = {name for name, one, other in zip(numbers, stored, kept, strict=True) if one != other}
+        assert differing == (marked if mode == "drop" else set()), view.name
+        assert all(kept) or dialect == "legacy"
+    domains = warehouse.column(f"SELECT DISTINCT domain FROM {schema}.deliverability WHERE domain IS NOT NULL")
+    assert [domain for domain in domains if "." in domain] == []
+    assert bool(domains) == (mode == "hash")
 
 
 def test_a_backfill_is_protected(shown: dict[str, str], warehouse: Warehouse, box: Sandbox) -> None:

@@ -1,0 +1,365 @@
+"""The queries of the views in `catalogue.marts`, composed from the catalogue. Knows no connection.
+
+They read the tables as they are, so they are right at any time. Filters on a campaign, message, person or day reach the
+event tables, where indexes can serve them.
+"""
+
+from collections.abc import Mapping
+
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+
+from klaviyo_pg.catalogue import Table, account, attribution, bookkeeping, dimensions, events, membership
+from klaviyo_pg.catalogue import messages as of_messages
+from klaviyo_pg.catalogue.shared import ESP_SOURCE
+from klaviyo_pg.catalogue.views import MESSAGES
+
+# The metric that counts as revenue, as for reports: the mapped one or, without it, the only Placed Order.
+_CONVERSIONS = """
+    SELECT mapped.metric_key FROM {mapped_metrics} AS mapped
+    WHERE mapped.id = 'revenue' AND mapped.deleted_at IS NULL
+    UNION ALL
+    SELECT metric.key FROM {mapped_metrics} AS mapped
+    JOIN {custom_metrics} AS custom ON custom.key = mapped.custom_metric_key
+    JOIN {metrics} AS metric
+        ON metric.esp_integration_id = custom.esp_integration_id AND custom.metric_ids @> to_jsonb(metric.id)
+    WHERE mapped.id = 'revenue' AND mapped.metric_key IS NULL AND mapped.deleted_at IS NULL
+    UNION ALL
+    SELECT min(metric.key COLLATE "C") FROM {metrics} AS metric
+    WHERE metric.name = 'Placed Order' AND metric.deleted_at IS NULL AND NOT EXISTS (
+        SELECT FROM {mapped_metrics} AS mapped
+        WHERE mapped.esp_integration_id = metric.esp_integration_id AND mapped.id = 'revenue'
+        AND coalesce(mapped.metric_key, mapped.custom_metric_key) IS NOT NULL AND mapped.deleted_at IS NULL
+    )
+    GROUP BY metric.esp_integration_id HAVING count(*) = 1
+"""
+_DELIVERED, _BOUNCED, _OPENED, _MACHINE, _CLICKED, _BOT, _UNSUBSCRIBED, _COMPLAINED, _ORDERED = range(1, 10)
+# What the events of a table count as. A property that is not stored does not mark a machine or a bot.
+_KINDS = {
+    events.SENDS: f"{_DELIVERED}",
+    events.BOUNCES: f"{_BOUNCED}",
+    events.OPENS: f"CASE WHEN properties ->> 'machine_open' = 'true' THEN {_MACHINE} ELSE {_OPENED} END",
+    events.CLICKS: f"CASE WHEN properties ->> 'Bot Click' = 'true' THEN {_BOT} ELSE {_CLICKED} END",
+    events.SPAMS: f"{_COMPLAINED}",
+    events.UNSUBSCRIBES: f"CASE WHEN event_name IS DISTINCT FROM 'Unsubscribed from List' THEN {_UNSUBSCRIBED} END",
+}
+# Text messages and push notifications, whose events have no separate table.
+_OTHER_CHANNELS = {
+    "Received SMS": _DELIVERED,
+    "Received Text Message": _DELIVERED,
+    "Received Push": _DELIVERED,
+    "Bounced Push": _BOUNCED,
+    "Opened Push": _OPENED,
+    "Unsubscribed from SMS": _UNSUBSCRIBED,
+    "Unsubscribed from Text Message Marketing": _UNSUBSCRIBED,
+}
+# Without a condition, so that an index of each table can serve a join.
+_OF_MESSAGES = """
+    SELECT esp_integration_id, campaign_key, automation_key, member_key, event_at, {kind} AS kind FROM {table}
+"""
+_OF_OTHER_CHANNELS = """
+    SELECT esp_integration_id, campaign_key, automation_key, member_key, event_at, CASE event_name {kinds} END AS kind
+    FROM {events} WHERE metric_key = ANY (ARRAY(SELECT key FROM {metrics} WHERE name IN ({names})))
+"""
+_CAMPAIGN_COLUMNS = """campaign.id AS campaign_id, campaign.name AS campaign_name, campaign.campaign_type AS channel,
+        campaign.sent_at"""
+# Messages of flows are left out after grouping: Postgres would expect that a condition here leaves hardly any rows, and
+# join them one by one.
+_OF_CAMPAIGN = f"""
+    SELECT event.esp_integration_id, coalesce(campaign.campaign_key, event.campaign_key) AS campaign_key,
+        {_CAMPAIGN_COLUMNS}, event.member_key, event.event_at, event.kind, NULL::numeric AS value,
+        NULL::text AS value_currency, message.automation_key AS flow_key
+    FROM ({{happened}}) AS event
+    LEFT JOIN {{messages}} AS message
+        ON message.message_key = event.campaign_key AND message.esp_integration_id = event.esp_integration_id
+    LEFT JOIN {{campaigns}} AS campaign
+        ON campaign.campaign_key = message.campaign_key AND campaign.esp_integration_id = event.esp_integration_id
+    WHERE event.automation_key IS NULL AND event.campaign_key IS NOT NULL
+"""
+_OF_FLOW = """
+    SELECT event.esp_integration_id, coalesce(event.automation_key, message.automation_key) AS automation_key,
+        event.campaign_key AS message_key, event.member_key, event.event_at, event.kind, NULL::numeric AS value,
+        NULL::text AS value_currency, NULL::text AS flow_key
+    FROM ({happened}) AS event
+    LEFT JOIN {messages} AS message
+        ON message.message_key = event.campaign_key AND message.esp_integration_id = event.esp_integration_id
+    WHERE coalesce(event.automation_key, message.automation_key) IS NOT NULL
+"""
+# An order counts once for each campaign or message of a flow, however often it is attributed to it. Postgres expects
+# hardly any, so what is joined next needs an index.
+_ORDERED_BY_CAMPAIGN = f"""
+    SELECT attributed.esp_integration_id, attributed.campaign_key, {_CAMPAIGN_COLUMNS}, event.member_key,
+        event.event_at, {_ORDERED} AS kind, event.value, event.value_currency, NULL::text AS flow_key
+    FROM (
+        SELECT DISTINCT esp_integration_id, event_at, event_key, campaign_key, campaign_id FROM {{event_attributions}}
+        WHERE campaign_key IS NOT NULL
+    ) AS attributed
+    JOIN {{events}} AS event ON event.event_at = attributed.event_at AND event.key = attributed.event_key
+    LEFT JOIN {{campaigns}} AS campaign ON campaign.key = {{key_of_campaign}}
+    WHERE event.metric_key = ANY (ARRAY({{conversions}}))
+"""
+_ORDERED_BY_FLOW = f"""
+    SELECT attributed.esp_integration_id, attributed.automation_key, attributed.flow_message_key AS message_key,
+        event.member_key, event.event_at, {_ORDERED} AS kind, event.value, event.value_currency,
+        NULL::text AS flow_key
+    FROM (
+        SELECT DISTINCT esp_integration_id, event_at, event_key, automation_key, flow_message_key
+        FROM {{event_attributions}} WHERE automation_key IS NOT NULL
+    ) AS attributed
+    JOIN {{events}} AS event ON event.event_at = attributed.event_at AND event.key = attributed.event_key
+    WHERE event.metric_key = ANY (ARRAY({{conversions}}))
+"""
+# First by person, because counting distinct people would sort all events; then by currency.
+_PERFORMANCE = f"""
+SELECT {{owner}}, sum(delivered + bounced)::bigint AS recipients, sum(delivered)::bigint AS delivered,
+    sum(bounced)::bigint AS bounces, sum(opened + machine)::bigint AS opens, sum(machine)::bigint AS machine_opens,
+    sum(people_opened)::bigint AS unique_opens, sum(people_opened_themselves)::bigint AS unique_opens_by_people,
+    sum(clicked)::bigint AS clicks, sum(people_clicked)::bigint AS unique_clicks, sum(bot)::bigint AS bot_clicks,
+    sum(unsubscribed)::bigint AS unsubscribes, sum(complained)::bigint AS complaints, sum(ordered)::bigint AS orders,
+    CASE WHEN count(*) FILTER (WHERE ordered > 0) = 1 THEN sum(revenue) END AS revenue,
+    CASE WHEN count(*) FILTER (WHERE ordered > 0) = 1 THEN max(value_currency) FILTER (WHERE ordered > 0)
+    END AS revenue_currency,
+    jsonb_object_agg(coalesce(value_currency, 'unknown'), coalesce(revenue, 0)) FILTER (WHERE ordered > 0)
+        AS revenue_by_currency,
+    min(first_at) AS first_event_at, max(last_at) AS last_event_at
+FROM (
+    SELECT {{owner}}, value_currency, sum(delivered) AS delivered, sum(bounced) AS bounced, sum(opened) AS opened,
+        sum(machine) AS machine, sum(clicked) AS clicked, sum(bot) AS bot, sum(unsubscribed) AS unsubscribed,
+        sum(complained) AS complained, sum(ordered) AS ordered, sum(revenue) AS revenue,
+        count(member_key) FILTER (WHERE opened + machine > 0) AS people_opened,
+        count(member_key) FILTER (WHERE opened > 0) AS people_opened_themselves,
+        count(member_key) FILTER (WHERE clicked > 0) AS people_clicked, min(first_at) AS first_at,
+        max(last_at) AS last_at, max(flow_key) AS flow_key
+    FROM (
+        SELECT {{owner}}, member_key, value_currency,
+            count(*) FILTER (WHERE kind = {_DELIVERED}) AS delivered,
+            count(*) FILTER (WHERE kind = {_BOUNCED}) AS bounced,
+            count(*) FILTER (WHERE kind = {_OPENED}) AS opened,
+            count(*) FILTER (WHERE kind = {_MACHINE}) AS machine,
+            count(*) FILTER (WHERE kind = {_CLICKED}) AS clicked,
+            count(*) FILTER (WHERE kind = {_BOT}) AS bot,
+            count(*) FILTER (WHERE kind = {_UNSUBSCRIBED}) AS unsubscribed,
+            count(*) FILTER (WHERE kind = {_COMPLAINED}) AS complained,
+            count(*) FILTER (WHERE kind = {_ORDERED}) AS ordered,
+            sum(value) AS revenue, min(event_at) AS first_at, max(event_at) AS last_at, max(flow_key) AS flow_key
+        FROM ({{events}}) AS event WHERE kind IS NOT NULL GROUP BY {{owner}}, member_key, value_currency
+    ) AS person GROUP BY {{owner}}, value_currency
+) AS currency GROUP BY {{owner}} HAVING max(flow_key) IS NULL
+"""
+_NUMBERS = """
+    performance.recipients, performance.delivered, performance.bounces, performance.opens, performance.machine_opens,
+    performance.unique_opens, performance.unique_opens_by_people, performance.clicks, performance.unique_clicks,
+    performance.bot_clicks, performance.unsubscribes, performance.complaints, performance.orders, performance.revenue,
+    performance.revenue_currency, performance.revenue_by_currency, performance.first_event_at, performance.last_event_at
+"""
+_CAMPAIGN_OWNER = "campaign_key, esp_integration_id, campaign_id, campaign_name, channel, sent_at"
+_CAMPAIGNS = f"""
+SELECT integrations.name AS integration, performance.esp_integration_id, performance.campaign_key,
+    performance.campaign_id, performance.campaign_name, performance.channel, performance.sent_at, {_NUMBERS.strip()}
+FROM ({{performance}}) AS performance
+JOIN {{integrations}} AS integrations ON integrations.esp_integration_id = performance.esp_integration_id
+"""
+_FLOW_OWNER = "message_key, automation_key, esp_integration_id"
+_FLOWS = f"""
+SELECT integrations.name AS integration, performance.esp_integration_id, performance.automation_key,
+    flow.id AS flow_id, flow.name AS flow_name, flow.status AS flow_status, performance.message_key,
+    message.message_id, message.name AS message_name, message.channel, {_NUMBERS.strip()}
+FROM ({{performance}}) AS performance
+JOIN {{integrations}} AS integrations ON integrations.esp_integration_id = performance.esp_integration_id
+LEFT JOIN {{automations}} AS flow ON flow.automation_key = performance.automation_key
+    AND flow.esp_integration_id = performance.esp_integration_id
+LEFT JOIN {{messages}} AS message ON message.message_key = performance.message_key
+    AND message.esp_integration_id = performance.esp_integration_id
+"""
+_ENGAGEMENT = """
+SELECT integrations.name AS integration, person.esp_integration_id, person.member_key, member.id AS member_id,
+    member.deleted_at, {columns}
+FROM (
+    SELECT esp_integration_id, member_key, {aggregates}
+    FROM ({events}) AS event WHERE member_key IS NOT NULL AND kind IN ({kinds}) GROUP BY 1, 2
+) AS person
+JOIN {integrations} AS integrations ON integrations.esp_integration_id = person.esp_integration_id
+LEFT JOIN {members} AS member
+    ON member.member_key = person.member_key AND member.esp_integration_id = person.esp_integration_id
+"""
+_OF_PERSON = """
+    SELECT esp_integration_id, member_key, event_at, {kind} AS kind FROM {table}
+"""
+_ORDERS_OF_PERSON = """
+    SELECT esp_integration_id, member_key, event_at, {ordered} FROM {events}
+    WHERE metric_key = ANY (ARRAY({conversions}))
+"""
+_ACTIVITIES = {"send": _DELIVERED, "open": _OPENED, "click": _CLICKED, "order": _ORDERED}
+_ACTIVITY = {
+    "first_{}_at": "min(event_at) FILTER (WHERE kind = {})",
+    "last_{}_at": "max(event_at) FILTER (WHERE kind = {})",
+    "{}s": "count(*) FILTER (WHERE kind = {})",
+    "{}s_30_days": "count(*) FILTER (WHERE kind = {} AND event_at > now() - interval '30 days')",
+    "{}s_90_days": "count(*) FILTER (WHERE kind = {} AND event_at > now() - interval '90 days')",
+}
+# People without a time of joining were on the list before the first day.
+_GROWTH = """
+SELECT integrations.name AS integration, change.esp_integration_id, list.key AS list_key, change.list_id,
+    list.name AS list_name, change.day, change.people_joined, change.people_left, change.people_on_list,
+    change.joined_and_subscribed
+FROM (
+    SELECT esp_integration_id, list_id, day, sum(joined)::bigint AS people_joined, sum(has_left)::bigint AS people_left,
+        sum(sum(joined + earlier - has_left)) OVER (
+            PARTITION BY esp_integration_id, list_id ORDER BY day NULLS FIRST
+        )::bigint AS people_on_list,
+        sum(subscribed)::bigint AS joined_and_subscribed
+    FROM (
+        SELECT esp_integration_id, list_id, (subscribed AT TIME ZONE 'UTC')::date AS day,
+            (subscribed IS NOT NULL)::int AS joined, (subscribed IS NULL)::int AS earlier, 0 AS has_left,
+            (is_subscribed IS TRUE AND subscribed IS NOT NULL)::int AS subscribed
+        FROM {member_lists}
+        UNION ALL
+        SELECT esp_integration_id, list_id, (unsubscribed_at AT TIME ZONE 'UTC')::date, 0, 0, 1, 0
+        FROM {member_lists} WHERE unsubscribed_at IS NOT NULL
+    ) AS each GROUP BY 1, 2, 3
+) AS change
+JOIN {integrations} AS integrations ON integrations.esp_integration_id = change.esp_integration_id
+LEFT JOIN {lists} AS list ON list.id = change.list_id AND list.esp_integration_id = change.esp_integration_id
+WHERE change.day IS NOT NULL
+"""
+# Each day is a range of the primary keys. A condition on a day that is computed from the time would read all events.
+_DELIVERABILITY = """
+SELECT integrations.name AS integration, event.esp_integration_id, day.at::date AS day, event.domain, event.sends,
+    event.bounces, event.hard_bounces, event.soft_bounces, event.opens, event.machine_opens, event.complaints
+FROM generate_series(
+    (least({first}) AT TIME ZONE 'UTC')::date::timestamp, greatest({last}) AT TIME ZONE 'UTC', interval '1 day'
+) AS day (at)
+CROSS JOIN LATERAL (
+    SELECT esp_integration_id,
+        coalesce(nullif(lower(split_part(email, '@', 2)), ''), lower(properties ->> 'Email Domain')) AS domain,
+        count(*) FILTER (WHERE kind = {delivered}) AS sends,
+        count(*) FILTER (WHERE kind = {bounced}) AS bounces,
+        count(*) FILTER (WHERE kind = {bounced} AND properties ->> 'Bounce Type' = 'Hard') AS hard_bounces,
+        count(*) FILTER (WHERE kind = {bounced} AND properties ->> 'Bounce Type' = 'Soft') AS soft_bounces,
+        count(*) FILTER (WHERE kind = {opened}) AS opens,
+        count(*) FILTER (WHERE kind = {opened} AND properties ->> 'machine_open' = 'true') AS machine_opens,
+        count(*) FILTER (WHERE kind = {complained}) AS complaints
+    FROM ({events}) AS happened
+    WHERE event_at >= day.at AT TIME ZONE 'UTC' AND event_at < (day.at + interval '1 day') AT TIME ZONE 'UTC'
+    GROUP BY 1, 2
+) AS event
+JOIN {integrations} AS integrations ON integrations.esp_integration_id = event.esp_integration_id
+"""
+_OF_EMAIL = "SELECT esp_integration_id, event_at, email, properties, {kind} AS kind FROM {table}"
+_KEY_OF_CAMPAIGN = SQL(
+    "md5({esp_source} || ':' || attributed.esp_integration_id || ':' || attributed.campaign_id)"
+).format(esp_source=Literal(ESP_SOURCE))
+_EMAIL_KINDS = {
+    events.SENDS: _DELIVERED,
+    events.BOUNCES: _BOUNCED,
+    events.OPENS: _OPENED,
+    events.SPAMS: _COMPLAINED,
+}
+_TABLES = (
+    bookkeeping.INTEGRATIONS,
+    account.MAPPED_METRICS,
+    account.CUSTOM_METRICS,
+    attribution.EVENT_ATTRIBUTIONS,
+    dimensions.METRICS,
+    dimensions.CAMPAIGNS,
+    dimensions.AUTOMATIONS,
+    dimensions.LISTS,
+    dimensions.MEMBERS,
+    membership.MEMBER_LISTS,
+    of_messages.CAMPAIGN_MESSAGES,
+    events.EVENTS,
+)
+
+
+def campaign_performance(schema: str) -> Composed:
+    """Return the query that defines the view of campaigns."""
+    performance = _performance(schema, _CAMPAIGN_OWNER, _OF_CAMPAIGN, _ORDERED_BY_CAMPAIGN)
+    return _filled(schema, _CAMPAIGNS, performance=performance)
+
+
+def flow_performance(schema: str) -> Composed:
+    """Return the query that defines the view of messages of flows."""
+    return _filled(schema, _FLOWS, performance=_performance(schema, _FLOW_OWNER, _OF_FLOW, _ORDERED_BY_FLOW))
+
+
+def _performance(schema: str, owner: str, owned: str, ordered: str) -> Composed:
+    """Return the query of the numbers for each owner: a campaign or a message of a flow.
+
+    Events are joined to their owner before they are appended, so that a filter on the owner reaches each event table.
+    """
+    happened = (_appended(schema, _OF_MESSAGES, _KINDS), _other_channels(schema))
+    orders = _filled(
+        schema,
+        ordered,
+        key_of_campaign=_KEY_OF_CAMPAIGN,
+        conversions=_filled(schema, _CONVERSIONS),
+    )
+    joined = [*(_filled(schema, owned, happened=each) for each in happened), orders]
+    return _filled(schema, _PERFORMANCE, owner=SQL(owner), events=SQL("\nUNION ALL\n").join(joined))
+
+
+def _other_channels(schema: str) -> Composed:
+    kinds = " ".join(f"WHEN '{name}' THEN {kind}" for name, kind in _OTHER_CHANNELS.items())
+    names = ", ".join(f"'{name}'" for name in _OTHER_CHANNELS)
+    return _filled(schema, _OF_OTHER_CHANNELS, kinds=SQL(kinds), names=SQL(names))
+
+
+def member_engagement(schema: str) -> Composed:
+    """Return the query that defines the view of people."""
+    of_messages = {table: _KINDS[table] for table in (events.SENDS, events.OPENS, events.CLICKS)}
+    orders = _filled(schema, _ORDERS_OF_PERSON, ordered=SQL(str(_ORDERED)), conversions=_filled(schema, _CONVERSIONS))
+    columns = {
+        name.format(activity): SQL(aggregate.format(kind))
+        for activity, kind in _ACTIVITIES.items()
+        for name, aggregate in _ACTIVITY.items()
+    }
+    return _filled(
+        schema,
+        _ENGAGEMENT,
+        columns=SQL(", ").join(Identifier("person", name) for name in columns),
+        aggregates=SQL(", ").join(
+            SQL("{} AS {}").format(aggregate, Identifier(name)) for name, aggregate in columns.items()
+        ),
+        events=SQL("\nUNION ALL\n").join([_appended(schema, _OF_PERSON, of_messages), orders]),
+        kinds=SQL(", ").join(SQL(str(kind)) for kind in _ACTIVITIES.values()),
+    )
+
+
+def list_growth(schema: str) -> Composed:
+    """Return the query that defines the view of lists by day."""
+    return _filled(schema, _GROWTH)
+
+
+def deliverability(schema: str) -> Composed:
+    """Return the query that defines the view of domains by day."""
+    names = [Identifier(schema, table.name) for table in _EMAIL_KINDS]
+    kinds = {table: str(kind) for table, kind in _EMAIL_KINDS.items()}
+    numbers = {"delivered": _DELIVERED, "bounced": _BOUNCED, "opened": _OPENED, "complained": _COMPLAINED}
+    return _filled(
+        schema,
+        _DELIVERABILITY,
+        first=SQL(", ").join(SQL("(SELECT min(event_at) FROM {})").format(name) for name in names),
+        last=SQL(", ").join(SQL("(SELECT max(event_at) FROM {})").format(name) for name in names),
+        events=_appended(schema, _OF_EMAIL, kinds),
+        **{name: SQL(str(kind)) for name, kind in numbers.items()},
+    )
+
+
+QUERIES = {
+    "campaign_performance": campaign_performance,
+    "flow_performance": flow_performance,
+    "member_engagement": member_engagement,
+    "list_growth": list_growth,
+    "deliverability": deliverability,
+}
+
+
+def _appended(schema: str, text: str, kinds: Mapping[Table, str]) -> Composed:
+    """Return a query over several event tables. `kinds` has the expression of what their events count as."""
+    return SQL(" UNION ALL ").join(
+        SQL(text).format(table=Identifier(schema, table.name), kind=SQL(kind)) for table, kind in kinds.items()
+    )
+
+
+def _filled(schema: str, text: str, **parts: Composable) -> Composed:
+    tables = {name: Identifier(schema, name) for name in (*(table.name for table in _TABLES), MESSAGES.name)}
+    return SQL(text.strip("\n")).format(**{**tables, **parts})

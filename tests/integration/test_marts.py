@@ -1,0 +1,142 @@
+"""The views of docs/marts.md over rows written by hand: several accounts, tables left out, changes after the fact.
+
+tests/integration/sandbox/test_dialects.py compares them with a whole account.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from hashlib import md5
+from pathlib import Path
+
+import psycopg
+import pytest
+
+BLOCKS = re.findall(
+    r"```(?:sql|psql)\n(.*?)```", (Path(__file__).parents[2] / "docs" / "marts.md").read_text("utf-8"), re.DOTALL
+)
+DAY = datetime(2026, 3, 1, 12, tzinfo=UTC)
+_EVENT = """
+INSERT INTO klaviyo.{} (key, id, esp_source, esp_integration_id, event_at, campaign_key, member_key, email, properties)
+VALUES (md5('Klaviyo:' || %(account)s || ':' || %(id)s), %(id)s, 'Klaviyo', %(account)s, %(at)s, md5('C1'),
+    md5(%(person)s), %(person)s || '@' || %(account)s || '.example', jsonb_build_object('machine_open', false))
+"""
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[psycopg.Connection]:
+    """Two accounts with the same IDs of campaigns and people."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        for account in ("one", "two"):
+            connection.execute(
+                "INSERT INTO klaviyo.integrations (name, esp_integration_id) VALUES (%s || '-shop', %s)",
+                [account, account],
+            )
+            add(connection, "sends", account, "S1", "ann")
+            add(connection, "opens", account, "O1", "ann")
+        add(connection, "sends", "two", "S2", "bob")
+        yield connection
+
+
+def add(
+    connection: psycopg.Connection, table: str, account: str, event_id: str, person: str, at: datetime = DAY
+) -> None:
+    values = {"account": account, "id": event_id, "person": person, "at": at}
+    connection.execute(_EVENT.format(table), values)  # type: ignore[arg-type]
+
+
+def rows(connection: psycopg.Connection, query: str) -> list[tuple[object, ...]]:
+    return connection.execute(query).fetchall()  # type: ignore[arg-type]
+
+
+CAMPAIGNS = (
+    "SELECT integration, campaign_id, recipients, opens, unique_opens FROM klaviyo.campaign_performance ORDER BY 1"
+)
+PEOPLE = "SELECT integration, member_id, sends, opens FROM klaviyo.member_engagement ORDER BY 1, sends, opens"
+DOMAINS = "SELECT integration, day, domain, sends, opens FROM klaviyo.deliverability ORDER BY 1, 2, 3"
+
+
+def test_accounts_never_mix(connection: psycopg.Connection) -> None:
+    """Although their campaigns and people have the same IDs, and without any row in the tables of dimensions."""
+    assert rows(connection, CAMPAIGNS) == [("one-shop", None, 1, 1, 1), ("two-shop", None, 2, 1, 1)]
+    assert rows(connection, PEOPLE) == [
+        ("one-shop", None, 1, 1),
+        ("two-shop", None, 1, 0),
+        ("two-shop", None, 1, 1),
+    ]
+    assert rows(connection, DOMAINS) == [
+        ("one-shop", DAY.date(), "one.example", 1, 1),
+        ("two-shop", DAY.date(), "two.example", 2, 1),
+    ]
+    connection.execute(
+        "INSERT INTO klaviyo.campaigns (key, id, campaign_key, esp_integration_id) VALUES ('k', 'C1', md5('C1'), 'two')"
+    )
+    assert rows(connection, CAMPAIGNS) == [("one-shop", None, 1, 1, 1), ("two-shop", "C1", 2, 1, 1)]
+
+
+def test_changes_count_at_once(connection: psycopg.Connection) -> None:
+    """Late events, deleted events, and people who are erased: their events count, and they do not."""
+    add(connection, "opens", "one", "O2", "bob", DAY - timedelta(days=400))
+    assert rows(connection, CAMPAIGNS)[0] == ("one-shop", None, 1, 2, 2)
+    assert rows(connection, DOMAINS)[0] == ("one-shop", (DAY - timedelta(days=400)).date(), "one.example", 0, 1)
+    connection.execute("UPDATE klaviyo.opens SET member_key = NULL, email = NULL, properties = NULL WHERE id = 'O1'")
+    assert rows(connection, CAMPAIGNS) == [("one-shop", None, 1, 2, 1), ("two-shop", None, 2, 1, 0)]
+    assert ("one-shop", DAY.date(), None, 0, 1) in rows(connection, DOMAINS)
+    connection.execute("DELETE FROM klaviyo.opens")
+    assert rows(connection, CAMPAIGNS) == [("one-shop", None, 1, 0, 0), ("two-shop", None, 2, 0, 0)]
+
+
+def test_days_are_those_of_utc_whatever_the_session_s_time_zone(connection: psycopg.Connection) -> None:
+    add(connection, "sends", "one", "S3", "ann", datetime(2026, 3, 29, 23, 59, 59, 999_999, tzinfo=UTC))
+    add(connection, "sends", "one", "S4", "ann", datetime(2026, 3, 30, tzinfo=UTC))
+    connection.execute("SET TimeZone = 'America/New_York'")
+    days = "SELECT day::text, sends FROM klaviyo.deliverability WHERE esp_integration_id = 'one' ORDER BY 1"
+    assert rows(connection, days) == [("2026-03-01", 1), ("2026-03-29", 1), ("2026-03-30", 1)]
+
+
+def test_the_metric_of_revenue_is_the_mapped_one_or_the_only_placed_order(connection: psycopg.Connection) -> None:
+    """Orders of both metrics are attributed to the campaign; the mapped one counts, even if it is a custom metric."""
+    for metric in ("Placed Order", "Paid"):
+        at = DAY + timedelta(hours=len(metric))
+        add(connection, "events", "one", metric, "ann", at)
+        key = md5(f"Klaviyo:one:{metric}".encode()).hexdigest()
+        connection.execute(
+            "INSERT INTO klaviyo.metrics (key, id, name, esp_integration_id) VALUES (%s, %s, %s, 'one')",
+            [key, metric, metric],
+        )
+        connection.execute(
+            "UPDATE klaviyo.events SET metric_key = %s, value = %s WHERE key = %s", [key, len(metric), key]
+        )
+        for each in ("a", "b"):  # attributed twice
+            connection.execute(
+                "INSERT INTO klaviyo.event_attributions"
+                " (key, id, event_key, event_at, campaign_id, campaign_key, esp_integration_id)"
+                " VALUES (%s, %s, %s, %s, 'C1', md5('C1'), 'one')",
+                [each, each, key, at],
+            )
+    revenue = "SELECT orders, revenue FROM klaviyo.campaign_performance WHERE integration = 'one-shop'"
+    orders = "SELECT sum(orders) FROM klaviyo.member_engagement"
+    assert rows(connection, revenue) == [(1, len("Placed Order"))]
+    connection.execute(
+        "INSERT INTO klaviyo.custom_metrics (key, id, metric_ids, esp_integration_id) VALUES ('c', 'c', %s, 'one')",
+        ['["Paid", "Placed Order"]'],
+    )
+    connection.execute(
+        "INSERT INTO klaviyo.mapped_metrics (key, id, custom_metric_key, esp_integration_id)"
+        " VALUES ('m', 'revenue', 'c', 'one')"
+    )
+    assert rows(connection, revenue) == [(2, len("Placed Order") + len("Paid"))]
+    assert rows(connection, orders) == [(2,)]
+    connection.execute("UPDATE klaviyo.mapped_metrics SET metric_key = md5('Klaviyo:one:Paid')")
+    assert rows(connection, revenue) == [(1, len("Paid"))]
+
+
+def test_the_statements_of_the_documentation_run(connection: psycopg.Connection) -> None:
+    """Copies are refreshed while there are new events."""
+    for block in BLOCKS:
+        add(connection, "sends", "one", f"S{md5(block.encode()).hexdigest()}", "ann")
+        connection.execute(block)
+    assert len(BLOCKS) == 7
+    assert rows(connection, "SELECT count(*) FROM campaign_performance") == [(2,)]
+    newest = "SELECT max(sends) FROM {}deliverability"
+    assert rows(connection, newest.format("")) <= rows(connection, newest.format("klaviyo."))
