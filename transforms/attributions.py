@@ -40,8 +40,8 @@ def attributions(pages: Sequence[EventPage], integration_id: str, protection: Pr
     """
     rows = [(*each, page.read_at) for page in pages for each in page.attributions]
     if not rows:
-        nothing = (pl.DataFrame(schema=each.schema) for each in (loads.EVENT_ATTRIBUTIONS, loads.ATTRIBUTION_IDS))
-        return Attributions(*nothing, nul_characters=0)
+        nothing = pl.DataFrame(schema=loads.EVENT_ATTRIBUTIONS.schema)
+        return Attributions(nothing, pl.DataFrame(schema=loads.ATTRIBUTION_IDS.schema), 0)
     raw = pl.DataFrame(rows, _SCHEMA, orient="row").pipe(cleaned)
     named = ("id", "event_id", "attributed_event_id")
     identified = raw.frame.pipe(with_protected_event_ids, protection, *named) if protection else raw.frame
