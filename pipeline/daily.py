@@ -144,6 +144,7 @@ def _phases(job: Job, wanted: Selection, since: datetime | None) -> Phases:
     if EXCLUSIONS.name in streams:  # after events, which a run should bring first
         excluded = plan.exclusion_chunks(reasons, stored.excluded, job.run.as_of, stored.begun)
     excluded += plan.content_chunks(streams, stored.watermarks, job.run.as_of, stored.begun)
+    excluded += plan.large_chunks(streams)
     unknown = [Chunk(each.name) for each in (PEOPLE, SUSPECTED) if each.name in streams]
     if PROFILE_SWEEP.name in streams:
         unknown += _sweep_chunks(job, stored, lists_people)

@@ -13,7 +13,7 @@ from klaviyo_pg.postgres.lookups import DIGITS
 from klaviyo_pg.postgres.member_lists import SWEEPS
 from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, open_windows, parse
 from pipeline.chunks import Chunk, key_of
-from pipeline.streams import DIMENSIONS, content
+from pipeline.streams import DIMENSIONS, content, on_request
 from pipeline.streams.departures import PROFILE_SWEEP
 from pipeline.streams.events import EVENTS
 from pipeline.streams.exclusions import EXCLUSIONS
@@ -165,6 +165,13 @@ def content_chunks(
         planned: AnyWindow = FULL_READ if is_full else OpenWindow(start)
         for window in [parse(each) for each in begun.get(name, ())] or [planned]:
             yield Chunk(name, window, None, None if is_full else start, (None,))
+
+
+def large_chunks(streams: Collection[str]) -> Iterator[Chunk]:
+    """Read the large collections that TABLES asks for, each in full."""
+    for stream in on_request.LARGE:
+        if stream.name in streams:
+            yield Chunk(stream.name, marks=(None,))
 
 
 def people_chunks(waiting: int) -> Iterator[Chunk]:

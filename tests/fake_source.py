@@ -32,6 +32,7 @@ from klaviyo_pg.rows import (
     Page,
     Profile,
     ProfileId,
+    Record,
     Reject,
     Report,
     Tag,
@@ -274,6 +275,9 @@ class FakeSource:
 
     def images(self, window: AnyWindow) -> Iterator[Page[Image]]:
         return self._changed("images", window, self._account.images)
+
+    def records(self, stream: str, window: AnyWindow, subject: str | None = None) -> Iterator[Page[Record]]:
+        return self._collection(stream, self._account.records.get(stream, ())) if self.lists_people else iter(())
 
     def _changed(self, kind: str, window: AnyWindow, rows: Sequence[Any]) -> Iterator[Page[Any]]:
         """Read rows in the order of their last change. A dialect that does not list people does not have them."""

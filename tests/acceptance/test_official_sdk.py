@@ -124,6 +124,19 @@ def test_all_templates_forms_and_images_are_listed(client: KlaviyoAPI) -> None:
     assert {row.attributes.hidden for row in shown} == {False} and {row.attributes.hidden for row in hidden} == {True}
 
 
+def test_the_catalog_is_listed(client: KlaviyoAPI) -> None:
+    """Items include their variants, which refer to them."""
+    model = vendor.GetCatalogItemResponseCollectionCompoundDocument
+    found = list(pages(client.Catalogs.get_catalog_items, model, include=["variants"], page_size=5))
+    items = {item.id: item for page in found for item in page.data}
+    related = {each.id for item in items.values() for each in item.relationships.variants.data}
+    assert related == {each.id for page in found for each in page.included}
+    variants = rows_of(client.Catalogs.get_catalog_variants, vendor.GetCatalogVariantResponseCollection)
+    assert {row.id for row in variants} == related and {row.relationships.item.data.id for row in variants} < set(items)
+    categories = rows_of(client.Catalogs.get_catalog_categories, vendor.GetCatalogCategoryResponseCollection)
+    assert len(categories) == 3 and len(items) == 12
+
+
 def test_all_campaigns_are_listed_with_their_messages(box: Sandbox, client: KlaviyoAPI) -> None:
     """Each channel and each archived state needs its own request."""
     count = 0

@@ -13,6 +13,10 @@ EVENT = (
     f"key id campaign_key automation_key member_key list_key email event_at {ORIGIN} "
     "metric_key event_name value value_currency properties extracted_at"
 )
+PRODUCT = (
+    "external_id title description price url image_full_url image_thumbnail_url custom_metadata is_published "
+    "created_at updated_at"
+)
 EXCLUSION = "reason created_at _account_id _sync_id __synced_at email esp_integration_id member_id"
 SHARES = {name for name in STATISTICS if name.endswith("_rate")} | {"text_message_roi"}
 MONEY = {
@@ -109,6 +113,11 @@ COLUMNS = {
         "key sent_on flow_id automation_key flow_message_id message_key send_channel variation_id "
         f"conversion_metric_id conversion_metric_key {' '.join(STATISTICS)} {ORIGIN} deleted_at"
     ),
+    "catalog_items": f"key id {PRODUCT} {ORIGIN} deleted_at",
+    "catalog_variants": (
+        f"key id item_id item_key sku inventory_policy inventory_quantity {PRODUCT} {ORIGIN} deleted_at"
+    ),
+    "catalog_categories": f"key id external_id name updated_at {ORIGIN} deleted_at",
 }
 TYPES = {
     "details_digest": "bigint",
@@ -116,6 +125,11 @@ TYPES = {
     "metric_ids": "jsonb",
     "definition": "jsonb",
     "is_test": "boolean",
+    "price": "numeric",
+    "inventory_quantity": "numeric",
+    "inventory_policy": "bigint",
+    "custom_metadata": "jsonb",
+    "is_published": "boolean",
     "longitude": "double precision",
     "latitude": "double precision",
     "is_subscribed": "boolean",

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
-from klaviyo_pg.catalogue import loads
+from klaviyo_pg.catalogue import Load, Table, loads, on_request, types
+from klaviyo_pg.klaviyo.current import records
+from klaviyo_pg.klaviyo.current.resources import Resource
 from klaviyo_pg.rows import Form, FormVersion, Image, Reject, Template
 from klaviyo_pg.windows import FULL_READ
 from tests.any_page import ACCOUNT, source
 from transforms import content
+from transforms import records as transformed
 
 AT = "2026-07-01T00:00:00+00:00"
 JULY = datetime(2026, 7, 1, tzinfo=UTC)
@@ -95,3 +98,28 @@ def test_no_rows_make_empty_frames() -> None:
 def test_the_legacy_dialect_has_none_of_them() -> None:
     it = source("legacy", b"{}")
     assert [*it.templates(FULL_READ), *it.forms(FULL_READ), *it.images(FULL_READ)] == []
+
+
+def described(table: Table) -> dict[str, str]:
+    """Return the columns that are read, with the path that the catalogue documents."""
+    paths = {column.name: column.current for column in Load(table).columns}
+    return {name: path for name, path in paths.items() if path not in ("id", "computed")}
+
+
+@pytest.mark.parametrize("table", on_request.TABLES, ids=lambda table: table.name)
+def test_tables_on_request_have_the_columns_that_are_read(table: Table) -> None:
+    """Each is read at the path that the catalogue documents. What is missing or has another type is null."""
+    fields = records.FIELDS[table.name]
+    assert set(fields) == set(described(table))
+    empty = records.record(table.name, Resource("X"))
+    assert set(empty.values.values()) <= {None}
+    frame = transformed.records([empty], Load(table), ACCOUNT).frame
+    assert frame.schema == Load(table).schema and frame["key"].null_count() == 0
+    for name, path in described(table).items():
+        answer: Any = {"2026-07-01T00:00:00+00:00": 1, "": True}
+        for member in reversed(path.split(".")):
+            answer = {member: answer}
+        related = {path.removeprefix("relationships."): {"data": {"id": "R"}}}
+        read = fields[name](Resource("X", None, answer, related))
+        kind = {c.name: c.type for c in table.columns}[name]
+        assert (read is not None) == (kind in (types.TEXT, types.JSON)), name
