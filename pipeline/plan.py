@@ -153,11 +153,12 @@ def profile_chunks(watermarks: Watermarks, begun: Begun = _NOTHING_BEGUN) -> Ite
 def content_chunks(
     streams: Collection[str], watermarks: Watermarks, as_of: datetime, begun: Begun = _NOTHING_BEGUN
 ) -> Iterator[Chunk]:
-    """Read the templates, forms and images that have changed since they were last read; every week, all of them.
+    """Read the templates, forms and so on that have changed since they were last read; every week, all of them.
 
     Only a read of all of them shows which ones Klaviyo no longer has.
     """
-    for name in (stream.name for stream in content.STREAMS if stream.name in streams):
+    by_change = (*content.STREAMS, *on_request.BY_CHANGE)
+    for name in (stream.name for stream in by_change if stream.name in streams):
         watermark = watermarks.get(name)
         last = watermarks.get(key_of(content.FULL_READS, name))
         is_full = watermark is None or _is_due(last, as_of, CONTENT_EVERY)
@@ -167,11 +168,12 @@ def content_chunks(
             yield Chunk(name, window, None, None if is_full else start, (None,))
 
 
-def large_chunks(streams: Collection[str]) -> Iterator[Chunk]:
-    """Read the large collections that TABLES asks for, each in full."""
+def large_chunks(streams: Collection[str], coupon_ids: Iterable[str]) -> Iterator[Chunk]:
+    """Read the large collections that TABLES asks for, each in full; codes by coupon."""
     for stream in on_request.LARGE:
         if stream.name in streams:
-            yield Chunk(stream.name, marks=(None,))
+            subjects = coupon_ids if stream is on_request.COUPON_CODES else [None]
+            yield from (Chunk(stream.name, FULL_READ, each, None, (each,)) for each in subjects)
 
 
 def people_chunks(waiting: int) -> Iterator[Chunk]:

@@ -1,6 +1,6 @@
 """Frames for the tables that are filled on request, by the columns that the catalogue declares."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import polars as pl
 
@@ -22,13 +22,13 @@ def records(rows: Iterable[Record], load: Load, integration_id: str) -> Cleaned:
     schema = {name: dtype for name, dtype in load.schema.items() if name not in computed}
     documents = frozenset(column.name for column in load.columns if column.type == types.JSON)
     raw = cleaned(pl.DataFrame(found, schema, orient="row"), documents)
-    keys = {name: _key(name, integration_id) for name in computed}
+    keys = {name: _key(name, schema, integration_id) for name in computed}
     return Cleaned(raw.frame.pipe(last_by, "id").with_columns(**keys).pipe(conformed, load), raw.nul_characters)
 
 
-def _key(name: str, integration_id: str) -> pl.Expr:
+def _key(name: str, columns: Collection[str], integration_id: str) -> pl.Expr:
     if name == "member_key":
-        return md5(pl.col("member_id"))
+        return md5(pl.col("member_id" if "member_id" in columns else "id"))
     return row_key(integration_id, pl.col("id" if name == "key" else name.removesuffix(_KEY) + _ID))
 
 

@@ -8,7 +8,7 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View, events
 from klaviyo_pg.errors import DatabaseUnusable
-from klaviyo_pg.postgres import definitions, freshness, messages, partitions, revenue, touched
+from klaviyo_pg.postgres import definitions, freshness, messages, partitions, push_tokens, revenue, touched
 from klaviyo_pg.settings import Settings
 
 _COLUMNS = """
@@ -31,7 +31,12 @@ _COMMENTS = """
     LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.objsubid AND d.objsubid > 0
     WHERE d.classoid = 'pg_class'::regclass AND n.nspname = %s AND c.relkind IN ('r', 'p', 'v')
 """
-_QUERIES = {"freshness": freshness.query, "messages": messages.query, "attributed_revenue": revenue.query}
+_QUERIES = {
+    "freshness": freshness.query,
+    "messages": messages.query,
+    "attributed_revenue": revenue.query,
+    "usable_push_tokens": push_tokens.query,
+}
 _PRIMARY_KEYS = """
     SELECT t.relname, array_agg(a.attname::text ORDER BY k.position)
     FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace

@@ -20,6 +20,11 @@ _MARK = """
 UPDATE {table} AS stored SET deleted_at = now(), __synced_at = now() FROM ({absent}) AS absent
 WHERE stored.key = absent.row_key
 """
+_MARK_OWNED = """
+UPDATE {table} AS stored SET deleted_at = now(), __synced_at = now() FROM {owners} AS owner
+WHERE stored.{column} = owner.key AND stored.esp_integration_id = %(account)s AND stored.deleted_at IS NULL
+AND owner.deleted_at IS NOT NULL
+"""
 _FORGET = "DELETE FROM {} WHERE esp_integration_id = %(account)s AND stream = %(read)s"
 
 
@@ -49,3 +54,9 @@ def _of(key: str) -> Composable:
 def forget(account: Account, read: str) -> None:
     """Forget what full reads have found, including interrupted ones."""
     account.execute(_FORGET, bookkeeping.SWEPT_ROWS, read=read)
+
+
+def mark_owned(account: Account, table: Table, column: str, owners: Table) -> None:
+    """Mark the rows whose owner is deleted: the row of another table, whose key they have in a column."""
+    parts = {"table": account.table(table), "owners": account.table(owners), "column": Identifier(column)}
+    account.execute(account.compose(_MARK_OWNED, **parts))

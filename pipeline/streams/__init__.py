@@ -45,7 +45,7 @@ STREAMS: Mapping[str, Stream] = MappingProxyType(
             segments.SEGMENT_MEMBERS,
             exclusions.EXCLUSIONS,
             *content.STREAMS,
-            *on_request.LARGE,
+            *on_request.STREAMS,
             people.PEOPLE,
             *DEPARTURES,
             *REPORTS,

@@ -137,6 +137,33 @@ def test_the_catalog_is_listed(client: KlaviyoAPI) -> None:
     assert len(categories) == 3 and len(items) == 12
 
 
+def test_coupons_are_listed_with_their_codes(client: KlaviyoAPI) -> None:
+    """Codes are listed of one coupon at a time, and some are assigned to people."""
+    coupons = rows_of(client.Coupons.get_coupons, vendor.GetCouponResponseCollection)
+    model = vendor.GetCouponCodeResponseCollectionCompoundDocument
+    codes = [rows_of(client.Coupons.get_coupon_codes, model, f'equals(coupon.id,"{row.id}")') for row in coupons]
+    assert [len(each) for each in codes] == [0, 15, 30]
+    assert {row.attributes.status for row in codes[1]} == {"UNASSIGNED", "ASSIGNED_TO_PROFILE", "USED"}
+    assert all(row.relationships.coupon.data.id == coupons[1].id for row in codes[1])
+
+
+def test_reviews_and_push_tokens_are_listed(client: KlaviyoAPI) -> None:
+    """Reviews are listed by the time of their last change. Push tokens have their owners."""
+    model = vendor.GetReviewResponseDTOCollectionCompoundDocument
+    times = [row.attributes.updated for row in rows_of(client.Reviews.get_reviews, model, sort="-updated")]
+    assert len(times) == 9 and times == sorted(times, reverse=True)
+    tokens = rows_of(client.Profiles.get_push_tokens, vendor.GetPushTokenResponseCollectionCompoundDocument)
+    owners = {row.relationships.profile.data.id for row in tokens}
+    assert len(tokens) > len(owners) == 9
+
+
+def test_profiles_have_predictions(client: KlaviyoAPI) -> None:
+    """They are null for those of whom nothing can be predicted."""
+    page = client.Profiles.get_profiles(additional_fields_profile=["predictive_analytics"])
+    found = [row.attributes.predictive_analytics.churn_probability for row in page.data]
+    assert None in found and any(found)
+
+
 def test_all_campaigns_are_listed_with_their_messages(box: Sandbox, client: KlaviyoAPI) -> None:
     """Each channel and each archived state needs its own request."""
     count = 0
