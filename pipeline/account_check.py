@@ -155,7 +155,11 @@ class Check:
         findings, before = self.findings, dict(self._pace.sent)
         allowed = frozenset(name for name, access in findings.access.items() if access.is_allowed)
         known = Known(
-            self._full_reads, self._metrics, [row.id for row in self._rows.get(LISTS.name, ())], self._segments
+            self._full_reads,
+            self._metrics,
+            [row.id for row in self._rows.get(LISTS.name, ())],
+            self._segments,
+            [row.id for row in self._rows.get(COUPONS.name, ())],
         )
         measured = sizes.measure(self._source, self._settings, self._wanted, allowed, known, self._as_of, progress)
         made = forecast(measured, self._settings, self._wanted, self._as_of)
