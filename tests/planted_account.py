@@ -224,7 +224,7 @@ def _content(plant: Planted) -> dict[str, list[dict[str, Any]]]:
 
 
 def _on_request(plant: Planted, email: str) -> dict[str, list[dict[str, Any]]]:
-    """Return what is read on request. A review contains whatever its author wrote, or is told."""
+    """Return what is read on request. A review contains whatever its author wrote."""
     anns = {"profile": {"data": {"id": ANN}}}
     labels = {
         "catalog-items": ("title", "description", "url"),

@@ -50,7 +50,7 @@ def _product(what: str) -> tuple[Column, ...]:
         _text("external_id", f"ID of {what} in the shop."),
         _text("title", f"Title of {what}."),
         _text("description", f"Description of {what}."),
-        Column("price", NUMERIC, "Price as shown; null if there is none. The catalog has no currency.", "price", ""),
+        Column("price", NUMERIC, "Price as shown, without a currency, which the catalog does not have.", "price", ""),
         _text("url", "Address of its page in the shop."),
         _text("image_full_url", "Address of its picture."),
         _text("image_thumbnail_url", "Address of the small picture."),

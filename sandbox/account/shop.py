@@ -1,4 +1,4 @@
-"""What a shop has: a catalog, coupons with their codes, reviews, and the devices of its people. It is small."""
+"""A small shop: its catalog, coupons with their codes, reviews, and the devices of its people."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

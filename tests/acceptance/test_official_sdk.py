@@ -158,7 +158,7 @@ def test_reviews_and_push_tokens_are_listed(client: KlaviyoAPI) -> None:
 
 
 def test_profiles_have_predictions(client: KlaviyoAPI) -> None:
-    """They are null for those of whom nothing can be predicted."""
+    """Some people have no predictions: all values are null."""
     page = client.Profiles.get_profiles(additional_fields_profile=["predictive_analytics"])
     found = [row.attributes.predictive_analytics.churn_probability for row in page.data]
     assert None in found and any(found)
