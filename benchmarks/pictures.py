@@ -1,7 +1,8 @@
 """`python -m benchmarks.pictures`: recreate the pictures in docs/pictures/ by running what they show.
 
 They show a backfill in a terminal, stopped halfway, and its coverage, and Prefect's user interface with that backfill
-and with runs of two accounts that end in different states. Needs pyte (`pip install pyte`) and Chromium.
+and with runs of two accounts that end in different states, and the report on one of them. Needs pyte
+(`pip install pyte`) and Chromium.
 """
 
 import argparse
@@ -181,21 +182,26 @@ class Bench:
 
     def photograph(self, path: str, name: str, height: int = 1000, is_still: bool = True) -> None:
         """Save a screenshot of a page of Prefect's user interface. Most pages are incomplete while animations run."""
-        browser = shutil.which("chromium") or shutil.which("google-chrome")
-        assert browser, "Chromium is not installed"
-        with tempfile.TemporaryDirectory() as profile:
-            subprocess.run(
-                [
-                    *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
-                    *(f"--user-data-dir={profile}", f"--window-size=1400,{height}"),
-                    *("--virtual-time-budget=60000", *(["--force-prefers-reduced-motion"] if is_still else [])),
-                    f"--screenshot={_FOLDER / name}",
-                    self.environment["PREFECT_API_URL"].removesuffix("/api") + path,
-                ],
-                check=True,
-                capture_output=True,
-                timeout=120,
-            )
+        options = ["--force-prefers-reduced-motion"] if is_still else []
+        url = self.environment["PREFECT_API_URL"].removesuffix("/api") + path
+        _screenshot(url, name, 1400, height, "--virtual-time-budget=60000", *options)
+
+
+def _screenshot(url: str, name: str, width: int, height: int, *options: str) -> None:
+    """Save a screenshot of a page."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    assert browser, "Chromium is not installed"
+    with tempfile.TemporaryDirectory() as profile:
+        subprocess.run(
+            [
+                *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+                *(f"--user-data-dir={profile}", f"--window-size={width},{height}"),
+                *(*options, f"--screenshot={_FOLDER / name}", url),
+            ],
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
 
 
 def _is_busy(error: Exception) -> bool:
@@ -290,6 +296,15 @@ def pages(bench: Bench) -> None:
     bench.photograph(f"/artifacts/artifact/{differs['id']}", "prefect-reconciliation.png", 500)
 
 
+def html_report(bench: Bench, folder: Path) -> None:
+    """Take screenshots of the report on an account: on a wide screen, on a dark one, and on a phone."""
+    file = folder / "report.html"
+    bench.run("-m", "klaviyo_pg", "report", "--integration", "shop-fr", "--out", str(file))
+    _screenshot(file.as_uri(), "report-desktop.png", 1000, 1300)
+    _screenshot(file.as_uri(), "report-dark.png", 1000, 800, "--blink-settings=preferredColorScheme=0")
+    _screenshot(file.as_uri(), "report-phone.png", 390, 1300)
+
+
 def _day(ago: int) -> str:
     return f"{datetime.now(UTC) - timedelta(days=ago):%Y-%m-%d}"
 
@@ -307,6 +322,7 @@ def main() -> None:
         backfill(bench, box)
         runs_of_a_day(bench, box, other, Path(name))
         pages(bench)
+        html_report(bench, Path(name))
 
 
 if __name__ == "__main__":

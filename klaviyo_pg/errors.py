@@ -216,3 +216,8 @@ class Throttled(Unavailable):
     """The API's rate limit is used up for longer than RETRY_BUDGET_SECONDS. Rerun later to resume."""
 
     exit_code = 4
+
+    def __init__(self, message: str | None = None, retry_after: float | None = None, is_limit: bool = False) -> None:
+        """Set `is_limit` if the API itself said so: it may also be unavailable, or the client's own wait too long."""
+        self.is_limit = is_limit
+        super().__init__(message, retry_after)

@@ -223,7 +223,7 @@ class TagGroup(NamedTuple):
 
 
 class Template(NamedTuple):
-    """A template of emails."""
+    """An email template."""
 
     id: str
     name: str | None = None
@@ -248,7 +248,7 @@ class FormVersion(NamedTuple):
 
 
 class Form(NamedTuple):
-    """A form for signing up. `versions` is None if they are unknown, `rejects` are those that could not be read."""
+    """A sign-up form. `versions` is None if they are unknown, `rejects` are those that could not be read."""
 
     id: str
     name: str | None = None
@@ -448,7 +448,10 @@ class Lines(NamedTuple):
 
 
 class Attribution(NamedTuple):
-    """An attribution of an event, which happened `at` this time, to a message that caused it."""
+    """An attribution of an event, which happened `at` this time, to a message that caused it.
+
+    If it is not included in the response, only its ID is known.
+    """
 
     id: str
     event_id: str
@@ -459,12 +462,13 @@ class Attribution(NamedTuple):
     flow_id: str | None
     flow_message_id: str | None
     variation_id: str | None
+    is_included: bool = True
 
 
 class EventPage(NamedTuple):
     """One page of events, the people in them whose rows are new, and the attributions of the events.
 
-    `hidden` are records that may be, or refer to, attributions of any event of the page.
+    `hidden` are unreadable records that may be, or refer to, attributions of any event of the page.
     """
 
     events: Events

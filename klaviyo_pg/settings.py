@@ -130,13 +130,14 @@ class Settings(BaseSettings):
         30,
         ge=1,
         le=365,
-        description="Days of sending whose reports are read again every day, because conversions follow later.",
+        description="Send dates whose reports are read again every day, because conversions follow later.",
     )
     report_requests: int = Field(
         45,
         ge=1,
         le=225,
-        description="Requests of a day for reports on campaigns, and as many for flows. Klaviyo allows 225 of each.",
+        description="Requests of a day for reports on campaigns, and as many for flows. Klaviyo allows 225 of each. "
+        "Further pages, retries and a change of REPORT_METRIC take more.",
     )
     report_metric: str | None = Field(
         None,

@@ -148,10 +148,11 @@ def _days(windows: Iterable[Window], today: date) -> set[date]:
     """Return the days that lie completely in the windows; of today, what has passed of it."""
     days: set[date] = set()
     for start, end in _merged(windows):
-        day = start.date() if start == _midnight(start.date()) else start.date() + _DAY
-        while day <= today and (_midnight(day + _DAY) <= end or (day == today and _midnight(day) < end)):
-            days.add(day)
-            day += _DAY
+        first = start.date() if start == _midnight(start.date()) else start.date() + _DAY
+        until = min(end.date(), today)
+        if end > _midnight(today):
+            until = today + _DAY
+        days.update(first + number * _DAY for number in range((until - first).days))
     return days
 
 

@@ -12,13 +12,14 @@ from pipeline.coverage import Coverage, Covered, by_period, label
 
 _MAX_COLUMNS = 400  # more of them would be narrower than two pixels
 # Distinguishable with any color vision, and by lightness alone.
-_COLORS: Mapping[Covered, str] = {
+COLORS: Mapping[Covered, str] = {
     Covered.COMPLETE: "#0072B2",
     Covered.LOADED: "#9CCBEA",
     Covered.NOTHING: "#ECECEC",
     Covered.DIFFERS: "#D55E00",
     Covered.MISSING: "#F5D547",
 }
+"""The color of each state."""
 
 
 def picture(covered: Coverage, kind: Literal["png", "svg"]) -> bytes:
@@ -50,7 +51,7 @@ def _figure(covered: Coverage) -> Any:
     title = f"{label(covered.account)}: {covered.first} to {covered.last}, by {unit} (UTC)"
     for text in (axes.set_title(title, loc="left", fontweight="bold"), *axes.get_yticklabels()):
         text.set_parse_math(False)  # names are data
-    patches = [Patch(facecolor=color, label=value.value) for value, color in _COLORS.items()]
+    patches = [Patch(facecolor=color, label=value.value) for value, color in COLORS.items()]
     figure.legend(handles=patches, loc="outside lower left", ncols=len(patches), frameon=False)
     return figure
 
@@ -60,7 +61,7 @@ def _draw_days(axes: Any, covered: Coverage, size: int) -> None:
         at = _number(covered.first)
         for value, group in groupby(by_period(days, size)):
             width = len(list(group)) * size
-            axes.broken_barh([(at, width)], (line - 0.42, 0.84), facecolor=_COLORS[value], antialiased=False)
+            axes.broken_barh([(at, width)], (line - 0.42, 0.84), facecolor=COLORS[value], antialiased=False)
             at += width
 
 

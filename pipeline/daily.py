@@ -64,7 +64,7 @@ def _derive_member_lists(job: Job, streams: Collection[str]) -> None:
         loss = job.workers.call(memberships.derive, job.run)
     if loss is not None:
         job.tally.add(loss)
-    if not is_current and {EXCLUSIONS.name, LIST_MEMBERS.name} & set(streams):
+    if not (is_current or job.tally.must_stop) and {EXCLUSIONS.name, LIST_MEMBERS.name} & set(streams):
         job.tally.notes.append(_NOT_DERIVED if read_to is None else f"{_OLD_EXCLUSIONS} {read_to:%Y-%m-%d %H:%M} UTC.")
 
 
@@ -140,7 +140,7 @@ def _phases(job: Job, wanted: Selection, since: datetime | None) -> Phases:
         if not stored.lists:
             _pass_on(job, LISTS, LIST_MEMBERS)
     if SEGMENT_MEMBERS.name in streams:
-        members += _segment_chunks(job, stored, blind)
+        members += _segment_chunks(job, stored, blind, looks_up)
     excluded: list[Chunk] = []
     if EXCLUSIONS.name in streams:  # after events, which a run should bring first
         excluded = plan.exclusion_chunks(reasons, stored.excluded, job.run.as_of, stored.begun)
@@ -162,16 +162,24 @@ def _list_sweeps(job: Job, stored: _Warehouse) -> plan.ListSweeps:
     return plan.ListSweeps(every, settings.membership_sweep_requests, members)
 
 
-def _segment_chunks(job: Job, stored: _Warehouse, overlap: timedelta) -> Iterator[Chunk]:
-    """Return the chunks of the segments that SEGMENTS names, and note which names say nothing."""
+def _segment_chunks(job: Job, stored: _Warehouse, overlap: timedelta, looks_up: bool) -> Iterator[Chunk]:
+    """Return the chunks of the segments that SEGMENTS names.
+
+    Note which names say nothing, unless this run could not read which segments there are. A dialect that looks up
+    memberships does not say when somebody joined a segment.
+    """
     settings = job.run.settings
-    if not stored.segments and settings.segments and _pass_on(job, SEGMENTS, SEGMENT_MEMBERS):
-        return iter(())
     found = chosen(settings.segments, stored.segments)
-    for error in found.errors:
-        job.tally.add(error)
+    read_to = stored.watermarks.get(SEGMENTS.name)
+    if read_to is not None and read_to >= job.run.as_of:
+        for error in found.errors:
+            job.tally.add(error)
+    elif found.errors:
+        _pass_on(job, SEGMENTS, SEGMENT_MEMBERS)
     members = {key.partition("/")[2]: number for key, number in stored.segments_swept.items()}
-    sweeping = _list_sweeps(job, stored)._replace(members=members, stream=SEGMENT_MEMBERS.name, record=segments.SWEEPS)
+    sweeping = _list_sweeps(job, stored)._replace(
+        members=members, stream=SEGMENT_MEMBERS.name, record=segments.SWEEPS, in_full_only=looks_up
+    )
     return plan.membership_chunks(found.ids, stored.watermarks, overlap, job.run.as_of, sweeping, stored.begun)
 
 

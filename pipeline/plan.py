@@ -212,7 +212,9 @@ def _window_of(month: datetime, as_of: datetime) -> AnyWindow:
 class ListSweeps(NamedTuple):
     """The interval between sweeps of a list, the requests for them in a run, and the members that the last ones had.
 
-    Segments are swept in the same way: `stream` reads the members, and `record` is the watermark of a sweep.
+    Segments are swept in the same way: `stream` reads the members, and `record` is the watermark of a sweep. With
+    `in_full_only`, the source does not say when members joined, so nothing is read between sweeps; without sweeps,
+    every run reads in full.
     """
 
     every: timedelta
@@ -220,6 +222,7 @@ class ListSweeps(NamedTuple):
     members: Mapping[str, int] = MappingProxyType({})
     stream: str = LIST_MEMBERS.name
     record: str = SWEEPS
+    in_full_only: bool = False
 
 
 def membership_chunks(
@@ -242,6 +245,10 @@ def membership_chunks(
     for list_id in list_ids:
         watermark = watermarks.get(key_of(sweeps.stream, list_id))
         start = None if list_id in swept or watermark is None else watermark - overlap
+        if sweeps.in_full_only and start is not None:
+            if sweeps.every:
+                continue
+            start = None
         yield Chunk(sweeps.stream, OpenWindow(start), list_id, start, (list_id,))
 
 
@@ -282,7 +289,7 @@ class Report(NamedTuple):
 def report_chunks(report: Report, as_of: datetime, requests: int) -> list[Chunk]:
     """Read the days of a report that were not read today: new ones first, then those that were read longest ago.
 
-    So many requests are sent in a day, whatever the number of runs. The days that are left are read by the next ones.
+    So many requests are sent in a day, whatever the number of runs. The next ones read the remaining days.
     """
     due = [day for day in report.days if _is_due(report.read.get(day), as_of, _DAY)]
     today = Counter(at for at in report.read.values() if not _is_due(at, as_of, _DAY))

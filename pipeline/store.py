@@ -140,7 +140,7 @@ def _delete_withdrawn(
     account: Account, known: Sequence[tuple[Load, pl.DataFrame | Lines]], parts: Sequence[tuple[Load, Any]]
 ) -> None:
     """Delete what events that were stored before are no longer attributed to."""
-    frames = [rows for load, rows in parts if load is loads.EVENT_ATTRIBUTIONS]
+    frames = [rows for load, rows in parts if load.table is loads.EVENT_ATTRIBUTIONS.table]
     kept = frozenset(key for frame in frames for key in frame.get_column("key"))
     for load, rows in known:
         attributions.delete_withdrawn(account, load, rows, kept)

@@ -29,15 +29,21 @@ Frames = Sequence[tuple[Load, pl.DataFrame]]
 
 
 class Answers:
-    """A client that returns the same body for every request, except for paths that end in a key of `others`."""
+    """A client that returns the same body for every request, except for paths that end in a key of `others`.
+
+    One of these that is an error is raised.
+    """
 
     traffic = Traffic()
 
-    def __init__(self, body: bytes, others: Mapping[str, bytes] | None = None) -> None:
+    def __init__(self, body: bytes, others: Mapping[str, bytes | Exception] | None = None) -> None:
         self._body, self._others = body, others or {}
 
     def get(self, path: str, *_: object, read: Callable[[bytes], Any] = bytes, **__: object) -> Any:
-        return read(next((body for end, body in self._others.items() if path.endswith(end)), self._body))
+        answer = next((body for end, body in self._others.items() if path.endswith(end)), self._body)
+        if isinstance(answer, Exception):
+            raise answer
+        return read(answer)
 
     def post(self, endpoint: Endpoint, body: object, read: Callable[[bytes], Any] = bytes) -> Any:
         return self.get(endpoint.path, read=read)
@@ -72,7 +78,7 @@ def page(records: list[bytes], rest: bytes = b"") -> bytes:
 
 
 def source(
-    dialect: str, body: bytes, others: Mapping[str, bytes] | None = None, revision: Revision = "2026-07-15"
+    dialect: str, body: bytes, others: Mapping[str, bytes | Exception] | None = None, revision: Revision = "2026-07-15"
 ) -> Source:
     client = cast(Client, Answers(body, others))
     return CurrentSource(client, revision=revision) if dialect == "current" else LegacySource(client, client)
@@ -94,7 +100,8 @@ def stored_events(dialect: str, body: bytes) -> tuple[Stored, int]:
         *((loads.EVENTS[table], frame) for table, frame in by_table.tables.items()),
         (loads.FLOW_CAMPAIGNS, by_table.flow_campaigns),
         (loads.SUBSCRIPTION_CHANGES, by_table.subscription_changes),
-        (loads.EVENT_ATTRIBUTIONS, attributions([page], ACCOUNT).frame),
+        (loads.EVENT_ATTRIBUTIONS, attributions([page], ACCOUNT).included),
+        (loads.ATTRIBUTION_IDS, attributions([page], ACCOUNT).ids),
         (loads.MEMBER_STUBS, persons.members),
         (loads.MEMBER_ATTRIBUTES, persons.attributes),
     ]

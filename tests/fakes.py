@@ -135,7 +135,7 @@ class FakeAccount(Requests):
     def attribute(self, event_id: str, to: str, **related: str) -> None:
         """Attribute an event to another one, and to messages: campaign_id="C1", for example."""
         values = {**dict.fromkeys(Attribution._fields), "attributed_event_id": to, **related}
-        row = Attribution(**{**values, "id": f"of{event_id}to{to}", "event_id": event_id, "at": 0})
+        row = Attribution(**{**values, "id": f"of{event_id}to{to}", "event_id": event_id, "at": 0, "is_included": True})
         self.attributions.setdefault(event_id, []).append(row)
 
     def add_member(self, list_id: str, profile_id: str, joined: datetime) -> None:

@@ -33,6 +33,7 @@ from tests import driver
 LOG = logging.getLogger("tests.runs")
 ALL_EVENTS = tuple(table.name for table in EVENT_TABLES)
 """A selection of tables with which a run reads events and nothing else."""
+_SETTINGS: dict[str, Settings] = {}
 
 
 @dataclass
@@ -90,7 +91,7 @@ class Warehouse:
         name = str(settings.get("klaviyo_integration"))
         if settings.get("klaviyo_api_key") == API_KEY and name != "default":
             settings["klaviyo_api_key"] = key_of(name)  # an account can have only one name in a warehouse
-        return load_settings(**settings)
+        return _settings(repr(sorted(settings.items())), settings)
 
     def variant(self, **changes: object) -> "Warehouse":
         """Return the same database with other settings, such as another schema, dialect or account."""
@@ -182,6 +183,13 @@ class Warehouse:
         return self.rows(
             "SELECT metric_id, state, expected, loaded FROM backfill_chunks ORDER BY metric_id, window_start"
         )
+
+
+def _settings(key: str, settings: Mapping[str, object]) -> Settings:
+    """Return settings, which are read once for each combination: reading them takes longer than a small batch."""
+    if key not in _SETTINGS:
+        _SETTINGS[key] = load_settings(**settings)
+    return _SETTINGS[key]
 
 
 def in_process(warehouse: driver.Warehouse, settings: Mapping[str, str]) -> Warehouse:

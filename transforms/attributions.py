@@ -1,19 +1,21 @@
 """The frame for the attributions of events. Knows no event."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import polars as pl
 
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.rows import Attribution, EventPage
-from transforms.clean import Cleaned, cleaned, conformed, last_by
+from transforms.clean import cleaned, conformed, last_by
 from transforms.keys import md5, row_key
 from transforms.personal import Protection, with_protected_event_ids
 
-_SCHEMA = {name: pl.Int64() if name == "at" else pl.String() for name in Attribution._fields} | {
-    "extracted_at": pl.Datetime("us", "UTC")
+_SCHEMA = {name: pl.String() for name in Attribution._fields} | {
+    "at": pl.Int64(),
+    "is_included": pl.Boolean(),
+    "extracted_at": pl.Datetime("us", "UTC"),
 }
-_NO_ATTRIBUTIONS = Cleaned(pl.DataFrame(schema=loads.EVENT_ATTRIBUTIONS.schema), 0)
 _KEYS = {  # the columns that are digests of IDs
     "campaign_key": "campaign_id",
     "campaign_message_key": "campaign_message_id",
@@ -23,8 +25,21 @@ _KEYS = {  # the columns that are digests of IDs
 }
 
 
-def attributions(pages: Sequence[EventPage], integration_id: str, protection: Protection | None = None) -> Cleaned:
-    """Return the frame for the load EVENT_ATTRIBUTIONS.
+class Attributions(NamedTuple):
+    """The frames for the loads EVENT_ATTRIBUTIONS and ATTRIBUTION_IDS, and the NUL characters removed from them."""
+
+    included: pl.DataFrame
+    ids: pl.DataFrame
+    nul_characters: int
+
+
+_NO_ATTRIBUTIONS = Attributions(
+    pl.DataFrame(schema=loads.EVENT_ATTRIBUTIONS.schema), pl.DataFrame(schema=loads.ATTRIBUTION_IDS.schema), 0
+)
+
+
+def attributions(pages: Sequence[EventPage], integration_id: str, protection: Protection | None = None) -> Attributions:
+    """Return the frames of the attributions of events.
 
     `protection` is applied to the IDs of events, because keys are derived from them.
     """
@@ -32,8 +47,8 @@ def attributions(pages: Sequence[EventPage], integration_id: str, protection: Pr
     if not rows:
         return _NO_ATTRIBUTIONS
     raw = pl.DataFrame(rows, _SCHEMA, orient="row").pipe(cleaned)
-    ids = ("id", "event_id", "attributed_event_id")
-    identified = raw.frame.pipe(with_protected_event_ids, protection, *ids) if protection else raw.frame
+    named = ("id", "event_id", "attributed_event_id")
+    identified = raw.frame.pipe(with_protected_event_ids, protection, *named) if protection else raw.frame
     frame = identified.pipe(last_by, "event_id", "id").with_columns(
         key=row_key(integration_id, pl.col("event_id") + ":" + pl.col("id")),
         event_key=row_key(integration_id, pl.col("event_id")),
@@ -41,4 +56,6 @@ def attributions(pages: Sequence[EventPage], integration_id: str, protection: Pr
         attributed_event_key=row_key(integration_id, pl.col("attributed_event_id")),
         **{key: md5(pl.col(name)) for key, name in _KEYS.items()},
     )
-    return Cleaned(conformed(frame, loads.EVENT_ATTRIBUTIONS), raw.nul_characters)
+    included = frame.filter("is_included").pipe(conformed, loads.EVENT_ATTRIBUTIONS)
+    ids = frame.filter(~pl.col("is_included")).pipe(conformed, loads.ATTRIBUTION_IDS)
+    return Attributions(included, ids, raw.nul_characters)

@@ -51,7 +51,7 @@ def form_versions(forms: Sequence[rows.Form], integration_id: str) -> Cleaned:
     """
     found = [version for form in forms for version in form.versions or ()]
     raw = pl.DataFrame(found, _VERSION, orient="row").pipe(cleaned)
-    complete = [form.id for form in forms if form.versions is not None and not form.rejects]
+    complete = [form.id for form in forms if form.versions is not None and not any(each.hides for each in form.rejects)]
     markers = pl.DataFrame({"form_id": complete}, {"form_id": _TEXT})
     keyed = _keyed(raw.frame, integration_id).with_columns(form_key=row_key(integration_id, pl.col("form_id")))
     parts = [conformed(markers, loads.FORM_VERSIONS), conformed(keyed, loads.FORM_VERSIONS)]

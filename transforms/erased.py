@@ -94,7 +94,7 @@ def _without(frame: pl.DataFrame, load: Load, erased: Erased, of_events: Sequenc
         return _renamed(frame, of_events, erased)
     if load.table in events.EVENT_TABLES:
         return _cleared(frame, erased)
-    if load is loads.EVENT_ATTRIBUTIONS:
+    if load.table is loads.EVENT_ATTRIBUTIONS.table:
         return _unlinked(frame, of_events, erased)
     if "member_key" in frame.columns:
         return frame.filter(~_is_theirs(pl.col("member_key"), erased))

@@ -27,7 +27,8 @@ _DATES = re.compile(
 )
 _find_number = re.compile(rf"(?:\d[\s().\-/]*){{{_LONG}}}").search
 _find_address = re.compile(_AT).search
-_WORD_WITH_DATA = rf"\S*(?:{_AT})\S*|\+?(?:\d[^\w,;]*){{{_LONG - 1},}}\d"  # in a sentence
+_WORD_WITH_ADDRESS = rf"\S*(?:{_AT})\S*"
+_WORD_WITH_DATA = rf"{_WORD_WITH_ADDRESS}|\+?(?:\d[^\w,;]*){{{_LONG - 1},}}\d"  # in a sentence
 _QUOTATION = r"""(?s)(^|[\s(:])(?:'.*'|".*")"""
 _CODE = r"^-?\d{1,6}$"
 _MESSAGE_IDS = ("$message", "$flow")  # in the properties of an event: the source of its keys
@@ -137,6 +138,16 @@ def _protected(column: Column, kind: Personal, protection: Protection) -> pl.Exp
         case Personal.RECORD if not protection.drops:
             return value.map_batches(lambda texts: _documents(texts, protection, _record_ids), pl.String())
     return hashed(value, protection.salt)
+
+
+def shown_sentence(text: str) -> str:
+    """Return a sentence as SENTENCE stores it: without addresses, long numbers and quotations."""
+    return re.sub(_WORD_WITH_DATA, "…", re.sub(_QUOTATION, r"\1…", text))
+
+
+def shown_name(text: str) -> str:
+    """Return a name without words that contain an address."""
+    return re.sub(_WORD_WITH_ADDRESS, "…", text)
 
 
 def _hashed_unless(value: pl.Expr, form: str, protection: Protection) -> pl.Expr:

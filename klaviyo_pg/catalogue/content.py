@@ -11,7 +11,7 @@ def _text(name: str, description: str, current: str = "") -> Column:
 
 TEMPLATES = Table(
     "templates",
-    "One row for each template of emails. campaign_messages and flow_messages have its id as template_id.",
+    "One row for each email template. campaign_messages and flow_messages have its id as template_id.",
     (
         KEY_OF_ID,
         Column("id", TEXT, "Klaviyo's ID of the template.", "id", "", personal=Harmless.ID),
@@ -27,7 +27,7 @@ TEMPLATES = Table(
 )
 FORMS = Table(
     "forms",
-    "One row for each form for signing up.",
+    "One row for each sign-up form.",
     (
         KEY_OF_ID,
         Column("id", TEXT, "Klaviyo's ID of the form.", "id", "", personal=Harmless.ID),

@@ -14,7 +14,7 @@ OLD_NAMES = {
 }
 """The names by which dbt_klaviyo counts events, by the names that Klaviyo has given to these metrics since."""
 UNKNOWN = "unknown"
-"""The person_id of events of people who were erased. Models of dbt choose what to renew by it, so it is never null."""
+"""The person_id of events of people who were erased. dbt's models choose what to rebuild by it, so it is never null."""
 
 _CREATED = Column("created", UTC_TIMESTAMP, "When it was created (UTC).")
 _UPDATED = Column("updated", UTC_TIMESTAMP, "When it last changed (UTC).")
@@ -22,8 +22,9 @@ _DELETED = Column("_fivetran_deleted", BOOLEAN, "True if Klaviyo no longer has i
 _SYNCED = Column(
     "_fivetran_synced",
     UTC_TIMESTAMP,
-    "When the row was last written, or when the last daily run finished that found it unchanged (UTC).",
+    "When the row was last written or, if that is later, the time up to which its table has been read (UTC).",
 )
+_EVENT_SYNCED = Column("_fivetran_synced", UTC_TIMESTAMP, "When the event or its attribution was last written (UTC).")
 
 CAMPAIGN = View(
     "campaign",
@@ -43,7 +44,7 @@ CAMPAIGN = View(
         _UPDATED,
         Column("scheduled", UTC_TIMESTAMP, "When the campaign was scheduled (UTC)."),
         Column("send_time", UTC_TIMESTAMP, "When the campaign is or was to be sent (UTC)."),
-        Column("sent_at", UTC_TIMESTAMP, "When the campaign was sent (UTC); null unless it was."),
+        Column("sent_at", UTC_TIMESTAMP, "When the campaign was sent (UTC); null unless it was sent or is being sent."),
         Column("archived", BOOLEAN, "True if the campaign is archived."),
         _DELETED,
         _SYNCED,
@@ -132,10 +133,10 @@ EVENT = View(
         Column("datetime", UTC_TIMESTAMP, "When the event happened (UTC)."),
         Column("timestamp", UTC_TIMESTAMP, "When the event happened (UTC)."),
         Column("uuid", TEXT, "Always null."),
-        Column("property_value", TEXT, "Value of the event; null if it has none, or from 1e21."),
+        Column("property_value", TEXT, "Value of the event; null if it has none, or if it is 1e21 or more."),
         Column("properties", JSON, "All properties of the event."),
         _DELETED,
-        _SYNCED,
+        _EVENT_SYNCED,
     ),
 )
 ATTRIBUTION = Column(

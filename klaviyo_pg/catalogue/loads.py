@@ -75,8 +75,9 @@ CAMPAIGN_REPORTS = Load(
     reports.CAMPAIGN_REPORTS,
     absent=Absent.MARK,  # a day is loaded as a whole; without anything sent, as one row that has no key
     absent_per="sent_on",
+    is_doubted=True,
 )
-FLOW_REPORTS = Load(reports.FLOW_REPORTS, absent=Absent.MARK, absent_per="sent_on")
+FLOW_REPORTS = Load(reports.FLOW_REPORTS, absent=Absent.MARK, absent_per="sent_on", is_doubted=True)
 TAGGED_OBJECTS_OF = {
     object_type: replace(TAGGED_OBJECTS, absent_where={"object_type": object_type})
     for object_type in ("campaign", "flow", "list", "segment")
@@ -130,6 +131,10 @@ DETAILS = (
 """The loads that members.details_digest covers."""
 EVENTS = {table.name: Load(table, mostly_new=True, newer_by="extracted_at") for table in events.EVENT_TABLES}
 EVENT_ATTRIBUTIONS = Load(attribution.EVENT_ATTRIBUTIONS, newer_by="extracted_at")
+ATTRIBUTION_IDS = Load(
+    attribution.EVENT_ATTRIBUTIONS, merges=dict.fromkeys(attribution.EVENT_ATTRIBUTIONS.column_names, Merge.KEEP)
+)
+"""Attributions of which only the ID could be read. Stored ones stay as they are."""
 STG_MEMBER_EXCLUSIONS = Load(membership.STG_MEMBER_EXCLUSIONS, absent=Absent.DELETE)
 MEMBER_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, absent=Absent.MARK)
 SWEPT_EXCLUSIONS = Load(membership.SWEPT_EXCLUSIONS, newer_by="created_at")
@@ -151,6 +156,7 @@ OF_EVENT_PAGES = {
     "flow_campaigns": FLOW_CAMPAIGNS,
     "subscription_changes": SUBSCRIPTION_CHANGES,
     "event_attributions": EVENT_ATTRIBUTIONS,
+    "attribution_ids": ATTRIBUTION_IDS,
     "member_stubs": MEMBER_STUBS,
     "consenting_event_members": CONSENTING_EVENT_MEMBERS,
     "member_attributes": MEMBER_ATTRIBUTES,

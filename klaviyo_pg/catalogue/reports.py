@@ -90,7 +90,10 @@ def _table(name: str, description: str, owner: tuple[Column, ...], message: str)
                 "",
                 personal=Harmless.ID,
             ),
-            _key("conversion_metric_key", "Key of that metric; joins to metrics.key."),
+            _key(
+                "conversion_metric_key",
+                "Key of that metric; joins to metrics.key, or to custom_metrics.key for a custom metric.",
+            ),
             *STATISTICS,
             *ORIGIN,
             DELETED_AT,

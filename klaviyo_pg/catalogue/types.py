@@ -121,6 +121,8 @@ class Load:
     - `update_where`: limits which stored rows may be updated (column -> value; None means null, ... means not null).
     - `absent_where`: limits, in the same form, which stored rows can be absent.
     - `absent_per`: a stored row can be absent only if a loaded row has the same value in this column.
+    - `is_doubted`: many rows that are absent by `absent_per` have to be confirmed by a later read. Without it, they are
+      as believable as the row that they belong to.
     """
 
     table: Table
@@ -133,6 +135,7 @@ class Load:
     absent: Absent = Absent.KEEP
     absent_where: Mapping[str, object] = field(default_factory=dict)
     absent_per: str | None = None
+    is_doubted: bool = False
 
     @property
     def columns(self) -> tuple[Column, ...]:

@@ -209,6 +209,13 @@ def _declare_status(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _declare_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--integration", metavar="NAME", help="report on this account only (default: all accounts)")
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, default=Path("report.html"), help="the file to write (default: report.html)"
+    )
+
+
 def _declare_psql(parser: argparse.ArgumentParser) -> None:
     pass
 
@@ -367,6 +374,21 @@ _ALL = (
         ),
         declare=_declare_erase,
         module="erase",
+    ),
+    Command(
+        name="report",
+        program=f"{PROGRAM} report",
+        summary="write a report on the warehouse as an HTML file",
+        description=(
+            "Write a report on the warehouse as one HTML file, which needs no network: coverage, freshness, runs,\n"
+            "differences, rejects, sizes, requests, consent, and the top campaigns and flows. It names no person."
+        ),
+        examples=(
+            ("", "write report.html, with a section for each account"),
+            ("--integration shop-de --out shop-de.html", "report on one account"),
+        ),
+        declare=_declare_report,
+        module="report",
     ),
     Command(
         name="rename",

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 
 from klaviyo_pg.errors import RetiredRevision
-from klaviyo_pg.klaviyo.client import Client
+from klaviyo_pg.klaviyo.client import Client, Endpoint
+from klaviyo_pg.klaviyo.current import source as current
 from klaviyo_pg.klaviyo.current.source import CurrentSource
 from klaviyo_pg.klaviyo.legacy.source import LegacySource
-from klaviyo_pg.klaviyo.pace import Pace
+from klaviyo_pg.klaviyo.pace import Limit, Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.retries import Patience
 from klaviyo_pg.klaviyo.source import Source
@@ -43,3 +44,9 @@ def open_source(settings: Settings, pace: Pace | None = None, sizes: PageSizes |
     """Connect to the account in the dialect of the settings. Threads can share a pace and sizes but not a source."""
     patience = Patience(settings.request_timeout_seconds, settings.request_attempts, settings.retry_budget_seconds)
     return _DIALECTS[settings.klaviyo_dialect](settings, patience, pace, sizes)
+
+
+def published_limits(dialect: str) -> Mapping[str, Limit]:
+    """Return the published rate limits of a dialect, by endpoint; those of the legacy API were never published."""
+    endpoints = (each for each in vars(current).values() if isinstance(each, Endpoint))
+    return {each.name: each.limit for each in endpoints if each.limit} if dialect == "current" else {}

@@ -56,7 +56,9 @@ def refusal(
     if status == 429:
         left = "" if wait is None else f" for another {wait:.0f} s"
         return Throttled(
-            f"{request}: the API returned 429 because its rate limit is used up{left}. {_RESUME_LATER}", wait
+            f"{request}: the API returned 429 because its rate limit is used up{left}. {_RESUME_LATER}",
+            wait,
+            is_limit=True,
         )
     if status in _RETRIABLE_STATUSES:
         return Unavailable(f"{request}: the API returned {status}. {RESUME}", wait)

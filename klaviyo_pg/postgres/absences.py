@@ -37,7 +37,16 @@ def keys(schema: str, load: Load) -> Composed:
 def count_present(schema: str, load: Load) -> Composed:
     """Count the account's rows that can become absent."""
     return SQL("SELECT count(*) FROM {} AS stored WHERE {}").format(
-        Identifier(schema, load.table.name), SQL(" AND ").join(_present(load))
+        Identifier(schema, load.table.name), SQL(" AND ").join([*_present(load), *_loaded(load)])
+    )
+
+
+@kept
+def present_keys(schema: str, load: Load) -> Composed:
+    """Select as `row_key` the keys of the account's rows that can become absent. For one key column."""
+    [key] = staged_key(load)
+    return SQL("SELECT stored.{} AS row_key FROM {} AS stored WHERE {}").format(
+        Identifier(key), Identifier(schema, load.table.name), SQL(" AND ").join([*_present(load), *_loaded(load)])
     )
 
 
@@ -75,11 +84,17 @@ def _absent(load: Load) -> list[Composable]:
         SQL("{} = {}").format(Identifier("stage", name), Identifier("stored", name)) for name in staged_key(load)
     )
     conditions: list[Composable] = [SQL("NOT EXISTS (SELECT FROM {} AS stage WHERE {})").format(stage, same)]
-    if load.absent_per:
-        condition = SQL("stored.{0} IN (SELECT {0} FROM {1})")
-        conditions.append(condition.format(Identifier(load.absent_per), stage))
+    conditions += _loaded(load)
     if load.newer_by:
         condition = SQL("({0} <= (SELECT min({1}) FROM {2}) OR {3})")
         stored = Identifier("stored", load.newer_by)
         conditions.append(condition.format(stored, Identifier(load.newer_by), stage, is_future(stored)))
     return conditions
+
+
+def _loaded(load: Load) -> list[Composable]:
+    """Return the condition of stored rows that belong to a loaded row, where the load has it."""
+    if load.absent_per is None:
+        return []
+    condition = SQL("stored.{0} IN (SELECT {0} FROM {1})")
+    return [condition.format(Identifier(load.absent_per), Identifier("pg_temp", stage_name(load)))]

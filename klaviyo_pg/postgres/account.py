@@ -9,7 +9,7 @@ from psycopg import Connection, Cursor
 from psycopg.rows import TupleRow, kwargs_row
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
-from klaviyo_pg.catalogue import Table
+from klaviyo_pg.catalogue import Table, View
 
 Row = TypeVar("Row")
 Statement = SQL | Composed
@@ -31,6 +31,10 @@ class Account:
     def table(self, table: Table) -> Identifier:
         """Return the table's qualified name."""
         return Identifier(self.schema, table.name)
+
+    def view(self, view: View) -> Identifier:
+        """Return the view's qualified name."""
+        return Identifier(self.schema, view.name)
 
     def compose(self, query: str, /, *tables: Table, **parts: Composable) -> Composed:
         """Compose a query from the tables and, for each `{name}`, the part of that name."""

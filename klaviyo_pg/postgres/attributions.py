@@ -15,6 +15,7 @@ from klaviyo_pg.rows import Lines
 
 _TABLE = attribution.EVENT_ATTRIBUTIONS
 _FORGET = "DELETE FROM {} WHERE event_at = %(event_at)s AND event_key = %(key)s"
+_TOUCH = "UPDATE {} SET __synced_at = now() WHERE event_at = %(event_at)s AND key = %(event_key)s"
 _ANY = """
 SELECT EXISTS (SELECT FROM {} WHERE event_at BETWEEN %(first)s AND %(last)s AND esp_integration_id = %(account)s)
 """
@@ -47,7 +48,8 @@ def forget(account: Account, events: Iterable[Mapping[str, object]]) -> None:
 def delete_withdrawn(account: Account, load: Load, events: pl.DataFrame | Lines, kept: frozenset[str]) -> None:
     """Delete the attributions of events that the source has returned again without them.
 
-    `kept` are the keys of those that it has returned. One that was extracted later than its event was read stays.
+    `kept` are the keys of those that it has returned. One that was extracted later than its event was read stays. The
+    events count as written, so that whoever follows changed rows sees that they lost an attribution.
     """
     times = times_of(events).get_column("event_at")
     if not len(events) or not _has_any(account, times):
@@ -58,7 +60,9 @@ def delete_withdrawn(account: Account, load: Load, events: pl.DataFrame | Lines,
     read = frame_of(load, events) if isinstance(events, Lines) else events
     read_at = dict(read.select("key", "extracted_at").iter_rows())
     withdrawn = [row for row in gone if row.is_wrong or row.extracted_at <= read_at[row.event_key]]
-    account.execute_many(statements.delete_row(account.schema, _TABLE), [row._asdict() for row in withdrawn])
+    rows = [row._asdict() for row in withdrawn]
+    account.execute_many(statements.delete_row(account.schema, _TABLE), rows)
+    account.execute_many(_TOUCH, rows, load.table)
 
 
 def _keys(events: pl.DataFrame | Lines) -> list[str]:

@@ -86,7 +86,7 @@ LEFT JOIN {automations} AS flow
 """
 # An ID that could be a name becomes its digest when its person is erased. dbt would keep the event that it has stored
 # with the old ID and the person's address. So the view has the digest from the beginning.
-_STABLE_ID = "CASE WHEN {event}.id ~ {pattern} THEN {event}.id ELSE md5({event}.id) END"
+_STABLE_ID = "CASE WHEN {id} ~ {pattern} THEN {id} ELSE md5({id}) END"
 _EVENTS = """
 SELECT id, key, event_at, campaign_key, automation_key, member_key, metric_key, event_name, value, properties,
     __synced_at FROM {table} WHERE esp_integration_id = {account}
@@ -108,9 +108,17 @@ LEFT JOIN (
     WHERE stored.esp_integration_id = {account}
     ORDER BY stored.event_at, stored.event_key, touch.event_at DESC NULLS LAST, stored.key
 ) AS attributed ON attributed.event_at = event.event_at AND attributed.event_key = event.key
+CROSS JOIN LATERAL (SELECT CASE
+    WHEN jsonb_typeof(event.properties -> '$attribution' -> '$attributed_event_id') = 'string' THEN jsonb_set(
+        event.properties -> '$attribution', ARRAY['$attributed_event_id'], to_jsonb({stable_id_of_properties})
+    )
+    ELSE event.properties -> '$attribution'
+END) AS of_properties (attribution)
 """
+_ID_OF_PROPERTIES = SQL("(event.properties -> '$attribution' ->> '$attributed_event_id')")
 _OF_ATTRIBUTION = {  # what it adds to the query of events
-    "attribution": ", coalesce(attributed.document, event.properties -> '$attribution') AS property_attribution",
+    "attribution": ", CASE WHEN attributed.event_key IS NULL THEN of_properties.attribution"
+    " ELSE attributed.document END AS property_attribution",
     "campaign_id": ", attributed.campaign_id",
     "flow_id": ", CASE WHEN event.campaign_key IS NULL THEN attributed.flow_id END",
     "flow_message_id": ", attributed.flow_message_id",
@@ -156,11 +164,17 @@ def query(account: Account, view: str, has_attributions: bool) -> Composed:
 
 
 def _event(account: Account, has_attributions: bool) -> Composed:
-    joined = _filled(account, _ATTRIBUTIONS, touches=_of_all_events(account, _TOUCHES), stable_id=_stable_id("touch"))
+    joined = _filled(
+        account,
+        _ATTRIBUTIONS,
+        touches=_of_all_events(account, _TOUCHES),
+        stable_id=_stable_id(Identifier("touch", "id")),
+        stable_id_of_properties=_stable_id(_ID_OF_PROPERTIES),
+    )
     return _filled(
         account,
         _EVENT,
-        stable_id=_stable_id("event"),
+        stable_id=_stable_id(Identifier("event", "id")),
         unknown=Literal(fivetran.UNKNOWN),
         event_type=_old_name(SQL("coalesce(metric.name, event.event_name)")),
         events=_of_all_events(account, _EVENTS),
@@ -170,8 +184,8 @@ def _event(account: Account, has_attributions: bool) -> Composed:
     )
 
 
-def _stable_id(event: str) -> Composed:
-    return SQL(_STABLE_ID).format(event=Identifier(event), pattern=Literal(EVENT_ID))
+def _stable_id(event_id: Composable) -> Composed:
+    return SQL(_STABLE_ID).format(id=event_id, pattern=Literal(EVENT_ID))
 
 
 def _of_all_events(account: Account, text: str) -> Composed:

@@ -197,13 +197,12 @@ def _delete_outdated(account: Account, load: Load, frame: pl.DataFrame | Lines) 
 def _retire_absent(account: Account, load: Load, guard: Guard | None) -> None:
     """Delete or mark absent rows, if the guard believes that they are.
 
-    Rows that belong to a loaded row, such as the lists of a campaign, are as believable as that row. If fewer rows were
-    retired than were missing, those that are left are counted.
+    Rows that belong to a loaded row, such as the lists of a campaign, are as believable as that row, unless the load
+    doubts them. If fewer rows were retired than were missing, those that are left are counted.
     """
     schema, missing = account.schema, None
-    if guard and load.absent_per is None:
-        keys, stored = absences.keys(schema, load), absences.count_present(schema, load)
-        missing, is_believed = judge(account, guard, Missing(load.table, keys, stored))
+    if guard and (load.absent_per is None or load.is_doubted):
+        missing, is_believed = judge(account, guard, _missing(schema, load))
         if not is_believed or not missing:
             return
     elif guard and guard.holds:
@@ -213,6 +212,11 @@ def _retire_absent(account: Account, load: Load, guard: Guard | None) -> None:
         left = account.execute(absences.count(schema, load)).fetchone()
         assert left is not None
         check_stored(account, load.table.name, retired + left[0], retired)
+
+
+def _missing(schema: str, load: Load) -> Missing:
+    among = absences.present_keys(schema, load) if load.absent_per else None
+    return Missing(load.table, absences.keys(schema, load), absences.count_present(schema, load), among)
 
 
 def _probed(load: Load, rows: pl.DataFrame | Lines) -> Mapping[str, object]:

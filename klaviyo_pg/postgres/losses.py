@@ -24,9 +24,11 @@ SELECT (SELECT count(*) FROM missing),
 """
 _FORGET_OTHERS = f"""
 DELETE FROM {{table}} WHERE {_OF_TABLE} AND row_key IN (
-    SELECT row_key FROM {{table}} WHERE {_OF_TABLE} EXCEPT SELECT row_key FROM ({{missing}}) AS missing
+    SELECT row_key FROM ({{among}}) AS among EXCEPT SELECT row_key FROM ({{missing}}) AS missing
 )
 """
+_FORGET = f"DELETE FROM {{table}} WHERE {_OF_TABLE} AND row_key IN ({{among}})"
+_RECORDED = f"SELECT row_key FROM {{}} WHERE {_OF_TABLE}"
 _RECORD = """
 INSERT INTO {} (esp_integration_id, stream, table_name, row_key, missed_at)
 SELECT %(account)s, %(stream)s, %(table_name)s, row_key, now() FROM ({missing}) AS missing
@@ -53,11 +55,15 @@ class Guard:
 
 
 class Missing(NamedTuple):
-    """The rows of a table that a read lacks: a query that selects their `row_key`, and one that counts stored rows."""
+    """The rows of a table that a read lacks: a query that selects their `row_key`, and one that counts stored rows.
+
+    `among` selects the `row_key` of the stored rows that the read was about; None: all.
+    """
 
     table: Table
     rows: Statement
     stored: Statement
+    among: Statement | None = None
 
 
 class Loss(NamedTuple):
@@ -88,12 +94,22 @@ def judge(account: Account, guard: Guard, missing: Missing, **values: object) ->
     if is_large:
         _record(account, missing, values)
     elif not guard.holds:
-        account.execute(f"DELETE FROM {{}} WHERE {_OF_TABLE}", bookkeeping.MISSING_ROWS, **values)
+        _forget(account, missing, values)
     return Loss(lost, not guard.holds)
 
 
 def _record(account: Account, missing: Missing, values: dict[str, object]) -> None:
     """Record the rows that are missing now. Those that were missing before keep their time."""
-    table = account.table(bookkeeping.MISSING_ROWS)
-    account.execute(account.compose(_FORGET_OTHERS, table=table, missing=missing.rows), **values)
+    table, among = account.table(bookkeeping.MISSING_ROWS), _among(account, missing)
+    account.execute(account.compose(_FORGET_OTHERS, table=table, among=among, missing=missing.rows), **values)
     account.execute(account.compose(_RECORD, bookkeeping.MISSING_ROWS, missing=missing.rows), **values)
+
+
+def _forget(account: Account, missing: Missing, values: dict[str, object]) -> None:
+    """Forget what was recorded of the rows that a read was about."""
+    table = account.table(bookkeeping.MISSING_ROWS)
+    account.execute(account.compose(_FORGET, table=table, among=_among(account, missing)), **values)
+
+
+def _among(account: Account, missing: Missing) -> Statement:
+    return missing.among or account.compose(_RECORDED, bookkeeping.MISSING_ROWS)

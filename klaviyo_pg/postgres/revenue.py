@@ -1,6 +1,8 @@
-"""The query of the view `attributed_revenue`, composed from the catalogue. Knows no connection."""
+"""The query of the view `attributed_revenue`, and the same for recent events, composed from the catalogue. Knows no
+connection.
+"""
 
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from klaviyo_pg.catalogue import attribution, bookkeeping, dimensions, events
 
@@ -9,7 +11,7 @@ _QUERY = """
 WITH attributed AS (
     SELECT DISTINCT esp_integration_id, event_at, event_key, campaign_key, campaign_id, campaign_message_key,
         campaign_message_id, automation_key, flow_id, flow_message_key, flow_message_id
-    FROM {attributions}
+    FROM {attributions}{of_account}
 ), event AS ({events})
 SELECT integrations.name AS integration, attributed.esp_integration_id, attributed.campaign_key,
     attributed.campaign_id, campaign.name AS campaign_name, attributed.campaign_message_key,
@@ -30,15 +32,32 @@ LEFT JOIN {campaigns} AS flow_message ON flow_message.esp_integration_id = attri
     AND flow_message.campaign_key = attributed.flow_message_key
 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16
 """
-_EVENTS = "SELECT event_at, key, metric_key, value, value_currency FROM {}"
+_EVENTS = "SELECT event_at, key, metric_key, value, value_currency FROM {}{}"
+_RECENT = SQL(" WHERE event_at >= %(since)s")
+_NO_CONDITION = SQL("")
 
 
 def query(schema: str) -> Composed:
     """Return the query that defines the view."""
+    return _composed(schema, _NO_CONDITION, _NO_CONDITION)
+
+
+def recent(schema: str) -> Composed:
+    """Return the query of the view for events of an account and a metric (its key), from a time on.
+
+    The view cannot be limited like this: it adds up all events before a condition applies. The query takes the values
+    `account`, `metric` and `since`.
+    """
+    of_account = SQL("{} AND esp_integration_id = %(account)s").format(_RECENT)
+    return _composed(schema, of_account, SQL("{} AND metric_key = %(metric)s").format(_RECENT))
+
+
+def _composed(schema: str, of_account: Composable, of_metric: Composable) -> Composed:
     return SQL(_QUERY.strip()).format(
+        of_account=of_account,
         attributions=Identifier(schema, attribution.EVENT_ATTRIBUTIONS.name),
         events=SQL(" UNION ALL ").join(
-            SQL(_EVENTS).format(Identifier(schema, table.name)) for table in events.EVENT_TABLES
+            SQL(_EVENTS).format(Identifier(schema, table.name), of_metric) for table in events.EVENT_TABLES
         ),
         integrations=Identifier(schema, bookkeeping.INTEGRATIONS.name),
         metrics=Identifier(schema, dimensions.METRICS.name),

@@ -18,10 +18,16 @@ from klaviyo_pg.postgres import fivetran as queries
 from klaviyo_pg.postgres import schema
 from klaviyo_pg.postgres.account import Account
 
-_RELATIONS = """
-    SELECT c.relname, CASE WHEN c.relkind = 'v' THEN obj_description(c.oid, 'pg_class') END
+_OBJECTS = """
+    SELECT c.relname AS name, CASE WHEN c.relkind = 'v' THEN obj_description(c.oid, 'pg_class') END
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') ORDER BY c.relname
+    WHERE n.nspname = %(schema)s AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+    UNION ALL SELECT p.proname, NULL FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE n.nspname = %(schema)s
+    UNION ALL SELECT t.typname, NULL FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+    LEFT JOIN pg_class c ON c.oid = t.typrelid
+    WHERE n.nspname = %(schema)s AND (c.oid IS NULL OR c.relkind = 'c') AND t.typcategory <> 'A'
+    ORDER BY name
 """
 _COLUMNS = """
     SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
@@ -71,7 +77,7 @@ def drop(account: Account, name: str) -> bool:
     """
     _lock(account)
     check(account, name)
-    views = [view for view, _ in account.connection.execute(_RELATIONS, [name])]
+    views = [view for view, _ in account.connection.execute(_OBJECTS, {"schema": name})]
     if views:
         _drop(account, name, views)
     row = account.connection.execute(_IS_OURS, [_OF_SCHEMA, name]).fetchone()
@@ -85,11 +91,11 @@ def check(account: Account, name: str) -> None:
     if name == account.schema:
         raise BadSettings(f"--schema {name} is the schema of the warehouse itself. Choose another name.")
     names = {view.name for view in fivetran.VIEWS}
-    for relation, comment in account.connection.execute(_RELATIONS, [name]):
+    for found, comment in account.connection.execute(_OBJECTS, {"schema": name}):
         mark = _MARK.search(comment or "")
-        if mark is None or relation not in names:
+        if mark is None or found not in names:
             raise BadSettings(
-                f"The schema {name} contains {relation}, which klaviyo-pg views did not create. Choose a new or empty "
+                f"The schema {name} contains {found}, which klaviyo-pg views did not create. Choose a new or empty "
                 "schema: --schema."
             )
         if mark.groups() != (account.integration_id, account.schema):

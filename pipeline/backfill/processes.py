@@ -68,6 +68,7 @@ class Readers:
         self._session, self._count = session, count
         self._lock = threading.Lock()
         self._processes: list[_Reader] = []
+        self._has_read = False
 
     def extract(self, run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics, attempt: int) -> Outcomes:
         """Read chunks into the spool. Raises Unavailable if the process that reads them ends.
@@ -87,13 +88,15 @@ class Readers:
                 reader.stop()
             if not reader.is_alive and answers.empty():
                 self._session.stop.check()
-                if not any(each.has_begun for each in (reader, *self._processes)):
+                self._has_read |= any(each.has_begun for each in (reader, *self._processes))
+                if not self._has_read:
                     self._session.readers = None
                 raise Unavailable(_ENDED)
 
     def _least_busy(self) -> "_Reader":
         alive = [each for each in self._processes if each.is_alive]
         for dead in (each for each in self._processes if not each.is_alive):
+            self._has_read |= dead.has_begun
             dead.close()
         self._processes = alive
         free = min(alive, key=lambda each: each.load, default=None)
@@ -223,11 +226,11 @@ class _Served:
         self._messages.put(message)
 
     def _send_all(self) -> None:
-        """Send the messages. End if the other process is gone."""
+        """Send the messages. End if the other process is gone, or would wait for a message that cannot be sent."""
         try:
             while True:
                 self._connection.send(self._messages.get())
-        except OSError:
+        finally:
             os._exit(1)
 
     def serve(self) -> None:

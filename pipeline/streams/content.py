@@ -6,7 +6,7 @@ A full read also shows what Klaviyo no longer has. It keeps the ids that it find
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from klaviyo_pg.catalogue import loads
+from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import absent_ids, watermarks
 from klaviyo_pg.postgres.account import Account
@@ -24,6 +24,7 @@ _BATCH_ROWS = 200  # in one transaction: a template can have a megabyte
 _SCHEDULE = "every daily run, from a day before its watermark on; every week in full"
 
 ReadPages = Callable[[Source, AnyWindow], Iterator[Page[Any]]]
+ToBatch = Callable[[Reading, Sequence[Page[Any]]], Batch]
 
 
 class _Read:
@@ -60,7 +61,7 @@ def _templates(reading: Reading, pages: Sequence[Page[Template]]) -> Batch:
 def _forms(reading: Reading, pages: Sequence[Page[Form]]) -> Batch:
     rows, rejects = collected(pages)
     forms, versions = content.forms(rows, reading.integration_id), content.form_versions(rows, reading.integration_id)
-    of_versions = [reject for form in rows for reject in form.rejects]
+    of_versions = [reject._replace(hides=False) for form in rows for reject in form.rejects]  # the form has no marker
     return Batch(
         [(loads.FORMS, forms.frame), (loads.FORM_VERSIONS, versions.frame)],
         {"forms": rejects, "form_versions": of_versions},
@@ -74,52 +75,32 @@ def _images(reading: Reading, pages: Sequence[Page[Image]]) -> Batch:
     return Batch([(loads.IMAGES, frame)], {"images": rejects}, {"images": nul_characters})
 
 
-def _open_templates(reading: Reading) -> Reads:
-    read = _Read(reading, TEMPLATES, lambda source, window: source.templates(window))
-    return Reads(read.pages(), lambda pages: _templates(reading, pages), read.finish)
+def _stream(name: str, cursor: str, read: ReadPages, to_batch: ToBatch, *ways: Load) -> Stream:
+    """Declare a collection with a row for each id."""
+
+    def open_chunk(reading: Reading) -> Reads:
+        one = _Read(reading, stream, read)
+        return Reads(one.pages(), lambda pages: to_batch(reading, pages), one.finish)
+
+    stream = Stream(
+        name,
+        open_chunk,
+        by_rows,
+        _BATCH_ROWS,
+        ways,
+        _SCHEDULE,
+        probe=lambda source, window, subject: read(source, window),
+        cursor=cursor,
+        is_optional=True,
+    )
+    return stream
 
 
-def _open_forms(reading: Reading) -> Reads:
-    read = _Read(reading, FORMS, lambda source, window: source.forms(window))
-    return Reads(read.pages(), lambda pages: _forms(reading, pages), read.finish)
-
-
-def _open_images(reading: Reading) -> Reads:
-    read = _Read(reading, IMAGES, lambda source, window: source.images(window))
-    return Reads(read.pages(), lambda pages: _images(reading, pages), read.finish)
-
-
-TEMPLATES = Stream(
-    "templates",
-    _open_templates,
-    by_rows,
-    _BATCH_ROWS,
-    (loads.TEMPLATES,),
-    _SCHEDULE,
-    probe=lambda source, window, subject: source.templates(window),
-    cursor="updated",
-    is_optional=True,
+TEMPLATES = _stream(
+    "templates", "updated", lambda source, window: source.templates(window), _templates, loads.TEMPLATES
 )
-FORMS = Stream(
-    "forms",
-    _open_forms,
-    by_rows,
-    _BATCH_ROWS,
-    (loads.FORMS, loads.FORM_VERSIONS),
-    _SCHEDULE,
-    probe=lambda source, window, subject: source.forms(window),
-    cursor="updated_at",
-    is_optional=True,
+FORMS = _stream(
+    "forms", "updated_at", lambda source, window: source.forms(window), _forms, loads.FORMS, loads.FORM_VERSIONS
 )
-IMAGES = Stream(
-    "images",
-    _open_images,
-    by_rows,
-    _BATCH_ROWS,
-    (loads.IMAGES,),
-    _SCHEDULE,
-    probe=lambda source, window, subject: source.images(window),
-    cursor="updated_at",
-    is_optional=True,
-)
+IMAGES = _stream("images", "updated_at", lambda source, window: source.images(window), _images, loads.IMAGES)
 STREAMS = (TEMPLATES, FORMS, IMAGES)

@@ -67,7 +67,8 @@ def event_batch(
         made,
         frames=[
             *made.frames,
-            (loads.EVENT_ATTRIBUTIONS, attributed.frame),
+            (loads.EVENT_ATTRIBUTIONS, attributed.included),
+            (loads.ATTRIBUTION_IDS, attributed.ids),
             (person, met.frame),
             (loads.MEMBER_ATTRIBUTES, attributes.frame),
         ],
@@ -193,6 +194,7 @@ EVENTS = Stream(
         loads.FLOW_CAMPAIGNS,
         loads.SUBSCRIPTION_CHANGES,
         loads.EVENT_ATTRIBUTIONS,
+        loads.ATTRIBUTION_IDS,
         loads.MEMBER_STUBS,
         loads.MEMBER_ATTRIBUTES,
     ),

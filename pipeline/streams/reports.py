@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any
 
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.klaviyo.source import Source
@@ -13,17 +12,12 @@ from klaviyo_pg.rows import Page, Report
 from klaviyo_pg.windows import AnyWindow, Window
 from pipeline.batch import Batch
 from pipeline.streams.dimensions import MAPPED_METRICS
-from pipeline.streams.stream import Group, Reading, Reads, Stream, as_one_batch, collected
+from pipeline.streams.stream import Reading, Reads, Stream, as_one_batch, collected
 from transforms import reports
 
 _DAY = timedelta(days=1)
 
 Fetch = Callable[[Source, Window, str], Iterator[Page[Report]]]
-
-
-def _as_one_batch(pages: Any, least: int, first: int = 0) -> Iterator[Group]:
-    """Put the pages of a day into one batch: what is absent from it shows only after the last page."""
-    return as_one_batch(pages, least, first)
 
 
 def days_of(window: Window) -> list[date]:
@@ -45,7 +39,8 @@ def _report(name: str, kind: str, fetch: Fetch, load: Load) -> Stream:
             return Batch([(load, made.frame)], {name: unreadable}, {name: made.nul_characters})
 
         def finish(account: Account, guard: Guard) -> None:
-            ledger.record(account, name, metric_id, days, reading.run.as_of)
+            if not guard.holds:  # days whose losses are not believed are read again by the next run
+                ledger.record(account, name, metric_id, days, reading.run.as_of)
 
         return Reads(fetch(reading.source, window, metric_id), batch, finish)
 
@@ -57,10 +52,10 @@ def _report(name: str, kind: str, fetch: Fetch, load: Load) -> Stream:
     return Stream(
         name,
         open_chunk,
-        _as_one_batch,
+        as_one_batch,
         0,
         (load,),
-        "days of sending within REPORT_DAYS, each once a day, REPORT_REQUESTS of them",
+        "send dates within REPORT_DAYS, each once a day, REPORT_REQUESTS of them",
         probe,
         subject="metric",
         on_request=True,

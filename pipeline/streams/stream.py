@@ -142,7 +142,7 @@ class Stream:
     @property
     def is_full_read(self) -> bool:
         """True if every run reads all of it, as one collection."""
-        return self.group is as_one_batch
+        return self.group is as_one_batch and not self.in_turn
 
     @property
     def leading(self) -> frozenset[str]:

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from klaviyo_pg.catalogue import Load, Table, loads, on_request, types
+from klaviyo_pg.errors import NotFound, Refused
 from klaviyo_pg.klaviyo.current import records
 from klaviyo_pg.klaviyo.current.resources import Resource
 from klaviyo_pg.rows import Form, FormVersion, Image, Reject, Template
 from klaviyo_pg.windows import FULL_READ, OpenWindow
+from pipeline.streams.stream import by_rows
 from tests.any_page import ACCOUNT, source
 from transforms import content
 from transforms import records as transformed
@@ -71,12 +73,40 @@ def test_forms_have_their_versions() -> None:
     assert frames[1].select("id", "form_id", "ab_test_variation").rows() == [(None, "F", None), ("V", "F", "B")]
 
 
+def test_each_form_is_a_checkpoint() -> None:
+    """Its versions have been read as well. One without a time leaves no checkpoint after it."""
+    rows = [{"id": f"F{day}", "attributes": {"updated_at": f"2026-07-0{day}T00:00:00Z"}} for day in (1, 2, 3)]
+    it = source("current", body(*rows, {"id": "F4"}), {"/form-versions": body()})
+    groups = list(by_rows(it.forms(FULL_READ), 2))
+    assert [(group.rows, group.reached) for group in groups] == [(2, JULY + timedelta(days=1)), (2, None)]
+    assert [group.reached for group in by_rows(it.forms(FULL_READ), 4)] == [None]
+
+
+def test_a_form_whose_versions_are_refused_is_stored_without_them() -> None:
+    """The forms after it are read, and the refusal is a reject. A form that was deleted in the meantime has none."""
+    refused, gone, rest = "F1/form-versions", "F2/form-versions", "/form-versions"
+    answers = {refused: Refused("Not this one."), gone: NotFound("Gone."), rest: body({"id": "V"})}
+    it = source("current", body({"id": "F1"}, {"id": "F2"}, {"id": "F3"}), answers)
+    forms = [form for page in it.forms(FULL_READ) for form in page.rows]
+    assert [(form.id, len(form.versions or ()), len(form.rejects)) for form in forms] == [
+        ("F1", 0, 1),
+        ("F2", 0, 0),
+        ("F3", 1, 0),
+    ]
+    [reject] = forms[0].rejects
+    assert (reject.raw, reject.reason, reject.hides) == ('{"form":"F1"}', "Not this one.", True)
+    frame = content.form_versions(forms, ACCOUNT).frame
+    assert frame.select("key", "form_id").rows()[0] == (None, "F3")
+    assert frame["key"].null_count() == 1
+
+
 @pytest.mark.parametrize(
     ("form", "markers"),
     [
         pytest.param(Form("F", versions=[]), 1, id="no versions"),
         pytest.param(Form("F"), 0, id="unknown"),
         pytest.param(Form("F", versions=[], rejects=[Reject("{}", "No ID.")]), 0, id="unreadable"),
+        pytest.param(Form("F", versions=[], rejects=[Reject("{}", "Odd.", hides=False)]), 1, id="repaired"),
     ],
 )
 def test_a_row_without_a_key_says_that_all_versions_are_there(form: Form, markers: int) -> None:

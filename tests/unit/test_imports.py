@@ -38,6 +38,7 @@ LIBRARIES = {
     "pydantic_settings": (_VOCABULARY,),
     "rich": ("tasks", _CLI),
     "matplotlib": ("pipeline",),
+    "jinja2": ("pipeline",),
     "argparse": (_CLI, "sandbox"),
 }
 """Libraries, and the packages that may import them."""

@@ -82,6 +82,7 @@ def test_all_statistics_have_a_column() -> None:
         pytest.param({"data": {"attributes": {"results": {}}}}, [], 1, id="results no list"),
         pytest.param(answer(None, 7, {}, {"groupings": None}), [], 4, id="no groupings"),
         pytest.param(answer({"groupings": {"campaign_id": ""}}), [], 1, id="no campaign"),
+        pytest.param(answer({"groupings": {"campaign_id": "C\0"}}), [], 1, id="NUL"),
         pytest.param(
             answer({"groupings": {"campaign_id": "C1", "send_channel": 7}}), [("C1", None, None)], 0, id="id only"
         ),
@@ -107,13 +108,13 @@ def test_a_report_is_read_whatever_is_missing(
 
 
 def test_numbers_that_cannot_be_stored_are_null() -> None:
-    """A count with a fraction is no count, and text is repaired."""
+    """A count with a fraction is no count. An ID with a NUL could be another one without it."""
     body = json.dumps(answer({"groupings": GROUPS | {"variation": "a\x00b"}})).encode()
     odd = b'"statistics":{"opens":1.5,"clicks":2.0,"bounced":true,"failed":1e999,"recipients":1' + b"0" * 30 + b"}}]"
     [page], _ = of_a_day(body.replace(b"}]", b"}," + odd, 1).replace(b"}},", b"},", 1))
     frame = reports(page.rows, [], loads.CAMPAIGN_REPORTS, "campaign", "one").frame
     assert frame.select("variation_id", "opens", "clicks", "bounced", "failed", "recipients").rows() == [
-        ("ab", None, 2, None, None, None)
+        (None, None, 2, None, None, None)
     ]
 
 
@@ -126,21 +127,27 @@ def test_what_is_no_report_is_asked_for_again() -> None:
         of_a_day(answer(link="https://a.klaviyo.com/2"), answer(link="https://a.klaviyo.com/2"))
 
 
-def test_a_long_pause_means_that_the_quota_is_used_up() -> None:
+def test_only_a_rate_limit_of_the_api_means_that_the_quota_is_used_up() -> None:
     with pytest.raises(QuotaUsedUp, match=r"^Klaviyo's quota for campaign reports is used up for another 3:00:00\."):
-        of_a_day(Throttled("429", 10_800.0))
+        of_a_day(Throttled("429", 10_800.0, is_limit=True))
+    with pytest.raises(Throttled, match=r"^503$"):
+        of_a_day(Throttled("503", 10_800.0))
 
 
 @pytest.mark.parametrize(
-    ("dates", "days"),
+    ("dates", "days", "rejects"),
     [
-        pytest.param(["2026-07-01T04:00:00+00:00", None, "x"], {1: 5, 3: 7}, id="by place"),
-        pytest.param([], {1: 5, 3: 7}, id="no dates"),
-        pytest.param(["2026-07-02T00:00:00-04:00", "2026-07-03T00:00:00-04:00"], {2: 5}, id="other days"),
-        pytest.param(["odd"], {}, id="odd"),
+        pytest.param(["2026-07-01T04:00:00+00:00", None, "x"], {1: 5, 3: 7}, 0, id="by place"),
+        pytest.param([], {1: 5, 3: 7}, 0, id="no dates"),
+        pytest.param(["2026-07-02T00:00:00-04:00", "2026-07-03T00:00:00-04:00"], {2: 5}, 1, id="too few"),
+        pytest.param(["2026-07-02", "2026-07-03", "2026-07-04", "2026-07-05"], {2: 5}, 0, id="a day of another window"),
+        pytest.param(["odd"], {}, 1, id="odd"),
     ],
 )
-def test_a_series_is_a_row_for_each_day_that_has_something(dates: list[object], days: dict[int, int]) -> None:
+def test_a_series_is_a_row_for_each_day_that_has_something(
+    dates: list[object], days: dict[int, int], rejects: int
+) -> None:
+    """A result with a value of an unknown day is rejected as well. Otherwise its rows would look deleted."""
     result = {
         "groupings": {"flow_id": "F1", "flow_message_id": "M1"},
         "statistics": {"opens": [5, 0, 7], "open_rate": [0.5], "clicks": None, "unknown": [1]},
@@ -148,6 +155,7 @@ def test_a_series_is_a_row_for_each_day_that_has_something(dates: list[object], 
     client = cast(Client, Answers(answer(result, date_times=dates)))
     [page] = of_flows(client, Window(FIRST, FIRST + 3 * DAY), "ORDER")
     assert {row.day.day: row.statistics["opens"] for row in page.rows if row.statistics["opens"]} == days
+    assert (len(page.rejects), all(each.hides for each in page.rejects)) == (rejects, True)
 
 
 NOW = datetime(2026, 7, 31, 6, tzinfo=UTC)

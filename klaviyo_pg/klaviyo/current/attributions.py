@@ -4,7 +4,7 @@ An event refers to its attributions by their IDs, and each attribution to its ev
 read is a reject that hides rows: it may be an attribution that is stored.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -14,9 +14,8 @@ from klaviyo_pg import rows
 from klaviyo_pg.klaviyo.current import resources
 from klaviyo_pg.klaviyo.documents import reject
 
-_ATTRIBUTION = "attribution"
+_ATTRIBUTION, _MARK = "attribution", b'"attribution"'
 _UNREADABLE = "The event's references to its attributions cannot be read: "
-_MISSING = "The response does not include all attributions that the event refers to."
 _NOTHING = resources.AttributionRelationships()
 _decode_type = msgspec.json.Decoder(resources.Included).decode
 _decode_attribution = msgspec.json.Decoder(resources.Attribution).decode
@@ -27,7 +26,7 @@ _references: Any = attrgetter("relationships.attributions")
 def is_attribution(record: bytes) -> bool:
     """Return whether an included resource is an attribution."""
     try:
-        return _ATTRIBUTION.encode() in record and bool(_decode_type(record).type == _ATTRIBUTION)
+        return _MARK in record and bool(_decode_type(record).type == _ATTRIBUTION)
     except (msgspec.MsgspecError, RecursionError):
         return False
 
@@ -35,19 +34,18 @@ def is_attribution(record: bytes) -> bool:
 def attributions(
     events: Sequence[resources.Event], records: Sequence[bytes], rejects: list[rows.Reject]
 ) -> list[rows.Attribution]:
-    """Return the attributions of events.
+    """Return the attributions of events. Of one that is not included, only its ID is known.
 
-    `records` are the included attributions. Those that cannot be read are added to the rejects, and so is an event
-    that refers to one which is not included.
+    `records` are the included attributions. Those that cannot be read are added to the rejects.
     """
     referring = _referring(events)
     if not (records or referring):
         return []
     included = _included(records, rejects)
-    found = {(event.id, each): event for event in referring for each in _ids(event, included, rejects)}
+    found = {(event.id, each): event for event in referring for each in _ids(event, rejects)}
     for row_id, event in _linked(events, included):
         found.setdefault((event.id, row_id), event)
-    return [_row(event, row_id, included[row_id]) for (_, row_id), event in found.items()]
+    return [_row(event, row_id, included.get(row_id)) for (_, row_id), event in found.items()]
 
 
 def _referring(events: Sequence[resources.Event]) -> list[resources.Event]:
@@ -72,24 +70,16 @@ def _included(records: Sequence[bytes], rejects: list[rows.Reject]) -> Mapping[s
     return included
 
 
-def _ids(event: resources.Event, included: Collection[str], rejects: list[rows.Reject]) -> list[str]:
-    """Return the IDs of the included attributions that an event refers to."""
+def _ids(event: resources.Event, rejects: list[rows.Reject]) -> list[str]:
+    """Return the IDs of the attributions that an event refers to."""
     assert event.relationships is not None
     try:
         references = _decode_references(event.relationships.attributions)
     except (msgspec.MsgspecError, RecursionError) as error:
-        unreadable = reject(_record(event), error)
+        unreadable = reject(msgspec.json.encode({"id": event.id, "relationships": event.relationships}), error)
         rejects.append(unreadable._replace(reason=_UNREADABLE + unreadable.reason, replaced=1))
         return []
-    ids = [each.id for each in (references and references.data) or ()]
-    found = [each for each in ids if each in included]
-    if len(found) < len(ids):
-        rejects.append(rows.Reject(_record(event).decode(), _MISSING, replaced=1))
-    return found
-
-
-def _record(event: resources.Event) -> bytes:
-    return msgspec.json.encode({"id": event.id, "relationships": event.relationships})
+    return [each.id for each in (references and references.data) or ()]
 
 
 def _linked(
@@ -103,7 +93,8 @@ def _linked(
             yield row_id, event
 
 
-def _row(event: resources.Event, row_id: str, related: resources.AttributionRelationships) -> rows.Attribution:
+def _row(event: resources.Event, row_id: str, included: resources.AttributionRelationships | None) -> rows.Attribution:
+    related = included or _NOTHING
     return rows.Attribution(
         id=row_id,
         event_id=event.id,
@@ -114,6 +105,7 @@ def _row(event: resources.Event, row_id: str, related: resources.AttributionRela
         flow_id=_id(related.flow),
         flow_message_id=_id(related.flow_message),
         variation_id=_id(related.variation),
+        is_included=included is not None,
     )
 
 

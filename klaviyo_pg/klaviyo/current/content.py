@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
+import msgspec
+
 from klaviyo_pg import rows
-from klaviyo_pg.errors import NotFound
+from klaviyo_pg.errors import NotFound, Refused
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.client import Endpoint
 from klaviyo_pg.klaviyo.current import resources
@@ -40,11 +42,12 @@ def templates(reader: Reader, window: AnyWindow) -> Iterator[rows.Page[rows.Temp
 def forms(reader: Reader, window: AnyWindow) -> Iterator[rows.Page[rows.Form]]:
     """Read forms in the order of their last change, each with its versions, which take a request for each form."""
     fields = {"fields[form]": "name,status,ab_test,created_at,updated_at"}
+    reached = Reached()
     for page in _ordered(reader, FORMS, "updated_at", window, fields, _form):
         yield page._replace(rows=(), reached=None)
         for form in page.rows:
-            yield page._replace(rows=[_with_versions(reader, form)], rejects=(), reached=None)
-        yield page._replace(rows=(), rejects=())
+            whole = _with_versions(reader, form)
+            yield page._replace(rows=[whole], rejects=(), reached=reached.after([form.updated]))
 
 
 def images(reader: Reader, window: AnyWindow) -> Iterator[rows.Page[rows.Image]]:
@@ -73,7 +76,7 @@ def _ordered(
 
 
 def _with_versions(reader: Reader, form: rows.Form) -> rows.Form:
-    """Read the versions of a form; none if it has been deleted in the meantime."""
+    """Read the versions of a form; none if it has been deleted in the meantime. A refusal concerns this form only."""
     endpoint = FORM_VERSIONS._replace(path=FORM_VERSIONS.path.format(form.id))
     query = {"fields[form-version]": "form_type,variation_name,ab_test,status,created_at,updated_at"}
     versions, rejects = list[rows.FormVersion](), list[rows.Reject]()
@@ -83,6 +86,8 @@ def _with_versions(reader: Reader, form: rows.Form) -> rows.Form:
             rejects += unreadable
     except NotFound:
         return form
+    except Refused as error:
+        rejects.append(rows.Reject(msgspec.json.encode({"form": form.id}).decode(), str(error)))
     return form._replace(versions=versions, rejects=rejects)
 
 

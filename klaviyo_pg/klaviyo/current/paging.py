@@ -67,7 +67,7 @@ def read_pages(
     request: _Request | None = _first(endpoint, query, size.rows)
     followed = set[str]()
     while request is not None:
-        _refuse_circle(request.link, followed, endpoint)
+        refuse_circle(request.link, followed, endpoint)
         read_at = datetime.now(UTC)
         try:
             document, rejects = client.get(
@@ -89,7 +89,8 @@ def read_pages(
         request = _next(document, size)
 
 
-def _refuse_circle(link: str, followed: Collection[str], endpoint: Endpoint) -> None:
+def refuse_circle(link: str, followed: Collection[str], endpoint: Endpoint) -> None:
+    """Raise BadAnswer for a link that has already been followed."""
     if link in followed:
         raise BadAnswer(
             f"The API returned a link to a page of {endpoint.path} that has already been read, so there would be no "

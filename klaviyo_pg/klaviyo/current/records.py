@@ -32,7 +32,7 @@ PREDICTIONS = Endpoint("api/profiles", "profiles:read", _M, 100, "predictions") 
 Pages = Iterator[Page[Record]]
 Read = Callable[[Reader, AnyWindow, str | None], Pages]
 Fields = Mapping[str, Callable[[resources.Resource], Any]]
-"""How to read the value of each column."""
+"""Takes the value of each column out of a resource."""
 _DOCUMENTS = DocumentDecoder(resources.ResourceDocument, data=resources.Resource, included=resources.Resource)
 
 

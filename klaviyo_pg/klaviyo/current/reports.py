@@ -6,15 +6,17 @@ belongs to no campaign or flow is rejected. Requests are POSTs that change nothi
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from itertools import zip_longest
 from math import isfinite
 from typing import Any, NamedTuple
 
 import msgspec
 
-from klaviyo_pg.errors import BadAnswer, Garbled, QuotaUsedUp, Throttled
+from klaviyo_pg.errors import Garbled, QuotaUsedUp, Throttled
 from klaviyo_pg.klaviyo.client import Client, Endpoint
+from klaviyo_pg.klaviyo.current.paging import refuse_circle
 from klaviyo_pg.klaviyo.documents import read_repaired
-from klaviyo_pg.klaviyo.lenient import elements, member
+from klaviyo_pg.klaviyo.lenient import elements, identifier, member
 from klaviyo_pg.klaviyo.pace import Limit
 from klaviyo_pg.rows import Page, Reject, Report
 from klaviyo_pg.windows import Window
@@ -74,7 +76,7 @@ class _Answer(NamedTuple):
     results: list[Any] | None
     dates: list[Any]
     next: str | None
-    raw: str
+    body: bytes
 
 
 def of_campaigns(client: Client, window: Window, metric_id: str) -> Iterator[Page[Report]]:
@@ -89,12 +91,16 @@ def of_campaigns(client: Client, window: Window, metric_id: str) -> Iterator[Pag
 def of_flows(client: Client, window: Window, metric_id: str) -> Iterator[Page[Report]]:
     """Read the days of the report on flows."""
     body = _body("flow", "series", window, metric_id, interval="daily")
+    asked = _days_of(window)
     for answer, rejects, read_at in _pages(client, FLOWS, body):
         days = _days(answer.dates, window)
+        results = _results(answer, "flow", rejects)
+        rejects += [_undated(each) for each in results if any(day is None for day, _ in _by_day(days, each.statistics))]
         reports = [
             _report(day, "flow", metric_id, groupings, values)
-            for groupings, statistics in _results(answer, "flow", rejects)
+            for groupings, statistics in results
             for day, values in _by_day(days, statistics)
+            if day is not None and day in asked
         ]
         yield Page(reports, rejects, read_at)
 
@@ -118,31 +124,27 @@ def _moment(moment: datetime) -> str:
 def _pages(
     client: Client, endpoint: Endpoint, body: Mapping[str, Any]
 ) -> Iterator[tuple[_Answer, list[Reject], datetime]]:
-    """Read all pages of a report. Raises QuotaUsedUp if the API requires a long pause, and BadAnswer for a circle."""
+    """Read all pages of a report. Raises QuotaUsedUp if the API says so, and BadAnswer for a circle."""
     link, followed = "", set[str]()
     while True:
+        refuse_circle(link, followed, endpoint)
         followed.add(link)
         read_at = datetime.now(UTC)
         try:
             answer, rejects = client.post(endpoint, body, _read, link or None)
         except Throttled as error:
+            if not error.is_limit:
+                raise
             raise _quota(endpoint, error) from None
         yield answer, rejects, read_at
         if answer.next is None:
             return
         link = answer.next
-        if link in followed:
-            raise BadAnswer(
-                f"The API returned a link to a page of {endpoint.path} that has already been read, so there would be "
-                "no last page. Rerun with the same arguments to resume."
-            )
 
 
 def _quota(endpoint: Endpoint, error: Throttled) -> QuotaUsedUp:
     wait = "" if error.retry_after is None else f" for another {timedelta(seconds=round(error.retry_after))}"
-    return QuotaUsedUp(
-        f"Klaviyo's quota for {endpoint.name} is used up{wait}. The next runs read the days that are left."
-    )
+    return QuotaUsedUp(f"Klaviyo's quota for {endpoint.name} is used up{wait}. The next runs read the remaining days.")
 
 
 def _read(body: bytes) -> tuple[_Answer, list[Reject]]:
@@ -156,12 +158,12 @@ def _read(body: bytes) -> tuple[_Answer, list[Reject]]:
             raise Garbled(f"The response is not a report of Klaviyo's API ({error}). Check KLAVIYO_BASE_URL.") from None
         [document] = documents
     attributes, following = member(document, "data", "attributes"), member(document, "links", "next")
-    results, raw = member(attributes, "results"), body.decode("utf-8", "replace")
+    results = member(attributes, "results")
     answer = _Answer(
         results if isinstance(results, list) else None,
         elements(member(attributes, "date_times")),
         following if isinstance(following, str) and following else None,
-        raw,
+        body,
     )
     return answer, rejects
 
@@ -169,11 +171,11 @@ def _read(body: bytes) -> tuple[_Answer, list[Reject]]:
 def _results(answer: _Answer, kind: str, rejects: list[Reject]) -> list[_Result]:
     """Return the results that belong to a campaign or a flow, and add the others to the rejects."""
     if answer.results is None:
-        rejects.append(Reject(answer.raw, "The report has no results."))
+        rejects.append(Reject(answer.body.decode("utf-8", "replace"), "The report has no results."))
     found = []
     for result in answer.results or ():
         groupings, statistics = member(result, "groupings"), member(result, "statistics")
-        if _id(member(groupings, f"{kind}_id")) is None:
+        if identifier(member(groupings, f"{kind}_id")) is None:
             text = msgspec.json.encode(result).decode()
             rejects.append(Reject(text, f"The result has no {kind}_id."))
         else:
@@ -184,21 +186,17 @@ def _results(answer: _Answer, kind: str, rejects: list[Reject]) -> list[_Result]
 def _report(
     day: date, kind: str, metric_id: str, groupings: Mapping[str, Any], statistics: Mapping[str, Any]
 ) -> Report:
-    owner = _id(groupings.get(f"{kind}_id"))
+    owner = identifier(groupings.get(f"{kind}_id"))
     assert owner is not None, "results without one are rejected"
     return Report(
         day,
         owner,
-        _id(groupings.get(f"{kind}_message_id")),
-        _id(groupings.get("send_channel")),
-        _id(groupings.get("variation")),
+        identifier(groupings.get(f"{kind}_message_id")),
+        identifier(groupings.get("send_channel")),
+        identifier(groupings.get("variation")),
         metric_id,
         {name: _number(statistics.get(name)) for name in STATISTICS},
     )
-
-
-def _id(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
 
 
 def _number(value: Any) -> int | float | None:
@@ -210,8 +208,12 @@ def _number(value: Any) -> int | float | None:
 
 def _days(dates: Sequence[Any], window: Window) -> list[date | None]:
     """Return the day of each value: that of its place where all days have one, else that of its time."""
-    days = [(window.start + number * _DAY).date() for number in range((window.end - window.start) // _DAY)]
+    days = _days_of(window)
     return list(days) if len(dates) in (0, len(days)) else [_date(each) for each in dates]
+
+
+def _days_of(window: Window) -> list[date]:
+    return [(window.start + number * _DAY).date() for number in range((window.end - window.start) // _DAY)]
 
 
 def _date(value: Any) -> date | None:
@@ -221,10 +223,18 @@ def _date(value: Any) -> date | None:
         return None
 
 
-def _by_day(days: Sequence[date | None], statistics: Mapping[str, Any]) -> Iterator[tuple[date, dict[str, Any]]]:
-    """Yield the statistics of each day that has any. Days of which all are zero are left out."""
+def _by_day(days: Sequence[date | None], statistics: Mapping[str, Any]) -> Iterator[tuple[date | None, dict[str, Any]]]:
+    """Yield the statistics of each day that has any. Days of which all are zero are left out.
+
+    The day is None where it is unknown.
+    """
     series = {name: elements(values) for name, values in statistics.items()}
-    for number, day in enumerate(days):
+    longest = max(map(len, series.values()), default=0)
+    for number, day in zip_longest(range(longest), days[:longest]):
         values = {name: each[number] for name, each in series.items() if number < len(each)}
-        if day is not None and any(_number(value) for value in values.values()):
+        if any(_number(value) for value in values.values()):
             yield day, values
+
+
+def _undated(result: _Result) -> Reject:
+    return Reject(msgspec.json.encode(result._asdict()).decode(), "The result has values of which the day is unknown.")

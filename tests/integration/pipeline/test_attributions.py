@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from klaviyo_pg.rows import Reject
+from klaviyo_pg.rows import Attribution, Reject
 from pipeline.run import transact
 from tests.erasing import erase
 from tests.fakes import FakeAccount
@@ -54,8 +54,11 @@ def test_an_attribution_that_changes_is_replaced(warehouse: Warehouse, shop: Fak
     assert warehouse.daily(*ALL_EVENTS).changed() == {"event_attributions": (1, 0)}
     assert warehouse.rows(ATTRIBUTED)[1:] == [(ORDER, "E00004", None, "F1")]
     withdrawn = shop.attributions.pop(ORDER)
+    synced = f"SELECT __synced_at FROM events WHERE id = '{ORDER}'"
+    before = warehouse.one(synced)
     warehouse.daily(*ALL_EVENTS)
     assert [row[0] for row in warehouse.rows(ATTRIBUTED)] == ["E00006"]
+    assert warehouse.one(synced) > before, "what follows changed events has to see that one"
     shop.attributions[ORDER] = withdrawn
     warehouse.daily(*ALL_EVENTS)
     assert warehouse.rows(ATTRIBUTED)[1:] == [(ORDER, "E00004", None, "F1")]
@@ -74,6 +77,19 @@ def test_attributions_that_cannot_be_read_stay_as_they_are(warehouse: Warehouse,
     shop.hidden_attributions = []
     warehouse.daily(*ALL_EVENTS)
     assert len(warehouse.rows(ATTRIBUTED)) == 1
+
+
+def test_attributions_that_are_not_included_stay_as_they_are(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Of a new one the ID is stored, and the rest as soon as the source includes it."""
+    shop.attribute(ORDER, "E00005", campaign_id="C1")
+    warehouse.daily(*ALL_EVENTS)
+    [row] = shop.attributions[ORDER]
+    nothing = row._replace(**dict.fromkeys(Attribution._fields[3:-1]), is_included=False)
+    shop.attributions[ORDER] = [nothing, nothing._replace(id="another")]
+    assert warehouse.daily(*ALL_EVENTS).changed() == {"event_attributions": (1, 0)}
+    assert warehouse.rows(ATTRIBUTED)[1:] == [(ORDER, "E00005", "C1", None), (ORDER, None, None, None)]
+    shop.attributions[ORDER] = [row, row._replace(id="another", flow_id="F1")]
+    assert warehouse.daily(*ALL_EVENTS).changed() == {"event_attributions": (0, 1)}
 
 
 def test_an_older_extraction_withdraws_nothing(warehouse: Warehouse, shop: FakeAccount) -> None:

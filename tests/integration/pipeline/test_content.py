@@ -51,11 +51,15 @@ def test_content_is_read_from_its_watermark_on_and_every_week_in_full(warehouse:
 
 
 def test_a_full_read_shows_what_was_deleted_until_it_is_back(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """A version is deleted with the read of its form. The versions of a deleted form stay as they were."""
+    """A version is deleted with the read of its form, also where a version of another form cannot be read.
+
+    The versions of a deleted form stay as they were.
+    """
     warehouse.daily(*ONLY)
     every = list(shop.templates), list(shop.forms), list(shop.images)
     del shop.templates[1], shop.forms[1], shop.images[1]
     shop.forms[0] = shop.forms[0]._replace(versions=VERSIONS[1:])
+    shop.forms[1] = shop.forms[1]._replace(rejects=[Reject("{}", "No ID.")])
     assert warehouse.daily(*ONLY).changed() == {}
     a_week_later(warehouse, shop)
     shop.unreadable["templates", 0] = Reject("{}", "No ID.")

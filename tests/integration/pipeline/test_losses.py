@@ -96,10 +96,10 @@ def empty_once(shop: FakeAccount, kind: str, rows: list[Any]) -> None:
 
 
 def test_a_read_that_recovers_when_it_is_repeated_is_believed(warehouse: Warehouse, shop: FakeAccount) -> None:
-    warehouse.daily()
+    warehouse.daily("campaigns")
     shop.recover()
     empty_once(shop, "campaigns", shop.campaigns)
-    ran = warehouse.daily()
+    ran = warehouse.daily("campaigns")
     assert (ran.state, ran.sentences) == ("complete", [])
     assert len(shop.sent("campaigns")) == 2
     assert warehouse.one(MARKED["campaigns"]) == 0
@@ -108,38 +108,38 @@ def test_a_read_that_recovers_when_it_is_repeated_is_believed(warehouse: Warehou
 
 def test_a_later_run_that_finds_the_rows_clears_the_suspicion(warehouse: Warehouse, shop: FakeAccount) -> None:
     """The next loss needs to be confirmed again."""
-    warehouse.daily()
+    warehouse.daily("campaigns")
     campaigns = list(shop.campaigns)
     shop.campaigns.clear()
-    assert warehouse.daily().state == "partial"
+    assert warehouse.daily("campaigns").state == "partial"
     later(warehouse)
     shop.campaigns.extend(campaigns)
-    assert warehouse.daily().state == "complete"
+    assert warehouse.daily("campaigns").state == "complete"
     assert warehouse.column(SUSPECTED) == []
     shop.campaigns.clear()
-    assert warehouse.daily().state == "partial"
+    assert warehouse.daily("campaigns").state == "partial"
     assert warehouse.one(MARKED["campaigns"]) == 0
 
 
 def test_only_a_run_that_starts_later_confirms_a_loss(warehouse: Warehouse, shop: FakeAccount) -> None:
     """A run that was in progress when the loss was found may have met the same disturbance."""
-    warehouse.daily()
+    warehouse.daily("campaigns")
     shop.campaigns.clear()
-    assert warehouse.daily().state == "partial"
+    assert warehouse.daily("campaigns").state == "partial"
     warehouse.execute("UPDATE missing_rows SET missed_at = now() + interval '1 hour'")
-    assert warehouse.daily().state == "partial"
+    assert warehouse.daily("campaigns").state == "partial"
     assert warehouse.one(MARKED["campaigns"]) == 0
 
 
 def test_a_run_that_loses_other_rows_confirms_nothing(warehouse: Warehouse, shop: FakeAccount) -> None:
     """Rows that only one run missed are not marked, and the later loss is the one to be confirmed."""
-    warehouse.daily()
+    warehouse.daily("campaigns")
     campaigns = list(shop.campaigns)
     shop.campaigns[:] = campaigns[:10]
-    assert warehouse.daily().sentences == [unconfirmed("campaigns", 10, 20)]
+    assert warehouse.daily("campaigns").sentences == [unconfirmed("campaigns", 10, 20)]
     later(warehouse)
     shop.campaigns[:] = campaigns[10:]
-    assert warehouse.daily().sentences == [unconfirmed("campaigns", 10, 20)]
+    assert warehouse.daily("campaigns").sentences == [unconfirmed("campaigns", 10, 20)]
     assert warehouse.one(MARKED["campaigns"]) == 0
     assert warehouse.column("SELECT row_key FROM missing_rows ORDER BY 1") == warehouse.column(
         "SELECT key FROM campaigns WHERE id < 'C10' ORDER BY 1"
@@ -148,12 +148,12 @@ def test_a_run_that_loses_other_rows_confirms_nothing(warehouse: Warehouse, shop
 
 def test_rows_that_go_after_the_suspicion_are_marked_with_it(warehouse: Warehouse, shop: FakeAccount) -> None:
     """A few more rows than the first run missed do not start over."""
-    warehouse.daily()
+    warehouse.daily("campaigns")
     del shop.campaigns[5:]
-    assert warehouse.daily().state == "partial"
+    assert warehouse.daily("campaigns").state == "partial"
     later(warehouse)
     del shop.campaigns[3:]
-    assert warehouse.daily().state == "complete"
+    assert warehouse.daily("campaigns").state == "complete"
     assert warehouse.one(MARKED["campaigns"]) == 17
 
 
@@ -170,42 +170,42 @@ def test_rows_that_go_after_the_suspicion_are_marked_with_it(warehouse: Warehous
 def test_a_loss_up_to_the_limit_is_believed_at_once(
     warehouse: Warehouse, shop: FakeAccount, left: int, settings: dict[str, object], state: str
 ) -> None:
-    warehouse.daily()
+    warehouse.daily("campaigns")
     del shop.campaigns[left:]
-    assert warehouse.daily(**settings).state == state
+    assert warehouse.daily("campaigns", **settings).state == state
     assert warehouse.one(MARKED["campaigns"]) == (20 - left if state == "complete" else 0)
 
 
 def test_what_a_doubted_read_contains_is_stored(warehouse: Warehouse, shop: FakeAccount) -> None:
     """Rows change and come, but none goes: neither campaigns nor the lists of those that were read."""
-    warehouse.daily()
+    warehouse.daily("campaigns")
     del shop.campaigns[1:]
     shop.campaigns[0] = shop.campaigns[0]._replace(name="Renamed", included=("L1",))
     shop.campaigns.append(shop.campaigns[0]._replace(id="NEW"))
-    assert warehouse.daily().state == "partial"
+    assert warehouse.daily("campaigns").state == "partial"
     assert warehouse.column("SELECT id FROM campaigns WHERE name = 'Renamed' ORDER BY 1") == ["C00", "NEW"]
     assert warehouse.column("SELECT list_id FROM campaign_lists WHERE campaign_id = 'C00' ORDER BY 1") == ["L1", "L2"]
     later(warehouse)
-    assert warehouse.daily().state == "complete"
+    assert warehouse.daily("campaigns").state == "complete"
     assert warehouse.column("SELECT list_id FROM campaign_lists WHERE campaign_id = 'C00' ORDER BY 1") == ["L1"]
 
 
 def test_excluded_addresses_as_extracted_stay_with_those_in_use(warehouse: Warehouse, shop: FakeAccount) -> None:
     """Both tables of exclusions lose their rows in the same run."""
-    warehouse.daily()
+    warehouse.daily("stg_member_exclusions")
     shop.exclusions.clear()
-    assert warehouse.daily().state == "partial"
+    assert warehouse.daily("stg_member_exclusions").state == "partial"
     assert warehouse.one("SELECT count(*) FROM stg_member_exclusions") == 20
     later(warehouse)
-    assert warehouse.daily().state == "complete"
+    assert warehouse.daily("stg_member_exclusions").state == "complete"
     assert warehouse.one("SELECT count(*) FROM stg_member_exclusions") == 0
 
 
 def test_an_error_of_the_repeated_read_fails_its_chunk(warehouse: Warehouse, shop: FakeAccount) -> None:
-    warehouse.daily()
+    warehouse.daily("campaigns")
     shop.before("campaigns", shop.campaigns.clear)
     shop.before("campaigns", lambda: shop.fail("campaigns", BadAnswer("Odd.")))
-    ran = warehouse.daily()
+    ran = warehouse.daily("campaigns")
     assert (ran.state, ran.sentences) == ("failed", ["Odd."])
     assert warehouse.one(MARKED["campaigns"]) == 0
 

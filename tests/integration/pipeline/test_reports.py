@@ -78,6 +78,22 @@ def test_days_are_read_once_a_day_and_changes_are_followed(reports: Warehouse, s
     assert len(reports.rows(STORED)) == 2  # what cannot be read marks nothing
 
 
+def test_many_rows_that_vanish_have_to_be_confirmed(reports: Warehouse, shop: FakeAccount) -> None:
+    """Their days are read again by the next run. What was read of other days in the meantime confirms nothing."""
+    marked = "SELECT count(*) FROM campaign_reports WHERE deleted_at IS NOT NULL"
+    shop.reports["campaign_reports"] = [report(back, f"C{number}", 1) for back in (1, 3) for number in range(12)]
+    reports.daily()
+    let_a_day_pass(reports)
+    del shop.reports["campaign_reports"][12:]
+    ran = reports.daily()
+    assert (ran.state, ran.exit_code, reports.one(marked)) == ("partial", 3, 0)
+    assert "lacks 12 of 12 stored rows of campaign_reports" in ran.sentences[0]
+    asked(shop)
+    reports.execute("UPDATE missing_rows SET missed_at = missed_at - interval '1 hour'")
+    assert reports.daily().state == "complete"
+    assert (asked(shop), reports.one(marked)) == ([day(3)], 12)
+
+
 def test_a_budget_is_for_a_day_and_the_rest_follows(reports: Warehouse, shop: FakeAccount) -> None:
     """The latest days come first, however many runs there are. Days that are too long ago are forgotten."""
     reports.daily(report_requests=3)

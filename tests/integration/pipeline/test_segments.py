@@ -144,7 +144,10 @@ def test_an_interrupted_full_read_resumes(warehouse: Warehouse, shop: FakeAccoun
 def test_a_name_that_does_not_say_which_segment_is_meant_leaves_out_nothing_else(
     warehouse: Warehouse, shop: FakeAccount
 ) -> None:
-    """Each is said in a sentence, and the run is partial."""
+    """Each is said in a sentence, and the run is partial. If segments cannot be read, it says only that."""
+    shop.fail("segments", MissingScope("segments:read"))
+    assert daily(warehouse).sentences == [str(MissingScope("segments:read"))]
+    shop.recover()
     ran = daily(warehouse, "Twin", "buyers", "S1")
     assert (ran.state, ran.exit_code, warehouse.column(PRESENT)) == ("partial", 3, EVERYONE)
     assert ran.sentences == [
@@ -155,6 +158,20 @@ def test_a_name_that_does_not_say_which_segment_is_meant_leaves_out_nothing_else
     shop.fail("segments", MissingScope("segments:read"))
     assert daily(warehouse).sentences == [str(MissingScope("segments:read"))]
     assert warehouse.column(PRESENT) == EVERYONE
+
+
+def test_a_dialect_without_times_reads_segments_in_full_only(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Between its full reads, nothing looks fresher than it is. Without sweeps, every run is a full read."""
+    shop.looks_up_memberships = True
+    stream = "segment_members/S1"
+    daily(warehouse)
+    read_to = warehouse.watermarks()[stream]
+    shop.recover()
+    assert daily(warehouse).state == "complete"
+    assert (shop.sent("memberships", "S1"), warehouse.watermarks()[stream]) == ([], read_to)
+    assert warehouse.daily(*ONLY, segments=("S1",), membership_sweep_days=0).state == "complete"
+    assert [each.window for each in shop.sent("memberships", "S1")] == [FULL_READ] * 3
+    assert warehouse.watermarks()[stream] > read_to
 
 
 def test_people_who_are_erased_stay_away(warehouse: Warehouse, shop: FakeAccount) -> None:

@@ -172,7 +172,7 @@ def test_revenue_needs_the_macros_of_the_example(connection: psycopg.Connection)
 
 
 def test_an_erased_person_is_nowhere(connection: psycopg.Connection) -> None:
-    """Their events have an unknown person and the same IDs, and look new, so that incremental models renew them."""
+    """Their events have an unknown person and the same IDs, and look new, so that incremental models rebuild them."""
     buyer = (
         "SELECT p.id, p.email FROM event e JOIN person p ON p.id = e.person_id WHERE property_attribution IS NOT NULL"
     )
@@ -201,6 +201,16 @@ def test_what_is_attributed_to_an_erased_event_keeps_its_message(connection: psy
     own = dict(rows(connection, touches, [event for event, _ in pairs]))
     assert own == {event: of_touch[touch] for event, touch in pairs} != {}
     assert one(connection, "SELECT count(property_attribution) FROM event") == 0
+
+
+def test_properties_have_the_attribution_where_none_is_stored(connection: psycopg.Connection) -> None:
+    """It has the ID that the view of events has. A stored one, also of an event that is gone, counts instead."""
+    in_properties = '{"$attribution": {"$attributed_event_id": "Maria", "$flow": "F1"}}'
+    connection.execute("UPDATE klaviyo.events SET properties = properties || %s::jsonb", [in_properties])
+    connection.execute("UPDATE event_attributions SET attributed_event_key = NULL")
+    found = rows(connection, "SELECT DISTINCT property_attribution FROM event WHERE type = 'Placed Order' ORDER BY 1")
+    digest = one(connection, "SELECT md5('Maria')")
+    assert found == [({"$attributed_event_id": digest, "$flow": "F1"},), (None,)]
 
 
 def test_attributions_are_a_column_only_where_there_are_some(connection: psycopg.Connection) -> None:
@@ -301,11 +311,18 @@ def test_each_account_has_its_own_schema(connection: psycopg.Connection) -> None
 def test_objects_of_others_are_neither_replaced_nor_dropped(connection: psycopg.Connection) -> None:
     """A schema with anything else is refused, and so is dropping a view that another one depends on."""
     mine = account(connection)
-    connection.execute("CREATE SCHEMA theirs CREATE TABLE event (id text)")
-    for change in (view_schema.upgrade, view_schema.drop):
-        with pytest.raises(BadSettings, match=r"contains event, which klaviyo-pg views did not create\. Choose a new"):
-            change(mine, "theirs")
-    connection.execute("DROP TABLE theirs.event")
+    connection.execute("CREATE SCHEMA theirs")
+    for kind, rest in {
+        "TABLE": "(id text)",
+        "DOMAIN": "AS text",
+        "TYPE": "AS ENUM ('new')",
+        "FUNCTION": "() RETURNS text LANGUAGE sql AS 'SELECT NULL::text'",
+    }.items():
+        connection.execute(f"CREATE {kind} theirs.event {rest}")
+        for change in (view_schema.upgrade, view_schema.drop):
+            with pytest.raises(BadSettings, match=r"contains event, which klaviyo-pg views did not create\. Choose a"):
+                change(mine, "theirs")
+        connection.execute(f"DROP {kind} theirs.event")
     view_schema.upgrade(mine, "theirs")
     assert view_schema.drop(mine, "theirs")
     assert one(connection, "SELECT to_regnamespace('theirs')") == "theirs"
