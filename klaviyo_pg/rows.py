@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from klaviyo_pg.errors import Incomplete
 
@@ -270,6 +270,14 @@ class Image(NamedTuple):
     size: int | None = None
     is_hidden: bool | None = None
     updated: datetime | None = None
+
+
+class Record(NamedTuple):
+    """A row of a table that is filled on request: its ID, and the values by column."""
+
+    table: str
+    id: str
+    values: Mapping[str, Any]
 
 
 class Report(NamedTuple):

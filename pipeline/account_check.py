@@ -16,13 +16,14 @@ from pipeline.sizes import Known, Progress
 from pipeline.streams import STREAMS
 from pipeline.streams.dimensions import LISTS, METRICS, SEGMENTS
 from pipeline.streams.events import EVENTS
+from pipeline.streams.on_request import COUPONS
 from pipeline.streams.segments import chosen
 from pipeline.streams.selection import Selection
 from pipeline.streams.stream import Probe, Stream
 from transforms.routing import KnownMetric, check_destinations, check_metric, selected
 
 YES = "yes"
-_NO_SUBJECT = {"list": "no lists", "segment": "none chosen"}
+_NO_SUBJECT = {"list": "no lists", "segment": "none chosen", "coupon": "no coupons"}
 
 
 class Access(NamedTuple):
@@ -107,7 +108,7 @@ class Check:
     def _subject(self, stream: Stream) -> str | None:
         if stream.subject == "segment":
             return next(iter(self._segments), None)
-        first = {"metric": METRICS.name, "list": LISTS.name}.get(stream.subject or "", "")
+        first = {"metric": METRICS.name, "list": LISTS.name, "coupon": COUPONS.name}.get(stream.subject or "", "")
         return next((row.id for row in self._rows.get(first, ())), None)
 
     def _read(self, stream: Stream, most: int | None, subject: str | None = None) -> Access:
@@ -154,7 +155,11 @@ class Check:
         findings, before = self.findings, dict(self._pace.sent)
         allowed = frozenset(name for name, access in findings.access.items() if access.is_allowed)
         known = Known(
-            self._full_reads, self._metrics, [row.id for row in self._rows.get(LISTS.name, ())], self._segments
+            self._full_reads,
+            self._metrics,
+            [row.id for row in self._rows.get(LISTS.name, ())],
+            self._segments,
+            [row.id for row in self._rows.get(COUPONS.name, ())],
         )
         measured = sizes.measure(self._source, self._settings, self._wanted, allowed, known, self._as_of, progress)
         made = forecast(measured, self._settings, self._wanted, self._as_of)

@@ -99,6 +99,7 @@ class _Warehouse(NamedTuple):
     swept: dict[str, int]
     segments: list[segments.StoredSegment]
     segments_swept: dict[str, int]
+    coupons: list[str]
 
 
 Phases = list[tuple[str, list[Chunk]]]
@@ -144,6 +145,7 @@ def _phases(job: Job, wanted: Selection, since: datetime | None) -> Phases:
     if EXCLUSIONS.name in streams:  # after events, which a run should bring first
         excluded = plan.exclusion_chunks(reasons, stored.excluded, job.run.as_of, stored.begun)
     excluded += plan.content_chunks(streams, stored.watermarks, job.run.as_of, stored.begun)
+    excluded += plan.large_chunks(streams, stored.coupons)
     unknown = [Chunk(each.name) for each in (PEOPLE, SUSPECTED) if each.name in streams]
     if PROFILE_SWEEP.name in streams:
         unknown += _sweep_chunks(job, stored, lists_people)
@@ -209,6 +211,7 @@ def _look_up(account: Account, run_id: str, with_counts: bool) -> _Warehouse:
         sweeps.found(account, LIST_MEMBERS.name),
         segments.existing(account),
         sweeps.found(account, SEGMENT_MEMBERS.name),
+        lookups.coupon_ids(account),
     )
 
 

@@ -19,6 +19,7 @@ from pipeline.streams.departures import PROFILE_SWEEP
 from pipeline.streams.events import EVENTS
 from pipeline.streams.exclusions import EXCLUSIONS
 from pipeline.streams.lists import LIST_MEMBERS
+from pipeline.streams.on_request import MEMBER_PREDICTIONS
 from pipeline.streams.people import PROFILES
 from pipeline.streams.reports import LONGEST
 from pipeline.streams.segments import SEGMENT_MEMBERS
@@ -38,8 +39,8 @@ class Sizes(NamedTuple):
     `full_reads` are the requests of streams that are always read in full. `events` are the events of each metric by the
     hour (legacy: day) that begins then. `changed` are the profiles that changed within two days, and `joined` the
     members of each list who joined within the overlap; `segments` and `joined_segments` are those of the segments whose
-    members are read. `contents` are the requests that templates, forms and images take in full, and at least. `months`
-    is the number of months in which people were created.
+    members are read. `contents` are the requests that templates, forms, images and reviews take in full, and at least.
+    `months` is the number of months in which people were created.
     Counting a metric takes `count_requests`. What `unknown` streams take depends on more than the size.
     """
 
@@ -92,6 +93,7 @@ def forecast(sizes: Sizes, settings: Settings, selected: Selection, as_of: datet
         SEGMENT_MEMBERS.name: _members(sizes.segments, sizes.joined_segments, settings),
         EXCLUSIONS.name: _exclusions(sizes, as_of),
         **{name: _content(full, least) for name, (full, least) in sizes.contents.items()},
+        MEMBER_PREDICTIONS.name: _content(_pages(sizes.people), _pages(sizes.changed)),
         PROFILE_SWEEP.name: _profile_sweep(sizes, settings),
         **{name: _reports(name, settings) for name in LONGEST},
         **{name: Forecast(number, number) for name, number in sizes.full_reads.items()},
@@ -156,7 +158,7 @@ def _members(members: Mapping[str, int], joined: Mapping[str, int], settings: Se
 
 
 def _content(full: int, least: int) -> Forecast:
-    """A first run reads all of it, and so does one run a week. The others find little that has changed."""
+    """A first run reads all of it, and so does one run a week. The others read what has changed."""
     return Forecast(full, least, full - least, plan.CONTENT_EVERY / _DAY)
 
 

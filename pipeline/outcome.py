@@ -115,9 +115,11 @@ class Tally:
         """Note that the API has an optional stream for others only. The run is complete without it."""
         name = stream.replace("_", " ")
         if isinstance(error, Incomplete):
-            self.notes.append(_read_without(name, error))
+            note = _read_without(name, error)
         else:
-            self.notes.append(f"The {name} were not read: {describe(error)}")
+            note = f"The {name} were not read: {describe(error)}"
+        if note not in self.notes:  # of a stream with several chunks
+            self.notes.append(note)
 
     def end(self, error: Exception) -> None:
         """Note the error that ended the run as a whole."""

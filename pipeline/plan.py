@@ -13,7 +13,7 @@ from klaviyo_pg.postgres.lookups import DIGITS
 from klaviyo_pg.postgres.member_lists import SWEEPS
 from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, open_windows, parse
 from pipeline.chunks import Chunk, key_of
-from pipeline.streams import DIMENSIONS, content
+from pipeline.streams import DIMENSIONS, content, on_request
 from pipeline.streams.departures import PROFILE_SWEEP
 from pipeline.streams.events import EVENTS
 from pipeline.streams.exclusions import EXCLUSIONS
@@ -153,11 +153,12 @@ def profile_chunks(watermarks: Watermarks, begun: Begun = _NOTHING_BEGUN) -> Ite
 def content_chunks(
     streams: Collection[str], watermarks: Watermarks, as_of: datetime, begun: Begun = _NOTHING_BEGUN
 ) -> Iterator[Chunk]:
-    """Read the templates, forms and images that have changed since they were last read; every week, all of them.
+    """Read the templates, forms and so on that have changed since they were last read; every week, all of them.
 
     Only a read of all of them shows which ones Klaviyo no longer has.
     """
-    for name in (stream.name for stream in content.STREAMS if stream.name in streams):
+    by_change = (*content.STREAMS, *on_request.BY_CHANGE)
+    for name in (stream.name for stream in by_change if stream.name in streams):
         watermark = watermarks.get(name)
         last = watermarks.get(key_of(content.FULL_READS, name))
         is_full = watermark is None or _is_due(last, as_of, CONTENT_EVERY)
@@ -165,6 +166,14 @@ def content_chunks(
         planned: AnyWindow = FULL_READ if is_full else OpenWindow(start)
         for window in [parse(each) for each in begun.get(name, ())] or [planned]:
             yield Chunk(name, window, None, None if is_full else start, (None,))
+
+
+def large_chunks(streams: Collection[str], coupon_ids: Iterable[str]) -> Iterator[Chunk]:
+    """Read the large collections that TABLES asks for, each in full; codes by coupon."""
+    for stream in on_request.LARGE:
+        if stream.name in streams:
+            subjects = coupon_ids if stream is on_request.COUPON_CODES else [None]
+            yield from (Chunk(stream.name, FULL_READ, each, None, (each,)) for each in subjects)
 
 
 def people_chunks(waiting: int) -> Iterator[Chunk]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import chain
 from math import sqrt
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, floor
 from pipeline.forecast import ROWS_PER_PAGE, Sizes
-from pipeline.streams import content
+from pipeline.streams import content, on_request
 from pipeline.streams.events import EVENTS
 from pipeline.streams.exclusions import EXCLUSIONS
 from pipeline.streams.lists import LIST_MEMBERS
@@ -29,6 +30,7 @@ from transforms.routing import KnownMetric, destinations, selected
 _EARLIEST = datetime(2012, 1, 1, tzinfo=UTC)  # Klaviyo's first year
 _REQUESTS_FOR_PEOPLE, _REQUESTS_FOR_CHANGES = 48, 8
 _REQUESTS_FOR_A_LIST, _REQUESTS_FOR_A_REASON, _REQUESTS_FOR_TEMPLATES = 8, 12, 8
+_FEW_REQUESTS = 12  # of a collection that is read on request: the size of a larger one remains unknown
 TEMPLATES_PER_PAGE = 10
 _DAY = timedelta(days=1)
 
@@ -40,13 +42,14 @@ Progress = Callable[[str], None]
 class Known(NamedTuple):
     """The result of the checks of streams: the requests of full reads, the metrics, and the ids of lists.
 
-    `segments` are the ids of those whose members are read.
+    `segments` are the ids of those whose members are read, `coupons` of those whose codes are.
     """
 
     full_reads: Mapping[str, int]
     metrics: Sequence[KnownMetric]
     lists: Sequence[str]
     segments: Sequence[str] = ()
+    coupons: Sequence[str] = ()
 
 
 def measure(
@@ -70,8 +73,9 @@ def measure(
     if not source.reads_reports:
         sizes = sizes._replace(full_reads={**sizes.full_reads, **dict.fromkeys(LONGEST, 0)})
     if not source.lists_people:
-        sizes = sizes._replace(full_reads={**sizes.full_reads, PROFILES.name: 0})
-    elif PROFILES.name in allowed:
+        none = dict.fromkeys((PROFILES.name, on_request.MEMBER_PREDICTIONS.name), 0)
+        sizes = sizes._replace(full_reads={**sizes.full_reads, **none})
+    elif allowed & {PROFILES.name, on_request.MEMBER_PREDICTIONS.name}:
         progress("Estimating the number of profiles")
         sizes = _with_people(sizes, source, as_of)
     if source.looks_up_memberships:
@@ -88,6 +92,9 @@ def measure(
     if allowed & {stream.name for stream in content.STREAMS}:
         progress("Counting templates, forms and images")
         sizes = sizes._replace(contents=_contents(source, allowed, as_of))
+    if allowed & {stream.name for stream in on_request.STREAMS}:
+        progress("Counting what is read on request")
+        sizes = _with_records(sizes, source, allowed, known.coupons)
     if EXCLUSIONS.name in allowed:
         progress("Estimating the number of excluded addresses")
         sizes = _with_exclusions(sizes, source, as_of)
@@ -158,6 +165,34 @@ def _contents(source: Source, allowed: frozenset[str], as_of: datetime) -> dict[
 def _all_templates(source: Source, as_of: datetime) -> int:
     rows = estimated(source.templates, _EARLIEST, as_of, _REQUESTS_FOR_TEMPLATES, TEMPLATES_PER_PAGE)
     return max(1, -(-rows // TEMPLATES_PER_PAGE))
+
+
+def _with_records(sizes: Sizes, source: Source, allowed: frozenset[str], coupons: Sequence[str]) -> Sizes:
+    """Count the requests for each collection that is read on request, if they are few."""
+    subjects = {on_request.COUPON_CODES: coupons}
+    found: dict[str, int | None] = {}
+    for stream in (*on_request.LARGE, on_request.REVIEWS):
+        if stream.name in allowed:
+            wanted = subjects.get(stream, [None])
+            pages = chain.from_iterable(source.records(stream.name, FULL_READ, each) for each in wanted)
+            found[stream.name] = _few_requests(source, pages)
+    known = {name: number for name, number in found.items() if number is not None}
+    reviews = known.pop(on_request.REVIEWS.name, None)
+    contents = {} if reviews is None else {on_request.REVIEWS.name: (reviews, min(1, reviews))}
+    return sizes._replace(
+        full_reads={**sizes.full_reads, **known},
+        contents={**sizes.contents, **contents},
+        unknown=sizes.unknown | {name for name, number in found.items() if number is None},
+    )
+
+
+def _few_requests(source: Source, pages: Iterator[Any]) -> int | None:
+    """Read pages, and return how many requests that took; None if they are not few."""
+    before = source.traffic
+    for _ in pages:
+        if source.traffic.since(before).requests > _FEW_REQUESTS:
+            return None
+    return source.traffic.since(before).requests
 
 
 def _requests(source: Source, pages: Iterator[Any]) -> int:

@@ -37,7 +37,8 @@ from transforms.erased import (
 from transforms.keys import md5
 
 _REJECT = {"table_name": pl.String(), "reason": pl.String(), "raw": pl.String(), "is_erased": pl.Boolean()}
-_UNCOUNTED = (loads.SWEEPS, loads.SWEPT_EXCLUSIONS)  # what a full read has found so far, which another load counts
+_UNCOUNTED = (loads.SWEEPS, loads.SWEPT_EXCLUSIONS, loads.SWEPT_ROWS)
+"""Loads of what a full read has found so far, which another load counts."""
 _ERASED = "The record of a person who was erased could not be stored."
 
 Record = Callable[[Account], None]

@@ -32,6 +32,7 @@ from klaviyo_pg.rows import (
     Page,
     Profile,
     ProfileId,
+    Record,
     Reject,
     Report,
     Tag,
@@ -278,6 +279,21 @@ class FakeSource:
 
     def images(self, window: AnyWindow) -> Iterator[Page[Image]]:
         return self._changed("images", window, self._account.images)
+
+    def records(self, stream: str, window: AnyWindow, subject: str | None = None) -> Iterator[Page[Record]]:
+        if not self.lists_people:
+            return
+        start, end = window.seconds
+        rows = [
+            (row, at)
+            for row in self._account.records.get(stream, ())
+            if start <= (at := self._account.changed.get(row.id, _LONG_AGO)).timestamp() < end
+            and subject in (None, row.values.get("coupon_id"))
+        ]
+        rows.sort(key=lambda row: row[1])
+        for page, rejects in self._pages(stream, subject, window, rows, self._account.rows_per_page):
+            reached = page[-1][1] if page and page[-1][0].id in self._account.changed else None
+            yield Page([row for row, _ in page], rejects, self._account.now(), reached)
 
     def _changed(self, kind: str, window: AnyWindow, rows: Sequence[Any]) -> Iterator[Page[Any]]:
         """Read rows in the order of their last change. A dialect that does not list people does not have them."""

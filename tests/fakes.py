@@ -21,6 +21,7 @@ from klaviyo_pg.rows import (
     Membership,
     Metric,
     Profile,
+    Record,
     Reject,
     Report,
     Suppression,
@@ -63,7 +64,7 @@ class FakeAccount(Requests):
     the clock of the account's source, `api_now` that of the API; None: they are the same. `described` is what
     the account says about itself, `attributions` are those of each event, and `hidden_attributions` cannot be read on
     any page of events.
-    `reports` are those of each stream.
+    `reports` and `records` are those of each stream. `changed` are the times of the last change of records.
     """
 
     account_id: str | None = "ACCOUNT"
@@ -80,6 +81,8 @@ class FakeAccount(Requests):
     forms: list[Form] = field(default_factory=list)
     images: list[Image] = field(default_factory=list)
     reports: dict[str, list[Report]] = field(default_factory=dict)
+    records: dict[str, list[Record]] = field(default_factory=dict)
+    changed: dict[str, datetime] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     attributions: dict[str, list[Attribution]] = field(default_factory=dict)
     hidden_attributions: list[Reject] = field(default_factory=list)

@@ -197,6 +197,7 @@ def current(plant: Planted) -> dict[str, Any]:
             for group in ("lists/L1", "segments/S1")
         },
         **_content(plant),
+        **_on_request(plant, people[0]["attributes"]["email"]),
         "events": {"data": [*events, *unreadable], "included": [*people, odd, attributed]},
         "metric-aggregates": {"attributes": {"dates": [], "data": []}},
     }
@@ -220,6 +221,33 @@ def _content(plant: Planted) -> dict[str, list[dict[str, Any]]]:
         path: [_resource({"id": f"01{path.upper()[:5]}", **{name: plant.label(f"{path}: {name}") for name in names}})]
         for path, names in fields.items()
     }
+
+
+def _on_request(plant: Planted, email: str) -> dict[str, list[dict[str, Any]]]:
+    """Return what is read on request. A review contains whatever its author wrote."""
+    anns = {"profile": {"data": {"id": ANN}}}
+    labels = {
+        "catalog-items": ("title", "description", "url"),
+        "catalog-categories": ("name",),
+        "coupons": ("description",),
+        "coupon-codes": ("unique_code", "status"),
+        "push-tokens": ("platform", "vendor"),
+    }
+    found = {
+        path: [
+            _resource({"id": "01SHOP", **{name: plant.label(f"{path}: {name}") for name in names}}, relationships=anns)
+        ]
+        for path, names in labels.items()
+    }
+    words = {name: plant.text(f"review: {name}") for name in ("author", "title", "content", "smart_quote")}
+    rest = {
+        "email": email,
+        "images": [plant.text("review: images")],
+        "public_reply": {"content": plant.text("review: reply")},
+        "status": {"value": plant.label("review: status"), "rejection_reason": plant.text("review: rejection")},
+        "product": {"name": plant.label("review: product")},
+    }
+    return {**found, "reviews": [_resource({"id": "01REVIEW", **words, **rest})]}
 
 
 def _custom_metric(plant: Planted) -> dict[str, Any]:

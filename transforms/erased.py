@@ -14,6 +14,8 @@ from transforms.keys import md5, row_key
 _OF_THE_PERSON = ("member_key", "email", "properties")
 _FROM_EVENTS = {"name": "$['Campaign Name']", "subject": "$['Subject']"}
 _EXCLUSIONS = (loads.SWEPT_EXCLUSIONS, loads.NEW_EXCLUSIONS, loads.STG_MEMBER_EXCLUSIONS, loads.MEMBER_EXCLUSIONS)
+_BY_ADDRESS = (*_EXCLUSIONS, loads.REVIEWS)
+"""Loads of rows that have an address, and not always a profile."""
 _WORD = re.compile(r"""[^\s"'<>()\[\]{},;:=\\/?&]+""")
 _ENCODED_AT = re.compile(r"%40|\\u0040")
 
@@ -63,13 +65,17 @@ def member_keys(frames: Frames) -> set[str]:
 
 
 def excluded_addresses(frames: Frames) -> set[str]:
-    """Return the excluded addresses, in lower case, that have no profile."""
+    """Return the addresses, in lower case, of exclusions that have no profile, and of reviews."""
     return {
         address.lower()
         for load, frame in frames
-        if load in _EXCLUSIONS
-        for address in frame.filter(pl.col("member_id").is_null()).get_column("email").drop_nulls()
+        if load in _BY_ADDRESS
+        for address in frame.filter(_has_no_profile(frame)).get_column("email").drop_nulls()
     }
+
+
+def _has_no_profile(frame: pl.DataFrame) -> pl.Expr:
+    return pl.col("member_id").is_null() if "member_id" in frame.columns else pl.lit(True)
 
 
 def without(frames: Frames, erased: Erased) -> Frames:
@@ -164,17 +170,20 @@ def _text_at(properties: pl.Expr, path: str) -> pl.Expr:
 
 
 def unclaimed_exclusions(frames: Frames, erased: Erased) -> set[str]:
-    """Return the excluded addresses, in lower case, that have no profile and belong to a person who was erased."""
+    """Return the addresses, in lower case, that have no profile and belong to a person who was erased."""
     return {address for address in excluded_addresses(frames) if erased.has_address(address)}
 
 
 def without_exclusions(frames: Frames, addresses: Iterable[str]) -> Frames:
-    """Remove the exclusions of these addresses, in lower case, that have no profile."""
+    """Remove the exclusions of these addresses, in lower case, that have no profile, and their reviews."""
     removed = list(addresses)
     if not removed:
         return frames
-    stays = pl.col("member_id").is_not_null() | ~pl.col("email").str.to_lowercase().is_in(removed).fill_null(False)
-    return [(load, frame.filter(stays) if load in _EXCLUSIONS else frame) for load, frame in frames]
+    is_theirs = pl.col("email").str.to_lowercase().is_in(removed).fill_null(False)
+    return [
+        (load, frame.filter(~(_has_no_profile(frame) & is_theirs)) if load in _BY_ADDRESS else frame)
+        for load, frame in frames
+    ]
 
 
 def hashed(text: str) -> str:

@@ -10,6 +10,7 @@ from klaviyo_pg.catalogue import (
     loads,
     membership,
     messages,
+    on_request,
     reports,
     segments,
     tags,
@@ -54,6 +55,7 @@ ADDED = (
     content.IMAGES,
     reports.CAMPAIGN_REPORTS,
     reports.FLOW_REPORTS,
+    *on_request.TABLES,
 )
 DATA = (*SPECIFIED, *ADDED)
 BOOKKEEPING = (
@@ -62,6 +64,7 @@ BOOKKEEPING = (
     membership.MISSING_PROFILES,
     membership.SWEPT_MEMBERS,
     membership.SWEPT_EXCLUSIONS,
+    bookkeeping.SWEPT_ROWS,
     bookkeeping.INTEGRATIONS,
     bookkeeping.WATERMARKS,
     bookkeeping.RUNS,
@@ -110,6 +113,7 @@ __all__ = [
     "loads",
     "membership",
     "messages",
+    "on_request",
     "reports",
     "segments",
     "tags",

@@ -267,8 +267,8 @@ MISSING_ROWS = Table(
 )
 SWEEPS = Table(
     "sweeps",
-    "Full reads that are stored batch by batch. What they have found so far is in swept_members and swept_exclusions, "
-    "which are lost together with this table if Postgres crashes.",
+    "Full reads that are stored batch by batch. What they have found so far is in swept_members, "
+    "swept_exclusions and swept_rows, which are lost together with this table if Postgres crashes.",
     (
         ESP_INTEGRATION_ID,
         Column("stream", TEXT, "Stream that is read, such as list_members/<list id>.", personal=Harmless.OWN),
@@ -279,6 +279,19 @@ SWEEPS = Table(
         Column("found", INTEGER, "Rows that a complete read found; null before."),
     ),
     primary_key=("esp_integration_id", "stream", "sweep", "part"),
+    unlogged=True,
+)
+SWEPT_ROWS = Table(
+    "swept_rows",
+    "Rows found so far by a full read that is stored batch by batch. Empty when none is in progress.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("stream", TEXT, "Stream that is read, such as coupon_codes/<coupon id>.", personal=Harmless.OWN),
+        Column("sweep", TEXT, "ID of the run.", personal=Harmless.OWN),
+        Column("table_name", TEXT, "Table of the row.", personal=Harmless.OWN),
+        Column("row_key", KEY, "Key of the row.", personal=Harmless.KEY),
+    ),
+    primary_key=("esp_integration_id", "stream", "sweep", "table_name", "row_key"),
     unlogged=True,
 )
 TOUCHED = Table(

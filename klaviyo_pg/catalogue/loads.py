@@ -11,6 +11,7 @@ from klaviyo_pg.catalogue import (
     events,
     membership,
     messages,
+    on_request,
     reports,
     segments,
     tags,
@@ -55,6 +56,14 @@ FORM_VERSIONS = Load(
     absent_per="form_id",
 )
 IMAGES = Load(content.IMAGES)
+CATALOG_ITEMS = Load(on_request.CATALOG_ITEMS)
+CATALOG_VARIANTS = Load(on_request.CATALOG_VARIANTS)
+CATALOG_CATEGORIES = Load(on_request.CATALOG_CATEGORIES, absent=Absent.MARK)
+COUPONS = Load(on_request.COUPONS, absent=Absent.MARK)
+COUPON_CODES = Load(on_request.COUPON_CODES)
+REVIEWS = Load(on_request.REVIEWS)
+PUSH_TOKENS = Load(on_request.PUSH_TOKENS)
+MEMBER_PREDICTIONS = Load(on_request.MEMBER_PREDICTIONS)
 TAGS = Load(tags.TAGS, absent=Absent.MARK)
 TAG_GROUPS = Load(tags.TAG_GROUPS, absent=Absent.MARK)
 TAGGED_OBJECTS = Load(
@@ -139,6 +148,7 @@ PROFILE_MERGES = Load(
     membership.PROFILE_MERGES, omits=frozenset({"events_moved_at"}), merges={"detected_at": Merge.EARLIEST}
 )
 SWEPT_MEMBERS = Load(membership.SWEPT_MEMBERS)
+SWEPT_ROWS = Load(bookkeeping.SWEPT_ROWS)
 SWEEPS = Load(bookkeeping.SWEEPS, omits=frozenset({"found"}))
 REJECTS = Load(bookkeeping.REJECTS, merges={"run_id": Merge.KEEP})
 OF_EVENT_PAGES = {

@@ -69,4 +69,21 @@ MESSAGES = View(
         Column("deleted_at", TIMESTAMP, "When a complete read of the source no longer contained it."),
     ),
 )
-VIEWS = (FRESHNESS, MESSAGES, ATTRIBUTED_REVENUE, *MARTS)
+USABLE_PUSH_TOKENS = View(
+    "usable_push_tokens",
+    "Devices that may be sent push notifications: Klaviyo has them, they are enabled, and their owners exist and "
+    "receive push marketing.",
+    (
+        Column("esp_integration_id", TEXT, "ID of the Klaviyo account in this warehouse."),
+        Column("key", KEY, "Key of the push token; joins to push_tokens.key."),
+        Column("id", TEXT, "Klaviyo's ID of the push token."),
+        Column("member_id", TEXT, "Profile of the owner."),
+        Column("member_key", KEY, "md5(profile id); joins to members."),
+        Column("token_hash", TEXT, "SHA-256 of the token."),
+        Column("platform", TEXT, "ios or android."),
+        Column("vendor", TEXT, "APNs or FCM."),
+        Column("enablement_status", TEXT, "AUTHORIZED or PROVISIONAL."),
+        Column("created_at", TIMESTAMP, "When the token was created."),
+    ),
+)
+VIEWS = (FRESHNESS, MESSAGES, ATTRIBUTED_REVENUE, *MARTS, USABLE_PUSH_TOKENS)

@@ -1,11 +1,15 @@
 """Values in answers whose form decides nothing: what has another type than expected counts as missing."""
 
+import math
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from klaviyo_pg import rows
 
 _LARGEST = 2**63 - 1
+_LARGEST_DECIMAL = 1e30  # more than any amount of money
 
 
 def boolean(value: Any) -> bool | None:
@@ -16,6 +20,22 @@ def boolean(value: Any) -> bool | None:
 def whole_number(value: Any) -> int | None:
     """Return a whole number that the database can store; None for anything else."""
     return value if type(value) is int and abs(value) <= _LARGEST else None
+
+
+def decimal(value: Any) -> str | None:
+    """Return a number, which can be written as text, as text; None for anything else."""
+    try:
+        number = float(value) if type(value) in (int, float, str) else math.nan
+    except (ValueError, OverflowError):
+        return None
+    if not abs(number) <= _LARGEST_DECIMAL:
+        return None
+    return str(value if type(value) is int else number)
+
+
+def document(value: Any) -> str | None:
+    """Return a value as JSON; None for null."""
+    return None if value is None else msgspec.json.encode(value).decode()
 
 
 def moment(value: Any) -> datetime | None:

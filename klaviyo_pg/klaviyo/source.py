@@ -25,6 +25,7 @@ from klaviyo_pg.rows import (
     Page,
     Profile,
     ProfileId,
+    Record,
     Report,
     Tag,
     TagGroup,
@@ -213,4 +214,11 @@ class Source(Protocol):
 
     def images(self, window: AnyWindow) -> Iterator[Page[Image]]:
         """Read the images that changed in the window. A dialect that does not have them returns no pages."""
+        ...
+
+    def records(self, stream: str, window: AnyWindow, subject: str | None = None) -> Iterator[Page[Record]]:
+        """Read a collection that is read on request, by the name of its stream. A dialect without it returns no pages.
+
+        One that can be read by the time of the last change is limited to the window, others are read in full.
+        """
         ...

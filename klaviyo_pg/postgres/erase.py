@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
-from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership, segments
+from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership, on_request, segments
 from klaviyo_pg.postgres import claims, touched
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import INDEXABLE
@@ -178,6 +178,9 @@ DERIVED: tuple[tuple[Table, Composable], ...] = (
     (membership.MISSING_PROFILES, _OF_ID),
     (membership.SWEPT_MEMBERS, _OF_ID),
     (segments.SEGMENT_MEMBERS, _OF_ID),
+    (on_request.COUPON_CODES, _OF_KEY),
+    (on_request.PUSH_TOKENS, _OF_KEY),
+    (on_request.MEMBER_PREDICTIONS, _OF_KEY),
 )
 """The other tables of the people, by member key."""
 OTHERS = (
@@ -187,6 +190,7 @@ OTHERS = (
     membership.SWEPT_EXCLUSIONS,
     membership.STG_MEMBER_EXCLUSIONS,
     membership.MEMBER_EXCLUSIONS,
+    on_request.REVIEWS,
     bookkeeping.REJECTS,
 )
 """Tables with rows about the people that have no member key, in the order in which rows are deleted."""
@@ -345,6 +349,7 @@ def delete_other(account: Account, table: Table) -> int:
         membership.SWEPT_EXCLUSIONS.name: of_address,
         membership.STG_MEMBER_EXCLUSIONS.name: of_address,
         membership.MEMBER_EXCLUSIONS.name: of_address,
+        on_request.REVIEWS.name: account.compose("lower(email) IN {addresses}", **parts),
         bookkeeping.REJECTS.name: account.compose(_MENTIONS, bookkeeping.ERASING, bookkeeping.ERASING),
     }
     return _delete(account, table, where[table.name], _NO_KEY)

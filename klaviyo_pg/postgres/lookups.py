@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from klaviyo_pg.catalogue import dimensions, membership
+from klaviyo_pg.catalogue import dimensions, membership, on_request
 from klaviyo_pg.postgres.account import Account
 
 DIGITS = "0123456789abcdef"
@@ -54,6 +54,12 @@ def list_ids(account: Account) -> list[str]:
         " ORDER BY id"
     )
     return [list_id for (list_id,) in account.execute(query, dimensions.LISTS)]
+
+
+def coupon_ids(account: Account) -> list[str]:
+    """Return the IDs of the account's coupons, in order. Deleted ones are left out."""
+    query = "SELECT id FROM {} WHERE esp_integration_id = %(account)s AND deleted_at IS NULL ORDER BY id"
+    return [coupon_id for (coupon_id,) in account.execute(query, on_request.COUPONS)]
 
 
 def subscribers(account: Account, since: datetime | None, after: str, limit: int) -> list[tuple[str, str | None]]:

@@ -9,7 +9,16 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View, events
 from klaviyo_pg.errors import DatabaseUnusable
-from klaviyo_pg.postgres import definitions, freshness, marts, messages, partitions, revenue, touched
+from klaviyo_pg.postgres import (
+    definitions,
+    freshness,
+    marts,
+    messages,
+    partitions,
+    push_tokens,
+    revenue,
+    touched,
+)
 from klaviyo_pg.settings import Settings
 
 _COLUMNS = """
@@ -45,6 +54,7 @@ _QUERIES = {
     "messages": messages.query,
     "attributed_revenue": revenue.query,
     **marts.QUERIES,
+    "usable_push_tokens": push_tokens.query,
 }
 _PRIMARY_KEYS = """
     SELECT t.relname, array_agg(a.attname::text ORDER BY k.position)

@@ -3,7 +3,18 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from pipeline.streams import content, departures, dimensions, events, exclusions, lists, people, reports, segments
+from pipeline.streams import (
+    content,
+    departures,
+    dimensions,
+    events,
+    exclusions,
+    lists,
+    on_request,
+    people,
+    reports,
+    segments,
+)
 from pipeline.streams.stream import Stream
 
 DIMENSIONS = (
@@ -15,8 +26,10 @@ DIMENSIONS = (
     dimensions.TAGS,
     dimensions.CUSTOM_METRICS,
     dimensions.MAPPED_METRICS,
+    *on_request.DIMENSIONS,
 )
-"""The streams that every run reads in full. Metrics and lists come first: the plan of the others depends on them."""
+"""The streams that a run reads in full and stores at once. Metrics and lists come first, because the plan of the others
+depends on them."""
 DEPARTURES = (departures.PROFILE_SWEEP, departures.SUSPECTED, departures.OWNERS)
 """The streams that look for profiles that Klaviyo no longer has, in the order in which a daily run reads them."""
 REPORTS = (reports.CAMPAIGN_REPORTS, reports.FLOW_REPORTS)
@@ -32,6 +45,7 @@ STREAMS: Mapping[str, Stream] = MappingProxyType(
             segments.SEGMENT_MEMBERS,
             exclusions.EXCLUSIONS,
             *content.STREAMS,
+            *on_request.STREAMS,
             people.PEOPLE,
             *DEPARTURES,
             *REPORTS,

@@ -33,6 +33,7 @@ def full_read(
     rejects: str,
     finish: Callable[[Reading], Finish] = lambda reading: nothing,
     is_optional: bool = False,
+    on_request: bool = False,
 ) -> Stream:
     """Declare a stream that is read in full and stored at once. `rejects` names the table of unreadable records.
 
@@ -58,6 +59,7 @@ def full_read(
         _EVERY_RUN,
         probe=lambda source, window, subject: fetch(source),
         is_optional=is_optional,
+        on_request=on_request,
     )
 
 

@@ -16,6 +16,7 @@ from sandbox.account.designs import design
 from sandbox.account.ids import token
 from sandbox.account.orders import Orders
 from sandbox.account.people import People
+from sandbox.account.shop import open_shop
 from sandbox.account.timeline import Timeline, Window
 
 
@@ -199,6 +200,7 @@ class Account:
         self.attributions = Attributions(self.options.account, self.timeline, numbers)
         ids = {metric.name: metric.id for metric in self.metrics.values()}
         self.designs = design(self.options.account, self.options.seed, self.options.until)
+        self.shop = open_shop(self.options.account, self.options.seed, self.options.until, self.people)
         self.definitions = define(self.options.account, self.options.seed, ids, self.options.until)
 
     def collection(self, kind: str) -> dict[str, Any]:
@@ -215,6 +217,7 @@ class Account:
             "templates": self.designs.templates,
             "forms": self.designs.forms,
             "images": self.designs.images,
+            **self.shop.collections(),
         }
         return kinds[kind]
 

@@ -316,3 +316,71 @@ IMAGES = Collection(
     },
     sorts=("format", "id", "name", "size", "updated_at"),
 )
+_PRODUCT = (
+    *("external_id", "title", "description", "price", "url", "image_full_url", "image_thumbnail_url", "images"),
+    *("custom_metadata", "published", "created", "updated"),
+)
+_VARIANT = (*_PRODUCT, "sku", "inventory_policy", "inventory_quantity")
+_COUPON = ("external_id", "description", "monitor_configuration")
+_ANY = Field(("any",))
+_CONTAINS = Field(("contains",))
+CATALOG_ITEMS = Collection(
+    "catalog-item",
+    {"catalog-item": _PRODUCT, "catalog-variant": _VARIANT},
+    filters={"ids": _ANY, "category.id": _IS, "title": _CONTAINS, "published": _FLAG},
+    sorts=("created",),
+    includes=("variants",),
+    page_size=100,
+)
+CATALOG_VARIANTS = Collection(
+    "catalog-variant",
+    {"catalog-variant": _VARIANT},
+    filters={"ids": _ANY, "item.id": _IS, "sku": _IS, "title": _CONTAINS, "published": _FLAG},
+    sorts=("created",),
+    page_size=100,
+)
+CATALOG_CATEGORIES = Collection(
+    "catalog-category",
+    {"catalog-category": ("external_id", "name", "updated")},
+    filters={"ids": _ANY, "item.id": _IS, "name": _CONTAINS},
+    sorts=("created",),
+    page_size=100,
+)
+COUPONS = Collection("coupon", {"coupon": _COUPON}, page_size=100)
+COUPON_CODES = Collection(
+    "coupon-code",
+    {"coupon-code": ("unique_code", "expires_at", "status"), "coupon": _COUPON},
+    filters={"expires_at": _TIME, "status": _IS, "coupon.id": _IS_OR_ANY, "profile.id": _IS_OR_ANY},
+    page_size=100,
+)
+REVIEWS = Collection(
+    "review",
+    {
+        "review": (
+            *("email", "status", "verified", "review_type", "created", "updated", "images", "product", "rating"),
+            *("author", "content", "title", "smart_quote", "public_reply"),
+        ),
+        "event": EVENT_FIELDS,
+    },
+    filters={
+        "created": Field(("greater-or-equal", "less-or-equal"), "time"),
+        "rating": Field(("any", "equals", "greater-or-equal", "less-or-equal"), "number"),
+        "id": _IS_OR_ANY,
+        "item.id": _IS_OR_ANY,
+        "content": _CONTAINS,
+        "review_type": _IS,
+        "verified": _FLAG,
+    },
+    sorts=("created", "rating", "updated"),
+)
+PUSH_TOKENS = Collection(
+    "push-token",
+    {
+        "push-token": (
+            *("created", "token", "enablement_status", "platform", "vendor", "background", "recorded_date"),
+            "metadata",
+        ),
+        "profile": PROFILE_FIELDS,
+    },
+    filters={"id": _IS, "profile.id": _IS, "enablement_status": _IS, "platform": _IS},
+)

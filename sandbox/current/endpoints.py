@@ -3,6 +3,7 @@
 from sandbox.account import Account
 from sandbox.api.endpoint import Answer, Endpoint
 from sandbox.api.limits import REPORTS, XL, XS, L, Limit, M, S
+from sandbox.current import allowed
 from sandbox.current.designs import Designs
 from sandbox.current.dialect import CURRENT
 from sandbox.current.dimensions import Dimensions
@@ -11,12 +12,14 @@ from sandbox.current.omnichannel import Omnichannel
 from sandbox.current.profiles import Profiles
 from sandbox.current.reports import Reports
 from sandbox.current.revisions import by_revision
+from sandbox.current.shop import Shop
 
 
 def current_endpoints(account: Account) -> list[Endpoint]:
     """Return every endpoint."""
     dimensions, profiles, events = Dimensions(account), Profiles(account), Events(account)
     omnichannel, designs, reports = Omnichannel(account), Designs(account), Reports(account)
+    shop = Shop(account)
     return [
         _get("accounts", XS, dimensions.accounts, "accounts:read"),
         _get("accounts/{id}", XS, dimensions.account, "accounts:read"),
@@ -51,6 +54,13 @@ def current_endpoints(account: Account) -> list[Endpoint]:
         _get("forms/{id}/form-versions", S, designs.versions_of_form, "forms:read"),
         _get("images", M, designs.images, "images:read"),
         _get("images/{id}", M, designs.image, "images:read"),
+        _get("catalog-items", XL, shop.listed(allowed.CATALOG_ITEMS), "catalogs:read"),
+        _get("catalog-variants", XL, shop.listed(allowed.CATALOG_VARIANTS), "catalogs:read"),
+        _get("catalog-categories", XL, shop.listed(allowed.CATALOG_CATEGORIES), "catalogs:read"),
+        _get("coupons", L, shop.listed(allowed.COUPONS), "coupons:read"),
+        _get("coupon-codes", XL, shop.listed(allowed.COUPON_CODES), "coupon-codes:read"),
+        _get("reviews", M, shop.listed(allowed.REVIEWS), "reviews:read"),
+        _get("push-tokens", M, shop.listed(allowed.PUSH_TOKENS), "profiles:read", "push-tokens:read"),
         _get("lists", L, dimensions.lists, "lists:read"),
         _get("lists/{id}", L, dimensions.list, "lists:read"),
         _get("lists/{id}/profiles", L, profiles.of_list, "lists:read", "profiles:read"),

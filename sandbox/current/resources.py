@@ -314,7 +314,7 @@ def profile(
     if "subscriptions" in additional:
         shown["subscriptions"] = _subscriptions(row)
     if "predictive_analytics" in additional:
-        shown["predictive_analytics"] = dict.fromkeys(_PREDICTIVE)
+        shown["predictive_analytics"] = _predictions(row)
     resource = _resource(base, "profile", "profiles", row.id, shown)
     if names is None:
         resource["relationships"] = {
@@ -336,6 +336,26 @@ _PREDICTIVE = (
     "expected_date_of_next_order",
     "ranked_channel_affinity",
 )
+
+
+def _predictions(row: Profile) -> dict[str, Any]:
+    """Return what is predicted of a person: of every third one nothing."""
+    orders = row.created % 3
+    if not orders:
+        return dict.fromkeys(_PREDICTIVE)
+    values = {
+        "historic_clv": 25.5 * orders,
+        "predicted_clv": 10.25,
+        "total_clv": 25.5 * orders + 10.25,
+        "historic_number_of_orders": orders,
+        "predicted_number_of_orders": 0.4,
+        "average_days_between_orders": 30.5 if orders > 1 else None,
+        "average_order_value": 25.5,
+        "churn_probability": row.created % 100 / 100 or 0.5,
+        "expected_date_of_next_order": moment(row.created + 90 * 86_400),
+        "ranked_channel_affinity": ["email", "sms"],
+    }
+    return {name: values[name] for name in _PREDICTIVE}
 
 
 def _subscriptions(row: Profile) -> dict[str, Any]:

@@ -53,6 +53,8 @@ _TIMES = ("created", "updated", "created_at", "updated_at", "scheduled_at", "sen
 _DELETABLE = (
     *("campaigns", "flows", "lists", "segments", "metrics", "tags", "custom-metrics", "mapped-metrics"),
     *("templates", "forms", "images"),
+    *("catalog-items", "catalog-variants", "catalog-categories", "coupons", "coupon-codes"),
+    *("reviews", "push-tokens"),
 )
 _LINES = 5_000  # of NDJSON in one piece
 

@@ -124,6 +124,46 @@ def test_all_templates_forms_and_images_are_listed(client: KlaviyoAPI) -> None:
     assert {row.attributes.hidden for row in shown} == {False} and {row.attributes.hidden for row in hidden} == {True}
 
 
+def test_the_catalog_is_listed(client: KlaviyoAPI) -> None:
+    """Items include their variants, which refer to them."""
+    model = vendor.GetCatalogItemResponseCollectionCompoundDocument
+    found = list(pages(client.Catalogs.get_catalog_items, model, include=["variants"], page_size=5))
+    items = {item.id: item for page in found for item in page.data}
+    related = {each.id for item in items.values() for each in item.relationships.variants.data}
+    assert related == {each.id for page in found for each in page.included}
+    variants = rows_of(client.Catalogs.get_catalog_variants, vendor.GetCatalogVariantResponseCollection)
+    assert {row.id for row in variants} == related and {row.relationships.item.data.id for row in variants} < set(items)
+    categories = rows_of(client.Catalogs.get_catalog_categories, vendor.GetCatalogCategoryResponseCollection)
+    assert len(categories) == 3 and len(items) == 12
+
+
+def test_coupons_are_listed_with_their_codes(client: KlaviyoAPI) -> None:
+    """Codes are listed of one coupon at a time, and some are assigned to people."""
+    coupons = rows_of(client.Coupons.get_coupons, vendor.GetCouponResponseCollection)
+    model = vendor.GetCouponCodeResponseCollectionCompoundDocument
+    codes = [rows_of(client.Coupons.get_coupon_codes, model, f'equals(coupon.id,"{row.id}")') for row in coupons]
+    assert [len(each) for each in codes] == [0, 15, 30]
+    assert {row.attributes.status for row in codes[1]} == {"UNASSIGNED", "ASSIGNED_TO_PROFILE", "USED"}
+    assert all(row.relationships.coupon.data.id == coupons[1].id for row in codes[1])
+
+
+def test_reviews_and_push_tokens_are_listed(client: KlaviyoAPI) -> None:
+    """Reviews are listed by the time of their last change. Push tokens have their owners."""
+    model = vendor.GetReviewResponseDTOCollectionCompoundDocument
+    times = [row.attributes.updated for row in rows_of(client.Reviews.get_reviews, model, sort="-updated")]
+    assert len(times) == 9 and times == sorted(times, reverse=True)
+    tokens = rows_of(client.Profiles.get_push_tokens, vendor.GetPushTokenResponseCollectionCompoundDocument)
+    owners = {row.relationships.profile.data.id for row in tokens}
+    assert len(tokens) > len(owners) == 9
+
+
+def test_profiles_have_predictions(client: KlaviyoAPI) -> None:
+    """Some people have no predictions: all values are null."""
+    page = client.Profiles.get_profiles(additional_fields_profile=["predictive_analytics"])
+    found = [row.attributes.predictive_analytics.churn_probability for row in page.data]
+    assert None in found and any(found)
+
+
 def test_all_campaigns_are_listed_with_their_messages(box: Sandbox, client: KlaviyoAPI) -> None:
     """Each channel and each archived state needs its own request."""
     count = 0

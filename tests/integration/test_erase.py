@@ -74,6 +74,10 @@ def people(merged: Any, connection: psycopg.Connection) -> None:
         merged(loads.SWEPT_MEMBERS, answer, integration_id=integration_id)
         chosen = own | {"key": md5(f"S1{integration_id}{person}"), "segment_id": "S1", "member_id": person}
         merged(loads.SEGMENT_MEMBERS, chosen, integration_id=integration_id)
+        for load in (loads.COUPON_CODES, loads.PUSH_TOKENS, loads.MEMBER_PREDICTIONS):
+            merged(load, own | {"member_id": person}, integration_id=integration_id)
+        review = {"key": own["key"], "id": f"r{person}", "email": email, "content": f"I am {email}."}
+        merged(loads.REVIEWS, review, integration_id=integration_id)
         for word in (person, email.upper(), md5(person)):
             reject = {
                 "key": md5(integration_id + word),
@@ -129,7 +133,7 @@ def test_no_trace_of_the_person_is_left(
         **dict.fromkeys(("members", "member_attributes", "stg_member_exclusions", "member_exclusions"), 1),
         **dict.fromkeys(("stg_member_lists", "member_lists", "subscription_changes", "swept_members"), 1),
         **dict.fromkeys(("list_suppressions", "member_consents", "missing_profiles", "profile_merges"), 1),
-        "segment_members": 1,
+        **dict.fromkeys(("segment_members", "coupon_codes", "push_tokens", "member_predictions", "reviews"), 1),
         "campaigns": 0,
         "missing_rows": 2,
         "touched": 2,

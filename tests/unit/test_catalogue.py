@@ -13,6 +13,14 @@ EVENT = (
     f"key id campaign_key automation_key member_key list_key email event_at {ORIGIN} "
     "metric_key event_name value value_currency properties extracted_at"
 )
+PRODUCT = (
+    "external_id title description price url image_full_url image_thumbnail_url custom_metadata is_published "
+    "created_at updated_at"
+)
+PREDICTED = (
+    "historic_clv predicted_clv total_clv historic_number_of_orders predicted_number_of_orders "
+    "average_days_between_orders average_order_value churn_probability"
+)
 EXCLUSION = "reason created_at _account_id _sync_id __synced_at email esp_integration_id member_id"
 SHARES = {name for name in STATISTICS if name.endswith("_rate")} | {"text_message_roi"}
 MONEY = {
@@ -109,6 +117,25 @@ COLUMNS = {
         "key sent_on flow_id automation_key flow_message_id message_key send_channel variation_id "
         f"conversion_metric_id conversion_metric_key {' '.join(STATISTICS)} {ORIGIN} deleted_at"
     ),
+    "catalog_items": f"key id {PRODUCT} {ORIGIN} deleted_at",
+    "catalog_variants": (
+        f"key id item_id item_key sku inventory_policy inventory_quantity {PRODUCT} {ORIGIN} deleted_at"
+    ),
+    "catalog_categories": f"key id external_id name updated_at {ORIGIN} deleted_at",
+    "coupons": f"key id external_id description {ORIGIN} deleted_at",
+    "coupon_codes": (
+        f"key id coupon_id coupon_key unique_code status expires_at member_id member_key {ORIGIN} deleted_at"
+    ),
+    "reviews": (
+        "key id item_id item_key review_type status rejection_reason rating is_verified email author title content "
+        "smart_quote images product_name product_url product_external_id reply replied_at created_at updated_at "
+        f"{ORIGIN} deleted_at"
+    ),
+    "push_tokens": (
+        "key id member_id member_key token_hash platform vendor enablement_status background created_at "
+        f"{ORIGIN} deleted_at"
+    ),
+    "member_predictions": f"key id member_key {PREDICTED} expected_date_of_next_order ranked_channels {ORIGIN}",
 }
 TYPES = {
     "details_digest": "bigint",
@@ -116,6 +143,16 @@ TYPES = {
     "metric_ids": "jsonb",
     "definition": "jsonb",
     "is_test": "boolean",
+    "price": "numeric",
+    "inventory_quantity": "numeric",
+    "inventory_policy": "bigint",
+    "custom_metadata": "jsonb",
+    "images": "jsonb",
+    "reviews.rating": "bigint",
+    "is_verified": "boolean",
+    **dict.fromkeys(PREDICTED.split(), "numeric"),
+    "expected_date_of_next_order": "timestamp with time zone",
+    "is_published": "boolean",
     "longitude": "double precision",
     "latitude": "double precision",
     "is_subscribed": "boolean",
@@ -161,7 +198,8 @@ def test_columns_have_the_specified_types(table: Table) -> None:
         if table in events.EVENT_TABLES and column.name == "value":
             continue
         usual = "timestamp with time zone" if column.name.endswith(("_at", "synced_at")) else "text"
-        assert column.type.sql.partition(" COLLATE")[0] == TYPES.get(column.name, usual), column.name
+        expected = TYPES.get(f"{table.name}.{column.name}", TYPES.get(column.name, usual))
+        assert column.type.sql.partition(" COLLATE")[0] == expected, column.name
 
 
 def test_the_value_of_an_event_is_a_number() -> None:

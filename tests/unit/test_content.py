@@ -2,17 +2,21 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
-from klaviyo_pg.catalogue import loads
+from klaviyo_pg.catalogue import Load, Table, loads, on_request, types
 from klaviyo_pg.errors import NotFound, Refused
+from klaviyo_pg.klaviyo.current import records
+from klaviyo_pg.klaviyo.current.resources import Resource
 from klaviyo_pg.rows import Form, FormVersion, Image, Reject, Template
-from klaviyo_pg.windows import FULL_READ
+from klaviyo_pg.windows import FULL_READ, OpenWindow
 from pipeline.streams.stream import by_rows
 from tests.any_page import ACCOUNT, source
 from transforms import content
+from transforms import records as transformed
 
 AT = "2026-07-01T00:00:00+00:00"
 JULY = datetime(2026, 7, 1, tzinfo=UTC)
@@ -124,4 +128,79 @@ def test_no_rows_make_empty_frames() -> None:
 
 def test_the_legacy_dialect_has_none_of_them() -> None:
     it = source("legacy", b"{}")
-    assert [*it.templates(FULL_READ), *it.forms(FULL_READ), *it.images(FULL_READ)] == []
+    assert [
+        *it.templates(FULL_READ),
+        *it.forms(FULL_READ),
+        *it.images(FULL_READ),
+        *it.records("coupons", FULL_READ),
+    ] == []
+
+
+VALUES = {
+    types.TEXT: "word",
+    types.TIMESTAMP: AT,
+    types.BOOLEAN: False,
+    types.INTEGER: 5,
+    types.NUMERIC: 1.5,
+    types.JSON: [1],
+}
+
+
+def described(table: Table) -> dict[str, str]:
+    """Return the columns that are read, with the path that the catalogue documents."""
+    paths = {column.name: column.current for column in Load(table).columns}
+    return {name: path for name, path in paths.items() if path not in ("id", "computed")}
+
+
+@pytest.mark.parametrize("table", on_request.TABLES, ids=lambda table: table.name)
+def test_tables_on_request_have_the_columns_that_are_read(table: Table) -> None:
+    """Each is read at the path that the catalogue documents. What is missing or has another type is null."""
+    fields = records.FIELDS[table.name]
+    assert set(fields) == set(described(table))
+    empty = records.record(table.name, Resource("X"))
+    assert set(empty.values.values()) <= {None}
+    frame = transformed.records([empty], Load(table), ACCOUNT).frame
+    assert frame.schema == Load(table).schema and frame["key"].null_count() == 0
+    kinds = {column.name: column.type for column in table.columns}
+    for name, path in described(table).items():
+        related = {path.removeprefix("relationships."): {"data": {"id": "R"}}}
+        value = ["word"] if name == "ranked_channels" else VALUES[kinds[name]]
+        assert fields[name](Resource("X", None, nested(path, value), related)) is not None, name
+        odd = fields[name](Resource("X", None, nested(path, {"": [True]}), {}))
+        assert odd is None or kinds[name] in (types.TEXT, types.JSON), name
+
+
+def nested(path: str, value: object) -> object:
+    for member in reversed(path.split(".")):
+        value = {member: value}
+    return value
+
+
+def test_a_push_token_is_never_kept() -> None:
+    """Neither is a record that has one and is unreadable."""
+    token = "secret-of-the-device"
+    answer = body({"id": "T", "attributes": {"token": token}}, {"id": 7, "attributes": {"token": token}})
+    [page] = source("current", answer).records("push_tokens", FULL_READ)
+    assert page.rows[0].values["token_hash"] == sha256(token.encode()).hexdigest()
+    assert len(page.rejects) == 1 and token not in str(page)
+
+
+def test_reviews_are_read_back_to_the_last_ones_that_are_known() -> None:
+    """The API cannot filter them by the time of their last change. All of them are read from the first one on."""
+    rows = [{"id": f"{day}", "attributes": {"updated": f"2026-07-0{day}T00:00:00+00:00"}} for day in (3, 2)]
+    first = json.dumps({"data": rows, "links": {"next": "https://x/api/reviews?page"}}).encode()
+    last = body({"id": "1", "attributes": {"updated": AT}})
+    known = OpenWindow(datetime(2026, 7, 4, tzinfo=UTC))
+    found = source("current", first, {"?page": last}).records("reviews", known)
+    assert [row.id for page in found for row in page.rows] == ["3", "2"]
+    found = source("current", first, {"?page": last}).records("reviews", OpenWindow(JULY + timedelta(days=1)))
+    assert [row.id for page in found for row in page.rows] == ["3", "2", "1"]
+
+
+def test_variants_have_the_items_that_refer_to_them() -> None:
+    variants = [{"id": "V", "type": "catalog-variant", "attributes": {"price": "7"}}, {"id": "W", "type": "other"}]
+    item = {"id": "I", "relationships": {"variants": {"data": [{"id": "V"}, None]}}}
+    answer = json.dumps({"data": [item], "included": variants}).encode()
+    [page] = source("current", answer).records("catalog_items", FULL_READ)
+    assert [(row.table, row.id) for row in page.rows] == [("catalog_items", "I"), ("catalog_variants", "V")]
+    assert (page.rows[1].values["item_id"], page.rows[1].values["price"]) == ("I", "7.0")

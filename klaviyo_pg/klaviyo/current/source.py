@@ -10,7 +10,7 @@ from klaviyo_pg import rows
 from klaviyo_pg.errors import NotFound
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
-from klaviyo_pg.klaviyo.current import content, definitions, reports, resources, revisions, tags
+from klaviyo_pg.klaviyo.current import content, definitions, records, reports, resources, revisions, tags
 from klaviyo_pg.klaviyo.current import rows as current_rows
 from klaviyo_pg.klaviyo.current.filters import between, moment, quoted
 from klaviyo_pg.klaviyo.current.paging import Document, Reached, ReadPage
@@ -294,6 +294,9 @@ class CurrentSource:
 
     def images(self, window: AnyWindow) -> Iterator[rows.Page[rows.Image]]:
         return content.images(self._reader, window)
+
+    def records(self, stream: str, window: AnyWindow, subject: str | None = None) -> Iterator[rows.Page[rows.Record]]:
+        return records.READS[stream](self._reader, window, subject)
 
     def _members_of(self, endpoint: Endpoint, group_id: str, window: AnyWindow) -> Iterator[rows.Page[rows.Membership]]:
         of_group = endpoint._replace(path=endpoint.path.format(group_id))

@@ -144,6 +144,10 @@ class LegacySource:
         """Return no pages: these APIs have no images."""
         return iter(())
 
+    def records(self, stream: str, window: AnyWindow, subject: str | None = None) -> Iterator[rows.Page[rows.Record]]:
+        """Return no pages: what is read on request is read through the current dialect only."""
+        return iter(())
+
     def tags(self) -> Iterator[rows.Page[rows.Tag | rows.TagGroup]]:
         """Return no pages: these APIs have no tags."""
         return iter(())

@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from klaviyo_pg.catalogue import TABLES
+from klaviyo_pg.catalogue import TABLES, on_request
 from klaviyo_pg.postgres.account import Account
 from tests.erasing import erase
 from tests.integration.conftest import SCHEMA
@@ -35,6 +35,7 @@ def opened(database: str, folder: Path, plant: Planted, dialect: str, mode: str)
         "klaviyo_account_id": "ACC",
         "klaviyo_dialect": dialect,
         "segments": ("S1",),
+        "tables": ("default", *(table.name for table in on_request.TABLES)),
         "personal_data": mode,
         "personal_data_salt": SALT,
         "data_dir": folder,

@@ -455,6 +455,38 @@ def test_content_equals_that_of_the_account(both: dict[str, Warehouse], warehous
     )
 
 
+@pytest.mark.parametrize(
+    ("table", "kind", "columns"),
+    [
+        pytest.param("catalog_items", "catalog-items", {"title": "title", "description": "description"}, id="items"),
+        pytest.param("catalog_variants", "catalog-variants", {"sku": "sku", "item_id": "item"}, id="variants"),
+        pytest.param("catalog_categories", "catalog-categories", {"name": "name"}, id="categories"),
+        pytest.param("coupons", "coupons", {"description": "description"}, id="coupons"),
+        pytest.param("coupon_codes", "coupon-codes", {"coupon_id": "coupon", "member_id": "profile"}, id="codes"),
+        pytest.param("reviews", "reviews", {"content": "content", "item_id": "item", "email": "email"}, id="reviews"),
+        pytest.param("push_tokens", "push-tokens", {"member_id": "profile", "platform": "platform"}, id="push tokens"),
+    ],
+)
+def test_what_is_read_on_request_equals_that_of_the_account(
+    both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox, table: str, kind: str, columns: dict[str, str]
+) -> None:
+    account = generate(Options(box.state()["account"], members=700, events=0, days=DAYS, until=MIDNIGHT))
+    stored = warehouse.rows(f"SELECT id, {', '.join(columns)} FROM current.{table} WHERE deleted_at IS NULL")
+    related = [(row, [getattr(row, name) for name in columns.values()]) for row in account.collection(kind).values()]
+    assert len(stored) > 2
+    assert sorted(stored, key=str) == sorted(
+        ((row.id, *(getattr(each, "id", each) for each in values)) for row, values in related), key=str
+    )
+
+
+def test_predictions_belong_to_stored_people(both: dict[str, Warehouse], warehouse: Warehouse) -> None:
+    """Everyone has a row. Of some people nothing is predicted."""
+    joined = "current.members m LEFT JOIN current.member_predictions p ON p.key = m.key"
+    [(people, rows, predicted)] = warehouse.rows(f"SELECT count(*), count(p.key), count(total_clv) FROM {joined}")
+    assert people == rows > predicted > 0
+    assert warehouse.one("SELECT count(*) FROM current.member_predictions WHERE ranked_channels = 'email, sms'") > 0
+
+
 def test_tags_equal_those_of_the_account(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
     """Each tag is stored with its group and with everything that it is on."""
     reader = Reader(box)

@@ -29,7 +29,7 @@ SHOP = Sizes(
     members={"long": 5_050, "short": 0},
     joined={"long": 250},
     segments={"buyers": 900},
-    contents={"templates": (300, 1), "forms": (26, 1), "images": (12, 2)},
+    contents={"templates": (300, 1), "forms": (26, 1), "images": (12, 2), "reviews": (20, 1)},
     excluded={"HARD_BOUNCE": 900, "UNSUBSCRIBE": 8_000},
 )
 
@@ -53,7 +53,9 @@ def test_every_stream_has_a_forecast_by_the_formula() -> None:
         "templates": Forecast(300, 1, 299, 7),
         "forms": Forecast(26, 1, 25, 7),
         "images": Forecast(12, 2, 10, 7),
-        "people": Forecast(0, 0),
+        "reviews": Forecast(20, 1, 19, 7),
+        "member_predictions": Forecast(1_000, 40, 960, 7),
+        **dict.fromkeys(("catalog_items", "coupon_codes", "push_tokens", "people"), Forecast(0, 0)),
         "profile_sweep": Forecast(0, 0, 1_060, 7),
         "suspected_profiles": Forecast(0, 0),
         "event_owners": Forecast(0, 0),

@@ -1,0 +1,43 @@
+"""Frames for the tables that are filled on request, by the columns that the catalogue declares."""
+
+from collections.abc import Collection, Iterable, Sequence
+
+import polars as pl
+
+from klaviyo_pg.catalogue import Load, loads, types
+from klaviyo_pg.rows import Record
+from transforms.clean import Cleaned, cleaned, conformed, last_by
+from transforms.keys import md5, row_key
+
+_KEY, _ID = "_key", "_id"
+
+
+def records(rows: Iterable[Record], load: Load, integration_id: str) -> Cleaned:
+    """Return the frame for a load, of those among the rows that belong to its table.
+
+    A column such as item_key is computed from item_id; member_key is the same in all accounts.
+    """
+    found = [{"id": row.id, **row.values} for row in rows if row.table == load.table.name]
+    computed = [name for name in load.schema if name == "key" or name.endswith(_KEY)]
+    schema = {name: dtype for name, dtype in load.schema.items() if name not in computed}
+    documents = frozenset(column.name for column in load.columns if column.type == types.JSON)
+    raw = cleaned(pl.DataFrame(found, schema, orient="row"), documents)
+    keys = {name: _key(name, schema, integration_id) for name in computed}
+    return Cleaned(raw.frame.pipe(last_by, "id").with_columns(**keys).pipe(conformed, load), raw.nul_characters)
+
+
+def _key(name: str, columns: Collection[str], integration_id: str) -> pl.Expr:
+    if name == "member_key":
+        return md5(pl.col("member_id" if "member_id" in columns else "id"))
+    return row_key(integration_id, pl.col("id" if name == "key" else name.removesuffix(_KEY) + _ID))
+
+
+def swept(frames: Sequence[tuple[Load, pl.DataFrame]], stream: str, sweep: str) -> pl.DataFrame:
+    """Return the frame for the load SWEPT_ROWS: the rows that a full read of a stream has found."""
+    parts = [
+        frame.select(
+            stream=pl.lit(stream), sweep=pl.lit(sweep), table_name=pl.lit(load.table.name), row_key=pl.col("key")
+        )
+        for load, frame in frames
+    ]
+    return pl.concat(parts).pipe(conformed, loads.SWEPT_ROWS)
