@@ -290,9 +290,11 @@ def pages(bench: Bench) -> None:
     [whole, *_] = [run for run in bench.runs("backfill") if run["state"]["name"] == "Completed"]
     bench.photograph(f"/runs/flow-run/{whole['id']}", "prefect-backfill.png", is_still=False)
     artifacts = bench.ask("/artifacts/filter", {})
-    [table] = [each for each in artifacts if each["key"] == "backfill" and each["flow_run_id"] == whole["id"]]
+    [table] = [each for each in artifacts if each["key"].startswith("backfill-") and each["flow_run_id"] == whole["id"]]
     bench.photograph(f"/artifacts/artifact/{table['id']}", "prefect-backfill-table.png", 700)
-    differs = max((each for each in artifacts if each["key"] == "reconciliation"), key=lambda each: len(each["data"]))
+    differs = max(
+        (each for each in artifacts if each["key"].startswith("reconciliation-")), key=lambda each: len(each["data"])
+    )
     bench.photograph(f"/artifacts/artifact/{differs['id']}", "prefect-reconciliation.png", 500)
 
 
