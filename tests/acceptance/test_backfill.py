@@ -183,6 +183,7 @@ def test_a_rerun_only_counts(warehouse: Warehouse, box: Sandbox) -> None:
     assert not {*EVENT_TABLES} & ran.counts.keys()
 
 
+@pytest.mark.slow
 def test_an_earlier_start_loads_what_is_missing(warehouse: Warehouse, box: Sandbox) -> None:
     """A backfill with an earlier start reads only what the previous one has not covered."""
     backfill(warehouse, box, "grown", MIDNIGHT - timedelta(days=30))

@@ -220,6 +220,7 @@ def test_a_truncated_answer_raises_an_error(shared: Sandbox) -> None:
     assert Reader(shared).get("events").status_code == 200
 
 
+@pytest.mark.slow
 def test_many_truncated_answers_do_not_block_the_sandbox(shared: Sandbox) -> None:
     """The sandbox prints an error for each of them, which must not fill the pipe to the launcher."""
     shared.set_faults({"endpoint": "GET /api/flows", "cut": True, "times": 1500})

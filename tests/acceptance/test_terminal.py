@@ -35,6 +35,7 @@ def environment(warehouse: Warehouse, tmp_path: Path) -> dict[str, str]:
     return {**environment, "DATA_DIR": str(tmp_path / "data"), "PREFECT_HOME": str(home)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "is_demo"), [(signal.SIGINT, True), pytest.param(signal.SIGHUP, False, marks=pytest.mark.slow)]
 )

@@ -105,6 +105,7 @@ class _Busy(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 def test_a_busy_prefect_server_fails_the_run(warehouse: Warehouse, box: Sandbox) -> None:
     """If Prefect's server keeps answering 503, the run fails and says so."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Busy) as server:
@@ -120,6 +121,7 @@ def test_a_busy_prefect_server_fails_the_run(warehouse: Warehouse, box: Sandbox)
     assert ran.code == 1
 
 
+@pytest.mark.slow
 def test_a_second_daily_run_of_an_account_is_refused(warehouse: Warehouse, box: Sandbox) -> None:
     """While a daily run of an account is in progress in one process, another process exits with a message."""
     box.set_faults({"endpoint": "GET /api/metrics", "status": 429, "retry_after": 1, "times": 10**9})

@@ -90,6 +90,19 @@ HISTORIES = {
 }
 
 
-@pytest.mark.parametrize("periods", [pytest.param(periods, id=name) for name, periods in HISTORIES.items()])
+_SLOW = dict.fromkeys(
+    (
+        "a list is renamed after someone left it",
+        "a profile is merged into one that was erased",
+        "a profile is merged twice",
+    ),
+    pytest.mark.slow,
+)
+"""Histories of which each resembles one of the others."""
+
+
+@pytest.mark.parametrize(
+    "periods", [pytest.param(periods, id=name, marks=_SLOW.get(name, ())) for name, periods in HISTORIES.items()]
+)
 def test_single_histories(stage: Stage, periods: tuple[Period, ...]) -> None:
     stage.play(History(periods, "mark"))

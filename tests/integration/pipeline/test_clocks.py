@@ -87,9 +87,9 @@ def test_a_run_with_a_wrong_clock_is_refused(
     ("kind", "shift"),
     [
         pytest.param("events", 2 * DAY, id="events, two days ahead"),
-        pytest.param("metrics", -2 * DAY, id="metrics, two days slow"),
-        pytest.param("profiles", YEAR, id="profiles, a year ahead"),
-        pytest.param("memberships", -YEAR, id="memberships, a year slow"),
+        pytest.param("metrics", -2 * DAY, id="metrics, two days slow", marks=pytest.mark.slow),
+        pytest.param("profiles", YEAR, id="profiles, a year ahead", marks=pytest.mark.slow),
+        pytest.param("memberships", -YEAR, id="memberships, a year slow", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_whose_clock_is_set_stops(
@@ -112,7 +112,7 @@ def test_a_run_whose_clock_is_set_stops(
     assert warehouse.one("SELECT max(extracted_at) FROM events") < latest
 
 
-@pytest.mark.parametrize("shift", [2 * DAY, -2 * DAY])
+@pytest.mark.parametrize("shift", [2 * DAY, pytest.param(-2 * DAY, marks=pytest.mark.slow)])
 def test_a_clock_that_is_set_and_set_back_is_noticed(
     warehouse: Warehouse, shop: FakeAccount, clock: MachineClock, shift: timedelta
 ) -> None:
@@ -268,6 +268,7 @@ def test_an_unfinished_run_from_the_future_is_closed(warehouse: Warehouse, shop:
     assert message == f"Odd. The clock was ahead: this run recorded {late.run.as_of:%Y-%m-%d %H:%M} UTC."
 
 
+@pytest.mark.slow
 def test_a_run_that_was_ahead_is_recognised_once_its_time_has_come(warehouse: Warehouse, shop: FakeAccount) -> None:
     """The run on Monday believed that it was Wednesday. A profile changed on Tuesday, before the run on Friday."""
     warehouse.daily()
@@ -285,6 +286,7 @@ def test_a_run_that_was_ahead_is_recognised_once_its_time_has_come(warehouse: Wa
     assert_complete(warehouse, shop)
 
 
+@pytest.mark.slow
 def test_watermarks_whose_run_was_deleted_are_set_back(warehouse: Warehouse, shop: FakeAccount) -> None:
     """Runs in between have read nothing, because the watermarks were in the future. They show nothing."""
     warehouse.daily()

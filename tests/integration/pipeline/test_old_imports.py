@@ -69,6 +69,7 @@ def test_history_is_compared_within_a_budget_the_oldest_comparison_first(loaded:
     assert set(seen) == everything
 
 
+@pytest.mark.slow
 def test_a_source_that_counts_by_month_has_the_same_budget(loaded: Warehouse, shop: FakeAccount) -> None:
     """A year takes 12 requests of the legacy API: what does not fit waits for the next run."""
     shop.longest_count, shop.count_interval = timedelta(days=31), DAY
@@ -77,6 +78,7 @@ def test_a_source_that_counts_by_month_has_the_same_budget(loaded: Warehouse, sh
     assert asked and sum(-(-(window.end - window.start) // shop.longest_count) for _, window in asked) <= 30
 
 
+@pytest.mark.slow
 def test_a_budget_of_0_turns_history_off(loaded: Warehouse, shop: FakeAccount) -> None:
     loaded.reconcile(reconcile_history_requests=0)
     assert history_requests(shop) == []

@@ -74,6 +74,7 @@ def test_people_who_changed_in_the_same_second_are_read_in_one_sequence(
     assert warehouse.one("SELECT count(*) FROM members WHERE created_at IS NOT NULL") == PEOPLE
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_stopped_again_and_again_reads_a_batch_more_for_each_reader(
     warehouse: Warehouse, shop: FakeAccount
 ) -> None:

@@ -18,7 +18,10 @@ def campaign(campaign_id: str) -> Campaign:
     return Campaign(**columns)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("error", [Refused(REFUSED), NotFound(REFUSED)], ids=["400", "404"])
+@pytest.mark.parametrize(
+    "error",
+    [pytest.param(Refused(REFUSED), id="400"), pytest.param(NotFound(REFUSED), id="404", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("kind", ["lists", "segments", "campaigns", "flows", "exclusions", "profiles"])
 def test_one_refused_endpoint_leaves_the_rest_intact(
     warehouse: Warehouse, shop: FakeAccount, kind: str, error: Refused

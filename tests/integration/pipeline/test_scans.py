@@ -64,6 +64,7 @@ def scanned(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
         pytest.param(
             "UPDATE members SET consent = 'UNSUBSCRIBED' WHERE email = '7@example.com'",
             id="consent",
+            marks=pytest.mark.slow,
         ),
         pytest.param("UPDATE stg_member_lists SET absent_since = '2021-01-01Z' WHERE member_id = 'Q8'", id="list"),
         pytest.param(

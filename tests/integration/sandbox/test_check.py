@@ -126,7 +126,7 @@ def test_reports_continue_after_the_quota_of_a_day(warehouse: Warehouse, box: Sa
     assert (found.errors, found.forecast["campaign_reports"].daily, found.forecast["flow_reports"].daily) == ([], 4, 1)
     assert (ran.state, ran.exit_code, len(ran.sentences)) == ("partial", 3, 1)
     assert ran.sentences[0].startswith("Klaviyo's quota for campaign reports is used up for another 5:33:20.")
-    assert ran.sentences[0].endswith(" The next runs read the days that are left.")
+    assert ran.sentences[0].endswith(" The next runs read the remaining days.")
     keys = "SELECT count(*) FROM watermarks WHERE stream ~ '^campaign_reports/[^/]+/'"
     assert warehouse.one(keys) == 2
     warehouse.execute("DELETE FROM rate_limits")  # otherwise the next request waits for half a minute

@@ -115,6 +115,7 @@ def test_deletions_are_marked_until_the_row_is_back(request: pytest.FixtureReque
     assert after[membership] == before[membership]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", ["current", pytest.param("legacy", marks=pytest.mark.slow)])
 def test_an_answer_without_campaigns_marks_them_once_it_is_confirmed(
     request: pytest.FixtureRequest, box: Sandbox, dialect: str
@@ -142,6 +143,7 @@ def test_an_answer_without_campaigns_marks_them_once_it_is_confirmed(
     assert not synced.marked()["campaigns"]
 
 
+@pytest.mark.slow
 def test_runs_skip_a_deleted_metric(current: SyncedAccount, box: Sandbox) -> None:
     """The source refuses requests for a deleted metric. All flows read the other metrics and succeed."""
     metric = max(box.state()["metrics"], key=lambda each: int(each["count"]))
@@ -157,6 +159,7 @@ def test_runs_skip_a_deleted_metric(current: SyncedAccount, box: Sandbox) -> Non
         box.restore("metrics", metric["id"])
 
 
+@pytest.mark.slow
 def test_only_a_complete_sweep_marks_members_absent(current: SyncedAccount, box: Sandbox) -> None:
     """Neither a run without a sweep nor a sweep with a failed page marks anyone as absent."""
     synced, only = current, "stg_member_lists"

@@ -59,6 +59,7 @@ def test_endless_throttling_ends_at_the_retry_budget(warehouse: Warehouse, fault
     assert Counter(paused.event_ids()) == truth(faulty)
 
 
+@pytest.mark.slow
 def test_a_failed_list_does_not_stop_the_others(warehouse: Warehouse, faulty: Sandbox) -> None:
     """If one list cannot be read, the run stores the new members of the others. The next run reads that list."""
     listed = in_schema(warehouse, "lists", membership_sweep_days=0)

@@ -38,7 +38,7 @@ def history(shop: FakeAccount) -> None:
         shop.attribute(event.id, "E00000", campaign_id="C1")
 
 
-@pytest.fixture(params=[True, False], ids=["spool", "no spool"])
+@pytest.fixture(params=[True, pytest.param(False, marks=pytest.mark.slow)], ids=["spool", "no spool"])
 def backfill(request: pytest.FixtureRequest, warehouse: Warehouse) -> Backfill:
     """Return a function that runs a backfill, with the spool and without it."""
     return _backfill(warehouse, spool=request.param)

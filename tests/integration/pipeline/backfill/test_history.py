@@ -32,6 +32,14 @@ def test_a_backfill_loads_every_event_once(warehouse: Warehouse, shop: FakeAccou
     assert warehouse.column("SELECT requests FROM runs") == [len(shop.requests)]
 
 
+def test_a_backfill_without_a_spool_resumes_and_loads_every_event_once(warehouse: Warehouse, shop: FakeAccount) -> None:
+    shop.before("events", warehouse.stop)
+    assert warehouse.backfill(START, spool=False, concurrency=1).state == "stopped"
+    shop.recover()
+    assert warehouse.backfill(START, spool=False).state == "complete"
+    assert_complete(warehouse, shop)
+
+
 def test_a_complete_backfill_reads_no_events_again(warehouse: Warehouse, shop: FakeAccount, backfill: Backfill) -> None:
     backfill()
     shop.recover()
