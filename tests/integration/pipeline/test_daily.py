@@ -51,7 +51,7 @@ def test_a_second_run_changes_no_row(warehouse: Warehouse, shop: FakeAccount) ->
 
 def test_every_stream_gets_a_watermark(warehouse: Warehouse) -> None:
     """The watermark is the present of the run."""
-    ran = warehouse.daily()
+    ran = warehouse.daily("default")
     whole = {"metrics", "lists", "segments", "campaigns", "flows", "tags", "exclusions", "profiles"}
     content = {"templates", "forms", "images"}
     whole |= {"custom_metrics", "mapped_metrics", *content, *(f"content_read/{each}" for each in content)}
@@ -61,7 +61,7 @@ def test_every_stream_gets_a_watermark(warehouse: Warehouse) -> None:
 
 def test_freshness_shows_each_stream_with_its_table(warehouse: Warehouse, shop: FakeAccount) -> None:
     """Sweeps are left out. A metric shows its newest event, and a list its name."""
-    warehouse.daily()
+    warehouse.daily("default")
     rows = warehouse.rows("SELECT stream, name, table_name, newest_event FROM freshness WHERE integration = 'shop'")
     assert set(rows) == {
         ("metrics", "metrics", "metrics", None),

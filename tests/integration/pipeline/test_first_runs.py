@@ -27,7 +27,7 @@ def dimensions(shop: FakeAccount) -> None:
 
 def first_run(warehouse: Warehouse, flow: str, start: datetime) -> Result:
     run = {"daily": warehouse.daily, "reconcile": warehouse.reconcile, "backfill": partial(warehouse.backfill, start)}
-    return run[flow]()
+    return run[flow](tables=("default",))
 
 
 @pytest.mark.parametrize("flow", ["daily", "backfill", "reconcile"])
@@ -50,12 +50,12 @@ def test_a_backfill_reads_a_dimension_that_has_never_been_read(warehouse: Wareho
 def test_a_backfill_does_not_depend_on_dimensions(warehouse: Warehouse, shop: FakeAccount) -> None:
     """It loads all events, ends as partial, and the next one reads what is still missing."""
     shop.fail("campaigns", BadAnswer("Odd."))
-    ran = warehouse.backfill(days_ago(10))
+    ran = warehouse.backfill(days_ago(10), tables=("default",))
     assert (ran.state, ran.sentences, ran.exit_code) == ("partial", ["Odd."], 3)
     assert len(warehouse.event_ids()) == len(shop.events)
     assert warehouse.watermarks().keys() >= DIMENSIONS - {"campaigns"}
     shop.recover()
-    assert warehouse.backfill(days_ago(10)).state == "complete"
+    assert warehouse.backfill(days_ago(10), tables=("default",)).state == "complete"
     assert warehouse.column("SELECT id FROM campaigns") == ["C1"]
 
 
