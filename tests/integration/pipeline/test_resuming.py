@@ -103,10 +103,10 @@ def test_a_sweep_of_a_list_that_was_interrupted_is_resumed(warehouse: Warehouse,
 
 
 def test_the_order_of_selected_tables_does_not_matter(warehouse: Warehouse, shop: FakeAccount) -> None:
-    shop.before("lists", warehouse.stop)
-    stopped = warehouse.daily("lists", "metrics")
+    shop.fail("lists", BadAnswer("Odd."))
+    failed = warehouse.daily("lists", "metrics")
     shop.recover()
-    assert warehouse.daily("metrics", "lists").run.id == stopped.run.id
+    assert warehouse.daily("metrics", "lists").run.id == failed.run.id
 
 
 def test_a_run_that_an_earlier_version_began_is_resumed(warehouse: Warehouse, shop: FakeAccount) -> None:
