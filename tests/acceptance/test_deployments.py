@@ -46,6 +46,7 @@ def test_prefect_yaml_deploys_every_flow() -> None:
     assert {each["entrypoint"] for each in DEPLOYMENTS} == flows
 
 
+@pytest.mark.slow
 def test_distribute_without_a_deployment(warehouse: Warehouse, box: Sandbox) -> None:
     """If nothing is deployed yet, a distributed backfill stops at once and names the command that deploys."""
     command = ["flows/backfill.py", "--start", "2026-01-01", "--distribute"]

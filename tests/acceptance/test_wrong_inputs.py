@@ -66,6 +66,7 @@ def test_an_unusable_prefect_home_is_named(warehouse: Warehouse, box: Sandbox, t
     assert ran.code == 2
 
 
+@pytest.mark.slow
 def test_a_failed_temporary_server_names_its_log(warehouse: Warehouse, box: Sandbox, tmp_path: Path) -> None:
     """If the temporary Prefect server does not start, the message names its log file."""
     (tmp_path / "prefect.db").write_text("no database")

@@ -39,6 +39,7 @@ def truth(box: Sandbox) -> Counter[str]:
     return Counter(event["id"] for event in box.events())
 
 
+@pytest.mark.slow
 def test_endless_throttling_ends_at_the_retry_budget(warehouse: Warehouse, faulty: Sandbox) -> None:
     """A run that keeps getting 429 waits as Retry-After says until its budget is spent. A rerun completes it."""
     paused = in_schema(warehouse, "paused")

@@ -131,6 +131,7 @@ def synced(warehouse: Warehouse, box: Sandbox) -> SyncedAccount:
     return synced
 
 
+@pytest.mark.slow
 def test_daily_runs_store_late_and_future_events(synced: SyncedAccount) -> None:
     """Daily runs alone store all events that are late by hours or days, new, or dated in the future."""
     for turn in range(2):
@@ -210,6 +211,7 @@ def test_a_wrong_count_is_reported_once(synced: SyncedAccount, box: Sandbox) -> 
     assert synced.differences() == []
 
 
+@pytest.mark.slow
 def test_missing_counts_fail_only_reconcile(synced: SyncedAccount, box: Sandbox) -> None:
     """Without counts a daily run succeeds, and the next one uses a week of overlap. Reconcile fails."""
     box.set_faults({"endpoint": "POST /api/metric-aggregates", "times": 10_000, "status": 503})

@@ -81,6 +81,7 @@ def test_a_second_run_of_the_later_revision_changes_nothing(read: dict[str, Resu
     assert again.traffic.requests <= read["earlier"].traffic.requests
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_deleted_until_it_returns(
     read: dict[str, Result], warehouse: Warehouse, box: Sandbox
 ) -> None:
