@@ -7,7 +7,7 @@ from starlette.requests import Request
 from sandbox.account import Account, Campaign
 from sandbox.account.omnichannel import Message, audiences_of, message_of
 from sandbox.api.endpoint import Context
-from sandbox.current import allowed, listing, resources
+from sandbox.current import allowed, listing, omnichannel_resources, resources
 from sandbox.current.documents import page_document, read, refuse_future, row_document, row_of
 from sandbox.current.listing import Page, Views
 from sandbox.current.query import Query
@@ -36,7 +36,9 @@ class Omnichannel:
     def _campaign(self, query: Query, row: Campaign) -> Resource:
         tags = self._tags(row) if "tags" in query.include else None
         names = query.fields["campaign"]
-        return resources.omnichannel_campaign(query.base, row, names, audiences_of(row), message_of(row), tags)
+        return omnichannel_resources.omnichannel_campaign(
+            query.base, row, names, audiences_of(row), message_of(row), tags
+        )
 
     def _tags(self, row: Campaign) -> list[str]:
         return [tag for tag in row.tags if tag in self._account.tags]
@@ -48,7 +50,7 @@ class Omnichannel:
             if "campaign-audiences" in query.include:
                 for each in audiences_of(row):
                     names = query.fields["campaign-audience"]
-                    included[each.id] = resources.campaign_audience(query.base, each, row, message, names)
+                    included[each.id] = omnichannel_resources.campaign_audience(query.base, each, row, message, names)
             if "campaign-messages" in query.include:
                 included[message.id] = _message(query, message)
             for tag in self._tags(row) if "tags" in query.include else ():
@@ -77,7 +79,9 @@ class Omnichannel:
         row: Message = row_of(request, "campaign-message", self._messages())
         names = query.fields["campaign-variation"]
         page = Page(list(row.variations), None)
-        return page_document(query, page, lambda each: resources.campaign_variation(query.base, each, row, names))
+        return page_document(
+            query, page, lambda each: omnichannel_resources.campaign_variation(query.base, each, row, names)
+        )
 
     def _messages(self) -> dict[str, Message]:
         return {message.id: message for message in map(message_of, self._account.campaigns.values())}
@@ -89,10 +93,12 @@ class Omnichannel:
                 included.append(self._campaign(query, self._account.campaigns[row.campaign_id]))
             if "campaign-variations" in query.include:
                 names = query.fields["campaign-variation"]
-                included += [resources.campaign_variation(query.base, each, row, names) for each in row.variations]
+                included += [
+                    omnichannel_resources.campaign_variation(query.base, each, row, names) for each in row.variations
+                ]
         return included
 
 
 def _message(query: Query, row: Message) -> Resource:
     has_variations = "campaign-variations" in query.include
-    return resources.omnichannel_message(query.base, row, query.fields["campaign-message"], has_variations)
+    return omnichannel_resources.omnichannel_message(query.base, row, query.fields["campaign-message"], has_variations)

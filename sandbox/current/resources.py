@@ -8,7 +8,6 @@ from sandbox.account import Account, Campaign, CampaignMessage, Flow, Group, Met
 from sandbox.account.attributions import Attribution
 from sandbox.account.definitions import CustomMetric, MappedMetric
 from sandbox.account.flow_actions import FlowAction
-from sandbox.account.omnichannel import Audience, Message, Variation
 from sandbox.account.people import CHANNELS, Profile
 
 Resource = dict[str, Any]
@@ -26,7 +25,8 @@ def moment(value: datetime | int | None) -> str | None:
     return when.isoformat(timespec="seconds")
 
 
-def _exact(value: datetime | None) -> str | None:
+def exact(value: datetime | None) -> str | None:
+    """Return a time in ISO 8601, to the microsecond."""
     return None if value is None else value.isoformat(timespec="microseconds")
 
 
@@ -44,7 +44,8 @@ def pick(attributes: dict[str, Any], names: Names) -> dict[str, Any]:
     return picked
 
 
-def _resource(base: str, kind: str, path: str, row_id: str, attributes: dict[str, Any]) -> Resource:
+def new_resource(base: str, kind: str, path: str, row_id: str, attributes: dict[str, Any]) -> Resource:
+    """Return a resource with the link to itself."""
     return {
         "type": kind,
         "id": row_id,
@@ -53,7 +54,8 @@ def _resource(base: str, kind: str, path: str, row_id: str, attributes: dict[str
     }
 
 
-def _related(base: str, path: str, row_id: str, name: str, data: Any = None) -> dict[str, Any]:
+def relation(base: str, path: str, row_id: str, name: str, data: Any = None) -> dict[str, Any]:
+    """Return a relationship with its links, and with data if there is any."""
     links = {
         "self": f"{base}/api/{path}/{row_id}/relationships/{name}/",
         "related": f"{base}/api/{path}/{row_id}/{name}/",
@@ -61,7 +63,8 @@ def _related(base: str, path: str, row_id: str, name: str, data: Any = None) -> 
     return {"links": links} if data is None else {"data": data, "links": links}
 
 
-def _references(kind: str, ids: Ids) -> list[dict[str, str]] | None:
+def references(kind: str, ids: Ids) -> list[dict[str, str]] | None:
+    """Return the identifiers of related resources; None if they are not asked for."""
     return None if ids is None else [{"type": kind, "id": row_id} for row_id in ids]
 
 
@@ -83,7 +86,7 @@ def account(base: str, row: Account, account_id: str, names: Names) -> Resource:
         "public_api_key": account_id,
         "locale": "en-US",
     }
-    return _resource(base, "account", "accounts", account_id, pick(attributes, names))
+    return new_resource(base, "account", "accounts", account_id, pick(attributes, names))
 
 
 def metric(base: str, row: Metric, names: Names) -> Resource:
@@ -102,8 +105,8 @@ def metric(base: str, row: Metric, names: Names) -> Resource:
             "category": source.category,
         },
     }
-    resource = _resource(base, "metric", "metrics", row.id, pick(attributes, names))
-    resource["relationships"] = {"flow-triggers": _related(base, "metrics", row.id, "flow-triggers")}
+    resource = new_resource(base, "metric", "metrics", row.id, pick(attributes, names))
+    resource["relationships"] = {"flow-triggers": relation(base, "metrics", row.id, "flow-triggers")}
     return resource
 
 
@@ -124,19 +127,21 @@ def custom_metric(base: str, row: CustomMetric, names: Names, includes_metrics: 
         "updated": moment(row.updated),
         "definition": {"aggregation_method": row.aggregation_method, "metric_groups": groups},
     }
-    resource = _resource(base, "custom-metric", "custom-metrics", row.id, pick(attributes, names))
+    resource = new_resource(base, "custom-metric", "custom-metrics", row.id, pick(attributes, names))
     metrics = [{"type": "metric", "id": each} for each in row.groups] if includes_metrics else None
-    resource["relationships"] = {"metrics": _related(base, "custom-metrics", row.id, "metrics", metrics)}
+    resource["relationships"] = {"metrics": relation(base, "custom-metrics", row.id, "metrics", metrics)}
     return resource
 
 
 def mapped_metric(base: str, row: MappedMetric, names: Names, include: Iterable[str]) -> Resource:
     """Return a mapped metric as a resource. It refers to what is included."""
-    resource = _resource(base, "mapped-metric", "mapped-metrics", row.id, pick({"updated": moment(row.updated)}, names))
+    resource = new_resource(
+        base, "mapped-metric", "mapped-metrics", row.id, pick({"updated": moment(row.updated)}, names)
+    )
     resource["relationships"] = {
-        kind: _related(base, "mapped-metrics", row.id, kind, {"type": kind, "id": row_id})
+        kind: relation(base, "mapped-metrics", row.id, kind, {"type": kind, "id": row_id})
         if row_id and kind in include
-        else _related(base, "mapped-metrics", row.id, kind)
+        else relation(base, "mapped-metrics", row.id, kind)
         for kind, row_id in (("metric", row.metric), ("custom-metric", row.custom_metric))
     }
     return resource
@@ -178,17 +183,17 @@ def campaign(base: str, row: Campaign, names: Names, tags: Ids = None) -> Resour
         }
         if row.channel == "email"
         else {"add_tracking_params": True, "custom_tracking_params": []},
-        "send_strategy": {"method": row.send_strategy, "datetime": _exact(row.scheduled_at)},
-        "created_at": _exact(row.created_at),
-        "scheduled_at": _exact(row.scheduled_at),
-        "updated_at": _exact(row.updated_at),
-        "send_time": _exact(row.send_time),
+        "send_strategy": {"method": row.send_strategy, "datetime": exact(row.scheduled_at)},
+        "created_at": exact(row.created_at),
+        "scheduled_at": exact(row.scheduled_at),
+        "updated_at": exact(row.updated_at),
+        "send_time": exact(row.send_time),
     }
-    resource = _resource(base, "campaign", "campaigns", row.id, pick(attributes, names))
+    resource = new_resource(base, "campaign", "campaigns", row.id, pick(attributes, names))
     messages = [{"type": "campaign-message", "id": message.id} for message in row.messages]
     resource["relationships"] = {
-        "campaign-messages": _related(base, "campaigns", row.id, "campaign-messages", messages),
-        "tags": _related(base, "campaigns", row.id, "tags", _references("tag", tags)),
+        "campaign-messages": relation(base, "campaigns", row.id, "campaign-messages", messages),
+        "tags": relation(base, "campaigns", row.id, "tags", references("tag", tags)),
     }
     return resource
 
@@ -200,15 +205,15 @@ def campaign_message(base: str, row: CampaignMessage, names: Names) -> Resource:
         definition["notification_type"] = "standard"
     attributes = {
         "definition": definition,
-        "send_times": [{"datetime": _exact(at), "is_local": False} for at in row.send_times],
-        "created_at": _exact(row.created_at),
-        "updated_at": _exact(row.updated_at),
+        "send_times": [{"datetime": exact(at), "is_local": False} for at in row.send_times],
+        "created_at": exact(row.created_at),
+        "updated_at": exact(row.updated_at),
     }
-    resource = _resource(base, "campaign-message", "campaign-messages", row.id, pick(attributes, names))
+    resource = new_resource(base, "campaign-message", "campaign-messages", row.id, pick(attributes, names))
     owner = {"type": "campaign", "id": row.campaign_id}
     resource["relationships"] = {
-        "campaign": _related(base, "campaign-messages", row.id, "campaign", owner),
-        "template": _related(base, "campaign-messages", row.id, "template"),
+        "campaign": relation(base, "campaign-messages", row.id, "campaign", owner),
+        "template": relation(base, "campaign-messages", row.id, "template"),
     }
     return resource
 
@@ -223,10 +228,10 @@ def flow(base: str, row: Flow, names: Names, actions: Ids = None, tags: Ids = No
         "updated": moment(row.updated),
         "trigger_type": row.trigger_type,
     }
-    resource = _resource(base, "flow", "flows", row.id, pick(attributes, names))
+    resource = new_resource(base, "flow", "flows", row.id, pick(attributes, names))
     resource["relationships"] = {
-        "flow-actions": _related(base, "flows", row.id, "flow-actions", _references("flow-action", actions)),
-        "tags": _related(base, "flows", row.id, "tags", _references("tag", tags)),
+        "flow-actions": relation(base, "flows", row.id, "flow-actions", references("flow-action", actions)),
+        "tags": relation(base, "flows", row.id, "tags", references("tag", tags)),
     }
     return resource
 
@@ -234,10 +239,10 @@ def flow(base: str, row: Flow, names: Names, actions: Ids = None, tags: Ids = No
 def flow_action(base: str, row: FlowAction, flow: Flow, names: Names) -> Resource:
     """Return an action of a flow, which holds the message that it sends, as a resource."""
     attributes = {"definition": row.definition, "created": moment(flow.created), "updated": moment(flow.updated)}
-    resource = _resource(base, "flow-action", "flow-actions", row.id, pick(attributes, names))
+    resource = new_resource(base, "flow-action", "flow-actions", row.id, pick(attributes, names))
     resource["relationships"] = {
-        "flow": _related(base, "flow-actions", row.id, "flow", {"type": "flow", "id": flow.id}),
-        "flow-messages": _related(base, "flow-actions", row.id, "flow-messages"),
+        "flow": relation(base, "flow-actions", row.id, "flow", {"type": "flow", "id": flow.id}),
+        "flow-messages": relation(base, "flow-actions", row.id, "flow-messages"),
     }
     return resource
 
@@ -262,9 +267,9 @@ def group(base: str, row: Group, names: Names, additional: Iterable[str] = (), t
     shown = pick(attributes, names)
     if "profile_count" in additional:
         shown["profile_count"] = len(row.joined)
-    resource = _resource(base, kind, f"{kind}s", row.id, shown)
+    resource = new_resource(base, kind, f"{kind}s", row.id, shown)
     resource["relationships"] = {
-        name: _related(base, f"{kind}s", row.id, name, _references("tag", tags if name == "tags" else None))
+        name: relation(base, f"{kind}s", row.id, name, references("tag", tags if name == "tags" else None))
         for name in ("profiles", "tags", "flow-triggers")
     }
     return resource
@@ -272,10 +277,10 @@ def group(base: str, row: Group, names: Names, additional: Iterable[str] = (), t
 
 def tag(base: str, row: Tag, names: Names, has_group: bool) -> Resource:
     """Return a tag as a resource, with a reference to its group if that is included."""
-    resource = _resource(base, "tag", "tags", row.id, pick({"name": row.name}, names))
+    resource = new_resource(base, "tag", "tags", row.id, pick({"name": row.name}, names))
     group = {"type": "tag-group", "id": row.group_id} if has_group else None
-    resource["relationships"] = {"tag-group": _related(base, "tags", row.id, "tag-group", group)} | {
-        name: _related(base, "tags", row.id, name) for name in ("lists", "segments", "campaigns", "flows")
+    resource["relationships"] = {"tag-group": relation(base, "tags", row.id, "tag-group", group)} | {
+        name: relation(base, "tags", row.id, name) for name in ("lists", "segments", "campaigns", "flows")
     }
     return resource
 
@@ -283,8 +288,8 @@ def tag(base: str, row: Tag, names: Names, has_group: bool) -> Resource:
 def tag_group(base: str, row: TagGroup, names: Names) -> Resource:
     """Return a group of tags as a resource."""
     attributes = {"name": row.name, "exclusive": row.is_exclusive, "default": row.is_default}
-    resource = _resource(base, "tag-group", "tag-groups", row.id, pick(attributes, names))
-    resource["relationships"] = {"tags": _related(base, "tag-groups", row.id, "tags")}
+    resource = new_resource(base, "tag-group", "tag-groups", row.id, pick(attributes, names))
+    resource["relationships"] = {"tags": relation(base, "tag-groups", row.id, "tags")}
     return resource
 
 
@@ -315,10 +320,10 @@ def profile(
         shown["subscriptions"] = _subscriptions(row)
     if "predictive_analytics" in additional:
         shown["predictive_analytics"] = _predictions(row)
-    resource = _resource(base, "profile", "profiles", row.id, shown)
+    resource = new_resource(base, "profile", "profiles", row.id, shown)
     if names is None:
         resource["relationships"] = {
-            name: _related(base, "profiles", row.id, name)
+            name: relation(base, "profiles", row.id, name)
             for name in ("lists", "segments", "push-tokens", "conversations")
         }
     return resource
@@ -399,102 +404,3 @@ _NO_WHATSAPP = {
     "valid_until": None,
     "phone_number": None,
 }
-
-
-def omnichannel_campaign(
-    base: str, row: Campaign, names: Names, audiences: Sequence[Audience], message: Message, tags: Ids = None
-) -> Resource:
-    """Return a campaign as a resource of revision 2026-10-15."""
-    definition = {
-        "name": row.name,
-        "builder": "wizard",
-        "archived": row.archived,
-        "color": None,
-        "description": None,
-        "send_settings": {"send_timezone": "UTC", "send_strategy": "static", "exit_condition_enabled": False},
-    }
-    attributes = {
-        "created_at": _exact(row.created_at),
-        "updated_at": _exact(row.updated_at),
-        "definition": definition,
-    }
-    resource = _resource(base, "campaign", "campaigns", row.id, pick(attributes, names))
-    of_campaign = {
-        "campaign-audiences": _references("campaign-audience", [each.id for each in audiences]),
-        "campaign-messages": _references("campaign-message", [message.id]),
-        "tags": _references("tag", tags),
-    }
-    resource["relationships"] = {
-        name: _related(base, "campaigns", row.id, name, data) for name, data in of_campaign.items()
-    }
-    return resource
-
-
-def campaign_audience(base: str, row: Audience, campaign: Campaign, message: Message, names: Names) -> Resource:
-    """Return an audience of a campaign as a resource."""
-    attributes = {
-        "created": _exact(campaign.created_at),
-        "updated": _exact(campaign.updated_at),
-        "definition": {
-            "name": row.name,
-            "included": row.included,
-            "excluded": row.excluded,
-            "priority": row.priority,
-        },
-    }
-    resource = _resource(base, "campaign-audience", "campaign-audiences", row.id, pick(attributes, names))
-    messages = [message.id] if message.audience_id == row.id else []
-    resource["relationships"] = {
-        "campaign": _related(base, "campaign-audiences", row.id, "campaign", {"type": "campaign", "id": campaign.id}),
-        "campaign-messages": _related(
-            base, "campaign-audiences", row.id, "campaign-messages", _references("campaign-message", messages)
-        ),
-    }
-    return resource
-
-
-def omnichannel_message(base: str, row: Message, names: Names, has_variations: bool) -> Resource:
-    """Return a message of a campaign as a resource of revision 2026-10-15, with references to included variations."""
-    variations = [each.id for each in row.variations]
-    times = {each: _exact(row.send_time) for each in variations} if len(variations) > 1 and row.send_time else None
-    options = {
-        "send_time": _exact(row.send_time),
-        "send_times": times,
-        "send_strategy": row.send_strategy,
-        "recipient_percentage": 100,
-        "throttling_type": None,
-        "throttle_unit": None,
-        "is_ignoring_unsubscribes": False,
-    }
-    definition = {
-        "name": row.name,
-        "status": row.status,
-        "tracking_options": {"is_add_utm": True, "is_tracking_clicks": True, "is_tracking_opens": True},
-        "send_options": options,
-    }
-    attributes = {"created": _exact(row.created), "updated": _exact(row.updated), "definition": definition}
-    resource = _resource(base, "campaign-message", "campaign-messages", row.id, pick(attributes, names))
-    of_message: dict[str, Any] = {
-        "campaign": {"type": "campaign", "id": row.campaign_id},
-        "campaign-audience": {"type": "campaign-audience", "id": row.audience_id},
-        "campaign-variations": _references("campaign-variation", variations if has_variations else None),
-    }
-    resource["relationships"] = {
-        name: _related(base, "campaign-messages", row.id, name, data) for name, data in of_message.items()
-    }
-    return resource
-
-
-def campaign_variation(base: str, row: Variation, message: Message, names: Names) -> Resource:
-    """Return a variation of a message, which holds the subject and the sender, as a resource."""
-    attributes = {
-        "created": _exact(message.created),
-        "updated": _exact(message.updated),
-        "definition": {"name": row.name, "details": row.details},
-    }
-    resource = _resource(base, "campaign-variation", "campaign-variations", row.id, pick(attributes, names))
-    owner = {"type": "campaign-message", "id": message.id}
-    resource["relationships"] = {
-        "campaign-message": _related(base, "campaign-variations", row.id, "campaign-message", owner)
-    }
-    return resource
