@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NoReturn
 
 from klaviyo_pg import __version__
+from klaviyo_pg.cli import flags
 from klaviyo_pg.cli.demo import DemoAccount, large
 
 PROGRAM = "klaviyo-pg"
@@ -120,169 +120,13 @@ def _one_command(command: Command) -> _Parser:
     return parser
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _block_name(text: str) -> str:
-    if not text or set(text) - set("abcdefghijklmnopqrstuvwxyz0123456789-"):
-        raise argparse.ArgumentTypeError(f"{text} is not a block name (lower-case letters, digits and dashes)")
-    return text
-
-
-def _declare_account(parser: argparse.ArgumentParser, verb: str) -> None:
-    parser.add_argument(
-        "--metrics",
-        metavar="NAMES",
-        type=_names,
-        help=f"{verb} only these metrics: names or IDs, comma-separated; --metrics=-NAME leaves one out",
-    )
-    parser.add_argument(
-        "--tables",
-        metavar="NAMES",
-        type=_names,
-        help=f"{verb} only what fills these tables, comma-separated; --tables=-NAME leaves one out",
-    )
-    _declare_integration(parser)
-
-
-def _declare_integration(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--integration",
-        metavar="NAME",
-        help="the account's name in this warehouse (default: KLAVIYO_INTEGRATION)",
-    )
-
-
-def _declare_sandbox(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--sandbox",
-        action="store_true",
-        help="use a built-in demo account on this machine, and an embedded Postgres",
-    )
-    parser.add_argument(
-        "--sandbox-events",
-        metavar="N",
-        type=_demo_size,
-        help="the same with a large demo account of N events, which grows every day",
-    )
-
-
-def _demo_size(text: str) -> int:
-    if not text.isdecimal() or not 1_000 <= int(text) <= 1_000_000_000:
-        raise argparse.ArgumentTypeError(f"{text} is not a number between 1000 and 1000000000")
-    return int(text)
-
-
-def _declare_daily(parser: argparse.ArgumentParser) -> None:
-    _declare_sandbox(parser)
-    parser.add_argument(
-        "--since", metavar="DATE", help="read events from this date or time on (UTC), even if they are already loaded"
-    )
-    _declare_account(parser, "read")
-
-
-def _declare_backfill(parser: argparse.ArgumentParser) -> None:
-    _declare_sandbox(parser)
-    parser.add_argument("--start", metavar="DATE", required=True, help="first day to read (UTC)")
-    parser.add_argument("--end", metavar="DATE", help="end date, exclusive (default: today)")
-    parser.add_argument("--plan", action="store_true", help="print the plan and the estimated duration, then exit")
-    parser.add_argument(
-        "--distribute", action="store_true", help="read on Prefect workers, by runs of the deployment backfill_part"
-    )
-    parser.add_argument("--restart", action="store_true", help="read again what has already been loaded")
-    _declare_account(parser, "read")
-
-
-def _declare_reconcile(parser: argparse.ArgumentParser) -> None:
-    _declare_sandbox(parser)
-    parser.add_argument(
-        "--days", metavar="N", type=int, help="compare this many days up to now (default: RECONCILE_DAYS)"
-    )
-    _declare_account(parser, "compare")
-
-
-def _declare_status(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--integration", metavar="NAME", help="show only this account")
-    parser.add_argument(
-        "--coverage", metavar="FILE", type=Path, help="also draw which days are loaded, as a .png or .svg image"
-    )
-
-
-def _declare_report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--integration", metavar="NAME", help="report on this account only (default: all accounts)")
-    parser.add_argument(
-        "--out", metavar="FILE", type=Path, default=Path("report.html"), help="the file to write (default: report.html)"
-    )
-
-
-def _declare_psql(parser: argparse.ArgumentParser) -> None:
-    pass
-
-
-def _declare_erase(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--email",
-        metavar="ADDRESS",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="email addresses; other users of this machine can see arguments, but not the --file",
-    )
-    parser.add_argument("--id", metavar="ID", nargs="+", action="extend", default=[], help="IDs of profiles in Klaviyo")
-    parser.add_argument("--file", metavar="FILE", help="a file with an address or ID on each line; - is standard input")
-    _declare_integration(parser)
-    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
-
-
-def _declare_rename(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("old", metavar="OLD", help="the account's present name in this warehouse")
-    parser.add_argument("new", metavar="NEW", help="its new name")
-
-
-def _declare_upgrade(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--plan", action="store_true", help="print what has to be rebuilt, with time and disk needed, then exit"
-    )
-
-
-def _declare_views(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--fivetran", action="store_true", required=True, help="in the form of Fivetran's Klaviyo schema"
-    )
-    parser.add_argument(
-        "--schema",
-        metavar="NAME",
-        default="klaviyo_fivetran",
-        help="the schema of the views, one for each account (default: klaviyo_fivetran)",
-    )
-    parser.add_argument("--drop", action="store_true", help="drop the views instead")
-    _declare_integration(parser)
-
-
-def _declare_save_blocks(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--klaviyo", metavar="NAME", type=_block_name, help="save the account, such as KLAVIYO_API_KEY, under this name"
-    )
-    parser.add_argument(
-        "--warehouse", metavar="NAME", type=_block_name, help="save the warehouse, DATABASE_URL, under this name"
-    )
-
-
-def _declare_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--no-forecast", action="store_true", help="do not estimate how many requests runs will need, which takes some"
-    )
-    _declare_account(parser, "check")
-
-
 _PSQL = Command(
     name="psql",
     program=f"{PROGRAM} psql",
     summary="open psql on the warehouse",
     description="Open psql on the warehouse. All arguments are passed on to psql.",
     examples=(("-c 'SELECT * FROM freshness'", "show how fresh and complete each metric is"),),
-    declare=_declare_psql,
+    declare=flags.psql,
     module="warehouse",
 )
 _ALL = (
@@ -299,7 +143,7 @@ _ALL = (
             ("--no-forecast", "check the key, its scopes and the database, with a request or two for each stream"),
             ("--tables=-campaigns", "check and estimate runs that leave out a table"),
         ),
-        declare=_declare_check,
+        declare=flags.check,
         module="check",
     ),
     Command(
@@ -314,7 +158,7 @@ _ALL = (
             ("--since 2026-01-01 --tables sends", "read this year's events again, for one table"),
             ("--tables=-campaigns", "load everything but one table"),
         ),
-        declare=_declare_daily,
+        declare=flags.daily,
         module="flow_runs",
         runs_flow=True,
     ),
@@ -330,7 +174,7 @@ _ALL = (
             ("--start 2019-01-01", "load everything since 2019, or resume after an interruption"),
             ("--start 2024-01-01 --end 2025-01-01 --restart", "load 2024 again"),
         ),
-        declare=_declare_backfill,
+        declare=flags.backfill,
         module="flow_runs",
         runs_flow=True,
     ),
@@ -343,7 +187,7 @@ _ALL = (
             ("", "compare the last RECONCILE_DAYS days"),
             ("--days 365 --metrics='Placed Order'", "compare a year of one metric"),
         ),
-        declare=_declare_reconcile,
+        declare=flags.reconcile,
         module="flow_runs",
         runs_flow=True,
     ),
@@ -356,7 +200,7 @@ _ALL = (
             ("", "show all accounts"),
             ("--coverage coverage.png", "also draw which days of each metric are loaded"),
         ),
-        declare=_declare_status,
+        declare=flags.status,
         module="warehouse",
     ),
     _PSQL,
@@ -372,7 +216,7 @@ _ALL = (
             ("--file people.txt", "erase everything about these people, after a confirmation"),
             ("--id 01GDDKASAP8TKDDA2GRZDSVP4H 01GDDKASAP8TKDDA2GRZDSVP4J", "erase two people"),
         ),
-        declare=_declare_erase,
+        declare=flags.erase,
         module="erase",
     ),
     Command(
@@ -387,7 +231,7 @@ _ALL = (
             ("", "write report.html, with a section for each account"),
             ("--integration shop-de --out shop-de.html", "report on one account"),
         ),
-        declare=_declare_report,
+        declare=flags.report,
         module="report",
     ),
     Command(
@@ -396,7 +240,7 @@ _ALL = (
         summary="give an account another name in the warehouse",
         description="Give an account another name in the warehouse. Its rows are not changed.",
         examples=(("default shop-de", "from now on, KLAVIYO_INTEGRATION=shop-de stands for the account"),),
-        declare=_declare_rename,
+        declare=flags.rename,
         module="warehouse",
     ),
     Command(
@@ -411,7 +255,7 @@ _ALL = (
             ("--plan", "print what has to be rebuilt, and how much time and disk it takes"),
             ("", "rebuild it"),
         ),
-        declare=_declare_upgrade,
+        declare=flags.upgrade,
         module="upgrade",
     ),
     Command(
@@ -427,7 +271,7 @@ _ALL = (
             ("--fivetran --integration shop-fr --schema fivetran_fr", "the same for another account"),
             ("--fivetran --drop", "drop them"),
         ),
-        declare=_declare_views,
+        declare=flags.views,
         module="views",
     ),
     Command(
@@ -436,7 +280,7 @@ _ALL = (
         summary="save the settings as blocks on the Prefect server, for deployments",
         description="Save the settings as blocks on the Prefect server, so that deployments need no secrets.",
         examples=(("--klaviyo shop-de --warehouse main", "save both, for deployments that name these blocks"),),
-        declare=_declare_save_blocks,
+        declare=flags.save_blocks,
         module="blocks",
     ),
 )

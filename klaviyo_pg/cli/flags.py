@@ -1,0 +1,160 @@
+"""The flags of each command: names, types and help texts. Each function is that of the command of this name."""
+
+import argparse
+from pathlib import Path
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _block_name(text: str) -> str:
+    if not text or set(text) - set("abcdefghijklmnopqrstuvwxyz0123456789-"):
+        raise argparse.ArgumentTypeError(f"{text} is not a block name (lower-case letters, digits and dashes)")
+    return text
+
+
+def _declare_account(parser: argparse.ArgumentParser, verb: str) -> None:
+    parser.add_argument(
+        "--metrics",
+        metavar="NAMES",
+        type=_names,
+        help=f"{verb} only these metrics: names or IDs, comma-separated; --metrics=-NAME leaves one out",
+    )
+    parser.add_argument(
+        "--tables",
+        metavar="NAMES",
+        type=_names,
+        help=f"{verb} only what fills these tables, comma-separated; --tables=-NAME leaves one out",
+    )
+    _declare_integration(parser)
+
+
+def _declare_integration(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--integration",
+        metavar="NAME",
+        help="the account's name in this warehouse (default: KLAVIYO_INTEGRATION)",
+    )
+
+
+def _declare_sandbox(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sandbox",
+        action="store_true",
+        help="use a built-in demo account on this machine, and an embedded Postgres",
+    )
+    parser.add_argument(
+        "--sandbox-events",
+        metavar="N",
+        type=_demo_size,
+        help="the same with a large demo account of N events, which grows every day",
+    )
+
+
+def _demo_size(text: str) -> int:
+    if not text.isdecimal() or not 1_000 <= int(text) <= 1_000_000_000:
+        raise argparse.ArgumentTypeError(f"{text} is not a number between 1000 and 1000000000")
+    return int(text)
+
+
+def daily(parser: argparse.ArgumentParser) -> None:
+    _declare_sandbox(parser)
+    parser.add_argument(
+        "--since", metavar="DATE", help="read events from this date or time on (UTC), even if they are already loaded"
+    )
+    _declare_account(parser, "read")
+
+
+def backfill(parser: argparse.ArgumentParser) -> None:
+    _declare_sandbox(parser)
+    parser.add_argument("--start", metavar="DATE", required=True, help="first day to read (UTC)")
+    parser.add_argument("--end", metavar="DATE", help="end date, exclusive (default: today)")
+    parser.add_argument("--plan", action="store_true", help="print the plan and the estimated duration, then exit")
+    parser.add_argument(
+        "--distribute", action="store_true", help="read on Prefect workers, by runs of the deployment backfill_part"
+    )
+    parser.add_argument("--restart", action="store_true", help="read again what has already been loaded")
+    _declare_account(parser, "read")
+
+
+def reconcile(parser: argparse.ArgumentParser) -> None:
+    _declare_sandbox(parser)
+    parser.add_argument(
+        "--days", metavar="N", type=int, help="compare this many days up to now (default: RECONCILE_DAYS)"
+    )
+    _declare_account(parser, "compare")
+
+
+def status(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--integration", metavar="NAME", help="show only this account")
+    parser.add_argument(
+        "--coverage", metavar="FILE", type=Path, help="also draw which days are loaded, as a .png or .svg image"
+    )
+
+
+def report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--integration", metavar="NAME", help="report on this account only (default: all accounts)")
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, default=Path("report.html"), help="the file to write (default: report.html)"
+    )
+
+
+def psql(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+def erase(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--email",
+        metavar="ADDRESS",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="email addresses; other users of this machine can see arguments, but not the --file",
+    )
+    parser.add_argument("--id", metavar="ID", nargs="+", action="extend", default=[], help="IDs of profiles in Klaviyo")
+    parser.add_argument("--file", metavar="FILE", help="a file with an address or ID on each line; - is standard input")
+    _declare_integration(parser)
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+
+
+def rename(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("old", metavar="OLD", help="the account's present name in this warehouse")
+    parser.add_argument("new", metavar="NEW", help="its new name")
+
+
+def upgrade(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--plan", action="store_true", help="print what has to be rebuilt, with time and disk needed, then exit"
+    )
+
+
+def views(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fivetran", action="store_true", required=True, help="in the form of Fivetran's Klaviyo schema"
+    )
+    parser.add_argument(
+        "--schema",
+        metavar="NAME",
+        default="klaviyo_fivetran",
+        help="the schema of the views, one for each account (default: klaviyo_fivetran)",
+    )
+    parser.add_argument("--drop", action="store_true", help="drop the views instead")
+    _declare_integration(parser)
+
+
+def save_blocks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--klaviyo", metavar="NAME", type=_block_name, help="save the account, such as KLAVIYO_API_KEY, under this name"
+    )
+    parser.add_argument(
+        "--warehouse", metavar="NAME", type=_block_name, help="save the warehouse, DATABASE_URL, under this name"
+    )
+
+
+def check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-forecast", action="store_true", help="do not estimate how many requests runs will need, which takes some"
+    )
+    _declare_account(parser, "check")
