@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from klaviyo_pg.cli.preflight import check_settings
-from klaviyo_pg.cli.warehouse import no_account, open_warehouse
+from klaviyo_pg.cli.warehouse import chosen_accounts, open_warehouse
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.postgres import accounts
 from pipeline.html_report import charts, contents, page
 
 
@@ -18,13 +17,7 @@ def report(arguments: Namespace) -> int:
     settings, file = check_settings(), arguments.out
     _check_file(file)
     with open_warehouse(settings) as connection:
-        shown = [
-            (name, account)
-            for name, account in accounts.all_accounts(connection, settings.warehouse_schema)
-            if arguments.integration in (None, name)
-        ]
-        if not shown:
-            raise no_account(settings.warehouse_schema, arguments.integration)
+        shown = chosen_accounts(connection, settings.warehouse_schema, arguments.integration)
         made = contents.read(connection, settings, shown, datetime.now(UTC))
     text = page.render(made)
     write(file, text)

@@ -50,13 +50,7 @@ def status(arguments: Namespace) -> int:
     if file and file.suffix not in _IMAGES:
         raise BadSettings(f"--coverage {file}: the name must end in {' or '.join(_IMAGES)}.")
     with open_warehouse(settings) as connection:
-        shown = [
-            (name, account)
-            for name, account in accounts.all_accounts(connection, settings.warehouse_schema)
-            if arguments.integration in (None, name)
-        ]
-        if not shown:
-            raise no_account(settings.warehouse_schema, arguments.integration)
+        shown = chosen_accounts(connection, settings.warehouse_schema, arguments.integration)
         if file and len(shown) != 1:
             raise BadSettings(f"--coverage draws one account, and there are {len(shown)}. Choose one: --integration.")
         for name, account in shown:
@@ -64,6 +58,14 @@ def status(arguments: Namespace) -> int:
         if file:
             _draw(file, *shown[0], settings.events_kept_since)
     return 0
+
+
+def chosen_accounts(connection: Connection, schema: str, integration: str | None) -> list[tuple[str, Account]]:
+    """Return the accounts of a warehouse by name, or the one that is chosen. Raises BadSettings if there is none."""
+    chosen = [each for each in accounts.all_accounts(connection, schema) if integration in (None, each[0])]
+    if not chosen:
+        raise no_account(schema, integration)
+    return chosen
 
 
 @contextmanager
