@@ -96,7 +96,7 @@ class _Sweep:
         if not self._is_sweep:
             return
         run = self._reading.run
-        if self._is_complete and self._is_readable(account):
+        if self._is_complete and was_readable(account, self._reading, self._key):
             if not member_lists.is_sweep_believed(account, guard, self._list_id, run.id, self._asks_by_address):
                 return
             member_lists.end_sweep(account, self._list_id, run.id, self._asks_by_address)
@@ -108,12 +108,13 @@ class _Sweep:
             member_lists.mark_absent_again(account, self._list_id)
         member_lists.delete_sweeps(account, self._list_id)
 
-    def _is_readable(self, account: Account) -> bool:
-        """Record that the list was read to its end, and return whether each of its records was readable."""
-        sweep, part = self._reading.run.id, self._reading.part
-        sweeps.forget_others(account, sweep, self._key)
-        found = member_lists.count_found(account, self._list_id, sweep)
-        return sweeps.finish_part(account, sweep, self._key, part, True, found)
+
+def was_readable(account: Account, reading: Reading, key: str) -> bool:
+    """Record that a list or segment was read to its end, and return whether each of its records was readable."""
+    assert reading.subject is not None
+    sweeps.forget_others(account, reading.run.id, key)
+    found = member_lists.count_found(account, reading.subject, reading.run.id)
+    return sweeps.finish_part(account, reading.run.id, key, reading.part, True, found)
 
 
 def _open_list(reading: Reading) -> Reads:

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import NotFound, UnknownSegment
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import member_lists, segments, sweeps, watermarks
+from klaviyo_pg.postgres import member_lists, segments, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Membership, Page
@@ -15,6 +15,7 @@ from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch
 from pipeline.chunks import key_of
 from pipeline.streams.dimensions import SEGMENTS
+from pipeline.streams.lists import was_readable
 from pipeline.streams.stream import Reading, Reads, Stream, SweptPart, by_rows, collected
 from transforms import membership, people
 
@@ -92,20 +93,17 @@ class _Sweep:
         if not self._is_sweep:
             return
         run = self._reading.run
-        if self._exists and self._is_readable(account) and not segments.is_processing(account, self._segment_id):
+        if (
+            self._exists
+            and was_readable(account, self._reading, self._key)
+            and not segments.is_processing(account, self._segment_id)
+        ):
             if not segments.is_sweep_believed(account, guard, self._segment_id, run.id):
                 return
             segments.end_sweep(account, self._segment_id, run.id)
             key = key_of(segments.SWEEPS, self._segment_id)
             watermarks.advance(account, key, None, run.as_of, None, self._segment_id)
         member_lists.delete_sweeps(account, self._segment_id)
-
-    def _is_readable(self, account: Account) -> bool:
-        """Record that the segment was read to its end, and return whether each of its records was readable."""
-        sweep, part = self._reading.run.id, self._reading.part
-        sweeps.forget_others(account, sweep, self._key)
-        found = member_lists.count_found(account, self._segment_id, sweep)
-        return sweeps.finish_part(account, sweep, self._key, part, True, found)
 
 
 def _open_segment(reading: Reading) -> Reads:
