@@ -61,7 +61,7 @@ def status(arguments: Namespace) -> int:
 
 
 def chosen_accounts(connection: Connection, schema: str, integration: str | None) -> list[tuple[str, Account]]:
-    """Return the accounts of a warehouse by name, or the one that is chosen. Raises BadSettings if there is none."""
+    """Return the accounts of a warehouse with their names, or only this one. Raises BadSettings if it has none."""
     chosen = [each for each in accounts.all_accounts(connection, schema) if integration in (None, each[0])]
     if not chosen:
         raise no_account(schema, integration)
