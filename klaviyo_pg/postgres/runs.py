@@ -69,7 +69,8 @@ def open_run(account: Account, flow: str, selection: str, now: datetime) -> Open
     account.execute(
         "INSERT INTO {} (run_id, esp_integration_id, flow, selection, as_of, started_at, state, requests, retries)"
         " VALUES (%(run_id)s, %(account)s, %(flow)s, %(selection)s, %(as_of)s, %(now)s, %(running)s, 0, 0)"
-        " ON CONFLICT (run_id) DO UPDATE SET started_at = excluded.started_at, state = excluded.state, message = NULL",
+        " ON CONFLICT (run_id) DO UPDATE SET started_at = excluded.started_at, state = excluded.state, message = NULL,"
+        " finished_at = NULL",
         bookkeeping.RUNS,
         run_id=run.run_id,
         flow=flow,

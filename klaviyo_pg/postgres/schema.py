@@ -102,7 +102,8 @@ def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> No
     existing = columns(connection, schema)
     check_storage(connection, schema, storage)
     _check_keys(connection, schema)
-    for statement in missing(schema, existing, storage=storage):
+    created = list(missing(schema, existing, storage=storage))
+    for statement in created:
         connection.execute(statement)
     logged = {name for (name,) in connection.execute(_LOGGED, [schema])}
     for table in TABLES:
@@ -112,7 +113,7 @@ def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> No
     for statement in missing_indexes(schema, indexes, storage=storage):
         connection.execute(statement)
     touched.install(connection, schema)
-    _define_views(connection, schema)
+    _define_views(connection, schema, trusts_records=not created)
     comment(connection, schema)
 
 
@@ -192,15 +193,17 @@ def missing_indexes(
                 yield definitions.create_index(schema, table, columns)
 
 
-def _define_views(connection: Connection, schema: str) -> None:
+def _define_views(connection: Connection, schema: str, trusts_records: bool) -> None:
     """Create the views that are missing, and replace those that differ.
 
     Postgres takes milliseconds to parse a view for a comparison. So a comment on the rule of each view records its
-    query, and how it is stored. If both are unchanged, it is up to date.
+    query, and how it is stored. If both are unchanged, it is up to date, unless a table or column was renamed: views
+    still read what has another name now, and are stored as before.
     """
     queries = {view.name: _QUERIES[view.name](schema) for view in VIEWS}
     digests = {name: md5(query.as_string(connection).encode()).hexdigest() for name, query in queries.items()}
-    current = {name for name, stored, comment, _ in _records(connection, schema, digests) if stored == comment}
+    recorded = _records(connection, schema, digests) if trusts_records else ()
+    current = {name for name, stored, comment, _ in recorded if stored == comment}
     outdated = [view for view in VIEWS if view.name not in current]
     for view in outdated:
         _define(connection, schema, view, queries[view.name])

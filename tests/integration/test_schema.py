@@ -197,6 +197,23 @@ def test_a_warehouse_of_an_older_version_is_upgraded(database: str) -> None:
     assert (watermarks, chunks) == ([("profiles", None, None)], [("profiles", "planned", None)])
 
 
+@pytest.mark.parametrize(
+    "renaming",
+    [
+        pytest.param("TABLE klaviyo.campaign_messages RENAME TO old_messages", id="table"),
+        pytest.param("TABLE klaviyo.campaign_messages RENAME COLUMN channel TO old_channel", id="column"),
+    ],
+)
+def test_views_read_the_tables_that_replace_renamed_ones(database: str, renaming: str) -> None:
+    """Postgres lets views follow what was renamed, and stores them as before."""
+    with psycopg.connect(database) as connection:
+        connection.execute(f"ALTER {renaming}")  # type: ignore[arg-type]
+    upgrade(database)
+    with psycopg.connect(database) as connection:
+        [[definition]] = connection.execute("SELECT pg_get_viewdef('klaviyo.messages'::regclass)").fetchall()
+    assert "old_" not in definition
+
+
 def test_a_view_that_someone_has_replaced_is_replaced_again(database: str) -> None:
     """It kept the comment that says how it was stored before."""
     with psycopg.connect(database) as connection:
