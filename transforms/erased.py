@@ -86,7 +86,27 @@ def without(frames: Frames, erased: Erased) -> Frames:
     if not erased.members:
         return frames
     of_events = [frame for load, frame in frames if load.table in events.EVENT_TABLES]
-    return [(load, _without(frame, load, erased, of_events)) for load, frame in frames]
+    return _unswept(frames, [(load, _without(frame, load, erased, of_events)) for load, frame in frames])
+
+
+def _unswept(before: Frames, after: Frames) -> Frames:
+    """Do not count rows that were removed as found: a full read marks a stored row, which is another person's."""
+    if not any(load is loads.SWEPT_ROWS for load, _ in after):
+        return after
+    removed = [
+        old.select(pl.lit(load.table.name).alias("table_name"), row_key="key").join(
+            new, left_on="row_key", right_on="key", how="anti"
+        )
+        for (load, old), (_, new) in zip(before, after, strict=True)
+        if old.height > new.height and "key" in old.columns
+    ]
+    if not removed:
+        return after
+    gone = pl.concat(removed)
+    return [
+        (load, frame.join(gone, on=["table_name", "row_key"], how="anti") if load is loads.SWEPT_ROWS else frame)
+        for load, frame in after
+    ]
 
 
 def _without(frame: pl.DataFrame, load: Load, erased: Erased, of_events: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -180,10 +200,11 @@ def without_exclusions(frames: Frames, addresses: Iterable[str]) -> Frames:
     if not removed:
         return frames
     is_theirs = pl.col("email").str.to_lowercase().is_in(removed).fill_null(False)
-    return [
+    left = [
         (load, frame.filter(~(_has_no_profile(frame) & is_theirs)) if load in _BY_ADDRESS else frame)
         for load, frame in frames
     ]
+    return _unswept(frames, left)
 
 
 def hashed(text: str) -> str:

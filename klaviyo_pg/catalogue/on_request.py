@@ -31,6 +31,10 @@ def _text(name: str, description: str, current: str = "") -> Column:
     return Column(name, TEXT, description, current or name, "", personal=Personal.CHECKED)
 
 
+def _shops_id(name: str, description: str, current: str = "") -> Column:
+    return Column(name, TEXT, description, current or name, "", personal=Harmless.PRODUCT)
+
+
 def _words(name: str, description: str, current: str) -> Column:
     """Return a column with what a person has written, or says about one."""
     return Column(name, TEXT, description, current, "", personal=Personal.TEXT)
@@ -47,7 +51,7 @@ def _time(name: str, description: str, current: str) -> Column:
 def _product(what: str) -> tuple[Column, ...]:
     """Return the columns that items of the catalog and their variants have."""
     return (
-        _text("external_id", f"ID of {what} in the shop."),
+        _shops_id("external_id", f"ID of {what} in the shop."),
         _text("title", f"Title of {what}."),
         _text("description", f"Description of {what}."),
         Column("price", NUMERIC, "Price as shown, without a currency, which the catalog does not have.", "price", ""),
@@ -73,7 +77,7 @@ CATALOG_VARIANTS = Table(
         KEY_OF_ID,
         _id("the variant"),
         *_related("item", "the item", "relationships.item"),
-        _text("sku", "SKU of the variant."),
+        _shops_id("sku", "SKU of the variant."),
         Column(
             "inventory_policy",
             INTEGER,
@@ -93,7 +97,7 @@ CATALOG_CATEGORIES = Table(
     (
         KEY_OF_ID,
         _id("the category"),
-        _text("external_id", "ID of the category in the shop."),
+        _shops_id("external_id", "ID of the category in the shop."),
         _text("name", "Name of the category."),
         _time("updated_at", "When the category last changed.", "updated"),
         *ORIGIN,
@@ -137,7 +141,7 @@ REVIEWS = Table(
         *_related("item", "the item of the catalog", "relationships.item"),
         _text("review_type", "review, rating, question or store."),
         _text("status", "Whether it is shown, such as published, pending or rejected.", "status.value"),
-        _words("rejection_reason", "Why it is not shown.", "status.rejection_reason"),
+        _words("rejection_reason", "Why it is not shown.", "status.rejection_reason.reason"),
         Column("rating", INTEGER, "1 to 5; null for questions.", "rating", ""),
         Column("is_verified", BOOLEAN, "True if the author is known to have bought the item.", "verified", ""),
         _words("email", "Address of the author.", "email"),
@@ -148,7 +152,7 @@ REVIEWS = Table(
         Column("images", JSON, "Addresses of the author's pictures.", "images", "", personal=Personal.JSON),
         _text("product_name", "Name of the item when the review was written.", "product.name"),
         _text("product_url", "Address of the item.", "product.url"),
-        _text("product_external_id", "ID of the item in the shop.", "product.external_id"),
+        _shops_id("product_external_id", "ID of the item in the shop.", "product.external_id"),
         _words("reply", "Public reply to the review.", "public_reply.content"),
         _time("replied_at", "When the reply last changed.", "public_reply.updated"),
         _time("created_at", "When the review was written.", "created"),

@@ -29,6 +29,7 @@ class Harmless(Enum):
     OWN = "this project wrote it"
     SETTING = "the user chose it in a setting"
     SENDER = "the address or name that the account sends as, which every recipient sees"
+    PRODUCT = "the shop's ID of a product, which often looks like a phone number"
     EMPTY = "always null"
 
 

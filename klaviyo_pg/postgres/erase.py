@@ -34,6 +34,9 @@ INSERT INTO {erasing} (esp_integration_id, kind, value, is_found)
 SELECT DISTINCT %(account)s, 'named', lower(address), EXISTS (
     SELECT FROM {exclusions} AS excluded
     WHERE excluded.esp_integration_id = %(account)s AND lower(excluded.email) = lower(address)
+) OR EXISTS (
+    SELECT FROM {reviews} AS review
+    WHERE review.esp_integration_id = %(account)s AND lower(review.email) = lower(address)
 )
 FROM unnest(%(addresses)s::text[]) AS addresses (address) ON CONFLICT DO NOTHING
 """
@@ -254,6 +257,7 @@ def parts_of(account: Account) -> dict[str, Composable]:
         "erased_addresses": account.table(bookkeeping.ERASED_ADDRESSES),
         "members": account.table(dimensions.MEMBERS),
         "exclusions": account.table(membership.MEMBER_EXCLUSIONS),
+        "reviews": account.table(on_request.REVIEWS),
         "lists": account.table(dimensions.LISTS),
         "merges": account.table(membership.PROFILE_MERGES),
         "profiles": _of_kind(account, "= 'profile'"),

@@ -15,7 +15,17 @@ from klaviyo_pg.klaviyo.current.filters import between, quoted
 from klaviyo_pg.klaviyo.current.paging import Reached
 from klaviyo_pg.klaviyo.current.reader import Reader
 from klaviyo_pg.klaviyo.documents import DocumentDecoder
-from klaviyo_pg.klaviyo.lenient import boolean, decimal, document, elements, identifier, member, moment, whole_number
+from klaviyo_pg.klaviyo.lenient import (
+    boolean,
+    decimal,
+    document,
+    elements,
+    identifier,
+    member,
+    moment,
+    related_id,
+    whole_number,
+)
 from klaviyo_pg.klaviyo.pace import Limit
 from klaviyo_pg.rows import Page, Record, Reject
 from klaviyo_pg.windows import AnyWindow
@@ -49,11 +59,11 @@ def _at(path: list[str], read: Callable[[Any], Any]) -> Callable[[resources.Reso
 def _related(columns: str) -> Fields:
     """Declare columns with the ID of a related resource: their names, and that of the relationship."""
     pairs = (each.partition("=") for each in columns.split())
-    return {name: _in([path, "data", "id"]) for name, _, path in pairs}
+    return {name: _id_in(path) for name, _, path in pairs}
 
 
-def _in(path: list[str]) -> Callable[[resources.Resource], str | None]:
-    return lambda resource: identifier(member(resource.relationships, *path))
+def _id_in(relationship: str) -> Callable[[resources.Resource], str | None]:
+    return lambda resource: related_id(resource.relationships, relationship)
 
 
 def _predicted(read: Callable[[Any], Any], columns: str) -> Fields:
@@ -100,7 +110,7 @@ FIELDS: Mapping[str, Fields] = MappingProxyType(
         "reviews": {
             **_related("item_id=item"),
             **_fields(properties.plain_text, "review_type status=status.value"),
-            **_fields(properties.plain_text, "rejection_reason=status.rejection_reason"),
+            **_fields(properties.plain_text, "rejection_reason=status.rejection_reason.reason"),
             **_fields(properties.plain_text, "email author title content smart_quote reply=public_reply.content"),
             **_fields(properties.plain_text, "product_name=product.name product_url=product.url"),
             **_fields(properties.plain_text, "product_external_id=product.external_id"),
@@ -171,11 +181,14 @@ def _of_coupon(row: Record, coupon_id: str) -> Record:
 
 
 def _reviews(reader: Reader, window: AnyWindow, subject: str | None) -> Pages:
-    """Read reviews in the order of their last change, which the API cannot filter by: from the last one back."""
-    reached, start = Reached(), window.start
+    """Read reviews in the order of their last change, which the API cannot filter by: from the last one back.
+
+    A full read has no checkpoint: one that changes before it is resumed would be neither before it nor after it.
+    """
+    start = window.start
     for page in _all(REVIEWS, "reviews", sort="-updated" if start else "updated")(reader, window, None):
         times = [row.values["updated_at"] for row in page.rows]
-        yield page if start else page._replace(reached=reached.after(times))
+        yield page
         if start and times and all(time is not None and time < start for time in times):
             return
 

@@ -153,3 +153,28 @@ def test_only_tokens_of_people_who_receive_push_are_usable(warehouse: Warehouse,
     warehouse.daily("default", *TABLES)
     assert counts(warehouse)[4:] == [4, 3, 3, 3]
     assert warehouse.column(usable) == ["push_tokens3"]  # the account still has this person
+
+
+def test_reviews_of_an_address_without_a_profile_do_not_come_back(warehouse: Warehouse, shop: FakeAccount) -> None:
+    shop.records["reviews"].append(Record("reviews", "guest", {"email": "Guest@example.com"}))
+    warehouse.daily("reviews")
+    with psycopg.connect(warehouse.url, options="-c search_path=klaviyo") as connection:
+        account = Account(connection, "klaviyo", warehouse.one("SELECT esp_integration_id FROM integrations"))
+        with connection.transaction():
+            assert erase(account, "guest@example.com")["reviews"] == 1
+    warehouse.execute("UPDATE watermarks SET watermark = watermark - interval '7 days'")
+    warehouse.daily("reviews")
+    assert "guest" not in warehouse.column("SELECT id FROM reviews")
+
+
+def test_a_token_that_passes_to_an_erased_person_is_no_longer_usable(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """The row of its last owner is marked, since that of its new owner is not stored."""
+    warehouse.daily("push_tokens")
+    with psycopg.connect(warehouse.url, options="-c search_path=klaviyo") as connection:
+        account = Account(connection, "klaviyo", warehouse.one("SELECT esp_integration_id FROM integrations"))
+        with connection.transaction():
+            erase(account, None, ["P3"])
+    moved = {"member_id": "P3", "enablement_status": "AUTHORIZED"}
+    shop.records["push_tokens"][:] = [*shop.records["push_tokens"][1:3], Record("push_tokens", "push_tokens0", moved)]
+    warehouse.daily("push_tokens")
+    assert warehouse.column("SELECT id FROM push_tokens WHERE deleted_at IS NOT NULL") == ["push_tokens0"]
