@@ -157,7 +157,7 @@ def _account(connection: psycopg.Connection) -> Account:
 
 def _queries(connection: psycopg.Connection) -> list[tuple[str, str]]:
     account, start = _account(connection), datetime(2026, 1, 1, tzinfo=UTC)
-    metric = queries.revenue_metric(account)
+    metrics = [key for key, _ in queries.revenue_metrics(account)]
     calls: dict[str, Callable[[], object]] = {
         "runs": lambda: queries.past_runs(account),
         "coverage": lambda: coverage.read(account, "shop", datetime.now(UTC).date()),
@@ -168,9 +168,7 @@ def _queries(connection: psycopg.Connection) -> list[tuple[str, str]]:
         "sizes": lambda: queries.stored_tables(connection, _SCHEMA),
         "consent": lambda: queries.consents(account),
         "exclusions": lambda: queries.excluded(account),
-        "revenue": lambda: queries.revenue(
-            account, metric[0] if metric else "", datetime.now(UTC) - timedelta(days=REVENUE_DAYS)
-        ),
+        "revenue": lambda: queries.revenue(account, metrics, datetime.now(UTC) - timedelta(days=REVENUE_DAYS)),
     }
     return [(name, f"{_seconds(call):.2f}") for name, call in calls.items()]
 

@@ -13,12 +13,10 @@ from psycopg import Connection, errors
 from psycopg.sql import SQL, Literal
 
 from klaviyo_pg.catalogue import TABLES, Table, bookkeeping, dimensions, membership, views
-from klaviyo_pg.postgres import reports
+from klaviyo_pg.postgres import marts
 from klaviyo_pg.postgres import revenue as attributed
 from klaviyo_pg.postgres.account import Account
 
-_REVENUE = "revenue"  # the purpose of a metric, in mapped_metrics
-_USUAL_METRIC = "Placed Order"
 _MOST_RUNS = 20
 _MOST_REASONS = 1_000
 _MOST_ROWS = 500_000  # of a table that is counted as a whole; of a larger one, about so many are sampled
@@ -270,24 +268,14 @@ def _percent(account: Account, table: Table) -> float | None:
     return None if rows <= _MOST_ROWS else round(100 * _MOST_ROWS / rows, 3)
 
 
-def revenue_metric(account: Account) -> tuple[str, str] | None:
-    """Return key and name of the metric whose values are the account's revenue: the mapped one, or the usual one."""
-    row = account.execute(
-        "SELECT key, name FROM {} WHERE esp_integration_id = %(account)s AND (id = %(mapped)s OR name = %(usual)s)"
-        " ORDER BY (id = %(mapped)s) DESC NULLS LAST, deleted_at DESC NULLS FIRST LIMIT 1",
-        dimensions.METRICS,
-        mapped=reports.mapped_metric(account, _REVENUE),
-        usual=_USUAL_METRIC,
-    ).fetchone()
-    return (row[0], row[1]) if row else None
+def revenue_metrics(account: Account) -> list[tuple[str, str]]:
+    """Return keys and names of the metrics whose values are the account's revenue, by the rule of the marts."""
+    query = SQL("SELECT key, name FROM {} WHERE esp_integration_id = %(account)s AND key IN ({}) ORDER BY 2").format(
+        account.table(dimensions.METRICS), marts.conversions(account.schema)
+    )
+    return [(key, name) for key, name in account.execute(query)]
 
 
-def revenue(account: Account, metric_key: str, since: datetime) -> list[Revenue]:
+def revenue(account: Account, metrics: Sequence[str], since: datetime) -> list[Revenue]:
     """Return what is attributed to each campaign and flow of events since a time, most revenue first, by currency."""
-    query = SQL(
-        "SELECT CASE WHEN campaign_key IS NULL THEN 'flow' ELSE 'campaign' END AS kind,"
-        " coalesce(campaign_name, flow_name, campaign_id, flow_id, 'unknown') AS name, value_currency AS currency,"
-        " sum(conversions)::bigint AS conversions, sum(revenue) AS revenue FROM ({}) AS attributed"
-        " GROUP BY 1, 2, 3, campaign_key, automation_key ORDER BY 5 DESC NULLS LAST, 4 DESC, 2"
-    ).format(attributed.recent(account.schema))
-    return account.select(Revenue, query, metric=metric_key, since=since)
+    return account.select(Revenue, attributed.recent(account.schema), metrics=list(metrics), since=since)

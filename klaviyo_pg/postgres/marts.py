@@ -65,7 +65,7 @@ _CAMPAIGN_COLUMNS = """campaign.id AS campaign_id, campaign.name AS campaign_nam
 # Messages of flows are left out after grouping: Postgres would expect that a condition here leaves hardly any rows, and
 # join them one by one.
 _OF_CAMPAIGN = f"""
-    SELECT event.esp_integration_id, coalesce(campaign.campaign_key, event.campaign_key) AS campaign_key,
+    SELECT event.esp_integration_id, coalesce(message.campaign_key, event.campaign_key) AS campaign_key,
         {_CAMPAIGN_COLUMNS}, event.member_key, event.event_at, event.kind, NULL::numeric AS value,
         NULL::text AS value_currency, message.automation_key AS flow_key
     FROM ({{happened}}) AS event
@@ -291,7 +291,7 @@ def _performance(schema: str, owner: str, owned: str, ordered: str) -> Composed:
         schema,
         ordered,
         key_of_campaign=_KEY_OF_CAMPAIGN,
-        conversions=_filled(schema, _CONVERSIONS),
+        conversions=conversions(schema),
     )
     joined = [*(_filled(schema, owned, happened=each) for each in happened), orders]
     return _filled(schema, _PERFORMANCE, owner=SQL(owner), events=SQL("\nUNION ALL\n").join(joined))
@@ -303,10 +303,15 @@ def _other_channels(schema: str) -> Composed:
     return _filled(schema, _OF_OTHER_CHANNELS, kinds=SQL(kinds), names=SQL(names))
 
 
+def conversions(schema: str) -> Composed:
+    """Return the query of the keys of the metrics that count as revenue, in any account."""
+    return _filled(schema, _CONVERSIONS)
+
+
 def member_engagement(schema: str) -> Composed:
     """Return the query that defines the view of people."""
     of_messages = {table: _KINDS[table] for table in (events.SENDS, events.OPENS, events.CLICKS)}
-    orders = _filled(schema, _ORDERS_OF_PERSON, ordered=SQL(str(_ORDERED)), conversions=_filled(schema, _CONVERSIONS))
+    orders = _filled(schema, _ORDERS_OF_PERSON, ordered=SQL(str(_ORDERED)), conversions=conversions(schema))
     columns = {
         name.format(activity): SQL(aggregate.format(kind))
         for activity, kind in _ACTIVITIES.items()

@@ -2,7 +2,7 @@
 connection.
 """
 
-from psycopg.sql import SQL, Composable, Composed, Identifier
+from psycopg.sql import SQL, Composed, Identifier
 
 from klaviyo_pg.catalogue import attribution, bookkeeping, dimensions, events
 
@@ -11,7 +11,7 @@ _QUERY = """
 WITH attributed AS (
     SELECT DISTINCT esp_integration_id, event_at, event_key, campaign_key, campaign_id, campaign_message_key,
         campaign_message_id, automation_key, flow_id, flow_message_key, flow_message_id
-    FROM {attributions}{of_account}
+    FROM {attributions}
 ), event AS ({events})
 SELECT integrations.name AS integration, attributed.esp_integration_id, attributed.campaign_key,
     attributed.campaign_id, campaign.name AS campaign_name, attributed.campaign_message_key,
@@ -32,32 +32,46 @@ LEFT JOIN {campaigns} AS flow_message ON flow_message.esp_integration_id = attri
     AND flow_message.campaign_key = attributed.flow_message_key
 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16
 """
-_EVENTS = "SELECT event_at, key, metric_key, value, value_currency FROM {}{}"
-_RECENT = SQL(" WHERE event_at >= %(since)s")
-_NO_CONDITION = SQL("")
+# An event counts once for each campaign and flow, whichever of its messages it is attributed to.
+_RECENT = """
+WITH attributed AS (
+    SELECT DISTINCT event_at, event_key, campaign_key, campaign_id, automation_key, flow_id
+    FROM {attributions} WHERE event_at >= %(since)s AND esp_integration_id = %(account)s
+), event AS ({events})
+SELECT CASE WHEN attributed.campaign_key IS NULL THEN 'flow' ELSE 'campaign' END AS kind,
+    coalesce(campaign.name, flow.name, attributed.campaign_id, attributed.flow_id, 'unknown') AS name,
+    event.value_currency AS currency, count(*) AS conversions, sum(event.value) AS revenue
+FROM attributed
+JOIN event ON event.event_at = attributed.event_at AND event.key = attributed.event_key
+LEFT JOIN {campaigns} AS campaign ON campaign.esp_integration_id = %(account)s
+    AND campaign.campaign_key = attributed.campaign_key
+LEFT JOIN {automations} AS flow ON flow.esp_integration_id = %(account)s
+    AND flow.automation_key = attributed.automation_key
+GROUP BY 1, 2, 3, attributed.campaign_key, attributed.automation_key ORDER BY 5 DESC NULLS LAST, 4 DESC, 2
+"""
+_EVENTS = "SELECT event_at, key, metric_key, value, value_currency FROM {}"
+_OF_METRICS = " WHERE event_at >= %(since)s AND metric_key = ANY(%(metrics)s)"
 
 
 def query(schema: str) -> Composed:
     """Return the query that defines the view."""
-    return _composed(schema, _NO_CONDITION, _NO_CONDITION)
+    return _composed(schema, _QUERY, _EVENTS)
 
 
 def recent(schema: str) -> Composed:
-    """Return the query of the view for events of an account and a metric (its key), from a time on.
+    """Return the query of what is attributed to each campaign and flow of an account from a time on, by currency.
 
     The view cannot be limited like this: it adds up all events before a condition applies. The query takes the values
-    `account`, `metric` and `since`.
+    `account`, `metrics` (keys) and `since`.
     """
-    of_account = SQL("{} AND esp_integration_id = %(account)s").format(_RECENT)
-    return _composed(schema, of_account, SQL("{} AND metric_key = %(metric)s").format(_RECENT))
+    return _composed(schema, _RECENT, _EVENTS + _OF_METRICS)
 
 
-def _composed(schema: str, of_account: Composable, of_metric: Composable) -> Composed:
-    return SQL(_QUERY.strip()).format(
-        of_account=of_account,
+def _composed(schema: str, text: str, of_table: str) -> Composed:
+    return SQL(text.strip()).format(
         attributions=Identifier(schema, attribution.EVENT_ATTRIBUTIONS.name),
         events=SQL(" UNION ALL ").join(
-            SQL(_EVENTS).format(Identifier(schema, table.name), of_metric) for table in events.EVENT_TABLES
+            SQL(of_table).format(Identifier(schema, table.name)) for table in events.EVENT_TABLES
         ),
         integrations=Identifier(schema, bookkeeping.INTEGRATIONS.name),
         metrics=Identifier(schema, dimensions.METRICS.name),

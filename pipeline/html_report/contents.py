@@ -6,7 +6,7 @@ No record of a person is read: only counts, names that the account gave, and the
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import TypeVar
@@ -197,12 +197,13 @@ def _reasons(rows: Sequence[Rejected]) -> list[Rejected]:
 
 
 def _revenue(account: Account, since: datetime, seconds: float) -> tuple[str | None, Answer[Sequence[Revenue]]]:
-    """Return the name of the metric for revenue, and what is attributed by it."""
-    metric = within(account.connection, seconds, lambda: queries.revenue_metric(account), None)
-    if metric.value is None:
-        return None, Answer([], metric.left_out)
-    key, name = metric.value
-    return name, within(account.connection, seconds, lambda: queries.revenue(account, key, since), [])
+    """Return the names of the metrics for revenue, and what is attributed by them."""
+    nothing: list[tuple[str, str]] = []
+    metrics = within(account.connection, seconds, lambda: queries.revenue_metrics(account), nothing)
+    if not metrics.value:
+        return None, Answer([], metrics.left_out)
+    keys, names = zip(*metrics.value, strict=True)
+    return " and ".join(names), within(account.connection, seconds, lambda: queries.revenue(account, keys, since), [])
 
 
 def _currencies(rows: Sequence[Revenue]) -> list[Revenue]:
@@ -229,5 +230,7 @@ def _by_limit(limits: Mapping[str, Limit]) -> list[tuple[int, Sequence[str]]]:
 
 
 def needs_attention(run: PastRun) -> bool:
-    """Return whether a run ended in another state than complete, or did not end."""
-    return run.state not in (RunState.COMPLETE, RunState.RUNNING)
+    """Return whether a run ended in another state than complete, or has not ended for a day."""
+    if run.state == RunState.RUNNING:
+        return datetime.now(UTC) - run.started_at > timedelta(days=1)
+    return run.state != RunState.COMPLETE
