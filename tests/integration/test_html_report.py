@@ -49,7 +49,8 @@ def shop(connection: psycopg.Connection, merged: Merge) -> Account:
     merged(loads.EVENTS["events"], order, integration_id=one)
     merged(loads.CAMPAIGNS, {"key": "c", "id": "c1", "name": "Sale", "campaign_key": "ck"}, integration_id=one)
     cause = {"key": "a", "id": "a", "event_key": "e", "event_at": day, "campaign_id": "c1", "campaign_key": "ck"}
-    merged(loads.EVENT_ATTRIBUTIONS, cause, integration_id=one)
+    again = {**cause, "key": "b", "id": "b", "campaign_message_id": "M2", "campaign_message_key": "mk"}  # counts once
+    merged(loads.EVENT_ATTRIBUTIONS, cause, again, integration_id=one)
     run = runs.open_run(account, "daily", "all", now)
     runs.add_counts(account, run.run_id, {"events": {"rows_read": 4_321, "inserted": 1, "rejected": 2}})
     runs.close_run(account, run.run_id, RunState.PARTIAL, "A scope is missing.")
