@@ -1,6 +1,6 @@
 """Profiles that were deleted or merged at the source: sweeps find them, and their events follow a merge."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
@@ -8,7 +8,7 @@ from klaviyo_pg.postgres import claims, erase, erase_events
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.rows import Consent, Suppression
 from tests.fakes import LONG_AGO, FakeAccount
-from tests.integration.pipeline.conftest import Warehouse, cut_connections, days_ago
+from tests.integration.pipeline.conftest import DAY, Warehouse, cut_connections, days_ago
 
 OFTEN = {"profile_sweep_days": 0.000001}
 MEMBERS = "SELECT id, deleted_at IS NOT NULL, left_reason FROM members ORDER BY id"
@@ -100,7 +100,7 @@ def test_an_event_that_has_another_profile_shows_a_merge(warehouse: Warehouse, s
     warehouse.daily()
     assert owners(warehouse, "opens") == {"P0"}
     merge_profiles(shop, "P0", "P3")
-    warehouse.daily(lookback_days=2, profile_sweep_days=0)
+    warehouse.daily(lookback_days=(datetime.now(UTC) - days_ago(1)) / DAY, profile_sweep_days=0)
     assert owners(warehouse, "opens") == {"P3"}
     assert set(warehouse.column("SELECT email FROM opens WHERE id <> 'E00005'")) == {"P3@example.com"}
     assert ("P0", True, "merged") in warehouse.rows(MEMBERS)

@@ -136,5 +136,7 @@ def test_an_outage_fails_reconcile_and_the_next_run_continues(loaded: Warehouse,
 
 
 def test_compared_history_is_complete_in_the_coverage(loaded: Warehouse) -> None:
+    """Except today, the last part of the strip: in the first hour of a day nothing of it has been compared."""
     [line] = [each for each in loaded.reconcile().published.texts["coverage"].splitlines() if "Placed Order" in each]
-    assert "▒" not in line
+    strip = line.rstrip("` |")
+    assert "▒" not in strip[:-1] and strip[-1] in "█▒"
