@@ -72,7 +72,7 @@ def read(job: Job, title: str, chunks: Iterable[Chunk]) -> None:
     inbox, counter = Inbox(), _Counter(job, groups)
     with (
         job.session.stop.on_signals(),
-        job.session.progress.stage(title, "chunks"),
+        job.session.progress.stage(title, "chunks", at_once=job.worker_count),
         job.workers.pool(job.worker_count) as pool,
     ):
         counter.expect()
@@ -202,9 +202,13 @@ class _Counter:
 
     @property
     def _standing(self) -> str:
+        """The progress of the step. Once all its parts have begun, the longest ones are left: no time is estimated."""
         total, done = len(self.groups), self._finished
-        left = timedelta(seconds=round((monotonic() - self._began) / done * (total - done)))
-        return f"{done} of {total} parts of this step done{f', about {left} left for it' if left else ''}"
+        standing, waiting = f"{done} of {total} parts of this step done", total - done
+        if 0 < waiting <= self._job.worker_count:
+            return f"{standing}, the last {waiting} in progress"
+        left = timedelta(seconds=round((monotonic() - self._began) / done * waiting))
+        return f"{standing}, about {left} left for it" if left else standing
 
     def failed(self, group: Sequence[Chunk], error: Exception) -> None:
         """Note that a unit failed as a whole."""

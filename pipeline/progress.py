@@ -24,7 +24,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a run that is shown as a block: its title, its unit ("chunks", "events"), and its items by key."""
+    """A part of a run that is shown as a block: its title, its unit ("chunks", "events"), and its items by key.
+
+    Its units are done `at_once` at a time. While `is_counting`, the totals are only those so far.
+    """
 
     title: str
     unit: str
@@ -32,6 +35,20 @@ class Stage:
     is_counting: bool
     began: float
     ended: float | None = None
+    at_once: int = 1
+
+    @property
+    def all_items(self) -> Item:
+        """The sum of the items; its total is None while that of an item is unknown."""
+        totals = [item.total for item in self.items]
+        known = [total for total in totals if total is not None]
+        return Item(
+            "all",
+            done=sum(item.done for item in self.items),
+            total=sum(known) if len(known) == len(totals) else None,
+            read=sum(item.read for item in self.items),
+            rows=sum(item.rows for item in self.items),
+        )
 
 
 class Progress:
@@ -42,13 +59,18 @@ class Progress:
         self._stages: list[Stage] = []
         self._items: dict[str, Item] = {}
         self._finished: list[Stage] = []
+        self.seconds_before: float | None = None
+        """The duration of the last comparable run; None if there was none."""
 
     @contextmanager
-    def stage(self, title: str, unit: str, is_counting: bool = False) -> Iterator[None]:
-        """Show what the block does as a stage. `is_counting` says that the totals are not final yet."""
+    def stage(self, title: str, unit: str, is_counting: bool = False, at_once: int = 1) -> Iterator[None]:
+        """Show what the block does as a stage, `at_once` units at a time.
+
+        `is_counting` says that the totals are not final yet.
+        """
         with self._lock:
             self._items = {}
-            self._stages = [Stage(title, unit, (), is_counting, monotonic())]
+            self._stages = [Stage(title, unit, (), is_counting, monotonic(), at_once=at_once)]
         try:
             yield
         finally:

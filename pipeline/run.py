@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import psycopg
@@ -118,7 +118,9 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
         account, account_id = _registered(connection, settings, account_id)
         session.claim(account.integration_id, flow)
         repair = future.repair(account, clocks.database, session.clock_tolerance)
-        opened = runs.open_run(account, flow, _digest(settings, selection), now)
+        asked = _digest(settings, selection)
+        before = runs.last_duration(account, flow, asked)
+        opened = runs.open_run(account, flow, asked, now)
         runs.add_requests(account, opened.run_id, source.traffic)
         if described:
             _describe(account, opened.run_id, described, settings)
@@ -135,6 +137,9 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
     )
     for note in run.notes:
         log.info("%s", note)
+    if before is not None and not opened.is_resumed:
+        session.progress.seconds_before = before.total_seconds()
+        log.info("The last run like this one took %s", timedelta(seconds=round(before.total_seconds())))
     return run
 
 

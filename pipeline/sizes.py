@@ -27,7 +27,8 @@ from pipeline.streams.segments import SEGMENT_MEMBERS
 from pipeline.streams.selection import Selection
 from transforms.routing import KnownMetric, destinations, selected
 
-_EARLIEST = datetime(2012, 1, 1, tzinfo=UTC)  # Klaviyo's first year
+EARLIEST = datetime(2012, 1, 1, tzinfo=UTC)
+"""The beginning of Klaviyo's first year."""
 _REQUESTS_FOR_PEOPLE, _REQUESTS_FOR_CHANGES = 48, 8
 _REQUESTS_FOR_A_LIST, _REQUESTS_FOR_A_REASON, _REQUESTS_FOR_TEMPLATES = 8, 12, 8
 _FEW_REQUESTS = 12  # of a collection that is read on request: the size of a larger one remains unknown
@@ -144,7 +145,7 @@ def _members(
     for list_id in ids:
         pages = partial(read, list_id)
         try:
-            members[list_id] = estimated(pages, _EARLIEST, as_of, _REQUESTS_FOR_A_LIST)
+            members[list_id] = estimated(pages, EARLIEST, as_of, _REQUESTS_FOR_A_LIST)
             joined[list_id] = estimated(pages, as_of - overlap, as_of, _REQUESTS_FOR_CHANGES)
         except Refused:  # deleted in the meantime
             members.pop(list_id, None)
@@ -163,7 +164,7 @@ def _contents(source: Source, allowed: frozenset[str], as_of: datetime) -> dict[
 
 
 def _all_templates(source: Source, as_of: datetime) -> int:
-    rows = estimated(source.templates, _EARLIEST, as_of, _REQUESTS_FOR_TEMPLATES, TEMPLATES_PER_PAGE)
+    rows = estimated(source.templates, EARLIEST, as_of, _REQUESTS_FOR_TEMPLATES, TEMPLATES_PER_PAGE)
     return max(1, -(-rows // TEMPLATES_PER_PAGE))
 
 
@@ -209,7 +210,7 @@ def _with_exclusions(sizes: Sizes, source: Source, as_of: datetime) -> Sizes:
         return sizes._replace(full_reads={**sizes.full_reads, EXCLUSIONS.name: requests})
     return sizes._replace(
         excluded={
-            reason: estimated(partial(source.exclusions, reason), _EARLIEST, as_of, _REQUESTS_FOR_A_REASON)
+            reason: estimated(partial(source.exclusions, reason), EARLIEST, as_of, _REQUESTS_FOR_A_REASON)
             for reason in source.exclusion_reasons
         }
     )

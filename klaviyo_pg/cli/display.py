@@ -54,13 +54,17 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class Figures:
-    """Numbers about a run at one moment: the monotonic time, seconds since it began, requests a second, and so on."""
+    """Numbers about a run at one moment: the monotonic time, seconds since it began, requests a second, and so on.
+
+    `seconds_before` is how long the last comparable run took.
+    """
 
     now: float
     elapsed: float
     requests_per_second: float
     limit_per_second: float | None
     retries: int
+    seconds_before: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,10 +89,12 @@ class Screen:
 
 
 def _finished_line(stage: Stage) -> Text:
-    all_items = _total(stage)
+    all_items = stage.all_items
     is_complete = all_items.total is not None and all_items.done >= all_items.total
     seconds = (stage.ended or stage.began) - stage.began
     mark = ("✓ ", "green") if is_complete else ("· ", "yellow")
+    if not stage.items:
+        return Text.assemble(mark, f"{stage.title}: nothing to do, in {_duration(seconds)}")
     return Text.assemble(mark, f"{stage.title}: {_amount(stage, all_items)} in {_duration(seconds)}")
 
 
@@ -102,24 +108,11 @@ def _amount(stage: Stage, item: Item) -> str:
 def _in_progress(stage: Stage, figures: Figures, lines: int) -> Iterator[RenderableType]:
     yield Text.assemble((stage.title, "bold"), f", {_time_left(stage, figures.now)}")
     shown, hidden = _fitting(stage.items, max(1, lines))
-    items = [_total(stage), *shown] if len(stage.items) != 1 else shown
+    items = [stage.all_items, *shown] if len(stage.items) > 1 else shown
     yield _bars(items, stage)
     if hidden:
         finished = sum(map(_is_finished, hidden))
         yield Text(f"and {len(hidden)} more, {finished} of them complete", style="dim")
-
-
-def _total(stage: Stage) -> Item:
-    """Return the sum of a stage's items."""
-    totals = [item.total for item in stage.items]
-    known = [total for total in totals if total is not None]
-    return Item(
-        "all",
-        done=sum(item.done for item in stage.items),
-        total=sum(known) if len(known) == len(totals) else None,
-        read=sum(item.read for item in stage.items),
-        rows=sum(item.rows for item in stage.items),
-    )
 
 
 def _is_finished(item: Item) -> bool:
@@ -141,27 +134,42 @@ def _bars(items: Sequence[Item], stage: Stage) -> Table:
         table.add_column(justify=justify, no_wrap=True)
     for item in items:
         bar = ProgressBar(item.total, item.done, pulse=item.total is None, complete_style="cyan")
-        of, percent = ("", "") if item.total is None else (f"of {item.total:,}", _percent(item.done, item.total))
+        of, percent = _share(item, stage.is_counting)
         rows = f"{item.rows:,} rows" if item.rows else ""
         table.add_row(Text(printable(item.name)), bar, f"{item.done:,}", of, percent, rows)
     return table
 
 
-def _percent(done: int, total: int) -> str:
-    return f"{100 * done // total if total else 100}%"
+def _share(item: Item, is_counting: bool) -> tuple[str, str]:
+    """Return how much there is of an item, and the share that is done; no share of a total that is not final."""
+    if item.total is None:
+        return "", ""
+    if is_counting:
+        return f"of {item.total:,} so far", ""
+    return f"of {item.total:,}", f"{100 * item.done // item.total if item.total else 100}%"
 
 
 def _time_left(stage: Stage, now: float) -> str:
     """Estimate the time left for a stage: the rest takes as long, unit for unit, as what has been done.
 
-    Reading and storing are half of the work each, so what has been read but not stored counts as half.
+    Reading and storing are half of the work each, so what has been read but not stored counts as half. The last chunks
+    may be the longest ones, so that once all have begun, those that are done say nothing about the rest.
     """
-    total = _total(stage)
+    total = stage.all_items
     done = (max(total.read, total.done) + total.done) / 2
-    if stage.is_counting or total.total is None or not done:
-        return "time left for this step unknown"
-    spent = now - stage.began
-    return f"about {_duration(spent / done * max(0.0, total.total - done))} left for this step"
+    if stage.is_counting:
+        return "still counting, so the time left is not known yet"
+    if not stage.items:
+        return "nothing left to read"
+    if total.total is None or not done:
+        return "time left for this step not known yet"
+    left = total.total - total.done
+    if left <= 0:
+        return "finishing this step"
+    if stage.unit == "chunks" and left <= stage.at_once:
+        return f"the last {'chunk' if left == 1 else f'{left} chunks'} in progress"
+    seconds = (now - stage.began) / done * max(0.0, total.total - done)
+    return f"about {_duration(max(1.0, seconds))} left for this step"
 
 
 def _duration(seconds: float) -> str:
@@ -171,7 +179,7 @@ def _duration(seconds: float) -> str:
 def _sentence(figures: Figures, current: Sequence[Stage]) -> str:
     limit = figures.limit_per_second
     parts = [
-        f"{_duration(figures.elapsed)} elapsed",
+        f"{_duration(figures.elapsed)} elapsed{_compared(figures)}",
         *(_speed(stage, figures.now) for stage in current),
         f"{figures.requests_per_second:,.1f} requests/s" + ("" if limit is None else f" of {limit:,.0f} allowed"),
         f"{figures.retries:,} {'retry' if figures.retries == 1 else 'retries'}",
@@ -179,8 +187,13 @@ def _sentence(figures: Figures, current: Sequence[Stage]) -> str:
     return ", ".join(filter(None, parts))
 
 
+def _compared(figures: Figures) -> str:
+    """Return how long the whole run may take, from the last one."""
+    return "" if figures.seconds_before is None else f" (the last run took {_duration(figures.seconds_before)})"
+
+
 def _speed(stage: Stage, now: float) -> str:
-    total = _total(stage)
+    total = stage.all_items
     count, unit = (total.rows, "rows") if total.rows else (total.done, stage.unit)
     return f"{count / max(now - stage.began, 1e-9):,.0f} {unit}/s" if count else ""
 
@@ -207,7 +220,8 @@ class LiveDisplay:
     def _screen(self) -> Screen:
         now, traffic, stages = monotonic(), self._session.traffic, self._session.progress.snapshot()
         limit = self._limit_per_second if stages else None  # no API client is open before the first stage
-        figures = Figures(now, now - self._began, self._rate(now, traffic.requests), limit, traffic.retries)
+        rate, before = self._rate(now, traffic.requests), self._session.progress.seconds_before
+        figures = Figures(now, now - self._began, rate, limit, traffic.retries, before)
         return Screen(stages, figures)
 
     @cached_property

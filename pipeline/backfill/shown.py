@@ -8,6 +8,7 @@ from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from pipeline.job import Job
 
 _LOG_EVERY = 10.0  # seconds
+_COUNTING = "still counting, so the time left is not known yet"
 
 
 class Shown:
@@ -51,8 +52,11 @@ class Shown:
         sent = self._job.session.traffic.requests - self._requests_before if requests is None else requests
         limit = self._job.session.requests_per_minute
         allowed = "" if limit is None else f" of {limit / 60:,.0f} allowed"
+        if not total:
+            return "Nothing left to read." if self._is_complete else f"Nothing to read so far, {_COUNTING}"
+        so_far = "" if self._is_complete else " so far"
         return (
-            f"{stored:,} of {total:,} events, {stored / seconds:,.0f} events/s, "
+            f"{stored:,} of {total:,} events{so_far}, {stored / seconds:,.0f} events/s, "
             f"{sent / seconds:,.1f} requests/s{allowed}, {self._forecast(read, stored, total, seconds)}"
         )
 
@@ -63,7 +67,9 @@ class Shown:
         """
         done = (read + stored) / 2
         if not self._is_complete:
-            return "still counting what there is"
+            return _COUNTING
+        if stored >= total:
+            return "finishing"
         if not done:
-            return "time left unknown"
-        return f"about {timedelta(seconds=round(seconds / done * max(0.0, total - done)))} left"
+            return "time left not known yet"
+        return f"about {timedelta(seconds=max(1, round(seconds / done * max(0.0, total - done))))} left for the events"

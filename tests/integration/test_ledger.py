@@ -107,6 +107,24 @@ def test_the_last_run_of_an_account_is_the_one_that_started_last(account: Accoun
     assert runs.last_run(Account(account.connection, SCHEMA, "two")) is None
 
 
+def test_the_last_duration_is_that_of_a_complete_run_after_the_first(account: Account) -> None:
+    """The account's first run reads everything, so it says nothing about later ones; nor does a run that failed."""
+
+    def finished(start: datetime, minutes: int, state: RunState = RunState.COMPLETE) -> None:
+        run = open_run(account, now=start)
+        runs.close_run(account, run.run_id, state, None)
+        end = start + timedelta(minutes=minutes)
+        account.execute("UPDATE runs SET finished_at = %(end)s WHERE run_id = %(run)s", end=end, run=run.run_id)
+
+    finished(NOON, 60)
+    assert runs.last_duration(account, "daily", "all") is None
+    finished(NOON + DAY, 5, RunState.COMPLETE_WITH_DIFFERENCES)
+    finished(NOON + 2 * DAY, 1, RunState.PARTIAL)
+    assert runs.last_duration(account, "daily", "all") == timedelta(minutes=5)
+    assert runs.last_duration(account, "daily", "others") is None
+    assert runs.last_duration(account, "backfill", "all") is None
+
+
 def test_a_run_is_found_by_the_name_of_its_account(connection: psycopg.Connection) -> None:
     shop = accounts.register(connection, SCHEMA, "shop", "ACC1")
     accounts.register(connection, SCHEMA, "another", "ACC2")

@@ -1,5 +1,6 @@
 """The live display: what a run in progress looks like on screens of different heights."""
 
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -22,10 +23,15 @@ def lines(screen: Screen, height: int = 40) -> list[str]:
 
 
 def stage(
-    *items: Item, ended: bool = False, is_counting: bool = False, spent: float = 10, unit: str = "events"
+    *items: Item,
+    ended: bool = False,
+    is_counting: bool = False,
+    spent: float = 10,
+    unit: str = "events",
+    at_once: int = 1,
 ) -> Stage:
     """Return a stage that began `spent` seconds ago."""
-    return Stage("History", unit, items, is_counting, NOW - spent, NOW if ended else None)
+    return Stage("History", unit, items, is_counting, NOW - spent, NOW if ended else None, at_once)
 
 
 METRICS = [
@@ -57,6 +63,21 @@ def test_names_are_data() -> None:
     assert "two lines" in shown[2] and "[bold]markup[/]" in shown[3]
 
 
+def test_a_total_that_is_not_final_is_shown_as_such() -> None:
+    """While a backfill counts, the total is that of what has been counted, and no share of it is shown."""
+    [_, line, _] = lines(Screen([stage(Item("Opened Email", 51_601, 72_703), is_counting=True)], FIGURES))
+    assert "51,601 of 72,703 so far" in line and "%" not in line
+
+
+def test_a_finished_stage_without_items_had_nothing_to_do() -> None:
+    assert lines(Screen([stage(ended=True)], FIGURES))[0] == "✓ History: nothing to do, in 0:00:10"
+
+
+def test_the_time_of_the_last_run_is_shown() -> None:
+    shown = lines(Screen([], replace(FIGURES, seconds_before=90)))
+    assert shown[-1].startswith("0:01:15 elapsed (the last run took 0:01:30), ")
+
+
 def test_a_finished_stage_takes_one_line() -> None:
     """A finished stage is summed up in one line, with a check mark only if all of it is done."""
     complete, stopped = Item("events", done=4, total=4, rows=1_234), Item("events", done=1, total=4)
@@ -72,13 +93,20 @@ def test_a_finished_stage_takes_one_line() -> None:
         pytest.param(
             stage(Item("a", done=50, read=150, total=200)), f"about 0:00:10 left{STEP}", id="read but not stored"
         ),
-        pytest.param(stage(Item("a", done=0, total=200)), f"time left{STEP} unknown", id="nothing done"),
+        pytest.param(stage(Item("a", done=0, total=200)), f"time left{STEP} not known yet", id="nothing done"),
         pytest.param(
             stage(Item("a", done=50, total=200), is_counting=True),
-            f"time left{STEP} unknown",
+            "still counting, so the time left is not known yet",
             id="still counting",
         ),
-        pytest.param(stage(Item("a", 50, 200), Item("b", 5)), f"time left{STEP} unknown", id="a total is unknown"),
+        pytest.param(stage(Item("a", 50, 200), Item("b", 5)), f"time left{STEP} not known yet", id="no total"),
+        pytest.param(stage(Item("a", 200, 200)), "finishing this step", id="all done"),
+        pytest.param(stage(Item("a", 1_999, 2_000)), f"about 0:00:01 left{STEP}", id="less than a second"),
+        pytest.param(stage(), "nothing left to read", id="nothing to do"),
+        pytest.param(
+            stage(Item("a", 34, 38), unit="chunks", at_once=4), "the last 4 chunks in progress", id="the last ones"
+        ),
+        pytest.param(stage(Item("a", 19, 38), unit="chunks", at_once=4), f"about 0:00:10 left{STEP}", id="chunks"),
     ],
 )
 def test_time_left(in_progress: Stage, expected: str) -> None:
