@@ -10,12 +10,20 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
-from klaviyo_pg import names
+from klaviyo_pg import env_file, names
 from klaviyo_pg.errors import BadKey, BadSettings
 
 _LONGEST_NAME = 63  # bytes; Postgres truncates longer identifiers
@@ -23,7 +31,6 @@ _SHORTEST_SALT = 16  # characters
 _BLIND_LOOKBACK_DAYS = 7.0  # Klaviyo delivers events days late, and only counts would reveal them
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _DESTINATIONS = 'must be a JSON object of metrics and their event tables, such as {"Opened Push": "opens"}'
-_ENV_FILE = ".env"
 Revision = Literal["2026-07-15", "2026-10-15"]
 """A revision of the API."""
 COUNTED_DAYS = 1826
@@ -31,9 +38,12 @@ COUNTED_DAYS = 1826
 
 
 class Settings(BaseSettings):
-    """The configuration of a run. Each field is set by the environment variable of the same name in upper case."""
+    """The configuration of a run. Each field is set by the environment variable of the same name in upper case.
 
-    model_config = SettingsConfigDict(env_file=_ENV_FILE, extra="ignore", frozen=True, hide_input_in_errors=True)
+    The same name with the prefix KLAVIYO_PG_ takes precedence, wherever it is set.
+    """
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     klaviyo_api_key: SecretStr | None = Field(
         None,
@@ -250,10 +260,40 @@ class Settings(BaseSettings):
         description="Additional indexes of event tables, by campaign_key and member_key: campaign, member or both, "
         "comma-separated.",
     )
+    log_format: Literal["text", "json"] = Field(
+        "text",
+        description="Lines of the log: text, or one JSON object each, for log collectors. The result of a command is "
+        "one of them.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least important lines of the log to show: debug, info, warning or error."
+    )
+    quiet: bool = Field(
+        False, description="Print nothing of a run but warnings and errors: no progress, no summary and no advice."
+    )
+    display_timezone: str = Field(
+        "UTC",
+        description="Time zone in which klaviyo-pg status shows times, such as Europe/Berlin. Logs of JSON are in UTC.",
+    )
     data_dir: Path = Field(
         Path(".data"),
         description="Folder for the embedded Postgres and the spool.",
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where values come from, the first one first: names with the prefix come before those without."""
+        assert isinstance(dotenv_settings, DotEnvSettingsSource)
+        prefixed = EnvSettingsSource(settings_cls, env_prefix=names.PREFIX)
+        in_file = DotEnvSettingsSource(settings_cls, env_file=dotenv_settings.env_file, env_prefix=names.PREFIX)
+        return init_settings, prefixed, in_file, env_settings, dotenv_settings
 
     @field_validator("metrics", "tables", "segments", "readable_properties", "event_indexes", mode="before")
     @classmethod
@@ -269,6 +309,20 @@ class Settings(BaseSettings):
     def _is_table_by_metric(cls, value: object) -> object:
         if not isinstance(value, dict) or not all(isinstance(each, str) for pair in value.items() for each in pair):
             raise ValueError(_DESTINATIONS)
+        return value
+
+    @field_validator("log_format", "log_level", mode="before")
+    @classmethod
+    def _ignores_case(cls, value: object) -> object:
+        return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("display_timezone")
+    @classmethod
+    def _is_time_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("must be the name of a time zone, such as Europe/Berlin") from None
         return value
 
     @field_validator("klaviyo_integration")
@@ -389,8 +443,9 @@ def load_settings(**changes: object) -> Settings:
     Raises BadSettings, which names the first invalid setting, or the first unknown name in .env.
     """
     try:
-        _check_env_file()
-        return Settings(**{name: value for name, value in changes.items() if value is not None})  # type: ignore[arg-type]
+        env_file.check(_setting_names())
+        given = {name: value for name, value in changes.items() if value is not None}
+        return Settings(_env_file=env_file.path(), **given)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         name = ".".join(str(part) for part in first["loc"]).upper()
@@ -399,21 +454,22 @@ def load_settings(**changes: object) -> Settings:
     except SettingsError:  # raised only for DESTINATIONS: no other setting is decoded before it is validated
         raise BadSettings(f"DESTINATIONS: {_DESTINATIONS}.") from None
     except UnicodeDecodeError:
-        raise BadSettings(f"Cannot read {_ENV_FILE}: it is not UTF-8 text.") from None
+        raise BadSettings(f"Cannot read {env_file.path()}: it is not UTF-8 text.") from None
     except OSError as error:
-        raise BadSettings(f"Cannot read {_ENV_FILE} ({error.strerror}).") from None
+        raise BadSettings(f"Cannot read {env_file.path()} ({error.strerror}).") from None
 
 
-def _check_env_file() -> None:
-    """Raise BadSettings if .env sets something that is neither a setting nor another program's variable."""
-    found = dotenv_values(_ENV_FILE) if Path(_ENV_FILE).is_file() else {}
-    if sentence := next(names.unknown(found, _setting_names()), None):
-        raise BadSettings(f"{_ENV_FILE}: {sentence}")
+def ignored_variables() -> list[str]:
+    """Return a sentence for each variable of the environment that is ignored, although it may be meant as a setting."""
+    known, upper = _setting_names(), {name.upper(): value for name, value in os.environ.items()}
+    twice = (f"{name} is ignored, because {names.PREFIX}{name} is set." for name in names.set_twice(upper, known))
+    return [*names.misspelled(os.environ, known), *twice]
 
 
-def misspelled_settings() -> list[str]:
-    """Return a sentence for each variable of the environment that looks like a misspelled setting."""
-    return list(names.misspelled(os.environ, _setting_names()))
+def name_in_use(name: str) -> str:
+    """Return the name under which a setting is set: with the prefix if that is used, otherwise without."""
+    prefixed = names.PREFIX + name
+    return prefixed if prefixed in {*map(str.upper, os.environ), *env_file.variables()} else name
 
 
 def _setting_names() -> set[str]:

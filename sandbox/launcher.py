@@ -19,6 +19,7 @@ from sandbox.api.keys import API_KEY
 
 _ROOT = Path(__file__).resolve().parent.parent
 _SECRETS = frozenset({"KLAVIYO_API_KEY", "DATABASE_URL", "PERSONAL_DATA_SALT", "PGPASSWORD"})  # settings of the loader
+_PREFIX = "KLAVIYO_PG_"  # of settings, if they have one
 _TIMEOUT = 60.0
 
 
@@ -215,7 +216,7 @@ def _option(name: str, value: Any) -> str:
 
 def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without the secrets of the account and the warehouse, which the sandbox replaces."""
-    return {name: value for name, value in environment.items() if name.upper() not in _SECRETS}
+    return {name: value for name, value in environment.items() if name.upper().removeprefix(_PREFIX) not in _SECRETS}
 
 
 def _drain(child: "subprocess.Popen[str]") -> None:

@@ -9,8 +9,9 @@ from prefect import get_run_logger, runtime
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
+from klaviyo_pg import env_file
 from klaviyo_pg.errors import BadKey, BadSettings
-from klaviyo_pg.settings import Settings, load_settings, misspelled_settings
+from klaviyo_pg.settings import Settings, ignored_variables, load_settings
 
 _Kind = TypeVar("_Kind", bound=Block)
 
@@ -60,8 +61,9 @@ def settings_from(klaviyo: str | None, warehouse: str | None, **changes: object)
             "No API key. The run names no Klaviyo Credentials block, and its worker has no KLAVIYO_API_KEY. Save the "
             "account with klaviyo-pg save-blocks --klaviyo NAME, and deploy again with KLAVIYO_BLOCK=NAME."
         )
+    env_file.export_to_libraries()
     log = get_run_logger()
-    for sentence in misspelled_settings():  # a deployed run has no command that would say so
+    for sentence in ignored_variables():  # a deployed run has no command that would say so
         log.warning(sentence)
     log.info(
         "Account %s from %s, warehouse from %s",

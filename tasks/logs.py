@@ -1,12 +1,17 @@
 """Set-up of Prefect's loggers: no secrets, no tracebacks of expected errors, no warnings about Prefect's own queues."""
 
+import json
 import logging
 import re
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.redaction import redacted
+from klaviyo_pg.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from prefect.logging.handlers import PrefectConsoleHandler
@@ -83,6 +88,53 @@ def leave_result_to_command() -> None:
     """Show the result of a run once at the terminal. Prefect's server still gets the record."""
     for handler in _console_handlers():
         handler.addFilter(_NoResult())
+
+
+class JsonLines(logging.Formatter):
+    """Formats each record as one JSON object on one line, with the time in UTC and the run that it belongs to."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        runs = {name: getattr(record, name, None) for name in ("flow_run_name", "task_run_name")}
+        line |= {name: value for name, value in runs.items() if value}
+        if record.exc_info and record.exc_info[0]:
+            line["exception"] = record.exc_text or self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def configure(settings: Settings) -> None:
+    """Show records in the format and from the level on that the settings name. Prefect's server gets all of them."""
+    least = "warning" if settings.quiet and settings.log_level in ("debug", "info") else settings.log_level
+    if least == "debug":
+        for name in _LOGGERS:
+            logging.getLogger(name).setLevel(logging.DEBUG)
+    for handler in _console_handlers():
+        if least != "info":  # that is Prefect's default, which its own settings may have changed
+            handler.setLevel(least.upper())
+        if settings.log_format == "json":
+            logging.getLogger().removeHandler(handler)
+            logging.getLogger().addHandler(_as_json(handler))
+
+
+def configure_early() -> None:
+    """Show what Prefect logs before a flow begins as the environment wants it. The flow reports invalid settings."""
+    with suppress(KlaviyoPgError):
+        configure(load_settings())
+
+
+def _as_json(handler: logging.Handler) -> logging.Handler:
+    """Return a handler that writes JSON to standard error, with the level and the filters of another one."""
+    written = logging.StreamHandler(sys.stderr)
+    written.setLevel(handler.level)
+    written.setFormatter(JsonLines())
+    for each in handler.filters:
+        written.addFilter(each)
+    return written
 
 
 def quiet() -> None:

@@ -7,13 +7,21 @@ from datetime import UTC, datetime
 
 from prefect.runtime import flow_run
 
+from klaviyo_pg.names import PREFIX
+
 
 def run_name() -> str:
     """Return the flow's name, the account that its parameters or the environment name, and the day (UTC)."""
     parameters = flow_run.parameters
-    account = parameters.get("integration") or parameters.get("klaviyo") or os.environ.get("KLAVIYO_INTEGRATION")
+    account = parameters.get("integration") or parameters.get("klaviyo") or _account()
     day = flow_run.scheduled_start_time or datetime.now(UTC)
     return f"{flow_run.flow_name} · {account or 'default'} · {day.astimezone(UTC):%Y-%m-%d}"
+
+
+def _account() -> str | None:
+    """Return the account in the environment, which is read without the settings, as those may be wrong."""
+    name = "KLAVIYO_INTEGRATION"
+    return os.environ.get(PREFIX + name) or os.environ.get(name)
 
 
 def artifact_key(what: str, account: str) -> str:

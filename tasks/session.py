@@ -16,6 +16,7 @@ _CURRENT: ContextVar[Session | None] = ContextVar("session", default=None)
 @contextmanager
 def flow_session(settings: Settings) -> Iterator[Session]:
     """Open the session of a flow run. Tasks that the block starts use it."""
+    logs.configure(settings)
     logs.hide(secrets_of(settings))
     with _without_secrets(settings), Session(settings) as session:
         token = _CURRENT.set(session)

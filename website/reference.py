@@ -26,9 +26,62 @@ All tables are in the schema `klaviyo` (`WAREHOUSE_SCHEMA`). `key` identifies a 
 several accounts, join on `esp_integration_id` as well, unless you join by `key`."""
 _ABOUT_SETTINGS = """# Settings
 
-Each setting is an environment variable, or a line of `.env` in the current directory. An unknown name in `.env` is
-an error. Parameters and flags of a run take precedence over blocks, and blocks over the environment. This page is
-generated from the code; [.env.example](../.env.example) has the same settings as a file to start from."""
+Each setting is an environment variable, or a line of `.env` in the current directory. Parameters and flags of a run
+take precedence over blocks, blocks over the environment, and the environment over `.env`. This page is generated from
+the code; [.env.example](../.env.example) has the same settings as a file to start from.
+
+- **Another file.** `KLAVIYO_PG_ENV_FILE=/etc/klaviyo-pg/shop-de.env` reads that file instead of `.env`.
+- **A prefix.** Each name can have the prefix `KLAVIYO_PG_`: `KLAVIYO_PG_METRICS` is `METRICS`, for a machine on which
+  `METRICS` belongs to another program. The name with the prefix takes precedence, wherever it is set. A run warns if it
+  ignores the other one, and a file that sets both to different values is an error.
+- **Names are checked.** An unknown name in the file is an error. A variable of the environment that looks like a
+  misspelled setting is a warning."""
+_MORE_ABOUT_SETTINGS = """## Choose what every run reads
+
+`TABLES`, `METRICS` and `SEGMENTS` apply to all runs; `--tables` and `--metrics` replace them for one run. For example,
+in `.env`:
+
+```ini
+# every table but one
+TABLES=all,-images
+# the events of every metric but one
+METRICS=-Active on Site
+# also the members of two segments
+SEGMENTS=VIP,Churn risk
+```
+
+The members of all lists are read, or of none: `TABLES=default,-member_lists,-stg_member_lists`.
+
+## Logs
+
+Logs go to standard error, the summary of a run to standard output. `LOG_FORMAT=json` writes one JSON object on each
+line, with `time` (UTC), `level`, `logger` and `message`, and `flow_run_name` and `task_run_name` where they apply. The
+last line, on standard output, is the result of the run: `account`, `flow`, `run_id`, `state`, `exit_code`, `sentences`,
+`rows` by table, `requests`, `retries` and `seconds`. There is no live display then. `QUIET=true` prints only warnings
+and errors, for cron. Prefect's server gets all log records in any case.
+
+## Proxies and certificates
+
+Requests to Klaviyo use the proxy in `HTTPS_PROXY`, except for hosts in `NO_PROXY`. TLS certificates are always
+verified, against the certificate authorities in `REQUESTS_CA_BUNDLE` if it is set: name a file that also contains the
+usual ones, because it replaces them. All three can be in the environment or in `.env`. Requests to a sandbox on this
+machine use no proxy.
+
+## The connection to Postgres
+
+`DATABASE_URL` takes the parameters of libpq. Encode special characters of the password, such as `%40` for `@`:
+
+```ini
+DATABASE_URL=postgresql://loader:secret@db.example.com:5432/warehouse?sslmode=verify-full&sslrootcert=/etc/ssl/ca.pem
+```
+
+- **TLS.** The default of libpq, `sslmode=prefer`, neither requires TLS nor verifies the server. `klaviyo-pg check`
+  warns about a database on another machine unless `sslmode` is `verify-full` or `verify-ca`.
+- **Statement timeout.** Timeouts that the server, the database or the user sets would end long statements, so sessions
+  turn them off. Set one for this project alone in the URL: `?options=-c%20statement_timeout%3D600000` (milliseconds).
+- **Poolers.** Use a direct connection, or a pooler in session mode.
+
+[Troubleshooting](troubleshooting.md#postgres) lists the privileges and versions."""
 _TYPES = {"timestamp with time zone": "timestamptz", "double precision": "float8", 'text COLLATE "C"': "text"}
 
 
@@ -147,7 +200,7 @@ def settings_page() -> str:
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         rows.append(f"| `{name.upper()}` | {_default(field.default)} | {_cell(field.description or '')} |")
-    return "\n\n".join([_ABOUT_SETTINGS, "\n".join(rows)]) + "\n"
+    return "\n\n".join([_ABOUT_SETTINGS, "## All settings", "\n".join(rows), _MORE_ABOUT_SETTINGS]) + "\n"
 
 
 def _default(value: object) -> str:

@@ -36,12 +36,13 @@ def run(startup: Startup, arguments: Namespace, prefix: str, parameters: Sequenc
 
     `prefix` has to precede later commands for the same warehouse.
     """
-    with starting() if is_live() else nullcontext():
+    with starting() if _has_display() else nullcontext():
         _start_warehouse(startup)
         run_flow = _import(startup, arguments.command.name)
         settings = _settings(startup, arguments)
         startup.wait()
-    print(_route(settings))
+    if not settings.quiet and settings.log_format == "text":
+        print(_route(settings))
     started = monotonic()
     handle_signals()
     try:
@@ -61,7 +62,7 @@ def _start_warehouse(startup: Startup) -> None:
 
 def _import(startup: Startup, name: str) -> RunFlow:
     """Import a flow, and check that the Prefect server responds if it is not this command's own."""
-    if is_live():
+    if has_display := _has_display():
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
     from tasks import local, logs  # Prefect reads the environment when it is imported
 
@@ -69,11 +70,18 @@ def _import(startup: Startup, name: str) -> RunFlow:
     if startup.must_check_server:
         local.check_server()
     startup.enter(local.command_settings())
+    logs.configure_early()
     logs.leave_result_to_command()
     console = logs.console()
-    if is_live() and console is not None:
+    if has_display and console is not None:
         local.DISPLAY.set(partial(LiveDisplay, console=console))
     return partial(local.run_flow, flow)
+
+
+def _has_display() -> bool:
+    """Return whether a live display can be shown, and the settings want one."""
+    settings = load_settings()
+    return is_live() and not settings.quiet and settings.log_format == "text"
 
 
 def _settings(startup: Startup, arguments: Namespace) -> Settings:

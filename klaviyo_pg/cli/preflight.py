@@ -4,14 +4,15 @@ Importing this module imports little, so that a wrong setting or argument is rep
 """
 
 import gc
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from klaviyo_pg import env_file
+from klaviyo_pg.environment import override
 from klaviyo_pg.moments import parse_moment, parse_since
-from klaviyo_pg.settings import Settings, load_settings, misspelled_settings
+from klaviyo_pg.settings import Settings, ignored_variables, load_settings, name_in_use
 from klaviyo_pg.windows import Window, history_window
 
 Check = Callable[[Namespace], object]
@@ -38,7 +39,8 @@ def check_reconcile(arguments: Namespace) -> None:
 def check_settings(**changes: object) -> Settings:
     """Return the settings, and warn about variables of the environment that look like misspelled settings."""
     settings = load_settings(**changes)
-    for sentence in misspelled_settings():
+    env_file.export_to_libraries()
+    for sentence in ignored_variables():
         print(f"Warning: {sentence}", file=sys.stderr)
     return settings
 
@@ -53,8 +55,8 @@ def check(arguments: Namespace, check_arguments: Check, flow: str | None) -> str
     gc.disable()
     settings, prefix = check_settings(), ""
     if arguments.sandbox:
-        prefix = "DATABASE_URL= " if settings.database_url else ""
-        os.environ["DATABASE_URL"] = ""
+        prefix = f"{name_in_use('DATABASE_URL')}= " if settings.database_url else ""
+        override({"DATABASE_URL": ""})
         arguments.integration = arguments.integration or arguments.sandbox.name
     else:
         settings.api_key  # noqa: B018  # raises BadKey if it is missing

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from klaviyo_pg.cli.demo import DemoAccount
+from klaviyo_pg.environment import override
 from klaviyo_pg.errors import BadSettings
 from tasks.server import ExistingServer, TemporaryServer, find_or_start
 
@@ -67,7 +68,7 @@ class Startup:
     def use_sandbox(self) -> None:
         """Wait for the sandbox, if there is one, and let the environment name its account, with all its history."""
         if self._demo is not None:
-            os.environ.update(self._sandbox.result())
+            override(self._sandbox.result())
 
     def wait(self) -> None:
         """Wait until everything has started."""

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from klaviyo_pg.catalogue import DATA
+from klaviyo_pg.cli.output import json_line, print_error
 from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import connect, translated
@@ -92,17 +93,50 @@ def show(settings: Settings, result: object, times: Times, invocation: Invocatio
     report = result.report if isinstance(result, RunFailed) else result
     if not isinstance(report, Report):
         assert isinstance(result, BaseException)
-        print(describe(result), file=sys.stderr)
+        print_error(describe(result))
         return getattr(result, "exit_code", 1)
     ledger = _read(settings, report)
+    if settings.log_format == "json":
+        json_line(_level(report), f"{report.integration}: {report.state}", _result(report, ledger, times, invocation))
+        return report.exit_code
+    if settings.quiet:
+        _print_sentences(report)
+        return report.exit_code
     console = Console()
     console.print(table(report, ledger.counts))
     console.print(_figures(ledger, times), highlight=False, soft_wrap=True)
-    for sentence in report.sentences:
-        print(sentence, file=sys.stderr)
+    _print_sentences(report)
     for purpose, command in _next_commands(settings, report, ledger, invocation):
         print(f"{purpose}\n  {command}")
     return report.exit_code
+
+
+def _print_sentences(report: Report) -> None:
+    for sentence in report.sentences:
+        print(sentence, file=sys.stderr)
+
+
+def _level(report: Report) -> str:
+    """Return the level of a result as a line of the log."""
+    if report.state in FINISHED:
+        return "info"
+    return "error" if report.state is RunState.FAILED else "warning"
+
+
+def _result(report: Report, ledger: _Ledger, times: Times, invocation: Invocation) -> dict[str, object]:
+    """Return the result of a run for programs. Tables without rows are left out."""
+    return {
+        "account": report.integration,
+        "flow": invocation.flow,
+        "run_id": report.run_id,
+        "state": report.state,
+        "exit_code": report.exit_code,
+        "sentences": report.sentences,
+        "rows": {name: numbers for name, numbers in ledger.counts.items() if any(numbers.values())},
+        "requests": ledger.requests,
+        "retries": ledger.retries,
+        "seconds": round(times.starting + times.running, 1),
+    }
 
 
 def _read(settings: Settings, report: Report) -> _Ledger:

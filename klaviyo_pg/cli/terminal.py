@@ -6,6 +6,7 @@ from contextlib import suppress
 from traceback import format_exception
 from typing import NoReturn
 
+from klaviyo_pg.cli.output import print_error
 from klaviyo_pg.errors import KlaviyoPgError, Stopped
 from klaviyo_pg.redaction import redacted
 
@@ -15,13 +16,13 @@ def run(command: Callable[[], int]) -> NoReturn:
     try:
         code = command()
     except KlaviyoPgError as error:
-        print(error, file=sys.stderr)
+        print_error(str(error))
         code = error.exit_code
     except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
+        print_error("Stopped.")
         code = Stopped.exit_code
     except Exception as error:
-        print(_traceback(error), file=sys.stderr)
+        print_error(_traceback(error))
         code = 1
     sys.exit(code)
 

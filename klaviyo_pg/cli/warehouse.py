@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import NoReturn
+from zoneinfo import ZoneInfo
 
 from psycopg import Connection, errors
 from psycopg.conninfo import make_conninfo
@@ -54,7 +55,7 @@ def status(arguments: Namespace) -> int:
         if file and len(shown) != 1:
             raise BadSettings(f"--coverage draws one account, and there are {len(shown)}. Choose one: --integration.")
         for name, account in shown:
-            _show(name, account)
+            _show(name, account, ZoneInfo(settings.display_timezone))
         if file:
             _draw(file, *shown[0], settings.events_kept_since)
     return 0
@@ -98,10 +99,12 @@ def no_account(schema_name: str, name: str | None) -> BadSettings:
     return BadSettings(f"There is no account {name} in the schema {schema_name}. Choose another --integration.")
 
 
-def _show(name: str, account: Account) -> None:
+def _show(name: str, account: Account, zone: ZoneInfo) -> None:
     last = runs.last_run(account)
     if last is not None:
-        print(f"{name}: last run {last.flow}, {last.state}, started {last.started_at:%Y-%m-%d %H:%M} UTC")
+        print(
+            f"{name}: last run {last.flow}, {last.state}, started {last.started_at.astimezone(zone):%Y-%m-%d %H:%M %Z}"
+        )
         if last.message:
             print(printable(last.message, LONGEST_MESSAGE))
     names = {row.id: row.name for row in lookups.metrics(account)}

@@ -1,12 +1,15 @@
 """Settings: what is read from the environment, how it is validated, and what an invalid value is reported as."""
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
+from klaviyo_pg import env_file
+from klaviyo_pg.environment import override, without_secrets
 from klaviyo_pg.errors import BadKey, BadSettings
-from klaviyo_pg.settings import Settings, load_settings, misspelled_settings
+from klaviyo_pg.settings import Settings, ignored_variables, load_settings, name_in_use
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / ".env.example"
@@ -18,6 +21,7 @@ URL = "postgresql://user:pa55word@127.0.0.1/warehouse"
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
+        monkeypatch.delenv(f"KLAVIYO_PG_{name.upper()}", raising=False)
     monkeypatch.chdir(tmp_path)
 
 
@@ -144,11 +148,11 @@ def test_unreadable_env_file_is_reported(tmp_path: Path, content: bytes, reason:
 
 def test_misspelled_variables_of_the_environment_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names that begin with KLAVIYO_ or are nearly those of unset settings are reported; other names are not."""
-    assert misspelled_settings() == []
+    assert ignored_variables() == []
     monkeypatch.setenv("METRICS", "Opened Email")
     for name in ("KLAVIYO_INTEGRATON", "PERSONAL_DATE", "METRIC", "DATABASE", "KLAVIYO_PG_IMAGE", "CONCURRENT_JOBS"):
         monkeypatch.setenv(name, "secret")
-    assert misspelled_settings() == [
+    assert ignored_variables() == [
         "KLAVIYO_INTEGRATON is not a setting and is ignored. Did you mean KLAVIYO_INTEGRATION?",
         "PERSONAL_DATE is not a setting and is ignored. Did you mean PERSONAL_DATA?",
     ]
@@ -287,3 +291,90 @@ def test_a_real_account_is_not_loaded_into_the_embedded_postgres_by_accident() -
     load_settings(embedded_postgres=True).check_warehouse()
     load_settings(database_url=URL).check_warehouse()
     load_settings(klaviyo_base_url="http://127.0.0.1:8900").check_warehouse()
+
+
+def test_a_name_with_the_prefix_takes_precedence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It does wherever it is set, because the name without it may belong to another program."""
+    monkeypatch.setenv("METRICS", "of another program")
+    (tmp_path / ".env").write_text("KLAVIYO_PG_METRICS=Opened Email\n")
+    assert load_settings().metrics == ("Opened Email",)
+    monkeypatch.setenv("KLAVIYO_PG_METRICS", "Placed Order")
+    assert load_settings().metrics == ("Placed Order",)
+    assert load_settings(metrics=["Clicked Email"]).metrics == ("Clicked Email",)
+    assert ignored_variables() == ["METRICS is ignored, because KLAVIYO_PG_METRICS is set."]
+
+
+def test_a_file_that_sets_both_names_differently_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SPOOL=true\nKLAVIYO_PG_SPOOL=false\nTABLES=all\nKLAVIYO_PG_TABLES=all\n")
+    with pytest.raises(BadSettings) as caught:
+        load_settings()
+    assert str(caught.value) == ".env: SPOOL and KLAVIYO_PG_SPOOL have different values. Remove one of them."
+
+
+def test_names_with_the_prefix_are_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KLAVIYO_PG_METRIC", "Opened Email")
+    monkeypatch.setenv("KLAVIYO_PG_TABLES", "all")
+    assert ignored_variables() == [
+        "KLAVIYO_PG_METRIC is not a setting and is ignored. Did you mean KLAVIYO_PG_METRICS?"
+    ]
+    (tmp_path / ".env").write_text("KLAVIYO_PG_DATABSE_URL=postgresql://secret\n")
+    with pytest.raises(
+        BadSettings, match=r"^\.env: KLAVIYO_PG_DATABSE_URL is not a setting\. Did you mean KLAVIYO_PG_DA"
+    ):
+        load_settings()
+
+
+def test_another_file_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """KLAVIYO_PG_ENV_FILE replaces .env. A missing file is an error; no file can name another one."""
+    (tmp_path / ".env").write_text("KLAVIYO_INTEGRATION=default-file\n")
+    (tmp_path / "shop.env").write_text("KLAVIYO_INTEGRATION=shop\n")
+    monkeypatch.setenv("KLAVIYO_PG_ENV_FILE", str(tmp_path / "shop.env"))
+    assert load_settings().klaviyo_integration == "shop" and ignored_variables() == []
+    monkeypatch.setenv("KLAVIYO_PG_ENV_FILE", "missing.env")
+    with pytest.raises(BadSettings, match=r"^There is no file missing\.env\. Correct KLAVIYO_PG_ENV_FILE\.$"):
+        load_settings()
+    (tmp_path / ".env").write_text("KLAVIYO_PG_ENV_FILE=shop.env\n")
+    monkeypatch.delenv("KLAVIYO_PG_ENV_FILE")
+    with pytest.raises(BadSettings, match="KLAVIYO_PG_ENV_FILE is not a setting"):
+        load_settings()
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "KLAVIYO_PG_DATABASE_URL", "klaviyo_pg_klaviyo_api_key"])
+def test_processes_that_need_no_secrets_get_none(name: str) -> None:
+    assert without_secrets({name: "secret", "PATH": "/bin"}) == {"PATH": "/bin"}
+
+
+def test_a_command_overrides_the_file_and_the_prefix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The sandbox must never be loaded into a warehouse that a name with the prefix leads to."""
+    (tmp_path / ".env").write_text(f"KLAVIYO_PG_DATABASE_URL={URL}\n")
+    assert load_settings().database_url is not None and name_in_use("DATABASE_URL") == "KLAVIYO_PG_DATABASE_URL"
+    for name in ("DATABASE_URL", "KLAVIYO_PG_DATABASE_URL"):
+        monkeypatch.setenv(name, "to be restored")
+    override({"DATABASE_URL": ""})
+    assert load_settings().database_url is None
+
+
+def test_libraries_get_their_variables_from_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The environment takes precedence. Other variables of the file stay there."""
+    (tmp_path / ".env").write_text("HTTPS_PROXY=http://file:1\nNO_PROXY=file\nSLACK_URL=secret\n")
+    for name in ("https_proxy", "no_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "environment")
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    env_file.export_to_libraries()
+    assert (os.environ["HTTPS_PROXY"], os.environ["NO_PROXY"]) == ("http://file:1", "environment")
+    assert "SLACK_URL" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("DISPLAY_TIMEZONE", "Mars/Base", "DISPLAY_TIMEZONE: must be the name of a time zone, such as Europe/Berlin."),
+        ("LOG_FORMAT", "xml", "LOG_FORMAT: Input should be 'text' or 'json'."),
+    ],
+)
+def test_invalid_output_is_reported(monkeypatch: pytest.MonkeyPatch, name: str, text: str, sentence: str) -> None:
+    monkeypatch.setenv(name, text)
+    with pytest.raises(BadSettings) as caught:
+        load_settings()
+    assert str(caught.value) == sentence
