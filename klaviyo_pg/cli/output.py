@@ -1,4 +1,4 @@
-"""What a command prints for programs: lines of JSON, in the form of the log. Knows no command."""
+"""The output of a command for programs: lines of JSON, in the form of the log. Knows no command."""
 
 import json
 import sys

@@ -272,7 +272,8 @@ class Client:
         match error:
             case requests.exceptions.SSLError() if "certificate" in str(error).lower():
                 raise BadAnswer(
-                    f"{request}: the TLS certificate of {host} is not valid. Check KLAVIYO_BASE_URL."
+                    f"{request}: the TLS certificate of {host} is not valid. Check KLAVIYO_BASE_URL. If a proxy "
+                    "signs certificates, set REQUESTS_CA_BUNDLE to its authority."
                 ) from None
             case requests.exceptions.SSLError():
                 raise Unavailable(f"{request}: no TLS connection to {host}. Check KLAVIYO_BASE_URL.") from None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 START_SECONDS = 10.0
-"""How long a command takes before its run begins, most of it Prefect's server and imports: 8 to 11 s on two cores."""
+"""The time before a run begins, most of it for Prefect's server and imports: 8 to 11 s on two cores."""
 _END_SECONDS = 1.0  # to publish the coverage and to close the run
 _EVENT_SECONDS = 103e-6  # of processors: 62 µs of the loader and 41 µs of Postgres, see docs/performance.md
 _PERSON_SECONDS = 1.5e-3  # likewise, for a new person with 20 properties
