@@ -3,10 +3,12 @@
 import hashlib
 import os
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from prefect.runtime import flow_run
 
+from klaviyo_pg import env_file
 from klaviyo_pg.names import PREFIX
 
 
@@ -19,9 +21,13 @@ def run_name() -> str:
 
 
 def _account() -> str | None:
-    """Return the account in the environment, which is read without the settings, as those may be wrong."""
+    """Return the account in the environment or in .env, without the other settings, which may be wrong."""
+    in_file: dict[str, str | None] = {}
+    with suppress(OSError, UnicodeDecodeError):
+        in_file = env_file.variables()
     name = "KLAVIYO_INTEGRATION"
-    return os.environ.get(PREFIX + name) or os.environ.get(name)
+    values = (source.get(each) for each in (PREFIX + name, name) for source in (os.environ, in_file))
+    return next(filter(None, values), None)
 
 
 def artifact_key(what: str, account: str) -> str:
