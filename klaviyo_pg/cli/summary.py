@@ -191,7 +191,10 @@ def _next_commands(
         return
     if invocation.flow == "daily" and not ledger.has_history and not invocation.is_demo:
         start = f"{datetime.now(UTC).year - _HISTORY_YEARS}-01-01"
-        yield "Load older events (--plan only counts them):", f"{program} backfill --start {start} --plan"
+        yield (
+            "Load older events (--plan counts them, and forecasts the time):",
+            f"{program} backfill --start {start} --plan",
+        )
     if not settings.database_url:
         yield "Look at the data:", f"{program} psql"
         yield "or, for example:", _psql(program, _TOP_CAMPAIGNS.format(schema=schema))

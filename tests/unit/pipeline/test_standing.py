@@ -1,0 +1,76 @@
+"""The lines in the log about the progress of a run: totals that are not final, and times that cannot be known."""
+
+import logging
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from pipeline.backfill import shown
+from pipeline.backfill.shown import Shown
+from pipeline.chunks import Chunk
+from pipeline.job import _Counter
+from pipeline.outcome import Outcome
+from pipeline.progress import Progress
+
+NOW = datetime(2026, 11, 28, tzinfo=UTC)
+CHUNKS = [(Chunk("profiles"),), (Chunk("metrics"),), (Chunk("lists"),), (Chunk("campaigns"),)]
+
+
+def job(worker_count: int = 2) -> Any:
+    """Return as much of a job as progress needs."""
+    session = SimpleNamespace(
+        progress=Progress(), traffic=SimpleNamespace(requests=0, retries=0), requests_per_minute=None
+    )
+    publisher = SimpleNamespace(progress=lambda share: None)
+    log = logging.getLogger("tests.standing")
+    return SimpleNamespace(session=session, worker_count=worker_count, log=log, publisher=publisher)
+
+
+def test_the_last_parts_of_a_step_have_no_time_left(caplog: pytest.LogCaptureFixture) -> None:
+    """They have all begun, and may be the longest ones, so that those before them say nothing about them."""
+    caplog.set_level(logging.INFO)
+    counter = _Counter(job(), CHUNKS)
+    counter._began -= 60
+    for group in CHUNKS:
+        counter.done(group, [Outcome(group[0])])
+    assert [record.getMessage().split(" rows, ")[1] for record in caplog.records] == [
+        "1 of 4 parts of this step done, about 0:03:00 left for it",
+        "2 of 4 parts of this step done, the last 2 in progress",
+        "3 of 4 parts of this step done, the last 1 in progress",
+        "4 of 4 parts of this step done",
+    ]
+
+
+def test_a_total_of_a_backfill_grows_until_all_is_counted(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then the total is that so far, and no time is given. Nothing to read is said as such."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(shown, "_LOG_EVERY", 0.0)
+    running = job()
+    progress = running.session.progress
+    with progress.stage("History", "events", is_counting=True):
+        line = Shown(running, {"M": "Opened Email"})
+        line.log()
+        chunk = BackfillChunk("M", NOW - timedelta(days=30), NOW, expected=1_000)
+        line.expect([chunk], is_complete=False)
+        progress.add("M", read=500, done=500)
+        line.log()
+        line.expect([], is_complete=True)
+        line.log()
+        progress.add("M", read=500, done=500)
+        line.log()
+    empty = job()
+    with empty.session.progress.stage("History", "events"):
+        nothing = Shown(empty, {})
+        nothing.expect([], is_complete=True)
+        nothing.log()
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0] == "Nothing to read so far, still counting, so the time left is not known yet"
+    assert said[1].startswith("500 of 1,000 events so far, ") and said[1].endswith("the time left is not known yet")
+    assert said[2].startswith("500 of 1,000 events, ") and said[2].endswith("about 0:00:01 left for the events")
+    assert said[3].endswith("finishing")
+    assert said[4] == "Nothing left to read."
