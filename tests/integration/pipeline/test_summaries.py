@@ -1,0 +1,87 @@
+"""The output of a command after a run: the summary with the commands to run next, as text, as JSON, and none."""
+
+import json
+import logging
+
+import pytest
+
+from klaviyo_pg.cli.summary import Invocation, Times, show
+from klaviyo_pg.errors import MissingScope
+from klaviyo_pg.rows import Reject
+from pipeline.outcome import Report
+from tests.fakes import FakeAccount
+from tests.integration.pipeline.conftest import Result, Warehouse, days_ago
+
+HISTORY = "klaviyo-pg backfill --start "
+
+
+def summarize(warehouse: Warehouse, ran: Result, flow: str = "daily", **settings: object) -> None:
+    """Print what a command prints after a run."""
+    configured = warehouse.configured(**settings)
+    report = Report(ran.run.id, "shop", ran.state, tuple(ran.sentences), ran.exit_code)
+    assert show(configured, report, Times(1.5, 2), Invocation("", flow, is_demo=False, prefix="")) == ran.exit_code
+
+
+def test_the_first_run_ends_with_how_to_load_the_history(
+    warehouse: Warehouse, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It does until a backfill has begun."""
+    summarize(warehouse, warehouse.daily())
+    assert HISTORY in capsys.readouterr().out
+    summarize(warehouse, warehouse.backfill(days_ago(40)), "backfill")
+    summarize(warehouse, warehouse.daily())
+    assert HISTORY not in capsys.readouterr().out
+
+
+def test_a_run_with_rejects_ends_with_how_to_see_them(
+    warehouse: Warehouse, shop: FakeAccount, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summarize(warehouse, warehouse.daily())
+    assert ".rejects GROUP BY" not in capsys.readouterr().out
+    shop.unreadable["campaigns", 0] = Reject("{}", "No ID.")
+    ran = warehouse.daily()
+    assert ran.counts["campaigns"]["rejected"] == 1
+    summarize(warehouse, ran)
+    assert ".rejects GROUP BY" in capsys.readouterr().out
+
+
+def test_programs_get_one_line_of_json(warehouse: Warehouse, capsys: pytest.CaptureFixture[str]) -> None:
+    ran = warehouse.daily()
+    capsys.readouterr()
+    summarize(warehouse, ran, log_format="json")
+    out, err = capsys.readouterr()
+    line = json.loads(out)
+    assert err == ""
+    assert (line["message"], line["level"], line["state"], line["exit_code"]) == (
+        "shop: complete",
+        "info",
+        "complete",
+        0,
+    )
+    assert (line["account"], line["flow"], line["run_id"], line["seconds"]) == ("shop", "daily", ran.run.id, 3.5)
+    assert line["rows"]["opens"]["inserted"] == 6 and line["sentences"] == []
+
+
+def test_a_quiet_run_prints_nothing_but_its_sentences(
+    warehouse: Warehouse, shop: FakeAccount, capsys: pytest.CaptureFixture[str]
+) -> None:
+    complete = warehouse.daily()
+    summarize(warehouse, complete, quiet=True)
+    assert capsys.readouterr() == ("", "")
+    shop.fail("lists", MissingScope("lists:read"))
+    partial = warehouse.daily()
+    summarize(warehouse, partial, quiet=True)
+    assert capsys.readouterr() == ("", "".join(f"{sentence}\n" for sentence in partial.sentences))
+
+
+def test_a_later_run_says_how_long_the_last_one_took(warehouse: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
+    """The first run says nothing about later ones, so the third run is the first one to say so."""
+    caplog.set_level(logging.INFO)
+    for expected in (0, 0, 1):
+        caplog.clear()
+        warehouse.daily()
+        assert len([each for each in caplog.records if "took" in each.getMessage()]) == expected
+        warehouse.execute(
+            "UPDATE runs SET as_of = as_of - interval '1 h', started_at = started_at - interval '1 h',"
+            " finished_at = started_at - interval '59 min'"
+        )
