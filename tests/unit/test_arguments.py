@@ -92,6 +92,7 @@ def test_each_demo_account_has_a_name(monkeypatch: pytest.MonkeyPatch, given: li
     """One warehouse can have several of them, since they are different accounts."""
     monkeypatch.setenv("KLAVIYO_API_KEY", "pk_none")
     monkeypatch.setenv("DATABASE_URL", "")
+    monkeypatch.setenv("KLAVIYO_PG_DATABASE_URL", "")
     arguments = parse("daily", given)
     if name is not None:
         check(arguments, check_daily, flow=None)
