@@ -33,7 +33,7 @@ def test_each_record_is_a_line_of_json(root: logging.Logger, capsys: pytest.Capt
     """Line breaks and tracebacks stay within the line, the run is named, and secrets are taken out."""
     logs.configure(Settings(log_format="json"))
     logs.hide([SECRET])
-    log = logging.getLogger("prefect.flow_runs.test")
+    log = logging.getLogger("tests.logs")
     log.warning("two\nlines %s", SECRET, extra={"flow_run_name": "daily · shop"})
     try:
         raise ValueError(SECRET)
