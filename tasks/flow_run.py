@@ -21,6 +21,7 @@ from pipeline.streams.selection import selection_of
 from tasks import units
 from tasks.artifacts import Artifacts
 from tasks.local import displayed
+from tasks.run_events import announce
 from tasks.runner import PrefectWorkers
 from tasks.session import flow_session
 
@@ -48,7 +49,7 @@ def follow(
         selection_of(settings)  # raises BadSettings where TABLES cannot be followed
         with flow_session(settings) as session, displayed(session):
             run = units.prepare(settings, flow, selection)
-            return _finish(session, _follow(session, run, runbook, tolerates_failures))
+            return _finish(session, flow, _follow(session, run, runbook, tolerates_failures))
     except KlaviyoPgError as error:
         return _refused(error)
 
@@ -97,7 +98,7 @@ def _follow(session: Session, run: Run, runbook: Runbook, tolerates_failures: bo
     return job
 
 
-def _finish(session: Session, job: Job) -> State[Any]:
+def _finish(session: Session, flow: str, job: Job) -> State[Any]:
     counts = counts_of(session, job.run)
     job.publisher.table(
         "rows", list(rows_of(counts)), f"Rows of the last run of {job.run.settings.klaviyo_integration}"
@@ -108,6 +109,7 @@ def _finish(session: Session, job: Job) -> State[Any]:
     else:
         job.workers.call(close, job.run, report.state, report.sentences)
     session.release_claims()
+    announce(flow, report, job.tally.is_quota_used_up)
     return state_of(report, figures(counts))
 
 
