@@ -8,6 +8,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from httpx import HTTPError
+from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
 from klaviyo_pg.errors import BadSettings
@@ -20,6 +22,12 @@ def run_name() -> str:
     account = parameters.get("integration") or _block(parameters) or os.environ.get("KLAVIYO_INTEGRATION")
     day = flow_run.scheduled_start_time or datetime.now(UTC)
     return f"{flow_run.flow_name} · {account or 'default'} · {day.astimezone(UTC):%Y-%m-%d}"
+
+
+def add_rows(rows: int) -> None:
+    """Add the number of rows to the name of the run, since Prefect's lists of runs show no message."""
+    with suppress(HTTPError), get_client(sync_client=True) as client:  # the message has the number too
+        client.update_flow_run(flow_run.id, name=f"{flow_run.name} · {rows:,} row{'' if rows == 1 else 's'}")
 
 
 def _block(parameters: Mapping[str, Any]) -> str | None:
