@@ -31,7 +31,7 @@ def add_rows(rows: int) -> None:
 
 
 def _block(parameters: Mapping[str, Any]) -> str | None:
-    """Return the name of the account's block; None if there is none, which the run itself reports if it must."""
+    """Return the name of the account's block; None without one. The run itself reports a block that is missing."""
     klaviyo = parameters.get("klaviyo")
     with suppress(BadSettings):
         return None if klaviyo is None else name_of(klaviyo)
