@@ -107,9 +107,10 @@ class Terminal:
 
     @property
     def share(self) -> float:
-        """The share of the events that is stored, according to the screen."""
-        match = _PROGRESS.search("\n".join(self.screen.display))
-        if not match:
+        """The share of the events that is stored, according to the screen; 0 while their number is not known."""
+        shown = "\n".join(self.screen.display)
+        match = _PROGRESS.search(shown)
+        if not match or "unknown" in shown:  # before all metrics are counted
             return 0.0
         stored, events = (int(each.replace(",", "")) for each in match.groups())
         return stored / max(1, events)
