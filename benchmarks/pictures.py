@@ -295,7 +295,7 @@ def pages(bench: Bench) -> None:
     bench.photograph(f"/runs/flow-run/{partial['id']}?tab=Details", "prefect-partial.png", 950, is_still=False)
     [whole, *_] = [run for run in bench.runs("backfill") if run["state"]["name"] == "Completed"]
     bench.photograph(f"/runs/flow-run/{whole['id']}", "prefect-backfill.png", is_still=False)
-    artifacts = bench.ask("/artifacts/filter", {})
+    artifacts = [each for each in bench.ask("/artifacts/filter", {}) if each["key"]]  # progress has no key
     [table] = [each for each in artifacts if each["key"].startswith("backfill-") and each["flow_run_id"] == whole["id"]]
     bench.photograph(f"/artifacts/artifact/{table['id']}", "prefect-backfill-table.png", 700)
     differs = max(

@@ -6,31 +6,40 @@ The content is loaded here and goes nowhere but into the settings.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar, cast
 
 from prefect import get_run_logger, runtime
 from prefect.blocks.core import Block
-from pydantic import Field, SecretStr, WithJsonSchema
+from pydantic import ConfigDict, Field, SecretStr, with_config
+from typing_extensions import TypedDict
 
 from klaviyo_pg.errors import BadKey, BadSettings
 from klaviyo_pg.settings import Revision, Settings, load_settings, misspelled_settings
 
 _Kind = TypeVar("_Kind", bound=Block)
-Picked = Mapping[str, Any]
-"""A block that was picked in a form: {"$ref": {"block_document_id": ...}}."""
 
 
-def _picker(title: str, slug: str) -> WithJsonSchema:
-    """Return what makes Prefect's run form offer the blocks of a type, a text field for a name, and nothing.
+def _picker(title: str, slug: str) -> ConfigDict:
+    """Return what makes Prefect's run form offer the blocks of a type.
 
-    A parameter of the block's own type would do so too, but would not accept a name from the command line.
+    So would a parameter of the block's own type, but that of a warehouse takes long to import, and few runs need it.
     """
-    picked = {"title": title, "type": "object", "block_type_slug": slug}
-    return WithJsonSchema({"anyOf": [picked, {"title": "Name", "type": "string"}, {"type": "null"}]})
+    return ConfigDict(title=title, json_schema_extra={"block_type_slug": slug})
 
 
-AccountBlock = Annotated[str | Picked | None, _picker("Klaviyo Credentials", "klaviyo-credentials")]
-WarehouseBlock = Annotated[str | Picked | None, _picker("Warehouse", "sqlalchemy-connector")]
+@with_config(_picker("Klaviyo Credentials", "klaviyo-credentials"))
+class PickedAccount(TypedDict):
+    """A block with an account that was picked in the run form: {"$ref": {"block_document_id": ...}}."""
+
+
+@with_config(_picker("SQLAlchemy Connector", "sqlalchemy-connector"))
+class PickedWarehouse(TypedDict):
+    """A block with a warehouse that was picked in the run form."""
+
+
+Picked = Mapping[str, object]
+AccountBlock = PickedAccount | str | None
+WarehouseBlock = PickedWarehouse | str | None
 
 
 class KlaviyoCredentials(Block):
@@ -106,7 +115,11 @@ def load_block(kind: type[_Kind], block: str | Picked) -> _Kind:
     """Load a block. Raises BadSettings where there is no such block, or where it cannot be read."""
     if isinstance(block, str):
         return _loaded(kind, partial(kind.load, block), f"named {block}")
-    return _loaded(kind, partial(kind.load_from_ref, block.get("$ref", {})), "any more that was picked for this run")
+    return _loaded(
+        kind,
+        partial(kind.load_from_ref, cast(dict[str, str], block.get("$ref"))),
+        "any more that was picked for this run",
+    )
 
 
 def _loaded(kind: type[_Kind], load: Callable[[], object], which: str) -> _Kind:

@@ -62,12 +62,13 @@ def test_a_missing_block_is_named_when_deploying(monkeypatch: pytest.MonkeyPatch
 def test_the_run_form_offers_the_blocks(entrypoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Prefect's user interface shows a picker for a parameter with the slug of a type of blocks."""
     monkeypatch.chdir(ROOT)
-    schema = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False).parameters.properties
+    schema = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False).parameters
     kinds = {"klaviyo": KlaviyoCredentials, "warehouse": SqlAlchemyConnector}
     for name, kind in kinds.items():
-        picked, *others = schema[name]["anyOf"]
-        assert picked["block_type_slug"] == kind.get_block_type_slug()
-        assert [each["type"] for each in others] == ["string", "null"]
+        picked, *others = schema.properties[name]["anyOf"]
+        definition = schema.definitions[picked["$ref"].removeprefix("#/definitions/")]
+        assert definition["block_type_slug"] == kind.get_block_type_slug()
+        assert others == [{"type": "string"}, {"type": "null"}]
 
 
 def test_a_block_that_was_picked_is_loaded_by_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
