@@ -29,6 +29,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import pyte
@@ -52,7 +53,7 @@ _SCOPES = (
     *("accounts", "metrics", "events", "profiles", "campaigns", "flows", "lists", "segments", "tags"),
     *("templates", "forms", "images"),
 )
-_PROGRESS = re.compile(r"([\d,]+) of ([\d,]+) events")
+_PROGRESS = re.compile(r"^all .*?([\d,]+) +of ([\d,]+)", re.MULTILINE)
 _SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 24 {width} {height}">
 <style>
 .{unique_id}-matrix {{ font: {char_height}px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }}
@@ -106,9 +107,10 @@ class Terminal:
 
     @property
     def share(self) -> float:
-        """The share of the events that is stored, according to the screen."""
-        match = _PROGRESS.search("\n".join(self.screen.display))
-        if not match:
+        """The share of the events that is stored, according to the screen; 0 while their number is not known."""
+        shown = "\n".join(self.screen.display)
+        match = _PROGRESS.search(shown)
+        if not match or "unknown" in shown:  # before all metrics are counted
             return 0.0
         stored, events = (int(each.replace(",", "")) for each in match.groups())
         return stored / max(1, events)
@@ -248,8 +250,9 @@ def backfill(bench: Bench, box: Sandbox) -> None:
 def runs_of_a_day(bench: Bench, box: Sandbox, other: Sandbox, folder: Path) -> None:
     """Let a worker run deployments for two accounts, so that the runs end in different states."""
     bench.run("-m", "prefect", "--no-prompt", "work-pool", "create", "klaviyo", "--type", "process")
-    bench.run("-m", "prefect", "--no-prompt", "deploy", "--all", settings={"PROJECT_DIR": str(_ROOT)})
     bench.run("-m", "tasks.save_blocks", "--klaviyo=shop-de", "--warehouse=main", settings=_account(box, "shop-de"))
+    names = {"KLAVIYO_BLOCK": "shop-de", "WAREHOUSE_BLOCK": "main", "PROJECT_DIR": str(_ROOT)}
+    bench.run("-m", "prefect", "--no-prompt", "deploy", "--all", settings=names)
 
     def give_key(key: str, *scopes: str) -> None:
         if scopes:
@@ -287,15 +290,26 @@ def runs_of_a_day(bench: Bench, box: Sandbox, other: Sandbox, folder: Path) -> N
 def pages(bench: Bench) -> None:
     """Take screenshots of these runs in Prefect's user interface."""
     bench.photograph("/runs", "prefect-runs.png", 1820)
+    _run_form(bench)
+    [partial, *_] = [run for run in bench.runs("daily") if run["state"]["name"] == "Partial"]
+    bench.photograph(f"/runs/flow-run/{partial['id']}?tab=Details", "prefect-partial.png", 950, is_still=False)
     [whole, *_] = [run for run in bench.runs("backfill") if run["state"]["name"] == "Completed"]
     bench.photograph(f"/runs/flow-run/{whole['id']}", "prefect-backfill.png", is_still=False)
-    artifacts = bench.ask("/artifacts/filter", {})
+    artifacts = [each for each in bench.ask("/artifacts/filter", {}) if each["key"]]  # progress has no key
     [table] = [each for each in artifacts if each["key"].startswith("backfill-") and each["flow_run_id"] == whole["id"]]
     bench.photograph(f"/artifacts/artifact/{table['id']}", "prefect-backfill-table.png", 700)
     differs = max(
         (each for each in artifacts if each["key"].startswith("reconciliation-")), key=lambda each: len(each["data"])
     )
     bench.photograph(f"/artifacts/artifact/{differs['id']}", "prefect-reconciliation.png", 500)
+
+
+def _run_form(bench: Bench) -> None:
+    """Take a screenshot of the form that starts a daily run, with the block of an account picked."""
+    block = bench.ask("/block_types/slug/klaviyo-credentials/block_documents/name/shop-fr")["id"]
+    deployment = bench.ask("/deployments/name/daily/daily")["id"]
+    parameters = quote(json.dumps({"klaviyo": {"$ref": {"block_document_id": block}}, "warehouse": "main"}))
+    bench.photograph(f"/deployments/deployment/{deployment}/run?parameters={parameters}", "prefect-run-form.png", 1150)
 
 
 def html_report(bench: Bench, folder: Path) -> None:

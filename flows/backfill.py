@@ -12,7 +12,7 @@ from prefect import State, flow
 from klaviyo_pg.moments import parse_moment
 from pipeline.backfill import runbook
 from pipeline.backfill.side_by_side import read_history
-from tasks.blocks import settings_from
+from tasks.blocks import AccountBlock, WarehouseBlock, settings_from
 from tasks.distributing import read_distributed
 from tasks.flow_run import Runbook, follow
 from tasks.naming import run_name
@@ -27,8 +27,8 @@ def backfill(
     tables: list[str] | None = None,
     restart: bool = False,
     distribute: bool = False,
-    klaviyo: str | None = None,
-    warehouse: str | None = None,
+    klaviyo: AccountBlock = None,
+    warehouse: WarehouseBlock = None,
 ) -> State:
     """Load the history of events, up to the last midnight (UTC). Rerun with the same parameters to resume.
 
@@ -40,8 +40,8 @@ def backfill(
         tables: names of the tables to fill; of events, read only the metrics of these. Default: TABLES.
         restart: read again what has been read before.
         distribute: let runs of the deployment `backfill_part` read it, on as many workers as there are.
-        klaviyo: name of the Prefect block with the account. Default: the account in the environment.
-        warehouse: name of the Prefect block with the warehouse. Default: DATABASE_URL.
+        klaviyo: the Prefect block with the account, or its name. Default: the account in the environment.
+        warehouse: the Prefect block with the warehouse, or its name. Default: DATABASE_URL.
     """
     parameters = {"integration": integration, "klaviyo": klaviyo, "warehouse": warehouse}
 

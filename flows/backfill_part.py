@@ -7,7 +7,7 @@ from prefect import State, flow
 from pipeline.backfill.plan import part_of_plan
 from pipeline.backfill.side_by_side import read_history
 from pipeline.job import Job
-from tasks.blocks import settings_from
+from tasks.blocks import AccountBlock, WarehouseBlock, settings_from
 from tasks.distributing import claim_of
 from tasks.flow_run import follow_part
 
@@ -19,8 +19,8 @@ def backfill_part(
     chunks: list[list[str]],
     answer_seconds: float = 0.0,
     integration: str | None = None,
-    klaviyo: str | None = None,
-    warehouse: str | None = None,
+    klaviyo: AccountBlock = None,
+    warehouse: WarehouseBlock = None,
 ) -> State:
     """Read chunks of a backfill that is in progress. A backfill with `distribute` starts these runs.
 
@@ -30,8 +30,8 @@ def backfill_part(
         chunks: metric id and start of each chunk, as in backfill_chunks.
         answer_seconds: how long the API's first answer to the backfill took; it determines the number of readers.
         integration: the account's name in this warehouse. Default: KLAVIYO_INTEGRATION.
-        klaviyo: name of the Prefect block with the account. Default: the account in the environment.
-        warehouse: name of the Prefect block with the warehouse. Default: DATABASE_URL.
+        klaviyo: the Prefect block with the account, or its name. Default: the account in the environment.
+        warehouse: the Prefect block with the warehouse, or its name. Default: DATABASE_URL.
     """
 
     def runbook(job: Job) -> None:

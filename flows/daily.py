@@ -11,7 +11,7 @@ from prefect import State, flow
 
 from klaviyo_pg.moments import parse_since
 from pipeline.daily import sync
-from tasks.blocks import settings_from
+from tasks.blocks import AccountBlock, WarehouseBlock, settings_from
 from tasks.flow_run import Runbook, follow
 from tasks.naming import run_name
 
@@ -22,8 +22,8 @@ def daily(
     since: str | None = None,
     metrics: list[str] | None = None,
     tables: list[str] | None = None,
-    klaviyo: str | None = None,
-    warehouse: str | None = None,
+    klaviyo: AccountBlock = None,
+    warehouse: WarehouseBlock = None,
 ) -> State:
     """Bring the warehouse up to the present.
 
@@ -32,8 +32,8 @@ def daily(
         since: read events from this date or time on, whatever has been read before.
         metrics: names or ids of the metrics to read; a leading - leaves one out. Default: METRICS.
         tables: names of the tables to fill; a leading - leaves one out. Default: TABLES.
-        klaviyo: name of the Prefect block with the account. Default: the account in the environment.
-        warehouse: name of the Prefect block with the warehouse. Default: DATABASE_URL.
+        klaviyo: the Prefect block with the account, or its name. Default: the account in the environment.
+        warehouse: the Prefect block with the warehouse, or its name. Default: DATABASE_URL.
     """
 
     def planned() -> Runbook:

@@ -10,7 +10,7 @@ from functools import partial
 from prefect import State, flow
 
 from pipeline.reconcile.runbook import reconcile as runbook
-from tasks.blocks import settings_from
+from tasks.blocks import AccountBlock, WarehouseBlock, settings_from
 from tasks.flow_run import follow
 from tasks.naming import run_name
 
@@ -21,8 +21,8 @@ def reconcile(
     days: int | None = None,
     metrics: list[str] | None = None,
     tables: list[str] | None = None,
-    klaviyo: str | None = None,
-    warehouse: str | None = None,
+    klaviyo: AccountBlock = None,
+    warehouse: WarehouseBlock = None,
 ) -> State:
     """Compare what is stored with what the source counts, and read what differs again, once.
 
@@ -31,8 +31,8 @@ def reconcile(
         days: how many days back. Default: RECONCILE_DAYS.
         metrics: names or ids of the metrics to compare; a leading - leaves one out. Default: METRICS.
         tables: names of event tables, whose metrics to compare; a leading - leaves one out. Default: TABLES.
-        klaviyo: name of the Prefect block with the account. Default: the account in the environment.
-        warehouse: name of the Prefect block with the warehouse. Default: DATABASE_URL.
+        klaviyo: the Prefect block with the account, or its name. Default: the account in the environment.
+        warehouse: the Prefect block with the warehouse, or its name. Default: DATABASE_URL.
     """
     changes = {"klaviyo_integration": integration, "metrics": metrics, "tables": tables, "reconcile_days": days}
     return follow(

@@ -30,6 +30,11 @@ def counts_of(session: Session, run: Run) -> Counts:
     return {}
 
 
+def rows_read(counts: Counts) -> int:
+    """Return how many rows were read, over all tables."""
+    return sum(numbers.get("rows_read", 0) for numbers in counts.values())
+
+
 def figures(counts: Counts) -> str:
     """Return a sentence about rows: how many were read, and what became of them. What is 0 is left out, except rows."""
     total = {name: sum(numbers.get(name, 0) for numbers in counts.values()) for name in _FIGURES}

@@ -10,6 +10,7 @@ from klaviyo_pg.errors import (
     KlaviyoPgError,
     LeftOut,
     MissingScope,
+    QuotaUsedUp,
     Refused,
     Stopped,
     Throttled,
@@ -151,6 +152,11 @@ class Tally:
     def is_postponed(self) -> bool:
         """True if the API requires a pause that is longer than a run waits."""
         return any(entry.effect is Effect.POSTPONE for entry in self._errors)
+
+    @property
+    def is_quota_used_up(self) -> bool:
+        """True if the API requires a longer pause than a run waits, or if it answers no more reports for the day."""
+        return any(isinstance(entry.error, Throttled | QuotaUsedUp) for entry in self._errors)
 
     @property
     def missing_scopes(self) -> set[str]:

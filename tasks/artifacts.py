@@ -12,7 +12,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from klaviyo_pg.foreign import printable
+from klaviyo_pg.foreign import LONGEST_MESSAGE, printable
 from tasks.naming import artifact_key
 
 
@@ -36,7 +36,11 @@ class Artifacts:
             for row in rows
         ]
         with self._noted(f"the table {key}"):
-            create_table_artifact(key=artifact_key(key, self._account), table=shown, description=description)
+            create_table_artifact(
+                key=artifact_key(key, self._account),
+                table=shown,
+                description=escape(printable(description, LONGEST_MESSAGE), quote=False),
+            )
 
     def markdown(self, key: str, text: str, description: str) -> None:
         """Publish a text in Markdown."""

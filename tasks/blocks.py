@@ -1,19 +1,46 @@
 """Prefect blocks that contain an account and a warehouse, in place of environment variables.
 
-A flow's parameters contain the names of blocks. Their content is loaded here and goes nowhere but into the settings.
+A flow's parameters contain the names of blocks, or the references that Prefect's run form writes when you pick a block.
+The content is loaded here and goes nowhere but into the settings.
 """
 
-from typing import ClassVar, Literal, TypeVar
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import ClassVar, Literal, TypeVar, cast
 
 from prefect import get_run_logger, runtime
 from prefect.blocks.core import Block
-from pydantic import Field, SecretStr
+from pydantic import ConfigDict, Field, SecretStr, with_config
+from typing_extensions import TypedDict
 
 from klaviyo_pg import env_file
 from klaviyo_pg.errors import BadKey, BadSettings
 from klaviyo_pg.settings import Revision, Settings, ignored_variables, load_settings
 
 _Kind = TypeVar("_Kind", bound=Block)
+
+
+def _picker(title: str, slug: str) -> ConfigDict:
+    """Return what makes Prefect's run form offer the blocks of a type.
+
+    So would a parameter of the block's own type, but that of a warehouse takes long to import, and few runs need it.
+    """
+    return ConfigDict(title=title, json_schema_extra={"block_type_slug": slug})
+
+
+@with_config(_picker("Klaviyo Credentials", "klaviyo-credentials"))
+class PickedAccount(TypedDict):
+    """A block with an account that was picked in the run form: {"$ref": {"block_document_id": ...}}."""
+
+
+@with_config(_picker("SQLAlchemy Connector", "sqlalchemy-connector"))
+class PickedWarehouse(TypedDict):
+    """A block with a warehouse that was picked in the run form."""
+
+
+Picked = Mapping[str, object]
+AccountBlock = PickedAccount | str | None
+WarehouseBlock = PickedWarehouse | str | None
 
 
 class KlaviyoCredentials(Block):
@@ -44,8 +71,8 @@ class KlaviyoCredentials(Block):
         }
 
 
-def settings_from(klaviyo: str | None, warehouse: str | None, **changes: object) -> Settings:
-    """Return the settings of the environment, changed by the blocks with these names, and those by `changes`.
+def settings_from(klaviyo: AccountBlock, warehouse: WarehouseBlock, **changes: object) -> Settings:
+    """Return the settings of the environment, changed by these blocks, and those by `changes`.
 
     Raises BadSettings where there is no such block, or where its content cannot be used, and BadKey if neither a block
     nor the environment of a deployed run has the key.
@@ -70,8 +97,8 @@ def settings_from(klaviyo: str | None, warehouse: str | None, **changes: object)
     log.info(
         "Account %s from %s, warehouse from %s",
         settings.klaviyo_integration,
-        f"the block {klaviyo}" if klaviyo is not None else "the environment",
-        f"the block {warehouse}" if warehouse is not None else "the environment",
+        f"the block {name_of(klaviyo)}" if klaviyo is not None else "the environment",
+        f"the block {name_of(warehouse)}" if warehouse is not None else "the environment",
     )
     return settings
 
@@ -81,13 +108,29 @@ def is_deployed() -> bool:
     return bool(runtime.deployment.id)
 
 
-def load_block(kind: type[_Kind], name: str) -> _Kind:
+def name_of(block: str | Picked) -> str:
+    """Return the name of a block, also of one that was picked. Raises BadSettings if that does not exist any more."""
+    return block if isinstance(block, str) else str(load_block(Block, block)._block_document_name)
+
+
+def load_block(kind: type[_Kind], block: str | Picked) -> _Kind:
     """Load a block. Raises BadSettings where there is no such block, or where it cannot be read."""
+    if isinstance(block, str):
+        return _loaded(kind, partial(kind.load, block), f"named {block}")
+    return _loaded(
+        kind,
+        partial(kind.load_from_ref, cast(dict[str, str], block.get("$ref"))),
+        "any more that was picked for this run",
+    )
+
+
+def _loaded(kind: type[_Kind], load: Callable[[], object], which: str) -> _Kind:
+    name = "" if kind is Block else f"{kind.get_block_type_name()} "
     try:
-        loaded = kind.load(name)
+        loaded = load()
     except ValueError as error:
         if "Unable to find block document" not in str(error):
-            raise BadSettings(f"Cannot read the {kind.get_block_type_name()} block {name}: save it again.") from None
-        raise BadSettings(f"There is no {kind.get_block_type_name()} block named {name}.") from None
+            raise BadSettings(f"Cannot read the {name}block {which}: save it again.") from None
+        raise BadSettings(f"There is no {name}block {which}.") from None
     assert isinstance(loaded, kind)
     return loaded

@@ -11,7 +11,7 @@ from prefect.states import Cancelled, Completed, Failed
 from klaviyo_pg.errors import KlaviyoPgError, Stopped
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
-from pipeline.figures import counts_of, figures, rows_of
+from pipeline.figures import counts_of, figures, rows_of, rows_read
 from pipeline.job import Job
 from pipeline.outcome import Report, RunFailed, Tally
 from pipeline.run import Run, close_after_error
@@ -21,6 +21,8 @@ from pipeline.streams.selection import selection_of
 from tasks import units
 from tasks.artifacts import Artifacts
 from tasks.local import displayed
+from tasks.naming import add_rows
+from tasks.run_events import announce
 from tasks.runner import PrefectWorkers
 from tasks.session import flow_session
 
@@ -48,7 +50,7 @@ def follow(
         selection_of(settings)  # raises BadSettings where TABLES cannot be followed
         with flow_session(settings) as session, displayed(session):
             run = units.prepare(settings, flow, selection)
-            return _finish(session, _follow(session, run, runbook, tolerates_failures))
+            return _finish(session, flow, _follow(session, run, runbook, tolerates_failures))
     except KlaviyoPgError as error:
         return _refused(error)
 
@@ -97,18 +99,23 @@ def _follow(session: Session, run: Run, runbook: Runbook, tolerates_failures: bo
     return job
 
 
-def _finish(session: Session, job: Job) -> State[Any]:
+def _finish(session: Session, flow: str, job: Job) -> State[Any]:
     counts = counts_of(session, job.run)
-    job.publisher.table(
-        "rows", list(rows_of(counts)), f"Rows of the last run of {job.run.settings.klaviyo_integration}"
-    )
-    report = _report(job)
+    job.publisher.table("rows", list(rows_of(counts)), _described(flow, _report(job)))
+    report = _report(job)  # after the table, which Prefect may have refused
     if job.tally.was_ended:
         close_after_error(session, job.run, report.state, " ".join(report.sentences))
     else:
         job.workers.call(close, job.run, report.state, report.sentences)
     session.release_claims()
+    add_rows(rows_read(counts))
+    announce(flow, report, job.tally.is_quota_used_up)
     return state_of(report, figures(counts))
+
+
+def _described(flow: str, report: Report) -> str:
+    """Return what a reader of a table of rows has to know about the run: whose it is, its state, and what is wrong."""
+    return " ".join((f"Rows of the last run of {report.integration} ({flow}, {report.state}).", *report.sentences))
 
 
 def _report(job: Job) -> Report:

@@ -3,19 +3,25 @@
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 
+from httpx import HTTPError
+from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
 from klaviyo_pg import env_file
+from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.names import PREFIX
+from tasks.blocks import name_of
 
 
 def run_name() -> str:
     """Return the flow's name, the account that its parameters or the environment name, and the day (UTC)."""
     parameters = flow_run.parameters
-    account = parameters.get("integration") or parameters.get("klaviyo") or _account()
+    account = parameters.get("integration") or _block(parameters) or _account()
     day = flow_run.scheduled_start_time or datetime.now(UTC)
     return f"{flow_run.flow_name} · {account or 'default'} · {day.astimezone(UTC):%Y-%m-%d}"
 
@@ -30,9 +36,28 @@ def _account() -> str | None:
     return next(filter(None, values), None)
 
 
+def add_rows(rows: int) -> None:
+    """Add the number of rows to the name of the run, since Prefect's lists of runs show no message."""
+    with suppress(HTTPError), get_client(sync_client=True) as client:  # the message has the number too
+        client.update_flow_run(flow_run.id, name=f"{flow_run.name} · {rows:,} row{'' if rows == 1 else 's'}")
+
+
+def _block(parameters: Mapping[str, Any]) -> str | None:
+    """Return the name of the account's block; None without one. The run itself reports a block that is missing."""
+    klaviyo = parameters.get("klaviyo")
+    with suppress(BadSettings):
+        return None if klaviyo is None else name_of(klaviyo)
+    return None
+
+
+def slug(account: str) -> str:
+    """Return the name of an account in lowercase letters, digits and dashes. No two accounts have the same."""
+    shown = re.sub("[^a-z0-9]+", "-", account.lower()).strip("-")
+    if shown != account:  # other accounts may look the same then
+        shown = f"{shown}-{hashlib.sha256(account.encode()).hexdigest()[:6]}".strip("-")
+    return shown
+
+
 def artifact_key(what: str, account: str) -> str:
     """Return the key of an artifact of one account. Prefect allows lowercase letters, digits and dashes."""
-    slug = re.sub("[^a-z0-9]+", "-", account.lower()).strip("-")
-    if slug != account:  # other accounts may look the same then
-        slug = f"{slug}-{hashlib.sha256(account.encode()).hexdigest()[:6]}".strip("-")
-    return f"{what}-{slug}"
+    return f"{what}-{slug(account)}"

@@ -7,22 +7,23 @@ from pydantic import SecretStr
 
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.postgres.address import as_url, parse, secret_names
-from tasks.blocks import load_block
+from tasks.blocks import Picked, load_block, name_of
 
 _DRIVER = "postgresql+psycopg"
 
 
-def database_url(name: str) -> str:
+def database_url(chosen: str | Picked) -> str:
     """Return the URL of the database in a block. Raises BadSettings where its content cannot be used."""
-    block = load_block(SqlAlchemyConnector, name)
+    block = load_block(SqlAlchemyConnector, chosen)
     parts = block.connection_info
     if not isinstance(parts, ConnectionComponents):
         raise BadSettings(
-            f"The block {name} contains a URL, which Prefect shows to everybody: save it with ConnectionComponents."
+            f"The block {name_of(chosen)} contains a URL, which Prefect shows to everybody: save it with "
+            "ConnectionComponents."
         )
     url = parts.create_url()
     if not url.drivername.startswith("postgresql"):
-        raise BadSettings(f"The block {name} is for {url.drivername}: choose one for {_DRIVER}.")
+        raise BadSettings(f"The block {name_of(chosen)} is for {url.drivername}: choose one for {_DRIVER}.")
     named = {"user": url.username, "password": url.password, "host": url.host, "port": url.port, "dbname": url.database}
     parameters = named | dict(url.query) | dict(block.connect_args or {})
     return as_url({option: str(value) for option, value in parameters.items() if value})

@@ -119,13 +119,19 @@ def installation(
 
 
 def test_a_worker_runs_a_backfill(installation: Installation) -> None:
-    """A run by a worker completes, fills the tables, and leaves an artifact."""
+    """A run by a worker completes, fills the tables, leaves an artifact, and shows the number of rows in its name."""
     backfill = installation.trigger("backfill/backfill", integration="deployed")
     installation.wait([backfill], {"Completed"})
     warehouse = installation.warehouse
     assert warehouse.one("SELECT count(*) FROM klaviyo.sends") > 0
     assert warehouse.one("SELECT count(*) FROM klaviyo.backfill_chunks WHERE state <> 'done'") == 0
     assert installation.ask("/artifacts/filter", {"flow_runs": {"id": {"any_": [backfill]}}})
+    of_account = "JOIN klaviyo.integrations USING (esp_integration_id) WHERE name = 'deployed'"
+    rows = warehouse.one(f"SELECT sum(rows_read) FROM klaviyo.run_tables {of_account}")
+    assert installation.ask(f"/flow_runs/{backfill}")["name"].endswith(f" · {rows:,} rows")
+    ended = {"filter": {"event": {"name": ["klaviyo-pg.backfill.complete"]}}}
+    [event] = wait_until(lambda: installation.ask("/events/filter", ended)["events"], "the end of the run was an event")
+    assert event["resource"]["prefect.resource.id"] == "klaviyo-pg.account.deployed"
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """compose.yaml: what reaches the containers, and what outlives them."""
 
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -71,6 +72,47 @@ def test_the_spool_outlives_the_container(worker: str) -> None:
 def test_containers_of_the_project_are_read_only(name: str) -> None:
     assert SERVICES[name]["read_only"] is True
     assert SERVICES[name]["cap_drop"] == ["ALL"]
+
+
+ONE_SHOTS = {"deploy", "first-run", "grafana-role"}  # they exit, and others wait for that
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_service_that_stays_has_a_health_check(name: str) -> None:
+    assert ("healthcheck" in SERVICES[name]) != (name in ONE_SHOTS)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_service_has_more_rights_than_it_needs(name: str) -> None:
+    assert SERVICES[name]["cap_drop"] == ["ALL"]
+    assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"]
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", ()))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_images_are_built_here_or_pinned(name: str) -> None:
+    repository, _, tag = SERVICES[name]["image"].partition(":")
+    assert "build" in SERVICES[name] if repository == "klaviyo-pg" else re.match(r"\d+\.\d+", tag)
+
+
+def test_the_report_of_the_sandbox_is_served() -> None:
+    """Next to Prefect and the warehouse."""
+    started = {name for name, each in SERVICES.items() if "sandbox" in each.get("profiles", ["sandbox"])}
+    assert started >= {"prefect", "warehouse", "report"}
+    assert SERVICES["report"]["environment"]["DATABASE_URL"] == SERVICES["worker"]["environment"]["DATABASE_URL"]
+
+
+def test_grafana_gets_what_its_data_source_asks_for() -> None:
+    """And it reads the warehouse as the role that grafana-role creates, not as the owner of the tables."""
+    provisioned = (ROOT / "grafana" / "provisioning" / "datasources" / "warehouse.yaml").read_text()
+    environment = SERVICES["grafana"]["environment"]
+    assert set(re.findall(r"\$(\w+)", provisioned)) == {name for name in environment if name.startswith("WAREHOUSE_")}
+    assert environment["WAREHOUSE_USER"] == "grafana"
+    assert environment["WAREHOUSE_PASSWORD"] == SERVICES["grafana-role"]["environment"]["GRAFANA_PASSWORD"]
+    for service in ("grafana", "grafana-role"):
+        mounted = [volume.split(":")[0] for volume in SERVICES[service]["volumes"] if volume.startswith("./")]
+        assert mounted
+        assert all((ROOT / path).exists() for path in mounted)
 
 
 def test_a_deployed_run_names_misspelled_settings(

@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 import yaml
+from prefect.flows import load_flow_from_entrypoint
+from prefect_sqlalchemy import SqlAlchemyConnector
 
 from klaviyo_pg.errors import BadKey, BadSettings
 from tasks import blocks, deploying
+from tasks.blocks import KlaviyoCredentials
 from tests.driver import ROOT
 
 PROJECT: dict[str, Any] = yaml.safe_load((ROOT / "prefect.yaml").read_text())
@@ -53,6 +56,42 @@ def test_a_missing_block_is_named_when_deploying(monkeypatch: pytest.MonkeyPatch
         "There is no Klaviyo Credentials block named shop-fr. Save it with klaviyo-pg save-blocks, or change "
         "KLAVIYO_BLOCK."
     )
+
+
+@pytest.mark.parametrize("entrypoint", [each["entrypoint"] for each in PROJECT["deployments"]])
+def test_the_run_form_offers_the_blocks(entrypoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prefect's user interface shows a picker for a parameter with the slug of a type of blocks."""
+    monkeypatch.chdir(ROOT)
+    schema = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False).parameters
+    kinds = {"klaviyo": KlaviyoCredentials, "warehouse": SqlAlchemyConnector}
+    for name, kind in kinds.items():
+        picked, *others = schema.properties[name]["anyOf"]
+        definition = schema.definitions[picked["$ref"].removeprefix("#/definitions/")]
+        assert definition["block_type_slug"] == kind.get_block_type_slug()
+        assert others == [{"type": "string"}, {"type": "null"}]
+
+
+def test_a_block_that_was_picked_is_loaded_by_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def load(kind: type[KlaviyoCredentials], reference: object) -> KlaviyoCredentials:
+        asked.append(reference)
+        return KlaviyoCredentials(api_key="pk_picked", integration="shop-de")
+
+    monkeypatch.setattr(KlaviyoCredentials, "load_from_ref", classmethod(load))
+    picked = {"$ref": {"block_document_id": "1"}}
+    assert blocks.load_block(KlaviyoCredentials, picked).integration == "shop-de"
+    assert asked == [{"block_document_id": "1"}]
+
+
+def test_a_block_that_was_picked_and_deleted_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(kind: type[KlaviyoCredentials], reference: object) -> None:
+        raise ValueError("Unable to find block document with ID 1")
+
+    monkeypatch.setattr(KlaviyoCredentials, "load_from_ref", classmethod(load))
+    sentence = r"^There is no Klaviyo Credentials block any more that was picked for this run\.$"
+    with pytest.raises(BadSettings, match=sentence):
+        blocks.load_block(KlaviyoCredentials, {"$ref": {"block_document_id": "1"}})
 
 
 def test_a_deployed_run_without_a_key_says_how_to_name_a_block(monkeypatch: pytest.MonkeyPatch) -> None:

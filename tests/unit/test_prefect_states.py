@@ -7,10 +7,10 @@ import httpx
 import pytest
 import yaml
 
-from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.errors import BadSettings, MissingScope, QuotaUsedUp, Throttled
 from klaviyo_pg.states import FINISHED, RunState
-from pipeline.outcome import Report
-from tasks import artifacts
+from pipeline.outcome import Report, Tally
+from tasks import artifacts, run_events
 from tasks.flow_run import state_of
 from tasks.local import run_flow
 from tasks.naming import artifact_key
@@ -24,11 +24,16 @@ def event_of(state: RunState) -> str:
     return f"prefect.flow-run.{state_of(Report('id', 'shop', state, ('Why.',), 0)).name}"
 
 
-def expected_by(name: str) -> list[str]:
-    """Return the events that an automation of automations.yaml waits for."""
+def automation(name: str) -> dict[str, Any]:
+    """Return an automation of automations.yaml."""
     automations: list[dict[str, Any]] = yaml.safe_load((ROOT / "automations.yaml").read_text())["automations"]
-    [automation] = [each for each in automations if each["name"] == name]
-    expected: list[str] = automation["trigger"]["expect"]
+    [found] = [each for each in automations if each["name"] == name]
+    return found
+
+
+def expected_by(name: str) -> list[str]:
+    """Return the events that an automation waits for."""
+    expected: list[str] = automation(name)["trigger"]["expect"]
     return expected
 
 
@@ -54,8 +59,49 @@ def test_differences_have_an_automation() -> None:
     assert expected_by("klaviyo-differences") == [event_of(RunState.COMPLETE_WITH_DIFFERENCES)]
 
 
-def test_a_run_with_differences_is_no_stale_data() -> None:
-    assert {event_of(state) for state in FINISHED} < set(expected_by("klaviyo-stale"))
+def test_an_account_is_stale_without_a_daily_run_that_finishes_well() -> None:
+    """A run with differences, and one that leaves something out, has loaded everything else."""
+    finished = [run_events.event_of("daily", state) for state in (*FINISHED, RunState.PARTIAL)]
+    assert expected_by("klaviyo-stale") == finished
+    trigger = automation("klaviyo-stale")["trigger"]
+    assert trigger["after"] == finished
+    assert trigger["for_each"] == ["prefect.resource.id"]  # the account
+
+
+@pytest.mark.parametrize(
+    ("error", "names"),
+    [
+        pytest.param(None, ["klaviyo-pg.daily.complete"], id="nothing is wrong"),
+        pytest.param(
+            QuotaUsedUp(), ["klaviyo-pg.daily.partial", "klaviyo-pg.quota-used-up"], id="the quota of a day is used up"
+        ),
+        pytest.param(
+            Throttled(), ["klaviyo-pg.daily.to-be-continued", "klaviyo-pg.quota-used-up"], id="the pause is too long"
+        ),
+        pytest.param(MissingScope("lists:read"), ["klaviyo-pg.daily.partial"], id="a scope is missing"),
+    ],
+)
+def test_the_end_of_a_run_is_an_event_of_its_account(
+    error: Exception | None, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emitted: list[dict[str, Any]] = []
+    monkeypatch.setattr(run_events, "emit_event", lambda **event: emitted.append(event))
+    tally = Tally()
+    if error is not None:
+        tally.add(error)
+    report = Report("id", "shop-de", tally.state, tuple(tally.sentences), tally.exit_code)
+    run_events.announce("daily", report, tally.is_quota_used_up)
+    assert [event["event"] for event in emitted] == names
+    for event in emitted:
+        assert event["resource"] == {
+            "prefect.resource.id": "klaviyo-pg.account.shop-de",
+            "prefect.resource.name": "shop-de",
+        }
+        assert event["payload"] == {"flow": "daily", "run_id": "id", "message": str(error or "")}
+
+
+def test_a_quota_that_is_used_up_has_an_automation() -> None:
+    assert expected_by("klaviyo-quota") == [run_events.QUOTA]
 
 
 def test_no_state_in_which_a_run_ends_counts_as_lost() -> None:

@@ -1,0 +1,16 @@
+-- The role with which Grafana reads the warehouse: only what the dashboard shows, and nothing about single people.
+-- Run this after the first run, which creates the tables. You can repeat it.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'grafana') THEN
+        CREATE ROLE grafana LOGIN;
+    END IF;
+END $$;
+ALTER ROLE grafana SET default_transaction_read_only = on;
+ALTER ROLE grafana SET statement_timeout = '60s';
+GRANT USAGE ON SCHEMA klaviyo TO grafana;
+GRANT SELECT ON
+    klaviyo.integrations, klaviyo.runs, klaviyo.run_tables, klaviyo.freshness,
+    klaviyo.campaign_performance, klaviyo.flow_performance, klaviyo.list_growth, klaviyo.deliverability
+TO grafana;
+GRANT SELECT (esp_integration_id, rejected_at) ON klaviyo.rejects TO grafana; -- not the records

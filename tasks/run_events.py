@@ -1,0 +1,31 @@
+"""Events at the end of a run, to which Prefect's automations react. They name the account, which states do not."""
+
+from prefect.events import emit_event
+
+from klaviyo_pg.foreign import printable
+from klaviyo_pg.states import RunState
+from pipeline.outcome import Report
+from tasks.naming import slug
+
+QUOTA = "klaviyo-pg.quota-used-up"
+
+
+def event_of(flow: str, state: RunState) -> str:
+    """Return the name of the event with which a run of a flow ends, such as klaviyo-pg.daily.complete."""
+    return f"klaviyo-pg.{flow}.{state.replace(' ', '-')}"
+
+
+def announce(flow: str, report: Report, is_quota_used_up: bool) -> None:
+    """Emit the event of a run that has ended, and one more if Klaviyo's quota is used up.
+
+    Their resource is the account, so that an automation can watch each account for itself.
+    """
+    for name in (event_of(flow, report.state), *([QUOTA] if is_quota_used_up else [])):
+        emit_event(
+            event=name,
+            resource={
+                "prefect.resource.id": f"klaviyo-pg.account.{slug(report.integration)}",
+                "prefect.resource.name": printable(report.integration),
+            },
+            payload={"flow": flow, "run_id": report.run_id, "message": printable(" ".join(report.sentences))},
+        )
