@@ -35,6 +35,11 @@ _SCHEMA = {
     "value": pl.String(),
     "value_currency": pl.String(),
     "properties": pl.String(),
+    "is_machine_open": pl.Boolean(),
+    "is_bot_click": pl.Boolean(),
+    "variation": pl.String(),
+    "email_domain": pl.String(),
+    "channel": pl.String(),
     "read_at": pl.Int64(),
 }
 
@@ -70,6 +75,7 @@ def event_frames(
     columns: dict[str, Sequence[Any]] = {**events._asdict(), "read_at": read_at}
     columns["event_name"] = _looked_up(metrics.names, events.metric_id, None)
     columns["destination"] = _looked_up(metrics.destinations, events.metric_id, tables.EVENTS.name)
+    columns["channel"] = [tables.channel(name) for name in columns["event_name"]]
     columns["properties"] = [str(each, "utf-8") for each in events.properties]
     raw = pl.DataFrame(columns, _SCHEMA).pipe(cleaned, _JSON)
     identified = raw.frame.pipe(with_protected_ids, protection) if protection else raw.frame
@@ -85,6 +91,7 @@ def event_frames(
             metric_key=row_key(integration_id, pl.col("metric_id")),
             campaign_key=md5(pl.col("message")),
             automation_key=md5(pl.col("flow")),
+            email_domain=_domain(pl.col("email"), pl.col("email_domain")),
         )
         .collect()
     )
@@ -107,6 +114,12 @@ def _numeric(text: pl.Expr) -> pl.Expr:
     """Return the digits of a number unchanged, and null for other text."""
     digits = text.str.strip_chars()
     return pl.when(digits.str.contains(NUMBER)).then(digits)
+
+
+def _domain(address: pl.Expr, said: pl.Expr) -> pl.Expr:
+    """Return the domain of an address, or the one that the properties of the event say."""
+    of_address = address.str.extract("@([^@]+)$")
+    return pl.coalesce(of_address, said).str.to_lowercase()
 
 
 def flow_campaigns(frame: pl.LazyFrame, integration_id: str) -> pl.LazyFrame:

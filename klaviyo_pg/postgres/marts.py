@@ -33,12 +33,15 @@ _CONVERSIONS = """
     GROUP BY metric.esp_integration_id HAVING count(*) = 1
 """
 _DELIVERED, _BOUNCED, _OPENED, _MACHINE, _CLICKED, _BOT, _UNSUBSCRIBED, _COMPLAINED, _ORDERED = range(1, 10)
-# What the events of a table count as. A property that is not stored does not mark a machine or a bot.
+# Events that were loaded before the columns existed have only the properties.
+_BY_MACHINE = "coalesce(is_machine_open, properties ->> 'machine_open' = 'true')"
+_BY_BOT = "coalesce(is_bot_click, properties ->> 'Bot Click' = 'true')"
+# What the events of a table count as.
 _KINDS = {
     events.SENDS: f"{_DELIVERED}",
     events.BOUNCES: f"{_BOUNCED}",
-    events.OPENS: f"CASE WHEN properties ->> 'machine_open' = 'true' THEN {_MACHINE} ELSE {_OPENED} END",
-    events.CLICKS: f"CASE WHEN properties ->> 'Bot Click' = 'true' THEN {_BOT} ELSE {_CLICKED} END",
+    events.OPENS: f"CASE WHEN {_BY_MACHINE} THEN {_MACHINE} ELSE {_OPENED} END",
+    events.CLICKS: f"CASE WHEN {_BY_BOT} THEN {_BOT} ELSE {_CLICKED} END",
     events.SPAMS: f"{_COMPLAINED}",
     events.UNSUBSCRIBES: f"CASE WHEN event_name IS DISTINCT FROM 'Unsubscribed from List' THEN {_UNSUBSCRIBED} END",
 }
@@ -230,13 +233,15 @@ FROM generate_series(
 ) AS day (at)
 CROSS JOIN LATERAL (
     SELECT esp_integration_id,
-        coalesce(nullif(lower(split_part(email, '@', 2)), ''), lower(properties ->> 'Email Domain')) AS domain,
+        coalesce(
+            email_domain, nullif(lower(split_part(email, '@', 2)), ''), lower(properties ->> 'Email Domain')
+        ) AS domain,
         count(*) FILTER (WHERE kind = {delivered}) AS sends,
         count(*) FILTER (WHERE kind = {bounced}) AS bounces,
         count(*) FILTER (WHERE kind = {bounced} AND properties ->> 'Bounce Type' = 'Hard') AS hard_bounces,
         count(*) FILTER (WHERE kind = {bounced} AND properties ->> 'Bounce Type' = 'Soft') AS soft_bounces,
         count(*) FILTER (WHERE kind = {opened}) AS opens,
-        count(*) FILTER (WHERE kind = {opened} AND properties ->> 'machine_open' = 'true') AS machine_opens,
+        count(*) FILTER (WHERE kind = {opened} AND {by_machine}) AS machine_opens,
         count(*) FILTER (WHERE kind = {complained}) AS complaints
     FROM ({events}) AS happened
     WHERE event_at >= day.at AT TIME ZONE 'UTC' AND event_at < (day.at + interval '1 day') AT TIME ZONE 'UTC'
@@ -244,7 +249,9 @@ CROSS JOIN LATERAL (
 ) AS event
 JOIN {integrations} AS integrations ON integrations.esp_integration_id = event.esp_integration_id
 """
-_OF_EMAIL = "SELECT esp_integration_id, event_at, email, properties, {kind} AS kind FROM {table}"
+_OF_EMAIL = """
+    SELECT esp_integration_id, event_at, email, email_domain, is_machine_open, properties, {kind} AS kind FROM {table}
+"""
 _KEY_OF_CAMPAIGN = SQL(
     "md5({esp_source} || ':' || attributed.esp_integration_id || ':' || attributed.campaign_id)"
 ).format(esp_source=Literal(ESP_SOURCE))
@@ -345,6 +352,7 @@ def deliverability(schema: str) -> Composed:
         first=SQL(", ").join(SQL("(SELECT min(event_at) FROM {})").format(name) for name in names),
         last=SQL(", ").join(SQL("(SELECT max(event_at) FROM {})").format(name) for name in names),
         events=_appended(schema, _OF_EMAIL, kinds),
+        by_machine=SQL(_BY_MACHINE),
         **{name: SQL(str(kind)) for name, kind in numbers.items()},
     )
 

@@ -11,7 +11,8 @@ from klaviyo_pg.klaviyo.current.reports import STATISTICS
 ORIGIN = "esp_source esp_integration_id __synced_at"
 EVENT = (
     f"key id campaign_key automation_key member_key list_key email event_at {ORIGIN} "
-    "metric_key event_name value value_currency properties extracted_at"
+    "metric_key event_name value value_currency properties extracted_at "
+    "is_machine_open is_bot_click variation email_domain channel"
 )
 PRODUCT = (
     "external_id title description price url image_full_url image_thumbnail_url custom_metadata is_published "
@@ -167,6 +168,8 @@ TYPES = {
     "is_transactional": "boolean",
     "uses_smart_sending": "boolean",
     "is_variation": "boolean",
+    "is_machine_open": "boolean",
+    "is_bot_click": "boolean",
     "is_exclusive": "boolean",
     "is_default": "boolean",
     "is_ab_test": "boolean",

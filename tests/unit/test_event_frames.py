@@ -109,6 +109,8 @@ def test_usual_events_are_lines(change: dict[str, Any]) -> None:
         {"email": "\ud800"},
         {"profile_id": "\ud800"},
         {"value": " 5"},
+        {"variation": "a\tb"},
+        {"email_domain": "a\nb"},
         {"value": "5\0"},
         {"properties": '{"a":"\\u0000"}'},
         {"properties": '{"a":\t1}'},
@@ -187,6 +189,9 @@ def test_all_columns_of_an_event_are_filled() -> None:
                 "value": "12.50",
                 "value_currency": "EUR",
                 "properties": '{"Items":[1]}',
+                "is_machine_open": False,
+                "is_bot_click": True,
+                "variation": "v1",
             }
         )
     )
@@ -205,6 +210,11 @@ def test_all_columns_of_an_event_are_filled() -> None:
         "value_currency": "EUR",
         "properties": '{"Items":[1]}',
         "extracted_at": datetime.fromtimestamp(READ_AT / 1_000_000, UTC),
+        "is_machine_open": False,
+        "is_bot_click": True,
+        "variation": "v1",
+        "email_domain": "example.com",
+        "channel": None,
     }
 
 
@@ -213,6 +223,30 @@ def test_missing_values_of_an_event_are_null() -> None:
     row = only(frames({"message": "", "email": ""}))
     present = {name for name, value in row.items() if value is not None}
     assert present == {"key", "id", "event_at", "properties", "extracted_at"}
+
+
+@pytest.mark.parametrize(
+    ("email", "said", "domain"),
+    [
+        pytest.param("a@Example.COM", "other.example", "example.com", id="an address"),
+        pytest.param('"a@b"@c.example', None, "c.example", id="two at signs"),
+        pytest.param(None, "Gmail.com", "gmail.com", id="no address"),
+        pytest.param("ann", "gmail.com", "gmail.com", id="no domain in the address"),
+        pytest.param("ann@", "", None, id="an empty domain"),
+        pytest.param(None, None, None, id="neither"),
+    ],
+)
+def test_the_domain_is_that_of_the_address(email: str | None, said: str | None, domain: str | None) -> None:
+    event = {"metric_id": "opened", "email": email, "email_domain": said}
+    assert lines(event) is not None
+    assert only(frames(event))["email_domain"] == domain
+
+
+@pytest.mark.parametrize(
+    ("metric_id", "channel"), [("sent", "email"), ("sms", "sms"), ("text", "sms"), ("off list", None), ("order", None)]
+)
+def test_the_channel_is_that_of_the_metric(metric_id: str, channel: str | None) -> None:
+    assert only(frames({"metric_id": metric_id}))["channel"] == channel
 
 
 @pytest.mark.parametrize(

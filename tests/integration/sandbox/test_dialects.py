@@ -275,6 +275,28 @@ def test_engagement_equals_that_of_the_account(
     assert not [name for name in names if re.search("email|phone|consent|subscri|receive", name)]
 
 
+@pytest.mark.parametrize("schema", ["current", "legacy"])
+def test_columns_of_events_say_what_their_properties_say(
+    both: dict[str, Warehouse], warehouse: Warehouse, schema: str
+) -> None:
+    """In either dialect: machines, bots, variations, and the domain of the address or, without one, of the property."""
+    address = "nullif(lower(split_part(email, '@', 2)), '')"
+    expected = {
+        "opens": ("is_machine_open", "(properties ->> 'machine_open')::boolean"),
+        "clicks": ("is_bot_click", "(properties ->> 'Bot Click')::boolean"),
+        "sends": ("variation", "properties ->> '$variation'"),
+        "bounces": ("email_domain", f"coalesce({address}, lower(properties ->> 'Email Domain'))"),
+    }
+    for table, (column, value) in expected.items():
+        query = f"SELECT count(*) FILTER (WHERE {column} IS DISTINCT FROM {value}), count({column}) FROM {{}}.{table}"
+        [(different, present)] = warehouse.rows(query.format(schema))
+        assert different == 0, column
+        assert present > 0 or column == "variation"
+    channels = f"SELECT DISTINCT event_name, channel FROM {schema}.clicks"
+    assert set(warehouse.rows(channels)) == {("Clicked Email", "email"), ("Clicked Text Message", "sms")}
+    assert warehouse.column(f"SELECT DISTINCT channel FROM {schema}.sends") == ["email"]
+
+
 def test_deliverability_equals_that_of_the_account(
     both: dict[str, Warehouse], warehouse: Warehouse, account: Account
 ) -> None:
