@@ -17,7 +17,15 @@ import polars as pl
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.catalogue.events import EVENT_TABLES, channel
 from klaviyo_pg.rows import KEY_LENGTH, TIMES, EventPage, Events, Lines
-from transforms.events import NUMBER, Metrics, flow_campaigns, implies_change, subscription_changes
+from transforms.events import (
+    NUMBER,
+    Metrics,
+    Placeholders,
+    flow_campaigns,
+    implies_change,
+    placeholders,
+    subscription_changes,
+)
 from transforms.keys import key_prefix, md5
 
 try:
@@ -56,11 +64,12 @@ class _Unusual(Exception):
 
 
 class EventLines(NamedTuple):
-    """The lines for the loads of the event tables, by table; frames for FLOW_CAMPAIGNS and SUBSCRIPTION_CHANGES."""
+    """The lines for the loads of the event tables, by table, and the frames of what events imply."""
 
     tables: Mapping[str, Lines]
     flow_campaigns: pl.DataFrame
     subscription_changes: pl.DataFrame
+    placeholders: Placeholders
 
 
 def event_lines(pages: Sequence[EventPage], metrics: Metrics, integration_id: str) -> EventLines | None:
@@ -78,7 +87,13 @@ def event_lines(pages: Sequence[EventPage], metrics: Metrics, integration_id: st
     except (_Unusual, UnicodeEncodeError, OverflowError):  # half of a surrogate pair, or a time of no year
         return None
     tables = _by_table(made, pages, maker)
-    return EventLines(tables, _flow_campaigns(pages, integration_id), _subscription_changes(pages, maker))
+    sent = {each for page in pages for each in zip(page.events.message, page.events.flow, strict=True)}
+    return EventLines(
+        tables,
+        _flow_campaigns(pages, integration_id),
+        _subscription_changes(pages, maker),
+        placeholders(sent, max((page.read_at for page in pages), default=_EPOCH), integration_id),
+    )
 
 
 def _by_table(lines: list[bytes], pages: Sequence[EventPage], maker: "_Maker") -> dict[str, Lines]:

@@ -18,13 +18,14 @@ SELECT campaign.id, campaign.name, campaign.campaign_type, lower(campaign.status
     campaign.archived, campaign.deleted_at IS NOT NULL AS _fivetran_deleted, {synced} AS _fivetran_synced
 FROM {campaigns} AS campaign
 WHERE campaign.esp_integration_id = {account} AND campaign.automation_key IS NULL
+AND campaign.is_placeholder IS NOT TRUE
 """
 _FLOW = """
 SELECT flow.id, flow.name, flow.status, flow.archived, flow.trigger_type, flow.created_at AT TIME ZONE 'UTC' AS created,
     flow.updated_at AT TIME ZONE 'UTC' AS updated, flow.deleted_at IS NOT NULL AS _fivetran_deleted,
     {synced} AS _fivetran_synced
 FROM {automations} AS flow
-WHERE flow.esp_integration_id = {account}
+WHERE flow.esp_integration_id = {account} AND flow.is_placeholder IS NOT TRUE
 """
 _METRIC = """
 SELECT metric.id, {metric_name} AS name, metric.integration_id, metric.integration_name,

@@ -59,6 +59,8 @@ def frames(*changes: dict[str, Any], metrics: Metrics = METRICS) -> Any:
         }
         assert in_order(usual.flow_campaigns) == in_order(made.flow_campaigns)
         assert in_order(usual.subscription_changes) == in_order(made.subscription_changes)
+        for usual_placeholders, placeholders in zip(usual.placeholders, made.placeholders, strict=True):
+            assert in_order(usual_placeholders) == in_order(placeholders)
     return made
 
 
@@ -225,6 +227,29 @@ def test_missing_values_of_an_event_are_null() -> None:
     assert present == {"key", "id", "event_at", "properties", "extracted_at"}
 
 
+def test_campaigns_and_flows_that_events_mention_have_placeholders() -> None:
+    """A message of a flow has none, because it becomes a flow campaign; nor has what could be an address."""
+    sent = [("M1", None), ("M1", None), ("M2", "F1"), ("a@b.example", None), (None, "Ann Smith"), (None, None)]
+    made = frames(
+        *(
+            {"id": f"e{at}", "metric_id": "sent", "message": message, "flow": flow}
+            for at, (message, flow) in enumerate(sent)
+        )
+    ).placeholders
+    read_at = datetime.fromtimestamp(READ_AT / 1_000_000, UTC)
+    assert made.campaigns.rows(named=True) == [
+        {
+            "key": md5(f"Klaviyo:{ACCOUNT}:M1"),
+            "id": "M1",
+            "type": "Campaign",
+            "campaign_key": md5("M1"),
+            "deleted_at": read_at,
+            "is_placeholder": True,
+        }
+    ]
+    assert made.flows.select("id", "automation_key", "deleted_at").rows() == [("F1", md5("F1"), read_at)]
+
+
 @pytest.mark.parametrize(
     ("email", "said", "domain"),
     [
@@ -313,6 +338,7 @@ def test_a_flow_campaign_spans_its_events_and_is_named_as_in_the_latest() -> Non
         "id": "m1",
         "name": "New",
         "automation_key": md5("f1"),
+        "is_placeholder": False,
         "subject": "Hello",
         "type": "Campaign",
         "created_at": datetime.fromtimestamp(100, UTC),
