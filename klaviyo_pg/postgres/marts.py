@@ -113,8 +113,9 @@ _ORDERED_BY_FLOW = f"""
     JOIN ({{all_events}}) AS event ON event.event_at = attributed.event_at AND event.key = attributed.event_key
     WHERE event.metric_key = ANY (ARRAY({{conversions}}))
 """
-# DESTINATIONS can bring the events of any metric into any table.
-_OF_ANY_TABLE = "SELECT event_at, key, metric_key, member_key, value, value_currency FROM {table}"
+# DESTINATIONS can bring the events of any metric into any table. Postgres does not look into a table without any.
+_OF_ANY_TABLE = "SELECT event_at, key, metric_key, member_key, value, value_currency FROM {table} WHERE {kind}"
+_HAS_ORDERS = "EXISTS (SELECT FROM {metrics} WHERE destination = {table} AND key = ANY (ARRAY({conversions})))"
 # First by person, because counting distinct people would sort all events; then by currency.
 _PERFORMANCE = f"""
 SELECT {{owner}}, sum(delivered + bounced)::bigint AS recipients, sum(delivered)::bigint AS delivered,
@@ -192,7 +193,8 @@ _OF_PERSON = """
     SELECT esp_integration_id, member_key, event_at, {kind} AS kind FROM {table}
 """
 _ORDERS_OF_PERSON = """
-    SELECT esp_integration_id, member_key, event_at, {kind} FROM {table} WHERE metric_key = ANY (ARRAY({conversions}))
+    SELECT esp_integration_id, member_key, event_at, {ordered} FROM {table}
+    WHERE metric_key = ANY (ARRAY({conversions})) AND {kind}
 """
 _ACTIVITIES = {"send": _DELIVERED, "open": _OPENED, "click": _CLICKED, "order": _ORDERED}
 _ACTIVITY = {
@@ -319,7 +321,7 @@ def _performance(schema: str, owner: str, owned: str, ordered: str) -> Composed:
         ordered,
         key_of_campaign=_KEY_OF_CAMPAIGN,
         conversions=conversions(schema),
-        all_events=_appended(schema, _OF_ANY_TABLE, dict.fromkeys(events.EVENT_TABLES, "")),
+        all_events=_appended(schema, _OF_ANY_TABLE, _having_orders(schema)),
     )
     joined = [*(_filled(schema, owned, happened=each) for each in happened), orders]
     return _filled(schema, _PERFORMANCE, owner=SQL(owner), events=SQL("\nUNION ALL\n").join(joined))
@@ -336,12 +338,21 @@ def conversions(schema: str) -> Composed:
     return _filled(schema, _CONVERSIONS)
 
 
+def _having_orders(schema: str) -> dict[Table, Composable]:
+    """Return the condition of each event table that it has events of the metrics that count as revenue."""
+    has_orders = {
+        table: _filled(schema, _HAS_ORDERS, table=Literal(table.name), conversions=conversions(schema))
+        for table in events.EVENT_TABLES
+    }
+    return {**has_orders, events.EVENTS: SQL("true")}
+
+
 def member_engagement(schema: str) -> Composed:
     """Return the query that defines the view of people."""
     of_messages = {table: _KINDS[table] for table in (events.SENDS, events.OPENS, events.CLICKS)}
     of_messages[events.SENDS] = f"CASE WHEN {_IS_EMAIL} THEN {_DELIVERED} END"
-    ordered = dict.fromkeys(events.EVENT_TABLES, str(_ORDERED))
-    orders = _appended(schema, _ORDERS_OF_PERSON, ordered, conversions=conversions(schema))
+    parts = {"ordered": SQL(str(_ORDERED)), "conversions": conversions(schema)}
+    orders = _appended(schema, _ORDERS_OF_PERSON, _having_orders(schema), **parts)
     columns = {
         name.format(activity): SQL(aggregate.format(kind))
         for activity, kind in _ACTIVITIES.items()
@@ -390,11 +401,12 @@ QUERIES = {
 }
 
 
-def _appended(schema: str, text: str, kinds: Mapping[Table, str], **parts: Composable) -> Composed:
-    """Return a query over several event tables. `kinds` has the expression of what their events count as."""
+def _appended(schema: str, text: str, kinds: Mapping[Table, str | Composable], **parts: Composable) -> Composed:
+    """Return a query over several event tables. `kinds` has what differs: what their events count as, or which do."""
+    written = {table: SQL(kind) if isinstance(kind, str) else kind for table, kind in kinds.items()}
     return SQL(" UNION ALL ").join(
-        SQL(text).format(table=Identifier(schema, table.name), kind=SQL(kind), is_email=SQL(_IS_EMAIL), **parts)
-        for table, kind in kinds.items()
+        SQL(text).format(table=Identifier(schema, table.name), kind=kind, is_email=SQL(_IS_EMAIL), **parts)
+        for table, kind in written.items()
     )
 
 

@@ -200,6 +200,11 @@ def test_the_metric_of_revenue_is_the_mapped_one_or_the_only_placed_order(connec
     assert rows(connection, orders) == [(2,)]
     connection.execute("UPDATE klaviyo.mapped_metrics SET metric_key = md5('Klaviyo:one:Paid')")
     assert rows(connection, revenue) == [(1, len("Paid"))]
+    moved = "WITH moved AS (DELETE FROM klaviyo.events WHERE id = 'Paid' RETURNING *) INSERT INTO klaviyo.spams"
+    connection.execute(f"{moved} SELECT * FROM moved")
+    connection.execute("UPDATE klaviyo.metrics SET destination = 'spams' WHERE id = 'Paid'")
+    assert rows(connection, revenue) == [(1, len("Paid"))]  # wherever DESTINATIONS brings its events
+    assert rows(connection, orders) == [(1,)]
 
 
 def test_the_statements_of_the_documentation_run(connection: psycopg.Connection) -> None:
