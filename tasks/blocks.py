@@ -10,7 +10,7 @@ from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
 from klaviyo_pg.errors import BadKey, BadSettings
-from klaviyo_pg.settings import Settings, load_settings, misspelled_settings
+from klaviyo_pg.settings import Revision, Settings, load_settings, misspelled_settings
 
 _Kind = TypeVar("_Kind", bound=Block)
 
@@ -27,6 +27,7 @@ class KlaviyoCredentials(Block):
         "default", description="Name of the account in the warehouse; a different one for each account."
     )
     dialect: Literal["current", "legacy"] = Field("current", description="Dialect of the API.")
+    revision: Revision = Field("2026-07-15", description="Revision of the API, in the current dialect.")
     base_url: str = Field("https://a.klaviyo.com", description="URL of the API.")
     account_id: str | None = Field(None, description="Klaviyo's id of the account. Default: the API is asked for it.")
 
@@ -36,6 +37,7 @@ class KlaviyoCredentials(Block):
             "klaviyo_api_key": self.api_key,
             "klaviyo_integration": self.integration,
             "klaviyo_dialect": self.dialect,
+            "klaviyo_revision": self.revision,
             "klaviyo_base_url": self.base_url,
             "klaviyo_account_id": self.account_id or "",  # KLAVIYO_ACCOUNT_ID belongs to the account in the environment
         }

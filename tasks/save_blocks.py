@@ -53,6 +53,7 @@ def _account(settings: Settings) -> KlaviyoCredentials:
         api_key=settings.klaviyo_api_key,
         integration=settings.klaviyo_integration,
         dialect=settings.klaviyo_dialect,
+        revision=settings.klaviyo_revision,
         base_url=settings.klaviyo_base_url,
         account_id=settings.klaviyo_account_id,
     )

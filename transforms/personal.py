@@ -29,6 +29,7 @@ _find_number = re.compile(rf"(?:\d[\s().\-/]*){{{_LONG}}}").search
 _find_address = re.compile(_AT).search
 _WORD_WITH_ADDRESS = rf"\S*(?:{_AT})\S*"
 _WORD_WITH_DATA = rf"{_WORD_WITH_ADDRESS}|\+?(?:\d[^\w,;]*){{{_LONG - 1},}}\d"  # in a sentence
+_PHONE_NUMBER = r"\+\d[\d ().-]{6,}\d"
 _QUOTATION = r"""(?s)(^|[\s(:])(?:'.*'|".*")"""
 _CODE = r"^-?\d{1,6}$"
 _MESSAGE_IDS = ("$message", "$flow")  # in the properties of an event: the source of its keys
@@ -146,8 +147,8 @@ def shown_sentence(text: str) -> str:
 
 
 def shown_name(text: str) -> str:
-    """Return a name without words that contain an address."""
-    return re.sub(_WORD_WITH_ADDRESS, "…", text)
+    """Return a name without words that contain an address, and without phone numbers that have a country code."""
+    return re.sub(rf"{_WORD_WITH_ADDRESS}|{_PHONE_NUMBER}", "…", text)
 
 
 def _hashed_unless(value: pl.Expr, form: str, protection: Protection) -> pl.Expr:

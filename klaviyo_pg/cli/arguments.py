@@ -142,6 +142,7 @@ _ALL = (
             ("", "check everything before the first run"),
             ("--no-forecast", "check the key, its scopes and the database, with a request or two for each stream"),
             ("--tables=-campaigns", "check and estimate runs that leave out a table"),
+            ("--json", "print the result as JSON, for a program that watches scopes and requests"),
         ),
         declare=flags.check,
         module="check",

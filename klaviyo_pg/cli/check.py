@@ -3,6 +3,7 @@
 It checks everything that can be checked before it exits, writes nothing, and prints no secrets.
 """
 
+import json
 import sys
 from argparse import Namespace
 from collections.abc import Iterable
@@ -34,12 +35,22 @@ def check(arguments: Namespace) -> int:
     settings = check_settings(
         klaviyo_integration=arguments.integration, metrics=arguments.metrics, tables=arguments.tables
     )
-    return examine(settings, selection_of(settings), not arguments.no_forecast)
+    return examine(settings, selection_of(settings), not arguments.no_forecast, arguments.json)
 
 
-def examine(settings: Settings, wanted: Selection, with_forecast: bool) -> int:
+def examine(settings: Settings, wanted: Selection, with_forecast: bool, as_json: bool = False) -> int:
     """Check the account and the database, print everything that was found, and return the exit code."""
-    console, found = Console(), Findings()
+    found, database = _examined(settings, wanted, with_forecast)
+    if as_json:
+        print(json.dumps(_document(settings, found, database), indent=2))
+    else:
+        _print(settings, found, database)
+    return exit_code(found.errors)
+
+
+def _examined(settings: Settings, wanted: Selection, with_forecast: bool) -> tuple[Findings, str]:
+    """Return what was found, and a sentence about the database."""
+    found = Findings()
     api_time: datetime | None = None
     with Status("Trying the API key", console=Console(stderr=True)) as status:
         try:
@@ -51,15 +62,49 @@ def examine(settings: Settings, wanted: Selection, with_forecast: bool) -> int:
         except KlaviyoPgError as error:
             found.add(error)
         status.update("Trying the database")
-        database = DatabaseCheck(settings, found, present, api_time).run()
+        return found, DatabaseCheck(settings, found, present, api_time).run()
+
+
+def _print(settings: Settings, found: Findings, database: str) -> None:
     print(_account(settings, found))
     print(database)
     if found.access:
-        console.print(_table(settings, found))
+        Console().print(_table(settings, found))
     _print_totals(found)
     for sentence in [*found.warnings, *map(str, found.errors)]:
         print(sentence, file=sys.stderr)
-    return exit_code(found.errors)
+
+
+def _document(settings: Settings, found: Findings, database: str) -> dict[str, object]:
+    """Return what was found as values for JSON. What is unknown, or was not asked for, is null."""
+    return {
+        "integration": settings.klaviyo_integration,
+        "account_id": found.account_id,
+        "database": database,
+        "streams": [_stream(name, found) for name in _names(found)],
+        "warnings": found.warnings,
+        "errors": [str(error) for error in found.errors],
+        "exit_code": exit_code(found.errors),
+    }
+
+
+def _stream(name: str, found: Findings) -> dict[str, object]:
+    access, made = found.access.get(name), found.forecast.get(name)
+    return {
+        "stream": name,
+        "access": access.text if access else None,
+        "is_allowed": access.is_allowed if access else None,
+        "requests_of_first_run": made.first if made else None,
+        "requests_of_daily_run": made.daily if made else None,
+        "requests_of_sweep": made.sweep if made else None,
+        "days_between_sweeps": made.days if made and made.sweep else None,
+        "requests_allowed_per_minute": found.limits.get(found.endpoints.get(name, "")),
+    }
+
+
+def _names(found: Findings) -> list[str]:
+    """Return the names of everything that was tried or estimated, in order."""
+    return list(dict.fromkeys([KEY, *found.access, *found.forecast]))
 
 
 def exit_code(errors: Iterable[KlaviyoPgError]) -> int:
@@ -84,7 +129,7 @@ def _table(settings: Settings, found: Findings) -> Table:
         table.add_column(name, no_wrap=True)
     for name in ("first run", "minutes", "daily run", "minutes", "sweep"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in dict.fromkeys([KEY, *found.access, *found.forecast]):
+    for name in _names(found):
         access, made = found.access.get(name), found.forecast.get(name)
         cells = _cells(name, made, found) if made else ()
         table.add_row(name.replace("_", " "), escape(access.text) if access else "", *cells)

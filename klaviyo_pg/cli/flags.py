@@ -157,4 +157,5 @@ def check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-forecast", action="store_true", help="do not estimate how many requests runs will need, which takes some"
     )
+    parser.add_argument("--json", action="store_true", help="print everything as one JSON document, for programs")
     _declare_account(parser, "check")

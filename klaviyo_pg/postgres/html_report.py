@@ -13,7 +13,7 @@ from psycopg import Connection, errors
 from psycopg.sql import SQL, Literal
 
 from klaviyo_pg.catalogue import TABLES, Table, bookkeeping, dimensions, membership, views
-from klaviyo_pg.postgres import marts
+from klaviyo_pg.postgres import conversions
 from klaviyo_pg.postgres import revenue as attributed
 from klaviyo_pg.postgres.account import Account
 
@@ -47,7 +47,10 @@ class PastRun(NamedTuple):
 
 
 class RequestsOfDay(NamedTuple):
-    """The requests of the runs that started on a day (UTC), and the most of a run in a minute, on average over it."""
+    """The requests of the runs that started on a day (UTC), and the most of a run in a minute, on average over it.
+
+    How fast a resumed run sent its requests is not known, because only the time of its last start is.
+    """
 
     day: date
     runs: int
@@ -165,7 +168,8 @@ def requests_by_day(account: Account, since: datetime) -> list[RequestsOfDay]:
         RequestsOfDay,
         "SELECT (started_at AT TIME ZONE 'UTC')::date AS day, count(*) AS runs,"
         " coalesce(sum(requests), 0)::bigint AS requests, coalesce(sum(retries), 0)::bigint AS retries,"
-        " max(requests / (greatest(extract(epoch FROM finished_at - started_at), 60) / 60))::float8 AS in_a_minute"
+        " max(requests / (greatest(extract(epoch FROM finished_at - started_at), 60) / 60))"
+        " FILTER (WHERE started_at = as_of)::float8 AS in_a_minute"
         " FROM {} WHERE esp_integration_id = %(account)s AND started_at >= %(since)s GROUP BY 1 ORDER BY 1",
         bookkeeping.RUNS,
         since=since,
@@ -195,6 +199,15 @@ def loaded_tables(account: Account, since: datetime) -> list[LoadedTable]:
         bookkeeping.RUNS,
         since=since,
     )
+
+
+def rejects(account: Account) -> int:
+    """Return the number of records that could not be stored."""
+    row = account.execute(
+        "SELECT count(*) FROM {} WHERE esp_integration_id = %(account)s", bookkeeping.REJECTS
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def rejected(account: Account) -> list[Rejected]:
@@ -271,7 +284,7 @@ def _percent(account: Account, table: Table) -> float | None:
 def revenue_metrics(account: Account) -> list[tuple[str, str]]:
     """Return keys and names of the metrics whose values are the account's revenue, by the rule of the marts."""
     query = SQL("SELECT key, name FROM {} WHERE esp_integration_id = %(account)s AND key IN ({}) ORDER BY 2").format(
-        account.table(dimensions.METRICS), marts.conversions(account.schema)
+        account.table(dimensions.METRICS), conversions.query(account.schema)
     )
     return [(key, name) for key, name in account.execute(query)]
 

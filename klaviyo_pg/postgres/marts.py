@@ -12,26 +12,8 @@ from klaviyo_pg.catalogue import Table, account, attribution, bookkeeping, dimen
 from klaviyo_pg.catalogue import messages as of_messages
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.catalogue.views import MESSAGES
+from klaviyo_pg.postgres import conversions
 
-# The metric that counts as revenue, as for reports: the mapped one or, without it, the only Placed Order.
-_CONVERSIONS = """
-    SELECT mapped.metric_key FROM {mapped_metrics} AS mapped
-    WHERE mapped.id = 'revenue' AND mapped.deleted_at IS NULL
-    UNION ALL
-    SELECT metric.key FROM {mapped_metrics} AS mapped
-    JOIN {custom_metrics} AS custom ON custom.key = mapped.custom_metric_key
-    JOIN {metrics} AS metric
-        ON metric.esp_integration_id = custom.esp_integration_id AND custom.metric_ids @> to_jsonb(metric.id)
-    WHERE mapped.id = 'revenue' AND mapped.metric_key IS NULL AND mapped.deleted_at IS NULL
-    UNION ALL
-    SELECT min(metric.key COLLATE "C") FROM {metrics} AS metric
-    WHERE metric.name = 'Placed Order' AND metric.deleted_at IS NULL AND NOT EXISTS (
-        SELECT FROM {mapped_metrics} AS mapped
-        WHERE mapped.esp_integration_id = metric.esp_integration_id AND mapped.id = 'revenue'
-        AND coalesce(mapped.metric_key, mapped.custom_metric_key) IS NOT NULL AND mapped.deleted_at IS NULL
-    )
-    GROUP BY metric.esp_integration_id HAVING count(*) = 1
-"""
 _DELIVERED, _BOUNCED, _OPENED, _MACHINE, _CLICKED, _BOT, _UNSUBSCRIBED, _COMPLAINED, _ORDERED = range(1, 10)
 # Events that were loaded before the columns existed have only the properties.
 _BY_MACHINE = "coalesce(is_machine_open, properties ->> 'machine_open' = 'true')"
@@ -115,7 +97,6 @@ _ORDERED_BY_FLOW = f"""
 """
 # DESTINATIONS can bring the events of any metric into any table. Postgres does not look into a table without any.
 _OF_ANY_TABLE = "SELECT event_at, key, metric_key, member_key, value, value_currency FROM {table} WHERE {kind}"
-_HAS_ORDERS = "EXISTS (SELECT FROM {metrics} WHERE destination = {table} AND key = ANY (ARRAY({conversions})))"
 # First by person, because counting distinct people would sort all events; then by currency.
 _PERFORMANCE = f"""
 SELECT {{owner}}, sum(delivered + bounced)::bigint AS recipients, sum(delivered)::bigint AS delivered,
@@ -284,8 +265,6 @@ _EMAIL_KINDS = {
 }
 _TABLES = (
     bookkeeping.INTEGRATIONS,
-    account.MAPPED_METRICS,
-    account.CUSTOM_METRICS,
     account.ACCOUNTS,
     attribution.EVENT_ATTRIBUTIONS,
     dimensions.METRICS,
@@ -320,8 +299,8 @@ def _performance(schema: str, owner: str, owned: str, ordered: str) -> Composed:
         schema,
         ordered,
         key_of_campaign=_KEY_OF_CAMPAIGN,
-        conversions=conversions(schema),
-        all_events=_appended(schema, _OF_ANY_TABLE, _having_orders(schema)),
+        conversions=conversions.query(schema),
+        all_events=_appended(schema, _OF_ANY_TABLE, conversions.tables(schema)),
     )
     joined = [*(_filled(schema, owned, happened=each) for each in happened), orders]
     return _filled(schema, _PERFORMANCE, owner=SQL(owner), events=SQL("\nUNION ALL\n").join(joined))
@@ -333,26 +312,12 @@ def _other_channels(schema: str) -> Composed:
     return _filled(schema, _OF_OTHER_CHANNELS, kinds=SQL(kinds), names=SQL(names))
 
 
-def conversions(schema: str) -> Composed:
-    """Return the query of the keys of the metrics that count as revenue, in any account."""
-    return _filled(schema, _CONVERSIONS)
-
-
-def _having_orders(schema: str) -> dict[Table, Composable]:
-    """Return the condition of each event table that it has events of the metrics that count as revenue."""
-    has_orders = {
-        table: _filled(schema, _HAS_ORDERS, table=Literal(table.name), conversions=conversions(schema))
-        for table in events.EVENT_TABLES
-    }
-    return {**has_orders, events.EVENTS: SQL("true")}
-
-
 def member_engagement(schema: str) -> Composed:
     """Return the query that defines the view of people."""
     of_messages = {table: _KINDS[table] for table in (events.SENDS, events.OPENS, events.CLICKS)}
     of_messages[events.SENDS] = f"CASE WHEN {_IS_EMAIL} THEN {_DELIVERED} END"
-    parts = {"ordered": SQL(str(_ORDERED)), "conversions": conversions(schema)}
-    orders = _appended(schema, _ORDERS_OF_PERSON, _having_orders(schema), **parts)
+    parts = {"ordered": SQL(str(_ORDERED)), "conversions": conversions.query(schema)}
+    orders = _appended(schema, _ORDERS_OF_PERSON, conversions.tables(schema), **parts)
     columns = {
         name.format(activity): SQL(aggregate.format(kind))
         for activity, kind in _ACTIVITIES.items()

@@ -83,12 +83,14 @@ def probe(schema: str, load: Load) -> Composed:
     """Select the transaction's time, and the keys of the stored events before and after a batch of events.
 
     The keys are null if the batch is not new, because events of its metrics within its time are stored. For other
-    tables, they are those of %(keys)s that are stored.
+    tables, they are those of %(keys)s that are stored. Each is looked up in the index, because right after a table was
+    filled Postgres takes many rows to have the same key, and would read all of it.
     """
     if load.table.ordered_by is None:
-        return SQL("SELECT now(), ARRAY(SELECT key FROM {} WHERE key = ANY(%(keys)s))").format(
-            Identifier(schema, load.table.name)
-        )
+        return SQL(
+            "SELECT now(), ARRAY(SELECT stored.key FROM unnest(%(keys)s::text[]) AS probed (key) CROSS JOIN LATERAL"
+            " (SELECT key FROM {} WHERE key = probed.key ORDER BY {} LIMIT 1) AS stored)"
+        ).format(Identifier(schema, load.table.name), names(load.table.primary_key))
     within, beside = _near(schema, load.table)
     first = SQL("{} ORDER BY event_at LIMIT 1").format(within)
     return SQL("SELECT now(), CASE WHEN NOT EXISTS ({}) THEN ARRAY(SELECT near.key FROM ({}) AS near) END").format(

@@ -25,6 +25,11 @@ UPDATE {table} AS stored SET deleted_at = now(), __synced_at = now() FROM {owner
 WHERE stored.{column} = owner.key AND stored.esp_integration_id = %(account)s AND stored.deleted_at IS NULL
 AND owner.deleted_at IS NOT NULL
 """
+_FORGET_OWNED = """
+DELETE FROM {} WHERE esp_integration_id = %(account)s AND stream IN (
+    SELECT %(stream)s || '/' || id FROM {} WHERE esp_integration_id = %(account)s AND deleted_at IS NOT NULL
+)
+"""
 _FORGET = "DELETE FROM {} WHERE esp_integration_id = %(account)s AND stream = %(read)s"
 
 
@@ -60,3 +65,9 @@ def mark_owned(account: Account, table: Table, column: str, owners: Table) -> No
     """Mark the rows whose owner is deleted: the row of another table, whose key they have in a column."""
     parts = {"table": account.table(table), "owners": account.table(owners), "column": Identifier(column)}
     account.execute(account.compose(_MARK_OWNED, **parts))
+
+
+def forget_owned(account: Account, stream: str, owners: Table) -> None:
+    """Forget what the ledger has of subjects that are deleted rows of a table, because they are not read any more."""
+    for table in (bookkeeping.WATERMARKS, bookkeeping.SWEEPS, bookkeeping.SWEPT_ROWS, bookkeeping.MISSING_ROWS):
+        account.execute(_FORGET_OWNED, table, owners, stream=stream)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from klaviyo_pg.catalogue import Table, bookkeeping
+from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.postgres.account import Account
 
 
@@ -41,12 +41,3 @@ def advance(
         subject=subject,
         table_name=table_name,
     )
-
-
-def forget_owned(account: Account, stream: str, owners: Table) -> None:
-    """Forget the watermarks of subjects that are deleted rows of a table."""
-    query = (
-        "DELETE FROM {} WHERE esp_integration_id = %(account)s AND stream IN (SELECT %(stream)s || '/' || id FROM {}"
-        " WHERE esp_integration_id = %(account)s AND deleted_at IS NOT NULL)"
-    )
-    account.execute(query, bookkeeping.WATERMARKS, owners, stream=stream)

@@ -78,6 +78,7 @@ class AccountReport:
     differing: int
     requests: Answer[Sequence[RequestsOfDay]]
     loaded: Answer[Sequence[LoadedTable]]
+    rejected: Answer[int]
     rejects: Answer[Sequence[Rejected]]
     consents: Answer[Estimated[Consent]]
     excluded: Answer[Estimated[Excluded]]
@@ -92,10 +93,9 @@ class AccountReport:
         """The run that started last."""
         return self.runs.value[0] if self.runs.value else None
 
-    @property
-    def rejected(self) -> int:
-        """The number of rejected records, as far as they are listed."""
-        return sum(each.records for each in self.rejects.value)
+    def not_read_for(self, hours: float) -> int:
+        """Return the number of streams that have not been read for so long, or never."""
+        return sum(each.age_hours is None or each.age_hours > hours for each in self.freshness.value)
 
     @property
     def left_out(self) -> list[str]:
@@ -156,6 +156,7 @@ def _account(name: str, account: Account, settings: Settings, now: datetime, sec
         differing=len(found.value),
         requests=rows(lambda each: queries.requests_by_day(each, since)),
         loaded=rows(lambda each: queries.loaded_tables(each, since)),
+        rejected=within(account.connection, seconds, lambda: queries.rejects(account), 0),
         rejects=rows(lambda each: _reasons(queries.rejected(each))),
         consents=estimated(queries.consents),
         excluded=estimated(queries.excluded),

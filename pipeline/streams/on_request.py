@@ -139,7 +139,7 @@ def _mark_codes(reading: Reading) -> Finish:
 
     def mark(account: Account, guard: Guard) -> None:
         swept.mark_owned(account, on_request.COUPON_CODES, "coupon_key", on_request.COUPONS)
-        watermarks.forget_owned(account, COUPON_CODES.name, on_request.COUPONS)
+        swept.forget_owned(account, COUPON_CODES.name, on_request.COUPONS)
 
     return mark
 

@@ -383,4 +383,5 @@ PUSH_TOKENS = Collection(
         "profile": PROFILE_FIELDS,
     },
     filters={"id": _IS, "profile.id": _IS, "enablement_status": _IS, "platform": _IS},
+    includes=("profile",),
 )

@@ -13,7 +13,7 @@ from sandbox.current.documents import page_document, read
 from sandbox.current.errors import invalid
 from sandbox.current.listing import Views
 from sandbox.current.query import Collection, Query
-from sandbox.current.resources import Resource, pick
+from sandbox.current.resources import Resource, pick, profile
 
 _PATHS = {
     "catalog-item": "catalog-items",
@@ -24,8 +24,8 @@ _PATHS = {
     "review": "reviews",
     "push-token": "push-tokens",
 }
-_INCLUDED = {"variants": "catalog-variants"}
-_LISTED_ON_REQUEST = frozenset({"variants"})  # references to several rows
+_LISTED_ON_REQUEST = frozenset({("catalog-item", "variants"), ("push-token", "profile")})
+"""The references that are listed only with what they refer to."""
 
 
 class Shop:
@@ -49,13 +49,17 @@ class Shop:
         return answer
 
     def _included(self, query: Query, row: Row) -> list[Resource]:
-        rows = self._account.shop.collections()
-        return [
-            _resource(query, each[0], rows[_INCLUDED[name]][each.id])
-            for name in query.include
-            for each in _several(row.related[name])
-            if each.id in rows[_INCLUDED[name]]
-        ]
+        related = [each for name in query.include for each in _several(row.related[name])]
+        return [resource for each in related if (resource := self._resource(query, each)) is not None]
+
+    def _resource(self, query: Query, related: Related) -> Resource | None:
+        kind, row_id = related
+        if kind == "profile":
+            people = self._account.people
+            index = people.index_of(row_id)
+            return None if index is None else profile(query.base, people.profile(index), query.fields[kind])
+        rows = self._account.shop.collections()[_PATHS[kind]]
+        return _resource(query, kind, rows[row_id]) if row_id in rows else None
 
 
 def _names_owner(query: Query) -> bool:
@@ -76,7 +80,7 @@ def _resource(query: Query, kind: str, row: Row) -> Resource:
             "links": {"self": f"{own}/relationships/{name}/", "related": f"{own}/{name}/"},
         }
         for name, related in row.related.items()
-        if name not in _LISTED_ON_REQUEST or name in query.include
+        if (kind, name) not in _LISTED_ON_REQUEST or name in query.include
     }
     return resource | {"links": {"self": f"{own}/"}}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.launcher import Sandbox, running
-from tests.driver import PATIENCE, ROOT, Warehouse, account
+from tests.driver import PATIENCE, ROOT, Warehouse, account, copy_prefect_home
 
 ENDS_WITHIN = 120  # seconds; a run that cannot reach its servers any more takes minutes
 _IN_THE_MIDDLE = re.compile(r" [1-3] of \d\d+ parts of this step done")
@@ -27,11 +27,18 @@ def box() -> Iterator[Sandbox]:
         yield box
 
 
+@pytest.fixture(scope="module")
+def home(prefect: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PREFECT_HOME that is set up."""
+    home = tmp_path_factory.mktemp("terminal") / "prefect-home"
+    copy_prefect_home(prefect, home)
+    return home
+
+
 @pytest.fixture
-def environment(warehouse: Warehouse, tmp_path: Path) -> dict[str, str]:
-    """An environment without a Prefect server. The tests share PREFECT_HOME, because setting it up is slow."""
+def environment(warehouse: Warehouse, home: Path, tmp_path: Path) -> dict[str, str]:
+    """An environment without a Prefect server. The tests share PREFECT_HOME."""
     environment = {name: value for name, value in warehouse.environment.items() if name != "PREFECT_API_URL"}
-    home = Path(warehouse.environment["DATA_DIR"]) / "prefect"
     return {**environment, "DATA_DIR": str(tmp_path / "data"), "PREFECT_HOME": str(home)}
 
 

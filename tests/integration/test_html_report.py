@@ -11,6 +11,7 @@ import pytest
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.cli.report import report as report_command
 from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.postgres import accounts, html_report, reconciliation, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.html_report import Answer, within
@@ -47,7 +48,8 @@ def shop(connection: psycopg.Connection, merged: Merge) -> Account:
     merged(loads.METRICS, {"key": "k", "id": "m1", "name": "Placed Order", "destination": "events"}, integration_id=one)
     order = {"key": "e", "id": "e", "event_at": day, "metric_key": "k", "value": "12.5", "value_currency": "EUR"}
     merged(loads.EVENTS["events"], order, integration_id=one)
-    merged(loads.CAMPAIGNS, {"key": "c", "id": "c1", "name": "Sale", "campaign_key": "ck"}, integration_id=one)
+    sale = {"key": "c", "id": "c1", "name": "Sale for +49 (30) 1234-567", "campaign_key": "ck"}
+    merged(loads.CAMPAIGNS, sale, integration_id=one)
     cause = {"key": "a", "id": "a", "event_key": "e", "event_at": day, "campaign_id": "c1", "campaign_key": "ck"}
     again = {**cause, "key": "b", "id": "b", "campaign_message_id": "M2", "campaign_message_key": "mk"}  # counts once
     merged(loads.EVENT_ATTRIBUTIONS, cause, again, integration_id=one)
@@ -73,7 +75,16 @@ def test_the_report_of_all_accounts(
     (tmp_path / "report.html").write_text("an earlier report")
     assert command() == 0
     text = (tmp_path / "report.html").read_text()
-    for part in (">empty</h2>", ">shop</h2>", "4,321", "A scope is missing.", "1,008", "-1,000", "Sale", "12.50 EUR"):
+    figures = (
+        "4,321",
+        "A scope is missing.",
+        "1,008",
+        "-1,000",
+        "Sale for …",
+        "12.50 EUR",
+        "not read for 48 hours</dt><dd>1<",
+    )
+    for part in (">empty</h2>", ">shop</h2>", *figures):
         assert part in text
     assert 'Bad time: … of …</td><td class="number">2<' in text
     assert ADDRESS not in text and "1234567" not in text
@@ -103,6 +114,19 @@ def test_the_report_of_one_account(
 def test_a_mistake_is_explained(command: Command, out: str, integration: str | None, sentence: str) -> None:
     with pytest.raises(BadSettings, match=sentence):
         command(out, integration)
+
+
+def test_the_speed_of_a_resumed_run_is_unknown(shop: Account) -> None:
+    """It counts the requests of all its parts, but has the time of the last one only."""
+    began = datetime.now(UTC)
+    run = runs.open_run(shop, "reconcile", "all", began)
+    runs.add_requests(shop, run.run_id, Traffic(requests=6_000))
+    runs.close_run(shop, run.run_id, RunState.STOPPED, None)
+    again = runs.open_run(shop, "reconcile", "all", began + timedelta(microseconds=1))
+    runs.close_run(shop, again.run_id, RunState.COMPLETE, None)
+    [day] = html_report.requests_by_day(shop, began - timedelta(days=1))
+    assert (again.is_resumed, day.runs, day.requests) == (True, 2, 6_000)
+    assert day.in_a_minute is not None and day.in_a_minute < 6_000
 
 
 def test_what_takes_too_long_is_left_out(connection: psycopg.Connection) -> None:

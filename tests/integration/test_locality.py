@@ -126,3 +126,16 @@ def test_events_without_a_metric_are_looked_up_by_time(filled: psycopg.Connectio
         row = filled.execute(_READ).fetchone()
     assert row is not None
     assert (left.height, row[0], row[1] <= 2 * BATCH) == (0, 0, True)
+
+
+def test_properties_of_new_people_are_looked_up_by_their_keys(connection: psycopg.Connection, merged: Any) -> None:
+    """Also in a table that was just filled, about which Postgres knows nothing."""
+    connection.execute(
+        "INSERT INTO member_attributes (key, name, value) SELECT md5((number / 20)::text), number::text, ''"
+        " FROM generate_series(1, 20000) AS number"
+    )
+    rows = [{"key": f"new{number}", "name": f"{each}"} for number in range(70) for each in range(20)]
+    with connection.transaction():
+        assert counts(merged(loads.NEW_MEMBER_ATTRIBUTES, *rows)) == (1_400, 1_400, 0, 0)
+        row = connection.execute(_READ.replace("'opens%'", "'member_attributes'")).fetchone()
+    assert row is not None and Read(*row).scanned == 0

@@ -8,12 +8,13 @@ from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
 
+from klaviyo_pg.errors import Refused
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.client import Endpoint
 from klaviyo_pg.klaviyo.current import resources
 from klaviyo_pg.klaviyo.current.filters import between, quoted
 from klaviyo_pg.klaviyo.current.paging import Reached
-from klaviyo_pg.klaviyo.current.reader import Reader
+from klaviyo_pg.klaviyo.current.reader import Reader, unless_refused
 from klaviyo_pg.klaviyo.documents import DocumentDecoder
 from klaviyo_pg.klaviyo.lenient import (
     boolean,
@@ -194,9 +195,16 @@ def _reviews(reader: Reader, window: AnyWindow, subject: str | None) -> Pages:
 
 
 def _push_tokens(reader: Reader, window: AnyWindow, subject: str | None) -> Pages:
-    """Read push tokens. A record that is unreadable may contain the token, so only its hash is kept."""
-    for page in _all(PUSH_TOKENS, "push_tokens")(reader, window, None):
-        yield page._replace(rejects=[_without_token(reject) for reject in page.rejects])
+    """Read push tokens with their profiles, because without them the API may not say whose they are.
+
+    A record that is unreadable may contain the token, so only its hash is kept.
+    """
+    of_profile = {"include": "profile", "fields[profile]": "created"}
+    with_profiles = reader.pages(PUSH_TOKENS, _DOCUMENTS, of_profile)
+    without = reader.pages(PUSH_TOKENS, _DOCUMENTS, {})
+    for page, rejects, read_at in unless_refused(with_profiles, Refused, without):
+        rows = [record("push_tokens", each) for each in page.data]
+        yield Page(rows, [_without_token(reject) for reject in rejects], read_at)
 
 
 def _without_token(reject: Reject) -> Reject:

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from klaviyo_pg.errors import MissingScope, NotFound
+from klaviyo_pg.errors import MissingScope, NotFound, Unavailable
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.rows import Consent, Record, Reject
 from klaviyo_pg.windows import FULL_READ
@@ -99,6 +99,41 @@ def test_a_full_read_shows_what_was_deleted_until_it_is_back(warehouse: Warehous
     warehouse.execute("UPDATE watermarks SET watermark = watermark - interval '7 days'")
     warehouse.daily(*TABLES)
     assert warehouse.column(DELETED) == []
+
+
+def test_an_interrupted_full_read_begins_again(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """The resumed run marks what neither of its parts found, and nothing else."""
+    shop.rows_per_page = 2_000  # a batch
+    tokens = shop.records["push_tokens"]
+    tokens[:] = records_of("push_tokens", 5_000)
+    warehouse.daily("push_tokens")
+    remove(shop, "push_tokens5", "push_tokens4999")
+    shop.fail("push_tokens", Unavailable("Away."), page=2)
+    assert warehouse.daily("push_tokens").exit_code == 1
+    assert (warehouse.one("SELECT count(*) FROM swept_rows"), warehouse.column(DELETED)) == (2_000, [])
+    tokens.append(Record("push_tokens", "new", {}))
+    shop.recover()
+    assert warehouse.daily("push_tokens").state == "complete"
+    assert warehouse.column(f"{DELETED} ORDER BY 1") == ["push_tokens4999", "push_tokens5"]
+    assert warehouse.one("SELECT count(*) FROM swept_rows") == 0
+
+
+def test_nothing_is_left_of_the_read_of_a_coupon_that_is_gone(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """The resumed run has planned to read its codes and does so; the next one forgets that."""
+    warehouse.daily("coupons", "coupon_codes")
+    shop.rows_per_page = 2_000
+    many = [Record("coupon_codes", f"more{at}", {"coupon_id": "coupons0"}) for at in range(5_000)]
+    shop.records["coupon_codes"] += many
+    shop.fail("coupon_codes", Unavailable("Away."), subject="coupons0", page=2)
+    assert warehouse.daily("coupons", "coupon_codes").exit_code == 1
+    left = "SELECT count(*) FROM (SELECT stream FROM swept_rows UNION ALL SELECT stream FROM sweeps) AS s"
+    assert warehouse.one(f"{left} WHERE stream LIKE '%%/coupons0'") > 2_000
+    remove(shop, "coupons0", *(each.id for each in many))
+    shop.recover()
+    for _ in range(2):
+        assert warehouse.daily("coupons", "coupon_codes").state == "complete"
+    assert warehouse.one(f"{left} WHERE stream LIKE '%%/coupons0'") == 0
+    assert warehouse.one("SELECT count(*) FROM coupon_codes WHERE deleted_at IS NULL") == 3
 
 
 def test_reviews_and_predictions_are_read_from_their_watermark_on(warehouse: Warehouse, shop: FakeAccount) -> None:

@@ -1,5 +1,6 @@
 """The command `check`: what is wrong becomes sentences and an exit code, and its forecast holds for the runs."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -157,6 +158,25 @@ def test_a_good_key_and_database_pass(warehouse: Warehouse, capsys: pytest.Captu
     ]
     assert {name: lines.get(name) for name in wanted} == dict.fromkeys(wanted, "yes")
     assert "campaigns" not in lines
+
+
+def test_json_has_what_the_table_shows(warehouse: Warehouse, box: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing else is on standard output."""
+    configured = warehouse.configured()
+    box.set_faults({"endpoint": "GET /api/flows", "status": 404, "times": 10**6})
+    try:
+        code = examine(configured, selection_of(configured), with_forecast=True, as_json=True)
+    finally:
+        box.set_faults()
+    document = json.loads(capsys.readouterr().out)
+    assert (code, document["exit_code"], document["account_id"]) == (3, 3, box.state()["account"])
+    assert document["errors"] == ["Klaviyo does not offer flows to this account (404). Runs leave it out."]
+    streams = {each["stream"]: each for each in document["streams"]}
+    assert (streams["flows"]["access"], streams["flows"]["is_allowed"]) == ("not offered", False)
+    events = streams["events"]
+    assert (events["access"], events["is_allowed"]) == ("yes", True)
+    assert events["requests_of_first_run"] >= events["requests_of_daily_run"] > 0
+    assert set(configured.api_key.split()).isdisjoint(str(document).split())
 
 
 def test_a_missing_scope_is_told_apart_from_what_klaviyo_does_not_offer(

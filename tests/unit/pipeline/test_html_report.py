@@ -58,6 +58,7 @@ def account(name: str) -> AccountReport:
         differing=1,
         requests=Answer([RequestsOfDay(date(2026, 6, 30), 2, 1_500, 20, 90.5)]),
         loaded=Answer([LoadedTable("opens", 10, 5, 2, 3, 0)]),
+        rejected=Answer(7),
         rejects=Answer([Rejected("opens", text, 7, NOW, NOW)]),
         consents=Answer(Estimated([Consent("email", text, True, 30), Consent("sms", None, None, 4)], 12.5)),
         excluded=Answer(Estimated([Excluded(None, 2)])),
