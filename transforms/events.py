@@ -142,16 +142,22 @@ def placeholders(sent: Iterable[tuple[str | None, str | None]], read_at: datetim
 
 
 def _placeholders(ids: Iterable[str], load: Load, read_at: datetime, integration_id: str) -> pl.DataFrame:
-    named = pl.DataFrame({"id": sorted(filter(_is_message_id, ids))}, {"id": pl.String()})
+    named = sorted(filter(_is_message_id, ids))
+    if not named:
+        return pl.DataFrame(schema=load.schema)
     key = md5(pl.col("id"))
-    return named.with_columns(
-        key=row_key(integration_id, pl.col("id")),
-        campaign_key=key,
-        automation_key=key,
-        type=pl.lit("Campaign"),
-        deleted_at=pl.lit(read_at),
-        is_placeholder=pl.lit(True),
-    ).pipe(conformed, load)
+    return (
+        pl.DataFrame({"id": named})
+        .with_columns(
+            key=row_key(integration_id, pl.col("id")),
+            campaign_key=key,
+            automation_key=key,
+            type=pl.lit("Campaign"),
+            deleted_at=pl.lit(read_at),
+            is_placeholder=pl.lit(True),
+        )
+        .pipe(conformed, load)
+    )
 
 
 def _looked_up(values: Mapping[str, str | None], ids: Sequence[str | None], default: str | None) -> list[str | None]:
