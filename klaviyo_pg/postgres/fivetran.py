@@ -48,8 +48,8 @@ FROM {members} AS person
 WHERE person.esp_integration_id = {account}
 """
 # $message is the ID of a campaign, of one of its messages, or of a message of a flow; its key is found in one of three
-# tables. If it is in no table, it keeps the ID of the properties or, where these are not stored, the key. A message that
-# is not that of its campaign has a placeholder among campaigns, too.
+# tables. If it is in no table, it keeps the ID of the properties or, where these are not stored, the key. A message of
+# a campaign can have a placeholder among campaigns, too.
 _EVENT = """
 SELECT {stable_id} AS id, coalesce(person.id, event.member_key, {unknown}) COLLATE "default" AS person_id,
     metric.id AS metric_id, {event_type} AS type,
