@@ -146,7 +146,8 @@ def test_each_message_of_events_is_resolved_once(warehouse: Warehouse, shop: Fak
         shop.events[-1] = shop.events[-1]._replace(message=message, flow=flow)
     warehouse.daily(*ONLY, "opens")
     resolved = (
-        "SELECT m.message_type, m.message_id, m.campaign_id, m.automation_key = md5('F1'), m.is_placeholder FROM opens o"
+        "SELECT m.message_type, m.message_id, m.campaign_id, m.automation_key = md5('F1'), m.is_placeholder"
+        " FROM opens o"
         " LEFT JOIN messages m ON m.message_key = o.campaign_key AND m.esp_integration_id = o.esp_integration_id"
         " WHERE o.campaign_key IS NOT NULL ORDER BY 2"
     )
