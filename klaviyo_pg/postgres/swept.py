@@ -3,22 +3,17 @@
 The caller owns the transaction.
 """
 
-from psycopg.sql import SQL, Composable, Identifier, Placeholder
+from psycopg.sql import SQL, Identifier, Placeholder
 
 from klaviyo_pg.catalogue import Table, bookkeeping
+from klaviyo_pg.postgres import absent_rows
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
+from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.postgres.statements import row_key
 
-_PRESENT = "esp_integration_id = %(account)s AND deleted_at IS NULL AND {limit}"
-# EXCEPT and keys are fast even right after the table was filled, when Postgres has no statistics about it.
-_ABSENT = f"""
-SELECT key AS row_key FROM {{table}} WHERE {_PRESENT} EXCEPT SELECT row_key FROM {{swept}}
-WHERE esp_integration_id = %(account)s AND stream = %(read)s AND sweep = %(sweep)s AND table_name = %(filled)s
-"""
-_MARK = """
-UPDATE {table} AS stored SET deleted_at = now(), __synced_at = now() FROM ({absent}) AS absent
-WHERE stored.key = absent.row_key
+_FOUND = """
+SELECT row_key FROM {} WHERE esp_integration_id = %(account)s AND stream = %(read)s AND sweep = %(sweep)s
+AND table_name = %(filled)s
 """
 _MARK_OWNED = """
 UPDATE {table} AS stored SET deleted_at = now(), __synced_at = now() FROM {owners} AS owner
@@ -41,19 +36,12 @@ def mark(
     `read` is what was read, in the ledger; `owner` limits it to the rows of one owner: the column with its key, and
     its ID. Raises UnconfirmedLoss if the rows are more than the guard believes.
     """
-    of = account.table(table)
-    limit = _of(owner[0]) if owner else SQL("true")
-    absent = account.compose(_ABSENT, table=of, swept=account.table(bookkeeping.SWEPT_ROWS), limit=limit)
-    stored = account.compose(f"SELECT count(*) FROM {{table}} WHERE {_PRESENT}", table=of, limit=limit)
-    values = {"read": read, "sweep": sweep, "filled": table.name, "owner": owner and owner[1]}
-    if not is_believed(account, guard, Missing(table, absent, stored), **values):
-        return False
-    account.execute(account.compose(_MARK, table=of, absent=absent), **values)
-    return True
-
-
-def _of(key: str) -> Composable:
-    return SQL("{} = {}").format(Identifier(key), row_key(Placeholder("owner")))
+    found = account.compose(_FOUND, bookkeeping.SWEPT_ROWS)
+    limit = absent_rows.ALL
+    if owner is not None:
+        limit = SQL("{} = {}").format(Identifier(owner[0]), row_key(Placeholder("owner")))
+    values = {"filled": table.name, "owner": owner and owner[1]}
+    return absent_rows.mark(account, guard, table, found, limit, read=read, sweep=sweep, **values)
 
 
 def forget(account: Account, read: str) -> None:

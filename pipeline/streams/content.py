@@ -8,7 +8,7 @@ from typing import Any
 
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import absent_ids, watermarks
+from klaviyo_pg.postgres import absent_rows, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Form, Image, Page, Template
@@ -48,7 +48,7 @@ class _Read:
         """Mark what is absent, and record the full read."""
         if not (self._is_complete and self._has_pages):
             return
-        if absent_ids.mark(account, guard, self._stream.table, self._found):
+        if absent_rows.mark_others(account, guard, self._stream.table, self._found):
             watermarks.advance(account, key_of(FULL_READS, self._stream.name), None, self._reading.run.as_of, None)
 
 
