@@ -58,7 +58,8 @@ FROM generate_series(0, {people} - 1) AS n, LATERAL (SELECT now() - (n %% 1000) 
 """
 _FILL = """
 INSERT INTO marts.{table} (key, id, campaign_key, automation_key, member_key, email, event_at, esp_source,
-    esp_integration_id, __synced_at, metric_key, event_name, value, value_currency, properties, extracted_at)
+    esp_integration_id, __synced_at, metric_key, event_name, value, value_currency, properties, extracted_at,
+    is_machine_open, is_bot_click, email_domain, channel)
 SELECT md5('Klaviyo:one:' || %(name)s || n), %(name)s || n,
     CASE WHEN NOT %(sent)s THEN NULL WHEN is_flow THEN md5('M' || message) ELSE md5('C' || campaign) END,
     CASE WHEN %(sent)s AND is_flow THEN md5('F' || message / 5) END, md5('P' || person),
@@ -69,7 +70,9 @@ SELECT md5('Klaviyo:one:' || %(name)s || n), %(name)s || n,
     '$message', 'C' || campaign, 'Email Domain', 'example.com', 'Client OS', 'iOS 19', 'Client Name', 'Mail',
     'Client Type', 'app', '$event_id', n::text, 'machine_open', n %% 3 = 0, 'Bot Click', n %% 10 = 0,
     'Bounce Type', CASE WHEN n %% 3 = 0 THEN 'Hard' ELSE 'Soft' END,
-    'URL', 'https://example.com/p/' || n || '?utm_source=newsletter&utm_medium=email'), now()
+    'URL', 'https://example.com/p/' || n || '?utm_source=newsletter&utm_medium=email'), now(),
+    CASE WHEN %(name)s = 'Opened Email' THEN n %% 3 = 0 END, CASE WHEN %(name)s = 'Clicked Email' THEN n %% 10 = 0 END,
+    person %% 1000 || '.example.com', CASE WHEN %(sent)s THEN 'email' END
 FROM (
     SELECT n, n %% 10 < 3 AS is_flow, n %% 200 AS message, (n * 7919) %% {people} AS person,
         {campaigns} - 1 - n * {campaigns} / {rows} AS campaign,

@@ -404,6 +404,10 @@ class Events(NamedTuple):
     value: list[str | None]  # the digits of the API's answer
     value_currency: list[str | None]
     properties: list[bytes]  # JSON, as the API sent it
+    is_machine_open: list[bool | None]
+    is_bot_click: list[bool | None]
+    variation: list[str | None]
+    email_domain: list[str | None]  # as the properties have it
 
     def __len__(self) -> int:
         return len(self.id)

@@ -28,7 +28,7 @@ from klaviyo_pg.settings import Settings
 from pipeline.batch import Batch, Protected, ReadBatch
 from transforms.combine import combined
 
-FORMAT = 3
+FORMAT = 4
 """The format of a file; files of another format are not read."""
 _HEAD = struct.Struct("<IQ")
 _END = "end"

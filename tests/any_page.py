@@ -99,6 +99,8 @@ def stored_events(dialect: str, body: bytes) -> tuple[Stored, int]:
     frames = [
         *((loads.EVENTS[table], frame) for table, frame in by_table.tables.items()),
         (loads.FLOW_CAMPAIGNS, by_table.flow_campaigns),
+        (loads.CAMPAIGN_PLACEHOLDERS, by_table.placeholders.campaigns),
+        (loads.FLOW_PLACEHOLDERS, by_table.placeholders.flows),
         (loads.SUBSCRIPTION_CHANGES, by_table.subscription_changes),
         (loads.EVENT_ATTRIBUTIONS, attributions([page], ACCOUNT).included),
         (loads.ATTRIBUTION_IDS, attributions([page], ACCOUNT).ids),

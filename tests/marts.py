@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 from sandbox.account import Account
 from sandbox.account.timeline import NOBODY
@@ -99,8 +100,8 @@ def _activity(event: Event) -> str | None:
     return "click" if event.kinds == {"clicks"} else names.get(event.name)
 
 
-def deliverability(account: Account) -> dict[tuple[date, str | None], Counter[str]]:
-    """Return the numbers of emails for each day and each domain of the addresses that people have."""
+def deliverability(account: Account, zone: ZoneInfo) -> dict[tuple[date, str | None], Counter[str]]:
+    """Return the numbers of emails for each day in a time zone and each domain of the addresses that people have."""
     found: dict[tuple[date, str | None], Counter[str]] = defaultdict(Counter)
     names = {"delivered": "sends", "bounces": "bounces", "opens": "opens", "machine_opens": "machine_opens"}
     for event in events_of(account):
@@ -109,7 +110,7 @@ def deliverability(account: Account) -> dict[tuple[date, str | None], Counter[st
         if "bounces" in counted:
             counted.add(f"{event.properties['Bounce Type'].lower()}_bounces")
         if counted:
-            found[event.at.date(), _domain(account, event)].update(counted)
+            found[event.at.astimezone(zone).date(), _domain(account, event)].update(counted)
     return found
 
 

@@ -73,6 +73,7 @@ def campaigns(campaigns: Sequence[rows.Campaign], integration_id: str) -> tuple[
         campaign_key=md5(pl.col("id")),
         type=pl.lit("Campaign"),
         first_list_key=row_key(integration_id, pl.col("list_key")),
+        is_placeholder=pl.lit(False),
     )
     audiences = [_audience(frame, audience, integration_id) for audience in ("excluded", "included")]
     lists = pl.concat([frame.select(campaign_id="id").pipe(conformed, loads.CAMPAIGN_LISTS), *audiences])
@@ -89,7 +90,7 @@ def automations(flows: Sequence[rows.Flow], integration_id: str) -> Cleaned:
     """Return the frame for the load AUTOMATIONS."""
     raw = pl.DataFrame([each[: len(_FLOW)] for each in flows], _FLOW, orient="row").pipe(cleaned)
     frame = raw.frame.pipe(last_by, "id").with_columns(
-        key=row_key(integration_id, pl.col("id")), automation_key=md5(pl.col("id"))
+        key=row_key(integration_id, pl.col("id")), automation_key=md5(pl.col("id")), is_placeholder=pl.lit(False)
     )
     return Cleaned(conformed(frame, loads.AUTOMATIONS), raw.nul_characters)
 

@@ -11,7 +11,7 @@ from klaviyo_pg.catalogue import Load, events, loads
 from klaviyo_pg.catalogue.personal import CURRENCIES, EVENT_ID, MESSAGE_ID
 from transforms.keys import md5, row_key
 
-_OF_THE_PERSON = ("member_key", "email", "properties")
+_OF_THE_PERSON = ("member_key", "email", "email_domain", "properties")
 _FROM_EVENTS = {"name": "$['Campaign Name']", "subject": "$['Subject']"}
 _EXCLUSIONS = (loads.SWEPT_EXCLUSIONS, loads.NEW_EXCLUSIONS, loads.STG_MEMBER_EXCLUSIONS, loads.MEMBER_EXCLUSIONS)
 _BY_ADDRESS = (*_EXCLUSIONS, loads.REVIEWS)
@@ -128,17 +128,19 @@ def _is_theirs(member_key: pl.Expr, erased: Erased) -> pl.Expr:
 
 
 def _cleared(frame: pl.DataFrame, erased: Erased) -> pl.DataFrame:
-    """Clear the events of the people. An ID that is not one, such as an address, becomes its digest."""
+    """Clear the events of the people. An ID that is not one, such as an address, becomes its digest, or null."""
     is_theirs = _is_theirs(pl.col("member_key"), erased)
     if not frame.select(is_theirs.any()).item():
         return frame
     digest = md5(pl.col("id"))
     is_odd = is_theirs & ~pl.col("id").str.contains(EVENT_ID)
     has_currency = pl.col("value_currency").str.to_uppercase().is_in(list(CURRENCIES))
+    is_variation = pl.col("variation").str.contains(MESSAGE_ID)
     return frame.with_columns(
         pl.when(is_odd).then(row_key(erased.integration_id, digest)).otherwise(pl.col("key")).alias("key"),
         pl.when(is_odd).then(digest).otherwise(pl.col("id")).alias("id"),
         pl.when(~is_theirs | has_currency).then(pl.col("value_currency")).alias("value_currency"),
+        pl.when(~is_theirs | is_variation).then(pl.col("variation")).alias("variation"),
         *(pl.when(~is_theirs).then(pl.col(name)).alias(name) for name in _OF_THE_PERSON),
     )
 

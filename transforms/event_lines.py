@@ -15,9 +15,17 @@ from typing import NamedTuple
 import polars as pl
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.catalogue.events import EVENT_TABLES
+from klaviyo_pg.catalogue.events import EVENT_TABLES, channel
 from klaviyo_pg.rows import KEY_LENGTH, TIMES, EventPage, Events, Lines
-from transforms.events import NUMBER, Metrics, flow_campaigns, implies_change, subscription_changes
+from transforms.events import (
+    NUMBER,
+    Metrics,
+    Placeholders,
+    flow_campaigns,
+    implies_change,
+    placeholders,
+    subscription_changes,
+)
 from transforms.keys import key_prefix, md5
 
 try:
@@ -28,8 +36,10 @@ except ImportError:  # an interpreter without it
 _COLUMNS = (
     *("key", "id", "campaign_key", "automation_key", "member_key", "list_key", "email", "event_at", "metric_key"),
     *("event_name", "value", "value_currency", "properties", "extracted_at"),
+    *("is_machine_open", "is_bot_click", "variation", "email_domain", "channel"),
 )
 _NOTHING = b""
+_FLAGS = {None: b"", True: b"true", False: b"false"}
 _SECONDS = tuple(b"%02d+00:00" % second for second in range(60))
 _is_number = re.compile(NUMBER, re.ASCII).fullmatch
 _SPECIAL = "\0\t\n\r\x01"  # NUL is removed; COPY takes the others only if they are quoted
@@ -54,11 +64,12 @@ class _Unusual(Exception):
 
 
 class EventLines(NamedTuple):
-    """The lines for the loads of the event tables, by table; frames for FLOW_CAMPAIGNS and SUBSCRIPTION_CHANGES."""
+    """The lines for the loads of the event tables, by table, and the frames of what events imply."""
 
     tables: Mapping[str, Lines]
     flow_campaigns: pl.DataFrame
     subscription_changes: pl.DataFrame
+    placeholders: Placeholders
 
 
 def event_lines(pages: Sequence[EventPage], metrics: Metrics, integration_id: str) -> EventLines | None:
@@ -76,7 +87,13 @@ def event_lines(pages: Sequence[EventPage], metrics: Metrics, integration_id: st
     except (_Unusual, UnicodeEncodeError, OverflowError):  # half of a surrogate pair, or a time of no year
         return None
     tables = _by_table(made, pages, maker)
-    return EventLines(tables, _flow_campaigns(pages, integration_id), _subscription_changes(pages, maker))
+    sent = {each for page in pages for each in zip(page.events.message, page.events.flow, strict=True)}
+    return EventLines(
+        tables,
+        _flow_campaigns(pages, integration_id),
+        _subscription_changes(pages, maker),
+        placeholders(sent, max((page.read_at for page in pages), default=_EPOCH), integration_id),
+    )
 
 
 def _by_table(lines: list[bytes], pages: Sequence[EventPage], maker: "_Maker") -> dict[str, Lines]:
@@ -126,7 +143,7 @@ class _Maker:
         self._metrics = metrics
         self._prefix = key_prefix(integration_id)
         self._minute = cache(_minute)
-        self._message, self._value = cache(_of_message), cache(_of_value)
+        self._message, self._value, self._marks = cache(_of_message), cache(_of_value), cache(self._of_marks)
         self._metric = cache(self._of_metric)
         self.destination = cache(self._destination)
 
@@ -135,14 +152,16 @@ class _Maker:
         _check(events.id)
         _check(filter(None, events.email))
         _check_documents(events.properties)
-        end = b"%b\n" % read_at.astimezone(UTC).isoformat(" ", "microseconds").encode()
+        extracted_at = read_at.astimezone(UTC).isoformat(" ", "microseconds").encode()
         prefix, minute = self._prefix, self._minute
         messages = map(self._message, events.message, events.flow)
         metrics = map(self._metric, events.metric_id)
         people = map(_of_person, events.profile_id, events.email)
         values = map(self._value, events.value, events.value_currency)
+        flags = events.is_machine_open, events.is_bot_click
+        marks = map(self._marks, *flags, events.variation, _domains(events), events.metric_id)
         names = [each.encode() for each in events.id]
-        columns = zip(names, messages, people, events.at, metrics, values, events.properties, strict=True)
+        columns = zip(names, messages, people, events.at, metrics, values, events.properties, marks, strict=True)
         return [
             b"\t".join(
                 (
@@ -154,10 +173,11 @@ class _Maker:
                     metric,
                     value,
                     properties,
-                    end,
+                    extracted_at,
+                    mark,
                 )
             )
-            for name, message, person, at, metric, value, properties in columns
+            for name, message, person, at, metric, value, properties, mark in columns
         ]
 
     def changes(self, events: Events) -> Iterator[tuple[object, ...]]:
@@ -174,6 +194,18 @@ class _Maker:
         name = self._metrics.names.get(metric_id) or ""
         _check([name])
         return b"%b\t%b" % (self.metric_key(metric_id), name.encode())
+
+    def _of_marks(
+        self,
+        is_machine_open: bool | None,
+        is_bot_click: bool | None,
+        variation: str | None,
+        domain: str | None,
+        metric_id: str,
+    ) -> bytes:
+        texts = (variation or "", (domain or "").lower(), channel(self._metrics.names.get(metric_id)) or "")
+        _check(texts)
+        return b"%b\t%b\t%b\n" % (_FLAGS[is_machine_open], _FLAGS[is_bot_click], "\t".join(texts).encode())
 
     def metric_key(self, metric_id: str) -> bytes:
         """Return the key of a metric."""
@@ -198,6 +230,11 @@ def _of_message(message: str | None, flow: str | None) -> bytes:
 
 def _of_person(profile_id: str | None, email: str | None) -> bytes:
     return b"%b\t\t%b" % (_key(profile_id), (email or "").encode())
+
+
+def _domains(events: Events) -> list[str | None]:
+    pairs = zip(events.email, events.email_domain, strict=True)
+    return [(email[email.rindex("@") + 1 :] if email and "@" in email else None) or said for email, said in pairs]
 
 
 def _of_value(value: str | None, currency: str | None) -> bytes:

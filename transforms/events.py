@@ -1,12 +1,15 @@
 """Frames for events: the seven event tables, and the flow campaigns and list changes that events imply."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import polars as pl
 
+from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.catalogue import events as tables
-from klaviyo_pg.catalogue import loads
+from klaviyo_pg.catalogue.personal import MESSAGE_ID
 from klaviyo_pg.rows import Events
 from transforms.clean import Frame, cleaned, conformed, last_by
 from transforms.keys import md5, row_key
@@ -15,6 +18,7 @@ from transforms.personal import Protection, with_protected_ids
 _JSON = frozenset({"properties"})
 NUMBER = r"^[+-]?([0-9]{1,400}(\.[0-9]{0,400})?|\.[0-9]{1,400})([eE][+-]?[0-9]{1,3})?$"
 """The texts that are numbers of events. Postgres' numeric fits all of them."""
+_is_message_id = re.compile(MESSAGE_ID).fullmatch
 _SUBSCRIBED = "Subscribed to List"
 _SUBSCRIBED_TO_ALL = "Subscribed to Email Marketing"
 _UNSUBSCRIBED = sorted(tables.UNSUBSCRIBES.metric_names)  # even if the user chose another table for them
@@ -35,6 +39,11 @@ _SCHEMA = {
     "value": pl.String(),
     "value_currency": pl.String(),
     "properties": pl.String(),
+    "is_machine_open": pl.Boolean(),
+    "is_bot_click": pl.Boolean(),
+    "variation": pl.String(),
+    "email_domain": pl.String(),
+    "channel": pl.String(),
     "read_at": pl.Int64(),
 }
 
@@ -47,11 +56,12 @@ class Metrics(NamedTuple):
 
 
 class EventFrames(NamedTuple):
-    """The frames for the loads of the event tables (by table), FLOW_CAMPAIGNS and SUBSCRIPTION_CHANGES."""
+    """The frames for the loads of the event tables (by table), and of what events imply."""
 
     tables: Mapping[str, pl.DataFrame]
     flow_campaigns: pl.DataFrame
     subscription_changes: pl.DataFrame
+    placeholders: "Placeholders"
     nul_characters: int
 
 
@@ -70,6 +80,7 @@ def event_frames(
     columns: dict[str, Sequence[Any]] = {**events._asdict(), "read_at": read_at}
     columns["event_name"] = _looked_up(metrics.names, events.metric_id, None)
     columns["destination"] = _looked_up(metrics.destinations, events.metric_id, tables.EVENTS.name)
+    columns["channel"] = [tables.channel(name) for name in columns["event_name"]]
     columns["properties"] = [str(each, "utf-8") for each in events.properties]
     raw = pl.DataFrame(columns, _SCHEMA).pipe(cleaned, _JSON)
     identified = raw.frame.pipe(with_protected_ids, protection) if protection else raw.frame
@@ -85,6 +96,7 @@ def event_frames(
             metric_key=row_key(integration_id, pl.col("metric_id")),
             campaign_key=md5(pl.col("message")),
             automation_key=md5(pl.col("flow")),
+            email_domain=_domain(pl.col("email"), pl.col("email_domain")),
         )
         .collect()
     )
@@ -96,7 +108,56 @@ def event_frames(
             *(rows.lazy().pipe(conformed, loads.EVENTS[name]) for name, rows in by_table.items()),
         ]
     )
-    return EventFrames(dict(zip(by_table, conforming, strict=True)), campaigns, changes, raw.nul_characters)
+    sent = frame.select("message", "flow").unique().iter_rows()
+    read_last = datetime.fromtimestamp(max(read_at, default=0) / 1_000_000, UTC)
+    return EventFrames(
+        dict(zip(by_table, conforming, strict=True)),
+        campaigns,
+        changes,
+        placeholders(sent, read_last, integration_id),
+        raw.nul_characters,
+    )
+
+
+class Placeholders(NamedTuple):
+    """The frames for the loads CAMPAIGN_PLACEHOLDERS and FLOW_PLACEHOLDERS."""
+
+    campaigns: pl.DataFrame
+    flows: pl.DataFrame
+
+
+def placeholders(sent: Iterable[tuple[str | None, str | None]], read_at: datetime, integration_id: str) -> Placeholders:
+    """Return a row for each campaign and each flow that events mention: `sent` has their messages and flows.
+
+    An ID that does not have the form of one could be a person's name or address, and has no row.
+    """
+    flows, campaigns = set[str](), set[str]()
+    for message, flow in sent:
+        if each := flow or message:
+            (flows if flow else campaigns).add(each)
+    return Placeholders(
+        _placeholders(campaigns, loads.CAMPAIGN_PLACEHOLDERS, read_at, integration_id),
+        _placeholders(flows, loads.FLOW_PLACEHOLDERS, read_at, integration_id),
+    )
+
+
+def _placeholders(ids: Iterable[str], load: Load, read_at: datetime, integration_id: str) -> pl.DataFrame:
+    named = sorted(filter(_is_message_id, ids))
+    if not named:
+        return pl.DataFrame(schema=load.schema)
+    key = md5(pl.col("id"))
+    return (
+        pl.DataFrame({"id": named})
+        .with_columns(
+            key=row_key(integration_id, pl.col("id")),
+            campaign_key=key,
+            automation_key=key,
+            type=pl.lit("Campaign"),
+            deleted_at=pl.lit(read_at),
+            is_placeholder=pl.lit(True),
+        )
+        .pipe(conformed, load)
+    )
 
 
 def _looked_up(values: Mapping[str, str | None], ids: Sequence[str | None], default: str | None) -> list[str | None]:
@@ -109,6 +170,12 @@ def _numeric(text: pl.Expr) -> pl.Expr:
     return pl.when(digits.str.contains(NUMBER)).then(digits)
 
 
+def _domain(address: pl.Expr, said: pl.Expr) -> pl.Expr:
+    """Return the domain of an address, or the one that the properties of the event say."""
+    of_address = address.str.extract("@([^@]+)$")
+    return pl.coalesce(of_address, said).str.to_lowercase()
+
+
 def flow_campaigns(frame: pl.LazyFrame, integration_id: str) -> pl.LazyFrame:
     """Return the messages of flows, named as in their latest event, with the times of their first and latest event."""
     sends = frame.filter(pl.col("flow").is_not_null() & pl.col("message").is_not_null()).select(
@@ -116,7 +183,11 @@ def flow_campaigns(frame: pl.LazyFrame, integration_id: str) -> pl.LazyFrame:
     )
     return (
         sends.with_columns(
-            key=row_key(integration_id, pl.col("id")), type=pl.lit("Campaign"), created_at="at", updated_at="at"
+            key=row_key(integration_id, pl.col("id")),
+            type=pl.lit("Campaign"),
+            created_at="at",
+            updated_at="at",
+            is_placeholder=pl.lit(False),
         )
         .pipe(conformed, loads.FLOW_CAMPAIGNS)
         .pipe(widened)

@@ -1,7 +1,7 @@
 """The tables that events refer to: metrics, campaigns, automations (flows), lists and members."""
 
 from klaviyo_pg.catalogue.personal import Harmless, Personal
-from klaviyo_pg.catalogue.shared import DELETED_AT, KEY_OF_ID, ORIGIN
+from klaviyo_pg.catalogue.shared import DELETED_AT, IS_PLACEHOLDER, KEY_OF_ID, ORIGIN
 from klaviyo_pg.catalogue.types import BOOLEAN, FLOAT, INTEGER, KEY, TEXT, TIMESTAMP, Column, Merge, Table
 
 METRICS = Table(
@@ -165,6 +165,7 @@ CAMPAIGNS = Table(
             "list_id | lists",
             personal=Harmless.KEY,
         ),
+        IS_PLACEHOLDER,
     ),
 )
 
@@ -197,6 +198,7 @@ AUTOMATIONS = Table(
             "trigger.type",
             personal=Personal.CHECKED,
         ),
+        IS_PLACEHOLDER,
     ),
 )
 

@@ -2,8 +2,9 @@
 
 from klaviyo_pg.catalogue.personal import Harmless, Personal
 from klaviyo_pg.catalogue.shared import KEY_OF_ID, ORIGIN
-from klaviyo_pg.catalogue.types import JSON, KEY, NUMERIC, TEXT, TIMESTAMP, Column, Merge, Table
+from klaviyo_pg.catalogue.types import BOOLEAN, JSON, KEY, NUMERIC, TEXT, TIMESTAMP, Column, Merge, Table
 
+_OPENED_BY_MACHINE = "event_properties.machine_open | Machine Open | Apple Privacy Open"
 _COLUMNS = (
     KEY_OF_ID,
     Column("id", TEXT, "Klaviyo's ID of the event.", "id", "id", personal=Personal.EVENT_ID),
@@ -84,6 +85,44 @@ _COLUMNS = (
         "extraction",
         Merge.STAMP,
     ),
+    Column(
+        "is_machine_open",
+        BOOLEAN,
+        "True if a mail program opened the email by itself; null for events that do not say, such as all but opens.",
+        _OPENED_BY_MACHINE,
+        _OPENED_BY_MACHINE,
+    ),
+    Column(
+        "is_bot_click",
+        BOOLEAN,
+        "True if a bot clicked, such as a security scanner; null for events that do not say, such as all but clicks.",
+        "event_properties.Bot Click",
+        "event_properties.Bot Click",
+    ),
+    Column(
+        "variation",
+        TEXT,
+        "ID of the variation of the message that the person got; null if the message has no variations.",
+        "event_properties.$variation",
+        "event_properties.$variation",
+        personal=Personal.MESSAGE_ID,
+    ),
+    Column(
+        "email_domain",
+        TEXT,
+        "Domain of the person's address, in lower case; without an address, the domain that Klaviyo says.",
+        "email | event_properties.Email Domain",
+        "email | event_properties.Email Domain",
+        personal=Personal.TEXT,  # a private domain can name a person
+    ),
+    Column(
+        "channel",
+        TEXT,
+        "'email', 'sms' or 'push', by the name of the metric; null for metrics that belong to no channel.",
+        "from the name",
+        "from the name",
+        personal=Harmless.OWN,
+    ),
 )
 
 # The key alone is unique, because it contains the event's ID. The time comes first so that new rows share pages of the
@@ -119,9 +158,32 @@ EVENTS = _event_table("events", "Events of all other metrics.")
 
 EVENT_TABLES = (SENDS, BOUNCES, OPENS, CLICKS, SPAMS, UNSUBSCRIBES, EVENTS)
 
+_NAMES_BY_CHANNEL = {
+    "email": (
+        *("Received Email", "Bounced Email", "Dropped Email", "Opened Email", "Clicked Email", "Marked Email as Spam"),
+        *("Subscribed to Email Marketing", "Unsubscribed", "Unsubscribed from Email Marketing"),
+        "Updated Email Preferences",
+    ),
+    "sms": (
+        *("Sent SMS", "Received SMS", "Clicked SMS", "Failed to Deliver SMS", "Received Automated Response SMS"),
+        *("Failed to Deliver Automated Response SMS", "Consented to Receive SMS", "Subscribed to SMS Marketing"),
+        *("Unsubscribed from SMS", "Unsubscribed from SMS Marketing"),
+        *("Sent Text Message", "Received Text Message", "Opened Text", "Clicked Text Message"),
+        *("Failed to Deliver Text Message", "Subscribed to Text Message Marketing"),
+        *("Unsubscribed from Text Message Marketing", "Subscribed to Text Messaging Marketing"),
+        "Unsubscribed from Text Messaging Marketing",
+    ),
+    "push": ("Received Push", "Bounced Push", "Opened Push"),
+}
+_CHANNEL_OF_METRIC_NAME = {name: channel for channel, names in _NAMES_BY_CHANNEL.items() for name in names}
 _TABLE_OF_METRIC_NAME = {name: table.name for table in EVENT_TABLES for name in table.metric_names}
 
 
 def destination(metric_name: str | None) -> str:
     """Return the name of the event table that receives a metric with this name."""
     return _TABLE_OF_METRIC_NAME.get(metric_name or "", EVENTS.name)
+
+
+def channel(metric_name: str | None) -> str | None:
+    """Return the channel of the messages that a metric with this name is about; None if it is about no channel."""
+    return _CHANNEL_OF_METRIC_NAME.get(metric_name or "")

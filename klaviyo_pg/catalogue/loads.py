@@ -37,9 +37,20 @@ FLOW_CAMPAIGNS = Load(
         "name": Personal.TEXT,
         "subject": Personal.TEXT,
     },
-    update_where={"automation_key": ...},  # events never overwrite a campaign that the source lists itself
+    # events never overwrite a campaign that the source lists itself
+    update_where=({"automation_key": ...}, {"is_placeholder": True}),
 )
 AUTOMATIONS = Load(dimensions.AUTOMATIONS, absent=Absent.MARK)
+CAMPAIGN_PLACEHOLDERS, FLOW_PLACEHOLDERS = (
+    Load(
+        table,
+        omits=frozenset(table.column_names) - {"key", "id", key, "type", "deleted_at", "is_placeholder"},
+        merges=dict.fromkeys(table.column_names, Merge.KEEP),
+        personal={"id": Personal.MESSAGE_ID},
+    )
+    for table, key in ((dimensions.CAMPAIGNS, "campaign_key"), (dimensions.AUTOMATIONS, "automation_key"))
+)
+"""Campaigns and flows that events mention, for those that the source does not list. A stored row stays as it is."""
 LISTS = Load(dimensions.LISTS, absent=Absent.MARK, absent_where={"list_type": "list"})
 SEGMENTS_AS_LISTS = Load(dimensions.LISTS, absent=Absent.MARK, absent_where={"list_type": "segment"})
 SEGMENTS = Load(segments.SEGMENTS, absent=Absent.MARK)
@@ -138,7 +149,7 @@ ATTRIBUTION_IDS = Load(
 STG_MEMBER_EXCLUSIONS = Load(membership.STG_MEMBER_EXCLUSIONS, absent=Absent.DELETE)
 MEMBER_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, absent=Absent.MARK)
 SWEPT_EXCLUSIONS = Load(membership.SWEPT_EXCLUSIONS, newer_by="created_at")
-NEW_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, update_where={"removed_at": ...})
+NEW_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, update_where=({"removed_at": ...},))
 STG_MEMBER_LISTS = Load(membership.STG_MEMBER_LISTS)
 SUBSCRIPTION_CHANGES = Load(membership.SUBSCRIPTION_CHANGES, omits=frozenset({"list_id"}))  # resolved from the name
 LIST_SUPPRESSIONS = Load(membership.LIST_SUPPRESSIONS)
@@ -154,6 +165,8 @@ REJECTS = Load(bookkeeping.REJECTS, merges={"run_id": Merge.KEEP})
 OF_EVENT_PAGES = {
     **EVENTS,
     "flow_campaigns": FLOW_CAMPAIGNS,
+    "campaign_placeholders": CAMPAIGN_PLACEHOLDERS,
+    "flow_placeholders": FLOW_PLACEHOLDERS,
     "subscription_changes": SUBSCRIPTION_CHANGES,
     "event_attributions": EVENT_ATTRIBUTIONS,
     "attribution_ids": ATTRIBUTION_IDS,

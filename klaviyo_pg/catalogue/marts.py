@@ -6,10 +6,11 @@ _ACCOUNT = (
     Column("integration", TEXT, "Name of the account in this warehouse (KLAVIYO_INTEGRATION)."),
     Column("esp_integration_id", TEXT, "ID of the Klaviyo account in this warehouse; see integrations."),
 )
+_DAY = Column("day", DATE, "Day in the account's time zone (accounts.timezone); in UTC if that is not known.")
 _PERFORMANCE = (
     Column("recipients", INTEGER, "Messages sent: delivered and bounced ones."),
     Column("delivered", INTEGER, "Messages delivered."),
-    Column("bounces", INTEGER, "Messages that bounced."),
+    Column("bounces", INTEGER, "Messages that bounced, and text messages that could not be delivered."),
     Column("opens", INTEGER, "Times that a message was opened, by people and by machines."),
     Column("machine_opens", INTEGER, "Of these, times that a mail program opened it by itself (machine_open)."),
     Column("unique_opens", INTEGER, "People whose message was opened, by themselves or by a machine."),
@@ -44,10 +45,16 @@ CAMPAIGN_PERFORMANCE = View(
         Column(
             "campaign_key",
             KEY,
-            "Key of the campaign (campaigns.campaign_key); md5($message) if the warehouse does not have the campaign.",
+            "Key of the campaign (campaigns.campaign_key). If Klaviyo does not list it, md5($message) for its events, "
+            "and md5(campaign id) for its orders.",
         ),
-        Column("campaign_id", TEXT, "Klaviyo's ID of the campaign; null if the warehouse does not have it."),
-        Column("campaign_name", TEXT, "Name of the campaign."),
+        Column(
+            "campaign_id",
+            TEXT,
+            "Klaviyo's ID of the campaign, or the $message of events whose campaign Klaviyo does not list; null if "
+            "campaigns has no row for it.",
+        ),
+        Column("campaign_name", TEXT, "Name of the campaign; null if Klaviyo does not list it."),
         Column("channel", TEXT, "Channel (current dialect) or campaign type (legacy dialect)."),
         Column("sent_at", TIMESTAMP, "When the campaign was sent."),
         *_PERFORMANCE,
@@ -97,13 +104,13 @@ MEMBER_ENGAGEMENT = View(
 )
 LIST_GROWTH = View(
     "list_growth",
-    "One row for each list and each day (UTC) on which somebody joined or left it.",
+    "One row for each list and each day on which somebody joined or left it.",
     (
         *_ACCOUNT,
         Column("list_key", KEY, "Key of the list (lists.key)."),
         Column("list_id", TEXT, "Klaviyo's ID of the list."),
         Column("list_name", TEXT, "Name of the list; null if the warehouse does not have it."),
-        Column("day", DATE, "Day, in UTC."),
+        _DAY,
         Column("people_joined", INTEGER, "People who last joined the list on this day."),
         Column("people_left", INTEGER, "People who left the list on this day and have not joined it again."),
         Column("people_on_list", INTEGER, "People on the list at the end of the day, of those."),
@@ -117,10 +124,10 @@ LIST_GROWTH = View(
 )
 DELIVERABILITY = View(
     "deliverability",
-    "One row for each domain of email addresses and each day (UTC) with sends, bounces, opens or complaints.",
+    "One row for each domain of email addresses and each day with sends, bounces, opens or complaints.",
     (
         *_ACCOUNT,
-        Column("day", DATE, "Day, in UTC."),
+        _DAY,
         Column(
             "domain",
             TEXT,

@@ -1,7 +1,7 @@
 """Columns and constants that many tables share."""
 
 from klaviyo_pg.catalogue.personal import Harmless
-from klaviyo_pg.catalogue.types import KEY, TEXT, TIMESTAMP, Column, Merge
+from klaviyo_pg.catalogue.types import BOOLEAN, KEY, TEXT, TIMESTAMP, Column, Merge
 
 ESP_SOURCE = "Klaviyo"
 """The value of esp_source in every row, and the first component of every row key."""
@@ -37,6 +37,14 @@ ORIGIN = (
     Column("esp_source", TEXT, f"Always '{ESP_SOURCE}'.", "constant", "constant", personal=Harmless.OWN),
     ESP_INTEGRATION_ID,
     SYNCED_AT,
+)
+IS_PLACEHOLDER = Column(
+    "is_placeholder",
+    BOOLEAN,
+    "True if only events mention it, because Klaviyo does not list it, such as after it was deleted. Then all columns "
+    "but the ID and the keys are null, and deleted_at is when its first event was loaded.",
+    "computed",
+    "computed",
 )
 DELETED_AT = Column(
     "deleted_at",

@@ -1,6 +1,6 @@
 """The vocabulary of the catalogue: column types, columns, tables, and the rules for merging rows into a table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
@@ -115,11 +115,12 @@ class Load:
 
     - `mostly_new`: a batch usually contains new rows only, so appending them is tried before merging.
     - `omits`: columns of the table that these rows do not have.
-    - `merges`: rules that replace those of the columns.
+    - `merges`: rules that replace those of the columns. A column that a read clears has values only if it is kept.
     - `personal`: the kinds of personal data that replace those of the columns.
     - `newer_by`: a time column. A row does not change a stored row whose time is later.
-    - `update_where`: limits which stored rows may be updated (column -> value; None means null, ... means not null).
-    - `absent_where`: limits, in the same form, which stored rows can be absent.
+    - `update_where`: limits which stored rows may be updated: to those that meet any of these conditions (column ->
+      value; None means null, ... means not null).
+    - `absent_where`: limits, by one such condition, which stored rows can be absent.
     - `absent_per`: a stored row can be absent only if a loaded row has the same value in this column.
     - `is_doubted`: many rows that are absent by `absent_per` have to be confirmed by a later read. Without it, they are
       as believable as the row that they belong to.
@@ -131,7 +132,7 @@ class Load:
     merges: Mapping[str, Merge] = field(default_factory=dict)
     personal: Mapping[str, Personal] = field(default_factory=dict)
     newer_by: str | None = None
-    update_where: Mapping[str, object] = field(default_factory=dict)
+    update_where: Sequence[Mapping[str, object]] = ()
     absent: Absent = Absent.KEEP
     absent_where: Mapping[str, object] = field(default_factory=dict)
     absent_per: str | None = None
@@ -143,8 +144,11 @@ class Load:
         return tuple(
             column
             for column in self.table.columns
-            if column.name not in self.omits | FILLED_IN and column.merge is not Merge.CLEAR
+            if column.name not in self.omits | FILLED_IN and (column.merge is not Merge.CLEAR or self._keeps(column))
         )
+
+    def _keeps(self, column: Column) -> bool:
+        return self.merges.get(column.name) is Merge.KEEP
 
     @property
     def schema(self) -> dict[str, pl.DataType]:

@@ -1,7 +1,7 @@
 """The views: the state of the warehouse, and what analysts ask for most."""
 
 from klaviyo_pg.catalogue.marts import MARTS
-from klaviyo_pg.catalogue.types import FLOAT, INTEGER, KEY, NUMERIC, TEXT, TIMESTAMP, Column, View
+from klaviyo_pg.catalogue.types import BOOLEAN, FLOAT, INTEGER, KEY, NUMERIC, TEXT, TIMESTAMP, Column, View
 
 FRESHNESS = View(
     "freshness",
@@ -67,6 +67,7 @@ MESSAGES = View(
         Column("flow_id", TEXT, "ID of the flow; null for campaigns and for a flow that was never read."),
         Column("automation_key", KEY, "md5(flow id); joins to automations.automation_key."),
         Column("deleted_at", TIMESTAMP, "When a complete read of the source no longer contained it."),
+        Column("is_placeholder", BOOLEAN, "True if only events mention it; see campaigns.is_placeholder."),
     ),
 )
 USABLE_PUSH_TOKENS = View(

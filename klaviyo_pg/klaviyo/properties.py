@@ -16,7 +16,7 @@ _NULL = Raw(b"null")
 
 
 class Extracted(Struct, gc=False):
-    """The properties of an event that are columns of its table, as text."""
+    """The properties of an event that are columns of its table. Klaviyo has had three names for opens by machines."""
 
     message: str | None = field(default=None, name="$message")
     flow: str | None = field(default=None, name="$flow")
@@ -25,10 +25,16 @@ class Extracted(Struct, gc=False):
     list_name: str | None = field(default=None, name="List")
     value: Raw = field(default=_NULL, name="$value")
     value_currency: str | None = field(default=None, name="$value_currency")
+    variation: str | None = field(default=None, name="$variation")
+    email_domain: str | None = field(default=None, name="Email Domain")
+    machine_open: bool | None = None
+    machine_open_titled: bool | None = field(default=None, name="Machine Open")
+    privacy_open: bool | None = field(default=None, name="Apple Privacy Open")
+    bot_click: bool | None = field(default=None, name="Bot Click")
 
 
 class _Undecoded(Struct):
-    """The undecoded properties, for events where one of them is not text."""
+    """The undecoded properties, for events where one of them has another type than expected."""
 
     message: Raw = field(default=_NULL, name="$message")
     flow: Raw = field(default=_NULL, name="$flow")
@@ -37,9 +43,18 @@ class _Undecoded(Struct):
     list_name: Raw = field(default=_NULL, name="List")
     value: Raw = field(default=_NULL, name="$value")
     value_currency: Raw = field(default=_NULL, name="$value_currency")
+    variation: Raw = field(default=_NULL, name="$variation")
+    email_domain: Raw = field(default=_NULL, name="Email Domain")
+    machine_open: Raw = _NULL
+    machine_open_titled: Raw = field(default=_NULL, name="Machine Open")
+    privacy_open: Raw = field(default=_NULL, name="Apple Privacy Open")
+    bot_click: Raw = field(default=_NULL, name="Bot Click")
 
 
 _NOTHING = Extracted()
+_FLAGS = ("machine_open", "machine_open_titled", "privacy_open", "bot_click")
+_TEXTS = tuple(name for name in Extracted.__struct_fields__ if name not in ("value", *_FLAGS))
+_TRUTH = {"true": True, "false": False}
 _NUL = "\0"
 _NUL_IN_ID = "The id has a NUL character, which Postgres cannot hold."
 _decode_extracted = msgspec.json.Decoder(Extracted).decode
@@ -89,8 +104,10 @@ def _extracted(properties: Raw) -> Extracted:
         undecoded = _decode_undecoded(properties)
     except msgspec.ValidationError:  # a list, or null
         return _NOTHING
-    texts = {name: text(getattr(undecoded, name)) for name in _Undecoded.__struct_fields__ if name != "value"}
-    return Extracted(**texts, value=undecoded.value)
+    texts = {name: text(getattr(undecoded, name)) for name in _TEXTS}
+    flags = {name: _TRUTH.get((text(getattr(undecoded, name)) or "").lower()) for name in _FLAGS}
+    values: dict[str, Any] = {**texts, **flags}
+    return Extracted(**values, value=undecoded.value)
 
 
 def events(
@@ -117,7 +134,20 @@ def events(
         value=[None if each.value is _NULL else text(each.value) for each in extracted],
         value_currency=[each.value_currency for each in extracted],
         properties=[bytes(raw) for raw in properties],  # a page is not kept in memory for them
+        is_machine_open=_opened_by_machine(extracted),
+        is_bot_click=[each.bot_click for each in extracted],
+        variation=[each.variation for each in extracted],
+        email_domain=[each.email_domain for each in extracted],
     )
+
+
+def _opened_by_machine(extracted: Sequence[Extracted]) -> list[bool | None]:
+    """Return true for each event of which any property says so, and false if one only denies it."""
+    flags = [each.machine_open for each in extracted]
+    for others in ([each.machine_open_titled for each in extracted], [each.privacy_open for each in extracted]):
+        if others.count(None) < len(others):
+            flags = [other if flag is None else flag or bool(other) for flag, other in zip(flags, others, strict=True)]
+    return flags
 
 
 def check_metric(page: Events, metric_id: str | None) -> None:

@@ -104,10 +104,12 @@ _DELETE_COPIES = """
 DELETE FROM {event} AS event WHERE {where} AND {theirs} AND id !~ %(event_id)s
 AND (SELECT true FROM {event} AS cleared WHERE cleared.key = {key} AND cleared.event_at = event.event_at LIMIT 1)
 """
-# An ID that is not one, such as an address, becomes its digest, as in transforms.erased.
+# An ID that is not one, such as an address, becomes its digest or null, as in transforms.erased.
 _CLEAR = """
-UPDATE {event} AS event SET email = NULL, member_key = NULL, properties = NULL, __synced_at = now(),
+UPDATE {event} AS event SET email = NULL, email_domain = NULL, member_key = NULL, properties = NULL,
+    __synced_at = now(),
     value_currency = CASE WHEN upper(value_currency) = ANY(%(currencies)s) THEN value_currency END,
+    variation = CASE WHEN variation ~ %(message_id)s THEN variation END,
     key = CASE WHEN id ~ %(event_id)s THEN key ELSE {key} END,
     id = CASE WHEN id ~ %(event_id)s THEN id ELSE md5(id) END
 WHERE {where} AND {theirs}
@@ -295,7 +297,7 @@ def _clear(account: Account, table: Table, where: Composable, **values: object) 
         "order": names(table.primary_key),
         "key": row_key(SQL("md5(event.id)")),
     }
-    values |= {"currencies": sorted(CURRENCIES), "event_id": EVENT_ID}
+    values |= {"currencies": sorted(CURRENCIES), "event_id": EVENT_ID, "message_id": MESSAGE_ID}
     locked = account.execute(account.compose(_LOCK, **parts), **values).fetchall()
     if not locked:
         return 0

@@ -18,13 +18,14 @@ SELECT campaign.id, campaign.name, campaign.campaign_type, lower(campaign.status
     campaign.archived, campaign.deleted_at IS NOT NULL AS _fivetran_deleted, {synced} AS _fivetran_synced
 FROM {campaigns} AS campaign
 WHERE campaign.esp_integration_id = {account} AND campaign.automation_key IS NULL
+AND campaign.is_placeholder IS NOT TRUE
 """
 _FLOW = """
 SELECT flow.id, flow.name, flow.status, flow.archived, flow.trigger_type, flow.created_at AT TIME ZONE 'UTC' AS created,
     flow.updated_at AT TIME ZONE 'UTC' AS updated, flow.deleted_at IS NOT NULL AS _fivetran_deleted,
     {synced} AS _fivetran_synced
 FROM {automations} AS flow
-WHERE flow.esp_integration_id = {account}
+WHERE flow.esp_integration_id = {account} AND flow.is_placeholder IS NOT TRUE
 """
 _METRIC = """
 SELECT metric.id, {metric_name} AS name, metric.integration_id, metric.integration_name,
@@ -47,12 +48,13 @@ FROM {members} AS person
 WHERE person.esp_integration_id = {account}
 """
 # $message is the ID of a campaign, of one of its messages, or of a message of a flow; its key is found in one of three
-# tables. If it is in no table, it keeps the ID of the properties or, where these are not stored, the key.
+# tables. If it is in no table, it keeps the ID of the properties or, where these are not stored, the key. A message of
+# a campaign can have a placeholder among campaigns, too.
 _EVENT = """
 SELECT {stable_id} AS id, coalesce(person.id, event.member_key, {unknown}) COLLATE "default" AS person_id,
     metric.id AS metric_id, {event_type} AS type,
     CASE WHEN of_flow.automation_key IS NULL THEN
-        coalesce(campaign.id, message.campaign_id, nullif(event.properties ->> '$message', ''), event.campaign_key
+        coalesce(message.campaign_id, campaign.id, nullif(event.properties ->> '$message', ''), event.campaign_key
             {campaign_id})
     END COLLATE "default" AS campaign_id,
     CASE WHEN of_flow.automation_key IS NOT NULL THEN

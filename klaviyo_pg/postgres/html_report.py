@@ -13,7 +13,7 @@ from psycopg import Connection, errors
 from psycopg.sql import SQL, Literal
 
 from klaviyo_pg.catalogue import TABLES, Table, bookkeeping, dimensions, membership, views
-from klaviyo_pg.postgres import marts
+from klaviyo_pg.postgres import conversions
 from klaviyo_pg.postgres import revenue as attributed
 from klaviyo_pg.postgres.account import Account
 
@@ -284,7 +284,7 @@ def _percent(account: Account, table: Table) -> float | None:
 def revenue_metrics(account: Account) -> list[tuple[str, str]]:
     """Return keys and names of the metrics whose values are the account's revenue, by the rule of the marts."""
     query = SQL("SELECT key, name FROM {} WHERE esp_integration_id = %(account)s AND key IN ({}) ORDER BY 2").format(
-        account.table(dimensions.METRICS), marts.conversions(account.schema)
+        account.table(dimensions.METRICS), conversions.query(account.schema)
     )
     return [(key, name) for key, name in account.execute(query)]
 

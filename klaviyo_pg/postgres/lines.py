@@ -21,11 +21,14 @@ def frame_of(load: Load, lines: Lines) -> pl.DataFrame:
         quote_char=None,
         schema=dict.fromkeys(load.schema, pl.String()),
     )
-    columns = (
-        pl.col(name).str.to_datetime(_TIME, time_unit="us", time_zone="UTC") if dtype.is_temporal() else pl.col(name)
-        for name, dtype in load.schema.items()
-    )
+    columns = [_typed(name, dtype) for name, dtype in load.schema.items()]
     return texts.select(columns).unique(key, keep="last", maintain_order=True)
+
+
+def _typed(name: str, dtype: pl.DataType) -> pl.Expr:
+    if dtype.is_temporal():
+        return pl.col(name).str.to_datetime(_TIME, time_unit="us", time_zone="UTC")
+    return (pl.col(name) == "true") if dtype == pl.Boolean() else pl.col(name)
 
 
 def times_of(rows: pl.DataFrame | Lines) -> pl.DataFrame:

@@ -12,33 +12,18 @@ from klaviyo_pg.catalogue import Table, account, attribution, bookkeeping, dimen
 from klaviyo_pg.catalogue import messages as of_messages
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.catalogue.views import MESSAGES
+from klaviyo_pg.postgres import conversions
 
-# The metric that counts as revenue, as for reports: the mapped one or, without it, the only Placed Order.
-_CONVERSIONS = """
-    SELECT mapped.metric_key FROM {mapped_metrics} AS mapped
-    WHERE mapped.id = 'revenue' AND mapped.deleted_at IS NULL
-    UNION ALL
-    SELECT metric.key FROM {mapped_metrics} AS mapped
-    JOIN {custom_metrics} AS custom ON custom.key = mapped.custom_metric_key
-    JOIN {metrics} AS metric
-        ON metric.esp_integration_id = custom.esp_integration_id AND custom.metric_ids @> to_jsonb(metric.id)
-    WHERE mapped.id = 'revenue' AND mapped.metric_key IS NULL AND mapped.deleted_at IS NULL
-    UNION ALL
-    SELECT min(metric.key COLLATE "C") FROM {metrics} AS metric
-    WHERE metric.name = 'Placed Order' AND metric.deleted_at IS NULL AND NOT EXISTS (
-        SELECT FROM {mapped_metrics} AS mapped
-        WHERE mapped.esp_integration_id = metric.esp_integration_id AND mapped.id = 'revenue'
-        AND coalesce(mapped.metric_key, mapped.custom_metric_key) IS NOT NULL AND mapped.deleted_at IS NULL
-    )
-    GROUP BY metric.esp_integration_id HAVING count(*) = 1
-"""
 _DELIVERED, _BOUNCED, _OPENED, _MACHINE, _CLICKED, _BOT, _UNSUBSCRIBED, _COMPLAINED, _ORDERED = range(1, 10)
-# What the events of a table count as. A property that is not stored does not mark a machine or a bot.
+# Events that were loaded before the columns existed have only the properties.
+_BY_MACHINE = "coalesce(is_machine_open, properties ->> 'machine_open' = 'true')"
+_BY_BOT = "coalesce(is_bot_click, properties ->> 'Bot Click' = 'true')"
+# What the events of a table count as.
 _KINDS = {
     events.SENDS: f"{_DELIVERED}",
     events.BOUNCES: f"{_BOUNCED}",
-    events.OPENS: f"CASE WHEN properties ->> 'machine_open' = 'true' THEN {_MACHINE} ELSE {_OPENED} END",
-    events.CLICKS: f"CASE WHEN properties ->> 'Bot Click' = 'true' THEN {_BOT} ELSE {_CLICKED} END",
+    events.OPENS: f"CASE WHEN {_BY_MACHINE} THEN {_MACHINE} ELSE {_OPENED} END",
+    events.CLICKS: f"CASE WHEN {_BY_BOT} THEN {_BOT} ELSE {_CLICKED} END",
     events.SPAMS: f"{_COMPLAINED}",
     events.UNSUBSCRIBES: f"CASE WHEN event_name IS DISTINCT FROM 'Unsubscribed from List' THEN {_UNSUBSCRIBED} END",
 }
@@ -47,6 +32,8 @@ _OTHER_CHANNELS = {
     "Received SMS": _DELIVERED,
     "Received Text Message": _DELIVERED,
     "Received Push": _DELIVERED,
+    "Failed to Deliver SMS": _BOUNCED,
+    "Failed to Deliver Text Message": _BOUNCED,
     "Bounced Push": _BOUNCED,
     "Opened Push": _OPENED,
     "Unsubscribed from SMS": _UNSUBSCRIBED,
@@ -93,7 +80,7 @@ _ORDERED_BY_CAMPAIGN = f"""
         SELECT DISTINCT esp_integration_id, event_at, event_key, campaign_key, campaign_id FROM {{event_attributions}}
         WHERE campaign_key IS NOT NULL
     ) AS attributed
-    JOIN {{events}} AS event ON event.event_at = attributed.event_at AND event.key = attributed.event_key
+    JOIN ({{all_events}}) AS event ON event.event_at = attributed.event_at AND event.key = attributed.event_key
     LEFT JOIN {{campaigns}} AS campaign ON campaign.key = {{key_of_campaign}}
     WHERE event.metric_key = ANY (ARRAY({{conversions}}))
 """
@@ -105,9 +92,11 @@ _ORDERED_BY_FLOW = f"""
         SELECT DISTINCT esp_integration_id, event_at, event_key, automation_key, flow_message_key
         FROM {{event_attributions}} WHERE automation_key IS NOT NULL
     ) AS attributed
-    JOIN {{events}} AS event ON event.event_at = attributed.event_at AND event.key = attributed.event_key
+    JOIN ({{all_events}}) AS event ON event.event_at = attributed.event_at AND event.key = attributed.event_key
     WHERE event.metric_key = ANY (ARRAY({{conversions}}))
 """
+# DESTINATIONS can bring the events of any metric into any table. Postgres does not look into a table without any.
+_OF_ANY_TABLE = "SELECT event_at, key, metric_key, member_key, value, value_currency FROM {table} WHERE {kind}"
 # First by person, because counting distinct people would sort all events; then by currency.
 _PERFORMANCE = f"""
 SELECT {{owner}}, sum(delivered + bounced)::bigint AS recipients, sum(delivered)::bigint AS delivered,
@@ -185,8 +174,8 @@ _OF_PERSON = """
     SELECT esp_integration_id, member_key, event_at, {kind} AS kind FROM {table}
 """
 _ORDERS_OF_PERSON = """
-    SELECT esp_integration_id, member_key, event_at, {ordered} FROM {events}
-    WHERE metric_key = ANY (ARRAY({conversions}))
+    SELECT esp_integration_id, member_key, event_at, {ordered} FROM {table}
+    WHERE metric_key = ANY (ARRAY({conversions})) AND {kind}
 """
 _ACTIVITIES = {"send": _DELIVERED, "open": _OPENED, "click": _CLICKED, "order": _ORDERED}
 _ACTIVITY = {
@@ -196,8 +185,15 @@ _ACTIVITY = {
     "{}s_30_days": "count(*) FILTER (WHERE kind = {} AND event_at > now() - interval '30 days')",
     "{}s_90_days": "count(*) FILTER (WHERE kind = {} AND event_at > now() - interval '90 days')",
 }
+# The time zones of accounts. A name that Postgres does not have would make every query of a view fail.
+_ZONES = """
+    SELECT esp_integration_id, max(timezone) AS name FROM {accounts}
+    WHERE timezone IN (SELECT name FROM pg_catalog.pg_timezone_names) GROUP BY 1
+"""
+_ZONE = SQL("coalesce(zone.name, 'UTC')")
 # People without a time of joining were on the list before the first day.
 _GROWTH = """
+WITH zone AS ({zones})
 SELECT integrations.name AS integration, change.esp_integration_id, list.key AS list_key, change.list_id,
     list.name AS list_name, change.day, change.people_joined, change.people_left, change.people_on_list,
     change.joined_and_subscribed
@@ -208,13 +204,13 @@ FROM (
         )::bigint AS people_on_list,
         sum(subscribed)::bigint AS joined_and_subscribed
     FROM (
-        SELECT esp_integration_id, list_id, (subscribed AT TIME ZONE 'UTC')::date AS day,
+        SELECT esp_integration_id, list_id, (subscribed AT TIME ZONE {zone})::date AS day,
             (subscribed IS NOT NULL)::int AS joined, (subscribed IS NULL)::int AS earlier, 0 AS has_left,
             (is_subscribed IS TRUE AND subscribed IS NOT NULL)::int AS subscribed
-        FROM {member_lists}
+        FROM {member_lists} LEFT JOIN zone USING (esp_integration_id)
         UNION ALL
-        SELECT esp_integration_id, list_id, (unsubscribed_at AT TIME ZONE 'UTC')::date, 0, 0, 1, 0
-        FROM {member_lists} WHERE unsubscribed_at IS NOT NULL
+        SELECT esp_integration_id, list_id, (unsubscribed_at AT TIME ZONE {zone})::date, 0, 0, 1, 0
+        FROM {member_lists} LEFT JOIN zone USING (esp_integration_id) WHERE unsubscribed_at IS NOT NULL
     ) AS each GROUP BY 1, 2, 3
 ) AS change
 JOIN {integrations} AS integrations ON integrations.esp_integration_id = change.esp_integration_id
@@ -222,29 +218,42 @@ LEFT JOIN {lists} AS list ON list.id = change.list_id AND list.esp_integration_i
 WHERE change.day IS NOT NULL
 """
 # Each day is a range of the primary keys. A condition on a day that is computed from the time would read all events.
+# Accounts with the same time zone are read together, because the keys do not contain the account.
 _DELIVERABILITY = """
 SELECT integrations.name AS integration, event.esp_integration_id, day.at::date AS day, event.domain, event.sends,
     event.bounces, event.hard_bounces, event.soft_bounces, event.opens, event.machine_opens, event.complaints
-FROM generate_series(
-    (least({first}) AT TIME ZONE 'UTC')::date::timestamp, greatest({last}) AT TIME ZONE 'UTC', interval '1 day'
+FROM (
+    SELECT coalesce(zone.name, 'UTC') AS name, array_agg(each.esp_integration_id) AS accounts
+    FROM {integrations} AS each LEFT JOIN ({zones}) AS zone USING (esp_integration_id) GROUP BY 1
+) AS zone
+CROSS JOIN LATERAL generate_series(
+    (least({first}) AT TIME ZONE zone.name)::date::timestamp, greatest({last}) AT TIME ZONE zone.name, interval '1 day'
 ) AS day (at)
 CROSS JOIN LATERAL (
     SELECT esp_integration_id,
-        coalesce(nullif(lower(split_part(email, '@', 2)), ''), lower(properties ->> 'Email Domain')) AS domain,
+        coalesce(
+            email_domain, nullif(lower(split_part(email, '@', 2)), ''), lower(properties ->> 'Email Domain')
+        ) AS domain,
         count(*) FILTER (WHERE kind = {delivered}) AS sends,
         count(*) FILTER (WHERE kind = {bounced}) AS bounces,
         count(*) FILTER (WHERE kind = {bounced} AND properties ->> 'Bounce Type' = 'Hard') AS hard_bounces,
         count(*) FILTER (WHERE kind = {bounced} AND properties ->> 'Bounce Type' = 'Soft') AS soft_bounces,
         count(*) FILTER (WHERE kind = {opened}) AS opens,
-        count(*) FILTER (WHERE kind = {opened} AND properties ->> 'machine_open' = 'true') AS machine_opens,
+        count(*) FILTER (WHERE kind = {opened} AND {by_machine}) AS machine_opens,
         count(*) FILTER (WHERE kind = {complained}) AS complaints
     FROM ({events}) AS happened
-    WHERE event_at >= day.at AT TIME ZONE 'UTC' AND event_at < (day.at + interval '1 day') AT TIME ZONE 'UTC'
+    WHERE event_at >= day.at AT TIME ZONE zone.name AND event_at < (day.at + interval '1 day') AT TIME ZONE zone.name
+        AND esp_integration_id = ANY (zone.accounts)
     GROUP BY 1, 2
 ) AS event
 JOIN {integrations} AS integrations ON integrations.esp_integration_id = event.esp_integration_id
 """
-_OF_EMAIL = "SELECT esp_integration_id, event_at, email, properties, {kind} AS kind FROM {table}"
+_OF_EMAIL = """
+    SELECT esp_integration_id, event_at, email, email_domain, is_machine_open, properties, {kind} AS kind FROM {table}
+    WHERE {is_email}
+"""
+# DESTINATIONS can bring text messages into these tables. Events of an earlier version have no channel.
+_IS_EMAIL = "coalesce(channel, 'email') = 'email'"
 _KEY_OF_CAMPAIGN = SQL(
     "md5({esp_source} || ':' || attributed.esp_integration_id || ':' || attributed.campaign_id)"
 ).format(esp_source=Literal(ESP_SOURCE))
@@ -256,8 +265,7 @@ _EMAIL_KINDS = {
 }
 _TABLES = (
     bookkeeping.INTEGRATIONS,
-    account.MAPPED_METRICS,
-    account.CUSTOM_METRICS,
+    account.ACCOUNTS,
     attribution.EVENT_ATTRIBUTIONS,
     dimensions.METRICS,
     dimensions.CAMPAIGNS,
@@ -291,7 +299,8 @@ def _performance(schema: str, owner: str, owned: str, ordered: str) -> Composed:
         schema,
         ordered,
         key_of_campaign=_KEY_OF_CAMPAIGN,
-        conversions=conversions(schema),
+        conversions=conversions.query(schema),
+        all_events=_appended(schema, _OF_ANY_TABLE, conversions.tables(schema)),
     )
     joined = [*(_filled(schema, owned, happened=each) for each in happened), orders]
     return _filled(schema, _PERFORMANCE, owner=SQL(owner), events=SQL("\nUNION ALL\n").join(joined))
@@ -303,15 +312,12 @@ def _other_channels(schema: str) -> Composed:
     return _filled(schema, _OF_OTHER_CHANNELS, kinds=SQL(kinds), names=SQL(names))
 
 
-def conversions(schema: str) -> Composed:
-    """Return the query of the keys of the metrics that count as revenue, in any account."""
-    return _filled(schema, _CONVERSIONS)
-
-
 def member_engagement(schema: str) -> Composed:
     """Return the query that defines the view of people."""
     of_messages = {table: _KINDS[table] for table in (events.SENDS, events.OPENS, events.CLICKS)}
-    orders = _filled(schema, _ORDERS_OF_PERSON, ordered=SQL(str(_ORDERED)), conversions=conversions(schema))
+    of_messages[events.SENDS] = f"CASE WHEN {_IS_EMAIL} THEN {_DELIVERED} END"
+    parts = {"ordered": SQL(str(_ORDERED)), "conversions": conversions.query(schema)}
+    orders = _appended(schema, _ORDERS_OF_PERSON, conversions.tables(schema), **parts)
     columns = {
         name.format(activity): SQL(aggregate.format(kind))
         for activity, kind in _ACTIVITIES.items()
@@ -331,7 +337,7 @@ def member_engagement(schema: str) -> Composed:
 
 def list_growth(schema: str) -> Composed:
     """Return the query that defines the view of lists by day."""
-    return _filled(schema, _GROWTH)
+    return _filled(schema, _GROWTH, zone=_ZONE, zones=_filled(schema, _ZONES))
 
 
 def deliverability(schema: str) -> Composed:
@@ -345,6 +351,8 @@ def deliverability(schema: str) -> Composed:
         first=SQL(", ").join(SQL("(SELECT min(event_at) FROM {})").format(name) for name in names),
         last=SQL(", ").join(SQL("(SELECT max(event_at) FROM {})").format(name) for name in names),
         events=_appended(schema, _OF_EMAIL, kinds),
+        by_machine=SQL(_BY_MACHINE),
+        zones=_filled(schema, _ZONES),
         **{name: SQL(str(kind)) for name, kind in numbers.items()},
     )
 
@@ -358,10 +366,12 @@ QUERIES = {
 }
 
 
-def _appended(schema: str, text: str, kinds: Mapping[Table, str]) -> Composed:
-    """Return a query over several event tables. `kinds` has the expression of what their events count as."""
+def _appended(schema: str, text: str, kinds: Mapping[Table, str | Composable], **parts: Composable) -> Composed:
+    """Return a query over several event tables. `kinds` has what differs: what their events count as, or which do."""
+    written = {table: SQL(kind) if isinstance(kind, str) else kind for table, kind in kinds.items()}
     return SQL(" UNION ALL ").join(
-        SQL(text).format(table=Identifier(schema, table.name), kind=SQL(kind)) for table, kind in kinds.items()
+        SQL(text).format(table=Identifier(schema, table.name), kind=kind, is_email=SQL(_IS_EMAIL), **parts)
+        for table, kind in written.items()
     )
 
 

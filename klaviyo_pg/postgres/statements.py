@@ -277,8 +277,10 @@ def _changes(load: Load, stored: str, incoming: str) -> Composable:
             SQL(", ").join(Identifier(stored, column.name) for column in compared),
             SQL(", ").join(_merged(load, column, stored, incoming) for column in compared),
         ),
-        *matches(load.update_where, stored),
     ]
+    if load.update_where:
+        either = (SQL(" AND ").join(matches(each, stored)) for each in load.update_where)
+        conditions.append(SQL("({})").format(SQL(" OR ").join(either)))
     return SQL("({})").format(SQL(" AND ").join(conditions))
 
 

@@ -21,7 +21,7 @@ from pipeline.run import transact
 from pipeline.streams.stream import Group, Reading, Reads, Stream
 from transforms import events, people
 from transforms.attributions import attributions
-from transforms.event_lines import event_lines
+from transforms.event_lines import EventLines, event_lines
 from transforms.personal import Protection
 
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
@@ -91,17 +91,22 @@ def _events_of(
     """Make a batch of the events of pages: as lines if they are usual and nothing is protected, or else as frames."""
     if protection is None and (usual := event_lines(pages, metrics, integration_id)) is not None:
         lines = [(loads.EVENTS[table], each) for table, each in usual.tables.items()]
-        return Batch(_implied(usual.flow_campaigns, usual.subscription_changes), lines=lines)
+        return Batch(_implied(usual), lines=lines)
     columns = Events(*(list(chain(*each)) for each in zip(*(page.events for page in pages), strict=True)))
     read_at = [at for page in pages for at in repeat(_microseconds(page.read_at), len(page.events))]
     made = events.event_frames(columns, read_at, metrics, integration_id, protection)
     frames = [(loads.EVENTS[table], frame) for table, frame in made.tables.items()]
-    implied = _implied(made.flow_campaigns, made.subscription_changes)
-    return Batch([*frames, *implied], nul_characters={"events": made.nul_characters})
+    return Batch([*frames, *_implied(made)], nul_characters={"events": made.nul_characters})
 
 
-def _implied(flow_campaigns: pl.DataFrame, subscription_changes: pl.DataFrame) -> list[tuple[Load, pl.DataFrame]]:
-    return [(loads.FLOW_CAMPAIGNS, flow_campaigns), (loads.SUBSCRIPTION_CHANGES, subscription_changes)]
+def _implied(made: EventLines | events.EventFrames) -> list[tuple[Load, pl.DataFrame]]:
+    """Return the frames of what events imply. Flow campaigns come first: their messages need no placeholder."""
+    return [
+        (loads.FLOW_CAMPAIGNS, made.flow_campaigns),
+        (loads.CAMPAIGN_PLACEHOLDERS, made.placeholders.campaigns),
+        (loads.FLOW_PLACEHOLDERS, made.placeholders.flows),
+        (loads.SUBSCRIPTION_CHANGES, made.subscription_changes),
+    ]
 
 
 def _people(
@@ -192,6 +197,8 @@ EVENTS = Stream(
         loads.EVENTS["events"],
         *(load for name, load in loads.EVENTS.items() if name != "events"),
         loads.FLOW_CAMPAIGNS,
+        loads.CAMPAIGN_PLACEHOLDERS,
+        loads.FLOW_PLACEHOLDERS,
         loads.SUBSCRIPTION_CHANGES,
         loads.EVENT_ATTRIBUTIONS,
         loads.ATTRIBUTION_IDS,

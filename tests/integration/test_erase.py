@@ -227,9 +227,10 @@ def test_what_identifies_a_person_leaves_their_events(
 ) -> None:
     """The ID becomes its digest where it is an address, and so does the key; a currency stays if it is one."""
     load = loads.EVENTS["sends"]
-    own = {"member_key": md5("p1"), "event_at": NOW, "value": "3"}
+    own = {"member_key": md5("p1"), "event_at": NOW, "value": "3", "email_domain": "a.example"}
     odd = {"id": ADDRESS, "key": md5(f"Klaviyo:one:{ADDRESS}"), "value_currency": "Ann"}
-    merged(load, own | odd, own | {"id": "3qvdbYg3", "key": "k", "value_currency": "usd"})
+    usual = {"id": "3qvdbYg3", "key": "k", "value_currency": "usd", "variation": "v1", "is_machine_open": True}
+    merged(load, own | odd | {"variation": "Ann Smith"}, own | usual)
     with connection.transaction():
         erase(account, None, ["p1"])
     query = "SELECT id, key, value_currency FROM sends WHERE id <> 'sendsp1' AND member_key IS NULL ORDER BY 3"
@@ -238,6 +239,8 @@ def test_what_identifies_a_person_leaves_their_events(
         ("3qvdbYg3", "k", "usd"),
         (digest, md5(f"Klaviyo:one:{digest}"), None),
     ]
+    query = query.replace("id, key, value_currency", "variation, is_machine_open, email_domain").replace("BY 3", "BY 1")
+    assert connection.execute(query).fetchall() == [("v1", True, None), (None, None, None)]
 
 
 def test_an_address_that_no_index_could_hold_stays_out_of_erasing(people: None, account: Account, merged: Any) -> None:

@@ -112,6 +112,30 @@ def test_a_listed_campaign_replaces_the_one_derived_from_events(merged: Any, con
     assert rows(connection, "campaigns", "name", "automation_key", "created_at") == [("listed", None, FEB)]
 
 
+PLACEHOLDER = {"key": "c", "id": "c", "type": "Campaign", "deleted_at": JAN, "is_placeholder": True}
+
+
+def test_a_placeholder_stays_until_the_source_lists_the_campaign(merged: Any, connection: psycopg.Connection) -> None:
+    """A full read neither loses it nor counts it as lost. A campaign that is listed never becomes one."""
+    listed = {"key": "c", "id": "c", "name": "listed", "type": "Campaign", "is_placeholder": False}
+    state = ("name", "deleted_at", "is_placeholder")
+    assert counts(merged(loads.CAMPAIGN_PLACEHOLDERS, PLACEHOLDER)) == (1, 1, 0, 0)
+    assert counts(merged(loads.CAMPAIGN_PLACEHOLDERS, PLACEHOLDER | {"deleted_at": FEB})) == (1, 0, 0, 1)
+    merged(loads.CAMPAIGNS)
+    assert rows(connection, "campaigns", *state) == [(None, JAN, True)]
+    assert counts(merged(loads.CAMPAIGNS, listed)) == (1, 0, 1, 0)
+    assert counts(merged(loads.CAMPAIGN_PLACEHOLDERS, PLACEHOLDER)) == (1, 0, 0, 1)
+    assert rows(connection, "campaigns", *state) == [("listed", None, False)]
+
+
+def test_a_placeholder_becomes_the_message_of_a_flow(merged: Any, connection: psycopg.Connection) -> None:
+    """An event without the flow was read first."""
+    merged(loads.CAMPAIGN_PLACEHOLDERS, PLACEHOLDER)
+    merged(loads.FLOW_CAMPAIGNS, flow_campaign("flow", JAN, MAR) | {"is_placeholder": False})
+    state = ("name", "automation_key", "created_at", "deleted_at", "is_placeholder")
+    assert rows(connection, "campaigns", *state) == [("flow", "f", JAN, None, False)]
+
+
 def test_rows_that_the_source_no_longer_has_are_marked_until_they_return(
     merged: Any, connection: psycopg.Connection
 ) -> None:

@@ -86,12 +86,83 @@ def test_changes_count_at_once(connection: psycopg.Connection) -> None:
     assert rows(connection, CAMPAIGNS) == [("one-shop", None, 1, 0, 0), ("two-shop", None, 2, 0, 0)]
 
 
-def test_days_are_those_of_utc_whatever_the_session_s_time_zone(connection: psycopg.Connection) -> None:
+def in_zone(connection: psycopg.Connection, account: str, zone: str | None) -> None:
+    connection.execute(
+        "INSERT INTO klaviyo.accounts (key, id, timezone, esp_integration_id) VALUES (%s, %s, %s, %s)",
+        [account, account, zone, account],
+    )
+
+
+@pytest.mark.parametrize("zone", [None, "UTC", "No/Such_Zone"])
+def test_days_are_those_of_utc_whatever_the_session_s_time_zone(
+    connection: psycopg.Connection, zone: str | None
+) -> None:
+    """The account's time zone is not known, or Postgres does not have it."""
+    in_zone(connection, "one", zone)
     add(connection, "sends", "one", "S3", "ann", datetime(2026, 3, 29, 23, 59, 59, 999_999, tzinfo=UTC))
     add(connection, "sends", "one", "S4", "ann", datetime(2026, 3, 30, tzinfo=UTC))
     connection.execute("SET TimeZone = 'America/New_York'")
     days = "SELECT day::text, sends FROM klaviyo.deliverability WHERE esp_integration_id = 'one' ORDER BY 1"
     assert rows(connection, days) == [("2026-03-01", 1), ("2026-03-29", 1), ("2026-03-30", 1)]
+
+
+def test_days_are_those_of_the_account_s_time_zone(connection: psycopg.Connection) -> None:
+    """Also the 23 hours of the day on which the clocks change, and although another account has other days."""
+    in_zone(connection, "one", "Europe/Berlin")
+    in_zone(connection, "two", "America/Los_Angeles")
+    edges = (datetime(2026, 3, 28, 23, tzinfo=UTC), datetime(2026, 3, 29, 22, tzinfo=UTC))  # of 29 March in Berlin
+    moments = [edge + timedelta(microseconds=each) for edge in edges for each in (-1, 0)]
+    for account in ("one", "two"):
+        for at, moment in enumerate(moments):
+            add(connection, "spams", account, f"C{at}", "ann", moment)
+            connection.execute(
+                "INSERT INTO klaviyo.member_lists (key, id, list_id, member_id, subscribed, esp_integration_id)"
+                " VALUES (%s, %s, 'L', %s, %s, %s)",
+                [f"{account}{at}", f"L:P{at}", f"P{at}", moment, account],
+            )
+    days = {
+        "one": [("2026-03-28", 1), ("2026-03-29", 2), ("2026-03-30", 1)],
+        "two": [("2026-03-28", 2), ("2026-03-29", 2)],
+    }
+    for account, expected in days.items():
+        for numbers in ("complaints FROM klaviyo.deliverability", "people_joined FROM klaviyo.list_growth"):
+            query = (
+                f"SELECT day::text, {numbers} WHERE esp_integration_id = '{account}' AND day > '2026-03-02' ORDER BY 1"
+            )
+            assert rows(connection, query) == expected, (account, numbers)
+
+
+def test_text_messages_in_the_tables_of_emails_are_no_emails(connection: psycopg.Connection) -> None:
+    """They count for their campaign. Those that could not be delivered are attempts."""
+    add(connection, "sends", "one", "T1", "ann")
+    connection.execute("UPDATE klaviyo.sends SET channel = 'sms' WHERE id = 'T1'")
+    connection.execute("UPDATE klaviyo.sends SET channel = 'email' WHERE id = 'S1'")
+    for name in ("Failed to Deliver SMS", "Failed to Deliver Text Message"):
+        add(connection, "events", "one", name, "ann")
+        connection.execute("UPDATE klaviyo.events SET event_name = id, metric_key = key WHERE id = %s", [name])
+        connection.execute(
+            "INSERT INTO klaviyo.metrics (key, id, name, esp_integration_id)"
+            " SELECT metric_key, id, id, 'one' FROM klaviyo.events WHERE id = %s",
+            [name],
+        )
+    campaign = "SELECT recipients, delivered, bounces FROM klaviyo.campaign_performance WHERE integration = 'one-shop'"
+    assert rows(connection, campaign) == [(4, 2, 2)]
+    assert rows(connection, PEOPLE)[0] == ("one-shop", None, 1, 1)
+    assert rows(connection, DOMAINS)[0] == ("one-shop", DAY.date(), "one.example", 1, 1)
+
+
+def test_machines_and_bots_are_known_by_column_or_property(connection: psycopg.Connection) -> None:
+    """Events that an earlier version loaded have the property only; those that were erased since, the column only."""
+    for at, (column, value) in enumerate(((None, "true"), (None, None), (True, None), (False, None), (False, "true"))):
+        add(connection, "opens", "one", f"M{at}", "bob")
+        connection.execute(
+            "UPDATE klaviyo.opens SET is_machine_open = %s,"
+            " properties = jsonb_build_object('machine_open', %s::boolean) WHERE id = %s",
+            [column, value, f"M{at}"],
+        )
+    machines = "SELECT opens, machine_opens FROM klaviyo.{} WHERE integration = 'one-shop'"
+    for view in ("campaign_performance", "deliverability"):
+        assert rows(connection, machines.format(view)) == [(6, 2)], view
 
 
 def test_the_metric_of_revenue_is_the_mapped_one_or_the_only_placed_order(connection: psycopg.Connection) -> None:
@@ -129,6 +200,11 @@ def test_the_metric_of_revenue_is_the_mapped_one_or_the_only_placed_order(connec
     assert rows(connection, orders) == [(2,)]
     connection.execute("UPDATE klaviyo.mapped_metrics SET metric_key = md5('Klaviyo:one:Paid')")
     assert rows(connection, revenue) == [(1, len("Paid"))]
+    moved = "WITH moved AS (DELETE FROM klaviyo.events WHERE id = 'Paid' RETURNING *) INSERT INTO klaviyo.spams"
+    connection.execute(f"{moved} SELECT * FROM moved")
+    connection.execute("UPDATE klaviyo.metrics SET destination = 'spams' WHERE id = 'Paid'")
+    assert rows(connection, revenue) == [(1, len("Paid"))]  # wherever DESTINATIONS brings its events
+    assert rows(connection, orders) == [(1,)]
 
 
 def test_the_statements_of_the_documentation_run(connection: psycopg.Connection) -> None:
@@ -136,7 +212,7 @@ def test_the_statements_of_the_documentation_run(connection: psycopg.Connection)
     for block in BLOCKS:
         add(connection, "sends", "one", f"S{md5(block.encode()).hexdigest()}", "ann")
         connection.execute(block)
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 8
     assert rows(connection, "SELECT count(*) FROM campaign_performance") == [(2,)]
     newest = "SELECT max(sends) FROM {}deliverability"
     assert rows(connection, newest.format("")) <= rows(connection, newest.format("klaviyo."))

@@ -11,7 +11,8 @@ from klaviyo_pg.klaviyo.current.reports import STATISTICS
 ORIGIN = "esp_source esp_integration_id __synced_at"
 EVENT = (
     f"key id campaign_key automation_key member_key list_key email event_at {ORIGIN} "
-    "metric_key event_name value value_currency properties extracted_at"
+    "metric_key event_name value value_currency properties extracted_at "
+    "is_machine_open is_bot_click variation email_domain channel"
 )
 PRODUCT = (
     "external_id title description price url image_full_url image_thumbnail_url custom_metadata is_published "
@@ -37,10 +38,11 @@ COLUMNS = {
     "campaigns": (
         "key id name parent_campaign_key automation_key automation_position list_key from_email from_name subject "
         f"status sent_at campaign_type type created_at updated_at {ORIGIN} campaign_key deleted_at "
-        "archived scheduled_at first_list_key"
+        "archived scheduled_at first_list_key is_placeholder"
     ),
     "automations": (
-        f"key id name created_at updated_at status {ORIGIN} automation_key deleted_at archived trigger_type"
+        f"key id name created_at updated_at status {ORIGIN} automation_key deleted_at archived trigger_type "
+        "is_placeholder"
     ),
     "lists": f"key id name list_type status rating created_at updated_at archived_at {ORIGIN} deleted_at",
     "campaign_lists": f"key id list_id campaign_id {ORIGIN} audience",
@@ -167,6 +169,9 @@ TYPES = {
     "is_transactional": "boolean",
     "uses_smart_sending": "boolean",
     "is_variation": "boolean",
+    "is_machine_open": "boolean",
+    "is_placeholder": "boolean",
+    "is_bot_click": "boolean",
     "is_exclusive": "boolean",
     "is_default": "boolean",
     "is_ab_test": "boolean",
@@ -242,7 +247,7 @@ def test_event_tables_have_the_same_columns() -> None:
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: f"{load.table.name}-{len(load.columns)}")
 def test_loads_refer_to_columns_of_their_table(load: Load) -> None:
     """The primary key is part of the loaded rows or filled in by the database."""
-    named = {*load.omits, *load.merges, *load.update_where, *load.absent_where}
+    named = {*load.omits, *load.merges, *load.absent_where, *(name for each in load.update_where for name in each)}
     named |= {name for name in (load.newer_by, load.absent_per) if name}
     assert named <= set(load.table.column_names)
     assert set(load.table.primary_key) <= set(load.schema) | FILLED_IN

@@ -449,6 +449,18 @@ def test_a_campaign_without_audiences_and_messages_is_read() -> None:
             {"Campaign Name": "N", "Subject": "S", "List": "L"}, {"subject": "S", "list_name": "L"}, id="names"
         ),
         pytest.param({"Subject": ["a"]}, {"subject": '["a"]'}, id="a subject that is a list"),
+        pytest.param({"$variation": "v1"}, {"variation": "v1", "email_domain": None}, id="a variation"),
+        pytest.param({"Email Domain": "a.example"}, {"email_domain": "a.example"}, id="a domain"),
+        pytest.param({}, {"is_machine_open": None, "is_bot_click": None}, id="nothing about machines"),
+        pytest.param({"machine_open": True}, {"is_machine_open": True}, id="a machine"),
+        pytest.param({"machine_open": False}, {"is_machine_open": False}, id="no machine"),
+        pytest.param({"Machine Open": True, "$flow": 1}, {"is_machine_open": True}, id="a machine, by another name"),
+        pytest.param({"Apple Privacy Open": False}, {"is_machine_open": False}, id="no privacy proxy"),
+        pytest.param({"machine_open": False, "Apple Privacy Open": True}, {"is_machine_open": True}, id="a proxy"),
+        pytest.param({"machine_open": True, "Machine Open": False}, {"is_machine_open": True}, id="a contradiction"),
+        pytest.param({"Bot Click": True}, {"is_bot_click": True, "is_machine_open": None}, id="a bot"),
+        pytest.param({"Bot Click": "False"}, {"is_bot_click": False}, id="a boolean that is text"),
+        pytest.param({"Bot Click": 1, "machine_open": "x"}, {"is_bot_click": None, "is_machine_open": None}, id="odd"),
     ],
 )
 def test_properties_of_an_event_become_columns(properties: object, expected: Mapping[str, object]) -> None:

@@ -100,6 +100,7 @@ def test_all_columns_of_a_campaign_are_filled() -> None:
         "archived": True,
         "scheduled_at": CREATED,
         "first_list_key": md5(f"Klaviyo:{ACCOUNT}:L1"),
+        "is_placeholder": False,
     }
 
 
@@ -177,6 +178,7 @@ def test_all_columns_of_an_automation_are_filled() -> None:
         "automation_key": md5("f1"),
         "archived": True,
         "trigger_type": "Metric",
+        "is_placeholder": False,
     }
 
 

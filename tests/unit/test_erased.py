@@ -36,12 +36,12 @@ def test_events_stay_without_the_erased_person() -> None:
     """Events of other people and events without a person are unchanged."""
     load = loads.EVENTS["opens"]
     stored = frame(load, id=["a1", "b1", "c1"], member_key=[ERASED, "k", None], email=["a@b.c", "d@e.f", None])
-    stored = stored.with_columns(properties=pl.lit("{}"))
+    stored = stored.with_columns(properties=pl.lit("{}"), email_domain=pl.lit("b.c"), is_machine_open=pl.lit(True))
     left = one(stored, load)
-    assert left.select("id", "member_key", "email", "properties").rows() == [
-        ("a1", None, None, None),
-        ("b1", "k", "d@e.f", "{}"),
-        ("c1", None, None, "{}"),
+    assert left.select("id", "member_key", "email", "email_domain", "properties", "is_machine_open").rows() == [
+        ("a1", None, None, None, None, True),
+        ("b1", "k", "d@e.f", "b.c", "{}", True),
+        ("c1", None, None, "b.c", "{}", True),
     ]
     assert left.schema == stored.schema
 
@@ -74,7 +74,9 @@ def test_ids_and_currencies_of_their_events_name_no_one() -> None:
     ids = [ADDRESS, "3qvdbYg3", "Ann", ADDRESS]
     stored = frame(load, id=ids, key=["1", "2", "3", "4"], member_key=[ERASED] * 3 + ["k"])
     stored = stored.with_columns(value_currency=pl.Series(["Ann", "eur", None, "Ann"]))
+    stored = stored.with_columns(variation=pl.Series(["Ann Smith", "v1", None, "Ann Smith"]))
     left = one(stored, load)
+    assert left.get_column("variation").to_list() == [None, "v1", None, "Ann Smith"]
     digests = [md5(each) for each in ids]
     assert left.select("id", "key", "value_currency").rows() == [
         (digests[0], md5(f"Klaviyo:{ACCOUNT}:{digests[0]}"), None),

@@ -59,6 +59,8 @@ def frames(*changes: dict[str, Any], metrics: Metrics = METRICS) -> Any:
         }
         assert in_order(usual.flow_campaigns) == in_order(made.flow_campaigns)
         assert in_order(usual.subscription_changes) == in_order(made.subscription_changes)
+        for usual_placeholders, placeholders in zip(usual.placeholders, made.placeholders, strict=True):
+            assert in_order(usual_placeholders) == in_order(placeholders)
     return made
 
 
@@ -109,6 +111,8 @@ def test_usual_events_are_lines(change: dict[str, Any]) -> None:
         {"email": "\ud800"},
         {"profile_id": "\ud800"},
         {"value": " 5"},
+        {"variation": "a\tb"},
+        {"email_domain": "a\nb"},
         {"value": "5\0"},
         {"properties": '{"a":"\\u0000"}'},
         {"properties": '{"a":\t1}'},
@@ -187,6 +191,9 @@ def test_all_columns_of_an_event_are_filled() -> None:
                 "value": "12.50",
                 "value_currency": "EUR",
                 "properties": '{"Items":[1]}',
+                "is_machine_open": False,
+                "is_bot_click": True,
+                "variation": "v1",
             }
         )
     )
@@ -205,6 +212,11 @@ def test_all_columns_of_an_event_are_filled() -> None:
         "value_currency": "EUR",
         "properties": '{"Items":[1]}',
         "extracted_at": datetime.fromtimestamp(READ_AT / 1_000_000, UTC),
+        "is_machine_open": False,
+        "is_bot_click": True,
+        "variation": "v1",
+        "email_domain": "example.com",
+        "channel": None,
     }
 
 
@@ -213,6 +225,53 @@ def test_missing_values_of_an_event_are_null() -> None:
     row = only(frames({"message": "", "email": ""}))
     present = {name for name, value in row.items() if value is not None}
     assert present == {"key", "id", "event_at", "properties", "extracted_at"}
+
+
+def test_campaigns_and_flows_that_events_mention_have_placeholders() -> None:
+    """A message of a flow has none, because it becomes a flow campaign; nor has what could be an address."""
+    sent = [("M1", None), ("M1", None), ("M2", "F1"), ("a@b.example", None), (None, "Ann Smith"), (None, None)]
+    made = frames(
+        *(
+            {"id": f"e{at}", "metric_id": "sent", "message": message, "flow": flow}
+            for at, (message, flow) in enumerate(sent)
+        )
+    ).placeholders
+    read_at = datetime.fromtimestamp(READ_AT / 1_000_000, UTC)
+    assert made.campaigns.rows(named=True) == [
+        {
+            "key": md5(f"Klaviyo:{ACCOUNT}:M1"),
+            "id": "M1",
+            "type": "Campaign",
+            "campaign_key": md5("M1"),
+            "deleted_at": read_at,
+            "is_placeholder": True,
+        }
+    ]
+    assert made.flows.select("id", "automation_key", "deleted_at").rows() == [("F1", md5("F1"), read_at)]
+
+
+@pytest.mark.parametrize(
+    ("email", "said", "domain"),
+    [
+        pytest.param("a@Example.COM", "other.example", "example.com", id="an address"),
+        pytest.param('"a@b"@c.example', None, "c.example", id="two at signs"),
+        pytest.param(None, "Gmail.com", "gmail.com", id="no address"),
+        pytest.param("ann", "gmail.com", "gmail.com", id="no domain in the address"),
+        pytest.param("ann@", "", None, id="an empty domain"),
+        pytest.param(None, None, None, id="neither"),
+    ],
+)
+def test_the_domain_is_that_of_the_address(email: str | None, said: str | None, domain: str | None) -> None:
+    event = {"metric_id": "opened", "email": email, "email_domain": said}
+    assert lines(event) is not None
+    assert only(frames(event))["email_domain"] == domain
+
+
+@pytest.mark.parametrize(
+    ("metric_id", "channel"), [("sent", "email"), ("sms", "sms"), ("text", "sms"), ("off list", None), ("order", None)]
+)
+def test_the_channel_is_that_of_the_metric(metric_id: str, channel: str | None) -> None:
+    assert only(frames({"metric_id": metric_id}))["channel"] == channel
 
 
 @pytest.mark.parametrize(
@@ -279,6 +338,7 @@ def test_a_flow_campaign_spans_its_events_and_is_named_as_in_the_latest() -> Non
         "id": "m1",
         "name": "New",
         "automation_key": md5("f1"),
+        "is_placeholder": False,
         "subject": "Hello",
         "type": "Campaign",
         "created_at": datetime.fromtimestamp(100, UTC),

@@ -146,15 +146,16 @@ def test_each_message_of_events_is_resolved_once(warehouse: Warehouse, shop: Fak
         shop.events[-1] = shop.events[-1]._replace(message=message, flow=flow)
     warehouse.daily(*ONLY, "opens")
     resolved = (
-        "SELECT m.message_type, m.message_id, m.campaign_id, m.automation_key = md5('F1') FROM opens o"
+        "SELECT m.message_type, m.message_id, m.campaign_id, m.automation_key = md5('F1'), m.is_placeholder"
+        " FROM opens o"
         " LEFT JOIN messages m ON m.message_key = o.campaign_key AND m.esp_integration_id = o.esp_integration_id"
         " WHERE o.campaign_key IS NOT NULL ORDER BY 2"
     )
     assert warehouse.rows(resolved) == [
-        ("campaign", "C1", "C1", None),
-        ("flow_message", "F1-A", None, True),
-        ("campaign_message", "M1", "C1", None),
-        ("campaign_message", "M2B", "C2", None),
-        ("flow_message", "OLD", None, True),
-        (None, None, None, None),
+        ("campaign", "C1", "C1", None, False),
+        ("flow_message", "F1-A", None, True, False),
+        ("campaign", "GONE", "GONE", None, True),
+        ("campaign_message", "M1", "C1", None, False),
+        ("campaign_message", "M2B", "C2", None, False),
+        ("flow_message", "OLD", None, True, False),
     ]

@@ -18,6 +18,7 @@ import psycopg
 import pytest
 
 from klaviyo_pg.catalogue import DATA, SPECIFIED, Table
+from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.catalogue.marts import MEMBER_ENGAGEMENT
 from klaviyo_pg.errors import ClocksDiffer, KlaviyoPgError
 from klaviyo_pg.klaviyo.current.campaigns import CHANNELS
@@ -54,7 +55,7 @@ OF_FLOWS = f"""
 SELECT message_id, day, count(*) FILTER (WHERE event.name = 'delivered'),
     count(*) FILTER (WHERE event.name = 'opens'), count(*) FILTER (WHERE event.name = 'clicks')
 FROM ({COUNTED}) AS event JOIN current.messages AS message ON message.message_key = event.campaign_key
-JOIN current.automations ON automations.automation_key = event.automation_key
+JOIN current.automations ON automations.automation_key = event.automation_key AND NOT automations.is_placeholder
 WHERE day < %s GROUP BY 1, 2
 """
 ORDERS = """
@@ -222,7 +223,10 @@ def test_performance_equals_that_of_the_account(
         keys[owner]: row for owner, row in expected.items()
     }
     assert len([owner for owner in expected if len(owner) == 1]) > 100
-    unknown = warehouse.one("SELECT count(*) FROM current.campaign_performance WHERE campaign_id IS NULL")
+    unknown = warehouse.one(
+        "SELECT count(*) FROM current.campaign_performance JOIN current.campaigns ON campaigns.id = campaign_id"
+        " WHERE is_placeholder"
+    )
     assert 0 < unknown < 10
     legacy = "SELECT sum(delivered), sum(unique_clicks) FROM {}.flow_performance"
     assert warehouse.rows(legacy.format("legacy")) == warehouse.rows(legacy.format("current"))
@@ -244,7 +248,8 @@ def test_orders_of_campaigns_and_flows_equal_those_of_the_account(
     rows = warehouse.rows(query.format("campaign_id, NULL, NULL", "campaign"))
     rows += warehouse.rows(query.format("NULL, flow_id, message_id", "flow"))
     stored = {row[:3]: row[3:] for row in rows if any(row[:3])}
-    known = {owner: each for owner, each in expected.items() if owner[0] is None or owner[0] in account.campaigns}
+    listed = {None, *account.campaigns, *warehouse.column("SELECT id FROM current.campaigns WHERE is_placeholder")}
+    known = {owner: each for owner, each in expected.items() if owner[0] in listed}
     assert stored.keys() == known.keys() and len(known) > 50
     for owner, (orders, revenue, currency, by_currency) in stored.items():
         every = known[owner]
@@ -275,13 +280,53 @@ def test_engagement_equals_that_of_the_account(
     assert not [name for name in names if re.search("email|phone|consent|subscri|receive", name)]
 
 
+@pytest.mark.parametrize("schema", ["current", "legacy"])
+def test_joins_of_events_to_campaigns_and_flows_lose_no_event(
+    both: dict[str, Warehouse], warehouse: Warehouse, schema: str
+) -> None:
+    """Also of campaigns that were deleted before the first run, for which there are placeholders."""
+    tables = " UNION ALL ".join(
+        f"SELECT campaign_key, automation_key, esp_integration_id FROM {schema}.{table.name}" for table in EVENT_TABLES
+    )
+    for key, table in (("campaign_key", "campaigns"), ("automation_key", "automations")):
+        events = f"SELECT count(*) FROM ({tables}) AS event"
+        joined = f"{events} JOIN {schema}.{table} USING ({key}, esp_integration_id)"
+        assert warehouse.one(joined) == warehouse.one(f"{events} WHERE {key} IS NOT NULL") > 0
+    campaigns = f"SELECT count(*) FROM {schema}.campaigns WHERE is_placeholder AND deleted_at IS NOT NULL"
+    assert warehouse.one(campaigns) > 0
+    unnamed = f"SELECT count(*) FROM {schema}.campaigns WHERE is_placeholder IS DISTINCT FROM (name IS NULL)"
+    assert warehouse.one(unnamed) == 0
+
+
+@pytest.mark.parametrize("schema", ["current", "legacy"])
+def test_columns_of_events_say_what_their_properties_say(
+    both: dict[str, Warehouse], warehouse: Warehouse, schema: str
+) -> None:
+    """In either dialect: machines, bots, variations, and the domain of the address or, without one, of the property."""
+    address = "nullif(lower(split_part(email, '@', 2)), '')"
+    expected = {
+        "opens": ("is_machine_open", "(properties ->> 'machine_open')::boolean"),
+        "clicks": ("is_bot_click", "(properties ->> 'Bot Click')::boolean"),
+        "sends": ("variation", "properties ->> '$variation'"),
+        "bounces": ("email_domain", f"coalesce({address}, lower(properties ->> 'Email Domain'))"),
+    }
+    for table, (column, value) in expected.items():
+        query = f"SELECT count(*) FILTER (WHERE {column} IS DISTINCT FROM {value}), count({column}) FROM {{}}.{table}"
+        [(different, present)] = warehouse.rows(query.format(schema))
+        assert different == 0, column
+        assert present > 0 or column == "variation"
+    channels = f"SELECT DISTINCT event_name, channel FROM {schema}.clicks"
+    assert set(warehouse.rows(channels)) == {("Clicked Email", "email"), ("Clicked Text Message", "sms")}
+    assert warehouse.column(f"SELECT DISTINCT channel FROM {schema}.sends") == ["email"]
+
+
 def test_deliverability_equals_that_of_the_account(
     both: dict[str, Warehouse], warehouse: Warehouse, account: Account
 ) -> None:
     """Each number for each domain and day, as a whole and for one of the days."""
     names = ("sends", "bounces", "hard_bounces", "soft_bounces", "opens", "machine_opens", "complaints")
     query = f"SELECT day, domain, {', '.join(names)} FROM current.deliverability WHERE day >= %s"
-    expected = {key: tuple(each[name] for name in names) for key, each in marts.deliverability(account).items()}
+    expected = {key: tuple(each[name] for name in names) for key, each in marts.deliverability(account, ZONE).items()}
     assert {row[:2]: row[2:] for row in warehouse.rows(query, "-infinity")} == expected
     assert all(sum(column) > 0 for column in zip(*expected.values(), strict=True))
     last = max(day for day, _ in expected)
@@ -297,7 +342,7 @@ def test_growth_of_lists_adds_up(both: dict[str, Warehouse], warehouse: Warehous
     for list_id, *times in warehouse.rows(query):
         for at, sign in zip(times, (1, -1), strict=True):
             if at is not None:
-                changes[list_id][at.astimezone(UTC).date(), sign] += 1
+                changes[list_id][at.astimezone(ZONE).date(), sign] += 1
     expected = {}
     for list_id, each in changes.items():
         total = 0
@@ -525,12 +570,12 @@ def _related_ids(row: dict[str, Any], name: str) -> list[str]:
 
 
 def test_messages_of_events_are_resolved(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
-    """Only those of campaigns that were deleted before the first run are not."""
+    """Those of campaigns that were deleted before the first run are placeholders."""
     sends = "current.sends s LEFT JOIN current.messages m ON m.message_key = s.campaign_key"
     types = dict(warehouse.rows(f"SELECT m.message_type, count(*) FROM {sends} GROUP BY 1"))
-    assert types.keys() == {"campaign", "campaign_message", "flow_message", None}
+    assert types.keys() == {"campaign", "campaign_message", "flow_message"}
     assert sum(types.values()) == warehouse.one("SELECT count(*) FROM current.sends")
-    unresolved = warehouse.column(f"SELECT DISTINCT s.properties->>'$message' FROM {sends} WHERE m.message_key IS NULL")
+    unresolved = warehouse.column(f"SELECT DISTINCT s.properties->>'$message' FROM {sends} WHERE m.is_placeholder")
     served = {each for campaign, messages in campaigns_of(box) for each in (campaign["id"], *messages)}
     assert unresolved and not served & set(unresolved)
 

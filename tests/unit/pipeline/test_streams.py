@@ -33,7 +33,7 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
         pytest.param([], DEFAULT, id="default"),
         pytest.param(["metrics"], {"metrics", "lists"}, id="streams that are always read"),
         pytest.param(["opens"], {"metrics", "lists", "events"}, id="events"),
-        pytest.param(["automations"], {"metrics", "lists", "flows"}, id="flows"),
+        pytest.param(["automations"], {"metrics", "lists", "flows", "events"}, id="events have placeholders of flows"),
         pytest.param(["lists"], {"metrics", "lists", "segments"}, id="lists and segments"),
         pytest.param(["campaigns"], {"metrics", "lists", "campaigns", "events"}, id="events have campaigns of flows"),
         pytest.param(["members"], {"metrics", "lists", "events", *PROFILES}, id="members"),
