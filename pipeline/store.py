@@ -10,7 +10,7 @@ import polars as pl
 
 from klaviyo_pg.catalogue import Load, events, loads
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.postgres import attributions, departures, details, erased_people, event_tables, runs
+from klaviyo_pg.postgres import attributions, departures, details, erased_people, event_tables, placeholders, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.lines import frame_of
 from klaviyo_pg.postgres.load import Merged, merge
@@ -125,6 +125,8 @@ def _merge_part(
     assert isinstance(rows, pl.DataFrame)  # only events are lines
     frame = details.without(load, rows, outdated)
     merged = merge(account, load, frame, has_all, guard)
+    if load is loads.CAMPAIGN_PLACEHOLDERS and merged.inserted:
+        placeholders.follow_campaigns(account)
     newer = details.outdated(account, load, frame)
     if merged.unstorable:
         details.clear(account, load, frame)

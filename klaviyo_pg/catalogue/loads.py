@@ -23,7 +23,9 @@ METRICS = Load(dimensions.METRICS, absent=Absent.MARK)
 ACCOUNTS = Load(account.ACCOUNTS)
 CUSTOM_METRICS = Load(account.CUSTOM_METRICS, absent=Absent.MARK)
 MAPPED_METRICS = Load(account.MAPPED_METRICS, absent=Absent.MARK)
-CAMPAIGNS = Load(dimensions.CAMPAIGNS, absent=Absent.MARK, absent_where={"automation_key": None})
+CAMPAIGNS = Load(
+    dimensions.CAMPAIGNS, absent=Absent.MARK, absent_where={"automation_key": None, "is_placeholder": False}
+)
 FLOW_CAMPAIGNS = Load(
     dimensions.CAMPAIGNS,
     merges={

@@ -119,7 +119,7 @@ class Load:
     - `personal`: the kinds of personal data that replace those of the columns.
     - `newer_by`: a time column. A row does not change a stored row whose time is later.
     - `update_where`: limits which stored rows may be updated: to those that meet any of these conditions (column ->
-      value; None means null, ... means not null).
+      value; None means null, ... not null, and False also null).
     - `absent_where`: limits, by one such condition, which stored rows can be absent.
     - `absent_per`: a stored row can be absent only if a loaded row has the same value in this column.
     - `is_doubted`: many rows that are absent by `absent_per` have to be confirmed by a later read. Without it, they are

@@ -335,7 +335,7 @@ def _unless_older(
 
 
 def matches(pairs: Mapping[str, object], stored: str = "stored") -> list[Composed]:
-    """Return the conditions that a stored row has these values (None means null, ... means not null)."""
+    """Return the conditions that a stored row has these values (None means null, ... not null, False also null)."""
 
     def match(name: str, value: object) -> Composed:
         column = Identifier(stored, name)
@@ -343,6 +343,8 @@ def matches(pairs: Mapping[str, object], stored: str = "stored") -> list[Compose
             return SQL("{} IS NULL").format(column)
         if value is ...:
             return SQL("{} IS NOT NULL").format(column)
+        if value is False:
+            return SQL("{} IS NOT TRUE").format(column)
         return SQL("{} = {}").format(column, Literal(value))
 
     return [match(name, value) for name, value in pairs.items()]

@@ -10,7 +10,7 @@ import polars as pl
 from klaviyo_pg.catalogue import Absent, Load, loads
 from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import claims, event_tables, list_names, lookups
+from klaviyo_pg.postgres import claims, event_tables, list_names, lookups, placeholders
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Campaign, CustomMetric, Flow, Group, MappedMetric, Metric, Page, Reject, Tag, TagGroup
@@ -124,6 +124,10 @@ def _campaigns(reading: Reading, rows: list[Campaign]) -> Batch:
     return _batch(parts)
 
 
+def _follow_campaigns(account: Account, guard: Guard) -> None:
+    placeholders.follow_campaigns(account)
+
+
 def _flows(reading: Reading, rows: list[Flow]) -> Batch:
     parts = [(loads.AUTOMATIONS, dimensions.automations(rows, reading.integration_id))]
     if reading.source.reads_messages:
@@ -201,6 +205,7 @@ CAMPAIGNS = full_read(
     loads.CAMPAIGN_MESSAGES,
     loads.TAGGED_OBJECTS_OF["campaign"],
     rejects="campaigns",
+    finish=lambda reading: _follow_campaigns,
 )
 FLOWS = full_read(
     "flows",

@@ -159,3 +159,25 @@ def test_each_message_of_events_is_resolved_once(warehouse: Warehouse, shop: Fak
         ("campaign_message", "M2B", "C2", None, False),
         ("flow_message", "OLD", None, True, False),
     ]
+
+
+PLACEHOLDERS = "SELECT id, name, deleted_at IS NOT NULL FROM campaigns WHERE is_placeholder ORDER BY id"
+
+
+def test_the_placeholder_of_a_message_has_the_name_of_its_campaign(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """It is deleted if the message is. A second run changes nothing, and a full read does not look for it."""
+    for message in ("M2B", "GONE"):
+        shop.add_events("OPEN", days_ago(1))
+        shop.events[-1] = shop.events[-1]._replace(message=message)
+    warehouse.daily(*ONLY, "campaigns", "opens")
+    assert warehouse.rows(PLACEHOLDERS) == [("GONE", None, True), ("M2B", "Campaign C2", False)]
+    assert warehouse.daily(*ONLY, "campaigns", "opens").changed() == {}
+    shop.campaigns[1] = shop.campaigns[1]._replace(name="Renamed")
+    warehouse.daily(*ONLY, "campaigns", "opens")
+    assert warehouse.rows(PLACEHOLDERS) == [("GONE", None, True), ("M2B", "Renamed", False)]
+    del shop.campaigns[1]
+    warehouse.daily(*ONLY, "campaigns", "opens")
+    assert warehouse.rows(PLACEHOLDERS) == [("GONE", None, True), ("M2B", "Renamed", True)]
+    shop.campaigns.append(campaign("C2", "M2A", "M2B"))
+    warehouse.daily(*ONLY, "campaigns", "opens")
+    assert warehouse.rows(PLACEHOLDERS) == [("GONE", None, True), ("M2B", "Campaign C2", False)]
