@@ -27,8 +27,9 @@ class DatabaseCheck:
         """Check everything that can be checked, and return a line about the database."""
         settings = self._settings
         lines: list[str] = []
+        self._try(settings.check_warehouse)
         if settings.database_url is None and not embedded.exists(settings.data_dir):
-            self._try(settings.check_warehouse, self._check_api_clock)
+            self._try(self._check_api_clock)
             return f"Embedded Postgres in {settings.data_dir.absolute()}: starts with the first run"
         self._try(self._session.check_claims_work, lambda: lines.append(self._connected()))
         if lines:

@@ -84,12 +84,6 @@ class _NoResult(logging.Filter):
         return not (is_result and "Completed" not in record.getMessage())
 
 
-def leave_result_to_command() -> None:
-    """Show the result of a run once at the terminal. Prefect's server still gets the record."""
-    for handler in _console_handlers():
-        handler.addFilter(_NoResult())
-
-
 class JsonLines(logging.Formatter):
     """Formats each record as one JSON object on one line, with the time in UTC and the run that it belongs to."""
 
@@ -127,6 +121,16 @@ def configure_early() -> None:
         configure(load_settings())
 
 
+def configure_command() -> None:
+    """Show what Prefect logs as the environment wants it, without the result, which the command prints.
+
+    Prefect's server still gets the record of the result.
+    """
+    for handler in _console_handlers():
+        handler.addFilter(_NoResult())
+    configure_early()  # may replace the handlers by others with the same filters
+
+
 def _as_json(handler: logging.Handler) -> logging.Handler:
     """Return a handler that writes JSON to standard error, with the level and the filters of another one."""
     written = logging.StreamHandler(sys.stderr)
@@ -156,6 +160,7 @@ def console() -> "Console | None":
 
 
 def _console_handlers() -> "list[PrefectConsoleHandler]":
-    from prefect.logging.handlers import PrefectConsoleHandler
-
-    return [each for each in logging.getLogger().handlers if isinstance(each, PrefectConsoleHandler)]
+    handlers = sys.modules.get("prefect.logging.handlers")  # importing it takes seconds, and the server starts first
+    if handlers is None:
+        return []
+    return [each for each in logging.getLogger().handlers if isinstance(each, handlers.PrefectConsoleHandler)]

@@ -70,8 +70,7 @@ def _import(startup: Startup, name: str) -> RunFlow:
     if startup.must_check_server:
         local.check_server()
     startup.enter(local.command_settings())
-    logs.configure_early()
-    logs.leave_result_to_command()
+    logs.configure_command()
     console = logs.console()
     if has_display and console is not None:
         local.DISPLAY.set(partial(LiveDisplay, console=console))

@@ -65,6 +65,19 @@ def test_less_important_lines_are_left_out(
     assert [line["level"] for line in lines(capsys)] == shown
 
 
+def test_a_command_leaves_the_result_of_a_run_out_of_its_log(
+    root: logging.Logger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command prints the result itself, as JSON too."""
+    monkeypatch.setenv("LOG_FORMAT", "json")
+    logs.configure_command()
+    log = logging.getLogger("prefect.flow_runs.tests")
+    monkeypatch.setattr(log, "parent", root)  # without the handler that sends records to a server
+    log.error("Finished in state Failed('shop: the key is wrong')")
+    log.error("shop: sends failed")
+    assert [line["message"] for line in lines(capsys)] == ["shop: sends failed"]
+
+
 def test_a_result_is_a_line_of_json_too(capsys: pytest.CaptureFixture[str]) -> None:
     json_line("info", "shop: complete", {"rows": {"sends": {"inserted": 3}}})
     line = json.loads(capsys.readouterr().out)

@@ -15,6 +15,7 @@ from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.klaviyo.pace import Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.postgres import embedded
 from klaviyo_pg.settings import Settings
 from pipeline.account_check import Check, Findings
 from pipeline.database_check import DatabaseCheck
@@ -226,6 +227,19 @@ def test_a_user_who_may_not_create_tables_is_named(warehouse: Warehouse, capsys:
         "The database user may not create tables in the schema klaviyo. Grant it CREATE on the schema, or set "
         "DATABASE_URL to another user."
     )
+
+
+def test_a_warehouse_of_the_sandbox_is_not_offered_to_a_real_account(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its embedded Postgres exists after a try of the sandbox, but a run of a real account would refuse it."""
+    url = str(warehouse.settings["database_url"])
+    monkeypatch.setattr(embedded, "exists", lambda folder: True)
+    monkeypatch.setattr(embedded, "warehouse_url", lambda settings: url)
+    configured = warehouse.configured(database_url="", klaviyo_base_url="https://a.klaviyo.com")
+    found = Findings()
+    DatabaseCheck(configured, found, present, present()).run()
+    assert [str(error)[:27] for error in found.errors] == ["DATABASE_URL is not set. Se"]
 
 
 @pytest.mark.parametrize(
