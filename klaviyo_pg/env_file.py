@@ -46,5 +46,5 @@ def variables() -> dict[str, str | None]:
 def export_to_libraries() -> None:
     """Let libraries find their variables in the environment, such as HTTPS_PROXY, if only the file has them."""
     for name, value in variables().items():
-        if name in names.OF_LIBRARIES and value is not None and name.lower() not in os.environ:
+        if name in names.EXPORTED and value is not None and name.lower() not in os.environ:
             os.environ.setdefault(name, value)

@@ -14,6 +14,9 @@ OF_LIBRARIES = frozenset(
     }
 )
 """The variables that libraries read from the environment."""
+EXPORTED = frozenset({"HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE"})
+"""Those that may be in the file with settings as well. Not HTTP_PROXY and ALL_PROXY: Prefect's client would reach its
+server on this machine through them."""
 _OTHER_PROGRAMS = (  # whose variables people keep in the same file
     *("PREFECT_", "PG", "POSTGRES_", "COMPOSE_", "DOCKER_", "BUILDKIT_", "KUBE", "AWS_", "AZURE_", "GOOGLE_"),
     *("OTEL_", "SLACK_", "PYTHON", "PIP_", "UV_", "LC_"),

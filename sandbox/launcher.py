@@ -20,6 +20,7 @@ from sandbox.api.keys import API_KEY
 _ROOT = Path(__file__).resolve().parent.parent
 _SECRETS = frozenset({"KLAVIYO_API_KEY", "DATABASE_URL", "PERSONAL_DATA_SALT", "PGPASSWORD"})  # settings of the loader
 _PREFIX = "KLAVIYO_PG_"  # of settings, if they have one
+_PROXIES = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"})
 _TIMEOUT = 60.0
 
 
@@ -215,8 +216,12 @@ def _option(name: str, value: Any) -> str:
 
 
 def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without the secrets of the account and the warehouse, which the sandbox replaces."""
-    return {name: value for name, value in environment.items() if name.upper().removeprefix(_PREFIX) not in _SECRETS}
+    """Return the environment without the secrets of the account, the warehouse and proxies: the sandbox needs none."""
+    return {name: value for name, value in environment.items() if not _is_secret(name.upper(), value)}
+
+
+def _is_secret(name: str, value: str) -> bool:
+    return name.removeprefix(_PREFIX) in _SECRETS or (name in _PROXIES and "@" in value)
 
 
 def _drain(child: "subprocess.Popen[str]") -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from klaviyo_pg import processors
-from klaviyo_pg.environment import without_secrets
+from klaviyo_pg.environment import PROXIES, without_secrets
 from klaviyo_pg.errors import KlaviyoPgError, Stopped, Unavailable
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from pipeline.backfill.read import Outcomes, extract
@@ -112,10 +112,13 @@ class Readers:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment of a reading process. Settings come over the socket; libpq reads PGPASSWORD itself."""
-    password = {name: value for name, value in os.environ.items() if name == "PGPASSWORD"}
+    """Return the environment of a reading process. Settings come over the socket.
+
+    libpq reads PGPASSWORD itself, and requests the URL of the proxy.
+    """
+    read = {name: value for name, value in os.environ.items() if name == "PGPASSWORD" or name.upper() in PROXIES}
     path = os.pathsep.join(filter(None, sys.path))
-    return {**without_secrets(os.environ), **password, "PYTHONPATH": path}
+    return {**without_secrets(os.environ), **read, "PYTHONPATH": path}
 
 
 class _Reader:

@@ -8,6 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from klaviyo_pg.cli import terminal
+from klaviyo_pg.environment import PROXIES
 from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.settings import Settings
 from pipeline.outcome import describe
@@ -24,6 +25,12 @@ SETTINGS = Settings(
 SHOWN = "failed to resolve host 'SECret99', pk_SECret98, salt of SECret97 characters, p%40SECret99%2Fx"
 
 
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*PROXIES, *map(str.lower, PROXIES)):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.mark.parametrize("session", [flow_session, task_session])
 def test_an_error_that_shows_a_secret_does_not_reach_prefect(session: object) -> None:
     """An error of this project replaces it, and its traceback ends there."""
@@ -38,6 +45,14 @@ def test_the_secrets_of_the_settings_are_known() -> None:
     assert secrets_of(SETTINGS) == ["pk_SECret98", "salt of SECret97 characters", PASSWORD]
     malformed = SETTINGS.model_copy(update={"database_url": SecretStr("postgresql://ann:a@b@db/shop")})
     assert secrets_of(malformed) == ["pk_SECret98", "salt of SECret97 characters"]
+
+
+def test_passwords_of_proxies_are_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are in the URL, and as the proxy gets them. A proxy may be written without a scheme."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://ann:p%40SECret96@proxy:3128")
+    monkeypatch.setenv("all_proxy", "ben:SECret95@proxy")
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy:3128")
+    assert secrets_of(Settings()) == ["SECret95", "p%40SECret96", "p@SECret96"]
 
 
 def test_an_error_without_secrets_is_left_alone() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from klaviyo_pg import env_file
 from klaviyo_pg.environment import override, without_secrets
 from klaviyo_pg.errors import BadKey, BadSettings
 from klaviyo_pg.settings import Settings, ignored_variables, load_settings, name_in_use
+from pipeline.backfill import processes
+from sandbox import launcher
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / ".env.example"
@@ -344,6 +347,19 @@ def test_processes_that_need_no_secrets_get_none(name: str) -> None:
     assert without_secrets({name: "secret", "PATH": "/bin"}) == {"PATH": "/bin"}
 
 
+@pytest.mark.parametrize("read", [without_secrets, launcher._without_secrets], ids=["a program", "the sandbox"])
+def test_processes_that_send_nothing_to_klaviyo_get_no_password_of_a_proxy(
+    read: Callable[[dict[str, str]], dict[str, str]],
+) -> None:
+    kept = {"HTTPS_PROXY": "http://proxy:1", "NO_PROXY": "a@b"}
+    assert read({"https_proxy": "http://ann:secret@proxy:1", "ALL_PROXY": "ann:secret@proxy", **kept}) == kept
+
+
+def test_a_reading_process_gets_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://ann:secret@proxy:1")
+    assert processes._environment()["https_proxy"] == "http://ann:secret@proxy:1"
+
+
 def test_a_command_overrides_the_file_and_the_prefix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The sandbox must never be loaded into a warehouse that a name with the prefix leads to."""
     (tmp_path / ".env").write_text(f"KLAVIYO_PG_DATABASE_URL={URL}\n")
@@ -355,15 +371,17 @@ def test_a_command_overrides_the_file_and_the_prefix(monkeypatch: pytest.MonkeyP
 
 
 def test_libraries_get_their_variables_from_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The environment takes precedence. Other variables of the file stay there."""
-    (tmp_path / ".env").write_text("HTTPS_PROXY=http://file:1\nNO_PROXY=file\nSLACK_URL=secret\n")
-    for name in ("https_proxy", "no_proxy", "HTTPS_PROXY"):
+    """The environment takes precedence. Other variables stay in the file, also proxies for Prefect's own server."""
+    (tmp_path / ".env").write_text(
+        "HTTPS_PROXY=http://file:1\nNO_PROXY=file\nSLACK_URL=secret\nHTTP_PROXY=http://file:2\nALL_PROXY=http://file:3\n"
+    )
+    for name in ("https_proxy", "no_proxy", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "environment")
     monkeypatch.setattr(os, "environ", dict(os.environ))
     env_file.export_to_libraries()
     assert (os.environ["HTTPS_PROXY"], os.environ["NO_PROXY"]) == ("http://file:1", "environment")
-    assert "SLACK_URL" not in os.environ
+    assert not {"SLACK_URL", "HTTP_PROXY", "ALL_PROXY"} & os.environ.keys()
 
 
 @pytest.mark.parametrize(
