@@ -56,6 +56,7 @@ class FakeSource:
     """
 
     event_requests_per_minute: int | None = None
+    people_requests_per_minute: int | None = None
 
     def __init__(self, account: FakeAccount) -> None:
         self._account = account

@@ -27,6 +27,14 @@ def print_error(text: str) -> None:
         print(text, file=sys.stderr)
 
 
+def print_warning(text: str) -> None:
+    """Print a warning to standard error, as the settings want it."""
+    if _is_json():
+        json_line("warning", text, file=sys.stderr)
+    else:
+        print(f"Warning: {text}", file=sys.stderr)
+
+
 def _is_json() -> bool:
     from klaviyo_pg.settings import load_settings  # imported late, because importing it takes time
 

@@ -4,12 +4,12 @@ Importing this module imports little, so that a wrong setting or argument is rep
 """
 
 import gc
-import sys
 from argparse import Namespace
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 from klaviyo_pg import env_file
+from klaviyo_pg.cli.output import print_warning
 from klaviyo_pg.environment import override
 from klaviyo_pg.moments import parse_moment, parse_since
 from klaviyo_pg.settings import Settings, ignored_variables, load_settings, name_in_use
@@ -41,7 +41,7 @@ def check_settings(**changes: object) -> Settings:
     settings = load_settings(**changes)
     env_file.export_to_libraries()
     for sentence in ignored_variables():
-        print(f"Warning: {sentence}", file=sys.stderr)
+        print_warning(sentence)
     return settings
 
 

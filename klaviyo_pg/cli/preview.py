@@ -1,20 +1,22 @@
 """The plan of a backfill as two tables: what there is to read of each metric, and how long the whole command takes."""
 
 from collections.abc import Sequence
-from datetime import timedelta
 from functools import partial
 from time import monotonic
 
+from psycopg import Connection
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
+from klaviyo_pg.catalogue import bookkeeping
+from klaviyo_pg.cli.output import print_warning
 from klaviyo_pg.cli.warehouse import open_warehouse
 from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.foreign import printable
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import accounts, backfill_ledger, watermarks
+from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, schema, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
@@ -23,6 +25,8 @@ from pipeline.backfill.duration import Step, forecast, total
 from pipeline.backfill.preview import Stored, facts, preview, requests_of
 from pipeline.session import Session
 
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_MOST_SECONDS = 100  # longer times are in minutes
 _COLUMNS = ("metric", "events", "chunks", "requests", "minutes at the API's limit")
 
 
@@ -31,34 +35,46 @@ def show(settings: Settings, window: Window) -> None:
     watch = partial(track, description="Counting", console=Console(stderr=True), transient=True)
     stored, began = _stored(settings, window), monotonic()
     with Session(settings) as session:
-        rows = preview(session, window, watch)
+        found = preview(session, window, watch)
         counting = monotonic() - began
-        steps = forecast(facts(session, [summary for _, summary in rows], stored, counting))
+        steps = forecast(facts(session, found, stored, counting))
         with session.source() as source:
-            Console().print(_table(f"{settings.klaviyo_integration}: history {window}", rows, source))
-    if stored.loaded:
-        print(f"Loaded already: about {stored.loaded:,} events.")
+            Console().print(_table(f"{settings.klaviyo_integration}: history {window}", found.metrics, source))
+    if loaded := sum(stored.covers(each) for each in found.summaries):
+        print(f"Loaded already: about {loaded:,} events.")
     Console().print(_forecast(steps))
     seconds, is_known = total(steps)
-    print(f"Counting took {_about(counting)}. The backfill takes {'' if is_known else 'at least '}{_about(seconds)}.")
+    print(
+        f"Counting took {_about(counting)}. The backfill takes {'about' if is_known else 'at least'} {_about(seconds)}."
+    )
 
 
 def _stored(settings: Settings, window: Window) -> Stored:
-    """Look up what the warehouse has. One that does not exist yet, or cannot be reached, has nothing."""
-    schema = settings.warehouse_schema
+    """Look up what the warehouse has. One that does not exist yet has nothing."""
+    if settings.database_url is None and not embedded.exists(settings.data_dir):
+        return Stored()
     try:
         with open_warehouse(settings) as connection:
-            registered = accounts.find(connection, schema, settings.klaviyo_integration)
-            if registered is None:
+            account = _account(connection, settings)
+            if account is None:
                 return Stored()
-            account = Account(connection, schema, registered.integration_id)
-            loaded = sum(each.loaded for each in summaries(backfill_ledger.chunks(account), window))
-            return Stored(watermarks.watermarks(account), loaded)
-    except KlaviyoPgError:
+            found = summaries(backfill_ledger.chunks(account), window)
+            return Stored(watermarks.watermarks(account), {each.metric_id: each.loaded for each in found})
+    except KlaviyoPgError as error:
+        print_warning(f"The warehouse cannot be read, so nothing counts as loaded. {error}")
         return Stored()
 
 
-def _table(title: str, rows: list[tuple[str, Summary]], source: Source) -> Table:
+def _account(connection: Connection, settings: Settings) -> Account | None:
+    """Return the account if it is in the warehouse."""
+    name = settings.warehouse_schema
+    if not schema.has_table(connection, name, bookkeeping.INTEGRATIONS):
+        return None
+    registered = accounts.find(connection, name, settings.klaviyo_integration)
+    return None if registered is None else Account(connection, name, registered.integration_id)
+
+
+def _table(title: str, rows: Sequence[tuple[str, Summary]], source: Source) -> Table:
     table = Table(title=escape(title))
     for name in _COLUMNS:
         table.add_column(name, justify="left" if name == "metric" else "right")
@@ -93,4 +109,9 @@ def _about(seconds: float) -> str:
     """Return a duration in the precision that an estimate has."""
     if seconds < 1:
         return "less than 1 s"
-    return f"{seconds:.0f} s" if seconds < 100 else str(timedelta(minutes=round(seconds / 60)))[:-3] + " hours"
+    if seconds < _MOST_SECONDS:
+        return f"{seconds:.0f} s"
+    names, numbers = ("h", "min"), divmod(round(seconds / _MINUTE), 60)
+    if seconds >= _DAY:
+        names, numbers = ("d", "h"), divmod(round(seconds / _HOUR), 24)
+    return " ".join(f"{number} {name}" for number, name in zip(numbers, names, strict=True) if number)

@@ -63,6 +63,9 @@ class Source(Protocol):
     event_requests_per_minute: int | None
     """The API's rate limit for events; None if it was never published."""
 
+    people_requests_per_minute: int | None
+    """The API's rate limit for profiles; None if it was never published."""
+
     count_interval: timedelta
     """The length of the intervals that `counts` returns: an hour or a day."""
 

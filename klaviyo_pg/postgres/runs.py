@@ -142,7 +142,8 @@ def last_duration(account: Account, flow: str, selection: str) -> timedelta | No
         " AND selection = %(selection)s AND state = ANY(%(finished)s) AND as_of = started_at"
         " AND finished_at > started_at AND EXISTS (SELECT FROM {} AS earlier"
         " WHERE earlier.esp_integration_id = run.esp_integration_id AND earlier.flow = run.flow"
-        " AND earlier.selection = run.selection AND earlier.finished_at < run.started_at)"
+        " AND earlier.selection = run.selection AND earlier.finished_at < run.started_at"
+        " AND earlier.state = ANY(%(finished)s))"
         " ORDER BY started_at DESC LIMIT 1",
         bookkeeping.RUNS,
         bookkeeping.RUNS,

@@ -9,7 +9,6 @@ _END_SECONDS = 1.0  # to publish the coverage and to close the run
 _EVENT_SECONDS = 103e-6  # of processors: 62 µs of the loader and 41 µs of Postgres, see docs/performance.md
 _PERSON_SECONDS = 1.5e-3  # likewise, for a new person with 20 properties
 _PEOPLE_PER_REQUEST = 100
-_PEOPLE_REQUESTS = 630  # a minute: nine tenths of Klaviyo's limit for profiles
 _MOST_READERS = 16  # that share incomplete people
 
 
@@ -19,7 +18,7 @@ class Facts(NamedTuple):
     `events` and `event_requests` are what is left to read, `counting_seconds` how long counting it took, and
     `answer_seconds` how long a request takes. `definitions` are the full reads that the warehouse lacks, and `people`
     the profiles that it lacks; None if they cannot be estimated. `readers` send requests at the same time, of which
-    `events_limit` are allowed in a minute.
+    `events_limit` and `people_limit` are allowed in a minute.
     """
 
     events: int
@@ -28,6 +27,7 @@ class Facts(NamedTuple):
     answer_seconds: float
     readers: int
     events_limit: int | None = None
+    people_limit: int | None = None
     definitions: int = 0
     people: int | None = 0
 
@@ -72,7 +72,7 @@ def _people(facts: Facts) -> tuple[float | None, str]:
     requests = -(-facts.people // _PEOPLE_PER_REQUEST)
     what = f"at most {facts.people:,} people in {requests:,} requests"
     readers = min(facts.readers, _MOST_READERS)
-    return _slowest(what, requests, facts, readers, _PEOPLE_REQUESTS, facts.people * _PERSON_SECONDS)
+    return _slowest(what, requests, facts, readers, facts.people_limit, facts.people * _PERSON_SECONDS)
 
 
 def _slowest(

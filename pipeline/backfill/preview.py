@@ -1,13 +1,15 @@
 """The preview of a backfill: it asks the source for counts, and reads no events and writes nothing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from klaviyo_pg.errors import KlaviyoPgError
+from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
 from pipeline.backfill.chunking import Summary, summaries
 from pipeline.backfill.counted import FAILURES
@@ -27,10 +29,29 @@ _REQUESTS_FOR_PEOPLE = 12
 
 
 class Stored(NamedTuple):
-    """The contents of the warehouse, as far as a backfill need not read them again: watermarks, and loaded events."""
+    """The contents of the warehouse that a backfill does not read again: watermarks, and loaded events by metric."""
 
     watermarks: Watermarks = MappingProxyType({})
-    loaded: int = 0
+    loaded: Mapping[str, int] = MappingProxyType({})
+
+    def covers(self, found: Summary) -> int:
+        """Return how many of the events that a metric has are loaded."""
+        return min(found.expected, self.loaded.get(found.metric_id, 0))
+
+
+class Preview(NamedTuple):
+    """The reading that a backfill has to do, by name of metric.
+
+    `answer_seconds` is how long a small answer took while nothing else was asked for.
+    """
+
+    metrics: Sequence[tuple[str, Summary]]
+    answer_seconds: float
+
+    @property
+    def summaries(self) -> list[Summary]:
+        """The summaries without the names."""
+        return [summary for _, summary in self.metrics]
 
 
 class Watch(Protocol):
@@ -39,12 +60,13 @@ class Watch(Protocol):
     def __call__(self, answers: Iterable[list[BackfillChunk]], /, *, total: int) -> Iterable[list[BackfillChunk]]: ...
 
 
-def preview(session: Session, window: Window, watch: Watch) -> list[tuple[str, Summary]]:
-    """Return what a backfill of the window would read, by name of metric. Asks the source, and writes nothing."""
-    settings, outage = session.settings, Outage(FAILURES)
-    metrics = [KnownMetric(row.id, row.name) for page in session.first_source().metrics() for row in page.rows]
+def preview(session: Session, window: Window, watch: Watch) -> Preview:
+    """Return what a backfill of the window would read. Asks the source, and writes nothing."""
+    settings, outage, first = session.settings, Outage(FAILURES), session.first_source()
+    metrics = [KnownMetric(row.id, row.name) for page in first.metrics() for row in page.rows]
+    answer_seconds = _answer_seconds(first.traffic)
     wanted = selected(metrics, settings.metrics)
-    tables = selection_of(settings).event_tables(session.first_source().lists_people)
+    tables = selection_of(settings).event_tables(first.lists_people)
     routes = destinations(metrics, {}, settings.destinations)
     names = {
         metric.id: metric.name or metric.id
@@ -64,7 +86,7 @@ def preview(session: Session, window: Window, watch: Watch) -> list[tuple[str, S
         begun = list(pool.map(begin, names))
         asked = questions(((each, window) for each in names), begun)
         found = summaries(chain(chain(*begun), *watch(pool.map(ask, asked), total=len(asked))))
-    return [(names[each.metric_id], each) for each in found]
+    return Preview([(names[each.metric_id], each) for each in found], answer_seconds)
 
 
 def requests_of(summary: Summary, events_per_page: int) -> int:
@@ -73,15 +95,14 @@ def requests_of(summary: Summary, events_per_page: int) -> int:
     return -(-summary.expected // events_per_page) + chunks
 
 
-def facts(session: Session, found: Sequence[Summary], stored: Stored, counting_seconds: float) -> Facts:
+def facts(session: Session, found: Preview, stored: Stored, counting_seconds: float) -> Facts:
     """Return what the forecast of a backfill rests on, with a few requests for the number of people."""
-    settings, sent = session.settings, session.traffic
-    answer_seconds = sent.seconds / max(1, sent.requests)
-    expected = sum(each.expected for each in found)
-    left = max(0, expected - stored.loaded)
+    settings, answer_seconds = session.settings, _answer_seconds(session.traffic)
+    expected = sum(each.expected for each in found.summaries)
+    left = sum(each.expected - stored.covers(each) for each in found.summaries)
     with session.source() as source:
-        requests = sum(requests_of(each, source.events_per_page) for each in found)
-        limit = source.event_requests_per_minute
+        requests = sum(requests_of(each, source.events_per_page) for each in found.summaries)
+        limit, people_limit = source.event_requests_per_minute, source.people_requests_per_minute
         reasons = source.exclusion_reasons
     streams = selection_of(settings).streams
     definitions = unread_dimension_chunks(stored.watermarks, {METRICS.name, LISTS.name}, reasons, streams)
@@ -90,11 +111,20 @@ def facts(session: Session, found: Sequence[Summary], stored: Stored, counting_s
         event_requests=round(requests * left / expected) if expected else 0,
         counting_seconds=counting_seconds,
         answer_seconds=answer_seconds,
-        readers=session.worker_count(answer_seconds, limit),
-        events_limit=None if limit is None else int(limit * settings.rate_limit_share),
+        readers=session.worker_count(found.answer_seconds, limit),
+        events_limit=_share(settings, limit),
+        people_limit=_share(settings, people_limit),
         definitions=len(definitions),
         people=_people(session, PROFILES.name not in stored.watermarks and PEOPLE.name in streams and left > 0),
     )
+
+
+def _answer_seconds(sent: Traffic) -> float:
+    return sent.seconds / max(1, sent.requests)
+
+
+def _share(settings: Settings, limit: int | None) -> int | None:
+    return None if limit is None else int(limit * settings.rate_limit_share)
 
 
 def _people(session: Session, are_missing: bool) -> int | None:

@@ -125,6 +125,17 @@ def test_the_last_duration_is_that_of_a_complete_run_after_the_first(account: Ac
     assert runs.last_duration(account, "backfill", "all") is None
 
 
+def test_a_first_load_after_a_failure_is_a_first_run_too(account: Account) -> None:
+    """On another day it does not resume the run that failed, but it reads everything."""
+    runs.close_run(account, open_run(account, now=NOON).run_id, RunState.FAILED, "the key is wrong")
+    account.execute("UPDATE runs SET finished_at = started_at")
+    loading = open_run(account, now=NOON + DAY)
+    assert not loading.is_resumed
+    runs.close_run(account, loading.run_id, RunState.COMPLETE, None)
+    account.execute("UPDATE runs SET finished_at = started_at + interval '5 hours' WHERE state = 'complete'")
+    assert runs.last_duration(account, "daily", "all") is None
+
+
 def test_a_run_is_found_by_the_name_of_its_account(connection: psycopg.Connection) -> None:
     shop = accounts.register(connection, SCHEMA, "shop", "ACC1")
     accounts.register(connection, SCHEMA, "another", "ACC2")

@@ -68,6 +68,7 @@ class CurrentSource:
     reads_messages = True
     reads_reports = True
     event_requests_per_minute: int | None = _XL.steady
+    people_requests_per_minute: int | None = _L.steady
     count_interval = timedelta(hours=1)
     exclusion_reasons: Sequence[str | None] = SUPPRESSION_REASONS
     longest_count = timedelta(days=365)  # the longest time that one request for aggregates may span is a year

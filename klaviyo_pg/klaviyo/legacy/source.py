@@ -53,6 +53,7 @@ class LegacySource:
     reads_reports = False
     exclusion_reasons: Sequence[str | None] = (None,)
     event_requests_per_minute: int | None = None
+    people_requests_per_minute: int | None = None
     count_interval = timedelta(days=1)
     longest_count = timedelta(days=31)  # the longest time that one export may span
 

@@ -28,7 +28,7 @@ def test_the_forecast_of_a_backfill_is_what_it_takes(warehouse: Warehouse) -> No
     """It covers the whole run: full reads, counting, events, people and the end."""
     settings, began = {"concurrency": 2, "processes": 1}, monotonic()
     with warehouse.open(**settings) as session:
-        found = [each for _, each in preview(session, Window(START, MIDNIGHT), lambda answers, *, total: answers)]
+        found = preview(session, Window(START, MIDNIGHT), lambda answers, *, total: answers)
         steps = forecast(facts(session, found, Stored(), monotonic() - began))
     expected, is_known = total(steps)
     began = monotonic()

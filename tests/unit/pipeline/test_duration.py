@@ -41,5 +41,10 @@ def test_a_loaded_history_takes_the_start_and_the_counting() -> None:
     assert step(done, "events").reason == "all of them are loaded"
 
 
+def test_people_take_as_long_as_their_limit_allows() -> None:
+    found = step(LARGE._replace(answer_seconds=0.1, people_limit=50), "people")
+    assert found.seconds == pytest.approx(600) and found.reason.endswith("limited by the API")
+
+
 def test_people_who_cannot_be_counted_make_the_sum_a_lower_bound() -> None:
     assert total(forecast(LARGE._replace(people=None))) == (total(forecast(LARGE._replace(people=0)))[0], False)

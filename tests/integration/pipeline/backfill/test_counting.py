@@ -8,7 +8,8 @@ import pytest
 from klaviyo_pg.errors import MissingScope, Refused, Unavailable
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window
-from pipeline.backfill.preview import preview
+from pipeline.backfill.preview import Preview, Stored, facts, preview
+from tests.fake_source import FakeSource
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.backfill.conftest import OPENS, ORDERS, START, STORED, Backfill, assert_complete
 from tests.integration.pipeline.conftest import DAY, Warehouse, days_ago
@@ -89,10 +90,37 @@ def test_a_preview_counts_everything_and_writes_nothing(warehouse: Warehouse, sh
 
     with warehouse.open(chunk_events=1_000) as session:
         found = preview(session, Window(START, days_ago(0)), watch)
-    assert {name: summary.expected for name, summary in found} == {"Opened Email": OPENS, "Placed Order": ORDERS}
+    assert {name: summary.expected for name, summary in found.metrics} == {
+        "Opened Email": OPENS,
+        "Placed Order": ORDERS,
+    }
     assert shown == [1]
     assert not shop.sent("events")
     assert warehouse.rows("SELECT FROM integrations UNION ALL SELECT FROM backfill_chunks") == []
+
+
+def test_each_metric_counts_only_what_is_loaded_of_itself(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Neither another metric that is loaded nor a surplus of one hides what is missing of another."""
+    with warehouse.open(metrics=["Placed Order"]) as session:
+        found = preview(session, Window(START, days_ago(0)), lambda answers, *, total: answers)
+        for loaded, left in (
+            ({"OPEN": OPENS}, ORDERS),
+            ({"ORDER": 3, "OPEN": OPENS}, ORDERS - 3),
+            ({"ORDER": 10**9}, 0),
+        ):
+            assert facts(session, found, Stored(loaded=loaded), 0).events == left
+
+
+def test_the_forecast_has_as_many_readers_as_the_run(
+    warehouse: Warehouse, shop: FakeAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number follows from the first, small answer, however slow the answers are to many requests at once."""
+    monkeypatch.setattr(FakeSource, "event_requests_per_minute", 3_000)
+    monkeypatch.setattr(FakeSource, "people_requests_per_minute", 700)
+    with warehouse.open(rate_limit_share=0.5, concurrency=None) as session:
+        found = facts(session, Preview([], answer_seconds=0.1), Stored(), 0)
+        assert found.readers == session.worker_count(0.1, 3_000) == 10
+    assert (found.events_limit, found.people_limit) == (1_500, 350)
 
 
 def test_time_after_loaded_history_is_counted_at_once(
