@@ -43,6 +43,24 @@ def variables() -> dict[str, str | None]:
     return {name.upper(): value for name, value in dotenv_values(file).items()} if Path(file).is_file() else {}
 
 
+def first(name: str) -> tuple[str, str | None] | None:
+    """Return the variable that a setting is read from, with its value: the first of those that may set it."""
+    environment, in_file = {each.upper(): value for each, value in os.environ.items()}, variables()
+    for variable in (names.PREFIX + name, name):
+        for source in (environment, in_file):
+            if variable in source:
+                return variable, source[variable]
+    return None
+
+
+def of_prefect() -> list[str]:
+    """Return the names of Prefect's settings in the file, if Prefect does not read them because it is not .env."""
+    file = Path(path())
+    if file.resolve() == Path(_DEFAULT).resolve():
+        return []
+    return [name for name in variables() if name.startswith("PREFECT_") and name not in os.environ]
+
+
 def export_to_libraries() -> None:
     """Let libraries find their variables in the environment, such as HTTPS_PROXY, if only the file has them."""
     for name, value in variables().items():

@@ -460,16 +460,20 @@ def load_settings(**changes: object) -> Settings:
 
 
 def ignored_variables() -> list[str]:
-    """Return a sentence for each variable of the environment that is ignored, although it may be meant as a setting."""
+    """Return a sentence for each variable that is ignored, although it may be meant as a setting."""
     known, upper = _setting_names(), {name.upper(): value for name, value in os.environ.items()}
     twice = (f"{name} is ignored, because {names.PREFIX}{name} is set." for name in names.set_twice(upper, known))
-    return [*names.misspelled(os.environ, known), *twice]
+    of_prefect = (
+        f"{name} in {env_file.path()} is ignored, because Prefect reads only .env. Set it in the environment."
+        for name in env_file.of_prefect()
+    )
+    return [*names.misspelled(os.environ, known), *twice, *of_prefect]
 
 
 def name_in_use(name: str) -> str:
     """Return the name under which a setting is set: with the prefix if that is used, otherwise without."""
-    prefixed = names.PREFIX + name
-    return prefixed if prefixed in {*map(str.upper, os.environ), *env_file.variables()} else name
+    found = env_file.first(name)
+    return found[0] if found else name
 
 
 def _setting_names() -> set[str]:

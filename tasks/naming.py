@@ -1,7 +1,6 @@
 """Names in Prefect, of runs and of artifacts: with the account, since one deployment serves several."""
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,7 +13,6 @@ from prefect.runtime import flow_run
 
 from klaviyo_pg import env_file
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.names import PREFIX
 from tasks.blocks import name_of
 
 
@@ -28,12 +26,10 @@ def run_name() -> str:
 
 def _account() -> str | None:
     """Return the account in the environment or in .env, without the other settings, which may be wrong."""
-    in_file: dict[str, str | None] = {}
     with suppress(OSError, UnicodeDecodeError):
-        in_file = env_file.variables()
-    name = "KLAVIYO_INTEGRATION"
-    values = (source.get(each) for each in (PREFIX + name, name) for source in (os.environ, in_file))
-    return next(filter(None, values), None)
+        found = env_file.first("KLAVIYO_INTEGRATION")
+        return found[1] if found else None
+    return None
 
 
 def add_rows(rows: int) -> None:

@@ -95,9 +95,12 @@ def show(settings: Settings, result: object, times: Times, invocation: Invocatio
         assert isinstance(result, BaseException)
         print_error(describe(result))
         return getattr(result, "exit_code", 1)
+    level = _level(report)
+    if settings.quiet and level == "info":
+        return report.exit_code
     ledger = _read(settings, report)
     if settings.log_format == "json":
-        json_line(_level(report), f"{report.integration}: {report.state}", _result(report, ledger, times, invocation))
+        json_line(level, f"{report.integration}: {report.state}", _result(report, ledger, times, invocation))
         return report.exit_code
     if settings.quiet:
         _print_sentences(report)
@@ -117,10 +120,10 @@ def _print_sentences(report: Report) -> None:
 
 
 def _level(report: Report) -> str:
-    """Return the level of a result as a line of the log."""
-    if report.state in FINISHED:
-        return "info"
-    return "error" if report.state is RunState.FAILED else "warning"
+    """Return the level of a result as a line of the log. Sentences say what is not as it should be."""
+    if report.state is RunState.FAILED:
+        return "error"
+    return "info" if report.state in FINISHED and not report.sentences else "warning"
 
 
 def _result(report: Report, ledger: _Ledger, times: Times, invocation: Invocation) -> dict[str, object]:

@@ -370,6 +370,32 @@ def test_a_command_overrides_the_file_and_the_prefix(monkeypatch: pytest.MonkeyP
     assert load_settings().database_url is None
 
 
+def test_the_first_variable_that_sets_a_setting_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is that which the settings are read from, also in lower case. The prefix comes before the environment."""
+    name = "KLAVIYO_INTEGRATION"
+    assert env_file.first(name) is None
+    (tmp_path / ".env").write_text(f"{name}=file\n")
+    assert env_file.first(name) == (name, load_settings().klaviyo_integration) == (name, "file")
+    monkeypatch.setenv(name.lower(), "environment")
+    assert env_file.first(name) == (name, load_settings().klaviyo_integration) == (name, "environment")
+    (tmp_path / ".env").write_text(f"KLAVIYO_PG_{name}=prefixed\n")
+    assert env_file.first(name) == (f"KLAVIYO_PG_{name}", load_settings().klaviyo_integration)
+
+
+def test_prefect_reads_no_other_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A server that only such a file names would be ignored silently."""
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    for name in (".env", "shop.env"):
+        (tmp_path / name).write_text("PREFECT_API_URL=http://127.0.0.1:4200/api\n")
+    assert ignored_variables() == []
+    monkeypatch.setenv("KLAVIYO_PG_ENV_FILE", "shop.env")
+    assert ignored_variables() == [
+        "PREFECT_API_URL in shop.env is ignored, because Prefect reads only .env. Set it in the environment."
+    ]
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    assert ignored_variables() == []
+
+
 def test_libraries_get_their_variables_from_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The environment takes precedence. Other variables stay in the file, also proxies for Prefect's own server."""
     (tmp_path / ".env").write_text(

@@ -74,6 +74,18 @@ def test_a_quiet_run_prints_nothing_but_its_sentences(
     assert capsys.readouterr() == ("", "".join(f"{sentence}\n" for sentence in partial.sentences))
 
 
+def test_a_quiet_run_has_a_line_of_json_only_if_something_is_wrong(
+    warehouse: Warehouse, shop: FakeAccount, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summarize(warehouse, warehouse.daily(), quiet=True, log_format="json")
+    assert capsys.readouterr() == ("", "")
+    shop.fail("lists", MissingScope("lists:read"))
+    partial = warehouse.daily()
+    summarize(warehouse, partial, quiet=True, log_format="json")
+    line = json.loads(capsys.readouterr().out)
+    assert (line["level"], line["sentences"]) == ("warning", partial.sentences)
+
+
 def test_a_later_run_says_how_long_the_last_one_took(warehouse: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
     """The first run says nothing about later ones, so the third run is the first one to say so."""
     caplog.set_level(logging.INFO)
