@@ -42,8 +42,8 @@ IS_PLACEHOLDER = Column(
     "is_placeholder",
     BOOLEAN,
     "True if only events mention it, because Klaviyo does not list it, such as after it was deleted. Then all columns "
-    "but the ID and the keys are null, and deleted_at is when its first event was loaded. If the ID is that of a message "
-    "(campaign_messages.id), name and deleted_at are those of its campaign.",
+    "but the ID and the keys are null, and deleted_at is when its first event was loaded. If the ID is that of a "
+    "message (campaign_messages.id), name and deleted_at are those of its campaign.",
     "computed",
     "computed",
 )

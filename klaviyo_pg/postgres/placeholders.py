@@ -1,4 +1,4 @@
-"""Placeholders among campaigns: those of messages follow the campaign that sends them. The caller owns the transaction."""
+"""Placeholders of messages, which follow the campaign that sends them. The caller owns the transaction."""
 
 from klaviyo_pg.catalogue import dimensions, messages
 from klaviyo_pg.postgres.account import Account
