@@ -1,4 +1,5 @@
--- The role with which Grafana reads the warehouse: only what the dashboard shows, and nothing about single people.
+-- The role with which Grafana reads the warehouse: only what the dashboard shows. It sees no people and no addresses,
+-- but the domains of addresses, of which a private one can name a person.
 -- Run this after the first run, which creates the tables. You can repeat it.
 DO $$
 BEGIN
@@ -6,6 +7,7 @@ BEGIN
         CREATE ROLE grafana LOGIN;
     END IF;
 END $$;
+-- Defaults, which a query can change. What keeps the role from writing is that it is granted nothing but SELECT.
 ALTER ROLE grafana SET default_transaction_read_only = on;
 ALTER ROLE grafana SET statement_timeout = '60s';
 GRANT USAGE ON SCHEMA klaviyo TO grafana;

@@ -15,6 +15,7 @@ from pipeline.chunks import Chunk
 from pipeline.job import Job, read
 from pipeline.reconcile.check import METRICS_SCOPE, can_count, find_late_events
 from pipeline.run import transact
+from pipeline.statistics import update_statistics
 from pipeline.streams.departures import OWNERS, PROFILE_SWEEP, SUSPECTED
 from pipeline.streams.dimensions import LISTS, METRICS, SEGMENTS
 from pipeline.streams.events import EVENTS
@@ -52,6 +53,7 @@ def sync(job: Job, since: datetime | None) -> None:
     if not job.tally.must_stop:
         job.tally.notes += memberships.erase_people(job.session, job.run)
         reports.read_reports(job, streams)
+    update_statistics(job)
 
 
 def _derive_member_lists(job: Job, streams: Collection[str]) -> None:

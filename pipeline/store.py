@@ -126,7 +126,7 @@ def _merge_part(
     frame = details.without(load, rows, outdated)
     merged = merge(account, load, frame, has_all, guard)
     if load is loads.CAMPAIGN_PLACEHOLDERS and merged.inserted:
-        placeholders.follow_campaigns(account)
+        placeholders.follow_messages(account)
     newer = details.outdated(account, load, frame)
     if merged.unstorable:
         details.clear(account, load, frame)

@@ -115,22 +115,19 @@ def name_of(block: str | Picked) -> str:
 
 def load_block(kind: type[_Kind], block: str | Picked) -> _Kind:
     """Load a block. Raises BadSettings where there is no such block, or where it cannot be read."""
+    name = "block" if kind is Block else f"{kind.get_block_type_name()} block"
     if isinstance(block, str):
-        return _loaded(kind, partial(kind.load, block), f"named {block}")
-    return _loaded(
-        kind,
-        partial(kind.load_from_ref, cast(dict[str, str], block.get("$ref"))),
-        "any more that was picked for this run",
-    )
+        return _loaded(kind, partial(kind.load, block), f"{name} {block}", f"There is no {name} named {block}.")
+    load = partial(kind.load_from_ref, cast(dict[str, str], block.get("$ref")))
+    return _loaded(kind, load, f"{name} picked for this run", f"The {name} picked for this run no longer exists.")
 
 
-def _loaded(kind: type[_Kind], load: Callable[[], object], which: str) -> _Kind:
-    name = "" if kind is Block else f"{kind.get_block_type_name()} "
+def _loaded(kind: type[_Kind], load: Callable[[], object], which: str, is_missing: str) -> _Kind:
     try:
         loaded = load()
     except ValueError as error:
-        if "Unable to find block document" not in str(error):
-            raise BadSettings(f"Cannot read the {name}block {which}: save it again.") from None
-        raise BadSettings(f"There is no {name}block {which}.") from None
+        if "Unable to find block document" in str(error):
+            raise BadSettings(is_missing) from None
+        raise BadSettings(f"Cannot read the {which}: save it again.") from None
     assert isinstance(loaded, kind)
     return loaded

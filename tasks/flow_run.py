@@ -108,9 +108,19 @@ def _finish(session: Session, flow: str, job: Job) -> State[Any]:
     else:
         job.workers.call(close, job.run, report.state, report.sentences)
     session.release_claims()
-    add_rows(rows_read(counts))
-    announce(flow, report, job.tally.is_quota_used_up)
+    _announce(flow, report, job, rows_read(counts))
     return state_of(report, figures(counts))
+
+
+def _announce(flow: str, report: Report, job: Job, rows: int) -> None:
+    """Show the end of a run in its name and as events. The run has ended in the warehouse, whatever Prefect says."""
+    try:
+        add_rows(rows)
+        announce(flow, report, job.tally.is_quota_used_up)
+    except Exception as error:
+        job.log.warning(
+            "Prefect did not accept the end of the run (%s). Automations may miss it.", type(error).__name__
+        )
 
 
 def _described(flow: str, report: Report) -> str:

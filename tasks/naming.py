@@ -7,7 +7,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from httpx import HTTPError
 from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 
@@ -34,7 +33,7 @@ def _account() -> str | None:
 
 def add_rows(rows: int) -> None:
     """Add the number of rows to the name of the run, since Prefect's lists of runs show no message."""
-    with suppress(HTTPError), get_client(sync_client=True) as client:  # the message has the number too
+    with get_client(sync_client=True) as client:
         client.update_flow_run(flow_run.id, name=f"{flow_run.name} · {rows:,} row{'' if rows == 1 else 's'}")
 
 

@@ -88,14 +88,14 @@ _COLUMNS = (
     Column(
         "is_machine_open",
         BOOLEAN,
-        "True if a mail program opened the email by itself; null for events that do not say, such as all but opens.",
+        "True if a mail program opened the email by itself; null if the event does not say, as all but opens.",
         _OPENED_BY_MACHINE,
         _OPENED_BY_MACHINE,
     ),
     Column(
         "is_bot_click",
         BOOLEAN,
-        "True if a bot clicked, such as a security scanner; null for events that do not say, such as all but clicks.",
+        "True if a bot clicked, such as a security scanner; null if the event does not say, as all but clicks.",
         "event_properties.Bot Click",
         "event_properties.Bot Click",
     ),

@@ -41,9 +41,9 @@ ORIGIN = (
 IS_PLACEHOLDER = Column(
     "is_placeholder",
     BOOLEAN,
-    "True if only events mention it, because Klaviyo does not list it, such as after it was deleted. Then all columns "
-    "but the ID and the keys are null, and deleted_at is when its first event was loaded. If the ID is that of a message "
-    "(campaign_messages.id), name and deleted_at are those of its campaign.",
+    "True if only events mention it, because Klaviyo does not list it, for example because it was deleted. Then all "
+    "columns but the ID, the keys and the type are null, and deleted_at is when its first event was loaded. If the ID "
+    "is that of a message, the name is that of its campaign (of a flow: the message), and deleted_at the message's.",
     "computed",
     "computed",
 )

@@ -129,7 +129,8 @@ WHERE merge.esp_integration_id = %(account)s AND merge.events_moved_at IS NULL
 ORDER BY merge.old_member_key, merge.detected_at DESC
 """
 _MOVE_EVENTS = """
-UPDATE {} AS event SET member_key = merged.new_member_key, email = merged.email, __synced_at = now()
+UPDATE {} AS event SET member_key = merged.new_member_key, email = merged.email, __synced_at = now(),
+    email_domain = lower(substring(merged.email FROM '@([^@]+)$'))
 FROM merged_profiles AS merged
 WHERE event.esp_integration_id = %(account)s AND event.member_key = merged.old_member_key
 """

@@ -182,8 +182,8 @@ _ACTIVITY = {
     "first_{}_at": "min(event_at) FILTER (WHERE kind = {})",
     "last_{}_at": "max(event_at) FILTER (WHERE kind = {})",
     "{}s": "count(*) FILTER (WHERE kind = {})",
-    "{}s_30_days": "count(*) FILTER (WHERE kind = {} AND event_at > now() - interval '30 days')",
-    "{}s_90_days": "count(*) FILTER (WHERE kind = {} AND event_at > now() - interval '90 days')",
+    "{}s_30_days": "count(*) FILTER (WHERE kind = {} AND event_at > now() - interval '720 hours')",
+    "{}s_90_days": "count(*) FILTER (WHERE kind = {} AND event_at > now() - interval '2160 hours')",
 }
 # The time zones of accounts. A name that Postgres does not have would make every query of a view fail.
 _ZONES = """

@@ -16,6 +16,7 @@ from pipeline.backfill.side_by_side import Read, read_history
 from pipeline.job import Job, read
 from pipeline.plan import MOST_WAITING, people_chunks, unread_dimension_chunks
 from pipeline.run import transact
+from pipeline.statistics import update_statistics
 from pipeline.streams.dimensions import LISTS, METRICS
 from pipeline.streams.events import stored_metrics
 from pipeline.streams.people import PEOPLE
@@ -48,6 +49,7 @@ def backfill(
         job.tally.notes.append(_NO_HISTORY)
     read_plan(job, planned)
     _complete_people(job)
+    update_statistics(job)
     publish(job, window)
 
 

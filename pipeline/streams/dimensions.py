@@ -124,8 +124,8 @@ def _campaigns(reading: Reading, rows: list[Campaign]) -> Batch:
     return _batch(parts)
 
 
-def _follow_campaigns(account: Account, guard: Guard) -> None:
-    placeholders.follow_campaigns(account)
+def _follow_messages(account: Account, guard: Guard) -> None:
+    placeholders.follow_messages(account)
 
 
 def _flows(reading: Reading, rows: list[Flow]) -> Batch:
@@ -205,7 +205,7 @@ CAMPAIGNS = full_read(
     loads.CAMPAIGN_MESSAGES,
     loads.TAGGED_OBJECTS_OF["campaign"],
     rejects="campaigns",
-    finish=lambda reading: _follow_campaigns,
+    finish=lambda reading: _follow_messages,
 )
 FLOWS = full_read(
     "flows",
@@ -216,6 +216,7 @@ FLOWS = full_read(
     loads.FLOW_MESSAGES,
     loads.TAGGED_OBJECTS_OF["flow"],
     rejects="automations",
+    finish=lambda reading: _follow_messages,
 )
 TAGS = full_read(
     "tags", lambda source: source.tags(), _tags, loads.TAGS, loads.TAG_GROUPS, rejects="tags", is_optional=True

@@ -89,7 +89,7 @@ def test_a_block_that_was_picked_and_deleted_is_named(monkeypatch: pytest.Monkey
         raise ValueError("Unable to find block document with ID 1")
 
     monkeypatch.setattr(KlaviyoCredentials, "load_from_ref", classmethod(load))
-    sentence = r"^There is no Klaviyo Credentials block any more that was picked for this run\.$"
+    sentence = r"^The Klaviyo Credentials block picked for this run no longer exists\.$"
     with pytest.raises(BadSettings, match=sentence):
         blocks.load_block(KlaviyoCredentials, {"$ref": {"block_document_id": "1"}})
 

@@ -102,7 +102,8 @@ def test_an_event_that_has_another_profile_shows_a_merge(warehouse: Warehouse, s
     merge_profiles(shop, "P0", "P3")
     warehouse.daily(lookback_days=(datetime.now(UTC) - days_ago(1)) / DAY, profile_sweep_days=0)
     assert owners(warehouse, "opens") == {"P3"}
-    assert set(warehouse.column("SELECT email FROM opens WHERE id <> 'E00005'")) == {"P3@example.com"}
+    moved = "SELECT email, email_domain FROM opens WHERE id <> 'E00005'"
+    assert set(warehouse.rows(moved)) == {("P3@example.com", "example.com")}
     assert ("P0", True, "merged") in warehouse.rows(MEMBERS)
     merges = warehouse.rows("SELECT old_member_id, new_member_id, events_moved_at IS NOT NULL FROM profile_merges")
     assert merges == [("P0", "P3", True)]

@@ -1,0 +1,19 @@
+"""The end of a run that has filled tables: Postgres's planner learns about them, so that queries are fast at once."""
+
+from functools import partial
+
+from klaviyo_pg.postgres import planner
+from pipeline.job import Job
+from pipeline.run import transact
+
+
+def update_statistics(job: Job) -> None:
+    """Update the planner's statistics about the tables that the run has changed much, unless the run has to stop."""
+    if job.tally.must_stop:
+        return
+    tables = transact(job.session, job.run, partial(planner.outdated, run_id=job.run.id))
+    if not tables:
+        return
+    with job.session.progress.stage("Statistics for queries", "tables"):
+        for table in tables:
+            transact(job.session, job.run, partial(planner.analyze, table=table))
