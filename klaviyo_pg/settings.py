@@ -266,14 +266,14 @@ class Settings(BaseSettings):
         "one of them.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least important lines of the log to show: debug, info, warning or error."
+        "info", description="Lowest log level to show: debug, info, warning or error."
     )
     quiet: bool = Field(
-        False, description="Print nothing of a run but warnings and errors: no progress, no summary and no advice."
+        False, description="Print only a run's warnings and errors: no progress, no summary and no advice."
     )
     display_timezone: str = Field(
         "UTC",
-        description="Time zone in which klaviyo-pg status shows times, such as Europe/Berlin. Logs of JSON are in UTC.",
+        description="Time zone in which klaviyo-pg status shows times, such as Europe/Berlin. JSON logs are always in UTC.",
     )
     data_dir: Path = Field(
         Path(".data"),

@@ -30,7 +30,9 @@ Each setting is an environment variable, or a line of `.env` in the current dire
 take precedence over blocks, blocks over the environment, and the environment over `.env`. This page is generated from
 the code; [.env.example](../.env.example) has the same settings as a file to start from.
 
-- **Another file.** `KLAVIYO_PG_ENV_FILE=/etc/klaviyo-pg/shop-de.env` reads that file instead of `.env`.
+- **Another file.** `KLAVIYO_PG_ENV_FILE=/etc/klaviyo-pg/shop-de.env` reads that file instead of `.env`. Prefect's own
+  settings, such as `PREFECT_API_URL`, are still read from the environment or `.env`; a run warns if it ignores one in
+  another file.
 - **A prefix.** Each name can have the prefix `KLAVIYO_PG_`: `KLAVIYO_PG_METRICS` is `METRICS`, for a machine on which
   `METRICS` belongs to another program. The name with the prefix takes precedence, wherever it is set. A run warns if it
   ignores the other one, and a file that sets both to different values is an error.
@@ -55,17 +57,21 @@ The members of all lists are read, or of none: `TABLES=default,-member_lists,-st
 ## Logs
 
 Logs go to standard error, the summary of a run to standard output. `LOG_FORMAT=json` writes one JSON object on each
-line, with `time` (UTC), `level`, `logger` and `message`, and `flow_run_name` and `task_run_name` where they apply. The
-last line, on standard output, is the result of the run: `account`, `flow`, `run_id`, `state`, `exit_code`, `sentences`,
-`rows` by table, `requests`, `retries` and `seconds`. There is no live display then. `QUIET=true` prints only warnings
-and errors, for cron. Prefect's server gets all log records in any case.
+line, with `time` (UTC), `level`, `logger` and `message`, and `flow_run_name` and `task_run_name` where they apply. A
+run's last line, on standard output, is its result: `account`, `flow`, `run_id`, `state`, `exit_code`, `sentences`,
+`rows` by table, `requests`, `retries` and `seconds`. A command that has no result, for example because another run is
+in progress or the database refused the login, prints its error to standard error instead, as a line with only the first
+four members. Invalid settings and wrong usage are reported as text. There is no live display then. `QUIET=true` prints
+only warnings and errors, for cron: a complete run prints nothing, not even its result. Prefect's server gets all log
+records in any case.
 
 ## Proxies and certificates
 
 Requests to Klaviyo use the proxy in `HTTPS_PROXY`, except for hosts in `NO_PROXY`. TLS certificates are always
 verified, against the certificate authorities in `REQUESTS_CA_BUNDLE` if it is set: name a file that also contains the
-usual ones, because it replaces them. All three can be in the environment or in `.env`. Requests to a sandbox on this
-machine use no proxy.
+usual ones, because it replaces them. All three can be in the environment or in `.env`; other variables of this kind,
+such as `ALL_PROXY`, have an effect only in the environment. Requests to a sandbox on this machine use no proxy. The
+password of a proxy is kept out of logs, and out of processes that send nothing to Klaviyo.
 
 ## The connection to Postgres
 
