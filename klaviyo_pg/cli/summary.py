@@ -120,7 +120,7 @@ def _print_sentences(report: Report) -> None:
 
 
 def _level(report: Report) -> str:
-    """Return the level of a result as a line of the log. Sentences say what is not as it should be."""
+    """Return the level of a result as a line of the log. A sentence means that something is wrong."""
     if report.state is RunState.FAILED:
         return "error"
     return "info" if report.state in FINISHED and not report.sentences else "warning"
