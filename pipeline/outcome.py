@@ -186,11 +186,20 @@ class Tally:
 
     @property
     def sentences(self) -> list[str]:
-        """Each error once, as a sentence, the worst first; then the streams that were refused; then the notes."""
-        worst_first = sorted(self._errors, key=lambda entry: entry.effect.value)
+        """Each error once, as a sentence, the worst first; then the streams that were refused; then the notes.
+
+        Of a request that needs several scopes nothing is said if one of them is known to be missing.
+        """
+        missing = [set(scope.split(" and ")) for scope in self.missing_scopes]
+        told = [entry for entry in self._errors if not any(each < _scopes(entry) for each in missing)]
+        worst_first = sorted(told, key=lambda entry: entry.effect.value)
         described = (describe(entry.error) for entry in worst_first if entry.refused_stream is None)
         sentences = (*described, *_refused_streams(worst_first), *self.notes)
         return list(dict.fromkeys(printable(each, LONGEST_MESSAGE) for each in sentences))
+
+
+def _scopes(entry: _Entry) -> set[str]:
+    return set(entry.error.scope.split(" and ")) if isinstance(entry.error, MissingScope) else set()
 
 
 def _refused_streams(entries: Iterable[_Entry]) -> Iterator[str]:

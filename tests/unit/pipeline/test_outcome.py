@@ -186,3 +186,11 @@ def test_differences_mark_a_run_that_is_otherwise_complete(
         tally.add(error)
     tally.has_differences = True
     assert (tally.state, tally.exit_code) == (state, exit_code)
+
+
+def test_a_missing_scope_is_told_once() -> None:
+    """A request that needs it and another one says nothing about the other one."""
+    tally = Tally()
+    for scope in ("lists:read and profiles:read", "lists:read", "events:read and metrics:read"):
+        tally.add(MissingScope(scope))
+    assert tally.sentences == [str(MissingScope(each)) for each in ("lists:read", "events:read and metrics:read")]
