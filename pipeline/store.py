@@ -39,10 +39,13 @@ from transforms.keys import md5
 _REJECT = {"table_name": pl.String(), "reason": pl.String(), "raw": pl.String(), "is_erased": pl.Boolean()}
 _UNCOUNTED = (loads.SWEEPS, loads.SWEPT_EXCLUSIONS, loads.SWEPT_ROWS)
 """Loads of what a full read has found so far, which another load counts."""
+_PLACEHOLDERS = (loads.CAMPAIGN_PLACEHOLDERS, loads.FLOW_PLACEHOLDERS)
 _ERASED = "The record of a person who was erased could not be stored."
 
 Record = Callable[[Account], None]
 """Records, in the transaction of a batch, what is true once it is stored."""
+
+_PLACEHOLDERS = (loads.CAMPAIGN_PLACEHOLDERS, loads.FLOW_PLACEHOLDERS)
 
 
 def store(
@@ -125,8 +128,10 @@ def _merge_part(
     assert isinstance(rows, pl.DataFrame)  # only events are lines
     frame = details.without(load, rows, outdated)
     merged = merge(account, load, frame, has_all, guard)
-    if load is loads.CAMPAIGN_PLACEHOLDERS and merged.inserted:
-        placeholders.follow_messages(account)
+    if load in _PLACEHOLDERS:
+        if merged.inserted:
+            placeholders.follow_messages(account)
+        return Merged(merged.inserted, merged.inserted, 0, 0, merged.unstorable), set()  # the others were not read
     newer = details.outdated(account, load, frame)
     if merged.unstorable:
         details.clear(account, load, frame)

@@ -148,11 +148,12 @@ def test_coupons_are_listed_with_their_codes(client: KlaviyoAPI) -> None:
 
 
 def test_reviews_and_push_tokens_are_listed(client: KlaviyoAPI) -> None:
-    """Reviews are listed by the time of their last change. Push tokens have their owners."""
+    """Reviews are listed by the time of their last change. Push tokens have their owners, who are included."""
     model = vendor.GetReviewResponseDTOCollectionCompoundDocument
     times = [row.attributes.updated for row in rows_of(client.Reviews.get_reviews, model, sort="-updated")]
     assert len(times) == 9 and times == sorted(times, reverse=True)
-    tokens = rows_of(client.Profiles.get_push_tokens, vendor.GetPushTokenResponseCollectionCompoundDocument)
+    model = vendor.GetPushTokenResponseCollectionCompoundDocument
+    tokens = rows_of(client.Profiles.get_push_tokens, model, include=["profile"])
     owners = {row.relationships.profile.data.id for row in tokens}
     assert len(tokens) > len(owners) == 9
 

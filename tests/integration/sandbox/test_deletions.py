@@ -15,8 +15,8 @@ from tests.runs import Result, Warehouse
 
 DAYS = 10
 DELETED = {
-    "campaigns": "SELECT id, deleted_at FROM campaigns WHERE automation_key IS NULL",
-    "flows": "SELECT id, deleted_at FROM automations",
+    "campaigns": "SELECT id, deleted_at FROM campaigns WHERE automation_key IS NULL AND NOT is_placeholder",
+    "flows": "SELECT id, deleted_at FROM automations WHERE NOT is_placeholder",
     "lists": "SELECT id, deleted_at FROM lists WHERE list_type = 'list'",
     "metrics": "SELECT id, deleted_at FROM metrics",
 }
