@@ -45,8 +45,6 @@ _ERASED = "The record of a person who was erased could not be stored."
 Record = Callable[[Account], None]
 """Records, in the transaction of a batch, what is true once it is stored."""
 
-_PLACEHOLDERS = (loads.CAMPAIGN_PLACEHOLDERS, loads.FLOW_PLACEHOLDERS)
-
 
 def store(
     session: Session,
