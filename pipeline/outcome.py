@@ -188,11 +188,11 @@ class Tally:
     def sentences(self) -> list[str]:
         """Each error once, as a sentence, the worst first; then the streams that were refused; then the notes.
 
-        Of a request that needs several scopes nothing is said if one of them is known to be missing.
+        A request that needs several scopes is not reported if one of them is known to be missing.
         """
         missing = [set(scope.split(" and ")) for scope in self.missing_scopes]
-        told = [entry for entry in self._errors if not any(each < _scopes(entry) for each in missing)]
-        worst_first = sorted(told, key=lambda entry: entry.effect.value)
+        reported = [entry for entry in self._errors if not any(each < _scopes(entry) for each in missing)]
+        worst_first = sorted(reported, key=lambda entry: entry.effect.value)
         described = (describe(entry.error) for entry in worst_first if entry.refused_stream is None)
         sentences = (*described, *_refused_streams(worst_first), *self.notes)
         return list(dict.fromkeys(printable(each, LONGEST_MESSAGE) for each in sentences))

@@ -188,7 +188,7 @@ def test_differences_mark_a_run_that_is_otherwise_complete(
     assert (tally.state, tally.exit_code) == (state, exit_code)
 
 
-def test_a_missing_scope_is_told_once() -> None:
+def test_a_missing_scope_is_reported_once() -> None:
     """A request that needs it and another one says nothing about the other one."""
     tally = Tally()
     for scope in ("lists:read and profiles:read", "lists:read", "events:read and metrics:read"):
