@@ -78,8 +78,11 @@ def settings_from(klaviyo: AccountBlock, warehouse: WarehouseBlock, **changes: o
     nor the environment of a deployed run has the key.
     """
     from_blocks: dict[str, object] = {}
+    account_from = "the environment"
     if klaviyo is not None:
-        from_blocks |= load_block(KlaviyoCredentials, klaviyo).changes()
+        loaded = load_block(KlaviyoCredentials, klaviyo)
+        from_blocks |= loaded.changes()
+        account_from = f"the block {klaviyo if isinstance(klaviyo, str) else loaded._block_document_name}"
     if warehouse is not None:
         from tasks.warehouse_block import database_url  # imports SQLAlchemy's ORM, which few runs need
 
@@ -97,7 +100,7 @@ def settings_from(klaviyo: AccountBlock, warehouse: WarehouseBlock, **changes: o
     log.info(
         "Account %s from %s, warehouse from %s",
         settings.klaviyo_integration,
-        f"the block {name_of(klaviyo)}" if klaviyo is not None else "the environment",
+        account_from,
         f"the block {name_of(warehouse)}" if warehouse is not None else "the environment",
     )
     return settings
