@@ -127,7 +127,7 @@ def _merge_part(
     frame = details.without(load, rows, outdated)
     merged = merge(account, load, frame, has_all, guard)
     if load in _PLACEHOLDERS:
-        if merged.inserted:
+        if merged.inserted and load is loads.CAMPAIGN_PLACEHOLDERS:
             placeholders.follow_messages(account)
         return Merged(merged.inserted, merged.inserted, 0, 0, merged.unstorable), set()  # the others were not read
     newer = details.outdated(account, load, frame)
