@@ -18,7 +18,7 @@ from klaviyo_pg.rows import EventPage, Events, Profile
 from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch, protection_of
 from pipeline.run import transact
-from pipeline.streams.stream import Group, Reading, Reads, Stream
+from pipeline.streams.stream import BATCH_SECONDS, BatchEnd, Group, Reading, Reads, Stream
 from transforms import events, people
 from transforms.attributions import attributions
 from transforms.event_lines import EventLines, event_lines
@@ -123,24 +123,26 @@ def _microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
-def by_seconds(pages: Iterable[EventPage], least: int, first: int = 0) -> Iterator[Group]:
+def by_seconds(
+    pages: Iterable[EventPage], least: int, first: int = 0, seconds: float = BATCH_SECONDS
+) -> Iterator[Group]:
     """Group pages into batches of at least `least` events. The first one has `first`, if that is not 0 and less.
 
-    Such a first batch is complete when another page follows, so that what fits on one page is one batch. The checkpoint
-    is the second that a batch stops before. Events of the last second of a batch are held back for the next one: the
-    next page may have more of them.
+    Such a first batch is complete when another page follows, so that what fits on one page is one batch; and so is one
+    that has taken so many seconds. The checkpoint is the second that a batch stops before. Events of the last second of
+    a batch are held back for the next one: the next page may have more of them.
     """
     waiting: list[EventPage] = []
-    is_early = 0 < first < least
+    end = BatchEnd(least, min(first, least), seconds)
     for page in pages:
-        if is_early and _event_count(waiting) >= first and (parts := _at_last_second(waiting)):
+        if end.is_reached(_event_count(waiting)) and (parts := _at_last_second(waiting)):
             group, waiting = parts
-            is_early = False
+            end.begin_next()
             yield group
         waiting.append(page)
         if _event_count(waiting) >= least and (parts := _at_last_second(waiting)):
             group, waiting = parts
-            is_early = False
+            end.begin_next()
             yield group
     yield Group(waiting, _event_count(waiting), None, is_last=True)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
 import polars as pl
@@ -27,6 +28,8 @@ _MEMBER_LIST_TABLES = (
     membership.LIST_SUPPRESSIONS,
     membership.MEMBER_EXCLUSIONS,
 )
+BATCH_SECONDS = 2.0
+"""After so long a batch ends with the page at hand: what a kill costs a reader, however slow the API is."""
 
 
 @dataclass
@@ -95,7 +98,7 @@ class Reads(NamedTuple):
 Probe = Callable[[Source, AnyWindow, str | None], Iterator[Any]]
 """Begins to read, for a subject, a window in which there is nothing: the first page shows whether the API allows it."""
 Grouping = Callable[[Iterable[Any], int, int], Iterator[Group]]
-"""Puts pages into batches of at least so many rows, and the first one of at least so many."""
+"""Puts pages into batches of at least so many rows, and the first one of at least so many; fewer if pages are slow."""
 
 
 @dataclass(frozen=True)
@@ -178,21 +181,39 @@ def as_one_batch(pages: Iterable[Any], least: int, first: int = 0) -> Iterator[G
     yield Group(collected, sum(len(page.rows) for page in collected), None, is_last=True)
 
 
-def by_rows(pages: Iterable[Any], least: int, first: int = 0) -> Iterator[Group]:
+class BatchEnd:
+    """When a batch ends: at `least` rows, the first one at `first` if that is not 0, and each after some seconds."""
+
+    def __init__(self, least: int, first: int, seconds: float) -> None:
+        self._least, self._wanted, self._seconds = least, first or least, seconds
+        self._began = monotonic()
+
+    def is_reached(self, rows: int) -> bool:
+        """Return whether a batch that has so many rows ends before the next page."""
+        is_overdue = rows > 0 and monotonic() - self._began >= self._seconds
+        return is_overdue or rows >= self._wanted
+
+    def begin_next(self) -> None:
+        """Begin the next batch."""
+        self._wanted, self._began = self._least, monotonic()
+
+
+def by_rows(pages: Iterable[Any], least: int, first: int = 0, seconds: float = BATCH_SECONDS) -> Iterator[Group]:
     """Group pages into batches of at least `least` rows; the first one has at least `first`, if that is not 0.
 
-    A page's `reached` is a checkpoint.
+    Where pages come slowly, a batch ends after so many seconds. A page's `reached` is a checkpoint.
 
     No checkpoint follows a record that could not be read: a resumed chunk meets it again, so that what was read is not
     taken for complete.
     """
     waiting: list[Any] = []
-    is_readable, wanted = True, first or least
+    is_readable, end = True, BatchEnd(least, first, seconds)
     for page in pages:
-        if sum(len(each.rows) for each in waiting) >= wanted:
+        if end.is_reached(sum(len(each.rows) for each in waiting)):
             is_readable &= not any(reject.hides for each in waiting for reject in each.rejects)
             yield _group(waiting, waiting[-1].reached if is_readable else None, is_last=False)
-            waiting, wanted = [], least
+            waiting = []
+            end.begin_next()
         waiting.append(page)
     yield _group(waiting, None, is_last=True)
 

@@ -1,5 +1,6 @@
 """The declarations of streams: which stream fills which table, and how pages of each become batches."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -139,11 +140,11 @@ def page(rows: int, reached: int | None, *rejects: Reject) -> Page[str]:
     return Page(["row"] * rows, rejects, START, moment)
 
 
-def groups(pages: Iterable[Page[str]], least: int) -> list[tuple[int, int | None, bool]]:
+def groups(pages: Iterable[Page[str]], least: int, seconds: float = math.inf) -> list[tuple[int, int | None, bool]]:
     """Return the rows, the hour of the checkpoint, and whether it is the last one, of each group."""
     return [
         (group.rows, None if group.reached is None else (group.reached - START) // timedelta(hours=1), group.is_last)
-        for group in by_rows(pages, least)
+        for group in by_rows(pages, least, seconds=seconds)
     ]
 
 
@@ -174,6 +175,14 @@ def test_pages_are_grouped_by_rows(
     assert groups(pages, 4) == expected
 
 
+def test_pages_that_come_slowly_are_stored_one_by_one() -> None:
+    """Otherwise a kill would cost all that a reader has waited for."""
+    pages = [page(1, 1), page(0, 2), page(1, 3), page(1, 4)]
+    assert groups(pages, 100, seconds=0) == [(1, 1, False), (1, 3, False), (1, None, True)]
+    slow = by_seconds([event_page(1, 2), event_page(3, 4), event_page(4, 5)], 100, seconds=0)
+    assert [[at for each in group.pages for at in each.events.at] for group in slow] == [[1], [2, 3], [4, 4, 5]]
+
+
 def test_a_full_read_is_one_batch() -> None:
     """Nothing may be stored before its last page has been read."""
     [group] = as_one_batch([page(3, 1), page(2, 2)], 1)
@@ -198,7 +207,7 @@ def test_groups_of_events_end_between_seconds(pages: list[list[int]], least: int
         times = times[size:]
     ids: list[str] = []
     start = datetime.fromtimestamp(0, UTC)
-    *others, last = by_seconds(sorted_pages, least)
+    *others, last = by_seconds(sorted_pages, least, seconds=math.inf)
     assert last.is_last and last.reached is None
     assert not any(group.is_last for group in others)
     for group in [*others, last]:
@@ -213,7 +222,7 @@ def test_groups_of_events_end_between_seconds(pages: list[list[int]], least: int
 
 def test_events_out_of_order_are_grouped_all_the_same() -> None:
     """Events of the latest second are held back, wherever they are on a page."""
-    grouped = by_seconds([event_page(3, 1, 3, 2), event_page(4)], 2)
+    grouped = by_seconds([event_page(3, 1, 3, 2), event_page(4)], 2, seconds=math.inf)
     assert [[at for each in group.pages for at in each.events.at] for group in grouped] == [[1, 2], [3, 3], [4]]
 
 
@@ -227,5 +236,5 @@ def test_people_and_rejects_of_a_page_come_once() -> None:
     """Events that are held back leave them in the first group."""
     reject = Reject("{}", "odd")
     pages = [event_page(1, 2, 3)._replace(rejects=[reject]), event_page(4, 5)]
-    rejects = [[*each.rejects] for group in by_seconds(pages, 2) for each in group.pages]
+    rejects = [[*each.rejects] for group in by_seconds(pages, 2, seconds=math.inf) for each in group.pages]
     assert [reject for each in rejects for reject in each] == [reject]
