@@ -36,6 +36,7 @@ _COMMANDS = {
 }
 _LOADS = {"daily": ["flows/daily.py"], "backfill": ["flows/backfill.py", "--start=2026-08-01"]}
 _PAGES = "GET /api/events 200"
+_LATENCY_SECONDS = 1.0  # of each answer
 _STORE_SECONDS = 3.0  # between the answer to a request and the commit of its page, on a busy machine
 _EVENTS = " UNION ALL ".join(f"SELECT id FROM klaviyo.{table.name}" for table in EVENT_TABLES)
 _LISTED = "klaviyo.stg_member_lists"
@@ -86,6 +87,16 @@ class _Load:
         """Start the command."""
         return processes.start(self.command, self.folder, self.environment)
 
+    def kill_at_once(self, command: Marked) -> float | None:
+        """Kill the command; return the seconds until it has left nothing, or None if it left something.
+
+        What it has requested is still answered, and would be taken for pages of the next command.
+        """
+        command.kill()
+        seconds = command.seconds_until_alone(_LIMIT)
+        time.sleep(2 * _LATENCY_SECONDS)
+        return seconds
+
     def answered(self) -> int:
         """Return the number of pages of events that the account has answered with so far."""
         answers: dict[str, int] = self.box.state()["answers"]
@@ -116,8 +127,7 @@ class _Load:
         with suppress(subprocess.TimeoutExpired):
             command.process.wait(min(moment, _STORE_SECONDS))
         had_ended = command.process.poll() is not None
-        command.kill()
-        seconds = command.seconds_until_alone(_LIMIT)
+        seconds = self.kill_at_once(command)
         gained = self.stored() - before
         is_right = seconds is not None and (gained > 0 or read == 0 or had_ended)
         left = "PROCESSES LEFT" if seconds is None else f"nothing left after {seconds:.1f} s"
@@ -148,16 +158,16 @@ def _start_seconds(load: _Load) -> float:
     command = load.start()
     while load.answered() == before and command.process.poll() is None:
         time.sleep(0.1)
-    command.kill()
-    command.seconds_until_alone(_LIMIT)
-    return time.monotonic() - began
+    seconds = time.monotonic() - began
+    load.kill_at_once(command)
+    return seconds
 
 
 def _kill_load(name: str, kills: int, chance: random.Random) -> bool:
     """Kill one load at random moments from the first second on, then run it to its end. Return whether all is right."""
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as path,
-        running(events=60_000, members=2_000, days=100, latency_ms=1_000) as box,
+        running(events=60_000, members=2_000, days=100, latency_ms=int(1_000 * _LATENCY_SECONDS)) as box,
     ):
         box.set_server(most_events=100)
         folder = Path(path)
