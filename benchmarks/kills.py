@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from klaviyo_pg.catalogue.events import EVENT_TABLES
+from pipeline.spool import SpooledChunk
 from sandbox.launcher import Sandbox, running
 from tests import processes
 from tests.driver import ROOT
@@ -113,8 +114,7 @@ class _Load:
     def stored(self) -> int:
         """Return a number that grows with everything that is stored: rows, and spooled events."""
         rows = f"{_EVENTS} UNION ALL SELECT id FROM klaviyo.members UNION ALL SELECT member_id FROM {_LISTED}"
-        spooled = (self.folder / "spool").glob("*/*/*.zip")
-        in_spool = sum(int(path.stem.split("_")[-1]) for path in spooled)
+        in_spool = sum(SpooledChunk(chunk).events for chunk in (self.folder / "spool").glob("*/*"))
         return sum(map(int, self.column(f"SELECT count(*) FROM ({rows}) AS stored"))) + in_spool
 
     def kill(self, number: int, moment: float) -> bool:
