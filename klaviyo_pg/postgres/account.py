@@ -10,6 +10,7 @@ from psycopg.rows import TupleRow, kwargs_row
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from klaviyo_pg.catalogue import Table, View
+from klaviyo_pg.postgres.statements import qualified
 
 Row = TypeVar("Row")
 Statement = SQL | Composed
@@ -30,11 +31,11 @@ class Account:
 
     def table(self, table: Table) -> Identifier:
         """Return the table's qualified name."""
-        return Identifier(self.schema, table.name)
+        return qualified(self.schema, table)
 
     def view(self, view: View) -> Identifier:
         """Return the view's qualified name."""
-        return Identifier(self.schema, view.name)
+        return qualified(self.schema, view)
 
     def compose(self, query: str, /, *tables: Table, **parts: Composable) -> Composed:
         """Compose a query from the tables and, for each `{name}`, the part of that name."""

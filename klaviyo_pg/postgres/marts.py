@@ -13,6 +13,7 @@ from klaviyo_pg.catalogue import messages as of_messages
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.catalogue.views import MESSAGES
 from klaviyo_pg.postgres import conversions
+from klaviyo_pg.postgres.statements import qualified
 
 _DELIVERED, _BOUNCED, _OPENED, _MACHINE, _CLICKED, _BOT, _UNSUBSCRIBED, _COMPLAINED, _ORDERED = range(1, 10)
 # Events that were loaded before the columns existed have only the properties.
@@ -342,7 +343,7 @@ def list_growth(schema: str) -> Composed:
 
 def deliverability(schema: str) -> Composed:
     """Return the query that defines the view of domains by day."""
-    names = [Identifier(schema, table.name) for table in _EMAIL_KINDS]
+    names = [qualified(schema, table) for table in _EMAIL_KINDS]
     kinds = {table: str(kind) for table, kind in _EMAIL_KINDS.items()}
     numbers = {"delivered": _DELIVERED, "bounced": _BOUNCED, "opened": _OPENED, "complained": _COMPLAINED}
     return _filled(
@@ -370,11 +371,11 @@ def _appended(schema: str, text: str, kinds: Mapping[Table, str | Composable], *
     """Return a query over several event tables. `kinds` has what differs: what their events count as, or which do."""
     written = {table: SQL(kind) if isinstance(kind, str) else kind for table, kind in kinds.items()}
     return SQL(" UNION ALL ").join(
-        SQL(text).format(table=Identifier(schema, table.name), kind=kind, is_email=SQL(_IS_EMAIL), **parts)
+        SQL(text).format(table=qualified(schema, table), kind=kind, is_email=SQL(_IS_EMAIL), **parts)
         for table, kind in written.items()
     )
 
 
 def _filled(schema: str, text: str, **parts: Composable) -> Composed:
-    tables = {name: Identifier(schema, name) for name in (*(table.name for table in _TABLES), MESSAGES.name)}
+    tables = {table.name: qualified(schema, table) for table in (*_TABLES, MESSAGES)}
     return SQL(text.strip("\n")).format(**{**tables, **parts})

@@ -19,6 +19,7 @@ from klaviyo_pg.postgres import (
     revenue,
     touched,
 )
+from klaviyo_pg.postgres.statements import qualified
 from klaviyo_pg.settings import Settings
 
 _COLUMNS = """
@@ -140,7 +141,7 @@ def exists(connection: Connection, schema: str) -> bool:
 
 def has_table(connection: Connection, schema: str, table: Table) -> bool:
     """Return whether a table exists: a warehouse of an earlier version lacks some."""
-    row = connection.execute(_TABLE_EXISTS, [Identifier(schema, table.name).as_string(connection)]).fetchone()
+    row = connection.execute(_TABLE_EXISTS, [qualified(schema, table).as_string(connection)]).fetchone()
     return row is not None and bool(row[0])
 
 
@@ -233,7 +234,7 @@ def _define(connection: Connection, schema: str, view: View, query: Composed) ->
 
     Raises DatabaseUnusable if the user has something else with this name.
     """
-    name = Identifier(schema, view.name)
+    name = qualified(schema, view)
     if is_defined(connection, name, query):
         return
     try:

@@ -13,6 +13,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.statements import qualified
 
 MEMBER, LIST, ADDRESS = "member", "list", "address"
 
@@ -103,7 +104,7 @@ def install(connection: Connection, schema: str) -> None:
     for statement in created:
         connection.execute(statement)
     if created:
-        connection.execute(SQL("DELETE FROM {}").format(Identifier(schema, bookkeeping.DERIVATIONS.name)))
+        connection.execute(SQL("DELETE FROM {}").format(qualified(schema, bookkeeping.DERIVATIONS)))
 
 
 def _missing(schema: str, source: _Source, functions: Mapping[str, str], triggers: set[str]) -> Iterator[Composed]:
@@ -117,7 +118,7 @@ def _missing(schema: str, source: _Source, functions: Mapping[str, str], trigger
             yield SQL(_CREATE_TRIGGER).format(
                 trigger=Identifier(trigger),
                 event=SQL(event),
-                table=Identifier(schema, source.table.name),
+                table=qualified(schema, source.table),
                 rows=rows,
                 function=function,
             )
@@ -136,7 +137,7 @@ def _body(schema: str, source: _Source) -> Composed:
             for side in sides
             for kind, column in source.concerns.items()
         )
-        touched = Identifier(schema, bookkeeping.TOUCHED.name)
+        touched = qualified(schema, bookkeeping.TOUCHED)
         return SQL(_RECORD.strip()).format(touched=touched, rows=rows, values=values, changed=changed)
 
     def columns(side: str) -> Composed:

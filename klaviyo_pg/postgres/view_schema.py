@@ -12,7 +12,7 @@ from typing import NamedTuple
 from psycopg import errors
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from klaviyo_pg.catalogue import TABLES, Column, View, attribution, fivetran
+from klaviyo_pg.catalogue import TABLES, Column, Table, View, attribution, fivetran
 from klaviyo_pg.errors import BadSettings, DatabaseUnusable
 from klaviyo_pg.postgres import fivetran as queries
 from klaviyo_pg.postgres import schema
@@ -61,7 +61,7 @@ def upgrade(account: Account, name: str) -> Upgraded:
     if not schema.exists(account.connection, name):
         account.execute(SQL("CREATE SCHEMA {}").format(Identifier(name)))
         account.execute(SQL("COMMENT ON SCHEMA {} IS {}").format(Identifier(name), Literal(_OF_SCHEMA)))
-    empty = [table for table in _sources() if not _has_rows(account, table)]
+    empty = [table.name for table in _sources() if not _has_rows(account, table)]
     done = Upgraded([], [], empty)
     views = tuple(_described(account, view, empty) for view in fivetran.VIEWS)
     for view in views:
@@ -118,15 +118,14 @@ def _check_version(account: Account) -> None:
             )
 
 
-def _sources() -> list[str]:
-    """Return the names of the tables that rows of the views come from, and of the one that attributions come from."""
-    tables = [table.name for each in queries.SOURCES.values() for table in each]
-    return [*tables, attribution.EVENT_ATTRIBUTIONS.name]
+def _sources() -> list[Table]:
+    """Return the tables that rows of the views come from, and the one that attributions come from."""
+    tables = [table for each in queries.SOURCES.values() for table in each]
+    return [*tables, attribution.EVENT_ATTRIBUTIONS]
 
 
-def _has_rows(account: Account, table: str) -> bool:
-    exists = SQL("SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)")
-    return account.is_true(exists.format(Identifier(account.schema, table)))
+def _has_rows(account: Account, table: Table) -> bool:
+    return account.is_true("SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)", table)
 
 
 def _described(account: Account, view: View, empty: Collection[str]) -> View:
