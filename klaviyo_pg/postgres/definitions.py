@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
+from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import Column, Table, View
 from klaviyo_pg.postgres.statements import names, qualified
 
@@ -25,6 +26,13 @@ def create_table(schema: str, table: Table, is_partitioned: bool = False) -> Com
 
 def set_unlogged(schema: str, table: Table) -> Composed:
     return SQL("ALTER TABLE {} SET UNLOGGED").format(qualified(schema, table))
+
+
+def set_schema(schema: str, table: Table) -> Composed:
+    """Move an internal table out of the schema in which earlier versions created it."""
+    return SQL("ALTER TABLE {} SET SCHEMA {}").format(
+        Identifier(schema, table.name), Identifier(schemas.internal(schema))
+    )
 
 
 def index_name(table: Table, columns: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ from typing import ParamSpec
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal, Placeholder
 
+from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import Absent, Column, Load, Merge, Table, View
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
 
@@ -34,7 +35,18 @@ def kept(compose: Callable[_Arguments, Composed]) -> Callable[_Arguments, SQL]:
 
 def qualified(schema: str, table: Table | View, *column: Column) -> Identifier:
     """Return the qualified name of a table or view of a warehouse, or of a column of it."""
-    return Identifier(schema, table.name, *(each.name for each in column))
+    return Identifier(*place(schema, table), *(each.name for each in column))
+
+
+def place(schema: str, table: Table | View) -> tuple[str, str]:
+    """Return the schema that a table or view of a warehouse is in, and its name there."""
+    is_internal = isinstance(table, Table) and table.internal
+    return schemas.internal(schema) if is_internal else schema, table.name
+
+
+def shown(schema: str, table: Table | View) -> str:
+    """Return the qualified name of a table or view of a warehouse for a message."""
+    return ".".join(place(schema, table))
 
 
 def names(names: Iterable[str]) -> Composed:

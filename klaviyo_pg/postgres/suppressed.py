@@ -3,6 +3,7 @@
 from klaviyo_pg.catalogue import Table
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.statements import shown
 
 _BEFORE_EACH_ROW = 3  # of tgtype: other triggers cannot keep a row from being stored
 _CAUSES = f"""
@@ -23,6 +24,6 @@ def check_stored(account: Account, table: Table, written: int, stored: int) -> N
     causes = [cause for (cause,) in account.execute(_CAUSES, name=name)]
     likely = " or ".join(causes) if causes else "trigger, rule or row-level security policy on the table"
     raise DatabaseUnusable(
-        f"{account.schema}.{table.name} stored only {stored:,} of {written:,} rows, and the database reported no "
+        f"{shown(account.schema, table)} stored only {stored:,} of {written:,} rows, and the database reported no "
         f"error. The likely cause is the {likely}. Drop or change it, then rerun to resume."
     )

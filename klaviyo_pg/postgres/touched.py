@@ -11,6 +11,7 @@ from typing import NamedTuple
 from psycopg import Connection
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
+from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.statements import qualified
@@ -89,7 +90,7 @@ WHERE nspname = %s AND proname LIKE 'touched\\_by\\_%%'
 """
 _TRIGGERS = """
 SELECT tgname FROM pg_trigger JOIN pg_class AS class ON class.oid = tgrelid
-JOIN pg_namespace AS namespace ON namespace.oid = relnamespace WHERE nspname = %s AND NOT tgisinternal
+JOIN pg_namespace AS namespace ON namespace.oid = relnamespace WHERE nspname = ANY(%s) AND NOT tgisinternal
 """
 
 
@@ -99,7 +100,7 @@ def install(connection: Connection, schema: str) -> None:
     If there were any, the next derivation of each account is one of all rows.
     """
     functions: dict[str, str] = dict(connection.execute(_FUNCTIONS, [schema]).fetchall())
-    triggers = {name for (name,) in connection.execute(_TRIGGERS, [schema])}
+    triggers = {name for (name,) in connection.execute(_TRIGGERS, [schemas.both(schema)])}
     created = [each for source in SOURCES for each in _missing(schema, source, functions, triggers)]
     for statement in created:
         connection.execute(statement)

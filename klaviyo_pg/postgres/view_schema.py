@@ -12,11 +12,13 @@ from typing import NamedTuple
 from psycopg import errors
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
+from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import TABLES, Column, Table, View, attribution, fivetran
 from klaviyo_pg.errors import BadSettings, DatabaseUnusable
 from klaviyo_pg.postgres import fivetran as queries
 from klaviyo_pg.postgres import schema
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.statements import place, shown
 
 _OBJECTS = """
     SELECT c.relname AS name, CASE WHEN c.relkind = 'v' THEN obj_description(c.oid, 'pg_class') END
@@ -88,8 +90,8 @@ def drop(account: Account, name: str) -> bool:
 
 def check(account: Account, name: str) -> None:
     """Raise BadSettings if the schema contains anything but the account's views."""
-    if name == account.schema:
-        raise BadSettings(f"--schema {name} is the schema of the warehouse itself. Choose another name.")
+    if name in schemas.both(account.schema):
+        raise BadSettings(f"--schema {name} is a schema of the warehouse itself. Choose another name.")
     names = {view.name for view in fivetran.VIEWS}
     for found, comment in account.connection.execute(_OBJECTS, {"schema": name}):
         mark = _MARK.search(comment or "")
@@ -111,9 +113,9 @@ def _check_version(account: Account) -> None:
     """Raise DatabaseUnusable if tables or columns are missing, as they are in a warehouse of an earlier version."""
     existing = schema.columns(account.connection, account.schema)
     for table in TABLES:
-        if missing := set(table.column_names) - set(existing.get(table.name, ())):
+        if missing := set(table.column_names) - set(existing.get(place(account.schema, table), ())):
             raise DatabaseUnusable(
-                f"The warehouse was created by an earlier version: it lacks {account.schema}.{table.name}."
+                f"The warehouse was created by an earlier version: it lacks {shown(account.schema, table)}."
                 f"{min(missing)}. Run klaviyo-pg upgrade first."
             )
 
