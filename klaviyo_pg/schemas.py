@@ -25,5 +25,5 @@ def fault(schema: str) -> str | None:
     if schema.startswith("pg_"):
         return "must not start with pg_, which Postgres reserves"
     if schema.endswith(_INTERNAL):
-        return f"must not end in {_INTERNAL}, because {schema} has the internal tables of {schema[: -len(_INTERNAL)]}"
+        return f"must not end in {_INTERNAL}, because such a schema has the internal tables of a warehouse"
     return None

@@ -1,17 +1,19 @@
-"""Internal tables of an earlier version, which has them beside the tables for people: an upgrade moves them."""
+"""Internal tables of an earlier version, which has all tables in one schema: an upgrade moves them."""
 
 import argparse
+import re
 from collections.abc import Iterator
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.sql import SQL, Composed, Identifier, Literal
+from psycopg.sql import SQL, Identifier, Literal
 
-from klaviyo_pg.catalogue import TABLES, Table
+from klaviyo_pg.catalogue import TABLES
 from klaviyo_pg.cli.warehouse import status
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres import accounts, schema
+from tests.driver import ROOT
 from tests.integration.conftest import SCHEMA
 from tests.runs import url_of
 
@@ -23,15 +25,18 @@ SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'klaviyo'::regnamespace
 """
 
 
-def as_before(table: Table) -> Composed:
-    return SQL("ALTER TABLE {} SET SCHEMA klaviyo").format(Identifier("klaviyo_internal", table.name))
+def rolled_back() -> str:
+    """Return the statement of the documentation that puts all tables into one schema."""
+    [statement] = re.findall(
+        r"^ *DO \$\$.*?\$\$;$", (ROOT / "docs" / "deploy.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    return statement
 
 
 @pytest.fixture
 def earlier(connection: psycopg.Connection) -> None:
     """A warehouse in which all tables are in one schema, with a row, a grant and triggers."""
-    for table in INTERNAL:
-        connection.execute(as_before(table))
+    connection.execute(rolled_back())  # type: ignore[arg-type]  # of this project
     connection.execute("DROP SCHEMA klaviyo_internal")
     for name, body in connection.execute(_FUNCTIONS).fetchall():
         function, earlier_body = Identifier("klaviyo", name), Literal(body.replace('"klaviyo_internal"', '"klaviyo"'))
