@@ -28,17 +28,11 @@ _KINDS = {
     events.SPAMS: f"{_COMPLAINED}",
     events.UNSUBSCRIBES: f"CASE WHEN event_name IS DISTINCT FROM 'Unsubscribed from List' THEN {_UNSUBSCRIBED} END",
 }
-# Text messages and push notifications, whose events have no separate table.
-_OTHER_CHANNELS = {
-    "Received SMS": _DELIVERED,
-    "Received Text Message": _DELIVERED,
-    "Received Push": _DELIVERED,
-    "Failed to Deliver SMS": _BOUNCED,
-    "Failed to Deliver Text Message": _BOUNCED,
-    "Bounced Push": _BOUNCED,
-    "Opened Push": _OPENED,
-    "Unsubscribed from SMS": _UNSUBSCRIBED,
-    "Unsubscribed from Text Message Marketing": _UNSUBSCRIBED,
+_ACTIVITIES_OF_EVENTS = {
+    events.Activity.DELIVERED: _DELIVERED,
+    events.Activity.BOUNCED: _BOUNCED,
+    events.Activity.OPENED: _OPENED,
+    events.Activity.UNSUBSCRIBED: _UNSUBSCRIBED,
 }
 # Without a condition, so that an index of each table can serve a join.
 _OF_MESSAGES = """
@@ -308,8 +302,9 @@ def _performance(schema: str, owner: str, owned: str, ordered: str) -> Composed:
 
 
 def _other_channels(schema: str) -> Composed:
-    kinds = " ".join(f"WHEN '{name}' THEN {kind}" for name, kind in _OTHER_CHANNELS.items())
-    names = ", ".join(f"'{name}'" for name in _OTHER_CHANNELS)
+    activities = events.ACTIVITY_OF_METRIC_NAME
+    kinds = " ".join(f"WHEN '{name}' THEN {_ACTIVITIES_OF_EVENTS[activity]}" for name, activity in activities.items())
+    names = ", ".join(f"'{name}'" for name in activities)
     return _filled(schema, _OF_OTHER_CHANNELS, kinds=SQL(kinds), names=SQL(names))
 
 
