@@ -274,8 +274,8 @@ class Settings(BaseSettings):
     )
     display_timezone: str = Field(
         "UTC",
-        description="Time zone in which klaviyo-pg status shows times, such as Europe/Berlin. JSON logs are always in "
-        "UTC.",
+        description="Time zone in which klaviyo-pg status and report show times, such as Europe/Berlin. JSON logs are "
+        "always in UTC.",
     )
     data_dir: Path = Field(
         Path(".data"),
