@@ -120,8 +120,8 @@ def main() -> None:
             _forecast(log, large)
             sizes = bench.rows(
                 "WITH counted AS (SELECT expected, count(*) OVER (PARTITION BY metric_id, ceil(extract(epoch FROM"
-                " (SELECT max(window_end) FROM large.backfill_chunks) - window_end) / (365 * 86400) + 1e-9)) AS chunks"
-                " FROM large.backfill_chunks WHERE expected > 0)"
+                " (SELECT max(window_end) FROM large_internal.backfill_chunks) - window_end) / (365 * 86400) + 1e-9))"
+                " AS chunks FROM large_internal.backfill_chunks WHERE expected > 0)"
                 " SELECT max(expected), min(expected) FROM counted WHERE chunks > 1"
             )
             print(f"largest and smallest chunk in years with several chunks: {sizes[0]}", flush=True)
@@ -162,9 +162,9 @@ def _forecast(log: str, took: float) -> None:
 
 def _loaded(bench: Bench) -> object:
     """Return the number of events that the ledger records as loaded, or None if there is no ledger yet."""
-    if bench.rows("SELECT to_regclass('killed.backfill_chunks')") == [(None,)]:
+    if bench.rows("SELECT to_regclass('killed_internal.backfill_chunks')") == [(None,)]:
         return None
-    return bench.rows("SELECT sum(loaded) FROM killed.backfill_chunks")
+    return bench.rows("SELECT sum(loaded) FROM killed_internal.backfill_chunks")
 
 
 def _kills(bench: Bench, kills: int, took: float, truth: dict[str, tuple[int, str]], uninterrupted: int) -> None:
@@ -182,7 +182,8 @@ def _kills(bench: Bench, kills: int, took: float, truth: dict[str, tuple[int, st
         child.wait()
     bench.start("killed").wait()
     assert bench.contents("killed") == truth
-    assert bench.rows("SELECT sum(loaded) FROM killed.backfill_chunks") == [(sum(n for n, _ in truth.values()),)]
+    loaded = bench.rows("SELECT sum(loaded) FROM killed_internal.backfill_chunks")
+    assert loaded == [(sum(n for n, _ in truth.values()),)]
     requests = bench.requests() - before
     print(f"{killed} kills: same contents, {requests:,} requests, {requests / uninterrupted - 1:+.1%}", flush=True)
 

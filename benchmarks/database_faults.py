@@ -13,6 +13,7 @@ import psycopg
 from psycopg.sql import SQL, Identifier, Literal
 
 from benchmarks.faulty_runs import Bench, Row
+from klaviyo_pg import schemas
 
 _ROLE = "loader"
 
@@ -195,11 +196,12 @@ def _missing_privilege(bench: Bench) -> Row:
     with bench.connection() as connection:
         connection.execute(SQL("CREATE ROLE {} LOGIN").format(Identifier(_ROLE)))
         for query in (
-            "GRANT ALL ON SCHEMA {schema} TO {role}",
-            "GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {role}",
+            "GRANT ALL ON SCHEMA {schema}, {internal} TO {role}",
+            "GRANT ALL ON ALL TABLES IN SCHEMA {schema}, {internal} TO {role}",
             "REVOKE INSERT ON {schema}.opens FROM {role}",
         ):
-            connection.execute(SQL(query).format(schema=Identifier(schema), role=Identifier(_ROLE)))
+            names = {"schema": schema, "internal": schemas.internal(schema), "role": _ROLE}
+            connection.execute(SQL(query).format(**{name: Identifier(each) for name, each in names.items()}))
     pattern = "ERROR:  permission denied"
     logged = bench.logged(pattern)
     ran = bench.run(schema, user=_ROLE)
@@ -241,6 +243,7 @@ def _disk_full(bench: Bench, folder: Path) -> Row:
         return bench.row(name, injected, schema, ran)
     finally:
         with bench.connection() as connection, suppress(psycopg.Error):
-            connection.execute(SQL("DROP SCHEMA {} CASCADE").format(Identifier(schema)))
+            names = SQL(", ").join(map(Identifier, schemas.both(schema)))
+            connection.execute(SQL("DROP SCHEMA {} CASCADE").format(names))
             connection.execute("DROP TABLESPACE small")
         subprocess.run(["umount", str(folder)], check=False)

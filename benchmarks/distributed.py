@@ -130,9 +130,9 @@ def _distributed(
 
 
 def _has_begun(bench: Bench) -> bool:
-    if bench.rows("SELECT to_regclass('shared.backfill_chunks')") == [(None,)]:
+    if bench.rows("SELECT to_regclass('shared_internal.backfill_chunks')") == [(None,)]:
         return False
-    return bench.rows("SELECT coalesce(sum(loaded), 0) > 0 FROM shared.backfill_chunks") == [(True,)]
+    return bench.rows("SELECT coalesce(sum(loaded), 0) > 0 FROM shared_internal.backfill_chunks") == [(True,)]
 
 
 def _kill(worker: "subprocess.Popen[bytes]") -> None:

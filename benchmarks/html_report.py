@@ -17,6 +17,7 @@ import psycopg
 
 from benchmarks.comparison import table
 from benchmarks.workbench import parser, processor_seconds, readable_folder, report
+from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import events
 from klaviyo_pg.postgres import html_report as queries
 from klaviyo_pg.postgres import schema
@@ -118,7 +119,9 @@ def main() -> None:
 
 @contextmanager
 def _warehouse(url: str) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(url, autocommit=True, options=f"-c search_path={_SCHEMA}") as connection:
+    with psycopg.connect(
+        url, autocommit=True, options=f"-c search_path={_SCHEMA},{schemas.internal(_SCHEMA)}"
+    ) as connection:
         with connection.transaction():
             schema.upgrade(connection, _SCHEMA)
         yield connection

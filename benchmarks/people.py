@@ -160,7 +160,7 @@ def _reader(url: str, account: Account, folder: Path, readers: int) -> "subproce
 
 def _forget(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS klaviyo CASCADE")
+        connection.execute("DROP SCHEMA IF EXISTS klaviyo, klaviyo_internal CASCADE")
 
 
 def kills(options: argparse.Namespace, folder: Path, url: str) -> None:

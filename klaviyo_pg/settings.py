@@ -23,10 +23,9 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from klaviyo_pg import env_file, names
+from klaviyo_pg import env_file, names, schemas
 from klaviyo_pg.errors import BadKey, BadSettings
 
-_LONGEST_NAME = 63  # bytes; Postgres truncates longer identifiers
 _SHORTEST_SALT = 16  # characters
 _BLIND_LOOKBACK_DAYS = 7.0  # Klaviyo delivers events days late, and only counts would reveal them
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -78,7 +77,9 @@ class Settings(BaseSettings):
         None, description="Klaviyo's ID of the account. If unset, it is read from the API."
     )
     warehouse_schema: str = Field(
-        "klaviyo", min_length=1, max_length=63, description="Schema that contains the tables."
+        "klaviyo",
+        min_length=1,
+        description="Schema that contains the tables. Internal tables are in a second one, such as klaviyo_internal.",
     )
     lookback_days: float = Field(
         3,
@@ -273,8 +274,8 @@ class Settings(BaseSettings):
     )
     display_timezone: str = Field(
         "UTC",
-        description="Time zone in which klaviyo-pg status shows times, such as Europe/Berlin. JSON logs are always in "
-        "UTC.",
+        description="Time zone in which klaviyo-pg status and report show times, such as Europe/Berlin. JSON logs are "
+        "always in UTC.",
     )
     data_dir: Path = Field(
         Path(".data"),
@@ -359,8 +360,8 @@ class Settings(BaseSettings):
             raise ValueError("KLAVIYO_BASE_URL must not contain a user name, a password or a query string")
         if self.database_url and not self.database_url.get_secret_value().startswith(("postgresql", "postgres:")):
             raise ValueError("DATABASE_URL must start with postgresql://")
-        if len(self.warehouse_schema.encode()) > _LONGEST_NAME or self.warehouse_schema.startswith("pg_"):
-            raise ValueError("WAREHOUSE_SCHEMA must be at most 63 bytes long and must not start with pg_")
+        if fault := schemas.fault(self.warehouse_schema):
+            raise ValueError(f"WAREHOUSE_SCHEMA {fault}")
         if self.personal_data != "keep" and len(self.salt) < _SHORTEST_SALT:
             raise ValueError(
                 f"PERSONAL_DATA={self.personal_data} requires PERSONAL_DATA_SALT. Set it to a secret of at least "

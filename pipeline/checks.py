@@ -8,27 +8,22 @@ from collections.abc import Callable, Sequence
 import psycopg
 from psycopg import errors
 
-from klaviyo_pg import rows
+from klaviyo_pg import rows, schemas
 from klaviyo_pg.errors import BadSettings, Busy, DatabaseUnusable, MissingScope, NotFound, Refused
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import accounts, claims, lookups
+from klaviyo_pg.postgres import accounts, claims, lookups, schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.accounts import RegisteredAccount
 from klaviyo_pg.settings import Settings
 from transforms.routing import KnownMetric, check_destinations, check_metric, selected
 
 Metrics = Sequence[KnownMetric]
-_STATE_OF_DATABASE = (
-    "SELECT current_setting('transaction_read_only')::boolean,"
-    " has_database_privilege(current_database(), 'CREATE')"
-    " OR EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = %s), current_database()"
-)
-
-_STATE_OF_SCHEMA = """
-SELECT has_schema_privilege(nsp.oid, 'USAGE') AND has_schema_privilege(nsp.oid, 'CREATE'), (
+_IS_READ_ONLY = "SELECT current_setting('transaction_read_only')::boolean"
+_STATE_OF_SCHEMAS = """
+SELECT nspname, has_schema_privilege(nsp.oid, 'USAGE') AND has_schema_privilege(nsp.oid, 'CREATE'), (
     SELECT min(relname) FROM pg_catalog.pg_class
     WHERE relnamespace = nsp.oid AND relkind IN ('r', 'p', 'v') AND NOT pg_has_role(relowner, 'USAGE')
-) FROM pg_catalog.pg_namespace AS nsp WHERE nspname = %s
+) FROM pg_catalog.pg_namespace AS nsp WHERE nspname = ANY(%s) ORDER BY nspname
 """
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _VERIFIED = frozenset({"verify-ca", "verify-full"})
@@ -65,8 +60,8 @@ def registered(
 
     Raises BadSettings where the name or the protection is another one, or where the account has another name already.
     """
-    name, schema = settings.klaviyo_integration, settings.warehouse_schema
-    stored = accounts.find(connection, schema, name)
+    name = settings.klaviyo_integration
+    stored = accounts.find(connection, settings.warehouse_schema, name)
     if stored is not None:
         if stored.account_id and account_id and stored.account_id != account_id:
             raise BadSettings(
@@ -135,35 +130,27 @@ def metric_names(source: Source, settings: Settings, stored: Metrics) -> None:
 
 
 def database(connection: psycopg.Connection, settings: Settings) -> None:
-    """Raise DatabaseUnusable if the database is read-only, or if the schema is missing and may not be created."""
-    row = connection.execute(_STATE_OF_DATABASE, [settings.warehouse_schema]).fetchone()
+    """Raise DatabaseUnusable if the database is read-only, or if a schema is missing and may not be created."""
+    row = connection.execute(_IS_READ_ONLY).fetchone()
     assert row is not None
-    is_read_only, may_have_schema, name = row
-    if is_read_only:
+    if row[0]:
         raise DatabaseUnusable("The database is read-only. Set DATABASE_URL to the primary server, not a standby.")
-    if not may_have_schema:
-        raise DatabaseUnusable(
-            f"The database user lacks a privilege (CREATE on the database {name}, for the schema "
-            f"{settings.warehouse_schema}). Grant it, or set DATABASE_URL to another user."
-        )
+    schema.check_schemas(connection, settings.warehouse_schema)
 
 
 def tables(connection: psycopg.Connection, settings: Settings) -> None:
     """Raise DatabaseUnusable if the user may not create tables in a schema that exists, or change those of others."""
-    row = connection.execute(_STATE_OF_SCHEMA, [settings.warehouse_schema]).fetchone()
-    if row is None:
-        return
-    may_create, of_others = row
-    if not may_create:
-        raise DatabaseUnusable(
-            f"The database user may not create tables in the schema {settings.warehouse_schema}. Grant it CREATE on "
-            "the schema, or set DATABASE_URL to another user."
-        )
-    if of_others:
-        raise DatabaseUnusable(
-            f"The database user does not own the tables of the schema {settings.warehouse_schema}, such as "
-            f"{of_others}. Set DATABASE_URL to their owner, or give the user the owner's role."
-        )
+    for name, may_create, of_others in connection.execute(_STATE_OF_SCHEMAS, [schemas.both(settings.warehouse_schema)]):
+        if not may_create:
+            raise DatabaseUnusable(
+                f"The database user may not create tables in the schema {name}. Grant it CREATE on the schema, or set "
+                "DATABASE_URL to another user."
+            )
+        if of_others:
+            raise DatabaseUnusable(
+                f"The database user does not own the tables of the schema {name}, such as {of_others}. Set "
+                "DATABASE_URL to their owner, or give the user the owner's role."
+            )
 
 
 def encryption(connection: psycopg.Connection) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 
+from klaviyo_pg import schemas
 from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.member_lists import derive_member_lists
@@ -75,7 +76,7 @@ class Stage:
     def opened(cls, connection: psycopg.Connection, database: str, folder: Path) -> "Stage":
         """Return the stage in a database that has the tables. The connection is in autocommit mode."""
         clock = Clock(connection, _NEW_YEAR)
-        connection.execute(f"SET search_path = {SCHEMA}")
+        connection.execute(f"SET search_path = {SCHEMA}, {schemas.internal(SCHEMA)}")
         settings = {"database_url": url_of(database), "klaviyo_api_key": "pk_none", "data_dir": folder}
         return cls(Warehouse(database, {**settings, "concurrency": 1}, now=clock), clock, connection)
 

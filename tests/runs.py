@@ -11,6 +11,7 @@ import psycopg
 import sqlalchemy
 from psycopg.conninfo import conninfo_to_dict
 
+from klaviyo_pg import schemas
 from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.errors import KlaviyoPgError, Stopped
 from klaviyo_pg.klaviyo.client import Traffic
@@ -166,9 +167,9 @@ class Warehouse:
             connection.execute(statement, values)
 
     def _connected(self) -> psycopg.Connection:
-        """Connect to the database; names without a schema are those of the warehouse's schema."""
-        schema = self.settings.get("warehouse_schema", "klaviyo")
-        return psycopg.connect(self.url, autocommit=True, options=f"-c search_path={schema}")
+        """Connect to the database; names without a schema are those of the warehouse's schemas."""
+        schema = str(self.settings.get("warehouse_schema", "klaviyo"))
+        return psycopg.connect(self.url, autocommit=True, options=search_path(schema))
 
     def event_ids(self) -> list[str]:
         """Return the ids of all stored events, as often as they are stored."""
@@ -183,6 +184,11 @@ class Warehouse:
         return self.rows(
             "SELECT metric_id, state, expected, loaded FROM backfill_chunks ORDER BY metric_id, window_start"
         )
+
+
+def search_path(schema: str) -> str:
+    """Return the option of a connection in which both schemas of a warehouse are searched."""
+    return f"-c search_path={','.join(schemas.both(schema))}"
 
 
 def _settings(key: str, settings: Mapping[str, object]) -> Settings:

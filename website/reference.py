@@ -22,8 +22,15 @@ _ABOUT_TABLES = """# Tables
 Every table, view and column, with its source in the current and the legacy API. This page is generated from the
 catalogue, and the same descriptions are comments in the database (`\\d+ klaviyo.sends`).
 
-All tables are in the schema `klaviyo` (`WAREHOUSE_SCHEMA`). `key` identifies a row across accounts. If a warehouse has
-several accounts, join on `esp_integration_id` as well, unless you join by `key`."""
+The tables are in the schema `klaviyo` (`WAREHOUSE_SCHEMA`), apart from [internal tables](#internal-tables), which are
+in `klaviyo_internal`. `key` identifies a row across accounts. If a warehouse has several accounts, join on
+`esp_integration_id` as well, unless you join by `key`."""
+_ABOUT_GROUPS = {
+    "Internal tables": (
+        "Only runs read and write these tables. They are in the schema `klaviyo_internal`, so that a BI tool does not"
+        " list them among the others. Changing a row by hand can cost data.",
+    )
+}
 _ABOUT_SETTINGS = """# Settings
 
 Each setting is an environment variable, or a line of `.env` in the current directory. Parameters and flags of a run
@@ -128,7 +135,8 @@ def tables_page() -> str:
         ("Tables of the specification", SPECIFIED),
         ("Further tables", ADDED),
         ("Views", VIEWS),
-        ("Bookkeeping", BOOKKEEPING),
+        ("Bookkeeping", tuple(table for table in BOOKKEEPING if not table.internal)),
+        ("Internal tables", tuple(table for table in BOOKKEEPING if table.internal)),
     )
     found = joins((*DATA, *VIEWS))
     parts = [
@@ -137,7 +145,7 @@ def tables_page() -> str:
         _diagram(found),
     ]
     for title, tables in groups:
-        parts.append(f"## {title}")
+        parts += [f"## {title}", *_ABOUT_GROUPS.get(title, ())]
         for table in tables:
             parts += _section(table, [each for each in found if each.table == _joining(table)])
     return "\n\n".join(parts) + "\n"

@@ -57,6 +57,7 @@ WATERMARKS = Table(
         ),
     ),
     primary_key=("esp_integration_id", "stream"),
+    internal=True,
 )
 RUNS = Table(
     "runs",
@@ -130,6 +131,7 @@ CHUNKS = Table(
         Column("reached", TIMESTAMP, "Checkpoint: everything before this time is stored; null before the first one."),
     ),
     primary_key=("run_id", "stream", "part"),
+    internal=True,
 )
 BACKFILL_CHUNKS = Table(
     "backfill_chunks",
@@ -155,6 +157,7 @@ BACKFILL_CHUNKS = Table(
         ),
     ),
     primary_key=("esp_integration_id", "metric_id", "window_start"),
+    internal=True,
 )
 RECONCILIATION = Table(
     "reconciliation",
@@ -187,6 +190,7 @@ RECONCILED_HISTORY = Table(
         Column("checked_at", TIMESTAMP, "When the counts were last compared."),
     ),
     primary_key=("esp_integration_id", "metric_id", "window_start"),
+    internal=True,
 )
 ERASED = Table(
     "erased",
@@ -197,6 +201,7 @@ ERASED = Table(
         Column("erased_at", TIMESTAMP, "When the person was last erased."),
     ),
     primary_key=("esp_integration_id", "member_key"),
+    internal=True,
 )
 ERASED_ADDRESSES = Table(
     "erased_addresses",
@@ -212,6 +217,7 @@ ERASED_ADDRESSES = Table(
         Column("erased_at", TIMESTAMP, "When the address was last erased."),
     ),
     primary_key=("esp_integration_id", "address_key"),
+    internal=True,
 )
 ERASING = Table(
     "erasing",
@@ -231,6 +237,7 @@ ERASING = Table(
         Column("recorded_at", TIMESTAMP, "When later batches began to leave the person out; null before."),
     ),
     primary_key=("esp_integration_id", "kind", "value"),
+    internal=True,
 )
 ERASING_EVENTS = Table(
     "erasing_events",
@@ -244,6 +251,7 @@ ERASING_EVENTS = Table(
         Column("email", TEXT, "Email address of the event, in lower case.", personal=Personal.TEXT),
     ),
     primary_key=("esp_integration_id", "table_name", "key", "event_at"),
+    internal=True,
 )
 MISSING_ROWS = Table(
     "missing_rows",
@@ -280,6 +288,7 @@ SWEEPS = Table(
     ),
     primary_key=("esp_integration_id", "stream", "sweep", "part"),
     unlogged=True,
+    internal=True,
 )
 SWEPT_ROWS = Table(
     "swept_rows",
@@ -293,6 +302,7 @@ SWEPT_ROWS = Table(
     ),
     primary_key=("esp_integration_id", "stream", "sweep", "table_name", "row_key"),
     unlogged=True,
+    internal=True,
 )
 TOUCHED = Table(
     "touched",
@@ -310,6 +320,7 @@ TOUCHED = Table(
     ),
     primary_key=("transaction", "esp_integration_id", "kind", "row_key"),
     unlogged=True,
+    internal=True,
 )
 DERIVATIONS = Table(
     "derivations",
@@ -321,6 +332,7 @@ DERIVATIONS = Table(
     ),
     primary_key=("esp_integration_id",),
     unlogged=True,
+    internal=True,
 )
 RATE_LIMITS = Table(
     "rate_limits",
@@ -336,6 +348,7 @@ RATE_LIMITS = Table(
         Column("state", TEXT, "State of the rate limiter.", personal=Harmless.OWN),
     ),
     primary_key=("integration", "endpoint"),
+    internal=True,
 )
 PAGE_SIZES = Table(
     "page_sizes",
@@ -352,6 +365,7 @@ PAGE_SIZES = Table(
         Column("learned_at", TIMESTAMP, "When the API last refused a larger page."),
     ),
     primary_key=("integration", "endpoint"),
+    internal=True,
 )
 REJECTS = Table(
     "rejects",

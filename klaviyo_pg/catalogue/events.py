@@ -1,5 +1,8 @@
 """The seven event tables. All have the same columns; each receives the events of certain metrics, by metric name."""
 
+from collections.abc import Mapping
+from enum import Enum
+
 from klaviyo_pg.catalogue.personal import Harmless, Personal
 from klaviyo_pg.catalogue.shared import KEY_OF_ID, ORIGIN
 from klaviyo_pg.catalogue.types import BOOLEAN, JSON, KEY, NUMERIC, TEXT, TIMESTAMP, Column, Merge, Table
@@ -158,24 +161,56 @@ EVENTS = _event_table("events", "Events of all other metrics.")
 
 EVENT_TABLES = (SENDS, BOUNCES, OPENS, CLICKS, SPAMS, UNSUBSCRIBES, EVENTS)
 
-_NAMES_BY_CHANNEL = {
-    "email": (
-        *("Received Email", "Bounced Email", "Dropped Email", "Opened Email", "Clicked Email", "Marked Email as Spam"),
-        *("Subscribed to Email Marketing", "Unsubscribed", "Unsubscribed from Email Marketing"),
-        "Updated Email Preferences",
+
+class Activity(Enum):
+    """The meaning of an event in the table `events` for a message. Those of email have separate tables."""
+
+    DELIVERED = "delivered"
+    BOUNCED = "bounced"
+    OPENED = "opened"
+    UNSUBSCRIBED = "unsubscribed"
+
+
+_METRICS_BY_CHANNEL: Mapping[str, Mapping[str, Activity | None]] = {
+    "email": dict.fromkeys(
+        (
+            *("Received Email", "Bounced Email", "Dropped Email", "Opened Email", "Clicked Email"),
+            *("Marked Email as Spam", "Subscribed to Email Marketing", "Unsubscribed"),
+            *("Unsubscribed from Email Marketing", "Updated Email Preferences"),
+        )
     ),
-    "sms": (
-        *("Sent SMS", "Received SMS", "Clicked SMS", "Failed to Deliver SMS", "Received Automated Response SMS"),
-        *("Failed to Deliver Automated Response SMS", "Consented to Receive SMS", "Subscribed to SMS Marketing"),
-        *("Unsubscribed from SMS", "Unsubscribed from SMS Marketing"),
-        *("Sent Text Message", "Received Text Message", "Opened Text", "Clicked Text Message"),
-        *("Failed to Deliver Text Message", "Subscribed to Text Message Marketing"),
-        *("Unsubscribed from Text Message Marketing", "Subscribed to Text Messaging Marketing"),
-        "Unsubscribed from Text Messaging Marketing",
-    ),
-    "push": ("Received Push", "Bounced Push", "Opened Push"),
+    "sms": {
+        "Sent SMS": None,
+        "Received SMS": Activity.DELIVERED,
+        "Clicked SMS": None,
+        "Failed to Deliver SMS": Activity.BOUNCED,
+        "Received Automated Response SMS": None,
+        "Failed to Deliver Automated Response SMS": None,
+        "Consented to Receive SMS": None,
+        "Subscribed to SMS Marketing": None,
+        "Unsubscribed from SMS": Activity.UNSUBSCRIBED,
+        "Unsubscribed from SMS Marketing": None,
+        "Sent Text Message": None,
+        "Received Text Message": Activity.DELIVERED,
+        "Opened Text": None,
+        "Clicked Text Message": None,
+        "Failed to Deliver Text Message": Activity.BOUNCED,
+        "Subscribed to Text Message Marketing": None,
+        "Unsubscribed from Text Message Marketing": Activity.UNSUBSCRIBED,
+        "Subscribed to Text Messaging Marketing": None,
+        "Unsubscribed from Text Messaging Marketing": None,
+    },
+    "push": {
+        "Received Push": Activity.DELIVERED,
+        "Bounced Push": Activity.BOUNCED,
+        "Opened Push": Activity.OPENED,
+    },
 }
-_CHANNEL_OF_METRIC_NAME = {name: channel for channel, names in _NAMES_BY_CHANNEL.items() for name in names}
+ACTIVITY_OF_METRIC_NAME = {
+    name: activity for metrics in _METRICS_BY_CHANNEL.values() for name, activity in metrics.items() if activity
+}
+"""The activity of each metric of text messages and push notifications that counts as one."""
+_CHANNEL_OF_METRIC_NAME = {name: channel for channel, metrics in _METRICS_BY_CHANNEL.items() for name in metrics}
 _TABLE_OF_METRIC_NAME = {name: table.name for table in EVENT_TABLES for name in table.metric_names}
 
 

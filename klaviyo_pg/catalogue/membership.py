@@ -72,6 +72,7 @@ SWEPT_EXCLUSIONS = Table(
     ),
     primary_key=("esp_integration_id", "sweep", "part", "_sync_id"),
     unlogged=True,
+    internal=True,
 )
 STG_MEMBER_LISTS = Table(
     "stg_member_lists",
@@ -230,6 +231,7 @@ LIST_NAMES = Table(
         Column("seen_at", TIMESTAMP, "When the list was first read with this name."),
     ),
     primary_key=("esp_integration_id", "list_id", "seen_at"),
+    internal=True,
 )
 MEMBER_CONSENTS = Table(
     "member_consents",
@@ -333,6 +335,7 @@ MISSING_PROFILES = Table(
         Column("asked_at", TIMESTAMP, "When Klaviyo was asked for the owner of its events; null if it was not."),
     ),
     primary_key=("esp_integration_id", "member_id"),
+    internal=True,
 )
 SWEPT_MEMBERS = Table(
     "swept_members",
@@ -353,4 +356,5 @@ SWEPT_MEMBERS = Table(
     ),
     primary_key=("esp_integration_id", "list_id", "sweep", "member_id", "answer"),
     unlogged=True,
+    internal=True,
 )

@@ -66,6 +66,7 @@ class Table:
     `ordered_by` is the first column of the primary key of tables that grow without bound: a time, so that rows that are
     written together lie together in the index. The other columns of the key identify a row by themselves.
     An `unlogged` table causes no WAL, and is empty after a crash of Postgres: what depends on its rows has to notice.
+    Only the loader reads and writes an `internal` table. It is in a separate schema, away from those for people.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Table:
     indexes: tuple[tuple[str, ...], ...] = ()
     ordered_by: str | None = None
     unlogged: bool = False
+    internal: bool = False
 
     @property
     def identity(self) -> tuple[str, ...]:

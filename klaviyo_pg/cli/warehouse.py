@@ -20,7 +20,7 @@ from rich.table import Table
 from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.environment import without_secrets
-from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.errors import BadSettings, DatabaseUnusable, KlaviyoPgError
 from klaviyo_pg.foreign import LONGEST_MESSAGE, printable
 from klaviyo_pg.postgres import (
     accounts,
@@ -77,9 +77,17 @@ def open_warehouse(settings: Settings) -> Iterator[Connection]:
         try:
             yield connection
         except errors.UndefinedTable:
-            raise BadSettings(
-                f"There is no warehouse in the schema {settings.warehouse_schema} yet. Run a flow first."
-            ) from None
+            connection.rollback()
+            raise _unreadable(connection, settings.warehouse_schema) from None
+
+
+def _unreadable(connection: Connection, name: str) -> KlaviyoPgError:
+    """Return the error that a table is missing: all of them, or one that earlier versions have elsewhere or lack."""
+    if schema.has_table(connection, name, bookkeeping.INTEGRATIONS):
+        return DatabaseUnusable(
+            f"The warehouse in the schema {name} was created by an earlier version. Run klaviyo-pg upgrade first."
+        )
+    return BadSettings(f"There is no warehouse in the schema {name} yet. Run a flow first.")
 
 
 def warehouse_url(settings: Settings) -> str:
@@ -110,16 +118,11 @@ def _show(name: str, account: Account, zone: ZoneInfo) -> None:
     names = {row.id: row.name for row in lookups.metrics(account)}
     if days := reconciliation.differences(account):
         print(f"{summary(days)} See the table reconciliation.")
-    if people := _being_erased(account):
+    if people := erase.pending(account):
         number = "1 person" if people == 1 else f"{people:,} people"
         print(f"Erasing {number} is not finished. The next daily run does the rest, or klaviyo-pg erase.")
     chunks = backfill_ledger.chunks(account)
     Console().print(_table(name, names, summaries(chunks)) if chunks else "No backfill yet.")
-
-
-def _being_erased(account: Account) -> int:
-    has_table = schema.has_table(account.connection, account.schema, bookkeeping.ERASING)
-    return erase.pending(account) if has_table else 0
 
 
 def _table(account: str, names: Mapping[str, str | None], rows: Sequence[Summary]) -> Table:

@@ -3,13 +3,13 @@
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from klaviyo_pg.catalogue import Absent, Load, Merge, bookkeeping
-from klaviyo_pg.postgres.statements import is_future, kept, matches, stage_name, staged_key
+from klaviyo_pg.postgres.statements import is_future, kept, matches, qualified, stage_name, staged_key
 
 
 @kept
 def retire(schema: str, load: Load) -> Composed:
     """Delete or mark the account's rows that are not in the stage, which contains a complete extraction."""
-    table = Identifier(schema, load.table.name)
+    table = qualified(schema, load.table)
     where = SQL(" AND ").join([*_present(load), *_absent(load)])
     if load.absent is Absent.DELETE:
         return SQL("DELETE FROM {} AS stored WHERE {}").format(table, where)
@@ -20,7 +20,7 @@ def retire(schema: str, load: Load) -> Composed:
 def count(schema: str, load: Load) -> Composed:
     """Count the rows that `retire` would delete or mark."""
     return SQL("SELECT count(*) FROM {} AS stored WHERE {}").format(
-        Identifier(schema, load.table.name), SQL(" AND ").join([*_present(load), *_absent(load)])
+        qualified(schema, load.table), SQL(" AND ").join([*_present(load), *_absent(load)])
     )
 
 
@@ -29,7 +29,7 @@ def keys(schema: str, load: Load) -> Composed:
     """Select as `row_key` the keys of the rows that `retire` would delete or mark. For one key column."""
     [key] = staged_key(load)
     return SQL("SELECT stored.{} AS row_key FROM {} AS stored WHERE {}").format(
-        Identifier(key), Identifier(schema, load.table.name), SQL(" AND ").join([*_present(load), *_absent(load)])
+        Identifier(key), qualified(schema, load.table), SQL(" AND ").join([*_present(load), *_absent(load)])
     )
 
 
@@ -37,7 +37,7 @@ def keys(schema: str, load: Load) -> Composed:
 def count_present(schema: str, load: Load) -> Composed:
     """Count the account's rows that can become absent."""
     return SQL("SELECT count(*) FROM {} AS stored WHERE {}").format(
-        Identifier(schema, load.table.name), SQL(" AND ").join([*_present(load), *_loaded(load)])
+        qualified(schema, load.table), SQL(" AND ").join([*_present(load), *_loaded(load)])
     )
 
 
@@ -46,7 +46,7 @@ def present_keys(schema: str, load: Load) -> Composed:
     """Select as `row_key` the keys of the account's rows that can become absent. For one key column."""
     [key] = staged_key(load)
     return SQL("SELECT stored.{} AS row_key FROM {} AS stored WHERE {}").format(
-        Identifier(key), Identifier(schema, load.table.name), SQL(" AND ").join([*_present(load), *_loaded(load)])
+        Identifier(key), qualified(schema, load.table), SQL(" AND ").join([*_present(load), *_loaded(load)])
     )
 
 
@@ -57,9 +57,9 @@ def has_present(schema: str, load: Load) -> Composed:
         "SELECT EXISTS (SELECT FROM {} AS stored WHERE {}) OR EXISTS (SELECT FROM {} WHERE table_name = {}"
         " AND esp_integration_id = %(account)s)"
     ).format(
-        Identifier(schema, load.table.name),
+        qualified(schema, load.table),
         SQL(" AND ").join(_present(load)),
-        Identifier(schema, bookkeeping.MISSING_ROWS.name),
+        qualified(schema, bookkeeping.MISSING_ROWS),
         Literal(load.table.name),
     )
 

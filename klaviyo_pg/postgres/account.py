@@ -10,6 +10,7 @@ from psycopg.rows import TupleRow, kwargs_row
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from klaviyo_pg.catalogue import Table, View
+from klaviyo_pg.postgres.statements import place, qualified
 
 Row = TypeVar("Row")
 Statement = SQL | Composed
@@ -30,11 +31,11 @@ class Account:
 
     def table(self, table: Table) -> Identifier:
         """Return the table's qualified name."""
-        return Identifier(self.schema, table.name)
+        return qualified(self.schema, table)
 
     def view(self, view: View) -> Identifier:
         """Return the view's qualified name."""
-        return Identifier(self.schema, view.name)
+        return qualified(self.schema, view)
 
     def compose(self, query: str, /, *tables: Table, **parts: Composable) -> Composed:
         """Compose a query from the tables and, for each `{name}`, the part of that name."""
@@ -64,13 +65,13 @@ class Account:
     def _composed(self, query: str | Statement, tables: Iterable[Table]) -> Statement:
         if not isinstance(query, str):
             return query
-        return _with_tables(query, self.schema, *(table.name for table in tables))
+        return _with_tables(query, *(place(self.schema, table) for table in tables))
 
     def _values(self, values: Mapping[str, object]) -> dict[str, object]:
         return {"account": self.integration_id, **values}
 
 
 @lru_cache(_MOST_QUERIES)
-def _with_tables(query: str, schema: str, *tables: str) -> SQL:
+def _with_tables(query: str, *places: tuple[str, str]) -> SQL:
     """Return a query as text, which need not be composed again each time it runs."""
-    return SQL(SQL(query).format(*(Identifier(schema, table) for table in tables)).as_string(None))
+    return SQL(SQL(query).format(*(Identifier(*each) for each in places)).as_string(None))

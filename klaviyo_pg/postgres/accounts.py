@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 from psycopg import Connection
 from psycopg.rows import class_row
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composed
 
 from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.statements import qualified
 
 
 class RegisteredAccount(NamedTuple):
@@ -69,7 +70,7 @@ def rename(connection: Connection, schema: str, old: str, new: str) -> None:
     """Give a registered account another name, which must be free. Its rows do not contain the name."""
     connection.execute(_sql(schema, "UPDATE {} SET name = %s WHERE name = %s"), [new, old])
     for table in (bookkeeping.RATE_LIMITS, bookkeeping.PAGE_SIZES):
-        named = Identifier(schema, table.name)
+        named = qualified(schema, table)
         connection.execute(SQL("DELETE FROM {} WHERE integration = %s").format(named), [new])
         connection.execute(SQL("UPDATE {} SET integration = %s WHERE integration = %s").format(named), [new, old])
 
@@ -81,4 +82,4 @@ def all_accounts(connection: Connection, schema: str) -> list[tuple[str, Account
 
 
 def _sql(schema: str, query: str) -> Composed:
-    return SQL(query).format(Identifier(schema, bookkeeping.INTEGRATIONS.name))
+    return SQL(query).format(qualified(schema, bookkeeping.INTEGRATIONS))

@@ -1,8 +1,9 @@
 """The query of the metrics that count as revenue, composed from the catalogue. Knows no connection."""
 
-from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+from psycopg.sql import SQL, Composable, Composed, Literal
 
 from klaviyo_pg.catalogue import Table, account, dimensions, events
+from klaviyo_pg.postgres.statements import qualified
 
 # The metric that counts as revenue, as for reports: the mapped one or, without it, the only Placed Order.
 _QUERY = """
@@ -42,4 +43,4 @@ def tables(schema: str) -> dict[Table, Composable]:
 
 def _filled(schema: str, text: str, **parts: Composable) -> Composed:
     tables = (account.MAPPED_METRICS, account.CUSTOM_METRICS, dimensions.METRICS)
-    return SQL(text.strip("\n")).format(**{table.name: Identifier(schema, table.name) for table in tables}, **parts)
+    return SQL(text.strip("\n")).format(**{table.name: qualified(schema, table) for table in tables}, **parts)

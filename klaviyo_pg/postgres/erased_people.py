@@ -3,10 +3,11 @@
 from collections.abc import Collection, Sequence
 
 from psycopg import Connection
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL
 
 from klaviyo_pg.catalogue import bookkeeping, dimensions
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.statements import qualified
 
 _OWNED = """
 SELECT DISTINCT lower(email) FROM {} WHERE esp_integration_id = %(account)s AND lower(email) = ANY(%(addresses)s)
@@ -25,7 +26,7 @@ OR EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)
 def wait_for_erasing(connection: Connection, schema: str) -> None:
     """Wait for a transaction that records people as erased, and block others until this transaction ends."""
     query = SQL("SELECT FROM {} LIMIT 0")  # takes the weakest lock that such a transaction waits for
-    connection.execute(query.format(Identifier(schema, bookkeeping.ERASED.name)))
+    connection.execute(query.format(qualified(schema, bookkeeping.ERASED)))
 
 
 def exist(account: Account) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import polars as pl
-from psycopg.sql import SQL, Identifier, Placeholder
+from psycopg.sql import SQL, Placeholder
 
 from klaviyo_pg.catalogue import Table, events
 from klaviyo_pg.postgres import attributions, partitions
@@ -39,8 +39,8 @@ def move_events(account: Account, metric_id: str, source: str, target: str) -> i
     Creates the partitions that they need. Keeps people from being recorded as erased until the transaction ends. Events
     of people who are being erased are cleared, because the table may have been searched for them already.
     """
-    to_table = next(table for table in events.EVENT_TABLES if table.name == target)
-    parts = {"source": Identifier(account.schema, source), "metric_key": row_key(Placeholder("metric_id"))}
+    from_table, to_table = (_event_table(name) for name in (source, target))
+    parts = {"source": account.table(from_table), "metric_key": row_key(Placeholder("metric_id"))}
     if partitions.is_partitioned(account.connection, account.schema, to_table):
         months = account.execute(account.compose(_MONTHS, **parts), metric_id=metric_id)
         partitions.prepare_months(account, to_table, [month for (month,) in months])
@@ -59,9 +59,13 @@ def move_events(account: Account, metric_id: str, source: str, target: str) -> i
     row = account.execute(query, metric_id=metric_id).fetchone()
     assert row is not None
     moved, missing, inserted = row
-    check_stored(account, target, missing, inserted)
+    check_stored(account, to_table, missing, inserted)
     clear_moved(account, to_table, metric_id)
     return int(moved)
+
+
+def _event_table(name: str) -> Table:
+    return next(table for table in events.EVENT_TABLES if table.name == name)
 
 
 def one_copy(account: Account, table: Table, frame: pl.DataFrame | Lines) -> pl.DataFrame | Lines:

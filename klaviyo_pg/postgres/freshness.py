@@ -1,8 +1,9 @@
 """The query of the view `freshness`, composed from the catalogue. Knows no connection."""
 
-from psycopg.sql import SQL, Composed, Identifier, Literal
+from psycopg.sql import SQL, Composed, Literal
 
 from klaviyo_pg.catalogue import bookkeeping, dimensions, events
+from klaviyo_pg.postgres.statements import qualified
 from klaviyo_pg.states import FINISHED
 
 _QUERY = """
@@ -58,9 +59,9 @@ _TABLES = (
 def query(schema: str) -> Composed:
     """Return the query that defines the view."""
     return SQL(_QUERY.strip()).format(
-        **{table.name: Identifier(schema, table.name) for table in _TABLES},
+        **{table.name: qualified(schema, table) for table in _TABLES},
         newest=SQL(" ").join(
-            SQL(_NEWEST).format(Literal(table.name), Identifier(schema, table.name)) for table in events.EVENT_TABLES
+            SQL(_NEWEST).format(Literal(table.name), qualified(schema, table)) for table in events.EVENT_TABLES
         ),
         finished=SQL(", ").join(map(Literal, FINISHED)),
         event_tables=SQL(", ").join(Literal(table.name) for table in events.EVENT_TABLES),

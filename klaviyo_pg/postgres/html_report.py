@@ -12,10 +12,12 @@ from typing import Generic, NamedTuple, TypeVar
 from psycopg import Connection, errors
 from psycopg.sql import SQL, Literal
 
+from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import TABLES, Table, bookkeeping, dimensions, membership, views
 from klaviyo_pg.postgres import conversions
 from klaviyo_pg.postgres import revenue as attributed
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.statements import place
 
 _MOST_RUNS = 20
 _MOST_REASONS = 1_000
@@ -223,17 +225,17 @@ def rejected(account: Account) -> list[Rejected]:
 
 
 def stored_tables(connection: Connection, schema: str) -> list[StoredTable]:
-    """Return the project's tables in a schema, the largest first."""
+    """Return the project's tables in a warehouse, the largest first."""
     query = (
         "SELECT coalesce(parent.relname, c.relname) AS name, sum(CASE WHEN pg_stat_get_live_tuples(c.oid) > 0"
         " THEN pg_stat_get_live_tuples(c.oid) ELSE greatest(c.reltuples, 0) END)::bigint AS rows,"
         " sum(pg_total_relation_size(c.oid))::bigint AS size, sum(pg_indexes_size(c.oid))::bigint AS indexes"
         " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " LEFT JOIN pg_inherits i ON i.inhrelid = c.oid LEFT JOIN pg_class parent ON parent.oid = i.inhparent"
-        " WHERE n.nspname = %s AND c.relkind = 'r' GROUP BY 1 ORDER BY 3 DESC, 1"
+        " WHERE n.nspname = ANY(%s) AND c.relkind = 'r' GROUP BY 1 ORDER BY 3 DESC, 1"
     )
     known = {table.name for table in TABLES}
-    return [StoredTable(*row) for row in connection.execute(query, [schema]) if row[0] in known]
+    return [StoredTable(*row) for row in connection.execute(query, [schemas.both(schema)]) if row[0] in known]
 
 
 def consents(account: Account) -> Estimated[Consent]:
@@ -275,7 +277,7 @@ def _percent(account: Account, table: Table) -> float | None:
     row = account.connection.execute(
         "SELECT reltuples FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE n.nspname = %s AND c.relname = %s",
-        [account.schema, table.name],
+        place(account.schema, table),
     ).fetchone()
     rows = row[0] if row else 0
     return None if rows <= _MOST_ROWS else round(100 * _MOST_ROWS / rows, 3)

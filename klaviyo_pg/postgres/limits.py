@@ -6,7 +6,7 @@ from time import monotonic
 import psycopg
 import sqlalchemy
 from psycopg import Connection
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composed
 from pyrate_limiter.abstracts.algorithm import Decision, State, StateAlgorithm
 from pyrate_limiter.abstracts.rate import Rate
 from pyrate_limiter.abstracts.store import StateStore
@@ -15,6 +15,7 @@ from pyrate_limiter.buckets.state_bucket import InMemoryStateStore
 from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres.connect import Database
+from klaviyo_pg.postgres.statements import qualified
 
 _PAUSE = 5.0  # seconds before a database that did not answer is tried again
 _LONGEST_WAIT = 600_000  # milliseconds: far more than any limit, whose requests are counted by the minute
@@ -25,7 +26,7 @@ class WarehouseStore(StateStore):
 
     def __init__(self, database: Database, schema: str, integration: str, endpoint: str) -> None:
         self._database, self._key = database, [integration, endpoint]
-        self._table = Identifier(schema, bookkeeping.RATE_LIMITS.name)
+        self._table = qualified(schema, bookkeeping.RATE_LIMITS)
         self._own = InMemoryStateStore()
         self._away_until = 0.0
 

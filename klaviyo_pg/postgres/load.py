@@ -176,7 +176,7 @@ def _upsert(account: Account, load: Load) -> tuple[int, int]:
     if written < to_write:
         lost = account.execute(statements.count_unmerged(account.schema, load)).fetchone()
         assert lost is not None
-        check_stored(account, load.table.name, to_write, to_write - lost[0])
+        check_stored(account, load.table, to_write, to_write - lost[0])
     inserted = min(new, written)
     return inserted, written - inserted
 
@@ -211,7 +211,7 @@ def _retire_absent(account: Account, load: Load, guard: Guard | None) -> None:
     if load.absent_per is None and (missing is None or retired < missing):
         left = account.execute(absences.count(schema, load)).fetchone()
         assert left is not None
-        check_stored(account, load.table.name, retired + left[0], retired)
+        check_stored(account, load.table, retired + left[0], retired)
 
 
 def _missing(schema: str, load: Load) -> Missing:
@@ -337,7 +337,7 @@ def _copy_texts(account: Account, load: Load, statement: Composed, texts: Iterab
         with cursor.copy(statement) as copy:
             for text in texts:
                 copy.write(text)
-        check_stored(account, load.table.name, count, cursor.rowcount)
+        check_stored(account, load.table, count, cursor.rowcount)
 
 
 def as_copy_text(frame: pl.DataFrame) -> bytes:

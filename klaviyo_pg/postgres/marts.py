@@ -13,6 +13,7 @@ from klaviyo_pg.catalogue import messages as of_messages
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.catalogue.views import MESSAGES
 from klaviyo_pg.postgres import conversions
+from klaviyo_pg.postgres.statements import qualified
 
 _DELIVERED, _BOUNCED, _OPENED, _MACHINE, _CLICKED, _BOT, _UNSUBSCRIBED, _COMPLAINED, _ORDERED = range(1, 10)
 # Events that were loaded before the columns existed have only the properties.
@@ -27,17 +28,11 @@ _KINDS = {
     events.SPAMS: f"{_COMPLAINED}",
     events.UNSUBSCRIBES: f"CASE WHEN event_name IS DISTINCT FROM 'Unsubscribed from List' THEN {_UNSUBSCRIBED} END",
 }
-# Text messages and push notifications, whose events have no separate table.
-_OTHER_CHANNELS = {
-    "Received SMS": _DELIVERED,
-    "Received Text Message": _DELIVERED,
-    "Received Push": _DELIVERED,
-    "Failed to Deliver SMS": _BOUNCED,
-    "Failed to Deliver Text Message": _BOUNCED,
-    "Bounced Push": _BOUNCED,
-    "Opened Push": _OPENED,
-    "Unsubscribed from SMS": _UNSUBSCRIBED,
-    "Unsubscribed from Text Message Marketing": _UNSUBSCRIBED,
+_ACTIVITIES_OF_EVENTS = {
+    events.Activity.DELIVERED: _DELIVERED,
+    events.Activity.BOUNCED: _BOUNCED,
+    events.Activity.OPENED: _OPENED,
+    events.Activity.UNSUBSCRIBED: _UNSUBSCRIBED,
 }
 # Without a condition, so that an index of each table can serve a join.
 _OF_MESSAGES = """
@@ -307,8 +302,9 @@ def _performance(schema: str, owner: str, owned: str, ordered: str) -> Composed:
 
 
 def _other_channels(schema: str) -> Composed:
-    kinds = " ".join(f"WHEN '{name}' THEN {kind}" for name, kind in _OTHER_CHANNELS.items())
-    names = ", ".join(f"'{name}'" for name in _OTHER_CHANNELS)
+    activities = events.ACTIVITY_OF_METRIC_NAME
+    kinds = " ".join(f"WHEN '{name}' THEN {_ACTIVITIES_OF_EVENTS[activity]}" for name, activity in activities.items())
+    names = ", ".join(f"'{name}'" for name in activities)
     return _filled(schema, _OF_OTHER_CHANNELS, kinds=SQL(kinds), names=SQL(names))
 
 
@@ -342,7 +338,7 @@ def list_growth(schema: str) -> Composed:
 
 def deliverability(schema: str) -> Composed:
     """Return the query that defines the view of domains by day."""
-    names = [Identifier(schema, table.name) for table in _EMAIL_KINDS]
+    names = [qualified(schema, table) for table in _EMAIL_KINDS]
     kinds = {table: str(kind) for table, kind in _EMAIL_KINDS.items()}
     numbers = {"delivered": _DELIVERED, "bounced": _BOUNCED, "opened": _OPENED, "complained": _COMPLAINED}
     return _filled(
@@ -370,11 +366,11 @@ def _appended(schema: str, text: str, kinds: Mapping[Table, str | Composable], *
     """Return a query over several event tables. `kinds` has what differs: what their events count as, or which do."""
     written = {table: SQL(kind) if isinstance(kind, str) else kind for table, kind in kinds.items()}
     return SQL(" UNION ALL ").join(
-        SQL(text).format(table=Identifier(schema, table.name), kind=kind, is_email=SQL(_IS_EMAIL), **parts)
+        SQL(text).format(table=qualified(schema, table), kind=kind, is_email=SQL(_IS_EMAIL), **parts)
         for table, kind in written.items()
     )
 
 
 def _filled(schema: str, text: str, **parts: Composable) -> Composed:
-    tables = {name: Identifier(schema, name) for name in (*(table.name for table in _TABLES), MESSAGES.name)}
+    tables = {table.name: qualified(schema, table) for table in (*_TABLES, MESSAGES)}
     return SQL(text.strip("\n")).format(**{**tables, **parts})

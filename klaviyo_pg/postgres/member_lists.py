@@ -304,7 +304,7 @@ def _derive(account: Account, limited: Callable[[str], Composable]) -> Derived:
     row = account.execute(query, esp_source=ESP_SOURCE).fetchone()
     assert row is not None
     rows, written, inserted, updated = row
-    check_stored(account, membership.MEMBER_LISTS.name, written, inserted + updated)
+    check_stored(account, membership.MEMBER_LISTS, written, inserted + updated)
     return Derived(rows, inserted, updated)
 
 

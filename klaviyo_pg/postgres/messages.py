@@ -1,8 +1,9 @@
 """The query of the view `messages`, composed from the catalogue. Knows no connection."""
 
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composed
 
 from klaviyo_pg.catalogue import dimensions, messages
+from klaviyo_pg.postgres.statements import qualified
 
 # A campaign that is sent as one message is found by either ID, so both have a row; an ID occurs once for each account.
 _QUERY = """
@@ -34,4 +35,4 @@ _TABLES = (dimensions.CAMPAIGNS, dimensions.AUTOMATIONS, messages.CAMPAIGN_MESSA
 
 def query(schema: str) -> Composed:
     """Return the query that defines the view."""
-    return SQL(_QUERY.strip()).format(**{table.name: Identifier(schema, table.name) for table in _TABLES})
+    return SQL(_QUERY.strip()).format(**{table.name: qualified(schema, table) for table in _TABLES})

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 
 import psycopg
 import sqlalchemy
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL
 
 from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres.connect import Database
+from klaviyo_pg.postgres.statements import qualified
 
 _FAILURES = (psycopg.Error, sqlalchemy.exc.SQLAlchemyError, DatabaseUnusable)
 _IS_RECENT = "learned_at BETWEEN now() - interval '7 days' AND now() + interval '1 hour'"  # not from a clock ahead
@@ -29,7 +30,7 @@ class WarehousePageSizes:
 
     def __init__(self, database: Database, schema: str, integration: str) -> None:
         self._database, self._integration = database, integration
-        self._table = Identifier(schema, bookkeeping.PAGE_SIZES.name)
+        self._table = qualified(schema, bookkeeping.PAGE_SIZES)
 
     def read(self) -> Mapping[str, int]:
         """Return the page sizes by endpoint."""

@@ -14,6 +14,7 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 from klaviyo_pg.catalogue import Table
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.lines import times_of
+from klaviyo_pg.postgres.statements import qualified
 from klaviyo_pg.rows import Lines
 
 _FIRST, _END = date(2010, 1, 1), date(2050, 1, 1)  # Klaviyo was founded in 2012; imported orders may be a little older
@@ -29,7 +30,7 @@ _LOCK = "SELECT pg_advisory_xact_lock(pg_catalog.hashtextextended('klaviyo_pg.pa
 
 def is_partitioned(connection: Connection, schema: str, table: Table) -> bool:
     """Return whether a table exists and is partitioned."""
-    row = connection.execute(_IS_PARTITIONED, [Identifier(schema, table.name).as_string(connection)]).fetchone()
+    row = connection.execute(_IS_PARTITIONED, [qualified(schema, table).as_string(connection)]).fetchone()
     return row is not None and bool(row[0])
 
 
@@ -40,7 +41,7 @@ def outer(schema: str, table: Table) -> Iterator[Composed]:
         (f"{table.name}_from_{_END.year}", Literal(_midnight(_END)), SQL("MAXVALUE")),
     ):
         yield SQL("CREATE TABLE {} PARTITION OF {} FOR VALUES FROM ({}) TO ({})").format(
-            Identifier(schema, name), Identifier(schema, table.name), start, end
+            Identifier(schema, name), qualified(schema, table), start, end
         )
 
 

@@ -1,8 +1,9 @@
 """The query of the view `usable_push_tokens`, composed from the catalogue. Knows no connection."""
 
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composed
 
 from klaviyo_pg.catalogue import dimensions, membership, on_request
+from klaviyo_pg.postgres.statements import qualified
 
 # A consent that was never read counts as none.
 _QUERY = """
@@ -22,4 +23,4 @@ _TABLES = (on_request.PUSH_TOKENS, dimensions.MEMBERS, membership.MEMBER_CONSENT
 
 def query(schema: str) -> Composed:
     """Return the query that defines the view."""
-    return SQL(_QUERY.strip()).format(**{table.name: Identifier(schema, table.name) for table in _TABLES})
+    return SQL(_QUERY.strip()).format(**{table.name: qualified(schema, table) for table in _TABLES})

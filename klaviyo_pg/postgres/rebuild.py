@@ -16,6 +16,7 @@ from klaviyo_pg.errors import Busy
 from klaviyo_pg.postgres import definitions, partitions, schema, statements
 from klaviyo_pg.postgres.patience import Patience, Report, patiently
 from klaviyo_pg.postgres.schema import Storage
+from klaviyo_pg.postgres.statements import qualified
 
 BYTES_PER_ROW = 140
 """Disk that a row needs for its entry in the new primary key, and while entries are sorted."""
@@ -106,7 +107,7 @@ def rebuild_key(connection: Connection, schema_name: str, table: Table, report: 
     index = f"{table.name}_{'_'.join(table.primary_key)}_new"
     _require_time(connection, schema_name, table, report)
     create = SQL("CREATE UNIQUE INDEX CONCURRENTLY {} ON {} ({})").format(
-        Identifier(index), Identifier(schema_name, table.name), statements.names(table.primary_key)
+        Identifier(index), qualified(schema_name, table), statements.names(table.primary_key)
     )
     _build(connection, schema_name, index, create)
     _swap(connection, schema_name, table, index, report)
@@ -135,7 +136,7 @@ def _build(connection: Connection, schema_name: str, index: str, create: Compose
 
 def _require_time(connection: Connection, schema_name: str, table: Table, report: Report) -> None:
     """Let the database check, without blocking, that all rows have a time; so the swap need not read the table."""
-    name, constraint = Identifier(schema_name, table.name), Identifier(_constraint(table))
+    name, constraint = qualified(schema_name, table), Identifier(_constraint(table))
     if connection.execute(_CHECK, [_name(connection, schema_name, table), _constraint(table)]).fetchone() is None:
         check = SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({} IS NOT NULL) NOT VALID")
         statement = check.format(name, constraint, Identifier(table.primary_key[0]))
@@ -154,7 +155,7 @@ def _swap(connection: Connection, schema_name: str, table: Table, index: str, re
         "ALTER TABLE {table} DROP CONSTRAINT {key}, ADD CONSTRAINT {key} PRIMARY KEY USING INDEX {index},"
         " DROP CONSTRAINT {check}"
     ).format(
-        table=Identifier(schema_name, table.name),
+        table=qualified(schema_name, table),
         key=Identifier(row[0]),
         index=Identifier(index),
         check=Identifier(_constraint(table)),
@@ -169,4 +170,4 @@ def _state(connection: Connection, schema_name: str, index: str) -> bool | None:
 
 
 def _name(connection: Connection, schema_name: str, table: Table) -> str:
-    return Identifier(schema_name, table.name).as_string(connection)
+    return qualified(schema_name, table).as_string(connection)

@@ -2,9 +2,10 @@
 connection.
 """
 
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composed
 
 from klaviyo_pg.catalogue import attribution, bookkeeping, dimensions, events
+from klaviyo_pg.postgres.statements import qualified
 
 # An event counts once for each message, however often it is attributed to it.
 _QUERY = """
@@ -69,12 +70,10 @@ def recent(schema: str) -> Composed:
 
 def _composed(schema: str, text: str, of_table: str) -> Composed:
     return SQL(text.strip()).format(
-        attributions=Identifier(schema, attribution.EVENT_ATTRIBUTIONS.name),
-        events=SQL(" UNION ALL ").join(
-            SQL(of_table).format(Identifier(schema, table.name)) for table in events.EVENT_TABLES
-        ),
-        integrations=Identifier(schema, bookkeeping.INTEGRATIONS.name),
-        metrics=Identifier(schema, dimensions.METRICS.name),
-        campaigns=Identifier(schema, dimensions.CAMPAIGNS.name),
-        automations=Identifier(schema, dimensions.AUTOMATIONS.name),
+        attributions=qualified(schema, attribution.EVENT_ATTRIBUTIONS),
+        events=SQL(" UNION ALL ").join(SQL(of_table).format(qualified(schema, table)) for table in events.EVENT_TABLES),
+        integrations=qualified(schema, bookkeeping.INTEGRATIONS),
+        metrics=qualified(schema, dimensions.METRICS),
+        campaigns=qualified(schema, dimensions.CAMPAIGNS),
+        automations=qualified(schema, dimensions.AUTOMATIONS),
     )

@@ -11,7 +11,7 @@ from psycopg.sql import SQL, Composed, Identifier, Placeholder
 
 from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.statements import kept
+from klaviyo_pg.postgres.statements import kept, qualified
 from klaviyo_pg.states import FINISHED, UNFINISHED, RunState
 
 COUNTS = ("rows_read", "inserted", "updated", "unchanged", "rejected", "nul_characters", "replaced_values")
@@ -116,7 +116,7 @@ def find_run(connection: Connection, schema: str, name: str, run_id: str) -> Sta
     query = SQL(
         "SELECT esp_integration_id AS integration_id, account.account_id, run.as_of FROM {} AS run"
         " JOIN {} AS account USING (esp_integration_id) WHERE run.run_id = %s AND account.name = %s"
-    ).format(Identifier(schema, bookkeeping.RUNS.name), Identifier(schema, bookkeeping.INTEGRATIONS.name))
+    ).format(qualified(schema, bookkeeping.RUNS), qualified(schema, bookkeeping.INTEGRATIONS))
     with connection.cursor(row_factory=class_row(StartedRun)) as cursor:
         return cursor.execute(query, [run_id, name]).fetchone()
 
@@ -196,7 +196,7 @@ def _add_counts(schema: str) -> Composed:
         " VALUES (%(run_id)s, %(account)s, %(table_name)s, {values})"
         " ON CONFLICT (run_id, table_name) DO UPDATE SET {additions}"
     ).format(
-        Identifier(schema, bookkeeping.RUN_TABLES.name),
+        qualified(schema, bookkeeping.RUN_TABLES),
         names=SQL(", ").join(map(Identifier, COUNTS)),
         values=SQL(", ").join(map(Placeholder, COUNTS)),
         additions=SQL(", ").join(

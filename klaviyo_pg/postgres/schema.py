@@ -1,12 +1,13 @@
 """Upgrading a warehouse to the catalogue. Creates what is missing; drops and rewrites nothing."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import md5
 from typing import NamedTuple
 
 from psycopg import Connection, errors
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
+from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View, events
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres import (
@@ -19,18 +20,19 @@ from klaviyo_pg.postgres import (
     revenue,
     touched,
 )
+from klaviyo_pg.postgres.statements import place, qualified, shown
 from klaviyo_pg.settings import Settings
 
 _COLUMNS = """
-    SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
+    SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
     FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = %s AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p')
+    WHERE n.nspname = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p')
 """
 _LOGGED = """
     SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = %s AND c.relkind = 'r' AND c.relpersistence = 'p'
+    WHERE n.nspname = ANY(%s) AND c.relkind = 'r' AND c.relpersistence = 'p'
 """
-_INDEXES = "SELECT indexname FROM pg_indexes WHERE schemaname = %s"
+_INDEXES = "SELECT indexname FROM pg_indexes WHERE schemaname = ANY(%s)"
 # Both definitions as Postgres formats them; null if the view does not exist yet.
 _DEFINITIONS = """
     SELECT pg_get_viewdef(to_regclass(%s)), pg_get_viewdef('pg_temp.defined'::regclass)
@@ -47,7 +49,7 @@ _COMMENTS = """
     SELECT c.relname, a.attname, d.description
     FROM pg_description d JOIN pg_class c ON c.oid = d.objoid JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.objsubid AND d.objsubid > 0
-    WHERE d.classoid = 'pg_class'::regclass AND n.nspname = %s AND c.relkind IN ('r', 'p', 'v')
+    WHERE d.classoid = 'pg_class'::regclass AND n.nspname = ANY(%s) AND c.relkind IN ('r', 'p', 'v')
 """
 _QUERIES = {
     "freshness": freshness.query,
@@ -63,11 +65,14 @@ _PRIMARY_KEYS = """
     JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.attnum
     WHERE n.nspname = %s AND i.indisprimary GROUP BY 1
 """
-_SCHEMA_EXISTS = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = %s)"
+_SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname = ANY(%s)"
+_MAY_CREATE = "SELECT has_database_privilege(current_database(), 'CREATE'), current_user"
 _TABLE_EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
 
-Existing = Mapping[str, Mapping[str, str]]
-"""The types of the columns in the database, by table name and column name."""
+Place = tuple[str, str]
+"""The schema and the name of a table."""
+Existing = Mapping[Place, Mapping[str, str]]
+"""The types of the columns in the database, by the place of the table and the name of the column."""
 Comments = Mapping[tuple[str, str | None], str]
 """The comments in the database, by name of table or view, and of column; None stands for the table or view itself."""
 
@@ -88,28 +93,30 @@ def storage_of(settings: Settings) -> Storage:
 
 
 def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> None:
-    """Create the schema, tables, columns, indexes, triggers and views that are missing, and set comments that differ.
+    """Create the schemas, tables, columns, indexes, triggers and views that are missing, and set comments that differ.
 
-    Everything happens in the caller's transaction. A warehouse that is up to date is not written to. `storage` says how
-    event tables are created; those that are partitioned already stay so.
+    Internal tables that an earlier version created in the schema `schema` are moved into the one for them. Everything
+    happens in the caller's transaction. A warehouse that is up to date is not written to. `storage` says how event
+    tables are created; those that are partitioned already stay so.
 
-    Raises DatabaseUnusable if a column of the catalogue has a different type, because only the owner can decide what to
-    do about it; and where rebuilding large tables is necessary, which a separate command does.
+    Raises DatabaseUnusable if the user may not create a schema; if a column of the catalogue has a different type, or
+    an internal table is in both schemas, because only the owner can decide what to do about it; and where rebuilding
+    large tables is necessary, which a separate command does.
     """
     connection.execute("SELECT pg_advisory_xact_lock(pg_catalog.hashtextextended('klaviyo_pg.schema', 0))")
-    if not exists(connection, schema):
-        connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(schema)))
-    existing = columns(connection, schema)
+    for name in _missing_schemas(connection, schema):
+        connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(name)))
+    existing = _with_internal_moved(connection, schema, columns(connection, schema))
     check_storage(connection, schema, storage)
     _check_keys(connection, schema)
     created = list(missing(schema, existing, storage=storage))
     for statement in created:
         connection.execute(statement)
-    logged = {name for (name,) in connection.execute(_LOGGED, [schema])}
+    logged = {name for (name,) in connection.execute(_LOGGED, [schemas.both(schema)])}
     for table in TABLES:
         if table.unlogged and table.name in logged:
             connection.execute(definitions.set_unlogged(schema, table))
-    indexes = {row[0] for row in connection.execute(_INDEXES, [schema])}
+    indexes = {row[0] for row in connection.execute(_INDEXES, [schemas.both(schema)])}
     for statement in missing_indexes(schema, indexes, storage=storage):
         connection.execute(statement)
     touched.install(connection, schema)
@@ -117,30 +124,77 @@ def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> No
     comment(connection, schema)
 
 
+def _missing_schemas(connection: Connection, schema: str) -> list[str]:
+    """Return those of the two schemas of a warehouse that do not exist.
+
+    Raises DatabaseUnusable if the user may not create them.
+    """
+    existing = {name for (name,) in connection.execute(_SCHEMAS, [schemas.both(schema)])}
+    missing = [name for name in schemas.both(schema) if name not in existing]
+    if missing:
+        _check_may_create(connection, missing)
+    return missing
+
+
+def check_schemas(connection: Connection, schema: str) -> None:
+    """Raise DatabaseUnusable if a schema of the warehouse does not exist and the user may not create it."""
+    _missing_schemas(connection, schema)
+
+
+def _check_may_create(connection: Connection, missing: Sequence[str]) -> None:
+    row = connection.execute(_MAY_CREATE).fetchone()
+    assert row is not None
+    may_create, user = row
+    if may_create:
+        return
+    create = SQL("CREATE SCHEMA {} AUTHORIZATION {};")
+    statements = (create.format(Identifier(name), Identifier(user)).as_string(connection) for name in missing)
+    raise DatabaseUnusable(
+        f"The database user lacks a privilege: {user} may not create the schema {' or '.join(missing)}. Have an "
+        f"administrator of the database run {' '.join(statements)}"
+    )
+
+
+def _with_internal_moved(connection: Connection, schema: str, existing: Existing) -> Existing:
+    """Move internal tables of an earlier version into the schema for them, and return the columns as they are then."""
+    moved = dict(existing)
+    for table in TABLES:
+        before, now = (schema, table.name), place(schema, table)
+        if before == now or before not in existing:
+            continue
+        if now in existing:
+            raise DatabaseUnusable(
+                f"The table {table.name} is in the schema {schema} as well as in {now[0]}, whose rows are used. Rename "
+                f"or drop {schema}.{table.name}; a run of an earlier version may have created it."
+            )
+        connection.execute(definitions.set_schema(schema, table))
+        moved[now] = moved.pop(before)
+    return moved
+
+
 def columns(connection: Connection, schema: str) -> Existing:
-    """Return the types of the columns of all tables."""
-    existing: dict[str, dict[str, str]] = {}
-    for table, column, type_ in connection.execute(_COLUMNS, [schema]):
-        existing.setdefault(table, {})[column] = type_
+    """Return the types of the columns of all tables in both schemas of a warehouse."""
+    existing: dict[Place, dict[str, str]] = {}
+    for found_in, table, column, type_ in connection.execute(_COLUMNS, [schemas.both(schema)]):
+        existing.setdefault((found_in, table), {})[column] = type_
     return existing
 
 
 def comment(connection: Connection, schema: str, tables: tuple[Table | View, ...] = (*TABLES, *VIEWS)) -> None:
     """Set the comments that differ from the catalogue."""
-    stored = {(name, column): text for name, column, text in connection.execute(_COMMENTS, [schema])}
+    stored = {(name, column): text for name, column, text in connection.execute(_COMMENTS, [schemas.both(schema)])}
     for statement in differing_comments(schema, stored, tables):
         connection.execute(statement)
 
 
 def exists(connection: Connection, schema: str) -> bool:
     """Return whether there is a schema of this name."""
-    row = connection.execute(_SCHEMA_EXISTS, [schema]).fetchone()
-    return row is not None and bool(row[0])
+    return connection.execute(_SCHEMAS, [[schema]]).fetchone() is not None
 
 
 def has_table(connection: Connection, schema: str, table: Table) -> bool:
     """Return whether a table exists: a warehouse of an earlier version lacks some."""
-    row = connection.execute(_TABLE_EXISTS, [Identifier(schema, table.name).as_string(connection)]).fetchone()
+    row = connection.execute(_TABLE_EXISTS, [qualified(schema, table).as_string(connection)]).fetchone()
     return row is not None and bool(row[0])
 
 
@@ -233,7 +287,7 @@ def _define(connection: Connection, schema: str, view: View, query: Composed) ->
 
     Raises DatabaseUnusable if the user has something else with this name.
     """
-    name = Identifier(schema, view.name)
+    name = qualified(schema, view)
     if is_defined(connection, name, query):
         return
     try:
@@ -271,7 +325,7 @@ def missing(
 ) -> Iterator[Composed]:
     """Return the statements that create the tables and columns that do not exist yet."""
     for table in tables:
-        columns = existing.get(table.name)
+        columns = existing.get(place(schema, table))
         if columns is None:
             yield definitions.create_table(schema, table, storage.by_month)
             if storage.by_month and table.ordered_by:
@@ -282,6 +336,6 @@ def missing(
                 yield definitions.add_column(schema, table, column)
             elif columns[column.name] != column.type.sql.partition(" COLLATE")[0]:
                 raise DatabaseUnusable(
-                    f"Column {schema}.{table.name}.{column.name} has type {columns[column.name]}, but must have type "
+                    f"Column {shown(schema, table)}.{column.name} has type {columns[column.name]}, but must have type "
                     f"{column.type.sql}. Rename or convert it, or set WAREHOUSE_SCHEMA to another schema."
                 )

@@ -6,7 +6,8 @@ from typing import ParamSpec
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal, Placeholder
 
-from klaviyo_pg.catalogue import Absent, Column, Load, Merge, Table
+from klaviyo_pg import schemas
+from klaviyo_pg.catalogue import Absent, Column, Load, Merge, Table, View
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
 
 COPY_FORMAT = SQL("(FORMAT csv, DELIMITER E'\\t', QUOTE E'\\x01', NULL '')")
@@ -32,6 +33,22 @@ def kept(compose: Callable[_Arguments, Composed]) -> Callable[_Arguments, SQL]:
     return statement  # type: ignore[return-value]  # functools.cache forgets the types of arguments
 
 
+def qualified(schema: str, table: Table | View, *column: Column) -> Identifier:
+    """Return the qualified name of a table or view of a warehouse, or of a column of it."""
+    return Identifier(*place(schema, table), *(each.name for each in column))
+
+
+def place(schema: str, table: Table | View) -> tuple[str, str]:
+    """Return the schema that a table or view of a warehouse is in, and its name there."""
+    is_internal = isinstance(table, Table) and table.internal
+    return schemas.internal(schema) if is_internal else schema, table.name
+
+
+def shown(schema: str, table: Table | View) -> str:
+    """Return the qualified name of a table or view of a warehouse for a message."""
+    return ".".join(place(schema, table))
+
+
 def names(names: Iterable[str]) -> Composed:
     """Return column names, separated by commas."""
     return SQL(", ").join(map(Identifier, names))
@@ -52,7 +69,7 @@ def create_stage(schema: str, load: Load) -> Composed:
     return SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
         Identifier("pg_temp", stage_name(load)),
         names(column.name for column in load.columns),
-        Identifier(schema, load.table.name),
+        qualified(schema, load.table),
     )
 
 
@@ -90,7 +107,7 @@ def probe(schema: str, load: Load) -> Composed:
         return SQL(
             "SELECT now(), ARRAY(SELECT stored.key FROM unnest(%(keys)s::text[]) AS probed (key) CROSS JOIN LATERAL"
             " (SELECT key FROM {} WHERE key = probed.key ORDER BY {} LIMIT 1) AS stored)"
-        ).format(Identifier(schema, load.table.name), names(load.table.primary_key))
+        ).format(qualified(schema, load.table), names(load.table.primary_key))
     within, beside = _near(schema, load.table)
     first = SQL("{} ORDER BY event_at LIMIT 1").format(within)
     return SQL("SELECT now(), CASE WHEN NOT EXISTS ({}) THEN ARRAY(SELECT near.key FROM ({}) AS near) END").format(
@@ -106,7 +123,7 @@ def _near(schema: str, table: Table) -> tuple[Composed, Composed]:
     """
     stored = SQL("SELECT event_at, key, extracted_at FROM {} WHERE metric_key = span.metric_key AND {}")
     before, after, within = (
-        stored.format(Identifier(schema, table.name), SQL(condition))
+        stored.format(qualified(schema, table), SQL(condition))
         for condition in (
             "event_at < span.first AND event_at >= span.first - %(margin)s ORDER BY event_at DESC LIMIT %(most)s",
             "event_at > span.last AND event_at <= span.last + %(margin)s ORDER BY event_at LIMIT %(most)s",
@@ -147,7 +164,7 @@ def outdated(schema: str, load: Load) -> Composed:
 def delete_row(schema: str, table: Table) -> Composed:
     """Delete the row with the primary key in the placeholders of its columns' names."""
     condition = SQL(" AND ").join(SQL("{} = {}").format(Identifier(n), Placeholder(n)) for n in table.primary_key)
-    return SQL("DELETE FROM {} WHERE {}").format(Identifier(schema, table.name), condition)
+    return SQL("DELETE FROM {} WHERE {}").format(qualified(schema, table), condition)
 
 
 def only_inserts(load: Load) -> bool:
@@ -159,12 +176,12 @@ def only_inserts(load: Load) -> bool:
 def stored_keys(schema: str, load: Load) -> Composed:
     """Select those of %(keys)s that are stored. For tables with one key column."""
     key = names(load.table.primary_key)
-    return SQL("SELECT {0} FROM {1} WHERE {0} = ANY(%(keys)s)").format(key, Identifier(schema, load.table.name))
+    return SQL("SELECT {0} FROM {1} WHERE {0} = ANY(%(keys)s)").format(key, qualified(schema, load.table))
 
 
 def copy_into(schema: str, load: Load, columns: Iterable[str]) -> Composed:
     """Copy loaded rows directly into the table."""
-    return SQL("COPY {} ({}) FROM STDIN {}").format(Identifier(schema, load.table.name), names(columns), COPY_FORMAT)
+    return SQL("COPY {} ({}) FROM STDIN {}").format(qualified(schema, load.table), names(columns), COPY_FORMAT)
 
 
 @kept
@@ -191,7 +208,7 @@ def upsert(schema: str, load: Load) -> Composed:
         ")\n"
         "SELECT (SELECT count(*) FROM incoming), {new}, count(*) FROM merged"
     ).format(
-        table=Identifier(schema, load.table.name),
+        table=qualified(schema, load.table),
         columns=names(written),
         values=SQL(", ").join(SQL("{} AS {}").format(_value(name), Identifier(name)) for name in written),
         is_new=_is_new(load),
@@ -226,7 +243,7 @@ def _unmerged(schema: str, load: Load) -> Composed:
         join = SQL("LATERAL (SELECT * FROM {table} AS existing WHERE {same} OFFSET 0) AS existing ON true")
     return SQL("{stage} AS stage LEFT JOIN {join} WHERE {has_key} AND ({is_new} OR {changes})").format(
         stage=Identifier("pg_temp", stage_name(load)),
-        join=join.format(table=Identifier(schema, load.table.name), same=same),
+        join=join.format(table=qualified(schema, load.table), same=same),
         has_key=SQL(" AND ").join(SQL("{} IS NOT NULL").format(Identifier("stage", name)) for name in staged_key(load)),
         is_new=_is_new(load),
         changes=_changes(load, "existing", "stage"),

@@ -11,8 +11,10 @@ from typing import NamedTuple
 from psycopg import Connection
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
+from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.statements import qualified
 
 MEMBER, LIST, ADDRESS = "member", "list", "address"
 
@@ -88,7 +90,7 @@ WHERE nspname = %s AND proname LIKE 'touched\\_by\\_%%'
 """
 _TRIGGERS = """
 SELECT tgname FROM pg_trigger JOIN pg_class AS class ON class.oid = tgrelid
-JOIN pg_namespace AS namespace ON namespace.oid = relnamespace WHERE nspname = %s AND NOT tgisinternal
+JOIN pg_namespace AS namespace ON namespace.oid = relnamespace WHERE nspname = ANY(%s) AND NOT tgisinternal
 """
 
 
@@ -98,12 +100,12 @@ def install(connection: Connection, schema: str) -> None:
     If there were any, the next derivation of each account is one of all rows.
     """
     functions: dict[str, str] = dict(connection.execute(_FUNCTIONS, [schema]).fetchall())
-    triggers = {name for (name,) in connection.execute(_TRIGGERS, [schema])}
+    triggers = {name for (name,) in connection.execute(_TRIGGERS, [schemas.both(schema)])}
     created = [each for source in SOURCES for each in _missing(schema, source, functions, triggers)]
     for statement in created:
         connection.execute(statement)
     if created:
-        connection.execute(SQL("DELETE FROM {}").format(Identifier(schema, bookkeeping.DERIVATIONS.name)))
+        connection.execute(SQL("DELETE FROM {}").format(qualified(schema, bookkeeping.DERIVATIONS)))
 
 
 def _missing(schema: str, source: _Source, functions: Mapping[str, str], triggers: set[str]) -> Iterator[Composed]:
@@ -117,7 +119,7 @@ def _missing(schema: str, source: _Source, functions: Mapping[str, str], trigger
             yield SQL(_CREATE_TRIGGER).format(
                 trigger=Identifier(trigger),
                 event=SQL(event),
-                table=Identifier(schema, source.table.name),
+                table=qualified(schema, source.table),
                 rows=rows,
                 function=function,
             )
@@ -136,7 +138,7 @@ def _body(schema: str, source: _Source) -> Composed:
             for side in sides
             for kind, column in source.concerns.items()
         )
-        touched = Identifier(schema, bookkeeping.TOUCHED.name)
+        touched = qualified(schema, bookkeeping.TOUCHED)
         return SQL(_RECORD.strip()).format(touched=touched, rows=rows, values=values, changed=changed)
 
     def columns(side: str) -> Composed:

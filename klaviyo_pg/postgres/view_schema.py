@@ -12,11 +12,13 @@ from typing import NamedTuple
 from psycopg import errors
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from klaviyo_pg.catalogue import TABLES, Column, View, attribution, fivetran
+from klaviyo_pg import schemas
+from klaviyo_pg.catalogue import TABLES, Column, Table, View, attribution, fivetran
 from klaviyo_pg.errors import BadSettings, DatabaseUnusable
 from klaviyo_pg.postgres import fivetran as queries
 from klaviyo_pg.postgres import schema
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.statements import place, shown
 
 _OBJECTS = """
     SELECT c.relname AS name, CASE WHEN c.relkind = 'v' THEN obj_description(c.oid, 'pg_class') END
@@ -61,7 +63,7 @@ def upgrade(account: Account, name: str) -> Upgraded:
     if not schema.exists(account.connection, name):
         account.execute(SQL("CREATE SCHEMA {}").format(Identifier(name)))
         account.execute(SQL("COMMENT ON SCHEMA {} IS {}").format(Identifier(name), Literal(_OF_SCHEMA)))
-    empty = [table for table in _sources() if not _has_rows(account, table)]
+    empty = [table.name for table in _sources() if not _has_rows(account, table)]
     done = Upgraded([], [], empty)
     views = tuple(_described(account, view, empty) for view in fivetran.VIEWS)
     for view in views:
@@ -88,8 +90,8 @@ def drop(account: Account, name: str) -> bool:
 
 def check(account: Account, name: str) -> None:
     """Raise BadSettings if the schema contains anything but the account's views."""
-    if name == account.schema:
-        raise BadSettings(f"--schema {name} is the schema of the warehouse itself. Choose another name.")
+    if name in schemas.both(account.schema):
+        raise BadSettings(f"--schema {name} is a schema of the warehouse itself. Choose another name.")
     names = {view.name for view in fivetran.VIEWS}
     for found, comment in account.connection.execute(_OBJECTS, {"schema": name}):
         mark = _MARK.search(comment or "")
@@ -111,22 +113,21 @@ def _check_version(account: Account) -> None:
     """Raise DatabaseUnusable if tables or columns are missing, as they are in a warehouse of an earlier version."""
     existing = schema.columns(account.connection, account.schema)
     for table in TABLES:
-        if missing := set(table.column_names) - set(existing.get(table.name, ())):
+        if missing := set(table.column_names) - set(existing.get(place(account.schema, table), ())):
             raise DatabaseUnusable(
-                f"The warehouse was created by an earlier version: it lacks {account.schema}.{table.name}."
+                f"The warehouse was created by an earlier version: it lacks {shown(account.schema, table)}."
                 f"{min(missing)}. Run klaviyo-pg upgrade first."
             )
 
 
-def _sources() -> list[str]:
-    """Return the names of the tables that rows of the views come from, and of the one that attributions come from."""
-    tables = [table.name for each in queries.SOURCES.values() for table in each]
-    return [*tables, attribution.EVENT_ATTRIBUTIONS.name]
+def _sources() -> list[Table]:
+    """Return the tables that rows of the views come from, and the one that attributions come from."""
+    tables = [table for each in queries.SOURCES.values() for table in each]
+    return [*tables, attribution.EVENT_ATTRIBUTIONS]
 
 
-def _has_rows(account: Account, table: str) -> bool:
-    exists = SQL("SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)")
-    return account.is_true(exists.format(Identifier(account.schema, table)))
+def _has_rows(account: Account, table: Table) -> bool:
+    return account.is_true("SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)", table)
 
 
 def _described(account: Account, view: View, empty: Collection[str]) -> View:

@@ -55,7 +55,7 @@ def sentences(differing: Iterable[BackfillChunk], names: Mapping[str, str | None
     found = sorted(summaries(differing), key=lambda each: (each.loaded - each.expected, each.metric_id))
     lines = [_sentence(each, names.get(each.metric_id) or each.metric_id) for each in found[:_MAX_SENTENCES]]
     if (more := len(found) - _MAX_SENTENCES) > 0:
-        lines.append(f"{more:,} more metric{' differs' if more == 1 else 's differ'}: see the table backfill_chunks.")
+        lines.append(f"{more:,} more metric{' differs' if more == 1 else 's differ'}: see klaviyo-pg status.")
     return lines
 
 

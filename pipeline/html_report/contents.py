@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import TypeVar
+from zoneinfo import ZoneInfo
 
 from psycopg import Connection
 
@@ -105,9 +106,13 @@ class AccountReport:
 
 @dataclass(frozen=True)
 class Report:
-    """The contents of a report: accounts, the tables of all of them, and the endpoints by their limit in a minute."""
+    """The contents of a report: accounts, the tables of all of them, and the endpoints by their limit in a minute.
+
+    Times are shown in `zone`. Days are those of UTC, by which the counts of the source are compared.
+    """
 
     made_at: datetime
+    zone: ZoneInfo
     schema: str
     accounts: Sequence[AccountReport]
     tables: Answer[Sequence[StoredTable]]
@@ -126,6 +131,7 @@ def read(
     schema = settings.warehouse_schema
     return Report(
         now,
+        ZoneInfo(settings.display_timezone),
         schema,
         [_account(name, account, settings, now, seconds) for name, account in shown],
         within(connection, seconds, lambda: queries.stored_tables(connection, schema), []),

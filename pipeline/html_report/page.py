@@ -5,11 +5,13 @@ Every text of the warehouse is escaped, without control characters, and without 
 
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from hashlib import sha256
 from importlib.resources import files
 from itertools import groupby
+from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -37,11 +39,14 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters |= {"number": _number, "size": size, "duration": _duration, "minute": _minute, "money": _money}
+    minute = partial(_minute, zone=report.zone)
+    environment.filters |= {"number": _number, "size": size, "duration": _duration, "minute": minute, "money": _money}
     style, script = (_resource(name) for name in ("report.css", "report.js"))
     return environment.get_template("report.html").render(
         report=report,
-        accounts=[(f"a{number}", account, _drawn(account)) for number, account in enumerate(report.accounts, 1)],
+        accounts=[
+            (f"a{number}", account, _drawn(account, report.zone)) for number, account in enumerate(report.accounts, 1)
+        ],
         has_charts=charts.is_available(),
         table_chart=_table_chart(report),
         style=Markup(style),
@@ -104,12 +109,12 @@ def _strip(columns: Sequence[Covered]) -> Markup:
     return head + Markup("").join(paths) + Markup("</svg>")
 
 
-def _drawn(account: AccountReport) -> Mapping[str, Markup]:
+def _drawn(account: AccountReport, zone: ZoneInfo) -> Mapping[str, Markup]:
     """Return the charts of an account by name: those for which there is something to draw."""
-    return {name: Markup(svg) for name, svg in _charts(account)} if charts.is_available() else {}
+    return {name: Markup(svg) for name, svg in _charts(account, zone)} if charts.is_available() else {}
 
 
-def _charts(account: AccountReport) -> Iterator[tuple[str, str]]:
+def _charts(account: AccountReport, zone: ZoneInfo) -> Iterator[tuple[str, str]]:
     covered, days = account.coverage.value, account.requests.value
     if covered is not None and covered.days:
         yield "coverage", charts.metrics_by_day(covered)
@@ -118,7 +123,7 @@ def _charts(account: AccountReport) -> Iterator[tuple[str, str]]:
         series = {**first, "retries": [each.retries for each in days]}
         yield "requests", charts.by_day([each.day for each in days], series, "requests", DAYS)
     if runs := [run for run in account.runs.value if run.finished_at]:
-        names = [f"{run.flow}, {run.started_at.astimezone(UTC):%d %b %H:%M}" for run in runs]
+        names = [f"{run.flow}, {run.started_at.astimezone(zone):%d %b %H:%M}" for run in runs]
         yield "runs", charts.by_name(names, {"duration": [_seconds(run) / 60 for run in runs]}, "minutes")
     if people := account.consents.value.rows:
         yield "consent", _consent_chart(people)
@@ -171,8 +176,8 @@ def _duration(run: PastRun) -> str:
     return str(timedelta(seconds=round(_seconds(run)))) if run.finished_at else "not finished"
 
 
-def _minute(moment: datetime | None) -> str:
-    return "never" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
+def _minute(moment: datetime | None, zone: ZoneInfo) -> str:
+    return "never" if moment is None else f"{moment.astimezone(zone):%Y-%m-%d %H:%M}"
 
 
 def size(number: float) -> str:

@@ -75,14 +75,14 @@ def ledger(warehouse: Warehouse, schema: str) -> tuple[int, int, int]:
     """Return the ledger's totals: chunks that are not done, events expected, events loaded."""
     [row] = warehouse.rows(
         "SELECT count(*) FILTER (WHERE state <> 'done'), coalesce(sum(expected), 0), coalesce(sum(loaded), 0)"
-        f" FROM {schema}.backfill_chunks"
+        f" FROM {schema}_internal.backfill_chunks"
     )
     return row  # type: ignore[return-value]
 
 
 def loaded(warehouse: Warehouse, schema: str) -> int:
     """Return the number of events that the ledger records as loaded; 0 if there is no ledger yet."""
-    has_ledger = warehouse.one("SELECT to_regclass(%s) IS NOT NULL", f"{schema}.backfill_chunks")
+    has_ledger = warehouse.one("SELECT to_regclass(%s) IS NOT NULL", f"{schema}_internal.backfill_chunks")
     return ledger(warehouse, schema)[2] if has_ledger else 0
 
 
@@ -252,7 +252,7 @@ def test_a_backfill_survives_a_database_restart(warehouse: Warehouse, box: Sandb
     assert was_running
     assert ran.code == 0, ran.err[-3000:]
     assert ledger(other, "away") == (0, EVENTS - IN_FUTURE, EVENTS - IN_FUTURE)
-    assert other.rows("SELECT DISTINCT attempts FROM away.backfill_chunks WHERE expected > 0") == [(1,)]
+    assert other.rows("SELECT DISTINCT attempts FROM away_internal.backfill_chunks WHERE expected > 0") == [(1,)]
     sent = sum(box.state()["requests"].values()) - sum(before.values()) - REQUESTS_OF_A_CHECK
     [(undisturbed,)] = warehouse.rows("SELECT requests - retries FROM whole.runs ORDER BY started_at LIMIT 1")
     assert other.rows("SELECT requests - retries FROM away.runs") == [(sent,)] == [(undisturbed,)]

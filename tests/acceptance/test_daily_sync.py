@@ -191,7 +191,7 @@ def test_late_and_future_events_are_stored(filled: runs.Warehouse, warehouse: Wa
         tables = dict(warehouse.rows(f"SELECT id, table_name FROM ({ALL_EVENTS}) AS every WHERE id = ANY(%s)", ids))
         expected = ["opens"] * 3 + ["clicks"] * 3 + ["events"] * 3 + ["sends"] * 3 + ["events"]
         assert [tables[each] for each in ids] == expected
-    assert warehouse.one("SELECT max(watermark) <= now() FROM klaviyo.watermarks")
+    assert warehouse.one("SELECT max(watermark) <= now() FROM klaviyo_internal.watermarks")
     assert dict(warehouse.rows("SELECT id, name FROM klaviyo.metrics"))[names["Opened Email"]] == "Opened Mail 1"
 
 

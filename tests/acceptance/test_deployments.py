@@ -124,7 +124,7 @@ def test_a_worker_runs_a_backfill(installation: Installation) -> None:
     installation.wait([backfill], {"Completed"})
     warehouse = installation.warehouse
     assert warehouse.one("SELECT count(*) FROM klaviyo.sends") > 0
-    assert warehouse.one("SELECT count(*) FROM klaviyo.backfill_chunks WHERE state <> 'done'") == 0
+    assert warehouse.one("SELECT count(*) FROM klaviyo_internal.backfill_chunks WHERE state <> 'done'") == 0
     assert installation.ask("/artifacts/filter", {"flow_runs": {"id": {"any_": [backfill]}}})
     of_account = "JOIN klaviyo.integrations USING (esp_integration_id) WHERE name = 'deployed'"
     rows = warehouse.one(f"SELECT sum(rows_read) FROM klaviyo.run_tables {of_account}")
@@ -143,8 +143,8 @@ def test_a_distributed_backfill(installation: Installation) -> None:
     assert {run["state"]["name"] for run in started} == {"Completed"}
     warehouse = installation.warehouse
     of_account = "JOIN klaviyo.integrations USING (esp_integration_id) WHERE name = 'spread'"
-    assert warehouse.one(f"SELECT count(*) FROM klaviyo.backfill_chunks {of_account} AND state <> 'done'") == 0
-    [row] = warehouse.rows(f"SELECT sum(expected), sum(loaded) FROM klaviyo.backfill_chunks {of_account}")
+    assert warehouse.one(f"SELECT count(*) FROM klaviyo_internal.backfill_chunks {of_account} AND state <> 'done'") == 0
+    [row] = warehouse.rows(f"SELECT sum(expected), sum(loaded) FROM klaviyo_internal.backfill_chunks {of_account}")
     assert row[0] == row[1] > 0
     run_id = warehouse.one(f"SELECT run_id FROM klaviyo.runs {of_account}")
     late = installation.trigger(

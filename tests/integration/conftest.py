@@ -16,6 +16,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import Merged, merge
 from tests.driver import postgres_server
 from tests.integration.databases import Databases
+from tests.runs import search_path
 
 SCHEMA = "klaviyo"
 EVENT_TIME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -77,7 +78,7 @@ def connect(database: str) -> Iterator[Connect]:
     opened: list[psycopg.Connection] = []
 
     def connect() -> psycopg.Connection:
-        opened.append(psycopg.connect(database, autocommit=True, options=f"-c search_path={SCHEMA}"))
+        opened.append(psycopg.connect(database, autocommit=True, options=search_path(SCHEMA)))
         return opened[-1]
 
     yield connect

@@ -67,7 +67,7 @@ def test_a_state_from_the_future_is_forgotten(warehouse: Database) -> None:
     assert store.check(GCRA(), limited, 0, 1).allowed
     with warehouse.transaction() as connection:
         later = "SET state = (state::bigint + 365 * 86400 * 1000000::bigint)::text"
-        connection.execute(f"UPDATE {SCHEMA}.rate_limits {later}")
+        connection.execute(f"UPDATE {SCHEMA}_internal.rate_limits {later}")
     assert store.check(GCRA(), limited, 0, 1).allowed
     decision = store.check(GCRA(), limited, 0, 1)
     assert not decision.allowed and decision.retry_after_ms is not None and decision.retry_after_ms < 120_000

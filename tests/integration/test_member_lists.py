@@ -545,7 +545,7 @@ def test_the_time_of_a_sweep_grows_linearly(account: Account, connection: psycop
         " SELECT 'L1', each::text, md5('L1:' || each), 'one' FROM generate_series(1, %s) AS each"
     )
     found = (
-        "INSERT INTO klaviyo.swept_members (esp_integration_id, list_id, sweep, member_id, answer)"
+        "INSERT INTO klaviyo_internal.swept_members (esp_integration_id, list_id, sweep, member_id, answer)"
         " SELECT 'one', 'L1', 's', each::text, 'found' FROM generate_series(1, %s) AS each WHERE each %% 1000 <> 0"
     )
     began = time.monotonic()

@@ -44,7 +44,7 @@ def test_a_size_of_more_than_a_week_ago_is_forgotten(pool: Database, database: s
     """The largest page is requested again. If it is refused again, the new size is learned."""
     sizes(pool).learn(EVENTS, 100)
     with psycopg.connect(database) as connection:
-        connection.execute(f"UPDATE {SCHEMA}.page_sizes SET learned_at = learned_at - interval '8 days'")
+        connection.execute(f"UPDATE {SCHEMA}_internal.page_sizes SET learned_at = learned_at - interval '8 days'")
     again = sizes(pool)
     assert again.of(EVENTS) == 1000
     again.learn(EVENTS, 500)
@@ -55,7 +55,7 @@ def test_a_size_from_the_future_is_forgotten(pool: Database, database: str) -> N
     """It was learned while the database's clock was ahead. Smaller pages would be requested until then."""
     sizes(pool).learn(EVENTS, 100)
     with psycopg.connect(database) as connection:
-        connection.execute(f"UPDATE {SCHEMA}.page_sizes SET learned_at = learned_at + interval '1 year'")
+        connection.execute(f"UPDATE {SCHEMA}_internal.page_sizes SET learned_at = learned_at + interval '1 year'")
     again = sizes(pool)
     assert again.of(EVENTS) == 1000
     again.learn(EVENTS, 500)

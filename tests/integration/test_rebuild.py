@@ -9,9 +9,8 @@ import pytest
 
 from klaviyo_pg.catalogue import events, loads
 from klaviyo_pg.cli.upgrade import upgrade as command
-from klaviyo_pg.cli.warehouse import status
 from klaviyo_pg.errors import Busy, DatabaseUnusable
-from klaviyo_pg.postgres import accounts, rebuild, schema
+from klaviyo_pg.postgres import rebuild, schema
 from klaviyo_pg.postgres.patience import Patience
 from klaviyo_pg.postgres.schema import Storage
 from tests.merging import counts
@@ -50,15 +49,6 @@ def test_a_run_refuses_a_warehouse_with_the_earlier_primary_key(old: None, conne
     with pytest.raises(DatabaseUnusable, match=r"primary key of an earlier version\. Run klaviyo-pg upgrade once"):
         schema.upgrade(connection, SCHEMA)
     assert outdated(connection) == [table.name for table in events.EVENT_TABLES]
-
-
-def test_status_shows_a_warehouse_without_tables_about_erasing(
-    old: None, connection: psycopg.Connection, capsys: pytest.CaptureFixture[str]
-) -> None:
-    connection.execute("DROP TABLE erasing, erasing_events")
-    accounts.register(connection, SCHEMA, "shop", None)
-    assert status(argparse.Namespace(coverage=None, integration=None)) == 0
-    assert capsys.readouterr().out == "No backfill yet.\n"
 
 
 def test_upgrade_says_first_what_it_takes(

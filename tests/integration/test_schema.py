@@ -5,13 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import TABLES, VIEWS
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres import schema
+from klaviyo_pg.postgres.schema import Place
+from klaviyo_pg.postgres.statements import place
 
 _COLUMNS = """
-    SELECT table_name, array_agg(column_name::text ORDER BY ordinal_position)
-    FROM information_schema.columns WHERE table_schema = %s GROUP BY table_name
+    SELECT table_schema, table_name, array_agg(column_name::text ORDER BY ordinal_position)
+    FROM information_schema.columns WHERE table_schema = ANY(%s) GROUP BY 1, 2
 """
 
 
@@ -20,12 +23,19 @@ def upgrade(database: str, name: str = "klaviyo") -> None:
         schema.upgrade(connection, name)
 
 
-def columns(database: str, name: str = "klaviyo") -> dict[str, list[str]]:
+def columns(database: str, name: str = "klaviyo") -> dict[Place, list[str]]:
+    """Return the columns of each table and view in the schemas of a warehouse."""
     with psycopg.connect(database) as connection:
-        return dict(connection.execute(_COLUMNS, [name]).fetchall())
+        rows = connection.execute(_COLUMNS, [schemas.both(name)]).fetchall()
+    return {(found_in, table): found for found_in, table, found in rows}
 
 
-EXPECTED = {each.name: [column.name for column in each.columns] for each in (*TABLES, *VIEWS)}
+def expected(name: str = "klaviyo") -> dict[Place, list[str]]:
+    """Return the columns of each table and view of the catalogue, in its schema."""
+    return {place(name, each): [column.name for column in each.columns] for each in (*TABLES, *VIEWS)}
+
+
+EXPECTED = expected()
 
 
 @pytest.mark.parametrize("name", ["klaviyo", 'a "quoted" one', "it's", "%s {}", "Ünïcode"])
@@ -33,16 +43,16 @@ def test_an_empty_database_gets_everything(empty_database: str, name: str) -> No
     """The schema can have any name. Upgrading again changes nothing."""
     for _ in range(2):
         upgrade(empty_database, name)
-        assert columns(empty_database, name) == EXPECTED
+        assert columns(empty_database, name) == expected(name)
 
 
 def comments(database: str) -> dict[tuple[str, str | None], str]:
-    """Return the comments on the schema's tables, views and columns."""
+    """Return the comments on the warehouse's tables, views and columns."""
     with psycopg.connect(database) as connection:
         rows = connection.execute(
             "SELECT relname, attname, description FROM pg_description JOIN pg_class c ON c.oid = objoid"
             " LEFT JOIN pg_attribute ON attrelid = objoid AND attnum = objsubid AND objsubid > 0"
-            " WHERE classoid = 'pg_class'::regclass AND relnamespace = 'klaviyo'::regnamespace"
+            " WHERE classoid = 'pg_class'::regclass AND relnamespace::regnamespace::text LIKE 'klaviyo%'"
         ).fetchall()
     return {(name, column): text for name, column, text in rows}
 
@@ -86,7 +96,7 @@ def test_missing_columns_and_tables_are_created_without_losing_rows(database: st
     upgrade(database)
     upgraded = columns(database)
     assert {name: sorted(each) for name, each in upgraded.items()} == {
-        name: sorted([*each, "my_note"] if name == "members" else each) for name, each in EXPECTED.items()
+        name: sorted([*each, "my_note"] if name == ("klaviyo", "members") else each) for name, each in EXPECTED.items()
     }
     with psycopg.connect(database) as connection:
         rows = connection.execute("SELECT key, id, email, city, my_note FROM klaviyo.members").fetchall()
@@ -107,7 +117,7 @@ def test_a_column_of_another_type_is_reported_and_nothing_is_changed(database: s
         DatabaseUnusable, match=r"^Column klaviyo\.opens\.id has type character varying, but must have type text\. "
     ):
         upgrade(database)
-    assert "sends" not in columns(database)
+    assert ("klaviyo", "sends") not in columns(database)
 
 
 def test_concurrent_upgrades_wait_for_each_other(empty_database: str) -> None:
@@ -120,7 +130,7 @@ def test_concurrent_upgrades_wait_for_each_other(empty_database: str) -> None:
 def test_schemas_are_independent(database: str) -> None:
     """Two warehouses in one database do not see each other's tables."""
     upgrade(database, "second")
-    assert columns(database) == columns(database, "second") == EXPECTED
+    assert (columns(database), columns(database, "second")) == (EXPECTED, expected("second"))
 
 
 _INDEXES = "SELECT indexname, oid FROM pg_indexes JOIN pg_class ON relname = indexname WHERE schemaname = 'klaviyo'"
@@ -176,7 +186,7 @@ def test_an_object_with_the_name_of_a_view_is_reported(database: str, taken: str
 _OLDER_FRESHNESS = """
     CREATE VIEW klaviyo.freshness AS
     SELECT name AS integration, stream, stream AS name, part AS table_name, done_at AS newest_event
-    FROM klaviyo.integrations JOIN klaviyo.chunks USING (esp_integration_id)
+    FROM klaviyo.integrations JOIN klaviyo_internal.chunks USING (esp_integration_id)
 """
 
 
@@ -184,16 +194,20 @@ def test_a_warehouse_of_an_older_version_is_upgraded(database: str) -> None:
     """It gets the new columns and the new view, and keeps its watermarks and chunks."""
     with psycopg.connect(database) as connection:
         connection.execute("DROP VIEW klaviyo.freshness")
-        connection.execute("ALTER TABLE klaviyo.watermarks DROP COLUMN subject, DROP COLUMN table_name")
-        connection.execute("ALTER TABLE klaviyo.chunks DROP COLUMN reached")
+        connection.execute("ALTER TABLE klaviyo_internal.watermarks DROP COLUMN subject, DROP COLUMN table_name")
+        connection.execute("ALTER TABLE klaviyo_internal.chunks DROP COLUMN reached")
         connection.execute(_OLDER_FRESHNESS)
-        connection.execute("INSERT INTO klaviyo.watermarks VALUES ('one', 'profiles', '2026-07-01Z', NULL)")
-        connection.execute("INSERT INTO klaviyo.chunks VALUES ('run', 'one', 'profiles', '..', 'planned', NULL)")
+        connection.execute("INSERT INTO klaviyo_internal.watermarks VALUES ('one', 'profiles', '2026-07-01Z', NULL)")
+        connection.execute(
+            "INSERT INTO klaviyo_internal.chunks VALUES ('run', 'one', 'profiles', '..', 'planned', NULL)"
+        )
     upgrade(database)
     assert columns(database) == EXPECTED
     with psycopg.connect(database) as connection:
-        watermarks = connection.execute("SELECT stream, subject, table_name FROM klaviyo.watermarks").fetchall()
-        chunks = connection.execute("SELECT stream, state, reached FROM klaviyo.chunks").fetchall()
+        watermarks = connection.execute(
+            "SELECT stream, subject, table_name FROM klaviyo_internal.watermarks"
+        ).fetchall()
+        chunks = connection.execute("SELECT stream, state, reached FROM klaviyo_internal.chunks").fetchall()
     assert (watermarks, chunks) == ([("profiles", None, None)], [("profiles", "planned", None)])
 
 

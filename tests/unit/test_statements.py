@@ -3,10 +3,12 @@
 import pytest
 from psycopg.sql import Composed
 
+from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import TABLES, VIEWS, Absent, Load, Table, View, loads
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres import absences, definitions, statements
-from klaviyo_pg.postgres.schema import differing_comments, missing
+from klaviyo_pg.postgres.schema import Place, differing_comments, missing
+from klaviyo_pg.postgres.statements import place
 
 SCHEMAS = ["klaviyo", 'a "quoted" one', "it's", "%s {} %(x)s", "Ünïcode", "drop table x; --"]
 LOADS = [load for load in vars(loads).values() if isinstance(load, Load)] + list(loads.EVENTS.values())
@@ -14,6 +16,11 @@ LOADS = [load for load in vars(loads).values() if isinstance(load, Load)] + list
 
 def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
+
+
+def named(schema: str, table: Table | View) -> str:
+    """Return the qualified name of a table or view in a statement."""
+    return ".".join(map(quoted, place(schema, table)))
 
 
 def composed(schema: str, load: Load) -> list[Composed]:
@@ -34,9 +41,9 @@ def test_names_are_quoted(schema: str, load: Load) -> None:
     """A schema with any name appears in quotes, before each table of the catalogue, and nowhere else."""
     for statement in composed(schema, load):
         text = statement.as_string(None)
-        own = f"{quoted(schema)}.{quoted(load.table.name)}"
+        own = named(schema, load.table)
         assert own in text or '"pg_temp"' in text
-        assert text.count(quoted(schema)) == text.count(own)
+        assert sum(text.count(quoted(each)) for each in schemas.both(schema)) == text.count(own)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
@@ -48,10 +55,10 @@ def test_a_table_is_created_as_the_catalogue_describes_it(table: Table) -> None:
     assert f"PRIMARY KEY ({', '.join(map(quoted, table.primary_key))})" in text
 
 
-def existing(*tables: Table) -> dict[str, dict[str, str]]:
+def existing(*tables: Table) -> dict[Place, dict[str, str]]:
     """Return the column types of a database that has exactly these tables."""
     return {
-        table.name: {column.name: column.type.sql.partition(" COLLATE")[0] for column in table.columns}
+        place("s", table): {column.name: column.type.sql.partition(" COLLATE")[0] for column in table.columns}
         for table in tables
     }
 
@@ -65,13 +72,13 @@ def test_only_missing_tables_and_columns_are_created(table: Table) -> None:
     others = [each for each in TABLES if each is not table]
     created = [statement.as_string(None) for statement in missing("s", existing(*others))]
     kind = "UNLOGGED TABLE" if table.unlogged else "TABLE"
-    assert created[0].startswith(f'CREATE {kind} "s"."{table.name}" ')
+    assert created[0].startswith(f"CREATE {kind} {named('s', table)} ")
     assert len(created) == 1
     stored = existing(*TABLES)
     last = table.columns[-1].name
-    del stored[table.name][last]
+    del stored[place("s", table)][last]
     added = [statement.as_string(None) for statement in missing("s", stored)]
-    assert added[0].startswith(f'ALTER TABLE "s"."{table.name}" ADD COLUMN "{last}" ')
+    assert added[0].startswith(f'ALTER TABLE {named("s", table)} ADD COLUMN "{last}" ')
     assert len(added) == 1
 
 
@@ -85,14 +92,14 @@ def test_only_comments_that_differ_are_set(table: Table | View) -> None:
     stored[table.name, None] = "Something else."
     del stored[table.name, last]
     on_table, on_column = (each.as_string(None) for each in differing_comments("s", stored, (table,)))
-    assert f' "s"."{table.name}" IS ' in on_table
-    assert on_column.startswith(f'COMMENT ON COLUMN "s"."{table.name}"."{last}" IS ')
+    assert f" {named('s', table)} IS " in on_table
+    assert on_column.startswith(f'COMMENT ON COLUMN {named("s", table)}."{last}" IS ')
 
 
 def test_a_column_of_another_type_is_reported() -> None:
     """The message names the column, both types, and what to do."""
     stored = existing(*TABLES)
-    stored["opens"]["value"] = "text"
+    stored["s", "opens"]["value"] = "text"
     with pytest.raises(
         DatabaseUnusable, match=r"^Column s\.opens\.value has type text, but must have type numeric\. .*\.$"
     ):
@@ -101,5 +108,5 @@ def test_a_column_of_another_type_is_reported() -> None:
 
 def test_columns_of_the_user_are_ignored() -> None:
     stored = existing(*TABLES)
-    stored["members"]["my_note"] = "text"
+    stored["s", "members"]["my_note"] = "text"
     assert list(missing("s", stored)) == []

@@ -13,6 +13,7 @@ from klaviyo_pg.windows import FULL_READ
 from tests.erasing import erase
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import DAY, HOUR, Warehouse, days_ago
+from tests.runs import search_path
 
 BY_CHANGE = ("reviews", "member_predictions")
 TABLES = (
@@ -179,7 +180,7 @@ def test_only_tokens_of_people_who_receive_push_are_usable(warehouse: Warehouse,
     assert warehouse.column(usable) == ["push_tokens0", "push_tokens3"]
     warehouse.execute("UPDATE members SET deleted_at = now() WHERE id = 'P3'")
     assert warehouse.column(usable) == ["push_tokens0"]
-    with psycopg.connect(warehouse.url, options="-c search_path=klaviyo") as connection:
+    with psycopg.connect(warehouse.url, options=search_path("klaviyo")) as connection:
         account = Account(connection, "klaviyo", warehouse.one("SELECT esp_integration_id FROM integrations"))
         with connection.transaction():
             rows = erase(account, None, ["P0"])
@@ -193,7 +194,7 @@ def test_only_tokens_of_people_who_receive_push_are_usable(warehouse: Warehouse,
 def test_reviews_of_an_address_without_a_profile_do_not_come_back(warehouse: Warehouse, shop: FakeAccount) -> None:
     shop.records["reviews"].append(Record("reviews", "guest", {"email": "Guest@example.com"}))
     warehouse.daily("reviews")
-    with psycopg.connect(warehouse.url, options="-c search_path=klaviyo") as connection:
+    with psycopg.connect(warehouse.url, options=search_path("klaviyo")) as connection:
         account = Account(connection, "klaviyo", warehouse.one("SELECT esp_integration_id FROM integrations"))
         with connection.transaction():
             assert erase(account, "guest@example.com")["reviews"] == 1
@@ -205,7 +206,7 @@ def test_reviews_of_an_address_without_a_profile_do_not_come_back(warehouse: War
 def test_a_token_that_passes_to_an_erased_person_is_no_longer_usable(warehouse: Warehouse, shop: FakeAccount) -> None:
     """The row of its last owner is marked, since that of its new owner is not stored."""
     warehouse.daily("push_tokens")
-    with psycopg.connect(warehouse.url, options="-c search_path=klaviyo") as connection:
+    with psycopg.connect(warehouse.url, options=search_path("klaviyo")) as connection:
         account = Account(connection, "klaviyo", warehouse.one("SELECT esp_integration_id FROM integrations"))
         with connection.transaction():
             erase(account, None, ["P3"])

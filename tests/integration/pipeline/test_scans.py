@@ -9,6 +9,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.member_lists import derive_member_lists
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import Warehouse, days_ago
+from tests.runs import search_path
 
 ROWS = 6_000
 FILL = (
@@ -42,7 +43,7 @@ def filled(warehouse: Warehouse) -> Warehouse:
     variant = warehouse.variant(membership_sweep_days=0, profile_sweep_days=0, reconcile_days=0)
     variant.daily()
     account = variant.one("SELECT esp_integration_id FROM integrations")
-    with psycopg.connect(warehouse.url, options="-c search_path=klaviyo", autocommit=True) as connection:
+    with psycopg.connect(warehouse.url, options=search_path("klaviyo"), autocommit=True) as connection:
         for statement in FILL:
             connection.execute(statement, {"account": account, "rows": ROWS})
         connection.execute("VACUUM ANALYZE")
@@ -81,7 +82,7 @@ def scanned(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
 )
 def test_a_derivation_of_a_change_reads_no_whole_table(filled: Warehouse, change: LiteralString) -> None:
     before = rows_read(filled)
-    with psycopg.connect(filled.url, autocommit=True, options="-c search_path=klaviyo") as connection:
+    with psycopg.connect(filled.url, autocommit=True, options=search_path("klaviyo")) as connection:
         connection.execute(change)
         account = Account(connection, "klaviyo", filled.one("SELECT esp_integration_id FROM integrations"))
         assert derive_member_lists(account).rows_read == 1

@@ -77,7 +77,7 @@ def synced(warehouse: Warehouse) -> Warehouse:
 @pytest.fixture
 def connection(synced: Warehouse) -> Iterator[psycopg.Connection]:
     """Return a connection in a transaction that is rolled back, whose names are those of the views."""
-    with psycopg.connect(synced.url, options=f"-c search_path={NAME},klaviyo") as connection:
+    with psycopg.connect(synced.url, options=f"-c search_path={NAME},klaviyo,klaviyo_internal") as connection:
         yield connection
         connection.rollback()
 
@@ -344,7 +344,8 @@ def test_a_warehouse_of_an_earlier_version_is_refused(connection: psycopg.Connec
         pytest.param({"schema": " "}, "--schema must not be blank", id="blank"),
         pytest.param({"schema": "x" * 64}, "longer than the 63 bytes", id="too long"),
         pytest.param({"schema": "pg_views"}, "a name that Postgres reserves", id="reserved"),
-        pytest.param({"schema": "klaviyo"}, "is the schema of the warehouse itself", id="the warehouse"),
+        pytest.param({"schema": "klaviyo"}, "is a schema of the warehouse itself", id="the warehouse"),
+        pytest.param({"schema": "klaviyo_internal"}, "is a schema of the warehouse itself", id="internal tables"),
         pytest.param({"schema": "none", "drop": True}, "the schema none has no views of default", id="nothing to drop"),
     ],
 )

@@ -9,6 +9,7 @@ from io import StringIO
 
 import pytest
 
+from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import SPECIFIED, events, marts
 from klaviyo_pg.catalogue.types import INTEGER
 from klaviyo_pg.errors import BadSettings
@@ -109,12 +110,15 @@ def shown(warehouse: Warehouse, box: Sandbox) -> dict[str, str]:
 def all_text(warehouse: Warehouse, schema: str) -> str:
     """Return the contents of all text and JSON columns of all tables."""
     columns = warehouse.rows(
-        "SELECT table_name, column_name FROM information_schema.columns"
-        " WHERE table_schema = %s AND data_type IN ('text', 'jsonb', 'json', 'character varying')",
-        schema,
+        "SELECT table_schema, table_name, column_name FROM information_schema.columns"
+        " WHERE table_schema = ANY(%s) AND data_type IN ('text', 'jsonb', 'json', 'character varying')",
+        schemas.both(schema),
     )
-    assert len({table for table, _ in columns}) > len(SPECIFIED)
-    values = (warehouse.rows(f'SELECT DISTINCT "{column}"::text FROM {schema}."{table}"') for table, column in columns)
+    assert len({table for _, table, _ in columns}) > len(SPECIFIED)
+    values = (
+        warehouse.rows(f'SELECT DISTINCT "{column}"::text FROM {found_in}."{table}"')
+        for found_in, table, column in columns
+    )
     return "\n".join(text for rows in values for (text,) in rows if text)
 
 

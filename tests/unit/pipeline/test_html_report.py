@@ -12,6 +12,7 @@ from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -75,7 +76,7 @@ def report() -> Report:
     tables = Answer([StoredTable("opens", 1_000, 5_000_000, 1_000_000)])
     empty = replace(account(HOSTILE), coverage=Answer(None), runs=Answer([]), requests=Answer([]), campaigns=Answer([]))
     accounts = [account("shop"), replace(empty, consents=Answer(Estimated([])))]
-    return Report(NOW, "klaviyo", accounts, tables, [(60, ["flows", "tags"])], 0.9)
+    return Report(NOW, ZoneInfo("UTC"), "klaviyo", accounts, tables, [(60, ["flows", "tags"])], 0.9)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,17 @@ def page(report: Report) -> "Page":
     parsed = Page(render(report))
     parsed.close()
     return parsed
+
+
+def test_times_are_shown_in_the_time_zone_of_the_settings(report: Report) -> None:
+    """Its name appears once. Days stay those of UTC, by which the source counts."""
+    text = render(replace(report, zone=ZoneInfo("Europe/Berlin")))
+    shown = re.findall(r"<time [^>]*>([^<]*)</time>|(\d+ Jul \d\d:\d\d)", text)
+    assert {moment or label for moment, label in shown} <= {"2026-07-01 14:00", "01 Jul 14:00"}
+    assert "2026-07-01 14:00" in {moment for moment, _ in shown}
+    assert text.count("Times are in Europe/Berlin, days in UTC.") == text.count("Berlin") == 1
+    assert "2026-06-30" in text
+    assert "Times are in UTC." in render(report)
 
 
 class Page(HTMLParser):

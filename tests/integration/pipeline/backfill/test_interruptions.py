@@ -63,7 +63,7 @@ def test_a_stopped_backfill_resumes_where_it_stopped(
     shop.before("events", warehouse.stop, subject="OPEN", page=4)
     stopped = backfill(chunk_events=10_000, spool=False)
     assert stopped.exit_code == 130
-    loaded = warehouse.one("SELECT sum(loaded) FROM klaviyo.backfill_chunks")
+    loaded = warehouse.one("SELECT sum(loaded) FROM klaviyo_internal.backfill_chunks")
     assert loaded > 0
     assert stopped.sentences[-1] == f"Stopped after {loaded:,} events. Rerun with the same arguments to resume."
     shop.recover()
