@@ -104,7 +104,9 @@ def test_a_selection_without_events_has_no_history(
     assert ran.sentences == ["No selected metric has events for the selected tables, so there is no history to load."]
 
 
-@pytest.mark.parametrize(("in_progress", "flow"), [("backfill", "daily"), ("daily", "backfill"), ("reconcile", "daily")])
+@pytest.mark.parametrize(
+    ("in_progress", "flow"), [("backfill", "daily"), ("daily", "backfill"), ("reconcile", "daily")]
+)
 def test_no_run_moves_events_during_another_one(
     warehouse: Warehouse, shop: FakeAccount, in_progress: str, flow: str
 ) -> None:
