@@ -101,7 +101,7 @@ def test_a_stopped_restart_resumes_and_counts_once(warehouse: Warehouse, shop: F
 
 @pytest.mark.parametrize("kind", ["events", "counts"])
 def test_a_partial_restart_resumes(warehouse: Warehouse, shop: FakeAccount, spooled: Backfill, kind: str) -> None:
-    """What was read after the restart is not read once more. Once everything has been read, the next one starts over.
+    """Nothing that was read after the restart is read once more. Once everything has been read, the next one starts over.
 
     Also if that run is partial for another reason.
     """
