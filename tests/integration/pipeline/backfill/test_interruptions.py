@@ -101,9 +101,9 @@ def test_a_stopped_restart_resumes_and_counts_once(warehouse: Warehouse, shop: F
 
 @pytest.mark.parametrize("kind", ["events", "counts"])
 def test_a_partial_restart_resumes(warehouse: Warehouse, shop: FakeAccount, spooled: Backfill, kind: str) -> None:
-    """Nothing that was read after the restart is read once more. Once everything has been read, the next one starts over.
+    """Nothing that was read after the restart is read once more.
 
-    Also if that run is partial for another reason.
+    Once everything has been read, the next one starts over, also if that run was partial for another reason.
     """
     spooled()
     failing = {"events": "ORDER", "counts": "OPEN"}[kind]
