@@ -97,7 +97,7 @@ def _missing(account: Account, table: Table, names: Collection[str]) -> list[str
 
 
 def _create(account: Account, table: Table, name: str, month: date) -> None:
-    """Create a partition. A table that was detached and kept its name gets the columns that it lacks, and is attached."""
+    """Create a partition. A table that was detached and kept its name is attached, with the columns that it lacks."""
     partition = Identifier(account.schema, name)
     following = date(month.year + month.month // 12, month.month % 12 + 1, 1)
     account.execute(
