@@ -10,6 +10,7 @@ from functools import partial
 from prefect import State, flow
 
 from klaviyo_pg.moments import parse_moment
+from klaviyo_pg.parameters import parse_flag
 from pipeline.backfill import runbook
 from pipeline.backfill.side_by_side import read_history
 from tasks.blocks import AccountBlock, WarehouseBlock, settings_from
@@ -46,9 +47,10 @@ def backfill(
     parameters = {"integration": integration, "klaviyo": klaviyo, "warehouse": warehouse}
 
     def planned() -> Runbook:
-        read_plan = partial(read_distributed, parameters=parameters) if distribute else read_history
+        is_distributed, is_restart = parse_flag("distribute", distribute), parse_flag("restart", restart)
+        read_plan = partial(read_distributed, parameters=parameters) if is_distributed else read_history
         first, last = parse_moment("start", start), None if end is None else parse_moment("end", end)
-        return partial(runbook.backfill, start=first, end=last, restart=restart, read_plan=read_plan)
+        return partial(runbook.backfill, start=first, end=last, restart=is_restart, read_plan=read_plan)
 
     return follow(
         "backfill",

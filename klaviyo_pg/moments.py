@@ -12,23 +12,26 @@ _RELATIVE = re.compile(r"(\d{1,6}) ?(h|hours?|d|days?|w|weeks?|mo|months?|y|year
 _RELATIVE_DAYS = {"today": 0, "yesterday": 1}
 
 
-def parse_since(label: str, text: str | None) -> datetime | None:
-    """Parse the time from which events are read. Returns None if `text` is None.
+def parse_since(label: str, value: object) -> datetime | None:
+    """Parse the time from which events are read. Returns None if `value` is None.
 
     `label` names the argument in errors. Raises BadSettings, also if the time is in the future.
     """
-    moment = None if text is None else parse_moment(label, text)
+    moment = None if value is None else parse_moment(label, value)
     if moment is not None and moment > datetime.now(UTC):
-        raise BadSettings(f"{label} {text}: must not be in the future.")
+        raise BadSettings(f"{label} {value}: must not be in the future.")
     return moment
 
 
-def parse_moment(label: str, text: str, now: datetime | None = None) -> datetime:
+def parse_moment(label: str, value: object, now: datetime | None = None) -> datetime:
     """Parse a date, an ISO 8601 time, which is in UTC unless it has an offset, or a relative time such as 7d.
+
+    It is text, or what a parameter of a deployed run can be instead, such as the number 20260131.
 
     A relative time is a midnight (UTC), or for hours the beginning of an hour: a rerun on the same day then resumes.
     `label` names the argument in errors. Raises BadSettings.
     """
+    text = str(value)
     try:
         moment = _relative(text.strip().lower(), now or datetime.now(UTC)) or datetime.fromisoformat(text)
     except (ValueError, OverflowError):

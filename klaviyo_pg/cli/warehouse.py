@@ -41,7 +41,6 @@ from pipeline import checks, coverage
 from pipeline.backfill.chunking import Summary, summaries
 from pipeline.reconcile.compare import summary
 
-_FLOWS = ("daily", "backfill", "reconcile")
 _IMAGES = (".png", ".svg")
 
 
@@ -211,7 +210,7 @@ def rename(arguments: Namespace) -> int:
         if accounts.find(connection, schema_name, new) is not None:
             raise BadSettings(f"There is an account {new} in the schema {schema_name} already. Choose another name.")
         account = Account(connection, schema_name, registered.integration_id)
-        if running := sorted(claims.held(account, _FLOWS)):
+        if running := sorted(claims.held(account, claims.FLOWS)):
             raise checks.busy(old, running[0])
         accounts.rename(connection, schema_name, old, new)
     print(f"Renamed {old} to {new}. Set KLAVIYO_INTEGRATION={new}, also in deployments and blocks.")

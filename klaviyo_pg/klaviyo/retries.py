@@ -44,16 +44,17 @@ class Retries:
         """Return the seconds to wait before the next try. Raises the error if no retry is left.
 
         A pause that the API asks for is never cut short: if it is longer than what is left, the request ends at once.
+        If it asks for none, the usual pause keeps the same refusal from being repeated without end.
         """
         self._tries += 1
         self._until = monotonic() + self._patience.budget if self._until is None else self._until
         if not self._deserves_retry(error):
             raise error
-        asked = error.retry_after if isinstance(error, Unavailable) else None
-        seconds = self._usual_pause if asked is None else asked
+        asked = (error.retry_after if isinstance(error, Unavailable) else None) or 0.0
+        seconds = asked or self._usual_pause
         if seconds <= self.seconds_left:
             return seconds
-        if asked is None or isinstance(error, Throttled):
+        if not asked or isinstance(error, Throttled):
             raise error
         raise Throttled(
             f"{self._request}: the API is not available and asks for a pause of {asked:.0f} s, longer than "

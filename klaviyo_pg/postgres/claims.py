@@ -11,6 +11,8 @@ from psycopg.sql import SQL, Literal
 
 from klaviyo_pg.postgres.account import Account
 
+FLOWS = ("daily", "backfill", "reconcile")
+"""The claims of the flows that a run of an account holds, one each."""
 _KEY = "pg_catalog.hashtextextended(%s, 0)"
 _TRY = f"SELECT pg_try_advisory_lock({_KEY})"
 _TRY_FOR_TRANSACTION = f"SELECT pg_try_advisory_xact_lock({_KEY})"

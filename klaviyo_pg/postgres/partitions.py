@@ -12,6 +12,7 @@ from psycopg import Connection
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from klaviyo_pg.catalogue import Table
+from klaviyo_pg.postgres import definitions
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.lines import times_of
 from klaviyo_pg.postgres.statements import qualified
@@ -25,6 +26,7 @@ SELECT parent.relkind = 'p', ARRAY(
     WHERE inhparent = parent.oid AND child.relname = ANY(%(names)s)
 ) FROM pg_class AS parent WHERE parent.oid = to_regclass(%(parent)s)
 """
+_COLUMNS = "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass(%(name)s) AND NOT attisdropped"
 _LOCK = "SELECT pg_advisory_xact_lock(pg_catalog.hashtextextended('klaviyo_pg.partitions', 0))"
 
 
@@ -96,12 +98,20 @@ def _missing(account: Account, table: Table, names: Collection[str]) -> list[str
 
 
 def _create(account: Account, table: Table, name: str, month: date) -> None:
-    """Create a partition. A table that was detached and kept its name is attached again."""
+    """Create a partition. A table that was detached and kept its name is attached, with the columns that it lacks."""
     partition = Identifier(account.schema, name)
     following = date(month.year + month.month // 12, month.month % 12 + 1, 1)
     account.execute(
         account.compose("CREATE TABLE IF NOT EXISTS {partition} (LIKE {} INCLUDING ALL)", table, partition=partition)
     )
+    existing = {each for (each,) in account.execute(_COLUMNS, name=partition.as_string(account.connection))}
+    for column in (each for each in table.columns if each.name not in existing):
+        definition = definitions.column_definition(column)
+        account.execute(
+            account.compose(
+                "ALTER TABLE {partition} ADD COLUMN {definition}", partition=partition, definition=definition
+            )
+        )
     account.execute(
         account.compose(
             "ALTER TABLE {} ATTACH PARTITION {partition} FOR VALUES FROM ({start}) TO ({end})",

@@ -1,7 +1,7 @@
 """The ledger of runs: their states, requests and row counts. The caller owns the transaction."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
@@ -82,33 +82,38 @@ def open_run(account: Account, flow: str, selection: str, now: datetime) -> Open
     return run
 
 
-def restart(account: Account, run_id: str) -> bool:
+def restart(account: Account, run_id: str, is_read: Callable[[datetime], bool]) -> bool:
     """Record that a run drops what the ledger has of its window. Returns False if that has already happened.
 
     It has if this run was resumed after it did so, or if it continues the last run with the same selection, which
-    did so and was not finished, whatever day that was.
+    did so and was not finished, whatever day that was. A partial one is not finished unless `is_read` returns that the
+    ledger has everything that there was to read at its time.
     """
     row = account.execute(
-        "SELECT mine.restarted_at, earlier.restarted_at FROM {} AS mine LEFT JOIN LATERAL ("
-        " SELECT restarted_at, state FROM {} AS run WHERE run.esp_integration_id = mine.esp_integration_id"
+        "SELECT mine.restarted_at, earlier.restarted_at, earlier.state, earlier.as_of FROM {} AS mine"
+        " LEFT JOIN LATERAL ("
+        " SELECT restarted_at, state, as_of FROM {} AS run WHERE run.esp_integration_id = mine.esp_integration_id"
         " AND run.flow = mine.flow AND run.selection = mine.selection AND run.run_id <> mine.run_id"
         " ORDER BY started_at DESC, finished_at DESC NULLS FIRST LIMIT 1) AS earlier"
-        " ON earlier.state = ANY(%(unfinished)s)"
+        " ON earlier.state <> ALL(%(finished)s)"
         " WHERE mine.run_id = %(run_id)s",
         bookkeeping.RUNS,
         bookkeeping.RUNS,
         run_id=run_id,
-        unfinished=list(UNFINISHED),
+        finished=list(FINISHED),
     ).fetchone()
-    mine, earlier = row or (None, None)
-    if mine is None:
-        account.execute(
-            "UPDATE {} SET restarted_at = coalesce(%(earlier)s, now()) WHERE run_id = %(run_id)s",
-            bookkeeping.RUNS,
-            run_id=run_id,
-            earlier=earlier,
-        )
-    return mine is None and earlier is None
+    mine, earlier, state, as_of = row or (None, None, None, None)
+    if mine is not None:
+        return False
+    if earlier is not None and state == RunState.PARTIAL and is_read(as_of):
+        earlier = None
+    account.execute(
+        "UPDATE {} SET restarted_at = coalesce(%(earlier)s, now()) WHERE run_id = %(run_id)s",
+        bookkeeping.RUNS,
+        run_id=run_id,
+        earlier=earlier,
+    )
+    return earlier is None
 
 
 def find_run(connection: Connection, schema: str, name: str, run_id: str) -> StartedRun | None:

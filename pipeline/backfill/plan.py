@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 
 from klaviyo_pg.errors import MissingScope
 from klaviyo_pg.postgres import backfill_ledger, lookups, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
-from klaviyo_pg.windows import Window
+from klaviyo_pg.states import ChunkState
+from klaviyo_pg.windows import Window, floor
 from pipeline.backfill.chunking import adjoining, gaps, years
 from pipeline.reconcile.check import METRICS_SCOPE
 from pipeline.run import Run, transact
@@ -44,7 +46,7 @@ class Plan:
 def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
     """Plan a backfill. With `restart`, the ledger forgets what lies in the window, and the spool is emptied.
 
-    It does so once: a rerun after an interruption resumes.
+    It does so once: a rerun resumes after an interruption, or if something could not be read.
 
     Raises MissingScope where the account has no metrics, as with a key that may not read them.
     """
@@ -55,9 +57,11 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
         if not lookups.metrics(account):
             raise MissingScope(METRICS_SCOPE)
         ids = metrics_of(account, run, event_tables)
-        if is_new := restart and runs.restart(account, run.id):
+        chunks = backfill_ledger.chunks(account)
+        if is_new := restart and runs.restart(account, run.id, partial(_is_read, chunks, ids, window)):
             backfill_ledger.forget(account, ids, window)
-        chunks, others = backfill_ledger.chunks(account), backfill_ledger.counted_by_others(account, run.id)
+            chunks = backfill_ledger.chunks(account)
+        others = backfill_ledger.counted_by_others(account, run.id)
         return ids, chunks, others, is_new
 
     metric_ids, chunks, to_check, is_new = transact(session, run, look_up)
@@ -75,6 +79,16 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
         for group in adjoining(chunk for chunk in mine if (chunk.metric_id, chunk.window_start) in to_check)
     )
     return Plan(tuple(newest_first), missing, window.start, loaded, bool(metric_ids))
+
+
+def _is_read(chunks: Iterable[BackfillChunk], metric_ids: Iterable[str], window: Window, as_of: datetime) -> bool:
+    """Return whether all of a window that was history at a time is done for these metrics."""
+    start, end = window.start, min(window.end, floor(as_of, timedelta(days=1)))
+    done: dict[str, list[BackfillChunk]] = {metric_id: [] for metric_id in metric_ids}
+    for chunk in chunks:
+        if chunk.state is ChunkState.DONE and chunk.metric_id in done:
+            done[chunk.metric_id].append(chunk)
+    return not any(any(gaps(Window(start, end), mine)) for mine in done.values())
 
 
 def metrics_of(account: Account, run: Run, event_tables: frozenset[str] | None) -> list[str]:

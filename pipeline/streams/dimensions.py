@@ -85,16 +85,19 @@ def _metrics(reading: Reading, rows: list[Metric]) -> Batch:
 def _destinations(reading: Reading, rows: Iterable[Metric], account: Account) -> Mapping[str, str]:
     """Decide the table of each metric; stored events move where it is another one than before.
 
-    They do not move while another process runs a backfill: what it has already read goes into the tables that were
-    right when it began.
+    They do not move while another process reads the account: what it has already read goes into the tables that were
+    right when it began. Events of a metric that is new go where a daily run in progress puts them.
     """
     before = {row.id: row for row in lookups.metrics(account)}
     named = {each: routing.KnownMetric(each, row.name) for each, row in before.items()}
     named |= {row.id: routing.KnownMetric(row.id, row.name) for row in rows}
     stored = {each: row.destination for each, row in before.items()}
     destinations = routing.destinations(named.values(), stored, reading.run.settings.destinations)
-    if not reading.session.holds_claim("backfill") and claims.held(account, ["backfill"]):
+    others = claims.held(account, [flow for flow in claims.FLOWS if not reading.session.holds_claim(flow)])
+    if others:
         destinations |= stored
+    if "daily" in others and stored:  # otherwise it has read no events yet
+        destinations |= dict.fromkeys(destinations.keys() - stored.keys(), tables.EVENTS.name)
     for metric_id, table in destinations.items():
         current = stored.get(metric_id, tables.EVENTS.name)  # where events of an unknown metric have gone
         if table != current:

@@ -137,13 +137,13 @@ def by_seconds(
     for page in pages:
         if end.is_reached(_event_count(waiting)) and (parts := _at_last_second(waiting)):
             group, waiting = parts
-            end.begin_next()
             yield group
+            end.begin_next()
         waiting.append(page)
         if _event_count(waiting) >= least and (parts := _at_last_second(waiting)):
             group, waiting = parts
-            end.begin_next()
             yield group
+            end.begin_next()
     yield Group(waiting, _event_count(waiting), None, is_last=True)
 
 

@@ -182,7 +182,10 @@ def as_one_batch(pages: Iterable[Any], least: int, first: int = 0) -> Iterator[G
 
 
 class BatchEnd:
-    """When a batch ends: at `least` rows, the first one at `first` if that is not 0, and each after some seconds."""
+    """When a batch ends: at `least` rows, the first one at `first` if that is not 0, and each after some seconds.
+
+    The time in which the batch before is stored does not count: a kill does not cost what it stored.
+    """
 
     def __init__(self, least: int, first: int, seconds: float) -> None:
         self._least, self._wanted, self._seconds = least, first or least, seconds

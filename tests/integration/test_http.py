@@ -366,6 +366,17 @@ def test_a_wait_beyond_the_budget_is_not_started(client: Callable[..., Client], 
     assert time.monotonic() - began < SLOW and len(server.received) == 1
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_that_asks_for_no_pause_is_not_asked_without_end(
+    client: Callable[..., Client], server: Server, status: int
+) -> None:
+    """The usual back-off applies, so that the budget is used up after a few tries."""
+    server.answers = [Answer(status, headers=(("Retry-After", "0"),))]
+    with pytest.raises(Unavailable, match=f"returned {status}"):
+        client(Patience(60, 1000, 1)).get("api/x")
+    assert 1 <= len(server.received) < 20
+
+
 @pytest.mark.parametrize("text", ["", "soon", "-1", "Wed, 21 Oct 2015 07:28:00 GMT", "nan", "1e9", "²"])
 def test_an_unreadable_retry_after_is_ignored(client: Callable[..., Client], server: Server, text: str) -> None:
     """The usual back-off applies instead."""

@@ -1,7 +1,7 @@
 """Times that people write."""
 
 import re
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
@@ -10,10 +10,12 @@ from klaviyo_pg.moments import parse_moment, parse_since
 
 
 @pytest.mark.parametrize(
-    ("text", "moment"),
+    ("value", "moment"),
     [
         pytest.param(None, None, id="none"),
         pytest.param("2026-01-31", datetime(2026, 1, 31, tzinfo=UTC), id="date"),
+        pytest.param(20260131, datetime(2026, 1, 31, tzinfo=UTC), id="number, as of -p since=20260131"),
+        pytest.param(date(2026, 1, 31), datetime(2026, 1, 31, tzinfo=UTC), id="date of Python"),
         pytest.param("2026-01-31T12:00", datetime(2026, 1, 31, 12, tzinfo=UTC), id="time"),
         pytest.param("2026-01-31T12:00Z", datetime(2026, 1, 31, 12, tzinfo=UTC), id="UTC"),
         pytest.param(
@@ -21,13 +23,13 @@ from klaviyo_pg.moments import parse_moment, parse_since
         ),
     ],
 )
-def test_since_is_a_date_or_a_time(text: str | None, moment: datetime | None) -> None:
+def test_since_is_a_date_or_a_time(value: object, moment: datetime | None) -> None:
     """A date or an ISO 8601 time is accepted, and is in UTC unless it has an offset."""
-    assert parse_since("since", text) == moment
+    assert parse_since("since", value) == moment
 
 
 @pytest.mark.parametrize(
-    "text",
+    "value",
     [
         "",
         "tomorrow",
@@ -39,12 +41,15 @@ def test_since_is_a_date_or_a_time(text: str | None, moment: datetime | None) ->
         "0001-01-01",
         "0001-01-01T00:00+05:00",
         "9999-12-31T23:00",
+        2026,
+        True,
+        ["2026-01-31"],
     ],
 )
-def test_invalid_since_is_reported(text: str) -> None:
+def test_invalid_since_is_reported(value: object) -> None:
     """The error shows the caller's label, the value, and what to use instead."""
-    with pytest.raises(BadSettings, match=rf"^--since {re.escape(text)}: use a [^.]*\.$"):
-        parse_since("--since", text)
+    with pytest.raises(BadSettings, match=rf"^--since {re.escape(str(value))}: use a [^.]*\.$"):
+        parse_since("--since", value)
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,18 @@ def test_a_dropped_month_takes_its_rows_along(connection: psycopg.Connection) ->
     assert names(connection) == OUTER
 
 
+def test_a_detached_month_is_attached_with_the_columns_that_it_lacks(connection: psycopg.Connection) -> None:
+    """A later version adds columns to the table, but not to what was detached from it before."""
+    account = Account(connection, SCHEMA, "one")
+    for day in (1, 2):
+        with connection.transaction():
+            partitions.prepare(account, events.OPENS, batch := frame(datetime(2026, 5, day, tzinfo=UTC)))
+            assert merge(account, OPENS, batch).inserted == 1
+        connection.execute("ALTER TABLE by_month.opens DETACH PARTITION by_month.opens_2026_05")
+        assert connection.execute("SELECT count(channel), count(*) FROM by_month.opens_2026_05").fetchone() == (0, day)
+        connection.execute("ALTER TABLE by_month.opens_2026_05 DROP COLUMN channel")
+
+
 def test_a_dropped_month_is_not_missing(warehouse: Warehouse, shop: FakeAccount) -> None:
     """With EVENTS_SINCE, nothing before that day is compared, read again or reported; without it, all is restored."""
     by_month = warehouse.variant(warehouse_schema=SCHEMA, event_partitions="month", first_sync_days=120)

@@ -183,6 +183,20 @@ def test_pages_that_come_slowly_are_stored_one_by_one() -> None:
     assert [[at for each in group.pages for at in each.events.at] for group in slow] == [[1], [2, 3], [4, 4, 5]]
 
 
+def test_storing_a_batch_does_not_shorten_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a slow database would get smaller batches, and take even longer."""
+    now = 0.0
+    monkeypatch.setattr("pipeline.streams.stream.monotonic", lambda: now)
+    sizes: list[int] = []
+    pages = [page(2, 1), page(1, 2), page(1, 3)]
+    events = [event_page(1, 2), event_page(3, 4), event_page(5), event_page(6, 7)]
+    for grouped in (by_rows(pages, 2, seconds=60), by_seconds(events, 3, seconds=60)):
+        for group in grouped:
+            sizes.append(group.rows)
+            now += 3_600
+    assert sizes == [2, 2, 3, 3, 1]
+
+
 def test_a_full_read_is_one_batch() -> None:
     """Nothing may be stored before its last page has been read."""
     [group] = as_one_batch([page(3, 1), page(2, 2)], 1)

@@ -1,5 +1,8 @@
 """Backfills: history is read once, in planned chunks; options and settings limit what is read."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -101,16 +104,43 @@ def test_a_selection_without_events_has_no_history(
     assert ran.sentences == ["No selected metric has events for the selected tables, so there is no history to load."]
 
 
-def test_a_daily_run_does_not_move_events_during_a_backfill(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """The backfill in progress stores events in the tables that were planned when it began."""
+@pytest.mark.parametrize(
+    ("in_progress", "flow"), [("backfill", "daily"), ("daily", "backfill"), ("reconcile", "daily")]
+)
+def test_no_run_moves_events_during_another_one(
+    warehouse: Warehouse, shop: FakeAccount, in_progress: str, flow: str
+) -> None:
+    """The run in progress stores events in the tables that were right when it began."""
+    runs = {"daily": partial(warehouse.daily, "metrics"), "backfill": partial(warehouse.backfill, START)}
     warehouse.backfill(START)
-    with warehouse.open() as other:
-        [integration_id] = warehouse.column("SELECT esp_integration_id FROM integrations")
-        other.claim(integration_id, "backfill")
-        warehouse.daily("metrics", destinations={"ORDER": "clicks"})
+    with in_progress_elsewhere(warehouse, in_progress):
+        runs[flow](destinations={"ORDER": "clicks"})
         assert warehouse.column("SELECT id FROM clicks") == []
-    warehouse.daily("metrics", destinations={"ORDER": "clicks"})
+    runs[flow](destinations={"ORDER": "clicks"})
     assert len(warehouse.column("SELECT id FROM clicks")) == ORDERS
+
+
+def test_a_new_metric_has_its_events_where_a_daily_run_in_progress_puts_them(
+    warehouse: Warehouse, shop: FakeAccount
+) -> None:
+    """That run does not know the metric. Its events would stay in `events`, and be in another table as well."""
+    warehouse.daily("metrics")
+    shop.add_metric("CLICK", "Clicked Email")
+    clicks = shop.add_events("CLICK", days_ago(2))
+    with in_progress_elsewhere(warehouse, "daily"):
+        warehouse.backfill(START, metrics=("CLICK",))
+        assert warehouse.column("SELECT id FROM events") == clicks
+    warehouse.daily("metrics")
+    assert (warehouse.column("SELECT id FROM events"), warehouse.column("SELECT id FROM clicks")) == ([], clicks)
+
+
+@contextmanager
+def in_progress_elsewhere(warehouse: Warehouse, flow: str) -> Iterator[None]:
+    """Let another session hold the claim of a flow."""
+    [integration_id] = warehouse.column("SELECT esp_integration_id FROM integrations")
+    with warehouse.open() as other:
+        other.claim(integration_id, flow)
+        yield
 
 
 def test_coverage_shows_what_was_loaded(warehouse: Warehouse, shop: FakeAccount) -> None:

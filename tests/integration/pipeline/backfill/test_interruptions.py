@@ -1,6 +1,8 @@
 """Backfills that fail, stop or are postponed: what is stored stays, and the next run reads the rest."""
 
-from klaviyo_pg.errors import BadKey, Throttled, Unavailable
+import pytest
+
+from klaviyo_pg.errors import BadKey, MissingScope, Throttled, Unavailable
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.backfill.conftest import OPENS, START, Backfill, assert_complete
 from tests.integration.pipeline.conftest import Warehouse
@@ -95,3 +97,24 @@ def test_a_stopped_restart_resumes_and_counts_once(warehouse: Warehouse, shop: F
     shop.recover()
     assert backfill(chunk_events=10_000, restart=True).state == "complete"
     assert len(shop.sent("events", "OPEN")) >= OPENS // 500
+
+
+@pytest.mark.parametrize("kind", ["events", "counts"])
+def test_a_partial_restart_resumes(warehouse: Warehouse, shop: FakeAccount, spooled: Backfill, kind: str) -> None:
+    """Nothing that was read after the restart is read once more.
+
+    Once everything has been read, the next one starts over, also if that run was partial for another reason.
+    """
+    spooled()
+    failing = {"events": "ORDER", "counts": "OPEN"}[kind]
+    shop.fail(kind, Unavailable("It is away."), subject=failing)
+    assert spooled(restart=True).state == "partial"
+    read = {"OPEN", "ORDER"} - {failing}
+    shop.recover()
+    shop.fail("lists", MissingScope("lists:read"))
+    assert spooled(restart=True).state == "partial"
+    assert {each.subject for each in shop.sent("events")} == {failing}
+    assert_complete(warehouse, shop)
+    shop.recover()
+    assert spooled(restart=True).state == "complete"
+    assert {each.subject for each in shop.sent("events")} >= read

@@ -1,9 +1,15 @@
 """A backfill that runs again: it compares counts with the ledger, and reads chunks again that have more events now."""
 
+from dataclasses import replace
+from datetime import datetime
+
 import pytest
 
 from klaviyo_pg.errors import Refused, Unavailable
 from klaviyo_pg.states import RunState
+from klaviyo_pg.windows import Window
+from pipeline.backfill.runbook import publish
+from pipeline.job import Job
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.backfill.conftest import START, STORED, Backfill, assert_complete
 from tests.integration.pipeline.conftest import DAY, HOUR, Warehouse, days_ago
@@ -134,3 +140,24 @@ def test_a_recheck_that_fails_leaves_the_run_partial(
     assert (ran.state, ran.sentences, ran.exit_code) == (RunState.PARTIAL, ["Away."], 3)
     shop.recover()
     assert backfill().state == RunState.COMPLETE
+
+
+@pytest.mark.parametrize(("miscount", "at_half_past"), [(-3, RunState.COMPLETE), (3, DIFFERS)])
+def test_events_that_are_counted_later_are_no_difference(
+    warehouse: Warehouse, shop: FakeAccount, spooled: Backfill, miscount: int, at_half_past: RunState
+) -> None:
+    """Klaviyo counts the hour before midnight by one o'clock. What is missing is reported at once."""
+    shop.add_events("OPEN", *[days_ago(0) - HOUR / 2] * 3)
+    shop.miscounts["OPEN", days_ago(0) - HOUR / 2] = miscount
+    spooled()
+    states = [published_at(warehouse, days_ago(0) + after) for after in (HOUR / 2, 2 * HOUR)]
+    assert states == [at_half_past, DIFFERS]
+
+
+def published_at(warehouse: Warehouse, as_of: datetime) -> RunState:
+    """Publish the result of a backfill as a run at another time does, and return the state of that run."""
+
+    def runbook(job: Job) -> None:
+        publish(replace(job, run=replace(job.run, as_of=as_of)), Window(START, days_ago(0)))
+
+    return warehouse.follow("backfill", runbook, {"as_of": as_of}, {}).state
