@@ -19,6 +19,7 @@ _INTRODUCTION = """\
 Each section of this page names the command that measured its figures and wrote it.
 """
 _TIMES_OF_LOADS = (Merge.STAMP, Merge.KEEP)  # columns with the time at which a row was written first or last
+_SEEN_AT, _SEEN = "deleted_at", "{} IS NULL"  # the time at which a run noticed it; placeholders have one
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ def prepare(connection: psycopg.Connection, *names: str) -> None:
 
 
 def _rows(schema: str, table: Table) -> Composed:
-    columns = (Identifier(column.name) for column in table.columns if column.merge not in _TIMES_OF_LOADS)
+    compared = (column.name for column in table.columns if column.merge not in _TIMES_OF_LOADS)
+    columns = (SQL(_SEEN if name == _SEEN_AT else "{}").format(Identifier(name)) for name in compared)
     return SQL("SELECT {} FROM {}").format(SQL(", ").join(columns), Identifier(schema, table.name))
 
 

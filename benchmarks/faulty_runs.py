@@ -24,7 +24,7 @@ _LONGEST_RUN = 300.0  # seconds
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a run; `message` is its last line of output."""
+    """The outcome of a run; `message` is what the ledger says of it, or else its last line of output."""
 
     code: int
     message: str
@@ -97,10 +97,18 @@ class Bench:
             seconds = time.monotonic() - began
             log.seek(0)
             output = log.read()
-        return Outcome(code, output.strip().splitlines()[-1], seconds, *self._traffic(schema))
+        message = self._message(schema) or output.strip().splitlines()[-1]
+        return Outcome(code, message, seconds, *self._traffic(schema))
 
     def _requests(self) -> int:
         return int(self.box.state()["requests"].get(EVENTS, 0))
+
+    def _message(self, schema: str) -> str | None:
+        """Return what the last run says in the ledger; None if it says nothing, or could not write there."""
+        with self.connection() as connection:
+            query = SQL("SELECT message FROM {} ORDER BY started_at DESC LIMIT 1").format(Identifier(schema, "runs"))
+            row = connection.execute(query).fetchone()
+        return row and row[0]
 
     def _traffic(self, schema: str) -> tuple[int, int]:
         with self.connection() as connection:
