@@ -108,7 +108,7 @@ class Bench:
         with self.connection() as connection:
             query = SQL("SELECT message FROM {} ORDER BY started_at DESC LIMIT 1").format(Identifier(schema, "runs"))
             row = connection.execute(query).fetchone()
-        return row and row[0]
+        return row[0] if row else None
 
     def _traffic(self, schema: str) -> tuple[int, int]:
         with self.connection() as connection:
