@@ -145,7 +145,6 @@ class _Maker:
         self._minute = cache(_minute)
         self._message, self._value, self._marks = cache(_of_message), cache(_of_value), cache(self._of_marks)
         self._metric = cache(self._of_metric)
-        self._domain = cache(_domain)
         self.destination = cache(self._destination)
 
     def lines(self, events: Events, read_at: datetime) -> list[bytes]:
@@ -160,8 +159,7 @@ class _Maker:
         people = map(_of_person, events.profile_id, events.email)
         values = map(self._value, events.value, events.value_currency)
         flags = events.is_machine_open, events.is_bot_click
-        domains = map(self._domain, events.email, events.email_domain)
-        marks = map(self._marks, *flags, events.variation, domains, events.metric_id)
+        marks = map(self._marks, *flags, events.variation, _domains(events), events.metric_id)
         names = [each.encode() for each in events.id]
         columns = zip(names, messages, people, events.at, metrics, values, events.properties, marks, strict=True)
         return [
@@ -234,8 +232,9 @@ def _of_person(profile_id: str | None, email: str | None) -> bytes:
     return b"%b\t\t%b" % (_key(profile_id), (email or "").encode())
 
 
-def _domain(email: str | None, said: str | None) -> str | None:
-    return (email[email.rindex("@") + 1 :] if email and "@" in email else None) or said
+def _domains(events: Events) -> list[str | None]:
+    pairs = zip(events.email, events.email_domain, strict=True)
+    return [(email[email.rindex("@") + 1 :] if email and "@" in email else None) or said for email, said in pairs]
 
 
 def _of_value(value: str | None, currency: str | None) -> bytes:

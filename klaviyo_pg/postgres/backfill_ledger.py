@@ -112,14 +112,25 @@ def add(account: Account, planned: Iterable[BackfillChunk], run_id: str | None =
 
 
 def forget(account: Account, metric_ids: Sequence[str], window: Window) -> None:
-    """Delete the chunks of metrics that overlap a window, so that it is read again. Stored events are kept."""
+    """Forget what has been read of metrics in a window, so that it is read again. Stored events are kept.
+
+    Chunks in the window are deleted. One that is partly outside is planned again as a whole, since otherwise the rest
+    of it would no longer count as read; the number of its events is not known then.
+    """
+    values = {"metric_ids": list(metric_ids), "start": window.start, "end": window.end}
+    of_metrics = "esp_integration_id = %(account)s AND metric_id = ANY(%(metric_ids)s)"
     account.execute(
-        "DELETE FROM {} WHERE esp_integration_id = %(account)s AND metric_id = ANY(%(metric_ids)s)"
-        " AND window_start < %(end)s AND window_end > %(start)s",
+        f"DELETE FROM {{}} WHERE {of_metrics} AND window_start >= %(start)s AND window_end <= %(end)s",
         bookkeeping.BACKFILL_CHUNKS,
-        metric_ids=list(metric_ids),
-        start=window.start,
-        end=window.end,
+        **values,
+    )
+    account.execute(
+        "UPDATE {} SET state = %(planned)s, expected = NULL, loaded = 0, reached = NULL, counted_by = NULL,"
+        " error = NULL, attempts = 0, seconds = 0, updated_at = now()"
+        f" WHERE {of_metrics} AND window_start < %(end)s AND window_end > %(start)s",
+        bookkeeping.BACKFILL_CHUNKS,
+        planned=ChunkState.PLANNED,
+        **values,
     )
 
 

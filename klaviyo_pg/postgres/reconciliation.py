@@ -10,6 +10,7 @@ from typing import NamedTuple
 from psycopg.sql import SQL, Identifier
 
 from klaviyo_pg.catalogue import bookkeeping, dimensions, events
+from klaviyo_pg.postgres import claims
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.statements import row_key
 from klaviyo_pg.states import ChunkState, CountState
@@ -219,7 +220,9 @@ def write(
 
     `before` are the stored ones. Those that have not changed are left alone, except the latest of each metric, which
     has the time of the check. `uncounted` are stored ones that the source could not count now: they keep what is known.
+    Runs of several flows can check counts at the same time, and take turns here.
     """
+    claims.take_turns(account, "comparisons")
     unchanged = _unchanged(comparisons, before, uncounted)
     account.execute_many(
         "DELETE FROM {} WHERE esp_integration_id = %(account)s AND metric_id = %(metric_id)s"

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from klaviyo_pg.errors import MissingScope
@@ -59,7 +59,7 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
         ids = metrics_of(account, run, event_tables)
         chunks = backfill_ledger.chunks(account)
         if is_new := restart and runs.restart(account, run.id, partial(_is_read, chunks, ids, window)):
-            backfill_ledger.forget(account, ids, window)
+            backfill_ledger.forget(account, ids, _with_dropped(window, run.settings.events_kept_since))
             chunks = backfill_ledger.chunks(account)
         others = backfill_ledger.counted_by_others(account, run.id)
         return ids, chunks, others, is_new
@@ -79,6 +79,11 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
         for group in adjoining(chunk for chunk in mine if (chunk.metric_id, chunk.window_start) in to_check)
     )
     return Plan(tuple(newest_first), missing, window.start, loaded, bool(metric_ids))
+
+
+def _with_dropped(window: Window, kept_since: datetime) -> Window:
+    """Return a window with all time before it, where that is not kept, so that it is not read again."""
+    return window._replace(start=datetime.min.replace(tzinfo=UTC)) if window.start <= kept_since else window
 
 
 def _is_read(chunks: Iterable[BackfillChunk], metric_ids: Iterable[str], window: Window, as_of: datetime) -> bool:

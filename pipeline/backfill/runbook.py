@@ -15,6 +15,7 @@ from pipeline.backfill.plan import Plan, event_tables_of, metrics_of, plan
 from pipeline.backfill.side_by_side import Read, read_history
 from pipeline.job import Job, read
 from pipeline.plan import MOST_WAITING, people_chunks, unread_dimension_chunks
+from pipeline.reconcile.compare import COUNTS_DELAY
 from pipeline.run import transact
 from pipeline.statistics import update_statistics
 from pipeline.streams.dimensions import LISTS, METRICS
@@ -86,14 +87,20 @@ def publish(job: Job, window: Window) -> None:
 def _report_differences(job: Job, chunks: Sequence[BackfillChunk], names: Mapping[str, str | None]) -> None:
     """Report the chunks that were loaded with another number of events than counted, and are still not right.
 
-    The ledger takes over the numbers of stored events: daily runs and reconcile may have read events in between.
+    The ledger takes over the numbers of stored events: daily runs and reconcile may have read events in between. Events
+    that the source may count a little later are no surplus.
     """
 
     event_tables = event_tables_of(job.session, job.run)
+    latest = job.run.as_of - COUNTS_DELAY
+
+    def is_suspicious(chunk: BackfillChunk) -> bool:
+        is_settled = chunk.window_end <= latest or chunk.loaded < (chunk.expected or 0)
+        return chunk.differs and is_settled
 
     def correct(account: Account) -> list[BackfillChunk]:
         wanted = set(metrics_of(account, job.run, event_tables))
-        suspicious = [each for each in chunks if each.metric_id in wanted and each.differs]
+        suspicious = [each for each in chunks if each.metric_id in wanted and is_suspicious(each)]
         corrected = [
             each._replace(loaded=reconciliation.stored_events(account, each.metric_id, each.window))
             for each in suspicious

@@ -298,13 +298,20 @@ def test_a_backfill_chunk_advances_fails_and_finishes(account: Account) -> None:
     assert account.connection.execute(error).fetchall() == [(2, None)]
 
 
-def test_backfill_chunks_that_overlap_a_window_are_forgotten(account: Account) -> None:
-    planned = [backfill_chunk(metric, day) for metric in ("a", "b", "c") for day in range(3)]
+def test_backfill_chunks_in_a_window_are_forgotten(account: Account) -> None:
+    """One that is partly outside is planned again as a whole."""
+    planned = [backfill_chunk(metric, day) for metric in ("a", "b", "c") for day in range(4)]
     backfill_ledger.add(account, planned)
-    backfill_ledger.forget(account, ["a", "b"], Window(NOON + DAY, NOON + DAY + HOUR))
-    assert backfill_ledger.chunks(account) == [
-        each for each in planned if each.metric_id == "c" or each.window_start != NOON + DAY
-    ]
+    for each in planned:
+        backfill_ledger.advance(account, each, 10, 1.0, None)
+    backfill_ledger.forget(account, ["a", "b"], Window(NOON + DAY, NOON + 2 * DAY + HOUR))
+    stored = {(each.metric_id, each.window_start): each for each in backfill_ledger.chunks(account)}
+    for each in planned:
+        left = stored.get((each.metric_id, each.window_start))
+        if each.metric_id == "c" or each.window_start in (NOON, NOON + 3 * DAY):
+            assert left is not None and left.state is ChunkState.DONE
+        else:
+            assert left == (None if each.window_start == NOON + DAY else each._replace(expected=None))
 
 
 def test_row_counts_add_up(account: Account) -> None:

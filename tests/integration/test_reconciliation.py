@@ -1,5 +1,6 @@
 """Counts of stored events, windows that have been loaded, and stored comparisons."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -12,6 +13,7 @@ from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.postgres.reconciliation import Comparison, LastCheck, key
 from klaviyo_pg.states import CountState
 from klaviyo_pg.windows import Window
+from tests.driver import PATIENCE
 from tests.integration.conftest import SCHEMA
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -127,3 +129,16 @@ def test_a_comparison_replaces_earlier_ones_that_overlap_it(account: Account, co
     differences = connection.execute("SELECT difference FROM reconciliation WHERE metric_id = 'a' ORDER BY 1")
     assert [row[0] for row in differences] == [-1, 0, 0]
     assert bookkeeping.RECONCILIATION.primary_key == ("esp_integration_id", "metric_id", "window_start", "window_end")
+
+
+def test_two_runs_store_the_comparisons_of_one_day(account: Account, database: str) -> None:
+    """A daily run and a reconcile run can check counts at the same time. The second replaces what the first stored."""
+    [first, second] = [Comparison("a", MIDNIGHT, NOON, 10, stored, CountState.DIFFERS) for stored in (8, 9)]
+    with psycopg.connect(database) as other, ThreadPoolExecutor(1) as pool:
+        reconciliation.write(Account(other, SCHEMA, "one"), [first], {}, NOON)
+        writing = pool.submit(reconciliation.write, account, [second], {}, NOON)
+        with pytest.raises(TimeoutError):
+            writing.result(timeout=0.5)
+        other.commit()
+        writing.result(PATIENCE)
+    assert list(reconciliation.comparisons(account, Window(MIDNIGHT, NOON)).values()) == [second]

@@ -74,6 +74,33 @@ def test_restart_reads_everything_again(warehouse: Warehouse, shop: FakeAccount,
     assert_complete(warehouse, shop)
 
 
+def test_a_restart_of_some_days_keeps_what_is_loaded_around_them(
+    warehouse: Warehouse, shop: FakeAccount, spooled: Backfill
+) -> None:
+    """A chunk that is partly within these days is read as a whole. Otherwise the rest would count as not loaded."""
+    loaded = (
+        "SELECT metric_id, min(window_start), max(window_end), sum(window_end - window_start), sum(loaded)"
+        " FROM backfill_chunks WHERE state = 'done' GROUP BY 1 ORDER BY 1"
+    )
+    spooled()
+    before = warehouse.rows(loaded)
+    shop.recover()
+    ran = spooled(days_ago(20), end=days_ago(18), restart=True)
+    assert (ran.state, ran.changed(), ran.sentences) == ("complete", {}, [])
+    assert {each.subject for each in shop.sent("events")} == {"OPEN", "ORDER"}
+    assert warehouse.rows(loaded) == before
+    spooled()
+    assert_complete(warehouse, shop)
+
+
+def test_a_restart_does_not_read_what_is_not_kept(warehouse: Warehouse, shop: FakeAccount, spooled: Backfill) -> None:
+    """The chunk of the orders begins before the first day to keep."""
+    spooled()
+    shop.recover()
+    spooled(restart=True, events_since=days_ago(18).date())
+    assert min(each.window.start for each in shop.sent("events")) == days_ago(18)
+
+
 def test_an_end_leaves_later_events_out(warehouse: Warehouse, shop: FakeAccount) -> None:
     """The end is exclusive."""
     assert warehouse.backfill(START, days_ago(18)).state == "complete"
