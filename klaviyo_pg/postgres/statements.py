@@ -157,9 +157,11 @@ def only_inserts(load: Load) -> bool:
 
 @kept
 def stored_keys(schema: str, load: Load) -> Composed:
-    """Select those of %(keys)s that are stored. For tables with one key column."""
-    key = names(load.table.primary_key)
-    return SQL("SELECT {0} FROM {1} WHERE {0} = ANY(%(keys)s)").format(key, Identifier(schema, load.table.name))
+    """Select those of %(keys)s that are stored, looking each up in the index. For tables with one key column."""
+    return SQL(
+        "SELECT stored.key FROM unnest(%(keys)s::text[]) AS looked_up (key)"
+        " CROSS JOIN LATERAL (SELECT {0} AS key FROM {1} WHERE {0} = looked_up.key OFFSET 0) AS stored"
+    ).format(names(load.table.primary_key), Identifier(schema, load.table.name))
 
 
 def copy_into(schema: str, load: Load, columns: Iterable[str]) -> Composed:
@@ -215,15 +217,13 @@ def count_unmerged(schema: str, load: Load) -> Composed:
 def _unmerged(schema: str, load: Load) -> Composed:
     """Return the staged rows that a merge has to write, as a FROM clause and its condition.
 
-    Events are looked up one by one in the index of the primary key (OFFSET 0 sees to that), because Postgres knows too
-    little about the stage to see that they lie together, and might read the whole table instead.
+    Stored rows are looked up one by one in the index of the primary key (OFFSET 0 sees to that). Postgres, which takes
+    each of them to lie on a page that has to be read, would read the whole table for a batch of a few thousand rows.
     """
     same = SQL(" AND ").join(
         SQL("{} = {}").format(Identifier("existing", name), _value(name)) for name in load.table.primary_key
     )
-    join = SQL("{table} AS existing ON {same}")
-    if load.table.ordered_by is not None:
-        join = SQL("LATERAL (SELECT * FROM {table} AS existing WHERE {same} OFFSET 0) AS existing ON true")
+    join = SQL("LATERAL (SELECT * FROM {table} AS existing WHERE {same} OFFSET 0) AS existing ON true")
     return SQL("{stage} AS stage LEFT JOIN {join} WHERE {has_key} AND ({is_new} OR {changes})").format(
         stage=Identifier("pg_temp", stage_name(load)),
         join=join.format(table=Identifier(schema, load.table.name), same=same),
