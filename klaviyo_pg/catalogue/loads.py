@@ -166,14 +166,14 @@ SWEEPS = Load(bookkeeping.SWEEPS, omits=frozenset({"found"}))
 REJECTS = Load(bookkeeping.REJECTS, merges={"run_id": Merge.KEEP})
 OF_EVENT_PAGES = {
     **EVENTS,
-    "flow_campaigns": FLOW_CAMPAIGNS,
-    "campaign_placeholders": CAMPAIGN_PLACEHOLDERS,
-    "flow_placeholders": FLOW_PLACEHOLDERS,
     "subscription_changes": SUBSCRIPTION_CHANGES,
     "event_attributions": EVENT_ATTRIBUTIONS,
     "attribution_ids": ATTRIBUTION_IDS,
     "member_stubs": MEMBER_STUBS,
     "consenting_event_members": CONSENTING_EVENT_MEMBERS,
     "member_attributes": MEMBER_ATTRIBUTES,
+    "flow_campaigns": FLOW_CAMPAIGNS,
+    "campaign_placeholders": CAMPAIGN_PLACEHOLDERS,
+    "flow_placeholders": FLOW_PLACEHOLDERS,
 }
 """The loads that a page of events can need, by name, in the order in which they are stored."""

@@ -80,7 +80,7 @@ def analyze_stage(load: Load) -> Composed:
 
 @kept
 def probe(schema: str, load: Load) -> Composed:
-    """Select the transaction's time, and the keys of the stored events before and after a batch of events.
+    """Select the keys of the stored events before and after a batch of events.
 
     The keys are null if the batch is not new, because events of its metrics within its time are stored. For other
     tables, they are those of %(keys)s that are stored. Each is looked up in the index, because right after a table was
@@ -88,12 +88,12 @@ def probe(schema: str, load: Load) -> Composed:
     """
     if load.table.ordered_by is None:
         return SQL(
-            "SELECT now(), ARRAY(SELECT stored.key FROM unnest(%(keys)s::text[]) AS probed (key) CROSS JOIN LATERAL"
+            "SELECT ARRAY(SELECT stored.key FROM unnest(%(keys)s::text[]) AS probed (key) CROSS JOIN LATERAL"
             " (SELECT key FROM {} WHERE key = probed.key ORDER BY {} LIMIT 1) AS stored)"
         ).format(Identifier(schema, load.table.name), names(load.table.primary_key))
     within, beside = _near(schema, load.table)
     first = SQL("{} ORDER BY event_at LIMIT 1").format(within)
-    return SQL("SELECT now(), CASE WHEN NOT EXISTS ({}) THEN ARRAY(SELECT near.key FROM ({}) AS near) END").format(
+    return SQL("SELECT CASE WHEN NOT EXISTS ({}) THEN ARRAY(SELECT near.key FROM ({}) AS near) END").format(
         _by_span(first), _by_span(beside)
     )
 
