@@ -91,8 +91,8 @@ def _absent(schema: str, load: Load) -> list[Composable]:
 def _absent_keys(schema: str, load: Load) -> Composed:
     """Return a query for the keys of stored rows that the stage should contain and does not. For one key column.
 
-    EXCEPT takes as long as both have rows. Right after a table was filled, Postgres takes it to have one row, and would
-    look through the stage for each of them.
+    EXCEPT looks at each row once. For a table that was just filled, which it takes to have one row, Postgres before
+    version 16 would look through the stage for each of its rows.
     """
     [key] = staged_key(load)
     return SQL("SELECT {key} FROM {table} AS stored WHERE {where} EXCEPT SELECT {key} FROM {stage}").format(

@@ -77,7 +77,9 @@ def merge(
         return Merged(0, 0, 0, 0, [])  # as most frames of a daily run are
     if isinstance(frame, Lines):
         return _merge(account, load, frame, is_complete, guard, inspect)
-    conformed = frame.select(*load.schema)
+    conformed = _without_idle(account, load, frame.select(*load.schema))
+    if conformed.is_empty() and load.absent_per:
+        return Merged(0, 0, 0, 0, [])
     if statements.only_inserts(load):
         return _insert_missing(account, load, conformed)
     return _merge(account, load, conformed, is_complete, guard, inspect)
@@ -88,6 +90,22 @@ def _can_lose(account: Account, load: Load) -> bool:
     if load.absent is Absent.KEEP or load.absent_per:
         return False
     return account.is_true(absences.has_present(account.schema, load))
+
+
+def _without_idle(account: Account, load: Load, frame: pl.DataFrame) -> pl.DataFrame:
+    """Remove the rows that only say that someone has none, where none are stored either: most people have no
+    suppressions.
+    """
+    key = statements.staged_key(load)
+    owner = load.absent_per
+    if owner is None or owner != key[0]:
+        return frame
+    is_idle = pl.any_horizontal(pl.col(key).is_null())
+    owners = frame.filter(is_idle).get_column(owner).to_list()
+    if not owners:
+        return frame
+    stored = account.execute(statements.stored_owners(account.schema, load), owners=owners)
+    return frame.filter(~is_idle | pl.col(owner).is_in([each for (each,) in stored]))
 
 
 def _insert_missing(account: Account, load: Load, frame: pl.DataFrame) -> Merged:

@@ -164,6 +164,16 @@ def stored_keys(schema: str, load: Load) -> Composed:
     ).format(names(load.table.primary_key), Identifier(schema, load.table.name))
 
 
+@kept
+def stored_owners(schema: str, load: Load) -> Composed:
+    """Select those of %(owners)s, values of `absent_per`, that have stored rows. Each is looked up in the index."""
+    assert load.absent_per is not None
+    return SQL(
+        "SELECT owner FROM unnest(%(owners)s::text[]) AS owners (owner) CROSS JOIN LATERAL"
+        " (SELECT FROM {} WHERE esp_integration_id = %(account)s AND {} = owner ORDER BY {} LIMIT 1) AS stored"
+    ).format(Identifier(schema, load.table.name), Identifier(load.absent_per), names(load.table.primary_key))
+
+
 def copy_into(schema: str, load: Load, columns: Iterable[str]) -> Composed:
     """Copy loaded rows directly into the table."""
     return SQL("COPY {} ({}) FROM STDIN {}").format(Identifier(schema, load.table.name), names(columns), COPY_FORMAT)
