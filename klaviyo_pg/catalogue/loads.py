@@ -152,7 +152,7 @@ STG_MEMBER_EXCLUSIONS = Load(membership.STG_MEMBER_EXCLUSIONS, absent=Absent.DEL
 MEMBER_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, absent=Absent.MARK)
 SWEPT_EXCLUSIONS = Load(membership.SWEPT_EXCLUSIONS, newer_by="created_at")
 NEW_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, update_where=({"removed_at": ...},))
-STG_MEMBER_LISTS = Load(membership.STG_MEMBER_LISTS)
+STG_MEMBER_LISTS = Load(membership.STG_MEMBER_LISTS, mostly_new=True)
 SUBSCRIPTION_CHANGES = Load(membership.SUBSCRIPTION_CHANGES, omits=frozenset({"list_id"}))  # resolved from the name
 LIST_SUPPRESSIONS = Load(membership.LIST_SUPPRESSIONS)
 MISSING_PROFILES = Load(membership.MISSING_PROFILES, omits=frozenset({"asked_at"}))

@@ -242,7 +242,8 @@ def _probed(load: Load, rows: pl.DataFrame | Lines) -> Mapping[str, object]:
     """Return the values with which `statements.probe` looks for stored rows."""
     if isinstance(rows, Lines) or load.table.ordered_by is not None:
         return _near(rows)
-    return {"keys": rows.get_column("key").gather_every(max(1, rows.height // _PROBES)).to_list()}
+    keys = rows.get_column(load.table.identity[0])
+    return {"keys": keys.gather_every(max(1, rows.height // _PROBES)).to_list()}
 
 
 def _append(account: Account, load: Load, rows: pl.DataFrame | Lines) -> bool:
@@ -250,25 +251,23 @@ def _append(account: Account, load: Load, rows: pl.DataFrame | Lines) -> bool:
 
     Returns False, and changes nothing, if some of the rows are already stored or cannot be stored.
     """
+    key = statements.staged_key(load)
     if isinstance(rows, pl.DataFrame):
-        rows = rows.drop_nulls(load.table.primary_key)
+        rows = rows.drop_nulls(key)
     if not len(rows):
         return True
     [(near,)] = account.execute(statements.probe(account.schema, load), **_probed(load, rows))
-    if near is None or _has_key(rows, near):
+    if near is None or _has_key(rows, load.table.identity[0], near):
         return False
-    filled_in: dict[str, pl.Expr] = {
-        "esp_source": pl.lit(ESP_SOURCE),
-        "esp_integration_id": pl.lit(account.integration_id),
-        "__synced_at": pl.lit(_NOW),
-    }
+    values = {"esp_source": ESP_SOURCE, "esp_integration_id": account.integration_id, "__synced_at": _NOW}
+    filled_in = {name: pl.lit(value) for name, value in values.items() if name in load.table.column_names}
     statement = statements.copy_into(account.schema, load, [*load.schema, *filled_in])
     try:
         if isinstance(rows, Lines):
             end = b"\t" + as_copy_text(pl.DataFrame().select(**filled_in))
             _copy_texts(account, load, statement, (text.replace(b"\n", end) for text in rows.text), len(rows))
         else:
-            _copy_all(account, load, statement, rows.sort(load.table.primary_key).with_columns(**filled_in))
+            _copy_all(account, load, statement, rows.sort(key).with_columns(**filled_in))
     except (psycopg.IntegrityError, *_UNSTORABLE):
         return False
     return True
@@ -298,11 +297,11 @@ def _near(rows: pl.DataFrame | Lines) -> dict[str, object]:
     return {**columns, "margin": _MARGIN, "most": _NEAREST}
 
 
-def _has_key(rows: pl.DataFrame | Lines, keys: Sequence[str]) -> bool:
-    """Return whether one of the rows has one of the keys."""
+def _has_key(rows: pl.DataFrame | Lines, column: str, keys: Sequence[str]) -> bool:
+    """Return whether one of the rows has one of the keys, which are in this column."""
     if isinstance(rows, Lines):
         return not set(keys).isdisjoint(rows.each_key())
-    return bool(rows.get_column("key").is_in(keys).any())
+    return bool(rows.get_column(column).is_in(keys).any())
 
 
 def _copy(

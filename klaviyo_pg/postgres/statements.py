@@ -89,8 +89,12 @@ def probe(schema: str, load: Load) -> Composed:
     if load.table.ordered_by is None:
         return SQL(
             "SELECT ARRAY(SELECT stored.key FROM unnest(%(keys)s::text[]) AS probed (key) CROSS JOIN LATERAL"
-            " (SELECT key FROM {} WHERE key = probed.key ORDER BY {} LIMIT 1) AS stored)"
-        ).format(Identifier(schema, load.table.name), names(load.table.primary_key))
+            " (SELECT {key} AS key FROM {table} WHERE {key} = probed.key ORDER BY {order} LIMIT 1) AS stored)"
+        ).format(
+            key=Identifier(load.table.identity[0]),
+            table=Identifier(schema, load.table.name),
+            order=names(load.table.primary_key),
+        )
     within, beside = _near(schema, load.table)
     first = SQL("{} ORDER BY event_at LIMIT 1").format(within)
     return SQL("SELECT CASE WHEN NOT EXISTS ({}) THEN ARRAY(SELECT near.key FROM ({}) AS near) END").format(
