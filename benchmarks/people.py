@@ -1,6 +1,7 @@
 """`python -m benchmarks.people`: the cost of people. Processor time, WAL and requests, whatever their number.
 
 - `cost`: profiles with 20 properties that are new, unchanged, or changed in one property, per person.
+- `floor`: the same properties copied into an empty table and nothing else, per person.
 - `kills`: requests beyond the minimum of a sweep of all profiles that is killed again and again.
 - `windows`: eight readers against one, with a delay before each response.
 
@@ -30,6 +31,11 @@ from tests.driver import postgres_server
 from tests.runs import Warehouse
 
 _PEOPLE = ("members",)
+_COPIES = {
+    "with its primary key": "LIKE klaviyo.member_attributes INCLUDING INDEXES",
+    "without an index": "LIKE klaviyo.member_attributes",
+}
+"""Copies of the table of properties, by what is said of them."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,23 @@ def cost(options: argparse.Namespace, folder: Path, url: str) -> None:
         assert stored == 20 * options.people, f"{stored} attributes are stored"
 
 
+def floor(options: argparse.Namespace, folder: Path, url: str) -> None:
+    """Print what it costs the database at least to store a person's properties: COPY of rows that are text already."""
+    print("| table | database, µs | WAL, bytes |\n|---|---:|---:|")
+    with _account(options.people) as account:
+        assert warehouse(url, account, folder, concurrency=1).daily(*_PEOPLE).exit_code == 0
+    with psycopg.connect(url, autocommit=True) as connection, connection.cursor() as cursor:
+        with cursor.copy("COPY klaviyo.member_attributes TO STDOUT") as stored:
+            text = b"".join(stored)
+        for title, table in _COPIES.items():
+            connection.execute(f"DROP TABLE IF EXISTS copied; CREATE TABLE copied ({table})")
+            meter = _Meter(url)
+            with cursor.copy("COPY copied FROM STDIN") as copy:
+                copy.write(text)
+            _, database, _, wal = meter.read()
+            print(f"| {title} | {1e6 * database / options.people:,.0f} | {wal / options.people:,.0f} |", flush=True)
+
+
 _READ = """
 import sys
 from pathlib import Path
@@ -205,6 +228,7 @@ def windows(options: argparse.Namespace, folder: Path, url: str) -> None:
 
 _PARTS: Mapping[str, Callable[[argparse.Namespace, Path, str], None]] = {
     "cost": cost,
+    "floor": floor,
     "kills": kills,
     "windows": windows,
 }

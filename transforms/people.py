@@ -116,10 +116,11 @@ def attributes(profiles: Sequence[rows.Profile], extracted_at: datetime, integra
     long_names = frame.filter(is_too_long).select("id", "name", "value")
     if long_names.height:
         frame = frame.filter(~is_too_long.fill_null(False))
+    if raw.nul_characters:  # without which two names can be the same
+        frame = frame.pipe(last_by, "key", "name")
     at = pl.lit(extracted_at, _TIME)
-    conforming = frame.with_columns(created_at=at, updated_at=at).pipe(last_by, "key", "name")
     return Attributes(
-        conforming.pipe(conformed, loads.MEMBER_ATTRIBUTES),
+        frame.with_columns(created_at=at, updated_at=at).pipe(conformed, loads.MEMBER_ATTRIBUTES),
         [
             rows.Reject(row, f"The name of the property is longer than {_LONGEST_NAME} bytes.", hides=False)
             for row in long_names.write_ndjson().split("\n")  # splitlines() would also split at U+2028

@@ -152,7 +152,7 @@ STG_MEMBER_EXCLUSIONS = Load(membership.STG_MEMBER_EXCLUSIONS, absent=Absent.DEL
 MEMBER_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, absent=Absent.MARK)
 SWEPT_EXCLUSIONS = Load(membership.SWEPT_EXCLUSIONS, newer_by="created_at")
 NEW_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, update_where=({"removed_at": ...},))
-STG_MEMBER_LISTS = Load(membership.STG_MEMBER_LISTS)
+STG_MEMBER_LISTS = Load(membership.STG_MEMBER_LISTS, mostly_new=True)
 SUBSCRIPTION_CHANGES = Load(membership.SUBSCRIPTION_CHANGES, omits=frozenset({"list_id"}))  # resolved from the name
 LIST_SUPPRESSIONS = Load(membership.LIST_SUPPRESSIONS)
 MISSING_PROFILES = Load(membership.MISSING_PROFILES, omits=frozenset({"asked_at"}))
@@ -166,14 +166,14 @@ SWEEPS = Load(bookkeeping.SWEEPS, omits=frozenset({"found"}))
 REJECTS = Load(bookkeeping.REJECTS, merges={"run_id": Merge.KEEP})
 OF_EVENT_PAGES = {
     **EVENTS,
-    "flow_campaigns": FLOW_CAMPAIGNS,
-    "campaign_placeholders": CAMPAIGN_PLACEHOLDERS,
-    "flow_placeholders": FLOW_PLACEHOLDERS,
     "subscription_changes": SUBSCRIPTION_CHANGES,
     "event_attributions": EVENT_ATTRIBUTIONS,
     "attribution_ids": ATTRIBUTION_IDS,
     "member_stubs": MEMBER_STUBS,
     "consenting_event_members": CONSENTING_EVENT_MEMBERS,
     "member_attributes": MEMBER_ATTRIBUTES,
+    "flow_campaigns": FLOW_CAMPAIGNS,
+    "campaign_placeholders": CAMPAIGN_PLACEHOLDERS,
+    "flow_placeholders": FLOW_PLACEHOLDERS,
 }
 """The loads that a page of events can need, by name, in the order in which they are stored."""

@@ -10,7 +10,7 @@ from klaviyo_pg.postgres.statements import is_future, kept, matches, qualified, 
 def retire(schema: str, load: Load) -> Composed:
     """Delete or mark the account's rows that are not in the stage, which contains a complete extraction."""
     table = qualified(schema, load.table)
-    where = SQL(" AND ").join([*_present(load), *_absent(load)])
+    where = SQL(" AND ").join([*_present(load), *_absent(schema, load)])
     if load.absent is Absent.DELETE:
         return SQL("DELETE FROM {} AS stored WHERE {}").format(table, where)
     return SQL("UPDATE {} AS stored SET {} = now(), __synced_at = now() WHERE {}").format(table, _mark(load), where)
@@ -20,7 +20,7 @@ def retire(schema: str, load: Load) -> Composed:
 def count(schema: str, load: Load) -> Composed:
     """Count the rows that `retire` would delete or mark."""
     return SQL("SELECT count(*) FROM {} AS stored WHERE {}").format(
-        qualified(schema, load.table), SQL(" AND ").join([*_present(load), *_absent(load)])
+        qualified(schema, load.table), SQL(" AND ").join([*_present(load), *_absent(schema, load)])
     )
 
 
@@ -28,9 +28,7 @@ def count(schema: str, load: Load) -> Composed:
 def keys(schema: str, load: Load) -> Composed:
     """Select as `row_key` the keys of the rows that `retire` would delete or mark. For one key column."""
     [key] = staged_key(load)
-    return SQL("SELECT stored.{} AS row_key FROM {} AS stored WHERE {}").format(
-        Identifier(key), qualified(schema, load.table), SQL(" AND ").join([*_present(load), *_absent(load)])
-    )
+    return SQL("SELECT {} AS row_key FROM ({}) AS absent").format(Identifier(key), _absent_keys(schema, load))
 
 
 @kept
@@ -77,19 +75,41 @@ def _present(load: Load) -> list[Composable]:
     return conditions
 
 
-def _absent(load: Load) -> list[Composable]:
+def _absent(schema: str, load: Load) -> list[Composable]:
     """Return the conditions of stored rows that the stage should contain and does not."""
+    if load.absent_per is None:
+        [key] = staged_key(load)
+        return [SQL("stored.{} IN ({})").format(Identifier(key), _absent_keys(schema, load))]
     stage = Identifier("pg_temp", stage_name(load))
     same = SQL(" AND ").join(
         SQL("{} = {}").format(Identifier("stage", name), Identifier("stored", name)) for name in staged_key(load)
     )
-    conditions: list[Composable] = [SQL("NOT EXISTS (SELECT FROM {} AS stage WHERE {})").format(stage, same)]
-    conditions += _loaded(load)
-    if load.newer_by:
-        condition = SQL("({0} <= (SELECT min({1}) FROM {2}) OR {3})")
-        stored = Identifier("stored", load.newer_by)
-        conditions.append(condition.format(stored, Identifier(load.newer_by), stage, is_future(stored)))
-    return conditions
+    not_staged = SQL("NOT EXISTS (SELECT FROM {} AS stage WHERE {})").format(stage, same)
+    return [not_staged, *_loaded(load), *_older(load)]
+
+
+def _absent_keys(schema: str, load: Load) -> Composed:
+    """Return a query for the keys of stored rows that the stage should contain and does not. For one key column.
+
+    EXCEPT looks at each row once. For a table that was just filled, which it takes to have one row, Postgres before
+    version 16 would look through the stage for each of its rows.
+    """
+    [key] = staged_key(load)
+    return SQL("SELECT {key} FROM {table} AS stored WHERE {where} EXCEPT SELECT {key} FROM {stage}").format(
+        key=Identifier(key),
+        table=qualified(schema, load.table),
+        where=SQL(" AND ").join([*_present(load), *_loaded(load), *_older(load)]),
+        stage=Identifier("pg_temp", stage_name(load)),
+    )
+
+
+def _older(load: Load) -> list[Composable]:
+    """Return the condition of stored rows that are not newer than the stage, where the load distinguishes them."""
+    if load.newer_by is None:
+        return []
+    condition, stored = SQL("({0} <= (SELECT min({1}) FROM {2}) OR {3})"), Identifier("stored", load.newer_by)
+    stage = Identifier("pg_temp", stage_name(load))
+    return [condition.format(stored, Identifier(load.newer_by), stage, is_future(stored))]
 
 
 def _loaded(load: Load) -> list[Composable]:

@@ -15,14 +15,16 @@ from klaviyo_pg.postgres.statements import row_key
 
 _PERSON = {"member_attributes": "id", "member_consents": "member_id", "list_suppressions": "member_id"}
 _KEY = row_key(Identifier("ids", "id"))
+# People are looked up one by one in the index, as in a merge: OFFSET 0 sees to that.
 _STORED = """
-SELECT member.id, member.details_digest, member.created_at IS NOT NULL FROM {} AS member
-WHERE member.key IN (SELECT {key} FROM unnest(%(ids)s::text[]) AS ids (id))
+SELECT member.id, member.details_digest, member.created_at IS NOT NULL
+FROM unnest(%(ids)s::text[]) AS ids (id) CROSS JOIN LATERAL (SELECT * FROM {} WHERE key = {key} OFFSET 0) AS member
 """
 # Where a record that was read later is stored, the merge has kept its digest.
 _OUTDATED = """
 SELECT member.id FROM unnest(%(keys)s::text[], %(digests)s::bigint[]) AS loaded (key, digest)
-JOIN {} AS member ON member.key = loaded.key WHERE member.details_digest IS DISTINCT FROM loaded.digest
+CROSS JOIN LATERAL (SELECT * FROM {} WHERE key = loaded.key OFFSET 0) AS member
+WHERE member.details_digest IS DISTINCT FROM loaded.digest
 """
 _CLEAR = """
 UPDATE {} SET details_digest = NULL

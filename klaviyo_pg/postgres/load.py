@@ -28,6 +28,7 @@ INDEXABLE = 2_000
 _ROWS_AT_ONCE = 2_000  # converted to text at a time, so that a frame is not in memory twice
 _MARGIN = timedelta(days=3)  # by which an event's time may change to be noticed at once: the usual LOOKBACK_DAYS
 _NEAREST = 500  # stored events that are looked at before and after a batch, for those whose time has changed
+_NOW = "now"  # the time of the transaction, which Postgres reads in a third of the time that a written one takes
 _PROBES = 64  # keys that are looked up to find out if a batch is new
 
 Inspect = Callable[[Account, Load], None]
@@ -76,7 +77,9 @@ def merge(
         return Merged(0, 0, 0, 0, [])  # as most frames of a daily run are
     if isinstance(frame, Lines):
         return _merge(account, load, frame, is_complete, guard, inspect)
-    conformed = frame.select(*load.schema)
+    conformed = _without_idle(account, load, frame.select(*load.schema))
+    if conformed.is_empty() and load.absent_per:
+        return Merged(0, 0, 0, 0, [])
     if statements.only_inserts(load):
         return _insert_missing(account, load, conformed)
     return _merge(account, load, conformed, is_complete, guard, inspect)
@@ -87,6 +90,22 @@ def _can_lose(account: Account, load: Load) -> bool:
     if load.absent is Absent.KEEP or load.absent_per:
         return False
     return account.is_true(absences.has_present(account.schema, load))
+
+
+def _without_idle(account: Account, load: Load, frame: pl.DataFrame) -> pl.DataFrame:
+    """Remove the rows that only say that someone has none, where none are stored either: most people have no
+    suppressions.
+    """
+    key = statements.staged_key(load)
+    owner = load.absent_per
+    if owner is None or owner != key[0]:
+        return frame
+    is_idle = pl.any_horizontal(pl.col(key).is_null())
+    owners = frame.filter(is_idle).get_column(owner).to_list()
+    if not owners:
+        return frame
+    stored = account.execute(statements.stored_owners(account.schema, load), owners=owners)
+    return frame.filter(~is_idle | pl.col(owner).is_in([each for (each,) in stored]))
 
 
 def _insert_missing(account: Account, load: Load, frame: pl.DataFrame) -> Merged:
@@ -223,7 +242,8 @@ def _probed(load: Load, rows: pl.DataFrame | Lines) -> Mapping[str, object]:
     """Return the values with which `statements.probe` looks for stored rows."""
     if isinstance(rows, Lines) or load.table.ordered_by is not None:
         return _near(rows)
-    return {"keys": rows.get_column("key").gather_every(max(1, rows.height // _PROBES)).to_list()}
+    keys = rows.get_column(load.table.identity[0])
+    return {"keys": keys.gather_every(max(1, rows.height // _PROBES)).to_list()}
 
 
 def _append(account: Account, load: Load, rows: pl.DataFrame | Lines) -> bool:
@@ -231,25 +251,23 @@ def _append(account: Account, load: Load, rows: pl.DataFrame | Lines) -> bool:
 
     Returns False, and changes nothing, if some of the rows are already stored or cannot be stored.
     """
+    key = statements.staged_key(load)
     if isinstance(rows, pl.DataFrame):
-        rows = rows.drop_nulls(load.table.primary_key)
+        rows = rows.drop_nulls(key)
     if not len(rows):
         return True
-    row = account.execute(statements.probe(account.schema, load), **_probed(load, rows)).fetchone()
-    if row is None or row[1] is None or _has_key(rows, row[1]):
+    [(near,)] = account.execute(statements.probe(account.schema, load), **_probed(load, rows))
+    if near is None or _has_key(rows, load.table.identity[0], near):
         return False
-    filled_in: dict[str, pl.Expr] = {
-        "esp_source": pl.lit(ESP_SOURCE),
-        "esp_integration_id": pl.lit(account.integration_id),
-        "__synced_at": pl.lit(row[0]).dt.convert_time_zone("UTC"),
-    }
+    values = {"esp_source": ESP_SOURCE, "esp_integration_id": account.integration_id, "__synced_at": _NOW}
+    filled_in = {name: pl.lit(value) for name, value in values.items() if name in load.table.column_names}
     statement = statements.copy_into(account.schema, load, [*load.schema, *filled_in])
     try:
         if isinstance(rows, Lines):
             end = b"\t" + as_copy_text(pl.DataFrame().select(**filled_in))
             _copy_texts(account, load, statement, (text.replace(b"\n", end) for text in rows.text), len(rows))
         else:
-            _copy_all(account, load, statement, rows.sort(load.table.primary_key).with_columns(**filled_in))
+            _copy_all(account, load, statement, rows.sort(key).with_columns(**filled_in))
     except (psycopg.IntegrityError, *_UNSTORABLE):
         return False
     return True
@@ -279,11 +297,11 @@ def _near(rows: pl.DataFrame | Lines) -> dict[str, object]:
     return {**columns, "margin": _MARGIN, "most": _NEAREST}
 
 
-def _has_key(rows: pl.DataFrame | Lines, keys: Sequence[str]) -> bool:
-    """Return whether one of the rows has one of the keys."""
+def _has_key(rows: pl.DataFrame | Lines, column: str, keys: Sequence[str]) -> bool:
+    """Return whether one of the rows has one of the keys, which are in this column."""
     if isinstance(rows, Lines):
         return not set(keys).isdisjoint(rows.each_key())
-    return bool(rows.get_column("key").is_in(keys).any())
+    return bool(rows.get_column(column).is_in(keys).any())
 
 
 def _copy(
@@ -328,7 +346,16 @@ def _copy_repaired(
 
 def _copy_all(account: Account, load: Load, statement: Composed, frame: pl.DataFrame) -> None:
     """Copy a frame, and roll back to the state before it if that fails, or if the database stored fewer rows."""
-    _copy_texts(account, load, statement, map(as_copy_text, frame.iter_slices(_ROWS_AT_ONCE)), frame.height)
+    slices = _without_equal_times(frame).iter_slices(_ROWS_AT_ONCE)
+    _copy_texts(account, load, statement, map(as_copy_text, slices), frame.height)
+
+
+def _without_equal_times(frame: pl.DataFrame) -> pl.DataFrame:
+    """Write times that are the same in all rows as text once: they take most of the time of writing a person's rows."""
+    columns = (frame.get_column(name) for name, dtype in frame.schema.items() if dtype.is_temporal())
+    equal = [column for column in columns if column.null_count() == 0 and column.min() == column.max()]
+    texts = {column.name: as_copy_text(column.head(1).to_frame()).decode().rstrip("\n") for column in equal}
+    return frame.with_columns(pl.lit(text).alias(name) for name, text in texts.items())
 
 
 def _copy_texts(account: Account, load: Load, statement: Composed, texts: Iterable[bytes], count: int) -> None:

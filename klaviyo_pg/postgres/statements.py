@@ -97,7 +97,7 @@ def analyze_stage(load: Load) -> Composed:
 
 @kept
 def probe(schema: str, load: Load) -> Composed:
-    """Select the transaction's time, and the keys of the stored events before and after a batch of events.
+    """Select the keys of the stored events before and after a batch of events.
 
     The keys are null if the batch is not new, because events of its metrics within its time are stored. For other
     tables, they are those of %(keys)s that are stored. Each is looked up in the index, because right after a table was
@@ -105,12 +105,16 @@ def probe(schema: str, load: Load) -> Composed:
     """
     if load.table.ordered_by is None:
         return SQL(
-            "SELECT now(), ARRAY(SELECT stored.key FROM unnest(%(keys)s::text[]) AS probed (key) CROSS JOIN LATERAL"
-            " (SELECT key FROM {} WHERE key = probed.key ORDER BY {} LIMIT 1) AS stored)"
-        ).format(qualified(schema, load.table), names(load.table.primary_key))
+            "SELECT ARRAY(SELECT stored.key FROM unnest(%(keys)s::text[]) AS probed (key) CROSS JOIN LATERAL"
+            " (SELECT {key} AS key FROM {table} WHERE {key} = probed.key ORDER BY {order} LIMIT 1) AS stored)"
+        ).format(
+            key=Identifier(load.table.identity[0]),
+            table=qualified(schema, load.table),
+            order=names(load.table.primary_key),
+        )
     within, beside = _near(schema, load.table)
     first = SQL("{} ORDER BY event_at LIMIT 1").format(within)
-    return SQL("SELECT now(), CASE WHEN NOT EXISTS ({}) THEN ARRAY(SELECT near.key FROM ({}) AS near) END").format(
+    return SQL("SELECT CASE WHEN NOT EXISTS ({}) THEN ARRAY(SELECT near.key FROM ({}) AS near) END").format(
         _by_span(first), _by_span(beside)
     )
 
@@ -174,9 +178,21 @@ def only_inserts(load: Load) -> bool:
 
 @kept
 def stored_keys(schema: str, load: Load) -> Composed:
-    """Select those of %(keys)s that are stored. For tables with one key column."""
-    key = names(load.table.primary_key)
-    return SQL("SELECT {0} FROM {1} WHERE {0} = ANY(%(keys)s)").format(key, qualified(schema, load.table))
+    """Select those of %(keys)s that are stored, looking each up in the index. For tables with one key column."""
+    return SQL(
+        "SELECT stored.key FROM unnest(%(keys)s::text[]) AS looked_up (key)"
+        " CROSS JOIN LATERAL (SELECT {0} AS key FROM {1} WHERE {0} = looked_up.key OFFSET 0) AS stored"
+    ).format(names(load.table.primary_key), qualified(schema, load.table))
+
+
+@kept
+def stored_owners(schema: str, load: Load) -> Composed:
+    """Select those of %(owners)s, values of `absent_per`, that have stored rows. Each is looked up in the index."""
+    assert load.absent_per is not None
+    return SQL(
+        "SELECT owner FROM unnest(%(owners)s::text[]) AS owners (owner) CROSS JOIN LATERAL"
+        " (SELECT FROM {} WHERE esp_integration_id = %(account)s AND {} = owner ORDER BY {} LIMIT 1) AS stored"
+    ).format(qualified(schema, load.table), Identifier(load.absent_per), names(load.table.primary_key))
 
 
 def copy_into(schema: str, load: Load, columns: Iterable[str]) -> Composed:
@@ -232,15 +248,13 @@ def count_unmerged(schema: str, load: Load) -> Composed:
 def _unmerged(schema: str, load: Load) -> Composed:
     """Return the staged rows that a merge has to write, as a FROM clause and its condition.
 
-    Events are looked up one by one in the index of the primary key (OFFSET 0 sees to that), because Postgres knows too
-    little about the stage to see that they lie together, and might read the whole table instead.
+    Stored rows are looked up one by one in the index of the primary key (OFFSET 0 sees to that). Postgres, which takes
+    each of them to lie on a page that has to be read, would read the whole table for a batch of a few thousand rows.
     """
     same = SQL(" AND ").join(
         SQL("{} = {}").format(Identifier("existing", name), _value(name)) for name in load.table.primary_key
     )
-    join = SQL("{table} AS existing ON {same}")
-    if load.table.ordered_by is not None:
-        join = SQL("LATERAL (SELECT * FROM {table} AS existing WHERE {same} OFFSET 0) AS existing ON true")
+    join = SQL("LATERAL (SELECT * FROM {table} AS existing WHERE {same} OFFSET 0) AS existing ON true")
     return SQL("{stage} AS stage LEFT JOIN {join} WHERE {has_key} AND ({is_new} OR {changes})").format(
         stage=Identifier("pg_temp", stage_name(load)),
         join=join.format(table=qualified(schema, load.table), same=same),

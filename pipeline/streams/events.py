@@ -53,14 +53,14 @@ def event_batch(
     pages: Sequence[EventPage],
     protection: Protection | None = None,
 ) -> Batch:
-    """Make a batch of pages of events. People come last, since other batches may wait for their rows.
+    """Make a batch of pages of events. People and campaigns come last, since other batches may wait for their rows.
 
     IDs are protected here, before keys are derived from them, and everything else by `pipeline.batch.protect`.
     """
     if not pages:
         return Batch()
     profiles = people.latest(profile for page in pages for profile in page.profiles)
-    made = _events_of(pages, metrics, integration_id, protection)
+    made, campaigns = _events_of(pages, metrics, integration_id, protection)
     attributed = attributions(pages, integration_id, protection)
     met, attributes = _people(profiles, person, pages[0].read_at, integration_id)
     return replace(
@@ -71,6 +71,7 @@ def event_batch(
             (loads.ATTRIBUTION_IDS, attributed.ids),
             (person, met.frame),
             (loads.MEMBER_ATTRIBUTES, attributes.frame),
+            *campaigns,
         ],
         rejects={
             "events": [reject for page in pages for reject in page.rejects],
@@ -87,25 +88,32 @@ def event_batch(
 
 def _events_of(
     pages: Sequence[EventPage], metrics: events.Metrics, integration_id: str, protection: Protection | None
-) -> Batch:
-    """Make a batch of the events of pages: as lines if they are usual and nothing is protected, or else as frames."""
+) -> tuple[Batch, list[tuple[Load, pl.DataFrame]]]:
+    """Make a batch of the events of pages, and the frames of campaigns and flows, which are to be stored last.
+
+    Usual events become lines if nothing is protected; all others become frames.
+    """
     if protection is None and (usual := event_lines(pages, metrics, integration_id)) is not None:
         lines = [(loads.EVENTS[table], each) for table, each in usual.tables.items()]
-        return Batch(_implied(usual), lines=lines)
+        return Batch([(loads.SUBSCRIPTION_CHANGES, usual.subscription_changes)], lines=lines), _campaigns(usual)
     columns = Events(*(list(chain(*each)) for each in zip(*(page.events for page in pages), strict=True)))
     read_at = [at for page in pages for at in repeat(_microseconds(page.read_at), len(page.events))]
     made = events.event_frames(columns, read_at, metrics, integration_id, protection)
     frames = [(loads.EVENTS[table], frame) for table, frame in made.tables.items()]
-    return Batch([*frames, *_implied(made)], nul_characters={"events": made.nul_characters})
+    frames.append((loads.SUBSCRIPTION_CHANGES, made.subscription_changes))
+    return Batch(frames, nul_characters={"events": made.nul_characters}), _campaigns(made)
 
 
-def _implied(made: EventLines | events.EventFrames) -> list[tuple[Load, pl.DataFrame]]:
-    """Return the frames of what events imply. Flow campaigns come first: their messages need no placeholder."""
+def _campaigns(made: EventLines | events.EventFrames) -> list[tuple[Load, pl.DataFrame]]:
+    """Return the frames of the campaigns and flows of events. Flow campaigns come first: they need no placeholder.
+
+    Batches that are stored side by side have many of them in common, and lock each other out from then on until they
+    are committed.
+    """
     return [
         (loads.FLOW_CAMPAIGNS, made.flow_campaigns),
         (loads.CAMPAIGN_PLACEHOLDERS, made.placeholders.campaigns),
         (loads.FLOW_PLACEHOLDERS, made.placeholders.flows),
-        (loads.SUBSCRIPTION_CHANGES, made.subscription_changes),
     ]
 
 

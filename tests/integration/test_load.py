@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg.sql import SQL, Identifier
 
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.postgres.account import Account
@@ -78,6 +79,26 @@ def test_appended_and_merged_rows_have_their_origin_and_time(merged: Any, connec
         "SELECT esp_source, esp_integration_id, __synced_at BETWEEN now() - interval '1 minute' AND now() FROM opens"
     )
     assert connection.execute(query).fetchall() == [("Klaviyo", "one", True)] * 2
+
+
+@pytest.mark.parametrize("load", [OPENS, loads.STG_MEMBER_LISTS], ids=["events", "list members"])
+def test_appended_rows_have_the_time_of_their_transaction(
+    merged: Any, connection: psycopg.Connection, load: Any
+) -> None:
+    key = load.table.identity[0]
+    with connection.transaction():
+        merged(load, {key: "a"}, {key: "b"})
+        query = SQL("SELECT __synced_at = now() FROM {}").format(Identifier(load.table.name))
+        assert connection.execute(query).fetchall() == [(True,)] * 2
+
+
+def test_members_of_a_list_are_stored_once(merged: Any, connection: psycopg.Connection) -> None:
+    """Most are new when a list is read for the first time, and most are stored when it is read again."""
+    members = [{"_sync_id": f"{each:04}", "list_id": "L1"} for each in range(300)]
+    assert counts(merged(loads.STG_MEMBER_LISTS, *members[:200])) == (200, 200, 0, 0)
+    assert counts(merged(loads.STG_MEMBER_LISTS, *members)) == (300, 100, 0, 200)
+    assert counts(merged(loads.STG_MEMBER_LISTS, *members, integration_id="two")) == (300, 300, 0, 0)
+    assert connection.execute("SELECT count(*) FROM stg_member_lists").fetchone() == (600,)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.postgres import schema
+from klaviyo_pg.postgres import absences, details, schema, statements
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.event_tables import one_copy
 from klaviyo_pg.postgres.reconciliation import active_metrics
@@ -139,3 +139,56 @@ def test_properties_of_new_people_are_looked_up_by_their_keys(connection: psycop
         assert counts(merged(loads.NEW_MEMBER_ATTRIBUTES, *rows)) == (1_400, 1_400, 0, 0)
         row = connection.execute(_READ.replace("'opens%'", "'member_attributes'")).fetchone()
     assert row is not None and Read(*row).scanned == 0
+
+
+def test_people_of_a_batch_are_looked_up_by_their_keys(connection: psycopg.Connection, merged: Any) -> None:
+    """Also a batch for which Postgres would rather read the whole table."""
+    connection.execute(
+        "INSERT INTO members (key, id, created_at) SELECT md5(number::text), number::text, '2026-01-01Z'"
+        " FROM generate_series(1, 20000) AS number"
+    )
+    connection.execute("ANALYZE members")
+    keys = [md5(str(number).encode()).hexdigest() for number in range(19_001, 21_001)]
+    people = [{"key": key, "id": key, "details_digest": 1} for key in keys]
+    with connection.transaction():
+        assert counts(merged(loads.MEMBER_STUBS, *people)) == (2_000, 1_000, 0, 1_000)
+        assert counts(merged(loads.MEMBERS, *people)) == (2_000, 0, 2_000, 0)
+        account, frame = Account(connection, "klaviyo", "one"), pl.DataFrame({"key": keys, "details_digest": 1})
+        assert details.outdated(account, loads.MEMBERS, frame) == set()
+        assert details.stored(account, [str(number) for number in range(2_000)]) == {}
+        row = connection.execute(_READ.replace("'opens%'", "'members'")).fetchone()
+    assert row is not None and Read(*row).scanned == 0
+
+
+def test_absent_rows_of_a_table_that_was_just_filled_are_found_in_one_pass(connection: psycopg.Connection) -> None:
+    """Postgres takes such a table to have one row. Before version 16, it looked through the stage for each of them."""
+    load, rows = loads.MEMBER_EXCLUSIONS, 2_000
+    account = Account(connection, "klaviyo", "one")
+    fill = "INSERT INTO {} ({}_sync_id) SELECT {}md5(number::text) FROM generate_series(1, %(rows)s) AS number".format
+    connection.execute("SET enable_hashjoin = off")
+    connection.execute("SET enable_mergejoin = off")  # as version 15 plans it
+    with connection.transaction():
+        account.execute(statements.create_stage(account.schema, load))
+        connection.execute(fill("stage_member_exclusions", "", ""), {"rows": rows})
+        account.execute(statements.analyze_stage(load))
+        connection.execute(fill("member_exclusions", "esp_integration_id, ", "'one', "), {"rows": rows + 1})
+        absent = account.execute(absences.keys(account.schema, load)).fetchall()
+        row = connection.execute(_READ.replace("'opens%'", "'stage_member_exclusions'")).fetchone()
+    assert absent == [(md5(str(rows + 1).encode()).hexdigest(),)]
+    assert row is not None and Read(*row).scanned <= 2 * rows  # once more for the planner's statistics
+
+
+def test_people_without_suppressions_cost_no_write(connection: psycopg.Connection, merged: Any) -> None:
+    with connection.transaction():
+        assert counts(merged(loads.LIST_SUPPRESSIONS_OF_PEOPLE, *({"member_id": each} for each in "AB"))) == (0,) * 4
+        assert connection.execute("SELECT pg_current_xact_id_if_assigned()").fetchone() == (None,)
+
+
+def test_suppressions_that_are_stored_are_lifted(connection: psycopg.Connection, merged: Any) -> None:
+    load = loads.LIST_SUPPRESSIONS_OF_PEOPLE
+    merged(load, *({"member_id": each, "list_id": "L1"} for each in "ABC"))
+    merged(load, {"member_id": "A"}, {"member_id": "B", "list_id": "L2"}, {"member_id": "D"})
+    lifted = connection.execute(
+        "SELECT member_id, list_id FROM list_suppressions WHERE lifted_at IS NOT NULL ORDER BY 1"
+    )
+    assert lifted.fetchall() == [("A", "L1"), ("B", "L1")]
