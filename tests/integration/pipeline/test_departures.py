@@ -125,7 +125,7 @@ def test_a_merge_is_found_without_reading_events_again(warehouse: Warehouse, sho
 
 
 def test_a_profile_that_is_merged_into_an_erased_person_is_erased(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """What was its own is that person's now. Nothing brings the person back."""
+    """Its data is that person's now, and its events do not bring the person back."""
     integration_id = warehouse.daily().run.integration_id
     with warehouse.open() as session, session.database.transaction() as connection:
         erase_at_once(Account(connection, "klaviyo", integration_id), None, ["P3"])
