@@ -36,7 +36,7 @@ _MESSAGE_IDS = ("$message", "$flow")  # in the properties of an event: the sourc
 _RELATED = (("relationships", "profile", "data", "id"), ("relationships", "metric", "data", "id"), ("person", "id"))
 _CURRENCIES = sorted([*CURRENCIES, *map(str.lower, CURRENCIES)])
 _is_event_id, _is_message_id = re.compile(EVENT_ID).fullmatch, re.compile(MESSAGE_ID).fullmatch
-_DROPPED = frozenset({Personal.TEXT, Personal.JSON})
+_DROPPED = frozenset({Personal.TEXT, Personal.ADDRESS, Personal.JSON})
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode  # keeps all digits of a number
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -119,7 +119,9 @@ def _protected(column: Column, kind: Personal, protection: Protection) -> pl.Exp
         return pl.lit(None, column.type.polars)
     match kind:
         case Personal.KEY_OF_EMAIL:
-            return md5(hashed(pl.col("email"), protection.salt))
+            return md5(_hashed_address(pl.col("email"), protection))
+        case Personal.ADDRESS:
+            return _hashed_address(value, protection)
         case Personal.CHECKED:
             return _replaced(value, _is_identifying, protection.salt)
         case Personal.EVENT_ID:
@@ -149,6 +151,11 @@ def shown_sentence(text: str) -> str:
 def shown_name(text: str) -> str:
     """Return a name without words that contain an address, and without phone numbers that have a country code."""
     return re.sub(rf"{_WORD_WITH_ADDRESS}|{_PHONE_NUMBER}", "…", text)
+
+
+def _hashed_address(address: pl.Expr, protection: Protection) -> pl.Expr:
+    """Return the hash of an address in lower case: however it is written, it is the same address."""
+    return hashed(address.str.to_lowercase(), protection.salt)
 
 
 def _hashed_unless(value: pl.Expr, form: str, protection: Protection) -> pl.Expr:

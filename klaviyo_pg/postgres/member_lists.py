@@ -56,6 +56,9 @@ WITH staged AS MATERIALIZED (
     FROM people JOIN {changes} AS changes
         ON changes.esp_integration_id = %(account)s AND changes.member_id = people.member_id AND changes.scope = 'all'
     GROUP BY changes.member_id
+), excluded AS MATERIALIZED (
+    SELECT lower(email) AS address FROM {exclusions}
+    WHERE esp_integration_id = %(account)s AND %(has_status)s AND member_id IS NULL AND removed_at IS NULL
 ), current AS (
     SELECT staged.list_id, staged.member_id, coalesce(of_list.subscribed, staged.created_at) AS subscribed,
         staged.is_subscribed, staged.list_deleted_at, member.deleted_at AS profile_deleted_at, member.email,
@@ -104,7 +107,7 @@ WITH staged AS MATERIALIZED (
                 SELECT FROM {exclusions} AS exclusions
                 WHERE exclusions.esp_integration_id = %(account)s AND exclusions.member_id = decided.member_id
                 AND exclusions.removed_at IS NULL
-            ) THEN false
+            ) OR lower(decided.email) IN (SELECT address FROM excluded) THEN false
             WHEN NOT %(has_status)s OR decided.is_subscribed IS NULL THEN decided.consent = 'SUBSCRIBED'
             WHEN decided.is_subscribed AND decided.email IS NULL THEN NULL
             ELSE decided.is_subscribed
@@ -172,7 +175,8 @@ AND sweep.esp_integration_id = %(account)s AND sweep.stream = %(sweeps)s || '/' 
 AND sweep.watermark >= changes.changed_at AND {limit}
 """
 # The people that the changes concern. An address concerns those who have it, and a list its members and those who left
-# a list of one of its names.
+# a list of one of its names. The index of addresses does not find one that is written in capitals: exclusions without a
+# profile always concern those.
 _TAKE = """
 WITH recorded AS (
     DELETE FROM {touched} WHERE esp_integration_id = %(account)s RETURNING kind, row_key
@@ -183,8 +187,11 @@ INSERT INTO pg_temp.deriving (member_id)
 SELECT row_key AS member_id FROM taken WHERE kind = 'member'
 UNION SELECT member.id FROM taken
 JOIN {exclusions} AS exclusion ON exclusion._sync_id = taken.row_key AND exclusion.esp_integration_id = %(account)s
-JOIN {members} AS member ON member.email = exclusion.email AND member.esp_integration_id = %(account)s
+JOIN {members} AS member ON member.email IN (exclusion.email, lower(exclusion.email))
+    AND member.esp_integration_id = %(account)s
 WHERE kind = 'address'
+UNION SELECT id FROM {members}
+WHERE esp_integration_id = %(account)s AND %(has_status)s AND email <> lower(email)
 UNION SELECT stage.member_id FROM taken
 JOIN {stage} AS stage ON stage.list_id = taken.row_key AND stage.esp_integration_id = %(account)s
 WHERE kind = 'list'
@@ -279,7 +286,7 @@ def _derive_changed(account: Account, has_status: bool) -> Derived:
         names=account.table(membership.LIST_NAMES),
     )
     derived = Derived(0, 0, 0)
-    if account.execute(query).rowcount:
+    if account.execute(query, has_status=has_status).rowcount:
         account.connection.execute("ANALYZE pg_temp.deriving")
         derived = _derive(account, lambda alias: _ARE_DERIVED.format(Identifier(alias)), has_status)
     account.connection.execute("DROP TABLE pg_temp.deriving")

@@ -52,3 +52,19 @@ def test_an_excluded_address_is_not_contactable(
     shop.exclusions.append(Exclusion("P1@example.com", "UNSUBSCRIBE", LONG_AGO))
     warehouse.daily(**settings)
     assert warehouse.column(STATUS) == [expected]
+
+
+@pytest.mark.parametrize("personal_data", ["keep", "hash"])
+@pytest.mark.parametrize("address", ["p1@example.com", "P1@EXAMPLE.COM"])
+def test_an_address_is_excluded_however_it_is_written(
+    warehouse: Warehouse, shop: FakeAccount, personal_data: str, address: str
+) -> None:
+    """The exclusion begins and ends after the person was stored."""
+    settings = {"personal_data": personal_data, **({} if personal_data == "keep" else PROTECTED)}
+    warehouse.daily(**settings)
+    shop.exclusions.append(Exclusion(address, "UNSUBSCRIBE", LONG_AGO))
+    warehouse.daily(**settings)
+    assert warehouse.column(STATUS) == [False]
+    shop.exclusions.clear()
+    warehouse.daily(**settings)
+    assert warehouse.column(STATUS) == [True]
