@@ -14,6 +14,7 @@ import polars_hash  # noqa: F401  # registers the chash namespace
 from klaviyo_pg.catalogue import Column, Load, Personal, bookkeeping
 from klaviyo_pg.catalogue.personal import CURRENCIES, EVENT_ID, MESSAGE_ID
 from klaviyo_pg.rows import Reject
+from transforms.clean import last_by
 from transforms.keys import md5
 from transforms.property_names import is_usual
 
@@ -65,11 +66,16 @@ class Protection:
 
 
 def protected(frame: pl.DataFrame, load: Load, protection: Protection) -> pl.DataFrame:
-    """Protect the personal columns of a frame. The key of an address becomes the key of the protected address."""
-    kinds = ((column, load.personal_of(column)) for column in load.columns)
-    return frame.with_columns(
-        _protected(column, kind, protection).alias(column.name) for column, kind in kinds if isinstance(kind, Personal)
+    """Protect the personal columns of a frame. The key of an address becomes the key of the protected address.
+
+    Of several rows whose addresses differ in capitals, the last one stays.
+    """
+    kinds = {column: kind for column in load.columns if isinstance(kind := load.personal_of(column), Personal)}
+    result = frame.with_columns(
+        _protected(column, kind, protection).alias(column.name) for column, kind in kinds.items()
     )
+    keys = [column.name for column, kind in kinds.items() if kind is Personal.KEY_OF_EMAIL]
+    return last_by(result, *keys) if keys else result
 
 
 def with_protected_ids(frame: pl.DataFrame, protection: Protection) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Nobody who must not be contacted seems to be contactable, whichever dialect and protection their data came with."""
+"""People who must not be contacted never seem to be contactable, in either dialect and with each PERSONAL_DATA."""
 
 from datetime import datetime
 
@@ -33,7 +33,7 @@ def change_dialect(shop: FakeAccount, consent: str | None, changed: datetime) ->
 def test_the_consent_counts_from_the_first_run_in_the_current_dialect_on(
     warehouse: Warehouse, shop: FakeAccount, consent: str | None, expected: bool | None
 ) -> None:
-    """What lists said before is not read again at once, and the current dialect does not say it at all."""
+    """It takes the place of what lists said before, which the current dialect does not return."""
     warehouse.daily()
     assert warehouse.column(STATUS) == [True]
     change_dialect(shop, consent, days_ago(20))
@@ -68,3 +68,13 @@ def test_an_address_is_excluded_however_it_is_written(
     shop.exclusions.clear()
     warehouse.daily(**settings)
     assert warehouse.column(STATUS) == [True]
+
+
+def test_two_spellings_of_an_excluded_address_are_stored(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """They have the same hash, so they are one row: the one with the latest time."""
+    for number, address in enumerate(("p1@example.com", "P1@example.com", "P1@EXAMPLE.COM")):
+        shop.exclusions.append(Exclusion(address, "UNSUBSCRIBE", LONG_AGO.replace(year=2022 - number)))
+    ran = warehouse.daily(personal_data="hash", **PROTECTED)
+    assert ran.state == "complete"
+    assert warehouse.column("SELECT extract(year FROM created_at) FROM member_exclusions") == [2022]
+    assert "member_exclusions" not in warehouse.daily(personal_data="hash", **PROTECTED).changed()
