@@ -129,7 +129,7 @@ def _phases(job: Job, wanted: Selection, since: datetime | None) -> Phases:
         all_at_once, looks_up = source.reads_all_metrics_at_once, source.looks_up_memberships
         lists_people, reasons = source.lists_people, source.exclusion_reasons
     chunks: list[Chunk] = []
-    if PROFILES.name in streams:
+    if PROFILES.name in streams and lists_people:  # else a later run in the other dialect would take them for read
         chunks += plan.profile_chunks(stored.watermarks, stored.begun)  # first, since they begin in one sequence
     if EVENTS.name in streams:
         limit = wanted.event_tables(lists_people)

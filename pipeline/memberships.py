@@ -27,10 +27,13 @@ def derive(session: Session, run: Run) -> UnconfirmedLoss | None:
     Returns the loss of profiles that a later run has to confirm, if there is one.
     """
 
+    with session.source() as source:
+        has_status = source.looks_up_memberships
+
     def work(account: Account) -> tuple[UnconfirmedLoss | None, int]:
         loss = departures.apply(account, run.settings.max_loss_percent / 100)
         has_exclusions = EXCLUSIONS.name in watermarks.watermarks(account)
-        derived = derive_member_lists(account) if has_exclusions else Derived(0, 0, 0)
+        derived = derive_member_lists(account, has_status=has_status) if has_exclusions else Derived(0, 0, 0)
         counts = {
             "rows_read": derived.rows_read,
             "inserted": derived.inserted,
@@ -47,23 +50,25 @@ def derive(session: Session, run: Run) -> UnconfirmedLoss | None:
 
 
 def erase_people(session: Session, run: Run) -> list[str]:
-    """Finish erasing that was interrupted, and erase the people whose profile was deleted, if DELETED_PROFILES says so.
+    """Finish erasing that was interrupted, and erase the profiles that were merged into people who are erased.
 
-    Return sentences for the message.
+    Also erase the people whose profile was deleted, if DELETED_PROFILES says so. Return sentences for the message.
     """
     unfinished = transact(session, run, erase.pending)
     erases = run.settings.deleted_profiles == "erase"
     ids = transact(session, run, departures.to_erase) if erases else []
-    if not unfinished and not ids:
+    merged = transact(session, run, departures.merged_into_erased)
+    if not unfinished and not ids and not merged:
         return []
 
     session.progress.expect("erasing", "erasing", None)
-    erased = _erase(session, run, ids)
+    erased = _erase(session, run, [*ids, *merged])
     session.progress.complete("erasing", 1)
     if erased is None:
         return ["Another process is erasing people. It also erases those who were left to this run."]
     sentences = [f"Finished erasing {_people(unfinished)}, which had been interrupted."] if unfinished else []
-    return sentences + ([f"Erased {_people(len(ids))} deleted in Klaviyo."] if ids else [])
+    sentences += [f"Erased {_people(len(ids))} deleted in Klaviyo."] if ids else []
+    return sentences + ([f"Erased {_people(len(merged))} merged into people who had been erased."] if merged else [])
 
 
 def _people(number: int) -> str:

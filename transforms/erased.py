@@ -12,6 +12,7 @@ from klaviyo_pg.catalogue.personal import CURRENCIES, EVENT_ID, MESSAGE_ID
 from transforms.keys import md5, row_key
 
 _OF_THE_PERSON = ("member_key", "email", "email_domain", "properties")
+_MEMBER_KEYS = ("member_key", "old_member_key", "new_member_key")
 _FROM_EVENTS = {"name": "$['Campaign Name']", "subject": "$['Subject']"}
 _EXCLUSIONS = (loads.SWEPT_EXCLUSIONS, loads.NEW_EXCLUSIONS, loads.STG_MEMBER_EXCLUSIONS, loads.MEMBER_EXCLUSIONS)
 _BY_ADDRESS = (*_EXCLUSIONS, loads.REVIEWS)
@@ -57,8 +58,8 @@ def member_keys(frames: Frames) -> set[str]:
     """Return the member keys of all people in the frames of a batch."""
     keys: set[str] = set()
     for _, frame in frames:
-        if "member_key" in frame.columns:
-            keys.update(frame.get_column("member_key").drop_nulls().unique())
+        if named := [name for name in _MEMBER_KEYS if name in frame.columns]:
+            keys.update(*(frame.get_column(name).drop_nulls().unique() for name in named))
         elif "member_id" in frame.columns:
             keys.update(map(hashed, frame.get_column("member_id").drop_nulls().unique()))
     return keys
@@ -116,6 +117,8 @@ def _without(frame: pl.DataFrame, load: Load, erased: Erased, of_events: Sequenc
         return _cleared(frame, erased)
     if load.table is loads.EVENT_ATTRIBUTIONS.table:
         return _unlinked(frame, of_events, erased)
+    if load is loads.PROFILE_MERGES:
+        return _nameless(frame, erased)
     if "member_key" in frame.columns:
         return frame.filter(~_is_theirs(pl.col("member_key"), erased))
     if "member_id" in frame.columns:
@@ -156,6 +159,14 @@ def _unlinked(attributions: pl.DataFrame, of_events: Sequence[pl.DataFrame], era
     is_odd = pl.col("event_key").is_in(odd.implode()) | ~pl.col("id").str.contains(EVENT_ID)
     return attributions.filter(~(is_theirs & is_odd)).with_columns(
         pl.when(~is_theirs).then(pl.col("attributed_event_key")).alias("attributed_event_key")
+    )
+
+
+def _nameless(merges: pl.DataFrame, erased: Erased) -> pl.DataFrame:
+    """Leave the profiles that were merged into the people, who are erased too, but not the IDs of the people."""
+    is_theirs = _is_theirs(pl.col("new_member_key"), erased)
+    return merges.filter(~_is_theirs(pl.col("old_member_key"), erased)).with_columns(
+        pl.when(~is_theirs).then(pl.col("new_member_id")).alias("new_member_id")
     )
 
 

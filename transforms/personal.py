@@ -14,6 +14,7 @@ import polars_hash  # noqa: F401  # registers the chash namespace
 from klaviyo_pg.catalogue import Column, Load, Personal, bookkeeping
 from klaviyo_pg.catalogue.personal import CURRENCIES, EVENT_ID, MESSAGE_ID
 from klaviyo_pg.rows import Reject
+from transforms.clean import last_by
 from transforms.keys import md5
 from transforms.property_names import is_usual
 
@@ -36,7 +37,7 @@ _MESSAGE_IDS = ("$message", "$flow")  # in the properties of an event: the sourc
 _RELATED = (("relationships", "profile", "data", "id"), ("relationships", "metric", "data", "id"), ("person", "id"))
 _CURRENCIES = sorted([*CURRENCIES, *map(str.lower, CURRENCIES)])
 _is_event_id, _is_message_id = re.compile(EVENT_ID).fullmatch, re.compile(MESSAGE_ID).fullmatch
-_DROPPED = frozenset({Personal.TEXT, Personal.JSON})
+_DROPPED = frozenset({Personal.TEXT, Personal.ADDRESS, Personal.JSON})
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode  # keeps all digits of a number
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -65,11 +66,16 @@ class Protection:
 
 
 def protected(frame: pl.DataFrame, load: Load, protection: Protection) -> pl.DataFrame:
-    """Protect the personal columns of a frame. The key of an address becomes the key of the protected address."""
-    kinds = ((column, load.personal_of(column)) for column in load.columns)
-    return frame.with_columns(
-        _protected(column, kind, protection).alias(column.name) for column, kind in kinds if isinstance(kind, Personal)
+    """Protect the personal columns of a frame. The key of an address becomes the key of the protected address.
+
+    Of several rows whose addresses differ in capitals, the last one stays.
+    """
+    kinds = {column: kind for column in load.columns if isinstance(kind := load.personal_of(column), Personal)}
+    result = frame.with_columns(
+        _protected(column, kind, protection).alias(column.name) for column, kind in kinds.items()
     )
+    keys = [column.name for column, kind in kinds.items() if kind is Personal.KEY_OF_EMAIL]
+    return last_by(result, *keys) if keys else result
 
 
 def with_protected_ids(frame: pl.DataFrame, protection: Protection) -> pl.DataFrame:
@@ -119,7 +125,9 @@ def _protected(column: Column, kind: Personal, protection: Protection) -> pl.Exp
         return pl.lit(None, column.type.polars)
     match kind:
         case Personal.KEY_OF_EMAIL:
-            return md5(hashed(pl.col("email"), protection.salt))
+            return md5(_hashed_address(pl.col("email"), protection))
+        case Personal.ADDRESS:
+            return _hashed_address(value, protection)
         case Personal.CHECKED:
             return _replaced(value, _is_identifying, protection.salt)
         case Personal.EVENT_ID:
@@ -149,6 +157,11 @@ def shown_sentence(text: str) -> str:
 def shown_name(text: str) -> str:
     """Return a name without words that contain an address, and without phone numbers that have a country code."""
     return re.sub(rf"{_WORD_WITH_ADDRESS}|{_PHONE_NUMBER}", "…", text)
+
+
+def _hashed_address(address: pl.Expr, protection: Protection) -> pl.Expr:
+    """Return the hash of an address in lower case: however it is written, it is the same address."""
+    return hashed(address.str.to_lowercase(), protection.salt)
 
 
 def _hashed_unless(value: pl.Expr, form: str, protection: Protection) -> pl.Expr:

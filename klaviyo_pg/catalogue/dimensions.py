@@ -250,7 +250,7 @@ MEMBERS = Table(
     (
         KEY_OF_ID,
         Column("id", TEXT, "Klaviyo's ID of the profile.", "id", "person.id", personal=Harmless.ID),
-        Column("email", TEXT, "Email address.", "email", "$email", personal=Personal.TEXT),
+        Column("email", TEXT, "Email address.", "email", "$email", personal=Personal.ADDRESS),
         Column("timezone", TEXT, "Name of the time zone.", "location.timezone", "$timezone", personal=Personal.CHECKED),
         Column("first_name", TEXT, "First name.", "first_name", "$first_name", personal=Personal.TEXT),
         Column("last_name", TEXT, "Last name.", "last_name", "$last_name", personal=Personal.TEXT),

@@ -37,7 +37,12 @@ _COLUMNS = (
     ),
     Column("list_key", TEXT, "Always null.", "", "", personal=Harmless.EMPTY),
     Column(
-        "email", TEXT, "Email address of the person.", "included profile email", "person.$email", personal=Personal.TEXT
+        "email",
+        TEXT,
+        "Email address of the person.",
+        "included profile email",
+        "person.$email",
+        personal=Personal.ADDRESS,
     ),
     Column("event_at", TIMESTAMP, "When the event happened.", "timestamp", "timestamp"),
     *ORIGIN,

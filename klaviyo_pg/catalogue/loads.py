@@ -96,14 +96,9 @@ TAGGED_OBJECTS_OF = {
     for object_type in ("campaign", "flow", "list", "segment")
 }
 """By type: objects of different types could have the same ID."""
-_CONSENT = ("consent", "consent_timestamp")
 _UNDIGESTED = {"details_digest": Merge.CLEAR}  # where properties are also loaded from pages of events
-MEMBERS = Load(
-    dimensions.MEMBERS,
-    merges=dict.fromkeys(_CONSENT, Merge.ALWAYS_REPLACE),  # profiles are read in sequence and only they have consent
-    newer_by="updated_at",
-)
-UNDIGESTED_MEMBERS = replace(MEMBERS, merges={**MEMBERS.merges, **_UNDIGESTED})
+MEMBERS = Load(dimensions.MEMBERS, newer_by="updated_at")
+UNDIGESTED_MEMBERS = replace(MEMBERS, merges=_UNDIGESTED)
 _OF_A_STUB = ("key", "id", "email", "member_key")
 MEMBER_STUBS = Load(
     dimensions.MEMBERS,

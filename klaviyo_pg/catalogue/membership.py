@@ -21,7 +21,7 @@ _EXCLUSION = (
     _ACCOUNT_ID,
     Column("_sync_id", KEY, "md5(email)", "computed", "computed", personal=Personal.KEY_OF_EMAIL),
     SYNCED_AT,
-    Column("email", TEXT, "Excluded email address.", "email", "email", personal=Personal.TEXT),
+    Column("email", TEXT, "Excluded email address.", "email", "email", personal=Personal.ADDRESS),
     ESP_INTEGRATION_ID,
     Column(
         "member_id",

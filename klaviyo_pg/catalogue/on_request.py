@@ -144,7 +144,7 @@ REVIEWS = Table(
         _words("rejection_reason", "Why it is not shown.", "status.rejection_reason.reason"),
         Column("rating", INTEGER, "1 to 5; null for questions.", "rating", ""),
         Column("is_verified", BOOLEAN, "True if the author is known to have bought the item.", "verified", ""),
-        _words("email", "Address of the author.", "email"),
+        Column("email", TEXT, "Address of the author.", "email", "", personal=Personal.ADDRESS),
         _words("author", "Name of the author.", "author"),
         _words("title", "Title of the review.", "title"),
         _words("content", "Text of the review.", "content"),

@@ -7,6 +7,7 @@ class Personal(Enum):
     """The kind of personal data in a column, and what PERSONAL_DATA does to it: hash | drop."""
 
     TEXT = "text: hashed as a whole | null"
+    ADDRESS = "email address: hashed in lower case | null"
     JSON = "document: its texts, long numbers and unusual names hashed one by one | null"
     RECORD = "document that has to stay distinct from others: hashed like JSON | hashed as a whole"
     LABEL = "text that other rows are found by: hashed | hashed"
@@ -18,7 +19,7 @@ class Personal(Enum):
     MESSAGE_ID = "ID in the properties of an event: hashed if it does not have the form of an ID | hashed likewise"
     SENTENCE = "sentence: addresses, long numbers and quotations replaced | replaced likewise"
     NUMBER = "number whose hash could be guessed: null | null"
-    KEY_OF_EMAIL = "md5 of an address: md5 of the hashed address | md5 of the hashed address"
+    KEY_OF_EMAIL = "md5 of an address: md5 of its hash | md5 of its hash"
 
 
 class Harmless(Enum):

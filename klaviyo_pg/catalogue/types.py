@@ -40,7 +40,6 @@ class Merge(Enum):
     FROM_LATEST_ROW = "takes the value of the row with the later updated_at, unless that value is null"
     CLEAR = "becomes null, because the source contains the row again"
     UNLESS_NULL = "takes the new value, unless that is null"
-    ALWAYS_REPLACE = "takes the new value, even if the stored row is newer according to newer_by"
 
 
 @dataclass(frozen=True)

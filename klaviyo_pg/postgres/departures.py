@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from psycopg.sql import SQL, Composed, Identifier
 
-from klaviyo_pg.catalogue import Load, dimensions, events, membership
+from klaviyo_pg.catalogue import Load, bookkeeping, dimensions, events, membership
 from klaviyo_pg.errors import UnconfirmedLoss
 from klaviyo_pg.postgres import erased_people
 from klaviyo_pg.postgres.account import Account
@@ -117,16 +117,33 @@ FROM (
 WHERE member.key = missing.key
 AND (member.deleted_at, member.left_reason) IS DISTINCT FROM (missing.missing_since, missing.reason)
 """
-# All events follow once the old profile is gone. Of several profiles that took events over, the one detected last.
+# All events follow once the old profile is gone and the other one is stored. Of several profiles that took events over,
+# it is the one detected last. If that one is gone as well, it is the one that it was merged into.
 _MERGED = """
 CREATE TEMPORARY TABLE merged_profiles ON COMMIT DROP AS
-SELECT DISTINCT ON (merge.old_member_key) merge.old_member_key, merge.new_member_key, merge.old_member_id,
-    member.id AS new_member_id, member.email
-FROM {merges} AS merge
-JOIN {missing} AS missing ON missing.esp_integration_id = %(account)s AND missing.member_id = merge.old_member_id
-LEFT JOIN {members} AS member ON member.esp_integration_id = %(account)s AND member.id = merge.new_member_id
-WHERE merge.esp_integration_id = %(account)s AND merge.events_moved_at IS NULL
-ORDER BY merge.old_member_key, merge.detected_at DESC
+WITH RECURSIVE followed AS (
+    SELECT DISTINCT old_member_key, old_member_id, old_member_key AS member_key, old_member_id AS member_id,
+        ARRAY[]::text[] COLLATE "C" AS passed
+    FROM {merges} WHERE esp_integration_id = %(account)s AND events_moved_at IS NULL
+    UNION ALL
+    SELECT followed.old_member_key, followed.old_member_id, next.new_member_key, next.new_member_id,
+        followed.passed || followed.member_key
+    FROM followed CROSS JOIN LATERAL (
+        SELECT merge.new_member_key, merge.new_member_id FROM {merges} AS merge JOIN {missing} AS missing
+            ON missing.esp_integration_id = %(account)s AND missing.member_id = merge.old_member_id
+        WHERE merge.esp_integration_id = %(account)s AND merge.old_member_key = followed.member_key
+        AND NOT EXISTS (
+            SELECT FROM {erased} WHERE esp_integration_id = %(account)s AND member_key = merge.new_member_key
+        )
+        ORDER BY merge.detected_at DESC LIMIT 1
+    ) AS next
+    WHERE next.new_member_key <> ALL(followed.passed)
+)
+SELECT DISTINCT ON (followed.old_member_key) followed.old_member_key, followed.old_member_id,
+    member.member_key AS new_member_key, member.id AS new_member_id, member.email
+FROM followed JOIN {members} AS member ON member.key = {followed_key}
+WHERE followed.member_key <> followed.old_member_key
+ORDER BY followed.old_member_key, cardinality(followed.passed) DESC
 """
 _MOVE_EVENTS = """
 UPDATE {} AS event SET member_key = merged.new_member_key, email = merged.email, __synced_at = now(),
@@ -138,7 +155,6 @@ _MOVE_CHANGES = """
 WITH moved AS (
     DELETE FROM {changes} AS change USING merged_profiles AS merged
     WHERE change.esp_integration_id = %(account)s AND change.member_id = merged.old_member_id
-    AND merged.new_member_id IS NOT NULL
     RETURNING change.*, merged.new_member_id
 )
 INSERT INTO {changes} ({columns}) SELECT {values} FROM moved ON CONFLICT DO NOTHING
@@ -152,6 +168,11 @@ _TO_ERASE = f"""
 SELECT missing.member_id FROM {{missing}} AS missing JOIN {{members}} AS member ON member.key = {{member_key}}
 WHERE missing.esp_integration_id = %(account)s AND member.left_reason = 'deleted' AND {_CONFIRMED}
 ORDER BY missing.member_id
+"""
+_MERGED_INTO_ERASED = """
+SELECT DISTINCT merge.old_member_id FROM {merges} AS merge
+JOIN {erased} AS erased ON erased.esp_integration_id = %(account)s AND erased.member_key = merge.new_member_key
+WHERE merge.esp_integration_id = %(account)s AND merge.old_member_id IS NOT NULL ORDER BY 1
 """
 
 
@@ -256,12 +277,19 @@ def to_erase(account: Account) -> list[str]:
     return [row for (row,) in account.execute(account.compose(_TO_ERASE, **_parts(account)))]
 
 
+def merged_into_erased(account: Account) -> list[str]:
+    """Return the profiles that were merged into someone who had been erased before, ordered by ID."""
+    return [row for (row,) in account.execute(account.compose(_MERGED_INTO_ERASED, **_parts(account)))]
+
+
 def _parts(account: Account) -> dict[str, Identifier | Composed]:
     return {
         "members": account.table(dimensions.MEMBERS),
         "merges": account.table(membership.PROFILE_MERGES),
         "missing": account.table(membership.MISSING_PROFILES),
         "changes": account.table(membership.SUBSCRIPTION_CHANGES),
+        "erased": account.table(bookkeeping.ERASED),
         "member_key": row_key(Identifier("missing", "member_id")),
+        "followed_key": row_key(Identifier("followed", "member_id")),
         "is_future": is_future(Identifier("member", "updated_at")),
     }

@@ -25,7 +25,8 @@ SWEEPS = "membership_sweep"
 """The name under which watermarks record when all members of a list were last read."""
 
 # The rules are those of docs/people.md. A change of one list concerns the list that it was resolved to; an unsubscribe
-# that could not be resolved, because several lists had the name at that time, concerns each of them.
+# that could not be resolved, because several lists had the name at that time, concerns each of them. A source with a
+# status for each list has exclusions by address only, so that nothing is known about a person without one.
 _DERIVE = """
 WITH staged AS MATERIALIZED (
     SELECT stage.list_id, stage.member_id, stage.created_at, stage.is_subscribed, stage.absent_since,
@@ -55,6 +56,9 @@ WITH staged AS MATERIALIZED (
     FROM people JOIN {changes} AS changes
         ON changes.esp_integration_id = %(account)s AND changes.member_id = people.member_id AND changes.scope = 'all'
     GROUP BY changes.member_id
+), excluded AS MATERIALIZED (
+    SELECT lower(email) AS address FROM {exclusions}
+    WHERE esp_integration_id = %(account)s AND %(has_status)s AND member_id IS NULL AND removed_at IS NULL
 ), current AS (
     SELECT staged.list_id, staged.member_id, coalesce(of_list.subscribed, staged.created_at) AS subscribed,
         staged.is_subscribed, staged.list_deleted_at, member.deleted_at AS profile_deleted_at, member.email,
@@ -103,8 +107,10 @@ WITH staged AS MATERIALIZED (
                 SELECT FROM {exclusions} AS exclusions
                 WHERE exclusions.esp_integration_id = %(account)s AND exclusions.member_id = decided.member_id
                 AND exclusions.removed_at IS NULL
-            ) THEN false
-            ELSE coalesce(decided.is_subscribed, decided.consent = 'SUBSCRIBED')
+            ) OR lower(decided.email) IN (SELECT address FROM excluded) THEN false
+            WHEN NOT %(has_status)s OR decided.is_subscribed IS NULL THEN decided.consent = 'SUBSCRIBED'
+            WHEN decided.is_subscribed AND decided.email IS NULL THEN NULL
+            ELSE decided.is_subscribed
         END AS is_subscribed
     FROM decided
 ), changed AS MATERIALIZED (
@@ -169,7 +175,8 @@ AND sweep.esp_integration_id = %(account)s AND sweep.stream = %(sweeps)s || '/' 
 AND sweep.watermark >= changes.changed_at AND {limit}
 """
 # The people that the changes concern. An address concerns those who have it, and a list its members and those who left
-# a list of one of its names.
+# a list of one of its names. The index of addresses does not find one that is written in capitals: exclusions without a
+# profile always concern those.
 _TAKE = """
 WITH recorded AS (
     DELETE FROM {touched} WHERE esp_integration_id = %(account)s RETURNING kind, row_key
@@ -180,8 +187,11 @@ INSERT INTO pg_temp.deriving (member_id)
 SELECT row_key AS member_id FROM taken WHERE kind = 'member'
 UNION SELECT member.id FROM taken
 JOIN {exclusions} AS exclusion ON exclusion._sync_id = taken.row_key AND exclusion.esp_integration_id = %(account)s
-JOIN {members} AS member ON member.email = exclusion.email AND member.esp_integration_id = %(account)s
+JOIN {members} AS member ON member.email IN (exclusion.email, lower(exclusion.email))
+    AND member.esp_integration_id = %(account)s
 WHERE kind = 'address'
+UNION SELECT id FROM {members}
+WHERE esp_integration_id = %(account)s AND %(has_status)s AND email <> lower(email)
 UNION SELECT stage.member_id FROM taken
 JOIN {stage} AS stage ON stage.list_id = taken.row_key AND stage.esp_integration_id = %(account)s
 WHERE kind = 'list'
@@ -203,9 +213,7 @@ _RECORD = """
 INSERT INTO {} (esp_integration_id, rules, derived_at) VALUES (%(account)s, %(rules)s, now())
 ON CONFLICT (esp_integration_id) DO UPDATE SET rules = excluded.rules, derived_at = excluded.derived_at
 """
-_RULES = md5(
-    "".join((_DERIVE, _ABSENT_AGAIN, list_names.RESOLVE, list_names.HAD_NAME.as_string(None))).encode()
-).hexdigest()
+_RULES = "".join((_DERIVE, _ABSENT_AGAIN, list_names.RESOLVE, list_names.HAD_NAME.as_string(None)))
 WHOLE_AGAIN = timedelta(days=30)
 """After this time, member_lists is derived as a whole, in case a change was made while triggers were disabled."""
 _ALL = SQL("true")
@@ -234,33 +242,38 @@ class Derived(NamedTuple):
     updated: int
 
 
-def derive_member_lists(account: Account, whole: bool = False) -> Derived:
+def derive_member_lists(account: Account, whole: bool = False, has_status: bool = True) -> Derived:
     """Bring member_lists up to date with the tables that it is derived from. Rows that do not change are not written.
 
     Derives the rows of people who are concerned by a change since the last time; all rows if `whole`, if the rules have
-    changed, or if the last derivation of all rows is not recorded or long ago. Blocks erasing until the transaction
-    ends, because erasing would miss rows that are being derived.
+    changed, or if the last derivation of all rows is not recorded or long ago. `has_status` says that the source
+    returns for each list if a person is subscribed; otherwise, what another source has returned does not count. Blocks
+    erasing until the transaction ends, because erasing would miss rows that are being derived.
     """
     wait_for_erasing(account.connection, account.schema)
     with account.connection.transaction():
         account.execute(_LOCK, bookkeeping.TOUCHED)
-        if whole or not _was_derived(account):
-            return _derive_all(account)
-        return _derive_changed(account)
+        if whole or not _was_derived(account, has_status):
+            return _derive_all(account, has_status)
+        return _derive_changed(account, has_status)
 
 
-def _was_derived(account: Account) -> bool:
-    return account.is_true(_WAS_DERIVED, bookkeeping.DERIVATIONS, rules=_RULES, age=WHOLE_AGAIN)
+def _was_derived(account: Account, has_status: bool) -> bool:
+    return account.is_true(_WAS_DERIVED, bookkeeping.DERIVATIONS, rules=_rules(has_status), age=WHOLE_AGAIN)
 
 
-def _derive_all(account: Account) -> Derived:
+def _rules(has_status: bool) -> str:
+    return md5(f"{_RULES}{has_status}".encode()).hexdigest()
+
+
+def _derive_all(account: Account, has_status: bool) -> Derived:
     account.execute(_FORGET, bookkeeping.TOUCHED)
-    derived = _derive(account, lambda alias: _ALL)
-    account.execute(_RECORD, bookkeeping.DERIVATIONS, rules=_RULES)
+    derived = _derive(account, lambda alias: _ALL, has_status)
+    account.execute(_RECORD, bookkeeping.DERIVATIONS, rules=_rules(has_status))
     return derived
 
 
-def _derive_changed(account: Account) -> Derived:
+def _derive_changed(account: Account, has_status: bool) -> Derived:
     """Derive the rows of the people who are concerned by the changes that have been recorded."""
     account.connection.execute("CREATE TEMPORARY TABLE deriving (member_id text PRIMARY KEY) ON COMMIT DROP")
     query = account.compose(
@@ -273,14 +286,14 @@ def _derive_changed(account: Account) -> Derived:
         names=account.table(membership.LIST_NAMES),
     )
     derived = Derived(0, 0, 0)
-    if account.execute(query).rowcount:
+    if account.execute(query, has_status=has_status).rowcount:
         account.connection.execute("ANALYZE pg_temp.deriving")
-        derived = _derive(account, lambda alias: _ARE_DERIVED.format(Identifier(alias)))
+        derived = _derive(account, lambda alias: _ARE_DERIVED.format(Identifier(alias)), has_status)
     account.connection.execute("DROP TABLE pg_temp.deriving")
     return derived
 
 
-def _derive(account: Account, limited: Callable[[str], Composable]) -> Derived:
+def _derive(account: Account, limited: Callable[[str], Composable], has_status: bool) -> Derived:
     """Derive rows. `limited` returns the condition that limits the rows of an alias to the people concerned."""
     with touched.unrecorded(account):
         list_names.resolve(account, limited("changes"))
@@ -301,7 +314,7 @@ def _derive(account: Account, limited: Callable[[str], Composable]) -> Derived:
         member_key=row_key(Identifier("staged", "member_id")),
         limit=limited("stage"),
     )
-    row = account.execute(query, esp_source=ESP_SOURCE).fetchone()
+    row = account.execute(query, esp_source=ESP_SOURCE, has_status=has_status).fetchone()
     assert row is not None
     rows, written, inserted, updated = row
     check_stored(account, membership.MEMBER_LISTS, written, inserted + updated)

@@ -337,8 +337,6 @@ def _merged(load: Load, column: Column, stored: str, incoming: str) -> Composabl
             return SQL("greatest({}, {})").format(old, new)
         case Merge.FROM_LATEST_ROW:
             return SQL("coalesce({}, {}, {})").format(_unless_older("updated_at", old, new, stored, incoming), old, new)
-        case Merge.ALWAYS_REPLACE:
-            return new
         case Merge.CLEAR:
             value: Composable = SQL("NULL")
         case Merge.UNLESS_NULL:

@@ -33,6 +33,13 @@ def test_older_extractions_do_not_restore_older_values(
     assert rows(connection, "members", "city", "updated_at") == [(city, max(stored, loaded))]
 
 
+def test_an_older_extraction_does_not_restore_a_consent(merged: Any, connection: psycopg.Connection) -> None:
+    """Two runs can read a person at nearly the same time, and store what they have read in the other order."""
+    merged(loads.MEMBERS, {"key": "a", "id": "a", "consent": "UNSUBSCRIBED", "updated_at": FEB})
+    merged(loads.MEMBERS, {"key": "a", "id": "a", "consent": "SUBSCRIBED", "updated_at": JAN})
+    assert rows(connection, "members", "id", "consent") == [("a", "UNSUBSCRIBED")]
+
+
 def test_an_extraction_from_the_future_is_replaced(merged: Any, connection: psycopg.Connection) -> None:
     """It was made with a clock that was ahead. Otherwise, later extractions would be ignored until that time."""
     year = datetime.now(UTC) + timedelta(days=365)

@@ -7,6 +7,8 @@ import pytest
 from klaviyo_pg.postgres import claims, erase, erase_events
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.rows import Consent, Suppression
+from tests.erasing import erase as erase_at_once
+from tests.fake_source import FakeSource
 from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import DAY, Warehouse, cut_connections, days_ago
 
@@ -120,6 +122,55 @@ def test_a_merge_is_found_without_reading_events_again(warehouse: Warehouse, sho
     assert len(shop.sent("event_owner")) == 1
     warehouse.daily(**OFTEN)
     assert len(shop.sent("event_owner")) == 1
+
+
+def test_a_profile_that_is_merged_into_an_erased_person_is_erased(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Its data is that person's now, and its events do not bring the person back."""
+    integration_id = warehouse.daily().run.integration_id
+    with warehouse.open() as session, session.database.transaction() as connection:
+        erase_at_once(Account(connection, "klaviyo", integration_id), None, ["P3"])
+    merge_profiles(shop, "P0", "P3")
+    ran = warehouse.daily(lookback_days=0, **OFTEN)
+    assert ran.sentences == ["Erased 1 person merged into people who had been erased."]
+    assert warehouse.rows("SELECT * FROM profile_merges") == []
+    assert set(warehouse.rows("SELECT member_key, email FROM opens")) == {(None, None)}
+    assert [row[0] for row in warehouse.rows(MEMBERS)] == ["P1", "P2"]
+    assert warehouse.daily(**OFTEN).sentences == []
+
+
+def test_events_follow_a_profile_that_was_merged_twice(
+    warehouse: Warehouse, shop: FakeAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first merge is noticed while the old profile still exists, the second one with both of them gone."""
+    shop.add_metric("LEFT", "Unsubscribed")
+    shop.add_events("LEFT", days_ago(5), person="P0")
+    shop.add_member("L1", "P3", days_ago(8))
+    warehouse.daily()
+    read_again = {"lookback_days": (datetime.now(UTC) - days_ago(1)) / DAY}
+    shop.events = [event._replace(profile_id="P1") if event.id == "E00005" else event for event in shop.events]
+    warehouse.daily(**read_again)
+    merge_profiles(shop, "P0", "P1")
+    merge_profiles(shop, "P1", "P3")
+    monkeypatch.setattr(FakeSource, "event_owner", lambda source, event_id: None)  # as the legacy dialect does
+    warehouse.daily(**read_again)
+    assert owners(warehouse, "opens") == {"P3"}
+    assert warehouse.column("SELECT member_id FROM subscription_changes") == ["P3"]
+    assert warehouse.one("SELECT is_subscribed FROM member_lists WHERE member_id = 'P3'") is False
+
+
+def test_events_wait_for_a_profile_that_is_not_stored(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Neither their address nor the subscription changes get lost until the profile can be read."""
+    shop.add_metric("LEFT", "Unsubscribed")
+    shop.add_events("LEFT", days_ago(5), person="P0")
+    warehouse.daily()
+    merge_profiles(shop, "P0", "P9")
+    warehouse.daily(lookback_days=0, **OFTEN)
+    assert owners(warehouse, "opens") == {"P0"}
+    assert ("P0", True, "merged") in warehouse.rows(MEMBERS)
+    shop.add_person("P9", days_ago(0), created=LONG_AGO)
+    warehouse.daily(lookback_days=0)
+    assert owners(warehouse, "opens") == {"P9"}
+    assert warehouse.column("SELECT member_id FROM subscription_changes") == ["P9"]
 
 
 def test_only_the_event_follows_while_the_old_profile_exists(warehouse: Warehouse, shop: FakeAccount) -> None:
