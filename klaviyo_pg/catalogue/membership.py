@@ -278,6 +278,7 @@ MEMBER_CONSENTS = Table(
         Column("double_optin", BOOLEAN, "True if the person confirmed the consent.", "double_optin", ""),
         *ORIGIN,
     ),
+    indexes=(("member_id",),),
 )
 PROFILE_MERGES = Table(
     "profile_merges",

@@ -251,3 +251,10 @@ def test_loads_refer_to_columns_of_their_table(load: Load) -> None:
     named |= {name for name in (load.newer_by, load.absent_per) if name}
     assert named <= set(load.table.column_names)
     assert set(load.table.primary_key) <= set(load.schema) | FILLED_IN
+
+
+@pytest.mark.parametrize("load", loads.DETAILS, ids=lambda load: load.table.name)
+def test_the_details_of_a_person_are_found_by_an_index(load: Load) -> None:
+    """Otherwise a batch with one changed person would read the details of everyone."""
+    indexes = [tuple(name for name in load.table.primary_key if name != "esp_integration_id"), *load.table.indexes]
+    assert load.absent_per in {columns[0] for columns in indexes}
