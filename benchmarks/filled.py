@@ -5,10 +5,12 @@ get most of the emails. Each open and click belongs to an email, which a campaig
 tenth campaign tests two variations. A folder is filled once, and can be kept for the next benchmark.
 """
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import NamedTuple
 
 import psycopg
@@ -18,7 +20,8 @@ from benchmarks.workbench import readable_folder
 from klaviyo_pg.postgres import schema
 from tests.driver import postgres_server
 
-SCHEMA = "klaviyo"
+SCHEMA, ACCOUNT = "klaviyo", "one"
+_TICKS = os.sysconf("SC_CLK_TCK")
 _SENDS = 480
 _SHARES = {  # of a thousand events
     "sends": ("Received Email", _SENDS),
@@ -145,6 +148,14 @@ class Size(NamedTuple):
         return f"{self.events:,} events, {self.people:,} people, {_CAMPAIGNS:,} campaigns"
 
 
+class Cost(NamedTuple):
+    """The result of some work in rows, and what it took: seconds, and seconds of processor time of Postgres."""
+
+    rows: int
+    seconds: float
+    processor: float
+
+
 @contextmanager
 def warehouse(size: Size, folder: Path | None = None) -> Iterator[psycopg.Connection]:
     """Yield a connection to a filled warehouse, in a temporary folder, or in one that is kept and filled once."""
@@ -178,3 +189,25 @@ def _run(
 ) -> None:
     numbers = {name: SQL(str(number)) for name, number in counts.items()}
     connection.execute(SQL(statement).format(table=Identifier(table), **numbers), values)
+
+
+def cost(connection: psycopg.Connection, work: Callable[[], int]) -> Cost:
+    """Do some work of one connection, and return what it took."""
+    before, began = _processor(connection), perf_counter()
+    rows = work()
+    return Cost(rows, perf_counter() - began, _processor(connection) - before)
+
+
+def _processor(connection: psycopg.Connection) -> float:
+    """Return the processor time of a backend and of all processes of its server that have ended, in seconds.
+
+    Parallel workers are such processes.
+    """
+    backend = _times(connection.info.backend_pid)
+    server = _times(int(backend[1]))
+    return (int(backend[11]) + int(backend[12]) + int(server[13]) + int(server[14])) / _TICKS
+
+
+def _times(pid: int) -> list[str]:
+    """Return the fields of /proc/<pid>/stat after the name of the program."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -4,24 +4,21 @@ Postgres has its default configuration, so that queries use parallel workers, ex
 several runs counts. The processor time is that of the backend and of its parallel workers.
 """
 
-import os
 import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 
 import psycopg
 from psycopg.sql import SQL
 
 from benchmarks.comparison import table
-from benchmarks.filled import Size, warehouse
+from benchmarks.filled import Size, cost, warehouse
 from benchmarks.workbench import parser, report
 from tests.driver import ROOT
 
 _RECIPE = re.compile(r"^### (?P<title>\d+\. .*?)$.*?^```sql\n(?P<query>.*?);\n```$", re.DOTALL | re.MULTILINE)
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -49,29 +46,10 @@ def recipes() -> list[tuple[str, str]]:
 
 
 def _measured(connection: psycopg.Connection, title: str, query: str, repeats: int) -> tuple[str, str, str]:
-    costs = [_cost(connection, query) for _ in range(repeats)]
+    costs = [cost(connection, lambda: len(connection.execute(query.encode()).fetchall())) for _ in range(repeats)]
     seconds, processor = (median(each[at] for each in costs) for at in (1, 2))
     print(f"{seconds:8.2f} s {processor:8.2f} s of processor  {title}", file=sys.stderr)
-    return f"{costs[0][0]:,}", f"{seconds:.2f}", f"{processor:.2f}"
-
-
-def _cost(connection: psycopg.Connection, query: str) -> tuple[int, float, float]:
-    """Return the number of rows of a query, its seconds, and its seconds of processor time."""
-    before, began = _processor(connection), perf_counter()
-    rows = connection.execute(query.encode()).fetchall()
-    return len(rows), perf_counter() - began, _processor(connection) - before
-
-
-def _processor(connection: psycopg.Connection) -> float:
-    """Return the processor time of a backend and of all processes of its server that have ended, in seconds."""
-    backend = _times(connection.info.backend_pid)
-    server = _times(int(backend[1]))
-    return (int(backend[11]) + int(backend[12]) + int(server[13]) + int(server[14])) / _TICKS
-
-
-def _times(pid: int) -> list[str]:
-    """Return the fields of /proc/<pid>/stat after the name of the program."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return f"{costs[0].rows:,}", f"{seconds:.2f}", f"{processor:.2f}"
 
 
 if __name__ == "__main__":
