@@ -139,7 +139,7 @@ FROM (
 
 
 class Size(NamedTuple):
-    """How much a warehouse has."""
+    """The numbers of events and people of a warehouse."""
 
     events: int
     people: int

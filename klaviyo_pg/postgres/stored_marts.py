@@ -22,7 +22,7 @@ from klaviyo_pg.postgres.load import Merged, merge_stored
 from klaviyo_pg.postgres.statements import names
 
 _LASTS = timedelta(hours=20)
-"""How long a result that depends on the present lasts: less than the time between two daily runs."""
+"""The age at which a result that depends on the present is out of date: less than the time between two daily runs."""
 _WORK_MEM = "64MB"  # for each sort and hash table: with Postgres's default, a large account's would not fit
 _FUNCTION = "mart_changed"
 _BODY = """
@@ -181,7 +181,7 @@ def outdated(account: Account, chosen: Collection[str]) -> list[str]:
 def renew(account: Account, name: str) -> Merged | None:
     """Derive a mart again, if it is marked, and write the rows that differ. Return None if it was not marked any more.
 
-    Erasing does not wait for the derivation: people who were erased meanwhile are left out.
+    Erasing does not wait for the derivation: people who were erased since it began are left out.
     """
     stored = STORED_MARTS[name]
     claims.take_turns(account, f"stored mart {name}")
