@@ -162,14 +162,16 @@ def warehouse(size: Size, folder: Path | None = None) -> Iterator[psycopg.Connec
     with readable_folder() as temporary:
         url = postgres_server(folder or temporary)
         with psycopg.connect(url, autocommit=True, options=f"-c search_path={SCHEMA}") as connection:
-            if not schema.exists(connection, SCHEMA):
+            is_new = not schema.exists(connection, SCHEMA)
+            with connection.transaction():
+                schema.upgrade(connection, SCHEMA)
+            if is_new:
                 _fill(connection, size)
             yield connection
 
 
 def _fill(connection: psycopg.Connection, size: Size) -> None:
     with connection.transaction():
-        schema.upgrade(connection, SCHEMA)
         connection.execute("SET LOCAL session_replication_role = replica")  # no triggers
         kinds = [(name, *each) for name, each in _SHARES.items()] + [("events", "Placed Order", _ORDERS)]
         counts = {"people": size.people, "campaigns": _CAMPAIGNS, "days": _DAYS, "emails": size.events * _SENDS // 1000}
