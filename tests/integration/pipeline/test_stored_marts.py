@@ -216,3 +216,17 @@ def test_accounts_are_stored_apart(filled: Warehouse, shop: FakeAccount) -> None
     assert filled.one(query, "other") == 1
     second.daily(stored_marts=())
     assert filled.one(query, "other") == 0
+
+
+def test_changes_of_partitions_are_noticed(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """New events are recorded, and so is a month that was dropped."""
+    parted = warehouse.variant(warehouse_schema="parted", event_partitions="month", **ALL)
+    assert parted.daily().state == "complete"
+    shop.add_events("OPEN", days_ago(1) + 2 * HOUR, person="P1")
+    parted.daily()
+    assert differing(parted) == []
+    for (name,) in parted.rows("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'opens'::regclass"):
+        parted.execute(f"DROP TABLE {name}")
+    shop.events = [event for event in shop.events if event.metric_id != "OPEN"]
+    parted.daily(stored_marts=("member_engagement",))
+    assert parted.one("SELECT sum(opens) FROM member_engagement_stored") == 0
