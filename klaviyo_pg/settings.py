@@ -8,7 +8,7 @@ import os
 from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -32,6 +32,8 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _DESTINATIONS = 'must be a JSON object of metrics and their event tables, such as {"Opened Push": "opens"}'
 Revision = Literal["2026-07-15", "2026-10-15"]
 """A revision of the API."""
+Mart = Literal["campaign_performance", "flow_performance", "member_engagement", "list_growth", "deliverability"]
+"""A view for analysts whose rows can be stored."""
 COUNTED_DAYS = 1826
 """The age in days up to which the API counts events: five years."""
 
@@ -261,6 +263,11 @@ class Settings(BaseSettings):
         description="Additional indexes of event tables, by campaign_key and member_key: campaign, member or both, "
         "comma-separated.",
     )
+    stored_marts: Annotated[tuple[Mart | Literal["all"], ...], NoDecode] = Field(
+        (),
+        description="Marts whose rows are kept in a table as well, and derived again at the end of each run that "
+        "changed what they count: names, comma-separated, or all. Empty: none.",
+    )
     log_format: Literal["text", "json"] = Field(
         "text",
         description="Lines of the log: text, or one JSON object each, for log collectors. The result of a command is "
@@ -297,7 +304,9 @@ class Settings(BaseSettings):
         in_file = DotEnvSettingsSource(settings_cls, env_file=dotenv_settings.env_file, env_prefix=names.PREFIX)
         return init_settings, prefixed, in_file, env_settings, dotenv_settings
 
-    @field_validator("metrics", "tables", "segments", "readable_properties", "event_indexes", mode="before")
+    @field_validator(
+        "metrics", "tables", "segments", "readable_properties", "event_indexes", "stored_marts", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -305,6 +314,11 @@ class Settings(BaseSettings):
         if value.lstrip().startswith("["):
             return _json_names(value)
         return tuple(name for part in value.split(",") if (name := part.strip()))
+
+    @field_validator("stored_marts")
+    @classmethod
+    def _names_marts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return get_args(Mart) if "all" in value else value
 
     @field_validator("destinations", mode="before")
     @classmethod

@@ -10,7 +10,7 @@ from klaviyo_pg.postgres import departures, lookups, reconciliation, segments, s
 from klaviyo_pg.postgres import watermarks as ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.excluded import Extent, extent
-from pipeline import memberships, plan, reports
+from pipeline import memberships, plan, reports, stored_marts
 from pipeline.chunks import Chunk
 from pipeline.job import Job, read
 from pipeline.reconcile.check import METRICS_SCOPE, can_count, find_late_events
@@ -53,6 +53,8 @@ def sync(job: Job, since: datetime | None) -> None:
     if not job.tally.must_stop:
         job.tally.notes += memberships.erase_people(job.session, job.run)
         reports.read_reports(job, streams)
+    stored_marts.forget_others(job)
+    stored_marts.renew(job)
     update_statistics(job)
 
 

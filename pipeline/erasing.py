@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from klaviyo_pg.catalogue import dimensions, events
 from klaviyo_pg.errors import DatabaseAway
-from klaviyo_pg.postgres import claims, erase, erase_events
+from klaviyo_pg.postgres import claims, erase, erase_events, stored_marts
 from klaviyo_pg.postgres.account import Account
 
 Result = TypeVar("Result")
@@ -163,3 +163,5 @@ def _delete(transact: Transact, rows: Counter[str]) -> None:
     for table in erase.OTHERS:
         rows[table.name] += transact(partial(erase.delete_other, table=table))
     rows[dimensions.CAMPAIGNS.name] += transact(erase_events.rename_campaigns)
+    transact(stored_marts.mark)
+    transact(stored_marts.renew_domains)

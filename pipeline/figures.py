@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import psycopg
 
-from klaviyo_pg.catalogue import DATA
+from klaviyo_pg.catalogue import DATA, STORED
 from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.postgres import runs
 from pipeline.outcome import Counts
@@ -45,6 +45,6 @@ def figures(counts: Counts) -> str:
 
 def rows_of(counts: Counts) -> Iterator[dict[str, object]]:
     """Yield a row of numbers for each table of which something was read, in the order of the catalogue."""
-    for table in DATA:
+    for table in (*DATA, *STORED):
         if numbers := counts.get(table.name):
             yield {"table": table.name, **{name.replace("_", " "): numbers[name] for name in _SHOWN}}

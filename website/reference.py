@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pydantic_core import PydanticUndefined
 
-from klaviyo_pg.catalogue import ADDED, BOOKKEEPING, DATA, SPECIFIED, VIEWS, Column, Table, View, events
+from klaviyo_pg.catalogue import ADDED, BOOKKEEPING, DATA, SPECIFIED, STORED, VIEWS, Column, Table, View, events
 from klaviyo_pg.settings import Settings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -135,6 +135,7 @@ def tables_page() -> str:
         ("Tables of the specification", SPECIFIED),
         ("Further tables", ADDED),
         ("Views", VIEWS),
+        ("Stored marts", STORED),
         ("Bookkeeping", tuple(table for table in BOOKKEEPING if not table.internal)),
         ("Internal tables", tuple(table for table in BOOKKEEPING if table.internal)),
     )

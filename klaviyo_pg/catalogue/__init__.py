@@ -13,6 +13,7 @@ from klaviyo_pg.catalogue import (
     on_request,
     reports,
     segments,
+    stored_marts,
     tags,
     views,
 )
@@ -57,6 +58,7 @@ ADDED = (
     reports.FLOW_REPORTS,
     *on_request.TABLES,
 )
+STORED = tuple(each.table for each in stored_marts.STORED_MARTS.values())
 DATA = (*SPECIFIED, *ADDED)
 BOOKKEEPING = (
     membership.SUBSCRIPTION_CHANGES,
@@ -77,6 +79,8 @@ BOOKKEEPING = (
     bookkeeping.SWEEPS,
     bookkeeping.TOUCHED,
     bookkeeping.DERIVATIONS,
+    bookkeeping.STORED_MARTS,
+    bookkeeping.MART_CHANGES,
     bookkeeping.RATE_LIMITS,
     bookkeeping.PAGE_SIZES,
     bookkeeping.ERASED,
@@ -85,7 +89,7 @@ BOOKKEEPING = (
     bookkeeping.ERASING_EVENTS,
     bookkeeping.REJECTS,
 )
-TABLES = (*DATA, *BOOKKEEPING)
+TABLES = (*DATA, *STORED, *BOOKKEEPING)
 VIEWS = views.VIEWS
 
 __all__ = [
@@ -93,6 +97,7 @@ __all__ = [
     "BOOKKEEPING",
     "DATA",
     "SPECIFIED",
+    "STORED",
     "TABLES",
     "VIEWS",
     "Absent",
@@ -116,6 +121,7 @@ __all__ = [
     "on_request",
     "reports",
     "segments",
+    "stored_marts",
     "tags",
     "views",
 ]

@@ -334,6 +334,38 @@ DERIVATIONS = Table(
     unlogged=True,
     internal=True,
 )
+STORED_MARTS = Table(
+    "stored_marts",
+    "The marts that are stored for an account (STORED_MARTS), and as of when.",
+    (
+        ESP_INTEGRATION_ID,
+        Column("mart", TEXT, "Name of the mart; its rows are in <mart>_stored.", personal=Harmless.OWN),
+        Column("as_of", TIMESTAMP, "Time as of which the rows were last derived; null if they never were."),
+        Column(
+            "is_outdated",
+            BOOLEAN,
+            "True if a run has found that the rows have to be derived again, and has not finished that.",
+        ),
+        Column(
+            "origin",
+            KEY,
+            "Digest of the query that the rows were derived by, and of the files of the tables that it reads.",
+            personal=Harmless.OWN,
+        ),
+    ),
+    primary_key=("esp_integration_id", "mart"),
+)
+MART_CHANGES = Table(
+    "mart_changes",
+    "Tables that were changed since a run last looked if stored marts are out of date, as triggers record them.",
+    (
+        Column("transaction", INTEGER, "Transaction that made the change."),
+        ESP_INTEGRATION_ID,
+        Column("table_name", TEXT, "Name of the changed table.", personal=Harmless.OWN),
+    ),
+    primary_key=("transaction", "esp_integration_id", "table_name"),
+    internal=True,
+)
 RATE_LIMITS = Table(
     "rate_limits",
     "How much of the API's rate limits is used up, shared by all processes that read the account.",

@@ -28,6 +28,7 @@ class Harmless(Enum):
     ID = "Klaviyo assigned the ID"
     KEY = "a digest"
     OWN = "this project wrote it"
+    DERIVED = "it is derived in the database from columns that are protected"
     SETTING = "the user chose it in a setting"
     SENDER = "the address or name that the account sends as, which every recipient sees"
     PRODUCT = "the shop's ID of a product, which often looks like a phone number"

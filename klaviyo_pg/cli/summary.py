@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from klaviyo_pg.catalogue import DATA
+from klaviyo_pg.catalogue import DATA, STORED
 from klaviyo_pg.cli.output import json_line, print_error
 from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, runs
 from klaviyo_pg.postgres.account import Account
@@ -158,7 +158,7 @@ def table(report: Report, counts: Counts) -> Table:
     shown.add_column("table")
     for name in _COLUMNS:
         shown.add_column(name.removeprefix("rows_"), justify="right")
-    for described in DATA:
+    for described in (*DATA, *STORED):
         numbers = [counts.get(described.name, {}).get(name, 0) for name in _COLUMNS]
         if any(numbers):
             shown.add_row(described.name, *(f"{number:,}" for number in numbers))

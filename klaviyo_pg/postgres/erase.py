@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
-from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership, on_request, segments
+from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership, on_request, segments, stored_marts
 from klaviyo_pg.postgres import claims, touched
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import INDEXABLE
@@ -184,6 +184,7 @@ DERIVED: tuple[tuple[Table, Composable], ...] = (
     (on_request.COUPON_CODES, _OF_KEY),
     (on_request.PUSH_TOKENS, _OF_KEY),
     (on_request.MEMBER_PREDICTIONS, _OF_KEY),
+    (stored_marts.MEMBER_ENGAGEMENT.table, _OF_KEY),
 )
 """The other tables of the people, by member key."""
 OTHERS = (

@@ -171,7 +171,9 @@ def _indexable(load: Load, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Unst
     return (frame.filter(~is_long), rows) if rows else (frame, [])
 
 
-def merge_stored(account: Account, load: Load, query: Composed, is_complete: bool, guard: Guard) -> Merged:
+def merge_stored(
+    account: Account, load: Load, query: Composed, is_complete: bool = True, guard: Guard | None = None
+) -> Merged:
     """Merge the rows of a query, one for each key, as `merge` does with a frame."""
     account.execute(statements.create_stage(account.schema, load))
     rows = account.execute(statements.fill_stage(load, query)).rowcount

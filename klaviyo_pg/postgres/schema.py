@@ -18,6 +18,7 @@ from klaviyo_pg.postgres import (
     partitions,
     push_tokens,
     revenue,
+    stored_marts,
     touched,
 )
 from klaviyo_pg.postgres.statements import place, qualified, shown
@@ -78,10 +79,14 @@ Comments = Mapping[tuple[str, str | None], str]
 
 
 class Storage(NamedTuple):
-    """The storage of event tables: in partitions by month or as a whole, and with which indexes of EVENT_INDEXES."""
+    """The storage of event tables: in partitions by month or as a whole, and with which indexes of EVENT_INDEXES.
+
+    `stores_marts` says that changes of what marts count are recorded.
+    """
 
     by_month: bool = False
     indexes: tuple[str, ...] = ()
+    stores_marts: bool = False
 
 
 PLAIN = Storage()
@@ -89,7 +94,7 @@ PLAIN = Storage()
 
 def storage_of(settings: Settings) -> Storage:
     """Return how event tables are to be stored."""
-    return Storage(settings.event_partitions == "month", settings.event_indexes)
+    return Storage(settings.event_partitions == "month", settings.event_indexes, bool(settings.stored_marts))
 
 
 def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> None:
@@ -120,6 +125,8 @@ def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> No
     for statement in missing_indexes(schema, indexes, storage=storage):
         connection.execute(statement)
     touched.install(connection, schema)
+    if storage.stores_marts:
+        stored_marts.install(connection, schema)
     _define_views(connection, schema, trusts_records=not created)
     comment(connection, schema)
 

@@ -9,7 +9,7 @@ from klaviyo_pg.postgres import watermarks as ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window, history_window
-from pipeline import coverage
+from pipeline import coverage, stored_marts
 from pipeline.backfill.chunking import Summary, sentences, summaries
 from pipeline.backfill.plan import Plan, event_tables_of, metrics_of, plan
 from pipeline.backfill.side_by_side import Read, read_history
@@ -50,6 +50,7 @@ def backfill(
         job.tally.notes.append(_NO_HISTORY)
     read_plan(job, planned)
     _complete_people(job)
+    stored_marts.renew(job)
     update_statistics(job)
     publish(job, window)
 

@@ -2,7 +2,7 @@
 
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.postgres import watermarks as ledger
-from pipeline import coverage
+from pipeline import coverage, stored_marts
 from pipeline.chunks import Chunk
 from pipeline.job import Job, read
 from pipeline.plan import unread_dimension_chunks
@@ -28,6 +28,7 @@ def reconcile(job: Job) -> None:
     unread = unread_dimension_chunks(watermarks, (), reasons, streams)
     if unread and not job.tally.must_stop:
         read(job, "Lists, campaigns and flows", unread)
+    stored_marts.renew(job)
     coverage.publish(job)
 
 

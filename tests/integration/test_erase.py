@@ -46,6 +46,8 @@ def people(merged: Any, connection: psycopg.Connection) -> None:
         own = {"id": person, "key": md5(f"{integration_id}{person}"), "member_key": md5(person), "updated_at": NOW}
         merged(loads.MEMBERS, own | {"email": email}, integration_id=integration_id)
         merged(loads.MEMBER_ATTRIBUTES, own | {"name": "Size", "value": "M"}, integration_id=integration_id)
+        engaged = "INSERT INTO member_engagement_stored (key, esp_integration_id, member_key) VALUES (%s, %s, %s)"
+        connection.execute(engaged, [own["key"], integration_id, own["member_key"]])
         for name, load in loads.EVENTS.items():
             event = {"key": md5(integration_id + name + person), "id": name + person, "member_key": md5(person)}
             event |= {"email": email, "event_at": NOW, "properties": json.dumps({"to": email}), "value": "3"}
@@ -134,6 +136,7 @@ def test_no_trace_of_the_person_is_left(
         **dict.fromkeys(("stg_member_lists", "member_lists", "subscription_changes", "swept_members"), 1),
         **dict.fromkeys(("list_suppressions", "member_consents", "missing_profiles", "profile_merges"), 1),
         **dict.fromkeys(("segment_members", "coupon_codes", "push_tokens", "member_predictions", "reviews"), 1),
+        "member_engagement_stored": 1,
         "campaigns": 0,
         "missing_rows": 2,
         "touched": 2,

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from klaviyo_pg.catalogue import ADDED, BOOKKEEPING, DATA, TABLES, Load, Table, events, loads
+from klaviyo_pg.catalogue import ADDED, BOOKKEEPING, DATA, STORED, TABLES, Load, Table, events, loads
 from klaviyo_pg.catalogue.types import FILLED_IN
 from klaviyo_pg.klaviyo.current.reports import STATISTICS
 
@@ -188,7 +188,7 @@ LOADS = [load for load in vars(loads).values() if isinstance(load, Load)] + list
 
 def test_all_specified_tables_exist_with_unique_names() -> None:
     assert [table.name for table in DATA] == list(COLUMNS)
-    assert len({table.name for table in TABLES}) == len(TABLES) == 18 + len(ADDED) + len(BOOKKEEPING)
+    assert len({table.name for table in TABLES}) == len(TABLES) == 18 + len(ADDED) + len(STORED) + len(BOOKKEEPING)
 
 
 @pytest.mark.parametrize("table", DATA, ids=lambda table: table.name)

@@ -54,6 +54,12 @@ def warehouse(database: str, shop: FakeAccount, tmp_path: Path) -> Warehouse:
     return Warehouse(database, settings, shop.open)
 
 
+def merge_profiles(shop: FakeAccount, old: str, new: str) -> None:
+    """Merge a profile into another one: its events belong to that one, and it is gone."""
+    del shop.profiles[old]
+    shop.events = [event._replace(profile_id=new) if event.profile_id == old else event for event in shop.events]
+
+
 def cut_connections(warehouse: Warehouse) -> None:
     """End every connection to the warehouse, as a restart of the database does."""
     with psycopg.connect(warehouse.url, autocommit=True) as connection:

@@ -10,7 +10,7 @@ from klaviyo_pg.rows import Consent, Suppression
 from tests.erasing import erase as erase_at_once
 from tests.fake_source import FakeSource
 from tests.fakes import LONG_AGO, FakeAccount
-from tests.integration.pipeline.conftest import DAY, Warehouse, cut_connections, days_ago
+from tests.integration.pipeline.conftest import DAY, Warehouse, cut_connections, days_ago, merge_profiles
 
 OFTEN = {"profile_sweep_days": 0.000001}
 MEMBERS = "SELECT id, deleted_at IS NOT NULL, left_reason FROM members ORDER BY id"
@@ -22,12 +22,6 @@ def created(shop: FakeAccount) -> None:
     for number, (profile_id, (profile, updated)) in enumerate(list(shop.profiles.items())):
         created = LONG_AGO.replace(month=number + 1)
         shop.profiles[profile_id] = (profile._replace(created=created, consent="SUBSCRIBED"), updated)
-
-
-def merge_profiles(shop: FakeAccount, old: str, new: str) -> None:
-    """Merge a profile into another one: its events belong to that one, and it is gone."""
-    del shop.profiles[old]
-    shop.events = [event._replace(profile_id=new) if event.profile_id == old else event for event in shop.events]
 
 
 def owners(warehouse: Warehouse, table: str) -> set[str]:

@@ -1,0 +1,236 @@
+"""The stored results of marts (STORED_MARTS): when they are out of date, and deriving them again. The caller owns the
+transaction.
+
+Triggers record which tables a transaction changes for which accounts, so that no writer can forget it. A run takes
+these records over as marks on the marts that depend on the tables, and then derives the marked ones, each in a
+transaction: what happens in between is recorded for the next run.
+"""
+
+from collections.abc import Collection, Iterator
+from datetime import timedelta
+from hashlib import md5
+
+from psycopg import Connection
+from psycopg.sql import SQL, Composed, Identifier, Literal
+
+from klaviyo_pg.catalogue import Table, bookkeeping
+from klaviyo_pg.catalogue.stored_marts import DELIVERABILITY, MEMBER_ENGAGEMENT, STORED_MARTS, StoredMart
+from klaviyo_pg.postgres import claims, marts, messages
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.erased_people import wait_for_erasing
+from klaviyo_pg.postgres.load import Merged, merge_stored
+from klaviyo_pg.postgres.statements import names, qualified
+
+_LASTS = timedelta(hours=20)
+"""The age at which a result that depends on the present is out of date: less than the time between two daily runs."""
+_WORK_MEM = "64MB"  # for each sort and hash table: with Postgres's default, a large account's would not fit
+_FUNCTION = "mart_changed"
+_BODY = """
+BEGIN
+    INSERT INTO {changes} (transaction, esp_integration_id, table_name)
+    SELECT DISTINCT pg_current_xact_id()::text::bigint, changed.esp_integration_id, TG_TABLE_NAME FROM changed
+    WHERE changed.esp_integration_id IS NOT NULL
+    ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END
+"""
+# The loader's rights are enough to record a change that another role makes.
+_CREATE_FUNCTION = """
+CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {body}
+"""
+_CREATE_TRIGGER = """
+CREATE TRIGGER {trigger} AFTER {event} ON {table} REFERENCING {side} TABLE AS changed
+FOR EACH STATEMENT EXECUTE FUNCTION {function}()
+"""
+_SIDES = {"INSERT": "NEW", "UPDATE": "NEW", "DELETE": "OLD"}
+_STORED_BODY = """
+SELECT prosrc FROM pg_proc JOIN pg_namespace AS namespace ON namespace.oid = pronamespace
+WHERE nspname = %s AND proname = %s
+"""
+_TRIGGERS = """
+SELECT class.relname, tgname FROM pg_trigger JOIN pg_class AS class ON class.oid = tgrelid
+JOIN pg_namespace AS namespace ON namespace.oid = relnamespace WHERE nspname = %s AND NOT tgisinternal
+"""
+# No trigger notices that a partition was dropped or a table truncated. Either changes the files.
+_FILES = """
+SELECT coalesce(string_agg(class.oid || ':' || class.relfilenode, ',' ORDER BY class.oid), '') FROM pg_class AS class
+WHERE class.oid IN (
+    WITH source AS (
+        SELECT source.oid FROM pg_class AS source JOIN pg_namespace AS namespace ON namespace.oid = source.relnamespace
+        WHERE nspname = %(schema)s AND relname = ANY(%(tables)s)
+    )
+    SELECT oid FROM source UNION ALL SELECT inhrelid FROM pg_inherits JOIN source ON source.oid = inhparent
+)
+"""
+_STORED = """
+SELECT mart, is_outdated, origin, as_of IS NULL OR as_of < now() - %(lasts)s FROM {}
+WHERE esp_integration_id = %(account)s
+"""
+_CHOOSE = """
+INSERT INTO {} (esp_integration_id, mart, is_outdated) SELECT %(account)s, unnest(%(marts)s::text[]), true
+ON CONFLICT DO NOTHING
+"""
+_MARK = """
+UPDATE {} SET is_outdated = true WHERE esp_integration_id = %(account)s AND mart = ANY(%(marts)s) AND NOT is_outdated
+"""
+_OUTDATED = "SELECT mart FROM {} WHERE esp_integration_id = %(account)s AND mart = ANY(%(marts)s) AND is_outdated"
+_MORE_MEMORY = """
+SELECT set_config('work_mem', %(memory)s, true)
+WHERE pg_size_bytes(current_setting('work_mem')) < pg_size_bytes(%(memory)s)
+"""
+# Postgres uses parallel workers for this, but not for an INSERT.
+_DERIVE = """
+CREATE TEMPORARY TABLE {derived} ON COMMIT DROP AS
+SELECT md5(jsonb_build_array(esp_integration_id, {identity})::text) AS key, {columns} FROM {mart}
+WHERE esp_integration_id = {account}
+"""
+_DERIVED = Identifier("pg_temp", "derived_mart")
+_WITHOUT_ERASED = """
+WHERE NOT EXISTS (
+    SELECT FROM {erased} AS erased
+    WHERE erased.esp_integration_id = {account} AND erased.member_key = derived_mart.member_key
+)
+"""
+_RENEWED = """
+UPDATE {} SET as_of = now(), is_outdated = false, origin = %(origin)s
+WHERE esp_integration_id = %(account)s AND mart = %(mart)s
+"""
+
+
+def install(connection: Connection, schema: str) -> None:
+    """Create the function and the triggers that are missing or differ.
+
+    If there were any, all stored marts of all accounts are out of date.
+    """
+    existing = {(table, name) for table, name in connection.execute(_TRIGGERS, [schema])}
+    stored = connection.execute(_STORED_BODY, [schema, _FUNCTION]).fetchone()
+    created = [*_missing_function(schema, stored[0] if stored else None), *_missing_triggers(schema, existing)]
+    for statement in created:
+        connection.execute(statement)
+    if created:
+        outdated = SQL("UPDATE {} SET is_outdated = true WHERE NOT is_outdated")
+        connection.execute(outdated.format(qualified(schema, bookkeeping.STORED_MARTS)))
+
+
+def _missing_function(schema: str, stored: str | None) -> Iterator[Composed]:
+    changes = qualified(schema, bookkeeping.MART_CHANGES)
+    body = SQL(_BODY).format(changes=changes).as_string(None)
+    if stored != body:
+        yield SQL(_CREATE_FUNCTION).format(function=Identifier(schema, _FUNCTION), body=Literal(body))
+
+
+def _missing_triggers(schema: str, existing: Collection[tuple[str, str]]) -> Iterator[Composed]:
+    for table in _sources():
+        for event, side in _SIDES.items():
+            trigger = f"{_FUNCTION}_{event.lower()}"
+            if (table.name, trigger) not in existing:
+                yield SQL(_CREATE_TRIGGER).format(
+                    trigger=Identifier(trigger),
+                    event=SQL(event),
+                    table=qualified(schema, table),
+                    side=SQL(side),
+                    function=Identifier(schema, _FUNCTION),
+                )
+
+
+def _sources() -> list[Table]:
+    return list({table.name: table for each in STORED_MARTS.values() for table in each.sources}.values())
+
+
+def choose(account: Account, chosen: Collection[str]) -> None:
+    """Store the marts of these names from now on."""
+    account.execute(_CHOOSE, bookkeeping.STORED_MARTS, marts=list(chosen))
+
+
+def forget(account: Account, chosen: Collection[str]) -> None:
+    """Delete what is stored of other marts than these."""
+    query = "DELETE FROM {} WHERE esp_integration_id = %(account)s AND NOT mart = ANY(%(marts)s) RETURNING mart"
+    for (name,) in account.execute(query, bookkeeping.STORED_MARTS, marts=list(chosen)).fetchall():
+        account.execute("DELETE FROM {} WHERE esp_integration_id = %(account)s", STORED_MARTS[name].table)
+
+
+def mark(account: Account) -> None:
+    """Mark the stored marts that are out of date. Writes nothing if nothing has changed."""
+    take = "DELETE FROM {} WHERE esp_integration_id = %(account)s RETURNING table_name"
+    changed = {name for (name,) in account.execute(take, bookkeeping.MART_CHANGES)}
+    stored = account.execute(_STORED, bookkeeping.STORED_MARTS, lasts=_LASTS).fetchall()
+    marked = [
+        name
+        for name, is_outdated, origin, is_old in stored
+        if not is_outdated and _is_outdated(account, STORED_MARTS[name], changed, origin, is_old)
+    ]
+    if marked:
+        account.execute(_MARK, bookkeeping.STORED_MARTS, marts=marked)
+
+
+def _is_outdated(account: Account, stored: StoredMart, changed: Collection[str], origin: str, is_old: bool) -> bool:
+    return (
+        any(table.name in changed for table in stored.sources)
+        or (stored.is_of_the_day and is_old)
+        or origin != _origin(account, stored)
+    )
+
+
+def outdated(account: Account, chosen: Collection[str]) -> list[str]:
+    """Return those of the marts that are marked as out of date, in the order of the catalogue."""
+    rows = account.execute(_OUTDATED, bookkeeping.STORED_MARTS, marts=list(chosen)).fetchall()
+    return [name for name in STORED_MARTS if (name,) in rows]
+
+
+def renew(account: Account, name: str) -> Merged | None:
+    """Derive a mart again, if it is marked, and write the rows that differ. Return None if it was not marked any more.
+
+    Erasing does not wait for the derivation: people who were erased since it began are left out.
+    """
+    stored = STORED_MARTS[name]
+    claims.take_turns(account, f"stored mart {name}")
+    if not outdated(account, [name]):
+        return None
+    origin = _origin(account, stored)
+    account.execute(_MORE_MEMORY, memory=_WORK_MEM)
+    account.execute(_derivation(account, stored))
+    wait_for_erasing(account.connection, account.schema)
+    merged = merge_stored(account, stored.load, _rows(account, stored))
+    account.execute(SQL("DROP TABLE {}").format(_DERIVED))
+    account.execute(_RENEWED, bookkeeping.STORED_MARTS, origin=origin, mart=name)
+    return merged
+
+
+def renew_domains(account: Account) -> None:
+    """Derive deliverability again, if it is marked: its domains can be those of a person."""
+    renew(account, DELIVERABILITY.name)
+
+
+def _origin(account: Account, stored: StoredMart) -> str:
+    """Return a digest of the queries of a mart, and of the files of the tables that they read."""
+    tables = [table.name for table in stored.sources]
+    row = account.execute(SQL(_FILES), schema=account.schema, tables=tables).fetchone()
+    assert row is not None
+    queries = (marts.QUERIES[stored.name], messages.query)
+    texts = [query(account.schema).as_string(None) for query in queries]
+    return md5("\n".join([*texts, row[0]]).encode()).hexdigest()
+
+
+def _derivation(account: Account, stored: StoredMart) -> Composed:
+    return SQL(_DERIVE).format(
+        derived=_DERIVED,
+        identity=names(stored.identity),
+        columns=names(_columns(stored)),
+        mart=account.view(stored.mart),
+        account=Literal(account.integration_id),
+    )
+
+
+def _rows(account: Account, stored: StoredMart) -> Composed:
+    rows = SQL("SELECT key, {} FROM {}").format(names(_columns(stored)), _DERIVED)
+    if stored is not MEMBER_ENGAGEMENT:
+        return rows
+    erased = SQL(_WITHOUT_ERASED).format(
+        erased=account.table(bookkeeping.ERASED), account=Literal(account.integration_id)
+    )
+    return SQL(" ").join([rows, erased])
+
+
+def _columns(stored: StoredMart) -> list[str]:
+    return [column.name for column in stored.load.columns if column.name != "key"]
