@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -141,6 +141,11 @@ class Warehouse:
             runs.finish(session, run, tally.state, tally.sentences)
             counts = session.database.patiently(lambda each: ledger.run_counts(run.account(each), run.id))
             return Result(run, tally.state, tally.sentences, tally.exit_code, counts, session.traffic, published)
+
+    def wait_for_the_next_second(self) -> None:
+        """Wait until a run that begins is later than all that has happened: its time has no fraction of a second."""
+        next_second = self.now().replace(microsecond=0) + timedelta(seconds=1)
+        driver.wait_until(lambda: self.now() >= next_second, "the next second began")
 
     def stop(self) -> None:
         """Ask the run in progress to stop, as a signal does."""

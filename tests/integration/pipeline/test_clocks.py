@@ -373,4 +373,5 @@ def test_large_losses_from_the_future_can_be_confirmed(warehouse: Warehouse, sho
     assert warehouse.daily().state == "partial"
     warehouse.execute("UPDATE missing_rows SET missed_at = now() + interval '1 year'")
     assert warehouse.daily().state == "partial"
+    warehouse.wait_for_the_next_second()
     assert warehouse.daily().state == "complete"

@@ -1,7 +1,6 @@
 """Exclusions: a full read in chunks, of which each batch is stored and a killed run reads no more than the rest."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from secrets import token_hex
 
@@ -11,7 +10,6 @@ from klaviyo_pg.errors import BadAnswer, Refused
 from klaviyo_pg.rows import Exclusion, Reject
 from klaviyo_pg.windows import FULL_READ
 from pipeline.streams import STREAMS
-from tests.driver import wait_until
 from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import DAY, Warehouse, days_ago
 
@@ -246,7 +244,7 @@ def test_a_run_that_reads_lists_alone_says_which_exclusions_it_used(warehouse: W
     assert warehouse.column("SELECT member_id FROM member_lists") == []
     read_to = warehouse.daily().run.as_of
     stale = f"member_lists was derived with the exclusions of the last complete read, at {read_to:%Y-%m-%d %H:%M} UTC."
-    wait_until(lambda: datetime.now(UTC) >= read_to + timedelta(seconds=1), "the next run reads up to a later second")
+    warehouse.wait_for_the_next_second()
     assert warehouse.daily(*lists_alone).sentences == [stale]
     assert warehouse.daily("campaigns").sentences == []
 
