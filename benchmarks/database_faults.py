@@ -160,7 +160,7 @@ _OF_POSTGRES = (
         "a user's view on a table that lacks a column",
         before=_statements(
             "CREATE VIEW {schema}.theirs AS SELECT id, event_at FROM {schema}.sends",
-            "ALTER TABLE {schema}.sends DROP COLUMN value",
+            "ALTER TABLE {schema}.sends DROP COLUMN list_key",
         ),
     ),
     Disturbance(

@@ -121,7 +121,7 @@ def _renew(account: Account, step: str) -> list[tuple[str, ...]]:
 
 def _outdated(account: Account) -> list[str]:
     stored_marts.mark(account)
-    return stored_marts.outdated(account, STORED_MARTS)
+    return list(stored_marts.outdated(account, STORED_MARTS))
 
 
 def _figures(account: Account, name: str, step: str) -> tuple[str, ...]:

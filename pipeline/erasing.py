@@ -164,4 +164,5 @@ def _delete(transact: Transact, rows: Counter[str]) -> None:
         rows[table.name] += transact(partial(erase.delete_other, table=table))
     rows[dimensions.CAMPAIGNS.name] += transact(erase_events.rename_campaigns)
     transact(stored_marts.mark)
-    transact(stored_marts.renew_domains)
+    for name in stored_marts.WITH_TEXTS:
+        transact(partial(stored_marts.renew, name=name))

@@ -16,10 +16,8 @@ def forget_others(job: Job) -> None:
 
 def renew(job: Job) -> None:
     """Derive the stored marts again that are out of date, unless the run has to stop. The next run does the rest."""
-    if job.tally.must_stop:
-        return
     outdated = transact(job.session, job.run, partial(_outdated, chosen=job.run.settings.stored_marts))
-    if not outdated:
+    if job.tally.must_stop or not outdated:
         return
     with job.session.progress.stage("Stored marts", "tables"):
         for name in outdated:
@@ -34,7 +32,7 @@ def renew(job: Job) -> None:
 def _outdated(account: Account, chosen: tuple[str, ...]) -> list[str]:
     stored_marts.choose(account, chosen)
     stored_marts.mark(account)
-    return stored_marts.outdated(account, chosen)
+    return list(stored_marts.outdated(account, chosen))
 
 
 def _renew(account: Account, run_id: str, name: str) -> int:

@@ -26,6 +26,7 @@ def upgrade(arguments: Namespace) -> int:
     with translated(), connect(url, name, autocommit=True) as connection, rebuild.exclusively(connection):
         if not schema.exists(connection, name):
             raise BadSettings(f"There is no warehouse in the schema {name} yet. Run a flow first.")
+        schema.check_schemas(connection, name)
         schema.check_storage(connection, name, storage)
         steps, indexes = rebuild.plan(connection, name), rebuild.missing_indexes(connection, name, storage)
         _print_plan(steps, [f"{table.name} ({', '.join(columns)})" for table, columns in indexes])

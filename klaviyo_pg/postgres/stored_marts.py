@@ -14,13 +14,21 @@ from psycopg import Connection
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from klaviyo_pg.catalogue import Table, bookkeeping
-from klaviyo_pg.catalogue.stored_marts import DELIVERABILITY, MEMBER_ENGAGEMENT, STORED_MARTS, StoredMart
+from klaviyo_pg.catalogue.stored_marts import (
+    DELIVERABILITY,
+    FLOW_PERFORMANCE,
+    MEMBER_ENGAGEMENT,
+    STORED_MARTS,
+    StoredMart,
+)
 from klaviyo_pg.postgres import claims, marts, messages
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erased_people import wait_for_erasing
 from klaviyo_pg.postgres.load import Merged, merge_stored
 from klaviyo_pg.postgres.statements import names, qualified
 
+WITH_TEXTS = (DELIVERABILITY.name, FLOW_PERFORMANCE.name)
+"""Marts that have domains of addresses, or names of messages that were taken from events: both can be of one person."""
 _LASTS = timedelta(hours=20)
 """The age at which a result that depends on the present is out of date: less than the time between two daily runs."""
 _WORK_MEM = "64MB"  # for each sort and hash table: with Postgres's default, a large account's would not fit
@@ -71,10 +79,11 @@ _CHOOSE = """
 INSERT INTO {} (esp_integration_id, mart, is_outdated) SELECT %(account)s, unnest(%(marts)s::text[]), true
 ON CONFLICT DO NOTHING
 """
-_MARK = """
-UPDATE {} SET is_outdated = true WHERE esp_integration_id = %(account)s AND mart = ANY(%(marts)s) AND NOT is_outdated
-"""
-_OUTDATED = "SELECT mart FROM {} WHERE esp_integration_id = %(account)s AND mart = ANY(%(marts)s) AND is_outdated"
+_MARK = "UPDATE {} SET is_outdated = true WHERE esp_integration_id = %(account)s AND mart = ANY(%(marts)s)"
+_FORGET = "DELETE FROM {} WHERE esp_integration_id = %(account)s AND mart = %(mart)s"
+_OUTDATED = (
+    "SELECT mart, xmin::text FROM {} WHERE esp_integration_id = %(account)s AND mart = ANY(%(marts)s) AND is_outdated"
+)
 _MORE_MEMORY = """
 SELECT set_config('work_mem', %(memory)s, true)
 WHERE pg_size_bytes(current_setting('work_mem')) < pg_size_bytes(%(memory)s)
@@ -92,8 +101,9 @@ WHERE NOT EXISTS (
     WHERE erased.esp_integration_id = {account} AND erased.member_key = derived_mart.member_key
 )
 """
+# A mark that has been set again since stays: its change may have been committed after the derivation began.
 _RENEWED = """
-UPDATE {} SET as_of = now(), is_outdated = false, origin = %(origin)s
+UPDATE {} SET as_of = now(), is_outdated = xmin::text <> %(version)s, origin = %(origin)s
 WHERE esp_integration_id = %(account)s AND mart = %(mart)s
 """
 
@@ -109,7 +119,7 @@ def install(connection: Connection, schema: str) -> None:
     for statement in created:
         connection.execute(statement)
     if created:
-        outdated = SQL("UPDATE {} SET is_outdated = true WHERE NOT is_outdated")
+        outdated = SQL("UPDATE {} SET is_outdated = true")
         connection.execute(outdated.format(qualified(schema, bookkeeping.STORED_MARTS)))
 
 
@@ -144,48 +154,60 @@ def choose(account: Account, chosen: Collection[str]) -> None:
 
 
 def forget(account: Account, chosen: Collection[str]) -> None:
-    """Delete what is stored of other marts than these."""
-    query = "DELETE FROM {} WHERE esp_integration_id = %(account)s AND NOT mart = ANY(%(marts)s) RETURNING mart"
-    for (name,) in account.execute(query, bookkeeping.STORED_MARTS, marts=list(chosen)).fetchall():
+    """Delete what is stored of other marts than these. Waits for their derivations, whose rows would stay."""
+    others = "SELECT mart FROM {} WHERE esp_integration_id = %(account)s AND NOT mart = ANY(%(marts)s) ORDER BY 1"
+    for (name,) in account.execute(others, bookkeeping.STORED_MARTS, marts=list(chosen)).fetchall():
+        _take_turns(account, name)
+        account.execute(_FORGET, bookkeeping.STORED_MARTS, mart=name)
         account.execute("DELETE FROM {} WHERE esp_integration_id = %(account)s", STORED_MARTS[name].table)
 
 
 def mark(account: Account) -> None:
-    """Mark the stored marts that are out of date. Writes nothing if nothing has changed."""
+    """Mark the stored marts that are out of date. Writes nothing if nothing has changed.
+
+    A change marks a mart again that is marked already, because it may be being derived without the change.
+    """
     take = "DELETE FROM {} WHERE esp_integration_id = %(account)s RETURNING table_name"
     changed = {name for (name,) in account.execute(take, bookkeeping.MART_CHANGES)}
     stored = account.execute(_STORED, bookkeeping.STORED_MARTS, lasts=_LASTS).fetchall()
     marked = [
         name
         for name, is_outdated, origin, is_old in stored
-        if not is_outdated and _is_outdated(account, STORED_MARTS[name], changed, origin, is_old)
+        if _has_changed(STORED_MARTS[name], changed)
+        or (not is_outdated and _is_outdated(account, STORED_MARTS[name], origin, is_old))
     ]
     if marked:
         account.execute(_MARK, bookkeeping.STORED_MARTS, marts=marked)
 
 
-def _is_outdated(account: Account, stored: StoredMart, changed: Collection[str], origin: str, is_old: bool) -> bool:
-    return (
-        any(table.name in changed for table in stored.sources)
-        or (stored.is_of_the_day and is_old)
-        or origin != _origin(account, stored)
-    )
+def _has_changed(stored: StoredMart, changed: Collection[str]) -> bool:
+    return any(table.name in changed for table in stored.sources)
 
 
-def outdated(account: Account, chosen: Collection[str]) -> list[str]:
-    """Return those of the marts that are marked as out of date, in the order of the catalogue."""
-    rows = account.execute(_OUTDATED, bookkeeping.STORED_MARTS, marts=list(chosen)).fetchall()
-    return [name for name in STORED_MARTS if (name,) in rows]
+def _is_outdated(account: Account, stored: StoredMart, origin: str, is_old: bool) -> bool:
+    return (stored.is_of_the_day and is_old) or origin != _origin(account, stored)
+
+
+def outdated(account: Account, chosen: Collection[str]) -> dict[str, str]:
+    """Return the version of the mark of those marts that are marked as out of date, in the order of the catalogue."""
+    rows: dict[str, str] = dict(account.execute(_OUTDATED, bookkeeping.STORED_MARTS, marts=list(chosen)).fetchall())
+    return {name: rows[name] for name in STORED_MARTS if name in rows}
+
+
+def _take_turns(account: Account, name: str) -> None:
+    claims.take_turns(account, f"stored mart {name}")
 
 
 def renew(account: Account, name: str) -> Merged | None:
     """Derive a mart again, if it is marked, and write the rows that differ. Return None if it was not marked any more.
 
-    Erasing does not wait for the derivation: people who were erased since it began are left out.
+    It stays marked if it was marked again since the derivation began. Erasing does not wait for the derivation: people
+    who were erased since it began are left out.
     """
     stored = STORED_MARTS[name]
-    claims.take_turns(account, f"stored mart {name}")
-    if not outdated(account, [name]):
+    _take_turns(account, name)
+    version = outdated(account, [name]).get(name)
+    if version is None:
         return None
     origin = _origin(account, stored)
     account.execute(_MORE_MEMORY, memory=_WORK_MEM)
@@ -193,13 +215,8 @@ def renew(account: Account, name: str) -> Merged | None:
     wait_for_erasing(account.connection, account.schema)
     merged = merge_stored(account, stored.load, _rows(account, stored))
     account.execute(SQL("DROP TABLE {}").format(_DERIVED))
-    account.execute(_RENEWED, bookkeeping.STORED_MARTS, origin=origin, mart=name)
+    account.execute(_RENEWED, bookkeeping.STORED_MARTS, origin=origin, mart=name, version=version)
     return merged
-
-
-def renew_domains(account: Account) -> None:
-    """Derive deliverability again, if it is marked: its domains can be those of a person."""
-    renew(account, DELIVERABILITY.name)
 
 
 def _origin(account: Account, stored: StoredMart) -> str:

@@ -8,6 +8,7 @@ import pytest
 from klaviyo_pg.catalogue.stored_marts import STORED_MARTS
 from klaviyo_pg.errors import Stopped
 from klaviyo_pg.postgres import stored_marts
+from klaviyo_pg.postgres.account import Account
 from pipeline.run import transact
 from tests.erasing import erase
 from tests.fakes import FakeAccount
@@ -157,6 +158,29 @@ def test_a_change_during_a_derivation_is_left_to_the_next_run(
     monkeypatch.setattr(stored_marts, "wait_for_erasing", changed_first)
     assert derived(filled.daily(stored_marts=("member_engagement",)).counts) == {"member_engagement"}
     assert differing(filled)
+    monkeypatch.undo()
+    filled.daily()
+    assert differing(filled) == []
+
+
+def test_a_mark_that_is_set_during_a_derivation_stays(
+    filled: Warehouse, shop: FakeAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run, or erasing, can change something at that time and take over the record of it."""
+    filled.execute("UPDATE opens SET is_machine_open = true WHERE member_key = md5('P0')")
+    wait, account_id = stored_marts.wait_for_erasing, filled.one("SELECT esp_integration_id FROM integrations")
+
+    def changed_and_marked_first(connection: psycopg.Connection, schema: str) -> None:
+        shop.events = [event for event in shop.events if event.profile_id != "P0"]
+        filled.execute("DELETE FROM opens WHERE member_key = md5('P0')")
+        with psycopg.connect(filled.url) as other:
+            stored_marts.mark(Account(other, "klaviyo", account_id))
+        wait(connection, schema)
+
+    monkeypatch.setattr(stored_marts, "wait_for_erasing", changed_and_marked_first)
+    filled.daily(stored_marts=("member_engagement",))
+    assert differing(filled)
+    assert filled.column("SELECT mart FROM stored_marts WHERE is_outdated") == ["member_engagement"]
     monkeypatch.undo()
     filled.daily()
     assert differing(filled) == []
