@@ -22,9 +22,15 @@ _UNDISTURBED = 3  # runs, whose median time counts
 _LONGEST_RUN = 300.0  # seconds
 
 
+def _last_sentence(output: str) -> str:
+    """Return the last line of output, without the commands that are suggested after it."""
+    lines = output.strip().splitlines()
+    return next((line for line in reversed(lines) if line.endswith(".") and line == line.lstrip()), lines[-1])
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a run; `message` is what the ledger says of it, or else its last line of output."""
+    """The outcome of a run; `message` is what the ledger says of it, or else its last sentence of output."""
 
     code: int
     message: str
@@ -97,7 +103,7 @@ class Bench:
             seconds = time.monotonic() - began
             log.seek(0)
             output = log.read()
-        message = self._message(schema) or output.strip().splitlines()[-1]
+        message = self._message(schema) or _last_sentence(output)
         return Outcome(code, message, seconds, *self._traffic(schema))
 
     def _requests(self) -> int:
