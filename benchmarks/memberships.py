@@ -94,7 +94,9 @@ def _derivations(server: str, rows: int) -> list[str]:
         account = Account(connection, _SCHEMA, "one")
 
         def derive(whole: bool) -> Callable[[], str]:
-            return lambda: "{:,} rows derived, {:,} new, {:,} changed".format(*derive_member_lists(account, whole))
+            return lambda: "{:,} rows derived, {:,} new, {:,} changed".format(
+                *derive_member_lists(account, whole, has_status=False)
+            )
 
         def change() -> str:
             return f"{connection.execute(_CHANGE, values).rowcount:,} people changed"
