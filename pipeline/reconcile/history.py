@@ -13,6 +13,7 @@ from klaviyo_pg.postgres import compared_history, reconciliation
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.compared_history import ComparedHistory
 from klaviyo_pg.settings import COUNTED_DAYS
+from klaviyo_pg.states import CountState
 from klaviyo_pg.windows import Window, floor
 from pipeline.job import Job
 from pipeline.reconcile import compare
@@ -123,11 +124,15 @@ def _scope(job: Job, loaded: Loaded, period: Window, windows: Mapping[str, Seque
 
 
 def record(job: Job, scope: Scope, compared: Mapping[str, Compared]) -> None:
-    """Record what a check has compared, or tried to."""
+    """Record what a check has compared, or tried to.
+
+    If the run has to stop, differences may not have been read again: these metrics remain due.
+    """
     now = datetime.now(UTC)
     rows = [
         ComparedHistory(metric_id, window, found.state, now)
         for metric_id, found in compared.items()
+        if not (job.tally.must_stop and found.state is CountState.DIFFERS)
         for window in scope.windows[metric_id]
     ]
 

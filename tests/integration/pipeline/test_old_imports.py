@@ -135,6 +135,20 @@ def test_an_outage_fails_reconcile_and_the_next_run_continues(loaded: Warehouse,
     assert set(orders) <= set(loaded.column(ORDERS))
 
 
+def test_a_year_that_could_not_be_read_again_is_compared_first_by_the_next_run(
+    loaded: Warehouse, shop: FakeAccount
+) -> None:
+    """Even if the budget is for one year only, and other years were compared longer ago."""
+    loaded.reconcile()
+    shop.recover()
+    orders = import_orders(shop, 45)
+    shop.fail("events", Unavailable("Away."), subject="ORDER")
+    assert loaded.reconcile().state == RunState.FAILED
+    shop.recover()
+    assert loaded.reconcile(reconcile_history_requests=1).state == RunState.COMPLETE
+    assert set(orders) <= set(loaded.column(ORDERS))
+
+
 def test_compared_history_is_complete_in_the_coverage(loaded: Warehouse) -> None:
     """Except today, the last part of the strip: in the first hour of a day nothing of it has been compared."""
     [line] = [each for each in loaded.reconcile().published.texts["coverage"].splitlines() if "Placed Order" in each]
