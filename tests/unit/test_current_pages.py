@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from klaviyo_pg.errors import BadAnswer, MissingScope, NotFound, PageTooLarge, Refused, TooMuch
+from klaviyo_pg.errors import BadAnswer, Garbled, MissingScope, NotFound, PageTooLarge, Refused, TooMuch
 from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
 from klaviyo_pg.klaviyo.current.campaigns import CHANNELS
+from klaviyo_pg.klaviyo.current.rows import counts
 from klaviyo_pg.klaviyo.current.source import SUPPRESSION_REASONS, CurrentSource
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.people_cache import PendingPeople, PeopleCache
@@ -17,6 +18,7 @@ from klaviyo_pg.rows import (
     Campaign,
     CampaignMessage,
     Consent,
+    Count,
     Exclusion,
     Flow,
     FlowAction,
@@ -704,6 +706,29 @@ def test_a_deleted_list_is_not_an_empty_one() -> None:
     it, _ = source(NotFound())
     with pytest.raises(NotFound):
         list(it.memberships("L1", FULL_READ))
+
+
+def aggregate(dates: list[str], *counts: list[int]) -> bytes:
+    """Return an answer of the endpoint for aggregates, with one row for each list of counts."""
+    data = [{"dimensions": [], "measurements": {"count": each}} for each in counts]
+    return json.dumps({"data": {"attributes": {"dates": dates, "data": data}}}).encode()
+
+
+def test_counts_of_an_aggregate() -> None:
+    """Hours without events are left out, and rows are added up."""
+    dates = ["2026-07-01T00:00:00+00:00", "2026-07-01T01:00:00+00:00", "2026-07-01T02:00:00+00:00"]
+    found = counts(aggregate(dates, [1, 0, 2], [3, 0, 0]), JULY, JULY + timedelta(hours=3))
+    hour = timedelta(hours=1)
+    assert found == [Count(JULY, JULY + hour, 4), Count(JULY + 2 * hour, JULY + 3 * hour, 2)]
+    assert counts(aggregate(dates), JULY, JULY + timedelta(hours=3)) == []
+
+
+@pytest.mark.parametrize("numbers", [[1, 2], [1, 2, 3, 4], []])
+def test_an_aggregate_with_another_number_of_counts_than_dates_is_not_one(numbers: list[int]) -> None:
+    """Otherwise counts would be those of other hours, or missing, without notice."""
+    dates = ["2026-07-01T00:00:00+00:00", "2026-07-01T01:00:00+00:00", "2026-07-01T02:00:00+00:00"]
+    with pytest.raises(Garbled, match="not an aggregate"):
+        counts(aggregate(dates, numbers), JULY, JULY + timedelta(hours=3))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The current dialect's documents turned into the rows that both dialects share. Sends no requests."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
 
@@ -32,11 +32,12 @@ def counts(body: bytes, start: datetime, end: datetime) -> list[rows.Count]:
     """Read an aggregate of the time [start, end). Raises Garbled if the body is not one."""
     try:
         aggregate = _decode_aggregate(body).data.attributes
-        starts = [moment for date in aggregate.dates if (moment := rows.utc(date))]
-        totals = [sum(each) for each in zip(*(row.measurements.count for row in aggregate.data), strict=True)]
+        starts = [date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC) for date in aggregate.dates]
+        counted = [row.measurements.count for row in aggregate.data] or [[0] * len(starts)]
+        totals = [sum(each) for each in zip(*counted, strict=True)]
         return [
             rows.Count(max(begins, start), ends, round(count))
-            for begins, ends, count in zip(starts, [*starts[1:], end], totals, strict=False)
+            for begins, ends, count in zip(starts, [*starts[1:], end], totals, strict=True)
             if count
         ]
     except (ValueError, OverflowError, RecursionError) as error:
