@@ -79,20 +79,12 @@ def _deadlock(bench: Bench, schema: str) -> Callable[[], None]:
 
 
 def _lock_timeout(bench: Bench, schema: str) -> Callable[[], None]:
-    _alter_database(bench, "SET lock_timeout = '200ms'")
-
     def during() -> None:
         with bench.connection() as connection, connection.transaction():
-            connection.execute("SET LOCAL lock_timeout = 0")
             connection.execute(SQL("LOCK TABLE {}").format(Identifier(schema, "members")))
             time.sleep(2)
 
     return during
-
-
-def _serialization(bench: Bench, schema: str) -> Callable[[], None]:
-    _alter_database(bench, "SET default_transaction_isolation = 'serializable'")
-    return lambda: None
 
 
 def _read_only(bench: Bench, schema: str) -> Callable[[], None]:
@@ -121,14 +113,17 @@ def _statements(*queries: str) -> Callable[[Bench, str], None]:
 
 @dataclass(frozen=True)
 class Disturbance:
-    """A fault of Postgres: what causes it before or during a run, what undoes it after, and its line in the log."""
+    """A fault of Postgres: what causes it before or during a run, what undoes it after, and its line in the log.
+
+    `options` are those of the run's sessions. A run overrides what is set for the database or the user.
+    """
 
     name: str
     during: Callable[[Bench, str], Callable[[], None]] | None = None
     before: Callable[[Bench, str], None] | None = None
     after: Callable[[Bench, str], None] | None = None
     log: str = ""
-    arguments: tuple[str, ...] = ()
+    options: str = ""
 
 
 def _reset_database(bench: Bench, schema: str) -> None:
@@ -145,10 +140,10 @@ _OF_POSTGRES = (
     ),
     Disturbance("deadlock", _deadlock, log="ERROR:  deadlock detected"),
     Disturbance(
-        "lock timeout", _lock_timeout, after=_reset_database, log="ERROR:  canceling statement due to lock timeout"
-    ),
-    Disturbance(
-        "serialization failure", _serialization, after=_reset_database, log="ERROR:  could not serialize access"
+        "lock timeout",
+        _lock_timeout,
+        log="ERROR:  canceling statement due to lock timeout",
+        options="-c lock_timeout=200ms",
     ),
     Disturbance(
         "database turned read-only",
@@ -183,7 +178,7 @@ def _postgres(bench: Bench, disturbance: Disturbance) -> Row:
     if disturbance.before:
         disturbance.before(bench, schema)
     during = disturbance.during(bench, schema) if disturbance.during else None
-    ran = bench.run(schema, during=during)
+    ran = bench.run(schema, during=during, options=disturbance.options)
     injected = bench.logged(disturbance.log) - logged if disturbance.log else 1
     if disturbance.after:
         disturbance.after(bench, schema)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -84,10 +85,11 @@ class Bench:
         during: Callable[[], None] | None = None,
         user: str = "",
         settings: Mapping[str, str] | None = None,
+        options: str = "",
     ) -> Outcome:
-        """Run the daily sync. `during` is called once it reads events."""
+        """Run the daily sync, with options for its sessions of Postgres. `during` is called once it reads events."""
         parts = conninfo_to_dict(self.postgres.url)
-        url = f"postgresql://{user or parts['user']}@/{parts['dbname']}?host={parts['host']}"
+        url = f"postgresql://{user or parts['user']}@/{parts['dbname']}?host={parts['host']}&options={quote(options)}"
         environment = {**self._environment, "DATABASE_URL": url, "WAREHOUSE_SCHEMA": schema, **(settings or {})}
         before, began = self._requests(), time.monotonic()
         with (self._folder / "run.log").open("w+") as log:

@@ -120,6 +120,8 @@ def main() -> None:
             row.fault for row in rows if row.difference or (row.difference is None and row.injected != "not injected")
         ]:
             sys.exit(f"Rows lost or extra rows: {', '.join(bad)}.")
+        if absent := [row.fault for row in rows if row.injected == 0]:
+            sys.exit(f"These faults did not occur: {', '.join(absent)}.")
 
 
 if __name__ == "__main__":

@@ -80,6 +80,9 @@ class RetiredRevision(UserError):
 class DatabaseUnusable(UserError):
     """The database cannot be used. Check DATABASE_URL."""
 
+    problem: str | None = None
+    """What the message says without Postgres' words, which differ between sessions that have the same problem."""
+
 
 class DatabaseAway(DatabaseUnusable):
     """Cannot connect to the database. Check DATABASE_URL, and check that the database is running."""

@@ -6,6 +6,7 @@ from enum import Enum, auto
 from typing import Generic, NamedTuple, TypeVar
 
 from klaviyo_pg.errors import (
+    DatabaseUnusable,
     Incomplete,
     KlaviyoPgError,
     LeftOut,
@@ -188,14 +189,24 @@ class Tally:
     def sentences(self) -> list[str]:
         """Each error once, as a sentence, the worst first; then the streams that were refused; then the notes.
 
-        A request that needs several scopes is not reported if one of them is known to be missing.
+        A problem of the database that several sessions had is one error. A request that needs several scopes is not
+        reported if one of them is known to be missing.
         """
         missing = [set(scope.split(" and ")) for scope in self.missing_scopes]
         reported = [entry for entry in self._errors if not any(each < _scopes(entry) for each in missing)]
         worst_first = sorted(reported, key=lambda entry: entry.effect.value)
-        described = (describe(entry.error) for entry in worst_first if entry.refused_stream is None)
+        described = _described(entry.error for entry in worst_first if entry.refused_stream is None)
         sentences = (*described, *_refused_streams(worst_first), *self.notes)
         return list(dict.fromkeys(printable(each, LONGEST_MESSAGE) for each in sentences))
+
+
+def _described(errors: Iterable[Exception]) -> Iterable[str]:
+    """Return errors as sentences; of those with the same problem of the database, the first."""
+    sentences: dict[str, str] = {}
+    for error in errors:
+        sentence = describe(error)
+        sentences.setdefault((isinstance(error, DatabaseUnusable) and error.problem) or sentence, sentence)
+    return sentences.values()
 
 
 def _scopes(entry: _Entry) -> set[str]:

@@ -264,23 +264,30 @@ def _translation(error: psycopg.Error) -> DatabaseUnusable | None:
     """Return the error to raise instead, or None if the user cannot fix it."""
     detail = " ".join(redacted(str(error)).split("\n", maxsplit=1)[0].split())
     if reason := _BY_FUNCTION.get(error.diag.source_function or ""):
-        return DatabaseUnusable(f"{reason[0]} ({detail}). {reason[1]}.")
-    for kind, (problem, remedy) in _UNUSABLE.items():
+        return _unusable(detail, *reason)
+    for kind, reason in _UNUSABLE.items():
         if isinstance(error, kind):
-            return DatabaseUnusable(f"{problem} ({detail}). {remedy}.")
+            return _unusable(detail, *reason)
     if isinstance(error, _REFUSED_ROW):
-        return DatabaseUnusable(
-            f"A column or constraint that was added to one of this project's tables refuses a row ({detail}). Give the "
-            "column a default, allow nulls in it, or drop the constraint."
+        return _unusable(
+            detail,
+            "A column or constraint that was added to one of this project's tables refuses a row",
+            "Give the column a default, allow nulls in it, or drop the constraint",
         )
     if isinstance(error, errors.InvalidAuthorizationSpecification) or any(sign in detail for sign in _NO_LOGIN):
-        return DatabaseUnusable(f"The database refused the login ({detail}). Check DATABASE_URL.")
+        return _unusable(detail, "The database refused the login", "Check DATABASE_URL")
     if isinstance(error, _TEMPORARY):
         return DatabaseAway(f"The database is temporarily unable to do this ({detail}).")
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
         if "does not exist" in detail or _BAD_OPTION.match(detail):
-            return DatabaseUnusable(f"Cannot connect to the database ({detail}). Check DATABASE_URL.")
+            return _unusable(detail, "Cannot connect to the database", "Check DATABASE_URL")
         return DatabaseAway(
             f"Cannot connect to the database ({detail}). Check DATABASE_URL, and check that the database is running."
         )
     return None
+
+
+def _unusable(detail: str, problem: str, remedy: str) -> DatabaseUnusable:
+    error = DatabaseUnusable(f"{problem} ({detail}). {remedy}.")
+    error.problem = problem
+    return error

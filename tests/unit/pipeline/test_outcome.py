@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Sequence
 
+import psycopg
 import pytest
 
 from klaviyo_pg.errors import (
@@ -25,6 +26,7 @@ from klaviyo_pg.errors import (
     UserError,
     WrongDialect,
 )
+from klaviyo_pg.postgres.connect import translated
 from klaviyo_pg.states import RunState
 from pipeline.outcome import Effect, Outcome, Report, RunFailed, Tally, describe, effect_of, sum_counts
 
@@ -194,3 +196,15 @@ def test_a_missing_scope_is_reported_once() -> None:
     for scope in ("lists:read and profiles:read", "lists:read", "events:read and metrics:read"):
         tally.add(MissingScope(scope))
     assert tally.sentences == [str(MissingScope(each)) for each in ("lists:read", "events:read and metrics:read")]
+
+
+@pytest.mark.parametrize(("kind", "number"), [(psycopg.errors.DiskFull, 1), (psycopg.errors.UndefinedTable, 2)])
+def test_a_problem_of_the_database_is_reported_once(kind: type[psycopg.Error], number: int) -> None:
+    """Though each session says it in other words. Errors of which nothing is known are all reported."""
+    tally = Tally()
+    for detail in ("could not extend file 1", "could not extend file 2"):
+        with pytest.raises((DatabaseUnusable, kind)) as error, translated():
+            raise kind(detail)
+        tally.add(pickle.loads(pickle.dumps(error.value)))  # as from another process
+    assert len(tally.sentences) == number
+    assert "could not extend file 1" in tally.sentences[0]
