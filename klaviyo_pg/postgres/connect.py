@@ -1,5 +1,6 @@
 """Connections and transactions, and the one place where errors of Postgres become errors of this project."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import sqlalchemy
 import stamina
 from psycopg import errors
 from psycopg.conninfo import make_conninfo
-from psycopg.sql import SQL, Identifier
+from psycopg.sql import SQL, Identifier, Literal
 
 from klaviyo_pg.errors import BadSettings, DatabaseAway, DatabaseUnusable
 from klaviyo_pg.postgres import address
@@ -79,11 +80,30 @@ _TEMPORARY = (
     errors.ConnectionException,
 )
 _CONNECT_TIMEOUT = "10"  # seconds
-_DEFAULTS = {"connect_timeout": _CONNECT_TIMEOUT, "application_name": "klaviyo-pg"}
+_KEEPALIVE = {"idle": 30, "interval": 10, "count": 3}  # seconds: after a minute without an answer a host is lost
+_UNANSWERED = 60_000  # milliseconds
+_DEFAULTS = {
+    "connect_timeout": _CONNECT_TIMEOUT,
+    "application_name": "klaviyo-pg",
+    **{f"keepalives_{name}": str(value) for name, value in _KEEPALIVE.items()},
+    "tcp_user_timeout": str(_UNANSWERED),
+}
+_LIMITS = {
+    **dict.fromkeys(
+        (
+            *("statement_timeout", "lock_timeout", "transaction_timeout"),
+            *("idle_in_transaction_session_timeout", "idle_session_timeout"),
+        ),
+        0,
+    ),
+    **{f"tcp_keepalives_{name}": value for name, value in _KEEPALIVE.items()},
+    "tcp_user_timeout": _UNANSWERED,
+}
 # Set after connecting, because PgBouncer refuses most settings in a connection's options. The search path comes first:
 # it keeps functions and operators that others have created in the schema public from running as this user. Rows that
-# row-level security hides become an error. Limits of the server would end a run or its claims; those in DATABASE_URL
-# are left alone, because they are meant for this project.
+# row-level security hides become an error. Limits of the server would end a run or its claims, except that of a client
+# whose host is lost: its claims and locks would otherwise last for hours. Those in DATABASE_URL are left alone, because
+# they are meant for this project.
 _SETTINGS = SQL("""
 SET search_path = pg_catalog, {schema};
 SET client_encoding = 'UTF8';
@@ -94,9 +114,8 @@ SET standard_conforming_strings = on;
 SET extra_float_digits = 1;
 SET default_transaction_isolation = 'read committed';
 SET row_security = off;
-SELECT set_config(name, '0', false) FROM pg_settings WHERE source <> 'client' AND name = ANY ('{{
-    statement_timeout, lock_timeout, transaction_timeout, idle_in_transaction_session_timeout, idle_session_timeout
-}}');
+SELECT set_config(name, value, false) FROM pg_settings
+JOIN json_each_text({limits}) AS limits (name, value) USING (name) WHERE source <> 'client';
 """)
 _SERVER_SESSION = (
     "SELECT pid, backend_start FROM pg_catalog.pg_stat_activity"
@@ -120,7 +139,7 @@ def connect(url: str, schema: str, autocommit: bool = False) -> psycopg.Connecti
     connection = _open(url)
     try:
         _check_encoding(connection)
-        connection.execute(_SETTINGS.format(schema=Identifier(schema)))
+        connection.execute(_SETTINGS.format(schema=Identifier(schema), limits=Literal(json.dumps(_LIMITS))))
         connection.autocommit = autocommit
     except BaseException:
         connection.close()
@@ -214,14 +233,23 @@ class Database:
     def patiently(self, work: Callable[[psycopg.Connection], Result]) -> Result:
         """Return what `work` returns in one transaction. Restarts it while the database is away, for a limited time."""
 
+        def transact() -> Result:
+            with self.transaction() as connection:
+                return work(connection)
+
+        return self.wait_for(transact)
+
+    def wait_for(self, action: Callable[[], Result]) -> Result:
+        """Return what `action` returns. Repeats it while the database is away, for a limited time."""
+
         def deserves_retry(error: Exception) -> bool:
             return isinstance(error, DatabaseAway) and not self._is_stopped()
 
         for attempt in stamina.retry_context(
             on=deserves_retry, attempts=None, timeout=_LONGEST_ABSENCE, wait_max=_LONGEST_PAUSE
         ):
-            with attempt, self.transaction() as connection:
-                return work(connection)
+            with attempt:
+                return action()
         raise AssertionError("a retry context either returns or raises")
 
     def close(self) -> None:

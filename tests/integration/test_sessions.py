@@ -45,6 +45,8 @@ EXPECTED = {
     "idle_session_timeout": "0",
 }
 
+TCP = ("tcp_keepalives_count", "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_user_timeout")
+
 
 @pytest.fixture
 def odd_database(database: str) -> str:
@@ -82,6 +84,19 @@ def test_limits_in_the_url_are_obeyed(database: str) -> None:
     with connect(url, SCHEMA) as connection:
         limits = settings_of(connection)
     assert (limits["statement_timeout"], limits["idle_session_timeout"], limits["lock_timeout"]) == ("7s", "8s", "0")
+
+
+def test_a_lost_host_is_noticed_within_minutes(database: str) -> None:
+    """By both sides: until then, the server keeps the claims and locks of a client, and a client waits for its answer.
+
+    Without these settings, both take more than two hours to find out.
+    """
+    with connect(url_of(database), SCHEMA) as connection:
+        client = connection.info.get_parameters()
+        query = "SELECT name, source FROM pg_settings WHERE name LIKE 'tcp\\_%'"
+        assert dict(connection.execute(query).fetchall()) == dict.fromkeys(TCP, "session")
+    assert [client[each.removeprefix("tcp_")] for each in TCP[:3]] == ["3", "30", "10"]
+    assert client["tcp_user_timeout"] == "60000"
 
 
 def test_a_database_in_another_encoding_is_refused(server: str) -> None:
