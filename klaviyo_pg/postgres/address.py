@@ -28,6 +28,7 @@ _URL = re.compile(r"postgres(?:ql)?(?P<driver>\+\w+)?://(?P<place>[^?]*)(?:\?(?P
 _BAD_ENCODING = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 _HOST_AND_PORT = re.compile(r"([\w.-]+):(\d+)")  # as SQLAlchemy writes several hosts
 _OPTION = re.compile(r"[a-z_]+")
+_OWN_ADDRESSES = frozenset({"", "localhost", "127.0.0.1", "::1"})
 _LARGEST_PORT = 65535
 _SSL = {"true": "require"}  # as JDBC and asyncpg write sslmode
 
@@ -104,6 +105,12 @@ def secrets_of(parameters: Parameters) -> list[str]:
     """Return the secrets among the parameters. A password that equals the user's name hides nothing."""
     public = {parameters.get("user"), parameters.get("dbname")}
     return [parameters[name] for name in secret_names() if name in parameters and parameters[name] not in public]
+
+
+def is_local(parameters: Parameters) -> bool:
+    """Return whether the database is on this machine: on a socket, which libpq takes by default, or its own address."""
+    hosts = (parameters.get("hostaddr") or parameters.get("host") or "").split(",")
+    return all(host in _OWN_ADDRESSES or host.startswith(("/", "@")) for host in hosts)
 
 
 def as_url(parameters: Parameters) -> str:

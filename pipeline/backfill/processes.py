@@ -18,11 +18,11 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
 from typing import Any
-from urllib.parse import urlsplit
 
 from klaviyo_pg import processors
 from klaviyo_pg.environment import PROXIES, without_secrets
 from klaviyo_pg.errors import KlaviyoPgError, Stopped, Unavailable
+from klaviyo_pg.postgres import address
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from pipeline.backfill.read import Outcomes, extract
 from pipeline.outcome import Outcome
@@ -32,7 +32,6 @@ from transforms.events import Metrics
 
 _LOOK = 0.25  # seconds between two looks at the stop flag
 _ENDED = "A reading process ended unexpectedly. Rerun with the same arguments to resume."
-_LOCAL = frozenset({"127.0.0.1", "localhost", "::1", "", None})
 
 
 def process_count(session: Session) -> int:
@@ -41,7 +40,7 @@ def process_count(session: Session) -> int:
     if not session.can_be_rebuilt or not settings.spool:
         return 1
     url = settings.database_url
-    has_database = url is None or urlsplit(url.get_secret_value()).hostname in _LOCAL
+    has_database = url is None or address.is_local(address.parse(url.get_secret_value()))
     return settings.processes or processors.spare(processors.count(), has_database)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from klaviyo_pg import processors
+from klaviyo_pg.postgres import address
 from klaviyo_pg.states import RunState
 from pipeline.backfill import processes
 from pipeline.backfill.processes import process_count
@@ -130,6 +131,23 @@ def test_nothing_secret_is_in_the_arguments_of_a_process(warehouse: Warehouse, s
 def test_processes_follow_from_the_processors(available: int, has_database: bool, expected: int) -> None:
     """Two processors are busy with one process and its database."""
     assert processors.spare(available, has_database) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "is_local"),
+    [
+        ("postgresql://u:p%5B@127.0.0.1/db", True),
+        ("postgresql://u:p[w@127.0.0.1/db", True),
+        ("postgresql:///db?host=/tmp", True),
+        ("postgresql:///db", True),
+        ("postgresql:///db?host=db.example.com", False),
+        ("postgresql://u@db.example.com/db", False),
+        ("postgresql://u@localhost,db.example.com/db", False),
+    ],
+)
+def test_whether_the_database_is_on_this_machine(url: str, is_local: bool) -> None:
+    """It then needs a part of the processors."""
+    assert address.is_local(address.parse(url)) is is_local
 
 
 def test_a_run_without_a_spool_has_one_process(warehouse: Warehouse) -> None:
