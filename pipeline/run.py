@@ -95,7 +95,7 @@ def _with_claims(
         try:
             return session.database.patiently(guarded)
         except ClaimLost:
-            session.renew_claims()
+            session.database.wait_for(session.renew_claims)
 
 
 def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log) -> Run:

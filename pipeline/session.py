@@ -16,7 +16,7 @@ from psycopg.errors import LockNotAvailable
 from pydantic import SecretStr
 from pyrate_limiter.abstracts.store import StateStore
 
-from klaviyo_pg.errors import BadSettings, Busy
+from klaviyo_pg.errors import BadSettings, Busy, DatabaseUnusable
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.klaviyo.pace import Pace
@@ -25,7 +25,7 @@ from klaviyo_pg.klaviyo.people_cache import PeopleCache
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import claims, clock, embedded
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.connect import Database, connect, create_engine, shares_sessions
+from klaviyo_pg.postgres.connect import Database, connect, create_engine, shares_sessions, translated
 from klaviyo_pg.postgres.limits import WarehouseStore
 from klaviyo_pg.postgres.page_sizes import WarehousePageSizes
 from klaviyo_pg.postgres.partitions import Partitioning
@@ -249,23 +249,25 @@ class Session:
     def renew_claims(self) -> None:
         """Take again the claims that were lost with their connection, for example when the database restarted.
 
-        While the database is away, nothing is lost that another process could take. Raises Busy where one has taken a
-        vital claim; then this session stops, and never takes the claim again, because the other process continues its
-        run.
+        Raises DatabaseAway while the database accepts no connection, and Busy where another process has taken a vital
+        claim; then this session stops, and never takes the claim again, because the other process continues its run.
         """
-        with self._claims_lock:
+        with self._claims_lock, translated():
             self.check_claims()
             for each in tuple(self._claims):
-                with suppress(psycopg.OperationalError):
-                    if not self._holds(each):
-                        each.connection.close()
-                        at = self._claims.index(each)
-                        self._claims[at : at + 1] = self._claimed_again(each)
+                if not self._holds(each):
+                    each.connection.close()
+                    at = self._claims.index(each)
+                    self._claims[at : at + 1] = self._claimed_again(each)
 
     def keep_claims(self) -> None:
-        """Renew the claims, unless that was done a moment ago. Raises Busy like `renew_claims`."""
+        """Renew the claims, unless that was done a moment ago, as far as the database allows it.
+
+        While it is away, nothing is lost that another process could take. Raises Busy like `renew_claims`.
+        """
         if monotonic() - self._renewed_at >= _LOOK:
-            self.renew_claims()
+            with suppress(DatabaseUnusable):  # which the next transaction reports
+                self.renew_claims()
             self._renewed_at = monotonic()
 
     def _holds(self, claim: _Claim) -> bool:

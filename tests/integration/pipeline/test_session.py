@@ -1,11 +1,14 @@
 """Sessions: claims that are renewed, API clients that are lent to one thread at a time, and runs that are joined."""
 
 from dataclasses import replace
+from itertools import count
 from threading import Barrier, Thread
+from typing import NoReturn
 
+import psycopg
 import pytest
 
-from klaviyo_pg.errors import BadSettings, Busy, Stopped
+from klaviyo_pg.errors import BadSettings, Busy, DatabaseAway, Stopped
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import backfill_ledger
 from klaviyo_pg.postgres.account import Account
@@ -45,6 +48,35 @@ def test_claims_that_were_lost_are_taken_again(warehouse: Warehouse) -> None:
         session.release_claims()
         assert not session.holds_claim("daily")
         other.claim("account", "daily")
+
+
+def test_a_claim_that_cannot_be_taken_again_can_be_stopped(warehouse: Warehouse) -> None:
+    """While the database accepts no new connection, though those of the pool work, transactions wait for the claim."""
+    with warehouse.open() as session:
+        run = runs.begin(session, "daily", {}, LOG)
+        attempts = count()
+
+        def refuse(*_: object) -> NoReturn:
+            next(attempts)
+            raise psycopg.OperationalError("FATAL:  sorry, too many clients already")
+
+        session._claimed = refuse  # type: ignore[method-assign]
+        session._claims[0].connection.close()
+        errors: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                runs.transact(session, run, lambda account: None)
+            except DatabaseAway as error:
+                errors.append(error)
+
+        thread = Thread(target=work)
+        thread.start()
+        wait_until(lambda: next(attempts) > 1, "the claim was asked for")
+        session.stop.request(Stopped())
+        thread.join(5)
+        assert not thread.is_alive() and errors
+        assert next(attempts) < 50, "attempts have pauses between them"
 
 
 def test_a_claim_that_another_process_has_taken_ends_the_run(warehouse: Warehouse) -> None:
