@@ -25,7 +25,7 @@ _OTHERS = frozenset(
     {
         # read by prefect.yaml when it is deployed
         *("DAILY_CRON", "BACKFILL_START", "RECONCILE_CRON", "SCHEDULE_TIMEZONE", "ON_COLLISION", "PROJECT_DIR"),
-        "KLAVIYO_PG_IMAGE",
+        *("KLAVIYO_PG_IMAGE", "KLAVIYO_BLOCK", "WAREHOUSE_BLOCK"),
         *("DO_NOT_TRACK", "TZ", "LANG", "PATH", "HOME", "TMPDIR", "NO_COLOR"),
         *OF_LIBRARIES,
     }

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
-from klaviyo_pg import env_file
+from klaviyo_pg import env_file, names
 from klaviyo_pg.environment import override, without_secrets
 from klaviyo_pg.errors import BadKey, BadSettings
 from klaviyo_pg.settings import Settings, ignored_variables, load_settings, name_in_use
@@ -141,6 +142,16 @@ def test_unknown_name_in_env_file_is_refused(tmp_path: Path, line: str, sentence
 def test_name_of_another_program_is_accepted_in_env_file(tmp_path: Path, name: str) -> None:
     (tmp_path / ".env").write_text(f"{name}=x\n")
     assert load_settings() == Settings()
+
+
+def test_variables_of_deployments_are_accepted() -> None:
+    """In .env, which compose reads as well, and in the environment."""
+    steps = yaml.safe_load((ROOT / "prefect.yaml").read_text())["build"]
+    variables, blocks = (next(iter(step.values())) for step in steps)
+    read = {*variables, *blocks.values()} - {variables["id"], blocks["id"], "id"}
+    assert {"DAILY_CRON", "KLAVIYO_BLOCK", "WAREHOUSE_BLOCK"} <= read
+    settings = list(map(str.upper, Settings.model_fields))
+    assert [*names.unknown(read, settings), *names.misspelled(read, settings)] == []
 
 
 @pytest.mark.parametrize(("content", "reason"), [(b"METRICS=\xff", "it is not UTF-8 text")])
