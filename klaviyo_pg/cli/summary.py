@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
@@ -67,8 +68,9 @@ class Invocation:
 
 
 def _line() -> str:
-    program = [_relative(Path(sys.argv[0]))]
-    if sys.argv[0].endswith(".py"):
+    script = Path(sys.argv[0])
+    program = ["-m", script.parent.name] if script.name == "__main__.py" else [_relative(script)]
+    if script.suffix == ".py":
         program.insert(0, _relative(Path(sys.executable)))
     return shlex.join([*program, *sys.argv[1:]])
 
@@ -76,7 +78,10 @@ def _line() -> str:
 def _relative(program: Path) -> str:
     """Return a program as it can be typed in the current folder."""
     program = program.absolute()
-    return os.path.relpath(program) if program.is_relative_to(Path.cwd()) else program.name
+    if program.is_relative_to(Path.cwd()):
+        return os.path.relpath(program)
+    found = shutil.which(program.name)
+    return program.name if found and Path(found).absolute() == program else str(program)
 
 
 class _Ledger(NamedTuple):

@@ -2,13 +2,18 @@
 
 import json
 import logging
+import shlex
+import sys
+from pathlib import Path
 
 import pytest
 
+from klaviyo_pg.cli.arguments import parse
 from klaviyo_pg.cli.summary import Invocation, Times, show
 from klaviyo_pg.errors import MissingScope
 from klaviyo_pg.rows import Reject
 from pipeline.outcome import Report
+from tests.driver import ROOT
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import Result, Warehouse, days_ago
 
@@ -20,6 +25,37 @@ def summarize(warehouse: Warehouse, ran: Result, flow: str = "daily", **settings
     configured = warehouse.configured(**settings)
     report = Report(ran.run.id, "shop", ran.state, tuple(ran.sentences), ran.exit_code)
     assert show(configured, report, Times(1.5, 2), Invocation("", flow, is_demo=False, prefix="")) == ran.exit_code
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("flows/daily.py", ["{python}", "{root}/flows/daily.py", "--since", "7d"]),
+        ("klaviyo_pg/__main__.py", ["{python}", "-m", "klaviyo_pg", "--since", "7d"]),
+    ],
+)
+def test_a_command_that_was_typed_in_another_folder_can_be_typed_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str, words: list[str]
+) -> None:
+    """Programs that are not on the PATH have their whole path."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/usr/bin")
+    monkeypatch.setattr(sys, "argv", [str(ROOT / script), "--since", "7d"])
+    made = Invocation.of(parse("daily", []), "")
+    assert made.line == shlex.join(each.format(python=sys.executable, root=ROOT) for each in words)
+    assert made.program == str(Path(sys.executable).with_name("klaviyo-pg"))
+
+
+def test_a_command_on_the_path_needs_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "klaviyo-pg"
+    program.parent.mkdir()
+    program.touch(0o755)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr(sys, "argv", [str(program), "daily"])
+    for path, word in ((str(program.parent), "klaviyo-pg"), ("/usr/bin", str(program))):
+        monkeypatch.setenv("PATH", path)
+        assert Invocation.of(parse("daily", []), "").line == f"{word} daily"
 
 
 def test_the_first_run_ends_with_how_to_load_the_history(
