@@ -81,7 +81,7 @@ class DatabaseUnusable(UserError):
     """The database cannot be used. Check DATABASE_URL."""
 
     problem: str | None = None
-    """What the message says without Postgres' words, which differ between sessions that have the same problem."""
+    """The message without Postgres' words, which differ between sessions that have the same problem."""
 
 
 class DatabaseAway(DatabaseUnusable):
