@@ -1,8 +1,9 @@
 """`python -m benchmarks.side_by_side`: a backfill, compared with the floors under it, all with the same fake server.
 
-The rows are: the backfill's whole process, its run alone (from the ledger), downloading, decoding and COPY of the same
-pages without anything else, and, with `--ingestr PATH`, ingestr. That one speaks to a.klaviyo.com only, so it gets a
-proxy on 127.0.0.1 with a certificate that the benchmark makes. Nothing but 127.0.0.1 is contacted.
+The rows are: the backfill's whole process, its run alone (from the ledger), the same for the event tables only,
+downloading, decoding and COPY of the same pages without anything else, and, with `--ingestr PATH`, ingestr. That one
+speaks to a.klaviyo.com only, so it gets a proxy on 127.0.0.1 with a certificate that the benchmark makes. Nothing but
+127.0.0.1 is contacted.
 """
 
 import argparse
@@ -25,7 +26,6 @@ from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.klaviyo.current.resources import EventDocument
 from klaviyo_pg.postgres import embedded
 
-_SCHEMA = "klaviyo"
 _FLOOR = "floor"
 
 
@@ -49,37 +49,44 @@ def main() -> None:
     options = options_of(parsed)
     with workspace() as (folder, prefect), serving(options) as served:
         url = embedded.url(folder)
-        rows = [*_backfill(served, url, folder, prefect, parsed.processes), _floor(served, url, options)]
+        settings = {
+            **prefect,
+            "KLAVIYO_API_KEY": "pk_benchmark",
+            "KLAVIYO_BASE_URL": served.url,
+            "DATABASE_URL": url,
+            "DATA_DIR": str(folder),
+            "PROCESSES": str(parsed.processes or ""),
+        }
+        event_tables = {"TABLES": ",".join(table.name for table in tables.EVENT_TABLES)}
+        rows = [
+            *_backfill("backfill", served, {**settings, "WAREHOUSE_SCHEMA": "everything"}),
+            *_backfill("backfill of events", served, {**settings, **event_tables, "WAREHOUSE_SCHEMA": "only_events"}),
+            _floor(served, url, options),
+        ]
         if parsed.ingestr:
             rows.append(_ingestr(parsed.ingestr, served, url, folder))
     print(_table(rows))
 
 
-def _backfill(served: Served, url: str, folder: Path, prefect: dict[str, str], processes: int | None) -> list[Took]:
-    settings = {
-        "KLAVIYO_API_KEY": "pk_benchmark",
-        "KLAVIYO_BASE_URL": served.url,
-        "DATABASE_URL": url,
-        "DATA_DIR": str(folder),
-        "PROCESSES": str(processes or ""),
-    }
+def _backfill(name: str, served: Served, settings: dict[str, str]) -> list[Took]:
+    """Run a backfill into a schema. Settings are environment variables."""
+    schema = settings["WAREHOUSE_SCHEMA"]
     command = [sys.executable, "-m", "klaviyo_pg", "backfill", "--start", f"{served.start:%Y-%m-%d}"]
     used, began = processor_seconds(resource.RUSAGE_CHILDREN), perf_counter()
-    subprocess.run(command, env={**os.environ, **prefect, **settings}, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, env={**os.environ, **settings}, check=True, stdout=subprocess.DEVNULL)
     seconds, processor = perf_counter() - began, processor_seconds(resource.RUSAGE_CHILDREN) - used
-    with psycopg.connect(url) as connection:
-        run = connection.execute(
-            "SELECT extract(epoch FROM finished_at - started_at) FROM klaviyo.runs ORDER BY started_at DESC LIMIT 1"
-        ).fetchone()
+    with psycopg.connect(settings["DATABASE_URL"]) as connection:
+        query = SQL("SELECT extract(epoch FROM finished_at - started_at) FROM {} ORDER BY started_at DESC LIMIT 1")
+        run = connection.execute(query.format(Identifier(schema, "runs"))).fetchone()
         assert run is not None
         counts = [
-            connection.execute(SQL("SELECT count(*) FROM {}").format(Identifier(_SCHEMA, table.name))).fetchone()
+            connection.execute(SQL("SELECT count(*) FROM {}").format(Identifier(schema, table.name))).fetchone()
             for table in tables.EVENT_TABLES
         ]
     events = sum(count[0] for count in counts if count)
     return [
-        Took("backfill, the whole process", seconds, processor, events),
-        Took("backfill, its run", float(run[0]), None, events),
+        Took(f"{name}, the whole process", seconds, processor, events),
+        Took(f"{name}, its run", float(run[0]), None, events),
     ]
 
 
