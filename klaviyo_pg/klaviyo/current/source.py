@@ -263,7 +263,7 @@ class CurrentSource:
         }
         reached = Reached()
         for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):
-            exclusions, unusable = current_rows.exclusions(document.data)
+            exclusions, unusable = current_rows.exclusions(document.data, reason)
             created = reached.after(each.attributes.created for each in document.data)
             yield rows.Page(exclusions, [*rejects, *unusable], read_at, created)
 
