@@ -20,7 +20,7 @@ from klaviyo_pg.errors import (
 )
 from klaviyo_pg.foreign import printable
 
-_RETRIABLE_STATUSES = frozenset({500, 502, 503, 504, 524})
+_RETRIABLE_STATUSES = frozenset({408, 425, *range(500, 1000)})  # hosts in front of the API have some of their own
 _LONGEST_PAUSE = 10.0**9  # seconds that the API can ask for; more means the same
 _LARGEST_REFUSAL = 64 << 10  # bytes of the body of a refusal that are read
 _REASON = re.compile(rb'"(?:detail|message)"\s*:\s*"((?:[^"\\]++|\\.)*+)', re.DOTALL)

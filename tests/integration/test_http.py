@@ -257,7 +257,7 @@ def test_refusals_raise_an_error_without_a_retry(
     assert len(server.received) == 1
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 524])
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 501, 502, 503, 504, 520, 522, 524, 530, 599])
 def test_temporary_failures_are_retried(client: Callable[..., Client], server: Server, status: int) -> None:
     """Retries are counted."""
     server.answers = [refused(status), Answer(body=b"[1]")]
