@@ -6,10 +6,8 @@ Errors and log records contain neither the query of a URL nor headers, because b
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from time import monotonic
 from types import TracebackType
 from typing import Any, NamedTuple, NoReturn, Self, TypeVar
@@ -30,6 +28,7 @@ from klaviyo_pg.errors import (
 )
 from klaviyo_pg.foreign import printable
 from klaviyo_pg.klaviyo.deadline import SLICE, BoundedAdapter, Deadline
+from klaviyo_pg.klaviyo.lenient import http_date
 from klaviyo_pg.klaviyo.pace import Limit, Pace
 from klaviyo_pg.klaviyo.refusals import RESUME, beginning, refusal
 from klaviyo_pg.klaviyo.retries import Patience, Retries
@@ -41,7 +40,6 @@ _COMPRESSED_PIECE = 256 << 10  # bytes; between two pieces a hostile one can be 
 _LARGEST_RESPONSE = 64 << 20  # bytes, decompressed; the largest page of events seen had 2 MB
 _LONGEST_LINK = 32 << 10  # characters; cursors have some hundreds
 _KEY_IN_QUERY = re.compile(r"(api_key=)[^&\s]*")
-_EARLIEST_YEAR, _LATEST_YEAR = 1970, 9000  # of a date with which one can calculate
 
 Answer = TypeVar("Answer")
 
@@ -261,10 +259,8 @@ class Client:
         """Note the API's time. That of an error, or of a cached response, may be another server's or an old one."""
         if response.status_code != requests.codes.ok or "Age" in response.headers:
             return
-        with suppress(ValueError, OverflowError):
-            date = parsedate_to_datetime(response.headers.get("Date", ""))
-            if _EARLIEST_YEAR <= date.year <= _LATEST_YEAR:
-                self._dated = date.replace(tzinfo=date.tzinfo or UTC), uptime()
+        if date := http_date(response.headers.get("Date", "")):
+            self._dated = date, uptime()
 
     def _translate(self, request: str, error: requests.exceptions.RequestException) -> NoReturn:
         """Raise one of this project's errors for one of requests, whose text can contain the key."""
