@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from time import monotonic
 from types import TracebackType
 from typing import Any, NamedTuple, NoReturn, Self, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
 import requests
@@ -84,6 +84,10 @@ class Endpoint(NamedTuple):
     limit: Limit | None = None
     page_size: int = 0
     name: str = ""
+
+    def of(self, resource_id: str) -> Self:
+        """Return the endpoint of one resource, whose ID has its place in the path."""
+        return self._replace(path=self.path.format(quote(resource_id, safe="")))
 
 
 @dataclass(frozen=True)

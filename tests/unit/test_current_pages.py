@@ -647,6 +647,14 @@ def test_a_suppressed_person_whose_suppression_is_left_out_has_the_requested_rea
     assert (list(read.rows), list(read.rejects)) == ([Exclusion("a@b.c", "HARD_BOUNCE", None, "p1")], [])
 
 
+def test_ids_are_quoted_in_paths() -> None:
+    """Anyone who sends events can choose their IDs."""
+    relationships = {"profile": {"data": {"id": "p1"}}}
+    it, answers = source({"data": {"id": "e", "attributes": {"timestamp": 1}, "relationships": relationships}})
+    assert it.event_owner("a/b?c#d e") == "p1"
+    assert answers.requests[0][0] == "api/events/a%2Fb%3Fc%23d%20e"
+
+
 def test_members_of_a_list_are_read_with_their_joining_time() -> None:
     it, answers = source(page({"id": "p1", "attributes": {"joined_group_at": "2026-07-01T00:00:00Z"}}))
     assert list(next(it.memberships("L1", FULL_READ)).rows) == [Membership("L1", "p1", JULY)]
