@@ -356,7 +356,8 @@ class ProfileId(NamedTuple):
 class Profile(NamedTuple):
     """A person. `properties` are (name, value) of the custom ones: strings unchanged, other values as JSON.
 
-    `list_suppressions` and `consents` are complete; None where the response does not include them.
+    `list_suppressions` and `consents` are complete; None where the response does not include them. Where `consents` is
+    None, `consent` and `consent_timestamp` are unknown, too.
     """
 
     id: str
