@@ -76,7 +76,8 @@ class Traffic(NamedTuple):
 class Endpoint(NamedTuple):
     """A path of the API, the scopes it requires, its rate limit, its largest page and the name of its limit.
 
-    A page size of 0 means that the endpoint has no such parameter. Without a limit, requests are not paced.
+    A page size of 0 means that the endpoint has no such parameter. Without a limit, requests are not paced. `also` is
+    the name of another limit that its requests count against, and that limit.
     """
 
     path: str
@@ -84,6 +85,7 @@ class Endpoint(NamedTuple):
     limit: Limit | None = None
     page_size: int = 0
     name: str = ""
+    also: tuple[str, Limit] | None = None
 
     def of(self, resource_id: str) -> Self:
         """Return the endpoint of one resource, whose ID has its place in the path."""
@@ -196,7 +198,7 @@ class Client:
         request = _Request(method, self._own(path), {**(parameters or {}), **self._parameters}, body, endpoint)
         retries = Retries(str(request), self._patience, can_ask_for_less)
         while True:
-            self._pace.wait(endpoint.name, endpoint.limit, retries.seconds_left)
+            self._pace.wait(endpoint.name, endpoint.limit, retries.seconds_left, endpoint.also)
             try:
                 return read(self._timed(request, retries.has_begun))
             except KlaviyoPgError as error:
@@ -235,7 +237,8 @@ class Client:
             return content
         refused = refusal(str(request), response, content, endpoint.scopes, self._retired)
         if isinstance(refused, Throttled) and refused.retry_after is not None:
-            self._pace.close(endpoint.name, refused.retry_after)
+            for name in (endpoint.name, *([endpoint.also[0]] if endpoint.also else [])):
+                self._pace.close(name, refused.retry_after)
         raise refused
 
     def _send(self, request: _Request) -> tuple[requests.Response, bytes]:

@@ -334,6 +334,17 @@ def test_all_clients_of_a_pace_wait_for_retry_after(client: Callable[..., Client
     assert all(other.at - refusal.at >= 2 for other in others)
 
 
+def test_a_pause_covers_both_limits_of_an_endpoint(client: Callable[..., Client], server: Server) -> None:
+    """The response does not say which of them is used up."""
+    pace, limit = Pace(1.0, 300), Limit(10, 100)
+    server.answers = [Answer(429, headers=(("Retry-After", "3600"),))]
+    with pytest.raises(Throttled):
+        client(pace=pace).get("api/x", None, Endpoint("api/x", limit=limit, name="x", also=("y", limit)))
+    for name in ("x", "y"):
+        with pytest.raises(Throttled, match=f"limit for {name} is used up"):
+            pace.wait(name, limit)
+
+
 def test_garbled_responses_are_retried_twice(client: Callable[..., Client], server: Server) -> None:
     """A proxy can return HTML or a truncated body. Other failures do not count towards these retries."""
 
