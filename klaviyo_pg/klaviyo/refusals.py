@@ -22,7 +22,7 @@ from klaviyo_pg.errors import (
 from klaviyo_pg.foreign import printable
 from klaviyo_pg.klaviyo.lenient import http_date
 
-_RETRIABLE_STATUSES = frozenset({408, 425, *range(500, 1000)})  # hosts in front of the API have some of their own
+_RETRIABLE_STATUSES = frozenset({408, 425, *range(500, 1000)})  # proxies add some
 _LONGEST_PAUSE = 10.0**9  # seconds that the API can ask for; more means the same
 _LARGEST_REFUSAL = 64 << 10  # bytes of the body of a refusal that are read
 _REASON = re.compile(rb'"(?:detail|message)"\s*:\s*"((?:[^"\\]++|\\.)*+)', re.DOTALL)

@@ -68,7 +68,7 @@ def test_a_server_without_limits_is_not_waited_for() -> None:
 
 
 def test_requests_that_count_against_two_limits_keep_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Predictions have a limit of their own, and also use up that of profiles."""
+    """Predictions have a separate limit, and also use up that of profiles."""
     now, times = 0.0, list[float]()
 
     def pass_time(seconds: float) -> None:
