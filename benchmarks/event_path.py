@@ -153,7 +153,7 @@ def _meet_people(setup: Setup) -> None:
     with setup.session.source() as source:
         for chunk in setup.chunks:
             for _ in source.events(chunk.window, chunk.metric_id, people):
-                people.commit()
+                people.commit(people.take_added())
 
 
 def _load(setup: Setup) -> None:

@@ -356,7 +356,8 @@ class ProfileId(NamedTuple):
 class Profile(NamedTuple):
     """A person. `properties` are (name, value) of the custom ones: strings unchanged, other values as JSON.
 
-    `list_suppressions` and `consents` are complete; None where the response does not include them.
+    `list_suppressions` and `consents` are complete; None where the response does not include them. Where `consents` is
+    None, `consent` and `consent_timestamp` are unknown, too.
     """
 
     id: str
@@ -472,7 +473,8 @@ class Attribution(NamedTuple):
 class EventPage(NamedTuple):
     """One page of events, the people in them whose rows are new, and the attributions of the events.
 
-    `hidden` are unreadable records that may be, or refer to, attributions of any event of the page.
+    `hidden` are unreadable records that may be, or refer to, attributions of any event of the page. `people_records`
+    are the hashes of the records of people that no earlier page of the read had.
     """
 
     events: Events
@@ -482,6 +484,7 @@ class EventPage(NamedTuple):
     incomplete: Incomplete | None = None
     attributions: Sequence[Attribution] = ()
     hidden: Sequence[Reject] = ()
+    people_records: Sequence[int] = ()
 
 
 class Beginning(NamedTuple):

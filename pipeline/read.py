@@ -90,7 +90,7 @@ def read(
                 batch = meter.measure(group, reading, reads.batch(group.pages))
                 counts.append(sink(batch))
                 incomplete = incomplete or batch.incomplete
-                reading.people.commit()
+                reads.stored(group.pages)
                 if not batch.is_last:
                     session.stop.check()
                     if is_enough(batch, source):

@@ -6,14 +6,12 @@ Errors and log records contain neither the query of a URL nor headers, because b
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from time import monotonic
 from types import TracebackType
 from typing import Any, NamedTuple, NoReturn, Self, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
 import requests
@@ -30,6 +28,7 @@ from klaviyo_pg.errors import (
 )
 from klaviyo_pg.foreign import printable
 from klaviyo_pg.klaviyo.deadline import SLICE, BoundedAdapter, Deadline
+from klaviyo_pg.klaviyo.lenient import http_date
 from klaviyo_pg.klaviyo.pace import Limit, Pace
 from klaviyo_pg.klaviyo.refusals import RESUME, beginning, refusal
 from klaviyo_pg.klaviyo.retries import Patience, Retries
@@ -41,7 +40,6 @@ _COMPRESSED_PIECE = 256 << 10  # bytes; between two pieces a hostile one can be 
 _LARGEST_RESPONSE = 64 << 20  # bytes, decompressed; the largest page of events seen had 2 MB
 _LONGEST_LINK = 32 << 10  # characters; cursors have some hundreds
 _KEY_IN_QUERY = re.compile(r"(api_key=)[^&\s]*")
-_EARLIEST_YEAR, _LATEST_YEAR = 1970, 9000  # of a date with which one can calculate
 
 Answer = TypeVar("Answer")
 
@@ -78,7 +76,8 @@ class Traffic(NamedTuple):
 class Endpoint(NamedTuple):
     """A path of the API, the scopes it requires, its rate limit, its largest page and the name of its limit.
 
-    A page size of 0 means that the endpoint has no such parameter. Without a limit, requests are not paced.
+    A page size of 0 means that the endpoint has no such parameter. Without a limit, requests are not paced. `also` is
+    the name of another limit that its requests count against, and that limit.
     """
 
     path: str
@@ -86,6 +85,11 @@ class Endpoint(NamedTuple):
     limit: Limit | None = None
     page_size: int = 0
     name: str = ""
+    also: tuple[str, Limit] | None = None
+
+    def of(self, resource_id: str) -> Self:
+        """Return the endpoint of one resource, whose ID has its place in the path."""
+        return self._replace(path=self.path.format(quote(resource_id, safe="")))
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,7 @@ class Client:
         request = _Request(method, self._own(path), {**(parameters or {}), **self._parameters}, body, endpoint)
         retries = Retries(str(request), self._patience, can_ask_for_less)
         while True:
-            self._pace.wait(endpoint.name, endpoint.limit, retries.seconds_left)
+            self._pace.wait(endpoint.name, endpoint.limit, retries.seconds_left, endpoint.also)
             try:
                 return read(self._timed(request, retries.has_begun))
             except KlaviyoPgError as error:
@@ -233,7 +237,8 @@ class Client:
             return content
         refused = refusal(str(request), response, content, endpoint.scopes, self._retired)
         if isinstance(refused, Throttled) and refused.retry_after is not None:
-            self._pace.close(endpoint.name, refused.retry_after)
+            for name in (endpoint.name, *([endpoint.also[0]] if endpoint.also else [])):
+                self._pace.close(name, refused.retry_after)
         raise refused
 
     def _send(self, request: _Request) -> tuple[requests.Response, bytes]:
@@ -261,10 +266,8 @@ class Client:
         """Note the API's time. That of an error, or of a cached response, may be another server's or an old one."""
         if response.status_code != requests.codes.ok or "Age" in response.headers:
             return
-        with suppress(ValueError, OverflowError):
-            date = parsedate_to_datetime(response.headers.get("Date", ""))
-            if _EARLIEST_YEAR <= date.year <= _LATEST_YEAR:
-                self._dated = date.replace(tzinfo=date.tzinfo or UTC), uptime()
+        if date := http_date(response.headers.get("Date", "")):
+            self._dated = date, uptime()
 
     def _translate(self, request: str, error: requests.exceptions.RequestException) -> NoReturn:
         """Raise one of this project's errors for one of requests, whose text can contain the key."""

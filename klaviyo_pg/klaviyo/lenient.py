@@ -1,7 +1,8 @@
 """Values in answers whose form decides nothing: what has another type than expected counts as missing."""
 
 import math
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from klaviyo_pg import rows
 
 _LARGEST = 2**63 - 1
 _LARGEST_DECIMAL = 1e30  # more than any amount of money
+_EARLIEST_YEAR, _LATEST_YEAR = 1970, 9000  # of a date with which one can calculate
 
 
 def boolean(value: Any) -> bool | None:
@@ -44,6 +46,15 @@ def moment(value: Any) -> datetime | None:
         return rows.utc(datetime.fromisoformat(value))
     except (TypeError, ValueError):
         return None
+
+
+def http_date(value: str) -> datetime | None:
+    """Return the time in a header; None for anything else, and for one with which one cannot calculate."""
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    return date.replace(tzinfo=date.tzinfo or UTC) if _EARLIEST_YEAR <= date.year <= _LATEST_YEAR else None
 
 
 def member(value: Any, *path: str) -> Any:

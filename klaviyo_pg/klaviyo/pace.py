@@ -74,12 +74,25 @@ class Pace:
         self._closed_until: dict[str, float] = {}
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
-    def wait(self, endpoint: str, published: Limit | None, budget: float | None = None) -> None:
+    def wait(
+        self,
+        endpoint: str,
+        published: Limit | None,
+        budget: float | None = None,
+        also: tuple[str, Limit] | None = None,
+    ) -> None:
         """Wait until a request may be sent. Raises Throttled if that would take longer than the budget.
 
-        `budget` is the rest of it if a part has been used up. Raises the error of the check.
+        `budget` is the rest of it if a part has been used up. `also` is another limit that the request counts against,
+        by name. Raises the error of the check.
         """
         longest = self._budget if budget is None else min(budget, self._budget)
+        self._pass(endpoint, published, longest)
+        if also is not None:
+            self._pass(*also, longest)
+        self._sent[endpoint] += 1
+
+    def _pass(self, endpoint: str, published: Limit | None, longest: float) -> None:
         self._published[endpoint] = published
         self.check()
         while not self._turns[endpoint].acquire(timeout=CHECK_INTERVAL):  # one thread polls, the others queue up
@@ -89,7 +102,6 @@ class Pace:
                 self.check()
                 _refuse_long_wait(endpoint, seconds, longest)
                 sleep(min(seconds, CHECK_INTERVAL))
-            self._sent[endpoint] += 1
         finally:
             self._turns[endpoint].release()
 

@@ -1,7 +1,7 @@
 """A cache of the people whose rows have been stored. Event pages repeat the same people, and each is stored once."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from mmap import mmap
 from typing import NamedTuple, Protocol
 
@@ -71,6 +71,7 @@ class PendingPeople:
     def __init__(self, cache: PeopleCache) -> None:
         self._cache = cache
         self._pending: dict[int, KnownPerson] = {}
+        self._added: list[int] = []
 
     def get(self, record: bytes) -> KnownPerson | None:
         """Return the person if a record with exactly these bytes is stored or pending."""
@@ -83,8 +84,13 @@ class PendingPeople:
     def add(self, record: bytes, person: KnownPerson) -> None:
         """Remember a record whose person has been read."""
         self._pending[hash(record)] = person
+        self._added.append(hash(record))
 
-    def commit(self) -> None:
-        """Move what is pending to the cache. Call this once the rows of all people read so far are stored."""
-        self._cache.update(self._pending)
-        self._pending = {}
+    def take_added(self) -> list[int]:
+        """Return the hashes of the records that were added since the last call."""
+        added, self._added = self._added, []
+        return added
+
+    def commit(self, records: Iterable[int]) -> None:
+        """Move people to the cache, by the hash of their record. Call this once their rows are stored."""
+        self._cache.update({record: self._pending.pop(record) for record in records})

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 
 import msgspec
 import requests
@@ -19,8 +20,9 @@ from klaviyo_pg.errors import (
     WrongDialect,
 )
 from klaviyo_pg.foreign import printable
+from klaviyo_pg.klaviyo.lenient import http_date
 
-_RETRIABLE_STATUSES = frozenset({500, 502, 503, 504, 524})
+_RETRIABLE_STATUSES = frozenset({408, 425, *range(500, 1000)})  # proxies add some
 _LONGEST_PAUSE = 10.0**9  # seconds that the API can ask for; more means the same
 _LARGEST_REFUSAL = 64 << 10  # bytes of the body of a refusal that are read
 _REASON = re.compile(rb'"(?:detail|message)"\s*:\s*"((?:[^"\\]++|\\.)*+)', re.DOTALL)
@@ -84,8 +86,14 @@ def refusal(
 
 
 def _retry_after(response: requests.Response) -> float | None:
+    """Return the seconds that a response asks to wait, which can be written as a date; None if it has none."""
     text = response.headers.get("Retry-After", "")
-    return min(float(text), _LONGEST_PAUSE) if text.replace(".", "", 1).isdecimal() else None
+    if text.replace(".", "", 1).isdecimal():
+        return min(float(text), _LONGEST_PAUSE)
+    if (until := http_date(text)) is None:
+        return None
+    now = http_date(response.headers.get("Date", "")) or datetime.now(UTC)
+    return min(max(0.0, (until - now).total_seconds()), _LONGEST_PAUSE)
 
 
 class _Source(msgspec.Struct):

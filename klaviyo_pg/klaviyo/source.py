@@ -175,7 +175,10 @@ class Source(Protocol):
         ...
 
     def event_owner(self, event_id: str) -> str | None:
-        """Return the id of the profile that an event belongs to now; None if it has none, or the dialect cannot say."""
+        """Return the id of the profile that an event belongs to now; None if it has none, or the dialect cannot say.
+
+        Raises NotFound if the event no longer exists, and Refused if the API does not accept its ID.
+        """
         ...
 
     def exclusions(self, reason: str | None = None, window: AnyWindow = FULL_READ) -> Iterator[Page[Exclusion]]:

@@ -50,7 +50,7 @@ def stored(account: Account, ids: Sequence[str]) -> dict[str, Stored]:
 
 def outdated(account: Account, load: Load, frame: pl.DataFrame) -> set[str]:
     """Return the IDs of merged people whose stored row is newer, so that their details must not be stored."""
-    if load is not loads.MEMBERS:
+    if load not in (loads.MEMBERS, loads.MEMBERS_WITHOUT_CONSENT):
         return set()
     loaded = frame.select("key", "details_digest").drop_nulls()
     if loaded.is_empty():

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import polars as pl
 
 from klaviyo_pg.catalogue import Load, loads
-from klaviyo_pg.errors import Incomplete
+from klaviyo_pg.errors import Incomplete, Refused
+from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import departures, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
@@ -123,8 +124,16 @@ def _owners(reading: Reading) -> Iterator[_Owned]:
     """Ask for the owner of one event of each missing profile."""
     orphans = transact(reading.session, reading.run, lambda account: departures.orphans(account, _MOST_OWNERS))
     for orphan in orphans:
-        owner = reading.source.event_owner(orphan.event_id) if orphan.event_id else None
+        owner = _owner(reading.source, orphan.event_id) if orphan.event_id else None
         yield _Owned([(orphan.member_id, owner)], (), reading.session.now())
+
+
+def _owner(source: Source, event_id: str) -> str | None:
+    """Return the owner of an event; None if it has none, or the source does not know the event or refuses its ID."""
+    try:
+        return source.event_owner(event_id)
+    except Refused:
+        return None
 
 
 def _merges(pages: Sequence[_Owned]) -> Batch:

@@ -11,6 +11,7 @@ from operator import le
 import polars as pl
 
 from klaviyo_pg.catalogue import Load, loads
+from klaviyo_pg.klaviyo.people_cache import PendingPeople
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import lookups
 from klaviyo_pg.postgres.account import Account
@@ -36,9 +37,18 @@ def stored_metrics(account: Account) -> events.Metrics:
 
 def _open_events(reading: Reading) -> Reads:
     metrics = reading.metrics or transact(reading.session, reading.run, stored_metrics)
-    pages = reading.source.events(reading.window, reading.subject, reading.people)
+    people_read = PendingPeople(reading.session.people)
     making = partial(event_batch, metrics, reading.integration_id, person_load(reading.source))
-    return Reads(pages, partial(making, protection=protection_of(reading.run.settings)))
+    return Reads(
+        _pages(reading, people_read),
+        partial(making, protection=protection_of(reading.run.settings)),
+        stored=lambda pages: people_read.commit([record for page in pages for record in page.people_records]),
+    )
+
+
+def _pages(reading: Reading, people_read: PendingPeople) -> Iterator[EventPage]:
+    for page in reading.source.events(reading.window, reading.subject, people_read):
+        yield page._replace(people_records=people_read.take_added())
 
 
 def person_load(source: Source) -> Load:
@@ -166,7 +176,7 @@ def _at_last_second(pages: Sequence[EventPage]) -> tuple[Group, list[EventPage]]
     before = [_part(each, last, before=True) for each in pages]
     held_back = [_part(each, last, before=False) for each in pages]
     group = Group(before, _event_count(before), datetime.fromtimestamp(last, UTC), is_last=False)
-    rest = pages[-1]._replace(profiles=(), rejects=())
+    rest = pages[-1]._replace(profiles=(), rejects=(), people_records=())
     return group, [
         rest._replace(events=each.events, attributions=each.attributions, hidden=each.hidden)
         for each in held_back

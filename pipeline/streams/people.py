@@ -1,13 +1,13 @@
 """People: profiles that changed, and incomplete people, who have only an ID and an address from lists and events."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
 import polars as pl
 
-from klaviyo_pg.catalogue import loads
+from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.errors import Incomplete
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import details, lookups
@@ -119,21 +119,33 @@ def people_batch(reading: Reading, pages: Sequence[Page[Profile]]) -> Batch:
     attributes = [people.attributes(each, at, integration_id) for each in (new, changed)]
     consents = [people.consents(each, integration_id) for each in (new, changed)]
     digests |= dict.fromkeys((each for made in attributes for each in made.unstorable), NO_DIGEST)
-    has_digests = reading.source.lists_people
-    load = loads.MEMBERS if has_digests else loads.UNDIGESTED_MEMBERS
-    members = people.members(read, load, at, integration_id, digests if has_digests else {})
+    members = _members(reading, read, at, digests)
     frames = [
-        (load, members.frame),
+        *((load, made.frame) for load, made in members),
         *zip((loads.NEW_MEMBER_ATTRIBUTES, loads.MEMBER_ATTRIBUTES), (each.frame for each in attributes), strict=True),
         *zip((loads.NEW_MEMBER_CONSENTS, loads.MEMBER_CONSENTS), (each.consents for each in consents), strict=True),
         (loads.LIST_SUPPRESSIONS_OF_PEOPLE, pl.concat(each.suppressions for each in consents)),
     ]
     nul_characters = {
-        "members": members.nul_characters + sum(each.nul_characters for each in attributes),
+        "members": sum(made.nul_characters for _, made in members) + sum(each.nul_characters for each in attributes),
         "member_consents": sum(each.nul_characters for each in consents),
     }
     rejected = {"members": rejects, "member_attributes": [reject for each in attributes for reject in each.rejects]}
     return Batch(frames, rejected, nul_characters, _detail_rows(unchanged))
+
+
+def _members(
+    reading: Reading, read: Sequence[Profile], at: datetime, digests: Mapping[str, int]
+) -> list[tuple[Load, people.Members]]:
+    """Return the frames of people: first of those with their consent, then of those whose consent is unknown."""
+    has_digests = reading.source.lists_people
+    whole = loads.MEMBERS if has_digests else loads.UNDIGESTED_MEMBERS
+    by_load = {
+        whole: [each for each in read if each.consents is not None],
+        loads.MEMBERS_WITHOUT_CONSENT: [each for each in read if each.consents is None],
+    }
+    kept = digests if has_digests else {}
+    return [(load, people.members(each, load, at, reading.integration_id, kept)) for load, each in by_load.items()]
 
 
 def _compared(reading: Reading, read: Sequence[Profile]) -> _Read:

@@ -1,7 +1,7 @@
 """The vocabulary of stream declarations: what is declared of each stream, and what reading a chunk of it needs."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
@@ -10,7 +10,6 @@ import polars as pl
 
 from klaviyo_pg.catalogue import Load, Table, loads, membership
 from klaviyo_pg.errors import Incomplete
-from klaviyo_pg.klaviyo.people_cache import PendingPeople
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
@@ -50,10 +49,6 @@ class Reading:
     metrics: Metrics | None = None
     part: str = ""
     is_resumed: bool = False
-    people: PendingPeople = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.people = PendingPeople(self.session.people)
 
     @property
     def integration_id(self) -> str:
@@ -79,7 +74,7 @@ Finish = Callable[[Account, Guard], None]
 """Records what the end of a chunk has to record, in the transaction of its last batch."""
 
 
-def nothing(account: Account, guard: Guard) -> None:
+def nothing(*_: object) -> None:
     """Record nothing."""
 
 
@@ -87,12 +82,13 @@ class Reads(NamedTuple):
     """A chunk of a stream, opened: its pages, how pages become a batch, and what its end has to record.
 
     `finish` runs in the transaction of the last batch. Raises UnconfirmedLoss where it loses more than the guard
-    believes.
+    believes. `stored` is called with the pages of each batch once it is stored.
     """
 
     pages: Iterable[Any]
     batch: Callable[[Sequence[Any]], Batch]
     finish: Finish = nothing
+    stored: Callable[[Sequence[Any]], None] = nothing
 
 
 Probe = Callable[[Source, AnyWindow, str | None], Iterator[Any]]

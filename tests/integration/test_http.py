@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
@@ -257,7 +258,7 @@ def test_refusals_raise_an_error_without_a_retry(
     assert len(server.received) == 1
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 524])
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 501, 502, 503, 504, 520, 522, 524, 530, 599])
 def test_temporary_failures_are_retried(client: Callable[..., Client], server: Server, status: int) -> None:
     """Retries are counted."""
     server.answers = [refused(status), Answer(body=b"[1]")]
@@ -333,6 +334,17 @@ def test_all_clients_of_a_pace_wait_for_retry_after(client: Callable[..., Client
     assert all(other.at - refusal.at >= 2 for other in others)
 
 
+def test_a_pause_covers_both_limits_of_an_endpoint(client: Callable[..., Client], server: Server) -> None:
+    """The response does not say which of them is used up."""
+    pace, limit = Pace(1.0, 300), Limit(10, 100)
+    server.answers = [Answer(429, headers=(("Retry-After", "3600"),))]
+    with pytest.raises(Throttled):
+        client(pace=pace).get("api/x", None, Endpoint("api/x", limit=limit, name="x", also=("y", limit)))
+    for name in ("x", "y"):
+        with pytest.raises(Throttled, match=f"limit for {name} is used up"):
+            pace.wait(name, limit)
+
+
 def test_garbled_responses_are_retried_twice(client: Callable[..., Client], server: Server) -> None:
     """A proxy can return HTML or a truncated body. Other failures do not count towards these retries."""
 
@@ -377,7 +389,44 @@ def test_a_server_that_asks_for_no_pause_is_not_asked_without_end(
     assert 1 <= len(server.received) < 20
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-1", "Wed, 21 Oct 2015 07:28:00 GMT", "nan", "1e9", "²"])
+DATED = ("Date", "Mon, 02 Feb 2026 23:59:59 GMT")
+
+
+@pytest.mark.parametrize(
+    ("headers", "least"),
+    [
+        pytest.param((DATED, ("Retry-After", "Tue, 03 Feb 2026 00:00:01 GMT")), 2, id="after the response"),
+        pytest.param((DATED, ("Retry-After", "Tue, 03 Feb 2026 01:00:01 +0100")), 2, id="in another zone"),
+        pytest.param((DATED, ("Retry-After", "Mon, 02 Feb 2026 20:00:00 GMT")), 0, id="in the past"),
+        pytest.param((("Retry-After", "Wed, 21 Oct 2015 07:28:00 GMT"),), 0, id="of a response without a date"),
+    ],
+)
+def test_retry_after_can_be_a_date(
+    client: Callable[..., Client], server: Server, headers: tuple[tuple[str, str], ...], least: float
+) -> None:
+    """The date of the response says how far ahead it is, whatever time this machine has."""
+    server.answers = [Answer(429, headers=headers), Answer()]
+    client(Patience(60, 3, 300)).get("api/x")
+    first, second = server.received
+    assert least <= second.at - first.at < SLOW
+
+
+@pytest.mark.parametrize("has_date", [True, False])
+def test_a_retry_after_date_beyond_the_budget_ends_the_request(
+    client: Callable[..., Client], server: Server, has_date: bool
+) -> None:
+    """A pause of 2,000 seconds does not begin."""
+    now = datetime.now(UTC)
+    headers = {"Retry-After": now + timedelta(seconds=2000), **({"Date": now} if has_date else {})}
+    server.answers = [Answer(503, headers=tuple((name, format_datetime(at)) for name, at in headers.items()))]
+    with pytest.raises(Throttled, match="asks for a pause of") as caught:
+        client(Patience(60, 3, 900)).get("api/x")
+    assert 2000 - SLOW < (caught.value.retry_after or 0) <= 2000 and len(server.received) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["", "soon", "-1", "nan", "1e9", "²", "Mon, 99 Feb 2026 10:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 -2359"]
+)
 def test_an_unreadable_retry_after_is_ignored(client: Callable[..., Client], server: Server, text: str) -> None:
     """The usual back-off applies instead."""
     server.answers = [Answer(429, headers=(("Retry-After", text.encode().decode("latin-1")),)), Answer()]

@@ -630,6 +630,31 @@ def test_exclusions_are_read_by_reason() -> None:
     assert ["p2" in reject.raw for reject in read[0].rejects] == [True]
 
 
+@pytest.mark.parametrize(
+    "subscriptions",
+    [
+        pytest.param(None, id="null subscriptions"),
+        pytest.param({}, id="no channel"),
+        pytest.param({"email": {"marketing": None}}, id="null marketing"),
+        pytest.param({"email": {"marketing": {"suppression": None}}}, id="null suppression"),
+        pytest.param({"email": {"marketing": {"suppression": []}}}, id="no suppression"),
+    ],
+)
+def test_a_suppressed_person_whose_suppression_is_left_out_has_the_requested_reason(subscriptions: object) -> None:
+    """The request asks for suppressed people only, so that everyone on its pages is excluded."""
+    it, _ = source(page({"id": "p1", "attributes": {"email": "a@b.c", "subscriptions": subscriptions}}))
+    [read] = it.exclusions("HARD_BOUNCE")
+    assert (list(read.rows), list(read.rejects)) == ([Exclusion("a@b.c", "HARD_BOUNCE", None, "p1")], [])
+
+
+def test_ids_are_quoted_in_paths() -> None:
+    """Anyone who sends events can choose their IDs."""
+    relationships = {"profile": {"data": {"id": "p1"}}}
+    it, answers = source({"data": {"id": "e", "attributes": {"timestamp": 1}, "relationships": relationships}})
+    assert it.event_owner("a/b?c#d e") == "p1"
+    assert answers.requests[0][0] == "api/events/a%2Fb%3Fc%23d%20e"
+
+
 def test_members_of_a_list_are_read_with_their_joining_time() -> None:
     it, answers = source(page({"id": "p1", "attributes": {"joined_group_at": "2026-07-01T00:00:00Z"}}))
     assert list(next(it.memberships("L1", FULL_READ)).rows) == [Membership("L1", "p1", JULY)]

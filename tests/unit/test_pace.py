@@ -6,6 +6,8 @@ import pytest
 from pyrate_limiter.abstracts.algorithm import GCRA
 
 from klaviyo_pg.errors import Throttled
+from klaviyo_pg.klaviyo.current.records import PREDICTIONS
+from klaviyo_pg.klaviyo.current.source import PROFILES
 from klaviyo_pg.klaviyo.pace import Limit, Pace, limit_in, rate
 
 PUBLISHED = [Limit(1, 15), Limit(3, 60), Limit(10, 150), Limit(75, 750), Limit(350, 3500)]
@@ -63,6 +65,26 @@ def test_a_server_without_limits_is_not_waited_for() -> None:
     pace.learn("accounts", None)
     for _ in range(100):
         pace.wait("accounts", Limit(1, 1))
+
+
+def test_requests_that_count_against_two_limits_keep_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictions have a separate limit, and also use up that of profiles."""
+    now, times = 0.0, list[float]()
+
+    def pass_time(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr("klaviyo_pg.klaviyo.pace.monotonic", lambda: now)
+    monkeypatch.setattr("klaviyo_pg.klaviyo.pace.sleep", pass_time)
+    pace = Pace(0.9, 60)
+    while now < 180:
+        for endpoint in (PREDICTIONS, *[PROFILES] * 5):
+            pace.wait(endpoint.name, endpoint.limit, also=endpoint.also)
+            times.append(now)
+    busiest = max(sum(start <= time < start + 60 for time in times) for start in times)
+    assert 0.9 * 0.9 * 750 <= busiest <= 0.9 * 750
+    assert set(pace.sent) == {"predictions", "profiles"} and sum(pace.sent.values()) == len(times)
 
 
 def test_a_wait_longer_than_the_budget_raises_throttled() -> None:

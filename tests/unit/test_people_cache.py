@@ -22,7 +22,7 @@ def test_another_reader_knows_only_committed_people() -> None:
     people, other = PendingPeople(cache), PendingPeople(cache)
     people.add(RECORD, ADA)
     assert other.get(RECORD) is None
-    people.commit()
+    people.commit(people.take_added())
     assert other.get(RECORD) == people.get(RECORD) == cache.get(RECORD) == ADA
 
 
@@ -31,7 +31,7 @@ def test_a_failed_reader_takes_nothing_from_the_others() -> None:
     cache = PeopleCache()
     people, failed = PendingPeople(cache), PendingPeople(cache)
     people.add(RECORD, ADA)
-    people.commit()
+    people.commit(people.take_added())
     failed.add(OTHER, BOB)
     del failed
     retried = PendingPeople(cache)
@@ -39,14 +39,17 @@ def test_a_failed_reader_takes_nothing_from_the_others() -> None:
     assert retried.get(RECORD) == ADA
 
 
-def test_a_commit_moves_only_what_is_pending() -> None:
-    """After a commit, what a reader adds is pending again."""
+def test_a_commit_moves_only_the_people_whose_rows_are_stored() -> None:
+    """The next page may have been read by then. Its people stay pending."""
     cache = PeopleCache()
     people = PendingPeople(cache)
     people.add(RECORD, ADA)
-    people.commit()
+    stored = people.take_added()
     people.add(OTHER, BOB)
-    assert cache.get(OTHER) is None and people.get(OTHER) == BOB
+    people.commit(stored)
+    assert (cache.get(RECORD), cache.get(OTHER), people.get(OTHER)) == (ADA, None, BOB)
+    people.commit(people.take_added())
+    assert cache.get(OTHER) == BOB
 
 
 def test_the_cache_is_bounded() -> None:
@@ -55,7 +58,7 @@ def test_the_cache_is_bounded() -> None:
     people = PendingPeople(cache)
     for number in range(25):
         people.add(str(number).encode(), ADA)
-    people.commit()
+    people.commit(people.take_added())
     assert 0 < sum(cache.get(str(number).encode()) is not None for number in range(25)) <= 10
     assert cache.get(b"24") == ADA
 
@@ -68,7 +71,7 @@ def test_threads_share_a_cache() -> None:
         people = PendingPeople(cache)
         for number in range(500):
             people.add(f"{thread} {number}".encode(), ADA)
-            people.commit()
+            people.commit(people.take_added())
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(read, range(8)))

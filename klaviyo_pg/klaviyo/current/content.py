@@ -77,7 +77,7 @@ def _ordered(
 
 def _with_versions(reader: Reader, form: rows.Form) -> rows.Form:
     """Read the versions of a form; none if it has been deleted in the meantime. A refusal concerns this form only."""
-    endpoint = FORM_VERSIONS._replace(path=FORM_VERSIONS.path.format(form.id))
+    endpoint = FORM_VERSIONS.of(form.id)
     query = {"fields[form-version]": "form_type,variation_name,ab_test,status,created_at,updated_at"}
     versions, rejects = list[rows.FormVersion](), list[rows.Reject]()
     try:

@@ -5,7 +5,6 @@ The content is that of the variations, which only the messages include, so the m
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from urllib.parse import quote
 
 from klaviyo_pg import rows
 from klaviyo_pg.errors import NotFound, OtherRevision, Refused
@@ -74,10 +73,9 @@ def _part(reader: Reader, archived: str, messages: Messages) -> Iterator[rows.Pa
 
 def _variations(reader: Reader, message_id: str, rejects: list[rows.Reject]) -> Sequence[resources.Resource]:
     """Read the variations of one message; none if it was deleted in the meantime."""
-    endpoint = _VARIATIONS._replace(path=_VARIATIONS.path.format(quote(message_id, safe="")))
     variations: list[resources.Resource] = []
     try:
-        for document, of_page, _ in reader.pages(endpoint, _DOCUMENT, {}):
+        for document, of_page, _ in reader.pages(_VARIATIONS.of(message_id), _DOCUMENT, {}):
             variations += document.data
             rejects += of_page
     except NotFound:

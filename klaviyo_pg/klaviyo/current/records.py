@@ -38,7 +38,7 @@ COUPONS = Endpoint("api/coupons", "coupons:read", _L, 100, "coupons")
 COUPON_CODES = Endpoint("api/coupon-codes", "coupon-codes:read", _XL, 100, "coupon codes")
 REVIEWS = Endpoint("api/reviews", "reviews:read", _M, 100, "reviews")
 PUSH_TOKENS = Endpoint("api/push-tokens", "profiles:read and push-tokens:read", _M, 100, "push tokens")
-PREDICTIONS = Endpoint("api/profiles", "profiles:read", _M, 100, "predictions")  # fewer requests than profiles allow
+PREDICTIONS = Endpoint("api/profiles", "profiles:read", _M, 100, "predictions", also=("profiles", _L))
 
 Pages = Iterator[Page[Record]]
 Read = Callable[[Reader, AnyWindow, str | None], Pages]

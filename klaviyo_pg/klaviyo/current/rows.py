@@ -91,19 +91,22 @@ def membership(group_id: str, resource: resources.Profile) -> rows.Membership:
     return rows.Membership(group_id, resource.id, rows.utc(resource.attributes.joined_group_at))
 
 
-def exclusions(people: list[resources.Profile]) -> tuple[list[rows.Exclusion], list[rows.Reject]]:
-    """Return the exclusions of suppressed people, and the people without an email address or a reason."""
+def exclusions(people: list[resources.Profile], reason: str) -> tuple[list[rows.Exclusion], list[rows.Reject]]:
+    """Return the exclusions of people who are suppressed for a reason, and the people without an email address.
+
+    Someone whose suppression the response leaves out is excluded for that reason, without a time.
+    """
     exclusions, rejects = [], []
     for person in people:
         email, suppression = person.attributes.email, _marketing(person.attributes).suppression
-        if email and email.strip("\0") and suppression:
+        if email and email.strip("\0"):
             exclusions += [
-                rows.Exclusion(email, each.reason, rows.utc(each.timestamp), person.id) for each in suppression
+                rows.Exclusion(email, each.reason, rows.utc(each.timestamp), person.id)
+                for each in suppression or [resources.Suppression(reason)]
             ]
         else:
             raw = msgspec.json.encode({"id": person.id, "suppression": suppression}).decode()
-            missing = "email address" if suppression else "reason for the suppression"
-            rejects.append(rows.Reject(raw, f"The suppressed profile has no {missing}.", hides=False))
+            rejects.append(rows.Reject(raw, "The suppressed profile has no email address.", hides=False))
     return exclusions, rejects
 
 

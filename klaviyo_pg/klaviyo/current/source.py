@@ -7,7 +7,6 @@ from functools import partial
 import msgspec
 
 from klaviyo_pg import rows
-from klaviyo_pg.errors import NotFound
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
 from klaviyo_pg.klaviyo.current import content, definitions, records, reports, resources, revisions, tags
@@ -241,11 +240,8 @@ class CurrentSource:
             yield rows.Page([current_rows.profile_id(each) for each in document.data], rejects, read_at, created)
 
     def event_owner(self, event_id: str) -> str | None:
-        path, query = EVENT.path.format(event_id), {"fields[event]": "timestamp"}
-        try:
-            return self._client.get(path, query, EVENT, read=current_rows.owner)
-        except NotFound:
-            return None
+        endpoint, query = EVENT.of(event_id), {"fields[event]": "timestamp"}
+        return self._client.get(endpoint.path, query, endpoint, read=current_rows.owner)
 
     def exclusions(
         self, reason: str | None = None, window: AnyWindow = FULL_READ
@@ -263,7 +259,7 @@ class CurrentSource:
         }
         reached = Reached()
         for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):
-            exclusions, unusable = current_rows.exclusions(document.data)
+            exclusions, unusable = current_rows.exclusions(document.data, reason)
             created = reached.after(each.attributes.created for each in document.data)
             yield rows.Page(exclusions, [*rejects, *unusable], read_at, created)
 
@@ -300,14 +296,13 @@ class CurrentSource:
         return records.READS[stream](self._reader, window, subject)
 
     def _members_of(self, endpoint: Endpoint, group_id: str, window: AnyWindow) -> Iterator[rows.Page[rows.Membership]]:
-        of_group = endpoint._replace(path=endpoint.path.format(group_id))
         query = {
             "filter": ",".join(between("joined_group_at", window)),
             "sort": "joined_group_at",
             "fields[profile]": "joined_group_at",
         }
         reached = Reached()
-        for document, rejects, read_at in self._pages(of_group, _PROFILES, query):
+        for document, rejects, read_at in self._pages(endpoint.of(group_id), _PROFILES, query):
             members = [current_rows.membership(group_id, each) for each in document.data]
             yield rows.Page(members, rejects, read_at, reached.after(each.joined for each in members))
 

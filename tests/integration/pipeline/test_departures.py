@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from klaviyo_pg.errors import Refused
 from klaviyo_pg.postgres import claims, erase, erase_events
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.rows import Consent, Suppression
@@ -116,6 +117,20 @@ def test_a_merge_is_found_without_reading_events_again(warehouse: Warehouse, sho
     assert len(shop.sent("event_owner")) == 1
     warehouse.daily(**OFTEN)
     assert len(shop.sent("event_owner")) == 1
+
+
+def test_a_refused_event_does_not_hide_the_owners_of_others(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Klaviyo refuses IDs that it considers malformed. It is not asked for such an event again."""
+    warehouse.daily()
+    merge_profiles(shop, "P0", "P1")
+    merge_profiles(shop, "P2", "P3")
+    shop.fail("event_owner", Refused("Invalid Event ID."), times=1)
+    settings = {"lookback_days": 0, **OFTEN}
+    assert warehouse.daily(**settings).state == "complete"
+    merged = warehouse.rows("SELECT old_member_id, new_member_id FROM profile_merges")
+    assert merged in ([("P0", "P1")], [("P2", "P3")])
+    assert warehouse.daily(**settings).state == "complete"
+    assert len(shop.sent("event_owner")) == 2
 
 
 def test_a_profile_that_is_merged_into_an_erased_person_is_erased(warehouse: Warehouse, shop: FakeAccount) -> None:

@@ -150,6 +150,21 @@ def test_the_latest_reason_stays_whichever_chunk_is_read_last(warehouse: Warehou
     assert [row[:2] for row in rows[0][0]] == [("A@example.com", "HARD_BOUNCE"), ("B@example.com", "UNSUBSCRIBE")]
 
 
+def test_an_exclusion_without_a_time_keeps_the_stored_one(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """A page can leave the suppression of a person out. They stay excluded, since the stored time."""
+    shop.add_person("P1", LONG_AGO, email=address(0), consent="SUBSCRIBED")
+    assert warehouse.daily().state == "complete"
+    shop.exclusions[0] = Exclusion(address(0), REASONS[0], None, "P1")
+    shop.exclusions.append(Exclusion("NEW@example.com", REASONS[0], None))
+    ran = warehouse.daily()
+    assert ran.state == "complete"
+    for table in (ONLY, "stg_member_exclusions"):
+        stored = f"SELECT created_at FROM {table} WHERE email IN ('{address(0)}', 'NEW@example.com') ORDER BY email"
+        assert warehouse.column(stored) == [None, LONG_AGO]
+    assert warehouse.column(EXCLUDED) == sorted(["NEW@example.com", *addresses()])
+    assert warehouse.column("SELECT DISTINCT is_subscribed FROM member_lists WHERE member_id = 'P1'") == [False]
+
+
 def test_an_unreadable_record_ends_no_exclusion(warehouse: Warehouse, shop: FakeAccount) -> None:
     """The readable ones are stored."""
     assert warehouse.daily(ONLY).state == "complete"

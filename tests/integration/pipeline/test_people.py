@@ -2,6 +2,7 @@
 
 import pytest
 
+from klaviyo_pg.rows import Consent
 from pipeline import plan
 from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import Warehouse, days_ago
@@ -52,6 +53,21 @@ def test_a_backfill_ends_with_complete_people(warehouse: Warehouse, shop: FakeAc
     assert asked(shop) == 1
     warehouse.backfill(days_ago(7), restart=True)
     assert asked(shop) == 1
+
+
+def test_a_person_whose_consent_is_left_out_keeps_the_stored_one(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """The response had no subscriptions. Everything else of the person is stored as it is now."""
+    given = {"consent": "SUBSCRIBED", "consent_timestamp": LONG_AGO}
+    shop.add_person("P1", days_ago(20), created=LONG_AGO, **given, consents=[Consent("email", "SUBSCRIBED")])
+    warehouse.daily()
+    unknown = {"consents": None, "list_suppressions": None}
+    shop.add_person("P1", days_ago(-0.5), created=LONG_AGO, city="Cork", **unknown)
+    shop.add_person("NEW", days_ago(-0.5), created=LONG_AGO, **unknown)
+    assert warehouse.daily().state == "complete"
+    members = "SELECT id, city, consent, consent_timestamp FROM members WHERE id IN ('NEW', 'P1') ORDER BY id"
+    assert warehouse.rows(members) == [("NEW", None, None, None), ("P1", "Cork", "SUBSCRIBED", LONG_AGO)]
+    assert warehouse.column("SELECT consent FROM member_consents WHERE member_id = 'P1'") == ["SUBSCRIBED"]
+    assert set(warehouse.column("SELECT is_subscribed FROM member_lists WHERE member_id = 'P1'")) == {True}
 
 
 def test_a_member_of_a_list_is_completed(warehouse: Warehouse, shop: FakeAccount) -> None:

@@ -55,6 +55,26 @@ def test_a_repeated_unit_reads_only_what_is_left(session: Session, run: Run, sho
     assert [each.subject for each in shop.sent("memberships")] == ["L1"]
 
 
+@pytest.mark.parametrize("lists_people", [True, False], ids=["current", "legacy"])
+def test_a_repeated_unit_stores_the_people_of_pages_that_were_read_but_not_stored(
+    warehouse: Warehouse, session: Session, run: Run, shop: FakeAccount, lists_people: bool
+) -> None:
+    """The first page is stored once the second one has been read. Then the third one fails."""
+    shop.lists_people, shop.events, shop.events_per_page = lists_people, [], 2
+    for number in range(6):
+        shop.add_person(f"NEW{number}", days_ago(20))
+        shop.add_events("OPEN", days_ago(6 - number), person=f"NEW{number}")
+    chunk = Chunk("events", OpenWindow(days_ago(10)), "OPEN")
+    runs.transact(session, run, lambda account: ledger.plan_chunks(account, run.id, [(chunk.key, chunk.part)]))
+    shop.fail("events", BadAnswer("Odd."), page=2, times=1)
+    [failed] = read_chunks(session, run, [chunk])
+    assert str(failed.error) == "Odd." and warehouse.one("SELECT count(*) FROM events") == 1
+    [repeated] = read_chunks(session, run, [chunk], attempt=2)
+    assert repeated.error is None
+    of_events = "SELECT members.id FROM events LEFT JOIN members USING (member_key) ORDER BY 1"
+    assert warehouse.column(of_events) == [f"NEW{number}" for number in range(6)]
+
+
 def test_chunks_that_are_done_are_not_submitted_again(
     warehouse: Warehouse, shop: FakeAccount, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -60,6 +60,15 @@ def test_endless_throttling_ends_at_the_retry_budget(warehouse: Warehouse, fault
     assert Counter(paused.event_ids()) == truth(faulty)
 
 
+def test_an_optional_stream_is_read_after_a_failure_of_a_proxy(warehouse: Warehouse, faulty: Sandbox) -> None:
+    """A status that only a host in front of the API sends says nothing about the account."""
+    proxied = in_schema(warehouse, "proxied")
+    faulty.set_faults({"endpoint": "GET /api/templates", "times": 1, "status": 522})
+    ran = proxied.daily("templates")
+    assert (ran.state, proxied.one("SELECT sum(retries) FROM runs")) == ("complete", 1)
+    assert proxied.one("SELECT count(*) FROM templates") > 0
+
+
 @pytest.mark.slow
 def test_a_failed_list_does_not_stop_the_others(warehouse: Warehouse, faulty: Sandbox) -> None:
     """If one list cannot be read, the run stores the new members of the others. The next run reads that list."""
