@@ -92,6 +92,8 @@ def extract(
 
     def extract_one(chunk: BackfillChunk) -> Outcome[BackfillChunk]:
         place = spooled(spool, run, chunk, metrics)
+        if not place.continues_from(chunk.left.start):
+            place.clear()
         if place.is_complete:
             return Outcome(chunk, was_done=True)
 
@@ -129,7 +131,7 @@ def load(session: Session, run: Run, chunks: Sequence[BackfillChunk], metrics: M
 def _load_spooled(session: Session, run: Run, chunk: BackfillChunk, place: SpooledChunk) -> Counts:
     sink = _history_sink(session, run, chunk)
     counts: list[Counts] = []
-    for group in grouped(place.batches(chunk.reached), _LOADED_AT_ONCE):
+    for group in grouped(place.batches(chunk.left.start), _LOADED_AT_ONCE):
         session.stop.check()
         paths, batch = [path for path, _ in group], joined([batch for _, batch in group])
         group.clear()  # otherwise its frames would be in memory twice

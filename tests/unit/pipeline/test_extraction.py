@@ -60,7 +60,7 @@ def test_a_chunk_is_extracted_in_batches(session: Session, run: Run, shop: FakeA
     """Each batch begins where the one before ended, and the last one completes the chunk."""
     [outcome] = extract(session, run, [CHUNK], METRICS)
     assert outcome.error is None and not outcome.was_done
-    batches = [batch for _, batch in place.batches(None)]
+    batches = [batch for _, batch in place.batches(START)]
     assert len(batches) == 3 and place.is_complete
     assert [batch.start for batch in batches] == [START, *(batch.reached for batch in batches[:-1])]
     assert sum(batch.events for batch in batches) == EVENTS
@@ -87,6 +87,20 @@ def test_an_incomplete_extraction_is_resumed(
     shop.recover()
     extract(session, run, [CHUNK], METRICS)
     assert {each.window for each in shop.requests} == {Window(checkpoint, CHUNK.window_end)}
+    assert place.is_complete and place.events == EVENTS
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_an_extraction_with_a_gap_is_read_again(
+    session: Session, run: Run, shop: FakeAccount, place: SpooledChunk, missing: int
+) -> None:
+    """Its last file is there, as if it were complete."""
+    extract(session, run, [CHUNK], METRICS)
+    sorted(place.folder.iterdir())[missing].unlink()
+    shop.recover()
+    [outcome] = extract(session, run, [CHUNK], METRICS)
+    assert not outcome.was_done
+    assert {each.window for each in shop.requests} == {CHUNK.window}
     assert place.is_complete and place.events == EVENTS
 
 
