@@ -51,14 +51,19 @@ def as_chunk(chunk: BackfillChunk) -> Chunk:
     return Chunk(EVENTS.name, chunk.window, chunk.metric_id)
 
 
-def identity(run: Run, chunk: BackfillChunk) -> tuple[str, ...]:
-    """Return the values that identify the extraction of a chunk."""
-    return run.integration_id, run.settings.klaviyo_dialect, chunk.metric_id, str(chunk.window)
-
-
 def spooled(spool: Spool, run: Run, chunk: BackfillChunk, metrics: Metrics) -> SpooledChunk:
-    """Return where a chunk is spooled: its place follows from everything that determines its content."""
-    return spool.chunk(*identity(run, chunk), metrics.destinations.get(chunk.metric_id))
+    """Return where a chunk is spooled: its place follows from everything that determines its content.
+
+    The run that planned it is part of that, since a chunk is planned again where what was read is out of date.
+    """
+    return spool.chunk(
+        run.integration_id,
+        run.settings.klaviyo_dialect,
+        chunk.metric_id,
+        str(chunk.window),
+        metrics.destinations.get(chunk.metric_id),
+        chunk.planned_by,
+    )
 
 
 def _open_spool(run: Run) -> Spool:

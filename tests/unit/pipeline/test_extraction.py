@@ -114,3 +114,7 @@ def test_events_for_another_table_are_spooled_apart(run: Run, spool: Spool, plac
     """A metric whose table has changed since is read again."""
     other = Metrics(METRICS.names, {"OPEN": "clicks"})
     assert spooled(spool, run, CHUNK, other).folder != place.folder
+
+
+def test_a_chunk_that_was_planned_again_is_spooled_apart(run: Run, spool: Spool, place: SpooledChunk) -> None:
+    assert spooled(spool, run, CHUNK._replace(planned_by="restart"), METRICS).folder != place.folder

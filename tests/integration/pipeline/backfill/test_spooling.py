@@ -120,6 +120,21 @@ def test_restart_empties_the_spool(warehouse: Warehouse, shop: FakeAccount, spoo
     assert len(shop.sent("events")) == 1
 
 
+def test_a_restart_loads_nothing_that_was_spooled_before_it(
+    warehouse: Warehouse, shop: FakeAccount, spooled: Backfill, tmp_path: Path
+) -> None:
+    """A restart that another machine began empties only its spool. This machine resumes it."""
+    shop.before("events", warehouse.stop, subject="ORDER")
+    spooled(metrics=("ORDER",))
+    assert len(spool_files(warehouse)) == 1
+    shop.before("events", warehouse.stop, subject="ORDER")
+    assert spooled(metrics=("ORDER",), restart=True, data_dir=tmp_path / "other").state == "stopped"
+    shop.recover()
+    assert spooled(metrics=("ORDER",), restart=True).state == "complete"
+    assert len(shop.sent("events")) == 1
+    assert len(warehouse.column(STORED)) == ORDERS
+
+
 def test_a_spool_that_cannot_be_written_fails_the_run(warehouse: Warehouse, tmp_path: Path) -> None:
     """The message names both settings that help."""
     (tmp_path / "file").write_text("")
