@@ -185,7 +185,8 @@ def _digest(settings: Settings, selection: Mapping[str, object]) -> str:
 def join(session: Session, run_id: str, flow: str, claim: str, answer_seconds: float) -> Run:
     """Join a run of `flow` that another process has begun. Sends no request to the API.
 
-    Raises BadSettings where this warehouse has no such run, and Stopped where the run is no longer in progress.
+    Raises BadSettings where this warehouse has no such run, or has the account with another ID or protection of
+    personal data, and Stopped where the run is no longer in progress.
     """
     settings = session.settings
     session.check_claims_work()
@@ -194,6 +195,7 @@ def join(session: Session, run_id: str, flow: str, claim: str, answer_seconds: f
         started = runs.find_run(connection, settings.warehouse_schema, settings.klaviyo_integration, run_id)
         if started is None:
             raise BadSettings(f"This warehouse has no run {run_id} of {settings.klaviyo_integration}.")
+        checks.registered(connection, settings, settings.klaviyo_account_id)
         account = Account(connection, settings.warehouse_schema, started.integration_id)
         if not claims.held(account, [flow]):
             raise Stopped(f"The {flow} run that this belongs to has ended. Rerun the {flow} to resume.")

@@ -12,6 +12,7 @@ import shutil
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import time
@@ -32,6 +33,7 @@ FORMAT = 4
 """The format of a file; files of another format are not read."""
 _HEAD = struct.Struct("<IQ")
 _END = "end"
+_DELETED = ".deleted"  # suffix of a folder that is being deleted
 _ONLY_OWNER = 0o700
 _AHEAD = 3_600.0  # seconds: more than any run accepts
 
@@ -110,32 +112,41 @@ class SpooledChunk:
         names = self._names()
         return names[-1].reached if names else None
 
-    def continues_from(self, moment: datetime) -> bool:
-        """Return whether the batches leave no gap after a time."""
-        names = self._names()
-        return not names or names[0].start <= moment
+    def _names_after(self, checkpoint: datetime) -> list["_Name"]:
+        return [name for name in self._names() if name.reached is None or name.reached > checkpoint]
 
-    def batches(self, after: datetime | None) -> Iterator[tuple[Path, ReadBatch]]:
-        """Yield the batches whose checkpoint is later than `after`, in order.
+    def continues_from(self, checkpoint: datetime) -> bool:
+        """Return whether the batches leave no gap after a checkpoint."""
+        reached: datetime | None = checkpoint
+        for name in self._names_after(checkpoint):
+            if reached is None or name.start > reached:
+                return False
+            reached = name.reached
+        return True
 
-        Raises Unavailable where one cannot be read, as after a power failure; the chunk is deleted from the spool then.
+    def batches(self, checkpoint: datetime) -> Iterator[tuple[Path, ReadBatch]]:
+        """Yield the batches that reach beyond a checkpoint, in order.
+
+        Raises Unavailable where one is missing or cannot be read, as after a kill while the folder was deleted, or
+        after a power failure; the chunk is deleted from the spool then.
         """
-        for name in self._names():
-            if after is None or name.reached is None or name.reached > after:
-                path = self.folder / str(name)
-                try:
-                    batch = _unpacked(path.read_bytes(), name)
-                except (ValueError, KeyError, OSError, pl.exceptions.PolarsError) as error:
-                    self.clear()
-                    raise Unavailable(
-                        f"Cannot read the spooled file {path} ({type(error).__name__}). The next run reads its chunk "
-                        "again."
-                    ) from None
-                yield path, batch
+        if not self.continues_from(checkpoint):
+            self.clear()
+            raise Unavailable(f"Spooled files in {self.folder} are missing. The next run reads its chunk again.")
+        for name in self._names_after(checkpoint):
+            path = self.folder / str(name)
+            try:
+                batch = _unpacked(path.read_bytes(), name)
+            except (ValueError, KeyError, OSError, pl.exceptions.PolarsError) as error:
+                self.clear()
+                raise Unavailable(
+                    f"Cannot read the spooled file {path} ({type(error).__name__}). The next run reads its chunk again."
+                ) from None
+            yield path, batch
 
     def clear(self) -> None:
         """Delete everything."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        delete(self.folder)
 
 
 class Spool:
@@ -157,18 +168,32 @@ class Spool:
 
     def clear(self) -> None:
         """Delete everything."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        delete(self.folder)
 
     def delete_expired(self) -> None:
-        """Delete chunks to which nothing has been added for SPOOL_HOURS.
+        """Delete chunks to which nothing has been added for SPOOL_HOURS, and finish deletion that was interrupted.
 
         Also those of a clock that was ahead, and those of format 1, whose files were zip archives.
         """
+        shutil.rmtree(_doomed(self.folder), ignore_errors=True)
         oldest, latest = time() - self._keep.total_seconds(), time() + _AHEAD
         for folder in self.folder.glob("*"):
             changed = folder.stat().st_mtime  # of a folder: when a file was last added or removed
-            if not oldest <= changed <= latest or any(folder.glob("*.zip")):
-                shutil.rmtree(folder, ignore_errors=True)
+            if folder.suffix == _DELETED or not oldest <= changed <= latest or any(folder.glob("*.zip")):
+                delete(folder)
+
+
+def delete(folder: Path) -> None:
+    """Delete a folder of the spool. It has another name until that is done: after a kill, the rest is not used."""
+    doomed = _doomed(folder)
+    shutil.rmtree(doomed, ignore_errors=True)
+    with suppress(OSError):
+        folder = folder.rename(doomed)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _doomed(folder: Path) -> Path:
+    return folder.with_suffix(_DELETED)
 
 
 def open_spool(settings: Settings, integration_id: str) -> Spool | None:

@@ -52,10 +52,14 @@ def claim_of(group: str) -> str:
 
 @dataclass
 class Group:
-    """Chunks that one run reads, and the run that has them now."""
+    """Chunks that one run reads, and the run that has them now.
+
+    `attempt` counts the runs that this process has given it, `serial` those of all processes of the backfill.
+    """
 
     chunks: Sequence[BackfillChunk]
     attempt: int = 0
+    serial: int = 1
     run: UUID | None = None
     missed_since: float | None = None
     began: float = field(default_factory=time.monotonic)
@@ -90,7 +94,8 @@ def read_distributed(job: Job, plan: Plan, parameters: Mapping[str, object]) -> 
         watch = _Watch(job, client, parameters)
         groups: list[Group] = []
         waiting: list[BackfillChunk] = []
-        while (groups or waiting or not counting.is_complete or len(inbox)) and not stop.is_requested:
+        is_done = False
+        while not (is_done or stop.is_requested):
             _handle(inbox)
             new = counting.take()
             shown.expect(new, counting.is_complete)
@@ -104,6 +109,7 @@ def read_distributed(job: Job, plan: Plan, parameters: Mapping[str, object]) -> 
                 watch.cancel(groups)
                 raise
             shown.log(watch.requests)
+            is_done = counting.is_complete and not (groups or waiting or len(inbox))
         counting.report()
         if stop.is_requested:
             watch.cancel(groups)
@@ -167,6 +173,20 @@ class _Watch:
 
     def hand_out(self, group: Group) -> None:
         """Let another run read a group; if Prefect's server accepts none, try again at the next look."""
+        try:
+            created = self._run_of(group)
+            while created.state is not None and created.state.is_final():  # of a process before this one
+                group.serial += 1
+                created = self._run_of(group)
+        except Exception as error:  # the server may be away for a while
+            self._job.log.warning("Prefect's server did not accept a run: %s", type(error).__name__)
+            group.run = None
+            return
+        group.attempt += 1
+        group.run, group.missed_since, group.began = created.id, None, time.monotonic()
+
+    def _run_of(self, group: Group) -> FlowRun:
+        """Return the group's run with its serial number. It is created, unless an earlier process has done so."""
         run = self._job.run
         parameters = {
             **self._parameters,
@@ -175,21 +195,15 @@ class _Watch:
             "chunks": [[chunk.metric_id, chunk.window_start.isoformat()] for chunk in group.chunks],
             "answer_seconds": run.answer_seconds,
         }
-        try:
-            created: Any = run_deployment(
-                DEPLOYMENT,
-                parameters=parameters,
-                flow_run_name=f"{run.settings.klaviyo_integration} {group.chunks[0].window} and before",
-                timeout=0,
-                as_subflow=False,
-                idempotency_key=f"{run.id}-{group.name}-{group.attempt + 1}",
-            )
-        except Exception as error:  # the server may be away for a while
-            self._job.log.warning("Prefect's server did not accept a run: %s", type(error).__name__)
-            group.run = None
-            return
-        group.attempt += 1
-        group.run, group.missed_since, group.began = created.id, None, time.monotonic()
+        created = run_deployment(
+            DEPLOYMENT,
+            parameters=parameters,
+            flow_run_name=f"{run.settings.klaviyo_integration} {group.chunks[0].window} and before",
+            timeout=0,
+            as_subflow=False,
+            idempotency_key=f"{run.id}-{group.name}-{group.serial}",
+        )
+        return cast(FlowRun, created)
 
     def look(self, groups: Sequence[Group]) -> list[Group]:
         """Return the groups that are not done, after handing out again those whose run has not read them."""
@@ -266,6 +280,7 @@ class _Watch:
             self._job.tally.add(KlaviyoPgError(message or f"A run ended as {state}."))
             return False
         self._job.log.warning("%s: %s Another run reads its chunks.", group.chunks[0].window, message or f"{state}.")
+        group.serial += 1
         self.hand_out(group)
         return True
 

@@ -41,6 +41,7 @@ from pipeline.reconcile import check
 from pipeline.reconcile.compare import Counts
 from pipeline.run import Run
 from pipeline.session import Session
+from pipeline.streams import STREAMS
 from tasks.session import task_session
 from transforms.events import Metrics
 
@@ -85,10 +86,11 @@ def _cached(key: Callable[[TaskRunContext, Mapping[str, Any]], str], days: int) 
 def _read_key(context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
     """Identify the chunks of a run. A run that is resumed keeps its id, so that what it has read is not read again.
 
-    Chunks that end in the present are: which of them have to be is what the ledger decides.
+    Chunks that end in the present, and parts of one full read, can be: the ledger decides which of them have to be.
     """
     run, chunks = parameters["run"], parameters["chunks"]
-    resumed = f" {run.resumed_at}" if any(chunk.is_open for chunk in chunks) else ""
+    can_be_read_again = any(chunk.is_open or STREAMS[chunk.stream].is_one_read for chunk in chunks)
+    resumed = f" {run.resumed_at}" if can_be_read_again else ""
     return f"klaviyo-pg-{_FORMAT}-{run.id}-{_digest(f'{chunk.key} {chunk.part}{resumed}' for chunk in chunks)}"
 
 

@@ -155,6 +155,12 @@ BACKFILL_CHUNKS = Table(
             "ID of the run that last asked the source for the number of events.",
             personal=Harmless.OWN,
         ),
+        Column(
+            "planned_by",
+            TEXT,
+            "ID of the run that planned the chunk. What was spooled for an earlier plan is not loaded.",
+            personal=Harmless.OWN,
+        ),
     ),
     primary_key=("esp_integration_id", "metric_id", "window_start"),
     internal=True,

@@ -1,7 +1,6 @@
 """The command that erases people from the warehouse. Prints numbers only: no address and no ID."""
 
 import re
-import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,6 +23,7 @@ from klaviyo_pg.postgres.accounts import RegisteredAccount
 from klaviyo_pg.postgres.connect import connect
 from klaviyo_pg.postgres.load import INDEXABLE
 from klaviyo_pg.settings import Settings
+from pipeline import spool
 from pipeline.erasing import Erased, claim_over, erase_people, in_transactions
 
 _ADDRESS = re.compile(r"[^\s@\0\ud800-\udfff]+@[^\s@\0\ud800-\udfff]+")  # surrogates: not UTF-8
@@ -171,7 +171,7 @@ def _empty_spool(account: Account, settings: Settings) -> None:
     """Delete the spool of the account, unless a backfill needs it: what is loaded from it is filtered then."""
     with account.connection.transaction():
         if claims.try_claim(account, "backfill", for_transaction=True):
-            shutil.rmtree(settings.spool_dir / account.integration_id, ignore_errors=True)
+            spool.delete(settings.spool_dir / account.integration_id)
         else:
             print("A backfill is in progress. Its spool is kept: it leaves these people out when it loads it.")
 

@@ -75,13 +75,13 @@ def open_warehouse(settings: Settings) -> Iterator[Connection]:
         connection.prepare_threshold = None  # a pooler in transaction mode would mix up prepared statements
         try:
             yield connection
-        except errors.UndefinedTable:
+        except (errors.UndefinedTable, errors.UndefinedColumn):
             connection.rollback()
             raise _unreadable(connection, settings.warehouse_schema) from None
 
 
 def _unreadable(connection: Connection, name: str) -> KlaviyoPgError:
-    """Return the error that a table is missing: all of them, or one that earlier versions have elsewhere or lack."""
+    """Return the error that tables are missing, or that one of an earlier version is elsewhere or lacks a column."""
     if schema.has_table(connection, name, bookkeeping.INTEGRATIONS):
         return DatabaseUnusable(
             f"The warehouse in the schema {name} was created by an earlier version. Run klaviyo-pg upgrade first."

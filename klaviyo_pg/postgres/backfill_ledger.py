@@ -13,7 +13,7 @@ from klaviyo_pg.states import ChunkState
 from klaviyo_pg.windows import Window
 
 _SELECT = (
-    "SELECT metric_id, window_start, window_end, expected, loaded, reached, state, seconds FROM {}"
+    "SELECT metric_id, window_start, window_end, expected, loaded, reached, state, seconds, planned_by FROM {}"
     " WHERE esp_integration_id = %(account)s"
 )
 _CHUNK = "esp_integration_id = %(account)s AND metric_id = %(metric_id)s AND window_start = %(window_start)s"
@@ -30,6 +30,7 @@ class BackfillChunk(NamedTuple):
     reached: datetime | None = None
     state: ChunkState = ChunkState.PLANNED
     seconds: float = 0.0
+    planned_by: str | None = None
 
     @property
     def window(self) -> Window:
@@ -99,20 +100,25 @@ def recount(account: Account, counted: Iterable[BackfillChunk], run_id: str) -> 
         )
 
 
-def add(account: Account, planned: Iterable[BackfillChunk], run_id: str | None = None) -> None:
-    """Add chunks to the ledger, as counted by a run. Those that it already contains stay unchanged."""
+def add(account: Account, found: Iterable[BackfillChunk], run_id: str | None = None) -> list[BackfillChunk]:
+    """Add chunks to the ledger, and return them, as counted and planned by a run.
+
+    Those that it already contains stay unchanged there.
+    """
+    planned = [each._replace(planned_by=run_id) for each in found]
     account.execute_many(
         "INSERT INTO {} (esp_integration_id, metric_id, window_start, window_end, expected, loaded, state, attempts,"
-        " seconds, updated_at, counted_by)"
+        " seconds, updated_at, counted_by, planned_by)"
         " VALUES (%(account)s, %(metric_id)s, %(window_start)s, %(window_end)s, %(expected)s, 0, %(state)s,"
-        " 0, 0, now(), %(run_id)s) ON CONFLICT DO NOTHING",
-        ({**each._asdict(), "run_id": run_id} for each in planned),
+        " 0, 0, now(), %(planned_by)s, %(planned_by)s) ON CONFLICT DO NOTHING",
+        (each._asdict() for each in planned),
         bookkeeping.BACKFILL_CHUNKS,
     )
+    return planned
 
 
-def forget(account: Account, metric_ids: Sequence[str], window: Window) -> None:
-    """Forget what has been read of metrics in a window, so that it is read again. Stored events are kept.
+def forget(account: Account, metric_ids: Sequence[str], window: Window, run_id: str) -> None:
+    """Forget what has been read of metrics in a window, so that a run reads it again. Stored events are kept.
 
     Chunks in the window are deleted. One that is partly outside is planned again as a whole, since otherwise the rest
     of it would no longer count as read; the number of its events is not known then.
@@ -126,10 +132,11 @@ def forget(account: Account, metric_ids: Sequence[str], window: Window) -> None:
     )
     account.execute(
         "UPDATE {} SET state = %(planned)s, expected = NULL, loaded = 0, reached = NULL, counted_by = NULL,"
-        " error = NULL, attempts = 0, seconds = 0, updated_at = now()"
+        " planned_by = %(run_id)s, error = NULL, attempts = 0, seconds = 0, updated_at = now()"
         f" WHERE {of_metrics} AND window_start < %(end)s AND window_end > %(start)s",
         bookkeeping.BACKFILL_CHUNKS,
         planned=ChunkState.PLANNED,
+        run_id=run_id,
         **values,
     )
 

@@ -72,12 +72,11 @@ def _recorded(session: Session, run: Run, ask: Callable[[Source], list[BackfillC
         chunks = ask(source)
         sent = source.traffic.since(before)
 
-    def record(account: Account) -> None:
-        backfill_ledger.add(account, chunks, run.id)
+    def record(account: Account) -> Chunks:
         runs.add_requests(account, run.id, sent)
+        return tuple(backfill_ledger.add(account, chunks, run.id)[::-1])
 
-    transact(session, run, record)
-    return tuple(chunks[::-1])
+    return transact(session, run, record)
 
 
 def without_counting(source: Source, metric_id: str, window: Window, outage: Outage) -> list[BackfillChunk]:

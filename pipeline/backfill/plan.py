@@ -59,7 +59,8 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
         ids = metrics_of(account, run, event_tables)
         chunks = backfill_ledger.chunks(account)
         if is_new := restart and runs.restart(account, run.id, partial(_is_read, chunks, ids, window)):
-            backfill_ledger.forget(account, ids, _with_dropped(window, run.settings.events_kept_since))
+            dropped = _with_dropped(window, run.settings.events_kept_since)
+            backfill_ledger.forget(account, ids, dropped, run.id)
             chunks = backfill_ledger.chunks(account)
         others = backfill_ledger.counted_by_others(account, run.id)
         return ids, chunks, others, is_new

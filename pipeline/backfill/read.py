@@ -51,14 +51,19 @@ def as_chunk(chunk: BackfillChunk) -> Chunk:
     return Chunk(EVENTS.name, chunk.window, chunk.metric_id)
 
 
-def identity(run: Run, chunk: BackfillChunk) -> tuple[str, ...]:
-    """Return the values that identify the extraction of a chunk."""
-    return run.integration_id, run.settings.klaviyo_dialect, chunk.metric_id, str(chunk.window)
-
-
 def spooled(spool: Spool, run: Run, chunk: BackfillChunk, metrics: Metrics) -> SpooledChunk:
-    """Return where a chunk is spooled: its place follows from everything that determines its content."""
-    return spool.chunk(*identity(run, chunk), metrics.destinations.get(chunk.metric_id))
+    """Return where a chunk is spooled: its place follows from everything that determines its content.
+
+    The run that planned it is part of that, since a chunk is planned again where what was read is out of date.
+    """
+    return spool.chunk(
+        run.integration_id,
+        run.settings.klaviyo_dialect,
+        chunk.metric_id,
+        str(chunk.window),
+        metrics.destinations.get(chunk.metric_id),
+        chunk.planned_by,
+    )
 
 
 def _open_spool(run: Run) -> Spool:
@@ -92,6 +97,8 @@ def extract(
 
     def extract_one(chunk: BackfillChunk) -> Outcome[BackfillChunk]:
         place = spooled(spool, run, chunk, metrics)
+        if not place.continues_from(chunk.left.start):
+            place.clear()
         if place.is_complete:
             return Outcome(chunk, was_done=True)
 
@@ -129,7 +136,7 @@ def load(session: Session, run: Run, chunks: Sequence[BackfillChunk], metrics: M
 def _load_spooled(session: Session, run: Run, chunk: BackfillChunk, place: SpooledChunk) -> Counts:
     sink = _history_sink(session, run, chunk)
     counts: list[Counts] = []
-    for group in grouped(place.batches(chunk.reached), _LOADED_AT_ONCE):
+    for group in grouped(place.batches(chunk.left.start), _LOADED_AT_ONCE):
         session.stop.check()
         paths, batch = [path for path, _ in group], joined([batch for _, batch in group])
         group.clear()  # otherwise its frames would be in memory twice

@@ -137,6 +137,5 @@ def _settle(account: Account, run: Run, part: _Part) -> Chunks:
         backfill_ledger.recount(account, part.recounted(stored), run.id)
         return ()
     new = list(cut(part.metric_id, part.window, part.counts, run.settings.chunk_events))
-    backfill_ledger.forget(account, [part.metric_id], part.window)
-    backfill_ledger.add(account, new, run.id)
-    return tuple(new[::-1])
+    backfill_ledger.forget(account, [part.metric_id], part.window, run.id)
+    return tuple(backfill_ledger.add(account, new, run.id)[::-1])

@@ -12,7 +12,7 @@ from klaviyo_pg.states import ChunkState
 from pipeline.backfill.counting import Counting
 from pipeline.backfill.plan import Plan
 from pipeline.backfill.processes import reading_processes
-from pipeline.backfill.read import Outcomes, extract, label, load, next_group, read_at_once, spooled
+from pipeline.backfill.read import Outcomes, extract, label, load, next_group, read_at_once
 from pipeline.backfill.shown import Shown
 from pipeline.job import LOOK, Job
 from pipeline.outcome import describe
@@ -105,10 +105,6 @@ class _Reading:
             future = self._pools.readers.submit(name, read_at_once, self._job.run, chunks, self._metrics)
             self._inbox.follow(future, self._was_read, self._was_not_read)
             return
-        for chunk in chunks:
-            place = spooled(self._spool, self._job.run, chunk, self._metrics)
-            if not place.continues_from(chunk.left.start):
-                place.clear()
         future = self._pools.readers.submit(f"extract {name}", extract, self._job.run, chunks, self._metrics)
         self._inbox.follow(future, self._load, self._was_not_read)
 

@@ -145,3 +145,15 @@ def test_a_command_that_only_reads_names_the_command_that_upgrades(
     monkeypatch.setenv("DATABASE_URL", url_of(database))
     with pytest.raises(DatabaseUnusable, match=r"created by an earlier version\. Run klaviyo-pg upgrade first\.$"):
         status(argparse.Namespace(coverage=None, integration=None))
+
+
+def test_a_command_that_only_reads_does_so_too_where_a_column_is_missing(
+    connection: psycopg.Connection, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accounts.register(connection, SCHEMA, "shop", None)
+    connection.execute("ALTER TABLE backfill_chunks DROP COLUMN planned_by")
+    monkeypatch.setenv("DATABASE_URL", url_of(database))
+    with pytest.raises(DatabaseUnusable, match=r"created by an earlier version\. Run klaviyo-pg upgrade first\.$"):
+        status(argparse.Namespace(coverage=None, integration=None))
+    upgrade(connection)
+    assert status(argparse.Namespace(coverage=None, integration=None)) == 0

@@ -277,6 +277,15 @@ def test_backfill_chunks_are_recorded_once(account: Account) -> None:
     assert backfill_ledger.chunks(Account(account.connection, SCHEMA, "two")) == []
 
 
+def test_a_backfill_chunk_keeps_the_run_that_planned_it(account: Account) -> None:
+    """Another run that counts or adds it does not change that."""
+    [added] = backfill_ledger.add(account, [backfill_chunk("a", 0)], "one")
+    assert added.planned_by == "one"
+    backfill_ledger.add(account, [added], "two")
+    backfill_ledger.recount(account, [added], "two")
+    assert backfill_ledger.chunks(account) == [added]
+
+
 def test_a_backfill_chunk_advances_fails_and_finishes(account: Account) -> None:
     """A failure keeps the checkpoint, a new attempt clears the error, and finishing reaches the end of the window."""
     chunk = backfill_chunk("a", 0)
@@ -304,14 +313,16 @@ def test_backfill_chunks_in_a_window_are_forgotten(account: Account) -> None:
     backfill_ledger.add(account, planned)
     for each in planned:
         backfill_ledger.advance(account, each, 10, 1.0, None)
-    backfill_ledger.forget(account, ["a", "b"], Window(NOON + DAY, NOON + 2 * DAY + HOUR))
+    backfill_ledger.forget(account, ["a", "b"], Window(NOON + DAY, NOON + 2 * DAY + HOUR), "restart")
     stored = {(each.metric_id, each.window_start): each for each in backfill_ledger.chunks(account)}
     for each in planned:
         left = stored.get((each.metric_id, each.window_start))
         if each.metric_id == "c" or each.window_start in (NOON, NOON + 3 * DAY):
             assert left is not None and left.state is ChunkState.DONE
         else:
-            assert left == (None if each.window_start == NOON + DAY else each._replace(expected=None))
+            assert left == (
+                None if each.window_start == NOON + DAY else each._replace(expected=None, planned_by="restart")
+            )
 
 
 def test_row_counts_add_up(account: Account) -> None:

@@ -56,6 +56,15 @@ def test_a_resumed_run_uses_cached_results_only_for_windows_that_have_ended() ->
     assert key_of(resumed, still_open) == key_of(resumed, still_open)
 
 
+def test_a_resumed_run_uses_no_cached_results_of_parts_of_one_full_read() -> None:
+    """The ledger can forget what was read of past years, too, so that everything is read again."""
+    run = Run("1", "one", None, datetime(2026, 7, 1, tzinfo=UTC), Settings())
+    resumed = replace(run, resumed_at=datetime(2026, 7, 1, 12, tzinfo=UTC))
+    year = Window(datetime(2024, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC))
+    past = Chunk("exclusions", year, "UNSUBSCRIBED")
+    assert key_of(run, past) != key_of(resumed, past)
+
+
 @pytest.mark.parametrize(
     ("errors", "is_transient"),
     [

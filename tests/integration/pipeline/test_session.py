@@ -247,6 +247,25 @@ def test_another_process_can_join_a_run_in_progress(warehouse: Warehouse, shop: 
         assert planned.chunks == tuple(chunks[:2])
 
 
+@pytest.mark.parametrize(
+    ("changed", "refusal"),
+    [
+        pytest.param({"personal_data": "keep"}, "PERSONAL_DATA is keep", id="mode"),
+        pytest.param({"personal_data_salt": "another salt" * 3}, "PERSONAL_DATA_SALT differs", id="salt"),
+    ],
+)
+def test_a_process_that_protects_personal_data_otherwise_cannot_join(
+    warehouse: Warehouse, changed: dict[str, str], refusal: str
+) -> None:
+    """It would add plain rows, or those of another salt, to protected ones."""
+    protected = {"personal_data": "hash", "personal_data_salt": "salt" * 8}
+    with warehouse.open(**protected) as session, warehouse.open(**{**protected, **changed}) as other:
+        run = runs.begin(session, "backfill", {}, LOG)
+        with pytest.raises(BadSettings, match=refusal):
+            runs.join(other, run.id, "backfill", "backfill_part a", 0.5)
+        assert not other.holds_claim("backfill_part a")
+
+
 def test_a_run_that_has_ended_cannot_be_joined(warehouse: Warehouse) -> None:
     ran = warehouse.backfill(days_ago(2))
     with warehouse.open() as session, pytest.raises(Stopped, match="has ended"):

@@ -1,6 +1,7 @@
 """Units that are repeated, as Prefect does with tasks that failed: the ledger knows what is left of them."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests.integration.pipeline.conftest import LOG, Warehouse, days_ago
 from transforms.events import Metrics
 
 METRICS = Metrics({}, {"OPEN": "opens"})
+SECOND = timedelta(seconds=1)
 HISTORY = BackfillChunk("OPEN", days_ago(10), days_ago(0), 6)
 
 
@@ -103,6 +105,24 @@ def test_a_spooled_chunk_that_is_done_is_deleted(
     read_at_once(session, run, [HISTORY], METRICS)
     assert [each.was_done for each in load(session, run, [HISTORY], METRICS)] == [True]
     assert not [path for path in warehouse.configured().spool_dir.rglob("*") if path.is_file()]
+
+
+def test_a_spooled_chunk_that_lacks_a_file_is_not_loaded(
+    warehouse: Warehouse, session: Session, run: Run, shop: FakeAccount
+) -> None:
+    """Its last file does not make it complete. Nothing of it is stored, and the next run reads it again."""
+    shop.events_per_page = 1_000
+    shop.add_events("OPEN", *(days_ago(9) + number * SECOND for number in range(6_000)))
+    extract(session, run, [HISTORY], METRICS)
+    _, middle, *_ = sorted(path for path in warehouse.configured().spool_dir.rglob("*") if path.is_file())
+    middle.unlink()
+    [outcome] = load(session, run, [HISTORY], METRICS)
+    assert isinstance(outcome.error, Unavailable)
+    assert str(outcome.error).endswith("are missing. The next run reads its chunk again.")
+    assert warehouse.rows("SELECT state, loaded FROM backfill_chunks") == [("planned", 0)]
+    assert [each.error for each in extract(session, run, [HISTORY], METRICS)] == [None]
+    assert [each.error for each in load(session, run, [HISTORY], METRICS)] == [None]
+    assert len(warehouse.column("SELECT id FROM opens")) == 6_006
 
 
 def test_a_chunk_that_is_no_longer_spooled_fails(session: Session, run: Run) -> None:

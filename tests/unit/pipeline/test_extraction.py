@@ -60,7 +60,7 @@ def test_a_chunk_is_extracted_in_batches(session: Session, run: Run, shop: FakeA
     """Each batch begins where the one before ended, and the last one completes the chunk."""
     [outcome] = extract(session, run, [CHUNK], METRICS)
     assert outcome.error is None and not outcome.was_done
-    batches = [batch for _, batch in place.batches(None)]
+    batches = [batch for _, batch in place.batches(START)]
     assert len(batches) == 3 and place.is_complete
     assert [batch.start for batch in batches] == [START, *(batch.reached for batch in batches[:-1])]
     assert sum(batch.events for batch in batches) == EVENTS
@@ -90,6 +90,20 @@ def test_an_incomplete_extraction_is_resumed(
     assert place.is_complete and place.events == EVENTS
 
 
+@pytest.mark.parametrize("missing", [0, 1])
+def test_an_extraction_with_a_gap_is_read_again(
+    session: Session, run: Run, shop: FakeAccount, place: SpooledChunk, missing: int
+) -> None:
+    """Its last file is there, as if it were complete."""
+    extract(session, run, [CHUNK], METRICS)
+    sorted(place.folder.iterdir())[missing].unlink()
+    shop.recover()
+    [outcome] = extract(session, run, [CHUNK], METRICS)
+    assert not outcome.was_done
+    assert {each.window for each in shop.requests} == {CHUNK.window}
+    assert place.is_complete and place.events == EVENTS
+
+
 def test_extraction_begins_where_the_ledger_has_got_to(session: Session, run: Run, shop: FakeAccount) -> None:
     reached = START + 4_000 * HOUR
     extract(session, run, [CHUNK._replace(reached=reached)], METRICS)
@@ -100,3 +114,7 @@ def test_events_for_another_table_are_spooled_apart(run: Run, spool: Spool, plac
     """A metric whose table has changed since is read again."""
     other = Metrics(METRICS.names, {"OPEN": "clicks"})
     assert spooled(spool, run, CHUNK, other).folder != place.folder
+
+
+def test_a_chunk_that_was_planned_again_is_spooled_apart(run: Run, spool: Spool, place: SpooledChunk) -> None:
+    assert spooled(spool, run, CHUNK._replace(planned_by="restart"), METRICS).folder != place.folder

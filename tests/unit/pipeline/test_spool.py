@@ -1,8 +1,9 @@
 """The spool: whole files in order, readable only by their owner, and deleted in time."""
 
 import os
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def test_batches_come_back_as_they_were(spool: Spool) -> None:
     chunk.put(batch(1, None, "c"))
     assert chunk.is_complete
     assert chunk.events == 3
-    [first, last] = [each for _, each in chunk.batches(None)]
+    [first, last] = [each for _, each in chunk.batches(T0)]
     assert first.batch.frames[0][0] is loads.EVENTS["opens"]
     assert first.batch.frames[0][1].get_column("id").to_list() == ["a", "b"]
     assert first.batch.rejects == {"events": [Reject("{}", "no id", hides=False)]}
@@ -77,13 +78,43 @@ def test_batches_that_are_stored_are_left_out(spool: Spool) -> None:
     assert not chunk.continues_from(hours(-1))
 
 
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_a_chunk_that_lacks_a_file_before_its_last_one_is_deleted(spool: Spool, missing: int) -> None:
+    """As after a kill while its folder was being deleted. Everything that is not stored yet is read again."""
+    chunk = spool.chunk("m")
+    for each in (batch(0, 1, "a"), batch(1, 2, "b"), batch(2, 3, "c"), batch(3, None, "d")):
+        chunk.put(each)
+    sorted(chunk.folder.iterdir())[missing].unlink()
+    assert not chunk.continues_from(T0)
+    assert chunk.continues_from(hours(missing + 1))
+    with pytest.raises(Unavailable, match=r"are missing\. The next run reads its chunk again\.$"):
+        list(chunk.batches(T0))
+    assert not chunk.folder.exists()
+
+
+@pytest.mark.parametrize("delete", [Spool.delete_expired, Spool.clear], ids=["expired", "all"])
+def test_a_folder_that_is_partly_deleted_is_taken_for_none(
+    spool: Spool, delete: Callable[[Spool], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deletion that is interrupted is finished by the next one."""
+    chunk = spool.chunk("m")
+    chunk.put(batch(0, None, "a"))
+    os.utime(chunk.folder, (0, 0))
+    with monkeypatch.context() as killed:
+        killed.setattr(shutil, "rmtree", lambda *_, **__: None)
+        delete(spool)
+    assert not chunk.is_complete and chunk.events == 0
+    spool.delete_expired()
+    assert not [path for path in spool.folder.parent.rglob("*") if path.is_file()]
+
+
 def test_an_incomplete_file_does_not_count(spool: Spool) -> None:
     """A kill leaves one if a file was being written."""
     chunk = spool.chunk("m")
     chunk.put(batch(0, 1, "a"))
     (chunk.folder / "000001.part").write_bytes(b"x")
     assert chunk.reached == hours(1)
-    assert len(list(chunk.batches(None))) == 1
+    assert len(list(chunk.batches(T0))) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"\0" * 1_000])
@@ -94,7 +125,7 @@ def test_a_damaged_file_deletes_its_chunk(spool: Spool, content: bytes) -> None:
     [file] = chunk.folder.iterdir()
     file.write_bytes(content)
     with pytest.raises(Unavailable, match=r"\(DamagedFile\)\. The next run reads its chunk again\.$"):
-        list(chunk.batches(None))
+        list(chunk.batches(T0))
     assert not chunk.is_complete
 
 
@@ -147,7 +178,7 @@ def test_grouped_batches_are_joined(spool: Spool) -> None:
     chunk = spool.chunk("m")
     for number in range(5):
         chunk.put(batch(number, number + 1, f"{number}", "repeated", rejects=[Reject(str(number), "odd")]))
-    groups = [[each for _, each in group] for group in grouped(chunk.batches(None), 4)]
+    groups = [[each for _, each in group] for group in grouped(chunk.batches(T0), 4)]
     assert [len(group) for group in groups] == [2, 2, 1]
     whole = joined([each for group in groups for each in group])
     assert (whole.start, whole.reached, whole.is_last, whole.events) == (hours(0), hours(5), False, 10)

@@ -1,6 +1,9 @@
 """The spool of a backfill: it outlives a run, pauses readers when it is full, and is never loaded twice."""
 
+from datetime import timedelta
 from pathlib import Path
+
+import pytest
 
 from klaviyo_pg.errors import BadSettings
 from pipeline.run import transact
@@ -15,7 +18,9 @@ from tests.integration.pipeline.backfill.conftest import (
     assert_complete,
     spool_files,
 )
-from tests.integration.pipeline.conftest import Warehouse
+from tests.integration.pipeline.conftest import HOUR, Warehouse, days_ago
+
+SECOND = timedelta(seconds=1)
 
 
 def test_what_is_spooled_is_loaded_by_the_next_run_without_a_request(
@@ -115,6 +120,21 @@ def test_restart_empties_the_spool(warehouse: Warehouse, shop: FakeAccount, spoo
     assert len(shop.sent("events")) == 1
 
 
+def test_a_restart_loads_nothing_that_was_spooled_before_it(
+    warehouse: Warehouse, shop: FakeAccount, spooled: Backfill, tmp_path: Path
+) -> None:
+    """A restart that another machine began empties only its spool. This machine resumes it."""
+    shop.before("events", warehouse.stop, subject="ORDER")
+    spooled(metrics=("ORDER",))
+    assert len(spool_files(warehouse)) == 1
+    shop.before("events", warehouse.stop, subject="ORDER")
+    assert spooled(metrics=("ORDER",), restart=True, data_dir=tmp_path / "other").state == "stopped"
+    shop.recover()
+    assert spooled(metrics=("ORDER",), restart=True).state == "complete"
+    assert len(shop.sent("events")) == 1
+    assert len(warehouse.column(STORED)) == ORDERS
+
+
 def test_a_spool_that_cannot_be_written_fails_the_run(warehouse: Warehouse, tmp_path: Path) -> None:
     """The message names both settings that help."""
     (tmp_path / "file").write_text("")
@@ -125,15 +145,19 @@ def test_a_spool_that_cannot_be_written_fails_the_run(warehouse: Warehouse, tmp_
     assert warehouse.backfill(START, data_dir=tmp_path / "file", spool=False).state == "complete"
 
 
-def test_a_spool_with_a_gap_is_read_again(warehouse: Warehouse, shop: FakeAccount, spooled: Backfill) -> None:
-    """The spooled batches begin later than the ledger has got to, as after a file was lost."""
-    shop.before("events", warehouse.stop, subject="OPEN", page=5)
+@pytest.mark.parametrize("missing", [0, 1], ids=["first", "middle"])
+def test_a_spool_with_a_gap_is_read_again(
+    warehouse: Warehouse, shop: FakeAccount, spooled: Backfill, missing: int
+) -> None:
+    """As after a kill while the spool was being emptied: the last file is there, an earlier one is not."""
+    more = shop.add_events("OPEN", *(days_ago(31) + HOUR + number * SECOND for number in range(OPENS)))
+    shop.before("events", warehouse.stop, subject="OPEN", page=11)
     spooled(metrics=("OPEN",), chunk_events=10_000)
-    first, *_ = sorted(spool_files(warehouse))
-    first.unlink()
-    assert len(spool_files(warehouse)) == 1
+    files = sorted(spool_files(warehouse))
+    assert len(files) == 3
+    files[missing].unlink()
     assert spooled(metrics=("OPEN",), chunk_events=10_000).state == "complete"
-    assert len(warehouse.column(STORED)) == OPENS
+    assert len(warehouse.column(STORED)) == OPENS + len(more)
 
 
 def test_batches_that_the_ledger_has_are_not_loaded_again(

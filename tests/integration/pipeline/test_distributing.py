@@ -1,0 +1,118 @@
+"""The coordinator of a distributed backfill, with a Prefect server in memory: runs that it creates or adopts."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import Cancelled, Completed, Crashed, Scheduled
+
+from klaviyo_pg.postgres import backfill_ledger
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from pipeline import run as runs
+from pipeline.backfill.plan import Plan
+from pipeline.job import Job
+from pipeline.outcome import Tally
+from pipeline.run import Run
+from pipeline.workers import ThreadWorkers
+from tasks import distributing
+from tests.integration.pipeline.conftest import LOG, Warehouse, days_ago
+from tests.runs import Published
+
+CHUNK = BackfillChunk("OPEN", days_ago(10), days_ago(0), 6)
+
+
+class FakePrefect:
+    """A Prefect server whose runs are kept by idempotency key. `created` is called when a run is asked for."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, FlowRun] = {}
+        self.created: Callable[[FlowRun], None] = lambda run: None
+
+    def run_deployment(self, name: str, *, idempotency_key: str, **_: Any) -> FlowRun:
+        """Return the run with this key, as it is now; a new one is scheduled."""
+        run = self.runs.setdefault(idempotency_key, FlowRun(flow_id=uuid4(), state=Scheduled()))
+        answered = run.model_copy()
+        self.created(run)
+        return answered
+
+    def read_deployment_by_name(self, name: str) -> None:
+        """Return nothing: there is one."""
+
+    def read_flow_runs(self, flow_run_filter: Any) -> list[FlowRun]:
+        return [run for run in self.runs.values() if run.id in flow_run_filter.id.any_]
+
+    def set_flow_run_state(self, run_id: UUID, state: State, force: bool) -> None:
+        """Refuse, so that a run outlives its coordinator."""
+        raise ConnectionError
+
+
+@pytest.fixture
+def prefect(monkeypatch: pytest.MonkeyPatch) -> FakePrefect:
+    server = FakePrefect()
+
+    @contextmanager
+    def get_client(sync_client: bool) -> Iterator[FakePrefect]:
+        yield server
+
+    monkeypatch.setattr(distributing, "run_deployment", server.run_deployment)
+    monkeypatch.setattr(distributing, "get_client", get_client)
+    monkeypatch.setattr(distributing, "_LOOK", 0.01)
+    return server
+
+
+@pytest.fixture
+def run(warehouse: Warehouse) -> Run:
+    """Return a backfill whose ledger has a chunk; its process is gone."""
+    with warehouse.open() as session:
+        run = runs.begin(session, "backfill", {}, LOG)
+        runs.transact(session, run, lambda account: backfill_ledger.add(account, [CHUNK]))
+    return run
+
+
+def coordinate(warehouse: Warehouse, run: Run) -> Tally:
+    """Read the chunk as one more process that resumes the backfill; return its errors."""
+    with warehouse.open() as session:
+        warehouse.session = session
+        job = Job(session, run, ThreadWorkers(session), Tally(tolerates_failures=True), LOG, Published())
+        distributing.read_distributed(job, Plan((CHUNK,)), {})
+        return job.tally
+
+
+def test_a_postponed_group_is_handed_out_again_by_the_next_process(
+    warehouse: Warehouse, run: Run, prefect: FakePrefect
+) -> None:
+    def postpone(created: FlowRun) -> None:
+        created.state = Completed(name="To be continued", message="Wait a day.")
+
+    prefect.created = postpone
+    for number in (1, 2, 3):
+        assert coordinate(warehouse, run).is_postponed
+        assert len(prefect.runs) == number
+
+
+@pytest.mark.parametrize("ended", [Cancelled(), Crashed()], ids=["cancelled", "crashed"])
+def test_runs_of_earlier_processes_use_up_no_attempts(
+    warehouse: Warehouse, run: Run, prefect: FakePrefect, ended: State
+) -> None:
+    """Each process gives a group five new runs, however many have ended before."""
+
+    def end(created: FlowRun) -> None:
+        created.state = ended
+
+    prefect.created = end
+    for number in (1, 2):
+        coordinate(warehouse, run)
+        assert len(prefect.runs) == 5 * number
+
+
+def test_a_run_that_is_alive_is_adopted(warehouse: Warehouse, run: Run, prefect: FakePrefect) -> None:
+    """It belongs to a process that is gone."""
+    prefect.created = lambda created: warehouse.stop()
+    coordinate(warehouse, run)
+    [alive] = prefect.runs.values()
+    assert alive.state is not None and alive.state.is_scheduled()
+    coordinate(warehouse, run)
+    assert list(prefect.runs.values()) == [alive]
