@@ -70,7 +70,7 @@ class Freshness(NamedTuple):
     newest_event: datetime | None
     watermark: datetime | None
     age_hours: float | None
-    difference: int | None
+    differing_events: int | None
     count_state: str | None
 
 
@@ -182,7 +182,7 @@ def freshness(account: Account, name: str) -> list[Freshness]:
     """Return how fresh each stream of an account is, the oldest first."""
     query = SQL(
         "SELECT coalesce(name, stream) AS name, stream, table_name, newest_event, watermark, age_hours,"
-        " difference::bigint AS difference, count_state FROM {} WHERE integration = %(name)s"
+        " differing_events::bigint AS differing_events, count_state FROM {} WHERE integration = %(name)s"
         " ORDER BY age_hours DESC NULLS FIRST, name"
     ).format(account.view(views.FRESHNESS))
     return account.select(Freshness, query, name=name)
