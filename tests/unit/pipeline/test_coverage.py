@@ -21,7 +21,7 @@ TODAY = date(2026, 7, 6)
 C = Covered
 
 
-def compared(day: int, source: int | None, stored: int, state: str, hours: int = 24) -> Comparison:
+def compared(day: float, source: int | None, stored: int, state: str, hours: int = 24) -> Comparison:
     start = FIRST + day * DAY
     return Comparison("m1", start, start + timedelta(hours=hours), source, stored, CountState(state))
 
@@ -52,6 +52,24 @@ def compared(day: int, source: int | None, stored: int, state: str, hours: int =
         pytest.param(
             [(0, 5.5)], [], [(1, 3, 0)], [C.LOADED, C.NOTHING, C.NOTHING] + [C.LOADED] * 3, id="empty history"
         ),
+        pytest.param(
+            [(0.375, 5.5)],
+            [(0.375, 3, 3, "complete", 15), (1, 3, 3, "complete")],
+            [],
+            [C.MISSING, C.COMPLETE] + [C.LOADED] * 4,
+            id="a first day that is loaded in part, and agrees",
+        ),
+        pytest.param(
+            [(0.375, 5.5)], [(0.375, 0, 0, "complete", 15)], [], [C.MISSING] + [C.LOADED] * 5, id="in part, empty"
+        ),
+        pytest.param(
+            [(0.375, 5.5)], [(0.375, 3, 2, "differs", 15)], [], [C.DIFFERS] + [C.LOADED] * 5, id="in part, differs"
+        ),
+        pytest.param(
+            [(0, 5.5)], [(0.375, 3, 3, "complete", 15)], [], [C.COMPLETE] + [C.LOADED] * 5, id="compared in part"
+        ),
+        pytest.param([(0, 5.5)], [(5, 3, 3, "complete", 11)], [], [C.LOADED] * 5 + [C.COMPLETE], id="today up to now"),
+        pytest.param([(5.4, 5.5)], [(5.5, 3, 3, "complete", 1)], [], [C.MISSING], id="a first run today"),
     ],
 )
 def test_coverage_of_each_day(
