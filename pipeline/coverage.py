@@ -125,10 +125,10 @@ def _natural_order(name: str) -> list[tuple[int, str]]:
 
 
 def _not_listed(day: date, agreeing: set[date], loaded: set[date], empty: set[date]) -> Covered:
-    if day in empty:
-        return Covered.NOTHING
     if day in agreeing:
         return Covered.COMPLETE
+    if day in empty:
+        return Covered.NOTHING
     return Covered.LOADED if day in loaded else Covered.MISSING
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.compared_history import ComparedHistory
 from klaviyo_pg.postgres.reconciliation import Comparison
 from klaviyo_pg.states import ChunkState, CountState
 from klaviyo_pg.windows import Window
@@ -86,6 +87,22 @@ def test_coverage_of_each_day(
     )
     assert list(result.days["Opened Email"]) == expected
     assert result.last == TODAY
+
+
+def test_a_later_comparison_of_history_overrides_that_a_backfill_found_it_empty() -> None:
+    """An import can add old events. Of history, only days that differ are listed one by one."""
+    read = Window(FIRST, FIRST + 5.5 * DAY)
+    result = coverage(
+        "shop",
+        {"m1": "Opened Email"},
+        {"m1": [read]},
+        [compared(2, 3, 2, "differs")],
+        [BackfillChunk("m1", FIRST + DAY, FIRST + 3 * DAY, 0, state=ChunkState.DONE)],
+        TODAY,
+        [ComparedHistory("m1", Window(FIRST, FIRST + 5 * DAY), CountState.COMPLETE, read.end)],
+    )
+    states = [C.COMPLETE, C.COMPLETE, C.DIFFERS, C.COMPLETE, C.COMPLETE, C.LOADED]
+    assert list(result.days["Opened Email"]) == states
 
 
 def test_shared_metric_names_show_the_id() -> None:
