@@ -22,6 +22,8 @@ def fault(schema: str) -> str | None:
     """Return the reason why a schema cannot be that of a warehouse, as the end of a sentence; None if it can."""
     if len(schema.encode()) > _LONGEST:
         return f"must be at most {_LONGEST} bytes long, because internal tables are in a schema named <name>{_INTERNAL}"
+    if "%" in schema:
+        return "must not contain a percent sign, which psycopg reads as a placeholder"
     if schema.startswith("pg_"):
         return "must not start with pg_, which Postgres reserves"
     if schema.endswith(_INTERNAL):

@@ -95,7 +95,8 @@ def coverage(
     `names` has the name of each metric id, `loaded` the windows of each that have been read without a gap, `history`
     those of which only the days that differ are in `compared`.
     """
-    days_compared = _compared_days(compared)
+    with_data = {metric_id: _days(windows, today) for metric_id, windows in loaded.items()}
+    days_compared = _compared_days(compared, with_data, today)
     complete: dict[str, list[Window]] = {}
     for each in history:
         if each.state is not CountState.UNCOUNTED:
@@ -110,10 +111,10 @@ def coverage(
     shared = {name for name in names.values() if list(names.values()).count(name) > 1}
     days = {}
     for metric_id, name in sorted(names.items(), key=lambda item: (_natural_order(item[1]), item[0])):
-        with_data, without = _days(loaded.get(metric_id, ()), today), _days(empty.get(metric_id, ()), today)
-        agreeing = _days(complete.get(metric_id, ()), today)
+        agreeing, without = _days(complete.get(metric_id, ()), today), _days(empty.get(metric_id, ()), today)
+        read_days = with_data.get(metric_id, set())
         days[f"{name} ({metric_id})" if name in shared else name] = [
-            days_compared.get((metric_id, day)) or _not_listed(day, agreeing, with_data, without) for day in all_days
+            days_compared.get((metric_id, day)) or _not_listed(day, agreeing, read_days, without) for day in all_days
         ]
     return Coverage(account, first, days)
 
@@ -124,24 +125,34 @@ def _natural_order(name: str) -> list[tuple[int, str]]:
 
 
 def _not_listed(day: date, agreeing: set[date], loaded: set[date], empty: set[date]) -> Covered:
-    if day in empty:
-        return Covered.NOTHING
     if day in agreeing:
         return Covered.COMPLETE
+    if day in empty:
+        return Covered.NOTHING
     return Covered.LOADED if day in loaded else Covered.MISSING
 
 
-def _compared_days(compared: Iterable[Comparison]) -> dict[tuple[str, date], Covered]:
-    """Return the result of comparing each metric and day with the source."""
+def _compared_days(
+    compared: Iterable[Comparison], loaded: Mapping[str, set[date]], today: date
+) -> dict[tuple[str, date], Covered]:
+    """Return the result of comparing each metric and day with the source.
+
+    Counts that agree say nothing about the rest of a day that is neither loaded nor compared as a whole.
+    """
     days: dict[tuple[str, date], Covered] = {}
     for (metric_id, day), group in groupby(sorted(compared), lambda row: (row.metric_id, row.window_start.date())):
         rows = list(group)
         if any(row.state is CountState.DIFFERS for row in rows):
             days[metric_id, day] = Covered.DIFFERS
         elif all(row.state is CountState.COMPLETE for row in rows):
-            has_events = any(row.source_events for row in rows)
-            days[metric_id, day] = Covered.COMPLETE if has_events else Covered.NOTHING
+            windows = [Window(row.window_start, row.window_end) for row in rows]
+            is_whole = day in loaded.get(metric_id, ()) or day in _days(windows, today)
+            days[metric_id, day] = _agreeing(rows) if is_whole else Covered.MISSING
     return days
+
+
+def _agreeing(rows: Iterable[Comparison]) -> Covered:
+    return Covered.COMPLETE if any(row.source_events for row in rows) else Covered.NOTHING
 
 
 def _days(windows: Iterable[Window], today: date) -> set[date]:

@@ -112,7 +112,12 @@ LIST_GROWTH = View(
         Column("list_name", TEXT, "Name of the list; null if the warehouse does not have it."),
         _DAY,
         Column("people_joined", INTEGER, "People who last joined the list on this day."),
-        Column("people_left", INTEGER, "People who left the list on this day and have not joined it again."),
+        Column(
+            "people_left",
+            INTEGER,
+            "People who left the list on this day and have not joined it again. A suppression that is older than the "
+            "joining counts on the day of joining.",
+        ),
         Column("people_on_list", INTEGER, "People on the list at the end of the day, of those."),
         Column(
             "joined_and_subscribed",

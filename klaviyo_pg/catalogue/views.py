@@ -19,9 +19,19 @@ FRESHNESS = View(
             "When the last complete daily run finished, with or without differences.",
         ),
         Column("last_reconciled", TIMESTAMP, "When the stored events were last compared with the source's counts."),
-        Column("difference", NUMERIC, "Stored minus counted events over all compared days; 0 if nothing is missing."),
+        Column(
+            "difference",
+            NUMERIC,
+            "Stored minus counted events over all compared days. Days with too many and with too few cancel out.",
+        ),
         Column("age_hours", FLOAT, "Hours since the watermark."),
         Column("count_state", TEXT, "complete, differs or uncounted; null if the counts were never compared."),
+        Column(
+            "differing_events",
+            NUMERIC,
+            "Missing and surplus events of all compared days, each counted; 0 if no count differs. Of a day that "
+            "differs, its hours count.",
+        ),
     ),
 )
 ATTRIBUTED_REVENUE = View(

@@ -33,7 +33,8 @@ _TOP_CAMPAIGNS = (
 )
 _REJECTS = "SELECT table_name, reason, count(*) FROM {schema}.rejects GROUP BY 1, 2 ORDER BY 3 DESC"
 _DIFFERENCES = (
-    "SELECT name, newest_event, last_reconciled, difference FROM {schema}.freshness WHERE count_state = 'differs'"
+    "SELECT name, newest_event, last_reconciled, difference, differing_events FROM {schema}.freshness "
+    "WHERE count_state = 'differs'"
 )
 
 Counts = Mapping[str, Mapping[str, int]]

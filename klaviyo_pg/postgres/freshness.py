@@ -20,12 +20,19 @@ WITH complete AS (
             AND day.window_start BETWEEN date_trunc('day', checked.window_start, 'UTC') AND checked.window_start
             AND day.window_end >= checked.window_end
             AND (day.window_start, day.window_end) <> (checked.window_start, checked.window_end)
-        )) AS difference
+        )) AS difference,
+        sum(abs(difference)) FILTER (WHERE difference = 0 OR NOT EXISTS (
+            SELECT FROM {reconciliation} AS step
+            WHERE step.esp_integration_id = checked.esp_integration_id AND step.metric_id = checked.metric_id
+            AND step.window_start BETWEEN checked.window_start AND checked.window_end
+            AND step.window_end <= checked.window_end
+            AND (step.window_start, step.window_end) <> (checked.window_start, checked.window_end)
+        )) AS differing_events
     FROM {reconciliation} AS checked GROUP BY 1, 2
 ), streams AS (
     SELECT m.esp_integration_id, 'events/' || m.id AS stream, m.name, m.destination AS table_name,
         CASE m.destination {newest} END AS newest_event, w.watermark, c.at AS reconciled, c.difference,
-        c.count_state
+        c.count_state, c.differing_events
     FROM {metrics} AS m
     LEFT JOIN {watermarks} AS w ON w.esp_integration_id = m.esp_integration_id AND w.subject = m.id
         AND w.table_name IN ({event_tables})
@@ -33,7 +40,7 @@ WITH complete AS (
     WHERE m.deleted_at IS NULL
     UNION ALL
     SELECT w.esp_integration_id, w.stream, coalesce(l.name, w.stream), w.table_name, NULL, w.watermark, NULL, NULL,
-        NULL
+        NULL, NULL
     FROM {watermarks} AS w
     LEFT JOIN {lists} AS l ON l.esp_integration_id = w.esp_integration_id AND l.id = w.subject
     WHERE w.table_name NOT IN ({event_tables}) AND l.deleted_at IS NULL
@@ -41,7 +48,7 @@ WITH complete AS (
 SELECT integrations.name AS integration, streams.stream, streams.name, streams.table_name, streams.newest_event,
     streams.watermark, complete.at AS last_complete_run, streams.reconciled AS last_reconciled, streams.difference,
     (extract(epoch FROM now() - streams.watermark) / 3600)::double precision AS age_hours,
-    streams.count_state
+    streams.count_state, streams.differing_events
 FROM streams JOIN {integrations} AS integrations USING (esp_integration_id)
 LEFT JOIN complete USING (esp_integration_id)
 """

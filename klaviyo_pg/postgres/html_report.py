@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Generic, NamedTuple, TypeVar
 
 from psycopg import Connection, errors
-from psycopg.sql import SQL, Literal
+from psycopg.sql import SQL, Composable, Literal
 
 from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import TABLES, Table, bookkeeping, dimensions, membership, views
@@ -70,7 +70,7 @@ class Freshness(NamedTuple):
     newest_event: datetime | None
     watermark: datetime | None
     age_hours: float | None
-    difference: int | None
+    differing_events: int | None
     count_state: str | None
 
 
@@ -182,7 +182,7 @@ def freshness(account: Account, name: str) -> list[Freshness]:
     """Return how fresh each stream of an account is, the oldest first."""
     query = SQL(
         "SELECT coalesce(name, stream) AS name, stream, table_name, newest_event, watermark, age_hours,"
-        " difference::bigint AS difference, count_state FROM {} WHERE integration = %(name)s"
+        " differing_events::bigint AS differing_events, count_state FROM {} WHERE integration = %(name)s"
         " ORDER BY age_hours DESC NULLS FIRST, name"
     ).format(account.view(views.FRESHNESS))
     return account.select(Freshness, query, name=name)
@@ -239,13 +239,15 @@ def stored_tables(connection: Connection, schema: str) -> list[StoredTable]:
 
 
 def consents(account: Account) -> Estimated[Consent]:
-    """Return the number of people by channel and consent."""
+    """Return the number of people by channel and consent, without those whose profile was deleted or merged."""
     return _counted(
         account,
         Consent,
         membership.MEMBER_CONSENTS,
         "SELECT channel, consent, can_receive, {count} AS people FROM {table}"
-        " WHERE esp_integration_id = %(account)s GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+        " WHERE esp_integration_id = %(account)s AND NOT EXISTS (SELECT FROM {members} AS member"
+        " WHERE member.esp_integration_id = counted.esp_integration_id AND member.member_key = counted.member_key"
+        " AND member.deleted_at IS NOT NULL) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
     )
 
 
@@ -261,14 +263,14 @@ def excluded(account: Account) -> Estimated[Excluded]:
 
 
 def _counted(account: Account, make: Callable[..., Value], table: Table, query: str) -> Estimated[Value]:
-    """Run a query that counts rows of a table, over a sample if the table is large."""
-    percent, source = _percent(account, table), account.table(table)
-    if percent is None:
-        composed = SQL(query).format(count=SQL("count(*)"), table=source)
-    else:
+    """Run a query that counts rows of a table, which it calls `counted`, over a sample if the table is large."""
+    percent = _percent(account, table)
+    count: Composable = SQL("count(*)")
+    source = SQL("{} AS counted").format(account.table(table))
+    if percent is not None:
         count = SQL("(count(*) * {})::bigint").format(Literal(100 / percent))
-        sample = SQL("{} TABLESAMPLE SYSTEM ({}) REPEATABLE (1)").format(source, Literal(percent))
-        composed = SQL(query).format(count=count, table=sample)
+        source = SQL("{} TABLESAMPLE SYSTEM ({}) REPEATABLE (1)").format(source, Literal(percent))
+    composed = SQL(query).format(count=count, table=source, members=account.table(dimensions.MEMBERS))
     return Estimated(account.select(make, composed), percent)
 
 

@@ -186,7 +186,8 @@ _ZONES = """
     WHERE timezone IN (SELECT name FROM pg_catalog.pg_timezone_names) GROUP BY 1
 """
 _ZONE = SQL("coalesce(zone.name, 'UTC')")
-# People without a time of joining were on the list before the first day.
+# People without a time of joining were on the list before the first day. A person can have left before joining: by a
+# suppression that is older, and still applies.
 _GROWTH = """
 WITH zone AS ({zones})
 SELECT integrations.name AS integration, change.esp_integration_id, list.key AS list_key, change.list_id,
@@ -204,7 +205,8 @@ FROM (
             (is_subscribed IS TRUE AND subscribed IS NOT NULL)::int AS subscribed
         FROM {member_lists} LEFT JOIN zone USING (esp_integration_id)
         UNION ALL
-        SELECT esp_integration_id, list_id, (unsubscribed_at AT TIME ZONE {zone})::date, 0, 0, 1, 0
+        SELECT esp_integration_id, list_id,
+            (greatest(unsubscribed_at, subscribed) AT TIME ZONE {zone})::date, 0, 0, 1, 0
         FROM {member_lists} LEFT JOIN zone USING (esp_integration_id) WHERE unsubscribed_at IS NOT NULL
     ) AS each GROUP BY 1, 2, 3
 ) AS change

@@ -1,5 +1,6 @@
 """The view `freshness`, which shows the state of each metric and stream without reading the events."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,10 +10,14 @@ import pytest
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.postgres import accounts, runs, watermarks
 from klaviyo_pg.states import RunState
+from tests.driver import ROOT
 from tests.integration.conftest import SCHEMA
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+TODAY = NOW.replace(hour=0, minute=0, second=0)
+PANELS = json.loads((ROOT / "grafana" / "dashboards" / "klaviyo.json").read_text("utf-8"))["panels"]
 
 
 @pytest.fixture
@@ -64,18 +69,48 @@ def test_deleted_metrics_are_left_out(integration_id: str, connection: psycopg.C
     assert connection.execute(query).fetchall() == [("events/m2",)]
 
 
-def test_differences_of_days_are_added_up(integration_id: str, connection: psycopg.Connection) -> None:
-    """An hour counts only if it is the beginning of today; other hours repeat a part of their day."""
-    day = NOW.replace(hour=0, minute=0, second=0)
-    for start, length, difference in ((day - DAY, DAY, -2), (day, DAY / 24, 1), (day - DAY, DAY / 24, -2)):
+def compared(
+    connection: psycopg.Connection, integration_id: str, *differences: tuple[datetime, timedelta, int]
+) -> None:
+    """Store comparisons of the metric m1: the start and the length of a window, and its difference."""
+    for start, length, difference in differences:
         connection.execute(
             "INSERT INTO reconciliation"
             " (esp_integration_id, metric_id, window_start, window_end, difference, checked_at)"
             " VALUES (%s, 'm1', %s, %s, %s, %s)",
             [integration_id, start, start + length, difference, NOW],
         )
+
+
+def test_differences_of_days_are_added_up(integration_id: str, connection: psycopg.Connection) -> None:
+    """An hour counts only if it is the beginning of today; other hours repeat a part of their day."""
+    compared(connection, integration_id, (TODAY - DAY, DAY, -2), (TODAY, HOUR, 1), (TODAY - DAY, HOUR, -2))
     query = "SELECT stream, last_reconciled, difference FROM freshness WHERE stream LIKE 'events/%' ORDER BY 1"
     assert connection.execute(query).fetchall() == [("events/m1", NOW, -1), ("events/m2", None, None)]
+
+
+@pytest.mark.parametrize(
+    ("differences", "differing"),
+    [
+        pytest.param([(TODAY - DAY, DAY, 1), (TODAY, HOUR, -1)], 2, id="two days"),
+        pytest.param([(TODAY, DAY, 0), (TODAY, HOUR, 1), (TODAY + HOUR, HOUR, -1)], 2, id="two hours of a day"),
+        pytest.param([(TODAY, DAY, -3), (TODAY, HOUR, -3)], 3, id="a day and its hour"),
+        pytest.param([(TODAY - DAY, DAY, 0), (TODAY, DAY, 0)], 0, id="no difference"),
+    ],
+)
+def test_a_surplus_does_not_hide_missing_events(
+    integration_id: str,
+    connection: psycopg.Connection,
+    differences: list[tuple[datetime, timedelta, int]],
+    differing: int,
+) -> None:
+    """Neither in the view nor on the dashboard."""
+    compared(connection, integration_id, *differences)
+    query = "SELECT stream, differing_events FROM freshness WHERE stream LIKE 'events/%' ORDER BY 1"
+    assert connection.execute(query).fetchall() == [("events/m1", differing), ("events/m2", None)]
+    [panel] = (each for each in PANELS if each["title"] == "Events that differ from Klaviyo's own counts")
+    shown = panel["targets"][0]["rawSql"].replace("${account:sqlstring}", f"'{integration_id}'")
+    assert connection.execute(shown).fetchall() == [(differing,)]
 
 
 def test_the_newest_event_is_found_by_an_index(integration_id: str, connection: psycopg.Connection) -> None:

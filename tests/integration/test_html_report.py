@@ -14,7 +14,7 @@ from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.postgres import accounts, html_report, reconciliation, runs
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.html_report import Answer, within
+from klaviyo_pg.postgres.html_report import Answer, Consent, within
 from klaviyo_pg.postgres.reconciliation import Comparison
 from klaviyo_pg.states import CountState, RunState
 from pipeline.html_report import charts
@@ -140,6 +140,22 @@ def test_a_table_that_an_earlier_version_lacks_is_left_out(shop: Account, connec
     connection.execute("DROP TABLE event_attributions CASCADE")
     answer = within(connection, 1, lambda: html_report.revenue(shop, "k", datetime.now(UTC)), [])
     assert answer.value == [] and "earlier version" in str(answer.left_out)
+
+
+def test_consents_of_deleted_profiles_do_not_count(account: Account, merged: Merge) -> None:
+    """Profiles with the same ID in another account are other people."""
+    people = [{"key": each, "id": each, "member_key": each} for each in ("ann", "bob", "cem")]
+    merged(loads.MEMBERS, *people)
+    merged(loads.MEMBERS, *people, integration_id="other")
+    consents = [
+        {"key": each, "id": each, "member_key": each, "channel": "email", "consent": "SUBSCRIBED", "can_receive": True}
+        for each in ("ann", "bob", "cem", "never read")
+    ]
+    merged(loads.MEMBER_CONSENTS, *consents)
+    account.connection.execute(
+        "UPDATE members SET deleted_at = now() WHERE (esp_integration_id, id) IN (('one', 'ann'), ('other', 'bob'))"
+    )
+    assert html_report.consents(account).rows == [Consent("email", "SUBSCRIBED", True, 3)]
 
 
 def test_a_large_table_is_sampled(account: Account, merged: Merge, monkeypatch: pytest.MonkeyPatch) -> None:

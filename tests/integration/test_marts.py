@@ -132,6 +132,19 @@ def test_days_are_those_of_the_account_s_time_zone(connection: psycopg.Connectio
             assert rows(connection, query) == expected, (account, numbers)
 
 
+def test_people_leave_a_list_no_earlier_than_they_join_it(connection: psycopg.Connection) -> None:
+    """A suppression for a list can be older than the last time that the person joined."""
+    for person, subscribed in (("ann", DAY), ("bob", DAY), ("cem", None)):
+        connection.execute(
+            "INSERT INTO klaviyo.member_lists"
+            " (key, id, list_id, member_id, subscribed, unsubscribed_at, esp_integration_id)"
+            " VALUES (%(person)s, %(person)s, 'L', %(person)s, %(subscribed)s, %(left)s, 'one')",
+            {"person": person, "subscribed": subscribed, "left": None if person == "bob" else DAY - timedelta(days=60)},
+        )
+    days = "SELECT day::text, people_joined, people_left, people_on_list FROM klaviyo.list_growth ORDER BY day"
+    assert rows(connection, days) == [("2025-12-31", 0, 1, 0), ("2026-03-01", 2, 1, 1)]
+
+
 def test_text_messages_in_the_tables_of_emails_are_no_emails(connection: psycopg.Connection) -> None:
     """They count for their campaign. Those that could not be delivered are attempts."""
     add(connection, "sends", "one", "T1", "ann")

@@ -191,6 +191,7 @@ def test_misspelled_variables_of_the_environment_are_named(monkeypatch: pytest.M
         pytest.param("WAREHOUSE_SCHEMA", "é" * 28, id="schema longer than 54 bytes"),
         pytest.param("WAREHOUSE_SCHEMA", "klaviyo_internal", id="schema of internal tables"),
         pytest.param("WAREHOUSE_SCHEMA", "pg_mine", id="reserved schema"),
+        pytest.param("WAREHOUSE_SCHEMA", "my%schema", id="percent sign in a schema"),
         pytest.param("LOOKBACK_DAYS", "-1", id="negative"),
         pytest.param("LOOKBACK_DAYS", "nan", id="not a number"),
         pytest.param("RECONCILE_DAYS", "1827", id="more than the API counts"),

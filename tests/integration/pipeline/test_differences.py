@@ -46,10 +46,10 @@ def test_a_difference_is_a_fact_of_the_view_freshness(warehouse: Warehouse, shop
     shop.miscounts |= {("OPEN", LONG_AGO): 2, ("OPEN", LONG_AGO + 24 * HOUR): -1}
     shop.miscounts |= {("ORDER", LONG_AGO): 1, ("ORDER", days_ago(4)): -1}
     assert warehouse.daily(*ALL_EVENTS).state == DIFFERS
-    query = "SELECT stream, difference, count_state, last_complete_run IS NOT NULL FROM freshness WHERE difference"
-    assert warehouse.rows(f"{query} IS NOT NULL ORDER BY 1") == [
-        ("events/OPEN", -1, "differs", True),
-        ("events/ORDER", 0, "differs", True),
+    columns = "stream, difference, differing_events, count_state, last_complete_run IS NOT NULL"
+    assert warehouse.rows(f"SELECT {columns} FROM freshness WHERE difference IS NOT NULL ORDER BY 1") == [
+        ("events/OPEN", -1, 3, "differs", True),
+        ("events/ORDER", 0, 2, "differs", True),
     ]
 
 

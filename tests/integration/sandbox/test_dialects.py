@@ -339,8 +339,8 @@ def test_growth_of_lists_adds_up(both: dict[str, Warehouse], warehouse: Warehous
     """Added up in Python: after each day, and as many on each list in the end as are on it."""
     changes: dict[str, Counter[tuple[Any, int]]] = defaultdict(Counter)
     query = "SELECT list_id, subscribed, unsubscribed_at FROM current.member_lists"
-    for list_id, *times in warehouse.rows(query):
-        for at, sign in zip(times, (1, -1), strict=True):
+    for list_id, joined, left in warehouse.rows(query):
+        for at, sign in ((joined, 1), (left and max(left, joined or left), -1)):
             if at is not None:
                 changes[list_id][at.astimezone(ZONE).date(), sign] += 1
     expected = {}

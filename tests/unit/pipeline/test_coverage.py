@@ -9,6 +9,7 @@ import pytest
 
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.compared_history import ComparedHistory
 from klaviyo_pg.postgres.reconciliation import Comparison
 from klaviyo_pg.states import ChunkState, CountState
 from klaviyo_pg.windows import Window
@@ -21,7 +22,7 @@ TODAY = date(2026, 7, 6)
 C = Covered
 
 
-def compared(day: int, source: int | None, stored: int, state: str, hours: int = 24) -> Comparison:
+def compared(day: float, source: int | None, stored: int, state: str, hours: int = 24) -> Comparison:
     start = FIRST + day * DAY
     return Comparison("m1", start, start + timedelta(hours=hours), source, stored, CountState(state))
 
@@ -52,6 +53,24 @@ def compared(day: int, source: int | None, stored: int, state: str, hours: int =
         pytest.param(
             [(0, 5.5)], [], [(1, 3, 0)], [C.LOADED, C.NOTHING, C.NOTHING] + [C.LOADED] * 3, id="empty history"
         ),
+        pytest.param(
+            [(0.375, 5.5)],
+            [(0.375, 3, 3, "complete", 15), (1, 3, 3, "complete")],
+            [],
+            [C.MISSING, C.COMPLETE] + [C.LOADED] * 4,
+            id="a first day that is loaded in part, and agrees",
+        ),
+        pytest.param(
+            [(0.375, 5.5)], [(0.375, 0, 0, "complete", 15)], [], [C.MISSING] + [C.LOADED] * 5, id="in part, empty"
+        ),
+        pytest.param(
+            [(0.375, 5.5)], [(0.375, 3, 2, "differs", 15)], [], [C.DIFFERS] + [C.LOADED] * 5, id="in part, differs"
+        ),
+        pytest.param(
+            [(0, 5.5)], [(0.375, 3, 3, "complete", 15)], [], [C.COMPLETE] + [C.LOADED] * 5, id="compared in part"
+        ),
+        pytest.param([(0, 5.5)], [(5, 3, 3, "complete", 11)], [], [C.LOADED] * 5 + [C.COMPLETE], id="today up to now"),
+        pytest.param([(5.4, 5.5)], [(5.5, 3, 3, "complete", 1)], [], [C.MISSING], id="a first run today"),
     ],
 )
 def test_coverage_of_each_day(
@@ -68,6 +87,22 @@ def test_coverage_of_each_day(
     )
     assert list(result.days["Opened Email"]) == expected
     assert result.last == TODAY
+
+
+def test_a_later_comparison_of_history_overrides_that_a_backfill_found_it_empty() -> None:
+    """An import can add old events. Of history, only days that differ are listed one by one."""
+    read = Window(FIRST, FIRST + 5.5 * DAY)
+    result = coverage(
+        "shop",
+        {"m1": "Opened Email"},
+        {"m1": [read]},
+        [compared(2, 3, 2, "differs")],
+        [BackfillChunk("m1", FIRST + DAY, FIRST + 3 * DAY, 0, state=ChunkState.DONE)],
+        TODAY,
+        [ComparedHistory("m1", Window(FIRST, FIRST + 5 * DAY), CountState.COMPLETE, read.end)],
+    )
+    states = [C.COMPLETE, C.COMPLETE, C.DIFFERS, C.COMPLETE, C.COMPLETE, C.LOADED]
+    assert list(result.days["Opened Email"]) == states
 
 
 def test_shared_metric_names_show_the_id() -> None:

@@ -54,7 +54,7 @@ def account(name: str) -> AccountReport:
         name=name,
         runs=Answer([*runs, runs[0]._replace(state="running", finished_at=None, message=None)]),
         coverage=Answer(Coverage(name, date(2026, 6, 1), {text: [*Covered] * 50, "Opened": [Covered.COMPLETE] * 250})),
-        freshness=Answer([Freshness(text, "events/m", "opens", NOW, None, None, -3, "differs")]),
+        freshness=Answer([Freshness(text, "events/m", "opens", NOW, None, None, 3, "differs")]),
         differences=Answer([Difference(text, NOW, None, 8, None)]),
         differing=1,
         requests=Answer([RequestsOfDay(date(2026, 6, 30), 2, 1_500, 20, 90.5)]),

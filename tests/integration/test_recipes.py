@@ -1,0 +1,60 @@
+"""The results of queries of docs/recipes.md over rows written by hand."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import psycopg
+
+from benchmarks.recipes import recipes
+from klaviyo_pg.catalogue import loads
+from tests.integration.conftest import Merge
+
+DAY = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def answer(connection: psycopg.Connection, number: int) -> list[dict[str, object]]:
+    """Return the rows of a recipe, by column."""
+    [query] = (query for title, query in recipes() if title.startswith(f"{number}. "))
+    cursor = connection.execute(query.encode())
+    names = [column.name for column in cursor.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
+def test_people_leave_a_list_no_earlier_than_they_join_it(connection: psycopg.Connection, merged: Merge) -> None:
+    """A suppression for a list can be older than the last time that the person joined."""
+    merged(loads.LISTS, {"key": "k", "id": "L", "name": "News"})
+    connection.execute(
+        "INSERT INTO member_lists (key, id, list_id, member_id, subscribed, unsubscribed_at, esp_integration_id)"
+        " VALUES ('ann', 'ann', 'L', 'ann', %s, %s, 'one')",
+        [DAY, DAY - timedelta(days=60)],
+    )
+    week = datetime(2026, 2, 23, tzinfo=UTC).date()
+    assert answer(connection, 9) == [{"list": "News", "week": week, "joined": 1, "has_left": 1, "on_list": 0}]
+
+
+def test_an_order_counts_once_for_a_tag_of_two_campaigns(connection: psycopg.Connection, merged: Merge) -> None:
+    """It counts for each tag, and both campaigns count."""
+    merged(loads.METRICS, {"key": "m", "id": "m", "name": "Placed Order", "destination": "events"})
+    order = {"key": "o", "id": "o", "event_at": DAY, "metric_key": "m", "value": "100", "value_currency": "EUR"}
+    merged(loads.EVENTS["events"], order)
+    merged(loads.CAMPAIGNS, *({"key": each, "id": each, "campaign_key": f"{each} key"} for each in ("c1", "c2")))
+    merged(loads.TAGS, {"key": "t", "id": "t", "name": "sale"}, {"key": "u", "id": "u", "name": "summer"})
+    tagged = [("t", "c1"), ("t", "c2"), ("u", "c2")]
+    merged(
+        loads.TAGGED_OBJECTS,
+        *(
+            {"key": tag + at, "id": tag + at, "tag_key": tag, "object_type": "campaign", "object_key": at}
+            for tag, at in tagged
+        ),
+    )
+    attributions = [("a", "c1"), ("b", "c2"), ("d", "c2")]
+    merged(
+        loads.EVENT_ATTRIBUTIONS,
+        *(
+            {"key": key, "id": key, "event_key": "o", "event_at": DAY, "campaign_key": f"{at} key"}
+            for key, at in attributions
+        ),
+    )
+    earned = sorted(answer(connection, 20), key=lambda row: str(row["tag"]))
+    revenue = {"value_currency": "EUR", "revenue": Decimal(100)}
+    assert earned == [{"tag": "sale", "campaigns": 2, **revenue}, {"tag": "summer", "campaigns": 1, **revenue}]
