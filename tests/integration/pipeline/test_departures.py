@@ -77,6 +77,23 @@ def test_a_profile_that_is_back_is_no_longer_marked(warehouse: Warehouse, shop: 
     assert set(warehouse.column("SELECT is_subscribed FROM member_lists")) == {True}
 
 
+def test_a_profile_that_a_sweep_lists_again_is_no_longer_marked(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Also if it has not changed, so that only sweeps return it."""
+    warehouse.daily()
+    status = "SELECT list_id, member_id, is_subscribed, left_reason FROM member_lists ORDER BY 1, 2"
+    people, lists = warehouse.rows("SELECT id, consent, deleted_at FROM members ORDER BY id"), warehouse.rows(status)
+    unchanged = shop.profiles.pop("P1")
+    warehouse.wait_for_the_next_second()
+    warehouse.daily(**OFTEN)
+    assert ("P1", True, "deleted") in warehouse.rows(MEMBERS)
+    shop.profiles["P1"] = unchanged
+    warehouse.wait_for_the_next_second()
+    warehouse.daily(**OFTEN)
+    assert warehouse.rows("SELECT id, consent, deleted_at FROM members ORDER BY id") == people
+    assert warehouse.rows(status) == lists
+    assert warehouse.rows("SELECT * FROM missing_profiles") == []
+
+
 def test_a_sweep_is_due_after_days_and_limited_in_requests(warehouse: Warehouse, shop: FakeAccount) -> None:
     """Each run sweeps the months that were swept longest ago."""
     warehouse.daily()
