@@ -148,9 +148,11 @@ FROM followed JOIN {members} AS member ON member.key = {followed_key}
 WHERE followed.member_key <> followed.old_member_key
 ORDER BY followed.old_member_key, cardinality(followed.passed) DESC
 """
+# A hashed address has no domain, so the one of the earlier address remains.
 _MOVE_EVENTS = """
 UPDATE {} AS event SET member_key = merged.new_member_key, email = merged.email, __synced_at = now(),
-    email_domain = lower(substring(merged.email FROM '@([^@]+)$'))
+    email_domain = CASE WHEN merged.email IS NOT NULL
+        THEN coalesce(lower(substring(merged.email FROM '@([^@]+)$')), event.email_domain) END
 FROM merged_profiles AS merged
 WHERE event.esp_integration_id = %(account)s AND event.member_key = merged.old_member_key
 """

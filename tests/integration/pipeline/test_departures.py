@@ -123,6 +123,19 @@ def test_an_event_that_has_another_profile_shows_a_merge(warehouse: Warehouse, s
     assert warehouse.one("SELECT is_subscribed FROM member_lists WHERE member_id = 'P0'") is False
 
 
+def test_events_that_follow_a_hashed_address_keep_their_domain(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """The domain is not part of the new address, which is a digest."""
+    shop.events = [event._replace(email=f"{event.profile_id}@example.com") for event in shop.events]
+    settings = {"personal_data": "hash", "personal_data_salt": "s" * 16}
+    warehouse.daily(**settings)
+    [domain] = warehouse.column("SELECT DISTINCT email_domain FROM opens")
+    merge_profiles(shop, "P0", "P3")
+    warehouse.daily(lookback_days=0, **settings, **OFTEN)
+    new_address = warehouse.one("SELECT email FROM members WHERE id = 'P3'")
+    assert domain is not None
+    assert warehouse.rows("SELECT DISTINCT email, email_domain FROM opens") == [(new_address, domain)]
+
+
 def test_a_merge_is_found_without_reading_events_again(warehouse: Warehouse, shop: FakeAccount) -> None:
     """The source is asked for the owner of an event of the missing profile."""
     warehouse.daily()
