@@ -182,6 +182,7 @@ class FakeSource:
         columns["at"] = [int(event.at.timestamp()) for event in events]
         columns["metric_id"] = [event.metric_id for event in events]
         columns["profile_id"] = [event.profile_id for event in events]
+        columns["email"] = [event.email for event in events]
         columns["list_name"] = [event.list_name for event in events]
         columns["message"] = [event.message for event in events]
         columns["flow"] = [event.flow for event in events]

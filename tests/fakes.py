@@ -51,6 +51,7 @@ class Event(NamedTuple):
     list_name: str | None = None
     message: str | None = None
     flow: str | None = None
+    email: str | None = None
 
 
 @dataclass

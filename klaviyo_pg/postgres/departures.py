@@ -31,6 +31,9 @@ AND member.id <> ALL(%(found)s) AND NOT EXISTS (
     WHERE missing.esp_integration_id = %(account)s AND missing.member_id = member.id AND {_CONFIRMED}
 ) ORDER BY member.id
 """
+_RETURNED = """
+SELECT member_id FROM {} WHERE esp_integration_id = %(account)s AND member_id = ANY(%(found)s) ORDER BY member_id
+"""
 # Profiles that have lost an event to another profile, and missing ones that are not marked because they were too many.
 _SUSPECTED = """
 SELECT suspected.id FROM (
@@ -145,9 +148,11 @@ FROM followed JOIN {members} AS member ON member.key = {followed_key}
 WHERE followed.member_key <> followed.old_member_key
 ORDER BY followed.old_member_key, cardinality(followed.passed) DESC
 """
+# A hashed address has no domain, so the one of the earlier address remains.
 _MOVE_EVENTS = """
 UPDATE {} AS event SET member_key = merged.new_member_key, email = merged.email, __synced_at = now(),
-    email_domain = lower(substring(merged.email FROM '@([^@]+)$'))
+    email_domain = CASE WHEN merged.email IS NOT NULL
+        THEN coalesce(lower(substring(merged.email FROM '@([^@]+)$')), event.email_domain) END
 FROM merged_profiles AS merged
 WHERE event.esp_integration_id = %(account)s AND event.member_key = merged.old_member_key
 """
@@ -199,6 +204,11 @@ def unseen(account: Account, start: datetime | None, end: datetime | None, found
     """Return the stored profiles created in [start, end) that are not among those found at the source."""
     query = account.compose(_UNSEEN, **_parts(account))
     return [row for (row,) in account.execute(query, start=start, end=end, found=list(found))]
+
+
+def returned(account: Account, found: Collection[str]) -> list[str]:
+    """Return those of the profiles found at the source that are on record as missing."""
+    return [row for (row,) in account.execute(_RETURNED, membership.MISSING_PROFILES, found=list(found))]
 
 
 def suspected(account: Account, after: str, limit: int) -> list[str]:

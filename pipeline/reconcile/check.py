@@ -182,7 +182,7 @@ def check(job: Job, scope: Scope, findings: Findings, rereads: Rereads) -> dict[
     if not scope.windows:
         job.log.info("No counts to compare: nothing in %s has been loaded", scope.period)
         return {}
-    counts = _count(job, scope, findings, is_required=rereads.surplus)
+    counts: Mapping[str, Counts | None] = _count(job, scope, findings, is_required=rereads.surplus)
     scope = scope.only(counts)
     compared = _compare(job, scope, counts)
     differing = {
@@ -194,7 +194,8 @@ def check(job: Job, scope: Scope, findings: Findings, rereads: Rereads) -> dict[
     if differing and not job.tally.must_stop:
         omitted = job.tally.omitted
         read(job, "Events that were missing", _rereads(job, differing, counts))
-        compared |= _compare_after_reading(job, scope.only(differing), counts, findings)
+        recompared, counts = _compare_after_reading(job, scope.only(differing), counts, findings)
+        compared |= recompared
         if rereads.surplus:
             compared |= _compare_without_outdated(job, scope, counts, {each: compared[each] for each in differing})
         if not job.tally.must_stop and job.tally.omitted == omitted:  # otherwise the next check reads it again
@@ -274,14 +275,18 @@ def _compare(job: Job, scope: Scope, counts: Mapping[str, Counts | None]) -> dic
 
 def _compare_after_reading(
     job: Job, scope: Scope, counts: Mapping[str, Counts | None], findings: Findings
-) -> dict[str, Compared]:
-    """Compare again; where counts still differ ask the source again, since more events may have come in between."""
+) -> tuple[dict[str, Compared], Mapping[str, Counts | None]]:
+    """Compare again; where counts still differ ask the source again, since more events may have come in between.
+
+    Returns the counts that were compared as well.
+    """
     compared = _compare(job, scope, counts)
     if differing := [metric_id for metric_id, found in compared.items() if found.steps]:
         answers = _count(job, scope.only(differing), findings, is_required=False)
         newer = {each: answer for each, answer in answers.items() if answer is not None}
-        compared |= _compare(job, scope.only(differing), {**counts, **newer})
-    return compared
+        counts = {**counts, **newer}
+        compared |= _compare(job, scope.only(differing), counts)
+    return compared, counts
 
 
 def _compare_without_outdated(

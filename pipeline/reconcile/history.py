@@ -126,7 +126,9 @@ def _scope(job: Job, loaded: Loaded, period: Window, windows: Mapping[str, Seque
 def record(job: Job, scope: Scope, compared: Mapping[str, Compared]) -> None:
     """Record what a check has compared, or tried to.
 
-    If the run has to stop, differences may not have been read again: these metrics remain due.
+    If the run has to stop, differences may not have been read again: these metrics remain due. A metric whose events
+    the API refused has its next turn after all others, because it may be refused each time: were it to remain due, or
+    come back any sooner, some such metrics would use up a small budget. Its differences are read again at that turn.
     """
     now = datetime.now(UTC)
     rows = [

@@ -36,11 +36,14 @@ class _ProfileSweep:
         self._from = reading.window.start
         self._found: dict[str, datetime | None] = {}  # since `_from`
         self._rejects: list[Reject] = []
-        self._present: list[str] = []  # although the sweep did not find them
+        self._present: list[str] = []  # by ID
         self._is_complete = True
 
     def pages(self) -> Iterator[LookedUp]:
-        """Read the ids. Before each checkpoint, look by ID for the stored profiles that were not among them."""
+        """Read the ids. Before each checkpoint, look by ID for the stored profiles that were not among them.
+
+        Also look for those among them that were missing before.
+        """
         for page in self._reading.source.profile_ids(self._reading.window):
             self._rejects += page.rejects
             self._is_complete &= not any(reject.hides for reject in page.rejects)
@@ -54,18 +57,25 @@ class _ProfileSweep:
 
     def _checked(self, reached: datetime | None) -> LookedUp:
         """Look for the profiles created since the last checkpoint and before this one (None: the end of the window)."""
-        people, missing = look_up(self._reading, self._unseen(reached) if self._is_complete else [])
+        people, missing = look_up(self._reading, self._doubtful(reached))
         self._present += ids_of(people)
         ids, rejects = list(self._found), [*self._rejects, *(reject for page in people for reject in page.rejects)]
         self._found = {each: at for each, at in self._found.items() if reached and (at is None or at >= reached)}
         self._from, self._rejects = reached, []
         return LookedUp(ids, people, missing, rejects, self._reading.session.now(), reached)
 
-    def _unseen(self, reached: datetime | None) -> list[str]:
-        reading, since, until = self._reading, self._from, reached or self._reading.window.end
-        return transact(
-            reading.session, reading.run, lambda account: departures.unseen(account, since, until, self._found)
-        )
+    def _doubtful(self, reached: datetime | None) -> list[str]:
+        """Return the profiles about which the sweep and the warehouse disagree.
+
+        An unreadable record may be that of any profile, so then no profile counts as unseen.
+        """
+        since, until = self._from, reached or self._reading.window.end
+
+        def compare(account: Account) -> list[str]:
+            unseen = departures.unseen(account, since, until, self._found) if self._is_complete else []
+            return [*unseen, *departures.returned(account, self._found)]
+
+        return transact(self._reading.session, self._reading.run, compare)
 
     def finish(self, account: Account, guard: Guard) -> None:
         """Record when the window was last swept, and who exists after all; freshness does not show it."""

@@ -78,6 +78,23 @@ def test_a_profile_that_is_back_is_no_longer_marked(warehouse: Warehouse, shop: 
     assert set(warehouse.column("SELECT is_subscribed FROM member_lists")) == {True}
 
 
+def test_a_profile_that_a_sweep_lists_again_is_no_longer_marked(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Also if it has not changed, so that only sweeps return it."""
+    warehouse.daily()
+    status = "SELECT list_id, member_id, is_subscribed, left_reason FROM member_lists ORDER BY 1, 2"
+    people, lists = warehouse.rows("SELECT id, consent, deleted_at FROM members ORDER BY id"), warehouse.rows(status)
+    unchanged = shop.profiles.pop("P1")
+    warehouse.wait_for_the_next_second()
+    warehouse.daily(**OFTEN)
+    assert ("P1", True, "deleted") in warehouse.rows(MEMBERS)
+    shop.profiles["P1"] = unchanged
+    warehouse.wait_for_the_next_second()
+    warehouse.daily(**OFTEN)
+    assert warehouse.rows("SELECT id, consent, deleted_at FROM members ORDER BY id") == people
+    assert warehouse.rows(status) == lists
+    assert warehouse.rows("SELECT * FROM missing_profiles") == []
+
+
 def test_a_sweep_is_due_after_days_and_limited_in_requests(warehouse: Warehouse, shop: FakeAccount) -> None:
     """Each run sweeps the months that were swept longest ago."""
     warehouse.daily()
@@ -105,6 +122,19 @@ def test_an_event_that_has_another_profile_shows_a_merge(warehouse: Warehouse, s
     merges = warehouse.rows("SELECT old_member_id, new_member_id, events_moved_at IS NOT NULL FROM profile_merges")
     assert merges == [("P0", "P3", True)]
     assert warehouse.one("SELECT is_subscribed FROM member_lists WHERE member_id = 'P0'") is False
+
+
+def test_events_that_follow_a_hashed_address_keep_their_domain(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """The domain is not part of the new address, which is a digest."""
+    shop.events = [event._replace(email=f"{event.profile_id}@example.com") for event in shop.events]
+    settings = {"personal_data": "hash", "personal_data_salt": "s" * 16}
+    warehouse.daily(**settings)
+    [domain] = warehouse.column("SELECT DISTINCT email_domain FROM opens")
+    merge_profiles(shop, "P0", "P3")
+    warehouse.daily(lookback_days=0, **settings, **OFTEN)
+    new_address = warehouse.one("SELECT email FROM members WHERE id = 'P3'")
+    assert domain is not None
+    assert warehouse.rows("SELECT DISTINCT email, email_domain FROM opens") == [(new_address, domain)]
 
 
 def test_a_merge_is_found_without_reading_events_again(warehouse: Warehouse, shop: FakeAccount) -> None:

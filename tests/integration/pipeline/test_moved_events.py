@@ -55,6 +55,22 @@ def test_an_event_that_moves_far_is_found_by_counts(warehouse: Warehouse, shop: 
     assert set(warehouse.column("SELECT state FROM reconciliation")) == {"complete"}
 
 
+def test_an_event_that_comes_while_reconcile_deletes_outdated_rows_is_no_difference(
+    warehouse: Warehouse, shop: FakeAccount
+) -> None:
+    """The first count does not have it yet, but the reread stores it."""
+    warehouse.daily(*ALL_EVENTS)
+    move(shop, "E00000", days_ago(1))
+    warehouse.daily(*ALL_EVENTS)
+    shop.add_events("OPEN", days_ago(6) + HOUR)
+    shop.miscounts["OPEN", days_ago(6) + HOUR] = -1
+    shop.before("events", shop.miscounts.clear)
+    ran = warehouse.reconcile()
+    assert warehouse.rows(OPENS) == held(shop)
+    assert (ran.state, ran.sentences) == ("complete", [])
+    assert set(warehouse.column("SELECT state FROM reconciliation")) == {"complete"}
+
+
 def test_reconcile_keeps_events_that_the_source_has_lost(warehouse: Warehouse, shop: FakeAccount) -> None:
     """An event that is stored once is not one that has moved, even if the source does not count it."""
     warehouse.daily(*ALL_EVENTS)

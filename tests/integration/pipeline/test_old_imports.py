@@ -149,6 +149,21 @@ def test_a_year_that_could_not_be_read_again_is_compared_first_by_the_next_run(
     assert set(orders) <= set(loaded.column(ORDERS))
 
 
+def test_a_year_whose_events_are_refused_does_not_keep_others_waiting(loaded: Warehouse, shop: FakeAccount) -> None:
+    """Even if the budget is for one year only. The difference remains one to read again once it has its turn."""
+    loaded.reconcile()
+    everything = set(history_requests(shop))
+    orders = import_orders(shop, 45)
+    shop.recover()
+    shop.fail("events", Refused("Not served."), subject="ORDER")
+    states = {loaded.reconcile(reconcile_history_requests=1).state for _ in everything}
+    assert RunState.PARTIAL in states
+    assert set(history_requests(shop)) == everything
+    shop.recover()
+    assert loaded.reconcile().state == RunState.COMPLETE
+    assert set(orders) <= set(loaded.column(ORDERS))
+
+
 def test_compared_history_is_complete_in_the_coverage(loaded: Warehouse) -> None:
     """Except today, the last part of the strip: in the first hour of a day nothing of it has been compared."""
     [line] = [each for each in loaded.reconcile().published.texts["coverage"].splitlines() if "Placed Order" in each]
