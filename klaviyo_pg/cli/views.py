@@ -36,6 +36,8 @@ def _check_name(target: str) -> None:
         raise BadSettings("--schema must not be blank.")
     if len(target.encode()) > _LONGEST_NAME:
         raise BadSettings(f"--schema {target} is longer than the {_LONGEST_NAME} bytes that Postgres allows.")
+    if "%" in target:
+        raise BadSettings(f"--schema {target} must not contain a percent sign. Choose another one.")
     if target.startswith("pg_") or target == "information_schema":
         raise BadSettings(f"--schema {target} is a name that Postgres reserves. Choose another one.")
 

@@ -343,6 +343,7 @@ def test_a_warehouse_of_an_earlier_version_is_refused(connection: psycopg.Connec
         pytest.param({"integration": "x"}, "There is no account x", id="no account"),
         pytest.param({"schema": " "}, "--schema must not be blank", id="blank"),
         pytest.param({"schema": "x" * 64}, "longer than the 63 bytes", id="too long"),
+        pytest.param({"schema": "my%views"}, "must not contain a percent sign", id="percent sign"),
         pytest.param({"schema": "pg_views"}, "a name that Postgres reserves", id="reserved"),
         pytest.param({"schema": "klaviyo"}, "is a schema of the warehouse itself", id="the warehouse"),
         pytest.param({"schema": "klaviyo_internal"}, "is a schema of the warehouse itself", id="internal tables"),
