@@ -285,7 +285,7 @@ MEMBER_CONSENTS = Table(
         Column("double_optin", BOOLEAN, "True if the person confirmed the consent.", "double_optin", ""),
         *ORIGIN,
     ),
-    indexes=(("member_id",),),
+    primary_key=("member_id", "channel", "esp_integration_id"),  # rows of a person lie together, unlike their keys
 )
 PROFILE_MERGES = Table(
     "profile_merges",

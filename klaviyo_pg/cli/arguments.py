@@ -250,7 +250,7 @@ _ALL = (
         summary="rebuild what a new version stores in another way",
         description=(
             "Rebuild what this version stores in another way than the one that created the warehouse:\n"
-            "primary keys and indexes of event tables. The tables stay in use. Rerun to resume."
+            "primary keys and indexes of large tables. The tables stay in use. Rerun to resume."
         ),
         examples=(
             ("--plan", "print what has to be rebuilt, and how much time and disk it takes"),

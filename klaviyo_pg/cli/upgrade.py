@@ -20,7 +20,7 @@ _LOOK = 5.0  # seconds between two lines about progress
 
 
 def upgrade(arguments: Namespace) -> int:
-    """Rebuild the event tables' primary keys and missing indexes, then bring the warehouse up to the catalogue."""
+    """Rebuild outdated primary keys and missing indexes, then bring the warehouse up to the catalogue."""
     settings = check_settings()
     name, url, storage = settings.warehouse_schema, warehouse_url(settings), schema.storage_of(settings)
     with translated(), connect(url, name, autocommit=True) as connection, rebuild.exclusively(connection):

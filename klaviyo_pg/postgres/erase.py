@@ -21,7 +21,6 @@ RECORDED_AT_ONCE = 500
 """People in the transaction that other batches have to wait for."""
 
 _PEOPLE = "people who are erased"
-_CHANNELS = ("email", "sms", "sms_transactional", "push", "whatsapp")
 _PATIENCE = Patience("2s", 1.0, 300)  # with batches in progress
 
 _ADD_PROFILES = """
@@ -125,7 +124,7 @@ _LISTED = """
 """
 _CONSENTED = """
 (
-    SELECT {key} FROM {erasing} AS erasing, unnest(%(channels)s::text[]) AS channel
+    SELECT erasing.member_id FROM {erasing} AS erasing
     WHERE erasing.esp_integration_id = %(account)s AND erasing.kind = 'profile' AND erasing.member_id IS NOT NULL
     AND erasing.recorded_at = now()
 )
@@ -177,7 +176,7 @@ DERIVED: tuple[tuple[Table, Composable], ...] = (
     (membership.MEMBER_LISTS, _OF_ID),
     (membership.SUBSCRIPTION_CHANGES, _OF_ID),
     (membership.LIST_SUPPRESSIONS, _OF_ID),
-    (membership.MEMBER_CONSENTS, _OF_KEY),
+    (membership.MEMBER_CONSENTS, _OF_ID),
     (membership.MISSING_PROFILES, _OF_ID),
     (membership.SWEPT_MEMBERS, _OF_ID),
     (segments.SEGMENT_MEMBERS, _OF_ID),
@@ -298,23 +297,16 @@ def record(account: Account) -> dict[str, int]:
     on_list = SQL("md5(list.id || ':' || erasing.member_id)")
     stored = SQL("key IN {}").format(account.compose(_STORED, **parts, key=row_key(Identifier("member_id"))))
     listed = account.compose(_LISTED, **parts, key=row_key(SQL("list.id || ':' || erasing.member_id")))
-    consented = account.compose(_CONSENTED, **parts, key=row_key(SQL("erasing.member_id || ':' || channel")))
     deleted = [
         (membership.STG_MEMBER_LISTS, SQL("_sync_id IN {}").format(account.compose(_LISTED, **parts, key=on_list))),
         (membership.MEMBER_LISTS, SQL("key IN {}").format(listed)),
-        (
-            membership.MEMBER_CONSENTS,
-            SQL("key IN {}").format(consented),
-        ),
+        (membership.MEMBER_CONSENTS, SQL("member_id IN {}").format(account.compose(_CONSENTED, **parts))),
         (dimensions.MEMBERS, stored),
         (dimensions.MEMBER_ATTRIBUTES, stored),
         (membership.PROFILE_MERGES, _of_either(account.compose(_RECORDED, **parts))),  # or its events would move
     ]
     of_member = {table.name: member_key for table, member_key in (*LISTED, *DERIVED)}
-    return {
-        table.name: _delete(account, table, where, of_member.get(table.name, _NO_KEY), channels=list(_CHANNELS))
-        for table, where in deleted
-    }
+    return {table.name: _delete(account, table, where, of_member.get(table.name, _NO_KEY)) for table, where in deleted}
 
 
 def wait_for_batches(account: Account) -> None:

@@ -1,4 +1,4 @@
-"""Giving the event tables of an earlier version their present primary key and indexes, while they are read and written.
+"""Giving large tables of an earlier version their present primary key and indexes, while they are read and written.
 
 Each step can be interrupted and run again. Needs a connection in autocommit mode.
 """
@@ -105,7 +105,7 @@ def exclusively(connection: Connection) -> Iterator[None]:
 def rebuild_key(connection: Connection, schema_name: str, table: Table, report: Report) -> None:
     """Build the index of the present primary key, then replace the primary key by it."""
     index = f"{table.name}_{'_'.join(table.primary_key)}_new"
-    _require_time(connection, schema_name, table, report)
+    _require_values(connection, schema_name, table, report)
     create = SQL("CREATE UNIQUE INDEX CONCURRENTLY {} ON {} ({})").format(
         Identifier(index), qualified(schema_name, table), statements.names(table.primary_key)
     )
@@ -134,12 +134,13 @@ def _build(connection: Connection, schema_name: str, index: str, create: Compose
         connection.execute(create)
 
 
-def _require_time(connection: Connection, schema_name: str, table: Table, report: Report) -> None:
-    """Let the database check, without blocking, that all rows have a time; so the swap need not read the table."""
+def _require_values(connection: Connection, schema_name: str, table: Table, report: Report) -> None:
+    """Let the database check, without blocking, that all rows have a key; so the swap need not read the table."""
     name, constraint = qualified(schema_name, table), Identifier(_constraint(table))
     if connection.execute(_CHECK, [_name(connection, schema_name, table), _constraint(table)]).fetchone() is None:
-        check = SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({} IS NOT NULL) NOT VALID")
-        statement = check.format(name, constraint, Identifier(table.primary_key[0]))
+        check = SQL("ALTER TABLE {} ADD CONSTRAINT {} CHECK ({}) NOT VALID")
+        present = (SQL("{} IS NOT NULL").format(Identifier(column)) for column in table.primary_key)
+        statement = check.format(name, constraint, SQL(" AND ").join(present))
         patiently(connection, statement, _PATIENCE, table.name, report)
     connection.execute(SQL("ALTER TABLE {} VALIDATE CONSTRAINT {}").format(name, constraint))
 

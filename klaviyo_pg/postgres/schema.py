@@ -8,7 +8,7 @@ from psycopg import Connection, errors
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from klaviyo_pg import schemas
-from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View, events
+from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View, events, membership
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres import (
     definitions,
@@ -224,18 +224,20 @@ def _whole(connection: Connection, schema: str) -> list[str]:
 
 
 def _check_keys(connection: Connection, schema: str) -> None:
-    """Raise DatabaseUnusable if event tables have to be rebuilt first."""
-    if outdated_keys(connection, schema):
+    """Raise DatabaseUnusable if large tables have to be rebuilt first."""
+    if outdated := outdated_keys(connection, schema):
         raise DatabaseUnusable(
-            f"The event tables in the schema {schema} have the primary key of an earlier version. Run klaviyo-pg "
-            "upgrade once, which says beforehand how much time and disk it takes."
+            f"Tables in the schema {schema} have the primary key of an earlier version "
+            f"({', '.join(table.name for table in outdated)}). Run klaviyo-pg upgrade once, which says beforehand how "
+            "much time and disk it takes."
         )
 
 
 def outdated_keys(connection: Connection, schema: str) -> list[Table]:
-    """Return the event tables whose primary key is the one of an earlier version."""
+    """Return the tables whose primary key is the one of an earlier version."""
     keys = {name: tuple(columns) for name, columns in connection.execute(_PRIMARY_KEYS, [schema])}
-    return [table for table in events.EVENT_TABLES if keys.get(table.name, table.primary_key) != table.primary_key]
+    tables = (*events.EVENT_TABLES, membership.MEMBER_CONSENTS)  # no other table has ever had another key
+    return [table for table in tables if keys.get(table.name, table.primary_key) != table.primary_key]
 
 
 def indexes_of(table: Table, storage: Storage) -> tuple[tuple[str, ...], ...]:

@@ -148,7 +148,7 @@ def test_consents_of_deleted_profiles_do_not_count(account: Account, merged: Mer
     merged(loads.MEMBERS, *people)
     merged(loads.MEMBERS, *people, integration_id="other")
     consents = [
-        {"key": each, "id": each, "member_key": each, "channel": "email", "consent": "SUBSCRIBED", "can_receive": True}
+        {"member_id": each, "member_key": each, "channel": "email", "consent": "SUBSCRIBED", "can_receive": True}
         for each in ("ann", "bob", "cem", "never read")
     ]
     merged(loads.MEMBER_CONSENTS, *consents)
@@ -160,7 +160,7 @@ def test_consents_of_deleted_profiles_do_not_count(account: Account, merged: Mer
 
 def test_a_large_table_is_sampled(account: Account, merged: Merge, monkeypatch: pytest.MonkeyPatch) -> None:
     """The counts come with the share of the table that they are estimated from."""
-    rows = [{"key": f"{n}", "id": f"{n}", "channel": "email", "consent": "SUBSCRIBED"} for n in range(2_000)]
+    rows = [{"member_id": f"{n}", "channel": "email", "consent": "SUBSCRIBED"} for n in range(2_000)]
     merged(loads.MEMBER_CONSENTS, *rows)
     assert [each.people for each in html_report.consents(account).rows] == [2_000]
     account.connection.execute("ANALYZE member_consents")

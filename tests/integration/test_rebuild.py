@@ -1,4 +1,4 @@
-"""Warehouses of an earlier version, whose event tables have the primary key (key): refused by runs, and upgraded."""
+"""Warehouses of an earlier version, whose large tables have the primary key (key): refused by runs, and upgraded."""
 
 import argparse
 import threading
@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from klaviyo_pg.catalogue import events, loads
+from klaviyo_pg.catalogue import events, loads, membership
 from klaviyo_pg.cli.upgrade import upgrade as command
 from klaviyo_pg.errors import Busy, DatabaseUnusable
 from klaviyo_pg.postgres import rebuild, schema
@@ -20,7 +20,13 @@ SCHEMA = "klaviyo"
 OPENS = loads.EVENTS["opens"]
 PLAIN = argparse.Namespace(plan=False)
 INDEX = "opens_campaign_key_idx"
+REBUILT = (*events.EVENT_TABLES, membership.MEMBER_CONSENTS)
 CONSTRAINTS = "SELECT count(*) FROM pg_constraint WHERE conrelid = 'opens'::regclass AND contype = 'c'"
+
+
+def consent(channel: str, **values: object) -> dict[str, object]:
+    """Return a consent of the person P1."""
+    return {"member_id": "P1", "channel": channel, "key": channel, **values}
 
 
 @pytest.fixture
@@ -28,11 +34,11 @@ def old(connection: psycopg.Connection, database: str, merged: Any, monkeypatch:
     """A warehouse of the version before, with two rows, which commands find in DATABASE_URL."""
     monkeypatch.setenv("DATABASE_URL", url_of(database))
     merged(OPENS, {"key": "a", "id": "a"}, {"key": "b", "id": "b"})
-    for table in events.EVENT_TABLES:
-        connection.execute(
-            f"ALTER TABLE {table.name} DROP CONSTRAINT {table.name}_pkey, ADD PRIMARY KEY (key)"  # type: ignore[arg-type]
-        )
-        connection.execute(f"ALTER TABLE {table.name} ALTER event_at DROP NOT NULL")  # type: ignore[arg-type]
+    merged(loads.MEMBER_CONSENTS, consent("email"), consent("sms"))
+    for table in REBUILT:
+        nullable = ", ".join(f"ALTER {name} DROP NOT NULL" for name in table.primary_key if name != "key")
+        for change in (f"DROP CONSTRAINT {table.name}_pkey, ADD PRIMARY KEY (key)", nullable):
+            connection.execute(f"ALTER TABLE {table.name} {change}")  # type: ignore[arg-type]
 
 
 def index_of(connection: psycopg.Connection, name: str) -> object:
@@ -46,9 +52,11 @@ def outdated(connection: psycopg.Connection) -> list[str]:
 
 def test_a_run_refuses_a_warehouse_with_the_earlier_primary_key(old: None, connection: psycopg.Connection) -> None:
     """It names the command that rebuilds it, and changes nothing."""
-    with pytest.raises(DatabaseUnusable, match=r"primary key of an earlier version\. Run klaviyo-pg upgrade once"):
+    with pytest.raises(
+        DatabaseUnusable, match=r"earlier version \(sends, .+, member_consents\)\. Run klaviyo-pg upgrade once"
+    ):
         schema.upgrade(connection, SCHEMA)
-    assert outdated(connection) == [table.name for table in events.EVENT_TABLES]
+    assert outdated(connection) == [table.name for table in REBUILT]
 
 
 def test_upgrade_says_first_what_it_takes(
@@ -56,7 +64,7 @@ def test_upgrade_says_first_what_it_takes(
 ) -> None:
     assert command(argparse.Namespace(plan=True)) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 7
+    assert len(lines) == 8
     assert lines[2].startswith("opens: primary key, about ") and lines[2].endswith("until the index is built")
     assert "opens" in outdated(connection)
 
@@ -79,6 +87,8 @@ def test_upgrade_rebuilds_primary_keys(old: None, connection: psycopg.Connection
         assert outdated(connection) == []
     assert connection.execute(CONSTRAINTS).fetchone() == (0,)
     assert counts(merged(OPENS, {"key": "a", "id": "a"}, {"key": "c", "id": "c"})) == (2, 1, 0, 1)
+    changed = merged(loads.MEMBER_CONSENTS, consent("email"), consent("sms", consent="SUBSCRIBED"), consent("push"))
+    assert counts(changed) == (3, 1, 1, 1)
 
 
 def test_an_unfinished_index_is_built_again(old: None, connection: psycopg.Connection) -> None:
