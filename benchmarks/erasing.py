@@ -82,7 +82,7 @@ def main() -> None:
             run = runs.begin(session, "daily", {}, logging.getLogger(__name__))
             population = max(options.people, options.events // _EVENTS_PER_PERSON)
             with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute("SET search_path = klaviyo")
+                connection.execute("SET search_path = klaviyo, klaviyo_internal")
                 _fill(connection, run, options.events, population)
                 table = _measure(session, run, connection, options.people, population, options.by == "address")
     report(options.write, "Erasing", table)
