@@ -52,15 +52,25 @@ _MONTHS = """
 SELECT date_trunc('month', created_at, 'UTC') AS start, count(*) AS people FROM {}
 WHERE esp_integration_id = %(account)s AND created_at IS NOT NULL GROUP BY 1 ORDER BY 1
 """
-# The latest event of each missing profile whose owner has not been asked for yet.
+# Missing profiles whose owner has not been asked for yet, with the last event of each. Klaviyo says when that was, so
+# the primary key finds it.
 _ORPHANED = """
-WITH missing AS MATERIALIZED (
-    SELECT member_id, md5(member_id) AS member_key FROM {missing} AS missing
-    WHERE esp_integration_id = %(account)s AND asked_at IS NULL ORDER BY member_id LIMIT %(limit)s
-)
-SELECT DISTINCT ON (missing.member_id) missing.member_id, event.id FROM missing
-LEFT JOIN ({all_events}) AS event USING (member_key)
-ORDER BY missing.member_id, event.event_at DESC NULLS LAST
+SELECT missing.member_id, (
+    SELECT event.id FROM ({near}) AS event LIMIT 1
+) FROM {missing} AS missing LEFT JOIN {members} AS member ON member.key = {member_key}
+WHERE missing.esp_integration_id = %(account)s AND missing.asked_at IS NULL ORDER BY missing.member_id LIMIT %(limit)s
+"""
+_NEAR = SQL("""
+SELECT event.id FROM {} AS event WHERE event.esp_integration_id = %(account)s AND event.member_key = member.member_key
+AND event.event_at >= member.last_event_date - interval '1 second'
+AND event.event_at < member.last_event_date + interval '1 second'
+""")
+# The latest event of each of the other ones. Without an index by person, this reads all events.
+_LATEST = """
+SELECT DISTINCT ON (missing.member_id) missing.member_id, event.id
+FROM (SELECT member_id, md5(member_id) AS member_key FROM unnest(%(ids)s::text[]) AS ids (member_id)) AS missing
+JOIN ({all_events}) AS event USING (member_key)
+ORDER BY missing.member_id, event.event_at DESC
 """
 _EVENTS = SQL("SELECT member_key, id, event_at FROM {} WHERE esp_integration_id = %(account)s")
 # An event that is read again with another profile shows that its profile was merged into that one.
@@ -225,10 +235,20 @@ def has_orphans(account: Account) -> bool:
 
 
 def orphans(account: Account, limit: int) -> list[Orphan]:
-    """Return missing profiles of which the source has not been asked for the owner of their events."""
-    all_events = SQL(" UNION ALL ").join(_EVENTS.format(account.table(table)) for table in events.EVENT_TABLES)
-    query = account.compose(_ORPHANED, **_parts(account), all_events=all_events)
-    return [Orphan(*row) for row in account.execute(query, limit=limit)]
+    """Return missing profiles of which the source has not been asked for the owner of their events.
+
+    Reads all events only if the last one of a profile, at the time that the source gives, is not stored.
+    """
+    query = account.compose(_ORPHANED, **_parts(account), near=_of_all_events(account, _NEAR))
+    found = dict(account.execute(query, limit=limit).fetchall())
+    if others := [member_id for member_id, event_id in found.items() if event_id is None]:
+        latest = account.compose(_LATEST, all_events=_of_all_events(account, _EVENTS))
+        found |= dict(account.execute(latest, ids=others).fetchall())
+    return [Orphan(*each) for each in found.items()]
+
+
+def _of_all_events(account: Account, query: SQL) -> Composed:
+    return SQL(" UNION ALL ").join(query.format(account.table(table)) for table in events.EVENT_TABLES)
 
 
 def detect_merges(account: Account, load: Load) -> None:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import psycopg
 import pytest
 
 from klaviyo_pg.errors import Refused
@@ -14,6 +15,18 @@ from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import DAY, Warehouse, cut_connections, days_ago, merge_profiles
 
 OFTEN = {"profile_sweep_days": 0.000001}
+MANY = 6_000
+FILL = """
+INSERT INTO opens (key, id, member_key, event_at, metric_key, extracted_at, esp_integration_id)
+SELECT md5('Q' || n), 'Q' || n, md5('Q' || n), '2020-01-01Z'::timestamptz + n * interval '1 hour', 'm', '2020-01-01Z',
+    (SELECT esp_integration_id FROM integrations)
+FROM generate_series(1, %s) AS n
+"""
+READ = """
+SELECT coalesce(seq_tup_read, 0) + (
+    SELECT sum(idx_tup_read) FROM pg_stat_user_indexes AS index WHERE index.relid = stored.relid
+) FROM pg_stat_user_tables AS stored WHERE relname = 'opens' AND schemaname = 'klaviyo'
+"""
 MEMBERS = "SELECT id, deleted_at IS NOT NULL, left_reason FROM members ORDER BY id"
 
 
@@ -147,6 +160,27 @@ def test_a_merge_is_found_without_reading_events_again(warehouse: Warehouse, sho
     assert len(shop.sent("event_owner")) == 1
     warehouse.daily(**OFTEN)
     assert len(shop.sent("event_owner")) == 1
+
+
+@pytest.mark.parametrize(("has_time", "reads_all"), [(True, False), (False, True)])
+def test_the_last_event_of_a_missing_profile_is_found_by_its_time(
+    warehouse: Warehouse, shop: FakeAccount, has_time: bool, reads_all: bool
+) -> None:
+    """To ask for its owner. Only without the time, which Klaviyo says, a run has to look through all events."""
+    warehouse.daily()
+    last = warehouse.one("SELECT max(event_at) FROM opens WHERE member_key = md5('P0')")
+    shop.add_person("P0", days_ago(0.5), created=LONG_AGO, last_event_date=last if has_time else None)
+    warehouse.daily("members")
+    warehouse.execute(FILL, MANY)
+    with psycopg.connect(warehouse.url, autocommit=True) as connection:
+        connection.execute("VACUUM ANALYZE")
+        connection.execute(f"ALTER DATABASE {connection.info.dbname} SET enable_seqscan = off")  # as if it were large
+    del shop.profiles["P0"]
+    before = warehouse.one(READ)
+    warehouse.wait_for_the_next_second()
+    warehouse.daily(lookback_days=0, **OFTEN)
+    assert len(shop.sent("event_owner")) == 1
+    assert (warehouse.one(READ) - before >= MANY) is reads_all
 
 
 def test_a_refused_event_does_not_hide_the_owners_of_others(warehouse: Warehouse, shop: FakeAccount) -> None:
