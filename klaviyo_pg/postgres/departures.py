@@ -240,7 +240,7 @@ def orphans(account: Account, limit: int) -> list[Orphan]:
     Reads all events only if the last one of a profile, at the time that the source gives, is not stored.
     """
     query = account.compose(_ORPHANED, **_parts(account), near=_of_all_events(account, _NEAR))
-    found = dict(account.execute(query, limit=limit).fetchall())
+    found: dict[str, str | None] = dict(account.execute(query, limit=limit).fetchall())
     if others := [member_id for member_id, event_id in found.items() if event_id is None]:
         latest = account.compose(_LATEST, all_events=_of_all_events(account, _EVENTS))
         found |= dict(account.execute(latest, ids=others).fetchall())

@@ -1,6 +1,7 @@
 """Profiles that were deleted or merged at the source: sweeps find them, and their events follow a merge."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import psycopg
 import pytest
@@ -12,7 +13,7 @@ from klaviyo_pg.rows import Consent, Suppression
 from tests.erasing import erase as erase_at_once
 from tests.fake_source import FakeSource
 from tests.fakes import LONG_AGO, FakeAccount
-from tests.integration.pipeline.conftest import DAY, Warehouse, cut_connections, days_ago, merge_profiles
+from tests.integration.pipeline.conftest import DAY, Result, Warehouse, cut_connections, days_ago, merge_profiles
 
 OFTEN = {"profile_sweep_days": 0.000001}
 MANY = 6_000
@@ -38,6 +39,12 @@ def created(shop: FakeAccount) -> None:
         shop.profiles[profile_id] = (profile._replace(created=created, consent="SUBSCRIBED"), updated)
 
 
+def sweep(warehouse: Warehouse, **settings: Any) -> Result:
+    """Run the daily sync with a sweep of profiles, which is due from the second after the last one on."""
+    warehouse.wait_for_the_next_second()
+    return warehouse.daily(**OFTEN, **settings)
+
+
 def owners(warehouse: Warehouse, table: str) -> set[str]:
     return set(warehouse.column(f"SELECT m.id FROM {table} AS e LEFT JOIN members AS m USING (member_key)"))
 
@@ -52,7 +59,7 @@ def test_a_sweep_marks_deleted_profiles(warehouse: Warehouse, shop: FakeAccount)
     warehouse.daily()
     assert set(warehouse.column("SELECT is_subscribed FROM member_lists")) == {True}
     del shop.profiles["P1"]
-    warehouse.daily(**OFTEN)
+    sweep(warehouse)
     assert warehouse.rows(MEMBERS) == [
         ("P0", False, None),
         ("P1", True, "deleted"),
@@ -67,7 +74,7 @@ def test_a_sweep_marks_deleted_profiles(warehouse: Warehouse, shop: FakeAccount)
     ]
     deleted_at = "SELECT deleted_at FROM members WHERE id = 'P1'"
     first = warehouse.one(deleted_at)
-    again = warehouse.daily(**OFTEN)
+    again = sweep(warehouse)
     assert warehouse.one(deleted_at) == first and "member_lists" not in again.changed()
 
 
@@ -76,16 +83,16 @@ def test_a_sweep_looks_up_by_id_what_it_did_not_find(warehouse: Warehouse, shop:
     warehouse.daily()
     profile, updated = shop.profiles["P1"]
     shop.profiles["P1"] = (profile._replace(created=datetime.now(LONG_AGO.tzinfo), city="Cork"), updated)
-    warehouse.daily(**OFTEN)
+    sweep(warehouse)
     assert warehouse.rows("SELECT city, deleted_at FROM members WHERE id = 'P1'") == [("Cork", None)]
 
 
 def test_a_profile_that_is_back_is_no_longer_marked(warehouse: Warehouse, shop: FakeAccount) -> None:
     warehouse.daily()
     profile, _ = shop.profiles.pop("P1")
-    warehouse.daily(**OFTEN)
+    sweep(warehouse)
     shop.profiles["P1"] = (profile, days_ago(-0.5))
-    warehouse.daily(**OFTEN)
+    sweep(warehouse)
     assert ("P1", False, None) in warehouse.rows(MEMBERS)
     assert warehouse.rows("SELECT * FROM missing_profiles") == []
     assert set(warehouse.column("SELECT is_subscribed FROM member_lists")) == {True}
@@ -97,12 +104,10 @@ def test_a_profile_that_a_sweep_lists_again_is_no_longer_marked(warehouse: Wareh
     status = "SELECT list_id, member_id, is_subscribed, left_reason FROM member_lists ORDER BY 1, 2"
     people, lists = warehouse.rows("SELECT id, consent, deleted_at FROM members ORDER BY id"), warehouse.rows(status)
     unchanged = shop.profiles.pop("P1")
-    warehouse.wait_for_the_next_second()
-    warehouse.daily(**OFTEN)
+    sweep(warehouse)
     assert ("P1", True, "deleted") in warehouse.rows(MEMBERS)
     shop.profiles["P1"] = unchanged
-    warehouse.wait_for_the_next_second()
-    warehouse.daily(**OFTEN)
+    sweep(warehouse)
     assert warehouse.rows("SELECT id, consent, deleted_at FROM members ORDER BY id") == people
     assert warehouse.rows(status) == lists
     assert warehouse.rows("SELECT * FROM missing_profiles") == []
@@ -144,7 +149,7 @@ def test_events_that_follow_a_hashed_address_keep_their_domain(warehouse: Wareho
     warehouse.daily(**settings)
     [domain] = warehouse.column("SELECT DISTINCT email_domain FROM opens")
     merge_profiles(shop, "P0", "P3")
-    warehouse.daily(lookback_days=0, **settings, **OFTEN)
+    sweep(warehouse, lookback_days=0, **settings)
     new_address = warehouse.one("SELECT email FROM members WHERE id = 'P3'")
     assert domain is not None
     assert warehouse.rows("SELECT DISTINCT email, email_domain FROM opens") == [(new_address, domain)]
@@ -154,11 +159,11 @@ def test_a_merge_is_found_without_reading_events_again(warehouse: Warehouse, sho
     """The source is asked for the owner of an event of the missing profile."""
     warehouse.daily()
     merge_profiles(shop, "P0", "P3")
-    warehouse.daily(lookback_days=0, **OFTEN)
+    sweep(warehouse, lookback_days=0)
     assert owners(warehouse, "opens") == {"P3"}
     assert ("P0", True, "merged") in warehouse.rows(MEMBERS)
     assert len(shop.sent("event_owner")) == 1
-    warehouse.daily(**OFTEN)
+    sweep(warehouse)
     assert len(shop.sent("event_owner")) == 1
 
 
@@ -177,8 +182,7 @@ def test_the_last_event_of_a_missing_profile_is_found_by_its_time(
         connection.execute(f"ALTER DATABASE {connection.info.dbname} SET enable_seqscan = off")  # as if it were large
     del shop.profiles["P0"]
     before = warehouse.one(READ)
-    warehouse.wait_for_the_next_second()
-    warehouse.daily(lookback_days=0, **OFTEN)
+    sweep(warehouse, lookback_days=0)
     assert len(shop.sent("event_owner")) == 1
     assert (warehouse.one(READ) - before >= MANY) is reads_all
 
@@ -189,11 +193,10 @@ def test_a_refused_event_does_not_hide_the_owners_of_others(warehouse: Warehouse
     merge_profiles(shop, "P0", "P1")
     merge_profiles(shop, "P2", "P3")
     shop.fail("event_owner", Refused("Invalid Event ID."), times=1)
-    settings = {"lookback_days": 0, **OFTEN}
-    assert warehouse.daily(**settings).state == "complete"
+    assert sweep(warehouse, lookback_days=0).state == "complete"
     merged = warehouse.rows("SELECT old_member_id, new_member_id FROM profile_merges")
     assert merged in ([("P0", "P1")], [("P2", "P3")])
-    assert warehouse.daily(**settings).state == "complete"
+    assert sweep(warehouse, lookback_days=0).state == "complete"
     assert len(shop.sent("event_owner")) == 2
 
 
@@ -203,12 +206,12 @@ def test_a_profile_that_is_merged_into_an_erased_person_is_erased(warehouse: War
     with warehouse.open() as session, session.database.transaction() as connection:
         erase_at_once(Account(connection, "klaviyo", integration_id), None, ["P3"])
     merge_profiles(shop, "P0", "P3")
-    ran = warehouse.daily(lookback_days=0, **OFTEN)
+    ran = sweep(warehouse, lookback_days=0)
     assert ran.sentences == ["Erased 1 person merged into people who had been erased."]
     assert warehouse.rows("SELECT * FROM profile_merges") == []
     assert set(warehouse.rows("SELECT member_key, email FROM opens")) == {(None, None)}
     assert [row[0] for row in warehouse.rows(MEMBERS)] == ["P1", "P2"]
-    assert warehouse.daily(**OFTEN).sentences == []
+    assert sweep(warehouse).sentences == []
 
 
 def test_events_follow_a_profile_that_was_merged_twice(
@@ -237,7 +240,7 @@ def test_events_wait_for_a_profile_that_is_not_stored(warehouse: Warehouse, shop
     shop.add_events("LEFT", days_ago(5), person="P0")
     warehouse.daily()
     merge_profiles(shop, "P0", "P9")
-    warehouse.daily(lookback_days=0, **OFTEN)
+    sweep(warehouse, lookback_days=0)
     assert owners(warehouse, "opens") == {"P0"}
     assert ("P0", True, "merged") in warehouse.rows(MEMBERS)
     shop.add_person("P9", days_ago(0), created=LONG_AGO)
@@ -262,15 +265,14 @@ def test_deleted_people_are_erased_once_missing_on_two_days(warehouse: Warehouse
     warehouse.daily()
     del shop.profiles["P1"]
     merge_profiles(shop, "P0", "P3")
-    settings = {"deleted_profiles": "erase", **OFTEN}
-    warehouse.daily(**settings)
+    sweep(warehouse, deleted_profiles="erase")
     assert [row[0] for row in warehouse.rows(MEMBERS)] == ["P0", "P1", "P2", "P3"]
     age(warehouse, 2)
-    ran = warehouse.daily(**settings)
+    ran = sweep(warehouse, deleted_profiles="erase")
     assert ran.sentences == ["Erased 1 person deleted in Klaviyo."]
     assert [row[0] for row in warehouse.rows(MEMBERS)] == ["P0", "P2", "P3"]
     assert warehouse.rows("SELECT DISTINCT member_id FROM member_lists") == [("P0",)]
-    assert warehouse.daily(**settings).sentences == []
+    assert sweep(warehouse, deleted_profiles="erase").sentences == []
 
 
 def test_a_daily_run_finishes_erasing_that_was_interrupted(warehouse: Warehouse) -> None:
@@ -349,13 +351,13 @@ def test_many_missing_profiles_have_to_be_missing_twice(warehouse: Warehouse, sh
     warehouse.daily()
     people = dict(shop.profiles)
     shop.profiles = {}
-    ran = warehouse.daily(**OFTEN)
+    ran = sweep(warehouse)
     assert (ran.state, ran.exit_code) == ("partial", 3)
     assert "lacks 24 of 24 stored rows of profiles" in ran.sentences[0]
     assert warehouse.column("SELECT id FROM members WHERE deleted_at IS NOT NULL") == []
     shop.profiles = people
     assert warehouse.daily(profile_sweep_days=0).state == "complete"
     shop.profiles = {}
-    warehouse.daily(**OFTEN)
+    sweep(warehouse)
     assert warehouse.daily(profile_sweep_days=0).state == "complete"
     assert len(warehouse.column("SELECT id FROM members WHERE deleted_at IS NOT NULL")) == 24
