@@ -122,11 +122,10 @@ _LISTED = """
     AND erasing.recorded_at = now() AND list.esp_integration_id = %(account)s
 )
 """
-_CONSENTED = """
+_RECORDED_IDS = """
 (
-    SELECT erasing.member_id FROM {erasing} AS erasing
-    WHERE erasing.esp_integration_id = %(account)s AND erasing.kind = 'profile' AND erasing.member_id IS NOT NULL
-    AND erasing.recorded_at = now()
+    SELECT member_id FROM {erasing}
+    WHERE esp_integration_id = %(account)s AND kind = 'profile' AND member_id IS NOT NULL AND recorded_at = now()
 )
 """
 _STORED = """
@@ -300,7 +299,7 @@ def record(account: Account) -> dict[str, int]:
     deleted = [
         (membership.STG_MEMBER_LISTS, SQL("_sync_id IN {}").format(account.compose(_LISTED, **parts, key=on_list))),
         (membership.MEMBER_LISTS, SQL("key IN {}").format(listed)),
-        (membership.MEMBER_CONSENTS, SQL("member_id IN {}").format(account.compose(_CONSENTED, **parts))),
+        (membership.MEMBER_CONSENTS, SQL("member_id IN {}").format(account.compose(_RECORDED_IDS, **parts))),
         (dimensions.MEMBERS, stored),
         (dimensions.MEMBER_ATTRIBUTES, stored),
         (membership.PROFILE_MERGES, _of_either(account.compose(_RECORDED, **parts))),  # or its events would move
