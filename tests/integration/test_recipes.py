@@ -34,8 +34,9 @@ def test_people_leave_a_list_no_earlier_than_they_join_it(connection: psycopg.Co
 
 def test_an_order_counts_once_for_a_tag_of_two_campaigns(connection: psycopg.Connection, merged: Merge) -> None:
     """It counts for each tag, and both campaigns count."""
+    yesterday = datetime.now(UTC) - timedelta(days=1)
     merged(loads.METRICS, {"key": "m", "id": "m", "name": "Placed Order", "destination": "events"})
-    order = {"key": "o", "id": "o", "event_at": DAY, "metric_key": "m", "value": "100", "value_currency": "EUR"}
+    order = {"key": "o", "id": "o", "event_at": yesterday, "metric_key": "m", "value": "100", "value_currency": "EUR"}
     merged(loads.EVENTS["events"], order)
     merged(loads.CAMPAIGNS, *({"key": each, "id": each, "campaign_key": f"{each} key"} for each in ("c1", "c2")))
     merged(loads.TAGS, {"key": "t", "id": "t", "name": "sale"}, {"key": "u", "id": "u", "name": "summer"})
@@ -51,7 +52,7 @@ def test_an_order_counts_once_for_a_tag_of_two_campaigns(connection: psycopg.Con
     merged(
         loads.EVENT_ATTRIBUTIONS,
         *(
-            {"key": key, "id": key, "event_key": "o", "event_at": DAY, "campaign_key": f"{at} key"}
+            {"key": key, "id": key, "event_key": "o", "event_at": yesterday, "campaign_key": f"{at} key"}
             for key, at in attributions
         ),
     )
