@@ -87,7 +87,8 @@ def read(
             reads = stream.open(reading)
             sink = sink_for(reads.finish)
             for group in stream.group(reads.pages, batch_rows or stream.batch_rows, 0 if batch_rows else _FIRST_ROWS):
-                batch = meter.measure(group, reading, reads.batch(group.pages))
+                with session.batch_turn:
+                    batch = meter.measure(group, reading, reads.batch(group.pages))
                 counts.append(sink(batch))
                 incomplete = incomplete or batch.incomplete
                 reads.stored(group.pages)

@@ -73,14 +73,16 @@ class ClaimLost(Exception):
 class Session:
     """The objects that the threads of a run share: database, API clients and their pace, claims, stop flag, progress.
 
-    `open_source` makes an API client, and `now` returns the time; tests pass others. Use the session as a context
-    manager: leaving it releases its claims and closes its database connections.
+    `open_source` makes an API client, and `now` returns the time; tests pass others. Readers make their batches one
+    after the other, in turns (`batch_turn`): those that did it at the same time would also wait for the API at the same
+    time. Use the session as a context manager: leaving it releases its claims and closes its database connections.
     """
 
     def __init__(self, settings: Settings, open_source: OpenSource = open_source, now: Clock = present) -> None:
         self.settings, self.now = settings, now
         self.stop, self.progress, self.people = StopFlag(), Progress(), PeopleCache()
         self.partitioning = Partitioning()
+        self.batch_turn = threading.Lock()
         self._open_source = open_source
         self._claims: list[_Claim] = []
         self._taken: Busy | None = None
