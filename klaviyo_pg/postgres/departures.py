@@ -182,7 +182,7 @@ AND merge.events_moved_at IS NULL
 _TO_ERASE = f"""
 SELECT missing.member_id FROM {{missing}} AS missing JOIN {{members}} AS member ON member.key = {{member_key}}
 WHERE missing.esp_integration_id = %(account)s AND member.left_reason = 'deleted' AND {_CONFIRMED}
-ORDER BY missing.member_id
+AND missing.asked_at IS NOT NULL ORDER BY missing.member_id
 """
 _MERGED_INTO_ERASED = """
 SELECT DISTINCT merge.old_member_id FROM {merges} AS merge
@@ -303,7 +303,10 @@ def _move(account: Account) -> None:
 
 
 def to_erase(account: Account) -> list[str]:
-    """Return the deleted profiles that were missing on two days, ordered by ID. Merged profiles are not among them."""
+    """Return the deleted profiles that were missing on two days, ordered by ID.
+
+    Merged profiles are not among them, and neither are those that may have been merged: whose owner was not asked for.
+    """
     return [row for (row,) in account.execute(account.compose(_TO_ERASE, **_parts(account)))]
 
 

@@ -5,6 +5,7 @@ See docs/people.md.
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import NamedTuple
 
 import polars as pl
@@ -20,12 +21,13 @@ from pipeline.batch import Batch
 from pipeline.chunks import key_of
 from pipeline.run import transact
 from pipeline.streams.events import probe as probe_events
-from pipeline.streams.people import LOOKED_UP_AT_ONCE, LookedUp, ids_of, look_up, looked_up_batch
+from pipeline.streams.people import EVENT_OWNERS, LOOKED_UP_AT_ONCE, LookedUp, ids_of, look_up, looked_up_batch
 from pipeline.streams.people import probe as probe_people
 from pipeline.streams.stream import Reading, Reads, Stream, by_rows
 from transforms import people
 
 _MOST_OWNERS = 500  # events whose profile one run asks for: each takes a request
+_MOST_ORPHANS = 10_000  # missing profiles that one run looks at: those without events take no request
 
 
 class _ProfileSweep:
@@ -131,11 +133,13 @@ class _Owned(NamedTuple):
 
 
 def _owners(reading: Reading) -> Iterator[_Owned]:
-    """Ask for the owner of one event of each missing profile."""
-    orphans = transact(reading.session, reading.run, lambda account: departures.orphans(account, _MOST_OWNERS))
-    for orphan in orphans:
-        owner = _owner(reading.source, orphan.event_id) if orphan.event_id else None
-        yield _Owned([(orphan.member_id, owner)], (), reading.session.now())
+    """Ask for the owner of one event of each missing profile. Those that are too many are left to the next run."""
+    orphans = transact(reading.session, reading.run, lambda account: departures.orphans(account, _MOST_ORPHANS))
+    eventless = [(orphan.member_id, None) for orphan in orphans if orphan.event_id is None]
+    yield _Owned(eventless, (), reading.session.now())
+    events = ((orphan.member_id, orphan.event_id) for orphan in orphans if orphan.event_id is not None)
+    for member_id, event_id in islice(events, _MOST_OWNERS):
+        yield _Owned([(member_id, _owner(reading.source, event_id))], (), reading.session.now())
 
 
 def _owner(source: Source, event_id: str) -> str | None:
@@ -165,6 +169,7 @@ PROFILE_SWEEP = Stream(
     probe=probe_people,
     cursor="created",
     subject="month",
+    needs=frozenset({EVENT_OWNERS}),
 )
 SUSPECTED = Stream(
     "suspected_profiles",
@@ -174,9 +179,10 @@ SUSPECTED = Stream(
     (loads.MEMBERS, loads.MISSING_PROFILES),
     schedule="every daily run: profiles whose events belong to another one now",
     probe=probe_people,
+    needs=frozenset({EVENT_OWNERS}),
 )
 OWNERS = Stream(
-    "event_owners",
+    EVENT_OWNERS,
     _open_owners,
     by_rows,
     _MOST_OWNERS,

@@ -23,6 +23,8 @@ from transforms.digests import NO_DIGEST, digest_of
 
 _BATCH_ROWS = 1_000  # people in one transaction, in ten requests: what a kill costs each reader at most
 LOOKED_UP_AT_ONCE = 1_000  # ids, in ten requests
+EVENT_OWNERS = "event_owners"
+"""The name of the stream that asks whether missing profiles were merged. Streams that find missing ones need it."""
 _INCOMPLETE_FOR = timedelta(days=7)  # after that, the source has no more about a person than the warehouse
 _FILLS = (loads.MEMBERS, loads.MEMBER_ATTRIBUTES, loads.MEMBER_CONSENTS, loads.LIST_SUPPRESSIONS_OF_PEOPLE)
 
@@ -201,4 +203,5 @@ PEOPLE = Stream(
     schedule="every daily run, after lists and events, and at the end of a backfill: people who are incomplete",
     probe=probe,
     subject="first digits of keys",
+    needs=frozenset({EVENT_OWNERS}),
 )

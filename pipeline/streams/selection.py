@@ -77,7 +77,7 @@ def selection(names: Collection[str], streams: Mapping[str, Stream] = STREAMS) -
     elif _DEFAULT in positive or not positive:
         base = frozenset(name for name, stream in streams.items() if not stream.on_request)
     for table in sorted(excluded):
-        _check_exclusion(table, streams)
+        _check_exclusion(table, excluded, streams)
     return Selection(positive - {_ALL, _DEFAULT}, excluded, base, streams)
 
 
@@ -105,7 +105,7 @@ def _check_names(names: Collection[str]) -> None:
             raise BadSettings(f"There is no table {table}. The tables are {', '.join(sorted(existing))}.")
 
 
-def _check_exclusion(table: str, streams: Mapping[str, Stream]) -> None:
+def _check_exclusion(table: str, excluded: frozenset[str], streams: Mapping[str, Stream]) -> None:
     """Raise BadSettings if leaving out a table would have no effect, or would hide who may not be contacted."""
     if table in _CONTACTABLE:
         raise BadSettings(
@@ -113,7 +113,9 @@ def _check_exclusion(table: str, streams: Mapping[str, Stream]) -> None:
             "or are suppressed as contactable."
         )
     led = [name for name, stream in streams.items() if table in stream.leading]
-    if table in _EVENT_TABLES or (led and not ALWAYS & set(led)):
+    kept = [stream for stream in streams.values() if not stream.on_request and not stream.leading & excluded]
+    needed = {name for stream in kept for name in stream.needs}
+    if table in _EVENT_TABLES or (led and not (ALWAYS | needed) & set(led)):
         return
     filling = sorted(
         {stream.table.name for stream in streams.values() if table in stream.tables and stream.name not in ALWAYS}

@@ -275,6 +275,28 @@ def test_deleted_people_are_erased_once_missing_on_two_days(warehouse: Warehouse
     assert sweep(warehouse, deleted_profiles="erase").sentences == []
 
 
+def test_no_one_is_erased_before_klaviyo_was_asked_for_a_merge(
+    warehouse: Warehouse, shop: FakeAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The requests of a run are limited. A person without events needs none."""
+    shop.add_person("P9", days_ago(20), created=LONG_AGO)
+    shop.add_events("OPEN", days_ago(3), person="P1")
+    warehouse.daily()
+    del shop.profiles["P9"]
+    merge_profiles(shop, "P0", "P3")
+    merge_profiles(shop, "P1", "P3")
+    settings: dict[str, Any] = {"lookback_days": 0, "deleted_profiles": "erase", "tables": "members"}
+    monkeypatch.setattr("pipeline.streams.departures._MOST_OWNERS", 1)
+    sweep(warehouse, **settings)
+    age(warehouse, 2)
+    monkeypatch.setattr("pipeline.streams.departures._MOST_OWNERS", 0)
+    assert sweep(warehouse, **settings).sentences == ["Erased 1 person deleted in Klaviyo."]
+    assert warehouse.rows(MEMBERS)[:2] == [("P0", True, "merged"), ("P1", True, "deleted")]
+    monkeypatch.setattr("pipeline.streams.departures._MOST_OWNERS", 1)
+    assert sweep(warehouse, **settings).sentences == []
+    assert warehouse.rows(MEMBERS)[:2] == [("P0", True, "merged"), ("P1", True, "merged")]
+
+
 def test_a_daily_run_finishes_erasing_that_was_interrupted(warehouse: Warehouse) -> None:
     integration_id = warehouse.daily().run.integration_id
     with warehouse.open() as session, session.database.transaction() as connection:

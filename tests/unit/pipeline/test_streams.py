@@ -37,10 +37,13 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
         pytest.param(["automations"], {"metrics", "lists", "flows", "events"}, id="events have placeholders of flows"),
         pytest.param(["lists"], {"metrics", "lists", "segments"}, id="lists and segments"),
         pytest.param(["campaigns"], {"metrics", "lists", "campaigns", "events"}, id="events have campaigns of flows"),
-        pytest.param(["members"], {"metrics", "lists", "events", *PROFILES}, id="members"),
-        pytest.param(["member_consents"], {"metrics", "lists", "profiles", "people"}, id="consents"),
+        pytest.param(["members"], {"metrics", "lists", "events", "event_owners", *PROFILES}, id="members"),
+        pytest.param(["member_consents"], {"metrics", "lists", "profiles", "people", "event_owners"}, id="consents"),
         pytest.param(["member_exclusions"], {"metrics", "lists", "exclusions"}, id="exclusions"),
         pytest.param(["all"], set(STREAMS), id="all by name"),
+        pytest.param(
+            ["-members", "-profile_merges"], DEFAULT - PROFILES - {"event_owners"}, id="no profiles and no merges"
+        ),
         pytest.param(
             ["flow_reports"], {"metrics", "lists", "mapped_metrics", "flow_reports"}, id="reports need a metric"
         ),
@@ -76,6 +79,11 @@ def test_an_unknown_table_is_rejected() -> None:
     [
         pytest.param("metrics", "The table metrics cannot be left out: other tables depend on it.", id="metrics"),
         pytest.param("lists", "The table lists cannot be left out: other tables depend on it.", id="lists"),
+        pytest.param(
+            "profile_merges",
+            "The table profile_merges cannot be left out: other tables depend on it.",
+            id="what shows that a profile was not deleted",
+        ),
         pytest.param(
             "campaign_lists",
             "The table campaign_lists cannot be left out alone, because the same requests fill campaigns.",
