@@ -354,7 +354,7 @@ class ProfileId(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """A person. `properties` are (name, value) of the custom ones: strings unchanged, other values as JSON.
+    """A person. `properties` are the values of the custom ones by name: strings unchanged, other values as JSON.
 
     `list_suppressions` and `consents` are complete; None where the response does not include them. Where `consents` is
     None, `consent` and `consent_timestamp` are unknown, too.
@@ -376,7 +376,7 @@ class Profile(NamedTuple):
     longitude: float | None
     latitude: float | None
     created: datetime | None
-    properties: Sequence[tuple[str, str | None]]
+    properties: Mapping[str, str | None]
     consent: str | None = None
     consent_timestamp: datetime | None = None
     list_suppressions: Sequence[Suppression] | None = None

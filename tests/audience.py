@@ -35,7 +35,7 @@ class Person:
     @property
     def profile(self) -> Profile:
         """The profile as the API returns it."""
-        values = {**dict.fromkeys(Profile._fields), "properties": (), "created": LONG_AGO}
+        values = {**dict.fromkeys(Profile._fields), "properties": {}, "created": LONG_AGO}
         values |= {"id": self.id, "email": self.email, "klaviyo_updated_at": self.updated}
         values |= {"consent": self.consent, "consent_timestamp": self.consent_at}
         values["list_suppressions"] = tuple(

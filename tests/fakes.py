@@ -122,7 +122,7 @@ class FakeAccount(Requests):
 
     def add_person(self, profile_id: str, updated: datetime, **fields: Any) -> None:
         """Add a person, or change one; the address follows from the id."""
-        nothing = {**dict.fromkeys(Profile._fields), "properties": (), "list_suppressions": (), "consents": ()}
+        nothing = {**dict.fromkeys(Profile._fields), "properties": {}, "list_suppressions": (), "consents": ()}
         values = {**nothing, "email": f"{profile_id}@example.com", **fields, "id": profile_id}
         self.profiles[profile_id] = (Profile(**values), updated)
 

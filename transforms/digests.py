@@ -32,7 +32,7 @@ def digest_of(integration_id: str, protection: Protection | None) -> Digest:
     key = sha256(_encode((_FORMAT, integration_id, kept))).digest()
 
     def digest(person: Profile) -> int:
-        record = _encode((person.properties, person.consents, person.list_suppressions))
+        record = _encode(([*person.properties.items()], person.consents, person.list_suppressions))
         if _NUL in record:
             return NO_DIGEST
         return int.from_bytes(blake2b(record, digest_size=8, key=key).digest(), signed=True)

@@ -185,9 +185,10 @@ def _members(profiles: Sequence[rows.Profile]) -> pl.DataFrame:
 
 def _attributes(profiles: Sequence[rows.Profile], integration_id: str) -> pl.DataFrame:
     """Return the properties with the keys of their people, of which each is computed once."""
-    nothing = ((None, None),)
+    nothing: Mapping[str | None, str | None] = {None: None}
     properties = [each.properties or nothing for each in profiles]
-    names, values = zip(*chain.from_iterable(properties), strict=True)
+    names = [*chain.from_iterable(properties)]
+    values = [*chain.from_iterable(each.values() for each in properties)]
     people = pl.DataFrame({"id": [each.id for each in profiles], "count": list(map(len, properties))}, _COUNTED)
     keyed = people.with_columns(key=row_key(integration_id, pl.col("id")), member_key=md5(pl.col("id")))
     repeated = keyed.select(pl.col("key", "id", "member_key").repeat_by("count").explode())

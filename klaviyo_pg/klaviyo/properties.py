@@ -55,6 +55,7 @@ _NOTHING = Extracted()
 _FLAGS = ("machine_open", "machine_open_titled", "privacy_open", "bot_click")
 _TEXTS = tuple(name for name in Extracted.__struct_fields__ if name not in ("value", *_FLAGS))
 _TRUTH = {"true": True, "false": False}
+_STRINGS = frozenset({str})
 _NUL = "\0"
 _NUL_IN_ID = "The id has a NUL character, which Postgres cannot hold."
 _decode_extracted = msgspec.json.Decoder(Extracted).decode
@@ -185,8 +186,8 @@ def number(value: float | str | None) -> float | None:
     return parsed if math.isfinite(parsed) else None
 
 
-def texts(properties: Mapping[str, Raw], without: Collection[str]) -> list[tuple[str, str | None]]:
-    """Return a person's properties as (name, text), except the names in `without`.
+def texts(properties: Mapping[str, Raw], without: Collection[str]) -> dict[str, str | None]:
+    """Return a person's properties as text by name, except the names in `without`.
 
     Most values are strings, which are decoded at once.
     """
@@ -194,8 +195,9 @@ def texts(properties: Mapping[str, Raw], without: Collection[str]) -> list[tuple
         values = _decode_list(b"".join((b"[", b",".join(properties.values()), b"]")))
     except (msgspec.MsgspecError, RecursionError):
         values = [None] * len(properties)
-    return [
-        (name, value if type(value) is str else text(raw))
-        for (name, raw), value in zip(properties.items(), values, strict=True)
-        if name not in without
-    ]
+    texts = dict(zip(properties, values, strict=True))
+    if not _STRINGS.issuperset(map(type, values)):
+        texts = {name: value if type(value) is str else text(properties[name]) for name, value in texts.items()}
+    for name in without:
+        texts.pop(name, None)
+    return texts

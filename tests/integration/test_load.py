@@ -283,7 +283,7 @@ def test_stored_keys_equal_those_that_sql_computes(account: Account, connection:
     made = event_frames(
         Events(**{**columns, "properties": [b"{}"] * count}), [0] * count, Metrics({}, {"m": "opens"}), "one"
     )
-    persons = people([Profile(each, *[None] * 15, [("n", "v")]) for each in ids], loads.MEMBERS, JAN, "one")
+    persons = people([Profile(each, *[None] * 15, {"n": "v"}) for each in ids], loads.MEMBERS, JAN, "one")
     with connection.transaction():
         merge(account, OPENS, made.tables["opens"])
         merge(account, loads.FLOW_CAMPAIGNS, made.flow_campaigns)

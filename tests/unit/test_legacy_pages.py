@@ -60,7 +60,7 @@ def test_a_person_has_all_standard_fields() -> None:
     fields = {"$id": "crm-1", "$title": "Captain", "$organization": "Ropes", "$region": "MA"}
     row = person(**fields, created="2026-07-01 00:00:00", size="M")
     assert (row.external_id, row.title, row.organization, row.locale) == ("crm-1", "Captain", "Ropes", None)
-    assert (row.state, row.created, row.properties) == ("MA", JULY, [("size", "M")])
+    assert (row.state, row.created, row.properties) == ("MA", JULY, {"size": "M"})
     empty = person(**dict.fromkeys(fields, ""))
     assert (empty.external_id, empty.title, empty.organization, empty.state) == (None, None, None, None)
 
@@ -68,33 +68,33 @@ def test_a_person_has_all_standard_fields() -> None:
 @pytest.mark.parametrize(
     ("fields", "state", "properties"),
     [
-        pytest.param({"$state": "MA"}, "MA", [], id="$state"),
-        pytest.param({"$state": "", "$region": "NY"}, "NY", [], id="$region"),
-        pytest.param({"$state": "MA", "$region": "NY"}, "MA", [], id="both"),
-        pytest.param({"state": "MA"}, None, [("state", "MA")], id="a custom property"),
+        pytest.param({"$state": "MA"}, "MA", {}, id="$state"),
+        pytest.param({"$state": "", "$region": "NY"}, "NY", {}, id="$region"),
+        pytest.param({"$state": "MA", "$region": "NY"}, "MA", {}, id="both"),
+        pytest.param({"state": "MA"}, None, {"state": "MA"}, id="a custom property"),
     ],
 )
-def test_the_state_of_a_person_is_found(fields: dict[str, str], state: str | None, properties: list[Any]) -> None:
+def test_the_state_of_a_person_is_found(fields: dict[str, str], state: str | None, properties: dict[str, Any]) -> None:
     row = person(**fields)
-    assert (row.state, list(row.properties)) == (state, properties)
+    assert (row.state, row.properties) == (state, properties)
 
 
 @pytest.mark.parametrize(
     ("fields", "created", "properties"),
     [
-        pytest.param({"created": "2026-07-01 00:00:00"}, JULY, [], id="created"),
-        pytest.param({"created_at": "2026-07-01T00:00:00Z"}, JULY, [], id="created_at"),
+        pytest.param({"created": "2026-07-01 00:00:00"}, JULY, {}, id="created"),
+        pytest.param({"created_at": "2026-07-01T00:00:00Z"}, JULY, {}, id="created_at"),
         pytest.param(
             {"created": "2026-07-01 00:00:00", "created_at": "yesterday"},
             JULY,
-            [("created_at", "yesterday")],
+            {"created_at": "yesterday"},
             id="a custom property",
         ),
     ],
 )
-def test_the_time_of_creation_is_found(fields: dict[str, str], created: datetime, properties: list[Any]) -> None:
+def test_the_time_of_creation_is_found(fields: dict[str, str], created: datetime, properties: dict[str, Any]) -> None:
     row = person(**fields)
-    assert (row.created, list(row.properties)) == (created, properties)
+    assert (row.created, row.properties) == (created, properties)
 
 
 def test_lists_and_segments_have_the_time_of_their_last_change() -> None:

@@ -14,7 +14,7 @@ from transforms.people import Consents, stubs
 ACCOUNT = "account-1"
 READ = datetime(2026, 7, 1, 12, tzinfo=UTC)
 JOINED = datetime(2025, 1, 1, tzinfo=UTC)
-EMPTY = Profile("p1", *[None] * 15, ())
+EMPTY = Profile("p1", *[None] * 15, {})
 KEYS = {
     "key": hashlib.md5(f"Klaviyo:{ACCOUNT}:p1".encode()).hexdigest(),
     "member_key": hashlib.md5(b"p1").hexdigest(),
@@ -85,17 +85,17 @@ def test_a_person_with_only_an_id_is_a_member() -> None:
 @pytest.mark.parametrize(
     ("properties", "attributes"),
     [
-        pytest.param([("Size", "L"), ("Visits", "3")], [("Size", "L"), ("Visits", "3")], id="text and JSON"),
-        pytest.param([("", "x")], [("", "x")], id="an empty name"),
-        pytest.param([("$odd \"'\t\\", "x"), ("😀", "y")], [("$odd \"'\t\\", "x"), ("😀", "y")], id="odd names"),
-        pytest.param([("email", "x"), ("id", "y")], [("email", "x"), ("id", "y")], id="named like columns"),
-        pytest.param([("a", ""), ("b", None)], [("a", None), ("b", None)], id="without a value"),
-        pytest.param([("a\x00", "1"), ("a", "2")], [("a", "2")], id="names that differ by a NUL"),
-        pytest.param([], [(None, None)], id="none"),
+        pytest.param({"Size": "L", "Visits": "3"}, [("Size", "L"), ("Visits", "3")], id="text and JSON"),
+        pytest.param({"": "x"}, [("", "x")], id="an empty name"),
+        pytest.param({"$odd \"'\t\\": "x", "😀": "y"}, [("$odd \"'\t\\", "x"), ("😀", "y")], id="odd names"),
+        pytest.param({"email": "x", "id": "y"}, [("email", "x"), ("id", "y")], id="named like columns"),
+        pytest.param({"a": "", "b": None}, [("a", None), ("b", None)], id="without a value"),
+        pytest.param({"a\x00": "1", "a": "2"}, [("a", "2")], id="names that differ by a NUL"),
+        pytest.param({}, [(None, None)], id="none"),
     ],
 )
 def test_each_custom_property_is_a_row(
-    properties: list[tuple[str, str | None]], attributes: list[tuple[str | None, str | None]]
+    properties: dict[str, str | None], attributes: list[tuple[str | None, str | None]]
 ) -> None:
     """A person without custom properties has one row without a name."""
     frame = frames({"properties": properties}).attributes
@@ -109,11 +109,11 @@ def test_of_a_person_who_was_read_twice_the_last_row_stays() -> None:
     """The properties, consents and suppressions of the earlier row are dropped with it."""
     earlier = {
         "city": "Cork",
-        "properties": [("old", "1")],
+        "properties": {"old": "1"},
         "list_suppressions": [Suppression("L1", "p1", JOINED)],
         "consents": [Consent("sms", "SUBSCRIBED")],
     }
-    later = {"city": "Bonn", "properties": [("new", "2")], "consents": [Consent("email")]}
+    later = {"city": "Bonn", "properties": {"new": "2"}, "consents": [Consent("email")]}
     later["list_suppressions"] = ()
     result = frames(earlier, later)
     assert result.members["city"].to_list() == ["Bonn"]
@@ -159,7 +159,7 @@ def test_each_channel_is_a_row() -> None:
 
 
 def test_nul_is_counted_in_people_and_their_properties() -> None:
-    assert frames({"city": "\x00C\x00", "properties": [("a", "\x00")]}).nul_characters == 3
+    assert frames({"city": "\x00C\x00", "properties": {"a": "\x00"}}).nul_characters == 3
 
 
 def test_no_people_make_empty_frames() -> None:
@@ -173,7 +173,7 @@ def test_no_people_make_empty_frames() -> None:
 
 def test_a_property_name_that_is_too_long_for_an_index_is_rejected() -> None:
     """Only this property is rejected. The person and the other properties stay."""
-    result = frames({"properties": (("x" * 2001, "rejected"), ("Size", "M"))})
+    result = frames({"properties": {"x" * 2001: "rejected", "Size": "M"}})
     assert result.members.height == 1
     assert result.attributes["name"].to_list() == ["Size"]
     assert "rejected" in result.rejects[0].raw

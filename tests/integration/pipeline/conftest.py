@@ -28,7 +28,7 @@ def shop() -> FakeAccount:
     shop.add_metric("OPEN", "Opened Email")
     shop.add_metric("ORDER", "Placed Order")
     for number in range(4):
-        shop.add_person(f"P{number}", days_ago(20 - number), properties=(("size", str(number)),))
+        shop.add_person(f"P{number}", days_ago(20 - number), properties={"size": str(number)})
     for list_id in ("L1", "L2"):
         shop.add_list(list_id, f"List {list_id}")
     shop.add_member("L1", "P0", days_ago(9))

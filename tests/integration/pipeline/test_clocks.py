@@ -307,9 +307,9 @@ def test_watermarks_whose_run_was_deleted_are_set_back(warehouse: Warehouse, sho
 def test_rows_from_the_future_are_replaced(warehouse: Warehouse, shop: FakeAccount, ahead: timedelta) -> None:
     """People, their properties, and events: a row that was stored with a later time would otherwise stay for ever."""
     warehouse.daily()
-    shop.add_person("P1", datetime.now(UTC) - HOUR, first_name="Wrong", properties=(("size", "1"), ("color", "red")))
+    shop.add_person("P1", datetime.now(UTC) - HOUR, first_name="Wrong", properties={"size": "1", "color": "red"})
     run_ahead(warehouse, shop, ahead)
-    shop.add_person("P1", datetime.now(UTC), first_name="Right", properties=(("size", "2"),))
+    shop.add_person("P1", datetime.now(UTC), first_name="Right", properties={"size": "2"})
     index = next(number for number, event in enumerate(shop.events) if event.at > days_ago(2))
     shop.events[index] = shop.events[index]._replace(profile_id="P3")
     warehouse.daily()

@@ -207,7 +207,7 @@ def test_a_dialect_that_looks_up_members_reads_events_first(warehouse: Warehouse
 @pytest.mark.parametrize("mode", ["hash", "drop"])
 def test_personal_data_does_not_reach_the_warehouse(warehouse: Warehouse, shop: FakeAccount, mode: str) -> None:
     """Neither addresses nor properties are stored in plain text."""
-    shop.add_person("P0", days_ago(1), first_name="Ada", properties=(("secret", "value"),))
+    shop.add_person("P0", days_ago(1), first_name="Ada", properties={"secret": "value"})
     assert warehouse.daily(personal_data=mode, personal_data_salt="s" * 16).state == "complete"
     assert not warehouse.column("SELECT email FROM members WHERE email LIKE '%%@%%' OR first_name = 'Ada'")
     assert not warehouse.column("SELECT value FROM member_attributes WHERE value = 'value'")
@@ -234,7 +234,7 @@ def test_incomplete_people_are_completed_by_id(warehouse: Warehouse, shop: FakeA
     """A dialect that does not list people reads them by id until they are complete."""
     shop.reads_all_metrics_at_once, shop.looks_up_memberships, shop.lists_people = True, True, False
     for number in range(4):
-        shop.add_person(f"P{number}", LONG_AGO, created=None if number == 0 else LONG_AGO, properties=())
+        shop.add_person(f"P{number}", LONG_AGO, created=None if number == 0 else LONG_AGO, properties={})
     later = {"created": LONG_AGO, "first_name": "Ada"}
     shop.before("memberships", lambda: shop.add_person("P0", LONG_AGO, **later))
     assert warehouse.daily().state == "complete"
