@@ -97,7 +97,7 @@ TAGGED_OBJECTS_OF = {
 }
 """By type: objects of different types could have the same ID."""
 _UNDIGESTED = {"details_digest": Merge.CLEAR}  # where properties are also loaded from pages of events
-MEMBERS = Load(dimensions.MEMBERS, newer_by="updated_at")
+MEMBERS = Load(dimensions.MEMBERS, mostly_new=True, newer_by="updated_at")
 MEMBERS_WITHOUT_CONSENT = replace(MEMBERS, omits=frozenset({"consent", "consent_timestamp"}))
 """People whose consent the source left out. A stored person keeps theirs."""
 UNDIGESTED_MEMBERS = replace(MEMBERS, merges=_UNDIGESTED)
