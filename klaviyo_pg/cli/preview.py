@@ -32,10 +32,15 @@ _MOST_SECONDS = 100  # longer times are in minutes
 _COLUMNS = ("metric", "events", "chunks", "requests", "minutes at the API's limit")
 
 
-def show(settings: Settings, window: Window) -> None:
-    """Count the events in a window, and print what a backfill of it would read, and how long that takes."""
+def show(settings: Settings, window: Window, restart: bool) -> None:
+    """Count the events in a window, and print what a backfill of it would read, and how long that takes.
+
+    With `restart`, it reads again what is loaded.
+    """
     watch = partial(track, description="Counting", console=Console(stderr=True), transient=True)
     stored, began = _stored(settings, window), monotonic()
+    if restart:
+        stored = Stored(stored.watermarks)
     with Session(settings) as session:
         found = preview(session, window, watch)
         counting = monotonic() - began
