@@ -9,6 +9,7 @@ import psycopg
 from psycopg import errors
 
 from klaviyo_pg import rows, schemas
+from klaviyo_pg.catalogue import TABLES, VIEWS
 from klaviyo_pg.errors import BadSettings, Busy, DatabaseUnusable, MissingScope, NotFound, Refused
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import accounts, claims, lookups, schema
@@ -21,9 +22,12 @@ Metrics = Sequence[KnownMetric]
 _IS_READ_ONLY = "SELECT current_setting('transaction_read_only')::boolean"
 _STATE_OF_SCHEMAS = """
 SELECT nspname, has_schema_privilege(nsp.oid, 'USAGE') AND has_schema_privilege(nsp.oid, 'CREATE'), (
-    SELECT min(relname) FROM pg_catalog.pg_class
-    WHERE relnamespace = nsp.oid AND relkind IN ('r', 'p', 'v') AND NOT pg_has_role(relowner, 'USAGE')
-) FROM pg_catalog.pg_namespace AS nsp WHERE nspname = ANY(%s) ORDER BY nspname
+    SELECT min(rel.relname) FROM pg_catalog.pg_class AS rel
+    LEFT JOIN pg_catalog.pg_inherits ON inhrelid = rel.oid
+    LEFT JOIN pg_catalog.pg_class AS whole ON whole.oid = inhparent
+    WHERE rel.relnamespace = nsp.oid AND rel.relkind IN ('r', 'p', 'v') AND NOT pg_has_role(rel.relowner, 'USAGE')
+    AND coalesce(whole.relname, rel.relname) = ANY(%(relations)s)
+) FROM pg_catalog.pg_namespace AS nsp WHERE nspname = ANY(%(schemas)s) ORDER BY nspname
 """
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _VERIFIED = frozenset({"verify-ca", "verify-full"})
@@ -139,8 +143,13 @@ def database(connection: psycopg.Connection, settings: Settings) -> None:
 
 
 def tables(connection: psycopg.Connection, settings: Settings) -> None:
-    """Raise DatabaseUnusable if the user may not create tables in a schema that exists, or change those of others."""
-    for name, may_create, of_others in connection.execute(_STATE_OF_SCHEMAS, [schemas.both(settings.warehouse_schema)]):
+    """Raise DatabaseUnusable if the user may not create tables in a schema that exists.
+
+    Likewise if another user owns a table or view of the warehouse. Others that users have in its schemas do not matter.
+    """
+    relations = [*(table.name for table in TABLES), *(view.name for view in VIEWS)]
+    values = {"schemas": schemas.both(settings.warehouse_schema), "relations": relations}
+    for name, may_create, of_others in connection.execute(_STATE_OF_SCHEMAS, values):
         if not may_create:
             raise DatabaseUnusable(
                 f"The database user may not create tables in the schema {name}. Grant it CREATE on the schema, or set "

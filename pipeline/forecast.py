@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from klaviyo_pg.postgres.excluded import Extent
-from klaviyo_pg.settings import Settings
+from klaviyo_pg.settings import COUNTED_DAYS, Settings
 from klaviyo_pg.windows import AnyWindow
 from pipeline import plan
 from pipeline.chunks import Chunk, key_of
@@ -67,13 +67,15 @@ class Sizes(NamedTuple):
 class Forecast(NamedTuple):
     """The requests of a first run and of a daily run, and those of a sweep, which a daily run adds every `days`.
 
-    None stands for a number that cannot be known before.
+    None stands for a number that cannot be known before. A number that is the least one can turn out to be larger.
     """
 
     first: int | None
     daily: int | None
     sweep: int = 0
     days: float = 0.0
+    is_first_least: bool = False
+    is_daily_least: bool = False
 
     @property
     def average(self) -> float | None:
@@ -115,7 +117,7 @@ def _pages(rows: float, size: int = ROWS_PER_PAGE) -> int:
 
 
 def _events(sizes: Sizes, settings: Settings, as_of: datetime) -> Forecast:
-    """Add up the pages of each chunk that a run plans."""
+    """Add up the pages of each chunk that a run plans. Events that the source does not count make it a lower bound."""
     overlaps = dict.fromkeys(sizes.uncounted, timedelta(days=settings.blind_lookback_days))
 
     def requests(last_run: datetime | None) -> int:
@@ -125,7 +127,12 @@ def _events(sizes: Sizes, settings: Settings, as_of: datetime) -> Forecast:
         chunks = plan.event_chunks(sizes.metrics, watermarks, horizon, sizes.all_at_once, overlaps)
         return sum(_pages(_events_in(sizes, chunk), sizes.events_per_page) for chunk in chunks)
 
-    return Forecast(requests(None), requests(as_of - _DAY))
+    return Forecast(
+        requests(None),
+        requests(as_of - _DAY),
+        is_first_least=bool(sizes.uncounted) or settings.first_sync_days > COUNTED_DAYS,
+        is_daily_least=bool(sizes.uncounted) or settings.lookback_days + 1 > COUNTED_DAYS,
+    )
 
 
 def _events_in(sizes: Sizes, chunk: Chunk) -> int:

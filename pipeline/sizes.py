@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from klaviyo_pg.errors import MissingScope, Refused
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.settings import Settings
+from klaviyo_pg.settings import COUNTED_DAYS, Settings
 from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, floor
 from pipeline.forecast import ROWS_PER_PAGE, Sizes
 from pipeline.streams import content, on_request
@@ -112,7 +112,7 @@ def _metric_ids(source: Source, settings: Settings, wanted: Selection, metrics: 
 
 
 def _with_events(sizes: Sizes, source: Source, settings: Settings, as_of: datetime) -> Sizes:
-    days = max(settings.first_sync_days, settings.blind_lookback_days + 1)
+    days = min(COUNTED_DAYS, max(settings.first_sync_days, settings.blind_lookback_days + 1))
     window = Window(floor(as_of - timedelta(days=days), _DAY), floor(as_of, _DAY) + _DAY)
     events: dict[str, dict[datetime, int]] = {}
     for metric_id in sizes.metrics:

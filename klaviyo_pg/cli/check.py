@@ -96,6 +96,8 @@ def _stream(name: str, found: Findings) -> dict[str, object]:
         "is_allowed": access.is_allowed if access else None,
         "requests_of_first_run": made.first if made else None,
         "requests_of_daily_run": made.daily if made else None,
+        "is_first_run_lower_bound": made.is_first_least if made else None,
+        "is_daily_run_lower_bound": made.is_daily_least if made else None,
         "requests_of_sweep": made.sweep if made else None,
         "days_between_sweeps": made.days if made and made.sweep else None,
         "requests_allowed_per_minute": found.limits.get(found.endpoints.get(name, "")),
@@ -140,16 +142,18 @@ def _cells(name: str, made: Forecast, found: Findings) -> list[str]:
     limit = found.limits.get(found.endpoints.get(name, ""))
     sweep = f"{made.sweep:,}/{made.days:g} d" if made.sweep else ""
     return [
-        _number(made.first),
+        _number(made.first, made.is_first_least),
         _minutes(made.first, limit),
-        _number(made.daily),
+        _number(made.daily, made.is_daily_least),
         _minutes(made.average, limit),
         sweep,
     ]
 
 
-def _number(requests: int | None) -> str:
-    return "unknown" if requests is None else f"{requests:,}"
+def _number(requests: int | None, is_least: bool) -> str:
+    if requests is None:
+        return "unknown"
+    return f"{requests:,}{'+' if is_least else ''}"
 
 
 def _minutes(requests: float | None, limit: int | None) -> str:
@@ -158,13 +162,14 @@ def _minutes(requests: float | None, limit: int | None) -> str:
 
 def _print_totals(found: Findings) -> None:
     """Print the totals of a first and of a daily run."""
-    for title, number in (
-        ("A first run", {name: each.first for name, each in found.forecast.items()}),
-        ("A daily run, with its share of the sweeps,", {name: each.average for name, each in found.forecast.items()}),
-    ):
-        known = {name: requests for name, requests in number.items() if requests is not None}
+    made = found.forecast
+    first = {name: (each.first, each.is_first_least) for name, each in made.items()}
+    daily = {name: (each.average, each.is_daily_least) for name, each in made.items()}
+    for title, number in (("A first run", first), ("A daily run, with its share of the sweeps,", daily)):
+        known = {name: requests for name, (requests, _) in number.items() if requests is not None}
         if known:
-            least = "at least " if len(known) < len(number) else ""
+            is_least = len(known) < len(number) or any(each for _, each in number.values())
+            least = "at least " if is_least else ""
             time = minutes(known, found.endpoints, found.limits)
             limited = f", which take {time:.1f} minutes at the API's limits" if time else ""
             print(f"{title} needs {least}{sum(known.values()):,.0f} requests{limited}.")

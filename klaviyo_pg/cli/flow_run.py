@@ -27,7 +27,7 @@ def show_plan(startup: Startup, arguments: Namespace) -> int:
     """Print what a backfill would read."""
     settings = _settings(startup, arguments)
     startup.wait()
-    preview.show(settings, check_backfill(arguments))
+    preview.show(settings, check_backfill(arguments), arguments.restart)
     return 0
 
 

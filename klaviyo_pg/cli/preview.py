@@ -1,6 +1,6 @@
 """The plan of a backfill as two tables: what there is to read of each metric, and how long the whole command takes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from time import monotonic
 
@@ -18,7 +18,9 @@ from klaviyo_pg.foreign import printable
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, schema, watermarks
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.settings import Settings
+from klaviyo_pg.states import ChunkState
 from klaviyo_pg.windows import Window
 from pipeline.backfill.chunking import Summary, summaries
 from pipeline.backfill.duration import Step, forecast, total
@@ -30,16 +32,23 @@ _MOST_SECONDS = 100  # longer times are in minutes
 _COLUMNS = ("metric", "events", "chunks", "requests", "minutes at the API's limit")
 
 
-def show(settings: Settings, window: Window) -> None:
-    """Count the events in a window, and print what a backfill of it would read, and how long that takes."""
+def show(settings: Settings, window: Window, restart: bool) -> None:
+    """Count the events in a window, and print what a backfill of it would read, and how long that takes.
+
+    With `restart`, it reads again what is loaded.
+    """
     watch = partial(track, description="Counting", console=Console(stderr=True), transient=True)
     stored, began = _stored(settings, window), monotonic()
+    if restart:
+        stored = Stored(stored.watermarks)
     with Session(settings) as session:
         found = preview(session, window, watch)
         counting = monotonic() - began
         steps = forecast(facts(session, found, stored, counting))
         with session.source() as source:
             Console().print(_table(f"{settings.klaviyo_integration}: history {window}", found.metrics, source))
+    if sentence := _uncounted(found.uncounted):
+        print(sentence)
     if loaded := sum(stored.covers(each) for each in found.summaries):
         print(f"Loaded already: about {loaded:,} events.")
     Console().print(_forecast(steps))
@@ -58,11 +67,21 @@ def _stored(settings: Settings, window: Window) -> Stored:
             account = _account(connection, settings)
             if account is None:
                 return Stored()
-            found = summaries(backfill_ledger.chunks(account), window)
-            return Stored(watermarks.watermarks(account), {each.metric_id: each.loaded for each in found})
+            chunks = backfill_ledger.chunks(account)
+            loaded = {each.metric_id: each.loaded for each in summaries(chunks, window)}
+            return Stored(watermarks.watermarks(account), loaded, _done(chunks))
     except KlaviyoPgError as error:
         print_warning(f"The warehouse cannot be read, so nothing counts as loaded. {error}")
         return Stored()
+
+
+def _done(chunks: Iterable[BackfillChunk]) -> dict[str, list[BackfillChunk]]:
+    """Return the chunks that are done, by metric."""
+    done: dict[str, list[BackfillChunk]] = {}
+    for chunk in chunks:
+        if chunk.state is ChunkState.DONE:
+            done.setdefault(chunk.metric_id, []).append(chunk)
+    return done
 
 
 def _account(connection: Connection, settings: Settings) -> Account | None:
@@ -72,6 +91,17 @@ def _account(connection: Connection, settings: Settings) -> Account | None:
         return None
     registered = accounts.find(connection, name, settings.klaviyo_integration)
     return None if registered is None else Account(connection, name, registered.integration_id)
+
+
+def _uncounted(chunks: Sequence[BackfillChunk]) -> str | None:
+    """Return a sentence about chunks that cannot be counted; None if there are none."""
+    if not chunks:
+        return None
+    metrics = len({chunk.metric_id for chunk in chunks})
+    return (
+        f"{len(chunks):,} {'chunk' if len(chunks) == 1 else 'chunks'} of {metrics:,} "
+        f"{'metric' if metrics == 1 else 'metrics'} cannot be counted. There can be more events than shown."
+    )
 
 
 def _table(title: str, rows: Sequence[tuple[str, Summary]], source: Source) -> Table:
@@ -101,7 +131,8 @@ def _forecast(steps: Sequence[Step]) -> Table:
     table.add_column("takes about", justify="right")
     table.add_column("why")
     for step in steps:
-        table.add_row(step.name, "unknown" if step.seconds is None else _about(step.seconds), step.reason)
+        takes = "unknown" if step.seconds is None else _about(step.seconds)
+        table.add_row(step.name, f"at least {takes}" if step.is_least else takes, step.reason)
     return table
 
 

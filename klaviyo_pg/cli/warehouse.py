@@ -126,13 +126,14 @@ def _show(name: str, account: Account, zone: ZoneInfo) -> None:
 
 def _table(account: str, names: Mapping[str, str | None], rows: Sequence[Summary]) -> Table:
     table = Table(title=escape(f"{account}: history"))
-    for name in ("metric", "expected", "loaded", "left", "chunks done", "failed", "seconds"):
+    for name in ("metric", "expected", "loaded", "uncounted", "left", "chunks done", "failed", "seconds"):
         table.add_column(name, justify="left" if name == "metric" else "right")
     for row in sorted(rows, key=lambda row: -row.expected):
         table.add_row(
             escape(printable(names.get(row.metric_id) or row.metric_id)),
             f"{row.expected:,}",
             f"{row.loaded:,}",
+            f"{row.uncounted:,}",
             f"{row.waiting:,}",
             f"{row.done} of {row.chunks}",
             str(row.failed),

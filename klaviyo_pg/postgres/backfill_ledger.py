@@ -48,6 +48,11 @@ class BackfillChunk(NamedTuple):
         return 0 if self.state == ChunkState.DONE else max(0, (self.expected or 0) - self.loaded)
 
     @property
+    def is_uncounted(self) -> bool:
+        """True if the chunk remains to be read, and the source did not count its events."""
+        return self.state is not ChunkState.DONE and self.expected is None
+
+    @property
     def differs(self) -> bool:
         """True if the chunk is done and has another number of events than the source counted."""
         return self.state is ChunkState.DONE and self.expected not in (None, self.loaded)

@@ -86,34 +86,37 @@ def restart(account: Account, run_id: str, is_read: Callable[[datetime], bool]) 
     """Record that a run drops what the ledger has of its window. Returns False if that has already happened.
 
     It has if this run was resumed after it did so, or if it continues the last run with the same selection, which
-    did so and was not finished, whatever day that was. A partial one is not finished unless `is_read` returns that the
-    ledger has everything that there was to read at its time.
+    did so and was not finished, whatever day that was. Such a restart is over once a run of the flow has ended after
+    it, be it itself as partial, and `is_read` returns that the ledger has everything that there was to read at its
+    time.
     """
     row = account.execute(
-        "SELECT mine.restarted_at, earlier.restarted_at, earlier.state, earlier.as_of FROM {} AS mine"
-        " LEFT JOIN LATERAL ("
+        "SELECT last.restarted_at, last.as_of, EXISTS (SELECT FROM {} AS ended"
+        " WHERE ended.esp_integration_id = mine.esp_integration_id AND ended.flow = mine.flow"
+        " AND ended.state <> ALL(%(unfinished)s) AND ended.finished_at > last.restarted_at)"
+        " FROM {} AS mine CROSS JOIN LATERAL ("
         " SELECT restarted_at, state, as_of FROM {} AS run WHERE run.esp_integration_id = mine.esp_integration_id"
-        " AND run.flow = mine.flow AND run.selection = mine.selection AND run.run_id <> mine.run_id"
-        " ORDER BY started_at DESC, finished_at DESC NULLS FIRST LIMIT 1) AS earlier"
-        " ON earlier.state <> ALL(%(finished)s)"
-        " WHERE mine.run_id = %(run_id)s",
+        " AND run.flow = mine.flow AND run.selection = mine.selection"
+        " AND (run.run_id <> mine.run_id OR run.restarted_at IS NOT NULL)"
+        " ORDER BY run.run_id = mine.run_id DESC, started_at DESC, finished_at DESC NULLS FIRST LIMIT 1) AS last"
+        " WHERE mine.run_id = %(run_id)s AND last.state <> ALL(%(finished)s)",
+        bookkeeping.RUNS,
         bookkeeping.RUNS,
         bookkeeping.RUNS,
         run_id=run_id,
         finished=list(FINISHED),
+        unfinished=list(UNFINISHED),
     ).fetchone()
-    mine, earlier, state, as_of = row or (None, None, None, None)
-    if mine is not None:
-        return False
-    if earlier is not None and state == RunState.PARTIAL and is_read(as_of):
-        earlier = None
+    restarted_at, as_of, has_ended = row or (None, None, False)
+    if has_ended and is_read(as_of):
+        restarted_at = None
     account.execute(
-        "UPDATE {} SET restarted_at = coalesce(%(earlier)s, now()) WHERE run_id = %(run_id)s",
+        "UPDATE {} SET restarted_at = coalesce(%(restarted_at)s, now()) WHERE run_id = %(run_id)s",
         bookkeeping.RUNS,
         run_id=run_id,
-        earlier=earlier,
+        restarted_at=restarted_at,
     )
-    return earlier is None
+    return restarted_at is None
 
 
 def find_run(connection: Connection, schema: str, name: str, run_id: str) -> StartedRun | None:

@@ -16,11 +16,16 @@ _MAX_SENTENCES = 10  # differences in sentences; the ledger has the others
 
 
 class Summary(NamedTuple):
-    """The history of a metric: numbers of events (`expected`: as far as they were counted) and of chunks."""
+    """The history of a metric: numbers of events and of chunks.
+
+    `expected`, `loaded` and `waiting` are events of chunks that the source counted, and `uncounted` are the loaded ones
+    of the others.
+    """
 
     metric_id: str
     expected: int
     loaded: int
+    uncounted: int
     waiting: int
     chunks: int
     done: int
@@ -41,7 +46,8 @@ def _summary(metric_id: str, chunks: Sequence[BackfillChunk]) -> Summary:
     return Summary(
         metric_id,
         sum(chunk.expected or 0 for chunk in chunks),
-        sum(chunk.loaded for chunk in chunks),
+        sum(chunk.loaded for chunk in chunks if chunk.expected is not None),
+        sum(chunk.loaded for chunk in chunks if chunk.expected is None),
         sum(chunk.waiting for chunk in chunks),
         len(chunks),
         sum(chunk.state is ChunkState.DONE for chunk in chunks),

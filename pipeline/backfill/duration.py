@@ -15,10 +15,10 @@ _MOST_READERS = 16  # that share incomplete people
 class Facts(NamedTuple):
     """The facts that a forecast rests on.
 
-    `events` and `event_requests` are what is left to read, `counting_seconds` how long counting it took, and
-    `answer_seconds` how long a request takes. `definitions` are the full reads that the warehouse lacks, and `people`
-    the profiles that it lacks; None if they cannot be estimated. `readers` send requests at the same time, of which
-    `events_limit` and `people_limit` are allowed in a minute.
+    `events` and `event_requests` are what is left to read; if not `are_all_counted`, there can be more.
+    `counting_seconds` is how long counting took, and `answer_seconds` how long a request takes. `definitions` are the
+    full reads that the warehouse lacks, and `people` the profiles that it lacks; None if they cannot be estimated.
+    `readers` send requests at the same time, of which `events_limit` and `people_limit` are allowed in a minute.
     """
 
     events: int
@@ -30,14 +30,19 @@ class Facts(NamedTuple):
     people_limit: int | None = None
     definitions: int = 0
     people: int | None = 0
+    are_all_counted: bool = True
 
 
 class Step(NamedTuple):
-    """A step of a run, with the seconds that it takes and what they rest on; None if they are not known."""
+    """A step of a run, with the seconds that it takes, None if they are not known, and what they rest on.
+
+    It takes longer if it `is_least`.
+    """
 
     name: str
     seconds: float | None
     reason: str
+    is_least: bool = False
 
 
 def forecast(facts: Facts) -> Sequence[Step]:
@@ -46,21 +51,23 @@ def forecast(facts: Facts) -> Sequence[Step]:
         Step("start", START_SECONDS, "Prefect's server, the database and the first request"),
         Step("metrics and lists", facts.definitions * facts.answer_seconds, f"{facts.definitions:,} full reads"),
         Step("counts", facts.counting_seconds, "as long as they took now"),
-        Step("events", *_events(facts)),
+        Step("events", *_events(facts), is_least=not facts.are_all_counted),
         Step("people", *_people(facts)),
         Step("end", _END_SECONDS, "the coverage, and the result"),
     )
 
 
 def total(steps: Sequence[Step]) -> tuple[float, bool]:
-    """Return the seconds of all steps, and whether all of them are known."""
-    return sum(step.seconds or 0.0 for step in steps), all(step.seconds is not None for step in steps)
+    """Return the seconds of all steps, and whether all of them are known; if not, they are a lower bound."""
+    is_known = all(step.seconds is not None and not step.is_least for step in steps)
+    return sum(step.seconds or 0.0 for step in steps), is_known
 
 
 def _events(facts: Facts) -> tuple[float, str]:
-    if not facts.events:
+    if not facts.event_requests:
         return 0.0, "all of them are loaded"
-    what = f"{facts.events:,} events in {facts.event_requests:,} requests"
+    least = "" if facts.are_all_counted else "at least "
+    what = f"{least}{facts.events:,} events in {facts.event_requests:,} requests"
     return _slowest(what, facts.event_requests, facts, facts.readers, facts.events_limit, facts.events * _EVENT_SECONDS)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
+from math import ceil
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -11,7 +12,7 @@ from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
-from pipeline.backfill.chunking import Summary, summaries
+from pipeline.backfill.chunking import Summary, gaps, summaries
 from pipeline.backfill.counted import FAILURES
 from pipeline.backfill.counting import counted, without_counting
 from pipeline.backfill.duration import Facts
@@ -29,24 +30,34 @@ _REQUESTS_FOR_PEOPLE = 12
 
 
 class Stored(NamedTuple):
-    """The contents of the warehouse that a backfill does not read again: watermarks, and loaded events by metric."""
+    """The contents of the warehouse that a backfill does not read again.
+
+    They are watermarks, and by metric the loaded events that the source counted, and the chunks that are done.
+    """
 
     watermarks: Watermarks = MappingProxyType({})
     loaded: Mapping[str, int] = MappingProxyType({})
+    done: Mapping[str, Sequence[BackfillChunk]] = MappingProxyType({})
 
     def covers(self, found: Summary) -> int:
         """Return how many of the events that a metric has are loaded."""
         return min(found.expected, self.loaded.get(found.metric_id, 0))
 
+    def lacks(self, chunk: BackfillChunk) -> bool:
+        """Return whether a chunk has not been read, at least in part."""
+        return any(gaps(chunk.window, self.done.get(chunk.metric_id, ())))
+
 
 class Preview(NamedTuple):
     """The reading that a backfill has to do, by name of metric.
 
-    `answer_seconds` is how long a small answer took while nothing else was asked for.
+    `answer_seconds` is how long a small answer took while nothing else was asked for. `uncounted` are the chunks whose
+    events the source cannot count.
     """
 
     metrics: Sequence[tuple[str, Summary]]
     answer_seconds: float
+    uncounted: Sequence[BackfillChunk] = ()
 
     @property
     def summaries(self) -> list[Summary]:
@@ -85,12 +96,13 @@ def preview(session: Session, window: Window, watch: Watch) -> Preview:
     with ThreadPoolExecutor(session.worker_count()) as pool:
         begun = list(pool.map(begin, names))
         asked = questions(((each, window) for each in names), begun)
-        found = summaries(chain(chain(*begun), *watch(pool.map(ask, asked), total=len(asked))))
-    return Preview([(names[each.metric_id], each) for each in found], answer_seconds)
+        chunks = list(chain(chain(*begun), *watch(pool.map(ask, asked), total=len(asked))))
+    found = [(names[each.metric_id], each) for each in summaries(chunks)]
+    return Preview(found, answer_seconds, [chunk for chunk in chunks if chunk.is_uncounted])
 
 
 def requests_of(summary: Summary, events_per_page: int) -> int:
-    """Return the requests that the events of a metric take."""
+    """Return the requests that the events of a metric take, at least one for each chunk."""
     chunks = summary.chunks - summary.done  # chunks without events are done already
     return -(-summary.expected // events_per_page) + chunks
 
@@ -100,22 +112,26 @@ def facts(session: Session, found: Preview, stored: Stored, counting_seconds: fl
     settings, answer_seconds = session.settings, _answer_seconds(session.traffic)
     expected = sum(each.expected for each in found.summaries)
     left = sum(each.expected - stored.covers(each) for each in found.summaries)
+    uncounted = sum(map(stored.lacks, found.uncounted))
     with session.source() as source:
-        requests = sum(requests_of(each, source.events_per_page) for each in found.summaries)
+        requests = sum(requests_of(each, source.events_per_page) for each in found.summaries) - len(found.uncounted)
         limit, people_limit = source.event_requests_per_minute, source.people_requests_per_minute
         reasons = source.exclusion_reasons
     streams = selection_of(settings).streams
     definitions = unread_dimension_chunks(stored.watermarks, {METRICS.name, LISTS.name}, reasons, streams)
     return Facts(
         events=left,
-        event_requests=round(requests * left / expected) if expected else 0,
+        event_requests=uncounted + (ceil(requests * left / expected) if expected else 0),
         counting_seconds=counting_seconds,
         answer_seconds=answer_seconds,
         readers=session.worker_count(found.answer_seconds, limit),
         events_limit=_share(settings, limit),
         people_limit=_share(settings, people_limit),
         definitions=len(definitions),
-        people=_people(session, PROFILES.name not in stored.watermarks and PEOPLE.name in streams and left > 0),
+        people=_people(
+            session, PROFILES.name not in stored.watermarks and PEOPLE.name in streams and left + uncounted > 0
+        ),
+        are_all_counted=not uncounted,
     )
 
 

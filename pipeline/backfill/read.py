@@ -9,7 +9,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.states import ChunkState
-from pipeline.batch import ReadBatch
+from pipeline.batch import ReadBatch, protection_of
 from pipeline.chunks import Chunk
 from pipeline.outcome import Counts, Outcome, sum_counts
 from pipeline.read import Sink, each, read, warehouse_sink
@@ -56,6 +56,7 @@ def spooled(spool: Spool, run: Run, chunk: BackfillChunk, metrics: Metrics) -> S
 
     The run that planned it is part of that, since a chunk is planned again where what was read is out of date.
     """
+    protection = protection_of(run.settings)
     return spool.chunk(
         run.integration_id,
         run.settings.klaviyo_dialect,
@@ -63,6 +64,7 @@ def spooled(spool: Spool, run: Run, chunk: BackfillChunk, metrics: Metrics) -> S
         str(chunk.window),
         metrics.destinations.get(chunk.metric_id),
         chunk.planned_by,
+        protection and sorted(protection.readable),
     )
 
 

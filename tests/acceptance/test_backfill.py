@@ -171,7 +171,7 @@ def test_plan_needs_only_counts(
 
 def show_plan(warehouse: Warehouse, settings: dict[str, str], start: datetime) -> None:
     """Print the plan of a backfill up to midnight, as --plan does."""
-    preview.show(runs.in_process(warehouse, settings).configured(), Window(start, MIDNIGHT))
+    preview.show(runs.in_process(warehouse, settings).configured(), Window(start, MIDNIGHT), restart=False)
 
 
 @pytest.mark.usefixtures("uninterrupted")

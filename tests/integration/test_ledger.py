@@ -90,6 +90,21 @@ def test_other_runs_are_not_resumed(
     assert (second.as_of, second.is_resumed) == (changes.get("now", NOON), False)
 
 
+@pytest.mark.parametrize("start", [NOON + HOUR, NOON + DAY])
+def test_a_restart_that_was_stopped_after_its_last_event_resumes(account: Account, start: datetime) -> None:
+    """It may still lack people. It is over once another run has ended after it."""
+    first = open_run(account)
+    assert runs.restart(account, first.run_id, lambda as_of: False)
+    runs.close_run(account, first.run_id, RunState.STOPPED, None)
+    again = open_run(account, now=start)
+    assert not runs.restart(account, again.run_id, lambda as_of: True)
+    runs.close_run(account, again.run_id, RunState.STOPPED, None)
+    other = open_run(account, selection="without", now=start)
+    runs.close_run(account, other.run_id, RunState.COMPLETE, None)
+    assert not runs.restart(account, open_run(account, now=start).run_id, lambda as_of: False)
+    assert runs.restart(account, open_run(account, now=start).run_id, lambda as_of: as_of == again.as_of)
+
+
 @pytest.mark.parametrize("state", RunState)
 def test_states_are_stored_as_their_values(account: Account, state: RunState) -> None:
     """The tables contain `to be continued`, not the name of the enum member."""

@@ -6,6 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from klaviyo_pg.cli import preview
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
 from pipeline.backfill.preview import Stored
@@ -25,6 +26,14 @@ def test_a_warehouse_that_cannot_be_read_is_reported(capsys: pytest.CaptureFixtu
     printed = capsys.readouterr().err
     assert printed.startswith("Warning: The warehouse cannot be read, so nothing counts as loaded. Cannot connect to")
     assert "hidden" not in printed
+
+
+def test_what_cannot_be_counted_is_a_sentence() -> None:
+    day = BackfillChunk("OPEN", WINDOW.start, WINDOW.end, None)
+    assert preview._uncounted([]) is None
+    assert preview._uncounted([day]) == "1 chunk of 1 metric cannot be counted. There can be more events than shown."
+    several = preview._uncounted([day, day, day._replace(metric_id="CLICK")])
+    assert several == "3 chunks of 2 metrics cannot be counted. There can be more events than shown."
 
 
 @pytest.mark.parametrize(

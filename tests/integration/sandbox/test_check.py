@@ -177,7 +177,31 @@ def test_json_has_what_the_table_shows(warehouse: Warehouse, box: Sandbox, capsy
     events = streams["events"]
     assert (events["access"], events["is_allowed"]) == ("yes", True)
     assert events["requests_of_first_run"] >= events["requests_of_daily_run"] > 0
+    assert not events["is_first_run_lower_bound"] and not events["is_daily_run_lower_bound"]
     assert set(configured.api_key.split()).isdisjoint(str(document).split())
+
+
+def test_events_without_counts_make_the_forecast_a_lower_bound(
+    warehouse: Warehouse, box: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the table, in the totals, and in JSON."""
+    configured = warehouse.configured()
+    box.set_faults({"endpoint": "POST /api/metric-aggregates", "status": 400, "times": 10**6})
+    try:
+        examine(configured, selection_of(configured), with_forecast=True)
+        printed = capsys.readouterr().out
+        examine(configured, selection_of(configured), with_forecast=True, as_json=True)
+        document = json.loads(capsys.readouterr().out)
+    finally:
+        box.set_faults()
+    [events] = [line.split() for line in printed.splitlines() if line.split()[:1] == ["events"]]
+    assert [each for each in events if each.endswith("+")] == [events[2], events[-1]]
+    assert printed.count(" needs at least ") == 2
+    assert {
+        each["stream"]: (each["is_first_run_lower_bound"], each["is_daily_run_lower_bound"])
+        for each in document["streams"]
+        if each["is_first_run_lower_bound"]
+    } == {"events": (True, True)}
 
 
 def test_a_missing_scope_is_told_apart_from_what_klaviyo_does_not_offer(

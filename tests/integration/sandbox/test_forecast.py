@@ -1,11 +1,13 @@
 """The forecast of a backfill's duration, compared with the backfill, over an API that takes its time to answer."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 import pytest
 
+from klaviyo_pg.cli.preview import show
 from klaviyo_pg.windows import Window
 from pipeline.backfill.duration import START_SECONDS, forecast, total
 from pipeline.backfill.preview import Stored, facts, preview
@@ -36,3 +38,15 @@ def test_the_forecast_of_a_backfill_is_what_it_takes(warehouse: Warehouse) -> No
     took = monotonic() - began
     assert is_known
     assert took / 2 <= expected - START_SECONDS <= 2 * took, (took, steps)
+
+
+def test_the_plan_of_a_restart_has_what_is_loaded(warehouse: Warehouse, capsys: pytest.CaptureFixture[str]) -> None:
+    """Because it is read again."""
+    warehouse.backfill(START, MIDNIGHT, concurrency=2, processes=1)
+    show(warehouse.configured(), Window(START, MIDNIGHT), restart=False)
+    rerun = capsys.readouterr().out
+    assert "Loaded already: about " in rerun and "all of them are loaded" in rerun
+    show(warehouse.configured(), Window(START, MIDNIGHT), restart=True)
+    restart = capsys.readouterr().out
+    assert "loaded" not in restart.lower()
+    assert re.search(r"[0-9,]+ events in [0-9,]+ requests", " ".join(restart.split()))

@@ -85,6 +85,16 @@ def test_a_summary_adds_up_the_chunks_of_a_metric() -> None:
     assert (summary.chunks, summary.done, summary.failed, summary.seconds) == (2, 1, 1, 2.5)
 
 
+def test_a_summary_keeps_events_apart_that_were_not_counted() -> None:
+    """Otherwise they would seem to be a surplus, or hide that counted ones are missing."""
+    chunks = [
+        BackfillChunk("m", START, START + HOUR, None, 100, None, ChunkState.DONE),
+        BackfillChunk("m", START + HOUR, START + HOUR * 2, 50, 20),
+    ]
+    [summary] = summaries(chunks)
+    assert (summary.expected, summary.loaded, summary.uncounted, summary.waiting) == (50, 20, 100, 30)
+
+
 def test_a_summary_can_be_limited_to_a_window() -> None:
     chunks = [BackfillChunk("m", START + HOUR * at, START + HOUR * (at + 1), 10) for at in range(3)]
     [summary] = summaries(chunks, Window(START + HOUR, START + HOUR * 2))

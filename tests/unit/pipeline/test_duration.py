@@ -48,3 +48,17 @@ def test_people_take_as_long_as_their_limit_allows() -> None:
 
 def test_people_who_cannot_be_counted_make_the_sum_a_lower_bound() -> None:
     assert total(forecast(LARGE._replace(people=None))) == (total(forecast(LARGE._replace(people=0)))[0], False)
+
+
+@pytest.mark.parametrize(
+    ("events", "requests", "reason"),
+    [
+        pytest.param(1_000_000, 1_003, "at least 1,000,000 events in 1,003 requests", id="some"),
+        pytest.param(0, 3, "at least 0 events in 3 requests", id="all"),
+    ],
+)
+def test_events_that_cannot_be_counted_make_the_sum_a_lower_bound(events: int, requests: int, reason: str) -> None:
+    facts = LARGE._replace(events=events, event_requests=requests, are_all_counted=False)
+    found = step(facts, "events")
+    assert found.is_least and found.reason.startswith(reason)
+    assert not total(forecast(facts))[1]

@@ -1,6 +1,7 @@
 """Extraction of history into the spool, without a database: what is spooled is not read again."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -118,3 +119,21 @@ def test_events_for_another_table_are_spooled_apart(run: Run, spool: Spool, plac
 
 def test_a_chunk_that_was_planned_again_is_spooled_apart(run: Run, spool: Spool, place: SpooledChunk) -> None:
     assert spooled(spool, run, CHUNK._replace(planned_by="restart"), METRICS).folder != place.folder
+
+
+@pytest.mark.parametrize("mode", ["hash", "drop"])
+def test_what_was_spooled_with_other_readable_properties_is_spooled_apart(run: Run, spool: Spool, mode: str) -> None:
+    """Values of a property that is no longer readable are read again. The order of the names does not matter."""
+
+    def folder(*readable: str) -> Path:
+        settings = Settings(
+            klaviyo_api_key="pk_none",
+            data_dir=run.settings.data_dir,
+            personal_data=mode,
+            personal_data_salt="s" * 16,
+            readable_properties=readable,
+        )
+        return spooled(spool, replace(run, settings=settings), CHUNK, METRICS).folder
+
+    assert folder("Größe", "Farbe") == folder("Farbe", "Größe")
+    assert len({folder(), folder("Größe"), folder("Größe", "Farbe")}) == 3

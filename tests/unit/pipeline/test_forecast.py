@@ -6,14 +6,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from klaviyo_pg.klaviyo.pace import Pace
+from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.rows import Page, ProfileId
-from klaviyo_pg.settings import Settings
+from klaviyo_pg.settings import COUNTED_DAYS, Settings
 from klaviyo_pg.windows import AnyWindow
 from pipeline.forecast import COUNTS, KEY, Forecast, Sizes, forecast, minutes
-from pipeline.sizes import estimated
+from pipeline.sizes import Known, estimated, measure
 from pipeline.streams import STREAMS
 from pipeline.streams.selection import selection
+from tests.fakes import FakeAccount
 from tests.source import ROOT
+from transforms.routing import KnownMetric
 
 NOW = datetime(2026, 11, 27, 6, tzinfo=UTC)
 START = NOW - timedelta(days=1500)
@@ -108,6 +112,37 @@ def test_settings_change_the_forecast() -> None:
     )
     assert made.keys().isdisjoint({"tags", COUNTS})
     assert (made["events"].first, made["profile_sweep"], made["list_members"].sweep) == (6, Forecast(0, 0), 0)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "settings", "is_least"),
+    [
+        pytest.param(SHOP, {"first_sync_days": COUNTED_DAYS}, (False, False), id="all counted"),
+        pytest.param(SHOP, {"first_sync_days": COUNTED_DAYS + 1}, (True, False), id="a first sync beyond five years"),
+        pytest.param(SHOP, {"lookback_days": COUNTED_DAYS}, (False, True), id="an overlap beyond five years"),
+        pytest.param(SHOP._replace(uncounted=frozenset({"quiet"})), {}, (True, True), id="a metric without counts"),
+    ],
+)
+def test_events_that_cannot_be_counted_make_the_forecast_a_lower_bound(
+    sizes: Sizes, settings: dict[str, object], is_least: tuple[bool, bool]
+) -> None:
+    made = forecast_of(sizes, **settings)
+    assert (made["events"].is_first_least, made["events"].is_daily_least) == is_least
+    assert not any(each.is_first_least or each.is_daily_least for name, each in made.items() if name != "events")
+
+
+def test_nothing_older_than_five_years_is_counted() -> None:
+    """The API would refuse all of it."""
+    shop, configured = FakeAccount(), Settings(_env_file=None, first_sync_days=3_000)  # type: ignore[call-arg]
+    shop.add_events("opened", NOW - timedelta(days=3))
+    source, known = (
+        shop.open(configured, Pace(1, 60), PageSizes()),
+        Known({}, [KnownMetric("opened", "Opened Email")], ()),
+    )
+    sizes = measure(source, configured, selection(()), frozenset({"events"}), known, NOW, lambda sentence: None)
+    [asked] = shop.sent("counts")
+    assert asked.window.start == NOW.replace(hour=0) - timedelta(days=COUNTED_DAYS)
+    assert sum(sizes.events["opened"].values()) == 1
 
 
 def test_many_silent_metrics_take_turns() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.states import ChunkState
 from pipeline.backfill import shown
 from pipeline.backfill.shown import Shown
 from pipeline.chunks import Chunk
@@ -74,3 +75,34 @@ def test_a_total_of_a_backfill_grows_until_all_is_counted(
     assert said[2].startswith("500 of 1,000 events, ") and said[2].endswith("about 0:00:01 left for the events")
     assert said[3].endswith("finishing")
     assert said[4] == "Nothing left to read."
+
+
+def test_events_that_the_source_does_not_count_have_no_total(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So there is no time left either, whether other events are counted or not, until they have been read."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(shown, "_LOG_EVERY", 0.0)
+    running = job()
+    progress, shares = running.session.progress, list[float]()
+    running.publisher.progress = shares.append
+    uncounted = BackfillChunk("M", NOW - timedelta(days=60), NOW - timedelta(days=30), expected=None)
+    counted = uncounted._replace(window_start=NOW - timedelta(days=30), window_end=NOW, expected=1_000)
+    with progress.stage("History", "events"):
+        line = Shown(running, {"M": "Opened Email"})
+        line.expect([uncounted], is_complete=True)
+        line.log()
+        line.expect([counted], is_complete=True)
+        progress.add("M", read=2_000, done=2_000)
+        line.log()
+        [item] = progress.items()
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0].startswith("0 events, ") and said[1].startswith("2,000 events, ")
+    assert {each.rpartition(", ")[2] for each in said} == {"time left not known: some events were not counted"}
+    assert (item.name, item.total, shares) == ("Opened Email", None, [])
+    again = job()
+    with again.session.progress.stage("History", "events"):
+        done = Shown(again, {})
+        done.expect([uncounted._replace(state=ChunkState.DONE)], is_complete=True)
+        done.log()
+    assert caplog.records[-1].getMessage() == "Nothing left to read."

@@ -5,6 +5,7 @@ from threading import Event
 
 import pytest
 
+from klaviyo_pg.cli import preview as cli
 from klaviyo_pg.errors import MissingScope, Refused, Unavailable
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window
@@ -109,6 +110,26 @@ def test_each_metric_counts_only_what_is_loaded_of_itself(warehouse: Warehouse, 
             ({"ORDER": 10**9}, 0),
         ):
             assert facts(session, found, Stored(loaded=loaded), 0).events == left
+
+
+def test_a_preview_has_what_cannot_be_counted(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """The forecast is a lower bound until all of it is loaded. Its events do not count as those of others."""
+    window = Window(START, days_ago(0))
+    shop.fail("counts", Refused("Not counted."))
+    with warehouse.open() as session:
+        found = preview(session, window, lambda answers, *, total: answers)
+        assert {each.metric_id for each in found.uncounted} == {"OPEN"}
+        before = facts(session, found, Stored(), 0)
+    assert (before.events, before.event_requests) == (ORDERS, 2 + len(found.uncounted))
+    assert not before.are_all_counted
+    ran = warehouse.backfill(START)
+    [opens] = [row for row in ran.published.tables["backfill"] if row["metric"] == "Opened Email"]
+    assert [opens[name] for name in ("expected", "loaded", "uncounted", "difference")] == [0, 0, OPENS, 0]
+    stored = cli._stored(warehouse.configured(), window)
+    assert stored.loaded == {"OPEN": 0, "ORDER": ORDERS}
+    with warehouse.open() as session:
+        after = facts(session, found, stored, 0)
+    assert (after.events, after.event_requests, after.are_all_counted) == (0, 0, True)
 
 
 def test_the_forecast_has_as_many_readers_as_the_run(

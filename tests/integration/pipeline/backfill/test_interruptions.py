@@ -99,6 +99,24 @@ def test_a_stopped_restart_resumes_and_counts_once(warehouse: Warehouse, shop: F
     assert len(shop.sent("events", "OPEN")) >= OPENS // 500
 
 
+@pytest.mark.parametrize("days", [0, 1])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_restart_that_was_finished_without_the_option_is_over(
+    warehouse: Warehouse, shop: FakeAccount, spooled: Backfill, days: int, fails: bool
+) -> None:
+    """The next restart reads everything again, also on the same day, and if the other run was partial otherwise."""
+    shop.before("events", warehouse.stop, subject="OPEN", page=4)
+    assert spooled(restart=True, chunk_events=10_000).state == "stopped"
+    warehouse.execute("UPDATE runs SET as_of = as_of - make_interval(days => %s)", days)
+    shop.recover()
+    if fails:
+        shop.fail("lists", MissingScope("lists:read"))
+    assert spooled(chunk_events=10_000).state == ("partial" if fails else "complete")
+    shop.recover()
+    assert spooled(restart=True, chunk_events=10_000).state == "complete"
+    assert len(shop.sent("events", "OPEN")) >= OPENS // 500
+
+
 @pytest.mark.parametrize("kind", ["events", "counts"])
 def test_a_partial_restart_resumes(warehouse: Warehouse, shop: FakeAccount, spooled: Backfill, kind: str) -> None:
     """Nothing that was read after the restart is read once more.
