@@ -54,7 +54,8 @@ def claim_of(group: str) -> str:
 class Group:
     """Chunks that one run reads, and the run that has them now.
 
-    `attempt` counts the runs that this process has given it, `serial` those of all processes of the backfill.
+    `attempt` counts the runs that this process has given it, `serial` those of all processes of the backfill. The claim
+    has been missed since `missed_since`, all that time in the state `missed_in`.
     """
 
     chunks: Sequence[BackfillChunk]
@@ -62,6 +63,7 @@ class Group:
     serial: int = 1
     run: UUID | None = None
     missed_since: float | None = None
+    missed_in: StateType | None = None
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -73,6 +75,13 @@ class Group:
     def claim(self) -> str:
         """The claim that the run which reads it holds for as long as it is alive."""
         return claim_of(self.name)
+
+    def missed_for(self, state: StateType) -> float:
+        """Return for how many seconds the run has been in this state without its claim; it is not there now."""
+        now = time.monotonic()
+        if self.missed_since is None or self.missed_in != state:
+            self.missed_since, self.missed_in = now, state
+        return now - self.missed_since
 
 
 def read_distributed(job: Job, plan: Plan, parameters: Mapping[str, object]) -> None:
@@ -257,16 +266,17 @@ class _Watch:
         if group.run is None:
             self.hand_out(group)
             return True
+        if is_alive:  # in whichever state: its claim would keep another run out
+            group.missed_since = None
+            return True
         state = run.state if run else None
         if state is None or state.is_final():
             return self._retry(group, state.message if state else "The run is gone.", (state and state.name) or "lost")
-        if is_alive or state.type == StateType.SCHEDULED:
+        if state.type == StateType.SCHEDULED:
             group.missed_since = None
-            self._warn_of_missing_workers(group, state.type)
+            self._warn_of_missing_workers(group)
             return True
-        now = time.monotonic()
-        group.missed_since = group.missed_since or now
-        if now - group.missed_since > (_DEAD if state.type == StateType.RUNNING else _STUCK):
+        if group.missed_for(state.type) > (_DEAD if state.type == StateType.RUNNING else _STUCK):
             message = "The process that ran it is gone."
             self._end(group, Crashed(message=message))
             return self._retry(group, message, "Crashed")
@@ -284,8 +294,8 @@ class _Watch:
         self.hand_out(group)
         return True
 
-    def _warn_of_missing_workers(self, group: Group, state: StateType) -> None:
-        waits = state == StateType.SCHEDULED and time.monotonic() - group.began > _NO_WORKER
+    def _warn_of_missing_workers(self, group: Group) -> None:
+        waits = time.monotonic() - group.began > _NO_WORKER
         if waits and group.attempt == 1 and not self._has_warned:
             self._has_warned = True
             self._job.log.warning(

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Cancelled, Completed, Crashed, Scheduled
+from prefect.states import Cancelled, Completed, Crashed, Pending, Running, Scheduled
 
 from klaviyo_pg.postgres import backfill_ledger
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
@@ -24,16 +24,35 @@ from tests.runs import Published
 CHUNK = BackfillChunk("OPEN", days_ago(10), days_ago(0), 6)
 
 
-class FakePrefect:
-    """A Prefect server whose runs are kept by idempotency key. `created` is called when a run is asked for."""
+class FakeTime:
+    """A clock that only sleeping moves on."""
 
     def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+class FakePrefect:
+    """A Prefect server whose runs are kept by idempotency key.
+
+    `created` is called when a run is asked for, and `looked` with each run when the coordinator looks at it.
+    """
+
+    def __init__(self) -> None:
+        self.time = FakeTime()
         self.runs: dict[str, FlowRun] = {}
         self.created: Callable[[FlowRun], None] = lambda run: None
+        self.looked: Callable[[FlowRun], None] = lambda run: None
 
-    def run_deployment(self, name: str, *, idempotency_key: str, **_: Any) -> FlowRun:
+    def run_deployment(self, name: str, *, idempotency_key: str, parameters: dict[str, Any], **_: Any) -> FlowRun:
         """Return the run with this key, as it is now; a new one is scheduled."""
-        run = self.runs.setdefault(idempotency_key, FlowRun(flow_id=uuid4(), state=Scheduled()))
+        new = FlowRun(flow_id=uuid4(), state=Scheduled(), parameters=parameters)
+        run = self.runs.setdefault(idempotency_key, new)
         answered = run.model_copy()
         self.created(run)
         return answered
@@ -42,7 +61,10 @@ class FakePrefect:
         """Return nothing: there is one."""
 
     def read_flow_runs(self, flow_run_filter: Any) -> list[FlowRun]:
-        return [run for run in self.runs.values() if run.id in flow_run_filter.id.any_]
+        runs = [run for run in self.runs.values() if run.id in flow_run_filter.id.any_]
+        for run in runs:
+            self.looked(run)
+        return runs
 
     def set_flow_run_state(self, run_id: UUID, state: State, force: bool) -> None:
         """Refuse, so that a run outlives its coordinator."""
@@ -59,7 +81,7 @@ def prefect(monkeypatch: pytest.MonkeyPatch) -> FakePrefect:
 
     monkeypatch.setattr(distributing, "run_deployment", server.run_deployment)
     monkeypatch.setattr(distributing, "get_client", get_client)
-    monkeypatch.setattr(distributing, "_LOOK", 0.01)
+    monkeypatch.setattr(distributing, "time", server.time)
     return server
 
 
@@ -116,3 +138,39 @@ def test_a_run_that_is_alive_is_adopted(warehouse: Warehouse, run: Run, prefect:
     assert alive.state is not None and alive.state.is_scheduled()
     coordinate(warehouse, run)
     assert list(prefect.runs.values()) == [alive]
+
+
+def test_a_run_that_was_slow_to_begin_has_time_to_take_its_claim(
+    warehouse: Warehouse, run: Run, prefect: FakePrefect
+) -> None:
+    """A container may take longer to start than a run that has begun may take to connect to the database."""
+
+    def proceed(each: FlowRun) -> None:
+        begun_for = prefect.time.seconds - 40
+        each.state = Pending() if begun_for < 0 else Running()
+        if begun_for > 10:
+            warehouse.execute("UPDATE backfill_chunks SET state = 'done'")
+
+    prefect.looked = proceed
+    assert coordinate(warehouse, run).sentences == []
+    assert len(prefect.runs) == 1
+
+
+def test_a_group_has_no_other_run_while_the_last_one_is_alive(
+    warehouse: Warehouse, run: Run, prefect: FakePrefect
+) -> None:
+    """The claim would refuse the other one. A run can be alive although its state is final."""
+    with warehouse.open() as reader:
+
+        def take_claim(created: FlowRun) -> None:
+            reader.claim(run.integration_id, distributing.claim_of(created.parameters["group"]))
+            created.state = Crashed()
+
+        def finish(each: FlowRun) -> None:
+            if prefect.time.seconds > 100:
+                warehouse.execute("UPDATE backfill_chunks SET state = 'done'")
+                reader.release_claims()
+
+        prefect.created, prefect.looked = take_claim, finish
+        assert coordinate(warehouse, run).sentences == []
+    assert len(prefect.runs) == 1
