@@ -32,6 +32,7 @@ from pipeline.job import Job
 from pipeline.run import transact
 from pipeline.streams.events import stored_metrics
 from pipeline.workers import Inbox
+from tasks.flow_run import MISCONFIGURED
 
 DEPLOYMENT = "backfill_part/backfill_part"
 _FULL_CHUNKS = 6  # in a group: enough that starting a run costs little of its time, few enough for many workers
@@ -104,7 +105,7 @@ def read_distributed(job: Job, plan: Plan, parameters: Mapping[str, object]) -> 
         groups: list[Group] = []
         waiting: list[BackfillChunk] = []
         is_done = False
-        while not (is_done or stop.is_requested):
+        while not (is_done or stop.is_requested or job.tally.must_stop):
             _handle(inbox)
             new = counting.take()
             shown.expect(new, counting.is_complete)
@@ -120,7 +121,7 @@ def read_distributed(job: Job, plan: Plan, parameters: Mapping[str, object]) -> 
             shown.log(watch.requests)
             is_done = counting.is_complete and not (groups or waiting or len(inbox))
         counting.report()
-        if stop.is_requested:
+        if not is_done:
             watch.cancel(groups)
     if stop.is_requested and not job.tally.is_postponed:
         job.tally.add(Stopped("Stopped. Rerun with the same arguments to resume."))
@@ -285,6 +286,9 @@ class _Watch:
     def _retry(self, group: Group, message: str | None, state: str) -> bool:
         if state == "To be continued":
             self._job.tally.add(Throttled(message))
+            return False
+        if state == MISCONFIGURED:
+            self._job.tally.add(BadSettings(message))
             return False
         if group.attempt >= _MAX_ATTEMPTS or self._job.session.stop.is_requested:
             self._job.tally.add(KlaviyoPgError(message or f"A run ended as {state}."))

@@ -6,8 +6,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.states import Cancelled, Completed, Crashed, Pending, Running, Scheduled
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running, Scheduled
 
 from klaviyo_pg.postgres import backfill_ledger
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
@@ -18,10 +18,13 @@ from pipeline.outcome import Tally
 from pipeline.run import Run
 from pipeline.workers import ThreadWorkers
 from tasks import distributing
+from tasks.flow_run import MISCONFIGURED
 from tests.integration.pipeline.conftest import LOG, Warehouse, days_ago
 from tests.runs import Published
 
 CHUNK = BackfillChunk("OPEN", days_ago(10), days_ago(0), 6)
+CHUNKS = tuple(BackfillChunk("OPEN", days_ago(day), days_ago(day - 1), 6) for day in range(1, 121))
+"""Chunks of three groups."""
 
 
 class FakeTime:
@@ -48,6 +51,7 @@ class FakePrefect:
         self.runs: dict[str, FlowRun] = {}
         self.created: Callable[[FlowRun], None] = lambda run: None
         self.looked: Callable[[FlowRun], None] = lambda run: None
+        self.cancelled: set[UUID] = set()
 
     def run_deployment(self, name: str, *, idempotency_key: str, parameters: dict[str, Any], **_: Any) -> FlowRun:
         """Return the run with this key, as it is now; a new one is scheduled."""
@@ -67,7 +71,9 @@ class FakePrefect:
         return runs
 
     def set_flow_run_state(self, run_id: UUID, state: State, force: bool) -> None:
-        """Refuse, so that a run outlives its coordinator."""
+        """Note who is to be cancelled, and refuse, so that a run outlives its coordinator."""
+        if state.type in (StateType.CANCELLING, StateType.CANCELLED):
+            self.cancelled.add(run_id)
         raise ConnectionError
 
 
@@ -94,12 +100,12 @@ def run(warehouse: Warehouse) -> Run:
     return run
 
 
-def coordinate(warehouse: Warehouse, run: Run) -> Tally:
-    """Read the chunk as one more process that resumes the backfill; return its errors."""
+def coordinate(warehouse: Warehouse, run: Run, chunks: tuple[BackfillChunk, ...] = (CHUNK,)) -> Tally:
+    """Read the chunks as one more process that resumes the backfill; return its errors."""
     with warehouse.open() as session:
         warehouse.session = session
         job = Job(session, run, ThreadWorkers(session), Tally(tolerates_failures=True), LOG, Published())
-        distributing.read_distributed(job, Plan((CHUNK,)), {})
+        distributing.read_distributed(job, Plan(chunks), {})
         return job.tally
 
 
@@ -138,6 +144,31 @@ def test_a_run_that_is_alive_is_adopted(warehouse: Warehouse, run: Run, prefect:
     assert alive.state is not None and alive.state.is_scheduled()
     coordinate(warehouse, run)
     assert list(prefect.runs.values()) == [alive]
+
+
+@pytest.mark.parametrize(
+    ("ended", "state", "exit_code"),
+    [
+        pytest.param(Failed(name=MISCONFIGURED, message="A wrong key."), "failed", 2, id="misconfigured"),
+        pytest.param(Completed(name="To be continued", message="A wrong key."), "to be continued", 4, id="throttled"),
+    ],
+)
+def test_what_ends_every_run_ends_the_backfill(
+    warehouse: Warehouse, run: Run, prefect: FakePrefect, ended: State, state: str, exit_code: int
+) -> None:
+    """It is not tried again, and the other groups are cancelled."""
+
+    def end(created: FlowRun) -> None:
+        if len(prefect.runs) == 1:
+            created.state = ended
+
+    with warehouse.open() as session:
+        runs.transact(session, run, lambda account: backfill_ledger.add(account, CHUNKS))
+    prefect.created = end
+    tally = coordinate(warehouse, run, CHUNKS)
+    assert (tally.state, tally.exit_code, tally.sentences) == (state, exit_code, ["A wrong key."])
+    assert len(prefect.runs) == 3
+    assert {each.id for each in list(prefect.runs.values())[1:]} <= prefect.cancelled
 
 
 def test_a_run_that_was_slow_to_begin_has_time_to_take_its_claim(
