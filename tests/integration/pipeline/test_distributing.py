@@ -12,7 +12,7 @@ from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Runni
 from klaviyo_pg.postgres import backfill_ledger
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from pipeline import run as runs
-from pipeline.backfill.plan import Plan
+from pipeline.backfill.plan import Plan, part_claim
 from pipeline.job import Job
 from pipeline.outcome import Tally
 from pipeline.run import Run
@@ -23,8 +23,8 @@ from tests.integration.pipeline.conftest import LOG, Warehouse, days_ago
 from tests.runs import Published
 
 CHUNK = BackfillChunk("OPEN", days_ago(10), days_ago(0), 6)
-CHUNKS = tuple(BackfillChunk("OPEN", days_ago(day), days_ago(day - 1), 6) for day in range(1, 121))
-"""Chunks of three groups."""
+CHUNKS = [BackfillChunk("ORDER", days_ago(day), days_ago(day - 1), 6) for day in range(1, 121)]
+"""Together with CHUNK, these are three groups."""
 
 
 class FakeTime:
@@ -100,12 +100,19 @@ def run(warehouse: Warehouse) -> Run:
     return run
 
 
-def coordinate(warehouse: Warehouse, run: Run, chunks: tuple[BackfillChunk, ...] = (CHUNK,)) -> Tally:
-    """Read the chunks as one more process that resumes the backfill; return its errors."""
+def add_chunks(warehouse: Warehouse, run: Run) -> None:
+    """Add chunks to the ledger, so that there are three groups."""
+    with warehouse.open() as session:
+        runs.transact(session, run, lambda account: backfill_ledger.add(account, CHUNKS))
+
+
+def coordinate(warehouse: Warehouse, run: Run) -> Tally:
+    """Read what the ledger has as one more process that resumes the backfill; return its errors."""
     with warehouse.open() as session:
         warehouse.session = session
         job = Job(session, run, ThreadWorkers(session), Tally(tolerates_failures=True), LOG, Published())
-        distributing.read_distributed(job, Plan(chunks), {})
+        chunks = runs.transact(session, run, backfill_ledger.chunks)
+        distributing.read_distributed(job, Plan(tuple(chunks)), {})
         return job.tally
 
 
@@ -146,6 +153,54 @@ def test_a_run_that_is_alive_is_adopted(warehouse: Warehouse, run: Run, prefect:
     assert list(prefect.runs.values()) == [alive]
 
 
+def test_groups_that_are_being_read_stay_as_they_are(warehouse: Warehouse, run: Run, prefect: FakePrefect) -> None:
+    """Otherwise their chunks would be read twice at once after the end of the process that has cut them."""
+
+    def stop(created: FlowRun) -> None:
+        if len(prefect.runs) == 3:
+            warehouse.stop()
+
+    add_chunks(warehouse, run)
+    prefect.created = stop
+    coordinate(warehouse, run)
+    begun = set(prefect.runs)
+    warehouse.execute(
+        "UPDATE backfill_chunks SET state = 'done' WHERE metric_id = 'ORDER' AND window_start > %s", days_ago(30)
+    )
+    coordinate(warehouse, run)
+    assert len(begun) == 3
+    assert set(prefect.runs) == begun
+
+
+def test_a_backfill_in_one_process_reads_nothing_that_parts_are_reading(
+    warehouse: Warehouse, run: Run, prefect: FakePrefect
+) -> None:
+    prefect.created = lambda created: warehouse.stop()
+    coordinate(warehouse, run)
+    [created] = prefect.runs.values()
+    with warehouse.open() as part:
+        part.claim(run.integration_id, part_claim(created.parameters["group"]))
+        result = warehouse.backfill(days_ago(10), days_ago(0))
+        assert (result.state, result.exit_code) == ("failed", 2)
+        assert "still reading this history" in result.sentences[0]
+    assert warehouse.backfill(days_ago(10), days_ago(0)).state == "complete"
+
+
+def test_an_error_that_ends_the_backfill_cancels_its_parts(
+    warehouse: Warehouse, run: Run, prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(seconds: float) -> None:
+        raise SystemExit
+
+    def interrupt(created: FlowRun) -> None:
+        monkeypatch.setattr(prefect.time, "sleep", end)
+
+    prefect.created = interrupt
+    with pytest.raises(SystemExit):
+        coordinate(warehouse, run)
+    assert prefect.cancelled == {each.id for each in prefect.runs.values()}
+
+
 @pytest.mark.parametrize(
     ("ended", "state", "exit_code"),
     [
@@ -162,10 +217,9 @@ def test_what_ends_every_run_ends_the_backfill(
         if len(prefect.runs) == 1:
             created.state = ended
 
-    with warehouse.open() as session:
-        runs.transact(session, run, lambda account: backfill_ledger.add(account, CHUNKS))
+    add_chunks(warehouse, run)
     prefect.created = end
-    tally = coordinate(warehouse, run, CHUNKS)
+    tally = coordinate(warehouse, run)
     assert (tally.state, tally.exit_code, tally.sentences) == (state, exit_code, ["A wrong key."])
     assert len(prefect.runs) == 3
     assert {each.id for each in list(prefect.runs.values())[1:]} <= prefect.cancelled
@@ -194,7 +248,7 @@ def test_a_group_has_no_other_run_while_the_last_one_is_alive(
     with warehouse.open() as reader:
 
         def take_claim(created: FlowRun) -> None:
-            reader.claim(run.integration_id, distributing.claim_of(created.parameters["group"]))
+            reader.claim(run.integration_id, part_claim(created.parameters["group"]))
             created.state = Crashed()
 
         def finish(each: FlowRun) -> None:
