@@ -16,7 +16,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelled, Cancelling, Crashed
 
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped, Throttled
@@ -40,6 +40,7 @@ _MAX_ATTEMPTS = 5  # runs that a group gets
 _LOOK = 2.0  # seconds between two looks at the ledger and the runs
 _DEAD = 20.0  # seconds without its claim after which a run that has begun counts as dead
 _STUCK = 60.0  # seconds that a run may take to begin
+_TRANSIENT = (408, 429)  # statuses of requests that the server may accept later
 _NO_WORKER = 60.0  # seconds after which a warning says that no worker takes up the runs
 
 Key = tuple[str, datetime]
@@ -127,9 +128,23 @@ def _check_deployment(client: SyncPrefectClient) -> None:
     try:
         client.read_deployment_by_name(DEPLOYMENT)
     except ObjectNotFound:
-        raise BadSettings(
-            f"This Prefect server has no deployment {DEPLOYMENT}: run prefect --no-prompt deploy --all."
-        ) from None
+        raise _no_deployment() from None
+
+
+def _no_deployment() -> BadSettings:
+    return BadSettings(f"This Prefect server has no deployment {DEPLOYMENT}: run prefect --no-prompt deploy --all.")
+
+
+def _refusal(error: Exception) -> BadSettings | None:
+    """Return the error of a run that Prefect's server would refuse again; None if the server may accept it later."""
+    if isinstance(error, ObjectNotFound):
+        return _no_deployment()
+    status = error.response.status_code if isinstance(error, PrefectHTTPStatusError) else 0
+    if not 400 <= status < 500 or status in _TRANSIENT:
+        return None
+    return BadSettings(
+        f"Prefect's server refused a run of {DEPLOYMENT} (status {status}): run prefect --no-prompt deploy --all."
+    )
 
 
 def _recorded_groups(chunks: Iterable[BackfillChunk]) -> list[Group]:
@@ -195,13 +210,18 @@ class _Watch:
             self._hand_out(group)
 
     def _hand_out(self, group: Group) -> None:
-        """Let another run read a group; if Prefect's server accepts none, try again at the next look."""
+        """Let another run read a group; if Prefect's server is away, try again at the next look.
+
+        Raises BadSettings if the server does not accept such a run.
+        """
         try:
             created = self._run_of(group)
             while created.state is not None and created.state.is_final():  # of a process before this one
                 group.serial += 1
                 created = self._run_of(group)
-        except Exception as error:  # the server may be away for a while
+        except Exception as error:
+            if refusal := _refusal(error):
+                raise refusal from error
             self._job.log.warning("Prefect's server did not accept a run: %s", type(error).__name__)
             group.run = None
             return
@@ -231,25 +251,23 @@ class _Watch:
     def look(self) -> None:
         """Forget the groups that are done, and hand out again those whose run has not read them."""
         job, groups = self._job, tuple(self.groups)
-        try:
-            job.session.keep_claims()
-            ledger = transact(job.session, job.run, lambda account: self._look_up(account, groups))
-            flow_runs = {each.id: each for each in self._read([group.run for group in groups if group.run])}
-        except (KlaviyoPgError, OSError):
-            raise
-        except Exception as error:  # Prefect's server may be away for a while; the runs continue without it
-            job.log.warning("Prefect's server did not answer: %s", type(error).__name__)
-            return
+        job.session.keep_claims()
+        ledger = transact(job.session, job.run, lambda account: self._look_up(account, groups))
         self.requests = ledger.requests
         self._show(groups, ledger)
-        left = [
+        self.groups = [
             group
             for group in groups
             if any(ledger.chunks[_key(chunk)].state is not ChunkState.DONE for chunk in group.chunks)
         ]
+        try:
+            flow_runs = self._read()
+        except Exception as error:  # Prefect's server may be away for a while; the runs continue without it
+            job.log.warning("Prefect's server did not answer: %s", type(error).__name__)
+            return
         self.groups = [
             group
-            for group in left
+            for group in self.groups
             if self._is_in_progress(group, flow_runs.get(cast(UUID, group.run)), group.claim in ledger.alive)
         ]
 
@@ -268,12 +286,14 @@ class _Watch:
                     self._job.session.progress.add(chunk.metric_id, done=more, read=more)
                     self._shown[key] = loaded
 
-    def _read(self, ids: Sequence[UUID]) -> Sequence[FlowRun]:
+    def _read(self) -> Mapping[UUID, FlowRun]:
+        """Return the groups' runs by ID, as Prefect's server has them."""
+        ids = [group.run for group in self.groups if group.run]
         read: list[FlowRun] = []
         for start in range(0, len(ids), 100):
-            which = FlowRunFilter(id=FlowRunFilterId(any_=list(ids[start : start + 100])))
+            which = FlowRunFilter(id=FlowRunFilterId(any_=ids[start : start + 100]))
             read += self._client.read_flow_runs(flow_run_filter=which)
-        return read
+        return {each.id: each for each in read}
 
     def _is_in_progress(self, group: Group, run: FlowRun | None, is_alive: bool) -> bool:
         """Return whether the group is being read, by this run or from now on by another one."""
@@ -321,13 +341,14 @@ class _Watch:
 
     def cancel(self) -> None:
         """Stop the runs of all groups: each finishes the batch in hand; one that has not begun stops at once."""
-        flow_runs = {}
+        flow_runs: Mapping[UUID, FlowRun] = {}
         with suppress(Exception):  # Prefect's server may be away; then the runs continue to their end
-            flow_runs = {each.id: each for each in self._read([group.run for group in self.groups if group.run])}
+            flow_runs = self._read()
         for group in self.groups:
             run = flow_runs.get(cast(UUID, group.run))
-            is_running = run is not None and run.state is not None and run.state.is_running()
-            self._end(group, Cancelling() if is_running else Cancelled())
+            state = run.state if run else None
+            if state is None or not state.is_final():
+                self._end(group, Cancelling() if state and state.is_running() else Cancelled())
 
     def _end(self, group: Group, state: Any) -> None:
         with suppress(Exception):  # it may have ended by itself

@@ -5,10 +5,14 @@ from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
+import psycopg
 import pytest
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running, Scheduled
 
+from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.postgres import backfill_ledger
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from pipeline import run as runs
@@ -38,6 +42,7 @@ class FakeTime:
 
     def sleep(self, seconds: float) -> None:
         self.seconds += seconds
+        assert self.seconds < 1_000, "the backfill does not end"
 
 
 class FakePrefect:
@@ -75,6 +80,12 @@ class FakePrefect:
         if state.type in (StateType.CANCELLING, StateType.CANCELLED):
             self.cancelled.add(run_id)
         raise ConnectionError
+
+
+def answered(status: int) -> PrefectHTTPStatusError:
+    """Return what Prefect's client raises for an answer with this status."""
+    request = httpx.Request("POST", "http://127.0.0.1/api/deployments/1/create_flow_run")
+    return PrefectHTTPStatusError(str(status), request=request, response=httpx.Response(status, request=request))
 
 
 @pytest.fixture
@@ -199,6 +210,56 @@ def test_an_error_that_ends_the_backfill_cancels_its_parts(
     with pytest.raises(SystemExit):
         coordinate(warehouse, run)
     assert prefect.cancelled == {each.id for each in prefect.runs.values()}
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        pytest.param(ObjectNotFound(ValueError()), "has no deployment .* deploy --all", id="the deployment is gone"),
+        pytest.param(answered(409), r"refused a run .*\(status 409\).* deploy --all", id="other parameters"),
+    ],
+)
+def test_a_server_that_accepts_no_run_ends_the_backfill(
+    warehouse: Warehouse, run: Run, prefect: FakePrefect, error: Exception, message: str
+) -> None:
+    def refuse(created: FlowRun) -> None:
+        raise error
+
+    prefect.created = refuse
+    with pytest.raises(BadSettings, match=message):
+        coordinate(warehouse, run)
+
+
+@pytest.mark.parametrize("error", [answered(429), answered(503), httpx.ConnectError("away")], ids=repr)
+def test_a_server_that_is_away_for_a_while_gets_the_run_later(
+    warehouse: Warehouse, run: Run, prefect: FakePrefect, error: Exception
+) -> None:
+    def accept_later(created: FlowRun) -> None:
+        if prefect.time.seconds < 60:
+            raise error
+        warehouse.execute("UPDATE backfill_chunks SET state = 'done'")
+
+    prefect.created = accept_later
+    assert coordinate(warehouse, run).sentences == []
+
+
+def test_chunks_that_are_done_end_the_backfill_while_the_server_is_away(
+    warehouse: Warehouse, run: Run, prefect: FakePrefect
+) -> None:
+    def finish(each: FlowRun) -> None:
+        warehouse.execute("UPDATE backfill_chunks SET state = 'done'")
+        raise httpx.ConnectError("away")
+
+    prefect.looked = finish
+    assert coordinate(warehouse, run).sentences == []
+
+
+def test_an_error_of_the_database_is_not_one_of_the_server(
+    warehouse: Warehouse, run: Run, prefect: FakePrefect
+) -> None:
+    prefect.created = lambda created: warehouse.execute("DROP TABLE backfill_chunks")
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        coordinate(warehouse, run)
 
 
 @pytest.mark.parametrize(
