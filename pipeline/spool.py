@@ -176,11 +176,15 @@ class Spool:
         Also those of a clock that was ahead, and those of format 1, whose files were zip archives.
         """
         shutil.rmtree(_doomed(self.folder), ignore_errors=True)
-        oldest, latest = time() - self._keep.total_seconds(), time() + _AHEAD
         for folder in self.folder.glob("*"):
-            changed = folder.stat().st_mtime  # of a folder: when a file was last added or removed
-            if folder.suffix == _DELETED or not oldest <= changed <= latest or any(folder.glob("*.zip")):
-                delete(folder)
+            with suppress(FileNotFoundError):  # another process is deleting it
+                if self._is_expired(folder):
+                    delete(folder)
+
+    def _is_expired(self, folder: Path) -> bool:
+        oldest, latest = time() - self._keep.total_seconds(), time() + _AHEAD
+        changed = folder.stat().st_mtime  # of a folder: when a file was last added or removed
+        return folder.suffix == _DELETED or not oldest <= changed <= latest or any(folder.glob("*.zip"))
 
 
 def delete(folder: Path) -> None:

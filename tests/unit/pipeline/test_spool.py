@@ -14,6 +14,7 @@ from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.errors import BadSettings, Unavailable
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.rows import Reject
+from pipeline import spool as module
 from pipeline.batch import Batch, Protected, ReadBatch
 from pipeline.spool import Spool, grouped, joined
 from transforms.clean import conformed
@@ -164,6 +165,19 @@ def test_chunks_of_a_clock_that_was_ahead_are_deleted(spool: Spool) -> None:
     os.utime(chunk.folder, (tomorrow, tomorrow))
     spool.delete_expired()
     assert not chunk.folder.exists()
+
+
+def test_chunks_that_another_process_deletes_at_the_same_time_are_left_to_it(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers on one machine share its spool."""
+    for metric in ("m", "n"):
+        chunk = spool.chunk(metric)
+        chunk.put(batch(0, None, "a"))
+        os.utime(chunk.folder, (0, 0))
+    monkeypatch.setattr(module, "delete", lambda folder: shutil.rmtree(spool.folder))
+    spool.delete_expired()
+    assert not spool.folder.exists()
 
 
 def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
