@@ -12,12 +12,12 @@ from klaviyo_pg.states import ChunkState
 from pipeline.backfill.counting import Counting
 from pipeline.backfill.plan import Plan, part_claim
 from pipeline.backfill.processes import reading_processes
-from pipeline.backfill.read import Outcomes, extract, label, load, next_group, read_at_once
+from pipeline.backfill.read import Outcomes, extract, label, load, next_group, read_at_once, spooled
 from pipeline.backfill.shown import Shown
 from pipeline.job import LOOK, Job
 from pipeline.outcome import describe
 from pipeline.run import transact
-from pipeline.spool import open_spool
+from pipeline.spool import Spool, open_spool
 from pipeline.streams.events import stored_metrics
 from pipeline.workers import Inbox, Pool
 
@@ -76,12 +76,19 @@ class _Reading:
         self.shown = Shown(job, self._metrics.names)
         self._spool = open_spool(job.run.settings, job.run.integration_id)
         if self._spool:
-            self._spool.delete_expired()
+            self._tidy(self._spool, plan)
         with job.session.source() as source:
             self._events_per_page = source.events_per_page
         self._chunks: list[BackfillChunk] = []
         self._begun = self._being_read = 0
         self._counting = Counting(job, plan, pools.counter, self._inbox, partial(self._note, None))
+
+    def _tidy(self, spool: Spool, plan: Plan) -> None:
+        """Delete what would only pause the readers. Other parts of a plan may use the spool, too."""
+        spool.delete_expired()
+        if plan.start is not None:
+            waiting = [chunk for chunk in plan.chunks if chunk.state is not ChunkState.DONE]
+            spool.make_room(spooled(spool, self._job.run, chunk, self._metrics) for chunk in waiting)
 
     def continues(self) -> bool:
         """Begin what can begin, and wait a moment for something to finish. Returns False when everything has."""
