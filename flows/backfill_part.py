@@ -4,11 +4,10 @@ from functools import partial
 
 from prefect import State, flow
 
-from pipeline.backfill.plan import part_of_plan
+from pipeline.backfill.plan import part_claim, part_of_plan
 from pipeline.backfill.side_by_side import read_history
 from pipeline.job import Job
 from tasks.blocks import AccountBlock, WarehouseBlock, settings_from
-from tasks.distributing import claim_of
 from tasks.flow_run import follow_part
 
 
@@ -38,4 +37,4 @@ def backfill_part(
         read_history(job, part_of_plan(job.session, job.run, chunks))
 
     configured = partial(settings_from, klaviyo, warehouse, klaviyo_integration=integration)
-    return follow_part(configured, run_id, "backfill", claim_of(group), answer_seconds, runbook)
+    return follow_part(configured, run_id, "backfill", part_claim(group), answer_seconds, runbook)

@@ -6,6 +6,8 @@ from enum import Enum, auto
 from typing import Generic, NamedTuple, TypeVar
 
 from klaviyo_pg.errors import (
+    Busy,
+    DatabaseAway,
     DatabaseUnusable,
     Incomplete,
     KlaviyoPgError,
@@ -85,6 +87,11 @@ def effect_of(error: Exception, tolerates_failures: bool) -> Effect:
     return Effect.FAIL
 
 
+def needs_correction(error: Exception) -> bool:
+    """Return whether every run has this error until the user has changed something."""
+    return isinstance(error, UserError) and not isinstance(error, Busy | DatabaseAway)
+
+
 class _Entry(NamedTuple):
     """An error, its effect, and the stream and the subject that it leaves out, where it is that of a chunk."""
 
@@ -148,6 +155,11 @@ class Tally:
     def must_stop(self) -> bool:
         """True if nothing else should begin."""
         return self.state in (RunState.FAILED, RunState.STOPPED, RunState.TO_BE_CONTINUED)
+
+    @property
+    def needs_correction(self) -> bool:
+        """True if every run fails until the user has changed something."""
+        return any(map(needs_correction, self._failures))
 
     @property
     def is_postponed(self) -> bool:

@@ -31,10 +31,12 @@ from transforms.combine import combined
 
 FORMAT = 4
 """The format of a file; files of another format are not read."""
+_PREFIX = f"{FORMAT}-"  # of the name of a chunk's folder
 _HEAD = struct.Struct("<IQ")
 _END = "end"
 _DELETED = ".deleted"  # suffix of a folder that is being deleted
 _ONLY_OWNER = 0o700
+_MOST_OTHERS = 0.5  # share of the spool that chunks may take up which nothing will load soon
 _AHEAD = 3_600.0  # seconds: more than any run accepts
 
 
@@ -157,14 +159,21 @@ class Spool:
 
     def chunk(self, *identity: object) -> SpooledChunk:
         """Return the place of a chunk, which is identified by the values that determine its content."""
-        text = json.dumps([FORMAT, *identity], default=str)
-        return SpooledChunk(self.folder / hashlib.sha256(text.encode()).hexdigest()[:32])
+        text = json.dumps(identity, default=str)
+        return SpooledChunk(self.folder / f"{_PREFIX}{hashlib.sha256(text.encode()).hexdigest()[:32]}")
 
     @property
     def is_full(self) -> bool:
         """True if readers have to pause until something has been loaded."""
-        files = (Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names)
-        return sum(map(_size, files)) >= self._max_bytes
+        return _bytes_in(self.folder) >= self._max_bytes
+
+    def make_room(self, wanted: Iterable[SpooledChunk]) -> None:
+        """Delete other chunks than these if they take up so much that readers would pause most of the time."""
+        kept = {chunk.folder for chunk in wanted}
+        others = [folder for folder in self.folder.glob("*") if folder not in kept]
+        if sum(map(_bytes_in, others)) > _MOST_OTHERS * self._max_bytes:
+            for folder in others:
+                delete(folder)
 
     def clear(self) -> None:
         """Delete everything."""
@@ -173,14 +182,19 @@ class Spool:
     def delete_expired(self) -> None:
         """Delete chunks to which nothing has been added for SPOOL_HOURS, and finish deletion that was interrupted.
 
-        Also those of a clock that was ahead, and those of format 1, whose files were zip archives.
+        Also those of a clock that was ahead, and those of another format.
         """
         shutil.rmtree(_doomed(self.folder), ignore_errors=True)
-        oldest, latest = time() - self._keep.total_seconds(), time() + _AHEAD
         for folder in self.folder.glob("*"):
-            changed = folder.stat().st_mtime  # of a folder: when a file was last added or removed
-            if folder.suffix == _DELETED or not oldest <= changed <= latest or any(folder.glob("*.zip")):
-                delete(folder)
+            with suppress(FileNotFoundError):  # another process is deleting it
+                if self._is_expired(folder):
+                    delete(folder)
+
+    def _is_expired(self, folder: Path) -> bool:
+        oldest, latest = time() - self._keep.total_seconds(), time() + _AHEAD
+        changed = folder.stat().st_mtime  # of a folder: when a file was last added or removed
+        is_current = folder.name.startswith(_PREFIX) and folder.suffix != _DELETED
+        return not is_current or not oldest <= changed <= latest
 
 
 def delete(folder: Path) -> None:
@@ -273,6 +287,11 @@ def _sum_by_table(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         for table, value in part.items():
             total[table] = total[table] + value if table in total else value
     return total
+
+
+def _bytes_in(folder: Path) -> int:
+    files = (Path(parent, name) for parent, _, names in os.walk(folder) for name in names)
+    return sum(map(_size, files))
 
 
 def _size(path: Path) -> int:

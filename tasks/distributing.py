@@ -4,34 +4,34 @@ What a run has done is in the ledger, whatever becomes of the run. Whether it is
 Postgres drops with its connection.
 """
 
-import hashlib
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelled, Cancelling, Crashed
 
-from klaviyo_pg.errors import BadSettings, Busy, KlaviyoPgError, Stopped, Throttled
+from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped, Throttled
 from klaviyo_pg.postgres import backfill_ledger, claims, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import ChunkState
 from pipeline.backfill.counting import Counting
-from pipeline.backfill.plan import Plan
+from pipeline.backfill.plan import Plan, part_claim
 from pipeline.backfill.shown import Shown
 from pipeline.job import Job
 from pipeline.run import transact
 from pipeline.streams.events import stored_metrics
 from pipeline.workers import Inbox
+from tasks.flow_run import MISCONFIGURED
 
 DEPLOYMENT = "backfill_part/backfill_part"
 _FULL_CHUNKS = 6  # in a group: enough that starting a run costs little of its time, few enough for many workers
@@ -40,39 +40,42 @@ _MAX_ATTEMPTS = 5  # runs that a group gets
 _LOOK = 2.0  # seconds between two looks at the ledger and the runs
 _DEAD = 20.0  # seconds without its claim after which a run that has begun counts as dead
 _STUCK = 60.0  # seconds that a run may take to begin
+_TRANSIENT = (408, 429)  # statuses of requests that the server may accept later
 _NO_WORKER = 60.0  # seconds after which a warning says that no worker takes up the runs
 
 Key = tuple[str, datetime]
-
-
-def claim_of(group: str) -> str:
-    """Return the name of the claim of a group's run."""
-    return f"backfill_part {group}"
 
 
 @dataclass
 class Group:
     """Chunks that one run reads, and the run that has them now.
 
-    `attempt` counts the runs that this process has given it, `serial` those of all processes of the backfill.
+    The ledger keeps the name, so that the next process of the backfill finds the run by it.
+
+    `attempt` counts the runs that this process has given it, `serial` those of all processes of the backfill. The claim
+    has been missed since `missed_since`, all that time in the state `missed_in`.
     """
 
     chunks: Sequence[BackfillChunk]
+    name: str = field(default_factory=lambda: uuid4().hex[:12])
     attempt: int = 0
     serial: int = 1
     run: UUID | None = None
     missed_since: float | None = None
+    missed_in: StateType | None = None
     began: float = field(default_factory=time.monotonic)
-
-    @property
-    def name(self) -> str:
-        """A name that follows from its chunks."""
-        return hashlib.sha256(" ".join(map(str, self.chunks)).encode()).hexdigest()[:12]
 
     @property
     def claim(self) -> str:
         """The claim that the run which reads it holds for as long as it is alive."""
-        return claim_of(self.name)
+        return part_claim(self.name)
+
+    def missed_for(self, state: StateType) -> float:
+        """Return for how many seconds the run has been in this state without its claim; it is not there now."""
+        now = time.monotonic()
+        if self.missed_since is None or self.missed_in != state:
+            self.missed_since, self.missed_in = now, state
+        return now - self.missed_since
 
 
 def read_distributed(job: Job, plan: Plan, parameters: Mapping[str, object]) -> None:
@@ -87,32 +90,26 @@ def read_distributed(job: Job, plan: Plan, parameters: Mapping[str, object]) -> 
         get_client(sync_client=True) as client,
         job.session.progress.stage("History", "events", is_counting=plan.needs_counting),
         job.workers.pool(1) as pool,
+        _watching(job, client, parameters) as watch,
     ):
         _check_deployment(client)
         inbox, shown = Inbox(), Shown(job, transact(job.session, job.run, stored_metrics).names)
         counting = Counting(job, plan, pool, inbox, job.tally.add)
-        watch = _Watch(job, client, parameters)
-        groups: list[Group] = []
         waiting: list[BackfillChunk] = []
         is_done = False
-        while not (is_done or stop.is_requested):
+        while not (is_done or stop.is_requested or job.tally.must_stop):
             _handle(inbox)
             new = counting.take()
             shown.expect(new, counting.is_complete)
-            full, waiting = _groups([*waiting, *new], counting.is_complete, job.run.settings.chunk_events)
-            for group in full:
-                watch.hand_out(group)
-            groups += full
-            try:
-                groups = watch.look(groups)
-            except Busy:  # another backfill has taken over, and hands out its own groups
-                watch.cancel(groups)
-                raise
+            watch.hand_out(_recorded_groups(new))
+            waiting += (chunk for chunk in new if chunk.group_name is None)
+            groups, waiting = _groups(waiting, counting.is_complete, job.run.settings.chunk_events)
+            _record(job, groups)
+            watch.hand_out(groups)
+            watch.look()
             shown.log(watch.requests)
-            is_done = counting.is_complete and not (groups or waiting or len(inbox))
+            is_done = counting.is_complete and not (watch.groups or waiting or len(inbox))
         counting.report()
-        if stop.is_requested:
-            watch.cancel(groups)
     if stop.is_requested and not job.tally.is_postponed:
         job.tally.add(Stopped("Stopped. Rerun with the same arguments to resume."))
 
@@ -131,9 +128,43 @@ def _check_deployment(client: SyncPrefectClient) -> None:
     try:
         client.read_deployment_by_name(DEPLOYMENT)
     except ObjectNotFound:
-        raise BadSettings(
-            f"This Prefect server has no deployment {DEPLOYMENT}: run prefect --no-prompt deploy --all."
-        ) from None
+        raise _no_deployment() from None
+
+
+def _no_deployment() -> BadSettings:
+    return BadSettings(f"This Prefect server has no deployment {DEPLOYMENT}: run prefect --no-prompt deploy --all.")
+
+
+def _refusal(error: Exception) -> BadSettings | None:
+    """Return the error of a run that Prefect's server would refuse again; None if the server may accept it later."""
+    if isinstance(error, ObjectNotFound):
+        return _no_deployment()
+    status = error.response.status_code if isinstance(error, PrefectHTTPStatusError) else 0
+    if not 400 <= status < 500 or status in _TRANSIENT:
+        return None
+    return BadSettings(
+        f"Prefect's server refused a run of {DEPLOYMENT} (status {status}): run prefect --no-prompt deploy --all."
+    )
+
+
+def _recorded_groups(chunks: Iterable[BackfillChunk]) -> list[Group]:
+    """Return the groups of an earlier process, as far as they are not done. Their runs may still be alive."""
+    by_name: dict[str, list[BackfillChunk]] = {}
+    for chunk in chunks:
+        if chunk.group_name is not None and chunk.state is not ChunkState.DONE:
+            by_name.setdefault(chunk.group_name, []).append(chunk)
+    return [Group(each, name) for name, each in by_name.items()]
+
+
+def _record(job: Job, groups: Sequence[Group]) -> None:
+    """Record new groups in the ledger."""
+
+    def record(account: Account) -> None:
+        for group in groups:
+            backfill_ledger.group(account, group.chunks, group.name)
+
+    if groups:
+        transact(job.session, job.run, record)
 
 
 def _groups(
@@ -163,22 +194,34 @@ class _Ledger(NamedTuple):
 
 
 class _Watch:
-    """Watches the runs that read the groups."""
+    """Watches the runs that read the groups. `groups` are those that are not done."""
 
     def __init__(self, job: Job, client: SyncPrefectClient, parameters: Mapping[str, object]) -> None:
         self._job, self._client, self._parameters = job, client, parameters
+        self.groups: list[Group] = []
         self._has_warned = False
         self._shown: dict[Key, int] = {}
         self.requests = 0
 
-    def hand_out(self, group: Group) -> None:
-        """Let another run read a group; if Prefect's server accepts none, try again at the next look."""
+    def hand_out(self, groups: Iterable[Group]) -> None:
+        """Let runs read these groups."""
+        for group in groups:
+            self.groups.append(group)
+            self._hand_out(group)
+
+    def _hand_out(self, group: Group) -> None:
+        """Let another run read a group; if Prefect's server is away, try again at the next look.
+
+        Raises BadSettings if the server does not accept such a run.
+        """
         try:
             created = self._run_of(group)
             while created.state is not None and created.state.is_final():  # of a process before this one
                 group.serial += 1
                 created = self._run_of(group)
-        except Exception as error:  # the server may be away for a while
+        except Exception as error:
+            if refusal := _refusal(error):
+                raise refusal from error
             self._job.log.warning("Prefect's server did not accept a run: %s", type(error).__name__)
             group.run = None
             return
@@ -205,28 +248,26 @@ class _Watch:
         )
         return cast(FlowRun, created)
 
-    def look(self, groups: Sequence[Group]) -> list[Group]:
-        """Return the groups that are not done, after handing out again those whose run has not read them."""
-        job = self._job
-        try:
-            job.session.keep_claims()
-            ledger = transact(job.session, job.run, lambda account: self._look_up(account, groups))
-            flow_runs = {each.id: each for each in self._read([group.run for group in groups if group.run])}
-        except (KlaviyoPgError, OSError):
-            raise
-        except Exception as error:  # Prefect's server may be away for a while; the runs continue without it
-            job.log.warning("Prefect's server did not answer: %s", type(error).__name__)
-            return list(groups)
+    def look(self) -> None:
+        """Forget the groups that are done, and hand out again those whose run has not read them."""
+        job, groups = self._job, tuple(self.groups)
+        job.session.keep_claims()
+        ledger = transact(job.session, job.run, lambda account: self._look_up(account, groups))
         self.requests = ledger.requests
         self._show(groups, ledger)
-        left = [
+        self.groups = [
             group
             for group in groups
             if any(ledger.chunks[_key(chunk)].state is not ChunkState.DONE for chunk in group.chunks)
         ]
-        return [
+        try:
+            flow_runs = self._read()
+        except Exception as error:  # Prefect's server may be away for a while; the runs continue without it
+            job.log.warning("Prefect's server did not answer: %s", type(error).__name__)
+            return
+        self.groups = [
             group
-            for group in left
+            for group in self.groups
             if self._is_in_progress(group, flow_runs.get(cast(UUID, group.run)), group.claim in ledger.alive)
         ]
 
@@ -245,28 +286,31 @@ class _Watch:
                     self._job.session.progress.add(chunk.metric_id, done=more, read=more)
                     self._shown[key] = loaded
 
-    def _read(self, ids: Sequence[UUID]) -> Sequence[FlowRun]:
+    def _read(self) -> Mapping[UUID, FlowRun]:
+        """Return the groups' runs by ID, as Prefect's server has them."""
+        ids = [group.run for group in self.groups if group.run]
         read: list[FlowRun] = []
         for start in range(0, len(ids), 100):
-            which = FlowRunFilter(id=FlowRunFilterId(any_=list(ids[start : start + 100])))
+            which = FlowRunFilter(id=FlowRunFilterId(any_=ids[start : start + 100]))
             read += self._client.read_flow_runs(flow_run_filter=which)
-        return read
+        return {each.id: each for each in read}
 
     def _is_in_progress(self, group: Group, run: FlowRun | None, is_alive: bool) -> bool:
         """Return whether the group is being read, by this run or from now on by another one."""
         if group.run is None:
-            self.hand_out(group)
+            self._hand_out(group)
+            return True
+        if is_alive:  # in whichever state: its claim would keep another run out
+            group.missed_since = None
             return True
         state = run.state if run else None
         if state is None or state.is_final():
             return self._retry(group, state.message if state else "The run is gone.", (state and state.name) or "lost")
-        if is_alive or state.type == StateType.SCHEDULED:
+        if state.type == StateType.SCHEDULED:
             group.missed_since = None
-            self._warn_of_missing_workers(group, state.type)
+            self._warn_of_missing_workers(group)
             return True
-        now = time.monotonic()
-        group.missed_since = group.missed_since or now
-        if now - group.missed_since > (_DEAD if state.type == StateType.RUNNING else _STUCK):
+        if group.missed_for(state.type) > (_DEAD if state.type == StateType.RUNNING else _STUCK):
             message = "The process that ran it is gone."
             self._end(group, Crashed(message=message))
             return self._retry(group, message, "Crashed")
@@ -276,35 +320,49 @@ class _Watch:
         if state == "To be continued":
             self._job.tally.add(Throttled(message))
             return False
+        if state == MISCONFIGURED:
+            self._job.tally.add(BadSettings(message))
+            return False
         if group.attempt >= _MAX_ATTEMPTS or self._job.session.stop.is_requested:
             self._job.tally.add(KlaviyoPgError(message or f"A run ended as {state}."))
             return False
         self._job.log.warning("%s: %s Another run reads its chunks.", group.chunks[0].window, message or f"{state}.")
         group.serial += 1
-        self.hand_out(group)
+        self._hand_out(group)
         return True
 
-    def _warn_of_missing_workers(self, group: Group, state: StateType) -> None:
-        waits = state == StateType.SCHEDULED and time.monotonic() - group.began > _NO_WORKER
+    def _warn_of_missing_workers(self, group: Group) -> None:
+        waits = time.monotonic() - group.began > _NO_WORKER
         if waits and group.attempt == 1 and not self._has_warned:
             self._has_warned = True
             self._job.log.warning(
                 "Runs of %s are waiting for a worker: start more workers to finish sooner", DEPLOYMENT
             )
 
-    def cancel(self, groups: Sequence[Group]) -> None:
-        """Stop the runs of these groups: each finishes the batch in hand; one that has not begun stops at once."""
-        flow_runs = {}
+    def cancel(self) -> None:
+        """Stop the runs of all groups: each finishes the batch in hand; one that has not begun stops at once."""
+        flow_runs: Mapping[UUID, FlowRun] = {}
         with suppress(Exception):  # Prefect's server may be away; then the runs continue to their end
-            flow_runs = {each.id: each for each in self._read([group.run for group in groups if group.run])}
-        for group in groups:
+            flow_runs = self._read()
+        for group in self.groups:
             run = flow_runs.get(cast(UUID, group.run))
-            is_running = run is not None and run.state is not None and run.state.is_running()
-            self._end(group, Cancelling() if is_running else Cancelled())
+            state = run.state if run else None
+            if state is None or not state.is_final():
+                self._end(group, Cancelling() if state and state.is_running() else Cancelled())
 
     def _end(self, group: Group, state: Any) -> None:
         with suppress(Exception):  # it may have ended by itself
             self._client.set_flow_run_state(cast(UUID, group.run), state, force=state.type != StateType.CANCELLING)
+
+
+@contextmanager
+def _watching(job: Job, client: SyncPrefectClient, parameters: Mapping[str, object]) -> Iterator[_Watch]:
+    """Watch groups until they are done. However that ends, their runs end with it."""
+    watch = _Watch(job, client, parameters)
+    try:
+        yield watch
+    finally:
+        watch.cancel()
 
 
 def _key(chunk: BackfillChunk) -> Key:

@@ -13,7 +13,7 @@ from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
 from pipeline.figures import counts_of, figures, rows_of, rows_read
 from pipeline.job import Job
-from pipeline.outcome import Report, RunFailed, Tally
+from pipeline.outcome import Report, RunFailed, Tally, needs_correction
 from pipeline.run import Run, close_after_error
 from pipeline.run import finish as close
 from pipeline.session import Session
@@ -27,6 +27,8 @@ from tasks.runner import PrefectWorkers
 from tasks.session import flow_session
 
 Runbook = Callable[[Job], None]
+MISCONFIGURED = "Misconfigured"
+"""The state of a part that has failed, and that another run could not read either."""
 
 
 def follow(
@@ -65,9 +67,14 @@ def follow_part(
             run = units.join(settings, run_id, flow, claim, answer_seconds)
             job = _job(session, run, tolerates_failures=True)
             runbook(job)
-            return state_of(_report(job))
+            return as_part(state_of(_report(job)), job.tally.needs_correction)
     except KlaviyoPgError as error:
-        return _refused(error)
+        return as_part(_refused(error), needs_correction(error))
+
+
+def as_part(state: State[Any], is_misconfigured: bool) -> State[Any]:
+    """Return the state of a part, whose name is all that the run which has started it learns of an error's kind."""
+    return state.model_copy(update={"name": MISCONFIGURED}) if is_misconfigured else state
 
 
 def _refused(error: KlaviyoPgError) -> State[Any]:

@@ -161,6 +161,12 @@ BACKFILL_CHUNKS = Table(
             "ID of the run that planned the chunk. What was spooled for an earlier plan is not loaded.",
             personal=Harmless.OWN,
         ),
+        Column(
+            "group_name",
+            TEXT,
+            "Name that chunks share which one run of a distributed backfill reads; null if no such run was started.",
+            personal=Harmless.OWN,
+        ),
     ),
     primary_key=("esp_integration_id", "metric_id", "window_start"),
     internal=True,

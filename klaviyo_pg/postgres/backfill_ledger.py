@@ -13,7 +13,8 @@ from klaviyo_pg.states import ChunkState
 from klaviyo_pg.windows import Window
 
 _SELECT = (
-    "SELECT metric_id, window_start, window_end, expected, loaded, reached, state, seconds, planned_by FROM {}"
+    "SELECT metric_id, window_start, window_end, expected, loaded, reached, state, seconds, planned_by,"
+    " group_name FROM {}"
     " WHERE esp_integration_id = %(account)s"
 )
 _CHUNK = "esp_integration_id = %(account)s AND metric_id = %(metric_id)s AND window_start = %(window_start)s"
@@ -31,6 +32,7 @@ class BackfillChunk(NamedTuple):
     state: ChunkState = ChunkState.PLANNED
     seconds: float = 0.0
     planned_by: str | None = None
+    group_name: str | None = None
 
     @property
     def window(self) -> Window:
@@ -137,13 +139,19 @@ def forget(account: Account, metric_ids: Sequence[str], window: Window, run_id: 
     )
     account.execute(
         "UPDATE {} SET state = %(planned)s, expected = NULL, loaded = 0, reached = NULL, counted_by = NULL,"
-        " planned_by = %(run_id)s, error = NULL, attempts = 0, seconds = 0, updated_at = now()"
+        " planned_by = %(run_id)s, group_name = NULL, error = NULL, attempts = 0, seconds = 0, updated_at = now()"
         f" WHERE {of_metrics} AND window_start < %(end)s AND window_end > %(start)s",
         bookkeeping.BACKFILL_CHUNKS,
         planned=ChunkState.PLANNED,
         run_id=run_id,
         **values,
     )
+
+
+def group(account: Account, chunks: Iterable[BackfillChunk], name: str) -> None:
+    """Record that one run reads these chunks, under this name."""
+    for chunk in chunks:
+        _update(account, chunk, "group_name = %(name)s", name=name)
 
 
 def begin(account: Account, chunk: BackfillChunk) -> None:

@@ -108,6 +108,11 @@ def event_tables_of(session: Session, run: Run) -> frozenset[str] | None:
         return selection_of(run.settings).event_tables(source.lists_people)
 
 
+def part_claim(group: str) -> str:
+    """Return the name of the claim of a run that reads a group of chunks for a distributed backfill."""
+    return f"backfill_part {group}"
+
+
 def part_of_plan(session: Session, run: Run, names: Sequence[Sequence[str]]) -> Plan:
     """Return the chunks with these metric ids and starts, as the ledger has them, in this order."""
     stored = transact(session, run, backfill_ledger.chunks)

@@ -5,19 +5,19 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from klaviyo_pg.errors import DatabaseUnusable, Stopped
-from klaviyo_pg.postgres import backfill_ledger
+from klaviyo_pg.errors import Busy, DatabaseUnusable, Stopped
+from klaviyo_pg.postgres import backfill_ledger, claims
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import ChunkState
 from pipeline.backfill.counting import Counting
-from pipeline.backfill.plan import Plan
+from pipeline.backfill.plan import Plan, part_claim
 from pipeline.backfill.processes import reading_processes
-from pipeline.backfill.read import Outcomes, extract, label, load, next_group, read_at_once
+from pipeline.backfill.read import Outcomes, extract, label, load, next_group, read_at_once, spooled
 from pipeline.backfill.shown import Shown
 from pipeline.job import LOOK, Job
 from pipeline.outcome import describe
 from pipeline.run import transact
-from pipeline.spool import open_spool
+from pipeline.spool import Spool, open_spool
 from pipeline.streams.events import stored_metrics
 from pipeline.workers import Inbox, Pool
 
@@ -29,7 +29,11 @@ def read_history(job: Job, plan: Plan) -> None:
 
     A chunk that fails does not stop the others: the run ends as partial. A request to stop is obeyed after the batches
     in hand; what has been read but not loaded stays in the spool for the next run.
+
+    Raises Busy while parts of a distributed backfill, which has ended, are still reading chunks of the plan.
     """
+    if plan.start is not None:
+        _check_no_parts(job, plan)
     workers, count = job.workers, job.worker_count
     with (
         job.session.stop.on_signals(),
@@ -46,6 +50,13 @@ def read_history(job: Job, plan: Plan) -> None:
         stored = reading.shown.stored
     if job.session.stop.is_requested and not job.tally.is_postponed:
         job.tally.add(Stopped(f"Stopped after {stored:,} events. Rerun with the same arguments to resume."))
+
+
+def _check_no_parts(job: Job, plan: Plan) -> None:
+    names = {each.group_name for each in plan.chunks if each.group_name and each.state is not ChunkState.DONE}
+    parts = [part_claim(name) for name in sorted(names)]
+    if transact(job.session, job.run, lambda account: claims.held(account, parts)):
+        raise Busy("Runs of backfill_part are still reading this history. Wait for them to finish or stop them.")
 
 
 class _Pools(NamedTuple):
@@ -65,12 +76,19 @@ class _Reading:
         self.shown = Shown(job, self._metrics.names)
         self._spool = open_spool(job.run.settings, job.run.integration_id)
         if self._spool:
-            self._spool.delete_expired()
+            self._tidy(self._spool, plan)
         with job.session.source() as source:
             self._events_per_page = source.events_per_page
         self._chunks: list[BackfillChunk] = []
         self._begun = self._being_read = 0
         self._counting = Counting(job, plan, pools.counter, self._inbox, partial(self._note, None))
+
+    def _tidy(self, spool: Spool, plan: Plan) -> None:
+        """Delete what would only pause the readers. Other parts of a plan may use the spool, too."""
+        spool.delete_expired()
+        if plan.start is not None:
+            waiting = [chunk for chunk in plan.chunks if chunk.state is not ChunkState.DONE]
+            spool.make_room(spooled(spool, self._job.run, chunk, self._metrics) for chunk in waiting)
 
     def continues(self) -> bool:
         """Begin what can begin, and wait a moment for something to finish. Returns False when everything has."""

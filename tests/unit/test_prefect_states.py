@@ -7,11 +7,21 @@ import httpx
 import pytest
 import yaml
 
-from klaviyo_pg.errors import BadSettings, MissingScope, QuotaUsedUp, Throttled
+from klaviyo_pg.errors import (
+    BadKey,
+    BadSettings,
+    Busy,
+    DatabaseAway,
+    MissingScope,
+    QuotaUsedUp,
+    Stopped,
+    Throttled,
+    Unavailable,
+)
 from klaviyo_pg.states import FINISHED, RunState
 from pipeline.outcome import Report, Tally
 from tasks import artifacts, run_events
-from tasks.flow_run import state_of
+from tasks.flow_run import MISCONFIGURED, as_part, state_of
 from tasks.local import run_flow
 from tasks.naming import artifact_key
 from tests.driver import ROOT
@@ -53,6 +63,32 @@ def expected_by(name: str) -> list[str]:
 def test_each_state_of_a_run_has_a_state_in_prefect(state: RunState, type_: str, name: str) -> None:
     shown = state_of(Report("id", "shop", state, ("One.", "Two."), 0), "3 rows read.")
     assert (shown.type.value, shown.name, shown.message) == (type_, name, "One. Two. 3 rows read.")
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        pytest.param(BadKey(), MISCONFIGURED, id="a wrong key"),
+        pytest.param(BadSettings(), MISCONFIGURED, id="a full disk"),
+        pytest.param(Busy(), "Failed", id="busy"),
+        pytest.param(DatabaseAway(), "Failed", id="no database"),
+        pytest.param(Throttled(), "To be continued", id="throttled"),
+        pytest.param(Unavailable(), "Partial", id="no answer"),
+        pytest.param(Stopped(), "Stopped", id="stopped"),
+    ],
+)
+def test_a_part_that_another_run_cannot_read_either_has_a_state_with_a_name(error: Exception, name: str) -> None:
+    tally = Tally(tolerates_failures=True)
+    tally.add(error)
+    state = state_of(Report("id", "shop", tally.state, tuple(tally.sentences), tally.exit_code))
+    part = as_part(state, tally.needs_correction)
+    assert (part.name, part.type, part.message) == (name, state.type, state.message)
+
+
+def test_a_part_that_is_misconfigured_is_reported() -> None:
+    event = f"prefect.flow-run.{MISCONFIGURED}"
+    assert event in expected_by("klaviyo-failed")
+    assert event in expected_by("klaviyo-lost")
 
 
 def test_differences_have_an_automation() -> None:

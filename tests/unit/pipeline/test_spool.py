@@ -14,8 +14,9 @@ from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.errors import BadSettings, Unavailable
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.rows import Reject
+from pipeline import spool as module
 from pipeline.batch import Batch, Protected, ReadBatch
-from pipeline.spool import Spool, grouped, joined
+from pipeline.spool import FORMAT, Spool, grouped, joined
 from transforms.clean import conformed
 from transforms.combine import combined
 
@@ -164,6 +165,42 @@ def test_chunks_of_a_clock_that_was_ahead_are_deleted(spool: Spool) -> None:
     os.utime(chunk.folder, (tomorrow, tomorrow))
     spool.delete_expired()
     assert not chunk.folder.exists()
+
+
+@pytest.mark.parametrize("name", ["0" * 32, f"{FORMAT - 1}-{'0' * 32}"], ids=["without a number", "an earlier format"])
+def test_chunks_of_another_format_are_deleted(spool: Spool, name: str) -> None:
+    """Nothing reads them, so they would fill the spool for days after an upgrade."""
+    chunk = spool.chunk("m")
+    chunk.put(batch(0, None, "a"))
+    other = spool.folder / name
+    shutil.copytree(chunk.folder, other)
+    spool.delete_expired()
+    assert not other.exists()
+    assert chunk.is_complete
+
+
+@pytest.mark.parametrize(("limit", "stay"), [(1_000_000, True), (1_000, False)], ids=["little", "most"])
+def test_other_chunks_make_room_if_they_take_most_of_the_spool(tmp_path: Path, limit: int, stay: bool) -> None:
+    spool = Spool(tmp_path / "spool", limit, timedelta(hours=1))
+    wanted, other = spool.chunk("wanted"), spool.chunk("other")
+    for chunk in (wanted, other):
+        chunk.put(batch(0, None, "a"))
+    spool.make_room([wanted])
+    assert other.is_complete is stay
+    assert wanted.is_complete
+
+
+def test_chunks_that_another_process_deletes_at_the_same_time_are_left_to_it(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers on one machine share its spool."""
+    for metric in ("m", "n"):
+        chunk = spool.chunk(metric)
+        chunk.put(batch(0, None, "a"))
+        os.utime(chunk.folder, (0, 0))
+    monkeypatch.setattr(module, "delete", lambda folder: shutil.rmtree(spool.folder))
+    spool.delete_expired()
+    assert not spool.folder.exists()
 
 
 def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from klaviyo_pg.errors import BadSettings
 from pipeline.run import transact
+from pipeline.spool import FORMAT
 from tests.erasing import erase
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.backfill.conftest import (
@@ -21,6 +22,14 @@ from tests.integration.pipeline.backfill.conftest import (
 from tests.integration.pipeline.conftest import HOUR, Warehouse, days_ago
 
 SECOND = timedelta(seconds=1)
+
+
+def fill(warehouse: Warehouse, integration_id: str) -> Path:
+    """Add a megabyte to the spool, as a chunk that no plan has, and return its folder."""
+    folder = warehouse.configured().spool_dir / integration_id / f"{FORMAT}-none"
+    folder.mkdir(parents=True)
+    (folder / "file").write_bytes(b"\0" * (1 << 20))
+    return folder
 
 
 def test_what_is_spooled_is_loaded_by_the_next_run_without_a_request(
@@ -72,18 +81,27 @@ def test_a_full_spool_pauses_the_readers(warehouse: Warehouse, shop: FakeAccount
     """Then each chunk is loaded before the next one is read, however many readers there are."""
     shop.events_per_page = 50  # so that each unit reads a single chunk
     integration_id = warehouse.daily("metrics").run.integration_id
-    filler = warehouse.configured().spool_dir / integration_id / "filler"
-    filler.mkdir(parents=True)
-    (filler / "file").write_bytes(b"\0" * (1 << 20))
     loaded: list[int] = []
 
     def note() -> None:
         loaded.append(len(warehouse.column(STORED)))
 
+    shop.before("beginning", lambda: fill(warehouse, integration_id))  # by another process, after the run began
     shop.before("events", note, page=0, times=None)
     assert spooled(concurrency=4, spool_megabytes=1).state == "complete"
     assert len(loaded) == len(set(loaded)) >= 4
     assert_complete(warehouse, shop)
+
+
+def test_what_a_backfill_does_not_read_does_not_pause_its_readers(
+    warehouse: Warehouse, shop: FakeAccount, spooled: Backfill
+) -> None:
+    """A backfill of a longer time may have left the spool full."""
+    folder = fill(warehouse, warehouse.daily("metrics").run.integration_id)
+    was_there: list[bool] = []
+    shop.before("events", lambda: was_there.append(folder.exists()), page=0)
+    assert spooled(spool_megabytes=1).state == "complete"
+    assert was_there == [False]
 
 
 def test_people_who_are_erased_do_not_come_back_from_the_spool(
