@@ -40,6 +40,7 @@ _MAX_ATTEMPTS = 5  # runs that a group gets
 _LOOK = 2.0  # seconds between two looks at the ledger and the runs
 _DEAD = 20.0  # seconds without its claim after which a run that has begun counts as dead
 _STUCK = 60.0  # seconds that a run may take to begin
+_NO_LOGIN = (401, 403)
 _TRANSIENT = (408, 429)  # statuses of requests that the server may accept later
 _NO_WORKER = 60.0  # seconds after which a warning says that no worker takes up the runs
 
@@ -142,6 +143,8 @@ def _refusal(error: Exception) -> BadSettings | None:
     status = error.response.status_code if isinstance(error, PrefectHTTPStatusError) else 0
     if not 400 <= status < 500 or status in _TRANSIENT:
         return None
+    if status in _NO_LOGIN:
+        return BadSettings(f"Prefect's server refused the login (status {status}): check PREFECT_API_KEY.")
     return BadSettings(
         f"Prefect's server refused a run of {DEPLOYMENT} (status {status}): run prefect --no-prompt deploy --all."
     )

@@ -216,6 +216,7 @@ def test_an_error_that_ends_the_backfill_cancels_its_parts(
     ("error", "message"),
     [
         pytest.param(ObjectNotFound(ValueError()), "has no deployment .* deploy --all", id="the deployment is gone"),
+        pytest.param(answered(401), r"refused the login .*check PREFECT_API_KEY", id="another key"),
         pytest.param(answered(409), r"refused a run .*\(status 409\).* deploy --all", id="other parameters"),
     ],
 )
