@@ -37,7 +37,8 @@ class Run:
     """A run that has begun. `as_of` is its present: it reads what the source contains up to then.
 
     `resumed_at` is when this process resumed a run that did not finish; None: it has not. `repair` is the sentence
-    about an earlier run with a wrong clock, where this one has set right what that one recorded.
+    about an earlier run with a wrong clock, where this one has set right what that one recorded. `unknown_zone` is the
+    sentence about a time zone that the database does not have.
     """
 
     id: str
@@ -48,15 +49,16 @@ class Run:
     answer_seconds: float = 0.0  # how long the API's first, small answer took
     resumed_at: datetime | None = None
     repair: str | None = None
+    unknown_zone: str | None = None
 
     @property
     def notes(self) -> list[str]:
         """The sentences about the run that its result has to contain."""
-        repairs = [] if self.repair is None else [self.repair]
+        found = [sentence for sentence in (self.repair, self.unknown_zone) if sentence is not None]
         if self.resumed_at is None:
-            return repairs
+            return found
         return [
-            *repairs,
+            *found,
             f"Resumed the unfinished run of {self.as_of.astimezone(UTC):%Y-%m-%d %H:%M} UTC. Windows of past events "
             "that it had finished were not read again.",
         ]
@@ -124,6 +126,7 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
         runs.add_requests(account, opened.run_id, source.traffic)
         if described:
             _describe(account, opened.run_id, described, settings)
+        unknown_zone = checks.time_zone(connection, described.timezone if described else None)
     first = source.traffic
     run = Run(
         opened.run_id,
@@ -134,6 +137,7 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
         answer_seconds=first.seconds / max(1, first.requests),
         resumed_at=now if opened.is_resumed else None,
         repair=repair.sentence,
+        unknown_zone=unknown_zone,
     )
     for note in run.notes:
         log.info("%s", note)

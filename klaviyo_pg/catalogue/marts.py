@@ -6,7 +6,7 @@ _ACCOUNT = (
     Column("integration", TEXT, "Name of the account in this warehouse (KLAVIYO_INTEGRATION)."),
     Column("esp_integration_id", TEXT, "ID of the Klaviyo account in this warehouse; see integrations."),
 )
-_DAY = Column("day", DATE, "Day in the account's time zone (accounts.timezone); in UTC if that is not known.")
+_DAY = Column("day", DATE, "Day in the account's time zone (account_time_zones.timezone).")
 _PERFORMANCE = (
     Column("recipients", INTEGER, "Messages sent: delivered and bounced ones."),
     Column("delivered", INTEGER, "Messages delivered."),

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from klaviyo_pg.catalogue import Table, account, attribution, bookkeeping, dimensions, events, membership
+from klaviyo_pg.catalogue import Table, attribution, bookkeeping, dimensions, events, membership
 from klaviyo_pg.catalogue import messages as of_messages
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
-from klaviyo_pg.catalogue.views import MESSAGES
+from klaviyo_pg.catalogue.views import ACCOUNT_TIME_ZONES, MESSAGES
 from klaviyo_pg.postgres import conversions
 from klaviyo_pg.postgres.statements import qualified
 
@@ -180,16 +180,10 @@ _ACTIVITY = {
     "{}s_30_days": "count(*) FILTER (WHERE kind = {} AND event_at > now() - interval '720 hours')",
     "{}s_90_days": "count(*) FILTER (WHERE kind = {} AND event_at > now() - interval '2160 hours')",
 }
-# The time zones of accounts. A name that Postgres does not have would make every query of a view fail.
-_ZONES = """
-    SELECT esp_integration_id, max(timezone) AS name FROM {accounts}
-    WHERE timezone IN (SELECT name FROM pg_catalog.pg_timezone_names) GROUP BY 1
-"""
-_ZONE = SQL("coalesce(zone.name, 'UTC')")
 # People without a time of joining were on the list before the first day. A person can have left before joining: by a
 # suppression that is older, and still applies.
 _GROWTH = """
-WITH zone AS ({zones})
+WITH zone AS MATERIALIZED (SELECT esp_integration_id, timezone FROM {account_time_zones})
 SELECT integrations.name AS integration, change.esp_integration_id, list.key AS list_key, change.list_id,
     list.name AS list_name, change.day, change.people_joined, change.people_left, change.people_on_list,
     change.joined_and_subscribed
@@ -200,14 +194,14 @@ FROM (
         )::bigint AS people_on_list,
         sum(subscribed)::bigint AS joined_and_subscribed
     FROM (
-        SELECT esp_integration_id, list_id, (subscribed AT TIME ZONE {zone})::date AS day,
+        SELECT esp_integration_id, list_id, (subscribed AT TIME ZONE zone.timezone)::date AS day,
             (subscribed IS NOT NULL)::int AS joined, (subscribed IS NULL)::int AS earlier, 0 AS has_left,
             (is_subscribed IS TRUE AND subscribed IS NOT NULL)::int AS subscribed
-        FROM {member_lists} LEFT JOIN zone USING (esp_integration_id)
+        FROM {member_lists} JOIN zone USING (esp_integration_id)
         UNION ALL
         SELECT esp_integration_id, list_id,
-            (greatest(unsubscribed_at, subscribed) AT TIME ZONE {zone})::date, 0, 0, 1, 0
-        FROM {member_lists} LEFT JOIN zone USING (esp_integration_id) WHERE unsubscribed_at IS NOT NULL
+            (greatest(unsubscribed_at, subscribed) AT TIME ZONE zone.timezone)::date, 0, 0, 1, 0
+        FROM {member_lists} JOIN zone USING (esp_integration_id) WHERE unsubscribed_at IS NOT NULL
     ) AS each GROUP BY 1, 2, 3
 ) AS change
 JOIN {integrations} AS integrations ON integrations.esp_integration_id = change.esp_integration_id
@@ -220,8 +214,7 @@ _DELIVERABILITY = """
 SELECT integrations.name AS integration, event.esp_integration_id, day.at::date AS day, event.domain, event.sends,
     event.bounces, event.hard_bounces, event.soft_bounces, event.opens, event.machine_opens, event.complaints
 FROM (
-    SELECT coalesce(zone.name, 'UTC') AS name, array_agg(each.esp_integration_id) AS accounts
-    FROM {integrations} AS each LEFT JOIN ({zones}) AS zone USING (esp_integration_id) GROUP BY 1
+    SELECT timezone AS name, array_agg(esp_integration_id) AS accounts FROM {account_time_zones} GROUP BY 1
 ) AS zone
 CROSS JOIN LATERAL generate_series(
     (least({first}) AT TIME ZONE zone.name)::date::timestamp, greatest({last}) AT TIME ZONE zone.name, interval '1 day'
@@ -262,7 +255,6 @@ _EMAIL_KINDS = {
 }
 _TABLES = (
     bookkeeping.INTEGRATIONS,
-    account.ACCOUNTS,
     attribution.EVENT_ATTRIBUTIONS,
     dimensions.METRICS,
     dimensions.CAMPAIGNS,
@@ -335,7 +327,7 @@ def member_engagement(schema: str) -> Composed:
 
 def list_growth(schema: str) -> Composed:
     """Return the query that defines the view of lists by day."""
-    return _filled(schema, _GROWTH, zone=_ZONE, zones=_filled(schema, _ZONES))
+    return _filled(schema, _GROWTH)
 
 
 def deliverability(schema: str) -> Composed:
@@ -350,7 +342,6 @@ def deliverability(schema: str) -> Composed:
         last=SQL(", ").join(SQL("(SELECT max(event_at) FROM {})").format(name) for name in names),
         events=_appended(schema, _OF_EMAIL, kinds),
         by_machine=SQL(_BY_MACHINE),
-        zones=_filled(schema, _ZONES),
         **{name: SQL(str(kind)) for name, kind in numbers.items()},
     )
 
@@ -374,5 +365,5 @@ def _appended(schema: str, text: str, kinds: Mapping[Table, str | Composable], *
 
 
 def _filled(schema: str, text: str, **parts: Composable) -> Composed:
-    tables = {table.name: qualified(schema, table) for table in (*_TABLES, MESSAGES)}
+    tables = {table.name: qualified(schema, table) for table in (*_TABLES, MESSAGES, ACCOUNT_TIME_ZONES)}
     return SQL(text.strip("\n")).format(**{**tables, **parts})

@@ -106,6 +106,19 @@ def test_days_are_those_of_utc_whatever_the_session_s_time_zone(
     assert rows(connection, days) == [("2026-03-01", 1), ("2026-03-29", 1), ("2026-03-30", 1)]
 
 
+@pytest.mark.parametrize(
+    ("zone", "expected"),
+    [("US/Eastern", "America/New_York"), ("Asia/Tokyo", "Asia/Tokyo"), ("No/Such_Zone", "UTC"), (None, "UTC")],
+)
+def test_each_account_has_a_time_zone_that_queries_can_use(
+    connection: psycopg.Connection, zone: str | None, expected: str
+) -> None:
+    """A renamed zone has its current name: not every database has the old one."""
+    in_zone(connection, "one", zone)
+    zones = "SELECT integration, account_timezone, timezone FROM klaviyo.account_time_zones ORDER BY 1"
+    assert rows(connection, zones) == [("one-shop", zone, expected), ("two-shop", None, "UTC")]
+
+
 def test_days_are_those_of_the_account_s_time_zone(connection: psycopg.Connection) -> None:
     """Also the 23 hours of the day on which the clocks change, and although another account has other days."""
     in_zone(connection, "one", "Europe/Berlin")
@@ -221,6 +234,8 @@ def test_the_metric_of_revenue_is_the_mapped_one_or_the_only_placed_order(connec
 
 
 def test_the_statements_of_the_documentation_run(connection: psycopg.Connection) -> None:
+    """Even if the database does not have the time zone of an account."""
+    in_zone(connection, "one", "No/Such_Zone")
     assert len(BLOCKS) == 9
     for block in BLOCKS:
         connection.execute(block)

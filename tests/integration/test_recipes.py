@@ -32,6 +32,19 @@ def test_people_leave_a_list_no_earlier_than_they_join_it(connection: psycopg.Co
     assert answer(connection, 9) == [{"list": "News", "week": week, "joined": 1, "has_left": 1, "on_list": 0}]
 
 
+def test_clicks_of_an_account_have_an_hour_whatever_its_time_zone(
+    connection: psycopg.Connection, merged: Merge
+) -> None:
+    """The database does not have the time zone of the account `one`."""
+    zones = {"one": "No/Such_Zone", "two": "US/Eastern", "three": None}
+    for name, zone in zones.items():
+        connection.execute("INSERT INTO integrations (name, esp_integration_id) VALUES (%s, %s)", [name, name])
+        merged(loads.ACCOUNTS, {"key": name, "id": name, "timezone": zone}, integration_id=name)
+        merged(loads.EVENTS["clicks"], {"key": name, "id": name, "event_at": DAY}, integration_id=name)
+    hours = {row["account"]: row["hour"] for row in answer(connection, 6)}
+    assert hours == {"one": 12, "two": 7, "three": 12}
+
+
 def test_an_order_counts_once_for_a_tag_of_two_campaigns(connection: psycopg.Connection, merged: Merge) -> None:
     """It counts for each tag, and both campaigns count."""
     yesterday = datetime.now(UTC) - timedelta(days=1)
