@@ -38,7 +38,7 @@ class Run:
 
     `resumed_at` is when this process resumed a run that did not finish; None: it has not. `repair` is the sentence
     about an earlier run with a wrong clock, where this one has set right what that one recorded. `unknown_zone` is the
-    sentence about a time zone that the database does not have.
+    sentence about a time zone that the database does not have. `is_limited` says that arguments limit what it reads.
     """
 
     id: str
@@ -50,6 +50,7 @@ class Run:
     resumed_at: datetime | None = None
     repair: str | None = None
     unknown_zone: str | None = None
+    is_limited: bool = False
 
     @property
     def notes(self) -> list[str]:
@@ -100,8 +101,10 @@ def _with_claims(
             session.database.wait_for(session.renew_claims)
 
 
-def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log) -> Run:
+def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log, is_limited: bool = False) -> Run:
     """Check the API key and the database, bring the warehouse up to the catalogue, and open the run.
+
+    `is_limited` says that arguments limit what the run reads, beyond the settings.
 
     Raises UserError where the key, the database, the account's name or the name of a metric is wrong, where claims
     would not work, and where clocks differ.
@@ -122,7 +125,7 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
         repair = future.repair(account, clocks.database, session.clock_tolerance)
         asked = _digest(settings, selection)
         before = runs.last_duration(account, flow, asked)
-        opened = runs.open_run(account, flow, asked, now)
+        opened = runs.open_run(account, flow, asked, now, is_limited)
         runs.add_requests(account, opened.run_id, source.traffic)
         if described:
             _describe(account, opened.run_id, described, settings)
@@ -138,6 +141,7 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
         resumed_at=now if opened.is_resumed else None,
         repair=repair.sentence,
         unknown_zone=unknown_zone,
+        is_limited=is_limited,
     )
     for note in run.notes:
         log.info("%s", note)

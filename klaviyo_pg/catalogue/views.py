@@ -16,7 +16,8 @@ FRESHNESS = View(
         Column(
             "last_complete_run",
             TIMESTAMP,
-            "When the last complete daily run finished, with or without differences.",
+            "When the last complete daily run finished, with or without differences. Runs that arguments limited, such "
+            "as --tables, do not count.",
         ),
         Column("last_reconciled", TIMESTAMP, "When the stored events were last compared with the source's counts."),
         Column(

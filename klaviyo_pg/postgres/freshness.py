@@ -9,7 +9,7 @@ from klaviyo_pg.states import FINISHED
 _QUERY = """
 WITH complete AS (
     SELECT esp_integration_id, max(finished_at) AS at FROM {runs}
-    WHERE flow = 'daily' AND state IN ({finished}) GROUP BY 1
+    WHERE flow = 'daily' AND state IN ({finished}) AND is_limited IS NOT TRUE GROUP BY 1
 ), compared AS (
     SELECT esp_integration_id, metric_id, max(checked_at) FILTER (WHERE state IS DISTINCT FROM 'uncounted') AS at,
         CASE WHEN bool_or(state = 'differs') THEN 'differs' ELSE (array_agg(state ORDER BY checked_at DESC))[1]

@@ -9,6 +9,7 @@ import pytest
 
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.postgres import accounts, runs, watermarks
+from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.states import RunState
 from tests.driver import ROOT
 from tests.integration.conftest import SCHEMA
@@ -61,6 +62,27 @@ def test_each_metric_and_stream_has_one_row(integration_id: str, connection: psy
     }
     complete = connection.execute("SELECT DISTINCT integration, last_complete_run IS NULL FROM freshness").fetchall()
     assert complete == [("shop", False)]
+
+
+def hours_since_the_last_load(connection: psycopg.Connection, integration_id: str) -> list[int]:
+    """Return what the view and the dashboard show, as whole hours."""
+    [panel] = (each for each in PANELS if each["title"] == "Hours since the last complete load")
+    shown = panel["targets"][0]["rawSql"].replace("${account:sqlstring}", f"'{integration_id}'")
+    query = "SELECT DISTINCT extract(epoch FROM now() - last_complete_run) / 3600 FROM freshness"
+    return [int(connection.execute(each).fetchone()[-1]) for each in (query, shown)]
+
+
+@pytest.mark.parametrize(("is_limited", "hours"), [(True, 216), (False, 0), (None, 0)])
+def test_a_run_that_arguments_limited_is_not_a_complete_load(
+    integration_id: str, connection: psycopg.Connection, is_limited: bool | None, hours: int
+) -> None:
+    """Runs of earlier versions count."""
+    connection.execute("UPDATE runs SET finished_at = now() - interval '9 days'")
+    shop = Account(connection, SCHEMA, integration_id)
+    run = runs.open_run(shop, "daily", "some", NOW, is_limited=is_limited is True)
+    connection.execute("UPDATE runs SET is_limited = %s WHERE run_id = %s", [is_limited, run.run_id])
+    runs.close_run(shop, run.run_id, RunState.COMPLETE, None)
+    assert hours_since_the_last_load(connection, integration_id) == [hours, hours]
 
 
 def test_deleted_metrics_are_left_out(integration_id: str, connection: psycopg.Connection) -> None:
