@@ -181,7 +181,8 @@ _ACTIVITY = {
     "{}s_90_days": "count(*) FILTER (WHERE kind = {} AND event_at > now() - interval '2160 hours')",
 }
 # People without a time of joining were on the list before the first day. A person can have left before joining: by a
-# suppression that is older, and still applies.
+# suppression that is older, and still applies. Joining again leaves no event if it is an import: `subscribed` is the
+# time of an earlier event then.
 _GROWTH = """
 WITH zone AS MATERIALIZED (SELECT esp_integration_id, timezone FROM {account_time_zones})
 SELECT integrations.name AS integration, change.esp_integration_id, list.key AS list_key, change.list_id,
@@ -189,20 +190,28 @@ SELECT integrations.name AS integration, change.esp_integration_id, list.key AS 
     change.joined_and_subscribed
 FROM (
     SELECT esp_integration_id, list_id, day, sum(joined)::bigint AS people_joined, sum(has_left)::bigint AS people_left,
-        sum(sum(joined + earlier - has_left)) OVER (
+        sum(sum(joined - has_left)) OVER (
             PARTITION BY esp_integration_id, list_id ORDER BY day NULLS FIRST
         )::bigint AS people_on_list,
-        sum(subscribed)::bigint AS joined_and_subscribed
+        sum(each.subscribed)::bigint AS joined_and_subscribed
     FROM (
-        SELECT esp_integration_id, list_id, (subscribed AT TIME ZONE zone.timezone)::date AS day,
-            (subscribed IS NOT NULL)::int AS joined, (subscribed IS NULL)::int AS earlier, 0 AS has_left,
-            (is_subscribed IS TRUE AND subscribed IS NOT NULL)::int AS subscribed
-        FROM {member_lists} JOIN zone USING (esp_integration_id)
-        UNION ALL
-        SELECT esp_integration_id, list_id,
-            (greatest(unsubscribed_at, subscribed) AT TIME ZONE zone.timezone)::date, 0, 0, 1, 0
-        FROM {member_lists} JOIN zone USING (esp_integration_id) WHERE unsubscribed_at IS NOT NULL
-    ) AS each GROUP BY 1, 2, 3
+        SELECT esp_integration_id, list_id, joined_on, left_on, count(*) AS people,
+            count(*) FILTER (WHERE is_subscribed) AS subscribed
+        FROM (
+            SELECT current.esp_integration_id, current.list_id, current.is_subscribed,
+                (greatest(current.subscribed, staged.created_at) AT TIME ZONE zone.timezone)::date AS joined_on,
+                (CASE WHEN current.unsubscribed_at IS NOT NULL
+                    THEN greatest(current.unsubscribed_at, current.subscribed, staged.created_at)
+                END AT TIME ZONE zone.timezone)::date AS left_on
+            FROM {member_lists} AS current
+            JOIN zone ON zone.esp_integration_id = current.esp_integration_id
+            LEFT JOIN {stg_member_lists} AS staged ON staged.list_id = current.list_id
+                AND staged.member_id = current.member_id AND staged.esp_integration_id = current.esp_integration_id
+        ) AS person GROUP BY 1, 2, 3, 4
+    ) AS membership
+    CROSS JOIN LATERAL (VALUES (joined_on, people, 0, subscribed), (left_on, 0, people, 0))
+        AS each (day, joined, has_left, subscribed)
+    WHERE day IS NOT NULL OR joined > 0 GROUP BY 1, 2, 3
 ) AS change
 JOIN {integrations} AS integrations ON integrations.esp_integration_id = change.esp_integration_id
 LEFT JOIN {lists} AS list ON list.id = change.list_id AND list.esp_integration_id = change.esp_integration_id
@@ -262,6 +271,7 @@ _TABLES = (
     dimensions.LISTS,
     dimensions.MEMBERS,
     membership.MEMBER_LISTS,
+    membership.STG_MEMBER_LISTS,
     of_messages.CAMPAIGN_MESSAGES,
     events.EVENTS,
 )

@@ -158,6 +158,25 @@ def test_people_leave_a_list_no_earlier_than_they_join_it(connection: psycopg.Co
     assert rows(connection, days) == [("2025-12-31", 0, 1, 0), ("2026-03-01", 2, 1, 1)]
 
 
+def test_who_joins_again_without_an_event_counts_on_the_day_of_the_second_time(connection: psycopg.Connection) -> None:
+    """As after an import. `subscribed` is the time of the event of the first time; Bob's is the second one."""
+    again = DAY + timedelta(days=30)
+    for person, subscribed, created in (("ann", DAY, again), ("bob", again, DAY)):
+        values = {"person": person, "id": f"L:{person}", "subscribed": subscribed, "created": created}
+        connection.execute(
+            "INSERT INTO klaviyo.member_lists (key, id, list_id, member_id, subscribed, esp_integration_id)"
+            " VALUES (%(person)s, %(id)s, 'L', %(person)s, %(subscribed)s, 'one')",
+            values,
+        )
+        connection.execute(
+            "INSERT INTO klaviyo.stg_member_lists (_sync_id, list_id, member_id, created_at, esp_integration_id)"
+            " VALUES (md5(%(id)s), 'L', %(person)s, %(created)s, 'one')",
+            values,
+        )
+    days = "SELECT day::text, people_joined, people_left, people_on_list FROM klaviyo.list_growth ORDER BY day"
+    assert rows(connection, days) == [("2026-03-31", 2, 0, 2)]
+
+
 def test_text_messages_in_the_tables_of_emails_are_no_emails(connection: psycopg.Connection) -> None:
     """They count for their campaign. Those that could not be delivered are attempts."""
     add(connection, "sends", "one", "T1", "ann")
