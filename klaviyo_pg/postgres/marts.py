@@ -16,9 +16,10 @@ from klaviyo_pg.postgres import conversions
 from klaviyo_pg.postgres.statements import qualified
 
 _DELIVERED, _BOUNCED, _OPENED, _MACHINE, _CLICKED, _BOT, _UNSUBSCRIBED, _COMPLAINED, _ORDERED = range(1, 10)
-# Events that were loaded before the columns existed have only the properties.
-_BY_MACHINE = "coalesce(is_machine_open, properties ->> 'machine_open' = 'true')"
-_BY_BOT = "coalesce(is_bot_click, properties ->> 'Bot Click' = 'true')"
+# Events that were loaded before the columns existed have only the properties, which the loader reads in the same way.
+_BY_MACHINE = """coalesce(is_machine_open, 'true' IN (lower(properties ->> 'machine_open'),
+        lower(properties ->> 'Machine Open'), lower(properties ->> 'Apple Privacy Open')))"""
+_BY_BOT = "coalesce(is_bot_click, lower(properties ->> 'Bot Click') = 'true')"
 # What the events of a table count as.
 _KINDS = {
     events.SENDS: f"{_DELIVERED}",

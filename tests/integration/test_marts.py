@@ -3,6 +3,7 @@
 tests/integration/sandbox/test_dialects.py compares them with a whole account.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -208,6 +209,21 @@ def test_machines_and_bots_are_known_by_column_or_property(connection: psycopg.C
     machines = "SELECT opens, machine_opens FROM klaviyo.{} WHERE integration = 'one-shop'"
     for view in ("campaign_performance", "deliverability"):
         assert rows(connection, machines.format(view)) == [(6, 2)], view
+
+
+def test_properties_of_earlier_versions_are_read_as_by_the_loader(connection: psycopg.Connection) -> None:
+    """By each name, and as text: one of these opens is by a person, and one of these clicks."""
+    machines = [{"Machine Open": True}, {"machine_open": False, "Apple Privacy Open": True}, {"machine_open": "True"}]
+    for table, named in (("opens", machines), ("clicks", [{"Bot Click": "True"}, {"Bot Click": "no"}])):
+        for at, properties in enumerate(named):
+            add(connection, table, "one", f"{table}{at}", "bob")
+            connection.execute(
+                f"UPDATE klaviyo.{table} SET properties = %s WHERE id = %s",  # type: ignore[arg-type]
+                [json.dumps(properties), f"{table}{at}"],
+            )
+    numbers = "SELECT opens, machine_opens, clicks, bot_clicks FROM klaviyo.campaign_performance ORDER BY integration"
+    assert rows(connection, numbers)[0] == (4, 3, 1, 1)
+    assert rows(connection, "SELECT machine_opens FROM klaviyo.deliverability WHERE integration = 'one-shop'") == [(3,)]
 
 
 def test_the_metric_of_revenue_is_the_mapped_one_or_the_only_placed_order(connection: psycopg.Connection) -> None:

@@ -2,8 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from hashlib import md5
 
 import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
 
 from benchmarks.recipes import recipes
 from klaviyo_pg.catalogue import loads
@@ -30,6 +33,57 @@ def test_people_leave_a_list_no_earlier_than_they_join_it(connection: psycopg.Co
     )
     week = datetime(2026, 2, 23, tzinfo=UTC).date()
     assert answer(connection, 9) == [{"list": "News", "week": week, "joined": 1, "has_left": 1, "on_list": 0}]
+
+
+def store(
+    connection: psycopg.Connection, table: str, person: str, at: datetime, campaign: str = "C", **columns: object
+) -> None:
+    """Store an event of a person and a campaign in an event table."""
+    values = {"event_at": at, "campaign_key": campaign, "member_key": person, "esp_integration_id": "one", **columns}
+    id_ = f"{table}:{sorted(values.items())}"
+    connection.execute(
+        SQL("INSERT INTO {} ({}) VALUES (md5(%s), %s, {})").format(
+            Identifier(table),
+            SQL(", ").join(map(Identifier, ["key", "id", *values])),
+            SQL(", ").join(SQL("%s") for _ in values),
+        ),
+        [id_, id_, *values.values()],
+    )
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param({"is_machine_open": True, "is_bot_click": True}, id="dropped, erased or with another name"),
+        pytest.param({"properties": '{"machine_open": true, "Bot Click": true}'}, id="of an earlier version"),
+    ],
+)
+def test_machines_and_bots_are_no_people(
+    connection: psycopg.Connection, merged: Merge, flags: dict[str, object]
+) -> None:
+    """They neither open nor click: Ann has not looked at any of her messages."""
+    merged(loads.CAMPAIGNS, {"key": "k", "id": "C", "campaign_key": "C", "name": "Sale"})
+    merged(loads.METRICS, {"key": "m", "id": "m", "name": "Placed Order", "destination": "events"})
+    merged(loads.MEMBERS, {"key": "ann", "id": "ann", "member_key": md5(b"ann").hexdigest(), "email": "ann@a.example"})
+    connection.execute("INSERT INTO integrations (name, esp_integration_id) VALUES ('one', 'one')")
+    connection.execute(
+        "INSERT INTO member_lists (key, id, list_id, member_id, is_subscribed, esp_integration_id)"
+        " VALUES ('ann', 'L:ann', 'L', 'ann', true, 'one')"
+    )
+    ann = md5(b"ann").hexdigest()
+    for days in range(3, 6):
+        at = datetime.now(UTC) - timedelta(days=days)
+        store(connection, "sends", ann, at)
+        store(connection, "opens", ann, at + timedelta(hours=1), **flags)
+        store(connection, "clicks", ann, at + timedelta(hours=1), **flags)
+    store(connection, "events", ann, datetime.now(UTC) - timedelta(days=1), metric_key="m")
+    [campaign] = answer(connection, 1)
+    assert (campaign["recipients"], campaign["open_percent"], campaign["click_percent"]) == (1, 0, 0)
+    assert [answer(connection, number) for number in (4, 6)] == [[], []]
+    assert answer(connection, 5) == [{"hours_to_open_quartiles": None}]
+    assert answer(connection, 12) == [{"last_activity": "5 never", "people": 1}]
+    assert [row["received"] for row in answer(connection, 13)] == [3]
+    assert not {row["event_name"] for row in answer(connection, 19)} & {"Clicked Email", "Opened Email"}
 
 
 def test_who_joins_again_without_an_event_joins_a_list_in_the_week_of_the_second_time(
