@@ -33,6 +33,7 @@ FRESHNESS = View(
             "Missing and surplus events of all compared days, each counted; 0 if no count differs. Of a day that "
             "differs, its hours count.",
         ),
+        Column("oldest_event", TIMESTAMP, "Time of the oldest stored event; null if the stream has no events."),
     ),
 )
 ATTRIBUTED_REVENUE = View(

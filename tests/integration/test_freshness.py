@@ -64,6 +64,37 @@ def test_each_metric_and_stream_has_one_row(integration_id: str, connection: psy
     assert complete == [("shop", False)]
 
 
+def test_the_oldest_event_shows_where_history_begins(integration_id: str, connection: psycopg.Connection) -> None:
+    query = "SELECT stream, oldest_event FROM freshness WHERE stream LIKE 'events/%' ORDER BY 1"
+    assert connection.execute(query).fetchall() == [("events/m1", NOW - 4 * DAY), ("events/m2", None)]
+
+
+def test_campaigns_sent_before_the_first_stored_email_are_left_out(
+    integration_id: str, connection: psycopg.Connection, merged: Any
+) -> None:
+    """Two of its emails bounced late, and three people opened it: that would be 150 percent."""
+    merged(loads.METRICS, {"key": "k3", "id": "m3", "destination": "sends"}, integration_id=integration_id)
+    names = {"before": NOW - 6 * DAY, "after": NOW - 2 * DAY}
+    merged(
+        loads.CAMPAIGNS,
+        *({"key": name, "id": name, "campaign_key": name, "name": name, "sent_at": at} for name, at in names.items()),
+        integration_id=integration_id,
+    )
+    event = {"event_at": NOW - DAY, "is_machine_open": False}
+    sends = [
+        {**event, "key": "a", "id": "a", "metric_key": "k3", "campaign_key": "after", "member_key": "p1"},
+        {**event, "key": "b", "id": "b", "metric_key": "k3", "event_at": NOW - 5 * DAY},
+    ]
+    merged(loads.EVENTS["sends"], *sends, integration_id=integration_id)
+    for table, people in (("bounces", ("p1", "p2")), ("opens", ("p3", "p4", "p5"))):
+        rows = [{**event, "key": each, "id": each, "campaign_key": "before", "member_key": each} for each in people]
+        merged(loads.EVENTS[table], *rows, integration_id=integration_id)
+    [panel] = (each for each in PANELS if each["title"] == "Campaigns sent")
+    shown = panel["targets"][0]["rawSql"].replace("${account:sqlstring}", f"'{integration_id}'")
+    shown = shown.replace("$__timeFilter(sent_at)", "sent_at > now() - interval '30 days'")
+    assert [row[1] for row in connection.execute(shown)] == ["after"]
+
+
 def hours_since_the_last_load(connection: psycopg.Connection, integration_id: str) -> list[int]:
     """Return what the view and the dashboard show, as whole hours."""
     [panel] = (each for each in PANELS if each["title"] == "Hours since the last complete load")

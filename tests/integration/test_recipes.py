@@ -86,6 +86,39 @@ def test_machines_and_bots_are_no_people(
     assert not {row["event_name"] for row in answer(connection, 19)} & {"Clicked Email", "Opened Email"}
 
 
+def test_shares_of_a_campaign_are_of_all_its_recipients(connection: psycopg.Connection, merged: Merge) -> None:
+    """One that was sent across the beginning of the 90 days is left out; one that was sent over two hours is whole."""
+    merged(loads.CAMPAIGNS, *({"key": each, "id": each, "campaign_key": each, "name": each} for each in ("old", "new")))
+    merged(loads.METRICS, {"key": "m", "id": "m", "name": "Placed Order", "destination": "events"})
+    for name, began in (("old", timedelta(days=90, hours=1)), ("new", timedelta(days=80))):
+        first = datetime.now(UTC) - began
+        for number in range(100):
+            at = first + timedelta(hours=2 * (number >= 95))
+            store(connection, "sends", f"p{number}", at, name)
+            if number < 30:
+                store(connection, "opens", f"p{number}", at + timedelta(days=1), name, is_machine_open=False)
+        order = {"key": f"order {name}", "event_at": first + timedelta(days=2)}
+        merged(loads.EVENTS["events"], {**order, "id": name, "metric_key": "m", "value": "50", "value_currency": "EUR"})
+        attribution = {"event_key": order["key"], "event_at": order["event_at"], "campaign_key": name}
+        merged(loads.EVENT_ATTRIBUTIONS, {"key": name, "id": name, **attribution})
+    [campaign] = answer(connection, 1)
+    assert (campaign["campaign"], campaign["recipients"], campaign["open_percent"]) == ("new", 100, 30)
+    [earned] = answer(connection, 2)
+    assert (earned["campaign_name"], earned["recipients"], earned["revenue_per_recipient"]) == ("new", 100, 0.5)
+
+
+def test_clicks_of_a_flow_are_those_of_its_emails_in_the_time(connection: psycopg.Connection, merged: Merge) -> None:
+    """Ann received hers before the 90 days."""
+    merged(loads.AUTOMATIONS, {"key": "F", "id": "F", "automation_key": "F", "name": "Welcome"})
+    now = datetime.now(UTC)
+    for person, days in (("ann", 91), ("bob", 10), ("cem", 10)):
+        store(connection, "sends", person, now - timedelta(days=days), "M", automation_key="F")
+    for person in ("ann", "bob"):
+        store(connection, "clicks", person, now - timedelta(days=5), "M", automation_key="F", is_bot_click=False)
+    [message] = answer(connection, 7)
+    assert (message["sends"], message["clicks"], message["clicks_per_100_sends"]) == (2, 1, 50)
+
+
 def test_who_joins_again_without_an_event_joins_a_list_in_the_week_of_the_second_time(
     connection: psycopg.Connection, merged: Merge
 ) -> None:
