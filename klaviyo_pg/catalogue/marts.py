@@ -35,6 +35,7 @@ _PERFORMANCE = (
     ),
     Column("first_event_at", TIMESTAMP, "Time of the first of all these events."),
     Column("last_event_at", TIMESTAMP, "Time of the latest of all these events."),
+    Column("unique_recipients", INTEGER, "People to whom a message was sent, delivered or bounced, at least once."),
 )
 
 CAMPAIGN_PERFORMANCE = View(

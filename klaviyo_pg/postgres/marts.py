@@ -105,11 +105,12 @@ SELECT {{owner}}, sum(delivered + bounced)::bigint AS recipients, sum(delivered)
     END AS revenue_currency,
     jsonb_object_agg(coalesce(value_currency, 'unknown'), coalesce(revenue, 0)) FILTER (WHERE ordered > 0)
         AS revenue_by_currency,
-    min(first_at) AS first_event_at, max(last_at) AS last_event_at
+    min(first_at) AS first_event_at, max(last_at) AS last_event_at, sum(people_sent)::bigint AS unique_recipients
 FROM (
     SELECT {{owner}}, value_currency, sum(delivered) AS delivered, sum(bounced) AS bounced, sum(opened) AS opened,
         sum(machine) AS machine, sum(clicked) AS clicked, sum(bot) AS bot, sum(unsubscribed) AS unsubscribed,
         sum(complained) AS complained, sum(ordered) AS ordered, sum(revenue) AS revenue,
+        count(member_key) FILTER (WHERE delivered + bounced > 0) AS people_sent,
         count(member_key) FILTER (WHERE opened + machine > 0) AS people_opened,
         count(member_key) FILTER (WHERE opened > 0) AS people_opened_themselves,
         count(member_key) FILTER (WHERE clicked > 0) AS people_clicked, min(first_at) AS first_at,
@@ -134,7 +135,8 @@ _NUMBERS = """
     performance.recipients, performance.delivered, performance.bounces, performance.opens, performance.machine_opens,
     performance.unique_opens, performance.unique_opens_by_people, performance.clicks, performance.unique_clicks,
     performance.bot_clicks, performance.unsubscribes, performance.complaints, performance.orders, performance.revenue,
-    performance.revenue_currency, performance.revenue_by_currency, performance.first_event_at, performance.last_event_at
+    performance.revenue_currency, performance.revenue_by_currency, performance.first_event_at,
+    performance.last_event_at, performance.unique_recipients
 """
 _CAMPAIGN_OWNER = "campaign_key, esp_integration_id, campaign_id, campaign_name, channel, sent_at"
 _CAMPAIGNS = f"""

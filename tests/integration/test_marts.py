@@ -87,6 +87,20 @@ def test_changes_count_at_once(connection: psycopg.Connection) -> None:
     assert rows(connection, CAMPAIGNS) == [("one-shop", None, 1, 0, 0), ("two-shop", None, 2, 0, 0)]
 
 
+def test_a_message_that_is_sent_many_times_has_each_person_once(connection: psycopg.Connection) -> None:
+    """Ann has got it three times, and Bob's bounced: both are recipients. An erased person is none."""
+    add(connection, "sends", "one", "S3", "ann", DAY + timedelta(days=1))
+    add(connection, "sends", "one", "S4", "ann", DAY + timedelta(days=2))
+    add(connection, "bounces", "one", "B1", "bob")
+    add(connection, "sends", "one", "S5", "cem")
+    connection.execute("UPDATE klaviyo.sends SET member_key = NULL WHERE id = 'S5'")
+    numbers = "SELECT recipients, unique_recipients, unique_opens FROM klaviyo.{} WHERE integration = 'one-shop'"
+    assert rows(connection, numbers.format("campaign_performance")) == [(5, 2, 1)]
+    for table in ("sends", "opens", "bounces"):
+        connection.execute(f"UPDATE klaviyo.{table} SET automation_key = md5('F1')")  # type: ignore[arg-type]
+    assert rows(connection, numbers.format("flow_performance")) == [(5, 2, 1)]
+
+
 def in_zone(connection: psycopg.Connection, account: str, zone: str | None) -> None:
     connection.execute(
         "INSERT INTO klaviyo.accounts (key, id, timezone, esp_integration_id) VALUES (%s, %s, %s, %s)",
