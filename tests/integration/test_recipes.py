@@ -107,6 +107,37 @@ def test_shares_of_a_campaign_are_of_all_its_recipients(connection: psycopg.Conn
     assert (earned["campaign_name"], earned["recipients"], earned["revenue_per_recipient"]) == ("new", 100, 0.5)
 
 
+def test_variations_are_those_of_the_events(connection: psycopg.Connection, merged: Merge) -> None:
+    """Of one message, of the campaign as a whole, or messages. Another channel of a campaign is no variation."""
+    sent = {  # the messages and variations of each campaign
+        "one message": [("M", "A"), ("M", "B")],
+        "campaign": [("campaign", "A"), ("campaign", "B")],
+        "messages": [("V1", None), ("V2", None)],
+        "two channels": [("EMAIL", None)],
+    }
+    for name in sent:
+        merged(loads.CAMPAIGNS, {"key": name, "id": name, "campaign_key": name, "name": name})
+    messages = [("M", "one message"), ("V1", "messages"), ("V2", "messages")]
+    messages += [("EMAIL", "two channels"), ("SMS", "two channels")]
+    for message, name in messages:
+        ids = {"key": message, "id": message, "message_key": message, "campaign_id": name, "campaign_key": name}
+        merged(loads.CAMPAIGN_MESSAGES, ids)
+    at = datetime.now(UTC) - timedelta(days=1)
+    for variations in sent.values():
+        for number, (message, variation) in enumerate(variations):
+            for person in range(4):
+                store(connection, "sends", f"p{number}{person}", at, message, variation=variation)
+            store(connection, "opens", f"p{number}0", at, message, variation=variation, is_machine_open=False)
+    rows = [
+        (row["campaign"], row["variation"], row["recipients"], row["open_percent"]) for row in answer(connection, 3)
+    ]
+    assert sorted(rows, key=str) == [
+        *(("campaign", each, 4, 25) for each in ("A", "B")),
+        *(("messages", each, 4, 25) for each in ("V1", "V2")),
+        *(("one message", each, 4, 25) for each in ("A", "B")),
+    ]
+
+
 def test_clicks_of_a_flow_are_those_of_its_emails_in_the_time(connection: psycopg.Connection, merged: Merge) -> None:
     """Ann received hers before the 90 days."""
     merged(loads.AUTOMATIONS, {"key": "F", "id": "F", "automation_key": "F", "name": "Welcome"})
