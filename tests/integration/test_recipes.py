@@ -138,6 +138,23 @@ def test_variations_are_those_of_the_events(connection: psycopg.Connection, merg
     ]
 
 
+def test_a_consent_that_is_not_known_is_a_status(connection: psycopg.Connection, merged: Merge) -> None:
+    merged(loads.LISTS, {"key": "k", "id": "L", "name": "News"})
+    for person, status in {
+        "ann": (True, None),
+        "bob": (False, None),
+        "cem": (None, None),
+        "dee": (False, "event"),
+    }.items():
+        connection.execute(
+            "INSERT INTO member_lists (key, id, list_id, member_id, is_subscribed, left_reason, esp_integration_id)"
+            " VALUES (%s, %s, 'L', %s, %s, %s, 'one')",
+            [person, person, person, *status],
+        )
+    found = {row["status"]: row["people"] for row in answer(connection, 10)}
+    assert found == {"subscribed": 1, "not subscribed": 1, "unknown": 1, "event": 1}
+
+
 def test_clicks_of_a_flow_are_those_of_its_emails_in_the_time(connection: psycopg.Connection, merged: Merge) -> None:
     """Ann received hers before the 90 days."""
     merged(loads.AUTOMATIONS, {"key": "F", "id": "F", "automation_key": "F", "name": "Welcome"})
