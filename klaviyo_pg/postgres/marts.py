@@ -176,12 +176,13 @@ _ORDERS_OF_PERSON = """
     WHERE metric_key = ANY (ARRAY({conversions})) AND {kind}
 """
 _ACTIVITIES = {"send": _DELIVERED, "open": _OPENED, "click": _CLICKED, "order": _ORDERED}
+_RECENT = "count(*) FILTER (WHERE kind = {} AND event_at > now() - interval '{hours} hours' AND event_at <= now())"
 _ACTIVITY = {
     "first_{}_at": "min(event_at) FILTER (WHERE kind = {})",
     "last_{}_at": "max(event_at) FILTER (WHERE kind = {})",
     "{}s": "count(*) FILTER (WHERE kind = {})",
-    "{}s_30_days": "count(*) FILTER (WHERE kind = {} AND event_at > now() - interval '720 hours')",
-    "{}s_90_days": "count(*) FILTER (WHERE kind = {} AND event_at > now() - interval '2160 hours')",
+    "{}s_30_days": _RECENT.replace("{hours}", "720"),
+    "{}s_90_days": _RECENT.replace("{hours}", "2160"),
 }
 # People without a time of joining were on the list before the first day. A person can have left before joining: by a
 # suppression that is older, and still applies. Joining again leaves no event if it is an import: `subscribed` is the

@@ -88,7 +88,7 @@ def test_changes_count_at_once(connection: psycopg.Connection) -> None:
 
 
 def test_a_message_that_is_sent_many_times_has_each_person_once(connection: psycopg.Connection) -> None:
-    """Ann has got it three times, and Bob's bounced: both are recipients. An erased person is none."""
+    """Ann has got it three times, and Bob's bounced: both are recipients. Erased people are left out."""
     add(connection, "sends", "one", "S3", "ann", DAY + timedelta(days=1))
     add(connection, "sends", "one", "S4", "ann", DAY + timedelta(days=2))
     add(connection, "bounces", "one", "B1", "bob")
@@ -99,6 +99,20 @@ def test_a_message_that_is_sent_many_times_has_each_person_once(connection: psyc
     for table in ("sends", "opens", "bounces"):
         connection.execute(f"UPDATE klaviyo.{table} SET automation_key = md5('F1')")  # type: ignore[arg-type]
     assert rows(connection, numbers.format("flow_performance")) == [(5, 2, 1)]
+
+
+def test_orders_of_the_future_are_not_recent(connection: psycopg.Connection) -> None:
+    """They count, as bookings can, but not within the last 30 or 90 days."""
+    connection.execute(
+        "INSERT INTO klaviyo.metrics (key, id, name, destination, esp_integration_id)"
+        " VALUES ('m', 'm', 'Placed Order', 'events', 'one')"
+    )
+    now = datetime.now(UTC)
+    for days in (-200, -60, -5, 200):
+        add(connection, "events", "one", f"O{days}", "zoe", now + timedelta(days=days))
+    connection.execute("UPDATE klaviyo.events SET metric_key = 'm'")
+    numbers = "SELECT orders, orders_30_days, orders_90_days, last_order_at > now() FROM klaviyo.member_engagement"
+    assert rows(connection, f"{numbers} WHERE orders > 0") == [(4, 1, 2, True)]
 
 
 def in_zone(connection: psycopg.Connection, account: str, zone: str | None) -> None:
