@@ -13,6 +13,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.driver import ROOT
+
 BLOCKS = re.findall(
     r"```(?:sql|psql)\n(.*?)```", (Path(__file__).parents[2] / "docs" / "marts.md").read_text("utf-8"), re.DOTALL
 )
@@ -113,6 +115,39 @@ def test_orders_of_the_future_are_not_recent(connection: psycopg.Connection) -> 
     connection.execute("UPDATE klaviyo.events SET metric_key = 'm'")
     numbers = "SELECT orders, orders_30_days, orders_90_days, last_order_at > now() FROM klaviyo.member_engagement"
     assert rows(connection, f"{numbers} WHERE orders > 0") == [(4, 1, 2, True)]
+
+
+def shown_by_panel(connection: psycopg.Connection, title: str, now: datetime) -> list[tuple[object, ...]]:
+    """Return the rows of a panel of the dashboard for the account `one` and the last 30 days."""
+    panels = json.loads((ROOT / "grafana" / "dashboards" / "klaviyo.json").read_text("utf-8"))["panels"]
+    [panel] = (each for each in panels if each["title"] == title)
+    query = panel["targets"][0]["rawSql"].replace("${account:sqlstring}", "'one'")
+    start = now - timedelta(days=30)
+    return rows(
+        connection, query.replace("$__timeFrom()", f"'{start:%FT%TZ}'").replace("$__timeTo()", f"'{now:%FT%TZ}'")
+    )
+
+
+def test_the_share_of_complaints_is_that_of_a_week(connection: psycopg.Connection) -> None:
+    """Three people complain two days late, on a day with one send."""
+    for number in range(98):
+        add(connection, "sends", "one", f"N{number}", "bob", DAY)
+    add(connection, "sends", "one", "N99", "bob", DAY + timedelta(days=2))
+    for number in range(3):
+        add(connection, "spams", "one", f"C{number}", "bob", DAY + timedelta(days=2))
+    shown = shown_by_panel(connection, "Emails that bounced or were marked as spam", DAY + timedelta(days=20))
+    assert [float(str(spam)) for _, _, spam in shown] == [0, 3]
+
+
+def test_the_dashboard_shows_the_day_of_an_account_east_of_utc(connection: psycopg.Connection) -> None:
+    """At 14:00 UTC, it is tomorrow in Sydney."""
+    in_zone(connection, "one", "Australia/Sydney")
+    now = datetime(2026, 3, 10, 14, tzinfo=UTC)
+    add(connection, "sends", "one", "S3", "ann", now - timedelta(minutes=1))
+    shown = shown_by_panel(connection, "Emails that bounced or were marked as spam", now)
+    assert [str(day)[:10] for day, *_ in shown] == ["2026-03-01", "2026-03-11"]
+    [domain] = shown_by_panel(connection, "Deliverability by mail provider", now)
+    assert domain[:2] == ("one.example", 2)
 
 
 def in_zone(connection: psycopg.Connection, account: str, zone: str | None) -> None:
