@@ -57,5 +57,6 @@ def backfill(
         partial(settings_from, klaviyo, warehouse, klaviyo_integration=integration, metrics=metrics, tables=tables),
         planned,
         selection={"start": start, "end": end, "restart": restart},
+        limits=(metrics, tables),
         tolerates_failures=True,
     )

@@ -44,4 +44,5 @@ def daily(
         partial(settings_from, klaviyo, warehouse, klaviyo_integration=integration, metrics=metrics, tables=tables),
         planned,
         selection={"since": since},
+        limits=(since, metrics, tables),
     )

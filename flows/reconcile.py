@@ -40,4 +40,5 @@ def reconcile(
         partial(settings_from, klaviyo, warehouse, **changes),
         lambda: runbook,
         selection={},
+        limits=(metrics, tables),
     )

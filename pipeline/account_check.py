@@ -46,6 +46,7 @@ class Findings:
     errors: list[KlaviyoPgError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     account_id: str | None = None
+    timezone: str | None = None
     access: dict[str, Access] = field(default_factory=dict)
     forecast: dict[str, Forecast] = field(default_factory=dict)
     endpoints: dict[str, str] = field(default_factory=dict)
@@ -72,7 +73,9 @@ class Check:
         """Try the key and each stream, and then forecast the requests, if the key is accepted."""
         findings = self.findings
         try:
-            findings.account_id = checks.account_id(self._source, self._settings, findings.warnings.append)
+            described = checks.account(self._source, self._settings, findings.warnings.append)
+            findings.account_id = described.id if described else self._settings.klaviyo_account_id
+            findings.timezone = described.timezone if described else None
             self._key_endpoint = next(iter(self._pace.sent), "")
             for stream in self._streams():
                 progress(f"Trying {stream.name}")

@@ -12,7 +12,7 @@ from klaviyo_pg import rows, schemas
 from klaviyo_pg.catalogue import TABLES, VIEWS
 from klaviyo_pg.errors import BadSettings, Busy, DatabaseUnusable, MissingScope, NotFound, Refused
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import accounts, claims, lookups, schema
+from klaviyo_pg.postgres import accounts, claims, lookups, schema, time_zones
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.accounts import RegisteredAccount
 from klaviyo_pg.settings import Settings
@@ -174,6 +174,16 @@ def encryption(connection: psycopg.Connection) -> str | None:
     return (
         "The certificate of the database server is not verified. Add sslmode=verify-full to DATABASE_URL, and "
         "sslrootcert=system if its certificate is from a public authority."
+    )
+
+
+def time_zone(connection: psycopg.Connection, name: str | None) -> str | None:
+    """Return a sentence if the database does not have the account's time zone; None if it has, or for None."""
+    if name is None or time_zones.exists(connection, name):
+        return None
+    return (
+        f"The database does not have the account's time zone, {name}: views use days in UTC instead. Update the time "
+        "zone data of the database server."
     )
 
 

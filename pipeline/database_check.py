@@ -55,8 +55,8 @@ class DatabaseCheck:
                 partial(self._check_name, connection),
                 partial(clocks.check, self._session.clock_tolerance),
             )
-            if sentence := checks.encryption(connection):
-                self._found.warnings.append(sentence)
+            sentences = (checks.encryption(connection), checks.time_zone(connection, self._found.timezone))
+            self._found.warnings += filter(None, sentences)
             info, tls = connection.info, ", TLS" if connection.pgconn.ssl_in_use else ""
             version = info.server_version // 10_000
             return f"Postgres {version}, database {info.dbname}, schema {settings.warehouse_schema}{tls}"

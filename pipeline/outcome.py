@@ -257,13 +257,17 @@ def _of_subjects(refused: Sequence[_Entry]) -> str:
 
 @dataclass(frozen=True)
 class Report:
-    """A run that has ended. It contains no settings: Prefect may keep what a flow returns."""
+    """A run that has ended. It contains no settings: Prefect may keep what a flow returns.
+
+    `is_limited` says that its arguments limited what it read.
+    """
 
     run_id: str
     integration: str
     state: RunState
     sentences: tuple[str, ...]
     exit_code: int
+    is_limited: bool = False
 
 
 class RunFailed(KlaviyoPgError):

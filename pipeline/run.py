@@ -37,7 +37,8 @@ class Run:
     """A run that has begun. `as_of` is its present: it reads what the source contains up to then.
 
     `resumed_at` is when this process resumed a run that did not finish; None: it has not. `repair` is the sentence
-    about an earlier run with a wrong clock, where this one has set right what that one recorded.
+    about an earlier run with a wrong clock, where this one has set right what that one recorded. `unknown_zone` is the
+    sentence about a time zone that the database does not have. `is_limited` says that arguments limit what it reads.
     """
 
     id: str
@@ -48,15 +49,17 @@ class Run:
     answer_seconds: float = 0.0  # how long the API's first, small answer took
     resumed_at: datetime | None = None
     repair: str | None = None
+    unknown_zone: str | None = None
+    is_limited: bool = False
 
     @property
     def notes(self) -> list[str]:
         """The sentences about the run that its result has to contain."""
-        repairs = [] if self.repair is None else [self.repair]
+        found = [sentence for sentence in (self.repair, self.unknown_zone) if sentence is not None]
         if self.resumed_at is None:
-            return repairs
+            return found
         return [
-            *repairs,
+            *found,
             f"Resumed the unfinished run of {self.as_of.astimezone(UTC):%Y-%m-%d %H:%M} UTC. Windows of past events "
             "that it had finished were not read again.",
         ]
@@ -98,8 +101,10 @@ def _with_claims(
             session.database.wait_for(session.renew_claims)
 
 
-def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log) -> Run:
+def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log, is_limited: bool = False) -> Run:
     """Check the API key and the database, bring the warehouse up to the catalogue, and open the run.
+
+    `is_limited` says that arguments limit what the run reads, beyond the settings.
 
     Raises UserError where the key, the database, the account's name or the name of a metric is wrong, where claims
     would not work, and where clocks differ.
@@ -120,10 +125,11 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
         repair = future.repair(account, clocks.database, session.clock_tolerance)
         asked = _digest(settings, selection)
         before = runs.last_duration(account, flow, asked)
-        opened = runs.open_run(account, flow, asked, now)
+        opened = runs.open_run(account, flow, asked, now, is_limited)
         runs.add_requests(account, opened.run_id, source.traffic)
         if described:
             _describe(account, opened.run_id, described, settings)
+        unknown_zone = checks.time_zone(connection, described.timezone if described else None)
     first = source.traffic
     run = Run(
         opened.run_id,
@@ -134,6 +140,8 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
         answer_seconds=first.seconds / max(1, first.requests),
         resumed_at=now if opened.is_resumed else None,
         repair=repair.sentence,
+        unknown_zone=unknown_zone,
+        is_limited=is_limited,
     )
     for note in run.notes:
         log.info("%s", note)

@@ -1,6 +1,6 @@
 """The frame of every flow: open a session and a run, follow the runbook, and return the result as a Prefect state."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from prefect import get_run_logger
@@ -36,6 +36,7 @@ def follow(
     configured: Callable[[], Settings],
     planned: Callable[[], Runbook],
     selection: Mapping[str, object],
+    limits: Iterable[object],
     tolerates_failures: bool = False,
 ) -> State[Any]:
     """Begin a run of a flow, follow its runbook, close the run, and return its state.
@@ -45,13 +46,14 @@ def follow(
         configured: returns the settings.
         planned: returns what the run does.
         selection: what the run is asked to do; a later run with the same selection resumes it.
+        limits: the arguments that can limit what the run reads; None stands for the setting.
         tolerates_failures: whether chunks that fail leave the run partial.
     """
     try:
         settings, runbook = configured(), planned()
         selection_of(settings)  # raises BadSettings where TABLES cannot be followed
         with flow_session(settings) as session, displayed(session):
-            run = units.prepare(settings, flow, selection)
+            run = units.prepare(settings, flow, selection, any(limit is not None for limit in limits))
             return _finish(session, flow, _follow(session, run, runbook, tolerates_failures))
     except KlaviyoPgError as error:
         return _refused(error)
@@ -137,7 +139,7 @@ def _described(flow: str, report: Report) -> str:
 
 def _report(job: Job) -> Report:
     tally, name = job.tally, job.run.settings.klaviyo_integration
-    return Report(job.run.id, name, tally.state, tuple(tally.sentences), tally.exit_code)
+    return Report(job.run.id, name, tally.state, tuple(tally.sentences), tally.exit_code, job.run.is_limited)
 
 
 def state_of(report: Report, rows: str | None = None) -> State[Any]:

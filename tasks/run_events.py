@@ -10,9 +10,13 @@ from tasks.naming import slug
 QUOTA = "klaviyo-pg.quota-used-up"
 
 
-def event_of(flow: str, state: RunState) -> str:
-    """Return the name of the event with which a run of a flow ends, such as klaviyo-pg.daily.complete."""
-    return f"klaviyo-pg.{flow}.{state.replace(' ', '-')}"
+def event_of(flow: str, state: RunState, is_limited: bool = False) -> str:
+    """Return the name of the event with which a run of a flow ends, such as klaviyo-pg.daily.complete.
+
+    A run that arguments limited has another one, such as klaviyo-pg.daily.limited.complete: it says nothing about the
+    rest of the data.
+    """
+    return f"klaviyo-pg.{flow}{'.limited' if is_limited else ''}.{state.replace(' ', '-')}"
 
 
 def announce(flow: str, report: Report, is_quota_used_up: bool) -> None:
@@ -20,7 +24,7 @@ def announce(flow: str, report: Report, is_quota_used_up: bool) -> None:
 
     Their resource is the account, so that an automation can watch each account for itself.
     """
-    for name in (event_of(flow, report.state), *([QUOTA] if is_quota_used_up else [])):
+    for name in (event_of(flow, report.state, report.is_limited), *([QUOTA] if is_quota_used_up else [])):
         emit_event(
             event=name,
             resource={

@@ -118,10 +118,10 @@ def _attempt(session: Session) -> int:
 
 
 @task(name="prepare", task_run_name="prepare", **_UNCACHED)
-def prepare(settings: Settings, flow: str, selection: Mapping[str, object]) -> Run:
+def prepare(settings: Settings, flow: str, selection: Mapping[str, object], is_limited: bool) -> Run:
     """Check the API key and the database, and open the run."""
     with task_session(settings) as session:
-        return runs.begin(session, flow, selection, get_run_logger())
+        return runs.begin(session, flow, selection, get_run_logger(), is_limited)
 
 
 @task(name="join", task_run_name="join", **_UNCACHED)

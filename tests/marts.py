@@ -19,7 +19,7 @@ _KINDS = {
     "Marked Email as Spam": "complaints",
 }
 COUNTED = ("delivered", "bounces", "opens", "machine_opens", "clicks", "bot_clicks", "unsubscribes", "complaints")
-UNIQUE = ("unique_opens", "unique_opens_by_people", "unique_clicks")
+UNIQUE = ("unique_recipients", "unique_opens", "unique_opens_by_people", "unique_clicks")
 Owner = tuple[str, ...]
 
 
@@ -72,6 +72,8 @@ def performance(account: Account) -> dict[Owner, dict[str, int]]:
 
 
 def _unique(kinds: set[str]) -> Iterator[str]:
+    if kinds & {"delivered", "bounces"}:
+        yield "unique_recipients"
     if "opens" in kinds:
         yield "unique_opens"
         if "machine_opens" not in kinds:

@@ -72,6 +72,12 @@ RUNS = Table(
             "Digest of the run's arguments; a run resumes an unfinished one with the same digest. Null if no run may.",
             personal=Harmless.OWN,
         ),
+        Column(
+            "is_limited",
+            BOOLEAN,
+            "True if arguments limited what the run read, such as --tables or --metrics; null for runs of earlier "
+            "versions.",
+        ),
         Column("as_of", TIMESTAMP, "Point in time up to which the run reads the source."),
         Column("started_at", TIMESTAMP, "When the run started or was last resumed."),
         Column("finished_at", TIMESTAMP, "When the run finished."),

@@ -6,7 +6,7 @@ _ACCOUNT = (
     Column("integration", TEXT, "Name of the account in this warehouse (KLAVIYO_INTEGRATION)."),
     Column("esp_integration_id", TEXT, "ID of the Klaviyo account in this warehouse; see integrations."),
 )
-_DAY = Column("day", DATE, "Day in the account's time zone (accounts.timezone); in UTC if that is not known.")
+_DAY = Column("day", DATE, "Day in the account's time zone (account_time_zones.timezone).")
 _PERFORMANCE = (
     Column("recipients", INTEGER, "Messages sent: delivered and bounced ones."),
     Column("delivered", INTEGER, "Messages delivered."),
@@ -35,6 +35,7 @@ _PERFORMANCE = (
     ),
     Column("first_event_at", TIMESTAMP, "Time of the first of all these events."),
     Column("last_event_at", TIMESTAMP, "Time of the latest of all these events."),
+    Column("unique_recipients", INTEGER, "People who were sent a message, delivered or bounced, at least once."),
 )
 
 CAMPAIGN_PERFORMANCE = View(
@@ -81,10 +82,10 @@ FLOW_PERFORMANCE = View(
 def _activity(name: str, noun: str) -> tuple[Column, ...]:
     return (
         Column(f"first_{name}_at", TIMESTAMP, f"Time of the first {noun}; null without one."),
-        Column(f"last_{name}_at", TIMESTAMP, f"Time of the latest {noun}."),
+        Column(f"last_{name}_at", TIMESTAMP, f"Time of the latest {noun}. In the future if it is dated so."),
         Column(f"{name}s", INTEGER, f"Number of times: {noun}."),
-        Column(f"{name}s_30_days", INTEGER, "Of these, within the last 30 days."),
-        Column(f"{name}s_90_days", INTEGER, "Of these, within the last 90 days."),
+        Column(f"{name}s_30_days", INTEGER, "Of these, within the last 30 days, not in the future."),
+        Column(f"{name}s_90_days", INTEGER, "Of these, within the last 90 days, not in the future."),
     )
 
 

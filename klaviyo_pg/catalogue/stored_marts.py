@@ -78,7 +78,9 @@ MEMBER_ENGAGEMENT = _stored(
     indexes=(("member_key",),),
 )
 LIST_GROWTH = _stored(
-    marts.LIST_GROWTH, ("list_id", "day"), (membership.MEMBER_LISTS, dimensions.LISTS, account.ACCOUNTS)
+    marts.LIST_GROWTH,
+    ("list_id", "day"),
+    (membership.MEMBER_LISTS, membership.STG_MEMBER_LISTS, dimensions.LISTS, account.ACCOUNTS),
 )
 DELIVERABILITY = _stored(
     marts.DELIVERABILITY,

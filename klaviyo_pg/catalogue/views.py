@@ -16,7 +16,8 @@ FRESHNESS = View(
         Column(
             "last_complete_run",
             TIMESTAMP,
-            "When the last complete daily run finished, with or without differences.",
+            "When the last complete daily run finished, with or without differences. Runs that arguments limited, such "
+            "as --tables, do not count.",
         ),
         Column("last_reconciled", TIMESTAMP, "When the stored events were last compared with the source's counts."),
         Column(
@@ -32,6 +33,7 @@ FRESHNESS = View(
             "Missing and surplus events of all compared days, each counted; 0 if no count differs. Of a day that "
             "differs, its hours count.",
         ),
+        Column("oldest_event", TIMESTAMP, "Time of the oldest stored event; null if the stream has no events."),
     ),
 )
 ATTRIBUTED_REVENUE = View(
@@ -97,4 +99,19 @@ USABLE_PUSH_TOKENS = View(
         Column("created_at", TIMESTAMP, "When the token was created."),
     ),
 )
-VIEWS = (FRESHNESS, MESSAGES, ATTRIBUTED_REVENUE, *MARTS, USABLE_PUSH_TOKENS)
+ACCOUNT_TIME_ZONES = View(
+    "account_time_zones",
+    "The time zone of each account, by a name that this database has.",
+    (
+        Column("integration", TEXT, "Name of the account in this warehouse (KLAVIYO_INTEGRATION)."),
+        Column("esp_integration_id", TEXT, "ID of the Klaviyo account in this warehouse; see integrations."),
+        Column("account_timezone", TEXT, "Klaviyo's name of it (accounts.timezone); null if it is not known."),
+        Column(
+            "timezone",
+            TEXT,
+            "The name to use with AT TIME ZONE: the current one if it was renamed, such as America/New_York for "
+            "US/Eastern. UTC if it is not known, or if the database does not have it.",
+        ),
+    ),
+)
+VIEWS = (FRESHNESS, MESSAGES, ATTRIBUTED_REVENUE, ACCOUNT_TIME_ZONES, *MARTS, USABLE_PUSH_TOKENS)

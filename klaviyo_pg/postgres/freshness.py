@@ -1,5 +1,7 @@
 """The query of the view `freshness`, composed from the catalogue. Knows no connection."""
 
+from typing import LiteralString
+
 from psycopg.sql import SQL, Composed, Literal
 
 from klaviyo_pg.catalogue import bookkeeping, dimensions, events
@@ -9,7 +11,7 @@ from klaviyo_pg.states import FINISHED
 _QUERY = """
 WITH complete AS (
     SELECT esp_integration_id, max(finished_at) AS at FROM {runs}
-    WHERE flow = 'daily' AND state IN ({finished}) GROUP BY 1
+    WHERE flow = 'daily' AND state IN ({finished}) AND is_limited IS NOT TRUE GROUP BY 1
 ), compared AS (
     SELECT esp_integration_id, metric_id, max(checked_at) FILTER (WHERE state IS DISTINCT FROM 'uncounted') AS at,
         CASE WHEN bool_or(state = 'differs') THEN 'differs' ELSE (array_agg(state ORDER BY checked_at DESC))[1]
@@ -32,7 +34,7 @@ WITH complete AS (
 ), streams AS (
     SELECT m.esp_integration_id, 'events/' || m.id AS stream, m.name, m.destination AS table_name,
         CASE m.destination {newest} END AS newest_event, w.watermark, c.at AS reconciled, c.difference,
-        c.count_state, c.differing_events
+        c.count_state, c.differing_events, CASE m.destination {oldest} END AS oldest_event
     FROM {metrics} AS m
     LEFT JOIN {watermarks} AS w ON w.esp_integration_id = m.esp_integration_id AND w.subject = m.id
         AND w.table_name IN ({event_tables})
@@ -40,7 +42,7 @@ WITH complete AS (
     WHERE m.deleted_at IS NULL
     UNION ALL
     SELECT w.esp_integration_id, w.stream, coalesce(l.name, w.stream), w.table_name, NULL, w.watermark, NULL, NULL,
-        NULL, NULL
+        NULL, NULL, NULL
     FROM {watermarks} AS w
     LEFT JOIN {lists} AS l ON l.esp_integration_id = w.esp_integration_id AND l.id = w.subject
     WHERE w.table_name NOT IN ({event_tables}) AND l.deleted_at IS NULL
@@ -48,11 +50,11 @@ WITH complete AS (
 SELECT integrations.name AS integration, streams.stream, streams.name, streams.table_name, streams.newest_event,
     streams.watermark, complete.at AS last_complete_run, streams.reconciled AS last_reconciled, streams.difference,
     (extract(epoch FROM now() - streams.watermark) / 3600)::double precision AS age_hours,
-    streams.count_state, streams.differing_events
+    streams.count_state, streams.differing_events, streams.oldest_event
 FROM streams JOIN {integrations} AS integrations USING (esp_integration_id)
 LEFT JOIN complete USING (esp_integration_id)
 """
-_NEWEST = "WHEN {} THEN (SELECT max(event_at) FROM {} WHERE metric_key = m.key)"
+_OUTERMOST = "WHEN {table} THEN (SELECT {which}(event_at) FROM {events} WHERE metric_key = m.key)"
 _TABLES = (
     bookkeeping.RUNS,
     bookkeeping.RECONCILIATION,
@@ -67,9 +69,16 @@ def query(schema: str) -> Composed:
     """Return the query that defines the view."""
     return SQL(_QUERY.strip()).format(
         **{table.name: qualified(schema, table) for table in _TABLES},
-        newest=SQL(" ").join(
-            SQL(_NEWEST).format(Literal(table.name), qualified(schema, table)) for table in events.EVENT_TABLES
-        ),
+        newest=_outermost(schema, "max"),
+        oldest=_outermost(schema, "min"),
         finished=SQL(", ").join(map(Literal, FINISHED)),
         event_tables=SQL(", ").join(Literal(table.name) for table in events.EVENT_TABLES),
+    )
+
+
+def _outermost(schema: str, which: LiteralString) -> Composed:
+    """Return the time of the newest (max) or the oldest (min) event of a metric in the table of its events."""
+    return SQL(" ").join(
+        SQL(_OUTERMOST).format(table=Literal(table.name), which=SQL(which), events=qualified(schema, table))
+        for table in events.EVENT_TABLES
     )

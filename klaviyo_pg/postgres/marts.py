@@ -8,17 +8,18 @@ from collections.abc import Mapping
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from klaviyo_pg.catalogue import Table, account, attribution, bookkeeping, dimensions, events, membership
+from klaviyo_pg.catalogue import Table, attribution, bookkeeping, dimensions, events, membership
 from klaviyo_pg.catalogue import messages as of_messages
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
-from klaviyo_pg.catalogue.views import MESSAGES
+from klaviyo_pg.catalogue.views import ACCOUNT_TIME_ZONES, MESSAGES
 from klaviyo_pg.postgres import conversions
 from klaviyo_pg.postgres.statements import qualified
 
 _DELIVERED, _BOUNCED, _OPENED, _MACHINE, _CLICKED, _BOT, _UNSUBSCRIBED, _COMPLAINED, _ORDERED = range(1, 10)
-# Events that were loaded before the columns existed have only the properties.
-_BY_MACHINE = "coalesce(is_machine_open, properties ->> 'machine_open' = 'true')"
-_BY_BOT = "coalesce(is_bot_click, properties ->> 'Bot Click' = 'true')"
+# Events that were loaded before the columns existed have only the properties, which the loader reads in the same way.
+_BY_MACHINE = """coalesce(is_machine_open, 'true' IN (lower(properties ->> 'machine_open'),
+        lower(properties ->> 'Machine Open'), lower(properties ->> 'Apple Privacy Open')))"""
+_BY_BOT = "coalesce(is_bot_click, lower(properties ->> 'Bot Click') = 'true')"
 # What the events of a table count as.
 _KINDS = {
     events.SENDS: f"{_DELIVERED}",
@@ -104,11 +105,12 @@ SELECT {{owner}}, sum(delivered + bounced)::bigint AS recipients, sum(delivered)
     END AS revenue_currency,
     jsonb_object_agg(coalesce(value_currency, 'unknown'), coalesce(revenue, 0)) FILTER (WHERE ordered > 0)
         AS revenue_by_currency,
-    min(first_at) AS first_event_at, max(last_at) AS last_event_at
+    min(first_at) AS first_event_at, max(last_at) AS last_event_at, sum(people_sent)::bigint AS unique_recipients
 FROM (
     SELECT {{owner}}, value_currency, sum(delivered) AS delivered, sum(bounced) AS bounced, sum(opened) AS opened,
         sum(machine) AS machine, sum(clicked) AS clicked, sum(bot) AS bot, sum(unsubscribed) AS unsubscribed,
         sum(complained) AS complained, sum(ordered) AS ordered, sum(revenue) AS revenue,
+        count(member_key) FILTER (WHERE delivered + bounced > 0) AS people_sent,
         count(member_key) FILTER (WHERE opened + machine > 0) AS people_opened,
         count(member_key) FILTER (WHERE opened > 0) AS people_opened_themselves,
         count(member_key) FILTER (WHERE clicked > 0) AS people_clicked, min(first_at) AS first_at,
@@ -133,7 +135,8 @@ _NUMBERS = """
     performance.recipients, performance.delivered, performance.bounces, performance.opens, performance.machine_opens,
     performance.unique_opens, performance.unique_opens_by_people, performance.clicks, performance.unique_clicks,
     performance.bot_clicks, performance.unsubscribes, performance.complaints, performance.orders, performance.revenue,
-    performance.revenue_currency, performance.revenue_by_currency, performance.first_event_at, performance.last_event_at
+    performance.revenue_currency, performance.revenue_by_currency, performance.first_event_at,
+    performance.last_event_at, performance.unique_recipients
 """
 _CAMPAIGN_OWNER = "campaign_key, esp_integration_id, campaign_id, campaign_name, channel, sent_at"
 _CAMPAIGNS = f"""
@@ -173,42 +176,46 @@ _ORDERS_OF_PERSON = """
     WHERE metric_key = ANY (ARRAY({conversions})) AND {kind}
 """
 _ACTIVITIES = {"send": _DELIVERED, "open": _OPENED, "click": _CLICKED, "order": _ORDERED}
+_RECENT = "count(*) FILTER (WHERE kind = {} AND event_at > now() - interval '{hours} hours' AND event_at <= now())"
 _ACTIVITY = {
     "first_{}_at": "min(event_at) FILTER (WHERE kind = {})",
     "last_{}_at": "max(event_at) FILTER (WHERE kind = {})",
     "{}s": "count(*) FILTER (WHERE kind = {})",
-    "{}s_30_days": "count(*) FILTER (WHERE kind = {} AND event_at > now() - interval '720 hours')",
-    "{}s_90_days": "count(*) FILTER (WHERE kind = {} AND event_at > now() - interval '2160 hours')",
+    "{}s_30_days": _RECENT.replace("{hours}", "720"),
+    "{}s_90_days": _RECENT.replace("{hours}", "2160"),
 }
-# The time zones of accounts. A name that Postgres does not have would make every query of a view fail.
-_ZONES = """
-    SELECT esp_integration_id, max(timezone) AS name FROM {accounts}
-    WHERE timezone IN (SELECT name FROM pg_catalog.pg_timezone_names) GROUP BY 1
-"""
-_ZONE = SQL("coalesce(zone.name, 'UTC')")
 # People without a time of joining were on the list before the first day. A person can have left before joining: by a
-# suppression that is older, and still applies.
+# suppression that is older, and still applies. Joining again leaves no event if it is an import: `subscribed` is the
+# time of an earlier event then.
 _GROWTH = """
-WITH zone AS ({zones})
+WITH zone AS MATERIALIZED (SELECT esp_integration_id, timezone FROM {account_time_zones})
 SELECT integrations.name AS integration, change.esp_integration_id, list.key AS list_key, change.list_id,
     list.name AS list_name, change.day, change.people_joined, change.people_left, change.people_on_list,
     change.joined_and_subscribed
 FROM (
     SELECT esp_integration_id, list_id, day, sum(joined)::bigint AS people_joined, sum(has_left)::bigint AS people_left,
-        sum(sum(joined + earlier - has_left)) OVER (
+        sum(sum(joined - has_left)) OVER (
             PARTITION BY esp_integration_id, list_id ORDER BY day NULLS FIRST
         )::bigint AS people_on_list,
-        sum(subscribed)::bigint AS joined_and_subscribed
+        sum(each.subscribed)::bigint AS joined_and_subscribed
     FROM (
-        SELECT esp_integration_id, list_id, (subscribed AT TIME ZONE {zone})::date AS day,
-            (subscribed IS NOT NULL)::int AS joined, (subscribed IS NULL)::int AS earlier, 0 AS has_left,
-            (is_subscribed IS TRUE AND subscribed IS NOT NULL)::int AS subscribed
-        FROM {member_lists} LEFT JOIN zone USING (esp_integration_id)
-        UNION ALL
-        SELECT esp_integration_id, list_id,
-            (greatest(unsubscribed_at, subscribed) AT TIME ZONE {zone})::date, 0, 0, 1, 0
-        FROM {member_lists} LEFT JOIN zone USING (esp_integration_id) WHERE unsubscribed_at IS NOT NULL
-    ) AS each GROUP BY 1, 2, 3
+        SELECT esp_integration_id, list_id, joined_on, left_on, count(*) AS people,
+            count(*) FILTER (WHERE is_subscribed) AS subscribed
+        FROM (
+            SELECT current.esp_integration_id, current.list_id, current.is_subscribed,
+                (greatest(current.subscribed, staged.created_at) AT TIME ZONE zone.timezone)::date AS joined_on,
+                (CASE WHEN current.unsubscribed_at IS NOT NULL
+                    THEN greatest(current.unsubscribed_at, current.subscribed, staged.created_at)
+                END AT TIME ZONE zone.timezone)::date AS left_on
+            FROM {member_lists} AS current
+            JOIN zone ON zone.esp_integration_id = current.esp_integration_id
+            LEFT JOIN {stg_member_lists} AS staged ON staged.list_id = current.list_id
+                AND staged.member_id = current.member_id AND staged.esp_integration_id = current.esp_integration_id
+        ) AS person GROUP BY 1, 2, 3, 4
+    ) AS membership
+    CROSS JOIN LATERAL (VALUES (joined_on, people, 0, subscribed), (left_on, 0, people, 0))
+        AS each (day, joined, has_left, subscribed)
+    WHERE day IS NOT NULL OR joined > 0 GROUP BY 1, 2, 3
 ) AS change
 JOIN {integrations} AS integrations ON integrations.esp_integration_id = change.esp_integration_id
 LEFT JOIN {lists} AS list ON list.id = change.list_id AND list.esp_integration_id = change.esp_integration_id
@@ -220,8 +227,7 @@ _DELIVERABILITY = """
 SELECT integrations.name AS integration, event.esp_integration_id, day.at::date AS day, event.domain, event.sends,
     event.bounces, event.hard_bounces, event.soft_bounces, event.opens, event.machine_opens, event.complaints
 FROM (
-    SELECT coalesce(zone.name, 'UTC') AS name, array_agg(each.esp_integration_id) AS accounts
-    FROM {integrations} AS each LEFT JOIN ({zones}) AS zone USING (esp_integration_id) GROUP BY 1
+    SELECT timezone AS name, array_agg(esp_integration_id) AS accounts FROM {account_time_zones} GROUP BY 1
 ) AS zone
 CROSS JOIN LATERAL generate_series(
     (least({first}) AT TIME ZONE zone.name)::date::timestamp, greatest({last}) AT TIME ZONE zone.name, interval '1 day'
@@ -262,7 +268,6 @@ _EMAIL_KINDS = {
 }
 _TABLES = (
     bookkeeping.INTEGRATIONS,
-    account.ACCOUNTS,
     attribution.EVENT_ATTRIBUTIONS,
     dimensions.METRICS,
     dimensions.CAMPAIGNS,
@@ -270,6 +275,7 @@ _TABLES = (
     dimensions.LISTS,
     dimensions.MEMBERS,
     membership.MEMBER_LISTS,
+    membership.STG_MEMBER_LISTS,
     of_messages.CAMPAIGN_MESSAGES,
     events.EVENTS,
 )
@@ -335,7 +341,7 @@ def member_engagement(schema: str) -> Composed:
 
 def list_growth(schema: str) -> Composed:
     """Return the query that defines the view of lists by day."""
-    return _filled(schema, _GROWTH, zone=_ZONE, zones=_filled(schema, _ZONES))
+    return _filled(schema, _GROWTH)
 
 
 def deliverability(schema: str) -> Composed:
@@ -350,7 +356,6 @@ def deliverability(schema: str) -> Composed:
         last=SQL(", ").join(SQL("(SELECT max(event_at) FROM {})").format(name) for name in names),
         events=_appended(schema, _OF_EMAIL, kinds),
         by_machine=SQL(_BY_MACHINE),
-        zones=_filled(schema, _ZONES),
         **{name: SQL(str(kind)) for name, kind in numbers.items()},
     )
 
@@ -374,5 +379,5 @@ def _appended(schema: str, text: str, kinds: Mapping[Table, str | Composable], *
 
 
 def _filled(schema: str, text: str, **parts: Composable) -> Composed:
-    tables = {table.name: qualified(schema, table) for table in (*_TABLES, MESSAGES)}
+    tables = {table.name: qualified(schema, table) for table in (*_TABLES, MESSAGES, ACCOUNT_TIME_ZONES)}
     return SQL(text.strip("\n")).format(**{**tables, **parts})

@@ -53,8 +53,11 @@ class Traffic(Protocol):
     def retries(self) -> int: ...
 
 
-def open_run(account: Account, flow: str, selection: str, now: datetime) -> OpenedRun:
-    """Open a run. It resumes the unfinished run with the same selection, if there is one from the same day (UTC)."""
+def open_run(account: Account, flow: str, selection: str, now: datetime, is_limited: bool = False) -> OpenedRun:
+    """Open a run. It resumes the unfinished run with the same selection, if there is one from the same day (UTC).
+
+    `is_limited` says that arguments limit what it reads. The same selection without them is the whole.
+    """
     unfinished = account.execute(
         "SELECT run_id, as_of FROM {} WHERE esp_integration_id = %(account)s AND flow = %(flow)s"
         " AND selection = %(selection)s AND state = ANY(%(unfinished)s)"
@@ -67,14 +70,16 @@ def open_run(account: Account, flow: str, selection: str, now: datetime) -> Open
     ).fetchone()
     run = OpenedRun(unfinished[0], unfinished[1], True) if unfinished else OpenedRun(str(uuid.uuid4()), now, False)
     account.execute(
-        "INSERT INTO {} (run_id, esp_integration_id, flow, selection, as_of, started_at, state, requests, retries)"
-        " VALUES (%(run_id)s, %(account)s, %(flow)s, %(selection)s, %(as_of)s, %(now)s, %(running)s, 0, 0)"
-        " ON CONFLICT (run_id) DO UPDATE SET started_at = excluded.started_at, state = excluded.state, message = NULL,"
-        " finished_at = NULL",
+        "INSERT INTO {} AS run"
+        " (run_id, esp_integration_id, flow, selection, is_limited, as_of, started_at, state, requests, retries)"
+        " VALUES (%(run_id)s, %(account)s, %(flow)s, %(selection)s, %(is_limited)s, %(as_of)s, %(now)s, %(running)s,"
+        " 0, 0) ON CONFLICT (run_id) DO UPDATE SET started_at = excluded.started_at, state = excluded.state,"
+        " message = NULL, finished_at = NULL, is_limited = run.is_limited AND excluded.is_limited",
         bookkeeping.RUNS,
         run_id=run.run_id,
         flow=flow,
         selection=selection,
+        is_limited=is_limited,
         as_of=run.as_of,
         now=now,
         running=RunState.RUNNING,

@@ -19,6 +19,7 @@ from klaviyo_pg.postgres import (
     push_tokens,
     revenue,
     stored_marts,
+    time_zones,
     touched,
 )
 from klaviyo_pg.postgres.statements import place, qualified, shown
@@ -56,6 +57,7 @@ _QUERIES = {
     "freshness": freshness.query,
     "messages": messages.query,
     "attributed_revenue": revenue.query,
+    "account_time_zones": time_zones.query,
     **marts.QUERIES,
     "usable_push_tokens": push_tokens.query,
 }

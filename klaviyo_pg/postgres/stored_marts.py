@@ -21,7 +21,7 @@ from klaviyo_pg.catalogue.stored_marts import (
     STORED_MARTS,
     StoredMart,
 )
-from klaviyo_pg.postgres import claims, marts, messages
+from klaviyo_pg.postgres import claims, marts, messages, time_zones
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erased_people import wait_for_erasing
 from klaviyo_pg.postgres.load import Merged, merge_stored
@@ -224,7 +224,7 @@ def _origin(account: Account, stored: StoredMart) -> str:
     tables = [table.name for table in stored.sources]
     row = account.execute(SQL(_FILES), schema=account.schema, tables=tables).fetchone()
     assert row is not None
-    queries = (marts.QUERIES[stored.name], messages.query)
+    queries = (marts.QUERIES[stored.name], messages.query, time_zones.query)
     texts = [query(account.schema).as_string(None) for query in queries]
     return md5("\n".join([*texts, row[0]]).encode()).hexdigest()
 

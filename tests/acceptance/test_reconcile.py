@@ -25,5 +25,6 @@ def test_reconcile_restores_rows_and_prints_what_still_differs(warehouse: Wareho
         ran = warehouse.run(["flows/reconcile.py", "--days", "10", "--metrics", "Received Email"], settings)
     assert ran.code == 0, ran.err[-3000:]
     assert ran.counts["sends"][1] == 5
+    assert warehouse.one("SELECT is_limited FROM klaviyo.runs WHERE flow = 'reconcile'")
     difference = f"the source counts {stored + 3:,} events, the warehouse has {stored:,}."
     assert ran.err.splitlines().count(f"Received Email, {day:%Y-%m-%d}: {difference}") == 1

@@ -9,6 +9,7 @@ import pytest
 
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.postgres import accounts, runs, watermarks
+from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.states import RunState
 from tests.driver import ROOT
 from tests.integration.conftest import SCHEMA
@@ -61,6 +62,58 @@ def test_each_metric_and_stream_has_one_row(integration_id: str, connection: psy
     }
     complete = connection.execute("SELECT DISTINCT integration, last_complete_run IS NULL FROM freshness").fetchall()
     assert complete == [("shop", False)]
+
+
+def test_the_oldest_event_shows_where_history_begins(integration_id: str, connection: psycopg.Connection) -> None:
+    query = "SELECT stream, oldest_event FROM freshness WHERE stream LIKE 'events/%' ORDER BY 1"
+    assert connection.execute(query).fetchall() == [("events/m1", NOW - 4 * DAY), ("events/m2", None)]
+
+
+def test_campaigns_sent_before_the_first_stored_email_are_left_out(
+    integration_id: str, connection: psycopg.Connection, merged: Any
+) -> None:
+    """Two of its emails bounced late, and three people opened it: that would be 150 percent."""
+    merged(loads.METRICS, {"key": "k3", "id": "m3", "destination": "sends"}, integration_id=integration_id)
+    names = {"before": NOW - 6 * DAY, "after": NOW - 2 * DAY}
+    merged(
+        loads.CAMPAIGNS,
+        *({"key": name, "id": name, "campaign_key": name, "name": name, "sent_at": at} for name, at in names.items()),
+        integration_id=integration_id,
+    )
+    event = {"event_at": NOW - DAY, "is_machine_open": False}
+    sends = [
+        {**event, "key": "a", "id": "a", "metric_key": "k3", "campaign_key": "after", "member_key": "p1"},
+        {**event, "key": "b", "id": "b", "metric_key": "k3", "event_at": NOW - 5 * DAY},
+    ]
+    merged(loads.EVENTS["sends"], *sends, integration_id=integration_id)
+    for table, people in (("bounces", ("p1", "p2")), ("opens", ("p3", "p4", "p5"))):
+        rows = [{**event, "key": each, "id": each, "campaign_key": "before", "member_key": each} for each in people]
+        merged(loads.EVENTS[table], *rows, integration_id=integration_id)
+    [panel] = (each for each in PANELS if each["title"] == "Campaigns sent")
+    shown = panel["targets"][0]["rawSql"].replace("${account:sqlstring}", f"'{integration_id}'")
+    shown = shown.replace("$__timeFilter(sent_at)", "sent_at > now() - interval '30 days'")
+    assert [row[1] for row in connection.execute(shown)] == ["after"]
+
+
+def hours_since_the_last_load(connection: psycopg.Connection, integration_id: str) -> list[int]:
+    """Return what the view and the dashboard show, as whole hours."""
+    [panel] = (each for each in PANELS if each["title"] == "Hours since the last complete load")
+    shown = panel["targets"][0]["rawSql"].replace("${account:sqlstring}", f"'{integration_id}'")
+    query = "SELECT DISTINCT extract(epoch FROM now() - last_complete_run) / 3600 FROM freshness"
+    return [int(connection.execute(each).fetchone()[-1]) for each in (query, shown)]
+
+
+@pytest.mark.parametrize(("is_limited", "hours"), [(True, 216), (False, 0), (None, 0)])
+def test_a_run_that_arguments_limited_is_not_a_complete_load(
+    integration_id: str, connection: psycopg.Connection, is_limited: bool | None, hours: int
+) -> None:
+    """Runs of earlier versions count."""
+    connection.execute("UPDATE runs SET finished_at = now() - interval '9 days'")
+    shop = Account(connection, SCHEMA, integration_id)
+    run = runs.open_run(shop, "daily", "some", NOW, is_limited=is_limited is True)
+    connection.execute("UPDATE runs SET is_limited = %s WHERE run_id = %s", [is_limited, run.run_id])
+    runs.close_run(shop, run.run_id, RunState.COMPLETE, None)
+    assert hours_since_the_last_load(connection, integration_id) == [hours, hours]
 
 
 def test_deleted_metrics_are_left_out(integration_id: str, connection: psycopg.Connection) -> None:

@@ -70,6 +70,18 @@ def test_an_unfinished_run_is_resumed(account: Account, state: RunState) -> None
 
 
 @pytest.mark.parametrize(
+    ("first", "second", "is_limited"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_a_run_is_limited_if_arguments_always_limited_it(
+    account: Account, first: bool, second: bool, is_limited: bool
+) -> None:
+    """A selection by arguments can be the one of the settings."""
+    for each in (first, second):
+        open_run(account, is_limited=each)
+    assert account.connection.execute("SELECT is_limited FROM runs").fetchall() == [(is_limited,)]
+
+
+@pytest.mark.parametrize(
     ("state", "integration_id", "changes"),
     [
         pytest.param(RunState.COMPLETE, "one", {}, id="complete run"),

@@ -3,6 +3,7 @@
 tests/integration/sandbox/test_dialects.py compares them with a whole account.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
+from tests.driver import ROOT
 
 BLOCKS = re.findall(
     r"```(?:sql|psql)\n(.*?)```", (Path(__file__).parents[2] / "docs" / "marts.md").read_text("utf-8"), re.DOTALL
@@ -86,6 +89,67 @@ def test_changes_count_at_once(connection: psycopg.Connection) -> None:
     assert rows(connection, CAMPAIGNS) == [("one-shop", None, 1, 0, 0), ("two-shop", None, 2, 0, 0)]
 
 
+def test_a_message_that_is_sent_many_times_has_each_person_once(connection: psycopg.Connection) -> None:
+    """Ann has got it three times, and Bob's bounced: both are recipients. Erased people are left out."""
+    add(connection, "sends", "one", "S3", "ann", DAY + timedelta(days=1))
+    add(connection, "sends", "one", "S4", "ann", DAY + timedelta(days=2))
+    add(connection, "bounces", "one", "B1", "bob")
+    add(connection, "sends", "one", "S5", "cem")
+    connection.execute("UPDATE klaviyo.sends SET member_key = NULL WHERE id = 'S5'")
+    numbers = "SELECT recipients, unique_recipients, unique_opens FROM klaviyo.{} WHERE integration = 'one-shop'"
+    assert rows(connection, numbers.format("campaign_performance")) == [(5, 2, 1)]
+    for table in ("sends", "opens", "bounces"):
+        connection.execute(f"UPDATE klaviyo.{table} SET automation_key = md5('F1')")  # type: ignore[arg-type]
+    assert rows(connection, numbers.format("flow_performance")) == [(5, 2, 1)]
+
+
+def test_orders_of_the_future_are_not_recent(connection: psycopg.Connection) -> None:
+    """They count, as bookings can, but not within the last 30 or 90 days."""
+    connection.execute(
+        "INSERT INTO klaviyo.metrics (key, id, name, destination, esp_integration_id)"
+        " VALUES ('m', 'm', 'Placed Order', 'events', 'one')"
+    )
+    now = datetime.now(UTC)
+    for days in (-200, -60, -5, 200):
+        add(connection, "events", "one", f"O{days}", "zoe", now + timedelta(days=days))
+    connection.execute("UPDATE klaviyo.events SET metric_key = 'm'")
+    numbers = "SELECT orders, orders_30_days, orders_90_days, last_order_at > now() FROM klaviyo.member_engagement"
+    assert rows(connection, f"{numbers} WHERE orders > 0") == [(4, 1, 2, True)]
+
+
+def shown_by_panel(connection: psycopg.Connection, title: str, now: datetime) -> list[tuple[object, ...]]:
+    """Return the rows of a panel of the dashboard for the account `one` and the last 30 days."""
+    panels = json.loads((ROOT / "grafana" / "dashboards" / "klaviyo.json").read_text("utf-8"))["panels"]
+    [panel] = (each for each in panels if each["title"] == title)
+    query = panel["targets"][0]["rawSql"].replace("${account:sqlstring}", "'one'")
+    start = now - timedelta(days=30)
+    return rows(
+        connection, query.replace("$__timeFrom()", f"'{start:%FT%TZ}'").replace("$__timeTo()", f"'{now:%FT%TZ}'")
+    )
+
+
+def test_the_share_of_complaints_is_that_of_a_week(connection: psycopg.Connection) -> None:
+    """Three people complain two days late, on a day with one send."""
+    for number in range(98):
+        add(connection, "sends", "one", f"N{number}", "bob", DAY)
+    add(connection, "sends", "one", "N99", "bob", DAY + timedelta(days=2))
+    for number in range(3):
+        add(connection, "spams", "one", f"C{number}", "bob", DAY + timedelta(days=2))
+    shown = shown_by_panel(connection, "Emails that bounced or were marked as spam", DAY + timedelta(days=20))
+    assert [float(str(spam)) for _, _, spam in shown] == [0, 3]
+
+
+def test_the_dashboard_shows_the_day_of_an_account_east_of_utc(connection: psycopg.Connection) -> None:
+    """At 14:00 UTC, it is tomorrow in Sydney."""
+    in_zone(connection, "one", "Australia/Sydney")
+    now = datetime(2026, 3, 10, 14, tzinfo=UTC)
+    add(connection, "sends", "one", "S3", "ann", now - timedelta(minutes=1))
+    shown = shown_by_panel(connection, "Emails that bounced or were marked as spam", now)
+    assert [str(day)[:10] for day, *_ in shown] == ["2026-03-01", "2026-03-11"]
+    [domain] = shown_by_panel(connection, "Deliverability by mail provider", now)
+    assert domain[:2] == ("one.example", 2)
+
+
 def in_zone(connection: psycopg.Connection, account: str, zone: str | None) -> None:
     connection.execute(
         "INSERT INTO klaviyo.accounts (key, id, timezone, esp_integration_id) VALUES (%s, %s, %s, %s)",
@@ -104,6 +168,19 @@ def test_days_are_those_of_utc_whatever_the_session_s_time_zone(
     connection.execute("SET TimeZone = 'America/New_York'")
     days = "SELECT day::text, sends FROM klaviyo.deliverability WHERE esp_integration_id = 'one' ORDER BY 1"
     assert rows(connection, days) == [("2026-03-01", 1), ("2026-03-29", 1), ("2026-03-30", 1)]
+
+
+@pytest.mark.parametrize(
+    ("zone", "expected"),
+    [("US/Eastern", "America/New_York"), ("Asia/Tokyo", "Asia/Tokyo"), ("No/Such_Zone", "UTC"), (None, "UTC")],
+)
+def test_each_account_has_a_time_zone_that_queries_can_use(
+    connection: psycopg.Connection, zone: str | None, expected: str
+) -> None:
+    """A renamed zone has its current name: not every database has the old one."""
+    in_zone(connection, "one", zone)
+    zones = "SELECT integration, account_timezone, timezone FROM klaviyo.account_time_zones ORDER BY 1"
+    assert rows(connection, zones) == [("one-shop", zone, expected), ("two-shop", None, "UTC")]
 
 
 def test_days_are_those_of_the_account_s_time_zone(connection: psycopg.Connection) -> None:
@@ -145,6 +222,25 @@ def test_people_leave_a_list_no_earlier_than_they_join_it(connection: psycopg.Co
     assert rows(connection, days) == [("2025-12-31", 0, 1, 0), ("2026-03-01", 2, 1, 1)]
 
 
+def test_who_joins_again_without_an_event_counts_on_the_day_of_the_second_time(connection: psycopg.Connection) -> None:
+    """As after an import. `subscribed` is the time of the event of the first time; Bob's is the second one."""
+    again = DAY + timedelta(days=30)
+    for person, subscribed, created in (("ann", DAY, again), ("bob", again, DAY)):
+        values = {"person": person, "id": f"L:{person}", "subscribed": subscribed, "created": created}
+        connection.execute(
+            "INSERT INTO klaviyo.member_lists (key, id, list_id, member_id, subscribed, esp_integration_id)"
+            " VALUES (%(person)s, %(id)s, 'L', %(person)s, %(subscribed)s, 'one')",
+            values,
+        )
+        connection.execute(
+            "INSERT INTO klaviyo.stg_member_lists (_sync_id, list_id, member_id, created_at, esp_integration_id)"
+            " VALUES (md5(%(id)s), 'L', %(person)s, %(created)s, 'one')",
+            values,
+        )
+    days = "SELECT day::text, people_joined, people_left, people_on_list FROM klaviyo.list_growth ORDER BY day"
+    assert rows(connection, days) == [("2026-03-31", 2, 0, 2)]
+
+
 def test_text_messages_in_the_tables_of_emails_are_no_emails(connection: psycopg.Connection) -> None:
     """They count for their campaign. Those that could not be delivered are attempts."""
     add(connection, "sends", "one", "T1", "ann")
@@ -176,6 +272,21 @@ def test_machines_and_bots_are_known_by_column_or_property(connection: psycopg.C
     machines = "SELECT opens, machine_opens FROM klaviyo.{} WHERE integration = 'one-shop'"
     for view in ("campaign_performance", "deliverability"):
         assert rows(connection, machines.format(view)) == [(6, 2)], view
+
+
+def test_properties_of_earlier_versions_are_read_as_by_the_loader(connection: psycopg.Connection) -> None:
+    """By each name, and as text: one of these opens is by a person, and one of these clicks."""
+    machines = [{"Machine Open": True}, {"machine_open": False, "Apple Privacy Open": True}, {"machine_open": "True"}]
+    for table, named in (("opens", machines), ("clicks", [{"Bot Click": "True"}, {"Bot Click": "no"}])):
+        for at, properties in enumerate(named):
+            add(connection, table, "one", f"{table}{at}", "bob")
+            connection.execute(
+                f"UPDATE klaviyo.{table} SET properties = %s WHERE id = %s",  # type: ignore[arg-type]
+                [json.dumps(properties), f"{table}{at}"],
+            )
+    numbers = "SELECT opens, machine_opens, clicks, bot_clicks FROM klaviyo.campaign_performance ORDER BY integration"
+    assert rows(connection, numbers)[0] == (4, 3, 1, 1)
+    assert rows(connection, "SELECT machine_opens FROM klaviyo.deliverability WHERE integration = 'one-shop'") == [(3,)]
 
 
 def test_the_metric_of_revenue_is_the_mapped_one_or_the_only_placed_order(connection: psycopg.Connection) -> None:
@@ -221,6 +332,8 @@ def test_the_metric_of_revenue_is_the_mapped_one_or_the_only_placed_order(connec
 
 
 def test_the_statements_of_the_documentation_run(connection: psycopg.Connection) -> None:
+    """Even if the database does not have the time zone of an account."""
+    in_zone(connection, "one", "No/Such_Zone")
     assert len(BLOCKS) == 9
     for block in BLOCKS:
         connection.execute(block)

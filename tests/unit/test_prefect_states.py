@@ -104,6 +104,15 @@ def test_an_account_is_stale_without_a_daily_run_that_finishes_well() -> None:
     assert trigger["for_each"] == ["prefect.resource.id"]  # the account
 
 
+def test_an_account_is_stale_although_limited_runs_finish_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their event is not one that the automation waits for."""
+    emitted: list[str] = []
+    monkeypatch.setattr(run_events, "emit_event", lambda event, **_: emitted.append(event))
+    run_events.announce("daily", Report("id", "shop", RunState.COMPLETE, (), 0, is_limited=True), False)
+    assert emitted == ["klaviyo-pg.daily.limited.complete"]
+    assert not set(emitted) & set(expected_by("klaviyo-stale"))
+
+
 @pytest.mark.parametrize(
     ("error", "names"),
     [

@@ -46,6 +46,16 @@ def test_definitions_are_stored_and_followed(warehouse: Warehouse, shop: FakeAcc
     assert warehouse.rows(STORED) == [("added_to_cart", None, "Sales"), ("revenue", None, "Sales")]
 
 
+@pytest.mark.parametrize(("zone", "is_named"), [("No/Such_Zone", True), ("US/Eastern", False), (None, False)])
+def test_a_time_zone_that_the_database_lacks_is_named(
+    warehouse: Warehouse, shop: FakeAccount, zone: str | None, is_named: bool
+) -> None:
+    shop.described["timezone"] = zone
+    ran = warehouse.daily("lists")
+    assert ran.state == "complete"
+    assert ["No/Such_Zone" in sentence for sentence in ran.sentences] == [True] * is_named
+
+
 def test_each_account_is_described_in_one_row(warehouse: Warehouse, shop: FakeAccount) -> None:
     """A change is followed; a key that may not read accounts leaves what is stored."""
     described = "SELECT integrations.name, id, accounts.name, timezone, currency FROM accounts JOIN integrations USING"

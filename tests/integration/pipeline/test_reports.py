@@ -28,8 +28,8 @@ def report(back: int, owner: str, opens: int, value: float = 0.0) -> Report:
 
 @pytest.fixture(autouse=True)
 def reported(shop: FakeAccount) -> None:
-    """The time zone of the account is unknown, so its days are those of UTC."""
-    shop.described.update(timezone="Not/AZone")
+    """The days of the account are those of UTC."""
+    shop.described.update(timezone="Etc/UTC")
     shop.mapped_metrics.append(MappedMetric("revenue", "ORDER", None, LONG_AGO))
     shop.reports = {
         "campaign_reports": [report(3, "C1", 7, 19.5), report(1, "C2", 2)],
@@ -52,6 +52,12 @@ def asked(shop: FakeAccount, stream: str = "campaign_reports") -> list[date]:
 def let_a_day_pass(reports: Warehouse) -> None:
     """Let what was read until now have been read a day ago."""
     reports.execute("UPDATE watermarks SET watermark = watermark - interval '1 day'")
+
+
+def test_days_are_those_of_utc_if_no_such_time_zone_exists(reports: Warehouse, shop: FakeAccount) -> None:
+    shop.described.update(timezone="Not/AZone")
+    assert reports.daily().state == "complete"
+    assert [request.window for request in shop.sent("flow_reports")] == [(days_ago(4), MIDNIGHT)]
 
 
 def test_days_are_read_once_a_day_and_changes_are_followed(reports: Warehouse, shop: FakeAccount) -> None:

@@ -65,6 +65,7 @@ def asked(panel: dict[str, Any], chosen: Sequence[str]) -> bytes:
     query = re.sub(
         r"\$__timeFilter\(((?:[^()]|\([^()]*\))+)\)", rf"\1 BETWEEN '{start:%FT%TZ}' AND '{end:%FT%TZ}'", query
     )
+    query = query.replace("$__timeFrom()", f"'{start:%FT%TZ}'").replace("$__timeTo()", f"'{end:%FT%TZ}'")
     assert "$" not in query
     return bytes(query, "utf-8")
 
@@ -87,7 +88,7 @@ def test_the_account_filter_reaches_each_panel(panel: dict[str, Any], grafana: p
 
 @pytest.mark.parametrize("panel", PANELS)
 def test_a_panel_follows_the_time_range_or_says_that_it_does_not(panel: dict[str, Any]) -> None:
-    follows = "$__timeFilter(" in panel["targets"][0]["rawSql"]
+    follows = re.search(r"\$__time(Filter|From)\(", panel["targets"][0]["rawSql"]) is not None
     assert follows != ("whatever the time range is" in panel["description"])
 
 

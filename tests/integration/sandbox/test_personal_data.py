@@ -9,6 +9,7 @@ from io import StringIO
 
 import pytest
 
+from benchmarks.recipes import recipes
 from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import SPECIFIED, events, marts
 from klaviyo_pg.catalogue.types import INTEGER
@@ -210,6 +211,15 @@ def test_marts_count_the_same(shown: dict[str, str], warehouse: Warehouse, schem
     domains = warehouse.column(f"SELECT DISTINCT domain FROM {schema}.deliverability WHERE domain IS NOT NULL")
     assert [domain for domain in domains if "." in domain] == []
     assert bool(domains) == (mode == "hash")
+
+
+@pytest.mark.parametrize("number", [1, 5, 6])
+def test_recipes_count_the_same(shown: dict[str, str], warehouse: Warehouse, number: int) -> None:
+    """Without the properties of events, machines and bots are still no people."""
+    [query] = (query for title, query in recipes() if title.startswith(f"{number}. "))
+    whole = query.removesuffix("LIMIT 20")
+    dropped, kept = (warehouse.rows(whole.replace("klaviyo.", f"{each}.")) for each in ("current_drop", "current_keep"))
+    assert sorted(dropped, key=str) == sorted(kept, key=str) != []
 
 
 def test_a_backfill_is_protected(shown: dict[str, str], warehouse: Warehouse, box: Sandbox) -> None:
