@@ -78,9 +78,9 @@ SELECT 'UNSUBSCRIBE', now(), md5('p' || n || '@' || n %% 1000 || '.example.com')
 FROM generate_series(0, {people} - 1, 10) AS n;
 INSERT INTO lists (key, id, name, list_type, esp_integration_id)
 SELECT md5('Klaviyo:one:L' || n), 'L' || n, 'List ' || n, 'list', 'one' FROM generate_series(0, 49) AS n;
-INSERT INTO member_lists (key, id, list_id, member_id, subscribed, unsubscribed_at, is_subscribed, left_reason,
-    esp_integration_id)
-SELECT md5('Klaviyo:one:L' || list || ':P' || n), 'L' || list || ':P' || n, 'L' || list, 'P' || n, at,
+INSERT INTO member_lists (key, id, list_id, member_id, subscribed, joined_at, unsubscribed_at, is_subscribed,
+    left_reason, esp_integration_id)
+SELECT md5('Klaviyo:one:L' || list || ':P' || n), 'L' || list || ':P' || n, 'L' || list, 'P' || n, at, at,
     CASE WHEN n %% 10 = 0 THEN at + interval '40 days' END, n %% 10 > 0, CASE WHEN n %% 10 = 0 THEN 'event' END, 'one'
 FROM generate_series(0, {people} - 1) AS n,
     LATERAL (SELECT now() - (n %% 1000) * interval '1 day') AS joined (at),

@@ -39,8 +39,9 @@ _DAY = """
 CREATE TEMPORARY TABLE day AS SELECT * FROM opens ORDER BY event_at DESC LIMIT {rows};
 UPDATE day SET key = md5(key), event_at = now() - interval '1 hour';
 INSERT INTO opens SELECT * FROM day;
-INSERT INTO member_lists (key, id, list_id, member_id, subscribed, is_subscribed, esp_integration_id)
-SELECT md5(key), id || ':again', list_id, member_id, now(), true, esp_integration_id FROM member_lists LIMIT {rows}
+INSERT INTO member_lists (key, id, list_id, member_id, subscribed, joined_at, is_subscribed, esp_integration_id)
+SELECT md5(key), id || ':again', list_id, member_id, now(), now(), true, esp_integration_id
+FROM member_lists LIMIT {rows}
 """
 
 

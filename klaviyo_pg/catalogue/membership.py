@@ -146,6 +146,13 @@ MEMBER_LISTS = Table(
             "derived",
             personal=Harmless.OWN,
         ),
+        Column(
+            "joined_at",
+            TIMESTAMP,
+            "When the person last joined the list; later than `subscribed` if no event says so, as after an import.",
+            "derived",
+            "derived",
+        ),
     ),
 )
 SUBSCRIPTION_CHANGES = Table(

@@ -80,7 +80,7 @@ MEMBER_ENGAGEMENT = _stored(
 LIST_GROWTH = _stored(
     marts.LIST_GROWTH,
     ("list_id", "day"),
-    (membership.MEMBER_LISTS, membership.STG_MEMBER_LISTS, dimensions.LISTS, account.ACCOUNTS),
+    (membership.MEMBER_LISTS, dimensions.LISTS, account.ACCOUNTS),
 )
 DELIVERABILITY = _stored(
     marts.DELIVERABILITY,

@@ -185,8 +185,7 @@ _ACTIVITY = {
     "{}s_90_days": _RECENT.replace("{hours}", "2160"),
 }
 # People without a time of joining were on the list before the first day. A person can have left before joining: by a
-# suppression that is older, and still applies. Joining again leaves no event if it is an import: `subscribed` is the
-# time of an earlier event then.
+# suppression that is older, and still applies. Rows of earlier versions have no `joined_at` until a run derives them.
 _GROWTH = """
 WITH zone AS MATERIALIZED (SELECT esp_integration_id, timezone FROM {account_time_zones})
 SELECT integrations.name AS integration, change.esp_integration_id, list.key AS list_key, change.list_id,
@@ -203,14 +202,12 @@ FROM (
             count(*) FILTER (WHERE is_subscribed) AS subscribed
         FROM (
             SELECT current.esp_integration_id, current.list_id, current.is_subscribed,
-                (greatest(current.subscribed, staged.created_at) AT TIME ZONE zone.timezone)::date AS joined_on,
+                (coalesce(current.joined_at, current.subscribed) AT TIME ZONE zone.timezone)::date AS joined_on,
                 (CASE WHEN current.unsubscribed_at IS NOT NULL
-                    THEN greatest(current.unsubscribed_at, current.subscribed, staged.created_at)
+                    THEN greatest(current.unsubscribed_at, current.subscribed, current.joined_at)
                 END AT TIME ZONE zone.timezone)::date AS left_on
             FROM {member_lists} AS current
             JOIN zone ON zone.esp_integration_id = current.esp_integration_id
-            LEFT JOIN {stg_member_lists} AS staged ON staged.list_id = current.list_id
-                AND staged.member_id = current.member_id AND staged.esp_integration_id = current.esp_integration_id
         ) AS person GROUP BY 1, 2, 3, 4
     ) AS membership
     CROSS JOIN LATERAL (VALUES (joined_on, people, 0, subscribed), (left_on, 0, people, 0))
@@ -275,7 +272,6 @@ _TABLES = (
     dimensions.LISTS,
     dimensions.MEMBERS,
     membership.MEMBER_LISTS,
-    membership.STG_MEMBER_LISTS,
     of_messages.CAMPAIGN_MESSAGES,
     events.EVENTS,
 )

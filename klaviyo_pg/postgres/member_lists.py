@@ -61,6 +61,7 @@ WITH staged AS MATERIALIZED (
     WHERE esp_integration_id = %(account)s AND %(has_status)s AND member_id IS NULL AND removed_at IS NULL
 ), current AS (
     SELECT staged.list_id, staged.member_id, coalesce(of_list.subscribed, staged.created_at) AS subscribed,
+        greatest(of_list.subscribed, staged.created_at) AS joined_at,
         staged.is_subscribed, staged.list_deleted_at, member.deleted_at AS profile_deleted_at, member.email,
         member.consent, suppressed.list_id IS NOT NULL AS is_suppressed,
         CASE WHEN suppressed.list_id IS NOT NULL
@@ -89,7 +90,7 @@ WITH staged AS MATERIALIZED (
     END AS left_reason
     FROM current
 ), derived AS (
-    SELECT {key} AS key, list_id || ':' || member_id AS id, list_id, member_id, subscribed, left_reason,
+    SELECT {key} AS key, list_id || ':' || member_id AS id, list_id, member_id, subscribed, joined_at, left_reason,
         CASE left_reason
             WHEN 'event' THEN greatest(left_list_at, left_all_at)
             WHEN 'suppressed' THEN suppressed_at
@@ -116,19 +117,19 @@ WITH staged AS MATERIALIZED (
 ), changed AS MATERIALIZED (
     SELECT derived.* FROM derived LEFT JOIN {member_lists} AS existing ON existing.key = derived.key
     WHERE existing.key IS NULL
-    OR (existing.subscribed, existing.unsubscribed_at, existing.is_subscribed, existing.left_reason)
+    OR (existing.subscribed, existing.joined_at, existing.unsubscribed_at, existing.is_subscribed, existing.left_reason)
         IS DISTINCT FROM
-        (derived.subscribed, derived.unsubscribed_at, derived.is_subscribed, derived.left_reason)
+        (derived.subscribed, derived.joined_at, derived.unsubscribed_at, derived.is_subscribed, derived.left_reason)
 ), merged AS (
     INSERT INTO {member_lists} AS stored (
-        key, id, list_id, member_id, subscribed, unsubscribed_at, is_subscribed, left_reason,
+        key, id, list_id, member_id, subscribed, joined_at, unsubscribed_at, is_subscribed, left_reason,
         esp_source, esp_integration_id, __synced_at
     )
-    SELECT key, id, list_id, member_id, subscribed, unsubscribed_at, is_subscribed, left_reason,
+    SELECT key, id, list_id, member_id, subscribed, joined_at, unsubscribed_at, is_subscribed, left_reason,
         %(esp_source)s, %(account)s, now()
     FROM changed ORDER BY key
     ON CONFLICT (key) DO UPDATE SET
-        subscribed = excluded.subscribed, unsubscribed_at = excluded.unsubscribed_at,
+        subscribed = excluded.subscribed, joined_at = excluded.joined_at, unsubscribed_at = excluded.unsubscribed_at,
         is_subscribed = excluded.is_subscribed, left_reason = excluded.left_reason, __synced_at = excluded.__synced_at
     RETURNING xmax = 0 AS is_new
 )

@@ -135,6 +135,27 @@ def test_joining_and_leaving_are_derived_from_events(
     assert (*derived[:2], derived[3]) == (subscribed, left, reason)
 
 
+@pytest.mark.parametrize(
+    ("event", "subscribed", "joined"),
+    [
+        pytest.param(None, JOINED, JOINED, id="no event"),
+        pytest.param(SOON, SOON, SOON, id="an event later than the joining that the list has"),
+        pytest.param(BEFORE, BEFORE, JOINED, id="joined again after the event, as by an import"),
+    ],
+)
+def test_the_time_of_joining_is_that_of_the_last_time(
+    lists: Lists, account: Account, event: datetime | None, subscribed: datetime, joined: datetime
+) -> None:
+    """`subscribed` is the time of the event, if there is one."""
+    lists.list("L1", "News")
+    if event:
+        lists.change("subscribed", event, list_name="News")
+    lists.derive()
+    assert account.connection.execute("SELECT subscribed, joined_at FROM member_lists").fetchall() == [
+        (subscribed, joined)
+    ]
+
+
 def test_people_leave_one_list_or_all_lists(lists: Lists) -> None:
     lists.list("L1", "News")
     lists.list("L2", "Sales")

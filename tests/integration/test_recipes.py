@@ -27,7 +27,7 @@ def test_people_leave_a_list_no_earlier_than_they_join_it(connection: psycopg.Co
     """A suppression for a list can be older than the last time that the person joined."""
     merged(loads.LISTS, {"key": "k", "id": "L", "name": "News"})
     connection.execute(
-        "INSERT INTO member_lists (key, id, list_id, member_id, subscribed, unsubscribed_at, esp_integration_id)"
+        "INSERT INTO member_lists (key, id, list_id, member_id, joined_at, unsubscribed_at, esp_integration_id)"
         " VALUES ('ann', 'ann', 'L', 'ann', %s, %s, 'one')",
         [DAY, DAY - timedelta(days=60)],
     )
@@ -172,14 +172,9 @@ def test_who_joins_again_without_an_event_joins_a_list_in_the_week_of_the_second
 ) -> None:
     merged(loads.LISTS, {"key": "k", "id": "L", "name": "News"})
     connection.execute(
-        "INSERT INTO member_lists (key, id, list_id, member_id, subscribed, esp_integration_id)"
-        " VALUES ('ann', 'L:ann', 'L', 'ann', %s, 'one')",
-        [DAY - timedelta(days=700)],
-    )
-    connection.execute(
-        "INSERT INTO stg_member_lists (_sync_id, list_id, member_id, created_at, esp_integration_id)"
-        " VALUES (md5('L:ann'), 'L', 'ann', %s, 'one')",
-        [DAY],
+        "INSERT INTO member_lists (key, id, list_id, member_id, subscribed, joined_at, esp_integration_id)"
+        " VALUES ('ann', 'L:ann', 'L', 'ann', %s, %s, 'one')",
+        [DAY - timedelta(days=700), DAY],
     )
     week = datetime(2026, 2, 23, tzinfo=UTC).date()
     assert answer(connection, 9) == [{"list": "News", "week": week, "joined": 1, "has_left": 0, "on_list": 1}]

@@ -64,7 +64,7 @@ COLUMNS = {
     "stg_member_lists": (
         "list_id member_id created_at _account_id _sync_id __synced_at esp_integration_id is_subscribed absent_since"
     ),
-    "member_lists": f"key id list_id member_id subscribed unsubscribed_at {ORIGIN} is_subscribed left_reason",
+    "member_lists": f"key id list_id member_id subscribed unsubscribed_at {ORIGIN} is_subscribed left_reason joined_at",
     "member_consents": (
         "key id member_id member_key channel consent can_receive method method_detail consent_timestamp updated_at "
         f"double_optin {ORIGIN}"
