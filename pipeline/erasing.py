@@ -157,6 +157,8 @@ def _delete(transact: Transact, rows: Counter[str]) -> None:
     """Delete from the other tables. What is derived is deleted once no derivation can contain the people any more."""
     for table, member_key in erase.LISTED:
         rows[table.name] += transact(partial(erase.delete, table=table, member_key=member_key))
+    for table in erase.COLLECTED:
+        rows[table.name] += transact(partial(erase.delete_other, table=table))
     transact(erase.wait_for_batches)
     for table, member_key in erase.DERIVED:
         rows[table.name] += transact(partial(erase.delete, table=table, member_key=member_key))

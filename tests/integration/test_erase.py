@@ -19,6 +19,8 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erase import Finished, pending, record, request
 from klaviyo_pg.postgres.erase_events import clear, search, to_search
 from klaviyo_pg.postgres.event_tables import move_events
+from klaviyo_pg.postgres.excluded import merge as merge_swept_exclusions
+from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.postgres.member_lists import derive_member_lists
 from klaviyo_pg.postgres.patience import Patience
 from pipeline.erasing import Transact, claim_over, erase_people, in_transactions
@@ -55,7 +57,10 @@ def people(merged: Any, connection: psycopg.Connection) -> None:
         attributed = {"key": md5(f"a{integration_id}{person}"), "id": md5(f"a{person}"), "event_at": NOW}
         attributed |= {name: md5(f"{integration_id}{table}{person}") for name, table in ATTRIBUTED}
         merged(loads.EVENT_ATTRIBUTIONS, attributed | {"campaign_id": "C1"}, integration_id=integration_id)
-        excluded = [{"_sync_id": md5(each), "email": each} for each in (ADDRESS, "bob@example.com")]
+        excluded = [
+            {"_sync_id": md5(each), "email": each, "member_id": whose}
+            for each, whose in ((ADDRESS, "p1"), ("bob@example.com", "p2"))
+        ]
         merged(loads.STG_MEMBER_EXCLUSIONS, *excluded, integration_id=integration_id)
         merged(loads.MEMBER_EXCLUSIONS, *excluded, integration_id=integration_id)
         swept = [each | {"sweep": "s", "part": "exclusions .."} for each in excluded]
@@ -164,6 +169,60 @@ def test_an_address_that_now_belongs_to_someone_else_is_kept(
         counts = erase(account, None, ["p1"])
     assert counts["member_exclusions"] == 0
     assert connection.execute("SELECT count(*) FROM opens WHERE email = 'bob@example.com'").fetchone() == (1,)
+
+    query = "SELECT email, member_id FROM member_exclusions WHERE esp_integration_id = 'one' ORDER BY email"
+    assert connection.execute(query).fetchall() == [(ADDRESS, None), ("bob@example.com", "p2")]
+
+
+@pytest.mark.parametrize("email", ["earlier@example.com", None], ids=["of an earlier address", "without an address"])
+def test_an_exclusion_of_the_profile_is_erased(
+    people: None, account: Account, merged: Any, connection: psycopg.Connection, email: str | None
+) -> None:
+    """Also if nothing else says that the address is the person's, or if the profile itself is not stored."""
+    connection.execute("DELETE FROM touched")
+    for person in ("p1", "p9"):
+        key = md5(f"excluded {person}")
+        excluded = {"_sync_id": key, "email": email and f"{person}.{email}", "member_id": person}
+        merged(loads.STG_MEMBER_EXCLUSIONS, excluded)
+        merged(loads.MEMBER_EXCLUSIONS, excluded)
+        merged(loads.SWEPT_EXCLUSIONS, excluded | {"sweep": "s", "part": "exclusions .."})
+        connection.execute("INSERT INTO missing_rows VALUES ('one', 'exclusions', 'some', %s, now())", [key])
+    assert erase_with(in_transactions(account), [], ["p1", "p9"]).people == Finished(2, 0, 0)
+    traces = ("earlier@example.com", md5("excluded p1"), md5("excluded p9"))
+    assert [row for row in rows(connection) if not of_two(row) and any(trace in row for trace in traces)] == []
+    if email:
+        assert {md5(f"one:{person}.{email}") for person in ("p1", "p9")} < erased_addresses(account)
+
+
+def test_a_full_read_that_ends_meanwhile_does_not_restore_an_exclusion(
+    people: None, account: Account, connect: Any
+) -> None:
+    """It fills the exclusions from what it has collected, after erasing has waited for the batches in progress."""
+    other, work_of = Account(connect(), SCHEMA, "one"), in_transactions(account)
+    account.connection.execute("DELETE FROM member_exclusions WHERE member_id = 'p1' AND esp_integration_id = 'one'")
+
+    def transact(work: Callable[[Account], Result], /) -> Result:
+        result = work_of(work)
+        if work is erase_module.wait_for_batches:
+            other.connection.execute("BEGIN")
+            merge_swept_exclusions(other, "s", False, Guard("exclusions", 1, NOW))
+        elif work is erase_events.rename_campaigns:
+            other.connection.execute("COMMIT")
+        return result
+
+    erase_with(transact, [], ["p1"])
+    query = "SELECT member_id FROM member_exclusions WHERE esp_integration_id = 'one'"
+    assert account.connection.execute(query).fetchall() == [("p2",)]
+
+
+def test_the_profile_of_an_exclusion_with_a_named_address_is_erased(
+    people: None, account: Account, connection: psycopg.Connection
+) -> None:
+    """Or the next full read would store the exclusion again."""
+    for table in ("members", *loads.EVENTS):
+        connection.execute(f"DELETE FROM {table}")  # type: ignore[arg-type]
+    erase(account, ADDRESS)
+    assert erased(account) == {md5("p1")}
 
 
 def test_a_person_with_events_only_is_erased(people: None, account: Account, connection: psycopg.Connection) -> None:
