@@ -114,6 +114,7 @@ def _finish(transact: Transact, rows: Counter[str], report: Report) -> erase.Fin
 def _finished(account: Account) -> erase.Finished | None:
     """Forget the people who have been erased, unless others have been added who have not been looked for."""
     erase.close(account)
+    erase.add_merged(account)
     return None if erase_events.to_search(account) else erase.finish(account)
 
 

@@ -122,6 +122,12 @@ _OF_KIND = "(SELECT value FROM {} WHERE esp_integration_id = %(account)s AND kin
 _MEMBER_IDS = (
     "(SELECT member_id FROM {} WHERE esp_integration_id = %(account)s AND kind = 'profile' AND member_id IS NOT NULL)"
 )
+_UNRECORDED_IDS = """
+(
+    SELECT {key} FROM {erasing}
+    WHERE esp_integration_id = %(account)s AND kind = 'profile' AND member_id IS NOT NULL AND recorded_at IS NULL
+)
+"""
 _MENTIONS = """
 EXISTS (
     SELECT FROM (
@@ -249,7 +255,7 @@ def request(account: Account, addresses: Collection[str], member_ids: Collection
         excluded = account.compose(_ADD_EXCLUDED, **parts, key=row_key(Identifier("excluded", "member_id")))
         added += account.execute(excluded).rowcount
         account.execute(account.compose(_HAVE_OWNERS, **parts))
-    added += account.execute(account.compose(_ADD_MERGED, **parts)).rowcount
+    added += add_merged(account)
     if added:
         add_addresses(account, _used(account))
         search_again(account)
@@ -264,14 +270,31 @@ def _used(account: Account) -> Composed:
     return account.compose(_USED, **parts, of_member=of_member, of_excluded=of_excluded)
 
 
+def _used_by_unrecorded(account: Account) -> Composed:
+    """Return the same query for the people who are not recorded yet. Only if the ID of one is unknown is it slow."""
+    if _has_unknown_ids(account, of_unrecorded=True):
+        return _used(account)
+    parts = parts_of(account)
+    member_id = Identifier("member_id")
+    keys, ids = (account.compose(_UNRECORDED_IDS, **parts, key=key) for key in (row_key(member_id), member_id))
+    of_member, of_excluded = SQL("key IN {}").format(keys), SQL("member_id IN {}").format(ids)
+    return account.compose(_USED, **parts, of_member=of_member, of_excluded=of_excluded)
+
+
 def keep_people(account: Account) -> None:
     """Keep others from adding people to those who are being erased until this transaction ends."""
     claims.take_turns(account, _PEOPLE)
 
 
 def add_merged(account: Account) -> int:
-    """Add the profiles that were merged into those who are being erased, and return how many were added."""
-    return account.execute(account.compose(_ADD_MERGED, **parts_of(account))).rowcount
+    """Add the profiles that were merged into those who are being erased, and return how many were added.
+
+    If there are any, all event tables have to be searched again.
+    """
+    added = account.execute(account.compose(_ADD_MERGED, **parts_of(account))).rowcount
+    if added:
+        search_again(account)
+    return added
 
 
 def add_addresses(account: Account, used: Composable) -> int:
@@ -327,9 +350,12 @@ def is_unrecorded(account: Account) -> bool:
 def record(account: Account) -> dict[str, int]:
     """Record some people as erased, and delete what says that they may be contacted. Return the numbers of rows.
 
-    Waits for batches in progress. Later ones leave these people out.
+    Waits for batches in progress, and adds the merged profiles and addresses that they have stored. Later ones leave
+    these people out.
     """
-    wait_for_batches(account)
+    close(account)
+    add_merged(account)
+    add_addresses(account, _used_by_unrecorded(account))
     parts = parts_of(account)
     account.execute(account.compose(_RECORD, **parts), limit=RECORDED_AT_ONCE)
     account.execute(account.compose(_RECORD_ADDRESSES, **parts))
@@ -365,12 +391,12 @@ def delete(account: Account, table: Table, member_key: Composable) -> int:
     return _delete(account, table, where, member_key)
 
 
-def _has_unknown_ids(account: Account) -> bool:
+def _has_unknown_ids(account: Account, of_unrecorded: bool = False) -> bool:
     query = (
         "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s AND kind = 'profile'"
-        " AND member_id IS NULL)"
+        " AND member_id IS NULL AND (recorded_at IS NULL OR NOT %(of_unrecorded)s))"
     )
-    return account.is_true(query, bookkeeping.ERASING)
+    return account.is_true(query, bookkeeping.ERASING, of_unrecorded=of_unrecorded)
 
 
 def delete_other(account: Account, table: Table) -> int:
@@ -381,7 +407,7 @@ def delete_other(account: Account, table: Table) -> int:
     excluded = _of_exclusion(account, membership.MEMBER_EXCLUSIONS)
     named = account.compose(_OF_MISSING_ROWS, **parts, of_exclusion=excluded)
     where: dict[str, Composable] = {
-        membership.PROFILE_MERGES.name: _of_either(parts["profiles"]),
+        membership.PROFILE_MERGES.name: SQL("old_member_key IN {}").format(parts["profiles"]),  # or some would be lost
         bookkeeping.MISSING_ROWS.name: named,
         bookkeeping.TOUCHED.name: named,
         on_request.REVIEWS.name: account.compose("lower(email) IN {addresses}", **parts),

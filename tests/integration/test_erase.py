@@ -273,6 +273,41 @@ def test_a_profile_that_was_merged_into_the_person_is_erased_too(
     assert erased(account) == {md5("p1"), md5("p2")}
 
 
+@pytest.mark.parametrize("step", [request, erase_module.wait_for_batches], ids=["requested", "recorded"])
+def test_a_merge_that_is_noticed_while_the_person_is_erased_counts(
+    people: None, account: Account, merged: Any, step: object
+) -> None:
+    """Nothing is deleted that says that a profile was merged into the person, unless the profile is erased as well."""
+    work_of = in_transactions(account)
+
+    def transact(work: Callable[[Account], Result], /) -> Result:
+        result = work_of(work)
+        if step in (work, getattr(work, "func", None)) and md5("p2") not in erased(account):
+            merged(loads.PROFILE_MERGES, {"old_member_key": md5("p2"), "new_member_key": md5("p1"), "detected_at": NOW})
+        return result
+
+    assert erase_with(transact, [], ["p1"]).people.found == 2
+    assert erased(account) == {md5("p1"), md5("p2")}
+    assert md5("one:bob@example.com") in erased_addresses(account)
+    query = "SELECT count(email) FROM opens WHERE esp_integration_id = 'one'"
+    assert account.connection.execute(query).fetchone() == (0,)
+    assert account.connection.execute(
+        "SELECT count(*) FROM profile_merges WHERE esp_integration_id = 'one'"
+    ).fetchone() == (0,)
+
+
+def test_an_address_that_is_stored_before_the_person_is_recorded_is_erased(
+    people: None, account: Account, merged: Any, connection: psycopg.Connection
+) -> None:
+    request(account, [], ["p1"])
+    changed = "UPDATE members SET email = 'new@example.com', key = %s WHERE id = 'p1' AND esp_integration_id = 'one'"
+    connection.execute(changed, [md5("Klaviyo:one:p1")])
+    merged(loads.MEMBER_EXCLUSIONS, {"_sync_id": md5("new@example.com"), "email": "new@example.com"})
+    erase(account, None)
+    assert [row for row in rows(connection) if "new@example.com" in row] == []
+    assert md5("one:new@example.com") in erased_addresses(account)
+
+
 def test_the_addresses_of_the_person_are_recognised_later(
     people: None, account: Account, connection: psycopg.Connection
 ) -> None:
