@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
-from klaviyo_pg.catalogue import dimensions, events
+from klaviyo_pg.catalogue import bookkeeping, dimensions, events
 from klaviyo_pg.errors import DatabaseAway
-from klaviyo_pg.postgres import claims, erase, erase_events, stored_marts
+from klaviyo_pg.postgres import claims, erase, erase_events, erase_rejects, stored_marts
 from klaviyo_pg.postgres.account import Account
 
 Result = TypeVar("Result")
@@ -165,7 +165,15 @@ def _delete(transact: Transact, rows: Counter[str]) -> None:
         rows[table.name] += transact(partial(erase.delete, table=table, member_key=member_key))
     for table in erase.OTHERS:
         rows[table.name] += transact(partial(erase.delete_other, table=table))
+    _delete_rejects(transact, rows)
     rows[dimensions.CAMPAIGNS.name] += transact(erase_events.rename_campaigns)
     transact(stored_marts.mark)
     for name in stored_marts.WITH_TEXTS:
         transact(partial(stored_marts.renew, name=name))
+
+
+def _delete_rejects(transact: Transact, rows: Counter[str]) -> None:
+    last: str | None = ""
+    while last is not None:
+        deleted, last = transact(partial(erase_rejects.delete, after=last))
+        rows[bookkeeping.REJECTS.name] += deleted

@@ -128,15 +128,6 @@ _UNRECORDED_IDS = """
     WHERE esp_integration_id = %(account)s AND kind = 'profile' AND member_id IS NOT NULL AND recorded_at IS NULL
 )
 """
-_MENTIONS = """
-EXISTS (
-    SELECT FROM (
-        SELECT value AS word FROM {} WHERE esp_integration_id = %(account)s AND kind IN ('profile', 'named', 'address')
-        UNION ALL
-        SELECT member_id FROM {} WHERE esp_integration_id = %(account)s AND member_id IS NOT NULL
-    ) AS words WHERE position(lower(word) IN lower(concat(raw, ' ', reason))) > 0
-)
-"""
 _LISTED = """
 (
     SELECT {key} FROM {erasing} AS erasing, {lists} AS list
@@ -227,7 +218,6 @@ OTHERS = (
     membership.STG_MEMBER_EXCLUSIONS,
     membership.MEMBER_EXCLUSIONS,
     on_request.REVIEWS,
-    bookkeeping.REJECTS,
 )
 """Tables with rows about the people that have no member key, in the order in which rows are deleted."""
 _EXCLUSIONS = (membership.SWEPT_EXCLUSIONS, membership.STG_MEMBER_EXCLUSIONS, membership.MEMBER_EXCLUSIONS)
@@ -411,7 +401,6 @@ def delete_other(account: Account, table: Table) -> int:
         bookkeeping.MISSING_ROWS.name: named,
         bookkeeping.TOUCHED.name: named,
         on_request.REVIEWS.name: account.compose("lower(email) IN {addresses}", **parts),
-        bookkeeping.REJECTS.name: account.compose(_MENTIONS, bookkeeping.ERASING, bookkeeping.ERASING),
     }
     return _delete(account, table, where[table.name], _NO_KEY)
 

@@ -14,7 +14,7 @@ import pytest
 from klaviyo_pg.catalogue import TABLES, loads
 from klaviyo_pg.errors import Busy
 from klaviyo_pg.postgres import erase as erase_module
-from klaviyo_pg.postgres import erase_events, erased_people
+from klaviyo_pg.postgres import erase_events, erase_rejects, erased_people
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erase import Finished, pending, record, request
 from klaviyo_pg.postgres.erase_events import clear, search, to_search
@@ -30,6 +30,11 @@ from tests.integration.conftest import SCHEMA
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 ADDRESS = "Ann@Example.com"
+MANY_REJECTS = """
+INSERT INTO rejects (key, esp_integration_id, table_name, reason, raw)
+SELECT md5(n::text), 'one', 'members', 'It has no address.', repeat('person ', 30) || n + 2000
+FROM generate_series(1, 3000) AS n
+"""
 Result = TypeVar("Result")
 
 
@@ -385,6 +390,25 @@ def test_many_people_are_erased_at_once(people: None, account: Account) -> None:
     assert (done.rows["members"], done.rows["opens"]) == (2, 2)
     assert erased(account) == {md5(each) for each in ("p1", "p2", "unknown")}
     assert erased_addresses(account) == {md5(f"one:{each}") for each in (ADDRESS.lower(), "bob@example.com")}
+
+
+def test_many_rejects_are_compared_with_many_people(people: None, account: Account) -> None:
+    """In one pass: a statement that compared each pair would time out."""
+    account.connection.execute(MANY_REJECTS)
+    account.connection.execute("SET statement_timeout = '5s'")
+    erase(account, None, [f"profile {number}" for number in range(2_000)])
+    query = "SELECT count(*) FROM rejects WHERE table_name = 'members'"
+    assert account.connection.execute(query).fetchone() == (3_000,)
+
+
+def test_a_reject_with_an_encoded_address_is_erased(
+    people: None, account: Account, merged: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As batches recognise it, and whichever records are compared together."""
+    monkeypatch.setattr(erase_rejects, "COMPARED_AT_ONCE", 2)
+    for encoded in ("ann%40example.com", r"ANN\u0040example.com"):
+        merged(loads.REJECTS, {"key": md5(encoded), "reason": "bad", "raw": f'{{"link": "/?to={encoded}"}}'})
+    assert erase(account, ADDRESS)["rejects"] == 5
 
 
 def test_interrupted_erasing_is_resumed(people: None, account: Account, connection: psycopg.Connection) -> None:

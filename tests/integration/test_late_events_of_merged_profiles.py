@@ -1,4 +1,4 @@
-"""Events of a merged profile that are stored while others of it are being moved are not left behind."""
+"""Events of a merged profile that are stored while others of it are being moved follow as well."""
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
