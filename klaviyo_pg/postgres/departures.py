@@ -99,14 +99,16 @@ SELECT %(account)s, old_member_key, new_member_key, now() FROM detected
 WHERE (new_member_key, old_member_key) NOT IN (SELECT gone, member_key FROM followed)
 ON CONFLICT DO NOTHING
 """
+# Most batches have thousands of members: as one text, their keys are sent and read in a tenth of the time of an array,
+# and with IS TRUE they become a hash table.
+_OF_MEMBERS = """
+esp_integration_id = %(account)s AND (old_member_key IN (SELECT unnest(string_to_array(%(members)s, ' ')))) IS TRUE
+"""
 # In one order, so that batches wait for each other instead of deadlocking.
-_LOCK = """
-SELECT events_moved_at IS NOT NULL FROM {} WHERE esp_integration_id = %(account)s AND old_member_key = ANY(%(members)s)
-ORDER BY old_member_key, new_member_key FOR UPDATE
+_LOCK = f"""
+SELECT events_moved_at IS NOT NULL FROM {{}} WHERE {_OF_MEMBERS} ORDER BY old_member_key, new_member_key FOR UPDATE
 """
-_FOLLOW_AGAIN = """
-UPDATE {} SET events_moved_at = NULL WHERE esp_integration_id = %(account)s AND old_member_key = ANY(%(members)s)
-"""
+_FOLLOW_AGAIN = f"UPDATE {{}} SET events_moved_at = NULL WHERE {_OF_MEMBERS}"
 _IDENTIFY = """
 UPDATE {merges} AS merge SET
     old_member_id = coalesce(merge.old_member_id, old.id), new_member_id = coalesce(merge.new_member_id, new.id)
@@ -299,7 +301,7 @@ def follow_again(account: Account, members: Collection[str]) -> None:
 
     For a batch that has stored events of these members: it can have been read before the merge.
     """
-    values = {"members": list(members)}
+    values = {"members": " ".join(members)}
     was_moved = account.execute(_LOCK, membership.PROFILE_MERGES, **values).fetchall()
     if any(each for (each,) in was_moved):
         account.execute(_FOLLOW_AGAIN, membership.PROFILE_MERGES, **values)
