@@ -179,7 +179,9 @@ class Settings(BaseSettings):
         "all tables, default for those that cost little.",
     )
     destinations: dict[str, str] = Field(
-        {}, description='Event tables of individual metrics, by name or ID, as JSON: {"Opened Push": "opens"}.'
+        {},
+        description='Event tables of individual metrics, by name or ID, as JSON: {"Opened Push": "opens"}. Events in '
+        "unsubscribes end list memberships, except those of metrics of text messages and push notifications.",
     )
     personal_data: Literal["keep", "hash", "drop"] = Field(
         "keep",

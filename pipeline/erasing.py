@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
-from klaviyo_pg.catalogue import dimensions, events
+from klaviyo_pg.catalogue import bookkeeping, dimensions, events
 from klaviyo_pg.errors import DatabaseAway
-from klaviyo_pg.postgres import claims, erase, erase_events, stored_marts
+from klaviyo_pg.postgres import claims, erase, erase_events, erase_rejects, stored_marts
 from klaviyo_pg.postgres.account import Account
 
 Result = TypeVar("Result")
@@ -114,6 +114,7 @@ def _finish(transact: Transact, rows: Counter[str], report: Report) -> erase.Fin
 def _finished(account: Account) -> erase.Finished | None:
     """Forget the people who have been erased, unless others have been added who have not been looked for."""
     erase.close(account)
+    erase.add_merged(account)
     return None if erase_events.to_search(account) else erase.finish(account)
 
 
@@ -157,12 +158,22 @@ def _delete(transact: Transact, rows: Counter[str]) -> None:
     """Delete from the other tables. What is derived is deleted once no derivation can contain the people any more."""
     for table, member_key in erase.LISTED:
         rows[table.name] += transact(partial(erase.delete, table=table, member_key=member_key))
+    for table in erase.COLLECTED:
+        rows[table.name] += transact(partial(erase.delete_other, table=table))
     transact(erase.wait_for_batches)
     for table, member_key in erase.DERIVED:
         rows[table.name] += transact(partial(erase.delete, table=table, member_key=member_key))
     for table in erase.OTHERS:
         rows[table.name] += transact(partial(erase.delete_other, table=table))
+    _delete_rejects(transact, rows)
     rows[dimensions.CAMPAIGNS.name] += transact(erase_events.rename_campaigns)
     transact(stored_marts.mark)
     for name in stored_marts.WITH_TEXTS:
         transact(partial(stored_marts.renew, name=name))
+
+
+def _delete_rejects(transact: Transact, rows: Counter[str]) -> None:
+    last: str | None = ""
+    while last is not None:
+        deleted, last = transact(partial(erase_rejects.delete, after=last))
+        rows[bookkeeping.REJECTS.name] += deleted

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -108,6 +108,7 @@ def _merge(
             counts[table][name] += number
     if not _is_hidden(batch, loads.EVENT_ATTRIBUTIONS):
         _delete_withdrawn(account, known, parts)
+    _follow_merges(account, parts)
     _count_others(counts, batch, rejects)
     _store_rejects(account, run, chunk, rejects, has_erased)
     return {table: numbers for table, numbers in counts.items() if any(numbers.values())}
@@ -134,6 +135,20 @@ def _merge_part(
     if merged.unstorable:
         details.clear(account, load, frame)
     return merged, newer
+
+
+def _follow_merges(account: Account, parts: Sequence[tuple[Load, pl.DataFrame | Lines]]) -> None:
+    """Let stored events of profiles that were merged into others follow them: the batch can have been read before."""
+    of_events = [(load, rows) for load, rows in parts if load.table in events.EVENT_TABLES and len(rows)]
+    if of_events and departures.has_merges(account):
+        departures.follow_again(account, {member for load, rows in of_events for member in _members(load, rows)})
+
+
+def _members(load: Load, rows: pl.DataFrame | Lines) -> Iterable[str]:
+    """Return the member keys of events. Lines have an empty text instead of null."""
+    if isinstance(rows, Lines):
+        return rows.values(list(load.schema).index("member_key"))
+    return rows.get_column("member_key").drop_nulls().unique()
 
 
 def _is_hidden(batch: Batch, load: Load) -> bool:
@@ -169,7 +184,7 @@ def _storable(account: Account, batch: Protected, has_erased: bool) -> Sequence[
     """Return the rows of a batch without the people who were erased. Only if lines have one are they made frames."""
     if not has_erased:
         return [*batch.lines, *batch.frames]
-    members = {each for load, lines in batch.lines for each in lines.values(list(load.schema).index("member_key"))}
+    members = {member for load, lines in batch.lines for member in _members(load, lines)}
     if not (members and any(erased_people.among(account, members, set()))):
         return [*batch.lines, *_without(account, batch.frames)]
     frames = [(load, frame_of(load, lines)) for load, lines in batch.lines]

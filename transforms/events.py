@@ -22,6 +22,7 @@ _is_message_id = re.compile(MESSAGE_ID).fullmatch
 _SUBSCRIBED = "Subscribed to List"
 _SUBSCRIBED_TO_ALL = "Subscribed to Email Marketing"
 _UNSUBSCRIBED = sorted(tables.UNSUBSCRIBES.metric_names)  # even if the user chose another table for them
+_NOT_OF_EMAIL = sorted(tables.NOT_OF_EMAIL)
 _UNSUBSCRIBED_FROM_ALL = ("Unsubscribed", "Unsubscribed from Email Marketing")  # whatever list they name
 _SCHEMA = {
     "id": pl.String(),
@@ -207,14 +208,15 @@ def widened(campaigns: Frame) -> Frame:
 def implies_change(event_name: str | None, destination: str) -> bool:
     """Return whether events of a metric say that someone has subscribed or unsubscribed."""
     is_named = event_name in (_SUBSCRIBED, _SUBSCRIBED_TO_ALL, *_UNSUBSCRIBED)
-    return is_named or destination == tables.UNSUBSCRIBES.name
+    return is_named or (destination == tables.UNSUBSCRIBES.name and event_name not in tables.NOT_OF_EMAIL)
 
 
 def subscription_changes(frame: pl.LazyFrame) -> pl.LazyFrame:
     """Return the list changes that events imply."""
     name = pl.col("event_name")
+    is_assigned = (pl.col("destination") == tables.UNSUBSCRIBES.name) & ~name.is_in(_NOT_OF_EMAIL).fill_null(False)
     change = (
-        pl.when((pl.col("destination") == tables.UNSUBSCRIBES.name) | name.is_in(_UNSUBSCRIBED))
+        pl.when(is_assigned | name.is_in(_UNSUBSCRIBED))
         .then(pl.lit("unsubscribed"))
         .when(name.is_in([_SUBSCRIBED, _SUBSCRIBED_TO_ALL]))
         .then(pl.lit("subscribed"))

@@ -44,6 +44,14 @@ INSERT INTO {erasing} (esp_integration_id, kind, value, member_id, is_found)
 SELECT %(account)s, 'profile', member_key, id, true FROM {members}
 WHERE esp_integration_id = %(account)s AND lower(email) IN {named} ON CONFLICT DO NOTHING
 """
+# As with events: people without an address in members whose exclusion has a named one.
+_ADD_EXCLUDED = """
+INSERT INTO {erasing} (esp_integration_id, kind, value, member_id, is_found)
+SELECT DISTINCT %(account)s, 'profile', md5(member_id), member_id, true FROM {exclusions} AS excluded
+WHERE esp_integration_id = %(account)s AND lower(email) IN {named} AND member_id IS NOT NULL
+AND NOT EXISTS (SELECT FROM {members} AS member WHERE member.key = {key} AND member.email IS NOT NULL)
+ON CONFLICT DO NOTHING
+"""
 _HAVE_OWNERS = """
 UPDATE {erasing} SET is_found = true
 WHERE esp_integration_id = %(account)s AND kind = 'named' AND NOT is_found AND value IN (
@@ -62,14 +70,22 @@ WITH RECURSIVE merged (member_id, member_key) AS (
 INSERT INTO {erasing} (esp_integration_id, kind, value, member_id, is_found)
 SELECT %(account)s, 'profile', member_key, max(member_id), true FROM merged GROUP BY member_key ON CONFLICT DO NOTHING
 """
+_USED = """
+SELECT email FROM {members} WHERE esp_integration_id = %(account)s AND {of_member}
+UNION ALL
+SELECT email FROM {exclusions} WHERE esp_integration_id = %(account)s AND {of_excluded}
+UNION ALL
+SELECT email FROM {swept_exclusions} WHERE esp_integration_id = %(account)s AND {of_excluded}
+"""
 # All addresses that they have had, except those that belong to someone else now. Longer ones only events can have. IS
 # TRUE makes the condition a lookup in a hash table: as a join, it would be planned without statistics about people who
 # have just been added.
 _ADD_ADDRESSES = """
 WITH used AS MATERIALIZED (
-    SELECT DISTINCT lower(email) AS email FROM ({used}) AS used WHERE octet_length(email) <= %(longest)s
+    SELECT lower(email) AS email FROM ({used}) AS used WHERE octet_length(email) <= %(longest)s
+    EXCEPT SELECT value FROM {erasing} WHERE esp_integration_id = %(account)s AND kind = 'address'
 ), others AS MATERIALIZED (
-    SELECT lower(email) AS email FROM {members} WHERE esp_integration_id = %(account)s
+    SELECT lower(email) AS email FROM {members} WHERE esp_integration_id = %(account)s AND EXISTS (SELECT FROM used)
     AND (lower(email) IN (SELECT email FROM used)) IS TRUE AND member_key NOT IN {profiles}
 )
 INSERT INTO {erasing} (esp_integration_id, kind, value)
@@ -106,13 +122,10 @@ _OF_KIND = "(SELECT value FROM {} WHERE esp_integration_id = %(account)s AND kin
 _MEMBER_IDS = (
     "(SELECT member_id FROM {} WHERE esp_integration_id = %(account)s AND kind = 'profile' AND member_id IS NOT NULL)"
 )
-_MENTIONS = """
-EXISTS (
-    SELECT FROM (
-        SELECT value AS word FROM {} WHERE esp_integration_id = %(account)s AND kind IN ('profile', 'named', 'address')
-        UNION ALL
-        SELECT member_id FROM {} WHERE esp_integration_id = %(account)s AND member_id IS NOT NULL
-    ) AS words WHERE position(lower(word) IN lower(concat(raw, ' ', reason))) > 0
+_UNRECORDED_IDS = """
+(
+    SELECT {key} FROM {erasing}
+    WHERE esp_integration_id = %(account)s AND kind = 'profile' AND member_id IS NOT NULL AND recorded_at IS NULL
 )
 """
 _LISTED = """
@@ -150,9 +163,22 @@ _RECORDED = """
     SELECT value FROM {erasing} WHERE esp_integration_id = %(account)s AND kind = 'profile' AND recorded_at = now()
 )
 """
+# An address that belongs to someone else now stays excluded, without the ID of the profile that had it.
+_OF_EXCLUSION = """
+({of_address} OR md5(member_id) IN {profiles} AND lower(email) IN (
+    SELECT lower(member.email) FROM {members} AS member
+    WHERE member.esp_integration_id = %(account)s AND member.member_key NOT IN {profiles} AND (lower(member.email) IN (
+        SELECT lower(email) FROM {table} WHERE esp_integration_id = %(account)s AND md5(member_id) IN {profiles}
+    )) IS TRUE
+) IS NOT TRUE)
+"""
+_DISOWN = """
+UPDATE {} SET member_id = NULL, __synced_at = now() WHERE esp_integration_id = %(account)s
+AND md5(member_id) IN {profiles}
+"""
 _OF_MISSING_ROWS = """
 (md5(row_key) IN {profiles} OR row_key IN (
-    SELECT _sync_id FROM {exclusions} WHERE esp_integration_id = %(account)s AND {of_address}
+    SELECT _sync_id FROM {exclusions} WHERE esp_integration_id = %(account)s AND {of_exclusion}
 ))
 """
 # The first part takes the lock, whatever there is to look up.
@@ -189,13 +215,14 @@ OTHERS = (
     membership.PROFILE_MERGES,
     bookkeeping.MISSING_ROWS,
     bookkeeping.TOUCHED,
-    membership.SWEPT_EXCLUSIONS,
     membership.STG_MEMBER_EXCLUSIONS,
     membership.MEMBER_EXCLUSIONS,
     on_request.REVIEWS,
-    bookkeeping.REJECTS,
 )
 """Tables with rows about the people that have no member key, in the order in which rows are deleted."""
+_EXCLUSIONS = (membership.SWEPT_EXCLUSIONS, membership.STG_MEMBER_EXCLUSIONS, membership.MEMBER_EXCLUSIONS)
+COLLECTED = (membership.SWEPT_EXCLUSIONS,)
+"""Such tables that others are filled from. Their rows are deleted first."""
 
 
 class Finished(NamedTuple):
@@ -215,14 +242,33 @@ def request(account: Account, addresses: Collection[str], member_ids: Collection
     if addresses:
         added += account.execute(account.compose(_ADD_NAMED, **parts), addresses=list(addresses)).rowcount
         added += account.execute(account.compose(_ADD_OWNERS, **parts)).rowcount
+        excluded = account.compose(_ADD_EXCLUDED, **parts, key=row_key(Identifier("excluded", "member_id")))
+        added += account.execute(excluded).rowcount
         account.execute(account.compose(_HAVE_OWNERS, **parts))
-    added += account.execute(account.compose(_ADD_MERGED, **parts)).rowcount
+    added += add_merged(account)
     if added:
-        used = account.compose(
-            "SELECT email FROM {members} WHERE esp_integration_id = %(account)s AND member_key IN {profiles}", **parts
-        )
-        add_addresses(account, used)
+        add_addresses(account, _used(account))
         search_again(account)
+
+
+def _used(account: Account) -> Composed:
+    """Return the query for the addresses that tables other than those of events have of the people."""
+    parts = parts_of(account)
+    of_member, of_excluded = (
+        account.compose(f"{key} IN {{profiles}}", **parts) for key in ("member_key", "md5(member_id)")
+    )
+    return account.compose(_USED, **parts, of_member=of_member, of_excluded=of_excluded)
+
+
+def _used_by_unrecorded(account: Account) -> Composed:
+    """Return the same query for the people who are not recorded yet. Only if the ID of one is unknown is it slow."""
+    if _has_unknown_ids(account, of_unrecorded=True):
+        return _used(account)
+    parts = parts_of(account)
+    member_id = Identifier("member_id")
+    keys, ids = (account.compose(_UNRECORDED_IDS, **parts, key=key) for key in (row_key(member_id), member_id))
+    of_member, of_excluded = SQL("key IN {}").format(keys), SQL("member_id IN {}").format(ids)
+    return account.compose(_USED, **parts, of_member=of_member, of_excluded=of_excluded)
 
 
 def keep_people(account: Account) -> None:
@@ -231,8 +277,14 @@ def keep_people(account: Account) -> None:
 
 
 def add_merged(account: Account) -> int:
-    """Add the profiles that were merged into those who are being erased, and return how many were added."""
-    return account.execute(account.compose(_ADD_MERGED, **parts_of(account))).rowcount
+    """Add the profiles that were merged into those who are being erased, and return how many were added.
+
+    If there are any, all event tables have to be searched again.
+    """
+    added = account.execute(account.compose(_ADD_MERGED, **parts_of(account))).rowcount
+    if added:
+        search_again(account)
+    return added
 
 
 def add_addresses(account: Account, used: Composable) -> int:
@@ -256,6 +308,7 @@ def parts_of(account: Account) -> dict[str, Composable]:
         "erased_addresses": account.table(bookkeeping.ERASED_ADDRESSES),
         "members": account.table(dimensions.MEMBERS),
         "exclusions": account.table(membership.MEMBER_EXCLUSIONS),
+        "swept_exclusions": account.table(membership.SWEPT_EXCLUSIONS),
         "reviews": account.table(on_request.REVIEWS),
         "lists": account.table(dimensions.LISTS),
         "merges": account.table(membership.PROFILE_MERGES),
@@ -287,9 +340,12 @@ def is_unrecorded(account: Account) -> bool:
 def record(account: Account) -> dict[str, int]:
     """Record some people as erased, and delete what says that they may be contacted. Return the numbers of rows.
 
-    Waits for batches in progress. Later ones leave these people out.
+    Waits for batches in progress, and adds the merged profiles and addresses that they have stored. Later ones leave
+    these people out.
     """
-    wait_for_batches(account)
+    close(account)
+    add_merged(account)
+    add_addresses(account, _used_by_unrecorded(account))
     parts = parts_of(account)
     account.execute(account.compose(_RECORD, **parts), limit=RECORDED_AT_ONCE)
     account.execute(account.compose(_RECORD_ADDRESSES, **parts))
@@ -325,30 +381,40 @@ def delete(account: Account, table: Table, member_key: Composable) -> int:
     return _delete(account, table, where, member_key)
 
 
-def _has_unknown_ids(account: Account) -> bool:
+def _has_unknown_ids(account: Account, of_unrecorded: bool = False) -> bool:
     query = (
         "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s AND kind = 'profile'"
-        " AND member_id IS NULL)"
+        " AND member_id IS NULL AND (recorded_at IS NULL OR NOT %(of_unrecorded)s))"
     )
-    return account.is_true(query, bookkeeping.ERASING)
+    return account.is_true(query, bookkeeping.ERASING, of_unrecorded=of_unrecorded)
 
 
 def delete_other(account: Account, table: Table) -> int:
     """Delete the rows about the people from a table that has no member key, and return their number."""
+    if table in _EXCLUSIONS:
+        return _delete_exclusions(account, table)
     parts = parts_of(account)
-    of_address = account.compose(_OF_ADDRESS, **parts)
-    named = account.compose(_OF_MISSING_ROWS, **parts, of_address=of_address)
+    excluded = _of_exclusion(account, membership.MEMBER_EXCLUSIONS)
+    named = account.compose(_OF_MISSING_ROWS, **parts, of_exclusion=excluded)
     where: dict[str, Composable] = {
-        membership.PROFILE_MERGES.name: _of_either(parts["profiles"]),
+        membership.PROFILE_MERGES.name: SQL("old_member_key IN {}").format(parts["profiles"]),  # or some would be lost
         bookkeeping.MISSING_ROWS.name: named,
         bookkeeping.TOUCHED.name: named,
-        membership.SWEPT_EXCLUSIONS.name: of_address,
-        membership.STG_MEMBER_EXCLUSIONS.name: of_address,
-        membership.MEMBER_EXCLUSIONS.name: of_address,
         on_request.REVIEWS.name: account.compose("lower(email) IN {addresses}", **parts),
-        bookkeeping.REJECTS.name: account.compose(_MENTIONS, bookkeeping.ERASING, bookkeeping.ERASING),
     }
     return _delete(account, table, where[table.name], _NO_KEY)
+
+
+def _delete_exclusions(account: Account, table: Table) -> int:
+    deleted = _delete(account, table, _of_exclusion(account, table), _OF_ID)
+    with touched.unrecorded(account):  # the addresses stay excluded
+        account.execute(account.compose(_DISOWN, table, **parts_of(account)))
+    return deleted
+
+
+def _of_exclusion(account: Account, table: Table) -> Composed:
+    parts = parts_of(account) | {"table": account.table(table)}
+    return account.compose(_OF_EXCLUSION, **parts, of_address=account.compose(_OF_ADDRESS, **parts))
 
 
 def _of_either(profiles: Composable) -> Composable:

@@ -14,11 +14,13 @@ import pytest
 from klaviyo_pg.catalogue import TABLES, loads
 from klaviyo_pg.errors import Busy
 from klaviyo_pg.postgres import erase as erase_module
-from klaviyo_pg.postgres import erase_events, erased_people
+from klaviyo_pg.postgres import erase_events, erase_rejects, erased_people
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erase import Finished, pending, record, request
 from klaviyo_pg.postgres.erase_events import clear, search, to_search
 from klaviyo_pg.postgres.event_tables import move_events
+from klaviyo_pg.postgres.excluded import merge as merge_swept_exclusions
+from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.postgres.member_lists import derive_member_lists
 from klaviyo_pg.postgres.patience import Patience
 from pipeline.erasing import Transact, claim_over, erase_people, in_transactions
@@ -28,6 +30,11 @@ from tests.integration.conftest import SCHEMA
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 ADDRESS = "Ann@Example.com"
+MANY_REJECTS = """
+INSERT INTO rejects (key, esp_integration_id, table_name, reason, raw)
+SELECT md5(n::text), 'one', 'members', 'It has no address.', repeat('person ', 30) || n + 2000
+FROM generate_series(1, 3000) AS n
+"""
 Result = TypeVar("Result")
 
 
@@ -55,7 +62,10 @@ def people(merged: Any, connection: psycopg.Connection) -> None:
         attributed = {"key": md5(f"a{integration_id}{person}"), "id": md5(f"a{person}"), "event_at": NOW}
         attributed |= {name: md5(f"{integration_id}{table}{person}") for name, table in ATTRIBUTED}
         merged(loads.EVENT_ATTRIBUTIONS, attributed | {"campaign_id": "C1"}, integration_id=integration_id)
-        excluded = [{"_sync_id": md5(each), "email": each} for each in (ADDRESS, "bob@example.com")]
+        excluded = [
+            {"_sync_id": md5(each), "email": each, "member_id": whose}
+            for each, whose in ((ADDRESS, "p1"), ("bob@example.com", "p2"))
+        ]
         merged(loads.STG_MEMBER_EXCLUSIONS, *excluded, integration_id=integration_id)
         merged(loads.MEMBER_EXCLUSIONS, *excluded, integration_id=integration_id)
         swept = [each | {"sweep": "s", "part": "exclusions .."} for each in excluded]
@@ -165,6 +175,60 @@ def test_an_address_that_now_belongs_to_someone_else_is_kept(
     assert counts["member_exclusions"] == 0
     assert connection.execute("SELECT count(*) FROM opens WHERE email = 'bob@example.com'").fetchone() == (1,)
 
+    query = "SELECT email, member_id FROM member_exclusions WHERE esp_integration_id = 'one' ORDER BY email"
+    assert connection.execute(query).fetchall() == [(ADDRESS, None), ("bob@example.com", "p2")]
+
+
+@pytest.mark.parametrize("email", ["earlier@example.com", None], ids=["of an earlier address", "without an address"])
+def test_an_exclusion_of_the_profile_is_erased(
+    people: None, account: Account, merged: Any, connection: psycopg.Connection, email: str | None
+) -> None:
+    """Also if nothing else says that the address is the person's, or if the profile itself is not stored."""
+    connection.execute("DELETE FROM touched")
+    for person in ("p1", "p9"):
+        key = md5(f"excluded {person}")
+        excluded = {"_sync_id": key, "email": email and f"{person}.{email}", "member_id": person}
+        merged(loads.STG_MEMBER_EXCLUSIONS, excluded)
+        merged(loads.MEMBER_EXCLUSIONS, excluded)
+        merged(loads.SWEPT_EXCLUSIONS, excluded | {"sweep": "s", "part": "exclusions .."})
+        connection.execute("INSERT INTO missing_rows VALUES ('one', 'exclusions', 'some', %s, now())", [key])
+    assert erase_with(in_transactions(account), [], ["p1", "p9"]).people == Finished(2, 0, 0)
+    traces = ("earlier@example.com", md5("excluded p1"), md5("excluded p9"))
+    assert [row for row in rows(connection) if not of_two(row) and any(trace in row for trace in traces)] == []
+    if email:
+        assert {md5(f"one:{person}.{email}") for person in ("p1", "p9")} < erased_addresses(account)
+
+
+def test_a_full_read_that_ends_meanwhile_does_not_restore_an_exclusion(
+    people: None, account: Account, connect: Any
+) -> None:
+    """It fills the exclusions from what it has collected, after erasing has waited for the batches in progress."""
+    other, work_of = Account(connect(), SCHEMA, "one"), in_transactions(account)
+    account.connection.execute("DELETE FROM member_exclusions WHERE member_id = 'p1' AND esp_integration_id = 'one'")
+
+    def transact(work: Callable[[Account], Result], /) -> Result:
+        result = work_of(work)
+        if work is erase_module.wait_for_batches:
+            other.connection.execute("BEGIN")
+            merge_swept_exclusions(other, "s", False, Guard("exclusions", 1, NOW))
+        elif work is erase_events.rename_campaigns:
+            other.connection.execute("COMMIT")
+        return result
+
+    erase_with(transact, [], ["p1"])
+    query = "SELECT member_id FROM member_exclusions WHERE esp_integration_id = 'one'"
+    assert account.connection.execute(query).fetchall() == [("p2",)]
+
+
+def test_the_profile_of_an_exclusion_with_a_named_address_is_erased(
+    people: None, account: Account, connection: psycopg.Connection
+) -> None:
+    """Or the next full read would store the exclusion again."""
+    for table in ("members", *loads.EVENTS):
+        connection.execute(f"DELETE FROM {table}")  # type: ignore[arg-type]
+    erase(account, ADDRESS)
+    assert erased(account) == {md5("p1")}
+
 
 def test_a_person_with_events_only_is_erased(people: None, account: Account, connection: psycopg.Connection) -> None:
     """The member key is taken from the events, so that later batches do not restore the person."""
@@ -212,6 +276,41 @@ def test_a_profile_that_was_merged_into_the_person_is_erased_too(
     query = "SELECT id FROM members WHERE esp_integration_id = 'one'"
     assert connection.execute(query).fetchall() == []
     assert erased(account) == {md5("p1"), md5("p2")}
+
+
+@pytest.mark.parametrize("step", [request, erase_module.wait_for_batches], ids=["requested", "recorded"])
+def test_a_merge_that_is_noticed_while_the_person_is_erased_counts(
+    people: None, account: Account, merged: Any, step: object
+) -> None:
+    """Nothing is deleted that says that a profile was merged into the person, unless the profile is erased as well."""
+    work_of = in_transactions(account)
+
+    def transact(work: Callable[[Account], Result], /) -> Result:
+        result = work_of(work)
+        if step in (work, getattr(work, "func", None)) and md5("p2") not in erased(account):
+            merged(loads.PROFILE_MERGES, {"old_member_key": md5("p2"), "new_member_key": md5("p1"), "detected_at": NOW})
+        return result
+
+    assert erase_with(transact, [], ["p1"]).people.found == 2
+    assert erased(account) == {md5("p1"), md5("p2")}
+    assert md5("one:bob@example.com") in erased_addresses(account)
+    query = "SELECT count(email) FROM opens WHERE esp_integration_id = 'one'"
+    assert account.connection.execute(query).fetchone() == (0,)
+    assert account.connection.execute(
+        "SELECT count(*) FROM profile_merges WHERE esp_integration_id = 'one'"
+    ).fetchone() == (0,)
+
+
+def test_an_address_that_is_stored_before_the_person_is_recorded_is_erased(
+    people: None, account: Account, merged: Any, connection: psycopg.Connection
+) -> None:
+    request(account, [], ["p1"])
+    changed = "UPDATE members SET email = 'new@example.com', key = %s WHERE id = 'p1' AND esp_integration_id = 'one'"
+    connection.execute(changed, [md5("Klaviyo:one:p1")])
+    merged(loads.MEMBER_EXCLUSIONS, {"_sync_id": md5("new@example.com"), "email": "new@example.com"})
+    erase(account, None)
+    assert [row for row in rows(connection) if "new@example.com" in row] == []
+    assert md5("one:new@example.com") in erased_addresses(account)
 
 
 def test_the_addresses_of_the_person_are_recognised_later(
@@ -291,6 +390,25 @@ def test_many_people_are_erased_at_once(people: None, account: Account) -> None:
     assert (done.rows["members"], done.rows["opens"]) == (2, 2)
     assert erased(account) == {md5(each) for each in ("p1", "p2", "unknown")}
     assert erased_addresses(account) == {md5(f"one:{each}") for each in (ADDRESS.lower(), "bob@example.com")}
+
+
+def test_many_rejects_are_compared_with_many_people(people: None, account: Account) -> None:
+    """In one pass: a statement that compared each pair would time out."""
+    account.connection.execute(MANY_REJECTS)
+    account.connection.execute("SET statement_timeout = '5s'")
+    erase(account, None, [f"profile {number}" for number in range(2_000)])
+    query = "SELECT count(*) FROM rejects WHERE table_name = 'members'"
+    assert account.connection.execute(query).fetchone() == (3_000,)
+
+
+def test_a_reject_with_an_encoded_address_is_erased(
+    people: None, account: Account, merged: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As batches recognise it, and whichever records are compared together."""
+    monkeypatch.setattr(erase_rejects, "COMPARED_AT_ONCE", 2)
+    for encoded in ("ann%40example.com", r"ANN\u0040example.com"):
+        merged(loads.REJECTS, {"key": md5(encoded), "reason": "bad", "raw": f'{{"link": "/?to={encoded}"}}'})
+    assert erase(account, ADDRESS)["rejects"] == 5
 
 
 def test_interrupted_erasing_is_resumed(people: None, account: Account, connection: psycopg.Connection) -> None:

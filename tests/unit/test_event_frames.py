@@ -391,10 +391,13 @@ def test_joining_and_leaving_lists_are_subscription_changes(
         pytest.param(Metrics({"m": "Unsubscribed"}, {"m": "events"}), ["unsubscribed"], id="stored elsewhere"),
         pytest.param(Metrics({"m": "Bye"}, {"m": "unsubscribes"}), ["unsubscribed"], id="named otherwise"),
         pytest.param(Metrics({"m": "Bye"}, {"m": "events"}), [], id="neither"),
+        pytest.param(Metrics({}, {"m": "unsubscribes"}), ["unsubscribed"], id="without a name"),
+        pytest.param(Metrics({"m": "Unsubscribed from SMS Marketing"}, {"m": "unsubscribes"}), [], id="from SMS"),
+        pytest.param(Metrics({"m": "Opened Push"}, {"m": "unsubscribes"}), [], id="push"),
     ],
 )
 def test_unsubscribes_do_not_depend_on_the_table_that_the_user_chose(metrics: Metrics, changes: list[str]) -> None:
-    """The name of the metric or its table marks an event as an unsubscribe."""
+    """The name of the metric or its table marks an event as an unsubscribe, but not one from another channel."""
     result = frames({"metric_id": "m", "profile_id": "p1"}, metrics=metrics)
     assert result.subscription_changes["change"].to_list() == changes
 

@@ -1,6 +1,7 @@
 """Profiles that were deleted or merged at the source: sweeps find them, and their events follow a merge."""
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import psycopg
@@ -232,6 +233,26 @@ def test_events_follow_a_profile_that_was_merged_twice(
     assert owners(warehouse, "opens") == {"P3"}
     assert warehouse.column("SELECT member_id FROM subscription_changes") == ["P3"]
     assert warehouse.one("SELECT is_subscribed FROM member_lists WHERE member_id = 'P3'") is False
+
+
+@pytest.mark.parametrize("passed", [("P0", "P3"), ("P0", "P1", "P3")], ids=["one merge", "two merges"])
+@pytest.mark.parametrize("is_new", [True, False], ids=["new events", "stored events"])
+def test_events_that_were_read_before_a_merge_and_are_stored_after_it_follow_too(
+    warehouse: Warehouse, shop: FakeAccount, passed: tuple[str, ...], is_new: bool
+) -> None:
+    """As those of a spool. They do not show that the profile with the events was merged into the one that is gone."""
+    warehouse.daily()
+    [new_id] = shop.add_events("OPEN", days_ago(20), person="P0")
+    read_before = [event for event in shop.events if (event.id == new_id) is is_new]
+    for old, new in pairwise(passed):
+        merge_profiles(shop, old, new)
+        sweep(warehouse, lookback_days=0)
+    shop.events = read_before
+    warehouse.daily(lookback_days=100, profile_sweep_days=0)
+    assert owners(warehouse, "opens") == {"P3"}
+    merges = warehouse.rows("SELECT old_member_id, new_member_id FROM profile_merges")
+    assert sorted(merges) == list(pairwise(passed))
+    assert warehouse.one("SELECT count(*) FROM profile_merges WHERE events_moved_at IS NULL") == 0
 
 
 def test_events_wait_for_a_profile_that_is_not_stored(warehouse: Warehouse, shop: FakeAccount) -> None:
