@@ -227,7 +227,7 @@ def close_after_error(session: Session, run: Run, state: RunState, message: str)
 
     A run that another process has taken over is left to that process.
     """
-    if session.has_lost_claims:
-        return
     with suppress(KlaviyoPgError, psycopg.Error), session.database.transaction() as connection:
+        session.renew_claims()
+        session.enter(connection)
         runs.close_run(run.account(connection), run.id, state, message)

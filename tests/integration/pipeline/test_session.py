@@ -185,6 +185,28 @@ def test_a_claim_is_not_taken_again_after_another_run(warehouse: Warehouse, sele
             other.claim(run.integration_id, "daily")
 
 
+def test_an_error_of_a_run_that_was_resumed_elsewhere_is_not_recorded(warehouse: Warehouse) -> None:
+    """The run ends before it notices that another process has taken it over."""
+    with warehouse.open() as session, warehouse.open() as other:
+        run = runs.begin(session, "daily", {}, LOG)
+        lose_claims(warehouse)
+        assert runs.begin(other, "daily", {}, LOG).id == run.id
+        runs.close_after_error(session, run, RunState.FAILED, "Cannot connect to the database.")
+        assert warehouse.rows("SELECT state, message FROM runs") == [("running", None)]
+        other.release_claims()
+        runs.close_after_error(session, run, RunState.FAILED, "Cannot connect to the database.")
+        assert warehouse.rows("SELECT state, message FROM runs") == [("running", None)]
+
+
+def test_an_error_is_recorded_although_the_claim_was_lost(warehouse: Warehouse) -> None:
+    """No other process has taken it."""
+    with warehouse.open() as session:
+        run = runs.begin(session, "daily", {}, LOG)
+        lose_claims(warehouse)
+        runs.close_after_error(session, run, RunState.FAILED, "The disk is full.")
+        assert warehouse.rows("SELECT state, message FROM runs") == [("failed", "The disk is full.")]
+
+
 def lose_claims(warehouse: Warehouse) -> None:
     """End every connection to the warehouse, and wait until Postgres has released its claims."""
     cut_connections(warehouse)
