@@ -225,7 +225,7 @@ def test_one_of_two_chunks_that_finish_at_the_same_time_is_the_last(connect: Any
 
 
 def test_a_chunk_that_finishes_while_another_one_is_divided_is_not_the_last(connect: Any) -> None:
-    """What is left of the other one has new chunks. Otherwise the watermark would pass what they have not read."""
+    """New chunks have the rest of the other one. Otherwise the watermark would pass what they have not read."""
     assert not finish_second(connect, lambda account, run: chunks.divide(account, run, "a", "1", ["1a", "1b"]))
 
 
