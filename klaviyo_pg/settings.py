@@ -234,7 +234,8 @@ class Settings(BaseSettings):
     retry_budget_seconds: float = Field(
         900,
         gt=0,
-        description="Seconds to keep retrying one request, including the pauses that the API asks for.",
+        description="Seconds to keep retrying one request, including the pauses that the API asks for. Waiting before "
+        "the first try, to keep the rate limit, does not count.",
     )
     clock_tolerance_seconds: float = Field(
         300,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from klaviyo_pg.errors import KlaviyoPgError, MissingScope, NotFound, Refused, UserError
@@ -119,7 +119,7 @@ class Check:
         before, sent, rows = self._source.traffic, dict(self._pace.sent), list[Any]()
         error: KlaviyoPgError | None = None
         try:
-            pages = stream.probe(self._source, OpenWindow(self._as_of), subject)
+            pages = stream.probe(self._source, self._latest, subject)
             for number, page in enumerate(pages, 1):
                 error = error or page.incomplete
                 rows += page.rows if stream.is_full_read else ()
@@ -135,6 +135,11 @@ class Check:
         if error is not None and not (stream.is_optional and isinstance(error, MissingScope | Refused)):
             self.findings.add(_named(stream, error))
         return Access(_text(error), self._endpoint(sent), error)
+
+    @property
+    def _latest(self) -> OpenWindow:
+        """The last few minutes. The API refuses times in its future, and this machine's clock may be ahead of it."""
+        return OpenWindow(self._as_of - timedelta(seconds=self._settings.clock_tolerance_seconds))
 
     def _endpoint(self, sent: Mapping[str, int]) -> str:
         return next((name for name, number in self._pace.sent.items() if number > sent.get(name, 0)), "")

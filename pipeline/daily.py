@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from klaviyo_pg.errors import KlaviyoPgError, MissingScope
+from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.postgres import chunks as ledger_of_chunks
 from klaviyo_pg.postgres import departures, lookups, reconciliation, segments, sweeps
 from klaviyo_pg.postgres import watermarks as ledger
@@ -13,7 +13,7 @@ from klaviyo_pg.postgres.excluded import Extent, extent
 from pipeline import memberships, plan, reports, stored_marts
 from pipeline.chunks import Chunk
 from pipeline.job import Job, read
-from pipeline.reconcile.check import METRICS_SCOPE, can_count, find_late_events
+from pipeline.reconcile.check import can_count, find_late_events
 from pipeline.run import transact
 from pipeline.statistics import update_statistics
 from pipeline.streams.departures import OWNERS, PROFILE_SWEEP, SUSPECTED
@@ -195,12 +195,10 @@ def _sweep_chunks(job: Job, stored: _Warehouse, lists_people: bool) -> Iterator[
     return plan.sweep_chunks(months, stored.watermarks, job.run.as_of, every, settings.profile_sweep_requests)
 
 
-def _pass_on(job: Job, stream: Stream, dependent: Stream) -> bool:
+def _pass_on(job: Job, stream: Stream, dependent: Stream) -> None:
     """Note that a stream could not be read either, where the API refused the one that it depends on."""
-    refusals = job.tally.refusals(stream.name)
-    for error in refusals:
+    for error in job.tally.refusals(stream.name):
         job.tally.add(error, dependent.name)
-    return bool(refusals)
 
 
 def _look_up(account: Account, run_id: str, with_counts: bool) -> _Warehouse:
@@ -233,8 +231,7 @@ def _event_chunks(
     """
     settings = job.run.settings
     if not stored.metrics:
-        if not _pass_on(job, METRICS, EVENTS):
-            job.tally.add(MissingScope(METRICS_SCOPE))
+        _pass_on(job, METRICS, EVENTS)
         return []
     ids = [metric.id for metric in metrics_to_read(stored.metrics, settings, tables)]
     first_sync = timedelta(days=settings.first_sync_days)

@@ -176,6 +176,10 @@ class Tally:
         """The scopes that the API key turned out to lack."""
         return {entry.error.scope for entry in self._errors if isinstance(entry.error, MissingScope)}
 
+    def errors(self, stream: str) -> list[Exception]:
+        """Return the errors of chunks of a stream."""
+        return [entry.error for entry in self._errors if entry.stream == stream]
+
     def refusals(self, stream: str) -> list[Exception]:
         """Return the errors of chunks of a stream that the API refused."""
         return [entry.error for entry in self._errors if entry.refused_stream == stream]

@@ -1,7 +1,7 @@
 """The one reader: a chunk of any stream, from its checkpoint on, batch by batch into a sink."""
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from time import monotonic
 from typing import Protocol, TypeVar
 
@@ -265,9 +265,14 @@ def _read_chunk(session: Session, run: Run, chunk: Chunk) -> Outcome[Chunk]:
         return Outcome(chunk, was_done=True)
 
     try:
-        return _read_window(session, run, chunk, chunk.window.resumed_at(progress.reached))
+        return _read_window(session, run, chunk, chunk.window.resumed_at(_past(session, progress.reached)))
     except (UnconfirmedLoss, SweepLost):
         return _read_window(session, run, chunk, chunk.window, is_repeated=True)
+
+
+def _past(session: Session, reached: datetime | None) -> datetime | None:
+    """Return a checkpoint, or the present if it is in the future, as events can be: the API refuses such a time."""
+    return reached and min(reached, session.now() - session.clock_tolerance)
 
 
 def _read_window(

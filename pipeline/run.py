@@ -122,10 +122,12 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
         schema.upgrade(connection, settings.warehouse_schema, schema.storage_of(settings))
         account, account_id = _registered(connection, settings, account_id)
         session.claim(account.integration_id, flow)
+        session.enter(connection)
         repair = future.repair(account, clocks.database, session.clock_tolerance)
         asked = _digest(settings, selection)
         before = runs.last_duration(account, flow, asked)
         opened = runs.open_run(account, flow, asked, now, is_limited)
+        runs.take(account, flow, opened.run_id, session.id)
         runs.add_requests(account, opened.run_id, source.traffic)
         if described:
             _describe(account, opened.run_id, described, settings)
@@ -233,7 +235,7 @@ def close_after_error(session: Session, run: Run, state: RunState, message: str)
 
     A run that another process has taken over is left to that process.
     """
-    if session.has_lost_claims:
-        return
     with suppress(KlaviyoPgError, psycopg.Error), session.database.transaction() as connection:
+        session.renew_claims()
+        session.enter(connection)
         runs.close_run(run.account(connection), run.id, state, message)

@@ -1,6 +1,7 @@
 """One process's connections: to the warehouse, to the API, and to the claims that it holds. Knows no stream."""
 
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,14 +17,14 @@ from psycopg.errors import LockNotAvailable
 from pydantic import SecretStr
 from pyrate_limiter.abstracts.store import StateStore
 
-from klaviyo_pg.errors import BadSettings, Busy, DatabaseUnusable
+from klaviyo_pg.errors import BadSettings, Busy, DatabaseUnusable, KlaviyoPgError
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.klaviyo.pace import Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.people_cache import PeopleCache
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import claims, clock, embedded
+from klaviyo_pg.postgres import claims, clock, embedded, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import Database, connect, create_engine, shares_sessions, translated
 from klaviyo_pg.postgres.limits import WarehouseStore
@@ -66,8 +67,8 @@ class ReadingProcesses(Protocol):
         ...
 
 
-class ClaimLost(Exception):
-    """The database has ended a session that holds a claim."""
+class ClaimLost(KlaviyoPgError):
+    """The database ended the session that holds the claim of this run. Rerun to resume."""
 
 
 class Session:
@@ -80,6 +81,7 @@ class Session:
 
     def __init__(self, settings: Settings, open_source: OpenSource = open_source, now: Clock = present) -> None:
         self.settings, self.now = settings, now
+        self.id = str(uuid.uuid4())
         self.stop, self.progress, self.people = StopFlag(), Progress(), PeopleCache()
         self.partitioning = Partitioning()
         self.batch_turn = threading.Lock()
@@ -233,26 +235,28 @@ class Session:
         """
         self._claims.append(self._claimed(integration_id, what, is_vital))
 
-    def _claimed(self, integration_id: str, what: str, is_vital: bool) -> _Claim:
+    def _claimed(self, integration_id: str, what: str, is_vital: bool, was_lost: bool = False) -> _Claim:
         connection = connect(self._url, self.settings.warehouse_schema, autocommit=True)
         account = Account(connection, self.settings.warehouse_schema, integration_id)
         try:
             if claims.try_claim(account, what):
                 claims.wait_for_last_holder(account, what)
-                return _Claim(integration_id, what, connection, claims.session_of(connection), is_vital)
+                if not (was_lost and runs.is_taken(account, what, self.id)):
+                    return _Claim(integration_id, what, connection, claims.session_of(connection), is_vital)
         except LockNotAvailable:
             pass
         except BaseException:
             connection.close()
             raise
-        connection.close()
+        claims.release(connection)
         raise busy(self.settings.klaviyo_integration, what)
 
     def renew_claims(self) -> None:
         """Take again the claims that were lost with their connection, for example when the database restarted.
 
         Raises DatabaseAway while the database accepts no connection, and Busy where another process has taken a vital
-        claim; then this session stops, and never takes the claim again, because the other process continues its run.
+        claim, even if it has released it since; then this session stops, and never takes the claim again, because the
+        other process has read, or forgotten, what this one would continue.
         """
         with self._claims_lock, translated():
             self.check_claims()
@@ -282,7 +286,7 @@ class Session:
     def _claimed_again(self, claim: _Claim) -> list[_Claim]:
         """Return the claim, taken again; nothing if another process has one that is not vital."""
         try:
-            return [self._claimed(claim.integration_id, claim.what, claim.is_vital)]
+            return [self._claimed(claim.integration_id, claim.what, claim.is_vital, was_lost=True)]
         except Busy:
             if not claim.is_vital:
                 return []

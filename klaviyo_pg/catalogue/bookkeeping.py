@@ -92,6 +92,12 @@ RUNS = Table(
             TIMESTAMP,
             "When a backfill with --restart dropped what the ledger had of its window; a rerun that resumes keeps it.",
         ),
+        Column(
+            "session_id",
+            TEXT,
+            "The process that started or last resumed the run; null once another run of the flow has started.",
+            personal=Harmless.OWN,
+        ),
         Column("requests", INTEGER, "Requests sent to the API."),
         Column("retries", INTEGER, "Requests that were retries."),
         Column(

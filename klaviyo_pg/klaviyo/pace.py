@@ -81,27 +81,25 @@ class Pace:
         budget: float | None = None,
         also: tuple[str, Limit] | None = None,
     ) -> None:
-        """Wait until a request may be sent. Raises Throttled if that would take longer than the budget.
+        """Wait until a request may be sent. Raises Throttled if the API demands a pause that exceeds the budget.
 
-        `budget` is the rest of it if a part has been used up. `also` is another limit that the request counts against,
-        by name. Raises the error of the check.
+        `budget` is the rest of it for a retry, which does not wait longer for the rate either. `also` is another limit
+        that the request counts against, by name. Raises the error of the check.
         """
-        longest = self._budget if budget is None else min(budget, self._budget)
-        self._pass(endpoint, published, longest)
+        self._pass(endpoint, published, budget)
         if also is not None:
-            self._pass(*also, longest)
+            self._pass(*also, budget)
         self._sent[endpoint] += 1
 
-    def _pass(self, endpoint: str, published: Limit | None, longest: float) -> None:
+    def _pass(self, endpoint: str, published: Limit | None, budget: float | None) -> None:
         self._published[endpoint] = published
         self.check()
         while not self._turns[endpoint].acquire(timeout=CHECK_INTERVAL):  # one thread polls, the others queue up
             self.check()
         try:
-            while seconds := self._seconds(endpoint, published):
-                self.check()
-                _refuse_long_wait(endpoint, seconds, longest)
+            while seconds := self._seconds(endpoint, published, budget):
                 sleep(min(seconds, CHECK_INTERVAL))
+                self.check()
         finally:
             self._turns[endpoint].release()
 
@@ -123,10 +121,18 @@ class Pace:
         """Let no thread send a request to an endpoint for a while, as the API demanded."""
         self._closed_until[endpoint] = monotonic() + seconds
 
-    def _seconds(self, endpoint: str, published: Limit | None) -> float:
+    def _seconds(self, endpoint: str, published: Limit | None, budget: float | None) -> float:
+        """Return how long to wait: for the end of a pause that the API demanded, then to keep the rate."""
         closed = self._closed_until.get(endpoint, 0.0) - monotonic()
         if closed > 0:
+            _refuse_long_wait(endpoint, closed, self._budget if budget is None else min(budget, self._budget))
             return closed
+        paced = self._seconds_at_rate(endpoint, published)
+        if budget is not None:
+            _refuse_long_wait(endpoint, paced, budget)
+        return paced
+
+    def _seconds_at_rate(self, endpoint: str, published: Limit | None) -> float:
         limit = self._limits.get(endpoint, published)
         if limit is None:
             return 0.0

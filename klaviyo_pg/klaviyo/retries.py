@@ -36,9 +36,9 @@ class Retries:
         return self._tries > 0
 
     @property
-    def seconds_left(self) -> float:
-        """The seconds in which tries may begin. They are counted from the first failure on."""
-        return self._patience.budget if self._until is None else max(0.0, self._until - monotonic())
+    def seconds_left(self) -> float | None:
+        """The seconds in which retries may begin. None before the first failure, from which on they are counted."""
+        return None if self._until is None else max(0.0, self._until - monotonic())
 
     def pause_after(self, error: KlaviyoPgError) -> float:
         """Return the seconds to wait before the next try. Raises the error if no retry is left.
@@ -47,12 +47,13 @@ class Retries:
         If it asks for none, the usual pause keeps the same refusal from being repeated without end.
         """
         self._tries += 1
-        self._until = monotonic() + self._patience.budget if self._until is None else self._until
+        now = monotonic()
+        self._until = now + self._patience.budget if self._until is None else self._until
         if not self._deserves_retry(error):
             raise error
         asked = (error.retry_after if isinstance(error, Unavailable) else None) or 0.0
         seconds = asked or self._usual_pause
-        if seconds <= self.seconds_left:
+        if seconds <= max(0.0, self._until - now):
             return seconds
         if not asked or isinstance(error, Throttled):
             raise error

@@ -110,10 +110,12 @@ def advance(account: Account, run_id: str, stream: str, part: str, reached: date
 def finish(account: Account, run_id: str, stream: str, part: str) -> bool:
     """Record that a chunk is done. Returns True if it was the last one of its stream in this run.
 
-    Locks the chunks of the stream in order, so that of two chunks that finish at the same time one sees the other.
+    Locks the chunks of the stream in order, so that of two chunks that finish at the same time one sees the other. What
+    is left is looked up afterwards, because a chunk may have been divided while its lock was waited for.
     """
-    lock = "SELECT part, state FROM {} WHERE run_id = %(run_id)s AND stream = %(stream)s ORDER BY part FOR UPDATE"
-    states = account.execute(lock, bookkeeping.CHUNKS, run_id=run_id, stream=stream).fetchall()
+    lock = "SELECT FROM {} WHERE run_id = %(run_id)s AND stream = %(stream)s ORDER BY part FOR UPDATE"
+    account.execute(lock, bookkeeping.CHUNKS, run_id=run_id, stream=stream)
     query = f"UPDATE {{}} SET state = %(done)s, done_at = now() WHERE {_CHUNK}"
     account.execute(query, bookkeeping.CHUNKS, run_id=run_id, stream=stream, part=part, done=ChunkState.DONE)
-    return all(state == ChunkState.DONE for other, state in states if other != part)
+    left = "SELECT FROM {} WHERE run_id = %(run_id)s AND stream = %(stream)s AND state <> %(done)s LIMIT 1"
+    return not account.execute(left, bookkeeping.CHUNKS, run_id=run_id, stream=stream, done=ChunkState.DONE).rowcount

@@ -87,6 +87,25 @@ def open_run(account: Account, flow: str, selection: str, now: datetime, is_limi
     return run
 
 
+def take(account: Account, flow: str, run_id: str, session_id: str) -> None:
+    """Record that a session writes to a run, and that no other session writes to any run of the flow any more."""
+    account.execute(
+        "UPDATE {} SET session_id = CASE WHEN run_id = %(run_id)s THEN %(session_id)s END"
+        " WHERE esp_integration_id = %(account)s AND flow = %(flow)s"
+        " AND (run_id = %(run_id)s OR session_id IS NOT NULL)",
+        bookkeeping.RUNS,
+        flow=flow,
+        run_id=run_id,
+        session_id=session_id,
+    )
+
+
+def is_taken(account: Account, flow: str, session_id: str) -> bool:
+    """Return whether another session than this one was the last to take a run of a flow."""
+    query = "SELECT FROM {} WHERE esp_integration_id = %(account)s AND flow = %(flow)s AND session_id <> %(session_id)s"
+    return bool(account.execute(query, bookkeeping.RUNS, flow=flow, session_id=session_id).rowcount)
+
+
 def restart(account: Account, run_id: str, is_read: Callable[[datetime], bool]) -> bool:
     """Record that a run drops what the ledger has of its window. Returns False if that has already happened.
 

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from klaviyo_pg.errors import MissingScope
 from klaviyo_pg.postgres import backfill_ledger, lookups, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import ChunkState
 from klaviyo_pg.windows import Window, floor
 from pipeline.backfill.chunking import adjoining, gaps, years
-from pipeline.reconcile.check import METRICS_SCOPE
 from pipeline.run import Run, transact
 from pipeline.session import Session
 from pipeline.spool import open_spool
@@ -47,15 +45,11 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
     """Plan a backfill. With `restart`, the ledger forgets what lies in the window, and the spool is emptied.
 
     It does so once: a rerun resumes after an interruption, or if something could not be read.
-
-    Raises MissingScope where the account has no metrics, as with a key that may not read them.
     """
 
     event_tables = event_tables_of(session, run)
 
     def look_up(account: Account) -> tuple[list[str], list[BackfillChunk], set[tuple[str, datetime]], bool]:
-        if not lookups.metrics(account):
-            raise MissingScope(METRICS_SCOPE)
         ids = metrics_of(account, run, event_tables)
         chunks = backfill_ledger.chunks(account)
         if is_new := restart and runs.restart(account, run.id, partial(_is_read, chunks, ids, window)):

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from klaviyo_pg.errors import MissingScope
 from klaviyo_pg.postgres import backfill_ledger, lookups, reconciliation
 from klaviyo_pg.postgres import watermarks as ledger
 from klaviyo_pg.postgres.account import Account
@@ -23,6 +22,7 @@ from pipeline.streams.events import stored_metrics
 from pipeline.streams.people import PEOPLE
 from pipeline.streams.selection import selection_of
 
+_NO_METRICS = "The account has no metrics yet, so there is no history to load."
 _NO_HISTORY = "No selected metric has events for the selected tables, so there is no history to load."
 
 
@@ -66,13 +66,13 @@ def _complete_people(job: Job) -> None:
 
 
 def _planned(job: Job, window: Window, restart: bool) -> Plan:
-    """Plan the backfill. Raises the refusal of the metrics where it is why the warehouse has none."""
-    try:
+    """Plan the backfill. Raises the error of the metrics where it is why the warehouse has none."""
+    if transact(job.session, job.run, lookups.metrics):
         return job.workers.call(plan, job.run, window, restart)
-    except MissingScope:
-        if refusals := job.tally.refusals(METRICS.name):
-            raise refusals[0] from None
-        raise
+    if errors := job.tally.errors(METRICS.name):
+        raise errors[0]
+    job.tally.notes.append(_NO_METRICS)
+    return Plan(())
 
 
 def publish(job: Job, window: Window) -> None:

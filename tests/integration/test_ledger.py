@@ -1,5 +1,6 @@
 """The bookkeeping tables (accounts, runs, chunks, watermarks and counts), and lookups of stored rows."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -221,8 +222,11 @@ def test_the_last_chunk_of_a_stream_to_finish_is_reported(account: Account) -> N
     assert chunks.finish(account, run, "b", "1")
 
 
-def test_one_of_two_chunks_that_finish_at_the_same_time_is_the_last(connect: Any) -> None:
-    """The second waits for the first to commit. Otherwise neither would advance the watermark."""
+def finish_second(connect: Any, act: Callable[[Account, str], object]) -> bool:
+    """Act in a transaction on a run whose stream `a` has the chunks 1 and 2, while another one finishes chunk 2.
+
+    Return whether that one reported chunk 2 as the last.
+    """
     one, two = (Account(connect(), SCHEMA, "one") for _ in range(2))
     run = open_run(one).run_id
     chunks.plan_chunks(one, run, [("a", "1"), ("a", "2")])
@@ -233,11 +237,23 @@ def test_one_of_two_chunks_that_finish_at_the_same_time_is_the_last(connect: Any
 
     with ThreadPoolExecutor(1) as pool:
         with one.connection.transaction():
-            first = chunks.finish(one, run, "a", "1")
+            act(one, run)
             waiting = pool.submit(second)
             blocked = "SELECT 1 FROM pg_locks WHERE NOT granted"
             wait_until(lambda: connect().execute(blocked).fetchone(), "the second waited")
-        assert (first, waiting.result(PATIENCE)) == (False, True)
+        return waiting.result(PATIENCE)
+
+
+def test_one_of_two_chunks_that_finish_at_the_same_time_is_the_last(connect: Any) -> None:
+    """The second waits for the first to commit. Otherwise neither would advance the watermark."""
+    first: list[bool] = []
+    second = finish_second(connect, lambda account, run: first.append(chunks.finish(account, run, "a", "1")))
+    assert (first, second) == ([False], True)
+
+
+def test_a_chunk_that_finishes_while_another_one_is_divided_is_not_the_last(connect: Any) -> None:
+    """New chunks have the rest of the other one. Otherwise the watermark would pass what they have not read."""
+    assert not finish_second(connect, lambda account, run: chunks.divide(account, run, "a", "1", ["1a", "1b"]))
 
 
 def test_a_chunk_that_is_rolled_back_is_not_done(account: Account) -> None:

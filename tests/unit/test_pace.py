@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 from pyrate_limiter.abstracts.algorithm import GCRA
 
-from klaviyo_pg.errors import Throttled
+from klaviyo_pg.errors import Stopped, Throttled
 from klaviyo_pg.klaviyo.current.records import PREDICTIONS
 from klaviyo_pg.klaviyo.current.source import PROFILES
 from klaviyo_pg.klaviyo.pace import Limit, Pace, limit_in, rate
@@ -67,22 +67,32 @@ def test_a_server_without_limits_is_not_waited_for() -> None:
         pace.wait("accounts", Limit(1, 1))
 
 
-def test_requests_that_count_against_two_limits_keep_both(monkeypatch: pytest.MonkeyPatch) -> None:
+class Time:
+    """The time of a test, which passes while a pace sleeps."""
+
+    now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    """Return the time of every pace."""
+    time = Time()
+    monkeypatch.setattr("klaviyo_pg.klaviyo.pace.monotonic", lambda: time.now)
+    monkeypatch.setattr("klaviyo_pg.klaviyo.pace.sleep", time.sleep)
+    return time
+
+
+def test_requests_that_count_against_two_limits_keep_both(time: Time) -> None:
     """Predictions have a separate limit, and also use up that of profiles."""
-    now, times = 0.0, list[float]()
-
-    def pass_time(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-
-    monkeypatch.setattr("klaviyo_pg.klaviyo.pace.monotonic", lambda: now)
-    monkeypatch.setattr("klaviyo_pg.klaviyo.pace.sleep", pass_time)
-    pace = Pace(0.9, 60)
-    while now < 180:
+    times, pace = list[float](), Pace(0.9, 60)
+    while time.now < 180:
         for endpoint in (PREDICTIONS, *[PROFILES] * 5):
             pace.wait(endpoint.name, endpoint.limit, also=endpoint.also)
-            times.append(now)
-    busiest = max(sum(start <= time < start + 60 for time in times) for start in times)
+            times.append(time.now)
+    busiest = max(sum(start <= each < start + 60 for each in times) for start in times)
     assert 0.9 * 0.9 * 750 <= busiest <= 0.9 * 750
     assert set(pace.sent) == {"predictions", "profiles"} and sum(pace.sent.values()) == len(times)
 
@@ -94,3 +104,25 @@ def test_a_wait_longer_than_the_budget_raises_throttled() -> None:
     with pytest.raises(Throttled, match=r"used up for another 7[12]\d\d s") as caught:
         pace.wait("events", Limit(350, 3500))
     assert "RETRY_BUDGET_SECONDS" in str(caught.value) and str(caught.value).endswith("to resume.")
+
+
+def test_keeping_the_rate_uses_up_no_budget(time: Time) -> None:
+    """Of a limit of two requests a minute, each request waits longer than this budget. Only retries are limited."""
+    pace, reports = Pace(0.9, 30), Limit(1, 2)
+    for _ in range(4):
+        pace.wait("reports", reports)
+    assert 3 * 30 < time.now < 4 * 60
+    with pytest.raises(Throttled, match="used up for another 33 s"):
+        pace.wait("reports", reports, budget=30)
+
+
+def test_a_stop_ends_the_wait_for_the_rate(time: Time) -> None:
+    def check() -> None:
+        if time.now > 5:
+            raise Stopped
+
+    pace, reports = Pace(0.9, 30, check=check), Limit(1, 2)
+    pace.wait("reports", reports)
+    with pytest.raises(Stopped):
+        pace.wait("reports", reports)
+    assert time.now < 10

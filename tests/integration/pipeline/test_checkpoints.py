@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import pytest
@@ -68,6 +69,20 @@ def test_events_resume_at_the_checkpoint(warehouse: Warehouse, shop: FakeAccount
     assert warehouse.column("SELECT id FROM opens ORDER BY event_at") == [event.id for event in shop.events]
     counts = resumed.counts["opens"]
     assert (counts["rows_read"], counts["inserted"]) == (10, 10)
+
+
+def test_events_dated_in_the_future_resume_in_the_past(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Klaviyo refuses a request for events after a time in the future."""
+    shop.events.clear()
+    shop.add_events("OPEN", *(datetime.now(UTC) + number * HOUR for number in range(1, 11)))
+    shop.fail("events", BadAnswer("Odd."), page=3)
+    assert warehouse.daily(*ALL_EVENTS, metrics=("OPEN",), reconcile_days=0).state == "failed"
+    assert warehouse.one("SELECT reached > now() FROM chunks WHERE stream = 'events/OPEN'")
+    shop.recover()
+    assert warehouse.daily(*ALL_EVENTS, metrics=("OPEN",), reconcile_days=0).state == "complete"
+    first = shop.sent("events")[0].window.start
+    assert first is not None and first < datetime.now(UTC)
+    assert warehouse.column("SELECT id FROM opens ORDER BY event_at") == [event.id for event in shop.events]
 
 
 def test_profiles_resume_at_the_checkpoint(warehouse: Warehouse, shop: FakeAccount, interruption: Interruption) -> None:

@@ -91,6 +91,15 @@ def test_without_metrics_no_events_are_read(warehouse: Warehouse, shop: FakeAcco
     assert len(warehouse.column("SELECT id FROM members")) == 4
 
 
+def test_an_account_without_metrics_is_read_completely(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """There are no events to read either, and no scope is missing."""
+    shop.metrics.clear()
+    shop.events.clear()
+    ran = warehouse.daily()
+    assert (ran.state, ran.sentences, ran.exit_code) == ("complete", [], 0)
+    assert not shop.sent("events")
+
+
 def test_a_missing_account_scope_keeps_the_stored_account_id(warehouse: Warehouse, shop: FakeAccount) -> None:
     """The run succeeds, and new rows name the account as an earlier run has read it."""
     warehouse.daily("stg_member_lists")

@@ -1,6 +1,7 @@
 """Sessions: claims that are renewed, API clients that are lent to one thread at a time, and runs that are joined."""
 
 from dataclasses import replace
+from datetime import datetime
 from itertools import count
 from threading import Barrier, Thread
 from typing import NoReturn
@@ -11,8 +12,10 @@ import pytest
 from klaviyo_pg.errors import BadSettings, Busy, DatabaseAway, Stopped
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import backfill_ledger
+from klaviyo_pg.postgres import runs as ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.states import RunState
 from pipeline import run as runs
 from pipeline.backfill.plan import part_of_plan
 from pipeline.workers import ThreadWorkers
@@ -56,7 +59,7 @@ def test_a_claim_that_cannot_be_taken_again_can_be_stopped(warehouse: Warehouse)
         run = runs.begin(session, "daily", {}, LOG)
         attempts = count()
 
-        def refuse(*_: object) -> NoReturn:
+        def refuse(*_: object, was_lost: bool) -> NoReturn:
             next(attempts)
             raise psycopg.OperationalError("FATAL:  sorry, too many clients already")
 
@@ -160,6 +163,56 @@ def test_a_claim_that_is_lost_is_taken_again_before_the_next_transaction(warehou
         assert runs.transact(session, run, lambda account: account.integration_id) == run.integration_id
         with warehouse.open() as other, pytest.raises(Busy, match="is in progress"):
             other.claim(run.integration_id, "daily")
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [pytest.param({"since": None}, id="resumed"), pytest.param({"since": days_ago(1)}, id="other arguments")],
+)
+def test_a_claim_is_not_taken_again_after_another_run(warehouse: Warehouse, selection: dict[str, datetime]) -> None:
+    """The other run has ended, so the claim is free. But it has read to their end what this one would continue."""
+    with warehouse.open() as session:
+        run = runs.begin(session, "daily", {"since": None}, LOG)
+        lose_claims(warehouse)
+        assert warehouse.daily(**selection).state == "complete"
+        stored = state(warehouse)
+        with pytest.raises(Busy, match="another run has taken over"):
+            runs.transact(session, run, lambda account: ledger.close_run(account, run.id, RunState.FAILED, "late"))
+        with pytest.raises(Busy, match="another run has taken over"):
+            runs.finish(session, run, RunState.FAILED, ["late"])
+        assert state(warehouse) == stored
+        with warehouse.open() as other:
+            other.claim(run.integration_id, "daily")
+
+
+def test_an_error_of_a_run_that_was_resumed_elsewhere_is_not_recorded(warehouse: Warehouse) -> None:
+    """The run ends before it notices that another process has taken it over."""
+    with warehouse.open() as session, warehouse.open() as other:
+        run = runs.begin(session, "daily", {}, LOG)
+        lose_claims(warehouse)
+        assert runs.begin(other, "daily", {}, LOG).id == run.id
+        runs.close_after_error(session, run, RunState.FAILED, "Cannot connect to the database.")
+        assert warehouse.rows("SELECT state, message FROM runs") == [("running", None)]
+        other.release_claims()
+        runs.close_after_error(session, run, RunState.FAILED, "Cannot connect to the database.")
+        assert warehouse.rows("SELECT state, message FROM runs") == [("running", None)]
+
+
+def test_an_error_is_recorded_although_the_claim_was_lost(warehouse: Warehouse) -> None:
+    """No other process has taken it."""
+    with warehouse.open() as session:
+        run = runs.begin(session, "daily", {}, LOG)
+        lose_claims(warehouse)
+        runs.close_after_error(session, run, RunState.FAILED, "The disk is full.")
+        assert warehouse.rows("SELECT state, message FROM runs") == [("failed", "The disk is full.")]
+
+
+def lose_claims(warehouse: Warehouse) -> None:
+    """End every connection to the warehouse, and wait until Postgres has released its claims."""
+    cut_connections(warehouse)
+    wait_until(
+        lambda: not warehouse.one("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), "no claim is left"
+    )
 
 
 def test_a_claim_waits_for_a_transaction_of_its_last_holder(warehouse: Warehouse) -> None:

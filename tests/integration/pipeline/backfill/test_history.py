@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from klaviyo_pg.errors import MissingScope
+from klaviyo_pg.errors import BadAnswer, MissingScope
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.backfill.conftest import (
     OPENS,
@@ -114,6 +114,21 @@ def test_a_backfill_needs_metrics(warehouse: Warehouse, shop: FakeAccount) -> No
     ran = warehouse.backfill(START)
     assert (ran.state, ran.exit_code) == ("failed", MissingScope.exit_code)
     assert len(ran.sentences) == 1
+
+
+def test_the_error_of_the_metrics_fails_a_backfill(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Without them, it is not known what there is to read."""
+    shop.fail("metrics", BadAnswer("Odd."))
+    ran = warehouse.backfill(START)
+    assert (ran.state, ran.sentences) == ("failed", ["Odd."])
+
+
+def test_an_account_without_metrics_has_no_history(warehouse: Warehouse, shop: FakeAccount) -> None:
+    shop.metrics.clear()
+    shop.events.clear()
+    ran = warehouse.backfill(START, restart=True)
+    assert (ran.state, ran.exit_code) == ("complete", 0)
+    assert ran.sentences == ["The account has no metrics yet, so there is no history to load."]
 
 
 @pytest.mark.parametrize(
