@@ -126,18 +126,20 @@ def _show(name: str, account: Account, zone: ZoneInfo) -> None:
 
 def _table(account: str, names: Mapping[str, str | None], rows: Sequence[Summary]) -> Table:
     table = Table(title=escape(f"{account}: history"))
-    for name in ("metric", "expected", "loaded", "uncounted", "left", "chunks done", "failed", "seconds"):
+    has_uncounted = any(row.uncounted for row in rows)  # rarely, and few terminals have room for another column
+    columns = ["metric", "expected", "loaded", "left", "chunks done", "failed", "seconds"]
+    for name in [*columns, "uncounted"] if has_uncounted else columns:
         table.add_column(name, justify="left" if name == "metric" else "right")
     for row in sorted(rows, key=lambda row: -row.expected):
         table.add_row(
             escape(printable(names.get(row.metric_id) or row.metric_id)),
             f"{row.expected:,}",
             f"{row.loaded:,}",
-            f"{row.uncounted:,}",
             f"{row.waiting:,}",
             f"{row.done} of {row.chunks}",
             str(row.failed),
             f"{row.seconds:,.1f}",
+            *([f"{row.uncounted:,}"] if has_uncounted else ()),
         )
     return table
 

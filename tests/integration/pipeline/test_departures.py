@@ -175,7 +175,7 @@ def test_the_last_event_of_a_missing_profile_is_found_by_its_time(
     """To ask for its owner. Only without the time, which Klaviyo says, a run has to look through all events."""
     warehouse.daily()
     last = warehouse.one("SELECT max(event_at) FROM opens WHERE member_key = md5('P0')")
-    shop.add_person("P0", days_ago(0.5), created=LONG_AGO, last_event_date=last if has_time else None)
+    shop.add_person("P0", days_ago(0), created=LONG_AGO, last_event_date=last if has_time else None)
     warehouse.daily("members")
     warehouse.execute(FILL, MANY)
     with psycopg.connect(warehouse.url, autocommit=True) as connection:
