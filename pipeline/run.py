@@ -3,6 +3,8 @@
 import hashlib
 import json
 import logging
+import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from klaviyo_pg import rows
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.postgres import accounts, claims, clock, future, runs, schema
+from klaviyo_pg.postgres import accounts, claims, clock, commits, future, runs, schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.settings import Settings
@@ -87,12 +89,23 @@ def _with_claims(
 ) -> Result:
     """Do some work in one transaction under the claims of the session, as `transact` does, whatever clocks show.
 
-    `check_time` is called with the database's time.
+    `check_time` is called with the database's time. Work is never committed twice: where the answer to a COMMIT is
+    lost, the next attempt finds the token of a transaction that was committed, and returns its result.
     """
+    writer = f"{session.id}/{threading.get_ident()}"
+    unanswered: tuple[str, Result] | None = None
 
     def guarded(connection: psycopg.Connection) -> Result:
+        nonlocal unanswered
         check_time(session.enter(connection))
-        return work(run.account(connection))
+        account = run.account(connection)
+        if unanswered is not None and commits.was_committed(account, writer, unanswered[0]):
+            return unanswered[1]
+        unanswered = None
+        result, token = work(account), uuid.uuid4().hex
+        if commits.leave(account, writer, token):
+            unanswered = token, result
+        return result
 
     while True:
         try:
@@ -128,6 +141,7 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
         before = runs.last_duration(account, flow, asked)
         opened = runs.open_run(account, flow, asked, now, is_limited)
         runs.take(account, flow, opened.run_id, session.id)
+        commits.forget(account)
         runs.add_requests(account, opened.run_id, source.traffic)
         if described:
             _describe(account, opened.run_id, described, settings)

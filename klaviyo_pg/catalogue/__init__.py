@@ -81,6 +81,7 @@ BOOKKEEPING = (
     bookkeeping.DERIVATIONS,
     bookkeeping.STORED_MARTS,
     bookkeeping.MART_CHANGES,
+    bookkeeping.COMMITS,
     bookkeeping.RATE_LIMITS,
     bookkeeping.PAGE_SIZES,
     bookkeeping.ERASED,

@@ -390,6 +390,18 @@ MART_CHANGES = Table(
     primary_key=("transaction", "esp_integration_id", "table_name"),
     internal=True,
 )
+COMMITS = Table(
+    "commits",
+    "The last transaction that each thread of a run has committed, in case the answer of the database was lost.",
+    (
+        Column("writer", TEXT, "The thread: session_id of the run, and a number.", personal=Harmless.OWN),
+        Column("token", TEXT, "Random name of the transaction.", personal=Harmless.OWN),
+        Column("left_at", TIMESTAMP, "When the transaction began."),
+        ESP_INTEGRATION_ID,
+    ),
+    primary_key=("writer",),
+    internal=True,
+)
 RATE_LIMITS = Table(
     "rate_limits",
     "How much of the API's rate limits is used up, shared by all processes that read the account.",

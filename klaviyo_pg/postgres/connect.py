@@ -124,10 +124,6 @@ _SERVER_SESSION = (
 _LOOKS = 5  # at the sessions of two connections: other clients of a pool may take turns with them
 _MAX_OVERFLOW = 64  # connections beyond those that the pool keeps open
 _LONGEST_ABSENCE = 900.0  # seconds that a database may be away
-_TRANSACTION_ID = "SELECT pg_current_xact_id_if_assigned()::text"
-_STATUS = """
-SELECT CASE WHEN %(transaction)s::xid8 < pg_current_xact_id() THEN pg_xact_status(%(transaction)s::xid8) END
-"""
 _RECONNECT_INTERVAL = 0.5  # seconds
 _LONGEST_PAUSE = 2.0  # seconds between two attempts of a transaction
 
@@ -235,22 +231,11 @@ class Database:
                 borrowed.close()
 
     def patiently(self, work: Callable[[psycopg.Connection], Result]) -> Result:
-        """Return what `work` returns in one transaction. Restarts it while the database is away, for a limited time.
-
-        Work is never committed twice: if the connection is lost at the COMMIT, the database is asked what became of it.
-        """
-        unconfirmed: tuple[str, Result] | None = None
+        """Return what `work` returns in one transaction. Restarts it while the database is away, for a limited time."""
 
         def transact() -> Result:
-            nonlocal unconfirmed
             with self.transaction() as connection:
-                if unconfirmed is not None and _was_committed(connection, unconfirmed[0]):
-                    return unconfirmed[1]
-                unconfirmed = None
-                result = work(connection)
-                if (transaction := _transaction_id(connection)) is not None:
-                    unconfirmed = transaction, result
-                return result
+                return work(connection)
 
         return self.wait_for(transact)
 
@@ -288,25 +273,6 @@ class Database:
             else:
                 self._was_reached = True
                 return connection
-
-
-def _transaction_id(connection: psycopg.Connection) -> str | None:
-    """Return the ID of the current transaction; None if it has written nothing."""
-    row = connection.execute(_TRANSACTION_ID).fetchone()
-    assert row is not None
-    return None if row[0] is None else str(row[0])
-
-
-def _was_committed(connection: psycopg.Connection, transaction: str) -> bool:
-    """Return whether an earlier transaction was committed. Raises DatabaseAway while the server has not ended it.
-
-    A server that has never had it, such as a standby that was promoted, has not committed it.
-    """
-    row = connection.execute(_STATUS, {"transaction": transaction}).fetchone()
-    assert row is not None
-    if row[0] == "in progress":
-        raise DatabaseAway("The database has not ended a transaction whose connection was lost. Rerun to resume.")
-    return bool(row[0] == "committed")
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -256,49 +255,6 @@ def test_work_is_restarted_when_the_connection_is_cut(database: str) -> None:
     assert database_at(database).patiently(work) == 2
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT key FROM klaviyo.members").fetchall() == [("2",)]
-
-
-class LosesConnection(Database):
-    """A database that loses the connection of the first transaction at its COMMIT. The server ends it a bit later."""
-
-    def __init__(self, conninfo: str, end: str) -> None:
-        super().__init__(sqlalchemy.create_engine(url_of(conninfo), poolclass=NullPool))
-        self._lost, self._end = psycopg.connect(conninfo), end
-        self._server: threading.Timer | None = None
-
-    @contextmanager
-    def transaction(self, waits: bool = True) -> Iterator[psycopg.Connection]:
-        if self._server is None:
-            yield self._lost
-            self._server = threading.Timer(0.3, self._lost.execute, [self._end])
-            self._server.start()
-            raise DatabaseAway
-        with super().transaction(waits) as connection:
-            yield connection
-
-    def close(self) -> None:
-        assert self._server is not None
-        self._server.join()
-        self._lost.close()
-        super().close()
-
-
-@pytest.mark.parametrize(
-    ("end", "attempts"), [pytest.param("COMMIT", 1, id="committed"), pytest.param("ROLLBACK", 2, id="rolled back")]
-)
-def test_work_is_done_once_when_the_connection_is_lost_at_commit(database: str, end: str, attempts: int) -> None:
-    """The client has no answer to its COMMIT, so it asks what became of the transaction, and waits while it ends."""
-    done: list[str] = []
-
-    def work(connection: psycopg.Connection) -> int:
-        done.append(f"attempt {len(done) + 1}")
-        connection.execute("INSERT INTO klaviyo.members (key, id) VALUES (%s, 'p1')", [done[-1]])
-        return len(done)
-
-    with closing(LosesConnection(database, end)) as losing:
-        assert losing.patiently(work) == len(done) == attempts
-    with psycopg.connect(database) as connection:
-        assert connection.execute("SELECT key FROM klaviyo.members").fetchall() == [(done[-1],)]
 
 
 def test_work_with_another_error_is_not_restarted(database: str) -> None:

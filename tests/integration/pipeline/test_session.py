@@ -1,14 +1,17 @@
 """Sessions: claims that are renewed, API clients that are lent to one thread at a time, and runs that are joined."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from itertools import count
-from threading import Barrier, Thread
+from threading import Barrier, Thread, Timer
 from typing import NoReturn
 
 import psycopg
 import pytest
 
+from klaviyo_pg.catalogue import dimensions
 from klaviyo_pg.errors import BadSettings, Busy, DatabaseAway, Stopped
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import backfill_ledger
@@ -18,6 +21,7 @@ from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import RunState
 from pipeline import run as runs
 from pipeline.backfill.plan import part_of_plan
+from pipeline.session import Session
 from pipeline.workers import ThreadWorkers
 from tests.driver import wait_until
 from tests.fakes import FakeAccount
@@ -213,6 +217,57 @@ def lose_claims(warehouse: Warehouse) -> None:
     wait_until(
         lambda: not warehouse.one("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), "no claim is left"
     )
+
+
+@contextmanager
+def without_answer(session: Session, warehouse: Warehouse, end: str) -> Iterator[None]:
+    """Lose the connection of the session's next transaction at its COMMIT. The server ends it a bit later."""
+    lost = psycopg.connect(warehouse.url, autocommit=True)
+    lost.execute("SET search_path = pg_catalog, klaviyo")
+    server, usual = Timer(0.3, lost.execute, [end]), session.database.transaction
+
+    @contextmanager
+    def transaction(waits: bool = True) -> Iterator[psycopg.Connection]:
+        session.database.transaction = usual  # type: ignore[method-assign]
+        lost.execute("BEGIN")
+        yield lost
+        server.start()
+        raise DatabaseAway
+
+    session.database.transaction = transaction  # type: ignore[method-assign]
+    yield
+    server.join()
+    lost.close()
+
+
+@pytest.mark.parametrize(
+    ("end", "attempts"), [pytest.param("COMMIT", 1, id="committed"), pytest.param("ROLLBACK", 2, id="rolled back")]
+)
+def test_work_is_committed_once_when_the_answer_to_the_commit_is_lost(
+    warehouse: Warehouse, end: str, attempts: int
+) -> None:
+    """The next attempt waits until the server has ended the first one."""
+    done: list[str] = []
+
+    def work(account: Account) -> int:
+        done.append(f"attempt {len(done) + 1}")
+        account.execute("INSERT INTO {} (key, id) VALUES (%(key)s, 'P9')", dimensions.MEMBERS, key=done[-1])
+        return len(done)
+
+    with warehouse.open() as session:
+        run = runs.begin(session, "daily", {}, LOG)
+        runs.transact(session, run, work)
+        with without_answer(session, warehouse, end):
+            assert runs.transact(session, run, work) == 1 + attempts == len(done)
+        assert warehouse.column("SELECT key FROM members ORDER BY key") == [done[0], done[-1]]
+        assert warehouse.one("SELECT count(*) FROM klaviyo_internal.commits") == 1
+
+
+def test_work_that_writes_nothing_leaves_nothing(warehouse: Warehouse) -> None:
+    with warehouse.open() as session:
+        run = runs.begin(session, "daily", {}, LOG)
+        assert runs.transact(session, run, lambda account: account.is_true("SELECT true"))
+        assert warehouse.one("SELECT count(*) FROM klaviyo_internal.commits") == 0
 
 
 def test_a_claim_waits_for_a_transaction_of_its_last_holder(warehouse: Warehouse) -> None:
