@@ -109,6 +109,7 @@ def test_a_budget_is_for_a_day_and_the_rest_follows(reports: Warehouse, shop: Fa
     let_a_day_pass(reports)
     reports.daily(report_requests=3)
     assert asked(shop) == [day(4), day(1), day(2)]
+    assert "campaign_reports" in reports.watermarks()
     reports.daily(report_days=2)
     remembered = {key for key in reports.watermarks() if key.startswith("campaign_reports/ORDER/")}
     assert remembered == {f"campaign_reports/ORDER/{day(back)}" for back in (1, 2)}
