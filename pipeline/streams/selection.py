@@ -9,6 +9,7 @@ from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.postgres.lookups import StoredMetric
 from klaviyo_pg.settings import Settings
+from pipeline.batch import as_written
 from pipeline.streams import ALWAYS, REPORTS, STREAMS
 from pipeline.streams.dimensions import MAPPED_METRICS
 from pipeline.streams.events import EVENTS
@@ -110,12 +111,19 @@ def selection_of(settings: Settings) -> Selection:
 def metrics_to_read(
     stored: Sequence[StoredMetric], settings: Settings, event_tables: Collection[str] | None
 ) -> list[KnownMetric]:
-    """Return the existing metrics that METRICS selects and whose events go into one of these tables; None is all."""
-    metrics = [KnownMetric(row.id, row.name) for row in stored]
+    """Return the existing metrics that METRICS selects and whose events go into one of these tables; None is all.
+
+    METRICS can have names as Klaviyo shows them. The metrics have them as they are stored.
+    """
+    written = as_written(settings, (text.removeprefix("-") for text in settings.metrics))
+    metrics = [KnownMetric(row.id, written(row.name)) for row in stored]
     wanted = selected(metrics, settings.metrics)
-    routed = {row.id for row in stored if event_tables is None or row.destination in event_tables}
-    existing = routed & {row.id for row in stored if not row.is_deleted}
-    return [metric for metric in (metrics if wanted is None else wanted) if metric.id in existing]
+    chosen = {metric.id for metric in (metrics if wanted is None else wanted)}
+    return [
+        KnownMetric(row.id, row.name)
+        for row in stored
+        if row.id in chosen and not row.is_deleted and (event_tables is None or row.destination in event_tables)
+    ]
 
 
 def _check_names(names: Collection[str]) -> None:
