@@ -1,6 +1,6 @@
 """A batch: frames and rejects that are stored in one transaction, protected as PERSONAL_DATA requires."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple, NewType
@@ -39,6 +39,16 @@ def protection_of(settings: Settings) -> Protection | None:
     if settings.personal_data == "keep":
         return None
     return Protection(settings.personal_data == "drop", settings.salt, frozenset(settings.readable_properties))
+
+
+def as_written(settings: Settings, names: Iterable[str]) -> Callable[[str | None], str | None]:
+    """Return a function that restores names of metrics and segments that are stored as hashes.
+
+    It restores those among `names`, which settings have in plain text, and returns others unchanged.
+    """
+    protection = protection_of(settings)
+    written = {} if protection is None else {protection.checked(name): name for name in names}
+    return lambda stored: written.get(stored or "", stored)
 
 
 def protect(batch: Batch, settings: Settings) -> Protected:

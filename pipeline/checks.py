@@ -16,6 +16,7 @@ from klaviyo_pg.postgres import accounts, claims, lookups, schema, time_zones
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.accounts import RegisteredAccount
 from klaviyo_pg.settings import Settings
+from pipeline.batch import as_written
 from transforms.routing import KnownMetric, check_destinations, check_metric, selected
 
 Metrics = Sequence[KnownMetric]
@@ -105,12 +106,20 @@ def _check_protection(settings: Settings, stored: RegisteredAccount) -> None:
 
 
 def stored_metrics(connection: psycopg.Connection, settings: Settings) -> list[KnownMetric]:
-    """Return the metrics of the account that are stored; none if it is not registered yet."""
+    """Return the metrics of the account that are stored, with names as the settings have them.
+
+    There are none if the account is not registered yet.
+    """
     stored = accounts.find(connection, settings.warehouse_schema, settings.klaviyo_integration)
     if stored is None:
         return []
     rows = lookups.metrics(Account(connection, settings.warehouse_schema, stored.integration_id))
-    return [KnownMetric(row.id, row.name) for row in rows]
+    written = as_written(settings, _named_metrics(settings))
+    return [KnownMetric(row.id, written(row.name)) for row in rows]
+
+
+def _named_metrics(settings: Settings) -> set[str]:
+    return {name.removeprefix("-") for name in settings.metrics} | {*filter(None, [settings.report_metric])}
 
 
 def metric_names(source: Source, settings: Settings, stored: Metrics) -> None:
@@ -122,8 +131,7 @@ def metric_names(source: Source, settings: Settings, stored: Metrics) -> None:
     """
     check_destinations(settings.destinations)
     names = {name for metric in stored for name in metric}
-    wanted = {name.removeprefix("-") for name in settings.metrics} | {settings.report_metric} - {None}
-    if wanted <= names:
+    if _named_metrics(settings) <= names:
         return
     try:
         existing = [KnownMetric(row.id, row.name) for page in source.metrics() for row in page.rows]

@@ -11,6 +11,7 @@ from klaviyo_pg.postgres import watermarks as ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.excluded import Extent, extent
 from pipeline import memberships, plan, reports, stored_marts
+from pipeline.batch import as_written
 from pipeline.chunks import Chunk
 from pipeline.job import Job, read
 from pipeline.reconcile.check import can_count, find_late_events
@@ -173,7 +174,8 @@ def _segment_chunks(job: Job, stored: _Warehouse, overlap: timedelta, looks_up: 
     memberships does not say when somebody joined a segment.
     """
     settings = job.run.settings
-    found = chosen(settings.segments, stored.segments)
+    written = as_written(settings, settings.segments)
+    found = chosen(settings.segments, [each._replace(name=written(each.name)) for each in stored.segments])
     read_to = stored.watermarks.get(SEGMENTS.name)
     if read_to is not None and read_to >= job.run.as_of:
         for error in found.errors:

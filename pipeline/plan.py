@@ -289,14 +289,16 @@ class Report(NamedTuple):
 def report_chunks(report: Report, as_of: datetime, requests: int) -> list[Chunk]:
     """Read the days of a report that were not read today: new ones first, then those that were read longest ago.
 
-    So many requests are sent in a day, whatever the number of runs. The next ones read the remaining days.
+    So many requests are sent in a day, whatever the number of runs. The next ones read the remaining days. The
+    watermark advances once every day has been read, however long ago.
     """
     due = [day for day in report.days if _is_due(report.read.get(day), as_of, _DAY)]
     today = Counter(at for at in report.read.values() if not _is_due(at, as_of, _DAY))
     left = max(0, requests - sum(-(-days // report.longest) for days in today.values()))
     blocks = list(_blocks(due, report.longest))
     blocks.sort(key=lambda block: (min(report.read.get(day, _NEVER) for day in block), -block[-1].toordinal()))
-    marks = (None,) if len(blocks) <= left else ()
+    unread = {day for block in blocks[left:] for day in block} - report.read.keys()
+    marks = () if unread else (None,)
     return [Chunk(report.stream, _whole_days(block), report.metric_id, None, marks) for block in blocks[:left]]
 
 

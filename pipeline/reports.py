@@ -10,6 +10,7 @@ from klaviyo_pg.postgres import reports as ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.settings import Settings
 from pipeline import plan
+from pipeline.batch import as_written
 from pipeline.chunks import Chunk
 from pipeline.job import Job, read
 from pipeline.run import Run, transact
@@ -49,7 +50,9 @@ def conversion_metric(account: Account, settings: Settings) -> str | LeftOut:
     name, mapped = settings.report_metric, ledger.mapped_metric(account, _REVENUE)
     if name is None and mapped is not None:
         return mapped
-    found = [metric.id for metric in existing if (name or _ORDERS) in (metric.id, metric.name)]
+    wanted = name or _ORDERS
+    written = as_written(settings, [wanted])
+    found = [metric.id for metric in existing if wanted in (metric.id, written(metric.name))]
     if len(found) == 1:
         return found[0]
     if name is not None:

@@ -60,6 +60,10 @@ class Protection:
             return text
         return sha256((self.salt + text).encode()).hexdigest()[:_DIGITS]
 
+    def checked(self, text: str) -> str:
+        """Return a text as CHECKED stores it: hashed if it contains an address or a phone number."""
+        return self.hashed(text) if _identifies(text) else text
+
     def keeps_name(self, name: str) -> bool:
         """Return whether the name of a property stays readable."""
         return name in self.readable or is_usual(name)

@@ -121,7 +121,13 @@ CAMPAIGNS = Table(
             personal=Personal.CHECKED,
         ),
         Column("status", TEXT, "Status of the campaign.", "status", "status_label", personal=Personal.CHECKED),
-        Column("sent_at", TIMESTAMP, "When the campaign was sent.", "send_time", "sent_at"),
+        Column(
+            "sent_at",
+            TIMESTAMP,
+            "When the campaign was sent; null unless it was sent or is being sent.",
+            "send_time",
+            "sent_at",
+        ),
         Column(
             "campaign_type",
             TEXT,

@@ -13,8 +13,12 @@ SELECT campaign.id, campaign.name, campaign.campaign_type, lower(campaign.status
         WHERE message.esp_integration_id = {account} AND message.campaign_key = campaign.campaign_key
         AND message.template_id IS NOT NULL ORDER BY message.id LIMIT 1) AS email_template_id,
     campaign.created_at AT TIME ZONE 'UTC' AS created, campaign.updated_at AT TIME ZONE 'UTC' AS updated,
-    campaign.scheduled_at AT TIME ZONE 'UTC' AS scheduled, campaign.sent_at AT TIME ZONE 'UTC' AS send_time,
-    CASE WHEN lower(campaign.status) IN ('sent', 'sending') THEN campaign.sent_at AT TIME ZONE 'UTC' END AS sent_at,
+    campaign.scheduled_at AT TIME ZONE 'UTC' AS scheduled,
+    coalesce(campaign.sent_at, (
+        SELECT min(message.send_at) FROM {campaign_messages} AS message
+        WHERE message.esp_integration_id = {account} AND message.campaign_key = campaign.campaign_key
+    )) AT TIME ZONE 'UTC' AS send_time,
+    campaign.sent_at AT TIME ZONE 'UTC' AS sent_at,
     campaign.archived, campaign.deleted_at IS NOT NULL AS _fivetran_deleted, {synced} AS _fivetran_synced
 FROM {campaigns} AS campaign
 WHERE campaign.esp_integration_id = {account} AND campaign.automation_key IS NULL

@@ -1,14 +1,17 @@
 """The selection of tables, and what it means: which streams are read, and the metrics of which event tables."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from klaviyo_pg.catalogue import DATA, membership
 from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.postgres.lookups import StoredMetric
 from klaviyo_pg.settings import Settings
-from pipeline.streams import ALWAYS, STREAMS
+from pipeline.batch import as_written
+from pipeline.streams import ALWAYS, REPORTS, STREAMS
+from pipeline.streams.dimensions import MAPPED_METRICS
 from pipeline.streams.events import EVENTS
 from pipeline.streams.people import PROFILES
 from pipeline.streams.stream import Stream
@@ -18,6 +21,8 @@ _ALL, _DEFAULT = "all", "default"
 _EVENT_TABLES = frozenset(table.name for table in EVENT_TABLES)
 _CONTACTABLE = frozenset({"member_exclusions", "stg_member_exclusions", "unsubscribes"})
 """Tables whose requests show that somebody may not be contacted any more."""
+_ALTERNATIVES = MappingProxyType({MAPPED_METRICS.table.name: " Set REPORT_METRIC to leave it out alone."})
+"""Advice on leaving out a table without those that need it."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,22 @@ class Selection:
     @property
     def streams(self) -> frozenset[str]:
         """The names of the streams to read."""
-        chosen = self.base | {name for name, stream in self.all_streams.items() if stream.tables & self.included}
-        left_out = {
-            name for name, stream in self.all_streams.items() if stream.leading & (self.excluded - _EVENT_TABLES)
-        }
-        needed = {each for name in chosen - left_out for each in self.all_streams[name].needs}
-        return ALWAYS | ((chosen | needed) - left_out)
+        needed = frozenset[str]().union(*(stream.needs for stream in self._chosen))
+        return ALWAYS | needed | {stream.name for stream in self._chosen}
+
+    @property
+    def _chosen(self) -> list[Stream]:
+        """The streams that are read for their tables, not for others."""
+        left_out = self.excluded - _EVENT_TABLES
+        return [
+            stream
+            for name, stream in self.all_streams.items()
+            if (name in self.base or stream.tables & self.included) and not stream.leading & left_out
+        ]
+
+    def dependents(self, streams: Collection[str]) -> list[str]:
+        """Return the names of the tables to fill that need one of these streams, in order."""
+        return sorted({stream.table.name for stream in self._chosen if not stream.needs.isdisjoint(streams)})
 
     def event_tables(self, lists_people: bool) -> frozenset[str] | None:
         """Return the event tables whose metrics have to be read; None if it is all of them.
@@ -76,25 +91,39 @@ def selection(names: Collection[str], streams: Mapping[str, Stream] = STREAMS) -
         base = frozenset(streams)
     elif _DEFAULT in positive or not positive:
         base = frozenset(name for name, stream in streams.items() if not stream.on_request)
+    selected = Selection(positive - {_ALL, _DEFAULT}, excluded, base, streams)
     for table in sorted(excluded):
-        _check_exclusion(table, excluded, streams)
-    return Selection(positive - {_ALL, _DEFAULT}, excluded, base, streams)
+        _check_exclusion(table, selected)
+    return selected
 
 
 def selection_of(settings: Settings) -> Selection:
-    """Return the selection of the settings. Raises BadSettings like `selection`."""
-    return selection(settings.tables)
+    """Return the selection of the settings. With REPORT_METRIC, reports need no other table to know their metric.
+
+    Raises BadSettings like `selection`.
+    """
+    if settings.report_metric is None:
+        return selection(settings.tables)
+    reports = {stream.name: replace(stream, needs=stream.needs - {MAPPED_METRICS.name}) for stream in REPORTS}
+    return selection(settings.tables, {**STREAMS, **reports})
 
 
 def metrics_to_read(
     stored: Sequence[StoredMetric], settings: Settings, event_tables: Collection[str] | None
 ) -> list[KnownMetric]:
-    """Return the existing metrics that METRICS selects and whose events go into one of these tables; None is all."""
-    metrics = [KnownMetric(row.id, row.name) for row in stored]
+    """Return the existing metrics that METRICS selects and whose events go into one of these tables; None is all.
+
+    METRICS can have names as Klaviyo shows them. The metrics have them as they are stored.
+    """
+    written = as_written(settings, (text.removeprefix("-") for text in settings.metrics))
+    metrics = [KnownMetric(row.id, written(row.name)) for row in stored]
     wanted = selected(metrics, settings.metrics)
-    routed = {row.id for row in stored if event_tables is None or row.destination in event_tables}
-    existing = routed & {row.id for row in stored if not row.is_deleted}
-    return [metric for metric in (metrics if wanted is None else wanted) if metric.id in existing]
+    chosen = {metric.id for metric in (metrics if wanted is None else wanted)}
+    return [
+        KnownMetric(row.id, row.name)
+        for row in stored
+        if row.id in chosen and not row.is_deleted and (event_tables is None or row.destination in event_tables)
+    ]
 
 
 def _check_names(names: Collection[str]) -> None:
@@ -105,23 +134,29 @@ def _check_names(names: Collection[str]) -> None:
             raise BadSettings(f"There is no table {table}. The tables are {', '.join(sorted(existing))}.")
 
 
-def _check_exclusion(table: str, excluded: frozenset[str], streams: Mapping[str, Stream]) -> None:
-    """Raise BadSettings if leaving out a table would have no effect, or would hide who may not be contacted."""
+def _check_exclusion(table: str, selected: Selection) -> None:
+    """Raise BadSettings if leaving out a table would have no effect, or an effect on other tables.
+
+    Likewise if it would hide who may not be contacted.
+    """
     if table in _CONTACTABLE:
         raise BadSettings(
             f"The table {table} cannot be left out: without it, member_lists would show people who have unsubscribed "
             "or are suppressed as contactable."
         )
-    led = [name for name, stream in streams.items() if table in stream.leading]
-    kept = [stream for stream in streams.values() if not stream.on_request and not stream.leading & excluded]
-    needed = {name for stream in kept for name in stream.needs}
-    if table in _EVENT_TABLES or (led and not (ALWAYS | needed) & set(led)):
+    if table in _EVENT_TABLES:
         return
-    filling = sorted(
-        {stream.table.name for stream in streams.values() if table in stream.tables and stream.name not in ALWAYS}
-    )
-    if led or not filling:
+    streams = selected.all_streams.values()
+    led = {stream.name for stream in streams if table in stream.leading}
+    filling = sorted({stream.table.name for stream in streams if table in stream.tables and stream.name not in ALWAYS})
+    if led & ALWAYS or not (led or filling):
         raise BadSettings(f"The table {table} cannot be left out: other tables depend on it.")
-    raise BadSettings(
-        f"The table {table} cannot be left out alone, because the same requests fill {', '.join(filling)}."
-    )
+    if not led:
+        raise BadSettings(
+            f"The table {table} cannot be left out alone, because the same requests fill {', '.join(filling)}."
+        )
+    if dependents := selected.dependents(led):
+        raise BadSettings(
+            f"The table {table} cannot be left out without {' and '.join(dependents)}, for which it is read."
+            f"{_ALTERNATIVES.get(table, '')}"
+        )

@@ -112,9 +112,9 @@ def _campaign(options: Options, rng: Random, at: int, lists: list[str], segments
     channel = "sms" if at % 8 == 5 else "mobile_push" if at % 16 == 9 else "email"
     status = ("Draft", "Scheduled", "Cancelled", "Sending")[at // 11 % 4] if at % 11 == 10 else "Sent"
     created = options.until - timedelta(seconds=rng.uniform(90_000, options.days * 86_400))
-    send_time = created + timedelta(seconds=rng.uniform(600, 80_000)) if status in ("Sent", "Sending") else None
-    scheduled = send_time or (options.until + timedelta(days=2) if status == "Scheduled" else None)
-    updated = min(options.until, (send_time or created) + timedelta(seconds=rng.uniform(60, 600_000)))
+    sent = created + timedelta(seconds=rng.uniform(600, 80_000)) if status in ("Sent", "Sending") else None
+    send_time = sent or (options.until + timedelta(days=2) if status == "Scheduled" else None)
+    updated = min(options.until, (sent or created) + timedelta(seconds=rng.uniform(60, 600_000)))
     row_id = ulid(created.timestamp(), stable_hash("campaign", options.account, options.seed, at))
     names = ("Weekly", 'Flash "Sale"', "It's on", "🎁 Gift guide", "New\nlines", "VIP, early access")
     campaign = Campaign(
@@ -128,7 +128,7 @@ def _campaign(options: Options, rng: Random, at: int, lists: list[str], segments
         send_strategy="ab_test_campaign" if _is_ab(at, channel) else "static",
         created_at=created,
         updated_at=updated,
-        scheduled_at=scheduled,
+        scheduled_at=send_time,
         send_time=send_time,
     )
     campaign.messages = [_message(options, campaign, at, variation) for variation in range(1 + _is_ab(at, channel))]

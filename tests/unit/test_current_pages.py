@@ -175,6 +175,19 @@ def test_all_fields_of_a_campaign_are_read() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("status", "sent_at"),
+    [
+        *((status, JULY) for status in ("Sending", "Sending Segments", "Variations Sent", "Sent")),
+        *((status, None) for status in ("Draft", "Scheduled", "Preparing to send", "Cancelled: Smart Sending", None)),
+    ],
+)
+def test_a_campaign_that_is_only_planned_has_no_time_of_sending(status: str | None, sent_at: datetime | None) -> None:
+    """The API's `send_time` is also the time at which a campaign is to be sent."""
+    it, _ = source(page({"id": "c1", "attributes": {"status": status, "send_time": JULY.isoformat()}}))
+    assert next(it.campaigns()).rows[0].sent_at == sent_at
+
+
 def sent(**attributes: object) -> tuple[list[CampaignMessage], list[Reject]]:
     """Return what becomes of a message with these attributes, and with any other members of the resource."""
     members = {name: attributes.pop(name) for name in ("id", "type", "relationships") if name in attributes}

@@ -86,6 +86,7 @@ def test_texts_of_the_account_are_checked(text: str, is_personal: bool, protecti
     name = stored(loads.LISTS, protection, name=text)["name"]
     assert name == (hashed(text) if is_personal else text)
     assert stored(loads.LISTS, protection, name=name)["name"] == name, "a hash stays as it is"
+    assert protection.checked(text) == protection.checked(name) == name
 
 
 @pytest.mark.parametrize(

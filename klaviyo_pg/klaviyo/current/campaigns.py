@@ -16,6 +16,8 @@ from klaviyo_pg.klaviyo.pace import Limit
 from klaviyo_pg.klaviyo.parts import in_parts
 
 CHANNELS = ("email", "sms", "mobile_push")  # campaigns can only be listed by channel
+_SENT = frozenset({"Sending", "Sending Segments", "Variations Sent", "Sent"})
+"""The statuses of a campaign that was sent, or is being sent. The `send_time` of others is when they are to be sent."""
 CAMPAIGNS = Endpoint("api/campaigns", "campaigns:read", Limit(10, 150), 100, "campaigns")
 _DOCUMENT = DocumentDecoder(resources.CampaignDocument, data=resources.Campaign, included=resources.Message)
 
@@ -74,7 +76,7 @@ def _campaign(
         from_name=content.from_label,
         subject=content.subject,
         status=attributes.status,
-        sent_at=rows.utc(attributes.send_time),
+        sent_at=rows.utc(attributes.send_time) if attributes.status in _SENT else None,
         campaign_type=channel,
         created=rows.utc(attributes.created_at),
         updated=rows.utc(attributes.updated_at),

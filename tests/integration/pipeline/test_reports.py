@@ -109,6 +109,7 @@ def test_a_budget_is_for_a_day_and_the_rest_follows(reports: Warehouse, shop: Fa
     let_a_day_pass(reports)
     reports.daily(report_requests=3)
     assert asked(shop) == [day(4), day(1), day(2)]
+    assert "campaign_reports" in reports.watermarks()
     reports.daily(report_days=2)
     remembered = {key for key in reports.watermarks() if key.startswith("campaign_reports/ORDER/")}
     assert remembered == {f"campaign_reports/ORDER/{day(back)}" for back in (1, 2)}
@@ -171,3 +172,17 @@ def test_accounts_keep_their_reports_apart(reports: Warehouse, shop: FakeAccount
     shop.reads_reports = False
     let_a_day_pass(reports)
     assert (reports.daily().state, asked(shop)) == ("complete", [])
+
+
+def test_a_metric_whose_name_personal_data_hashes_can_be_named(reports: Warehouse, shop: FakeAccount) -> None:
+    """Even after Klaviyo has deleted it."""
+    name, salt = "Ordered SKU 12345678", "a salt of this test"
+    shop.metrics[1] = shop.metrics[1]._replace(name=name)
+    protected = reports.variant(personal_data="hash", personal_data_salt=salt, tables=(*REPORTS, "events"))
+    for metrics in ((name,), ("-Opened Email", f"-{name}"), ("ORDER",)):
+        ran = protected.daily(metrics=metrics, report_metric=name)
+        assert (ran.state, ran.sentences) == ("complete", [])
+    assert {request.subject for request in shop.sent("flow_reports")} == {"ORDER"}
+    assert name not in protected.column("SELECT name FROM metrics")
+    del shop.metrics[1]
+    assert protected.daily(metrics=(name,)).exit_code == 0

@@ -1,10 +1,11 @@
 """Segments, and the members of those that SEGMENTS names: who joined, who left, and what cannot be read."""
 
 from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 
-from klaviyo_pg.errors import BadAnswer, MissingScope
+from klaviyo_pg.errors import BadAnswer, MissingScope, UnknownSegment
 from klaviyo_pg.postgres import erase
 from klaviyo_pg.rows import Group, Membership, Reject
 from klaviyo_pg.windows import FULL_READ
@@ -185,3 +186,18 @@ def test_people_who_are_erased_stay_away(warehouse: Warehouse, shop: FakeAccount
     daily(warehouse)
     assert warehouse.column(PRESENT) == [each for each in EVERYONE if each != "P3"]
     assert warehouse.column(LEFT) == []
+
+
+@pytest.mark.parametrize("mode", ["hash", "drop"])
+def test_a_name_that_personal_data_hashes_can_be_used(warehouse: Warehouse, shop: FakeAccount, mode: str) -> None:
+    """As Klaviyo shows it, or as it is stored. A name that no segment has is quoted as it was written."""
+    name, salt = "Value above 1000000", "a salt of this test"
+    shop.segments[0] = BUYERS._replace(name=name)
+    protected = warehouse.variant(personal_data=mode, personal_data_salt=salt, tables=ONLY)
+    assert protected.daily(segments=(name,)).state == "complete"
+    assert protected.column(PRESENT) == EVERYONE
+    [stored] = protected.column("SELECT name FROM segments WHERE id = 'S1'")
+    assert stored == sha256((salt + name).encode()).hexdigest()[:32]
+    assert protected.daily(segments=(stored,)).state == "complete"
+    ran = protected.daily(segments=("Value above 2000000",))
+    assert (ran.state, ran.sentences) == ("partial", [str(UnknownSegment("Value above 2000000"))])

@@ -265,6 +265,16 @@ def test_dimensions_are_as_fresh_as_the_last_read(connection: psycopg.Connection
         assert one(connection, f"SELECT min(_fivetran_synced) FROM {view}") == one(connection, later)
 
 
+def test_a_campaign_that_is_only_planned_has_a_time_but_was_not_sent(connection: psycopg.Connection) -> None:
+    times = "SELECT DISTINCT status, send_time IS NOT NULL, sent_at IS NOT NULL FROM campaign"
+    planned_and_sent = {(status, *are_set) for status, *are_set in rows(connection, times)}
+    assert {each for each in planned_and_sent if each[0] in ("sent", "scheduled", "draft")} == {
+        ("sent", True, True),
+        ("scheduled", True, False),
+        ("draft", False, False),
+    }
+
+
 def test_messages_resolve_to_their_campaign_or_flow(connection: psycopg.Connection) -> None:
     """$message is that of a campaign, of one of its messages, or of a message of a flow. No event is of both."""
     resolved = "SELECT count(*) FROM event e JOIN campaign c ON c.id = e.campaign_id"

@@ -13,9 +13,10 @@ from klaviyo_pg.catalogue import DATA
 from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.rows import EventPage, Events, Page, Reject
+from klaviyo_pg.settings import Settings
 from pipeline.streams import DIMENSIONS, STREAMS
 from pipeline.streams.events import by_seconds
-from pipeline.streams.selection import selection
+from pipeline.streams.selection import selection, selection_of
 from pipeline.streams.stream import as_one_batch, by_rows
 
 PROFILES = {"profiles", "people", "profile_sweep", "suspected_profiles"}
@@ -48,8 +49,9 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
             ["flow_reports"], {"metrics", "lists", "mapped_metrics", "flow_reports"}, id="reports need a metric"
         ),
         pytest.param(
-            ["flow_reports", "-mapped_metrics"], {"metrics", "lists", "flow_reports"}, id="reports without mappings"
+            ["all", "-coupons", "-coupon_codes"], set(STREAMS) - {"coupons", "coupon_codes"}, id="coupons and codes"
         ),
+        pytest.param(["-coupons"], DEFAULT, id="what is not read anyway"),
         pytest.param(["all", "-member_lists"], set(STREAMS) - {"list_members"}, id="all but list members"),
         pytest.param(["-members"], DEFAULT - PROFILES, id="no profiles"),
         pytest.param(["-events"], DEFAULT, id="events of some tables"),
@@ -81,7 +83,7 @@ def test_an_unknown_table_is_rejected() -> None:
         pytest.param("lists", "The table lists cannot be left out: other tables depend on it.", id="lists"),
         pytest.param(
             "profile_merges",
-            "The table profile_merges cannot be left out: other tables depend on it.",
+            "The table profile_merges cannot be left out without members, for which it is read.",
             id="what shows that a profile was not deleted",
         ),
         pytest.param(
@@ -105,6 +107,38 @@ def test_an_exclusion_without_effect_is_rejected(table: str, message: str) -> No
     with pytest.raises(BadSettings) as caught:
         selection([f"-{table}"])
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        *(
+            pytest.param(
+                tables,
+                "The table coupons cannot be left out without coupon_codes, for which it is read.",
+                id=f"coupons of {tables[0]}",
+            )
+            for tables in (["all", "-coupons"], ["default", "coupon_codes", "-coupons"], ["coupon_codes", "-coupons"])
+        ),
+        pytest.param(
+            ["all", "-mapped_metrics"],
+            "The table mapped_metrics cannot be left out without campaign_reports and flow_reports, for which it is "
+            "read. Set REPORT_METRIC to leave it out alone.",
+            id="the metric of reports",
+        ),
+    ],
+)
+def test_what_a_table_on_request_is_read_with_cannot_be_left_out(tables: list[str], message: str) -> None:
+    """Without its coupons no code would be read, and reports would count by another metric."""
+    with pytest.raises(BadSettings) as caught:
+        selection(tables)
+    assert str(caught.value) == message
+
+
+def test_reports_by_a_metric_of_the_settings_need_no_mapping() -> None:
+    for tables in (["flow_reports", "-mapped_metrics"], ["flow_reports"]):
+        settings = Settings(_env_file=None, tables=tables, report_metric="Placed Order")  # type: ignore[call-arg]
+        assert selection_of(settings).streams == {"metrics", "lists", "flow_reports"}
 
 
 @pytest.mark.parametrize(

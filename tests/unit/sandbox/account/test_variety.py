@@ -96,6 +96,7 @@ def test_campaigns_have_all_channels_and_several_statuses(account: Account) -> N
         (channel, archived) for channel in ("email", "sms", "mobile_push") for archived in (True, False)
     }
     assert {"Sent", "Draft", "Scheduled", "Cancelled"} <= {row.status for row in rows}
+    assert {row.status for row in rows if row.send_time} == {"Sent", "Sending", "Scheduled"}
     assert any(row.included and row.included[0] in account.segments for row in rows)
     assert any(row.excluded for row in rows)
 

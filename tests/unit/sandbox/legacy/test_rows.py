@@ -141,7 +141,7 @@ GROUPS = {
             id="draft",
         ),
         pytest.param(
-            campaign(status="Scheduled", send_time=None),
+            campaign(status="Scheduled"),
             {"status": "scheduled", "sent_at": None, "send_time": "2026-11-03 12:00:00", "num_recipients": 0},
             id="scheduled",
         ),
