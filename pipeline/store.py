@@ -106,7 +106,7 @@ def _merge(
         )
         for name, number in merged.counts.items():
             counts[table][name] += number
-    if not _is_hidden(batch, loads.EVENT_ATTRIBUTIONS):
+    if batch.has_attributions and not _is_hidden(batch, loads.EVENT_ATTRIBUTIONS):
         _delete_withdrawn(account, known, parts)
     _follow_merges(account, parts)
     _count_others(counts, batch, rejects)

@@ -49,6 +49,7 @@ class LegacySource:
 
     looks_up_memberships = True
     lists_people = False
+    reads_attributions = False
     reads_messages = False
     reads_reports = False
     exclusion_reasons: Sequence[str | None] = (None,)
