@@ -112,6 +112,8 @@ MEMBER_STUBS = Load(
 CONSENTING_EVENT_MEMBERS = Load(  # for event pages that include whole people with their consent
     dimensions.MEMBERS, omits=frozenset({"locale", "last_event_date"}), merges=_UNDIGESTED, newer_by="updated_at"
 )
+OVERWRITING_MEMBERS = (UNDIGESTED_MEMBERS, CONSENTING_EVENT_MEMBERS)
+"""Records of a dialect that has less of a person than `profiles` reads, so that complete records get worse by them."""
 MEMBER_ATTRIBUTES = Load(
     dimensions.MEMBER_ATTRIBUTES,
     newer_by="updated_at",
