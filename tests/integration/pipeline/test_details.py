@@ -215,22 +215,21 @@ def test_people_whom_the_other_dialect_overwrote_are_read_again(
     people = "SELECT id, consent, klaviyo_updated_at FROM members ORDER BY id"
     consents = "SELECT member_id, consent FROM member_consents ORDER BY 1"
     shop.add_person("P2", days_ago(20), created=READ, consent="SUBSCRIBED", consents=(SMS,))
-    settings = {"lookback_days": 1, "blind_lookback_days": 1}
-    warehouse.daily(**settings)
+    warehouse.daily()
     before = warehouse.rows(people), warehouse.rows(consents)
 
     shop.lists_people, complete = False, shop.profiles["P2"]
     shop.add_person("P2", days_ago(20), created=READ)
     if flow == "daily":
-        warehouse.daily(**settings)
+        warehouse.daily(lookback_days=7)
     else:
         warehouse.backfill(days_ago(9))
     assert warehouse.rows(people) != before[0]
 
     warehouse.execute("UPDATE watermarks SET watermark = watermark - interval '1 minute'")  # a minute passes
     shop.lists_people, shop.profiles["P2"] = True, complete
-    warehouse.daily(**settings)
+    warehouse.daily()
     assert (warehouse.rows(people), warehouse.rows(consents)) == before
     shop.recover()
-    warehouse.daily(**settings)
+    warehouse.daily()
     assert all(request.window != FULL_READ for request in shop.sent("profiles")), "from the watermark on again"
