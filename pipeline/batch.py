@@ -21,6 +21,7 @@ class Batch:
 
     `lines` are rows that need no frame. They are stored first.
     `unchanged` are rows, by table, that the frames leave out because they are stored already.
+    `has_attributions` says that events come with all their attributions. Otherwise, stored attributions stay.
     """
 
     frames: Sequence[tuple[Load, pl.DataFrame]] = ()
@@ -28,6 +29,7 @@ class Batch:
     nul_characters: Mapping[str, int] = field(default_factory=dict)
     unchanged: Mapping[str, int] = field(default_factory=dict)
     lines: Sequence[tuple[Load, Lines]] = ()
+    has_attributions: bool = True
 
 
 Protected = NewType("Protected", Batch)

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from klaviyo_pg.postgres.departures import Month
+from klaviyo_pg.postgres.details import OVERWRITTEN
 from klaviyo_pg.postgres.excluded import Extent
 from klaviyo_pg.postgres.lookups import DIGITS
 from klaviyo_pg.postgres.member_lists import SWEEPS
@@ -139,12 +140,13 @@ def event_chunks(
 
 
 def profile_chunks(watermarks: Watermarks, begun: Begun = _NOTHING_BEGUN) -> Iterator[Chunk]:
-    """Read people whose profile has changed since they were last read; at first, all of them.
+    """Read people whose profile has changed since they were last read; all of them at first, and after another dialect
+    has overwritten some.
 
     It is one chunk, which is divided if it turns out to be long.
     """
-    watermark = watermarks.get(PROFILES.name)
-    start = None if watermark is None else watermark - _CHANGE_OVERLAP
+    watermark, overwritten = watermarks.get(PROFILES.name), watermarks.get(OVERWRITTEN, _NEVER)
+    start = None if watermark is None or overwritten >= watermark else watermark - _CHANGE_OVERLAP
     windows = [parse(each) for each in begun.get(PROFILES.name, ())] or [OpenWindow(start)]
     for window in windows:
         yield Chunk(PROFILES.name, window, None, start, (None,), is_divisible=True)

@@ -29,7 +29,7 @@ from klaviyo_pg.settings import Settings
 from pipeline.batch import Batch, Protected, ReadBatch
 from transforms.combine import combined
 
-FORMAT = 4
+FORMAT = 5
 """The format of a file; files of another format are not read."""
 _PREFIX = f"{FORMAT}-"  # of the name of a chunk's folder
 _HEAD = struct.Struct("<IQ")
@@ -256,6 +256,7 @@ def joined(batches: Sequence[ReadBatch]) -> ReadBatch:
         _sum_by_table(content.rejects for content in contents),
         _sum_by_table(content.nul_characters for content in contents),
         lines=[(loads.OF_EVENT_PAGES[name], Lines.joined(each)) for name, each in lines.items()],
+        has_attributions=all(content.has_attributions for content in contents),
     )
     return first._replace(
         batch=Protected(batch),
@@ -317,6 +318,7 @@ def _packed(batch: ReadBatch) -> list[bytes]:
         "traffic": batch.traffic,
         "rejects": {table: list(records) for table, records in content.rejects.items() if records},
         "nul_characters": dict(content.nul_characters),
+        "has_attributions": content.has_attributions,
         "frames": [(name, len(arrow)) for name, arrow in frames],
         "lines": [(name, [len(text) for text in texts], spans) for name, texts, spans in lines],
     }
@@ -360,8 +362,8 @@ def _unpacked(content: bytes, name: _Name) -> ReadBatch:
         *texts, keys, times = map(take, sizes)
         lines.append((loads.OF_EVENT_PAGES[load], Lines(texts, keys, times, spans)))
     rejects = {table: [Reject(*record) for record in records] for table, records in about["rejects"].items()}
-    batch = Protected(Batch(frames, rejects, about["nul_characters"], lines=lines))
+    made = Batch(frames, rejects, about["nul_characters"], lines=lines, has_attributions=about["has_attributions"])
     is_last = name.reached is None
     return ReadBatch(
-        batch, name.start, name.reached, is_last, name.events, about["seconds"], Traffic(*about["traffic"])
+        Protected(made), name.start, name.reached, is_last, name.events, about["seconds"], Traffic(*about["traffic"])
     )

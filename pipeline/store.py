@@ -86,6 +86,7 @@ def _merge(
     rejects = {table: list(records) for table, records in batch.rejects.items()}
     has_erased = erased_people.exist(account)
     outdated: set[str] = set()
+    has_overwritten = False
     known: list[tuple[Load, pl.DataFrame | Lines]] = []
     parts = _storable(account, batch, has_erased)
     for load, rows in parts:
@@ -96,6 +97,7 @@ def _merge(
         has_all = not _is_hidden(batch, load) and (is_complete or load.absent_per is not None)
         merged, newer = _merge_part(account, load, rows, has_all, guard, outdated)
         outdated |= newer
+        has_overwritten |= load in loads.OVERWRITING_MEMBERS and merged.updated > 0
         if load.table in events.EVENT_TABLES and merged.inserted < merged.rows:
             known.append((load, rows))
         if load in _UNCOUNTED:
@@ -106,8 +108,10 @@ def _merge(
         )
         for name, number in merged.counts.items():
             counts[table][name] += number
-    if not _is_hidden(batch, loads.EVENT_ATTRIBUTIONS):
+    if batch.has_attributions and not _is_hidden(batch, loads.EVENT_ATTRIBUTIONS):
         _delete_withdrawn(account, known, parts)
+    if has_overwritten:
+        details.record_overwritten(account)
     _follow_merges(account, parts)
     _count_others(counts, batch, rejects)
     _store_rejects(account, run, chunk, rejects, has_erased)

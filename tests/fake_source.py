@@ -65,6 +65,7 @@ class FakeSource:
         self.looks_up_memberships = account.looks_up_memberships
         self.exclusion_reasons: Sequence[str | None] = account.exclusion_reasons
         self.lists_people = account.lists_people
+        self.reads_attributions = account.reads_attributions
         self.reads_messages = account.reads_messages
         self.reads_reports = account.reads_reports
         self.events_per_page = account.events_per_page
@@ -171,7 +172,7 @@ class FakeSource:
         return new
 
     def _attributions(self, events: Sequence[Event]) -> list[Attribution]:
-        attributions = self._account.attributions
+        attributions = self._account.attributions if self.reads_attributions else {}
         return [
             row._replace(at=int(event.at.timestamp())) for event in events for row in attributions.get(event.id, ())
         ]

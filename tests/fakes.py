@@ -100,6 +100,7 @@ class FakeAccount(Requests):
     looks_up_memberships: bool = False
     exclusion_reasons: tuple[str | None, ...] = (None,)
     lists_people: bool = True
+    reads_attributions: bool = True
     reads_messages: bool = True
     reads_reports: bool = True
     count_interval: timedelta = timedelta(hours=1)

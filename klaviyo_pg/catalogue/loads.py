@@ -112,6 +112,8 @@ MEMBER_STUBS = Load(
 CONSENTING_EVENT_MEMBERS = Load(  # for event pages that include whole people with their consent
     dimensions.MEMBERS, omits=frozenset({"locale", "last_event_date"}), merges=_UNDIGESTED, newer_by="updated_at"
 )
+OVERWRITING_MEMBERS = (UNDIGESTED_MEMBERS, CONSENTING_EVENT_MEMBERS)
+"""Records of a dialect that has less of a person than `profiles` reads, so that complete records get worse by them."""
 MEMBER_ATTRIBUTES = Load(
     dimensions.MEMBER_ATTRIBUTES,
     newer_by="updated_at",
@@ -146,9 +148,11 @@ ATTRIBUTION_IDS = Load(
 )
 """Attributions of which only the ID could be read. Stored ones stay as they are."""
 STG_MEMBER_EXCLUSIONS = Load(membership.STG_MEMBER_EXCLUSIONS, absent=Absent.DELETE)
-MEMBER_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, absent=Absent.MARK)
+_PROFILE_STAYS = {"member_id": Merge.UNLESS_NULL}
+"""The legacy dialect does not return the profile of an exclusion, and a stored person may have no address."""
+MEMBER_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, absent=Absent.MARK, merges=_PROFILE_STAYS)
 SWEPT_EXCLUSIONS = Load(membership.SWEPT_EXCLUSIONS, newer_by="created_at")
-NEW_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, update_where=({"removed_at": ...},))
+NEW_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, merges=_PROFILE_STAYS, update_where=({"removed_at": ...},))
 STG_MEMBER_LISTS = Load(membership.STG_MEMBER_LISTS, mostly_new=True)
 SUBSCRIPTION_CHANGES = Load(membership.SUBSCRIPTION_CHANGES, omits=frozenset({"list_id"}))  # resolved from the name
 LIST_SUPPRESSIONS = Load(membership.LIST_SUPPRESSIONS)

@@ -54,6 +54,9 @@ class Source(Protocol):
     """True if `profiles` reads everyone who has changed, and `profile_ids` everyone. Otherwise people are read from
     events and by id."""
 
+    reads_attributions: bool
+    """True if events are read with their attributions, so that an attribution that is missing was withdrawn."""
+
     reads_messages: bool
     """True if campaigns are read with their messages, and flows with their actions and messages."""
 

@@ -4,15 +4,19 @@ A digest is stored with the details that it belongs to, or not at all. The calle
 """
 
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import polars as pl
 from psycopg.sql import Identifier
 
 from klaviyo_pg.catalogue import Load, dimensions, loads
+from klaviyo_pg.postgres import watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.statements import row_key
 
+OVERWRITTEN = "overwritten_profiles"
+"""The name under which watermarks record when complete records were last overwritten by those of another dialect."""
 _PERSON = {"member_attributes": "id", "member_consents": "member_id", "list_suppressions": "member_id"}
 _KEY = row_key(Identifier("ids", "id"))
 # People are looked up one by one in the index, as in a merge: OFFSET 0 sees to that.
@@ -65,6 +69,11 @@ def without(load: Load, frame: pl.DataFrame, ids: Collection[str]) -> pl.DataFra
     if not ids or load not in loads.DETAILS:
         return frame
     return frame.filter(~pl.col(_PERSON[load.table.name]).is_in(list(ids)))
+
+
+def record_overwritten(account: Account) -> None:
+    """Record that complete records were overwritten just now. A later run reads all profiles again."""
+    watermarks.advance(account, OVERWRITTEN, None, datetime.now(UTC), None)
 
 
 def clear(account: Account, load: Load, frame: pl.DataFrame) -> None:

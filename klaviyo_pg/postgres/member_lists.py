@@ -58,12 +58,14 @@ WITH staged AS MATERIALIZED (
     GROUP BY changes.member_id
 ), excluded AS MATERIALIZED (
     SELECT lower(email) AS address FROM {exclusions}
-    WHERE esp_integration_id = %(account)s AND %(has_status)s AND member_id IS NULL AND removed_at IS NULL
+    WHERE esp_integration_id = %(account)s AND %(has_status)s AND removed_at IS NULL
 ), current AS (
     SELECT staged.list_id, staged.member_id, coalesce(of_list.subscribed, staged.created_at) AS subscribed,
         greatest(of_list.subscribed, staged.created_at) AS joined_at,
-        staged.is_subscribed, staged.list_deleted_at, member.deleted_at AS profile_deleted_at, member.email,
-        member.consent, suppressed.list_id IS NOT NULL AS is_suppressed,
+        coalesce(CASE WHEN %(has_status)s THEN staged.is_subscribed END, member.consent = 'SUBSCRIBED')
+            AS is_subscribed,
+        staged.list_deleted_at, member.deleted_at AS profile_deleted_at, member.email,
+        suppressed.list_id IS NOT NULL AS is_suppressed,
         CASE WHEN suppressed.list_id IS NOT NULL
             THEN coalesce(suppressed.suppressed_at, suppressed.__synced_at) END AS suppressed_at,
         CASE WHEN of_list.unsubscribed >= joined.at THEN of_list.unsubscribed END AS left_list_at,
@@ -109,8 +111,7 @@ WITH staged AS MATERIALIZED (
                 WHERE exclusions.esp_integration_id = %(account)s AND exclusions.member_id = decided.member_id
                 AND exclusions.removed_at IS NULL
             ) OR lower(decided.email) IN (SELECT address FROM excluded) THEN false
-            WHEN NOT %(has_status)s OR decided.is_subscribed IS NULL THEN decided.consent = 'SUBSCRIBED'
-            WHEN decided.is_subscribed AND decided.email IS NULL THEN NULL
+            WHEN %(has_status)s AND decided.is_subscribed AND decided.email IS NULL THEN NULL
             ELSE decided.is_subscribed
         END AS is_subscribed
     FROM decided

@@ -41,7 +41,11 @@ def _open_events(reading: Reading) -> Reads:
     making = partial(event_batch, metrics, reading.integration_id, person_load(reading.source))
     return Reads(
         _pages(reading, people_read),
-        partial(making, protection=protection_of(reading.run.settings)),
+        partial(
+            making,
+            protection=protection_of(reading.run.settings),
+            has_attributions=reading.source.reads_attributions,
+        ),
         stored=lambda pages: people_read.commit([record for page in pages for record in page.people_records]),
     )
 
@@ -62,6 +66,7 @@ def event_batch(
     person: Load,
     pages: Sequence[EventPage],
     protection: Protection | None = None,
+    has_attributions: bool = True,
 ) -> Batch:
     """Make a batch of pages of events. People and campaigns come last, since other batches may wait for their rows.
 
@@ -93,6 +98,7 @@ def event_batch(
             "event_attributions": attributed.nul_characters,
             "members": met.nul_characters + attributes.nul_characters,
         },
+        has_attributions=has_attributions,
     )
 
 

@@ -1,8 +1,9 @@
 """The legacy dialect, from bytes to rows, with a fake client that has one answer for each path."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain, cycle, repeat
 from typing import Any, cast
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from klaviyo_pg.errors import NotFound, Refused
 from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
 from klaviyo_pg.klaviyo.legacy.source import LegacySource
-from klaviyo_pg.rows import Group, Membership, Profile, Suppression
+from klaviyo_pg.rows import Exclusion, Group, Membership, Page, Profile, Suppression
 from klaviyo_pg.windows import FULL_READ, OpenWindow
 
 JULY = datetime(2026, 7, 1, tzinfo=UTC)
@@ -18,7 +19,10 @@ SEGMENT = {"id": "S1", "name": "Buyers", "list_type": "segment", "created": "202
 
 
 class Answers:
-    """A client that answers each path in the same way every time, and records the requests."""
+    """A client that answers each path in the same way every time, and records the requests.
+
+    An answer can be a function of the request's parameters.
+    """
 
     traffic = Traffic()
 
@@ -39,6 +43,8 @@ class Answers:
         answer = self._answers.get(path, NotFound())
         if isinstance(answer, Exception):
             raise answer
+        if callable(answer):
+            answer = answer(parameters or {})
         return read(json.dumps(answer).encode())
 
 
@@ -170,3 +176,51 @@ def test_members_of_a_list_are_read_without_its_suppressions() -> None:
     it, _ = source({})
     with pytest.raises(NotFound):
         list(it.memberships("L1", FULL_READ, ["p1@example.com"]))
+
+
+def excluded(collections: Iterator[Sequence[int]]) -> tuple[set[str], list[Page[Exclusion]]]:
+    """Read exclusions, two on a page, of which each request sees the next state. Return addresses and pages."""
+
+    def page(parameters: Mapping[str, str]) -> dict[str, object]:
+        collection, start = next(collections), int(parameters["page"]) * 2
+        rows = [{"email": f"{each}", "reason": "bounced"} for each in collection[start : start + 2]]
+        return {"data": rows, "start": start, "end": start + len(rows) - 1, "total": len(collection), "page_size": 2}
+
+    it, _ = source({"api/v1/people/exclusions": page})
+    pages = list(it.exclusions())
+    return {row.email for each in pages for row in each.rows}, pages
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "requests"),
+    [
+        pytest.param([1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6], 3, id="nothing changes"),
+        pytest.param([1, 2, 3, 4], [1, 2, 3, 4, 5], 3, id="a row is added"),
+        pytest.param([1, 2, 3, 4, 5, 6], [2, 3, 4, 5, 6], 5, id="a row leaves the first page"),
+        pytest.param([1, 2, 3], [2, 3], 3, id="a row leaves, and the last page has none"),
+        pytest.param([1, 2, 3, 4, 5, 6, 7, 8], [4, 5, 6, 7, 8], 5, id="more rows leave than a page has"),
+    ],
+)
+def test_rows_that_move_to_a_page_that_was_read_already_are_not_missed(
+    first: Sequence[int], then: Sequence[int], requests: int
+) -> None:
+    """A row that leaves a numbered collection moves those after it: earlier pages are read again."""
+    emails, pages = excluded(chain([first], repeat(then)))
+    assert emails >= set(map(str, then))
+    assert len(pages) == requests
+    assert not any(each.incomplete for each in pages)
+
+
+def test_a_row_that_leaves_after_another_was_added_moves_the_others_too() -> None:
+    emails, _ = excluded(chain([[1, 2, 3, 4]], [[1, 2, 3, 4, 5, 6]], repeat([2, 3, 4, 5, 6])))
+    assert emails >= set(map(str, range(2, 7)))
+
+
+def test_a_collection_that_keeps_changing_is_read_incompletely() -> None:
+    """Nothing that the pages lack counts as deleted then."""
+    _, pages = excluded(cycle([[1, 2, 3, 4, 5, 6], [2, 3, 4, 5, 6]]))
+    assert pages[-1].incomplete and pages[-1].incomplete.parts == ("some rows",)
+    campaign, totals = {"id": "C1", "lists": [SEGMENT]}, cycle([300, 200])
+    it, _ = source({"api/v1/campaigns": lambda _: {"data": [campaign], "end": 0, "total": next(totals)}})
+    *_, last = it.segments()
+    assert last.incomplete, "nor a segment that a campaign names"

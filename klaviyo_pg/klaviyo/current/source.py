@@ -64,6 +64,7 @@ class CurrentSource:
     reads_all_metrics_at_once = True
     looks_up_memberships = False
     lists_people = True
+    reads_attributions = True
     reads_messages = True
     reads_reports = True
     event_requests_per_minute: int | None = _XL.steady

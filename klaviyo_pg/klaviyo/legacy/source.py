@@ -3,6 +3,7 @@
 v1 expects the key in the query of every URL, so no URL of this dialect may be shown. v2 takes it as a header.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
@@ -12,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from klaviyo_pg import rows
-from klaviyo_pg.errors import BadAnswer, NotFound, TooMuch
+from klaviyo_pg.errors import BadAnswer, Incomplete, NotFound, TooMuch
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.client import Client, Traffic
 from klaviyo_pg.klaviyo.documents import DocumentDecoder, records, reject
@@ -26,6 +27,8 @@ _PAGE = "100"  # rows, the most that v1 allows
 _SMALL_PAGE = "10"  # rows, requested if larger pages take too long
 _EXCLUSIONS_PAGE = "5000"
 _ADDRESSES_PER_LOOKUP = 100  # the most that v2 allows
+_MOST_READS = 5  # of one page, while rows leave the collection
+_MOVING = "others kept leaving while they were read. The next run reads all of them again."
 _ALL_METRICS = "api/v1/metrics/timeline"
 _EARLIEST = 10**9  # `since` is a Unix time of ten digits
 
@@ -49,6 +52,7 @@ class LegacySource:
 
     looks_up_memberships = True
     lists_people = False
+    reads_attributions = False
     reads_messages = False
     reads_reports = False
     exclusion_reasons: Sequence[str | None] = (None,)
@@ -131,7 +135,8 @@ class LegacySource:
         """
         for page in self._numbered("api/v1/campaigns", shapes.Campaign, legacy_rows.segments):
             rejects = [each._replace(reason=f"The segments of a campaign: {each.reason}") for each in page.rejects]
-            yield rows.Page([group for groups in page.rows for group in groups], rejects, page.read_at)
+            groups = [group for groups in page.rows for group in groups]
+            yield rows.Page(groups, rejects, page.read_at, incomplete=page.incomplete)
 
     def templates(self, window: AnyWindow) -> Iterator[rows.Page[rows.Template]]:
         """Return no pages: templates are read through the current dialect only."""
@@ -330,15 +335,48 @@ class LegacySource:
     def _numbered(
         self, path: str, shape: type[msgspec.Struct], row: Callable[..., Row], count: str = _PAGE
     ) -> Iterator[rows.Page[Row]]:
-        """Read the numbered pages of a v1 collection. A page without rows is the last one, whatever its total says."""
+        """Read the numbered pages of a v1 collection. The last one is incomplete if rows may be missing from them."""
         decode = msgspec.json.Decoder(shape).decode
-        number, is_last = 0, False
-        while not is_last:
+        numbers = _PageNumbers()
+        while (number := numbers.next) is not None:
+            if numbers.are_moving:
+                yield rows.Page((), (), datetime.now(UTC), incomplete=Incomplete(["some rows"], _MOVING))
+                return
             read_at = datetime.now(UTC)
             page, unreadable = self._v1.get(path, {"page": str(number), "count": count}, read=_NUMBERED.decode)
             readable, rejects = legacy_rows.read_records(page.data, lambda raw: row(decode(raw)))
             yield rows.Page(readable, [*unreadable, *rejects], read_at)
-            number, is_last = number + 1, not (page.data or unreadable) or page.end >= page.total - 1
+            numbers.follow(number, page, len(page.data) + len(unreadable))
+
+
+class _PageNumbers:
+    """The numbers of the pages of a v1 collection, in the order in which to read them.
+
+    A row that leaves the collection while it is read moves those after it forward. Some of them can get to a page that
+    was read before. A smaller total shows it, and such pages are read again.
+    """
+
+    def __init__(self) -> None:
+        self.next: int | None = 0
+        self._rows_per_page, self._total = 1, 0
+        self._reads = Counter[int]()
+
+    @property
+    def are_moving(self) -> bool:
+        """True if rows move so often that reading on may not end."""
+        return self._reads[self.next or 0] >= _MOST_READS
+
+    def follow(self, number: int, page: shapes.Numbered, row_count: int) -> None:
+        """Determine the page after one that has so many rows. One without rows is the last, whatever its total says."""
+        self._reads[number] += 1
+        self._rows_per_page = max(self._rows_per_page, row_count)
+        moved, self._total = self._total - page.total, page.total
+        if moved > 0:
+            self.next = max(0, number - 1 - (moved - 1) // self._rows_per_page)
+        elif not row_count or page.end >= page.total - 1:
+            self.next = None
+        else:
+            self.next = number + 1
 
 
 def _refuse_circle(token: int | str, followed: Collection[int | str], path: str) -> None:

@@ -92,6 +92,25 @@ def test_attributions_that_are_not_included_stay_as_they_are(warehouse: Warehous
     assert warehouse.daily(*ALL_EVENTS).changed() == {"event_attributions": (0, 1)}
 
 
+@pytest.mark.parametrize("spool", [None, True, False], ids=["daily", "backfill, spooled", "backfill"])
+def test_a_dialect_without_attributions_withdraws_nothing(
+    warehouse: Warehouse, shop: FakeAccount, spool: bool | None
+) -> None:
+    """They are withdrawn as soon as a dialect that has them no longer returns them."""
+    shop.attribute(ORDER, "E00005", campaign_id="C1")
+    warehouse.daily(*ALL_EVENTS)
+    shop.reads_attributions = shop.lists_people = False
+    if spool is None:
+        warehouse.daily(*ALL_EVENTS)
+    else:
+        warehouse.backfill(days_ago(9), spool=spool)
+    assert len(warehouse.rows(ATTRIBUTED)) == 2
+    shop.reads_attributions = shop.lists_people = True
+    shop.attributions.pop(ORDER)
+    warehouse.daily(*ALL_EVENTS)
+    assert len(warehouse.rows(ATTRIBUTED)) == 1
+
+
 def test_an_older_extraction_withdraws_nothing(warehouse: Warehouse, shop: FakeAccount) -> None:
     """A backfill can load what it read before a daily run found the attribution."""
     shop.attribute(ORDER, "E00005", campaign_id="C1")

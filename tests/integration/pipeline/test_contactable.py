@@ -54,6 +54,30 @@ def test_an_excluded_address_is_not_contactable(
     assert warehouse.column(STATUS) == [expected]
 
 
+@pytest.mark.parametrize(
+    ("excluded_before", "expected"),
+    [pytest.param(True, False, id="excluded before"), pytest.param(False, None, id="excluded since")],
+)
+def test_who_is_excluded_stays_so_after_a_change_to_the_legacy_dialect(
+    warehouse: Warehouse, shop: FakeAccount, excluded_before: bool, expected: bool | None
+) -> None:
+    """That dialect names no profile, and the warehouse has no address; the consent of the current dialect is stored."""
+    settings = {"personal_data": "drop", **PROTECTED}
+    change_dialect(shop, "SUBSCRIBED", days_ago(20))
+    exclusion = Exclusion("P1@example.com", "UNSUBSCRIBE", LONG_AGO, "P1")
+    shop.exclusions = [exclusion] if excluded_before else []
+    warehouse.daily(**settings)
+    assert warehouse.column(STATUS) == [not excluded_before]
+    shop.lists_people, shop.looks_up_memberships = False, True
+    shop.exclusions = [exclusion._replace(member_id=None)]
+    warehouse.daily(**settings)
+    assert warehouse.column(STATUS) == [expected]
+    if excluded_before:
+        shop.exclusions.clear()
+        warehouse.daily(**settings)
+        assert warehouse.column(STATUS) == [None], "the exclusion has ended, and nothing is known again"
+
+
 @pytest.mark.parametrize("personal_data", ["keep", "hash"])
 @pytest.mark.parametrize("address", ["p1@example.com", "P1@EXAMPLE.COM"])
 def test_an_address_is_excluded_however_it_is_written(

@@ -20,7 +20,7 @@ from pipeline.session import Session
 from pipeline.streams.people import people_batch
 from pipeline.streams.stream import Reading
 from tests.fakes import FakeAccount
-from tests.integration.pipeline.conftest import HOUR, LOG, Warehouse
+from tests.integration.pipeline.conftest import HOUR, LOG, Warehouse, days_ago
 from transforms.digests import NO_DIGEST, digest_of
 
 READ = datetime(2026, 7, 1, tzinfo=UTC)
@@ -205,3 +205,31 @@ def test_the_other_dialect_clears_digests(warehouse: Warehouse, shop: FakeAccoun
     shop.lists_people = True
     read(warehouse, ada(), at=READ + 3 * HOUR)
     assert warehouse.rows(ATTRIBUTES) == [("P1", "color", "red"), ("P1", "size", "M")]
+
+
+@pytest.mark.parametrize("flow", ["daily", "backfill"])
+def test_people_whom_the_other_dialect_overwrote_are_read_again(
+    warehouse: Warehouse, shop: FakeAccount, flow: str
+) -> None:
+    """Its records lack what the first one had, so all people are read once, although they have not changed."""
+    people = "SELECT id, consent, klaviyo_updated_at FROM members ORDER BY id"
+    consents = "SELECT member_id, consent FROM member_consents ORDER BY 1"
+    shop.add_person("P2", days_ago(20), created=READ, consent="SUBSCRIBED", consents=(SMS,))
+    warehouse.daily()
+    before = warehouse.rows(people), warehouse.rows(consents)
+
+    shop.lists_people, complete = False, shop.profiles["P2"]
+    shop.add_person("P2", days_ago(20), created=READ)
+    if flow == "daily":
+        warehouse.daily(lookback_days=7)
+    else:
+        warehouse.backfill(days_ago(9))
+    assert warehouse.rows(people) != before[0]
+
+    warehouse.execute("UPDATE watermarks SET watermark = watermark - interval '1 minute'")  # a minute passes
+    shop.lists_people, shop.profiles["P2"] = True, complete
+    warehouse.daily()
+    assert (warehouse.rows(people), warehouse.rows(consents)) == before
+    shop.recover()
+    warehouse.daily()
+    assert all(request.window != FULL_READ for request in shop.sent("profiles")), "from the watermark on again"

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -67,6 +68,16 @@ def test_batches_come_back_as_they_were(spool: Spool) -> None:
         Traffic(2, 1, 0.25),
     )
     assert (last.reached, last.is_last, last.events) == (None, True, 1)
+
+
+@pytest.mark.parametrize("has_attributions", [True, False])
+def test_batches_keep_whether_events_have_their_attributions(spool: Spool, has_attributions: bool) -> None:
+    """Frames do not show it: those without rows are not written."""
+    chunk = spool.chunk("account", "metric")
+    for each in (batch(0, 1, "a"), batch(1, None, "b")):
+        chunk.put(each._replace(batch=Protected(replace(each.batch, has_attributions=has_attributions))))
+    read = [each for _, each in chunk.batches(T0)]
+    assert [each.batch.has_attributions for each in (*read, joined(read))] == [has_attributions] * 3
 
 
 def test_batches_that_are_stored_are_left_out(spool: Spool) -> None:
