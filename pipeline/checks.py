@@ -16,6 +16,7 @@ from klaviyo_pg.postgres import accounts, claims, lookups, schema, time_zones
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.accounts import RegisteredAccount
 from klaviyo_pg.settings import Settings
+from transforms.personal import shown_name
 from transforms.routing import KnownMetric, check_destinations, check_metric, selected
 
 Metrics = Sequence[KnownMetric]
@@ -182,8 +183,8 @@ def time_zone(connection: psycopg.Connection, name: str | None) -> str | None:
     if name is None or time_zones.exists(connection, name):
         return None
     return (
-        f"The database does not have the account's time zone, {name}: views use days in UTC instead. Update the time "
-        "zone data of the database server."
+        f"The database does not have the account's time zone, {shown_name(name)}: views use days in UTC instead. "
+        "Update the time zone data of the database server."
     )
 
 
