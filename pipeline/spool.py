@@ -29,7 +29,7 @@ from klaviyo_pg.settings import Settings
 from pipeline.batch import Batch, Protected, ReadBatch
 from transforms.combine import combined
 
-FORMAT = 4
+FORMAT = 5
 """The format of a file; files of another format are not read."""
 _PREFIX = f"{FORMAT}-"  # of the name of a chunk's folder
 _HEAD = struct.Struct("<IQ")
