@@ -105,6 +105,14 @@ def _check_protection(settings: Settings, stored: RegisteredAccount) -> None:
         )
 
 
+def readable_names(account: Account, settings: Settings) -> None:
+    """Raise BadSettings if READABLE_PROPERTIES differs from that of the run that began last."""
+    if settings.readable_digest != accounts.readable_digest(account):
+        raise BadSettings(
+            "READABLE_PROPERTIES differs from that of the run that this belongs to: set the same names everywhere."
+        )
+
+
 def stored_metrics(connection: psycopg.Connection, settings: Settings) -> list[KnownMetric]:
     """Return the metrics of the account that are stored; none if it is not registered yet."""
     stored = accounts.find(connection, settings.warehouse_schema, settings.klaviyo_integration)
