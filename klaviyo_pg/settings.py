@@ -434,6 +434,14 @@ class Settings(BaseSettings):
             return None
         return sha256(f"klaviyo-pg salt {self.salt}".encode()).hexdigest()[:16]
 
+    @property
+    def readable_digest(self) -> str | None:
+        """A digest that identifies READABLE_PROPERTIES without revealing them; None if personal data is kept."""
+        if self.personal_data == "keep":
+            return None
+        names = json.dumps(sorted(set(self.readable_properties)))
+        return sha256(f"klaviyo-pg readable {self.salt} {names}".encode()).hexdigest()[:16]
+
 
 def _json_names(text: str) -> tuple[object, ...]:
     try:

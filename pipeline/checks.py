@@ -17,6 +17,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.accounts import RegisteredAccount
 from klaviyo_pg.settings import Settings
 from pipeline.batch import as_written
+from transforms.personal import shown_name
 from transforms.routing import KnownMetric, check_destinations, check_metric, selected
 
 Metrics = Sequence[KnownMetric]
@@ -105,6 +106,14 @@ def _check_protection(settings: Settings, stored: RegisteredAccount) -> None:
         )
 
 
+def readable_names(account: Account, settings: Settings) -> None:
+    """Raise BadSettings if READABLE_PROPERTIES differs from that of the run that began last."""
+    if settings.readable_digest != accounts.readable_digest(account):
+        raise BadSettings(
+            "READABLE_PROPERTIES differs from that of the run that this belongs to: set the same names everywhere."
+        )
+
+
 def stored_metrics(connection: psycopg.Connection, settings: Settings) -> list[KnownMetric]:
     """Return the metrics of the account that are stored, with names as the settings have them.
 
@@ -190,8 +199,8 @@ def time_zone(connection: psycopg.Connection, name: str | None) -> str | None:
     if name is None or time_zones.exists(connection, name):
         return None
     return (
-        f"The database does not have the account's time zone, {name}: views use days in UTC instead. Update the time "
-        "zone data of the database server."
+        f"The database does not have the account's time zone, {shown_name(name)}: views use days in UTC instead. "
+        "Update the time zone data of the database server."
     )
 
 

@@ -17,7 +17,7 @@ from klaviyo_pg import rows
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.postgres import accounts, claims, clock, commits, future, runs, schema
+from klaviyo_pg.postgres import accounts, claims, clock, commits, future, runs, schema, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.settings import Settings
@@ -29,6 +29,7 @@ from transforms import definitions
 from transforms.routing import KnownMetric
 
 _PLANNED_BY = {"klaviyo_dialect", "lookback_days", "reconcile_days", "first_sync_days", "metrics", "tables"}
+_PROFILES = "profiles"  # the stream that the custom properties of people come with
 
 Result = TypeVar("Result")
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -40,7 +41,8 @@ class Run:
 
     `resumed_at` is when this process resumed a run that did not finish; None: it has not. `repair` is the sentence
     about an earlier run with a wrong clock, where this one has set right what that one recorded. `unknown_zone` is the
-    sentence about a time zone that the database does not have. `is_limited` says that arguments limit what it reads.
+    sentence about a time zone that the database does not have, `other_names` that about names of properties that were
+    readable before, or were not. `is_limited` says that arguments limit what it reads.
     """
 
     id: str
@@ -52,12 +54,13 @@ class Run:
     resumed_at: datetime | None = None
     repair: str | None = None
     unknown_zone: str | None = None
+    other_names: str | None = None
     is_limited: bool = False
 
     @property
     def notes(self) -> list[str]:
         """The sentences about the run that its result has to contain."""
-        found = [sentence for sentence in (self.repair, self.unknown_zone) if sentence is not None]
+        found = [sentence for sentence in (self.repair, self.unknown_zone, self.other_names) if sentence is not None]
         if self.resumed_at is None:
             return found
         return [
@@ -146,6 +149,7 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
         if described:
             _describe(account, opened.run_id, described, settings)
         unknown_zone = checks.time_zone(connection, described.timezone if described else None)
+        other_names = _follow_readable_names(account, settings)
     first = source.traffic
     run = Run(
         opened.run_id,
@@ -157,6 +161,7 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
         resumed_at=now if opened.is_resumed else None,
         repair=repair.sentence,
         unknown_zone=unknown_zone,
+        other_names=other_names,
         is_limited=is_limited,
     )
     for note in run.notes:
@@ -199,10 +204,26 @@ def _registered(
     return accounts.register(connection, schema_name, name, account_id, *protection), account_id
 
 
+def _follow_readable_names(account: Account, settings: Settings) -> str | None:
+    """Let the next daily run read all people if READABLE_PROPERTIES has changed, and return a sentence about it."""
+    before, now = accounts.readable_digest(account), settings.readable_digest
+    if before == now:
+        return None
+    accounts.record_readable(account, now)
+    if before is None:
+        return None
+    watermarks.forget(account, _PROFILES)
+    return (
+        "READABLE_PROPERTIES has changed: a daily run reads all people again. Stored events keep the names as they "
+        "are until you run klaviyo-pg backfill --start DATE --restart."
+    )
+
+
 def _digest(settings: Settings, selection: Mapping[str, object]) -> str:
     """Identify what a run is asked to do: only a run with the same digest may resume its chunks."""
     planned = settings.model_dump(include=_PLANNED_BY)
     planned["tables"] = sorted(settings.tables)
+    planned["readable"] = settings.readable_digest
     return hashlib.sha256(json.dumps({**selection, **planned}, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -210,7 +231,7 @@ def join(session: Session, run_id: str, flow: str, claim: str, answer_seconds: f
     """Join a run of `flow` that another process has begun. Sends no request to the API.
 
     Raises BadSettings where this warehouse has no such run, or has the account with another ID or protection of
-    personal data, and Stopped where the run is no longer in progress.
+    personal data or other names in READABLE_PROPERTIES, and Stopped where the run is no longer in progress.
     """
     settings = session.settings
     session.check_claims_work()
@@ -221,6 +242,7 @@ def join(session: Session, run_id: str, flow: str, claim: str, answer_seconds: f
             raise BadSettings(f"This warehouse has no run {run_id} of {settings.klaviyo_integration}.")
         checks.registered(connection, settings, settings.klaviyo_account_id)
         account = Account(connection, settings.warehouse_schema, started.integration_id)
+        checks.readable_names(account, settings)
         if not claims.held(account, [flow]):
             raise Stopped(f"The {flow} run that this belongs to has ended. Rerun the {flow} to resume.")
     session.claim(started.integration_id, claim)

@@ -11,7 +11,7 @@ import msgspec
 from klaviyo_pg.rows import Profile
 from transforms.personal import Protection
 
-_FORMAT = 1  # of what is stored of a record; another one makes all digests worthless
+_FORMAT = 2  # of what is stored of a record; another one makes all digests worthless
 _NUL = b"\\u0000"
 _encode = msgspec.json.encode
 

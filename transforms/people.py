@@ -72,6 +72,11 @@ class Consents(NamedTuple):
     nul_characters: int
 
 
+NO_CONSENTS = Consents(
+    pl.DataFrame(schema=loads.MEMBER_CONSENTS.schema), pl.DataFrame(schema=loads.LIST_SUPPRESSIONS_OF_PEOPLE.schema), 0
+)
+
+
 def latest(profiles: Iterable[rows.Profile]) -> list[rows.Profile]:
     """Return the people, of those with the same id the last."""
     return list({profile.id: profile for profile in profiles}.values())
@@ -136,6 +141,8 @@ def consents(profiles: Sequence[rows.Profile], integration_id: str) -> Consents:
 
     A person without consents or suppressions has one row without a channel or list. What is unknown (None) is left out.
     """
+    if not profiles:
+        return NO_CONSENTS
     raw = cleaned(pl.DataFrame(list(_consents(profiles)), _CONSENT, orient="row"))
     row_id = pl.col("member_id") + ":" + pl.col("channel")
     frame = raw.frame.with_columns(

@@ -21,6 +21,7 @@ from transforms.property_names import is_usual
 _DIGITS = 32  # hexadecimal, of a hash: 128 bits
 _HASH = rf"^[0-9a-f]{{{_DIGITS}}}$"
 _LONG = 7  # digits that make a number look like a phone number or a precise coordinate
+_ONE_ADDRESS = r"^[^\s@]+@[^\s@]+$"
 _AT = "@|\uff20|\ufe6b|%40"  # also full-width, small, and percent-encoded
 _DATES = re.compile(
     r"\b(?:19|20)\d\d([-./ ]?)(?:0?[1-9]|1[0-2])[-./ ]?(?:0[1-9]|[12]\d|3[01]|[1-9])\b"
@@ -28,6 +29,7 @@ _DATES = re.compile(
 )
 _find_number = re.compile(rf"(?:\d[\s().\-/]*){{{_LONG}}}").search
 _find_address = re.compile(_AT).search
+_is_address = re.compile(_ONE_ADDRESS).fullmatch
 _WORD_WITH_ADDRESS = rf"\S*(?:{_AT})\S*"
 _WORD_WITH_DATA = rf"{_WORD_WITH_ADDRESS}|\+?(?:\d[^\w,;]*){{{_LONG - 1},}}\d"  # in a sentence
 _PHONE_NUMBER = r"\+\d[\d ().-]{6,}\d"
@@ -132,6 +134,8 @@ def _protected(column: Column, kind: Personal, protection: Protection) -> pl.Exp
             return md5(_hashed_address(pl.col("email"), protection))
         case Personal.ADDRESS:
             return _hashed_address(value, protection)
+        case Personal.TEXT:
+            return _hashed_text(value, protection)
         case Personal.CHECKED:
             return _replaced(value, _is_identifying, protection.salt)
         case Personal.EVENT_ID:
@@ -166,6 +170,12 @@ def shown_name(text: str) -> str:
 def _hashed_address(address: pl.Expr, protection: Protection) -> pl.Expr:
     """Return the hash of an address in lower case: however it is written, it is the same address."""
     return hashed(address.str.to_lowercase(), protection.salt)
+
+
+def _hashed_text(text: pl.Expr, protection: Protection) -> pl.Expr:
+    """Return the hash of a text. One that is an address as a whole is hashed like an address."""
+    is_address = text.str.contains(_ONE_ADDRESS)
+    return hashed(pl.when(is_address).then(text.str.to_lowercase()).otherwise(text), protection.salt)
 
 
 def _hashed_unless(value: pl.Expr, form: str, protection: Protection) -> pl.Expr:
@@ -216,17 +226,24 @@ def _names(names: pl.Series, protection: Protection) -> pl.Series:
 
 
 class _Hashes(dict[str, str]):
-    """The hash of each text, computed once. The empty text identifies no person and stays."""
+    """The hash of each text, computed once. The empty text identifies no person and stays.
+
+    A text that is an address as a whole is hashed in lower case, as in columns.
+    """
 
     def __init__(self, salt: str) -> None:
         super().__init__({"": ""})
         self._salted = sha256(salt.encode())
 
     def __missing__(self, text: str) -> str:
+        self[text] = digest = self.as_written(text.lower() if _is_address(text) else text)
+        return digest
+
+    def as_written(self, text: str) -> str:
+        """Return the hash of the name of a member or of an ID. Those that differ in capitals stay distinct."""
         salted = self._salted.copy()
         salted.update(text.encode())
-        self[text] = digest = salted.hexdigest()[:_DIGITS]
-        return digest
+        return salted.hexdigest()[:_DIGITS]
 
 
 class _Names(dict[str, str]):
@@ -237,11 +254,11 @@ class _Names(dict[str, str]):
         self._hashes, self._protection = hashes, protection
 
     def __missing__(self, name: str) -> str:
-        self[name] = protected = name if self._protection.keeps_name(name) else self._hashes[name]
+        self[name] = protected = name if self._protection.keeps_name(name) else self._hashes.as_written(name)
         return protected
 
 
-Restore = Callable[[dict[str, Any], dict[str, Any]], None]
+Restore = Callable[[dict[str, Any], dict[str, Any], _Hashes], None]
 """Copies the IDs of a document into its protected version."""
 
 
@@ -258,21 +275,25 @@ def _document(text: str, hashes: _Hashes, names: _Names, restore: Restore) -> st
         document = _decode(text)
         hidden = _hidden(document, hashes, names)
         if type(document) is dict:
-            restore(document, hidden)
+            restore(document, hidden, hashes)
         return _encode(hidden).decode()
     except (msgspec.DecodeError, RecursionError):  # not JSON, or nested too deeply to decode
         return f'"{hashes[text]}"'
 
 
-def _event_ids(document: dict[str, Any], hidden: dict[str, Any]) -> None:
+def _event_ids(document: dict[str, Any], hidden: dict[str, Any], hashes: _Hashes) -> None:
+    """Restore the IDs that keys are made of. Those that are none have the hash that the key is made of."""
     for name in _MESSAGE_IDS:
-        if name in document and _is_id(document[name], _is_message_id):
-            hidden[name] = document[name]
+        value = document.get(name)
+        if _is_id(value, _is_message_id):
+            hidden[name] = value
+        elif type(value) is str:
+            hidden[name] = hashes.as_written(value)
 
 
-def _record_ids(record: dict[str, Any], hidden: dict[str, Any]) -> None:
+def _record_ids(record: dict[str, Any], hidden: dict[str, Any], hashes: _Hashes) -> None:
     """Restore the IDs of a rejected record, and of the person and the metric of an event."""
-    _event_ids(record, hidden)
+    _event_ids(record, hidden, hashes)
     if _is_id(record.get("id"), _is_event_id):
         hidden["id"] = record["id"]
     for path in _RELATED:

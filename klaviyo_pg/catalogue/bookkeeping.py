@@ -23,6 +23,12 @@ INTEGRATIONS = Table(
             "Digest that detects a changed PERSONAL_DATA_SALT; null if no salt is used.",
             personal=Harmless.OWN,
         ),
+        Column(
+            "readable_digest",
+            TEXT,
+            "Digest that detects changed READABLE_PROPERTIES; null if names are kept, or if no run has recorded it.",
+            personal=Harmless.OWN,
+        ),
     ),
     primary_key=("name",),
 )

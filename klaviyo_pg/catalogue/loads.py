@@ -128,6 +128,8 @@ MEMBER_CONSENTS = Load(
     absent_per="member_id",
 )
 NEW_MEMBER_CONSENTS = replace(MEMBER_CONSENTS, mostly_new=True)
+EMAIL_CONSENTS = replace(MEMBER_CONSENTS, absent_where={"channel": "email"})
+"""The consent to email of people on pages of events, which say nothing of other channels."""
 LIST_SUPPRESSIONS_OF_PEOPLE = Load(
     membership.LIST_SUPPRESSIONS,
     absent=Absent.MARK,  # a person is loaded with all suppressions; without any, as one row that has no list
@@ -138,9 +140,10 @@ DETAILS = (
     NEW_MEMBER_ATTRIBUTES,
     MEMBER_CONSENTS,
     NEW_MEMBER_CONSENTS,
+    EMAIL_CONSENTS,
     LIST_SUPPRESSIONS_OF_PEOPLE,
 )
-"""The loads that members.details_digest covers."""
+"""The loads of what belongs to a person: they are stored with the person's row, or not at all."""
 EVENTS = {table.name: Load(table, mostly_new=True, newer_by="extracted_at") for table in events.EVENT_TABLES}
 EVENT_ATTRIBUTIONS = Load(attribution.EVENT_ATTRIBUTIONS, newer_by="extracted_at")
 ATTRIBUTION_IDS = Load(
@@ -173,6 +176,7 @@ OF_EVENT_PAGES = {
     "member_stubs": MEMBER_STUBS,
     "consenting_event_members": CONSENTING_EVENT_MEMBERS,
     "member_attributes": MEMBER_ATTRIBUTES,
+    "email_consents": EMAIL_CONSENTS,
     "flow_campaigns": FLOW_CAMPAIGNS,
     "campaign_placeholders": CAMPAIGN_PLACEHOLDERS,
     "flow_placeholders": FLOW_PLACEHOLDERS,

@@ -6,9 +6,9 @@ from enum import Enum
 class Personal(Enum):
     """The kind of personal data in a column, and what PERSONAL_DATA does to it: hash | drop."""
 
-    TEXT = "text: hashed as a whole | null"
+    TEXT = "text: hashed as a whole, an email address in lower case | null"
     ADDRESS = "email address: hashed in lower case | null"
-    JSON = "document: its texts, long numbers and unusual names hashed one by one | null"
+    JSON = "document: its texts (like TEXT), long numbers and unusual names hashed one by one | null"
     RECORD = "document that has to stay distinct from others: hashed like JSON | hashed as a whole"
     LABEL = "text that other rows are found by: hashed | hashed"
     PROPERTY_NAME = "name of a property: hashed unless its words are usual | null unless its words are usual"

@@ -60,6 +60,20 @@ def find(connection: Connection, schema: str, name: str) -> RegisteredAccount | 
         return cursor.execute(query, [name]).fetchone()
 
 
+def readable_digest(account: Account) -> str | None:
+    """Return the digest of the names of properties that the last run kept readable; None if it is not recorded."""
+    query = "SELECT readable_digest FROM {} WHERE esp_integration_id = %(account)s"
+    row = account.execute(query, bookkeeping.INTEGRATIONS).fetchone()
+    assert row is not None
+    return None if row[0] is None else str(row[0])
+
+
+def record_readable(account: Account, digest: str | None) -> None:
+    """Record the digest of the names of properties that stay readable."""
+    query = "UPDATE {} SET readable_digest = %(digest)s WHERE esp_integration_id = %(account)s"
+    account.execute(query, bookkeeping.INTEGRATIONS, digest=digest)
+
+
 def names(connection: Connection, schema: str, account_id: str) -> list[str]:
     """Return the names under which an account of Klaviyo is registered, the oldest first."""
     query = _sql(schema, "SELECT name FROM {} WHERE account_id = %s ORDER BY created_at, name")

@@ -26,9 +26,15 @@ FROM unnest(%(ids)s::text[]) AS ids (id) CROSS JOIN LATERAL (SELECT * FROM {} WH
 """
 # Where a record that was read later is stored, the merge has kept its digest.
 _OUTDATED = """
-SELECT member.id FROM unnest(%(keys)s::text[], %(digests)s::bigint[]) AS loaded (key, digest)
+SELECT member.id FROM unnest(%(keys)s::text[], %(values)s::bigint[]) AS loaded (key, digest)
 CROSS JOIN LATERAL (SELECT * FROM {} WHERE key = loaded.key OFFSET 0) AS member
 WHERE member.details_digest IS DISTINCT FROM loaded.digest
+"""
+# Pages of events have no digest, but the time of reading, which the merge keeps in the same way.
+_MET_BEFORE = """
+SELECT member.id FROM unnest(%(keys)s::text[], %(values)s::timestamptz[]) AS loaded (key, read_at)
+CROSS JOIN LATERAL (SELECT * FROM {} WHERE key = loaded.key OFFSET 0) AS member
+WHERE member.updated_at > loaded.read_at
 """
 _CLEAR = """
 UPDATE {} SET details_digest = NULL
@@ -54,14 +60,19 @@ def stored(account: Account, ids: Sequence[str]) -> dict[str, Stored]:
 
 def outdated(account: Account, load: Load, frame: pl.DataFrame) -> set[str]:
     """Return the IDs of merged people whose stored row is newer, so that their details must not be stored."""
-    if load not in (loads.MEMBERS, loads.MEMBERS_WITHOUT_CONSENT):
-        return set()
-    loaded = frame.select("key", "details_digest").drop_nulls()
+    if load is loads.CONSENTING_EVENT_MEMBERS:
+        return _ids(account, _MET_BEFORE, frame.select("key", "updated_at"))
+    if load in (loads.MEMBERS, loads.MEMBERS_WITHOUT_CONSENT):
+        return _ids(account, _OUTDATED, frame.select("key", "details_digest").drop_nulls())
+    return set()
+
+
+def _ids(account: Account, query: str, loaded: pl.DataFrame) -> set[str]:
+    """Return the IDs that a query finds by the keys of merged people and the values that belong to them."""
     if loaded.is_empty():
         return set()
-    keys, digests = loaded.get_columns()
-    rows = account.execute(_OUTDATED, dimensions.MEMBERS, keys=keys.to_list(), digests=digests.to_list())
-    return {each for (each,) in rows}
+    keys, values = (column.to_list() for column in loaded.get_columns())
+    return {each for (each,) in account.execute(query, dimensions.MEMBERS, keys=keys, values=values)}
 
 
 def without(load: Load, frame: pl.DataFrame, ids: Collection[str]) -> pl.DataFrame:

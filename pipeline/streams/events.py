@@ -77,7 +77,7 @@ def event_batch(
     profiles = people.latest(profile for page in pages for profile in page.profiles)
     made, campaigns = _events_of(pages, metrics, integration_id, protection)
     attributed = attributions(pages, integration_id, protection)
-    met, attributes = _people(profiles, person, pages[0].read_at, integration_id)
+    met, attributes, consents = _people(profiles, person, pages[0].read_at, integration_id)
     return replace(
         made,
         frames=[
@@ -86,6 +86,7 @@ def event_batch(
             (loads.ATTRIBUTION_IDS, attributed.ids),
             (person, met.frame),
             (loads.MEMBER_ATTRIBUTES, attributes.frame),
+            (loads.EMAIL_CONSENTS, consents.consents),
             *campaigns,
         ],
         rejects={
@@ -97,6 +98,7 @@ def event_batch(
             **made.nul_characters,
             "event_attributions": attributed.nul_characters,
             "members": met.nul_characters + attributes.nul_characters,
+            "member_consents": consents.nul_characters,
         },
         has_attributions=has_attributions,
     )
@@ -135,12 +137,16 @@ def _campaigns(made: EventLines | events.EventFrames) -> list[tuple[Load, pl.Dat
 
 def _people(
     profiles: Sequence[Profile], person: Load, read_at: datetime, integration_id: str
-) -> tuple[people.Members, people.Attributes]:
+) -> tuple[people.Members, people.Attributes, people.Consents]:
     """Return the frames of the people on pages: of stubs, or of whole people."""
     if person is loads.MEMBER_STUBS:
-        return people.stubs(((each.id, each.email) for each in profiles), integration_id), people.NO_ATTRIBUTES
-    members = people.members(profiles, person, read_at, integration_id)
-    return members, people.attributes(profiles, read_at, integration_id)
+        members = people.stubs(((each.id, each.email) for each in profiles), integration_id)
+        return members, people.NO_ATTRIBUTES, people.NO_CONSENTS
+    return (
+        people.members(profiles, person, read_at, integration_id),
+        people.attributes(profiles, read_at, integration_id),
+        people.consents(profiles, integration_id),
+    )
 
 
 def _microseconds(moment: datetime) -> int:
@@ -230,6 +236,7 @@ EVENTS = Stream(
         loads.ATTRIBUTION_IDS,
         loads.MEMBER_STUBS,
         loads.MEMBER_ATTRIBUTES,
+        loads.EMAIL_CONSENTS,
     ),
     schedule="every daily run, from LOOKBACK_DAYS before its watermark on; history by a backfill",
     probe=probe,

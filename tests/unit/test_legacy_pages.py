@@ -71,6 +71,13 @@ def test_a_person_has_all_standard_fields() -> None:
     assert (empty.external_id, empty.title, empty.organization, empty.state) == (None, None, None, None)
 
 
+def test_the_consent_of_a_person_is_no_custom_property() -> None:
+    row = person(**{"$consent": "email", "$consent_method": "form", "$consent_timestamp": "2026-07-01 00:00:00"})
+    assert row.properties == {}
+    assert row.consents is not None
+    assert [(each.channel, each.method, each.timestamp) for each in row.consents] == [("email", "form", JULY)]
+
+
 @pytest.mark.parametrize(
     ("fields", "state", "properties"),
     [

@@ -174,6 +174,35 @@ def test_a_person_is_hashed() -> None:
     assert result["last_name"] is None
 
 
+@pytest.mark.parametrize(
+    ("load", "column"),
+    [(loads.MEMBERS, "email"), (loads.MEMBER_ATTRIBUTES, "value"), (loads.MEMBER_CONSENTS, "method_detail")],
+    ids=lambda each: each if isinstance(each, str) else each.table.name,
+)
+def test_an_address_has_the_same_hash_however_it_is_written(load: Load, column: str) -> None:
+    """In columns, at any depth of documents, and in rejected records. In a longer text, capitals count."""
+    address = "Ada.\u00c9@Example.com"
+    expected = hashed(address.lower())
+    assert stored(load, HASH, **{column: address})[column] == expected
+    assert properties({"a": address, "b": [address, f"to {address}"]}) == {
+        "a": expected,
+        "b": [expected, hashed(f"to {address}")],
+    }
+    records = [Reject(json.dumps({"email": address}), "bad"), Reject(address, "not JSON")]
+    assert [json.loads(each.raw) for each in protected_rejects(records, HASH)] == [{"email": expected}, expected]
+
+
+@pytest.mark.parametrize("address", ["Ada@Example.com", "ada@example.com"])
+def test_names_and_ids_that_are_addresses_are_hashed_as_they_are_written(address: str) -> None:
+    """Two names of one document stay distinct, and keys follow their recipe over the stored document."""
+    assert stored(loads.MEMBER_ATTRIBUTES, HASH, name=address)["name"] == hashed(address)
+    assert properties({address: 1, "$message": address, "$flow": address}) == {
+        hashed(address): 1,
+        "$message": hashed(address),
+        "$flow": hashed(address),
+    }
+
+
 def test_a_person_is_dropped() -> None:
     """Nothing personal is left, not even a hash."""
     result = stored(loads.MEMBERS, DROP, key="k", email="ada@example.com", city="Boston", phone_number="+15550001")

@@ -31,7 +31,7 @@ _NOT_CUSTOM = frozenset(
             "$longitude",
             "$timezone",
         ),
-        *("$consent", "$consent_timestamp"),
+        *("$consent", "$consent_timestamp", "$consent_method"),
     }
 )
 

@@ -64,6 +64,6 @@ def cut_connections(warehouse: Warehouse) -> None:
     """End every connection to the warehouse, as a restart of the database does."""
     with psycopg.connect(warehouse.url, autocommit=True) as connection:
         connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )

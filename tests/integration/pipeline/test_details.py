@@ -9,7 +9,7 @@ import pytest
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.postgres.losses import Guard
-from klaviyo_pg.rows import Consent, Page, Profile, Suppression
+from klaviyo_pg.rows import Consent, EventPage, Events, Page, Profile, Suppression
 from klaviyo_pg.windows import FULL_READ
 from pipeline import store
 from pipeline.batch import Protected, protect, protection_of
@@ -17,14 +17,16 @@ from pipeline.chunks import Chunk
 from pipeline.outcome import Counts
 from pipeline.run import Run, begin
 from pipeline.session import Session
+from pipeline.streams.events import event_batch
 from pipeline.streams.people import people_batch
 from pipeline.streams.stream import Reading
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import HOUR, LOG, Warehouse, days_ago
 from transforms.digests import NO_DIGEST, digest_of
+from transforms.events import Metrics
 
 READ = datetime(2026, 7, 1, tzinfo=UTC)
-SMS = Consent("sms", "SUBSCRIBED")
+SMS, EMAIL = Consent("sms", "SUBSCRIBED"), Consent("email", "SUBSCRIBED")
 EMPTY = {**dict.fromkeys(Profile._fields), "properties": {}, "list_suppressions": (), "consents": ()}
 ATTRIBUTES = "SELECT id, name, value FROM member_attributes ORDER BY 1, 2"
 DIGESTS = "SELECT id, details_digest FROM members ORDER BY id"
@@ -54,6 +56,15 @@ def read(warehouse: Warehouse, *people: Profile, at: datetime = READ, **settings
     with warehouse.open(**settings) as session:
         run = begin(session, "daily", {}, LOG)
         return put(session, run, batch(session, run, *people, at=at))
+
+
+def meet(warehouse: Warehouse, *people: Profile, at: datetime) -> None:
+    """Read and store a page of events that includes whole people, as those of the legacy dialect do."""
+    page = EventPage(Events(*([] for _ in Events._fields)), people, (), at)
+    with warehouse.open() as session:
+        run = begin(session, "daily", {}, LOG)
+        made = event_batch(Metrics({}, {}), run.integration_id, loads.CONSENTING_EVENT_MEMBERS, [page])
+        put(session, run, protect(made, run.settings))
 
 
 def rows_of(made: Protected) -> dict[str, int]:
@@ -233,3 +244,27 @@ def test_people_whom_the_other_dialect_overwrote_are_read_again(
     shop.recover()
     warehouse.daily()
     assert all(request.window != FULL_READ for request in shop.sent("profiles")), "from the watermark on again"
+
+
+@pytest.mark.parametrize(
+    ("met", "hours", "expected"),
+    [
+        pytest.param((EMAIL._replace(consent="UNSUBSCRIBED"),), 1, [("email", "UNSUBSCRIBED")], id="changed"),
+        pytest.param((), 1, [], id="none any more"),
+        pytest.param((EMAIL._replace(consent="UNSUBSCRIBED"),), -1, [("email", "SUBSCRIBED")], id="read before"),
+    ],
+)
+def test_pages_of_events_replace_the_consent_to_email(
+    warehouse: Warehouse, met: Sequence[Consent], hours: int, expected: list[tuple[str, str]]
+) -> None:
+    """Of the other channels they say nothing. A page that was read before the person was does not count."""
+    read(warehouse, ada(consents=(EMAIL, SMS)))
+    meet(warehouse, ada(consents=met), at=READ + hours * HOUR)
+    stored = warehouse.rows("SELECT channel, consent FROM member_consents ORDER BY channel")
+    assert stored == [*expected, ("sms", "SUBSCRIBED")]
+
+
+def test_pages_of_events_store_the_consent_of_new_people(warehouse: Warehouse) -> None:
+    meet(warehouse, ada(consents=(EMAIL,)), at=READ)
+    meet(warehouse, ada(consents=(EMAIL,)), at=READ + HOUR)
+    assert warehouse.rows("SELECT channel, consent FROM member_consents") == [("email", "SUBSCRIBED")]

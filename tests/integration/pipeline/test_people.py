@@ -112,3 +112,17 @@ def test_readers_share_all_digits_of_keys(waiting: int, readers: int) -> None:
     assert len({chunk.key for chunk in chunks}) == readers
     if readers > 1:
         assert "".join(chunk.subject or "" for chunk in chunks) == plan.DIGITS
+
+
+def test_a_change_of_the_names_that_stay_readable_is_followed(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """All people are read again, whichever names were added or removed. The run says so once."""
+    hashed = warehouse.variant(personal_data="hash", personal_data_salt="s" * 32)
+    for profile_id, (profile, updated) in list(shop.profiles.items()):
+        shop.profiles[profile_id] = (profile._replace(properties={"Größe": "M"}), updated)
+    names = "SELECT DISTINCT name FROM member_attributes"
+    notes = []
+    for readable in ((), ("Größe", "Länge"), ("Länge", "Größe"), ()):
+        ran = hashed.daily("members", readable_properties=readable)
+        notes.append([sentence for sentence in ran.sentences if "READABLE_PROPERTIES" in sentence])
+        assert (hashed.column(names) == ["Größe"]) == bool(readable)
+    assert list(map(len, notes)) == [0, 1, 0, 1]

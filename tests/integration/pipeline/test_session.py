@@ -360,13 +360,14 @@ def test_another_process_can_join_a_run_in_progress(warehouse: Warehouse, shop: 
     [
         pytest.param({"personal_data": "keep"}, "PERSONAL_DATA is keep", id="mode"),
         pytest.param({"personal_data_salt": "another salt" * 3}, "PERSONAL_DATA_SALT differs", id="salt"),
+        pytest.param({"readable_properties": ("Größe",)}, "READABLE_PROPERTIES differs", id="readable names"),
     ],
 )
 def test_a_process_that_protects_personal_data_otherwise_cannot_join(
-    warehouse: Warehouse, changed: dict[str, str], refusal: str
+    warehouse: Warehouse, changed: dict[str, object], refusal: str
 ) -> None:
     """It would add plain rows, or those of another salt, to protected ones."""
-    protected = {"personal_data": "hash", "personal_data_salt": "salt" * 8}
+    protected: dict[str, object] = {"personal_data": "hash", "personal_data_salt": "salt" * 8}
     with warehouse.open(**protected) as session, warehouse.open(**{**protected, **changed}) as other:
         run = runs.begin(session, "backfill", {}, LOG)
         with pytest.raises(BadSettings, match=refusal):

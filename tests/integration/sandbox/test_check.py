@@ -277,12 +277,17 @@ def test_a_warehouse_of_the_sandbox_is_not_offered_to_a_real_account(
     assert [str(error)[:27] for error in found.errors] == ["DATABASE_URL is not set. Se"]
 
 
-def test_a_time_zone_that_the_database_lacks_is_named(warehouse: Warehouse) -> None:
-    found = Findings(timezone="No/Such_Zone")
+@pytest.mark.parametrize(
+    ("timezone", "shown"),
+    [("No/Such_Zone", "No/Such_Zone"), ("Of ann@example.com", "Of …"), ("Of +1 555 776 1000", "Of …")],
+)
+def test_a_time_zone_that_the_database_lacks_is_named(warehouse: Warehouse, timezone: str, shown: str) -> None:
+    """Personal data in its name is left out."""
+    found = Findings(timezone=timezone)
     DatabaseCheck(warehouse.configured(), found, present, present()).run()
     assert found.warnings == [
-        "The database does not have the account's time zone, No/Such_Zone: views use days in UTC instead. Update the "
-        "time zone data of the database server."
+        f"The database does not have the account's time zone, {shown}: views use days in UTC instead. Update the time "
+        "zone data of the database server."
     ]
 
 

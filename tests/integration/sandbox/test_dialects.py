@@ -588,6 +588,12 @@ def test_legacy_rows_are_a_subset(both: dict[str, Warehouse], warehouse: Warehou
         assert warehouse.one(f"SELECT count(*) FROM legacy.{table.name} l WHERE NOT {in_current}") == 0, table.name
 
 
+def test_legacy_stores_the_consent_of_everyone_with_one(both: dict[str, Warehouse], warehouse: Warehouse) -> None:
+    of_members = warehouse.rows("SELECT id, 'email', consent FROM legacy.members WHERE consent IS NOT NULL ORDER BY 1")
+    stored = warehouse.rows("SELECT member_id, channel, consent FROM legacy.member_consents ORDER BY 1, 2")
+    assert stored == of_members != []
+
+
 def test_legacy_stores_each_event_once(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
     """Read in the legacy dialect, the seven event tables hold each event of the account exactly once."""
     names = ("sends", "bounces", "opens", "clicks", "spams", "unsubscribes", "events")

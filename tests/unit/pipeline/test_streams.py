@@ -39,7 +39,9 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
         pytest.param(["lists"], {"metrics", "lists", "segments"}, id="lists and segments"),
         pytest.param(["campaigns"], {"metrics", "lists", "campaigns", "events"}, id="events have campaigns of flows"),
         pytest.param(["members"], {"metrics", "lists", "events", "event_owners", *PROFILES}, id="members"),
-        pytest.param(["member_consents"], {"metrics", "lists", "profiles", "people", "event_owners"}, id="consents"),
+        pytest.param(
+            ["member_consents"], {"metrics", "lists", "events", "profiles", "people", "event_owners"}, id="consents"
+        ),
         pytest.param(["member_exclusions"], {"metrics", "lists", "exclusions"}, id="exclusions"),
         pytest.param(["all"], set(STREAMS), id="all by name"),
         pytest.param(
