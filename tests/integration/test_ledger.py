@@ -330,7 +330,10 @@ def test_a_backfill_chunk_keeps_the_run_that_planned_it(account: Account) -> Non
 
 
 def test_a_backfill_chunk_advances_fails_and_finishes(account: Account) -> None:
-    """A failure keeps the checkpoint, a new attempt clears the error, and finishing reaches the end of the window."""
+    """A failure keeps the checkpoint, a new attempt clears the error, and finishing reaches the end of the window.
+
+    Only a reader that knows the checkpoint advances it, and what is done does not fail.
+    """
     chunk = backfill_chunk("a", 0)
     error = "SELECT attempts, error FROM backfill_chunks"
     backfill_ledger.add(account, [chunk])
@@ -342,7 +345,9 @@ def test_a_backfill_chunk_advances_fails_and_finishes(account: Account) -> None:
     assert (failed.left, failed.waiting) == (Window(NOON + HOUR, NOON + DAY), 7)
     assert account.connection.execute(error).fetchall() == [(1, "an error")]
     backfill_ledger.begin(account, chunk)
-    backfill_ledger.advance(account, chunk, 8, 1.5, None)
+    assert not backfill_ledger.advance(account, chunk, 5, 1.0, NOON + 2 * HOUR)
+    assert backfill_ledger.advance(account, failed, 8, 1.5, None)
+    backfill_ledger.fail(account, failed, "a late error")
     backfill_ledger.begin(account, chunk)
     done = backfill_ledger.chunk(account, chunk)
     assert done == chunk._replace(loaded=11, seconds=2.5, reached=NOON + DAY, state=ChunkState.DONE)

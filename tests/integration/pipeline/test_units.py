@@ -7,7 +7,7 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from klaviyo_pg.errors import BadAnswer, Unavailable
+from klaviyo_pg.errors import BadAnswer, Busy, Unavailable
 from klaviyo_pg.postgres import backfill_ledger
 from klaviyo_pg.postgres import chunks as ledger
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
@@ -115,6 +115,24 @@ def test_a_chunk_of_history_that_is_done_is_not_read_again(
     assert [each.was_done for each in read_at_once(session, run, [HISTORY], METRICS)] == [True]
     assert len(shop.sent("events")) == 1
     assert warehouse.rows("SELECT attempts, loaded FROM backfill_chunks") == [(1, 6)]
+
+
+def test_a_reader_whose_chunk_another_one_has_read_counts_nothing_twice(
+    warehouse: Warehouse, session: Session, run: Run, shop: FakeAccount
+) -> None:
+    """Its machine was suspended between reading and storing, and the other one has read the chunk to its end."""
+    others: list[bool] = []
+
+    def read_by_another() -> None:
+        shop.recover()
+        with warehouse.open() as other:
+            others.extend(each.error is None for each in read_at_once(other, run, [HISTORY], METRICS))
+
+    shop.before("events", read_by_another)
+    [outcome] = read_at_once(session, run, [HISTORY], METRICS)
+    assert others == [True]
+    assert isinstance(outcome.error, Busy)
+    assert warehouse.rows("SELECT state, loaded FROM backfill_chunks") == [("done", 6)]
 
 
 def test_a_spooled_chunk_that_is_done_is_deleted(
