@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running, Scheduled
 
-from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.errors import BadSettings, Busy
 from klaviyo_pg.postgres import backfill_ledger
 from klaviyo_pg.postgres import runs as ledger
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
@@ -25,7 +25,7 @@ from pipeline.run import Run
 from pipeline.workers import ThreadWorkers
 from tasks import distributing
 from tasks.flow_run import MISCONFIGURED
-from tests.integration.pipeline.conftest import LOG, Warehouse, days_ago
+from tests.integration.pipeline.conftest import LOG, Warehouse, cut_connections, days_ago
 from tests.runs import Published
 
 CHUNK = BackfillChunk("OPEN", days_ago(10), days_ago(0), 6)
@@ -119,10 +119,12 @@ def add_chunks(warehouse: Warehouse, run: Run) -> None:
         runs.transact(session, run, lambda account: backfill_ledger.add(account, CHUNKS))
 
 
-def coordinate(warehouse: Warehouse, run: Run) -> Tally:
-    """Read what the ledger has as one more process that resumes the backfill; return its errors."""
+def coordinate(warehouse: Warehouse, run: Run, *claims: str) -> Tally:
+    """Read what the ledger has as one more process that resumes the backfill, under claims; return its errors."""
     with warehouse.open() as session:
         warehouse.session = session
+        for each in claims:
+            session.claim(run.integration_id, each)
         job = Job(session, run, ThreadWorkers(session), Tally(tolerates_failures=True), LOG, Published())
         chunks = runs.transact(session, run, backfill_ledger.chunks)
         distributing.read_distributed(job, Plan(tuple(chunks)), {})
@@ -238,6 +240,23 @@ def test_an_error_that_ends_the_backfill_cancels_its_parts(
     with pytest.raises(SystemExit):
         coordinate(warehouse, run)
     assert prefect.cancelled == {each.id for each in prefect.runs.values()}
+
+
+def test_a_backfill_that_was_taken_over_leaves_its_parts_to_its_successor(
+    warehouse: Warehouse, run: Run, prefect: FakePrefect
+) -> None:
+    """The other process resumes the same run, and adopts them."""
+    with warehouse.open() as successor:
+
+        def take_over(created: FlowRun) -> None:
+            cut_connections(warehouse)
+            successor.claim(run.integration_id, "backfill")
+
+        prefect.created = take_over
+        with pytest.raises(Busy, match="another run has taken over"):
+            coordinate(warehouse, run, "backfill")
+    assert len(prefect.runs) == 1
+    assert not prefect.cancelled
 
 
 @pytest.mark.parametrize(
