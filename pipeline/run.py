@@ -38,7 +38,7 @@ class Run:
 
     `resumed_at` is when this process resumed a run that did not finish; None: it has not. `repair` is the sentence
     about an earlier run with a wrong clock, where this one has set right what that one recorded. `unknown_zone` is the
-    sentence about a time zone that the database does not have. `is_limited` says that arguments limit what it reads.
+    sentence about a time zone that the database does not have. `is_limited` is that of `runs.OpenedRun`.
     """
 
     id: str
@@ -104,7 +104,7 @@ def _with_claims(
 def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log, is_limited: bool = False) -> Run:
     """Check the API key and the database, bring the warehouse up to the catalogue, and open the run.
 
-    `is_limited` says that arguments limit what the run reads, beyond the settings.
+    `is_limited` is that of `runs.open_run`.
 
     Raises UserError where the key, the database, the account's name or the name of a metric is wrong, where claims
     would not work, and where clocks differ.
@@ -143,7 +143,7 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
         resumed_at=now if opened.is_resumed else None,
         repair=repair.sentence,
         unknown_zone=unknown_zone,
-        is_limited=is_limited,
+        is_limited=opened.is_limited,
     )
     for note in run.notes:
         log.info("%s", note)

@@ -19,11 +19,15 @@ COUNTS = ("rows_read", "inserted", "updated", "unchanged", "rejected", "nul_char
 
 
 class OpenedRun(NamedTuple):
-    """A run that has been opened. `is_resumed` is true if it continues an earlier run that did not finish."""
+    """A run that has been opened. `is_resumed` is true if it continues an earlier run that did not finish.
+
+    `is_limited` is true if arguments have limited what it reads each time that it was opened.
+    """
 
     run_id: str
     as_of: datetime
     is_resumed: bool
+    is_limited: bool
 
 
 class StartedRun(NamedTuple):
@@ -56,7 +60,7 @@ class Traffic(Protocol):
 def open_run(account: Account, flow: str, selection: str, now: datetime, is_limited: bool = False) -> OpenedRun:
     """Open a run. It resumes the unfinished run with the same selection, if there is one from the same day (UTC).
 
-    `is_limited` says that arguments limit what it reads. The same selection without them is the whole.
+    `is_limited`: arguments limit what it reads. The same selection from the settings alone is the whole account.
     """
     unfinished = account.execute(
         "SELECT run_id, as_of FROM {} WHERE esp_integration_id = %(account)s AND flow = %(flow)s"
@@ -68,23 +72,25 @@ def open_run(account: Account, flow: str, selection: str, now: datetime, is_limi
         unfinished=list(UNFINISHED),
         now=now,
     ).fetchone()
-    run = OpenedRun(unfinished[0], unfinished[1], True) if unfinished else OpenedRun(str(uuid.uuid4()), now, False)
-    account.execute(
+    run_id, as_of = unfinished or (str(uuid.uuid4()), now)
+    stored = account.execute(
         "INSERT INTO {} AS run"
         " (run_id, esp_integration_id, flow, selection, is_limited, as_of, started_at, state, requests, retries)"
         " VALUES (%(run_id)s, %(account)s, %(flow)s, %(selection)s, %(is_limited)s, %(as_of)s, %(now)s, %(running)s,"
         " 0, 0) ON CONFLICT (run_id) DO UPDATE SET started_at = excluded.started_at, state = excluded.state,"
-        " message = NULL, finished_at = NULL, is_limited = run.is_limited AND excluded.is_limited",
+        " message = NULL, finished_at = NULL, is_limited = run.is_limited AND excluded.is_limited"
+        " RETURNING is_limited IS TRUE",
         bookkeeping.RUNS,
-        run_id=run.run_id,
+        run_id=run_id,
         flow=flow,
         selection=selection,
         is_limited=is_limited,
-        as_of=run.as_of,
+        as_of=as_of,
         now=now,
         running=RunState.RUNNING,
-    )
-    return run
+    ).fetchone()
+    assert stored is not None
+    return OpenedRun(run_id, as_of, unfinished is not None, stored[0])
 
 
 def take(account: Account, flow: str, run_id: str, session_id: str) -> None:

@@ -65,7 +65,7 @@ def test_an_unfinished_run_is_resumed(account: Account, state: RunState) -> None
     if state is not RunState.RUNNING:
         runs.close_run(account, first.run_id, state, "an error")
     again = open_run(account, now=NOON + timedelta(hours=3))
-    assert again == (first.run_id, NOON, True)
+    assert again == (first.run_id, NOON, True, False)
     rows = account.connection.execute("SELECT state, message, started_at FROM runs").fetchall()
     assert rows == [("running", None, NOON + timedelta(hours=3))]
 
@@ -77,8 +77,8 @@ def test_a_run_is_limited_if_arguments_always_limited_it(
     account: Account, first: bool, second: bool, is_limited: bool
 ) -> None:
     """A selection by arguments can be the one of the settings."""
-    for each in (first, second):
-        open_run(account, is_limited=each)
+    open_run(account, is_limited=first)
+    assert open_run(account, is_limited=second).is_limited == is_limited
     assert account.connection.execute("SELECT is_limited FROM runs").fetchall() == [(is_limited,)]
 
 

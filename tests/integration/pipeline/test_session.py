@@ -38,6 +38,13 @@ def test_another_run_of_the_flow_is_refused_while_one_is_in_progress(warehouse: 
     assert warehouse.daily("metrics").state == "complete"
 
 
+def test_a_run_is_limited_as_the_warehouse_has_it(warehouse: Warehouse) -> None:
+    """Arguments that repeat the settings resume a run of the whole account. Its end is that of the whole, too."""
+    for is_limited in (False, True):
+        with warehouse.open() as session:
+            assert not runs.begin(session, "daily", {}, LOG, is_limited).is_limited
+
+
 def test_claims_that_were_lost_are_taken_again(warehouse: Warehouse) -> None:
     """As after a restart of the database."""
     with warehouse.open() as session, warehouse.open() as other:
