@@ -116,9 +116,8 @@ def restart(account: Account, run_id: str, is_read: Callable[[datetime], bool]) 
     """Record that a run drops what the ledger has of its window. Returns False if that has already happened.
 
     It has if this run was resumed after it did so, or if it continues the last run with the same selection, which
-    did so and was not finished, whatever day that was. Such a restart is over once a run of the flow has ended after
-    it, be it itself as partial, and `is_read` returns that the ledger has everything that there was to read at its
-    time.
+    did so and was not finished, whatever day that was. Such a restart is over once any run of the flow, also that one,
+    has ended after it, and `is_read` returns that the ledger has everything that there was to read at its time.
     """
     row = account.execute(
         "SELECT last.restarted_at, last.as_of, EXISTS (SELECT FROM {} AS ended"
