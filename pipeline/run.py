@@ -207,7 +207,7 @@ def join(session: Session, run_id: str, flow: str, claim: str, answer_seconds: f
             raise BadSettings(f"This warehouse has no run {run_id} of {settings.klaviyo_integration}.")
         checks.registered(connection, settings, settings.klaviyo_account_id)
         account = Account(connection, settings.warehouse_schema, started.integration_id)
-        if not claims.held(account, [flow]):
+        if not (started.is_latest and claims.held(account, [flow])):
             raise Stopped(f"The {flow} run that this belongs to has ended. Rerun the {flow} to resume.")
     session.claim(started.integration_id, claim)
     return Run(run_id, started.integration_id, started.account_id, started.as_of, settings, answer_seconds)

@@ -31,11 +31,15 @@ class OpenedRun(NamedTuple):
 
 
 class StartedRun(NamedTuple):
-    """A run that another process may have opened, with the IDs of its account."""
+    """A run that another process may have opened, with the IDs of its account.
+
+    `is_latest` is true if no other run of the flow has been taken since.
+    """
 
     integration_id: str
     account_id: str | None
     as_of: datetime
+    is_latest: bool
 
 
 class LastRun(NamedTuple):
@@ -151,7 +155,8 @@ def restart(account: Account, run_id: str, is_read: Callable[[datetime], bool]) 
 def find_run(connection: Connection, schema: str, name: str, run_id: str) -> StartedRun | None:
     """Return a run of the account with this name, or None if it has no such run."""
     query = SQL(
-        "SELECT esp_integration_id AS integration_id, account.account_id, run.as_of FROM {} AS run"
+        "SELECT esp_integration_id AS integration_id, account.account_id, run.as_of,"
+        " run.session_id IS NOT NULL AS is_latest FROM {} AS run"
         " JOIN {} AS account USING (esp_integration_id) WHERE run.run_id = %s AND account.name = %s"
     ).format(qualified(schema, bookkeeping.RUNS), qualified(schema, bookkeeping.INTEGRATIONS))
     with connection.cursor(row_factory=class_row(StartedRun)) as cursor:

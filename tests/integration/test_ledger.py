@@ -168,7 +168,9 @@ def test_a_run_is_found_by_the_name_of_its_account(connection: psycopg.Connectio
     shop = accounts.register(connection, SCHEMA, "shop", "ACC1")
     accounts.register(connection, SCHEMA, "another", "ACC2")
     run = open_run(shop)
-    assert runs.find_run(connection, SCHEMA, "shop", run.run_id) == (shop.integration_id, "ACC1", NOON)
+    assert runs.find_run(connection, SCHEMA, "shop", run.run_id) == (shop.integration_id, "ACC1", NOON, False)
+    runs.take(shop, "daily", run.run_id, "session")
+    assert runs.find_run(connection, SCHEMA, "shop", run.run_id) == (shop.integration_id, "ACC1", NOON, True)
     assert runs.find_run(connection, SCHEMA, "another", run.run_id) is None
     assert runs.find_run(connection, SCHEMA, "shop", "no such run") is None
 

@@ -332,6 +332,16 @@ def test_a_run_that_has_ended_cannot_be_joined(warehouse: Warehouse) -> None:
         runs.join(session, ran.run.id, "backfill", "backfill_part a", 0.0)
 
 
+def test_a_run_that_another_one_has_followed_cannot_be_joined(warehouse: Warehouse) -> None:
+    """A part that was scheduled by a killed backfill begins while another backfill is in progress."""
+    with warehouse.open() as session:
+        killed = runs.begin(session, "backfill", {"start": days_ago(2)}, LOG)
+    with warehouse.open() as session, warehouse.open() as part:
+        runs.begin(session, "backfill", {"start": days_ago(3)}, LOG)
+        with pytest.raises(Stopped, match="has ended"):
+            runs.join(part, killed.id, "backfill", "backfill_part a", 0.0)
+
+
 def test_an_unknown_run_cannot_be_joined(warehouse: Warehouse) -> None:
     with warehouse.open() as session, pytest.raises(BadSettings, match="This warehouse has no run nowhere of shop"):
         runs.join(session, "nowhere", "backfill", "backfill_part a", 0.0)
