@@ -263,7 +263,7 @@ def _of_subjects(refused: Sequence[_Entry]) -> str:
 class Report:
     """A run that has ended. It contains no settings: Prefect may keep what a flow returns.
 
-    `is_limited` says that its arguments limited what it read.
+    `is_limited` is that of `runs.OpenedRun`.
     """
 
     run_id: str

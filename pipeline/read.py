@@ -87,8 +87,9 @@ def read(
             reads = stream.open(reading)
             sink = sink_for(reads.finish)
             for group in stream.group(reads.pages, batch_rows or stream.batch_rows, 0 if batch_rows else _FIRST_ROWS):
+                prepared = reads.prepare(group.pages)
                 with session.batch_turn:
-                    batch = meter.measure(group, reading, reads.batch(group.pages))
+                    batch = meter.measure(group, reading, reads.batch(prepared))
                 counts.append(sink(batch))
                 incomplete = incomplete or batch.incomplete
                 reads.stored(group.pages)

@@ -42,7 +42,7 @@ class Run:
     `resumed_at` is when this process resumed a run that did not finish; None: it has not. `repair` is the sentence
     about an earlier run with a wrong clock, where this one has set right what that one recorded. `unknown_zone` is the
     sentence about a time zone that the database does not have, `other_names` that about names of properties that were
-    readable before, or were not. `is_limited` says that arguments limit what it reads.
+    readable before, or were not. `is_limited` is that of `runs.OpenedRun`.
     """
 
     id: str
@@ -120,7 +120,7 @@ def _with_claims(
 def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log, is_limited: bool = False) -> Run:
     """Check the API key and the database, bring the warehouse up to the catalogue, and open the run.
 
-    `is_limited` says that arguments limit what the run reads, beyond the settings.
+    `is_limited` is that of `runs.open_run`.
 
     Raises UserError where the key, the database, the account's name or the name of a metric is wrong, where claims
     would not work, and where clocks differ.
@@ -162,7 +162,7 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
         repair=repair.sentence,
         unknown_zone=unknown_zone,
         other_names=other_names,
-        is_limited=is_limited,
+        is_limited=opened.is_limited,
     )
     for note in run.notes:
         log.info("%s", note)
@@ -243,7 +243,7 @@ def join(session: Session, run_id: str, flow: str, claim: str, answer_seconds: f
         checks.registered(connection, settings, settings.klaviyo_account_id)
         account = Account(connection, settings.warehouse_schema, started.integration_id)
         checks.readable_names(account, settings)
-        if not claims.held(account, [flow]):
+        if not (started.is_latest and claims.held(account, [flow])):
             raise Stopped(f"The {flow} run that this belongs to has ended. Rerun the {flow} to resume.")
     session.claim(started.integration_id, claim)
     return Run(run_id, started.integration_id, started.account_id, started.as_of, settings, answer_seconds)

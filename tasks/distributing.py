@@ -360,12 +360,16 @@ class _Watch:
 
 @contextmanager
 def _watching(job: Job, client: SyncPrefectClient, parameters: Mapping[str, object]) -> Iterator[_Watch]:
-    """Watch groups until they are done. However that ends, their runs end with it."""
+    """Watch groups until they are done. However that ends, their runs end with it.
+
+    The runs of a backfill that another process has taken over are left to that process.
+    """
     watch = _Watch(job, client, parameters)
     try:
         yield watch
     finally:
-        watch.cancel()
+        if not job.session.has_lost_claims:
+            watch.cancel()
 
 
 def _key(chunk: BackfillChunk) -> Key:

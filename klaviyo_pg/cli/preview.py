@@ -47,7 +47,7 @@ def show(settings: Settings, window: Window, restart: bool) -> None:
         steps = forecast(facts(session, found, stored, counting))
         with session.source() as source:
             Console().print(_table(f"{settings.klaviyo_integration}: history {window}", found.metrics, source))
-    if sentence := _uncounted(found.uncounted):
+    if sentence := _uncounted(found.uncounted_chunks):
         print(sentence)
     if loaded := sum(stored.covers(each) for each in found.summaries):
         print(f"Loaded already: about {loaded:,} events.")

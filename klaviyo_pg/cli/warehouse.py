@@ -126,9 +126,9 @@ def _show(name: str, account: Account, zone: ZoneInfo) -> None:
 
 def _table(account: str, names: Mapping[str, str | None], rows: Sequence[Summary]) -> Table:
     table = Table(title=escape(f"{account}: history"))
-    has_uncounted = any(row.uncounted for row in rows)  # rarely, and few terminals have room for another column
+    has_uncounted = any(row.loaded_uncounted for row in rows)  # rarely, and few terminals have room for another column
     columns = ["metric", "expected", "loaded", "left", "chunks done", "failed", "seconds"]
-    for name in [*columns, "uncounted"] if has_uncounted else columns:
+    for name in [*columns, "loaded uncounted"] if has_uncounted else columns:
         table.add_column(name, justify="left" if name == "metric" else "right")
     for row in sorted(rows, key=lambda row: -row.expected):
         table.add_row(
@@ -139,7 +139,7 @@ def _table(account: str, names: Mapping[str, str | None], rows: Sequence[Summary
             f"{row.done} of {row.chunks}",
             str(row.failed),
             f"{row.seconds:,.1f}",
-            *([f"{row.uncounted:,}"] if has_uncounted else ()),
+            *([f"{row.loaded_uncounted:,}"] if has_uncounted else ()),
         )
     return table
 

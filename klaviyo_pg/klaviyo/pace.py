@@ -8,6 +8,7 @@ import re
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
+from math import inf
 from time import monotonic, sleep
 from typing import NamedTuple
 
@@ -51,6 +52,13 @@ def rate(limit: Limit, share: float) -> Rate:
     return Rate(allowed - burst, Duration.MINUTE, burst=burst)
 
 
+class _Wait(NamedTuple):
+    """A wait in seconds, and the longest one that is accepted."""
+
+    seconds: float
+    longest: float
+
+
 class Pace:
     """The pace of requests to the endpoints of one account. Safe to share between threads.
 
@@ -83,8 +91,8 @@ class Pace:
     ) -> None:
         """Wait until a request may be sent. Raises Throttled if the API demands a pause that exceeds the budget.
 
-        `budget` is the rest of it for a retry, which does not wait longer for the rate either. `also` is another limit
-        that the request counts against, by name. Raises the error of the check.
+        `budget` is the rest of it for a retry, which waits no longer than that to keep the rate either. `also` is
+        another limit that the request counts against, by name. Raises the error of the check.
         """
         self._pass(endpoint, published, budget)
         if also is not None:
@@ -97,8 +105,10 @@ class Pace:
         while not self._turns[endpoint].acquire(timeout=CHECK_INTERVAL):  # one thread polls, the others queue up
             self.check()
         try:
-            while seconds := self._seconds(endpoint, published, budget):
-                sleep(min(seconds, CHECK_INTERVAL))
+            while wait := self._next_wait(endpoint, published, budget):
+                if wait.seconds > wait.longest:
+                    raise _throttled(endpoint, wait.seconds)
+                sleep(min(wait.seconds, CHECK_INTERVAL))
                 self.check()
         finally:
             self._turns[endpoint].release()
@@ -121,16 +131,13 @@ class Pace:
         """Let no thread send a request to an endpoint for a while, as the API demanded."""
         self._closed_until[endpoint] = monotonic() + seconds
 
-    def _seconds(self, endpoint: str, published: Limit | None, budget: float | None) -> float:
-        """Return how long to wait: for the end of a pause that the API demanded, then to keep the rate."""
+    def _next_wait(self, endpoint: str, published: Limit | None, budget: float | None) -> _Wait | None:
+        """Return the wait for the end of a pause that the API demanded, or else the one that keeps the rate."""
         closed = self._closed_until.get(endpoint, 0.0) - monotonic()
         if closed > 0:
-            _refuse_long_wait(endpoint, closed, self._budget if budget is None else min(budget, self._budget))
-            return closed
+            return _Wait(closed, self._budget if budget is None else min(budget, self._budget))
         paced = self._seconds_at_rate(endpoint, published)
-        if budget is not None:
-            _refuse_long_wait(endpoint, paced, budget)
-        return paced
+        return _Wait(paced, inf if budget is None else budget) if paced else None
 
     def _seconds_at_rate(self, endpoint: str, published: Limit | None) -> float:
         limit = self._limits.get(endpoint, published)
@@ -143,10 +150,9 @@ class Pace:
         return 0.0 if decision.allowed else max(1, decision.retry_after_ms or 0) / 1000
 
 
-def _refuse_long_wait(endpoint: str, seconds: float, longest: float) -> None:
-    if seconds > longest:
-        raise Throttled(
-            f"The API's rate limit for {endpoint} is used up for another {seconds:.0f} s, longer than "
-            "RETRY_BUDGET_SECONDS allows to wait. Rerun later with the same arguments to resume.",
-            seconds,
-        )
+def _throttled(endpoint: str, seconds: float) -> Throttled:
+    return Throttled(
+        f"The API's rate limit for {endpoint} is used up for another {seconds:.0f} s, longer than "
+        "RETRY_BUDGET_SECONDS allows to wait. Rerun later with the same arguments to resume.",
+        seconds,
+    )

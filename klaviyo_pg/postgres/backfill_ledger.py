@@ -159,9 +159,12 @@ def begin(account: Account, chunk: BackfillChunk) -> None:
     _update(account, chunk, "attempts = attempts + (state <> %(done)s)::int, error = NULL")
 
 
-def advance(account: Account, chunk: BackfillChunk, loaded: int, seconds: float, reached: datetime | None) -> None:
-    """Record that `loaded` more events are stored, and everything before `reached`; None means the whole chunk."""
-    _update(
+def advance(account: Account, chunk: BackfillChunk, loaded: int, seconds: float, reached: datetime | None) -> bool:
+    """Record that `loaded` more events are stored, and everything before `reached`; None means the whole chunk.
+
+    Returns False, and records nothing, if the ledger no longer has the chunk at the checkpoint of `chunk`.
+    """
+    return _update(
         account,
         chunk,
         "loaded = loaded + %(loaded)s, seconds = seconds + %(seconds)s, reached = coalesce(%(reached)s, window_end),"
@@ -169,20 +172,36 @@ def advance(account: Account, chunk: BackfillChunk, loaded: int, seconds: float,
         loaded=loaded,
         seconds=seconds,
         reached=reached,
+        since=chunk.left.start,
+        condition="state <> %(done)s AND coalesce(reached, window_start) = %(since)s",
     )
 
 
 def fail(account: Account, chunk: BackfillChunk, error: str) -> None:
-    """Record that reading a chunk failed. Its stored events are kept, and the next run resumes after them."""
-    _update(account, chunk, "state = %(failed)s, error = %(error)s", failed=ChunkState.FAILED, error=error)
+    """Record that reading a chunk failed, unless it is done.
+
+    Its stored events are kept, and the next run resumes after them.
+    """
+    _update(
+        account,
+        chunk,
+        "state = %(failed)s, error = %(error)s",
+        failed=ChunkState.FAILED,
+        error=error,
+        condition="state <> %(done)s",
+    )
 
 
-def _update(account: Account, chunk: BackfillChunk, assignments: str, **values: object) -> None:
-    account.execute(
-        f"UPDATE {{}} SET {assignments}, updated_at = now() WHERE {_CHUNK}",
+def _update(
+    account: Account, chunk: BackfillChunk, assignments: str, condition: str = "true", **values: object
+) -> bool:
+    """Change a chunk if it fulfils the condition. Return whether it did."""
+    updated = account.execute(
+        f"UPDATE {{}} SET {assignments}, updated_at = now() WHERE {_CHUNK} AND {condition}",
         bookkeeping.BACKFILL_CHUNKS,
         metric_id=chunk.metric_id,
         window_start=chunk.window_start,
         done=ChunkState.DONE,
         **values,
     )
+    return bool(updated.rowcount)

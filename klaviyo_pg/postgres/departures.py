@@ -73,8 +73,8 @@ JOIN ({all_events}) AS event USING (member_key)
 ORDER BY missing.member_id, event.event_at DESC
 """
 _EVENTS = SQL("SELECT member_key, id, event_at FROM {} WHERE esp_integration_id = %(account)s")
-# An event that is read again with another profile shows that its profile was merged into that one. If that one is gone,
-# and its events have followed it to the first one, it shows no more than that the read was older.
+# An event that is stored with one profile (old) and read again with another one (new) shows that old was merged into
+# new. But if new is gone, and its events have followed merges to old, the event was read before those merges.
 _DETECT = """
 WITH RECURSIVE detected AS MATERIALIZED (
     SELECT DISTINCT stored.member_key AS old_member_key, stage.member_key AS new_member_key

@@ -222,7 +222,7 @@ OTHERS = (
 """Tables with rows about the people that have no member key, in the order in which rows are deleted."""
 _EXCLUSIONS = (membership.SWEPT_EXCLUSIONS, membership.STG_MEMBER_EXCLUSIONS, membership.MEMBER_EXCLUSIONS)
 COLLECTED = (membership.SWEPT_EXCLUSIONS,)
-"""Such tables that others are filled from. Their rows are deleted first."""
+"""Tables without a member key from which runs fill OTHERS. Their rows are deleted before those of OTHERS."""
 
 
 class Finished(NamedTuple):
@@ -349,6 +349,7 @@ def record(account: Account) -> dict[str, int]:
     parts = parts_of(account)
     account.execute(account.compose(_RECORD, **parts), limit=RECORDED_AT_ONCE)
     account.execute(account.compose(_RECORD_ADDRESSES, **parts))
+    merged = SQL("(old_member_key IN {0} OR new_member_key IN {0})").format(account.compose(_RECORDED, **parts))
     on_list = SQL("md5(list.id || ':' || erasing.member_id)")
     stored = SQL("key IN {}").format(account.compose(_STORED, **parts, key=row_key(Identifier("member_id"))))
     listed = account.compose(_LISTED, **parts, key=row_key(SQL("list.id || ':' || erasing.member_id")))
@@ -358,7 +359,7 @@ def record(account: Account) -> dict[str, int]:
         (membership.MEMBER_CONSENTS, SQL("member_id IN {}").format(account.compose(_RECORDED_IDS, **parts))),
         (dimensions.MEMBERS, stored),
         (dimensions.MEMBER_ATTRIBUTES, stored),
-        (membership.PROFILE_MERGES, _of_either(account.compose(_RECORDED, **parts))),  # or its events would move
+        (membership.PROFILE_MERGES, merged),  # or its events would move
     ]
     of_member = {table.name: member_key for table, member_key in (*LISTED, *DERIVED)}
     return {table.name: _delete(account, table, where, of_member.get(table.name, _NO_KEY)) for table, where in deleted}
@@ -397,7 +398,8 @@ def delete_other(account: Account, table: Table) -> int:
     excluded = _of_exclusion(account, membership.MEMBER_EXCLUSIONS)
     named = account.compose(_OF_MISSING_ROWS, **parts, of_exclusion=excluded)
     where: dict[str, Composable] = {
-        membership.PROFILE_MERGES.name: SQL("old_member_key IN {}").format(parts["profiles"]),  # or some would be lost
+        # `add_merged` still needs merges into the people that were noticed since they were recorded.
+        membership.PROFILE_MERGES.name: SQL("old_member_key IN {}").format(parts["profiles"]),
         bookkeeping.MISSING_ROWS.name: named,
         bookkeeping.TOUCHED.name: named,
         on_request.REVIEWS.name: account.compose("lower(email) IN {addresses}", **parts),
@@ -415,10 +417,6 @@ def _delete_exclusions(account: Account, table: Table) -> int:
 def _of_exclusion(account: Account, table: Table) -> Composed:
     parts = parts_of(account) | {"table": account.table(table)}
     return account.compose(_OF_EXCLUSION, **parts, of_address=account.compose(_OF_ADDRESS, **parts))
-
-
-def _of_either(profiles: Composable) -> Composable:
-    return SQL("(old_member_key IN {0} OR new_member_key IN {0})").format(profiles)
 
 
 def _delete(account: Account, table: Table, where: Composable, member_key: Composable, **values: object) -> int:

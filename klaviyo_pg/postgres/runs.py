@@ -19,19 +19,27 @@ COUNTS = ("rows_read", "inserted", "updated", "unchanged", "rejected", "nul_char
 
 
 class OpenedRun(NamedTuple):
-    """A run that has been opened. `is_resumed` is true if it continues an earlier run that did not finish."""
+    """A run that has been opened. `is_resumed` is true if it continues an earlier run that did not finish.
+
+    `is_limited` is true if arguments have limited what it reads each time that it was opened.
+    """
 
     run_id: str
     as_of: datetime
     is_resumed: bool
+    is_limited: bool
 
 
 class StartedRun(NamedTuple):
-    """A run that another process may have opened, with the IDs of its account."""
+    """A run that another process may have opened, with the IDs of its account.
+
+    `is_latest` is true if no other run of the flow has been taken since.
+    """
 
     integration_id: str
     account_id: str | None
     as_of: datetime
+    is_latest: bool
 
 
 class LastRun(NamedTuple):
@@ -56,7 +64,7 @@ class Traffic(Protocol):
 def open_run(account: Account, flow: str, selection: str, now: datetime, is_limited: bool = False) -> OpenedRun:
     """Open a run. It resumes the unfinished run with the same selection, if there is one from the same day (UTC).
 
-    `is_limited` says that arguments limit what it reads. The same selection without them is the whole.
+    `is_limited`: arguments limit what it reads. The same selection from the settings alone is the whole account.
     """
     unfinished = account.execute(
         "SELECT run_id, as_of FROM {} WHERE esp_integration_id = %(account)s AND flow = %(flow)s"
@@ -68,23 +76,25 @@ def open_run(account: Account, flow: str, selection: str, now: datetime, is_limi
         unfinished=list(UNFINISHED),
         now=now,
     ).fetchone()
-    run = OpenedRun(unfinished[0], unfinished[1], True) if unfinished else OpenedRun(str(uuid.uuid4()), now, False)
-    account.execute(
+    run_id, as_of = unfinished or (str(uuid.uuid4()), now)
+    stored = account.execute(
         "INSERT INTO {} AS run"
         " (run_id, esp_integration_id, flow, selection, is_limited, as_of, started_at, state, requests, retries)"
         " VALUES (%(run_id)s, %(account)s, %(flow)s, %(selection)s, %(is_limited)s, %(as_of)s, %(now)s, %(running)s,"
         " 0, 0) ON CONFLICT (run_id) DO UPDATE SET started_at = excluded.started_at, state = excluded.state,"
-        " message = NULL, finished_at = NULL, is_limited = run.is_limited AND excluded.is_limited",
+        " message = NULL, finished_at = NULL, is_limited = run.is_limited AND excluded.is_limited"
+        " RETURNING is_limited IS TRUE",
         bookkeeping.RUNS,
-        run_id=run.run_id,
+        run_id=run_id,
         flow=flow,
         selection=selection,
         is_limited=is_limited,
-        as_of=run.as_of,
+        as_of=as_of,
         now=now,
         running=RunState.RUNNING,
-    )
-    return run
+    ).fetchone()
+    assert stored is not None
+    return OpenedRun(run_id, as_of, unfinished is not None, stored[0])
 
 
 def take(account: Account, flow: str, run_id: str, session_id: str) -> None:
@@ -110,9 +120,8 @@ def restart(account: Account, run_id: str, is_read: Callable[[datetime], bool]) 
     """Record that a run drops what the ledger has of its window. Returns False if that has already happened.
 
     It has if this run was resumed after it did so, or if it continues the last run with the same selection, which
-    did so and was not finished, whatever day that was. Such a restart is over once a run of the flow has ended after
-    it, be it itself as partial, and `is_read` returns that the ledger has everything that there was to read at its
-    time.
+    did so and was not finished, whatever day that was. Such a restart is over once any run of the flow, also that one,
+    has ended after it, and `is_read` returns that the ledger has everything that there was to read at its time.
     """
     row = account.execute(
         "SELECT last.restarted_at, last.as_of, EXISTS (SELECT FROM {} AS ended"
@@ -146,7 +155,8 @@ def restart(account: Account, run_id: str, is_read: Callable[[datetime], bool]) 
 def find_run(connection: Connection, schema: str, name: str, run_id: str) -> StartedRun | None:
     """Return a run of the account with this name, or None if it has no such run."""
     query = SQL(
-        "SELECT esp_integration_id AS integration_id, account.account_id, run.as_of FROM {} AS run"
+        "SELECT esp_integration_id AS integration_id, account.account_id, run.as_of,"
+        " run.session_id IS NOT NULL AS is_latest FROM {} AS run"
         " JOIN {} AS account USING (esp_integration_id) WHERE run.run_id = %s AND account.name = %s"
     ).format(qualified(schema, bookkeeping.RUNS), qualified(schema, bookkeeping.INTEGRATIONS))
     with connection.cursor(row_factory=class_row(StartedRun)) as cursor:

@@ -18,14 +18,14 @@ _MAX_SENTENCES = 10  # differences in sentences; the ledger has the others
 class Summary(NamedTuple):
     """The history of a metric: numbers of events and of chunks.
 
-    `expected`, `loaded` and `waiting` are events of chunks that the source counted, and `uncounted` are the loaded ones
-    of the others.
+    `expected`, `loaded` and `waiting` are events of chunks that the source counted. `loaded_uncounted` are the loaded
+    ones of the others.
     """
 
     metric_id: str
     expected: int
     loaded: int
-    uncounted: int
+    loaded_uncounted: int
     waiting: int
     chunks: int
     done: int
@@ -130,7 +130,7 @@ def whole(metric_id: str, window: Window, events: int) -> BackfillChunk:
     return BackfillChunk(metric_id, window.start, window.end, events, state=state)
 
 
-def uncounted(metric_id: str, window: Window, longest: timedelta) -> Iterator[BackfillChunk]:
+def uncounted_chunks(metric_id: str, window: Window, longest: timedelta) -> Iterator[BackfillChunk]:
     """Cut a window into chunks of equal length, for a metric whose events the source cannot count."""
     parts = max(1, -(-(window.end - window.start) // longest))
     step = (window.end - window.start) / parts

@@ -18,16 +18,16 @@ Chunks = tuple[BackfillChunk, ...]
 
 
 class Counted(NamedTuple):
-    """Chunks to read, and the metrics that the source could not count, with the reason."""
+    """Chunks to read, and the reasons why the source could not count some metrics, by ID."""
 
     chunks: Chunks
-    uncounted: Mapping[str, str] = MappingProxyType({})
+    reasons: Mapping[str, str] = MappingProxyType({})
 
     @classmethod
     def joined(cls, parts: Iterable["Counted"]) -> "Counted":
         """Join results."""
         all_parts = list(parts)
-        reasons = {metric_id: reason for part in all_parts for metric_id, reason in part.uncounted.items()}
+        reasons = {metric_id: reason for part in all_parts for metric_id, reason in part.reasons.items()}
         return cls(tuple(chain.from_iterable(part.chunks for part in all_parts)), reasons)
 
 

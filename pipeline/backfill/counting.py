@@ -11,7 +11,7 @@ from klaviyo_pg.postgres import backfill_ledger, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window, floor
-from pipeline.backfill.chunking import cut, uncounted, whole
+from pipeline.backfill.chunking import cut, uncounted_chunks, whole
 from pipeline.backfill.counted import FAILURES, Chunks, Counted, counts_of
 from pipeline.backfill.plan import Gap, Plan, questions
 from pipeline.backfill.recheck import recheck
@@ -55,7 +55,7 @@ def count(session: Session, run: Run, asked: Sequence[Gap]) -> Counted:
 
         def chunks(source: Source) -> list[BackfillChunk]:
             found = counted(source, *question, run.settings.chunk_events, outage)
-            reasons.update(found.uncounted)
+            reasons.update(found.reasons)
             return list(found.chunks)
 
         return Counted(_recorded(session, run, chunks), reasons)
@@ -108,7 +108,7 @@ def counted(source: Source, metric_id: str, window: Window, size: int, outage: O
     try:
         counts = counts_of(source, metric_id, window, outage)
     except (Refused, MissingScope) as error:  # neither every kind of metric nor times of long ago can be counted
-        return Counted(tuple(uncounted(metric_id, window, _UNCOUNTED_WINDOW)), {metric_id: describe(error)})
+        return Counted(tuple(uncounted_chunks(metric_id, window, _UNCOUNTED_WINDOW)), {metric_id: describe(error)})
     return Counted(tuple(cut(metric_id, window, counts, size)))
 
 
@@ -179,7 +179,7 @@ class Counting:
 
     def _counted(self, result: Counted) -> None:
         self._new += result.chunks
-        for metric_id, reason in result.uncounted.items():
+        for metric_id, reason in result.reasons.items():
             self._uncounted.add(reason, metric_id)
         self._units -= 1
 

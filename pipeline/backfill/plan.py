@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from klaviyo_pg.postgres import backfill_ledger, lookups, runs
+from klaviyo_pg.errors import Busy
+from klaviyo_pg.postgres import backfill_ledger, claims, lookups, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import ChunkState
@@ -45,6 +46,8 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
     """Plan a backfill. With `restart`, the ledger forgets what lies in the window, and the spool is emptied.
 
     It does so once: a rerun resumes after an interruption, or if something could not be read.
+
+    Raises Busy where the ledger would forget what parts of a distributed backfill, which has ended, are still reading.
     """
 
     event_tables = event_tables_of(session, run)
@@ -54,6 +57,7 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
         chunks = backfill_ledger.chunks(account)
         if is_new := restart and runs.restart(account, run.id, partial(_is_read, chunks, ids, window)):
             dropped = _with_dropped(window, run.settings.events_kept_since)
+            check_no_parts(account, [each for each in chunks if each.metric_id in ids and each.touches(dropped)])
             backfill_ledger.forget(account, ids, dropped, run.id)
             chunks = backfill_ledger.chunks(account)
         others = backfill_ledger.counted_by_others(account, run.id)
@@ -105,6 +109,13 @@ def event_tables_of(session: Session, run: Run) -> frozenset[str] | None:
 def part_claim(group: str) -> str:
     """Return the name of the claim of a run that reads a group of chunks for a distributed backfill."""
     return f"backfill_part {group}"
+
+
+def check_no_parts(account: Account, chunks: Iterable[BackfillChunk]) -> None:
+    """Raise Busy while parts of a distributed backfill are reading any of these chunks."""
+    names = {each.group_name for each in chunks if each.group_name and each.state is not ChunkState.DONE}
+    if claims.held(account, [part_claim(name) for name in sorted(names)]):
+        raise Busy("Runs of backfill_part are still reading this history. Wait for them to finish or stop them.")
 
 
 def part_of_plan(session: Session, run: Run, names: Sequence[Sequence[str]]) -> Plan:

@@ -51,13 +51,13 @@ class Stored(NamedTuple):
 class Preview(NamedTuple):
     """The reading that a backfill has to do, by name of metric.
 
-    `answer_seconds` is how long a small answer took while nothing else was asked for. `uncounted` are the chunks whose
-    events the source cannot count.
+    `answer_seconds` is how long a small answer took while nothing else was asked for. `uncounted_chunks` are those
+    whose events the source cannot count.
     """
 
     metrics: Sequence[tuple[str, Summary]]
     answer_seconds: float
-    uncounted: Sequence[BackfillChunk] = ()
+    uncounted_chunks: Sequence[BackfillChunk] = ()
 
     @property
     def summaries(self) -> list[Summary]:
@@ -112,16 +112,17 @@ def facts(session: Session, found: Preview, stored: Stored, counting_seconds: fl
     settings, answer_seconds = session.settings, _answer_seconds(session.traffic)
     expected = sum(each.expected for each in found.summaries)
     left = sum(each.expected - stored.covers(each) for each in found.summaries)
-    uncounted = sum(map(stored.lacks, found.uncounted))
+    uncounted_requests = sum(map(stored.lacks, found.uncounted_chunks))
     with session.source() as source:
-        requests = sum(requests_of(each, source.events_per_page) for each in found.summaries) - len(found.uncounted)
+        all_requests = sum(requests_of(each, source.events_per_page) for each in found.summaries)
         limit, people_limit = source.event_requests_per_minute, source.people_requests_per_minute
         reasons = source.exclusion_reasons
+    counted_requests = all_requests - len(found.uncounted_chunks)
     streams = selection_of(settings).streams
     definitions = unread_dimension_chunks(stored.watermarks, {METRICS.name, LISTS.name}, reasons, streams)
     return Facts(
         events=left,
-        event_requests=uncounted + (ceil(requests * left / expected) if expected else 0),
+        event_requests=uncounted_requests + (ceil(counted_requests * left / expected) if expected else 0),
         counting_seconds=counting_seconds,
         answer_seconds=answer_seconds,
         readers=session.worker_count(found.answer_seconds, limit),
@@ -129,9 +130,9 @@ def facts(session: Session, found: Preview, stored: Stored, counting_seconds: fl
         people_limit=_share(settings, people_limit),
         definitions=len(definitions),
         people=_people(
-            session, PROFILES.name not in stored.watermarks and PEOPLE.name in streams and left + uncounted > 0
+            session, PROFILES.name not in stored.watermarks and PEOPLE.name in streams and left + uncounted_requests > 0
         ),
-        are_all_counted=not uncounted,
+        are_all_counted=not uncounted_requests,
     )
 
 

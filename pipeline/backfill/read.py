@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import cast
 
-from klaviyo_pg.errors import Unavailable
+from klaviyo_pg.errors import Busy, Unavailable
 from klaviyo_pg.postgres import backfill_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
@@ -75,15 +75,25 @@ def _open_spool(run: Run) -> Spool:
 
 
 class BackfillLedger:
-    """The progress of a chunk of history, in the table `backfill_chunks`."""
+    """The progress of a chunk of history from its checkpoint on, in the table `backfill_chunks`.
+
+    A claim does not keep out a part of a distributed backfill whose machine was suspended while another run read its
+    chunks: that run releases the claim when it ends.
+    """
 
     def __init__(self, chunk: BackfillChunk) -> None:
         self._chunk = chunk
 
     def record(self, account: Account, batch: ReadBatch, seconds: float) -> None:
-        """Record how many more events are stored, and the checkpoint."""
+        """Record how many more events are stored, and the checkpoint.
+
+        Raises Busy if the chunk has another checkpoint than that from which the batch was read.
+        """
         reached = None if batch.is_last else batch.reached
-        backfill_ledger.advance(account, self._chunk, batch.events, seconds, reached)
+        start = self._chunk.left.start
+        before = self._chunk._replace(reached=max(batch.start or start, start))
+        if not backfill_ledger.advance(account, before, batch.events, seconds, reached):
+            raise Busy(f"Another process has read {self._chunk} in the meantime. Nothing is lost: it reads the rest.")
 
 
 def extract(
@@ -157,7 +167,7 @@ def read_at_once(
         stored = transact(session, run, lambda account: _begin(account, chunk))
         if stored.state is ChunkState.DONE:
             return Outcome(chunk, was_done=True)
-        sink = _history_sink(session, run, chunk)
+        sink = _history_sink(session, run, stored)
 
         def counting(batch: ReadBatch) -> Counts:
             session.progress.add(chunk.metric_id, read=batch.events)

@@ -119,7 +119,7 @@ def _row(summary: Summary, name: str | None) -> dict[str, object]:
         "metric": name or summary.metric_id,
         "expected": summary.expected,
         "loaded": summary.loaded,
-        "uncounted": summary.uncounted,
+        "loaded_uncounted": summary.loaded_uncounted,
         "difference": summary.loaded - summary.expected,
         "chunks": f"{summary.done} of {summary.chunks}",
         "seconds": round(summary.seconds, 1),

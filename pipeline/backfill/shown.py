@@ -17,7 +17,7 @@ class Shown:
     def __init__(self, job: Job, names: Mapping[str, str | None]) -> None:
         self._job, self._names = job, names
         self._totals: dict[str, int] = {}
-        self._uncounted: set[str] = set()  # metrics whose total is not known
+        self._without_total: set[str] = set()
         self._is_complete = False
         self._began = self._logged = monotonic()
         self._requests_before = job.session.traffic.requests
@@ -27,12 +27,12 @@ class Shown:
         progress = self._job.session.progress
         for chunk in chunks:
             if chunk.is_uncounted:
-                self._uncounted.add(chunk.metric_id)
+                self._without_total.add(chunk.metric_id)
             elif chunk.waiting:
                 self._totals[chunk.metric_id] = self._totals.get(chunk.metric_id, 0) + chunk.waiting
             else:
                 continue
-            total = None if chunk.metric_id in self._uncounted else self._totals[chunk.metric_id]
+            total = None if chunk.metric_id in self._without_total else self._totals[chunk.metric_id]
             progress.expect(chunk.metric_id, self._names.get(chunk.metric_id) or chunk.metric_id, total)
         if is_complete and not self._is_complete:
             self._is_complete = True
@@ -48,7 +48,7 @@ class Shown:
         if monotonic() - self._logged >= _LOG_EVERY:
             self._logged = monotonic()
             self._job.log.info(self._sentence(requests))
-            if not self._uncounted:
+            if not self._without_total:
                 share = self.stored / max(1, sum(self._totals.values()))
                 self._job.publisher.progress(min(1.0, share))
 
@@ -59,9 +59,9 @@ class Shown:
         sent = self._job.session.traffic.requests - self._requests_before if requests is None else requests
         limit = self._job.session.requests_per_minute
         allowed = "" if limit is None else f" of {limit / 60:,.0f} allowed"
-        if not (total or self._uncounted):
+        if not (total or self._without_total):
             return "Nothing left to read." if self._is_complete else f"Nothing to read so far, {_COUNTING}"
-        of = "" if self._uncounted else f" of {total:,}"
+        of = "" if self._without_total else f" of {total:,}"
         so_far = "" if self._is_complete else " so far"
         return (
             f"{stored:,}{of} events{so_far}, {stored / seconds:,.0f} events/s, "
@@ -76,7 +76,7 @@ class Shown:
         done = (read + stored) / 2
         if not self._is_complete:
             return _COUNTING
-        if self._uncounted:
+        if self._without_total:
             return "time left not known: some events were not counted"
         if stored >= total:
             return "finishing"

@@ -5,12 +5,12 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from klaviyo_pg.errors import Busy, DatabaseUnusable, Stopped
-from klaviyo_pg.postgres import backfill_ledger, claims
+from klaviyo_pg.errors import DatabaseUnusable, Stopped
+from klaviyo_pg.postgres import backfill_ledger
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import ChunkState
 from pipeline.backfill.counting import Counting
-from pipeline.backfill.plan import Plan, part_claim
+from pipeline.backfill.plan import Plan, check_no_parts
 from pipeline.backfill.processes import reading_processes
 from pipeline.backfill.read import Outcomes, extract, label, load, next_group, read_at_once, spooled
 from pipeline.backfill.shown import Shown
@@ -33,7 +33,7 @@ def read_history(job: Job, plan: Plan) -> None:
     Raises Busy while parts of a distributed backfill, which has ended, are still reading chunks of the plan.
     """
     if plan.start is not None:
-        _check_no_parts(job, plan)
+        transact(job.session, job.run, partial(check_no_parts, chunks=plan.chunks))
     workers, count = job.workers, job.worker_count
     with (
         job.session.stop.on_signals(),
@@ -50,13 +50,6 @@ def read_history(job: Job, plan: Plan) -> None:
         stored = reading.shown.stored
     if job.session.stop.is_requested and not job.tally.is_postponed:
         job.tally.add(Stopped(f"Stopped after {stored:,} events. Rerun with the same arguments to resume."))
-
-
-def _check_no_parts(job: Job, plan: Plan) -> None:
-    names = {each.group_name for each in plan.chunks if each.group_name and each.state is not ChunkState.DONE}
-    parts = [part_claim(name) for name in sorted(names)]
-    if transact(job.session, job.run, lambda account: claims.held(account, parts)):
-        raise Busy("Runs of backfill_part are still reading this history. Wait for them to finish or stop them.")
 
 
 class _Pools(NamedTuple):

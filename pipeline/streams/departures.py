@@ -21,7 +21,7 @@ from pipeline.batch import Batch
 from pipeline.chunks import key_of
 from pipeline.run import transact
 from pipeline.streams.events import probe as probe_events
-from pipeline.streams.people import EVENT_OWNERS, LOOKED_UP_AT_ONCE, LookedUp, ids_of, look_up, looked_up_batch
+from pipeline.streams.people import EVENT_OWNERS, LOOKED_UP_AT_ONCE, LookedUp, ids_of, look_up, looked_up_reads
 from pipeline.streams.people import probe as probe_people
 from pipeline.streams.stream import Reading, Reads, Stream, by_rows
 from transforms import people
@@ -89,15 +89,13 @@ class _ProfileSweep:
 
 def _open_sweep(reading: Reading) -> Reads:
     sweep = _ProfileSweep(reading)
-    return Reads(sweep.pages(), lambda pages: looked_up_batch(reading, pages), sweep.finish)
+    return looked_up_reads(reading, sweep.pages(), sweep.finish)
 
 
 def _open_suspected(reading: Reading) -> Reads:
     present: list[str] = []
-    return Reads(
-        _suspected(reading, present),
-        lambda pages: looked_up_batch(reading, pages),
-        lambda account, guard: departures.forget(account, present),
+    return looked_up_reads(
+        reading, _suspected(reading, present), lambda account, guard: departures.forget(account, present)
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import polars as pl
 
@@ -25,30 +25,44 @@ Frames = Sequence[tuple[Load, pl.DataFrame]]
 _EVERY_RUN = "every daily run, in full"
 
 
+class _Collection(NamedTuple):
+    """A collection: its rows, as the transform takes them, and the records that were unreadable."""
+
+    rows: Any
+    unreadable: Sequence[Reject]
+
+
 def full_read(
     name: str,
     fetch: Callable[[Source], Iterator[Page[Any]]],
-    transform: Callable[[Reading, list[Any]], Batch],
+    transform: Callable[[Reading, Any], Batch],
     *fills: Load,
     rejects: str,
+    prepare: Callable[[Reading, list[Any]], Any] = lambda reading, rows: rows,
     finish: Callable[[Reading], Finish] = lambda reading: nothing,
     is_optional: bool = False,
     on_request: bool = False,
 ) -> Stream:
     """Declare a stream that is read in full and stored at once. `rejects` names the table of unreadable records.
 
-    What `finish` returns runs in the transaction that stores the rows.
+    `transform` takes what `prepare` returns: the rows, with what the warehouse has to be asked about them. What
+    `finish` returns runs in the transaction that stores the rows.
     """
 
     def open_chunk(reading: Reading) -> Reads:
-        def batch(pages: Sequence[Page[Any]]) -> Batch:
+        def prepare_pages(pages: Sequence[Page[Any]]) -> _Collection | None:
             if not pages:  # this dialect does not have the collection, which is something else than an empty one
-                return Batch()
+                return None
             rows, unreadable = collected(pages)
-            made = transform(reading, rows)
+            return _Collection(prepare(reading, rows), unreadable)
+
+        def batch(read: _Collection | None) -> Batch:
+            if read is None:
+                return Batch()
+            made, unreadable = transform(reading, read.rows), read.unreadable
             return Batch(_believed(made.frames, rejects, unreadable), {rejects: unreadable}, made.nul_characters)
 
-        return Reads(fetch(reading.source), batch, finish(reading))
+        return Reads(fetch(reading.source), batch, finish(reading), prepare=prepare_pages)
 
     return Stream(
         name,
@@ -75,10 +89,20 @@ def _kept(load: Load) -> Load:
     return load if load.absent_per else replace(load, absent=Absent.KEEP)
 
 
-def _metrics(reading: Reading, rows: list[Metric]) -> Batch:
+class _Routed(NamedTuple):
+    """Metrics, and the table of each, by ID."""
+
+    metrics: list[Metric]
+    destinations: Mapping[str, str]
+
+
+def _routed(reading: Reading, rows: list[Metric]) -> _Routed:
     """Events of a metric whose table has changed move with it."""
-    destinations = transact(reading.session, reading.run, lambda account: _destinations(reading, rows, account))
-    frame, nul_characters = dimensions.metrics(rows, destinations, reading.integration_id)
+    return _Routed(rows, transact(reading.session, reading.run, lambda account: _destinations(reading, rows, account)))
+
+
+def _metrics(reading: Reading, routed: _Routed) -> Batch:
+    frame, nul_characters = dimensions.metrics(routed.metrics, routed.destinations, reading.integration_id)
     return Batch([(loads.METRICS, frame)], nul_characters={"metrics": nul_characters})
 
 
@@ -180,7 +204,9 @@ def _tags(reading: Reading, rows: list[Tag | TagGroup]) -> Batch:
     )
 
 
-METRICS = full_read("metrics", lambda source: source.metrics(), _metrics, loads.METRICS, rejects="metrics")
+METRICS = full_read(
+    "metrics", lambda source: source.metrics(), _metrics, loads.METRICS, rejects="metrics", prepare=_routed
+)
 LISTS = full_read(
     "lists",
     lambda source: source.lists(),

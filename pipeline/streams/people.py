@@ -17,7 +17,7 @@ from klaviyo_pg.rows import Page, Profile, ProfileId, Reject
 from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch, protection_of
 from pipeline.run import transact
-from pipeline.streams.stream import Reading, Reads, Stream, by_rows, collected
+from pipeline.streams.stream import Finish, Reading, Reads, Stream, by_rows, collected, nothing
 from transforms import people
 from transforms.digests import NO_DIGEST, digest_of
 
@@ -42,15 +42,19 @@ class LookedUp(NamedTuple):
 
 
 def _open_profiles(reading: Reading) -> Reads:
-    return Reads(reading.source.profiles(reading.window), partial(people_batch, reading))
+    return _people_reads(reading, reading.source.profiles(reading.window))
 
 
 def _open_incomplete(reading: Reading) -> Reads:
     if reading.source.lists_people:
-        return Reads(_looked_up(reading), partial(looked_up_batch, reading))
+        return looked_up_reads(reading, _looked_up(reading))
     since = reading.run.as_of - _INCOMPLETE_FOR
     pages = (page for ids in _incomplete(reading, since) for page in reading.source.people(ids))
-    return Reads(pages, partial(people_batch, reading))
+    return _people_reads(reading, pages)
+
+
+def _people_reads(reading: Reading, pages: Iterable[Page[Profile]]) -> Reads:
+    return Reads(pages, partial(people_batch, reading), prepare=partial(with_stored, reading))
 
 
 def _looked_up(reading: Reading) -> Iterator[LookedUp]:
@@ -86,9 +90,31 @@ def ids_of(pages: Iterable[Page[Profile]]) -> list[str]:
     return [person.id for page in pages for person in page.rows]
 
 
-def looked_up_batch(reading: Reading, pages: Sequence[LookedUp]) -> Batch:
+class WithStored(NamedTuple):
+    """Pages of people, and what is stored of these people, by ID."""
+
+    pages: Sequence[Page[Profile]]
+    stored: Mapping[str, details.Stored]
+
+
+def with_stored(reading: Reading, pages: Sequence[Page[Profile]]) -> WithStored:
+    """Look up what is stored of the people on pages."""
+    ids = ids_of(pages)
+    stored = transact(reading.session, reading.run, lambda account: details.stored(account, ids)) if ids else {}
+    return WithStored(pages, stored)
+
+
+def looked_up_reads(reading: Reading, pages: Iterable[LookedUp], finish: Finish = nothing) -> Reads:
+    """Return how people who were looked up are read."""
+
+    def prepare(pages: Sequence[LookedUp]) -> tuple[Sequence[LookedUp], WithStored]:
+        return pages, with_stored(reading, [each for page in pages for each in page.people])
+
+    return Reads(pages, lambda prepared: _looked_up_batch(reading, *prepared), finish, prepare=prepare)
+
+
+def _looked_up_batch(reading: Reading, pages: Sequence[LookedUp], found: WithStored) -> Batch:
     """Make a batch of people who were looked up, and of those who are missing."""
-    found = [each for page in pages for each in page.people]
     missing = [(each, page.read_at) for page in pages for each in page.missing]
     batch = people_batch(reading, found)
     rejects = {**batch.rejects, "members": [reject for page in pages for reject in page.rejects]}
@@ -108,16 +134,16 @@ class _Read(NamedTuple):
     digests: dict[str, int]
 
 
-def people_batch(reading: Reading, pages: Sequence[Page[Profile]]) -> Batch:
+def people_batch(reading: Reading, found: WithStored) -> Batch:
     """Make a batch of people who were read with their consents.
 
     Their details, of which each person has many rows, are left out if the digest shows that they are stored.
     """
-    if not pages:
+    if not found.pages:
         return Batch()
-    rows, rejects = collected(pages)
-    read, at, integration_id = people.latest(rows), pages[0].read_at, reading.integration_id
-    unchanged, new, changed, digests = _compared(reading, read)
+    rows, rejects = collected(found.pages)
+    read, at, integration_id = people.latest(rows), found.pages[0].read_at, reading.integration_id
+    unchanged, new, changed, digests = _compared(reading, read, found.stored)
     attributes = [people.attributes(each, at, integration_id) for each in (new, changed)]
     consents = [people.consents(each, integration_id) for each in (new, changed)]
     digests |= dict.fromkeys((each for made in attributes for each in made.unstorable), NO_DIGEST)
@@ -150,15 +176,13 @@ def _members(
     return [(load, people.members(each, load, at, reading.integration_id, kept)) for load, each in by_load.items()]
 
 
-def _compared(reading: Reading, read: Sequence[Profile]) -> _Read:
+def _compared(reading: Reading, read: Sequence[Profile], stored: Mapping[str, details.Stored]) -> _Read:
     """Compare people with what is stored of them.
 
     If another reader stores one of them before this batch is, neither the digest nor the details are overwritten by
     what was left out here. The next run reads the person again, because of the overlap.
     """
     digest = digest_of(reading.integration_id, protection_of(reading.run.settings))
-    ids = [each.id for each in read]
-    stored = transact(reading.session, reading.run, lambda account: details.stored(account, ids))
     result = _Read([], [], [], {})
     for person in read:
         known = stored.get(person.id)

@@ -78,17 +78,25 @@ def nothing(*_: object) -> None:
     """Record nothing."""
 
 
+def as_read(pages: Sequence[Any]) -> Sequence[Any]:
+    """Return pages as they were read, for a batch that depends on nothing in the warehouse."""
+    return pages
+
+
 class Reads(NamedTuple):
     """A chunk of a stream, opened: its pages, how pages become a batch, and what its end has to record.
 
+    `prepare` returns what `batch` takes: the pages, with what the warehouse has to be asked about them. Readers wait
+    for each other while they make batches, so `batch` itself does not wait for the database.
     `finish` runs in the transaction of the last batch. Raises UnconfirmedLoss where it loses more than the guard
     believes. `stored` is called with the pages of each batch once it is stored.
     """
 
     pages: Iterable[Any]
-    batch: Callable[[Sequence[Any]], Batch]
+    batch: Callable[[Any], Batch]
     finish: Finish = nothing
     stored: Callable[[Sequence[Any]], None] = nothing
+    prepare: Callable[[Sequence[Any]], Any] = as_read
 
 
 Probe = Callable[[Source, AnyWindow, str | None], Iterator[Any]]

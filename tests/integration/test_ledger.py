@@ -65,7 +65,7 @@ def test_an_unfinished_run_is_resumed(account: Account, state: RunState) -> None
     if state is not RunState.RUNNING:
         runs.close_run(account, first.run_id, state, "an error")
     again = open_run(account, now=NOON + timedelta(hours=3))
-    assert again == (first.run_id, NOON, True)
+    assert again == (first.run_id, NOON, True, False)
     rows = account.connection.execute("SELECT state, message, started_at FROM runs").fetchall()
     assert rows == [("running", None, NOON + timedelta(hours=3))]
 
@@ -77,8 +77,8 @@ def test_a_run_is_limited_if_arguments_always_limited_it(
     account: Account, first: bool, second: bool, is_limited: bool
 ) -> None:
     """A selection by arguments can be the one of the settings."""
-    for each in (first, second):
-        open_run(account, is_limited=each)
+    open_run(account, is_limited=first)
+    assert open_run(account, is_limited=second).is_limited == is_limited
     assert account.connection.execute("SELECT is_limited FROM runs").fetchall() == [(is_limited,)]
 
 
@@ -168,7 +168,9 @@ def test_a_run_is_found_by_the_name_of_its_account(connection: psycopg.Connectio
     shop = accounts.register(connection, SCHEMA, "shop", "ACC1")
     accounts.register(connection, SCHEMA, "another", "ACC2")
     run = open_run(shop)
-    assert runs.find_run(connection, SCHEMA, "shop", run.run_id) == (shop.integration_id, "ACC1", NOON)
+    assert runs.find_run(connection, SCHEMA, "shop", run.run_id) == (shop.integration_id, "ACC1", NOON, False)
+    runs.take(shop, "daily", run.run_id, "session")
+    assert runs.find_run(connection, SCHEMA, "shop", run.run_id) == (shop.integration_id, "ACC1", NOON, True)
     assert runs.find_run(connection, SCHEMA, "another", run.run_id) is None
     assert runs.find_run(connection, SCHEMA, "shop", "no such run") is None
 
@@ -330,7 +332,10 @@ def test_a_backfill_chunk_keeps_the_run_that_planned_it(account: Account) -> Non
 
 
 def test_a_backfill_chunk_advances_fails_and_finishes(account: Account) -> None:
-    """A failure keeps the checkpoint, a new attempt clears the error, and finishing reaches the end of the window."""
+    """A failure keeps the checkpoint, a new attempt clears the error, and finishing reaches the end of the window.
+
+    Only a reader that knows the checkpoint advances it, and what is done does not fail.
+    """
     chunk = backfill_chunk("a", 0)
     error = "SELECT attempts, error FROM backfill_chunks"
     backfill_ledger.add(account, [chunk])
@@ -342,7 +347,9 @@ def test_a_backfill_chunk_advances_fails_and_finishes(account: Account) -> None:
     assert (failed.left, failed.waiting) == (Window(NOON + HOUR, NOON + DAY), 7)
     assert account.connection.execute(error).fetchall() == [(1, "an error")]
     backfill_ledger.begin(account, chunk)
-    backfill_ledger.advance(account, chunk, 8, 1.5, None)
+    assert not backfill_ledger.advance(account, chunk, 5, 1.0, NOON + 2 * HOUR)
+    assert backfill_ledger.advance(account, failed, 8, 1.5, None)
+    backfill_ledger.fail(account, failed, "a late error")
     backfill_ledger.begin(account, chunk)
     done = backfill_ledger.chunk(account, chunk)
     assert done == chunk._replace(loaded=11, seconds=2.5, reached=NOON + DAY, state=ChunkState.DONE)

@@ -123,9 +123,30 @@ def shown_by_panel(connection: psycopg.Connection, title: str, now: datetime) ->
     [panel] = (each for each in panels if each["title"] == title)
     query = panel["targets"][0]["rawSql"].replace("${account:sqlstring}", "'one'")
     start = now - timedelta(days=30)
+    query = query.replace("$__timeFilter(sent_at)", "sent_at BETWEEN $__timeFrom() AND $__timeTo()")
     return rows(
         connection, query.replace("$__timeFrom()", f"'{start:%FT%TZ}'").replace("$__timeTo()", f"'{now:%FT%TZ}'")
     )
+
+
+def test_the_first_campaign_is_shown_and_one_before_the_history_is_not(connection: psycopg.Connection) -> None:
+    """The first email of a campaign arrives after the time at which it was sent."""
+    now = datetime.now(UTC)
+    first = now - timedelta(days=20)
+    connection.execute(
+        "INSERT INTO klaviyo.metrics (key, id, name, destination, esp_integration_id)"
+        " VALUES ('m', 'm', 'Received Email', 'sends', 'one')"
+    )
+    for campaign, before in (("first", timedelta(seconds=40)), ("earlier", timedelta(minutes=30))):
+        connection.execute(
+            "INSERT INTO klaviyo.campaigns (key, id, campaign_key, name, sent_at, esp_integration_id)"
+            " VALUES (%s, %s, %s, %s, %s, 'one')",
+            [campaign, campaign, campaign, campaign, first - before],
+        )
+        add(connection, "sends", "one", campaign, "ann", first)
+        connection.execute("UPDATE klaviyo.sends SET metric_key = 'm', campaign_key = %s WHERE id = %s", [campaign] * 2)
+    assert [row[1] for row in shown_by_panel(connection, "Campaigns sent", now)] == ["first"]
+    assert [row[0] for row in rows(connection, BLOCKS[0])] == ["first"]
 
 
 def test_the_share_of_complaints_is_that_of_a_week(connection: psycopg.Connection) -> None:

@@ -180,6 +180,20 @@ def test_who_joins_again_without_an_event_joins_a_list_in_the_week_of_the_second
     assert answer(connection, 9) == [{"list": "News", "week": week, "joined": 1, "has_left": 0, "on_list": 1}]
 
 
+def test_a_list_grows_by_members_whose_last_joining_is_not_derived_yet(
+    connection: psycopg.Connection, merged: Merge
+) -> None:
+    """Rows of an earlier version have no `joined_at` until the next daily run."""
+    merged(loads.LISTS, {"key": "k", "id": "L", "name": "News"})
+    connection.execute(
+        "INSERT INTO member_lists (key, id, list_id, member_id, subscribed, unsubscribed_at, esp_integration_id)"
+        " VALUES ('ann', 'L:ann', 'L', 'ann', %s, %s, 'one')",
+        [DAY, DAY - timedelta(days=60)],
+    )
+    week = datetime(2026, 2, 23, tzinfo=UTC).date()
+    assert answer(connection, 9) == [{"list": "News", "week": week, "joined": 1, "has_left": 1, "on_list": 0}]
+
+
 def test_clicks_of_an_account_have_an_hour_whatever_its_time_zone(
     connection: psycopg.Connection, merged: Merge
 ) -> None:

@@ -18,7 +18,7 @@ from pipeline.outcome import Counts
 from pipeline.run import Run, begin
 from pipeline.session import Session
 from pipeline.streams.events import event_batch
-from pipeline.streams.people import people_batch
+from pipeline.streams.people import people_batch, with_stored
 from pipeline.streams.stream import Reading
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import HOUR, LOG, Warehouse, days_ago
@@ -42,7 +42,7 @@ def batch(session: Session, run: Run, *people: Profile, at: datetime = READ) -> 
     """Make a batch of people who were read at a time."""
     with session.source() as source:
         reading = Reading(session, run, source, FULL_READ, None)
-        return protect(people_batch(reading, [Page(people, (), at)]), run.settings)
+        return protect(people_batch(reading, with_stored(reading, [Page(people, (), at)])), run.settings)
 
 
 def put(session: Session, run: Run, made: Protected) -> Counts:

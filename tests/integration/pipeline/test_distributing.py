@@ -12,18 +12,20 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running, Scheduled
 
-from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.errors import BadSettings, Busy
 from klaviyo_pg.postgres import backfill_ledger
+from klaviyo_pg.postgres import runs as ledger
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.windows import history_window
 from pipeline import run as runs
-from pipeline.backfill.plan import Plan, part_claim
+from pipeline.backfill.plan import Plan, part_claim, plan
 from pipeline.job import Job
 from pipeline.outcome import Tally
 from pipeline.run import Run
 from pipeline.workers import ThreadWorkers
 from tasks import distributing
 from tasks.flow_run import MISCONFIGURED
-from tests.integration.pipeline.conftest import LOG, Warehouse, days_ago
+from tests.integration.pipeline.conftest import LOG, Warehouse, cut_connections, days_ago
 from tests.runs import Published
 
 CHUNK = BackfillChunk("OPEN", days_ago(10), days_ago(0), 6)
@@ -117,10 +119,12 @@ def add_chunks(warehouse: Warehouse, run: Run) -> None:
         runs.transact(session, run, lambda account: backfill_ledger.add(account, CHUNKS))
 
 
-def coordinate(warehouse: Warehouse, run: Run) -> Tally:
-    """Read what the ledger has as one more process that resumes the backfill; return its errors."""
+def coordinate(warehouse: Warehouse, run: Run, *claims: str) -> Tally:
+    """Read what the ledger has as one more process that resumes the backfill, under claims; return its errors."""
     with warehouse.open() as session:
         warehouse.session = session
+        for each in claims:
+            session.claim(run.integration_id, each)
         job = Job(session, run, ThreadWorkers(session), Tally(tolerates_failures=True), LOG, Published())
         chunks = runs.transact(session, run, backfill_ledger.chunks)
         distributing.read_distributed(job, Plan(tuple(chunks)), {})
@@ -197,6 +201,32 @@ def test_a_backfill_in_one_process_reads_nothing_that_parts_are_reading(
     assert warehouse.backfill(days_ago(10), days_ago(0)).state == "complete"
 
 
+def test_a_restart_is_refused_while_parts_are_reading(warehouse: Warehouse, run: Run, prefect: FakePrefect) -> None:
+    """Otherwise a part would store its last batch in a chunk that was planned again, which would then count as read."""
+    prefect.created = lambda created: warehouse.stop()
+    coordinate(warehouse, run)
+    [created] = prefect.runs.values()
+    with warehouse.open() as part:
+        part.claim(run.integration_id, part_claim(created.parameters["group"]))
+        result = warehouse.backfill(days_ago(10), days_ago(0), restart=True)
+        assert (result.state, result.exit_code) == ("failed", 2)
+        assert "still reading this history" in result.sentences[0]
+        assert warehouse.history() == [("OPEN", "planned", 6, 0)]
+    assert warehouse.backfill(days_ago(10), days_ago(0), restart=True).state == "complete"
+    assert sum(loaded for _, _, _, loaded in warehouse.history()) == 10
+
+
+def test_a_restart_that_is_resumed_adopts_its_parts(warehouse: Warehouse, run: Run, prefect: FakePrefect) -> None:
+    """It has already forgotten what it reads again."""
+    warehouse.daily("metrics")
+    window = history_window(run.as_of, days_ago(10), days_ago(0), run.settings.events_kept_since)
+    with warehouse.open() as session:
+        runs.transact(session, run, lambda account: ledger.restart(account, run.id, lambda as_of: True))
+        runs.transact(session, run, lambda account: backfill_ledger.group(account, [CHUNK], "G1"))
+        session.claim(run.integration_id, part_claim("G1"))
+        assert [each.group_name for each in plan(session, run, window, restart=True).chunks] == ["G1"]
+
+
 def test_an_error_that_ends_the_backfill_cancels_its_parts(
     warehouse: Warehouse, run: Run, prefect: FakePrefect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +240,23 @@ def test_an_error_that_ends_the_backfill_cancels_its_parts(
     with pytest.raises(SystemExit):
         coordinate(warehouse, run)
     assert prefect.cancelled == {each.id for each in prefect.runs.values()}
+
+
+def test_a_backfill_that_was_taken_over_leaves_its_parts_to_its_successor(
+    warehouse: Warehouse, run: Run, prefect: FakePrefect
+) -> None:
+    """The other process resumes the same run, and adopts them."""
+    with warehouse.open() as successor:
+
+        def take_over(created: FlowRun) -> None:
+            cut_connections(warehouse)
+            successor.claim(run.integration_id, "backfill")
+
+        prefect.created = take_over
+        with pytest.raises(Busy, match="another run has taken over"):
+            coordinate(warehouse, run, "backfill")
+    assert len(prefect.runs) == 1
+    assert not prefect.cancelled
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from itertools import count
 from threading import Barrier, Thread, Timer
 from typing import NoReturn
 
@@ -42,6 +41,13 @@ def test_another_run_of_the_flow_is_refused_while_one_is_in_progress(warehouse: 
     assert warehouse.daily("metrics").state == "complete"
 
 
+def test_a_run_is_limited_as_the_warehouse_has_it(warehouse: Warehouse) -> None:
+    """Arguments that repeat the settings resume a run of the whole account. Its end is that of the whole, too."""
+    for is_limited in (False, True):
+        with warehouse.open() as session:
+            assert not runs.begin(session, "daily", {}, LOG, is_limited).is_limited
+
+
 def test_claims_that_were_lost_are_taken_again(warehouse: Warehouse) -> None:
     """As after a restart of the database."""
     with warehouse.open() as session, warehouse.open() as other:
@@ -61,14 +67,15 @@ def test_a_claim_that_cannot_be_taken_again_can_be_stopped(warehouse: Warehouse)
     """While the database accepts no new connection, though those of the pool work, transactions wait for the claim."""
     with warehouse.open() as session:
         run = runs.begin(session, "daily", {}, LOG)
-        attempts = count()
+        attempts: list[bool] = []
 
         def refuse(*_: object, was_lost: bool) -> NoReturn:
-            next(attempts)
+            attempts.append(was_lost)
             raise psycopg.OperationalError("FATAL:  sorry, too many clients already")
 
         session._claimed = refuse  # type: ignore[method-assign]
         session._claims[0].connection.close()
+        wait_for_no_claims(warehouse)
         errors: list[BaseException] = []
 
         def work() -> None:
@@ -79,11 +86,11 @@ def test_a_claim_that_cannot_be_taken_again_can_be_stopped(warehouse: Warehouse)
 
         thread = Thread(target=work)
         thread.start()
-        wait_until(lambda: next(attempts) > 1, "the claim was asked for")
+        wait_until(lambda: len(attempts) > 1, "the claim was asked for")
         session.stop.request(Stopped())
         thread.join(5)
         assert not thread.is_alive() and errors
-        assert next(attempts) < 50, "attempts have pauses between them"
+        assert len(attempts) < 50, "attempts have pauses between them"
 
 
 def test_a_claim_that_another_process_has_taken_ends_the_run(warehouse: Warehouse) -> None:
@@ -163,7 +170,7 @@ def test_a_claim_that_is_lost_is_taken_again_before_the_next_transaction(warehou
     """Nobody else has taken it: the work is done once, under the claim."""
     with warehouse.open() as session:
         run = runs.begin(session, "daily", {}, LOG)
-        cut_connections(warehouse)
+        lose_claims(warehouse)
         assert runs.transact(session, run, lambda account: account.integration_id) == run.integration_id
         with warehouse.open() as other, pytest.raises(Busy, match="is in progress"):
             other.claim(run.integration_id, "daily")
@@ -214,6 +221,11 @@ def test_an_error_is_recorded_although_the_claim_was_lost(warehouse: Warehouse) 
 def lose_claims(warehouse: Warehouse) -> None:
     """End every connection to the warehouse, and wait until Postgres has released its claims."""
     cut_connections(warehouse)
+    wait_for_no_claims(warehouse)
+
+
+def wait_for_no_claims(warehouse: Warehouse) -> None:
+    """Wait until Postgres has noticed that the connections with claims have ended."""
     wait_until(
         lambda: not warehouse.one("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"), "no claim is left"
     )
@@ -379,6 +391,16 @@ def test_a_run_that_has_ended_cannot_be_joined(warehouse: Warehouse) -> None:
     ran = warehouse.backfill(days_ago(2))
     with warehouse.open() as session, pytest.raises(Stopped, match="has ended"):
         runs.join(session, ran.run.id, "backfill", "backfill_part a", 0.0)
+
+
+def test_a_run_that_another_one_has_followed_cannot_be_joined(warehouse: Warehouse) -> None:
+    """A part that was scheduled by a killed backfill begins while another backfill is in progress."""
+    with warehouse.open() as session:
+        killed = runs.begin(session, "backfill", {"start": days_ago(2)}, LOG)
+    with warehouse.open() as session, warehouse.open() as part:
+        runs.begin(session, "backfill", {"start": days_ago(3)}, LOG)
+        with pytest.raises(Stopped, match="has ended"):
+            runs.join(part, killed.id, "backfill", "backfill_part a", 0.0)
 
 
 def test_an_unknown_run_cannot_be_joined(warehouse: Warehouse) -> None:

@@ -1,11 +1,13 @@
 """Units that are repeated, as Prefect does with tasks that failed: the ledger knows what is left of them."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
+import psycopg
 import pytest
 
-from klaviyo_pg.errors import BadAnswer, Unavailable
+from klaviyo_pg.errors import BadAnswer, Busy, Unavailable
 from klaviyo_pg.postgres import backfill_ledger
 from klaviyo_pg.postgres import chunks as ledger
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
@@ -16,6 +18,7 @@ from pipeline.chunks import Chunk
 from pipeline.read import read_chunks
 from pipeline.run import Run
 from pipeline.session import Session
+from tests.driver import wait_until
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import LOG, Warehouse, days_ago
 from transforms.events import Metrics
@@ -23,6 +26,7 @@ from transforms.events import Metrics
 METRICS = Metrics({}, {"OPEN": "opens"})
 SECOND = timedelta(seconds=1)
 HISTORY = BackfillChunk("OPEN", days_ago(10), days_ago(0), 6)
+WAITING = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = %s::regclass AND NOT granted)"
 
 
 @pytest.fixture
@@ -55,6 +59,22 @@ def test_a_repeated_unit_reads_only_what_is_left(session: Session, run: Run, sho
     second = read_chunks(session, run, chunks, attempt=2)
     assert {each.chunk.subject: each.was_done for each in second} == {"L1": False, "L2": True}
     assert [each.subject for each in shop.sent("memberships")] == ["L1"]
+
+
+@pytest.mark.parametrize(("stream", "table"), [("profiles", "members"), ("metrics", "metrics")])
+def test_a_reader_that_waits_for_the_database_does_not_keep_others_from_making_batches(
+    warehouse: Warehouse, session: Session, run: Run, stream: str, table: str
+) -> None:
+    """They look up what a batch depends on before its turn."""
+    chunk = Chunk(stream)
+    runs.transact(session, run, lambda account: ledger.plan_chunks(account, run.id, [(chunk.key, chunk.part)]))
+    with ThreadPoolExecutor(1) as reader, psycopg.connect(warehouse.url) as other:
+        other.execute(f"LOCK TABLE klaviyo.{table}")
+        reading = reader.submit(read_chunks, session, run, [chunk])
+        wait_until(lambda: warehouse.one(WAITING, table), "the reader waits for the table")
+        is_turn_taken = session.batch_turn.locked()
+    assert [each.error for each in reading.result()] == [None]
+    assert not is_turn_taken
 
 
 @pytest.mark.parametrize("lists_people", [True, False], ids=["current", "legacy"])
@@ -95,6 +115,24 @@ def test_a_chunk_of_history_that_is_done_is_not_read_again(
     assert [each.was_done for each in read_at_once(session, run, [HISTORY], METRICS)] == [True]
     assert len(shop.sent("events")) == 1
     assert warehouse.rows("SELECT attempts, loaded FROM backfill_chunks") == [(1, 6)]
+
+
+def test_a_reader_whose_chunk_another_one_has_read_counts_nothing_twice(
+    warehouse: Warehouse, session: Session, run: Run, shop: FakeAccount
+) -> None:
+    """Its machine was suspended between reading and storing, and the other one has read the chunk to its end."""
+    others: list[bool] = []
+
+    def read_by_another() -> None:
+        shop.recover()
+        with warehouse.open() as other:
+            others.extend(each.error is None for each in read_at_once(other, run, [HISTORY], METRICS))
+
+    shop.before("events", read_by_another)
+    [outcome] = read_at_once(session, run, [HISTORY], METRICS)
+    assert others == [True]
+    assert isinstance(outcome.error, Busy)
+    assert warehouse.rows("SELECT state, loaded FROM backfill_chunks") == [("done", 6)]
 
 
 def test_a_spooled_chunk_that_is_done_is_deleted(

@@ -12,7 +12,7 @@ from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.rows import Count
 from klaviyo_pg.states import ChunkState
 from klaviyo_pg.windows import Window, history_window
-from pipeline.backfill.chunking import cut, gaps, summaries, uncounted, years
+from pipeline.backfill.chunking import cut, gaps, summaries, uncounted_chunks, years
 from pipeline.backfill.plan import questions
 from pipeline.backfill.read import label, next_group
 from transforms.events import Metrics
@@ -68,7 +68,7 @@ def test_gaps_are_what_no_chunk_covers(taken: list[tuple[int, int]]) -> None:
 
 def test_uncounted_history_is_cut_evenly() -> None:
     """Without counts the chunks have equal lengths, at most the longest allowed, and expect no number of events."""
-    chunks = list(uncounted("m", Window(START, START + timedelta(days=70)), timedelta(days=30)))
+    chunks = list(uncounted_chunks("m", Window(START, START + timedelta(days=70)), timedelta(days=30)))
     assert [chunk.expected for chunk in chunks] == [None] * 3
     assert (chunks[0].window_start, chunks[-1].window_end) == (START, START + timedelta(days=70))
     assert all(one.window_end == other.window_start for one, other in pairwise(chunks))
@@ -92,7 +92,7 @@ def test_a_summary_keeps_events_apart_that_were_not_counted() -> None:
         BackfillChunk("m", START + HOUR, START + HOUR * 2, 50, 20),
     ]
     [summary] = summaries(chunks)
-    assert (summary.expected, summary.loaded, summary.uncounted, summary.waiting) == (50, 20, 100, 30)
+    assert (summary.expected, summary.loaded, summary.loaded_uncounted, summary.waiting) == (50, 20, 100, 30)
 
 
 def test_a_summary_can_be_limited_to_a_window() -> None:

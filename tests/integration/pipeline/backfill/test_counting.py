@@ -118,13 +118,13 @@ def test_a_preview_has_what_cannot_be_counted(warehouse: Warehouse, shop: FakeAc
     shop.fail("counts", Refused("Not counted."))
     with warehouse.open() as session:
         found = preview(session, window, lambda answers, *, total: answers)
-        assert {each.metric_id for each in found.uncounted} == {"OPEN"}
+        assert {each.metric_id for each in found.uncounted_chunks} == {"OPEN"}
         before = facts(session, found, Stored(), 0)
-    assert (before.events, before.event_requests) == (ORDERS, 2 + len(found.uncounted))
+    assert (before.events, before.event_requests) == (ORDERS, 2 + len(found.uncounted_chunks))
     assert not before.are_all_counted
     ran = warehouse.backfill(START)
     [opens] = [row for row in ran.published.tables["backfill"] if row["metric"] == "Opened Email"]
-    assert [opens[name] for name in ("expected", "loaded", "uncounted", "difference")] == [0, 0, OPENS, 0]
+    assert [opens[name] for name in ("expected", "loaded", "loaded_uncounted", "difference")] == [0, 0, OPENS, 0]
     stored = cli._stored(warehouse.configured(), window)
     assert stored.loaded == {"OPEN": 0, "ORDER": ORDERS}
     with warehouse.open() as session:
