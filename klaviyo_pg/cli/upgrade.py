@@ -3,10 +3,11 @@
 import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from time import monotonic
 
+import psycopg
 from psycopg import Connection
 
 from klaviyo_pg.cli.preflight import check_settings
@@ -76,11 +77,13 @@ def _shown(connection: Connection, other: Connection, what: str) -> Iterator[Non
 
 
 def _print_progress(connection: Connection, pid: int, what: str, wait: Callable[[float], bool]) -> None:
+    """Print how far another session has got, until `wait` returns true, or the database no longer answers."""
     began = monotonic()
-    while not wait(_LOOK):
-        if share := rebuild.progress(connection, pid):
-            left = (monotonic() - began) / share * (1 - share)
-            print(f"{what}: {share:.0%}, about {_duration(left)} left", flush=True)
+    with suppress(psycopg.Error):
+        while not wait(_LOOK):
+            if share := rebuild.progress(connection, pid):
+                left = (monotonic() - began) / share * (1 - share)
+                print(f"{what}: {share:.0%}, about {_duration(left)} left", flush=True)
 
 
 def _duration(seconds: float) -> str:
