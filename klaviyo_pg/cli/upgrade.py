@@ -39,8 +39,7 @@ def upgrade(arguments: Namespace) -> int:
             for table, columns in indexes:
                 with _shown(connection, other, f"{table.name}: index on {', '.join(columns)}"):
                     rebuild.build_index(connection, name, table, columns)
-        with connection.transaction():
-            schema.upgrade(connection, name, storage)
+        schema.upgrade_patiently(connection, name, storage, print)
     print("The warehouse is up to date.")
     return 0
 
