@@ -11,6 +11,7 @@ import psycopg
 from psycopg import Connection
 
 from klaviyo_pg.cli.preflight import check_settings
+from klaviyo_pg.cli.signals import handle_signals
 from klaviyo_pg.cli.warehouse import warehouse_url
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.postgres import rebuild, schema
@@ -33,6 +34,7 @@ def upgrade(arguments: Namespace) -> int:
         _print_plan(steps, [f"{table.name} ({', '.join(columns)})" for table, columns in indexes])
         if arguments.plan:
             return 0
+        handle_signals()  # an index that is being built is canceled
         with connect(url, name, autocommit=True) as other:
             for step in steps:
                 _follow(connection, other, step, name)
