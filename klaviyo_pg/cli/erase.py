@@ -140,7 +140,11 @@ def _is_confirmed(account: str, people: _People) -> bool:
     if not sys.stdin.isatty():
         raise BadSettings("Nothing was erased: confirmation needs a terminal. Pass --yes to skip it.")
     number = "this person" if len(people) == 1 else f"{len(people):,} people"
-    answer = input(f"Erase {number} from all tables of {account}? This cannot be undone. [y/N] ")
+    try:
+        answer = input(f"Erase {number} from all tables of {account}? This cannot be undone. [y/N] ")
+    except EOFError:  # Ctrl-D
+        print()
+        return False
     return answer.strip().lower() in ("y", "yes")
 
 

@@ -50,17 +50,21 @@ class Times(NamedTuple):
 
 @dataclass(frozen=True)
 class Invocation:
-    """The command line of this process, and the prefix that commands for the same warehouse need."""
+    """The command line of this process, and the prefix that commands for the same warehouse need.
+
+    `integration` is its argument; None stands for the setting.
+    """
 
     line: str
     flow: str
     is_demo: bool
     prefix: str
+    integration: str | None = None
 
     @classmethod
     def of(cls, arguments: Namespace, prefix: str) -> "Invocation":
         """Describe the command of this process."""
-        return cls(_line(), arguments.command.name, arguments.sandbox is not None, prefix)
+        return cls(_line(), arguments.command.name, arguments.sandbox is not None, prefix, arguments.integration)
 
     @property
     def program(self) -> str:
@@ -200,9 +204,10 @@ def _next_commands(
         return
     if invocation.flow == "daily" and not ledger.has_history and not invocation.is_demo:
         start = f"{datetime.now(UTC).year - _HISTORY_YEARS}-01-01"
+        account = f" --integration {shlex.quote(invocation.integration)}" if invocation.integration else ""
         yield (
             "Load older events (--plan counts them, and forecasts the time):",
-            f"{program} backfill --start {start} --plan",
+            f"{program} backfill --start {start}{account} --plan",
         )
     if not settings.database_url:
         yield "Look at the data:", f"{program} psql"
