@@ -18,6 +18,7 @@ from rich.table import Table
 
 from klaviyo_pg.catalogue import DATA, STORED
 from klaviyo_pg.cli.output import json_line, print_error
+from klaviyo_pg.errors import UserError
 from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import connect, translated
@@ -195,7 +196,8 @@ def _next_commands(
     """Yield the commands that are useful after a run, each with its purpose."""
     schema, program = _identifier(settings.warehouse_schema), invocation.program
     if report.state not in FINISHED:
-        yield "Rerun to resume:", invocation.line
+        needs_correction = report.exit_code == UserError.exit_code
+        yield "When that is corrected, rerun to resume:" if needs_correction else "Rerun to resume:", invocation.line
     if report.state is RunState.COMPLETE_WITH_DIFFERENCES:
         yield "See where the counts differ:", _psql(program, _DIFFERENCES.format(schema=schema))
     if any(numbers["rejected"] or numbers["replaced_values"] for numbers in ledger.counts.values()):

@@ -11,7 +11,7 @@ import pytest
 
 from klaviyo_pg.cli.arguments import parse
 from klaviyo_pg.cli.summary import Invocation, Times, show
-from klaviyo_pg.errors import MissingScope
+from klaviyo_pg.errors import BadSettings, KlaviyoPgError, MissingScope, Unreachable
 from klaviyo_pg.rows import Reject
 from pipeline.outcome import Report
 from tests.driver import ROOT
@@ -78,6 +78,21 @@ def test_the_command_that_loads_the_history_is_for_the_same_account(
 ) -> None:
     summarize(warehouse, warehouse.daily(), integration="a shop")
     assert re.search(f"{HISTORY}[0-9-]+ --integration 'a shop' --plan\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("error", "proposal"),
+    [
+        (BadSettings("Wrong."), "When that is corrected, rerun to resume:"),
+        (Unreachable("Away."), "Rerun to resume:"),
+    ],
+)
+def test_a_rerun_is_proposed_once_it_can_succeed(
+    warehouse: Warehouse, shop: FakeAccount, capsys: pytest.CaptureFixture[str], error: KlaviyoPgError, proposal: str
+) -> None:
+    shop.fail("metrics", error)
+    summarize(warehouse, warehouse.daily())
+    assert proposal in capsys.readouterr().out.splitlines()
 
 
 def test_a_run_with_rejects_ends_with_how_to_see_them(
