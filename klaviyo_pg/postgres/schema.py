@@ -48,6 +48,7 @@ _RECORDED = """
     LEFT JOIN pg_description d ON d.classoid = 'pg_rewrite'::regclass AND d.objoid = r.oid
     WHERE n.nspname = %s AND c.relkind = 'v' AND r.rulename = '_RETURN'
 """
+_RECORD = "klaviyo-pg:"
 _COMMENTS = """
     SELECT c.relname, a.attname, d.description
     FROM pg_description d JOIN pg_class c ON c.oid = d.objoid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -331,13 +332,13 @@ def _records(
     """Yield the name of each view, how it is stored, how it was recorded, and whether this role owns it."""
     for name, stored, comment, is_owned in connection.execute(_RECORDED, [schema]).fetchall():
         if name in digests:
-            yield name, f"klaviyo-pg: {digests[name]} {stored}", comment, is_owned
+            yield name, f"{_RECORD} {digests[name]} {stored}", comment, is_owned
 
 
 def _define(connection: Connection, schema: str, view: View, query: Composed) -> None:
     """Create a view, or replace it if its definition differs. Objects that depend on it stay.
 
-    Raises DatabaseUnusable if the user has something else with this name.
+    Raises DatabaseUnusable if the user has something else with this name, or the view is that of a later version.
     """
     name = qualified(schema, view)
     if is_defined(connection, name, query):
@@ -346,10 +347,21 @@ def _define(connection: Connection, schema: str, view: View, query: Composed) ->
         with connection.transaction():
             connection.execute(SQL("CREATE OR REPLACE VIEW {} AS {}").format(name, query))
     except (errors.WrongObjectType, errors.InvalidTableDefinition) as error:
-        raise DatabaseUnusable(
-            f"{schema}.{view.name} is not this project's view ({error.diag.message_primary}). Rename it, or set "
-            "WAREHOUSE_SCHEMA to another schema."
-        ) from None
+        raise _not_replaceable(connection, schema, view, str(error.diag.message_primary)) from None
+
+
+def _not_replaceable(connection: Connection, schema: str, view: View, detail: str) -> DatabaseUnusable:
+    """Return the error that a view cannot be replaced. The comment on its rule shows that it is this project's."""
+    comments = {name: comment for name, _, comment, _ in connection.execute(_RECORDED, [schema])}
+    if (comments.get(view.name) or "").startswith(_RECORD):
+        return DatabaseUnusable(
+            f"{schema}.{view.name} was created by a later version, or changed by someone ({detail}). Drop it, which "
+            "loses no rows, then rerun."
+        )
+    return DatabaseUnusable(
+        f"{schema}.{view.name} is not this project's view ({detail}). Rename it, or set WAREHOUSE_SCHEMA to another "
+        "schema."
+    )
 
 
 def is_defined(connection: Connection, name: Identifier, query: Composed) -> bool:
