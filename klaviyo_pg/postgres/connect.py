@@ -117,7 +117,7 @@ SET row_security = off;
 SELECT set_config(name, value, false) FROM pg_settings
 JOIN json_each_text({limits}) AS limits (name, value) USING (name) WHERE source <> 'client';
 """)
-# The statement of a client that is gone would otherwise go on, and keep its locks.
+# The statement of a client that is gone would otherwise run to its end, and keep its locks.
 _CLIENT_CHECK = """
 SELECT set_config(name, '5s', false) FROM pg_settings
 WHERE name = 'client_connection_check_interval' AND source <> 'client'

@@ -229,7 +229,7 @@ def test_a_command_that_is_stopped_stops_building(
     executor: ThreadPoolExecutor,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Otherwise the database would go on, and refuse another upgrade until it is done."""
+    """Otherwise the database would finish the index, and refuse another upgrade until then."""
     monkeypatch.setenv("DATABASE_URL", url_of(database))
     monkeypatch.setenv("EVENT_INDEXES", "campaign")
     writer = connect()

@@ -53,7 +53,7 @@ def has_city(connection: psycopg.Connection) -> bool:
 def test_an_upgrade_names_the_sessions_that_use_tables(
     reader: psycopg.Connection, connection: psycopg.Connection
 ) -> None:
-    """It changes nothing, also if its transaction goes on, and keeps no lock and no limit."""
+    """It changes nothing, also if its transaction is committed, and keeps no lock and no limit."""
     with connection.transaction():
         with pytest.raises(TablesInUse, match=rf"\(pid {reader.info.backend_pid}: members\)\. End them, then rerun"):
             schema.upgrade(connection, SCHEMA)
