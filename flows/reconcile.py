@@ -5,10 +5,9 @@ if __name__ == "__main__":  # before Prefect is imported, so that its server sta
 
     main("reconcile")
 
-from functools import partial
-
 from prefect import State, flow
 
+from klaviyo_pg.settings import Settings
 from pipeline.reconcile.runbook import reconcile as runbook
 from tasks.blocks import AccountBlock, WarehouseBlock, settings_from
 from tasks.flow_run import follow
@@ -35,9 +34,15 @@ def reconcile(
         warehouse: the Prefect block with the warehouse, or its name. Default: DATABASE_URL.
     """
     changes = {"klaviyo_integration": integration, "metrics": metrics, "tables": tables, "reconcile_days": days}
+
+    def configured() -> Settings:
+        settings = settings_from(klaviyo, warehouse, **changes)
+        settings.check_reconcile_days("RECONCILE_DAYS" if days is None else "days")
+        return settings
+
     return follow(
         "reconcile",
-        partial(settings_from, klaviyo, warehouse, **changes),
+        configured,
         lambda: runbook,
         selection={},
         limits=(metrics, tables),

@@ -5,6 +5,7 @@
     │   ├── BadSettings        a setting or argument is invalid
     │   ├── BadKey             the API key is missing or not accepted
     │   ├── Busy               another run holds the claim, or another session a lock
+    │   │   └── TablesInUse    other sessions use tables of the warehouse: retry for a while
     │   ├── ClocksDiffer       the clocks of machine, database and API differ
     │   ├── WrongDialect       the endpoints of this dialect were retired
     │   ├── RetiredRevision    Klaviyo no longer serves the revision
@@ -63,6 +64,17 @@ class BadKey(UserError):
 
 class Busy(UserError):
     """Another run of this flow is in progress. Wait for it to finish or stop it."""
+
+
+class TablesInUse(Busy):
+    """Other sessions use tables of the warehouse. End them, then rerun to resume."""
+
+    def __init__(self, use: str = "Other sessions use tables of the warehouse") -> None:
+        self.use = use
+        super().__init__(f"{use}. End them, then rerun to resume.")
+
+    def __reduce__(self) -> tuple[type["TablesInUse"], tuple[str]]:
+        return (TablesInUse, (self.use,))
 
 
 class ClocksDiffer(UserError):

@@ -395,6 +395,11 @@ class Settings(BaseSettings):
                 f"the account into the embedded Postgres in {self.data_dir.absolute()}."
             )
 
+    def check_reconcile_days(self, name: str = "RECONCILE_DAYS") -> None:
+        """Raise BadSettings if no day is to be reconciled. `name` is that of the setting or argument that says so."""
+        if not self.reconcile_days:
+            raise BadSettings(f"{name} is 0, so there is nothing to compare: set the number of days.")
+
     @property
     def events_kept_since(self) -> datetime:
         """The time before which events are not kept: EVENTS_SINCE, or the beginning of time."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 import psycopg
@@ -17,9 +18,11 @@ from klaviyo_pg import rows
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped
 from klaviyo_pg.klaviyo.client import Traffic
+from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import accounts, claims, clock, commits, future, runs, schema, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import merge
+from klaviyo_pg.postgres.patience import repeated
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
 from pipeline import checks
@@ -130,12 +133,35 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
     session.check_claims_work()
     source = session.first_source()
     described = checks.account(source, settings, log.warning)
-    account_id = described.id if described else settings.klaviyo_account_id
     checks.metric_names(source, settings, _stored_metrics(session))
+    opening = partial(_open, session, flow, selection, source, described, is_limited)
+    run, before = repeated(opening, schema.PATIENCE, log.warning)
+    for note in run.notes:
+        log.info("%s", note)
+    if before is not None and run.resumed_at is None:
+        session.progress.seconds_before = before.total_seconds()
+        log.info("The last run like this one took %s", timedelta(seconds=round(before.total_seconds())))
+    return run
+
+
+def _open(
+    session: Session,
+    flow: str,
+    selection: Mapping[str, object],
+    source: Source,
+    described: rows.Account | None,
+    is_limited: bool,
+) -> tuple[Run, timedelta | None]:
+    """Bring the warehouse up to the catalogue and open the run, in one transaction. Also return how long the last took.
+
+    Raises TablesInUse, and opens no run, if other sessions use tables that have to be changed.
+    """
+    settings = session.settings
     with session.database.transaction() as connection:
         clocks = session.compare_clocks(clock.present(connection))
         now = clocks.earliest.replace(microsecond=0)
         schema.upgrade(connection, settings.warehouse_schema, schema.storage_of(settings))
+        account_id = described.id if described else settings.klaviyo_account_id
         account, account_id = _registered(connection, settings, account_id)
         session.claim(account.integration_id, flow)
         session.enter(connection)
@@ -164,12 +190,7 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
         other_names=other_names,
         is_limited=opened.is_limited,
     )
-    for note in run.notes:
-        log.info("%s", note)
-    if before is not None and not opened.is_resumed:
-        session.progress.seconds_before = before.total_seconds()
-        log.info("The last run like this one took %s", timedelta(seconds=round(before.total_seconds())))
-    return run
+    return run, before
 
 
 def _describe(account: Account, run_id: str, described: rows.Account, settings: Settings) -> None:

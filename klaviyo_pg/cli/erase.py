@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from klaviyo_pg.cli.output import print_warning
 from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.warehouse import no_account, open_warehouse, warehouse_url
 from klaviyo_pg.errors import BadSettings, Busy
@@ -54,8 +55,7 @@ def erase(arguments: Namespace) -> int:
         connection.commit()
         if not arguments.yes and not _is_confirmed(name, people):
             return 1
-        with connection.transaction():
-            schema.upgrade(connection, schema_name, schema.storage_of(settings))
+        schema.upgrade_patiently(connection, schema_name, schema.storage_of(settings), print_warning)
         account = Account(connection, schema_name, registered.integration_id)
         _check_not_empty(account, people)
         erased = _erase(account, warehouse_url(settings), people)
@@ -140,7 +140,11 @@ def _is_confirmed(account: str, people: _People) -> bool:
     if not sys.stdin.isatty():
         raise BadSettings("Nothing was erased: confirmation needs a terminal. Pass --yes to skip it.")
     number = "this person" if len(people) == 1 else f"{len(people):,} people"
-    answer = input(f"Erase {number} from all tables of {account}? This cannot be undone. [y/N] ")
+    try:
+        answer = input(f"Erase {number} from all tables of {account}? This cannot be undone. [y/N] ")
+    except EOFError:  # Ctrl-D
+        print()
+        return False
     return answer.strip().lower() in ("y", "yes")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from klaviyo_pg.cli import preview
 from klaviyo_pg.cli.display import LiveDisplay, is_live, starting
+from klaviyo_pg.cli.output import tolerant_output
 from klaviyo_pg.cli.preflight import check_backfill
 from klaviyo_pg.cli.signals import handle_signals
 from klaviyo_pg.cli.startup import Startup
@@ -34,8 +35,13 @@ def show_plan(startup: Startup, arguments: Namespace) -> int:
 def run(startup: Startup, arguments: Namespace, prefix: str, parameters: Sequence[str]) -> int:
     """Run the flow of a command with the arguments that are its parameters, and return the exit code.
 
-    `prefix` has to precede later commands for the same warehouse.
+    `prefix` has to precede later commands for the same warehouse. The run does not depend on a reader of its output.
     """
+    with tolerant_output():
+        return _run(startup, arguments, prefix, parameters)
+
+
+def _run(startup: Startup, arguments: Namespace, prefix: str, parameters: Sequence[str]) -> int:
     with starting() if _has_display() else nullcontext():
         _start_warehouse(startup)
         run_flow = _import(startup, arguments.command.name)

@@ -1,11 +1,12 @@
-"""The output of a command for programs: lines of JSON, in the form of the log. Knows no command."""
+"""The output of a command: lines of JSON for programs, and what happens if its reader is gone. Knows no command."""
 
 import json
+import os
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Any, TextIO, cast
 
 from klaviyo_pg.errors import KlaviyoPgError
 
@@ -41,3 +42,51 @@ def _is_json() -> bool:
     with suppress(KlaviyoPgError):
         return load_settings().log_format == "json"
     return False
+
+
+class _Tolerant:
+    """A text stream that discards what is written once its reader is gone."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with _discarding(self._stream):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with _discarding(self._stream):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def tolerant_output() -> Iterator[None]:
+    """Discard what is printed once the reader of standard output is gone, instead of raising BrokenPipeError."""
+    with redirect_stdout(cast(TextIO, _Tolerant(sys.stdout))):
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+
+
+def discard_output() -> None:
+    """Discard what is printed from here on, and what has not been flushed yet."""
+    _discard(sys.stdout)
+
+
+@contextmanager
+def _discarding(stream: TextIO) -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        _discard(stream)
+
+
+def _discard(stream: TextIO) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

@@ -33,7 +33,8 @@ def check_backfill(arguments: Namespace) -> Window:
 
 def check_reconcile(arguments: Namespace) -> None:
     """Check the arguments of the reconcile flow."""
-    load_settings(reconcile_days=arguments.days)
+    settings = load_settings(reconcile_days=arguments.days)
+    settings.check_reconcile_days("RECONCILE_DAYS" if arguments.days is None else "--days")
 
 
 def check_settings(**changes: object) -> Settings:

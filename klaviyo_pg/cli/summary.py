@@ -18,6 +18,7 @@ from rich.table import Table
 
 from klaviyo_pg.catalogue import DATA, STORED
 from klaviyo_pg.cli.output import json_line, print_error
+from klaviyo_pg.errors import UserError
 from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import connect, translated
@@ -50,17 +51,21 @@ class Times(NamedTuple):
 
 @dataclass(frozen=True)
 class Invocation:
-    """The command line of this process, and the prefix that commands for the same warehouse need."""
+    """The command line of this process, and the prefix that commands for the same warehouse need.
+
+    `integration` is its argument; None stands for the setting.
+    """
 
     line: str
     flow: str
     is_demo: bool
     prefix: str
+    integration: str | None = None
 
     @classmethod
     def of(cls, arguments: Namespace, prefix: str) -> "Invocation":
         """Describe the command of this process."""
-        return cls(_line(), arguments.command.name, arguments.sandbox is not None, prefix)
+        return cls(_line(), arguments.command.name, arguments.sandbox is not None, prefix, arguments.integration)
 
     @property
     def program(self) -> str:
@@ -191,7 +196,8 @@ def _next_commands(
     """Yield the commands that are useful after a run, each with its purpose."""
     schema, program = _identifier(settings.warehouse_schema), invocation.program
     if report.state not in FINISHED:
-        yield "Rerun to resume:", invocation.line
+        needs_correction = report.exit_code == UserError.exit_code
+        yield "When that is corrected, rerun to resume:" if needs_correction else "Rerun to resume:", invocation.line
     if report.state is RunState.COMPLETE_WITH_DIFFERENCES:
         yield "See where the counts differ:", _psql(program, _DIFFERENCES.format(schema=schema))
     if any(numbers["rejected"] or numbers["replaced_values"] for numbers in ledger.counts.values()):
@@ -200,9 +206,10 @@ def _next_commands(
         return
     if invocation.flow == "daily" and not ledger.has_history and not invocation.is_demo:
         start = f"{datetime.now(UTC).year - _HISTORY_YEARS}-01-01"
+        account = f" --integration {shlex.quote(invocation.integration)}" if invocation.integration else ""
         yield (
             "Load older events (--plan counts them, and forecasts the time):",
-            f"{program} backfill --start {start} --plan",
+            f"{program} backfill --start {start}{account} --plan",
         )
     if not settings.database_url:
         yield "Look at the data:", f"{program} psql"

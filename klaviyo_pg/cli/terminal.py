@@ -6,21 +6,34 @@ from contextlib import suppress
 from traceback import format_exception
 from typing import NoReturn
 
-from klaviyo_pg.cli.output import print_error
+from klaviyo_pg.cli.output import discard_output, print_error
 from klaviyo_pg.errors import KlaviyoPgError, Stopped
 from klaviyo_pg.redaction import redacted
 
+_NO_READER = 141  # the exit code of a program that SIGPIPE ends
+
 
 def run(command: Callable[[], int]) -> NoReturn:
-    """Run a command, and exit with the code that it returns. Its errors become one sentence each."""
+    """Run a command, and exit with the code that it returns. Its errors become one sentence each.
+
+    A command whose output has no reader any more ends without a sentence.
+    """
     try:
         code = command()
+        sys.stdout.flush()
     except KlaviyoPgError as error:
         print_error(str(error))
         code = error.exit_code
     except KeyboardInterrupt:
         print_error("Stopped.")
         code = Stopped.exit_code
+    except BrokenPipeError:
+        discard_output()
+        code = _NO_READER
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):  # for which Rich raises it
+            raise
+        code = _NO_READER
     except Exception as error:
         print_error(_traceback(error))
         code = 1

@@ -3,13 +3,15 @@
 import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from time import monotonic
 
+import psycopg
 from psycopg import Connection
 
 from klaviyo_pg.cli.preflight import check_settings
+from klaviyo_pg.cli.signals import handle_signals
 from klaviyo_pg.cli.warehouse import warehouse_url
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.postgres import rebuild, schema
@@ -32,14 +34,14 @@ def upgrade(arguments: Namespace) -> int:
         _print_plan(steps, [f"{table.name} ({', '.join(columns)})" for table, columns in indexes])
         if arguments.plan:
             return 0
+        handle_signals()  # an index that is being built is canceled
         with connect(url, name, autocommit=True) as other:
             for step in steps:
                 _follow(connection, other, step, name)
             for table, columns in indexes:
                 with _shown(connection, other, f"{table.name}: index on {', '.join(columns)}"):
                     rebuild.build_index(connection, name, table, columns)
-        with connection.transaction():
-            schema.upgrade(connection, name, storage)
+        schema.upgrade_patiently(connection, name, storage, print)
     print("The warehouse is up to date.")
     return 0
 
@@ -76,11 +78,13 @@ def _shown(connection: Connection, other: Connection, what: str) -> Iterator[Non
 
 
 def _print_progress(connection: Connection, pid: int, what: str, wait: Callable[[float], bool]) -> None:
+    """Print how far another session has got, until `wait` returns true, or the database no longer answers."""
     began = monotonic()
-    while not wait(_LOOK):
-        if share := rebuild.progress(connection, pid):
-            left = (monotonic() - began) / share * (1 - share)
-            print(f"{what}: {share:.0%}, about {_duration(left)} left", flush=True)
+    with suppress(psycopg.Error):
+        while not wait(_LOOK):
+            if share := rebuild.progress(connection, pid):
+                left = (monotonic() - began) / share * (1 - share)
+                print(f"{what}: {share:.0%}, about {_duration(left)} left", flush=True)
 
 
 def _duration(seconds: float) -> str:

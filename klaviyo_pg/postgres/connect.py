@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic, sleep
 from typing import TypeVar
 
@@ -117,6 +117,11 @@ SET row_security = off;
 SELECT set_config(name, value, false) FROM pg_settings
 JOIN json_each_text({limits}) AS limits (name, value) USING (name) WHERE source <> 'client';
 """)
+# The statement of a client that is gone would otherwise run to its end, and keep its locks.
+_CLIENT_CHECK = """
+SELECT set_config(name, '5s', false) FROM pg_settings
+WHERE name = 'client_connection_check_interval' AND source <> 'client'
+"""
 _SERVER_SESSION = (
     "SELECT pid, backend_start FROM pg_catalog.pg_stat_activity"
     " WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
@@ -140,6 +145,8 @@ def connect(url: str, schema: str, autocommit: bool = False) -> psycopg.Connecti
     try:
         _check_encoding(connection)
         connection.execute(_SETTINGS.format(schema=Identifier(schema), limits=Literal(json.dumps(_LIMITS))))
+        with suppress(errors.InvalidParameterValue):  # some platforms cannot check
+            connection.execute(_CLIENT_CHECK)
         connection.autocommit = autocommit
     except BaseException:
         connection.close()

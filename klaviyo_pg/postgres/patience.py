@@ -1,18 +1,20 @@
 """Waiting for a lock that others hold, without making everybody wait who comes later. Knows no tables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import sleep
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from psycopg import Connection
 from psycopg.errors import LockNotAvailable
 from psycopg.sql import Composed
 
-from klaviyo_pg.errors import Busy
+from klaviyo_pg.errors import Busy, TablesInUse
 
 _LIMIT_WAIT = "SELECT set_config('lock_timeout', %s, true)"
 
 Report = Callable[[str], None]
+Result = TypeVar("Result")
 
 
 class Patience(NamedTuple):
@@ -43,13 +45,31 @@ def patiently(
     raise Busy(f"Another session does not stop using the table {table}. End it, then rerun to resume.")
 
 
+def repeated(action: Callable[[], Result], patience: Patience, report: Report = _nothing) -> Result:
+    """Return what an action returns that is repeated while it raises TablesInUse. The last attempt raises it."""
+    for _ in range(patience.attempts - 1):
+        try:
+            return action()
+        except TablesInUse as error:
+            report(f"{error.use}; trying again")
+            sleep(patience.pause)
+    return action()
+
+
+@contextmanager
+def limited_waits(connection: Connection, wait: str) -> Iterator[None]:
+    """Wait for no lock longer than `wait`, in a transaction or as one. An error undoes what was done."""
+    with connection.transaction():
+        row = connection.execute("SELECT current_setting('lock_timeout')").fetchone()
+        connection.execute(_LIMIT_WAIT, [wait])
+        yield
+        connection.execute(_LIMIT_WAIT, row)
+
+
 def _has_run(connection: Connection, statement: Composed, wait: str) -> bool:
     try:
-        with connection.transaction():
-            row = connection.execute("SELECT current_setting('lock_timeout')").fetchone()
-            connection.execute(_LIMIT_WAIT, [wait])
+        with limited_waits(connection, wait):
             connection.execute(statement)
-            connection.execute(_LIMIT_WAIT, row)
     except LockNotAvailable:
         return False
     return True

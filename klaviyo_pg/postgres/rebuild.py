@@ -39,11 +39,11 @@ _CHECK = "SELECT FROM pg_constraint WHERE conrelid = to_regclass(%s) AND conname
 # Building takes about as long as validating, which begins once all others have seen the index.
 _PROGRESS = """
 SELECT CASE
-    WHEN phase LIKE 'building index: scanning%' THEN 0.4 * blocks_done / greatest(blocks_total, 1)
-    WHEN phase LIKE 'building index: loading%' THEN 0.5 + 0.15 * tuples_done / greatest(tuples_total, 1)
-    WHEN phase LIKE 'index validation: scanning index%' THEN 0.65 + 0.1 * blocks_done / greatest(blocks_total, 1)
-    WHEN phase LIKE 'index validation: scanning table%' THEN 0.75 + 0.25 * blocks_done / greatest(blocks_total, 1)
-    WHEN phase LIKE 'building index: sorting%' THEN 0.45
+    WHEN phase LIKE 'building index: scanning%%' THEN 0.4 * blocks_done / greatest(blocks_total, 1)
+    WHEN phase LIKE 'building index: loading%%' THEN 0.5 + 0.15 * tuples_done / greatest(tuples_total, 1)
+    WHEN phase LIKE 'index validation: scanning index%%' THEN 0.65 + 0.1 * blocks_done / greatest(blocks_total, 1)
+    WHEN phase LIKE 'index validation: scanning table%%' THEN 0.75 + 0.25 * blocks_done / greatest(blocks_total, 1)
+    WHEN phase LIKE 'building index: sorting%%' THEN 0.45
     ELSE 0 END::float8
 FROM pg_stat_progress_create_index WHERE pid = %s
 """

@@ -9,7 +9,7 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View, events, membership
-from klaviyo_pg.errors import DatabaseUnusable
+from klaviyo_pg.errors import DatabaseUnusable, TablesInUse
 from klaviyo_pg.postgres import (
     definitions,
     freshness,
@@ -22,6 +22,7 @@ from klaviyo_pg.postgres import (
     time_zones,
     touched,
 )
+from klaviyo_pg.postgres.patience import Patience, Report, limited_waits, repeated
 from klaviyo_pg.postgres.statements import place, qualified, shown
 from klaviyo_pg.settings import Settings
 
@@ -47,6 +48,7 @@ _RECORDED = """
     LEFT JOIN pg_description d ON d.classoid = 'pg_rewrite'::regclass AND d.objoid = r.oid
     WHERE n.nspname = %s AND c.relkind = 'v' AND r.rulename = '_RETURN'
 """
+_RECORD = "klaviyo-pg:"
 _COMMENTS = """
     SELECT c.relname, a.attname, d.description
     FROM pg_description d JOIN pg_class c ON c.oid = d.objoid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -71,6 +73,15 @@ _PRIMARY_KEYS = """
 _SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname = ANY(%s)"
 _MAY_CREATE = "SELECT has_database_privilege(current_database(), 'CREATE'), current_user"
 _TABLE_EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
+_USERS = """
+    SELECT l.pid, min(c.relname::text)
+    FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE l.granted AND l.pid <> pg_backend_pid() AND n.nspname = ANY(%s) AND c.relkind IN ('r', 'p', 'v')
+        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    GROUP BY 1 ORDER BY 1 LIMIT 5
+"""
+PATIENCE = Patience("2s", 5.0, 60)
+"""The patience of an upgrade with other users of the tables."""
 
 Place = tuple[str, str]
 """The schema and the name of a table."""
@@ -108,9 +119,40 @@ def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> No
 
     Raises DatabaseUnusable if the user may not create a schema; if a column of the catalogue has a different type, or
     an internal table is in both schemas, because only the owner can decide what to do about it; and where rebuilding
-    large tables is necessary, which a separate command does.
+    large tables is necessary, which a separate command does. Raises TablesInUse, and changes nothing, if another
+    session uses a table that has to be changed: all who came later would have to wait as well.
     """
     connection.execute("SELECT pg_advisory_xact_lock(pg_catalog.hashtextextended('klaviyo_pg.schema', 0))")
+    try:
+        with limited_waits(connection, PATIENCE.wait):
+            _upgrade(connection, schema, storage)
+    except errors.LockNotAvailable:
+        raise _in_use(connection, schema) from None
+
+
+def upgrade_patiently(connection: Connection, schema: str, storage: Storage, report: Report) -> None:
+    """Upgrade in one transaction. While tables are in use, let others use them, and try again.
+
+    Raises TablesInUse if they are in use for minutes, and DatabaseUnusable as `upgrade` does.
+    """
+
+    def attempt() -> None:
+        with connection.transaction():
+            upgrade(connection, schema, storage)
+
+    repeated(attempt, PATIENCE, report)
+
+
+def _in_use(connection: Connection, schema: str) -> TablesInUse:
+    """Return the error that names the sessions that use tables of the warehouse, if they still do."""
+    users = connection.execute(_USERS, [schemas.both(schema)]).fetchall()
+    if not users:
+        return TablesInUse()
+    uses = ", ".join(f"pid {pid}: {table}" for pid, table in users)
+    return TablesInUse(f"Other sessions use tables of the warehouse ({uses})")
+
+
+def _upgrade(connection: Connection, schema: str, storage: Storage) -> None:
     for name in _missing_schemas(connection, schema):
         connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(name)))
     existing = _with_internal_moved(connection, schema, columns(connection, schema))
@@ -290,13 +332,13 @@ def _records(
     """Yield the name of each view, how it is stored, how it was recorded, and whether this role owns it."""
     for name, stored, comment, is_owned in connection.execute(_RECORDED, [schema]).fetchall():
         if name in digests:
-            yield name, f"klaviyo-pg: {digests[name]} {stored}", comment, is_owned
+            yield name, f"{_RECORD} {digests[name]} {stored}", comment, is_owned
 
 
 def _define(connection: Connection, schema: str, view: View, query: Composed) -> None:
     """Create a view, or replace it if its definition differs. Objects that depend on it stay.
 
-    Raises DatabaseUnusable if the user has something else with this name.
+    Raises DatabaseUnusable if the user has something else with this name, or the view is that of a later version.
     """
     name = qualified(schema, view)
     if is_defined(connection, name, query):
@@ -305,10 +347,21 @@ def _define(connection: Connection, schema: str, view: View, query: Composed) ->
         with connection.transaction():
             connection.execute(SQL("CREATE OR REPLACE VIEW {} AS {}").format(name, query))
     except (errors.WrongObjectType, errors.InvalidTableDefinition) as error:
-        raise DatabaseUnusable(
-            f"{schema}.{view.name} is not this project's view ({error.diag.message_primary}). Rename it, or set "
-            "WAREHOUSE_SCHEMA to another schema."
-        ) from None
+        raise _not_replaceable(connection, schema, view, str(error.diag.message_primary)) from None
+
+
+def _not_replaceable(connection: Connection, schema: str, view: View, detail: str) -> DatabaseUnusable:
+    """Return the error that a view cannot be replaced. The comment on its rule shows that it is this project's."""
+    comments = {name: comment for name, _, comment, _ in connection.execute(_RECORDED, [schema])}
+    if (comments.get(view.name) or "").startswith(_RECORD):
+        return DatabaseUnusable(
+            f"{schema}.{view.name} was created by a later version, or changed by someone ({detail}). Drop it, which "
+            "loses no rows, then rerun."
+        )
+    return DatabaseUnusable(
+        f"{schema}.{view.name} is not this project's view ({detail}). Rename it, or set WAREHOUSE_SCHEMA to another "
+        "schema."
+    )
 
 
 def is_defined(connection: Connection, name: Identifier, query: Composed) -> bool:

@@ -1,6 +1,5 @@
 """The runbook of a reconcile run."""
 
-from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.postgres import watermarks as ledger
 from pipeline import coverage, stored_marts
 from pipeline.chunks import Chunk
@@ -33,8 +32,7 @@ def reconcile(job: Job) -> None:
 
 
 def _check(job: Job) -> None:
-    if not job.run.settings.reconcile_days:
-        raise BadSettings("RECONCILE_DAYS is 0, so there is nothing to compare: set the number of days.")
+    job.run.settings.check_reconcile_days()
     if job.tally.must_stop or not can_count(job):
         return
     loaded, findings, rereads = look_up(job), Findings(), Rereads(surplus=True)

@@ -1,18 +1,26 @@
 """Warehouses of an earlier version, whose large tables have the primary key (key): refused by runs, and upgraded."""
 
 import argparse
+import os
+import re
+import signal
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import pytest
 
 from klaviyo_pg.catalogue import events, loads, membership
+from klaviyo_pg.cli import upgrade as upgrading
 from klaviyo_pg.cli.upgrade import upgrade as command
 from klaviyo_pg.errors import Busy, DatabaseUnusable
 from klaviyo_pg.postgres import rebuild, schema
 from klaviyo_pg.postgres.patience import Patience
 from klaviyo_pg.postgres.schema import Storage
+from tests.driver import wait_until
 from tests.merging import counts
 from tests.runs import url_of
 
@@ -22,6 +30,14 @@ PLAIN = argparse.Namespace(plan=False)
 INDEX = "opens_campaign_key_idx"
 REBUILT = (*events.EVENT_TABLES, membership.MEMBER_CONSENTS)
 CONSTRAINTS = "SELECT count(*) FROM pg_constraint WHERE conrelid = 'opens'::regclass AND contype = 'c'"
+# An expression of an index that waits at the last row, while another session holds the advisory lock 7.
+WAITS_AT_LAST_ROW = """
+CREATE FUNCTION waits_at_z(id text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+    IF id = 'z' THEN PERFORM pg_advisory_xact_lock(7); END IF;
+    RETURN id;
+END $$
+"""
 
 
 def consent(channel: str, **values: object) -> dict[str, object]:
@@ -149,3 +165,94 @@ def test_upgrade_builds_the_indexes_of_the_settings(
         "opens_metric_key_event_at_idx",
         "opens_pkey",
     ]
+
+
+@pytest.fixture
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
+
+
+@contextmanager
+def half_built(
+    connection: psycopg.Connection, connect: Any, merged: Any, executor: ThreadPoolExecutor
+) -> Iterator[int]:
+    """Let another session build an index that stops at the last row of the table, and return the session's process."""
+    merged(OPENS, *({"key": f"{number:04}", "id": "a"} for number in range(500)))
+    merged(OPENS, {"key": "z", "id": "z"})
+    connection.execute(WAITS_AT_LAST_ROW)
+    builder = connect()
+    connection.execute("SELECT pg_advisory_lock(7)")
+    built = executor.submit(builder.execute, "CREATE INDEX ON opens (waits_at_z(id))")
+    try:
+        yield builder.info.backend_pid
+    finally:
+        connection.execute("SELECT pg_advisory_unlock(7)")
+        built.result()
+
+
+def test_the_progress_of_an_index_is_shown(
+    connection: psycopg.Connection,
+    connect: Any,
+    merged: Any,
+    executor: ThreadPoolExecutor,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    looks = iter([False, True])
+    with half_built(connection, connect, merged, executor) as pid:
+        wait_until(lambda: rebuild.progress(connection, pid), "the index is built in part")
+        upgrading._print_progress(connection, pid, "opens", lambda seconds: next(looks))
+    assert re.fullmatch(r"opens: \d\d?%, about 0:00:\d\d left\n", capsys.readouterr().out)
+    assert rebuild.progress(connection, pid) is None
+
+
+def building(connection: psycopg.Connection) -> list[Any]:
+    """Return the process IDs of the sessions that build an index."""
+    return connection.execute("SELECT pid FROM pg_stat_progress_create_index").fetchall()
+
+
+@pytest.fixture
+def _keeps_handlers() -> Iterator[None]:
+    """Restore the handlers of signals. Until a command sets others, SIGTERM ends it at once, without cleaning up."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGTERM, lambda number, frame: pytest.fail("The command ended at once"))
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("_keeps_handlers")
+def test_a_command_that_is_stopped_stops_building(
+    connection: psycopg.Connection,
+    connect: Any,
+    database: str,
+    executor: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise the database would finish the index, and refuse another upgrade until then."""
+    monkeypatch.setenv("DATABASE_URL", url_of(database))
+    monkeypatch.setenv("EVENT_INDEXES", "campaign")
+    writer = connect()
+    writer.execute("BEGIN")
+    writer.execute("LOCK TABLE opens IN ROW EXCLUSIVE MODE")
+
+    def stop() -> None:
+        wait_until(lambda: building(connection), "the command builds an index")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopping = executor.submit(stop)
+    with pytest.raises(KeyboardInterrupt):
+        command(PLAIN)
+    stopping.result()
+    assert building(connection) == []
+    writer.execute("COMMIT")
+    assert command(PLAIN) == 0
+    assert index_of(connection, INDEX) != (None,)
+
+
+def test_progress_that_cannot_be_read_is_left_out(connect: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """The index is built all the same."""
+    lost = connect()
+    lost.close()
+    upgrading._print_progress(lost, 1, "opens", lambda seconds: False)
+    assert capsys.readouterr() == ("", "")

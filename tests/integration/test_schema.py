@@ -1,16 +1,19 @@
 """Upgrading a warehouse to the catalogue."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from psycopg.sql import SQL, Composed
 
 from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import TABLES, VIEWS
 from klaviyo_pg.errors import DatabaseUnusable
-from klaviyo_pg.postgres import schema
-from klaviyo_pg.postgres.schema import Place
+from klaviyo_pg.postgres import marts, schema
+from klaviyo_pg.postgres.schema import Place, Storage
 from klaviyo_pg.postgres.statements import place
+from tests.source import ROOT
 
 _COLUMNS = """
     SELECT table_schema, table_name, array_agg(column_name::text ORDER BY ordinal_position)
@@ -181,6 +184,35 @@ def test_an_object_with_the_name_of_a_view_is_reported(database: str, taken: str
         connection.execute(f"CREATE {taken}")  # type: ignore[arg-type]
     with pytest.raises(DatabaseUnusable, match=r"^klaviyo\.freshness is not this project's view \("):
         upgrade(database)
+
+
+def test_a_view_of_a_later_version_is_reported(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not dropped, because grants would go with it."""
+
+    def with_one_column(name: str) -> Composed:
+        return SQL("SELECT day FROM ({}) AS growth").format(marts.QUERIES["list_growth"](name))
+
+    monkeypatch.setitem(schema._QUERIES, "list_growth", with_one_column)
+    with pytest.raises(DatabaseUnusable, match=r"^klaviyo\.list_growth was created by a later version, .*\. Drop it"):
+        upgrade(database)
+    assert columns(database) == EXPECTED
+
+
+def test_the_documented_statement_drops_what_an_earlier_version_refuses(database: str) -> None:
+    """Rows stay. An upgrade creates what was dropped."""
+    [statement, *_] = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "deploy.md").read_text("utf-8"), re.DOTALL)
+    with psycopg.connect(database) as connection:
+        schema.upgrade(connection, "klaviyo", Storage(stores_marts=True))
+        connection.execute("INSERT INTO klaviyo.members (key, id) VALUES ('k', 'p1')")
+        connection.execute("CREATE VIEW klaviyo.mine AS SELECT id FROM klaviyo.members")
+        connection.execute(statement)
+        views = connection.execute("SELECT viewname FROM pg_views WHERE schemaname = 'klaviyo'").fetchall()
+        triggers = connection.execute("SELECT FROM pg_trigger WHERE NOT tgisinternal").fetchall()
+        rows = connection.execute("SELECT * FROM klaviyo.mine").fetchall()
+        connection.execute("DROP VIEW klaviyo.mine")
+    assert (views, triggers, rows) == ([("mine",)], [], [("p1",)])
+    upgrade(database)
+    assert columns(database) == EXPECTED
 
 
 _OLDER_FRESHNESS = """

@@ -99,6 +99,15 @@ def test_a_lost_host_is_noticed_within_minutes(database: str) -> None:
     assert client["tcp_user_timeout"] == "60000"
 
 
+@pytest.mark.parametrize(
+    ("option", "interval"), [("", "5s"), ("&options=-c%20client_connection_check_interval%3D7s", "7s")]
+)
+def test_the_server_ends_the_statement_of_a_client_that_is_gone(database: str, option: str, interval: str) -> None:
+    """It looks every few seconds. Otherwise a statement, such as one that builds an index, would run to its end."""
+    with connect(url_of(database) + option, SCHEMA) as connection:
+        assert connection.execute("SHOW client_connection_check_interval").fetchone() == (interval,)
+
+
 def test_a_database_in_another_encoding_is_refused(server: str) -> None:
     """It could not store every character."""
     with psycopg.connect(server, autocommit=True) as owner:

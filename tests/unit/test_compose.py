@@ -54,6 +54,18 @@ def test_deployments_get_the_variables_that_they_read() -> None:
     assert all(name in (ROOT / "prefect.yaml").read_text() for name in read)
 
 
+def test_the_report_gets_the_settings_that_it_reads() -> None:
+    """With and without the prefix. The file .env would bring the API key along, which the report does not need."""
+    sources = [ROOT / "klaviyo_pg/cli/report.py", *(ROOT / "pipeline/html_report").glob("*.py")]
+    names = set(re.findall(r"\bsettings\.(\w+)", "".join(path.read_text("utf-8") for path in sources)))
+    names = {name.replace("events_kept_since", "events_since") for name in names}
+    assert names <= set(Settings.model_fields)
+    environment = SERVICES["report"]["environment"]
+    assert {name for name, value in environment.items() if value is None} == {
+        f"{prefix}{name.upper()}" for prefix in ("", "KLAVIYO_PG_") for name in names
+    }
+
+
 @pytest.mark.parametrize("worker", WORKERS)
 def test_the_spool_outlives_the_container(worker: str) -> None:
     """It is on a named volume that belongs to the image's user, and neither in memory nor shared by two accounts."""

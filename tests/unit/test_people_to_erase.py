@@ -1,10 +1,12 @@
 """Arguments of `klaviyo-pg erase` that name no one, which it refuses before it needs a warehouse."""
 
+import io
+import sys
 from argparse import Namespace
 
 import pytest
 
-from klaviyo_pg.cli.erase import erase
+from klaviyo_pg.cli.erase import _is_confirmed, _People, erase
 from klaviyo_pg.errors import BadSettings
 
 
@@ -25,3 +27,21 @@ def test_what_names_no_one_is_refused(named: dict[str, list[str]], message: str)
     assert str(raised.value).startswith(message)
     assert str(raised.value).endswith(" Nothing was erased.")
     assert not any(text in str(raised.value) for texts in named.values() for text in texts)
+
+
+class Terminal(io.StringIO):
+    """A terminal with what is typed."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("typed", "is_confirmed"), [("y\n", True), ("YES\n", True), ("\n", False), ("no\n", False), ("", False)]
+)
+def test_people_are_erased_only_if_that_is_confirmed(
+    monkeypatch: pytest.MonkeyPatch, typed: str, is_confirmed: bool
+) -> None:
+    """Ctrl-D, which types nothing, does not confirm it."""
+    monkeypatch.setattr(sys, "stdin", Terminal(typed))
+    assert _is_confirmed("shop", _People(set(), {"p1"})) is is_confirmed

@@ -1,7 +1,7 @@
 """Documents as pages of the site: their links lead to pages, and each document is in the navigation."""
 
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
@@ -10,6 +10,9 @@ from tests.source import ROOT
 from website.links import PAGES, for_site
 
 DOCS = PurePosixPath("docs")
+FILES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+LINK = re.compile(r"\]\(([^():#\s]*)#([^)\s]+)\)")
+CODE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,26 @@ def test_each_document_is_in_the_navigation_once() -> None:
     named = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     documents = [path.name for path in (ROOT / "docs").glob("*.md")]
     assert sorted(named) == sorted([*documents, *PAGES.values()])
+
+
+def anchors(file: Path) -> set[str]:
+    """Return the anchors of the headings of a document."""
+    headings = re.findall(r"^#+ (.+)$", CODE.sub("", file.read_text("utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_links_lead_to_headings(file: Path) -> None:
+    links = LINK.findall(CODE.sub("", file.read_text("utf-8")))
+    assert [
+        (target, anchor)
+        for target, anchor in links
+        if anchor not in anchors((file.parent / target).resolve() if target else file)
+    ] == []
+
+
+def test_links_to_headings_are_recognized() -> None:
+    assert LINK.findall("[a](b.md#c), [d](#e-f), [g](https://example.com/h#i)") == [("b.md", "c"), ("", "e-f")]
 
 
 def test_the_configuration_names_the_extra_that_installs_the_generator() -> None:

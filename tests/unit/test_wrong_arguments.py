@@ -78,3 +78,24 @@ def test_a_wrong_setting_or_flag_is_named(
     [line] = capsys.readouterr().err.splitlines()
     assert message in line
     assert line.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("setting", "arguments", "message"),
+    [
+        pytest.param("30", ["--days", "0"], "--days is 0, so there is nothing to compare", id="argument"),
+        pytest.param("0", [], "RECONCILE_DAYS is 0, so there is nothing to compare", id="setting"),
+    ],
+)
+def test_a_reconciliation_of_no_day_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    setting: str,
+    arguments: list[str],
+    message: str,
+) -> None:
+    """Before it begins, so that no failed run is recorded."""
+    monkeypatch.setenv("RECONCILE_DAYS", setting)
+    with pytest.raises(SystemExit, match="2"):
+        main("reconcile", arguments)
+    assert message in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from klaviyo_pg.cli.arguments import parse
 from klaviyo_pg.cli.summary import Invocation, Times, show
-from klaviyo_pg.errors import MissingScope
+from klaviyo_pg.errors import BadSettings, KlaviyoPgError, MissingScope, Unreachable
 from klaviyo_pg.rows import Reject
 from pipeline.outcome import Report
 from tests.driver import ROOT
@@ -20,11 +21,14 @@ from tests.integration.pipeline.conftest import Result, Warehouse, days_ago
 HISTORY = "klaviyo-pg backfill --start "
 
 
-def summarize(warehouse: Warehouse, ran: Result, flow: str = "daily", **settings: object) -> None:
-    """Print what a command prints after a run."""
+def summarize(
+    warehouse: Warehouse, ran: Result, flow: str = "daily", integration: str | None = None, **settings: object
+) -> None:
+    """Print what a command prints after a run. `integration` is its argument."""
     configured = warehouse.configured(**settings)
     report = Report(ran.run.id, "shop", ran.state, tuple(ran.sentences), ran.exit_code)
-    assert show(configured, report, Times(1.5, 2), Invocation("", flow, is_demo=False, prefix="")) == ran.exit_code
+    invocation = Invocation("", flow, is_demo=False, prefix="", integration=integration)
+    assert show(configured, report, Times(1.5, 2), invocation) == ran.exit_code
 
 
 @pytest.mark.parametrize(
@@ -67,6 +71,28 @@ def test_the_first_run_ends_with_how_to_load_the_history(
     summarize(warehouse, warehouse.backfill(days_ago(40)), "backfill")
     summarize(warehouse, warehouse.daily())
     assert HISTORY not in capsys.readouterr().out
+
+
+def test_the_command_that_loads_the_history_is_for_the_same_account(
+    warehouse: Warehouse, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summarize(warehouse, warehouse.daily(), integration="a shop")
+    assert re.search(f"{HISTORY}[0-9-]+ --integration 'a shop' --plan\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("error", "proposal"),
+    [
+        (BadSettings("Wrong."), "When that is corrected, rerun to resume:"),
+        (Unreachable("Away."), "Rerun to resume:"),
+    ],
+)
+def test_a_rerun_is_proposed_once_it_can_succeed(
+    warehouse: Warehouse, shop: FakeAccount, capsys: pytest.CaptureFixture[str], error: KlaviyoPgError, proposal: str
+) -> None:
+    shop.fail("metrics", error)
+    summarize(warehouse, warehouse.daily())
+    assert proposal in capsys.readouterr().out.splitlines()
 
 
 def test_a_run_with_rejects_ends_with_how_to_see_them(
