@@ -10,6 +10,7 @@ from tests.driver import MIDNIGHT
 from tests.runs import Warehouse
 
 LEDGER = (
+    bookkeeping.COMMITS,
     bookkeeping.RUNS,
     bookkeeping.RUN_TABLES,
     bookkeeping.CHUNKS,
