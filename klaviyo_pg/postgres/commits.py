@@ -1,4 +1,4 @@
-"""Whether a transaction was committed although the answer was lost. The caller owns the transaction.
+"""The last transaction of each writer, in case the answer to its COMMIT was lost. The caller owns the transaction.
 
 Each writer leaves a token in its row at the end of each transaction. The ID of a transaction would not do: after a
 crash, Postgres can give the ID of a transaction that it has lost to another one.
