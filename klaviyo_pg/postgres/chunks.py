@@ -42,13 +42,13 @@ def done(account: Account, run_id: str) -> set[tuple[str, str]]:
 def reopen(account: Account, run_id: str, chunks: Iterable[tuple[str, str]], age: timedelta) -> int:
     """Plan chunks of a run, given as (stream, part), again if they were done longer than `age` ago; return how many.
 
-    A time in the future, after the database's clock was set back, counts as longer ago.
+    A time further in the future, after the database's clock was set back, counts as longer ago.
     """
     streams, parts = zip(*chunks, strict=True) if (chunks := list(chunks)) else ((), ())
     query = (
         "UPDATE {} SET state = %(planned)s, done_at = NULL, reached = NULL WHERE run_id = %(run_id)s"
         " AND (stream, part) IN (SELECT * FROM unnest(%(streams)s::text[], %(parts)s::text[]))"
-        " AND state = %(done)s AND done_at NOT BETWEEN now() - %(age)s AND now()"
+        " AND state = %(done)s AND done_at NOT BETWEEN now() - %(age)s AND now() + %(age)s"
     )
     values = {"run_id": run_id, "streams": list(streams), "parts": list(parts), "age": age}
     states = {"planned": ChunkState.PLANNED, "done": ChunkState.DONE}
