@@ -78,9 +78,7 @@ MEMBER_ENGAGEMENT = _stored(
     indexes=(("member_key",),),
 )
 LIST_GROWTH = _stored(
-    marts.LIST_GROWTH,
-    ("list_id", "day"),
-    (membership.MEMBER_LISTS, dimensions.LISTS, account.ACCOUNTS),
+    marts.LIST_GROWTH, ("list_id", "day"), (membership.MEMBER_LISTS, dimensions.LISTS, account.ACCOUNTS)
 )
 DELIVERABILITY = _stored(
     marts.DELIVERABILITY,

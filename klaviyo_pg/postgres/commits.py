@@ -6,6 +6,7 @@ crash, Postgres can give the ID of a transaction that it has lost to another one
 
 from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.patience import limited_waits
 
 _LEAVE = """
 INSERT INTO {} (writer, token, left_at, esp_integration_id)
@@ -18,7 +19,6 @@ INSERT INTO {} AS stored (writer, token, left_at, esp_integration_id) VALUES (%(
 ON CONFLICT (writer) DO UPDATE SET token = stored.token RETURNING token
 """
 _LONGEST_WAIT = "2s"
-_LIMIT_WAIT = "SELECT set_config('lock_timeout', %s, true)"
 _FORGET = "DELETE FROM {} WHERE esp_integration_id = %(account)s AND left_at < now() - interval '1 day'"
 
 
@@ -32,10 +32,8 @@ def was_committed(account: Account, writer: str, token: str) -> bool:
 
     Raises LockNotAvailable while the server has not ended it.
     """
-    [(usual,)] = account.connection.execute("SELECT current_setting('lock_timeout')")
-    account.connection.execute(_LIMIT_WAIT, [_LONGEST_WAIT])
-    [(found,)] = account.execute(_READ, bookkeeping.COMMITS, writer=writer)
-    account.connection.execute(_LIMIT_WAIT, [usual])
+    with limited_waits(account.connection, _LONGEST_WAIT):
+        [(found,)] = account.execute(_READ, bookkeeping.COMMITS, writer=writer)
     return bool(found == token)
 
 
