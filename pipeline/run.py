@@ -19,7 +19,7 @@ from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import accounts, claims, clock, commits, future, runs, schema, watermarks
+from klaviyo_pg.postgres import accounts, claims, clock, commits, details, future, runs, schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.postgres.patience import repeated
@@ -32,7 +32,6 @@ from transforms import definitions
 from transforms.routing import KnownMetric
 
 _PLANNED_BY = {"klaviyo_dialect", "lookback_days", "reconcile_days", "first_sync_days", "metrics", "tables"}
-_PROFILES = "profiles"  # the stream that the custom properties of people come with
 
 Result = TypeVar("Result")
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -175,7 +174,7 @@ def _open(
         if described:
             _describe(account, opened.run_id, described, settings)
         unknown_zone = checks.time_zone(connection, described.timezone if described else None)
-        other_names = _follow_readable_names(account, settings)
+        other_names = _follow_readable_names(account, settings, opened.as_of)
     first = source.traffic
     run = Run(
         opened.run_id,
@@ -225,15 +224,18 @@ def _registered(
     return accounts.register(connection, schema_name, name, account_id, *protection), account_id
 
 
-def _follow_readable_names(account: Account, settings: Settings) -> str | None:
-    """Let the next daily run read all people if READABLE_PROPERTIES has changed, and return a sentence about it."""
+def _follow_readable_names(account: Account, settings: Settings, as_of: datetime) -> str | None:
+    """Let the next daily run, such as this one of the time `as_of`, read all people if READABLE_PROPERTIES has changed.
+
+    Return a sentence about it.
+    """
     before, now = accounts.readable_digest(account), settings.readable_digest
     if before == now:
         return None
     accounts.record_readable(account, now)
     if before is None:
         return None
-    watermarks.forget(account, _PROFILES)
+    details.record_outdated(account, as_of - timedelta(seconds=1))
     return (
         "READABLE_PROPERTIES has changed: a daily run reads all people again. Stored events keep the names as they "
         "are until you run klaviyo-pg backfill --start DATE --restart."

@@ -111,7 +111,7 @@ def _merge(
     if batch.has_attributions and not _is_hidden(batch, loads.EVENT_ATTRIBUTIONS):
         _delete_withdrawn(account, known, parts)
     if has_overwritten:
-        details.record_overwritten(account)
+        details.record_outdated(account)
     _follow_merges(account, parts)
     _count_others(counts, batch, rejects)
     _store_rejects(account, run, chunk, rejects, has_erased)

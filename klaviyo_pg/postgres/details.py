@@ -15,8 +15,9 @@ from klaviyo_pg.postgres import watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.statements import row_key
 
-OVERWRITTEN = "overwritten_profiles"
-"""The name under which watermarks record when complete records were last overwritten by those of another dialect."""
+OUTDATED = "outdated_profiles"
+"""The name under which watermarks record the time up to which stored profiles are out of date, although Klaviyo has not
+changed them: another dialect has overwritten some, or other properties stay readable now."""
 _PERSON = {"member_attributes": "id", "member_consents": "member_id", "list_suppressions": "member_id"}
 _KEY = row_key(Identifier("ids", "id"))
 # People are looked up one by one in the index, as in a merge: OFFSET 0 sees to that.
@@ -82,9 +83,12 @@ def without(load: Load, frame: pl.DataFrame, ids: Collection[str]) -> pl.DataFra
     return frame.filter(~pl.col(_PERSON[load.table.name]).is_in(list(ids)))
 
 
-def record_overwritten(account: Account) -> None:
-    """Record that complete records were overwritten just now. A later run reads all profiles again."""
-    watermarks.advance(account, OVERWRITTEN, None, datetime.now(UTC), None)
+def record_outdated(account: Account, until: datetime | None = None) -> None:
+    """Record that profiles that were read up to a time (None: now) are out of date. A later run reads all again.
+
+    Unlike deleting their watermark, this also counts for a run in progress, which will write the watermark.
+    """
+    watermarks.advance(account, OUTDATED, None, until or datetime.now(UTC), None)
 
 
 def clear(account: Account, load: Load, frame: pl.DataFrame) -> None:

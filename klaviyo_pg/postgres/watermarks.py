@@ -12,12 +12,6 @@ def watermarks(account: Account) -> dict[str, datetime]:
     return dict(account.execute(query, bookkeeping.WATERMARKS).fetchall())
 
 
-def forget(account: Account, stream: str) -> None:
-    """Delete the watermark of a stream, so that the next run reads all of it."""
-    query = "DELETE FROM {} WHERE esp_integration_id = %(account)s AND stream = %(stream)s"
-    account.execute(query, bookkeeping.WATERMARKS, stream=stream)
-
-
 def advance(
     account: Account,
     stream: str,
