@@ -122,6 +122,7 @@ def test_a_change_of_the_names_that_stay_readable_is_followed(warehouse: Warehou
     names = "SELECT DISTINCT name FROM member_attributes"
     notes = []
     for readable in ((), ("Größe", "Länge"), ("Länge", "Größe"), ()):
+        hashed.wait_for_the_next_second()
         ran = hashed.daily("members", readable_properties=readable)
         notes.append([sentence for sentence in ran.sentences if "READABLE_PROPERTIES" in sentence])
         assert (hashed.column(names) == ["Größe"]) == bool(readable)
