@@ -19,7 +19,7 @@ from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import accounts, claims, clock, commits, details, future, runs, schema
+from klaviyo_pg.postgres import accounts, claims, clock, commits, details, future, runs, schema, schema_lock
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.postgres.patience import repeated
@@ -134,7 +134,7 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
     described = checks.account(source, settings, log.warning)
     checks.metric_names(source, settings, _stored_metrics(session))
     opening = partial(_open, session, flow, selection, source, described, is_limited)
-    run, before = repeated(opening, schema.PATIENCE, log.warning)
+    run, before = repeated(opening, schema_lock.PATIENCE, log.warning)
     for note in run.notes:
         log.info("%s", note)
     if before is not None and run.resumed_at is None:

@@ -1,15 +1,19 @@
 """The command `views`: a schema of views over an account, with the tables that dbt_klaviyo reads."""
 
 from argparse import Namespace
+from collections.abc import Callable
+from typing import TypeVar
 
 from klaviyo_pg.catalogue import attribution, events, fivetran
 from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.warehouse import no_account, open_warehouse
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.postgres import accounts, view_schema
+from klaviyo_pg.postgres import accounts, schema_lock, view_schema
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.patience import repeated
 from klaviyo_pg.postgres.view_schema import Upgraded
 
+Result = TypeVar("Result")
 _LONGEST_NAME = 63  # bytes of a name in Postgres
 _NOT_DIMENSIONS = frozenset({attribution.EVENT_ATTRIBUTIONS.name, *(table.name for table in events.EVENT_TABLES)})
 
@@ -24,11 +28,22 @@ def views(arguments: Namespace) -> int:
         if registered is None:
             raise no_account(settings.warehouse_schema, name)
         account = Account(connection, settings.warehouse_schema, registered.integration_id)
+        connection.commit()  # while others use the views, nothing is held that they could wait for
         if arguments.drop:
-            _drop(account, name, target)
+            _report_drop(name, target, _patiently(account, target, view_schema.drop))
         else:
-            _report(name, target, view_schema.upgrade(account, target))
+            _report(name, target, _patiently(account, target, view_schema.upgrade))
     return 0
+
+
+def _patiently(account: Account, target: str, change: Callable[[Account, str], Result]) -> Result:
+    """Return the result of a change of the schema, in one transaction. While others use it, try again."""
+
+    def attempt() -> Result:
+        with account.connection.transaction():
+            return change(account, target)
+
+    return repeated(attempt, schema_lock.PATIENCE, print)
 
 
 def _check_name(target: str) -> None:
@@ -42,8 +57,8 @@ def _check_name(target: str) -> None:
         raise BadSettings(f"--schema {target} is a name that Postgres reserves. Choose another one.")
 
 
-def _drop(account: Account, name: str, target: str) -> None:
-    if not view_schema.drop(account, target):
+def _report_drop(name: str, target: str, was_there: bool) -> None:
+    if not was_there:
         raise BadSettings(f"Nothing was dropped: the schema {target} has no views of {name}.")
     print(f"Dropped the views of {name} in the schema {target}.")
 

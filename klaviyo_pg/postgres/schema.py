@@ -9,7 +9,7 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View, events, membership
-from klaviyo_pg.errors import DatabaseUnusable, TablesInUse
+from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres import (
     definitions,
     freshness,
@@ -18,11 +18,13 @@ from klaviyo_pg.postgres import (
     partitions,
     push_tokens,
     revenue,
+    schema_lock,
     stored_marts,
     time_zones,
     touched,
 )
-from klaviyo_pg.postgres.patience import Patience, Report, limited_waits, repeated
+from klaviyo_pg.postgres.patience import Report, repeated
+from klaviyo_pg.postgres.schema_lock import changing
 from klaviyo_pg.postgres.statements import place, qualified, shown
 from klaviyo_pg.settings import Settings
 
@@ -73,16 +75,6 @@ _PRIMARY_KEYS = """
 _SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname = ANY(%s)"
 _MAY_CREATE = "SELECT has_database_privilege(current_database(), 'CREATE'), current_user"
 _TABLE_EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
-_USERS = """
-    SELECT l.pid, min(c.relname::text)
-    FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE l.granted AND l.pid <> pg_backend_pid() AND n.nspname = ANY(%s) AND c.relkind IN ('r', 'p', 'v')
-        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    GROUP BY 1 ORDER BY 1 LIMIT 5
-"""
-PATIENCE = Patience("2s", 5.0, 60)
-"""The patience of an upgrade with other users of the tables."""
-
 Place = tuple[str, str]
 """The schema and the name of a table."""
 Existing = Mapping[Place, Mapping[str, str]]
@@ -122,12 +114,8 @@ def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> No
     large tables is necessary, which a separate command does. Raises TablesInUse, and changes nothing, if another
     session uses a table that has to be changed: all who came later would have to wait as well.
     """
-    connection.execute("SELECT pg_advisory_xact_lock(pg_catalog.hashtextextended('klaviyo_pg.schema', 0))")
-    try:
-        with limited_waits(connection, PATIENCE.wait):
-            _upgrade(connection, schema, storage)
-    except errors.LockNotAvailable:
-        raise _in_use(connection, schema) from None
+    with changing(connection, schemas.both(schema)):
+        _upgrade(connection, schema, storage)
 
 
 def upgrade_patiently(connection: Connection, schema: str, storage: Storage, report: Report) -> None:
@@ -140,16 +128,7 @@ def upgrade_patiently(connection: Connection, schema: str, storage: Storage, rep
         with connection.transaction():
             upgrade(connection, schema, storage)
 
-    repeated(attempt, PATIENCE, report)
-
-
-def _in_use(connection: Connection, schema: str) -> TablesInUse:
-    """Return the error that names the sessions that use tables of the warehouse, if they still do."""
-    users = connection.execute(_USERS, [schemas.both(schema)]).fetchall()
-    if not users:
-        return TablesInUse()
-    uses = ", ".join(f"pid {pid}: {table}" for pid, table in users)
-    return TablesInUse(f"Other sessions use tables of the warehouse ({uses})")
+    repeated(attempt, schema_lock.PATIENCE, report)
 
 
 def _upgrade(connection: Connection, schema: str, storage: Storage) -> None:

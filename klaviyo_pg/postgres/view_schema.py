@@ -18,6 +18,7 @@ from klaviyo_pg.errors import BadSettings, DatabaseUnusable
 from klaviyo_pg.postgres import fivetran as queries
 from klaviyo_pg.postgres import schema
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.schema_lock import changing
 from klaviyo_pg.postgres.statements import place, shown
 
 _OBJECTS = """
@@ -55,37 +56,20 @@ def upgrade(account: Account, name: str) -> Upgraded:
     """Create the schema and its views, or change the views that differ. What is up to date is not written to.
 
     Raises BadSettings if the schema contains anything else, and DatabaseUnusable if the warehouse is older than this
-    version, or if objects depend on a view that has to be dropped.
+    version, or if objects depend on a view that has to be dropped. Raises TablesInUse if others use such a view.
     """
-    _lock(account)
-    check(account, name)
-    _check_version(account)
-    if not schema.exists(account.connection, name):
-        account.execute(SQL("CREATE SCHEMA {}").format(Identifier(name)))
-        account.execute(SQL("COMMENT ON SCHEMA {} IS {}").format(Identifier(name), Literal(_OF_SCHEMA)))
-    empty = [table.name for table in _sources() if not _has_rows(account, table)]
-    done = Upgraded([], [], empty)
-    views = tuple(_described(account, view, empty) for view in fivetran.VIEWS)
-    for view in views:
-        _define(account, name, view, done)
-    schema.comment(account.connection, name, views)
-    return done
+    with changing(account.connection, [name]):
+        return _upgrade(account, name)
 
 
 def drop(account: Account, name: str) -> bool:
     """Drop the views, and the schema if it was created for them. Returns False if there is no such view.
 
-    Raises BadSettings if the schema contains anything else, and DatabaseUnusable if objects depend on a view.
+    Raises BadSettings if the schema contains anything else, DatabaseUnusable if objects depend on a view, and
+    TablesInUse if others use one.
     """
-    _lock(account)
-    check(account, name)
-    views = [view for view, _ in account.connection.execute(_OBJECTS, {"schema": name})]
-    if views:
-        _drop(account, name, views)
-    row = account.connection.execute(_IS_OURS, [_OF_SCHEMA, name]).fetchone()
-    if row is not None and row[0]:
-        account.execute(SQL("DROP SCHEMA {}").format(Identifier(name)))
-    return bool(views)
+    with changing(account.connection, [name]):
+        return _drop_all(account, name)
 
 
 def check(account: Account, name: str) -> None:
@@ -104,9 +88,30 @@ def check(account: Account, name: str) -> None:
             raise BadSettings(f"The schema {name} has the views of another account. Choose another name: --schema.")
 
 
-def _lock(account: Account) -> None:
-    """Let only one process change the schemas of a database at a time."""
-    account.execute("SELECT pg_advisory_xact_lock(pg_catalog.hashtextextended('klaviyo_pg.schema', 0))")
+def _upgrade(account: Account, name: str) -> Upgraded:
+    check(account, name)
+    _check_version(account)
+    if not schema.exists(account.connection, name):
+        account.execute(SQL("CREATE SCHEMA {}").format(Identifier(name)))
+        account.execute(SQL("COMMENT ON SCHEMA {} IS {}").format(Identifier(name), Literal(_OF_SCHEMA)))
+    empty = [table.name for table in _sources() if not _has_rows(account, table)]
+    done = Upgraded([], [], empty)
+    views = tuple(_described(account, view, empty) for view in fivetran.VIEWS)
+    for view in views:
+        _define(account, name, view, done)
+    schema.comment(account.connection, name, views)
+    return done
+
+
+def _drop_all(account: Account, name: str) -> bool:
+    check(account, name)
+    views = [view for view, _ in account.connection.execute(_OBJECTS, {"schema": name})]
+    if views:
+        _drop(account, name, views)
+    row = account.connection.execute(_IS_OURS, [_OF_SCHEMA, name]).fetchone()
+    if row is not None and row[0]:
+        account.execute(SQL("DROP SCHEMA {}").format(Identifier(name)))
+    return bool(views)
 
 
 def _check_version(account: Account) -> None:

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from klaviyo_pg.errors import TablesInUse
-from klaviyo_pg.postgres import schema
+from klaviyo_pg.postgres import schema, schema_lock
 from klaviyo_pg.postgres.patience import Patience
 from klaviyo_pg.postgres.schema import PLAIN
 from tests.integration.conftest import SCHEMA, Connect
@@ -16,7 +16,7 @@ from tests.integration.pipeline.conftest import LOG, Warehouse
 
 @pytest.fixture(autouse=True)
 def _is_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schema, "PATIENCE", Patience("20ms", 0.01, 3))
+    monkeypatch.setattr(schema_lock, "PATIENCE", Patience("20ms", 0.01, 3))
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ from psycopg.sql import SQL, Identifier
 
 from klaviyo_pg.catalogue import fivetran
 from klaviyo_pg.cli.views import views
-from klaviyo_pg.errors import BadSettings, DatabaseUnusable
-from klaviyo_pg.postgres import accounts, view_schema
+from klaviyo_pg.errors import BadSettings, DatabaseUnusable, TablesInUse
+from klaviyo_pg.postgres import accounts, schema_lock, view_schema
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.patience import Patience
 from sandbox.launcher import Sandbox, running
 from tests.driver import MIDNIGHT, ROOT
 from tests.erasing import erase
@@ -300,6 +301,21 @@ def test_the_command_writes_nothing_if_nothing_changed(
         "Already up to date: campaign, flow, metric, person, event in the schema klaviyo_fivetran, for default.\n"
     )
     assert (synced.rows(state), synced.rows(comments)) == before
+
+
+def test_the_command_waits_for_readers_and_gives_up(
+    command: Callable[..., int],
+    connection: psycopg.Connection,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(schema_lock, "PATIENCE", Patience("20ms", 0.01, 3))
+    connection.execute("SELECT FROM flow")
+    used = f"Other sessions use tables of the warehouse (pid {connection.info.backend_pid}: flow)"
+    with pytest.raises(TablesInUse) as error:
+        command(drop=True)
+    assert str(error.value) == f"{used}. End them, then rerun to resume."
+    assert capsys.readouterr().out == f"{used}; trying again\n" * 2
 
 
 def test_each_account_has_its_own_schema(connection: psycopg.Connection) -> None:
