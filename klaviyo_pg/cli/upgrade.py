@@ -82,9 +82,12 @@ def _print_progress(connection: Connection, pid: int, what: str, wait: Callable[
     began = monotonic()
     with suppress(psycopg.Error):
         while not wait(_LOOK):
-            if share := rebuild.progress(connection, pid):
-                left = (monotonic() - began) / share * (1 - share)
-                print(f"{what}: {share:.0%}, about {_duration(left)} left", flush=True)
+            progress = rebuild.progress(connection, pid)
+            if progress and progress.waits_for:
+                print(f"{what}: waiting until the session pid {progress.waits_for} ends its transaction", flush=True)
+            elif progress and progress.share:
+                left = (monotonic() - began) / progress.share * (1 - progress.share)
+                print(f"{what}: {progress.share:.0%}, about {_duration(left)} left", flush=True)
 
 
 def _duration(seconds: float) -> str:

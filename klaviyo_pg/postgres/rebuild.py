@@ -44,10 +44,17 @@ SELECT CASE
     WHEN phase LIKE 'index validation: scanning index%%' THEN 0.65 + 0.1 * blocks_done / greatest(blocks_total, 1)
     WHEN phase LIKE 'index validation: scanning table%%' THEN 0.75 + 0.25 * blocks_done / greatest(blocks_total, 1)
     WHEN phase LIKE 'building index: sorting%%' THEN 0.45
-    ELSE 0 END::float8
+    ELSE 0 END::float8, nullif(current_locker_pid, 0)
 FROM pg_stat_progress_create_index WHERE pid = %s
 """
 _PATIENCE = Patience("2s", 5.0, 60)  # with other users of a table
+
+
+class Progress(NamedTuple):
+    """How much of an index is built, 0 to 1, and the session whose transaction has to end before building continues."""
+
+    share: float
+    waits_for: int | None
 
 
 class Step(NamedTuple):
@@ -119,10 +126,10 @@ def build_index(connection: Connection, schema_name: str, table: Table, columns:
     _build(connection, schema_name, name, definitions.create_index(schema_name, table, columns, concurrently=True))
 
 
-def progress(connection: Connection, pid: int) -> float | None:
-    """Return how much of an index another session has built: 0 to 1; None if it builds none."""
+def progress(connection: Connection, pid: int) -> Progress | None:
+    """Return how far another session has built an index; None if it builds none."""
     row = connection.execute(_PROGRESS, [pid]).fetchone()
-    return None if row is None else float(row[0])
+    return None if row is None else Progress(*row)
 
 
 def _build(connection: Connection, schema_name: str, index: str, create: Composed) -> None:

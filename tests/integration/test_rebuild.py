@@ -200,10 +200,31 @@ def test_the_progress_of_an_index_is_shown(
 ) -> None:
     looks = iter([False, True])
     with half_built(connection, connect, merged, executor) as pid:
-        wait_until(lambda: rebuild.progress(connection, pid), "the index is built in part")
+        wait_until(lambda: has_built(connection, pid), "the index is built in part")
         upgrading._print_progress(connection, pid, "opens", lambda seconds: next(looks))
     assert re.fullmatch(r"opens: \d\d?%, about 0:00:\d\d left\n", capsys.readouterr().out)
     assert rebuild.progress(connection, pid) is None
+
+
+def has_built(connection: psycopg.Connection, pid: int) -> bool:
+    progress = rebuild.progress(connection, pid)
+    return progress is not None and progress.share > 0
+
+
+def test_a_build_that_waits_for_a_transaction_names_its_session(
+    connection: psycopg.Connection, connect: Any, executor: ThreadPoolExecutor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writer, builder, looks = connect(), connect(), iter([False, True])
+    writer.execute("BEGIN")
+    writer.execute("LOCK TABLE opens IN ROW EXCLUSIVE MODE")
+    built = executor.submit(builder.execute, "CREATE INDEX CONCURRENTLY ON opens (id)")
+    pid = builder.info.backend_pid
+    wait_until(lambda: (rebuild.progress(connection, pid) or (0, 0))[1], "the index waits for the writer")
+    upgrading._print_progress(connection, pid, "opens", lambda seconds: next(looks))
+    writer.execute("COMMIT")
+    built.result()
+    waiting = f"opens: waiting until the session pid {writer.info.backend_pid} ends its transaction\n"
+    assert capsys.readouterr().out == waiting
 
 
 def building(connection: psycopg.Connection) -> list[Any]:
