@@ -15,7 +15,6 @@ from tasks.flow_run import follow_part
 def backfill_part(
     run_id: str,
     group: str,
-    chunks: list[list[str]],
     answer_seconds: float = 0.0,
     integration: str | None = None,
     klaviyo: AccountBlock = None,
@@ -25,8 +24,7 @@ def backfill_part(
 
     Args:
         run_id: the id of the backfill's run in the warehouse.
-        group: the name of the claim that shows that this run is alive.
-        chunks: metric id and start of each chunk, as in backfill_chunks.
+        group: the name of its chunks in backfill_chunks, and of the claim that shows that it is alive.
         answer_seconds: how long the API's first answer to the backfill took; it determines the number of readers.
         integration: the account's name in this warehouse. Default: KLAVIYO_INTEGRATION.
         klaviyo: the Prefect block with the account, or its name. Default: the account in the environment.
@@ -34,7 +32,7 @@ def backfill_part(
     """
 
     def runbook(job: Job) -> None:
-        read_history(job, part_of_plan(job.session, job.run, chunks))
+        read_history(job, part_of_plan(job.session, job.run, group))
 
     configured = partial(settings_from, klaviyo, warehouse, klaviyo_integration=integration)
     return follow_part(configured, run_id, "backfill", part_claim(group), answer_seconds, runbook)

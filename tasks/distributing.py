@@ -238,7 +238,6 @@ class _Watch:
             **self._parameters,
             "run_id": run.id,
             "group": group.name,
-            "chunks": [[chunk.metric_id, chunk.window_start.isoformat()] for chunk in group.chunks],
             "answer_seconds": run.answer_seconds,
         }
         created = run_deployment(

@@ -3,7 +3,7 @@
 Progress is recorded in the transaction that stores the rows, so the ledger never claims rows that are not stored.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -152,6 +152,16 @@ def group(account: Account, chunks: Iterable[BackfillChunk], name: str) -> None:
     """Record that one run reads these chunks, under this name."""
     for chunk in chunks:
         _update(account, chunk, "group_name = %(name)s", name=name)
+
+
+def ungroup(account: Account, names: Collection[str]) -> None:
+    """Record that no run reads the chunks with these names any longer."""
+    if names:
+        account.execute(
+            "UPDATE {} SET group_name = NULL WHERE esp_integration_id = %(account)s AND group_name = ANY(%(names)s)",
+            bookkeeping.BACKFILL_CHUNKS,
+            names=list(names),
+        )
 
 
 def begin(account: Account, chunk: BackfillChunk) -> None:

@@ -67,7 +67,6 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
     if is_new and (spool := open_spool(run.settings, run.integration_id)):
         spool.clear()
     wanted = [chunk for chunk in chunks if chunk.metric_id in metric_ids and chunk.touches(window)]
-    newest_first = sorted(wanted, key=lambda chunk: (chunk.window_end, chunk.metric_id), reverse=True)
     by_metric: dict[str, list[BackfillChunk]] = {metric_id: [] for metric_id in metric_ids}
     for chunk in wanted:
         by_metric[chunk.metric_id].append(chunk)
@@ -77,7 +76,7 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
         for mine in by_metric.values()
         for group in adjoining(chunk for chunk in mine if (chunk.metric_id, chunk.window_start) in to_check)
     )
-    return Plan(tuple(newest_first), missing, window.start, loaded, bool(metric_ids))
+    return Plan(_newest_first(wanted), missing, window.start, loaded, bool(metric_ids))
 
 
 def _with_dropped(window: Window, kept_since: datetime) -> Window:
@@ -111,6 +110,10 @@ def part_claim(group: str) -> str:
     return f"backfill_part {group}"
 
 
+def _newest_first(chunks: Iterable[BackfillChunk]) -> tuple[BackfillChunk, ...]:
+    return tuple(sorted(chunks, key=lambda chunk: (chunk.window_end, chunk.metric_id), reverse=True))
+
+
 def check_no_parts(account: Account, chunks: Iterable[BackfillChunk]) -> None:
     """Raise Busy while parts of a distributed backfill are reading any of these chunks."""
     names = {each.group_name for each in chunks if each.group_name and each.state is not ChunkState.DONE}
@@ -118,11 +121,19 @@ def check_no_parts(account: Account, chunks: Iterable[BackfillChunk]) -> None:
         raise Busy("Runs of backfill_part are still reading this history. Wait for them to finish or stop them.")
 
 
-def part_of_plan(session: Session, run: Run, names: Sequence[Sequence[str]]) -> Plan:
-    """Return the chunks with these metric ids and starts, as the ledger has them, in this order."""
+def take_over(account: Account, chunks: Sequence[BackfillChunk]) -> None:
+    """Take chunks over from parts of a distributed backfill. A part that begins later finds nothing to read.
+
+    Raises Busy while parts are reading any of these chunks.
+    """
+    check_no_parts(account, chunks)
+    backfill_ledger.ungroup(account, {each.group_name for each in chunks if each.group_name})
+
+
+def part_of_plan(session: Session, run: Run, group: str) -> Plan:
+    """Return the chunks of a group, as the ledger has them, newest first."""
     stored = transact(session, run, backfill_ledger.chunks)
-    by_name = {(each.metric_id, each.window_start): each for each in stored}
-    return Plan(tuple(by_name[metric_id, datetime.fromisoformat(start)] for metric_id, start in names))
+    return Plan(_newest_first(each for each in stored if each.group_name == group))
 
 
 def questions(missing: Iterable[Gap], answered: Iterable[Iterable[BackfillChunk]]) -> list[Gap]:

@@ -10,7 +10,7 @@ from klaviyo_pg.postgres import backfill_ledger
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import ChunkState
 from pipeline.backfill.counting import Counting
-from pipeline.backfill.plan import Plan, check_no_parts
+from pipeline.backfill.plan import Plan, take_over
 from pipeline.backfill.processes import reading_processes
 from pipeline.backfill.read import Outcomes, extract, label, load, next_group, read_at_once, spooled
 from pipeline.backfill.shown import Shown
@@ -33,7 +33,7 @@ def read_history(job: Job, plan: Plan) -> None:
     Raises Busy while parts of a distributed backfill, which has ended, are still reading chunks of the plan.
     """
     if plan.start is not None:
-        transact(job.session, job.run, partial(check_no_parts, chunks=plan.chunks))
+        transact(job.session, job.run, partial(take_over, chunks=plan.chunks))
     workers, count = job.workers, job.worker_count
     with (
         job.session.stop.on_signals(),

@@ -147,9 +147,7 @@ def test_a_distributed_backfill(installation: Installation) -> None:
     [row] = warehouse.rows(f"SELECT sum(expected), sum(loaded) FROM klaviyo_internal.backfill_chunks {of_account}")
     assert row[0] == row[1] > 0
     run_id = warehouse.one(f"SELECT run_id FROM klaviyo.runs {of_account}")
-    late = installation.trigger(
-        "backfill_part/backfill_part", integration="spread", run_id=run_id, group="late", chunks=[]
-    )
+    late = installation.trigger("backfill_part/backfill_part", integration="spread", run_id=run_id, group="late")
     installation.wait([late], {"Stopped"})
     assert "has ended" in installation.ask(f"/flow_runs/{late}")["state"]["message"]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -18,7 +19,7 @@ from klaviyo_pg.postgres import runs as ledger
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import history_window
 from pipeline import run as runs
-from pipeline.backfill.plan import Plan, part_claim, plan
+from pipeline.backfill.plan import Plan, part_claim, part_of_plan, plan, take_over
 from pipeline.job import Job
 from pipeline.outcome import Tally
 from pipeline.run import Run
@@ -199,6 +200,20 @@ def test_a_backfill_in_one_process_reads_nothing_that_parts_are_reading(
         assert (result.state, result.exit_code) == ("failed", 2)
         assert "still reading this history" in result.sentences[0]
     assert warehouse.backfill(days_ago(10), days_ago(0)).state == "complete"
+
+
+def test_a_part_that_begins_late_reads_nothing_that_was_taken_over(
+    warehouse: Warehouse, run: Run, prefect: FakePrefect
+) -> None:
+    """A backfill in one process takes over what runs would read that no worker has begun yet."""
+    prefect.created = lambda created: warehouse.stop()
+    coordinate(warehouse, run)
+    [created] = prefect.runs.values()
+    with warehouse.open() as session:
+        [chunk] = part_of_plan(session, run, created.parameters["group"]).chunks
+        assert chunk.window == CHUNK.window
+        runs.transact(session, run, partial(take_over, chunks=[chunk]))
+        assert part_of_plan(session, run, created.parameters["group"]).chunks == ()
 
 
 def test_a_restart_is_refused_while_parts_are_reading(warehouse: Warehouse, run: Run, prefect: FakePrefect) -> None:
