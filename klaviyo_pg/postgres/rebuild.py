@@ -51,7 +51,7 @@ _PATIENCE = Patience("2s", 5.0, 60)  # with other users of a table
 
 
 class Progress(NamedTuple):
-    """How much of an index is built, 0 to 1, and the session whose transaction has to end before building continues."""
+    """The share of an index that is built, 0 to 1, and the session whose transaction has to end before the rest is."""
 
     share: float
     waits_for: int | None
