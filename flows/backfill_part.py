@@ -4,7 +4,7 @@ from functools import partial
 
 from prefect import State, flow
 
-from pipeline.backfill.plan import part_claim, part_of_plan
+from pipeline.backfill.plan import part_of_plan
 from pipeline.backfill.side_by_side import read_history
 from pipeline.job import Job
 from tasks.blocks import AccountBlock, WarehouseBlock, settings_from
@@ -35,4 +35,4 @@ def backfill_part(
         read_history(job, part_of_plan(job.session, job.run, group))
 
     configured = partial(settings_from, klaviyo, warehouse, klaviyo_integration=integration)
-    return follow_part(configured, run_id, "backfill", part_claim(group), answer_seconds, runbook)
+    return follow_part(configured, run_id, group, answer_seconds, runbook)

@@ -22,10 +22,10 @@ from prefect.states import Cancelled, Cancelling, Crashed
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped, Throttled
 from klaviyo_pg.postgres import backfill_ledger, claims, runs
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk, part_claim
 from klaviyo_pg.states import ChunkState
 from pipeline.backfill.counting import Counting
-from pipeline.backfill.plan import Plan, part_claim
+from pipeline.backfill.plan import Plan
 from pipeline.backfill.shown import Shown
 from pipeline.job import Job
 from pipeline.run import transact

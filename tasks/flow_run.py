@@ -9,6 +9,7 @@ from prefect.exceptions import TerminationSignal
 from prefect.states import Cancelled, Completed, Failed
 
 from klaviyo_pg.errors import KlaviyoPgError, Stopped
+from klaviyo_pg.postgres.backfill_ledger import part_claim
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
 from pipeline.figures import counts_of, figures, rows_of, rows_read
@@ -60,13 +61,13 @@ def follow(
 
 
 def follow_part(
-    configured: Callable[[], Settings], run_id: str, flow: str, claim: str, answer_seconds: float, runbook: Runbook
+    configured: Callable[[], Settings], run_id: str, group: str, answer_seconds: float, runbook: Runbook
 ) -> State[Any]:
-    """Join a run of `flow`, follow the runbook for a part of it, and return the state of that part."""
+    """Join a backfill, follow the runbook for a group of its chunks, and return the state of that part."""
     try:
         settings = configured()
         with flow_session(settings) as session:
-            run = units.join(settings, run_id, flow, claim, answer_seconds)
+            run = units.join(settings, run_id, "backfill", part_claim(group), answer_seconds)
             job = _job(session, run, tolerates_failures=True)
             runbook(job)
             return as_part(state_of(_report(job)), job.tally.needs_correction)

@@ -215,6 +215,8 @@ def rename(arguments: Namespace) -> int:
         account = Account(connection, schema_name, registered.integration_id)
         if running := sorted(claims.held(account, claims.FLOWS)):
             raise checks.busy(old, running[0])
+        if backfill_ledger.parts_alive(account):
+            raise checks.busy(old, "backfill_part")
         accounts.rename(connection, schema_name, old, new)
     print(f"Renamed {old} to {new}. Set KLAVIYO_INTEGRATION={new}, also in deployments and blocks.")
     return 0

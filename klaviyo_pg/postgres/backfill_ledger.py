@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from klaviyo_pg.catalogue import bookkeeping
+from klaviyo_pg.postgres import claims
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.states import ChunkState
 from klaviyo_pg.windows import Window
@@ -16,6 +17,10 @@ _SELECT = (
     "SELECT metric_id, window_start, window_end, expected, loaded, reached, state, seconds, planned_by,"
     " group_name FROM {}"
     " WHERE esp_integration_id = %(account)s"
+)
+_GROUPS = (
+    "SELECT DISTINCT group_name FROM {}"
+    " WHERE esp_integration_id = %(account)s AND group_name IS NOT NULL AND state <> %(done)s"
 )
 _CHUNK = "esp_integration_id = %(account)s AND metric_id = %(metric_id)s AND window_start = %(window_start)s"
 
@@ -152,6 +157,19 @@ def group(account: Account, chunks: Iterable[BackfillChunk], name: str) -> None:
     """Record that one run reads these chunks, under this name."""
     for chunk in chunks:
         _update(account, chunk, "group_name = %(name)s", name=name)
+
+
+def part_claim(group_name: str) -> str:
+    """Return the name of the claim that a run holds while it reads a group of chunks."""
+    return f"backfill_part {group_name}"
+
+
+def parts_alive(account: Account, group_names: Iterable[str] | None = None) -> set[str]:
+    """Return the claims of runs that are reading groups of chunks: these groups, or all that are not done."""
+    if group_names is None:
+        rows = account.execute(_GROUPS, bookkeeping.BACKFILL_CHUNKS, done=ChunkState.DONE)
+        group_names = [name for (name,) in rows]
+    return claims.held(account, [part_claim(name) for name in sorted(group_names)])
 
 
 def ungroup(account: Account, names: Collection[str]) -> None:

@@ -6,7 +6,7 @@ from time import sleep
 from typing import NamedTuple, TypeVar
 
 from psycopg import Connection
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 from psycopg.sql import Composed
 
 from klaviyo_pg.errors import Busy, TablesInUse
@@ -70,6 +70,6 @@ def _has_run(connection: Connection, statement: Composed, wait: str) -> bool:
     try:
         with limited_waits(connection, wait):
             connection.execute(statement)
-    except LockNotAvailable:
+    except (LockNotAvailable, DeadlockDetected):
         return False
     return True

@@ -17,6 +17,8 @@ from klaviyo_pg.states import FINISHED, UNFINISHED, RunState
 COUNTS = ("rows_read", "inserted", "updated", "unchanged", "rejected", "nul_characters", "replaced_values")
 """The columns of `run_tables` that count rows."""
 
+_GONE = "The process of this run ended, or lost its connection, before the run did. Another run has begun since."
+
 
 class OpenedRun(NamedTuple):
     """A run that has been opened. `is_resumed` is true if it continues an earlier run that did not finish.
@@ -98,7 +100,7 @@ def open_run(account: Account, flow: str, selection: str, now: datetime, is_limi
 
 
 def take(account: Account, flow: str, run_id: str, session_id: str) -> None:
-    """Record that a session writes to a run, and that no other session writes to any run of the flow any more."""
+    """Record that a session writes to a run, and no other one to any run of the flow. Those in progress have ended."""
     account.execute(
         "UPDATE {} SET session_id = CASE WHEN run_id = %(run_id)s THEN %(session_id)s END"
         " WHERE esp_integration_id = %(account)s AND flow = %(flow)s"
@@ -107,6 +109,16 @@ def take(account: Account, flow: str, run_id: str, session_id: str) -> None:
         flow=flow,
         run_id=run_id,
         session_id=session_id,
+    )
+    account.execute(
+        "UPDATE {} SET state = %(failed)s, message = %(message)s, finished_at = now()"
+        " WHERE esp_integration_id = %(account)s AND flow = %(flow)s AND state = %(running)s AND run_id <> %(run_id)s",
+        bookkeeping.RUNS,
+        flow=flow,
+        run_id=run_id,
+        failed=RunState.FAILED,
+        message=_GONE,
+        running=RunState.RUNNING,
     )
 
 

@@ -30,7 +30,7 @@ def changing(connection: Connection, schemas: Sequence[str]) -> Iterator[None]:
     try:
         with limited_waits(connection, PATIENCE.wait):
             yield
-    except errors.LockNotAvailable:
+    except (errors.LockNotAvailable, errors.DeadlockDetected):
         raise _in_use(connection, schemas) from None
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from klaviyo_pg.errors import Busy
-from klaviyo_pg.postgres import backfill_ledger, claims, lookups, runs
+from klaviyo_pg.postgres import backfill_ledger, lookups, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import ChunkState
@@ -105,11 +105,6 @@ def event_tables_of(session: Session, run: Run) -> frozenset[str] | None:
         return selection_of(run.settings).event_tables(source.lists_people)
 
 
-def part_claim(group: str) -> str:
-    """Return the name of the claim of a run that reads a group of chunks for a distributed backfill."""
-    return f"backfill_part {group}"
-
-
 def _newest_first(chunks: Iterable[BackfillChunk]) -> tuple[BackfillChunk, ...]:
     return tuple(sorted(chunks, key=lambda chunk: (chunk.window_end, chunk.metric_id), reverse=True))
 
@@ -117,7 +112,7 @@ def _newest_first(chunks: Iterable[BackfillChunk]) -> tuple[BackfillChunk, ...]:
 def check_no_parts(account: Account, chunks: Iterable[BackfillChunk]) -> None:
     """Raise Busy while parts of a distributed backfill are reading any of these chunks."""
     names = {each.group_name for each in chunks if each.group_name and each.state is not ChunkState.DONE}
-    if claims.held(account, [part_claim(name) for name in sorted(names)]):
+    if backfill_ledger.parts_alive(account, names):
         raise Busy("Runs of backfill_part are still reading this history. Wait for them to finish or stop them.")
 
 

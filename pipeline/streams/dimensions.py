@@ -10,7 +10,7 @@ import polars as pl
 from klaviyo_pg.catalogue import Absent, Load, loads
 from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import claims, event_tables, list_names, lookups, placeholders
+from klaviyo_pg.postgres import backfill_ledger, claims, event_tables, list_names, lookups, placeholders
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Campaign, CustomMetric, Flow, Group, MappedMetric, Metric, Page, Reject, Tag, TagGroup
@@ -118,7 +118,7 @@ def _destinations(reading: Reading, rows: Iterable[Metric], account: Account) ->
     stored = {each: row.destination for each, row in before.items()}
     destinations = routing.destinations(named.values(), stored, reading.run.settings.destinations)
     others = claims.held(account, [flow for flow in claims.FLOWS if not reading.session.holds_claim(flow)])
-    if others:
+    if others or backfill_ledger.parts_alive(account):
         destinations |= stored
     if "daily" in others and stored:  # otherwise it has read no events yet
         destinations |= dict.fromkeys(destinations.keys() - stored.keys(), tables.EVENTS.name)

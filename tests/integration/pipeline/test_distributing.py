@@ -16,10 +16,10 @@ from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Runni
 from klaviyo_pg.errors import BadSettings, Busy
 from klaviyo_pg.postgres import backfill_ledger
 from klaviyo_pg.postgres import runs as ledger
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk, part_claim
 from klaviyo_pg.windows import history_window
 from pipeline import run as runs
-from pipeline.backfill.plan import Plan, part_claim, part_of_plan, plan, take_over
+from pipeline.backfill.plan import Plan, part_of_plan, plan, take_over
 from pipeline.job import Job
 from pipeline.outcome import Tally
 from pipeline.run import Run

@@ -196,6 +196,20 @@ def test_a_claim_is_not_taken_again_after_another_run(warehouse: Warehouse, sele
             other.claim(run.integration_id, "daily")
 
 
+def test_a_run_whose_process_is_gone_has_failed_once_another_one_begins(warehouse: Warehouse) -> None:
+    with warehouse.open() as session:
+        run = runs.begin(session, "daily", {"since": None}, LOG)
+    with warehouse.open() as other:
+        assert runs.begin(other, "daily", {"since": days_ago(1)}, LOG).id != run.id
+    [[state, message, has_ended]] = warehouse.rows(
+        "SELECT state, message, finished_at IS NOT NULL FROM runs WHERE run_id = %s", run.id
+    )
+    assert (state, has_ended) == ("failed", True)
+    assert message.startswith("The process of this run ended, or lost its connection, before the run did.")
+    with warehouse.open() as session:
+        assert runs.begin(session, "daily", {"since": None}, LOG).id == run.id
+
+
 def test_an_error_of_a_run_that_was_resumed_elsewhere_is_not_recorded(warehouse: Warehouse) -> None:
     """The run ends before it notices that another process has taken it over."""
     with warehouse.open() as session, warehouse.open() as other:
@@ -352,7 +366,7 @@ def test_traffic_is_that_of_all_sources(warehouse: Warehouse, shop: FakeAccount)
 
 
 def test_another_process_can_join_a_run_in_progress(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """It reads chunks by their names, sends no request to join, and holds a separate claim."""
+    """It reads the chunks of its group, sends no request to join, and holds a separate claim."""
     with warehouse.open() as session, warehouse.open() as other:
         run = runs.begin(session, "backfill", {}, LOG)
         shop.recover()
@@ -362,9 +376,9 @@ def test_another_process_can_join_a_run_in_progress(warehouse: Warehouse, shop: 
         assert shop.requests == []
         chunks = [BackfillChunk("OPEN", days_ago(day + 1), days_ago(day), 1) for day in range(3)]
         runs.transact(session, run, lambda account: backfill_ledger.add(account, chunks))
-        names = [(each.metric_id, each.window_start.isoformat()) for each in chunks[:2]]
-        planned = ThreadWorkers(other).call(part_of_plan, joined, names)
-        assert planned.chunks == tuple(chunks[:2])
+        runs.transact(session, run, lambda account: backfill_ledger.group(account, chunks[:2], "a"))
+        planned = ThreadWorkers(other).call(part_of_plan, joined, "a")
+        assert planned.chunks == tuple(each._replace(group_name="a") for each in chunks[:2])
 
 
 @pytest.mark.parametrize(

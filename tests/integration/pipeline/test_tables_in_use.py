@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -10,6 +11,7 @@ from klaviyo_pg.errors import TablesInUse
 from klaviyo_pg.postgres import schema, schema_lock
 from klaviyo_pg.postgres.patience import Patience
 from klaviyo_pg.postgres.schema import PLAIN
+from tests.driver import wait_until
 from tests.integration.conftest import SCHEMA, Connect
 from tests.integration.pipeline.conftest import LOG, Warehouse
 
@@ -60,6 +62,33 @@ def test_an_upgrade_names_the_sessions_that_use_tables(
         assert not has_city(connection)
         assert connection.execute("SHOW lock_timeout").fetchone() == ("0",)
         reader.execute("LOCK TABLE members, opens IN ACCESS SHARE MODE")
+
+
+def test_an_upgrade_that_deadlocks_tries_again(
+    reader: psycopg.Connection, connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres detects a deadlock sooner than the upgrade ends its wait for a lock, and cancels one of the two."""
+    monkeypatch.setattr(schema_lock, "PATIENCE", Patience("20s", 0.01, 3))
+    connection.execute("ALTER TABLE integrations DROP COLUMN salt_digest CASCADE")
+    connection.execute("SET deadlock_timeout = '500ms'")
+    reader.execute("SET deadlock_timeout = '20s'")
+    reports = []
+
+    def report(sentence: str) -> None:
+        reports.append(sentence)
+        used.result()
+        reader.execute("COMMIT")
+
+    def use_another_table() -> None:
+        waiting = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'members'::regclass"
+        wait_until(lambda: reader.execute(waiting).rowcount, "the upgrade waits for the reader")
+        reader.execute("SELECT FROM integrations")
+
+    with ThreadPoolExecutor(1) as executor:
+        used = executor.submit(use_another_table)
+        schema.upgrade_patiently(connection, SCHEMA, PLAIN, report)
+    assert len(reports) == 1
+    assert has_city(connection)
 
 
 def test_an_upgrade_tries_again(reader: psycopg.Connection, connection: psycopg.Connection) -> None:

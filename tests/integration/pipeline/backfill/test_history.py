@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from klaviyo_pg.errors import BadAnswer, MissingScope
+from klaviyo_pg.postgres import backfill_ledger
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.backfill.conftest import (
     OPENS,
@@ -162,6 +163,17 @@ def test_no_run_moves_events_during_another_one(
     assert len(warehouse.column("SELECT id FROM clicks")) == ORDERS
 
 
+def test_no_run_moves_events_while_parts_of_a_backfill_are_reading(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """They continue although the run that has started them is gone, and no longer holds the claim of the flow."""
+    warehouse.backfill(START)
+    warehouse.execute("UPDATE backfill_chunks SET group_name = 'G', state = 'planned' WHERE metric_id = 'ORDER'")
+    with in_progress_elsewhere(warehouse, backfill_ledger.part_claim("G")):
+        warehouse.daily("metrics", destinations={"ORDER": "clicks"})
+        assert warehouse.column("SELECT id FROM clicks") == []
+    warehouse.daily("metrics", destinations={"ORDER": "clicks"})
+    assert len(warehouse.column("SELECT id FROM clicks")) == ORDERS
+
+
 def test_a_new_metric_has_its_events_where_a_daily_run_in_progress_puts_them(
     warehouse: Warehouse, shop: FakeAccount
 ) -> None:
@@ -177,11 +189,11 @@ def test_a_new_metric_has_its_events_where_a_daily_run_in_progress_puts_them(
 
 
 @contextmanager
-def in_progress_elsewhere(warehouse: Warehouse, flow: str) -> Iterator[None]:
-    """Let another session hold the claim of a flow."""
+def in_progress_elsewhere(warehouse: Warehouse, claim: str) -> Iterator[None]:
+    """Let another session hold a claim, such as that of a flow."""
     [integration_id] = warehouse.column("SELECT esp_integration_id FROM integrations")
     with warehouse.open() as other:
-        other.claim(integration_id, flow)
+        other.claim(integration_id, claim)
         yield
 
 
