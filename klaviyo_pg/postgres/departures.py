@@ -321,7 +321,7 @@ def apply(account: Account, share: float) -> UnconfirmedLoss | None:
     marked; the loss is returned, and a later run that finds them missing as well confirms it. Blocks erasing until the
     transaction ends, because erasing would miss events that are being moved.
     """
-    erased_people.wait_for_erasing(account.connection, account.schema)
+    erased_people.block_erasing(account.connection, account.schema)
     parts = _parts(account)
     for query in (_IDENTIFY, _FORGET_FOUND):
         account.execute(account.compose(query, **parts))

@@ -235,7 +235,7 @@ class Finished(NamedTuple):
 
 def request(account: Account, addresses: Collection[str], member_ids: Collection[str]) -> None:
     """Add people to those who are being erased, with the profiles that were merged into them and their addresses."""
-    keep_people(account)
+    lock_people(account)
     parts = parts_of(account)
     profiles = account.compose(_ADD_PROFILES, **parts, key=row_key(Identifier("id")))
     added = account.execute(profiles, ids=list(member_ids)).rowcount
@@ -271,7 +271,7 @@ def _used_by_unrecorded(account: Account) -> Composed:
     return account.compose(_USED, **parts, of_member=of_member, of_excluded=of_excluded)
 
 
-def keep_people(account: Account) -> None:
+def lock_people(account: Account) -> None:
     """Keep others from adding people to those who are being erased until this transaction ends."""
     claims.take_turns(account, _PEOPLE)
 
@@ -343,7 +343,7 @@ def record(account: Account) -> dict[str, int]:
     Waits for batches in progress, and adds the merged profiles and addresses that they have stored. Later ones leave
     these people out.
     """
-    close(account)
+    lock_out_batches_and_people(account)
     add_merged(account)
     add_addresses(account, _used_by_unrecorded(account))
     parts = parts_of(account)
@@ -365,7 +365,7 @@ def record(account: Account) -> dict[str, int]:
     return {table.name: _delete(account, table, where, of_member.get(table.name, _NO_KEY)) for table, where in deleted}
 
 
-def wait_for_batches(account: Account) -> None:
+def lock_out_batches(account: Account) -> None:
     """Wait for all transactions that store people, and let others wait until this one ends.
 
     Raises Busy if one does not end.
@@ -427,13 +427,13 @@ def _delete(account: Account, table: Table, where: Composable, member_key: Compo
     return int(row[0])
 
 
-def close(account: Account) -> None:
+def lock_out_batches_and_people(account: Account) -> None:
     """Keep batches from being stored, and people from being added, until this transaction ends.
 
     Batches are waited for first, because that can take minutes in which others may want to add people.
     """
-    wait_for_batches(account)
-    keep_people(account)
+    lock_out_batches(account)
+    lock_people(account)
 
 
 def finish(account: Account) -> Finished | None:

@@ -211,7 +211,7 @@ def search(account: Account, part: Part) -> None:
     people = _count_people(account)
     noted = account.compose(_SEARCH, **erase.parts_of(account), candidates=_candidates(account, part))
     account.execute(noted, table_name=part.table.name)
-    erase.keep_people(account)
+    erase.lock_people(account)
     if _count_people(account) == people:
         account.execute(_RECORD_SEARCH, bookkeeping.ERASING, part=part.name)
 
@@ -249,7 +249,7 @@ def _has_index(account: Account, table: Identifier) -> bool:
 
 def discover(account: Account) -> Discovered:
     """Add the profiles and addresses that the events of the people name. New profiles need another search."""
-    erase.keep_people(account)
+    erase.lock_people(account)
     parts = erase.parts_of(account)
     for table in (bookkeeping.ERASING, bookkeeping.ERASING_EVENTS):  # else the people are looked for one after another
         account.execute("ANALYZE {}", table)

@@ -23,7 +23,7 @@ OR EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)
 """
 
 
-def wait_for_erasing(connection: Connection, schema: str) -> None:
+def block_erasing(connection: Connection, schema: str) -> None:
     """Wait for a transaction that records people as erased, and block others until this transaction ends."""
     query = SQL("SELECT FROM {} LIMIT 0")  # takes the weakest lock that such a transaction waits for
     connection.execute(query.format(qualified(schema, bookkeeping.ERASED)))

@@ -16,7 +16,7 @@ from klaviyo_pg.catalogue import bookkeeping, dimensions, membership
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.postgres import list_names, touched
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.erased_people import wait_for_erasing
+from klaviyo_pg.postgres.erased_people import block_erasing
 from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
 from klaviyo_pg.postgres.statements import row_key
 from klaviyo_pg.postgres.suppressed import check_stored
@@ -252,7 +252,7 @@ def derive_member_lists(account: Account, whole: bool = False, has_status: bool 
     returns for each list if a person is subscribed; otherwise, what another source has returned does not count. Blocks
     erasing until the transaction ends, because erasing would miss rows that are being derived.
     """
-    wait_for_erasing(account.connection, account.schema)
+    block_erasing(account.connection, account.schema)
     with account.connection.transaction():
         account.execute(_LOCK, bookkeeping.TOUCHED)
         if whole or not _was_derived(account, has_status):
