@@ -10,7 +10,7 @@ from datetime import timedelta
 from hashlib import md5
 from typing import NamedTuple
 
-from psycopg.sql import SQL, Composable, Identifier, Placeholder
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal, Placeholder
 
 from klaviyo_pg.catalogue import bookkeeping, dimensions, membership
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
@@ -145,9 +145,9 @@ WITH missing AS MATERIALIZED (
     (
         SELECT member_id FROM {stage} AS stored
         WHERE stored.esp_integration_id = %(account)s AND stored.list_id = %(list_id)s AND NOT %(only_looked_up)s
-        UNION ALL {answered} 'asked' AND %(only_looked_up)s
+        UNION ALL SELECT member_id FROM {asked} AS asked WHERE %(only_looked_up)s
     )
-    EXCEPT {answered} 'found'
+    EXCEPT SELECT member_id FROM {found} AS found
 )
 SELECT stored._sync_id, stored.member_id AS row_key FROM {stage} AS stored, missing
 WHERE stored._sync_id = md5(%(list_id)s || ':' || missing.member_id)
@@ -221,9 +221,11 @@ WHOLE_AGAIN = timedelta(days=30)
 _ALL = SQL("true")
 _ARE_DERIVED = SQL("{}.member_id IN (SELECT member_id FROM pg_temp.deriving)")
 _ANSWERED = """
+(
     SELECT member_id FROM {} AS swept
     WHERE swept.esp_integration_id = %(account)s AND swept.list_id = %(list_id)s AND swept.sweep = %(sweep)s
-    AND swept.answer =
+    AND swept.answer = {answer}
+)
 """
 _LIFT = """
 UPDATE {suppressions} AS stored SET lifted_at = now(), __synced_at = now()
@@ -347,9 +349,14 @@ def _left(account: Account) -> Missing:
         member_lists=account.table(membership.MEMBER_LISTS),
         key=row_key(SQL("{} || ':' || stored.member_id").format(Placeholder("list_id"))),
     )
-    answered = account.compose(_ANSWERED, membership.SWEPT_MEMBERS)
-    left = account.compose(_LEFT, stage=stage, answered=answered, is_present=is_present)
+    asked, found = (_answered(account, answer) for answer in ("asked", "found"))
+    left = account.compose(_LEFT, stage=stage, asked=asked, found=found, is_present=is_present)
     return Missing(membership.STG_MEMBER_LISTS, left, account.compose(_STORED, stage=stage, is_present=is_present))
+
+
+def _answered(account: Account, answer: str) -> Composed:
+    """Return the query of the members with this answer in a sweep. It needs `list_id` and `sweep`."""
+    return account.compose(_ANSWERED, membership.SWEPT_MEMBERS, answer=Literal(answer))
 
 
 def is_sweep_believed(account: Account, guard: Guard, list_id: str, sweep: str, only_looked_up: bool) -> bool:
@@ -373,10 +380,7 @@ def end_sweep(account: Account, list_id: str, sweep: str, only_looked_up: bool) 
 
 def count_found(account: Account, list_id: str, sweep: str) -> int:
     """Return how many members a sweep of a list has found so far."""
-    query = account.compose(
-        "SELECT count(*) FROM ({answered} 'found') AS found",
-        answered=account.compose(_ANSWERED, membership.SWEPT_MEMBERS),
-    )
+    query = account.compose("SELECT count(*) FROM {found} AS found", found=_answered(account, "found"))
     [(found,)] = account.execute(query, list_id=list_id, sweep=sweep)
     return int(found)
 
