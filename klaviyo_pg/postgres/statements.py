@@ -7,7 +7,7 @@ from typing import ParamSpec
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal, Placeholder
 
 from klaviyo_pg import schemas
-from klaviyo_pg.catalogue import Absent, Column, Load, Merge, Table, View
+from klaviyo_pg.catalogue import TABLES, VIEWS, Absent, Column, Load, Merge, Table, View
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
 
 COPY_FORMAT = SQL("(FORMAT csv, DELIMITER E'\\t', QUOTE E'\\x01', NULL '')")
@@ -42,6 +42,18 @@ def place(schema: str, table: Table | View) -> tuple[str, str]:
     """Return the schema that a table or view of a warehouse is in, and its name there."""
     is_internal = isinstance(table, Table) and table.internal
     return schemas.internal(schema) if is_internal else schema, table.name
+
+
+@cache
+def qualified_names(schema: str) -> Mapping[str, Composable]:
+    """Return the qualified name of each table and view of a warehouse, by its name in the catalogue."""
+    catalogue: tuple[Table | View, ...] = (*TABLES, *VIEWS)
+    return {each.name: qualified(schema, each) for each in catalogue}
+
+
+def filled(schema: str, text: str, **parts: Composable) -> Composed:
+    """Compose a query in which each `{name}` stands for the part of that name, or else for the table or view."""
+    return SQL(text.strip("\n")).format(**{**qualified_names(schema), **parts})
 
 
 def shown(schema: str, table: Table | View) -> str:
