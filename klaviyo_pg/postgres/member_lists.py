@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal, Placeholder
 
-from klaviyo_pg.catalogue import bookkeeping, dimensions, membership
+from klaviyo_pg.catalogue import membership
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.postgres import list_names, touched
 from klaviyo_pg.postgres.account import Account
@@ -31,7 +31,7 @@ _DERIVE = """
 WITH staged AS MATERIALIZED (
     SELECT stage.list_id, stage.member_id, stage.created_at, stage.is_subscribed, stage.absent_since,
         list.deleted_at AS list_deleted_at
-    FROM {stage} AS stage LEFT JOIN {lists} AS list ON list.key = {list_key}
+    FROM {stg_member_lists} AS stage LEFT JOIN {lists} AS list ON list.key = {list_key}
     WHERE stage.esp_integration_id = %(account)s AND {limit}
 ), people AS MATERIALIZED (
     SELECT DISTINCT member_id FROM staged
@@ -39,12 +39,12 @@ WITH staged AS MATERIALIZED (
     SELECT staged.list_id, staged.member_id,
         max(changes.changed_at) FILTER (WHERE changes.change = 'subscribed') AS subscribed,
         max(changes.changed_at) FILTER (WHERE changes.change = 'unsubscribed') AS unsubscribed
-    FROM staged JOIN {changes} AS changes
+    FROM staged JOIN {subscription_changes} AS changes
         ON changes.esp_integration_id = %(account)s AND changes.member_id = staged.member_id AND changes.scope = 'list'
         AND (
             changes.list_id = staged.list_id
             OR changes.list_id IS NULL AND changes.change = 'unsubscribed' AND EXISTS (
-                SELECT FROM {names} AS known
+                SELECT FROM {list_names} AS known
                 WHERE known.esp_integration_id = %(account)s AND known.list_id = staged.list_id AND {had_name}
             )
         )
@@ -53,11 +53,11 @@ WITH staged AS MATERIALIZED (
     SELECT changes.member_id,
         max(changes.changed_at) FILTER (WHERE changes.change = 'subscribed') AS resubscribed,
         max(changes.changed_at) FILTER (WHERE changes.change = 'unsubscribed') AS unsubscribed
-    FROM people JOIN {changes} AS changes
+    FROM people JOIN {subscription_changes} AS changes
         ON changes.esp_integration_id = %(account)s AND changes.member_id = people.member_id AND changes.scope = 'all'
     GROUP BY changes.member_id
 ), excluded AS MATERIALIZED (
-    SELECT lower(email) AS address FROM {exclusions}
+    SELECT lower(email) AS address FROM {member_exclusions}
     WHERE esp_integration_id = %(account)s AND %(has_status)s AND removed_at IS NULL
 ), current AS (
     SELECT staged.list_id, staged.member_id, coalesce(of_list.subscribed, staged.created_at) AS subscribed,
@@ -75,7 +75,7 @@ WITH staged AS MATERIALIZED (
     FROM staged
     LEFT JOIN of_list USING (list_id, member_id)
     LEFT JOIN of_all USING (member_id)
-    LEFT JOIN {suppressions} AS suppressed ON suppressed.esp_integration_id = %(account)s
+    LEFT JOIN {list_suppressions} AS suppressed ON suppressed.esp_integration_id = %(account)s
         AND suppressed.member_id = staged.member_id AND suppressed.list_id = staged.list_id
         AND suppressed.lifted_at IS NULL
     LEFT JOIN {members} AS member ON member.key = {member_key}
@@ -103,11 +103,11 @@ WITH staged AS MATERIALIZED (
         CASE
             WHEN left_reason IS NOT NULL THEN false
             WHEN EXISTS (
-                SELECT FROM {exclusions} AS exclusions
+                SELECT FROM {member_exclusions} AS exclusions
                 WHERE exclusions.esp_integration_id = %(account)s AND exclusions._sync_id = md5(decided.email)
                 AND exclusions.removed_at IS NULL
             ) OR EXISTS (
-                SELECT FROM {exclusions} AS exclusions
+                SELECT FROM {member_exclusions} AS exclusions
                 WHERE exclusions.esp_integration_id = %(account)s AND exclusions.member_id = decided.member_id
                 AND exclusions.removed_at IS NULL
             ) OR lower(decided.email) IN (SELECT address FROM excluded) THEN false
@@ -143,13 +143,13 @@ FROM merged
 _LEFT = """
 WITH missing AS MATERIALIZED (
     (
-        SELECT member_id FROM {stage} AS stored
+        SELECT member_id FROM {stg_member_lists} AS stored
         WHERE stored.esp_integration_id = %(account)s AND stored.list_id = %(list_id)s AND NOT %(only_looked_up)s
         UNION ALL SELECT member_id FROM {asked} AS asked WHERE %(only_looked_up)s
     )
     EXCEPT SELECT member_id FROM {found} AS found
 )
-SELECT stored._sync_id, stored.member_id AS row_key FROM {stage} AS stored, missing
+SELECT stored._sync_id, stored.member_id AS row_key FROM {stg_member_lists} AS stored, missing
 WHERE stored._sync_id = md5(%(list_id)s || ':' || missing.member_id)
 AND stored.esp_integration_id = %(account)s AND {is_present}
 """
@@ -159,17 +159,17 @@ _IS_PRESENT = """
 ))
 """
 _STORED = """
-SELECT count(*) FROM {stage} AS stored
+SELECT count(*) FROM {stg_member_lists} AS stored
 WHERE stored.esp_integration_id = %(account)s AND stored.list_id = %(list_id)s AND {is_present}
 """
 _END_SWEEP = """
-UPDATE {} AS stored SET absent_since = now(), __synced_at = now() FROM ({left}) AS gone
+UPDATE {stg_member_lists} AS stored SET absent_since = now(), __synced_at = now() FROM ({left}) AS gone
 WHERE stored._sync_id = gone._sync_id AND stored.esp_integration_id = %(account)s
 """
 # A sweep that did not find a person counts even if an event says that the person joined again before the sweep.
 _ABSENT_AGAIN = """
-UPDATE {stage} AS stored SET absent_since = sweep.watermark, __synced_at = now()
-FROM {changes} AS changes, {watermarks} AS sweep
+UPDATE {stg_member_lists} AS stored SET absent_since = sweep.watermark, __synced_at = now()
+FROM {subscription_changes} AS changes, {watermarks} AS sweep
 WHERE stored.esp_integration_id = %(account)s AND stored.absent_since < changes.changed_at
 AND changes.esp_integration_id = %(account)s AND changes.member_id = stored.member_id
 AND changes.list_id = stored.list_id AND changes.change = 'subscribed'
@@ -188,31 +188,33 @@ WITH recorded AS (
 INSERT INTO pg_temp.deriving (member_id)
 SELECT row_key AS member_id FROM taken WHERE kind = 'member'
 UNION SELECT member.id FROM taken
-JOIN {exclusions} AS exclusion ON exclusion._sync_id = taken.row_key AND exclusion.esp_integration_id = %(account)s
+JOIN {member_exclusions} AS exclusion
+    ON exclusion._sync_id = taken.row_key AND exclusion.esp_integration_id = %(account)s
 JOIN {members} AS member ON member.email IN (exclusion.email, lower(exclusion.email))
     AND member.esp_integration_id = %(account)s
 WHERE kind = 'address'
 UNION SELECT id FROM {members}
 WHERE esp_integration_id = %(account)s AND %(has_status)s AND email <> lower(email)
 UNION SELECT stage.member_id FROM taken
-JOIN {stage} AS stage ON stage.list_id = taken.row_key AND stage.esp_integration_id = %(account)s
+JOIN {stg_member_lists} AS stage ON stage.list_id = taken.row_key AND stage.esp_integration_id = %(account)s
 WHERE kind = 'list'
 UNION SELECT change.member_id FROM taken
-JOIN {names} AS known ON known.esp_integration_id = %(account)s AND known.list_id = taken.row_key
-JOIN {changes} AS change ON change.list_id IS NULL AND change.list_name = known.name
+JOIN {list_names} AS known ON known.esp_integration_id = %(account)s AND known.list_id = taken.row_key
+JOIN {subscription_changes} AS change ON change.list_id IS NULL AND change.list_name = known.name
     AND change.esp_integration_id = %(account)s AND change.scope = 'list'
 WHERE kind = 'list'
 """
-_FORGET = "DELETE FROM {} WHERE esp_integration_id = %(account)s"
+_FORGET = "DELETE FROM {touched} WHERE esp_integration_id = %(account)s"
 # A second derivation that begins now would overwrite newer rows with older ones. Does not block those who record.
-_LOCK = "LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE"
+_LOCK = "LOCK TABLE {touched} IN SHARE UPDATE EXCLUSIVE MODE"
 _WAS_DERIVED = """
 SELECT EXISTS (
-    SELECT FROM {} WHERE esp_integration_id = %(account)s AND rules = %(rules)s AND derived_at > now() - %(age)s
+    SELECT FROM {derivations}
+    WHERE esp_integration_id = %(account)s AND rules = %(rules)s AND derived_at > now() - %(age)s
 )
 """
 _RECORD = """
-INSERT INTO {} (esp_integration_id, rules, derived_at) VALUES (%(account)s, %(rules)s, now())
+INSERT INTO {derivations} (esp_integration_id, rules, derived_at) VALUES (%(account)s, %(rules)s, now())
 ON CONFLICT (esp_integration_id) DO UPDATE SET rules = excluded.rules, derived_at = excluded.derived_at
 """
 _RULES = "".join((_DERIVE, _ABSENT_AGAIN, list_names.RESOLVE, list_names.HAD_NAME.as_string(None)))
@@ -222,16 +224,16 @@ _ALL = SQL("true")
 _ARE_DERIVED = SQL("{}.member_id IN (SELECT member_id FROM pg_temp.deriving)")
 _ANSWERED = """
 (
-    SELECT member_id FROM {} AS swept
+    SELECT member_id FROM {swept_members} AS swept
     WHERE swept.esp_integration_id = %(account)s AND swept.list_id = %(list_id)s AND swept.sweep = %(sweep)s
     AND swept.answer = {answer}
 )
 """
 _LIFT = """
-UPDATE {suppressions} AS stored SET lifted_at = now(), __synced_at = now()
+UPDATE {list_suppressions} AS stored SET lifted_at = now(), __synced_at = now()
 WHERE stored.esp_integration_id = %(account)s AND stored.list_id = %(list_id)s AND stored.lifted_at IS NULL
 AND NOT EXISTS (
-    SELECT FROM {swept} AS swept
+    SELECT FROM {swept_members} AS swept
     WHERE swept.esp_integration_id = %(account)s AND swept.list_id = %(list_id)s AND swept.sweep = %(sweep)s
     AND swept.member_id = stored.member_id AND swept.answer = 'suppressed'
 )
@@ -256,14 +258,14 @@ def derive_member_lists(account: Account, whole: bool = False, has_status: bool 
     """
     block_erasing(account.connection, account.schema)
     with account.connection.transaction():
-        account.execute(_LOCK, bookkeeping.TOUCHED)
+        account.execute(_LOCK)
         if whole or not _was_derived(account, has_status):
             return _derive_all(account, has_status)
         return _derive_changed(account, has_status)
 
 
 def _was_derived(account: Account, has_status: bool) -> bool:
-    return account.is_true(_WAS_DERIVED, bookkeeping.DERIVATIONS, rules=_rules(has_status), age=WHOLE_AGAIN)
+    return account.is_true(_WAS_DERIVED, rules=_rules(has_status), age=WHOLE_AGAIN)
 
 
 def _rules(has_status: bool) -> str:
@@ -271,26 +273,17 @@ def _rules(has_status: bool) -> str:
 
 
 def _derive_all(account: Account, has_status: bool) -> Derived:
-    account.execute(_FORGET, bookkeeping.TOUCHED)
+    account.execute(_FORGET)
     derived = _derive(account, lambda alias: _ALL, has_status)
-    account.execute(_RECORD, bookkeeping.DERIVATIONS, rules=_rules(has_status))
+    account.execute(_RECORD, rules=_rules(has_status))
     return derived
 
 
 def _derive_changed(account: Account, has_status: bool) -> Derived:
     """Derive the rows of the people who are concerned by the changes that have been recorded."""
     account.connection.execute("CREATE TEMPORARY TABLE deriving (member_id text PRIMARY KEY) ON COMMIT DROP")
-    query = account.compose(
-        _TAKE,
-        touched=account.table(bookkeeping.TOUCHED),
-        members=account.table(dimensions.MEMBERS),
-        stage=account.table(membership.STG_MEMBER_LISTS),
-        changes=account.table(membership.SUBSCRIPTION_CHANGES),
-        exclusions=account.table(membership.MEMBER_EXCLUSIONS),
-        names=account.table(membership.LIST_NAMES),
-    )
     derived = Derived(0, 0, 0)
-    if account.execute(query, has_status=has_status).rowcount:
+    if account.execute(_TAKE, has_status=has_status).rowcount:
         account.connection.execute("ANALYZE pg_temp.deriving")
         derived = _derive(account, lambda alias: _ARE_DERIVED.format(Identifier(alias)), has_status)
     account.connection.execute("DROP TABLE pg_temp.deriving")
@@ -304,14 +297,6 @@ def _derive(account: Account, limited: Callable[[str], Composable], has_status: 
         _mark_absent_again(account, limited("stored"))
     query = account.compose(
         _DERIVE,
-        lists=account.table(dimensions.LISTS),
-        members=account.table(dimensions.MEMBERS),
-        stage=account.table(membership.STG_MEMBER_LISTS),
-        changes=account.table(membership.SUBSCRIPTION_CHANGES),
-        exclusions=account.table(membership.MEMBER_EXCLUSIONS),
-        suppressions=account.table(membership.LIST_SUPPRESSIONS),
-        names=account.table(membership.LIST_NAMES),
-        member_lists=account.table(membership.MEMBER_LISTS),
         had_name=list_names.HAD_NAME,
         key=row_key(SQL("list_id || ':' || member_id")),
         list_key=row_key(Identifier("stage", "list_id")),
@@ -331,32 +316,22 @@ def mark_absent_again(account: Account, list_id: str) -> None:
 
 
 def _mark_absent_again(account: Account, limit: Composable, **values: object) -> None:
-    query = account.compose(
-        _ABSENT_AGAIN,
-        stage=account.table(membership.STG_MEMBER_LISTS),
-        changes=account.table(membership.SUBSCRIPTION_CHANGES),
-        watermarks=account.table(bookkeeping.WATERMARKS),
-        limit=limit,
-    )
+    query = account.compose(_ABSENT_AGAIN, limit=limit)
     account.execute(query, sweeps=SWEEPS, **values)
 
 
 def _left(account: Account) -> Missing:
     """Return what a sweep did not find. Its queries need `list_id`, `sweep` and `only_looked_up`."""
-    stage = account.table(membership.STG_MEMBER_LISTS)
-    is_present = account.compose(
-        _IS_PRESENT,
-        member_lists=account.table(membership.MEMBER_LISTS),
-        key=row_key(SQL("{} || ':' || stored.member_id").format(Placeholder("list_id"))),
-    )
+    key = row_key(SQL("{} || ':' || stored.member_id").format(Placeholder("list_id")))
+    is_present = account.compose(_IS_PRESENT, key=key)
     asked, found = (_answered(account, answer) for answer in ("asked", "found"))
-    left = account.compose(_LEFT, stage=stage, asked=asked, found=found, is_present=is_present)
-    return Missing(membership.STG_MEMBER_LISTS, left, account.compose(_STORED, stage=stage, is_present=is_present))
+    left = account.compose(_LEFT, asked=asked, found=found, is_present=is_present)
+    return Missing(membership.STG_MEMBER_LISTS, left, account.compose(_STORED, is_present=is_present))
 
 
 def _answered(account: Account, answer: str) -> Composed:
     """Return the query of the members with this answer in a sweep. It needs `list_id` and `sweep`."""
-    return account.compose(_ANSWERED, membership.SWEPT_MEMBERS, answer=Literal(answer))
+    return account.compose(_ANSWERED, answer=Literal(answer))
 
 
 def is_sweep_believed(account: Account, guard: Guard, list_id: str, sweep: str, only_looked_up: bool) -> bool:
@@ -374,7 +349,7 @@ def end_sweep(account: Account, list_id: str, sweep: str, only_looked_up: bool) 
 
     `only_looked_up` limits this to people that the sweep looked up by address, for a source that returns no others.
     """
-    query = account.compose(_END_SWEEP, membership.STG_MEMBER_LISTS, left=_left(account).rows)
+    query = account.compose(_END_SWEEP, left=_left(account).rows)
     return account.execute(query, list_id=list_id, sweep=sweep, only_looked_up=only_looked_up).rowcount
 
 
@@ -387,15 +362,10 @@ def count_found(account: Account, list_id: str, sweep: str) -> int:
 
 def lift_suppressions(account: Account, list_id: str, sweep: str) -> int:
     """Mark as lifted the suppressions from a list that a complete sweep did not find, and return their number."""
-    query = account.compose(
-        _LIFT,
-        suppressions=account.table(membership.LIST_SUPPRESSIONS),
-        swept=account.table(membership.SWEPT_MEMBERS),
-    )
-    return account.execute(query, list_id=list_id, sweep=sweep).rowcount
+    return account.execute(_LIFT, list_id=list_id, sweep=sweep).rowcount
 
 
 def delete_sweeps(account: Account, list_id: str) -> None:
     """Delete the answers of all sweeps of a list, including interrupted ones."""
-    query = "DELETE FROM {} WHERE esp_integration_id = %(account)s AND list_id = %(list_id)s"
-    account.execute(query, membership.SWEPT_MEMBERS, list_id=list_id)
+    query = "DELETE FROM {swept_members} WHERE esp_integration_id = %(account)s AND list_id = %(list_id)s"
+    account.execute(query, list_id=list_id)
