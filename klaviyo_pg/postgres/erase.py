@@ -31,7 +31,7 @@ FROM unnest(%(ids)s::text[]) AS ids (id) ON CONFLICT DO NOTHING
 _ADD_NAMED = """
 INSERT INTO {erasing} (esp_integration_id, kind, value, is_found)
 SELECT DISTINCT %(account)s, 'named', lower(address), EXISTS (
-    SELECT FROM {exclusions} AS excluded
+    SELECT FROM {member_exclusions} AS excluded
     WHERE excluded.esp_integration_id = %(account)s AND lower(excluded.email) = lower(address)
 ) OR EXISTS (
     SELECT FROM {reviews} AS review
@@ -47,7 +47,7 @@ WHERE esp_integration_id = %(account)s AND lower(email) IN {named} ON CONFLICT D
 # As with events: people without an address in members whose exclusion has a named one.
 _ADD_EXCLUDED = """
 INSERT INTO {erasing} (esp_integration_id, kind, value, member_id, is_found)
-SELECT DISTINCT %(account)s, 'profile', md5(member_id), member_id, true FROM {exclusions} AS excluded
+SELECT DISTINCT %(account)s, 'profile', md5(member_id), member_id, true FROM {member_exclusions} AS excluded
 WHERE esp_integration_id = %(account)s AND lower(email) IN {named} AND member_id IS NOT NULL
 AND NOT EXISTS (SELECT FROM {members} AS member WHERE member.key = {key} AND member.email IS NOT NULL)
 ON CONFLICT DO NOTHING
@@ -64,7 +64,7 @@ WITH RECURSIVE merged (member_id, member_key) AS (
     SELECT member_id, value COLLATE "C" FROM {erasing} WHERE esp_integration_id = %(account)s AND kind = 'profile'
     UNION
     SELECT merge.old_member_id, merge.old_member_key
-    FROM {merges} AS merge JOIN merged ON merge.new_member_key = merged.member_key
+    FROM {profile_merges} AS merge JOIN merged ON merge.new_member_key = merged.member_key
     WHERE merge.esp_integration_id = %(account)s
 )
 INSERT INTO {erasing} (esp_integration_id, kind, value, member_id, is_found)
@@ -73,7 +73,7 @@ SELECT %(account)s, 'profile', member_key, max(member_id), true FROM merged GROU
 _USED = """
 SELECT email FROM {members} WHERE esp_integration_id = %(account)s AND {of_member}
 UNION ALL
-SELECT email FROM {exclusions} WHERE esp_integration_id = %(account)s AND {of_excluded}
+SELECT email FROM {member_exclusions} WHERE esp_integration_id = %(account)s AND {of_excluded}
 UNION ALL
 SELECT email FROM {swept_exclusions} WHERE esp_integration_id = %(account)s AND {of_excluded}
 """
@@ -114,14 +114,17 @@ ON CONFLICT (esp_integration_id, address_key) DO UPDATE SET erased_at = excluded
 """
 _UNRECORDED = """
 SELECT EXISTS (
-    SELECT FROM {} WHERE esp_integration_id = %(account)s AND recorded_at IS NULL
+    SELECT FROM {erasing} WHERE esp_integration_id = %(account)s AND recorded_at IS NULL
     AND (kind IN ('profile', 'address') OR kind = 'named' AND is_found)
 )
 """
-_OF_KIND = "(SELECT value FROM {} WHERE esp_integration_id = %(account)s AND kind {kind})"
-_MEMBER_IDS = (
-    "(SELECT member_id FROM {} WHERE esp_integration_id = %(account)s AND kind = 'profile' AND member_id IS NOT NULL)"
+_OF_KIND = "(SELECT value FROM {erasing} WHERE esp_integration_id = %(account)s AND kind {kind})"
+_MEMBER_IDS = """
+(
+    SELECT member_id FROM {erasing}
+    WHERE esp_integration_id = %(account)s AND kind = 'profile' AND member_id IS NOT NULL
 )
+"""
 _UNRECORDED_IDS = """
 (
     SELECT {key} FROM {erasing}
@@ -178,7 +181,7 @@ AND md5(member_id) IN {profiles}
 """
 _OF_MISSING_ROWS = """
 (md5(row_key) IN {profiles} OR row_key IN (
-    SELECT _sync_id FROM {exclusions} WHERE esp_integration_id = %(account)s AND {of_exclusion}
+    SELECT _sync_id FROM {member_exclusions} WHERE esp_integration_id = %(account)s AND {of_exclusion}
 ))
 """
 # The first part takes the lock, whatever there is to look up.
@@ -236,11 +239,11 @@ class Finished(NamedTuple):
 def request(account: Account, addresses: Collection[str], member_ids: Collection[str]) -> None:
     """Add people to those who are being erased, with the profiles that were merged into them and their addresses."""
     lock_people(account)
-    parts = parts_of(account)
-    profiles = account.compose(_ADD_PROFILES, **parts, key=row_key(Identifier("id")))
+    profiles = account.compose(_ADD_PROFILES, key=row_key(Identifier("id")))
     added = account.execute(profiles, ids=list(member_ids)).rowcount
     if addresses:
-        added += account.execute(account.compose(_ADD_NAMED, **parts), addresses=list(addresses)).rowcount
+        parts = parts_of(account)
+        added += account.execute(_ADD_NAMED, addresses=list(addresses)).rowcount
         added += account.execute(account.compose(_ADD_OWNERS, **parts)).rowcount
         excluded = account.compose(_ADD_EXCLUDED, **parts, key=row_key(Identifier("excluded", "member_id")))
         added += account.execute(excluded).rowcount
@@ -257,18 +260,17 @@ def _used(account: Account) -> Composed:
     of_member, of_excluded = (
         account.compose(f"{key} IN {{profiles}}", **parts) for key in ("member_key", "md5(member_id)")
     )
-    return account.compose(_USED, **parts, of_member=of_member, of_excluded=of_excluded)
+    return account.compose(_USED, of_member=of_member, of_excluded=of_excluded)
 
 
 def _used_by_unrecorded(account: Account) -> Composed:
     """Return the same query for the people who are not recorded yet. Only if the ID of one is unknown is it slow."""
     if _has_unknown_ids(account, of_unrecorded=True):
         return _used(account)
-    parts = parts_of(account)
     member_id = Identifier("member_id")
-    keys, ids = (account.compose(_UNRECORDED_IDS, **parts, key=key) for key in (row_key(member_id), member_id))
+    keys, ids = (account.compose(_UNRECORDED_IDS, key=key) for key in (row_key(member_id), member_id))
     of_member, of_excluded = SQL("key IN {}").format(keys), SQL("member_id IN {}").format(ids)
-    return account.compose(_USED, **parts, of_member=of_member, of_excluded=of_excluded)
+    return account.compose(_USED, of_member=of_member, of_excluded=of_excluded)
 
 
 def lock_people(account: Account) -> None:
@@ -281,7 +283,7 @@ def add_merged(account: Account) -> int:
 
     If there are any, all event tables have to be searched again.
     """
-    added = account.execute(account.compose(_ADD_MERGED, **parts_of(account))).rowcount
+    added = account.execute(_ADD_MERGED).rowcount
     if added:
         search_again(account)
     return added
@@ -295,23 +297,12 @@ def add_addresses(account: Account, used: Composable) -> int:
 
 def search_again(account: Account) -> None:
     """Let all event tables be searched, because there are more people to erase."""
-    query = "DELETE FROM {} WHERE esp_integration_id = %(account)s AND kind = 'table'"
-    account.execute(query, bookkeeping.ERASING)
+    account.execute("DELETE FROM {erasing} WHERE esp_integration_id = %(account)s AND kind = 'table'")
 
 
 def parts_of(account: Account) -> dict[str, Composable]:
-    """Return the parts that queries about the people are composed from: tables, and who is being erased."""
+    """Return the parts of queries that say who is being erased: member keys, named addresses, and all addresses."""
     return {
-        "erasing": account.table(bookkeeping.ERASING),
-        "erasing_events": account.table(bookkeeping.ERASING_EVENTS),
-        "erased": account.table(bookkeeping.ERASED),
-        "erased_addresses": account.table(bookkeeping.ERASED_ADDRESSES),
-        "members": account.table(dimensions.MEMBERS),
-        "exclusions": account.table(membership.MEMBER_EXCLUSIONS),
-        "swept_exclusions": account.table(membership.SWEPT_EXCLUSIONS),
-        "reviews": account.table(on_request.REVIEWS),
-        "lists": account.table(dimensions.LISTS),
-        "merges": account.table(membership.PROFILE_MERGES),
         "profiles": _of_kind(account, "= 'profile'"),
         "named": _of_kind(account, "= 'named'"),
         "addresses": _of_kind(account, "IN ('named', 'address')"),
@@ -319,22 +310,22 @@ def parts_of(account: Account) -> dict[str, Composable]:
 
 
 def _of_kind(account: Account, kind: str) -> Composed:
-    return account.compose(_OF_KIND, bookkeeping.ERASING, kind=SQL(kind))
+    return account.compose(_OF_KIND, kind=SQL(kind))
 
 
 def pending(account: Account) -> int:
     """Return the number of people whose erasing is not finished: profiles, and addresses without one so far."""
     query = (
-        "SELECT greatest(1, count(*) FILTER (WHERE kind = 'profile' OR kind = 'named' AND NOT is_found)) FROM {}"
+        "SELECT greatest(1, count(*) FILTER (WHERE kind = 'profile' OR kind = 'named' AND NOT is_found)) FROM {erasing}"
         " WHERE esp_integration_id = %(account)s HAVING count(*) > 0"
     )
-    row = account.execute(query, bookkeeping.ERASING).fetchone()
+    row = account.execute(query).fetchone()
     return int(row[0]) if row else 0
 
 
 def is_unrecorded(account: Account) -> bool:
     """Return whether `record` has anything to do."""
-    return account.is_true(_UNRECORDED, bookkeeping.ERASING)
+    return account.is_true(_UNRECORDED)
 
 
 def record(account: Account) -> dict[str, int]:
@@ -346,17 +337,16 @@ def record(account: Account) -> dict[str, int]:
     lock_out_batches_and_people(account)
     add_merged(account)
     add_addresses(account, _used_by_unrecorded(account))
-    parts = parts_of(account)
-    account.execute(account.compose(_RECORD, **parts), limit=RECORDED_AT_ONCE)
-    account.execute(account.compose(_RECORD_ADDRESSES, **parts))
-    merged = SQL("(old_member_key IN {0} OR new_member_key IN {0})").format(account.compose(_RECORDED, **parts))
+    account.execute(_RECORD, limit=RECORDED_AT_ONCE)
+    account.execute(_RECORD_ADDRESSES)
+    merged = SQL("(old_member_key IN {0} OR new_member_key IN {0})").format(account.compose(_RECORDED))
     on_list = SQL("md5(list.id || ':' || erasing.member_id)")
-    stored = SQL("key IN {}").format(account.compose(_STORED, **parts, key=row_key(Identifier("member_id"))))
-    listed = account.compose(_LISTED, **parts, key=row_key(SQL("list.id || ':' || erasing.member_id")))
+    stored = SQL("key IN {}").format(account.compose(_STORED, key=row_key(Identifier("member_id"))))
+    listed = account.compose(_LISTED, key=row_key(SQL("list.id || ':' || erasing.member_id")))
     deleted = [
-        (membership.STG_MEMBER_LISTS, SQL("_sync_id IN {}").format(account.compose(_LISTED, **parts, key=on_list))),
+        (membership.STG_MEMBER_LISTS, SQL("_sync_id IN {}").format(account.compose(_LISTED, key=on_list))),
         (membership.MEMBER_LISTS, SQL("key IN {}").format(listed)),
-        (membership.MEMBER_CONSENTS, SQL("member_id IN {}").format(account.compose(_RECORDED_IDS, **parts))),
+        (membership.MEMBER_CONSENTS, SQL("member_id IN {}").format(account.compose(_RECORDED_IDS))),
         (dimensions.MEMBERS, stored),
         (dimensions.MEMBER_ATTRIBUTES, stored),
         (membership.PROFILE_MERGES, merged),  # or its events would move
@@ -370,7 +360,7 @@ def lock_out_batches(account: Account) -> None:
 
     Raises Busy if one does not end.
     """
-    lock = account.compose("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", bookkeeping.ERASED)
+    lock = account.compose("LOCK TABLE {erased} IN ACCESS EXCLUSIVE MODE")
     patiently(account.connection, lock, _PATIENCE, bookkeeping.ERASED.name)
 
 
@@ -378,16 +368,16 @@ def delete(account: Account, table: Table, member_key: Composable) -> int:
     """Delete all rows of the people from a table, and return their number."""
     where: Composable = SQL("{} IN {}").format(member_key, parts_of(account)["profiles"])
     if member_key is _OF_ID and not _has_unknown_ids(account):
-        where = SQL("member_id IN {}").format(account.compose(_MEMBER_IDS, bookkeeping.ERASING))  # has an index
+        where = SQL("member_id IN {}").format(account.compose(_MEMBER_IDS))  # has an index
     return _delete(account, table, where, member_key)
 
 
 def _has_unknown_ids(account: Account, of_unrecorded: bool = False) -> bool:
     query = (
-        "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s AND kind = 'profile'"
+        "SELECT EXISTS (SELECT FROM {erasing} WHERE esp_integration_id = %(account)s AND kind = 'profile'"
         " AND member_id IS NULL AND (recorded_at IS NULL OR NOT %(of_unrecorded)s))"
     )
-    return account.is_true(query, bookkeeping.ERASING, of_unrecorded=of_unrecorded)
+    return account.is_true(query, of_unrecorded=of_unrecorded)
 
 
 def delete_other(account: Account, table: Table) -> int:
@@ -419,10 +409,10 @@ def _of_exclusion(account: Account, table: Table) -> Composed:
     return account.compose(_OF_EXCLUSION, **parts, of_address=account.compose(_OF_ADDRESS, **parts))
 
 
-def _delete(account: Account, table: Table, where: Composable, member_key: Composable, **values: object) -> int:
-    parts = {"erasing": account.table(bookkeeping.ERASING), "where": where, "member_key": member_key}
+def _delete(account: Account, table: Table, where: Composable, member_key: Composable) -> int:
+    query = account.compose(_DELETE, table, where=where, member_key=member_key)
     with touched.unrecorded(account):  # it concerns no other person
-        row = account.execute(account.compose(_DELETE, table, **parts), **values).fetchone()
+        row = account.execute(query).fetchone()
     assert row is not None
     return int(row[0])
 
@@ -438,9 +428,9 @@ def lock_out_batches_and_people(account: Account) -> None:
 
 def finish(account: Account) -> Finished | None:
     """Forget the people who have been erased, and return their numbers; None if an event is left to clear."""
-    query = "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)"
-    if is_unrecorded(account) or account.is_true(query, bookkeeping.ERASING_EVENTS):
+    query = "SELECT EXISTS (SELECT FROM {erasing_events} WHERE esp_integration_id = %(account)s)"
+    if is_unrecorded(account) or account.is_true(query):
         return None
-    numbers = account.execute(account.compose(_FINISHED, **parts_of(account))).fetchone()
+    numbers = account.execute(_FINISHED).fetchone()
     assert numbers is not None
     return Finished(*numbers)
