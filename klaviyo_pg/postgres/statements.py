@@ -9,6 +9,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal, Placehol
 from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import TABLES, VIEWS, Absent, Column, Load, Merge, Table, View
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
+from klaviyo_pg.catalogue.types import NOT_NULL
 
 COPY_FORMAT = SQL("(FORMAT csv, DELIMITER E'\\t', QUOTE E'\\x01', NULL '')")
 """The format that klaviyo_pg.postgres.load writes: tab-separated, \\x01 as the quote, and null as nothing."""
@@ -376,13 +377,16 @@ def _unless_older(
 
 
 def matches(pairs: Mapping[str, object], stored: str = "stored") -> list[Composed]:
-    """Return the conditions that a stored row has these values (None means null, ... not null, False also null)."""
+    """Return the conditions that a stored row has these values.
+
+    None means null, NOT_NULL any other value, and False also null.
+    """
 
     def match(name: str, value: object) -> Composed:
         column = Identifier(stored, name)
         if value is None:
             return SQL("{} IS NULL").format(column)
-        if value is ...:
+        if value is NOT_NULL:
             return SQL("{} IS NOT NULL").format(column)
         if value is False:
             return SQL("{} IS NOT TRUE").format(column)
