@@ -156,15 +156,11 @@ def _clear(transact: Transact, rows: Counter[str], report: Report) -> None:
 
 def _delete(transact: Transact, rows: Counter[str]) -> None:
     """Delete from the other tables. What is derived is deleted once no derivation can contain the people any more."""
-    for table, member_key in erase.LISTED:
-        rows[table.name] += transact(partial(erase.delete, table=table, member_key=member_key))
-    for table in erase.COLLECTED:
-        rows[table.name] += transact(partial(erase.delete_other, table=table))
+    for each in erase.DELETED_FIRST:
+        rows[each.table.name] += transact(partial(erase.delete, deletion=each))
     transact(erase.lock_out_batches)
-    for table, member_key in erase.DERIVED:
-        rows[table.name] += transact(partial(erase.delete, table=table, member_key=member_key))
-    for table in erase.OTHERS:
-        rows[table.name] += transact(partial(erase.delete_other, table=table))
+    for each in erase.DELETED_LAST:
+        rows[each.table.name] += transact(partial(erase.delete, deletion=each))
     _delete_rejects(transact, rows)
     rows[dimensions.CAMPAIGNS.name] += transact(erase_events.rename_campaigns)
     transact(stored_marts.mark)

@@ -3,7 +3,7 @@
 The steps and their order are in pipeline.erasing. Each can be repeated: what is done is in the table `erasing`.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from psycopg.sql import SQL, Composable, Composed, Identifier
@@ -194,38 +194,6 @@ FROM gone
 _NO_KEY = SQL("NULL::text")
 _OF_ID = SQL("md5(member_id)")
 _OF_KEY = SQL("member_key")
-LISTED: tuple[tuple[Table, Composable], ...] = (
-    (membership.STG_MEMBER_LISTS, _OF_ID),
-    (dimensions.MEMBERS, _OF_KEY),
-    (dimensions.MEMBER_ATTRIBUTES, _OF_KEY),
-)
-"""Tables of the people, by member key, that others are derived from. Their rows are deleted first."""
-DERIVED: tuple[tuple[Table, Composable], ...] = (
-    (membership.MEMBER_LISTS, _OF_ID),
-    (membership.SUBSCRIPTION_CHANGES, _OF_ID),
-    (membership.LIST_SUPPRESSIONS, _OF_ID),
-    (membership.MEMBER_CONSENTS, _OF_ID),
-    (membership.MISSING_PROFILES, _OF_ID),
-    (membership.SWEPT_MEMBERS, _OF_ID),
-    (segments.SEGMENT_MEMBERS, _OF_ID),
-    (on_request.COUPON_CODES, _OF_KEY),
-    (on_request.PUSH_TOKENS, _OF_KEY),
-    (on_request.MEMBER_PREDICTIONS, _OF_KEY),
-    (stored_marts.MEMBER_ENGAGEMENT.table, _OF_KEY),
-)
-"""The other tables of the people, by member key."""
-OTHERS = (
-    membership.PROFILE_MERGES,
-    bookkeeping.MISSING_ROWS,
-    bookkeeping.TOUCHED,
-    membership.STG_MEMBER_EXCLUSIONS,
-    membership.MEMBER_EXCLUSIONS,
-    on_request.REVIEWS,
-)
-"""Tables with rows about the people that have no member key, in the order in which rows are deleted."""
-_EXCLUSIONS = (membership.SWEPT_EXCLUSIONS, membership.STG_MEMBER_EXCLUSIONS, membership.MEMBER_EXCLUSIONS)
-COLLECTED = (membership.SWEPT_EXCLUSIONS,)
-"""Tables without a member key from which runs fill OTHERS. Their rows are deleted before those of OTHERS."""
 
 
 class Finished(NamedTuple):
@@ -351,8 +319,8 @@ def record(account: Account) -> dict[str, int]:
         (dimensions.MEMBER_ATTRIBUTES, stored),
         (membership.PROFILE_MERGES, merged),  # or its events would move
     ]
-    of_member = {table.name: member_key for table, member_key in (*LISTED, *DERIVED)}
-    return {table.name: _delete(account, table, where, of_member.get(table.name, _NO_KEY)) for table, where in deleted}
+    member_key = {each.table.name: each.member_key for each in (*DELETED_FIRST, *DELETED_LAST)}
+    return {table.name: _delete(account, table, where, member_key[table.name]) for table, where in deleted}
 
 
 def lock_out_batches(account: Account) -> None:
@@ -364,14 +332,6 @@ def lock_out_batches(account: Account) -> None:
     patiently(account.connection, lock, _PATIENCE, bookkeeping.ERASED.name)
 
 
-def delete(account: Account, table: Table, member_key: Composable) -> int:
-    """Delete all rows of the people from a table, and return their number."""
-    where: Composable = SQL("{} IN {}").format(member_key, parts_of(account)["profiles"])
-    if member_key is _OF_ID and not _has_unknown_ids(account):
-        where = SQL("member_id IN {}").format(account.compose(_MEMBER_IDS))  # has an index
-    return _delete(account, table, where, member_key)
-
-
 def _has_unknown_ids(account: Account, of_unrecorded: bool = False) -> bool:
     query = (
         "SELECT EXISTS (SELECT FROM {erasing} WHERE esp_integration_id = %(account)s AND kind = 'profile'"
@@ -380,33 +340,84 @@ def _has_unknown_ids(account: Account, of_unrecorded: bool = False) -> bool:
     return account.is_true(query, of_unrecorded=of_unrecorded)
 
 
-def delete_other(account: Account, table: Table) -> int:
-    """Delete the rows about the people from a table that has no member key, and return their number."""
-    if table in _EXCLUSIONS:
-        return _delete_exclusions(account, table)
-    parts = parts_of(account)
+class Deletion(NamedTuple):
+    """The rows about the people in a table: their condition, and the member key of such a row.
+
+    With `disowns`, those that stay because someone else has their address now lose the ID of the person.
+    """
+
+    table: Table
+    where: Callable[[Account, Table], Composable]
+    member_key: Composable = _NO_KEY
+    disowns: bool = False
+
+
+def _with_key(account: Account, table: Table) -> Composed:
+    return account.compose("member_key IN {profiles}", **parts_of(account))
+
+
+def _with_id(account: Account, table: Table) -> Composed:
+    if _has_unknown_ids(account):
+        return account.compose("md5(member_id) IN {profiles}", **parts_of(account))
+    return SQL("member_id IN {}").format(account.compose(_MEMBER_IDS))  # has an index
+
+
+def _with_address(account: Account, table: Table) -> Composed:
+    return account.compose("lower(email) IN {addresses}", **parts_of(account))
+
+
+def _merged_into_others(account: Account, table: Table) -> Composed:
+    """Return the condition of the people's merges into others. `add_merged` still needs those into the people."""
+    return account.compose("old_member_key IN {profiles}", **parts_of(account))
+
+
+def _with_row_key(account: Account, table: Table) -> Composed:
     excluded = _of_exclusion(account, membership.MEMBER_EXCLUSIONS)
-    named = account.compose(_OF_MISSING_ROWS, **parts, of_exclusion=excluded)
-    where: dict[str, Composable] = {
-        # `add_merged` still needs merges into the people that were noticed since they were recorded.
-        membership.PROFILE_MERGES.name: SQL("old_member_key IN {}").format(parts["profiles"]),
-        bookkeeping.MISSING_ROWS.name: named,
-        bookkeeping.TOUCHED.name: named,
-        on_request.REVIEWS.name: account.compose("lower(email) IN {addresses}", **parts),
-    }
-    return _delete(account, table, where[table.name], _NO_KEY)
-
-
-def _delete_exclusions(account: Account, table: Table) -> int:
-    deleted = _delete(account, table, _of_exclusion(account, table), _OF_ID)
-    with touched.unrecorded(account):  # the addresses stay excluded
-        account.execute(account.compose(_DISOWN, table, **parts_of(account)))
-    return deleted
+    return account.compose(_OF_MISSING_ROWS, **parts_of(account), of_exclusion=excluded)
 
 
 def _of_exclusion(account: Account, table: Table) -> Composed:
     parts = parts_of(account) | {"table": account.table(table)}
     return account.compose(_OF_EXCLUSION, **parts, of_address=account.compose(_OF_ADDRESS, **parts))
+
+
+DELETED_FIRST = (
+    Deletion(membership.STG_MEMBER_LISTS, _with_id, _OF_ID),
+    Deletion(dimensions.MEMBERS, _with_key, _OF_KEY),
+    Deletion(dimensions.MEMBER_ATTRIBUTES, _with_key, _OF_KEY),
+    Deletion(membership.SWEPT_EXCLUSIONS, _of_exclusion, _OF_ID, disowns=True),
+)
+"""Deletions from tables that others are derived or filled from."""
+DELETED_LAST = (
+    Deletion(membership.MEMBER_LISTS, _with_id, _OF_ID),
+    Deletion(membership.SUBSCRIPTION_CHANGES, _with_id, _OF_ID),
+    Deletion(membership.LIST_SUPPRESSIONS, _with_id, _OF_ID),
+    Deletion(membership.MEMBER_CONSENTS, _with_id, _OF_ID),
+    Deletion(membership.MISSING_PROFILES, _with_id, _OF_ID),
+    Deletion(membership.SWEPT_MEMBERS, _with_id, _OF_ID),
+    Deletion(segments.SEGMENT_MEMBERS, _with_id, _OF_ID),
+    Deletion(on_request.COUPON_CODES, _with_key, _OF_KEY),
+    Deletion(on_request.PUSH_TOKENS, _with_key, _OF_KEY),
+    Deletion(on_request.MEMBER_PREDICTIONS, _with_key, _OF_KEY),
+    Deletion(stored_marts.MEMBER_ENGAGEMENT.table, _with_key, _OF_KEY),
+    Deletion(membership.PROFILE_MERGES, _merged_into_others),
+    Deletion(bookkeeping.MISSING_ROWS, _with_row_key),
+    Deletion(bookkeeping.TOUCHED, _with_row_key),
+    Deletion(membership.STG_MEMBER_EXCLUSIONS, _of_exclusion, _OF_ID, disowns=True),
+    Deletion(membership.MEMBER_EXCLUSIONS, _of_exclusion, _OF_ID, disowns=True),
+    Deletion(on_request.REVIEWS, _with_address),
+)
+"""Deletions from the other tables, in the order in which they are made."""
+
+
+def delete(account: Account, deletion: Deletion) -> int:
+    """Delete all rows of the people from a table, and return their number."""
+    table = deletion.table
+    deleted = _delete(account, table, deletion.where(account, table), deletion.member_key)
+    if deletion.disowns:
+        with touched.unrecorded(account):  # the addresses stay excluded
+            account.execute(account.compose(_DISOWN, table, **parts_of(account)))
+    return deleted
 
 
 def _delete(account: Account, table: Table, where: Composable, member_key: Composable) -> int:
