@@ -44,10 +44,11 @@ UPDATE {table} AS stored SET {column} = replaced.hash
 FROM unnest(%(names)s::text[], %(hashes)s::text[]) AS replaced (name, hash)
 WHERE stored.esp_integration_id = %(account)s AND stored.{column} = replaced.name
 """
-# The lists that had the name at the time of the event. A subscribe event means the one that the person then joined.
+# The lists that had the name at the time of the event. A subscribe event means the one that the person then joined. The
+# rows are found by ctid, which is fast whatever Postgres expects of an account that it has no statistics about.
 RESOLVE = """
-WITH meant AS (
-    SELECT changes.member_id, changes.change, changes.id, array_agg(DISTINCT known.list_id) AS lists,
+WITH meant AS MATERIALIZED (
+    SELECT changes.ctid, array_agg(DISTINCT known.list_id) AS lists,
         array_agg(DISTINCT known.list_id) FILTER (
             WHERE changes.change = 'subscribed'
             AND abs(extract(epoch FROM changes.changed_at - stage.created_at)) <= %(same_moment)s
@@ -57,14 +58,12 @@ WITH meant AS (
     LEFT JOIN {stg_member_lists} AS stage ON stage._sync_id = md5(known.list_id || ':' || changes.member_id)
         AND stage.esp_integration_id = %(account)s
     WHERE changes.esp_integration_id = %(account)s AND changes.scope = 'list' AND changes.list_id IS NULL AND {scope}
-    GROUP BY changes.member_id, changes.change, changes.id
+    GROUP BY changes.ctid
 )
 UPDATE {subscription_changes} AS changes
 SET list_id = CASE WHEN cardinality(meant.lists) = 1 THEN meant.lists[1] ELSE meant.joined[1] END
 FROM meant
-WHERE changes.esp_integration_id = %(account)s AND changes.member_id = meant.member_id
-AND changes.change = meant.change AND changes.id = meant.id
-AND (cardinality(meant.lists) = 1 OR cardinality(meant.joined) = 1)
+WHERE changes.ctid = meant.ctid AND (cardinality(meant.lists) = 1 OR cardinality(meant.joined) = 1)
 """
 HAD_NAME = SQL(
     "known.name = changes.list_name AND (known.since IS NULL OR known.since <= changes.changed_at)"

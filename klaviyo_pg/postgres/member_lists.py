@@ -14,7 +14,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal, Placehol
 
 from klaviyo_pg.catalogue import membership
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
-from klaviyo_pg.postgres import list_names, touched
+from klaviyo_pg.postgres import claims, list_names, touched
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erased_people import block_erasing
 from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
@@ -27,61 +27,66 @@ SWEEPS = "membership_sweep"
 # The rules are those of docs/people.md. A change of one list concerns the list that it was resolved to; an unsubscribe
 # that could not be resolved, because several lists had the name at that time, concerns each of them. A source with a
 # status for each list has exclusions by address only, so that nothing is known about a person without one.
+#
+# What is known about a person and a list is grouped, not joined: where Postgres has no statistics about an account, it
+# expects one row of it, and would compare all rows of one table with all of another. The other joins are by key.
 _DERIVE = """
-WITH staged AS MATERIALIZED (
-    SELECT stage.list_id, stage.member_id, stage.created_at, stage.is_subscribed, stage.absent_since,
-        list.deleted_at AS list_deleted_at
-    FROM {stg_member_lists} AS stage LEFT JOIN {lists} AS list ON list.key = {list_key}
-    WHERE stage.esp_integration_id = %(account)s AND {limit}
-), people AS MATERIALIZED (
-    SELECT DISTINCT member_id FROM staged
-), of_list AS (
-    SELECT staged.list_id, staged.member_id,
-        max(changes.changed_at) FILTER (WHERE changes.change = 'subscribed') AS subscribed,
-        max(changes.changed_at) FILTER (WHERE changes.change = 'unsubscribed') AS unsubscribed
-    FROM staged JOIN {subscription_changes} AS changes
-        ON changes.esp_integration_id = %(account)s AND changes.member_id = staged.member_id AND changes.scope = 'list'
-        AND (
-            changes.list_id = staged.list_id
-            OR changes.list_id IS NULL AND changes.change = 'unsubscribed' AND EXISTS (
-                SELECT FROM {list_names} AS known
-                WHERE known.esp_integration_id = %(account)s AND known.list_id = staged.list_id AND {had_name}
-            )
-        )
-    GROUP BY staged.list_id, staged.member_id
-), of_all AS (
-    SELECT changes.member_id,
-        max(changes.changed_at) FILTER (WHERE changes.change = 'subscribed') AS resubscribed,
-        max(changes.changed_at) FILTER (WHERE changes.change = 'unsubscribed') AS unsubscribed
-    FROM people JOIN {subscription_changes} AS changes
-        ON changes.esp_integration_id = %(account)s AND changes.member_id = people.member_id AND changes.scope = 'all'
-    GROUP BY changes.member_id
+WITH facts (
+    list_id, member_id, is_staged, created_at, is_subscribed, absent_since, change, changed_at, is_suppressed,
+    suppressed_at
+) AS (
+    SELECT stage.list_id, stage.member_id, true, stage.created_at, stage.is_subscribed, stage.absent_since,
+        NULL::text, NULL::timestamptz, false, NULL::timestamptz
+    FROM {stg_member_lists} AS stage
+    WHERE stage.esp_integration_id = %(account)s AND {of_staged}
+    UNION ALL
+    SELECT CASE changes.scope WHEN 'list' THEN changes.list_id END, changes.member_id, false, NULL, NULL, NULL,
+        changes.change, changes.changed_at, false, NULL
+    FROM {subscription_changes} AS changes
+    WHERE changes.esp_integration_id = %(account)s
+    AND (changes.scope = 'all' OR changes.scope = 'list' AND changes.list_id IS NOT NULL) AND {of_changes}
+    UNION ALL
+    SELECT known.list_id, changes.member_id, false, NULL, NULL, NULL, changes.change, changes.changed_at, false, NULL
+    FROM {subscription_changes} AS changes
+    JOIN {list_names} AS known ON known.esp_integration_id = %(account)s AND {had_name}
+    WHERE changes.esp_integration_id = %(account)s AND changes.scope = 'list' AND changes.list_id IS NULL
+    AND changes.change = 'unsubscribed' AND {of_changes}
+    UNION ALL
+    SELECT suppressed.list_id, suppressed.member_id, false, NULL, NULL, NULL, NULL, NULL, true,
+        coalesce(suppressed.suppressed_at, suppressed.__synced_at)
+    FROM {list_suppressions} AS suppressed
+    WHERE suppressed.esp_integration_id = %(account)s AND suppressed.lifted_at IS NULL AND {of_suppressed}
+), by_list AS (
+    SELECT member_id, list_id, bool_or(is_staged) AS is_staged, max(created_at) AS created_at,
+        bool_or(is_subscribed) AS is_subscribed, max(absent_since) AS absent_since,
+        max(changed_at) FILTER (WHERE change = 'subscribed') AS subscribed,
+        max(changed_at) FILTER (WHERE change = 'unsubscribed') AS unsubscribed,
+        bool_or(is_suppressed) AS is_suppressed, max(suppressed_at) AS suppressed_at
+    FROM facts GROUP BY member_id, list_id
+), by_person AS (
+    SELECT *, max(subscribed) FILTER (WHERE list_id IS NULL) OVER person AS subscribed_to_all,
+        max(unsubscribed) FILTER (WHERE list_id IS NULL) OVER person AS unsubscribed_from_all
+    FROM by_list WINDOW person AS (PARTITION BY member_id)
 ), excluded AS MATERIALIZED (
     SELECT lower(email) AS address FROM {member_exclusions}
     WHERE esp_integration_id = %(account)s AND %(has_status)s AND removed_at IS NULL
 ), current AS (
-    SELECT staged.list_id, staged.member_id, coalesce(of_list.subscribed, staged.created_at) AS subscribed,
-        greatest(of_list.subscribed, staged.created_at) AS joined_at,
-        coalesce(CASE WHEN %(has_status)s THEN staged.is_subscribed END, member.consent = 'SUBSCRIBED')
-            AS is_subscribed,
-        staged.list_deleted_at, member.deleted_at AS profile_deleted_at, member.email,
-        suppressed.list_id IS NOT NULL AS is_suppressed,
-        CASE WHEN suppressed.list_id IS NOT NULL
-            THEN coalesce(suppressed.suppressed_at, suppressed.__synced_at) END AS suppressed_at,
-        CASE WHEN of_list.unsubscribed >= joined.at THEN of_list.unsubscribed END AS left_list_at,
-        CASE WHEN of_all.unsubscribed >= greatest(joined.at, of_all.resubscribed) THEN of_all.unsubscribed END
-            AS left_all_at,
-        CASE WHEN staged.absent_since >= joined.at THEN staged.absent_since END AS absent_at
-    FROM staged
-    LEFT JOIN of_list USING (list_id, member_id)
-    LEFT JOIN of_all USING (member_id)
-    LEFT JOIN {list_suppressions} AS suppressed ON suppressed.esp_integration_id = %(account)s
-        AND suppressed.member_id = staged.member_id AND suppressed.list_id = staged.list_id
-        AND suppressed.lifted_at IS NULL
+    SELECT known.list_id, known.member_id, coalesce(known.subscribed, known.created_at) AS subscribed,
+        greatest(known.subscribed, known.created_at) AS joined_at,
+        coalesce(CASE WHEN %(has_status)s THEN known.is_subscribed END, member.consent = 'SUBSCRIBED') AS is_subscribed,
+        list.deleted_at AS list_deleted_at, member.deleted_at AS profile_deleted_at, member.email,
+        known.is_suppressed, known.suppressed_at,
+        CASE WHEN known.unsubscribed >= joined.at THEN known.unsubscribed END AS left_list_at,
+        CASE WHEN known.unsubscribed_from_all >= greatest(joined.at, known.subscribed_to_all)
+            THEN known.unsubscribed_from_all END AS left_all_at,
+        CASE WHEN known.absent_since >= joined.at THEN known.absent_since END AS absent_at
+    FROM by_person AS known
+    LEFT JOIN {lists} AS list ON list.key = {list_key}
     LEFT JOIN {members} AS member ON member.key = {member_key}
     CROSS JOIN LATERAL (
-        SELECT coalesce(greatest(of_list.subscribed, staged.created_at), '-infinity'::timestamptz) AS at
+        SELECT coalesce(greatest(known.subscribed, known.created_at), '-infinity'::timestamptz) AS at
     ) AS joined
+    WHERE known.is_staged
 ), decided AS (
     SELECT *, CASE
         WHEN left_list_at IS NOT NULL OR left_all_at IS NOT NULL THEN 'event'
@@ -173,6 +178,7 @@ FROM {subscription_changes} AS changes, {watermarks} AS sweep
 WHERE stored.esp_integration_id = %(account)s AND stored.absent_since < changes.changed_at
 AND changes.esp_integration_id = %(account)s AND changes.member_id = stored.member_id
 AND changes.list_id = stored.list_id AND changes.change = 'subscribed'
+AND stored._sync_id = md5(changes.list_id || ':' || changes.member_id)
 AND sweep.esp_integration_id = %(account)s AND sweep.stream = %(sweeps)s || '/' || stored.list_id
 AND sweep.watermark >= changes.changed_at AND {limit}
 """
@@ -205,8 +211,6 @@ JOIN {subscription_changes} AS change ON change.list_id IS NULL AND change.list_
 WHERE kind = 'list'
 """
 _FORGET = "DELETE FROM {touched} WHERE esp_integration_id = %(account)s"
-# A second derivation that begins now would overwrite newer rows with older ones. Does not block those who record.
-_LOCK = "LOCK TABLE {touched} IN SHARE UPDATE EXCLUSIVE MODE"
 _WAS_DERIVED = """
 SELECT EXISTS (
     SELECT FROM {derivations}
@@ -258,7 +262,7 @@ def derive_member_lists(account: Account, whole: bool = False, has_status: bool 
     """
     block_erasing(account.connection, account.schema)
     with account.connection.transaction():
-        account.execute(_LOCK)
+        claims.take_turns(account, "member_lists")  # one that begins now would overwrite newer rows with older ones
         if whole or not _was_derived(account, has_status):
             return _derive_all(account, has_status)
         return _derive_changed(account, has_status)
@@ -299,9 +303,11 @@ def _derive(account: Account, limited: Callable[[str], Composable], has_status: 
         _DERIVE,
         had_name=list_names.HAD_NAME,
         key=row_key(SQL("list_id || ':' || member_id")),
-        list_key=row_key(Identifier("stage", "list_id")),
-        member_key=row_key(Identifier("staged", "member_id")),
-        limit=limited("stage"),
+        list_key=row_key(Identifier("known", "list_id")),
+        member_key=row_key(Identifier("known", "member_id")),
+        of_staged=limited("stage"),
+        of_changes=limited("changes"),
+        of_suppressed=limited("suppressed"),
     )
     row = account.execute(query, esp_source=ESP_SOURCE, has_status=has_status).fetchone()
     assert row is not None
