@@ -63,12 +63,12 @@ def claim_over(account: Account, holder: Account) -> Claim:
             claims.wait_for_last_holder(account, erase.CLAIM)
 
             def under_claim(work: Callable[[Account], Result], /) -> Result:
-                def entered(account: Account) -> Result:
-                    if claims.enter(account, erase.CLAIM, session) is None:
+                def guarded(account: Account) -> Result:
+                    if claims.hold_for_transaction(account, erase.CLAIM, session) is None:
                         raise DatabaseAway("The database ended the session of this erasing. Rerun to resume.")
                     return work(account)
 
-                return transact(entered)
+                return transact(guarded)
 
             yield under_claim
 
@@ -113,7 +113,7 @@ def _finish(transact: Transact, rows: Counter[str], report: Report) -> erase.Fin
 
 def _finished(account: Account) -> erase.Finished | None:
     """Forget the people who have been erased, unless others have been added who have not been looked for."""
-    erase.close(account)
+    erase.lock_out_batches_and_people(account)
     erase.add_merged(account)
     return None if erase_events.to_search(account) else erase.finish(account)
 
@@ -156,15 +156,11 @@ def _clear(transact: Transact, rows: Counter[str], report: Report) -> None:
 
 def _delete(transact: Transact, rows: Counter[str]) -> None:
     """Delete from the other tables. What is derived is deleted once no derivation can contain the people any more."""
-    for table, member_key in erase.LISTED:
-        rows[table.name] += transact(partial(erase.delete, table=table, member_key=member_key))
-    for table in erase.COLLECTED:
-        rows[table.name] += transact(partial(erase.delete_other, table=table))
-    transact(erase.wait_for_batches)
-    for table, member_key in erase.DERIVED:
-        rows[table.name] += transact(partial(erase.delete, table=table, member_key=member_key))
-    for table in erase.OTHERS:
-        rows[table.name] += transact(partial(erase.delete_other, table=table))
+    for each in erase.DELETED_FIRST:
+        rows[each.table.name] += transact(partial(erase.delete, deletion=each))
+    transact(erase.lock_out_batches)
+    for each in erase.DELETED_LAST:
+        rows[each.table.name] += transact(partial(erase.delete, deletion=each))
     _delete_rejects(transact, rows)
     rows[dimensions.CAMPAIGNS.name] += transact(erase_events.rename_campaigns)
     transact(stored_marts.mark)

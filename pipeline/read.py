@@ -169,7 +169,7 @@ def warehouse_sink(
             def record(account: Account) -> None:
                 if batch.is_last:
                     finish(account, guard)
-                if not guard.holds:
+                if guard.believes_losses:
                     ledger.record(account, batch, batch.seconds + monotonic() - began)
 
             return store(session, run, chunk, batch.batch, batch.traffic, guard, record, batch.incomplete is None)
@@ -178,7 +178,7 @@ def warehouse_sink(
             return store_with(whole)
         except UnconfirmedLoss:
             if is_repeated:
-                store_with(whole.holding())
+                store_with(whole.believing_no_losses())
             raise
 
     return sink

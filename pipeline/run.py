@@ -102,7 +102,7 @@ def _with_claims(
 
     def guarded(connection: psycopg.Connection) -> Result:
         nonlocal unanswered
-        check_time(session.enter(connection))
+        check_time(session.hold_claims(connection))
         account = run.account(connection)
         if unanswered is not None and commits.was_committed(account, writer, unanswered[0]):
             return unanswered[1]
@@ -163,7 +163,7 @@ def _open(
         account_id = described.id if described else settings.klaviyo_account_id
         account, account_id = _registered(connection, settings, account_id)
         session.claim(account.integration_id, flow)
-        session.enter(connection)
+        session.hold_claims(connection)
         repair = future.repair(account, clocks.database, session.clock_tolerance)
         asked = _digest(settings, selection)
         before = runs.last_duration(account, flow, asked)
@@ -296,5 +296,5 @@ def close_after_error(session: Session, run: Run, state: RunState, message: str)
     """
     with suppress(KlaviyoPgError, psycopg.Error), session.database.transaction() as connection:
         session.renew_claims()
-        session.enter(connection)
+        session.hold_claims(connection)
         runs.close_run(run.account(connection), run.id, state, message)

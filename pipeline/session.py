@@ -307,7 +307,7 @@ class Session:
         """True if another process has taken a claim of this session, and with it the run."""
         return self._taken is not None
 
-    def enter(self, connection: psycopg.Connection) -> datetime:
+    def hold_claims(self, connection: psycopg.Connection) -> datetime:
         """Keep the claims of this session for a transaction: until it ends, no other process can begin its work.
 
         Return the database's time at the start of the transaction. Raises ClaimLost if a claim was lost, and Busy if
@@ -317,7 +317,7 @@ class Session:
         time = None
         for each in tuple(self._claims):
             account = Account(connection, self.settings.warehouse_schema, each.integration_id)
-            time = claims.enter(account, each.what, each.server_session)
+            time = claims.hold_for_transaction(account, each.what, each.server_session)
             if time is None:
                 raise ClaimLost
         return time or clock.present(connection)

@@ -17,7 +17,7 @@ from klaviyo_pg.catalogue import (
     tags,
 )
 from klaviyo_pg.catalogue.personal import Personal
-from klaviyo_pg.catalogue.types import Absent, Load, Merge
+from klaviyo_pg.catalogue.types import NOT_NULL, Absent, Load, Merge
 
 METRICS = Load(dimensions.METRICS, absent=Absent.MARK)
 ACCOUNTS = Load(account.ACCOUNTS)
@@ -40,7 +40,7 @@ FLOW_CAMPAIGNS = Load(
         "subject": Personal.TEXT,
     },
     # events never overwrite a campaign that the source lists itself
-    update_where=({"automation_key": ...}, {"is_placeholder": True}),
+    update_where=({"automation_key": NOT_NULL}, {"is_placeholder": True}),
 )
 AUTOMATIONS = Load(dimensions.AUTOMATIONS, absent=Absent.MARK)
 CAMPAIGN_PLACEHOLDERS, FLOW_PLACEHOLDERS = (
@@ -155,7 +155,7 @@ _PROFILE_STAYS = {"member_id": Merge.UNLESS_NULL}
 """The legacy dialect does not return the profile of an exclusion, and a stored person may have no address."""
 MEMBER_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, absent=Absent.MARK, merges=_PROFILE_STAYS)
 SWEPT_EXCLUSIONS = Load(membership.SWEPT_EXCLUSIONS, newer_by="created_at")
-NEW_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, merges=_PROFILE_STAYS, update_where=({"removed_at": ...},))
+NEW_EXCLUSIONS = Load(membership.MEMBER_EXCLUSIONS, merges=_PROFILE_STAYS, update_where=({"removed_at": NOT_NULL},))
 STG_MEMBER_LISTS = Load(membership.STG_MEMBER_LISTS, mostly_new=True)
 SUBSCRIPTION_CHANGES = Load(membership.SUBSCRIPTION_CHANGES, omits=frozenset({"list_id"}))  # resolved from the name
 LIST_SUPPRESSIONS = Load(membership.LIST_SUPPRESSIONS)

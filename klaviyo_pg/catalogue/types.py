@@ -102,6 +102,10 @@ FILLED_IN = frozenset({"esp_source", "esp_integration_id", "__synced_at"})
 """Columns with one value for all rows of a load. The upsert fills them in, so no frame contains them."""
 
 
+NOT_NULL = ...
+"""In a condition (column -> value): any value, but not null."""
+
+
 class Absent(Enum):
     """The treatment of stored rows that a complete read of the source no longer contains."""
 
@@ -120,7 +124,7 @@ class Load:
     - `personal`: the kinds of personal data that replace those of the columns.
     - `newer_by`: a time column. A row does not change a stored row whose time is later.
     - `update_where`: limits which stored rows may be updated: to those that meet any of these conditions (column ->
-      value; None means null, ... not null, and False also null).
+      value; None means null, NOT_NULL any other value, and False also null).
     - `absent_where`: limits, by one such condition, which stored rows can be absent.
     - `absent_per`: a stored row can be absent only if a loaded row has the same value in this column.
     - `is_doubted`: many rows that are absent by `absent_per` have to be confirmed by a later read. Without it, they are

@@ -10,7 +10,7 @@ from psycopg.rows import TupleRow, kwargs_row
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from klaviyo_pg.catalogue import Table, View
-from klaviyo_pg.postgres.statements import place, qualified
+from klaviyo_pg.postgres.statements import place, qualified, qualified_names
 
 Row = TypeVar("Row")
 Statement = SQL | Composed
@@ -21,8 +21,9 @@ _MOST_QUERIES = 1_000  # nearly all are constants
 class Account:
     """One account's part of the warehouse, within a transaction of `connection`.
 
-    In the queries that its methods take, each `{}` stands for a table, `%(account)s` for the account's
-    esp_integration_id, and any other `%(name)s` for the value of that name.
+    In the queries that its methods take, `{members}` stands for the table or view that has this name in the catalogue,
+    each `{}` for a table that the caller passes, `%(account)s` for the account's esp_integration_id, and any other
+    `%(name)s` for the value of that name.
     """
 
     connection: Connection
@@ -38,8 +39,8 @@ class Account:
         return qualified(self.schema, view)
 
     def compose(self, query: str, /, *tables: Table, **parts: Composable) -> Composed:
-        """Compose a query from the tables and, for each `{name}`, the part of that name."""
-        return SQL(query).format(*map(self.table, tables), **parts)
+        """Compose a query. A part takes precedence over a table or view of its name."""
+        return SQL(query).format(*map(self.table, tables), **{**qualified_names(self.schema), **parts})
 
     def execute(self, query: str | Statement, /, *tables: Table, **values: object) -> Cursor[TupleRow]:
         """Run a query."""
@@ -65,13 +66,14 @@ class Account:
     def _composed(self, query: str | Statement, tables: Iterable[Table]) -> Statement:
         if not isinstance(query, str):
             return query
-        return _with_tables(query, *(place(self.schema, table) for table in tables))
+        return _with_tables(query, self.schema, *(place(self.schema, table) for table in tables))
 
     def _values(self, values: Mapping[str, object]) -> dict[str, object]:
         return {"account": self.integration_id, **values}
 
 
 @lru_cache(_MOST_QUERIES)
-def _with_tables(query: str, *places: tuple[str, str]) -> SQL:
+def _with_tables(query: str, schema: str, *places: tuple[str, str]) -> SQL:
     """Return a query as text, which need not be composed again each time it runs."""
-    return SQL(SQL(query).format(*(Identifier(*each) for each in places)).as_string(None))
+    tables = (Identifier(*each) for each in places)
+    return SQL(SQL(query).format(*tables, **qualified_names(schema)).as_string(None))

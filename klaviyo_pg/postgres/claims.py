@@ -25,7 +25,7 @@ _LOCK = """
 _HELD = f"SELECT what FROM unnest(%s::text[], %s::text[]) AS claims (what, name) WHERE EXISTS ({_LOCK})"
 _HELD_BY = f"SELECT EXISTS (SELECT FROM (VALUES (%s)) AS claim (name) WHERE EXISTS ({_LOCK} AND pid = %s))"
 # CASE takes the lock before it looks for the claim.
-_ENTER = f"""
+_HOLD = f"""
 SELECT now(), CASE WHEN pg_advisory_xact_lock_shared({_KEY}) IS NOT NULL
     THEN (SELECT EXISTS (SELECT FROM (VALUES (%s)) AS claim (name) WHERE EXISTS ({_LOCK} AND pid = %s))) END
 """
@@ -56,13 +56,13 @@ def is_held_by(account: Account, what: str, session: int) -> bool:
     return row is not None and bool(row[0])
 
 
-def enter(account: Account, what: str, session: int) -> datetime | None:
+def hold_for_transaction(account: Account, what: str, session: int) -> datetime | None:
     """Keep new holders of a claim waiting until this transaction ends.
 
     Return the database's time at its start; None if the session does not hold the claim.
     """
     names = _work_name(account, what), _name(account, what)
-    row = account.connection.execute(_ENTER, [*names, session]).fetchone()
+    row = account.connection.execute(_HOLD, [*names, session]).fetchone()
     return row[0] if row is not None and row[1] else None
 
 

@@ -2,8 +2,8 @@
 
 from psycopg.sql import SQL, Composable, Composed, Literal
 
-from klaviyo_pg.catalogue import Table, account, dimensions, events
-from klaviyo_pg.postgres.statements import qualified
+from klaviyo_pg.catalogue import Table, events
+from klaviyo_pg.postgres.statements import filled
 
 # The metric that counts as revenue, as for reports: the mapped one or, without it, the only Placed Order.
 _QUERY = """
@@ -29,18 +29,13 @@ _HAS_ORDERS = "EXISTS (SELECT FROM {metrics} WHERE destination = {table} AND key
 
 def query(schema: str) -> Composed:
     """Return the query of the keys of the metrics that count as revenue, in any account."""
-    return _filled(schema, _QUERY)
+    return filled(schema, _QUERY)
 
 
 def tables(schema: str) -> dict[Table, Composable]:
     """Return the condition of each event table that it has events of these metrics."""
     has_orders = {
-        table: _filled(schema, _HAS_ORDERS, table=Literal(table.name), conversions=query(schema))
+        table: filled(schema, _HAS_ORDERS, table=Literal(table.name), conversions=query(schema))
         for table in events.EVENT_TABLES
     }
     return {**has_orders, events.EVENTS: SQL("true")}
-
-
-def _filled(schema: str, text: str, **parts: Composable) -> Composed:
-    tables = (account.MAPPED_METRICS, account.CUSTOM_METRICS, dimensions.METRICS)
-    return SQL(text.strip("\n")).format(**{table.name: qualified(schema, table) for table in tables}, **parts)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from psycopg.sql import SQL, Composed, Identifier
 
-from klaviyo_pg.catalogue import Load, bookkeeping, dimensions, events, membership
+from klaviyo_pg.catalogue import Load, events, membership
 from klaviyo_pg.errors import UnconfirmedLoss
 from klaviyo_pg.postgres import erased_people
 from klaviyo_pg.postgres.account import Account
@@ -27,29 +27,30 @@ WHERE member.esp_integration_id = %(account)s
 AND member.created_at >= coalesce(%(start)s, '-infinity'::timestamptz)
 AND member.created_at < coalesce(%(end)s, 'infinity'::timestamptz)
 AND member.id <> ALL(%(found)s) AND NOT EXISTS (
-    SELECT FROM {{missing}} AS missing
+    SELECT FROM {{missing_profiles}} AS missing
     WHERE missing.esp_integration_id = %(account)s AND missing.member_id = member.id AND {_CONFIRMED}
 ) ORDER BY member.id
 """
 _RETURNED = """
-SELECT member_id FROM {} WHERE esp_integration_id = %(account)s AND member_id = ANY(%(found)s) ORDER BY member_id
+SELECT member_id FROM {missing_profiles} WHERE esp_integration_id = %(account)s AND member_id = ANY(%(found)s)
+ORDER BY member_id
 """
 # Profiles that have lost an event to another profile, and missing ones that are not marked because they were too many.
 _SUSPECTED = """
 SELECT suspected.id FROM (
-    SELECT merge.old_member_id AS id FROM {merges} AS merge
+    SELECT merge.old_member_id AS id FROM {profile_merges} AS merge
     WHERE merge.esp_integration_id = %(account)s AND merge.events_moved_at IS NULL AND NOT EXISTS (
-        SELECT FROM {missing} AS missing
+        SELECT FROM {missing_profiles} AS missing
         WHERE missing.esp_integration_id = %(account)s AND missing.member_id = merge.old_member_id
     )
     UNION
-    SELECT missing.member_id FROM {missing} AS missing JOIN {members} AS member ON member.key = {member_key}
+    SELECT missing.member_id FROM {missing_profiles} AS missing JOIN {members} AS member ON member.key = {member_key}
     WHERE missing.esp_integration_id = %(account)s AND member.deleted_at IS NULL
 ) AS suspected
 WHERE suspected.id > %(after)s ORDER BY suspected.id LIMIT %(limit)s
 """
 _MONTHS = """
-SELECT date_trunc('month', created_at, 'UTC') AS start, count(*) AS people FROM {}
+SELECT date_trunc('month', created_at, 'UTC') AS start, count(*) AS people FROM {members}
 WHERE esp_integration_id = %(account)s AND created_at IS NOT NULL GROUP BY 1 ORDER BY 1
 """
 # Missing profiles whose owner has not been asked for yet, with the last event of each. Klaviyo says when that was, so
@@ -57,7 +58,7 @@ WHERE esp_integration_id = %(account)s AND created_at IS NOT NULL GROUP BY 1 ORD
 _ORPHANED = """
 SELECT missing.member_id, (
     SELECT event.id FROM ({near}) AS event LIMIT 1
-) FROM {missing} AS missing LEFT JOIN {members} AS member ON member.key = {member_key}
+) FROM {missing_profiles} AS missing LEFT JOIN {members} AS member ON member.key = {member_key}
 WHERE missing.esp_integration_id = %(account)s AND missing.asked_at IS NULL ORDER BY missing.member_id LIMIT %(limit)s
 """
 _NEAR = SQL("""
@@ -79,22 +80,23 @@ _DETECT = """
 WITH RECURSIVE detected AS MATERIALIZED (
     SELECT DISTINCT stored.member_key AS old_member_key, stage.member_key AS new_member_key
     FROM {stage} AS stage CROSS JOIN LATERAL (
-        SELECT member_key, extracted_at FROM {events} AS stored
+        SELECT member_key, extracted_at FROM {stored_events} AS stored
         WHERE stored.event_at = stage.event_at AND stored.key = stage.key OFFSET 0
     ) AS stored
     WHERE stored.member_key <> stage.member_key
     AND (stage.extracted_at >= stored.extracted_at OR {is_future})
 ), followed (gone, member_key) AS (
     SELECT merge.old_member_key, merge.new_member_key
-    FROM detected JOIN {merges} AS merge
+    FROM detected JOIN {profile_merges} AS merge
         ON merge.esp_integration_id = %(account)s AND merge.old_member_key = detected.new_member_key
-    JOIN {missing} AS missing ON missing.esp_integration_id = %(account)s AND missing.member_id = merge.old_member_id
+    JOIN {missing_profiles} AS missing
+        ON missing.esp_integration_id = %(account)s AND missing.member_id = merge.old_member_id
     UNION
     SELECT followed.gone, merge.new_member_key
-    FROM followed JOIN {merges} AS merge
+    FROM followed JOIN {profile_merges} AS merge
         ON merge.esp_integration_id = %(account)s AND merge.old_member_key = followed.member_key
 )
-INSERT INTO {merges} (esp_integration_id, old_member_key, new_member_key, detected_at)
+INSERT INTO {profile_merges} (esp_integration_id, old_member_key, new_member_key, detected_at)
 SELECT %(account)s, old_member_key, new_member_key, now() FROM detected
 WHERE (new_member_key, old_member_key) NOT IN (SELECT gone, member_key FROM followed)
 ON CONFLICT DO NOTHING
@@ -106,14 +108,15 @@ esp_integration_id = %(account)s AND (old_member_key IN (SELECT unnest(string_to
 """
 # In one order, so that batches wait for each other instead of deadlocking.
 _LOCK = f"""
-SELECT events_moved_at IS NOT NULL FROM {{}} WHERE {_OF_MEMBERS} ORDER BY old_member_key, new_member_key FOR UPDATE
+SELECT events_moved_at IS NOT NULL FROM {{profile_merges}} WHERE {_OF_MEMBERS}
+ORDER BY old_member_key, new_member_key FOR UPDATE
 """
-_FOLLOW_AGAIN = f"UPDATE {{}} SET events_moved_at = NULL WHERE {_OF_MEMBERS}"
+_FOLLOW_AGAIN = f"UPDATE {{profile_merges}} SET events_moved_at = NULL WHERE {_OF_MEMBERS}"
 _IDENTIFY = """
-UPDATE {merges} AS merge SET
+UPDATE {profile_merges} AS merge SET
     old_member_id = coalesce(merge.old_member_id, old.id), new_member_id = coalesce(merge.new_member_id, new.id)
 FROM (
-    SELECT pending.old_member_key, pending.new_member_key FROM {merges} AS pending
+    SELECT pending.old_member_key, pending.new_member_key FROM {profile_merges} AS pending
     WHERE pending.esp_integration_id = %(account)s
     AND (pending.old_member_id IS NULL OR pending.new_member_id IS NULL) AND pending.events_moved_at IS NULL
 ) AS pending
@@ -125,19 +128,19 @@ AND merge.new_member_key = pending.new_member_key AND (
 )
 """
 _FORGET_FOUND = """
-DELETE FROM {missing} AS missing USING {members} AS member
+DELETE FROM {missing_profiles} AS missing USING {members} AS member
 WHERE missing.esp_integration_id = %(account)s AND member.key = {member_key}
 AND member.updated_at > missing.last_missing_at AND NOT {is_future}
 """
 _COUNT_UNCONFIRMED = """
 SELECT
     (
-        SELECT count(*) FROM {missing} AS missing JOIN {members} AS member ON member.key = {member_key}
+        SELECT count(*) FROM {missing_profiles} AS missing JOIN {members} AS member ON member.key = {member_key}
         WHERE missing.esp_integration_id = %(account)s AND member.deleted_at IS NULL
         AND missing.missing_since = missing.last_missing_at
     ),
     (SELECT count(*) FROM {members} WHERE esp_integration_id = %(account)s AND deleted_at IS NULL)
-WHERE EXISTS (SELECT FROM {missing} WHERE esp_integration_id = %(account)s)
+WHERE EXISTS (SELECT FROM {missing_profiles} WHERE esp_integration_id = %(account)s)
 """
 _MARK = """
 UPDATE {members} AS member SET
@@ -145,10 +148,10 @@ UPDATE {members} AS member SET
     updated_at = greatest(member.updated_at, missing.last_missing_at)
 FROM (
     SELECT missing.*, {member_key} AS key, CASE WHEN EXISTS (
-        SELECT FROM {merges} AS merge
+        SELECT FROM {profile_merges} AS merge
         WHERE merge.esp_integration_id = %(account)s AND merge.old_member_key = md5(missing.member_id)
     ) THEN 'merged' ELSE 'deleted' END AS reason
-    FROM {missing} AS missing WHERE missing.esp_integration_id = %(account)s
+    FROM {missing_profiles} AS missing WHERE missing.esp_integration_id = %(account)s
     AND NOT (%(too_many)s AND missing.missing_since = missing.last_missing_at)
 ) AS missing
 WHERE member.key = missing.key
@@ -161,12 +164,13 @@ CREATE TEMPORARY TABLE merged_profiles ON COMMIT DROP AS
 WITH RECURSIVE followed AS (
     SELECT DISTINCT old_member_key, old_member_id, old_member_key AS member_key, old_member_id AS member_id,
         ARRAY[]::text[] COLLATE "C" AS passed
-    FROM {merges} WHERE esp_integration_id = %(account)s AND events_moved_at IS NULL
+    FROM {profile_merges} WHERE esp_integration_id = %(account)s AND events_moved_at IS NULL
     UNION ALL
     SELECT followed.old_member_key, followed.old_member_id, next.new_member_key, next.new_member_id,
         followed.passed || followed.member_key
     FROM followed CROSS JOIN LATERAL (
-        SELECT merge.new_member_key, merge.new_member_id FROM {merges} AS merge JOIN {missing} AS missing
+        SELECT merge.new_member_key, merge.new_member_id
+        FROM {profile_merges} AS merge JOIN {missing_profiles} AS missing
             ON missing.esp_integration_id = %(account)s AND missing.member_id = merge.old_member_id
         WHERE merge.esp_integration_id = %(account)s AND merge.old_member_key = followed.member_key
         AND NOT EXISTS (
@@ -184,7 +188,7 @@ ORDER BY followed.old_member_key, cardinality(followed.passed) DESC
 """
 # Batches that store events of these profiles are waited for, and later ones wait: what they store has to follow, too.
 _WAIT_FOR_BATCHES = """
-SELECT FROM {merges} AS merge JOIN merged_profiles AS merged USING (old_member_key)
+SELECT FROM {profile_merges} AS merge JOIN merged_profiles AS merged USING (old_member_key)
 WHERE merge.esp_integration_id = %(account)s AND merge.events_moved_at IS NULL
 ORDER BY merge.old_member_key, merge.new_member_key FOR UPDATE OF merge
 """
@@ -198,27 +202,28 @@ WHERE event.esp_integration_id = %(account)s AND event.member_key = merged.old_m
 """
 _MOVE_CHANGES = """
 WITH moved AS (
-    DELETE FROM {changes} AS change USING merged_profiles AS merged
+    DELETE FROM {subscription_changes} AS change USING merged_profiles AS merged
     WHERE change.esp_integration_id = %(account)s AND change.member_id = merged.old_member_id
     RETURNING change.*, merged.new_member_id
 )
-INSERT INTO {changes} ({columns}) SELECT {values} FROM moved ON CONFLICT DO NOTHING
+INSERT INTO {subscription_changes} ({columns}) SELECT {values} FROM moved ON CONFLICT DO NOTHING
 """
 _MOVED = """
-UPDATE {merges} AS merge SET events_moved_at = now() FROM merged_profiles AS merged
+UPDATE {profile_merges} AS merge SET events_moved_at = now() FROM merged_profiles AS merged
 WHERE merge.esp_integration_id = %(account)s AND merge.old_member_key = merged.old_member_key
 AND merge.events_moved_at IS NULL
 """
 _TO_ERASE = f"""
-SELECT missing.member_id FROM {{missing}} AS missing JOIN {{members}} AS member ON member.key = {{member_key}}
+SELECT missing.member_id FROM {{missing_profiles}} AS missing JOIN {{members}} AS member ON member.key = {{member_key}}
 WHERE missing.esp_integration_id = %(account)s AND member.left_reason = 'deleted' AND {_CONFIRMED}
 AND missing.asked_at IS NOT NULL ORDER BY missing.member_id
 """
 _MERGED_INTO_ERASED = """
-SELECT DISTINCT merge.old_member_id FROM {merges} AS merge
+SELECT DISTINCT merge.old_member_id FROM {profile_merges} AS merge
 JOIN {erased} AS erased ON erased.esp_integration_id = %(account)s AND erased.member_key = merge.new_member_key
 WHERE merge.esp_integration_id = %(account)s AND merge.old_member_id IS NOT NULL ORDER BY 1
 """
+_KEY_OF_MISSING = row_key(Identifier("missing", "member_id"))
 
 
 class Month(NamedTuple):
@@ -237,31 +242,31 @@ class Orphan(NamedTuple):
 
 def months(account: Account) -> list[Month]:
     """Return the months (UTC) in which the stored profiles were created, in order."""
-    return [Month(start, people) for start, people in account.execute(_MONTHS, dimensions.MEMBERS)]
+    return [Month(start, people) for start, people in account.execute(_MONTHS)]
 
 
 def unseen(account: Account, start: datetime | None, end: datetime | None, found: Collection[str]) -> list[str]:
     """Return the stored profiles created in [start, end) that are not among those found at the source."""
-    query = account.compose(_UNSEEN, **_parts(account))
-    return [row for (row,) in account.execute(query, start=start, end=end, found=list(found))]
+    return [row for (row,) in account.execute(_UNSEEN, start=start, end=end, found=list(found))]
 
 
 def returned(account: Account, found: Collection[str]) -> list[str]:
     """Return those of the profiles found at the source that are on record as missing."""
-    return [row for (row,) in account.execute(_RETURNED, membership.MISSING_PROFILES, found=list(found))]
+    return [row for (row,) in account.execute(_RETURNED, found=list(found))]
 
 
 def suspected(account: Account, after: str, limit: int) -> list[str]:
     """Return profiles that may have been merged into another one, ordered by ID, starting after `after`."""
-    account.execute(account.compose(_IDENTIFY, **_parts(account)))
-    query = account.compose(_SUSPECTED, **_parts(account))
+    account.execute(_IDENTIFY)
+    query = account.compose(_SUSPECTED, member_key=_KEY_OF_MISSING)
     return [row for (row,) in account.execute(query, after=after, limit=limit)]
 
 
 def has_orphans(account: Account) -> bool:
     """Return whether `orphans` would return any."""
-    query = "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s AND asked_at IS NULL)"
-    return account.is_true(query, membership.MISSING_PROFILES)
+    return account.is_true(
+        "SELECT EXISTS (SELECT FROM {missing_profiles} WHERE esp_integration_id = %(account)s AND asked_at IS NULL)"
+    )
 
 
 def orphans(account: Account, limit: int) -> list[Orphan]:
@@ -269,7 +274,7 @@ def orphans(account: Account, limit: int) -> list[Orphan]:
 
     Reads all events only if the last one of a profile, at the time that the source gives, is not stored.
     """
-    query = account.compose(_ORPHANED, **_parts(account), near=_of_all_events(account, _NEAR))
+    query = account.compose(_ORPHANED, member_key=_KEY_OF_MISSING, near=_of_all_events(account, _NEAR))
     found: dict[str, str | None] = dict(account.execute(query, limit=limit).fetchall())
     if others := [member_id for member_id, event_id in found.items() if event_id is None]:
         latest = account.compose(_LATEST, all_events=_of_all_events(account, _EVENTS))
@@ -283,17 +288,18 @@ def _of_all_events(account: Account, query: SQL) -> Composed:
 
 def detect_merges(account: Account, load: Load) -> None:
     """Record the profiles that lose an event to another profile when the staged events of a load are merged."""
-    stage = Identifier("pg_temp", stage_name(load))
-    ahead = is_future(Identifier("stored", "extracted_at"))
-    parts = {**_parts(account), "stage": stage, "events": account.table(load.table), "is_future": ahead}
-    account.execute(account.compose(_DETECT, **parts))
+    query = account.compose(
+        _DETECT,
+        stage=Identifier("pg_temp", stage_name(load)),
+        stored_events=account.table(load.table),
+        is_future=is_future(Identifier("stored", "extracted_at")),
+    )
+    account.execute(query)
 
 
 def has_merges(account: Account) -> bool:
     """Return whether any profile of the account was ever merged into another one."""
-    return account.is_true(
-        "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)", membership.PROFILE_MERGES
-    )
+    return account.is_true("SELECT EXISTS (SELECT FROM {profile_merges} WHERE esp_integration_id = %(account)s)")
 
 
 def follow_again(account: Account, members: Collection[str]) -> None:
@@ -302,16 +308,16 @@ def follow_again(account: Account, members: Collection[str]) -> None:
     For a batch that has stored events of these members: it can have been read before the merge.
     """
     values = {"members": " ".join(members)}
-    was_moved = account.execute(_LOCK, membership.PROFILE_MERGES, **values).fetchall()
+    was_moved = account.execute(_LOCK, **values).fetchall()
     if any(each for (each,) in was_moved):
-        account.execute(_FOLLOW_AGAIN, membership.PROFILE_MERGES, **values)
+        account.execute(_FOLLOW_AGAIN, **values)
 
 
 def forget(account: Account, present: Sequence[str]) -> None:
     """Forget that profiles were missing, because the source has returned them by ID."""
     if present:
-        query = "DELETE FROM {} WHERE esp_integration_id = %(account)s AND member_id = ANY(%(present)s)"
-        account.execute(query, membership.MISSING_PROFILES, present=list(present))
+        query = "DELETE FROM {missing_profiles} WHERE esp_integration_id = %(account)s AND member_id = ANY(%(present)s)"
+        account.execute(query, present=list(present))
 
 
 def apply(account: Account, share: float) -> UnconfirmedLoss | None:
@@ -321,34 +327,34 @@ def apply(account: Account, share: float) -> UnconfirmedLoss | None:
     marked; the loss is returned, and a later run that finds them missing as well confirms it. Blocks erasing until the
     transaction ends, because erasing would miss events that are being moved.
     """
-    erased_people.wait_for_erasing(account.connection, account.schema)
-    parts = _parts(account)
-    for query in (_IDENTIFY, _FORGET_FOUND):
-        account.execute(account.compose(query, **parts))
-    unconfirmed, stored = account.execute(account.compose(_COUNT_UNCONFIRMED, **parts)).fetchone() or (0, 0)
+    erased_people.block_erasing(account.connection, account.schema)
+    account.execute(_IDENTIFY)
+    is_ahead = is_future(Identifier("member", "updated_at"))
+    account.execute(account.compose(_FORGET_FOUND, member_key=_KEY_OF_MISSING, is_future=is_ahead))
+    count = account.compose(_COUNT_UNCONFIRMED, member_key=_KEY_OF_MISSING)
+    unconfirmed, stored = account.execute(count).fetchone() or (0, 0)
     too_many = unconfirmed >= LEAST and unconfirmed > share * stored
-    account.execute(account.compose(_MARK, **parts), too_many=too_many)
+    account.execute(account.compose(_MARK, member_key=_KEY_OF_MISSING), too_many=too_many)
     _follow(account)
     return UnconfirmedLoss("profiles", unconfirmed, stored) if too_many else None
 
 
 def _follow(account: Account) -> None:
-    account.execute(account.compose(_MERGED, **_parts(account)))
+    account.execute(account.compose(_MERGED, followed_key=row_key(Identifier("followed", "member_id"))))
     if account.execute("SELECT FROM merged_profiles LIMIT 1").rowcount:
         _move(account)
     account.execute("DROP TABLE merged_profiles")
 
 
 def _move(account: Account) -> None:
-    account.execute(account.compose(_WAIT_FOR_BATCHES, **_parts(account)))
+    account.execute(_WAIT_FOR_BATCHES)
     for table in events.EVENT_TABLES:
         account.execute(_MOVE_EVENTS, table)
     columns = membership.SUBSCRIPTION_CHANGES.column_names
     values = [Identifier("new_member_id" if name == "member_id" else name) for name in columns]
     names = SQL(", ").join(map(Identifier, columns))
-    parts = _parts(account)
-    account.execute(account.compose(_MOVE_CHANGES, **parts, columns=names, values=SQL(", ").join(values)))
-    account.execute(account.compose(_MOVED, **parts))
+    account.execute(account.compose(_MOVE_CHANGES, columns=names, values=SQL(", ").join(values)))
+    account.execute(_MOVED)
 
 
 def to_erase(account: Account) -> list[str]:
@@ -356,22 +362,9 @@ def to_erase(account: Account) -> list[str]:
 
     Merged profiles are not among them, and neither are those that may have been merged: whose owner was not asked for.
     """
-    return [row for (row,) in account.execute(account.compose(_TO_ERASE, **_parts(account)))]
+    return [row for (row,) in account.execute(account.compose(_TO_ERASE, member_key=_KEY_OF_MISSING))]
 
 
 def merged_into_erased(account: Account) -> list[str]:
     """Return the profiles that were merged into someone who had been erased before, ordered by ID."""
-    return [row for (row,) in account.execute(account.compose(_MERGED_INTO_ERASED, **_parts(account)))]
-
-
-def _parts(account: Account) -> dict[str, Identifier | Composed]:
-    return {
-        "members": account.table(dimensions.MEMBERS),
-        "merges": account.table(membership.PROFILE_MERGES),
-        "missing": account.table(membership.MISSING_PROFILES),
-        "changes": account.table(membership.SUBSCRIPTION_CHANGES),
-        "erased": account.table(bookkeeping.ERASED),
-        "member_key": row_key(Identifier("missing", "member_id")),
-        "followed_key": row_key(Identifier("followed", "member_id")),
-        "is_future": is_future(Identifier("member", "updated_at")),
-    }
+    return [row for (row,) in account.execute(_MERGED_INTO_ERASED)]

@@ -3,7 +3,7 @@
 The steps and their order are in pipeline.erasing. Each can be repeated: what is done is in the table `erasing`.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from psycopg.sql import SQL, Composable, Composed, Identifier
@@ -31,7 +31,7 @@ FROM unnest(%(ids)s::text[]) AS ids (id) ON CONFLICT DO NOTHING
 _ADD_NAMED = """
 INSERT INTO {erasing} (esp_integration_id, kind, value, is_found)
 SELECT DISTINCT %(account)s, 'named', lower(address), EXISTS (
-    SELECT FROM {exclusions} AS excluded
+    SELECT FROM {member_exclusions} AS excluded
     WHERE excluded.esp_integration_id = %(account)s AND lower(excluded.email) = lower(address)
 ) OR EXISTS (
     SELECT FROM {reviews} AS review
@@ -47,7 +47,7 @@ WHERE esp_integration_id = %(account)s AND lower(email) IN {named} ON CONFLICT D
 # As with events: people without an address in members whose exclusion has a named one.
 _ADD_EXCLUDED = """
 INSERT INTO {erasing} (esp_integration_id, kind, value, member_id, is_found)
-SELECT DISTINCT %(account)s, 'profile', md5(member_id), member_id, true FROM {exclusions} AS excluded
+SELECT DISTINCT %(account)s, 'profile', md5(member_id), member_id, true FROM {member_exclusions} AS excluded
 WHERE esp_integration_id = %(account)s AND lower(email) IN {named} AND member_id IS NOT NULL
 AND NOT EXISTS (SELECT FROM {members} AS member WHERE member.key = {key} AND member.email IS NOT NULL)
 ON CONFLICT DO NOTHING
@@ -64,7 +64,7 @@ WITH RECURSIVE merged (member_id, member_key) AS (
     SELECT member_id, value COLLATE "C" FROM {erasing} WHERE esp_integration_id = %(account)s AND kind = 'profile'
     UNION
     SELECT merge.old_member_id, merge.old_member_key
-    FROM {merges} AS merge JOIN merged ON merge.new_member_key = merged.member_key
+    FROM {profile_merges} AS merge JOIN merged ON merge.new_member_key = merged.member_key
     WHERE merge.esp_integration_id = %(account)s
 )
 INSERT INTO {erasing} (esp_integration_id, kind, value, member_id, is_found)
@@ -73,7 +73,7 @@ SELECT %(account)s, 'profile', member_key, max(member_id), true FROM merged GROU
 _USED = """
 SELECT email FROM {members} WHERE esp_integration_id = %(account)s AND {of_member}
 UNION ALL
-SELECT email FROM {exclusions} WHERE esp_integration_id = %(account)s AND {of_excluded}
+SELECT email FROM {member_exclusions} WHERE esp_integration_id = %(account)s AND {of_excluded}
 UNION ALL
 SELECT email FROM {swept_exclusions} WHERE esp_integration_id = %(account)s AND {of_excluded}
 """
@@ -114,14 +114,17 @@ ON CONFLICT (esp_integration_id, address_key) DO UPDATE SET erased_at = excluded
 """
 _UNRECORDED = """
 SELECT EXISTS (
-    SELECT FROM {} WHERE esp_integration_id = %(account)s AND recorded_at IS NULL
+    SELECT FROM {erasing} WHERE esp_integration_id = %(account)s AND recorded_at IS NULL
     AND (kind IN ('profile', 'address') OR kind = 'named' AND is_found)
 )
 """
-_OF_KIND = "(SELECT value FROM {} WHERE esp_integration_id = %(account)s AND kind {kind})"
-_MEMBER_IDS = (
-    "(SELECT member_id FROM {} WHERE esp_integration_id = %(account)s AND kind = 'profile' AND member_id IS NOT NULL)"
+_OF_KIND = "(SELECT value FROM {erasing} WHERE esp_integration_id = %(account)s AND kind {kind})"
+_MEMBER_IDS = """
+(
+    SELECT member_id FROM {erasing}
+    WHERE esp_integration_id = %(account)s AND kind = 'profile' AND member_id IS NOT NULL
 )
+"""
 _UNRECORDED_IDS = """
 (
     SELECT {key} FROM {erasing}
@@ -178,7 +181,7 @@ AND md5(member_id) IN {profiles}
 """
 _OF_MISSING_ROWS = """
 (md5(row_key) IN {profiles} OR row_key IN (
-    SELECT _sync_id FROM {exclusions} WHERE esp_integration_id = %(account)s AND {of_exclusion}
+    SELECT _sync_id FROM {member_exclusions} WHERE esp_integration_id = %(account)s AND {of_exclusion}
 ))
 """
 # The first part takes the lock, whatever there is to look up.
@@ -191,38 +194,6 @@ FROM gone
 _NO_KEY = SQL("NULL::text")
 _OF_ID = SQL("md5(member_id)")
 _OF_KEY = SQL("member_key")
-LISTED: tuple[tuple[Table, Composable], ...] = (
-    (membership.STG_MEMBER_LISTS, _OF_ID),
-    (dimensions.MEMBERS, _OF_KEY),
-    (dimensions.MEMBER_ATTRIBUTES, _OF_KEY),
-)
-"""Tables of the people, by member key, that others are derived from. Their rows are deleted first."""
-DERIVED: tuple[tuple[Table, Composable], ...] = (
-    (membership.MEMBER_LISTS, _OF_ID),
-    (membership.SUBSCRIPTION_CHANGES, _OF_ID),
-    (membership.LIST_SUPPRESSIONS, _OF_ID),
-    (membership.MEMBER_CONSENTS, _OF_ID),
-    (membership.MISSING_PROFILES, _OF_ID),
-    (membership.SWEPT_MEMBERS, _OF_ID),
-    (segments.SEGMENT_MEMBERS, _OF_ID),
-    (on_request.COUPON_CODES, _OF_KEY),
-    (on_request.PUSH_TOKENS, _OF_KEY),
-    (on_request.MEMBER_PREDICTIONS, _OF_KEY),
-    (stored_marts.MEMBER_ENGAGEMENT.table, _OF_KEY),
-)
-"""The other tables of the people, by member key."""
-OTHERS = (
-    membership.PROFILE_MERGES,
-    bookkeeping.MISSING_ROWS,
-    bookkeeping.TOUCHED,
-    membership.STG_MEMBER_EXCLUSIONS,
-    membership.MEMBER_EXCLUSIONS,
-    on_request.REVIEWS,
-)
-"""Tables with rows about the people that have no member key, in the order in which rows are deleted."""
-_EXCLUSIONS = (membership.SWEPT_EXCLUSIONS, membership.STG_MEMBER_EXCLUSIONS, membership.MEMBER_EXCLUSIONS)
-COLLECTED = (membership.SWEPT_EXCLUSIONS,)
-"""Tables without a member key from which runs fill OTHERS. Their rows are deleted before those of OTHERS."""
 
 
 class Finished(NamedTuple):
@@ -235,12 +206,12 @@ class Finished(NamedTuple):
 
 def request(account: Account, addresses: Collection[str], member_ids: Collection[str]) -> None:
     """Add people to those who are being erased, with the profiles that were merged into them and their addresses."""
-    keep_people(account)
-    parts = parts_of(account)
-    profiles = account.compose(_ADD_PROFILES, **parts, key=row_key(Identifier("id")))
+    lock_people(account)
+    profiles = account.compose(_ADD_PROFILES, key=row_key(Identifier("id")))
     added = account.execute(profiles, ids=list(member_ids)).rowcount
     if addresses:
-        added += account.execute(account.compose(_ADD_NAMED, **parts), addresses=list(addresses)).rowcount
+        parts = parts_of(account)
+        added += account.execute(_ADD_NAMED, addresses=list(addresses)).rowcount
         added += account.execute(account.compose(_ADD_OWNERS, **parts)).rowcount
         excluded = account.compose(_ADD_EXCLUDED, **parts, key=row_key(Identifier("excluded", "member_id")))
         added += account.execute(excluded).rowcount
@@ -257,21 +228,20 @@ def _used(account: Account) -> Composed:
     of_member, of_excluded = (
         account.compose(f"{key} IN {{profiles}}", **parts) for key in ("member_key", "md5(member_id)")
     )
-    return account.compose(_USED, **parts, of_member=of_member, of_excluded=of_excluded)
+    return account.compose(_USED, of_member=of_member, of_excluded=of_excluded)
 
 
 def _used_by_unrecorded(account: Account) -> Composed:
     """Return the same query for the people who are not recorded yet. Only if the ID of one is unknown is it slow."""
     if _has_unknown_ids(account, of_unrecorded=True):
         return _used(account)
-    parts = parts_of(account)
     member_id = Identifier("member_id")
-    keys, ids = (account.compose(_UNRECORDED_IDS, **parts, key=key) for key in (row_key(member_id), member_id))
+    keys, ids = (account.compose(_UNRECORDED_IDS, key=key) for key in (row_key(member_id), member_id))
     of_member, of_excluded = SQL("key IN {}").format(keys), SQL("member_id IN {}").format(ids)
-    return account.compose(_USED, **parts, of_member=of_member, of_excluded=of_excluded)
+    return account.compose(_USED, of_member=of_member, of_excluded=of_excluded)
 
 
-def keep_people(account: Account) -> None:
+def lock_people(account: Account) -> None:
     """Keep others from adding people to those who are being erased until this transaction ends."""
     claims.take_turns(account, _PEOPLE)
 
@@ -281,7 +251,7 @@ def add_merged(account: Account) -> int:
 
     If there are any, all event tables have to be searched again.
     """
-    added = account.execute(account.compose(_ADD_MERGED, **parts_of(account))).rowcount
+    added = account.execute(_ADD_MERGED).rowcount
     if added:
         search_again(account)
     return added
@@ -295,23 +265,12 @@ def add_addresses(account: Account, used: Composable) -> int:
 
 def search_again(account: Account) -> None:
     """Let all event tables be searched, because there are more people to erase."""
-    query = "DELETE FROM {} WHERE esp_integration_id = %(account)s AND kind = 'table'"
-    account.execute(query, bookkeeping.ERASING)
+    account.execute("DELETE FROM {erasing} WHERE esp_integration_id = %(account)s AND kind = 'table'")
 
 
 def parts_of(account: Account) -> dict[str, Composable]:
-    """Return the parts that queries about the people are composed from: tables, and who is being erased."""
+    """Return the parts of queries that say who is being erased: member keys, named addresses, and all addresses."""
     return {
-        "erasing": account.table(bookkeeping.ERASING),
-        "erasing_events": account.table(bookkeeping.ERASING_EVENTS),
-        "erased": account.table(bookkeeping.ERASED),
-        "erased_addresses": account.table(bookkeeping.ERASED_ADDRESSES),
-        "members": account.table(dimensions.MEMBERS),
-        "exclusions": account.table(membership.MEMBER_EXCLUSIONS),
-        "swept_exclusions": account.table(membership.SWEPT_EXCLUSIONS),
-        "reviews": account.table(on_request.REVIEWS),
-        "lists": account.table(dimensions.LISTS),
-        "merges": account.table(membership.PROFILE_MERGES),
         "profiles": _of_kind(account, "= 'profile'"),
         "named": _of_kind(account, "= 'named'"),
         "addresses": _of_kind(account, "IN ('named', 'address')"),
@@ -319,22 +278,22 @@ def parts_of(account: Account) -> dict[str, Composable]:
 
 
 def _of_kind(account: Account, kind: str) -> Composed:
-    return account.compose(_OF_KIND, bookkeeping.ERASING, kind=SQL(kind))
+    return account.compose(_OF_KIND, kind=SQL(kind))
 
 
 def pending(account: Account) -> int:
     """Return the number of people whose erasing is not finished: profiles, and addresses without one so far."""
     query = (
-        "SELECT greatest(1, count(*) FILTER (WHERE kind = 'profile' OR kind = 'named' AND NOT is_found)) FROM {}"
+        "SELECT greatest(1, count(*) FILTER (WHERE kind = 'profile' OR kind = 'named' AND NOT is_found)) FROM {erasing}"
         " WHERE esp_integration_id = %(account)s HAVING count(*) > 0"
     )
-    row = account.execute(query, bookkeeping.ERASING).fetchone()
+    row = account.execute(query).fetchone()
     return int(row[0]) if row else 0
 
 
 def is_unrecorded(account: Account) -> bool:
     """Return whether `record` has anything to do."""
-    return account.is_true(_UNRECORDED, bookkeeping.ERASING)
+    return account.is_true(_UNRECORDED)
 
 
 def record(account: Account) -> dict[str, int]:
@@ -343,75 +302,78 @@ def record(account: Account) -> dict[str, int]:
     Waits for batches in progress, and adds the merged profiles and addresses that they have stored. Later ones leave
     these people out.
     """
-    close(account)
+    lock_out_batches_and_people(account)
     add_merged(account)
     add_addresses(account, _used_by_unrecorded(account))
-    parts = parts_of(account)
-    account.execute(account.compose(_RECORD, **parts), limit=RECORDED_AT_ONCE)
-    account.execute(account.compose(_RECORD_ADDRESSES, **parts))
-    merged = SQL("(old_member_key IN {0} OR new_member_key IN {0})").format(account.compose(_RECORDED, **parts))
+    account.execute(_RECORD, limit=RECORDED_AT_ONCE)
+    account.execute(_RECORD_ADDRESSES)
+    merged = SQL("(old_member_key IN {0} OR new_member_key IN {0})").format(account.compose(_RECORDED))
     on_list = SQL("md5(list.id || ':' || erasing.member_id)")
-    stored = SQL("key IN {}").format(account.compose(_STORED, **parts, key=row_key(Identifier("member_id"))))
-    listed = account.compose(_LISTED, **parts, key=row_key(SQL("list.id || ':' || erasing.member_id")))
+    stored = SQL("key IN {}").format(account.compose(_STORED, key=row_key(Identifier("member_id"))))
+    listed = account.compose(_LISTED, key=row_key(SQL("list.id || ':' || erasing.member_id")))
     deleted = [
-        (membership.STG_MEMBER_LISTS, SQL("_sync_id IN {}").format(account.compose(_LISTED, **parts, key=on_list))),
+        (membership.STG_MEMBER_LISTS, SQL("_sync_id IN {}").format(account.compose(_LISTED, key=on_list))),
         (membership.MEMBER_LISTS, SQL("key IN {}").format(listed)),
-        (membership.MEMBER_CONSENTS, SQL("member_id IN {}").format(account.compose(_RECORDED_IDS, **parts))),
+        (membership.MEMBER_CONSENTS, SQL("member_id IN {}").format(account.compose(_RECORDED_IDS))),
         (dimensions.MEMBERS, stored),
         (dimensions.MEMBER_ATTRIBUTES, stored),
         (membership.PROFILE_MERGES, merged),  # or its events would move
     ]
-    of_member = {table.name: member_key for table, member_key in (*LISTED, *DERIVED)}
-    return {table.name: _delete(account, table, where, of_member.get(table.name, _NO_KEY)) for table, where in deleted}
+    member_key = {each.table.name: each.member_key for each in (*DELETED_FIRST, *DELETED_LAST)}
+    return {table.name: _delete(account, table, where, member_key[table.name]) for table, where in deleted}
 
 
-def wait_for_batches(account: Account) -> None:
+def lock_out_batches(account: Account) -> None:
     """Wait for all transactions that store people, and let others wait until this one ends.
 
     Raises Busy if one does not end.
     """
-    lock = account.compose("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", bookkeeping.ERASED)
+    lock = account.compose("LOCK TABLE {erased} IN ACCESS EXCLUSIVE MODE")
     patiently(account.connection, lock, _PATIENCE, bookkeeping.ERASED.name)
-
-
-def delete(account: Account, table: Table, member_key: Composable) -> int:
-    """Delete all rows of the people from a table, and return their number."""
-    where: Composable = SQL("{} IN {}").format(member_key, parts_of(account)["profiles"])
-    if member_key is _OF_ID and not _has_unknown_ids(account):
-        where = SQL("member_id IN {}").format(account.compose(_MEMBER_IDS, bookkeeping.ERASING))  # has an index
-    return _delete(account, table, where, member_key)
 
 
 def _has_unknown_ids(account: Account, of_unrecorded: bool = False) -> bool:
     query = (
-        "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s AND kind = 'profile'"
+        "SELECT EXISTS (SELECT FROM {erasing} WHERE esp_integration_id = %(account)s AND kind = 'profile'"
         " AND member_id IS NULL AND (recorded_at IS NULL OR NOT %(of_unrecorded)s))"
     )
-    return account.is_true(query, bookkeeping.ERASING, of_unrecorded=of_unrecorded)
+    return account.is_true(query, of_unrecorded=of_unrecorded)
 
 
-def delete_other(account: Account, table: Table) -> int:
-    """Delete the rows about the people from a table that has no member key, and return their number."""
-    if table in _EXCLUSIONS:
-        return _delete_exclusions(account, table)
-    parts = parts_of(account)
+class Deletion(NamedTuple):
+    """The rows about the people in a table: their condition, and the member key of such a row.
+
+    With `disowns`, those that stay because someone else has their address now lose the ID of the person.
+    """
+
+    table: Table
+    where: Callable[[Account, Table], Composable]
+    member_key: Composable = _NO_KEY
+    disowns: bool = False
+
+
+def _with_key(account: Account, table: Table) -> Composed:
+    return account.compose("member_key IN {profiles}", **parts_of(account))
+
+
+def _with_id(account: Account, table: Table) -> Composed:
+    if _has_unknown_ids(account):
+        return account.compose("md5(member_id) IN {profiles}", **parts_of(account))
+    return SQL("member_id IN {}").format(account.compose(_MEMBER_IDS))  # has an index
+
+
+def _with_address(account: Account, table: Table) -> Composed:
+    return account.compose("lower(email) IN {addresses}", **parts_of(account))
+
+
+def _merged_into_others(account: Account, table: Table) -> Composed:
+    """Return the condition of the people's merges into others. `add_merged` still needs those into the people."""
+    return account.compose("old_member_key IN {profiles}", **parts_of(account))
+
+
+def _with_row_key(account: Account, table: Table) -> Composed:
     excluded = _of_exclusion(account, membership.MEMBER_EXCLUSIONS)
-    named = account.compose(_OF_MISSING_ROWS, **parts, of_exclusion=excluded)
-    where: dict[str, Composable] = {
-        # `add_merged` still needs merges into the people that were noticed since they were recorded.
-        membership.PROFILE_MERGES.name: SQL("old_member_key IN {}").format(parts["profiles"]),
-        bookkeeping.MISSING_ROWS.name: named,
-        bookkeeping.TOUCHED.name: named,
-        on_request.REVIEWS.name: account.compose("lower(email) IN {addresses}", **parts),
-    }
-    return _delete(account, table, where[table.name], _NO_KEY)
-
-
-def _delete_exclusions(account: Account, table: Table) -> int:
-    deleted = _delete(account, table, _of_exclusion(account, table), _OF_ID)
-    with touched.unrecorded(account):  # the addresses stay excluded
-        account.execute(account.compose(_DISOWN, table, **parts_of(account)))
-    return deleted
+    return account.compose(_OF_MISSING_ROWS, **parts_of(account), of_exclusion=excluded)
 
 
 def _of_exclusion(account: Account, table: Table) -> Composed:
@@ -419,28 +381,67 @@ def _of_exclusion(account: Account, table: Table) -> Composed:
     return account.compose(_OF_EXCLUSION, **parts, of_address=account.compose(_OF_ADDRESS, **parts))
 
 
-def _delete(account: Account, table: Table, where: Composable, member_key: Composable, **values: object) -> int:
-    parts = {"erasing": account.table(bookkeeping.ERASING), "where": where, "member_key": member_key}
+DELETED_FIRST = (
+    Deletion(membership.STG_MEMBER_LISTS, _with_id, _OF_ID),
+    Deletion(dimensions.MEMBERS, _with_key, _OF_KEY),
+    Deletion(dimensions.MEMBER_ATTRIBUTES, _with_key, _OF_KEY),
+    Deletion(membership.SWEPT_EXCLUSIONS, _of_exclusion, _OF_ID, disowns=True),
+)
+"""Deletions from tables that others are derived or filled from."""
+DELETED_LAST = (
+    Deletion(membership.MEMBER_LISTS, _with_id, _OF_ID),
+    Deletion(membership.SUBSCRIPTION_CHANGES, _with_id, _OF_ID),
+    Deletion(membership.LIST_SUPPRESSIONS, _with_id, _OF_ID),
+    Deletion(membership.MEMBER_CONSENTS, _with_id, _OF_ID),
+    Deletion(membership.MISSING_PROFILES, _with_id, _OF_ID),
+    Deletion(membership.SWEPT_MEMBERS, _with_id, _OF_ID),
+    Deletion(segments.SEGMENT_MEMBERS, _with_id, _OF_ID),
+    Deletion(on_request.COUPON_CODES, _with_key, _OF_KEY),
+    Deletion(on_request.PUSH_TOKENS, _with_key, _OF_KEY),
+    Deletion(on_request.MEMBER_PREDICTIONS, _with_key, _OF_KEY),
+    Deletion(stored_marts.MEMBER_ENGAGEMENT.table, _with_key, _OF_KEY),
+    Deletion(membership.PROFILE_MERGES, _merged_into_others),
+    Deletion(bookkeeping.MISSING_ROWS, _with_row_key),
+    Deletion(bookkeeping.TOUCHED, _with_row_key),
+    Deletion(membership.STG_MEMBER_EXCLUSIONS, _of_exclusion, _OF_ID, disowns=True),
+    Deletion(membership.MEMBER_EXCLUSIONS, _of_exclusion, _OF_ID, disowns=True),
+    Deletion(on_request.REVIEWS, _with_address),
+)
+"""Deletions from the other tables, in the order in which they are made."""
+
+
+def delete(account: Account, deletion: Deletion) -> int:
+    """Delete all rows of the people from a table, and return their number."""
+    table = deletion.table
+    deleted = _delete(account, table, deletion.where(account, table), deletion.member_key)
+    if deletion.disowns:
+        with touched.unrecorded(account):  # the addresses stay excluded
+            account.execute(account.compose(_DISOWN, table, **parts_of(account)))
+    return deleted
+
+
+def _delete(account: Account, table: Table, where: Composable, member_key: Composable) -> int:
+    query = account.compose(_DELETE, table, where=where, member_key=member_key)
     with touched.unrecorded(account):  # it concerns no other person
-        row = account.execute(account.compose(_DELETE, table, **parts), **values).fetchone()
+        row = account.execute(query).fetchone()
     assert row is not None
     return int(row[0])
 
 
-def close(account: Account) -> None:
+def lock_out_batches_and_people(account: Account) -> None:
     """Keep batches from being stored, and people from being added, until this transaction ends.
 
     Batches are waited for first, because that can take minutes in which others may want to add people.
     """
-    wait_for_batches(account)
-    keep_people(account)
+    lock_out_batches(account)
+    lock_people(account)
 
 
 def finish(account: Account) -> Finished | None:
     """Forget the people who have been erased, and return their numbers; None if an event is left to clear."""
-    query = "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)"
-    if is_unrecorded(account) or account.is_true(query, bookkeeping.ERASING_EVENTS):
+    query = "SELECT EXISTS (SELECT FROM {erasing_events} WHERE esp_integration_id = %(account)s)"
+    if is_unrecorded(account) or account.is_true(query):
         return None
-    numbers = account.execute(account.compose(_FINISHED, **parts_of(account))).fetchone()
+    numbers = account.execute(_FINISHED).fetchone()
     assert numbers is not None
     return Finished(*numbers)

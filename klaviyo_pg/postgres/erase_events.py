@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Placeholder
 
-from klaviyo_pg.catalogue import Table, attribution, bookkeeping, dimensions, events
+from klaviyo_pg.catalogue import Table, bookkeeping, events
 from klaviyo_pg.catalogue.personal import CURRENCIES, EVENT_ID, MESSAGE_ID
 from klaviyo_pg.postgres import erase
 from klaviyo_pg.postgres.account import Account
@@ -35,7 +35,7 @@ SELECT EXISTS (
     WHERE indrelid = to_regclass(%(name)s) AND attname = 'member_key' AND indisvalid AND indpred IS NULL
 )
 """
-_SEARCHED = "SELECT value FROM {} WHERE esp_integration_id = %(account)s AND kind = 'table'"
+_SEARCHED = "SELECT value FROM {erasing} WHERE esp_integration_id = %(account)s AND kind = 'table'"
 # Events without a profile are looked at again, because the addresses of the people are not complete yet.
 _SEARCH = """
 INSERT INTO {erasing_events} (esp_integration_id, table_name, key, event_at, member_key, email)
@@ -43,9 +43,9 @@ SELECT %(account)s, %(table_name)s, key, event_at, member_key, lower(email) FROM
 ON CONFLICT DO NOTHING
 """
 _SELECT = "SELECT key, event_at, member_key, email FROM {part} WHERE esp_integration_id = %(account)s AND ({condition})"
-_PEOPLE = "SELECT count(*) FROM {} WHERE esp_integration_id = %(account)s AND kind IN ('profile', 'named')"
+_PEOPLE = "SELECT count(*) FROM {erasing} WHERE esp_integration_id = %(account)s AND kind IN ('profile', 'named')"
 _RECORD_SEARCH = """
-INSERT INTO {} (esp_integration_id, kind, value) VALUES (%(account)s, 'table', %(part)s) ON CONFLICT DO NOTHING
+INSERT INTO {erasing} (esp_integration_id, kind, value) VALUES (%(account)s, 'table', %(part)s) ON CONFLICT DO NOTHING
 """
 _FOUND = """
 UPDATE {erasing} SET is_found = true WHERE esp_integration_id = %(account)s AND NOT is_found
@@ -70,14 +70,14 @@ ON CONFLICT DO NOTHING
 """
 _USED = "SELECT email FROM {erasing_events} WHERE esp_integration_id = %(account)s AND member_key IN {profiles}"
 _NEXT = """
-SELECT key, event_at FROM {} WHERE esp_integration_id = %(account)s AND table_name = %(table_name)s
+SELECT key, event_at FROM {erasing_events} WHERE esp_integration_id = %(account)s AND table_name = %(table_name)s
 ORDER BY event_at, key LIMIT %(limit)s
 """
 _DONE = """
-DELETE FROM {} WHERE esp_integration_id = %(account)s AND table_name = %(table_name)s
+DELETE FROM {erasing_events} WHERE esp_integration_id = %(account)s AND table_name = %(table_name)s
 AND (key, event_at) IN (SELECT * FROM unnest(%(keys)s::text[], %(times)s::timestamptz[]))
 """
-_LEFT = "SELECT table_name, count(*) FROM {} WHERE esp_integration_id = %(account)s GROUP BY 1 ORDER BY 1"
+_LEFT = "SELECT table_name, count(*) FROM {erasing_events} WHERE esp_integration_id = %(account)s GROUP BY 1 ORDER BY 1"
 _THEIRS = (
     "(event.member_key IN {profiles} OR lower(event.email) IN {named}"
     " OR event.member_key IS NULL AND lower(event.email) IN {addresses})"
@@ -96,7 +96,7 @@ SELECT CASE WHEN automation_key IS NOT NULL THEN campaign_key END, id !~ %(event
 WHERE {where} AND {theirs} ORDER BY {order} FOR UPDATE
 """
 _NOTE_CAMPAIGNS = """
-INSERT INTO {} (esp_integration_id, kind, value)
+INSERT INTO {erasing} (esp_integration_id, kind, value)
 SELECT %(account)s, 'campaign', unnest(%(campaigns)s::text[]) ON CONFLICT DO NOTHING
 """
 # A later batch may have stored the event with its digest already.
@@ -116,13 +116,13 @@ WHERE {where} AND {theirs}
 """
 # What an event is attributed to says nothing about the person. That two events are those of one person does.
 _DELETE_ODD_ATTRIBUTIONS = """
-DELETE FROM {attributions} AS attribution
+DELETE FROM {event_attributions} AS attribution
 USING (SELECT event_at, key, id FROM {event} AS event WHERE {where} AND {theirs}) AS event
 WHERE attribution.event_at = event.event_at AND attribution.event_key = event.key
 AND (event.id !~ %(event_id)s OR attribution.id !~ %(event_id)s)
 """
 _UNLINK = """
-UPDATE {attributions} AS attribution SET attributed_event_key = NULL, __synced_at = now()
+UPDATE {event_attributions} AS attribution SET attributed_event_key = NULL, __synced_at = now()
 FROM (SELECT event_at, key FROM {event} AS event WHERE {where} AND {theirs}) AS event
 WHERE attribution.event_at = event.event_at AND attribution.event_key = event.key
 AND attribution.attributed_event_key IS NOT NULL
@@ -140,7 +140,7 @@ FROM ({all_events}) AS event JOIN latest USING (campaign_key, event_at)
 _SAID = """
 WITH said AS MATERIALIZED (
     SELECT campaign_key, event_at, nullif(properties ->> 'Campaign Name', '') AS name,
-        nullif(properties ->> 'Subject', '') AS subject FROM ({events}) AS event
+        nullif(properties ->> 'Subject', '') AS subject FROM ({campaign_events}) AS event
 ), names AS (
     SELECT DISTINCT ON (campaign_key) campaign_key, name FROM said WHERE name IS NOT NULL
     ORDER BY campaign_key, event_at DESC
@@ -150,18 +150,18 @@ WITH said AS MATERIALIZED (
 )
 SELECT campaign_key, name, subject FROM names FULL JOIN subjects USING (campaign_key)
 """
-_TOUCHED = "(SELECT value FROM {} WHERE esp_integration_id = %(account)s AND kind = 'campaign')"
+_NOTED = "(SELECT value FROM {erasing} WHERE esp_integration_id = %(account)s AND kind = 'campaign')"
 _CAMPAIGNS = """
-SELECT campaign_key, name, subject FROM {} AS campaign
-WHERE esp_integration_id = %(account)s AND automation_key IS NOT NULL AND campaign_key IN {touched}
+SELECT campaign_key, name, subject FROM {campaigns} AS campaign
+WHERE esp_integration_id = %(account)s AND automation_key IS NOT NULL AND campaign_key IN {noted}
 """
 _DELETE_UNNAMEABLE = """
-DELETE FROM {} WHERE esp_integration_id = %(account)s AND automation_key IS NOT NULL AND id !~ %(message_id)s
-AND campaign_key IN {touched}
+DELETE FROM {campaigns} WHERE esp_integration_id = %(account)s AND automation_key IS NOT NULL AND id !~ %(message_id)s
+AND campaign_key IN {noted}
 """
 # Events name a campaign of a flow. What only the erased events said is null until a later event says it again.
 _RENAME = """
-UPDATE {} AS campaign SET name = said.name, subject = said.subject, __synced_at = now()
+UPDATE {campaigns} AS campaign SET name = said.name, subject = said.subject, __synced_at = now()
 FROM unnest(%(keys)s::text[], %(names)s::text[], %(subjects)s::text[]) AS said (campaign_key, name, subject)
 WHERE campaign.esp_integration_id = %(account)s AND campaign.automation_key IS NOT NULL
 AND campaign.campaign_key = said.campaign_key
@@ -190,7 +190,7 @@ class Discovered(NamedTuple):
 
 def to_search(account: Account) -> list[Part]:
     """Return the tables and partitions that have not been searched for events of the people yet."""
-    searched = {value for (value,) in account.execute(_SEARCHED, bookkeeping.ERASING)}
+    searched = {value for (value,) in account.execute(_SEARCHED)}
     parts = [
         Part(table, *row)
         for table in events.EVENT_TABLES
@@ -209,15 +209,15 @@ def search(account: Account, part: Part) -> None:
     If people were added since it began, the table has still to be searched for them.
     """
     people = _count_people(account)
-    noted = account.compose(_SEARCH, **erase.parts_of(account), candidates=_candidates(account, part))
+    noted = account.compose(_SEARCH, candidates=_candidates(account, part))
     account.execute(noted, table_name=part.table.name)
-    erase.keep_people(account)
+    erase.lock_people(account)
     if _count_people(account) == people:
-        account.execute(_RECORD_SEARCH, bookkeeping.ERASING, part=part.name)
+        account.execute(_RECORD_SEARCH, part=part.name)
 
 
 def _count_people(account: Account) -> int:
-    row = account.execute(_PEOPLE, bookkeeping.ERASING).fetchone()
+    row = account.execute(_PEOPLE).fetchone()
     assert row is not None
     return int(row[0])
 
@@ -239,8 +239,9 @@ def _select(account: Account, table: Identifier, condition: Composable) -> Compo
 
 
 def _names_addresses(account: Account) -> bool:
-    query = "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s AND kind = 'named')"
-    return account.is_true(query, bookkeeping.ERASING)
+    return account.is_true(
+        "SELECT EXISTS (SELECT FROM {erasing} WHERE esp_integration_id = %(account)s AND kind = 'named')"
+    )
 
 
 def _has_index(account: Account, table: Identifier) -> bool:
@@ -249,11 +250,11 @@ def _has_index(account: Account, table: Identifier) -> bool:
 
 def discover(account: Account) -> Discovered:
     """Add the profiles and addresses that the events of the people name. New profiles need another search."""
-    erase.keep_people(account)
+    erase.lock_people(account)
     parts = erase.parts_of(account)
     for table in (bookkeeping.ERASING, bookkeeping.ERASING_EVENTS):  # else the people are looked for one after another
         account.execute("ANALYZE {}", table)
-    account.execute(account.compose(_FOUND, **parts))
+    account.execute(_FOUND)
     profiles = account.execute(account.compose(_ADD_PROFILES, **parts)).rowcount + erase.add_merged(account)
     if profiles:
         erase.search_again(account)
@@ -262,27 +263,26 @@ def discover(account: Account) -> Discovered:
 
 def left(account: Account) -> dict[str, int]:
     """Return the number of events that have still to be looked at, by table."""
-    return dict(account.execute(_LEFT, bookkeeping.ERASING_EVENTS).fetchall())
+    return dict(account.execute(_LEFT).fetchall())
 
 
 def clear(account: Account, table: Table) -> tuple[int, int]:
     """Clear some events of a table, and return how many were looked at and how many were cleared."""
     values = {"table_name": table.name, "limit": CLEARED_AT_ONCE}
-    batch: Sequence[tuple[str, datetime]] = account.execute(_NEXT, bookkeeping.ERASING_EVENTS, **values).fetchall()
+    batch: Sequence[tuple[str, datetime]] = account.execute(_NEXT, **values).fetchall()
     if not batch:
         return 0, 0
     keys, times = (list(each) for each in zip(*batch, strict=True))
     account.execute(_BY_KEY)
     where = account.compose(_NAMED_KEYS, names=names(table.primary_key))
     cleared = _clear(account, table, where, keys=keys, times=times)
-    account.execute(_DONE, bookkeeping.ERASING_EVENTS, **values, keys=keys, times=times)
+    account.execute(_DONE, **values, keys=keys, times=times)
     return len(batch), cleared
 
 
 def clear_moved(account: Account, table: Table, metric_id: str) -> None:
     """Clear the events of a metric that have just been moved into a table, if people are being erased."""
-    query = "SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)"
-    if account.is_true(query, bookkeeping.ERASING):
+    if account.is_true("SELECT EXISTS (SELECT FROM {erasing} WHERE esp_integration_id = %(account)s)"):
         where = SQL("metric_key = {}").format(row_key(Placeholder("metric_id")))
         _clear(account, table, where, metric_id=metric_id)
 
@@ -291,7 +291,6 @@ def _clear(account: Account, table: Table, where: Composable, **values: object) 
     parts = erase.parts_of(account)
     parts |= {
         "event": account.table(table),
-        "attributions": account.table(attribution.EVENT_ATTRIBUTIONS),
         "where": SQL("event.esp_integration_id = %(account)s AND {}").format(where),
         "theirs": account.compose(_THEIRS, **parts),
         "order": names(table.primary_key),
@@ -302,7 +301,7 @@ def _clear(account: Account, table: Table, where: Composable, **values: object) 
     if not locked:
         return 0
     campaigns = sorted({campaign for campaign, _ in locked if campaign})
-    account.execute(_NOTE_CAMPAIGNS, bookkeeping.ERASING, campaigns=campaigns)
+    account.execute(_NOTE_CAMPAIGNS, campaigns=campaigns)
     for query in (_DELETE_ODD_ATTRIBUTIONS, _UNLINK):
         account.execute(account.compose(query, **parts), **values)
     if any(is_odd for _, is_odd in locked):
@@ -313,24 +312,24 @@ def _clear(account: Account, table: Table, where: Composable, **values: object) 
 
 def rename_campaigns(account: Account) -> int:
     """Take the names of flow campaigns that sent to the people from events of others. Return how many changed."""
-    touched = account.compose(_TOUCHED, bookkeeping.ERASING)
-    unnameable = account.compose(_DELETE_UNNAMEABLE, dimensions.CAMPAIGNS, touched=touched)
+    noted = account.compose(_NOTED)
+    unnameable = account.compose(_DELETE_UNNAMEABLE, noted=noted)
     deleted = account.execute(unnameable, message_id=MESSAGE_ID).rowcount
-    stored = _texts(account, account.compose(_CAMPAIGNS, dimensions.CAMPAIGNS, touched=touched))
+    stored = _texts(account, account.compose(_CAMPAIGNS, noted=noted))
     if not stored:
         return deleted
     all_events = SQL(" UNION ALL ").join(
         SQL(_OF_CAMPAIGNS).format(account.table(table)) for table in events.EVENT_TABLES
     )
     latest = account.compose(_LATEST, all_events=all_events)
-    said = _texts(account, account.compose(_SAID, events=latest), keys=list(stored))
+    said = _texts(account, account.compose(_SAID, campaign_events=latest), keys=list(stored))
     unsaid = [key for key, texts in stored.items() if _lacks(said.get(key, (None, None)), texts)]
     if unsaid:
-        said |= _texts(account, account.compose(_SAID, events=all_events), keys=unsaid)
+        said |= _texts(account, account.compose(_SAID, campaign_events=all_events), keys=unsaid)
     texts = [said.get(key, (None, None)) for key in stored]
     names, subjects = (list(each) for each in zip(*texts, strict=True))
     values = {"keys": list(stored), "names": names, "subjects": subjects}
-    return deleted + account.execute(_RENAME, dimensions.CAMPAIGNS, **values).rowcount
+    return deleted + account.execute(_RENAME, **values).rowcount
 
 
 def _texts(account: Account, query: Composed, **values: object) -> Texts:

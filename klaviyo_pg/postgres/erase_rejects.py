@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import polars as pl
 
-from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.postgres.account import Account
 
 COMPARED_AT_ONCE = 1_000
@@ -20,10 +19,10 @@ UNION
 SELECT lower(member_id) FROM {erasing} WHERE esp_integration_id = %(account)s AND member_id <> ''
 """
 _NEXT = r"""
-SELECT key, regexp_replace(lower(concat(raw, ' ', reason)), '%%40|\\u0040', '@', 'g') FROM {}
+SELECT key, regexp_replace(lower(concat(raw, ' ', reason)), '%%40|\\u0040', '@', 'g') FROM {rejects}
 WHERE esp_integration_id = %(account)s AND key > %(after)s ORDER BY key LIMIT %(limit)s
 """
-_DELETE = "DELETE FROM {} WHERE esp_integration_id = %(account)s AND key = ANY(%(keys)s)"
+_DELETE = "DELETE FROM {rejects} WHERE esp_integration_id = %(account)s AND key = ANY(%(keys)s)"
 
 
 class Deleted(NamedTuple):
@@ -35,11 +34,11 @@ class Deleted(NamedTuple):
 
 def delete(account: Account, after: str) -> Deleted:
     """Delete those of the next records, in the order of their keys, that mention someone who is being erased."""
-    records = account.execute(_NEXT, bookkeeping.REJECTS, after=after, limit=COMPARED_AT_ONCE).fetchall()
+    records = account.execute(_NEXT, after=after, limit=COMPARED_AT_ONCE).fetchall()
     if not records:
         return Deleted(0, None)
-    words = account.execute(account.compose(_WORDS, erasing=account.table(bookkeeping.ERASING)))
+    words = account.execute(_WORDS)
     frame = pl.DataFrame(records, {"key": pl.String(), "text": pl.String()}, orient="row")
     mentions = pl.col("text").str.contains_any([word for (word,) in words])  # looks for all of them in one pass
     keys = frame.filter(mentions).get_column("key").to_list()
-    return Deleted(account.execute(_DELETE, bookkeeping.REJECTS, keys=keys).rowcount, frame.item(-1, "key"))
+    return Deleted(account.execute(_DELETE, keys=keys).rowcount, frame.item(-1, "key"))

@@ -5,25 +5,26 @@ from collections.abc import Collection, Sequence
 from psycopg import Connection
 from psycopg.sql import SQL
 
-from klaviyo_pg.catalogue import bookkeeping, dimensions
+from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.statements import qualified
 
 _OWNED = """
-SELECT DISTINCT lower(email) FROM {} WHERE esp_integration_id = %(account)s AND lower(email) = ANY(%(addresses)s)
+SELECT DISTINCT lower(email) FROM {members} WHERE esp_integration_id = %(account)s AND lower(email) = ANY(%(addresses)s)
 """
 _AMONG = """
-SELECT 'member', member_key FROM {} WHERE esp_integration_id = %(account)s AND member_key = ANY(%(members)s)
+SELECT 'member', member_key FROM {erased} WHERE esp_integration_id = %(account)s AND member_key = ANY(%(members)s)
 UNION ALL
-SELECT 'address', address_key FROM {} WHERE esp_integration_id = %(account)s AND address_key = ANY(%(addresses)s)
+SELECT 'address', address_key FROM {erased_addresses}
+WHERE esp_integration_id = %(account)s AND address_key = ANY(%(addresses)s)
 """
 _ANY = """
-SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)
-OR EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s)
+SELECT EXISTS (SELECT FROM {erased} WHERE esp_integration_id = %(account)s)
+OR EXISTS (SELECT FROM {erased_addresses} WHERE esp_integration_id = %(account)s)
 """
 
 
-def wait_for_erasing(connection: Connection, schema: str) -> None:
+def block_erasing(connection: Connection, schema: str) -> None:
     """Wait for a transaction that records people as erased, and block others until this transaction ends."""
     query = SQL("SELECT FROM {} LIMIT 0")  # takes the weakest lock that such a transaction waits for
     connection.execute(query.format(qualified(schema, bookkeeping.ERASED)))
@@ -31,18 +32,18 @@ def wait_for_erasing(connection: Connection, schema: str) -> None:
 
 def exist(account: Account) -> bool:
     """Return whether anyone of the account was ever erased. No one is until the transaction ends."""
-    return account.is_true(_ANY, bookkeeping.ERASED, bookkeeping.ERASED_ADDRESSES)
+    return account.is_true(_ANY)
 
 
 def among(account: Account, member_keys: Collection[str], address_keys: Collection[str]) -> tuple[set[str], set[str]]:
     """Return those of the member keys, and of the keys of addresses, that belong to people who were erased."""
     values = {"members": list(member_keys), "addresses": list(address_keys)}
-    rows = account.execute(_AMONG, bookkeeping.ERASED, bookkeeping.ERASED_ADDRESSES, **values).fetchall()
+    rows = account.execute(_AMONG, **values).fetchall()
     members, addresses = ({key for kind, key in rows if kind == wanted} for wanted in ("member", "address"))
     return members, addresses
 
 
 def owned(account: Account, addresses: Sequence[str]) -> set[str]:
     """Return those of the addresses, in lower case, that stored people have."""
-    rows = account.execute(_OWNED, dimensions.MEMBERS, addresses=list(addresses)) if addresses else ()
+    rows = account.execute(_OWNED, addresses=list(addresses)) if addresses else ()
     return {address for (address,) in rows}

@@ -9,7 +9,7 @@ from klaviyo_pg.catalogue import Table, events
 from klaviyo_pg.postgres import attributions, partitions
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erase_events import clear_moved
-from klaviyo_pg.postgres.erased_people import wait_for_erasing
+from klaviyo_pg.postgres.erased_people import block_erasing
 from klaviyo_pg.postgres.statements import names, row_key
 from klaviyo_pg.postgres.suppressed import check_stored
 from klaviyo_pg.rows import Lines
@@ -44,7 +44,7 @@ def move_events(account: Account, metric_id: str, source: str, target: str) -> i
     if partitions.is_partitioned(account.connection, account.schema, to_table):
         months = account.execute(account.compose(_MONTHS, **parts), metric_id=metric_id)
         partitions.prepare_months(account, to_table, [month for (month,) in months])
-    wait_for_erasing(account.connection, account.schema)
+    block_erasing(account.connection, account.schema)
     query = account.compose(
         "WITH moved AS (DELETE FROM {source} WHERE metric_key = {metric_key} RETURNING {columns}),"
         " missing AS (SELECT {columns} FROM moved WHERE NOT EXISTS"

@@ -2,9 +2,10 @@
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from klaviyo_pg.catalogue import attribution, bookkeeping, dimensions, events, fivetran, messages
+from klaviyo_pg.catalogue import dimensions, events, fivetran
 from klaviyo_pg.catalogue.personal import EVENT_ID
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.statements import filled
 
 _CAMPAIGN = """
 SELECT campaign.id, campaign.name, campaign.campaign_type, lower(campaign.status) AS status,
@@ -148,16 +149,6 @@ _DIMENSIONS = {
 }
 SOURCES = {name: (table,) for name, (_, table) in _DIMENSIONS.items()} | {"event": events.EVENT_TABLES}
 """The tables that the rows of each view come from."""
-_TABLES = (
-    dimensions.CAMPAIGNS,
-    dimensions.AUTOMATIONS,
-    dimensions.METRICS,
-    dimensions.MEMBERS,
-    messages.CAMPAIGN_MESSAGES,
-    messages.FLOW_MESSAGES,
-    attribution.EVENT_ATTRIBUTIONS,
-    bookkeeping.WATERMARKS,
-)
 
 
 def query(account: Account, view: str, has_attributions: bool) -> Composed:
@@ -206,5 +197,4 @@ def _old_name(name: Composable) -> Composed:
 
 
 def _filled(account: Account, text: str, **parts: Composable) -> Composed:
-    tables: dict[str, Composable] = {table.name: account.table(table) for table in _TABLES}
-    return SQL(text.strip("\n")).format(account=Literal(account.integration_id), **tables, **parts)
+    return filled(account.schema, text, account=Literal(account.integration_id), **parts)

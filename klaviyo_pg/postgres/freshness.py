@@ -4,8 +4,8 @@ from typing import LiteralString
 
 from psycopg.sql import SQL, Composed, Literal
 
-from klaviyo_pg.catalogue import bookkeeping, dimensions, events
-from klaviyo_pg.postgres.statements import qualified
+from klaviyo_pg.catalogue import events
+from klaviyo_pg.postgres.statements import filled, qualified
 from klaviyo_pg.states import FINISHED
 
 _QUERY = """
@@ -55,20 +55,13 @@ FROM streams JOIN {integrations} AS integrations USING (esp_integration_id)
 LEFT JOIN complete USING (esp_integration_id)
 """
 _OUTERMOST = "WHEN {table} THEN (SELECT {which}(event_at) FROM {events} WHERE metric_key = m.key)"
-_TABLES = (
-    bookkeeping.RUNS,
-    bookkeeping.RECONCILIATION,
-    bookkeeping.WATERMARKS,
-    bookkeeping.INTEGRATIONS,
-    dimensions.METRICS,
-    dimensions.LISTS,
-)
 
 
 def query(schema: str) -> Composed:
     """Return the query that defines the view."""
-    return SQL(_QUERY.strip()).format(
-        **{table.name: qualified(schema, table) for table in _TABLES},
+    return filled(
+        schema,
+        _QUERY,
         newest=_outermost(schema, "max"),
         oldest=_outermost(schema, "min"),
         finished=SQL(", ").join(map(Literal, FINISHED)),

@@ -16,32 +16,33 @@ from klaviyo_pg.states import UNFINISHED, ChunkState, RunState
 
 # `first` and `last` are when the database noted progress of the run.
 _AHEAD = """
-SELECT run_id, as_of, coalesce((SELECT min(done_at) FROM {} WHERE run_id = run.run_id), finished_at) AS first,
-    coalesce(finished_at, (SELECT max(done_at) FROM {} WHERE run_id = run.run_id)) AS last
-FROM {} AS run WHERE esp_integration_id = %(account)s AND (
+SELECT run_id, as_of, coalesce((SELECT min(done_at) FROM {chunks} WHERE run_id = run.run_id), finished_at) AS first,
+    coalesce(finished_at, (SELECT max(done_at) FROM {chunks} WHERE run_id = run.run_id)) AS last
+FROM {runs} AS run WHERE esp_integration_id = %(account)s AND (
     greatest(as_of, started_at, finished_at) > %(latest)s OR finished_at < as_of - %(tolerance)s
     OR finished_at IS NULL AND EXISTS (
-        SELECT FROM {} WHERE run_id = run.run_id AND done_at < run.as_of - %(tolerance)s
+        SELECT FROM {chunks} WHERE run_id = run.run_id AND done_at < run.as_of - %(tolerance)s
     )
 )
 """
 # Without its selection, no run can resume it: not even on the day at which it believed to be.
 _CORRECT_RUN = """
-UPDATE {} SET as_of = %(at)s, started_at = least(started_at, %(at)s), finished_at = least(finished_at, %(now)s),
+UPDATE {runs} SET as_of = %(at)s, started_at = least(started_at, %(at)s), finished_at = least(finished_at, %(now)s),
     selection = CASE WHEN state = ANY(%(unfinished)s) THEN NULL ELSE selection END,
     state = CASE WHEN state = ANY(%(unfinished)s) THEN %(failed)s ELSE state END,
     message = concat_ws(' ', message, %(note)s::text)
 WHERE run_id = %(run_id)s RETURNING selection IS NULL
 """
 _LATE_WATERMARKS = """
-SELECT stream, watermark, since, table_name IS NULL FROM {} WHERE esp_integration_id = %(account)s
+SELECT stream, watermark, since, table_name IS NULL FROM {watermarks} WHERE esp_integration_id = %(account)s
 AND (watermark > %(latest)s OR watermark = ANY(%(times)s))
 """
 _LAST_RIGHT_RUN = """
-SELECT max(as_of) FROM {} WHERE esp_integration_id = %(account)s AND as_of <= %(before)s AND run_id <> ALL(%(ahead)s)
+SELECT max(as_of) FROM {runs}
+WHERE esp_integration_id = %(account)s AND as_of <= %(before)s AND run_id <> ALL(%(ahead)s)
 """
 _FORGET_HISTORY = """
-DELETE FROM {} WHERE esp_integration_id = %(account)s
+DELETE FROM {backfill_chunks} WHERE esp_integration_id = %(account)s
 AND (window_end > %(latest)s OR state = %(done)s AND updated_at < window_end)
 """
 _FORGET_COUNTS = "DELETE FROM {} WHERE esp_integration_id = %(account)s AND window_end > %(latest)s"
@@ -50,7 +51,8 @@ UPDATE {table} SET {column} = %(now)s WHERE esp_integration_id = %(account)s AND
 """
 # Only a later run may confirm that a profile is missing.
 _MISSED_ONCE = """
-UPDATE {} SET last_missing_at = least(missing_since, %(now)s), missing_since = least(missing_since, %(now)s)
+UPDATE {missing_profiles}
+SET last_missing_at = least(missing_since, %(now)s), missing_since = least(missing_since, %(now)s)
 WHERE esp_integration_id = %(account)s AND last_missing_at > %(latest)s
 """
 _COUNTED = (bookkeeping.RECONCILIATION, bookkeeping.RECONCILED_HISTORY)
@@ -117,14 +119,13 @@ def repair(account: Account, now: datetime, tolerance: timedelta) -> Repair:
     `now` is the database's present; times up to `tolerance` after it are not taken for wrong.
     """
     values = {"now": now, "latest": now + tolerance, "tolerance": tolerance}
-    tables = bookkeeping.CHUNKS, bookkeeping.CHUNKS, bookkeeping.RUNS, bookkeeping.CHUNKS
-    ahead = [Ahead(*row) for row in account.execute(_AHEAD, *tables, **values)]
+    ahead = [Ahead(*row) for row in account.execute(_AHEAD, **values)]
     watermarks = _set_back(account, ahead, now, now + tolerance)
     closed = sum(_correct(account, run, now) for run in ahead)
-    chunks = account.execute(_FORGET_HISTORY, bookkeeping.BACKFILL_CHUNKS, done=ChunkState.DONE, **values).rowcount
+    chunks = account.execute(_FORGET_HISTORY, done=ChunkState.DONE, **values).rowcount
     for table in _COUNTED:
         account.execute(_FORGET_COUNTS, table, **values)
-    account.execute(_MISSED_ONCE, membership.MISSING_PROFILES, **values)
+    account.execute(_MISSED_ONCE, **values)
     for table, column in (*_TIMES, *(_TIMES_OF_ROWS if ahead or watermarks else ())):
         query = account.compose(_CORRECT_TIME, table=account.table(table), column=Identifier(column))
         account.execute(query, **values)
@@ -138,7 +139,7 @@ def _set_back(account: Account, ahead: Sequence[Ahead], now: datetime, latest: d
     Sweeps, which fill no table, become due again.
     """
     times = [run.as_of for run in ahead]
-    late = account.execute(_LATE_WATERMARKS, bookkeeping.WATERMARKS, latest=latest, times=times).fetchall()
+    late = account.execute(_LATE_WATERMARKS, latest=latest, times=times).fetchall()
     begun = min((run.first for run in ahead if run.first and run.first <= latest), default=None)
     right = _last_right_run(account, ahead, begun)
     for stream, watermark, since, is_sweep in late:
@@ -151,7 +152,7 @@ def _set_back(account: Account, ahead: Sequence[Ahead], now: datetime, latest: d
 def _last_right_run(account: Account, ahead: Sequence[Ahead], before: datetime | None) -> datetime | None:
     """Return the time of the last run that was not ahead, of those before a time at which another one was."""
     ids = [run.run_id for run in ahead]
-    row = account.execute(_LAST_RIGHT_RUN, bookkeeping.RUNS, before=before, ahead=ids).fetchone()
+    row = account.execute(_LAST_RIGHT_RUN, before=before, ahead=ids).fetchone()
     return row[0] if row else None
 
 
@@ -170,14 +171,13 @@ def _replace(account: Account, stream: str, watermark: datetime | None) -> None:
     """Set a watermark back. None deletes it, so that the stream is read as if for the first time."""
     if watermark is None:
         account.execute(
-            "DELETE FROM {} WHERE esp_integration_id = %(account)s AND stream = %(stream)s",
-            bookkeeping.WATERMARKS,
+            "DELETE FROM {watermarks} WHERE esp_integration_id = %(account)s AND stream = %(stream)s",
             stream=stream,
         )
     else:
         account.execute(
-            "UPDATE {} SET watermark = %(watermark)s WHERE esp_integration_id = %(account)s AND stream = %(stream)s",
-            bookkeeping.WATERMARKS,
+            "UPDATE {watermarks} SET watermark = %(watermark)s"
+            " WHERE esp_integration_id = %(account)s AND stream = %(stream)s",
             stream=stream,
             watermark=watermark,
         )
@@ -188,7 +188,6 @@ def _correct(account: Account, run: Ahead, now: datetime) -> bool:
     recorded = f"{run.as_of.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     row = account.execute(
         _CORRECT_RUN,
-        bookkeeping.RUNS,
         run_id=run.run_id,
         at=min(time for time in (run.as_of, run.last, now) if time),
         now=now,

@@ -226,7 +226,7 @@ def _retire_absent(account: Account, load: Load, guard: Guard | None) -> None:
         missing, is_believed = judge(account, guard, _missing(schema, load))
         if not is_believed or not missing:
             return
-    elif guard and guard.holds:
+    elif guard and not guard.believes_losses:
         return
     retired = account.execute(absences.retire(schema, load)).rowcount
     if load.absent_per is None and (missing is None or retired < missing):

@@ -41,17 +41,17 @@ class Guard:
     """The limit of what a full read of a stream may lose.
 
     `share` is the share of the stored rows, from 0 to 1. Only rows that were recorded as missing before `started`, the
-    start of the run, are confirmed. A guard that `holds` believes no loss: it records large ones for a later run.
+    start of the run, are confirmed. Unless a guard `believes_losses`, it only records large ones for a later run.
     """
 
     stream: str
     share: float
     started: datetime
-    holds: bool = False
+    believes_losses: bool = True
 
-    def holding(self) -> Self:
+    def believing_no_losses(self) -> Self:
         """Return the guard of a read whose loss is not believed."""
-        return replace(self, holds=True)
+        return replace(self, believes_losses=False)
 
 
 class Missing(NamedTuple):
@@ -81,7 +81,7 @@ def is_believed(account: Account, guard: Guard, missing: Missing, **values: obje
 def judge(account: Account, guard: Guard, missing: Missing, **values: object) -> Loss:
     """Return how many rows are missing, and whether to believe it. `values` are those that the queries need.
 
-    Raises UnconfirmedLoss if they are too many to believe, unless the guard holds.
+    Raises UnconfirmedLoss if they are too many to believe, and the guard believes losses at all.
     """
     values |= {"stream": guard.stream, "table_name": missing.table.name, "started": guard.started}
     query = account.compose(_COUNT, bookkeeping.MISSING_ROWS, missing=missing.rows, stored=missing.stored)
@@ -89,13 +89,13 @@ def judge(account: Account, guard: Guard, missing: Missing, **values: object) ->
     assert row is not None
     lost, unconfirmed, stored = row
     is_large = unconfirmed >= LEAST and unconfirmed > guard.share * stored
-    if is_large and not guard.holds:
+    if is_large and guard.believes_losses:
         raise UnconfirmedLoss(guard.stream, lost, stored)
     if is_large:
         _record(account, missing, values)
-    elif not guard.holds:
+    elif guard.believes_losses:
         _forget(account, missing, values)
-    return Loss(lost, not guard.holds)
+    return Loss(lost, guard.believes_losses)
 
 
 def _record(account: Account, missing: Missing, values: dict[str, object]) -> None:

@@ -8,12 +8,10 @@ from collections.abc import Mapping
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from klaviyo_pg.catalogue import Table, attribution, bookkeeping, dimensions, events, membership
-from klaviyo_pg.catalogue import messages as of_messages
+from klaviyo_pg.catalogue import Table, events
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
-from klaviyo_pg.catalogue.views import ACCOUNT_TIME_ZONES, MESSAGES
 from klaviyo_pg.postgres import conversions
-from klaviyo_pg.postgres.statements import qualified
+from klaviyo_pg.postgres.statements import filled, qualified
 
 _DELIVERED, _BOUNCED, _OPENED, _MACHINE, _CLICKED, _BOT, _UNSUBSCRIBED, _COMPLAINED, _ORDERED = range(1, 10)
 # Events that were loaded before the columns existed have only the properties, which the loader reads in the same way.
@@ -263,29 +261,17 @@ _EMAIL_KINDS = {
     events.OPENS: _OPENED,
     events.SPAMS: _COMPLAINED,
 }
-_TABLES = (
-    bookkeeping.INTEGRATIONS,
-    attribution.EVENT_ATTRIBUTIONS,
-    dimensions.METRICS,
-    dimensions.CAMPAIGNS,
-    dimensions.AUTOMATIONS,
-    dimensions.LISTS,
-    dimensions.MEMBERS,
-    membership.MEMBER_LISTS,
-    of_messages.CAMPAIGN_MESSAGES,
-    events.EVENTS,
-)
 
 
 def campaign_performance(schema: str) -> Composed:
     """Return the query that defines the view of campaigns."""
     performance = _performance(schema, _CAMPAIGN_OWNER, _OF_CAMPAIGN, _ORDERED_BY_CAMPAIGN)
-    return _filled(schema, _CAMPAIGNS, performance=performance)
+    return filled(schema, _CAMPAIGNS, performance=performance)
 
 
 def flow_performance(schema: str) -> Composed:
     """Return the query that defines the view of messages of flows."""
-    return _filled(schema, _FLOWS, performance=_performance(schema, _FLOW_OWNER, _OF_FLOW, _ORDERED_BY_FLOW))
+    return filled(schema, _FLOWS, performance=_performance(schema, _FLOW_OWNER, _OF_FLOW, _ORDERED_BY_FLOW))
 
 
 def _performance(schema: str, owner: str, owned: str, ordered: str) -> Composed:
@@ -294,22 +280,22 @@ def _performance(schema: str, owner: str, owned: str, ordered: str) -> Composed:
     Events are joined to their owner before they are appended, so that a filter on the owner reaches each event table.
     """
     happened = (_appended(schema, _OF_MESSAGES, _KINDS), _other_channels(schema))
-    orders = _filled(
+    orders = filled(
         schema,
         ordered,
         key_of_campaign=_KEY_OF_CAMPAIGN,
         conversions=conversions.query(schema),
         all_events=_appended(schema, _OF_ANY_TABLE, conversions.tables(schema)),
     )
-    joined = [*(_filled(schema, owned, happened=each) for each in happened), orders]
-    return _filled(schema, _PERFORMANCE, owner=SQL(owner), events=SQL("\nUNION ALL\n").join(joined))
+    joined = [*(filled(schema, owned, happened=each) for each in happened), orders]
+    return filled(schema, _PERFORMANCE, owner=SQL(owner), events=SQL("\nUNION ALL\n").join(joined))
 
 
 def _other_channels(schema: str) -> Composed:
     activities = events.ACTIVITY_OF_METRIC_NAME
     kinds = " ".join(f"WHEN '{name}' THEN {_ACTIVITIES_OF_EVENTS[activity]}" for name, activity in activities.items())
     names = ", ".join(f"'{name}'" for name in activities)
-    return _filled(schema, _OF_OTHER_CHANNELS, kinds=SQL(kinds), names=SQL(names))
+    return filled(schema, _OF_OTHER_CHANNELS, kinds=SQL(kinds), names=SQL(names))
 
 
 def member_engagement(schema: str) -> Composed:
@@ -323,7 +309,7 @@ def member_engagement(schema: str) -> Composed:
         for activity, kind in _ACTIVITIES.items()
         for name, aggregate in _ACTIVITY.items()
     }
-    return _filled(
+    return filled(
         schema,
         _ENGAGEMENT,
         columns=SQL(", ").join(Identifier("person", name) for name in columns),
@@ -337,7 +323,7 @@ def member_engagement(schema: str) -> Composed:
 
 def list_growth(schema: str) -> Composed:
     """Return the query that defines the view of lists by day."""
-    return _filled(schema, _GROWTH)
+    return filled(schema, _GROWTH)
 
 
 def deliverability(schema: str) -> Composed:
@@ -345,7 +331,7 @@ def deliverability(schema: str) -> Composed:
     names = [qualified(schema, table) for table in _EMAIL_KINDS]
     kinds = {table: str(kind) for table, kind in _EMAIL_KINDS.items()}
     numbers = {"delivered": _DELIVERED, "bounced": _BOUNCED, "opened": _OPENED, "complained": _COMPLAINED}
-    return _filled(
+    return filled(
         schema,
         _DELIVERABILITY,
         first=SQL(", ").join(SQL("(SELECT min(event_at) FROM {})").format(name) for name in names),
@@ -372,8 +358,3 @@ def _appended(schema: str, text: str, kinds: Mapping[Table, str | Composable], *
         SQL(text).format(table=qualified(schema, table), kind=kind, is_email=SQL(_IS_EMAIL), **parts)
         for table, kind in written.items()
     )
-
-
-def _filled(schema: str, text: str, **parts: Composable) -> Composed:
-    tables = {table.name: qualified(schema, table) for table in (*_TABLES, MESSAGES, ACCOUNT_TIME_ZONES)}
-    return SQL(text.strip("\n")).format(**{**tables, **parts})

@@ -10,13 +10,13 @@ from datetime import timedelta
 from hashlib import md5
 from typing import NamedTuple
 
-from psycopg.sql import SQL, Composable, Identifier, Placeholder
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal, Placeholder
 
-from klaviyo_pg.catalogue import bookkeeping, dimensions, membership
+from klaviyo_pg.catalogue import membership
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
-from klaviyo_pg.postgres import list_names, touched
+from klaviyo_pg.postgres import claims, list_names, touched
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.erased_people import wait_for_erasing
+from klaviyo_pg.postgres.erased_people import block_erasing
 from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
 from klaviyo_pg.postgres.statements import row_key
 from klaviyo_pg.postgres.suppressed import check_stored
@@ -27,61 +27,66 @@ SWEEPS = "membership_sweep"
 # The rules are those of docs/people.md. A change of one list concerns the list that it was resolved to; an unsubscribe
 # that could not be resolved, because several lists had the name at that time, concerns each of them. A source with a
 # status for each list has exclusions by address only, so that nothing is known about a person without one.
+#
+# What is known about a person and a list is grouped, not joined: where Postgres has no statistics about an account, it
+# expects one row of it, and would compare all rows of one table with all of another. The other joins are by key.
 _DERIVE = """
-WITH staged AS MATERIALIZED (
-    SELECT stage.list_id, stage.member_id, stage.created_at, stage.is_subscribed, stage.absent_since,
-        list.deleted_at AS list_deleted_at
-    FROM {stage} AS stage LEFT JOIN {lists} AS list ON list.key = {list_key}
-    WHERE stage.esp_integration_id = %(account)s AND {limit}
-), people AS MATERIALIZED (
-    SELECT DISTINCT member_id FROM staged
-), of_list AS (
-    SELECT staged.list_id, staged.member_id,
-        max(changes.changed_at) FILTER (WHERE changes.change = 'subscribed') AS subscribed,
-        max(changes.changed_at) FILTER (WHERE changes.change = 'unsubscribed') AS unsubscribed
-    FROM staged JOIN {changes} AS changes
-        ON changes.esp_integration_id = %(account)s AND changes.member_id = staged.member_id AND changes.scope = 'list'
-        AND (
-            changes.list_id = staged.list_id
-            OR changes.list_id IS NULL AND changes.change = 'unsubscribed' AND EXISTS (
-                SELECT FROM {names} AS known
-                WHERE known.esp_integration_id = %(account)s AND known.list_id = staged.list_id AND {had_name}
-            )
-        )
-    GROUP BY staged.list_id, staged.member_id
-), of_all AS (
-    SELECT changes.member_id,
-        max(changes.changed_at) FILTER (WHERE changes.change = 'subscribed') AS resubscribed,
-        max(changes.changed_at) FILTER (WHERE changes.change = 'unsubscribed') AS unsubscribed
-    FROM people JOIN {changes} AS changes
-        ON changes.esp_integration_id = %(account)s AND changes.member_id = people.member_id AND changes.scope = 'all'
-    GROUP BY changes.member_id
+WITH facts (
+    list_id, member_id, is_staged, created_at, is_subscribed, absent_since, change, changed_at, is_suppressed,
+    suppressed_at
+) AS (
+    SELECT stage.list_id, stage.member_id, true, stage.created_at, stage.is_subscribed, stage.absent_since,
+        NULL::text, NULL::timestamptz, false, NULL::timestamptz
+    FROM {stg_member_lists} AS stage
+    WHERE stage.esp_integration_id = %(account)s AND {of_staged}
+    UNION ALL
+    SELECT CASE changes.scope WHEN 'list' THEN changes.list_id END, changes.member_id, false, NULL, NULL, NULL,
+        changes.change, changes.changed_at, false, NULL
+    FROM {subscription_changes} AS changes
+    WHERE changes.esp_integration_id = %(account)s
+    AND (changes.scope = 'all' OR changes.scope = 'list' AND changes.list_id IS NOT NULL) AND {of_changes}
+    UNION ALL
+    SELECT known.list_id, changes.member_id, false, NULL, NULL, NULL, changes.change, changes.changed_at, false, NULL
+    FROM {subscription_changes} AS changes
+    JOIN {list_names} AS known ON known.esp_integration_id = %(account)s AND {had_name}
+    WHERE changes.esp_integration_id = %(account)s AND changes.scope = 'list' AND changes.list_id IS NULL
+    AND changes.change = 'unsubscribed' AND {of_changes}
+    UNION ALL
+    SELECT suppressed.list_id, suppressed.member_id, false, NULL, NULL, NULL, NULL, NULL, true,
+        coalesce(suppressed.suppressed_at, suppressed.__synced_at)
+    FROM {list_suppressions} AS suppressed
+    WHERE suppressed.esp_integration_id = %(account)s AND suppressed.lifted_at IS NULL AND {of_suppressed}
+), by_list AS (
+    SELECT member_id, list_id, bool_or(is_staged) AS is_staged, max(created_at) AS created_at,
+        bool_or(is_subscribed) AS is_subscribed, max(absent_since) AS absent_since,
+        max(changed_at) FILTER (WHERE change = 'subscribed') AS subscribed,
+        max(changed_at) FILTER (WHERE change = 'unsubscribed') AS unsubscribed,
+        bool_or(is_suppressed) AS is_suppressed, max(suppressed_at) AS suppressed_at
+    FROM facts GROUP BY member_id, list_id
+), by_person AS (
+    SELECT *, max(subscribed) FILTER (WHERE list_id IS NULL) OVER person AS subscribed_to_all,
+        max(unsubscribed) FILTER (WHERE list_id IS NULL) OVER person AS unsubscribed_from_all
+    FROM by_list WINDOW person AS (PARTITION BY member_id)
 ), excluded AS MATERIALIZED (
-    SELECT lower(email) AS address FROM {exclusions}
+    SELECT lower(email) AS address FROM {member_exclusions}
     WHERE esp_integration_id = %(account)s AND %(has_status)s AND removed_at IS NULL
 ), current AS (
-    SELECT staged.list_id, staged.member_id, coalesce(of_list.subscribed, staged.created_at) AS subscribed,
-        greatest(of_list.subscribed, staged.created_at) AS joined_at,
-        coalesce(CASE WHEN %(has_status)s THEN staged.is_subscribed END, member.consent = 'SUBSCRIBED')
-            AS is_subscribed,
-        staged.list_deleted_at, member.deleted_at AS profile_deleted_at, member.email,
-        suppressed.list_id IS NOT NULL AS is_suppressed,
-        CASE WHEN suppressed.list_id IS NOT NULL
-            THEN coalesce(suppressed.suppressed_at, suppressed.__synced_at) END AS suppressed_at,
-        CASE WHEN of_list.unsubscribed >= joined.at THEN of_list.unsubscribed END AS left_list_at,
-        CASE WHEN of_all.unsubscribed >= greatest(joined.at, of_all.resubscribed) THEN of_all.unsubscribed END
-            AS left_all_at,
-        CASE WHEN staged.absent_since >= joined.at THEN staged.absent_since END AS absent_at
-    FROM staged
-    LEFT JOIN of_list USING (list_id, member_id)
-    LEFT JOIN of_all USING (member_id)
-    LEFT JOIN {suppressions} AS suppressed ON suppressed.esp_integration_id = %(account)s
-        AND suppressed.member_id = staged.member_id AND suppressed.list_id = staged.list_id
-        AND suppressed.lifted_at IS NULL
+    SELECT known.list_id, known.member_id, coalesce(known.subscribed, known.created_at) AS subscribed,
+        greatest(known.subscribed, known.created_at) AS joined_at,
+        coalesce(CASE WHEN %(has_status)s THEN known.is_subscribed END, member.consent = 'SUBSCRIBED') AS is_subscribed,
+        list.deleted_at AS list_deleted_at, member.deleted_at AS profile_deleted_at, member.email,
+        known.is_suppressed, known.suppressed_at,
+        CASE WHEN known.unsubscribed >= joined.at THEN known.unsubscribed END AS left_list_at,
+        CASE WHEN known.unsubscribed_from_all >= greatest(joined.at, known.subscribed_to_all)
+            THEN known.unsubscribed_from_all END AS left_all_at,
+        CASE WHEN known.absent_since >= joined.at THEN known.absent_since END AS absent_at
+    FROM by_person AS known
+    LEFT JOIN {lists} AS list ON list.key = {list_key}
     LEFT JOIN {members} AS member ON member.key = {member_key}
     CROSS JOIN LATERAL (
-        SELECT coalesce(greatest(of_list.subscribed, staged.created_at), '-infinity'::timestamptz) AS at
+        SELECT coalesce(greatest(known.subscribed, known.created_at), '-infinity'::timestamptz) AS at
     ) AS joined
+    WHERE known.is_staged
 ), decided AS (
     SELECT *, CASE
         WHEN left_list_at IS NOT NULL OR left_all_at IS NOT NULL THEN 'event'
@@ -103,11 +108,11 @@ WITH staged AS MATERIALIZED (
         CASE
             WHEN left_reason IS NOT NULL THEN false
             WHEN EXISTS (
-                SELECT FROM {exclusions} AS exclusions
+                SELECT FROM {member_exclusions} AS exclusions
                 WHERE exclusions.esp_integration_id = %(account)s AND exclusions._sync_id = md5(decided.email)
                 AND exclusions.removed_at IS NULL
             ) OR EXISTS (
-                SELECT FROM {exclusions} AS exclusions
+                SELECT FROM {member_exclusions} AS exclusions
                 WHERE exclusions.esp_integration_id = %(account)s AND exclusions.member_id = decided.member_id
                 AND exclusions.removed_at IS NULL
             ) OR lower(decided.email) IN (SELECT address FROM excluded) THEN false
@@ -143,13 +148,13 @@ FROM merged
 _LEFT = """
 WITH missing AS MATERIALIZED (
     (
-        SELECT member_id FROM {stage} AS stored
+        SELECT member_id FROM {stg_member_lists} AS stored
         WHERE stored.esp_integration_id = %(account)s AND stored.list_id = %(list_id)s AND NOT %(only_looked_up)s
-        UNION ALL {answered} 'asked' AND %(only_looked_up)s
+        UNION ALL SELECT member_id FROM {asked} AS asked WHERE %(only_looked_up)s
     )
-    EXCEPT {answered} 'found'
+    EXCEPT SELECT member_id FROM {found} AS found
 )
-SELECT stored._sync_id, stored.member_id AS row_key FROM {stage} AS stored, missing
+SELECT stored._sync_id, stored.member_id AS row_key FROM {stg_member_lists} AS stored, missing
 WHERE stored._sync_id = md5(%(list_id)s || ':' || missing.member_id)
 AND stored.esp_integration_id = %(account)s AND {is_present}
 """
@@ -159,20 +164,21 @@ _IS_PRESENT = """
 ))
 """
 _STORED = """
-SELECT count(*) FROM {stage} AS stored
+SELECT count(*) FROM {stg_member_lists} AS stored
 WHERE stored.esp_integration_id = %(account)s AND stored.list_id = %(list_id)s AND {is_present}
 """
 _END_SWEEP = """
-UPDATE {} AS stored SET absent_since = now(), __synced_at = now() FROM ({left}) AS gone
+UPDATE {stg_member_lists} AS stored SET absent_since = now(), __synced_at = now() FROM ({left}) AS gone
 WHERE stored._sync_id = gone._sync_id AND stored.esp_integration_id = %(account)s
 """
 # A sweep that did not find a person counts even if an event says that the person joined again before the sweep.
 _ABSENT_AGAIN = """
-UPDATE {stage} AS stored SET absent_since = sweep.watermark, __synced_at = now()
-FROM {changes} AS changes, {watermarks} AS sweep
+UPDATE {stg_member_lists} AS stored SET absent_since = sweep.watermark, __synced_at = now()
+FROM {subscription_changes} AS changes, {watermarks} AS sweep
 WHERE stored.esp_integration_id = %(account)s AND stored.absent_since < changes.changed_at
 AND changes.esp_integration_id = %(account)s AND changes.member_id = stored.member_id
 AND changes.list_id = stored.list_id AND changes.change = 'subscribed'
+AND stored._sync_id = md5(changes.list_id || ':' || changes.member_id)
 AND sweep.esp_integration_id = %(account)s AND sweep.stream = %(sweeps)s || '/' || stored.list_id
 AND sweep.watermark >= changes.changed_at AND {limit}
 """
@@ -188,31 +194,31 @@ WITH recorded AS (
 INSERT INTO pg_temp.deriving (member_id)
 SELECT row_key AS member_id FROM taken WHERE kind = 'member'
 UNION SELECT member.id FROM taken
-JOIN {exclusions} AS exclusion ON exclusion._sync_id = taken.row_key AND exclusion.esp_integration_id = %(account)s
+JOIN {member_exclusions} AS exclusion
+    ON exclusion._sync_id = taken.row_key AND exclusion.esp_integration_id = %(account)s
 JOIN {members} AS member ON member.email IN (exclusion.email, lower(exclusion.email))
     AND member.esp_integration_id = %(account)s
 WHERE kind = 'address'
 UNION SELECT id FROM {members}
 WHERE esp_integration_id = %(account)s AND %(has_status)s AND email <> lower(email)
 UNION SELECT stage.member_id FROM taken
-JOIN {stage} AS stage ON stage.list_id = taken.row_key AND stage.esp_integration_id = %(account)s
+JOIN {stg_member_lists} AS stage ON stage.list_id = taken.row_key AND stage.esp_integration_id = %(account)s
 WHERE kind = 'list'
 UNION SELECT change.member_id FROM taken
-JOIN {names} AS known ON known.esp_integration_id = %(account)s AND known.list_id = taken.row_key
-JOIN {changes} AS change ON change.list_id IS NULL AND change.list_name = known.name
+JOIN {list_names} AS known ON known.esp_integration_id = %(account)s AND known.list_id = taken.row_key
+JOIN {subscription_changes} AS change ON change.list_id IS NULL AND change.list_name = known.name
     AND change.esp_integration_id = %(account)s AND change.scope = 'list'
 WHERE kind = 'list'
 """
-_FORGET = "DELETE FROM {} WHERE esp_integration_id = %(account)s"
-# A second derivation that begins now would overwrite newer rows with older ones. Does not block those who record.
-_LOCK = "LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE"
+_FORGET = "DELETE FROM {touched} WHERE esp_integration_id = %(account)s"
 _WAS_DERIVED = """
 SELECT EXISTS (
-    SELECT FROM {} WHERE esp_integration_id = %(account)s AND rules = %(rules)s AND derived_at > now() - %(age)s
+    SELECT FROM {derivations}
+    WHERE esp_integration_id = %(account)s AND rules = %(rules)s AND derived_at > now() - %(age)s
 )
 """
 _RECORD = """
-INSERT INTO {} (esp_integration_id, rules, derived_at) VALUES (%(account)s, %(rules)s, now())
+INSERT INTO {derivations} (esp_integration_id, rules, derived_at) VALUES (%(account)s, %(rules)s, now())
 ON CONFLICT (esp_integration_id) DO UPDATE SET rules = excluded.rules, derived_at = excluded.derived_at
 """
 _RULES = "".join((_DERIVE, _ABSENT_AGAIN, list_names.RESOLVE, list_names.HAD_NAME.as_string(None)))
@@ -221,15 +227,17 @@ WHOLE_AGAIN = timedelta(days=30)
 _ALL = SQL("true")
 _ARE_DERIVED = SQL("{}.member_id IN (SELECT member_id FROM pg_temp.deriving)")
 _ANSWERED = """
-    SELECT member_id FROM {} AS swept
+(
+    SELECT member_id FROM {swept_members} AS swept
     WHERE swept.esp_integration_id = %(account)s AND swept.list_id = %(list_id)s AND swept.sweep = %(sweep)s
-    AND swept.answer =
+    AND swept.answer = {answer}
+)
 """
 _LIFT = """
-UPDATE {suppressions} AS stored SET lifted_at = now(), __synced_at = now()
+UPDATE {list_suppressions} AS stored SET lifted_at = now(), __synced_at = now()
 WHERE stored.esp_integration_id = %(account)s AND stored.list_id = %(list_id)s AND stored.lifted_at IS NULL
 AND NOT EXISTS (
-    SELECT FROM {swept} AS swept
+    SELECT FROM {swept_members} AS swept
     WHERE swept.esp_integration_id = %(account)s AND swept.list_id = %(list_id)s AND swept.sweep = %(sweep)s
     AND swept.member_id = stored.member_id AND swept.answer = 'suppressed'
 )
@@ -252,16 +260,16 @@ def derive_member_lists(account: Account, whole: bool = False, has_status: bool 
     returns for each list if a person is subscribed; otherwise, what another source has returned does not count. Blocks
     erasing until the transaction ends, because erasing would miss rows that are being derived.
     """
-    wait_for_erasing(account.connection, account.schema)
+    block_erasing(account.connection, account.schema)
     with account.connection.transaction():
-        account.execute(_LOCK, bookkeeping.TOUCHED)
+        claims.take_turns(account, "member_lists")  # one that begins now would overwrite newer rows with older ones
         if whole or not _was_derived(account, has_status):
             return _derive_all(account, has_status)
         return _derive_changed(account, has_status)
 
 
 def _was_derived(account: Account, has_status: bool) -> bool:
-    return account.is_true(_WAS_DERIVED, bookkeeping.DERIVATIONS, rules=_rules(has_status), age=WHOLE_AGAIN)
+    return account.is_true(_WAS_DERIVED, rules=_rules(has_status), age=WHOLE_AGAIN)
 
 
 def _rules(has_status: bool) -> str:
@@ -269,26 +277,17 @@ def _rules(has_status: bool) -> str:
 
 
 def _derive_all(account: Account, has_status: bool) -> Derived:
-    account.execute(_FORGET, bookkeeping.TOUCHED)
+    account.execute(_FORGET)
     derived = _derive(account, lambda alias: _ALL, has_status)
-    account.execute(_RECORD, bookkeeping.DERIVATIONS, rules=_rules(has_status))
+    account.execute(_RECORD, rules=_rules(has_status))
     return derived
 
 
 def _derive_changed(account: Account, has_status: bool) -> Derived:
     """Derive the rows of the people who are concerned by the changes that have been recorded."""
     account.connection.execute("CREATE TEMPORARY TABLE deriving (member_id text PRIMARY KEY) ON COMMIT DROP")
-    query = account.compose(
-        _TAKE,
-        touched=account.table(bookkeeping.TOUCHED),
-        members=account.table(dimensions.MEMBERS),
-        stage=account.table(membership.STG_MEMBER_LISTS),
-        changes=account.table(membership.SUBSCRIPTION_CHANGES),
-        exclusions=account.table(membership.MEMBER_EXCLUSIONS),
-        names=account.table(membership.LIST_NAMES),
-    )
     derived = Derived(0, 0, 0)
-    if account.execute(query, has_status=has_status).rowcount:
+    if account.execute(_TAKE, has_status=has_status).rowcount:
         account.connection.execute("ANALYZE pg_temp.deriving")
         derived = _derive(account, lambda alias: _ARE_DERIVED.format(Identifier(alias)), has_status)
     account.connection.execute("DROP TABLE pg_temp.deriving")
@@ -302,19 +301,13 @@ def _derive(account: Account, limited: Callable[[str], Composable], has_status: 
         _mark_absent_again(account, limited("stored"))
     query = account.compose(
         _DERIVE,
-        lists=account.table(dimensions.LISTS),
-        members=account.table(dimensions.MEMBERS),
-        stage=account.table(membership.STG_MEMBER_LISTS),
-        changes=account.table(membership.SUBSCRIPTION_CHANGES),
-        exclusions=account.table(membership.MEMBER_EXCLUSIONS),
-        suppressions=account.table(membership.LIST_SUPPRESSIONS),
-        names=account.table(membership.LIST_NAMES),
-        member_lists=account.table(membership.MEMBER_LISTS),
         had_name=list_names.HAD_NAME,
         key=row_key(SQL("list_id || ':' || member_id")),
-        list_key=row_key(Identifier("stage", "list_id")),
-        member_key=row_key(Identifier("staged", "member_id")),
-        limit=limited("stage"),
+        list_key=row_key(Identifier("known", "list_id")),
+        member_key=row_key(Identifier("known", "member_id")),
+        of_staged=limited("stage"),
+        of_changes=limited("changes"),
+        of_suppressed=limited("suppressed"),
     )
     row = account.execute(query, esp_source=ESP_SOURCE, has_status=has_status).fetchone()
     assert row is not None
@@ -329,27 +322,22 @@ def mark_absent_again(account: Account, list_id: str) -> None:
 
 
 def _mark_absent_again(account: Account, limit: Composable, **values: object) -> None:
-    query = account.compose(
-        _ABSENT_AGAIN,
-        stage=account.table(membership.STG_MEMBER_LISTS),
-        changes=account.table(membership.SUBSCRIPTION_CHANGES),
-        watermarks=account.table(bookkeeping.WATERMARKS),
-        limit=limit,
-    )
+    query = account.compose(_ABSENT_AGAIN, limit=limit)
     account.execute(query, sweeps=SWEEPS, **values)
 
 
 def _left(account: Account) -> Missing:
     """Return what a sweep did not find. Its queries need `list_id`, `sweep` and `only_looked_up`."""
-    stage = account.table(membership.STG_MEMBER_LISTS)
-    is_present = account.compose(
-        _IS_PRESENT,
-        member_lists=account.table(membership.MEMBER_LISTS),
-        key=row_key(SQL("{} || ':' || stored.member_id").format(Placeholder("list_id"))),
-    )
-    answered = account.compose(_ANSWERED, membership.SWEPT_MEMBERS)
-    left = account.compose(_LEFT, stage=stage, answered=answered, is_present=is_present)
-    return Missing(membership.STG_MEMBER_LISTS, left, account.compose(_STORED, stage=stage, is_present=is_present))
+    key = row_key(SQL("{} || ':' || stored.member_id").format(Placeholder("list_id")))
+    is_present = account.compose(_IS_PRESENT, key=key)
+    asked, found = (_answered(account, answer) for answer in ("asked", "found"))
+    left = account.compose(_LEFT, asked=asked, found=found, is_present=is_present)
+    return Missing(membership.STG_MEMBER_LISTS, left, account.compose(_STORED, is_present=is_present))
+
+
+def _answered(account: Account, answer: str) -> Composed:
+    """Return the query of the members with this answer in a sweep. It needs `list_id` and `sweep`."""
+    return account.compose(_ANSWERED, answer=Literal(answer))
 
 
 def is_sweep_believed(account: Account, guard: Guard, list_id: str, sweep: str, only_looked_up: bool) -> bool:
@@ -367,31 +355,23 @@ def end_sweep(account: Account, list_id: str, sweep: str, only_looked_up: bool) 
 
     `only_looked_up` limits this to people that the sweep looked up by address, for a source that returns no others.
     """
-    query = account.compose(_END_SWEEP, membership.STG_MEMBER_LISTS, left=_left(account).rows)
+    query = account.compose(_END_SWEEP, left=_left(account).rows)
     return account.execute(query, list_id=list_id, sweep=sweep, only_looked_up=only_looked_up).rowcount
 
 
 def count_found(account: Account, list_id: str, sweep: str) -> int:
     """Return how many members a sweep of a list has found so far."""
-    query = account.compose(
-        "SELECT count(*) FROM ({answered} 'found') AS found",
-        answered=account.compose(_ANSWERED, membership.SWEPT_MEMBERS),
-    )
+    query = account.compose("SELECT count(*) FROM {found} AS found", found=_answered(account, "found"))
     [(found,)] = account.execute(query, list_id=list_id, sweep=sweep)
     return int(found)
 
 
 def lift_suppressions(account: Account, list_id: str, sweep: str) -> int:
     """Mark as lifted the suppressions from a list that a complete sweep did not find, and return their number."""
-    query = account.compose(
-        _LIFT,
-        suppressions=account.table(membership.LIST_SUPPRESSIONS),
-        swept=account.table(membership.SWEPT_MEMBERS),
-    )
-    return account.execute(query, list_id=list_id, sweep=sweep).rowcount
+    return account.execute(_LIFT, list_id=list_id, sweep=sweep).rowcount
 
 
 def delete_sweeps(account: Account, list_id: str) -> None:
     """Delete the answers of all sweeps of a list, including interrupted ones."""
-    query = "DELETE FROM {} WHERE esp_integration_id = %(account)s AND list_id = %(list_id)s"
-    account.execute(query, membership.SWEPT_MEMBERS, list_id=list_id)
+    query = "DELETE FROM {swept_members} WHERE esp_integration_id = %(account)s AND list_id = %(list_id)s"
+    account.execute(query, list_id=list_id)

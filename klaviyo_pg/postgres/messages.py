@@ -1,9 +1,8 @@
 """The query of the view `messages`, composed from the catalogue. Knows no connection."""
 
-from psycopg.sql import SQL, Composed
+from psycopg.sql import Composed
 
-from klaviyo_pg.catalogue import dimensions, messages
-from klaviyo_pg.postgres.statements import qualified
+from klaviyo_pg.postgres.statements import filled
 
 # A campaign that is sent as one message is found by either ID, so both have a row; an ID occurs once for each account.
 _QUERY = """
@@ -30,9 +29,8 @@ WHERE NOT EXISTS (SELECT FROM {campaign_messages} AS m
 AND NOT EXISTS (SELECT FROM {flow_messages} AS f
     WHERE f.message_key = c.campaign_key AND f.esp_integration_id = c.esp_integration_id)
 """
-_TABLES = (dimensions.CAMPAIGNS, dimensions.AUTOMATIONS, messages.CAMPAIGN_MESSAGES, messages.FLOW_MESSAGES)
 
 
 def query(schema: str) -> Composed:
     """Return the query that defines the view."""
-    return SQL(_QUERY.strip()).format(**{table.name: qualified(schema, table) for table in _TABLES})
+    return filled(schema, _QUERY)

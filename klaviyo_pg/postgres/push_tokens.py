@@ -1,9 +1,8 @@
 """The query of the view `usable_push_tokens`, composed from the catalogue. Knows no connection."""
 
-from psycopg.sql import SQL, Composed
+from psycopg.sql import Composed
 
-from klaviyo_pg.catalogue import dimensions, membership, on_request
-from klaviyo_pg.postgres.statements import qualified
+from klaviyo_pg.postgres.statements import filled
 
 # A consent that was never read counts as none.
 _QUERY = """
@@ -18,9 +17,8 @@ AND EXISTS (
     AND c.can_receive AND c.consent IS DISTINCT FROM 'UNSUBSCRIBED'
 )
 """
-_TABLES = (on_request.PUSH_TOKENS, dimensions.MEMBERS, membership.MEMBER_CONSENTS)
 
 
 def query(schema: str) -> Composed:
     """Return the query that defines the view."""
-    return SQL(_QUERY.strip()).format(**{table.name: qualified(schema, table) for table in _TABLES})
+    return filled(schema, _QUERY)

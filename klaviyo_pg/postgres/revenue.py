@@ -4,15 +4,15 @@ connection.
 
 from psycopg.sql import SQL, Composed
 
-from klaviyo_pg.catalogue import attribution, bookkeeping, dimensions, events
-from klaviyo_pg.postgres.statements import qualified
+from klaviyo_pg.catalogue import events
+from klaviyo_pg.postgres.statements import filled, qualified
 
 # An event counts once for each message, however often it is attributed to it.
 _QUERY = """
 WITH attributed AS (
     SELECT DISTINCT esp_integration_id, event_at, event_key, campaign_key, campaign_id, campaign_message_key,
         campaign_message_id, automation_key, flow_id, flow_message_key, flow_message_id
-    FROM {attributions}
+    FROM {event_attributions}
 ), event AS ({events})
 SELECT integrations.name AS integration, attributed.esp_integration_id, attributed.campaign_key,
     attributed.campaign_id, campaign.name AS campaign_name, attributed.campaign_message_key,
@@ -37,7 +37,7 @@ GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16
 _RECENT = """
 WITH attributed AS (
     SELECT DISTINCT event_at, event_key, campaign_key, campaign_id, automation_key, flow_id
-    FROM {attributions} WHERE event_at >= %(since)s AND esp_integration_id = %(account)s
+    FROM {event_attributions} WHERE event_at >= %(since)s AND esp_integration_id = %(account)s
 ), event AS ({events})
 SELECT CASE WHEN attributed.campaign_key IS NULL THEN 'flow' ELSE 'campaign' END AS kind,
     coalesce(campaign.name, flow.name, attributed.campaign_id, attributed.flow_id, 'unknown') AS name,
@@ -69,11 +69,5 @@ def recent(schema: str) -> Composed:
 
 
 def _composed(schema: str, text: str, of_table: str) -> Composed:
-    return SQL(text.strip()).format(
-        attributions=qualified(schema, attribution.EVENT_ATTRIBUTIONS),
-        events=SQL(" UNION ALL ").join(SQL(of_table).format(qualified(schema, table)) for table in events.EVENT_TABLES),
-        integrations=qualified(schema, bookkeeping.INTEGRATIONS),
-        metrics=qualified(schema, dimensions.METRICS),
-        campaigns=qualified(schema, dimensions.CAMPAIGNS),
-        automations=qualified(schema, dimensions.AUTOMATIONS),
-    )
+    of_tables = (SQL(of_table).format(qualified(schema, table)) for table in events.EVENT_TABLES)
+    return filled(schema, text, events=SQL(" UNION ALL ").join(of_tables))

@@ -7,8 +7,9 @@ from typing import ParamSpec
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal, Placeholder
 
 from klaviyo_pg import schemas
-from klaviyo_pg.catalogue import Absent, Column, Load, Merge, Table, View
+from klaviyo_pg.catalogue import TABLES, VIEWS, Absent, Column, Load, Merge, Table, View
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
+from klaviyo_pg.catalogue.types import NOT_NULL
 
 COPY_FORMAT = SQL("(FORMAT csv, DELIMITER E'\\t', QUOTE E'\\x01', NULL '')")
 """The format that klaviyo_pg.postgres.load writes: tab-separated, \\x01 as the quote, and null as nothing."""
@@ -42,6 +43,18 @@ def place(schema: str, table: Table | View) -> tuple[str, str]:
     """Return the schema that a table or view of a warehouse is in, and its name there."""
     is_internal = isinstance(table, Table) and table.internal
     return schemas.internal(schema) if is_internal else schema, table.name
+
+
+@cache
+def qualified_names(schema: str) -> Mapping[str, Composable]:
+    """Return the qualified name of each table and view of a warehouse, by its name in the catalogue."""
+    catalogue: tuple[Table | View, ...] = (*TABLES, *VIEWS)
+    return {each.name: qualified(schema, each) for each in catalogue}
+
+
+def filled(schema: str, text: str, **parts: Composable) -> Composed:
+    """Compose a query in which each `{name}` stands for the part of that name, or else for the table or view."""
+    return SQL(text.strip("\n")).format(**{**qualified_names(schema), **parts})
 
 
 def shown(schema: str, table: Table | View) -> str:
@@ -364,13 +377,16 @@ def _unless_older(
 
 
 def matches(pairs: Mapping[str, object], stored: str = "stored") -> list[Composed]:
-    """Return the conditions that a stored row has these values (None means null, ... not null, False also null)."""
+    """Return the conditions that a stored row has these values.
+
+    None means null, NOT_NULL any other value, and False also null.
+    """
 
     def match(name: str, value: object) -> Composed:
         column = Identifier(stored, name)
         if value is None:
             return SQL("{} IS NULL").format(column)
-        if value is ...:
+        if value is NOT_NULL:
             return SQL("{} IS NOT NULL").format(column)
         if value is False:
             return SQL("{} IS NOT TRUE").format(column)

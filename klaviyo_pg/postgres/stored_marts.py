@@ -23,7 +23,7 @@ from klaviyo_pg.catalogue.stored_marts import (
 )
 from klaviyo_pg.postgres import claims, marts, messages, time_zones
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.erased_people import wait_for_erasing
+from klaviyo_pg.postgres.erased_people import block_erasing
 from klaviyo_pg.postgres.load import Merged, merge_stored
 from klaviyo_pg.postgres.statements import names, qualified
 
@@ -212,7 +212,7 @@ def renew(account: Account, name: str) -> Merged | None:
     origin = _origin(account, stored)
     account.execute(_MORE_MEMORY, memory=_WORK_MEM)
     account.execute(_derivation(account, stored))
-    wait_for_erasing(account.connection, account.schema)
+    block_erasing(account.connection, account.schema)
     merged = merge_stored(account, stored.load, _rows(account, stored))
     account.execute(SQL("DROP TABLE {}").format(_DERIVED))
     account.execute(_RENEWED, bookkeeping.STORED_MARTS, origin=origin, mart=name, version=version)

@@ -3,10 +3,9 @@
 import json
 
 from psycopg import Connection
-from psycopg.sql import SQL, Composed, Literal
+from psycopg.sql import Composed, Literal
 
-from klaviyo_pg.catalogue import account, bookkeeping
-from klaviyo_pg.postgres.statements import qualified
+from klaviyo_pg.postgres.statements import filled
 from klaviyo_pg.renamed_zones import RENAMED
 
 # A name that Postgres does not have would make every query fail that uses it.
@@ -29,11 +28,7 @@ _EXISTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_timezone_names WHERE name = 
 
 def query(schema: str) -> Composed:
     """Return the query that defines the view."""
-    return SQL(_QUERY.strip()).format(
-        integrations=qualified(schema, bookkeeping.INTEGRATIONS),
-        accounts=qualified(schema, account.ACCOUNTS),
-        renamed=Literal(json.dumps(RENAMED)),
-    )
+    return filled(schema, _QUERY, renamed=Literal(json.dumps(RENAMED)))
 
 
 def exists(connection: Connection, name: str) -> bool:

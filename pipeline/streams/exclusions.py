@@ -61,7 +61,7 @@ class _Part:
             return
         whole = replace(guard, stream=_NAME)
         runs.add_counts(account, run.id, excluded.merge(account, run.id, standing.is_complete, whole))
-        if not guard.holds:
+        if guard.believes_losses:
             excluded.forget(account)
             sweeps.forget(account, _NAME)
             watermarks.advance(account, _NAME, None, run.as_of, EXCLUSIONS.table.name)

@@ -39,7 +39,7 @@ def _report(name: str, kind: str, fetch: Fetch, load: Load) -> Stream:
             return Batch([(load, made.frame)], {name: unreadable}, {name: made.nul_characters})
 
         def finish(account: Account, guard: Guard) -> None:
-            if not guard.holds:  # days whose losses are not believed are read again by the next run
+            if guard.believes_losses:  # days whose losses are not believed are read again by the next run
                 ledger.record(account, name, metric_id, days, reading.run.as_of)
 
         return Reads(fetch(reading.source, window, metric_id), batch, finish)

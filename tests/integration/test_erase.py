@@ -208,7 +208,7 @@ def test_a_full_read_that_ends_meanwhile_does_not_restore_an_exclusion(
 
     def transact(work: Callable[[Account], Result], /) -> Result:
         result = work_of(work)
-        if work is erase_module.wait_for_batches:
+        if work is erase_module.lock_out_batches:
             other.connection.execute("BEGIN")
             merge_swept_exclusions(other, "s", False, Guard("exclusions", 1, NOW))
         elif work is erase_events.rename_campaigns:
@@ -278,7 +278,7 @@ def test_a_profile_that_was_merged_into_the_person_is_erased_too(
     assert erased(account) == {md5("p1"), md5("p2")}
 
 
-@pytest.mark.parametrize("step", [request, erase_module.wait_for_batches], ids=["requested", "recorded"])
+@pytest.mark.parametrize("step", [request, erase_module.lock_out_batches], ids=["requested", "recorded"])
 def test_a_merge_that_is_noticed_while_the_person_is_erased_counts(
     people: None, account: Account, merged: Any, step: object
 ) -> None:
@@ -554,18 +554,18 @@ def test_people_can_be_requested_while_the_end_waits_for_a_batch(people: None, a
     batch, ending, adding = (Account(connect(), SCHEMA, "one") for _ in range(3))
     request(account, [], ["p1"])
 
-    def close() -> None:
+    def lock_out() -> None:
         with ending.connection.transaction():
-            erase_module.close(ending)
+            erase_module.lock_out_batches_and_people(ending)
 
     with ThreadPoolExecutor(1) as pool:
         with batch.connection.transaction():
             erased_people.exist(batch)
-            closing = pool.submit(close)
+            locking = pool.submit(lock_out)
             wait_until(lambda: _waiting(connect()), "it waited")
             adding.connection.execute("SET lock_timeout = '1s'")
             _request(adding, "p2")
-        closing.result(PATIENCE)
+        locking.result(PATIENCE)
     assert pending(account) == 2
 
 

@@ -466,6 +466,54 @@ def test_accounts_do_not_share_members(lists: Lists, connection: psycopg.Connect
     assert connection.execute("SELECT count(*) FROM member_lists").fetchone() == (0,)
 
 
+FILL = (
+    """
+    INSERT INTO stg_member_lists (list_id, member_id, created_at, _sync_id, esp_integration_id)
+    SELECT 'L' || list, 'p' || each, '2026-01-01Z', md5('L' || list || ':p' || each), %(account)s
+    FROM generate_series(1, %(people)s) AS each, generate_series(1, 2) AS list
+    """,
+    """
+    INSERT INTO members (key, id, email, consent, esp_integration_id)
+    SELECT md5('Klaviyo:' || %(account)s || ':p' || each), 'p' || each, each || '@example.com', 'SUBSCRIBED',
+        %(account)s
+    FROM generate_series(1, %(people)s) AS each
+    """,
+    """
+    INSERT INTO subscription_changes (id, member_id, change, list_name, changed_at, scope, esp_integration_id)
+    SELECT each::text, 'p' || each, change, 'List ' || 1 + each %% 2, '2026-02-01Z', 'list', %(account)s
+    FROM generate_series(1, %(people)s) AS each, unnest(ARRAY['subscribed', 'unsubscribed']) AS change
+    """,
+    """
+    INSERT INTO subscription_changes (id, member_id, change, changed_at, scope, esp_integration_id)
+    SELECT 'all' || each, 'p' || each, 'unsubscribed', '2025-12-01Z', 'all', %(account)s
+    FROM generate_series(1, %(people)s) AS each
+    """,
+    """
+    INSERT INTO list_names (list_id, name, seen_at, esp_integration_id)
+    SELECT 'L' || list, 'List ' || list, now(), %(account)s FROM generate_series(1, 40) AS list
+    """,
+    """
+    INSERT INTO list_suppressions (list_id, member_id, suppressed_at, esp_integration_id)
+    SELECT 'L1', 'p' || each, '2026-03-01Z', %(account)s FROM generate_series(1, %(people)s, 3) AS each
+    """,
+)
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "changes"])
+def test_the_time_for_an_account_without_statistics_grows_linearly(connection: psycopg.Connection, whole: bool) -> None:
+    """Postgres only knows the account that was there when it last looked, and expects no row of another one."""
+    for account, people in (("one", 4_000), ("two", 3_000)):
+        if account == "two" and not whole:
+            derive_member_lists(Account(connection, SCHEMA, "two"))
+        for statement in FILL:
+            connection.execute(statement, {"account": account, "people": people})
+        if account == "one":
+            derive_member_lists(Account(connection, SCHEMA, account))
+            connection.execute("ANALYZE")
+    connection.execute("SET statement_timeout = '15s'")
+    assert derive_member_lists(Account(connection, SCHEMA, "two")) == (6_000, 6_000, 0)
+
+
 def test_the_id_of_a_list_can_contain_a_percent_sign(lists: Lists, account: Account) -> None:
     mark_absent_again(account, "50%s")
 

@@ -136,16 +136,16 @@ def test_a_person_who_is_erased_during_a_derivation_stays_out(
 ) -> None:
     """Erasing does not wait for the derivation, which has read the person's events before."""
     filled.execute("UPDATE opens SET is_machine_open = true WHERE member_key = md5('P0')")
-    wait = stored_marts.wait_for_erasing
+    block = stored_marts.block_erasing
 
     def erased_first(connection: psycopg.Connection, schema: str) -> None:
         filled.execute(
             "INSERT INTO erased (esp_integration_id, member_key, erased_at)"
             " SELECT esp_integration_id, md5('P0'), now() FROM integrations ON CONFLICT DO NOTHING"
         )
-        wait(connection, schema)
+        block(connection, schema)
 
-    monkeypatch.setattr(stored_marts, "wait_for_erasing", erased_first)
+    monkeypatch.setattr(stored_marts, "block_erasing", erased_first)
     filled.daily()
     assert filled.one("SELECT count(*) FROM member_engagement_stored WHERE member_key = md5('P0')") == 0
     assert filled.one("SELECT count(*) FROM member_engagement WHERE member_key = md5('P0')") == 1
@@ -155,14 +155,14 @@ def test_a_change_during_a_derivation_is_left_to_the_next_run(
     filled: Warehouse, shop: FakeAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled.execute("UPDATE opens SET is_machine_open = true WHERE member_key = md5('P0')")
-    wait = stored_marts.wait_for_erasing
+    block = stored_marts.block_erasing
 
     def changed_first(connection: psycopg.Connection, schema: str) -> None:
         shop.events = [event for event in shop.events if event.profile_id != "P0"]
         filled.execute("DELETE FROM opens WHERE member_key = md5('P0')")
-        wait(connection, schema)
+        block(connection, schema)
 
-    monkeypatch.setattr(stored_marts, "wait_for_erasing", changed_first)
+    monkeypatch.setattr(stored_marts, "block_erasing", changed_first)
     assert derived(filled.daily(stored_marts=("member_engagement",)).counts) == {"member_engagement"}
     assert differing(filled)
     monkeypatch.undo()
@@ -175,16 +175,16 @@ def test_a_mark_that_is_set_during_a_derivation_stays(
 ) -> None:
     """Another run, or erasing, can change something at that time and take over the record of it."""
     filled.execute("UPDATE opens SET is_machine_open = true WHERE member_key = md5('P0')")
-    wait, account_id = stored_marts.wait_for_erasing, filled.one("SELECT esp_integration_id FROM integrations")
+    block, account_id = stored_marts.block_erasing, filled.one("SELECT esp_integration_id FROM integrations")
 
     def changed_and_marked_first(connection: psycopg.Connection, schema: str) -> None:
         shop.events = [event for event in shop.events if event.profile_id != "P0"]
         filled.execute("DELETE FROM opens WHERE member_key = md5('P0')")
         with psycopg.connect(filled.url) as other:
             stored_marts.mark(Account(other, "klaviyo", account_id))
-        wait(connection, schema)
+        block(connection, schema)
 
-    monkeypatch.setattr(stored_marts, "wait_for_erasing", changed_and_marked_first)
+    monkeypatch.setattr(stored_marts, "block_erasing", changed_and_marked_first)
     filled.daily(stored_marts=("member_engagement",))
     assert differing(filled)
     assert filled.column("SELECT mart FROM stored_marts WHERE is_outdated") == ["member_engagement"]
