@@ -89,7 +89,7 @@ def _read_key(context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
     Chunks that end in the present, and parts of one full read, can be: the ledger decides which of them have to be.
     """
     run, chunks = parameters["run"], parameters["chunks"]
-    can_be_read_again = any(chunk.is_open or STREAMS[chunk.stream].is_one_read for chunk in chunks)
+    can_be_read_again = any(chunk.is_open or STREAMS[chunk.stream].is_read_in_parts for chunk in chunks)
     resumed = f" {run.resumed_at}" if can_be_read_again else ""
     return f"klaviyo-pg-{_FORMAT}-{run.id}-{_digest(f'{chunk.key} {chunk.part}{resumed}' for chunk in chunks)}"
 
