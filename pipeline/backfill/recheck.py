@@ -103,17 +103,13 @@ def _count(source: Source, chunks: Chunks, outage: Outage) -> tuple[list[_Part],
             refused.append(year)
             reason = describe(error)
     parts = [_Part(group, _within(group, counts)) for group in _comparable(chunks, source.count_interval)]
-    return [part for part in parts if not any(_overlap(part.window, year) for year in refused)], reason
+    return [part for part in parts if not any(part.window.overlaps(year) for year in refused)], reason
 
 
 def _within(chunks: Chunks, counts: Sequence[Count]) -> list[Count]:
     """Return the counts of the time of some chunks, in order."""
     start, end = chunks[0].window_start, chunks[-1].window_end
     return sorted(count for count in counts if start <= count.start < end)
-
-
-def _overlap(one: Window, other: Window) -> bool:
-    return one.start < other.end and other.start < one.end
 
 
 def _comparable(chunks: Chunks, step: timedelta) -> Iterator[Chunks]:

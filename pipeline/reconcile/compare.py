@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from klaviyo_pg.postgres.reconciliation import Comparison, Key, key
 from klaviyo_pg.states import CountState
-from klaviyo_pg.windows import Window, floor
+from klaviyo_pg.windows import Window, floor, merged
 
 COUNTS_DELAY = timedelta(hours=1)
 """Counts come a little later than the events themselves: what is younger is not compared."""
@@ -32,14 +32,9 @@ def period(as_of: datetime, days: int, step: timedelta) -> Window:
 
 def comparable(loaded: Iterable[Window], period: Window, step: timedelta) -> list[Window]:
     """Return the parts of a period that have been loaded, in whole steps and in order of time."""
-    merged: list[Window] = []
-    for window in sorted(loaded):
-        if merged and window.start <= merged[-1].end:
-            merged[-1] = Window(merged[-1].start, max(merged[-1].end, window.end))
-        else:
-            merged.append(window)
     rounded = (
-        Window(max(_ceil(start, step), period.start), min(floor(end, step), period.end)) for start, end in merged
+        Window(max(_ceil(start, step), period.start), min(floor(end, step), period.end))
+        for start, end in merged(loaded)
     )
     return [window for window in rounded if window.start < window.end]
 
