@@ -13,7 +13,7 @@ from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
 from pipeline.backfill.chunking import Summary, gaps, summaries
 from pipeline.backfill.counted import FAILURES
-from pipeline.backfill.counting import counted, without_counting
+from pipeline.backfill.counting import chunks_by_count, chunks_by_first_event
 from pipeline.backfill.duration import Facts
 from pipeline.backfill.plan import Gap, questions
 from pipeline.outage import Outage
@@ -86,11 +86,11 @@ def preview(session: Session, window: Window, watch: Watch) -> Preview:
 
     def begin(metric_id: str) -> list[BackfillChunk]:
         with session.source() as source:
-            return without_counting(source, metric_id, window, outage)
+            return chunks_by_first_event(source, metric_id, window, outage)
 
     def ask(question: Gap) -> list[BackfillChunk]:
         with session.source() as source:
-            return list(counted(source, *question, settings.chunk_events, outage).chunks)
+            return list(chunks_by_count(source, *question, settings.chunk_events, outage).chunks)
 
     with ThreadPoolExecutor(session.worker_count()) as pool:
         begun = list(pool.map(begin, names))
