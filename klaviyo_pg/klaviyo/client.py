@@ -67,7 +67,7 @@ class Traffic(NamedTuple):
 
     @property
     def seconds_per_request(self) -> float:
-        """How long a response took on average; 0 without any requests."""
+        """The average time until a response was read; 0 without any requests."""
         return self.seconds / max(1, self.requests)
 
     def since(self, earlier: "Traffic") -> "Traffic":
