@@ -228,3 +228,5 @@ TASKS: Mapping[Callable[..., Any], Task[..., Any]] = MappingProxyType(
     }
 )
 """The Prefect task of each unit."""
+CHUNK_UNITS = frozenset[Callable[..., Any]]({read_chunks, history.extract, history.load, history.read_at_once})
+"""The units that take chunks and return their outcomes."""
