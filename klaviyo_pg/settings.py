@@ -5,7 +5,7 @@ This module knows neither command-line flags nor flow parameters: callers pass t
 
 import json
 import os
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
@@ -25,6 +25,7 @@ from pydantic_settings import (
 
 from klaviyo_pg import env_file, names, schemas
 from klaviyo_pg.errors import BadKey, BadSettings
+from klaviyo_pg.windows import midnight
 
 _SHORTEST_SALT = 16  # characters
 _BLIND_LOOKBACK_DAYS = 7.0  # Klaviyo delivers events days late, and only counts would reveal them
@@ -403,8 +404,7 @@ class Settings(BaseSettings):
     @property
     def events_kept_since(self) -> datetime:
         """The time before which events are not kept: EVENTS_SINCE, or the beginning of time."""
-        day = self.events_since or date.min
-        return datetime(day.year, day.month, day.day, tzinfo=UTC)
+        return midnight(self.events_since or date.min)
 
     @property
     def spool_dir(self) -> Path:

@@ -1,12 +1,14 @@
 """Half-open time windows in UTC, and the arithmetic that cuts them. Knows nothing of streams."""
 
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from math import inf
 from typing import NamedTuple
 
 from klaviyo_pg.errors import BadSettings
+
+_DAY = timedelta(days=1)
 
 
 class Window(NamedTuple):
@@ -19,6 +21,15 @@ class Window(NamedTuple):
     def seconds(self) -> tuple[float, float]:
         """The bounds in Unix seconds."""
         return self.start.timestamp(), self.end.timestamp()
+
+    @property
+    def days(self) -> list[date]:
+        """The days of a window from midnight to midnight."""
+        return [(self.start + number * _DAY).date() for number in range((self.end - self.start) // _DAY)]
+
+    def overlaps(self, other: "Window") -> bool:
+        """Return whether the windows have any time in common."""
+        return self.start < other.end and other.start < self.end
 
     def resumed_at(self, checkpoint: datetime | None) -> "Window":
         """Return what is left of the window once everything before `checkpoint` has been read."""
@@ -75,6 +86,17 @@ def _bound(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def merged(windows: Iterable[Window]) -> list[Window]:
+    """Join windows that overlap or adjoin, and return them in order of time."""
+    joined: list[Window] = []
+    for window in sorted(windows):
+        if joined and window.start <= joined[-1].end:
+            joined[-1] = Window(joined[-1].start, max(joined[-1].end, window.end))
+        else:
+            joined.append(window)
+    return joined
+
+
 def divided(window: AnyWindow, last: datetime, pieces: int) -> list[AnyWindow]:
     """Cut a window that has a start into pieces of equal length up to `last`, the last of which ends where it does.
 
@@ -93,6 +115,11 @@ def divided(window: AnyWindow, last: datetime, pieces: int) -> list[AnyWindow]:
 
 def _minute(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M")
+
+
+def midnight(day: date) -> datetime:
+    """Return the start of a day in UTC."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def floor(moment: datetime, step: timedelta) -> datetime:
@@ -130,5 +157,5 @@ def history_window(now: datetime, start: datetime, end: datetime | None, since: 
 
 
 def _next_midnight(moment: datetime) -> datetime:
-    midnight = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight if midnight == moment else midnight + timedelta(days=1)
+    start = midnight(moment.astimezone(UTC).date())
+    return start if start == moment else start + _DAY

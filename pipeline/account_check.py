@@ -99,7 +99,7 @@ class Check:
         Raises UserError, which concerns all streams.
         """
         subject = self._subject(stream)
-        if stream.is_full_read:
+        if stream.is_one_collection:
             needed = (METRICS, LISTS, SEGMENTS) if self._settings.segments else (METRICS, LISTS)
             return self._read(stream, None if with_forecast or stream in needed else 1)
         if stream.subject in _NO_SUBJECT and subject is None:
@@ -122,14 +122,14 @@ class Check:
             pages = stream.probe(self._source, self._latest, subject)
             for number, page in enumerate(pages, 1):
                 error = error or page.incomplete
-                rows += page.rows if stream.is_full_read else ()
+                rows += page.rows if stream.is_one_collection else ()
                 if number == most:
                     break
         except UserError:
             raise
         except KlaviyoPgError as refusal:
             error = refusal
-        if stream.is_full_read:
+        if stream.is_one_collection:
             self._rows[stream.name] = rows
             self._full_reads[stream.name] = self._source.traffic.since(before).requests
         if error is not None and not (stream.is_optional and isinstance(error, MissingScope | Refused)):

@@ -14,7 +14,7 @@ from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.postgres.compared_history import ComparedHistory
 from klaviyo_pg.postgres.reconciliation import Comparison
 from klaviyo_pg.states import ChunkState, CountState
-from klaviyo_pg.windows import Window
+from klaviyo_pg.windows import Window, merged, midnight
 from pipeline.job import Job
 from pipeline.run import transact
 
@@ -158,27 +158,13 @@ def _agreeing(rows: Iterable[Comparison]) -> Covered:
 def _days(windows: Iterable[Window], today: date) -> set[date]:
     """Return the days that lie completely in the windows; of today, what has passed of it."""
     days: set[date] = set()
-    for start, end in _merged(windows):
-        first = start.date() if start == _midnight(start.date()) else start.date() + _DAY
+    for start, end in merged(windows):
+        first = start.date() if start == midnight(start.date()) else start.date() + _DAY
         until = min(end.date(), today)
-        if end > _midnight(today):
+        if end > midnight(today):
             until = today + _DAY
         days.update(first + number * _DAY for number in range((until - first).days))
     return days
-
-
-def _merged(windows: Iterable[Window]) -> list[Window]:
-    merged: list[Window] = []
-    for window in sorted(windows):
-        if merged and window.start <= merged[-1].end:
-            merged[-1] = Window(merged[-1].start, max(window.end, merged[-1].end))
-        else:
-            merged.append(window)
-    return merged
-
-
-def _midnight(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def by_period(days: Sequence[Covered], size: int) -> list[Covered]:

@@ -124,7 +124,7 @@ def _resume(account: Account, run_id: str, planned: Sequence[Chunk]) -> int:
     ledger.drop_unplanned(account, run_id, streams, names)
     still_open = [name for name, chunk in names.items() if chunk.is_open]
     reopened = ledger.reopen(account, run_id, still_open, _JUST_NOW)
-    for stream in sorted(each for each in streams if STREAMS[each].is_one_read):
+    for stream in sorted(each for each in streams if STREAMS[each].is_read_in_parts):
         parts = [name for name, chunk in names.items() if chunk.stream == stream]
         if not ledger.done(account, run_id).issuperset(parts) and sweeps.is_lost(account, run_id, stream):
             ledger.delete(account, run_id, stream)

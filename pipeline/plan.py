@@ -12,7 +12,7 @@ from klaviyo_pg.postgres.details import OUTDATED
 from klaviyo_pg.postgres.excluded import Extent
 from klaviyo_pg.postgres.lookups import DIGITS
 from klaviyo_pg.postgres.member_lists import SWEEPS
-from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, open_windows, parse
+from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, midnight, open_windows, parse
 from pipeline.chunks import Chunk, key_of
 from pipeline.streams import DIMENSIONS, content, on_request
 from pipeline.streams.departures import PROFILE_SWEEP
@@ -317,8 +317,7 @@ def _blocks(days: Collection[date], longest: int) -> Iterator[list[date]]:
 
 
 def _whole_days(block: Sequence[date]) -> Window:
-    start, last = (datetime(day.year, day.month, day.day, tzinfo=UTC) for day in (block[0], block[-1]))
-    return Window(start, last + _DAY)
+    return Window(midnight(block[0]), midnight(block[-1]) + _DAY)
 
 
 def _is_due(last: datetime | None, as_of: datetime, every: timedelta) -> bool:

@@ -1,7 +1,7 @@
 """The progress of a run, counted by its worker threads and shown by a display. Knows neither terminal nor Prefect."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -52,9 +52,13 @@ class Stage:
 
 
 class Progress:
-    """Counts of a run in progress, by stage and item. Safe to share between threads."""
+    """Counts of a run in progress, by stage and item. Safe to share between threads.
 
-    def __init__(self) -> None:
+    Each `add` calls `on_add` with the key of the item and how much more of it has been read.
+    """
+
+    def __init__(self, on_add: Callable[[str, int], None] | None = None) -> None:
+        self._on_add = on_add
         self._lock = threading.Lock()
         self._stages: list[Stage] = []
         self._items: dict[str, Item] = {}
@@ -93,6 +97,8 @@ class Progress:
         with self._lock:
             item = self._items.get(key, Item(key))
             self._items[key] = replace(item, done=item.done + done, read=item.read + read, rows=item.rows + rows)
+        if self._on_add is not None:
+            self._on_add(key, read)
 
     def complete(self, key: str, done: int, rows: int = 0) -> None:
         """Note that an item whose total was unknown is complete."""

@@ -175,14 +175,13 @@ def _open(
             _describe(account, opened.run_id, described, settings)
         unknown_zone = checks.time_zone(connection, described.timezone if described else None)
         other_names = _follow_readable_names(account, settings, opened.as_of)
-    first = source.traffic
     run = Run(
         opened.run_id,
         account.integration_id,
         account_id,
         opened.as_of,
         settings,
-        answer_seconds=first.seconds / max(1, first.requests),
+        answer_seconds=source.traffic.seconds_per_request,
         resumed_at=now if opened.is_resumed else None,
         repair=repair.sentence,
         unknown_zone=unknown_zone,

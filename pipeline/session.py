@@ -79,10 +79,16 @@ class Session:
     time. Use the session as a context manager: leaving it releases its claims and closes its database connections.
     """
 
-    def __init__(self, settings: Settings, open_source: OpenSource = open_source, now: Clock = present) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        open_source: OpenSource = open_source,
+        now: Clock = present,
+        progress: Progress | None = None,
+    ) -> None:
         self.settings, self.now = settings, now
         self.id = str(uuid.uuid4())
-        self.stop, self.progress, self.people = StopFlag(), Progress(), PeopleCache()
+        self.stop, self.progress, self.people = StopFlag(), progress or Progress(), PeopleCache()
         self.partitioning = Partitioning()
         self.batch_turn = threading.Lock()
         self._open_source = open_source
@@ -91,7 +97,7 @@ class Session:
         self._renewed_at = 0.0
         self._lock, self._claims_lock = threading.RLock(), threading.RLock()
         self._database: Database | None = None
-        self.readers: ReadingProcesses | None = None
+        self._readers: ReadingProcesses | None = None
         self._traffic_of_others: dict[int, Traffic] = {}
         self._sources: list[Source] = []
         self._free_sources: list[Source] = []
@@ -199,6 +205,24 @@ class Session:
         """Note the requests that a reading process has sent so far."""
         with self._lock:
             self._traffic_of_others[process] = traffic
+
+    @property
+    def readers(self) -> ReadingProcesses | None:
+        """The processes that read history for this session; None while its own threads do."""
+        return self._readers
+
+    @contextmanager
+    def reading_through(self, readers: ReadingProcesses) -> Iterator[None]:
+        """Have other processes read history while the block runs, or until `read_in_threads`."""
+        self._readers = readers
+        try:
+            yield
+        finally:
+            self.read_in_threads()
+
+    def read_in_threads(self) -> None:
+        """Read history in this process from now on."""
+        self._readers = None
 
     @property
     def can_be_rebuilt(self) -> bool:

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum, auto
 from typing import Any, NamedTuple, cast
 from uuid import UUID, uuid4
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelled, Cancelling, Crashed
@@ -23,7 +24,7 @@ from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped, Throttled
 from klaviyo_pg.postgres import backfill_ledger, claims, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk, part_claim
-from klaviyo_pg.states import ChunkState
+from klaviyo_pg.states import ChunkState, RunState
 from pipeline.backfill.counting import Counting
 from pipeline.backfill.plan import Plan
 from pipeline.backfill.shown import Shown
@@ -31,13 +32,13 @@ from pipeline.job import Job
 from pipeline.run import transact
 from pipeline.streams.events import stored_metrics
 from pipeline.workers import Inbox
-from tasks.flow_run import MISCONFIGURED
+from tasks.flow_run import MISCONFIGURED, state_name
 
 DEPLOYMENT = "backfill_part/backfill_part"
 _FULL_CHUNKS = 6  # in a group: enough that starting a run costs little of its time, few enough for many workers
 _MAX_CHUNKS = 50  # in a group, however small they are
 _MAX_ATTEMPTS = 5  # runs that a group gets
-_LOOK = 2.0  # seconds between two looks at the ledger and the runs
+_POLL_SECONDS = 2.0  # between two looks at the ledger and the runs
 _DEAD = 20.0  # seconds without its claim after which a run that has begun counts as dead
 _STUCK = 60.0  # seconds that a run may take to begin
 _NO_LOGIN = (401, 403)
@@ -71,12 +72,28 @@ class Group:
         """The claim that the run which reads it holds for as long as it is alive."""
         return part_claim(self.name)
 
-    def missed_for(self, state: StateType) -> float:
-        """Return for how many seconds the run has been in this state without its claim; it is not there now."""
-        now = time.monotonic()
-        if self.missed_since is None or self.missed_in != state:
-            self.missed_since, self.missed_in = now, state
-        return now - self.missed_since
+    def note_missing(self, state: StateType | None) -> None:
+        """Note that the run is in this state without its claim; None if it holds it, or cannot hold it yet."""
+        if state is None:
+            self.missed_since = self.missed_in = None
+        elif state != self.missed_in:
+            self.missed_since, self.missed_in = time.monotonic(), state
+
+    def is_dead(self) -> bool:
+        """Return whether the run has been without its claim for so long that its process must be gone."""
+        if self.missed_since is None:
+            return False
+        return time.monotonic() - self.missed_since > (_DEAD if self.missed_in == StateType.RUNNING else _STUCK)
+
+
+class _Condition(Enum):
+    """The condition of a group's run."""
+
+    MISSING = auto()  # Prefect's server has not accepted one
+    WAITING = auto()  # for a worker
+    READING = auto()
+    DEAD = auto()
+    ENDED = auto()
 
 
 def read_distributed(job: Job, plan: Plan, parameters: Mapping[str, object]) -> None:
@@ -107,7 +124,7 @@ def read_distributed(job: Job, plan: Plan, parameters: Mapping[str, object]) -> 
             groups, waiting = _groups(waiting, counting.is_complete, job.run.settings.chunk_events)
             _record(job, groups)
             watch.hand_out(groups)
-            watch.look()
+            watch.poll()
             shown.log(watch.requests)
             is_done = counting.is_complete and not (watch.groups or waiting or len(inbox))
         counting.report()
@@ -117,7 +134,7 @@ def read_distributed(job: Job, plan: Plan, parameters: Mapping[str, object]) -> 
 
 def _handle(inbox: Inbox) -> None:
     """Handle results of counting for about as long as the time between two looks."""
-    until = time.monotonic() + _LOOK
+    until = time.monotonic() + _POLL_SECONDS
     while (left := until - time.monotonic()) > 0:
         if len(inbox):
             inbox.handle_next(left)
@@ -229,7 +246,8 @@ class _Watch:
             group.run = None
             return
         group.attempt += 1
-        group.run, group.missed_since, group.began = created.id, None, time.monotonic()
+        group.run, group.began = created.id, time.monotonic()
+        group.note_missing(None)
 
     def _run_of(self, group: Group) -> FlowRun:
         """Return the group's run with its serial number. It is created, unless an earlier process has done so."""
@@ -250,7 +268,7 @@ class _Watch:
         )
         return cast(FlowRun, created)
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Forget the groups that are done, and hand out again those whose run has not read them."""
         job, groups = self._job, tuple(self.groups)
         job.session.keep_claims()
@@ -263,14 +281,14 @@ class _Watch:
             if any(ledger.chunks[_key(chunk)].state is not ChunkState.DONE for chunk in group.chunks)
         ]
         try:
-            flow_runs = self._read()
+            flow_runs = self._flow_runs()
         except Exception as error:  # Prefect's server may be away for a while; the runs continue without it
             job.log.warning("Prefect's server did not answer: %s", type(error).__name__)
             return
         self.groups = [
             group
             for group in self.groups
-            if self._is_in_progress(group, flow_runs.get(cast(UUID, group.run)), group.claim in ledger.alive)
+            if self._follow_up(group, flow_runs.get(cast(UUID, group.run)), group.claim in ledger.alive)
         ]
 
     def _look_up(self, account: Account, groups: Sequence[Group]) -> _Ledger:
@@ -288,7 +306,7 @@ class _Watch:
                     self._job.session.progress.add(chunk.metric_id, done=more, read=more)
                     self._shown[key] = loaded
 
-    def _read(self) -> Mapping[UUID, FlowRun]:
+    def _flow_runs(self) -> Mapping[UUID, FlowRun]:
         """Return the groups' runs by ID, as Prefect's server has them."""
         ids = [group.run for group in self.groups if group.run]
         read: list[FlowRun] = []
@@ -297,29 +315,27 @@ class _Watch:
             read += self._client.read_flow_runs(flow_run_filter=which)
         return {each.id: each for each in read}
 
-    def _is_in_progress(self, group: Group, run: FlowRun | None, is_alive: bool) -> bool:
-        """Return whether the group is being read, by this run or from now on by another one."""
-        if group.run is None:
-            self._hand_out(group)
-            return True
-        if is_alive:  # in whichever state: its claim would keep another run out
-            group.missed_since = None
-            return True
+    def _follow_up(self, group: Group, run: FlowRun | None, is_alive: bool) -> bool:
+        """Keep the group being read, by this run or another one. Returns False if it gets no other run."""
         state = run.state if run else None
-        if state is None or state.is_final():
-            return self._retry(group, state.message if state else "The run is gone.", (state and state.name) or "lost")
-        if state.type == StateType.SCHEDULED:
-            group.missed_since = None
+        has_begun = state is not None and state.type != StateType.SCHEDULED
+        group.note_missing(state.type if state and has_begun and not is_alive else None)
+        condition = _condition(group, state, is_alive)
+        if condition is _Condition.MISSING:
+            self._hand_out(group)
+        elif condition is _Condition.WAITING:
             self._warn_of_missing_workers(group)
-            return True
-        if group.missed_for(state.type) > (_DEAD if state.type == StateType.RUNNING else _STUCK):
+        elif condition is _Condition.DEAD:
             message = "The process that ran it is gone."
             self._end(group, Crashed(message=message))
             return self._retry(group, message, "Crashed")
+        elif condition is _Condition.ENDED:
+            return self._retry(group, state.message if state else "The run is gone.", (state and state.name) or "lost")
         return True
 
     def _retry(self, group: Group, message: str | None, state: str) -> bool:
-        if state == "To be continued":
+        """Hand a group out again. If its run has ended for good, add the error to the tally and return False."""
+        if state == state_name(RunState.TO_BE_CONTINUED):
             self._job.tally.add(Throttled(message))
             return False
         if state == MISCONFIGURED:
@@ -345,7 +361,7 @@ class _Watch:
         """Stop the runs of all groups: each finishes the batch in hand; one that has not begun stops at once."""
         flow_runs: Mapping[UUID, FlowRun] = {}
         with suppress(Exception):  # Prefect's server may be away; then the runs continue to their end
-            flow_runs = self._read()
+            flow_runs = self._flow_runs()
         for group in self.groups:
             run = flow_runs.get(cast(UUID, group.run))
             state = run.state if run else None
@@ -355,6 +371,18 @@ class _Watch:
     def _end(self, group: Group, state: Any) -> None:
         with suppress(Exception):  # it may have ended by itself
             self._client.set_flow_run_state(cast(UUID, group.run), state, force=state.type != StateType.CANCELLING)
+
+
+def _condition(group: Group, state: State[Any] | None, is_alive: bool) -> _Condition:
+    if group.run is None:
+        return _Condition.MISSING
+    if is_alive:  # in whichever state: its claim would keep another run out
+        return _Condition.READING
+    if state is None or state.is_final():
+        return _Condition.ENDED
+    if state.type == StateType.SCHEDULED:
+        return _Condition.WAITING
+    return _Condition.DEAD if group.is_dead() else _Condition.READING
 
 
 @contextmanager

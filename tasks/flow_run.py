@@ -83,7 +83,7 @@ def as_part(state: State[Any], is_misconfigured: bool) -> State[Any]:
 def _refused(error: KlaviyoPgError) -> State[Any]:
     """Return the state of a run that did not begin."""
     if isinstance(error, Stopped):
-        return Cancelled(name=RunState.STOPPED.capitalize(), message=str(error), data=error)
+        return Cancelled(name=state_name(RunState.STOPPED), message=str(error), data=error)
     return Failed(message=str(error), data=error)
 
 
@@ -143,6 +143,11 @@ def _report(job: Job) -> Report:
     return Report(job.run.id, name, tally.state, tuple(tally.sentences), tally.exit_code, job.run.is_limited)
 
 
+def state_name(state: RunState) -> str:
+    """Return the name of Prefect's state of a run that has ended in this one."""
+    return state.capitalize()
+
+
 def state_of(report: Report, rows: str | None = None) -> State[Any]:
     """Return Failed, Cancelled or Completed; by the name of the run's state, such as Partial, if that says more.
 
@@ -150,9 +155,9 @@ def state_of(report: Report, rows: str | None = None) -> State[Any]:
     """
     message = " ".join(filter(None, [*report.sentences, rows])) or None
     if report.state is RunState.STOPPED:
-        return Cancelled(name=report.state.capitalize(), message=message, data=RunFailed(report))
+        return Cancelled(name=state_name(report.state), message=message, data=RunFailed(report))
     if report.state is RunState.FAILED:
         return Failed(message=message, data=RunFailed(report))
     if report.state is RunState.COMPLETE:
         return Completed(message=message, data=report)
-    return Completed(name=report.state.capitalize(), message=message, data=report)
+    return Completed(name=state_name(report.state), message=message, data=report)

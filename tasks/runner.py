@@ -8,16 +8,13 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from pipeline.backfill import read as history
 from pipeline.outcome import Outcome
-from pipeline.read import read_chunks
 from pipeline.session import Session
 from pipeline.workers import Future, Pool
-from tasks.units import TASKS, ChunksFailed, Outcomes
+from tasks.units import CHUNK_UNITS, TASKS, ChunksFailed, Outcomes
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
-_OF_CHUNKS = frozenset[Callable[..., Any]]({read_chunks, history.extract, history.load, history.read_at_once})
 
 
 class PrefectWorkers:
@@ -40,9 +37,9 @@ class _PrefectPool:
         self, label: str, unit: Callable[Concatenate[Session, P], Result], *args: P.args, **kwargs: P.kwargs
     ) -> Future[Result]:
         task = TASKS[unit].with_options(task_run_name=label.replace("{", "(").replace("}", ")"))
-        named: dict[str, Any] = {**dict(zip(signature(task.fn).parameters, args, strict=False)), **kwargs}
-        future = self._runner.submit(task, named)
-        return cast(Future[Result], _Group(future, named["chunks"]) if unit in _OF_CHUNKS else future)
+        arguments = signature(task.fn).bind(*args, **kwargs).arguments
+        future = self._runner.submit(task, arguments)
+        return cast(Future[Result], _Group(future, arguments["chunks"]) if unit in CHUNK_UNITS else future)
 
 
 class _Group:

@@ -30,7 +30,7 @@ from pipeline.backfill import counting
 from pipeline.backfill import plan as plans
 from pipeline.backfill import read as history
 from pipeline.backfill import recheck as rechecks
-from pipeline.backfill.counted import Chunks, Counted
+from pipeline.backfill.counted import Chunks, PlannedChunks
 from pipeline.backfill.plan import Gap, Plan
 from pipeline.chunks import Chunk
 from pipeline.figures import figures
@@ -89,7 +89,7 @@ def _read_key(context: TaskRunContext, parameters: Mapping[str, Any]) -> str:
     Chunks that end in the present, and parts of one full read, can be: the ledger decides which of them have to be.
     """
     run, chunks = parameters["run"], parameters["chunks"]
-    can_be_read_again = any(chunk.is_open or STREAMS[chunk.stream].is_one_read for chunk in chunks)
+    can_be_read_again = any(chunk.is_open or STREAMS[chunk.stream].is_read_in_parts for chunk in chunks)
     resumed = f" {run.resumed_at}" if can_be_read_again else ""
     return f"klaviyo-pg-{_FORMAT}-{run.id}-{_digest(f'{chunk.key} {chunk.part}{resumed}' for chunk in chunks)}"
 
@@ -178,14 +178,14 @@ def find_beginnings(run: Run, missing: Sequence[Gap], start: datetime | None) ->
 
 
 @task(name="count history", task_run_name="count history", **_UNCACHED)
-def count(run: Run, asked: Sequence[Gap]) -> Counted:
+def count_gaps(run: Run, asked: Sequence[Gap]) -> PlannedChunks:
     """Count history at the source, and cut it into chunks."""
     with task_session(run.settings) as session:
-        return counting.count(session, run, asked)
+        return counting.count_gaps(session, run, asked)
 
 
 @task(name="count loaded history", task_run_name="count loaded history", **_UNCACHED)
-def recheck(run: Run, loaded: Sequence[Chunks]) -> Counted:
+def recheck(run: Run, loaded: Sequence[Chunks]) -> PlannedChunks:
     """Count history again that earlier runs have loaded, and plan what has grown."""
     with task_session(run.settings) as session:
         return rechecks.recheck(session, run, loaded)
@@ -220,7 +220,7 @@ TASKS: Mapping[Callable[..., Any], Task[..., Any]] = MappingProxyType(
         history.read_at_once: read_at_once,
         plans.plan: plan,
         counting.find_beginnings: find_beginnings,
-        counting.count: count,
+        counting.count_gaps: count_gaps,
         rechecks.recheck: recheck,
         check.ask_counts: ask_counts,
         memberships.derive: derive_memberships,
@@ -228,3 +228,5 @@ TASKS: Mapping[Callable[..., Any], Task[..., Any]] = MappingProxyType(
     }
 )
 """The Prefect task of each unit."""
+CHUNK_UNITS = frozenset[Callable[..., Any]]({read_chunks, history.extract, history.load, history.read_at_once})
+"""The units that take chunks and return their outcomes."""

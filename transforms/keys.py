@@ -3,7 +3,7 @@
 import polars as pl
 import polars_hash  # noqa: F401  # registers the nchash namespace
 
-ESP_SOURCE = "Klaviyo"
+from klaviyo_pg.catalogue.shared import ESP_SOURCE
 
 
 def md5(text: pl.Expr) -> pl.Expr:

@@ -65,6 +65,11 @@ class Traffic(NamedTuple):
     retries: int = 0
     seconds: float = 0.0
 
+    @property
+    def seconds_per_request(self) -> float:
+        """The average time until a response was read; 0 without any requests."""
+        return self.seconds / max(1, self.requests)
+
     def since(self, earlier: "Traffic") -> "Traffic":
         return Traffic(*(now - then for now, then in zip(self, earlier, strict=True)))  # type: ignore[arg-type]
 

@@ -64,10 +64,6 @@ class BackfillChunk(NamedTuple):
         """True if the chunk is done and has another number of events than the source counted."""
         return self.state is ChunkState.DONE and self.expected not in (None, self.loaded)
 
-    def touches(self, window: Window) -> bool:
-        """Return True if the chunk and a window overlap."""
-        return self.window_start < window.end and self.window_end > window.start
-
     def __str__(self) -> str:
         return f"{self.metric_id} {self.window}"
 

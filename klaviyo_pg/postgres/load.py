@@ -54,7 +54,12 @@ class Merged(NamedTuple):
     @property
     def counts(self) -> dict[str, int]:
         """The row counts, by the columns of `run_tables`."""
-        return dict(zip(("rows_read", "inserted", "updated", "unchanged"), self[:4], strict=True))
+        return {
+            "rows_read": self.rows,
+            "inserted": self.inserted,
+            "updated": self.updated,
+            "unchanged": self.unchanged,
+        }
 
 
 def merge(

@@ -5,7 +5,7 @@ thousands of partitions. There is no default partition: attaching a month would 
 """
 
 from collections.abc import Collection, Iterator
-from datetime import UTC, date, datetime
+from datetime import date
 
 import polars as pl
 from psycopg import Connection
@@ -17,6 +17,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.lines import times_of
 from klaviyo_pg.postgres.statements import qualified
 from klaviyo_pg.rows import Lines
+from klaviyo_pg.windows import midnight
 
 _FIRST, _END = date(2010, 1, 1), date(2050, 1, 1)  # Klaviyo was founded in 2012; imported orders may be a little older
 _IS_PARTITIONED = "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(%s)"
@@ -39,8 +40,8 @@ def is_partitioned(connection: Connection, schema: str, table: Table) -> bool:
 def outer(schema: str, table: Table) -> Iterator[Composed]:
     """Return the statements that create the partitions for what is dated before the first month and after the last."""
     for name, start, end in (
-        (f"{table.name}_before_{_FIRST.year}", SQL("MINVALUE"), Literal(_midnight(_FIRST))),
-        (f"{table.name}_from_{_END.year}", Literal(_midnight(_END)), SQL("MAXVALUE")),
+        (f"{table.name}_before_{_FIRST.year}", SQL("MINVALUE"), Literal(midnight(_FIRST))),
+        (f"{table.name}_from_{_END.year}", Literal(midnight(_END)), SQL("MAXVALUE")),
     ):
         yield SQL("CREATE TABLE {} PARTITION OF {} FOR VALUES FROM ({}) TO ({})").format(
             Identifier(schema, name), qualified(schema, table), start, end
@@ -117,11 +118,7 @@ def _create(account: Account, table: Table, name: str, month: date) -> None:
             "ALTER TABLE {} ATTACH PARTITION {partition} FOR VALUES FROM ({start}) TO ({end})",
             table,
             partition=partition,
-            start=Literal(_midnight(month)),
-            end=Literal(_midnight(following)),
+            start=Literal(midnight(month)),
+            end=Literal(midnight(following)),
         )
     )
-
-
-def _midnight(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)

@@ -37,13 +37,20 @@ class Comparison(NamedTuple):
     reread_at: datetime | None = None
 
     @property
+    def key(self) -> Key:
+        """The metric and the window that are compared."""
+        return self.metric_id, self.window_start, self.window_end
+
+    @property
     def difference(self) -> int | None:
         """Stored minus counted events: negative if some are missing."""
         return None if self.source_events is None else self.warehouse_events - self.source_events
 
     def equals_counts_of(self, other: "Comparison | None") -> bool:
         """Return True if another comparison of the same window found the same two counts."""
-        return other is not None and self[:5] == other[:5]
+        if other is None or self.key != other.key:
+            return False
+        return (self.source_events, self.warehouse_events) == (other.source_events, other.warehouse_events)
 
 
 class LastCheck(NamedTuple):
@@ -51,11 +58,6 @@ class LastCheck(NamedTuple):
 
     at: datetime
     counted_at: datetime | None
-
-
-def key(comparison: Comparison) -> Key:
-    """Return the key of a comparison."""
-    return comparison[:3]
 
 
 def stored(
@@ -163,7 +165,7 @@ def comparisons(account: Account, window: Window) -> Mapping[Key, Comparison]:
         start=window.start,
         end=window.end,
     )
-    return {key(comparison): comparison for comparison in (_comparison(*row) for row in rows)}
+    return {comparison.key: comparison for comparison in (_comparison(*row) for row in rows)}
 
 
 def differences(account: Account) -> list[Comparison]:
@@ -249,7 +251,7 @@ def write(
             {**each._asdict(), "difference": each.difference, "checked_at": checked_at}
             for each in comparisons
             if (each.state is CountState.DIFFERS or not only_differences)
-            and key(each) not in unchanged.get(each.metric_id, ())
+            and each.key not in unchanged.get(each.metric_id, ())
         ),
         bookkeeping.RECONCILIATION,
     )
@@ -268,18 +270,18 @@ def _unchanged(
     comparisons: Iterable[Comparison], before: Mapping[Key, Comparison], uncounted: Collection[Key]
 ) -> Mapping[str, set[Key]]:
     """Return the comparisons to leave alone, by metric: not the latest of each metric, unless it was not counted."""
-    latest = {each.metric_id: key(each) for each in sorted(comparisons, key=key)}
+    latest = {each.metric_id: each.key for each in sorted(comparisons, key=lambda each: each.key)}
     unchanged: dict[str, set[Key]] = defaultdict(set)
     for each in comparisons:
-        if key(each) in uncounted or (before.get(key(each)) == each and latest[each.metric_id] != key(each)):
-            unchanged[each.metric_id].add(key(each))
+        if each.key in uncounted or (before.get(each.key) == each and latest[each.metric_id] != each.key):
+            unchanged[each.metric_id].add(each.key)
     return unchanged
 
 
 def _spans(comparisons: Iterable[Comparison]) -> list[Key]:
     """Return the periods that the comparisons cover, with adjoining ones joined."""
     spans: list[Key] = []
-    for metric_id, start, end in sorted(map(key, comparisons)):
+    for metric_id, start, end in sorted(each.key for each in comparisons):
         if spans and spans[-1][0] == metric_id and start <= spans[-1][2]:
             _, joined, last = spans.pop()
             spans.append((metric_id, joined, max(last, end)))

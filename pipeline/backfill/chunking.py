@@ -37,7 +37,7 @@ def summaries(chunks: Iterable[BackfillChunk], window: Window | None = None) -> 
     """Summarize each metric's chunks, of those that overlap the window."""
     by_metric: dict[str, list[BackfillChunk]] = {}
     for chunk in chunks:
-        if window is None or chunk.touches(window):
+        if window is None or chunk.window.overlaps(window):
             by_metric.setdefault(chunk.metric_id, []).append(chunk)
     return [_summary(metric_id, mine) for metric_id, mine in by_metric.items()]
 

@@ -5,14 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Refused, Stopped, Throttled, UserError
+from klaviyo_pg.errors import MissingScope, Refused
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import backfill_ledger, runs
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window, floor
 from pipeline.backfill.chunking import cut, uncounted_chunks, whole
-from pipeline.backfill.counted import FAILURES, Chunks, Counted, counts_of
+from pipeline.backfill.counted import FAILURES, Chunks, PlannedChunks, checked_counts, first_event
 from pipeline.backfill.plan import Gap, Plan, questions
 from pipeline.backfill.recheck import recheck
 from pipeline.job import Job
@@ -40,28 +40,28 @@ def find_beginnings(session: Session, run: Run, missing: Sequence[Gap], start: d
         metric_id, window = gap
         if window.start != start:
             return ()
-        return _recorded(session, run, lambda source: without_counting(source, metric_id, window, outage))
+        return _recorded(session, run, lambda source: chunks_by_first_event(source, metric_id, window, outage))
 
     with ThreadPoolExecutor(session.worker_count()) as pool:
         return tuple(pool.map(ask, missing))
 
 
-def count(session: Session, run: Run, asked: Sequence[Gap]) -> Counted:
+def count_gaps(session: Session, run: Run, asked: Sequence[Gap]) -> PlannedChunks:
     """Ask for counts, cut the time into chunks, and record them. What is recorded is not asked for again."""
     outage = Outage(FAILURES)
 
-    def ask(question: Gap) -> Counted:
+    def ask(question: Gap) -> PlannedChunks:
         reasons: dict[str, str] = {}
 
         def chunks(source: Source) -> list[BackfillChunk]:
-            found = counted(source, *question, run.settings.chunk_events, outage)
+            found = chunks_by_count(source, *question, run.settings.chunk_events, outage)
             reasons.update(found.reasons)
             return list(found.chunks)
 
-        return Counted(_recorded(session, run, chunks), reasons)
+        return PlannedChunks(_recorded(session, run, chunks), reasons)
 
     with ThreadPoolExecutor(session.worker_count()) as pool:
-        return Counted.joined(pool.map(ask, asked))
+        return PlannedChunks.joined(pool.map(ask, asked))
 
 
 def _recorded(session: Session, run: Run, ask: Callable[[Source], list[BackfillChunk]]) -> Chunks:
@@ -79,21 +79,12 @@ def _recorded(session: Session, run: Run, ask: Callable[[Source], list[BackfillC
     return transact(session, run, record)
 
 
-def without_counting(source: Source, metric_id: str, window: Window, outage: Outage) -> list[BackfillChunk]:
+def chunks_by_first_event(source: Source, metric_id: str, window: Window, outage: Outage) -> list[BackfillChunk]:
     """Return what needs no counting: the whole window if it has few events, or the time before its first one.
 
     Returns nothing while the API is unavailable: reading will report that, and counting can do without.
     """
-    if outage.error:
-        return []
-    try:
-        beginning = source.beginning(metric_id, window)
-    except (UserError, Stopped, Throttled):
-        raise
-    except KlaviyoPgError as error:
-        outage.failed(error)
-        return []
-    outage.succeeded()
+    beginning = first_event(source, metric_id, window, outage)
     if beginning is None:
         return []
     if beginning.events is not None:
@@ -103,13 +94,14 @@ def without_counting(source: Source, metric_id: str, window: Window, outage: Out
     return [whole(metric_id, Window(window.start, end), 0)] if window.start < end else []
 
 
-def counted(source: Source, metric_id: str, window: Window, size: int, outage: Outage) -> Counted:
+def chunks_by_count(source: Source, metric_id: str, window: Window, size: int, outage: Outage) -> PlannedChunks:
     """Return the chunks of a window that can be counted with one request."""
     try:
-        counts = counts_of(source, metric_id, window, outage)
+        counts = checked_counts(source, metric_id, window, outage)
     except (Refused, MissingScope) as error:  # neither every kind of metric nor times of long ago can be counted
-        return Counted(tuple(uncounted_chunks(metric_id, window, _UNCOUNTED_WINDOW)), {metric_id: describe(error)})
-    return Counted(tuple(cut(metric_id, window, counts, size)))
+        chunks = tuple(uncounted_chunks(metric_id, window, _UNCOUNTED_WINDOW))
+        return PlannedChunks(chunks, {metric_id: describe(error)})
+    return PlannedChunks(tuple(cut(metric_id, window, counts, size)))
 
 
 class Counting:
@@ -168,16 +160,16 @@ class Counting:
         answered = [chunks for number in sorted(self._beginnings) for chunks in self._beginnings[number]]
         for asked in _growing(questions(self._plan.gaps, answered)):
             self._units += 1
-            future = self._pool.submit("count history", count, self._job.run, asked)
-            self._inbox.follow(future, self._counted, self._has_failed)
+            future = self._pool.submit("count history", count_gaps, self._job.run, asked)
+            self._inbox.follow(future, self._note_chunks, self._has_failed)
 
     def _submit_rechecks(self) -> None:
         for loaded in _growing(self._plan.loaded):
             self._units += 1
             future = self._pool.submit("count loaded history", recheck, self._job.run, loaded)
-            self._inbox.follow(future, self._counted, self._has_failed)
+            self._inbox.follow(future, self._note_chunks, self._has_failed)
 
-    def _counted(self, result: Counted) -> None:
+    def _note_chunks(self, result: PlannedChunks) -> None:
         self._new += result.chunks
         for metric_id, reason in result.reasons.items():
             self._uncounted.add(reason, metric_id)

@@ -57,7 +57,9 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
         chunks = backfill_ledger.chunks(account)
         if is_new := restart and runs.restart(account, run.id, partial(_is_read, chunks, ids, window)):
             dropped = _with_dropped(window, run.settings.events_kept_since)
-            check_no_parts(account, [each for each in chunks if each.metric_id in ids and each.touches(dropped)])
+            check_no_parts(
+                account, [each for each in chunks if each.metric_id in ids and each.window.overlaps(dropped)]
+            )
             backfill_ledger.forget(account, ids, dropped, run.id)
             chunks = backfill_ledger.chunks(account)
         others = backfill_ledger.counted_by_others(account, run.id)
@@ -66,7 +68,7 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
     metric_ids, chunks, to_check, is_new = transact(session, run, look_up)
     if is_new and (spool := open_spool(run.settings, run.integration_id)):
         spool.clear()
-    wanted = [chunk for chunk in chunks if chunk.metric_id in metric_ids and chunk.touches(window)]
+    wanted = [chunk for chunk in chunks if chunk.metric_id in metric_ids and chunk.window.overlaps(window)]
     by_metric: dict[str, list[BackfillChunk]] = {metric_id: [] for metric_id in metric_ids}
     for chunk in wanted:
         by_metric[chunk.metric_id].append(chunk)

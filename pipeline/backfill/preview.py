@@ -8,13 +8,12 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from klaviyo_pg.errors import KlaviyoPgError
-from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
 from pipeline.backfill.chunking import Summary, gaps, summaries
 from pipeline.backfill.counted import FAILURES
-from pipeline.backfill.counting import counted, without_counting
+from pipeline.backfill.counting import chunks_by_count, chunks_by_first_event
 from pipeline.backfill.duration import Facts
 from pipeline.backfill.plan import Gap, questions
 from pipeline.outage import Outage
@@ -75,7 +74,7 @@ def preview(session: Session, window: Window, watch: Watch) -> Preview:
     """Return what a backfill of the window would read. Asks the source, and writes nothing."""
     settings, outage, first = session.settings, Outage(FAILURES), session.first_source()
     metrics = [KnownMetric(row.id, row.name) for page in first.metrics() for row in page.rows]
-    answer_seconds = _answer_seconds(first.traffic)
+    answer_seconds = first.traffic.seconds_per_request
     wanted = selected(metrics, settings.metrics)
     tables = selection_of(settings).event_tables(first.lists_people)
     routes = destinations(metrics, {}, settings.destinations)
@@ -87,11 +86,11 @@ def preview(session: Session, window: Window, watch: Watch) -> Preview:
 
     def begin(metric_id: str) -> list[BackfillChunk]:
         with session.source() as source:
-            return without_counting(source, metric_id, window, outage)
+            return chunks_by_first_event(source, metric_id, window, outage)
 
     def ask(question: Gap) -> list[BackfillChunk]:
         with session.source() as source:
-            return list(counted(source, *question, settings.chunk_events, outage).chunks)
+            return list(chunks_by_count(source, *question, settings.chunk_events, outage).chunks)
 
     with ThreadPoolExecutor(session.worker_count()) as pool:
         begun = list(pool.map(begin, names))
@@ -109,7 +108,7 @@ def requests_of(summary: Summary, events_per_page: int) -> int:
 
 def facts(session: Session, found: Preview, stored: Stored, counting_seconds: float) -> Facts:
     """Return what the forecast of a backfill rests on, with a few requests for the number of people."""
-    settings, answer_seconds = session.settings, _answer_seconds(session.traffic)
+    settings, answer_seconds = session.settings, session.traffic.seconds_per_request
     expected = sum(each.expected for each in found.summaries)
     left = sum(each.expected - stored.covers(each) for each in found.summaries)
     uncounted_requests = sum(map(stored.lacks, found.uncounted_chunks))
@@ -134,10 +133,6 @@ def facts(session: Session, found: Preview, stored: Stored, counting_seconds: fl
         ),
         are_all_counted=not uncounted_requests,
     )
-
-
-def _answer_seconds(sent: Traffic) -> float:
-    return sent.seconds / max(1, sent.requests)
 
 
 def _share(settings: Settings, limit: int | None) -> int | None:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -24,8 +24,9 @@ from klaviyo_pg.environment import PROXIES, without_secrets
 from klaviyo_pg.errors import KlaviyoPgError, Stopped, Unavailable
 from klaviyo_pg.postgres import address
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
-from pipeline.backfill.read import Outcomes, extract
+from pipeline.backfill.read import Outcomes, extract_here
 from pipeline.outcome import Outcome
+from pipeline.progress import Progress
 from pipeline.run import Run
 from pipeline.session import Session
 from transforms.events import Metrics
@@ -51,13 +52,8 @@ def reading_processes(session: Session) -> Iterator[None]:
     if count < 1:
         yield
         return
-    readers = Readers(session, count)
-    session.readers = readers
-    try:
+    with closing(Readers(session, count)) as readers, session.reading_through(readers):
         yield
-    finally:
-        session.readers = None
-        readers.close()
 
 
 class Readers:
@@ -66,7 +62,7 @@ class Readers:
     def __init__(self, session: Session, count: int) -> None:
         self._session, self._count = session, count
         self._lock = threading.Lock()
-        self._processes: list[_Reader] = []
+        self._processes: list[_ReadingProcess] = []
         self._has_read = False
 
     def extract(self, run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics, attempt: int) -> Outcomes:
@@ -75,8 +71,8 @@ class Readers:
         If a process ends before any has read anything, what follows is read in threads.
         """
         with self._lock:
-            reader = self._least_busy()
-            answers = reader.begin((run, chunks, metrics, attempt))
+            process = self._least_busy()
+            answers = process.begin((run, chunks, metrics, attempt))
         while True:
             with suppress(Empty):
                 answer = answers.get(timeout=_LOOK)
@@ -84,24 +80,24 @@ class Readers:
                     raise answer
                 return tuple(Outcome(chunks[at], {}, was_done, error) for at, was_done, error in answer)
             if self._session.stop.is_requested:
-                reader.stop()
-            if not reader.is_alive and answers.empty():
+                process.stop()
+            if not process.is_alive and answers.empty():
                 self._session.stop.check()
-                self._has_read |= any(each.has_begun for each in (reader, *self._processes))
+                self._has_read |= any(each.has_answered for each in (process, *self._processes))
                 if not self._has_read:
-                    self._session.readers = None
+                    self._session.read_in_threads()
                 raise Unavailable(_ENDED)
 
-    def _least_busy(self) -> "_Reader":
+    def _least_busy(self) -> "_ReadingProcess":
         alive = [each for each in self._processes if each.is_alive]
         for dead in (each for each in self._processes if not each.is_alive):
-            self._has_read |= dead.has_begun
+            self._has_read |= dead.has_answered
             dead.close()
         self._processes = alive
         free = min(alive, key=lambda each: each.load, default=None)
         if free is not None and (free.load == 0 or len(alive) >= self._count):
             return free
-        self._processes.append(_Reader(self._session))
+        self._processes.append(_ReadingProcess(self._session))
         return self._processes[-1]
 
     def close(self) -> None:
@@ -120,7 +116,7 @@ def _environment() -> dict[str, str]:
     return {**without_secrets(os.environ), **read, "PYTHONPATH": path}
 
 
-class _Reader:
+class _ReadingProcess:
     """A reading process, seen from outside."""
 
     def __init__(self, session: Session) -> None:
@@ -135,7 +131,7 @@ class _Reader:
         theirs.close()
         self._session, self._socket, self._connection = session, ours, Connection(os.dup(ours.fileno()))
         self._sending, self._answers = threading.Lock(), dict[int, SimpleQueue[Any]]()
-        self._number, self._is_stopped, self.is_alive, self.has_begun = 0, False, True, False
+        self._number, self._is_stopped, self.is_alive, self.has_answered = 0, False, True, False
         self._send(session.rebuilding_settings())
         self._receiver = threading.Thread(target=self._receive, name="reading process", daemon=True)
         self._receiver.start()
@@ -172,7 +168,7 @@ class _Reader:
             self._connection.close()
 
     def _handle(self, kind: str, *values: Any) -> None:
-        self.has_begun |= kind != "log"
+        self.has_answered |= kind != "log"
         if kind == "progress":
             item, read, traffic = values
             self._session.progress.add(item, read=read)
@@ -193,39 +189,30 @@ class _Reader:
         self._process.wait()
 
 
-class _Forwarded:
-    """Progress that is sent to the process that shows it."""
-
-    def __init__(self, reader: "_Served") -> None:
-        self._reader = reader
-
-    def add(self, key: str, done: int = 0, read: int = 0, rows: int = 0) -> None:
-        """Send what has been read of an item."""
-        self._reader.send(("progress", key, read, self._reader.session.traffic))
-
-
 class _ForwardingHandler(logging.Handler):
     """Sends log records to the process that shows them."""
 
-    def __init__(self, reader: "_Served") -> None:
+    def __init__(self, worker: "_Worker") -> None:
         super().__init__(logging.WARNING)
-        self._reader = reader
+        self._worker = worker
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._reader.send(("log", record.name, record.levelno, record.getMessage()))
+        self._worker.send(("log", record.name, record.levelno, record.getMessage()))
 
 
-class _Served:
+class _Worker:
     """A reading process, seen from inside."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection, self._messages = connection, SimpleQueue[Any]()
-        self.session = Session(connection.recv())
-        self.session.progress = _Forwarded(self)  # type: ignore[assignment]
+        self._session = Session(connection.recv(), progress=Progress(on_add=self._send_progress))
 
     def send(self, message: object) -> None:
         """Send a message, later: what is sent may log, wherever it is, and logging sends."""
         self._messages.put(message)
+
+    def _send_progress(self, key: str, read: int) -> None:
+        self.send(("progress", key, read, self._session.traffic))
 
     def _send_all(self) -> None:
         """Send the messages. End if the other process is gone, or would wait for a message that cannot be sent."""
@@ -244,14 +231,14 @@ class _Served:
             except (EOFError, OSError):
                 os._exit(0)  # whatever the units are doing: what is in the spool is whole
             if message is None:
-                self.session.stop.request(Stopped())
+                self._session.stop.request(Stopped())
             else:
                 threading.Thread(target=self._run, args=message, daemon=True).start()
 
     def _run(self, number: int, arguments: tuple[Any, ...]) -> None:
         try:
             run, chunks, *others = arguments
-            outcomes = extract(self.session, run, chunks, *others)
+            outcomes = extract_here(self._session, run, chunks, *others)
             answer: Any = [(chunks.index(each.chunk), each.was_done, _portable(each.error)) for each in outcomes]
         except Exception as error:
             answer = _portable(error)
@@ -270,9 +257,9 @@ def main(descriptor: int) -> None:
     """Serve the process at the other end of a socket. Signals for a whole group are for that process alone."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    served = _Served(Connection(descriptor))
-    logging.getLogger().addHandler(_ForwardingHandler(served))
-    served.serve()
+    worker = _Worker(Connection(descriptor))
+    logging.getLogger().addHandler(_ForwardingHandler(worker))
+    worker.serve()
 
 
 if __name__ == "__main__":

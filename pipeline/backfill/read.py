@@ -99,12 +99,17 @@ class BackfillLedger:
 def extract(
     session: Session, run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics, attempt: int = 1
 ) -> Outcomes:
-    """Read chunks into the spool, from where the ledger or the spool has got to. Needs no database.
+    """Read chunks into the spool, in the reading processes of the session if it has any."""
+    readers = session.readers
+    if readers is None:
+        return extract_here(session, run, chunks, metrics, attempt)
+    return cast(Outcomes, readers.extract(run, chunks, metrics, attempt))
 
-    Where the session has reading processes, they do it.
-    """
-    if session.readers is not None:
-        return cast(Outcomes, session.readers.extract(run, chunks, metrics, attempt))
+
+def extract_here(
+    session: Session, run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics, attempt: int
+) -> Outcomes:
+    """Read chunks into the spool in this process, from where the ledger or the spool has got to. Needs no database."""
     spool = _open_spool(run)
 
     def extract_one(chunk: BackfillChunk) -> Outcome[BackfillChunk]:

@@ -15,7 +15,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.rows import Count
 from klaviyo_pg.windows import Window, floor
 from pipeline.backfill.chunking import cut, years
-from pipeline.backfill.counted import FAILURES, Chunks, Counted, counts_of
+from pipeline.backfill.counted import FAILURES, Chunks, PlannedChunks, checked_counts
 from pipeline.outage import Outage
 from pipeline.outcome import describe
 from pipeline.run import Run, transact
@@ -58,7 +58,7 @@ class _Part(NamedTuple):
         return list(self.chunks)
 
 
-def recheck(session: Session, run: Run, loaded: Sequence[Chunks]) -> Counted:
+def recheck(session: Session, run: Run, loaded: Sequence[Chunks]) -> PlannedChunks:
     """Count loaded chunks again; return new chunks for what has grown, once the ledger has them.
 
     Each element of `loaded` has chunks of one metric that follow each other without a gap.
@@ -66,7 +66,7 @@ def recheck(session: Session, run: Run, loaded: Sequence[Chunks]) -> Counted:
 
     outage = Outage(FAILURES)
 
-    def check(chunks: Chunks) -> Counted:
+    def check(chunks: Chunks) -> PlannedChunks:
         session.stop.check()
         with session.source() as source:
             before = source.traffic
@@ -77,10 +77,10 @@ def recheck(session: Session, run: Run, loaded: Sequence[Chunks]) -> Counted:
             runs.add_requests(account, run.id, sent)
             return tuple(new for part in parts for new in _settle(account, run, part))
 
-        return Counted(transact(session, run, record), {chunks[0].metric_id: reason} if reason else {})
+        return PlannedChunks(transact(session, run, record), {chunks[0].metric_id: reason} if reason else {})
 
     with ThreadPoolExecutor(session.worker_count()) as pool:
-        return Counted.joined(pool.map(check, loaded))
+        return PlannedChunks.joined(pool.map(check, loaded))
 
 
 def _count(source: Source, chunks: Chunks, outage: Outage) -> tuple[list[_Part], str | None]:
@@ -98,22 +98,18 @@ def _count(source: Source, chunks: Chunks, outage: Outage) -> tuple[list[_Part],
     reason = None
     for year in years(Window(max(window.start, floor(first, source.count_interval)), window.end)):
         try:
-            counts += counts_of(source, metric_id, year, outage)
+            counts += checked_counts(source, metric_id, year, outage)
         except (Refused, MissingScope) as error:
             refused.append(year)
             reason = describe(error)
     parts = [_Part(group, _within(group, counts)) for group in _comparable(chunks, source.count_interval)]
-    return [part for part in parts if not any(_overlap(part.window, year) for year in refused)], reason
+    return [part for part in parts if not any(part.window.overlaps(year) for year in refused)], reason
 
 
 def _within(chunks: Chunks, counts: Sequence[Count]) -> list[Count]:
     """Return the counts of the time of some chunks, in order."""
     start, end = chunks[0].window_start, chunks[-1].window_end
     return sorted(count for count in counts if start <= count.start < end)
-
-
-def _overlap(one: Window, other: Window) -> bool:
-    return one.start < other.end and other.start < one.end
 
 
 def _comparable(chunks: Chunks, step: timedelta) -> Iterator[Chunks]:

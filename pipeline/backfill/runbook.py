@@ -82,7 +82,7 @@ def publish(job: Job, window: Window) -> None:
     rows = sorted(summaries(chunks, window), key=lambda row: -row.expected)
     job.publisher.table("backfill", [_row(each, names.get(each.metric_id)) for each in rows], f"Backfill {window}")
     coverage.publish(job)
-    _report_differences(job, [each for each in chunks if each.touches(window)], names)
+    _report_differences(job, [each for each in chunks if each.window.overlaps(window)], names)
 
 
 def _report_differences(job: Job, chunks: Sequence[BackfillChunk], names: Mapping[str, str | None]) -> None:

@@ -11,7 +11,7 @@ from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Refused, Stopped, Us
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.postgres import event_tables, lookups, reconciliation, runs
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.reconciliation import Comparison, Key, LastCheck, key
+from klaviyo_pg.postgres.reconciliation import Comparison, Key, LastCheck
 from klaviyo_pg.states import CountState
 from klaviyo_pg.windows import Window, floor
 from pipeline.chunks import Chunk
@@ -72,7 +72,7 @@ class Rereads(NamedTuple):
         """Return whether a step has to be read again."""
         bounds = (self.already_read.get(each) for each in (None, step.metric_id))
         is_new = all(bound is None or step.window_start < bound for bound in bounds)
-        return is_new and compare.needs_reread(step, before.get(key(step)), self.surplus)
+        return is_new and compare.needs_reread(step, before.get(step.key), self.surplus)
 
 
 def can_count(job: Job) -> bool:
@@ -199,7 +199,7 @@ def check(job: Job, scope: Scope, findings: Findings, rereads: Rereads) -> dict[
         if rereads.surplus:
             compared |= _compare_without_outdated(job, scope, counts, {each: compared[each] for each in differing})
         if not job.tally.must_stop and job.tally.omitted == omitted:  # otherwise the next check reads it again
-            reread = {key(step) for steps in differing.values() for step in steps}
+            reread = {step.key for steps in differing.values() for step in steps}
     _store(job, scope, compared, reread)
     _note(job, scope, compared, findings, rereads.surplus)
     return compared
@@ -330,7 +330,7 @@ def _store(job: Job, scope: Scope, compared: Mapping[str, Compared], reread: Col
         elif not scope.is_history:  # what is known of history outlives a failure to count it
             kept = compare.kept(found, known.get(metric_id, ()))
             rows += kept
-            uncounted |= {key(each) for each in kept if each.state is not CountState.UNCOUNTED}
+            uncounted |= {each.key for each in kept if each.state is not CountState.UNCOUNTED}
 
     def write(account: Account) -> None:
         reconciliation.write(account, rows, scope.before, now, scope.is_history, uncounted)

@@ -10,9 +10,9 @@ from itertools import accumulate, groupby
 from math import inf
 from typing import NamedTuple
 
-from klaviyo_pg.postgres.reconciliation import Comparison, Key, key
+from klaviyo_pg.postgres.reconciliation import Comparison, Key
 from klaviyo_pg.states import CountState
-from klaviyo_pg.windows import Window, floor
+from klaviyo_pg.windows import Window, floor, merged
 
 COUNTS_DELAY = timedelta(hours=1)
 """Counts come a little later than the events themselves: what is younger is not compared."""
@@ -32,14 +32,9 @@ def period(as_of: datetime, days: int, step: timedelta) -> Window:
 
 def comparable(loaded: Iterable[Window], period: Window, step: timedelta) -> list[Window]:
     """Return the parts of a period that have been loaded, in whole steps and in order of time."""
-    merged: list[Window] = []
-    for window in sorted(loaded):
-        if merged and window.start <= merged[-1].end:
-            merged[-1] = Window(merged[-1].start, max(merged[-1].end, window.end))
-        else:
-            merged.append(window)
     rounded = (
-        Window(max(_ceil(start, step), period.start), min(floor(end, step), period.end)) for start, end in merged
+        Window(max(_ceil(start, step), period.start), min(floor(end, step), period.end))
+        for start, end in merged(loaded)
     )
     return [window for window in rounded if window.start < window.end]
 
@@ -157,19 +152,19 @@ def windows_to_read(steps: Iterable[Comparison], source: Counts, page: int, chun
 
 def rows(compared: Compared, before: Comparisons, reread: Collection[Key], now: datetime) -> list[Comparison]:
     """Return what to store of a check: days, and steps that differ, with the times when they were read again."""
-    steps = {key(each): each._replace(reread_at=_reread_at(each, before, reread, now)) for each in compared.steps}
+    steps = {each.key: each._replace(reread_at=_reread_at(each, before, reread, now)) for each in compared.steps}
     reread_days = {start.date() for _, start, _ in reread}
     days = [
         day._replace(reread_at=now if day.window_start.date() in reread_days else _earlier_reread(day, before))
         for day in compared.days
     ]
-    return [steps.pop(key(day), day) for day in days] + [each for each in steps.values() if _differed(each)]
+    return [steps.pop(day.key, day) for day in days] + [each for each in steps.values() if _differed(each)]
 
 
 def by_metric(before: Comparisons) -> dict[str, list[Comparison]]:
     """Return the comparisons that an earlier check stored, by metric, in order of time."""
     found: dict[str, list[Comparison]] = {}
-    for each in sorted(before.values(), key=key):
+    for each in sorted(before.values(), key=lambda each: each.key):
         found.setdefault(each.metric_id, []).append(each)
     return found
 
@@ -185,15 +180,15 @@ def kept(compared: Compared, known: Iterable[Comparison]) -> list[Comparison]:
 
 
 def _earlier_reread(day: Comparison, before: Comparisons) -> datetime | None:
-    earlier = before.get(key(day))
+    earlier = before.get(day.key)
     return earlier.reread_at if earlier else None
 
 
 def _reread_at(step: Comparison, before: Comparisons, reread: Collection[Key], now: datetime) -> datetime | None:
     """Return when a step was last read again. It says which two counts remained, so it is void when they change."""
-    if key(step) in reread:
+    if step.key in reread:
         return now
-    earlier = before.get(key(step))
+    earlier = before.get(step.key)
     return earlier.reread_at if earlier is not None and step.equals_counts_of(earlier) else None
 
 
@@ -205,7 +200,7 @@ def newly_differing(compared: Compared, before: Comparisons, reread_counts: bool
     new = {
         each.window_start.date()
         for each in compared.steps
-        if not _was_reported(each, before.get(key(each)), reread_counts)
+        if not _was_reported(each, before.get(each.key), reread_counts)
     }
     return [day for day in compared.days if _differed(day) and day.window_start.date() in new]
 

@@ -95,8 +95,8 @@ def _checked_at(parts: Sequence[Window], checked: Iterable[ComparedHistory], his
 
 
 def _covers(compared: Window, part: Window, history: Window) -> bool:
-    overlaps = compared.start < part.end and part.start < compared.end
-    return overlaps and compared.start <= part.start and (part.end <= compared.end or part.end == history.end)
+    reaches_end = part.end <= compared.end or part.end == history.end
+    return compared.overlaps(part) and compared.start <= part.start and reaches_end
 
 
 def within_budget(all_years: Sequence[Year], budget: int, longest: timedelta) -> list[Year]:

@@ -72,6 +72,7 @@ def full_read(
         fills,
         _EVERY_RUN,
         probe=lambda source, window, subject: fetch(source),
+        is_one_collection=True,
         is_optional=is_optional,
         on_request=on_request,
     )

@@ -82,5 +82,5 @@ EXCLUSIONS = Stream(
     probe=lambda source, window, reason: source.exclusions(source.exclusion_reasons[0], window),
     cursor="created",
     subject="reason",
-    is_one_read=True,
+    is_read_in_parts=True,
 )

@@ -1,7 +1,7 @@
 """Reports on campaigns and flows: streams that are read by day of sending, few requests in a day, in turn."""
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.klaviyo.source import Source
@@ -20,18 +20,13 @@ _DAY = timedelta(days=1)
 Fetch = Callable[[Source, Window, str], Iterator[Page[Report]]]
 
 
-def days_of(window: Window) -> list[date]:
-    """Return the days of a window from midnight to midnight."""
-    return [(window.start + number * _DAY).date() for number in range((window.end - window.start) // _DAY)]
-
-
 def _report(name: str, kind: str, fetch: Fetch, load: Load) -> Stream:
     """Declare a report. Its chunks are days; their subject is the metric that counts as a conversion."""
 
     def open_chunk(reading: Reading) -> Reads:
         window, metric_id = reading.window, reading.subject
         assert isinstance(window, Window) and metric_id is not None, "the plan gives each chunk both"
-        days = days_of(window)
+        days = window.days
 
         def batch(pages: Sequence[Page[Report]]) -> Batch:
             rows, unreadable = collected(pages)

@@ -111,12 +111,13 @@ class Stream:
 
     `open` begins to read a chunk, and `group` puts its pages into batches of at least `batch_rows` rows. `cursor` is
     the API's time field by which it is read in windows and resumed at checkpoints; None: each read is a full read,
-    which also shows what the source has deleted. `subject` is what chunks can be limited to; they can be parts of one
-    full read (`is_one_read`), which has found everything only together. `loads` are the ways in which its rows come
-    into tables. `schedule` says when it is read. A run is complete without an optional stream,
-    which not every account has. One that costs much is read only `on_request`, if TABLES asks for it. `needs` are the
-    names of streams that are read for it. Chunks of a stream that is read `in_turn` have so few requests that one unit
-    reads all of them. `probe` sends the smallest request that needs the same scopes.
+    which also shows what the source has deleted. If it `is_one_collection`, every run reads all of it, and stores it as
+    one batch. `subject` is what chunks can be limited to; they can be parts of one full read (`is_read_in_parts`),
+    which has found everything only together. `loads` are the ways in which its rows come into tables. `schedule` says
+    when it is read. A run is complete without an optional stream, which not every account has. One that costs much is
+    read only `on_request`, if TABLES asks for it. `needs` are the names of streams that are read for it. Chunks of a
+    stream that is read `in_turn` have so few requests that one unit reads all of them. `probe` sends the smallest
+    request that needs the same scopes.
     """
 
     name: str
@@ -128,7 +129,8 @@ class Stream:
     probe: Probe
     cursor: str | None = None
     subject: str | None = None
-    is_one_read: bool = False
+    is_one_collection: bool = False
+    is_read_in_parts: bool = False
     on_request: bool = False
     needs: frozenset[str] = frozenset()
     in_turn: bool = False
@@ -145,11 +147,6 @@ class Stream:
         names = {load.table.name for load in self.loads}
         derived = any(load.table in _MEMBER_LIST_TABLES for load in self.loads)
         return frozenset(names | {membership.MEMBER_LISTS.name} if derived else names)
-
-    @property
-    def is_full_read(self) -> bool:
-        """True if every run reads all of it, as one collection."""
-        return self.group is as_one_batch and not self.in_turn
 
     @property
     def leading(self) -> frozenset[str]:

@@ -10,7 +10,7 @@ from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.postgres import backfill_ledger, reconciliation, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
-from klaviyo_pg.postgres.reconciliation import Comparison, LastCheck, key
+from klaviyo_pg.postgres.reconciliation import Comparison, LastCheck
 from klaviyo_pg.states import CountState
 from klaviyo_pg.windows import Window
 from tests.driver import PATIENCE
@@ -96,11 +96,11 @@ def test_a_difference_that_could_not_be_counted_again_is_not_taken_for_counted(a
     """It keeps what is known, and the time of its count. The metric is without counts until it is counted again."""
     differing = Comparison("a", MIDNIGHT, NOON, 10, 9, CountState.DIFFERS)
     reconciliation.write(account, [differing], {}, NOON)
-    reconciliation.write(account, [differing], {key(differing): differing}, NOON + HOUR, uncounted={key(differing)})
-    assert reconciliation.comparisons(account, Window(MIDNIGHT, NOON)) == {key(differing): differing}
+    reconciliation.write(account, [differing], {differing.key: differing}, NOON + HOUR, uncounted={differing.key})
+    assert reconciliation.comparisons(account, Window(MIDNIGHT, NOON)) == {differing.key: differing}
     assert reconciliation.counted_metrics(account) == set()
     assert reconciliation.last_checks(account) == {"a": LastCheck(NOON + HOUR, NOON)}
-    reconciliation.write(account, [differing], {key(differing): differing}, NOON + 2 * HOUR)
+    reconciliation.write(account, [differing], {differing.key: differing}, NOON + 2 * HOUR)
     assert reconciliation.counted_metrics(account) == {"a"}
     assert reconciliation.last_checks(account) == {"a": LastCheck(NOON + 2 * HOUR, NOON + 2 * HOUR)}
 
@@ -118,13 +118,13 @@ def test_a_comparison_replaces_earlier_ones_that_overlap_it(account: Account, co
     reconciliation.write(two, [today], {}, NOON)
     window = Window(MIDNIGHT - DAY, NOON)
     comparisons = reconciliation.comparisons(account, window)
-    assert sorted(comparisons.values(), key=key) == sorted([today, hour, *others], key=key)
+    assert comparisons == {each.key: each for each in (today, hour, *others)}
     assert all(isinstance(each.state, CountState) for each in comparisons.values())
     assert reconciliation.counted_metrics(account) == {"a"}
 
     later = Comparison("a", MIDNIGHT, NOON, 12, 12, CountState.COMPLETE, NOON)
     reconciliation.write(account, [later], {}, NOON + HOUR)
-    assert reconciliation.comparisons(account, window).keys() == {key(each) for each in (later, *others)}
+    assert reconciliation.comparisons(account, window).keys() == {each.key for each in (later, *others)}
     assert len(reconciliation.comparisons(two, window)) == 1
     differences = connection.execute("SELECT difference FROM reconciliation WHERE metric_id = 'a' ORDER BY 1")
     assert [row[0] for row in differences] == [-1, 0, 0]

@@ -292,7 +292,7 @@ def test_a_unit_does_not_change_its_arguments(name: str) -> None:
 def test_units_are_found() -> None:
     """Each unit that the pipeline submits has a task."""
     tasks = {name.rpartition(".")[2] for name in units() if name.startswith("tasks.")}
-    assert {"prepare", "read", "extract", "load", "count", "finish"} <= tasks
+    assert {"prepare", "read", "extract", "load", "count_gaps", "finish"} <= tasks
     assert {"pipeline.read.read_chunks", "pipeline.backfill.read.extract", "pipeline.run.finish"} <= units().keys()
 
 

@@ -32,7 +32,7 @@ def test_a_task_has_the_arguments_of_its_unit(unit: Callable[..., Any]) -> None:
     assert list(signature(TASKS[unit].fn).parameters) == [each for each in arguments if each != "attempt"]
 
 
-@pytest.mark.parametrize("task", [units.extract, units.load, units.read_at_once, units.count])
+@pytest.mark.parametrize("task", [units.extract, units.load, units.read_at_once, units.count_gaps])
 def test_history_is_not_cached_by_prefect(task: Any) -> None:
     """The ledger and the spool know what is done. A cached result could outlive the files in the spool."""
     assert task.cache_policy is NO_CACHE

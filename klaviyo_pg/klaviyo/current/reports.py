@@ -59,7 +59,7 @@ STATISTICS = (
 )
 """All statistics that reports have."""
 _LARGEST = 2**63
-_DAY, _SECOND = timedelta(days=1), timedelta(seconds=1)
+_SECOND = timedelta(seconds=1)
 _decode = msgspec.json.Decoder(dict[str, Any], float_hook=float).decode  # 1e999 is infinite
 
 
@@ -91,7 +91,7 @@ def of_campaigns(client: Client, window: Window, metric_id: str) -> Iterator[Pag
 def of_flows(client: Client, window: Window, metric_id: str) -> Iterator[Page[Report]]:
     """Read the days of the report on flows."""
     body = _body("flow", "series", window, metric_id, interval="daily")
-    asked = _days_of(window)
+    asked = window.days
     for answer, rejects, read_at in _pages(client, FLOWS, body):
         days = _days(answer.dates, window)
         results = _results(answer, "flow", rejects)
@@ -208,12 +208,8 @@ def _number(value: Any) -> int | float | None:
 
 def _days(dates: Sequence[Any], window: Window) -> list[date | None]:
     """Return the day of each value: that of its place where all days have one, else that of its time."""
-    days = _days_of(window)
+    days = window.days
     return list(days) if len(dates) in (0, len(days)) else [_date(each) for each in dates]
-
-
-def _days_of(window: Window) -> list[date]:
-    return [(window.start + number * _DAY).date() for number in range((window.end - window.start) // _DAY)]
 
 
 def _date(value: Any) -> date | None:

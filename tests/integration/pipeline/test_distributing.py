@@ -365,6 +365,17 @@ def test_a_run_that_was_slow_to_begin_has_time_to_take_its_claim(
     assert len(prefect.runs) == 1
 
 
+def test_each_run_whose_process_dies_is_replaced(warehouse: Warehouse, run: Run, prefect: FakePrefect) -> None:
+    """Up to the fifth one. Each of them dies without a word: its state stays that of a run in progress."""
+
+    def die(created: FlowRun) -> None:
+        created.state = Running()
+
+    prefect.created = die
+    assert coordinate(warehouse, run).sentences == ["The process that ran it is gone."]
+    assert len(prefect.runs) == 5
+
+
 def test_a_group_has_no_other_run_while_the_last_one_is_alive(
     warehouse: Warehouse, run: Run, prefect: FakePrefect
 ) -> None:

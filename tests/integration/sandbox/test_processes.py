@@ -71,7 +71,7 @@ def test_a_killed_process_costs_nothing_but_time(
 ) -> None:
     """Its units fail, those in threads continue, and a rerun reads the rest."""
     killed: list[int] = []
-    handle = processes._Reader._handle
+    handle = processes._ReadingProcess._handle
 
     def kill_at_first_progress(reader: Any, kind: str, *values: Any) -> None:
         if kind == "progress" and not killed:
@@ -79,7 +79,7 @@ def test_a_killed_process_costs_nothing_but_time(
             os.kill(killed[0], signal.SIGKILL)
         handle(reader, kind, *values)
 
-    monkeypatch.setattr(processes._Reader, "_handle", kill_at_first_progress)
+    monkeypatch.setattr(processes._ReadingProcess, "_handle", kill_at_first_progress)
     account = warehouse.variant(warehouse_schema="killed")
     first = backfill(account, processes=2)
     assert first.state is RunState.PARTIAL and killed == started[:1]
@@ -104,7 +104,7 @@ def test_where_processes_cannot_start_threads_read(
 def test_a_signal_for_the_whole_group_leaves_stopping_to_the_parent(warehouse: Warehouse, started: list[int]) -> None:
     """A process manager sends it to all processes. The parent then stops its units in order."""
     with warehouse.open() as session:
-        reader = processes._Reader(session)
+        reader = processes._ReadingProcess(session)
         assert isinstance(reader.begin(()).get(timeout=PATIENCE), Exception)  # the process is set up
         os.kill(started[0], signal.SIGTERM)
         assert isinstance(reader.begin(()).get(timeout=PATIENCE), Exception)
@@ -115,7 +115,7 @@ def test_a_signal_for_the_whole_group_leaves_stopping_to_the_parent(warehouse: W
 def test_nothing_secret_is_in_the_arguments_of_a_process(warehouse: Warehouse, started: list[int]) -> None:
     """A process gets its settings over a socket, and ends when the other end of it is closed."""
     with warehouse.open() as session:
-        reader = processes._Reader(session)
+        reader = processes._ReadingProcess(session)
         arguments = Path(f"/proc/{started[0]}/cmdline").read_text()
         assert str(session.settings.api_key) not in arguments
         environment = Path(f"/proc/{started[0]}/environ").read_text()

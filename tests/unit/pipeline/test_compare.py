@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klaviyo_pg.postgres.reconciliation import Comparison, Key, key
+from klaviyo_pg.postgres.reconciliation import Comparison, Key
 from klaviyo_pg.states import CountState
 from klaviyo_pg.windows import Window
 from pipeline.reconcile.compare import (
@@ -48,7 +48,7 @@ def day(source: int, warehouse: int, state: CountState, reread_at: datetime | No
 
 def by_key(*comparisons: Comparison) -> Mapping[Key, Comparison]:
     """Return comparisons as an earlier check has stored them."""
-    return {key(each): each for each in comparisons}
+    return {each.key: each for each in comparisons}
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def stored_rows(
     """Return the rows that a check of the day stores if it has read these hours again."""
     earlier = by_key(*before)
     compared = compare("a", [TODAY], HOUR, source, stored, earlier)
-    return rows(compared, earlier, {key(hour(at, 0, 0)) for at in reread}, NOW)
+    return rows(compared, earlier, {hour(at, 0, 0).key for at in reread}, NOW)
 
 
 def test_the_time_of_a_reread_is_stored_with_its_counts() -> None:
@@ -210,7 +210,7 @@ def test_days_are_steps_in_the_legacy_dialect() -> None:
     whole = day(5, 4, CountState.DIFFERS)
     compared = compare("a", [TODAY], DAY, hours(5), hours(4), {})
     assert compared == ([whole], [whole])
-    [row] = rows(compared, {}, {key(whole)}, NOW)
+    [row] = rows(compared, {}, {whole.key}, NOW)
     assert row == whole._replace(reread_at=NOW)
     assert not needs_reread(whole, row, surplus=True)
 

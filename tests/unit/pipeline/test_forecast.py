@@ -22,7 +22,7 @@ from transforms.routing import KnownMetric
 NOW = datetime(2026, 11, 27, 6, tzinfo=UTC)
 START = NOW - timedelta(days=1500)
 HOURS = {NOW - timedelta(hours=number): 100 for number in range(24 * 31)}
-FULL_READS = [name for name, stream in STREAMS.items() if stream.is_full_read]
+FULL_READS = [name for name, stream in STREAMS.items() if stream.is_one_collection]
 SHOP = Sizes(
     full_reads={name: number for number, name in enumerate(FULL_READS, 1)},
     metrics=("opened", "quiet"),
