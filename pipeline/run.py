@@ -21,6 +21,7 @@ from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import accounts, claims, clock, commits, details, future, runs, schema, schema_lock
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.connect import means_missing_tables
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.postgres.patience import repeated
 from klaviyo_pg.settings import Settings
@@ -131,8 +132,8 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
     settings.check_warehouse()
     session.check_claims_work()
     source = session.first_source()
-    described = checks.account(source, settings, log.warning)
-    checks.metric_names(source, settings, _stored_metrics(session))
+    described = checks.fetch_account(source, settings, log.warning)
+    checks.check_metric_names(source, settings, _stored_metrics(session))
     opening = partial(_open, session, flow, selection, source, described, is_limited)
     run, before = repeated(opening, schema_lock.PATIENCE, log.warning)
     for note in run.notes:
@@ -173,7 +174,7 @@ def _open(
         runs.add_requests(account, opened.run_id, source.traffic)
         if described:
             _describe(account, opened.run_id, described, settings)
-        unknown_zone = checks.time_zone(connection, described.timezone if described else None)
+        unknown_zone = checks.time_zone_warning(connection, described.timezone if described else None)
         other_names = _follow_readable_names(account, settings, opened.as_of)
     first = source.traffic
     run = Run(
@@ -209,7 +210,7 @@ def _stored_metrics(session: Session) -> list[KnownMetric]:
         with session.database.transaction() as connection:
             return checks.stored_metrics(connection, session.settings)
     except psycopg.Error as error:
-        if checks.is_new(error):
+        if means_missing_tables(error):
             return []
         raise
 
@@ -219,7 +220,7 @@ def _registered(
 ) -> tuple[Account, str | None]:
     """Register the account under its name, and return it with its id, which an earlier run may have stored."""
     name, schema_name = settings.klaviyo_integration, settings.warehouse_schema
-    _, account_id = checks.registered(connection, settings, account_id)
+    account_id = checks.check_registration(connection, settings, account_id)
     protection = settings.personal_data, settings.salt_digest
     return accounts.register(connection, schema_name, name, account_id, *protection), account_id
 
@@ -263,9 +264,9 @@ def join(session: Session, run_id: str, flow: str, claim: str, answer_seconds: f
         started = runs.find_run(connection, settings.warehouse_schema, settings.klaviyo_integration, run_id)
         if started is None:
             raise BadSettings(f"This warehouse has no run {run_id} of {settings.klaviyo_integration}.")
-        checks.registered(connection, settings, settings.klaviyo_account_id)
+        checks.check_registration(connection, settings, settings.klaviyo_account_id)
         account = Account(connection, settings.warehouse_schema, started.integration_id)
-        checks.readable_names(account, settings)
+        checks.check_readable_properties(account, settings)
         if not (started.is_latest and claims.held(account, [flow])):
             raise Stopped(f"The {flow} run that this belongs to has ended. Rerun the {flow} to resume.")
     session.claim(started.integration_id, claim)
