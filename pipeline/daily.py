@@ -15,7 +15,6 @@ from pipeline.batch import as_written
 from pipeline.chunks import Chunk
 from pipeline.job import Job, read
 from pipeline.reconcile.check import can_count, find_late_events
-from pipeline.run import transact
 from pipeline.statistics import update_statistics
 from pipeline.streams.departures import OWNERS, PROFILE_SWEEP, SUSPECTED
 from pipeline.streams.dimensions import LISTS, METRICS, SEGMENTS
@@ -48,7 +47,7 @@ def sync(job: Job, since: datetime | None) -> None:
     if EVENTS.name in streams:
         _fail_without_events(job, planned)
         find_late_events(job, planned)
-    if OWNERS.name in streams and not job.tally.must_stop and transact(job.session, job.run, departures.has_orphans):
+    if OWNERS.name in streams and not job.tally.must_stop and job.transact(departures.has_orphans):
         read(job, "Events of deleted profiles", [Chunk(OWNERS.name)])
     _derive_member_lists(job, streams)
     if not job.tally.must_stop:
@@ -61,7 +60,7 @@ def sync(job: Job, since: datetime | None) -> None:
 
 def _derive_member_lists(job: Job, streams: Collection[str]) -> None:
     """Derive member_lists, unless the run stops before it has read the exclusions. Note what it was derived without."""
-    read_to = transact(job.session, job.run, ledger.watermarks).get(EXCLUSIONS.name)
+    read_to = job.transact(ledger.watermarks).get(EXCLUSIONS.name)
     is_current = read_to is not None and read_to >= job.run.as_of
     if job.tally.must_stop and EXCLUSIONS.name in streams and not is_current:
         return
@@ -77,7 +76,7 @@ def shared_out(job: Job, chunks: Sequence[Chunk]) -> list[Chunk]:
     """Share the people who are incomplete out among readers, by how many there are at this moment."""
     if PEOPLE.name not in {chunk.stream for chunk in chunks}:
         return list(chunks)
-    waiting = transact(job.session, job.run, lambda account: lookups.count_incomplete(account, plan.MOST_WAITING))
+    waiting = job.transact(lambda account: lookups.count_incomplete(account, plan.MOST_WAITING))
     return [*plan.people_chunks(waiting), *(chunk for chunk in chunks if chunk.stream != PEOPLE.name)]
 
 
@@ -126,7 +125,7 @@ def _plan(job: Job, wanted: Selection, since: datetime | None) -> Phases:
 
 def _phases(job: Job, wanted: Selection, since: datetime | None) -> Phases:
     streams = wanted.streams
-    stored = transact(job.session, job.run, lambda account: _look_up(account, job.run.id, can_count(job)))
+    stored = job.transact(lambda account: _look_up(account, job.run.id, can_count(job)))
     blind = timedelta(days=job.run.settings.blind_lookback_days)
     with job.session.source() as source:
         all_at_once, looks_up = source.reads_all_metrics_at_once, source.looks_up_memberships

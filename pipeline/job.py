@@ -1,6 +1,6 @@
 """A run in progress, with everything its runbook needs; and reading chunks of it side by side."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -15,7 +15,7 @@ from klaviyo_pg.windows import parse
 from pipeline.chunks import Chunk
 from pipeline.outcome import Outcome, Tally, describe
 from pipeline.read import read_chunks
-from pipeline.run import Log, Run, transact
+from pipeline.run import Log, Result, Run, transact
 from pipeline.session import Session
 from pipeline.streams import STREAMS
 from pipeline.workers import Inbox, Workers
@@ -61,6 +61,10 @@ class Job:
         """The number of chunks to read at once."""
         return self.session.worker_count(self.run.answer_seconds, self.session.requests_per_minute)
 
+    def transact(self, work: Callable[[Account], Result]) -> Result:
+        """Do some work in one transaction of the run, as `run.transact` does."""
+        return transact(self.session, self.run, work)
+
 
 def read(job: Job, title: str, chunks: Iterable[Chunk]) -> None:
     """Read chunks side by side, except those that an earlier attempt of this run has already read.
@@ -105,7 +109,7 @@ def _left(job: Job, planned: list[Chunk]) -> list[Chunk]:
         reopened = 0 if run.resumed_at is None else _resume(account, run.id, planned)
         return reopened, ledger.plan_chunks(account, run.id, names)
 
-    reopened, done = transact(job.session, run, plan)
+    reopened, done = job.transact(plan)
     if reopened:
         job.log.info("%d of %d chunks were done more than a minute ago and are read again", reopened, len(planned))
     waiting = [chunk for chunk in planned if (chunk.key, chunk.part) not in done]
@@ -138,7 +142,7 @@ def _pieces(job: Job, group: Sequence[Chunk], begun: Iterable[Sequence[Chunk]]) 
         return []
     [chunk], run = divisible, job.run
     known = {each.window for other in begun for each in other if each.key == chunk.key}
-    parts = transact(job.session, run, lambda account: ledger.parts(account, run.id, chunk.key))
+    parts = job.transact(lambda account: ledger.parts(account, run.id, chunk.key))
     return [chunk._replace(window=window) for window in map(parse, parts) if window not in known]
 
 

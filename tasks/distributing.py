@@ -28,7 +28,6 @@ from pipeline.backfill.counting import Counting
 from pipeline.backfill.plan import Plan, part_claim
 from pipeline.backfill.shown import Shown
 from pipeline.job import Job
-from pipeline.run import transact
 from pipeline.streams.events import stored_metrics
 from pipeline.workers import Inbox
 from tasks.flow_run import MISCONFIGURED
@@ -94,7 +93,7 @@ def read_distributed(job: Job, plan: Plan, parameters: Mapping[str, object]) -> 
         _watching(job, client, parameters) as watch,
     ):
         _check_deployment(client)
-        inbox, shown = Inbox(), Shown(job, transact(job.session, job.run, stored_metrics).names)
+        inbox, shown = Inbox(), Shown(job, job.transact(stored_metrics).names)
         counting = Counting(job, plan, pool, inbox, job.tally.add)
         waiting: list[BackfillChunk] = []
         is_done = False
@@ -167,7 +166,7 @@ def _record(job: Job, groups: Sequence[Group]) -> None:
             backfill_ledger.group(account, group.chunks, group.name)
 
     if groups:
-        transact(job.session, job.run, record)
+        job.transact(record)
 
 
 def _groups(
@@ -254,7 +253,7 @@ class _Watch:
         """Forget the groups that are done, and hand out again those whose run has not read them."""
         job, groups = self._job, tuple(self.groups)
         job.session.keep_claims()
-        ledger = transact(job.session, job.run, lambda account: self._look_up(account, groups))
+        ledger = job.transact(lambda account: self._look_up(account, groups))
         self.requests = ledger.requests
         self._show(groups, ledger)
         self.groups = [

@@ -7,7 +7,6 @@ from klaviyo_pg.postgres.reconciliation import Comparison
 from klaviyo_pg.windows import Window
 from pipeline.job import Job
 from pipeline.reconcile import compare
-from pipeline.run import transact
 
 _MAX_ARTIFACT_ROWS = 500
 
@@ -46,7 +45,7 @@ def report(job: Job, names: Mapping[str, str], findings: Findings, period: Windo
 
     With a `period`, earlier differences outside it are left out.
     """
-    stored = transact(job.session, job.run, reconciliation.differences)
+    stored = job.transact(reconciliation.differences)
     new = {_place(day) for day in findings.new}
     days = [
         day
