@@ -51,7 +51,7 @@ def sync(job: Job, since: datetime | None) -> None:
         read(job, "Events of deleted profiles", [Chunk(OWNERS.name)])
     _derive_member_lists(job, streams)
     if not job.tally.must_stop:
-        job.tally.notes += memberships.erase_people(job.session, job.run)
+        job.tally.add_notes(*memberships.erase_people(job.session, job.run))
         reports.read_reports(job, streams)
     stored_marts.forget_others(job)
     stored_marts.renew(job)
@@ -67,9 +67,9 @@ def _derive_member_lists(job: Job, streams: Collection[str]) -> None:
     with job.session.progress.stage("Member lists", "tables"):
         loss = job.workers.call(memberships.derive, job.run)
     if loss is not None:
-        job.tally.add(loss)
+        job.tally.add_error(loss)
     if not (is_current or job.tally.must_stop) and {EXCLUSIONS.name, LIST_MEMBERS.name} & set(streams):
-        job.tally.notes.append(_NOT_DERIVED if read_to is None else f"{_OLD_EXCLUSIONS} {read_to:%Y-%m-%d %H:%M} UTC.")
+        job.tally.add_notes(_NOT_DERIVED if read_to is None else f"{_OLD_EXCLUSIONS} {read_to:%Y-%m-%d %H:%M} UTC.")
 
 
 def shared_out(job: Job, chunks: Sequence[Chunk]) -> list[Chunk]:
@@ -87,7 +87,7 @@ def _fail_without_events(job: Job, planned: Iterable[Chunk]) -> None:
     """
     refused = len(job.tally.refusals(EVENTS.name))
     if refused and refused >= sum(chunk.stream == EVENTS.name for chunk in planned):
-        job.tally.add(KlaviyoPgError("No events were read, because Klaviyo refused every request for them."))
+        job.tally.add_error(KlaviyoPgError("No events were read, because Klaviyo refused every request for them."))
 
 
 class _Warehouse(NamedTuple):
@@ -119,7 +119,7 @@ def _plan(job: Job, wanted: Selection, since: datetime | None) -> Phases:
     try:
         return _phases(job, wanted, since)
     except KlaviyoPgError as error:
-        job.tally.add(error)
+        job.tally.add_error(error)
         return []
 
 
@@ -178,7 +178,7 @@ def _segment_chunks(job: Job, stored: _Warehouse, overlap: timedelta, looks_up: 
     read_to = stored.watermarks.get(SEGMENTS.name)
     if read_to is not None and read_to >= job.run.as_of:
         for error in found.errors:
-            job.tally.add(error)
+            job.tally.add_error(error)
     elif found.errors:
         _pass_on(job, SEGMENTS, SEGMENT_MEMBERS)
     members = {key.partition("/")[2]: number for key, number in stored.segments_swept.items()}
@@ -199,7 +199,7 @@ def _sweep_chunks(job: Job, stored: _Warehouse, lists_people: bool) -> Iterator[
 def _pass_on(job: Job, stream: Stream, dependent: Stream) -> None:
     """Note that a stream could not be read either, where the API refused the one that it depends on."""
     for error in job.tally.refusals(stream.name):
-        job.tally.add(error, dependent.name)
+        job.tally.add_error(error, dependent.name)
 
 
 def _look_up(account: Account, run_id: str, with_counts: bool) -> _Warehouse:

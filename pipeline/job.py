@@ -53,9 +53,6 @@ class Job:
     log: Log
     publisher: Publisher
 
-    def __post_init__(self) -> None:
-        self.tally.notes.extend(self.run.notes)
-
     @property
     def worker_count(self) -> int:
         """The number of chunks to read at once."""
@@ -221,9 +218,9 @@ class _Counter:
 
     def _note(self, what: str, chunk: Chunk, error: Exception) -> None:
         if STREAMS[chunk.stream].is_optional and isinstance(error, MissingScope | Refused):
-            self._job.tally.without(chunk.stream, error)
+            self._job.tally.add_unavailable(chunk.stream, error)
         else:
-            self._job.tally.add(error, chunk.stream, chunk.subject)
+            self._job.tally.add_error(error, chunk.stream, chunk.subject)
         self._job.session.stop.request_if_throttled(error)
         if not isinstance(error, Stopped):
             self._job.log.warning("%s: %s", what, describe(error))

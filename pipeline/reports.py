@@ -32,7 +32,7 @@ def read_reports(job: Job, streams: Iterable[str]) -> None:
         return
     metric_id = job.transact(lambda account: conversion_metric(account, job.run.settings))
     if isinstance(metric_id, LeftOut):
-        job.tally.add(metric_id)
+        job.tally.add_error(metric_id)
         return
     chunks = job.transact(lambda account: list(_due(account, job.run, wanted, metric_id)))
     if chunks:

@@ -42,10 +42,8 @@ Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 class Run:
     """A run that has begun. `as_of` is its present: it reads what the source contains up to then.
 
-    `resumed_at` is when this process resumed a run that did not finish; None: it has not. `repair` is the sentence
-    about an earlier run with a wrong clock, where this one has set right what that one recorded. `unknown_zone` is the
-    sentence about a time zone that the database does not have, `other_names` that about names of properties that were
-    readable before, or were not. `is_limited` is that of `runs.OpenedRun`.
+    `resumed_at` is when this process resumed a run that did not finish; None: it has not. `notes` are sentences about
+    the run that its result has to contain. `is_limited` is that of `runs.OpenedRun`.
     """
 
     id: str
@@ -55,22 +53,8 @@ class Run:
     settings: Settings
     answer_seconds: float = 0.0  # how long the API's first, small answer took
     resumed_at: datetime | None = None
-    repair: str | None = None
-    unknown_zone: str | None = None
-    other_names: str | None = None
+    notes: tuple[str, ...] = ()
     is_limited: bool = False
-
-    @property
-    def notes(self) -> list[str]:
-        """The sentences about the run that its result has to contain."""
-        found = [sentence for sentence in (self.repair, self.unknown_zone, self.other_names) if sentence is not None]
-        if self.resumed_at is None:
-            return found
-        return [
-            *found,
-            f"Resumed the unfinished run of {self.as_of.astimezone(UTC):%Y-%m-%d %H:%M} UTC. Windows of past events "
-            "that it had finished were not read again.",
-        ]
 
     def account(self, connection: psycopg.Connection) -> Account:
         """Return this run's part of the warehouse, on a connection."""
@@ -174,8 +158,12 @@ def _open(
         runs.add_requests(account, opened.run_id, source.traffic)
         if described:
             _describe(account, opened.run_id, described, settings)
-        unknown_zone = checks.time_zone_warning(connection, described.timezone if described else None)
-        other_names = _follow_readable_names(account, settings, opened.as_of)
+        notes = (
+            repair.sentence,
+            checks.time_zone_warning(connection, described.timezone if described else None),
+            _follow_readable_names(account, settings, opened.as_of),
+            _resumption(opened.as_of) if opened.is_resumed else None,
+        )
     first = source.traffic
     run = Run(
         opened.run_id,
@@ -185,12 +173,17 @@ def _open(
         settings,
         answer_seconds=first.seconds / max(1, first.requests),
         resumed_at=now if opened.is_resumed else None,
-        repair=repair.sentence,
-        unknown_zone=unknown_zone,
-        other_names=other_names,
+        notes=tuple(filter(None, notes)),
         is_limited=opened.is_limited,
     )
     return run, before
+
+
+def _resumption(as_of: datetime) -> str:
+    return (
+        f"Resumed the unfinished run of {as_of.astimezone(UTC):%Y-%m-%d %H:%M} UTC. Windows of past events that it had "
+        "finished were not read again."
+    )
 
 
 def _describe(account: Account, run_id: str, described: rows.Account, settings: Settings) -> None:

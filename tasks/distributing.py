@@ -94,7 +94,7 @@ def read_distributed(job: Job, plan: Plan, parameters: Mapping[str, object]) -> 
     ):
         _check_deployment(client)
         inbox, shown = Inbox(), Shown(job, job.transact(stored_metrics).names)
-        counting = Counting(job, plan, pool, inbox, job.tally.add)
+        counting = Counting(job, plan, pool, inbox, job.tally.add_error)
         waiting: list[BackfillChunk] = []
         is_done = False
         while not (is_done or stop.is_requested or job.tally.must_stop):
@@ -111,7 +111,7 @@ def read_distributed(job: Job, plan: Plan, parameters: Mapping[str, object]) -> 
             is_done = counting.is_complete and not (watch.groups or waiting or len(inbox))
         counting.report()
     if stop.is_requested and not job.tally.is_postponed:
-        job.tally.add(Stopped("Stopped. Rerun with the same arguments to resume."))
+        job.tally.add_error(Stopped("Stopped. Rerun with the same arguments to resume."))
 
 
 def _handle(inbox: Inbox) -> None:
@@ -319,13 +319,13 @@ class _Watch:
 
     def _retry(self, group: Group, message: str | None, state: str) -> bool:
         if state == "To be continued":
-            self._job.tally.add(Throttled(message))
+            self._job.tally.add_error(Throttled(message))
             return False
         if state == MISCONFIGURED:
-            self._job.tally.add(BadSettings(message))
+            self._job.tally.add_error(BadSettings(message))
             return False
         if group.attempt >= _MAX_ATTEMPTS or self._job.session.stop.is_requested:
-            self._job.tally.add(KlaviyoPgError(message or f"A run ended as {state}."))
+            self._job.tally.add_error(KlaviyoPgError(message or f"A run ended as {state}."))
             return False
         self._job.log.warning("%s: %s Another run reads its chunks.", group.chunks[0].window, message or f"{state}.")
         group.serial += 1

@@ -87,8 +87,8 @@ def _refused(error: KlaviyoPgError) -> State[Any]:
 
 
 def _job(session: Session, run: Run, tolerates_failures: bool) -> Job:
-    tally, log = Tally(tolerates_failures), get_run_logger()
-    artifacts = Artifacts(run.settings.klaviyo_integration, tally.notes.append)
+    tally, log = Tally(tolerates_failures, run.notes), get_run_logger()
+    artifacts = Artifacts(run.settings.klaviyo_integration, tally.add_notes)
     return Job(session, run, PrefectWorkers(), tally, log, artifacts)
 
 
@@ -98,7 +98,7 @@ def _follow(session: Session, run: Run, runbook: Runbook, tolerates_failures: bo
     try:
         runbook(job)
     except KlaviyoPgError as error:
-        job.tally.end(error)
+        job.tally.end_with(error)
     except BaseException as error:  # nothing else will close it
         if isinstance(error, KeyboardInterrupt | TerminationSignal):
             close_after_error(session, run, RunState.STOPPED, str(Stopped()))

@@ -46,7 +46,7 @@ def backfill(
     read(job, "Metrics and lists", unread_dimension_chunks(watermarks, {METRICS.name, LISTS.name}, reasons, streams))
     planned = Plan(()) if job.tally.must_stop else _planned(job, window, restart)
     if not planned.selects_metrics:
-        job.tally.notes.append(_NO_HISTORY)
+        job.tally.add_notes(_NO_HISTORY)
     read_plan(job, planned)
     _complete_people(job)
     stored_marts.renew(job)
@@ -70,7 +70,7 @@ def _planned(job: Job, window: Window, restart: bool) -> Plan:
         return job.workers.call(plan, job.run, window, restart)
     if errors := job.tally.errors(METRICS.name):
         raise errors[0]
-    job.tally.notes.append(_NO_METRICS)
+    job.tally.add_notes(_NO_METRICS)
     return Plan(())
 
 
@@ -109,8 +109,7 @@ def _report_differences(job: Job, chunks: Sequence[BackfillChunk], names: Mappin
         return [each for each in corrected if each.differs]
 
     if differing := job.transact(correct):
-        job.tally.has_differences = True
-        job.tally.notes += sentences(differing, names)
+        job.tally.add_differences(sentences(differing, names))
 
 
 def _row(summary: Summary, name: str | None) -> dict[str, object]:

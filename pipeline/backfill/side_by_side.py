@@ -48,7 +48,7 @@ def read_history(job: Job, plan: Plan) -> None:
         reading.report()
         stored = reading.shown.stored
     if job.session.stop.is_requested and not job.tally.is_postponed:
-        job.tally.add(Stopped(f"Stopped after {stored:,} events. Rerun with the same arguments to resume."))
+        job.tally.add_error(Stopped(f"Stopped after {stored:,} events. Rerun with the same arguments to resume."))
 
 
 class _Pools(NamedTuple):
@@ -145,7 +145,7 @@ class _Reading:
             return
         job, message = self._job, describe(error)
         job.log.warning("%s: %s", chunk or "History", message)
-        job.tally.add(error)
+        job.tally.add_error(error)
         job.session.stop.request_if_throttled(error)
         if chunk is None or job.session.has_lost_claims:
             return

@@ -221,7 +221,7 @@ def _count(job: Job, scope: Scope, findings: Findings, is_required: bool) -> dic
             findings.uncounted.add(describe(answer), metric_id)
             counts[metric_id] = None
         else:
-            job.tally.add(answer)
+            job.tally.add_error(answer)
             job.session.stop.request_if_throttled(answer)
     return counts
 

@@ -53,11 +53,10 @@ def report(job: Job, names: Mapping[str, str], findings: Findings, period: Windo
         if day.metric_id in names and (period is None or _begins_in(period, day) or _place(day) in new)
     ]
     as_before = [day for day in days if _place(day) not in new]
-    job.tally.notes += compare.sentences([(day, names[day.metric_id]) for day in findings.new], as_before)
-    job.tally.notes += findings.uncounted.sentences
     if days:
-        job.tally.has_differences = True
+        job.tally.add_differences(compare.sentences([(day, names[day.metric_id]) for day in findings.new], as_before))
         publish(job, names, days)
+    job.tally.add_notes(*findings.uncounted.sentences)
 
 
 def _begins_in(period: Window, day: Comparison) -> bool:
