@@ -11,6 +11,7 @@ from prefect import State, flow
 
 from klaviyo_pg.moments import parse_moment
 from klaviyo_pg.parameters import parse_flag
+from klaviyo_pg.settings import Settings
 from pipeline.backfill import runbook
 from pipeline.backfill.side_by_side import read_history
 from tasks.blocks import AccountBlock, WarehouseBlock, settings_from
@@ -46,17 +47,17 @@ def backfill(
     """
     parameters = {"integration": integration, "klaviyo": klaviyo, "warehouse": warehouse}
 
-    def planned() -> Runbook:
+    def prepare() -> tuple[Settings, Runbook]:
+        settings = settings_from(klaviyo, warehouse, klaviyo_integration=integration, metrics=metrics, tables=tables)
         is_distributed, is_restart = parse_flag("distribute", distribute), parse_flag("restart", restart)
         read_plan = partial(read_distributed, parameters=parameters) if is_distributed else read_history
         first, last = parse_moment("start", start), None if end is None else parse_moment("end", end)
-        return partial(runbook.backfill, start=first, end=last, restart=is_restart, read_plan=read_plan)
+        return settings, partial(runbook.backfill, start=first, end=last, restart=is_restart, read_plan=read_plan)
 
     return follow(
         "backfill",
-        partial(settings_from, klaviyo, warehouse, klaviyo_integration=integration, metrics=metrics, tables=tables),
-        planned,
+        prepare,
         selection={"start": start, "end": end, "restart": restart},
-        limits=(metrics, tables),
+        is_limited=metrics is not None or tables is not None,
         tolerates_failures=True,
     )

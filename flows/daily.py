@@ -10,6 +10,7 @@ from functools import partial
 from prefect import State, flow
 
 from klaviyo_pg.moments import parse_since
+from klaviyo_pg.settings import Settings
 from pipeline.daily import sync
 from tasks.blocks import AccountBlock, WarehouseBlock, settings_from
 from tasks.flow_run import Runbook, follow
@@ -36,13 +37,13 @@ def daily(
         warehouse: the Prefect block with the warehouse, or its name. Default: DATABASE_URL.
     """
 
-    def planned() -> Runbook:
-        return partial(sync, since=parse_since("since", since))
+    def prepare() -> tuple[Settings, Runbook]:
+        settings = settings_from(klaviyo, warehouse, klaviyo_integration=integration, metrics=metrics, tables=tables)
+        return settings, partial(sync, since=parse_since("since", since))
 
     return follow(
         "daily",
-        partial(settings_from, klaviyo, warehouse, klaviyo_integration=integration, metrics=metrics, tables=tables),
-        planned,
+        prepare,
         selection={"since": since},
-        limits=(since, metrics, tables),
+        is_limited=since is not None or metrics is not None or tables is not None,
     )

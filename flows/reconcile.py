@@ -10,7 +10,7 @@ from prefect import State, flow
 from klaviyo_pg.settings import Settings
 from pipeline.reconcile.runbook import reconcile as runbook
 from tasks.blocks import AccountBlock, WarehouseBlock, settings_from
-from tasks.flow_run import follow
+from tasks.flow_run import Runbook, follow
 from tasks.naming import run_name
 
 
@@ -35,15 +35,14 @@ def reconcile(
     """
     changes = {"klaviyo_integration": integration, "metrics": metrics, "tables": tables, "reconcile_days": days}
 
-    def configured() -> Settings:
+    def prepare() -> tuple[Settings, Runbook]:
         settings = settings_from(klaviyo, warehouse, **changes)
         settings.check_reconcile_days("RECONCILE_DAYS" if days is None else "days")
-        return settings
+        return settings, runbook
 
     return follow(
         "reconcile",
-        configured,
-        lambda: runbook,
+        prepare,
         selection={},
-        limits=(metrics, tables),
+        is_limited=metrics is not None or tables is not None,
     )

@@ -73,7 +73,7 @@ class Check:
         """Try the key and each stream, and then forecast the requests, if the key is accepted."""
         findings = self.findings
         try:
-            described = checks.account(self._source, self._settings, findings.warnings.append)
+            described = checks.fetch_account(self._source, self._settings, findings.warnings.append)
             findings.account_id = described.id if described else self._settings.klaviyo_account_id
             findings.timezone = described.timezone if described else None
             self._key_endpoint = next(iter(self._pace.sent), "")

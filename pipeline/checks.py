@@ -1,16 +1,16 @@
 """Checks before a run begins: the key, the names in the settings, the account's name, its protection.
 
-Each check raises a UserError with a sentence that names the setting to change. The checks only read.
+Each check raises a UserError with a sentence that names the setting to change. What stops no run is a warning: a
+sentence that is returned. All of them only read.
 """
 
 from collections.abc import Callable, Sequence
 
 import psycopg
-from psycopg import errors
 
 from klaviyo_pg import rows, schemas
 from klaviyo_pg.catalogue import TABLES, VIEWS
-from klaviyo_pg.errors import BadSettings, Busy, DatabaseUnusable, MissingScope, NotFound, Refused
+from klaviyo_pg.errors import BadSettings, DatabaseUnusable, MissingScope, NotFound, Refused
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import accounts, claims, lookups, schema, time_zones
 from klaviyo_pg.postgres.account import Account
@@ -35,7 +35,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _VERIFIED = frozenset({"verify-ca", "verify-full"})
 
 
-def account(source: Source, settings: Settings, warn: Callable[[str], None]) -> rows.Account | None:
+def fetch_account(source: Source, settings: Settings, warn: Callable[[str], None]) -> rows.Account | None:
     """Ask for the key's account. Raises BadSettings where it is not the configured one.
 
     Returns None if the dialect has no accounts, or if the key may not ask: then `warn` is called with a sentence.
@@ -53,18 +53,16 @@ def account(source: Source, settings: Settings, warn: Callable[[str], None]) -> 
     return answered
 
 
-def account_id(source: Source, settings: Settings, warn: Callable[[str], None]) -> str | None:
-    """Ask for the id of the key's account, as `account` does; where there is no answer, it is the configured one."""
-    answered = account(source, settings, warn)
+def fetch_account_id(source: Source, settings: Settings, warn: Callable[[str], None]) -> str | None:
+    """Ask for the id of the key's account, as `fetch_account` does. Without an answer, return the configured one."""
+    answered = fetch_account(source, settings, warn)
     return answered.id if answered else settings.klaviyo_account_id
 
 
-def registered(
-    connection: psycopg.Connection, settings: Settings, account_id: str | None
-) -> tuple[RegisteredAccount | None, str | None]:
-    """Return how the account is registered under its name, and its id, which an earlier run may have stored.
+def check_registration(connection: psycopg.Connection, settings: Settings, account_id: str | None) -> str | None:
+    """Raise BadSettings if the account's name or protection is another one in this warehouse.
 
-    Raises BadSettings where the name or the protection is another one, or where the account has another name already.
+    Likewise if the account has another name already. Return its id, which an earlier run may have stored.
     """
     name = settings.klaviyo_integration
     stored = accounts.find(connection, settings.warehouse_schema, name)
@@ -78,7 +76,7 @@ def registered(
         account_id = account_id or stored.account_id
     if account_id and (stored is None or stored.account_id is None):
         _check_name_is_the_only_one(connection, settings, account_id)
-    return stored, account_id
+    return account_id
 
 
 def _check_name_is_the_only_one(connection: psycopg.Connection, settings: Settings, account_id: str) -> None:
@@ -106,7 +104,7 @@ def _check_protection(settings: Settings, stored: RegisteredAccount) -> None:
         )
 
 
-def readable_names(account: Account, settings: Settings) -> None:
+def check_readable_properties(account: Account, settings: Settings) -> None:
     """Raise BadSettings if READABLE_PROPERTIES differs from that of the run that began last."""
     if settings.readable_digest != accounts.readable_digest(account):
         raise BadSettings(
@@ -131,7 +129,7 @@ def _named_metrics(settings: Settings) -> set[str]:
     return {name.removeprefix("-") for name in settings.metrics} | {*filter(None, [settings.report_metric])}
 
 
-def metric_names(source: Source, settings: Settings, stored: Metrics) -> None:
+def check_metric_names(source: Source, settings: Settings, stored: Metrics) -> None:
     """Raise BadSettings if METRICS or REPORT_METRIC names a metric that the account does not have.
 
     Likewise if DESTINATIONS names no event table.
@@ -150,7 +148,7 @@ def metric_names(source: Source, settings: Settings, stored: Metrics) -> None:
     check_metric("REPORT_METRIC", settings.report_metric, [*stored, *existing])
 
 
-def database(connection: psycopg.Connection, settings: Settings) -> None:
+def check_writable(connection: psycopg.Connection, settings: Settings) -> None:
     """Raise DatabaseUnusable if the database is read-only, or if a schema is missing and may not be created."""
     row = connection.execute(_IS_READ_ONLY).fetchone()
     assert row is not None
@@ -159,7 +157,7 @@ def database(connection: psycopg.Connection, settings: Settings) -> None:
     schema.check_schemas(connection, settings.warehouse_schema)
 
 
-def tables(connection: psycopg.Connection, settings: Settings) -> None:
+def check_ownership(connection: psycopg.Connection, settings: Settings) -> None:
     """Raise DatabaseUnusable if the user may not create tables in a schema that exists.
 
     Likewise if another user owns a table or view of the warehouse. Others that users have in its schemas do not matter.
@@ -179,7 +177,7 @@ def tables(connection: psycopg.Connection, settings: Settings) -> None:
             )
 
 
-def encryption(connection: psycopg.Connection) -> str | None:
+def encryption_warning(connection: psycopg.Connection) -> str | None:
     """Return a sentence if others could read or change what is sent to the database; None if not."""
     host = connection.info.host
     if host.startswith("/") or host in _LOOPBACK:
@@ -194,7 +192,7 @@ def encryption(connection: psycopg.Connection) -> str | None:
     )
 
 
-def time_zone(connection: psycopg.Connection, name: str | None) -> str | None:
+def time_zone_warning(connection: psycopg.Connection, name: str | None) -> str | None:
     """Return a sentence if the database does not have the account's time zone; None if it has, or for None."""
     if name is None or time_zones.exists(connection, name):
         return None
@@ -204,21 +202,11 @@ def time_zone(connection: psycopg.Connection, name: str | None) -> str | None:
     )
 
 
-def is_free(connection: psycopg.Connection, settings: Settings, flow: str) -> None:
+def check_no_run_in_progress(connection: psycopg.Connection, settings: Settings, flow: str) -> None:
     """Raise Busy if a run of this flow of the account is in progress."""
     stored = accounts.find(connection, settings.warehouse_schema, settings.klaviyo_integration)
     if stored is None:
         return
     account = Account(connection, settings.warehouse_schema, stored.integration_id)
     if claims.held(account, [flow]):
-        raise busy(settings.klaviyo_integration, flow)
-
-
-def busy(name: str, flow: str) -> Busy:
-    """Return the error of a run that another one keeps out."""
-    return Busy(f"Another {flow} run of {name} is in progress: wait for it to finish, or stop it.")
-
-
-def is_new(error: psycopg.Error) -> bool:
-    """Return whether an error means that the warehouse has no tables yet."""
-    return isinstance(error, errors.UndefinedTable | errors.InvalidSchemaName | errors.UndefinedColumn)
+        raise claims.busy(settings.klaviyo_integration, flow)

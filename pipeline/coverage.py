@@ -16,7 +16,6 @@ from klaviyo_pg.postgres.reconciliation import Comparison
 from klaviyo_pg.states import ChunkState, CountState
 from klaviyo_pg.windows import Window, merged, midnight
 from pipeline.job import Job
-from pipeline.run import transact
 
 _DAY = timedelta(days=1)
 _ALL_TIME = Window(datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC))
@@ -76,7 +75,7 @@ def publish(job: Job) -> None:
     name, since = job.run.settings.klaviyo_integration, job.run.settings.events_kept_since
     with job.session.progress.stage("Coverage", "metrics"):
         job.session.progress.expect("coverage", "coverage", None)
-        covered = transact(job.session, job.run, lambda account: read(account, name, job.run.as_of.date(), since))
+        covered = job.transact(lambda account: read(account, name, job.run.as_of.date(), since))
         job.publisher.markdown("coverage", markdown(covered), f"Coverage of {name}")
         job.session.progress.complete("coverage", len(covered.days))
 

@@ -15,7 +15,6 @@ from pipeline.batch import as_written
 from pipeline.chunks import Chunk
 from pipeline.job import Job, read
 from pipeline.reconcile.check import can_count, find_late_events
-from pipeline.run import transact
 from pipeline.statistics import update_statistics
 from pipeline.streams.departures import OWNERS, PROFILE_SWEEP, SUSPECTED
 from pipeline.streams.dimensions import LISTS, METRICS, SEGMENTS
@@ -48,11 +47,11 @@ def sync(job: Job, since: datetime | None) -> None:
     if EVENTS.name in streams:
         _fail_without_events(job, planned)
         find_late_events(job, planned)
-    if OWNERS.name in streams and not job.tally.must_stop and transact(job.session, job.run, departures.has_orphans):
+    if OWNERS.name in streams and not job.tally.must_stop and job.transact(departures.has_orphans):
         read(job, "Events of deleted profiles", [Chunk(OWNERS.name)])
     _derive_member_lists(job, streams)
     if not job.tally.must_stop:
-        job.tally.notes += memberships.erase_people(job.session, job.run)
+        job.tally.add_notes(*memberships.erase_people(job.session, job.run))
         reports.read_reports(job, streams)
     stored_marts.forget_others(job)
     stored_marts.renew(job)
@@ -61,23 +60,23 @@ def sync(job: Job, since: datetime | None) -> None:
 
 def _derive_member_lists(job: Job, streams: Collection[str]) -> None:
     """Derive member_lists, unless the run stops before it has read the exclusions. Note what it was derived without."""
-    read_to = transact(job.session, job.run, ledger.watermarks).get(EXCLUSIONS.name)
+    read_to = job.transact(ledger.watermarks).get(EXCLUSIONS.name)
     is_current = read_to is not None and read_to >= job.run.as_of
     if job.tally.must_stop and EXCLUSIONS.name in streams and not is_current:
         return
     with job.session.progress.stage("Member lists", "tables"):
         loss = job.workers.call(memberships.derive, job.run)
     if loss is not None:
-        job.tally.add(loss)
+        job.tally.add_error(loss)
     if not (is_current or job.tally.must_stop) and {EXCLUSIONS.name, LIST_MEMBERS.name} & set(streams):
-        job.tally.notes.append(_NOT_DERIVED if read_to is None else f"{_OLD_EXCLUSIONS} {read_to:%Y-%m-%d %H:%M} UTC.")
+        job.tally.add_notes(_NOT_DERIVED if read_to is None else f"{_OLD_EXCLUSIONS} {read_to:%Y-%m-%d %H:%M} UTC.")
 
 
 def shared_out(job: Job, chunks: Sequence[Chunk]) -> list[Chunk]:
     """Share the people who are incomplete out among readers, by how many there are at this moment."""
     if PEOPLE.name not in {chunk.stream for chunk in chunks}:
         return list(chunks)
-    waiting = transact(job.session, job.run, lambda account: lookups.count_incomplete(account, plan.MOST_WAITING))
+    waiting = job.transact(lambda account: lookups.count_incomplete(account, plan.MOST_WAITING))
     return [*plan.people_chunks(waiting), *(chunk for chunk in chunks if chunk.stream != PEOPLE.name)]
 
 
@@ -88,7 +87,7 @@ def _fail_without_events(job: Job, planned: Iterable[Chunk]) -> None:
     """
     refused = len(job.tally.refusals(EVENTS.name))
     if refused and refused >= sum(chunk.stream == EVENTS.name for chunk in planned):
-        job.tally.add(KlaviyoPgError("No events were read, because Klaviyo refused every request for them."))
+        job.tally.add_error(KlaviyoPgError("No events were read, because Klaviyo refused every request for them."))
 
 
 class _Warehouse(NamedTuple):
@@ -120,13 +119,13 @@ def _plan(job: Job, wanted: Selection, since: datetime | None) -> Phases:
     try:
         return _phases(job, wanted, since)
     except KlaviyoPgError as error:
-        job.tally.add(error)
+        job.tally.add_error(error)
         return []
 
 
 def _phases(job: Job, wanted: Selection, since: datetime | None) -> Phases:
     streams = wanted.streams
-    stored = transact(job.session, job.run, lambda account: _look_up(account, job.run.id, can_count(job)))
+    stored = job.transact(lambda account: _look_up(account, job.run.id, can_count(job)))
     blind = timedelta(days=job.run.settings.blind_lookback_days)
     with job.session.source() as source:
         all_at_once, looks_up = source.reads_all_metrics_at_once, source.looks_up_memberships
@@ -179,7 +178,7 @@ def _segment_chunks(job: Job, stored: _Warehouse, overlap: timedelta, looks_up: 
     read_to = stored.watermarks.get(SEGMENTS.name)
     if read_to is not None and read_to >= job.run.as_of:
         for error in found.errors:
-            job.tally.add(error)
+            job.tally.add_error(error)
     elif found.errors:
         _pass_on(job, SEGMENTS, SEGMENT_MEMBERS)
     members = {key.partition("/")[2]: number for key, number in stored.segments_swept.items()}
@@ -200,7 +199,7 @@ def _sweep_chunks(job: Job, stored: _Warehouse, lists_people: bool) -> Iterator[
 def _pass_on(job: Job, stream: Stream, dependent: Stream) -> None:
     """Note that a stream could not be read either, where the API refused the one that it depends on."""
     for error in job.tally.refusals(stream.name):
-        job.tally.add(error, dependent.name)
+        job.tally.add_error(error, dependent.name)
 
 
 def _look_up(account: Account, run_id: str, with_counts: bool) -> _Warehouse:

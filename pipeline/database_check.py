@@ -8,7 +8,7 @@ import psycopg
 
 from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.postgres import clock, embedded
-from klaviyo_pg.postgres.connect import connect, translated
+from klaviyo_pg.postgres.connect import connect, means_missing_tables, translated
 from klaviyo_pg.settings import Settings
 from pipeline import checks
 from pipeline.account_check import Findings
@@ -50,12 +50,15 @@ class DatabaseCheck:
         with translated(), connect(embedded.warehouse_url(settings), settings.warehouse_schema) as connection:
             clocks = Clocks(self._now(), clock.present(connection), self._api_time)
             self._try(
-                partial(checks.database, connection, settings),
-                partial(checks.tables, connection, settings),
+                partial(checks.check_writable, connection, settings),
+                partial(checks.check_ownership, connection, settings),
                 partial(self._check_name, connection),
                 partial(clocks.check, self._session.clock_tolerance),
             )
-            sentences = (checks.encryption(connection), checks.time_zone(connection, self._found.timezone))
+            sentences = (
+                checks.encryption_warning(connection),
+                checks.time_zone_warning(connection, self._found.timezone),
+            )
             self._found.warnings += filter(None, sentences)
             info, tls = connection.info, ", TLS" if connection.pgconn.ssl_in_use else ""
             version = info.server_version // 10_000
@@ -64,12 +67,12 @@ class DatabaseCheck:
     def _check_name(self, connection: psycopg.Connection) -> None:
         """Check the account's name and protection, if the warehouse has tables that this user may read."""
         try:
-            checks.registered(connection, self._settings, self._found.account_id)
+            checks.check_registration(connection, self._settings, self._found.account_id)
         except psycopg.errors.InsufficientPrivilege:
             connection.rollback()
         except psycopg.Error as error:
             connection.rollback()
-            if not checks.is_new(error):
+            if not means_missing_tables(error):
                 raise
 
     def _check_api_clock(self) -> None:

@@ -1,6 +1,6 @@
 """A run in progress, with everything its runbook needs; and reading chunks of it side by side."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -15,7 +15,7 @@ from klaviyo_pg.windows import parse
 from pipeline.chunks import Chunk
 from pipeline.outcome import Outcome, Tally, describe
 from pipeline.read import read_chunks
-from pipeline.run import Log, Run, transact
+from pipeline.run import Log, Result, Run, transact
 from pipeline.session import Session
 from pipeline.streams import STREAMS
 from pipeline.workers import Inbox, Workers
@@ -53,13 +53,14 @@ class Job:
     log: Log
     publisher: Publisher
 
-    def __post_init__(self) -> None:
-        self.tally.notes.extend(self.run.notes)
-
     @property
     def worker_count(self) -> int:
         """The number of chunks to read at once."""
         return self.session.worker_count(self.run.answer_seconds, self.session.requests_per_minute)
+
+    def transact(self, work: Callable[[Account], Result]) -> Result:
+        """Do some work in one transaction of the run, as `run.transact` does."""
+        return transact(self.session, self.run, work)
 
 
 def read(job: Job, title: str, chunks: Iterable[Chunk]) -> None:
@@ -105,7 +106,7 @@ def _left(job: Job, planned: list[Chunk]) -> list[Chunk]:
         reopened = 0 if run.resumed_at is None else _resume(account, run.id, planned)
         return reopened, ledger.plan_chunks(account, run.id, names)
 
-    reopened, done = transact(job.session, run, plan)
+    reopened, done = job.transact(plan)
     if reopened:
         job.log.info("%d of %d chunks were done more than a minute ago and are read again", reopened, len(planned))
     waiting = [chunk for chunk in planned if (chunk.key, chunk.part) not in done]
@@ -138,7 +139,7 @@ def _pieces(job: Job, group: Sequence[Chunk], begun: Iterable[Sequence[Chunk]]) 
         return []
     [chunk], run = divisible, job.run
     known = {each.window for other in begun for each in other if each.key == chunk.key}
-    parts = transact(job.session, run, lambda account: ledger.parts(account, run.id, chunk.key))
+    parts = job.transact(lambda account: ledger.parts(account, run.id, chunk.key))
     return [chunk._replace(window=window) for window in map(parse, parts) if window not in known]
 
 
@@ -217,9 +218,9 @@ class _Counter:
 
     def _note(self, what: str, chunk: Chunk, error: Exception) -> None:
         if STREAMS[chunk.stream].is_optional and isinstance(error, MissingScope | Refused):
-            self._job.tally.without(chunk.stream, error)
+            self._job.tally.add_unavailable(chunk.stream, error)
         else:
-            self._job.tally.add(error, chunk.stream, chunk.subject)
+            self._job.tally.add_error(error, chunk.stream, chunk.subject)
         self._job.session.stop.request_if_throttled(error)
         if not isinstance(error, Stopped):
             self._job.log.warning("%s: %s", what, describe(error))

@@ -109,28 +109,37 @@ class _Entry(NamedTuple):
 class Tally:
     """The errors of a run so far, and from them its state, its message and its exit code."""
 
-    def __init__(self, tolerates_failures: bool = False) -> None:
+    def __init__(self, tolerates_failures: bool = False, notes: Iterable[str] = ()) -> None:
         self.tolerates_failures = tolerates_failures
-        self.notes: list[str] = []  # to report, though nothing failed
-        self.has_differences = False  # between the source's counts and what is stored
         self.was_ended = False
+        self._notes = list(notes)
+        self._has_differences = False
         self._errors: list[_Entry] = []
 
-    def add(self, error: Exception, stream: str | None = None, subject: str | None = None) -> None:
+    def add_notes(self, *sentences: str) -> None:
+        """Note sentences to report, though nothing failed."""
+        self._notes += sentences
+
+    def add_differences(self, sentences: Iterable[str]) -> None:
+        """Note that the source's counts and what is stored differ, with sentences about it."""
+        self._has_differences = True
+        self._notes += sentences
+
+    def add_error(self, error: Exception, stream: str | None = None, subject: str | None = None) -> None:
         """Note an error of the run as a whole, or of a chunk of a stream."""
         self._errors.append(_Entry(effect_of(error, self.tolerates_failures), error, stream, subject))
 
-    def without(self, stream: str, error: Exception) -> None:
+    def add_unavailable(self, stream: str, error: Exception) -> None:
         """Note that the API has an optional stream for others only. The run is complete without it."""
         name = stream.replace("_", " ")
         if isinstance(error, Incomplete):
             note = _read_without(name, error)
         else:
             note = f"The {name} were not read: {describe(error)}"
-        if note not in self.notes:  # of a stream with several chunks
-            self.notes.append(note)
+        if note not in self._notes:  # of a stream with several chunks
+            self.add_notes(note)
 
-    def end(self, error: Exception) -> None:
+    def end_with(self, error: Exception) -> None:
         """Note the error that ended the run as a whole."""
         self.was_ended = True
         self._errors.append(_Entry(Effect.POSTPONE if isinstance(error, Throttled) else Effect.FAIL, error))
@@ -145,7 +154,7 @@ class Tally:
             return RunState.TO_BE_CONTINUED
         if Effect.OMIT in effects:
             return RunState.PARTIAL
-        return RunState.COMPLETE_WITH_DIFFERENCES if self.has_differences else RunState.COMPLETE
+        return RunState.COMPLETE_WITH_DIFFERENCES if self._has_differences else RunState.COMPLETE
 
     @property
     def _failures(self) -> list[Exception]:
@@ -212,7 +221,7 @@ class Tally:
         reported = [entry for entry in self._errors if not any(each < _scopes(entry) for each in missing)]
         worst_first = sorted(reported, key=lambda entry: entry.effect.value)
         described = _described(entry.error for entry in worst_first if entry.refused_stream is None)
-        sentences = (*described, *_refused_streams(worst_first), *self.notes)
+        sentences = (*described, *_refused_streams(worst_first), *self._notes)
         return list(dict.fromkeys(printable(each, LONGEST_MESSAGE) for each in sentences))
 
 

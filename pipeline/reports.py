@@ -13,7 +13,7 @@ from pipeline import plan
 from pipeline.batch import as_written
 from pipeline.chunks import Chunk
 from pipeline.job import Job, read
-from pipeline.run import Run, transact
+from pipeline.run import Run
 from pipeline.streams import REPORTS
 from pipeline.streams.reports import LONGEST
 from pipeline.streams.stream import Stream
@@ -30,11 +30,11 @@ def read_reports(job: Job, streams: Iterable[str]) -> None:
     wanted = [stream for stream in REPORTS if stream.name in streams]
     if not wanted or job.tally.must_stop or not _has_reports(job):
         return
-    metric_id = transact(job.session, job.run, lambda account: conversion_metric(account, job.run.settings))
+    metric_id = job.transact(lambda account: conversion_metric(account, job.run.settings))
     if isinstance(metric_id, LeftOut):
-        job.tally.add(metric_id)
+        job.tally.add_error(metric_id)
         return
-    chunks = transact(job.session, job.run, lambda account: list(_due(account, job.run, wanted, metric_id)))
+    chunks = job.transact(lambda account: list(_due(account, job.run, wanted, metric_id)))
     if chunks:
         read(job, "Reports", chunks)
 

@@ -21,6 +21,7 @@ from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import accounts, claims, clock, commits, details, future, runs, schema, schema_lock
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.connect import means_missing_tables
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.postgres.patience import repeated
 from klaviyo_pg.settings import Settings
@@ -41,10 +42,8 @@ Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 class Run:
     """A run that has begun. `as_of` is its present: it reads what the source contains up to then.
 
-    `resumed_at` is when this process resumed a run that did not finish; None: it has not. `repair` is the sentence
-    about an earlier run with a wrong clock, where this one has set right what that one recorded. `unknown_zone` is the
-    sentence about a time zone that the database does not have, `other_names` that about names of properties that were
-    readable before, or were not. `is_limited` is that of `runs.OpenedRun`.
+    `resumed_at` is when this process resumed a run that did not finish; None: it has not. `notes` are sentences about
+    the run that its result has to contain. `is_limited` is that of `runs.OpenedRun`.
     """
 
     id: str
@@ -54,22 +53,8 @@ class Run:
     settings: Settings
     answer_seconds: float = 0.0  # how long the API's first, small answer took
     resumed_at: datetime | None = None
-    repair: str | None = None
-    unknown_zone: str | None = None
-    other_names: str | None = None
+    notes: tuple[str, ...] = ()
     is_limited: bool = False
-
-    @property
-    def notes(self) -> list[str]:
-        """The sentences about the run that its result has to contain."""
-        found = [sentence for sentence in (self.repair, self.unknown_zone, self.other_names) if sentence is not None]
-        if self.resumed_at is None:
-            return found
-        return [
-            *found,
-            f"Resumed the unfinished run of {self.as_of.astimezone(UTC):%Y-%m-%d %H:%M} UTC. Windows of past events "
-            "that it had finished were not read again.",
-        ]
 
     def account(self, connection: psycopg.Connection) -> Account:
         """Return this run's part of the warehouse, on a connection."""
@@ -131,8 +116,8 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
     settings.check_warehouse()
     session.check_claims_work()
     source = session.first_source()
-    described = checks.account(source, settings, log.warning)
-    checks.metric_names(source, settings, _stored_metrics(session))
+    described = checks.fetch_account(source, settings, log.warning)
+    checks.check_metric_names(source, settings, _stored_metrics(session))
     opening = partial(_open, session, flow, selection, source, described, is_limited)
     run, before = repeated(opening, schema_lock.PATIENCE, log.warning)
     for note in run.notes:
@@ -173,8 +158,12 @@ def _open(
         runs.add_requests(account, opened.run_id, source.traffic)
         if described:
             _describe(account, opened.run_id, described, settings)
-        unknown_zone = checks.time_zone(connection, described.timezone if described else None)
-        other_names = _follow_readable_names(account, settings, opened.as_of)
+        notes = (
+            repair.sentence,
+            checks.time_zone_warning(connection, described.timezone if described else None),
+            _follow_readable_names(account, settings, opened.as_of),
+            _resumption(opened.as_of) if opened.is_resumed else None,
+        )
     run = Run(
         opened.run_id,
         account.integration_id,
@@ -183,12 +172,17 @@ def _open(
         settings,
         answer_seconds=source.traffic.seconds_per_request,
         resumed_at=now if opened.is_resumed else None,
-        repair=repair.sentence,
-        unknown_zone=unknown_zone,
-        other_names=other_names,
+        notes=tuple(filter(None, notes)),
         is_limited=opened.is_limited,
     )
     return run, before
+
+
+def _resumption(as_of: datetime) -> str:
+    return (
+        f"Resumed the unfinished run of {as_of.astimezone(UTC):%Y-%m-%d %H:%M} UTC. Windows of past events that it had "
+        "finished were not read again."
+    )
 
 
 def _describe(account: Account, run_id: str, described: rows.Account, settings: Settings) -> None:
@@ -208,7 +202,7 @@ def _stored_metrics(session: Session) -> list[KnownMetric]:
         with session.database.transaction() as connection:
             return checks.stored_metrics(connection, session.settings)
     except psycopg.Error as error:
-        if checks.is_new(error):
+        if means_missing_tables(error):
             return []
         raise
 
@@ -218,7 +212,7 @@ def _registered(
 ) -> tuple[Account, str | None]:
     """Register the account under its name, and return it with its id, which an earlier run may have stored."""
     name, schema_name = settings.klaviyo_integration, settings.warehouse_schema
-    _, account_id = checks.registered(connection, settings, account_id)
+    account_id = checks.check_registration(connection, settings, account_id)
     protection = settings.personal_data, settings.salt_digest
     return accounts.register(connection, schema_name, name, account_id, *protection), account_id
 
@@ -262,9 +256,9 @@ def join(session: Session, run_id: str, flow: str, claim: str, answer_seconds: f
         started = runs.find_run(connection, settings.warehouse_schema, settings.klaviyo_integration, run_id)
         if started is None:
             raise BadSettings(f"This warehouse has no run {run_id} of {settings.klaviyo_integration}.")
-        checks.registered(connection, settings, settings.klaviyo_account_id)
+        checks.check_registration(connection, settings, settings.klaviyo_account_id)
         account = Account(connection, settings.warehouse_schema, started.integration_id)
-        checks.readable_names(account, settings)
+        checks.check_readable_properties(account, settings)
         if not (started.is_latest and claims.held(account, [flow])):
             raise Stopped(f"The {flow} run that this belongs to has ended. Rerun the {flow} to resume.")
     session.claim(started.integration_id, claim)

@@ -31,7 +31,6 @@ from klaviyo_pg.postgres.limits import WarehouseStore
 from klaviyo_pg.postgres.page_sizes import WarehousePageSizes
 from klaviyo_pg.postgres.partitions import Partitioning
 from klaviyo_pg.settings import Settings
-from pipeline.checks import busy
 from pipeline.clocks import Clocks
 from pipeline.progress import Progress
 from pipeline.stop import StopFlag
@@ -273,7 +272,7 @@ class Session:
             connection.close()
             raise
         claims.release(connection)
-        raise busy(self.settings.klaviyo_integration, what)
+        raise claims.busy(self.settings.klaviyo_integration, what)
 
     def renew_claims(self) -> None:
         """Take again the claims that were lost with their connection, for example when the database restarted.

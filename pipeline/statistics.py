@@ -4,16 +4,15 @@ from functools import partial
 
 from klaviyo_pg.postgres import planner
 from pipeline.job import Job
-from pipeline.run import transact
 
 
 def update_statistics(job: Job) -> None:
     """Update the planner's statistics about the tables that the run has changed much, unless the run has to stop."""
     if job.tally.must_stop:
         return
-    tables = transact(job.session, job.run, partial(planner.outdated, run_id=job.run.id))
+    tables = job.transact(partial(planner.outdated, run_id=job.run.id))
     if not tables:
         return
     with job.session.progress.stage("Statistics for queries", "tables"):
         for table in tables:
-            transact(job.session, job.run, partial(planner.analyze, table=table))
+            job.transact(partial(planner.analyze, table=table))

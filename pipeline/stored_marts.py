@@ -6,17 +6,16 @@ from klaviyo_pg.catalogue.stored_marts import STORED_MARTS
 from klaviyo_pg.postgres import runs, stored_marts
 from klaviyo_pg.postgres.account import Account
 from pipeline.job import Job
-from pipeline.run import transact
 
 
 def forget_others(job: Job) -> None:
     """Delete what is stored of marts that STORED_MARTS no longer names."""
-    transact(job.session, job.run, partial(stored_marts.forget, chosen=job.run.settings.stored_marts))
+    job.transact(partial(stored_marts.forget, chosen=job.run.settings.stored_marts))
 
 
 def renew(job: Job) -> None:
     """Derive the stored marts again that are out of date, unless the run has to stop. The next run does the rest."""
-    outdated = transact(job.session, job.run, partial(_outdated, chosen=job.run.settings.stored_marts))
+    outdated = job.transact(partial(_outdated, chosen=job.run.settings.stored_marts))
     if job.tally.must_stop or not outdated:
         return
     with job.session.progress.stage("Stored marts", "tables"):
@@ -24,7 +23,7 @@ def renew(job: Job) -> None:
             job.session.progress.expect(name, name, None)
         for name in outdated:
             job.session.stop.check()
-            rows = transact(job.session, job.run, partial(_renew, run_id=job.run.id, name=name))
+            rows = job.transact(partial(_renew, run_id=job.run.id, name=name))
             job.session.progress.complete(name, 1, rows=rows)
             job.log.info("Derived %s again: %s rows", name, f"{rows:,}")
 

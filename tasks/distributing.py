@@ -29,7 +29,6 @@ from pipeline.backfill.counting import Counting
 from pipeline.backfill.plan import Plan
 from pipeline.backfill.shown import Shown
 from pipeline.job import Job
-from pipeline.run import transact
 from pipeline.streams.events import stored_metrics
 from pipeline.workers import Inbox
 from tasks.flow_run import MISCONFIGURED, state_name
@@ -111,8 +110,8 @@ def read_distributed(job: Job, plan: Plan, parameters: Mapping[str, object]) -> 
         _watching(job, client, parameters) as watch,
     ):
         _check_deployment(client)
-        inbox, shown = Inbox(), Shown(job, transact(job.session, job.run, stored_metrics).names)
-        counting = Counting(job, plan, pool, inbox, job.tally.add)
+        inbox, shown = Inbox(), Shown(job, job.transact(stored_metrics).names)
+        counting = Counting(job, plan, pool, inbox, job.tally.add_error)
         waiting: list[BackfillChunk] = []
         is_done = False
         while not (is_done or stop.is_requested or job.tally.must_stop):
@@ -129,7 +128,7 @@ def read_distributed(job: Job, plan: Plan, parameters: Mapping[str, object]) -> 
             is_done = counting.is_complete and not (watch.groups or waiting or len(inbox))
         counting.report()
     if stop.is_requested and not job.tally.is_postponed:
-        job.tally.add(Stopped("Stopped. Rerun with the same arguments to resume."))
+        job.tally.add_error(Stopped("Stopped. Rerun with the same arguments to resume."))
 
 
 def _handle(inbox: Inbox) -> None:
@@ -184,7 +183,7 @@ def _record(job: Job, groups: Sequence[Group]) -> None:
             backfill_ledger.group(account, group.chunks, group.name)
 
     if groups:
-        transact(job.session, job.run, record)
+        job.transact(record)
 
 
 def _groups(
@@ -272,7 +271,7 @@ class _Watch:
         """Forget the groups that are done, and hand out again those whose run has not read them."""
         job, groups = self._job, tuple(self.groups)
         job.session.keep_claims()
-        ledger = transact(job.session, job.run, lambda account: self._look_up(account, groups))
+        ledger = job.transact(lambda account: self._look_up(account, groups))
         self.requests = ledger.requests
         self._show(groups, ledger)
         self.groups = [
@@ -336,13 +335,13 @@ class _Watch:
     def _retry(self, group: Group, message: str | None, state: str) -> bool:
         """Hand a group out again. If its run has ended for good, add the error to the tally and return False."""
         if state == state_name(RunState.TO_BE_CONTINUED):
-            self._job.tally.add(Throttled(message))
+            self._job.tally.add_error(Throttled(message))
             return False
         if state == MISCONFIGURED:
-            self._job.tally.add(BadSettings(message))
+            self._job.tally.add_error(BadSettings(message))
             return False
         if group.attempt >= _MAX_ATTEMPTS or self._job.session.stop.is_requested:
-            self._job.tally.add(KlaviyoPgError(message or f"A run ended as {state}."))
+            self._job.tally.add_error(KlaviyoPgError(message or f"A run ended as {state}."))
             return False
         self._job.log.warning("%s: %s Another run reads its chunks.", group.chunks[0].window, message or f"{state}.")
         group.serial += 1

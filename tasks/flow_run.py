@@ -1,6 +1,6 @@
 """The frame of every flow: open a session and a run, follow the runbook, and return the result as a Prefect state."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from prefect import get_run_logger
@@ -34,27 +34,25 @@ MISCONFIGURED = "Misconfigured"
 
 def follow(
     flow: str,
-    configured: Callable[[], Settings],
-    planned: Callable[[], Runbook],
+    prepare: Callable[[], tuple[Settings, Runbook]],
     selection: Mapping[str, object],
-    limits: Iterable[object],
+    is_limited: bool,
     tolerates_failures: bool = False,
 ) -> State[Any]:
     """Begin a run of a flow, follow its runbook, close the run, and return its state.
 
     Args:
         flow: the name of the flow.
-        configured: returns the settings.
-        planned: returns what the run does.
+        prepare: returns the settings and what the run does, or raises the error of a parameter.
         selection: what the run is asked to do; a later run with the same selection resumes it.
-        limits: the arguments that can limit what the run reads; None stands for the setting.
+        is_limited: whether a parameter limits what the run reads.
         tolerates_failures: whether chunks that fail leave the run partial.
     """
     try:
-        settings, runbook = configured(), planned()
+        settings, runbook = prepare()
         selection_of(settings)  # raises BadSettings where TABLES cannot be followed
         with flow_session(settings) as session, displayed(session):
-            run = units.prepare(settings, flow, selection, any(limit is not None for limit in limits))
+            run = units.prepare(settings, flow, selection, is_limited)
             return _finish(session, flow, _follow(session, run, runbook, tolerates_failures))
     except KlaviyoPgError as error:
         return _refused(error)
@@ -88,8 +86,8 @@ def _refused(error: KlaviyoPgError) -> State[Any]:
 
 
 def _job(session: Session, run: Run, tolerates_failures: bool) -> Job:
-    tally, log = Tally(tolerates_failures), get_run_logger()
-    artifacts = Artifacts(run.settings.klaviyo_integration, tally.notes.append)
+    tally, log = Tally(tolerates_failures, run.notes), get_run_logger()
+    artifacts = Artifacts(run.settings.klaviyo_integration, tally.add_notes)
     return Job(session, run, PrefectWorkers(), tally, log, artifacts)
 
 
@@ -99,7 +97,7 @@ def _follow(session: Session, run: Run, runbook: Runbook, tolerates_failures: bo
     try:
         runbook(job)
     except KlaviyoPgError as error:
-        job.tally.end(error)
+        job.tally.end_with(error)
     except BaseException as error:  # nothing else will close it
         if isinstance(error, KeyboardInterrupt | TerminationSignal):
             close_after_error(session, run, RunState.STOPPED, str(Stopped()))

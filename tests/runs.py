@@ -132,11 +132,11 @@ class Warehouse:
         with self.open(**settings) as session:
             self.session = session
             run = runs.begin(session, flow, selection, LOG)
-            job = Job(session, run, ThreadWorkers(session), Tally(tolerates_failures), LOG, published)
+            job = Job(session, run, ThreadWorkers(session), Tally(tolerates_failures, run.notes), LOG, published)
             try:
                 runbook(job)
             except KlaviyoPgError as error:
-                job.tally.end(error)
+                job.tally.end_with(error)
             tally = job.tally
             runs.finish(session, run, tally.state, tally.sentences)
             counts = session.database.patiently(lambda each: ledger.run_counts(run.account(each), run.id))

@@ -3,7 +3,6 @@
 Importing this module imports little, so that a wrong setting or argument is reported at once.
 """
 
-import gc
 from argparse import Namespace
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -46,23 +45,25 @@ def check_settings(**changes: object) -> Settings:
     return settings
 
 
-def check(arguments: Namespace, check_arguments: Check, flow: str | None) -> str:
+def use_demo_account(arguments: Namespace) -> str:
+    """Let the command use the embedded Postgres and the name of the sandbox's account, whatever the settings have.
+
+    Return what has to precede later commands for the same warehouse.
+    """
+    prefix = f"{name_in_use('DATABASE_URL')}= " if load_settings().database_url else ""
+    override({"DATABASE_URL": ""})
+    arguments.integration = arguments.integration or arguments.sandbox.name
+    return prefix
+
+
+def check_run(arguments: Namespace, check_arguments: Check, flow: str | None) -> None:
     """Check everything that a run of a flow needs. Raises the error with which the run would be refused.
 
-    Returns what has to precede later commands for the same warehouse. Without a flow, nothing is run or stored, and the
-    warehouse is not checked. A sandbox is not checked either: it is not there yet, and its database is the embedded
-    one. Garbage collection is off from here on: imports make many objects that stay.
+    Without a flow, nothing is run or stored, and the warehouse is not checked. A sandbox is not checked either: it is
+    not there yet, and its database is the embedded one.
     """
-    gc.disable()
-    settings, prefix = check_settings(), ""
-    if arguments.sandbox:
-        prefix = f"{name_in_use('DATABASE_URL')}= " if settings.database_url else ""
-        override({"DATABASE_URL": ""})
-        arguments.integration = arguments.integration or arguments.sandbox.name
-    else:
-        settings.api_key  # noqa: B018  # raises BadKey if it is missing
-        if flow is not None:
-            settings.check_warehouse()
+    if not arguments.sandbox:
+        _check_key_and_warehouse(load_settings(), flow)
     check_arguments(arguments)
     settings = load_settings(
         klaviyo_integration=arguments.integration, metrics=arguments.metrics, tables=arguments.tables
@@ -75,4 +76,9 @@ def check(arguments: Namespace, check_arguments: Check, flow: str | None) -> str
         from klaviyo_pg.cli.reachable import check_database_and_account
 
         check_database_and_account(settings, flow)
-    return prefix
+
+
+def _check_key_and_warehouse(settings: Settings, flow: str | None) -> None:
+    settings.api_key  # noqa: B018  # raises BadKey if it is missing
+    if flow is not None:
+        settings.check_warehouse()

@@ -15,7 +15,7 @@ from klaviyo_pg.errors import Garbled, Unavailable, Unreachable
 from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import embedded
-from klaviyo_pg.postgres.connect import connect, translated
+from klaviyo_pg.postgres.connect import connect, means_missing_tables, translated
 from klaviyo_pg.settings import Settings
 from pipeline import checks
 from pipeline.session import Session
@@ -32,7 +32,7 @@ def check_database_and_account(settings: Settings, flow: str | None) -> None:
     stored = _Background(lambda: _stored(settings, flow, account_id, until) if flow else ())
     metrics = stored.result(until) or ()
     account_id.result(until)
-    _Background(lambda: checks.metric_names(_source(settings), settings, metrics)).result(until)
+    _Background(lambda: checks.check_metric_names(_source(settings), settings, metrics)).result(until)
 
 
 class _Background(Generic[Result]):
@@ -63,7 +63,7 @@ def _source(settings: Settings) -> Source:
 
 
 def _account_id(settings: Settings) -> str | None:
-    return checks.account_id(_source(settings), settings, lambda warning: None)
+    return checks.fetch_account_id(_source(settings), settings, lambda warning: None)
 
 
 def _stored(settings: Settings, flow: str, account_id: _Background[str | None], until: float) -> checks.Metrics:
@@ -72,12 +72,12 @@ def _stored(settings: Settings, flow: str, account_id: _Background[str | None], 
         return ()
     Session(settings).check_claims_work()
     with translated(), connect(embedded.warehouse_url(settings), settings.warehouse_schema) as connection:
-        checks.database(connection, settings)
+        checks.check_writable(connection, settings)
         try:
-            checks.is_free(connection, settings, flow)
-            checks.registered(connection, settings, account_id.result(until))
+            checks.check_no_run_in_progress(connection, settings, flow)
+            checks.check_registration(connection, settings, account_id.result(until))
             return checks.stored_metrics(connection, settings)
         except psycopg.Error as error:
-            if checks.is_new(error):
+            if means_missing_tables(error):
                 return ()
             raise

@@ -37,7 +37,7 @@ from klaviyo_pg.postgres import (
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import connect, translated
 from klaviyo_pg.settings import Settings
-from pipeline import checks, coverage
+from pipeline import coverage
 from pipeline.backfill.chunking import Summary, summaries
 from pipeline.reconcile.compare import summary
 
@@ -214,9 +214,9 @@ def rename(arguments: Namespace) -> int:
             raise BadSettings(f"There is an account {new} in the schema {schema_name} already. Choose another name.")
         account = Account(connection, schema_name, registered.integration_id)
         if running := sorted(claims.held(account, claims.FLOWS)):
-            raise checks.busy(old, running[0])
+            raise claims.busy(old, running[0])
         if backfill_ledger.parts_alive(account):
-            raise checks.busy(old, "backfill_part")
+            raise claims.busy(old, "backfill_part")
         accounts.rename(connection, schema_name, old, new)
     print(f"Renamed {old} to {new}. Set KLAVIYO_INTEGRATION={new}, also in deployments and blocks.")
     return 0

@@ -9,6 +9,7 @@ from datetime import datetime
 from psycopg import Connection
 from psycopg.sql import SQL, Literal
 
+from klaviyo_pg.errors import Busy
 from klaviyo_pg.postgres.account import Account
 
 FLOWS = ("daily", "backfill", "reconcile")
@@ -96,6 +97,11 @@ def held(account: Account, whats: Sequence[str]) -> set[str]:
     """Return those of the claims that any connection holds."""
     rows = account.connection.execute(_HELD, [list(whats), [_name(account, what) for what in whats]])
     return {what for (what,) in rows}
+
+
+def busy(name: str, flow: str) -> Busy:
+    """Return the error of a run that another run of the account of this name keeps out."""
+    return Busy(f"Another {flow} run of {name} is in progress: wait for it to finish, or stop it.")
 
 
 def _name(account: Account, what: str) -> str:

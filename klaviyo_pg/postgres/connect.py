@@ -295,6 +295,11 @@ def translated() -> Iterator[None]:
         raise _translation(error) or error from None
 
 
+def means_missing_tables(error: psycopg.Error) -> bool:
+    """Return whether an error means that the warehouse does not have the tables and columns of this version yet."""
+    return isinstance(error, errors.UndefinedTable | errors.InvalidSchemaName | errors.UndefinedColumn)
+
+
 def _translation(error: psycopg.Error) -> DatabaseUnusable | None:
     """Return the error to raise instead, or None if the user cannot fix it."""
     detail = " ".join(redacted(str(error)).split("\n", maxsplit=1)[0].split())

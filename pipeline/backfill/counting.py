@@ -133,7 +133,7 @@ class Counting:
 
     def report(self) -> None:
         """Add to the job's tally what could not be counted."""
-        self._job.tally.notes += self._uncounted.sentences
+        self._job.tally.add_notes(*self._uncounted.sentences)
 
     def _submit_beginnings(self) -> None:
         for number, missing in enumerate(_growing(self._plan.gaps)):

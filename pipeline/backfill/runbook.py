@@ -15,7 +15,6 @@ from pipeline.backfill.side_by_side import Read, read_history
 from pipeline.job import Job, read
 from pipeline.plan import MOST_WAITING, people_chunks, unread_dimension_chunks
 from pipeline.reconcile.compare import COUNTS_DELAY
-from pipeline.run import transact
 from pipeline.statistics import update_statistics
 from pipeline.streams.dimensions import LISTS, METRICS
 from pipeline.streams.events import stored_metrics
@@ -40,14 +39,14 @@ def backfill(
         read_plan: reads the planned chunks.
     """
     window = history_window(job.run.as_of, start, end, job.run.settings.events_kept_since)
-    watermarks = transact(job.session, job.run, ledger.watermarks)
+    watermarks = job.transact(ledger.watermarks)
     with job.session.source() as source:
         reasons = source.exclusion_reasons
     streams = selection_of(job.run.settings).streams
     read(job, "Metrics and lists", unread_dimension_chunks(watermarks, {METRICS.name, LISTS.name}, reasons, streams))
     planned = Plan(()) if job.tally.must_stop else _planned(job, window, restart)
     if not planned.selects_metrics:
-        job.tally.notes.append(_NO_HISTORY)
+        job.tally.add_notes(_NO_HISTORY)
     read_plan(job, planned)
     _complete_people(job)
     stored_marts.renew(job)
@@ -59,7 +58,7 @@ def _complete_people(job: Job) -> None:
     """Read the complete records of people, where events bring no more than an ID and an address."""
     with job.session.source() as source:
         lists_people = source.lists_people
-    waiting = transact(job.session, job.run, lambda account: lookups.count_incomplete(account, MOST_WAITING))
+    waiting = job.transact(lambda account: lookups.count_incomplete(account, MOST_WAITING))
     is_wanted = PEOPLE.name in selection_of(job.run.settings).streams
     if is_wanted and lists_people and waiting and not job.tally.must_stop:
         read(job, "People", people_chunks(waiting))
@@ -67,18 +66,18 @@ def _complete_people(job: Job) -> None:
 
 def _planned(job: Job, window: Window, restart: bool) -> Plan:
     """Plan the backfill. Raises the error of the metrics where it is why the warehouse has none."""
-    if transact(job.session, job.run, lookups.metrics):
+    if job.transact(lookups.metrics):
         return job.workers.call(plan, job.run, window, restart)
     if errors := job.tally.errors(METRICS.name):
         raise errors[0]
-    job.tally.notes.append(_NO_METRICS)
+    job.tally.add_notes(_NO_METRICS)
     return Plan(())
 
 
 def publish(job: Job, window: Window) -> None:
     """Publish a table of expected and loaded events by metric, and the coverage of the account."""
-    names = transact(job.session, job.run, stored_metrics).names
-    chunks = transact(job.session, job.run, backfill_ledger.chunks)
+    names = job.transact(stored_metrics).names
+    chunks = job.transact(backfill_ledger.chunks)
     rows = sorted(summaries(chunks, window), key=lambda row: -row.expected)
     job.publisher.table("backfill", [_row(each, names.get(each.metric_id)) for each in rows], f"Backfill {window}")
     coverage.publish(job)
@@ -109,9 +108,8 @@ def _report_differences(job: Job, chunks: Sequence[BackfillChunk], names: Mappin
         backfill_ledger.recount(account, corrected, job.run.id)
         return [each for each in corrected if each.differs]
 
-    if differing := transact(job.session, job.run, correct):
-        job.tally.has_differences = True
-        job.tally.notes += sentences(differing, names)
+    if differing := job.transact(correct):
+        job.tally.add_differences(sentences(differing, names))
 
 
 def _row(summary: Summary, name: str | None) -> dict[str, object]:

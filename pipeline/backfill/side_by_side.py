@@ -16,7 +16,6 @@ from pipeline.backfill.read import Outcomes, extract, label, load, next_group, r
 from pipeline.backfill.shown import Shown
 from pipeline.job import LOOK, Job
 from pipeline.outcome import describe
-from pipeline.run import transact
 from pipeline.spool import Spool, open_spool
 from pipeline.streams.events import stored_metrics
 from pipeline.workers import Inbox, Pool
@@ -33,7 +32,7 @@ def read_history(job: Job, plan: Plan) -> None:
     Raises Busy while parts of a distributed backfill, which has ended, are still reading chunks of the plan.
     """
     if plan.start is not None:
-        transact(job.session, job.run, partial(take_over, chunks=plan.chunks))
+        job.transact(partial(take_over, chunks=plan.chunks))
     workers, count = job.workers, job.worker_count
     with (
         job.session.stop.on_signals(),
@@ -49,7 +48,7 @@ def read_history(job: Job, plan: Plan) -> None:
         reading.report()
         stored = reading.shown.stored
     if job.session.stop.is_requested and not job.tally.is_postponed:
-        job.tally.add(Stopped(f"Stopped after {stored:,} events. Rerun with the same arguments to resume."))
+        job.tally.add_error(Stopped(f"Stopped after {stored:,} events. Rerun with the same arguments to resume."))
 
 
 class _Pools(NamedTuple):
@@ -65,7 +64,7 @@ class _Reading:
 
     def __init__(self, job: Job, plan: Plan, pools: _Pools, max_readers: int) -> None:
         self._job, self._pools, self._max_readers = job, pools, max_readers
-        self._inbox, self._metrics = Inbox(), transact(job.session, job.run, stored_metrics)
+        self._inbox, self._metrics = Inbox(), job.transact(stored_metrics)
         self.shown = Shown(job, self._metrics.names)
         self._spool = open_spool(job.run.settings, job.run.integration_id)
         if self._spool:
@@ -146,7 +145,7 @@ class _Reading:
             return
         job, message = self._job, describe(error)
         job.log.warning("%s: %s", chunk or "History", message)
-        job.tally.add(error)
+        job.tally.add_error(error)
         job.session.stop.request_if_throttled(error)
         if chunk is None or job.session.has_lost_claims:
             return

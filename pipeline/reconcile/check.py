@@ -105,7 +105,7 @@ def _in_turn(job: Job, loaded: Loaded, period: Window) -> Scope:
     def look_up(account: Account) -> tuple[set[str], dict[str, LastCheck]]:
         return reconciliation.active_metrics(account, period), reconciliation.last_checks(account)
 
-    active, checks = transact(job.session, job.run, look_up)
+    active, checks = job.transact(look_up)
     with job.session.source() as source:
         requests = -(-(period.end - period.start + MOST_MISSED) // source.longest_count)
     ids = [each for each in loaded.names if compare.comparable(loaded.windows.get(each, ()), period, loaded.step)]
@@ -153,7 +153,7 @@ def look_up(job: Job) -> Loaded:
             reconciliation.forget_before(account, since)
         return lookups.metrics(account), reconciliation.loaded_windows(account, since)
 
-    stored, windows = transact(job.session, job.run, read_ledger)
+    stored, windows = job.transact(read_ledger)
     names = {each.id: each.name or each.id for each in metrics_to_read(stored, job.run.settings, tables)}
     return Loaded(names, windows, step)
 
@@ -170,7 +170,7 @@ def _scope(job: Job, loaded: Loaded, periods: Mapping[str, Window], period: Wind
         each: compare.comparable(loaded.windows.get(each, ()), own, loaded.step) for each, own in periods.items()
     }
     widest = Window(min((own.start for own in periods.values()), default=period.start), period.end)
-    before = transact(job.session, job.run, lambda account: reconciliation.comparisons(account, widest))
+    before = job.transact(lambda account: reconciliation.comparisons(account, widest))
     return Scope(loaded.names, {each: parts for each, parts in windows.items() if parts}, widest, loaded.step, before)
 
 
@@ -221,7 +221,7 @@ def _count(job: Job, scope: Scope, findings: Findings, is_required: bool) -> dic
             findings.uncounted.add(describe(answer), metric_id)
             counts[metric_id] = None
         else:
-            job.tally.add(answer)
+            job.tally.add_error(answer)
             job.session.stop.request_if_throttled(answer)
     return counts
 
@@ -265,7 +265,7 @@ def _compare(job: Job, scope: Scope, counts: Mapping[str, Counts | None]) -> dic
 
     with job.session.progress.stage("Counts in the warehouse", "metrics"):
         job.session.progress.expect("stored", "counts", None)
-        stored = transact(job.session, job.run, look_up)
+        stored = job.transact(look_up)
         job.session.progress.complete("stored", len(scope.windows))
     return {
         each: compare.compare(each, windows, scope.step, counts[each], stored.get(each, {}), scope.before)
@@ -300,7 +300,7 @@ def _compare_without_outdated(
     surplus = {metric_id: windows for metric_id, windows in surplus.items() if windows}
     if not surplus:
         return {}
-    deleted = transact(job.session, job.run, lambda account: event_tables.delete_outdated(account, surplus))
+    deleted = job.transact(lambda account: event_tables.delete_outdated(account, surplus))
     if not deleted:
         return {}
     job.log.info("Deleted %s rows of events that have another time now", f"{deleted:,}")
@@ -335,7 +335,7 @@ def _store(job: Job, scope: Scope, compared: Mapping[str, Compared], reread: Col
     def write(account: Account) -> None:
         reconciliation.write(account, rows, scope.before, now, scope.is_history, uncounted)
 
-    transact(job.session, job.run, write)
+    job.transact(write)
 
 
 def _note(job: Job, scope: Scope, compared: Mapping[str, Compared], findings: Findings, surplus: bool) -> None:

@@ -19,7 +19,6 @@ from pipeline.job import Job
 from pipeline.reconcile import compare
 from pipeline.reconcile.check import Loaded, Scope
 from pipeline.reconcile.compare import Compared
-from pipeline.run import transact
 
 _DAY = timedelta(days=1)
 _YEAR = 365 * _DAY
@@ -49,7 +48,7 @@ def due(job: Job, loaded: Loaded) -> Iterator[Scope]:
         longest = source.longest_count
     recent = compare.period(job.run.as_of, job.run.settings.reconcile_days, loaded.step)
     history = Window(floor(job.run.as_of, _DAY) - COUNTED_DAYS * _DAY, recent.start)
-    checked = transact(job.session, job.run, compared_history.compared)
+    checked = job.transact(compared_history.compared)
     all_years = years(loaded, history, checked)
     chosen = within_budget(all_years, budget, longest)
     if chosen:
@@ -119,7 +118,7 @@ def batches(chosen: Sequence[Year]) -> Iterator[tuple[Window, Mapping[str, Seque
 
 
 def _scope(job: Job, loaded: Loaded, period: Window, windows: Mapping[str, Sequence[Window]]) -> Scope:
-    before = transact(job.session, job.run, lambda account: reconciliation.comparisons(account, period))
+    before = job.transact(lambda account: reconciliation.comparisons(account, period))
     return Scope(loaded.names, windows, period, loaded.step, before, is_history=True)
 
 
@@ -141,4 +140,4 @@ def record(job: Job, scope: Scope, compared: Mapping[str, Compared]) -> None:
     def write(account: Account) -> None:
         compared_history.write(account, scope.period, rows)
 
-    transact(job.session, job.run, write)
+    job.transact(write)

@@ -7,7 +7,6 @@ from klaviyo_pg.postgres.reconciliation import Comparison
 from klaviyo_pg.windows import Window
 from pipeline.job import Job
 from pipeline.reconcile import compare
-from pipeline.run import transact
 
 _MAX_ARTIFACT_ROWS = 500
 
@@ -46,7 +45,7 @@ def report(job: Job, names: Mapping[str, str], findings: Findings, period: Windo
 
     With a `period`, earlier differences outside it are left out.
     """
-    stored = transact(job.session, job.run, reconciliation.differences)
+    stored = job.transact(reconciliation.differences)
     new = {_place(day) for day in findings.new}
     days = [
         day
@@ -54,11 +53,10 @@ def report(job: Job, names: Mapping[str, str], findings: Findings, period: Windo
         if day.metric_id in names and (period is None or _begins_in(period, day) or _place(day) in new)
     ]
     as_before = [day for day in days if _place(day) not in new]
-    job.tally.notes += compare.sentences([(day, names[day.metric_id]) for day in findings.new], as_before)
-    job.tally.notes += findings.uncounted.sentences
     if days:
-        job.tally.has_differences = True
+        job.tally.add_differences(compare.sentences([(day, names[day.metric_id]) for day in findings.new], as_before))
         publish(job, names, days)
+    job.tally.add_notes(*findings.uncounted.sentences)
 
 
 def _begins_in(period: Window, day: Comparison) -> bool:

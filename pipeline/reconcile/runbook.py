@@ -8,7 +8,6 @@ from pipeline.plan import unread_dimension_chunks
 from pipeline.reconcile import history
 from pipeline.reconcile.check import Rereads, can_count, check, look_up, recent
 from pipeline.reconcile.report import Findings, report
-from pipeline.run import transact
 from pipeline.streams.dimensions import METRICS
 from pipeline.streams.selection import selection_of
 
@@ -23,7 +22,7 @@ def reconcile(job: Job) -> None:
     _check(job)
     with job.session.source() as source:
         reasons = source.exclusion_reasons
-    watermarks, streams = transact(job.session, job.run, ledger.watermarks), selection_of(job.run.settings).streams
+    watermarks, streams = job.transact(ledger.watermarks), selection_of(job.run.settings).streams
     unread = unread_dimension_chunks(watermarks, (), reasons, streams)
     if unread and not job.tally.must_stop:
         read(job, "Lists, campaigns and flows", unread)

@@ -19,7 +19,6 @@ from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Reject
 from pipeline.batch import Batch
 from pipeline.chunks import key_of
-from pipeline.run import transact
 from pipeline.streams.events import probe as probe_events
 from pipeline.streams.people import EVENT_OWNERS, LOOKED_UP_AT_ONCE, LookedUp, ids_of, look_up, looked_up_reads
 from pipeline.streams.people import probe as probe_people
@@ -77,7 +76,7 @@ class _ProfileSweep:
             unseen = departures.unseen(account, since, until, self._found) if self._is_complete else []
             return [*unseen, *departures.returned(account, self._found)]
 
-        return transact(self._reading.session, self._reading.run, compare)
+        return self._reading.transact(compare)
 
     def finish(self, account: Account, guard: Guard) -> None:
         """Record when the window was last swept, and who exists after all; freshness does not show it."""
@@ -111,9 +110,7 @@ def _suspected(reading: Reading, present: list[str]) -> Iterator[LookedUp]:
 
 
 def _suspected_ids(reading: Reading, after: str) -> list[str]:
-    return transact(
-        reading.session, reading.run, lambda account: departures.suspected(account, after, LOOKED_UP_AT_ONCE)
-    )
+    return reading.transact(lambda account: departures.suspected(account, after, LOOKED_UP_AT_ONCE))
 
 
 def _open_owners(reading: Reading) -> Reads:
@@ -132,7 +129,7 @@ class _Owned(NamedTuple):
 
 def _owners(reading: Reading) -> Iterator[_Owned]:
     """Ask for the owner of one event of each missing profile. Those that are too many are left to the next run."""
-    orphans = transact(reading.session, reading.run, lambda account: departures.orphans(account, _MOST_ORPHANS))
+    orphans = reading.transact(lambda account: departures.orphans(account, _MOST_ORPHANS))
     eventless = [(orphan.member_id, None) for orphan in orphans if orphan.event_id is None]
     yield _Owned(eventless, (), reading.session.now())
     events = ((orphan.member_id, orphan.event_id) for orphan in orphans if orphan.event_id is not None)

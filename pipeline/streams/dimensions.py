@@ -15,7 +15,6 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Campaign, CustomMetric, Flow, Group, MappedMetric, Metric, Page, Reject, Tag, TagGroup
 from pipeline.batch import Batch, protection_of
-from pipeline.run import transact
 from pipeline.streams.stream import Finish, Reading, Reads, Stream, as_one_batch, collected, nothing
 from transforms import definitions, dimensions, messages, routing, tags
 from transforms.clean import Cleaned
@@ -99,7 +98,7 @@ class _Routed(NamedTuple):
 
 def _routed(reading: Reading, rows: list[Metric]) -> _Routed:
     """Events of a metric whose table has changed move with it."""
-    return _Routed(rows, transact(reading.session, reading.run, lambda account: _destinations(reading, rows, account)))
+    return _Routed(rows, reading.transact(lambda account: _destinations(reading, rows, account)))
 
 
 def _metrics(reading: Reading, routed: _Routed) -> Batch:

@@ -18,7 +18,6 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.rows import EventPage, Events, Profile
 from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch, protection_of
-from pipeline.run import transact
 from pipeline.streams.stream import BATCH_SECONDS, BatchEnd, Group, Reading, Reads, Stream
 from transforms import events, people
 from transforms.attributions import attributions
@@ -36,7 +35,7 @@ def stored_metrics(account: Account) -> events.Metrics:
 
 
 def _open_events(reading: Reading) -> Reads:
-    metrics = reading.metrics or transact(reading.session, reading.run, stored_metrics)
+    metrics = reading.metrics or reading.transact(stored_metrics)
     people_read = PendingPeople(reading.session.people)
     making = partial(event_batch, metrics, reading.integration_id, person_load(reading.source))
     return Reads(

@@ -14,7 +14,6 @@ from klaviyo_pg.rows import Membership, MembershipPage, Suppression
 from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch
 from pipeline.chunks import key_of
-from pipeline.run import transact
 from pipeline.streams.stream import Reading, Reads, Stream, SweptPart, by_rows
 from transforms import membership, people
 
@@ -150,7 +149,7 @@ def _joined(reading: Reading, after: str) -> list[tuple[str, str | None]]:
     def look_up(account: Account) -> list[tuple[str, str | None]]:
         return lookups.subscribers(account, since, after, _LOOKED_UP_AT_ONCE)
 
-    return transact(reading.session, reading.run, look_up)
+    return reading.transact(look_up)
 
 
 def _probe(source: Source, window: AnyWindow, list_id: str | None) -> Iterator[MembershipPage]:

@@ -16,7 +16,6 @@ from klaviyo_pg.postgres.lookups import DIGITS
 from klaviyo_pg.rows import Page, Profile, ProfileId, Reject
 from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch, protection_of
-from pipeline.run import transact
 from pipeline.streams.stream import Finish, Reading, Reads, Stream, by_rows, collected, nothing
 from transforms import people
 from transforms.digests import NO_DIGEST, digest_of
@@ -71,7 +70,7 @@ def _incomplete(reading: Reading, since: datetime | None = None) -> Iterator[lis
     def next_ids(account: Account) -> list[str]:
         return lookups.incomplete_members(account, since, digits, after, LOOKED_UP_AT_ONCE)
 
-    while ids := transact(reading.session, reading.run, next_ids):
+    while ids := reading.transact(next_ids):
         yield ids
         after = ids[-1]
 
@@ -100,7 +99,7 @@ class WithStored(NamedTuple):
 def with_stored(reading: Reading, pages: Sequence[Page[Profile]]) -> WithStored:
     """Look up what is stored of the people on pages."""
     ids = ids_of(pages)
-    stored = transact(reading.session, reading.run, lambda account: details.stored(account, ids)) if ids else {}
+    stored = reading.transact(lambda account: details.stored(account, ids)) if ids else {}
     return WithStored(pages, stored)
 
 

@@ -16,7 +16,7 @@ from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Page, Reject
 from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch
-from pipeline.run import Run
+from pipeline.run import Result, Run, transact
 from pipeline.session import Session
 from transforms.events import Metrics
 
@@ -54,6 +54,10 @@ class Reading:
     def integration_id(self) -> str:
         """The id of the account in the warehouse."""
         return self.run.integration_id
+
+    def transact(self, work: Callable[[Account], Result]) -> Result:
+        """Do some work in one transaction of the run, as `run.transact` does."""
+        return transact(self.session, self.run, work)
 
 
 class Group(NamedTuple):

@@ -29,7 +29,7 @@ def owner(database: str) -> Iterator[psycopg.Connection]:
 def check(connection: psycopg.Connection) -> None:
     """Check the tables as the loader, who has the rights of their owner."""
     connection.execute("SET LOCAL ROLE loader")
-    checks.tables(connection, Settings())
+    checks.check_ownership(connection, Settings())
 
 
 @pytest.mark.parametrize(

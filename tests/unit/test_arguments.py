@@ -1,6 +1,5 @@
 """The command line's arguments and help."""
 
-import gc
 import shlex
 import subprocess
 import sys
@@ -8,7 +7,7 @@ import sys
 import pytest
 
 from klaviyo_pg.cli.arguments import COMMANDS, Command, parse
-from klaviyo_pg.cli.preflight import check, check_daily
+from klaviyo_pg.cli.preflight import use_demo_account
 
 HEAVY = {"prefect", "pydantic", "rich", "psycopg", "polars", "sqlalchemy", "httpx"}
 EXAMPLES = [(command, arguments) for command in COMMANDS.values() for arguments, _ in command.examples]
@@ -102,7 +101,6 @@ def test_each_demo_account_has_a_name(monkeypatch: pytest.MonkeyPatch, given: li
     monkeypatch.setenv("KLAVIYO_PG_DATABASE_URL", "")
     arguments = parse("daily", given)
     if name is not None:
-        check(arguments, check_daily, flow=None)
-        gc.enable()
+        use_demo_account(arguments)
     assert arguments.integration == name
     assert (arguments.sandbox is not None) == (name is not None)

@@ -36,6 +36,6 @@ def test_errors_sentences_and_labels_are_printable() -> None:
     assert len(str(Refused("x" * 5_000_000))) == LONGEST_MESSAGE
     assert describe(ValueError(f"{ODD[:7]}\nmore")).isprintable()
     tally = Tally()
-    tally.notes.append(ODD)
+    tally.add_notes(ODD)
     assert tally.sentences == [SHOWN]
     assert str(Chunk("events", subject=ODD)) == f"events/{SHOWN}"

@@ -79,7 +79,7 @@ def test_each_state_of_a_run_has_a_state_in_prefect(state: RunState, type_: str,
 )
 def test_a_part_that_another_run_cannot_read_either_has_a_state_with_a_name(error: Exception, name: str) -> None:
     tally = Tally(tolerates_failures=True)
-    tally.add(error)
+    tally.add_error(error)
     state = state_of(Report("id", "shop", tally.state, tuple(tally.sentences), tally.exit_code))
     part = as_part(state, tally.needs_correction)
     assert (part.name, part.type, part.message) == (name, state.type, state.message)
@@ -133,7 +133,7 @@ def test_the_end_of_a_run_is_an_event_of_its_account(
     monkeypatch.setattr(run_events, "emit_event", lambda **event: emitted.append(event))
     tally = Tally()
     if error is not None:
-        tally.add(error)
+        tally.add_error(error)
     report = Report("id", "shop-de", tally.state, tuple(tally.sentences), tally.exit_code)
     run_events.announce("daily", report, tally.is_quota_used_up)
     assert [event["event"] for event in emitted] == names

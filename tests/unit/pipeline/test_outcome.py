@@ -62,7 +62,7 @@ def test_each_error_has_an_effect_and_an_exit_code(
     states = {FAIL: RunState.FAILED, POSTPONE: RunState.TO_BE_CONTINUED, OMIT: RunState.PARTIAL}
     for tolerates, effect in ((False, usually), (True, tolerant)):
         tally = Tally(tolerates)
-        tally.add(error)
+        tally.add_error(error)
         assert tally.state is (RunState.STOPPED if isinstance(error, Stopped) else states[effect])
         assert tally.exit_code == (MissingScope.exit_code if effect is OMIT else exit_code)
         assert tally.sentences == [describe(error)]
@@ -83,7 +83,7 @@ def test_each_error_has_an_effect_and_an_exit_code(
 def test_the_worst_error_decides(errors: Sequence[Exception], state: RunState, exit_code: int) -> None:
     tally = Tally()
     for error in errors:
-        tally.add(error)
+        tally.add_error(error)
     assert (tally.state, tally.exit_code) == (state, exit_code)
     assert tally.must_stop is (state in (RunState.FAILED, RunState.STOPPED, RunState.TO_BE_CONTINUED))
     assert tally.is_postponed is any(isinstance(error, Throttled) for error in errors)
@@ -101,7 +101,7 @@ def test_an_error_that_ends_the_run_fails_it(error: Exception, state: RunState, 
     """Even if the run tolerates failures of chunks. Only a long pause postpones it."""
     tally = Tally(tolerates_failures=True)
     assert not tally.was_ended
-    tally.end(error)
+    tally.end_with(error)
     assert tally.was_ended
     assert (tally.state, tally.exit_code) == (state, exit_code)
 
@@ -110,13 +110,13 @@ def test_each_error_is_one_sentence_and_the_worst_comes_first() -> None:
     """Notes come last, and are no failure."""
     tally = Tally()
     for error in (SCOPE, Throttled("Later."), BadAnswer("Odd."), BadAnswer("Odd."), SCOPE):
-        tally.add(error)
-    tally.notes.append("A note.")
+        tally.add_error(error)
+    tally.add_notes("A note.")
     assert tally.sentences == ["Odd.", "Later.", str(SCOPE), "A note."]
     assert tally.missing_scopes == {"events:read"}
     assert tally.omitted == 2
     noted = Tally()
-    noted.notes.append("A note.")
+    noted.add_notes("A note.")
     assert (noted.state, noted.exit_code, noted.sentences) == (RunState.COMPLETE, 0, ["A note."])
 
 
@@ -124,11 +124,11 @@ def test_a_sentence_says_what_the_api_refused() -> None:
     """Streams that are missing for the same reason share a sentence, and subjects are listed."""
     tally = Tally()
     odd = Refused("GET /api/metrics: the API returned 400: Odd.")
-    tally.add(odd, "metrics")
-    tally.add(odd, "events")
+    tally.add_error(odd, "metrics")
+    tally.add_error(odd, "events")
     for number in range(7):
-        tally.add(NotFound(f"GET /api/lists/L{number}: gone"), "list_members", f"L{number}")
-    tally.add(Incomplete(["sms", "archived sms"], "GET /api/campaigns: the API returned 400: No."), "campaigns")
+        tally.add_error(NotFound(f"GET /api/lists/L{number}: gone"), "list_members", f"L{number}")
+    tally.add_error(Incomplete(["sms", "archived sms"], "GET /api/campaigns: the API returned 400: No."), "campaigns")
     assert tally.sentences == [
         "The campaigns were read without sms, archived sms: GET /api/campaigns: the API returned 400: No.",
         "The metrics and events could not be read: GET /api/metrics: the API returned 400: Odd.",
@@ -185,8 +185,8 @@ def test_differences_mark_a_run_that_is_otherwise_complete(
     """Errors outweigh them."""
     tally = Tally()
     for error in errors:
-        tally.add(error)
-    tally.has_differences = True
+        tally.add_error(error)
+    tally.add_differences([])
     assert (tally.state, tally.exit_code) == (state, exit_code)
 
 
@@ -194,7 +194,7 @@ def test_a_missing_scope_is_reported_once() -> None:
     """A request that needs it and another one says nothing about the other one."""
     tally = Tally()
     for scope in ("lists:read and profiles:read", "lists:read", "events:read and metrics:read"):
-        tally.add(MissingScope(scope))
+        tally.add_error(MissingScope(scope))
     assert tally.sentences == [str(MissingScope(each)) for each in ("lists:read", "events:read and metrics:read")]
 
 
@@ -205,6 +205,6 @@ def test_a_problem_of_the_database_is_reported_once(kind: type[psycopg.Error], n
     for detail in ("could not extend file 1", "could not extend file 2"):
         with pytest.raises((DatabaseUnusable, kind)) as error, translated():
             raise kind(detail)
-        tally.add(pickle.loads(pickle.dumps(error.value)))  # as from another process
+        tally.add_error(pickle.loads(pickle.dumps(error.value)))  # as from another process
     assert len(tally.sentences) == number
     assert "could not extend file 1" in tally.sentences[0]
