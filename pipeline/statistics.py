@@ -1,4 +1,4 @@
-"""Statistics of what a run has filled for Postgres's planner, so that queries are fast at once, those of the run too."""
+"""Statistics of what a run has filled, for Postgres's planner: queries are fast at once, those of the run too."""
 
 from collections.abc import Sequence
 from functools import partial
