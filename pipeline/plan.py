@@ -118,8 +118,9 @@ def event_chunks(
 ) -> Iterator[Chunk]:
     """Read events from each metric's watermark on; `overlaps` are those of metrics that need another one.
 
-    With `all_at_once`, the metrics that begin at the same time (usually all) are read without naming a metric: fewer
-    requests, and events of unlisted metrics are included. Each other metric has separate chunks.
+    With `all_at_once`, most metrics are read without naming one: fewer requests, and events of unlisted metrics are
+    included. This read has its own watermark, since nothing else brings those events: it begins there or where most
+    metrics begin, whichever is earlier. Each metric that begins before it has separate chunks.
     """
     read_to = {each: watermarks.get(key_of(EVENTS.name, each)) for each in metric_ids}
     starts = {
@@ -129,11 +130,15 @@ def event_chunks(
     marks = {each: (each,) if horizon.leaves_no_gap(watermark) else () for each, watermark in read_to.items()}
     shared: list[str] = []
     if all_at_once and starts:
+        read_at_once = watermarks.get(EVENTS.name)
         common, _ = Counter(starts.values()).most_common(1)[0]
-        shared = [each for each, start in starts.items() if start == common]
-        longest = max(_SHORTEST_WINDOW, (horizon.as_of - common) / _MOST_WINDOWS)
-        for window in open_windows(common, horizon.as_of, longest):
-            yield Chunk(EVENTS.name, window, None, common, tuple(mark for each in shared for mark in marks[each]))
+        start = min(common, horizon.start(read_at_once))
+        shared = [each for each in starts if starts[each] >= start]
+        all_marks: list[str | None] = [None] if horizon.leaves_no_gap(read_at_once) else []
+        all_marks += [mark for each in shared for mark in marks[each]]
+        longest = max(_SHORTEST_WINDOW, (horizon.as_of - start) / _MOST_WINDOWS)
+        for window in open_windows(start, horizon.as_of, longest):
+            yield Chunk(EVENTS.name, window, None, start, tuple(all_marks))
     for each in sorted(starts.keys() - set(shared)):
         for window in open_windows(starts[each], horizon.as_of, _ONE_METRIC_WINDOW):
             yield Chunk(EVENTS.name, window, each, starts[each], marks[each])

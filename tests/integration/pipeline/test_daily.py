@@ -56,7 +56,8 @@ def test_every_stream_gets_a_watermark(warehouse: Warehouse) -> None:
     content = {"templates", "forms", "images"}
     whole |= {"custom_metrics", "mapped_metrics", *content, *(f"content_read/{each}" for each in content)}
     lists = {f"{stream}/{each}" for stream in ("list_members", "membership_sweep") for each in ("L1", "L2")}
-    assert warehouse.watermarks() == dict.fromkeys(whole | lists | {"events/OPEN", "events/ORDER"}, ran.run.as_of)
+    events = {"events", "events/OPEN", "events/ORDER"}
+    assert warehouse.watermarks() == dict.fromkeys(whole | lists | events, ran.run.as_of)
 
 
 def test_freshness_shows_each_stream_with_its_table(warehouse: Warehouse, shop: FakeAccount) -> None:

@@ -132,7 +132,7 @@ def test_an_exclusion_without_effect_is_rejected(table: str, message: str) -> No
     ],
 )
 def test_tables_of_the_same_requests_can_be_left_out_together(tables: list[str]) -> None:
-    """Like the table that their stream fills first, without which none of them is read."""
+    """Like the table that their stream fills first, without which the others are not read either."""
     [leading] = [f"-{stream.table.name}" for stream in STREAMS.values() if f"-{stream.table.name}" in tables]
     assert selection(tables).streams == selection([*tables[: tables[0] == "all"], leading]).streams
 
