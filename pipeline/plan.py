@@ -222,6 +222,9 @@ class ListSweeps(NamedTuple):
     Segments are swept in the same way: `stream` reads the members, and `record` is the watermark of a sweep. With
     `in_full_only`, the source does not say when members joined, so nothing is read between sweeps; without sweeps,
     every run reads in full.
+
+    Where lists are looked up by address, each of the `addresses` can take a request besides. All lists that a run
+    sweeps share them.
     """
 
     every: timedelta
@@ -230,6 +233,11 @@ class ListSweeps(NamedTuple):
     stream: str = LIST_MEMBERS.name
     record: str = SWEEPS
     in_full_only: bool = False
+    addresses: int = 0
+
+    def pages(self, list_id: str) -> int:
+        """Return the requests for the pages of a list."""
+        return self.members.get(list_id, 0) // _IDS_PER_REQUEST + 1
 
 
 def membership_chunks(
@@ -248,7 +256,8 @@ def membership_chunks(
     parts = {each: begun[key] for each in list_ids if (key := key_of(sweeps.stream, each)) in begun}
     begun_sweeps = [each for each in parts if str(FULL_READ) in parts[each] and sweeps.every]
     unfinished = [each for each in begun_sweeps if watermarks.get(key_of(sweeps.record, each)) != as_of]
-    swept = frozenset(unfinished if parts else _swept(list_ids, watermarks, as_of, sweeps))
+    due = _swept_at_once if sweeps.addresses else _swept
+    swept = frozenset(unfinished if parts else due(list_ids, watermarks, as_of, sweeps))
     for list_id in list_ids:
         watermark = watermarks.get(key_of(sweeps.stream, list_id))
         start = None if list_id in swept or watermark is None else watermark - overlap
@@ -267,7 +276,7 @@ def _swept(list_ids: Sequence[str], watermarks: Watermarks, as_of: datetime, swe
     whose last sweep is twice the interval ago.
     """
     last = {each: watermarks.get(key_of(sweeps.record, each)) for each in list_ids}
-    pages = {each: sweeps.members.get(each, 0) // _IDS_PER_REQUEST + 1 for each in list_ids}
+    pages = {each: sweeps.pages(each) for each in list_ids}
     read_to = max((at for each in list_ids if (at := watermarks.get(key_of(sweeps.stream, each)))), default=_NEVER)
     share = min(1.0, (as_of - read_to) / sweeps.every) if sweeps.every else 1.0
     requests, is_first = min(float(sweeps.requests), sum(pages.values()) * share), True
@@ -278,6 +287,20 @@ def _swept(list_ids: Sequence[str], watermarks: Watermarks, as_of: datetime, swe
         if is_first or is_overdue or requests >= 0:
             yield list_id
         is_first = False
+
+
+def _swept_at_once(
+    list_ids: Sequence[str], watermarks: Watermarks, as_of: datetime, sweeps: ListSweeps
+) -> Iterator[str]:
+    """Yield the lists to sweep if they share addresses: those that are due, and with them those that soon are.
+
+    On different days, each address would be asked for on each of them. So the budget limits how often they are swept.
+    """
+    last = {each: watermarks.get(key_of(sweeps.record, each)) for each in list_ids}
+    requests = sweeps.addresses + sum(sweeps.pages(each) for each in list_ids)
+    every = max(sweeps.every, timedelta(days=requests / sweeps.requests)) if sweeps.every else sweeps.every
+    if any(_is_due(each, as_of, every) for each in last.values()):
+        yield from (each for each in list_ids if _is_due(last[each], as_of, every / 2))
 
 
 class Report(NamedTuple):

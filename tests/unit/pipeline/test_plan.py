@@ -205,6 +205,33 @@ def test_lists_that_were_first_read_on_one_day_are_swept_on_different_days() -> 
 
 
 @pytest.mark.parametrize(
+    ("addresses", "swept_on"),
+    [
+        pytest.param(100, [7, 14, 21, 28], id="within the budget"),
+        pytest.param(10_000, [11, 22], id="the budget of twelve days"),
+    ],
+)
+def test_lists_that_share_addresses_are_swept_on_one_day(addresses: int, swept_on: list[int]) -> None:
+    """On different days, each address would be asked for on each of them. On average the budget holds.
+
+    A list that was first read later joins the others.
+    """
+    lists = [f"L{number:02}" for number in range(10)]
+    watermarks = {f"{kind}/{each}": NOW for kind in ("list_members", "membership_sweep") for each in lists}
+    watermarks["membership_sweep/L03"] = NOW + 2 * DAY
+    sweeps = ListSweeps(7 * DAY, 1_000, dict.fromkeys(lists, 2 * addresses), addresses=addresses)
+    swept: dict[int, list[str]] = {}
+    for day in range(1, 29):
+        as_of = NOW + day * DAY
+        chunks = list(membership_chunks(lists, watermarks, DAY, as_of, sweeps))
+        watermarks |= {f"list_members/{each}": as_of for each in lists}
+        if swept_today := [str(chunk.subject) for chunk in chunks if chunk.window == FULL_READ]:
+            swept[day] = swept_today
+            watermarks |= {f"membership_sweep/{each}": as_of for each in swept_today}
+    assert swept == dict.fromkeys(swept_on, lists)
+
+
+@pytest.mark.parametrize(
     ("days", "requests", "expected"),
     [
         pytest.param(7, 2_000, ["A", "B", "C"], id="weekly runs"),
