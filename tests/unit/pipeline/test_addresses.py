@@ -12,7 +12,7 @@ PEOPLE = {"P1": "one@example.com", "P2": "two@example.com", "P3": "three@example
 
 
 class Source:
-    """Has the addresses of some people, and notes for whom it was asked."""
+    """Has the addresses of some people, and notes the people it was asked for."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
