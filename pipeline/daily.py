@@ -5,9 +5,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from klaviyo_pg.errors import KlaviyoPgError
-from klaviyo_pg.postgres import chunks as ledger_of_chunks
-from klaviyo_pg.postgres import departures, lookups, reconciliation, segments, sweeps
-from klaviyo_pg.postgres import watermarks as ledger
+from klaviyo_pg.postgres import chunk_ledger, departures, lookups, reconciliation, segments, sweeps, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.excluded import Extent, extent
 from pipeline import memberships, plan, reports, stored_marts
@@ -60,7 +58,7 @@ def sync(job: Job, since: datetime | None) -> None:
 
 def _derive_member_lists(job: Job, streams: Collection[str]) -> None:
     """Derive member_lists, unless the run stops before it has read the exclusions. Note what it was derived without."""
-    read_to = job.transact(ledger.watermarks).get(EXCLUSIONS.name)
+    read_to = job.transact(watermarks.read).get(EXCLUSIONS.name)
     is_current = read_to is not None and read_to >= job.run.as_of
     if job.tally.must_stop and EXCLUSIONS.name in streams and not is_current:
         return
@@ -206,10 +204,10 @@ def _look_up(account: Account, run_id: str, with_counts: bool) -> _Warehouse:
     return _Warehouse(
         lookups.metrics(account),
         lookups.list_ids(account),
-        ledger.watermarks(account),
+        watermarks.read(account),
         reconciliation.counted_metrics(account) if with_counts else set(),
         departures.months(account),
-        ledger_of_chunks.begun(account, run_id),
+        chunk_ledger.begun(account, run_id),
         extent(account, plan.MANY_EXCLUSIONS),
         sweeps.found(account, LIST_MEMBERS.name),
         segments.existing(account),

@@ -7,9 +7,9 @@ import psycopg
 
 from klaviyo_pg.catalogue import DATA, STORED
 from klaviyo_pg.errors import KlaviyoPgError
-from klaviyo_pg.postgres import runs
+from klaviyo_pg.postgres import run_ledger
 from pipeline.outcome import Counts
-from pipeline.run import Run
+from pipeline.runs import Run
 from pipeline.session import Session
 
 _FIGURES = {
@@ -26,7 +26,7 @@ _SHOWN = ("rows_read", "inserted", "updated", "unchanged", "rejected")
 def counts_of(session: Session, run: Run) -> Counts:
     """Return the rows of a run by table; none while the database is away."""
     with suppress(KlaviyoPgError, psycopg.Error), session.database.transaction(waits=False) as connection:
-        return runs.run_counts(run.account(connection), run.id)
+        return run_ledger.run_counts(run.account(connection), run.id)
     return {}
 
 

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from klaviyo_pg.errors import Busy, UnconfirmedLoss
-from klaviyo_pg.postgres import departures, erase, runs, watermarks
+from klaviyo_pg.postgres import departures, erase, run_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.member_lists import Derived, derive_member_lists
 from pipeline import erasing
-from pipeline.run import Run, transact
+from pipeline.runs import Run, transact
 from pipeline.session import Session
 from pipeline.streams.exclusions import EXCLUSIONS
 
@@ -32,7 +32,7 @@ def derive(session: Session, run: Run) -> UnconfirmedLoss | None:
 
     def work(account: Account) -> tuple[UnconfirmedLoss | None, int]:
         loss = departures.apply(account, run.settings.max_loss_percent / 100)
-        has_exclusions = EXCLUSIONS.name in watermarks.watermarks(account)
+        has_exclusions = EXCLUSIONS.name in watermarks.read(account)
         derived = derive_member_lists(account, has_status=has_status) if has_exclusions else Derived(0, 0, 0)
         counts = {
             "rows_read": derived.rows_read,
@@ -40,7 +40,7 @@ def derive(session: Session, run: Run) -> UnconfirmedLoss | None:
             "updated": derived.updated,
             "unchanged": derived.rows_read - derived.inserted - derived.updated,
         }
-        runs.add_counts(account, run.id, {"member_lists": counts})
+        run_ledger.add_counts(account, run.id, {"member_lists": counts})
         return loss, derived.rows_read
 
     session.progress.expect("member_lists", "member_lists", None)

@@ -18,8 +18,7 @@ from klaviyo_pg.errors import (
 )
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import chunks as ledger
-from klaviyo_pg.postgres import watermarks
+from klaviyo_pg.postgres import chunk_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.states import ChunkState
@@ -30,7 +29,7 @@ from pipeline.chunks import Chunk, key_of
 from pipeline.clocks import check_reading
 from pipeline.outage import Outage
 from pipeline.outcome import Counts, Outcome, sum_counts
-from pipeline.run import Run, add_requests, transact
+from pipeline.runs import Run, add_requests, transact
 from pipeline.session import Session
 from pipeline.store import store
 from pipeline.streams import STREAMS
@@ -200,8 +199,8 @@ class RunLedger:
             return
         if not batch.is_last:
             if batch.reached is not None:
-                ledger.advance(account, run.id, chunk.key, chunk.part, batch.reached)
-        elif ledger.finish(account, run.id, chunk.key, chunk.part):
+                chunk_ledger.advance(account, run.id, chunk.key, chunk.part, batch.reached)
+        elif chunk_ledger.finish(account, run.id, chunk.key, chunk.part):
             table = STREAMS[chunk.stream].table.name
             for subject in chunk.marks:
                 stream = key_of(chunk.stream, subject)
@@ -245,7 +244,7 @@ class Share:
 
     def _divide(self, windows: Sequence[AnyWindow]) -> None:
         run, chunk, parts = self._run, self._chunk, [exact(window) for window in windows]
-        transact(self._session, run, lambda account: ledger.divide(account, run.id, chunk.key, chunk.part, parts))
+        transact(self._session, run, lambda account: chunk_ledger.divide(account, run.id, chunk.key, chunk.part, parts))
 
 
 def read_chunks(session: Session, run: Run, chunks: Sequence[Chunk], attempt: int = 1) -> tuple[Outcome[Chunk], ...]:
@@ -261,7 +260,7 @@ def _read_chunk(session: Session, run: Run, chunk: Chunk) -> Outcome[Chunk]:
 
     Raises UnconfirmedLoss if it still loses them: then its rows are stored, but it is not done.
     """
-    progress = transact(session, run, lambda account: ledger.progress(account, run.id, chunk.key, chunk.part))
+    progress = transact(session, run, lambda account: chunk_ledger.progress(account, run.id, chunk.key, chunk.part))
     if progress.state is ChunkState.DONE:
         return Outcome(chunk, was_done=True)
 

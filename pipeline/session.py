@@ -24,7 +24,7 @@ from klaviyo_pg.klaviyo.pace import Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.people_cache import PeopleCache
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import claims, clock, embedded, runs
+from klaviyo_pg.postgres import claims, clock, embedded, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import Database, connect, create_engine, shares_sessions, translated
 from klaviyo_pg.postgres.limits import WarehouseStore
@@ -264,7 +264,7 @@ class Session:
         try:
             if claims.try_claim(account, what):
                 claims.wait_for_last_holder(account, what)
-                if not (was_lost and runs.is_taken(account, what, self.id)):
+                if not (was_lost and run_ledger.is_taken(account, what, self.id)):
                     return _Claim(integration_id, what, connection, claims.session_of(connection), is_vital)
         except LockNotAvailable:
             pass

@@ -10,7 +10,7 @@ import polars as pl
 
 from klaviyo_pg.catalogue import Load, events, loads
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.postgres import attributions, departures, details, erased_people, event_tables, placeholders, runs
+from klaviyo_pg.postgres import attributions, departures, details, erased_people, event_tables, placeholders, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.lines import frame_of
 from klaviyo_pg.postgres.load import Merged, merge
@@ -20,7 +20,7 @@ from klaviyo_pg.rows import Lines, Reject
 from pipeline.batch import Batch, Protected
 from pipeline.chunks import Chunk
 from pipeline.outcome import Counts
-from pipeline.run import Run, transact
+from pipeline.runs import Run, transact
 from pipeline.session import Session
 from transforms.clean import conformed, last_by
 from transforms.erased import (
@@ -65,9 +65,9 @@ def store(
 
     def write(account: Account) -> Counts:
         counts = _merge(account, session.partitioning, run, chunk, batch, guard, is_complete)
-        runs.add_counts(account, run.id, counts)
+        run_ledger.add_counts(account, run.id, counts)
         record(account)
-        runs.add_requests(account, run.id, traffic)
+        run_ledger.add_requests(account, run.id, traffic)
         return counts
 
     return transact(session, run, write)
@@ -82,7 +82,7 @@ def _merge(
     guard: Guard,
     is_complete: bool,
 ) -> Counts:
-    counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(runs.COUNTS, 0))
+    counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(run_ledger.COUNTS, 0))
     rejects = {table: list(records) for table, records in batch.rejects.items()}
     has_erased = erased_people.exist(account)
     outdated: set[str] = set()

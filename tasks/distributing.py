@@ -21,7 +21,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelled, Cancelling, Crashed
 
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped, Throttled
-from klaviyo_pg.postgres import backfill_ledger, claims, runs
+from klaviyo_pg.postgres import backfill_ledger, claims, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk, part_claim
 from klaviyo_pg.states import ChunkState, RunState
@@ -292,7 +292,7 @@ class _Watch:
 
     def _look_up(self, account: Account, groups: Sequence[Group]) -> _Ledger:
         chunks = {_key(each): each for each in backfill_ledger.chunks(account)}
-        requests, _ = runs.run_requests(account, self._job.run.id)
+        requests, _ = run_ledger.run_requests(account, self._job.run.id)
         return _Ledger(chunks, claims.held(account, [group.claim for group in groups]), requests)
 
     def _show(self, groups: Sequence[Group], ledger: _Ledger) -> None:

@@ -12,11 +12,11 @@ from klaviyo_pg.errors import KlaviyoPgError, Stopped
 from klaviyo_pg.postgres.backfill_ledger import part_claim
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
+from pipeline import runs
 from pipeline.figures import counts_of, figures, rows_of, rows_read
 from pipeline.job import Job
 from pipeline.outcome import Report, RunFailed, Tally, needs_correction
-from pipeline.run import Run, close_after_error
-from pipeline.run import finish as close
+from pipeline.runs import Run, close_after_error
 from pipeline.session import Session
 from pipeline.streams.selection import selection_of
 from tasks import units
@@ -114,7 +114,7 @@ def _finish(session: Session, flow: str, job: Job) -> State[Any]:
     if job.tally.was_ended:
         close_after_error(session, job.run, report.state, " ".join(report.sentences))
     else:
-        job.workers.call(close, job.run, report.state, report.sentences)
+        job.workers.call(runs.finish, job.run, report.state, report.sentences)
     session.release_claims()
     _announce(flow, report, job, rows_read(counts))
     return state_of(report, figures(counts))

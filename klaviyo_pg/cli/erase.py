@@ -18,10 +18,10 @@ from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.warehouse import no_account, open_warehouse, warehouse_url
 from klaviyo_pg.errors import BadSettings, Busy
 from klaviyo_pg.postgres import accounts, claims, schema
-from klaviyo_pg.postgres import erase as erasing
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.accounts import RegisteredAccount
 from klaviyo_pg.postgres.connect import connect
+from klaviyo_pg.postgres.erase import pending
 from klaviyo_pg.postgres.load import INDEXABLE
 from klaviyo_pg.settings import Settings
 from pipeline import spool
@@ -150,7 +150,7 @@ def _is_confirmed(account: str, people: _People) -> bool:
 
 def _check_not_empty(account: Account, people: _People) -> None:
     with account.connection.transaction():
-        if not people and not erasing.pending(account):
+        if not people and not pending(account):
             raise BadSettings("Name the people: pass --email or --id, or a --file. No erasing is left to finish.")
 
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from klaviyo_pg.catalogue import DATA, STORED
 from klaviyo_pg.cli.output import json_line, print_error
 from klaviyo_pg.errors import UserError
-from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, runs
+from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import connect, translated
 from klaviyo_pg.settings import Settings
@@ -158,9 +158,9 @@ def _read(settings: Settings, report: Report) -> _Ledger:
         registered = accounts.find(connection, settings.warehouse_schema, report.integration)
         assert registered is not None
         account = Account(connection, settings.warehouse_schema, registered.integration_id)
-        requests, retries = runs.run_requests(account, report.run_id)
+        requests, retries = run_ledger.run_requests(account, report.run_id)
         has_history = bool(backfill_ledger.chunks(account))
-        return _Ledger(runs.run_counts(account, report.run_id), requests, retries, has_history)
+        return _Ledger(run_ledger.run_counts(account, report.run_id), requests, retries, has_history)
 
 
 def table(report: Report, counts: Counts) -> Table:

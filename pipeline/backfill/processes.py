@@ -24,10 +24,10 @@ from klaviyo_pg.environment import PROXIES, without_secrets
 from klaviyo_pg.errors import KlaviyoPgError, Stopped, Unavailable
 from klaviyo_pg.postgres import address
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
-from pipeline.backfill.read import Outcomes, extract_here
+from pipeline.backfill.reading import Outcomes, extract_here
 from pipeline.outcome import Outcome
 from pipeline.progress import Progress
-from pipeline.run import Run
+from pipeline.runs import Run
 from pipeline.session import Session
 from transforms.events import Metrics
 

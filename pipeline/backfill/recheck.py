@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from klaviyo_pg.errors import MissingScope, Refused
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import backfill_ledger, reconciliation, runs
+from klaviyo_pg.postgres import backfill_ledger, reconciliation, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.rows import Count
 from klaviyo_pg.windows import Window, floor
@@ -18,7 +18,7 @@ from pipeline.backfill.chunking import cut, years
 from pipeline.backfill.counted import FAILURES, Chunks, PlannedChunks, checked_counts
 from pipeline.outage import Outage
 from pipeline.outcome import describe
-from pipeline.run import Run, transact
+from pipeline.runs import Run, transact
 from pipeline.session import Session
 
 
@@ -74,7 +74,7 @@ def recheck(session: Session, run: Run, loaded: Sequence[Chunks]) -> PlannedChun
             sent = source.traffic.since(before)
 
         def record(account: Account) -> Chunks:
-            runs.add_requests(account, run.id, sent)
+            run_ledger.add_requests(account, run.id, sent)
             return tuple(new for part in parts for new in _settle(account, run, part))
 
         return PlannedChunks(transact(session, run, record), {chunks[0].metric_id: reason} if reason else {})

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from klaviyo_pg.postgres import backfill_ledger, lookups, reconciliation
-from klaviyo_pg.postgres import watermarks as ledger
+from klaviyo_pg.postgres import backfill_ledger, lookups, reconciliation, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window, history_window
@@ -39,11 +38,11 @@ def backfill(
         read_plan: reads the planned chunks.
     """
     window = history_window(job.run.as_of, start, end, job.run.settings.events_kept_since)
-    watermarks = job.transact(ledger.watermarks)
+    read_to = job.transact(watermarks.read)
     with job.session.source() as source:
         reasons = source.exclusion_reasons
     streams = selection_of(job.run.settings).streams
-    read(job, "Metrics and lists", unread_dimension_chunks(watermarks, {METRICS.name, LISTS.name}, reasons, streams))
+    read(job, "Metrics and lists", unread_dimension_chunks(read_to, {METRICS.name, LISTS.name}, reasons, streams))
     planned = Plan(()) if job.tally.must_stop else _planned(job, window, restart)
     if not planned.selects_metrics:
         job.tally.add_notes(_NO_HISTORY)

@@ -12,7 +12,7 @@ from klaviyo_pg.states import ChunkState
 from pipeline.backfill.counting import Counting
 from pipeline.backfill.plan import Plan, take_over
 from pipeline.backfill.processes import reading_processes
-from pipeline.backfill.read import Outcomes, extract, label, load, next_group, read_at_once, spooled
+from pipeline.backfill.reading import Outcomes, extract, label, load, next_group, read_at_once, spooled
 from pipeline.backfill.shown import Shown
 from pipeline.job import LOOK, Job
 from pipeline.outcome import describe

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Refused, Stopped, UserError
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.postgres import event_tables, lookups, reconciliation, runs
+from klaviyo_pg.postgres import event_tables, lookups, reconciliation, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.reconciliation import Comparison, Key, LastCheck
 from klaviyo_pg.states import CountState
@@ -22,7 +22,7 @@ from pipeline.reconcile import compare
 from pipeline.reconcile.compare import Compared, Comparisons, Counts
 from pipeline.reconcile.report import Findings, report
 from pipeline.reconcile.rotation import MOST_MISSED, turn
-from pipeline.run import Run, transact
+from pipeline.runs import Run, transact
 from pipeline.session import Session
 from pipeline.streams.events import EVENTS
 from pipeline.streams.selection import metrics_to_read, selection_of
@@ -255,7 +255,7 @@ def ask_counts(session: Session, run: Run, windows: Mapping[str, Window]) -> dic
     with ThreadPoolExecutor(session.worker_count()) as pool:
         answers = list(pool.map(ask, windows))
     sent = Traffic.total(traffic for _, traffic in answers)
-    transact(session, run, lambda account: runs.add_requests(account, run.id, sent))
+    transact(session, run, lambda account: run_ledger.add_requests(account, run.id, sent))
     return {metric_id: counts for metric_id, (counts, _) in zip(windows, answers, strict=True)}
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import polars as pl
 
 from klaviyo_pg.catalogue import Load, loads
-from klaviyo_pg.postgres import excluded, runs, sweeps, watermarks
+from klaviyo_pg.postgres import excluded, run_ledger, sweeps, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Exclusion, Page
@@ -54,13 +54,13 @@ class _Part:
         if not self._was_allowed:
             return
         sweeps.lock(account, run.id, _NAME)
-        has_all = not runs.has_rejected(account, run.id, loads.SWEPT_EXCLUSIONS.table.name)
+        has_all = not run_ledger.has_rejected(account, run.id, loads.SWEPT_EXCLUSIONS.table.name)
         sweeps.finish_part(account, run.id, self._key, self._reading.part, has_all)
         standing = sweeps.standing(account, run.id, _NAME, (self._key, self._reading.part))
         if not standing.is_done:
             return
         whole = replace(guard, stream=_NAME)
-        runs.add_counts(account, run.id, excluded.merge(account, run.id, standing.is_complete, whole))
+        run_ledger.add_counts(account, run.id, excluded.merge(account, run.id, standing.is_complete, whole))
         if guard.believes_losses:
             excluded.forget(account)
             sweeps.forget(account, _NAME)

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import reports as ledger
+from klaviyo_pg.postgres import report_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Page, Report
@@ -35,7 +35,7 @@ def _report(name: str, kind: str, fetch: Fetch, load: Load) -> Stream:
 
         def finish(account: Account, guard: Guard) -> None:
             if guard.believes_losses:  # days whose losses are not believed are read again by the next run
-                ledger.record(account, name, metric_id, days, reading.run.as_of)
+                report_ledger.record(account, name, metric_id, days, reading.run.as_of)
 
         return Reads(fetch(reading.source, window, metric_id), batch, finish)
 

@@ -16,7 +16,7 @@ from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Page, Reject
 from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch
-from pipeline.run import Result, Run, transact
+from pipeline.runs import Result, Run, transact
 from pipeline.session import Session
 from transforms.events import Metrics
 

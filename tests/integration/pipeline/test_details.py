@@ -15,7 +15,7 @@ from pipeline import store
 from pipeline.batch import Protected, protect, protection_of
 from pipeline.chunks import Chunk
 from pipeline.outcome import Counts
-from pipeline.run import Run, begin
+from pipeline.runs import Run, begin
 from pipeline.session import Session
 from pipeline.streams.events import event_batch
 from pipeline.streams.people import people_batch, with_stored

@@ -13,7 +13,7 @@ from pipeline.batch import ReadBatch, protection_of
 from pipeline.chunks import Chunk
 from pipeline.outcome import Counts, Outcome, sum_counts
 from pipeline.read import Sink, each, read, warehouse_sink
-from pipeline.run import Run, transact
+from pipeline.runs import Run, transact
 from pipeline.session import Session
 from pipeline.spool import Spool, SpooledChunk, grouped, joined, open_spool
 from pipeline.streams.events import EVENTS
