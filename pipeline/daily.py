@@ -5,15 +5,14 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from klaviyo_pg.errors import KlaviyoPgError
-from klaviyo_pg.postgres import chunk_ledger, departures, lookups, reconciliation, segments, sweeps, watermarks
+from klaviyo_pg.postgres import chunk_ledger, departures, lookups, reconciliation, segments, sweep_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.excluded import Extent, extent
-from pipeline import memberships, plan, reports, stored_marts
+from pipeline import erase_in_run, member_lists, plan, reports, stored_marts
 from pipeline.batch import as_written
 from pipeline.chunks import Chunk
 from pipeline.job import Job, read
 from pipeline.reconcile.check import can_count, find_late_events
-from pipeline.statistics import update_statistics
 from pipeline.streams.departures import OWNERS, PROFILE_SWEEP, SUSPECTED
 from pipeline.streams.dimensions import LISTS, METRICS, SEGMENTS
 from pipeline.streams.events import EVENTS
@@ -23,6 +22,7 @@ from pipeline.streams.people import PEOPLE, PROFILES
 from pipeline.streams.segments import SEGMENT_MEMBERS, chosen
 from pipeline.streams.selection import Selection, metrics_to_read, selection_of
 from pipeline.streams.stream import Stream
+from pipeline.update_statistics import update_statistics
 
 _NOT_DERIVED = "member_lists was not derived, because the exclusions were never read completely."
 _OLD_EXCLUSIONS = "member_lists was derived with the exclusions of the last complete read, at"
@@ -49,7 +49,7 @@ def sync(job: Job, since: datetime | None) -> None:
         read(job, "Events of deleted profiles", [Chunk(OWNERS.name)])
     _derive_member_lists(job, streams)
     if not job.tally.must_stop:
-        job.tally.add_notes(*memberships.erase_people(job.session, job.run))
+        job.tally.add_notes(*erase_in_run.erase_people(job.session, job.run))
         reports.read_reports(job, streams)
     stored_marts.forget_others(job)
     stored_marts.renew(job)
@@ -63,7 +63,7 @@ def _derive_member_lists(job: Job, streams: Collection[str]) -> None:
     if job.tally.must_stop and EXCLUSIONS.name in streams and not is_current:
         return
     with job.session.progress.stage("Member lists", "tables"):
-        loss = job.workers.call(memberships.derive, job.run)
+        loss = job.workers.call(member_lists.derive, job.run)
     if loss is not None:
         job.tally.add_error(loss)
     if not (is_current or job.tally.must_stop) and {EXCLUSIONS.name, LIST_MEMBERS.name} & set(streams):
@@ -209,9 +209,9 @@ def _look_up(account: Account, run_id: str, with_counts: bool) -> _Warehouse:
         departures.months(account),
         chunk_ledger.begun(account, run_id),
         extent(account, plan.MANY_EXCLUSIONS),
-        sweeps.found(account, LIST_MEMBERS.name),
+        sweep_ledger.found(account, LIST_MEMBERS.name),
         segments.existing(account),
-        sweeps.found(account, SEGMENT_MEMBERS.name),
+        sweep_ledger.found(account, SEGMENT_MEMBERS.name),
         lookups.coupon_ids(account),
     )
 

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Protocol
 
 from klaviyo_pg.errors import MissingScope, Refused, Stopped
-from klaviyo_pg.postgres import chunk_ledger, sweeps
+from klaviyo_pg.postgres import chunk_ledger, sweep_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.windows import parse
 from pipeline.chunks import Chunk
@@ -126,7 +126,7 @@ def _resume(account: Account, run_id: str, planned: Sequence[Chunk]) -> int:
     reopened = chunk_ledger.reopen(account, run_id, still_open, _JUST_NOW)
     for stream in sorted(each for each in streams if STREAMS[each].is_read_in_parts):
         parts = [name for name, chunk in names.items() if chunk.stream == stream]
-        if not chunk_ledger.done(account, run_id).issuperset(parts) and sweeps.is_lost(account, run_id, stream):
+        if not chunk_ledger.done(account, run_id).issuperset(parts) and sweep_ledger.is_lost(account, run_id, stream):
             chunk_ledger.delete(account, run_id, stream)
     return reopened
 

@@ -24,7 +24,7 @@ from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
 from klaviyo_pg.waiting import pause
 from klaviyo_pg.windows import Window
-from pipeline import memberships, runs
+from pipeline import member_lists, runs
 from pipeline.backfill import counting, plan, reading, recheck
 from pipeline.backfill.counted import Chunks, PlannedChunks
 from pipeline.backfill.plan import Gap, Plan
@@ -198,7 +198,7 @@ def ask_counts(run: Run, windows: Mapping[str, Window]) -> dict[str, Counts | Kl
 def derive_memberships(run: Run) -> UnconfirmedLoss | None:
     """Bring member_lists up to date."""
     with task_session(run.settings) as session:
-        return memberships.derive(session, run)
+        return member_lists.derive(session, run)
 
 
 @task(name="finish", task_run_name="finish", **_UNCACHED)
@@ -219,7 +219,7 @@ TASKS: Mapping[Callable[..., Any], Task[..., Any]] = MappingProxyType(
         counting.count_gaps: count_gaps,
         recheck.recheck: recheck_history,
         check.ask_counts: ask_counts,
-        memberships.derive: derive_memberships,
+        member_lists.derive: derive_memberships,
         runs.finish: finish,
     }
 )

@@ -14,11 +14,11 @@ from pipeline.backfill.side_by_side import Read, read_history
 from pipeline.job import Job, read
 from pipeline.plan import MOST_WAITING, people_chunks, unread_dimension_chunks
 from pipeline.reconcile.compare import COUNTS_DELAY
-from pipeline.statistics import update_statistics
 from pipeline.streams.dimensions import LISTS, METRICS
 from pipeline.streams.events import stored_metrics
 from pipeline.streams.people import PEOPLE
 from pipeline.streams.selection import selection_of
+from pipeline.update_statistics import update_statistics
 
 _NO_METRICS = "The account has no metrics yet, so there is no history to load."
 _NO_HISTORY = "No selected metric has events for the selected tables, so there is no history to load."

@@ -10,7 +10,7 @@ from dataclasses import replace
 import polars as pl
 
 from klaviyo_pg.catalogue import Load, loads
-from klaviyo_pg.postgres import excluded, run_ledger, sweeps, watermarks
+from klaviyo_pg.postgres import excluded, run_ledger, sweep_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Exclusion, Page
@@ -53,17 +53,17 @@ class _Part:
         run = self._reading.run
         if not self._was_allowed:
             return
-        sweeps.lock(account, run.id, _NAME)
+        sweep_ledger.lock(account, run.id, _NAME)
         has_all = not run_ledger.has_rejected(account, run.id, loads.SWEPT_EXCLUSIONS.table.name)
-        sweeps.finish_part(account, run.id, self._key, self._reading.part, has_all)
-        standing = sweeps.standing(account, run.id, _NAME, (self._key, self._reading.part))
+        sweep_ledger.finish_part(account, run.id, self._key, self._reading.part, has_all)
+        standing = sweep_ledger.standing(account, run.id, _NAME, (self._key, self._reading.part))
         if not standing.is_done:
             return
         whole = replace(guard, stream=_NAME)
         run_ledger.add_counts(account, run.id, excluded.merge(account, run.id, standing.is_complete, whole))
         if guard.believes_losses:
             excluded.forget(account)
-            sweeps.forget(account, _NAME)
+            sweep_ledger.forget(account, _NAME)
             watermarks.advance(account, _NAME, None, run.as_of, EXCLUSIONS.table.name)
 
 

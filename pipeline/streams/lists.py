@@ -7,7 +7,7 @@ import polars as pl
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.errors import NotFound
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import lookups, member_lists, sweeps, watermarks
+from klaviyo_pg.postgres import lookups, member_lists, sweep_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Membership, MembershipPage, Suppression
@@ -111,9 +111,9 @@ class _Sweep:
 def was_readable(account: Account, reading: Reading, key: str) -> bool:
     """Record that a list or segment was read to its end, and return whether each of its records was readable."""
     assert reading.subject is not None
-    sweeps.forget_others(account, reading.run.id, key)
+    sweep_ledger.forget_others(account, reading.run.id, key)
     found = member_lists.count_found(account, reading.subject, reading.run.id)
-    return sweeps.finish_part(account, reading.run.id, key, reading.part, True, found)
+    return sweep_ledger.finish_part(account, reading.run.id, key, reading.part, True, found)
 
 
 def _open_list(reading: Reading) -> Reads:

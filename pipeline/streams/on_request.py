@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from klaviyo_pg.catalogue import Load, loads, on_request
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import sweeps, swept, watermarks
+from klaviyo_pg.postgres import absent_rows, sweep_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Page, Record
@@ -76,13 +76,16 @@ class _Read:
 
     def _is_believed(self, account: Account, guard: Guard) -> bool:
         sweep = self._reading.run.id
-        sweeps.forget_others(account, sweep, self._key)
-        is_readable = sweeps.finish_part(account, sweep, self._key, self._reading.part, True)
+        sweep_ledger.forget_others(account, sweep, self._key)
+        is_readable = sweep_ledger.finish_part(account, sweep, self._key, self._reading.part, True)
         if is_readable:
-            believed = [swept.mark(account, guard, load.table, self._key, sweep, self._owner) for load in self._fills]
+            believed = [
+                absent_rows.mark_unswept(account, guard, load.table, self._key, sweep, self._owner)
+                for load in self._fills
+            ]
             if not all(believed):
                 return False
-        swept.forget(account, self._key)
+        absent_rows.forget_swept(account, self._key)
         return is_readable
 
 
@@ -138,8 +141,8 @@ def _mark_codes(reading: Reading) -> Finish:
     """Mark the codes of deleted coupons, which are not read any more."""
 
     def mark(account: Account, guard: Guard) -> None:
-        swept.mark_owned(account, on_request.COUPON_CODES, "coupon_key", on_request.COUPONS)
-        swept.forget_owned(account, COUPON_CODES.name, on_request.COUPONS)
+        absent_rows.mark_owned(account, on_request.COUPON_CODES, "coupon_key", on_request.COUPONS)
+        absent_rows.forget_owned(account, COUPON_CODES.name, on_request.COUPONS)
 
     return mark
 

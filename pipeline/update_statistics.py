@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from klaviyo_pg.postgres import planner
+from klaviyo_pg.postgres import table_statistics
 from pipeline.job import Job
 
 
@@ -10,9 +10,9 @@ def update_statistics(job: Job) -> None:
     """Update the planner's statistics about the tables that the run has changed much, unless the run has to stop."""
     if job.tally.must_stop:
         return
-    tables = job.transact(partial(planner.outdated, run_id=job.run.id))
+    tables = job.transact(partial(table_statistics.outdated, run_id=job.run.id))
     if not tables:
         return
     with job.session.progress.stage("Statistics for queries", "tables"):
         for table in tables:
-            job.transact(partial(planner.analyze, table=table))
+            job.transact(partial(table_statistics.analyze, table=table))
