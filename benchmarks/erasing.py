@@ -28,7 +28,7 @@ from klaviyo_pg.settings import load_settings
 from pipeline import runs
 from pipeline.batch import protect
 from pipeline.chunks import Chunk
-from pipeline.erasing import Erased
+from pipeline.erasing import ErasedCounts
 from pipeline.runs import Run, transact
 from pipeline.session import Session
 from pipeline.store import store
@@ -127,7 +127,7 @@ def _measure(
     return table_of(("what", "figure"), list(figures.items()))
 
 
-def _erase(session: Session, run: Run, addresses: list[str], ids: list[str]) -> Erased:
+def _erase(session: Session, run: Run, addresses: list[str], ids: list[str]) -> ErasedCounts:
     began = perf_counter()
 
     def show(step: str, done: int, total: int) -> None:

@@ -44,7 +44,7 @@ def _people(number: int) -> str:
     return "1 person" if number == 1 else f"{number:,} people"
 
 
-def _erase(session: Session, run: Run, ids: Collection[str]) -> erasing.Erased | None:
+def _erase(session: Session, run: Run, ids: Collection[str]) -> erasing.ErasedCounts | None:
     def step(work: Callable[[Account], Result], /) -> Result:
         session.stop.check()
         return transact(session, run, work)

@@ -28,7 +28,7 @@ from pipeline.batch import Batch, ReadBatch, protect
 from pipeline.chunks import Chunk, key_of
 from pipeline.clocks import check_reading
 from pipeline.outage import Outage
-from pipeline.outcome import Counts, Outcome, sum_counts
+from pipeline.outcome import Outcome, RowCounts, sum_counts
 from pipeline.runs import Run, add_requests, transact
 from pipeline.session import Session
 from pipeline.store import store
@@ -43,7 +43,7 @@ _FINAL = (UserError, Throttled, QuotaUsedUp, Stopped)  # errors that concern all
 _FAILURES = 2  # consecutive failures of the API within a group, after which the rest of it is not tried
 
 ChunkType = TypeVar("ChunkType")
-Sink = Callable[[ReadBatch], Counts]
+Sink = Callable[[ReadBatch], RowCounts]
 """Takes a batch; returns the counts of the rows that it has stored."""
 
 
@@ -65,7 +65,7 @@ def read(
     metrics: Metrics | None = None,
     batch_rows: int | None = None,
     is_enough: IsEnough = never,
-) -> Counts:
+) -> RowCounts:
     """Read what is left of a chunk, `window`, into a sink.
 
     `sink_for` gets what the end of the chunk has to record. Reading ends early once `is_enough` says so of a stored
@@ -74,7 +74,7 @@ def read(
     """
     stream = STREAMS[chunk.stream]
     session.stop.check()
-    counts: list[Counts] = []
+    counts: list[RowCounts] = []
     incomplete: Incomplete | None = None
     with session.source() as source:
         is_full_read = chunk.window == FULL_READ
@@ -161,10 +161,10 @@ def warehouse_sink(
     """
     whole = Guard(chunk.key, run.settings.max_loss_percent / 100, run.as_of)
 
-    def sink(batch: ReadBatch) -> Counts:
+    def sink(batch: ReadBatch) -> RowCounts:
         began = monotonic()
 
-        def store_with(guard: Guard) -> Counts:
+        def store_with(guard: Guard) -> RowCounts:
             def record(account: Account) -> None:
                 if batch.is_last:
                     finish(account, guard)
@@ -281,7 +281,7 @@ def _read_window(
     def sink_for(finish: Finish) -> Sink:
         sink = warehouse_sink(session, run, chunk, RunLedger(run, chunk), finish, is_repeated)
 
-        def counting(batch: ReadBatch) -> Counts:
+        def counting(batch: ReadBatch) -> RowCounts:
             counts = sink(batch)
             session.progress.add(chunk.stream, rows=Outcome(chunk, counts).rows_read)
             return counts

@@ -69,7 +69,7 @@ def _due(account: Account, run: Run, wanted: Sequence[Stream], metric_id: str) -
     for stream in wanted:
         read_at = report_ledger.read_days(account, stream.name, metric_id)
         report_ledger.forget(account, stream.name, metric_id, read_at.keys() - days)
-        report = plan.Report(stream.name, metric_id, days, read_at, LONGEST[stream.name])
+        report = plan.ReportPlan(stream.name, metric_id, days, read_at, LONGEST[stream.name])
         yield from plan.report_chunks(report, run.as_of, run.settings.report_requests)
 
 

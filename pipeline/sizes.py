@@ -36,7 +36,7 @@ TEMPLATES_PER_PAGE = 10
 _DAY = timedelta(days=1)
 
 ReadPages = Callable[[AnyWindow], Iterator[Any]]
-Progress = Callable[[str], None]
+OnProgress = Callable[[str], None]
 """Takes a sentence about what is being asked for."""
 
 
@@ -60,7 +60,7 @@ def measure(
     allowed: frozenset[str],
     known: Known,
     as_of: datetime,
-    progress: Progress,
+    progress: OnProgress,
 ) -> Sizes:
     """Find out how large an account is, as far as `allowed` streams go."""
     ids = _metric_ids(source, settings, wanted, known.metrics)

@@ -19,12 +19,12 @@ from klaviyo_pg.postgres.partitions import Partitioning
 from klaviyo_pg.rows import Lines, Reject
 from pipeline.batch import Batch, Protected
 from pipeline.chunks import Chunk
-from pipeline.outcome import Counts
+from pipeline.outcome import RowCounts
 from pipeline.runs import Run, transact
 from pipeline.session import Session
 from transforms.clean import conformed, last_by
 from transforms.erased import (
-    Erased,
+    ErasedPeople,
     Frames,
     excluded_addresses,
     hashed,
@@ -55,7 +55,7 @@ def store(
     guard: Guard,
     record: Record,
     is_complete: bool = True,
-) -> Counts:
+) -> RowCounts:
     """Merge a batch, count its rows, and record what has to be recorded with it; return the counts by table.
 
     Waits for a database that is away; nothing is ever half stored. Rows that a batch which is not complete lacks are
@@ -63,7 +63,7 @@ def store(
     absent.
     """
 
-    def write(account: Account) -> Counts:
+    def write(account: Account) -> RowCounts:
         counts = _merge(account, session.partitioning, run, chunk, batch, guard, is_complete)
         run_ledger.add_counts(account, run.id, counts)
         record(account)
@@ -81,7 +81,7 @@ def _merge(
     batch: Protected,
     guard: Guard,
     is_complete: bool,
-) -> Counts:
+) -> RowCounts:
     counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(run_ledger.COUNTS, 0))
     rejects = {table: list(records) for table, records in batch.rejects.items()}
     has_erased = erased_people.exist(account)
@@ -197,19 +197,19 @@ def _storable(account: Account, batch: Protected, has_erased: bool) -> Sequence[
 
 def _without(account: Account, frames: Frames) -> Frames:
     """Remove the people who were erased. An address that someone else has now is not theirs any more."""
-    no_one = Erased(account.integration_id)
+    no_one = ErasedPeople(account.integration_id)
     addresses = {no_one.key_of(each) for each in excluded_addresses(frames)}
-    erased = Erased(account.integration_id, *erased_people.among(account, member_keys(frames), addresses))
+    erased = ErasedPeople(account.integration_id, *erased_people.among(account, member_keys(frames), addresses))
     theirs = unclaimed_exclusions(frames, erased)
     return without(without_exclusions(frames, theirs - erased_people.owned(account, sorted(theirs))), erased)
 
 
 def _mentioned(account: Account, texts: Sequence[str]) -> list[bool]:
     """Return of each text if it mentions a person who was erased."""
-    no_one = Erased(account.integration_id)
+    no_one = ErasedPeople(account.integration_id)
     words = {word for text in texts for word in words_in(text)}
     keys = words | {hashed(word) for word in words}
-    erased = Erased(
+    erased = ErasedPeople(
         account.integration_id, *erased_people.among(account, keys, {no_one.key_of(word) for word in words})
     )
     return [bool(erased) and erased.is_in(text) for text in texts]

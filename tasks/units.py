@@ -34,7 +34,7 @@ from pipeline.outage import is_transient
 from pipeline.outcome import Outcome, describe, sum_counts
 from pipeline.read import read_chunks
 from pipeline.reconcile import check
-from pipeline.reconcile.compare import Counts
+from pipeline.reconcile.compare import EventCounts
 from pipeline.runs import Run
 from pipeline.session import Session
 from pipeline.streams import STREAMS
@@ -188,7 +188,7 @@ def recheck_history(run: Run, loaded: Sequence[Chunks]) -> PlannedChunks:
 
 
 @task(name="count at the source", task_run_name="count at the source", **_UNCACHED)
-def ask_counts(run: Run, windows: Mapping[str, Window]) -> dict[str, Counts | KlaviyoPgError]:
+def ask_counts(run: Run, windows: Mapping[str, Window]) -> dict[str, EventCounts | KlaviyoPgError]:
     """Ask for the source's counts of metrics."""
     with task_session(run.settings) as session:
         return check.ask_counts(session, run, windows)

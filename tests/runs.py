@@ -23,7 +23,7 @@ from pipeline import runs
 from pipeline.backfill.runbook import backfill
 from pipeline.daily import sync
 from pipeline.job import Job
-from pipeline.outcome import Counts, Tally
+from pipeline.outcome import RowCounts, Tally
 from pipeline.reconcile.runbook import reconcile
 from pipeline.runs import Run
 from pipeline.session import Clock, OpenSource, Session, present
@@ -62,7 +62,7 @@ class Result:
     state: RunState
     sentences: list[str]
     exit_code: int
-    counts: Counts
+    counts: RowCounts
     traffic: Traffic
     published: Published
 

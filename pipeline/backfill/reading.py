@@ -11,7 +11,7 @@ from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.states import ChunkState
 from pipeline.batch import ReadBatch, protection_of
 from pipeline.chunks import Chunk
-from pipeline.outcome import Counts, Outcome, sum_counts
+from pipeline.outcome import Outcome, RowCounts, sum_counts
 from pipeline.read import Sink, each, read, warehouse_sink
 from pipeline.runs import Run, transact
 from pipeline.session import Session
@@ -119,7 +119,7 @@ def extract_here(
         if place.is_complete:
             return Outcome(chunk, was_done=True)
 
-        def sink(batch: ReadBatch) -> Counts:
+        def sink(batch: ReadBatch) -> RowCounts:
             place.put(batch)
             session.progress.add(chunk.metric_id, read=batch.events)
             return {}
@@ -150,9 +150,9 @@ def load(session: Session, run: Run, chunks: Sequence[BackfillChunk], metrics: M
     return each(chunks, load_one, attempt)
 
 
-def _load_spooled(session: Session, run: Run, chunk: BackfillChunk, place: SpooledChunk) -> Counts:
+def _load_spooled(session: Session, run: Run, chunk: BackfillChunk, place: SpooledChunk) -> RowCounts:
     sink = _history_sink(session, run, chunk)
-    counts: list[Counts] = []
+    counts: list[RowCounts] = []
     for group in grouped(place.batches(chunk.left.start), _LOADED_AT_ONCE):
         session.stop.check()
         paths, batch = [path for path, _ in group], joined([batch for _, batch in group])
@@ -174,7 +174,7 @@ def read_at_once(
             return Outcome(chunk, was_done=True)
         sink = _history_sink(session, run, stored)
 
-        def counting(batch: ReadBatch) -> Counts:
+        def counting(batch: ReadBatch) -> RowCounts:
             session.progress.add(chunk.metric_id, read=batch.events)
             return sink(batch)
 
@@ -197,7 +197,7 @@ def _no_more(account: Account, guard: Guard) -> None:
 def _history_sink(session: Session, run: Run, chunk: BackfillChunk) -> Sink:
     sink = warehouse_sink(session, run, as_chunk(chunk), BackfillLedger(chunk), _no_more)
 
-    def counting(batch: ReadBatch) -> Counts:
+    def counting(batch: ReadBatch) -> RowCounts:
         counts = sink(batch)
         session.progress.add(chunk.metric_id, done=batch.events)
         return counts
