@@ -19,7 +19,7 @@ from pipeline.session import Session
 from pipeline.streams import STREAMS
 from pipeline.workers import Inbox, Workers
 
-LOOK = 0.5
+POLL_SECONDS = 0.5
 """Seconds between two looks at a run in progress."""
 _JUST_NOW = timedelta(minutes=1)  # age up to which a resumed run takes what it has read for the present
 _LISTS_AT_ONCE = 10  # lists or segments of which one unit reads the new members: each Prefect task run is expensive
@@ -90,7 +90,7 @@ def read(job: Job, title: str, chunks: Iterable[Chunk]) -> None:
         for group in groups:
             submit(group)
         while len(inbox):
-            inbox.handle_next(LOOK)
+            inbox.handle_next(POLL_SECONDS)
             job.session.keep_claims()
 
 

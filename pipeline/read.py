@@ -207,7 +207,7 @@ class RunLedger:
                 watermarks.advance(account, stream, chunk.start, run.as_of, table, subject)
 
 
-class Share:
+class Division:
     """The part of a divisible chunk that its reader reads itself, and the division of the rest.
 
     The number of people in a window cannot be requested. So the rest is estimated from the latest time in it, for which
@@ -251,7 +251,7 @@ def read_chunks(session: Session, run: Run, chunks: Sequence[Chunk], attempt: in
     """Read chunks of a run into the warehouse, one after the other."""
     are_refused_together = any(STREAMS[chunk.stream].in_turn for chunk in chunks)
     final = (*_FINAL, MissingScope, Refused) if are_refused_together else _FINAL
-    return each(chunks, lambda chunk: _read_chunk(session, run, chunk), attempt, final)
+    return read_each(chunks, lambda chunk: _read_chunk(session, run, chunk), attempt, final)
 
 
 def _read_chunk(session: Session, run: Run, chunk: Chunk) -> Outcome[Chunk]:
@@ -288,12 +288,12 @@ def _read_window(
 
         return counting
 
-    share = Share(session, run, chunk, window)
-    counts = read(session, run, chunk, window, sink_for, is_enough=share.is_enough if chunk.is_divisible else never)
+    division = Division(session, run, chunk, window)
+    counts = read(session, run, chunk, window, sink_for, is_enough=division.is_enough if chunk.is_divisible else never)
     return Outcome(chunk, counts)
 
 
-def each(
+def read_each(
     chunks: Sequence[ChunkType],
     read_one: Callable[[ChunkType], Outcome[ChunkType]],
     attempt: int = 1,

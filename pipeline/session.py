@@ -37,7 +37,7 @@ from pipeline.stop import StopFlag
 
 _FIRST_ATTEMPTS = 3  # of a run's first request: a wrong address should be reported at once
 _WORKERS, _MAX_WORKERS = 4, 16
-_LOOK = 0.5  # seconds between two looks at the claims
+_POLL_SECONDS = 0.5  # between two looks at the claims
 
 Result = TypeVar("Result")
 OpenSource = Callable[[Settings, Pace, PageSizes], Source]
@@ -294,7 +294,7 @@ class Session:
 
         While it is away, nothing is lost that another process could take. Raises Busy like `renew_claims`.
         """
-        if monotonic() - self._renewed_at >= _LOOK:
+        if monotonic() - self._renewed_at >= _POLL_SECONDS:
             with suppress(DatabaseUnusable):  # which the next transaction reports
                 self.renew_claims()
             self._renewed_at = monotonic()

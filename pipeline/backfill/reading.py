@@ -12,7 +12,7 @@ from klaviyo_pg.states import ChunkState
 from pipeline.batch import ReadBatch, protection_of
 from pipeline.chunks import Chunk
 from pipeline.outcome import Outcome, RowCounts, sum_counts
-from pipeline.read import Sink, each, read, warehouse_sink
+from pipeline.read import Sink, read, read_each, warehouse_sink
 from pipeline.runs import Run, transact
 from pipeline.session import Session
 from pipeline.spool import Spool, SpooledChunk, grouped, joined, open_spool
@@ -128,7 +128,7 @@ def extract_here(
         read(session, run, as_chunk(chunk), left, lambda _: sink, metrics, _READ_AT_ONCE)
         return Outcome(chunk)
 
-    return each(chunks, extract_one, attempt)
+    return read_each(chunks, extract_one, attempt)
 
 
 def load(session: Session, run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics, attempt: int = 1) -> Outcomes:
@@ -147,7 +147,7 @@ def load(session: Session, run: Run, chunks: Sequence[BackfillChunk], metrics: M
         place.clear()
         return Outcome(chunk, counts)
 
-    return each(chunks, load_one, attempt)
+    return read_each(chunks, load_one, attempt)
 
 
 def _load_spooled(session: Session, run: Run, chunk: BackfillChunk, place: SpooledChunk) -> RowCounts:
@@ -181,7 +181,7 @@ def read_at_once(
         counts = read(session, run, as_chunk(chunk), stored.left, lambda _: counting, metrics, _READ_AT_ONCE)
         return Outcome(chunk, counts)
 
-    return each(chunks, read_one, attempt)
+    return read_each(chunks, read_one, attempt)
 
 
 def _begin(account: Account, chunk: BackfillChunk) -> BackfillChunk:

@@ -10,7 +10,7 @@ from klaviyo_pg.windows import Window, history_window
 from pipeline import coverage, stored_marts
 from pipeline.backfill.chunking import Summary, sentences, summaries
 from pipeline.backfill.plan import Plan, event_tables_of, metrics_of, plan
-from pipeline.backfill.side_by_side import Read, read_history
+from pipeline.backfill.side_by_side import ReadPlan, read_history
 from pipeline.job import Job, read
 from pipeline.plan import MOST_WAITING, people_chunks, unread_dimension_chunks
 from pipeline.reconcile.compare import COUNTS_DELAY
@@ -25,7 +25,7 @@ _NO_HISTORY = "No selected metric has events for the selected tables, so there i
 
 
 def backfill(
-    job: Job, start: datetime, end: datetime | None, restart: bool = False, read_plan: Read = read_history
+    job: Job, start: datetime, end: datetime | None, restart: bool = False, read_plan: ReadPlan = read_history
 ) -> None:
     """Load the history of events from `start` to `end` (exclusive; None: the last midnight).
 

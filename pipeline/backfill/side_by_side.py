@@ -14,7 +14,7 @@ from pipeline.backfill.plan import Plan, take_over
 from pipeline.backfill.processes import reading_processes
 from pipeline.backfill.progress_log import ProgressLog
 from pipeline.backfill.reading import Outcomes, extract, label, load, next_group, read_at_once, spooled
-from pipeline.job import LOOK, Job
+from pipeline.job import POLL_SECONDS, Job
 from pipeline.outcome import describe
 from pipeline.spool import Spool, open_spool
 from pipeline.streams.events import stored_metrics
@@ -42,7 +42,7 @@ def read_history(job: Job, plan: Plan) -> None:
         workers.pool(count) as readers,
         workers.pool(max(1, count // _READERS_PER_LOADER)) as loaders,
     ):
-        reading = _Reading(job, plan, _Pools(counter, readers, loaders), count)
+        reading = _HistoryReading(job, plan, _Pools(counter, readers, loaders), count)
         while reading.continues():
             job.session.keep_claims()
         reading.report()
@@ -59,7 +59,7 @@ class _Pools(NamedTuple):
     loaders: Pool
 
 
-class _Reading:
+class _HistoryReading:
     """Chunks in progress: being extracted, waiting in the spool, being loaded; or, without a spool, both at once."""
 
     def __init__(self, job: Job, plan: Plan, pools: _Pools, max_readers: int) -> None:
@@ -94,7 +94,7 @@ class _Reading:
                 self._read(waiting)
         if not len(self._inbox):
             return False
-        self._inbox.handle_next(LOOK)
+        self._inbox.handle_next(POLL_SECONDS)
         self.progress_log.log()
         return True
 
@@ -153,5 +153,5 @@ class _Reading:
             backfill_ledger.fail(job.run.account(connection), chunk, message)
 
 
-Read = Callable[[Job, Plan], None]
+ReadPlan = Callable[[Job, Plan], None]
 """A way to read a plan: in this process, or in others."""

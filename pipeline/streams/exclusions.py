@@ -16,7 +16,7 @@ from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Exclusion, Page
 from pipeline.batch import Batch
 from pipeline.chunks import key_of
-from pipeline.streams.stream import Reading, Reads, Stream, SweptPart, by_rows, collected
+from pipeline.streams.stream import OpenedChunk, Reading, Stream, SweptPart, by_rows, collected
 from transforms import membership
 
 _NAME = "exclusions"
@@ -67,9 +67,9 @@ class _Part:
             watermarks.advance(account, _NAME, None, run.as_of, EXCLUSIONS.table.name)
 
 
-def _open(reading: Reading) -> Reads:
+def _open(reading: Reading) -> OpenedChunk:
     part = _Part(reading)
-    return Reads(part.pages(), part.batch, part.finish)
+    return OpenedChunk(part.pages(), part.batch, part.finish)
 
 
 EXCLUSIONS = Stream(

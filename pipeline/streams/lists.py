@@ -14,7 +14,7 @@ from klaviyo_pg.rows import Membership, MembershipPage, Suppression
 from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch
 from pipeline.chunks import key_of
-from pipeline.streams.stream import Reading, Reads, Stream, SweptPart, by_rows
+from pipeline.streams.stream import OpenedChunk, Reading, Stream, SweptPart, by_rows
 from transforms import membership, people
 
 _BATCH_ROWS = 2_000  # memberships in one transaction: a page has a hundred
@@ -116,10 +116,10 @@ def was_readable(account: Account, reading: Reading, key: str) -> bool:
     return sweep_ledger.finish_part(account, reading.run.id, key, reading.part, True, found)
 
 
-def _open_list(reading: Reading) -> Reads:
+def _open_list(reading: Reading) -> OpenedChunk:
     assert reading.subject is not None
     sweep = _Sweep(reading, reading.subject)
-    return Reads(sweep.pages(), sweep.batch, sweep.finish)
+    return OpenedChunk(sweep.pages(), sweep.batch, sweep.finish)
 
 
 def _subscribers(reading: Reading) -> Iterator[tuple[str, str]]:

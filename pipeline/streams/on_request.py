@@ -17,7 +17,7 @@ from pipeline.batch import Batch
 from pipeline.chunks import key_of
 from pipeline.streams.content import FULL_READS
 from pipeline.streams.dimensions import full_read
-from pipeline.streams.stream import Finish, Reading, Reads, Stream, SweptPart, by_rows, collected, nothing
+from pipeline.streams.stream import Finish, OpenedChunk, Reading, Stream, SweptPart, by_rows, collected, nothing
 from transforms import records
 
 _BATCH_ROWS = 2_000  # in one transaction: a page has a hundred
@@ -31,7 +31,7 @@ def _batch(reading: Reading, fills: Sequence[Load], rows: Sequence[Record]) -> B
     return Batch([(load, each.frame) for load, each in made], nul_characters=numbers)
 
 
-class _Read:
+class _CollectionRead:
     """One reading of a collection. Only a full read in which every record was readable makes anything absent.
 
     Where a subject limits it, `owner` is the column with the key of that. A collection that does not show what is
@@ -99,9 +99,9 @@ def _large(
 ) -> Stream:
     """Declare a stream that is stored batch by batch: read in full by every run, or by the time of the last change."""
 
-    def open_chunk(reading: Reading) -> Reads:
-        read = _Read(reading, stream, subject and f"{subject}_key")
-        return Reads(read.pages(), read.batch, read.finish)
+    def open_chunk(reading: Reading) -> OpenedChunk:
+        read = _CollectionRead(reading, stream, subject and f"{subject}_key")
+        return OpenedChunk(read.pages(), read.batch, read.finish)
 
     def probe(source: Source, window: AnyWindow, wanted: str | None) -> Iterator[Page[Record]]:
         return iter(()) if subject and wanted is None else source.records(name, window, wanted)

@@ -12,7 +12,7 @@ from klaviyo_pg.rows import Page, Report
 from klaviyo_pg.windows import AnyWindow, Window
 from pipeline.batch import Batch
 from pipeline.streams.dimensions import MAPPED_METRICS
-from pipeline.streams.stream import Reading, Reads, Stream, as_one_batch, collected
+from pipeline.streams.stream import OpenedChunk, Reading, Stream, as_one_batch, collected
 from transforms import reports
 
 _DAY = timedelta(days=1)
@@ -23,7 +23,7 @@ Fetch = Callable[[Source, Window, str], Iterator[Page[Report]]]
 def _report(name: str, kind: str, fetch: Fetch, load: Load) -> Stream:
     """Declare a report. Its chunks are days; their subject is the metric that counts as a conversion."""
 
-    def open_chunk(reading: Reading) -> Reads:
+    def open_chunk(reading: Reading) -> OpenedChunk:
         window, metric_id = reading.window, reading.subject
         assert isinstance(window, Window) and metric_id is not None, "the plan gives each chunk both"
         days = window.days
@@ -37,7 +37,7 @@ def _report(name: str, kind: str, fetch: Fetch, load: Load) -> Stream:
             if guard.believes_losses:  # days whose losses are not believed are read again by the next run
                 report_ledger.record(account, name, metric_id, days, reading.run.as_of)
 
-        return Reads(fetch(reading.source, window, metric_id), batch, finish)
+        return OpenedChunk(fetch(reading.source, window, metric_id), batch, finish)
 
     def probe(source: Source, window: AnyWindow, metric_id: str | None) -> Iterator[Page[Report]]:
         if metric_id is None or window.start is None or not source.reads_reports:
