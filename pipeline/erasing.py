@@ -134,12 +134,12 @@ def _search(transact: Transact, rows: Counter[str], report: OnProgress) -> None:
 
 
 def _search_once(transact: Transact, report: OnProgress) -> None:
-    parts = sorted(transact(erase_events.to_search), key=lambda part: part.bytes)
-    total, done = sum(part.bytes for part in parts), 0
-    for part in parts:
+    partitions = sorted(transact(erase_events.to_search), key=lambda partition: partition.bytes)
+    total, done = sum(partition.bytes for partition in partitions), 0
+    for partition in partitions:
         report("Searching events", done, total)
-        transact(partial(erase_events.search, part=part))
-        done += part.bytes
+        transact(partial(erase_events.search, partition=partition))
+        done += partition.bytes
 
 
 def _clear(transact: Transact, rows: Counter[str], report: OnProgress) -> None:
