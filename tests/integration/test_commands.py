@@ -112,7 +112,7 @@ def test_status_shows_what_the_last_run_reported(
     """And how many days differ according to all checks so far, whichever run is the last one."""
     account = Account(connection, "klaviyo", integration_id)
     now = datetime(2026, 7, 1, 12, tzinfo=UTC)
-    run = run_ledger.open_run(account, "daily", "all", now)
+    run = run_ledger.open_run(account, "daily", "all", now, is_limited=False)
     run_ledger.close_run(account, run.run_id, RunState.COMPLETE_WITH_DIFFERENCES, "Counts differ.")
     midnight = now - timedelta(hours=12)
     hour, day = (

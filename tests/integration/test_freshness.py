@@ -42,7 +42,7 @@ def integration_id(merged: Any, connection: psycopg.Connection) -> str:
         ("metrics", "metrics", None),
     ):
         watermarks.advance(shop, stream, None, NOW - DAY, table_name, subject)
-    run = run_ledger.open_run(shop, "daily", "all", NOW)
+    run = run_ledger.open_run(shop, "daily", "all", NOW, is_limited=False)
     run_ledger.close_run(shop, run.run_id, RunState.COMPLETE, None)
     return one
 

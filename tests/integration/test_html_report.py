@@ -53,7 +53,7 @@ def shop(connection: psycopg.Connection, merged: Merge) -> Account:
     cause = {"key": "a", "id": "a", "event_key": "e", "event_at": day, "campaign_id": "c1", "campaign_key": "ck"}
     again = {**cause, "key": "b", "id": "b", "campaign_message_id": "M2", "campaign_message_key": "mk"}  # counts once
     merged(loads.EVENT_ATTRIBUTIONS, cause, again, integration_id=one)
-    run = run_ledger.open_run(account, "daily", "all", now)
+    run = run_ledger.open_run(account, "daily", "all", now, is_limited=False)
     run_ledger.add_counts(account, run.run_id, {"events": {"rows_read": 4_321, "inserted": 1, "rejected": 2}})
     run_ledger.close_run(account, run.run_id, RunState.PARTIAL, "A scope is missing.")
     differing = Comparison("m1", day, day + timedelta(days=1), 1_008, 8, CountState.DIFFERS)
@@ -119,10 +119,10 @@ def test_a_mistake_is_explained(command: Command, out: str, integration: str | N
 def test_the_speed_of_a_resumed_run_is_unknown(shop: Account) -> None:
     """It counts the requests of all its parts, but has the time of the last one only."""
     began = datetime.now(UTC)
-    run = run_ledger.open_run(shop, "reconcile", "all", began)
+    run = run_ledger.open_run(shop, "reconcile", "all", began, is_limited=False)
     run_ledger.add_requests(shop, run.run_id, Traffic(requests=6_000))
     run_ledger.close_run(shop, run.run_id, RunState.STOPPED, None)
-    again = run_ledger.open_run(shop, "reconcile", "all", began + timedelta(microseconds=1))
+    again = run_ledger.open_run(shop, "reconcile", "all", began + timedelta(microseconds=1), is_limited=False)
     run_ledger.close_run(shop, again.run_id, RunState.COMPLETE, None)
     [day] = html_report.requests_by_day(shop, began - timedelta(days=1))
     assert (again.is_resumed, day.runs, day.requests) == (True, 2, 6_000)

@@ -33,7 +33,7 @@ class Traffic(NamedTuple):
 
 def open_run(account: Account, **changes: Any) -> run_ledger.OpenedRun:
     """Open a daily run at noon, with some of that changed."""
-    arguments: dict[str, Any] = {"flow": "daily", "selection": "all", "now": NOON}
+    arguments: dict[str, Any] = {"flow": "daily", "selection": "all", "now": NOON, "is_limited": False}
     return run_ledger.open_run(account, **(arguments | changes))
 
 
