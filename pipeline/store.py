@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -82,16 +82,52 @@ def _merge(
     guard: Guard,
     is_complete: bool,
 ) -> RowCounts:
-    counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(run_ledger.COUNTS, 0))
-    rejects = {table: list(records) for table, records in batch.rejects.items()}
     has_erased = erased_people.exist(account)
-    outdated: set[str] = set()
-    has_overwritten = False
-    known: list[tuple[Load, pl.DataFrame | Lines]] = []
     parts = _storable(account, batch, has_erased)
     for load, rows in parts:
         if load.table.ordered_by:
             partitioning.prepare(account, load.table, rows)
+    merges = _merge_parts(account, parts, batch, guard, is_complete)
+    if batch.has_attributions and not _is_hidden(batch, loads.EVENT_ATTRIBUTIONS):
+        _delete_withdrawn(account, merges.known, parts)
+    if merges.has_overwritten:
+        details.record_outdated(account)
+    _follow_merges(account, parts)
+    rejects = {
+        table: [*batch.rejects.get(table, ()), *merges.unstorable.get(table, ())]
+        for table in {**batch.rejects, **merges.unstorable}
+    }
+    _count_others(merges.counts, batch, rejects)
+    _store_rejects(account, run, chunk, rejects, has_erased)
+    return {table: numbers for table, numbers in merges.counts.items() if any(numbers.values())}
+
+
+class _Merges(NamedTuple):
+    """The result of merging the parts of a batch.
+
+    `counts` and `unstorable` are by table. `known` has the events of which some were stored before. `has_overwritten`
+    says that details of people were overwritten.
+    """
+
+    counts: dict[str, dict[str, int]]
+    unstorable: dict[str, list[Reject]]
+    known: list[tuple[Load, pl.DataFrame | Lines]]
+    has_overwritten: bool
+
+
+def _merge_parts(
+    account: Account,
+    parts: Sequence[tuple[Load, pl.DataFrame | Lines]],
+    batch: Batch,
+    guard: Guard,
+    is_complete: bool,
+) -> _Merges:
+    """Merge the parts one after the other: what becomes of one can keep details of people out of those after it."""
+    counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(run_ledger.COUNTS, 0))
+    unstorable: dict[str, list[Reject]] = defaultdict(list)
+    known: list[tuple[Load, pl.DataFrame | Lines]] = []
+    outdated: set[str] = set()
+    has_overwritten = False
     for load, rows in parts:
         table = load.table.name
         has_all = not _is_hidden(batch, load) and (is_complete or load.absent_per is not None)
@@ -103,19 +139,10 @@ def _merge(
         if load in _UNCOUNTED:
             counts[table]["rejected"] += len(merged.unstorable)  # the end of the full read depends on it
             continue
-        rejects.setdefault(table, []).extend(
-            Reject(row, reason, replaced=replaced) for row, reason, replaced in merged.unstorable
-        )
+        unstorable[table] += (Reject(row, reason, replaced=replaced) for row, reason, replaced in merged.unstorable)
         for name, number in merged.counts.items():
             counts[table][name] += number
-    if batch.has_attributions and not _is_hidden(batch, loads.EVENT_ATTRIBUTIONS):
-        _delete_withdrawn(account, known, parts)
-    if has_overwritten:
-        details.record_outdated(account)
-    _follow_merges(account, parts)
-    _count_others(counts, batch, rejects)
-    _store_rejects(account, run, chunk, rejects, has_erased)
-    return {table: numbers for table, numbers in counts.items() if any(numbers.values())}
+    return _Merges(counts, unstorable, known, has_overwritten)
 
 
 def _merge_part(
