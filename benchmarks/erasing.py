@@ -25,11 +25,11 @@ from klaviyo_pg.postgres import embedded
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import EventPage, Events
 from klaviyo_pg.settings import load_settings
-from pipeline import run as runs
+from pipeline import runs
 from pipeline.batch import protect
 from pipeline.chunks import Chunk
-from pipeline.erasing import Erased
-from pipeline.run import Run, transact
+from pipeline.erasing import ErasedCounts
+from pipeline.runs import Run, transact
 from pipeline.session import Session
 from pipeline.store import store
 from pipeline.streams.events import event_batch
@@ -127,7 +127,7 @@ def _measure(
     return table_of(("what", "figure"), list(figures.items()))
 
 
-def _erase(session: Session, run: Run, addresses: list[str], ids: list[str]) -> Erased:
+def _erase(session: Session, run: Run, addresses: list[str], ids: list[str]) -> ErasedCounts:
     began = perf_counter()
 
     def show(step: str, done: int, total: int) -> None:

@@ -23,12 +23,12 @@ from klaviyo_pg.klaviyo.people_cache import PendingPeople
 from klaviyo_pg.postgres import backfill_ledger, embedded
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.settings import Settings
-from pipeline import run as runs
-from pipeline.backfill.read import extract, load
+from pipeline import runs
+from pipeline.backfill.reading import extract, load
 from pipeline.job import Job, read
 from pipeline.outcome import Tally
 from pipeline.plan import dimension_chunks
-from pipeline.run import Run, transact
+from pipeline.runs import Run, transact
 from pipeline.session import Session
 from pipeline.streams.events import stored_metrics
 from pipeline.workers import ThreadWorkers
@@ -43,7 +43,7 @@ _STAGES = {
     "rows for each table": ["pipeline.streams.events:event_batch"],
     "protect personal data": ["pipeline.read:protect"],
     "write the spool": ["pipeline.spool:SpooledChunk.put"],
-    "read the spool": ["pipeline.spool:_unpacked", "pipeline.backfill.read:joined"],
+    "read the spool": ["pipeline.spool:_unpacked", "pipeline.backfill.reading:joined"],
     "frames as text for COPY": ["klaviyo_pg.postgres.load:as_copy_text"],
     "COPY and merge": ["pipeline.store:merge"],
     "rest of the transaction": ["pipeline.store:transact"],

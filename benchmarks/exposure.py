@@ -32,7 +32,7 @@ from tests.driver import MIDNIGHT, ROOT, postgres_server, prefect_server
 
 _ALPHABET = string.ascii_letters + string.digits
 _PIECE = 6  # characters
-_LOOK = 0.05  # seconds between two looks at the processes
+_POLL_SECONDS = 0.05  # between two looks at the processes
 _AGE_OF_KILL = 6.0  # seconds
 _DAYS = 20
 
@@ -215,7 +215,7 @@ def _watching(pid: int, title: str, search: Search) -> Iterator[None]:
     seen: set[tuple[int, tuple[str, ...]]] = set()
 
     def watch() -> None:
-        while not is_over.wait(_LOOK):
+        while not is_over.wait(_POLL_SECONDS):
             _look_at_processes(pid, title, search, seen)
 
     thread = threading.Thread(target=watch)

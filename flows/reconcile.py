@@ -8,7 +8,7 @@ if __name__ == "__main__":  # before Prefect is imported, so that its server sta
 from prefect import State, flow
 
 from klaviyo_pg.settings import Settings
-from pipeline.reconcile.runbook import reconcile as runbook
+from pipeline.reconcile import runbook
 from tasks.blocks import AccountBlock, WarehouseBlock, settings_from
 from tasks.flow_run import Runbook, follow
 from tasks.naming import run_name
@@ -38,7 +38,7 @@ def reconcile(
     def prepare() -> tuple[Settings, Runbook]:
         settings = settings_from(klaviyo, warehouse, **changes)
         settings.check_reconcile_days("RECONCILE_DAYS" if days is None else "days")
-        return settings, runbook
+        return settings, runbook.reconcile
 
     return follow(
         "reconcile",

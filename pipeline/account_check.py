@@ -12,7 +12,7 @@ from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import OpenWindow
 from pipeline import checks, sizes
 from pipeline.forecast import COUNTS, KEY, Forecast, forecast
-from pipeline.sizes import Known, Progress
+from pipeline.sizes import Known, OnProgress
 from pipeline.streams import STREAMS
 from pipeline.streams.dimensions import LISTS, METRICS, SEGMENTS
 from pipeline.streams.events import EVENTS
@@ -40,7 +40,7 @@ class Access(NamedTuple):
 
 
 @dataclass
-class Findings:
+class AccountFindings:
     """The findings of the check of an account. `limits` are the requests per minute of each endpoint."""
 
     errors: list[KlaviyoPgError] = field(default_factory=list)
@@ -67,9 +67,9 @@ class Check:
         self._rows: dict[str, list[Any]] = {}
         self._full_reads: dict[str, int] = {}
         self._key_endpoint = ""
-        self.findings = Findings()
+        self.findings = AccountFindings()
 
-    def run(self, with_forecast: bool, progress: Progress) -> Findings:
+    def run(self, with_forecast: bool, progress: OnProgress) -> AccountFindings:
         """Try the key and each stream, and then forecast the requests, if the key is accepted."""
         findings = self.findings
         try:
@@ -159,7 +159,7 @@ class Check:
     def _metrics(self) -> list[KnownMetric]:
         return [KnownMetric(row.id, row.name) for row in self._rows.get(METRICS.name, ())]
 
-    def _forecast(self, progress: Progress) -> None:
+    def _forecast(self, progress: OnProgress) -> None:
         findings, before = self.findings, dict(self._pace.sent)
         allowed = frozenset(name for name, access in findings.access.items() if access.is_allowed)
         known = Known(

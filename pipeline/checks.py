@@ -20,7 +20,7 @@ from pipeline.batch import as_written
 from transforms.personal import shown_name
 from transforms.routing import KnownMetric, check_destinations, check_metric, selected
 
-Metrics = Sequence[KnownMetric]
+KnownMetrics = Sequence[KnownMetric]
 _IS_READ_ONLY = "SELECT current_setting('transaction_read_only')::boolean"
 _STATE_OF_SCHEMAS = """
 SELECT nspname, has_schema_privilege(nsp.oid, 'USAGE') AND has_schema_privilege(nsp.oid, 'CREATE'), (
@@ -129,7 +129,7 @@ def _named_metrics(settings: Settings) -> set[str]:
     return {name.removeprefix("-") for name in settings.metrics} | {*filter(None, [settings.report_metric])}
 
 
-def check_metric_names(source: Source, settings: Settings, stored: Metrics) -> None:
+def check_metric_names(source: Source, settings: Settings, stored: KnownMetrics) -> None:
     """Raise BadSettings if METRICS or REPORT_METRIC names a metric that the account does not have.
 
     Likewise if DESTINATIONS names no event table.

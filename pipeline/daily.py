@@ -5,17 +5,14 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from klaviyo_pg.errors import KlaviyoPgError
-from klaviyo_pg.postgres import chunks as ledger_of_chunks
-from klaviyo_pg.postgres import departures, lookups, reconciliation, segments, sweeps
-from klaviyo_pg.postgres import watermarks as ledger
+from klaviyo_pg.postgres import chunk_ledger, departures, lookups, reconciliation, segments, sweep_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.excluded import Extent, extent
-from pipeline import memberships, plan, reports, stored_marts
+from pipeline import erase_in_run, member_lists, plan, reports, stored_marts
 from pipeline.batch import as_written
 from pipeline.chunks import Chunk
 from pipeline.job import Job, read
 from pipeline.reconcile.check import can_count, find_late_events
-from pipeline.statistics import update_statistics
 from pipeline.streams.departures import OWNERS, PROFILE_SWEEP, SUSPECTED
 from pipeline.streams.dimensions import LISTS, METRICS, SEGMENTS
 from pipeline.streams.events import EVENTS
@@ -25,6 +22,7 @@ from pipeline.streams.people import PEOPLE, PROFILES
 from pipeline.streams.segments import SEGMENT_MEMBERS, chosen
 from pipeline.streams.selection import Selection, metrics_to_read, selection_of
 from pipeline.streams.stream import Stream
+from pipeline.update_statistics import update_statistics
 
 _NOT_DERIVED = "member_lists was not derived, because the exclusions were never read completely."
 _OLD_EXCLUSIONS = "member_lists was derived with the exclusions of the last complete read, at"
@@ -51,7 +49,7 @@ def sync(job: Job, since: datetime | None) -> None:
         read(job, "Events of deleted profiles", [Chunk(OWNERS.name)])
     _derive_member_lists(job, streams)
     if not job.tally.must_stop:
-        job.tally.add_notes(*memberships.erase_people(job.session, job.run))
+        job.tally.add_notes(*erase_in_run.erase_people(job.session, job.run))
         reports.read_reports(job, streams)
     updated = update_statistics(job)
     stored_marts.forget_others(job)
@@ -61,12 +59,12 @@ def sync(job: Job, since: datetime | None) -> None:
 
 def _derive_member_lists(job: Job, streams: Collection[str]) -> None:
     """Derive member_lists, unless the run stops before it has read the exclusions. Note what it was derived without."""
-    read_to = job.transact(ledger.watermarks).get(EXCLUSIONS.name)
+    read_to = job.transact(watermarks.read).get(EXCLUSIONS.name)
     is_current = read_to is not None and read_to >= job.run.as_of
     if job.tally.must_stop and EXCLUSIONS.name in streams and not is_current:
         return
     with job.session.progress.stage("Member lists", "tables"):
-        loss = job.workers.call(memberships.derive, job.run)
+        loss = job.workers.call(member_lists.derive, job.run)
     if loss is not None:
         job.tally.add_error(loss)
     if not (is_current or job.tally.must_stop) and {EXCLUSIONS.name, LIST_MEMBERS.name} & set(streams):
@@ -218,14 +216,14 @@ def _look_up(account: Account, run_id: str, with_counts: bool) -> _Warehouse:
     return _Warehouse(
         lookups.metrics(account),
         lookups.list_ids(account),
-        ledger.watermarks(account),
+        watermarks.read(account),
         reconciliation.counted_metrics(account) if with_counts else set(),
         departures.months(account),
-        ledger_of_chunks.begun(account, run_id),
+        chunk_ledger.begun(account, run_id),
         extent(account, plan.MANY_EXCLUSIONS),
-        sweeps.found(account, LIST_MEMBERS.name),
+        sweep_ledger.found(account, LIST_MEMBERS.name),
         segments.existing(account),
-        sweeps.found(account, SEGMENT_MEMBERS.name),
+        sweep_ledger.found(account, SEGMENT_MEMBERS.name),
         lookups.coupon_ids(account),
     )
 

@@ -11,7 +11,7 @@ from klaviyo_pg.postgres import clock, embedded
 from klaviyo_pg.postgres.connect import connect, means_missing_tables, translated
 from klaviyo_pg.settings import Settings
 from pipeline import checks
-from pipeline.account_check import Findings
+from pipeline.account_check import AccountFindings
 from pipeline.clocks import Clocks, check_with_api
 from pipeline.session import Clock, Session
 
@@ -19,7 +19,7 @@ from pipeline.session import Clock, Session
 class DatabaseCheck:
     """One check of the database of the settings; adds what is wrong to `found`. `api_time` is the API's clock."""
 
-    def __init__(self, settings: Settings, found: Findings, now: Clock, api_time: datetime | None) -> None:
+    def __init__(self, settings: Settings, found: AccountFindings, now: Clock, api_time: datetime | None) -> None:
         self._settings, self._found, self._now, self._api_time = settings, found, now, api_time
         self._session = Session(settings)
 

@@ -15,7 +15,7 @@ from klaviyo_pg.postgres import claims, erase, erase_events, erase_rejects, stor
 from klaviyo_pg.postgres.account import Account
 
 Result = TypeVar("Result")
-Report = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 """Called with the name of a step, how much of it is done, and how much there is."""
 
 
@@ -29,7 +29,7 @@ Claim = Callable[[], AbstractContextManager[Transact | None]]
 """Claims erasing, and returns what works under the claim; None where another process has claimed it."""
 
 
-class Erased(NamedTuple):
+class ErasedCounts(NamedTuple):
     """The number of affected rows by table, and of people. Of resumed erasing, only the rest of the rows."""
 
     rows: Mapping[str, int]
@@ -84,8 +84,8 @@ def erase_people(
     claim: Claim,
     addresses: Collection[str] = (),
     member_ids: Collection[str] = (),
-    report: Report = _nothing,
-) -> Erased | None:
+    report: OnProgress = _nothing,
+) -> ErasedCounts | None:
     """Erase people, identified by addresses or by profile IDs, and those whose erasing was not finished before.
 
     Each step is stored when it is done, so that erasing can be interrupted at any time. A rerun does the rest, also
@@ -99,10 +99,10 @@ def erase_people(
             if under_claim is None:
                 break
             people.append(_finish(under_claim, rows, report))
-    return Erased(dict(rows), erase.Finished(*map(sum, zip(*people, strict=True)))) if people else None
+    return ErasedCounts(dict(rows), erase.Finished(*map(sum, zip(*people, strict=True)))) if people else None
 
 
-def _finish(transact: Transact, rows: Counter[str], report: Report) -> erase.Finished:
+def _finish(transact: Transact, rows: Counter[str], report: OnProgress) -> erase.Finished:
     while True:
         _search(transact, rows, report)
         _clear(transact, rows, report)
@@ -123,7 +123,7 @@ def _record(transact: Transact, rows: Counter[str]) -> None:
         rows.update(transact(erase.record))
 
 
-def _search(transact: Transact, rows: Counter[str], report: Report) -> None:
+def _search(transact: Transact, rows: Counter[str], report: OnProgress) -> None:
     """Record the people, and find their events, which can name further profiles and addresses of theirs."""
     while True:
         _record(transact, rows)
@@ -133,16 +133,16 @@ def _search(transact: Transact, rows: Counter[str], report: Report) -> None:
             return _record(transact, rows)
 
 
-def _search_once(transact: Transact, report: Report) -> None:
-    parts = sorted(transact(erase_events.to_search), key=lambda part: part.bytes)
-    total, done = sum(part.bytes for part in parts), 0
-    for part in parts:
+def _search_once(transact: Transact, report: OnProgress) -> None:
+    partitions = sorted(transact(erase_events.to_search), key=lambda partition: partition.bytes)
+    total, done = sum(partition.bytes for partition in partitions), 0
+    for partition in partitions:
         report("Searching events", done, total)
-        transact(partial(erase_events.search, part=part))
-        done += part.bytes
+        transact(partial(erase_events.search, partition=partition))
+        done += partition.bytes
 
 
-def _clear(transact: Transact, rows: Counter[str], report: Report) -> None:
+def _clear(transact: Transact, rows: Counter[str], report: OnProgress) -> None:
     left = transact(erase_events.left)
     total, done = sum(left.values()), 0
     for table in (table for table in events.EVENT_TABLES if table.name in left):

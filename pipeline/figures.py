@@ -7,9 +7,9 @@ import psycopg
 
 from klaviyo_pg.catalogue import DATA, STORED
 from klaviyo_pg.errors import KlaviyoPgError
-from klaviyo_pg.postgres import runs
-from pipeline.outcome import Counts
-from pipeline.run import Run
+from klaviyo_pg.postgres import run_ledger
+from pipeline.outcome import RowCounts
+from pipeline.runs import Run
 from pipeline.session import Session
 
 _FIGURES = {
@@ -23,19 +23,19 @@ _FIGURES = {
 _SHOWN = ("rows_read", "inserted", "updated", "unchanged", "rejected")
 
 
-def counts_of(session: Session, run: Run) -> Counts:
+def counts_of(session: Session, run: Run) -> RowCounts:
     """Return the rows of a run by table; none while the database is away."""
     with suppress(KlaviyoPgError, psycopg.Error), session.database.transaction(waits=False) as connection:
-        return runs.run_counts(run.account(connection), run.id)
+        return run_ledger.run_counts(run.account(connection), run.id)
     return {}
 
 
-def rows_read(counts: Counts) -> int:
+def rows_read(counts: RowCounts) -> int:
     """Return how many rows were read, over all tables."""
     return sum(numbers.get("rows_read", 0) for numbers in counts.values())
 
 
-def figures(counts: Counts) -> str:
+def figures(counts: RowCounts) -> str:
     """Return a sentence about rows: how many were read, and what became of them. What is 0 is left out, except rows."""
     total = {name: sum(numbers.get(name, 0) for numbers in counts.values()) for name in _FIGURES}
     rows = total.pop("rows_read")
@@ -43,7 +43,7 @@ def figures(counts: Counts) -> str:
     return f"{rows:,} rows read{': ' if parts else ''}{', '.join(parts)}."
 
 
-def rows_of(counts: Counts) -> Iterator[dict[str, object]]:
+def rows_of(counts: RowCounts) -> Iterator[dict[str, object]]:
     """Yield a row of numbers for each table of which something was read, in the order of the catalogue."""
     for table in (*DATA, *STORED):
         if numbers := counts.get(table.name):

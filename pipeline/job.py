@@ -8,19 +8,18 @@ from time import monotonic
 from typing import Protocol
 
 from klaviyo_pg.errors import MissingScope, Refused, Stopped
-from klaviyo_pg.postgres import chunks as ledger
-from klaviyo_pg.postgres import sweeps
+from klaviyo_pg.postgres import chunk_ledger, sweep_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.windows import parse
 from pipeline.chunks import Chunk
 from pipeline.outcome import Outcome, Tally, describe
 from pipeline.read import read_chunks
-from pipeline.run import Log, Result, Run, transact
+from pipeline.runs import Log, Result, Run, transact
 from pipeline.session import Session
 from pipeline.streams import STREAMS
 from pipeline.workers import Inbox, Workers
 
-LOOK = 0.5
+POLL_SECONDS = 0.5
 """Seconds between two looks at a run in progress."""
 _JUST_NOW = timedelta(minutes=1)  # age up to which a resumed run takes what it has read for the present
 _LISTS_AT_ONCE = 10  # lists or segments of which one unit reads the new members: each Prefect task run is expensive
@@ -91,7 +90,7 @@ def read(job: Job, title: str, chunks: Iterable[Chunk]) -> None:
         for group in groups:
             submit(group)
         while len(inbox):
-            inbox.handle_next(LOOK)
+            inbox.handle_next(POLL_SECONDS)
             job.session.keep_claims()
 
 
@@ -104,7 +103,7 @@ def _left(job: Job, planned: list[Chunk]) -> list[Chunk]:
 
     def plan(account: Account) -> tuple[int, set[tuple[str, str]]]:
         reopened = 0 if run.resumed_at is None else _resume(account, run.id, planned)
-        return reopened, ledger.plan_chunks(account, run.id, names)
+        return reopened, chunk_ledger.plan_chunks(account, run.id, names)
 
     reopened, done = job.transact(plan)
     if reopened:
@@ -122,13 +121,13 @@ def _resume(account: Account, run_id: str, planned: Sequence[Chunk]) -> int:
     """
     names = {(chunk.key, chunk.part): chunk for chunk in planned if not chunk.reread}
     streams = {chunk.stream for chunk in names.values()}
-    ledger.drop_unplanned(account, run_id, streams, names)
+    chunk_ledger.drop_unplanned(account, run_id, streams, names)
     still_open = [name for name, chunk in names.items() if chunk.is_open]
-    reopened = ledger.reopen(account, run_id, still_open, _JUST_NOW)
+    reopened = chunk_ledger.reopen(account, run_id, still_open, _JUST_NOW)
     for stream in sorted(each for each in streams if STREAMS[each].is_read_in_parts):
         parts = [name for name, chunk in names.items() if chunk.stream == stream]
-        if not ledger.done(account, run_id).issuperset(parts) and sweeps.is_lost(account, run_id, stream):
-            ledger.delete(account, run_id, stream)
+        if not chunk_ledger.done(account, run_id).issuperset(parts) and sweep_ledger.is_lost(account, run_id, stream):
+            chunk_ledger.delete(account, run_id, stream)
     return reopened
 
 
@@ -139,7 +138,7 @@ def _pieces(job: Job, group: Sequence[Chunk], begun: Iterable[Sequence[Chunk]]) 
         return []
     [chunk], run = divisible, job.run
     known = {each.window for other in begun for each in other if each.key == chunk.key}
-    parts = job.transact(lambda account: ledger.parts(account, run.id, chunk.key))
+    parts = job.transact(lambda account: chunk_ledger.parts(account, run.id, chunk.key))
     return [chunk._replace(window=window) for window in map(parse, parts) if window not in known]
 
 

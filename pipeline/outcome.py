@@ -24,13 +24,13 @@ from klaviyo_pg.foreign import LONGEST_MESSAGE, printable
 from klaviyo_pg.redaction import redacted
 from klaviyo_pg.states import RunState
 
-Counts = Mapping[str, Mapping[str, int]]
+RowCounts = Mapping[str, Mapping[str, int]]
 """Table -> rows_read, inserted, updated, unchanged, rejected, nul_characters, replaced_values."""
 ChunkType = TypeVar("ChunkType", covariant=True)
 _NAMED_SUBJECTS = 5  # in a sentence; the log names all of them
 
 
-def sum_counts(parts: Iterable[Counts]) -> Counts:
+def sum_counts(parts: Iterable[RowCounts]) -> RowCounts:
     """Add up counts of rows by table."""
     total: dict[str, dict[str, int]] = {}
     for counts in parts:
@@ -45,7 +45,7 @@ class Outcome(Generic[ChunkType]):
     """The outcome of one chunk: read (with its counts of rows), already done, or failed with an error."""
 
     chunk: ChunkType
-    counts: Counts = field(default_factory=dict)
+    counts: RowCounts = field(default_factory=dict)
     was_done: bool = False
     error: Exception | None = None
 
@@ -269,7 +269,7 @@ def _of_subjects(refused: Sequence[_Entry]) -> str:
 
 
 @dataclass(frozen=True)
-class Report:
+class RunReport:
     """A run that has ended. It contains no settings: Prefect may keep what a flow returns.
 
     `is_limited` is that of `runs.OpenedRun`.
@@ -286,10 +286,10 @@ class Report:
 class RunFailed(KlaviyoPgError):
     """The run failed."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: RunReport) -> None:
         super().__init__(" ".join(report.sentences))
         self.report = report
         self.exit_code = report.exit_code
 
-    def __reduce__(self) -> tuple[type["RunFailed"], tuple[Report]]:
+    def __reduce__(self) -> tuple[type["RunFailed"], tuple[RunReport]]:
         return (RunFailed, (self.report,))

@@ -303,7 +303,7 @@ def _swept_at_once(
         yield from (each for each in list_ids if _is_due(last[each], as_of, every / 2))
 
 
-class Report(NamedTuple):
+class ReportPlan(NamedTuple):
     """A report to read: the metric that it counts conversions by, its days, and when each was last read.
 
     One request reads up to `longest` consecutive days.
@@ -316,7 +316,7 @@ class Report(NamedTuple):
     longest: int
 
 
-def report_chunks(report: Report, as_of: datetime, requests: int) -> list[Chunk]:
+def report_chunks(report: ReportPlan, as_of: datetime, requests: int) -> list[Chunk]:
     """Read the days of a report that were not read today: new ones first, then those that were read longest ago.
 
     So many requests are sent in a day, whatever the number of runs. The next ones read the remaining days. The

@@ -18,8 +18,7 @@ from klaviyo_pg.errors import (
 )
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import chunks as ledger
-from klaviyo_pg.postgres import watermarks
+from klaviyo_pg.postgres import chunk_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.states import ChunkState
@@ -29,8 +28,8 @@ from pipeline.batch import Batch, ReadBatch, protect
 from pipeline.chunks import Chunk, key_of
 from pipeline.clocks import check_reading
 from pipeline.outage import Outage
-from pipeline.outcome import Counts, Outcome, sum_counts
-from pipeline.run import Run, add_requests, transact
+from pipeline.outcome import Outcome, RowCounts, sum_counts
+from pipeline.runs import Run, add_requests, transact
 from pipeline.session import Session
 from pipeline.store import store
 from pipeline.streams import STREAMS
@@ -44,7 +43,7 @@ _FINAL = (UserError, Throttled, QuotaUsedUp, Stopped)  # errors that concern all
 _FAILURES = 2  # consecutive failures of the API within a group, after which the rest of it is not tried
 
 ChunkType = TypeVar("ChunkType")
-Sink = Callable[[ReadBatch], Counts]
+Sink = Callable[[ReadBatch], RowCounts]
 """Takes a batch; returns the counts of the rows that it has stored."""
 
 
@@ -66,7 +65,7 @@ def read(
     metrics: Metrics | None = None,
     batch_rows: int | None = None,
     is_enough: IsEnough = never,
-) -> Counts:
+) -> RowCounts:
     """Read what is left of a chunk, `window`, into a sink.
 
     `sink_for` gets what the end of the chunk has to record. Reading ends early once `is_enough` says so of a stored
@@ -75,7 +74,7 @@ def read(
     """
     stream = STREAMS[chunk.stream]
     session.stop.check()
-    counts: list[Counts] = []
+    counts: list[RowCounts] = []
     incomplete: Incomplete | None = None
     with session.source() as source:
         is_full_read = chunk.window == FULL_READ
@@ -162,10 +161,10 @@ def warehouse_sink(
     """
     whole = Guard(chunk.key, run.settings.max_loss_percent / 100, run.as_of)
 
-    def sink(batch: ReadBatch) -> Counts:
+    def sink(batch: ReadBatch) -> RowCounts:
         began = monotonic()
 
-        def store_with(guard: Guard) -> Counts:
+        def store_with(guard: Guard) -> RowCounts:
             def record(account: Account) -> None:
                 if batch.is_last:
                     finish(account, guard)
@@ -200,15 +199,15 @@ class RunLedger:
             return
         if not batch.is_last:
             if batch.reached is not None:
-                ledger.advance(account, run.id, chunk.key, chunk.part, batch.reached)
-        elif ledger.finish(account, run.id, chunk.key, chunk.part):
+                chunk_ledger.advance(account, run.id, chunk.key, chunk.part, batch.reached)
+        elif chunk_ledger.finish(account, run.id, chunk.key, chunk.part):
             table = STREAMS[chunk.stream].table.name
             for subject in chunk.marks:
                 stream = key_of(chunk.stream, subject)
                 watermarks.advance(account, stream, chunk.start, run.as_of, table, subject)
 
 
-class Share:
+class Division:
     """The part of a divisible chunk that its reader reads itself, and the division of the rest.
 
     The number of people in a window cannot be requested. So the rest is estimated from the latest time in it, for which
@@ -245,14 +244,14 @@ class Share:
 
     def _divide(self, windows: Sequence[AnyWindow]) -> None:
         run, chunk, parts = self._run, self._chunk, [exact(window) for window in windows]
-        transact(self._session, run, lambda account: ledger.divide(account, run.id, chunk.key, chunk.part, parts))
+        transact(self._session, run, lambda account: chunk_ledger.divide(account, run.id, chunk.key, chunk.part, parts))
 
 
 def read_chunks(session: Session, run: Run, chunks: Sequence[Chunk], attempt: int = 1) -> tuple[Outcome[Chunk], ...]:
     """Read chunks of a run into the warehouse, one after the other."""
     are_refused_together = any(STREAMS[chunk.stream].in_turn for chunk in chunks)
     final = (*_FINAL, MissingScope, Refused) if are_refused_together else _FINAL
-    return each(chunks, lambda chunk: _read_chunk(session, run, chunk), attempt, final)
+    return read_each(chunks, lambda chunk: _read_chunk(session, run, chunk), attempt, final)
 
 
 def _read_chunk(session: Session, run: Run, chunk: Chunk) -> Outcome[Chunk]:
@@ -261,7 +260,7 @@ def _read_chunk(session: Session, run: Run, chunk: Chunk) -> Outcome[Chunk]:
 
     Raises UnconfirmedLoss if it still loses them: then its rows are stored, but it is not done.
     """
-    progress = transact(session, run, lambda account: ledger.progress(account, run.id, chunk.key, chunk.part))
+    progress = transact(session, run, lambda account: chunk_ledger.progress(account, run.id, chunk.key, chunk.part))
     if progress.state is ChunkState.DONE:
         return Outcome(chunk, was_done=True)
 
@@ -282,19 +281,19 @@ def _read_window(
     def sink_for(finish: Finish) -> Sink:
         sink = warehouse_sink(session, run, chunk, RunLedger(run, chunk), finish, is_repeated)
 
-        def counting(batch: ReadBatch) -> Counts:
+        def counting(batch: ReadBatch) -> RowCounts:
             counts = sink(batch)
             session.progress.add(chunk.stream, rows=Outcome(chunk, counts).rows_read)
             return counts
 
         return counting
 
-    share = Share(session, run, chunk, window)
-    counts = read(session, run, chunk, window, sink_for, is_enough=share.is_enough if chunk.is_divisible else never)
+    division = Division(session, run, chunk, window)
+    counts = read(session, run, chunk, window, sink_for, is_enough=division.is_enough if chunk.is_divisible else never)
     return Outcome(chunk, counts)
 
 
-def each(
+def read_each(
     chunks: Sequence[ChunkType],
     read_one: Callable[[ChunkType], Outcome[ChunkType]],
     attempt: int = 1,

@@ -5,15 +5,14 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from klaviyo_pg.errors import LeftOut
-from klaviyo_pg.postgres import lookups
-from klaviyo_pg.postgres import reports as ledger
+from klaviyo_pg.postgres import lookups, report_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.settings import Settings
 from pipeline import plan
 from pipeline.batch import as_written
 from pipeline.chunks import Chunk
 from pipeline.job import Job, read
-from pipeline.run import Run
+from pipeline.runs import Run
 from pipeline.streams import REPORTS
 from pipeline.streams.reports import LONGEST
 from pipeline.streams.stream import Stream
@@ -47,7 +46,7 @@ def _has_reports(job: Job) -> bool:
 def conversion_metric(account: Account, settings: Settings) -> str | LeftOut:
     """Return the ID of the metric of REPORT_METRIC or, without that, for revenue; if not found, the error."""
     existing = [metric for metric in lookups.metrics(account) if not metric.is_deleted]
-    name, mapped = settings.report_metric, ledger.mapped_metric(account, _REVENUE)
+    name, mapped = settings.report_metric, report_ledger.mapped_metric(account, _REVENUE)
     if name is None and mapped is not None:
         return mapped
     wanted = name or _ORDERS
@@ -66,11 +65,11 @@ def conversion_metric(account: Account, settings: Settings) -> str | LeftOut:
 
 def _due(account: Account, run: Run, wanted: Sequence[Stream], metric_id: str) -> Iterator[Chunk]:
     """Yield the chunks to read. Days that are too long ago to be read again are forgotten."""
-    days = last_days(run.as_of, zone(ledger.timezone(account)), run.settings.report_days)
+    days = last_days(run.as_of, zone(report_ledger.timezone(account)), run.settings.report_days)
     for stream in wanted:
-        read_at = ledger.read_days(account, stream.name, metric_id)
-        ledger.forget(account, stream.name, metric_id, read_at.keys() - days)
-        report = plan.Report(stream.name, metric_id, days, read_at, LONGEST[stream.name])
+        read_at = report_ledger.read_days(account, stream.name, metric_id)
+        report_ledger.forget(account, stream.name, metric_id, read_at.keys() - days)
+        report = plan.ReportPlan(stream.name, metric_id, days, read_at, LONGEST[stream.name])
         yield from plan.report_chunks(report, run.as_of, run.settings.report_requests)
 
 

@@ -24,7 +24,7 @@ from klaviyo_pg.klaviyo.pace import Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.people_cache import PeopleCache
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import claims, clock, embedded, runs
+from klaviyo_pg.postgres import claims, clock, embedded, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import Database, connect, create_engine, shares_sessions, translated
 from klaviyo_pg.postgres.limits import WarehouseStore
@@ -38,7 +38,7 @@ from pipeline.stop import StopFlag
 
 _FIRST_ATTEMPTS = 3  # of a run's first request: a wrong address should be reported at once
 _WORKERS, _MAX_WORKERS = 4, 16
-_LOOK = 0.5  # seconds between two looks at the claims
+_POLL_SECONDS = 0.5  # between two looks at the claims
 
 Result = TypeVar("Result")
 OpenSource = Callable[[Settings, Pace, PageSizes], Source]
@@ -266,7 +266,7 @@ class Session:
         try:
             if claims.try_claim(account, what):
                 claims.wait_for_last_holder(account, what)
-                if not (was_lost and runs.is_taken(account, what, self.id)):
+                if not (was_lost and run_ledger.is_taken(account, what, self.id)):
                     return _Claim(integration_id, what, connection, claims.session_of(connection), is_vital)
         except LockNotAvailable:
             pass
@@ -296,7 +296,7 @@ class Session:
 
         While it is away, nothing is lost that another process could take. Raises Busy like `renew_claims`.
         """
-        if monotonic() - self._renewed_at >= _LOOK:
+        if monotonic() - self._renewed_at >= _POLL_SECONDS:
             with suppress(DatabaseUnusable):  # which the next transaction reports
                 self.renew_claims()
             self._renewed_at = monotonic()

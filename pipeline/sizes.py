@@ -36,7 +36,7 @@ TEMPLATES_PER_PAGE = 10
 _DAY = timedelta(days=1)
 
 ReadPages = Callable[[AnyWindow], Iterator[Any]]
-Progress = Callable[[str], None]
+OnProgress = Callable[[str], None]
 """Takes a sentence about what is being asked for."""
 
 
@@ -60,7 +60,7 @@ def measure(
     allowed: frozenset[str],
     known: Known,
     as_of: datetime,
-    progress: Progress,
+    progress: OnProgress,
 ) -> Sizes:
     """Find out how large an account is, as far as `allowed` streams go."""
     ids = _metric_ids(source, settings, wanted, known.metrics)
@@ -217,8 +217,8 @@ def _with_exclusions(sizes: Sizes, source: Source, as_of: datetime) -> Sizes:
 
 
 @dataclass
-class _Look:
-    """A look at the first page of a window: so many rows up to a time, at which `is_whole` windows end."""
+class _Sample:
+    """The first page of a window: so many rows up to a time, at which `is_whole` windows end."""
 
     start: datetime
     end: datetime
@@ -243,29 +243,29 @@ def estimated(pages: ReadPages, start: datetime, end: datetime, requests: int, p
 
     The window is halved where most rows seem to be. What fits on one page is exact.
     """
-    looks = [_look(pages, start, end, per_page)]
-    if not looks[0].is_whole:  # its first row can be long after the start, so its density says nothing
-        looks.append(_look(pages, looks[0].reached, end, per_page))
-        looks[0].end = looks[0].reached
-    while len(looks) < requests:
-        rests = _rests(looks)
-        number = max(range(len(looks)), key=rests.__getitem__)
+    samples = [_sample(pages, start, end, per_page)]
+    if not samples[0].is_whole:  # its first row can be long after the start, so its density says nothing
+        samples.append(_sample(pages, samples[0].reached, end, per_page))
+        samples[0].end = samples[0].reached
+    while len(samples) < requests:
+        rests = _rests(samples)
+        number = max(range(len(samples)), key=rests.__getitem__)
         if rests[number] < per_page:
             break
-        split = looks[number]
+        split = samples[number]
         middle = split.reached + (split.end - split.reached) / 2
-        looks.insert(number + 1, _look(pages, middle, split.end, per_page))
+        samples.insert(number + 1, _sample(pages, middle, split.end, per_page))
         split.end = middle
-    return sum(look.rows for look in looks) + round(sum(_rests(looks)))
+    return sum(sample.rows for sample in samples) + round(sum(_rests(samples)))
 
 
-def _rests(looks: Sequence[_Look]) -> list[float]:
-    densities = [*(look.density for look in looks[1:]), looks[-1].density]
-    return [look.rest(following) for look, following in zip(looks, densities, strict=True)]
+def _rests(samples: Sequence[_Sample]) -> list[float]:
+    densities = [*(sample.density for sample in samples[1:]), samples[-1].density]
+    return [sample.rest(following) for sample, following in zip(samples, densities, strict=True)]
 
 
-def _look(pages: ReadPages, start: datetime, end: datetime, per_page: int) -> _Look:
+def _sample(pages: ReadPages, start: datetime, end: datetime, per_page: int) -> _Sample:
     page = next(pages(Window(start, end)), None)
     rows = len(page.rows) if page else 0
     is_whole = page is None or rows < per_page or page.reached is None
-    return _Look(start, end, rows, end if page is None or page.reached is None else page.reached, is_whole)
+    return _Sample(start, end, rows, end if page is None or page.reached is None else page.reached, is_whole)

@@ -4,13 +4,13 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from klaviyo_pg.catalogue import Load, events, loads
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.postgres import attributions, departures, details, erased_people, event_tables, placeholders, runs
+from klaviyo_pg.postgres import attributions, departures, details, erased_people, event_tables, placeholders, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.lines import frame_of
 from klaviyo_pg.postgres.load import Merged, merge
@@ -19,12 +19,12 @@ from klaviyo_pg.postgres.partitions import Partitioning
 from klaviyo_pg.rows import Lines, Reject
 from pipeline.batch import Batch, Protected
 from pipeline.chunks import Chunk
-from pipeline.outcome import Counts
-from pipeline.run import Run, transact
+from pipeline.outcome import RowCounts
+from pipeline.runs import Run, transact
 from pipeline.session import Session
 from transforms.clean import conformed, last_by
 from transforms.erased import (
-    Erased,
+    ErasedPeople,
     Frames,
     excluded_addresses,
     hashed,
@@ -55,7 +55,7 @@ def store(
     guard: Guard,
     record: Record,
     is_complete: bool = True,
-) -> Counts:
+) -> RowCounts:
     """Merge a batch, count its rows, and record what has to be recorded with it; return the counts by table.
 
     Waits for a database that is away; nothing is ever half stored. Rows that a batch which is not complete lacks are
@@ -63,11 +63,11 @@ def store(
     absent.
     """
 
-    def write(account: Account) -> Counts:
+    def write(account: Account) -> RowCounts:
         counts = _merge(account, session.partitioning, run, chunk, batch, guard, is_complete)
-        runs.add_counts(account, run.id, counts)
+        run_ledger.add_counts(account, run.id, counts)
         record(account)
-        runs.add_requests(account, run.id, traffic)
+        run_ledger.add_requests(account, run.id, traffic)
         return counts
 
     return transact(session, run, write)
@@ -81,17 +81,53 @@ def _merge(
     batch: Protected,
     guard: Guard,
     is_complete: bool,
-) -> Counts:
-    counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(runs.COUNTS, 0))
-    rejects = {table: list(records) for table, records in batch.rejects.items()}
+) -> RowCounts:
     has_erased = erased_people.exist(account)
-    outdated: set[str] = set()
-    has_overwritten = False
-    known: list[tuple[Load, pl.DataFrame | Lines]] = []
     parts = _storable(account, batch, has_erased)
     for load, rows in parts:
         if load.table.ordered_by:
             partitioning.prepare(account, load.table, rows)
+    merges = _merge_parts(account, parts, batch, guard, is_complete)
+    if batch.has_attributions and not _is_hidden(batch, loads.EVENT_ATTRIBUTIONS):
+        _delete_withdrawn(account, merges.known, parts)
+    if merges.has_overwritten:
+        details.record_outdated(account)
+    _follow_merges(account, parts)
+    rejects = {
+        table: [*batch.rejects.get(table, ()), *merges.unstorable.get(table, ())]
+        for table in {**batch.rejects, **merges.unstorable}
+    }
+    _count_others(merges.counts, batch, rejects)
+    _store_rejects(account, run, chunk, rejects, has_erased)
+    return {table: numbers for table, numbers in merges.counts.items() if any(numbers.values())}
+
+
+class _Merges(NamedTuple):
+    """The result of merging the parts of a batch.
+
+    `counts` and `unstorable` are by table. `known` has the events of which some were stored before. `has_overwritten`
+    says that details of people were overwritten.
+    """
+
+    counts: dict[str, dict[str, int]]
+    unstorable: dict[str, list[Reject]]
+    known: list[tuple[Load, pl.DataFrame | Lines]]
+    has_overwritten: bool
+
+
+def _merge_parts(
+    account: Account,
+    parts: Sequence[tuple[Load, pl.DataFrame | Lines]],
+    batch: Batch,
+    guard: Guard,
+    is_complete: bool,
+) -> _Merges:
+    """Merge the parts one after the other: what becomes of one can keep details of people out of those after it."""
+    counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(run_ledger.COUNTS, 0))
+    unstorable: dict[str, list[Reject]] = defaultdict(list)
+    known: list[tuple[Load, pl.DataFrame | Lines]] = []
+    outdated: set[str] = set()
+    has_overwritten = False
     for load, rows in parts:
         table = load.table.name
         has_all = not _is_hidden(batch, load) and (is_complete or load.absent_per is not None)
@@ -103,19 +139,10 @@ def _merge(
         if load in _UNCOUNTED:
             counts[table]["rejected"] += len(merged.unstorable)  # the end of the full read depends on it
             continue
-        rejects.setdefault(table, []).extend(
-            Reject(row, reason, replaced=replaced) for row, reason, replaced in merged.unstorable
-        )
+        unstorable[table] += (Reject(row, reason, replaced=replaced) for row, reason, replaced in merged.unstorable)
         for name, number in merged.counts.items():
             counts[table][name] += number
-    if batch.has_attributions and not _is_hidden(batch, loads.EVENT_ATTRIBUTIONS):
-        _delete_withdrawn(account, known, parts)
-    if has_overwritten:
-        details.record_outdated(account)
-    _follow_merges(account, parts)
-    _count_others(counts, batch, rejects)
-    _store_rejects(account, run, chunk, rejects, has_erased)
-    return {table: numbers for table, numbers in counts.items() if any(numbers.values())}
+    return _Merges(counts, unstorable, known, has_overwritten)
 
 
 def _merge_part(
@@ -197,19 +224,19 @@ def _storable(account: Account, batch: Protected, has_erased: bool) -> Sequence[
 
 def _without(account: Account, frames: Frames) -> Frames:
     """Remove the people who were erased. An address that someone else has now is not theirs any more."""
-    no_one = Erased(account.integration_id)
+    no_one = ErasedPeople(account.integration_id)
     addresses = {no_one.key_of(each) for each in excluded_addresses(frames)}
-    erased = Erased(account.integration_id, *erased_people.among(account, member_keys(frames), addresses))
+    erased = ErasedPeople(account.integration_id, *erased_people.among(account, member_keys(frames), addresses))
     theirs = unclaimed_exclusions(frames, erased)
     return without(without_exclusions(frames, theirs - erased_people.owned(account, sorted(theirs))), erased)
 
 
 def _mentioned(account: Account, texts: Sequence[str]) -> list[bool]:
     """Return of each text if it mentions a person who was erased."""
-    no_one = Erased(account.integration_id)
+    no_one = ErasedPeople(account.integration_id)
     words = {word for text in texts for word in words_in(text)}
     keys = words | {hashed(word) for word in words}
-    erased = Erased(
+    erased = ErasedPeople(
         account.integration_id, *erased_people.among(account, keys, {no_one.key_of(word) for word in words})
     )
     return [bool(erased) and erased.is_in(text) for text in texts]

@@ -3,7 +3,7 @@
 from functools import partial
 
 from klaviyo_pg.catalogue.stored_marts import STORED_MARTS
-from klaviyo_pg.postgres import runs, stored_marts
+from klaviyo_pg.postgres import run_ledger, stored_marts
 from klaviyo_pg.postgres.account import Account
 from pipeline.job import Job
 
@@ -39,5 +39,5 @@ def _renew(account: Account, run_id: str, name: str) -> int:
     if merged is None:
         return 0
     table = STORED_MARTS[name].table
-    runs.add_counts(account, run_id, {table.name: merged.counts})
+    run_ledger.add_counts(account, run_id, {table.name: merged.counts})
     return merged.rows

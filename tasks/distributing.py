@@ -21,13 +21,13 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelled, Cancelling, Crashed
 
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped, Throttled
-from klaviyo_pg.postgres import backfill_ledger, claims, runs
+from klaviyo_pg.postgres import backfill_ledger, claims, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk, part_claim
 from klaviyo_pg.states import ChunkState, RunState
 from pipeline.backfill.counting import Counting
 from pipeline.backfill.plan import Plan
-from pipeline.backfill.shown import Shown
+from pipeline.backfill.progress_log import ProgressLog
 from pipeline.job import Job
 from pipeline.streams.events import stored_metrics
 from pipeline.workers import Inbox
@@ -110,21 +110,21 @@ def read_distributed(job: Job, plan: Plan, parameters: Mapping[str, object]) -> 
         _watching(job, client, parameters) as watch,
     ):
         _check_deployment(client)
-        inbox, shown = Inbox(), Shown(job, job.transact(stored_metrics).names)
+        inbox, progress_log = Inbox(), ProgressLog(job, job.transact(stored_metrics).names)
         counting = Counting(job, plan, pool, inbox, job.tally.add_error)
         waiting: list[BackfillChunk] = []
         is_done = False
         while not (is_done or stop.is_requested or job.tally.must_stop):
             _handle(inbox)
             new = counting.take()
-            shown.expect(new, counting.is_complete)
+            progress_log.expect(new, counting.is_complete)
             watch.hand_out(_recorded_groups(new))
             waiting += (chunk for chunk in new if chunk.group_name is None)
             groups, waiting = _groups(waiting, counting.is_complete, job.run.settings.chunk_events)
             _record(job, groups)
             watch.hand_out(groups)
             watch.poll()
-            shown.log(watch.requests)
+            progress_log.log(watch.requests)
             is_done = counting.is_complete and not (watch.groups or waiting or len(inbox))
         counting.report()
     if stop.is_requested and not job.tally.is_postponed:
@@ -292,7 +292,7 @@ class _Watch:
 
     def _look_up(self, account: Account, groups: Sequence[Group]) -> _Ledger:
         chunks = {_key(each): each for each in backfill_ledger.chunks(account)}
-        requests, _ = runs.run_requests(account, self._job.run.id)
+        requests, _ = run_ledger.run_requests(account, self._job.run.id)
         return _Ledger(chunks, claims.held(account, [group.claim for group in groups]), requests)
 
     def _show(self, groups: Sequence[Group], ledger: _Ledger) -> None:

@@ -12,11 +12,11 @@ from klaviyo_pg.errors import KlaviyoPgError, Stopped
 from klaviyo_pg.postgres.backfill_ledger import part_claim
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
+from pipeline import runs
 from pipeline.figures import counts_of, figures, rows_of, rows_read
 from pipeline.job import Job
-from pipeline.outcome import Report, RunFailed, Tally, needs_correction
-from pipeline.run import Run, close_after_error
-from pipeline.run import finish as close
+from pipeline.outcome import RunFailed, RunReport, Tally, needs_correction
+from pipeline.runs import Run, close_after_error
 from pipeline.session import Session
 from pipeline.streams.selection import selection_of
 from tasks import units
@@ -114,13 +114,13 @@ def _finish(session: Session, flow: str, job: Job) -> State[Any]:
     if job.tally.was_ended:
         close_after_error(session, job.run, report.state, " ".join(report.sentences))
     else:
-        job.workers.call(close, job.run, report.state, report.sentences)
+        job.workers.call(runs.finish, job.run, report.state, report.sentences)
     session.release_claims()
     _announce(flow, report, job, rows_read(counts))
     return state_of(report, figures(counts))
 
 
-def _announce(flow: str, report: Report, job: Job, rows: int) -> None:
+def _announce(flow: str, report: RunReport, job: Job, rows: int) -> None:
     """Show the end of a run in its name and as events. The run has ended in the warehouse, whatever Prefect says."""
     try:
         add_rows(rows)
@@ -131,14 +131,14 @@ def _announce(flow: str, report: Report, job: Job, rows: int) -> None:
         )
 
 
-def _described(flow: str, report: Report) -> str:
+def _described(flow: str, report: RunReport) -> str:
     """Return what a reader of a table of rows has to know about the run: whose it is, its state, and what is wrong."""
     return " ".join((f"Rows of the last run of {report.integration} ({flow}, {report.state}).", *report.sentences))
 
 
-def _report(job: Job) -> Report:
+def _report(job: Job) -> RunReport:
     tally, name = job.tally, job.run.settings.klaviyo_integration
-    return Report(job.run.id, name, tally.state, tuple(tally.sentences), tally.exit_code, job.run.is_limited)
+    return RunReport(job.run.id, name, tally.state, tuple(tally.sentences), tally.exit_code, job.run.is_limited)
 
 
 def state_name(state: RunState) -> str:
@@ -146,7 +146,7 @@ def state_name(state: RunState) -> str:
     return state.capitalize()
 
 
-def state_of(report: Report, rows: str | None = None) -> State[Any]:
+def state_of(report: RunReport, rows: str | None = None) -> State[Any]:
     """Return Failed, Cancelled or Completed; by the name of the run's state, such as Partial, if that says more.
 
     Its message has the sentences of the run, and the one about its rows.

@@ -18,13 +18,18 @@ from pipeline.outcome import describe
 from pipeline.session import Session
 
 Display = Callable[[Session], AbstractContextManager[object]]
-DISPLAY: ContextVar[Display | None] = ContextVar("DISPLAY", default=None)
+_DISPLAY: ContextVar[Display | None] = ContextVar("_DISPLAY", default=None)
 """The display of the run in this process. The default, None, shows nothing."""
+
+
+def show_runs_with(display: Display) -> None:
+    """Show the progress of the runs of this process with a display."""
+    _DISPLAY.set(display)
 
 
 def displayed(session: Session) -> AbstractContextManager[object]:
     """Show the progress of a session while the block runs, if this process has a display."""
-    display = DISPLAY.get()
+    display = _DISPLAY.get()
     return nullcontext() if display is None else display(session)
 
 

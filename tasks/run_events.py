@@ -4,7 +4,7 @@ from prefect.events import emit_event
 
 from klaviyo_pg.foreign import printable
 from klaviyo_pg.states import RunState
-from pipeline.outcome import Report
+from pipeline.outcome import RunReport
 from tasks.naming import slug
 
 QUOTA = "klaviyo-pg.quota-used-up"
@@ -19,7 +19,7 @@ def event_of(flow: str, state: RunState, is_limited: bool = False) -> str:
     return f"klaviyo-pg.{flow}{'.limited' if is_limited else ''}.{state.replace(' ', '-')}"
 
 
-def announce(flow: str, report: Report, is_quota_used_up: bool) -> None:
+def announce(flow: str, report: RunReport, is_quota_used_up: bool) -> None:
     """Emit the event of a run that has ended, and one more if Klaviyo's quota is used up.
 
     Their resource is the account, so that an automation can watch each account for itself.

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 
 from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.settings import Settings
-from pipeline.secrets import presentable, secrets_of
+from pipeline.known_secrets import presentable, secrets_of
 from pipeline.session import Session
 from tasks import logs
 

@@ -24,12 +24,8 @@ from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
 from klaviyo_pg.waiting import pause
 from klaviyo_pg.windows import Window
-from pipeline import memberships
-from pipeline import run as runs
-from pipeline.backfill import counting
-from pipeline.backfill import plan as plans
-from pipeline.backfill import read as history
-from pipeline.backfill import recheck as rechecks
+from pipeline import member_lists, runs
+from pipeline.backfill import counting, plan, reading, recheck
 from pipeline.backfill.counted import Chunks, PlannedChunks
 from pipeline.backfill.plan import Gap, Plan
 from pipeline.chunks import Chunk
@@ -38,8 +34,8 @@ from pipeline.outage import is_transient
 from pipeline.outcome import Outcome, describe, sum_counts
 from pipeline.read import read_chunks
 from pipeline.reconcile import check
-from pipeline.reconcile.compare import Counts
-from pipeline.run import Run
+from pipeline.reconcile.compare import EventCounts
+from pipeline.runs import Run
 from pipeline.session import Session
 from pipeline.streams import STREAMS
 from tasks.session import task_session
@@ -143,7 +139,7 @@ def read(run: Run, chunks: Sequence[Chunk]) -> State[dict[str, Any]]:
 def extract(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> State[dict[str, Any]]:
     """Read chunks of history into the spool."""
     with task_session(run.settings) as session:
-        outcomes = history.extract(session, run, chunks, metrics, _attempt(session))
+        outcomes = reading.extract(session, run, chunks, metrics, _attempt(session))
     return _settled(chunks, outcomes)
 
 
@@ -151,7 +147,7 @@ def extract(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> Stat
 def load(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> State[dict[str, Any]]:
     """Load spooled chunks of history into the warehouse."""
     with task_session(run.settings) as session:
-        outcomes = history.load(session, run, chunks, metrics, _attempt(session))
+        outcomes = reading.load(session, run, chunks, metrics, _attempt(session))
     return _settled(chunks, outcomes)
 
 
@@ -159,15 +155,15 @@ def load(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> State[d
 def read_at_once(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> State[dict[str, Any]]:
     """Read chunks of history into the warehouse without spooling them."""
     with task_session(run.settings) as session:
-        outcomes = history.read_at_once(session, run, chunks, metrics, _attempt(session))
+        outcomes = reading.read_at_once(session, run, chunks, metrics, _attempt(session))
     return _settled(chunks, outcomes)
 
 
 @task(name="plan", task_run_name="plan", **_UNCACHED)
-def plan(run: Run, window: Window, restart: bool) -> Plan:
+def plan_history(run: Run, window: Window, restart: bool) -> Plan:
     """Look up what a backfill has to read and count."""
     with task_session(run.settings) as session:
-        return plans.plan(session, run, window, restart)
+        return plan.plan(session, run, window, restart)
 
 
 @task(name="find where metrics begin", task_run_name="find where metrics begin", **_UNCACHED)
@@ -185,14 +181,14 @@ def count_gaps(run: Run, asked: Sequence[Gap]) -> PlannedChunks:
 
 
 @task(name="count loaded history", task_run_name="count loaded history", **_UNCACHED)
-def recheck(run: Run, loaded: Sequence[Chunks]) -> PlannedChunks:
+def recheck_history(run: Run, loaded: Sequence[Chunks]) -> PlannedChunks:
     """Count history again that earlier runs have loaded, and plan what has grown."""
     with task_session(run.settings) as session:
-        return rechecks.recheck(session, run, loaded)
+        return recheck.recheck(session, run, loaded)
 
 
 @task(name="count at the source", task_run_name="count at the source", **_UNCACHED)
-def ask_counts(run: Run, windows: Mapping[str, Window]) -> dict[str, Counts | KlaviyoPgError]:
+def ask_counts(run: Run, windows: Mapping[str, Window]) -> dict[str, EventCounts | KlaviyoPgError]:
     """Ask for the source's counts of metrics."""
     with task_session(run.settings) as session:
         return check.ask_counts(session, run, windows)
@@ -202,7 +198,7 @@ def ask_counts(run: Run, windows: Mapping[str, Window]) -> dict[str, Counts | Kl
 def derive_memberships(run: Run) -> UnconfirmedLoss | None:
     """Bring member_lists up to date."""
     with task_session(run.settings) as session:
-        return memberships.derive(session, run)
+        return member_lists.derive(session, run)
 
 
 @task(name="finish", task_run_name="finish", **_UNCACHED)
@@ -215,18 +211,18 @@ def finish(run: Run, state: RunState, sentences: Sequence[str]) -> None:
 TASKS: Mapping[Callable[..., Any], Task[..., Any]] = MappingProxyType(
     {
         read_chunks: read,
-        history.extract: extract,
-        history.load: load,
-        history.read_at_once: read_at_once,
-        plans.plan: plan,
+        reading.extract: extract,
+        reading.load: load,
+        reading.read_at_once: read_at_once,
+        plan.plan: plan_history,
         counting.find_beginnings: find_beginnings,
         counting.count_gaps: count_gaps,
-        rechecks.recheck: recheck,
+        recheck.recheck: recheck_history,
         check.ask_counts: ask_counts,
-        memberships.derive: derive_memberships,
+        member_lists.derive: derive_memberships,
         runs.finish: finish,
     }
 )
 """The Prefect task of each unit."""
-CHUNK_UNITS = frozenset[Callable[..., Any]]({read_chunks, history.extract, history.load, history.read_at_once})
+CHUNK_UNITS = frozenset[Callable[..., Any]]({read_chunks, reading.extract, reading.load, reading.read_at_once})
 """The units that take chunks and return their outcomes."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 from klaviyo_pg.postgres.account import Account
-from pipeline.erasing import Erased, Report, Transact, erase_people, in_transactions
+from pipeline.erasing import ErasedCounts, OnProgress, Transact, erase_people, in_transactions
 
 
 def erase(account: Account, email: str | None, member_ids: Sequence[str] = ()) -> Mapping[str, int]:
@@ -16,8 +16,8 @@ def erase_with(
     transact: Transact,
     addresses: Sequence[str] = (),
     member_ids: Sequence[str] = (),
-    report: Report = lambda step, done, total: None,
-) -> Erased:
+    report: OnProgress = lambda step, done, total: None,
+) -> ErasedCounts:
     """Erase people where no other process does."""
     done = erase_people(transact, lambda: nullcontext(transact), addresses, member_ids, report)
     assert done is not None

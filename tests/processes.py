@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 _MARK = "TEST_OF_KILLED_PROCESSES"
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Marked:
         while self.descendants():
             if time.monotonic() - began > limit:
                 return None
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
         return time.monotonic() - began
 
 

@@ -16,16 +16,16 @@ from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.errors import KlaviyoPgError, Stopped
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.dialects import open_source
-from klaviyo_pg.postgres import runs as ledger
+from klaviyo_pg.postgres import run_ledger
 from klaviyo_pg.settings import Settings, load_settings
 from klaviyo_pg.states import RunState
-from pipeline import run as runs
+from pipeline import runs
 from pipeline.backfill.runbook import backfill
 from pipeline.daily import sync
 from pipeline.job import Job
-from pipeline.outcome import Counts, Tally
+from pipeline.outcome import RowCounts, Tally
 from pipeline.reconcile.runbook import reconcile
-from pipeline.run import Run
+from pipeline.runs import Run
 from pipeline.session import Clock, OpenSource, Session, present
 from pipeline.workers import ThreadWorkers
 from sandbox.api.keys import API_KEY, key_of
@@ -62,7 +62,7 @@ class Result:
     state: RunState
     sentences: list[str]
     exit_code: int
-    counts: Counts
+    counts: RowCounts
     traffic: Traffic
     published: Published
 
@@ -139,7 +139,7 @@ class Warehouse:
                 job.tally.end_with(error)
             tally = job.tally
             runs.finish(session, run, tally.state, tally.sentences)
-            counts = session.database.patiently(lambda each: ledger.run_counts(run.account(each), run.id))
+            counts = session.database.patiently(lambda each: run_ledger.run_counts(run.account(each), run.id))
             return Result(run, tally.state, tally.sentences, tally.exit_code, counts, session.traffic, published)
 
     def wait_for_the_next_second(self) -> None:

@@ -1,7 +1,9 @@
 """The steps that prepare every frame for Postgres: no NUL, one row for each key, exactly the columns of its load."""
 
 import re
-from typing import NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeVar
 
 import polars as pl
 
@@ -13,6 +15,8 @@ _ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # with an even number o
 
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
+Columns = Mapping[str, tuple[str, pl.DataType]]
+"""Column -> the field of a row that it is taken from, and its type. Two columns or more."""
 
 
 class Cleaned(NamedTuple):
@@ -20,6 +24,17 @@ class Cleaned(NamedTuple):
 
     frame: pl.DataFrame
     nul_characters: int
+
+
+def same(dtype: pl.DataType, *names: str) -> Columns:
+    """Return columns of one type, each with the name of its field."""
+    return {name: (name, dtype) for name in names}
+
+
+def frame_of_rows(rows: Sequence[Any], columns: Columns) -> pl.DataFrame:
+    """Return the frame with these columns of rows. Other fields of the rows are left out."""
+    values = attrgetter(*(field for field, _ in columns.values()))
+    return pl.DataFrame(list(map(values, rows)), {name: dtype for name, (_, dtype) in columns.items()}, orient="row")
 
 
 def cleaned(

@@ -6,54 +6,33 @@ import polars as pl
 
 from klaviyo_pg import rows
 from klaviyo_pg.catalogue import events, loads
-from transforms.clean import Cleaned, cleaned, conformed, last_by
+from transforms.clean import Cleaned, cleaned, conformed, frame_of_rows, last_by, same
 from transforms.keys import md5, row_key
 
-_TIME = pl.Datetime("us", "UTC")
-_IDS = pl.List(pl.String())
+_TEXT, _FLAG, _TIME, _IDS = pl.String(), pl.Boolean(), pl.Datetime("us", "UTC"), pl.List(pl.String())
+_TIMES = {"created_at": ("created", _TIME), "updated_at": ("updated", _TIME)}
 
 _METRIC = {
-    "id": pl.String(),
-    "name": pl.String(),
-    "source": pl.String(),
-    "created_at": _TIME,
-    "updated_at": _TIME,
-    "integration_id": pl.String(),
-    "integration_name": pl.String(),
+    **same(_TEXT, "id", "name", "integration_id", "integration_name"),
+    "source": ("category", _TEXT),
+    **_TIMES,
 }
 _CAMPAIGN = {
-    "id": pl.String(),
-    "name": pl.String(),
-    "list_key": pl.String(),
-    "from_email": pl.String(),
-    "from_name": pl.String(),
-    "subject": pl.String(),
-    "status": pl.String(),
-    "sent_at": _TIME,
-    "campaign_type": pl.String(),
-    "created_at": _TIME,
-    "updated_at": _TIME,
-    "included": _IDS,
-    "excluded": _IDS,
-    "archived": pl.Boolean(),
-    "scheduled_at": _TIME,
+    **same(_TEXT, "id", "name", "from_email", "from_name", "subject", "status", "campaign_type"),
+    "list_key": ("list_id", _TEXT),
+    **same(_TIME, "sent_at", "scheduled_at"),
+    **_TIMES,
+    **same(_IDS, "included", "excluded"),
+    **same(_FLAG, "archived"),
 }
-_FLOW = {
-    "id": pl.String(),
-    "name": pl.String(),
-    "status": pl.String(),
-    "created_at": _TIME,
-    "updated_at": _TIME,
-    "archived": pl.Boolean(),
-    "trigger_type": pl.String(),
-}
-_GROUP = {"id": pl.String(), "name": pl.String(), "created_at": _TIME, "updated_at": _TIME}
-_SEGMENT = {**_GROUP, **dict.fromkeys(("is_active", "is_starred", "is_processing"), pl.Boolean())}
+_FLOW = {**same(_TEXT, "id", "name", "status", "trigger_type"), **_TIMES, **same(_FLAG, "archived")}
+_GROUP = {**same(_TEXT, "id", "name"), **_TIMES}
+_SEGMENT = {**_GROUP, **same(_FLAG, "is_active", "is_starred", "is_processing")}
 
 
 def metrics(metrics: Sequence[rows.Metric], destinations: Mapping[str, str], integration_id: str) -> Cleaned:
     """Return the frame for the load METRICS. `destinations` names the event table of each metric id."""
-    raw = pl.DataFrame(metrics, _METRIC, orient="row").pipe(cleaned)
+    raw = frame_of_rows(metrics, _METRIC).pipe(cleaned)
     frame = raw.frame.pipe(last_by, "id").with_columns(
         key=row_key(integration_id, pl.col("id")),
         destination=pl.col("id").replace_strict(destinations, default=events.EVENTS.name, return_dtype=pl.String()),
@@ -67,7 +46,7 @@ def campaigns(campaigns: Sequence[rows.Campaign], integration_id: str) -> tuple[
     In CAMPAIGN_LISTS each campaign also has a row without a key. It is not stored: it marks the campaign's audiences as
     complete.
     """
-    raw = pl.DataFrame([each[: len(_CAMPAIGN)] for each in campaigns], _CAMPAIGN, orient="row").pipe(cleaned)
+    raw = frame_of_rows(campaigns, _CAMPAIGN).pipe(cleaned)
     frame = raw.frame.pipe(last_by, "id").with_columns(
         key=row_key(integration_id, pl.col("id")),
         campaign_key=md5(pl.col("id")),
@@ -88,7 +67,7 @@ def _audience(campaigns: pl.DataFrame, audience: str, integration_id: str) -> pl
 
 def automations(flows: Sequence[rows.Flow], integration_id: str) -> Cleaned:
     """Return the frame for the load AUTOMATIONS."""
-    raw = pl.DataFrame([each[: len(_FLOW)] for each in flows], _FLOW, orient="row").pipe(cleaned)
+    raw = frame_of_rows(flows, _FLOW).pipe(cleaned)
     frame = raw.frame.pipe(last_by, "id").with_columns(
         key=row_key(integration_id, pl.col("id")), automation_key=md5(pl.col("id")), is_placeholder=pl.lit(False)
     )
@@ -97,15 +76,14 @@ def automations(flows: Sequence[rows.Flow], integration_id: str) -> Cleaned:
 
 def segments(segments: Sequence[rows.Group], integration_id: str) -> Cleaned:
     """Return the frame for the load SEGMENTS."""
-    states = [(*each[: len(_GROUP)], each.is_active, each.is_starred, each.is_processing) for each in segments]
-    raw = pl.DataFrame(states, _SEGMENT, orient="row").pipe(cleaned)
+    raw = frame_of_rows(segments, _SEGMENT).pipe(cleaned)
     frame = raw.frame.pipe(last_by, "id").with_columns(key=row_key(integration_id, pl.col("id")))
     return Cleaned(conformed(frame, loads.SEGMENTS), raw.nul_characters)
 
 
 def groups(groups: Sequence[rows.Group], list_type: str, integration_id: str) -> Cleaned:
     """Return the frame for the load LISTS (list_type 'list') or SEGMENTS_AS_LISTS (list_type 'segment')."""
-    raw = pl.DataFrame([each[: len(_GROUP)] for each in groups], _GROUP, orient="row").pipe(cleaned)
+    raw = frame_of_rows(groups, _GROUP).pipe(cleaned)
     frame = raw.frame.pipe(last_by, "id").with_columns(
         key=row_key(integration_id, pl.col("id")), list_type=pl.lit(list_type)
     )

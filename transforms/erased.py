@@ -23,7 +23,7 @@ _ENCODED_AT = re.compile(r"%40|\\u0040")
 Frames = Sequence[tuple[Load, pl.DataFrame]]
 
 
-class Erased(NamedTuple):
+class ErasedPeople(NamedTuple):
     """The people of an account who were erased: their member keys, and the keys of their addresses."""
 
     integration_id: str
@@ -79,7 +79,7 @@ def _has_no_profile(frame: pl.DataFrame) -> pl.Expr:
     return pl.col("member_id").is_null() if "member_id" in frame.columns else pl.lit(True)
 
 
-def without(frames: Frames, erased: Erased) -> Frames:
+def without(frames: Frames, erased: ErasedPeople) -> Frames:
     """Remove the people who were erased from the frames of a batch.
 
     Their events stay, without what identifies a person, and flow campaigns get their names from other events.
@@ -110,7 +110,7 @@ def _unswept(before: Frames, after: Frames) -> Frames:
     ]
 
 
-def _without(frame: pl.DataFrame, load: Load, erased: Erased, of_events: Sequence[pl.DataFrame]) -> pl.DataFrame:
+def _without(frame: pl.DataFrame, load: Load, erased: ErasedPeople, of_events: Sequence[pl.DataFrame]) -> pl.DataFrame:
     if load is loads.FLOW_CAMPAIGNS:
         return _renamed(frame, of_events, erased)
     if load.table in events.EVENT_TABLES:
@@ -126,11 +126,11 @@ def _without(frame: pl.DataFrame, load: Load, erased: Erased, of_events: Sequenc
     return frame
 
 
-def _is_theirs(member_key: pl.Expr, erased: Erased) -> pl.Expr:
+def _is_theirs(member_key: pl.Expr, erased: ErasedPeople) -> pl.Expr:
     return member_key.is_in(list(erased.members)).fill_null(False)
 
 
-def _cleared(frame: pl.DataFrame, erased: Erased) -> pl.DataFrame:
+def _cleared(frame: pl.DataFrame, erased: ErasedPeople) -> pl.DataFrame:
     """Clear the events of the people. An ID that is not one, such as an address, becomes its digest, or null."""
     is_theirs = _is_theirs(pl.col("member_key"), erased)
     if not frame.select(is_theirs.any()).item():
@@ -148,7 +148,7 @@ def _cleared(frame: pl.DataFrame, erased: Erased) -> pl.DataFrame:
     )
 
 
-def _unlinked(attributions: pl.DataFrame, of_events: Sequence[pl.DataFrame], erased: Erased) -> pl.DataFrame:
+def _unlinked(attributions: pl.DataFrame, of_events: Sequence[pl.DataFrame], erased: ErasedPeople) -> pl.DataFrame:
     """Leave what events of the people are attributed to, without the other event. One with an odd ID is removed."""
     if attributions.is_empty() or not of_events:
         return attributions
@@ -162,7 +162,7 @@ def _unlinked(attributions: pl.DataFrame, of_events: Sequence[pl.DataFrame], era
     )
 
 
-def _nameless(merges: pl.DataFrame, erased: Erased) -> pl.DataFrame:
+def _nameless(merges: pl.DataFrame, erased: ErasedPeople) -> pl.DataFrame:
     """Leave the profiles that were merged into the people, who are erased too, but not the IDs of the people."""
     is_theirs = _is_theirs(pl.col("new_member_key"), erased)
     return merges.filter(~_is_theirs(pl.col("old_member_key"), erased)).with_columns(
@@ -170,7 +170,7 @@ def _nameless(merges: pl.DataFrame, erased: Erased) -> pl.DataFrame:
     )
 
 
-def _renamed(campaigns: pl.DataFrame, of_events: Sequence[pl.DataFrame], erased: Erased) -> pl.DataFrame:
+def _renamed(campaigns: pl.DataFrame, of_events: Sequence[pl.DataFrame], erased: ErasedPeople) -> pl.DataFrame:
     """Take the names of the flow campaigns that sent to the people from events of others."""
     if campaigns.is_empty() or not of_events:
         return campaigns
@@ -202,7 +202,7 @@ def _text_at(properties: pl.Expr, path: str) -> pl.Expr:
     return pl.when(~text.is_in(["", "null"])).then(text)
 
 
-def unclaimed_exclusions(frames: Frames, erased: Erased) -> set[str]:
+def unclaimed_exclusions(frames: Frames, erased: ErasedPeople) -> set[str]:
     """Return the addresses, in lower case, that have no profile and belong to a person who was erased."""
     return {address for address in excluded_addresses(frames) if erased.has_address(address)}
 

@@ -20,7 +20,7 @@ from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.klaviyo.pace import Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.settings import Settings
-from pipeline.account_check import Check, Findings
+from pipeline.account_check import AccountFindings, Check
 from pipeline.database_check import DatabaseCheck
 from pipeline.forecast import KEY, Forecast, minutes
 from pipeline.session import present
@@ -48,9 +48,9 @@ def examine(settings: Settings, wanted: Selection, with_forecast: bool, as_json:
     return exit_code(found.errors)
 
 
-def _examined(settings: Settings, wanted: Selection, with_forecast: bool) -> tuple[Findings, str]:
+def _examined(settings: Settings, wanted: Selection, with_forecast: bool) -> tuple[AccountFindings, str]:
     """Return what was found, and a sentence about the database."""
-    found = Findings()
+    found = AccountFindings()
     api_time: datetime | None = None
     with Status("Trying the API key", console=Console(stderr=True)) as status:
         try:
@@ -65,7 +65,7 @@ def _examined(settings: Settings, wanted: Selection, with_forecast: bool) -> tup
         return found, DatabaseCheck(settings, found, present, api_time).run()
 
 
-def _print(settings: Settings, found: Findings, database: str) -> None:
+def _print(settings: Settings, found: AccountFindings, database: str) -> None:
     print(_account(settings, found))
     print(database)
     if found.access:
@@ -75,7 +75,7 @@ def _print(settings: Settings, found: Findings, database: str) -> None:
         print(sentence, file=sys.stderr)
 
 
-def _document(settings: Settings, found: Findings, database: str) -> dict[str, object]:
+def _document(settings: Settings, found: AccountFindings, database: str) -> dict[str, object]:
     """Return what was found as values for JSON. What is unknown, or was not asked for, is null."""
     return {
         "integration": settings.klaviyo_integration,
@@ -88,7 +88,7 @@ def _document(settings: Settings, found: Findings, database: str) -> dict[str, o
     }
 
 
-def _stream(name: str, found: Findings) -> dict[str, object]:
+def _stream(name: str, found: AccountFindings) -> dict[str, object]:
     access, made = found.access.get(name), found.forecast.get(name)
     return {
         "stream": name,
@@ -104,7 +104,7 @@ def _stream(name: str, found: Findings) -> dict[str, object]:
     }
 
 
-def _names(found: Findings) -> list[str]:
+def _names(found: AccountFindings) -> list[str]:
     """Return the names of everything that was tried or estimated, in order."""
     return list(dict.fromkeys([KEY, *found.access, *found.forecast]))
 
@@ -118,14 +118,14 @@ def exit_code(errors: Iterable[KlaviyoPgError]) -> int:
     return next((code for code in _CODES if code in codes), 0)
 
 
-def _account(settings: Settings, found: Findings) -> str:
+def _account(settings: Settings, found: AccountFindings) -> str:
     name = f"{settings.klaviyo_integration}: {settings.klaviyo_base_url} ({settings.klaviyo_dialect})"
     if found.account_id:
         return f"{name}, account {found.account_id}"
     return f"{name}{', the API key is accepted' if found.access else ''}"
 
 
-def _table(settings: Settings, found: Findings) -> Table:
+def _table(settings: Settings, found: AccountFindings) -> Table:
     table = Table(title=escape(f"{settings.klaviyo_integration}: streams and requests"), box=None, padding=(0, 1, 0, 0))
     for name in ("stream", "access"):
         table.add_column(name, no_wrap=True)
@@ -138,7 +138,7 @@ def _table(settings: Settings, found: Findings) -> Table:
     return table
 
 
-def _cells(name: str, made: Forecast, found: Findings) -> list[str]:
+def _cells(name: str, made: Forecast, found: AccountFindings) -> list[str]:
     limit = found.limits.get(found.endpoints.get(name, ""))
     sweep = f"{made.sweep:,}/{made.days:g} d" if made.sweep else ""
     return [
@@ -160,7 +160,7 @@ def _minutes(requests: float | None, limit: int | None) -> str:
     return "" if not requests or limit is None else f"{requests / limit:.1f}"
 
 
-def _print_totals(found: Findings) -> None:
+def _print_totals(found: AccountFindings) -> None:
     """Print the totals of a first and of a daily run."""
     made = found.forecast
     first = {name: (each.first, each.is_first_least) for name, each in made.items()}

@@ -18,14 +18,14 @@ from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.warehouse import no_account, open_warehouse, warehouse_url
 from klaviyo_pg.errors import BadSettings, Busy
 from klaviyo_pg.postgres import accounts, claims, schema
-from klaviyo_pg.postgres import erase as erasing
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.accounts import RegisteredAccount
 from klaviyo_pg.postgres.connect import connect
+from klaviyo_pg.postgres.erase import pending
 from klaviyo_pg.postgres.load import INDEXABLE
 from klaviyo_pg.settings import Settings
 from pipeline import spool
-from pipeline.erasing import Erased, claim_over, erase_people, in_transactions
+from pipeline.erasing import ErasedCounts, claim_over, erase_people, in_transactions
 
 _ADDRESS = re.compile(r"[^\s@\0\ud800-\udfff]+@[^\s@\0\ud800-\udfff]+")  # surrogates: not UTF-8
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -66,7 +66,7 @@ def erase(arguments: Namespace) -> int:
     return 0
 
 
-def _erase(account: Account, url: str, people: _People) -> Erased | None:
+def _erase(account: Account, url: str, people: _People) -> ErasedCounts | None:
     with closing(connect(url, account.schema)) as other:
         claim = claim_over(account, Account(other, account.schema, account.integration_id))
         return erase_people(in_transactions(account), claim, people.addresses, people.ids, _Progress().report)
@@ -150,7 +150,7 @@ def _is_confirmed(account: str, people: _People) -> bool:
 
 def _check_not_empty(account: Account, people: _People) -> None:
     with account.connection.transaction():
-        if not people and not erasing.pending(account):
+        if not people and not pending(account):
             raise BadSettings("Name the people: pass --email or --id, or a --file. No erasing is left to finish.")
 
 
@@ -180,7 +180,7 @@ def _empty_spool(account: Account, settings: Settings) -> None:
             print("A backfill is in progress. Its spool is kept: it leaves these people out when it loads it.")
 
 
-def _report(name: str, erased: Erased, people: _People) -> None:
+def _report(name: str, erased: ErasedCounts, people: _People) -> None:
     """Print what was erased. Raises BadSettings if the people were named, and not found, by their addresses only."""
     found, ids, addresses = erased.people
     deleted = {table_name: rows for table_name, rows in erased.rows.items() if rows}

@@ -79,7 +79,7 @@ def _import(startup: Startup, name: str) -> RunFlow:
     logs.configure_command()
     console = logs.console()
     if has_display and console is not None:
-        local.DISPLAY.set(partial(LiveDisplay, console=console))
+        local.show_runs_with(partial(LiveDisplay, console=console))
     return partial(local.run_flow, flow)
 
 

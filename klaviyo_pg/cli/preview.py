@@ -69,7 +69,7 @@ def _stored(settings: Settings, window: Window) -> Stored:
                 return Stored()
             chunks = backfill_ledger.chunks(account)
             loaded = {each.metric_id: each.loaded for each in summaries(chunks, window)}
-            return Stored(watermarks.watermarks(account), loaded, _done(chunks))
+            return Stored(watermarks.read(account), loaded, _done(chunks))
     except KlaviyoPgError as error:
         print_warning(f"The warehouse cannot be read, so nothing counts as loaded. {error}")
         return Stored()

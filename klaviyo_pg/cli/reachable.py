@@ -66,7 +66,7 @@ def _account_id(settings: Settings) -> str | None:
     return checks.fetch_account_id(_source(settings), settings, lambda warning: None)
 
 
-def _stored(settings: Settings, flow: str, account_id: _Background[str | None], until: float) -> checks.Metrics:
+def _stored(settings: Settings, flow: str, account_id: _Background[str | None], until: float) -> checks.KnownMetrics:
     """Check the database, and return the metrics that it has; none if the warehouse has no tables yet."""
     if settings.database_url is None and not embedded.is_running(settings.data_dir):
         return ()

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,12 +19,12 @@ from rich.table import Table
 from klaviyo_pg.catalogue import DATA, STORED
 from klaviyo_pg.cli.output import json_line, print_error
 from klaviyo_pg.errors import UserError
-from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, runs
+from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import connect, translated
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import FINISHED, RunState
-from pipeline.outcome import Report, RunFailed, describe
+from pipeline.outcome import RowCounts, RunFailed, RunReport, describe
 
 _COLUMNS = ("rows_read", "inserted", "updated", "unchanged", "rejected")
 _HISTORY_YEARS = 5  # for the suggested start of a backfill
@@ -37,9 +37,6 @@ _DIFFERENCES = (
     "SELECT name, newest_event, last_reconciled, difference, differing_events FROM {schema}.freshness "
     "WHERE count_state = 'differs'"
 )
-
-Counts = Mapping[str, Mapping[str, int]]
-"""Rows by table and by what became of them."""
 
 
 class Times(NamedTuple):
@@ -93,7 +90,7 @@ def _relative(program: Path) -> str:
 class _Ledger(NamedTuple):
     """The warehouse's records about a run."""
 
-    counts: Counts
+    counts: RowCounts
     requests: int
     retries: int
     has_history: bool
@@ -102,7 +99,7 @@ class _Ledger(NamedTuple):
 def show(settings: Settings, result: object, times: Times, invocation: Invocation) -> int:
     """Print the summary of a run, or the error that ended it, and return the exit code."""
     report = result.report if isinstance(result, RunFailed) else result
-    if not isinstance(report, Report):
+    if not isinstance(report, RunReport):
         assert isinstance(result, BaseException)
         print_error(describe(result))
         return getattr(result, "exit_code", 1)
@@ -125,19 +122,19 @@ def show(settings: Settings, result: object, times: Times, invocation: Invocatio
     return report.exit_code
 
 
-def _print_sentences(report: Report) -> None:
+def _print_sentences(report: RunReport) -> None:
     for sentence in report.sentences:
         print(sentence, file=sys.stderr)
 
 
-def _level(report: Report) -> str:
+def _level(report: RunReport) -> str:
     """Return the level of a result as a line of the log. A sentence means that something is wrong."""
     if report.state is RunState.FAILED:
         return "error"
     return "info" if report.state in FINISHED and not report.sentences else "warning"
 
 
-def _result(report: Report, ledger: _Ledger, times: Times, invocation: Invocation) -> dict[str, object]:
+def _result(report: RunReport, ledger: _Ledger, times: Times, invocation: Invocation) -> dict[str, object]:
     """Return the result of a run for programs. Tables without rows are left out."""
     return {
         "account": report.integration,
@@ -153,17 +150,17 @@ def _result(report: Report, ledger: _Ledger, times: Times, invocation: Invocatio
     }
 
 
-def _read(settings: Settings, report: Report) -> _Ledger:
+def _read(settings: Settings, report: RunReport) -> _Ledger:
     with translated(), connect(embedded.warehouse_url(settings), settings.warehouse_schema) as connection:
         registered = accounts.find(connection, settings.warehouse_schema, report.integration)
         assert registered is not None
         account = Account(connection, settings.warehouse_schema, registered.integration_id)
-        requests, retries = runs.run_requests(account, report.run_id)
+        requests, retries = run_ledger.run_requests(account, report.run_id)
         has_history = bool(backfill_ledger.chunks(account))
-        return _Ledger(runs.run_counts(account, report.run_id), requests, retries, has_history)
+        return _Ledger(run_ledger.run_counts(account, report.run_id), requests, retries, has_history)
 
 
-def table(report: Report, counts: Counts) -> Table:
+def table(report: RunReport, counts: RowCounts) -> Table:
     """Return the rows of a run by table, without the tables that have none."""
     shown = Table(title=f"{escape(report.integration)}: {report.state}")
     shown.add_column("table")
@@ -191,7 +188,7 @@ def _figures(ledger: _Ledger, times: Times) -> str:
 
 
 def _next_commands(
-    settings: Settings, report: Report, ledger: _Ledger, invocation: Invocation
+    settings: Settings, report: RunReport, ledger: _Ledger, invocation: Invocation
 ) -> Iterator[tuple[str, str]]:
     """Yield the commands that are useful after a run, each with its purpose."""
     schema, program = _identifier(settings.warehouse_schema), invocation.program

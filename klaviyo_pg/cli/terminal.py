@@ -43,7 +43,7 @@ def run(command: Callable[[], int]) -> NoReturn:
 def _traceback(error: Exception) -> str:
     """Return the traceback of an unexpected error, without the secrets of the settings."""
     from klaviyo_pg.settings import load_settings  # imported late, because importing it takes time
-    from pipeline.secrets import secrets_of
+    from pipeline.known_secrets import secrets_of
 
     secrets: list[str] = []
     with suppress(KlaviyoPgError):

@@ -18,7 +18,7 @@ from klaviyo_pg.postgres import rebuild, schema
 from klaviyo_pg.postgres.connect import connect, translated
 from klaviyo_pg.postgres.rebuild import Step
 
-_LOOK = 5.0  # seconds between two lines about progress
+_SECONDS_BETWEEN_LINES = 5.0  # about progress
 
 
 def upgrade(arguments: Namespace) -> int:
@@ -81,7 +81,7 @@ def _print_progress(connection: Connection, pid: int, what: str, wait: Callable[
     """Print how far another session has got, until `wait` returns true, or the database no longer answers."""
     began = monotonic()
     with suppress(psycopg.Error):
-        while not wait(_LOOK):
+        while not wait(_SECONDS_BETWEEN_LINES):
             progress = rebuild.progress(connection, pid)
             if progress and progress.waits_for:
                 print(f"{what}: waiting until the session pid {progress.waits_for} ends its transaction", flush=True)

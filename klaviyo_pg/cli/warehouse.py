@@ -31,7 +31,7 @@ from klaviyo_pg.postgres import (
     erase,
     lookups,
     reconciliation,
-    runs,
+    run_ledger,
     schema,
 )
 from klaviyo_pg.postgres.account import Account
@@ -107,7 +107,7 @@ def no_account(schema_name: str, name: str | None) -> BadSettings:
 
 
 def _show(name: str, account: Account, zone: ZoneInfo) -> None:
-    last = runs.last_run(account)
+    last = run_ledger.last_run(account)
     if last is not None:
         print(
             f"{name}: last run {last.flow}, {last.state}, started {last.started_at.astimezone(zone):%Y-%m-%d %H:%M %Z}"

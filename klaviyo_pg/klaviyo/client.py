@@ -319,7 +319,7 @@ def _content(response: requests.Response, deadline: Deadline) -> bytes:
     pieces = response.iter_content(_COMPRESSED_PIECE if is_compressed else _PIECE)
     body: bytes | bytearray = next(pieces, b"")
     for piece in pieces:
-        deadline.look()
+        deadline.check()
         if not isinstance(body, bytearray):
             body = bytearray(body)
         body += piece

@@ -44,7 +44,7 @@ class Deadline:
         """Give a request some seconds from now on."""
         self._at = monotonic() + seconds
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Raise TimeoutError if the request has taken too long, or the error of the check."""
         self._check()
         if monotonic() >= self._at:
@@ -75,7 +75,7 @@ class _Sliced(_Mixed):
 
     def _sliced(self, wait: Callable[..., Result], *args: Any, **kwargs: Any) -> Result:
         while True:
-            self.deadline.look()
+            self.deadline.check()
             with suppress(TimeoutError):
                 return wait(*args, **kwargs)
 
@@ -107,7 +107,7 @@ def _addresses(deadline: Deadline, host: str, port: int) -> list[Any]:
 
     Thread(target=look_up, name="look up a host", daemon=True).start()
     while True:
-        deadline.look()
+        deadline.check()
         with suppress(Empty):
             answer = answers.get(timeout=SLICE)
             break
@@ -139,7 +139,7 @@ def _await_connection(deadline: Deadline, connection: socket.socket) -> None:
     until, waiting = monotonic() + _CONNECT_TIMEOUT, poll()
     waiting.register(connection, POLLOUT)
     while not waiting.poll(SLICE * 1000):
-        deadline.look()
+        deadline.check()
         if monotonic() >= until:
             raise TimeoutError("no connection")
     if code := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):

@@ -64,7 +64,7 @@ _decode = msgspec.json.Decoder().decode
 _decode_list = msgspec.json.Decoder(list[Any]).decode
 
 
-class Read(NamedTuple):
+class Extraction(NamedTuple):
     """The extracts of the events that can be stored, and the error for each of the others, by index."""
 
     extracted: list[Extracted]
@@ -78,7 +78,7 @@ class Read(NamedTuple):
         return [event for at, event in enumerate(events) if at not in self.unreadable]
 
 
-def read(ids: Sequence[str], properties: Sequence[Raw]) -> Read:
+def read(ids: Sequence[str], properties: Sequence[Raw]) -> Extraction:
     """Extract the properties of events. From properties that are not an object, nothing is extracted.
 
     An event with a NUL in its id is unreadable: without the NUL, its id could be that of another event.
@@ -97,7 +97,7 @@ def read(ids: Sequence[str], properties: Sequence[Raw]) -> Read:
             except RecursionError as error:
                 extracted.append(_NOTHING)
                 wrong[at] = error
-    return Read([each for at, each in enumerate(extracted) if at not in wrong] if wrong else extracted, wrong)
+    return Extraction([each for at, each in enumerate(extracted) if at not in wrong] if wrong else extracted, wrong)
 
 
 def _extracted(properties: Raw) -> Extracted:

@@ -126,7 +126,8 @@ _SERVER_SESSION = (
     "SELECT pid, backend_start FROM pg_catalog.pg_stat_activity"
     " WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()"
 )
-_LOOKS = 5  # at the sessions of two connections: other clients of a pool may take turns with them
+_SAMPLES = 5  # of the sessions of two connections: other clients of a pool may take turns with them
+_POOL_SIZE = 8  # connections that are kept open
 _MAX_OVERFLOW = 64  # connections beyond those that the pool keeps open
 _LONGEST_ABSENCE = 900.0  # seconds that a database may be away
 _RECONNECT_INTERVAL = 0.5  # seconds
@@ -182,7 +183,7 @@ def shares_sessions(url: str) -> bool:
     session, or one of them changes its session, which a direct connection and a pool of sessions never do.
     """
     with translated(), _open(url) as one, _open(url) as other:
-        pairs = [(_server_session(one), _server_session(other)) for _ in range(_LOOKS)]
+        pairs = [(_server_session(one), _server_session(other)) for _ in range(_SAMPLES)]
     first, second = map(set, zip(*pairs, strict=True))
     return len(first) > 1 or len(second) > 1 or first == second
 
@@ -194,8 +195,8 @@ def _server_session(connection: psycopg.Connection) -> tuple[object, ...]:
     return tuple(row)
 
 
-def create_engine(url: str, schema: str, connections: int = 8) -> sqlalchemy.Engine:
-    """Create an engine that keeps up to `connections` open and opens more while they are needed.
+def create_engine(url: str, schema: str) -> sqlalchemy.Engine:
+    """Create an engine that keeps some connections open and opens more while they are needed.
 
     Raises BadSettings if the URL is malformed.
     """
@@ -203,7 +204,7 @@ def create_engine(url: str, schema: str, connections: int = 8) -> sqlalchemy.Eng
     return sqlalchemy.create_engine(
         "postgresql+psycopg://",
         creator=lambda: connect(url, schema),
-        pool_size=connections,
+        pool_size=_POOL_SIZE,
         max_overflow=_MAX_OVERFLOW,
         pool_pre_ping=True,
         hide_parameters=True,

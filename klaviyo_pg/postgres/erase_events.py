@@ -42,10 +42,12 @@ INSERT INTO {erasing_events} (esp_integration_id, table_name, key, event_at, mem
 SELECT %(account)s, %(table_name)s, key, event_at, member_key, lower(email) FROM ({candidates}) AS event
 ON CONFLICT DO NOTHING
 """
-_SELECT = "SELECT key, event_at, member_key, email FROM {part} WHERE esp_integration_id = %(account)s AND ({condition})"
+_SELECT = (
+    "SELECT key, event_at, member_key, email FROM {table} WHERE esp_integration_id = %(account)s AND ({condition})"
+)
 _PEOPLE = "SELECT count(*) FROM {erasing} WHERE esp_integration_id = %(account)s AND kind IN ('profile', 'named')"
 _RECORD_SEARCH = """
-INSERT INTO {erasing} (esp_integration_id, kind, value) VALUES (%(account)s, 'table', %(part)s) ON CONFLICT DO NOTHING
+INSERT INTO {erasing} (esp_integration_id, kind, value) VALUES (%(account)s, 'table', %(name)s) ON CONFLICT DO NOTHING
 """
 _FOUND = """
 UPDATE {erasing} SET is_found = true WHERE esp_integration_id = %(account)s AND NOT is_found
@@ -172,7 +174,7 @@ Texts = dict[str, tuple[str | None, str | None]]
 """Name and subject of campaigns, by key."""
 
 
-class Part(NamedTuple):
+class Partition(NamedTuple):
     """An event table, or one of its partitions, and its size in bytes."""
 
     table: Table
@@ -188,32 +190,32 @@ class Discovered(NamedTuple):
     addresses: int
 
 
-def to_search(account: Account) -> list[Part]:
+def to_search(account: Account) -> list[Partition]:
     """Return the tables and partitions that have not been searched for events of the people yet."""
     searched = {value for (value,) in account.execute(_SEARCHED)}
-    parts = [
-        Part(table, *row)
+    partitions = [
+        Partition(table, *row)
         for table in events.EVENT_TABLES
         for row in account.execute(_PARTS, name=_text(account, account.table(table)))
     ]
-    return [part for part in parts if part.name not in searched]
+    return [partition for partition in partitions if partition.name not in searched]
 
 
 def _text(account: Account, name: Identifier) -> str:
     return name.as_string(account.connection)
 
 
-def search(account: Account, part: Part) -> None:
+def search(account: Account, partition: Partition) -> None:
     """Note the events of the people in a table or partition. Locks no row.
 
     If people were added since it began, the table has still to be searched for them.
     """
     people = _count_people(account)
-    noted = account.compose(_SEARCH, candidates=_candidates(account, part))
-    account.execute(noted, table_name=part.table.name)
+    noted = account.compose(_SEARCH, candidates=_candidates(account, partition))
+    account.execute(noted, table_name=partition.table.name)
     erase.lock_people(account)
     if _count_people(account) == people:
-        account.execute(_RECORD_SEARCH, part=part.name)
+        account.execute(_RECORD_SEARCH, name=partition.name)
 
 
 def _count_people(account: Account) -> int:
@@ -222,9 +224,9 @@ def _count_people(account: Account) -> int:
     return int(row[0])
 
 
-def _candidates(account: Account, part: Part) -> Composed:
+def _candidates(account: Account, partition: Partition) -> Composed:
     parts = erase.parts_of(account)
-    table = Identifier(part.schema, part.name)
+    table = Identifier(partition.schema, partition.name)
     theirs = account.compose("member_key IN {profiles}", **parts)
     conditions: list[Composable] = [theirs, SQL("member_key IS NULL AND email IS NOT NULL")]
     if _names_addresses(account):
@@ -235,7 +237,7 @@ def _candidates(account: Account, part: Part) -> Composed:
 
 
 def _select(account: Account, table: Identifier, condition: Composable) -> Composed:
-    return account.compose(_SELECT, part=table, condition=condition)
+    return account.compose(_SELECT, table=table, condition=condition)
 
 
 def _names_addresses(account: Account) -> bool:

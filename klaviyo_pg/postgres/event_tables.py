@@ -8,10 +8,10 @@ from psycopg.sql import SQL, Placeholder
 from klaviyo_pg.catalogue import Table, events
 from klaviyo_pg.postgres import attributions, partitions
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.dropped_rows import check_stored
 from klaviyo_pg.postgres.erase_events import clear_moved
 from klaviyo_pg.postgres.erased_people import block_erasing
 from klaviyo_pg.postgres.statements import names, row_key
-from klaviyo_pg.postgres.suppressed import check_stored
 from klaviyo_pg.rows import Lines
 from klaviyo_pg.windows import Window
 

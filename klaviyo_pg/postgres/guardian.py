@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 _START_SECONDS = 8.0  # for a start that is in progress
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 _STARTER = str(Path("postgres", "starter.py"))
 
 
@@ -78,7 +78,7 @@ def _end_start(folder: Path) -> None:
             if starter.info["name"] == "initdb" or monotonic() > until:
                 with suppress(psutil.NoSuchProcess):
                     starter.terminate()  # initdb then removes what it has written
-        sleep(_LOOK_SECONDS)
+        sleep(_POLL_SECONDS)
 
 
 def _starts(process: dict[str, object], folder: Path) -> bool:

@@ -14,11 +14,11 @@ from klaviyo_pg.catalogue import Absent, Load
 from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.catalogue.types import JSON, TEXT
-from klaviyo_pg.postgres import absences, attributions, statements
+from klaviyo_pg.postgres import absence_statements, attributions, statements
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.dropped_rows import check_stored
 from klaviyo_pg.postgres.lines import frame_of, spans_of
 from klaviyo_pg.postgres.losses import Guard, Missing, judge
-from klaviyo_pg.postgres.suppressed import check_stored
 from klaviyo_pg.repair import REASON, repaired
 from klaviyo_pg.rows import Lines
 
@@ -94,7 +94,7 @@ def _can_lose(account: Account, load: Load) -> bool:
     """Return whether there are stored rows that an empty frame makes absent."""
     if load.absent is Absent.KEEP or load.absent_per:
         return False
-    return account.is_true(absences.has_present(account.schema, load))
+    return account.is_true(absence_statements.has_present(account.schema, load))
 
 
 def _without_idle(account: Account, load: Load, frame: pl.DataFrame) -> pl.DataFrame:
@@ -233,16 +233,18 @@ def _retire_absent(account: Account, load: Load, guard: Guard | None) -> None:
             return
     elif guard and not guard.believes_losses:
         return
-    retired = account.execute(absences.retire(schema, load)).rowcount
+    retired = account.execute(absence_statements.retire(schema, load)).rowcount
     if load.absent_per is None and (missing is None or retired < missing):
-        left = account.execute(absences.count(schema, load)).fetchone()
+        left = account.execute(absence_statements.count(schema, load)).fetchone()
         assert left is not None
         check_stored(account, load.table, retired + left[0], retired)
 
 
 def _missing(schema: str, load: Load) -> Missing:
-    among = absences.present_keys(schema, load) if load.absent_per else None
-    return Missing(load.table, absences.keys(schema, load), absences.count_present(schema, load), among)
+    among = absence_statements.present_keys(schema, load) if load.absent_per else None
+    return Missing(
+        load.table, absence_statements.keys(schema, load), absence_statements.count_present(schema, load), among
+    )
 
 
 def _probed(load: Load, rows: pl.DataFrame | Lines) -> Mapping[str, object]:

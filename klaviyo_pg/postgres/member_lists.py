@@ -16,10 +16,10 @@ from klaviyo_pg.catalogue import membership
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.postgres import claims, list_names, touched
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.dropped_rows import check_stored
 from klaviyo_pg.postgres.erased_people import block_erasing
 from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
 from klaviyo_pg.postgres.statements import row_key
-from klaviyo_pg.postgres.suppressed import check_stored
 
 SWEEPS = "membership_sweep"
 """The name under which watermarks record when all members of a list were last read."""

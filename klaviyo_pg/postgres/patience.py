@@ -13,7 +13,7 @@ from klaviyo_pg.errors import Busy, TablesInUse
 
 _LIMIT_WAIT = "SELECT set_config('lock_timeout', %s, true)"
 
-Report = Callable[[str], None]
+OnProgress = Callable[[str], None]
 Result = TypeVar("Result")
 
 
@@ -30,7 +30,7 @@ def _nothing(sentence: str) -> None:
 
 
 def patiently(
-    connection: Connection, statement: Composed, patience: Patience, table: str, report: Report = _nothing
+    connection: Connection, statement: Composed, patience: Patience, table: str, report: OnProgress = _nothing
 ) -> None:
     """Run a statement that needs an exclusive lock of a table, in a transaction or as one.
 
@@ -45,7 +45,7 @@ def patiently(
     raise Busy(f"Another session does not stop using the table {table}. End it, then rerun to resume.")
 
 
-def repeated(action: Callable[[], Result], patience: Patience, report: Report = _nothing) -> Result:
+def repeated(action: Callable[[], Result], patience: Patience, report: OnProgress = _nothing) -> Result:
     """Return what an action returns that is repeated while it raises TablesInUse. The last attempt raises it."""
     for _ in range(patience.attempts - 1):
         try:

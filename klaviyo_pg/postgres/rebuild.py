@@ -14,7 +14,7 @@ from psycopg.sql import SQL, Composed, Identifier
 from klaviyo_pg.catalogue import Table, events
 from klaviyo_pg.errors import Busy
 from klaviyo_pg.postgres import definitions, partitions, schema, statements
-from klaviyo_pg.postgres.patience import Patience, Report, patiently
+from klaviyo_pg.postgres.patience import OnProgress, Patience, patiently
 from klaviyo_pg.postgres.schema import Storage
 from klaviyo_pg.postgres.statements import qualified
 
@@ -109,7 +109,7 @@ def exclusively(connection: Connection) -> Iterator[None]:
             connection.execute(_UNLOCK)
 
 
-def rebuild_key(connection: Connection, schema_name: str, table: Table, report: Report) -> None:
+def rebuild_key(connection: Connection, schema_name: str, table: Table, report: OnProgress) -> None:
     """Build the index of the present primary key, then replace the primary key by it."""
     index = f"{table.name}_{'_'.join(table.primary_key)}_new"
     _require_values(connection, schema_name, table, report)
@@ -141,7 +141,7 @@ def _build(connection: Connection, schema_name: str, index: str, create: Compose
         connection.execute(create)
 
 
-def _require_values(connection: Connection, schema_name: str, table: Table, report: Report) -> None:
+def _require_values(connection: Connection, schema_name: str, table: Table, report: OnProgress) -> None:
     """Let the database check, without blocking, that all rows have a key; so the swap need not read the table."""
     name, constraint = qualified(schema_name, table), Identifier(_constraint(table))
     if connection.execute(_CHECK, [_name(connection, schema_name, table), _constraint(table)]).fetchone() is None:
@@ -156,7 +156,7 @@ def _constraint(table: Table) -> str:
     return f"{table.name}_{table.primary_key[0]}_present"
 
 
-def _swap(connection: Connection, schema_name: str, table: Table, index: str, report: Report) -> None:
+def _swap(connection: Connection, schema_name: str, table: Table, index: str, report: OnProgress) -> None:
     row = connection.execute(_PRIMARY_KEY, [_name(connection, schema_name, table)]).fetchone()
     assert row is not None
     swap = SQL(

@@ -16,8 +16,6 @@ from klaviyo_pg.postgres.statements import row_key
 from klaviyo_pg.states import ChunkState, CountState
 from klaviyo_pg.windows import Window
 
-_ALWAYS = datetime.min.replace(tzinfo=UTC)
-
 # Postgres takes every metric for one that a table of few metrics has, and would read the table to find no event of it.
 _SCANS = "SELECT set_config('enable_seqscan', %(scans)s, true)"
 
@@ -127,7 +125,7 @@ def _metric_keys(account: Account, metric_ids: Collection[str]) -> list[str]:
     return [metric_key for (metric_key,) in account.execute(query, ids=list(metric_ids))]
 
 
-def loaded_windows(account: Account, since: datetime = _ALWAYS) -> dict[str, list[Window]]:
+def loaded_windows(account: Account, since: datetime) -> dict[str, list[Window]]:
     """Return the windows that have been read of each metric: up to its watermark, and by a backfill.
 
     What lies before `since` is left out, because it is not kept.

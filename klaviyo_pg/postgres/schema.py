@@ -23,7 +23,7 @@ from klaviyo_pg.postgres import (
     time_zones,
     touched,
 )
-from klaviyo_pg.postgres.patience import Report, repeated
+from klaviyo_pg.postgres.patience import OnProgress, repeated
 from klaviyo_pg.postgres.schema_lock import changing
 from klaviyo_pg.postgres.statements import place, qualified, shown
 from klaviyo_pg.settings import Settings
@@ -118,7 +118,7 @@ def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> No
         _upgrade(connection, schema, storage)
 
 
-def upgrade_patiently(connection: Connection, schema: str, storage: Storage, report: Report) -> None:
+def upgrade_patiently(connection: Connection, schema: str, storage: Storage, report: OnProgress) -> None:
     """Upgrade in one transaction. While tables are in use, let others use them, and try again.
 
     Raises TablesInUse if they are in use for minutes, and DatabaseUnusable as `upgrade` does.

@@ -6,7 +6,7 @@ from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.postgres.account import Account
 
 
-def watermarks(account: Account) -> dict[str, datetime]:
+def read(account: Account) -> dict[str, datetime]:
     """Return the watermark of each stream."""
     query = "SELECT stream, watermark FROM {} WHERE esp_integration_id = %(account)s"
     return dict(account.execute(query, bookkeeping.WATERMARKS).fetchall())

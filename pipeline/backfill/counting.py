@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from klaviyo_pg.errors import MissingScope, Refused
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import backfill_ledger, runs
+from klaviyo_pg.postgres import backfill_ledger, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window, floor
@@ -19,7 +19,7 @@ from pipeline.job import Job
 from pipeline.outage import Outage
 from pipeline.outcome import describe
 from pipeline.reconcile.report import Uncounted
-from pipeline.run import Run, transact
+from pipeline.runs import Run, transact
 from pipeline.session import Session
 from pipeline.workers import Inbox, Pool
 
@@ -73,7 +73,7 @@ def _recorded(session: Session, run: Run, ask: Callable[[Source], list[BackfillC
         sent = source.traffic.since(before)
 
     def record(account: Account) -> Chunks:
-        runs.add_requests(account, run.id, sent)
+        run_ledger.add_requests(account, run.id, sent)
         return tuple(backfill_ledger.add(account, chunks, run.id)[::-1])
 
     return transact(session, run, record)

@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from klaviyo_pg.errors import Busy
-from klaviyo_pg.postgres import backfill_ledger, lookups, runs
+from klaviyo_pg.postgres import backfill_ledger, lookups, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import ChunkState
 from klaviyo_pg.windows import Window, floor
 from pipeline.backfill.chunking import adjoining, gaps, years
-from pipeline.run import Run, transact
+from pipeline.runs import Run, transact
 from pipeline.session import Session
 from pipeline.spool import open_spool
 from pipeline.streams.selection import metrics_to_read, selection_of
@@ -55,7 +55,7 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
     def look_up(account: Account) -> tuple[list[str], list[BackfillChunk], set[tuple[str, datetime]], bool]:
         ids = metrics_of(account, run, event_tables)
         chunks = backfill_ledger.chunks(account)
-        if is_new := restart and runs.restart(account, run.id, partial(_is_read, chunks, ids, window)):
+        if is_new := restart and run_ledger.restart(account, run.id, partial(_is_read, chunks, ids, window)):
             dropped = _with_dropped(window, run.settings.events_kept_since)
             check_no_parts(
                 account, [each for each in chunks if each.metric_id in ids and each.window.overlaps(dropped)]

@@ -24,14 +24,14 @@ from klaviyo_pg.environment import PROXIES, without_secrets
 from klaviyo_pg.errors import KlaviyoPgError, Stopped, Unavailable
 from klaviyo_pg.postgres import address
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
-from pipeline.backfill.read import Outcomes, extract_here
+from pipeline.backfill.reading import Outcomes, extract_here
 from pipeline.outcome import Outcome
 from pipeline.progress import Progress
-from pipeline.run import Run
+from pipeline.runs import Run
 from pipeline.session import Session
 from transforms.events import Metrics
 
-_LOOK = 0.25  # seconds between two looks at the stop flag
+_POLL_SECONDS = 0.25  # between two looks at the stop flag
 _ENDED = "A reading process ended unexpectedly. Rerun with the same arguments to resume."
 
 
@@ -75,7 +75,7 @@ class Readers:
             answers = process.begin((run, chunks, metrics, attempt))
         while True:
             with suppress(Empty):
-                answer = answers.get(timeout=_LOOK)
+                answer = answers.get(timeout=_POLL_SECONDS)
                 if isinstance(answer, Exception):
                     raise answer
                 return tuple(Outcome(chunks[at], {}, was_done, error) for at, was_done, error in answer)

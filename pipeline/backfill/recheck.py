@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from klaviyo_pg.errors import MissingScope, Refused
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import backfill_ledger, reconciliation, runs
+from klaviyo_pg.postgres import backfill_ledger, reconciliation, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.rows import Count
 from klaviyo_pg.windows import Window, floor
@@ -18,11 +18,11 @@ from pipeline.backfill.chunking import cut, years
 from pipeline.backfill.counted import FAILURES, Chunks, PlannedChunks, checked_counts
 from pipeline.outage import Outage
 from pipeline.outcome import describe
-from pipeline.run import Run, transact
+from pipeline.runs import Run, transact
 from pipeline.session import Session
 
 
-class _Part(NamedTuple):
+class _Comparable(NamedTuple):
     """Chunks of a metric that can only be compared together, and the source's counts of their time."""
 
     chunks: Chunks
@@ -70,12 +70,12 @@ def recheck(session: Session, run: Run, loaded: Sequence[Chunks]) -> PlannedChun
         session.stop.check()
         with session.source() as source:
             before = source.traffic
-            parts, reason = _count(source, chunks, outage)
+            comparables, reason = _count(source, chunks, outage)
             sent = source.traffic.since(before)
 
         def record(account: Account) -> Chunks:
-            runs.add_requests(account, run.id, sent)
-            return tuple(new for part in parts for new in _settle(account, run, part))
+            run_ledger.add_requests(account, run.id, sent)
+            return tuple(new for comparable in comparables for new in _settle(account, run, comparable))
 
         return PlannedChunks(transact(session, run, record), {chunks[0].metric_id: reason} if reason else {})
 
@@ -83,7 +83,7 @@ def recheck(session: Session, run: Run, loaded: Sequence[Chunks]) -> PlannedChun
         return PlannedChunks.joined(pool.map(check, loaded))
 
 
-def _count(source: Source, chunks: Chunks, outage: Outage) -> tuple[list[_Part], str | None]:
+def _count(source: Source, chunks: Chunks, outage: Outage) -> tuple[list[_Comparable], str | None]:
     """Ask for the counts of chunks, and return those that could be counted; with the reason if others could not.
 
     One request shows that a metric has few events, or when it begins, so that no time before that is counted.
@@ -91,7 +91,7 @@ def _count(source: Source, chunks: Chunks, outage: Outage) -> tuple[list[_Part],
     metric_id, window = chunks[0].metric_id, Window(chunks[0].window_start, chunks[-1].window_end)
     beginning = source.beginning(metric_id, window)
     if beginning is not None and beginning.events is not None:
-        return [_Part(chunks, [Count(*window, beginning.events)] if beginning.events else [])], None
+        return [_Comparable(chunks, [Count(*window, beginning.events)] if beginning.events else [])], None
     first = window.start if beginning is None or beginning.first is None else beginning.first
     counts: list[Count] = []
     refused: list[Window] = []
@@ -102,8 +102,10 @@ def _count(source: Source, chunks: Chunks, outage: Outage) -> tuple[list[_Part],
         except (Refused, MissingScope) as error:
             refused.append(year)
             reason = describe(error)
-    parts = [_Part(group, _within(group, counts)) for group in _comparable(chunks, source.count_interval)]
-    return [part for part in parts if not any(part.window.overlaps(year) for year in refused)], reason
+    comparables = [_Comparable(group, _within(group, counts)) for group in _comparable(chunks, source.count_interval)]
+    return [
+        comparable for comparable in comparables if not any(comparable.window.overlaps(year) for year in refused)
+    ], reason
 
 
 def _within(chunks: Chunks, counts: Sequence[Count]) -> list[Count]:
@@ -121,17 +123,17 @@ def _comparable(chunks: Chunks, step: timedelta) -> Iterator[Chunks]:
             begun = number
 
 
-def _settle(account: Account, run: Run, part: _Part) -> Chunks:
-    """Record the new counts of a part; return the chunks that replace it if it has grown, the newest first.
+def _settle(account: Account, run: Run, comparable: _Comparable) -> Chunks:
+    """Record the new counts of chunks; return those that replace them if they have grown, the newest first.
 
     Reconcile may have read events that the ledger does not know.
     """
-    stored = part.loaded
-    if part.events > stored:
-        stored = max(stored, reconciliation.stored_events(account, part.metric_id, part.window))
-    if not part.has_grown(stored):
-        backfill_ledger.recount(account, part.recounted(stored), run.id)
+    stored = comparable.loaded
+    if comparable.events > stored:
+        stored = max(stored, reconciliation.stored_events(account, comparable.metric_id, comparable.window))
+    if not comparable.has_grown(stored):
+        backfill_ledger.recount(account, comparable.recounted(stored), run.id)
         return ()
-    new = list(cut(part.metric_id, part.window, part.counts, run.settings.chunk_events))
-    backfill_ledger.forget(account, [part.metric_id], part.window, run.id)
+    new = list(cut(comparable.metric_id, comparable.window, comparable.counts, run.settings.chunk_events))
+    backfill_ledger.forget(account, [comparable.metric_id], comparable.window, run.id)
     return tuple(backfill_ledger.add(account, new, run.id)[::-1])

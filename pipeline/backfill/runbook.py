@@ -3,30 +3,29 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from klaviyo_pg.postgres import backfill_ledger, lookups, reconciliation
-from klaviyo_pg.postgres import watermarks as ledger
+from klaviyo_pg.postgres import backfill_ledger, lookups, reconciliation, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window, history_window
 from pipeline import coverage, stored_marts
 from pipeline.backfill.chunking import Summary, sentences, summaries
 from pipeline.backfill.plan import Plan, event_tables_of, metrics_of, plan
-from pipeline.backfill.side_by_side import Read, read_history
+from pipeline.backfill.side_by_side import ReadPlan, read_history
 from pipeline.job import Job, read
 from pipeline.plan import MOST_WAITING, people_chunks, unread_dimension_chunks
 from pipeline.reconcile.compare import COUNTS_DELAY
-from pipeline.statistics import update_statistics
 from pipeline.streams.dimensions import LISTS, METRICS
 from pipeline.streams.events import stored_metrics
 from pipeline.streams.people import PEOPLE
 from pipeline.streams.selection import selection_of
+from pipeline.update_statistics import update_statistics
 
 _NO_METRICS = "The account has no metrics yet, so there is no history to load."
 _NO_HISTORY = "No selected metric has events for the selected tables, so there is no history to load."
 
 
 def backfill(
-    job: Job, start: datetime, end: datetime | None, restart: bool = False, read_plan: Read = read_history
+    job: Job, start: datetime, end: datetime | None, restart: bool = False, read_plan: ReadPlan = read_history
 ) -> None:
     """Load the history of events from `start` to `end` (exclusive; None: the last midnight).
 
@@ -39,11 +38,11 @@ def backfill(
         read_plan: reads the planned chunks.
     """
     window = history_window(job.run.as_of, start, end, job.run.settings.events_kept_since)
-    watermarks = job.transact(ledger.watermarks)
+    read_to = job.transact(watermarks.read)
     with job.session.source() as source:
         reasons = source.exclusion_reasons
     streams = selection_of(job.run.settings).streams
-    read(job, "Metrics and lists", unread_dimension_chunks(watermarks, {METRICS.name, LISTS.name}, reasons, streams))
+    read(job, "Metrics and lists", unread_dimension_chunks(read_to, {METRICS.name, LISTS.name}, reasons, streams))
     planned = Plan(()) if job.tally.must_stop else _planned(job, window, restart)
     if not planned.selects_metrics:
         job.tally.add_notes(_NO_HISTORY)

@@ -12,9 +12,9 @@ from klaviyo_pg.states import ChunkState
 from pipeline.backfill.counting import Counting
 from pipeline.backfill.plan import Plan, take_over
 from pipeline.backfill.processes import reading_processes
-from pipeline.backfill.read import Outcomes, extract, label, load, next_group, read_at_once, spooled
-from pipeline.backfill.shown import Shown
-from pipeline.job import LOOK, Job
+from pipeline.backfill.progress_log import ProgressLog
+from pipeline.backfill.reading import Outcomes, extract, label, load, next_group, read_at_once, spooled
+from pipeline.job import POLL_SECONDS, Job
 from pipeline.outcome import describe
 from pipeline.spool import Spool, open_spool
 from pipeline.streams.events import stored_metrics
@@ -42,11 +42,11 @@ def read_history(job: Job, plan: Plan) -> None:
         workers.pool(count) as readers,
         workers.pool(max(1, count // _READERS_PER_LOADER)) as loaders,
     ):
-        reading = _Reading(job, plan, _Pools(counter, readers, loaders), count)
+        reading = _HistoryReading(job, plan, _Pools(counter, readers, loaders), count)
         while reading.continues():
             job.session.keep_claims()
         reading.report()
-        stored = reading.shown.stored
+        stored = reading.progress_log.stored
     if job.session.stop.is_requested and not job.tally.is_postponed:
         job.tally.add_error(Stopped(f"Stopped after {stored:,} events. Rerun with the same arguments to resume."))
 
@@ -59,13 +59,13 @@ class _Pools(NamedTuple):
     loaders: Pool
 
 
-class _Reading:
+class _HistoryReading:
     """Chunks in progress: being extracted, waiting in the spool, being loaded; or, without a spool, both at once."""
 
     def __init__(self, job: Job, plan: Plan, pools: _Pools, max_readers: int) -> None:
         self._job, self._pools, self._max_readers = job, pools, max_readers
         self._inbox, self._metrics = Inbox(), job.transact(stored_metrics)
-        self.shown = Shown(job, self._metrics.names)
+        self.progress_log = ProgressLog(job, self._metrics.names)
         self._spool = open_spool(job.run.settings, job.run.integration_id)
         if self._spool:
             self._tidy(self._spool, plan)
@@ -86,7 +86,7 @@ class _Reading:
         """Begin what can begin, and wait a moment for something to finish. Returns False when everything has."""
         new = self._counting.take()
         self._chunks += new
-        self.shown.expect(new, self._counting.is_complete)
+        self.progress_log.expect(new, self._counting.is_complete)
         while self._begun < len(self._chunks) and self._may_begin():
             group = next_group(self._chunks, self._begun, self._events_per_page)
             self._begun += len(group)
@@ -94,8 +94,8 @@ class _Reading:
                 self._read(waiting)
         if not len(self._inbox):
             return False
-        self._inbox.handle_next(LOOK)
-        self.shown.log()
+        self._inbox.handle_next(POLL_SECONDS)
+        self.progress_log.log()
         return True
 
     def report(self) -> None:
@@ -153,5 +153,5 @@ class _Reading:
             backfill_ledger.fail(job.run.account(connection), chunk, message)
 
 
-Read = Callable[[Job, Plan], None]
+ReadPlan = Callable[[Job, Plan], None]
 """A way to read a plan: in this process, or in others."""

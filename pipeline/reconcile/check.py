@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Refused, Stopped, UserError
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.postgres import event_tables, lookups, reconciliation, runs
+from klaviyo_pg.postgres import event_tables, lookups, reconciliation, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.reconciliation import Comparison, Key, LastCheck
 from klaviyo_pg.states import CountState
@@ -19,10 +19,10 @@ from pipeline.job import Job, read
 from pipeline.outage import Outage
 from pipeline.outcome import describe
 from pipeline.reconcile import compare
-from pipeline.reconcile.compare import Compared, Comparisons, Counts
+from pipeline.reconcile.compare import Compared, Comparisons, EventCounts
 from pipeline.reconcile.report import Findings, report
 from pipeline.reconcile.rotation import MOST_MISSED, turn
-from pipeline.run import Run, transact
+from pipeline.runs import Run, transact
 from pipeline.session import Session
 from pipeline.streams.events import EVENTS
 from pipeline.streams.selection import metrics_to_read, selection_of
@@ -182,7 +182,7 @@ def check(job: Job, scope: Scope, findings: Findings, rereads: Rereads) -> dict[
     if not scope.windows:
         job.log.info("No counts to compare: nothing in %s has been loaded", scope.period)
         return {}
-    counts: Mapping[str, Counts | None] = _count(job, scope, findings, is_required=rereads.surplus)
+    counts: Mapping[str, EventCounts | None] = _count(job, scope, findings, is_required=rereads.surplus)
     scope = scope.only(counts)
     compared = _compare(job, scope, counts)
     differing = {
@@ -205,13 +205,13 @@ def check(job: Job, scope: Scope, findings: Findings, rereads: Rereads) -> dict[
     return compared
 
 
-def _count(job: Job, scope: Scope, findings: Findings, is_required: bool) -> dict[str, Counts | None]:
+def _count(job: Job, scope: Scope, findings: Findings, is_required: bool) -> dict[str, EventCounts | None]:
     """Ask for the source's counts of each metric; None where it cannot count it, which is noted.
 
     If counts are required, a metric that got no answer is left out, and the tally has the error.
     """
     windows = {each: Window(parts[0].start, parts[-1].end) for each, parts in scope.windows.items()}
-    counts: dict[str, Counts | None] = {}
+    counts: dict[str, EventCounts | None] = {}
     with job.session.progress.stage("Counts at the source", "metrics"):
         answers = job.workers.call(ask_counts, job.run, windows)
     for metric_id, answer in answers.items():
@@ -226,7 +226,7 @@ def _count(job: Job, scope: Scope, findings: Findings, is_required: bool) -> dic
     return counts
 
 
-def ask_counts(session: Session, run: Run, windows: Mapping[str, Window]) -> dict[str, Counts | KlaviyoPgError]:
+def ask_counts(session: Session, run: Run, windows: Mapping[str, Window]) -> dict[str, EventCounts | KlaviyoPgError]:
     """Ask the source for counts of metrics: by start of an hour (legacy: a day), or the error instead.
 
     After one failure of the API the other metrics are not asked for.
@@ -234,7 +234,7 @@ def ask_counts(session: Session, run: Run, windows: Mapping[str, Window]) -> dic
     outage, progress = Outage(_FAILURES), session.progress
     progress.expect("counts", "counts", len(windows))
 
-    def ask(metric_id: str) -> tuple[Counts | KlaviyoPgError, Traffic]:
+    def ask(metric_id: str) -> tuple[EventCounts | KlaviyoPgError, Traffic]:
         session.stop.check()
         if isinstance(outage.error, KlaviyoPgError):
             return outage.error, Traffic()
@@ -255,12 +255,12 @@ def ask_counts(session: Session, run: Run, windows: Mapping[str, Window]) -> dic
     with ThreadPoolExecutor(session.worker_count()) as pool:
         answers = list(pool.map(ask, windows))
     sent = Traffic.total(traffic for _, traffic in answers)
-    transact(session, run, lambda account: runs.add_requests(account, run.id, sent))
+    transact(session, run, lambda account: run_ledger.add_requests(account, run.id, sent))
     return {metric_id: counts for metric_id, (counts, _) in zip(windows, answers, strict=True)}
 
 
-def _compare(job: Job, scope: Scope, counts: Mapping[str, Counts | None]) -> dict[str, Compared]:
-    def look_up(account: Account) -> Mapping[str, Counts]:
+def _compare(job: Job, scope: Scope, counts: Mapping[str, EventCounts | None]) -> dict[str, Compared]:
+    def look_up(account: Account) -> Mapping[str, EventCounts]:
         return reconciliation.stored(account, list(scope.windows), scope.period, scope.step)
 
     with job.session.progress.stage("Counts in the warehouse", "metrics"):
@@ -274,8 +274,8 @@ def _compare(job: Job, scope: Scope, counts: Mapping[str, Counts | None]) -> dic
 
 
 def _compare_after_reading(
-    job: Job, scope: Scope, counts: Mapping[str, Counts | None], findings: Findings
-) -> tuple[dict[str, Compared], Mapping[str, Counts | None]]:
+    job: Job, scope: Scope, counts: Mapping[str, EventCounts | None], findings: Findings
+) -> tuple[dict[str, Compared], Mapping[str, EventCounts | None]]:
     """Compare again; where counts still differ ask the source again, since more events may have come in between.
 
     Returns the counts that were compared as well.
@@ -290,7 +290,7 @@ def _compare_after_reading(
 
 
 def _compare_without_outdated(
-    job: Job, scope: Scope, counts: Mapping[str, Counts | None], compared: Mapping[str, Compared]
+    job: Job, scope: Scope, counts: Mapping[str, EventCounts | None], compared: Mapping[str, Compared]
 ) -> dict[str, Compared]:
     """Delete events that have another time now, where more are stored than the source counts, and compare again."""
     surplus = {
@@ -308,7 +308,7 @@ def _compare_without_outdated(
 
 
 def _rereads(
-    job: Job, differing: Mapping[str, Sequence[Comparison]], counts: Mapping[str, Counts | None]
+    job: Job, differing: Mapping[str, Sequence[Comparison]], counts: Mapping[str, EventCounts | None]
 ) -> list[Chunk]:
     """Return chunks with a mark, the time, so that each check reads them even if this run has already done so."""
     with job.session.source() as source:

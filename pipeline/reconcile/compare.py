@@ -19,7 +19,7 @@ COUNTS_DELAY = timedelta(hours=1)
 _DAY = timedelta(days=1)
 _MAX_SENTENCES = 10  # differences in sentences; the table has the others
 
-Counts = Mapping[datetime, int]
+EventCounts = Mapping[datetime, int]
 """Start of a step -> events in it. A step that is not named has none."""
 Comparisons = Mapping[Key, Comparison]
 """The comparisons that an earlier check stored."""
@@ -67,8 +67,8 @@ def compare(
     metric_id: str,
     windows: Iterable[Window],
     step: timedelta,
-    source: Counts | None,
-    stored: Counts,
+    source: EventCounts | None,
+    stored: EventCounts,
     before: Comparisons,
 ) -> Compared:
     """Compare each day of the windows, and the steps that differ. `source` is None where it cannot count the metric."""
@@ -102,7 +102,7 @@ def _steps(window: Window, step: timedelta) -> Iterator[datetime]:
 
 
 def _comparison(
-    metric_id: str, starts: Sequence[datetime], step: timedelta, source: Counts | None, stored: Counts
+    metric_id: str, starts: Sequence[datetime], step: timedelta, source: EventCounts | None, stored: EventCounts
 ) -> Comparison:
     """Compare consecutive steps as a whole."""
     end, warehouse = starts[-1] + step, sum(stored.get(at, 0) for at in starts)
@@ -131,7 +131,7 @@ def _remains(now: Comparison, before: Comparison | None) -> bool:
     return before is not None and now.equals_counts_of(before) and before.reread_at is not None
 
 
-def windows_to_read(steps: Iterable[Comparison], source: Counts, page: int, chunk: float = inf) -> list[Window]:
+def windows_to_read(steps: Iterable[Comparison], source: EventCounts, page: int, chunk: float = inf) -> list[Window]:
     """Return windows that contain these steps of one metric: those that fit on one page as one window.
 
     So are adjacent steps, up to about `chunk` events.

@@ -1,6 +1,6 @@
 """The runbook of a reconcile run."""
 
-from klaviyo_pg.postgres import watermarks as ledger
+from klaviyo_pg.postgres import watermarks
 from pipeline import coverage, stored_marts
 from pipeline.chunks import Chunk
 from pipeline.job import Job, read
@@ -22,8 +22,8 @@ def reconcile(job: Job) -> None:
     _check(job)
     with job.session.source() as source:
         reasons = source.exclusion_reasons
-    watermarks, streams = job.transact(ledger.watermarks), selection_of(job.run.settings).streams
-    unread = unread_dimension_chunks(watermarks, (), reasons, streams)
+    read_to, streams = job.transact(watermarks.read), selection_of(job.run.settings).streams
+    unread = unread_dimension_chunks(read_to, (), reasons, streams)
     if unread and not job.tally.must_stop:
         read(job, "Lists, campaigns and flows", unread)
     stored_marts.renew(job)

@@ -15,7 +15,7 @@ from klaviyo_pg.rows import Form, Image, Page, Template
 from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch
 from pipeline.chunks import key_of
-from pipeline.streams.stream import Reading, Reads, Stream, by_rows, collected
+from pipeline.streams.stream import OpenedChunk, Reading, Stream, by_rows, collected
 from transforms import content
 
 FULL_READS = "content_read"
@@ -27,7 +27,7 @@ ReadPages = Callable[[Source, AnyWindow], Iterator[Page[Any]]]
 ToBatch = Callable[[Reading, Sequence[Page[Any]]], Batch]
 
 
-class _Read:
+class _CollectionRead:
     """One reading of a collection. Only a full read that was not interrupted, and in which every record was readable,
     makes anything absent."""
 
@@ -78,9 +78,9 @@ def _images(reading: Reading, pages: Sequence[Page[Image]]) -> Batch:
 def _stream(name: str, cursor: str, read: ReadPages, to_batch: ToBatch, *ways: Load) -> Stream:
     """Declare a collection with a row for each id."""
 
-    def open_chunk(reading: Reading) -> Reads:
-        one = _Read(reading, stream, read)
-        return Reads(one.pages(), lambda pages: to_batch(reading, pages), one.finish)
+    def open_chunk(reading: Reading) -> OpenedChunk:
+        one = _CollectionRead(reading, stream, read)
+        return OpenedChunk(one.pages(), lambda pages: to_batch(reading, pages), one.finish)
 
     stream = Stream(
         name,

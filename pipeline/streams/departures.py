@@ -20,9 +20,9 @@ from klaviyo_pg.rows import Reject
 from pipeline.batch import Batch
 from pipeline.chunks import key_of
 from pipeline.streams.events import probe as probe_events
-from pipeline.streams.people import EVENT_OWNERS, LOOKED_UP_AT_ONCE, LookedUp, ids_of, look_up, looked_up_reads
+from pipeline.streams.people import EVENT_OWNERS, LOOKED_UP_AT_ONCE, LookedUp, ids_of, look_up, open_looked_up
 from pipeline.streams.people import probe as probe_people
-from pipeline.streams.stream import Reading, Reads, Stream, by_rows
+from pipeline.streams.stream import OpenedChunk, Reading, Stream, by_rows
 from transforms import people
 
 _MOST_OWNERS = 500  # events whose profile one run asks for: each takes a request
@@ -86,14 +86,14 @@ class _ProfileSweep:
             watermarks.advance(account, key_of(PROFILE_SWEEP.name, month), None, run.as_of, None, month)
 
 
-def _open_sweep(reading: Reading) -> Reads:
+def _open_sweep(reading: Reading) -> OpenedChunk:
     sweep = _ProfileSweep(reading)
-    return looked_up_reads(reading, sweep.pages(), sweep.finish)
+    return open_looked_up(reading, sweep.pages(), sweep.finish)
 
 
-def _open_suspected(reading: Reading) -> Reads:
+def _open_suspected(reading: Reading) -> OpenedChunk:
     present: list[str] = []
-    return looked_up_reads(
+    return open_looked_up(
         reading, _suspected(reading, present), lambda account, guard: departures.forget(account, present)
     )
 
@@ -113,8 +113,8 @@ def _suspected_ids(reading: Reading, after: str) -> list[str]:
     return reading.transact(lambda account: departures.suspected(account, after, LOOKED_UP_AT_ONCE))
 
 
-def _open_owners(reading: Reading) -> Reads:
-    return Reads(_owners(reading), _merges)
+def _open_owners(reading: Reading) -> OpenedChunk:
+    return OpenedChunk(_owners(reading), _merges)
 
 
 class _Owned(NamedTuple):

@@ -15,7 +15,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Campaign, CustomMetric, Flow, Group, MappedMetric, Metric, Page, Reject, Tag, TagGroup
 from pipeline.batch import Batch, protection_of
-from pipeline.streams.stream import Finish, Reading, Reads, Stream, as_one_batch, collected, nothing
+from pipeline.streams.stream import Finish, OpenedChunk, Reading, Stream, as_one_batch, collected, nothing
 from transforms import definitions, dimensions, messages, routing, tags
 from transforms.clean import Cleaned
 
@@ -48,7 +48,7 @@ def full_read(
     `finish` returns runs in the transaction that stores the rows.
     """
 
-    def open_chunk(reading: Reading) -> Reads:
+    def open_chunk(reading: Reading) -> OpenedChunk:
         def prepare_pages(pages: Sequence[Page[Any]]) -> _Collection | None:
             if not pages:  # this dialect does not have the collection, which is something else than an empty one
                 return None
@@ -61,7 +61,7 @@ def full_read(
             made, unreadable = transform(reading, read.rows), read.unreadable
             return Batch(_believed(made.frames, rejects, unreadable), {rejects: unreadable}, made.nul_characters)
 
-        return Reads(fetch(reading.source), batch, finish(reading), prepare=prepare_pages)
+        return OpenedChunk(fetch(reading.source), batch, finish(reading), prepare=prepare_pages)
 
     return Stream(
         name,

@@ -18,7 +18,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.rows import EventPage, Events, Profile
 from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch, protection_of
-from pipeline.streams.stream import BATCH_SECONDS, BatchEnd, Group, Reading, Reads, Stream
+from pipeline.streams.stream import BATCH_SECONDS, BatchEnd, Group, OpenedChunk, Reading, Stream
 from transforms import events, people
 from transforms.attributions import attributions
 from transforms.event_lines import EventLines, event_lines
@@ -34,11 +34,11 @@ def stored_metrics(account: Account) -> events.Metrics:
     return events.Metrics({row.id: row.name for row in rows}, {row.id: row.destination for row in rows})
 
 
-def _open_events(reading: Reading) -> Reads:
+def _open_events(reading: Reading) -> OpenedChunk:
     metrics = reading.metrics or reading.transact(stored_metrics)
     people_read = PendingPeople(reading.session.people)
     making = partial(event_batch, metrics, reading.integration_id, person_load(reading.source))
-    return Reads(
+    return OpenedChunk(
         _pages(reading, people_read),
         partial(
             making,

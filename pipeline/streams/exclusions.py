@@ -10,13 +10,13 @@ from dataclasses import replace
 import polars as pl
 
 from klaviyo_pg.catalogue import Load, loads
-from klaviyo_pg.postgres import excluded, runs, sweeps, watermarks
+from klaviyo_pg.postgres import excluded, run_ledger, sweep_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Exclusion, Page
 from pipeline.batch import Batch
 from pipeline.chunks import key_of
-from pipeline.streams.stream import Reading, Reads, Stream, SweptPart, by_rows, collected
+from pipeline.streams.stream import OpenedChunk, Reading, Stream, SweptPart, by_rows, collected
 from transforms import membership
 
 _NAME = "exclusions"
@@ -53,23 +53,23 @@ class _Part:
         run = self._reading.run
         if not self._was_allowed:
             return
-        sweeps.lock(account, run.id, _NAME)
-        has_all = not runs.has_rejected(account, run.id, loads.SWEPT_EXCLUSIONS.table.name)
-        sweeps.finish_part(account, run.id, self._key, self._reading.part, has_all)
-        standing = sweeps.standing(account, run.id, _NAME, (self._key, self._reading.part))
+        sweep_ledger.lock(account, run.id, _NAME)
+        has_all = not run_ledger.has_rejected(account, run.id, loads.SWEPT_EXCLUSIONS.table.name)
+        sweep_ledger.finish_part(account, run.id, self._key, self._reading.part, has_all)
+        standing = sweep_ledger.standing(account, run.id, _NAME, (self._key, self._reading.part))
         if not standing.is_done:
             return
         whole = replace(guard, stream=_NAME)
-        runs.add_counts(account, run.id, excluded.merge(account, run.id, standing.is_complete, whole))
+        run_ledger.add_counts(account, run.id, excluded.merge(account, run.id, standing.is_complete, whole))
         if guard.believes_losses:
             excluded.forget(account)
-            sweeps.forget(account, _NAME)
+            sweep_ledger.forget(account, _NAME)
             watermarks.advance(account, _NAME, None, run.as_of, EXCLUSIONS.table.name)
 
 
-def _open(reading: Reading) -> Reads:
+def _open(reading: Reading) -> OpenedChunk:
     part = _Part(reading)
-    return Reads(part.pages(), part.batch, part.finish)
+    return OpenedChunk(part.pages(), part.batch, part.finish)
 
 
 EXCLUSIONS = Stream(

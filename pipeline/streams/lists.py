@@ -8,14 +8,14 @@ import polars as pl
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.errors import NotFound
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import clock, lookups, member_lists, sweeps, watermarks
+from klaviyo_pg.postgres import clock, lookups, member_lists, sweep_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Membership, MembershipPage, Suppression
 from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch
 from pipeline.chunks import key_of
-from pipeline.streams.stream import Reading, Reads, Stream, SweptPart, by_rows
+from pipeline.streams.stream import OpenedChunk, Reading, Stream, SweptPart, by_rows
 from transforms import membership, people
 
 _BATCH_ROWS = 2_000  # memberships in one transaction: a page has a hundred
@@ -148,7 +148,7 @@ class _Subscribers:
             return start
 
         def look_up(account: Account) -> tuple[datetime | None, datetime | None]:
-            return watermarks.watermarks(account).get(self._key), clock.oldest_transaction(account.connection)
+            return watermarks.read(account).get(self._key), clock.oldest_transaction(account.connection)
 
         asked, self._asked_until = self._reading.transact(look_up)
         return max(start, asked) if start and asked else start
@@ -171,15 +171,15 @@ class _Subscribers:
 def was_readable(account: Account, reading: Reading, key: str) -> bool:
     """Record that a list or segment was read to its end, and return whether each of its records was readable."""
     assert reading.subject is not None
-    sweeps.forget_others(account, reading.run.id, key)
+    sweep_ledger.forget_others(account, reading.run.id, key)
     found = member_lists.count_found(account, reading.subject, reading.run.id)
-    return sweeps.finish_part(account, reading.run.id, key, reading.part, True, found)
+    return sweep_ledger.finish_part(account, reading.run.id, key, reading.part, True, found)
 
 
-def _open_list(reading: Reading) -> Reads:
+def _open_list(reading: Reading) -> OpenedChunk:
     assert reading.subject is not None
     sweep = _Sweep(reading, reading.subject)
-    return Reads(sweep.pages(), sweep.batch, sweep.finish)
+    return OpenedChunk(sweep.pages(), sweep.batch, sweep.finish)
 
 
 def _probe(source: Source, window: AnyWindow, list_id: str | None) -> Iterator[MembershipPage]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from klaviyo_pg.catalogue import Load, loads, on_request
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import sweeps, swept, watermarks
+from klaviyo_pg.postgres import absent_rows, sweep_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Page, Record
@@ -17,7 +17,7 @@ from pipeline.batch import Batch
 from pipeline.chunks import key_of
 from pipeline.streams.content import FULL_READS
 from pipeline.streams.dimensions import full_read
-from pipeline.streams.stream import Finish, Reading, Reads, Stream, SweptPart, by_rows, collected, nothing
+from pipeline.streams.stream import Finish, OpenedChunk, Reading, Stream, SweptPart, by_rows, collected, nothing
 from transforms import records
 
 _BATCH_ROWS = 2_000  # in one transaction: a page has a hundred
@@ -31,7 +31,7 @@ def _batch(reading: Reading, fills: Sequence[Load], rows: Sequence[Record]) -> B
     return Batch([(load, each.frame) for load, each in made], nul_characters=numbers)
 
 
-class _Read:
+class _CollectionRead:
     """One reading of a collection. Only a full read in which every record was readable makes anything absent.
 
     Where a subject limits it, `owner` is the column with the key of that. A collection that does not show what is
@@ -76,13 +76,16 @@ class _Read:
 
     def _is_believed(self, account: Account, guard: Guard) -> bool:
         sweep = self._reading.run.id
-        sweeps.forget_others(account, sweep, self._key)
-        is_readable = sweeps.finish_part(account, sweep, self._key, self._reading.part, True)
+        sweep_ledger.forget_others(account, sweep, self._key)
+        is_readable = sweep_ledger.finish_part(account, sweep, self._key, self._reading.part, True)
         if is_readable:
-            believed = [swept.mark(account, guard, load.table, self._key, sweep, self._owner) for load in self._fills]
+            believed = [
+                absent_rows.mark_unswept(account, guard, load.table, self._key, sweep, self._owner)
+                for load in self._fills
+            ]
             if not all(believed):
                 return False
-        swept.forget(account, self._key)
+        absent_rows.forget_swept(account, self._key)
         return is_readable
 
 
@@ -96,9 +99,9 @@ def _large(
 ) -> Stream:
     """Declare a stream that is stored batch by batch: read in full by every run, or by the time of the last change."""
 
-    def open_chunk(reading: Reading) -> Reads:
-        read = _Read(reading, stream, subject and f"{subject}_key")
-        return Reads(read.pages(), read.batch, read.finish)
+    def open_chunk(reading: Reading) -> OpenedChunk:
+        read = _CollectionRead(reading, stream, subject and f"{subject}_key")
+        return OpenedChunk(read.pages(), read.batch, read.finish)
 
     def probe(source: Source, window: AnyWindow, wanted: str | None) -> Iterator[Page[Record]]:
         return iter(()) if subject and wanted is None else source.records(name, window, wanted)
@@ -138,8 +141,8 @@ def _mark_codes(reading: Reading) -> Finish:
     """Mark the codes of deleted coupons, which are not read any more."""
 
     def mark(account: Account, guard: Guard) -> None:
-        swept.mark_owned(account, on_request.COUPON_CODES, "coupon_key", on_request.COUPONS)
-        swept.forget_owned(account, COUPON_CODES.name, on_request.COUPONS)
+        absent_rows.mark_owned(account, on_request.COUPON_CODES, "coupon_key", on_request.COUPONS)
+        absent_rows.forget_owned(account, COUPON_CODES.name, on_request.COUPONS)
 
     return mark
 

@@ -16,7 +16,7 @@ from klaviyo_pg.postgres.lookups import DIGITS
 from klaviyo_pg.rows import Page, Profile, ProfileId, Reject
 from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch, protection_of
-from pipeline.streams.stream import Finish, Reading, Reads, Stream, by_rows, collected, nothing
+from pipeline.streams.stream import Finish, OpenedChunk, Reading, Stream, by_rows, collected, nothing
 from transforms import people
 from transforms.digests import NO_DIGEST, digest_of
 
@@ -40,20 +40,20 @@ class LookedUp(NamedTuple):
     incomplete: Incomplete | None = None
 
 
-def _open_profiles(reading: Reading) -> Reads:
-    return _people_reads(reading, reading.source.profiles(reading.window))
+def _open_profiles(reading: Reading) -> OpenedChunk:
+    return _open_people(reading, reading.source.profiles(reading.window))
 
 
-def _open_incomplete(reading: Reading) -> Reads:
+def _open_incomplete(reading: Reading) -> OpenedChunk:
     if reading.source.lists_people:
-        return looked_up_reads(reading, _looked_up(reading))
+        return open_looked_up(reading, _looked_up(reading))
     since = reading.run.as_of - _INCOMPLETE_FOR
     pages = (page for ids in _incomplete(reading, since) for page in reading.source.people(ids))
-    return _people_reads(reading, pages)
+    return _open_people(reading, pages)
 
 
-def _people_reads(reading: Reading, pages: Iterable[Page[Profile]]) -> Reads:
-    return Reads(pages, partial(people_batch, reading), prepare=partial(with_stored, reading))
+def _open_people(reading: Reading, pages: Iterable[Page[Profile]]) -> OpenedChunk:
+    return OpenedChunk(pages, partial(people_batch, reading), prepare=partial(with_stored, reading))
 
 
 def _looked_up(reading: Reading) -> Iterator[LookedUp]:
@@ -103,13 +103,13 @@ def with_stored(reading: Reading, pages: Sequence[Page[Profile]]) -> WithStored:
     return WithStored(pages, stored)
 
 
-def looked_up_reads(reading: Reading, pages: Iterable[LookedUp], finish: Finish = nothing) -> Reads:
+def open_looked_up(reading: Reading, pages: Iterable[LookedUp], finish: Finish = nothing) -> OpenedChunk:
     """Return how people who were looked up are read."""
 
     def prepare(pages: Sequence[LookedUp]) -> tuple[Sequence[LookedUp], WithStored]:
         return pages, with_stored(reading, [each for page in pages for each in page.people])
 
-    return Reads(pages, lambda prepared: _looked_up_batch(reading, *prepared), finish, prepare=prepare)
+    return OpenedChunk(pages, lambda prepared: _looked_up_batch(reading, *prepared), finish, prepare=prepare)
 
 
 def _looked_up_batch(reading: Reading, pages: Sequence[LookedUp], found: WithStored) -> Batch:
@@ -121,7 +121,7 @@ def _looked_up_batch(reading: Reading, pages: Sequence[LookedUp], found: WithSto
     return Batch(frames, rejects, batch.nul_characters, batch.unchanged)
 
 
-class _Read(NamedTuple):
+class _Difference(NamedTuple):
     """People by what a batch has to store of their details: nothing, all of them, or what differs.
 
     `digests` are those to store, by id.
@@ -175,14 +175,14 @@ def _members(
     return [(load, people.members(each, load, at, reading.integration_id, kept)) for load, each in by_load.items()]
 
 
-def _compared(reading: Reading, read: Sequence[Profile], stored: Mapping[str, details.Stored]) -> _Read:
+def _compared(reading: Reading, read: Sequence[Profile], stored: Mapping[str, details.Stored]) -> _Difference:
     """Compare people with what is stored of them.
 
     If another reader stores one of them before this batch is, neither the digest nor the details are overwritten by
     what was left out here. The next run reads the person again, because of the overlap.
     """
     digest = digest_of(reading.integration_id, protection_of(reading.run.settings))
-    result = _Read([], [], [], {})
+    result = _Difference([], [], [], {})
     for person in read:
         known = stored.get(person.id)
         made = digest(person) if reading.source.lists_people else NO_DIGEST

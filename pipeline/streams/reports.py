@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import reports as ledger
+from klaviyo_pg.postgres import report_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Page, Report
 from klaviyo_pg.windows import AnyWindow, Window
 from pipeline.batch import Batch
 from pipeline.streams.dimensions import MAPPED_METRICS
-from pipeline.streams.stream import Reading, Reads, Stream, as_one_batch, collected
+from pipeline.streams.stream import OpenedChunk, Reading, Stream, as_one_batch, collected
 from transforms import reports
 
 _DAY = timedelta(days=1)
@@ -23,7 +23,7 @@ Fetch = Callable[[Source, Window, str], Iterator[Page[Report]]]
 def _report(name: str, kind: str, fetch: Fetch, load: Load) -> Stream:
     """Declare a report. Its chunks are days; their subject is the metric that counts as a conversion."""
 
-    def open_chunk(reading: Reading) -> Reads:
+    def open_chunk(reading: Reading) -> OpenedChunk:
         window, metric_id = reading.window, reading.subject
         assert isinstance(window, Window) and metric_id is not None, "the plan gives each chunk both"
         days = window.days
@@ -35,9 +35,9 @@ def _report(name: str, kind: str, fetch: Fetch, load: Load) -> Stream:
 
         def finish(account: Account, guard: Guard) -> None:
             if guard.believes_losses:  # days whose losses are not believed are read again by the next run
-                ledger.record(account, name, metric_id, days, reading.run.as_of)
+                report_ledger.record(account, name, metric_id, days, reading.run.as_of)
 
-        return Reads(fetch(reading.source, window, metric_id), batch, finish)
+        return OpenedChunk(fetch(reading.source, window, metric_id), batch, finish)
 
     def probe(source: Source, window: AnyWindow, metric_id: str | None) -> Iterator[Page[Report]]:
         if metric_id is None or window.start is None or not source.reads_reports:

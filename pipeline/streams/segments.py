@@ -16,7 +16,7 @@ from pipeline.batch import Batch
 from pipeline.chunks import key_of
 from pipeline.streams.dimensions import SEGMENTS
 from pipeline.streams.lists import was_readable
-from pipeline.streams.stream import Reading, Reads, Stream, SweptPart, by_rows, collected
+from pipeline.streams.stream import OpenedChunk, Reading, Stream, SweptPart, by_rows, collected
 from transforms import membership, people
 
 _BATCH_ROWS = 2_000  # memberships in one transaction: a page has a hundred
@@ -106,10 +106,10 @@ class _Sweep:
         member_lists.delete_sweeps(account, self._segment_id)
 
 
-def _open_segment(reading: Reading) -> Reads:
+def _open_segment(reading: Reading) -> OpenedChunk:
     assert reading.subject is not None
     sweep = _Sweep(reading, reading.subject)
-    return Reads(sweep.pages(), sweep.batch, sweep.finish)
+    return OpenedChunk(sweep.pages(), sweep.batch, sweep.finish)
 
 
 def _probe(source: Source, window: AnyWindow, segment_id: str | None) -> Iterator[Page[Membership]]:

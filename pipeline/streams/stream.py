@@ -16,7 +16,7 @@ from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Page, Reject
 from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch
-from pipeline.run import Result, Run, transact
+from pipeline.runs import Result, Run, transact
 from pipeline.session import Session
 from transforms.events import Metrics
 
@@ -87,7 +87,7 @@ def as_read(pages: Sequence[Any]) -> Sequence[Any]:
     return pages
 
 
-class Reads(NamedTuple):
+class OpenedChunk(NamedTuple):
     """A chunk of a stream, opened: its pages, how pages become a batch, and what its end has to record.
 
     `prepare` returns what `batch` takes: the pages, with what the warehouse has to be asked about them. Readers wait
@@ -125,7 +125,7 @@ class Stream:
     """
 
     name: str
-    open: Callable[[Reading], Reads]
+    open: Callable[[Reading], OpenedChunk]
     group: Grouping
     batch_rows: int
     loads: tuple[Load, ...]

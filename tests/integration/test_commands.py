@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.cli.erase import erase as erase_command
-from klaviyo_pg.postgres import accounts, claims, erase, erase_events, reconciliation, runs
+from klaviyo_pg.postgres import accounts, claims, erase, erase_events, reconciliation, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.reconciliation import Comparison
 from klaviyo_pg.states import CountState, RunState
@@ -112,8 +112,8 @@ def test_status_shows_what_the_last_run_reported(
     """And how many days differ according to all checks so far, whichever run is the last one."""
     account = Account(connection, "klaviyo", integration_id)
     now = datetime(2026, 7, 1, 12, tzinfo=UTC)
-    run = runs.open_run(account, "daily", "all", now)
-    runs.close_run(account, run.run_id, RunState.COMPLETE_WITH_DIFFERENCES, "Counts differ.")
+    run = run_ledger.open_run(account, "daily", "all", now, is_limited=False)
+    run_ledger.close_run(account, run.run_id, RunState.COMPLETE_WITH_DIFFERENCES, "Counts differ.")
     midnight = now - timedelta(hours=12)
     hour, day = (
         Comparison("m1", midnight, midnight + timedelta(hours=length), 1_008, 8, CountState.DIFFERS)

@@ -486,9 +486,9 @@ def _request(account: Account, member_id: str) -> None:
         request(account, [], [member_id])
 
 
-def _search(account: Account, part: erase_events.Part) -> None:
+def _search(account: Account, partition: erase_events.Partition) -> None:
     with account.connection.transaction():
-        search(account, part)
+        search(account, partition)
 
 
 def _waiting(connection: psycopg.Connection) -> object:
@@ -522,8 +522,8 @@ def test_batches_are_stored_while_events_are_cleared(people: None, account: Acco
     with account.connection.transaction():
         record(account)
     assert erased_people.among(other, [md5("p1"), md5("p2")], []) == ({md5("p1")}, set())
-    for part in to_search(account):
-        search(account, part)
+    for partition in to_search(account):
+        search(account, partition)
     with account.connection.transaction():
         assert clear(account, loads.EVENTS["opens"].table) == (1, 1)
         with other.connection.transaction():

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.postgres import accounts, runs, watermarks
+from klaviyo_pg.postgres import accounts, run_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.states import RunState
 from tests.driver import ROOT
@@ -42,8 +42,8 @@ def integration_id(merged: Any, connection: psycopg.Connection) -> str:
         ("metrics", "metrics", None),
     ):
         watermarks.advance(shop, stream, None, NOW - DAY, table_name, subject)
-    run = runs.open_run(shop, "daily", "all", NOW)
-    runs.close_run(shop, run.run_id, RunState.COMPLETE, None)
+    run = run_ledger.open_run(shop, "daily", "all", NOW, is_limited=False)
+    run_ledger.close_run(shop, run.run_id, RunState.COMPLETE, None)
     return one
 
 
@@ -110,9 +110,9 @@ def test_a_run_that_arguments_limited_is_not_a_complete_load(
     """Runs of earlier versions count."""
     connection.execute("UPDATE runs SET finished_at = now() - interval '9 days'")
     shop = Account(connection, SCHEMA, integration_id)
-    run = runs.open_run(shop, "daily", "some", NOW, is_limited=is_limited is True)
+    run = run_ledger.open_run(shop, "daily", "some", NOW, is_limited=is_limited is True)
     connection.execute("UPDATE runs SET is_limited = %s WHERE run_id = %s", [is_limited, run.run_id])
-    runs.close_run(shop, run.run_id, RunState.COMPLETE, None)
+    run_ledger.close_run(shop, run.run_id, RunState.COMPLETE, None)
     assert hours_since_the_last_load(connection, integration_id) == [hours, hours]
 
 

@@ -12,7 +12,7 @@ from klaviyo_pg.catalogue import loads
 from klaviyo_pg.cli.report import report as report_command
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.klaviyo.client import Traffic
-from klaviyo_pg.postgres import accounts, html_report, reconciliation, runs
+from klaviyo_pg.postgres import accounts, html_report, reconciliation, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.html_report import Answer, Consent, within
 from klaviyo_pg.postgres.reconciliation import Comparison
@@ -53,9 +53,9 @@ def shop(connection: psycopg.Connection, merged: Merge) -> Account:
     cause = {"key": "a", "id": "a", "event_key": "e", "event_at": day, "campaign_id": "c1", "campaign_key": "ck"}
     again = {**cause, "key": "b", "id": "b", "campaign_message_id": "M2", "campaign_message_key": "mk"}  # counts once
     merged(loads.EVENT_ATTRIBUTIONS, cause, again, integration_id=one)
-    run = runs.open_run(account, "daily", "all", now)
-    runs.add_counts(account, run.run_id, {"events": {"rows_read": 4_321, "inserted": 1, "rejected": 2}})
-    runs.close_run(account, run.run_id, RunState.PARTIAL, "A scope is missing.")
+    run = run_ledger.open_run(account, "daily", "all", now, is_limited=False)
+    run_ledger.add_counts(account, run.run_id, {"events": {"rows_read": 4_321, "inserted": 1, "rejected": 2}})
+    run_ledger.close_run(account, run.run_id, RunState.PARTIAL, "A scope is missing.")
     differing = Comparison("m1", day, day + timedelta(days=1), 1_008, 8, CountState.DIFFERS)
     reconciliation.write(account, [differing], {}, now)
     connection.execute(
@@ -119,11 +119,11 @@ def test_a_mistake_is_explained(command: Command, out: str, integration: str | N
 def test_the_speed_of_a_resumed_run_is_unknown(shop: Account) -> None:
     """It counts the requests of all its parts, but has the time of the last one only."""
     began = datetime.now(UTC)
-    run = runs.open_run(shop, "reconcile", "all", began)
-    runs.add_requests(shop, run.run_id, Traffic(requests=6_000))
-    runs.close_run(shop, run.run_id, RunState.STOPPED, None)
-    again = runs.open_run(shop, "reconcile", "all", began + timedelta(microseconds=1))
-    runs.close_run(shop, again.run_id, RunState.COMPLETE, None)
+    run = run_ledger.open_run(shop, "reconcile", "all", began, is_limited=False)
+    run_ledger.add_requests(shop, run.run_id, Traffic(requests=6_000))
+    run_ledger.close_run(shop, run.run_id, RunState.STOPPED, None)
+    again = run_ledger.open_run(shop, "reconcile", "all", began + timedelta(microseconds=1), is_limited=False)
+    run_ledger.close_run(shop, again.run_id, RunState.COMPLETE, None)
     [day] = html_report.requests_by_day(shop, began - timedelta(days=1))
     assert (again.is_resumed, day.runs, day.requests) == (True, 2, 6_000)
     assert day.in_a_minute is not None and day.in_a_minute < 6_000

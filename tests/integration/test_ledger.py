@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.postgres import accounts, backfill_ledger, chunks, clock, lookups, runs, watermarks
+from klaviyo_pg.postgres import accounts, backfill_ledger, chunk_ledger, clock, lookups, run_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.postgres.event_tables import move_events
@@ -31,10 +31,10 @@ class Traffic(NamedTuple):
     retries: int
 
 
-def open_run(account: Account, **changes: Any) -> runs.OpenedRun:
+def open_run(account: Account, **changes: Any) -> run_ledger.OpenedRun:
     """Open a daily run at noon, with some of that changed."""
-    arguments: dict[str, Any] = {"flow": "daily", "selection": "all", "now": NOON}
-    return runs.open_run(account, **(arguments | changes))
+    arguments: dict[str, Any] = {"flow": "daily", "selection": "all", "now": NOON, "is_limited": False}
+    return run_ledger.open_run(account, **(arguments | changes))
 
 
 def test_an_account_keeps_its_id(connection: psycopg.Connection) -> None:
@@ -63,7 +63,7 @@ def test_an_unfinished_run_is_resumed(account: Account, state: RunState) -> None
     """The resumed run keeps its point in time, so that it has the same chunks."""
     first = open_run(account)
     if state is not RunState.RUNNING:
-        runs.close_run(account, first.run_id, state, "an error")
+        run_ledger.close_run(account, first.run_id, state, "an error")
     again = open_run(account, now=NOON + timedelta(hours=3))
     assert again == (first.run_id, NOON, True, False)
     rows = account.connection.execute("SELECT state, message, started_at FROM runs").fetchall()
@@ -97,7 +97,7 @@ def test_other_runs_are_not_resumed(
     account: Account, state: RunState, integration_id: str, changes: dict[str, Any]
 ) -> None:
     first = open_run(account)
-    runs.close_run(account, first.run_id, state, None)
+    run_ledger.close_run(account, first.run_id, state, None)
     second = open_run(Account(account.connection, SCHEMA, integration_id), **changes)
     assert second.run_id != first.run_id
     assert (second.as_of, second.is_resumed) == (changes.get("now", NOON), False)
@@ -107,32 +107,32 @@ def test_other_runs_are_not_resumed(
 def test_a_restart_that_was_stopped_after_its_last_event_resumes(account: Account, start: datetime) -> None:
     """It may still lack people. It is over once another run has ended after it."""
     first = open_run(account)
-    assert runs.restart(account, first.run_id, lambda as_of: False)
-    runs.close_run(account, first.run_id, RunState.STOPPED, None)
+    assert run_ledger.restart(account, first.run_id, lambda as_of: False)
+    run_ledger.close_run(account, first.run_id, RunState.STOPPED, None)
     again = open_run(account, now=start)
-    assert not runs.restart(account, again.run_id, lambda as_of: True)
-    runs.close_run(account, again.run_id, RunState.STOPPED, None)
+    assert not run_ledger.restart(account, again.run_id, lambda as_of: True)
+    run_ledger.close_run(account, again.run_id, RunState.STOPPED, None)
     other = open_run(account, selection="without", now=start)
-    runs.close_run(account, other.run_id, RunState.COMPLETE, None)
-    assert not runs.restart(account, open_run(account, now=start).run_id, lambda as_of: False)
-    assert runs.restart(account, open_run(account, now=start).run_id, lambda as_of: as_of == again.as_of)
+    run_ledger.close_run(account, other.run_id, RunState.COMPLETE, None)
+    assert not run_ledger.restart(account, open_run(account, now=start).run_id, lambda as_of: False)
+    assert run_ledger.restart(account, open_run(account, now=start).run_id, lambda as_of: as_of == again.as_of)
 
 
 @pytest.mark.parametrize("state", RunState)
 def test_states_are_stored_as_their_values(account: Account, state: RunState) -> None:
     """The tables contain `to be continued`, not the name of the enum member."""
-    runs.close_run(account, open_run(account).run_id, state, None)
+    run_ledger.close_run(account, open_run(account).run_id, state, None)
     assert account.connection.execute("SELECT state FROM runs").fetchall() == [(state.value,)]
-    last = runs.last_run(account)
+    last = run_ledger.last_run(account)
     assert last is not None and last.state is state
 
 
 def test_the_last_run_of_an_account_is_the_one_that_started_last(account: Account) -> None:
-    assert runs.last_run(account) is None
+    assert run_ledger.last_run(account) is None
     for flow, days in (("daily", 1), ("backfill", 2), ("reconcile", 0)):
         open_run(account, flow=flow, now=NOON + days * DAY)
-    assert runs.last_run(account) == ("backfill", RunState.RUNNING, NOON + 2 * DAY, None)
-    assert runs.last_run(Account(account.connection, SCHEMA, "two")) is None
+    assert run_ledger.last_run(account) == ("backfill", RunState.RUNNING, NOON + 2 * DAY, None)
+    assert run_ledger.last_run(Account(account.connection, SCHEMA, "two")) is None
 
 
 def test_the_last_duration_is_that_of_a_complete_run_after_the_first(account: Account) -> None:
@@ -140,39 +140,39 @@ def test_the_last_duration_is_that_of_a_complete_run_after_the_first(account: Ac
 
     def finished(start: datetime, minutes: int, state: RunState = RunState.COMPLETE) -> None:
         run = open_run(account, now=start)
-        runs.close_run(account, run.run_id, state, None)
+        run_ledger.close_run(account, run.run_id, state, None)
         end = start + timedelta(minutes=minutes)
         account.execute("UPDATE runs SET finished_at = %(end)s WHERE run_id = %(run)s", end=end, run=run.run_id)
 
     finished(NOON, 60)
-    assert runs.last_duration(account, "daily", "all") is None
+    assert run_ledger.last_duration(account, "daily", "all") is None
     finished(NOON + DAY, 5, RunState.COMPLETE_WITH_DIFFERENCES)
     finished(NOON + 2 * DAY, 1, RunState.PARTIAL)
-    assert runs.last_duration(account, "daily", "all") == timedelta(minutes=5)
-    assert runs.last_duration(account, "daily", "others") is None
-    assert runs.last_duration(account, "backfill", "all") is None
+    assert run_ledger.last_duration(account, "daily", "all") == timedelta(minutes=5)
+    assert run_ledger.last_duration(account, "daily", "others") is None
+    assert run_ledger.last_duration(account, "backfill", "all") is None
 
 
 def test_a_first_load_after_a_failure_is_a_first_run_too(account: Account) -> None:
     """On another day it does not resume the run that failed, but it reads everything."""
-    runs.close_run(account, open_run(account, now=NOON).run_id, RunState.FAILED, "the key is wrong")
+    run_ledger.close_run(account, open_run(account, now=NOON).run_id, RunState.FAILED, "the key is wrong")
     account.execute("UPDATE runs SET finished_at = started_at")
     loading = open_run(account, now=NOON + DAY)
     assert not loading.is_resumed
-    runs.close_run(account, loading.run_id, RunState.COMPLETE, None)
+    run_ledger.close_run(account, loading.run_id, RunState.COMPLETE, None)
     account.execute("UPDATE runs SET finished_at = started_at + interval '5 hours' WHERE state = 'complete'")
-    assert runs.last_duration(account, "daily", "all") is None
+    assert run_ledger.last_duration(account, "daily", "all") is None
 
 
 def test_a_run_is_found_by_the_name_of_its_account(connection: psycopg.Connection) -> None:
     shop = accounts.register(connection, SCHEMA, "shop", "ACC1")
     accounts.register(connection, SCHEMA, "another", "ACC2")
     run = open_run(shop)
-    assert runs.find_run(connection, SCHEMA, "shop", run.run_id) == (shop.integration_id, "ACC1", NOON, False)
-    runs.take(shop, "daily", run.run_id, "session")
-    assert runs.find_run(connection, SCHEMA, "shop", run.run_id) == (shop.integration_id, "ACC1", NOON, True)
-    assert runs.find_run(connection, SCHEMA, "another", run.run_id) is None
-    assert runs.find_run(connection, SCHEMA, "shop", "no such run") is None
+    assert run_ledger.find_run(connection, SCHEMA, "shop", run.run_id) == (shop.integration_id, "ACC1", NOON, False)
+    run_ledger.take(shop, "daily", run.run_id, "session")
+    assert run_ledger.find_run(connection, SCHEMA, "shop", run.run_id) == (shop.integration_id, "ACC1", NOON, True)
+    assert run_ledger.find_run(connection, SCHEMA, "another", run.run_id) is None
+    assert run_ledger.find_run(connection, SCHEMA, "shop", "no such run") is None
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
@@ -184,7 +184,7 @@ def test_watermarks_move_neither_back_nor_over_a_gap(account: Account, periods: 
     for start, until in periods:
         begin = None if start is None else NOON + start * DAY
         watermarks.advance(account, "events/a", begin, NOON + until * DAY, "opens", "a")
-        seen.append(watermarks.watermarks(account)["events/a"])
+        seen.append(watermarks.read(account)["events/a"])
     for (before, after), (start, until) in zip(pairwise(seen), periods[1:], strict=True):
         joins = start is None or NOON + start * DAY <= before
         assert after == (max(before, NOON + until * DAY) if joins else before)
@@ -195,8 +195,8 @@ def test_each_stream_of_each_account_has_its_watermark(account: Account) -> None
     watermarks.advance(account, "events/a", None, NOON + DAY, "opens", "a")
     watermarks.advance(account, "profiles", None, NOON + 2 * DAY, "members")
     watermarks.advance(others[0], "events/a", None, NOON + 3 * DAY, "opens", "a")
-    assert watermarks.watermarks(account) == {"events/a": NOON + DAY, "profiles": NOON + 2 * DAY}
-    assert watermarks.watermarks(others[1]) == {}
+    assert watermarks.read(account) == {"events/a": NOON + DAY, "profiles": NOON + 2 * DAY}
+    assert watermarks.read(others[1]) == {}
 
 
 def test_a_watermark_of_an_older_version_gets_its_table_and_subject(account: Account) -> None:
@@ -209,19 +209,19 @@ def test_a_watermark_of_an_older_version_gets_its_table_and_subject(account: Acc
 
 def test_planning_again_keeps_chunks_that_are_done(account: Account) -> None:
     run = open_run(account).run_id
-    assert chunks.plan_chunks(account, run, [("a", "1"), ("a", "2")]) == set()
-    chunks.finish(account, run, "a", "1")
-    assert chunks.plan_chunks(account, run, [("a", "1"), ("a", "2"), ("b", "1")]) == {("a", "1")}
-    assert chunks.plan_chunks(account, "another run", [("a", "1")]) == set()
+    assert chunk_ledger.plan_chunks(account, run, [("a", "1"), ("a", "2")]) == set()
+    chunk_ledger.finish(account, run, "a", "1")
+    assert chunk_ledger.plan_chunks(account, run, [("a", "1"), ("a", "2"), ("b", "1")]) == {("a", "1")}
+    assert chunk_ledger.plan_chunks(account, "another run", [("a", "1")]) == set()
 
 
 def test_the_last_chunk_of_a_stream_to_finish_is_reported(account: Account) -> None:
     """The order does not matter, and chunks of other streams do not count."""
     run = open_run(account).run_id
-    chunks.plan_chunks(account, run, [("a", "1"), ("a", "2"), ("b", "1")])
-    assert not chunks.finish(account, run, "a", "2")
-    assert chunks.finish(account, run, "a", "1")
-    assert chunks.finish(account, run, "b", "1")
+    chunk_ledger.plan_chunks(account, run, [("a", "1"), ("a", "2"), ("b", "1")])
+    assert not chunk_ledger.finish(account, run, "a", "2")
+    assert chunk_ledger.finish(account, run, "a", "1")
+    assert chunk_ledger.finish(account, run, "b", "1")
 
 
 def finish_second(connect: Any, act: Callable[[Account, str], object]) -> bool:
@@ -231,11 +231,11 @@ def finish_second(connect: Any, act: Callable[[Account, str], object]) -> bool:
     """
     one, two = (Account(connect(), SCHEMA, "one") for _ in range(2))
     run = open_run(one).run_id
-    chunks.plan_chunks(one, run, [("a", "1"), ("a", "2")])
+    chunk_ledger.plan_chunks(one, run, [("a", "1"), ("a", "2")])
 
     def second() -> bool:
         with two.connection.transaction():
-            return chunks.finish(two, run, "a", "2")
+            return chunk_ledger.finish(two, run, "a", "2")
 
     with ThreadPoolExecutor(1) as pool:
         with one.connection.transaction():
@@ -249,23 +249,23 @@ def finish_second(connect: Any, act: Callable[[Account, str], object]) -> bool:
 def test_one_of_two_chunks_that_finish_at_the_same_time_is_the_last(connect: Any) -> None:
     """The second waits for the first to commit. Otherwise neither would advance the watermark."""
     first: list[bool] = []
-    second = finish_second(connect, lambda account, run: first.append(chunks.finish(account, run, "a", "1")))
+    second = finish_second(connect, lambda account, run: first.append(chunk_ledger.finish(account, run, "a", "1")))
     assert (first, second) == ([False], True)
 
 
 def test_a_chunk_that_finishes_while_another_one_is_divided_is_not_the_last(connect: Any) -> None:
     """New chunks have the rest of the other one. Otherwise the watermark would pass what they have not read."""
-    assert not finish_second(connect, lambda account, run: chunks.divide(account, run, "a", "1", ["1a", "1b"]))
+    assert not finish_second(connect, lambda account, run: chunk_ledger.divide(account, run, "a", "1", ["1a", "1b"]))
 
 
 def test_a_chunk_that_is_rolled_back_is_not_done(account: Account) -> None:
     """Rows and their bookkeeping share a transaction."""
     run = open_run(account).run_id
-    chunks.plan_chunks(account, run, [("a", "1")])
+    chunk_ledger.plan_chunks(account, run, [("a", "1")])
     with pytest.raises(ZeroDivisionError), account.connection.transaction():
-        chunks.finish(account, run, "a", "1")
+        chunk_ledger.finish(account, run, "a", "1")
         raise ZeroDivisionError
-    assert chunks.plan_chunks(account, run, []) == set()
+    assert chunk_ledger.plan_chunks(account, run, []) == set()
 
 
 @pytest.mark.parametrize(
@@ -278,27 +278,27 @@ def test_a_chunk_that_is_rolled_back_is_not_done(account: Account) -> None:
 )
 def test_chunks_that_were_not_done_just_now_are_reopened(account: Account, done: str, reopened: int) -> None:
     run = open_run(account).run_id
-    chunks.plan_chunks(account, run, [("a", "1")])
-    chunks.finish(account, run, "a", "1")
+    chunk_ledger.plan_chunks(account, run, [("a", "1")])
+    chunk_ledger.finish(account, run, "a", "1")
     account.connection.execute(f"UPDATE chunks SET done_at = done_at {done}")
     with account.connection.transaction():
-        assert chunks.reopen(account, run, [("a", "1")], timedelta(minutes=1)) == reopened
+        assert chunk_ledger.reopen(account, run, [("a", "1")], timedelta(minutes=1)) == reopened
 
 
 def test_the_checkpoint_of_a_chunk_never_moves_back(account: Account) -> None:
     """A finished chunk keeps its checkpoint; other chunks, of this run or another, have their own."""
     run, other = open_run(account).run_id, open_run(account, selection="other").run_id
     for each in (run, other):
-        chunks.plan_chunks(account, each, [("a", "1"), ("a", "2")])
-    assert chunks.progress(account, run, "a", "1") == (ChunkState.PLANNED, None)
+        chunk_ledger.plan_chunks(account, each, [("a", "1"), ("a", "2")])
+    assert chunk_ledger.progress(account, run, "a", "1") == (ChunkState.PLANNED, None)
     for reached in (NOON, NOON + HOUR, NOON):
-        chunks.advance(account, run, "a", "1", reached)
-    assert chunks.progress(account, run, "a", "1") == (ChunkState.PLANNED, NOON + HOUR)
-    chunks.finish(account, run, "a", "1")
-    done = chunks.progress(account, run, "a", "1")
+        chunk_ledger.advance(account, run, "a", "1", reached)
+    assert chunk_ledger.progress(account, run, "a", "1") == (ChunkState.PLANNED, NOON + HOUR)
+    chunk_ledger.finish(account, run, "a", "1")
+    done = chunk_ledger.progress(account, run, "a", "1")
     assert done == (ChunkState.DONE, NOON + HOUR) and done.state is ChunkState.DONE
-    assert chunks.progress(account, run, "a", "2") == (ChunkState.PLANNED, None)
-    assert chunks.progress(account, other, "a", "1") == (ChunkState.PLANNED, None)
+    assert chunk_ledger.progress(account, run, "a", "2") == (ChunkState.PLANNED, None)
+    assert chunk_ledger.progress(account, other, "a", "1") == (ChunkState.PLANNED, None)
 
 
 def backfill_chunk(metric_id: str, day: int, **changes: Any) -> BackfillChunk:
@@ -378,11 +378,11 @@ def test_backfill_chunks_in_a_window_are_forgotten(account: Account) -> None:
 def test_row_counts_add_up(account: Account) -> None:
     """They are added up over batches, by run and table. Counts that a batch does not pass are 0."""
     run, other = open_run(account).run_id, open_run(account, selection="other").run_id
-    runs.add_counts(account, run, {"opens": {"rows_read": 3, "inserted": 2, "unchanged": 1}})
-    runs.add_counts(account, run, {"opens": {"rows_read": 1, "rejected": 1}, "sends": {}})
-    runs.add_counts(account, other, {"opens": {"rows_read": 9}})
-    nothing = dict.fromkeys(runs.COUNTS, 0)
-    assert runs.run_counts(account, run) == {
+    run_ledger.add_counts(account, run, {"opens": {"rows_read": 3, "inserted": 2, "unchanged": 1}})
+    run_ledger.add_counts(account, run, {"opens": {"rows_read": 1, "rejected": 1}, "sends": {}})
+    run_ledger.add_counts(account, other, {"opens": {"rows_read": 9}})
+    nothing = dict.fromkeys(run_ledger.COUNTS, 0)
+    assert run_ledger.run_counts(account, run) == {
         "opens": nothing | {"rows_read": 4, "inserted": 2, "unchanged": 1, "rejected": 1},
         "sends": nothing,
     }
@@ -391,11 +391,11 @@ def test_row_counts_add_up(account: Account) -> None:
 def test_requests_add_up(account: Account) -> None:
     """A run that is resumed keeps its requests."""
     run = open_run(account).run_id
-    runs.add_requests(account, run, Traffic(5, 1))
+    run_ledger.add_requests(account, run, Traffic(5, 1))
     open_run(account)
-    runs.add_requests(account, run, Traffic(2, 2))
-    assert runs.run_requests(account, run) == (7, 3)
-    assert runs.run_requests(account, "no such run") == (0, 0)
+    run_ledger.add_requests(account, run, Traffic(2, 2))
+    assert run_ledger.run_requests(account, run) == (7, 3)
+    assert run_ledger.run_requests(account, "no such run") == (0, 0)
 
 
 def test_events_move_with_their_metric(merged: Any, account: Account) -> None:
@@ -471,12 +471,12 @@ def test_incomplete_people_are_found_in_order_by_the_digits_of_their_keys(merged
 
 
 def test_a_chunk_that_was_divided_is_done_and_its_pieces_are_planned(account: Account) -> None:
-    chunks.plan_chunks(account, "run", [("profiles", "..")])
-    chunks.divide(account, "run", "profiles", "..", ["a..b", "b.."])
-    assert chunks.parts(account, "run", "profiles") == ["a..b", "b.."]
-    assert chunks.progress(account, "run", "profiles", "..").state == ChunkState.DONE
-    assert not chunks.finish(account, "run", "profiles", "a..b")
-    assert chunks.finish(account, "run", "profiles", "b..")
+    chunk_ledger.plan_chunks(account, "run", [("profiles", "..")])
+    chunk_ledger.divide(account, "run", "profiles", "..", ["a..b", "b.."])
+    assert chunk_ledger.parts(account, "run", "profiles") == ["a..b", "b.."]
+    assert chunk_ledger.progress(account, "run", "profiles", "..").state == ChunkState.DONE
+    assert not chunk_ledger.finish(account, "run", "profiles", "a..b")
+    assert chunk_ledger.finish(account, "run", "profiles", "b..")
 
 
 def test_the_oldest_transaction_can_be_that_of_another_connection(connect: Callable[[], psycopg.Connection]) -> None:

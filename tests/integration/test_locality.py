@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.postgres import absences, details, schema, statements
+from klaviyo_pg.postgres import absence_statements, details, schema, statements
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.event_tables import one_copy
 from klaviyo_pg.postgres.reconciliation import active_metrics
@@ -172,7 +172,7 @@ def test_absent_rows_of_a_table_that_was_just_filled_are_found_in_one_pass(conne
         connection.execute(fill("stage_member_exclusions", "", ""), {"rows": rows})
         account.execute(statements.analyze_stage(load))
         connection.execute(fill("member_exclusions", "esp_integration_id, ", "'one', "), {"rows": rows + 1})
-        absent = account.execute(absences.keys(account.schema, load)).fetchall()
+        absent = account.execute(absence_statements.keys(account.schema, load)).fetchall()
         row = connection.execute(_READ.replace("'opens%'", "'stage_member_exclusions'")).fetchone()
     assert absent == [(md5(str(rows + 1).encode()).hexdigest(),)]
     assert row is not None and Read(*row).scanned <= 2 * rows  # once more for the planner's statistics

@@ -20,6 +20,7 @@ NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 MIDNIGHT = NOON - timedelta(hours=12)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 AROUND = Window(MIDNIGHT - 30 * DAY, NOON)
+ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 
 def put(connection: psycopg.Connection, table: str, integration_id: str, metric_id: str, *moments: datetime) -> None:
@@ -68,7 +69,7 @@ def test_daily_runs_load_one_window_without_gaps(
     for start, end in periods:
         watermarks.advance(account, "events/a", NOON + start * DAY, NOON + end * DAY, "opens", "a")
     watermarks.advance(account, "profiles", NOON, NOON + DAY, "members")
-    loaded = reconciliation.loaded_windows(account)
+    loaded = reconciliation.loaded_windows(account, ALWAYS)
     assert loaded.keys() <= {"a"}
     assert loaded.get("a", []) == [Window(NOON + start * DAY, NOON + end * DAY) for start, end in expected]
 
@@ -78,9 +79,9 @@ def test_a_watermark_without_a_start_counts_after_the_next_run(
 ) -> None:
     """Older versions did not record the start. The next run records where it started to read."""
     connection.execute("INSERT INTO watermarks VALUES ('one', 'events/a', %s, NULL)", [NOON])
-    assert reconciliation.loaded_windows(account) == {}
+    assert reconciliation.loaded_windows(account, ALWAYS) == {}
     watermarks.advance(account, "events/a", NOON - 7 * DAY, NOON + DAY, "opens", "a")
-    assert reconciliation.loaded_windows(account) == {"a": [Window(NOON - 7 * DAY, NOON + DAY)]}
+    assert reconciliation.loaded_windows(account, ALWAYS) == {"a": [Window(NOON - 7 * DAY, NOON + DAY)]}
 
 
 def test_a_backfill_loads_chunks_up_to_their_checkpoints(account: Account) -> None:
@@ -88,7 +89,7 @@ def test_a_backfill_loads_chunks_up_to_their_checkpoints(account: Account) -> No
     backfill_ledger.add(account, chunks)
     backfill_ledger.advance(account, chunks[0], 10, 1.0, None)
     backfill_ledger.advance(account, chunks[1], 5, 1.0, MIDNIGHT + DAY + HOUR)
-    loaded = reconciliation.loaded_windows(account)["a"]
+    loaded = reconciliation.loaded_windows(account, ALWAYS)["a"]
     assert sorted(loaded) == [Window(MIDNIGHT, MIDNIGHT + DAY), Window(MIDNIGHT + DAY, MIDNIGHT + DAY + HOUR)]
 
 

@@ -11,8 +11,8 @@ from klaviyo_pg.cli import terminal
 from klaviyo_pg.environment import PROXIES
 from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.settings import Settings
+from pipeline.known_secrets import secrets_of
 from pipeline.outcome import describe
-from pipeline.secrets import secrets_of
 from tasks import logs
 from tasks.session import flow_session, task_session
 

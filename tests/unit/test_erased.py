@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from klaviyo_pg.catalogue import Load, loads
-from transforms.erased import Erased, unclaimed_exclusions, without, without_exclusions
+from transforms.erased import ErasedPeople, unclaimed_exclusions, without, without_exclusions
 
 ACCOUNT = "account-1"
 ADDRESS = "Ann@example.com"
@@ -17,10 +17,10 @@ def md5(text: str) -> str:
 
 
 ERASED = md5("p1")
-PEOPLE = Erased(ACCOUNT, {ERASED}, {md5(f"{ACCOUNT}:ann@example.com")})
+PEOPLE = ErasedPeople(ACCOUNT, {ERASED}, {md5(f"{ACCOUNT}:ann@example.com")})
 
 
-def one(stored: pl.DataFrame, load: Load, erased: Erased = PEOPLE) -> pl.DataFrame:
+def one(stored: pl.DataFrame, load: Load, erased: ErasedPeople = PEOPLE) -> pl.DataFrame:
     """Return the only frame of a batch without the people who were erased."""
     [(_, frame)] = without([(load, stored)], erased)
     return frame
@@ -60,7 +60,7 @@ def test_rows_of_an_erased_person_are_removed(load: Load, column: str, erased: s
     """The row can refer to the person by id or by key."""
     rows = frame(load, **{column: [erased, other]})
     assert one(rows, load).get_column(column).to_list() == [other]
-    assert one(rows, load, Erased(ACCOUNT)) is rows
+    assert one(rows, load, ErasedPeople(ACCOUNT)) is rows
 
 
 def test_rows_without_a_person_stay() -> None:

@@ -19,7 +19,7 @@ from klaviyo_pg.errors import (
     Unavailable,
 )
 from klaviyo_pg.states import FINISHED, RunState
-from pipeline.outcome import Report, Tally
+from pipeline.outcome import RunReport, Tally
 from tasks import artifacts, run_events
 from tasks.flow_run import MISCONFIGURED, as_part, state_of
 from tasks.local import run_flow
@@ -31,7 +31,7 @@ ENDED = [state for state in RunState if state is not RunState.RUNNING]
 
 def event_of(state: RunState) -> str:
     """Return the event that Prefect sends when a run has ended in a state."""
-    return f"prefect.flow-run.{state_of(Report('id', 'shop', state, ('Why.',), 0)).name}"
+    return f"prefect.flow-run.{state_of(RunReport('id', 'shop', state, ('Why.',), 0)).name}"
 
 
 def automation(name: str) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def expected_by(name: str) -> list[str]:
     ],
 )
 def test_each_state_of_a_run_has_a_state_in_prefect(state: RunState, type_: str, name: str) -> None:
-    shown = state_of(Report("id", "shop", state, ("One.", "Two."), 0), "3 rows read.")
+    shown = state_of(RunReport("id", "shop", state, ("One.", "Two."), 0), "3 rows read.")
     assert (shown.type.value, shown.name, shown.message) == (type_, name, "One. Two. 3 rows read.")
 
 
@@ -80,7 +80,7 @@ def test_each_state_of_a_run_has_a_state_in_prefect(state: RunState, type_: str,
 def test_a_part_that_another_run_cannot_read_either_has_a_state_with_a_name(error: Exception, name: str) -> None:
     tally = Tally(tolerates_failures=True)
     tally.add_error(error)
-    state = state_of(Report("id", "shop", tally.state, tuple(tally.sentences), tally.exit_code))
+    state = state_of(RunReport("id", "shop", tally.state, tuple(tally.sentences), tally.exit_code))
     part = as_part(state, tally.needs_correction)
     assert (part.name, part.type, part.message) == (name, state.type, state.message)
 
@@ -108,7 +108,7 @@ def test_an_account_is_stale_although_limited_runs_finish_well(monkeypatch: pyte
     """Their event is not one that the automation waits for."""
     emitted: list[str] = []
     monkeypatch.setattr(run_events, "emit_event", lambda event, **_: emitted.append(event))
-    run_events.announce("daily", Report("id", "shop", RunState.COMPLETE, (), 0, is_limited=True), False)
+    run_events.announce("daily", RunReport("id", "shop", RunState.COMPLETE, (), 0, is_limited=True), False)
     assert emitted == ["klaviyo-pg.daily.limited.complete"]
     assert not set(emitted) & set(expected_by("klaviyo-stale"))
 
@@ -134,7 +134,7 @@ def test_the_end_of_a_run_is_an_event_of_its_account(
     tally = Tally()
     if error is not None:
         tally.add_error(error)
-    report = Report("id", "shop-de", tally.state, tuple(tally.sentences), tally.exit_code)
+    report = RunReport("id", "shop-de", tally.state, tuple(tally.sentences), tally.exit_code)
     run_events.announce("daily", report, tally.is_quota_used_up)
     assert [event["event"] for event in emitted] == names
     for event in emitted:

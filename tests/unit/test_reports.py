@@ -181,7 +181,7 @@ def test_days_take_turns(
 ) -> None:
     """The watermark advances once no day is left that was never read, even if others are still due."""
     last = {date(2026, 7, day): NOW - ago * DAY for day, ago in read.items()}
-    chunks = plan.report_chunks(plan.Report("flow_reports", "ORDER", DAYS, last, longest), NOW, requests)
+    chunks = plan.report_chunks(plan.ReportPlan("flow_reports", "ORDER", DAYS, last, longest), NOW, requests)
     windows = [
         [(chunk.window.start + n * DAY).day for n in range((chunk.window.end - chunk.window.start).days)]
         for chunk in chunks

@@ -6,7 +6,7 @@ from psycopg.sql import Composed
 from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import TABLES, VIEWS, Absent, Load, Table, View, loads
 from klaviyo_pg.errors import DatabaseUnusable
-from klaviyo_pg.postgres import absences, definitions, statements
+from klaviyo_pg.postgres import absence_statements, definitions, statements
 from klaviyo_pg.postgres.schema import Place, differing_comments, missing
 from klaviyo_pg.postgres.statements import place
 
@@ -31,7 +31,7 @@ def composed(schema: str, load: Load) -> list[Composed]:
         *differing_comments(schema, {}, (load.table,)),
         statements.create_stage(schema, load),
         statements.upsert(schema, load),
-        absences.retire(schema, load) if load.absent is not Absent.KEEP else statements.copy_stage(load),
+        absence_statements.retire(schema, load) if load.absent is not Absent.KEEP else statements.copy_stage(load),
     ]
 
 

@@ -293,7 +293,7 @@ def test_units_are_found() -> None:
     """Each unit that the pipeline submits has a task."""
     tasks = {name.rpartition(".")[2] for name in units() if name.startswith("tasks.")}
     assert {"prepare", "read", "extract", "load", "count_gaps", "finish"} <= tasks
-    assert {"pipeline.read.read_chunks", "pipeline.backfill.read.extract", "pipeline.run.finish"} <= units().keys()
+    assert {"pipeline.read.read_chunks", "pipeline.backfill.reading.extract", "pipeline.runs.finish"} <= units().keys()
 
 
 def test_every_module_of_the_pipeline_is_imported_by_tests_in_process() -> None:

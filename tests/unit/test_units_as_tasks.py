@@ -15,7 +15,7 @@ from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
 from pipeline.chunks import Chunk
 from pipeline.outcome import Outcome
-from pipeline.run import Run
+from pipeline.runs import Run
 from tasks import units
 from tasks.units import TASKS, ChunksFailed
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from klaviyo_pg.rows import Attribution, Reject
-from pipeline.run import transact
+from pipeline.runs import transact
 from tests.erasing import erase
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import HOUR, Warehouse, days_ago

@@ -12,7 +12,7 @@ import pytest
 
 from klaviyo_pg.errors import BadAnswer, ClocksDiffer
 from klaviyo_pg.rows import Metric
-from pipeline import run as runs
+from pipeline import runs
 from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import DAY, HOUR, LOG, Result, Warehouse, days_ago
 

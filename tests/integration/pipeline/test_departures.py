@@ -342,7 +342,7 @@ def test_erasing_that_another_process_takes_over_is_left_to_it(
         erase.request(Account(connection, "klaviyo", integration_id), [], ["P1"])
     look = erase_events.to_search
 
-    def taken_over(account: Account) -> list[erase_events.Part]:
+    def taken_over(account: Account) -> list[erase_events.Partition]:
         monkeypatch.setattr(erase_events, "to_search", look)
         cut_connections(warehouse)
         other.claim(integration_id, erase.CLAIM)

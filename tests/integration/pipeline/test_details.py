@@ -14,8 +14,8 @@ from klaviyo_pg.windows import FULL_READ
 from pipeline import store
 from pipeline.batch import Protected, protect, protection_of
 from pipeline.chunks import Chunk
-from pipeline.outcome import Counts
-from pipeline.run import Run, begin
+from pipeline.outcome import RowCounts
+from pipeline.runs import Run, begin
 from pipeline.session import Session
 from pipeline.streams.events import event_batch
 from pipeline.streams.people import people_batch, with_stored
@@ -45,13 +45,13 @@ def batch(session: Session, run: Run, *people: Profile, at: datetime = READ) -> 
         return protect(people_batch(reading, with_stored(reading, [Page(people, (), at)])), run.settings)
 
 
-def put(session: Session, run: Run, made: Protected) -> Counts:
+def put(session: Session, run: Run, made: Protected) -> RowCounts:
     """Store a batch."""
     guard = Guard("profiles", 0.3, READ)
     return store.store(session, run, Chunk("profiles"), made, Traffic(), guard, lambda account: None)
 
 
-def read(warehouse: Warehouse, *people: Profile, at: datetime = READ, **settings: object) -> Counts:
+def read(warehouse: Warehouse, *people: Profile, at: datetime = READ, **settings: object) -> RowCounts:
     """Read and store people, in one batch."""
     with warehouse.open(**settings) as session:
         run = begin(session, "daily", {}, LOG)

@@ -14,15 +14,14 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelled, Completed, Crashed, Failed, Pending, Running, Scheduled
 
 from klaviyo_pg.errors import BadSettings, Busy
-from klaviyo_pg.postgres import backfill_ledger
-from klaviyo_pg.postgres import runs as ledger
+from klaviyo_pg.postgres import backfill_ledger, run_ledger
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk, part_claim
 from klaviyo_pg.windows import history_window
-from pipeline import run as runs
+from pipeline import runs
 from pipeline.backfill.plan import Plan, part_of_plan, plan, take_over
 from pipeline.job import Job
 from pipeline.outcome import Tally
-from pipeline.run import Run
+from pipeline.runs import Run
 from pipeline.workers import ThreadWorkers
 from tasks import distributing
 from tasks.flow_run import MISCONFIGURED
@@ -236,7 +235,7 @@ def test_a_restart_that_is_resumed_adopts_its_parts(warehouse: Warehouse, run: R
     warehouse.daily("metrics")
     window = history_window(run.as_of, days_ago(10), days_ago(0), run.settings.events_kept_since)
     with warehouse.open() as session:
-        runs.transact(session, run, lambda account: ledger.restart(account, run.id, lambda as_of: True))
+        runs.transact(session, run, lambda account: run_ledger.restart(account, run.id, lambda as_of: True))
         runs.transact(session, run, lambda account: backfill_ledger.group(account, [CHUNK], "G1"))
         session.claim(run.integration_id, part_claim("G1"))
         assert [each.group_name for each in plan(session, run, window, restart=True).chunks] == ["G1"]

@@ -10,7 +10,7 @@ from klaviyo_pg.rows import EventPage, Events
 from pipeline import store
 from pipeline.batch import protect
 from pipeline.chunks import Chunk
-from pipeline.run import begin
+from pipeline.runs import begin
 from pipeline.streams.events import event_batch
 from tests.integration.pipeline.conftest import LOG, Warehouse
 from transforms.events import Metrics

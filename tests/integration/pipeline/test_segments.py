@@ -9,7 +9,7 @@ from klaviyo_pg.errors import BadAnswer, MissingScope, UnknownSegment
 from klaviyo_pg.postgres import erase
 from klaviyo_pg.rows import Group, Membership, Reject
 from klaviyo_pg.windows import FULL_READ
-from pipeline.run import transact
+from pipeline.runs import transact
 from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import HOUR, Warehouse, days_ago
 from tests.runs import Result

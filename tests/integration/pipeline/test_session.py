@@ -13,12 +13,11 @@ import pytest
 from klaviyo_pg.catalogue import dimensions
 from klaviyo_pg.errors import BadSettings, Busy, DatabaseAway, Stopped
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import backfill_ledger
-from klaviyo_pg.postgres import runs as ledger
+from klaviyo_pg.postgres import backfill_ledger, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import RunState
-from pipeline import run as runs
+from pipeline import runs
 from pipeline.backfill.plan import part_of_plan
 from pipeline.session import Session
 from pipeline.workers import ThreadWorkers
@@ -188,7 +187,7 @@ def test_a_claim_is_not_taken_again_after_another_run(warehouse: Warehouse, sele
         assert warehouse.daily(**selection).state == "complete"
         stored = state(warehouse)
         with pytest.raises(Busy, match="another run has taken over"):
-            runs.transact(session, run, lambda account: ledger.close_run(account, run.id, RunState.FAILED, "late"))
+            runs.transact(session, run, lambda account: run_ledger.close_run(account, run.id, RunState.FAILED, "late"))
         with pytest.raises(Busy, match="another run has taken over"):
             runs.finish(session, run, RunState.FAILED, ["late"])
         assert state(warehouse) == stored

@@ -9,7 +9,7 @@ from klaviyo_pg.catalogue.stored_marts import STORED_MARTS
 from klaviyo_pg.errors import Stopped
 from klaviyo_pg.postgres import stored_marts
 from klaviyo_pg.postgres.account import Account
-from pipeline.run import transact
+from pipeline.runs import transact
 from tests.erasing import erase
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import DAY, HOUR, Warehouse, days_ago, merge_profiles

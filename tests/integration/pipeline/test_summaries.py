@@ -13,7 +13,7 @@ from klaviyo_pg.cli.arguments import parse
 from klaviyo_pg.cli.summary import Invocation, Times, show
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError, MissingScope, Unreachable
 from klaviyo_pg.rows import Reject
-from pipeline.outcome import Report
+from pipeline.outcome import RunReport
 from tests.driver import ROOT
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import Result, Warehouse, days_ago
@@ -26,7 +26,7 @@ def summarize(
 ) -> None:
     """Print what a command prints after a run. `integration` is its argument."""
     configured = warehouse.configured(**settings)
-    report = Report(ran.run.id, "shop", ran.state, tuple(ran.sentences), ran.exit_code)
+    report = RunReport(ran.run.id, "shop", ran.state, tuple(ran.sentences), ran.exit_code)
     invocation = Invocation("", flow, is_demo=False, prefix="", integration=integration)
     assert show(configured, report, Times(1.5, 2), invocation) == ran.exit_code
 

@@ -8,15 +8,14 @@ import psycopg
 import pytest
 
 from klaviyo_pg.errors import BadAnswer, Busy, Unavailable
-from klaviyo_pg.postgres import backfill_ledger
-from klaviyo_pg.postgres import chunks as ledger
+from klaviyo_pg.postgres import backfill_ledger, chunk_ledger
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import OpenWindow
-from pipeline import run as runs
-from pipeline.backfill.read import extract, load, read_at_once
+from pipeline import runs
+from pipeline.backfill.reading import extract, load, read_at_once
 from pipeline.chunks import Chunk
 from pipeline.read import read_chunks
-from pipeline.run import Run
+from pipeline.runs import Run
 from pipeline.session import Session
 from tests.driver import wait_until
 from tests.fakes import FakeAccount
@@ -48,7 +47,7 @@ def test_a_repeated_unit_reads_only_what_is_left(session: Session, run: Run, sho
     """Chunks that were read before have an outcome, too."""
     chunks = [Chunk("list_members", OpenWindow(days_ago(30)), each) for each in ("L1", "L2")]
     names = [(chunk.key, chunk.part) for chunk in chunks]
-    runs.transact(session, run, lambda account: ledger.plan_chunks(account, run.id, names))
+    runs.transact(session, run, lambda account: chunk_ledger.plan_chunks(account, run.id, names))
     shop.fail("memberships", Unavailable("Away."), subject="L1")
     first = read_chunks(session, run, chunks)
     assert [(each.chunk.subject, each.was_done, str(each.error)) for each in first] == [
@@ -67,7 +66,7 @@ def test_a_reader_that_waits_for_the_database_does_not_keep_others_from_making_b
 ) -> None:
     """They look up what a batch depends on before its turn."""
     chunk = Chunk(stream)
-    runs.transact(session, run, lambda account: ledger.plan_chunks(account, run.id, [(chunk.key, chunk.part)]))
+    runs.transact(session, run, lambda account: chunk_ledger.plan_chunks(account, run.id, [(chunk.key, chunk.part)]))
     with ThreadPoolExecutor(1) as reader, psycopg.connect(warehouse.url) as other:
         other.execute(f"LOCK TABLE klaviyo.{table}")
         reading = reader.submit(read_chunks, session, run, [chunk])
@@ -87,7 +86,7 @@ def test_a_repeated_unit_stores_the_people_of_pages_that_were_read_but_not_store
         shop.add_person(f"NEW{number}", days_ago(20))
         shop.add_events("OPEN", days_ago(6 - number), person=f"NEW{number}")
     chunk = Chunk("events", OpenWindow(days_ago(10)), "OPEN")
-    runs.transact(session, run, lambda account: ledger.plan_chunks(account, run.id, [(chunk.key, chunk.part)]))
+    runs.transact(session, run, lambda account: chunk_ledger.plan_chunks(account, run.id, [(chunk.key, chunk.part)]))
     shop.fail("events", BadAnswer("Odd."), page=2, times=1)
     [failed] = read_chunks(session, run, [chunk])
     assert str(failed.error) == "Odd." and warehouse.one("SELECT count(*) FROM events") == 1

@@ -17,7 +17,7 @@ from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import embedded
 from klaviyo_pg.settings import Settings
-from pipeline.account_check import Check, Findings
+from pipeline.account_check import AccountFindings, Check
 from pipeline.database_check import DatabaseCheck
 from pipeline.forecast import KEY
 from pipeline.session import present
@@ -82,12 +82,12 @@ def recorded(requests: Counter[str]) -> Callable[[Settings, Pace, PageSizes], So
     return lambda *arguments: Recorded(open_source(*arguments), requests, lock)  # type: ignore[return-value]
 
 
-def checked(warehouse: Warehouse, **settings: object) -> Findings:
+def checked(warehouse: Warehouse, **settings: object) -> AccountFindings:
     """Check the account."""
     return checked_at(datetime.now(UTC), warehouse, **settings)
 
 
-def checked_at(now: datetime, warehouse: Warehouse, **settings: object) -> Findings:
+def checked_at(now: datetime, warehouse: Warehouse, **settings: object) -> AccountFindings:
     """Check the account when this machine's clock shows a time."""
     configured, pace = warehouse.configured(**settings), Pace(0.9, 60)
     source = open_source(configured, pace, PageSizes())
@@ -272,7 +272,7 @@ def test_a_warehouse_of_the_sandbox_is_not_offered_to_a_real_account(
     monkeypatch.setattr(embedded, "exists", lambda folder: True)
     monkeypatch.setattr(embedded, "warehouse_url", lambda settings: url)
     configured = warehouse.configured(database_url="", klaviyo_base_url="https://a.klaviyo.com")
-    found = Findings()
+    found = AccountFindings()
     DatabaseCheck(configured, found, present, present()).run()
     assert [str(error)[:27] for error in found.errors] == ["DATABASE_URL is not set. Se"]
 
@@ -283,7 +283,7 @@ def test_a_warehouse_of_the_sandbox_is_not_offered_to_a_real_account(
 )
 def test_a_time_zone_that_the_database_lacks_is_named(warehouse: Warehouse, timezone: str, shown: str) -> None:
     """Personal data in its name is left out."""
-    found = Findings(timezone=timezone)
+    found = AccountFindings(timezone=timezone)
     DatabaseCheck(warehouse.configured(), found, present, present()).run()
     assert found.warnings == [
         f"The database does not have the account's time zone, {shown}: views use days in UTC instead. Update the time "
@@ -304,7 +304,7 @@ def test_a_time_zone_that_the_database_lacks_is_named(warehouse: Warehouse, time
 )
 def test_a_wrong_clock_is_named(warehouse: Warehouse, changes: dict[str, object], message: str) -> None:
     """The machine's clock is compared with the others that there are."""
-    found, ahead = Findings(), timedelta(days=2)
+    found, ahead = AccountFindings(), timedelta(days=2)
     DatabaseCheck(warehouse.configured(**changes), found, lambda: present() + ahead, present()).run()
     [error] = found.errors
     assert str(error).startswith(message) and exit_code([error]) == 2

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from klaviyo_pg.catalogue import SPECIFIED
-from pipeline.run import transact
+from pipeline.runs import transact
 from sandbox.launcher import Sandbox, running
 from tests.driver import MIDNIGHT
 from tests.erasing import erase

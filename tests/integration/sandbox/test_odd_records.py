@@ -7,7 +7,7 @@ import pytest
 
 from klaviyo_pg.catalogue import events
 from klaviyo_pg.cli.summary import Invocation, Times, show
-from pipeline.outcome import Report
+from pipeline.outcome import RunReport
 from sandbox.launcher import Sandbox, running
 from tests.runs import Result, Warehouse
 
@@ -30,7 +30,7 @@ def of(ran: Result) -> str:
 def summary(warehouse: Warehouse, ran: Result, capsys: pytest.CaptureFixture[str]) -> str:
     """Return what a command would print after a run."""
     settings = warehouse.configured()
-    report = Report(ran.run.id, settings.klaviyo_integration, ran.state, tuple(ran.sentences), ran.exit_code)
+    report = RunReport(ran.run.id, settings.klaviyo_integration, ran.state, tuple(ran.sentences), ran.exit_code)
     assert show(settings, report, Times(0, 0), Invocation("", "daily", is_demo=False, prefix="")) == ran.exit_code
     return capsys.readouterr().out
 

@@ -14,7 +14,7 @@ from klaviyo_pg.states import ChunkState
 from klaviyo_pg.windows import Window, history_window
 from pipeline.backfill.chunking import cut, gaps, summaries, uncounted_chunks, years
 from pipeline.backfill.plan import questions
-from pipeline.backfill.read import label, next_group
+from pipeline.backfill.reading import label, next_group
 from transforms.events import Metrics
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

@@ -12,7 +12,7 @@ from klaviyo_pg.postgres.reconciliation import Comparison, Key
 from klaviyo_pg.states import CountState
 from klaviyo_pg.windows import Window
 from pipeline.reconcile.compare import (
-    Counts,
+    EventCounts,
     comparable,
     compare,
     needs_reread,
@@ -29,7 +29,7 @@ TODAY = Window(MIDNIGHT, MIDNIGHT + DAY)
 NOW = MIDNIGHT + 2 * DAY
 
 
-def hours(*events: int) -> Counts:
+def hours(*events: int) -> EventCounts:
     """Return counts of the first hours of the day."""
     return {MIDNIGHT + at * HOUR: number for at, number in enumerate(events)}
 
@@ -183,7 +183,7 @@ def test_windows_to_read_contain_every_step_once(steps: set[int], page: int, cou
 
 
 def stored_rows(
-    source: Counts, stored: Counts, before: Iterable[Comparison], reread: Iterable[int] = ()
+    source: EventCounts, stored: EventCounts, before: Iterable[Comparison], reread: Iterable[int] = ()
 ) -> list[Comparison]:
     """Return the rows that a check of the day stores if it has read these hours again."""
     earlier = by_key(*before)

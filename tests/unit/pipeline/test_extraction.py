@@ -10,8 +10,8 @@ import pytest
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
-from pipeline.backfill.read import extract, spooled
-from pipeline.run import Run
+from pipeline.backfill.reading import extract, spooled
+from pipeline.runs import Run
 from pipeline.session import Session
 from pipeline.spool import Spool, SpooledChunk, open_spool
 from tests.fakes import FakeAccount

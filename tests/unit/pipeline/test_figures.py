@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.figures import figures, rows_of
-from pipeline.outcome import Counts
+from pipeline.outcome import RowCounts
 
 NUMBERS = {"rows_read": 1_010, "inserted": 1_000, "updated": 3, "unchanged": 5, "rejected": 2, "replaced_values": 0}
 
@@ -20,7 +20,7 @@ NUMBERS = {"rows_read": 1_010, "inserted": 1_000, "updated": 3, "unchanged": 5, 
         ),
     ],
 )
-def test_a_sentence_adds_up_the_tables(counts: Counts, sentence: str) -> None:
+def test_a_sentence_adds_up_the_tables(counts: RowCounts, sentence: str) -> None:
     assert figures(counts) == sentence
 
 

@@ -9,7 +9,7 @@ import pytest
 from klaviyo_pg.errors import BadAnswer, DatabaseUnusable, MissingScope, Stopped, Throttled, TooMuch, Unavailable
 from pipeline.outage import Outage, is_transient
 from pipeline.outcome import Outcome
-from pipeline.read import each
+from pipeline.read import read_each
 
 AWAY = Unavailable("Away.")
 
@@ -37,7 +37,7 @@ def failed(outcomes: tuple[Outcome[str], ...]) -> dict[str, Exception]:
 def test_a_failing_chunk_does_not_stop_the_others() -> None:
     """Each chunk has one outcome, in the order in which they were read."""
     errors = {"b": BadAnswer("Odd."), "c": AWAY}
-    outcomes = each("abcd", reading(errors))
+    outcomes = read_each("abcd", reading(errors))
     assert [outcome.chunk for outcome in outcomes] == ["a", "b", "c", "d"]
     assert failed(outcomes) == errors
 
@@ -46,7 +46,7 @@ def test_a_failing_chunk_does_not_stop_the_others() -> None:
 def test_an_error_that_concerns_all_chunks_ends_the_group(error: Exception) -> None:
     """Chunks that were not tried have no outcome."""
     read: list[str] = []
-    outcomes = each("abcd", reading({"b": error}, read))
+    outcomes = read_each("abcd", reading({"b": error}, read))
     assert read == ["a"]
     assert failed(outcomes) == {"b": error}
     assert len(outcomes) == 2
@@ -54,7 +54,7 @@ def test_an_error_that_concerns_all_chunks_ends_the_group(error: Exception) -> N
 
 def test_two_failures_of_the_api_in_a_row_end_the_group() -> None:
     """Waiting for the API once more for each of the others would take long and change nothing."""
-    outcomes = each("abcd", reading(dict.fromkeys("bcd", AWAY)))
+    outcomes = read_each("abcd", reading(dict.fromkeys("bcd", AWAY)))
     assert failed(outcomes) == {"b": AWAY, "c": AWAY}
 
 
@@ -68,7 +68,7 @@ def test_two_failures_of_the_api_in_a_row_end_the_group() -> None:
 )
 def test_failures_that_are_not_in_a_row_do_not_end_the_group(between: dict[str, Exception]) -> None:
     errors: dict[str, Exception] = {"a": AWAY, "c": AWAY, **between}
-    assert [outcome.chunk for outcome in each("abcd", reading(errors))] == ["a", "b", "c", "d"]
+    assert [outcome.chunk for outcome in read_each("abcd", reading(errors))] == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_failures_that_are_not_in_a_row_do_not_end_the_group(between: dict[str, 
 )
 def test_later_attempts_begin_further_on(attempt: int, order: str) -> None:
     """Chunks that always fail cannot keep the others waiting."""
-    outcomes = each("abcde", reading({}), attempt)
+    outcomes = read_each("abcde", reading({}), attempt)
     assert "".join(outcome.chunk for outcome in outcomes) == order
 
 
@@ -91,14 +91,14 @@ def test_every_chunk_is_read_although_some_always_fail() -> None:
     read: list[str] = []
     errors = dict.fromkeys("abc", AWAY)
     for attempt in (1, 2, 3):
-        outcomes = each("abcdef", reading(errors, read, frozenset(read)), attempt)
+        outcomes = read_each("abcdef", reading(errors, read, frozenset(read)), attempt)
     assert sorted(read) == ["d", "e", "f"]
     assert failed(outcomes).keys() <= errors.keys()
 
 
 @pytest.mark.parametrize("attempt", [1, 2])
 def test_a_group_without_chunks_has_no_outcomes(attempt: int) -> None:
-    assert each([], reading({}), attempt) == ()
+    assert read_each([], reading({}), attempt) == ()
 
 
 @pytest.mark.parametrize(

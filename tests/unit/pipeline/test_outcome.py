@@ -28,7 +28,7 @@ from klaviyo_pg.errors import (
 )
 from klaviyo_pg.postgres.connect import translated
 from klaviyo_pg.states import RunState
-from pipeline.outcome import Effect, Outcome, Report, RunFailed, Tally, describe, effect_of, sum_counts
+from pipeline.outcome import Effect, Outcome, RunFailed, RunReport, Tally, describe, effect_of, sum_counts
 
 SCOPE = MissingScope("events:read")
 UNEXPECTED = ValueError("first line\nsecond line")
@@ -165,7 +165,7 @@ def test_counts_are_added_up_by_table() -> None:
 
 def test_a_failed_run_can_travel_between_processes() -> None:
     """Prefect pickles the exception of a run that failed."""
-    failed = RunFailed(Report("id", "shop", RunState.FAILED, ("Odd.", "Away."), 1))
+    failed = RunFailed(RunReport("id", "shop", RunState.FAILED, ("Odd.", "Away."), 1))
     copy = pickle.loads(pickle.dumps(failed))
     assert (str(copy), copy.exit_code, copy.report) == ("Odd. Away.", 1, failed.report)
 

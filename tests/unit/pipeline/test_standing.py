@@ -9,8 +9,8 @@ import pytest
 
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import ChunkState
-from pipeline.backfill import shown
-from pipeline.backfill.shown import Shown
+from pipeline.backfill import progress_log
+from pipeline.backfill.progress_log import ProgressLog
 from pipeline.chunks import Chunk
 from pipeline.job import _Counter
 from pipeline.outcome import Outcome
@@ -50,11 +50,11 @@ def test_a_total_of_a_backfill_grows_until_all_is_counted(
 ) -> None:
     """Until then the total is that so far, and no time is given. Nothing to read is said as such."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(shown, "_LOG_EVERY", 0.0)
+    monkeypatch.setattr(progress_log, "_LOG_EVERY", 0.0)
     running = job()
     progress = running.session.progress
     with progress.stage("History", "events", is_counting=True):
-        line = Shown(running, {"M": "Opened Email"})
+        line = ProgressLog(running, {"M": "Opened Email"})
         line.log()
         chunk = BackfillChunk("M", NOW - timedelta(days=30), NOW, expected=1_000)
         line.expect([chunk], is_complete=False)
@@ -66,7 +66,7 @@ def test_a_total_of_a_backfill_grows_until_all_is_counted(
         line.log()
     empty = job()
     with empty.session.progress.stage("History", "events"):
-        nothing = Shown(empty, {})
+        nothing = ProgressLog(empty, {})
         nothing.expect([], is_complete=True)
         nothing.log()
     said = [record.getMessage() for record in caplog.records]
@@ -82,14 +82,14 @@ def test_events_that_the_source_does_not_count_have_no_total(
 ) -> None:
     """So there is no time left either, whether other events are counted or not, until they have been read."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(shown, "_LOG_EVERY", 0.0)
+    monkeypatch.setattr(progress_log, "_LOG_EVERY", 0.0)
     running = job()
     progress, shares = running.session.progress, list[float]()
     running.publisher.progress = shares.append
     uncounted = BackfillChunk("M", NOW - timedelta(days=60), NOW - timedelta(days=30), expected=None)
     counted = uncounted._replace(window_start=NOW - timedelta(days=30), window_end=NOW, expected=1_000)
     with progress.stage("History", "events"):
-        line = Shown(running, {"M": "Opened Email"})
+        line = ProgressLog(running, {"M": "Opened Email"})
         line.expect([uncounted], is_complete=True)
         line.log()
         line.expect([counted], is_complete=True)
@@ -102,7 +102,7 @@ def test_events_that_the_source_does_not_count_have_no_total(
     assert (item.name, item.total, shares) == ("Opened Email", None, [])
     again = job()
     with again.session.progress.stage("History", "events"):
-        done = Shown(again, {})
+        done = ProgressLog(again, {})
         done.expect([uncounted._replace(state=ChunkState.DONE)], is_complete=True)
         done.log()
     assert caplog.records[-1].getMessage() == "Nothing left to read."

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from klaviyo_pg.errors import BadSettings
-from pipeline.run import transact
+from pipeline.runs import transact
 from pipeline.spool import FORMAT
 from tests.erasing import erase
 from tests.fakes import FakeAccount

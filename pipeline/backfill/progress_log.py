@@ -11,7 +11,7 @@ _LOG_EVERY = 10.0  # seconds
 _COUNTING = "still counting, so the time left is not known yet"
 
 
-class Shown:
+class ProgressLog:
     """The progress of a backfill: which events it has to read, and how long that will take."""
 
     def __init__(self, job: Job, names: Mapping[str, str | None]) -> None:

@@ -19,7 +19,7 @@ from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import accounts, claims, clock, commits, details, future, runs, schema, schema_lock
+from klaviyo_pg.postgres import accounts, claims, clock, commits, details, future, run_ledger, schema, schema_lock
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import means_missing_tables
 from klaviyo_pg.postgres.load import merge
@@ -151,11 +151,11 @@ def _open(
         session.hold_claims(connection)
         repair = future.repair(account, clocks.database, session.clock_tolerance)
         asked = _digest(settings, selection)
-        before = runs.last_duration(account, flow, asked)
-        opened = runs.open_run(account, flow, asked, now, is_limited)
-        runs.take(account, flow, opened.run_id, session.id)
+        before = run_ledger.last_duration(account, flow, asked)
+        opened = run_ledger.open_run(account, flow, asked, now, is_limited)
+        run_ledger.take(account, flow, opened.run_id, session.id)
         commits.forget(account)
-        runs.add_requests(account, opened.run_id, source.traffic)
+        run_ledger.add_requests(account, opened.run_id, source.traffic)
         if described:
             _describe(account, opened.run_id, described, settings)
         notes = (
@@ -190,8 +190,8 @@ def _describe(account: Account, run_id: str, described: rows.Account, settings: 
     [(load, frame)] = protect(
         Batch([(loads.ACCOUNTS, definitions.accounts([described], account.integration_id).frame)]), settings
     ).frames
-    counts = dict.fromkeys(runs.COUNTS, 0) | merge(account, load, frame).counts
-    runs.add_counts(account, run_id, {load.table.name: counts})
+    counts = dict.fromkeys(run_ledger.COUNTS, 0) | merge(account, load, frame).counts
+    run_ledger.add_counts(account, run_id, {load.table.name: counts})
 
 
 def _stored_metrics(session: Session) -> list[KnownMetric]:
@@ -253,7 +253,7 @@ def join(session: Session, run_id: str, flow: str, claim: str, answer_seconds: f
     session.check_claims_work()
     with session.database.transaction() as connection:
         session.compare_clocks(clock.present(connection))
-        started = runs.find_run(connection, settings.warehouse_schema, settings.klaviyo_integration, run_id)
+        started = run_ledger.find_run(connection, settings.warehouse_schema, settings.klaviyo_integration, run_id)
         if started is None:
             raise BadSettings(f"This warehouse has no run {run_id} of {settings.klaviyo_integration}.")
         checks.check_registration(connection, settings, settings.klaviyo_account_id)
@@ -273,13 +273,13 @@ def add_requests(session: Session, run: Run, traffic: Traffic) -> None:
     if session.has_lost_claims:
         return
     with suppress(KlaviyoPgError, psycopg.Error), session.database.transaction() as connection:
-        runs.add_requests(run.account(connection), run.id, traffic)
+        run_ledger.add_requests(run.account(connection), run.id, traffic)
 
 
 def finish(session: Session, run: Run, state: RunState, sentences: Sequence[str]) -> None:
     """Close the run, also if it ended because clocks differ."""
     message = " ".join(sentences) or None
-    _with_claims(session, run, lambda account: runs.close_run(account, run.id, state, message))
+    _with_claims(session, run, lambda account: run_ledger.close_run(account, run.id, state, message))
 
 
 def close_after_error(session: Session, run: Run, state: RunState, message: str) -> None:
@@ -290,4 +290,4 @@ def close_after_error(session: Session, run: Run, state: RunState, message: str)
     with suppress(KlaviyoPgError, psycopg.Error), session.database.transaction() as connection:
         session.renew_claims()
         session.hold_claims(connection)
-        runs.close_run(run.account(connection), run.id, state, message)
+        run_ledger.close_run(run.account(connection), run.id, state, message)

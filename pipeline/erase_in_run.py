@@ -1,52 +1,21 @@
-"""The end of a run, as far as people are concerned: profiles that are gone, members of lists, and erasing."""
+"""The erasing that a run does: what was interrupted, and people who were deleted in Klaviyo or merged."""
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from klaviyo_pg.errors import Busy, UnconfirmedLoss
-from klaviyo_pg.postgres import departures, erase, runs, watermarks
+from klaviyo_pg.errors import Busy
+from klaviyo_pg.postgres import departures, erase
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.member_lists import Derived, derive_member_lists
 from pipeline import erasing
-from pipeline.run import Run, transact
+from pipeline.runs import Run, transact
 from pipeline.session import Session
-from pipeline.streams.exclusions import EXCLUSIONS
 
 Result = TypeVar("Result")
 
 
 class _TakenOver(Exception):
     """Another process has claimed erasing after this one lost its claim."""
-
-
-def derive(session: Session, run: Run) -> UnconfirmedLoss | None:
-    """Mark the profiles that are gone, bring member_lists up to date, and count its rows for the run.
-
-    It is not derived before all exclusions were read once: people who are excluded would seem to be contactable.
-    Returns the loss of profiles that a later run has to confirm, if there is one.
-    """
-
-    with session.source() as source:
-        has_status = source.looks_up_memberships
-
-    def work(account: Account) -> tuple[UnconfirmedLoss | None, int]:
-        loss = departures.apply(account, run.settings.max_loss_percent / 100)
-        has_exclusions = EXCLUSIONS.name in watermarks.watermarks(account)
-        derived = derive_member_lists(account, has_status=has_status) if has_exclusions else Derived(0, 0, 0)
-        counts = {
-            "rows_read": derived.rows_read,
-            "inserted": derived.inserted,
-            "updated": derived.updated,
-            "unchanged": derived.rows_read - derived.inserted - derived.updated,
-        }
-        runs.add_counts(account, run.id, {"member_lists": counts})
-        return loss, derived.rows_read
-
-    session.progress.expect("member_lists", "member_lists", None)
-    loss, rows = transact(session, run, work)
-    session.progress.complete("member_lists", 1, rows=rows)
-    return loss
 
 
 def erase_people(session: Session, run: Run) -> list[str]:
@@ -75,7 +44,7 @@ def _people(number: int) -> str:
     return "1 person" if number == 1 else f"{number:,} people"
 
 
-def _erase(session: Session, run: Run, ids: Collection[str]) -> erasing.Erased | None:
+def _erase(session: Session, run: Run, ids: Collection[str]) -> erasing.ErasedCounts | None:
     def step(work: Callable[[Account], Result], /) -> Result:
         session.stop.check()
         return transact(session, run, work)

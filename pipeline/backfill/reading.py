@@ -11,9 +11,9 @@ from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.states import ChunkState
 from pipeline.batch import ReadBatch, protection_of
 from pipeline.chunks import Chunk
-from pipeline.outcome import Counts, Outcome, sum_counts
-from pipeline.read import Sink, each, read, warehouse_sink
-from pipeline.run import Run, transact
+from pipeline.outcome import Outcome, RowCounts, sum_counts
+from pipeline.read import Sink, read, read_each, warehouse_sink
+from pipeline.runs import Run, transact
 from pipeline.session import Session
 from pipeline.spool import Spool, SpooledChunk, grouped, joined, open_spool
 from pipeline.streams.events import EVENTS
@@ -119,7 +119,7 @@ def extract_here(
         if place.is_complete:
             return Outcome(chunk, was_done=True)
 
-        def sink(batch: ReadBatch) -> Counts:
+        def sink(batch: ReadBatch) -> RowCounts:
             place.put(batch)
             session.progress.add(chunk.metric_id, read=batch.events)
             return {}
@@ -128,7 +128,7 @@ def extract_here(
         read(session, run, as_chunk(chunk), left, lambda _: sink, metrics, _READ_AT_ONCE)
         return Outcome(chunk)
 
-    return each(chunks, extract_one, attempt)
+    return read_each(chunks, extract_one, attempt)
 
 
 def load(session: Session, run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics, attempt: int = 1) -> Outcomes:
@@ -147,12 +147,12 @@ def load(session: Session, run: Run, chunks: Sequence[BackfillChunk], metrics: M
         place.clear()
         return Outcome(chunk, counts)
 
-    return each(chunks, load_one, attempt)
+    return read_each(chunks, load_one, attempt)
 
 
-def _load_spooled(session: Session, run: Run, chunk: BackfillChunk, place: SpooledChunk) -> Counts:
+def _load_spooled(session: Session, run: Run, chunk: BackfillChunk, place: SpooledChunk) -> RowCounts:
     sink = _history_sink(session, run, chunk)
-    counts: list[Counts] = []
+    counts: list[RowCounts] = []
     for group in grouped(place.batches(chunk.left.start), _LOADED_AT_ONCE):
         session.stop.check()
         paths, batch = [path for path, _ in group], joined([batch for _, batch in group])
@@ -174,14 +174,14 @@ def read_at_once(
             return Outcome(chunk, was_done=True)
         sink = _history_sink(session, run, stored)
 
-        def counting(batch: ReadBatch) -> Counts:
+        def counting(batch: ReadBatch) -> RowCounts:
             session.progress.add(chunk.metric_id, read=batch.events)
             return sink(batch)
 
         counts = read(session, run, as_chunk(chunk), stored.left, lambda _: counting, metrics, _READ_AT_ONCE)
         return Outcome(chunk, counts)
 
-    return each(chunks, read_one, attempt)
+    return read_each(chunks, read_one, attempt)
 
 
 def _begin(account: Account, chunk: BackfillChunk) -> BackfillChunk:
@@ -197,7 +197,7 @@ def _no_more(account: Account, guard: Guard) -> None:
 def _history_sink(session: Session, run: Run, chunk: BackfillChunk) -> Sink:
     sink = warehouse_sink(session, run, as_chunk(chunk), BackfillLedger(chunk), _no_more)
 
-    def counting(batch: ReadBatch) -> Counts:
+    def counting(batch: ReadBatch) -> RowCounts:
         counts = sink(batch)
         session.progress.add(chunk.metric_id, done=batch.events)
         return counts

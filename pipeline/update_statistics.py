@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from klaviyo_pg.catalogue import Table
-from klaviyo_pg.postgres import planner
+from klaviyo_pg.postgres import table_statistics
 from pipeline.job import Job
 
 
@@ -15,11 +15,11 @@ def update_statistics(job: Job, updated: Sequence[Table] = ()) -> Sequence[Table
     """
     if job.tally.must_stop:
         return ()
-    tables = job.transact(partial(planner.outdated, run_id=job.run.id))
+    tables = job.transact(partial(table_statistics.outdated, run_id=job.run.id))
     tables = [table for table in tables if table not in updated]
     if not tables:
         return ()
     with job.session.progress.stage("Statistics for queries", "tables"):
         for table in tables:
-            job.transact(partial(planner.analyze, table=table))
+            job.transact(partial(table_statistics.analyze, table=table))
     return tables

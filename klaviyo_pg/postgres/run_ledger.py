@@ -63,7 +63,7 @@ class Traffic(Protocol):
     def retries(self) -> int: ...
 
 
-def open_run(account: Account, flow: str, selection: str, now: datetime, is_limited: bool = False) -> OpenedRun:
+def open_run(account: Account, flow: str, selection: str, now: datetime, is_limited: bool) -> OpenedRun:
     """Open a run. It resumes the unfinished run with the same selection, if there is one from the same day (UTC).
 
     `is_limited`: arguments limit what it reads. The same selection from the settings alone is the whole account.
