@@ -181,7 +181,8 @@ class Settings(BaseSettings):
     destinations: dict[str, str] = Field(
         {},
         description='Event tables of individual metrics, by name or ID, as JSON: {"Opened Push": "opens"}. Events in '
-        "unsubscribes end list memberships, except those of metrics of text messages and push notifications.",
+        "unsubscribes end list memberships, except those of metrics of text messages and push notifications. Stored "
+        "events move along. A metric whose entry is removed keeps its table: to take an entry back, set another one.",
     )
     personal_data: Literal["keep", "hash", "drop"] = Field(
         "keep",

@@ -128,11 +128,12 @@ def stored_metrics(connection: psycopg.Connection, settings: Settings) -> list[K
 
 
 def _named_metrics(settings: Settings) -> set[str]:
-    return {name.removeprefix("-") for name in settings.metrics} | {*filter(None, [settings.report_metric])}
+    metrics = {name.removeprefix("-") for name in settings.metrics}
+    return metrics | settings.destinations.keys() | {*filter(None, [settings.report_metric])}
 
 
 def metric_names(source: Source, settings: Settings, stored: Metrics) -> None:
-    """Raise BadSettings if METRICS or REPORT_METRIC names a metric that the account does not have.
+    """Raise BadSettings if METRICS, DESTINATIONS or REPORT_METRIC names a metric that the account does not have.
 
     Likewise if DESTINATIONS names no event table.
 
@@ -146,8 +147,15 @@ def metric_names(source: Source, settings: Settings, stored: Metrics) -> None:
         existing = [KnownMetric(row.id, row.name) for page in source.metrics() for row in page.rows]
     except (MissingScope, Refused):
         return
-    selected([*stored, *existing], settings.metrics)
-    check_metric("REPORT_METRIC", settings.report_metric, [*stored, *existing])
+    check_metric_names(settings, [*stored, *existing])
+
+
+def check_metric_names(settings: Settings, metrics: Metrics) -> None:
+    """Raise BadSettings if METRICS, DESTINATIONS or REPORT_METRIC names a metric that is not among these."""
+    selected(metrics, settings.metrics)
+    for name in settings.destinations:
+        check_metric("DESTINATIONS", name, metrics)
+    check_metric("REPORT_METRIC", settings.report_metric, metrics)
 
 
 def database(connection: psycopg.Connection, settings: Settings) -> None:

@@ -203,11 +203,12 @@ def _describe(account: Account, run_id: str, described: rows.Account, settings: 
 
 def _stored_metrics(session: Session) -> list[KnownMetric]:
     """Return the metrics that an earlier run has stored. Only settings that name metrics need them."""
-    if not (session.settings.metrics or session.settings.report_metric):
+    settings = session.settings
+    if not (settings.metrics or settings.destinations or settings.report_metric):
         return []
     try:
         with session.database.transaction() as connection:
-            return checks.stored_metrics(connection, session.settings)
+            return checks.stored_metrics(connection, settings)
     except psycopg.Error as error:
         if checks.is_new(error):
             return []
