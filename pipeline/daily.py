@@ -135,8 +135,7 @@ def _phases(job: Job, wanted: Selection, since: datetime | None) -> Phases:
     if PROFILES.name in streams and lists_people:  # else a later run in the other dialect would take them for read
         chunks += plan.profile_chunks(stored.watermarks, stored.begun)  # first, since they begin in one sequence
     if EVENTS.name in streams:
-        limit = wanted.event_tables(lists_people)
-        chunks += _event_chunks(job, stored, since, all_at_once, blind, limit)
+        chunks += _event_chunks(job, stored, since, all_at_once, blind, wanted, wanted.event_tables(lists_people))
     members: list[Chunk] = []
     if LIST_MEMBERS.name in streams:
         as_of = job.run.as_of
@@ -225,17 +224,19 @@ def _event_chunks(
     since: datetime | None,
     all_at_once: bool,
     blind: timedelta,
+    wanted: Selection,
     tables: frozenset[str] | None,
 ) -> list[Chunk]:
     """Return the chunks of events, the newest first. Metrics that the source cannot count get the longer overlap.
 
-    With `tables`, only metrics of these event tables are read; the watermarks of the others stay where they are.
+    With `tables`, only metrics of these event tables are read, and those that list members need; the watermarks of the
+    others stay where they are.
     """
     settings = job.run.settings
     if not stored.metrics:
         _pass_on(job, METRICS, EVENTS)
         return []
-    ids = [metric.id for metric in metrics_to_read(stored.metrics, settings, tables)]
+    ids = [metric.id for metric in metrics_to_read(stored.metrics, settings, tables, wanted.reads_list_members)]
     first_sync = timedelta(days=settings.first_sync_days)
     horizon = plan.Horizon(job.run.as_of, timedelta(days=settings.lookback_days), first_sync, since)
     overlaps = {each: blind for each in ids if each not in stored.counted}

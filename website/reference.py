@@ -59,7 +59,10 @@ METRICS=-Active on Site
 SEGMENTS=VIP,Churn risk
 ```
 
-The members of all lists are read, or of none: `TABLES=default,-member_lists,-stg_member_lists`.
+The members of all lists are read, or of none: `TABLES=default,-member_lists,-stg_member_lists`. Where they are read,
+daily and reconcile runs also read exclusions and the metrics that say who has subscribed or unsubscribed, such as
+`Unsubscribed from List`, whatever `METRICS` and `TABLES` leave out, so that a limit never makes people seem
+contactable.
 
 ## Logs
 
