@@ -45,7 +45,7 @@ def read_days(account: Account, stream: str, metric_id: str) -> dict[date, datet
 
 
 def record(account: Account, stream: str, metric_id: str, days: Collection[date], at: datetime) -> None:
-    """Record that days of a report were read for a metric, and for no other any longer; freshness does not show them."""
+    """Record that days of a report were read for a metric, and for no other; freshness does not show them."""
     for day in days:
         watermarks.advance(account, _key(stream, metric_id, str(day)), None, at, None)
     values = {"report": f"{stream}/", "prefix": _key(stream, metric_id, ""), "days": list(map(str, days))}
