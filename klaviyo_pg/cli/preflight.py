@@ -33,7 +33,7 @@ def check_backfill(arguments: Namespace) -> Window:
 
 def check_reconcile(arguments: Namespace) -> None:
     """Check the arguments of the reconcile flow."""
-    settings = load_settings(reconcile_days=arguments.days)
+    settings = load_settings({"reconcile_days": "--days"}, reconcile_days=arguments.days)
     settings.check_reconcile_days("RECONCILE_DAYS" if arguments.days is None else "--days")
 
 
@@ -65,7 +65,10 @@ def check(arguments: Namespace, check_arguments: Check, flow: str | None) -> str
             settings.check_warehouse()
     check_arguments(arguments)
     settings = load_settings(
-        klaviyo_integration=arguments.integration, metrics=arguments.metrics, tables=arguments.tables
+        {"klaviyo_integration": "--integration"},
+        klaviyo_integration=arguments.integration,
+        metrics=arguments.metrics,
+        tables=arguments.tables,
     )
     if settings.tables:
         from pipeline.streams.selection import selection_of
