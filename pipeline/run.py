@@ -133,6 +133,8 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
     source = session.first_source()
     described = checks.account(source, settings, log.warning)
     checks.metric_names(source, settings, _stored_metrics(session))
+    recognizable = _unless_new(session, lambda each: checks.metrics_to_recognize(each, settings, described))
+    checks.recognized(source, settings, recognizable or [])
     opening = partial(_open, session, flow, selection, source, described, is_limited)
     run, before = repeated(opening, schema_lock.PATIENCE, log.warning)
     for note in run.notes:
@@ -206,12 +208,17 @@ def _stored_metrics(session: Session) -> list[KnownMetric]:
     settings = session.settings
     if not (settings.metrics or settings.destinations or settings.report_metric):
         return []
+    return _unless_new(session, lambda connection: checks.stored_metrics(connection, settings)) or []
+
+
+def _unless_new(session: Session, look_up: Callable[[psycopg.Connection], Result]) -> Result | None:
+    """Return what a look-up finds; None if the warehouse has no tables yet."""
     try:
         with session.database.transaction() as connection:
-            return checks.stored_metrics(connection, settings)
+            return look_up(connection)
     except psycopg.Error as error:
         if checks.is_new(error):
-            return []
+            return None
         raise
 
 
