@@ -259,7 +259,7 @@ class Settings(BaseSettings):
     events_since: date | None = Field(
         None,
         description="First day (UTC) of events to keep. Earlier days, such as those of dropped months, are not "
-        "compared, not reported as missing, and left out by backfills.",
+        "read, not compared and not reported as missing.",
     )
     event_partitions: Literal["none", "month"] = Field(
         "none",

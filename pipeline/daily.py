@@ -238,7 +238,8 @@ def _event_chunks(
         return []
     ids = [metric.id for metric in metrics_to_read(stored.metrics, settings, tables, wanted.reads_list_members)]
     first_sync = timedelta(days=settings.first_sync_days)
-    horizon = plan.Horizon(job.run.as_of, timedelta(days=settings.lookback_days), first_sync, since)
+    overlap, kept_since = timedelta(days=settings.lookback_days), settings.events_kept_since
+    horizon = plan.Horizon(job.run.as_of, overlap, first_sync, since, kept_since)
     overlaps = {each: blind for each in ids if each not in stored.counted}
     all_at_once = all_at_once and not settings.metrics and tables is None
     return list(plan.event_chunks(ids, stored.watermarks, horizon, all_at_once, overlaps))[::-1]

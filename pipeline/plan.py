@@ -91,22 +91,31 @@ def _years(stored: Extent, as_of: datetime) -> Iterator[AnyWindow]:
 
 
 class Horizon(NamedTuple):
-    """The limits of how far back to read: `as_of` is the present, `since` the start that the user asked for."""
+    """The limits of how far back to read: `as_of` is the present, `since` the start that the user asked for.
+
+    Events before `kept_since` are not kept.
+    """
 
     as_of: datetime
     overlap: timedelta
     first_sync: timedelta
     since: datetime | None = None
+    kept_since: datetime = datetime.min.replace(tzinfo=UTC)
 
     def start(self, watermark: datetime | None) -> datetime:
         """Return where to begin with events of a metric that has been read up to `watermark`."""
         if self.since is not None:
-            return self.since
-        return self.as_of - self.first_sync if watermark is None else watermark - self.overlap
+            return max(self.since, self.kept_since)
+        return self._first if watermark is None else max(watermark - self.overlap, min(watermark, self.kept_since))
 
     def leaves_no_gap(self, watermark: datetime | None) -> bool:
         """Return whether everything is read that would be read without `since`, so that the watermark may advance."""
-        return self.start(watermark) <= (self.as_of - self.first_sync if watermark is None else watermark)
+        return self.start(watermark) <= (self._first if watermark is None else watermark)
+
+    @property
+    def _first(self) -> datetime:
+        """Where to begin with events of a metric that has never been read."""
+        return max(self.as_of - self.first_sync, self.kept_since)
 
 
 def event_chunks(

@@ -25,7 +25,7 @@ from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.postgres.patience import repeated
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
-from pipeline import checks
+from pipeline import checks, kept_events
 from pipeline.batch import Batch, protect
 from pipeline.session import ClaimLost, Session
 from transforms import definitions
@@ -177,6 +177,8 @@ def _open(
             _describe(account, opened.run_id, described, settings)
         unknown_zone = checks.time_zone(connection, described.timezone if described else None)
         other_names = _follow_readable_names(account, settings, opened.as_of)
+        if settings.events_since is not None:
+            kept_events.forget_before(account, settings.events_kept_since)
     first = source.traffic
     run = Run(
         opened.run_id,

@@ -150,8 +150,6 @@ def look_up(job: Job) -> Loaded:
     since = job.run.settings.events_kept_since
 
     def read_ledger(account: Account) -> tuple[list[lookups.StoredMetric], dict[str, list[Window]]]:
-        if job.run.settings.events_since is not None:
-            reconciliation.forget_before(account, since)
         return lookups.metrics(account), reconciliation.loaded_windows(account, since)
 
     stored, windows = transact(job.session, job.run, read_ledger)
