@@ -114,7 +114,7 @@ class Horizon(NamedTuple):
 
     @property
     def _first(self) -> datetime:
-        """Where to begin with events of a metric that has never been read."""
+        """The beginning of the events to read of a metric that has never been read."""
         return max(self.as_of - self.first_sync, self.kept_since)
 
 

@@ -253,7 +253,7 @@ def test_another_account_under_the_same_name_is_refused(warehouse: Warehouse, sh
 def test_the_key_of_another_account_is_recognized_by_metrics(
     warehouse: Warehouse, shop: FakeAccount, lacks_scope: tuple[bool, bool]
 ) -> None:
-    """Where either key may not ask for its account: nothing of the other account is stored, or marked as deleted."""
+    """Nothing of the other account is stored, or marked as deleted, if either key may not ask for its account."""
     other = FakeAccount(account_id="OTHER")
     other.add_metric("YM", "Placed Order")
     for account, lacks in zip((shop, other), lacks_scope, strict=True):
