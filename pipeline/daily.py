@@ -10,6 +10,7 @@ from klaviyo_pg.postgres import departures, lookups, reconciliation, segments, s
 from klaviyo_pg.postgres import watermarks as ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.excluded import Extent, extent
+from klaviyo_pg.windows import Window
 from pipeline import memberships, plan, reports, stored_marts
 from pipeline.batch import as_written
 from pipeline.chunks import Chunk
@@ -105,6 +106,7 @@ class _Warehouse(NamedTuple):
     segments: list[segments.StoredSegment]
     segments_swept: dict[str, int]
     coupons: list[str]
+    loaded: dict[str, list[Window]]
 
 
 Phases = list[tuple[str, list[Chunk]]]
@@ -215,6 +217,7 @@ def _look_up(account: Account, run_id: str, with_counts: bool) -> _Warehouse:
         segments.existing(account),
         sweeps.found(account, SEGMENT_MEMBERS.name),
         lookups.coupon_ids(account),
+        reconciliation.loaded_windows(account),
     )
 
 
@@ -240,6 +243,21 @@ def _event_chunks(
     first_sync = timedelta(days=settings.first_sync_days)
     overlap, kept_since = timedelta(days=settings.lookback_days), settings.events_kept_since
     horizon = plan.Horizon(job.run.as_of, overlap, first_sync, since, kept_since)
+    _note_newly_read(job, stored, ids, horizon)
     overlaps = {each: blind for each in ids if each not in stored.counted}
     all_at_once = all_at_once and not settings.metrics and tables is None
     return list(plan.event_chunks(ids, stored.watermarks, horizon, all_at_once, overlaps))[::-1]
+
+
+def _note_newly_read(job: Job, stored: _Warehouse, ids: Sequence[str], horizon: plan.Horizon) -> None:
+    """Note which metrics have a shorter history than others from now on, such as those that TABLES left out before."""
+    created = {metric.id: metric.created_at for metric in stored.metrics}
+    unread = plan.newly_read(created, ids, stored.loaded, horizon)
+    if not unread:
+        return
+    names = sorted(metric.name or metric.id for metric in stored.metrics if metric.id in unread)
+    shown = f"{len(names)} metrics are" if len(names) > 1 else f"The metric {names[0]!r} is"
+    job.tally.notes.append(
+        f"{shown} read for the first time, from {horizon.start(None):%Y-%m-%d} on, although others go further back. "
+        "To load the earlier events, run klaviyo-pg backfill --start DATE."
+    )

@@ -118,6 +118,24 @@ class Horizon(NamedTuple):
         return max(self.as_of - self.first_sync, self.kept_since)
 
 
+def newly_read(
+    created: Mapping[str, datetime | None],
+    metric_ids: Collection[str],
+    loaded: Mapping[str, Sequence[Window]],
+    horizon: Horizon,
+) -> list[str]:
+    """Return the metrics that are read for the first time, and later than they began, while others go back a day more.
+
+    `created` has the times at which the metrics of the account were created, and `loaded` what has been read of each.
+    """
+    start = horizon.start(None)
+    begun = {each: min(window.start for window in windows) for each, windows in loaded.items() if windows}
+    if not any(begun[each] < start - _DAY for each in begun.keys() & created.keys()):
+        return []
+    unread = [each for each in metric_ids if each not in begun]
+    return [each for each in unread if (at := created[each]) is None or at < start]
+
+
 def event_chunks(
     metric_ids: Iterable[str],
     watermarks: Watermarks,

@@ -64,6 +64,9 @@ daily and reconcile runs also read exclusions and the metrics that say who has s
 `Unsubscribed from List`, whatever `METRICS` and `TABLES` leave out, so that a limit never makes people seem
 contactable.
 
+A metric that is read for the first time, such as one that was left out before, begins `FIRST_SYNC_DAYS` ago. If others
+go further back, the run says so: load its earlier events with `klaviyo-pg backfill`.
+
 ## Logs
 
 Logs go to standard error, the summary of a run to standard output. `LOG_FORMAT=json` writes one JSON object on each

@@ -2,8 +2,9 @@
 
 import pytest
 
+from klaviyo_pg.rows import Metric
 from tests.fakes import Event, FakeAccount
-from tests.integration.pipeline.conftest import HOUR, Warehouse, days_ago
+from tests.integration.pipeline.conftest import HOUR, LEFT_OUT, Warehouse, days_ago
 
 STATUS = "SELECT member_id, is_subscribed IS FALSE, left_reason FROM member_lists WHERE list_id = 'L1' ORDER BY 1"
 
@@ -32,3 +33,25 @@ def test_a_limited_run_reads_who_has_unsubscribed(
     ran = warehouse.daily(**limit)
     assert (ran.state, ran.sentences) == ("complete", [])
     assert warehouse.rows(STATUS) == [("P0", False, None), ("P1", True, "event")]
+
+
+def test_metrics_that_were_left_out_before_have_a_note(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Once, if others have a longer history. A metric that is new in the account lacks none."""
+    shop.add_events("OPEN", days_ago(30))
+    shop.add_events("ORDER", days_ago(30))
+    left_out = {"tables": (*LEFT_OUT, "-opens")}
+    assert warehouse.daily(**left_out).sentences == []
+    warehouse.backfill(days_ago(40), **left_out)
+    shop.metrics.append(Metric("NEW", "New", None, days_ago(1), days_ago(1)))
+    shop.add_events("NEW", days_ago(1))
+    ran = warehouse.daily()
+    [note] = ran.sentences
+    assert "'Opened Email' is read for the first time" in note
+    assert ran.state == "complete"
+    assert warehouse.daily().sentences == []
+
+
+def test_metrics_that_a_backfill_has_loaded_have_no_note(warehouse: Warehouse, shop: FakeAccount) -> None:
+    shop.add_events("OPEN", days_ago(30))
+    warehouse.backfill(days_ago(40))
+    assert warehouse.daily().sentences == []
