@@ -5,9 +5,11 @@ This module knows neither command-line flags nor flow parameters: callers pass t
 
 import json
 import os
-from datetime import date, datetime
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal, Self, get_args
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -35,6 +37,7 @@ Revision = Literal["2026-07-15", "2026-10-15"]
 """A revision of the API."""
 Mart = Literal["campaign_performance", "flow_performance", "member_engagement", "list_growth", "deliverability"]
 """A view for analysts whose rows can be stored."""
+_NO_LABELS: Mapping[str, str] = MappingProxyType({})
 COUNTED_DAYS = 1826
 """The age in days up to which the API counts events: five years."""
 
@@ -182,7 +185,8 @@ class Settings(BaseSettings):
     destinations: dict[str, str] = Field(
         {},
         description='Event tables of individual metrics, by name or ID, as JSON: {"Opened Push": "opens"}. Events in '
-        "unsubscribes end list memberships, except those of metrics of text messages and push notifications.",
+        "unsubscribes end list memberships, except those of metrics of text messages and push notifications. Stored "
+        "events move along. A metric whose entry is removed keeps its table: to take an entry back, set another one.",
     )
     personal_data: Literal["keep", "hash", "drop"] = Field(
         "keep",
@@ -235,6 +239,7 @@ class Settings(BaseSettings):
     retry_budget_seconds: float = Field(
         900,
         gt=0,
+        le=604_800,
         description="Seconds to keep retrying one request, including the pauses that the API asks for. Waiting before "
         "the first try, to keep the rate limit, does not count.",
     )
@@ -251,11 +256,11 @@ class Settings(BaseSettings):
     spool_megabytes: int = Field(
         2048, ge=1, description="Approximate spool limit in MB. Readers pause when it is reached."
     )
-    spool_hours: float = Field(72, gt=0, description="Hours before unloaded spool data is deleted.")
+    spool_hours: float = Field(72, gt=0, le=87_600, description="Hours before unloaded spool data is deleted.")
     events_since: date | None = Field(
         None,
         description="First day (UTC) of events to keep. Earlier days, such as those of dropped months, are not "
-        "compared, not reported as missing, and left out by backfills.",
+        "read, not compared and not reported as missing.",
     )
     event_partitions: Literal["none", "month"] = Field(
         "none",
@@ -267,7 +272,7 @@ class Settings(BaseSettings):
         description="Additional indexes of event tables, by campaign_key and member_key: campaign, member or both, "
         "comma-separated.",
     )
-    stored_marts: Annotated[tuple[Mart | Literal["all"], ...], NoDecode] = Field(
+    stored_marts: Annotated[tuple[Literal[Mart, "all"], ...], NoDecode] = Field(
         (),
         description="Marts whose rows are kept in a table as well, and derived again at the end of each run that "
         "changed what they count: names, comma-separated, or all. Empty: none.",
@@ -366,6 +371,13 @@ class Settings(BaseSettings):
     @classmethod
     def _blank_is_unset(cls, value: object) -> object:
         return None if isinstance(value, str) and not value.strip() else value
+
+    @field_validator("events_since")
+    @classmethod
+    def _is_past(cls, value: date | None) -> date | None:
+        if value is not None and value > datetime.now(UTC).date():
+            raise ValueError("must not be in the future")
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -469,10 +481,11 @@ def _has_host(url: SplitResult) -> bool:
         return False
 
 
-def load_settings(**changes: object) -> Settings:
+def load_settings(labels: Mapping[str, str] = _NO_LABELS, /, **changes: object) -> Settings:
     """Read the settings from the environment and override some of them; None leaves a setting unchanged.
 
-    Raises BadSettings, which names the first invalid setting, or the first unknown name in .env.
+    Raises BadSettings, which names the first invalid setting, or the first unknown name in .env. A setting that is
+    overridden has the name in `labels`, such as that of an argument.
     """
     try:
         env_file.check(_setting_names())
@@ -480,7 +493,8 @@ def load_settings(**changes: object) -> Settings:
         return Settings(_env_file=env_file.path(), **given)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        name = ".".join(str(part) for part in first["loc"]).upper()
+        field = str(next(iter(first["loc"]), ""))
+        name = labels.get(field, field.upper()) if changes.get(field) is not None else field.upper()
         reason = first["msg"].removeprefix("Value error, ")
         raise BadSettings(f"{name}: {reason}." if name else f"{reason}.") from None
     except SettingsError:  # raised only for DESTINATIONS: no other setting is decoded before it is validated

@@ -149,6 +149,11 @@ def history_window(now: datetime, start: datetime, end: datetime | None, since: 
     today = now.replace(hour=0, minute=0, second=0, microsecond=0)
     first = max(start, since or start).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     last = today if end is None else min(today, _next_midnight(min(end, now)))
+    if start < last <= first and since is not None and since > start:
+        raise BadSettings(
+            f"EVENTS_SINCE is {since:%Y-%m-%d}, and earlier days are not loaded. Set it to an earlier day, or choose a "
+            "later end."
+        )
     if first >= last:
         raise BadSettings(
             f"There is no whole day between {first:%Y-%m-%d} and {last:%Y-%m-%d}: choose an earlier start."

@@ -20,7 +20,7 @@ from pipeline.streams.on_request import COUPONS
 from pipeline.streams.segments import chosen
 from pipeline.streams.selection import Selection
 from pipeline.streams.stream import Probe, Stream
-from transforms.routing import KnownMetric, check_destinations, check_metric, selected
+from transforms.routing import KnownMetric, check_destinations
 
 YES = "yes"
 _NO_SUBJECT = {"list": "no lists", "segment": "none chosen", "coupon": "no coupons"}
@@ -81,9 +81,8 @@ class Check:
                 progress(f"Trying {stream.name}")
                 findings.access[stream.name] = self._tried(stream, with_forecast)
             check_destinations(self._settings.destinations)
-            selected(self._metrics, self._settings.metrics)
+            checks.check_named_metrics(self._settings, self._metrics)
             self._check_segments()
-            check_metric("REPORT_METRIC", self._settings.report_metric, self._metrics)
             if with_forecast:
                 self._forecast(progress)
         except KlaviyoPgError as error:

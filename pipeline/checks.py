@@ -10,7 +10,15 @@ import psycopg
 
 from klaviyo_pg import rows, schemas
 from klaviyo_pg.catalogue import TABLES, VIEWS
-from klaviyo_pg.errors import BadSettings, DatabaseUnusable, MissingScope, NotFound, Refused
+from klaviyo_pg.errors import (
+    BadAnswer,
+    BadSettings,
+    DatabaseUnusable,
+    MissingScope,
+    NotFound,
+    Refused,
+    Unavailable,
+)
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import accounts, claims, lookups, schema, time_zones
 from klaviyo_pg.postgres.account import Account
@@ -125,12 +133,44 @@ def stored_metrics(connection: psycopg.Connection, settings: Settings) -> list[K
     return [KnownMetric(row.id, written(row.name)) for row in rows]
 
 
+def metrics_to_recognize(
+    connection: psycopg.Connection, settings: Settings, described: rows.Account | None
+) -> list[KnownMetric]:
+    """Return the stored metrics by which to recognize the account; none if its ID can be compared, or if it is new."""
+    stored = accounts.find(connection, settings.warehouse_schema, settings.klaviyo_integration)
+    if stored is None or (described and stored.account_id):
+        return []
+    return stored_metrics(connection, settings)
+
+
+def check_recognized(source: Source, settings: Settings, stored: KnownMetrics) -> None:
+    """Raise BadSettings if the source lists metrics, but none of those that are stored: no two accounts share one.
+
+    A list that is not complete proves nothing.
+    """
+    if not stored:
+        return
+    try:
+        pages = list(source.metrics())
+    except (MissingScope, Refused, BadAnswer, Unavailable):  # the run reads them again, and reports it
+        return
+    listed = {row.id for page in pages for row in page.rows}
+    is_complete = not any(page.incomplete or page.rejects for page in pages)
+    if listed and is_complete and listed.isdisjoint(metric.id for metric in stored):
+        name = settings.klaviyo_integration
+        raise BadSettings(
+            f"The API key belongs to another account than {name}: it has none of the metrics that are stored as those "
+            f"of {name}. Use the key of that account, or set KLAVIYO_INTEGRATION to another name."
+        )
+
+
 def _named_metrics(settings: Settings) -> set[str]:
-    return {name.removeprefix("-") for name in settings.metrics} | {*filter(None, [settings.report_metric])}
+    metrics = {name.removeprefix("-") for name in settings.metrics}
+    return metrics | settings.destinations.keys() | {*filter(None, [settings.report_metric])}
 
 
 def check_metric_names(source: Source, settings: Settings, stored: KnownMetrics) -> None:
-    """Raise BadSettings if METRICS or REPORT_METRIC names a metric that the account does not have.
+    """Raise BadSettings if METRICS, DESTINATIONS or REPORT_METRIC names a metric that the account does not have.
 
     Likewise if DESTINATIONS names no event table.
 
@@ -144,8 +184,15 @@ def check_metric_names(source: Source, settings: Settings, stored: KnownMetrics)
         existing = [KnownMetric(row.id, row.name) for page in source.metrics() for row in page.rows]
     except (MissingScope, Refused):
         return
-    selected([*stored, *existing], settings.metrics)
-    check_metric("REPORT_METRIC", settings.report_metric, [*stored, *existing])
+    check_named_metrics(settings, [*stored, *existing])
+
+
+def check_named_metrics(settings: Settings, metrics: KnownMetrics) -> None:
+    """Raise BadSettings if METRICS, DESTINATIONS or REPORT_METRIC names a metric that is not among these."""
+    selected(metrics, settings.metrics)
+    for name in settings.destinations:
+        check_metric("DESTINATIONS", name, metrics)
+    check_metric("REPORT_METRIC", settings.report_metric, metrics)
 
 
 def check_writable(connection: psycopg.Connection, settings: Settings) -> None:

@@ -2,17 +2,20 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import NamedTuple
 
 from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.postgres import chunk_ledger, departures, lookups, reconciliation, segments, sweep_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.excluded import Extent, extent
+from klaviyo_pg.windows import Window
 from pipeline import erase_in_run, member_lists, plan, reports, stored_marts
 from pipeline.batch import as_written
 from pipeline.chunks import Chunk
 from pipeline.job import Job, read
 from pipeline.reconcile.check import can_count, find_late_events
+from pipeline.runs import Run
 from pipeline.streams.departures import OWNERS, PROFILE_SWEEP, SUSPECTED
 from pipeline.streams.dimensions import LISTS, METRICS, SEGMENTS
 from pipeline.streams.events import EVENTS
@@ -103,6 +106,7 @@ class _Warehouse(NamedTuple):
     segments: list[segments.StoredSegment]
     segments_swept: dict[str, int]
     coupons: list[str]
+    loaded: dict[str, list[Window]]
 
 
 Phases = list[tuple[str, list[Chunk]]]
@@ -124,7 +128,7 @@ def _plan(job: Job, wanted: Selection, since: datetime | None) -> Phases:
 
 def _phases(job: Job, wanted: Selection, since: datetime | None) -> Phases:
     streams = wanted.streams
-    stored = job.transact(lambda account: _look_up(account, job.run.id, can_count(job)))
+    stored = job.transact(partial(_look_up, run=job.run, with_counts=can_count(job)))
     blind = timedelta(days=job.run.settings.blind_lookback_days)
     with job.session.source() as source:
         all_at_once, looks_up = source.reads_all_metrics_at_once, source.looks_up_memberships
@@ -133,8 +137,7 @@ def _phases(job: Job, wanted: Selection, since: datetime | None) -> Phases:
     if PROFILES.name in streams and lists_people:  # else a later run in the other dialect would take them for read
         chunks += plan.profile_chunks(stored.watermarks, stored.begun)  # first, since they begin in one sequence
     if EVENTS.name in streams:
-        limit = wanted.event_tables(lists_people)
-        chunks += _event_chunks(job, stored, since, all_at_once, blind, limit)
+        chunks += _event_chunks(job, stored, since, all_at_once, blind, wanted, wanted.event_tables(lists_people))
     members: list[Chunk] = []
     if LIST_MEMBERS.name in streams:
         as_of = job.run.as_of
@@ -212,19 +215,20 @@ def _pass_on(job: Job, stream: Stream, dependent: Stream) -> None:
         job.tally.add_error(error, dependent.name)
 
 
-def _look_up(account: Account, run_id: str, with_counts: bool) -> _Warehouse:
+def _look_up(account: Account, run: Run, with_counts: bool) -> _Warehouse:
     return _Warehouse(
         lookups.metrics(account),
         lookups.list_ids(account),
         watermarks.read(account),
         reconciliation.counted_metrics(account) if with_counts else set(),
         departures.months(account),
-        chunk_ledger.begun(account, run_id),
+        chunk_ledger.begun(account, run.id),
         extent(account, plan.MANY_EXCLUSIONS),
         sweep_ledger.found(account, LIST_MEMBERS.name),
         segments.existing(account),
         sweep_ledger.found(account, SEGMENT_MEMBERS.name),
         lookups.coupon_ids(account),
+        reconciliation.loaded_windows(account, run.settings.events_kept_since),
     )
 
 
@@ -234,19 +238,37 @@ def _event_chunks(
     since: datetime | None,
     all_at_once: bool,
     blind: timedelta,
+    wanted: Selection,
     tables: frozenset[str] | None,
 ) -> list[Chunk]:
     """Return the chunks of events, the newest first. Metrics that the source cannot count get the longer overlap.
 
-    With `tables`, only metrics of these event tables are read; the watermarks of the others stay where they are.
+    With `tables`, only metrics of these event tables are read, and those that list members need; the watermarks of the
+    others stay where they are.
     """
     settings = job.run.settings
     if not stored.metrics:
         _pass_on(job, METRICS, EVENTS)
         return []
-    ids = [metric.id for metric in metrics_to_read(stored.metrics, settings, tables)]
+    ids = [metric.id for metric in metrics_to_read(stored.metrics, settings, tables, wanted.reads_list_members)]
     first_sync = timedelta(days=settings.first_sync_days)
-    horizon = plan.Horizon(job.run.as_of, timedelta(days=settings.lookback_days), first_sync, since)
+    overlap, kept_since = timedelta(days=settings.lookback_days), settings.events_kept_since
+    horizon = plan.Horizon(job.run.as_of, overlap, first_sync, since, kept_since)
+    _note_newly_read(job, stored, ids, horizon)
     overlaps = {each: blind for each in ids if each not in stored.counted}
     all_at_once = all_at_once and not settings.metrics and tables is None
     return list(plan.event_chunks(ids, stored.watermarks, horizon, all_at_once, overlaps))[::-1]
+
+
+def _note_newly_read(job: Job, stored: _Warehouse, ids: Sequence[str], horizon: plan.Horizon) -> None:
+    """Note which metrics have a shorter history than others from now on, such as those that TABLES left out before."""
+    created = {metric.id: metric.created_at for metric in stored.metrics}
+    unread = plan.newly_read(created, ids, stored.loaded, horizon)
+    if not unread:
+        return
+    names = sorted(metric.name or metric.id for metric in stored.metrics if metric.id in unread)
+    shown = f"{len(names)} metrics are" if len(names) > 1 else f"The metric {names[0]!r} is"
+    job.tally.add_notes(
+        f"{shown} read for the first time, from {horizon.start(None):%Y-%m-%d} on, although others go further back. "
+        "To load the earlier events, run klaviyo-pg backfill --start DATE."
+    )

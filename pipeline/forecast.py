@@ -125,7 +125,7 @@ def _events(sizes: Sizes, settings: Settings, as_of: datetime) -> Forecast:
         watermarks = (
             {} if last_run is None else {key_of(EVENTS.name, each): last_run for each in (None, *sizes.metrics)}
         )
-        horizon = plan.Horizon(as_of, overlap, first_sync)
+        horizon = plan.Horizon(as_of, overlap, first_sync, kept_since=settings.events_kept_since)
         chunks = plan.event_chunks(sizes.metrics, watermarks, horizon, sizes.all_at_once, overlaps)
         return sum(_pages(_events_in(sizes, chunk), sizes.events_per_page) for chunk in chunks)
 

@@ -91,22 +91,49 @@ def _years(stored: Extent, as_of: datetime) -> Iterator[AnyWindow]:
 
 
 class Horizon(NamedTuple):
-    """The limits of how far back to read: `as_of` is the present, `since` the start that the user asked for."""
+    """The limits of how far back to read: `as_of` is the present, `since` the start that the user asked for.
+
+    Events before `kept_since` are not kept.
+    """
 
     as_of: datetime
     overlap: timedelta
     first_sync: timedelta
     since: datetime | None = None
+    kept_since: datetime = datetime.min.replace(tzinfo=UTC)
 
     def start(self, watermark: datetime | None) -> datetime:
         """Return where to begin with events of a metric that has been read up to `watermark`."""
         if self.since is not None:
-            return self.since
-        return self.as_of - self.first_sync if watermark is None else watermark - self.overlap
+            return max(self.since, self.kept_since)
+        return self._first if watermark is None else max(watermark - self.overlap, min(watermark, self.kept_since))
 
     def leaves_no_gap(self, watermark: datetime | None) -> bool:
         """Return whether everything is read that would be read without `since`, so that the watermark may advance."""
-        return self.start(watermark) <= (self.as_of - self.first_sync if watermark is None else watermark)
+        return self.start(watermark) <= (self._first if watermark is None else watermark)
+
+    @property
+    def _first(self) -> datetime:
+        """The beginning of the events to read of a metric that has never been read."""
+        return max(self.as_of - self.first_sync, self.kept_since)
+
+
+def newly_read(
+    created: Mapping[str, datetime | None],
+    metric_ids: Collection[str],
+    loaded: Mapping[str, Sequence[Window]],
+    horizon: Horizon,
+) -> list[str]:
+    """Return the metrics that are read for the first time, and later than they began, while others go back a day more.
+
+    `created` has the times at which the metrics of the account were created, and `loaded` what has been read of each.
+    """
+    start = horizon.start(None)
+    begun = {each: min(window.start for window in windows) for each, windows in loaded.items() if windows}
+    if not any(begun[each] < start - _DAY for each in begun.keys() & created.keys()):
+        return []
+    unread = [each for each in metric_ids if each not in begun]
+    return [each for each in unread if (at := created[each]) is None or at < start]
 
 
 def event_chunks(

@@ -26,7 +26,7 @@ from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.postgres.patience import repeated
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
-from pipeline import checks
+from pipeline import checks, kept_events
 from pipeline.batch import Batch, protect
 from pipeline.session import ClaimLost, Session
 from transforms import definitions
@@ -118,6 +118,8 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
     source = session.first_source()
     described = checks.fetch_account(source, settings, log.warning)
     checks.check_metric_names(source, settings, _stored_metrics(session))
+    recognizable = _unless_new(session, lambda each: checks.metrics_to_recognize(each, settings, described))
+    checks.check_recognized(source, settings, recognizable or [])
     opening = partial(_open, session, flow, selection, source, described, is_limited)
     run, before = repeated(opening, schema_lock.PATIENCE, log.warning)
     for note in run.notes:
@@ -164,6 +166,8 @@ def _open(
             _follow_readable_names(account, settings, opened.as_of),
             _resumption(opened.as_of) if opened.is_resumed else None,
         )
+        if settings.events_since is not None:
+            kept_events.forget_before(account, settings.events_kept_since)
     run = Run(
         opened.run_id,
         account.integration_id,
@@ -196,14 +200,20 @@ def _describe(account: Account, run_id: str, described: rows.Account, settings: 
 
 def _stored_metrics(session: Session) -> list[KnownMetric]:
     """Return the metrics that an earlier run has stored. Only settings that name metrics need them."""
-    if not (session.settings.metrics or session.settings.report_metric):
+    settings = session.settings
+    if not (settings.metrics or settings.destinations or settings.report_metric):
         return []
+    return _unless_new(session, lambda connection: checks.stored_metrics(connection, settings)) or []
+
+
+def _unless_new(session: Session, look_up: Callable[[psycopg.Connection], Result]) -> Result | None:
+    """Return what a look-up finds; None if the warehouse has no tables yet."""
     try:
         with session.database.transaction() as connection:
-            return checks.stored_metrics(connection, session.settings)
+            return look_up(connection)
     except psycopg.Error as error:
         if means_missing_tables(error):
-            return []
+            return None
         raise
 
 

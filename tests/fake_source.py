@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -187,7 +188,7 @@ class FakeSource:
         columns["list_name"] = [event.list_name for event in events]
         columns["message"] = [event.message for event in events]
         columns["flow"] = [event.flow for event in events]
-        columns["properties"] = [b"{}"] * len(events)
+        columns["properties"] = [_properties(event) for event in events]
         return Events(**columns)
 
     def beginning(self, metric_id: str, window: Window) -> Beginning | None:
@@ -335,3 +336,7 @@ class FakeSource:
             self._account.receive(request)
         finally:
             self._in_use.release()
+
+
+def _properties(event: Event) -> bytes:
+    return json.dumps({"List": event.list_name} if event.list_name else {}).encode()

@@ -59,10 +59,16 @@ METRICS=-Active on Site
 SEGMENTS=VIP,Churn risk
 ```
 
+The members of all lists are read, or of none: `TABLES=default,-member_lists,-stg_member_lists`. Where they are read,
+daily and reconcile runs also read exclusions and the metrics that say who has subscribed or unsubscribed, such as
+`Unsubscribed from List`, whatever `METRICS` and `TABLES` leave out, so that a limit never makes people seem
+contactable.
+
+A metric that is read for the first time, such as one that was left out before, begins `FIRST_SYNC_DAYS` ago. If others
+go further back, the run says so: load its earlier events with `klaviyo-pg backfill`.
+
 Runs that `METRICS` or `TABLES` limits to some metrics do not read events of metrics that the API does not list. The
 next run without such a limit reads them from where the last one stopped.
-
-The members of all lists are read, or of none: `TABLES=default,-member_lists,-stg_member_lists`.
 
 ## Logs
 

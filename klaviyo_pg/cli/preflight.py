@@ -32,7 +32,7 @@ def check_backfill(arguments: Namespace) -> Window:
 
 def check_reconcile(arguments: Namespace) -> None:
     """Check the arguments of the reconcile flow."""
-    settings = load_settings(reconcile_days=arguments.days)
+    settings = load_settings({"reconcile_days": "--days"}, reconcile_days=arguments.days)
     settings.check_reconcile_days("RECONCILE_DAYS" if arguments.days is None else "--days")
 
 
@@ -66,7 +66,10 @@ def check_run(arguments: Namespace, check_arguments: Check, flow: str | None) ->
         _check_key_and_warehouse(load_settings(), flow)
     check_arguments(arguments)
     settings = load_settings(
-        klaviyo_integration=arguments.integration, metrics=arguments.metrics, tables=arguments.tables
+        {"klaviyo_integration": "--integration"},
+        klaviyo_integration=arguments.integration,
+        metrics=arguments.metrics,
+        tables=arguments.tables,
     )
     if settings.tables:
         from pipeline.streams.selection import selection_of

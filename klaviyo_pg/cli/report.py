@@ -35,16 +35,19 @@ def _check_file(file: Path) -> None:
     """Raise BadSettings if the file cannot be written, before anything is read."""
     if file.is_dir():
         raise BadSettings(f"--out {file}: this is a folder. Name a file, such as {file / 'report.html'}.")
+    if file.exists() and not file.is_file():
+        raise BadSettings(f"--out {file}: this is not a regular file. Name a file, such as report.html.")
     if not file.parent.is_dir():
         raise BadSettings(f"--out {file}: there is no folder {file.parent}. Create it, or choose another file.")
 
 
 def write(file: Path, text: str) -> None:
-    """Replace a file at once: a reader gets the earlier one or the new one."""
-    waiting = file.with_name(f".{file.name}.{os.getpid()}")
+    """Replace a file at once: a reader gets the earlier one or the new one. A link stays, and its file is replaced."""
+    written = file.resolve()
+    waiting = written.with_name(f".{written.name}.{os.getpid()}")
     try:
         waiting.write_text(text, "utf-8")
-        waiting.replace(file)
+        waiting.replace(written)
     except OSError as error:
         raise BadSettings(f"--out {file}: cannot write the file ({error.strerror}).") from None
     finally:

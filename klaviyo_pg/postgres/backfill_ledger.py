@@ -149,6 +149,31 @@ def forget(account: Account, metric_ids: Sequence[str], window: Window, run_id: 
     )
 
 
+def forget_before(account: Account, since: datetime) -> list[BackfillChunk]:
+    """Forget that anything before a time has been loaded. Return the chunks that begin there now.
+
+    The numbers of their events are not known any longer; see `record_loaded`.
+    """
+    values = {"since": since, "done": ChunkState.DONE}
+    of_account = "esp_integration_id = %(account)s AND state = %(done)s"
+    earlier = f"DELETE FROM {{}} WHERE {of_account} AND window_end <= %(since)s"
+    account.execute(earlier, bookkeeping.BACKFILL_CHUNKS, **values)
+    cut = account.execute(
+        "UPDATE {} SET window_start = %(since)s, expected = NULL, loaded = 0, counted_by = NULL, updated_at = now()"
+        f" WHERE {of_account} AND window_start < %(since)s RETURNING metric_id",
+        bookkeeping.BACKFILL_CHUNKS,
+        **values,
+    )
+    begun = [metric_id for (metric_id,) in cut]
+    query = f"{_SELECT} AND metric_id = ANY(%(begun)s) AND window_start = %(since)s"
+    return account.select(_chunk, query, bookkeeping.BACKFILL_CHUNKS, begun=begun, since=since)
+
+
+def record_loaded(account: Account, chunk: BackfillChunk, events: int) -> None:
+    """Record how many events of a chunk are stored."""
+    _update(account, chunk, "loaded = %(events)s", events=events)
+
+
 def group(account: Account, chunks: Iterable[BackfillChunk], name: str) -> None:
     """Record that one run reads these chunks, under this name."""
     for chunk in chunks:

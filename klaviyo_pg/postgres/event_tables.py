@@ -6,7 +6,7 @@ import polars as pl
 from psycopg.sql import SQL, Placeholder
 
 from klaviyo_pg.catalogue import Table, events
-from klaviyo_pg.postgres import attributions, partitions
+from klaviyo_pg.postgres import assigned_unsubscribes, attributions, partitions
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.dropped_rows import check_stored
 from klaviyo_pg.postgres.erase_events import clear_moved
@@ -37,7 +37,8 @@ def move_events(account: Account, metric_id: str, source: str, target: str) -> i
     """Move a metric's events from one event table to another, and return how many left the first.
 
     Creates the partitions that they need. Keeps people from being recorded as erased until the transaction ends. Events
-    of people who are being erased are cleared, because the table may have been searched for them already.
+    of people who are being erased are cleared, because the table may have been searched for them already. Events that
+    move into or out of `unsubscribes` take their list changes along.
     """
     from_table, to_table = (_event_table(name) for name in (source, target))
     parts = {"source": account.table(from_table), "metric_key": row_key(Placeholder("metric_id"))}
@@ -61,6 +62,10 @@ def move_events(account: Account, metric_id: str, source: str, target: str) -> i
     moved, missing, inserted = row
     check_stored(account, to_table, missing, inserted)
     clear_moved(account, to_table, metric_id)
+    if to_table is events.UNSUBSCRIBES:
+        assigned_unsubscribes.add(account, metric_id)
+    elif from_table is events.UNSUBSCRIBES:
+        assigned_unsubscribes.withdraw(account, metric_id, to_table)
     return int(moved)
 
 

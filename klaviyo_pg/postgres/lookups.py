@@ -32,6 +32,7 @@ class StoredMetric(NamedTuple):
     name: str | None
     destination: str
     is_deleted: bool = False
+    created_at: datetime | None = None
 
 
 def metrics(account: Account) -> list[StoredMetric]:
@@ -41,7 +42,7 @@ def metrics(account: Account) -> list[StoredMetric]:
     """
     return account.select(
         StoredMetric,
-        "SELECT id, name, destination, deleted_at IS NOT NULL AS is_deleted FROM {}"
+        "SELECT id, name, destination, deleted_at IS NOT NULL AS is_deleted, created_at FROM {}"
         " WHERE esp_integration_id = %(account)s ORDER BY id",
         dimensions.METRICS,
     )

@@ -16,6 +16,11 @@ _MAPPED = """
 SELECT coalesce(metric_id, custom_metric_id) FROM {}
 WHERE esp_integration_id = %(account)s AND id = %(purpose)s AND deleted_at IS NULL
 """
+# The rows of a day count the conversions of the metric by which it was read last.
+_FORGET_OTHERS = """
+DELETE FROM {} WHERE esp_integration_id = %(account)s AND starts_with(stream, %(report)s)
+AND NOT starts_with(stream, %(prefix)s) AND split_part(stream, '/', 3) = ANY(%(days)s)
+"""
 _OF_REPORT = "esp_integration_id = %(account)s AND starts_with(stream, %(prefix)s)"
 
 
@@ -40,9 +45,11 @@ def read_days(account: Account, stream: str, metric_id: str) -> dict[date, datet
 
 
 def record(account: Account, stream: str, metric_id: str, days: Collection[date], at: datetime) -> None:
-    """Record that days of a report were read; freshness does not show them."""
+    """Record that days of a report were read for a metric, and for no other; freshness does not show them."""
     for day in days:
         watermarks.advance(account, _key(stream, metric_id, str(day)), None, at, None)
+    values = {"report": f"{stream}/", "prefix": _key(stream, metric_id, ""), "days": list(map(str, days))}
+    account.execute(_FORGET_OTHERS, bookkeeping.WATERMARKS, **values)
 
 
 def forget(account: Account, stream: str, metric_id: str, days: Collection[date]) -> None:

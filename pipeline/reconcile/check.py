@@ -145,16 +145,16 @@ def _read_from(planned: Iterable[Chunk]) -> dict[str | None, datetime]:
 def look_up(job: Job) -> Loaded:
     """Look up what has been loaded of the metrics that the settings select."""
     with job.session.source() as source:
-        step, tables = source.count_interval, selection_of(job.run.settings).event_tables(source.lists_people)
+        step, wanted = source.count_interval, selection_of(job.run.settings)
+        tables = wanted.event_tables(source.lists_people)
     since = job.run.settings.events_kept_since
 
     def read_ledger(account: Account) -> tuple[list[lookups.StoredMetric], dict[str, list[Window]]]:
-        if job.run.settings.events_since is not None:
-            reconciliation.forget_before(account, since)
         return lookups.metrics(account), reconciliation.loaded_windows(account, since)
 
     stored, windows = job.transact(read_ledger)
-    names = {each.id: each.name or each.id for each in metrics_to_read(stored, job.run.settings, tables)}
+    metrics = metrics_to_read(stored, job.run.settings, tables, wanted.reads_list_members)
+    names = {each.id: each.name or each.id for each in metrics}
     return Loaded(names, windows, step)
 
 

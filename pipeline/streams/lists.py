@@ -15,6 +15,8 @@ from klaviyo_pg.rows import Membership, MembershipPage, Suppression
 from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch
 from pipeline.chunks import key_of
+from pipeline.streams.events import EVENTS
+from pipeline.streams.exclusions import EXCLUSIONS
 from pipeline.streams.stream import OpenedChunk, Reading, Stream, SweptPart, by_rows
 from transforms import membership, people
 
@@ -197,4 +199,5 @@ LIST_MEMBERS = Stream(
     probe=_probe,
     cursor="joined_group_at",
     subject="list",
+    needs=frozenset({EVENTS.name, EXCLUSIONS.name}),  # which show who on a list may not be contacted any more
 )

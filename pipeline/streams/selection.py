@@ -13,8 +13,10 @@ from pipeline.batch import as_written
 from pipeline.streams import ALWAYS, REPORTS, STREAMS
 from pipeline.streams.dimensions import MAPPED_METRICS
 from pipeline.streams.events import EVENTS
+from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PROFILES
 from pipeline.streams.stream import Stream
+from transforms.events import implies_change
 from transforms.routing import KnownMetric, selected
 
 _ALL, _DEFAULT = "all", "default"
@@ -54,6 +56,11 @@ class Selection:
             for name, stream in self.all_streams.items()
             if (name in self.base or stream.tables & self.included) and not stream.leading & left_out
         ]
+
+    @property
+    def reads_list_members(self) -> bool:
+        """True if the members of lists are read, so that who has left them has to be read as well."""
+        return LIST_MEMBERS.name in self.streams
 
     def dependents(self, streams: Collection[str]) -> list[str]:
         """Return the names of the tables to fill that need one of these streams, in order."""
@@ -111,21 +118,25 @@ def selection_of(settings: Settings) -> Selection:
 
 
 def metrics_to_read(
-    stored: Sequence[StoredMetric], settings: Settings, event_tables: Collection[str] | None
+    stored: Sequence[StoredMetric],
+    settings: Settings,
+    event_tables: Collection[str] | None,
+    with_subscriptions: bool = False,
 ) -> list[KnownMetric]:
     """Return the existing metrics that METRICS selects and whose events go into one of these tables; None is all.
 
-    METRICS can have names as Klaviyo shows them. The metrics have them as they are stored.
+    `with_subscriptions` adds those whose events say that someone has subscribed or unsubscribed. METRICS can have names
+    as Klaviyo shows them. The metrics have them as they are stored.
     """
     written = as_written(settings, (text.removeprefix("-") for text in settings.metrics))
     metrics = [KnownMetric(row.id, written(row.name)) for row in stored]
     wanted = selected(metrics, settings.metrics)
     chosen = {metric.id for metric in (metrics if wanted is None else wanted)}
-    return [
-        KnownMetric(row.id, row.name)
-        for row in stored
-        if row.id in chosen and not row.is_deleted and (event_tables is None or row.destination in event_tables)
-    ]
+    if event_tables is not None:
+        chosen -= {row.id for row in stored if row.destination not in event_tables}
+    if with_subscriptions:
+        chosen |= {row.id for row in stored if implies_change(row.name, row.destination)}
+    return [KnownMetric(row.id, row.name) for row in stored if row.id in chosen and not row.is_deleted]
 
 
 def _check_names(names: Collection[str]) -> None:

@@ -1,5 +1,6 @@
 """The command `report` on a real warehouse."""
 
+import os
 from argparse import Namespace
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -114,6 +115,19 @@ def test_the_report_of_one_account(
 def test_a_mistake_is_explained(command: Command, out: str, integration: str | None, sentence: str) -> None:
     with pytest.raises(BadSettings, match=sentence):
         command(out, integration)
+
+
+def test_a_report_replaces_files_only(command: Command, shop: Account, tmp_path: Path) -> None:
+    """A link stays one, and its file gets the report. A pipe is refused before anything is read."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "link.html").symlink_to(tmp_path / "kept" / "report.html")
+    assert command(out="link.html") == 0
+    assert (tmp_path / "link.html").is_symlink()
+    assert "shop</h2>" in (tmp_path / "kept" / "report.html").read_text()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadSettings, match="not a regular file"):
+        command(out="pipe")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_the_speed_of_a_resumed_run_is_unknown(shop: Account) -> None:

@@ -208,6 +208,10 @@ def test_misspelled_variables_of_the_environment_are_named(monkeypatch: pytest.M
         pytest.param("REQUEST_TIMEOUT_SECONDS", "inf", id="infinite"),
         pytest.param("REQUEST_ATTEMPTS", "0", id="no attempt"),
         pytest.param("RETRY_BUDGET_SECONDS", "0", id="no budget"),
+        pytest.param("RETRY_BUDGET_SECONDS", "inf", id="infinite budget"),
+        pytest.param("SPOOL_HOURS", "inf", id="infinite hours"),
+        pytest.param("EVENTS_SINCE", "2206-01-01", id="future day"),
+        pytest.param("STORED_MARTS", "x", id="no such mart"),
     ],
 )
 def test_invalid_value_is_reported_by_setting(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
@@ -429,6 +433,13 @@ def test_libraries_get_their_variables_from_the_file(monkeypatch: pytest.MonkeyP
     [
         ("DISPLAY_TIMEZONE", "Mars/Base", "DISPLAY_TIMEZONE: must be the name of a time zone, such as Europe/Berlin."),
         ("LOG_FORMAT", "xml", "LOG_FORMAT: Input should be 'text' or 'json'."),
+        ("EVENT_INDEXES", "x", "EVENT_INDEXES: Input should be 'campaign' or 'member'."),
+        (
+            "STORED_MARTS",
+            "x",
+            "STORED_MARTS: Input should be 'campaign_performance', 'flow_performance', 'member_engagement', "
+            "'list_growth', 'deliverability' or 'all'.",
+        ),
     ],
 )
 def test_invalid_output_is_reported(monkeypatch: pytest.MonkeyPatch, name: str, text: str, sentence: str) -> None:

@@ -8,7 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, divided, exact, floor, open_windows, parse
+from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.windows import (
+    FULL_READ,
+    AnyWindow,
+    OpenWindow,
+    Window,
+    divided,
+    exact,
+    floor,
+    history_window,
+    open_windows,
+    parse,
+)
 
 moments = st.datetimes(datetime(2012, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 lengths = st.timedeltas(timedelta(days=1), timedelta(days=4000))
@@ -125,3 +137,15 @@ def test_the_pieces_of_a_window_cover_it(seconds: int, end: datetime | None) -> 
     assert (pieces[0].start, pieces[-1].end) == (window.start, window.end)
     assert all(one.end == other.start for one, other in pairwise(pieces))
     assert len(pieces) == min(8, seconds)
+
+
+@pytest.mark.parametrize(
+    ("start", "since", "sentence"),
+    [
+        pytest.param(JULY, SEPTEMBER, "EVENTS_SINCE is 2026-09-01", id="all of it is earlier than what is kept"),
+        pytest.param(SEPTEMBER, JULY, "no whole day between 2026-09-01 and 2026-08-01", id="end before start"),
+    ],
+)
+def test_history_without_a_day_is_explained(start: datetime, since: datetime, sentence: str) -> None:
+    with pytest.raises(BadSettings, match=sentence):
+        history_window(datetime(2026, 10, 1, tzinfo=UTC), start, AUGUST, since)

@@ -83,18 +83,20 @@ def test_a_wrong_setting_or_flag_is_named(
 @pytest.mark.parametrize(
     ("setting", "arguments", "message"),
     [
+        pytest.param("30", ["--days", "99999"], "--days: Input should be less than", id="argument out of range"),
+        pytest.param("30", ["--integration", ""], "--integration: String should have", id="empty name"),
         pytest.param("30", ["--days", "0"], "--days is 0, so there is nothing to compare", id="argument"),
         pytest.param("0", [], "RECONCILE_DAYS is 0, so there is nothing to compare", id="setting"),
     ],
 )
-def test_a_reconciliation_of_no_day_is_refused(
+def test_wrong_days_and_names_are_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     setting: str,
     arguments: list[str],
     message: str,
 ) -> None:
-    """Before it begins, so that no failed run is recorded."""
+    """Before the run begins, so that no failed run is recorded. The error names what the user has set."""
     monkeypatch.setenv("RECONCILE_DAYS", setting)
     with pytest.raises(SystemExit, match="2"):
         main("reconcile", arguments)

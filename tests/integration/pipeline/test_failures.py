@@ -1,6 +1,7 @@
 """The effects of errors on a run: its state, sentences and exit code, and what this run and the next one read."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -246,6 +247,43 @@ def test_another_account_under_the_same_name_is_refused(warehouse: Warehouse, sh
     with pytest.raises(BadSettings, match=r"^KLAVIYO_INTEGRATION shop is account ACCOUNT in this warehouse, but "):
         warehouse.daily("metrics")
     assert warehouse.daily("metrics", klaviyo_integration="other").state == "complete"
+
+
+@pytest.mark.parametrize("lacks_scope", [(False, True), (True, False), (True, True)], ids=str)
+def test_the_key_of_another_account_is_recognized_by_metrics(
+    warehouse: Warehouse, shop: FakeAccount, lacks_scope: tuple[bool, bool]
+) -> None:
+    """Nothing of the other account is stored, or marked as deleted, if either key may not ask for its account."""
+    other = FakeAccount(account_id="OTHER")
+    other.add_metric("YM", "Placed Order")
+    for account, lacks in zip((shop, other), lacks_scope, strict=True):
+        if lacks:
+            account.fail("account", MissingScope("accounts:read"))
+    warehouse.daily("metrics")
+    before = warehouse.rows("SELECT id, deleted_at FROM metrics ORDER BY id")
+    warehouse.open_source = other.open
+    with pytest.raises(BadSettings, match="belongs to another account than shop"):
+        warehouse.daily("metrics")
+    assert warehouse.rows("SELECT id, deleted_at FROM metrics ORDER BY id") == before
+    assert warehouse.daily("metrics", klaviyo_integration="other").state == "complete"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda shop: shop.add_metric("NEW", "New"), id="a new metric"),
+        pytest.param(lambda shop: shop.metrics.pop(), id="a deleted metric"),
+        pytest.param(lambda shop: shop.metrics.clear(), id="no metric"),
+        pytest.param(lambda shop: shop.fail("metrics", MissingScope("metrics:read")), id="no scope for metrics"),
+    ],
+)
+def test_an_account_stays_recognized(
+    warehouse: Warehouse, shop: FakeAccount, change: Callable[[FakeAccount], object]
+) -> None:
+    warehouse.daily("metrics")
+    shop.fail("account", MissingScope("accounts:read"))
+    change(shop)
+    assert warehouse.daily("metrics").state != "failed"
 
 
 def test_an_account_under_a_second_name_is_refused(warehouse: Warehouse, shop: FakeAccount) -> None:

@@ -150,7 +150,7 @@ def test_the_metric_of_conversions_is_found_or_asked_for(reports: Warehouse, sho
         assert {request.subject for request in shop.sent("flow_reports")} == {metric_id}
         assert len(asked(shop)) == 4
     shop.mapped_metrics.clear()
-    assert reports.daily().state == "complete"
+    assert (reports.daily().state, len(asked(shop))) == ("complete", 4)
     shop.metrics = [metric._replace(name=f"Other {metric.id}") for metric in shop.metrics]
     ran = reports.daily()
     assert (ran.state, len(ran.sentences), asked(shop)) == ("partial", 1, [])
@@ -158,6 +158,15 @@ def test_the_metric_of_conversions_is_found_or_asked_for(reports: Warehouse, sho
     shop.metrics = [metric._replace(name="Twins") for metric in shop.metrics]
     ran = reports.daily(report_metric="Twins")
     assert (ran.state, "2 metrics" in ran.sentences[0]) == ("partial", True)
+
+
+def test_a_change_of_the_metric_that_is_taken_back_reads_again(reports: Warehouse) -> None:
+    """The rows of a day are those of the metric by which it was read last, on the same day as well."""
+    used = "SELECT DISTINCT conversion_metric_id FROM campaign_reports"
+    for metric_id in ("ORDER", "OPEN", "ORDER"):
+        reports.wait_for_the_next_second()
+        ran = reports.daily(report_metric=metric_id)
+        assert (ran.state, reports.column(used)) == ("complete", [metric_id])
 
 
 def test_accounts_keep_their_reports_apart(reports: Warehouse, shop: FakeAccount) -> None:

@@ -80,6 +80,26 @@ def test_events_are_read_from_the_watermark_on(
         assert next(chunk.window.start for chunk in chunks if chunk.key == key) == start
 
 
+@pytest.mark.parametrize(
+    ("watermark", "since", "kept_since", "start", "is_marked"),
+    [
+        pytest.param(None, None, NOW - 5 * DAY, NOW - 5 * DAY, True, id="first run"),
+        pytest.param(None, None, LAGGING, NOW - 30 * DAY, True, id="first run, all of it kept"),
+        pytest.param(FRESH, None, NOW - 5 * DAY, NOW - 5 * DAY, True, id="overlap"),
+        pytest.param(LAGGING, None, NOW - 5 * DAY, LAGGING, True, id="a watermark before what is kept leaves no gap"),
+        pytest.param(FRESH, NOW - 90 * DAY, NOW - 5 * DAY, NOW - 5 * DAY, True, id="since before what is kept"),
+        pytest.param(LAGGING, NOW - 3 * DAY, NOW - 5 * DAY, NOW - 3 * DAY, False, id="since after a gap"),
+    ],
+)
+def test_events_that_are_not_kept_are_not_read(
+    watermark: datetime | None, since: datetime | None, kept_since: datetime, start: datetime, is_marked: bool
+) -> None:
+    """A watermark never stops because of them."""
+    watermarks = {} if watermark is None else {"a": watermark}
+    chunks = plan(["a"], watermarks, HORIZON._replace(since=since, kept_since=kept_since))
+    assert (chunks[0].start, chunks[0].marks) == (start, ("a",) if is_marked else ())
+
+
 def test_a_metric_with_a_longer_overlap_is_read_alone() -> None:
     """Metrics that cannot be counted have one; the others share the common overlap."""
     watermarks = {key_of("events", each): FRESH for each in (None, *"abc")}

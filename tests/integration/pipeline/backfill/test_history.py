@@ -20,6 +20,7 @@ from tests.integration.pipeline.backfill.conftest import (
     spool_files,
 )
 from tests.integration.pipeline.conftest import HOUR, Warehouse, days_ago
+from tests.runs import ALL_EVENTS
 
 
 def test_a_backfill_loads_every_event_once(warehouse: Warehouse, shop: FakeAccount, backfill: Backfill) -> None:
@@ -100,6 +101,18 @@ def test_a_restart_does_not_read_what_is_not_kept(warehouse: Warehouse, shop: Fa
     shop.recover()
     spooled(restart=True, events_since=days_ago(18).date())
     assert min(each.window.start for each in shop.sent("events")) == days_ago(18)
+
+
+def test_history_that_was_not_kept_is_loaded_again(warehouse: Warehouse, shop: FakeAccount, spooled: Backfill) -> None:
+    """EVENTS_SINCE moves back after earlier events were dropped. The chunk of the orders begins before that day."""
+    spooled()
+    warehouse.execute("DELETE FROM events WHERE event_at < %s", days_ago(18))
+    warehouse.execute("DELETE FROM opens WHERE event_at < %s", days_ago(18))
+    warehouse.daily(*ALL_EVENTS, events_since=days_ago(18).date())
+    assert all(loaded == expected for _, state, expected, loaded in warehouse.history() if expected is not None)
+    assert spooled(events_since=days_ago(18).date()).changed() == {}
+    assert spooled().state == "complete"
+    assert_complete(warehouse, shop)
 
 
 def test_an_end_leaves_later_events_out(warehouse: Warehouse, shop: FakeAccount) -> None:
