@@ -53,9 +53,10 @@ def sync(job: Job, since: datetime | None) -> None:
     if not job.tally.must_stop:
         job.tally.add_notes(*memberships.erase_people(job.session, job.run))
         reports.read_reports(job, streams)
+    updated = update_statistics(job)
     stored_marts.forget_others(job)
     stored_marts.renew(job)
-    update_statistics(job)
+    update_statistics(job, updated)
 
 
 def _derive_member_lists(job: Job, streams: Collection[str]) -> None:

@@ -1,18 +1,25 @@
-"""The end of a run that has filled tables: Postgres's planner learns about them, so that queries are fast at once."""
+"""Statistics of what a run has filled, for Postgres's planner: queries are fast at once, those of the run too."""
 
+from collections.abc import Sequence
 from functools import partial
 
+from klaviyo_pg.catalogue import Table
 from klaviyo_pg.postgres import planner
 from pipeline.job import Job
 
 
-def update_statistics(job: Job) -> None:
-    """Update the planner's statistics about the tables that the run has changed much, unless the run has to stop."""
+def update_statistics(job: Job, updated: Sequence[Table] = ()) -> Sequence[Table]:
+    """Update the planner's statistics about what the run has filled, except `updated`, unless the run has to stop.
+
+    Returns the tables.
+    """
     if job.tally.must_stop:
-        return
+        return ()
     tables = job.transact(partial(planner.outdated, run_id=job.run.id))
+    tables = [table for table in tables if table not in updated]
     if not tables:
-        return
+        return ()
     with job.session.progress.stage("Statistics for queries", "tables"):
         for table in tables:
             job.transact(partial(planner.analyze, table=table))
+    return tables

@@ -49,8 +49,9 @@ def backfill(
         job.tally.add_notes(_NO_HISTORY)
     read_plan(job, planned)
     _complete_people(job)
+    updated = update_statistics(job)
     stored_marts.renew(job)
-    update_statistics(job)
+    update_statistics(job, updated)
     publish(job, window)
 
 
