@@ -132,8 +132,8 @@ class Settings(BaseSettings):
         7,
         ge=0,
         le=3650,
-        description="Days between sweeps of the IDs of all profiles, which show who was deleted or merged. 0 turns them "
-        "off.",
+        description="Days between sweeps of the IDs of all profiles, which show who was deleted or merged. 0 turns "
+        "them off.",
     )
     profile_sweep_requests: int = Field(
         6_000,

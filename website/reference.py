@@ -39,8 +39,8 @@ the code; [.env.example](../.env.example) has the same settings as a file to sta
 explains `DATABASE_URL`.
 
 - **Another file.** `KLAVIYO_PG_ENV_FILE=/etc/klaviyo-pg/shop-de.env` reads that file instead of `.env`: one for each of
-  [several accounts](schedule.md#several-accounts). Prefect's own settings, such as `PREFECT_API_URL`, are still read from the environment or `.env`; a run warns if it ignores one in
-  another file.
+  [several accounts](schedule.md#several-accounts). Prefect's own settings, such as `PREFECT_API_URL`, are still read
+  from the environment or `.env`; a run warns if it ignores one in another file.
 - **A prefix.** Each name can have the prefix `KLAVIYO_PG_`: `KLAVIYO_PG_METRICS` is `METRICS`, for a machine on which
   `METRICS` belongs to another program. The prefixed name wins wherever it is set; a run warns about the one it ignores.
   A file that sets both to different values is an error.
