@@ -140,7 +140,7 @@ def _phases(job: Job, wanted: Selection, since: datetime | None) -> Phases:
     members: list[Chunk] = []
     if LIST_MEMBERS.name in streams:
         as_of = job.run.as_of
-        sweeping = _list_sweeps(job, stored)
+        sweeping = _lookup_sweeps(job, stored) if looks_up else _list_sweeps(job, stored)
         members += plan.membership_chunks(stored.lists, stored.watermarks, blind, as_of, sweeping, stored.begun)
         if not stored.lists:
             _pass_on(job, LISTS, LIST_MEMBERS)
@@ -165,6 +165,17 @@ def _list_sweeps(job: Job, stored: _Warehouse) -> plan.ListSweeps:
     members = {key.partition("/")[2]: found for key, found in stored.swept.items()}
     every = timedelta(days=settings.membership_sweep_days)
     return plan.ListSweeps(every, settings.membership_sweep_requests, members)
+
+
+def _lookup_sweeps(job: Job, stored: _Warehouse) -> plan.ListSweeps:
+    """Return the sweeps of a dialect in which everyone is looked up twice in each list, as member and as subscriber.
+
+    Each address takes a request besides, unless the warehouse has it. The members of all lists estimate how many.
+    """
+    sweeping = _list_sweeps(job, stored)
+    people = sum(sweeping.members.values())
+    addresses = 0 if job.run.settings.personal_data == "keep" else people
+    return sweeping._replace(members=dict.fromkeys(stored.lists, 2 * people), addresses=addresses)
 
 
 def _segment_chunks(job: Job, stored: _Warehouse, overlap: timedelta, looks_up: bool) -> Iterator[Chunk]:

@@ -122,7 +122,9 @@ def _events(sizes: Sizes, settings: Settings, as_of: datetime) -> Forecast:
 
     def requests(last_run: datetime | None) -> int:
         first_sync, overlap = (timedelta(days=each) for each in (settings.first_sync_days, settings.lookback_days))
-        watermarks = {} if last_run is None else {key_of(EVENTS.name, each): last_run for each in sizes.metrics}
+        watermarks = (
+            {} if last_run is None else {key_of(EVENTS.name, each): last_run for each in (None, *sizes.metrics)}
+        )
         horizon = plan.Horizon(as_of, overlap, first_sync)
         chunks = plan.event_chunks(sizes.metrics, watermarks, horizon, sizes.all_at_once, overlaps)
         return sum(_pages(_events_in(sizes, chunk), sizes.events_per_page) for chunk in chunks)

@@ -118,8 +118,9 @@ def event_chunks(
 ) -> Iterator[Chunk]:
     """Read events from each metric's watermark on; `overlaps` are those of metrics that need another one.
 
-    With `all_at_once`, the metrics that begin at the same time (usually all) are read without naming a metric: fewer
-    requests, and events of unlisted metrics are included. Each other metric has separate chunks.
+    With `all_at_once`, most metrics are read without naming one: fewer requests, and events of unlisted metrics are
+    included. This read has its own watermark, since nothing else brings those events: it begins there or where most
+    metrics begin, whichever is earlier. Each metric that begins before it has separate chunks.
     """
     read_to = {each: watermarks.get(key_of(EVENTS.name, each)) for each in metric_ids}
     starts = {
@@ -129,11 +130,15 @@ def event_chunks(
     marks = {each: (each,) if horizon.leaves_no_gap(watermark) else () for each, watermark in read_to.items()}
     shared: list[str] = []
     if all_at_once and starts:
+        read_at_once = watermarks.get(EVENTS.name)
         common, _ = Counter(starts.values()).most_common(1)[0]
-        shared = [each for each, start in starts.items() if start == common]
-        longest = max(_SHORTEST_WINDOW, (horizon.as_of - common) / _MOST_WINDOWS)
-        for window in open_windows(common, horizon.as_of, longest):
-            yield Chunk(EVENTS.name, window, None, common, tuple(mark for each in shared for mark in marks[each]))
+        start = min(common, horizon.start(read_at_once))
+        shared = [each for each in starts if starts[each] >= start]
+        all_marks: list[str | None] = [None] if horizon.leaves_no_gap(read_at_once) else []
+        all_marks += [mark for each in shared for mark in marks[each]]
+        longest = max(_SHORTEST_WINDOW, (horizon.as_of - start) / _MOST_WINDOWS)
+        for window in open_windows(start, horizon.as_of, longest):
+            yield Chunk(EVENTS.name, window, None, start, tuple(all_marks))
     for each in sorted(starts.keys() - set(shared)):
         for window in open_windows(starts[each], horizon.as_of, _ONE_METRIC_WINDOW):
             yield Chunk(EVENTS.name, window, each, starts[each], marks[each])
@@ -217,6 +222,9 @@ class ListSweeps(NamedTuple):
     Segments are swept in the same way: `stream` reads the members, and `record` is the watermark of a sweep. With
     `in_full_only`, the source does not say when members joined, so nothing is read between sweeps; without sweeps,
     every run reads in full.
+
+    Where lists are looked up by address, each of the `addresses` can take a request besides. All lists that a run
+    sweeps share them.
     """
 
     every: timedelta
@@ -225,6 +233,11 @@ class ListSweeps(NamedTuple):
     stream: str = LIST_MEMBERS.name
     record: str = SWEEPS
     in_full_only: bool = False
+    addresses: int = 0
+
+    def pages(self, list_id: str) -> int:
+        """Return the requests for the pages of a list."""
+        return self.members.get(list_id, 0) // _IDS_PER_REQUEST + 1
 
 
 def membership_chunks(
@@ -243,7 +256,8 @@ def membership_chunks(
     parts = {each: begun[key] for each in list_ids if (key := key_of(sweeps.stream, each)) in begun}
     begun_sweeps = [each for each in parts if str(FULL_READ) in parts[each] and sweeps.every]
     unfinished = [each for each in begun_sweeps if watermarks.get(key_of(sweeps.record, each)) != as_of]
-    swept = frozenset(unfinished if parts else _swept(list_ids, watermarks, as_of, sweeps))
+    due = _swept_at_once if sweeps.addresses else _swept
+    swept = frozenset(unfinished if parts else due(list_ids, watermarks, as_of, sweeps))
     for list_id in list_ids:
         watermark = watermarks.get(key_of(sweeps.stream, list_id))
         start = None if list_id in swept or watermark is None else watermark - overlap
@@ -262,7 +276,7 @@ def _swept(list_ids: Sequence[str], watermarks: Watermarks, as_of: datetime, swe
     whose last sweep is twice the interval ago.
     """
     last = {each: watermarks.get(key_of(sweeps.record, each)) for each in list_ids}
-    pages = {each: sweeps.members.get(each, 0) // _IDS_PER_REQUEST + 1 for each in list_ids}
+    pages = {each: sweeps.pages(each) for each in list_ids}
     read_to = max((at for each in list_ids if (at := watermarks.get(key_of(sweeps.stream, each)))), default=_NEVER)
     share = min(1.0, (as_of - read_to) / sweeps.every) if sweeps.every else 1.0
     requests, is_first = min(float(sweeps.requests), sum(pages.values()) * share), True
@@ -273,6 +287,20 @@ def _swept(list_ids: Sequence[str], watermarks: Watermarks, as_of: datetime, swe
         if is_first or is_overdue or requests >= 0:
             yield list_id
         is_first = False
+
+
+def _swept_at_once(
+    list_ids: Sequence[str], watermarks: Watermarks, as_of: datetime, sweeps: ListSweeps
+) -> Iterator[str]:
+    """Yield the lists to sweep if they share addresses: those that are due, and with them those that soon are.
+
+    On different days, each address would be asked for on each of them. So the budget limits how often they are swept.
+    """
+    last = {each: watermarks.get(key_of(sweeps.record, each)) for each in list_ids}
+    requests = sweeps.addresses + sum(sweeps.pages(each) for each in list_ids)
+    every = max(sweeps.every, timedelta(days=requests / sweeps.requests)) if sweeps.every else sweeps.every
+    if any(_is_due(each, as_of, every) for each in last.values()):
+        yield from (each for each in list_ids if _is_due(last[each], as_of, every / 2))
 
 
 class Report(NamedTuple):

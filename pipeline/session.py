@@ -31,6 +31,7 @@ from klaviyo_pg.postgres.limits import WarehouseStore
 from klaviyo_pg.postgres.page_sizes import WarehousePageSizes
 from klaviyo_pg.postgres.partitions import Partitioning
 from klaviyo_pg.settings import Settings
+from pipeline.addresses import AddressCache
 from pipeline.clocks import Clocks
 from pipeline.progress import Progress
 from pipeline.stop import StopFlag
@@ -88,6 +89,7 @@ class Session:
         self.settings, self.now = settings, now
         self.id = str(uuid.uuid4())
         self.stop, self.progress, self.people = StopFlag(), progress or Progress(), PeopleCache()
+        self.addresses = AddressCache()
         self.partitioning = Partitioning()
         self.batch_turn = threading.Lock()
         self._open_source = open_source

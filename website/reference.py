@@ -60,6 +60,9 @@ METRICS=-Active on Site
 SEGMENTS=VIP,Churn risk
 ```
 
+Runs that `METRICS` or `TABLES` limits to some metrics do not read events of metrics that the API does not list. The
+next run without such a limit reads them from where the last one stopped.
+
 The members of all lists are read, or of none: `TABLES=default,-member_lists,-stg_member_lists`.
 
 ## Logs

@@ -11,3 +11,16 @@ def present(connection: Connection) -> datetime:
     assert row is not None
     time: datetime = row[0]
     return time
+
+
+def oldest_transaction(connection: Connection) -> datetime | None:
+    """Return when the oldest open transaction of the database began, as far as the user sees those of others.
+
+    Every row with an earlier `__synced_at` is visible from now on: it has the time at which its transaction began.
+    Returns None if the server does not track transactions (`track_activities`).
+    """
+    row = connection.execute(
+        "SELECT now() - (max(xact_start) FILTER (WHERE pid = pg_backend_pid()) - min(xact_start))"
+        " FROM pg_catalog.pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"
+    ).fetchone()
+    return row[0] if row else None

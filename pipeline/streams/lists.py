@@ -1,13 +1,14 @@
 """Members of lists. A full read of a list is also a sweep: it finds out who has left without an event that says so."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 import polars as pl
 
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.errors import NotFound
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import lookups, member_lists, sweeps, watermarks
+from klaviyo_pg.postgres import clock, lookups, member_lists, sweeps, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Membership, MembershipPage, Suppression
@@ -19,6 +20,8 @@ from transforms import membership, people
 
 _BATCH_ROWS = 2_000  # memberships in one transaction: a page has a hundred
 _LOOKED_UP_AT_ONCE = 10_000  # people whose addresses are looked up in the warehouse with one query
+_ASKED_FOR_AT_ONCE = 100  # people, with a request for each: as many addresses are looked up in a list at once
+_LOOKUPS = "member_lookups"  # the watermarks that record up to when people joined who were looked up in a list
 
 
 class _Sweep:
@@ -37,6 +40,7 @@ class _Sweep:
         self._is_complete = True
         self._looked_up: list[str] = []
         self._asks_by_address = reading.source.looks_up_memberships
+        self._subscribers = _Subscribers(reading, list_id)
 
     def pages(self) -> Iterator[MembershipPage]:
         """Read the list. It ends early if the list turns out to be deleted."""
@@ -52,7 +56,7 @@ class _Sweep:
         """Yield the addresses of people who may be on the list, where the dialect has to be asked for each of them."""
         if not self._asks_by_address:
             return
-        for member_id, address in _subscribers(self._reading):
+        for member_id, address in self._subscribers.addresses():
             self._looked_up.append(member_id)
             yield address
 
@@ -92,6 +96,8 @@ class _Sweep:
 
         A sweep whose loss is not believed keeps its answers: a resumed run continues it.
         """
+        if self._is_complete:
+            self._subscribers.record(account)
         if not self._is_sweep:
             return
         run = self._reading.run
@@ -108,6 +114,60 @@ class _Sweep:
         member_lists.delete_sweeps(account, self._list_id)
 
 
+class _Subscribers:
+    """The people who joined any list since the start of a window, to be looked up in a list by their addresses.
+
+    Where the warehouse has no readable addresses, the source is asked for each of them. So all lists of a run share
+    them, and a list that was read before asks only for people whose joining was stored after that.
+    """
+
+    def __init__(self, reading: Reading, list_id: str) -> None:
+        self._reading, self._list_id = reading, list_id
+        self._are_readable = reading.run.settings.personal_data == "keep"
+        self._key = key_of(_LOOKUPS, list_id)
+        self._asked_until: datetime | None = None
+
+    def addresses(self) -> Iterator[tuple[str, str]]:
+        """Yield IDs and addresses."""
+        since, after = self._since(), ""
+        while rows := self._joined(since, after):
+            if self._are_readable:
+                yield from ((each, address) for each, address in rows if address)
+            else:
+                yield from self._at_source([each for each, _ in rows])
+            after = rows[-1][0]
+
+    def record(self, account: Account) -> None:
+        """Record up to when people joined who have been asked for, so that the next read begins there."""
+        if self._asked_until is not None:
+            watermarks.advance(account, self._key, None, self._asked_until, None, self._list_id)
+
+    def _since(self) -> datetime | None:
+        start = self._reading.window.start
+        if self._are_readable:
+            return start
+
+        def look_up(account: Account) -> tuple[datetime | None, datetime | None]:
+            return watermarks.watermarks(account).get(self._key), clock.oldest_transaction(account.connection)
+
+        asked, self._asked_until = self._reading.transact(look_up)
+        return max(start, asked) if start and asked else start
+
+    def _joined(self, since: datetime | None, after: str) -> list[tuple[str, str | None]]:
+        def look_up(account: Account) -> list[tuple[str, str | None]]:
+            return lookups.subscribers(account, since, after, _LOOKED_UP_AT_ONCE)
+
+        return self._reading.transact(look_up)
+
+    def _at_source(self, ids: Sequence[str]) -> Iterator[tuple[str, str]]:
+        for at in range(0, len(ids), _ASKED_FOR_AT_ONCE):
+            yield from self._reading.session.addresses.look_up(ids[at : at + _ASKED_FOR_AT_ONCE], self._ask)
+
+    def _ask(self, ids: Sequence[str]) -> dict[str, str]:
+        people = (person for page in self._reading.source.people(ids) for person in page.rows)
+        return {each.id: address for each in people if (address := each.email or each.phone_number)}
+
+
 def was_readable(account: Account, reading: Reading, key: str) -> bool:
     """Record that a list or segment was read to its end, and return whether each of its records was readable."""
     assert reading.subject is not None
@@ -120,36 +180,6 @@ def _open_list(reading: Reading) -> Reads:
     assert reading.subject is not None
     sweep = _Sweep(reading, reading.subject)
     return Reads(sweep.pages(), sweep.batch, sweep.finish)
-
-
-def _subscribers(reading: Reading) -> Iterator[tuple[str, str]]:
-    """Yield ids and addresses of people who joined any list since the window's start.
-
-    Where the warehouse has no readable addresses, the source is asked for them.
-    """
-    after = ""
-    while rows := _joined(reading, after):
-        if reading.run.settings.personal_data == "keep":
-            yield from ((each, address) for each, address in rows if address)
-        else:
-            yield from _addresses_at_source(reading, [each for each, _ in rows])
-        after = rows[-1][0]
-
-
-def _addresses_at_source(reading: Reading, ids: Sequence[str]) -> Iterable[tuple[str, str]]:
-    for page in reading.source.people(ids):
-        for person in page.rows:
-            if address := person.email or person.phone_number:
-                yield person.id, address
-
-
-def _joined(reading: Reading, after: str) -> list[tuple[str, str | None]]:
-    since = reading.window.start
-
-    def look_up(account: Account) -> list[tuple[str, str | None]]:
-        return lookups.subscribers(account, since, after, _LOOKED_UP_AT_ONCE)
-
-    return reading.transact(look_up)
 
 
 def _probe(source: Source, window: AnyWindow, list_id: str | None) -> Iterator[MembershipPage]:

@@ -19,6 +19,8 @@ from transforms.routing import KnownMetric, selected
 
 _ALL, _DEFAULT = "all", "default"
 _EVENT_TABLES = frozenset(table.name for table in EVENT_TABLES)
+_NEVER_LEFT_OUT = _EVENT_TABLES | {STREAMS[name].table.name for name in ALWAYS}
+"""Tables whose streams are read although TABLES leaves the table out, or which cannot be left out."""
 _CONTACTABLE = frozenset({"member_exclusions", "stg_member_exclusions", "unsubscribes"})
 """Tables whose requests show that somebody may not be contacted any more."""
 _ALTERNATIVES = MappingProxyType({MAPPED_METRICS.table.name: " Set REPORT_METRIC to leave it out alone."})
@@ -147,13 +149,15 @@ def _check_exclusion(table: str, selected: Selection) -> None:
     if table in _EVENT_TABLES:
         return
     streams = selected.all_streams.values()
+    left_out = selected.excluded - _EVENT_TABLES
     led = {stream.name for stream in streams if table in stream.leading}
     filling = sorted({stream.table.name for stream in streams if table in stream.tables and stream.name not in ALWAYS})
     if led & ALWAYS or not (led or filling):
         raise BadSettings(f"The table {table} cannot be left out: other tables depend on it.")
-    if not led:
+    if not led and not all(stream.leading & left_out for stream in streams if table in stream.tables):
+        advice = "" if _NEVER_LEFT_OUT & set(filling) else f" Leave out {' and '.join(filling)} as well."
         raise BadSettings(
-            f"The table {table} cannot be left out alone, because the same requests fill {', '.join(filling)}."
+            f"The table {table} cannot be left out alone, because the same requests fill {', '.join(filling)}.{advice}"
         )
     if dependents := selected.dependents(led):
         raise BadSettings(

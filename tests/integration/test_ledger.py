@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.postgres import accounts, backfill_ledger, chunks, lookups, runs, watermarks
+from klaviyo_pg.postgres import accounts, backfill_ledger, chunks, clock, lookups, runs, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.postgres.event_tables import move_events
@@ -477,3 +477,14 @@ def test_a_chunk_that_was_divided_is_done_and_its_pieces_are_planned(account: Ac
     assert chunks.progress(account, "run", "profiles", "..").state == ChunkState.DONE
     assert not chunks.finish(account, "run", "profiles", "a..b")
     assert chunks.finish(account, "run", "profiles", "b..")
+
+
+def test_the_oldest_transaction_can_be_that_of_another_connection(connect: Callable[[], psycopg.Connection]) -> None:
+    """Rows that it stores have the time of its start, and are visible once it is no longer open."""
+    one, other = connect(), connect()
+    with one.transaction():
+        began = clock.present(one)
+        with other.transaction():
+            assert clock.oldest_transaction(other) == began < clock.present(other)
+    with other.transaction():
+        assert clock.oldest_transaction(other) == clock.present(other)

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from klaviyo_pg.catalogue import events
+from klaviyo_pg.errors import Incomplete
 from klaviyo_pg.rows import Campaign, Exclusion, Flow, Group, Suppression
 from klaviyo_pg.windows import FULL_READ
 from tests.fakes import LONG_AGO, FakeAccount
@@ -56,7 +57,8 @@ def test_every_stream_gets_a_watermark(warehouse: Warehouse) -> None:
     content = {"templates", "forms", "images"}
     whole |= {"custom_metrics", "mapped_metrics", *content, *(f"content_read/{each}" for each in content)}
     lists = {f"{stream}/{each}" for stream in ("list_members", "membership_sweep") for each in ("L1", "L2")}
-    assert warehouse.watermarks() == dict.fromkeys(whole | lists | {"events/OPEN", "events/ORDER"}, ran.run.as_of)
+    events = {"events", "events/OPEN", "events/ORDER"}
+    assert warehouse.watermarks() == dict.fromkeys(whole | lists | events, ran.run.as_of)
 
 
 def test_freshness_shows_each_stream_with_its_table(warehouse: Warehouse, shop: FakeAccount) -> None:
@@ -202,6 +204,53 @@ def test_a_dialect_that_looks_up_members_reads_events_first(warehouse: Warehouse
     assert warehouse.daily().state == "complete"
     assert warehouse.rows(members) == [("L1", "P1"), ("L2", "P1")]
     assert warehouse.rows(suppressed) == []
+
+
+def looking_up(warehouse: Warehouse, shop: FakeAccount, personal_data: str) -> Warehouse:
+    """Return a warehouse without addresses, of an account that looks up members by address and people one by one."""
+    shop.reads_all_metrics_at_once, shop.looks_up_memberships = False, True
+    shop.count_interval, shop.rows_per_page = DAY, 1
+    shop.add_metric("JOIN", "Subscribed to List")
+    for person in ("P0", "P1"):
+        shop.add_events("JOIN", days_ago(3), person=person)
+    return warehouse.variant(personal_data=personal_data, personal_data_salt="s" * 16)
+
+
+@pytest.mark.parametrize("mode", ["hash", "drop"])
+def test_addresses_that_are_not_stored_are_asked_for_once(warehouse: Warehouse, shop: FakeAccount, mode: str) -> None:
+    """All lists of a run share them, and later runs ask for those of people who have joined a list since, or sweep."""
+    protected = looking_up(warehouse, shop, mode)
+    members = "SELECT list_id, member_id FROM stg_member_lists WHERE absent_since IS NULL ORDER BY 1, 2"
+    asked = []
+    for joined in ([], [], ["P3"], []):
+        for person in joined:
+            shop.add_events("JOIN", days_ago(1), person=person)
+            shop.add_member("L2", person, days_ago(1))
+        shop.recover()
+        assert protected.daily().state == "complete"
+        asked.append(len(shop.sent("people")))
+    assert asked == [2, 0, 1, 0]
+    assert protected.rows(members) == [("L1", "P0"), ("L1", "P1"), ("L2", "P1"), ("L2", "P3")]
+    shop.members["L1"] = [each for each in shop.members["L1"] if each.member_id != "P0"]
+    shop.recover()
+    warehouse.execute("UPDATE watermarks SET watermark = watermark - interval '8 days'")
+    assert protected.daily().state == "complete"
+    assert len(shop.sent("people")) == 3
+    assert protected.rows(members) == [("L1", "P1"), ("L2", "P1"), ("L2", "P3")]
+
+
+def test_addresses_are_asked_for_again_if_a_list_was_not_read_to_its_end(
+    warehouse: Warehouse, shop: FakeAccount
+) -> None:
+    """The next run looks up the same people."""
+    protected = looking_up(warehouse, shop, "hash")
+    assert protected.daily().state == "complete"
+    shop.add_events("JOIN", days_ago(1), person="P3")
+    for part, state in ({"memberships": Incomplete(["suppressions"], "Odd.")}, "partial"), ({}, "complete"):
+        shop.incomplete = part
+        shop.recover()
+        assert protected.daily().state == state
+        assert len(shop.sent("people")) == 1
 
 
 @pytest.mark.parametrize("mode", ["hash", "drop"])

@@ -1,5 +1,6 @@
 """The first run of an account: whichever flow it is, it leaves no dimension empty."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 
@@ -81,6 +82,27 @@ def test_tables_limit_the_metrics_that_are_read(warehouse: Warehouse, shop: Fake
     assert "events/OPEN" in warehouse.watermarks() and "events/ORDER" not in warehouse.watermarks()
     assert warehouse.daily().state == "complete"
     assert sorted(warehouse.event_ids()) == sorted(event.id for event in shop.events)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        pytest.param({"metrics": ("Opened Email", "Placed Order")}, id="METRICS"),
+        pytest.param({"tables": ("opens", "events")}, id="TABLES"),
+    ],
+)
+def test_limited_runs_lose_no_events_of_metrics_that_are_not_listed(
+    warehouse: Warehouse, shop: FakeAccount, limits: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Only runs of all metrics read them, and the next one reads them from where the last one stopped."""
+    assert warehouse.daily().state == "complete"
+    warehouse.execute("UPDATE watermarks SET watermark = watermark - interval '10 days'")
+    [late] = shop.add_events("UNLISTED", days_ago(8))
+    assert warehouse.variant(**limits).daily().state == "complete"
+    assert late not in warehouse.event_ids()
+    full = warehouse.daily()
+    assert full.state == "complete" and late in warehouse.event_ids()
+    assert warehouse.watermarks()["events"] == full.run.as_of
 
 
 def test_a_setting_leaves_tables_out_of_every_flow(warehouse: Warehouse, shop: FakeAccount) -> None:

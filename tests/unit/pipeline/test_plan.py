@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from klaviyo_pg.postgres.details import OUTDATED
 from klaviyo_pg.postgres.excluded import Extent
 from klaviyo_pg.windows import FULL_READ, OpenWindow, Window
-from pipeline.chunks import Chunk
+from pipeline.chunks import Chunk, key_of
 from pipeline.plan import (
     Horizon,
     ListSweeps,
@@ -29,10 +29,10 @@ HORIZON = Horizon(NOW, overlap=7 * DAY, first_sync=30 * DAY)
 
 
 def plan(
-    ids: list[str], watermarks: Mapping[str, datetime], horizon: Horizon = HORIZON, all_at_once: bool = True
+    ids: list[str], watermarks: Mapping[str | None, datetime], horizon: Horizon = HORIZON, all_at_once: bool = True
 ) -> list[Chunk]:
-    """Return the chunks of events for watermarks by metric."""
-    marks = {f"events/{each}": moment for each, moment in watermarks.items()}
+    """Return the chunks of events for watermarks by metric; None is the read of all metrics at once."""
+    marks = {key_of("events", each): moment for each, moment in watermarks.items()}
     return list(event_chunks(ids, marks, horizon, all_at_once))
 
 
@@ -40,24 +40,40 @@ def plan(
     ("watermarks", "since", "starts"),
     [
         pytest.param({}, None, {"events": NOW - 30 * DAY}, id="first run"),
-        pytest.param({"a": FRESH, "b": FRESH, "c": FRESH}, None, {"events": FRESH - 7 * DAY}, id="overlap"),
+        pytest.param(dict.fromkeys([None, *"abc"], FRESH), None, {"events": FRESH - 7 * DAY}, id="overlap"),
         pytest.param(
-            {"a": FRESH, "b": LAGGING, "c": FRESH},
+            {None: FRESH, "a": FRESH, "b": LAGGING, "c": FRESH},
             None,
             {"events": FRESH - 7 * DAY, "events/b": LAGGING - 7 * DAY},
             id="one metric lags",
         ),
         pytest.param(
-            {"a": FRESH, "c": FRESH}, None, {"events": FRESH - 7 * DAY, "events/b": NOW - 30 * DAY}, id="a new metric"
+            {None: FRESH, "a": FRESH, "c": FRESH},
+            None,
+            {"events": FRESH - 7 * DAY, "events/b": NOW - 30 * DAY},
+            id="a new metric",
         ),
+        pytest.param(
+            {None: FRESH, "a": LAGGING, "b": LAGGING, "c": FRESH},
+            None,
+            {"events": LAGGING - 7 * DAY},
+            id="most metrics lag",
+        ),
+        pytest.param(
+            {None: LAGGING, "a": FRESH, "b": FRESH, "c": LAGGING},
+            None,
+            {"events": LAGGING - 7 * DAY},
+            id="metrics that are not listed lag",
+        ),
+        pytest.param(dict.fromkeys("abc", FRESH), None, {"events": NOW - 30 * DAY}, id="never read at once"),
         pytest.param({"a": FRESH, "b": LAGGING}, NOW - 3 * DAY, {"events": NOW - 3 * DAY}, id="since"),
         pytest.param({}, NOW + DAY, {"events": NOW + DAY}, id="since tomorrow"),
     ],
 )
 def test_events_are_read_from_the_watermark_on(
-    watermarks: Mapping[str, datetime], since: datetime | None, starts: Mapping[str, datetime]
+    watermarks: Mapping[str | None, datetime], since: datetime | None, starts: Mapping[str, datetime]
 ) -> None:
-    """Metrics that begin at the same time are read at once, and each of the others alone."""
+    """Metrics are read at once, except for each that begins before most others."""
     chunks = plan(["a", "b", "c"], watermarks, HORIZON._replace(since=since))
     assert {chunk.key: chunk.start for chunk in chunks} == starts
     for key, start in starts.items():
@@ -66,10 +82,10 @@ def test_events_are_read_from_the_watermark_on(
 
 def test_a_metric_with_a_longer_overlap_is_read_alone() -> None:
     """Metrics that cannot be counted have one; the others share the common overlap."""
-    watermarks = {f"events/{each}": FRESH for each in "abc"}
+    watermarks = {key_of("events", each): FRESH for each in (None, *"abc")}
     chunks = list(event_chunks("abc", watermarks, HORIZON, True, {"b": 14 * DAY}))
     assert {chunk.key: chunk.start for chunk in chunks} == {"events": FRESH - 7 * DAY, "events/b": FRESH - 14 * DAY}
-    assert {chunk.key: chunk.marks for chunk in chunks} == {"events": ("a", "c"), "events/b": ("b",)}
+    assert {chunk.key: chunk.marks for chunk in chunks} == {"events": (None, "a", "c"), "events/b": ("b",)}
 
 
 def test_a_dialect_may_read_metric_by_metric() -> None:
@@ -83,21 +99,25 @@ def test_a_dialect_may_read_metric_by_metric() -> None:
 
 @given(
     st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 4000)),
+    st.integers(0, 4000),
     st.none() | st.integers(-10, 4000),
     st.booleans(),
 )
 def test_every_metric_is_read_from_its_start_without_a_gap(
-    ages: dict[str, int], since: int | None, all_at_once: bool
+    ages: dict[str, int], age_of_all: int, since: int | None, all_at_once: bool
 ) -> None:
-    """The chunks that advance a metric's watermark lead from its start on, and the last one has no end.
+    """The chunks that advance a metric's watermark lead from its start on or before, and the last one has no end. So
+    do those of the read of all metrics at once.
 
     There are none if `since` leaves out what has never been read: the watermark must not pass over it.
     """
     horizon = HORIZON._replace(since=None if since is None else NOW - since * DAY)
-    watermarks = {each: NOW - age * DAY for each, age in ages.items() if age % 5}
+    subjects = {**ages, None: age_of_all} if all_at_once and ages else ages
+    watermarks = {each: NOW - age * DAY for each, age in subjects.items() if age % 5}
+    starts = {each: horizon.start(watermarks.get(each)) for each in subjects}
     chunks = plan(list(ages), watermarks, horizon, all_at_once)
     assert len({(chunk.key, chunk.part) for chunk in chunks}) == len(chunks)
-    for each in ages:
+    for each in subjects:
         marking = [chunk for chunk in chunks if each in chunk.marks]
         never_read = horizon.as_of - horizon.first_sync
         if horizon.since is not None and horizon.since > watermarks.get(each, never_read):
@@ -105,10 +125,10 @@ def test_every_metric_is_read_from_its_start_without_a_gap(
             continue
         assert len({chunk.key for chunk in marking}) == 1
         assert all(chunk.subject in (None, each) for chunk in marking)
-        begin = horizon.start(watermarks.get(each))
-        assert {chunk.start for chunk in marking} == {begin}
+        [begin] = {chunk.start for chunk in marking}
+        assert begin in ({starts[each]} if marking[0].subject else starts.values())
         windows = [chunk.window for chunk in marking]
-        assert windows[0].start == begin and windows[-1].end is None
+        assert windows[0].start == begin <= starts[each] and windows[-1].end is None
         assert all(one.end == other.start for one, other in pairwise(windows))
     assert since is not None or all(chunk.marks for chunk in chunks)
 
@@ -182,6 +202,33 @@ def test_lists_that_were_first_read_on_one_day_are_swept_on_different_days() -> 
         watermarks |= {f"membership_sweep/{each}": as_of for each in swept[day]}
     assert {day: len(each) for day, each in swept.items()} == {day: 10 if day >= 7 else 0 for day in range(1, 29)}
     assert sorted(each for day in range(7, 14) for each in swept[day]) == lists
+
+
+@pytest.mark.parametrize(
+    ("addresses", "swept_on"),
+    [
+        pytest.param(100, [7, 14, 21, 28], id="within the budget"),
+        pytest.param(10_000, [11, 22], id="the budget of twelve days"),
+    ],
+)
+def test_lists_that_share_addresses_are_swept_on_one_day(addresses: int, swept_on: list[int]) -> None:
+    """On different days, each address would be asked for on each of them. On average the budget holds.
+
+    A list that was first read later joins the others.
+    """
+    lists = [f"L{number:02}" for number in range(10)]
+    watermarks = {f"{kind}/{each}": NOW for kind in ("list_members", "membership_sweep") for each in lists}
+    watermarks["membership_sweep/L03"] = NOW + 2 * DAY
+    sweeps = ListSweeps(7 * DAY, 1_000, dict.fromkeys(lists, 2 * addresses), addresses=addresses)
+    swept: dict[int, list[str]] = {}
+    for day in range(1, 29):
+        as_of = NOW + day * DAY
+        chunks = list(membership_chunks(lists, watermarks, DAY, as_of, sweeps))
+        watermarks |= {f"list_members/{each}": as_of for each in lists}
+        if swept_today := [str(chunk.subject) for chunk in chunks if chunk.window == FULL_READ]:
+            swept[day] = swept_today
+            watermarks |= {f"membership_sweep/{each}": as_of for each in swept_today}
+    assert swept == dict.fromkeys(swept_on, lists)
 
 
 @pytest.mark.parametrize(

@@ -90,8 +90,19 @@ def test_an_unknown_table_is_rejected() -> None:
         ),
         pytest.param(
             "campaign_lists",
-            "The table campaign_lists cannot be left out alone, because the same requests fill campaigns.",
+            "The table campaign_lists cannot be left out alone, because the same requests fill campaigns. Leave out "
+            "campaigns as well.",
             id="a part of another table's answers",
+        ),
+        pytest.param(
+            "event_attributions",
+            "The table event_attributions cannot be left out alone, because the same requests fill events.",
+            id="a part of what events bring",
+        ),
+        pytest.param(
+            "segments",
+            "The table segments cannot be left out alone, because the same requests fill lists.",
+            id="a part of a table that is always read",
         ),
         *(
             pytest.param(
@@ -109,6 +120,27 @@ def test_an_exclusion_without_effect_is_rejected(table: str, message: str) -> No
     with pytest.raises(BadSettings) as caught:
         selection([f"-{table}"])
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "tables",
+    [
+        pytest.param(["-campaign_lists", "-campaigns"], id="campaigns"),
+        pytest.param(["default", "-tags", "-tag_groups"], id="tags"),
+        pytest.param(["-flow_messages", "-flow_actions", "-automations"], id="flows, whose stream fills most of them"),
+        pytest.param(["all", "-catalog_variants", "-catalog_items"], id="a table on request"),
+    ],
+)
+def test_tables_of_the_same_requests_can_be_left_out_together(tables: list[str]) -> None:
+    """Like the table that their stream fills first, without which the others are not read either."""
+    [leading] = [f"-{stream.table.name}" for stream in STREAMS.values() if f"-{stream.table.name}" in tables]
+    assert selection(tables).streams == selection([*tables[: tables[0] == "all"], leading]).streams
+
+
+def test_a_table_cannot_be_left_out_while_another_stream_fills_it() -> None:
+    """Leaving out the leading table of one of its streams is not enough."""
+    with pytest.raises(BadSettings, match=r"^The table \w+ cannot be left out alone"):
+        selection(["-members", "-profile_merges", "-member_attributes"])
 
 
 @pytest.mark.parametrize(
