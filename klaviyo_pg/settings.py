@@ -104,7 +104,7 @@ class Settings(BaseSettings):
         ge=1,
         le=1_000_000,
         description="Requests of a daily run for counts. Beyond that, metrics without events in RECONCILE_DAYS are "
-        "counted in turn, each within seven daily runs.",
+        "counted in turn, so that each is counted at least once in seven daily runs.",
     )
     reconcile_history_requests: int = Field(
         500,
@@ -119,13 +119,13 @@ class Settings(BaseSettings):
         7,
         ge=0,
         le=3650,
-        description="Days between full reads of a list or segment, which find out who has left it. 0 turns them off.",
+        description="Days between full reads of a list or segment, which show who has left. 0 turns them off.",
     )
     membership_sweep_requests: int = Field(
         6_000,
         ge=1,
-        description="Requests for full reads of lists in one daily run, and as many for segments. Those that are left "
-        "are read by the next runs.",
+        description="Requests for full reads of lists in one daily run, and as many for segments. The next runs read "
+        "the rest.",
     )
     segments: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -135,13 +135,13 @@ class Settings(BaseSettings):
         7,
         ge=0,
         le=3650,
-        description="Days between sweeps of the IDs of all profiles, which find out who was deleted or merged. 0 turns "
+        description="Days between sweeps of the IDs of all profiles, which show who was deleted or merged. 0 turns "
         "them off.",
     )
     profile_sweep_requests: int = Field(
         6_000,
         ge=1,
-        description="Requests for the sweep of profiles in one daily run. What is left is read by the next runs.",
+        description="Requests for the sweep of profiles in one daily run. The next runs read the rest.",
     )
     report_days: int = Field(
         30,
@@ -154,7 +154,7 @@ class Settings(BaseSettings):
         ge=1,
         le=225,
         description="Requests of a day for reports on campaigns, and as many for flows. Klaviyo allows 225 of each. "
-        "Further pages, retries and a change of REPORT_METRIC take more.",
+        "Extra pages, retries and changing REPORT_METRIC use more.",
     )
     report_metric: str | None = Field(
         None,
@@ -179,8 +179,8 @@ class Settings(BaseSettings):
     )
     tables: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Tables to fill, comma-separated or as a JSON list. A leading - excludes a table; all stands for "
-        "all tables, default for those that cost little.",
+        description="Tables to fill, comma-separated or as a JSON list. A leading - excludes a table; all means "
+        "every table, default all but the opt-in tables.",
     )
     destinations: dict[str, str] = Field(
         {},
@@ -251,7 +251,8 @@ class Settings(BaseSettings):
         "run is refused or stopped.",
     )
     spool: bool = Field(
-        True, description="Keep what a backfill has read on disk until it is loaded, so that nothing is read twice."
+        True,
+        description="Keep the batches of a backfill on disk until they are loaded, so that nothing is read twice.",
     )
     spool_megabytes: int = Field(
         2048, ge=1, description="Approximate spool limit in MB. Readers pause when it is reached."
@@ -274,8 +275,8 @@ class Settings(BaseSettings):
     )
     stored_marts: Annotated[tuple[Literal[Mart, "all"], ...], NoDecode] = Field(
         (),
-        description="Marts whose rows are kept in a table as well, and derived again at the end of each run that "
-        "changed what they count: names, comma-separated, or all. Empty: none.",
+        description="Marts to store in tables as well: names, comma-separated, or all. A run that changes their data "
+        "derives them again at its end. Empty: none.",
     )
     log_format: Literal["text", "json"] = Field(
         "text",

@@ -35,14 +35,15 @@ _ABOUT_SETTINGS = """# Settings
 
 Each setting is an environment variable, or a line of `.env` in the current directory. Parameters and flags of a run
 take precedence over blocks, blocks over the environment, and the environment over `.env`. This page is generated from
-the code; [.env.example](../.env.example) has the same settings as a file to start from.
+the code; [.env.example](../.env.example) has the same settings as a file to start from. [Connect](postgres.md#connect)
+explains `DATABASE_URL`.
 
-- **Another file.** `KLAVIYO_PG_ENV_FILE=/etc/klaviyo-pg/shop-de.env` reads that file instead of `.env`. Prefect's own
-  settings, such as `PREFECT_API_URL`, are still read from the environment or `.env`; a run warns if it ignores one in
-  another file.
+- **Another file.** `KLAVIYO_PG_ENV_FILE=/etc/klaviyo-pg/shop-de.env` reads that file instead of `.env`: one for each of
+  [several accounts](schedule.md#several-accounts). Prefect's own settings, such as `PREFECT_API_URL`, are still read
+  from the environment or `.env`; a run warns if it ignores one in another file.
 - **A prefix.** Each name can have the prefix `KLAVIYO_PG_`: `KLAVIYO_PG_METRICS` is `METRICS`, for a machine on which
-  `METRICS` belongs to another program. The name with the prefix takes precedence, wherever it is set. A run warns if it
-  ignores the other one, and a file that sets both to different values is an error.
+  `METRICS` belongs to another program. The prefixed name wins wherever it is set; a run warns about the one it ignores.
+  A file that sets both to different values is an error.
 - **Names are checked.** An unknown name in the file is an error. A variable of the environment that looks like a
   misspelled setting is a warning."""
 _MORE_ABOUT_SETTINGS = """## Choose what every run reads
@@ -73,13 +74,14 @@ next run without such a limit reads them from where the last one stopped.
 ## Logs
 
 Logs go to standard error, the summary of a run to standard output. `LOG_FORMAT=json` writes one JSON object on each
-line, with `time` (UTC), `level`, `logger` and `message`, and `flow_run_name` and `task_run_name` where they apply. A
-run's last line, on standard output, is its result: `account`, `flow`, `run_id`, `state`, `exit_code`, `sentences`,
-`rows` by table, `requests`, `retries` and `seconds`. A command that has no result, for example because another run is
-in progress or the database refused the login, prints its error to standard error instead, as a line with only the first
-four members. Invalid settings and wrong usage are reported as text. There is no live display then. `QUIET=true` prints
-only warnings and errors, for cron: a complete run prints nothing, not even its result. Prefect's server gets all log
-records in any case.
+line, with `time` (UTC), `level`, `logger` and `message`, and `flow_run_name` and `task_run_name` where they apply. With
+JSON logs there is no live display. A run's last line, on standard output, is its result: `account`, `flow`, `run_id`,
+`state`, `exit_code`, `sentences`, `rows` by table, `requests`, `retries` and `seconds`. If a command has no result, for
+example because another run is in progress or the database refused the login, it prints its error to standard error
+instead, as a line with only the first four members. Invalid settings and wrong usage are reported as text.
+
+`QUIET=true` prints only warnings and errors, for [cron](schedule.md#cron): a complete run prints nothing, not even its
+result. Prefect's server gets all log records in any case.
 
 ## Proxies and certificates
 
@@ -87,23 +89,7 @@ Requests to Klaviyo use the proxy in `HTTPS_PROXY`, except for hosts in `NO_PROX
 verified, against the certificate authorities in `REQUESTS_CA_BUNDLE` if it is set: name a file that also contains the
 usual ones, because it replaces them. All three can be in the environment or in `.env`; other variables of this kind,
 such as `ALL_PROXY`, have an effect only in the environment. Requests to a sandbox on this machine use no proxy. The
-password of a proxy is kept out of logs, and out of processes that send nothing to Klaviyo.
-
-## The connection to Postgres
-
-`DATABASE_URL` takes the parameters of libpq. Encode special characters of the password, such as `%40` for `@`:
-
-```ini
-DATABASE_URL=postgresql://loader:secret@db.example.com:5432/warehouse?sslmode=verify-full&sslrootcert=/etc/ssl/ca.pem
-```
-
-- **TLS.** The default of libpq, `sslmode=prefer`, neither requires TLS nor verifies the server. `klaviyo-pg check`
-  warns about a database on another machine unless `sslmode` is `verify-full` or `verify-ca`.
-- **Statement timeout.** Timeouts that the server, the database or the user sets would end long statements, so sessions
-  turn them off. Set one for this project alone in the URL: `?options=-c%20statement_timeout%3D600000` (milliseconds).
-- **Poolers.** Use a direct connection, or a pooler in session mode.
-
-[Troubleshooting](troubleshooting.md#postgres) lists the privileges and versions."""
+password of a proxy is not logged, and is not passed to processes that do not call Klaviyo."""
 _TYPES = {"timestamp with time zone": "timestamptz", "double precision": "float8", 'text COLLATE "C"': "text"}
 
 

@@ -49,7 +49,7 @@ WITH complete AS (
 )
 SELECT integrations.name AS integration, streams.stream, streams.name, streams.table_name, streams.newest_event,
     streams.watermark, complete.at AS last_complete_run, streams.reconciled AS last_reconciled, streams.difference,
-    (extract(epoch FROM now() - streams.watermark) / 3600)::double precision AS age_hours,
+    round(extract(epoch FROM now() - streams.watermark) / 3600, 2)::double precision AS age_hours,
     streams.count_state, streams.differing_events, streams.oldest_event
 FROM streams JOIN {integrations} AS integrations USING (esp_integration_id)
 LEFT JOIN complete USING (esp_integration_id)

@@ -28,7 +28,7 @@ SELECT proname, prosrc FROM pg_proc WHERE pronamespace = 'klaviyo'::regnamespace
 def rolled_back() -> str:
     """Return the statement of the documentation that puts all tables into one schema."""
     [_, statement] = re.findall(
-        r"^ *DO \$\$.*?\$\$;$", (ROOT / "docs" / "deploy.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
+        r"^ *DO \$\$.*?\$\$;$", (ROOT / "docs" / "upgrade.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
     )
     return statement
 

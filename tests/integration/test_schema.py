@@ -200,7 +200,7 @@ def test_a_view_of_a_later_version_is_reported(database: str, monkeypatch: pytes
 
 def test_the_documented_statement_drops_what_an_earlier_version_refuses(database: str) -> None:
     """Rows stay. An upgrade creates what was dropped."""
-    [statement, *_] = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "deploy.md").read_text("utf-8"), re.DOTALL)
+    [statement, *_] = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "upgrade.md").read_text("utf-8"), re.DOTALL)
     with psycopg.connect(database) as connection:
         schema.upgrade(connection, "klaviyo", Storage(stores_marts=True))
         connection.execute("INSERT INTO klaviyo.members (key, id) VALUES ('k', 'p1')")
