@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from klaviyo_pg.catalogue import loads
@@ -87,3 +88,12 @@ def test_a_batch_that_is_stored_while_events_are_moved_lets_them_be_moved_again(
     assert left(account) == ["late"]
     _apply(account)
     assert left(account) == []
+
+
+def test_events_are_not_moved_to_a_person_who_is_being_erased(
+    merge: None, account: Account, connection: psycopg.Connection
+) -> None:
+    """That person was recorded as erased, and the profile is still stored."""
+    connection.execute("INSERT INTO erased (esp_integration_id, member_key) VALUES ('one', %s)", [md5("new")])
+    _apply(account)
+    assert left(account) == ["stored"]

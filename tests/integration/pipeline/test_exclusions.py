@@ -71,6 +71,17 @@ def test_a_read_that_the_database_has_lost_ends_no_exclusion(warehouse: Warehous
     assert warehouse.column(EXCLUDED) == warehouse.column(STAGED) == sorted(["NEW@example.com", *addresses(3)])
 
 
+def test_a_run_that_loses_what_it_has_read_reads_it_again(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """It need not be resumed for that."""
+    assert warehouse.daily(ONLY).state == "complete"
+    del shop.exclusions[3]
+    shop.recover()
+    shop.before("exclusions", lambda: warehouse.execute("TRUNCATE swept_exclusions, sweeps"), "HARD_BOUNCE", page=2)
+    assert warehouse.daily(ONLY, concurrency=1).state == "complete"
+    assert [each.page for each in shop.sent("exclusions", "HARD_BOUNCE")] == [0, 1, 2, 0, 1, 2]
+    assert warehouse.column(EXCLUDED) == warehouse.column(STAGED) == addresses(3)
+
+
 def divide_by_year(monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse) -> None:
     """Let each run read by year, from the year before the present one on."""
     monkeypatch.setattr("pipeline.plan.MANY_EXCLUSIONS", 1)
@@ -223,6 +234,17 @@ def test_an_exclusion_that_cannot_be_stored_ends_no_exclusion(warehouse: Warehou
     shop.exclusions[0] = Exclusion(address(0), REASONS[0], LONG_AGO, "P0")
     assert warehouse.daily(ONLY).state == "complete"
     assert warehouse.column(EXCLUDED) == warehouse.column(STAGED) == addresses(5)
+
+
+def test_an_exclusion_that_the_sweep_cannot_store_ends_no_exclusion(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Its table is changed during the run, and refuses one of the addresses."""
+    shop.exclusions.append(Exclusion("longer@example.com", REASONS[0], LONG_AGO))
+    assert warehouse.daily(ONLY).state == "complete"
+    shorten = "ALTER TABLE swept_exclusions ALTER email TYPE varchar(15)"
+    shop.before("exclusions", lambda: warehouse.execute(shorten), REASONS[0])
+    del shop.exclusions[5]
+    assert warehouse.daily(ONLY).state == "complete"
+    assert warehouse.column(EXCLUDED) == warehouse.column(STAGED) == [*addresses(), "longer@example.com"]
 
 
 def test_events_come_before_exclusions(warehouse: Warehouse, shop: FakeAccount) -> None:
