@@ -7,7 +7,7 @@ import psycopg
 
 from tests.driver import wait_until
 
-_WAITS = """
+WAITS = """
 SELECT EXISTS (
     SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
     WHERE NOT granted AND datname = current_database() AND backend_type = 'client backend'
@@ -25,5 +25,5 @@ def assert_waits(connection: psycopg.Connection, work: "Future[Any]") -> None:
 
 
 def _waits(connection: psycopg.Connection) -> bool:
-    [(waits,)] = connection.execute(_WAITS)
+    [(waits,)] = connection.execute(WAITS)
     return bool(waits)

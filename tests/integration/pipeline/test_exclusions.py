@@ -7,11 +7,16 @@ from secrets import token_hex
 import pytest
 
 from klaviyo_pg.errors import BadAnswer, Refused
+from klaviyo_pg.postgres import sweeps
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.sweeps import Standing
 from klaviyo_pg.rows import Exclusion, Reject
 from klaviyo_pg.windows import FULL_READ
 from pipeline.streams import STREAMS
+from tests.driver import wait_until
 from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import DAY, Warehouse, days_ago
+from tests.locks import WAITS
 
 EXCLUDED = "SELECT email FROM member_exclusions WHERE removed_at IS NULL ORDER BY 1"
 STAGED = "SELECT email FROM stg_member_exclusions ORDER BY 1"
@@ -80,6 +85,30 @@ def test_a_run_that_loses_what_it_has_read_reads_it_again(warehouse: Warehouse, 
     assert warehouse.daily(ONLY, concurrency=1).state == "complete"
     assert [each.page for each in shop.sent("exclusions", "HARD_BOUNCE")] == [0, 1, 2, 0, 1, 2]
     assert warehouse.column(EXCLUDED) == warehouse.column(STAGED) == addresses(3)
+
+
+def test_one_of_two_chunks_that_end_at_the_same_time_ends_the_read(
+    monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse, shop: FakeAccount
+) -> None:
+    """The second waits for the first to commit. Otherwise each would leave the end to the other.
+
+    One chunk is empty: no count of its rows has to wait either.
+    """
+    shop.exclusions[:] = [each._replace(reason=REASONS[0]) for each in shop.exclusions]
+    assert warehouse.daily(ONLY).state == "complete"
+    standing, looking = sweeps.standing, list[Standing]()
+
+    def look(account: Account, sweep: str, stream: str, last: tuple[str, str]) -> Standing:
+        looking.append(standing(account, sweep, stream, last))
+        if len(looking) == 1:
+            wait_until(lambda: len(looking) == 2 or warehouse.one(WAITS), "the second waited")
+        return looking[-1]
+
+    monkeypatch.setattr(sweeps, "standing", look)
+    del shop.exclusions[3]
+    assert warehouse.daily(ONLY).state == "complete"
+    assert [each.is_done for each in looking] == [False, True]
+    assert warehouse.column(EXCLUDED) == addresses(3)
 
 
 def divide_by_year(monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse) -> None:
