@@ -354,7 +354,7 @@ def test_erasing_that_another_process_takes_over_is_left_to_it(
     look = erase_events.to_search
 
     def taken_over(account: Account) -> list[erase_events.Part]:
-        assert erase_events.to_search is taken_over, "the run goes on without its claim"
+        assert erase_events.to_search is taken_over, "the run continues without its claim"
         monkeypatch.setattr(erase_events, "to_search", look)
         cut_connections(warehouse)
         other.claim(integration_id, erase.CLAIM)
