@@ -1,7 +1,8 @@
 """Fixtures for a real Postgres: one server, and for each test a database with all tables and without rows."""
 
+import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import polars as pl
@@ -21,6 +22,8 @@ from tests.runs import search_path
 SCHEMA = "klaviyo"
 EVENT_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 _TEMPLATE = "warehouse_template"
+_END_OF_DAY = timedelta(minutes=2)
+"""Longer than a test takes."""
 
 Connect = Callable[[], psycopg.Connection]
 
@@ -32,6 +35,13 @@ class Merge(Protocol):
     """
 
     def __call__(self, load: Load, *rows: dict[str, Any], integration_id: str = ...) -> Merged: ...
+
+
+def pytest_runtest_setup() -> None:
+    """Begin no test at the end of a day, in UTC: a run that stops is resumed only on the day on which it began."""
+    now = datetime.now(UTC)
+    if (now + _END_OF_DAY).date() > now.date():
+        time.sleep(_END_OF_DAY.total_seconds())
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -24,9 +24,10 @@ from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.postgres.member_lists import derive_member_lists
 from klaviyo_pg.postgres.patience import Patience
 from pipeline.erasing import Transact, claim_over, erase_people, in_transactions
-from tests.driver import PATIENCE, wait_until
+from tests.driver import PATIENCE
 from tests.erasing import erase, erase_with
 from tests.integration.conftest import SCHEMA
+from tests.locks import assert_waits
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 ADDRESS = "Ann@Example.com"
@@ -254,8 +255,7 @@ def test_rows_that_are_being_moved_or_derived_are_erased_too(
             else:
                 derive_member_lists(other)
             erasing = pool.submit(_erase, account)
-            wait_until(lambda: _waiting(connect()), "it waited")
-            assert not erasing.done()
+            assert_waits(connect(), erasing)
         counts = erasing.result(PATIENCE)
     assert (counts["opens"], counts["member_lists"]) == ((2, 0) if work == "move" else (1, 1))
     assert [row for row in rows(account.connection) if not of_two(row) and md5("p1") in row] == []
@@ -470,13 +470,13 @@ def test_a_table_is_searched_again_for_people_who_are_added(people: None, accoun
         with account.connection.transaction():
             search(account, first)
             adding = pool.submit(_request, other, "p2")
-            wait_until(lambda: _waiting(connect()), "it waited")
+            assert_waits(connect(), adding)
         adding.result(PATIENCE)
         assert first in to_search(account)
         with other.connection.transaction():
             request(other, [], ["p3"])
             searching = pool.submit(_search, account, second)
-            wait_until(lambda: _waiting(connect()), "it waited")
+            assert_waits(connect(), searching)
         searching.result(PATIENCE)
         assert second in to_search(account)
 
@@ -489,10 +489,6 @@ def _request(account: Account, member_id: str) -> None:
 def _search(account: Account, partition: erase_events.Partition) -> None:
     with account.connection.transaction():
         search(account, partition)
-
-
-def _waiting(connection: psycopg.Connection) -> object:
-    return connection.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone()
 
 
 def test_one_process_erases_at_a_time(people: None, connect: Any) -> None:
@@ -562,11 +558,32 @@ def test_people_can_be_requested_while_the_end_waits_for_a_batch(people: None, a
         with batch.connection.transaction():
             erased_people.exist(batch)
             locking = pool.submit(lock_out)
-            wait_until(lambda: _waiting(connect()), "it waited")
+            assert_waits(connect(), locking)
             adding.connection.execute("SET lock_timeout = '1s'")
             _request(adding, "p2")
         locking.result(PATIENCE)
     assert pending(account) == 2
+
+
+def test_no_one_can_be_added_while_erasing_ends(
+    people: None, account: Account, connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would be forgotten with those who have been erased."""
+    finish, other = erase_module.finish, Account(connect(), SCHEMA, "one")
+    with ThreadPoolExecutor(1) as pool:
+
+        def finish_and_add(account: Account) -> Finished | None:
+            monkeypatch.setattr(erase_module, "finish", finish)
+            adding.append(pool.submit(_request, other, "p2"))
+            assert_waits(connect(), adding[0])
+            return finish(account)
+
+        adding = list[Future[None]]()
+        monkeypatch.setattr(erase_module, "finish", finish_and_add)
+        erase(account, None, ["p1"])
+        adding[0].result(PATIENCE)
+    erase(account, None)
+    assert erased(account) == {md5("p1"), md5("p2")}
 
 
 def test_an_event_is_cleared_at_each_of_its_times(

@@ -25,7 +25,7 @@ ENDLESS = (
     "drips trailers",
     "drips the body every 0.1 s",
 )
-SLOW = 20  # seconds; each of these answers takes longer
+SLOW = 100  # seconds; each of these answers takes longer
 
 
 @pytest.fixture

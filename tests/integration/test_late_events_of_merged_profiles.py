@@ -11,8 +11,9 @@ import pytest
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.postgres import departures
 from klaviyo_pg.postgres.account import Account
-from tests.driver import PATIENCE, wait_until
+from tests.driver import PATIENCE
 from tests.integration.conftest import SCHEMA
+from tests.locks import assert_waits
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 
@@ -57,10 +58,6 @@ def _store_at_once(account: Account) -> None:
         _store(account)
 
 
-def _waiting(connection: psycopg.Connection) -> object:
-    return connection.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone()
-
-
 def left(account: Account) -> list[str]:
     """Return the events that the profile that is gone still has."""
     rows = account.execute("SELECT id FROM opens WHERE member_key = %(old)s", old=md5("old"))
@@ -73,7 +70,7 @@ def test_events_are_moved_once_the_batch_is_stored(merge: None, account: Account
         with batch.connection.transaction():
             _store(batch)
             moving = pool.submit(_apply, account)
-            wait_until(lambda: _waiting(connect()), "it waited")
+            assert_waits(connect(), moving)
         moving.result(PATIENCE)
     assert left(account) == []
 
@@ -86,8 +83,17 @@ def test_a_batch_that_is_stored_while_events_are_moved_lets_them_be_moved_again(
         with account.connection.transaction():
             departures.apply(account, 1)
             storing = pool.submit(_store_at_once, batch)
-            wait_until(lambda: _waiting(connect()), "it waited")
+            assert_waits(connect(), storing)
         storing.result(PATIENCE)
     assert left(account) == ["late"]
     _apply(account)
     assert left(account) == []
+
+
+def test_events_are_not_moved_to_a_person_who_is_being_erased(
+    merge: None, account: Account, connection: psycopg.Connection
+) -> None:
+    """That person was recorded as erased, and the profile is still stored."""
+    connection.execute("INSERT INTO erased (esp_integration_id, member_key) VALUES ('one', %s)", [md5("new")])
+    _apply(account)
+    assert left(account) == ["stored"]

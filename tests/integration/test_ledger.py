@@ -18,8 +18,9 @@ from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.postgres.event_tables import move_events
 from klaviyo_pg.states import ChunkState, RunState
 from klaviyo_pg.windows import Window
-from tests.driver import PATIENCE, wait_until
+from tests.driver import PATIENCE
 from tests.integration.conftest import SCHEMA
+from tests.locks import assert_waits
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -241,8 +242,7 @@ def finish_second(connect: Any, act: Callable[[Account, str], object]) -> bool:
         with one.connection.transaction():
             act(one, run)
             waiting = pool.submit(second)
-            blocked = "SELECT 1 FROM pg_locks WHERE NOT granted"
-            wait_until(lambda: connect().execute(blocked).fetchone(), "the second waited")
+            assert_waits(connect(), waiting)
         return waiting.result(PATIENCE)
 
 

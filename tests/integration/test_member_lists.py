@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, LiteralString
 
@@ -11,10 +12,12 @@ import pytest
 from psycopg.sql import SQL
 
 from klaviyo_pg.catalogue import loads, membership
-from klaviyo_pg.postgres import list_names, schema
+from klaviyo_pg.postgres import list_names, schema, watermarks
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.member_lists import delete_sweeps, derive_member_lists, end_sweep, mark_absent_again
+from klaviyo_pg.postgres.member_lists import SWEEPS, delete_sweeps, derive_member_lists, end_sweep, mark_absent_again
+from tests.driver import PATIENCE
 from tests.integration.conftest import SCHEMA
+from tests.locks import assert_waits
 from transforms.personal import Protection
 
 JOINED = datetime(2026, 1, 1, tzinfo=UTC)
@@ -105,6 +108,7 @@ def lists(merged: Any, account: Account) -> Lists:
         pytest.param([("subscribed", SOON, "News")], SOON, None, None, id="subscribe event"),
         pytest.param([("subscribed", SOON, "Sales")], JOINED, None, None, id="subscribe event of another list"),
         pytest.param([("unsubscribed", LATER, "News")], JOINED, LATER, "event", id="left this list"),
+        pytest.param([("unsubscribed", JOINED, "News")], JOINED, JOINED, "event", id="left in the second of joining"),
         pytest.param([("unsubscribed", LATER, "Sales")], JOINED, None, None, id="left another list"),
         pytest.param([("unsubscribed", LATER, None)], JOINED, LATER, "event", id="left all lists"),
         pytest.param([("unsubscribed", BEFORE, None)], JOINED, None, None, id="left before joining"),
@@ -178,6 +182,14 @@ def test_a_suppression_from_a_list_applies_to_that_list_until_it_is_lifted(lists
     assert lists.derive()["L1"] == (LAST, LATER, False, "suppressed")
     lists.suppressed()
     assert lists.derive()["L1"] == (LAST, None, None, None)
+
+
+def test_a_suppression_without_a_time_begins_when_it_is_stored(lists: Lists, connection: psycopg.Connection) -> None:
+    lists.list("L1", "News")
+    lists.suppressed("L1", at=None)
+    [(stored,)] = connection.execute("SELECT __synced_at FROM list_suppressions").fetchall()
+    assert stored is not None
+    assert lists.derive()["L1"] == (JOINED, stored, False, "suppressed")
 
 
 def test_two_lists_with_the_same_name_are_kept_apart(lists: Lists) -> None:
@@ -302,6 +314,15 @@ def test_a_member_with_consent_who_is_not_excluded_is_subscribed(
     assert lists.derive()["L1"][2] is expected
 
 
+def test_an_exclusion_without_a_profile_counts_in_the_current_dialect(lists: Lists, account: Account) -> None:
+    """It can be left from the legacy dialect, or from someone who had the address before and was erased."""
+    lists.list("L1", "News")
+    lists.member("SUBSCRIBED")
+    lists.excluded("a@example.com")
+    derive_member_lists(account, has_status=False)
+    assert account.connection.execute("SELECT is_subscribed FROM member_lists").fetchall() == [(False,)]
+
+
 def test_an_exclusion_that_ended_no_longer_counts(lists: Lists) -> None:
     lists.list("L1", "News")
     lists.member("SUBSCRIBED")
@@ -375,6 +396,20 @@ def test_a_change_made_by_hand_is_noticed(
     assert derive_member_lists(account, whole=True)[1:] == (0, 0)
 
 
+def test_a_name_of_another_list_concerns_those_who_left_a_list_of_that_name(
+    lists: Lists, account: Account, connection: psycopg.Connection
+) -> None:
+    """An event is resolved to their list once the other one turns out not to have had the name at that time."""
+    lists.list("L1", "News")
+    lists.list("L2", "News")
+    connection.execute("DELETE FROM stg_member_lists WHERE list_id = 'L1'")
+    lists.change("unsubscribed", SOON, list_name="News")
+    lists.change("subscribed", LATER, list_name="News")
+    assert lists.derive() == {"L2": (JOINED, SOON, False, "event")}
+    connection.execute("UPDATE list_names SET until = %s WHERE list_id = 'L1'", [BEFORE])
+    assert lists.derive() == {"L2": (LATER, None, None, None)}
+
+
 def test_only_the_people_concerned_are_derived(merged: Any, account: Account, connection: psycopg.Connection) -> None:
     """A change that no rule depends on concerns no one. Other accounts' changes wait for their own derivation."""
     connection.execute(
@@ -412,6 +447,21 @@ def test_a_change_that_is_committed_during_a_derivation_is_left_to_the_next_one(
         assert derive_member_lists(account) == (1, 0, 0)
         other.execute("COMMIT")
     assert derive_member_lists(account) == (1, 0, 1)
+
+
+def test_one_derivation_waits_for_another(lists: Lists, account: Account, connect: Any) -> None:
+    """Otherwise it could be overtaken by one that has seen an earlier state."""
+    lists.list("L1", "News")
+    lists.member("SUBSCRIBED")
+    lists.derive()
+    first = Account(connect(), SCHEMA, "one")
+    with ThreadPoolExecutor(1) as pool:
+        with first.connection.transaction():
+            assert derive_member_lists(first) == (0, 0, 0)
+            account.connection.execute("UPDATE members SET consent = 'UNSUBSCRIBED'")
+            second = pool.submit(derive_member_lists, account)
+            assert_waits(connect(), second)
+        assert second.result(PATIENCE) == (1, 0, 1)
 
 
 def test_all_rows_are_derived_after_what_recorded_the_changes_was_lost(
@@ -577,6 +627,35 @@ def test_a_subscribe_event_ends_an_absence(
     assert lists.derive()["L1"] == (LAST, None, None, None)
     assert swept() == 1
     assert lists.derive()["L1"][3] == "absent"
+
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("event", "absent_since", "last_sweep", "left"),
+    [
+        pytest.param(None, JOINED, None, JOINED, id="absent in the second of joining"),
+        pytest.param(None, JOINED - SECOND, None, None, id="absent before joining"),
+        pytest.param(LATER, SOON, LATER, LATER, id="swept in the second of joining again"),
+        pytest.param(LATER, SOON, LATER - SECOND, None, id="swept before joining again"),
+    ],
+)
+def test_a_sweep_of_the_second_of_joining_is_later_than_joining(
+    lists: Lists,
+    account: Account,
+    event: datetime | None,
+    absent_since: datetime,
+    last_sweep: datetime | None,
+    left: datetime | None,
+) -> None:
+    lists.list("L1", "News")
+    account.connection.execute("UPDATE stg_member_lists SET absent_since = %s", [absent_since])
+    if event:
+        lists.change("subscribed", event, list_name="News")
+    if last_sweep:
+        watermarks.advance(account, f"{SWEEPS}/L1", None, last_sweep, None, "L1")
+    assert lists.derive()["L1"][1::2] == (left, left and "absent")
 
 
 def test_only_people_who_were_looked_up_can_be_absent(lists: Lists, swept: Callable[..., int]) -> None:

@@ -63,6 +63,21 @@ def test_rows_of_an_erased_person_are_removed(load: Load, column: str, erased: s
     assert one(rows, load, ErasedPeople(ACCOUNT)) is rows
 
 
+def test_a_merge_into_an_erased_person_does_not_name_that_person() -> None:
+    """The profile that was merged is erased as well, by its ID. What an erased person was merged into is forgotten."""
+    merges = frame(
+        loads.PROFILE_MERGES,
+        old_member_key=["k2", "k3", ERASED],
+        old_member_id=["p2", "p3", "p1"],
+        new_member_key=[ERASED, "k4", "k4"],
+        new_member_id=["p1", "p4", "p4"],
+    )
+    assert one(merges, loads.PROFILE_MERGES).select("old_member_id", "new_member_id").rows() == [
+        ("p2", None),
+        ("p3", "p4"),
+    ]
+
+
 def test_rows_without_a_person_stay() -> None:
     lists = frame(loads.LISTS, id=["L1"])
     assert one(lists, loads.LISTS) is lists

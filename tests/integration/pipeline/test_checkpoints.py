@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from klaviyo_pg.errors import BadAnswer
+from klaviyo_pg.errors import BadAnswer, NotFound
 from klaviyo_pg.rows import Reject
 from klaviyo_pg.windows import FULL_READ
 from pipeline.streams import STREAMS
@@ -162,6 +162,16 @@ def test_a_resumed_sweep_remembers_an_unreadable_record(warehouse: Warehouse, sh
     shop.recover()
     assert warehouse.daily("stg_member_lists").state == "complete"
     assert FULL_READ not in [each.window for each in shop.sent("memberships")]
+    assert warehouse.column(ABSENT) == []
+    assert warehouse.watermarks()["membership_sweep/L1"] == before
+
+
+def test_a_list_that_is_deleted_during_its_sweep_makes_no_one_absent(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Its members are on the pages that are not there any more."""
+    fill_list(warehouse, shop)
+    before = warehouse.watermarks()["membership_sweep/L1"]
+    shop.fail("memberships", NotFound(), page=2)
+    assert warehouse.daily("stg_member_lists").state == "complete"
     assert warehouse.column(ABSENT) == []
     assert warehouse.watermarks()["membership_sweep/L1"] == before
 

@@ -368,10 +368,10 @@ def test_history_from_the_future_is_read_again(warehouse: Warehouse, shop: FakeA
 def test_large_losses_from_the_future_can_be_confirmed(warehouse: Warehouse, shop: FakeAccount) -> None:
     for number in range(20):
         shop.add_list(f"X{number}", f"List {number}")
-    warehouse.daily()
+    warehouse.daily("lists")
     del shop.lists[2:]
-    assert warehouse.daily().state == "partial"
+    assert warehouse.daily("lists").state == "partial"
     warehouse.execute("UPDATE missing_rows SET missed_at = now() + interval '1 year'")
-    assert warehouse.daily().state == "partial"
+    assert warehouse.daily("lists").state == "partial"
     warehouse.wait_for_the_next_second()
-    assert warehouse.daily().state == "complete"
+    assert warehouse.daily("lists").state == "complete"

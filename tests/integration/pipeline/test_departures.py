@@ -10,7 +10,7 @@ import pytest
 from klaviyo_pg.errors import Refused
 from klaviyo_pg.postgres import claims, erase, erase_events
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.rows import Consent, Suppression
+from klaviyo_pg.rows import Consent, Reject, Suppression
 from tests.erasing import erase as erase_at_once
 from tests.fake_source import FakeSource
 from tests.fakes import LONG_AGO, FakeAccount
@@ -126,6 +126,17 @@ def test_a_sweep_is_due_after_days_and_limited_in_requests(warehouse: Warehouse,
     shop.requests.clear()
     warehouse.daily()
     assert shop.sent("profile_ids") == []
+
+
+def test_a_sweep_with_an_unreadable_record_is_due_again(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """It can be that of any profile, so no profile counts as unseen."""
+    warehouse.daily()
+    del shop.profiles["P1"]
+    shop.unreadable["profile_ids", 0] = Reject("7", "Not a profile.")
+    sweep(warehouse)
+    assert len(shop.sent("profile_ids")) == 4
+    assert [stream for stream in warehouse.watermarks() if stream.startswith("profile_sweep/")] == []
+    assert ("P1", False, None) in warehouse.rows(MEMBERS)
 
 
 def test_an_event_that_has_another_profile_shows_a_merge(warehouse: Warehouse, shop: FakeAccount) -> None:
@@ -343,6 +354,7 @@ def test_erasing_that_another_process_takes_over_is_left_to_it(
     look = erase_events.to_search
 
     def taken_over(account: Account) -> list[erase_events.Partition]:
+        assert erase_events.to_search is taken_over, "the run continues without its claim"
         monkeypatch.setattr(erase_events, "to_search", look)
         cut_connections(warehouse)
         other.claim(integration_id, erase.CLAIM)

@@ -7,11 +7,16 @@ from secrets import token_hex
 import pytest
 
 from klaviyo_pg.errors import BadAnswer, Refused
+from klaviyo_pg.postgres import sweep_ledger
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.sweep_ledger import Standing
 from klaviyo_pg.rows import Exclusion, Reject
 from klaviyo_pg.windows import FULL_READ
 from pipeline.streams import STREAMS
+from tests.driver import wait_until
 from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import DAY, Warehouse, days_ago
+from tests.locks import WAITS
 
 EXCLUDED = "SELECT email FROM member_exclusions WHERE removed_at IS NULL ORDER BY 1"
 STAGED = "SELECT email FROM stg_member_exclusions ORDER BY 1"
@@ -69,6 +74,41 @@ def test_a_read_that_the_database_has_lost_ends_no_exclusion(warehouse: Warehous
     for reason in REASONS:
         assert FULL_READ in [each.window for each in shop.sent("exclusions", reason)]
     assert warehouse.column(EXCLUDED) == warehouse.column(STAGED) == sorted(["NEW@example.com", *addresses(3)])
+
+
+def test_a_run_that_loses_what_it_has_read_reads_it_again(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """It need not be resumed for that."""
+    assert warehouse.daily(ONLY).state == "complete"
+    del shop.exclusions[3]
+    shop.recover()
+    shop.before("exclusions", lambda: warehouse.execute("TRUNCATE swept_exclusions, sweeps"), "HARD_BOUNCE", page=2)
+    assert warehouse.daily(ONLY, concurrency=1).state == "complete"
+    assert [each.page for each in shop.sent("exclusions", "HARD_BOUNCE")] == [0, 1, 2, 0, 1, 2]
+    assert warehouse.column(EXCLUDED) == warehouse.column(STAGED) == addresses(3)
+
+
+def test_one_of_two_chunks_that_end_at_the_same_time_ends_the_read(
+    monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse, shop: FakeAccount
+) -> None:
+    """The second waits for the first to commit. Otherwise each would leave the end to the other.
+
+    One chunk is empty: no count of its rows has to wait either.
+    """
+    shop.exclusions[:] = [each._replace(reason=REASONS[0]) for each in shop.exclusions]
+    assert warehouse.daily(ONLY).state == "complete"
+    standing, looking = sweep_ledger.standing, list[Standing]()
+
+    def look(account: Account, sweep: str, stream: str, last: tuple[str, str]) -> Standing:
+        looking.append(standing(account, sweep, stream, last))
+        if len(looking) == 1:
+            wait_until(lambda: len(looking) == 2 or warehouse.one(WAITS), "the second waited")
+        return looking[-1]
+
+    monkeypatch.setattr(sweep_ledger, "standing", look)
+    del shop.exclusions[3]
+    assert warehouse.daily(ONLY).state == "complete"
+    assert [each.is_done for each in looking] == [False, True]
+    assert warehouse.column(EXCLUDED) == addresses(3)
 
 
 def divide_by_year(monkeypatch: pytest.MonkeyPatch, warehouse: Warehouse) -> None:
@@ -225,6 +265,17 @@ def test_an_exclusion_that_cannot_be_stored_ends_no_exclusion(warehouse: Warehou
     assert warehouse.column(EXCLUDED) == warehouse.column(STAGED) == addresses(5)
 
 
+def test_an_exclusion_that_the_sweep_cannot_store_ends_no_exclusion(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Its table is changed during the run, and refuses one of the addresses."""
+    shop.exclusions.append(Exclusion("longer@example.com", REASONS[0], LONG_AGO))
+    assert warehouse.daily(ONLY).state == "complete"
+    shorten = "ALTER TABLE swept_exclusions ALTER email TYPE varchar(15)"
+    shop.before("exclusions", lambda: warehouse.execute(shorten), REASONS[0])
+    del shop.exclusions[5]
+    assert warehouse.daily(ONLY).state == "complete"
+    assert warehouse.column(EXCLUDED) == warehouse.column(STAGED) == [*addresses(), "longer@example.com"]
+
+
 def test_events_come_before_exclusions(warehouse: Warehouse, shop: FakeAccount) -> None:
     """With one reader, which reads chunks in their order."""
     assert warehouse.daily(concurrency=1).state == "complete"
@@ -252,26 +303,25 @@ def test_member_lists_are_not_derived_before_all_exclusions_were_read_once(
     assert warehouse.column("SELECT is_subscribed FROM member_lists WHERE member_id = 'P0'") == [False, False]
 
 
-def test_a_run_that_reads_lists_alone_says_which_exclusions_it_used(warehouse: Warehouse, shop: FakeAccount) -> None:
+def test_a_run_that_reads_lists_reads_exclusions_too(warehouse: Warehouse, shop: FakeAccount) -> None:
     lists_alone = "lists", "stg_member_lists"
-    never = "member_lists was not derived, because the exclusions were never read completely."
-    assert warehouse.daily(*lists_alone).sentences == [never]
-    assert warehouse.column("SELECT member_id FROM member_lists") == []
-    read_to = warehouse.daily().run.as_of
-    stale = f"member_lists was derived with the exclusions of the last complete read, at {read_to:%Y-%m-%d %H:%M} UTC."
-    warehouse.wait_for_the_next_second()
-    assert warehouse.daily(*lists_alone).sentences == [stale]
+    assert warehouse.daily(*lists_alone).sentences == []
+    assert warehouse.column(EXCLUDED) == addresses()
     assert warehouse.daily("campaigns").sentences == []
 
 
 def test_a_run_that_stops_before_exclusions_leaves_member_lists(warehouse: Warehouse, shop: FakeAccount) -> None:
     """Otherwise people who are suppressed would seem to be contactable until the run is resumed."""
-    shop.add_person("P0", LONG_AGO, email=address(0), consent="SUBSCRIBED")
-    subscribed = "SELECT count(*) FROM member_lists WHERE is_subscribed"
+    subscribed = "SELECT DISTINCT is_subscribed FROM member_lists WHERE member_id = 'P1'"
+    shop.add_person("P1", LONG_AGO, consent="UNSUBSCRIBED")
+    assert warehouse.daily().state == "complete"
+    warehouse.wait_for_the_next_second()
+    shop.add_person("P1", days_ago(0), consent="SUBSCRIBED")
+    shop.exclusions.append(Exclusion("P1@example.com", "HARD_BOUNCE", LONG_AGO, "P1"))
     shop.before("exclusions", warehouse.stop, "HARD_BOUNCE")
     assert warehouse.daily(concurrency=1).state == "stopped"
-    assert warehouse.column("SELECT member_id FROM member_lists") == []
+    assert warehouse.column("SELECT consent FROM members WHERE id = 'P1'") == ["SUBSCRIBED"]
+    assert warehouse.column(subscribed) == [False]
     shop.recover()
     assert warehouse.daily().state == "complete"
-    assert warehouse.column("SELECT DISTINCT is_subscribed FROM member_lists WHERE member_id = 'P0'") == [False]
-    assert warehouse.one(subscribed) == 0
+    assert warehouse.column(subscribed) == [False]

@@ -222,6 +222,23 @@ def test_an_error_of_a_run_that_was_resumed_elsewhere_is_not_recorded(warehouse:
         assert warehouse.rows("SELECT state, message FROM runs") == [("running", None)]
 
 
+def test_a_claim_that_fails_leaves_no_connection(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would keep the claim for as long as the process lives."""
+    failed = list[Account]()
+
+    def fail(account: Account, *_: object) -> NoReturn:
+        failed.append(account)
+        raise DatabaseAway
+
+    with warehouse.open() as session:
+        session.claim("account", "daily")
+        lose_claims(warehouse)
+        monkeypatch.setattr(run_ledger, "is_taken", fail)
+        with pytest.raises(DatabaseAway):
+            session.renew_claims()
+        assert [each.connection.closed for each in failed] == [True]
+
+
 def test_an_error_is_recorded_although_the_claim_was_lost(warehouse: Warehouse) -> None:
     """No other process has taken it."""
     with warehouse.open() as session:

@@ -1,15 +1,15 @@
-"""The forecast of a backfill's duration, compared with the backfill, over an API that takes its time to answer."""
+"""The forecast of a backfill's duration, compared with the backfill, in requests."""
 
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from time import monotonic
+from math import ceil
 
 import pytest
 
 from klaviyo_pg.cli.preview import show
 from klaviyo_pg.windows import Window
-from pipeline.backfill.duration import START_SECONDS, forecast, total
+from pipeline.backfill.duration import forecast, total
 from pipeline.backfill.preview import Stored, facts, preview
 from sandbox.launcher import Sandbox, running
 from tests.runs import Warehouse
@@ -21,23 +21,24 @@ START = MIDNIGHT - timedelta(days=DAYS)
 
 @pytest.fixture(scope="module")
 def box() -> Iterator[Sandbox]:
-    """An account whose API takes a tenth of a second for each answer."""
-    with running(members=900, events=15_000, days=DAYS, until=MIDNIGHT, latency_ms=100) as box:
+    """An account with more than one request's worth of everything."""
+    with running(members=900, events=15_000, days=DAYS, until=MIDNIGHT) as box:
         yield box
 
 
-def test_the_forecast_of_a_backfill_is_what_it_takes(warehouse: Warehouse) -> None:
-    """It covers the whole run: full reads, counting, events, people and the end."""
-    settings, began = {"concurrency": 2, "processes": 1}, monotonic()
+def test_the_forecast_of_a_backfill_has_the_requests_that_it_sends(warehouse: Warehouse) -> None:
+    """It covers the whole run: counting, full reads, events and people. Its durations follow from their numbers."""
+    settings = {"concurrency": 2, "processes": 1}
     with warehouse.open(**settings) as session:
         found = preview(session, Window(START, MIDNIGHT), lambda answers, *, total: answers)
-        steps = forecast(facts(session, found, Stored(), monotonic() - began))
-    expected, is_known = total(steps)
-    began = monotonic()
-    assert warehouse.backfill(START, MIDNIGHT, **settings).state == "complete"
-    took = monotonic() - began
-    assert is_known
-    assert took / 2 <= expected - START_SECONDS <= 2 * took, (took, steps)
+        counting = session.traffic.requests
+        expected = facts(session, found, Stored(), counting_seconds=1.0)
+    ran = warehouse.backfill(START, MIDNIGHT, **settings)
+    assert ran.state == "complete"
+    _, is_known = total(forecast(expected))
+    assert is_known and expected.people is not None
+    requests = counting + expected.definitions + expected.event_requests + ceil(expected.people / 100)
+    assert requests / 1.3 <= ran.traffic.requests <= requests * 1.3
 
 
 def test_the_plan_of_a_restart_has_what_is_loaded(warehouse: Warehouse, capsys: pytest.CaptureFixture[str]) -> None:
