@@ -71,9 +71,12 @@ def parse(name: str | None, arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the arguments of a program: of one command or, without a name, of `klaviyo-pg` with all of them.
 
     The result has the Command as `command`, how it was run as `program`, and the arguments for psql as `rest`. Exits
-    on wrong usage, and after printing help.
+    on wrong usage, and after printing help, which `klaviyo-pg` alone does.
     """
     parser = _all_commands() if name is None else _one_command(COMMANDS[name])
+    if name is None and not arguments:
+        parser.print_help()
+        parser.exit(2)
     parsed, rest = parser.parse_known_args(arguments)
     parsed.rest = rest
     if "sandbox" in parsed:

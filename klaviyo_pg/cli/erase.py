@@ -138,7 +138,7 @@ def _is_confirmed(account: str, people: _People) -> bool:
     if not people:
         return True  # what was confirmed before
     if not sys.stdin.isatty():
-        raise BadSettings("Nothing was erased: confirmation needs a terminal. Pass --yes to skip it.")
+        raise BadSettings("Nothing was erased: confirmation needs a terminal. In a script, pass --yes.")
     number = "this person" if len(people) == 1 else f"{len(people):,} people"
     try:
         answer = input(f"Erase {number} from all tables of {account}? This cannot be undone. [y/N] ")

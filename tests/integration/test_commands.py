@@ -62,7 +62,7 @@ def test_erase_removes_a_person(
         folder.mkdir(parents=True)
     asked = command("erase", "--email", ADDRESS)
     assert asked.returncode == 2
-    assert asked.stderr == "Nothing was erased: confirmation needs a terminal. Pass --yes to skip it.\n"
+    assert asked.stderr == "Nothing was erased: confirmation needs a terminal. In a script, pass --yes.\n"
     assert connection.execute("SELECT count(*) FROM members").fetchone() == (1,)
     done = command("erase", "--email", ADDRESS.upper(), "--yes")
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,8 @@
+"""How to install the optional dependencies: the command that messages name."""
+
+from typing import Literal
+
+
+def command(extra: Literal["embedded", "pictures"]) -> str:
+    """Return the command that installs an extra, to be run in the folder of the clone. It removes no other extra."""
+    return f".venv/bin/pip install -c constraints.txt -e '.[{extra}]'"
