@@ -14,5 +14,7 @@ def update_statistics(job: Job) -> None:
     if not tables:
         return
     with job.session.progress.stage("Statistics for queries", "tables"):
+        job.session.progress.expect("tables", "tables", len(tables))
         for table in tables:
             job.transact(partial(planner.analyze, table=table))
+            job.session.progress.add("tables", done=1)
