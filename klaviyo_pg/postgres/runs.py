@@ -264,6 +264,22 @@ def has_rejected(account: Account, run_id: str, table: str) -> bool:
     return bool(run_counts(account, run_id).get(table, {}).get("rejected"))
 
 
+def new_rejects(account: Account, run_id: str) -> int:
+    """Return how many records a run has rejected that no earlier run had rejected."""
+    query = "SELECT count(*) FROM {} WHERE esp_integration_id = %(account)s AND run_id = %(run_id)s"
+    [(number,)] = account.execute(query, bookkeeping.REJECTS, run_id=run_id)
+    return int(number)
+
+
+def has_finished_before(account: Account, run_id: str) -> bool:
+    """Return whether another run of the account has finished."""
+    query = (
+        "SELECT FROM {} WHERE esp_integration_id = %(account)s AND run_id <> %(run_id)s AND state = ANY(%(finished)s)"
+        " LIMIT 1"
+    )
+    return bool(account.execute(query, bookkeeping.RUNS, run_id=run_id, finished=list(FINISHED)).rowcount)
+
+
 def run_counts(account: Account, run_id: str) -> dict[str, dict[str, int]]:
     """Return the row counts of a run, by table."""
     query = account.compose(
