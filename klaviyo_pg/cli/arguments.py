@@ -203,9 +203,34 @@ _ALL = (
         examples=(
             ("", "show all accounts"),
             ("--coverage coverage.png", "also draw which days of each metric are loaded"),
+            ("--max-age 26h", "exit with 1 if the last complete daily run, or the last read of events, is older"),
+            ("--json", "print it as JSON, for a program that watches the warehouse"),
         ),
         declare=flags.status,
-        module="warehouse",
+        module="status",
+    ),
+    Command(
+        name="tables",
+        program=f"{PROGRAM} tables",
+        summary="list the tables that runs can fill, and which are selected",
+        description="List the tables that runs can fill, which of them TABLES selects, and which cost extra requests.",
+        examples=(
+            ("", "show what every run fills"),
+            ("--tables=default,coupons", "show what a selection means"),
+        ),
+        declare=flags.tables,
+        module="selectable",
+    ),
+    Command(
+        name="metrics",
+        program=f"{PROGRAM} metrics",
+        summary="list the metrics, with the tables of their events",
+        description=(
+            "List the metrics in the warehouse: names, IDs, tables, oldest and newest events, and how far each is read."
+        ),
+        examples=(("--integration shop-de", "show the metrics of one account"),),
+        declare=flags.metrics,
+        module="selectable",
     ),
     _PSQL,
     Command(

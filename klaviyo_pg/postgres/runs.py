@@ -208,12 +208,13 @@ def last_duration(account: Account, flow: str, selection: str) -> timedelta | No
     return None if row is None else row[0]
 
 
-def last_run(account: Account) -> LastRun | None:
-    """Return the run of the account that started last, or None if there was none."""
+def last_run(account: Account, flow: str | None = None) -> LastRun | None:
+    """Return the run of the account, or of one of its flows, that started last; None if there was none."""
     row = account.execute(
         "SELECT flow, state, started_at, message FROM {} WHERE esp_integration_id = %(account)s"
-        " ORDER BY started_at DESC LIMIT 1",
+        " AND flow = coalesce(%(flow)s, flow) ORDER BY started_at DESC LIMIT 1",
         bookkeeping.RUNS,
+        flow=flow,
     ).fetchone()
     return None if row is None else LastRun(row[0], RunState(row[1]), row[2].astimezone(UTC), row[3])
 
