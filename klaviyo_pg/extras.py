@@ -1,4 +1,4 @@
-"""How to install the optional dependencies: the command that messages name."""
+"""The command that installs an optional dependency, as messages name it."""
 
 from typing import Literal
 

@@ -97,7 +97,7 @@ def _age(age: timedelta) -> str:
 
 
 def _document(state: _State, stale: str | None) -> dict[str, object]:
-    """Return the state of an account as values for JSON. What there is none of is null, and times are in UTC."""
+    """Return the state of an account as values for JSON. Missing values are null, and times are in UTC."""
     last = state.last_run
     return {
         "integration": state.name,

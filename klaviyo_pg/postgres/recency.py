@@ -1,4 +1,4 @@
-"""How recent the data of an account is, from the view `freshness`. The caller owns the transaction."""
+"""Queries of the view `freshness`: how recent the data of an account is. The caller owns the transaction."""
 
 from datetime import datetime
 from typing import NamedTuple

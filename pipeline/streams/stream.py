@@ -143,7 +143,7 @@ class Stream:
 
     @property
     def title(self) -> str:
-        """What people see of its name."""
+        """Its name for people."""
         return self.shown_as or self.name.replace("_", " ")
 
     @property
