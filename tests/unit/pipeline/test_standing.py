@@ -62,7 +62,7 @@ def test_the_first_seconds_of_a_step_say_nothing_about_the_rest(caplog: pytest.L
     ("chunk", "shown"),
     [
         pytest.param(Chunk("campaigns"), "campaigns", id="all of a stream"),
-        pytest.param(Chunk("suspected_profiles"), "profiles that may be deleted", id="a stream with another title"),
+        pytest.param(Chunk("suspected_profiles"), "missing profiles", id="a stream with another title"),
         pytest.param(Chunk("list_members", subject="L1"), "list members of VIP (L1)", id="a list"),
         pytest.param(Chunk("list_members", subject="L2"), "list members of L2", id="a list that is not stored"),
         pytest.param(
