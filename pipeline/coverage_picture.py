@@ -7,6 +7,7 @@ from datetime import date
 from itertools import groupby
 from typing import Any, Literal
 
+from klaviyo_pg import extras
 from klaviyo_pg.errors import BadSettings
 from pipeline.coverage import Coverage, Covered, by_period, label
 
@@ -30,7 +31,7 @@ def picture(covered: Coverage, kind: Literal["png", "svg"]) -> bytes:
     try:
         from matplotlib import rc_context
     except ImportError:
-        raise BadSettings("Drawing needs matplotlib: pip install 'klaviyo-pg[pictures]'.") from None
+        raise BadSettings(f"Drawing needs matplotlib. Install it: {extras.command('pictures')}") from None
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "klaviyo-pg", "font.size": 9}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a character that the font lacks is drawn as a box
         figure = _figure(covered)

@@ -66,6 +66,7 @@ def _derive_member_lists(job: Job, streams: Collection[str]) -> None:
     is_current = read_to is not None and read_to >= job.run.as_of
     if job.tally.must_stop and EXCLUSIONS.name in streams and not is_current:
         return
+    job.log.info("Deriving member_lists")
     with job.session.progress.stage("Member lists", "tables"):
         loss = job.workers.call(member_lists.derive, job.run)
     if loss is not None:

@@ -13,7 +13,6 @@ from pipeline.runs import Run
 from pipeline.session import Session
 
 _FIGURES = {
-    "rows_read": "",
     "inserted": "new",
     "updated": "changed",
     "unchanged": "unchanged",
@@ -37,10 +36,19 @@ def rows_read(counts: RowCounts) -> int:
 
 def figures(counts: RowCounts) -> str:
     """Return a sentence about rows: how many were read, and what became of them. What is 0 is left out, except rows."""
+    parts = _parts(counts)
+    return f"{rows_read(counts):,} rows read{': ' if parts else ''}{', '.join(parts)}."
+
+
+def changes(counts: RowCounts) -> str:
+    """Return the same as a phrase, with what became of the rows in brackets."""
+    rows, parts = rows_read(counts), _parts(counts)
+    return f"{rows:,} {'row' if rows == 1 else 'rows'}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def _parts(counts: RowCounts) -> list[str]:
     total = {name: sum(numbers.get(name, 0) for numbers in counts.values()) for name in _FIGURES}
-    rows = total.pop("rows_read")
-    parts = [f"{number:,} {_FIGURES[name]}" for name, number in total.items() if number]
-    return f"{rows:,} rows read{': ' if parts else ''}{', '.join(parts)}."
+    return [f"{number:,} {_FIGURES[name]}" for name, number in total.items() if number]
 
 
 def rows_of(counts: RowCounts) -> Iterator[dict[str, object]]:

@@ -8,11 +8,14 @@ from time import monotonic
 from typing import Protocol
 
 from klaviyo_pg.errors import MissingScope, Refused, Stopped
-from klaviyo_pg.postgres import chunk_ledger, sweep_ledger
+from klaviyo_pg.foreign import printable
+from klaviyo_pg.postgres import chunk_ledger, lookups, sweep_ledger
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.windows import parse
+from klaviyo_pg.windows import FULL_READ, parse
 from pipeline.chunks import Chunk
-from pipeline.outcome import Outcome, Tally, describe
+from pipeline.figures import changes
+from pipeline.outcome import Outcome, Tally, describe, sum_counts
+from pipeline.progress import SETTLED_SECONDS
 from pipeline.read import read_chunks
 from pipeline.runs import Log, Result, Run, transact
 from pipeline.session import Session
@@ -22,6 +25,8 @@ from pipeline.workers import Inbox, Workers
 POLL_SECONDS = 0.5
 """Seconds between two looks at a run in progress."""
 _JUST_NOW = timedelta(minutes=1)  # age up to which a resumed run takes what it has read for the present
+_NAMED = frozenset({"metric", "list", "segment"})  # subjects that have a name
+_LONGEST_NAME = 60  # characters
 _LISTS_AT_ONCE = 10  # lists or segments of which one unit reads the new members: each Prefect task run is expensive
 
 
@@ -69,7 +74,8 @@ def read(job: Job, title: str, chunks: Iterable[Chunk]) -> None:
     """
     waiting = _left(job, list(chunks))
     groups = list(_groups(waiting))
-    inbox, counter = Inbox(), _Counter(job, groups)
+    names = _names(job, waiting)
+    inbox, counter = Inbox(), _Counter(job, groups, names)
     with (
         job.session.stop.on_signals(),
         job.session.progress.stage(title, "chunks", at_once=job.worker_count),
@@ -78,7 +84,7 @@ def read(job: Job, title: str, chunks: Iterable[Chunk]) -> None:
         counter.expect()
 
         def submit(group: tuple[Chunk, ...]) -> None:
-            future = pool.submit(label(group), read_chunks, job.run, group)
+            future = pool.submit(label(group, names), read_chunks, job.run, group)
             inbox.follow(future, partial(done, group), partial(counter.failed, group))
 
         def done(group: tuple[Chunk, ...], outcomes: Sequence[Outcome[Chunk]]) -> None:
@@ -107,7 +113,9 @@ def _left(job: Job, planned: list[Chunk]) -> list[Chunk]:
 
     reopened, done = job.transact(plan)
     if reopened:
-        job.log.info("%d of %d chunks were done more than a minute ago and are read again", reopened, len(planned))
+        job.log.info(
+            "%d of %d chunks end in the present and were read before: they are read again", reopened, len(planned)
+        )
     waiting = [chunk for chunk in planned if (chunk.key, chunk.part) not in done]
     if len(waiting) < len(planned):
         job.log.info("%d of %d chunks were already done", len(planned) - len(waiting), len(planned))
@@ -159,21 +167,37 @@ def _groups(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, ...]]:
             yield tuple(group[at : at + _LISTS_AT_ONCE])
 
 
-def label(group: Sequence[Chunk]) -> str:
-    """Return what people see of chunks that one unit reads."""
-    first = str(group[0])
-    if len(group) == 1:
-        return first
-    stream = STREAMS[group[0].stream]
-    return f"{stream.name} of {len(group)} {'day' if stream.in_turn else stream.subject}s"
+def _names(job: Job, chunks: Sequence[Chunk]) -> Mapping[str, str]:
+    """Return the stored names of metrics, lists and segments by ID, if chunks are limited to some."""
+    is_named = any(chunk.subject and STREAMS[chunk.stream].subject in _NAMED for chunk in chunks)
+    return job.transact(lookups.names) if is_named else {}
+
+
+def label(group: Sequence[Chunk], names: Mapping[str, str]) -> str:
+    """Return what people see of chunks that one unit reads. `names` are those of metrics, lists and segments by ID."""
+    chunk, stream = group[0], STREAMS[group[0].stream]
+    if len(group) > 1:
+        return f"{stream.title} of {len(group)} {'day' if stream.in_turn else stream.subject}s"
+    words = [
+        stream.title,
+        f"of {_named(chunk.subject, names)}" if chunk.subject else "",
+        "" if chunk.window == FULL_READ or stream.subject == "month" else str(chunk.window),
+        "again" if chunk.reread else "",
+    ]
+    return " ".join(filter(None, words))
+
+
+def _named(subject: str, names: Mapping[str, str]) -> str:
+    name = names.get(subject)
+    return printable(subject) if name is None else f"{printable(name, _LONGEST_NAME)} ({printable(subject)})"
 
 
 class _Counter:
     """Takes note of groups that have been read or have failed, and logs each of them."""
 
-    def __init__(self, job: Job, groups: Sequence[Sequence[Chunk]]) -> None:
-        self._job, self.groups = job, list(groups)
-        self._began, self._finished = monotonic(), 0
+    def __init__(self, job: Job, groups: Sequence[Sequence[Chunk]], names: Mapping[str, str]) -> None:
+        self._job, self.groups, self._names = job, list(groups), names
+        self._began, self._finished, self._finished_chunks = monotonic(), 0, 0
 
     def expect(self) -> None:
         """Let the display know how many chunks of each stream there are."""
@@ -181,7 +205,7 @@ class _Counter:
         for group in self.groups:
             totals[group[0].stream] = totals.get(group[0].stream, 0) + len(group)
         for stream, total in totals.items():
-            self._job.session.progress.expect(stream, stream.replace("_", " "), total)
+            self._job.session.progress.expect(stream, STREAMS[stream].title, total)
 
     def add(self, group: Sequence[Chunk]) -> None:
         """Add a group that was not planned."""
@@ -190,30 +214,38 @@ class _Counter:
 
     def done(self, group: Sequence[Chunk], outcomes: Sequence[Outcome[Chunk]]) -> None:
         """Note the outcomes of a group."""
-        self._finished += 1
+        self._finish(group)
         read = [outcome for outcome in outcomes if outcome.error is None]
         self._job.session.progress.add(group[0].stream, done=len(read))
         for outcome in outcomes:
             if outcome.error is not None:
                 self._note(str(outcome.chunk), outcome.chunk, outcome.error)
         if read:
-            rows = sum(outcome.rows_read for outcome in read)
-            self._job.log.info("Loaded %s: %s rows, %s", label(group), f"{rows:,}", self._standing)
+            rows = changes(sum_counts(outcome.counts for outcome in read))
+            self._job.log.info("Loaded %s: %s, %s", label(group, self._names), rows, self._standing)
+
+    def _finish(self, group: Sequence[Chunk]) -> None:
+        self._finished += 1
+        self._finished_chunks += len(group)
 
     @property
     def _standing(self) -> str:
-        """The progress of the step. Once all its parts have begun, the longest ones are left: no time is estimated."""
-        total, done = len(self.groups), self._finished
-        standing, waiting = f"{done} of {total} parts of this step done", total - done
-        if 0 < waiting <= self._job.worker_count:
-            return f"{standing}, the last {waiting} in progress"
-        left = timedelta(seconds=round((monotonic() - self._began) / done * waiting))
-        return f"{standing}, about {left} left for it" if left else standing
+        """The progress of the step. No time is estimated from its first seconds, which say little about the rest.
+
+        Nor once all chunks have begun: the longest ones are left then.
+        """
+        total, seconds = sum(map(len, self.groups)), monotonic() - self._began
+        standing = f"{self._finished_chunks} of {total} {'chunk' if total == 1 else 'chunks'} done"
+        waiting = len(self.groups) - self._finished
+        if waiting and waiting <= self._job.worker_count:
+            return f"{standing}, the last ones in progress"
+        left = timedelta(seconds=round(seconds / self._finished * waiting))
+        return f"{standing}, about {left} left for this step" if left and seconds >= SETTLED_SECONDS else standing
 
     def failed(self, group: Sequence[Chunk], error: Exception) -> None:
         """Note that a unit failed as a whole."""
-        self._finished += 1
-        self._note(label(group), group[0], error)
+        self._finish(group)
+        self._note(label(group, self._names), group[0], error)
 
     def _note(self, what: str, chunk: Chunk, error: Exception) -> None:
         if STREAMS[chunk.stream].is_optional and isinstance(error, MissingScope | Refused):

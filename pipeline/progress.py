@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from time import monotonic
 
+SETTLED_SECONDS = 5.0
+"""Seconds of a stage after which its speed says something about the rest of it."""
+
 
 @dataclass(frozen=True)
 class Item:

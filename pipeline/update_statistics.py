@@ -20,6 +20,8 @@ def update_statistics(job: Job, updated: Sequence[Table] = ()) -> Sequence[Table
     if not tables:
         return ()
     with job.session.progress.stage("Statistics for queries", "tables"):
+        job.session.progress.expect("tables", "tables", len(tables))
         for table in tables:
             job.transact(partial(table_statistics.analyze, table=table))
+            job.session.progress.add("tables", done=1)
     return tables

@@ -32,6 +32,7 @@ from pipeline.job import Job
 from pipeline.streams.events import stored_metrics
 from pipeline.workers import Inbox
 from tasks.flow_run import MISCONFIGURED, state_name
+from tasks.naming import part_name
 
 DEPLOYMENT = "backfill_part/backfill_part"
 _FULL_CHUNKS = 6  # in a group: enough that starting a run costs little of its time, few enough for many workers
@@ -260,7 +261,7 @@ class _Watch:
         created = run_deployment(
             DEPLOYMENT,
             parameters=parameters,
-            flow_run_name=f"{run.settings.klaviyo_integration} {group.chunks[0].window} and before",
+            flow_run_name=part_name(run.settings.klaviyo_integration, group.chunks),
             timeout=0,
             as_subflow=False,
             idempotency_key=f"{run.id}-{group.name}-{group.serial}",

@@ -68,7 +68,9 @@ def follow_part(
             run = units.join(settings, run_id, "backfill", part_claim(group), answer_seconds)
             job = _job(session, run, tolerates_failures=True)
             runbook(job)
-            return as_part(state_of(_report(job)), job.tally.needs_correction)
+            events = sum(stage.all_items.done for stage in session.progress.snapshot())
+            loaded = f"{events:,} {'event' if events == 1 else 'events'} loaded."
+            return as_part(state_of(_report(job), loaded), job.tally.needs_correction)
     except KlaviyoPgError as error:
         return as_part(_refused(error), needs_correction(error))
 

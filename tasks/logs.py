@@ -84,6 +84,14 @@ class _NoResult(logging.Filter):
         return not (is_result and "Completed" not in record.getMessage())
 
 
+class _NoFinishedTasks(logging.Filter):
+    """Drops the state in which a task run has completed: the run itself logs what it has read."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        is_task = record.name.startswith("prefect.task_runs")
+        return not (is_task and record.getMessage().startswith("Finished in state Completed"))
+
+
 class JsonLines(logging.Formatter):
     """Formats each record as one JSON object on one line, with the time in UTC and the run that it belongs to."""
 
@@ -108,6 +116,8 @@ def configure(settings: Settings) -> None:
         for name in _LOGGERS:
             logging.getLogger(name).setLevel(logging.DEBUG)
     for handler in _console_handlers():
+        if least != "debug" and not any(isinstance(each, _NoFinishedTasks) for each in handler.filters):
+            handler.addFilter(_NoFinishedTasks())
         if least != "info":  # that is Prefect's default, which its own settings may have changed
             handler.setLevel(least.upper())
         if settings.log_format == "json":

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 
 from klaviyo_pg import env_file
 from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from tasks.blocks import name_of
 
 
@@ -21,6 +22,13 @@ def run_name() -> str:
     account = parameters.get("integration") or _block(parameters) or _account()
     day = flow_run.scheduled_start_time or datetime.now(UTC)
     return f"{flow_run.flow_name} · {account or 'default'} · {day.astimezone(UTC):%Y-%m-%d}"
+
+
+def part_name(account: str, chunks: Sequence[BackfillChunk]) -> str:
+    """Return the name of the run of a part of a distributed backfill: the account, its chunks and their days (UTC)."""
+    first, last = min(each.window_start for each in chunks), max(each.window_end for each in chunks)
+    number = f"{len(chunks):,} {'chunk' if len(chunks) == 1 else 'chunks'}"
+    return f"backfill_part · {account} · {number} from {first:%Y-%m-%d} to {last:%Y-%m-%d}"
 
 
 def _account() -> str | None:

@@ -71,9 +71,12 @@ def parse(name: str | None, arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the arguments of a program: of one command or, without a name, of `klaviyo-pg` with all of them.
 
     The result has the Command as `command`, how it was run as `program`, and the arguments for psql as `rest`. Exits
-    on wrong usage, and after printing help.
+    on wrong usage, and after printing help, which `klaviyo-pg` alone does.
     """
     parser = _all_commands() if name is None else _one_command(COMMANDS[name])
+    if name is None and not arguments:
+        parser.print_help()
+        parser.exit(2)
     parsed, rest = parser.parse_known_args(arguments)
     parsed.rest = rest
     if "sandbox" in parsed:
@@ -200,9 +203,34 @@ _ALL = (
         examples=(
             ("", "show all accounts"),
             ("--coverage coverage.png", "also draw which days of each metric are loaded"),
+            ("--max-age 26h", "exit with 1 if the last complete daily run, or the last read of events, is older"),
+            ("--json", "print it as JSON, for a program that watches the warehouse"),
         ),
         declare=flags.status,
-        module="warehouse",
+        module="status",
+    ),
+    Command(
+        name="tables",
+        program=f"{PROGRAM} tables",
+        summary="list the tables that runs can fill, and which are selected",
+        description="List the tables that runs can fill, which of them TABLES selects, and which cost extra requests.",
+        examples=(
+            ("", "show what every run fills"),
+            ("--tables=default,coupons", "show what a selection means"),
+        ),
+        declare=flags.tables,
+        module="selectable",
+    ),
+    Command(
+        name="metrics",
+        program=f"{PROGRAM} metrics",
+        summary="list the metrics, with the tables of their events",
+        description=(
+            "List the metrics in the warehouse: names, IDs, tables, oldest and newest events, and how far each is read."
+        ),
+        examples=(("--integration shop-de", "show the metrics of one account"),),
+        declare=flags.metrics,
+        module="selectable",
     ),
     _PSQL,
     Command(

@@ -24,9 +24,13 @@ from pipeline.account_check import AccountFindings, Check
 from pipeline.database_check import DatabaseCheck
 from pipeline.forecast import KEY, Forecast, minutes
 from pipeline.session import present
+from pipeline.streams import STREAMS
 from pipeline.streams.selection import Selection, selection_of
 
 _ATTEMPTS = 3  # of one request: a wrong address should be reported soon
+_CAPTION = (
+    "Requests of a run, and minutes at the API's limit. A sweep, a full read, takes so many every so many days (d)."
+)
 _CODES = (2, 1, 4, 3)  # of errors, the most important one first
 
 
@@ -127,6 +131,7 @@ def _account(settings: Settings, found: AccountFindings) -> str:
 
 def _table(settings: Settings, found: AccountFindings) -> Table:
     table = Table(title=escape(f"{settings.klaviyo_integration}: streams and requests"), box=None, padding=(0, 1, 0, 0))
+    table.caption, table.caption_justify = _CAPTION, "left"
     for name in ("stream", "access"):
         table.add_column(name, no_wrap=True)
     for name in ("first run", "minutes", "daily run", "minutes", "sweep"):
@@ -134,8 +139,12 @@ def _table(settings: Settings, found: AccountFindings) -> Table:
     for name in _names(found):
         access, made = found.access.get(name), found.forecast.get(name)
         cells = _cells(name, made, found) if made else ()
-        table.add_row(name.replace("_", " "), escape(access.text) if access else "", *cells)
+        table.add_row(_title(name), escape(access.text) if access else "", *cells)
     return table
+
+
+def _title(name: str) -> str:
+    return STREAMS[name].title if name in STREAMS else name.replace("_", " ")
 
 
 def _cells(name: str, made: Forecast, found: AccountFindings) -> list[str]:

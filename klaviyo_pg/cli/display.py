@@ -20,7 +20,7 @@ from rich.text import Text
 from rich.theme import Theme
 
 from klaviyo_pg.foreign import printable
-from pipeline.progress import Item, Progress, Stage
+from pipeline.progress import SETTLED_SECONDS, Item, Progress, Stage
 
 _MAX_NAME = 36  # characters
 _NUMBERS: tuple[Literal["left", "right"], ...] = ("right", "left", "right", "right")  # how columns are justified
@@ -161,7 +161,7 @@ def _time_left(stage: Stage, now: float) -> str:
         return "still counting, so the time left is not known yet"
     if not stage.items:
         return "nothing left to read"
-    if total.total is None or not done:
+    if total.total is None or not done or now - stage.began < SETTLED_SECONDS:
         return "time left for this step not known yet"
     left = total.total - total.done
     if left <= 0:
@@ -244,7 +244,7 @@ def is_live() -> bool:
 
 
 @contextmanager
-def starting() -> Iterator[None]:
-    """Show that a command is starting, while the block runs."""
-    with Console(stderr=True).status("Starting"):
+def starting(what: str) -> Iterator[None]:
+    """Show what a command is starting, while the block runs."""
+    with Console(stderr=True).status(what):
         yield

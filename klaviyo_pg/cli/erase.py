@@ -3,8 +3,9 @@
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from klaviyo_pg.postgres import accounts, claims, schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.accounts import RegisteredAccount
 from klaviyo_pg.postgres.connect import connect
-from klaviyo_pg.postgres.erase import pending
+from klaviyo_pg.postgres.erase import pending, stored_profiles
 from klaviyo_pg.postgres.load import INDEXABLE
 from klaviyo_pg.settings import Settings
 from pipeline import spool
@@ -53,10 +54,10 @@ def erase(arguments: Namespace) -> int:
             raise no_account(schema_name, name)
         _check_addresses(name, registered, people)
         connection.commit()
-        if not arguments.yes and not _is_confirmed(name, people):
+        account = Account(connection, schema_name, registered.integration_id)
+        if not arguments.yes and not _is_confirmed(name, people, partial(_stored_profiles, account, people)):
             return 1
         schema.upgrade_patiently(connection, schema_name, schema.storage_of(settings), print_warning)
-        account = Account(connection, schema_name, registered.integration_id)
         _check_not_empty(account, people)
         erased = _erase(account, warehouse_url(settings), people)
         _empty_spool(account, settings)
@@ -134,14 +135,21 @@ def _check_addresses(name: str, registered: RegisteredAccount, people: _People) 
         )
 
 
-def _is_confirmed(account: str, people: _People) -> bool:
+def _stored_profiles(account: Account, people: _People) -> int:
+    with account.connection.transaction():
+        return stored_profiles(account, people.addresses, people.ids)
+
+
+def _is_confirmed(name: str, people: _People, stored_profiles: Callable[[], int]) -> bool:
     if not people:
         return True  # what was confirmed before
     if not sys.stdin.isatty():
-        raise BadSettings("Nothing was erased: confirmation needs a terminal. Pass --yes to skip it.")
+        raise BadSettings("Nothing was erased: confirmation needs a terminal. In a script, pass --yes.")
     number = "this person" if len(people) == 1 else f"{len(people):,} people"
     try:
-        answer = input(f"Erase {number} from all tables of {account}? This cannot be undone. [y/N] ")
+        profiles = stored_profiles()
+        stored = f"{profiles or 'no'} stored profile{'' if profiles == 1 else 's'}"
+        answer = input(f"Erase {number} from all tables of {name} ({stored})? This cannot be undone. [y/N] ")
     except EOFError:  # Ctrl-D
         print()
         return False

@@ -1,7 +1,12 @@
 """The flags of each command: names, types and help texts. Each function is that of the command of this name."""
 
 import argparse
+from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
+
+_UNITS = MappingProxyType({"h": timedelta(hours=1), "d": timedelta(days=1)})
+_LONGEST_AGE = 10_000  # of either unit
 
 
 def _names(text: str) -> list[str]:
@@ -58,6 +63,13 @@ def _demo_size(text: str) -> int:
     return int(text)
 
 
+def _age(text: str) -> timedelta:
+    number, unit = text[:-1], _UNITS.get(text[-1:])
+    if unit is None or not number.isdecimal() or not 0 < int(number) <= _LONGEST_AGE:
+        raise argparse.ArgumentTypeError(f"{text} is not an age such as 26h or 2d")
+    return int(number) * unit
+
+
 def daily(parser: argparse.ArgumentParser) -> None:
     _declare_sandbox(parser)
     parser.add_argument(
@@ -91,6 +103,23 @@ def status(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--coverage", metavar="FILE", type=Path, help="also draw which days are loaded, as a .png or .svg image"
     )
+    parser.add_argument(
+        "--max-age",
+        metavar="AGE",
+        type=_age,
+        help="exit with 1 and a sentence if complete daily runs or events are older, such as 26h or 2d",
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as one JSON document, for programs")
+
+
+def tables(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tables", metavar="NAMES", type=_names, help="show this selection, comma-separated (default: TABLES)"
+    )
+
+
+def metrics(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--integration", metavar="NAME", help="show only this account")
 
 
 def report(parser: argparse.ArgumentParser) -> None:

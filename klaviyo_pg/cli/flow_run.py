@@ -3,7 +3,7 @@
 import os
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from importlib import import_module
 from time import monotonic
@@ -42,7 +42,7 @@ def run(startup: Startup, arguments: Namespace, prefix: str, parameters: Sequenc
 
 
 def _run(startup: Startup, arguments: Namespace, prefix: str, parameters: Sequence[str]) -> int:
-    with starting() if _has_display() else nullcontext():
+    with _announced(startup):
         _start_warehouse(startup)
         run_flow = _import(startup, arguments.command.name)
         settings = _settings(startup, arguments)
@@ -57,6 +57,16 @@ def _run(startup: Startup, arguments: Namespace, prefix: str, parameters: Sequen
         raise Stopped from None
     times = Times(started - startup.began, monotonic() - started)
     return show(settings, result, times, Invocation.of(arguments, prefix))
+
+
+def _announced(startup: Startup) -> AbstractContextManager[object]:
+    """Show that the command is starting while the block runs, where that takes seconds; in a log, as one line."""
+    settings = load_settings()
+    if _has_display():
+        return starting("Starting Prefect")
+    if startup.starts_server and not settings.quiet and settings.log_format == "text":
+        print("Starting a temporary Prefect server. Set PREFECT_API_URL to use your own.", flush=True)
+    return nullcontext()
 
 
 def _start_warehouse(startup: Startup) -> None:

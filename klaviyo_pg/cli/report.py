@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from klaviyo_pg import extras
 from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.warehouse import chosen_accounts, open_warehouse
 from klaviyo_pg.errors import BadSettings
@@ -27,7 +28,7 @@ def report(arguments: Namespace) -> int:
         if account.left_out:
             print(f"Left out for {account.name}: {', '.join(account.left_out)}. The report says why.")
     if not charts.is_available():
-        print("Charts are left out, because they need matplotlib: pip install 'klaviyo-pg[pictures]'.")
+        print(f"Charts are left out, because they need matplotlib. Install it: {extras.command('pictures')}")
     return 0
 
 

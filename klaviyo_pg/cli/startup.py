@@ -80,6 +80,11 @@ class Startup:
         gc.enable()
 
     @property
+    def starts_server(self) -> bool:
+        """True if a temporary server of Prefect is started, which takes seconds."""
+        return isinstance(self._server, TemporaryServer)
+
+    @property
     def must_check_server(self) -> bool:
         """True if Prefect's client must check that the server responds."""
         return not (self._server and self._server.responds)

@@ -93,7 +93,17 @@ class _Ledger(NamedTuple):
     counts: RowCounts
     requests: int
     retries: int
+    new_rejects: int
     has_history: bool
+    has_finished_before: bool
+
+    def tables_with(self, number: str) -> list[str]:
+        """Return the names of the tables for which a number is not 0."""
+        return [name for name, numbers in self.counts.items() if numbers[number]]
+
+    def total(self, number: str) -> int:
+        """Return the sum of a number over all tables."""
+        return sum(numbers[number] for numbers in self.counts.values())
 
 
 def show(settings: Settings, result: object, times: Times, invocation: Invocation) -> int:
@@ -146,6 +156,7 @@ def _result(report: RunReport, ledger: _Ledger, times: Times, invocation: Invoca
         "rows": {name: numbers for name, numbers in ledger.counts.items() if any(numbers.values())},
         "requests": ledger.requests,
         "retries": ledger.retries,
+        "new_rejects": ledger.new_rejects,
         "seconds": round(times.starting + times.running, 1),
     }
 
@@ -156,8 +167,14 @@ def _read(settings: Settings, report: RunReport) -> _Ledger:
         assert registered is not None
         account = Account(connection, settings.warehouse_schema, registered.integration_id)
         requests, retries = run_ledger.run_requests(account, report.run_id)
-        has_history = bool(backfill_ledger.chunks(account))
-        return _Ledger(run_ledger.run_counts(account, report.run_id), requests, retries, has_history)
+        return _Ledger(
+            run_ledger.run_counts(account, report.run_id),
+            requests,
+            retries,
+            new_rejects=run_ledger.new_rejects(account, report.run_id),
+            has_history=bool(backfill_ledger.chunks(account)),
+            has_finished_before=run_ledger.has_finished_before(account, report.run_id),
+        )
 
 
 def table(report: RunReport, counts: RowCounts) -> Table:
@@ -174,17 +191,25 @@ def table(report: RunReport, counts: RowCounts) -> Table:
 
 
 def _figures(ledger: _Ledger, times: Times) -> str:
-    removed, replaced = (
-        sum(numbers[name] for numbers in ledger.counts.values()) for name in ("nul_characters", "replaced_values")
-    )
+    new = ledger.new_rejects
+    rejected, replaced, removed = map(ledger.total, ("rejected", "replaced_values", "nul_characters"))
     parts = [
         f"Started in {times.starting:.1f} s, ran for {times.running:.1f} s",
         f"{ledger.requests:,} API calls",
         f"{ledger.retries:,} retries",
-        *([f"{removed:,} NUL characters removed"] if removed else []),
+    ]
+    problems = [
+        *([f"{rejected:,} rejected"] if rejected else []),
         *([f"{replaced:,} values replaced that Postgres cannot hold"] if replaced else []),
     ]
-    return ", ".join(parts)
+    lines = [", ".join(parts)]
+    if problems:
+        records = f"{new:,} new record" if new == 1 else f"{new or 'no'} new records"
+        lines.append(f"{', '.join(problems)}; {records} in the table rejects")
+    if removed:
+        tables = ", ".join(ledger.tables_with("nul_characters"))
+        lines.append(f"{removed:,} NUL characters removed, which Postgres cannot hold, from {tables}")
+    return "\n".join(lines)
 
 
 def _next_commands(
@@ -197,7 +222,7 @@ def _next_commands(
         yield "When that is corrected, rerun to resume:" if needs_correction else "Rerun to resume:", invocation.line
     if report.state is RunState.COMPLETE_WITH_DIFFERENCES:
         yield "See where the counts differ:", _psql(program, _DIFFERENCES.format(schema=schema))
-    if any(numbers["rejected"] or numbers["replaced_values"] for numbers in ledger.counts.values()):
+    if ledger.new_rejects:
         yield "See which records were rejected, and why:", _psql(program, _REJECTS.format(schema=schema))
     if report.state in (RunState.FAILED, RunState.STOPPED):
         return
@@ -208,7 +233,7 @@ def _next_commands(
             "Load older events (--plan counts them, and forecasts the time):",
             f"{program} backfill --start {start}{account} --plan",
         )
-    if not settings.database_url:
+    if not (settings.database_url or ledger.has_finished_before):
         yield "Look at the data:", f"{program} psql"
         yield "or, for example:", _psql(program, _TOP_CAMPAIGNS.format(schema=schema))
 

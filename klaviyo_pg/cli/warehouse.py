@@ -1,63 +1,31 @@
-"""The commands that look at the warehouse or change it without a run: status, psql and rename."""
+"""The warehouse as commands open it without a run; and the commands psql and rename."""
 
 import os
 import re
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
 from tempfile import TemporaryFile
 from typing import NoReturn
-from zoneinfo import ZoneInfo
 
 from psycopg import Connection, errors
 from psycopg.conninfo import make_conninfo
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.environment import without_secrets
 from klaviyo_pg.errors import BadSettings, DatabaseUnusable, KlaviyoPgError
-from klaviyo_pg.foreign import LONGEST_MESSAGE, printable
 from klaviyo_pg.postgres import (
     accounts,
     address,
     backfill_ledger,
     claims,
     embedded,
-    erase,
-    lookups,
-    reconciliation,
-    run_ledger,
     schema,
 )
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import connect, translated
 from klaviyo_pg.settings import Settings
-from pipeline import coverage
-from pipeline.backfill.chunking import Summary, summaries
-from pipeline.reconcile.compare import summary
-
-_IMAGES = (".png", ".svg")
-
-
-def status(arguments: Namespace) -> int:
-    """Show the last run of each account and the progress of its backfill."""
-    settings, file = check_settings(), arguments.coverage
-    if file and file.suffix not in _IMAGES:
-        raise BadSettings(f"--coverage {file}: the name must end in {' or '.join(_IMAGES)}.")
-    with open_warehouse(settings) as connection:
-        shown = chosen_accounts(connection, settings.warehouse_schema, arguments.integration)
-        if file and len(shown) != 1:
-            raise BadSettings(f"--coverage draws one account, and there are {len(shown)}. Choose one: --integration.")
-        for name, account in shown:
-            _show(name, account, ZoneInfo(settings.display_timezone))
-        if file:
-            _draw(file, *shown[0], settings.events_kept_since)
-    return 0
 
 
 def chosen_accounts(connection: Connection, schema: str, integration: str | None) -> list[tuple[str, Account]]:
@@ -104,56 +72,6 @@ def no_account(schema_name: str, name: str | None) -> BadSettings:
     if name is None:
         return BadSettings(f"There are no accounts in the schema {schema_name} yet. Run a flow first.")
     return BadSettings(f"There is no account {name} in the schema {schema_name}. Choose another --integration.")
-
-
-def _show(name: str, account: Account, zone: ZoneInfo) -> None:
-    last = run_ledger.last_run(account)
-    if last is not None:
-        print(
-            f"{name}: last run {last.flow}, {last.state}, started {last.started_at.astimezone(zone):%Y-%m-%d %H:%M %Z}"
-        )
-        if last.message:
-            print(printable(last.message, LONGEST_MESSAGE))
-    names = {row.id: row.name for row in lookups.metrics(account)}
-    if days := reconciliation.differences(account):
-        print(f"{summary(days)} See the table reconciliation.")
-    if people := erase.pending(account):
-        number = "1 person" if people == 1 else f"{people:,} people"
-        print(f"Erasing {number} is not finished. The next daily run does the rest, or klaviyo-pg erase.")
-    chunks = backfill_ledger.chunks(account)
-    Console().print(_table(name, names, summaries(chunks)) if chunks else "No backfill yet.")
-
-
-def _table(account: str, names: Mapping[str, str | None], rows: Sequence[Summary]) -> Table:
-    table = Table(title=escape(f"{account}: history"))
-    has_uncounted = any(row.loaded_uncounted for row in rows)  # rarely, and few terminals have room for another column
-    columns = ["metric", "expected", "loaded", "left", "chunks done", "failed", "seconds"]
-    for name in [*columns, "loaded uncounted"] if has_uncounted else columns:
-        table.add_column(name, justify="left" if name == "metric" else "right")
-    for row in sorted(rows, key=lambda row: -row.expected):
-        table.add_row(
-            escape(printable(names.get(row.metric_id) or row.metric_id)),
-            f"{row.expected:,}",
-            f"{row.loaded:,}",
-            f"{row.waiting:,}",
-            f"{row.done} of {row.chunks}",
-            str(row.failed),
-            f"{row.seconds:,.1f}",
-            *([f"{row.loaded_uncounted:,}"] if has_uncounted else ()),
-        )
-    return table
-
-
-def _draw(file: Path, name: str, account: Account, since: datetime) -> None:
-    from pipeline.coverage_picture import picture
-
-    covered = coverage.read(account, name, datetime.now(UTC).date(), since)
-    image = picture(covered, "svg" if file.suffix == ".svg" else "png")
-    try:
-        file.write_bytes(image)
-    except OSError as error:
-        raise BadSettings(f"--coverage {file}: cannot write the file ({error.strerror}).") from None
-    print(f"Wrote {file}")
 
 
 def psql(arguments: Namespace) -> NoReturn:

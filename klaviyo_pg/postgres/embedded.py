@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from threading import Lock
 
+from klaviyo_pg import extras
 from klaviyo_pg.environment import without_secrets
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres import guardian, starter
@@ -68,7 +69,7 @@ def _server(data_dir: Path) -> object:
         except ImportError:
             raise DatabaseUnusable(
                 "There is no database. Set DATABASE_URL, or install the embedded Postgres: "
-                "pip install 'klaviyo-pg[embedded]'."
+                f"{extras.command('embedded')}"
             ) from None
         folder = _folder(data_dir)
         try:

@@ -204,6 +204,17 @@ class Finished(NamedTuple):
     unknown_addresses: int
 
 
+def stored_profiles(account: Account, addresses: Collection[str], member_ids: Collection[str]) -> int:
+    """Return how many stored profiles have one of these addresses or IDs."""
+    query = (
+        "SELECT count(*) FROM {} WHERE esp_integration_id = %(account)s"
+        " AND (lower(email) = ANY(%(addresses)s) OR id = ANY(%(ids)s))"
+    )
+    named = {"addresses": [each.lower() for each in addresses], "ids": list(member_ids)}
+    [(number,)] = account.execute(query, dimensions.MEMBERS, **named)
+    return int(number)
+
+
 def request(account: Account, addresses: Collection[str], member_ids: Collection[str]) -> None:
     """Add people to those who are being erased, with the profiles that were merged into them and their addresses."""
     lock_people(account)

@@ -25,6 +25,9 @@ ORDER BY member.created_at, member.id LIMIT %(limit)s
 """
 
 
+_NAMES = "SELECT id, name FROM {} WHERE esp_integration_id = %(account)s AND name IS NOT NULL"
+
+
 class StoredMetric(NamedTuple):
     """A metric as stored: `destination` is the table of its events."""
 
@@ -102,3 +105,10 @@ def count_incomplete(account: Account, most: int) -> int:
     query = f"SELECT count(*) FROM ({_INCOMPLETE}) AS incomplete"
     [(number,)] = account.execute(query, *_TABLES, since=None, first="0", end="g", after="", limit=most)
     return int(number)
+
+
+def names(account: Account) -> dict[str, str]:
+    """Return the names of metrics, lists and segments by ID, as they are stored."""
+    return {
+        row[0]: row[1] for table in (dimensions.METRICS, dimensions.LISTS) for row in account.execute(_NAMES, table)
+    }

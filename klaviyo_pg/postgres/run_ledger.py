@@ -208,12 +208,13 @@ def last_duration(account: Account, flow: str, selection: str) -> timedelta | No
     return None if row is None else row[0]
 
 
-def last_run(account: Account) -> LastRun | None:
-    """Return the run of the account that started last, or None if there was none."""
+def last_run(account: Account, flow: str | None = None) -> LastRun | None:
+    """Return the run of the account, or of one of its flows, that started last; None if there was none."""
     row = account.execute(
         "SELECT flow, state, started_at, message FROM {} WHERE esp_integration_id = %(account)s"
-        " ORDER BY started_at DESC LIMIT 1",
+        " AND flow = coalesce(%(flow)s, flow) ORDER BY started_at DESC LIMIT 1",
         bookkeeping.RUNS,
+        flow=flow,
     ).fetchone()
     return None if row is None else LastRun(row[0], RunState(row[1]), row[2].astimezone(UTC), row[3])
 
@@ -262,6 +263,22 @@ def _add_counts(schema: str) -> Composed:
 def has_rejected(account: Account, run_id: str, table: str) -> bool:
     """Return whether a run has rejected rows of a table so far."""
     return bool(run_counts(account, run_id).get(table, {}).get("rejected"))
+
+
+def new_rejects(account: Account, run_id: str) -> int:
+    """Return how many records a run has rejected that no earlier run had rejected."""
+    query = "SELECT count(*) FROM {} WHERE esp_integration_id = %(account)s AND run_id = %(run_id)s"
+    [(number,)] = account.execute(query, bookkeeping.REJECTS, run_id=run_id)
+    return int(number)
+
+
+def has_finished_before(account: Account, run_id: str) -> bool:
+    """Return whether another run of the account has finished."""
+    query = (
+        "SELECT FROM {} WHERE esp_integration_id = %(account)s AND run_id <> %(run_id)s AND state = ANY(%(finished)s)"
+        " LIMIT 1"
+    )
+    return bool(account.execute(query, bookkeeping.RUNS, run_id=run_id, finished=list(FINISHED)).rowcount)
 
 
 def run_counts(account: Account, run_id: str) -> dict[str, dict[str, int]]:

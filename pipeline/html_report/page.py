@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from klaviyo_pg import extras
 from klaviyo_pg.foreign import LONGEST_MESSAGE, printable
 from klaviyo_pg.postgres.html_report import Consent, PastRun, Revenue
 from pipeline.coverage import Coverage, Covered, by_period
@@ -48,6 +49,7 @@ def render(report: Report) -> str:
             (f"a{number}", account, _drawn(account, report.zone)) for number, account in enumerate(report.accounts, 1)
         ],
         has_charts=charts.is_available(),
+        install_charts=extras.command("pictures"),
         table_chart=_table_chart(report),
         style=Markup(style),
         script=Markup(script),

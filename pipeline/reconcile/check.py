@@ -343,8 +343,18 @@ def _note(job: Job, scope: Scope, compared: Mapping[str, Compared], findings: Fi
     for found in compared.values():
         findings.new += compare.newly_differing(found, scope.before, reread_counts=surplus)
     days = [day for found in compared.values() for day in found.days]
-    job.log.info(
-        "Compared counts of %d metrics in %s: %d of %d days differ; %d metrics cannot be counted",
-        *(len(compared), scope.period, sum(day.state is CountState.DIFFERS for day in days), len(days)),
-        sum(not found.is_counted for found in compared.values()),
-    )
+    differing = sum(day.state is CountState.DIFFERS for day in days)
+    uncounted = sum(not found.is_counted for found in compared.values())
+    job.log.info("%s", described(str(scope.period), len(compared), len(days), differing, uncounted))
+
+
+def described(period: str, metrics: int, days: int, differing: int, uncounted: int) -> str:
+    """Return the result of comparing counts as a sentence. `days` are those of each metric, added up."""
+    result = f"{differing:,} of them {'differs' if differing == 1 else 'differ'}" if differing else "all of them agree"
+    missing = f"; {_metrics(uncounted)} cannot be counted" if uncounted else ""
+    counts = f"{days:,} daily {'count' if days == 1 else 'counts'}"
+    return f"Compared {counts} of {_metrics(metrics)} in {period}: {result}{missing}"
+
+
+def _metrics(number: int) -> str:
+    return f"{number:,} {'metric' if number == 1 else 'metrics'}"

@@ -175,6 +175,7 @@ SUSPECTED = Stream(
     schedule="every daily run: profiles whose events belong to another one now",
     probe=probe_people,
     needs=frozenset({EVENT_OWNERS}),
+    shown_as="missing profiles",
 )
 OWNERS = Stream(
     EVENT_OWNERS,
@@ -184,4 +185,5 @@ OWNERS = Stream(
     (loads.PROFILE_MERGES, loads.MISSING_PROFILES),
     schedule="every daily run: the owners of the events of missing profiles",
     probe=probe_events,
+    shown_as="owners of events",
 )

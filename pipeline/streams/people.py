@@ -227,4 +227,5 @@ PEOPLE = Stream(
     probe=probe,
     subject="first digits of keys",
     needs=frozenset({EVENT_OWNERS}),
+    shown_as="incomplete people",
 )

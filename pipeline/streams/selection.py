@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from types import MappingProxyType
 
 from klaviyo_pg.catalogue import DATA, membership
@@ -144,7 +145,13 @@ def _check_names(names: Collection[str]) -> None:
     for name in names:
         table = name.removeprefix("-")
         if table not in existing and name not in (_ALL, _DEFAULT):
-            raise BadSettings(f"There is no table {table}. The tables are {', '.join(sorted(existing))}.")
+            raise BadSettings(f"There is no table {table}. {_advice(table, existing)}")
+
+
+def _advice(table: str, existing: Collection[str]) -> str:
+    if nearest := get_close_matches(table.lower(), existing, 1):
+        return f"Did you mean {nearest[0]}?"
+    return f"The tables are {', '.join(sorted(existing))}."
 
 
 def _check_exclusion(table: str, selected: Selection) -> None:

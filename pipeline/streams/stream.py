@@ -121,7 +121,7 @@ class Stream:
     when it is read. A run is complete without an optional stream, which not every account has. One that costs much is
     read only `on_request`, if TABLES asks for it. `needs` are the names of streams that are read for it. Chunks of a
     stream that is read `in_turn` have so few requests that one unit reads all of them. `probe` sends the smallest
-    request that needs the same scopes.
+    request that needs the same scopes. `shown_as` is for names that mean little to a reader.
     """
 
     name: str
@@ -139,6 +139,12 @@ class Stream:
     needs: frozenset[str] = frozenset()
     in_turn: bool = False
     is_optional: bool = False
+    shown_as: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Its name for people."""
+        return self.shown_as or self.name.replace("_", " ")
 
     @property
     def table(self) -> Table:

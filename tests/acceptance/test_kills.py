@@ -54,7 +54,7 @@ def test_a_run_that_is_killed_in_the_middle(environment: dict[str, str], tmp_pat
     """None of the three servers survives a run that was killed, and the next run can use the warehouse."""
     with (tmp_path / "log").open("w") as log:
         command = processes.start([DAILY, "--sandbox"], tmp_path, environment, output=log.fileno())
-        wait_until(lambda: "parts of this step done" in (tmp_path / "log").read_text(), "the run has loaded something")
+        wait_until(lambda: " chunks done" in (tmp_path / "log").read_text(), "the run has loaded something")
     assert {"temporary_server.py", "-m sandbox", "postgres"} <= names(command)
     assert is_left_alone(command)
     assert "Error" not in (tmp_path / "log").read_text()

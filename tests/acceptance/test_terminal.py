@@ -16,7 +16,7 @@ from sandbox.launcher import Sandbox, running
 from tests.driver import PATIENCE, ROOT, Warehouse, account, copy_prefect_home
 
 ENDS_WITHIN = 120  # seconds; a run that cannot reach its servers any more takes minutes
-_IN_THE_MIDDLE = re.compile(r" [1-3] of \d\d+ parts of this step done")
+_IN_THE_MIDDLE = re.compile(r" [1-3] of \d\d+ chunks done")
 DAILY = [sys.executable, "flows/daily.py"]
 
 

@@ -62,7 +62,7 @@ def test_erase_removes_a_person(
         folder.mkdir(parents=True)
     asked = command("erase", "--email", ADDRESS)
     assert asked.returncode == 2
-    assert asked.stderr == "Nothing was erased: confirmation needs a terminal. Pass --yes to skip it.\n"
+    assert asked.stderr == "Nothing was erased: confirmation needs a terminal. In a script, pass --yes.\n"
     assert connection.execute("SELECT count(*) FROM members").fetchone() == (1,)
     done = command("erase", "--email", ADDRESS.upper(), "--yes")
     assert done.returncode == 0, done.stderr
@@ -103,7 +103,7 @@ def test_status_draws_the_coverage(command: Any, integration_id: str, tmp_path: 
 def test_status_without_a_backfill(command: Any, integration_id: str) -> None:
     """Without a backfill, status says so instead of printing an empty table."""
     ran = command("status")
-    assert (ran.returncode, ran.stdout) == (0, "No backfill yet.\n")
+    assert (ran.returncode, ran.stdout) == (0, "shop: no backfill yet.\n")
 
 
 def test_status_shows_what_the_last_run_reported(

@@ -132,6 +132,16 @@ def of_two(row: str) -> bool:
     return ",two" in row or "(two," in row
 
 
+@pytest.mark.parametrize(
+    ("addresses", "ids", "number"), [([ADDRESS.upper()], [], 1), ([ADDRESS], ["p1"], 1), ([], ["unknown"], 0)]
+)
+def test_stored_profiles_are_counted_before_they_are_erased(
+    people: None, account: Account, addresses: list[str], ids: list[str], number: int
+) -> None:
+    """A person who is named twice counts once."""
+    assert erase_module.stored_profiles(account, addresses, ids) == number
+
+
 @pytest.mark.parametrize("person", [(ADDRESS.lower(), ()), (None, ("p1",))], ids=["by address", "by id"])
 def test_no_trace_of_the_person_is_left(
     people: None, account: Account, connection: psycopg.Connection, person: tuple[str | None, tuple[str, ...]]

@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier, Literal
 
 from klaviyo_pg.catalogue import TABLES
-from klaviyo_pg.cli.warehouse import status
+from klaviyo_pg.cli.status import status
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres import accounts, schema
 from tests.driver import ROOT
@@ -144,7 +144,7 @@ def test_a_command_that_only_reads_names_the_command_that_upgrades(
     accounts.register(connection, SCHEMA, "shop", None)
     monkeypatch.setenv("DATABASE_URL", url_of(database))
     with pytest.raises(DatabaseUnusable, match=r"created by an earlier version\. Run klaviyo-pg upgrade first\.$"):
-        status(argparse.Namespace(coverage=None, integration=None))
+        status(argparse.Namespace(coverage=None, integration=None, json=False, max_age=None))
 
 
 def test_a_command_that_only_reads_does_so_too_where_a_column_is_missing(
@@ -154,6 +154,6 @@ def test_a_command_that_only_reads_does_so_too_where_a_column_is_missing(
     connection.execute("ALTER TABLE backfill_chunks DROP COLUMN planned_by")
     monkeypatch.setenv("DATABASE_URL", url_of(database))
     with pytest.raises(DatabaseUnusable, match=r"created by an earlier version\. Run klaviyo-pg upgrade first\.$"):
-        status(argparse.Namespace(coverage=None, integration=None))
+        status(argparse.Namespace(coverage=None, integration=None, json=False, max_age=None))
     upgrade(connection)
-    assert status(argparse.Namespace(coverage=None, integration=None)) == 0
+    assert status(argparse.Namespace(coverage=None, integration=None, json=False, max_age=None)) == 0

@@ -40,7 +40,7 @@ def test_examples_are_valid(command: Command, arguments: str) -> None:
         pytest.param(["reconcile", "--days", "x"], "Argument --days: invalid int value: 'x'.", id="not a number"),
         pytest.param(["save-blocks", "--klaviyo", "A b"], "Argument --klaviyo: A b is not a block name", id="name"),
         pytest.param(["daily", "--sand"], "Unrecognized arguments: --sand.", id="abbreviation"),
-        pytest.param([], "The following arguments are required: COMMAND.", id="no command"),
+        pytest.param(["dayly"], "Argument COMMAND: invalid choice: 'dayly'", id="no such command"),
     ],
 )
 def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,6 +51,14 @@ def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureF
     assert printed.startswith(message)
     assert "--help.\n" in printed
     assert len(printed.splitlines()) == 1
+
+
+def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """The exit code is that of wrong usage, so that a script notices."""
+    with pytest.raises(SystemExit, match="2"):
+        parse(None, [])
+    printed = capsys.readouterr()
+    assert (printed.out.splitlines()[0], printed.err) == ("usage: klaviyo-pg [-h] [--version] COMMAND ...", "")
 
 
 def test_psql_gets_the_other_arguments() -> None:

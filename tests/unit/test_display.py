@@ -93,6 +93,7 @@ def test_a_finished_stage_takes_one_line() -> None:
         pytest.param(
             stage(Item("a", done=50, read=150, total=200)), f"about 0:00:10 left{STEP}", id="read but not stored"
         ),
+        pytest.param(stage(Item("a", 50, 200), spent=4), f"time left{STEP} not known yet", id="in the first seconds"),
         pytest.param(stage(Item("a", done=0, total=200)), f"time left{STEP} not known yet", id="nothing done"),
         pytest.param(
             stage(Item("a", done=50, total=200), is_counting=True),

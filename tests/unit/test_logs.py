@@ -78,6 +78,26 @@ def test_a_command_leaves_the_result_of_a_run_out_of_its_log(
     assert [line["message"] for line in lines(capsys)] == ["shop: sends failed"]
 
 
+@pytest.mark.parametrize(
+    ("level", "shown"), [("info", ["a retry"]), ("debug", ["Finished in state Completed()", "a retry"])]
+)
+def test_a_task_that_completes_is_not_logged_twice(
+    root: logging.Logger,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    level: str,
+    shown: list[str],
+) -> None:
+    """The run logs what it has read. Prefect's server gets the record."""
+    logs.configure(Settings(log_format="json", log_level=level))
+    log = logging.getLogger("prefect.task_runs.tests")
+    monkeypatch.setattr(log, "parent", root)
+    log.setLevel(logging.INFO)
+    log.info("Finished in state Completed()")
+    log.info("a retry")
+    assert [line["message"] for line in lines(capsys)] == shown
+
+
 def test_a_result_is_a_line_of_json_too(capsys: pytest.CaptureFixture[str]) -> None:
     json_line("info", "shop: complete", {"rows": {"sends": {"inserted": 3}}})
     line = json.loads(capsys.readouterr().out)

@@ -40,8 +40,9 @@ class Terminal(io.StringIO):
     ("typed", "is_confirmed"), [("y\n", True), ("YES\n", True), ("\n", False), ("no\n", False), ("", False)]
 )
 def test_people_are_erased_only_if_that_is_confirmed(
-    monkeypatch: pytest.MonkeyPatch, typed: str, is_confirmed: bool
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, is_confirmed: bool
 ) -> None:
-    """Ctrl-D, which types nothing, does not confirm it."""
+    """Ctrl-D, which types nothing, does not confirm it. The question has the number of profiles that are stored."""
     monkeypatch.setattr(sys, "stdin", Terminal(typed))
-    assert _is_confirmed("shop", _People(set(), {"p1"})) is is_confirmed
+    assert _is_confirmed("shop", _People(set(), {"p1"}), lambda: 0) is is_confirmed
+    assert capsys.readouterr().out.startswith("Erase this person from all tables of shop (no stored profiles)?")

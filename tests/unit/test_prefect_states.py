@@ -1,6 +1,7 @@
 """The states of runs in Prefect, the automations that wait for them, and artifacts that Prefect refuses."""
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -18,12 +19,13 @@ from klaviyo_pg.errors import (
     Throttled,
     Unavailable,
 )
+from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import FINISHED, RunState
 from pipeline.outcome import RunReport, Tally
 from tasks import artifacts, run_events
 from tasks.flow_run import MISCONFIGURED, as_part, state_of
 from tasks.local import run_flow
-from tasks.naming import artifact_key
+from tasks.naming import artifact_key, part_name
 from tests.driver import ROOT
 
 ENDED = [state for state in RunState if state is not RunState.RUNNING]
@@ -189,3 +191,10 @@ def test_a_prefect_server_that_requires_a_login_is_named() -> None:
 
     with pytest.raises(BadSettings, match="PREFECT_API_AUTH_STRING to USER:PASSWORD"):
         run_flow(flow, {})  # type: ignore[arg-type]  # it is called like a flow
+
+
+def test_the_run_of_a_part_is_named_by_its_days() -> None:
+    """Its chunks are in no order that a reader has to know."""
+    days = [datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2, 3)]
+    chunks = [BackfillChunk("M", days[1], days[2], expected=1), BackfillChunk("M", days[0], days[1], expected=1)]
+    assert part_name("shop-de", chunks) == "backfill_part · shop-de · 2 chunks from 2026-01-01 to 2026-03-01"

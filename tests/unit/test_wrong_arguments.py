@@ -77,7 +77,7 @@ def test_a_wrong_setting_or_flag_is_named(
         main("daily", arguments)
     [line] = capsys.readouterr().err.splitlines()
     assert message in line
-    assert line.endswith(".")
+    assert line.endswith((".", "?"))
 
 
 @pytest.mark.parametrize(

@@ -275,7 +275,7 @@ def test_the_new_members_of_ten_lists_are_read_by_one_unit(
         assert warehouse.daily("stg_member_lists").state == "complete"
     assert {each.subject for each in shop.sent("memberships")} == shop.members.keys()
     assert FULL_READ not in [each.window for each in shop.sent("memberships")]
-    units = re.findall(r"Loaded list_members of (\d+) lists: 0 rows", caplog.text)
+    units = re.findall(r"Loaded list members of (\d+) lists: 0 rows", caplog.text)
     assert sorted(units) == ["10", "4"]
 
 

@@ -52,7 +52,7 @@ def test_dimensions_are_read_again_after_a_minute(
     wait(warehouse)
     with caplog.at_level("INFO"):
         assert warehouse.daily().state == "complete"
-    assert "5 of 5 chunks were done more than a minute ago and are read again" in caplog.messages
+    assert "5 of 5 chunks end in the present and were read before: they are read again" in caplog.messages
     assert warehouse.one("SELECT name FROM lists WHERE id = 'L1'") == "Renamed"
     assert warehouse.column("SELECT id FROM lists WHERE list_type = 'segment'") == ["S1"]
     assert warehouse.column("SELECT id FROM campaigns") == ["C1"]

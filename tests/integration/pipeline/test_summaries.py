@@ -95,16 +95,34 @@ def test_a_rerun_is_proposed_once_it_can_succeed(
     assert proposal in capsys.readouterr().out.splitlines()
 
 
-def test_a_run_with_rejects_ends_with_how_to_see_them(
+def test_a_run_with_new_rejects_ends_with_how_to_see_them(
     warehouse: Warehouse, shop: FakeAccount, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A later run that rejects the same record only counts it."""
     summarize(warehouse, warehouse.daily())
     assert ".rejects GROUP BY" not in capsys.readouterr().out
     shop.unreadable["campaigns", 0] = Reject("{}", "No ID.")
     ran = warehouse.daily()
     assert ran.counts["campaigns"]["rejected"] == 1
     summarize(warehouse, ran)
-    assert ".rejects GROUP BY" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert ".rejects GROUP BY" in printed and "\n1 rejected; 1 new record in the table rejects\n" in printed
+    summarize(warehouse, warehouse.daily())
+    printed = capsys.readouterr().out
+    assert ".rejects GROUP BY" not in printed and "\n1 rejected; no new records in the table rejects\n" in printed
+
+
+def test_only_the_first_complete_run_ends_with_how_to_look_at_the_data(
+    warehouse: Warehouse, shop: FakeAccount, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does for the embedded Postgres, which this test replaces."""
+    url = str(warehouse.configured().database_url.get_secret_value())  # type: ignore[union-attr]
+    monkeypatch.setattr("klaviyo_pg.postgres.embedded.warehouse_url", lambda settings: url)
+    shop.fail("lists", MissingScope("lists:read"))
+    for expected in (True, True, False):
+        summarize(warehouse, warehouse.daily(), database_url="", embedded_postgres=True)
+        shop.recover()
+        assert ("Look at the data:" in capsys.readouterr().out) is expected
 
 
 def test_programs_get_one_line_of_json(warehouse: Warehouse, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,6 +39,8 @@ SHARES = {
     "member_predictions": 0.2,
 }
 """The tolerance of what is not exact, as a share."""
+WIDTH = 1 + max(len(stream.title) for stream in STREAMS.values() if not stream.on_request)
+"""Characters of the column of streams in the table of a check."""
 
 
 @pytest.fixture(scope="module")
@@ -164,10 +166,8 @@ def test_a_good_key_and_database_pass(warehouse: Warehouse, capsys: pytest.Captu
     assert (code, len(sentences)) == (3, 1)
     assert sentences[0].startswith("SEGMENTS: the account has no segment with the name or ID 'Nobody'.")
     assert "account SANDBX" in out and "schema klaviyo" in out
-    lines = {line[:19].strip(): line[19:].strip() for line in out.splitlines()}
-    wanted = [
-        name.replace("_", " ") for name, stream in STREAMS.items() if name != "campaigns" and not stream.on_request
-    ]
+    lines = {line[:WIDTH].strip(): line[WIDTH:].strip() for line in out.splitlines()}
+    wanted = [stream.title for name, stream in STREAMS.items() if name != "campaigns" and not stream.on_request]
     assert {name: lines.get(name) for name in wanted} == dict.fromkeys(wanted, "yes")
     assert "campaigns" not in lines
 
@@ -232,7 +232,7 @@ def test_a_missing_scope_is_told_apart_from_what_klaviyo_does_not_offer(
         "Klaviyo does not offer flows to this account (404). Runs leave it out.",
         "The API key lacks the scope profiles:read. Add it to the key in Klaviyo's settings.",
     ]
-    lines = {line[:19].strip(): line[19:].strip() for line in out.splitlines()}
+    lines = {line[:WIDTH].strip(): line[WIDTH:].strip() for line in out.splitlines()}
     assert [lines[name] for name in ("flows", "profiles", "events")] == ["not offered", "no scope", "yes"]
 
 

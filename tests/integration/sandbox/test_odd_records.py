@@ -1,5 +1,6 @@
 """Records that are unusable, repeated or early: what is rejected, what is kept, and where events end up."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -65,7 +66,13 @@ def test_unusable_records_are_rejected(warehouse: Warehouse, box: Sandbox, capsy
         bad.one(f"SELECT properties ->> 'half' FROM ({EVENTS}) every WHERE id = 'surrogate'")
         == "\N{REPLACEMENT CHARACTER}"
     )
-    assert "NUL characters removed" in summary(bad, ran, capsys)
+    printed = summary(bad, ran, capsys)
+    assert re.search(
+        r"^\d+ NUL characters removed, which Postgres cannot hold, from .*\bevents\b", printed, re.MULTILINE
+    )
+    rejected = sum(counts["rejected"] for counts in ran.counts.values())
+    new = bad.one(f"SELECT count(*) FROM rejects WHERE {of(ran)}")
+    assert f"\n{rejected} rejected, 1 values replaced that Postgres cannot hold; {new} new records in" in printed
     assert bad.one(f"SELECT properties ->> 'text' FROM ({EVENTS}) every WHERE id = %s", good) == "nul  inside"
     assert "events" not in bad.daily(since=LONG_AGO).changed()
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from klaviyo_pg.postgres.reconciliation import Comparison, Key
 from klaviyo_pg.states import CountState
 from klaviyo_pg.windows import Window
+from pipeline.reconcile.check import described
 from pipeline.reconcile.compare import (
     EventCounts,
     comparable,
@@ -257,3 +258,15 @@ def test_adjacent_steps_are_read_in_chunks() -> None:
     """Of about so many events, also if an import has added more than one process should read."""
     windows = windows_to_read((hour(at, 10, 0) for at in range(6)), hours(*[10] * 24), 1, chunk=20)
     assert windows == [Window(MIDNIGHT + at * HOUR, MIDNIGHT + (at + 2) * HOUR) for at in (0, 2, 4)]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "sentence"),
+    [
+        ((25, 775, 0, 0), "Compared 775 daily counts of 25 metrics in June: all of them agree"),
+        ((1, 31, 1, 0), "Compared 31 daily counts of 1 metric in June: 1 of them differs"),
+        ((3, 62, 4, 1), "Compared 62 daily counts of 3 metrics in June: 4 of them differ; 1 metric cannot be counted"),
+    ],
+)
+def test_the_result_of_comparing_counts_is_a_sentence(numbers: tuple[int, int, int, int], sentence: str) -> None:
+    assert described("June", *numbers) == sentence

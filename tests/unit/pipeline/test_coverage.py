@@ -167,5 +167,5 @@ def test_a_picture_needs_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(BadSettings, match=r"^Drawing needs matplotlib: pip install 'klaviyo-pg\[pictures\]'\.$"):
+    with pytest.raises(BadSettings, match=r"^Drawing needs matplotlib\. Install it: .*pip install .*\[pictures\]'$"):
         picture(Coverage("shop", TODAY, {}), "png")

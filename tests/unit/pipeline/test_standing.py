@@ -9,10 +9,11 @@ import pytest
 
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import ChunkState
+from klaviyo_pg.windows import OpenWindow, Window
 from pipeline.backfill import progress_log
 from pipeline.backfill.progress_log import ProgressLog
 from pipeline.chunks import Chunk
-from pipeline.job import _Counter
+from pipeline.job import _Counter, label
 from pipeline.outcome import Outcome
 from pipeline.progress import Progress
 
@@ -33,16 +34,46 @@ def job(worker_count: int = 2) -> Any:
 def test_the_last_parts_of_a_step_have_no_time_left(caplog: pytest.LogCaptureFixture) -> None:
     """They have all begun, and may be the longest ones, so that those before them say nothing about them."""
     caplog.set_level(logging.INFO)
-    counter = _Counter(job(), CHUNKS)
+    counter = _Counter(job(), CHUNKS, {})
     counter._began -= 60
     for group in CHUNKS:
         counter.done(group, [Outcome(group[0])])
     assert [record.getMessage().split(" rows, ")[1] for record in caplog.records] == [
-        "1 of 4 parts of this step done, about 0:03:00 left for it",
-        "2 of 4 parts of this step done, the last 2 in progress",
-        "3 of 4 parts of this step done, the last 1 in progress",
-        "4 of 4 parts of this step done",
+        "1 of 4 chunks done, about 0:03:00 left for this step",
+        "2 of 4 chunks done, the last ones in progress",
+        "3 of 4 chunks done, the last ones in progress",
+        "4 of 4 chunks done",
     ]
+
+
+def test_the_first_seconds_of_a_step_say_nothing_about_the_rest(caplog: pytest.LogCaptureFixture) -> None:
+    """A unit can have read several chunks, and the line has what became of their rows."""
+    caplog.set_level(logging.INFO)
+    lists = tuple(Chunk("list_members", OpenWindow(NOW), subject=subject) for subject in ("L1", "L2"))
+    counter = _Counter(job(), [lists, *CHUNKS], {})
+    counts = {"stg_member_lists": {"rows_read": 1_000, "inserted": 900, "unchanged": 100}}
+    counter.done(lists, [Outcome(chunk, counts) for chunk in lists])
+    assert [record.getMessage() for record in caplog.records] == [
+        "Loaded list members of 2 lists: 2,000 rows (1,800 new, 200 unchanged), 2 of 6 chunks done"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("chunk", "shown"),
+    [
+        pytest.param(Chunk("campaigns"), "campaigns", id="all of a stream"),
+        pytest.param(Chunk("suspected_profiles"), "missing profiles", id="a stream with another title"),
+        pytest.param(Chunk("list_members", subject="L1"), "list members of VIP (L1)", id="a list"),
+        pytest.param(Chunk("list_members", subject="L2"), "list members of L2", id="a list that is not stored"),
+        pytest.param(
+            Chunk("events", Window(NOW - timedelta(days=1), NOW), "M1", reread="day"),
+            "events of Opened Email (M1) 2026-11-27T00:00..2026-11-28T00:00 again",
+            id="events that are read again",
+        ),
+    ],
+)
+def test_a_chunk_is_named_for_people(chunk: Chunk, shown: str) -> None:
+    assert label([chunk], {"L1": "VIP", "M1": "Opened Email"}) == shown
 
 
 def test_a_total_of_a_backfill_grows_until_all_is_counted(

@@ -72,10 +72,18 @@ def test_every_table_has_a_stream(table: str) -> None:
     assert any(table in stream.tables for stream in STREAMS.values())
 
 
-def test_an_unknown_table_is_rejected() -> None:
-    """The error names the tables there are."""
-    with pytest.raises(BadSettings, match=r"^There is no table open\. The tables are accounts, .*unsubscribes\.$"):
-        selection(["opens", "open"])
+@pytest.mark.parametrize(
+    ("table", "advice"),
+    [
+        pytest.param("open", r"Did you mean opens\?", id="nearly the name of a table"),
+        pytest.param("-Open", r"Did you mean opens\?", id="to be left out, in upper case"),
+        pytest.param("orders", r"The tables are accounts, .*unsubscribes\.", id="like no table"),
+    ],
+)
+def test_an_unknown_table_is_rejected(table: str, advice: str) -> None:
+    """The error suggests the nearest table, or else names all of them."""
+    with pytest.raises(BadSettings, match=rf"^There is no table {table.removeprefix('-')}\. {advice}$"):
+        selection(["opens", table])
 
 
 @pytest.mark.parametrize(

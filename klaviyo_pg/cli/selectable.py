@@ -1,0 +1,100 @@
+"""The commands `tables` and `metrics`: what TABLES and METRICS can name."""
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from klaviyo_pg.catalogue import DATA
+from klaviyo_pg.catalogue.events import EVENT_TABLES
+from klaviyo_pg.cli.preflight import check_settings
+from klaviyo_pg.cli.warehouse import chosen_accounts, open_warehouse
+from klaviyo_pg.foreign import printable
+from klaviyo_pg.postgres.recency import MetricState
+from klaviyo_pg.postgres.recency import metrics as metrics_of
+from klaviyo_pg.settings import Settings
+from pipeline.streams import STREAMS
+from pipeline.streams.segments import SEGMENT_MEMBERS
+from pipeline.streams.selection import selection_of
+from pipeline.streams.stream import Stream
+
+_EVENTS = frozenset(table.name for table in EVENT_TABLES)
+
+
+def tables(arguments: Namespace) -> int:
+    """List the tables by group, with what the selection means for each."""
+    settings = check_settings(tables=arguments.tables)
+    states = selected(settings)
+    contents = {table.name: table.description.partition(". ")[0].rstrip(".") for table in DATA}
+    for title, names in groups().items():
+        shown = Table(
+            "table", "selected", "contents", title=title, title_justify="left", box=None, padding=(0, 2, 0, 0)
+        )
+        for name in names:
+            shown.add_row(name, states[name], escape(contents[name]))
+        Console().print(shown)
+        print()
+    print("In part: other tables bring some of its rows. klaviyo-pg check --tables NAMES estimates the requests.")
+    return 0
+
+
+def groups() -> Mapping[str, Sequence[str]]:
+    """Return the names of the tables by group, in the order of the catalogue."""
+    others = [table.name for table in DATA if table.name not in _EVENTS]
+    on_request = {name for name in others if any(stream.on_request for stream in _sources(name))}
+    return {
+        "Tables of events": [table.name for table in EVENT_TABLES],
+        "Other tables that TABLES=default fills": [name for name in others if name not in on_request],
+        "Tables on request, which cost extra requests": [name for name in others if name in on_request],
+    }
+
+
+def selected(settings: Settings) -> Mapping[str, str]:
+    """Return for each table if the settings select it: yes, no, in part, or what it needs besides."""
+    wanted = selection_of(settings)
+    events = wanted.event_tables(lists_people=settings.klaviyo_dialect == "current")
+    read = wanted.streams
+
+    def state(name: str) -> str:
+        if name in _EVENTS:
+            return "yes" if events is None or name in events else "no"
+        sources = _sources(name)
+        if not sources or any(stream.name in read for stream in sources):
+            return "yes" if name != SEGMENT_MEMBERS.table.name or settings.segments else "needs SEGMENTS"
+        return "in part" if any(name in STREAMS[each].tables for each in read) else "no"
+
+    return {table.name: state(table.name) for table in DATA}
+
+
+def _sources(name: str) -> list[Stream]:
+    """Return the streams that are read for a table; if none is, those that fill it besides others."""
+    filling = [stream for stream in STREAMS.values() if name in stream.tables]
+    return [stream for stream in filling if name in stream.leading] or filling
+
+
+def metrics(arguments: Namespace) -> int:
+    """List the metrics of each account: names, IDs, tables, and how far they are stored."""
+    settings = check_settings()
+    zone = ZoneInfo(settings.display_timezone)
+    with open_warehouse(settings) as connection:
+        for name, account in chosen_accounts(connection, settings.warehouse_schema, arguments.integration):
+            Console().print(_table(name, metrics_of(account, name), zone))
+    return 0
+
+
+def _table(account: str, rows: Sequence[MetricState], zone: ZoneInfo) -> Table:
+    columns = "metric", "ID", "table", "oldest event", "newest event", "read to"
+    shown = Table(*columns, title=escape(f"{account}: metrics"), box=None, padding=(0, 2, 0, 0))
+    for row in rows:
+        days = (_time(each, zone, "%Y-%m-%d") for each in (row.oldest_event, row.newest_event))
+        read_to = _time(row.read_to, zone, "%Y-%m-%d %H:%M")
+        shown.add_row(escape(printable(row.name or "")), escape(printable(row.id)), row.table_name, *days, read_to)
+    return shown
+
+
+def _time(moment: datetime | None, zone: ZoneInfo, layout: str) -> str:
+    return "" if moment is None else moment.astimezone(zone).strftime(layout)
