@@ -245,6 +245,21 @@ _ALL = (
         module="warehouse",
     ),
     Command(
+        name="remove",
+        program=f"{PROGRAM} remove",
+        summary="remove an account from the warehouse",
+        description=(
+            "Remove an account from the warehouse, with all of its rows, and its spool on this machine. The other\n"
+            "accounts stay, and their runs go on. Rerun to resume."
+        ),
+        examples=(
+            ("shop-de", "show how many rows the account has, and remove it once its name is typed"),
+            ("shop-de --yes", "remove it without asking, in a script"),
+        ),
+        declare=flags.remove,
+        module="remove",
+    ),
+    Command(
         name="upgrade",
         program=f"{PROGRAM} upgrade",
         summary="rebuild what a new version stores in another way",

@@ -26,9 +26,9 @@ from klaviyo_pg.postgres import (
     accounts,
     address,
     backfill_ledger,
-    claims,
     embedded,
     erase,
+    idle,
     lookups,
     reconciliation,
     runs,
@@ -114,6 +114,8 @@ def _show(name: str, account: Account, zone: ZoneInfo) -> None:
         )
         if last.message:
             print(printable(last.message, LONGEST_MESSAGE))
+    if not accounts.stays(account):
+        print(f"Removing {name} is not finished. Run klaviyo-pg remove {name} to resume it.")
     names = {row.id: row.name for row in lookups.metrics(account)}
     if days := reconciliation.differences(account):
         print(f"{summary(days)} See the table reconciliation.")
@@ -213,10 +215,7 @@ def rename(arguments: Namespace) -> int:
         if accounts.find(connection, schema_name, new) is not None:
             raise BadSettings(f"There is an account {new} in the schema {schema_name} already. Choose another name.")
         account = Account(connection, schema_name, registered.integration_id)
-        if running := sorted(claims.held(account, claims.FLOWS)):
-            raise claims.busy(old, running[0])
-        if backfill_ledger.parts_alive(account):
-            raise claims.busy(old, "backfill_part")
+        idle.keep_runs_out(account, old)
         accounts.rename(connection, schema_name, old, new)
     print(f"Renamed {old} to {new}. Set KLAVIYO_INTEGRATION={new}, also in deployments and blocks.")
     return 0

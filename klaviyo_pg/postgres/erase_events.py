@@ -14,21 +14,12 @@ from klaviyo_pg.catalogue import Table, bookkeeping, events
 from klaviyo_pg.catalogue.personal import CURRENCIES, EVENT_ID, MESSAGE_ID
 from klaviyo_pg.postgres import erase
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.partitions import Part, stored_parts
 from klaviyo_pg.postgres.statements import names, row_key
 
 CLEARED_AT_ONCE = 2_000
 """Events in one transaction, whose rows other batches may wait for."""
 
-# Each event table, or the partitions that contain its rows.
-_PARTS = """
-WITH RECURSIVE tree AS (
-    SELECT to_regclass(%(name)s)::oid AS oid UNION ALL
-    SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
-)
-SELECT namespace.nspname, class.relname, pg_relation_size(class.oid) FROM tree
-JOIN pg_class AS class ON class.oid = tree.oid JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
-WHERE class.relkind = 'r' ORDER BY class.relname
-"""
 _HAS_INDEX = """
 SELECT EXISTS (
     SELECT FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
@@ -172,15 +163,6 @@ Texts = dict[str, tuple[str | None, str | None]]
 """Name and subject of campaigns, by key."""
 
 
-class Part(NamedTuple):
-    """An event table, or one of its partitions, and its size in bytes."""
-
-    table: Table
-    schema: str
-    name: str
-    bytes: int
-
-
 class Discovered(NamedTuple):
     """The numbers of profiles and addresses that the events added to the people who are being erased."""
 
@@ -191,11 +173,7 @@ class Discovered(NamedTuple):
 def to_search(account: Account) -> list[Part]:
     """Return the tables and partitions that have not been searched for events of the people yet."""
     searched = {value for (value,) in account.execute(_SEARCHED)}
-    parts = [
-        Part(table, *row)
-        for table in events.EVENT_TABLES
-        for row in account.execute(_PARTS, name=_text(account, account.table(table)))
-    ]
+    parts = (part for table in events.EVENT_TABLES for part in stored_parts(account, table))
     return [part for part in parts if part.name not in searched]
 
 
@@ -224,7 +202,7 @@ def _count_people(account: Account) -> int:
 
 def _candidates(account: Account, part: Part) -> Composed:
     parts = erase.parts_of(account)
-    table = Identifier(part.schema, part.name)
+    table = part.identifier
     theirs = account.compose("member_key IN {profiles}", **parts)
     conditions: list[Composable] = [theirs, SQL("member_key IS NULL AND email IS NOT NULL")]
     if _names_addresses(account):
