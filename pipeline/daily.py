@@ -206,7 +206,7 @@ def _look_up(account: Account, run_id: str, with_counts: bool) -> _Warehouse:
     return _Warehouse(
         lookups.metrics(account),
         lookups.list_ids(account),
-        ledger.watermarks(account),
+        ledger.valid(account),
         reconciliation.counted_metrics(account) if with_counts else set(),
         departures.months(account),
         ledger_of_chunks.begun(account, run_id),

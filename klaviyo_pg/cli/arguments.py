@@ -236,6 +236,21 @@ _ALL = (
         module="report",
     ),
     Command(
+        name="reread",
+        program=f"{PROGRAM} reread",
+        summary="let the next daily run read tables in full again",
+        description=(
+            "Let the next daily run read everything that fills these tables again, and compare it with what is\n"
+            "stored. Deletes nothing, and sends no request. For events, use klaviyo-pg backfill --restart."
+        ),
+        examples=(
+            ("members", "read all profiles, with their properties and consents"),
+            ("stg_member_lists templates", "read all members of lists, and all templates"),
+        ),
+        declare=flags.reread,
+        module="reread",
+    ),
+    Command(
         name="rename",
         program=f"{PROGRAM} rename",
         summary="give an account another name in the warehouse",
@@ -250,7 +265,7 @@ _ALL = (
         summary="remove an account from the warehouse",
         description=(
             "Remove an account from the warehouse, with all of its rows, and its spool on this machine. The other\n"
-            "accounts stay, and their runs go on. Rerun to resume."
+            "accounts stay, and can be loaded at the same time. Rerun to resume."
         ),
         examples=(
             ("shop-de", "show how many rows the account has, and remove it once its name is typed"),

@@ -124,6 +124,11 @@ def rename(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("new", metavar="NEW", help="its new name")
 
 
+def reread(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tables", metavar="TABLE", nargs="+", help="tables to read again")
+    _declare_integration(parser)
+
+
 def remove(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="INTEGRATION", help="the account's name in this warehouse")
     parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")

@@ -321,7 +321,7 @@ def test_remove_asks_for_the_name_of_the_account(
 def test_status_shows_that_removing_was_interrupted(
     command: Any, integration_id: str, connection: psycopg.Connection
 ) -> None:
-    """Removing is resumed without another confirmation, and people are not erased meanwhile."""
+    """Removing is resumed without another confirmation, and until then no one is erased."""
     accounts.record_removal(Account(connection, "klaviyo", integration_id))
     sentence = "Removing shop is not finished. Run klaviyo-pg remove shop to resume it."
     assert sentence in command("status").stdout
