@@ -106,19 +106,19 @@ def test_removing_that_was_killed_is_resumed(warehouse: Warehouse, offboarded: W
     assert mentions(warehouse, integration_id) == []
 
 
-def test_runs_of_other_accounts_go_on_meanwhile(warehouse: Warehouse, offboarded: Warehouse) -> None:
+def test_other_accounts_are_loaded_at_the_same_time(warehouse: Warehouse, offboarded: Warehouse) -> None:
     """A run of the account that is being removed is refused."""
     offboarded.daily()
     integration_id = id_of(warehouse, "other")
 
-    def meanwhile() -> None:
+    def run_both() -> None:
         assert warehouse.daily().exit_code == 0
         with pytest.raises(BadSettings, match="is being removed"):
             offboarded.daily()
         with pytest.raises(Busy, match="Another process is removing other"):
             remove(warehouse, "other")
 
-    remove(warehouse, "other", prepare=meanwhile)
+    remove(warehouse, "other", prepare=run_both)
     assert mentions(warehouse, integration_id) == []
     assert warehouse.one("SELECT count(*) FROM members") == 4
 
