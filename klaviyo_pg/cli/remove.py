@@ -56,7 +56,7 @@ def _is_confirmed(account: Account, name: str) -> bool:
         raise BadSettings("Nothing was removed: confirmation needs a terminal. Pass --yes to skip it.")
     with account.connection.transaction():
         rows = removal.estimate(account)
-    print_rows(f"{name}: about", {table: number for table, number in rows.items() if number})
+    print_rows(f"{name}: rows to delete, about", {table: number for table, number in rows.items() if number})
     try:
         answer = input(f"This deletes all of these rows and cannot be undone. Type {name} to remove it: ")
     except EOFError:  # Ctrl-D

@@ -12,6 +12,7 @@ from klaviyo_pg.cli.warehouse import no_account, open_warehouse
 from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.postgres import accounts, idle
 from klaviyo_pg.postgres.account import Account
+from pipeline import checks
 from pipeline.rereading import Reread, read_again, requests_for, streams_to_read
 from pipeline.streams.selection import selection_of
 
@@ -27,6 +28,7 @@ def reread(arguments: Namespace) -> int:
         if registered is None:
             raise no_account(schema_name, name)
         account = Account(connection, schema_name, registered.integration_id)
+        checks.check_stays(account, name)
         idle.keep_runs_out(account, name)
         read_again(account, streams)
         expected = requests_for(account, streams, source, settings)
