@@ -62,7 +62,7 @@ FROM generate_series(0, %(people)s - 1) AS person
 """
 _FILL_LISTS = """
 INSERT INTO {} (_sync_id, list_id, member_id, created_at, esp_integration_id, __synced_at)
-SELECT md5('L' || list || ':p' || person), 'L' || list, 'p' || person, '2025-01-01', %(account)s, now()
+SELECT md5(%(account)s || ':L' || list || ':p' || person), 'L' || list, 'p' || person, '2025-01-01', %(account)s, now()
 FROM generate_series(0, %(people)s - 1) AS person, generate_series(1, 2) AS list
 """
 
@@ -83,12 +83,13 @@ def main() -> None:
             population = max(options.people, options.events // _EVENTS_PER_PERSON)
             with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute("SET search_path = klaviyo, klaviyo_internal")
-                _fill(connection, run, options.events, population)
+                fill(connection, run, options.events, population)
                 table = _measure(session, run, connection, options.people, population, options.by == "address")
     report(options.write, "Erasing", table)
 
 
-def _fill(connection: psycopg.Connection, run: Run, events: int, people: int) -> None:
+def fill(connection: psycopg.Connection, run: Run, events: int, people: int) -> None:
+    """Give the account of a run so many events and people, each on two lists."""
     values = {"account": run.integration_id, "people": people}
     for table, share in _SHARES.items():
         rows = {"table": table, "rows": int(events * share)}

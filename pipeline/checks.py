@@ -112,6 +112,15 @@ def _check_protection(settings: Settings, stored: RegisteredAccount) -> None:
         )
 
 
+def check_stays(account: Account, name: str) -> None:
+    """Raise BadSettings if the account is being removed from the warehouse."""
+    if not accounts.stays(account):
+        raise BadSettings(
+            f"{name} is being removed from this warehouse. Run klaviyo-pg remove {name} to finish that, or set "
+            "KLAVIYO_INTEGRATION to another name."
+        )
+
+
 def check_readable_properties(account: Account, settings: Settings) -> None:
     """Raise BadSettings if READABLE_PROPERTIES differs from that of the run that began last."""
     if settings.readable_digest != accounts.readable_digest(account):

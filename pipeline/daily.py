@@ -220,7 +220,7 @@ def _look_up(account: Account, run: Run, with_counts: bool) -> _Warehouse:
     return _Warehouse(
         lookups.metrics(account),
         lookups.list_ids(account),
-        watermarks.read(account),
+        watermarks.valid(account),
         reconciliation.counted_metrics(account) if with_counts else set(),
         departures.months(account),
         chunk_ledger.begun(account, run.id),

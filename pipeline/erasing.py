@@ -61,21 +61,29 @@ def claim_over(account: Account, holder: Account) -> Claim:
                 return
             session = claims.session_of(holder.connection)
             claims.wait_for_last_holder(account, erase.CLAIM)
-
-            def under_claim(work: Callable[[Account], Result], /) -> Result:
-                def guarded(account: Account) -> Result:
-                    if claims.hold_for_transaction(account, erase.CLAIM, session) is None:
-                        raise DatabaseAway("The database ended the session of this erasing. Rerun to resume.")
-                    return work(account)
-
-                return transact(guarded)
-
-            yield under_claim
+            yield under_claim(transact, erase.CLAIM, session)
 
     return claim
 
 
-def _nothing(step: str, done: int, total: int) -> None:
+def under_claim(transact: Transact, what: str, session: int) -> Transact:
+    """Return a function that does each piece of work while a session of the server holds a claim.
+
+    It raises DatabaseAway if the session no longer does.
+    """
+
+    def transact_under_claim(work: Callable[[Account], Result], /) -> Result:
+        def guarded(account: Account) -> Result:
+            if claims.hold_for_transaction(account, what, session) is None:
+                raise DatabaseAway("The database ended the session of this command. Rerun to resume.")
+            return work(account)
+
+        return transact(guarded)
+
+    return transact_under_claim
+
+
+def report_nothing(step: str, done: int, total: int) -> None:
     """Report nothing."""
 
 
@@ -84,7 +92,7 @@ def erase_people(
     claim: Claim,
     addresses: Collection[str] = (),
     member_ids: Collection[str] = (),
-    report: OnProgress = _nothing,
+    report: OnProgress = report_nothing,
 ) -> ErasedCounts | None:
     """Erase people, identified by addresses or by profile IDs, and those whose erasing was not finished before.
 
@@ -95,10 +103,10 @@ def erase_people(
     rows: Counter[str] = Counter({table.name: 0 for table in events.EVENT_TABLES})
     people: list[erase.Finished] = []
     while not people or transact(erase.pending):  # who was left to this process while it still had the claim
-        with claim() as under_claim:
-            if under_claim is None:
+        with claim() as under:
+            if under is None:
                 break
-            people.append(_finish(under_claim, rows, report))
+            people.append(_finish(under, rows, report))
     return ErasedCounts(dict(rows), erase.Finished(*map(sum, zip(*people, strict=True)))) if people else None
 
 

@@ -95,7 +95,7 @@ def forecast(sizes: Sizes, settings: Settings, selected: Selection, as_of: datet
         SEGMENT_MEMBERS.name: _members(sizes.segments, sizes.joined_segments, settings),
         EXCLUSIONS.name: _exclusions(sizes, as_of),
         **{name: _content(full, least) for name, (full, least) in sizes.contents.items()},
-        MEMBER_PREDICTIONS.name: _content(_pages(sizes.people), _pages(sizes.changed)),
+        MEMBER_PREDICTIONS.name: _content(pages(sizes.people), pages(sizes.changed)),
         PROFILE_SWEEP.name: _profile_sweep(sizes, settings),
         **{name: _reports(name, settings) for name in LONGEST},
         **{name: Forecast(number, number) for name, number in sizes.full_reads.items()},
@@ -111,7 +111,7 @@ def forecast(sizes: Sizes, settings: Settings, selected: Selection, as_of: datet
     return found
 
 
-def _pages(rows: float, size: int = ROWS_PER_PAGE) -> int:
+def pages(rows: float, size: int = ROWS_PER_PAGE) -> int:
     """Return the requests for so many rows: one, even if there are none."""
     return max(1, -(-int(rows) // size))
 
@@ -127,7 +127,7 @@ def _events(sizes: Sizes, settings: Settings, as_of: datetime) -> Forecast:
         )
         horizon = plan.Horizon(as_of, overlap, first_sync, kept_since=settings.events_kept_since)
         chunks = plan.event_chunks(sizes.metrics, watermarks, horizon, sizes.all_at_once, overlaps)
-        return sum(_pages(_events_in(sizes, chunk), sizes.events_per_page) for chunk in chunks)
+        return sum(pages(_events_in(sizes, chunk), sizes.events_per_page) for chunk in chunks)
 
     return Forecast(
         requests(None),
@@ -148,7 +148,7 @@ def _within(counts: Mapping[datetime, int], window: AnyWindow) -> int:
 
 
 def _profiles(sizes: Sizes) -> Forecast:
-    return Forecast(_pages(sizes.people), _pages(sizes.changed))
+    return Forecast(pages(sizes.people), pages(sizes.changed))
 
 
 def _profile_sweep(sizes: Sizes, settings: Settings) -> Forecast:
@@ -160,8 +160,8 @@ def _profile_sweep(sizes: Sizes, settings: Settings) -> Forecast:
 
 def _members(members: Mapping[str, int], joined: Mapping[str, int], settings: Settings) -> Forecast:
     """A first run reads all members. Daily runs read the new ones of each list, and all of a list that is swept."""
-    first = sum(map(_pages, members.values()))
-    daily = sum(_pages(joined.get(list_id, 0)) for list_id in members)
+    first = sum(map(pages, members.values()))
+    daily = sum(pages(joined.get(list_id, 0)) for list_id in members)
     days = settings.membership_sweep_days
     return Forecast(first, daily, first - daily if days else 0, days)
 
@@ -185,7 +185,7 @@ def _exclusions(sizes: Sizes, as_of: datetime) -> Forecast:
 def _shared(sizes: Sizes, reason: str | None, chunks: Iterable[Chunk]) -> int:
     """Return the requests for one reason. In several chunks, each has a page that is half full on average."""
     number, rows = sum(chunk.subject == reason for chunk in chunks), sizes.excluded[reason]
-    return _pages(rows) if number == 1 else max(number, _pages(rows + (number - 1) * ROWS_PER_PAGE // 2))
+    return pages(rows) if number == 1 else max(number, pages(rows + (number - 1) * ROWS_PER_PAGE // 2))
 
 
 def _counts(sizes: Sizes, settings: Settings) -> Forecast:

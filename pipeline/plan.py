@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from klaviyo_pg.postgres.departures import Month
-from klaviyo_pg.postgres.details import OUTDATED
 from klaviyo_pg.postgres.excluded import Extent
 from klaviyo_pg.postgres.lookups import DIGITS
 from klaviyo_pg.postgres.member_lists import SWEEPS
@@ -172,13 +171,12 @@ def event_chunks(
 
 
 def profile_chunks(watermarks: Watermarks, begun: Begun = _NOTHING_BEGUN) -> Iterator[Chunk]:
-    """Read people whose profile has changed since they were last read; all of them at first, and if what is stored of
-    them is out of date otherwise.
+    """Read people whose profile has changed since they were last read; all of them at first.
 
     It is one chunk, which is divided if it turns out to be long.
     """
-    watermark, outdated = watermarks.get(PROFILES.name), watermarks.get(OUTDATED, _NEVER)
-    start = None if watermark is None or outdated >= watermark else watermark - _CHANGE_OVERLAP
+    watermark = watermarks.get(PROFILES.name)
+    start = None if watermark is None else watermark - _CHANGE_OVERLAP
     windows = [parse(each) for each in begun.get(PROFILES.name, ())] or [OpenWindow(start)]
     for window in windows:
         yield Chunk(PROFILES.name, window, None, start, (None,), is_divisible=True)

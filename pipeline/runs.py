@@ -149,8 +149,10 @@ def _open(
         schema.upgrade(connection, settings.warehouse_schema, schema.storage_of(settings))
         account_id = described.id if described else settings.klaviyo_account_id
         account, account_id = _registered(connection, settings, account_id)
+        checks.check_stays(account, settings.klaviyo_integration)
         session.claim(account.integration_id, flow)
         session.hold_claims(connection)
+        checks.check_stays(account, settings.klaviyo_integration)  # removing it can have ended before the claim
         repair = future.repair(account, clocks.database, session.clock_tolerance)
         asked = _digest(settings, selection)
         before = run_ledger.last_duration(account, flow, asked)
@@ -268,6 +270,7 @@ def join(session: Session, run_id: str, flow: str, claim: str, answer_seconds: f
             raise BadSettings(f"This warehouse has no run {run_id} of {settings.klaviyo_integration}.")
         checks.check_registration(connection, settings, settings.klaviyo_account_id)
         account = Account(connection, settings.warehouse_schema, started.integration_id)
+        checks.check_stays(account, settings.klaviyo_integration)
         checks.check_readable_properties(account, settings)
         if not (started.is_latest and claims.held(account, [flow])):
             raise Stopped(f"The {flow} run that this belongs to has ended. Rerun the {flow} to resume.")

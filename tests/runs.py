@@ -12,6 +12,7 @@ import sqlalchemy
 from psycopg.conninfo import conninfo_to_dict
 
 from klaviyo_pg import schemas
+from klaviyo_pg.catalogue import DATA
 from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.errors import KlaviyoPgError, Stopped
 from klaviyo_pg.klaviyo.client import Traffic
@@ -189,6 +190,13 @@ class Warehouse:
         return self.rows(
             "SELECT metric_id, state, expected, loaded FROM backfill_chunks ORDER BY metric_id, window_start"
         )
+
+
+def positions(warehouse: Warehouse) -> dict[str, list[tuple[str, ...]]]:
+    """Return the position and the transaction of each row, by table of data. Writing a row changes both."""
+    return {
+        table.name: warehouse.rows(f"SELECT ctid::text, xmin::text FROM {table.name} ORDER BY ctid") for table in DATA
+    }
 
 
 def search_path(schema: str) -> str:

@@ -29,6 +29,11 @@ INTEGRATIONS = Table(
             "Digest that detects changed READABLE_PROPERTIES; null if names are kept, or if no run has recorded it.",
             personal=Harmless.OWN,
         ),
+        Column(
+            "removing_since",
+            TIMESTAMP,
+            "When removing the account from this warehouse began, which is not finished; null otherwise.",
+        ),
     ),
     primary_key=("name",),
 )

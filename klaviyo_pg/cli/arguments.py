@@ -264,6 +264,21 @@ _ALL = (
         module="report",
     ),
     Command(
+        name="reread",
+        program=f"{PROGRAM} reread",
+        summary="let the next daily run read tables in full again",
+        description=(
+            "Let the next daily run read everything that fills these tables again, and compare it with what is\n"
+            "stored. Deletes nothing, and sends no request. For events, use klaviyo-pg backfill --restart."
+        ),
+        examples=(
+            ("members", "read all profiles, with their properties and consents"),
+            ("stg_member_lists templates", "read all members of lists, and all templates"),
+        ),
+        declare=flags.reread,
+        module="reread",
+    ),
+    Command(
         name="rename",
         program=f"{PROGRAM} rename",
         summary="give an account another name in the warehouse",
@@ -271,6 +286,21 @@ _ALL = (
         examples=(("default shop-de", "from now on, KLAVIYO_INTEGRATION=shop-de stands for the account"),),
         declare=flags.rename,
         module="warehouse",
+    ),
+    Command(
+        name="remove",
+        program=f"{PROGRAM} remove",
+        summary="remove an account from the warehouse",
+        description=(
+            "Remove an account from the warehouse, with all of its rows, and its spool on this machine. The other\n"
+            "accounts stay, and can be loaded at the same time. Rerun to resume."
+        ),
+        examples=(
+            ("shop-de", "show how many rows the account has, and remove it once its name is typed"),
+            ("shop-de --yes", "remove it without asking, in a script"),
+        ),
+        declare=flags.remove,
+        module="remove",
     ),
     Command(
         name="upgrade",

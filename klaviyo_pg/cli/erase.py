@@ -3,17 +3,13 @@
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from time import monotonic
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
+from klaviyo_pg.cli.deleting import Progress, print_rows
 from klaviyo_pg.cli.output import print_warning
 from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.warehouse import no_account, open_warehouse, warehouse_url
@@ -25,12 +21,11 @@ from klaviyo_pg.postgres.connect import connect
 from klaviyo_pg.postgres.erase import pending, stored_profiles
 from klaviyo_pg.postgres.load import INDEXABLE
 from klaviyo_pg.settings import Settings
-from pipeline import spool
+from pipeline import checks, spool
 from pipeline.erasing import ErasedCounts, claim_over, erase_people, in_transactions
 
 _ADDRESS = re.compile(r"[^\s@\0\ud800-\udfff]+@[^\s@\0\ud800-\udfff]+")  # surrogates: not UTF-8
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
-_SECONDS_BETWEEN_LINES = 5.0
 
 
 class _People(NamedTuple):
@@ -58,6 +53,7 @@ def erase(arguments: Namespace) -> int:
         if not arguments.yes and not _is_confirmed(name, people, partial(_stored_profiles, account, people)):
             return 1
         schema.upgrade_patiently(connection, schema_name, schema.storage_of(settings), print_warning)
+        checks.check_stays(account, name)
         _check_not_empty(account, people)
         erased = _erase(account, warehouse_url(settings), people)
         _empty_spool(account, settings)
@@ -70,7 +66,7 @@ def erase(arguments: Namespace) -> int:
 def _erase(account: Account, url: str, people: _People) -> ErasedCounts | None:
     with closing(connect(url, account.schema)) as other:
         claim = claim_over(account, Account(other, account.schema, account.integration_id))
-        return erase_people(in_transactions(account), claim, people.addresses, people.ids, _Progress().report)
+        return erase_people(in_transactions(account), claim, people.addresses, people.ids, Progress().report)
 
 
 def _left_to_another(name: str, people: _People) -> str:
@@ -162,23 +158,6 @@ def _check_not_empty(account: Account, people: _People) -> None:
             raise BadSettings("Name the people: pass --email or --id, or a --file. No erasing is left to finish.")
 
 
-class _Progress:
-    """Prints how far erasing has got, from time to time."""
-
-    def __init__(self) -> None:
-        self._step, self._began, self._printed = "", 0.0, monotonic()
-
-    def report(self, step: str, done: int, total: int) -> None:
-        now = monotonic()
-        if step != self._step:
-            self._step, self._began = step, now
-        if now - self._printed < _SECONDS_BETWEEN_LINES or not total:
-            return
-        left = f", about {(now - self._began) * (total - done) / done:.0f} s left" if done else ""
-        print(f"{step}: {100 * done / total:.0f} %{left}", file=sys.stderr, flush=True)
-        self._printed = now
-
-
 def _empty_spool(account: Account, settings: Settings) -> None:
     """Delete the spool of the account, unless a backfill needs it: what is loaded from it is filtered then."""
     with account.connection.transaction():
@@ -195,7 +174,7 @@ def _report(name: str, erased: ErasedCounts, people: _People) -> None:
     if not people:
         print(f"Finished erasing people of {name}.")
     if deleted:
-        _print_rows(f"{name}: erased" if people else f"{name}: erased now", deleted)
+        print_rows(f"{name}: erased" if people else f"{name}: erased now", deleted)
     if found or deleted:
         print(f"{found:,} profile{'' if found == 1 else 's'} erased.")
     elif people and addresses and not ids:
@@ -205,13 +184,6 @@ def _report(name: str, erased: ErasedCounts, people: _People) -> None:
         print(_unknown_ids(name, ids))
     if addresses:
         print(f"{addresses:,} address{'' if addresses == 1 else 'es'} not found.")
-
-
-def _print_rows(title: str, deleted: Mapping[str, int]) -> None:
-    table = Table("table", "rows", title=escape(title))
-    for table_name, rows in deleted.items():
-        table.add_row(table_name, f"{rows:,}")
-    Console().print(table)
 
 
 def _unknown_ids(name: str, number: int) -> str:

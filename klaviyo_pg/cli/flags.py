@@ -153,6 +153,16 @@ def rename(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("new", metavar="NEW", help="its new name")
 
 
+def reread(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tables", metavar="TABLE", nargs="+", help="tables to read again")
+    _declare_integration(parser)
+
+
+def remove(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="INTEGRATION", help="the account's name in this warehouse")
+    parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
+
+
 def upgrade(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plan", action="store_true", help="print what has to be rebuilt, with time and disk needed, then exit"

@@ -16,7 +16,7 @@ from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.warehouse import chosen_accounts, open_warehouse
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError
 from klaviyo_pg.foreign import LONGEST_MESSAGE, printable
-from klaviyo_pg.postgres import backfill_ledger, erase, lookups, reconciliation, run_ledger
+from klaviyo_pg.postgres import accounts, backfill_ledger, erase, lookups, reconciliation, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.recency import Recency, recency
 from klaviyo_pg.postgres.run_ledger import LastRun
@@ -36,6 +36,7 @@ class _State(NamedTuple):
     recency: Recency
     differences: str | None
     erasing: int
+    is_being_removed: bool
     history: Sequence[tuple[str, Summary]]
     has_backfill_run: bool
 
@@ -73,6 +74,7 @@ def _state(name: str, account: Account) -> _State:
         recency=recency(account, name),
         differences=summary(days) if days else None,
         erasing=erase.pending(account),
+        is_being_removed=not accounts.stays(account),
         history=[(printable(names.get(row.metric_id) or row.metric_id), row) for row in found],
         has_backfill_run=run_ledger.last_run(account, "backfill") is not None,
     )
@@ -107,6 +109,7 @@ def _document(state: _State, stale: str | None) -> dict[str, object]:
         "stale": stale,
         "differences": state.differences,
         "people_being_erased": state.erasing,
+        "is_being_removed": state.is_being_removed,
         "history": [{"metric": name, **row._asdict()} for name, row in state.history],
     }
 
@@ -135,6 +138,8 @@ def _lines(state: _State, zone: ZoneInfo) -> Iterator[str]:
         yield f"{state.name}: last run {last.flow}, {last.state}, started {started}"
         if last.message:
             yield printable(last.message, LONGEST_MESSAGE)
+    if state.is_being_removed:
+        yield f"Removing {state.name} is not finished. Run klaviyo-pg remove {state.name} to resume it."
     if state.differences:
         yield f"{state.differences} See the table reconciliation."
     if state.erasing:

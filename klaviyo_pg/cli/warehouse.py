@@ -18,9 +18,8 @@ from klaviyo_pg.errors import BadSettings, DatabaseUnusable, KlaviyoPgError
 from klaviyo_pg.postgres import (
     accounts,
     address,
-    backfill_ledger,
-    claims,
     embedded,
+    idle,
     schema,
 )
 from klaviyo_pg.postgres.account import Account
@@ -131,10 +130,7 @@ def rename(arguments: Namespace) -> int:
         if accounts.find(connection, schema_name, new) is not None:
             raise BadSettings(f"There is an account {new} in the schema {schema_name} already. Choose another name.")
         account = Account(connection, schema_name, registered.integration_id)
-        if running := sorted(claims.held(account, claims.FLOWS)):
-            raise claims.busy(old, running[0])
-        if backfill_ledger.parts_alive(account):
-            raise claims.busy(old, "backfill_part")
+        idle.keep_runs_out(account, old)
         accounts.rename(connection, schema_name, old, new)
     print(f"Renamed {old} to {new}. Set KLAVIYO_INTEGRATION={new}, also in deployments and blocks.")
     return 0

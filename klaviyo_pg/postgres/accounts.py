@@ -89,6 +89,18 @@ def rename(connection: Connection, schema: str, old: str, new: str) -> None:
         connection.execute(SQL("UPDATE {} SET integration = %s WHERE integration = %s").format(named), [new, old])
 
 
+def record_removal(account: Account) -> None:
+    """Record that removing the account has begun, if it has not been recorded before."""
+    query = "UPDATE {} SET removing_since = coalesce(removing_since, now()) WHERE esp_integration_id = %(account)s"
+    account.execute(query, bookkeeping.INTEGRATIONS)
+
+
+def stays(account: Account) -> bool:
+    """Return whether the account is registered, and removing it has not begun."""
+    query = "SELECT removing_since IS NULL FROM {} WHERE esp_integration_id = %(account)s"
+    return account.is_true(query, bookkeeping.INTEGRATIONS)
+
+
 def all_accounts(connection: Connection, schema: str) -> list[tuple[str, Account]]:
     """Return the name of each account and the account, ordered by name."""
     rows = connection.execute(_sql(schema, "SELECT name, esp_integration_id FROM {} ORDER BY name"))

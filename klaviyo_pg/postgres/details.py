@@ -15,15 +15,22 @@ from klaviyo_pg.postgres import watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.statements import row_key
 
-OUTDATED = "outdated_profiles"
-"""The name under which watermarks record the time up to which stored profiles are out of date, although Klaviyo has not
-changed them: another dialect has overwritten some, or other properties stay readable now."""
+_PROFILES = "profiles"
 _PERSON = {"member_attributes": "id", "member_consents": "member_id", "list_suppressions": "member_id"}
 _KEY = row_key(Identifier("ids", "id"))
 # People are looked up one by one in the index, as in a merge: OFFSET 0 sees to that.
 _STORED = """
-SELECT member.id, member.details_digest, member.created_at IS NOT NULL
+SELECT member.id, CASE WHEN NOT {is_outdated} THEN member.details_digest END, member.created_at IS NOT NULL
 FROM unnest(%(ids)s::text[]) AS ids (id) CROSS JOIN LATERAL (SELECT * FROM {} WHERE key = {key} OFFSET 0) AS member
+"""
+_IS_OUTDATED = """
+(
+    SELECT EXISTS (
+        SELECT FROM {watermarks} AS outdated JOIN {watermarks} AS profiles USING (esp_integration_id)
+        WHERE esp_integration_id = %(account)s AND outdated.stream = %(outdated)s AND profiles.stream = %(profiles)s
+        AND outdated.watermark >= profiles.watermark
+    )
+)
 """
 # Where a record that was read later is stored, the merge has kept its digest.
 _OUTDATED = """
@@ -53,10 +60,12 @@ class Stored(NamedTuple):
 def stored(account: Account, ids: Sequence[str]) -> dict[str, Stored]:
     """Return what is stored of people, by profile ID. Nobody has details before their record is complete.
 
-    Only another dialect can have stored some.
+    Only another dialect can have stored some. While all people are read again, digests do not count: everything is
+    compared.
     """
-    query = account.compose(_STORED, dimensions.MEMBERS, key=_KEY)
-    return {each: Stored(digest, is_complete) for each, digest, is_complete in account.execute(query, ids=list(ids))}
+    query = account.compose(_STORED, dimensions.MEMBERS, key=_KEY, is_outdated=account.compose(_IS_OUTDATED))
+    values = {"ids": list(ids), "profiles": _PROFILES, "outdated": watermarks.outdated(_PROFILES)}
+    return {each: Stored(digest, is_complete) for each, digest, is_complete in account.execute(query, **values)}
 
 
 def outdated(account: Account, load: Load, frame: pl.DataFrame) -> set[str]:
@@ -86,9 +95,10 @@ def without(load: Load, frame: pl.DataFrame, ids: Collection[str]) -> pl.DataFra
 def record_outdated(account: Account, until: datetime | None = None) -> None:
     """Record that profiles that were read up to a time (None: now) are out of date. A later run reads all again.
 
+    Klaviyo has not changed them, but another dialect has overwritten some, or other properties stay readable now.
     Unlike deleting their watermark, this also counts for a run in progress, which will write the watermark.
     """
-    watermarks.advance(account, OUTDATED, None, until or datetime.now(UTC), None)
+    watermarks.advance(account, watermarks.outdated(_PROFILES), None, until or datetime.now(UTC), None)
 
 
 def clear(account: Account, load: Load, frame: pl.DataFrame) -> None:

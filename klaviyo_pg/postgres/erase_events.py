@@ -14,21 +14,12 @@ from klaviyo_pg.catalogue import Table, bookkeeping, events
 from klaviyo_pg.catalogue.personal import CURRENCIES, EVENT_ID, MESSAGE_ID
 from klaviyo_pg.postgres import erase
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.partitions import Partition, stored_partitions
 from klaviyo_pg.postgres.statements import names, row_key
 
 CLEARED_AT_ONCE = 2_000
 """Events in one transaction, whose rows other batches may wait for."""
 
-# Each event table, or the partitions that contain its rows.
-_PARTS = """
-WITH RECURSIVE tree AS (
-    SELECT to_regclass(%(name)s)::oid AS oid UNION ALL
-    SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
-)
-SELECT namespace.nspname, class.relname, pg_relation_size(class.oid) FROM tree
-JOIN pg_class AS class ON class.oid = tree.oid JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
-WHERE class.relkind = 'r' ORDER BY class.relname
-"""
 _HAS_INDEX = """
 SELECT EXISTS (
     SELECT FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
@@ -174,15 +165,6 @@ Texts = dict[str, tuple[str | None, str | None]]
 """Name and subject of campaigns, by key."""
 
 
-class Partition(NamedTuple):
-    """An event table, or one of its partitions, and its size in bytes."""
-
-    table: Table
-    schema: str
-    name: str
-    bytes: int
-
-
 class Discovered(NamedTuple):
     """The numbers of profiles and addresses that the events added to the people who are being erased."""
 
@@ -193,11 +175,7 @@ class Discovered(NamedTuple):
 def to_search(account: Account) -> list[Partition]:
     """Return the tables and partitions that have not been searched for events of the people yet."""
     searched = {value for (value,) in account.execute(_SEARCHED)}
-    partitions = [
-        Partition(table, *row)
-        for table in events.EVENT_TABLES
-        for row in account.execute(_PARTS, name=_text(account, account.table(table)))
-    ]
+    partitions = (each for table in events.EVENT_TABLES for each in stored_partitions(account, table))
     return [partition for partition in partitions if partition.name not in searched]
 
 
@@ -226,7 +204,7 @@ def _count_people(account: Account) -> int:
 
 def _candidates(account: Account, partition: Partition) -> Composed:
     parts = erase.parts_of(account)
-    table = Identifier(partition.schema, partition.name)
+    table = partition.identifier
     theirs = account.compose("member_key IN {profiles}", **parts)
     conditions: list[Composable] = [theirs, SQL("member_key IS NULL AND email IS NOT NULL")]
     if _names_addresses(account):

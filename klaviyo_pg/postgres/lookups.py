@@ -3,7 +3,9 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from klaviyo_pg.catalogue import dimensions, membership, on_request
+from psycopg.sql import Identifier
+
+from klaviyo_pg.catalogue import Table, dimensions, membership, on_request
 from klaviyo_pg.postgres.account import Account
 
 DIGITS = "0123456789abcdef"
@@ -49,6 +51,19 @@ def metrics(account: Account) -> list[StoredMetric]:
         " WHERE esp_integration_id = %(account)s ORDER BY id",
         dimensions.METRICS,
     )
+
+
+def rows(account: Account, table: Table) -> int:
+    """Return the number of the account's rows in a table."""
+    row = account.execute("SELECT count(*) FROM {} WHERE esp_integration_id = %(account)s", table).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def rows_by_subject(account: Account, table: Table, column: str) -> dict[str, int]:
+    """Return the number of the account's rows in a table for each value of a column."""
+    query = "SELECT {column}, count(*) FROM {} WHERE esp_integration_id = %(account)s GROUP BY 1"
+    return dict(account.execute(account.compose(query, table, column=Identifier(column))).fetchall())
 
 
 def list_ids(account: Account) -> list[str]:

@@ -6,6 +6,7 @@ thousands of partitions. There is no default partition: attaching a month would 
 
 from collections.abc import Collection, Iterator
 from datetime import date
+from typing import NamedTuple
 
 import polars as pl
 from psycopg import Connection
@@ -27,8 +28,37 @@ SELECT parent.relkind = 'p', ARRAY(
     WHERE inhparent = parent.oid AND child.relname = ANY(%(names)s)
 ) FROM pg_class AS parent WHERE parent.oid = to_regclass(%(parent)s)
 """
+_PARTS = """
+WITH RECURSIVE tree AS (
+    SELECT to_regclass(%(name)s)::oid AS oid UNION ALL
+    SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
+)
+SELECT namespace.nspname, class.relname, pg_relation_size(class.oid) FROM tree
+JOIN pg_class AS class ON class.oid = tree.oid JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+WHERE class.relkind = 'r' ORDER BY class.relname
+"""
 _COLUMNS = "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass(%(name)s) AND NOT attisdropped"
 _LOCK = "SELECT pg_advisory_xact_lock(pg_catalog.hashtextextended('klaviyo_pg.partitions', 0))"
+
+
+class Partition(NamedTuple):
+    """A table, or one of its partitions, and its size in bytes."""
+
+    table: Table
+    schema: str
+    name: str
+    bytes: int
+
+    @property
+    def identifier(self) -> Identifier:
+        """The qualified name."""
+        return Identifier(self.schema, self.name)
+
+
+def stored_partitions(account: Account, table: Table) -> list[Partition]:
+    """Return a table, or the partitions that contain its rows."""
+    name = account.table(table).as_string(account.connection)
+    return [Partition(table, *row) for row in account.execute(_PARTS, name=name)]
 
 
 def is_partitioned(connection: Connection, schema: str, table: Table) -> bool:

@@ -59,5 +59,14 @@ def forget(account: Account, stream: str, metric_id: str, days: Collection[date]
     account.execute(query, bookkeeping.WATERMARKS, prefix=_key(stream, metric_id, ""), keys=keys)
 
 
+def forget_all(account: Account, streams: Collection[str]) -> None:
+    """Forget all days of some reports, so that runs read them again."""
+    query = (
+        "DELETE FROM {} WHERE esp_integration_id = %(account)s AND split_part(stream, '/', 1) = ANY(%(streams)s)"
+        " AND split_part(stream, '/', 3) <> ''"
+    )
+    account.execute(query, bookkeeping.WATERMARKS, streams=list(streams))
+
+
 def _key(stream: str, metric_id: str, day: str) -> str:
     return f"{stream}/{metric_id}/{day}"

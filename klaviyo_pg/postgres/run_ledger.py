@@ -99,6 +99,17 @@ def open_run(account: Account, flow: str, selection: str, now: datetime, is_limi
     return OpenedRun(run_id, as_of, unfinished is not None, stored[0])
 
 
+def begin_anew(account: Account, flow: str) -> None:
+    """Let no later run of a flow resume one that did not finish."""
+    account.execute(
+        "UPDATE {} SET selection = NULL WHERE esp_integration_id = %(account)s AND flow = %(flow)s"
+        " AND state = ANY(%(unfinished)s)",
+        bookkeeping.RUNS,
+        flow=flow,
+        unfinished=list(UNFINISHED),
+    )
+
+
 def take(account: Account, flow: str, run_id: str, session_id: str) -> None:
     """Record that a session writes to a run, and no other one to any run of the flow. Those in progress have ended."""
     account.execute(

@@ -32,6 +32,10 @@ _OBJECTS = """
     WHERE n.nspname = %(schema)s AND (c.oid IS NULL OR c.relkind = 'c') AND t.typcategory <> 'A'
     ORDER BY name
 """
+_VIEWS = """
+    SELECT DISTINCT n.nspname, obj_description(c.oid, 'pg_class') AS comment FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'v' ORDER BY 1
+"""
 _COLUMNS = """
     SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
     WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
@@ -70,6 +74,13 @@ def drop(account: Account, name: str) -> bool:
     """
     with changing(account.connection, [name]):
         return _drop_all(account, name)
+
+
+def schemas_of(account: Account) -> list[str]:
+    """Return the names of the schemas that have views over the account."""
+    marked = ((name, _MARK.search(comment or "")) for name, comment in account.execute(SQL(_VIEWS)))
+    own = (account.integration_id, account.schema)
+    return sorted({name for name, mark in marked if mark is not None and mark.groups() == own})
 
 
 def check(account: Account, name: str) -> None:

@@ -1,15 +1,48 @@
 """The ledger of watermarks: how far each stream has been read without a gap. The caller owns the transaction."""
 
-from datetime import datetime
+from collections.abc import Collection
+from datetime import UTC, datetime
 
 from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.postgres.account import Account
+
+_OUTDATED = "outdated_"
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def read(account: Account) -> dict[str, datetime]:
     """Return the watermark of each stream."""
     query = "SELECT stream, watermark FROM {} WHERE esp_integration_id = %(account)s"
     return dict(account.execute(query, bookkeeping.WATERMARKS).fetchall())
+
+
+def valid(account: Account) -> dict[str, datetime]:
+    """Return the watermark of each stream, except of those of which everything read so far is out of date."""
+    stored = read(account)
+    return {stream: at for stream, at in stored.items() if stored.get(outdated(stream), _NEVER) < at}
+
+
+def outdated(stream: str) -> str:
+    """Return the name under which watermarks record the time up to which what was read of a stream is out of date."""
+    return f"{_OUTDATED}{stream}"
+
+
+def outdate(account: Account, streams: Collection[str]) -> None:
+    """Record that everything read so far of some streams, and of their subjects, is out of date.
+
+    A later run reads it in full. Their watermarks stay, which the view `freshness` shows.
+    """
+    account.execute(
+        "INSERT INTO {} AS stored (esp_integration_id, stream, watermark)"
+        " SELECT esp_integration_id, %(outdated)s || stream, watermark FROM {}"
+        " WHERE esp_integration_id = %(account)s AND split_part(stream, '/', 1) = ANY(%(streams)s)"
+        " ON CONFLICT (esp_integration_id, stream) DO UPDATE SET"
+        " watermark = greatest(stored.watermark, excluded.watermark)",
+        bookkeeping.WATERMARKS,
+        bookkeeping.WATERMARKS,
+        outdated=_OUTDATED,
+        streams=list(streams),
+    )
 
 
 def advance(

@@ -93,7 +93,7 @@ def selection(names: Collection[str], streams: Mapping[str, Stream] = STREAMS) -
 
     Raises BadSettings where there is no such table, or where one cannot be left out.
     """
-    _check_names(names)
+    check_names([name.removeprefix("-") for name in names if name not in (_ALL, _DEFAULT)])
     excluded = frozenset(name.removeprefix("-") for name in names if name.startswith("-"))
     positive = frozenset(name for name in names if not name.startswith("-"))
     base = frozenset[str]()
@@ -105,6 +105,20 @@ def selection(names: Collection[str], streams: Mapping[str, Stream] = STREAMS) -
     for table in sorted(excluded):
         _check_exclusion(table, selected)
     return selected
+
+
+def check_names(names: Collection[str]) -> None:
+    """Raise BadSettings if there is no table of one of these names."""
+    existing = {table.name for table in DATA}
+    for name in names:
+        if name not in existing:
+            raise BadSettings(f"There is no table {name}. {_advice(name, existing)}")
+
+
+def _advice(table: str, existing: Collection[str]) -> str:
+    if nearest := get_close_matches(table.lower(), existing, 1):
+        return f"Did you mean {nearest[0]}?"
+    return f"The tables are {', '.join(sorted(existing))}."
 
 
 def selection_of(settings: Settings) -> Selection:
@@ -138,20 +152,6 @@ def metrics_to_read(
     if with_subscriptions:
         chosen |= {row.id for row in stored if implies_change(row.name, row.destination)}
     return [KnownMetric(row.id, row.name) for row in stored if row.id in chosen and not row.is_deleted]
-
-
-def _check_names(names: Collection[str]) -> None:
-    existing = {table.name for table in DATA}
-    for name in names:
-        table = name.removeprefix("-")
-        if table not in existing and name not in (_ALL, _DEFAULT):
-            raise BadSettings(f"There is no table {table}. {_advice(table, existing)}")
-
-
-def _advice(table: str, existing: Collection[str]) -> str:
-    if nearest := get_close_matches(table.lower(), existing, 1):
-        return f"Did you mean {nearest[0]}?"
-    return f"The tables are {', '.join(sorted(existing))}."
 
 
 def _check_exclusion(table: str, selected: Selection) -> None:

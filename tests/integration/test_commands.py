@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.cli.erase import erase as erase_command
+from klaviyo_pg.cli.remove import remove
 from klaviyo_pg.postgres import accounts, claims, erase, erase_events, reconciliation, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.reconciliation import Comparison
@@ -176,11 +178,16 @@ def test_status_shows_erasing_that_was_interrupted(
 
 
 @pytest.fixture
-def finish_erasing(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """Runs `klaviyo-pg erase` without people, in this process."""
+def environment(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets commands in this process use the warehouse."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATABASE_URL", url_of(database))
     monkeypatch.setenv("KLAVIYO_INTEGRATION", "shop")
+
+
+@pytest.fixture
+def finish_erasing(environment: None) -> Callable[[], int]:
+    """Runs `klaviyo-pg erase` without people, in this process."""
     return lambda: erase_command(Namespace(email=[], id=[], file=None, yes=True, integration=None))
 
 
@@ -266,3 +273,58 @@ def test_rename_gives_an_account_another_name(
     names = connection.execute("SELECT name, esp_integration_id FROM integrations ORDER BY name").fetchall()
     assert names[0] == ("shop-de", integration_id)
     assert connection.execute("SELECT integration FROM page_sizes").fetchall() == [("shop-de",)]
+
+
+def test_remove_needs_a_confirmation(command: Any, integration_id: str, connection: psycopg.Connection) -> None:
+    """Without a terminal, --yes is one. What is unknown, or in use, is refused before that."""
+    for arguments, sentence in [
+        (("shop",), "Nothing was removed: confirmation needs a terminal. Pass --yes to skip it."),
+        (("absent", "--yes"), "There is no account absent in the schema klaviyo. Choose another --integration."),
+    ]:
+        refused = command("remove", *arguments)
+        assert (refused.returncode, refused.stderr) == (2, f"{sentence}\n")
+    account = Account(connection, "klaviyo", integration_id)
+    with connection.transaction():
+        assert claims.try_claim(account, "backfill", for_transaction=True)
+        assert "Another backfill run of shop is in progress" in command("remove", "shop").stderr
+    assert connection.execute("SELECT count(*) FROM members").fetchone() == (1,)
+    done = command("remove", "shop", "--yes")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Removed shop." in done.stdout
+    assert connection.execute("SELECT count(*) FROM integrations").fetchone() == (0,)
+
+
+class _Terminal(StringIO):
+    """Standard input of a terminal at which something is typed."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("typed", "code"), [("yes", 1), ("", 1), ("shop", 0)])
+def test_remove_asks_for_the_name_of_the_account(
+    environment: None,
+    integration_id: str,
+    connection: psycopg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    typed: str,
+    code: int,
+) -> None:
+    """It shows how many rows are deleted. Anything but the name removes nothing."""
+    monkeypatch.setattr("sys.stdin", _Terminal(typed))
+    assert remove(Namespace(name="shop", yes=False)) == code
+    assert ["members", "1"] in [line.replace("\u2502", " ").split() for line in capsys.readouterr().out.splitlines()]
+    assert connection.execute("SELECT count(*) FROM members").fetchone() == (code,)
+
+
+def test_status_shows_that_removing_was_interrupted(
+    command: Any, integration_id: str, connection: psycopg.Connection
+) -> None:
+    """Removing is resumed without another confirmation, and until then no one is erased."""
+    accounts.record_removal(Account(connection, "klaviyo", integration_id))
+    sentence = "Removing shop is not finished. Run klaviyo-pg remove shop to resume it."
+    assert sentence in command("status").stdout
+    assert "shop is being removed from this warehouse" in command("erase", "--id", "p1", "--yes").stderr
+    assert command("remove", "shop").returncode == 0
+    assert connection.execute("SELECT count(*) FROM members").fetchone() == (0,)

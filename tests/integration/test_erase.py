@@ -22,6 +22,7 @@ from klaviyo_pg.postgres.event_tables import move_events
 from klaviyo_pg.postgres.excluded import merge as merge_swept_exclusions
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.postgres.member_lists import derive_member_lists
+from klaviyo_pg.postgres.partitions import Partition
 from klaviyo_pg.postgres.patience import Patience
 from pipeline.erasing import Transact, claim_over, erase_people, in_transactions
 from tests.driver import PATIENCE
@@ -496,7 +497,7 @@ def _request(account: Account, member_id: str) -> None:
         request(account, [], [member_id])
 
 
-def _search(account: Account, partition: erase_events.Partition) -> None:
+def _search(account: Account, partition: Partition) -> None:
     with account.connection.transaction():
         search(account, partition)
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.postgres import accounts, backfill_ledger, chunk_ledger, clock, lookups, run_ledger, watermarks
+from klaviyo_pg.postgres import accounts, backfill_ledger, chunk_ledger, clock, details, lookups, run_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.postgres.event_tables import move_events
@@ -198,6 +198,24 @@ def test_each_stream_of_each_account_has_its_watermark(account: Account) -> None
     watermarks.advance(others[0], "events/a", None, NOON + 3 * DAY, "opens", "a")
     assert watermarks.read(account) == {"events/a": NOON + DAY, "profiles": NOON + 2 * DAY}
     assert watermarks.read(others[1]) == {}
+
+
+def test_a_watermark_does_not_count_while_what_was_read_is_out_of_date(account: Account) -> None:
+    """A later read makes it count again, unless something was out of date up to its time."""
+    for stream in ("list_members/L1", "list_members/L2", "profiles"):
+        watermarks.advance(account, stream, None, NOON, "members")
+    watermarks.outdate(account, ["list_members"])
+    assert watermarks.valid(account) == {"profiles": NOON} | {
+        watermarks.outdated(f"list_members/{each}"): NOON for each in ("L1", "L2")
+    }
+    watermarks.advance(account, "list_members/L1", None, NOON + DAY, "members")
+    assert watermarks.valid(account)["list_members/L1"] == NOON + DAY
+    watermarks.outdate(account, ["list_members"])
+    assert "list_members/L1" not in watermarks.valid(account)
+    details.record_outdated(account, NOON - DAY)
+    assert watermarks.valid(account)["profiles"] == NOON
+    details.record_outdated(account, NOON + DAY)
+    assert "profiles" not in watermarks.valid(account)
 
 
 def test_a_watermark_of_an_older_version_gets_its_table_and_subject(account: Account) -> None:

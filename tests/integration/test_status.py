@@ -13,7 +13,7 @@ from klaviyo_pg.catalogue import bookkeeping, loads
 from klaviyo_pg.cli.selectable import metrics
 from klaviyo_pg.cli.status import status
 from klaviyo_pg.errors import KlaviyoPgError
-from klaviyo_pg.postgres import accounts, runs, watermarks
+from klaviyo_pg.postgres import accounts, run_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.states import RunState
 from tests.runs import url_of
@@ -37,8 +37,8 @@ def shop(
 def run(account: Account, age: timedelta, flow: str = "daily", state: RunState = RunState.COMPLETE) -> None:
     """Record a run that ended so long ago, with everything read up to then."""
     ended = datetime.now(UTC) - age
-    opened = runs.open_run(account, flow, str(age), ended - HOUR)
-    runs.close_run(account, opened.run_id, state, None)
+    opened = run_ledger.open_run(account, flow, str(age), ended - HOUR)
+    run_ledger.close_run(account, opened.run_id, state, None)
     query = "UPDATE {} SET finished_at = %(at)s WHERE run_id = %(run_id)s"
     account.execute(query, bookkeeping.RUNS, at=ended, run_id=opened.run_id)
     account.connection.commit()

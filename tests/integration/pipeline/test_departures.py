@@ -10,6 +10,7 @@ import pytest
 from klaviyo_pg.errors import Refused
 from klaviyo_pg.postgres import claims, erase, erase_events
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.partitions import Partition
 from klaviyo_pg.rows import Consent, Reject, Suppression
 from tests.erasing import erase as erase_at_once
 from tests.fake_source import FakeSource
@@ -353,7 +354,7 @@ def test_erasing_that_another_process_takes_over_is_left_to_it(
         erase.request(Account(connection, "klaviyo", integration_id), [], ["P1"])
     look = erase_events.to_search
 
-    def taken_over(account: Account) -> list[erase_events.Partition]:
+    def taken_over(account: Account) -> list[Partition]:
         assert erase_events.to_search is taken_over, "the run continues without its claim"
         monkeypatch.setattr(erase_events, "to_search", look)
         cut_connections(warehouse)

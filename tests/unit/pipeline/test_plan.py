@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from klaviyo_pg.postgres.details import OUTDATED
 from klaviyo_pg.postgres.excluded import Extent
 from klaviyo_pg.windows import FULL_READ, OpenWindow, Window
 from pipeline.chunks import Chunk, key_of
@@ -171,13 +170,6 @@ def test_profiles_are_read_from_their_watermark_on(watermark: datetime | None, s
     watermarks = {} if watermark is None else {"profiles": watermark}
     whole = Chunk("profiles", OpenWindow(start), None, start, (None,), is_divisible=True)
     assert list(profile_chunks(watermarks)) == [whole]
-
-
-@pytest.mark.parametrize(("overwritten", "is_whole"), [(FRESH - DAY, False), (FRESH, True), (FRESH + DAY, True)])
-def test_all_people_are_read_again_once_they_were_overwritten(overwritten: datetime, is_whole: bool) -> None:
-    """This counts from the present of the last read on: it may have read someone before they were overwritten."""
-    [chunk] = profile_chunks({"profiles": FRESH, OUTDATED: overwritten})
-    assert (chunk.window == FULL_READ) == (chunk.start is None) == is_whole
 
 
 def test_members_are_read_list_by_list() -> None:

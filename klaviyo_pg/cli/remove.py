@@ -1,0 +1,79 @@
+"""The command that removes an account from the warehouse, with everything that is stored of it."""
+
+import sys
+from argparse import Namespace
+from contextlib import closing
+from functools import partial
+
+from klaviyo_pg.cli.deleting import Progress, print_rows
+from klaviyo_pg.cli.output import print_warning
+from klaviyo_pg.cli.preflight import check_settings
+from klaviyo_pg.cli.warehouse import no_account, open_warehouse, warehouse_url
+from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.postgres import accounts, idle, removal, schema, schema_lock, view_schema
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres.connect import connect
+from klaviyo_pg.postgres.patience import repeated
+from klaviyo_pg.settings import Settings
+from pipeline import spool
+from pipeline.removing import remove_account
+
+
+def remove(arguments: Namespace) -> int:
+    """Remove an account from the warehouse, and its spool from this machine."""
+    settings, name = check_settings(), arguments.name
+    schema_name = settings.warehouse_schema
+    with open_warehouse(settings) as connection:
+        schema.upgrade_patiently(connection, schema_name, schema.storage_of(settings), print_warning)
+        registered = accounts.find(connection, schema_name, name)
+        if registered is None:
+            raise no_account(schema_name, name)
+        account = Account(connection, schema_name, registered.integration_id)
+        connection.commit()
+        if not (arguments.yes or _is_confirmed(account, name)):
+            print("Nothing was removed.")
+            return 1
+        with closing(connect(warehouse_url(settings), schema_name)) as other:
+            holder = Account(other, schema_name, account.integration_id)
+            prepare = partial(_delete_what_is_elsewhere, account, settings)
+            rows = remove_account(account, holder, name, prepare, Progress().report)
+    print_rows(f"{name}: removed", {table: number for table, number in rows.items() if number})
+    print(
+        f"Removed {name}. Runs with KLAVIYO_INTEGRATION={name} would load it again: take that out of .env, deployments "
+        "and blocks."
+    )
+    return 0
+
+
+def _is_confirmed(account: Account, name: str) -> bool:
+    """Show how many rows the account has, and have its name typed. What was confirmed before is not asked again."""
+    with account.connection.transaction():
+        if not accounts.stays(account):
+            print(f"Resuming to remove {name}.")
+            return True
+        idle.keep_runs_out(account, name)
+    if not sys.stdin.isatty():
+        raise BadSettings("Nothing was removed: confirmation needs a terminal. Pass --yes to skip it.")
+    with account.connection.transaction():
+        rows = removal.estimate(account)
+    print_rows(f"{name}: rows to delete, about", {table: number for table, number in rows.items() if number})
+    try:
+        answer = input(f"This deletes all of these rows and cannot be undone. Type {name} to remove it: ")
+    except EOFError:  # Ctrl-D
+        print()
+        return False
+    return answer.strip() == name.strip()
+
+
+def _delete_what_is_elsewhere(account: Account, settings: Settings) -> None:
+    """Drop the views over the account, and delete its spool on this machine."""
+    with account.connection.transaction():
+        names = view_schema.schemas_of(account)
+    for name in names:
+        repeated(partial(_drop_views, account, name), schema_lock.PATIENCE, print_warning)
+    spool.delete(settings.spool_dir / account.integration_id)
+
+
+def _drop_views(account: Account, name: str) -> None:
+    with account.connection.transaction():
+        view_schema.drop(account, name)

@@ -1,0 +1,53 @@
+"""The command that lets the next daily run read tables in full again, without deleting anything."""
+
+from argparse import Namespace
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from klaviyo_pg.cli.preflight import check_settings
+from klaviyo_pg.cli.warehouse import no_account, open_warehouse
+from klaviyo_pg.klaviyo.dialects import open_source
+from klaviyo_pg.postgres import accounts, idle
+from klaviyo_pg.postgres.account import Account
+from pipeline import checks
+from pipeline.rereading import Reread, read_again, requests_for, streams_to_read
+from pipeline.streams.selection import selection_of
+
+
+def reread(arguments: Namespace) -> int:
+    """Record that the endpoints of some tables have to be read in full, and print which ones. Sends no request."""
+    settings = check_settings(klaviyo_integration=arguments.integration)
+    name, schema_name = settings.klaviyo_integration, settings.warehouse_schema
+    source = open_source(settings)
+    streams = streams_to_read(arguments.tables, selection_of(settings), source)
+    with open_warehouse(settings) as connection:
+        registered = accounts.find(connection, schema_name, name)
+        if registered is None:
+            raise no_account(schema_name, name)
+        account = Account(connection, schema_name, registered.integration_id)
+        checks.check_stays(account, name)
+        idle.keep_runs_out(account, name)
+        read_again(account, streams)
+        expected = requests_for(account, streams, source, settings)
+    if not expected:
+        print(f"Every run reads {', '.join(arguments.tables)} in full.")
+        return 0
+    _print(name, expected)
+    return 0
+
+
+def _print(name: str, expected: Iterable[Reread]) -> None:
+    table = Table("stream", "requests", title=escape(f"{name}: the next daily run reads in full"))
+    for each in expected:
+        table.add_row(each.stream.replace("_", " "), _number(each))
+    Console().print(table)
+    print("Nothing was deleted. Rows that have not changed are not written.")
+
+
+def _number(reread: Reread) -> str:
+    if reread.is_every_run:
+        return "as every daily run"
+    return "unknown" if reread.requests is None else f"about {reread.requests:,}"

@@ -1,0 +1,52 @@
+"""Removing an account from a warehouse, in short transactions: other accounts are loaded, and a rerun resumes it.
+
+From the first transaction on, no run of the account begins, whether or not removing was interrupted.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+from klaviyo_pg.postgres import accounts, claims, removal
+from klaviyo_pg.postgres.account import Account
+from pipeline.erasing import OnProgress, Transact, in_transactions, report_nothing, under_claim
+
+
+def remove_account(
+    account: Account,
+    holder: Account,
+    name: str,
+    prepare: Callable[[], None],
+    report: OnProgress = report_nothing,
+) -> Mapping[str, int]:
+    """Remove the account of this name from all tables, and return the number of rows by table.
+
+    Each transaction on the account's connection is stored when it ends, so that removing can be interrupted at any
+    time. A rerun does the rest. The holder's connection keeps runs of the account out. `prepare` is called when they
+    are, before any row is deleted. Raises Busy if a run, or erasing, is in progress.
+    """
+    with _alone(account, holder, name) as transact:
+        transact(accounts.record_removal)
+        prepare()
+        rows = _delete(transact, transact(removal.ranges), report)
+        transact(partial(removal.finish, name=name))
+    return rows
+
+
+@contextmanager
+def _alone(account: Account, holder: Account, name: str) -> Iterator[Transact]:
+    with holder.connection.transaction():
+        removal.claim(holder, name)
+        removal.wait_for_last_holders(account)
+        yield under_claim(in_transactions(account), removal.CLAIM, claims.session_of(holder.connection))
+
+
+def _delete(transact: Transact, ranges: Sequence[removal.PageRange], report: OnProgress) -> Mapping[str, int]:
+    rows: Counter[str] = Counter()
+    done, total = 0, sum(each.end - each.start for each in ranges)
+    for each in ranges:
+        report("Deleting rows", done, total)
+        rows[each.part.table.name] += transact(partial(removal.delete, pages=each))
+        done += each.end - each.start
+    return rows

@@ -1,0 +1,98 @@
+"""Rereading: what the next daily run reads in full again, and about how many requests that takes. Sends none.
+
+Nothing that is stored is deleted: the ledger records that the watermarks of streams no longer count.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from klaviyo_pg.catalogue import account as tables
+from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.postgres import lookups, report_ledger, run_ledger, watermarks
+from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.settings import Settings
+from pipeline.forecast import ROWS_PER_PAGE, pages
+from pipeline.sizes import TEMPLATES_PER_PAGE
+from pipeline.streams import DEPARTURES, REPORTS, STREAMS, content, on_request
+from pipeline.streams.events import EVENTS
+from pipeline.streams.lists import LIST_MEMBERS
+from pipeline.streams.people import PEOPLE, PROFILES
+from pipeline.streams.reports import LONGEST
+from pipeline.streams.segments import SEGMENT_MEMBERS
+from pipeline.streams.selection import Selection, check_names
+from pipeline.streams.stream import Stream
+
+_NOT_BY_ITSELF = (EVENTS, PEOPLE, *DEPARTURES)  # they follow from events, and from what else is missing
+_BY_CHANGE = (PROFILES, *content.STREAMS, *on_request.BY_CHANGE)
+_BY_SUBJECT = (LIST_MEMBERS, SEGMENT_MEMBERS)
+_OF_PEOPLE = (PROFILES, on_request.MEMBER_PREDICTIONS)
+
+
+class Reread(NamedTuple):
+    """A stream that the next daily run reads in full, and about how many requests that takes; None if it is unknown.
+
+    `is_every_run` says that every daily run reads it in full.
+    """
+
+    stream: str
+    requests: int | None
+    is_every_run: bool = False
+
+
+def streams_to_read(names: Collection[str], selected: Selection, source: Source) -> list[Stream]:
+    """Return the streams that fill tables, in order, without events.
+
+    Raises BadSettings where there is no such table, where only events fill it, and where TABLES leaves it out.
+    """
+    check_names(names)
+    chosen = {name: _streams_of(name, source) for name in names if name != tables.ACCOUNTS.name}
+    for name, streams in chosen.items():
+        if not streams:
+            raise BadSettings(
+                f"The rows of {name} come with events. To read them again, run klaviyo-pg backfill --start DATE "
+                "--restart."
+            )
+        if not any(stream.name in selected.streams for stream in streams):
+            raise BadSettings(f"TABLES leaves out {name}, so that the next daily run would not read it. Add it there.")
+    wanted = {stream.name for streams in chosen.values() for stream in streams} & selected.streams
+    return [stream for stream in STREAMS.values() if stream.name in wanted]
+
+
+def _streams_of(table: str, source: Source) -> list[Stream]:
+    filling = (stream for stream in STREAMS.values() if stream not in _NOT_BY_ITSELF and table in stream.tables)
+    return [stream for stream in filling if _is_offered(stream, source)]
+
+
+def _is_offered(stream: Stream, source: Source) -> bool:
+    return (source.lists_people or stream not in _OF_PEOPLE) and (source.reads_reports or stream not in REPORTS)
+
+
+def read_again(account: Account, streams: Iterable[Stream]) -> None:
+    """Let the next daily run read streams in full. It does not resume an unfinished one, which has read some of them.
+
+    The caller keeps runs of the account out.
+    """
+    names = [stream.name for stream in streams]
+    watermarks.outdate(account, [name for name in names if STREAMS[name] not in REPORTS])
+    report_ledger.forget_all(account, [name for name in names if STREAMS[name] in REPORTS])
+    run_ledger.begin_anew(account, "daily")
+
+
+def requests_for(account: Account, streams: Sequence[Stream], source: Source, settings: Settings) -> list[Reread]:
+    """Estimate the requests that reading streams in full takes, by the number of rows that are stored."""
+    return [_requests_for(account, stream, source, settings) for stream in streams]
+
+
+def _requests_for(account: Account, stream: Stream, source: Source, settings: Settings) -> Reread:
+    if stream in REPORTS:
+        return Reread(stream.name, -(-settings.report_days // LONGEST[stream.name]))
+    if stream in _BY_SUBJECT:
+        if source.looks_up_memberships:
+            return Reread(stream.name, None)
+        members = lookups.rows_by_subject(account, stream.table, f"{stream.subject}_id")
+        return Reread(stream.name, sum(map(pages, members.values())))
+    if stream in _BY_CHANGE:
+        size = TEMPLATES_PER_PAGE if stream is content.TEMPLATES else ROWS_PER_PAGE
+        return Reread(stream.name, pages(lookups.rows(account, stream.table), size))
+    return Reread(stream.name, None, is_every_run=True)

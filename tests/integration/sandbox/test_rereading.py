@@ -1,0 +1,48 @@
+"""The command `reread`: the next daily run sends the requests of a first one, and writes no unchanged row."""
+
+import re
+from argparse import Namespace
+from collections.abc import Iterator
+
+import pytest
+
+from klaviyo_pg.cli.reread import reread
+from klaviyo_pg.errors import Busy
+from sandbox.launcher import Sandbox, running
+from tests.driver import MIDNIGHT
+from tests.removing import id_of
+from tests.runs import Warehouse, positions
+
+TABLES = ("members", "stg_member_lists", "segment_members", "templates", "forms", "images", "campaigns")
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Sandbox]:
+    """An account whose history ends at midnight."""
+    with running(members=500, events=1_000, days=10, until=MIDNIGHT) as box:
+        yield box
+
+
+def test_unchanged_rows_are_read_and_not_written(
+    warehouse: Warehouse, box: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is refused while a run of the account is in progress."""
+    for name in ("database_url", "data_dir", "klaviyo_api_key", "klaviyo_base_url", "klaviyo_integration"):
+        monkeypatch.setenv(name.upper(), str(warehouse.settings[name]))
+    only = warehouse.variant(
+        tables=TABLES, segments=tuple(box.state()["segments"]), profile_sweep_days=0, blind_lookback_days=1
+    )
+    first = only.daily()
+    assert only.daily().traffic.requests < first.traffic.requests
+    before = positions(only)
+    arguments = Namespace(tables=TABLES, integration=None)
+    with only.open() as session:
+        session.claim(id_of(only, "default"), "daily")
+        with pytest.raises(Busy):
+            reread(arguments)
+    assert reread(arguments) == 0
+    announced = sum(map(int, re.findall(r"about (\d+)", capsys.readouterr().out)))
+    assert first.traffic.requests / 2 < announced < first.traffic.requests
+    again = only.daily()
+    assert (again.exit_code, again.traffic.requests) == (0, first.traffic.requests)
+    assert positions(only) == before
