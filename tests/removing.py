@@ -8,7 +8,7 @@ import psycopg
 from klaviyo_pg.catalogue import TABLES
 from klaviyo_pg.postgres import accounts
 from klaviyo_pg.postgres.account import Account
-from pipeline.erasing import Report, report_nothing
+from pipeline.erasing import OnProgress, report_nothing
 from pipeline.removing import remove_account
 from tests.runs import Warehouse, search_path
 
@@ -36,7 +36,7 @@ def id_of(warehouse: Warehouse, name: str) -> str:
 
 
 def remove(
-    warehouse: Warehouse, name: str, prepare: Callable[[], None] = lambda: None, report: Report = report_nothing
+    warehouse: Warehouse, name: str, prepare: Callable[[], None] = lambda: None, report: OnProgress = report_nothing
 ) -> dict[str, int]:
     """Remove an account, and return the number of rows by table."""
     schema = str(warehouse.settings.get("warehouse_schema", "klaviyo"))

@@ -441,8 +441,8 @@ def test_metrics_and_lists_are_looked_up(merged: Any, account: Account) -> None:
         merged(loads.SEGMENTS_AS_LISTS, segment, integration_id=name)
     merged(loads.METRICS)
     merged(loads.LISTS, both[0])
-    assert lookups.metrics(account) == [("m", "Opened Email", "opens", True)]
-    assert lookups.metrics(two) == [("m", "Opened Email", "opens", False)]
+    assert lookups.metrics(account) == [("m", "Opened Email", "opens", True, None)]
+    assert lookups.metrics(two) == [("m", "Opened Email", "opens", False, None)]
     assert lookups.list_ids(account) == ["l1"]
     assert lookups.list_ids(two) == ["l1", "l2"]
 

@@ -37,7 +37,7 @@ def shop(
 def run(account: Account, age: timedelta, flow: str = "daily", state: RunState = RunState.COMPLETE) -> None:
     """Record a run that ended so long ago, with everything read up to then."""
     ended = datetime.now(UTC) - age
-    opened = run_ledger.open_run(account, flow, str(age), ended - HOUR)
+    opened = run_ledger.open_run(account, flow, str(age), ended - HOUR, is_limited=False)
     run_ledger.close_run(account, opened.run_id, state, None)
     query = "UPDATE {} SET finished_at = %(at)s WHERE run_id = %(run_id)s"
     account.execute(query, bookkeeping.RUNS, at=ended, run_id=opened.run_id)

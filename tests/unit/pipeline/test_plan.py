@@ -94,9 +94,9 @@ def test_events_that_are_not_kept_are_not_read(
     watermark: datetime | None, since: datetime | None, kept_since: datetime, start: datetime, is_marked: bool
 ) -> None:
     """A watermark never stops because of them."""
-    watermarks = {} if watermark is None else {"a": watermark}
+    watermarks = {} if watermark is None else {None: watermark, "a": watermark}
     chunks = plan(["a"], watermarks, HORIZON._replace(since=since, kept_since=kept_since))
-    assert (chunks[0].start, chunks[0].marks) == (start, ("a",) if is_marked else ())
+    assert (chunks[0].start, chunks[0].marks) == (start, (None, "a") if is_marked else ())
 
 
 def test_a_metric_with_a_longer_overlap_is_read_alone() -> None:
