@@ -15,12 +15,23 @@ from tests.runs import Warehouse, positions
 
 TABLES = ("members", "stg_member_lists", "segment_members", "templates", "forms", "images", "campaigns")
 
+ENDPOINTS = (
+    *("profiles", "lists/{id}/profiles", "segments/{id}/profiles", "templates", "forms", "forms/{id}/form-versions"),
+    "images",
+)
+
 
 @pytest.fixture(scope="module")
 def box() -> Iterator[Sandbox]:
     """An account whose history ends at midnight."""
     with running(members=500, events=1_000, days=10, until=MIDNIGHT) as box:
         yield box
+
+
+def requests_of_tables(box: Sandbox) -> int:
+    """Return how many requests have been sent to the endpoints that daily runs do not always read in full."""
+    sent = box.state()["requests"]
+    return sum(sent[f"GET /api/{each}"] for each in ENDPOINTS)
 
 
 def test_unchanged_rows_are_read_and_not_written(
@@ -42,7 +53,9 @@ def test_unchanged_rows_are_read_and_not_written(
             reread(arguments)
     assert reread(arguments) == 0
     announced = sum(map(int, re.findall(r"about (\d+)", capsys.readouterr().out)))
-    assert first.traffic.requests / 2 < announced < first.traffic.requests
+    sent = requests_of_tables(box)
     again = only.daily()
     assert (again.exit_code, again.traffic.requests) == (0, first.traffic.requests)
+    sent = requests_of_tables(box) - sent
+    assert sent / 2 < announced <= sent, "those of segments are unknown"
     assert positions(only) == before
