@@ -169,7 +169,7 @@ def _open(
             _resumption(opened.as_of) if opened.is_resumed else None,
         )
         if settings.events_since is not None:
-            kept_events.forget_before(account, settings.events_kept_since)
+            kept_events.forget_before(account, session, settings.events_kept_since)
     run = Run(
         opened.run_id,
         account.integration_id,

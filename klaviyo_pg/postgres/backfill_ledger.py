@@ -50,6 +50,11 @@ class BackfillChunk(NamedTuple):
         return Window(self.reached or self.window_start, self.window_end)
 
     @property
+    def stored(self) -> Window:
+        """The window that has been read and stored; without length before the first checkpoint."""
+        return self.window if self.state is ChunkState.DONE else Window(self.window_start, self.left.start)
+
+    @property
     def waiting(self) -> int:
         """The number of events that remain to be read; 0 if the source did not count them."""
         return 0 if self.state == ChunkState.DONE else max(0, (self.expected or 0) - self.loaded)
@@ -150,19 +155,18 @@ def forget(account: Account, metric_ids: Sequence[str], window: Window, run_id: 
 
 
 def forget_before(account: Account, since: datetime) -> list[BackfillChunk]:
-    """Forget that anything before a time has been loaded. Return the chunks that begin there now.
+    """Forget that anything before a time has to be loaded or has been. Return the chunks that begin there now.
 
-    The numbers of their events are not known any longer; see `record_loaded`.
+    They keep their state and checkpoint. The numbers of their events are not known any longer; see `record_loaded`.
     """
-    values = {"since": since, "done": ChunkState.DONE}
-    of_account = "esp_integration_id = %(account)s AND state = %(done)s"
-    earlier = f"DELETE FROM {{}} WHERE {of_account} AND window_end <= %(since)s"
-    account.execute(earlier, bookkeeping.BACKFILL_CHUNKS, **values)
+    earlier = "DELETE FROM {} WHERE esp_integration_id = %(account)s AND window_end <= %(since)s"
+    account.execute(earlier, bookkeeping.BACKFILL_CHUNKS, since=since)
     cut = account.execute(
-        "UPDATE {} SET window_start = %(since)s, expected = NULL, loaded = 0, counted_by = NULL, updated_at = now()"
-        f" WHERE {of_account} AND window_start < %(since)s RETURNING metric_id",
+        "UPDATE {} SET window_start = %(since)s, expected = NULL, loaded = 0, counted_by = NULL, updated_at = now(),"
+        " reached = CASE WHEN reached > %(since)s THEN reached END"
+        " WHERE esp_integration_id = %(account)s AND window_start < %(since)s RETURNING metric_id",
         bookkeeping.BACKFILL_CHUNKS,
-        **values,
+        since=since,
     )
     begun = [metric_id for (metric_id,) in cut]
     query = f"{_SELECT} AND metric_id = ANY(%(begun)s) AND window_start = %(since)s"

@@ -146,10 +146,13 @@ def loaded_windows(account: Account, since: datetime) -> dict[str, list[Window]]
 
 
 def forget_before(account: Account, since: datetime) -> None:
-    """Delete the comparisons of what lies before a time, because it is not kept."""
+    """Forget that anything before a time has been compared, because it is not kept."""
+    for table in (bookkeeping.RECONCILIATION, bookkeeping.RECONCILED_HISTORY):
+        earlier = "DELETE FROM {} WHERE esp_integration_id = %(account)s AND window_end <= %(since)s"
+        account.execute(earlier, table, since=since)
     account.execute(
-        "DELETE FROM {} WHERE esp_integration_id = %(account)s AND window_end <= %(since)s",
-        bookkeeping.RECONCILIATION,
+        "UPDATE {} SET window_start = %(since)s WHERE esp_integration_id = %(account)s AND window_start < %(since)s",
+        bookkeeping.RECONCILED_HISTORY,
         since=since,
     )
 

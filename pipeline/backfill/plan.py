@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from klaviyo_pg.errors import Busy
@@ -56,11 +56,8 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
         ids = metrics_of(account, run, event_tables)
         chunks = backfill_ledger.chunks(account)
         if is_new := restart and run_ledger.restart(account, run.id, partial(_is_read, chunks, ids, window)):
-            dropped = _with_dropped(window, run.settings.events_kept_since)
-            check_no_parts(
-                account, [each for each in chunks if each.metric_id in ids and each.window.overlaps(dropped)]
-            )
-            backfill_ledger.forget(account, ids, dropped, run.id)
+            check_no_parts(account, [each for each in chunks if each.metric_id in ids and each.window.overlaps(window)])
+            backfill_ledger.forget(account, ids, window, run.id)
             chunks = backfill_ledger.chunks(account)
         others = backfill_ledger.counted_by_others(account, run.id)
         return ids, chunks, others, is_new
@@ -79,11 +76,6 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
         for group in adjoining(chunk for chunk in mine if (chunk.metric_id, chunk.window_start) in to_check)
     )
     return Plan(_newest_first(wanted), missing, window.start, loaded, bool(metric_ids))
-
-
-def _with_dropped(window: Window, kept_since: datetime) -> Window:
-    """Return a window with all time before it, where that is not kept, so that it is not read again."""
-    return window._replace(start=datetime.min.replace(tzinfo=UTC)) if window.start <= kept_since else window
 
 
 def _is_read(chunks: Iterable[BackfillChunk], metric_ids: Iterable[str], window: Window, as_of: datetime) -> bool:

@@ -69,6 +69,20 @@ def test_history_is_compared_within_a_budget_the_oldest_comparison_first(loaded:
     assert set(seen) == everything
 
 
+def test_history_that_was_not_kept_is_compared_first_once_it_is_loaded_again(
+    loaded: Warehouse, shop: FakeAccount
+) -> None:
+    """Until then, it does not count as compared."""
+    loaded.reconcile()
+    loaded.daily(*ALL_EVENTS, events_since=days_ago(400).date())
+    assert loaded.one("SELECT min(window_start) FROM reconciled_history") == days_ago(400)
+    loaded.backfill(days_ago(3 * 365), days_ago(4))
+    shop.recover()
+    loaded.reconcile(reconcile_history_requests=1)
+    [(_, window)] = history_requests(shop)
+    assert window.start < days_ago(400)
+
+
 @pytest.mark.slow
 def test_a_source_that_counts_by_month_has_the_same_budget(loaded: Warehouse, shop: FakeAccount) -> None:
     """A year takes 12 requests of the legacy API: what does not fit waits for the next run."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from klaviyo_pg.errors import BadAnswer, MissingScope
+from klaviyo_pg.errors import BadAnswer, MissingScope, Unavailable
 from klaviyo_pg.postgres import backfill_ledger
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.backfill.conftest import (
@@ -21,6 +21,8 @@ from tests.integration.pipeline.backfill.conftest import (
 )
 from tests.integration.pipeline.conftest import HOUR, Warehouse, days_ago
 from tests.runs import ALL_EVENTS
+
+CHUNK_WINDOWS = "SELECT metric_id, window_start, window_end FROM backfill_chunks ORDER BY 1, 2"
 
 
 def test_a_backfill_loads_every_event_once(warehouse: Warehouse, shop: FakeAccount, backfill: Backfill) -> None:
@@ -113,6 +115,50 @@ def test_history_that_was_not_kept_is_loaded_again(warehouse: Warehouse, shop: F
     assert spooled(events_since=days_ago(18).date()).changed() == {}
     assert spooled().state == "complete"
     assert_complete(warehouse, shop)
+
+
+@pytest.mark.parametrize("kept_days", [18, 5], ids=["before the checkpoint", "after the checkpoint"])
+def test_history_that_was_read_in_part_and_not_kept_is_loaded_again(
+    warehouse: Warehouse, shop: FakeAccount, kept_days: int
+) -> None:
+    """The chunk of the opens fails after 20 of its 30 days."""
+    backfill = partial(warehouse.backfill, START, chunk_events=10_000, spool=False)
+    shop.fail("events", Unavailable("Away."), subject="OPEN", page=5)
+    assert backfill().state == "partial"
+    shop.recover()
+    warehouse.execute("DELETE FROM events WHERE event_at < %s", days_ago(kept_days))
+    warehouse.execute("DELETE FROM opens WHERE event_at < %s", days_ago(kept_days))
+    warehouse.daily(*ALL_EVENTS, events_since=days_ago(kept_days).date())
+    assert backfill().state == "complete"
+    assert_complete(warehouse, shop)
+
+
+def test_a_resumed_backfill_does_not_read_what_is_not_kept(
+    warehouse: Warehouse, shop: FakeAccount, spooled: Backfill
+) -> None:
+    """Chunks that were planned begin before the first day to keep."""
+    shop.fail("events", BadAnswer("Odd."))
+    spooled()
+    shop.recover()
+    assert spooled(events_since=days_ago(18).date()).state == "complete"
+    assert min(each.window.start for each in shop.sent("events")) == days_ago(18)
+    assert min(warehouse.column("SELECT event_at FROM opens UNION SELECT event_at FROM events")) >= days_ago(18)
+
+
+@pytest.mark.parametrize("claim", ["backfill", backfill_ledger.part_claim("G")], ids=["backfill", "part"])
+def test_chunks_stay_as_they_are_while_a_backfill_reads_them(
+    warehouse: Warehouse, shop: FakeAccount, spooled: Backfill, claim: str
+) -> None:
+    """EVENTS_SINCE is followed by the next run."""
+    spooled()
+    warehouse.execute("UPDATE backfill_chunks SET group_name = 'G', state = 'planned' WHERE metric_id = 'ORDER'")
+    follow = partial(warehouse.daily, "metrics", events_since=days_ago(18).date())
+    before = warehouse.rows(CHUNK_WINDOWS)
+    with in_progress_elsewhere(warehouse, claim):
+        follow()
+        assert warehouse.rows(CHUNK_WINDOWS) == before
+    follow()
+    assert min(start for _, start, _ in warehouse.rows(CHUNK_WINDOWS)) == days_ago(18)
 
 
 def test_an_end_leaves_later_events_out(warehouse: Warehouse, shop: FakeAccount) -> None:
