@@ -1,5 +1,7 @@
 """Sessions: claims that are renewed, API clients that are lent to one thread at a time, and runs that are joined."""
 
+import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,12 +15,13 @@ import pytest
 from klaviyo_pg.catalogue import dimensions
 from klaviyo_pg.errors import BadSettings, Busy, DatabaseAway, Stopped
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import backfill_ledger, run_ledger
+from klaviyo_pg.postgres import backfill_ledger, claims, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import RunState
 from pipeline import runs
 from pipeline.backfill.plan import part_of_plan
+from pipeline.runs import Run
 from pipeline.session import Session
 from pipeline.workers import ThreadWorkers
 from tests.driver import wait_until
@@ -68,8 +71,8 @@ def test_a_claim_that_cannot_be_taken_again_can_be_stopped(warehouse: Warehouse)
         run = runs.begin(session, "daily", {}, LOG)
         attempts: list[bool] = []
 
-        def refuse(*_: object, was_lost: bool) -> NoReturn:
-            attempts.append(was_lost)
+        def refuse(*_: object) -> NoReturn:
+            attempts.append(True)
             raise psycopg.OperationalError("FATAL:  sorry, too many clients already")
 
         session._claimed = refuse  # type: ignore[method-assign]
@@ -90,6 +93,73 @@ def test_a_claim_that_cannot_be_taken_again_can_be_stopped(warehouse: Warehouse)
         thread.join(5)
         assert not thread.is_alive() and errors
         assert len(attempts) < 50, "attempts have pauses between them"
+
+
+@contextmanager
+def half_open(connection: psycopg.Connection) -> Iterator[None]:
+    """Break the client's end of a connection, as a firewall does. The server's end stays open for the block."""
+    server, (end, gone) = os.dup(connection.fileno()), socket.socketpair()
+    gone.close()
+    with end:
+        os.dup2(end.fileno(), connection.fileno())
+    yield
+    os.close(server)
+
+
+@pytest.mark.parametrize(("what", "is_vital"), [("daily", True), ("backfill_part a", True), ("erasing", False)])
+def test_a_claim_is_taken_again_from_a_lost_session_that_the_server_keeps(
+    warehouse: Warehouse, what: str, is_vital: bool
+) -> None:
+    """The server notices a lost connection a minute later, and with a proxy in between much later."""
+    with warehouse.open() as session:
+        run = runs.begin(session, "daily", {}, LOG)
+        session.release_claims()
+        session.claim(run.integration_id, what, is_vital)
+        before = session._claims[0].server_session
+        with half_open(session._claims[0].connection):
+            assert runs.transact(session, run, lambda account: claims.is_held_by(account, what, before))
+            session.renew_claims()
+            assert not session.has_lost_claims
+            [claim] = session._claims
+            assert runs.transact(session, run, lambda account: claims.is_held_by(account, what, claim.server_session))
+
+
+def test_a_session_of_the_server_that_does_not_hold_the_lost_claim_stays(warehouse: Warehouse) -> None:
+    """The server may have given the number of the lost session to another one."""
+    with warehouse.open() as session, warehouse.open() as other:
+        run = runs.begin(session, "daily", {}, LOG)
+        lose_claims(warehouse)
+        other.claim(run.integration_id, "erasing")
+        number = session._claims[0].server_session = other._claims[0].server_session
+        session.renew_claims()
+        assert runs.transact(session, run, lambda account: claims.is_held_by(account, "erasing", number))
+
+
+def test_a_claim_of_a_process_that_has_not_taken_the_run_is_waited_for(warehouse: Warehouse) -> None:
+    """It may fail before it does: then this run continues."""
+    with warehouse.open() as session, warehouse.open() as other:
+        run = runs.begin(session, "daily", {}, LOG)
+        lose_claims(warehouse)
+        other.claim(run.integration_id, "daily")
+        with pytest.raises(DatabaseAway, match="still holds the lock of this daily run of shop"):
+            session.renew_claims()
+        other.release_claims()
+        session.renew_claims()
+        assert session.holds_claim("daily") and not session.has_lost_claims
+
+
+def test_a_transaction_of_a_lost_session_is_waited_for(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only its own claim kept other runs out while it began: it is one of this run."""
+    monkeypatch.setattr(claims, "_LONGEST_WAIT", "50ms")
+    with warehouse.open() as session, psycopg.connect(warehouse.url) as lost:
+        run = runs.begin(session, "daily", {}, LOG)
+        assert claims.hold_for_transaction(run.account(lost), "daily", session._claims[0].server_session)
+        warehouse.execute("SELECT pg_terminate_backend(%s, 60000)", session._claims[0].server_session)
+        with pytest.raises(DatabaseAway, match="still holds the lock"):
+            session.renew_claims()
+        lost.rollback()
+        session.renew_claims()
+        assert session.holds_claim("daily") and not session.has_lost_claims
 
 
 def test_a_claim_that_another_process_has_taken_ends_the_run(warehouse: Warehouse) -> None:
@@ -248,6 +318,12 @@ def test_an_error_is_recorded_although_the_claim_was_lost(warehouse: Warehouse) 
         assert warehouse.rows("SELECT state, message FROM runs") == [("failed", "The disk is full.")]
 
 
+def take(session: Session, run: Run) -> None:
+    """Record that a session has taken a run, as beginning one does."""
+    with session.database.transaction() as connection:
+        run_ledger.take(run.account(connection), "daily", run.id, session.id)
+
+
 def lose_claims(warehouse: Warehouse) -> None:
     """End every connection to the warehouse, and wait until Postgres has released its claims."""
     cut_connections(warehouse)
@@ -320,6 +396,7 @@ def test_a_claim_waits_for_a_transaction_of_its_last_holder(warehouse: Warehouse
 
         def take_over() -> None:
             other.claim(run.integration_id, "daily")
+            take(other, run)
             order.append("claimed")
 
         thread = Thread(target=take_over)
