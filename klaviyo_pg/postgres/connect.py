@@ -230,12 +230,14 @@ class Database:
         """
         with translated():
             borrowed = self._borrow(waits)
+            connection = borrowed.driver_connection
+            assert isinstance(connection, psycopg.Connection)
             try:
-                connection = borrowed.driver_connection
-                assert isinstance(connection, psycopg.Connection)
                 with connection.transaction():
                     yield connection
             finally:
+                if connection.closed:  # the pool would log an error while it resets it
+                    borrowed.invalidate()
                 borrowed.close()
 
     def patiently(self, work: Callable[[psycopg.Connection], Result]) -> Result:
