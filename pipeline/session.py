@@ -3,7 +3,7 @@
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -257,8 +257,23 @@ class Session:
 
         A claim is a lock that Postgres drops with its connection. If another process takes it then, this session stops,
         unless the claim is not vital: then it no longer holds the claim. Raises Busy where another process holds it.
+
+        An attempt to begin something that failed may have left its claim: that is released.
         """
-        self._claims.append(self._claimed(integration_id, what, is_vital))
+        with self._claims_lock, translated():
+            for each in [each for each in self._claims if each.what == what]:
+                self._end(each)
+                self._claims.remove(each)
+            self._claims.append(self._claimed(integration_id, what, is_vital))
+
+    def _end(self, claim: _Claim) -> None:
+        """Release a claim, also one whose session only the server still has."""
+        try:
+            claims.release(claim.connection)
+        except psycopg.Error:
+            with closing(connect(self._url, self.settings.warehouse_schema, autocommit=True)) as connection:
+                account = Account(connection, self.settings.warehouse_schema, claim.integration_id)
+                claims.end_holder(account, claim.what, claim.server_session)
 
     def _claimed(self, integration_id: str, what: str, is_vital: bool, lost: int | None = None) -> _Claim:
         """Claim something on a new connection. `lost` is the server's session that held the claim before.

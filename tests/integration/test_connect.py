@@ -19,6 +19,7 @@ from klaviyo_pg.errors import BadSettings, DatabaseAway, DatabaseUnusable
 from klaviyo_pg.postgres import schema
 from klaviyo_pg.postgres.connect import Database, connect, create_engine
 from tasks import logs
+from tests.connections import end_session, half_open
 from tests.driver import StoppablePostgres
 from tests.integration.conftest import SCHEMA
 
@@ -69,12 +70,6 @@ def error_of(database: Database, statement: str = "SELECT 1") -> DatabaseUnusabl
     message = str(caught.value)
     assert "\n" not in message and message.endswith(".") and PASSWORD not in message
     return caught.value
-
-
-def end_session(connection: psycopg.Connection, database: str) -> None:
-    """End the server's session of a connection, which does not know that yet."""
-    with psycopg.connect(database, autocommit=True) as other:
-        other.execute("SELECT pg_terminate_backend(%s, 60000)", [connection.info.backend_pid])
 
 
 def test_a_transaction_is_committed_at_its_end(database: str) -> None:
@@ -197,15 +192,27 @@ def test_a_missing_privilege_for_the_upgrade_is_reported(database: str, reader: 
 def test_a_connection_that_is_cut_may_come_back(database: str) -> None:
     """That is how a restart of the database looks."""
     with pytest.raises(DatabaseAway), database_at(database).transaction() as connection:
-        end_session(connection, database)
+        end_session(database, connection)
         connection.execute("SELECT 1")
+
+
+def test_a_connection_that_ends_in_between_is_reported_as_lost(database: str) -> None:
+    """DATABASE_URL is right: the database was reached."""
+    with (
+        pytest.raises(DatabaseAway) as caught,
+        database_at(database).transaction() as connection,
+        half_open(connection),
+    ):
+        connection.execute("SELECT 1")
+    assert str(caught.value).startswith("The connection to the database was lost (")
+    assert str(caught.value).endswith("). Rerun to resume.")
 
 
 def test_a_lost_connection_leaves_the_pool_without_a_word(database: str, caplog: pytest.LogCaptureFixture) -> None:
     """Runs bridge it: it is no error of theirs. The next transaction gets another connection."""
     pool = Database(create_engine(url_of(database).render_as_string(), SCHEMA))
     with pytest.raises(DatabaseAway), pool.transaction() as connection:
-        end_session(connection, database)
+        end_session(database, connection)
         connection.execute("SELECT 1")
     assert [each.name for each in caplog.records if each.name.startswith("sqlalchemy")] == []
     with pool.transaction() as connection:
@@ -233,7 +240,7 @@ def test_a_command_that_loses_its_connections_prints_one_line(
 
     def command() -> int:
         with connect(url_of(database).render_as_string(), SCHEMA) as connection, connection.transaction():
-            end_session(connection, database)
+            end_session(database, connection)
             raise DatabaseAway("Another connection was lost.")
 
     with pytest.raises(SystemExit):
@@ -304,7 +311,7 @@ def test_work_is_restarted_when_the_connection_is_cut(database: str) -> None:
         attempts.append(connection.info.backend_pid)
         connection.execute("INSERT INTO klaviyo.members (key, id) VALUES (%s, 'p1')", [str(len(attempts))])
         if len(attempts) == 1:
-            end_session(connection, database)
+            end_session(database, connection)
             connection.execute("SELECT 1")
         return len(attempts)
 

@@ -1,9 +1,7 @@
 """Sessions: claims that are renewed, API clients that are lent to one thread at a time, and runs that are joined."""
 
-import os
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from threading import Barrier, Thread, Timer
@@ -18,15 +16,19 @@ from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import backfill_ledger, claims, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.run_ledger import StartedRun
+from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
-from pipeline import runs
+from pipeline import checks, runs
 from pipeline.backfill.plan import part_of_plan
 from pipeline.runs import Run
 from pipeline.session import Session
 from pipeline.workers import ThreadWorkers
+from tests.connections import end_session, half_open
 from tests.driver import wait_until
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import LOG, Warehouse, cut_connections, days_ago
+from transforms.routing import KnownMetric
 
 
 def test_another_run_of_the_flow_is_refused_while_one_is_in_progress(warehouse: Warehouse, shop: FakeAccount) -> None:
@@ -95,17 +97,6 @@ def test_a_claim_that_cannot_be_taken_again_can_be_stopped(warehouse: Warehouse)
         assert len(attempts) < 50, "attempts have pauses between them"
 
 
-@contextmanager
-def half_open(connection: psycopg.Connection) -> Iterator[None]:
-    """Break the client's end of a connection, as a firewall does. The server's end stays open for the block."""
-    server, (end, gone) = os.dup(connection.fileno()), socket.socketpair()
-    gone.close()
-    with end:
-        os.dup2(end.fileno(), connection.fileno())
-    yield
-    os.close(server)
-
-
 @pytest.mark.parametrize(("what", "is_vital"), [("daily", True), ("backfill_part a", True), ("erasing", False)])
 def test_a_claim_is_taken_again_from_a_lost_session_that_the_server_keeps(
     warehouse: Warehouse, what: str, is_vital: bool
@@ -160,6 +151,68 @@ def test_a_transaction_of_a_lost_session_is_waited_for(warehouse: Warehouse, mon
         lost.rollback()
         session.renew_claims()
         assert session.holds_claim("daily") and not session.has_lost_claims
+
+
+@pytest.mark.parametrize("keeps_claim", [pytest.param(False, id="claim ended"), pytest.param(True, id="claim kept")])
+def test_a_connection_that_is_lost_while_a_run_opens_ends_no_run(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, keeps_claim: bool
+) -> None:
+    """The server may keep the session with the claim of the first attempt."""
+    take, losses = run_ledger.take, ExitStack()
+
+    def lose_connections(account: Account, *values: str) -> None:
+        monkeypatch.setattr(run_ledger, "take", take)
+        if keeps_claim:
+            losses.enter_context(half_open(session._claims[0].connection))
+            end_session(warehouse.url, account.connection)
+        else:
+            cut_connections(warehouse)
+        take(account, *values)
+
+    monkeypatch.setattr(run_ledger, "take", lose_connections)
+    with warehouse.open() as session, warehouse.open() as other, losses:
+        run = runs.begin(session, "daily", {}, LOG)
+        assert run.resumed_at is None
+        assert warehouse.rows("SELECT run_id, state FROM runs") == [(run.id, "running")]
+        assert len(session._claims) == 1
+        with pytest.raises(Busy, match="is in progress"):
+            other.claim(run.integration_id, "daily")
+
+
+def test_a_connection_that_is_lost_while_a_warehouse_is_looked_at_ends_no_run(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = checks.stored_metrics
+
+    def lose_connection(connection: psycopg.Connection, settings: Settings) -> list[KnownMetric]:
+        monkeypatch.setattr(checks, "stored_metrics", look)
+        end_session(warehouse.url, connection)
+        return look(connection, settings)
+
+    warehouse.daily("metrics")
+    monkeypatch.setattr(checks, "stored_metrics", lose_connection)
+    assert warehouse.daily("metrics", metrics=("OPEN",)).state == "complete"
+
+
+def test_a_connection_that_is_lost_while_a_process_joins_a_run_ends_nothing(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = run_ledger.find_run
+
+    def lose_connection(connection: psycopg.Connection, *values: str) -> StartedRun | None:
+        monkeypatch.setattr(run_ledger, "find_run", find)
+        end_session(warehouse.url, connection)
+        return find(connection, *values)
+
+    with warehouse.open() as session, warehouse.open() as part:
+        run = runs.begin(session, "backfill", {}, LOG)
+        monkeypatch.setattr(run_ledger, "find_run", lose_connection)
+        assert runs.join(part, run.id, "backfill", "backfill_part a", 0.0).id == run.id
+
+
+def test_a_claim_that_no_connection_can_be_opened_for_may_come_back(warehouse: Warehouse) -> None:
+    with warehouse.open(database_url="postgresql://127.0.0.1:1/nothing") as session, pytest.raises(DatabaseAway):
+        session.claim("account", "daily")
 
 
 def test_a_claim_that_another_process_has_taken_ends_the_run(warehouse: Warehouse) -> None:
