@@ -13,7 +13,7 @@ import pytest
 from klaviyo_pg.catalogue import dimensions
 from klaviyo_pg.errors import BadSettings, Busy, DatabaseAway, Stopped
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import backfill_ledger, claims, run_ledger
+from klaviyo_pg.postgres import accounts, backfill_ledger, claims, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.postgres.run_ledger import StartedRun
@@ -137,6 +137,18 @@ def test_a_claim_of_a_process_that_has_not_taken_the_run_is_waited_for(warehouse
         other.release_claims()
         session.renew_claims()
         assert session.holds_claim("daily") and not session.has_lost_claims
+
+
+def test_a_claim_that_is_held_to_remove_the_account_ends_the_run(warehouse: Warehouse) -> None:
+    """Waiting for it would load the account again."""
+    with warehouse.open() as session, warehouse.open() as other:
+        run = runs.begin(session, "daily", {}, LOG)
+        lose_claims(warehouse)
+        other.claim(run.integration_id, "daily")
+        with other.database.transaction() as connection:
+            accounts.record_removal(run.account(connection))
+        with pytest.raises(Busy):
+            session.renew_claims()
 
 
 def test_a_transaction_of_a_lost_session_is_waited_for(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
