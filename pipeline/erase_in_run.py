@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from klaviyo_pg.errors import Busy
@@ -60,7 +61,7 @@ def _erase(session: Session, run: Run, ids: Collection[str]) -> erasing.ErasedCo
     @contextmanager
     def claim() -> Iterator[erasing.Transact | None]:
         try:
-            session.claim(run.integration_id, erase.CLAIM, is_vital=False)
+            session.database.wait_for(partial(session.claim, run.integration_id, erase.CLAIM, is_vital=False))
         except Busy:
             yield None
             return

@@ -32,6 +32,7 @@ from pipeline.session import ClaimLost, Session
 from transforms import definitions
 from transforms.routing import KnownMetric
 
+_LONGEST_OPENING = 60.0  # seconds that opening or joining a run is repeated while the database is away
 _PLANNED_BY = {"klaviyo_dialect", "lookback_days", "reconcile_days", "first_sync_days", "metrics", "tables"}
 
 Result = TypeVar("Result")
@@ -120,7 +121,8 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
     checks.check_metric_names(source, settings, _stored_metrics(session))
     recognizable = _unless_new(session, lambda each: checks.metrics_to_recognize(each, settings, described))
     checks.check_recognized(source, settings, recognizable or [])
-    opening = partial(_open, session, flow, selection, source, described, is_limited)
+    attempt = partial(_open, session, flow, selection, source, described, is_limited)
+    opening = partial(session.database.wait_for, attempt, _LONGEST_OPENING)
     run, before = repeated(opening, schema_lock.PATIENCE, log.warning)
     for note in run.notes:
         log.info("%s", note)
@@ -210,9 +212,13 @@ def _stored_metrics(session: Session) -> list[KnownMetric]:
 
 def _unless_new(session: Session, look_up: Callable[[psycopg.Connection], Result]) -> Result | None:
     """Return what a look-up finds; None if the warehouse has no tables yet."""
-    try:
+
+    def transact() -> Result:
         with session.database.transaction() as connection:
             return look_up(connection)
+
+    try:
+        return session.database.wait_for(transact, _LONGEST_OPENING)
     except psycopg.Error as error:
         if means_missing_tables(error):
             return None
@@ -261,8 +267,15 @@ def join(session: Session, run_id: str, flow: str, claim: str, answer_seconds: f
     Raises BadSettings where this warehouse has no such run, or has the account with another ID or protection of
     personal data or other names in READABLE_PROPERTIES, and Stopped where the run is no longer in progress.
     """
-    settings = session.settings
     session.check_claims_work()
+    started = session.database.wait_for(partial(_started, session, run_id, flow), _LONGEST_OPENING)
+    session.database.wait_for(partial(session.claim, started.integration_id, claim), _LONGEST_OPENING)
+    return Run(run_id, started.integration_id, started.account_id, started.as_of, session.settings, answer_seconds)
+
+
+def _started(session: Session, run_id: str, flow: str) -> run_ledger.StartedRun:
+    """Return the run to join, which this process may join."""
+    settings = session.settings
     with session.database.transaction() as connection:
         session.compare_clocks(clock.present(connection))
         started = run_ledger.find_run(connection, settings.warehouse_schema, settings.klaviyo_integration, run_id)
@@ -274,8 +287,7 @@ def join(session: Session, run_id: str, flow: str, claim: str, answer_seconds: f
         checks.check_readable_properties(account, settings)
         if not (started.is_latest and claims.held(account, [flow])):
             raise Stopped(f"The {flow} run that this belongs to has ended. Rerun the {flow} to resume.")
-    session.claim(started.integration_id, claim)
-    return Run(run_id, started.integration_id, started.account_id, started.as_of, settings, answer_seconds)
+    return started
 
 
 def add_requests(session: Session, run: Run, traffic: Traffic) -> None:

@@ -3,7 +3,7 @@
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -17,14 +17,14 @@ from psycopg.errors import LockNotAvailable
 from pydantic import SecretStr
 from pyrate_limiter.abstracts.store import StateStore
 
-from klaviyo_pg.errors import BadSettings, Busy, DatabaseUnusable, KlaviyoPgError
+from klaviyo_pg.errors import BadSettings, Busy, DatabaseAway, DatabaseUnusable, KlaviyoPgError
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.klaviyo.pace import Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.people_cache import PeopleCache
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import claims, clock, embedded, run_ledger
+from klaviyo_pg.postgres import accounts, claims, clock, embedded, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import Database, connect, create_engine, shares_sessions, translated
 from klaviyo_pg.postgres.limits import WarehouseStore
@@ -257,23 +257,49 @@ class Session:
 
         A claim is a lock that Postgres drops with its connection. If another process takes it then, this session stops,
         unless the claim is not vital: then it no longer holds the claim. Raises Busy where another process holds it.
-        """
-        self._claims.append(self._claimed(integration_id, what, is_vital))
 
-    def _claimed(self, integration_id: str, what: str, is_vital: bool, was_lost: bool = False) -> _Claim:
+        An attempt to begin something that failed may have left its claim: that is released.
+        """
+        with self._claims_lock, translated():
+            for each in [each for each in self._claims if each.what == what]:
+                self._end(each)
+                self._claims.remove(each)
+            self._claims.append(self._claimed(integration_id, what, is_vital))
+
+    def _end(self, claim: _Claim) -> None:
+        """Release a claim, also one whose session only the server still has."""
+        try:
+            claims.release(claim.connection)
+        except psycopg.Error:
+            with closing(connect(self._url, self.settings.warehouse_schema, autocommit=True)) as connection:
+                account = Account(connection, self.settings.warehouse_schema, claim.integration_id)
+                claims.end_holder(account, claim.what, claim.server_session)
+
+    def _claimed(self, integration_id: str, what: str, is_vital: bool, lost: int | None = None) -> _Claim:
+        """Claim something on a new connection. `lost` is the server's session that held the claim before.
+
+        Raises Busy where another process holds the claim, or has taken what was lost, and DatabaseAway where that
+        cannot be known yet.
+        """
         connection = connect(self._url, self.settings.warehouse_schema, autocommit=True)
         account = Account(connection, self.settings.warehouse_schema, integration_id)
         try:
-            if claims.try_claim(account, what):
-                claims.wait_for_last_holder(account, what)
-                if not (was_lost and run_ledger.is_taken(account, what, self.id)):
-                    return _Claim(integration_id, what, connection, claims.session_of(connection), is_vital)
-        except LockNotAvailable:
-            pass
+            if lost is not None:
+                claims.end_holder(account, what, lost)
+            is_claimed = _try_claim(account, what)
+            is_taken = lost is not None and run_ledger.is_taken(account, what, self.id)
+            if is_claimed and not is_taken:
+                return _Claim(integration_id, what, connection, claims.session_of(connection), is_vital)
+            may_come_back = lost is not None and not is_taken and _has_takers(account, what)
         except BaseException:
             connection.close()
             raise
         claims.release(connection)
+        if may_come_back:
+            raise DatabaseAway(
+                f"Another session of the database still holds the lock of this {what} run of "
+                f"{self.settings.klaviyo_integration}. Rerun later to resume."
+            )
         raise claims.busy(self.settings.klaviyo_integration, what)
 
     def renew_claims(self) -> None:
@@ -311,7 +337,7 @@ class Session:
     def _claimed_again(self, claim: _Claim) -> list[_Claim]:
         """Return the claim, taken again; nothing if another process has one that is not vital."""
         try:
-            return [self._claimed(claim.integration_id, claim.what, claim.is_vital, was_lost=True)]
+            return [self._claimed(claim.integration_id, claim.what, claim.is_vital, claim.server_session)]
         except Busy:
             if not claim.is_vital:
                 return []
@@ -363,6 +389,22 @@ class Session:
         """Release all claims."""
         while self._claims:
             _release(self._claims.pop())
+
+
+def _try_claim(account: Account, what: str) -> bool:
+    """Claim something. Returns False if another session holds it, or a transaction of the last holder has not ended."""
+    try:
+        if not claims.try_claim(account, what):
+            return False
+        claims.wait_for_last_holder(account, what)
+    except LockNotAvailable:
+        return False
+    return True
+
+
+def _has_takers(account: Account, what: str) -> bool:
+    """Return whether each run that claims this records, a moment later, that it has taken it."""
+    return what in claims.FLOWS and accounts.stays(account)
 
 
 def _release(claim: _Claim) -> None:

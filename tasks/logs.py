@@ -23,7 +23,7 @@ _LOGGERS = ("prefect.task_runs", "prefect.flow_runs")
 _QUEUES = ("EventsWorker", "APILogWorker")  # they warn at exit that they still have something to send
 
 _EXCEPTION = re.compile(r"exception:? (?:[\w.]*\.)?(\w+)[(:]")
-_REPEATING = ("stamina",)  # it repeats transactions while the database is away
+_BRIDGING = ("stamina", "psycopg")  # they warn of lost connections, whose transactions are repeated
 
 
 class ExpectedErrors(logging.Filter):
@@ -157,7 +157,7 @@ def quiet() -> None:
         logger = logging.getLogger(name)
         if not any(isinstance(each, ExpectedErrors) for each in logger.filters):
             logger.addFilter(ExpectedErrors())
-    for name in (*_QUEUES, *_REPEATING):
+    for name in (*_QUEUES, *_BRIDGING):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

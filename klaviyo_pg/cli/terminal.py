@@ -1,5 +1,6 @@
 """Conventions of the command line: error messages, exit codes. Knows no command."""
 
+import logging
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +19,7 @@ def run(command: Callable[[], int]) -> NoReturn:
 
     A command whose output has no reader any more ends without a sentence.
     """
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of errors while another one is being handled
     try:
         code = command()
         sys.stdout.flush()

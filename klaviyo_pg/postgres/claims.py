@@ -4,9 +4,11 @@ What is written under a claim is written in transactions that check it. A new ho
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from psycopg import Connection
+from psycopg.errors import InsufficientPrivilege
 from psycopg.sql import SQL, Literal
 
 from klaviyo_pg.errors import Busy
@@ -14,6 +16,7 @@ from klaviyo_pg.postgres.account import Account
 
 FLOWS = ("daily", "backfill", "reconcile")
 """The claims of the flows that a run of an account holds, one each."""
+_LONGEST_END = 10_000  # milliseconds, of a session
 _KEY = "pg_catalog.hashtextextended(%s, 0)"
 _TRY = f"SELECT pg_try_advisory_lock({_KEY})"
 _TRY_FOR_TRANSACTION = f"SELECT pg_try_advisory_xact_lock({_KEY})"
@@ -25,6 +28,10 @@ _LOCK = """
 """
 _HELD = f"SELECT what FROM unnest(%s::text[], %s::text[]) AS claims (what, name) WHERE EXISTS ({_LOCK})"
 _HELD_BY = f"SELECT EXISTS (SELECT FROM (VALUES (%s)) AS claim (name) WHERE EXISTS ({_LOCK} AND pid = %s))"
+_END = f"""
+SELECT pg_terminate_backend(claim.session, {_LONGEST_END}) FROM (VALUES (%s, %s)) AS claim (name, session)
+WHERE EXISTS ({_LOCK} AND pid = claim.session)
+"""
 # CASE takes the lock before it looks for the claim.
 _HOLD = f"""
 SELECT now(), CASE WHEN pg_advisory_xact_lock_shared({_KEY}) IS NOT NULL
@@ -55,6 +62,15 @@ def is_held_by(account: Account, what: str, session: int) -> bool:
     """Return whether a session of the server holds a claim."""
     row = account.connection.execute(_HELD_BY, [_name(account, what), session]).fetchone()
     return row is not None and bool(row[0])
+
+
+def end_holder(account: Account, what: str, session: int) -> None:
+    """End a session of the server that holds a claim, and wait for that a moment; other sessions stay.
+
+    The server may keep the session of a lost connection open for a minute, and with a proxy in between for much longer.
+    """
+    with suppress(InsufficientPrivilege):
+        account.connection.execute(_END, [_name(account, what), session])
 
 
 def hold_for_transaction(account: Account, what: str, session: int) -> datetime | None:

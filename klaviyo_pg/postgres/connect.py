@@ -61,6 +61,10 @@ _BY_FUNCTION = {  # of the server, which is the same in every language
     ),
 }
 _BAD_OPTION = re.compile(r"connection is bad: (invalid |definition of service |service file )|could not match ")
+_LOST = re.compile(  # the driver's words where it had a connection; a failed one begins with "connection failed: "
+    r"the connection is (closed|lost)|connection socket closed|(?!connection )[a-z ]+ failed: |"
+    r"server closed the connection|SSL |could not (receive|send) "
+)
 _REFUSED_ROW = (errors.NotNullViolation, errors.CheckViolation, errors.ForeignKeyViolation)  # not from the catalogue
 _NO_LOGIN = (  # a failed connection has no SQLSTATE, only a message
     "authentication failed",
@@ -230,12 +234,14 @@ class Database:
         """
         with translated():
             borrowed = self._borrow(waits)
+            connection = borrowed.driver_connection
+            assert isinstance(connection, psycopg.Connection)
             try:
-                connection = borrowed.driver_connection
-                assert isinstance(connection, psycopg.Connection)
                 with connection.transaction():
                     yield connection
             finally:
+                if connection.closed:  # the pool would log an error while it resets it
+                    borrowed.invalidate()
                 borrowed.close()
 
     def patiently(self, work: Callable[[psycopg.Connection], Result]) -> Result:
@@ -247,14 +253,14 @@ class Database:
 
         return self.wait_for(transact)
 
-    def wait_for(self, action: Callable[[], Result]) -> Result:
-        """Return what `action` returns. Repeats it while the database is away, for a limited time."""
+    def wait_for(self, action: Callable[[], Result], longest: float = _LONGEST_ABSENCE) -> Result:
+        """Return what `action` returns. Repeats it while the database is away, for `longest` seconds."""
 
         def deserves_retry(error: Exception) -> bool:
             return isinstance(error, DatabaseAway) and not self._is_stopped()
 
         for attempt in stamina.retry_context(
-            on=deserves_retry, attempts=None, timeout=_LONGEST_ABSENCE, wait_max=_LONGEST_PAUSE
+            on=deserves_retry, attempts=None, timeout=longest, wait_max=_LONGEST_PAUSE
         ):
             with attempt:
                 return action()
@@ -322,6 +328,8 @@ def _translation(error: psycopg.Error) -> DatabaseUnusable | None:
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
         if "does not exist" in detail or _BAD_OPTION.match(detail):
             return _unusable(detail, "Cannot connect to the database", "Check DATABASE_URL")
+        if _LOST.match(detail):
+            return DatabaseAway(f"The connection to the database was lost ({detail}). Rerun to resume.")
         return DatabaseAway(
             f"Cannot connect to the database ({detail}). Check DATABASE_URL, and check that the database is running."
         )

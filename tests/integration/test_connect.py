@@ -1,5 +1,6 @@
 """Connections, transactions, and the errors that the user sees when the database cannot be used."""
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,9 +14,12 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
 from sqlalchemy.pool import NullPool
 
+from klaviyo_pg.cli import terminal
 from klaviyo_pg.errors import BadSettings, DatabaseAway, DatabaseUnusable
 from klaviyo_pg.postgres import schema
 from klaviyo_pg.postgres.connect import Database, connect, create_engine
+from tasks import logs
+from tests.connections import end_session, half_open
 from tests.driver import StoppablePostgres
 from tests.integration.conftest import SCHEMA
 
@@ -188,9 +192,69 @@ def test_a_missing_privilege_for_the_upgrade_is_reported(database: str, reader: 
 def test_a_connection_that_is_cut_may_come_back(database: str) -> None:
     """That is how a restart of the database looks."""
     with pytest.raises(DatabaseAway), database_at(database).transaction() as connection:
-        with psycopg.connect(database, autocommit=True) as other:
-            other.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
+        end_session(database, connection)
         connection.execute("SELECT 1")
+
+
+def test_a_connection_that_ends_in_between_is_reported_as_lost(database: str) -> None:
+    """DATABASE_URL is right: the database was reached."""
+    with (
+        pytest.raises(DatabaseAway) as caught,
+        database_at(database).transaction() as connection,
+        half_open(connection),
+    ):
+        connection.execute("SELECT 1")
+    assert str(caught.value).startswith("The connection to the database was lost (")
+    assert str(caught.value).endswith("). Rerun to resume.")
+
+
+def test_a_lost_connection_leaves_the_pool_without_a_word(database: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Runs bridge it: it is no error of theirs. The next transaction gets another connection."""
+    pool = Database(create_engine(url_of(database).render_as_string(), SCHEMA))
+    with pytest.raises(DatabaseAway), pool.transaction() as connection:
+        end_session(database, connection)
+        connection.execute("SELECT 1")
+    assert [each.name for each in caplog.records if each.name.startswith("sqlalchemy")] == []
+    with pool.transaction() as connection:
+        assert connection.execute("SELECT 1").fetchall() == [(1,)]
+    pool.close()
+
+
+@pytest.fixture
+def driver_log() -> Iterator[logging.Logger]:
+    """The log of the driver, at its own level."""
+    log = logging.getLogger("psycopg")
+    before = log.level
+    log.setLevel(logging.WARNING)
+    yield log
+    log.setLevel(before)
+
+
+def test_a_command_that_loses_its_connections_prints_one_line(
+    database: str,
+    driver_log: logging.Logger,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also where one of them notices it when its transaction is rolled back."""
+
+    def command() -> int:
+        with connect(url_of(database).render_as_string(), SCHEMA) as connection, connection.transaction():
+            end_session(database, connection)
+            raise DatabaseAway("Another connection was lost.")
+
+    with pytest.raises(SystemExit):
+        terminal.run(command)
+    assert capsys.readouterr().err == "Another connection was lost.\n"
+    assert caplog.records == []
+
+
+def test_a_run_that_loses_a_connection_logs_nothing_of_the_driver(
+    driver_log: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    logs.quiet()
+    driver_log.warning("error ignored in rollback")
+    assert caplog.records == []
 
 
 def test_a_lock_that_is_held_too_long_may_be_released(database: str) -> None:
@@ -247,8 +311,7 @@ def test_work_is_restarted_when_the_connection_is_cut(database: str) -> None:
         attempts.append(connection.info.backend_pid)
         connection.execute("INSERT INTO klaviyo.members (key, id) VALUES (%s, 'p1')", [str(len(attempts))])
         if len(attempts) == 1:
-            with psycopg.connect(database, autocommit=True) as other:
-                other.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
+            end_session(database, connection)
             connection.execute("SELECT 1")
         return len(attempts)
 

@@ -12,6 +12,7 @@ from klaviyo_pg.postgres import claims, erase, erase_events
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.partitions import Partition
 from klaviyo_pg.rows import Consent, Reject, Suppression
+from tests.connections import end_session
 from tests.erasing import erase as erase_at_once
 from tests.fake_source import FakeSource
 from tests.fakes import LONG_AGO, FakeAccount
@@ -366,6 +367,24 @@ def test_erasing_that_another_process_takes_over_is_left_to_it(
         ran = warehouse.daily()
         left = "Another process is erasing people. It also erases those who were left to this run."
         assert (ran.state, ran.sentences) == ("complete", [left])
+    assert warehouse.daily().sentences == ["Finished erasing 1 person, which had been interrupted."]
+
+
+def test_a_connection_that_is_lost_while_erasing_is_claimed_ends_no_run(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    integration_id = warehouse.daily().run.integration_id
+    with warehouse.open() as session, session.database.transaction() as connection:
+        erase.request(Account(connection, "klaviyo", integration_id), [], ["P1"])
+    try_claim = claims.try_claim
+
+    def lose_connection(account: Account, what: str) -> bool:
+        if what == erase.CLAIM:
+            monkeypatch.setattr(claims, "try_claim", try_claim)
+            end_session(warehouse.url, account.connection)
+        return try_claim(account, what)
+
+    monkeypatch.setattr(claims, "try_claim", lose_connection)
     assert warehouse.daily().sentences == ["Finished erasing 1 person, which had been interrupted."]
 
 

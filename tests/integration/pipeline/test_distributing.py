@@ -264,7 +264,7 @@ def test_a_backfill_that_was_taken_over_leaves_its_parts_to_its_successor(
 
         def take_over(created: FlowRun) -> None:
             cut_connections(warehouse)
-            successor.claim(run.integration_id, "backfill")
+            runs.begin(successor, "backfill", {}, LOG)
 
         prefect.created = take_over
         with pytest.raises(Busy, match="another run has taken over"):

@@ -1,7 +1,7 @@
 """Sessions: claims that are renewed, API clients that are lent to one thread at a time, and runs that are joined."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from threading import Barrier, Thread, Timer
@@ -13,17 +13,22 @@ import pytest
 from klaviyo_pg.catalogue import dimensions
 from klaviyo_pg.errors import BadSettings, Busy, DatabaseAway, Stopped
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import backfill_ledger, run_ledger
+from klaviyo_pg.postgres import accounts, backfill_ledger, claims, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.postgres.run_ledger import StartedRun
+from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
-from pipeline import runs
+from pipeline import checks, runs
 from pipeline.backfill.plan import part_of_plan
+from pipeline.runs import Run
 from pipeline.session import Session
 from pipeline.workers import ThreadWorkers
+from tests.connections import end_session, half_open
 from tests.driver import wait_until
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import LOG, Warehouse, cut_connections, days_ago
+from transforms.routing import KnownMetric
 
 
 def test_another_run_of_the_flow_is_refused_while_one_is_in_progress(warehouse: Warehouse, shop: FakeAccount) -> None:
@@ -68,8 +73,8 @@ def test_a_claim_that_cannot_be_taken_again_can_be_stopped(warehouse: Warehouse)
         run = runs.begin(session, "daily", {}, LOG)
         attempts: list[bool] = []
 
-        def refuse(*_: object, was_lost: bool) -> NoReturn:
-            attempts.append(was_lost)
+        def refuse(*_: object) -> NoReturn:
+            attempts.append(True)
             raise psycopg.OperationalError("FATAL:  sorry, too many clients already")
 
         session._claimed = refuse  # type: ignore[method-assign]
@@ -90,6 +95,136 @@ def test_a_claim_that_cannot_be_taken_again_can_be_stopped(warehouse: Warehouse)
         thread.join(5)
         assert not thread.is_alive() and errors
         assert len(attempts) < 50, "attempts have pauses between them"
+
+
+@pytest.mark.parametrize(("what", "is_vital"), [("daily", True), ("backfill_part a", True), ("erasing", False)])
+def test_a_claim_is_taken_again_from_a_lost_session_that_the_server_keeps(
+    warehouse: Warehouse, what: str, is_vital: bool
+) -> None:
+    """The server notices a lost connection a minute later, and with a proxy in between much later."""
+    with warehouse.open() as session:
+        run = runs.begin(session, "daily", {}, LOG)
+        session.release_claims()
+        session.claim(run.integration_id, what, is_vital)
+        before = session._claims[0].server_session
+        with half_open(session._claims[0].connection):
+            assert runs.transact(session, run, lambda account: claims.is_held_by(account, what, before))
+            session.renew_claims()
+            assert not session.has_lost_claims
+            [claim] = session._claims
+            assert runs.transact(session, run, lambda account: claims.is_held_by(account, what, claim.server_session))
+
+
+def test_a_session_of_the_server_that_does_not_hold_the_lost_claim_stays(warehouse: Warehouse) -> None:
+    """The server may have given the number of the lost session to another one."""
+    with warehouse.open() as session, warehouse.open() as other:
+        run = runs.begin(session, "daily", {}, LOG)
+        lose_claims(warehouse)
+        other.claim(run.integration_id, "erasing")
+        number = session._claims[0].server_session = other._claims[0].server_session
+        session.renew_claims()
+        assert runs.transact(session, run, lambda account: claims.is_held_by(account, "erasing", number))
+
+
+def test_a_claim_of_a_process_that_has_not_taken_the_run_is_waited_for(warehouse: Warehouse) -> None:
+    """It may fail before it does: then this run continues."""
+    with warehouse.open() as session, warehouse.open() as other:
+        run = runs.begin(session, "daily", {}, LOG)
+        lose_claims(warehouse)
+        other.claim(run.integration_id, "daily")
+        with pytest.raises(DatabaseAway, match="still holds the lock of this daily run of shop"):
+            session.renew_claims()
+        other.release_claims()
+        session.renew_claims()
+        assert session.holds_claim("daily") and not session.has_lost_claims
+
+
+def test_a_claim_that_is_held_to_remove_the_account_ends_the_run(warehouse: Warehouse) -> None:
+    """Waiting for it would load the account again."""
+    with warehouse.open() as session, warehouse.open() as other:
+        run = runs.begin(session, "daily", {}, LOG)
+        lose_claims(warehouse)
+        other.claim(run.integration_id, "daily")
+        with other.database.transaction() as connection:
+            accounts.record_removal(run.account(connection))
+        with pytest.raises(Busy):
+            session.renew_claims()
+
+
+def test_a_transaction_of_a_lost_session_is_waited_for(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only its own claim kept other runs out while it began: it is one of this run."""
+    monkeypatch.setattr(claims, "_LONGEST_WAIT", "50ms")
+    with warehouse.open() as session, psycopg.connect(warehouse.url) as lost:
+        run = runs.begin(session, "daily", {}, LOG)
+        assert claims.hold_for_transaction(run.account(lost), "daily", session._claims[0].server_session)
+        warehouse.execute("SELECT pg_terminate_backend(%s, 60000)", session._claims[0].server_session)
+        with pytest.raises(DatabaseAway, match="still holds the lock"):
+            session.renew_claims()
+        lost.rollback()
+        session.renew_claims()
+        assert session.holds_claim("daily") and not session.has_lost_claims
+
+
+@pytest.mark.parametrize("keeps_claim", [pytest.param(False, id="claim ended"), pytest.param(True, id="claim kept")])
+def test_a_connection_that_is_lost_while_a_run_opens_ends_no_run(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, keeps_claim: bool
+) -> None:
+    """The server may keep the session with the claim of the first attempt."""
+    take, losses = run_ledger.take, ExitStack()
+
+    def lose_connections(account: Account, *values: str) -> None:
+        monkeypatch.setattr(run_ledger, "take", take)
+        if keeps_claim:
+            losses.enter_context(half_open(session._claims[0].connection))
+            end_session(warehouse.url, account.connection)
+        else:
+            cut_connections(warehouse)
+        take(account, *values)
+
+    monkeypatch.setattr(run_ledger, "take", lose_connections)
+    with warehouse.open() as session, warehouse.open() as other, losses:
+        run = runs.begin(session, "daily", {}, LOG)
+        assert run.resumed_at is None
+        assert warehouse.rows("SELECT run_id, state FROM runs") == [(run.id, "running")]
+        assert len(session._claims) == 1
+        with pytest.raises(Busy, match="is in progress"):
+            other.claim(run.integration_id, "daily")
+
+
+def test_a_connection_that_is_lost_while_a_warehouse_is_looked_at_ends_no_run(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = checks.stored_metrics
+
+    def lose_connection(connection: psycopg.Connection, settings: Settings) -> list[KnownMetric]:
+        monkeypatch.setattr(checks, "stored_metrics", look)
+        end_session(warehouse.url, connection)
+        return look(connection, settings)
+
+    warehouse.daily("metrics")
+    monkeypatch.setattr(checks, "stored_metrics", lose_connection)
+    assert warehouse.daily("metrics", metrics=("OPEN",)).state == "complete"
+
+
+def test_a_connection_that_is_lost_while_a_process_joins_a_run_ends_nothing(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = run_ledger.find_run
+
+    def lose_connection(connection: psycopg.Connection, *values: str) -> StartedRun | None:
+        monkeypatch.setattr(run_ledger, "find_run", find)
+        end_session(warehouse.url, connection)
+        return find(connection, *values)
+
+    with warehouse.open() as session, warehouse.open() as part:
+        run = runs.begin(session, "backfill", {}, LOG)
+        monkeypatch.setattr(run_ledger, "find_run", lose_connection)
+        assert runs.join(part, run.id, "backfill", "backfill_part a", 0.0).id == run.id
+
+
+def test_a_claim_that_no_connection_can_be_opened_for_may_come_back(warehouse: Warehouse) -> None:
+    with warehouse.open(database_url="postgresql://127.0.0.1:1/nothing") as session, pytest.raises(DatabaseAway):
+        session.claim("account", "daily")
 
 
 def test_a_claim_that_another_process_has_taken_ends_the_run(warehouse: Warehouse) -> None:
@@ -248,6 +383,12 @@ def test_an_error_is_recorded_although_the_claim_was_lost(warehouse: Warehouse) 
         assert warehouse.rows("SELECT state, message FROM runs") == [("failed", "The disk is full.")]
 
 
+def take(session: Session, run: Run) -> None:
+    """Record that a session has taken a run, as beginning one does."""
+    with session.database.transaction() as connection:
+        run_ledger.take(run.account(connection), "daily", run.id, session.id)
+
+
 def lose_claims(warehouse: Warehouse) -> None:
     """End every connection to the warehouse, and wait until Postgres has released its claims."""
     cut_connections(warehouse)
@@ -320,6 +461,7 @@ def test_a_claim_waits_for_a_transaction_of_its_last_holder(warehouse: Warehouse
 
         def take_over() -> None:
             other.claim(run.integration_id, "daily")
+            take(other, run)
             order.append("claimed")
 
         thread = Thread(target=take_over)
