@@ -172,12 +172,11 @@ def _list_sweeps(job: Job, stored: _Warehouse) -> plan.ListSweeps:
 def _lookup_sweeps(job: Job, stored: _Warehouse) -> plan.ListSweeps:
     """Return the sweeps of a dialect in which everyone is looked up twice in each list, as member and as subscriber.
 
-    Each address takes a request besides, unless the warehouse has it. The members of all lists estimate how many.
+    Each address takes a request besides, unless the warehouse has it.
     """
-    sweeping = _list_sweeps(job, stored)
-    people = sum(sweeping.members.values())
+    people = job.transact(lookups.count_subscribers)
     addresses = 0 if job.run.settings.personal_data == "keep" else people
-    return sweeping._replace(members=dict.fromkeys(stored.lists, 2 * people), addresses=addresses)
+    return _list_sweeps(job, stored)._replace(members=dict.fromkeys(stored.lists, 2 * people), addresses=addresses)
 
 
 def _segment_chunks(job: Job, stored: _Warehouse, overlap: timedelta, looks_up: bool) -> Iterator[Chunk]:

@@ -239,6 +239,20 @@ def test_addresses_that_are_not_stored_are_asked_for_once(warehouse: Warehouse, 
     assert protected.rows(members) == [("L1", "P1"), ("L2", "P1"), ("L2", "P3")]
 
 
+def test_sweeps_are_planned_for_each_person_once(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Two people on 14 lists take two requests for their addresses and one for each list."""
+    protected = looking_up(warehouse, shop, "hash")
+    for number in range(12):
+        shop.add_list(f"X{number}", f"Copy {number}")
+        for person in ("P0", "P1"):
+            shop.add_member(f"X{number}", person, days_ago(3))
+    assert protected.daily(membership_sweep_requests=3).state == "complete"
+    warehouse.execute("UPDATE watermarks SET watermark = watermark - interval '7 days'")
+    shop.recover()
+    assert protected.daily(membership_sweep_requests=3).sentences == []
+    assert {each.window for each in shop.sent("memberships")} == {FULL_READ}
+
+
 def test_addresses_are_asked_for_again_if_a_list_was_not_read_to_its_end(
     warehouse: Warehouse, shop: FakeAccount
 ) -> None:
