@@ -172,10 +172,11 @@ def _list_sweeps(job: Job, stored: _Warehouse) -> plan.ListSweeps:
 def _lookup_sweeps(job: Job, stored: _Warehouse) -> plan.ListSweeps:
     """Return the sweeps of a dialect in which everyone is looked up twice in each list, as member and as subscriber.
 
-    Each address takes a request besides, unless the warehouse has it.
+    Their addresses take requests besides, unless the warehouse has them.
     """
     people = job.transact(lookups.count_subscribers)
-    addresses = 0 if job.run.settings.personal_data == "keep" else people
+    is_readable = job.run.settings.personal_data == "keep"
+    addresses = 0 if is_readable else job.session.addresses.requests(people, len(stored.lists))
     return _list_sweeps(job, stored)._replace(members=dict.fromkeys(stored.lists, 2 * people), addresses=addresses)
 
 

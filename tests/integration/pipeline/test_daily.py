@@ -253,6 +253,21 @@ def test_sweeps_are_planned_for_each_person_once(warehouse: Warehouse, shop: Fak
     assert {each.window for each in shop.sent("memberships")} == {FULL_READ}
 
 
+def test_sweeps_are_planned_for_addresses_that_are_not_kept(
+    warehouse: Warehouse, shop: FakeAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two lists and two people, of whom one is kept: three requests for addresses and one for each list."""
+    monkeypatch.setattr("pipeline.addresses.MOST_PEOPLE", 1)
+    protected = looking_up(warehouse, shop, "hash")
+    protected.daily()
+    warehouse.execute("UPDATE watermarks SET watermark = watermark - interval '4 days'")
+    for budget, is_swept in (1, False), (2, True):
+        shop.recover()
+        protected.daily(membership_sweep_days=2, membership_sweep_requests=budget)
+        assert len(shop.sent("people")) == 3
+        assert (FULL_READ in {each.window for each in shop.sent("memberships")}) is is_swept
+
+
 def test_addresses_are_asked_for_again_if_a_list_was_not_read_to_its_end(
     warehouse: Warehouse, shop: FakeAccount
 ) -> None:
