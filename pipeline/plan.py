@@ -296,22 +296,23 @@ def membership_chunks(
 def _swept(list_ids: Sequence[str], watermarks: Watermarks, as_of: datetime, sweeps: ListSweeps) -> Iterator[str]:
     """Yield the lists to sweep: of those that are due, the one first that was swept longest ago.
 
-    Limited by the budget, and to the share of all members that the time since the last run is of the interval, so that
-    lists that were first read on one day do not stay due on one day. The first list is always swept, and so is one
-    whose last sweep is twice the interval ago.
+    Limited by the budget, and by the share of all members that the time since the last run is of the interval, so that
+    lists that were first read on one day do not stay due on one day. The list that completes the share is swept as
+    well, so that a round takes no longer than the interval. The first list is always swept, and so is one whose last
+    sweep is twice the interval ago.
     """
     last = {each: watermarks.get(key_of(sweeps.record, each)) for each in list_ids}
     pages = {each: sweeps.pages(each) for each in list_ids}
     read_to = max((at for each in list_ids if (at := watermarks.get(key_of(sweeps.stream, each)))), default=_NEVER)
     share = min(1.0, (as_of - read_to) / sweeps.every) if sweeps.every else 1.0
-    requests, is_first = min(float(sweeps.requests), sum(pages.values()) * share), True
+    wanted, planned = sum(pages.values()) * share, 0
     due = [each for each in list_ids if _is_due(last[each], as_of, sweeps.every)]
     for list_id in sorted(due, key=lambda each: (last[each] or _NEVER, each)):
-        requests -= pages[list_id]
-        is_overdue = as_of - (last[list_id] or _NEVER) > 2 * sweeps.every
-        if is_first or is_overdue or requests >= 0:
+        is_first, is_overdue = not planned, as_of - (last[list_id] or _NEVER) > 2 * sweeps.every
+        fits = planned < wanted and planned + pages[list_id] <= sweeps.requests
+        if is_first or is_overdue or fits:
             yield list_id
-        is_first = False
+        planned += pages[list_id]
 
 
 def _swept_at_once(

@@ -216,6 +216,23 @@ def test_lists_that_were_first_read_on_one_day_are_swept_on_different_days() -> 
     assert sorted(each for day in range(7, 14) for each in swept[day]) == lists
 
 
+@pytest.mark.parametrize("number", [1, 5, 8, 10, 13, 14, 20])
+def test_each_list_is_swept_once_an_interval(number: int) -> None:
+    """However many lists there are, with daily runs and enough budget. The first round takes up to twice as long."""
+    lists = [f"L{each:02}" for each in range(number)]
+    watermarks = {f"{kind}/{each}": NOW for kind in ("list_members", "membership_sweep") for each in lists}
+    swept: dict[str, list[int]] = {each: [] for each in lists}
+    for day in range(1, 50):
+        as_of = NOW + day * DAY
+        for chunk in membership_chunks(lists, watermarks, DAY, as_of, ListSweeps(7 * DAY, 1_000)):
+            watermarks[chunk.key] = as_of
+            if chunk.window == FULL_READ:
+                watermarks[f"membership_sweep/{chunk.subject}"] = as_of
+                swept[str(chunk.subject)].append(day)
+    assert max(days[0] for days in swept.values()) < 14
+    assert {after - day for days in swept.values() for day, after in pairwise(days)} == {7}
+
+
 @pytest.mark.parametrize(
     ("addresses", "swept_on"),
     [
