@@ -25,6 +25,7 @@ _MOST_WINDOWS = 16  # of one stream: enough to read side by side, few enough for
 _DAY = timedelta(days=1)
 _ONE_METRIC_WINDOW = timedelta(days=30)
 _IDS_PER_REQUEST = 100  # of a sweep of profiles or of a list
+_OVERDUE = 2  # intervals since the last sweep of a list, after which no budget limits the next one
 _PEOPLE_PER_READER = 2_000  # 20 requests
 MOST_WAITING = _MOST_WINDOWS * _PEOPLE_PER_READER
 """The number of incomplete people from which on more of them are no more readers."""
@@ -264,6 +265,30 @@ class ListSweeps(NamedTuple):
         """Return the requests for the pages of a list."""
         return self.members.get(list_id, 0) // _IDS_PER_REQUEST + 1
 
+    def round(self, list_ids: Collection[str]) -> int:
+        """Return the requests for a sweep of each list."""
+        return self.addresses + sum(map(self.pages, list_ids))
+
+    def interval(self, list_ids: Collection[str]) -> timedelta:
+        """Return how often the budget allows a sweep of each list, with a run a day.
+
+        Unless the lists share addresses, each run sweeps at least one list, and those that are overdue.
+        """
+        if not self.every:
+            return self.every
+        if self.addresses:
+            return max(self.every, timedelta(days=self.round(list_ids) / self.requests))
+        return max(self.every, min(self._runs(list_ids) * _DAY, _OVERDUE * self.every))
+
+    def _runs(self, list_ids: Collection[str]) -> int:
+        """Return how many runs the budget needs for a sweep of each list. None is divided between runs."""
+        runs = left = 0
+        for pages in map(self.pages, list_ids):
+            if pages > left:
+                runs, left = runs + 1, self.requests
+            left -= pages
+        return runs
+
 
 def membership_chunks(
     list_ids: Sequence[str],
@@ -308,7 +333,7 @@ def _swept(list_ids: Sequence[str], watermarks: Watermarks, as_of: datetime, swe
     wanted, planned = sum(pages.values()) * share, 0
     due = [each for each in list_ids if _is_due(last[each], as_of, sweeps.every)]
     for list_id in sorted(due, key=lambda each: (last[each] or _NEVER, each)):
-        is_first, is_overdue = not planned, as_of - (last[list_id] or _NEVER) > 2 * sweeps.every
+        is_first, is_overdue = not planned, as_of - (last[list_id] or _NEVER) > _OVERDUE * sweeps.every
         fits = planned < wanted and planned + pages[list_id] <= sweeps.requests
         if is_first or is_overdue or fits:
             yield list_id
@@ -323,8 +348,7 @@ def _swept_at_once(
     On different days, each address would be asked for on each of them. So the budget limits how often they are swept.
     """
     last = {each: watermarks.get(key_of(sweeps.record, each)) for each in list_ids}
-    requests = sweeps.addresses + sum(sweeps.pages(each) for each in list_ids)
-    every = max(sweeps.every, timedelta(days=requests / sweeps.requests)) if sweeps.every else sweeps.every
+    every = sweeps.interval(list_ids)
     if any(_is_due(each, as_of, every) for each in last.values()):
         yield from (each for each in list_ids if _is_due(last[each], as_of, every / 2))
 
