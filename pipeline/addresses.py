@@ -26,7 +26,7 @@ class AddressCache:
     def requests(self, people: int, lists: int) -> int:
         """Return the requests for the addresses of so many people who are all looked up in so many lists."""
         kept = min(people, self._most)
-        return kept + (people - kept) * lists
+        return (kept if lists else 0) + (people - kept) * lists
 
     def look_up(self, ids: Sequence[str], ask: Ask) -> list[tuple[str, str]]:
         """Return the IDs and addresses of those who have one. Asks for people who have not been asked for yet.

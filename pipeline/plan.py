@@ -278,7 +278,8 @@ class ListSweeps(NamedTuple):
             return self.every
         if self.addresses:
             return max(self.every, timedelta(days=self.round(list_ids) / self.requests))
-        return max(self.every, min(self._runs(list_ids) * _DAY, _OVERDUE * self.every))
+        runs = self._runs(list_ids)
+        return max(self.every, min(runs * _DAY, _OVERDUE * self.every)) if runs > 1 else self.every
 
     def _runs(self, list_ids: Collection[str]) -> int:
         """Return how many runs the budget needs for a sweep of each list. None is divided between runs."""

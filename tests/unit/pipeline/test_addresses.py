@@ -38,7 +38,7 @@ def test_a_full_cache_keeps_the_first_people() -> None:
     assert source.asked == ["P1", "P2", "P3", "P3"]
 
 
-@pytest.mark.parametrize("lists", [1, 3])
+@pytest.mark.parametrize("lists", [0, 1, 3])
 @pytest.mark.parametrize("people", [0, 1, 2, 5])
 def test_requests_are_known_in_advance(people: int, lists: int) -> None:
     """One for each person who is kept, and for the others one for each list."""

@@ -287,6 +287,12 @@ def test_the_interval_that_the_budget_allows_is_known(
     assert max(after - day for each in swept.values() for day, after in pairwise(each[1:])) == kept
 
 
+@pytest.mark.parametrize("pages", [1, 900])
+def test_one_list_is_swept_several_times_a_day(pages: int) -> None:
+    """A run always sweeps the first list, so the budget does not change the interval."""
+    assert ListSweeps(DAY / 4, 100, {"L1": pages * 100 - 1}).interval(["L1"]) == DAY / 4
+
+
 @pytest.mark.parametrize(
     ("days", "requests", "expected"),
     [
