@@ -7,18 +7,26 @@ from itertools import islice
 Ask = Callable[[Sequence[str]], Mapping[str, str]]
 """Takes profile IDs, and returns the addresses of those who have one."""
 
+MOST_PEOPLE = 200_000
+"""People whose addresses are kept, which takes about 40 MB."""
+
 
 class AddressCache:
     """The addresses that the source returned to the readers of a process, by profile ID. They are never stored.
 
-    At most `most` people are kept, which takes about 40 MB. Once it is full, the others are asked for each time: the
-    lists of a run ask for the same people in the same order, so that forgetting some would forget the next ones needed.
+    At most `most` people are kept. Once it is full, the others are asked for each time: the lists of a run ask for the
+    same people in the same order, so that forgetting some would forget the next ones needed.
     """
 
-    def __init__(self, most: int = 200_000) -> None:
-        self._most = most
+    def __init__(self, most: int | None = None) -> None:
+        self._most = MOST_PEOPLE if most is None else most
         self._addresses: dict[str, str | None] = {}  # None: the source has no address of that person
         self._asking = threading.Lock()
+
+    def requests(self, people: int, lists: int) -> int:
+        """Return the requests for the addresses of so many people who are all looked up in so many lists."""
+        kept = min(people, self._most)
+        return (kept if lists else 0) + (people - kept) * lists
 
     def look_up(self, ids: Sequence[str], ask: Ask) -> list[tuple[str, str]]:
         """Return the IDs and addresses of those who have one. Asks for people who have not been asked for yet.

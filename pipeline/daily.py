@@ -27,6 +27,7 @@ from pipeline.streams.selection import Selection, metrics_to_read, selection_of
 from pipeline.streams.stream import Stream
 from pipeline.update_statistics import update_statistics
 
+_DAY = timedelta(days=1)
 _NOT_DERIVED = "member_lists was not derived, because the exclusions were never read completely."
 _OLD_EXCLUSIONS = "member_lists was derived with the exclusions of the last complete read, at"
 
@@ -144,6 +145,7 @@ def _phases(job: Job, wanted: Selection, since: datetime | None) -> Phases:
         as_of = job.run.as_of
         sweeping = _lookup_sweeps(job, stored) if looks_up else _list_sweeps(job, stored)
         members += plan.membership_chunks(stored.lists, stored.watermarks, blind, as_of, sweeping, stored.begun)
+        _note_rare_sweeps(job, "Lists", stored.lists, sweeping)
         if not stored.lists:
             _pass_on(job, LISTS, LIST_MEMBERS)
     if SEGMENT_MEMBERS.name in streams:
@@ -172,12 +174,22 @@ def _list_sweeps(job: Job, stored: _Warehouse) -> plan.ListSweeps:
 def _lookup_sweeps(job: Job, stored: _Warehouse) -> plan.ListSweeps:
     """Return the sweeps of a dialect in which everyone is looked up twice in each list, as member and as subscriber.
 
-    Each address takes a request besides, unless the warehouse has it. The members of all lists estimate how many.
+    Their addresses take requests besides, unless the warehouse has them.
     """
-    sweeping = _list_sweeps(job, stored)
-    people = sum(sweeping.members.values())
-    addresses = 0 if job.run.settings.personal_data == "keep" else people
-    return sweeping._replace(members=dict.fromkeys(stored.lists, 2 * people), addresses=addresses)
+    people = job.transact(lookups.count_subscribers)
+    is_readable = job.run.settings.personal_data == "keep"
+    addresses = 0 if is_readable else job.session.addresses.requests(people, len(stored.lists))
+    return _list_sweeps(job, stored)._replace(members=dict.fromkeys(stored.lists, 2 * people), addresses=addresses)
+
+
+def _note_rare_sweeps(job: Job, what: str, ids: Sequence[str], sweeping: plan.ListSweeps) -> None:
+    """Note that the budget does not allow sweeps as often as the settings ask for them."""
+    every, interval = sweeping.every / _DAY, round(sweeping.interval(ids) / _DAY, 1)
+    if interval > every:
+        job.tally.add_notes(
+            f"{what} are read in full about every {interval:g} days instead of every {every:g}, because that takes "
+            f"{sweeping.round(ids):,} requests and MEMBERSHIP_SWEEP_REQUESTS allows {sweeping.requests:,} in a run."
+        )
 
 
 def _segment_chunks(job: Job, stored: _Warehouse, overlap: timedelta, looks_up: bool) -> Iterator[Chunk]:
@@ -199,6 +211,7 @@ def _segment_chunks(job: Job, stored: _Warehouse, overlap: timedelta, looks_up: 
     sweeping = _list_sweeps(job, stored)._replace(
         members=members, stream=SEGMENT_MEMBERS.name, record=segments.SWEEPS, in_full_only=looks_up
     )
+    _note_rare_sweeps(job, "Segments", found.ids, sweeping)
     return plan.membership_chunks(found.ids, stored.watermarks, overlap, job.run.as_of, sweeping, stored.begun)
 
 

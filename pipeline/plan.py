@@ -25,6 +25,7 @@ _MOST_WINDOWS = 16  # of one stream: enough to read side by side, few enough for
 _DAY = timedelta(days=1)
 _ONE_METRIC_WINDOW = timedelta(days=30)
 _IDS_PER_REQUEST = 100  # of a sweep of profiles or of a list
+_OVERDUE = 2  # intervals since the last sweep of a list, after which no budget limits the next one
 _PEOPLE_PER_READER = 2_000  # 20 requests
 MOST_WAITING = _MOST_WINDOWS * _PEOPLE_PER_READER
 """The number of incomplete people from which on more of them are no more readers."""
@@ -248,8 +249,8 @@ class ListSweeps(NamedTuple):
     `in_full_only`, the source does not say when members joined, so nothing is read between sweeps; without sweeps,
     every run reads in full.
 
-    Where lists are looked up by address, each of the `addresses` can take a request besides. All lists that a run
-    sweeps share them.
+    Where lists are looked up by address, their addresses can take so many requests besides. All lists that a run sweeps
+    share most of them.
     """
 
     every: timedelta
@@ -263,6 +264,31 @@ class ListSweeps(NamedTuple):
     def pages(self, list_id: str) -> int:
         """Return the requests for the pages of a list."""
         return self.members.get(list_id, 0) // _IDS_PER_REQUEST + 1
+
+    def round(self, list_ids: Collection[str]) -> int:
+        """Return the requests for a sweep of each list."""
+        return self.addresses + sum(map(self.pages, list_ids))
+
+    def interval(self, list_ids: Collection[str]) -> timedelta:
+        """Return how often the budget allows a sweep of each list, with a run a day.
+
+        Unless the lists share addresses, each run sweeps at least one list, and those that are overdue.
+        """
+        if not self.every:
+            return self.every
+        if self.addresses:
+            return max(self.every, timedelta(days=self.round(list_ids) / self.requests))
+        runs = self._runs(list_ids)
+        return max(self.every, min(runs * _DAY, _OVERDUE * self.every)) if runs > 1 else self.every
+
+    def _runs(self, list_ids: Collection[str]) -> int:
+        """Return how many runs the budget needs for a sweep of each list. None is divided between runs."""
+        runs = left = 0
+        for pages in map(self.pages, list_ids):
+            if pages > left:
+                runs, left = runs + 1, self.requests
+            left -= pages
+        return runs
 
 
 def membership_chunks(
@@ -296,22 +322,23 @@ def membership_chunks(
 def _swept(list_ids: Sequence[str], watermarks: Watermarks, as_of: datetime, sweeps: ListSweeps) -> Iterator[str]:
     """Yield the lists to sweep: of those that are due, the one first that was swept longest ago.
 
-    Limited by the budget, and to the share of all members that the time since the last run is of the interval, so that
-    lists that were first read on one day do not stay due on one day. The first list is always swept, and so is one
-    whose last sweep is twice the interval ago.
+    Limited by the budget, and by the share of all members that the time since the last run is of the interval, so that
+    lists that were first read on one day do not stay due on one day. The list that completes the share is swept as
+    well, so that a round takes no longer than the interval. The first list is always swept, and so is one whose last
+    sweep is twice the interval ago.
     """
     last = {each: watermarks.get(key_of(sweeps.record, each)) for each in list_ids}
     pages = {each: sweeps.pages(each) for each in list_ids}
     read_to = max((at for each in list_ids if (at := watermarks.get(key_of(sweeps.stream, each)))), default=_NEVER)
     share = min(1.0, (as_of - read_to) / sweeps.every) if sweeps.every else 1.0
-    requests, is_first = min(float(sweeps.requests), sum(pages.values()) * share), True
+    wanted, planned = sum(pages.values()) * share, 0
     due = [each for each in list_ids if _is_due(last[each], as_of, sweeps.every)]
     for list_id in sorted(due, key=lambda each: (last[each] or _NEVER, each)):
-        requests -= pages[list_id]
-        is_overdue = as_of - (last[list_id] or _NEVER) > 2 * sweeps.every
-        if is_first or is_overdue or requests >= 0:
+        is_first, is_overdue = not planned, as_of - (last[list_id] or _NEVER) > _OVERDUE * sweeps.every
+        fits = planned < wanted and planned + pages[list_id] <= sweeps.requests
+        if is_first or is_overdue or fits:
             yield list_id
-        is_first = False
+        planned += pages[list_id]
 
 
 def _swept_at_once(
@@ -322,8 +349,7 @@ def _swept_at_once(
     On different days, each address would be asked for on each of them. So the budget limits how often they are swept.
     """
     last = {each: watermarks.get(key_of(sweeps.record, each)) for each in list_ids}
-    requests = sweeps.addresses + sum(sweeps.pages(each) for each in list_ids)
-    every = max(sweeps.every, timedelta(days=requests / sweeps.requests)) if sweeps.every else sweeps.every
+    every = sweeps.interval(list_ids)
     if any(_is_due(each, as_of, every) for each in last.values()):
         yield from (each for each in list_ids if _is_due(last[each], as_of, every / 2))
 

@@ -102,6 +102,16 @@ def subscribers(account: Account, since: datetime | None, after: str, limit: int
     ).fetchall()
 
 
+def count_subscribers(account: Account) -> int:
+    """Return how many people ever joined a list, each counted once. It reads one index, not the table."""
+    query = (
+        "SELECT count(*) FROM (SELECT DISTINCT member_id FROM {}"
+        " WHERE esp_integration_id = %(account)s AND change = 'subscribed') AS people"
+    )
+    [(number,)] = account.execute(query, membership.SUBSCRIPTION_CHANGES)
+    return int(number)
+
+
 def incomplete_members(account: Account, since: datetime | None, digits: str, after: str, limit: int) -> list[str]:
     """Return the profile IDs of members whose complete record has not been stored, ordered, starting after `after`.
 

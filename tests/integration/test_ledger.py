@@ -468,6 +468,17 @@ def test_subscribers_are_looked_up_in_pages(merged: Any, account: Account) -> No
     assert lookups.subscribers(Account(account.connection, SCHEMA, "two"), None, "", 10) == []
 
 
+def test_subscribers_of_several_lists_count_once(merged: Any, account: Account) -> None:
+    joined = [("p1", "c1"), ("p1", "c2"), ("p2", "c3")]
+    merged(
+        loads.SUBSCRIPTION_CHANGES,
+        *({"id": change, "member_id": who, "change": "subscribed"} for who, change in joined),
+        {"id": "c4", "member_id": "p3", "change": "unsubscribed"},
+    )
+    assert lookups.count_subscribers(account) == 2
+    assert lookups.count_subscribers(Account(account.connection, SCHEMA, "two")) == 0
+
+
 def test_incomplete_people_are_found_in_order_by_the_digits_of_their_keys(merged: Any, account: Account) -> None:
     """Someone who was missing is looked for again once, a day later."""
     stubs = [{"key": f"{number}", "id": f"p{number}", "member_key": "k"} for number in range(1, 7)]

@@ -239,6 +239,52 @@ def test_addresses_that_are_not_stored_are_asked_for_once(warehouse: Warehouse, 
     assert protected.rows(members) == [("L1", "P1"), ("L2", "P1"), ("L2", "P3")]
 
 
+def test_sweeps_are_planned_for_each_person_once(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Two people on 14 lists take two requests for their addresses and one for each list."""
+    protected = looking_up(warehouse, shop, "hash")
+    for number in range(12):
+        shop.add_list(f"X{number}", f"Copy {number}")
+        for person in ("P0", "P1"):
+            shop.add_member(f"X{number}", person, days_ago(3))
+    assert protected.daily(membership_sweep_requests=3).state == "complete"
+    warehouse.execute("UPDATE watermarks SET watermark = watermark - interval '7 days'")
+    shop.recover()
+    assert protected.daily(membership_sweep_requests=3).sentences == []
+    assert {each.window for each in shop.sent("memberships")} == {FULL_READ}
+
+
+def test_sweeps_are_planned_for_addresses_that_are_not_kept(
+    warehouse: Warehouse, shop: FakeAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two lists and two people, one of them kept: three requests for addresses and one for each list."""
+    monkeypatch.setattr("pipeline.addresses.MOST_PEOPLE", 1)
+    protected = looking_up(warehouse, shop, "hash")
+    protected.daily()
+    warehouse.execute("UPDATE watermarks SET watermark = watermark - interval '4 days'")
+    for budget, is_swept in (1, False), (2, True):
+        shop.recover()
+        protected.daily(membership_sweep_days=2, membership_sweep_requests=budget)
+        assert len(shop.sent("people")) == 3
+        assert (FULL_READ in {each.window for each in shop.sent("memberships")}) is is_swept
+
+
+def test_a_budget_that_makes_sweeps_rarer_has_a_note(warehouse: Warehouse, shop: FakeAccount) -> None:
+    """Two people and two lists take four requests."""
+    protected = looking_up(warehouse, shop, "hash")
+    protected.daily()
+    limits = {"membership_sweep_days": 3, "membership_sweep_requests": 1}
+    ran = protected.daily(**limits)
+    assert (ran.state, ran.sentences) == (
+        "complete",
+        [
+            "Lists are read in full about every 4 days instead of every 3, because that takes 4 requests and "
+            "MEMBERSHIP_SWEEP_REQUESTS allows 1 in a run."
+        ],
+    )
+    assert protected.daily(**limits | {"membership_sweep_days": 4}).sentences == []
+    assert protected.daily(**limits | {"membership_sweep_days": 0}).sentences == []
+
+
 def test_addresses_are_asked_for_again_if_a_list_was_not_read_to_its_end(
     warehouse: Warehouse, shop: FakeAccount
 ) -> None:

@@ -38,6 +38,17 @@ def test_a_full_cache_keeps_the_first_people() -> None:
     assert source.asked == ["P1", "P2", "P3", "P3"]
 
 
+@pytest.mark.parametrize("lists", [0, 1, 3])
+@pytest.mark.parametrize("people", [0, 1, 2, 5])
+def test_requests_are_known_in_advance(people: int, lists: int) -> None:
+    """One for each person who is kept, and for the others one for each list."""
+    source, cache = Source(), AddressCache(most=2)
+    expected = cache.requests(people, lists)
+    for _ in range(lists):
+        cache.look_up([f"P{number}" for number in range(people)], source.ask)
+    assert len(source.asked) == expected
+
+
 def test_an_error_of_the_source_leaves_nothing_behind() -> None:
     def fail(ids: Sequence[str]) -> dict[str, str]:
         raise BadAnswer("Odd.")

@@ -1,6 +1,6 @@
 """Plans of daily runs: which windows of which streams are read, given what earlier runs have read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -216,6 +216,28 @@ def test_lists_that_were_first_read_on_one_day_are_swept_on_different_days() -> 
     assert sorted(each for day in range(7, 14) for each in swept[day]) == lists
 
 
+def days_of_sweeps(lists: Sequence[str], sweeps: ListSweeps) -> dict[str, list[int]]:
+    """Return the days on which daily runs sweep each list, after all of them were swept on day 0."""
+    watermarks = {f"{kind}/{each}": NOW for kind in ("list_members", "membership_sweep") for each in lists}
+    swept: dict[str, list[int]] = {each: [] for each in lists}
+    for day in range(1, 100):
+        as_of = NOW + day * DAY
+        for chunk in membership_chunks(lists, watermarks, DAY, as_of, sweeps):
+            watermarks[chunk.key] = as_of
+            if chunk.window == FULL_READ:
+                watermarks[f"membership_sweep/{chunk.subject}"] = as_of
+                swept[str(chunk.subject)].append(day)
+    return swept
+
+
+@pytest.mark.parametrize("number", [1, 5, 8, 10, 13, 14, 20])
+def test_each_list_is_swept_once_an_interval(number: int) -> None:
+    """However many lists there are, with daily runs and enough budget. The first round takes up to twice as long."""
+    swept = days_of_sweeps([f"L{each:02}" for each in range(number)], ListSweeps(7 * DAY, 1_000))
+    assert max(days[0] for days in swept.values()) < 14
+    assert {after - day for days in swept.values() for day, after in pairwise(days)} == {7}
+
+
 @pytest.mark.parametrize(
     ("addresses", "swept_on"),
     [
@@ -241,6 +263,34 @@ def test_lists_that_share_addresses_are_swept_on_one_day(addresses: int, swept_o
             swept[day] = swept_today
             watermarks |= {f"membership_sweep/{each}": as_of for each in swept_today}
     assert swept == dict.fromkeys(swept_on, lists)
+
+
+@pytest.mark.parametrize(
+    ("lists", "pages", "addresses", "days", "kept"),
+    [
+        pytest.param(10, 70, 0, 10, 10, id="no two lists in a run"),
+        pytest.param(10, 50, 0, 7, 7, id="within the budget"),
+        pytest.param(5, 900, 0, 7, 7, id="at least one list in a run"),
+        pytest.param(20, 90, 0, 14, 15, id="overdue"),
+        pytest.param(2, 100, 800, 10, 10, id="addresses"),
+        pytest.param(2, 100, 400, 7, 7, id="addresses within the budget"),
+    ],
+)
+def test_the_interval_that_the_budget_allows_is_known(
+    lists: int, pages: int, addresses: int, days: int, kept: int
+) -> None:
+    """Runs keep to it, or to the day after, when lists are overdue."""
+    ids = [f"L{number:02}" for number in range(lists)]
+    sweeps = ListSweeps(7 * DAY, 100, dict.fromkeys(ids, pages * 100 - 1), addresses=addresses)
+    assert sweeps.interval(ids) == days * DAY
+    swept = days_of_sweeps(ids, sweeps)
+    assert max(after - day for each in swept.values() for day, after in pairwise(each[1:])) == kept
+
+
+@pytest.mark.parametrize("pages", [1, 900])
+def test_one_list_is_swept_several_times_a_day(pages: int) -> None:
+    """A run always sweeps the first list, so the budget does not change the interval."""
+    assert ListSweeps(DAY / 4, 100, {"L1": pages * 100 - 1}).interval(["L1"]) == DAY / 4
 
 
 @pytest.mark.parametrize(
