@@ -331,10 +331,16 @@ def test_no_one_is_erased_before_klaviyo_was_asked_for_a_merge(
     assert warehouse.rows(MEMBERS)[:2] == [("P0", True, "merged"), ("P1", True, "merged")]
 
 
-def test_a_daily_run_finishes_erasing_that_was_interrupted(warehouse: Warehouse) -> None:
+def request_erasing(warehouse: Warehouse) -> str:
+    """Run once, let the erasing of P1 be requested, and return the ID of the account."""
     integration_id = warehouse.daily().run.integration_id
     with warehouse.open() as session, session.database.transaction() as connection:
         erase.request(Account(connection, "klaviyo", integration_id), [], ["P1"])
+    return integration_id
+
+
+def test_a_daily_run_finishes_erasing_that_was_interrupted(warehouse: Warehouse) -> None:
+    integration_id = request_erasing(warehouse)
     with warehouse.open() as session, session.database.transaction() as connection:
         account = Account(connection, "klaviyo", integration_id)
         assert claims.try_claim(account, erase.CLAIM, for_transaction=True)
@@ -350,9 +356,7 @@ def test_erasing_that_another_process_takes_over_is_left_to_it(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database restarts, and the other process claims erasing before the run notices. The run is complete."""
-    integration_id = warehouse.daily().run.integration_id
-    with warehouse.open() as session, session.database.transaction() as connection:
-        erase.request(Account(connection, "klaviyo", integration_id), [], ["P1"])
+    integration_id = request_erasing(warehouse)
     look = erase_events.to_search
 
     def taken_over(account: Account) -> list[Partition]:
@@ -373,9 +377,7 @@ def test_erasing_that_another_process_takes_over_is_left_to_it(
 def test_a_connection_that_is_lost_while_erasing_is_claimed_ends_no_run(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    integration_id = warehouse.daily().run.integration_id
-    with warehouse.open() as session, session.database.transaction() as connection:
-        erase.request(Account(connection, "klaviyo", integration_id), [], ["P1"])
+    request_erasing(warehouse)
     try_claim = claims.try_claim
 
     def lose_connection(account: Account, what: str) -> bool:

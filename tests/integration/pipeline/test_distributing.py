@@ -131,6 +131,14 @@ def coordinate(warehouse: Warehouse, run: Run, *claims: str) -> Tally:
         return job.tally
 
 
+def hand_out(warehouse: Warehouse, run: Run, prefect: FakePrefect) -> str:
+    """Let a process of the backfill hand out its only group and stop; return the name of the group."""
+    prefect.created = lambda created: warehouse.stop()
+    coordinate(warehouse, run)
+    [created] = prefect.runs.values()
+    return str(created.parameters["group"])
+
+
 def test_a_postponed_group_is_handed_out_again_by_the_next_process(
     warehouse: Warehouse, run: Run, prefect: FakePrefect
 ) -> None:
@@ -190,11 +198,9 @@ def test_groups_that_are_being_read_stay_as_they_are(warehouse: Warehouse, run: 
 def test_a_backfill_in_one_process_reads_nothing_that_parts_are_reading(
     warehouse: Warehouse, run: Run, prefect: FakePrefect
 ) -> None:
-    prefect.created = lambda created: warehouse.stop()
-    coordinate(warehouse, run)
-    [created] = prefect.runs.values()
+    group = hand_out(warehouse, run, prefect)
     with warehouse.open() as part:
-        part.claim(run.integration_id, part_claim(created.parameters["group"]))
+        part.claim(run.integration_id, part_claim(group))
         result = warehouse.backfill(days_ago(10), days_ago(0))
         assert (result.state, result.exit_code) == ("failed", 2)
         assert "still reading this history" in result.sentences[0]
@@ -205,23 +211,19 @@ def test_a_part_that_begins_late_reads_nothing_that_was_taken_over(
     warehouse: Warehouse, run: Run, prefect: FakePrefect
 ) -> None:
     """A backfill in one process takes over what runs would read that no worker has begun yet."""
-    prefect.created = lambda created: warehouse.stop()
-    coordinate(warehouse, run)
-    [created] = prefect.runs.values()
+    group = hand_out(warehouse, run, prefect)
     with warehouse.open() as session:
-        [chunk] = part_of_plan(session, run, created.parameters["group"]).chunks
+        [chunk] = part_of_plan(session, run, group).chunks
         assert chunk.window == CHUNK.window
         runs.transact(session, run, partial(take_over, chunks=[chunk]))
-        assert part_of_plan(session, run, created.parameters["group"]).chunks == ()
+        assert part_of_plan(session, run, group).chunks == ()
 
 
 def test_a_restart_is_refused_while_parts_are_reading(warehouse: Warehouse, run: Run, prefect: FakePrefect) -> None:
     """Otherwise a part would store its last batch in a chunk that was planned again, which would then count as read."""
-    prefect.created = lambda created: warehouse.stop()
-    coordinate(warehouse, run)
-    [created] = prefect.runs.values()
+    group = hand_out(warehouse, run, prefect)
     with warehouse.open() as part:
-        part.claim(run.integration_id, part_claim(created.parameters["group"]))
+        part.claim(run.integration_id, part_claim(group))
         result = warehouse.backfill(days_ago(10), days_ago(0), restart=True)
         assert (result.state, result.exit_code) == ("failed", 2)
         assert "still reading this history" in result.sentences[0]
