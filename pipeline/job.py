@@ -63,7 +63,7 @@ class Job:
         return self.session.worker_count(self.run.answer_seconds, self.session.requests_per_minute)
 
     def transact(self, work: Callable[[Account], Result]) -> Result:
-        """Do some work in one transaction of the run, as `run.transact` does."""
+        """Do some work in one transaction of the run, as `runs.transact` does."""
         return transact(self.session, self.run, work)
 
 

@@ -272,7 +272,7 @@ def _of_subjects(refused: Sequence[_Entry]) -> str:
 class RunReport:
     """A run that has ended. It contains no settings: Prefect may keep what a flow returns.
 
-    `is_limited` is that of `runs.OpenedRun`.
+    `is_limited` is that of `run_ledger.OpenedRun`.
     """
 
     run_id: str

@@ -44,7 +44,7 @@ class Run:
     """A run that has begun. `as_of` is its present: it reads what the source contains up to then.
 
     `resumed_at` is when this process resumed a run that did not finish; None: it has not. `notes` are sentences about
-    the run that its result has to contain. `is_limited` is that of `runs.OpenedRun`.
+    the run that its result has to contain. `is_limited` is that of `run_ledger.OpenedRun`.
     """
 
     id: str
@@ -108,7 +108,7 @@ def _with_claims(
 def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log, is_limited: bool = False) -> Run:
     """Check the API key and the database, bring the warehouse up to the catalogue, and open the run.
 
-    `is_limited` is that of `runs.open_run`.
+    `is_limited` is that of `run_ledger.open_run`.
 
     Raises UserError where the key, the database, the account's name or the name of a metric is wrong, where claims
     would not work, and where clocks differ.

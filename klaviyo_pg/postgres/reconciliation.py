@@ -14,7 +14,7 @@ from klaviyo_pg.postgres import claims
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.statements import row_key
 from klaviyo_pg.states import ChunkState, CountState
-from klaviyo_pg.windows import Window
+from klaviyo_pg.windows import Window, merged
 
 # Postgres takes every metric for one that a table of few metrics has, and would read the table to find no event of it.
 _SCANS = "SELECT set_config('enable_seqscan', %(scans)s, true)"
@@ -281,11 +281,7 @@ def _unchanged(
 
 def _spans(comparisons: Iterable[Comparison]) -> list[Key]:
     """Return the periods that the comparisons cover, with adjoining ones joined."""
-    spans: list[Key] = []
-    for metric_id, start, end in sorted(each.key for each in comparisons):
-        if spans and spans[-1][0] == metric_id and start <= spans[-1][2]:
-            _, joined, last = spans.pop()
-            spans.append((metric_id, joined, max(last, end)))
-        else:
-            spans.append((metric_id, start, end))
-    return spans
+    windows: dict[str, list[Window]] = defaultdict(list)
+    for metric_id, start, end in (each.key for each in comparisons):
+        windows[metric_id].append(Window(start, end))
+    return [(metric_id, *window) for metric_id in sorted(windows) for window in merged(windows[metric_id])]

@@ -6,8 +6,6 @@ says that parts are done: a sweep counts only if each of them is in both. The ca
 
 from typing import NamedTuple
 
-from psycopg.sql import Composed
-
 from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.errors import SweepLost
 from klaviyo_pg.postgres.account import Account
@@ -71,7 +69,7 @@ class Standing(NamedTuple):
 def standing(account: Account, sweep: str, stream: str, last: tuple[str, str]) -> Standing:
     """Return the standing of all parts of a stream that the run has planned, as (stream, part) `last` is completed."""
     values = {"sweep": sweep, "stream": stream, "last": last[0], "last_part": last[1], "done": ChunkState.DONE}
-    [(is_done, is_complete)] = account.execute(_of_parts(account, _STANDING), **values)
+    [(is_done, is_complete)] = account.execute(_STANDING, **values)
     return Standing(bool(is_done), bool(is_complete))
 
 
@@ -81,12 +79,7 @@ def is_lost(account: Account, sweep: str, stream: str) -> bool:
     The sweep has ended, or a crash of Postgres has emptied the tables.
     """
     values = {"sweep": sweep, "stream": stream, "done": ChunkState.DONE}
-    return bool(account.execute(_of_parts(account, _LOST), **values).rowcount)
-
-
-def _of_parts(account: Account, query: str) -> Composed:
-    tables = {"chunks": bookkeeping.CHUNKS, "sweeps": bookkeeping.SWEEPS}
-    return account.compose(query, **{name: account.table(table) for name, table in tables.items()})
+    return bool(account.execute(_LOST, **values).rowcount)
 
 
 def forget(account: Account, stream: str) -> None:

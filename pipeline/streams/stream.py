@@ -56,7 +56,7 @@ class Reading:
         return self.run.integration_id
 
     def transact(self, work: Callable[[Account], Result]) -> Result:
-        """Do some work in one transaction of the run, as `run.transact` does."""
+        """Do some work in one transaction of the run, as `runs.transact` does."""
         return transact(self.session, self.run, work)
 
 
