@@ -180,7 +180,7 @@ class Settings(BaseSettings):
     tables: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Tables to fill, comma-separated or as a JSON list. A leading - excludes a table; all means "
-        "every table, default all but the opt-in tables.",
+        "every table, default all but the opt-in tables and reports.",
     )
     destinations: dict[str, str] = Field(
         {},

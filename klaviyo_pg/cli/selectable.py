@@ -49,7 +49,7 @@ def groups() -> Mapping[str, Sequence[str]]:
     return {
         "Tables of events": [table.name for table in EVENT_TABLES],
         "Other tables that TABLES=default fills": [name for name in others if name not in on_request],
-        "Tables on request, which cost extra requests": [name for name in others if name in on_request],
+        "Opt-in tables and reports, which cost extra requests": [name for name in others if name in on_request],
     }
 
 

@@ -28,6 +28,6 @@ def test_a_selection_selects_tables(settings: dict[str, list[str]], expected: di
     assert {name: states[name] for name in expected} == expected
 
 
-@pytest.mark.parametrize("table", groups()["Tables on request, which cost extra requests"])
+@pytest.mark.parametrize("table", groups()["Opt-in tables and reports, which cost extra requests"])
 def test_what_costs_extra_requests_is_not_selected_by_default(table: str) -> None:
     assert selected(Settings())[table] == "no"

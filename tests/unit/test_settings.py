@@ -211,7 +211,6 @@ def test_misspelled_variables_of_the_environment_are_named(monkeypatch: pytest.M
         pytest.param("RETRY_BUDGET_SECONDS", "inf", id="infinite budget"),
         pytest.param("SPOOL_HOURS", "inf", id="infinite hours"),
         pytest.param("EVENTS_SINCE", "2206-01-01", id="future day"),
-        pytest.param("STORED_MARTS", "x", id="no such mart"),
     ],
 )
 def test_invalid_value_is_reported_by_setting(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
