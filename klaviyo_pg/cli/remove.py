@@ -27,7 +27,7 @@ def remove(arguments: Namespace) -> int:
         schema.upgrade_patiently(connection, schema_name, schema.storage_of(settings), print_warning)
         registered = accounts.find(connection, schema_name, name)
         if registered is None:
-            raise no_account(schema_name, name)
+            raise no_account(schema_name, name, "name")
         account = Account(connection, schema_name, registered.integration_id)
         connection.commit()
         if not (arguments.yes or _is_confirmed(account, name)):

@@ -66,11 +66,11 @@ def warehouse_url(settings: Settings) -> str:
     return embedded.warehouse_url(settings)
 
 
-def no_account(schema_name: str, name: str | None) -> BadSettings:
-    """Return the error that a warehouse has no account, or none of this name."""
+def no_account(schema_name: str, name: str | None, option: str = "--integration") -> BadSettings:
+    """Return the error that a warehouse has no account, or none of this name, which `option` has chosen."""
     if name is None:
         return BadSettings(f"There are no accounts in the schema {schema_name} yet. Run a flow first.")
-    return BadSettings(f"There is no account {name} in the schema {schema_name}. Choose another --integration.")
+    return BadSettings(f"There is no account {name} in the schema {schema_name}. Choose another {option}.")
 
 
 def psql(arguments: Namespace) -> NoReturn:
@@ -126,7 +126,7 @@ def rename(arguments: Namespace) -> int:
     with open_warehouse(settings) as connection:
         registered = accounts.find(connection, schema_name, old)
         if registered is None:
-            raise no_account(schema_name, old)
+            raise no_account(schema_name, old, "name")
         if accounts.find(connection, schema_name, new) is not None:
             raise BadSettings(f"There is an account {new} in the schema {schema_name} already. Choose another name.")
         account = Account(connection, schema_name, registered.integration_id)
