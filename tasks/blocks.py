@@ -6,14 +6,14 @@ The content is loaded here and goes nowhere but into the settings.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import ClassVar, Literal, TypeVar, cast
+from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
 from prefect import get_run_logger, runtime
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, SecretStr, with_config
 from typing_extensions import TypedDict
 
-from klaviyo_pg import env_file
+from klaviyo_pg import env_file, names
 from klaviyo_pg.errors import BadKey, BadSettings
 from klaviyo_pg.settings import Revision, Settings, ignored_variables, load_settings
 
@@ -43,12 +43,22 @@ AccountBlock = PickedAccount | str | None
 WarehouseBlock = PickedWarehouse | str | None
 
 
+_OF_WORKERS = frozenset(
+    {
+        *("database_url", "embedded_postgres", "data_dir", "spool", "spool_megabytes", "spool_hours"),
+        *("concurrency", "processes", "log_format", "log_level", "quiet", "display_timezone"),
+        "clock_tolerance_seconds",
+    }
+)
+_IN_FIELDS = frozenset({"database_url", "personal_data_salt"})
+
+
 class KlaviyoCredentials(Block):
-    """One Klaviyo account: its API key, and its name in the warehouse."""
+    """One Klaviyo account: its API key, its name in the warehouse, and the settings that are its own."""
 
     _block_type_name: ClassVar[str] = "Klaviyo Credentials"
     _block_type_slug: ClassVar[str] = "klaviyo-credentials"
-    _description: ClassVar[str] = "One Klaviyo account: its API key, and its name in the warehouse."
+    _description: ClassVar[str] = "One Klaviyo account: its API key, its name in the warehouse, and its settings."
 
     api_key: SecretStr = Field(description="Private API key of the account (pk_...).")
     integration: str = Field(
@@ -58,10 +68,45 @@ class KlaviyoCredentials(Block):
     revision: Revision = Field("2026-07-15", description="Revision of the API, in the current dialect.")
     base_url: str = Field("https://a.klaviyo.com", description="URL of the API.")
     account_id: str | None = Field(None, description="Klaviyo's id of the account. Default: the API is asked for it.")
+    personal_data_salt: SecretStr | None = Field(None, description="The secret that personal data is hashed with.")
+    settings: dict[str, Any] = Field(
+        {},
+        description='Other settings of the account, such as {"PERSONAL_DATA": "hash"}. They take precedence over those '
+        "of the worker.",
+    )
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the block of the account that settings name, with the other settings that were set for it.
+
+        Settings that belong to a machine, such as CONCURRENCY, are left to each worker. Raises BadKey if the key is
+        missing or malformed.
+        """
+        settings.api_key  # noqa: B018  # raises BadKey
+        assert settings.klaviyo_api_key
+        names_set = {each for each in settings.model_fields_set if _may_be_in_block(each)} - _OF_WORKERS
+        values = settings.model_dump(mode="json", include=names_set)
+        return cls(
+            api_key=settings.klaviyo_api_key,
+            integration=settings.klaviyo_integration,
+            dialect=settings.klaviyo_dialect,
+            revision=settings.klaviyo_revision,
+            base_url=settings.klaviyo_base_url,
+            account_id=settings.klaviyo_account_id,
+            personal_data_salt=settings.personal_data_salt,
+            settings={name.upper(): values[name] for name in sorted(values)},
+        )
 
     def changes(self) -> dict[str, object]:
-        """Return the settings that this block stands for."""
-        return {
+        """Return the settings that this block stands for. Raises BadSettings if it has a name that is no setting."""
+        others = {name.upper().removeprefix(names.PREFIX).lower(): value for name, value in self.settings.items()}
+        for name in others:
+            if not _may_be_in_block(name):
+                raise BadSettings(
+                    f"{name.upper()} cannot be among the settings of a Klaviyo Credentials block. Correct the block."
+                )
+        return others | {
+            "personal_data_salt": self.personal_data_salt,
             "klaviyo_api_key": self.api_key,
             "klaviyo_integration": self.integration,
             "klaviyo_dialect": self.dialect,
@@ -71,6 +116,11 @@ class KlaviyoCredentials(Block):
         }
 
 
+def _may_be_in_block(setting: str) -> bool:
+    """Return whether a block can have this setting among its `settings`, by its name in lower case."""
+    return setting in Settings.model_fields and setting not in _IN_FIELDS and not setting.startswith("klaviyo_")
+
+
 def settings_from(klaviyo: AccountBlock, warehouse: WarehouseBlock, **changes: object) -> Settings:
     """Return the settings of the environment, changed by these blocks, and those by `changes`.
 
@@ -78,16 +128,21 @@ def settings_from(klaviyo: AccountBlock, warehouse: WarehouseBlock, **changes: o
     nor the environment of a deployed run has the key.
     """
     from_blocks: dict[str, object] = {}
+    labels: dict[str, str] = {}
     account_from = "the environment"
     if klaviyo is not None:
         loaded = load_block(KlaviyoCredentials, klaviyo)
+        block = f"the block {klaviyo if isinstance(klaviyo, str) else loaded._block_document_name}"
         from_blocks |= loaded.changes()
-        account_from = f"the block {klaviyo if isinstance(klaviyo, str) else loaded._block_document_name}"
+        labels = {name: f"{name.upper()} in {block}" for name in from_blocks if changes.get(name) is None}
+        account_from = f"{block} with {', '.join(loaded.settings)}" if loaded.settings else block
     if warehouse is not None:
         from tasks.warehouse_block import database_url  # imports SQLAlchemy's ORM, which few runs need
 
         from_blocks["database_url"] = SecretStr(database_url(warehouse))
-    settings = load_settings(**from_blocks | {name: value for name, value in changes.items() if value is not None})
+    settings = load_settings(
+        labels, **from_blocks | {name: value for name, value in changes.items() if value is not None}
+    )
     if settings.klaviyo_api_key is None and is_deployed():
         raise BadKey(
             "No API key. The run names no Klaviyo Credentials block, and its worker has no KLAVIYO_API_KEY. Save the "

@@ -27,7 +27,7 @@ def make(account_name: str | None, warehouse_name: str | None) -> list[tuple[str
     settings = load_settings()
     blocks: list[tuple[str, Block]] = []
     if account_name is not None:
-        blocks.append((account_name, _account(settings)))
+        blocks.append((account_name, KlaviyoCredentials.of(settings)))
     if warehouse_name is not None:
         blocks.append((warehouse_name, _warehouse(settings)))
     return blocks
@@ -39,24 +39,17 @@ def save(blocks: Sequence[tuple[str, Block]]) -> None:
     SqlAlchemyConnector.register_type_and_schema()
     for name, block in blocks:
         block.save(name, overwrite=True)
-        variable = "KLAVIYO_BLOCK" if isinstance(block, KlaviyoCredentials) else "WAREHOUSE_BLOCK"
         print(f"Saved the {block.get_block_type_name()} block {name}.")
-        print(f"Scheduled runs use it if you deploy with {variable}={name}.")
+        if isinstance(block, KlaviyoCredentials):
+            if block.settings:
+                print(f"It contains {', '.join(block.settings)}, which take precedence over the settings of workers.")
+            print(
+                f"Scheduled runs use it if you deploy with KLAVIYO_BLOCK={name}, or after klaviyo-pg schedule {name}."
+            )
+        else:
+            print(f"Scheduled runs use it if you deploy with WAREHOUSE_BLOCK={name}.")
     if not blocks:
         print("Registered both kinds of block. Save blocks with --klaviyo NAME and --warehouse NAME.")
-
-
-def _account(settings: Settings) -> KlaviyoCredentials:
-    settings.api_key  # noqa: B018  # raises BadKey if it is missing or malformed
-    assert settings.klaviyo_api_key
-    return KlaviyoCredentials(
-        api_key=settings.klaviyo_api_key,
-        integration=settings.klaviyo_integration,
-        dialect=settings.klaviyo_dialect,
-        revision=settings.klaviyo_revision,
-        base_url=settings.klaviyo_base_url,
-        account_id=settings.klaviyo_account_id,
-    )
 
 
 def _warehouse(settings: Settings) -> SqlAlchemyConnector:

@@ -342,6 +342,19 @@ _ALL = (
         declare=flags.save_blocks,
         module="blocks",
     ),
+    Command(
+        name="schedule",
+        program=f"{PROGRAM} schedule",
+        summary="schedule the runs of an account on the Prefect server",
+        description="Let the deployments daily and reconcile load another account: the one in a block.",
+        examples=(
+            ("shop-fr", "at the times of the deployments' own schedules"),
+            ("shop-fr --daily '45 5 * * *' --timezone Europe/Paris", "daily at another time"),
+            ("shop-fr --off", "no longer"),
+        ),
+        declare=flags.schedule,
+        module="schedule",
+    ),
 )
 COMMANDS = {command.name: command for command in _ALL}
 """The commands by name."""

@@ -4,6 +4,7 @@ import argparse
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
+from zoneinfo import available_timezones
 
 _UNITS = MappingProxyType({"h": timedelta(hours=1), "d": timedelta(days=1)})
 _LONGEST_AGE = 10_000  # of either unit
@@ -16,6 +17,12 @@ def _names(text: str) -> list[str]:
 def _block_name(text: str) -> str:
     if not text or set(text) - set("abcdefghijklmnopqrstuvwxyz0123456789-"):
         raise argparse.ArgumentTypeError(f"{text} is not a block name (lower-case letters, digits and dashes)")
+    return text
+
+
+def _time_zone(text: str) -> str:
+    if text not in available_timezones():
+        raise argparse.ArgumentTypeError(f"{text} is not a time zone such as Europe/Berlin")
     return text
 
 
@@ -190,6 +197,23 @@ def save_blocks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--warehouse", metavar="NAME", type=_block_name, help="save the warehouse, DATABASE_URL, under this name"
     )
+
+
+def schedule(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("account", metavar="NAME", type=_block_name, help="the block of the account")
+    parser.add_argument(
+        "--daily", metavar="CRON", help="when daily runs, such as '15 5 * * *' (default: as the deployment daily)"
+    )
+    parser.add_argument(
+        "--reconcile", metavar="CRON", help="when reconcile runs (default: as the deployment reconcile)"
+    )
+    parser.add_argument(
+        "--timezone", metavar="ZONE", type=_time_zone, help="of these times (default: that of the deployments)"
+    )
+    parser.add_argument(
+        "--warehouse", metavar="NAME", type=_block_name, help="the block of the warehouse (default: of the deployments)"
+    )
+    parser.add_argument("--off", action="store_true", help="delete the schedules of the account")
 
 
 def check(parser: argparse.ArgumentParser) -> None:

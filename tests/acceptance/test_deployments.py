@@ -169,6 +169,45 @@ def test_runs_of_one_account_do_not_overlap(installation: Installation, box: San
     assert installation.warehouse.one(query, "shop-de") == "complete"
 
 
+def test_accounts_are_scheduled(installation: Installation) -> None:
+    """The schedules of an account survive another deployment, and its runs use its block."""
+
+    def schedules(flow: str) -> dict[str, Any]:
+        found = installation.ask(f"/deployments/name/{flow}/{flow}")["schedules"]
+        return {
+            each["slug"]: (each["schedule"]["cron"], each["schedule"]["timezone"], each["parameters"]) for each in found
+        }
+
+    installation.command(
+        "tasks.save_blocks",
+        "--klaviyo=shop-fr",
+        "--warehouse=main",
+        KLAVIYO_INTEGRATION="shop-fr",
+        PERSONAL_DATA="drop",
+        PERSONAL_DATA_SALT="0123456789abcdef",
+    )
+    scheduled = installation.command(
+        "klaviyo_pg", "schedule", "shop-fr", "--daily=45 5 * * *", "--timezone=Europe/Paris"
+    )
+    assert "Scheduled daily of shop-fr: 45 5 * * * (Europe/Paris)." in scheduled
+    installation.command("prefect", "--no-prompt", "deploy", "--all")
+    assert schedules("daily") == {
+        "default": ("15 5 * * *", "UTC", {}),
+        "shop-fr": ("45 5 * * *", "Europe/Paris", {"klaviyo": "shop-fr"}),
+    }
+    assert schedules("reconcile")["shop-fr"] == ("45 6 * * 0", "Europe/Paris", {"klaviyo": "shop-fr"})
+    run = installation.trigger("daily/daily", klaviyo="shop-fr")
+    installation.wait([run], {"Completed"})
+    of_account = "JOIN klaviyo.integrations USING (esp_integration_id) WHERE name = 'shop-fr'"
+    assert installation.warehouse.one(
+        f"SELECT count(*) > 0 AND bool_and(email IS NULL) FROM klaviyo.members {of_account}"
+    )
+    installation.command("klaviyo_pg", "schedule", "shop-fr", "--daily=0 4 * * *", "--warehouse=main")
+    assert schedules("daily")["shop-fr"] == ("0 4 * * *", "UTC", {"klaviyo": "shop-fr", "warehouse": "main"})
+    assert "no longer scheduled" in installation.command("klaviyo_pg", "schedule", "shop-fr", "--off")
+    assert set(schedules("daily")) == set(schedules("reconcile")) == {"default"}
+
+
 @pytest.mark.slow
 def test_a_missing_block_fails_the_run(installation: Installation) -> None:
     """The message of the failed run names the block."""
