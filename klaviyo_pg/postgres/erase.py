@@ -218,7 +218,7 @@ def stored_profiles(account: Account, addresses: Collection[str], member_ids: Co
 def request(account: Account, addresses: Collection[str], member_ids: Collection[str]) -> None:
     """Add people to those who are being erased, with the profiles that were merged into them and their addresses."""
     lock_people(account)
-    profiles = account.compose(_ADD_PROFILES, key=row_key(Identifier("id")))
+    profiles = account.compose(_ADD_PROFILES, key=row_key(Identifier("ids", "id")))
     added = account.execute(profiles, ids=list(member_ids)).rowcount
     if addresses:
         parts = parts_of(account)
