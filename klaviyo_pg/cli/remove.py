@@ -10,10 +10,10 @@ from klaviyo_pg.cli.output import print_warning
 from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.warehouse import no_account, open_warehouse, warehouse_url
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.postgres import accounts, idle, removal, schema, schema_lock, view_schema
+from klaviyo_pg.postgres import accounts, idle, removal, schema, view_schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import connect
-from klaviyo_pg.postgres.patience import repeated
+from klaviyo_pg.postgres.schema_lock import change_patiently
 from klaviyo_pg.settings import Settings
 from pipeline import spool
 from pipeline.removing import remove_account
@@ -70,10 +70,5 @@ def _delete_what_is_elsewhere(account: Account, settings: Settings) -> None:
     with account.connection.transaction():
         names = view_schema.schemas_of(account)
     for name in names:
-        repeated(partial(_drop_views, account, name), schema_lock.PATIENCE, print_warning)
+        change_patiently(account.connection, partial(view_schema.drop, account, name), print_warning)
     spool.delete(settings.spool_dir / account.integration_id)
-
-
-def _drop_views(account: Account, name: str) -> None:
-    with account.connection.transaction():
-        view_schema.drop(account, name)
