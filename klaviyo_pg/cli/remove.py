@@ -8,7 +8,7 @@ from functools import partial
 from klaviyo_pg.cli.deleting import Progress, print_rows
 from klaviyo_pg.cli.output import print_warning
 from klaviyo_pg.cli.preflight import check_settings
-from klaviyo_pg.cli.warehouse import no_account, open_warehouse, warehouse_url
+from klaviyo_pg.cli.warehouse import chosen_account, open_warehouse, warehouse_url
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.postgres import accounts, idle, removal, schema, view_schema
 from klaviyo_pg.postgres.account import Account
@@ -25,10 +25,7 @@ def remove(arguments: Namespace) -> int:
     schema_name = settings.warehouse_schema
     with open_warehouse(settings) as connection:
         schema.upgrade_patiently(connection, schema_name, schema.storage_of(settings), print_warning)
-        registered = accounts.find(connection, schema_name, name)
-        if registered is None:
-            raise no_account(schema_name, name, "name")
-        account = Account(connection, schema_name, registered.integration_id)
+        account = chosen_account(connection, schema_name, name, "name")
         connection.commit()
         if not (arguments.yes or _is_confirmed(account, name)):
             print("Nothing was removed.")

@@ -5,10 +5,9 @@ from functools import partial
 
 from klaviyo_pg.catalogue import attribution, events, fivetran
 from klaviyo_pg.cli.preflight import check_settings
-from klaviyo_pg.cli.warehouse import no_account, open_warehouse
+from klaviyo_pg.cli.warehouse import chosen_account, open_warehouse
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.postgres import accounts, view_schema
-from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres import view_schema
 from klaviyo_pg.postgres.schema_lock import change_patiently
 from klaviyo_pg.postgres.view_schema import Upgraded
 
@@ -22,10 +21,7 @@ def views(arguments: Namespace) -> int:
     name, target = settings.klaviyo_integration, arguments.schema
     _check_name(target)
     with open_warehouse(settings) as connection:
-        registered = accounts.find(connection, settings.warehouse_schema, name)
-        if registered is None:
-            raise no_account(settings.warehouse_schema, name)
-        account = Account(connection, settings.warehouse_schema, registered.integration_id)
+        account = chosen_account(connection, settings.warehouse_schema, name)
         connection.commit()  # while others use the views, nothing is held that they could wait for
         if arguments.drop:
             _report_drop(name, target, change_patiently(connection, partial(view_schema.drop, account, target), print))
