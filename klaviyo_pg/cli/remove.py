@@ -1,15 +1,13 @@
 """The command that removes an account from the warehouse, with everything that is stored of it."""
 
-import sys
 from argparse import Namespace
 from contextlib import closing
 from functools import partial
 
-from klaviyo_pg.cli.deleting import Progress, print_rows
+from klaviyo_pg.cli.deleting import Progress, answer, check_terminal, print_rows
 from klaviyo_pg.cli.output import print_warning
 from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.warehouse import chosen_account, open_warehouse, warehouse_url
-from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.postgres import accounts, idle, removal, schema, view_schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import connect
@@ -49,17 +47,11 @@ def _is_confirmed(account: Account, name: str) -> bool:
             print(f"Resuming to remove {name}.")
             return True
         idle.keep_runs_out(account, name)
-    if not sys.stdin.isatty():
-        raise BadSettings("Nothing was removed: confirmation needs a terminal. Pass --yes to skip it.")
+    check_terminal("removed")
     with account.connection.transaction():
         rows = removal.estimate(account)
     print_rows(f"{name}: rows to delete, about", {table: number for table, number in rows.items() if number})
-    try:
-        answer = input(f"This deletes all of these rows and cannot be undone. Type {name} to remove it: ")
-    except EOFError:  # Ctrl-D
-        print()
-        return False
-    return answer.strip() == name.strip()
+    return answer(f"This deletes all of these rows and cannot be undone. Type {name} to remove it: ") == name.strip()
 
 
 def _delete_what_is_elsewhere(account: Account, settings: Settings) -> None:
