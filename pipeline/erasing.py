@@ -142,12 +142,12 @@ def _search(transact: Transact, rows: Counter[str], report: OnProgress) -> None:
 
 
 def _search_once(transact: Transact, report: OnProgress) -> None:
-    partitions = sorted(transact(erase_events.to_search), key=lambda partition: partition.bytes)
-    total, done = sum(partition.bytes for partition in partitions), 0
+    partitions = sorted(transact(erase_events.to_search), key=lambda partition: partition.pages)
+    total, done = sum(partition.pages for partition in partitions), 0
     for partition in partitions:
         report("Searching events", done, total)
         transact(partial(erase_events.search, partition=partition))
-        done += partition.bytes
+        done += partition.pages
 
 
 def _clear(transact: Transact, rows: Counter[str], report: OnProgress) -> None:

@@ -1,4 +1,4 @@
-"""The output of the commands that delete rows: progress while they do so, and how many they have deleted."""
+"""The dialog of the commands that delete rows: the confirmation, the progress, and the numbers of deleted rows."""
 
 import sys
 from collections.abc import Mapping
@@ -7,6 +7,8 @@ from time import monotonic
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from klaviyo_pg.errors import BadSettings
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -27,6 +29,21 @@ class Progress:
         left = f", about {(now - self._began) * (total - done) / done:.0f} s left" if done else ""
         print(f"{step}: {100 * done / total:.0f} %{left}", file=sys.stderr, flush=True)
         self._printed = now
+
+
+def check_terminal(done: str) -> None:
+    """Raise BadSettings, which says that nothing was `done`, if there is no terminal at which to ask a question."""
+    if not sys.stdin.isatty():
+        raise BadSettings(f"Nothing was {done}: confirmation needs a terminal. In a script, pass --yes.")
+
+
+def answer(question: str) -> str:
+    """Return what is typed, without blanks around it. Ctrl-D is no answer."""
+    try:
+        return input(question).strip()
+    except EOFError:
+        print()
+        return ""
 
 
 def print_rows(title: str, rows: Mapping[str, int]) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from klaviyo_pg.cli.deleting import Progress, print_rows
+from klaviyo_pg.cli.deleting import Progress, answer, check_terminal, print_rows
 from klaviyo_pg.cli.output import print_warning
 from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.warehouse import no_account, open_warehouse, warehouse_url
@@ -139,17 +139,12 @@ def _stored_profiles(account: Account, people: _People) -> int:
 def _is_confirmed(name: str, people: _People, stored_profiles: Callable[[], int]) -> bool:
     if not people:
         return True  # what was confirmed before
-    if not sys.stdin.isatty():
-        raise BadSettings("Nothing was erased: confirmation needs a terminal. In a script, pass --yes.")
+    check_terminal("erased")
     number = "this person" if len(people) == 1 else f"{len(people):,} people"
-    try:
-        profiles = stored_profiles()
-        stored = f"{profiles or 'no'} stored profile{'' if profiles == 1 else 's'}"
-        answer = input(f"Erase {number} from all tables of {name} ({stored})? This cannot be undone. [y/N] ")
-    except EOFError:  # Ctrl-D
-        print()
-        return False
-    return answer.strip().lower() in ("y", "yes")
+    profiles = stored_profiles()
+    stored = f"{profiles or 'no'} stored profile{'' if profiles == 1 else 's'}"
+    question = f"Erase {number} from all tables of {name} ({stored})? This cannot be undone. [y/N] "
+    return answer(question).lower() in ("y", "yes")
 
 
 def _check_not_empty(account: Account, people: _People) -> None:

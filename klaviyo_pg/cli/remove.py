@@ -1,19 +1,17 @@
 """The command that removes an account from the warehouse, with everything that is stored of it."""
 
-import sys
 from argparse import Namespace
 from contextlib import closing
 from functools import partial
 
-from klaviyo_pg.cli.deleting import Progress, print_rows
+from klaviyo_pg.cli.deleting import Progress, answer, check_terminal, print_rows
 from klaviyo_pg.cli.output import print_warning
 from klaviyo_pg.cli.preflight import check_settings
-from klaviyo_pg.cli.warehouse import no_account, open_warehouse, warehouse_url
-from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.postgres import accounts, idle, removal, schema, schema_lock, view_schema
+from klaviyo_pg.cli.warehouse import chosen_account, open_warehouse, warehouse_url
+from klaviyo_pg.postgres import accounts, idle, removal, schema, view_schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import connect
-from klaviyo_pg.postgres.patience import repeated
+from klaviyo_pg.postgres.schema_lock import change_patiently
 from klaviyo_pg.settings import Settings
 from pipeline import spool
 from pipeline.removing import remove_account
@@ -25,10 +23,7 @@ def remove(arguments: Namespace) -> int:
     schema_name = settings.warehouse_schema
     with open_warehouse(settings) as connection:
         schema.upgrade_patiently(connection, schema_name, schema.storage_of(settings), print_warning)
-        registered = accounts.find(connection, schema_name, name)
-        if registered is None:
-            raise no_account(schema_name, name, "name")
-        account = Account(connection, schema_name, registered.integration_id)
+        account = chosen_account(connection, schema_name, name, "name")
         connection.commit()
         if not (arguments.yes or _is_confirmed(account, name)):
             print("Nothing was removed.")
@@ -52,17 +47,11 @@ def _is_confirmed(account: Account, name: str) -> bool:
             print(f"Resuming to remove {name}.")
             return True
         idle.keep_runs_out(account, name)
-    if not sys.stdin.isatty():
-        raise BadSettings("Nothing was removed: confirmation needs a terminal. Pass --yes to skip it.")
+    check_terminal("removed")
     with account.connection.transaction():
         rows = removal.estimate(account)
     print_rows(f"{name}: rows to delete, about", {table: number for table, number in rows.items() if number})
-    try:
-        answer = input(f"This deletes all of these rows and cannot be undone. Type {name} to remove it: ")
-    except EOFError:  # Ctrl-D
-        print()
-        return False
-    return answer.strip() == name.strip()
+    return answer(f"This deletes all of these rows and cannot be undone. Type {name} to remove it: ") == name.strip()
 
 
 def _delete_what_is_elsewhere(account: Account, settings: Settings) -> None:
@@ -70,10 +59,5 @@ def _delete_what_is_elsewhere(account: Account, settings: Settings) -> None:
     with account.connection.transaction():
         names = view_schema.schemas_of(account)
     for name in names:
-        repeated(partial(_drop_views, account, name), schema_lock.PATIENCE, print_warning)
+        change_patiently(account.connection, partial(view_schema.drop, account, name), print_warning)
     spool.delete(settings.spool_dir / account.integration_id)
-
-
-def _drop_views(account: Account, name: str) -> None:
-    with account.connection.transaction():
-        view_schema.drop(account, name)

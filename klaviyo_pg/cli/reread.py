@@ -8,10 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from klaviyo_pg.cli.preflight import check_settings
-from klaviyo_pg.cli.warehouse import no_account, open_warehouse
+from klaviyo_pg.cli.warehouse import chosen_account, open_warehouse
 from klaviyo_pg.klaviyo.dialects import open_source
-from klaviyo_pg.postgres import accounts, idle
-from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres import idle
 from pipeline import checks
 from pipeline.rereading import Reread, read_again, requests_for, streams_to_read
 from pipeline.streams.selection import selection_of
@@ -20,14 +19,11 @@ from pipeline.streams.selection import selection_of
 def reread(arguments: Namespace) -> int:
     """Record that the endpoints of some tables have to be read in full, and print which ones. Sends no request."""
     settings = check_settings(klaviyo_integration=arguments.integration)
-    name, schema_name = settings.klaviyo_integration, settings.warehouse_schema
+    name = settings.klaviyo_integration
     source = open_source(settings)
     streams = streams_to_read(arguments.tables, selection_of(settings), source)
     with open_warehouse(settings) as connection:
-        registered = accounts.find(connection, schema_name, name)
-        if registered is None:
-            raise no_account(schema_name, name)
-        account = Account(connection, schema_name, registered.integration_id)
+        account = chosen_account(connection, settings.warehouse_schema, name)
         checks.check_stays(account, name)
         idle.keep_runs_out(account, name)
         read_again(account, streams)

@@ -1,19 +1,16 @@
 """The command `views`: a schema of views over an account, with the tables that dbt_klaviyo reads."""
 
 from argparse import Namespace
-from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
 
 from klaviyo_pg.catalogue import attribution, events, fivetran
 from klaviyo_pg.cli.preflight import check_settings
-from klaviyo_pg.cli.warehouse import no_account, open_warehouse
+from klaviyo_pg.cli.warehouse import chosen_account, open_warehouse
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.postgres import accounts, schema_lock, view_schema
-from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.patience import repeated
+from klaviyo_pg.postgres import view_schema
+from klaviyo_pg.postgres.schema_lock import change_patiently
 from klaviyo_pg.postgres.view_schema import Upgraded
 
-Result = TypeVar("Result")
 _LONGEST_NAME = 63  # bytes of a name in Postgres
 _NOT_DIMENSIONS = frozenset({attribution.EVENT_ATTRIBUTIONS.name, *(table.name for table in events.EVENT_TABLES)})
 
@@ -24,26 +21,13 @@ def views(arguments: Namespace) -> int:
     name, target = settings.klaviyo_integration, arguments.schema
     _check_name(target)
     with open_warehouse(settings) as connection:
-        registered = accounts.find(connection, settings.warehouse_schema, name)
-        if registered is None:
-            raise no_account(settings.warehouse_schema, name)
-        account = Account(connection, settings.warehouse_schema, registered.integration_id)
+        account = chosen_account(connection, settings.warehouse_schema, name)
         connection.commit()  # while others use the views, nothing is held that they could wait for
         if arguments.drop:
-            _report_drop(name, target, _patiently(account, target, view_schema.drop))
+            _report_drop(name, target, change_patiently(connection, partial(view_schema.drop, account, target), print))
         else:
-            _report(name, target, _patiently(account, target, view_schema.upgrade))
+            _report(name, target, change_patiently(connection, partial(view_schema.upgrade, account, target), print))
     return 0
-
-
-def _patiently(account: Account, target: str, change: Callable[[Account, str], Result]) -> Result:
-    """Return the result of a change of the schema, in one transaction. While others use it, try again."""
-
-    def attempt() -> Result:
-        with account.connection.transaction():
-            return change(account, target)
-
-    return repeated(attempt, schema_lock.PATIENCE, print)
 
 
 def _check_name(target: str) -> None:

@@ -35,6 +35,14 @@ def chosen_accounts(connection: Connection, schema: str, integration: str | None
     return chosen
 
 
+def chosen_account(connection: Connection, schema: str, name: str, option: str = "--integration") -> Account:
+    """Return the account of this name, which `option` has chosen. Raises BadSettings if the warehouse has none."""
+    registered = accounts.find(connection, schema, name)
+    if registered is None:
+        raise no_account(schema, name, option)
+    return Account(connection, schema, registered.integration_id)
+
+
 @contextmanager
 def open_warehouse(settings: Settings) -> Iterator[Connection]:
     """Connect to a warehouse that exists. Raises BadSettings if it does not."""
@@ -124,12 +132,9 @@ def rename(arguments: Namespace) -> int:
     if not new.strip():
         raise BadSettings("The new name must not be blank.")
     with open_warehouse(settings) as connection:
-        registered = accounts.find(connection, schema_name, old)
-        if registered is None:
-            raise no_account(schema_name, old, "name")
+        account = chosen_account(connection, schema_name, old, "name")
         if accounts.find(connection, schema_name, new) is not None:
             raise BadSettings(f"There is an account {new} in the schema {schema_name} already. Choose another name.")
-        account = Account(connection, schema_name, registered.integration_id)
         idle.keep_runs_out(account, old)
         accounts.rename(connection, schema_name, old, new)
     print(f"Renamed {old} to {new}. Set KLAVIYO_INTEGRATION={new}, also in deployments and blocks.")

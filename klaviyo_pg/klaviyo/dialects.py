@@ -39,11 +39,18 @@ _DIALECTS: Mapping[str, Callable[[Settings, Patience, Pace | None, PageSizes | N
     "legacy": _legacy,
 }
 
+_SOURCES: Mapping[str, type[CurrentSource] | type[LegacySource]] = {"current": CurrentSource, "legacy": LegacySource}
+
 
 def open_source(settings: Settings, pace: Pace | None = None, sizes: PageSizes | None = None) -> Source:
     """Connect to the account in the dialect of the settings. Threads can share a pace and sizes but not a source."""
     patience = Patience(settings.request_timeout_seconds, settings.request_attempts, settings.retry_budget_seconds)
     return _DIALECTS[settings.klaviyo_dialect](settings, patience, pace, sizes)
+
+
+def lists_people(settings: Settings) -> bool:
+    """Return `Source.lists_people` of the dialect of the settings, without a connection."""
+    return _SOURCES[settings.klaviyo_dialect].lists_people
 
 
 def published_limits(dialect: str) -> Mapping[str, Limit]:

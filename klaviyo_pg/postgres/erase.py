@@ -23,6 +23,15 @@ RECORDED_AT_ONCE = 500
 _PEOPLE = "people who are erased"
 _PATIENCE = Patience("2s", 1.0, 300)  # with batches in progress
 
+# The table is read as a whole only if there are addresses to look for.
+_COUNT_STORED = """
+SELECT count(*) FROM (
+    SELECT key FROM {members} WHERE key IN (SELECT {key} FROM unnest(%(ids)s::text[]) AS ids (id))
+    UNION
+    SELECT key FROM {members} WHERE cardinality(%(addresses)s::text[]) > 0
+    AND esp_integration_id = %(account)s AND lower(email) = ANY(%(addresses)s)
+) AS named
+"""
 _ADD_PROFILES = """
 INSERT INTO {erasing} (esp_integration_id, kind, value, member_id, is_found)
 SELECT DISTINCT %(account)s, 'profile', md5(id), id, EXISTS (SELECT FROM {members} AS member WHERE member.key = {key})
@@ -206,19 +215,15 @@ class Finished(NamedTuple):
 
 def stored_profiles(account: Account, addresses: Collection[str], member_ids: Collection[str]) -> int:
     """Return how many stored profiles have one of these addresses or IDs."""
-    query = (
-        "SELECT count(*) FROM {} WHERE esp_integration_id = %(account)s"
-        " AND (lower(email) = ANY(%(addresses)s) OR id = ANY(%(ids)s))"
-    )
-    named = {"addresses": [each.lower() for each in addresses], "ids": list(member_ids)}
-    [(number,)] = account.execute(query, dimensions.MEMBERS, **named)
+    query = account.compose(_COUNT_STORED, key=row_key(Identifier("ids", "id")))
+    [(number,)] = account.execute(query, addresses=[each.lower() for each in addresses], ids=list(member_ids))
     return int(number)
 
 
 def request(account: Account, addresses: Collection[str], member_ids: Collection[str]) -> None:
     """Add people to those who are being erased, with the profiles that were merged into them and their addresses."""
     lock_people(account)
-    profiles = account.compose(_ADD_PROFILES, key=row_key(Identifier("id")))
+    profiles = account.compose(_ADD_PROFILES, key=row_key(Identifier("ids", "id")))
     added = account.execute(profiles, ids=list(member_ids)).rowcount
     if addresses:
         parts = parts_of(account)

@@ -22,7 +22,7 @@ SELECT EXISTS (SELECT FROM {} WHERE esp_integration_id = %(account)s AND sweep =
 """
 # Of several reasons for one address, the one with the latest time stays; if several have it, the last by name.
 _FOUND = """
-SELECT DISTINCT ON (_sync_id) {columns} FROM {swept}
+SELECT DISTINCT ON (_sync_id) {columns} FROM {swept_exclusions}
 WHERE esp_integration_id = {account} AND sweep = {sweep} AND NOT {is_unusable}
 ORDER BY _sync_id, created_at DESC NULLS LAST, reason COLLATE "C" DESC NULLS LAST
 """
@@ -77,7 +77,6 @@ def _found(account: Account, load: Load, sweep: str) -> Composed:
     return account.compose(
         _FOUND,
         columns=names(column.name for column in load.columns),
-        swept=account.table(membership.SWEPT_EXCLUSIONS),
         account=Literal(account.integration_id),
         sweep=Literal(sweep),
         is_unusable=_IS_UNUSABLE,

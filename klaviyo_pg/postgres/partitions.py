@@ -33,7 +33,7 @@ WITH RECURSIVE tree AS (
     SELECT to_regclass(%(name)s)::oid AS oid UNION ALL
     SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
 )
-SELECT namespace.nspname, class.relname, pg_relation_size(class.oid) FROM tree
+SELECT namespace.nspname, class.relname, pg_relation_size(class.oid) / current_setting('block_size')::bigint FROM tree
 JOIN pg_class AS class ON class.oid = tree.oid JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
 WHERE class.relkind = 'r' ORDER BY class.relname
 """
@@ -42,12 +42,12 @@ _LOCK = "SELECT pg_advisory_xact_lock(pg_catalog.hashtextextended('klaviyo_pg.pa
 
 
 class Partition(NamedTuple):
-    """A table, or one of its partitions, and its size in bytes."""
+    """A table, or one of its partitions, and its size in pages."""
 
     table: Table
     schema: str
     name: str
-    bytes: int
+    pages: int
 
     @property
     def identifier(self) -> Identifier:

@@ -3,7 +3,6 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from klaviyo_pg.catalogue import views
 from klaviyo_pg.postgres.account import Account
 
 _IS_METRIC = "stream LIKE 'events/%%'"
@@ -29,10 +28,9 @@ class MetricState(NamedTuple):
 
 def recency(account: Account, name: str) -> Recency:
     """Return how recent the data of the account with this name is. A metric that runs leave out does not count."""
-    query = account.compose(
-        f"SELECT max(last_complete_run), max(watermark) FILTER (WHERE {_IS_METRIC}) FROM {{view}}"
-        " WHERE integration = %(name)s",
-        view=account.view(views.FRESHNESS),
+    query = (
+        f"SELECT max(last_complete_run), max(watermark) FILTER (WHERE {_IS_METRIC}) FROM {{freshness}}"
+        " WHERE integration = %(name)s"
     )
     [row] = account.execute(query, name=name)
     return Recency(*row)
@@ -40,9 +38,8 @@ def recency(account: Account, name: str) -> Recency:
 
 def metrics(account: Account, name: str) -> list[MetricState]:
     """Return the metrics of the account with this name that Klaviyo has, by name."""
-    query = account.compose(
+    query = (
         "SELECT substr(stream, length('events/') + 1) AS id, name, table_name, oldest_event, newest_event,"
-        f" watermark AS read_to FROM {{view}} WHERE integration = %(name)s AND {_IS_METRIC} ORDER BY name, stream",
-        view=account.view(views.FRESHNESS),
+        f" watermark AS read_to FROM {{freshness}} WHERE integration = %(name)s AND {_IS_METRIC} ORDER BY name, stream"
     )
     return account.select(MetricState, query, name=name)

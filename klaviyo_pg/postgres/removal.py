@@ -27,7 +27,6 @@ _BY_NAME = (bookkeeping.RATE_LIMITS, bookkeeping.PAGE_SIZES)
 _OWN = (*_FIRST, *_LAST, *_BY_NAME, bookkeeping.INTEGRATIONS)
 _ORDER = (*_FIRST, *(table for table in TABLES if table not in _OWN), *_LAST)
 
-_PAGE_BYTES = "SELECT current_setting('block_size')::bigint"
 _COUNT = """
 SELECT count(*) FILTER (WHERE esp_integration_id = %(account)s) FROM {} TABLESAMPLE SYSTEM (%(percent)s)
 """
@@ -78,10 +77,9 @@ def estimate(account: Account) -> Counter[str]:
 
 
 def _estimated(account: Account, part: Partition) -> int:
-    pages = part.bytes // _page_bytes(account)
-    if not pages:
+    if not part.pages:
         return 0
-    share = min(1.0, _SAMPLED_PAGES / pages)
+    share = min(1.0, _SAMPLED_PAGES / part.pages)
     row = account.execute(SQL(_COUNT).format(part.identifier), percent=100 * share).fetchone()
     assert row is not None
     return round(int(row[0]) / share)
@@ -89,22 +87,15 @@ def _estimated(account: Account, part: Partition) -> int:
 
 def ranges(account: Account) -> list[PageRange]:
     """Return the page ranges to delete from, in the order in which to do that."""
-    size = _page_bytes(account)
     return [
-        PageRange(part, start, min(start + PAGES_AT_ONCE, part.bytes // size))
+        PageRange(part, start, min(start + PAGES_AT_ONCE, part.pages))
         for part in _parts(account)
-        for start in range(0, part.bytes // size, PAGES_AT_ONCE)
+        for start in range(0, part.pages, PAGES_AT_ONCE)
     ]
 
 
 def _parts(account: Account) -> Iterator[Partition]:
     return (part for table in _ORDER for part in stored_partitions(account, table))
-
-
-def _page_bytes(account: Account) -> int:
-    row = account.execute(SQL(_PAGE_BYTES)).fetchone()
-    assert row is not None
-    return int(row[0])
 
 
 def delete(account: Account, pages: PageRange) -> int:

@@ -1,6 +1,7 @@
 """Upgrading a warehouse to the catalogue. Creates what is missing; drops and rewrites nothing."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from hashlib import md5
 from typing import NamedTuple
 
@@ -18,13 +19,12 @@ from klaviyo_pg.postgres import (
     partitions,
     push_tokens,
     revenue,
-    schema_lock,
     stored_marts,
     time_zones,
     touched,
 )
-from klaviyo_pg.postgres.patience import OnProgress, repeated
-from klaviyo_pg.postgres.schema_lock import changing
+from klaviyo_pg.postgres.patience import OnProgress
+from klaviyo_pg.postgres.schema_lock import change_patiently, changing
 from klaviyo_pg.postgres.statements import place, qualified, shown
 from klaviyo_pg.settings import Settings
 
@@ -123,12 +123,7 @@ def upgrade_patiently(connection: Connection, schema: str, storage: Storage, rep
 
     Raises TablesInUse if they are in use for minutes, and DatabaseUnusable as `upgrade` does.
     """
-
-    def attempt() -> None:
-        with connection.transaction():
-            upgrade(connection, schema, storage)
-
-    repeated(attempt, schema_lock.PATIENCE, report)
+    change_patiently(connection, partial(upgrade, connection, schema, storage), report)
 
 
 def _upgrade(connection: Connection, schema: str, storage: Storage) -> None:

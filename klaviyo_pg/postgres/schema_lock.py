@@ -1,13 +1,15 @@
 """Changing schemas that others use: by one process at a time, and without making everybody wait who comes later."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from psycopg import Connection, errors
 
 from klaviyo_pg.errors import TablesInUse
-from klaviyo_pg.postgres.patience import Patience, limited_waits
+from klaviyo_pg.postgres.patience import OnProgress, Patience, limited_waits, repeated
 
+Result = TypeVar("Result")
 PATIENCE = Patience("2s", 5.0, 60)
 """The patience with other users of the tables and views."""
 _LOCK = "SELECT pg_advisory_xact_lock(pg_catalog.hashtextextended('klaviyo_pg.schema', 0))"
@@ -32,6 +34,18 @@ def changing(connection: Connection, schemas: Sequence[str]) -> Iterator[None]:
             yield
     except (errors.LockNotAvailable, errors.DeadlockDetected):
         raise _in_use(connection, schemas) from None
+
+
+def change_patiently(connection: Connection, change: Callable[[], Result], report: OnProgress) -> Result:
+    """Return the result of a change, made in one transaction. While it raises TablesInUse, let others go first, and
+    try again. The last attempt raises it.
+    """
+
+    def attempt() -> Result:
+        with connection.transaction():
+            return change()
+
+    return repeated(attempt, PATIENCE, report)
 
 
 def _in_use(connection: Connection, schemas: Sequence[str]) -> TablesInUse:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from psycopg.sql import SQL, Composed, Placeholder
 
-from klaviyo_pg.catalogue import membership, segments
+from klaviyo_pg.catalogue import segments
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
 from klaviyo_pg.postgres.statements import row_key
@@ -16,12 +16,12 @@ _IS_PROCESSING = "SELECT is_processing FROM {} WHERE esp_integration_id = %(acco
 _PRESENT = "esp_integration_id = %(account)s AND segment_id = %(segment_id)s AND left_at IS NULL"
 # EXCEPT and keys are fast even right after the table was filled, when Postgres has no statistics about it.
 _LEFT = f"""
-SELECT member_id AS row_key FROM {{members}} WHERE {_PRESENT}
-EXCEPT SELECT member_id FROM {{swept}}
+SELECT member_id AS row_key FROM {{segment_members}} WHERE {_PRESENT}
+EXCEPT SELECT member_id FROM {{swept_members}}
 WHERE esp_integration_id = %(account)s AND list_id = %(segment_id)s AND sweep = %(sweep)s AND answer = 'found'
 """
 _END_SWEEP = """
-UPDATE {members} AS stored SET left_at = now(), __synced_at = now() FROM ({left}) AS gone
+UPDATE {segment_members} AS stored SET left_at = now(), __synced_at = now() FROM ({left}) AS gone
 WHERE stored.key = {key}
 """
 
@@ -48,19 +48,17 @@ def is_sweep_believed(account: Account, guard: Guard, segment_id: str, sweep: st
 
     Raises UnconfirmedLoss if they are more than the guard believes.
     """
-    stored = account.compose(f"SELECT count(*) FROM {{}} WHERE {_PRESENT}", segments.SEGMENT_MEMBERS)
+    stored = account.compose(f"SELECT count(*) FROM {{segment_members}} WHERE {_PRESENT}")
     missing = Missing(segments.SEGMENT_MEMBERS, _left(account), stored)
     return is_believed(account, guard, missing, segment_id=segment_id, sweep=sweep)
 
 
 def end_sweep(account: Account, segment_id: str, sweep: str) -> int:
     """Mark the people that a complete sweep of a segment did not find, and return their number."""
-    members = account.table(segments.SEGMENT_MEMBERS)
     key = row_key(SQL("{} || ':' || gone.row_key").format(Placeholder("segment_id")))
-    query = account.compose(_END_SWEEP, members=members, left=_left(account), key=key)
+    query = account.compose(_END_SWEEP, left=_left(account), key=key)
     return account.execute(query, segment_id=segment_id, sweep=sweep).rowcount
 
 
 def _left(account: Account) -> Composed:
-    members, swept = account.table(segments.SEGMENT_MEMBERS), account.table(membership.SWEPT_MEMBERS)
-    return account.compose(_LEFT, members=members, swept=swept)
+    return account.compose(_LEFT)

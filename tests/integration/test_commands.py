@@ -278,7 +278,7 @@ def test_rename_gives_an_account_another_name(
 def test_remove_needs_a_confirmation(command: Any, integration_id: str, connection: psycopg.Connection) -> None:
     """Without a terminal, --yes is one. What is unknown, or in use, is refused before that."""
     for arguments, sentence in [
-        (("shop",), "Nothing was removed: confirmation needs a terminal. Pass --yes to skip it."),
+        (("shop",), "Nothing was removed: confirmation needs a terminal. In a script, pass --yes."),
         (("absent", "--yes"), "There is no account absent in the schema klaviyo. Choose another name."),
     ]:
         refused = command("remove", *arguments)

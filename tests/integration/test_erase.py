@@ -52,7 +52,8 @@ PEOPLE = (("one", "p1", ADDRESS), ("one", "p2", "bob@example.com"), ("two", "p1"
 def people(merged: Any, connection: psycopg.Connection) -> None:
     """Store two people with rows in every table, the first of them in two accounts."""
     for integration_id, person, email in PEOPLE:
-        own = {"id": person, "key": md5(f"{integration_id}{person}"), "member_key": md5(person), "updated_at": NOW}
+        own = {"id": person, "key": md5(f"Klaviyo:{integration_id}:{person}")}
+        own |= {"member_key": md5(person), "updated_at": NOW}
         merged(loads.MEMBERS, own | {"email": email}, integration_id=integration_id)
         merged(loads.MEMBER_ATTRIBUTES, own | {"name": "Size", "value": "M"}, integration_id=integration_id)
         engaged = "INSERT INTO member_engagement_stored (key, esp_integration_id, member_key) VALUES (%s, %s, %s)"
@@ -134,7 +135,8 @@ def of_two(row: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("addresses", "ids", "number"), [([ADDRESS.upper()], [], 1), ([ADDRESS], ["p1"], 1), ([], ["unknown"], 0)]
+    ("addresses", "ids", "number"),
+    [([ADDRESS.upper()], [], 1), ([], ["p1"], 1), ([ADDRESS], ["p1"], 1), ([], ["unknown"], 0)],
 )
 def test_stored_profiles_are_counted_before_they_are_erased(
     people: None, account: Account, addresses: list[str], ids: list[str], number: int

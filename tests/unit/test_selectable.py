@@ -1,5 +1,7 @@
 """The list of tables that can be selected: its groups, and what a selection means for each table."""
 
+from typing import Any
+
 import pytest
 
 from klaviyo_pg.catalogue import DATA
@@ -19,12 +21,15 @@ def test_each_table_is_in_one_group() -> None:
         pytest.param({"tables": ["sends"]}, {"sends": "yes", "opens": "no", "members": "in part"}, id="events"),
         pytest.param({"tables": ["default", "coupons"]}, {"coupons": "yes", "coupon_codes": "no"}, id="on request"),
         pytest.param({"tables": ["-campaigns"]}, {"campaigns": "in part", "automations": "yes"}, id="left out"),
+        pytest.param(
+            {"tables": ["members"], "klaviyo_dialect": "legacy"}, {"members": "yes", "sends": "yes"}, id="legacy"
+        ),
         pytest.param({}, {"segment_members": "needs SEGMENTS"}, id="no segments"),
         pytest.param({"segments": ["VIP"]}, {"segment_members": "yes"}, id="segments"),
     ],
 )
-def test_a_selection_selects_tables(settings: dict[str, list[str]], expected: dict[str, str]) -> None:
-    states = selected(Settings(**settings))  # type: ignore[arg-type]
+def test_a_selection_selects_tables(settings: dict[str, Any], expected: dict[str, str]) -> None:
+    states = selected(Settings(**settings))
     assert {name: states[name] for name in expected} == expected
 
 
