@@ -143,8 +143,10 @@ def _batch(parts: Sequence[tuple[Load, Cleaned]]) -> Batch:
 
 
 def _campaigns(reading: Reading, rows: list[Campaign]) -> Batch:
-    campaigns, audiences = dimensions.campaigns(rows, reading.integration_id)
-    parts = [(loads.CAMPAIGNS, campaigns), (loads.CAMPAIGN_LISTS, Cleaned(audiences, 0))]
+    parts = [
+        (loads.CAMPAIGNS, dimensions.campaigns(rows, reading.integration_id)),
+        (loads.CAMPAIGN_LISTS, dimensions.campaign_lists(rows, reading.integration_id)),
+    ]
     if reading.source.reads_messages:
         parts.append((loads.CAMPAIGN_MESSAGES, messages.campaign_messages(rows, reading.integration_id)))
     parts.append(_tagged(reading, rows, "campaign"))
