@@ -28,7 +28,7 @@ class Cleaned(NamedTuple):
     """A frame that Postgres can store, and the number of NUL characters that were removed from it."""
 
     frame: pl.DataFrame
-    nul_characters: int
+    nul_characters: int = 0
 
 
 def same(type_: Type, *names: str) -> Columns:

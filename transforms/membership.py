@@ -57,11 +57,11 @@ def segment_members(memberships: Sequence[rows.Membership], integration_id: str)
     )
 
 
-def swept(list_id: str, sweep: str, answers: Iterable[tuple[str, str]]) -> pl.DataFrame:
+def swept(list_id: str, sweep: str, answers: Iterable[tuple[str, str]]) -> Cleaned:
     """Return the frame for the load SWEPT_MEMBERS, from (profile id, answer)."""
     found = pl.DataFrame(list(answers), {"member_id": TEXT.polars, "answer": TEXT.polars}, orient="row")
-    frame = found.pipe(cleaned).frame.pipe(last_by, "member_id", "answer")
-    return frame.with_columns(list_id=pl.lit(list_id), sweep=pl.lit(sweep)).pipe(conformed, loads.SWEPT_MEMBERS)
+    raw = found.with_columns(list_id=pl.lit(list_id), sweep=pl.lit(sweep)).pipe(cleaned)
+    return raw._replace(frame=raw.frame.pipe(last_by, "member_id", "answer").pipe(conformed, loads.SWEPT_MEMBERS))
 
 
 def suppressions(suppressions: Sequence[rows.Suppression]) -> Cleaned:

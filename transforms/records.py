@@ -1,6 +1,6 @@
 """Frames for the tables that are filled on request, by the columns that the catalogue declares."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 import polars as pl
 
@@ -31,12 +31,8 @@ def _key(name: str, columns: Collection[str], integration_id: str) -> pl.Expr:
     return row_key(integration_id, pl.col(name.removesuffix(_KEY) + _ID))
 
 
-def swept(frames: Sequence[tuple[Load, pl.DataFrame]], stream: str, sweep: str) -> pl.DataFrame:
+def swept(found: Iterable[tuple[Load, Cleaned]], stream: str, sweep: str) -> Cleaned:
     """Return the frame for the load SWEPT_ROWS: the rows that a full read of a stream has found."""
-    parts = [
-        frame.select(
-            stream=pl.lit(stream), sweep=pl.lit(sweep), table_name=pl.lit(load.table.name), row_key=pl.col("key")
-        )
-        for load, frame in frames
-    ]
-    return pl.concat(parts).pipe(conformed, loads.SWEPT_ROWS)
+    keys = [each.frame.select(table_name=pl.lit(load.table.name), row_key="key") for load, each in found]
+    frame = pl.concat(keys).with_columns(stream=pl.lit(stream), sweep=pl.lit(sweep))
+    return Cleaned(conformed(frame, loads.SWEPT_ROWS))

@@ -13,7 +13,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Form, Image, Page, Template
 from klaviyo_pg.windows import AnyWindow
-from pipeline.batch import Batch
+from pipeline.batch import Batch, batch_of
 from pipeline.chunks import key_of
 from pipeline.streams.stream import OpenedChunk, Reading, Stream, by_rows, collected
 from transforms import content
@@ -54,25 +54,22 @@ class _CollectionRead:
 
 def _templates(reading: Reading, pages: Sequence[Page[Template]]) -> Batch:
     rows, rejects = collected(pages)
-    frame, nul_characters = content.templates(rows, reading.integration_id)
-    return Batch([(loads.TEMPLATES, frame)], {"templates": rejects}, {"templates": nul_characters})
+    return batch_of([(loads.TEMPLATES, content.templates(rows, reading.integration_id))], {"templates": rejects})
 
 
 def _forms(reading: Reading, pages: Sequence[Page[Form]]) -> Batch:
     rows, rejects = collected(pages)
-    forms, versions = content.forms(rows, reading.integration_id), content.form_versions(rows, reading.integration_id)
+    frames = [
+        (loads.FORMS, content.forms(rows, reading.integration_id)),
+        (loads.FORM_VERSIONS, content.form_versions(rows, reading.integration_id)),
+    ]
     of_versions = [reject._replace(hides=False) for form in rows for reject in form.rejects]  # the form has no marker
-    return Batch(
-        [(loads.FORMS, forms.frame), (loads.FORM_VERSIONS, versions.frame)],
-        {"forms": rejects, "form_versions": of_versions},
-        {"forms": forms.nul_characters, "form_versions": versions.nul_characters},
-    )
+    return batch_of(frames, {"forms": rejects, "form_versions": of_versions})
 
 
 def _images(reading: Reading, pages: Sequence[Page[Image]]) -> Batch:
     rows, rejects = collected(pages)
-    frame, nul_characters = content.images(rows, reading.integration_id)
-    return Batch([(loads.IMAGES, frame)], {"images": rejects}, {"images": nul_characters})
+    return batch_of([(loads.IMAGES, content.images(rows, reading.integration_id))], {"images": rejects})
 
 
 def _stream(name: str, cursor: str, read: ReadPages, to_batch: ToBatch, *ways: Load) -> Stream:

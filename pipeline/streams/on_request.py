@@ -13,7 +13,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Page, Record
 from klaviyo_pg.windows import FULL_READ, AnyWindow
-from pipeline.batch import Batch
+from pipeline.batch import Batch, CleanedFrames, batch_of
 from pipeline.chunks import key_of
 from pipeline.streams.content import FULL_READS
 from pipeline.streams.dimensions import full_read
@@ -25,10 +25,8 @@ _EVERY_RUN = "every daily run, in full, if TABLES asks for it"
 _BY_CHANGE = "if TABLES asks for it: every daily run, from a day before its watermark on; every week in full"
 
 
-def _batch(reading: Reading, fills: Sequence[Load], rows: Sequence[Record]) -> Batch:
-    made = [(load, records.records(rows, load, reading.integration_id)) for load in fills]
-    numbers = {load.table.name: each.nul_characters for load, each in made}
-    return Batch([(load, each.frame) for load, each in made], nul_characters=numbers)
+def _frames(reading: Reading, fills: Sequence[Load], rows: Sequence[Record]) -> CleanedFrames:
+    return [(load, records.records(rows, load, reading.integration_id)) for load in fills]
 
 
 class _CollectionRead:
@@ -55,12 +53,11 @@ class _CollectionRead:
 
     def batch(self, pages: Sequence[Page[Record]]) -> Batch:
         rows, rejects = collected(pages)
-        made = _batch(self._reading, self._fills, rows)
-        frames = list(made.frames)
+        frames = _frames(self._reading, self._fills, rows)
         if self._is_sweep and self._has_pages:
             found = records.swept(frames, self._key, self._reading.run.id)
             frames = [*self._part.record(pages), *frames, (loads.SWEPT_ROWS, found)]
-        return Batch(frames, {self._stream.table.name: rejects}, made.nul_characters)
+        return batch_of(frames, {self._stream.table.name: rejects})
 
     def finish(self, account: Account, guard: Guard) -> None:
         """Mark what is absent, in the transaction of the last rows, and record the full read.
@@ -128,7 +125,7 @@ def _small(name: str, load: Load, finish: Callable[[Reading], Finish] = lambda r
     return full_read(
         name,
         lambda source: source.records(name, FULL_READ),
-        lambda reading, rows: _batch(reading, [load], rows),
+        lambda reading, rows: _frames(reading, [load], rows),
         load,
         rejects=name,
         finish=finish,
