@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from klaviyo_pg.errors import Incomplete, MissingScope, NotFound
+from klaviyo_pg.errors import Incomplete, MissingScope, NotFound, Unavailable
 from klaviyo_pg.rows import Form, FormVersion, Image, Reject, Template
 from klaviyo_pg.windows import FULL_READ
 from tests.fakes import FakeAccount
@@ -75,6 +75,31 @@ def test_a_full_read_shows_what_was_deleted_until_it_is_back(warehouse: Warehous
     a_week_later(warehouse, shop)
     warehouse.daily(*ONLY)
     assert warehouse.column(DELETED) == []
+
+
+@pytest.mark.parametrize("kind", ONLY)
+def test_an_interrupted_full_read_is_resumed(warehouse: Warehouse, shop: FakeAccount, kind: str) -> None:
+    """It resumes at the checkpoint, and marks what neither of its parts found, and nothing else.
+
+    The versions of a deleted form stay as they were.
+    """
+    shop.rows_per_page = 1
+    rows = getattr(shop, kind)
+    rows.append(rows[0]._replace(id="latest", updated=days_ago(1)))
+    warehouse.daily(kind)
+    a_week_later(warehouse, shop)
+    gone = rows.pop(0)
+    shop.fail(kind, Unavailable("Away."), page=2)
+    interrupted = warehouse.daily(kind)
+    assert (interrupted.exit_code, warehouse.column(DELETED)) == (1, [])
+    assert warehouse.one("SELECT count(*) FROM swept_rows") == 1
+    shop.recover()
+    resumed = warehouse.daily(kind)
+    assert (resumed.run.id, resumed.state) == (interrupted.run.id, "complete")
+    assert FULL_READ not in [each.window for each in shop.sent(kind)]
+    assert warehouse.column(DELETED) == [gone.id]
+    assert warehouse.one("SELECT count(*) FROM swept_rows") == 0
+    assert warehouse.watermarks()[f"content_read/{kind}"] == resumed.run.as_of
 
 
 def test_an_account_without_content_is_complete(warehouse: Warehouse, shop: FakeAccount) -> None:
