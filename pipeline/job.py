@@ -220,7 +220,7 @@ class _Counter:
         self._job.session.progress.add(group[0].stream, done=len(read))
         for outcome in outcomes:
             if outcome.error is not None:
-                self._note(str(outcome.chunk), outcome.chunk, outcome.error)
+                self._note(label([outcome.chunk], self._names), outcome.chunk, outcome.error)
         if read:
             rows = changes(sum_counts(outcome.counts for outcome in read))
             self._job.log.info("Loaded %s: %s, %s", label(group, self._names), rows, self._standing)
