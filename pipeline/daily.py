@@ -61,7 +61,7 @@ def sync(job: Job, since: datetime | None) -> None:
 
 def _derive_member_lists(job: Job, streams: Collection[str]) -> None:
     """Derive member_lists, unless the run stops before it has read the exclusions. Note what it was derived without."""
-    read_to = job.transact(watermarks.read).get(EXCLUSIONS.name)
+    read_to = job.transact(partial(watermarks.find, stream=EXCLUSIONS.name))
     is_current = read_to is not None and read_to >= job.run.as_of
     if job.tally.must_stop and EXCLUSIONS.name in streams and not is_current:
         return
