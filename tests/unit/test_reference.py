@@ -29,6 +29,14 @@ def test_joins_lead_to_columns_that_exist() -> None:
     assert not any(each.column == "list_key" for each in found), "it has the ID of a list"
 
 
+def test_every_table_and_view_is_named_at_a_glance() -> None:
+    """The internal ones in the paragraph about their schema, all others before it."""
+    glance = (DOCS / "data.md").read_text("utf-8").partition("\n## ")[0]
+    visible, _, internal = glance.partition("`klaviyo_internal`")
+    hidden = {table.name for table in TABLES if table.internal}
+    assert [name for name in COLUMNS if f"`{name}`" not in (internal if name in hidden else visible)] == []
+
+
 def test_every_table_column_and_setting_is_described() -> None:
     tables, settings = pages()["tables.md"], pages()["settings.md"]
     assert all(f"\n### {name}\n" in tables for name in COLUMNS)
