@@ -2,11 +2,12 @@
 
 import pytest
 
-from klaviyo_pg.catalogue import DATA, TABLES, VIEWS
+from klaviyo_pg.catalogue import DATA, TABLES, VIEWS, Table, View
 from klaviyo_pg.settings import Settings
 from website.reference import DOCS, Join, joins, pages
 
-COLUMNS = {table.name: {column.name for column in table.columns} for table in (*TABLES, *VIEWS)}
+CATALOGUE: tuple[Table | View, ...] = (*TABLES, *VIEWS)
+COLUMNS = {each.name: {column.name for column in each.columns} for each in CATALOGUE}
 
 
 @pytest.mark.parametrize("name", pages())

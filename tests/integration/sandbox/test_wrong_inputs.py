@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -53,7 +54,7 @@ def url_of(warehouse: Warehouse) -> str:
     return str(warehouse.settings["database_url"])
 
 
-def refusal(warehouse: Warehouse, *tables: str, **settings: object) -> KlaviyoPgError:
+def refusal(warehouse: Warehouse, *tables: str, **settings: Any) -> KlaviyoPgError:
     """Return the error with which a run is refused before it begins. Its message is one line."""
     with pytest.raises(KlaviyoPgError) as caught:
         warehouse.daily(*tables, **settings)
