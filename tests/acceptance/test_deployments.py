@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
+from prefect import Flow
 from prefect.flows import load_flow_from_entrypoint
 
 from sandbox.launcher import Sandbox, running
@@ -36,7 +37,7 @@ def box() -> Iterator[Sandbox]:
 def test_entrypoints_load(entrypoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each entrypoint of prefect.yaml imports, so that Prefect deploys no placeholder for it."""
     monkeypatch.chdir(ROOT)
-    flow = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
+    flow: Flow[..., Any] = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
     assert flow.name == Path(entrypoint.partition(":")[0]).stem
 
 
@@ -102,7 +103,7 @@ def installation(
     """A worker whose environment names the account and a warehouse that requires a password."""
     folder = tmp_path_factory.mktemp("worker")
     with psycopg.connect(warehouse.url, autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE deployed SUPERUSER LOGIN PASSWORD '{PASSWORD}'")  # type: ignore[arg-type]
+        connection.execute(f"CREATE ROLE deployed SUPERUSER LOGIN PASSWORD '{PASSWORD}'")
     url = warehouse.url.replace(f"//{warehouse.url.split('//')[1].partition('@')[0]}@", f"//deployed:{PASSWORD}@")
     environment = {**warehouse.environment, **account(box), "KLAVIYO_API_KEY": KEY, "DATABASE_URL": url}
     environment |= {"FIRST_SYNC_DAYS": "3000", "PREFECT_WORKER_QUERY_SECONDS": "1"}
@@ -170,7 +171,7 @@ def test_runs_of_one_account_do_not_overlap(installation: Installation, box: San
 
 
 def test_accounts_are_scheduled(installation: Installation) -> None:
-    """The schedules of an account survive another deployment, and its runs use its block."""
+    """Schedules of an account and blocks of a deployment survive another deployment, and runs use their block."""
 
     def schedules(flow: str) -> dict[str, Any]:
         found = installation.ask(f"/deployments/name/{flow}/{flow}")["schedules"]
@@ -204,6 +205,13 @@ def test_accounts_are_scheduled(installation: Installation) -> None:
     )
     installation.command("klaviyo_pg", "schedule", "shop-fr", "--daily=0 4 * * *", "--warehouse=main")
     assert schedules("daily")["shop-fr"] == ("0 4 * * *", "UTC", {"klaviyo": "shop-fr", "warehouse": "main"})
+    for variables, expected in (
+        ({"KLAVIYO_BLOCK": "shop-fr"}, "shop-fr"),
+        ({}, "shop-fr"),
+        ({"KLAVIYO_BLOCK": ""}, None),
+    ):
+        installation.command("prefect", "--no-prompt", "deploy", "-n", "daily", **variables)
+        assert installation.ask("/deployments/name/daily/daily")["parameters"]["klaviyo"] == expected
     assert "no longer scheduled" in installation.command("klaviyo_pg", "schedule", "shop-fr", "--off")
     assert set(schedules("daily")) == set(schedules("reconcile")) == {"default"}
 
