@@ -1,7 +1,9 @@
 """Removing an account from a warehouse that has another one: what goes, what stays, and who has to wait."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import psycopg
 import pytest
 
 from klaviyo_pg.catalogue.stored_marts import STORED_MARTS
@@ -9,8 +11,10 @@ from klaviyo_pg.errors import BadSettings, Busy, DatabaseAway
 from klaviyo_pg.postgres import claims, erase, removal
 from klaviyo_pg.postgres.account import Account
 from pipeline.runs import transact
+from tests.driver import PATIENCE
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import DAY, Warehouse, days_ago
+from tests.locks import assert_waits
 from tests.removing import content, id_of, mentions, remove
 
 STORED = {"stored_marts": tuple(STORED_MARTS)}
@@ -146,6 +150,59 @@ def test_it_is_refused_while_the_account_is_in_use(
             remove(warehouse, "other")
     assert content(warehouse) == before
     assert offboarded.daily().exit_code == 0
+
+
+def test_rows_are_deleted_that_vacuum_full_moves_meanwhile(warehouse: Warehouse, offboarded: Warehouse) -> None:
+    """They are then on pages that were done before."""
+    offboarded.daily()
+    integration_id = id_of(warehouse, "other")
+    fill = (
+        "INSERT INTO rejects (key, esp_integration_id, raw)"
+        " SELECT %s || number, %s, repeat('x', 1000) FROM generate_series(1, 100) AS number"
+    )
+    warehouse.execute(fill, "a", "someone else")
+    warehouse.execute(fill, "b", integration_id)
+    warehouse.execute("DELETE FROM rejects WHERE esp_integration_id = 'someone else'")
+    moved: list[int] = []
+
+    def move(step: str, done: int, total: int) -> None:
+        left = len(warehouse.rows("SELECT FROM rejects WHERE esp_integration_id = %s", integration_id))
+        if 0 < left < 80 and not moved:
+            moved.append(left)
+            with psycopg.connect(warehouse.url, autocommit=True) as connection:
+                connection.execute("VACUUM FULL klaviyo.rejects")
+
+    rows = remove(warehouse, "other", report=move)
+    assert moved
+    assert rows["rejects"] == 100
+    assert mentions(warehouse, integration_id) == []
+
+
+def test_no_one_is_erased_of_an_account_that_is_being_removed(warehouse: Warehouse, offboarded: Warehouse) -> None:
+    """A request that was checked before removing began would leave rows with addresses."""
+    offboarded.daily()
+    integration_id = id_of(warehouse, "other")
+
+    def request(*_: object) -> None:
+        with psycopg.connect(warehouse.url) as connection, pytest.raises(BadSettings, match="account is being removed"):
+            erase.request(Account(connection, "klaviyo", integration_id), ["p1@example.com"], ["P9"])
+
+    remove(warehouse, "other", report=request)
+    request()
+    assert mentions(warehouse, integration_id) == []
+
+
+def test_removing_waits_for_people_who_are_being_requested(warehouse: Warehouse, offboarded: Warehouse) -> None:
+    """They are deleted with the account."""
+    offboarded.daily()
+    integration_id = id_of(warehouse, "other")
+    with ThreadPoolExecutor() as executor, psycopg.connect(warehouse.url, autocommit=True) as observer:
+        with psycopg.connect(warehouse.url) as connection:
+            erase.request(Account(connection, "klaviyo", integration_id), ["p1@example.com"], ["P9"])
+            removing = executor.submit(remove, warehouse, "other")
+            assert_waits(observer, removing)
+        assert removing.result(PATIENCE)["erasing"]
+    assert mentions(warehouse, integration_id) == []
 
 
 def test_it_stops_once_its_claims_are_lost(warehouse: Warehouse, offboarded: Warehouse) -> None:
