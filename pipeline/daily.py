@@ -109,6 +109,7 @@ class _Warehouse(NamedTuple):
     segments_swept: dict[str, int]
     coupons: list[str]
     loaded: dict[str, list[Window]]
+    has_unlisted_events: bool
 
 
 Phases = list[tuple[str, list[Chunk]]]
@@ -243,6 +244,7 @@ def _look_up(account: Account, run: Run, with_counts: bool) -> _Warehouse:
         sweep_ledger.found(account, SEGMENT_MEMBERS.name),
         lookups.coupon_ids(account),
         reconciliation.loaded_windows(account, run.settings.events_kept_since),
+        lookups.has_unlisted_events(account, run.as_of - plan.UNLISTED_FOR),
     )
 
 
@@ -257,6 +259,8 @@ def _event_chunks(
 ) -> list[Chunk]:
     """Return the chunks of events, the newest first. Metrics that the source cannot count get the longer overlap.
 
+    So do those that it does not list, if any of their events came lately.
+
     With `tables`, only metrics of these event tables are read, and those that list members need; the watermarks of the
     others stay where they are.
     """
@@ -269,7 +273,10 @@ def _event_chunks(
     overlap, kept_since = timedelta(days=settings.lookback_days), settings.events_kept_since
     horizon = plan.Horizon(job.run.as_of, overlap, first_sync, since, kept_since)
     _note_newly_read(job, stored, ids, horizon)
-    overlaps = {each: blind for each in ids if each not in stored.counted}
+    uncounted: list[str | None] = [each for each in ids if each not in stored.counted]
+    if stored.has_unlisted_events:
+        uncounted.append(None)
+    overlaps = dict.fromkeys(uncounted, blind)
     all_at_once = all_at_once and not settings.metrics and tables is None
     return list(plan.event_chunks(ids, stored.watermarks, horizon, all_at_once, overlaps))[::-1]
 

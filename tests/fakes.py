@@ -127,7 +127,7 @@ class FakeAccount(Requests):
         values = {**nothing, "email": f"{profile_id}@example.com", **fields, "id": profile_id}
         self.profiles[profile_id] = (Profile(**values), updated)
 
-    def add_events(self, metric_id: str, *times: datetime, person: str = "P0") -> list[str]:
+    def add_events(self, metric_id: str | None, *times: datetime, person: str = "P0") -> list[str]:
         """Add events of a metric, and return their ids."""
         first = len(self.events)
         ids = [f"E{first + number:05}" for number in range(len(times))]
