@@ -1,6 +1,6 @@
 """Removing an account from a warehouse, in short transactions: other accounts are loaded, and a rerun resumes it.
 
-From the first transaction on, no run of the account begins, whether or not removing was interrupted.
+From its first transaction on, no run of the account begins, whether or not removing was interrupted.
 """
 
 from collections import Counter
@@ -24,11 +24,11 @@ def remove_account(
 
     Each transaction on the account's connection is stored when it ends, so that removing can be interrupted at any
     time. A rerun does the rest. The holder's connection keeps runs of the account out. `prepare` is called when they
-    are, before any row is deleted. Raises Busy if a run, or erasing, is in progress.
+    are; if it fails, runs of the account can begin afterwards. Raises Busy if a run, or erasing, is in progress.
     """
     with _alone(account, holder, name) as transact:
-        transact(removal.record)
         prepare()
+        transact(removal.record)
         rows = _delete(transact, report)
         transact(partial(removal.finish, name=name))
     return rows

@@ -1,5 +1,6 @@
 """Removing an account from a warehouse that has another one: what goes, what stays, and who has to wait."""
 
+from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -7,7 +8,9 @@ import psycopg
 import pytest
 
 from klaviyo_pg.catalogue.stored_marts import STORED_MARTS
-from klaviyo_pg.errors import BadSettings, Busy, DatabaseAway
+from klaviyo_pg.cli.remove import remove as remove_command
+from klaviyo_pg.cli.views import views
+from klaviyo_pg.errors import BadSettings, Busy, DatabaseAway, DatabaseUnusable
 from klaviyo_pg.postgres import claims, erase, removal
 from klaviyo_pg.postgres.account import Account
 from pipeline.runs import transact
@@ -116,14 +119,19 @@ def test_other_accounts_are_loaded_at_the_same_time(warehouse: Warehouse, offboa
     offboarded.daily()
     integration_id = id_of(warehouse, "other")
 
-    def run_both() -> None:
-        assert warehouse.daily().exit_code == 0
+    has_run: list[bool] = []
+
+    def run_both(step: str, done: int, total: int) -> None:
+        if has_run:
+            return
+        has_run.append(warehouse.daily().exit_code == 0)
         with pytest.raises(BadSettings, match="is being removed"):
             offboarded.daily()
         with pytest.raises(Busy, match="Another process is removing other"):
             remove(warehouse, "other")
 
-    remove(warehouse, "other", prepare=run_both)
+    remove(warehouse, "other", report=run_both)
+    assert has_run == [True]
     assert mentions(warehouse, integration_id) == []
     assert warehouse.one("SELECT count(*) FROM members") == 4
 
@@ -203,6 +211,27 @@ def test_removing_waits_for_people_who_are_being_requested(warehouse: Warehouse,
             assert_waits(observer, removing)
         assert removing.result(PATIENCE)["erasing"]
     assert mentions(warehouse, integration_id) == []
+
+
+def test_objects_that_depend_on_views_keep_the_account_as_it_was(
+    warehouse: Warehouse, offboarded: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are named, and runs continue. What else is in the schema of the views stays."""
+    offboarded.daily()
+    for name in ("database_url", "data_dir"):
+        monkeypatch.setenv(name.upper(), str(warehouse.settings[name]))
+    assert views(Namespace(integration="other", schema="fivetran", drop=False)) == 0
+    warehouse.execute("CREATE TABLE fivetran.my_notes (note text)")
+    warehouse.execute("CREATE VIEW fivetran.my_people AS SELECT id FROM fivetran.person")
+    arguments = Namespace(name="other", yes=True)
+    with pytest.raises(DatabaseUnusable, match=r"depend on the views in fivetran, such as view fivetran\.my_people"):
+        remove_command(arguments)
+    assert offboarded.daily().exit_code == 0
+    warehouse.execute("DROP VIEW fivetran.my_people")
+    assert remove_command(arguments) == 0
+    assert warehouse.column("SELECT name FROM integrations") == []
+    left = "SELECT relname::text FROM pg_class WHERE relnamespace = 'fivetran'::regnamespace AND relkind IN ('r', 'v')"
+    assert warehouse.column(left) == ["my_notes"]
 
 
 def test_it_stops_once_its_claims_are_lost(warehouse: Warehouse, offboarded: Warehouse) -> None:
