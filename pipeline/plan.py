@@ -37,7 +37,9 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 _CHANGE_OVERLAP = timedelta(days=1)  # `updated` is the API's own clock, so little can come late
 CONTENT_EVERY = timedelta(days=7)
 """The interval between full reads of templates, forms and images."""
-_NO_OVERLAPS: Mapping[str, timedelta] = MappingProxyType({})
+UNLISTED_FOR = timedelta(days=30)
+"""The age up to which an event of a metric that the API does not list makes runs read all events further back."""
+_NO_OVERLAPS: Mapping[str | None, timedelta] = MappingProxyType({})
 
 Watermarks = Mapping[str, datetime]
 """The name of a stream in the ledger -> up to when it has been read without a gap."""
@@ -142,25 +144,28 @@ def event_chunks(
     watermarks: Watermarks,
     horizon: Horizon,
     all_at_once: bool,
-    overlaps: Mapping[str, timedelta] = _NO_OVERLAPS,
+    overlaps: Mapping[str | None, timedelta] = _NO_OVERLAPS,
 ) -> Iterator[Chunk]:
     """Read events from each metric's watermark on; `overlaps` are those of metrics that need another one.
+
+    None among them stands for the metrics that the API does not list.
 
     With `all_at_once`, most metrics are read without naming one: fewer requests, and events of unlisted metrics are
     included. This read has its own watermark, since nothing else brings those events: it begins there or where most
     metrics begin, whichever is earlier. Each metric that begins before it has separate chunks.
     """
+
+    def start_of(metric_id: str | None, watermark: datetime | None) -> datetime:
+        return horizon._replace(overlap=overlaps.get(metric_id, horizon.overlap)).start(watermark)
+
     read_to = {each: watermarks.get(key_of(EVENTS.name, each)) for each in metric_ids}
-    starts = {
-        each: horizon._replace(overlap=overlaps.get(each, horizon.overlap)).start(watermark)
-        for each, watermark in read_to.items()
-    }
+    starts = {each: start_of(each, watermark) for each, watermark in read_to.items()}
     marks = {each: (each,) if horizon.leaves_no_gap(watermark) else () for each, watermark in read_to.items()}
     shared: list[str] = []
     if all_at_once and starts:
         read_at_once = watermarks.get(EVENTS.name)
         common, _ = Counter(starts.values()).most_common(1)[0]
-        start = min(common, horizon.start(read_at_once))
+        start = min(common, start_of(None, read_at_once))
         shared = [each for each in starts if starts[each] >= start]
         all_marks: list[str | None] = [None] if horizon.leaves_no_gap(read_at_once) else []
         all_marks += [mark for each in shared for mark in marks[each]]
