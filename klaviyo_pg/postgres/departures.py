@@ -247,19 +247,19 @@ def months(account: Account) -> list[Month]:
 
 def unseen(account: Account, start: datetime | None, end: datetime | None, found: Collection[str]) -> list[str]:
     """Return the stored profiles created in [start, end) that are not among those found at the source."""
-    return [row for (row,) in account.execute(_UNSEEN, start=start, end=end, found=list(found))]
+    return account.column(_UNSEEN, start=start, end=end, found=list(found))
 
 
 def returned(account: Account, found: Collection[str]) -> list[str]:
     """Return those of the profiles found at the source that are on record as missing."""
-    return [row for (row,) in account.execute(_RETURNED, found=list(found))]
+    return account.column(_RETURNED, found=list(found))
 
 
 def suspected(account: Account, after: str, limit: int) -> list[str]:
     """Return profiles that may have been merged into another one, ordered by ID, starting after `after`."""
     account.execute(_IDENTIFY)
     query = account.compose(_SUSPECTED, member_key=_KEY_OF_MISSING)
-    return [row for (row,) in account.execute(query, after=after, limit=limit)]
+    return account.column(query, after=after, limit=limit)
 
 
 def has_orphans(account: Account) -> bool:
@@ -308,8 +308,8 @@ def follow_again(account: Account, members: Collection[str]) -> None:
     For a batch that has stored events of these members: it can have been read before the merge.
     """
     values = {"members": " ".join(members)}
-    was_moved = account.execute(_LOCK, **values).fetchall()
-    if any(each for (each,) in was_moved):
+    were_moved = account.column(_LOCK, **values)
+    if any(were_moved):
         account.execute(_FOLLOW_AGAIN, **values)
 
 
@@ -362,9 +362,9 @@ def to_erase(account: Account) -> list[str]:
 
     Merged profiles are not among them, and neither are those that may have been merged: whose owner was not asked for.
     """
-    return [row for (row,) in account.execute(account.compose(_TO_ERASE, member_key=_KEY_OF_MISSING))]
+    return account.column(account.compose(_TO_ERASE, member_key=_KEY_OF_MISSING))
 
 
 def merged_into_erased(account: Account) -> list[str]:
     """Return the profiles that were merged into someone who had been erased before, ordered by ID."""
-    return [row for (row,) in account.execute(_MERGED_INTO_ERASED)]
+    return account.column(_MERGED_INTO_ERASED)

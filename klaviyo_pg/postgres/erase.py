@@ -216,8 +216,7 @@ class Finished(NamedTuple):
 def stored_profiles(account: Account, addresses: Collection[str], member_ids: Collection[str]) -> int:
     """Return how many stored profiles have one of these addresses or IDs."""
     query = account.compose(_COUNT_STORED, key=row_key(Identifier("ids", "id")))
-    [(number,)] = account.execute(query, addresses=[each.lower() for each in addresses], ids=list(member_ids))
-    return int(number)
+    return int(account.scalar(query, addresses=[each.lower() for each in addresses], ids=list(member_ids)))
 
 
 def request(account: Account, addresses: Collection[str], member_ids: Collection[str]) -> None:
@@ -303,8 +302,7 @@ def pending(account: Account) -> int:
         "SELECT greatest(1, count(*) FILTER (WHERE kind = 'profile' OR kind = 'named' AND NOT is_found)) FROM {erasing}"
         " WHERE esp_integration_id = %(account)s HAVING count(*) > 0"
     )
-    row = account.execute(query).fetchone()
-    return int(row[0]) if row else 0
+    return int(account.scalar(query) or 0)
 
 
 def is_unrecorded(account: Account) -> bool:
@@ -439,9 +437,7 @@ def delete(account: Account, deletion: Deletion) -> int:
 def _delete(account: Account, table: Table, where: Composable, member_key: Composable) -> int:
     query = account.compose(_DELETE, table, where=where, member_key=member_key)
     with touched.unrecorded(account):  # it concerns no other person
-        row = account.execute(query).fetchone()
-    assert row is not None
-    return int(row[0])
+        return int(account.scalar(query))
 
 
 def lock_out_batches_and_people(account: Account) -> None:

@@ -174,7 +174,7 @@ class Discovered(NamedTuple):
 
 def to_search(account: Account) -> list[Partition]:
     """Return the tables and partitions that have not been searched for events of the people yet."""
-    searched = {value for (value,) in account.execute(_SEARCHED)}
+    searched = set(account.column(_SEARCHED))
     partitions = (each for table in events.EVENT_TABLES for each in stored_partitions(account, table))
     return [partition for partition in partitions if partition.name not in searched]
 
@@ -197,9 +197,7 @@ def search(account: Account, partition: Partition) -> None:
 
 
 def _count_people(account: Account) -> int:
-    row = account.execute(_PEOPLE).fetchone()
-    assert row is not None
-    return int(row[0])
+    return int(account.scalar(_PEOPLE))
 
 
 def _candidates(account: Account, partition: Partition) -> Composed:

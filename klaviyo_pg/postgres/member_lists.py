@@ -362,8 +362,7 @@ def end_sweep(account: Account, list_id: str, sweep: str, only_looked_up: bool) 
 def count_found(account: Account, list_id: str, sweep: str) -> int:
     """Return how many members a sweep of a list has found so far."""
     query = account.compose("SELECT count(*) FROM {found} AS found", found=_answered(account, "found"))
-    [(found,)] = account.execute(query, list_id=list_id, sweep=sweep)
-    return int(found)
+    return int(account.scalar(query, list_id=list_id, sweep=sweep))
 
 
 def lift_suppressions(account: Account, list_id: str, sweep: str) -> int:

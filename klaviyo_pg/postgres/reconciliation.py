@@ -101,9 +101,9 @@ def active_metrics(account: Account, window: Window) -> set[str]:
     )
     values = {"start": window.start, "end": window.end, "differs": CountState.DIFFERS}
     account.execute(_SCANS, scans="off")
-    found = account.execute(query, **values).fetchall()
+    found = account.column(query, **values)
     account.execute(_SCANS, scans="on")
-    return {metric_id for (metric_id,) in found}
+    return set(found)
 
 
 def last_checks(account: Account) -> dict[str, LastCheck]:
@@ -122,7 +122,7 @@ def last_checks(account: Account) -> dict[str, LastCheck]:
 
 def _metric_keys(account: Account, metric_ids: Collection[str]) -> list[str]:
     query = account.compose("SELECT {key} FROM unnest(%(ids)s::text[]) AS id", key=row_key(Identifier("id")))
-    return [metric_key for (metric_key,) in account.execute(query, ids=list(metric_ids))]
+    return account.column(query, ids=list(metric_ids))
 
 
 def loaded_windows(account: Account, since: datetime) -> dict[str, list[Window]]:
@@ -201,14 +201,14 @@ def _comparison(
 
 def counted_metrics(account: Account) -> set[str]:
     """Return the metrics that the source was able to count in their latest comparison."""
-    rows = account.execute(
+    metric_ids = account.column(
         "SELECT metric_id FROM {} WHERE esp_integration_id = %(account)s GROUP BY metric_id"
         " HAVING max(checked_at) FILTER (WHERE state <> %(uncounted)s) > coalesce("
         "max(greatest(uncounted_at, CASE WHEN state = %(uncounted)s THEN checked_at END)), '-infinity')",
         bookkeeping.RECONCILIATION,
         uncounted=CountState.UNCOUNTED,
     )
-    return {metric_id for (metric_id,) in rows}
+    return set(metric_ids)
 
 
 def write(

@@ -156,7 +156,7 @@ def choose(account: Account, chosen: Collection[str]) -> None:
 def forget(account: Account, chosen: Collection[str]) -> None:
     """Delete what is stored of other marts than these. Waits for their derivations, whose rows would stay."""
     others = "SELECT mart FROM {} WHERE esp_integration_id = %(account)s AND NOT mart = ANY(%(marts)s) ORDER BY 1"
-    for (name,) in account.execute(others, bookkeeping.STORED_MARTS, marts=list(chosen)).fetchall():
+    for name in account.column(others, bookkeeping.STORED_MARTS, marts=list(chosen)):
         _take_turns(account, name)
         account.execute(_FORGET, bookkeeping.STORED_MARTS, mart=name)
         account.execute("DELETE FROM {} WHERE esp_integration_id = %(account)s", STORED_MARTS[name].table)
@@ -168,7 +168,7 @@ def mark(account: Account) -> None:
     A change marks a mart again that is marked already, because it may be being derived without the change.
     """
     take = "DELETE FROM {} WHERE esp_integration_id = %(account)s RETURNING table_name"
-    changed = {name for (name,) in account.execute(take, bookkeeping.MART_CHANGES)}
+    changed = set(account.column(take, bookkeeping.MART_CHANGES))
     stored = account.execute(_STORED, bookkeeping.STORED_MARTS, lasts=_LASTS).fetchall()
     marked = [
         name
@@ -222,11 +222,10 @@ def renew(account: Account, name: str) -> Merged | None:
 def _origin(account: Account, stored: StoredMart) -> str:
     """Return a digest of the queries of a mart, and of the files of the tables that they read."""
     tables = [table.name for table in stored.sources]
-    row = account.execute(SQL(_FILES), schema=account.schema, tables=tables).fetchone()
-    assert row is not None
+    files: str = account.scalar(SQL(_FILES), schema=account.schema, tables=tables)
     queries = (marts.QUERIES[stored.name], messages.query, time_zones.query)
     texts = [query(account.schema).as_string(None) for query in queries]
-    return md5("\n".join([*texts, row[0]]).encode()).hexdigest()
+    return md5("\n".join([*texts, files]).encode()).hexdigest()
 
 
 def _derivation(account: Account, stored: StoredMart) -> Composed:

@@ -19,8 +19,8 @@ def read(account: Account) -> dict[str, datetime]:
 def find(account: Account, stream: str) -> datetime | None:
     """Return the watermark of a stream; None if it has none."""
     query = "SELECT watermark FROM {} WHERE esp_integration_id = %(account)s AND stream = %(stream)s"
-    row = account.execute(query, bookkeeping.WATERMARKS, stream=stream).fetchone()
-    return row[0] if row else None
+    watermark: datetime | None = account.scalar(query, bookkeeping.WATERMARKS, stream=stream)
+    return watermark
 
 
 def valid(account: Account) -> dict[str, datetime]:
