@@ -140,7 +140,7 @@ def _upgrade(connection: Connection, schema: str, storage: Storage) -> None:
     for table in TABLES:
         if table.unlogged and table.name in logged:
             connection.execute(definitions.set_unlogged(schema, table))
-    indexes = {row[0] for row in connection.execute(_INDEXES, [schemas.both(schema)])}
+    indexes = set(queries.column(connection, _INDEXES, [schemas.both(schema)]))
     for statement in missing_indexes(schema, indexes, storage=storage):
         connection.execute(statement)
     touched.install(connection, schema)
