@@ -10,7 +10,7 @@ from typing import NamedTuple
 from klaviyo_pg.postgres.departures import Month
 from klaviyo_pg.postgres.excluded import Extent
 from klaviyo_pg.postgres.lookups import DIGITS
-from klaviyo_pg.postgres.member_lists import SWEEPS
+from klaviyo_pg.postgres.membership_sweeps import SWEEPS
 from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, midnight, open_windows, parse
 from pipeline.chunks import Chunk, key_of
 from pipeline.streams import DIMENSIONS, content, on_request
