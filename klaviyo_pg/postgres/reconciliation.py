@@ -14,7 +14,7 @@ from klaviyo_pg.postgres import claims
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.statements import row_key
 from klaviyo_pg.states import ChunkState, CountState
-from klaviyo_pg.windows import Window, merged
+from klaviyo_pg.windows import DAY, Window, merged
 
 # Postgres takes every metric for one that a table of few metrics has, and would read the table to find no event of it.
 _SCANS = "SELECT set_config('enable_seqscan', %(scans)s, true)"
@@ -72,7 +72,7 @@ def stored(
         dimensions.METRICS,
         counted=SQL(" UNION ALL ").join(counted.format(account.table(table)) for table in events.EVENT_TABLES),
     )
-    unit = "hour" if step < timedelta(days=1) else "day"
+    unit = "hour" if step < DAY else "day"
     keys = _metric_keys(account, metric_ids)
     counts: dict[str, dict[datetime, int]] = defaultdict(dict)
     for metric_id, at, number in account.execute(query, unit=unit, keys=keys, start=window.start, end=window.end):
@@ -82,7 +82,7 @@ def stored(
 
 def stored_events(account: Account, metric_id: str, window: Window) -> int:
     """Return the number of stored events of a metric in a window."""
-    by_metric = stored(account, [metric_id], window, timedelta(days=1))
+    by_metric = stored(account, [metric_id], window, DAY)
     return sum(number for days in by_metric.values() for number in days.values())
 
 

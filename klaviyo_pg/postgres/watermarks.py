@@ -1,13 +1,13 @@
 """The ledger of watermarks: how far each stream has been read without a gap. The caller owns the transaction."""
 
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import datetime
 
 from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.windows import NEVER
 
 _OUTDATED = "outdated_"
-_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def read(account: Account) -> dict[str, datetime]:
@@ -26,7 +26,7 @@ def find(account: Account, stream: str) -> datetime | None:
 def valid(account: Account) -> dict[str, datetime]:
     """Return the watermark of each stream, except of those of which everything read so far is out of date."""
     stored = read(account)
-    return {stream: at for stream, at in stored.items() if stored.get(outdated(stream), _NEVER) < at}
+    return {stream: at for stream, at in stored.items() if stored.get(outdated(stream), NEVER) < at}
 
 
 def outdated(stream: str) -> str:

@@ -35,6 +35,7 @@ from klaviyo_pg.postgres.html_report import (
 )
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
+from klaviyo_pg.windows import DAY
 from pipeline import coverage
 from pipeline.coverage import Coverage
 from transforms.personal import shown_sentence
@@ -239,5 +240,5 @@ def _by_limit(limits: Mapping[str, Limit]) -> list[tuple[int, Sequence[str]]]:
 def needs_attention(run: PastRun) -> bool:
     """Return whether a run ended in another state than complete, or has not ended for a day."""
     if run.state == RunState.RUNNING:
-        return datetime.now(UTC) - run.started_at > timedelta(days=1)
+        return datetime.now(UTC) - run.started_at > DAY
     return run.state != RunState.COMPLETE
