@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from enum import Enum
 from itertools import groupby
 
+from klaviyo_pg.grouping import grouped
 from klaviyo_pg.postgres import backfill_ledger, compared_history, lookups, reconciliation
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
@@ -95,14 +96,9 @@ def coverage(
     """
     with_data = {metric_id: _days(windows, today) for metric_id, windows in loaded.items()}
     days_compared = _compared_days(compared, with_data, today)
-    complete: dict[str, list[Window]] = {}
-    for each in history:
-        if each.state is not CountState.UNCOUNTED:
-            complete.setdefault(each.metric_id, []).append(each.window)
-    empty: dict[str, list[Window]] = {}
-    for chunk in chunks:
-        if chunk.state is ChunkState.DONE and chunk.expected == 0:
-            empty.setdefault(chunk.metric_id, []).append(chunk.window)
+    complete = grouped((each.metric_id, each.window) for each in history if each.state is not CountState.UNCOUNTED)
+    done = (chunk for chunk in chunks if chunk.state is ChunkState.DONE)
+    empty = grouped((chunk.metric_id, chunk.window) for chunk in done if chunk.expected == 0)
     starts = [window.start.date() for windows in loaded.values() for window in windows]
     first = min([*starts, *(day for _, day in days_compared), today])
     all_days = [first + number * DAY for number in range((today - first).days + 1)]

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from psycopg.sql import SQL, Identifier
 
 from klaviyo_pg.catalogue import bookkeeping, dimensions, events
+from klaviyo_pg.grouping import grouped
 from klaviyo_pg.postgres import claims
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.statements import row_key
@@ -138,11 +139,11 @@ def loaded_windows(account: Account, since: datetime) -> dict[str, list[Window]]
     )
     tables = bookkeeping.WATERMARKS, bookkeeping.BACKFILL_CHUNKS
     values = {"event_tables": [table.name for table in events.EVENT_TABLES], "done": ChunkState.DONE}
-    windows: dict[str, list[Window]] = defaultdict(list)
-    for metric_id, start, end in account.execute(query, *tables, **values):
-        if end > since:
-            windows[metric_id].append(Window(max(start, since).astimezone(UTC), end.astimezone(UTC)))
-    return windows
+    return grouped(
+        (metric_id, Window(max(start, since).astimezone(UTC), end.astimezone(UTC)))
+        for metric_id, start, end in account.execute(query, *tables, **values)
+        if end > since
+    )
 
 
 def forget_before(account: Account, since: datetime) -> None:
@@ -281,7 +282,5 @@ def _unchanged(
 
 def _spans(comparisons: Iterable[Comparison]) -> list[Key]:
     """Return the periods that the comparisons cover, with adjoining ones joined."""
-    windows: dict[str, list[Window]] = defaultdict(list)
-    for metric_id, start, end in (each.key for each in comparisons):
-        windows[metric_id].append(Window(start, end))
+    windows = grouped((each.metric_id, Window(each.window_start, each.window_end)) for each in comparisons)
     return [(metric_id, *window) for metric_id in sorted(windows) for window in merged(windows[metric_id])]

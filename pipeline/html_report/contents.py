@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from psycopg import Connection
 
+from klaviyo_pg.grouping import grouped
 from klaviyo_pg.klaviyo.dialects import published_limits
 from klaviyo_pg.klaviyo.pace import Limit
 from klaviyo_pg.postgres import html_report as queries
@@ -231,9 +232,7 @@ def _top(revenue: Answer[Sequence[Revenue]], kind: str, main: Revenue | None) ->
 
 def _by_limit(limits: Mapping[str, Limit]) -> list[tuple[int, Sequence[str]]]:
     """Return the endpoints by their limit in a minute, the largest first."""
-    endpoints: dict[int, list[str]] = {}
-    for name, limit in sorted(limits.items()):
-        endpoints.setdefault(limit.steady, []).append(name)
+    endpoints = grouped((limit.steady, name) for name, limit in sorted(limits.items()))
     return sorted(endpoints.items(), reverse=True)
 
 

@@ -10,6 +10,7 @@ from itertools import accumulate, groupby
 from math import inf
 from typing import NamedTuple
 
+from klaviyo_pg.grouping import grouped
 from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres.reconciliation import Comparison, Key
 from klaviyo_pg.states import CountState
@@ -163,10 +164,7 @@ def rows(compared: Compared, before: Comparisons, reread: Collection[Key], now: 
 
 def by_metric(before: Comparisons) -> dict[str, list[Comparison]]:
     """Return the comparisons that an earlier check stored, by metric, in order of time."""
-    found: dict[str, list[Comparison]] = {}
-    for each in sorted(before.values(), key=lambda each: each.key):
-        found.setdefault(each.metric_id, []).append(each)
-    return found
+    return grouped((each.metric_id, each) for each in sorted(before.values(), key=lambda each: each.key))
 
 
 def kept(compared: Compared, known: Iterable[Comparison]) -> list[Comparison]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import NamedTuple
 
+from klaviyo_pg.grouping import grouped
 from klaviyo_pg.postgres import compared_history, reconciliation
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.compared_history import ComparedHistory
@@ -57,9 +58,7 @@ def due(job: Job, loaded: Loaded) -> Iterator[Scope]:
 
 def years(loaded: Loaded, history: Window, checked: Iterable[ComparedHistory]) -> list[Year]:
     """Return the loaded years of history, what was compared longest ago first."""
-    by_metric: dict[str, list[ComparedHistory]] = {}
-    for each in checked:
-        by_metric.setdefault(each.metric_id, []).append(each)
+    by_metric = grouped((each.metric_id, each) for each in checked)
     found = [
         Year(_checked_at(parts, by_metric.get(metric_id, ()), history), period, metric_id, parts)
         for metric_id in loaded.names
