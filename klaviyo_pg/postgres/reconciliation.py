@@ -13,7 +13,7 @@ from klaviyo_pg.catalogue import bookkeeping, dimensions, events
 from klaviyo_pg.grouping import grouped
 from klaviyo_pg.postgres import claims
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.statements import row_key
+from klaviyo_pg.postgres.statements import of_all_events, row_key
 from klaviyo_pg.states import ChunkState, CountState
 from klaviyo_pg.windows import DAY, Window, merged
 
@@ -63,7 +63,7 @@ def stored(
     account: Account, metric_ids: Collection[str], window: Window, step: timedelta
 ) -> dict[str, dict[datetime, int]]:
     """Return the number of stored events by metric and start of the hour or day (UTC), over all event tables."""
-    counted = SQL(
+    counted = (
         "SELECT metric_key, date_trunc(%(unit)s, event_at, 'UTC') AS at, count(*) AS events FROM {}"
         " WHERE metric_key = ANY(%(keys)s) AND event_at >= %(start)s AND event_at < %(end)s GROUP BY 1, 2"
     )
@@ -71,7 +71,7 @@ def stored(
         "SELECT metric.id, at, sum(events) FROM ({counted}) AS counted"
         " JOIN {} AS metric ON metric.key = counted.metric_key GROUP BY 1, 2",
         dimensions.METRICS,
-        counted=SQL(" UNION ALL ").join(counted.format(account.table(table)) for table in events.EVENT_TABLES),
+        counted=of_all_events(account.schema, counted),
     )
     unit = "hour" if step < DAY else "day"
     keys = _metric_keys(account, metric_ids)
