@@ -214,7 +214,7 @@ def test_names_of_lists_are_compared_as_hashes(merged: Any, account: Account) ->
     lists.rename("L1", "Offers", LATER)
     lists.change("unsubscribed", LAST, list_name=protection.hashed("Offers"))
     assert lists.derive()["L1"] == (JOINED, LAST, False, "event")
-    names = {name for (name,) in account.execute("SELECT name FROM {}", membership.LIST_NAMES)}
+    names = set(account.column("SELECT name FROM {}", membership.LIST_NAMES))
     assert names == {protection.hashed("News"), protection.hashed("Offers")}
 
 
