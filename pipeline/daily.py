@@ -9,6 +9,7 @@ from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.postgres import chunk_ledger, departures, lookups, reconciliation, segments, sweep_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.excluded import Extent, extent
+from klaviyo_pg.windows import DAY
 from pipeline import erase_in_run, member_lists, plan, reports, stored_marts
 from pipeline.batch import as_written
 from pipeline.chunks import Chunk, key_of
@@ -26,7 +27,6 @@ from pipeline.streams.selection import Selection, metrics_to_read, selection_of
 from pipeline.streams.stream import Stream
 from pipeline.update_statistics import update_statistics
 
-_DAY = timedelta(days=1)
 _NOT_DERIVED = "member_lists was not derived, because the exclusions were never read completely."
 _OLD_EXCLUSIONS = "member_lists was derived with the exclusions of the last complete read, at"
 
@@ -183,7 +183,7 @@ def _lookup_sweeps(job: Job, stored: _Warehouse) -> plan.ListSweeps:
 
 def _note_rare_sweeps(job: Job, what: str, ids: Sequence[str], sweeping: plan.ListSweeps) -> None:
     """Note that the budget does not allow sweeps as often as the settings ask for them."""
-    every, interval = sweeping.every / _DAY, round(sweeping.interval(ids) / _DAY, 1)
+    every, interval = sweeping.every / DAY, round(sweeping.interval(ids) / DAY, 1)
     if interval > every:
         job.tally.add_notes(
             f"{what} are read in full about every {interval:g} days instead of every {every:g}, because that takes "

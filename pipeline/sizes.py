@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from klaviyo_pg.errors import MissingScope, Refused
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.settings import COUNTED_DAYS, Settings
-from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, floor
+from klaviyo_pg.windows import DAY, FULL_READ, AnyWindow, OpenWindow, Window, floor
 from pipeline.forecast import ROWS_PER_PAGE, Sizes
 from pipeline.streams import content, on_request
 from pipeline.streams.events import EVENTS
@@ -33,7 +33,6 @@ _REQUESTS_FOR_PEOPLE, _REQUESTS_FOR_CHANGES = 48, 8
 _REQUESTS_FOR_A_LIST, _REQUESTS_FOR_A_REASON, _REQUESTS_FOR_TEMPLATES = 8, 12, 8
 _FEW_REQUESTS = 12  # of a collection that is read on request: the size of a larger one remains unknown
 TEMPLATES_PER_PAGE = 10
-_DAY = timedelta(days=1)
 
 ReadPages = Callable[[AnyWindow], Iterator[Any]]
 OnProgress = Callable[[str], None]
@@ -110,7 +109,7 @@ def _metric_ids(source: Source, settings: Settings, wanted: Selection, metrics: 
 
 def _with_events(sizes: Sizes, source: Source, settings: Settings, as_of: datetime) -> Sizes:
     days = min(COUNTED_DAYS, max(settings.first_sync_days, settings.blind_lookback_days + 1))
-    window = Window(floor(as_of - timedelta(days=days), _DAY), floor(as_of, _DAY) + _DAY)
+    window = Window(floor(as_of - timedelta(days=days), DAY), floor(as_of, DAY) + DAY)
     events: dict[str, dict[datetime, int]] = {}
     for metric_id in sizes.metrics:
         try:
@@ -127,7 +126,7 @@ def _with_people(sizes: Sizes, source: Source, as_of: datetime) -> Sizes:
         return sizes
     return sizes._replace(
         people=estimated(source.profile_ids, first, as_of, _REQUESTS_FOR_PEOPLE),
-        changed=estimated(source.profiles, as_of - 2 * _DAY, as_of, _REQUESTS_FOR_CHANGES),
+        changed=estimated(source.profiles, as_of - 2 * DAY, as_of, _REQUESTS_FOR_CHANGES),
         months=(as_of.year - first.year) * 12 + as_of.month - first.month + 1,
         first_created=first,
     )
@@ -138,7 +137,7 @@ def _members(
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Estimate the members of each list or segment, and those who joined within the overlap."""
     members, joined = dict[str, int](), dict[str, int]()
-    overlap = timedelta(days=settings.blind_lookback_days) + _DAY
+    overlap = timedelta(days=settings.blind_lookback_days) + DAY
     for list_id in ids:
         pages = partial(read, list_id)
         try:

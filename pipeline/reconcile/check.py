@@ -14,7 +14,7 @@ from klaviyo_pg.postgres import event_tables, lookups, reconciliation, run_ledge
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.reconciliation import Comparison, Key, LastCheck
 from klaviyo_pg.states import CountState
-from klaviyo_pg.windows import Window, floor
+from klaviyo_pg.windows import DAY, Window, floor
 from pipeline.chunks import Chunk
 from pipeline.job import Job, read
 from pipeline.outage import Outage
@@ -30,7 +30,6 @@ from pipeline.streams.selection import metrics_to_read, selection_of
 
 METRICS_SCOPE = "metrics:read"
 """The scope for metrics, and for counts of their events."""
-_DAY = timedelta(days=1)
 _FAILURES = 1  # of the API, after which the other metrics are not asked for: each would be waited for in turn
 
 
@@ -130,7 +129,7 @@ def _since_last_count(last: LastCheck | None, period: Window, as_of: datetime) -
     """Return the period of a metric, extended by the days on which it was not counted."""
     if last is None or last.counted_at is None:
         return period
-    missed = floor(as_of, _DAY) - floor(last.counted_at, _DAY) - _DAY
+    missed = floor(as_of, DAY) - floor(last.counted_at, DAY) - DAY
     return Window(period.start - max(timedelta(), missed), period.end)
 
 
