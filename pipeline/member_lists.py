@@ -16,13 +16,14 @@ def derive(session: Session, run: Run) -> UnconfirmedLoss | None:
     Returns the loss of profiles that a later run has to confirm, if there is one.
     """
 
-    with session.source() as source:
-        has_status = source.looks_up_memberships
-
     def work(account: Account) -> tuple[UnconfirmedLoss | None, int]:
         loss = departures.apply(account, run.settings.max_loss_percent / 100)
         has_exclusions = EXCLUSIONS.name in watermarks.read(account)
-        derived = derive_member_lists(account, has_status=has_status) if has_exclusions else Derived(0, 0, 0)
+        derived = (
+            derive_member_lists(account, has_status=session.dialect.looks_up_memberships)
+            if has_exclusions
+            else Derived(0, 0, 0)
+        )
         counts = {
             "rows_read": derived.rows_read,
             "inserted": derived.inserted,

@@ -19,6 +19,7 @@ from pyrate_limiter.abstracts.store import StateStore
 
 from klaviyo_pg.errors import BadSettings, Busy, DatabaseAway, DatabaseUnusable, KlaviyoPgError
 from klaviyo_pg.klaviyo.client import Traffic
+from klaviyo_pg.klaviyo.dialect import Dialect
 from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.klaviyo.pace import Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
@@ -234,11 +235,16 @@ class Session:
         """Return the settings with which another process reaches the same warehouse, which this one keeps running."""
         return self.settings.model_copy(update={"database_url": SecretStr(self._url)})
 
+    @cached_property
+    def dialect(self) -> Dialect:
+        """The traits of the account's dialect."""
+        with self.source() as source:
+            return source.dialect
+
     @property
     def requests_per_minute(self) -> int | None:
-        """The API's limit for event requests; None where it was never published."""
-        with self.source() as source:
-            return source.event_requests_per_minute
+        """The API's limit for event requests; None if it was never published."""
+        return self.dialect.event_requests_per_minute
 
     def worker_count(self, answer_seconds: float = 0.0, requests_per_minute: int | None = None) -> int:
         """Return how many chunks to read at once: CONCURRENCY, or as many as keep the API's limit busy.

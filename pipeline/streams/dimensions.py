@@ -145,7 +145,7 @@ def _batch(parts: Sequence[tuple[Load, Cleaned]]) -> Batch:
 def _campaigns(reading: Reading, rows: list[Campaign]) -> Batch:
     campaigns, audiences = dimensions.campaigns(rows, reading.integration_id)
     parts = [(loads.CAMPAIGNS, campaigns), (loads.CAMPAIGN_LISTS, Cleaned(audiences, 0))]
-    if reading.source.reads_messages:
+    if reading.source.dialect.reads_messages:
         parts.append((loads.CAMPAIGN_MESSAGES, messages.campaign_messages(rows, reading.integration_id)))
     parts.append(_tagged(reading, rows, "campaign"))
     return _batch(parts)
@@ -157,7 +157,7 @@ def _follow_messages(account: Account, guard: Guard) -> None:
 
 def _flows(reading: Reading, rows: list[Flow]) -> Batch:
     parts = [(loads.AUTOMATIONS, dimensions.automations(rows, reading.integration_id))]
-    if reading.source.reads_messages:
+    if reading.source.dialect.reads_messages:
         parts.append((loads.FLOW_ACTIONS, messages.flow_actions(rows, reading.integration_id)))
         parts.append((loads.FLOW_MESSAGES, messages.flow_messages(rows, reading.integration_id)))
     parts.append(_tagged(reading, rows, "flow"))
