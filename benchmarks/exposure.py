@@ -112,7 +112,7 @@ def _cases(url: str, password: str) -> list[Case]:
         Case("backfill", backfill),
         Case("reconcile", ("flows/reconcile.py",)),
         Case("status", (*program, "status")),
-        Case("save-blocks", (*program, "save-blocks", "--klaviyo", "x", "--warehouse", "x")),
+        Case("save-blocks", (*program, "save-blocks", "--no-check", "--klaviyo", "x", "--warehouse", "x")),
         Case("erase", (*program, "erase", "--email", "unknown@example.com", "--yes")),
         Case("no such host", daily, {"DATABASE_URL": f"postgresql://loader:{password}@database.invalid/postgres"}),
         Case("an unescaped @", daily, {"DATABASE_URL": unescaped}),

@@ -33,7 +33,7 @@ _COMMANDS = {
     "status": ["-m", "klaviyo_pg", "status"],
     "psql": ["-m", "klaviyo_pg", "psql", "-c", "SELECT pg_sleep(2)"],
     "erase": ["-m", "klaviyo_pg", "erase", "--integration=sandbox", "--id=no-such-person", "--yes"],
-    "save-blocks": ["-m", "tasks.save_blocks", "--klaviyo=killed"],
+    "save-blocks": ["-m", "tasks.save_blocks", "--klaviyo=killed", "--no-check"],
 }
 _LOADS = {"daily": ["flows/daily.py"], "backfill": ["flows/backfill.py", "--start=2026-08-01"]}
 _PAGES = "GET /api/events 200"

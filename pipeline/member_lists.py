@@ -15,15 +15,12 @@ def derive(session: Session, run: Run) -> UnconfirmedLoss | None:
     It is not derived before all exclusions were read once: people who are excluded would seem to be contactable.
     Returns the loss of profiles that a later run has to confirm, if there is one.
     """
+    has_status = session.dialect.looks_up_memberships
 
     def work(account: Account) -> tuple[UnconfirmedLoss | None, int]:
         loss = departures.apply(account, run.settings.max_loss_percent / 100)
-        has_exclusions = EXCLUSIONS.name in watermarks.read(account)
-        derived = (
-            derive_member_lists(account, has_status=session.dialect.looks_up_memberships)
-            if has_exclusions
-            else Derived(0, 0, 0)
-        )
+        has_exclusions = watermarks.find(account, EXCLUSIONS.name) is not None
+        derived = derive_member_lists(account, has_status=has_status) if has_exclusions else Derived(0, 0, 0)
         counts = {
             "rows_read": derived.rows_read,
             "inserted": derived.inserted,

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from klaviyo_pg.errors import MissingScope, Refused
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres.lookups import StoredMetric
 from klaviyo_pg.settings import COUNTED_DAYS, Settings
 from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, floor
 from pipeline.forecast import ROWS_PER_PAGE, Sizes
@@ -25,8 +24,8 @@ from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PEOPLE, PROFILES
 from pipeline.streams.reports import LONGEST
 from pipeline.streams.segments import SEGMENT_MEMBERS
-from pipeline.streams.selection import Selection, metrics_to_read
-from transforms.routing import KnownMetric, destinations
+from pipeline.streams.selection import Selection, metrics_to_read, routed
+from transforms.routing import KnownMetric
 
 EARLIEST = datetime(2012, 1, 1, tzinfo=UTC)
 """The beginning of Klaviyo's first year."""
@@ -65,7 +64,8 @@ def measure(
 ) -> Sizes:
     """Find out how large an account is, as far as `allowed` streams go."""
     dialect, tables = source.dialect, wanted.event_tables(source.dialect)
-    ids = _metric_ids(settings, wanted, tables, known.metrics)
+    chosen = metrics_to_read(routed(known.metrics, settings), settings, tables, wanted.reads_list_members)
+    ids = [metric.id for metric in chosen]
     count_requests = -(-timedelta(days=settings.reconcile_days) // dialect.longest_count)
     sizes = Sizes(known.full_reads, ids, events_per_page=source.events_per_page, count_requests=count_requests)
     if EVENTS.name in allowed:
@@ -101,14 +101,6 @@ def measure(
         progress("Estimating the number of excluded addresses")
         sizes = _with_exclusions(sizes, source, as_of)
     return sizes
-
-
-def _metric_ids(
-    settings: Settings, wanted: Selection, tables: frozenset[str] | None, metrics: Sequence[KnownMetric]
-) -> list[str]:
-    routes = destinations(metrics, {}, settings.destinations)
-    found = [StoredMetric(metric.id, metric.name, routes[metric.id]) for metric in metrics]
-    return [metric.id for metric in metrics_to_read(found, settings, tables, wanted.reads_list_members)]
 
 
 def _with_events(sizes: Sizes, source: Source, settings: Settings, as_of: datetime) -> Sizes:

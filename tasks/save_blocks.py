@@ -14,17 +14,13 @@ from prefect.blocks.core import Block
 from prefect_sqlalchemy import SqlAlchemyConnector
 
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.settings import Settings, load_settings
+from klaviyo_pg.settings import Settings
 from tasks.blocks import KlaviyoCredentials
 from tasks.warehouse_block import connector
 
 
-def make(account_name: str | None, warehouse_name: str | None) -> list[tuple[str, Block]]:
-    """Return the blocks that are named, each with its name, with the current settings.
-
-    Raises UserError if a setting is missing or invalid.
-    """
-    settings = load_settings()
+def make(settings: Settings, account_name: str | None, warehouse_name: str | None) -> list[tuple[str, Block]]:
+    """Return the blocks that are named, each with its name. Raises UserError if a setting is missing or invalid."""
     blocks: list[tuple[str, Block]] = []
     if account_name is not None:
         blocks.append((account_name, KlaviyoCredentials.of(settings)))

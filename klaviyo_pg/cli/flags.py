@@ -197,6 +197,7 @@ def save_blocks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--warehouse", metavar="NAME", type=_block_name, help="save the warehouse, DATABASE_URL, under this name"
     )
+    parser.add_argument("--no-check", action="store_true", help="do not try the API key")
 
 
 def schedule(parser: argparse.ArgumentParser) -> None:

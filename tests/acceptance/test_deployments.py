@@ -170,7 +170,7 @@ def test_runs_of_one_account_do_not_overlap(installation: Installation, box: San
 
 
 def test_accounts_are_scheduled(installation: Installation) -> None:
-    """The schedules of an account survive another deployment, and its runs use its block."""
+    """Schedules of an account and blocks of a deployment survive another deployment, and runs use their block."""
 
     def schedules(flow: str) -> dict[str, Any]:
         found = installation.ask(f"/deployments/name/{flow}/{flow}")["schedules"]
@@ -204,6 +204,13 @@ def test_accounts_are_scheduled(installation: Installation) -> None:
     )
     installation.command("klaviyo_pg", "schedule", "shop-fr", "--daily=0 4 * * *", "--warehouse=main")
     assert schedules("daily")["shop-fr"] == ("0 4 * * *", "UTC", {"klaviyo": "shop-fr", "warehouse": "main"})
+    for variables, expected in (
+        ({"KLAVIYO_BLOCK": "shop-fr"}, "shop-fr"),
+        ({}, "shop-fr"),
+        ({"KLAVIYO_BLOCK": ""}, None),
+    ):
+        installation.command("prefect", "--no-prompt", "deploy", "-n", "daily", **variables)
+        assert installation.ask("/deployments/name/daily/daily")["parameters"]["klaviyo"] == expected
     assert "no longer scheduled" in installation.command("klaviyo_pg", "schedule", "shop-fr", "--off")
     assert set(schedules("daily")) == set(schedules("reconcile")) == {"default"}
 

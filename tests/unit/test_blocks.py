@@ -35,7 +35,7 @@ def test_a_block_stands_for_every_setting_of_its_account(monkeypatch: pytest.Mon
     assert {name for name in Settings.model_fields if name.startswith("klaviyo_")} == set(values)
     for name, value in values.items():
         monkeypatch.setenv(name.upper(), value)
-    [(_, block)] = save_blocks.make("shop", None)
+    [(_, block)] = save_blocks.make(load_settings(), "shop", None)
     assert isinstance(block, KlaviyoCredentials)
     assert {**block.changes(), "klaviyo_api_key": block.api_key.get_secret_value()} == {
         **values,

@@ -37,6 +37,7 @@ def test_deployments_name_the_blocks_of_the_environment(flow: str) -> None:
 
 def test_blocks_that_the_environment_names_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
+    monkeypatch.setattr(deploying, "_deployed_blocks", dict)
     monkeypatch.setattr(deploying, "load_block", lambda kind, name: loaded.append(name))
     monkeypatch.setenv("KLAVIYO_BLOCK", "shop-de")
     monkeypatch.delenv("WAREHOUSE_BLOCK", raising=False)
@@ -49,6 +50,7 @@ def test_a_missing_block_is_named_when_deploying(monkeypatch: pytest.MonkeyPatch
         raise BadSettings(f"There is no {kind.get_block_type_name()} block named {name}.")
 
     monkeypatch.setattr(deploying, "load_block", missing)
+    monkeypatch.setattr(deploying, "_deployed_blocks", dict)
     monkeypatch.setenv("KLAVIYO_BLOCK", "shop-fr")
     with pytest.raises(SystemExit) as caught:
         deploying.blocks_from_environment(**_step())

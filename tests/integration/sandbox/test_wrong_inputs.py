@@ -2,6 +2,7 @@
 
 import logging
 import socket
+from argparse import Namespace
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from klaviyo_pg.cli import blocks
 from klaviyo_pg.errors import BadKey, BadSettings, DatabaseUnusable, KlaviyoPgError, NotFound, Unavailable
 from klaviyo_pg.postgres import accounts
+from klaviyo_pg.settings import Settings
 from sandbox.api.keys import API_KEY, key_of
 from sandbox.launcher import Sandbox, running
 from tests.runs import Result, Warehouse
@@ -74,6 +77,22 @@ def test_a_wrong_key_is_reported(warehouse: Warehouse) -> None:
     assert "does not accept the API key" in str(error)
     assert "pk_wrong" not in str(error)
     assert error.exit_code == 2
+
+
+def test_a_key_is_tried_before_it_is_saved(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account whose settings have no name gets that of its block."""
+
+    def settings(key: str, no_check: bool = False) -> Settings:
+        monkeypatch.setenv("KLAVIYO_API_KEY", key)
+        return blocks.checked_settings(Namespace(klaviyo="shop-fr", warehouse=None, no_check=no_check))
+
+    monkeypatch.setenv("KLAVIYO_BASE_URL", box.url)
+    with pytest.raises(BadKey):
+        settings("pk_wrong")
+    assert settings("pk_wrong", no_check=True).klaviyo_integration == "shop-fr"
+    assert settings(API_KEY).klaviyo_integration == "shop-fr"
+    monkeypatch.setenv("KLAVIYO_INTEGRATION", "boutique")
+    assert settings(API_KEY).klaviyo_integration == "boutique"
 
 
 @pytest.mark.parametrize(
