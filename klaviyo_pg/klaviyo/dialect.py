@@ -1,4 +1,4 @@
-"""What a dialect of the API offers and how it is read, as constants that are known without a connection."""
+"""The traits of a dialect: constants about what its API offers and how it is read. Sends no requests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -117,7 +117,7 @@ def _destinations(reading: Reading, rows: Iterable[Metric], account: Account) ->
     named |= {row.id: routing.KnownMetric(row.id, row.name) for row in rows}
     stored = {each: row.destination for each, row in before.items()}
     destinations = routing.destinations(named.values(), stored, reading.run.settings.destinations)
-    others = claims.held(account, [flow for flow in claims.FLOWS if not reading.session.holds_claim(flow)])
+    others = claims.held(account, [flow for flow in claims.FLOWS if flow not in reading.session.claims])
     if others or backfill_ledger.parts_alive(account):
         destinations |= stored
     if "daily" in others and stored:  # otherwise it has read no events yet
