@@ -315,7 +315,8 @@ def test_the_checkpoint_of_a_chunk_never_moves_back(account: Account) -> None:
     assert chunk_ledger.progress(account, run, "a", "1") == (ChunkState.PLANNED, NOON + HOUR)
     chunk_ledger.finish(account, run, "a", "1")
     done = chunk_ledger.progress(account, run, "a", "1")
-    assert done == (ChunkState.DONE, NOON + HOUR) and done.state is ChunkState.DONE
+    assert done.state is ChunkState.DONE
+    assert done == (ChunkState.DONE, NOON + HOUR)
     assert chunk_ledger.progress(account, run, "a", "2") == (ChunkState.PLANNED, None)
     assert chunk_ledger.progress(account, other, "a", "1") == (ChunkState.PLANNED, None)
 

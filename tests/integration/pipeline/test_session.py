@@ -67,7 +67,9 @@ def test_claims_that_were_lost_are_taken_again(warehouse: Warehouse) -> None:
         other.claims.take("account", "daily")
 
 
-def test_a_claim_that_cannot_be_taken_again_can_be_stopped(warehouse: Warehouse) -> None:
+def test_a_claim_that_cannot_be_taken_again_can_be_stopped(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While the database accepts no new connection, though those of the pool work, transactions wait for the claim."""
     with warehouse.open() as session:
         run = runs.begin(session, "daily", {}, LOG)
@@ -77,7 +79,7 @@ def test_a_claim_that_cannot_be_taken_again_can_be_stopped(warehouse: Warehouse)
             attempts.append(True)
             raise psycopg.OperationalError("FATAL:  sorry, too many clients already")
 
-        session.claims._claimed = refuse  # type: ignore[method-assign]
+        monkeypatch.setattr(session.claims, "_claimed", refuse)
         session.claims._claims[0].account.connection.close()
         wait_for_no_claims(warehouse)
         errors: list[BaseException] = []

@@ -131,7 +131,9 @@ def test_every_metric_is_read_from_its_start_without_a_gap(
     There are none if `since` leaves out what has never been read: the watermark must not pass over it.
     """
     horizon = HORIZON._replace(since=None if since is None else NOW - since * DAY)
-    subjects = {**ages, None: age_of_all} if all_at_once and ages else ages
+    subjects: dict[str | None, int] = dict(ages.items())
+    if all_at_once and ages:
+        subjects[None] = age_of_all
     watermarks = {each: NOW - age * DAY for each, age in subjects.items() if age % 5}
     starts = {each: horizon.start(watermarks.get(each)) for each in subjects}
     chunks = plan(list(ages), watermarks, horizon, all_at_once)
@@ -145,6 +147,7 @@ def test_every_metric_is_read_from_its_start_without_a_gap(
         assert len({chunk.key for chunk in marking}) == 1
         assert all(chunk.subject in (None, each) for chunk in marking)
         [begin] = {chunk.start for chunk in marking}
+        assert begin is not None
         assert begin in ({starts[each]} if marking[0].subject else starts.values())
         windows = [chunk.window for chunk in marking]
         assert windows[0].start == begin <= starts[each] and windows[-1].end is None
