@@ -14,6 +14,7 @@ from klaviyo_pg.postgres.member_lists import SWEEPS
 from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, midnight, open_windows, parse
 from pipeline.chunks import Chunk, key_of
 from pipeline.streams import DIMENSIONS, content, on_request
+from pipeline.streams.collections import FULL_READS
 from pipeline.streams.departures import PROFILE_SWEEP
 from pipeline.streams.events import EVENTS
 from pipeline.streams.exclusions import EXCLUSIONS
@@ -193,7 +194,7 @@ def content_chunks(
     by_change = (*content.STREAMS, *on_request.BY_CHANGE)
     for name in (stream.name for stream in by_change if stream.name in streams):
         watermark = watermarks.get(name)
-        last = watermarks.get(key_of(content.FULL_READS, name))
+        last = watermarks.get(key_of(FULL_READS, name))
         is_full = watermark is None or _is_due(last, as_of, CONTENT_EVERY)
         start = None if watermark is None else watermark - _CHANGE_OVERLAP
         planned: AnyWindow = FULL_READ if is_full else OpenWindow(start)
