@@ -27,7 +27,7 @@ def read_reports(job: Job, streams: Iterable[str]) -> None:
     Nothing else waits for them. They need a metric to count conversions by; without one, the tally says so.
     """
     wanted = [stream for stream in REPORTS if stream.name in streams]
-    if not wanted or job.tally.must_stop or not _has_reports(job):
+    if not wanted or job.tally.must_stop or not job.session.dialect.reads_reports:
         return
     metric_id = job.transact(lambda account: conversion_metric(account, job.run.settings))
     if isinstance(metric_id, LeftOut):
@@ -36,11 +36,6 @@ def read_reports(job: Job, streams: Iterable[str]) -> None:
     chunks = job.transact(lambda account: list(_due(account, job.run, wanted, metric_id)))
     if chunks:
         read(job, "Reports", chunks)
-
-
-def _has_reports(job: Job) -> bool:
-    with job.session.source() as source:
-        return source.reads_reports
 
 
 def conversion_metric(account: Account, settings: Settings) -> str | LeftOut:

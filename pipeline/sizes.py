@@ -62,30 +62,31 @@ def measure(
     progress: OnProgress,
 ) -> Sizes:
     """Find out how large an account is, as far as `allowed` streams go."""
-    ids = _metric_ids(source, settings, wanted, known.metrics)
-    count_requests = -(-timedelta(days=settings.reconcile_days) // source.longest_count)
+    dialect, tables = source.dialect, wanted.event_tables(source.dialect)
+    chosen = metrics_to_read(routed(known.metrics, settings), settings, tables, wanted.reads_list_members)
+    ids = [metric.id for metric in chosen]
+    count_requests = -(-timedelta(days=settings.reconcile_days) // dialect.longest_count)
     sizes = Sizes(known.full_reads, ids, events_per_page=source.events_per_page, count_requests=count_requests)
     if EVENTS.name in allowed:
-        all_at_once = source.reads_all_metrics_at_once and not settings.metrics
-        all_at_once = all_at_once and wanted.event_tables(source.lists_people) is None
+        all_at_once = source.reads_all_metrics_at_once and not settings.metrics and tables is None
         progress(f"Counting the events of {len(ids):,} metrics")
         sizes = _with_events(sizes, source, settings, as_of)._replace(all_at_once=all_at_once)
-    if not source.reads_reports:
+    if not dialect.reads_reports:
         sizes = sizes._replace(full_reads={**sizes.full_reads, **dict.fromkeys(LONGEST, 0)})
-    if not source.lists_people:
+    if not dialect.lists_people:
         none = dict.fromkeys((PROFILES.name, on_request.MEMBER_PREDICTIONS.name), 0)
         sizes = sizes._replace(full_reads={**sizes.full_reads, **none})
     elif allowed & {PROFILES.name, on_request.MEMBER_PREDICTIONS.name}:
         progress("Estimating the number of profiles")
         sizes = _with_people(sizes, source, as_of)
-    if source.looks_up_memberships:
+    if dialect.looks_up_memberships:
         unknown = {LIST_MEMBERS.name, PEOPLE.name, *([SEGMENT_MEMBERS.name] if known.segments else ())}
         sizes = sizes._replace(unknown=frozenset(unknown))
     elif LIST_MEMBERS.name in allowed:
         progress(f"Estimating the number of members of {len(known.lists):,} lists")
         members, joined = _members(source.memberships, settings, known.lists, as_of)
         sizes = sizes._replace(members=members, joined=joined)
-    if known.segments and SEGMENT_MEMBERS.name in allowed and not source.looks_up_memberships:
+    if known.segments and SEGMENT_MEMBERS.name in allowed and not dialect.looks_up_memberships:
         progress(f"Estimating the number of members of {len(known.segments):,} segments")
         members, joined = _members(source.segment_members, settings, known.segments, as_of)
         sizes = sizes._replace(segments=members, joined_segments=joined)
@@ -99,12 +100,6 @@ def measure(
         progress("Estimating the number of excluded addresses")
         sizes = _with_exclusions(sizes, source, as_of)
     return sizes
-
-
-def _metric_ids(source: Source, settings: Settings, wanted: Selection, metrics: Sequence[KnownMetric]) -> list[str]:
-    tables = wanted.event_tables(source.lists_people)
-    chosen = metrics_to_read(routed(metrics, settings), settings, tables, wanted.reads_list_members)
-    return [metric.id for metric in chosen]
 
 
 def _with_events(sizes: Sizes, source: Source, settings: Settings, as_of: datetime) -> Sizes:
@@ -201,13 +196,13 @@ def _requests(source: Source, pages: Iterator[Any]) -> int:
 
 
 def _with_exclusions(sizes: Sizes, source: Source, as_of: datetime) -> Sizes:
-    if None in source.exclusion_reasons:  # all at once, on large pages
+    if None in source.dialect.exclusion_reasons:  # all at once, on large pages
         requests = _requests(source, source.exclusions())
         return sizes._replace(full_reads={**sizes.full_reads, EXCLUSIONS.name: requests})
     return sizes._replace(
         excluded={
             reason: estimated(partial(source.exclusions, reason), EARLIEST, as_of, _REQUESTS_FOR_A_REASON)
-            for reason in source.exclusion_reasons
+            for reason in source.dialect.exclusion_reasons
         }
     )
 

@@ -270,7 +270,7 @@ class _Watch:
     def poll(self) -> None:
         """Forget the groups that are done, and hand out again those whose run has not read them."""
         job, groups = self._job, tuple(self.groups)
-        job.session.keep_claims()
+        job.session.claims.keep()
         ledger = job.transact(lambda account: self._look_up(account, groups))
         self.requests = ledger.requests
         self._show(groups, ledger)
@@ -394,7 +394,7 @@ def _watching(job: Job, client: SyncPrefectClient, parameters: Mapping[str, obje
     try:
         yield watch
     finally:
-        if not job.session.has_lost_claims:
+        if not job.session.claims.are_lost:
             watch.cancel()
 
 

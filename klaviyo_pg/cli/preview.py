@@ -119,7 +119,7 @@ def _table(title: str, rows: Sequence[tuple[str, Summary]], source: Source) -> T
 
 
 def _minutes(source: Source, requests: int) -> str:
-    limit = source.event_requests_per_minute
+    limit = source.dialect.event_requests_per_minute
     return "unknown" if limit is None else f"{requests / limit:.1f}"
 
 

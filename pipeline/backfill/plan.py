@@ -50,7 +50,7 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
     Raises Busy where the ledger would forget what parts of a distributed backfill, which has ended, are still reading.
     """
 
-    event_tables = event_tables_of(session, run)
+    event_tables = selection_of(run.settings).event_tables(session.dialect)
 
     def look_up(account: Account) -> tuple[list[str], list[BackfillChunk], set[tuple[str, datetime]], bool]:
         ids = metrics_of(account, run, event_tables)
@@ -91,12 +91,6 @@ def _is_read(chunks: Iterable[BackfillChunk], metric_ids: Iterable[str], window:
 def metrics_of(account: Account, run: Run, event_tables: frozenset[str] | None) -> list[str]:
     """Return the ids of the metrics to read: those of these event tables, None is all, that METRICS selects."""
     return [metric.id for metric in metrics_to_read(lookups.metrics(account), run.settings, event_tables)]
-
-
-def event_tables_of(session: Session, run: Run) -> frozenset[str] | None:
-    """Return the event tables that TABLES selects; None if it is all of them."""
-    with session.source() as source:
-        return selection_of(run.settings).event_tables(source.lists_people)
 
 
 def _newest_first(chunks: Iterable[BackfillChunk]) -> tuple[BackfillChunk, ...]:

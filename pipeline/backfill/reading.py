@@ -1,7 +1,6 @@
 """Units that read chunks of history: into the spool and from there into the warehouse, or into it at once."""
 
 from collections.abc import Sequence
-from typing import cast
 
 from klaviyo_pg.errors import Busy, Unavailable
 from klaviyo_pg.postgres import backfill_ledger
@@ -103,7 +102,7 @@ def extract(
     readers = session.readers
     if readers is None:
         return extract_here(session, run, chunks, metrics, attempt)
-    return cast(Outcomes, readers.extract(run, chunks, metrics, attempt))
+    return readers.extract(run, chunks, metrics, attempt)
 
 
 def extract_here(

@@ -106,8 +106,7 @@ def _in_turn(job: Job, loaded: Loaded, period: Window) -> Scope:
         return reconciliation.active_metrics(account, period), reconciliation.last_checks(account)
 
     active, checks = job.transact(look_up)
-    with job.session.source() as source:
-        requests = -(-(period.end - period.start + MOST_MISSED) // source.longest_count)
+    requests = -(-(period.end - period.start + MOST_MISSED) // job.session.dialect.longest_count)
     ids = [each for each in loaded.names if compare.comparable(loaded.windows.get(each, ()), period, loaded.step)]
     checked = {metric_id: last.at for metric_id, last in checks.items()}
     chosen = turn(ids, active, checked, job.run.settings.count_requests, requests)
@@ -144,10 +143,8 @@ def _read_from(planned: Iterable[Chunk]) -> dict[str | None, datetime]:
 
 def look_up(job: Job) -> Loaded:
     """Look up what has been loaded of the metrics that the settings select."""
-    with job.session.source() as source:
-        step, wanted = source.count_interval, selection_of(job.run.settings)
-        tables = wanted.event_tables(source.lists_people)
-    since = job.run.settings.events_kept_since
+    dialect, wanted = job.session.dialect, selection_of(job.run.settings)
+    tables, since = wanted.event_tables(dialect), job.run.settings.events_kept_since
 
     def read_ledger(account: Account) -> tuple[list[lookups.StoredMetric], dict[str, list[Window]]]:
         return lookups.metrics(account), reconciliation.loaded_windows(account, since)
@@ -155,7 +152,7 @@ def look_up(job: Job) -> Loaded:
     stored, windows = job.transact(read_ledger)
     metrics = metrics_to_read(stored, job.run.settings, tables, wanted.reads_list_members)
     names = {each.id: each.name or each.id for each in metrics}
-    return Loaded(names, windows, step)
+    return Loaded(names, windows, dialect.count_interval)
 
 
 def recent(job: Job, loaded: Loaded) -> Scope:

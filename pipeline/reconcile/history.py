@@ -43,13 +43,11 @@ def due(job: Job, loaded: Loaded) -> Iterator[Scope]:
     budget = job.run.settings.reconcile_history_requests
     if not budget:
         return
-    with job.session.source() as source:
-        longest = source.longest_count
     recent = compare.period(job.run.as_of, job.run.settings.reconcile_days, loaded.step)
     history = Window(floor(job.run.as_of, DAY) - COUNTED_DAYS * DAY, recent.start)
     checked = job.transact(compared_history.compared)
     all_years = years(loaded, history, checked)
-    chosen = within_budget(all_years, budget, longest)
+    chosen = within_budget(all_years, budget, job.session.dialect.longest_count)
     if chosen:
         job.log.info("Comparing %d of %d years of metrics older than %s", len(chosen), len(all_years), recent.start)
     for period, metrics in batches(chosen):

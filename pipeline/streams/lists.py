@@ -39,7 +39,7 @@ class _Sweep:
         self._part = SweptPart(reading, self._key)
         self._is_complete = True
         self._looked_up: list[str] = []
-        self._asks_by_address = reading.source.looks_up_memberships
+        self._asks_by_address = reading.source.dialect.looks_up_memberships
         self._subscribers = _Subscribers(reading, list_id)
 
     def pages(self) -> Iterator[MembershipPage]:

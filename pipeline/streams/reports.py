@@ -38,7 +38,7 @@ def _report(name: str, kind: str, fetch: Fetch, load: Load) -> Stream:
         return OpenedChunk(fetch(reading.source, window, metric_id), batch, finish)
 
     def probe(source: Source, window: AnyWindow, metric_id: str | None) -> Iterator[Page[Report]]:
-        if metric_id is None or window.start is None or not source.reads_reports:
+        if metric_id is None or window.start is None or not source.dialect.reads_reports:
             return iter(())
         return fetch(source, _day_before(window.start), metric_id)
 

@@ -48,7 +48,7 @@ def test_unchanged_rows_are_read_and_not_written(
     before = positions(only)
     arguments = Namespace(tables=TABLES, integration=None)
     with only.open() as session:
-        session.claim(id_of(only, "default"), "daily")
+        session.claims.take(id_of(only, "default"), "daily")
         with pytest.raises(Busy):
             reread(arguments)
     assert reread(arguments) == 0
