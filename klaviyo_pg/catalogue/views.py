@@ -134,7 +134,7 @@ CONTACTABLE = View(
         Column("member_id", TEXT, "Klaviyo's ID of the profile."),
         Column("email", TEXT, "Email address."),
         Column("phone_number", TEXT, "Phone number."),
-        *_channel("email", "emailed", "no_address, suppressed, unsubscribed, never_subscribed, cannot_receive"),
+        *_channel("email", "emailed", "no_address, unsubscribed, never_subscribed, suppressed"),
         *_channel("sms", "sent text messages", _OF_TEXTS),
         *_channel(
             "push",

@@ -1,70 +1,52 @@
 """The query of the view `contactable`, composed from the catalogue. Knows no connection."""
 
-from collections.abc import Iterator
-
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from klaviyo_pg.catalogue import Table, events
 from klaviyo_pg.postgres import push_tokens
 from klaviyo_pg.postgres.statements import filled, qualified
 
-# The rules are those of docs/people.md. What is looked up for each person has an index, so that one person is found as
-# quickly as many; what has none is read as a whole and joined. Aggregates keep Postgres from looking up twice what two
-# columns depend on.
+# The rules are those of docs/people.md. What an index serves is looked up for each person for whom it decides: OFFSET 0
+# keeps Postgres from looking it up twice, for both columns of a channel. The rest is read as a whole and joined.
 _QUERY = """
-SELECT integration, esp_integration_id, member_key, member_id, email, phone_number, {columns}
-FROM (
-    SELECT account.name AS integration, m.esp_integration_id, m.member_key, m.id AS member_id, m.email, m.phone_number,
-        {reasons}
-    FROM {integrations} AS account
-    JOIN {members} AS m ON m.esp_integration_id = account.esp_integration_id
-    {consents}
-    CROSS JOIN LATERAL (
-        SELECT account.personal_data IS NOT DISTINCT FROM 'drop' AS are_dropped,
-            account.personal_data IS DISTINCT FROM 'drop' AND m.consent IS NOT NULL AS are_read
-    ) AS addresses
-    CROSS JOIN LATERAL (
-        SELECT count(*) > 0 AS is_excluded FROM {member_exclusions} AS e
-        WHERE e.esp_integration_id = m.esp_integration_id AND e.removed_at IS NULL
-        AND (e.member_id = m.id OR e._sync_id IN (md5(m.email), md5(lower(m.email))))
-    ) AS listed
-    LEFT JOIN (
-        SELECT DISTINCT esp_integration_id, lower(email) AS email FROM {member_exclusions}
-        WHERE removed_at IS NULL AND email <> lower(email)
-    ) AS capitals ON capitals.email = lower(m.email) AND capitals.esp_integration_id = m.esp_integration_id
-    CROSS JOIN LATERAL (
-        SELECT max(c.changed_at) FILTER (WHERE c.change = 'unsubscribed') AS unsubscribed_at,
-            max(c.changed_at) FILTER (WHERE c.change = 'subscribed') AS subscribed_at
-        FROM {subscription_changes} AS c
-        WHERE c.esp_integration_id = m.esp_integration_id AND c.member_id = m.id AND c.scope = 'all'
-    ) AS changed
-    LEFT JOIN (
-        SELECT metric.esp_integration_id, e.member_key, max(e.event_at) AS unsubscribed_at
-        FROM {metrics} AS metric CROSS JOIN LATERAL ({events_of_metric}) AS e
-        WHERE metric.name IN ({unsubscribed_from_sms}) GROUP BY 1, 2
-    ) AS texted ON texted.member_key = m.member_key AND texted.esp_integration_id = m.esp_integration_id
-    CROSS JOIN LATERAL (
-        SELECT count(*) > 0 AS is_enabled FROM {push_tokens} AS t
-        WHERE t.member_key = m.member_key AND t.esp_integration_id = m.esp_integration_id AND {is_enabled}
-    ) AS device
-    LEFT JOIN (
-        SELECT esp_integration_id FROM {push_tokens} GROUP BY 1
-    ) AS devices ON devices.esp_integration_id = m.esp_integration_id
-    WHERE m.deleted_at IS NULL
-) AS person
+SELECT account.name AS integration, m.esp_integration_id, m.member_key, m.id AS member_id, m.email, m.phone_number,
+    {columns}
+FROM {integrations} AS account
+JOIN {members} AS m ON m.esp_integration_id = account.esp_integration_id
+{consents}
+LEFT JOIN (
+    SELECT DISTINCT esp_integration_id, lower(email) AS email FROM {member_exclusions}
+    WHERE removed_at IS NULL AND email <> lower(email)
+) AS capitals ON capitals.email = lower(m.email) AND capitals.esp_integration_id = m.esp_integration_id
+LEFT JOIN (
+    SELECT metric.esp_integration_id, e.member_key, max(e.event_at) AS unsubscribed_at
+    FROM {metrics} AS metric CROSS JOIN LATERAL ({events_of_metric}) AS e
+    WHERE metric.name IN ({unsubscribed_from_sms}) GROUP BY 1, 2
+) AS texts ON texts.member_key = m.member_key AND texts.esp_integration_id = m.esp_integration_id
+LEFT JOIN (
+    SELECT esp_integration_id FROM {push_tokens} GROUP BY 1
+) AS devices ON devices.esp_integration_id = m.esp_integration_id
+CROSS JOIN LATERAL (
+    SELECT account.personal_data IS NOT DISTINCT FROM 'drop' AS are_dropped
+) AS addresses
+CROSS JOIN LATERAL (
+    SELECT {reasons}
+    OFFSET 0
+) AS reason
+WHERE m.deleted_at IS NULL
 """
 _CONSENT = """
-    LEFT JOIN {member_consents} AS {channel} ON {channel}.member_id = m.id
-        AND {channel}.esp_integration_id = m.esp_integration_id AND {channel}.channel = {name}
+LEFT JOIN {member_consents} AS {channel} ON {channel}.member_id = m.id
+    AND {channel}.esp_integration_id = m.esp_integration_id AND {channel}.channel = {name}
 """
 _COLUMNS = "CASE WHEN {reason} = 'unknown' THEN NULL ELSE {reason} IS NULL END AS {can}, {reason}"
 _REASON = """
         CASE
-            WHEN {address} IS NULL AND addresses.are_read THEN {no_address}
-            WHEN {is_suppressed} THEN 'suppressed'
-            WHEN {channel}.consent = 'UNSUBSCRIBED' OR {has_unsubscribed} THEN 'unsubscribed'
+            WHEN {address} IS NULL AND m.consent IS NOT NULL AND NOT addresses.are_dropped THEN {no_address}
+            WHEN {channel}.consent = 'UNSUBSCRIBED' THEN 'unsubscribed'
             WHEN {channel}.consent = 'NEVER_SUBSCRIBED' THEN 'never_subscribed'
-            WHEN NOT {channel}.can_receive THEN 'cannot_receive'
+            WHEN NOT {channel}.can_receive THEN {cannot_receive}
+            {later}
             WHEN {channel}.consent = 'SUBSCRIBED' AND {channel}.can_receive
                 AND ({address} IS NOT NULL OR addresses.are_dropped) THEN NULL
             ELSE 'unknown'
@@ -72,19 +54,41 @@ _REASON = """
 """
 _PUSH_REASON = """
         CASE
-            WHEN {receives} AND device.is_enabled THEN NULL
             WHEN push.consent = 'UNSUBSCRIBED' THEN 'unsubscribed'
             WHEN NOT push.can_receive AND push.consent = 'NEVER_SUBSCRIBED' THEN 'never_subscribed'
             WHEN NOT push.can_receive THEN 'cannot_receive'
-            WHEN push.can_receive AND devices.esp_integration_id IS NOT NULL THEN 'no_token'
+            WHEN {receives} AND EXISTS (
+                SELECT FROM {push_tokens} AS t
+                WHERE t.member_key = m.member_key AND t.esp_integration_id = m.esp_integration_id AND {is_enabled}
+            ) THEN NULL
+            WHEN {receives} AND devices.esp_integration_id IS NOT NULL THEN 'no_token'
             ELSE 'unknown'
         END AS push_reason
 """
-# Events have the time in seconds.
-_SINCE_CONSENT = """{unsubscribed_at} >= greatest(
-                '-infinity', date_trunc('second', {channel}.consent_timestamp),
-                date_trunc('second', {channel}.updated_at), {subscribed_at}
-            )"""
+# What the profile does not show before it is read again. Events have the time in seconds.
+_LATER_FOR_EMAIL = """
+            WHEN capitals.email IS NOT NULL OR EXISTS (
+                SELECT FROM {member_exclusions} AS e
+                WHERE e.member_id = m.id AND e.esp_integration_id = m.esp_integration_id AND e.removed_at IS NULL
+            ) OR EXISTS (
+                SELECT FROM {member_exclusions} AS e
+                WHERE e._sync_id IN (md5(m.email), md5(lower(m.email)))
+                AND e.esp_integration_id = m.esp_integration_id AND e.removed_at IS NULL
+            ) THEN 'suppressed'
+            WHEN (
+                SELECT max(c.changed_at) FILTER (WHERE c.change = 'unsubscribed') >= greatest(
+                    '-infinity', date_trunc('second', greatest(email.consent_timestamp, email.updated_at)),
+                    max(c.changed_at) FILTER (WHERE c.change = 'subscribed')
+                )
+                FROM {subscription_changes} AS c
+                WHERE c.esp_integration_id = m.esp_integration_id AND c.member_id = m.id AND c.scope = 'all'
+            ) THEN 'unsubscribed'
+"""
+_LATER_FOR_SMS = """
+            WHEN texts.unsubscribed_at >= greatest(
+                '-infinity', date_trunc('second', greatest(sms.consent_timestamp, sms.updated_at))
+            ) THEN 'unsubscribed'
+"""
 # DESTINATIONS can bring the events of any metric into any table.
 _EVENTS_OF_METRIC = """
             SELECT member_key, event_at FROM {table} WHERE metric_key = metric.key AND {is_destination}
@@ -94,53 +98,47 @@ _CHANNELS = ("email", "sms", "push", "whatsapp")
 
 def query(schema: str) -> Composed:
     """Return the query that defines the view."""
+    of_push = {"receives": SQL(push_tokens.RECEIVES), "is_enabled": SQL(push_tokens.IS_ENABLED)}
+    reasons = (
+        _reason("email", "email", "no_address", "suppressed", filled(schema, _LATER_FOR_EMAIL.strip())),
+        _reason("sms", "phone_number", "no_phone_number", "cannot_receive", SQL(_LATER_FOR_SMS.strip())),
+        filled(schema, _PUSH_REASON.strip(), **of_push),
+        _reason("whatsapp", "phone_number", "no_phone_number", "cannot_receive", SQL("")),
+    )
     return filled(
         schema,
         _QUERY,
         columns=SQL(", ").join(_column(channel) for channel in _CHANNELS),
-        reasons=SQL(",").join(_reasons()),
+        reasons=SQL(", ").join(reasons),
         consents=SQL("").join(_consent(schema, channel) for channel in _CHANNELS),
         events_of_metric=SQL("UNION ALL").join(_events_of_metric(schema, table) for table in events.EVENT_TABLES),
         unsubscribed_from_sms=SQL(", ").join(map(Literal, sorted(events.UNSUBSCRIBED_FROM_SMS))),
-        is_enabled=SQL(push_tokens.IS_ENABLED),
     )
 
 
 def _column(channel: str) -> Composed:
-    return SQL(_COLUMNS).format(reason=Identifier(f"{channel}_reason"), can=Identifier(f"can_{channel}"))
+    return SQL(_COLUMNS).format(
+        reason=Identifier("reason", f"{channel}_reason"),
+        can=Identifier(f"can_{channel}"),
+    )
 
 
 def _consent(schema: str, channel: str) -> Composed:
     return filled(schema, _CONSENT, channel=Identifier(channel), name=Literal(channel))
 
 
-def _reasons() -> Iterator[Composable]:
-    """Yield the reason of each channel, in their order."""
-    is_excluded = SQL("listed.is_excluded OR capitals.email IS NOT NULL")
-    by_event = _since_consent("email", SQL("changed.unsubscribed_at"), SQL("changed.subscribed_at"))
-    by_text = _since_consent("sms", SQL("texted.unsubscribed_at"), SQL("NULL"))
-    yield _reason("email", "email", "no_address", is_excluded, by_event)
-    yield _reason("sms", "phone_number", "no_phone_number", SQL("false"), by_text)
-    yield SQL(_PUSH_REASON.strip("\n")).format(receives=SQL(push_tokens.RECEIVES))
-    yield _reason("whatsapp", "phone_number", "no_phone_number", SQL("false"), SQL("false"))
+def _reason(channel: str, address: str, no_address: str, cannot_receive: str, later: Composable) -> Composed:
+    """Return the reason why a person may not be contacted on a channel that needs an address or a phone number.
 
-
-def _reason(
-    channel: str, address: str, no_address: str, is_suppressed: Composable, has_unsubscribed: Composable
-) -> Composed:
-    return SQL(_REASON.strip("\n")).format(
+    `later` has further conditions, for people whom the profile allows to be contacted, or says nothing about.
+    """
+    return SQL(_REASON.strip()).format(
         channel=Identifier(channel),
         address=Identifier("m", address),
         no_address=Literal(no_address),
-        is_suppressed=is_suppressed,
-        has_unsubscribed=has_unsubscribed,
+        cannot_receive=Literal(cannot_receive),
+        later=later,
         reason=Identifier(f"{channel}_reason"),
-    )
-
-
-def _since_consent(channel: str, unsubscribed_at: Composable, subscribed_at: Composable) -> Composed:
-    return SQL(_SINCE_CONSENT).format(
-        channel=Identifier(channel), unsubscribed_at=unsubscribed_at, subscribed_at=subscribed_at
     )
 
 

@@ -118,14 +118,16 @@ def reason(case: Case, account: Account) -> str | None:
     by_address = case.excluded in ("address", "lower case", "capitals")
     if account.personal_data == "keep" and not case.has_address and is_read:
         return "no_address"
-    if case.excluded == "id" or (by_address and is_stored):
-        return "suppressed"
-    if case.consent == "UNSUBSCRIBED" or case.has_left:
+    if case.consent == "UNSUBSCRIBED":
         return "unsubscribed"
     if case.consent == "NEVER_SUBSCRIBED":
         return "never_subscribed"
     if case.can_receive is False:
-        return "cannot_receive"
+        return "suppressed" if case.channel == "email" else "cannot_receive"
+    if case.excluded == "id" or (by_address and is_stored):
+        return "suppressed"
+    if case.has_left:
+        return "unsubscribed"
     return None if case.consent == "SUBSCRIBED" and case.can_receive else "unknown"
 
 
