@@ -6,8 +6,9 @@ from klaviyo_pg.catalogue import Table, events
 from klaviyo_pg.postgres import push_tokens
 from klaviyo_pg.postgres.statements import filled, qualified
 
-# The rules are those of docs/people.md. What an index serves is looked up for each person for whom it decides: OFFSET 0
-# keeps Postgres from looking it up twice, for both columns of a channel. The rest is read as a whole and joined.
+# The rules are those of docs/people.md. What an index serves is looked up by person, and only where it decides.
+# OFFSET 0 keeps Postgres from looking it up twice, for both columns of a channel. The rest is read as a whole and
+# joined.
 _QUERY = """
 SELECT account.name AS integration, m.esp_integration_id, m.member_key, m.id AS member_id, m.email, m.phone_number,
     {columns}
@@ -130,7 +131,7 @@ def _consent(schema: str, channel: str) -> Composed:
 def _reason(channel: str, address: str, no_address: str, cannot_receive: str, later: Composable) -> Composed:
     """Return the reason why a person may not be contacted on a channel that needs an address or a phone number.
 
-    `later` has further conditions, for people whom the profile allows to be contacted, or says nothing about.
+    `later` has further conditions. They apply if the profile does not rule the person out.
     """
     return SQL(_REASON.strip()).format(
         channel=Identifier(channel),
