@@ -33,9 +33,16 @@ class AddressCache:
 
         One reader asks at a time, since others often need the same people. Raises the errors of `ask`.
         """
-        with self._asking:
-            unknown = [each for each in ids if each not in self._addresses]
-            asked = {**dict.fromkeys(unknown), **(ask(unknown) if unknown else {})}
-            self._addresses.update(islice(asked.items(), self._most - len(self._addresses)))
-            found = {each: asked[each] if each in asked else self._addresses[each] for each in ids}
+        asked: Mapping[str, str | None] = {}
+        if not self._addresses.keys() >= set(ids):  # what is kept stays, so that it can be read at any time
+            with self._asking:
+                asked = self._ask(ids, ask)
+        found = {each: asked[each] if each in asked else self._addresses[each] for each in ids}
         return [(each, address) for each, address in found.items() if address]
+
+    def _ask(self, ids: Sequence[str], ask: Ask) -> Mapping[str, str | None]:
+        """Ask for those who are not kept, keep as many of them as possible, and return their addresses."""
+        unknown = [each for each in ids if each not in self._addresses]
+        asked = {**dict.fromkeys(unknown), **(ask(unknown) if unknown else {})}
+        self._addresses.update(islice(asked.items(), self._most - len(self._addresses)))
+        return asked

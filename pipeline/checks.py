@@ -5,6 +5,7 @@ sentence that is returned. All of them only read.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import psycopg
 
@@ -135,21 +136,36 @@ def stored_metrics(connection: psycopg.Connection, settings: Settings) -> list[K
     There are none if the account is not registered yet.
     """
     stored = accounts.find(connection, settings.warehouse_schema, settings.klaviyo_integration)
-    if stored is None:
-        return []
+    return [] if stored is None else _metrics_of(connection, settings, stored)
+
+
+def _metrics_of(connection: psycopg.Connection, settings: Settings, stored: RegisteredAccount) -> list[KnownMetric]:
     rows = lookups.metrics(Account(connection, settings.warehouse_schema, stored.integration_id))
     written = as_written(settings, _named_metrics(settings))
     return [KnownMetric(row.id, written(row.name)) for row in rows]
 
 
-def metrics_to_recognize(
+class MetricsToCheck(NamedTuple):
+    """The stored metrics that checks need, with names as the settings have them.
+
+    `must_identify_account`: the account has to be recognized by them, because its ID cannot be compared.
+    """
+
+    metrics: KnownMetrics = ()
+    must_identify_account: bool = False
+
+
+def metrics_to_check(
     connection: psycopg.Connection, settings: Settings, described: rows.Account | None
-) -> list[KnownMetric]:
-    """Return the stored metrics by which to recognize the account; none if its ID can be compared, or if it is new."""
+) -> MetricsToCheck:
+    """Return the stored metrics that checks of the settings and of the account need; none if the account is new."""
     stored = accounts.find(connection, settings.warehouse_schema, settings.klaviyo_integration)
-    if stored is None or (described and stored.account_id):
-        return []
-    return stored_metrics(connection, settings)
+    if stored is None:
+        return MetricsToCheck()
+    must_identify_account = not (described and stored.account_id)
+    if not (must_identify_account or _named_metrics(settings)):
+        return MetricsToCheck()
+    return MetricsToCheck(_metrics_of(connection, settings, stored), must_identify_account)
 
 
 def check_recognized(source: Source, settings: Settings, stored: KnownMetrics) -> None:

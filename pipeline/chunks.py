@@ -3,7 +3,6 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from klaviyo_pg.foreign import printable
 from klaviyo_pg.windows import FULL_READ, AnyWindow, exact
 
 
@@ -44,7 +43,3 @@ class Chunk(NamedTuple):
     def is_open(self) -> bool:
         """True if it reads up to the present, so that it has more to read the later it is read."""
         return self.window.end is None and not self.reread
-
-    def __str__(self) -> str:
-        key = printable(self.key)  # it contains an id from the API
-        return key if self.window == FULL_READ else f"{key} {self.window}"

@@ -9,13 +9,11 @@ from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.postgres import chunk_ledger, departures, lookups, reconciliation, segments, sweep_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.excluded import Extent, extent
-from klaviyo_pg.windows import Window
 from pipeline import erase_in_run, member_lists, plan, reports, stored_marts
 from pipeline.batch import as_written
-from pipeline.chunks import Chunk
+from pipeline.chunks import Chunk, key_of
 from pipeline.job import Job, read
 from pipeline.reconcile.check import can_count, find_late_events
-from pipeline.runs import Run
 from pipeline.streams.departures import OWNERS, PROFILE_SWEEP, SUSPECTED
 from pipeline.streams.dimensions import LISTS, METRICS, SEGMENTS
 from pipeline.streams.events import EVENTS
@@ -63,7 +61,7 @@ def sync(job: Job, since: datetime | None) -> None:
 
 def _derive_member_lists(job: Job, streams: Collection[str]) -> None:
     """Derive member_lists, unless the run stops before it has read the exclusions. Note what it was derived without."""
-    read_to = job.transact(watermarks.read).get(EXCLUSIONS.name)
+    read_to = job.transact(partial(watermarks.find, stream=EXCLUSIONS.name))
     is_current = read_to is not None and read_to >= job.run.as_of
     if job.tally.must_stop and EXCLUSIONS.name in streams and not is_current:
         return
@@ -108,7 +106,6 @@ class _Warehouse(NamedTuple):
     segments: list[segments.StoredSegment]
     segments_swept: dict[str, int]
     coupons: list[str]
-    loaded: dict[str, list[Window]]
 
 
 Phases = list[tuple[str, list[Chunk]]]
@@ -130,7 +127,7 @@ def _plan(job: Job, wanted: Selection, since: datetime | None) -> Phases:
 
 def _phases(job: Job, wanted: Selection, since: datetime | None) -> Phases:
     streams = wanted.streams
-    stored = job.transact(partial(_look_up, run=job.run, with_counts=can_count(job)))
+    stored = job.transact(partial(_look_up, run_id=job.run.id, with_counts=can_count(job)))
     blind = timedelta(days=job.run.settings.blind_lookback_days)
     with job.session.source() as source:
         all_at_once, looks_up = source.reads_all_metrics_at_once, source.looks_up_memberships
@@ -229,20 +226,19 @@ def _pass_on(job: Job, stream: Stream, dependent: Stream) -> None:
         job.tally.add_error(error, dependent.name)
 
 
-def _look_up(account: Account, run: Run, with_counts: bool) -> _Warehouse:
+def _look_up(account: Account, run_id: str, with_counts: bool) -> _Warehouse:
     return _Warehouse(
         lookups.metrics(account),
         lookups.list_ids(account),
         watermarks.valid(account),
         reconciliation.counted_metrics(account) if with_counts else set(),
         departures.months(account),
-        chunk_ledger.begun(account, run.id),
+        chunk_ledger.begun(account, run_id),
         extent(account, plan.MANY_EXCLUSIONS),
         sweep_ledger.found(account, LIST_MEMBERS.name),
         segments.existing(account),
         sweep_ledger.found(account, SEGMENT_MEMBERS.name),
         lookups.coupon_ids(account),
-        reconciliation.loaded_windows(account, run.settings.events_kept_since),
     )
 
 
@@ -276,8 +272,11 @@ def _event_chunks(
 
 def _note_newly_read(job: Job, stored: _Warehouse, ids: Sequence[str], horizon: plan.Horizon) -> None:
     """Note which metrics have a shorter history than others from now on, such as those that TABLES left out before."""
+    if all(key_of(EVENTS.name, each) in stored.watermarks for each in ids):
+        return
+    loaded = job.transact(partial(reconciliation.loaded_windows, since=horizon.kept_since))
     created = {metric.id: metric.created_at for metric in stored.metrics}
-    unread = plan.newly_read(created, ids, stored.loaded, horizon)
+    unread = plan.newly_read(created, ids, loaded, horizon)
     if not unread:
         return
     names = sorted(metric.name or metric.id for metric in stored.metrics if metric.id in unread)

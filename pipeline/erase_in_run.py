@@ -6,6 +6,7 @@ from functools import partial
 from typing import TypeVar
 
 from klaviyo_pg.errors import Busy
+from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres import departures, erase
 from klaviyo_pg.postgres.account import Account
 from pipeline import erasing
@@ -42,7 +43,7 @@ def erase_people(session: Session, run: Run) -> list[str]:
 
 
 def _people(number: int) -> str:
-    return "1 person" if number == 1 else f"{number:,} people"
+    return counted(number, "person", "people")
 
 
 def _erase(session: Session, run: Run, ids: Collection[str]) -> erasing.ErasedCounts | None:

@@ -7,6 +7,7 @@ import psycopg
 
 from klaviyo_pg.catalogue import DATA, STORED
 from klaviyo_pg.errors import KlaviyoPgError
+from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres import run_ledger
 from pipeline.outcome import RowCounts
 from pipeline.runs import Run
@@ -43,7 +44,7 @@ def figures(counts: RowCounts) -> str:
 def changes(counts: RowCounts) -> str:
     """Return the same as a phrase, with what became of the rows in brackets."""
     rows, parts = rows_read(counts), _parts(counts)
-    return f"{rows:,} {'row' if rows == 1 else 'rows'}" + (f" ({', '.join(parts)})" if parts else "")
+    return counted(rows, "row") + (f" ({', '.join(parts)})" if parts else "")
 
 
 def _parts(counts: RowCounts) -> list[str]:

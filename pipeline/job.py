@@ -9,6 +9,7 @@ from typing import Protocol
 
 from klaviyo_pg.errors import MissingScope, Refused, Stopped
 from klaviyo_pg.foreign import printable
+from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres import chunk_ledger, lookups, sweep_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.windows import FULL_READ, parse
@@ -219,7 +220,7 @@ class _Counter:
         self._job.session.progress.add(group[0].stream, done=len(read))
         for outcome in outcomes:
             if outcome.error is not None:
-                self._note(str(outcome.chunk), outcome.chunk, outcome.error)
+                self._note(label([outcome.chunk], self._names), outcome.chunk, outcome.error)
         if read:
             rows = changes(sum_counts(outcome.counts for outcome in read))
             self._job.log.info("Loaded %s: %s, %s", label(group, self._names), rows, self._standing)
@@ -235,7 +236,7 @@ class _Counter:
         Nor once all chunks have begun: the longest ones are left then.
         """
         total, seconds = sum(map(len, self.groups)), monotonic() - self._began
-        standing = f"{self._finished_chunks} of {total} {'chunk' if total == 1 else 'chunks'} done"
+        standing = f"{self._finished_chunks:,} of {counted(total, 'chunk')} done"
         waiting = len(self.groups) - self._finished
         if waiting and waiting <= self._job.worker_count:
             return f"{standing}, the last ones in progress"

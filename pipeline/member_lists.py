@@ -21,7 +21,7 @@ def derive(session: Session, run: Run) -> UnconfirmedLoss | None:
 
     def work(account: Account) -> tuple[UnconfirmedLoss | None, int]:
         loss = departures.apply(account, run.settings.max_loss_percent / 100)
-        has_exclusions = EXCLUSIONS.name in watermarks.read(account)
+        has_exclusions = watermarks.find(account, EXCLUSIONS.name) is not None
         derived = derive_member_lists(account, has_status=has_status) if has_exclusions else Derived(0, 0, 0)
         counts = {
             "rows_read": derived.rows_read,

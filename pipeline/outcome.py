@@ -133,11 +133,9 @@ class Tally:
         """Note that the API has an optional stream for others only. The run is complete without it."""
         name = stream.replace("_", " ")
         if isinstance(error, Incomplete):
-            note = _read_without(name, error)
+            self.add_notes(_read_without(name, error))
         else:
-            note = f"The {name} were not read: {describe(error)}"
-        if note not in self._notes:  # of a stream with several chunks
-            self.add_notes(note)
+            self.add_notes(f"The {name} were not read: {describe(error)}")
 
     def end_with(self, error: Exception) -> None:
         """Note the error that ended the run as a whole."""

@@ -3,7 +3,7 @@
 Nothing that is stored is deleted: the ledger records that the watermarks of streams no longer count.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from klaviyo_pg.catalogue import account as tables
@@ -68,14 +68,13 @@ def _is_offered(stream: Stream, source: Source) -> bool:
     return (source.lists_people or stream not in _OF_PEOPLE) and (source.reads_reports or stream not in REPORTS)
 
 
-def read_again(account: Account, streams: Iterable[Stream]) -> None:
+def read_again(account: Account, streams: Sequence[Stream]) -> None:
     """Let the next daily run read streams in full. It does not resume an unfinished one, which has read some of them.
 
     The caller keeps runs of the account out.
     """
-    names = [stream.name for stream in streams]
-    watermarks.outdate(account, [name for name in names if STREAMS[name] not in REPORTS])
-    report_ledger.forget_all(account, [name for name in names if STREAMS[name] in REPORTS])
+    watermarks.outdate(account, [stream.name for stream in streams if stream not in REPORTS])
+    report_ledger.forget_all(account, [stream.name for stream in streams if stream in REPORTS])
     run_ledger.begin_anew(account, "daily")
 
 

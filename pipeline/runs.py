@@ -30,7 +30,6 @@ from pipeline import checks, kept_events, refused
 from pipeline.batch import Batch, protect
 from pipeline.session import ClaimLost, Session
 from transforms import definitions
-from transforms.routing import KnownMetric
 
 _LONGEST_OPENING = 60.0  # seconds that opening or joining a run is repeated while the database is away
 _PLANNED_BY = {"klaviyo_dialect", "lookback_days", "reconcile_days", "first_sync_days", "metrics", "tables"}
@@ -123,9 +122,10 @@ def _begin(session: Session, flow: str, selection: Mapping[str, object], log: Lo
     session.check_claims_work()
     source = session.first_source()
     described = checks.fetch_account(source, settings, log.warning)
-    checks.check_metric_names(source, settings, _stored_metrics(session))
-    recognizable = _unless_new(session, lambda each: checks.metrics_to_recognize(each, settings, described))
-    checks.check_recognized(source, settings, recognizable or [])
+    stored = _metrics_to_check(session, described)
+    checks.check_metric_names(source, settings, stored.metrics)
+    if stored.must_identify_account:
+        checks.check_recognized(source, settings, stored.metrics)
     attempt = partial(_open, session, flow, selection, source, described, is_limited)
     opening = partial(session.database.wait_for, attempt, _LONGEST_OPENING)
     run, before = repeated(opening, schema_lock.PATIENCE, log.warning)
@@ -207,26 +207,18 @@ def _describe(account: Account, run_id: str, described: rows.Account, settings: 
     run_ledger.add_counts(account, run_id, {load.table.name: counts})
 
 
-def _stored_metrics(session: Session) -> list[KnownMetric]:
-    """Return the metrics that an earlier run has stored. Only settings that name metrics need them."""
-    settings = session.settings
-    if not (settings.metrics or settings.destinations or settings.report_metric):
-        return []
-    return _unless_new(session, lambda connection: checks.stored_metrics(connection, settings)) or []
+def _metrics_to_check(session: Session, described: rows.Account | None) -> checks.MetricsToCheck:
+    """Return the stored metrics that checks need; none if the warehouse has no tables yet."""
 
-
-def _unless_new(session: Session, look_up: Callable[[psycopg.Connection], Result]) -> Result | None:
-    """Return what a look-up finds; None if the warehouse has no tables yet."""
-
-    def transact() -> Result:
+    def look_up() -> checks.MetricsToCheck:
         with session.database.transaction() as connection:
-            return look_up(connection)
+            return checks.metrics_to_check(connection, session.settings, described)
 
     try:
-        return session.database.wait_for(transact, _LONGEST_OPENING)
+        return session.database.wait_for(look_up, _LONGEST_OPENING)
     except psycopg.Error as error:
         if means_missing_tables(error):
-            return None
+            return checks.MetricsToCheck()
         raise
 
 

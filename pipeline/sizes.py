@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from klaviyo_pg.errors import MissingScope, Refused
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres.lookups import StoredMetric
 from klaviyo_pg.settings import COUNTED_DAYS, Settings
 from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, floor
 from pipeline.forecast import ROWS_PER_PAGE, Sizes
@@ -25,8 +24,8 @@ from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PEOPLE, PROFILES
 from pipeline.streams.reports import LONGEST
 from pipeline.streams.segments import SEGMENT_MEMBERS
-from pipeline.streams.selection import Selection, metrics_to_read
-from transforms.routing import KnownMetric, destinations
+from pipeline.streams.selection import Selection, metrics_to_read, routed
+from transforms.routing import KnownMetric
 
 EARLIEST = datetime(2012, 1, 1, tzinfo=UTC)
 """The beginning of Klaviyo's first year."""
@@ -105,9 +104,8 @@ def measure(
 
 def _metric_ids(source: Source, settings: Settings, wanted: Selection, metrics: Sequence[KnownMetric]) -> list[str]:
     tables = wanted.event_tables(source.lists_people)
-    routes = destinations(metrics, {}, settings.destinations)
-    found = [StoredMetric(metric.id, metric.name, routes[metric.id]) for metric in metrics]
-    return [metric.id for metric in metrics_to_read(found, settings, tables, wanted.reads_list_members)]
+    chosen = metrics_to_read(routed(metrics, settings), settings, tables, wanted.reads_list_members)
+    return [metric.id for metric in chosen]
 
 
 def _with_events(sizes: Sizes, source: Source, settings: Settings, as_of: datetime) -> Sizes:

@@ -9,6 +9,7 @@ from prefect.exceptions import TerminationSignal
 from prefect.states import Cancelled, Completed, Failed
 
 from klaviyo_pg.errors import KlaviyoPgError, Stopped
+from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres.backfill_ledger import part_claim
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
@@ -70,7 +71,7 @@ def follow_part(
             job = _job(session, run, tolerates_failures=True)
             runbook(job)
             events = sum(stage.all_items.done for stage in session.progress.snapshot())
-            loaded = f"{events:,} {'event' if events == 1 else 'events'} loaded."
+            loaded = f"{counted(events, 'event')} loaded."
             return as_part(state_of(_report(job), loaded), job.tally.needs_correction)
     except KlaviyoPgError as error:
         return as_part(_refused(error), needs_correction(error))

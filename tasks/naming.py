@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 
 from klaviyo_pg import env_file
 from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from tasks.blocks import name_of
 
@@ -27,8 +28,7 @@ def run_name() -> str:
 def part_name(account: str, chunks: Sequence[BackfillChunk]) -> str:
     """Return the name of the run of a part of a distributed backfill: the account, its chunks and their days (UTC)."""
     first, last = min(each.window_start for each in chunks), max(each.window_end for each in chunks)
-    number = f"{len(chunks):,} {'chunk' if len(chunks) == 1 else 'chunks'}"
-    return f"backfill_part · {account} · {number} from {first:%Y-%m-%d} to {last:%Y-%m-%d}"
+    return f"backfill_part · {account} · {counted(len(chunks), 'chunk')} from {first:%Y-%m-%d} to {last:%Y-%m-%d}"
 
 
 def _account() -> str | None:
@@ -42,7 +42,7 @@ def _account() -> str | None:
 def add_rows(rows: int) -> None:
     """Add the number of rows to the name of the run, since Prefect's lists of runs show no message."""
     with get_client(sync_client=True) as client:
-        client.update_flow_run(flow_run.id, name=f"{flow_run.name} · {rows:,} row{'' if rows == 1 else 's'}")
+        client.update_flow_run(flow_run.id, name=f"{flow_run.name} · {counted(rows, 'row')}")
 
 
 def _block(parameters: Mapping[str, Any]) -> str | None:

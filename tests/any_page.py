@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import polars as pl
 
@@ -12,7 +12,8 @@ from klaviyo_pg.klaviyo.current.source import CurrentSource
 from klaviyo_pg.klaviyo.legacy.source import LegacySource
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson, PendingPeople, PeopleCache
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.rows import EventPage, Page, Reject
+from klaviyo_pg.postgres.load import Unstorable
+from klaviyo_pg.rows import EventPage, MembershipPage, Page, Reject
 from klaviyo_pg.settings import Revision
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 from tests.people_frames import consents, people
@@ -26,6 +27,7 @@ DIALECTS = ("current", "legacy")
 METRICS = Metrics({"m1": "Opened Email", "m2": "Subscribed to List"}, {"m1": "opens", "m2": "events"})
 ACCOUNT = "one"
 Frames = Sequence[tuple[Load, pl.DataFrame]]
+Refused = TypeVar("Refused", Reject, Unstorable)
 
 
 class Answers:
@@ -114,8 +116,8 @@ def stored_events(dialect: str, body: bytes) -> tuple[Stored, int]:
     return Stored(frames, [*page.rejects, *persons.rejects]), accounted
 
 
-def lost(rejects: Sequence[Reject]) -> list[Reject]:
-    """Return the rejects whose records are not stored."""
+def lost(rejects: Sequence[Refused]) -> list[Refused]:
+    """Return the records, or rows, of which nothing is stored."""
     return [reject for reject in rejects if not reject.replaced]
 
 
@@ -132,7 +134,7 @@ def stored_people(page: Page[Any]) -> Stored:
     return Stored(frames, [*page.rejects, *persons.rejects])
 
 
-def stored_rows(kind: str, page: Page[Any]) -> Stored:
+def stored_rows(kind: str, page: Page[Any] | MembershipPage) -> Stored:
     """Return the frames of a page with anything but events and people."""
     return Stored(list(_frames(kind, page.rows)), page.rejects)
 

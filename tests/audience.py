@@ -9,6 +9,7 @@ from datetime import datetime
 
 from klaviyo_pg.rows import Consent, Exclusion, Group, Membership, Profile, Suppression
 from tests.fakes import LONG_AGO, Event, FakeAccount
+from tests.rows import profile_row
 
 JOINED, LEFT = "Subscribed to List", "Unsubscribed from List"
 OPTED_IN, OPTED_OUT = "Subscribed to Email Marketing", "Unsubscribed from Email Marketing"
@@ -35,15 +36,19 @@ class Person:
     @property
     def profile(self) -> Profile:
         """The profile as the API returns it."""
-        values = {**dict.fromkeys(Profile._fields), "properties": {}, "created": LONG_AGO}
-        values |= {"id": self.id, "email": self.email, "klaviyo_updated_at": self.updated}
-        values |= {"consent": self.consent, "consent_timestamp": self.consent_at}
-        values["list_suppressions"] = tuple(
-            Suppression(list_id, self.id, at, reason) for list_id, (reason, at) in self.list_suppressions.items()
-        )
         can_receive = self.email is not None and not self.suppressions
-        values["consents"] = (Consent("email", self.consent, can_receive, timestamp=self.consent_at),)
-        return Profile(**values)  # type: ignore[arg-type]
+        return profile_row(
+            self.id,
+            email=self.email,
+            created=LONG_AGO,
+            klaviyo_updated_at=self.updated,
+            consent=self.consent,
+            consent_timestamp=self.consent_at,
+            list_suppressions=tuple(
+                Suppression(list_id, self.id, at, reason) for list_id, (reason, at) in self.list_suppressions.items()
+            ),
+            consents=(Consent("email", self.consent, can_receive, timestamp=self.consent_at),),
+        )
 
 
 class Audience(FakeAccount):

@@ -128,7 +128,7 @@ class Warehouse:
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
         with psycopg.connect(self.url, autocommit=True) as connection:
-            return connection.execute(query, values).fetchall()  # type: ignore[arg-type]
+            return connection.execute(query, values).fetchall()
 
     def one(self, query: str, *values: Any) -> Any:
         """Return the only value of a query."""

@@ -26,7 +26,7 @@ class Fault:
     """
 
     kind: str
-    action: Callable[[], None]
+    action: Callable[[], object]
     subject: str | None
     page: int | None
     times: int | None
@@ -65,7 +65,7 @@ class Requests:
     def before(
         self,
         kind: str,
-        action: Callable[[], None],
+        action: Callable[[], object],
         subject: str | None = None,
         page: int | None = None,
         times: int | None = 1,

@@ -236,11 +236,8 @@ class FakeSource:
 
     def profile_ids(self, window: AnyWindow) -> Iterator[Page[ProfileId]]:
         start, end = window.seconds
-        people = [person for person, _ in self._account.profiles.values() if person.created]
-        within = sorted(
-            (ProfileId(each.id, each.created) for each in people if start <= each.created.timestamp() < end),
-            key=lambda each: (each.created, each.id),
-        )
+        people = [(person.created, person.id) for person, _ in self._account.profiles.values() if person.created]
+        within = [ProfileId(each, created) for created, each in sorted(people) if start <= created.timestamp() < end]
         for page, rejects in self._pages("profile_ids", None, window, within, self._account.rows_per_page):
             yield Page(page, rejects, self._account.now(), page[-1].created if page else None)
 

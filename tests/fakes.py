@@ -32,6 +32,7 @@ from klaviyo_pg.rows import (
 from klaviyo_pg.settings import Settings
 from tests.fake_requests import Requests
 from tests.fake_source import FakeSource
+from tests.rows import profile_row
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -123,9 +124,8 @@ class FakeAccount(Requests):
 
     def add_person(self, profile_id: str, updated: datetime, **fields: Any) -> None:
         """Add a person, or change one; the address follows from the id."""
-        nothing = {**dict.fromkeys(Profile._fields), "properties": {}, "list_suppressions": (), "consents": ()}
-        values = {**nothing, "email": f"{profile_id}@example.com", **fields, "id": profile_id}
-        self.profiles[profile_id] = (Profile(**values), updated)
+        values = {"email": f"{profile_id}@example.com", "list_suppressions": (), "consents": (), **fields}
+        self.profiles[profile_id] = (profile_row(profile_id, **values), updated)
 
     def add_events(self, metric_id: str, *times: datetime, person: str = "P0") -> list[str]:
         """Add events of a metric, and return their ids."""
@@ -136,8 +136,9 @@ class FakeAccount(Requests):
 
     def attribute(self, event_id: str, to: str, **related: str) -> None:
         """Attribute an event to another one, and to messages: campaign_id="C1", for example."""
-        values = {**dict.fromkeys(Attribution._fields), "attributed_event_id": to, **related}
-        row = Attribution(**{**values, "id": f"of{event_id}to{to}", "event_id": event_id, "at": 0, "is_included": True})
+        values: dict[str, Any] = {**dict.fromkeys(Attribution._fields), "attributed_event_id": to, **related}
+        values |= {"id": f"of{event_id}to{to}", "event_id": event_id, "at": 0, "is_included": True}
+        row = Attribution(**values)
         self.attributions.setdefault(event_id, []).append(row)
 
     def add_member(self, list_id: str, profile_id: str, joined: datetime) -> None:

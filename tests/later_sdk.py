@@ -13,7 +13,7 @@ import openapi_client as vendor
 from klaviyo_api import KlaviyoAPI
 
 
-def pages(call: Callable[..., Any], model: type, **parameters: Any) -> Iterator[Any]:
+def pages(call: Callable[..., Any], model: Any, **parameters: Any) -> Iterator[Any]:
     """Yield all pages. Check that each is the vendor's model and not an unvalidated dictionary."""
     cursor: str | None = None
     while True:

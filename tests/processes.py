@@ -74,7 +74,7 @@ def bare_environment() -> dict[str, str]:
 
 def _has_mark(process: psutil.Process, mark: str) -> bool:
     try:
-        return process.environ().get(_MARK) == mark
+        return bool(process.environ().get(_MARK) == mark)
     except (psutil.Error, OSError):  # it has just ended, or belongs to someone else
         return False
 

@@ -20,6 +20,7 @@ from rich.text import Text
 from rich.theme import Theme
 
 from klaviyo_pg.foreign import printable
+from klaviyo_pg.plurals import counted
 from pipeline.progress import SETTLED_SECONDS, Item, Progress, Stage
 
 _MAX_NAME = 36  # characters
@@ -182,7 +183,7 @@ def _sentence(figures: Figures, current: Sequence[Stage]) -> str:
         f"{_duration(figures.elapsed)} elapsed{_compared(figures)}",
         *(_speed(stage, figures.now) for stage in current),
         f"{figures.requests_per_second:,.1f} requests/s" + ("" if limit is None else f" of {limit:,.0f} allowed"),
-        f"{figures.retries:,} {'retry' if figures.retries == 1 else 'retries'}",
+        counted(figures.retries, "retry", "retries"),
     ]
     return ", ".join(filter(None, parts))
 

@@ -14,6 +14,7 @@ from klaviyo_pg.cli.output import print_warning
 from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.warehouse import no_account, open_warehouse, warehouse_url
 from klaviyo_pg.errors import BadSettings, Busy
+from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres import accounts, claims, schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.accounts import RegisteredAccount
@@ -142,7 +143,7 @@ def _is_confirmed(name: str, people: _People, stored_profiles: Callable[[], int]
     check_terminal("erased")
     number = "this person" if len(people) == 1 else f"{len(people):,} people"
     profiles = stored_profiles()
-    stored = f"{profiles or 'no'} stored profile{'' if profiles == 1 else 's'}"
+    stored = counted(profiles, "stored profile") if profiles else "no stored profiles"
     question = f"Erase {number} from all tables of {name} ({stored})? This cannot be undone. [y/N] "
     return answer(question).lower() in ("y", "yes")
 
@@ -171,14 +172,14 @@ def _report(name: str, erased: ErasedCounts, people: _People) -> None:
     if deleted:
         print_rows(f"{name}: erased" if people else f"{name}: erased now", deleted)
     if found or deleted:
-        print(f"{found:,} profile{'' if found == 1 else 's'} erased.")
+        print(f"{counted(found, 'profile')} erased.")
     elif people and addresses and not ids:
         missing = "no person with this address" if addresses == 1 else f"none of these {addresses:,} people"
         raise BadSettings(f"Nothing was erased: {name} has {missing}.")
     if ids:
         print(_unknown_ids(name, ids))
     if addresses:
-        print(f"{addresses:,} address{'' if addresses == 1 else 'es'} not found.")
+        print(f"{counted(addresses, 'address', 'addresses')} not found.")
 
 
 def _unknown_ids(name: str, number: int) -> str:

@@ -16,6 +16,7 @@ from klaviyo_pg.cli.warehouse import open_warehouse
 from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.foreign import printable
 from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, schema, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
@@ -99,8 +100,8 @@ def _uncounted(chunks: Sequence[BackfillChunk]) -> str | None:
         return None
     metrics = len({chunk.metric_id for chunk in chunks})
     return (
-        f"{len(chunks):,} {'chunk' if len(chunks) == 1 else 'chunks'} of {metrics:,} "
-        f"{'metric' if metrics == 1 else 'metrics'} cannot be counted. There can be more events than shown."
+        f"{counted(len(chunks), 'chunk')} of {counted(metrics, 'metric')} cannot be counted. There can be more events "
+        "than shown."
     )
 
 

@@ -10,6 +10,7 @@ from klaviyo_pg import extras
 from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.warehouse import chosen_accounts, open_warehouse
 from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.plurals import counted
 from pipeline.html_report import charts, contents, page
 
 
@@ -22,8 +23,7 @@ def report(arguments: Namespace) -> int:
         made = contents.read(connection, settings, shown, datetime.now(UTC))
     text = page.render(made)
     write(file, text)
-    names = "1 account" if len(shown) == 1 else f"{len(shown)} accounts"
-    print(f"Wrote {file} ({page.size(len(text.encode()))}, {names}).")
+    print(f"Wrote {file} ({page.size(len(text.encode()))}, {counted(len(shown), 'account')}).")
     for account in made.accounts:
         if account.left_out:
             print(f"Left out for {account.name}: {', '.join(account.left_out)}. The report says why.")

@@ -16,6 +16,7 @@ from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.warehouse import chosen_accounts, open_warehouse
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError
 from klaviyo_pg.foreign import LONGEST_MESSAGE, printable
+from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres import accounts, backfill_ledger, erase, lookups, reconciliation, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.recency import Recency, recency
@@ -143,8 +144,8 @@ def _lines(state: _State, zone: ZoneInfo) -> Iterator[str]:
     if state.differences:
         yield f"{state.differences} See the table reconciliation."
     if state.erasing:
-        number = "1 person" if state.erasing == 1 else f"{state.erasing:,} people"
-        yield f"Erasing {number} is not finished. The next daily run does the rest, or klaviyo-pg erase."
+        people = counted(state.erasing, "person", "people")
+        yield f"Erasing {people} is not finished. The next daily run does the rest, or klaviyo-pg erase."
 
 
 def _table(state: _State) -> Table:

@@ -19,6 +19,7 @@ from rich.table import Table
 from klaviyo_pg.catalogue import DATA, STORED
 from klaviyo_pg.cli.output import json_line, print_error
 from klaviyo_pg.errors import UserError
+from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import connect, translated
@@ -204,7 +205,7 @@ def _figures(ledger: _Ledger, times: Times) -> str:
     ]
     lines = [", ".join(parts)]
     if problems:
-        records = f"{new:,} new record" if new == 1 else f"{new or 'no'} new records"
+        records = counted(new, "new record") if new else "no new records"
         lines.append(f"{', '.join(problems)}; {records} in the table rejects")
     if removed:
         tables = ", ".join(ledger.tables_with("nul_characters"))

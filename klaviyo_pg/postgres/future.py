@@ -11,6 +11,7 @@ from typing import NamedTuple
 from psycopg.sql import Identifier
 
 from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership
+from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.states import UNFINISHED, ChunkState, RunState
 
@@ -95,9 +96,9 @@ class Repair(NamedTuple):
     def sentence(self) -> str | None:
         """The sentence for the message of the run; None if nothing was wrong."""
         parts = [
-            f"set back {_number(self.watermarks, 'watermark')}" if self.watermarks else "",
-            f"closed {_number(self.runs, 'unfinished run')}" if self.runs else "",
-            f"forgot {_number(self.chunks, 'chunk')} of history" if self.chunks else "",
+            f"set back {counted(self.watermarks, 'watermark')}" if self.watermarks else "",
+            f"closed {counted(self.runs, 'unfinished run')}" if self.runs else "",
+            f"forgot {counted(self.chunks, 'chunk')} of history" if self.chunks else "",
         ]
         done = [part for part in parts if part]
         if not done:
@@ -107,10 +108,6 @@ class Repair(NamedTuple):
             f"An earlier run's clock was ahead{until}. This run {' and '.join(done)}, and reads what has come since "
             "the last correct time."
         )
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def repair(account: Account, now: datetime, tolerance: timedelta) -> Repair:

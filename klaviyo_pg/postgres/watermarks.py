@@ -16,6 +16,13 @@ def read(account: Account) -> dict[str, datetime]:
     return dict(account.execute(query, bookkeeping.WATERMARKS).fetchall())
 
 
+def find(account: Account, stream: str) -> datetime | None:
+    """Return the watermark of a stream; None if it has none."""
+    query = "SELECT watermark FROM {} WHERE esp_integration_id = %(account)s AND stream = %(stream)s"
+    row = account.execute(query, bookkeeping.WATERMARKS, stream=stream).fetchone()
+    return row[0] if row else None
+
+
 def valid(account: Account) -> dict[str, datetime]:
     """Return the watermark of each stream, except of those of which everything read so far is out of date."""
     stored = read(account)

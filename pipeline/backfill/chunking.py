@@ -6,6 +6,7 @@ from itertools import pairwise
 from math import ceil
 from typing import NamedTuple
 
+from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.rows import Count
 from klaviyo_pg.states import ChunkState
@@ -66,9 +67,9 @@ def sentences(differing: Iterable[BackfillChunk], names: Mapping[str, str | None
 
 
 def _sentence(found: Summary, name: str) -> str:
-    chunks = "1 chunk" if found.chunks == 1 else f"{found.chunks:,} chunks"
     return (
-        f"{name}, {chunks} of history: the source counts {found.expected:,} events, the warehouse has {found.loaded:,}."
+        f"{name}, {counted(found.chunks, 'chunk')} of history: the source counts {counted(found.expected, 'event')}, "
+        f"the warehouse has {found.loaded:,}."
     )
 
 

@@ -22,8 +22,8 @@ from pipeline.session import Session
 from pipeline.sizes import EARLIEST, estimated
 from pipeline.streams.dimensions import LISTS, METRICS
 from pipeline.streams.people import PEOPLE, PROFILES
-from pipeline.streams.selection import selection_of
-from transforms.routing import KnownMetric, destinations, selected
+from pipeline.streams.selection import metrics_to_read, routed, selection_of
+from transforms.routing import KnownMetric
 
 _REQUESTS_FOR_PEOPLE = 12
 
@@ -75,14 +75,9 @@ def preview(session: Session, window: Window, watch: Watch) -> Preview:
     settings, outage, first = session.settings, Outage(FAILURES), session.first_source()
     metrics = [KnownMetric(row.id, row.name) for page in first.metrics() for row in page.rows]
     answer_seconds = first.traffic.seconds_per_request
-    wanted = selected(metrics, settings.metrics)
     tables = selection_of(settings).event_tables(first.lists_people)
-    routes = destinations(metrics, {}, settings.destinations)
-    names = {
-        metric.id: metric.name or metric.id
-        for metric in (metrics if wanted is None else wanted)
-        if tables is None or routes[metric.id] in tables
-    }
+    chosen = metrics_to_read(routed(metrics, settings), settings, tables)
+    names = {metric.id: metric.name or metric.id for metric in chosen}
 
     def begin(metric_id: str) -> list[BackfillChunk]:
         with session.source() as source:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Refused, Stopped, UserError
 from klaviyo_pg.klaviyo.client import Traffic
+from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres import event_tables, lookups, reconciliation, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.reconciliation import Comparison, Key, LastCheck
@@ -351,10 +352,6 @@ def _note(job: Job, scope: Scope, compared: Mapping[str, Compared], findings: Fi
 def described(period: str, metrics: int, days: int, differing: int, uncounted: int) -> str:
     """Return the result of comparing counts as a sentence. `days` are those of each metric, added up."""
     result = f"{differing:,} of them {'differs' if differing == 1 else 'differ'}" if differing else "all of them agree"
-    missing = f"; {_metrics(uncounted)} cannot be counted" if uncounted else ""
-    counts = f"{days:,} daily {'count' if days == 1 else 'counts'}"
-    return f"Compared {counts} of {_metrics(metrics)} in {period}: {result}{missing}"
-
-
-def _metrics(number: int) -> str:
-    return f"{number:,} {'metric' if number == 1 else 'metrics'}"
+    missing = f"; {counted(uncounted, 'metric')} cannot be counted" if uncounted else ""
+    counts = f"{counted(days, 'daily count')} of {counted(metrics, 'metric')}"
+    return f"Compared {counts} in {period}: {result}{missing}"

@@ -10,6 +10,7 @@ from itertools import accumulate, groupby
 from math import inf
 from typing import NamedTuple
 
+from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres.reconciliation import Comparison, Key
 from klaviyo_pg.states import CountState
 from klaviyo_pg.windows import Window, floor, merged
@@ -236,4 +237,4 @@ def _both_counts(days: Iterable[Comparison]) -> str:
     """Return both counts of some days, in words."""
     pairs = [(day.source_events or 0, day.warehouse_events) for day in days]
     source, warehouse = (sum(numbers) for numbers in zip(*pairs, strict=True))
-    return f"the source counts {source:,} event{'' if source == 1 else 's'}, the warehouse has {warehouse:,}."
+    return f"the source counts {counted(source, 'event')}, the warehouse has {warehouse:,}."

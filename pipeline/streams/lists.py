@@ -150,7 +150,7 @@ class _Subscribers:
             return start
 
         def look_up(account: Account) -> tuple[datetime | None, datetime | None]:
-            return watermarks.read(account).get(self._key), clock.oldest_transaction(account.connection)
+            return watermarks.find(account, self._key), clock.oldest_transaction(account.connection)
 
         asked, self._asked_until = self._reading.transact(look_up)
         return max(start, asked) if start and asked else start

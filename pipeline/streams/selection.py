@@ -18,7 +18,7 @@ from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PROFILES
 from pipeline.streams.stream import Stream
 from transforms.events import implies_change
-from transforms.routing import KnownMetric, selected
+from transforms.routing import KnownMetric, destinations, selected
 
 _ALL, _DEFAULT = "all", "default"
 _EVENT_TABLES = frozenset(table.name for table in EVENT_TABLES)
@@ -130,6 +130,12 @@ def selection_of(settings: Settings) -> Selection:
         return selection(settings.tables)
     reports = {stream.name: replace(stream, needs=stream.needs - {MAPPED_METRICS.name}) for stream in REPORTS}
     return selection(settings.tables, {**STREAMS, **reports})
+
+
+def routed(metrics: Sequence[KnownMetric], settings: Settings) -> list[StoredMetric]:
+    """Return metrics of the source as they would be stored in a new warehouse."""
+    routes = destinations(metrics, {}, settings.destinations)
+    return [StoredMetric(metric.id, metric.name, routes[metric.id]) for metric in metrics]
 
 
 def metrics_to_read(

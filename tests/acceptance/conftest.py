@@ -30,7 +30,7 @@ def warehouse(
     """An empty database for the tests of one module."""
     name = request.module.__name__.rpartition(".")[2]
     with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[arg-type]  # the name of a module
+        connection.execute(f'CREATE DATABASE "{name}"')
     url = psycopg.conninfo.conninfo_to_dict(postgres)
     data = str(tmp_path_factory.mktemp("data"))
     return Warehouse(f"postgresql://{url['user']}@/{name}?host={url['host']}", {**prefect, "DATA_DIR": data})

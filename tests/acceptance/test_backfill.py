@@ -63,7 +63,7 @@ def settings(box: Sandbox, schema: str) -> dict[str, str]:
 
 def contents(warehouse: Warehouse, schema: str) -> Contents:
     """Return the stored events by metric: id, number of events, digest of the events' ids."""
-    return warehouse.rows(CONTENTS.format(schema=schema))  # type: ignore[return-value]
+    return warehouse.rows(CONTENTS.format(schema=schema))
 
 
 def stored(warehouse: Warehouse, schema: str) -> int:
@@ -77,7 +77,7 @@ def ledger(warehouse: Warehouse, schema: str) -> tuple[int, int, int]:
         "SELECT count(*) FILTER (WHERE state <> 'done'), coalesce(sum(expected), 0), coalesce(sum(loaded), 0)"
         f" FROM {schema}_internal.backfill_chunks"
     )
-    return row  # type: ignore[return-value]
+    return row
 
 
 def loaded(warehouse: Warehouse, schema: str) -> int:

@@ -30,9 +30,7 @@ def box() -> Iterator[Sandbox]:
 @pytest.fixture(params=["current", "legacy"])
 def source(request: pytest.FixtureRequest, box: Sandbox) -> Source:
     """The account in either dialect."""
-    return open_source(
-        Settings(klaviyo_base_url=box.url, klaviyo_api_key=box.api_key, klaviyo_dialect=request.param)  # type: ignore[arg-type]
-    )
+    return open_source(Settings(klaviyo_base_url=box.url, klaviyo_api_key=box.api_key, klaviyo_dialect=request.param))
 
 
 def times_by_metric(box: Sandbox) -> dict[str, list[int]]:

@@ -80,7 +80,7 @@ def assert_same_events(warehouse: Warehouse, box: Sandbox) -> None:
                 md5(esp_source || ':' || esp_integration_id || ':' || (event ->> 'metric_id')),
                 md5(event ->> 'profile_id'), md5(event ->> 'message'), md5(event ->> 'flow')
             )
-            """  # type: ignore[arg-type]
+            """
         ).fetchall()
     assert differing == []
 

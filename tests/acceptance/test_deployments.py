@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
+from prefect import Flow
 from prefect.flows import load_flow_from_entrypoint
 
 from sandbox.launcher import Sandbox, running
@@ -36,7 +37,7 @@ def box() -> Iterator[Sandbox]:
 def test_entrypoints_load(entrypoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each entrypoint of prefect.yaml imports, so that Prefect deploys no placeholder for it."""
     monkeypatch.chdir(ROOT)
-    flow = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
+    flow: Flow[..., Any] = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
     assert flow.name == Path(entrypoint.partition(":")[0]).stem
 
 
@@ -102,7 +103,7 @@ def installation(
     """A worker whose environment names the account and a warehouse that requires a password."""
     folder = tmp_path_factory.mktemp("worker")
     with psycopg.connect(warehouse.url, autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE deployed SUPERUSER LOGIN PASSWORD '{PASSWORD}'")  # type: ignore[arg-type]
+        connection.execute(f"CREATE ROLE deployed SUPERUSER LOGIN PASSWORD '{PASSWORD}'")
     url = warehouse.url.replace(f"//{warehouse.url.split('//')[1].partition('@')[0]}@", f"//deployed:{PASSWORD}@")
     environment = {**warehouse.environment, **account(box), "KLAVIYO_API_KEY": KEY, "DATABASE_URL": url}
     environment |= {"FIRST_SYNC_DAYS": "3000", "PREFECT_WORKER_QUERY_SECONDS": "1"}

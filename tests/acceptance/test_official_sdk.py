@@ -29,7 +29,7 @@ def client(box: Sandbox) -> KlaviyoAPI:
     return client
 
 
-def pages(call: Callable[..., Any], model: type, *ids: str, **parameters: Any) -> Iterator[Any]:
+def pages(call: Callable[..., Any], model: Any, *ids: str, **parameters: Any) -> Iterator[Any]:
     """Yield all pages. Check that each is the vendor's model and not an unvalidated dictionary."""
     assert not any(name.startswith("fields") for name in parameters)  # sparse fieldsets disable validation
     cursor: str | None = None
@@ -42,7 +42,7 @@ def pages(call: Callable[..., Any], model: type, *ids: str, **parameters: Any) -
         cursor = parse_qs(urlsplit(page.links.next).query)["page[cursor]"][0]
 
 
-def rows_of(call: Callable[..., Any], model: type, *ids: str, **parameters: Any) -> list[Any]:
+def rows_of(call: Callable[..., Any], model: Any, *ids: str, **parameters: Any) -> list[Any]:
     """Return the rows of all pages. Check that no row is repeated."""
     rows = [row for page in pages(call, model, *ids, **parameters) for row in page.data]
     assert len({row.id for row in rows}) == len(rows)
@@ -288,7 +288,8 @@ def reasons(row: Any) -> set[str]:
 
 def test_all_events_are_listed_once(box: Sandbox, client: KlaviyoAPI) -> None:
     """The metric, the profile and the attributions of each event are included on the same page."""
-    events, attributed = [], 0
+    events: list[Any] = []
+    attributed = 0
     for page in pages(
         client.Events.get_events,
         vendor.GetEventResponseCollectionCompoundDocument,
@@ -363,7 +364,7 @@ def test_aggregated_counts_add_up_to_the_events_of_the_metric(box: Sandbox, clie
         pytest.param("Events", "event", vendor.GetEventResponseCompoundDocument, id="event"),
     ],
 )
-def test_a_single_row_equals_the_row_in_its_collection(client: KlaviyoAPI, group: str, call: str, model: type) -> None:
+def test_a_single_row_equals_the_row_in_its_collection(client: KlaviyoAPI, group: str, call: str, model: Any) -> None:
     api = getattr(client, group)
     parameters = {"filter": "equals(messages.channel,'email')"} if call == "campaign" else {}
     listed = getattr(api, f"get_{call}s")(**parameters).data[0]

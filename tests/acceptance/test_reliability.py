@@ -91,11 +91,11 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
     postgres = StoppablePostgres(folder)
     parts = psycopg.conninfo.conninfo_to_dict(postgres.url)
     with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE {ROLE} SUPERUSER LOGIN")  # type: ignore[arg-type]
+        connection.execute(f"CREATE ROLE {ROLE} SUPERUSER LOGIN")
         connection.execute("ALTER SYSTEM SET log_statement = 'all'")
         connection.execute("ALTER SYSTEM SET log_connections = 'all'")
         secret = connection.pgconn.encrypt_password(PASSWORD.encode(), ROLE.encode(), b"scram-sha-256").decode()
-        connection.execute(f"ALTER ROLE {ROLE} PASSWORD '{secret}'")  # type: ignore[arg-type]
+        connection.execute(f"ALTER ROLE {ROLE} PASSWORD '{secret}'")
         rules = folder / "postgres" / "pg_hba.conf"
         rules.write_text(f"local all {ROLE} scram-sha-256\n{rules.read_text()}")
         connection.execute("SELECT pg_reload_conf()")

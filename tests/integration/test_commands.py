@@ -6,7 +6,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from klaviyo_pg.states import CountState, RunState
 from pipeline.erasing import in_transactions
 from tests.erasing import erase_with
 from tests.runs import url_of
+from tests.terminal import Terminal
 
 ADDRESS = "ann@example.com"
 
@@ -294,13 +294,6 @@ def test_remove_needs_a_confirmation(command: Any, integration_id: str, connecti
     assert connection.execute("SELECT count(*) FROM integrations").fetchone() == (0,)
 
 
-class _Terminal(StringIO):
-    """Standard input of a terminal at which something is typed."""
-
-    def isatty(self) -> bool:
-        return True
-
-
 @pytest.mark.parametrize(("typed", "code"), [("yes", 1), ("", 1), ("shop", 0)])
 def test_remove_asks_for_the_name_of_the_account(
     environment: None,
@@ -312,7 +305,7 @@ def test_remove_asks_for_the_name_of_the_account(
     code: int,
 ) -> None:
     """It shows how many rows are deleted. Anything but the name removes nothing."""
-    monkeypatch.setattr("sys.stdin", _Terminal(typed))
+    monkeypatch.setattr("sys.stdin", Terminal(typed))
     assert remove(Namespace(name="shop", yes=False)) == code
     assert ["members", "1"] in [line.replace("\u2502", " ").split() for line in capsys.readouterr().out.splitlines()]
     assert connection.execute("SELECT count(*) FROM members").fetchone() == (code,)

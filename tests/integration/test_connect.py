@@ -66,7 +66,7 @@ def asks_for_passwords(database: str, reader: str) -> Iterator[None]:
 def error_of(database: Database, statement: str = "SELECT 1") -> DatabaseUnusable:
     """Return the error that a statement raises."""
     with pytest.raises(DatabaseUnusable) as caught, database.transaction() as connection:
-        connection.execute(statement)  # type: ignore[arg-type]  # of this module
+        connection.execute(statement)
     message = str(caught.value)
     assert "\n" not in message and message.endswith(".") and PASSWORD not in message
     return caught.value
@@ -276,7 +276,7 @@ def test_a_lock_that_is_held_too_long_may_be_released(database: str) -> None:
 def test_constraints_that_a_user_added_are_reported(database: str, added: str) -> None:
     """The message names what refuses the row, and what to do about it."""
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(f"ALTER TABLE klaviyo.members {added}")  # type: ignore[arg-type]  # of this module
+        connection.execute(f"ALTER TABLE klaviyo.members {added}")
     error = error_of(database_at(database), "INSERT INTO klaviyo.members (key, id) VALUES ('k', 'p1')")
     assert not isinstance(error, DatabaseAway)
     assert str(error).startswith(

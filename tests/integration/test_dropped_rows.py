@@ -40,7 +40,7 @@ def lost(stored: int, written: int, table: str, cause: str = "trigger archive") 
 
 @pytest.mark.parametrize("load", [OPENS, loads.MEMBERS], ids=["copied", "merged"])
 def test_inserts_that_a_trigger_suppresses_are_an_error(connection: psycopg.Connection, merged: Any, load: Any) -> None:
-    connection.execute(TRIGGER.format("INSERT", load.table.name))  # type: ignore[arg-type]  # of this module
+    connection.execute(TRIGGER.format("INSERT", load.table.name))
     with pytest.raises(DatabaseUnusable) as caught:
         merged(load, row("a"), row("b"))
     assert str(caught.value) == lost(0, 2, load.table.name)
@@ -49,7 +49,7 @@ def test_inserts_that_a_trigger_suppresses_are_an_error(connection: psycopg.Conn
 @pytest.mark.parametrize("load", [OPENS, loads.MEMBERS], ids=["events", "members"])
 def test_updates_that_a_trigger_suppresses_are_an_error(connection: psycopg.Connection, merged: Any, load: Any) -> None:
     merged(load, row("a", email="1"), row("b", email="1"))
-    connection.execute(TRIGGER.format("UPDATE", load.table.name))  # type: ignore[arg-type]  # of this module
+    connection.execute(TRIGGER.format("UPDATE", load.table.name))
     with pytest.raises(DatabaseUnusable) as caught:
         merged(load, row("a", email="2"), row("b", email="1"), row("c", email="1"))
     assert str(caught.value) == lost(1, 2, load.table.name)
@@ -60,7 +60,7 @@ def test_rows_that_cannot_be_retired_are_an_error(connection: psycopg.Connection
     """A row that Klaviyo no longer returns is deleted or marked, depending on the table."""
     key = load.table.primary_key[0]
     merged(load, {key: "a"}, {key: "b"})
-    connection.execute(TRIGGER.format("DELETE OR UPDATE", load.table.name))  # type: ignore[arg-type]
+    connection.execute(TRIGGER.format("DELETE OR UPDATE", load.table.name))
     with pytest.raises(DatabaseUnusable) as caught:
         merged(load, {key: "a"})
     assert str(caught.value) == lost(0, 1, load.table.name)
@@ -71,7 +71,7 @@ def test_events_that_would_be_lost_in_a_move_are_an_error(
 ) -> None:
     merged(loads.EVENTS["events"], row("a", metric_key="m"))
     connection.execute("UPDATE events SET metric_key = md5('Klaviyo:one:m')")
-    connection.execute(TRIGGER.format("INSERT", "opens"))  # type: ignore[arg-type]  # of this module
+    connection.execute(TRIGGER.format("INSERT", "opens"))
     with pytest.raises(DatabaseUnusable) as caught, connection.transaction():
         move_events(account, "m", "events", "opens")
     assert str(caught.value) == lost(0, 1, "opens")
@@ -106,7 +106,7 @@ def error_of(url: str, statement: str) -> DatabaseUnusable:
     """Return the error that a statement raises in a session of the project."""
     pool = Database(create_engine(url, SCHEMA))
     with pytest.raises(DatabaseUnusable) as caught, pool.transaction() as connection:
-        connection.execute(statement)  # type: ignore[arg-type]  # of this module
+        connection.execute(statement)
     pool.close()
     assert not isinstance(caught.value, DatabaseAway)
     return caught.value
@@ -162,6 +162,6 @@ def test_a_publication_without_replica_identity_is_reported(database: str) -> No
 )
 def test_code_that_refuses_a_row_is_reported(database: str, added: str, sentence: str) -> None:
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute(added)  # type: ignore[arg-type]  # of this module
+        connection.execute(added)
     insert = "WITH new AS (INSERT INTO klaviyo.members (key, id) VALUES ('k', 'p1') RETURNING 1) SELECT FROM new"
     assert str(error_of(url_of(database), insert)).startswith(sentence)

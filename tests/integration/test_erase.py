@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.postgres.member_lists import derive_member_lists
 from klaviyo_pg.postgres.partitions import Partition
 from klaviyo_pg.postgres.patience import Patience
-from pipeline.erasing import Transact, claim_over, erase_people, in_transactions
+from pipeline.erasing import ErasedCounts, Transact, claim_over, erase_people, in_transactions
 from tests.driver import PATIENCE
 from tests.erasing import erase, erase_with
 from tests.integration.conftest import SCHEMA
@@ -52,16 +52,16 @@ PEOPLE = (("one", "p1", ADDRESS), ("one", "p2", "bob@example.com"), ("two", "p1"
 def people(merged: Any, connection: psycopg.Connection) -> None:
     """Store two people with rows in every table, the first of them in two accounts."""
     for integration_id, person, email in PEOPLE:
-        own = {"id": person, "key": md5(f"Klaviyo:{integration_id}:{person}")}
-        own |= {"member_key": md5(person), "updated_at": NOW}
+        own: dict[str, object] = {"id": person, "key": md5(f"Klaviyo:{integration_id}:{person}"), "updated_at": NOW}
+        own["member_key"] = md5(person)
         merged(loads.MEMBERS, own | {"email": email}, integration_id=integration_id)
         merged(loads.MEMBER_ATTRIBUTES, own | {"name": "Size", "value": "M"}, integration_id=integration_id)
         engaged = "INSERT INTO member_engagement_stored (key, esp_integration_id, member_key) VALUES (%s, %s, %s)"
         connection.execute(engaged, [own["key"], integration_id, own["member_key"]])
         for name, load in loads.EVENTS.items():
             event = {"key": md5(integration_id + name + person), "id": name + person, "member_key": md5(person)}
-            event |= {"email": email, "event_at": NOW, "properties": json.dumps({"to": email}), "value": "3"}
-            merged(load, event, integration_id=integration_id)
+            event |= {"email": email, "properties": json.dumps({"to": email}), "value": "3"}
+            merged(load, {**event, "event_at": NOW}, integration_id=integration_id)
         attributed = {"key": md5(f"a{integration_id}{person}"), "id": md5(f"a{person}"), "event_at": NOW}
         attributed |= {name: md5(f"{integration_id}{table}{person}") for name, table in ATTRIBUTED}
         merged(loads.EVENT_ATTRIBUTIONS, attributed | {"campaign_id": "C1"}, integration_id=integration_id)
@@ -102,8 +102,8 @@ def people(merged: Any, connection: psycopg.Connection) -> None:
             }
             merged(loads.REJECTS, reject, integration_id=integration_id)
         for stream, key in (("list_members/L1", person), ("exclusions", md5(email))):
-            missing = "INSERT INTO missing_rows VALUES (%s, %s, 'some', %s, now()) ON CONFLICT DO NOTHING"
-            connection.execute(missing, [integration_id, stream, key])
+            insert = "INSERT INTO missing_rows VALUES (%s, %s, 'some', %s, now()) ON CONFLICT DO NOTHING"
+            connection.execute(insert, [integration_id, stream, key])
         derive_member_lists(Account(connection, SCHEMA, integration_id))
     for integration_id, person, email in PEOPLE:
         for kind, key in (("member", person), ("address", md5(email))):
@@ -114,7 +114,7 @@ def rows(connection: psycopg.Connection) -> Iterator[str]:
     """Yield every row of every table except those that say who was erased."""
     for table in TABLES:
         if table.name not in ("erased", "erased_addresses"):
-            for (row,) in connection.execute(f"SELECT t::text FROM {table.name} AS t"):  # type: ignore[arg-type]
+            for (row,) in connection.execute(f"SELECT t::text FROM {table.name} AS t"):
                 yield f"{table.name} {row}"
 
 
@@ -151,7 +151,7 @@ def test_no_trace_of_the_person_is_left(
 ) -> None:
     """Rows of other people and accounts stay the same, and so do the numbers of events."""
     before = list(rows(connection))
-    events = [connection.execute(f"SELECT count(*) FROM {name}").fetchone() for name in loads.EVENTS]  # type: ignore[arg-type]
+    events = [connection.execute(f"SELECT count(*) FROM {name}").fetchone() for name in loads.EVENTS]
     with connection.transaction():
         counts = erase(account, *person)
     assert counts == {
@@ -174,7 +174,7 @@ def test_no_trace_of_the_person_is_left(
     assert sorted(row for row in before if "p2" in row or of_two(row)) == sorted(
         row for row in after if "p2" in row or of_two(row)
     )
-    assert events == [connection.execute(f"SELECT count(*) FROM {name}").fetchone() for name in loads.EVENTS]  # type: ignore[arg-type]
+    assert events == [connection.execute(f"SELECT count(*) FROM {name}").fetchone() for name in loads.EVENTS]
     assert erased(account) == {md5("p1")}
     assert erased(Account(connection, SCHEMA, "two")) == set()
 
@@ -239,7 +239,7 @@ def test_the_profile_of_an_exclusion_with_a_named_address_is_erased(
 ) -> None:
     """Or the next full read would store the exclusion again."""
     for table in ("members", *loads.EVENTS):
-        connection.execute(f"DELETE FROM {table}")  # type: ignore[arg-type]
+        connection.execute(f"DELETE FROM {table}")
     erase(account, ADDRESS)
     assert erased(account) == {md5("p1")}
 
@@ -274,7 +274,7 @@ def test_rows_that_are_being_moved_or_derived_are_erased_too(
     assert [row for row in rows(account.connection) if not of_two(row) and md5("p1") in row] == []
 
 
-def _erase(account: Account) -> dict[str, int]:
+def _erase(account: Account) -> Mapping[str, int]:
     with account.connection.transaction():
         return erase(account, ADDRESS)
 
@@ -508,7 +508,7 @@ def test_one_process_erases_at_a_time(people: None, connect: Any) -> None:
     """The people of another one are left to it, also if it has finished its own but not released its claim yet."""
     one, holder, other, third = (Account(connect(), SCHEMA, "one") for _ in range(4))
     claims_of_other = claim_over(other, third)
-    results = []
+    results: list[ErasedCounts | None] = []
 
     @contextmanager
     def claim() -> Iterator[Transact | None]:

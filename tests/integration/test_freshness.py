@@ -100,7 +100,7 @@ def hours_since_the_last_load(connection: psycopg.Connection, integration_id: st
     [panel] = (each for each in PANELS if each["title"] == "Hours since the last complete load")
     shown = panel["targets"][0]["rawSql"].replace("${account:sqlstring}", f"'{integration_id}'")
     query = "SELECT DISTINCT extract(epoch FROM now() - last_complete_run) / 3600 FROM freshness"
-    return [int(connection.execute(each).fetchone()[-1]) for each in (query, shown)]
+    return [int(row[-1]) for each in (query, shown) for row in connection.execute(each)]
 
 
 @pytest.mark.parametrize(("is_limited", "hours"), [(True, 216), (False, 0), (None, 0)])

@@ -145,14 +145,16 @@ def test_the_speed_of_a_resumed_run_is_unknown(shop: Account) -> None:
 
 def test_what_takes_too_long_is_left_out(connection: psycopg.Connection) -> None:
     """Other queries follow it, within their own time."""
-    slow = within(connection, 0.05, lambda: [connection.execute("SELECT pg_sleep(5)").rowcount], [])
+    nothing: list[int] = []
+    slow = within(connection, 0.05, lambda: [connection.execute("SELECT pg_sleep(5)").rowcount], nothing)
     assert slow == Answer([], "Left out, because counting took longer than 0.05 seconds.")
-    assert within(connection, 1, lambda: [1], []) == Answer([1])
+    assert within(connection, 1, lambda: [1], nothing) == Answer([1])
 
 
 def test_a_table_that_an_earlier_version_lacks_is_left_out(shop: Account, connection: psycopg.Connection) -> None:
     connection.execute("DROP TABLE event_attributions CASCADE")
-    answer = within(connection, 1, lambda: html_report.revenue(shop, "k", datetime.now(UTC)), [])
+    nothing: list[html_report.Revenue] = []
+    answer = within(connection, 1, lambda: html_report.revenue(shop, "k", datetime.now(UTC)), nothing)
     assert answer.value == [] and "earlier version" in str(answer.left_out)
 
 

@@ -30,13 +30,13 @@ def rolled_back() -> str:
     [_, statement] = re.findall(
         r"^ *DO \$\$.*?\$\$;$", (ROOT / "docs" / "upgrade.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
     )
-    return statement
+    return str(statement)
 
 
 @pytest.fixture
 def earlier(connection: psycopg.Connection) -> None:
     """A warehouse in which all tables are in one schema, with a row, a grant and triggers."""
-    connection.execute(rolled_back())  # type: ignore[arg-type]  # of this project
+    connection.execute(rolled_back())
     connection.execute("DROP SCHEMA klaviyo_internal")
     for name, body in connection.execute(_FUNCTIONS).fetchall():
         function, earlier_body = Identifier("klaviyo", name), Literal(body.replace('"klaviyo_internal"', '"klaviyo"'))
@@ -133,7 +133,7 @@ def test_a_role_that_may_not_create_schemas_gets_the_statement_for_an_administra
     message, statement = str(caught.value).split(" Have an administrator of the database run ")
     assert message == "The database user lacks a privilege: loader may not create the schema klaviyo_internal."
     assert statement == 'CREATE SCHEMA "klaviyo_internal" AUTHORIZATION "loader";'
-    connection.execute(statement)  # type: ignore[arg-type]  # of this project
+    connection.execute(statement)
     upgrade(loader)
     assert tables_of(connection, "klaviyo_internal") == {table.name for table in INTERNAL}
 

@@ -198,6 +198,7 @@ def test_each_stream_of_each_account_has_its_watermark(account: Account) -> None
     watermarks.advance(others[0], "events/a", None, NOON + 3 * DAY, "opens", "a")
     assert watermarks.read(account) == {"events/a": NOON + DAY, "profiles": NOON + 2 * DAY}
     assert watermarks.read(others[1]) == {}
+    assert [watermarks.find(each, "events/a") for each in (account, *others)] == [NOON + DAY, NOON + 3 * DAY, None]
 
 
 def test_a_watermark_does_not_count_while_what_was_read_is_out_of_date(account: Account) -> None:
@@ -314,7 +315,8 @@ def test_the_checkpoint_of_a_chunk_never_moves_back(account: Account) -> None:
     assert chunk_ledger.progress(account, run, "a", "1") == (ChunkState.PLANNED, NOON + HOUR)
     chunk_ledger.finish(account, run, "a", "1")
     done = chunk_ledger.progress(account, run, "a", "1")
-    assert done == (ChunkState.DONE, NOON + HOUR) and done.state is ChunkState.DONE
+    assert done.state is ChunkState.DONE
+    assert done == (ChunkState.DONE, NOON + HOUR)
     assert chunk_ledger.progress(account, run, "a", "2") == (ChunkState.PLANNED, None)
     assert chunk_ledger.progress(account, other, "a", "1") == (ChunkState.PLANNED, None)
 

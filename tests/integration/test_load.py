@@ -17,11 +17,12 @@ from psycopg.sql import SQL, Identifier
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import Merged, merge
-from klaviyo_pg.rows import EventPage, Events, Lines, Profile
+from klaviyo_pg.rows import EventPage, Events, Lines
 from tests.driver import PATIENCE
 from tests.integration.conftest import EVENT_TIME, SCHEMA
 from tests.merging import counts, rows
 from tests.people_frames import people
+from tests.rows import profile_row
 from transforms.event_lines import event_lines
 from transforms.events import Metrics, event_frames
 
@@ -145,7 +146,7 @@ def test_a_document_that_cannot_be_stored_does_not_cost_its_row(
 def lines(read_at: datetime, *events: dict[str, Any]) -> Lines:
     """Return events of the metric "m" as lines. What they do not name is null."""
     event = {**dict.fromkeys(Events._fields), "at": 1_750_000_000, "metric_id": "m", "properties": b"{}"}
-    columns = Events(*([{**event, **each}[name] for each in events] for name in Events._fields))  # type: ignore[arg-type]
+    columns = Events(*([{**event, **each}[name] for each in events] for name in Events._fields))
     made = event_lines([EventPage(columns, (), (), read_at)], Metrics({}, {"m": "opens"}), "one")
     assert made is not None
     return made.tables["opens"]
@@ -260,8 +261,8 @@ def test_accounts_do_not_touch_each_others_rows(merged: Any, connection: psycopg
     """A complete read of one account makes no row of another account absent."""
 
     def row(prefix: str, each: str) -> dict[str, Any]:
-        named = {"key": f"{prefix}{each}", "id": each, "list_type": "list", "_sync_id": each, "email": each}
-        named |= {"name": each, "updated_at": JAN}
+        named: dict[str, Any] = dict.fromkeys(("id", "_sync_id", "email", "name"), each)
+        named |= {"key": f"{prefix}{each}", "list_type": "list", "updated_at": JAN}
         return {name: value for name, value in named.items() if name in load.schema}
 
     merged(load, row("1", "a"), row("1", "b"), integration_id="one")
@@ -283,7 +284,7 @@ def test_stored_keys_equal_those_that_sql_computes(account: Account, connection:
     made = event_frames(
         Events(**{**columns, "properties": [b"{}"] * count}), [0] * count, Metrics({}, {"m": "opens"}), "one"
     )
-    persons = people([Profile(each, *[None] * 15, {"n": "v"}) for each in ids], loads.MEMBERS, JAN, "one")
+    persons = people([profile_row(each, properties={"n": "v"}) for each in ids], loads.MEMBERS, JAN, "one")
     with connection.transaction():
         merge(account, OPENS, made.tables["opens"])
         merge(account, loads.FLOW_CAMPAIGNS, made.flow_campaigns)

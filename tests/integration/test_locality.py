@@ -125,6 +125,7 @@ def test_events_without_a_metric_are_looked_up_by_time(filled: psycopg.Connectio
         left = one_copy(Account(filled, "klaviyo", "one"), loads.EVENTS["events"].table, frame)
         row = filled.execute(_READ).fetchone()
     assert row is not None
+    assert isinstance(left, pl.DataFrame)
     assert (left.height, row[0], row[1] <= 2 * BATCH) == (0, 0, True)
 
 

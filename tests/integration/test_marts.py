@@ -45,11 +45,11 @@ def add(
     connection: psycopg.Connection, table: str, account: str, event_id: str, person: str, at: datetime = DAY
 ) -> None:
     values = {"account": account, "id": event_id, "person": person, "at": at}
-    connection.execute(_EVENT.format(table), values)  # type: ignore[arg-type]
+    connection.execute(_EVENT.format(table), values)
 
 
 def rows(connection: psycopg.Connection, query: str) -> list[tuple[object, ...]]:
-    return connection.execute(query).fetchall()  # type: ignore[arg-type]
+    return connection.execute(query).fetchall()
 
 
 CAMPAIGNS = (
@@ -99,7 +99,7 @@ def test_a_message_that_is_sent_many_times_has_each_person_once(connection: psyc
     numbers = "SELECT recipients, unique_recipients, unique_opens FROM klaviyo.{} WHERE integration = 'one-shop'"
     assert rows(connection, numbers.format("campaign_performance")) == [(5, 2, 1)]
     for table in ("sends", "opens", "bounces"):
-        connection.execute(f"UPDATE klaviyo.{table} SET automation_key = md5('F1')")  # type: ignore[arg-type]
+        connection.execute(f"UPDATE klaviyo.{table} SET automation_key = md5('F1')")
     assert rows(connection, numbers.format("flow_performance")) == [(5, 2, 1)]
 
 
@@ -296,7 +296,7 @@ def test_properties_of_earlier_versions_are_read_as_by_the_loader(connection: ps
         for at, properties in enumerate(named):
             add(connection, table, "one", f"{table}{at}", "bob")
             connection.execute(
-                f"UPDATE klaviyo.{table} SET properties = %s WHERE id = %s",  # type: ignore[arg-type]
+                f"UPDATE klaviyo.{table} SET properties = %s WHERE id = %s",
                 [json.dumps(properties), f"{table}{at}"],
             )
     numbers = "SELECT opens, machine_opens, clicks, bot_clicks FROM klaviyo.campaign_performance ORDER BY integration"

@@ -45,7 +45,7 @@ def test_relations_of_others_next_to_those_of_the_warehouse_do_not_matter(
     owner: psycopg.Connection, statement: str
 ) -> None:
     """Runs do not touch them."""
-    owner.execute(statement)  # type: ignore[arg-type]  # of this test
+    owner.execute(statement)
     check(owner)
 
 
@@ -65,6 +65,6 @@ def test_relations_of_others_next_to_those_of_the_warehouse_do_not_matter(
 def test_a_relation_of_the_warehouse_that_another_user_owns_is_named(
     owner: psycopg.Connection, statement: str, named: str
 ) -> None:
-    owner.execute(statement)  # type: ignore[arg-type]  # of this test
+    owner.execute(statement)
     with pytest.raises(DatabaseUnusable, match=f"does not own the tables of the schema {named}"):
         check(owner)

@@ -54,7 +54,7 @@ def old(connection: psycopg.Connection, database: str, merged: Any, monkeypatch:
     for table in REBUILT:
         nullable = ", ".join(f"ALTER {name} DROP NOT NULL" for name in table.primary_key if name != "key")
         for change in (f"DROP CONSTRAINT {table.name}_pkey, ADD PRIMARY KEY (key)", nullable):
-            connection.execute(f"ALTER TABLE {table.name} {change}")  # type: ignore[arg-type]
+            connection.execute(f"ALTER TABLE {table.name} {change}")
 
 
 def index_of(connection: psycopg.Connection, name: str) -> object:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from hashlib import md5
+from typing import Any
 
 import psycopg
 import pytest
@@ -58,9 +59,7 @@ def store(
         pytest.param({"properties": '{"machine_open": true, "Bot Click": true}'}, id="of an earlier version"),
     ],
 )
-def test_machines_and_bots_are_no_people(
-    connection: psycopg.Connection, merged: Merge, flags: dict[str, object]
-) -> None:
+def test_machines_and_bots_are_no_people(connection: psycopg.Connection, merged: Merge, flags: dict[str, Any]) -> None:
     """They neither open nor click: Ann has not looked at any of her messages."""
     merged(loads.CAMPAIGNS, {"key": "k", "id": "C", "campaign_key": "C", "name": "Sale"})
     merged(loads.METRICS, {"key": "m", "id": "m", "name": "Placed Order", "destination": "events"})
@@ -109,7 +108,7 @@ def test_shares_of_a_campaign_are_of_all_its_recipients(connection: psycopg.Conn
 
 def test_variations_are_those_of_the_events(connection: psycopg.Connection, merged: Merge) -> None:
     """Of one message, of the campaign as a whole, or messages. Another channel of a campaign is no variation."""
-    sent = {  # the messages and variations of each campaign
+    sent: dict[str, list[tuple[str, str | None]]] = {  # the messages and variations of each campaign
         "one message": [("M", "A"), ("M", "B")],
         "campaign": [("campaign", "A"), ("campaign", "B")],
         "messages": [("V1", None), ("V2", None)],

@@ -27,12 +27,12 @@ def put(connection: psycopg.Connection, table: str, integration_id: str, metric_
     """Store a metric, and events of it at these times."""
     metric_key = f"md5('Klaviyo:{integration_id}:{metric_id}')"
     connection.execute(
-        f"INSERT INTO metrics (key, id, esp_integration_id) VALUES ({metric_key}, %s, %s) ON CONFLICT DO NOTHING",  # type: ignore[arg-type]
+        f"INSERT INTO metrics (key, id, esp_integration_id) VALUES ({metric_key}, %s, %s) ON CONFLICT DO NOTHING",
         [metric_id, integration_id],
     )
     for moment in moments:
         connection.execute(
-            f"INSERT INTO {table} (key, metric_key, event_at, esp_integration_id)"  # type: ignore[arg-type]
+            f"INSERT INTO {table} (key, metric_key, event_at, esp_integration_id)"
             f" VALUES (md5(random()::text), {metric_key}, %s, %s)",
             [moment, integration_id],
         )

@@ -8,13 +8,14 @@ import pytest
 from psycopg.sql import SQL, Composed
 
 from klaviyo_pg import schemas
-from klaviyo_pg.catalogue import TABLES, VIEWS
+from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres import marts, schema
 from klaviyo_pg.postgres.schema import Place, Storage
 from klaviyo_pg.postgres.statements import place
 from tests.source import ROOT
 
+CATALOGUE: tuple[Table | View, ...] = (*TABLES, *VIEWS)
 _COLUMNS = """
     SELECT table_schema, table_name, array_agg(column_name::text ORDER BY ordinal_position)
     FROM information_schema.columns WHERE table_schema = ANY(%s) GROUP BY 1, 2
@@ -35,7 +36,7 @@ def columns(database: str, name: str = "klaviyo") -> dict[Place, list[str]]:
 
 def expected(name: str = "klaviyo") -> dict[Place, list[str]]:
     """Return the columns of each table and view of the catalogue, in its schema."""
-    return {place(name, each): [column.name for column in each.columns] for each in (*TABLES, *VIEWS)}
+    return {place(name, each): [column.name for column in each.columns] for each in CATALOGUE}
 
 
 EXPECTED = expected()
@@ -60,8 +61,8 @@ def comments(database: str) -> dict[tuple[str, str | None], str]:
     return {(name, column): text for name, column, text in rows}
 
 
-DESCRIPTIONS = {(each.name, None): each.description for each in (*TABLES, *VIEWS)} | {
-    (each.name, column.name): column.description for each in (*TABLES, *VIEWS) for column in each.columns
+DESCRIPTIONS = {(each.name, None): each.description for each in CATALOGUE} | {
+    (each.name, column.name): column.description for each in CATALOGUE for column in each.columns
 }
 
 
@@ -142,11 +143,11 @@ _INDEXES = "SELECT indexname, oid FROM pg_indexes JOIN pg_class ON relname = ind
 def test_a_missing_index_is_created(database: str) -> None:
     """Existing indexes are not rebuilt."""
     with psycopg.connect(database) as connection:
-        before = dict(connection.execute(_INDEXES).fetchall())
+        before: dict[str, int] = dict(connection.execute(_INDEXES).fetchall())
         connection.execute("DROP INDEX klaviyo.opens_metric_key_event_at_idx")
     upgrade(database)
     with psycopg.connect(database) as connection:
-        after = dict(connection.execute(_INDEXES).fetchall())
+        after: dict[str, int] = dict(connection.execute(_INDEXES).fetchall())
     assert after.keys() == before.keys()
     assert {name for name in after if after[name] != before[name]} == {"opens_metric_key_event_at_idx"}
 
@@ -181,7 +182,7 @@ def test_an_object_with_the_name_of_a_view_is_reported(database: str, taken: str
     """It is not dropped."""
     with psycopg.connect(database) as connection:
         connection.execute("DROP VIEW klaviyo.freshness")
-        connection.execute(f"CREATE {taken}")  # type: ignore[arg-type]
+        connection.execute(f"CREATE {taken}")
     with pytest.raises(DatabaseUnusable, match=r"^klaviyo\.freshness is not this project's view \("):
         upgrade(database)
 
@@ -253,7 +254,7 @@ def test_a_warehouse_of_an_older_version_is_upgraded(database: str) -> None:
 def test_views_read_the_tables_that_replace_renamed_ones(database: str, renaming: str) -> None:
     """Postgres lets views follow what was renamed, and stores them as before."""
     with psycopg.connect(database) as connection:
-        connection.execute(f"ALTER {renaming}")  # type: ignore[arg-type]
+        connection.execute(f"ALTER {renaming}")
     upgrade(database)
     with psycopg.connect(database) as connection:
         [[definition]] = connection.execute("SELECT pg_get_viewdef('klaviyo.messages'::regclass)").fetchall()

@@ -54,14 +54,14 @@ def odd_database(database: str) -> str:
     name = Identifier(str(conninfo_to_dict(database)["dbname"]))
     with psycopg.connect(database, autocommit=True) as owner:
         for setting, value in ODD_DEFAULTS.items():
-            new = SQL(value) if setting == "search_path" else Literal(value)  # type: ignore[arg-type]  # of this module
+            new = SQL(value) if setting == "search_path" else Literal(value)
             owner.execute(SQL("ALTER DATABASE {} SET {} = {}").format(name, Identifier(setting), new))
     return database
 
 
 def settings_of(connection: psycopg.Connection) -> dict[str, str]:
     """Return the settings of a session."""
-    return {name: connection.execute(f"SHOW {name}").fetchone()[0] for name in EXPECTED}  # type: ignore[index, arg-type]
+    return {name: connection.execute(f"SHOW {name}").fetchone()[0] for name in EXPECTED}  # type: ignore[index]
 
 
 def test_every_session_has_the_settings_that_the_project_relies_on(odd_database: str) -> None:
@@ -125,7 +125,7 @@ def hostile_functions(database: str) -> Iterator[None]:
     with psycopg.connect(database, autocommit=True) as connection:
         for name in ("hashtextextended(text, integer) RETURNS bigint", "concat(text, text, text) RETURNS text"):
             connection.execute(
-                f"CREATE FUNCTION public.{name} LANGUAGE plpgsql AS $$"  # type: ignore[arg-type]  # of this module
+                f"CREATE FUNCTION public.{name} LANGUAGE plpgsql AS $$"
                 " BEGIN RAISE EXCEPTION 'this ran as %%', current_user; END $$".replace("%%", "%")
             )
         yield

@@ -76,7 +76,7 @@ class Case(NamedTuple):
 
 
 FLAGS = (False, True)
-CASES = [Case(*values) for values in product(*[FLAGS] * 6, CONSENTS, (None, True, False))]
+CASES = [Case._make(values) for values in product(*[FLAGS] * 6, CONSENTS, (None, True, False))]
 
 
 def documented() -> list[Row]:

@@ -26,7 +26,7 @@ FULL = {
     "flow-message-variation": "V1",
 }
 ROW = Attribution("a1", "e1", AT, "e0", "C1", "M1", "F1", "X1", "V1")
-NOTHING = ROW._replace(**dict.fromkeys(Attribution._fields[3:-1]))
+NOTHING = Attribution("a1", "e1", AT, None, None, None, None, None, None)
 
 
 def event(event_id: str = "e1", at: int = AT, **relationships: Any) -> dict[str, Any]:

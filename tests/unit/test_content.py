@@ -52,12 +52,13 @@ def test_everything_is_read_whatever_is_missing(row: dict[str, Any]) -> None:
 
 def test_values_of_templates_and_images_are_read() -> None:
     """Values of another type than expected count as missing, and unknown words are kept."""
-    row = {"name": "Hi", "editor_type": "NEW", "html": "<p>", "text": None, "created": AT, "updated": "soon"}
+    row: dict[str, object] = {"name": "Hi", "editor_type": "NEW", "html": "<p>", "text": None}
+    row |= {"created": AT, "updated": "soon"}
     [page] = source("current", body({"id": "T", "attributes": row})).templates(FULL_READ)
     assert list(page.rows) == [Template("T", "Hi", "NEW", "<p>", None, JULY, None)]
     row = {"name": 5, "image_url": "https://x", "format": "webp", "size": 10.5, "hidden": "no", "updated_at": AT}
-    page = next(source("current", body({"id": "I", "attributes": row})).images(FULL_READ))
-    assert list(page.rows) == [Image("I", "5", "https://x", "webp", None, None, JULY)]
+    images = next(source("current", body({"id": "I", "attributes": row})).images(FULL_READ))
+    assert list(images.rows) == [Image("I", "5", "https://x", "webp", None, None, JULY)]
 
 
 def test_forms_have_their_versions() -> None:
@@ -85,7 +86,8 @@ def test_each_form_is_a_checkpoint() -> None:
 def test_a_form_whose_versions_are_refused_is_stored_without_them() -> None:
     """The forms after it are read, and the refusal is a reject. A form that was deleted in the meantime has none."""
     refused, gone, rest = "F1/form-versions", "F2/form-versions", "/form-versions"
-    answers = {refused: Refused("Not this one."), gone: NotFound("Gone."), rest: body({"id": "V"})}
+    answers: dict[str, bytes | Exception] = {refused: Refused("Not this one."), gone: NotFound("Gone.")}
+    answers[rest] = body({"id": "V"})
     it = source("current", body({"id": "F1"}, {"id": "F2"}, {"id": "F3"}), answers)
     forms = [form for page in it.forms(FULL_READ) for form in page.rows]
     assert [(form.id, len(form.versions or ()), len(form.rejects)) for form in forms] == [

@@ -190,7 +190,9 @@ def test_a_campaign_that_is_only_planned_has_no_time_of_sending(status: str | No
 
 def sent(**attributes: object) -> tuple[list[CampaignMessage], list[Reject]]:
     """Return what becomes of a message with these attributes, and with any other members of the resource."""
-    members = {name: attributes.pop(name) for name in ("id", "type", "relationships") if name in attributes}
+    members: dict[str, object] = {
+        name: attributes.pop(name) for name in ("id", "type", "relationships") if name in attributes
+    }
     resource = {"id": "m1", "type": "campaign-message", "attributes": attributes, **members}
     it, _ = source(page({"id": "c1", "attributes": {"status": "Sent"}}, included=[resource]))
     read = next(it.campaigns())
@@ -239,7 +241,7 @@ def test_all_fields_of_a_campaign_message_are_read() -> None:
         ),
     ],
 )
-def test_what_a_campaign_message_lacks_is_null(attributes: dict[str, object], expected: dict[str, object]) -> None:
+def test_what_a_campaign_message_lacks_is_null(attributes: dict[str, object], expected: dict[str, Any]) -> None:
     """Values of another type than expected do not keep the campaign from being read."""
     messages, rejects = sent(relationships=OF_C1, **attributes)
     nothing = CampaignMessage("m1", "c1", "email", status="Sent")
@@ -495,9 +497,7 @@ def test_properties_of_an_event_become_columns(properties: object, expected: Map
         pytest.param({"profile": "p2", "metric": "m1"}, ("p2", "m1", None), id="a profile that is not included"),
     ],
 )
-def test_an_event_has_its_person_and_metric(
-    related: Mapping[str, str | None], expected: tuple[str | None, ...]
-) -> None:
+def test_an_event_has_its_person_and_metric(related: dict[str, Any], expected: tuple[str | None, ...]) -> None:
     """The email address is that of the included profile."""
     it, _ = source(page(event(**related), included=[{"id": "p1", "attributes": {"email": "a@example.com"}}]))
     events = next(it.events(FULL_READ)).events
@@ -674,15 +674,16 @@ def test_members_of_a_list_are_read_with_their_joining_time() -> None:
     assert answers.requests[0][0] == "api/lists/L1/profiles"
 
 
+def _read(it: CurrentSource, kind: str) -> Iterator[Page[Any] | MembershipPage]:
+    yield from it.profiles(FULL_READ) if kind == "profiles" else it.memberships("L1", FULL_READ)
+
+
 def reached_by(kind: str, *pages: list[str | None]) -> list[datetime | None]:
     """Return `reached` of pages whose people or list members have these cursor times."""
     field = {"profiles": "updated", "memberships": "joined_group_at"}[kind]
     records = [[{"id": "p1", "attributes": {field: time}} for time in each] for each in pages]
     it, _ = source(*(page(*each, link=f"{at}") for at, each in enumerate(records)), page())
-    read: list[Page[Any]] | list[MembershipPage] = list(
-        it.profiles(FULL_READ) if kind == "profiles" else it.memberships("L1", FULL_READ)
-    )
-    return [each.reached for each in read[:-1]]
+    return [each.reached for each in _read(it, kind)][:-1]
 
 
 T1, T2, T3 = (f"2026-07-01T00:00:0{second}Z" for second in (1, 2, 3))
@@ -715,7 +716,7 @@ def test_a_rejected_record_does_not_hide_the_progress(kind: str) -> None:
     """The other records of the page show how far the read has come."""
     field = {"profiles": "updated", "memberships": "joined_group_at"}[kind]
     it, _ = source(page({"id": "p1", "attributes": {field: T1}}, {"id": "p2", "attributes": {field: "never"}}))
-    read = next(iter(it.profiles(FULL_READ) if kind == "profiles" else it.memberships("L1", FULL_READ)))
+    read = next(_read(it, kind))
     assert (read.reached, len(read.rows), len(read.rejects)) == (ONE, 1, 1)
 
 

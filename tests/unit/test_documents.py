@@ -46,7 +46,7 @@ def test_a_bad_row_is_rejected_alone(row: bytes) -> None:
     """The rows before and after it are read, and so is the link. The reject has a reason."""
     document, rejects = PROFILES.decode(page(GOOD, row, GOOD))
     assert [row.id for row in document.data] == ["good", "good"]
-    assert document.links.next == "https://x/next"
+    assert document.links is not None and document.links.next == "https://x/next"
     (reject,) = rejects
     assert reject.reason
     assert reject.raw == row.decode("utf-8", "backslashreplace")
@@ -73,6 +73,7 @@ def test_a_row_is_kept_although_a_value_cannot_be(value: bytes, expected: str, r
     broken = row.replace(b'"id":"x"', b'"id":"x","odd":"\xff"') if value.startswith(b"[[") else row
     document, rejects = PROFILES.decode(page(GOOD, broken, GOOD))
     properties = document.data[1].attributes.properties
+    assert properties is not None
     assert (text(properties["other"]), text(properties["a"])) == ("ü\N{REPLACEMENT CHARACTER}", expected)
     assert sum(each.replaced for each in rejects) == replaced + (broken is not row)
 

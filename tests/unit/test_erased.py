@@ -1,6 +1,7 @@
 """People who were erased are removed before frames are stored."""
 
 import hashlib
+from collections.abc import Sequence
 
 import polars as pl
 import pytest
@@ -26,7 +27,7 @@ def one(stored: pl.DataFrame, load: Load, erased: ErasedPeople = PEOPLE) -> pl.D
     return frame
 
 
-def frame(load: Load, **columns: list[str | None]) -> pl.DataFrame:
+def frame(load: Load, **columns: Sequence[str | None]) -> pl.DataFrame:
     values = pl.DataFrame(columns)
     missing = [pl.lit(None, dtype).alias(name) for name, dtype in load.schema.items() if name not in columns]
     return values.with_columns(missing).select(*load.schema)

@@ -5,6 +5,7 @@ import pytest
 from klaviyo_pg.errors import Refused
 from klaviyo_pg.foreign import LONGEST, LONGEST_MESSAGE, printable
 from pipeline.chunks import Chunk
+from pipeline.job import label
 from pipeline.outcome import Tally, describe
 
 ODD = "a\x1b[2Jb\r\nERROR c\x00\u2028d\u202e\x9b\ud800"
@@ -38,4 +39,4 @@ def test_errors_sentences_and_labels_are_printable() -> None:
     tally = Tally()
     tally.add_notes(ODD)
     assert tally.sentences == [SHOWN]
-    assert str(Chunk("events", subject=ODD)) == f"events/{SHOWN}"
+    assert label([Chunk("events", subject=ODD)], {}) == f"events of {SHOWN}"

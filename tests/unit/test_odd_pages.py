@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -223,7 +224,7 @@ NOT_PAGES = [
 def test_a_response_that_is_not_a_page_is_refused(dialect: str, kind: str, body: bytes) -> None:
     """Every request raises the same error."""
     it = source(dialect, body)
-    arguments = {
+    arguments: dict[str, list[Any]] = {
         "events": [FULL_READ],
         "people": [["p1"]],
         "memberships": ["L1", FULL_READ, ["a"]],

@@ -9,6 +9,7 @@ import pytest
 
 from klaviyo_pg.errors import MissingScope, NotFound, OtherRevision, Refused
 from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
+from klaviyo_pg.klaviyo.current.paging import ReadPage
 from klaviyo_pg.klaviyo.current.reader import unless_refused
 from klaviyo_pg.klaviyo.current.source import CurrentSource
 from klaviyo_pg.rows import Campaign, CampaignMessage, Page, Reject
@@ -308,16 +309,16 @@ def test_whatever_is_missing_or_odd_becomes_null_or_a_reject(odd: object) -> Non
 def test_only_the_first_page_shows_whether_a_request_is_refused() -> None:
     """A later refusal must not begin the collection again: what has been read would be read twice."""
 
-    def pages(*each: object) -> Iterator[Any]:
-        for page in each:
-            if isinstance(page, Exception):
-                raise page
-            yield page
+    def pages(*documents: Any) -> Iterator[ReadPage[Any]]:
+        for document in documents:
+            if isinstance(document, Exception):
+                raise document
+            yield ReadPage(document, [], JULY)
 
     refused = MissingScope("tags:read")
-    assert list(unless_refused(pages(refused), MissingScope, pages(1, 2))) == [1, 2]
+    assert [page.document for page in unless_refused(pages(refused), MissingScope, pages(1, 2))] == [1, 2]
     assert list(unless_refused(pages(), MissingScope, pages(1))) == []
     found = unless_refused(pages(1, refused), MissingScope, pages(1, 2))
-    assert next(found) == 1
+    assert next(found).document == 1
     with pytest.raises(MissingScope):
         next(found)

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.rows import Consent, Profile, Suppression
+from klaviyo_pg.rows import Consent, Suppression
 from tests.people_frames import People, consents, people
+from tests.rows import profile_row
 from transforms.people import Consents, stubs
 
 ACCOUNT = "account-1"
 READ = datetime(2026, 7, 1, 12, tzinfo=UTC)
 JOINED = datetime(2025, 1, 1, tzinfo=UTC)
-EMPTY = Profile("p1", *[None] * 15, {})
+EMPTY = profile_row("p1")
 KEYS = {
     "key": hashlib.md5(f"Klaviyo:{ACCOUNT}:p1".encode()).hexdigest(),
     "member_key": hashlib.md5(b"p1").hexdigest(),

@@ -1,6 +1,5 @@
 """Arguments of `klaviyo-pg erase` that name no one, which it refuses before it needs a warehouse."""
 
-import io
 import sys
 from argparse import Namespace
 
@@ -8,6 +7,7 @@ import pytest
 
 from klaviyo_pg.cli.erase import _is_confirmed, _People, erase
 from klaviyo_pg.errors import BadSettings
+from tests.terminal import Terminal
 
 
 @pytest.mark.parametrize(
@@ -27,13 +27,6 @@ def test_what_names_no_one_is_refused(named: dict[str, list[str]], message: str)
     assert str(raised.value).startswith(message)
     assert str(raised.value).endswith(" Nothing was erased.")
     assert not any(text in str(raised.value) for texts in named.values() for text in texts)
-
-
-class Terminal(io.StringIO):
-    """A terminal with what is typed."""
-
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.mark.parametrize(

@@ -131,19 +131,19 @@ def test_only_values_that_name_no_one_stay(load: Load, column: str, kept: list[s
 def test_ids_of_events_that_name_someone_are_hashed(event_id: str, is_id: bool, protection: Protection) -> None:
     """Keys follow their recipe over the protected ID in every table, and events still join to their campaign."""
     properties = json.dumps({"$message": "Ann Smith", "$flow": "5551234567"})
-    values = {
+    values: dict[str, Any] = {
         "id": event_id,
         "at": 5,
         "profile_id": "P",
         "metric_id": "m",
         "message": "Ann Smith",
         "flow": "5551234567",
+        "properties": properties.encode(),
+        "list_name": "L",
     }
-    columns = Events(
-        *([{**values, "properties": properties.encode(), "list_name": "L"}.get(name)] for name in Events._fields)
-    )  # type: ignore[arg-type]
+    columns: list[list[Any]] = [[values.get(name)] for name in Events._fields]
     metrics = Metrics({"m": "Subscribed to List"}, {})
-    made = event_frames(columns, [0], metrics, "one", protection)
+    made = event_frames(Events(*columns), [0], metrics, "one", protection)
     event = protected(made.tables["events"], loads.EVENTS["events"], protection).row(0, named=True)
     expected = event_id if is_id else hashed(event_id)
     assert (event["id"], event["key"]) == (expected, md5(f"Klaviyo:one:{expected}".encode()).hexdigest())

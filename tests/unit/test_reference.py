@@ -2,11 +2,12 @@
 
 import pytest
 
-from klaviyo_pg.catalogue import DATA, TABLES, VIEWS
+from klaviyo_pg.catalogue import DATA, TABLES, VIEWS, Table, View
 from klaviyo_pg.settings import Settings
 from website.reference import DOCS, Join, joins, pages
 
-COLUMNS = {table.name: {column.name for column in table.columns} for table in (*TABLES, *VIEWS)}
+CATALOGUE: tuple[Table | View, ...] = (*TABLES, *VIEWS)
+COLUMNS = {each.name: {column.name for column in each.columns} for each in CATALOGUE}
 
 
 @pytest.mark.parametrize("name", pages())
@@ -27,6 +28,14 @@ def test_joins_lead_to_columns_that_exist() -> None:
         Join("event_attributions", "flow_message_key", "campaigns", "campaign_key"),
     } <= set(found)
     assert not any(each.column == "list_key" for each in found), "it has the ID of a list"
+
+
+def test_every_table_and_view_is_named_at_a_glance() -> None:
+    """The internal ones in the paragraph about their schema, all others before it."""
+    glance = (DOCS / "data.md").read_text("utf-8").partition("\n## ")[0]
+    visible, _, internal = glance.partition("`klaviyo_internal`")
+    hidden = {table.name for table in TABLES if table.internal}
+    assert [name for name in COLUMNS if f"`{name}`" not in (internal if name in hidden else visible)] == []
 
 
 def test_every_table_column_and_setting_is_described() -> None:

@@ -1,7 +1,7 @@
 """SQL statements, as they are composed from the catalogue."""
 
 import pytest
-from psycopg.sql import Composed
+from psycopg.sql import Composable
 
 from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import TABLES, VIEWS, Absent, Load, Table, View, loads
@@ -23,7 +23,7 @@ def named(schema: str, table: Table | View) -> str:
     return ".".join(map(quoted, place(schema, table)))
 
 
-def composed(schema: str, load: Load) -> list[Composed]:
+def composed(schema: str, load: Load) -> list[Composable]:
     """Return all statements about a load."""
     return [
         definitions.create_table(schema, load.table),

@@ -1,5 +1,7 @@
 """Metrics that DESTINATIONS assigns to `unsubscribes`: who has unsubscribed is never shown as contactable."""
 
+from typing import Any
+
 import pytest
 
 from klaviyo_pg.errors import BadSettings
@@ -7,7 +9,7 @@ from tests.fakes import Event, FakeAccount
 from tests.integration.pipeline.conftest import Warehouse, days_ago
 
 ASSIGNED = {"Left Newsletter": "unsubscribes"}
-PROTECTED = {"personal_data_salt": "a salt that is long enough for hashes"}
+PROTECTED: dict[str, Any] = {"personal_data_salt": "a salt that is long enough for hashes"}
 STATUS = "SELECT list_id, is_subscribed, left_reason FROM member_lists WHERE member_id = 'P1' ORDER BY list_id"
 ON_BOTH = [("L1", True, None), ("L2", True, None)]
 LEFT_ONE = [("L1", False, "event"), ("L2", True, None)]
@@ -29,7 +31,7 @@ def test_stored_events_that_move_into_unsubscribes_end_memberships(
     warehouse: Warehouse, personal_data: str, expected: list[object]
 ) -> None:
     """Without properties, the list that the event names is not known: then it ends all of them."""
-    settings = {"personal_data": personal_data, **({} if personal_data == "keep" else PROTECTED)}
+    settings: dict[str, Any] = {"personal_data": personal_data, **({} if personal_data == "keep" else PROTECTED)}
     warehouse.daily(**settings)
     assert warehouse.rows(STATUS) == ON_BOTH
     warehouse.daily(**settings, destinations=ASSIGNED)

@@ -84,7 +84,7 @@ def test_attributions_that_are_not_included_stay_as_they_are(warehouse: Warehous
     shop.attribute(ORDER, "E00005", campaign_id="C1")
     warehouse.daily(*ALL_EVENTS)
     [row] = shop.attributions[ORDER]
-    nothing = row._replace(**dict.fromkeys(Attribution._fields[3:-1]), is_included=False)
+    nothing = Attribution(row.id, row.event_id, row.at, None, None, None, None, None, None, is_included=False)
     shop.attributions[ORDER] = [nothing, nothing._replace(id="another")]
     assert warehouse.daily(*ALL_EVENTS).changed() == {"event_attributions": (1, 0)}
     assert warehouse.rows(ATTRIBUTED)[1:] == [(ORDER, "E00005", "C1", None), (ORDER, None, None, None)]

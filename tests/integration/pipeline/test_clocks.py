@@ -19,8 +19,8 @@ from tests.integration.pipeline.conftest import DAY, HOUR, LOG, Result, Warehous
 YEAR = 365 * DAY
 OFFSETS = [pytest.param(2 * DAY, id="two days", marks=pytest.mark.slow), pytest.param(YEAR, id="a year")]
 SHIFTS = [
-    pytest.param(sign * each.values[0], id=f"{each.id} {name}")
-    for each in OFFSETS
+    pytest.param(sign * offset, id=f"{length} {name}")
+    for length, offset in (("two days", 2 * DAY), ("a year", YEAR))
     for sign, name in ((1, "fast"), (-1, "slow"))
 ]
 

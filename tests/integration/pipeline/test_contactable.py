@@ -1,6 +1,7 @@
 """People who must not be contacted never seem to be contactable, in either dialect and with each PERSONAL_DATA."""
 
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from tests.fakes import LONG_AGO, Event, FakeAccount
 from tests.integration.pipeline.conftest import Warehouse, days_ago
 
 STATUS = "SELECT DISTINCT is_subscribed FROM member_lists WHERE member_id = 'P1'"
-PROTECTED = {"personal_data_salt": "a salt that is long enough for hashes"}
+PROTECTED: dict[str, Any] = {"personal_data_salt": "a salt that is long enough for hashes"}
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ def test_an_excluded_address_is_not_contactable(
     warehouse: Warehouse, shop: FakeAccount, personal_data: str, expected: bool | None
 ) -> None:
     """Exclusions of the legacy dialect have an address only. Where addresses are dropped, nothing is known."""
-    settings = {"personal_data": personal_data, **({} if personal_data == "keep" else PROTECTED)}
+    settings: dict[str, Any] = {"personal_data": personal_data, **({} if personal_data == "keep" else PROTECTED)}
     warehouse.daily(**settings)
     shop.exclusions.append(Exclusion("P1@example.com", "UNSUBSCRIBE", LONG_AGO))
     warehouse.daily(**settings)
@@ -90,7 +91,7 @@ def test_an_address_is_excluded_however_it_is_written(
     warehouse: Warehouse, shop: FakeAccount, personal_data: str, address: str, excluded: str
 ) -> None:
     """The exclusion begins and ends after the person was stored."""
-    settings = {"personal_data": personal_data, **({} if personal_data == "keep" else PROTECTED)}
+    settings: dict[str, Any] = {"personal_data": personal_data, **({} if personal_data == "keep" else PROTECTED)}
     profile, updated = shop.profiles["P1"]
     shop.profiles["P1"] = profile._replace(email=address), updated
     warehouse.daily(**settings)

@@ -1,15 +1,17 @@
 """Daily runs: everything is stored once, watermarks and freshness follow, and options limit what is read."""
 
 import re
+from typing import Any
 
 import pytest
 
 from klaviyo_pg.catalogue import events
 from klaviyo_pg.errors import Incomplete
-from klaviyo_pg.rows import Campaign, Exclusion, Flow, Group, Suppression
+from klaviyo_pg.rows import Exclusion, Flow, Group, Suppression
 from klaviyo_pg.windows import FULL_READ
 from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import DAY, HOUR, Warehouse, days_ago
+from tests.rows import campaign_row
 from tests.runs import ALL_EVENTS
 
 EVENT_IDS = " UNION ALL ".join(f"SELECT id FROM {table.name}" for table in events.EVENT_TABLES)
@@ -19,8 +21,7 @@ def test_everything_that_the_source_serves_is_stored_once(warehouse: Warehouse, 
     shop.flows.append(Flow("F1", "Welcome", "live", LONG_AGO, LONG_AGO))
     shop.segments.append(Group("S1", "Buyers", LONG_AGO))
     shop.exclusions.append(Exclusion("P3@example.com", "HARD_BOUNCE", LONG_AGO))
-    columns = {**dict.fromkeys(Campaign._fields), "id": "C1", "included": ("L1",), "excluded": ("S1",)}
-    shop.campaigns.append(Campaign(**columns))  # type: ignore[arg-type]
+    shop.campaigns.append(campaign_row("C1", included=("L1",), excluded=("S1",)))
     ran = warehouse.daily()
     assert (ran.state, ran.sentences, ran.exit_code) == ("complete", [], 0)
     assert sorted(warehouse.column(EVENT_IDS)) == sorted(event.id for event in shop.events)
@@ -272,7 +273,7 @@ def test_a_budget_that_makes_sweeps_rarer_has_a_note(warehouse: Warehouse, shop:
     """Two people and two lists take four requests."""
     protected = looking_up(warehouse, shop, "hash")
     protected.daily()
-    limits = {"membership_sweep_days": 3, "membership_sweep_requests": 1}
+    limits: dict[str, Any] = {"membership_sweep_days": 3, "membership_sweep_requests": 1}
     ran = protected.daily(**limits)
     assert (ran.state, ran.sentences) == (
         "complete",

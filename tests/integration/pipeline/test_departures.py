@@ -18,7 +18,7 @@ from tests.fake_source import FakeSource
 from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import DAY, Result, Warehouse, cut_connections, days_ago, merge_profiles
 
-OFTEN = {"profile_sweep_days": 0.000001}
+OFTEN: dict[str, Any] = {"profile_sweep_days": 0.000001}
 MANY = 6_000
 FILL = """
 INSERT INTO opens (key, id, member_key, event_at, metric_key, extracted_at, esp_integration_id)
@@ -120,8 +120,8 @@ def test_a_sweep_is_due_after_days_and_limited_in_requests(warehouse: Warehouse,
     """Each run sweeps the months that were swept longest ago."""
     warehouse.daily()
     warehouse.daily(profile_sweep_requests=3)
-    swept = sorted(each.window.start for each in shop.sent("profile_ids"))  # two readers send requests at the same time
-    assert swept == [LONG_AGO.replace(month=month) for month in (1, 2, 3)]
+    swept = sorted(each.window.seconds[0] for each in shop.sent("profile_ids"))  # two readers send them, side by side
+    assert swept == [LONG_AGO.replace(month=month).timestamp() for month in (1, 2, 3)]
     shop.requests.clear()
     warehouse.daily(profile_sweep_requests=3)
     assert [each.window.start for each in shop.sent("profile_ids")] == [LONG_AGO.replace(month=4)]
@@ -159,7 +159,7 @@ def test_an_event_that_has_another_profile_shows_a_merge(warehouse: Warehouse, s
 def test_events_that_follow_a_hashed_address_keep_their_domain(warehouse: Warehouse, shop: FakeAccount) -> None:
     """The domain is not part of the new address, which is a digest."""
     shop.events = [event._replace(email=f"{event.profile_id}@example.com") for event in shop.events]
-    settings = {"personal_data": "hash", "personal_data_salt": "s" * 16}
+    settings: dict[str, Any] = {"personal_data": "hash", "personal_data_salt": "s" * 16}
     warehouse.daily(**settings)
     [domain] = warehouse.column("SELECT DISTINCT email_domain FROM opens")
     merge_profiles(shop, "P0", "P3")
@@ -236,7 +236,7 @@ def test_events_follow_a_profile_that_was_merged_twice(
     shop.add_events("LEFT", days_ago(5), person="P0")
     shop.add_member("L1", "P3", days_ago(8))
     warehouse.daily()
-    read_again = {"lookback_days": (datetime.now(UTC) - days_ago(1)) / DAY}
+    read_again: dict[str, Any] = {"lookback_days": (datetime.now(UTC) - days_ago(1)) / DAY}
     shop.events = [event._replace(profile_id="P1") if event.id == "E00005" else event for event in shop.events]
     warehouse.daily(**read_again)
     merge_profiles(shop, "P0", "P1")

@@ -22,20 +22,20 @@ from pipeline.streams.people import people_batch, with_stored
 from pipeline.streams.stream import Reading
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import HOUR, LOG, Warehouse, days_ago
+from tests.rows import profile_row
 from transforms.digests import NO_DIGEST, digest_of
 from transforms.events import Metrics
 
 READ = datetime(2026, 7, 1, tzinfo=UTC)
 SMS, EMAIL = Consent("sms", "SUBSCRIBED"), Consent("email", "SUBSCRIBED")
-EMPTY = {**dict.fromkeys(Profile._fields), "properties": {}, "list_suppressions": (), "consents": ()}
 ATTRIBUTES = "SELECT id, name, value FROM member_attributes ORDER BY 1, 2"
 DIGESTS = "SELECT id, details_digest FROM members ORDER BY id"
 
 
 def ada(**fields: Any) -> Profile:
     """Return a person with these fields."""
-    properties = {"size": "M", "color": "red"}
-    return Profile(**{**EMPTY, "id": "P1", "created": READ, "properties": properties, "consents": (SMS,), **fields})
+    values = {"created": READ, "properties": {"size": "M", "color": "red"}, "list_suppressions": (), "consents": (SMS,)}
+    return profile_row("P1", **values | fields)
 
 
 def batch(session: Session, run: Run, *people: Profile, at: datetime = READ) -> Protected:
@@ -78,7 +78,7 @@ def rows_of(made: Protected) -> dict[str, int]:
 
 @pytest.mark.parametrize("mode", ["keep", "hash", "drop"])
 def test_a_digest_is_that_of_what_is_stored(warehouse: Warehouse, mode: str) -> None:
-    settings = {"personal_data": mode, "personal_data_salt": "s" * 32}
+    settings: dict[str, Any] = {"personal_data": mode, "personal_data_salt": "s" * 32}
     person = ada()
     read(warehouse, person, **settings)
     account_id = warehouse.one("SELECT DISTINCT esp_integration_id FROM members")
@@ -174,7 +174,8 @@ def test_two_readers_of_a_new_person_store_the_later_record(warehouse: Warehouse
 
 def test_another_protection_makes_the_details_differ(warehouse: Warehouse) -> None:
     """A name of a property that becomes readable is stored."""
-    person, settings = ada(properties={"Größe": "M"}), {"personal_data": "hash", "personal_data_salt": "s" * 32}
+    person = ada(properties={"Größe": "M"})
+    settings: dict[str, Any] = {"personal_data": "hash", "personal_data_salt": "s" * 32}
     read(warehouse, person, **settings)
     read(warehouse, person, at=READ + HOUR, **settings, readable_properties="Größe")
     assert warehouse.column("SELECT name FROM member_attributes") == ["Größe"]

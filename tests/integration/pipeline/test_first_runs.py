@@ -1,15 +1,16 @@
 """The first run of an account: whichever flow it is, it leaves no dimension empty."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 
 import pytest
 
 from klaviyo_pg.errors import BadAnswer, MissingScope
-from klaviyo_pg.rows import Campaign, Exclusion, Flow, Group
+from klaviyo_pg.rows import Exclusion, Flow, Group
 from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import HOUR, Result, Warehouse, days_ago
+from tests.rows import campaign_row
 
 DIMENSIONS = {"metrics", "lists", "segments", "campaigns", "flows", "tags", "exclusions"}
 FILLED = {"metrics": 2, "lists": 3, "campaigns": 1, "campaign_lists": 2, "automations": 1, "member_exclusions": 1}
@@ -18,17 +19,19 @@ FILLED = {"metrics": 2, "lists": 3, "campaigns": 1, "campaign_lists": 2, "automa
 @pytest.fixture(autouse=True)
 def dimensions(shop: FakeAccount) -> None:
     """Give the account a campaign, a flow, a segment and an excluded address."""
-    shop.campaigns.append(
-        Campaign(**{**dict.fromkeys(Campaign._fields), "id": "C1", "included": ("L1",), "excluded": ("S1",)})
-    )
+    shop.campaigns.append(campaign_row("C1", included=("L1",), excluded=("S1",)))
     shop.flows.append(Flow("F1", "Welcome", "live", LONG_AGO, LONG_AGO))
     shop.segments.append(Group("S1", "Buyers", LONG_AGO))
     shop.exclusions.append(Exclusion("P3@example.com", "HARD_BOUNCE", LONG_AGO))
 
 
 def first_run(warehouse: Warehouse, flow: str, start: datetime) -> Result:
-    run = {"daily": warehouse.daily, "reconcile": warehouse.reconcile, "backfill": partial(warehouse.backfill, start)}
-    return run[flow](tables=("default",))
+    runs: dict[str, Callable[..., Result]] = {
+        "daily": warehouse.daily,
+        "reconcile": warehouse.reconcile,
+        "backfill": partial(warehouse.backfill, start),
+    }
+    return runs[flow](tables=("default",))
 
 
 @pytest.mark.parametrize("flow", ["daily", "backfill", "reconcile"])

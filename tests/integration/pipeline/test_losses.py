@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from klaviyo_pg.errors import BadAnswer
-from klaviyo_pg.rows import Campaign, Exclusion, Flow, Group
+from klaviyo_pg.rows import Exclusion, Flow, Group
 from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import Result, Warehouse, days_ago
+from tests.rows import campaign_row
 
 MARKED = {
     "metrics": "SELECT count(*) FROM metrics WHERE deleted_at IS NOT NULL",
@@ -31,8 +32,7 @@ def many(shop: FakeAccount) -> None:
         shop.add_metric(f"M{number:02}", f"Metric {number}")
         shop.add_list(f"X{number:02}", f"List {number}")
     for number in range(20):
-        columns = {**dict.fromkeys(Campaign._fields), "id": f"C{number:02}", "included": ("L1", "L2"), "excluded": ()}
-        shop.campaigns.append(Campaign(**columns))  # type: ignore[arg-type]
+        shop.campaigns.append(campaign_row(f"C{number:02}", included=("L1", "L2")))
         shop.flows.append(Flow(f"F{number:02}", "Welcome", "live", LONG_AGO, LONG_AGO))
         shop.segments.append(Group(f"S{number:02}", "Buyers", LONG_AGO))
         shop.exclusions.append(Exclusion(f"X{number}@example.com", "HARD_BOUNCE", LONG_AGO))
@@ -170,7 +170,7 @@ def test_rows_that_go_after_the_suspicion_are_marked_with_it(warehouse: Warehous
     ],
 )
 def test_a_loss_up_to_the_limit_is_believed_at_once(
-    warehouse: Warehouse, shop: FakeAccount, left: int, settings: dict[str, object], state: str
+    warehouse: Warehouse, shop: FakeAccount, left: int, settings: dict[str, Any], state: str
 ) -> None:
     warehouse.daily("campaigns")
     del shop.campaigns[left:]

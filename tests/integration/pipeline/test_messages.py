@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -9,24 +10,18 @@ from klaviyo_pg.errors import Incomplete
 from klaviyo_pg.rows import Campaign, CampaignMessage, Flow, FlowAction, FlowMessage, Reject
 from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import Warehouse, days_ago
+from tests.rows import campaign_row
 
 ONLY = ("campaign_messages", "flow_messages")  # the streams that a run reads
 TABLES = ("campaign_messages", "flow_messages", "flow_actions")
 DELETED = "SELECT id, deleted_at IS NOT NULL FROM {} ORDER BY id"
 
 
-def campaign(row_id: str, *messages: str, **fields: object) -> Campaign:
+def campaign(row_id: str, *messages: str, **fields: Any) -> Campaign:
     """Return a campaign with messages of these ids."""
-    values = {
-        **dict.fromkeys(Campaign._fields),
-        "list_id": "L1",
-        "included": ("L1",),
-        "excluded": (),
-        "status": "Sent",
-        **fields,
-    }
+    values = {"list_id": "L1", "included": ("L1",), "status": "Sent", **fields}
     made = [CampaignMessage(each, row_id, "email", subject=f"About {each}", status="Sent") for each in messages]
-    return Campaign(**{**values, "id": row_id, "name": f"Campaign {row_id}", "messages": made})
+    return campaign_row(row_id, **values | {"name": f"Campaign {row_id}", "messages": made})
 
 
 def flow(row_id: str, *messages: str) -> Flow:
@@ -115,7 +110,8 @@ def test_accounts_keep_their_messages_apart(warehouse: Warehouse, shop: FakeAcco
 @pytest.mark.parametrize("mode", ["keep", "hash", "drop"])
 def test_only_texts_with_an_address_are_personal(warehouse: Warehouse, shop: FakeAccount, mode: str) -> None:
     """A subject that contains one is hashed; other subjects and the sender, who is the account, stay."""
-    texts = {"subject": "About ada@example.com", "body": "Call +49 30 1234567", "from_email": "news@example.com"}
+    texts: dict[str, Any] = {"subject": "About ada@example.com", "body": "Call +49 30 1234567"}
+    texts["from_email"] = "news@example.com"
     shop.campaigns.append(campaign("C3")._replace(messages=[CampaignMessage("M3", "C3", "sms", **texts)]))
     warehouse.daily(*ONLY, personal_data=mode, personal_data_salt="salt" * 8)
     query = f"SELECT {', '.join(texts)} FROM campaign_messages WHERE id = %s"

@@ -23,7 +23,7 @@ def page(metric_id: str | None, read_at: datetime = READ, **fields: Any) -> Even
     """Return a page with one event of a person."""
     columns = {**dict.fromkeys(Events._fields), "id": "e1", "at": 1_750_000_000, "properties": b"{}", **fields}
     columns |= {"metric_id": metric_id, "profile_id": columns["profile_id"] or "P1"}
-    return EventPage(Events(*([columns[name]] for name in Events._fields)), (), (), read_at)  # type: ignore[arg-type]
+    return EventPage(Events(*([columns[name]] for name in Events._fields)), (), (), read_at)
 
 
 def stored(warehouse: Warehouse, *pages: EventPage) -> list[tuple[Any, ...]]:

@@ -1,6 +1,6 @@
 """Personal data in every text field of every endpoint: nowhere readable with hash and drop, and gone once erased."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import psycopg
@@ -69,7 +69,7 @@ def run(warehouse: Warehouse) -> None:
     assert backfill.exit_code in (0, 3), backfill.sentences
 
 
-def erase_ann(warehouse: Warehouse) -> dict[str, int]:
+def erase_ann(warehouse: Warehouse) -> Mapping[str, int]:
     [integration_id] = warehouse.column("SELECT esp_integration_id FROM integrations")
     with psycopg.connect(warehouse.url) as connection:
         return erase(Account(connection, SCHEMA, integration_id), None, [ANN])

@@ -3,19 +3,14 @@
 import pytest
 
 from klaviyo_pg.errors import Incomplete, NotFound, Refused
-from klaviyo_pg.rows import Campaign, Exclusion
+from klaviyo_pg.rows import Exclusion
 from klaviyo_pg.windows import FULL_READ
 from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import DAY, Warehouse, days_ago
+from tests.rows import campaign_row
 
 REFUSED = "GET /api/anything: the API returned 400: A test requested this error."
 EVENTS = "SELECT id FROM opens UNION ALL SELECT id FROM events"
-
-
-def campaign(campaign_id: str) -> Campaign:
-    """Return a campaign without any content."""
-    columns = {**dict.fromkeys(Campaign._fields), "id": campaign_id, "included": (), "excluded": ()}
-    return Campaign(**columns)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -63,9 +58,9 @@ def test_events_of_stored_metrics_are_read_while_the_metrics_are_refused(
 
 def test_a_part_of_a_collection_that_is_refused_keeps_the_rest(warehouse: Warehouse, shop: FakeAccount) -> None:
     """The other parts are stored. Nothing is deleted, and the next run reads the collection again."""
-    shop.campaigns += [campaign("C1"), campaign("C2")]
+    shop.campaigns += [campaign_row("C1"), campaign_row("C2")]
     first = warehouse.daily()
-    shop.campaigns[:] = [campaign("C1"), campaign("C3")]
+    shop.campaigns[:] = [campaign_row("C1"), campaign_row("C3")]
     shop.incomplete["campaigns"] = Incomplete(["mobile_push"], REFUSED)
     ran = warehouse.daily()
     assert (ran.state, ran.exit_code) == ("partial", 3)

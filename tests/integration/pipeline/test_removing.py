@@ -78,9 +78,17 @@ def test_large_tables_are_sampled(warehouse: Warehouse, offboarded: Warehouse, m
         " SELECT md5(number::text), %s, repeat('x', 1000) FROM generate_series(1, 4000) AS number",
         integration_id,
     )
+
+    def estimate(account: Account) -> tuple[int, int]:
+        rows = removal.estimate(account)["rejects"]
+        read = account.execute("SELECT pg_stat_get_xact_tuples_returned('rejects'::regclass)").fetchone()
+        assert read is not None
+        return rows, int(read[0])
+
     with warehouse.open() as session:
-        rows = transact(session, result.run, removal.estimate)
-    assert 1_000 < rows["rejects"] < 9_000  # 60 of about 600 pages, each with seven
+        rows, read = transact(session, result.run, estimate)
+    assert 1_000 < rows < 9_000
+    assert 0 < read < 1_000, "about 60 of 600 pages are read, each with seven rows"
 
 
 def test_removing_that_was_killed_is_resumed(warehouse: Warehouse, offboarded: Warehouse) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
 import pytest
 
@@ -145,7 +146,8 @@ def test_a_refused_report_leaves_out_itself_only(reports: Warehouse, shop: FakeA
 
 def test_the_metric_of_conversions_is_found_or_asked_for(reports: Warehouse, shop: FakeAccount) -> None:
     """By the setting, by the account's mapping, or by the usual name of orders. Another metric is another report."""
-    for metric_id, settings in {"ORDER": {}, "OPEN": {"report_metric": "Opened Email"}}.items():
+    chosen: dict[str, dict[str, Any]] = {"ORDER": {}, "OPEN": {"report_metric": "Opened Email"}}
+    for metric_id, settings in chosen.items():
         reports.daily(**settings)
         assert {request.subject for request in shop.sent("flow_reports")} == {metric_id}
         assert len(asked(shop)) == 4

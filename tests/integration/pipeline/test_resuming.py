@@ -3,10 +3,11 @@
 import pytest
 
 from klaviyo_pg.errors import BadAnswer
-from klaviyo_pg.rows import Campaign, Group
+from klaviyo_pg.rows import Group
 from klaviyo_pg.windows import FULL_READ
 from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import HOUR, Result, Warehouse, days_ago
+from tests.rows import campaign_row
 from tests.runs import ALL_EVENTS
 
 
@@ -46,7 +47,7 @@ def test_dimensions_are_read_again_after_a_minute(
     assert warehouse.daily().state == "failed"
     shop.recover()
     shop.segments.append(Group("S1", "Buyers", LONG_AGO))
-    shop.campaigns.append(Campaign(**{**dict.fromkeys(Campaign._fields), "id": "C1", "included": (), "excluded": ()}))
+    shop.campaigns.append(campaign_row("C1"))
     shop.lists[0] = shop.lists[0]._replace(name="Renamed")
     shop.metrics.pop()
     wait(warehouse)

@@ -10,6 +10,7 @@ from typing import NoReturn
 import psycopg
 import pytest
 
+from klaviyo_pg import rows
 from klaviyo_pg.catalogue import dimensions
 from klaviyo_pg.errors import BadSettings, Busy, DatabaseAway, Stopped
 from klaviyo_pg.klaviyo.source import Source
@@ -28,7 +29,6 @@ from tests.connections import end_session, half_open
 from tests.driver import wait_until
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import LOG, Warehouse, cut_connections, days_ago
-from transforms.routing import KnownMetric
 
 
 def test_another_run_of_the_flow_is_refused_while_one_is_in_progress(warehouse: Warehouse, shop: FakeAccount) -> None:
@@ -67,7 +67,9 @@ def test_claims_that_were_lost_are_taken_again(warehouse: Warehouse) -> None:
         other.claim("account", "daily")
 
 
-def test_a_claim_that_cannot_be_taken_again_can_be_stopped(warehouse: Warehouse) -> None:
+def test_a_claim_that_cannot_be_taken_again_can_be_stopped(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While the database accepts no new connection, though those of the pool work, transactions wait for the claim."""
     with warehouse.open() as session:
         run = runs.begin(session, "daily", {}, LOG)
@@ -77,7 +79,7 @@ def test_a_claim_that_cannot_be_taken_again_can_be_stopped(warehouse: Warehouse)
             attempts.append(True)
             raise psycopg.OperationalError("FATAL:  sorry, too many clients already")
 
-        session._claimed = refuse  # type: ignore[method-assign]
+        monkeypatch.setattr(session, "_claimed", refuse)
         session._claims[0].connection.close()
         wait_for_no_claims(warehouse)
         errors: list[BaseException] = []
@@ -194,15 +196,17 @@ def test_a_connection_that_is_lost_while_a_run_opens_ends_no_run(
 def test_a_connection_that_is_lost_while_a_warehouse_is_looked_at_ends_no_run(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = checks.stored_metrics
+    look = checks.metrics_to_check
 
-    def lose_connection(connection: psycopg.Connection, settings: Settings) -> list[KnownMetric]:
-        monkeypatch.setattr(checks, "stored_metrics", look)
+    def lose_connection(
+        connection: psycopg.Connection, settings: Settings, described: rows.Account | None
+    ) -> checks.MetricsToCheck:
+        monkeypatch.setattr(checks, "metrics_to_check", look)
         end_session(warehouse.url, connection)
-        return look(connection, settings)
+        return look(connection, settings, described)
 
     warehouse.daily("metrics")
-    monkeypatch.setattr(checks, "stored_metrics", lose_connection)
+    monkeypatch.setattr(checks, "metrics_to_check", lose_connection)
     assert warehouse.daily("metrics", metrics=("OPEN",)).state == "complete"
 
 

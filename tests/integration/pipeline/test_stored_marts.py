@@ -1,13 +1,14 @@
 """Marts that are stored (STORED_MARTS): their rows are those of the views, and are written only where they differ."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import psycopg
 import pytest
 
 from klaviyo_pg.catalogue.stored_marts import STORED_MARTS
 from klaviyo_pg.errors import Stopped
-from klaviyo_pg.postgres import stored_marts
+from klaviyo_pg.postgres import erased_people, load, stored_marts
 from klaviyo_pg.postgres.account import Account
 from pipeline.runs import transact
 from tests.erasing import erase
@@ -136,7 +137,7 @@ def test_a_person_who_is_erased_during_a_derivation_stays_out(
 ) -> None:
     """Erasing does not wait for the derivation, which has read the person's events before."""
     filled.execute("UPDATE opens SET is_machine_open = true WHERE member_key = md5('P0')")
-    block = stored_marts.block_erasing
+    block = erased_people.block_erasing
 
     def erased_first(connection: psycopg.Connection, schema: str) -> None:
         filled.execute(
@@ -155,7 +156,7 @@ def test_a_change_during_a_derivation_is_left_to_the_next_run(
     filled: Warehouse, shop: FakeAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled.execute("UPDATE opens SET is_machine_open = true WHERE member_key = md5('P0')")
-    block = stored_marts.block_erasing
+    block = erased_people.block_erasing
 
     def changed_first(connection: psycopg.Connection, schema: str) -> None:
         shop.events = [event for event in shop.events if event.profile_id != "P0"]
@@ -175,7 +176,7 @@ def test_a_mark_that_is_set_during_a_derivation_stays(
 ) -> None:
     """Another run, or erasing, can change something at that time and take over the record of it."""
     filled.execute("UPDATE opens SET is_machine_open = true WHERE member_key = md5('P0')")
-    block, account_id = stored_marts.block_erasing, filled.one("SELECT esp_integration_id FROM integrations")
+    block, account_id = erased_people.block_erasing, filled.one("SELECT esp_integration_id FROM integrations")
 
     def changed_and_marked_first(connection: psycopg.Connection, schema: str) -> None:
         shop.events = [event for event in shop.events if event.profile_id != "P0"]
@@ -198,13 +199,13 @@ def test_a_run_that_ends_early_leaves_the_rest_to_the_next_one(
     filled: Warehouse, shop: FakeAccount, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     shop.add_events("OPEN", days_ago(1) + 2 * HOUR, person="P1")
-    merge, done = stored_marts.merge_stored, list[str]()
+    merge, done = load.merge_stored, list[str]()
 
-    def interrupted(*args: object) -> object:
+    def interrupted(*args: Any) -> object:
         if done:
             raise error
         done.append("the first mart")
-        return merge(*args)  # type: ignore[arg-type]
+        return merge(*args)
 
     monkeypatch.setattr(stored_marts, "merge_stored", interrupted)
     assert filled.daily().state in ("stopped", "failed")

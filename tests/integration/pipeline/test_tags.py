@@ -5,14 +5,15 @@ from dataclasses import replace
 import pytest
 
 from klaviyo_pg.errors import MissingScope, NotFound
-from klaviyo_pg.rows import Campaign, Flow, Group, Tag, TagGroup
+from klaviyo_pg.rows import Flow, Group, Tag, TagGroup
 from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import Warehouse
+from tests.rows import campaign_row
 
 ONLY = ("tags", "tagged_objects")  # the tables whose streams a run reads
 ON = "SELECT object_type, object_id, tag_id FROM tagged_objects WHERE deleted_at IS NULL ORDER BY 1, 2, 3"
 EVERYWHERE = [("campaign", "C1", "T1"), ("flow", "F1", "T1"), ("flow", "F1", "T2"), ("list", "L3", "T2")]
-CAMPAIGN = Campaign(**{**dict.fromkeys(Campaign._fields), "id": "C1", "included": (), "excluded": (), "messages": ()})
+CAMPAIGN = campaign_row("C1")
 
 
 def tagged(shop: FakeAccount, campaign: list[str] | None, group: list[str] | None) -> None:

@@ -81,7 +81,7 @@ class Recorded:
 def recorded(requests: Counter[str]) -> Callable[[Settings, Pace, PageSizes], Source]:
     """Return what opens a source whose requests are counted."""
     lock = Lock()
-    return lambda *arguments: Recorded(open_source(*arguments), requests, lock)  # type: ignore[return-value]
+    return lambda *arguments: Recorded(open_source(*arguments), requests, lock)
 
 
 def checked(warehouse: Warehouse, **settings: object) -> AccountFindings:

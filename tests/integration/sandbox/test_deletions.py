@@ -41,7 +41,7 @@ class SyncedAccount:
         )
         self.last = self.sync()
 
-    def sync(self, *tables: str, code: int = 0, **settings: object) -> Result:
+    def sync(self, *tables: str, code: int = 0, **settings: Any) -> Result:
         """Run a daily sync with sweeps of all lists, which must exit with this code."""
         self.warehouse.wait_for_the_next_second()
         self.last = self.warehouse.daily(*tables, **settings)

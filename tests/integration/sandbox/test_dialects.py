@@ -36,7 +36,7 @@ ZONE = ZoneInfo("America/New_York")  # the account's
 MIDNIGHT = datetime.now(ZONE).replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
 KEY, WRONG_KEY = "pk_secret_of_this_test", "pk_another_secret_of_it"
 LOAD_TIME = {"__synced_at"}
-REPORTED = {"report_days": DAYS + 2, "report_requests": DAYS + 2}  # everything
+REPORTED: dict[str, Any] = {"report_days": DAYS + 2, "report_requests": DAYS + 2}  # everything
 SENT = """
     SELECT campaign_key, automation_key, (event_at AT TIME ZONE 'America/New_York')::date AS day, {0} AS name
     FROM current.{1}
@@ -151,7 +151,7 @@ def test_dialects_differ_only_where_documented(both: dict[str, Warehouse], wareh
     assert sorted(documented - actual) == []
 
 
-def revenue_of(account: Account) -> dict[tuple[str | None, ...], tuple[int, Decimal | None]]:
+def revenue_of(account: Account) -> dict[tuple[str | None, ...], tuple[int, Decimal]]:
     """Add up the orders within five days after the last message that the same person opened or clicked.
 
     By campaign, message of the campaign, flow, message of the flow, metric and currency.
@@ -174,7 +174,7 @@ def revenue_of(account: Account) -> dict[tuple[str | None, ...], tuple[int, Deci
                 campaign = (None, None) if flow else (owners.get(message, message), sent)
                 row = (*campaign, flow, message if flow else None, names[metric], properties.get("$value_currency"))
                 found[row].append(properties.get("$value"))
-    return {row: (len(values), sum(filter(None, values))) for row, values in found.items()}
+    return {row: (len(values), sum(filter(None, values), Decimal())) for row, values in found.items()}
 
 
 def test_attributed_revenue_equals_that_of_the_account(
@@ -195,7 +195,7 @@ def test_attributed_revenue_equals_that_of_the_account(
     assert {row: total for row, total in stored.items() if row[0] in known} == {
         row: total for row, total in expected.items() if row[0] in known
     }
-    assert sum(total[1] for total in stored.values()) == sum(total[1] or 0 for total in expected.values())
+    assert sum(total[1] for total in stored.values()) == sum(total[1] for total in expected.values())
     named = "SELECT count(*) FROM current.attributed_revenue WHERE campaign_name IS NULL AND flow_name IS NULL"
     gone = {row[0] for row in stored if row[0] not in known}
     gone |= {row[2] for row in stored if row[2] and row[2] not in account.flows}
@@ -215,6 +215,7 @@ def test_performance_equals_that_of_the_account(
     names = (*marts.COUNTED, *marts.UNIQUE)
     expected, numbers = marts.performance(account), ", ".join(names)
     rows = warehouse.rows(f"SELECT automation_key, message_key, {numbers} FROM current.flow_performance")
+    stored: dict[tuple[str, ...], dict[str, int]]
     stored = {(flow, message): dict(zip(names, row, strict=True)) for flow, message, *row in rows}
     rows = warehouse.rows(f"SELECT campaign_key, {numbers} FROM current.campaign_performance")
     stored |= {(campaign,): dict(zip(names, row, strict=True)) for campaign, *row in rows}
@@ -409,12 +410,12 @@ def campaigns_of(box: Sandbox) -> Iterator[tuple[dict[str, Any], dict[str, Any]]
     reader = Reader(box)
     for channel, archived in PARTS:
         condition = f"equals(messages.channel,'{channel}'),equals(archived,{archived})"
-        answer = reader.get("campaigns", filter=condition, include="campaign-messages")
-        while answer is not None:
-            page = answer.json()
+        page = reader.get("campaigns", filter=condition, include="campaign-messages").json()
+        while page:
             messages = {message["id"]: message["attributes"] for message in page["included"]}
             yield from ((campaign, messages) for campaign in page["data"])
-            answer = reader.current(page["links"]["next"]) if page["links"]["next"] else None
+            following = page["links"]["next"]
+            page = reader.current(following).json() if following else None
 
 
 def served_messages(box: Sandbox) -> Iterator[tuple[str | datetime | None, ...]]:
@@ -447,7 +448,7 @@ def test_messages_equal_those_of_the_account(both: dict[str, Warehouse], warehou
 
 def test_flows_equal_those_of_the_account(both: dict[str, Warehouse], warehouse: Warehouse, box: Sandbox) -> None:
     """Each action of each flow is stored with its definition, and each message of a flow joins to its action."""
-    served = {}
+    served: dict[str, tuple[str, dict[str, Any]]] = {}
     for archived in ("false", "true"):
         answer = Reader(box).get("flows", filter=f"equals(archived,{archived})", include="flow-actions").json()
         owners = {action["id"]: action["relationships"]["flow"]["data"]["id"] for action in answer["included"]}
@@ -626,7 +627,7 @@ def test_legacy_stores_events_whose_metric_is_not_listed(both: dict[str, Warehou
     assert both["legacy"].column("SELECT id FROM events WHERE metric_key IS NULL") == [event_id]
 
 
-def outcome(warehouse: Warehouse, **settings: object) -> tuple[int, str]:
+def outcome(warehouse: Warehouse, **settings: Any) -> tuple[int, str]:
     """Run a daily sync, and return its exit code and its message."""
     try:
         ran = warehouse.daily(**settings)

@@ -124,7 +124,7 @@ def macro(name: str, *arguments: str) -> str:
     text = "".join(file.read_text() for file in sorted((EXAMPLE / "macros").glob("*.sql")))
     types = {"type_string": lambda: "text", "type_numeric": lambda: "numeric(28,6)"}
     called = f"{{{{ {name}({', '.join(map(repr, arguments))}) }}}}"
-    return jinja2.Template(text + called).render(dbt=types).strip()
+    return str(jinja2.Template(text + called).render(dbt=types)).strip()
 
 
 def test_the_views_have_the_columns_that_the_package_reads(connection: psycopg.Connection) -> None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from math import ceil
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ def box() -> Iterator[Sandbox]:
 
 def test_the_forecast_of_a_backfill_has_the_requests_that_it_sends(warehouse: Warehouse) -> None:
     """It covers the whole run: counting, full reads, events and people. Its durations follow from their numbers."""
-    settings = {"concurrency": 2, "processes": 1}
+    settings: dict[str, Any] = {"concurrency": 2, "processes": 1}
     with warehouse.open(**settings) as session:
         found = preview(session, Window(START, MIDNIGHT), lambda answers, *, total: answers)
         counting = session.traffic.requests

@@ -44,7 +44,7 @@ def grafana(warehouse: Warehouse) -> Iterator[psycopg.Connection]:
         for _ in range(2):  # it can be repeated
             owner.execute((FOLDER / "role.sql").read_bytes())
         owner.execute("ANALYZE")  # as Postgres does by itself within minutes
-        owner.execute(f"ALTER ROLE grafana PASSWORD '{PASSWORD}'")  # type: ignore[arg-type]
+        owner.execute(f"ALTER ROLE grafana PASSWORD '{PASSWORD}'")
     conninfo = make_conninfo(warehouse.url, user="grafana", password=PASSWORD)
     with psycopg.connect(conninfo, autocommit=True) as connection:
         yield connection
@@ -116,7 +116,7 @@ def test_the_role_reads_what_the_dashboard_shows_and_nobody(grafana: psycopg.Con
     """Neither people and their addresses, nor records that were rejected; and it writes nothing."""
     for table in ("members", "sends", "member_engagement", "member_lists"):
         with pytest.raises(InsufficientPrivilege):
-            grafana.execute(f"SELECT FROM klaviyo.{table}")  # type: ignore[arg-type]
+            grafana.execute(f"SELECT FROM klaviyo.{table}")
     with pytest.raises(InsufficientPrivilege):
         grafana.execute("SELECT raw FROM klaviyo.rejects")
     with pytest.raises(ReadOnlySqlTransaction):

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from hashlib import sha256
 from io import StringIO
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from tests.planted import ADDRESS, PHONE, SALT, STREET, plant
 from tests.runs import Result, Warehouse
 
 DAYS = 20
-MODES = {
+MODES: dict[str, dict[str, Any]] = {
     "keep": {"personal_data": "keep"},
     "hash": {"personal_data": "hash", "personal_data_salt": SALT},
     "drop": {"personal_data": "drop", "personal_data_salt": SALT},
@@ -293,7 +294,7 @@ def test_a_rerun_changes_nothing(shown: Shown, warehouse: Warehouse, box: Sandbo
     ],
 )
 def test_another_mode_or_salt_is_refused(
-    shown: Shown, warehouse: Warehouse, box: Sandbox, schema: str, changes: dict[str, object], message: str
+    shown: Shown, warehouse: Warehouse, box: Sandbox, schema: str, changes: dict[str, Any], message: str
 ) -> None:
     """A run with another mode or salt than the stored rows stops before it begins and explains what to set."""
     shown(schema)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,14 +31,14 @@ def box() -> Iterator[Sandbox]:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return the ids of the processes that a run starts."""
     ids: list[int] = []
-    original = processes.subprocess.Popen
+    original = subprocess.Popen
 
     def popen(*args: Any, **kwargs: Any) -> Any:
         process = original(*args, **kwargs)
         ids.append(process.pid)
         return process
 
-    monkeypatch.setattr(processes.subprocess, "Popen", popen)
+    monkeypatch.setattr(subprocess, "Popen", popen)
     return ids
 
 
@@ -46,7 +47,7 @@ def is_running(process: int) -> bool:
     return Path(f"/proc/{process}").exists()
 
 
-def backfill(warehouse: Warehouse, **settings: object) -> Result:
+def backfill(warehouse: Warehouse, **settings: Any) -> Result:
     """Run a backfill of all events."""
     start = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=400)
     return warehouse.backfill(start, chunk_events=1_000, concurrency=4, **settings)

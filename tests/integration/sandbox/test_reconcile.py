@@ -37,7 +37,7 @@ class SyncedAccount:
         )
         self.metrics = {metric["name"]: metric["id"] for metric in box.state()["metrics"]}
 
-    def daily(self, **settings: object) -> Result:
+    def daily(self, **settings: Any) -> Result:
         """Run a daily sync of the event tables, which must complete."""
         ran = self.warehouse.daily(*ALL_EVENTS, **settings)
         assert ran.exit_code == 0, ran.sentences

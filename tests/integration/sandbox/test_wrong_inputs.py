@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -56,7 +57,7 @@ def url_of(warehouse: Warehouse) -> str:
     return str(warehouse.settings["database_url"])
 
 
-def refusal(warehouse: Warehouse, *tables: str, **settings: object) -> KlaviyoPgError:
+def refusal(warehouse: Warehouse, *tables: str, **settings: Any) -> KlaviyoPgError:
     """Return the error with which a run is refused before it begins. Its message is one line."""
     with pytest.raises(KlaviyoPgError) as caught:
         warehouse.daily(*tables, **settings)

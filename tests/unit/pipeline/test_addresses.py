@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -79,3 +80,15 @@ def test_readers_that_need_the_same_people_ask_for_them_once() -> None:
         reader.join(60)
     assert found == [list(PEOPLE.items())] * 2
     assert source.asked == list(PEOPLE)
+
+
+def test_people_who_are_kept_are_found_while_another_reader_asks() -> None:
+    source, cache = Source(), AddressCache()
+    cache.look_up(["P1"], source.ask)
+
+    def ask_during_another_look_up(ids: Sequence[str]) -> dict[str, str]:
+        assert other.submit(cache.look_up, ["P1"], source.ask).result(10) == [("P1", "one@example.com")]
+        return source.ask(ids)
+
+    with ThreadPoolExecutor(1) as other:
+        assert cache.look_up(["P2"], ask_during_another_look_up) == [("P2", "two@example.com")]

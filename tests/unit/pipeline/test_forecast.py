@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -38,9 +39,9 @@ SHOP = Sizes(
 )
 
 
-def forecast_of(sizes: Sizes, *tables: str, **settings: object) -> dict[str, Forecast]:
+def forecast_of(sizes: Sizes, *tables: str, **settings: Any) -> dict[str, Forecast]:
     """Return the forecast for an account."""
-    return forecast(sizes, Settings(_env_file=None, **settings), selection(tables), NOW)  # type: ignore[arg-type,call-arg]
+    return forecast(sizes, Settings(_env_file=None, **settings), selection(tables), NOW)
 
 
 def test_every_stream_has_a_forecast_by_the_formula() -> None:
@@ -124,7 +125,7 @@ def test_settings_change_the_forecast() -> None:
     ],
 )
 def test_events_that_cannot_be_counted_make_the_forecast_a_lower_bound(
-    sizes: Sizes, settings: dict[str, object], is_least: tuple[bool, bool]
+    sizes: Sizes, settings: dict[str, Any], is_least: tuple[bool, bool]
 ) -> None:
     made = forecast_of(sizes, **settings)
     assert (made["events"].is_first_least, made["events"].is_daily_least) == is_least
@@ -133,7 +134,7 @@ def test_events_that_cannot_be_counted_make_the_forecast_a_lower_bound(
 
 def test_nothing_older_than_five_years_is_counted() -> None:
     """The API would refuse all of it."""
-    shop, configured = FakeAccount(), Settings(_env_file=None, first_sync_days=3_000)  # type: ignore[call-arg]
+    shop, configured = FakeAccount(), Settings(_env_file=None, first_sync_days=3_000)
     shop.add_events("opened", NOW - timedelta(days=3))
     source, known = (
         shop.open(configured, Pace(1, 60), PageSizes()),

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from base64 import b64encode
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -73,7 +74,7 @@ def account(name: str) -> AccountReport:
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    tables = Answer([StoredTable("opens", 1_000, 5_000_000, 1_000_000)])
+    tables: Answer[Sequence[StoredTable]] = Answer([StoredTable("opens", 1_000, 5_000_000, 1_000_000)])
     empty = replace(account(HOSTILE), coverage=Answer(None), runs=Answer([]), requests=Answer([]), campaigns=Answer([]))
     accounts = [account("shop"), replace(empty, consents=Answer(Estimated([])))]
     return Report(NOW, ZoneInfo("UTC"), "klaviyo", accounts, tables, [(60, ["flows", "tags"])], 0.9)

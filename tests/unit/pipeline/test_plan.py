@@ -131,7 +131,9 @@ def test_every_metric_is_read_from_its_start_without_a_gap(
     There are none if `since` leaves out what has never been read: the watermark must not pass over it.
     """
     horizon = HORIZON._replace(since=None if since is None else NOW - since * DAY)
-    subjects = {**ages, None: age_of_all} if all_at_once and ages else ages
+    subjects: dict[str | None, int] = dict(ages.items())
+    if all_at_once and ages:
+        subjects[None] = age_of_all
     watermarks = {each: NOW - age * DAY for each, age in subjects.items() if age % 5}
     starts = {each: horizon.start(watermarks.get(each)) for each in subjects}
     chunks = plan(list(ages), watermarks, horizon, all_at_once)
@@ -145,6 +147,7 @@ def test_every_metric_is_read_from_its_start_without_a_gap(
         assert len({chunk.key for chunk in marking}) == 1
         assert all(chunk.subject in (None, each) for chunk in marking)
         [begin] = {chunk.start for chunk in marking}
+        assert begin is not None
         assert begin in ({starts[each]} if marking[0].subject else starts.values())
         windows = [chunk.window for chunk in marking]
         assert windows[0].start == begin <= starts[each] and windows[-1].end is None
@@ -362,20 +365,14 @@ def test_dimensions_are_read_in_full_and_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chunk", "key", "text"),
+    ("chunk", "key"),
     [
-        pytest.param(Chunk("metrics"), "metrics", "metrics", id="full read"),
+        pytest.param(Chunk("metrics"), "metrics", id="full read"),
+        pytest.param(Chunk("events", OpenWindow(NOW), "a"), "events/a", id="open window"),
         pytest.param(
-            Chunk("events", OpenWindow(NOW), "a"), "events/a", "events/a 2026-07-01T00:00..", id="open window"
-        ),
-        pytest.param(
-            Chunk("events", Window(NOW, NOW + DAY), "a", reread="120000"),
-            "events/a/reread 120000",
-            "events/a/reread 120000 2026-07-01T00:00..2026-07-02T00:00",
-            id="reread",
+            Chunk("events", Window(NOW, NOW + DAY), "a", reread="120000"), "events/a/reread 120000", id="reread"
         ),
     ],
 )
-def test_a_chunk_has_a_name_in_the_ledger_and_in_logs(chunk: Chunk, key: str, text: str) -> None:
+def test_a_chunk_has_a_name_in_the_ledger(chunk: Chunk, key: str) -> None:
     assert chunk.key == key
-    assert str(chunk) == text

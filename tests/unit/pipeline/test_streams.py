@@ -179,7 +179,7 @@ def test_what_a_table_on_request_is_read_with_cannot_be_left_out(tables: list[st
 
 def test_reports_by_a_metric_of_the_settings_need_no_mapping() -> None:
     for tables in (["flow_reports", "-mapped_metrics"], ["flow_reports"]):
-        settings = Settings(_env_file=None, tables=tables, report_metric="Placed Order")  # type: ignore[call-arg]
+        settings = Settings(_env_file=None, tables=tables, report_metric="Placed Order")
         assert selection_of(settings).streams == {"metrics", "lists", "flow_reports"}
 
 

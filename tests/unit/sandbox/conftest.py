@@ -98,7 +98,7 @@ class Server:
         """Add events through the control API."""
         answer = self.send("POST", "/sandbox/events", json=events)
         assert answer.status_code == 200, answer.text
-        return answer.json()["ids"]
+        return list(answer.json()["ids"])
 
 
 def serve(options: Options, limiter: Limiter | None = None) -> Server:

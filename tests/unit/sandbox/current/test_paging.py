@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -124,7 +125,7 @@ def pages(
     parameters = [("page[size]", str(size)), ("filter", filters), *([("sort", sort)] if sort else [])]
     while True:
         query = read_query(collection, "", "http://x/y", [*parameters, *cursor])
-        page = views.page("rows", query, lambda query=query: make(query))
+        page = views.page("rows", query, partial(make, query))
         items.append(page.items)
         if page.next is None:
             return items
@@ -203,7 +204,8 @@ def test_rows_deleted_while_paging_do_not_affect_others(make_account: Callable[[
     before = set(account.flows)
     account.delete("flows", first.items[-1].id)
     account.delete("flows", first.items[0].id)
-    seen, following = [row.id for row in first.items], first.next
+    seen = [row.id for row in first.items]
+    following: list[Any] | None = first.next
     while following is not None:
         later = page(("page[cursor]", encode_cursor(following)))
         seen += [row.id for row in later.items]

@@ -80,12 +80,12 @@ WAYS = [
 
 
 def look_up(server: Any, group: Any, method: str, path: str, way: str, values: list[str], name: str = "emails") -> Any:
-    options: dict[str, Any] = {
+    options: dict[str, dict[str, Any]] = {
         "query": {"params": {name: values}},
         "commas": {"params": {name: ",".join(values)}},
         "body": {"json": {name: values}},
-    }[way]
-    return server.send(method, f"/api/v2/list/{group.id}/{path}", **options)
+    }
+    return server.send(method, f"/api/v2/list/{group.id}/{path}", **options[way])
 
 
 @pytest.mark.parametrize(("method", "path", "way"), WAYS)

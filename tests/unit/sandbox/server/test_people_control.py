@@ -135,7 +135,7 @@ def test_each_channel_has_its_consent(server: Server) -> None:
     """Members that are not set are those of a person who never subscribed; WhatsApp is null then."""
     _, person = two_people(server)
     given = {"consent": "SUBSCRIBED", "consent_timestamp": "2026-11-20 12:00:00+00:00"}
-    consents = {
+    consents: dict[str, dict[str, Any]] = {
         "email": {"method": "FORM", "double_optin": True},
         "sms": {**given, "can_receive_sms_marketing": True, "method": "API", "method_detail": "checkout"},
         "sms_transactional": {"consent": "UNSUBSCRIBED"},

@@ -1,0 +1,14 @@
+"""Numbers with their nouns."""
+
+import pytest
+
+from klaviyo_pg.plurals import counted
+
+
+@pytest.mark.parametrize(("number", "expected"), [(0, "0 events"), (1, "1 event"), (2_400, "2,400 events")])
+def test_only_one_is_singular(number: int, expected: str) -> None:
+    assert counted(number, "event") == expected
+
+
+def test_an_irregular_plural() -> None:
+    assert [counted(number, "person", "people") for number in (1, 2)] == ["1 person", "2 people"]
