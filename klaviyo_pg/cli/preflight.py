@@ -44,7 +44,7 @@ def check_settings(**changes: object) -> Settings:
     settings = load_settings(**changes)
     env_file.export_to_libraries()
     for sentence in ignored_variables():
-        print_warning(sentence)
+        print_warning(sentence, settings.klaviyo_integration)
     return settings
 
 
