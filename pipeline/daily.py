@@ -14,6 +14,7 @@ from pipeline.batch import as_written
 from pipeline.chunks import Chunk, key_of
 from pipeline.job import Job, read
 from pipeline.reconcile.check import can_count, find_late_events
+from pipeline.runs import Run
 from pipeline.streams.departures import OWNERS, PROFILE_SWEEP, SUSPECTED
 from pipeline.streams.dimensions import LISTS, METRICS, SEGMENTS
 from pipeline.streams.events import EVENTS
@@ -106,6 +107,7 @@ class _Warehouse(NamedTuple):
     segments: list[segments.StoredSegment]
     segments_swept: dict[str, int]
     coupons: list[str]
+    has_unlisted_events: bool
 
 
 Phases = list[tuple[str, list[Chunk]]]
@@ -127,7 +129,7 @@ def _plan(job: Job, wanted: Selection, since: datetime | None) -> Phases:
 
 def _phases(job: Job, wanted: Selection, since: datetime | None) -> Phases:
     streams = wanted.streams
-    stored = job.transact(partial(_look_up, run_id=job.run.id, with_counts=can_count(job)))
+    stored = job.transact(partial(_look_up, run=job.run, with_counts=can_count(job)))
     blind = timedelta(days=job.run.settings.blind_lookback_days)
     with job.session.source() as source:
         all_at_once, looks_up = source.reads_all_metrics_at_once, source.looks_up_memberships
@@ -226,19 +228,20 @@ def _pass_on(job: Job, stream: Stream, dependent: Stream) -> None:
         job.tally.add_error(error, dependent.name)
 
 
-def _look_up(account: Account, run_id: str, with_counts: bool) -> _Warehouse:
+def _look_up(account: Account, run: Run, with_counts: bool) -> _Warehouse:
     return _Warehouse(
         lookups.metrics(account),
         lookups.list_ids(account),
         watermarks.valid(account),
         reconciliation.counted_metrics(account) if with_counts else set(),
         departures.months(account),
-        chunk_ledger.begun(account, run_id),
+        chunk_ledger.begun(account, run.id),
         extent(account, plan.MANY_EXCLUSIONS),
         sweep_ledger.found(account, LIST_MEMBERS.name),
         segments.existing(account),
         sweep_ledger.found(account, SEGMENT_MEMBERS.name),
         lookups.coupon_ids(account),
+        lookups.has_unlisted_events(account, run.as_of - plan.UNLISTED_FOR),
     )
 
 
@@ -253,6 +256,8 @@ def _event_chunks(
 ) -> list[Chunk]:
     """Return the chunks of events, the newest first. Metrics that the source cannot count get the longer overlap.
 
+    So do those that it does not list, if any of their events came lately.
+
     With `tables`, only metrics of these event tables are read, and those that list members need; the watermarks of the
     others stay where they are.
     """
@@ -265,7 +270,10 @@ def _event_chunks(
     overlap, kept_since = timedelta(days=settings.lookback_days), settings.events_kept_since
     horizon = plan.Horizon(job.run.as_of, overlap, first_sync, since, kept_since)
     _note_newly_read(job, stored, ids, horizon)
-    overlaps = {each: blind for each in ids if each not in stored.counted}
+    uncounted: list[str | None] = [each for each in ids if each not in stored.counted]
+    if stored.has_unlisted_events:
+        uncounted.append(None)
+    overlaps = dict.fromkeys(uncounted, blind)
     all_at_once = all_at_once and not settings.metrics and tables is None
     return list(plan.event_chunks(ids, stored.watermarks, horizon, all_at_once, overlaps))[::-1]
 

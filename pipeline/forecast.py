@@ -118,7 +118,7 @@ def pages(rows: float, size: int = ROWS_PER_PAGE) -> int:
 
 def _events(sizes: Sizes, settings: Settings, as_of: datetime) -> Forecast:
     """Add up the pages of each chunk that a run plans. Events that the source does not count make it a lower bound."""
-    overlaps = dict.fromkeys(sizes.uncounted, timedelta(days=settings.blind_lookback_days))
+    overlaps: dict[str | None, timedelta] = dict.fromkeys(sizes.uncounted, timedelta(days=settings.blind_lookback_days))
 
     def requests(last_run: datetime | None) -> int:
         first_sync, overlap = (timedelta(days=each) for each in (settings.first_sync_days, settings.lookback_days))

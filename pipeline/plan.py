@@ -14,6 +14,7 @@ from klaviyo_pg.postgres.member_lists import SWEEPS
 from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, midnight, open_windows, parse
 from pipeline.chunks import Chunk, key_of
 from pipeline.streams import DIMENSIONS, content, on_request
+from pipeline.streams.collections import FULL_READS
 from pipeline.streams.departures import PROFILE_SWEEP
 from pipeline.streams.events import EVENTS
 from pipeline.streams.exclusions import EXCLUSIONS
@@ -36,7 +37,9 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 _CHANGE_OVERLAP = timedelta(days=1)  # `updated` is the API's own clock, so little can come late
 CONTENT_EVERY = timedelta(days=7)
 """The interval between full reads of templates, forms and images."""
-_NO_OVERLAPS: Mapping[str, timedelta] = MappingProxyType({})
+UNLISTED_FOR = timedelta(days=30)
+"""The age up to which an event of a metric that the API does not list makes runs read all events further back."""
+_NO_OVERLAPS: Mapping[str | None, timedelta] = MappingProxyType({})
 
 Watermarks = Mapping[str, datetime]
 """The name of a stream in the ledger -> up to when it has been read without a gap."""
@@ -141,25 +144,28 @@ def event_chunks(
     watermarks: Watermarks,
     horizon: Horizon,
     all_at_once: bool,
-    overlaps: Mapping[str, timedelta] = _NO_OVERLAPS,
+    overlaps: Mapping[str | None, timedelta] = _NO_OVERLAPS,
 ) -> Iterator[Chunk]:
     """Read events from each metric's watermark on; `overlaps` are those of metrics that need another one.
+
+    None among them stands for the metrics that the API does not list.
 
     With `all_at_once`, most metrics are read without naming one: fewer requests, and events of unlisted metrics are
     included. This read has its own watermark, since nothing else brings those events: it begins there or where most
     metrics begin, whichever is earlier. Each metric that begins before it has separate chunks.
     """
+
+    def start_of(metric_id: str | None, watermark: datetime | None) -> datetime:
+        return horizon._replace(overlap=overlaps.get(metric_id, horizon.overlap)).start(watermark)
+
     read_to = {each: watermarks.get(key_of(EVENTS.name, each)) for each in metric_ids}
-    starts = {
-        each: horizon._replace(overlap=overlaps.get(each, horizon.overlap)).start(watermark)
-        for each, watermark in read_to.items()
-    }
+    starts = {each: start_of(each, watermark) for each, watermark in read_to.items()}
     marks = {each: (each,) if horizon.leaves_no_gap(watermark) else () for each, watermark in read_to.items()}
     shared: list[str] = []
     if all_at_once and starts:
         read_at_once = watermarks.get(EVENTS.name)
         common, _ = Counter(starts.values()).most_common(1)[0]
-        start = min(common, horizon.start(read_at_once))
+        start = min(common, start_of(None, read_at_once))
         shared = [each for each in starts if starts[each] >= start]
         all_marks: list[str | None] = [None] if horizon.leaves_no_gap(read_at_once) else []
         all_marks += [mark for each in shared for mark in marks[each]]
@@ -193,7 +199,7 @@ def content_chunks(
     by_change = (*content.STREAMS, *on_request.BY_CHANGE)
     for name in (stream.name for stream in by_change if stream.name in streams):
         watermark = watermarks.get(name)
-        last = watermarks.get(key_of(content.FULL_READS, name))
+        last = watermarks.get(key_of(FULL_READS, name))
         is_full = watermark is None or _is_due(last, as_of, CONTENT_EVERY)
         start = None if watermark is None else watermark - _CHANGE_OVERLAP
         planned: AnyWindow = FULL_READ if is_full else OpenWindow(start)

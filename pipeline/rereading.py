@@ -3,13 +3,14 @@
 Nothing that is stored is deleted: the ledger records that the watermarks of streams no longer count.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from klaviyo_pg.catalogue import account as tables
+from klaviyo_pg.catalogue.account import ACCOUNTS
+from klaviyo_pg.catalogue.membership import MEMBER_LISTS
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import lookups, report_ledger, run_ledger, watermarks
+from klaviyo_pg.postgres import lookups, member_lists, report_ledger, run_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.settings import Settings
 from pipeline.forecast import ROWS_PER_PAGE, pages
@@ -41,12 +42,12 @@ class Reread(NamedTuple):
 
 
 def streams_to_read(names: Collection[str], selected: Selection, source: Source) -> list[Stream]:
-    """Return the streams that fill tables, in order, without events.
+    """Return the streams that fill tables, in order, without events. member_lists is derived, and needs no stream.
 
     Raises BadSettings where there is no such table, where only events fill it, and where TABLES leaves it out.
     """
     check_names(names)
-    chosen = {name: _streams_of(name, source) for name in names if name != tables.ACCOUNTS.name}
+    chosen = {name: _streams_of(name, source) for name in names if name != ACCOUNTS.name}
     for name, streams in chosen.items():
         if not streams:
             raise BadSettings(
@@ -55,6 +56,7 @@ def streams_to_read(names: Collection[str], selected: Selection, source: Source)
             )
         if not any(stream.name in selected.streams for stream in streams):
             raise BadSettings(f"TABLES leaves out {name}, so that the next daily run would not read it. Add it there.")
+    chosen.pop(MEMBER_LISTS.name, None)
     wanted = {stream.name for streams in chosen.values() for stream in streams} & selected.streams
     return [stream for stream in STREAMS.values() if stream.name in wanted]
 
@@ -68,13 +70,20 @@ def _is_offered(stream: Stream, source: Source) -> bool:
     return (source.lists_people or stream not in _OF_PEOPLE) and (source.reads_reports or stream not in REPORTS)
 
 
-def read_again(account: Account, streams: Sequence[Stream]) -> None:
-    """Let the next daily run read streams in full. It does not resume an unfinished one, which has read some of them.
+def derives_member_lists(names: Collection[str], streams: Iterable[Stream]) -> bool:
+    """Return whether member_lists is among the tables to read again, or derived from what these streams fill."""
+    return MEMBER_LISTS.name in names or any(MEMBER_LISTS.name in stream.tables for stream in streams)
 
-    The caller keeps runs of the account out.
+
+def read_again(account: Account, streams: Collection[Stream], tables: Collection[str]) -> None:
+    """Let the next daily run read streams in full, and derive all of member_lists if the tables or streams concern it.
+
+    It does not resume an unfinished run, which has read some of the streams. The caller keeps runs of the account out.
     """
     watermarks.outdate(account, [stream.name for stream in streams if stream not in REPORTS])
     report_ledger.forget_all(account, [stream.name for stream in streams if stream in REPORTS])
+    if derives_member_lists(tables, streams):
+        member_lists.derive_whole_next(account)
     run_ledger.begin_anew(account, "daily")
 
 

@@ -126,7 +126,7 @@ def _begin(session: Session, flow: str, selection: Mapping[str, object], log: Lo
     checks.check_metric_names(source, settings, stored.metrics)
     if stored.must_identify_account:
         checks.check_recognized(source, settings, stored.metrics)
-    attempt = partial(_open, session, flow, selection, source, described, is_limited)
+    attempt = partial(_open, session, flow, selection, source, described, is_limited, _Opening())
     opening = partial(session.database.wait_for, attempt, _LONGEST_OPENING)
     run, before = repeated(opening, schema_lock.PATIENCE, log.warning)
     for note in run.notes:
@@ -137,6 +137,14 @@ def _begin(session: Session, flow: str, selection: Mapping[str, object], log: Lo
     return run
 
 
+@dataclass
+class _Opening:
+    """The result of the last attempt to open a run, and the token that it left: it may have been committed."""
+
+    token: str = ""
+    result: tuple[Run, timedelta | None] | None = None
+
+
 def _open(
     session: Session,
     flow: str,
@@ -144,12 +152,14 @@ def _open(
     source: Source,
     described: rows.Account | None,
     is_limited: bool,
+    last: _Opening,
 ) -> tuple[Run, timedelta | None]:
     """Bring the warehouse up to the catalogue and open the run, in one transaction. Also return how long the last took.
 
-    Raises TablesInUse, and opens no run, if other sessions use tables that have to be changed.
+    Returns the result of the last attempt if that was committed, but the answer was lost. Raises TablesInUse, and opens
+    no run, if other sessions use tables that have to be changed.
     """
-    settings = session.settings
+    settings, writer = session.settings, f"{session.id}/{threading.get_ident()}"
     with session.database.transaction() as connection:
         clocks = session.compare_clocks(clock.present(connection))
         now = clocks.earliest.replace(microsecond=0)
@@ -160,6 +170,8 @@ def _open(
         session.claim(account.integration_id, flow)
         session.hold_claims(connection)
         checks.check_stays(account, settings.klaviyo_integration)  # removing it can have ended before the claim
+        if last.result is not None and commits.was_committed(account, writer, last.token):
+            return last.result
         repair = future.repair(account, clocks.database, session.clock_tolerance)
         asked = _digest(settings, selection)
         before = run_ledger.last_duration(account, flow, asked)
@@ -177,17 +189,19 @@ def _open(
         )
         if settings.events_since is not None:
             kept_events.forget_before(account, session, settings.events_kept_since)
-    run = Run(
-        opened.run_id,
-        account.integration_id,
-        account_id,
-        opened.as_of,
-        settings,
-        answer_seconds=source.traffic.seconds_per_request,
-        resumed_at=now if opened.is_resumed else None,
-        notes=tuple(filter(None, notes)),
-        is_limited=opened.is_limited,
-    )
+        run = Run(
+            opened.run_id,
+            account.integration_id,
+            account_id,
+            opened.as_of,
+            settings,
+            answer_seconds=source.traffic.seconds_per_request,
+            resumed_at=now if opened.is_resumed else None,
+            notes=tuple(filter(None, notes)),
+            is_limited=opened.is_limited,
+        )
+        last.token, last.result = uuid.uuid4().hex, (run, before)
+        commits.leave(account, writer, last.token)
     return run, before
 
 

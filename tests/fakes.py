@@ -47,7 +47,7 @@ class Event(NamedTuple):
 
     id: str
     at: datetime
-    metric_id: str
+    metric_id: str | None
     profile_id: str
     list_name: str | None = None
     message: str | None = None
@@ -127,7 +127,7 @@ class FakeAccount(Requests):
         values = {"email": f"{profile_id}@example.com", "list_suppressions": (), "consents": (), **fields}
         self.profiles[profile_id] = (profile_row(profile_id, **values), updated)
 
-    def add_events(self, metric_id: str, *times: datetime, person: str = "P0") -> list[str]:
+    def add_events(self, metric_id: str | None, *times: datetime, person: str = "P0") -> list[str]:
         """Add events of a metric, and return their ids."""
         first = len(self.events)
         ids = [f"E{first + number:05}" for number in range(len(times))]

@@ -59,5 +59,5 @@ def _delete_what_is_elsewhere(account: Account, settings: Settings) -> None:
     with account.connection.transaction():
         names = view_schema.schemas_of(account)
     for name in names:
-        change_patiently(account.connection, partial(view_schema.drop, account, name), print_warning)
+        change_patiently(account.connection, partial(view_schema.drop_own, account, name), print_warning)
     spool.delete(settings.spool_dir / account.integration_id)

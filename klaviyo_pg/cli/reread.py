@@ -12,7 +12,7 @@ from klaviyo_pg.cli.warehouse import chosen_account, open_warehouse
 from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.postgres import idle
 from pipeline import checks
-from pipeline.rereading import Reread, read_again, requests_for, streams_to_read
+from pipeline.rereading import Reread, derives_member_lists, read_again, requests_for, streams_to_read
 from pipeline.streams.selection import selection_of
 
 
@@ -26,12 +26,15 @@ def reread(arguments: Namespace) -> int:
         account = chosen_account(connection, settings.warehouse_schema, name)
         checks.check_stays(account, name)
         idle.keep_runs_out(account, name)
-        read_again(account, streams)
+        read_again(account, streams, arguments.tables)
         expected = requests_for(account, streams, source, settings)
-    if not expected:
+    derives = derives_member_lists(arguments.tables, streams)
+    if expected:
+        _print(name, expected)
+    if derives:
+        print("The next daily run derives all rows of member_lists again, from the stored tables.")
+    if not expected and not derives:
         print(f"Every run reads {', '.join(arguments.tables)} in full.")
-        return 0
-    _print(name, expected)
     return 0
 
 

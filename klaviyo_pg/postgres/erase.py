@@ -9,7 +9,8 @@ from typing import NamedTuple
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership, on_request, segments, stored_marts
-from klaviyo_pg.postgres import claims, touched
+from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.postgres import accounts, claims, touched
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import INDEXABLE
 from klaviyo_pg.postgres.patience import Patience, patiently
@@ -221,8 +222,13 @@ def stored_profiles(account: Account, addresses: Collection[str], member_ids: Co
 
 
 def request(account: Account, addresses: Collection[str], member_ids: Collection[str]) -> None:
-    """Add people to those who are being erased, with the profiles that were merged into them and their addresses."""
+    """Add people to those who are being erased, with the profiles that were merged into them and their addresses.
+
+    Raises BadSettings if the account is being removed from the warehouse, or has been.
+    """
     lock_people(account)
+    if not accounts.stays(account):
+        raise BadSettings("Nothing was erased: the account is being removed from this warehouse, with all of its rows.")
     profiles = account.compose(_ADD_PROFILES, key=row_key(Identifier("ids", "id")))
     added = account.execute(profiles, ids=list(member_ids)).rowcount
     if addresses:

@@ -25,6 +25,27 @@ AND CASE
 END
 ORDER BY member.created_at, member.id LIMIT %(limit)s
 """
+# A walk along the index of the metrics: it costs as much as there are metrics, however many events they have.
+_HAS_UNLISTED_EVENTS = """
+WITH RECURSIVE stored (metric_key) AS (
+    SELECT min(metric_key) FROM {events}
+    UNION ALL
+    SELECT (SELECT min(event.metric_key) FROM {events} AS event WHERE event.metric_key > stored.metric_key) FROM stored
+    WHERE stored.metric_key IS NOT NULL
+), unlisted AS (
+    SELECT metric_key FROM stored WHERE metric_key IS NOT NULL AND NOT EXISTS (
+        SELECT FROM {metrics} AS metric WHERE metric.key = stored.metric_key AND metric.deleted_at IS NULL
+    )
+)
+SELECT EXISTS (
+    SELECT FROM {events} WHERE esp_integration_id = %(account)s AND metric_key IS NULL AND event_at >= %(since)s
+) OR EXISTS (
+    SELECT FROM unlisted CROSS JOIN LATERAL (
+        SELECT FROM {events} AS event WHERE event.metric_key = unlisted.metric_key AND event.event_at >= %(since)s
+        AND event.esp_integration_id = %(account)s LIMIT 1
+    ) AS recent
+)
+"""
 
 
 _NAMES = "SELECT id, name FROM {} WHERE esp_integration_id = %(account)s AND name IS NOT NULL"
@@ -51,6 +72,11 @@ def metrics(account: Account) -> list[StoredMetric]:
         " WHERE esp_integration_id = %(account)s ORDER BY id",
         dimensions.METRICS,
     )
+
+
+def has_unlisted_events(account: Account, since: datetime) -> bool:
+    """Return whether events since then are stored whose metric the source does not list, or which have none."""
+    return account.is_true(_HAS_UNLISTED_EVENTS, since=since)
 
 
 def rows(account: Account, table: Table) -> int:

@@ -268,6 +268,11 @@ def derive_member_lists(account: Account, whole: bool = False, has_status: bool 
         return _derive_changed(account, has_status)
 
 
+def derive_whole_next(account: Account) -> None:
+    """Let the next derivation be one of all rows."""
+    account.execute("DELETE FROM {derivations} WHERE esp_integration_id = %(account)s")
+
+
 def _was_derived(account: Account, has_status: bool) -> bool:
     return account.is_true(_WAS_DERIVED, rules=_rules(has_status), age=WHOLE_AGAIN)
 

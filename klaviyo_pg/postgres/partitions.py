@@ -33,8 +33,10 @@ WITH RECURSIVE tree AS (
     SELECT to_regclass(%(name)s)::oid AS oid UNION ALL
     SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
 )
-SELECT namespace.nspname, class.relname, pg_relation_size(class.oid) / current_setting('block_size')::bigint FROM tree
-JOIN pg_class AS class ON class.oid = tree.oid JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+SELECT namespace.nspname, class.relname, pg_relation_size(class.oid) / current_setting('block_size')::bigint,
+    pg_relation_filepath(class.oid)
+FROM tree JOIN pg_class AS class ON class.oid = tree.oid
+JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
 WHERE class.relkind = 'r' ORDER BY class.relname
 """
 _COLUMNS = "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass(%(name)s) AND NOT attisdropped"
@@ -42,12 +44,16 @@ _LOCK = "SELECT pg_advisory_xact_lock(pg_catalog.hashtextextended('klaviyo_pg.pa
 
 
 class Partition(NamedTuple):
-    """A table, or one of its partitions, and its size in pages."""
+    """A table, or one of its partitions, its size in pages, and the server's file with the rows.
+
+    VACUUM FULL and CLUSTER move all rows into another file.
+    """
 
     table: Table
     schema: str
     name: str
     pages: int
+    file: str
 
     @property
     def identifier(self) -> Identifier:

@@ -3,9 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-import polars as pl
-
-from klaviyo_pg.catalogue import Load, loads
+from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import NotFound
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import clock, lookups, member_lists, sweep_ledger, watermarks
@@ -13,7 +11,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Membership, MembershipPage, Suppression
 from klaviyo_pg.windows import AnyWindow
-from pipeline.batch import Batch
+from pipeline.batch import Batch, CleanedFrames, batch_of
 from pipeline.chunks import key_of
 from pipeline.streams.events import EVENTS
 from pipeline.streams.exclusions import EXCLUSIONS
@@ -65,24 +63,17 @@ class _Sweep:
     def batch(self, pages: Sequence[MembershipPage]) -> Batch:
         rows = [row for page in pages for row in page.rows]
         suppressed = [row for page in pages for row in page.suppressions]
-        frame, nul_characters = membership.memberships(rows, self._reading.run.account_id)
-        suppressions = membership.suppressions(suppressed)
-        stubs = people.stubs(((row.member_id, None) for row in rows), self._reading.integration_id)
-        return Batch(
-            [
-                *(self._part.record(pages) if self._is_sweep else ()),
-                (loads.STG_MEMBER_LISTS, frame),
-                (loads.MEMBER_STUBS, stubs.frame),
-                (loads.LIST_SUPPRESSIONS, suppressions.frame),
-                *self._answers(rows, suppressed),
-            ],
-            {"stg_member_lists": [reject for page in pages for reject in page.rejects]},
-            {"stg_member_lists": nul_characters, "list_suppressions": suppressions.nul_characters},
-        )
+        met = ((row.member_id, None) for row in rows)
+        frames = [
+            *(self._part.record(pages) if self._is_sweep else ()),
+            (loads.STG_MEMBER_LISTS, membership.memberships(rows, self._reading.run.account_id)),
+            (loads.MEMBER_STUBS, people.stubs(met, self._reading.integration_id)),
+            (loads.LIST_SUPPRESSIONS, membership.suppressions(suppressed)),
+            *self._answers(rows, suppressed),
+        ]
+        return batch_of(frames, {"stg_member_lists": [reject for page in pages for reject in page.rejects]})
 
-    def _answers(
-        self, rows: Sequence[Membership], suppressed: Sequence[Suppression]
-    ) -> list[tuple[Load, pl.DataFrame]]:
+    def _answers(self, rows: Sequence[Membership], suppressed: Sequence[Suppression]) -> CleanedFrames:
         looked_up, self._looked_up = self._looked_up, []
         if not self._is_sweep:
             return []

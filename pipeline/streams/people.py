@@ -18,6 +18,7 @@ from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch, protection_of
 from pipeline.streams.stream import Finish, OpenedChunk, Reading, Stream, by_rows, collected, nothing
 from transforms import people
+from transforms.clean import Cleaned
 from transforms.digests import NO_DIGEST, digest_of
 
 _BATCH_ROWS = 1_000  # people in one transaction, in ten requests: what a kill costs each reader at most
@@ -163,7 +164,7 @@ def people_batch(reading: Reading, found: WithStored) -> Batch:
 
 def _members(
     reading: Reading, read: Sequence[Profile], at: datetime, digests: Mapping[str, int]
-) -> list[tuple[Load, people.Members]]:
+) -> list[tuple[Load, Cleaned]]:
     """Return the frames of people: first of those with their consent, then of those whose consent is unknown."""
     has_digests = reading.source.lists_people
     whole = loads.MEMBERS if has_digests else loads.UNDIGESTED_MEMBERS

@@ -10,7 +10,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Page, Report
 from klaviyo_pg.windows import AnyWindow, Window
-from pipeline.batch import Batch
+from pipeline.batch import Batch, batch_of
 from pipeline.streams.dimensions import MAPPED_METRICS
 from pipeline.streams.stream import OpenedChunk, Reading, Stream, as_one_batch, collected
 from transforms import reports
@@ -31,7 +31,7 @@ def _report(name: str, kind: str, fetch: Fetch, load: Load) -> Stream:
         def batch(pages: Sequence[Page[Report]]) -> Batch:
             rows, unreadable = collected(pages)
             made = reports.reports(rows, days, load, kind, reading.integration_id)
-            return Batch([(load, made.frame)], {name: unreadable}, {name: made.nul_characters})
+            return batch_of([(load, made)], {name: unreadable})
 
         def finish(account: Account, guard: Guard) -> None:
             if guard.believes_losses:  # days whose losses are not believed are read again by the next run

@@ -12,7 +12,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Membership, Page
 from klaviyo_pg.windows import AnyWindow
-from pipeline.batch import Batch
+from pipeline.batch import Batch, batch_of
 from pipeline.chunks import key_of
 from pipeline.streams.dimensions import SEGMENTS
 from pipeline.streams.lists import was_readable
@@ -75,14 +75,16 @@ class _Sweep:
 
     def batch(self, pages: Sequence[Page[Membership]]) -> Batch:
         rows, rejects = collected(pages)
-        frame, nul_characters = membership.segment_members(rows, self._reading.integration_id)
-        stubs = people.stubs(((row.member_id, None) for row in rows), self._reading.integration_id)
-        frames = [(loads.SEGMENT_MEMBERS, frame), (loads.MEMBER_STUBS, stubs.frame)]
+        integration_id = self._reading.integration_id
+        frames = [
+            (loads.SEGMENT_MEMBERS, membership.segment_members(rows, integration_id)),
+            (loads.MEMBER_STUBS, people.stubs(((row.member_id, None) for row in rows), integration_id)),
+        ]
         if self._is_sweep:
             found = [(row.member_id, "found") for row in rows]
             swept = membership.swept(self._segment_id, self._reading.run.id, found)
             frames = [*self._part.record(pages), *frames, (loads.SWEPT_MEMBERS, swept)]
-        return Batch(frames, {"segment_members": rejects}, {"segment_members": nul_characters})
+        return batch_of(frames, {"segment_members": rejects})
 
     def finish(self, account: Account, guard: Guard) -> None:
         """Record who has left, in the transaction of the last members.

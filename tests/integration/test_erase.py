@@ -48,6 +48,12 @@ ATTRIBUTED = (("event_key", "events"), ("attributed_event_key", "clicks"))
 PEOPLE = (("one", "p1", ADDRESS), ("one", "p2", "bob@example.com"), ("two", "p1", ADDRESS))
 
 
+@pytest.fixture(autouse=True)
+def registered(connection: psycopg.Connection) -> None:
+    """Register account "one"."""
+    connection.execute("INSERT INTO integrations (name, esp_integration_id) VALUES ('one', 'one')")
+
+
 @pytest.fixture
 def people(merged: Any, connection: psycopg.Connection) -> None:
     """Store two people with rows in every table, the first of them in two accounts."""

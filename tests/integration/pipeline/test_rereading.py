@@ -37,7 +37,7 @@ def reread(warehouse: Warehouse, run: Result, *tables: str) -> list[Reread]:
         streams = streams_to_read(tables, selection_of(settings), source)
 
         def work(account: Account) -> list[Reread]:
-            read_again(account, streams)
+            read_again(account, streams, tables)
             return requests_for(account, streams, source, settings)
 
         return transact(session, run.run, work)
@@ -97,6 +97,26 @@ def test_rows_that_were_damaged_are_restored(loaded: Warehouse, shop: FakeAccoun
     assert [loaded.column(query) for query in queries] == before
     assert restored["member_consents"] == (0, 2)
     assert restored["stg_member_lists"] == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("table", "streams"), [("member_lists", []), ("stg_member_lists", ["list_members"]), ("templates", ["templates"])]
+)
+def test_member_lists_is_derived_as_a_whole(
+    loaded: Warehouse, shop: FakeAccount, table: str, streams: list[str]
+) -> None:
+    """From what is stored, if only it is named; else after the tables that it is derived from were read."""
+    ran = loaded.daily()
+    rows = "SELECT member_id, is_subscribed FROM member_lists ORDER BY key"
+    before = loaded.rows(rows)
+    loaded.execute("DELETE FROM member_lists WHERE member_id = 'P0'")
+    loaded.execute("UPDATE member_lists SET is_subscribed = NOT coalesce(is_subscribed, false)")
+    shop.recover()
+    assert [each.stream for each in reread(loaded, ran, table)] == streams
+    assert loaded.daily().exit_code == 0
+    assert (loaded.rows(rows) == before) is (table != "templates")
+    in_full = [each for each in sent(shop, ["profiles", "memberships"]) if each.window.start is None]
+    assert bool(in_full) is (table == "stg_member_lists")
 
 
 def test_a_stream_stays_due_until_it_was_read(loaded: Warehouse, shop: FakeAccount) -> None:

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from threading import Barrier, Thread, Timer
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psycopg
 import pytest
@@ -422,9 +422,11 @@ def without_answer(session: Session, warehouse: Warehouse, end: str) -> Iterator
         raise DatabaseAway
 
     session.database.transaction = transaction  # type: ignore[method-assign]
-    yield
-    server.join()
-    lost.close()
+    try:
+        yield
+    finally:
+        server.join()
+        lost.close()
 
 
 @pytest.mark.parametrize(
@@ -450,11 +452,37 @@ def test_work_is_committed_once_when_the_answer_to_the_commit_is_lost(
         assert warehouse.one("SELECT count(*) FROM klaviyo_internal.commits") == 1
 
 
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+def test_a_run_is_opened_once_when_the_answer_to_the_commit_is_lost(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """The next attempt does not take it for one that did not finish. Its notes stay, and its requests count once."""
+    salted = warehouse.variant(personal_data="hash", personal_data_salt="a salt that is long enough for hashes")
+    salted.daily()
+    usual, attempts = runs._open, 0
+
+    def without_answer_once(session: Session, *values: Any) -> Any:
+        nonlocal attempts
+        attempts += 1
+        if attempts > 1:
+            return usual(session, *values)
+        with without_answer(session, warehouse, end):
+            return usual(session, *values)
+
+    monkeypatch.setattr(runs, "_open", without_answer_once)
+    with salted.variant(readable_properties=("size",)).open() as session:
+        run = runs.begin(session, "daily", {}, LOG)
+        assert (attempts, run.resumed_at) == (2, None)
+        assert [note.partition(" has")[0] for note in run.notes] == ["READABLE_PROPERTIES"]
+    assert warehouse.rows("SELECT run_id, requests FROM runs WHERE state = 'running'") == [(run.id, 1)]
+
+
 def test_work_that_writes_nothing_leaves_nothing(warehouse: Warehouse) -> None:
     with warehouse.open() as session:
         run = runs.begin(session, "daily", {}, LOG)
+        left = warehouse.rows("SELECT * FROM klaviyo_internal.commits")
         assert runs.transact(session, run, lambda account: account.is_true("SELECT true"))
-        assert warehouse.one("SELECT count(*) FROM klaviyo_internal.commits") == 0
+        assert warehouse.rows("SELECT * FROM klaviyo_internal.commits") == left
 
 
 def test_a_claim_waits_for_a_transaction_of_its_last_holder(warehouse: Warehouse) -> None:
