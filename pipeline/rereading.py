@@ -10,7 +10,7 @@ from klaviyo_pg.catalogue import DATA, TABLES
 from klaviyo_pg.catalogue.account import ACCOUNTS
 from klaviyo_pg.catalogue.membership import LIST_NAMES, MEMBER_LISTS
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.klaviyo.source import Source
+from klaviyo_pg.klaviyo.dialect import Dialect
 from klaviyo_pg.postgres import lookups, member_lists, report_ledger, run_ledger, segments, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.settings import Settings
@@ -44,7 +44,7 @@ class Reread(NamedTuple):
     is_every_run: bool = False
 
 
-def streams_to_read(names: Collection[str], settings: Settings, source: Source) -> list[Stream]:
+def streams_to_read(names: Collection[str], settings: Settings, dialect: Dialect) -> list[Stream]:
     """Return the streams that fill tables, in order, without events. member_lists is derived, and needs no stream.
 
     Raises BadSettings where there is no such table, where only events or runs themselves fill it, and where TABLES or
@@ -52,7 +52,7 @@ def streams_to_read(names: Collection[str], settings: Settings, source: Source) 
     """
     _check_names(names)
     selected = selection_of(settings)
-    filling = {name: _streams_of(name, source) for name in names if name != ACCOUNTS.name}
+    filling = {name: _streams_of(name, dialect) for name in names if name != ACCOUNTS.name}
     for name, streams in filling.items():
         if not streams:
             raise BadSettings(
@@ -77,13 +77,13 @@ def _check_names(names: Collection[str]) -> None:
             raise BadSettings(f"Klaviyo has no rows of {name}: runs write them{when}.")
 
 
-def _streams_of(table: str, source: Source) -> list[Stream]:
+def _streams_of(table: str, dialect: Dialect) -> list[Stream]:
     filling = (stream for stream in STREAMS.values() if stream not in _NOT_BY_ITSELF and table in stream.tables)
-    return [stream for stream in filling if _is_offered(stream, source)]
+    return [stream for stream in filling if _is_offered(stream, dialect)]
 
 
-def _is_offered(stream: Stream, source: Source) -> bool:
-    return (source.lists_people or stream not in _OF_PEOPLE) and (source.reads_reports or stream not in REPORTS)
+def _is_offered(stream: Stream, dialect: Dialect) -> bool:
+    return (dialect.lists_people or stream not in _OF_PEOPLE) and (dialect.reads_reports or stream not in REPORTS)
 
 
 def derives_member_lists(names: Collection[str], streams: Iterable[Stream]) -> bool:
@@ -103,16 +103,16 @@ def read_again(account: Account, streams: Collection[Stream], tables: Collection
     run_ledger.begin_anew(account, "daily")
 
 
-def requests_for(account: Account, streams: Sequence[Stream], source: Source, settings: Settings) -> list[Reread]:
+def requests_for(account: Account, streams: Sequence[Stream], dialect: Dialect, settings: Settings) -> list[Reread]:
     """Estimate the requests that reading streams in full takes, by the number of rows that are stored."""
-    return [_requests_for(account, stream, source, settings) for stream in streams]
+    return [_requests_for(account, stream, dialect, settings) for stream in streams]
 
 
-def _requests_for(account: Account, stream: Stream, source: Source, settings: Settings) -> Reread:
+def _requests_for(account: Account, stream: Stream, dialect: Dialect, settings: Settings) -> Reread:
     if stream in REPORTS:
         return Reread(stream.name, -(-settings.report_days // LONGEST[stream.name]))
     if stream in _BY_SUBJECT:
-        if source.looks_up_memberships:
+        if dialect.looks_up_memberships:
             return Reread(stream.name, None)
         members = lookups.rows_by_subject(account, stream.table, f"{stream.subject}_id")
         if stream is SEGMENT_MEMBERS:

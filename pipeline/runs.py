@@ -16,7 +16,7 @@ import psycopg
 
 from klaviyo_pg import rows
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped
+from klaviyo_pg.errors import BadSettings, ClaimLost, KlaviyoPgError, Stopped
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import accounts, claims, clock, commits, details, future, run_ledger, schema, schema_lock
@@ -28,7 +28,7 @@ from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
 from pipeline import checks, kept_events, refused
 from pipeline.batch import Batch, protect
-from pipeline.session import ClaimLost, Session
+from pipeline.session import Session
 from transforms import definitions
 
 _LONGEST_OPENING = 60.0  # seconds that opening or joining a run is repeated while the database is away
@@ -87,7 +87,7 @@ def _with_claims(
 
     def guarded(connection: psycopg.Connection) -> Result:
         nonlocal unanswered
-        check_time(session.hold_claims(connection))
+        check_time(session.claims.hold_for_transaction(connection))
         account = run.account(connection)
         if unanswered is not None and commits.was_committed(account, writer, unanswered[0]):
             return unanswered[1]
@@ -101,7 +101,7 @@ def _with_claims(
         try:
             return session.database.patiently(guarded)
         except ClaimLost:
-            session.database.wait_for(session.renew_claims)
+            session.database.wait_for(session.claims.renew)
 
 
 def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log, is_limited: bool = False) -> Run:
@@ -167,8 +167,8 @@ def _open(
         account_id = described.id if described else settings.klaviyo_account_id
         account, account_id = _registered(connection, settings, account_id)
         checks.check_stays(account, settings.klaviyo_integration)
-        session.claim(account.integration_id, flow)
-        session.hold_claims(connection)
+        session.claims.take(account.integration_id, flow)
+        session.claims.hold_for_transaction(connection)
         checks.check_stays(account, settings.klaviyo_integration)  # removing it can have ended before the claim
         if last.result is not None and commits.was_committed(account, writer, last.token):
             return last.result
@@ -280,7 +280,7 @@ def join(session: Session, run_id: str, flow: str, claim: str, answer_seconds: f
     """
     session.check_claims_work()
     started = session.database.wait_for(partial(_started, session, run_id, flow), _LONGEST_OPENING)
-    session.database.wait_for(partial(session.claim, started.integration_id, claim), _LONGEST_OPENING)
+    session.database.wait_for(partial(session.claims.take, started.integration_id, claim), _LONGEST_OPENING)
     return Run(run_id, started.integration_id, started.account_id, started.as_of, session.settings, answer_seconds)
 
 
@@ -306,7 +306,7 @@ def add_requests(session: Session, run: Run, traffic: Traffic) -> None:
 
     Where the database does not accept the note, the error of the chunk is what matters.
     """
-    if session.has_lost_claims:
+    if session.claims.are_lost:
         return
     with suppress(KlaviyoPgError, psycopg.Error), session.database.transaction() as connection:
         run_ledger.add_requests(run.account(connection), run.id, traffic)
@@ -324,6 +324,6 @@ def close_after_error(session: Session, run: Run, state: RunState, message: str)
     A run that another process has taken over is left to that process.
     """
     with suppress(KlaviyoPgError, psycopg.Error), session.database.transaction() as connection:
-        session.renew_claims()
-        session.hold_claims(connection)
+        session.claims.renew()
+        session.claims.hold_for_transaction(connection)
         run_ledger.close_run(run.account(connection), run.id, state, message)

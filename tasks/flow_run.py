@@ -119,7 +119,7 @@ def _finish(session: Session, flow: str, job: Job) -> State[Any]:
         close_after_error(session, job.run, report.state, " ".join(report.sentences))
     else:
         job.workers.call(runs.finish, job.run, report.state, report.sentences)
-    session.release_claims()
+    session.claims.release_all()
     _announce(flow, report, job, rows_read(counts))
     return state_of(report, figures(counts))
 

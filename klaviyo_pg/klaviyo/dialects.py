@@ -6,6 +6,7 @@ from klaviyo_pg.errors import RetiredRevision
 from klaviyo_pg.klaviyo.client import Client, Endpoint
 from klaviyo_pg.klaviyo.current import source as current
 from klaviyo_pg.klaviyo.current.source import CurrentSource
+from klaviyo_pg.klaviyo.dialect import Dialect
 from klaviyo_pg.klaviyo.legacy.source import LegacySource
 from klaviyo_pg.klaviyo.pace import Limit, Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
@@ -55,9 +56,9 @@ def open_source(settings: Settings, pace: Pace | None = None, sizes: PageSizes |
     return _DIALECTS[settings.klaviyo_dialect](settings, patience, pace, sizes)
 
 
-def lists_people(settings: Settings) -> bool:
-    """Return `Source.lists_people` of the dialect of the settings, without a connection."""
-    return _SOURCES[settings.klaviyo_dialect].lists_people
+def dialect_of(settings: Settings) -> Dialect:
+    """Return the traits of the dialect of the settings."""
+    return _SOURCES[settings.klaviyo_dialect].dialect
 
 
 def published_limits(dialect: str) -> Mapping[str, Limit]:

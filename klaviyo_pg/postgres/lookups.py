@@ -81,9 +81,7 @@ def has_unlisted_events(account: Account, since: datetime) -> bool:
 
 def rows(account: Account, table: Table) -> int:
     """Return the number of the account's rows in a table."""
-    row = account.execute("SELECT count(*) FROM {} WHERE esp_integration_id = %(account)s", table).fetchone()
-    assert row is not None
-    return int(row[0])
+    return int(account.scalar("SELECT count(*) FROM {} WHERE esp_integration_id = %(account)s", table))
 
 
 def rows_by_subject(account: Account, table: Table, column: str) -> dict[str, int]:
@@ -98,13 +96,13 @@ def list_ids(account: Account) -> list[str]:
         "SELECT id FROM {} WHERE esp_integration_id = %(account)s AND list_type = 'list' AND deleted_at IS NULL"
         " ORDER BY id"
     )
-    return [list_id for (list_id,) in account.execute(query, dimensions.LISTS)]
+    return account.column(query, dimensions.LISTS)
 
 
 def coupon_ids(account: Account) -> list[str]:
     """Return the IDs of the account's coupons, in order. Deleted ones are left out."""
     query = "SELECT id FROM {} WHERE esp_integration_id = %(account)s AND deleted_at IS NULL ORDER BY id"
-    return [coupon_id for (coupon_id,) in account.execute(query, on_request.COUPONS)]
+    return account.column(query, on_request.COUPONS)
 
 
 def subscribers(account: Account, since: datetime | None, after: str, limit: int) -> list[tuple[str, str | None]]:
@@ -134,8 +132,7 @@ def count_subscribers(account: Account) -> int:
         "SELECT count(*) FROM (SELECT DISTINCT member_id FROM {}"
         " WHERE esp_integration_id = %(account)s AND change = 'subscribed') AS people"
     )
-    [(number,)] = account.execute(query, membership.SUBSCRIPTION_CHANGES)
-    return int(number)
+    return int(account.scalar(query, membership.SUBSCRIPTION_CHANGES))
 
 
 def incomplete_members(account: Account, since: datetime | None, digits: str, after: str, limit: int) -> list[str]:
@@ -147,15 +144,13 @@ def incomplete_members(account: Account, since: datetime | None, digits: str, af
     looked for again after a day, and after that no more.
     """
     values = {"since": since, "first": digits[0], "end": chr(ord(digits[-1]) + 1), "after": after, "limit": limit}
-    rows = account.execute(_INCOMPLETE, *_TABLES, **values)
-    return [member_id for (member_id,) in rows]
+    return account.column(_INCOMPLETE, *_TABLES, **values)
 
 
 def count_incomplete(account: Account, most: int) -> int:
     """Return how many members `incomplete_members` would return, at most so many."""
     query = f"SELECT count(*) FROM ({_INCOMPLETE}) AS incomplete"
-    [(number,)] = account.execute(query, *_TABLES, since=None, first="0", end="g", after="", limit=most)
-    return int(number)
+    return int(account.scalar(query, *_TABLES, since=None, first="0", end="g", after="", limit=most))
 
 
 def names(account: Account) -> dict[str, str]:

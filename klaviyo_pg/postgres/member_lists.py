@@ -1,5 +1,4 @@
-"""member_lists, derived in the database from the extracted tables, and the sweeps of lists. The caller owns the
-transaction.
+"""member_lists, derived in the database from the extracted tables. The caller owns the transaction.
 
 Only the rows of people who are concerned by a change (`klaviyo_pg.postgres.touched`) are derived again. No rule depends
 on the present, so that no row changes by the passing of time.
@@ -10,7 +9,7 @@ from datetime import timedelta
 from hashlib import md5
 from typing import NamedTuple
 
-from psycopg.sql import SQL, Composable, Composed, Identifier, Literal, Placeholder
+from psycopg.sql import SQL, Composable, Identifier, Placeholder
 
 from klaviyo_pg.catalogue import membership
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
@@ -18,11 +17,8 @@ from klaviyo_pg.postgres import claims, list_names, touched
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.dropped_rows import check_stored
 from klaviyo_pg.postgres.erased_people import block_erasing
-from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
+from klaviyo_pg.postgres.membership_sweeps import SWEEPS
 from klaviyo_pg.postgres.statements import row_key
-
-SWEEPS = "membership_sweep"
-"""The name under which watermarks record when all members of a list were last read."""
 
 # The rules are those of docs/people.md. A change of one list concerns the list that it was resolved to; an unsubscribe
 # that could not be resolved, because several lists had the name at that time, concerns each of them. A source with a
@@ -143,34 +139,6 @@ SELECT (SELECT count(*) FROM derived), (SELECT count(*) FROM changed),
     count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new)
 FROM merged
 """
-# Someone who joined again after an absence, according to an event, but is not on the list, becomes absent again.
-# EXCEPT and a join by key are fast even right after the table was filled, when Postgres has no statistics about it.
-_LEFT = """
-WITH missing AS MATERIALIZED (
-    (
-        SELECT member_id FROM {stg_member_lists} AS stored
-        WHERE stored.esp_integration_id = %(account)s AND stored.list_id = %(list_id)s AND NOT %(only_looked_up)s
-        UNION ALL SELECT member_id FROM {asked} AS asked WHERE %(only_looked_up)s
-    )
-    EXCEPT SELECT member_id FROM {found} AS found
-)
-SELECT stored._sync_id, stored.member_id AS row_key FROM {stg_member_lists} AS stored, missing
-WHERE stored._sync_id = md5(%(list_id)s || ':' || missing.member_id)
-AND stored.esp_integration_id = %(account)s AND {is_present}
-"""
-_IS_PRESENT = """
-(stored.absent_since IS NULL OR EXISTS (
-    SELECT FROM {member_lists} AS current WHERE current.key = {key} AND current.unsubscribed_at IS NULL
-))
-"""
-_STORED = """
-SELECT count(*) FROM {stg_member_lists} AS stored
-WHERE stored.esp_integration_id = %(account)s AND stored.list_id = %(list_id)s AND {is_present}
-"""
-_END_SWEEP = """
-UPDATE {stg_member_lists} AS stored SET absent_since = now(), __synced_at = now() FROM ({left}) AS gone
-WHERE stored._sync_id = gone._sync_id AND stored.esp_integration_id = %(account)s
-"""
 # A sweep that did not find a person counts even if an event says that the person joined again before the sweep.
 _ABSENT_AGAIN = """
 UPDATE {stg_member_lists} AS stored SET absent_since = sweep.watermark, __synced_at = now()
@@ -226,22 +194,6 @@ WHOLE_AGAIN = timedelta(days=30)
 """After this time, member_lists is derived as a whole, in case a change was made while triggers were disabled."""
 _ALL = SQL("true")
 _ARE_DERIVED = SQL("{}.member_id IN (SELECT member_id FROM pg_temp.deriving)")
-_ANSWERED = """
-(
-    SELECT member_id FROM {swept_members} AS swept
-    WHERE swept.esp_integration_id = %(account)s AND swept.list_id = %(list_id)s AND swept.sweep = %(sweep)s
-    AND swept.answer = {answer}
-)
-"""
-_LIFT = """
-UPDATE {list_suppressions} AS stored SET lifted_at = now(), __synced_at = now()
-WHERE stored.esp_integration_id = %(account)s AND stored.list_id = %(list_id)s AND stored.lifted_at IS NULL
-AND NOT EXISTS (
-    SELECT FROM {swept_members} AS swept
-    WHERE swept.esp_integration_id = %(account)s AND swept.list_id = %(list_id)s AND swept.sweep = %(sweep)s
-    AND swept.member_id = stored.member_id AND swept.answer = 'suppressed'
-)
-"""
 
 
 class Derived(NamedTuple):
@@ -329,54 +281,3 @@ def mark_absent_again(account: Account, list_id: str) -> None:
 def _mark_absent_again(account: Account, limit: Composable, **values: object) -> None:
     query = account.compose(_ABSENT_AGAIN, limit=limit)
     account.execute(query, sweeps=SWEEPS, **values)
-
-
-def _left(account: Account) -> Missing:
-    """Return what a sweep did not find. Its queries need `list_id`, `sweep` and `only_looked_up`."""
-    key = row_key(SQL("{} || ':' || stored.member_id").format(Placeholder("list_id")))
-    is_present = account.compose(_IS_PRESENT, key=key)
-    asked, found = (_answered(account, answer) for answer in ("asked", "found"))
-    left = account.compose(_LEFT, asked=asked, found=found, is_present=is_present)
-    return Missing(membership.STG_MEMBER_LISTS, left, account.compose(_STORED, is_present=is_present))
-
-
-def _answered(account: Account, answer: str) -> Composed:
-    """Return the query of the members with this answer in a sweep. It needs `list_id` and `sweep`."""
-    return account.compose(_ANSWERED, answer=Literal(answer))
-
-
-def is_sweep_believed(account: Account, guard: Guard, list_id: str, sweep: str, only_looked_up: bool) -> bool:
-    """Return whether the members that a complete sweep did not find may be marked as absent.
-
-    Raises UnconfirmedLoss if they are more than the guard believes.
-    """
-    left = _left(account)
-    missing = left._replace(rows=account.compose("SELECT row_key FROM ({left}) AS gone", left=left.rows))
-    return is_believed(account, guard, missing, list_id=list_id, sweep=sweep, only_looked_up=only_looked_up)
-
-
-def end_sweep(account: Account, list_id: str, sweep: str, only_looked_up: bool) -> int:
-    """Mark as absent the members of a list that a complete sweep did not find, and return how many are newly absent.
-
-    `only_looked_up` limits this to people that the sweep looked up by address, for a source that returns no others.
-    """
-    query = account.compose(_END_SWEEP, left=_left(account).rows)
-    return account.execute(query, list_id=list_id, sweep=sweep, only_looked_up=only_looked_up).rowcount
-
-
-def count_found(account: Account, list_id: str, sweep: str) -> int:
-    """Return how many members a sweep of a list has found so far."""
-    query = account.compose("SELECT count(*) FROM {found} AS found", found=_answered(account, "found"))
-    [(found,)] = account.execute(query, list_id=list_id, sweep=sweep)
-    return int(found)
-
-
-def lift_suppressions(account: Account, list_id: str, sweep: str) -> int:
-    """Mark as lifted the suppressions from a list that a complete sweep did not find, and return their number."""
-    return account.execute(_LIFT, list_id=list_id, sweep=sweep).rowcount
-
-
-def delete_sweeps(account: Account, list_id: str) -> None:
-    """Delete the answers of all sweeps of a list, including interrupted ones."""
-    query = "DELETE FROM {swept_members} WHERE esp_integration_id = %(account)s AND list_id = %(list_id)s"
-    account.execute(query, list_id=list_id)

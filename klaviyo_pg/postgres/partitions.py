@@ -13,7 +13,7 @@ from psycopg import Connection
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from klaviyo_pg.catalogue import Table
-from klaviyo_pg.postgres import definitions
+from klaviyo_pg.postgres import definitions, queries
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.lines import times_of
 from klaviyo_pg.postgres.statements import qualified
@@ -69,8 +69,7 @@ def stored_partitions(account: Account, table: Table) -> list[Partition]:
 
 def is_partitioned(connection: Connection, schema: str, table: Table) -> bool:
     """Return whether a table exists and is partitioned."""
-    row = connection.execute(_IS_PARTITIONED, [qualified(schema, table).as_string(connection)]).fetchone()
-    return row is not None and bool(row[0])
+    return bool(queries.scalar(connection, _IS_PARTITIONED, [qualified(schema, table).as_string(connection)]))
 
 
 def outer(schema: str, table: Table) -> Iterator[Composed]:
@@ -141,7 +140,7 @@ def _create(account: Account, table: Table, name: str, month: date) -> None:
     account.execute(
         account.compose("CREATE TABLE IF NOT EXISTS {partition} (LIKE {} INCLUDING ALL)", table, partition=partition)
     )
-    existing = {each for (each,) in account.execute(_COLUMNS, name=partition.as_string(account.connection))}
+    existing = set(account.column(_COLUMNS, name=partition.as_string(account.connection)))
     for column in (each for each in table.columns if each.name not in existing):
         definition = definitions.column_definition(column)
         account.execute(

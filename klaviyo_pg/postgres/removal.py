@@ -86,9 +86,8 @@ def _estimated(account: Account, part: Partition) -> int:
     if not part.pages:
         return 0
     share = min(1.0, _SAMPLED_PAGES / part.pages)
-    row = account.execute(SQL(_COUNT).format(part.identifier), percent=100 * share).fetchone()
-    assert row is not None
-    return round(int(row[0]) / share)
+    rows = int(account.scalar(SQL(_COUNT).format(part.identifier), percent=100 * share))
+    return round(rows / share)
 
 
 def ranges(account: Account) -> list[PageRange]:

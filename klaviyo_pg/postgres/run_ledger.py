@@ -217,7 +217,7 @@ def last_duration(account: Account, flow: str, selection: str) -> timedelta | No
 
     Those two say nothing about the next one: the one read less, the other everything.
     """
-    row = account.execute(
+    duration: timedelta | None = account.scalar(
         "SELECT finished_at - started_at FROM {} AS run WHERE esp_integration_id = %(account)s AND flow = %(flow)s"
         " AND selection = %(selection)s AND state = ANY(%(finished)s) AND as_of = started_at"
         " AND finished_at > started_at AND EXISTS (SELECT FROM {} AS earlier"
@@ -230,8 +230,8 @@ def last_duration(account: Account, flow: str, selection: str) -> timedelta | No
         flow=flow,
         selection=selection,
         finished=list(FINISHED),
-    ).fetchone()
-    return None if row is None else row[0]
+    )
+    return duration
 
 
 def last_run(account: Account, flow: str | None = None) -> LastRun | None:
@@ -294,8 +294,7 @@ def has_rejected(account: Account, run_id: str, table: str) -> bool:
 def new_rejects(account: Account, run_id: str) -> int:
     """Return how many records a run has rejected that no earlier run had rejected."""
     query = "SELECT count(*) FROM {} WHERE esp_integration_id = %(account)s AND run_id = %(run_id)s"
-    [(number,)] = account.execute(query, bookkeeping.REJECTS, run_id=run_id)
-    return int(number)
+    return int(account.scalar(query, bookkeeping.REJECTS, run_id=run_id))
 
 
 def has_finished_before(account: Account, run_id: str) -> bool:

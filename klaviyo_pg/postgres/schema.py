@@ -18,6 +18,7 @@ from klaviyo_pg.postgres import (
     messages,
     partitions,
     push_tokens,
+    queries,
     revenue,
     stored_marts,
     time_zones,
@@ -135,11 +136,11 @@ def _upgrade(connection: Connection, schema: str, storage: Storage) -> None:
     created = list(missing(schema, existing, storage=storage))
     for statement in created:
         connection.execute(statement)
-    logged = {name for (name,) in connection.execute(_LOGGED, [schemas.both(schema)])}
+    logged = set(queries.column(connection, _LOGGED, [schemas.both(schema)]))
     for table in TABLES:
         if table.unlogged and table.name in logged:
             connection.execute(definitions.set_unlogged(schema, table))
-    indexes = {row[0] for row in connection.execute(_INDEXES, [schemas.both(schema)])}
+    indexes = set(queries.column(connection, _INDEXES, [schemas.both(schema)]))
     for statement in missing_indexes(schema, indexes, storage=storage):
         connection.execute(statement)
     touched.install(connection, schema)
@@ -154,7 +155,7 @@ def _missing_schemas(connection: Connection, schema: str) -> list[str]:
 
     Raises DatabaseUnusable if the user may not create them.
     """
-    existing = {name for (name,) in connection.execute(_SCHEMAS, [schemas.both(schema)])}
+    existing = set(queries.column(connection, _SCHEMAS, [schemas.both(schema)]))
     missing = [name for name in schemas.both(schema) if name not in existing]
     if missing:
         _check_may_create(connection, missing)
@@ -219,8 +220,7 @@ def exists(connection: Connection, schema: str) -> bool:
 
 def has_table(connection: Connection, schema: str, table: Table) -> bool:
     """Return whether a table exists: a warehouse of an earlier version lacks some."""
-    row = connection.execute(_TABLE_EXISTS, [qualified(schema, table).as_string(connection)]).fetchone()
-    return row is not None and bool(row[0])
+    return bool(queries.scalar(connection, _TABLE_EXISTS, [qualified(schema, table).as_string(connection)]))
 
 
 def check_storage(connection: Connection, schema: str, storage: Storage) -> None:

@@ -40,7 +40,7 @@ _COLUMNS = """
     SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
     WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
-_IS_OURS = "SELECT obj_description(oid, 'pg_namespace') = %s FROM pg_namespace WHERE nspname = %s"
+_IS_OURS = "SELECT obj_description(oid, 'pg_namespace') = %(mark)s FROM pg_namespace WHERE nspname = %(name)s"
 _OF_SCHEMA = "Created by klaviyo-pg views."
 _MARK = re.compile(r"Created by klaviyo-pg views: account (\S+) in the schema (.+)\.$")
 
@@ -130,8 +130,7 @@ def _drop_own(account: Account, name: str) -> bool:
     views = [found for found, comment in objects if _is_over(account, comment)]
     if views:
         _drop(account, name, views)
-    row = account.connection.execute(_IS_OURS, [_OF_SCHEMA, name]).fetchone()
-    if len(views) == len(objects) and row is not None and row[0]:
+    if len(views) == len(objects) and account.is_true(_IS_OURS, mark=_OF_SCHEMA, name=name):
         account.execute(SQL("DROP SCHEMA {}").format(Identifier(name)))
     return bool(views)
 

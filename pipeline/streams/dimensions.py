@@ -113,7 +113,7 @@ def _destinations(reading: Reading, rows: Iterable[Metric], account: Account) ->
     named |= {row.id: routing.KnownMetric(row.id, row.name) for row in rows}
     stored = {each: row.destination for each, row in before.items()}
     destinations = routing.destinations(named.values(), stored, reading.run.settings.destinations)
-    others = claims.held(account, [flow for flow in claims.FLOWS if not reading.session.holds_claim(flow)])
+    others = claims.held(account, [flow for flow in claims.FLOWS if flow not in reading.session.claims])
     if others or backfill_ledger.parts_alive(account):
         destinations |= stored
     if "daily" in others and stored:  # otherwise it has read no events yet
@@ -138,7 +138,7 @@ def _campaigns(reading: Reading, rows: list[Campaign]) -> CleanedFrames:
         (loads.CAMPAIGNS, dimensions.campaigns(rows, reading.integration_id)),
         (loads.CAMPAIGN_LISTS, dimensions.campaign_lists(rows, reading.integration_id)),
     ]
-    if reading.source.reads_messages:
+    if reading.source.dialect.reads_messages:
         frames.append((loads.CAMPAIGN_MESSAGES, messages.campaign_messages(rows, reading.integration_id)))
     return [*frames, _tagged(reading, rows, "campaign")]
 
@@ -149,7 +149,7 @@ def _follow_messages(account: Account, guard: Guard) -> None:
 
 def _flows(reading: Reading, rows: list[Flow]) -> CleanedFrames:
     frames = [(loads.AUTOMATIONS, dimensions.automations(rows, reading.integration_id))]
-    if reading.source.reads_messages:
+    if reading.source.dialect.reads_messages:
         frames.append((loads.FLOW_ACTIONS, messages.flow_actions(rows, reading.integration_id)))
         frames.append((loads.FLOW_MESSAGES, messages.flow_messages(rows, reading.integration_id)))
     return [*frames, _tagged(reading, rows, "flow")]

@@ -44,7 +44,7 @@ def _open_events(reading: Reading) -> OpenedChunk:
         partial(
             making,
             protection=protection_of(reading.run.settings),
-            has_attributions=reading.source.reads_attributions,
+            has_attributions=reading.source.dialect.reads_attributions,
         ),
         stored=lambda pages: people_read.commit([record for page in pages for record in page.people_records]),
     )
@@ -57,7 +57,7 @@ def _pages(reading: Reading, people_read: PendingPeople) -> Iterator[EventPage]:
 
 def person_load(source: Source) -> Load:
     """Return how people on pages of events are stored."""
-    return loads.MEMBER_STUBS if source.lists_people else loads.CONSENTING_EVENT_MEMBERS
+    return loads.MEMBER_STUBS if source.dialect.lists_people else loads.CONSENTING_EVENT_MEMBERS
 
 
 def event_batch(

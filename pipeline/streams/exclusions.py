@@ -81,7 +81,7 @@ EXCLUSIONS = Stream(
     _BATCH_ROWS,
     (loads.MEMBER_EXCLUSIONS, loads.STG_MEMBER_EXCLUSIONS, loads.SWEPT_EXCLUSIONS, loads.SWEEPS),
     schedule="every daily run, in full",
-    probe=lambda source, window, reason: source.exclusions(source.exclusion_reasons[0], window),
+    probe=lambda source, window, reason: source.exclusions(source.dialect.exclusion_reasons[0], window),
     cursor="created",
     subject="reason",
     is_read_in_parts=True,

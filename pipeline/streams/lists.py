@@ -6,7 +6,7 @@ from datetime import datetime
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import NotFound
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import clock, lookups, member_lists, sweep_ledger, watermarks
+from klaviyo_pg.postgres import clock, lookups, member_lists, membership_sweeps, sweep_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Membership, MembershipPage, Suppression
@@ -39,7 +39,7 @@ class _Sweep:
         self._part = SweptPart(reading, self._key)
         self._is_complete = True
         self._looked_up: list[str] = []
-        self._asks_by_address = reading.source.looks_up_memberships
+        self._asks_by_address = reading.source.dialect.looks_up_memberships
         self._subscribers = _Subscribers(reading, list_id)
 
     def pages(self) -> Iterator[MembershipPage]:
@@ -95,16 +95,14 @@ class _Sweep:
             return
         run = self._reading.run
         if self._is_complete and was_readable(account, self._reading, self._key):
-            if not member_lists.is_sweep_believed(account, guard, self._list_id, run.id, self._asks_by_address):
+            if not membership_sweeps.end_sweep(account, guard, self._list_id, run.id, self._asks_by_address):
                 return
-            member_lists.end_sweep(account, self._list_id, run.id, self._asks_by_address)
             if self._asks_by_address:  # such a dialect returns suppressions by list instead of by person
-                member_lists.lift_suppressions(account, self._list_id, run.id)
-            watermarks.advance(
-                account, key_of(member_lists.SWEEPS, self._list_id), None, run.as_of, None, self._list_id
-            )
+                membership_sweeps.lift_suppressions(account, self._list_id, run.id)
+            key = key_of(membership_sweeps.SWEEPS, self._list_id)
+            watermarks.advance(account, key, None, run.as_of, None, self._list_id)
             member_lists.mark_absent_again(account, self._list_id)
-        member_lists.delete_sweeps(account, self._list_id)
+        membership_sweeps.delete_sweeps(account, self._list_id)
 
 
 class _Subscribers:
@@ -165,7 +163,7 @@ def was_readable(account: Account, reading: Reading, key: str) -> bool:
     """Record that a list or segment was read to its end, and return whether each of its records was readable."""
     assert reading.subject is not None
     sweep_ledger.forget_others(account, reading.run.id, key)
-    found = member_lists.count_found(account, reading.subject, reading.run.id)
+    found = membership_sweeps.count_found(account, reading.subject, reading.run.id)
     return sweep_ledger.finish_part(account, reading.run.id, key, reading.part, True, found)
 
 

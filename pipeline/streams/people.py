@@ -46,7 +46,7 @@ def _open_profiles(reading: Reading) -> OpenedChunk:
 
 
 def _open_incomplete(reading: Reading) -> OpenedChunk:
-    if reading.source.lists_people:
+    if reading.source.dialect.lists_people:
         return open_looked_up(reading, _looked_up(reading))
     since = reading.run.as_of - _INCOMPLETE_FOR
     pages = (page for ids in _incomplete(reading, since) for page in reading.source.people(ids))
@@ -166,7 +166,7 @@ def _members(
     reading: Reading, read: Sequence[Profile], at: datetime, digests: Mapping[str, int]
 ) -> list[tuple[Load, Cleaned]]:
     """Return the frames of people: first of those with their consent, then of those whose consent is unknown."""
-    has_digests = reading.source.lists_people
+    has_digests = reading.source.dialect.lists_people
     whole = loads.MEMBERS if has_digests else loads.UNDIGESTED_MEMBERS
     by_load = {
         whole: [each for each in read if each.consents is not None],
@@ -186,7 +186,7 @@ def _compared(reading: Reading, read: Sequence[Profile], stored: Mapping[str, de
     result = _Difference([], [], [], {})
     for person in read:
         known = stored.get(person.id)
-        made = digest(person) if reading.source.lists_people else NO_DIGEST
+        made = digest(person) if reading.source.dialect.lists_people else NO_DIGEST
         if known and known.digest == made != NO_DIGEST:
             result.unchanged.append(person)
             continue

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import NotFound, UnknownSegment
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import member_lists, segments, watermarks
+from klaviyo_pg.postgres import membership_sweeps, segments, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Membership, Page
@@ -100,12 +100,11 @@ class _Sweep:
             and was_readable(account, self._reading, self._key)
             and not segments.is_processing(account, self._segment_id)
         ):
-            if not segments.is_sweep_believed(account, guard, self._segment_id, run.id):
+            if not segments.end_sweep(account, guard, self._segment_id, run.id):
                 return
-            segments.end_sweep(account, self._segment_id, run.id)
             key = key_of(segments.SWEEPS, self._segment_id)
             watermarks.advance(account, key, None, run.as_of, None, self._segment_id)
-        member_lists.delete_sweeps(account, self._segment_id)
+        membership_sweeps.delete_sweeps(account, self._segment_id)
 
 
 def _open_segment(reading: Reading) -> OpenedChunk:

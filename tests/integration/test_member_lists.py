@@ -14,7 +14,9 @@ from psycopg.sql import SQL
 from klaviyo_pg.catalogue import loads, membership
 from klaviyo_pg.postgres import list_names, schema, watermarks
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.member_lists import SWEEPS, delete_sweeps, derive_member_lists, end_sweep, mark_absent_again
+from klaviyo_pg.postgres.losses import Guard
+from klaviyo_pg.postgres.member_lists import derive_member_lists, mark_absent_again
+from klaviyo_pg.postgres.membership_sweeps import SWEEPS, delete_sweeps, end_sweep
 from tests.driver import PATIENCE
 from tests.integration.conftest import SCHEMA
 from tests.locks import assert_waits
@@ -212,7 +214,7 @@ def test_names_of_lists_are_compared_as_hashes(merged: Any, account: Account) ->
     lists.rename("L1", "Offers", LATER)
     lists.change("unsubscribed", LAST, list_name=protection.hashed("Offers"))
     assert lists.derive()["L1"] == (JOINED, LAST, False, "event")
-    names = {name for (name,) in account.execute("SELECT name FROM {}", membership.LIST_NAMES)}
+    names = set(account.column("SELECT name FROM {}", membership.LIST_NAMES))
     assert names == {protection.hashed("News"), protection.hashed("Offers")}
 
 
@@ -569,6 +571,13 @@ def test_the_id_of_a_list_can_contain_a_percent_sign(lists: Lists, account: Acco
 
 
 SWEEP = "sweep one"
+GUARD = Guard("list_members", 1, JOINED)
+
+
+def absences(account: Account) -> set[Any]:
+    """Return who is absent since when, of all lists and accounts."""
+    query = "SELECT esp_integration_id, _sync_id, absent_since FROM {stg_member_lists} WHERE absent_since IS NOT NULL"
+    return set(account.execute(query))
 
 
 @pytest.fixture
@@ -586,9 +595,10 @@ def swept(merged: Any, account: Account) -> Callable[..., int]:
         merged(loads.SWEPT_MEMBERS, *rows)
         if is_interrupted:
             return 0
-        left = end_sweep(account, "L1", sweep, looked_up is not None)
+        before = absences(account)
+        assert end_sweep(account, GUARD, "L1", sweep, looked_up is not None)
         delete_sweeps(account, "L1")
-        return left
+        return len(absences(account) - before)
 
     return swept
 
@@ -701,4 +711,5 @@ def test_the_time_of_a_sweep_grows_linearly(account: Account, connection: psycop
     connection.execute(found, [30_000])
     limit = round(40_000 * (time.monotonic() - began))  # milliseconds; comparing all pairs takes longer still
     connection.execute(SQL("SET statement_timeout = {}").format(limit))
-    assert end_sweep(account, "L1", "s", only_looked_up=False) == 30
+    assert end_sweep(account, GUARD, "L1", "s", only_looked_up=False)
+    assert len(absences(account)) == 30

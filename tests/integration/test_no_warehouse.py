@@ -41,12 +41,8 @@ def test_a_command_creates_no_warehouse(
 ) -> None:
     """Neither in a schema that is missing nor in one that has no tables."""
     monkeypatch.chdir(tmp_path)
-    for name, value in {
-        "DATABASE_URL": url_of(empty_database),
-        "WAREHOUSE_SCHEMA": schema,
-        "KLAVIYO_API_KEY": "pk_1",
-    }.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DATABASE_URL", url_of(empty_database))
+    monkeypatch.setenv("WAREHOUSE_SCHEMA", schema)
     with psycopg.connect(empty_database, autocommit=True) as connection:
         before = connection.execute(_RELATIONS).fetchall()
         with pytest.raises(BadSettings, match=rf"^There is no warehouse in the schema {schema} yet\."):

@@ -50,7 +50,7 @@ def test_a_daily_run_does_not_read_again_what_it_has_just_read(warehouse: Wareho
 
 def test_counts_by_day_find_late_events(warehouse: Warehouse, shop: FakeAccount) -> None:
     """A source that counts by day has the whole day read again."""
-    shop.count_interval = DAY
+    shop.set_traits(count_interval=DAY)
     warehouse.daily(*ALL_EVENTS)
     shop.recover()
     [late] = shop.add_events("OPEN", LATE)

@@ -161,7 +161,7 @@ def test_it_is_refused_while_the_account_is_in_use(
     warehouse.execute("UPDATE backfill_chunks SET group_name = 'a', state = 'planned'")
     before = content(warehouse)
     with offboarded.open() as session:
-        session.claim(id_of(warehouse, "other"), claim)
+        session.claims.take(id_of(warehouse, "other"), claim)
         with pytest.raises(Busy, match=sentence):
             remove(warehouse, "other")
     assert content(warehouse) == before

@@ -32,12 +32,12 @@ def loaded(warehouse: Warehouse, shop: FakeAccount) -> Warehouse:
 def reread(warehouse: Warehouse, run: Result, *tables: str) -> list[Reread]:
     """Let the next daily run read tables again, and return what is printed about it."""
     settings = warehouse.configured()
-    with warehouse.open() as session, session.source() as source:
-        streams = streams_to_read(tables, settings, source)
+    with warehouse.open() as session:
+        streams = streams_to_read(tables, settings, session.dialect)
 
         def work(account: Account) -> list[Reread]:
             read_again(account, streams, tables)
-            return requests_for(account, streams, source, settings)
+            return requests_for(account, streams, session.dialect, settings)
 
         return transact(session, run.run, work)
 
@@ -165,13 +165,13 @@ def test_what_a_daily_run_would_not_read_is_refused(
     loaded: Warehouse, shop: FakeAccount, table: str, sentence: str
 ) -> None:
     """With what to do instead."""
-    with loaded.open() as session, session.source() as source, pytest.raises(BadSettings, match=sentence):
-        streams_to_read([table, "members"], loaded.configured(), source)
+    with loaded.open() as session, pytest.raises(BadSettings, match=sentence):
+        streams_to_read([table, "members"], loaded.configured(), session.dialect)
 
 
 def test_segments_that_no_run_reads_are_refused(loaded: Warehouse) -> None:
-    with loaded.open() as session, session.source() as source, pytest.raises(BadSettings) as refused:
-        streams_to_read(["segment_members"], loaded.configured(), source)
+    with loaded.open() as session, pytest.raises(BadSettings) as refused:
+        streams_to_read(["segment_members"], loaded.configured(), session.dialect)
     assert str(refused.value) == "SEGMENTS is empty, so that no run reads segment_members. Set it."
 
 
@@ -189,7 +189,7 @@ def test_only_segments_that_are_read_are_estimated(loaded: Warehouse, shop: Fake
 
 def test_members_come_with_events_where_the_dialect_lists_no_people(loaded: Warehouse, shop: FakeAccount) -> None:
     """The number of requests for members of lists, who are looked up, is not known."""
-    shop.lists_people, shop.looks_up_memberships = False, True
+    shop.set_traits(lists_people=False, looks_up_memberships=True)
     ran = loaded.daily()
     assert reread(loaded, ran, "stg_member_lists") == [Reread("list_members", None)]
     with pytest.raises(BadSettings, match="The rows of members come with events"):
