@@ -126,7 +126,7 @@ def _begin(session: Session, flow: str, selection: Mapping[str, object], log: Lo
     checks.check_metric_names(source, settings, stored.metrics)
     if stored.must_identify_account:
         checks.check_recognized(source, settings, stored.metrics)
-    attempt = partial(_open, session, flow, selection, source, described, is_limited, _Opening())
+    attempt = _Opening(session, flow, selection, source, described, is_limited).attempt
     opening = partial(session.database.wait_for, attempt, _LONGEST_OPENING)
     run, before = repeated(opening, schema_lock.PATIENCE, log.warning)
     for note in run.notes:
@@ -139,70 +139,67 @@ def _begin(session: Session, flow: str, selection: Mapping[str, object], log: Lo
 
 @dataclass
 class _Opening:
-    """The result of the last attempt to open a run, and the token that it left: it may have been committed."""
+    """Opens a run, once even if the answer to COMMIT is lost: an attempt leaves a token that shows whether it did."""
 
-    token: str = ""
-    result: tuple[Run, timedelta | None] | None = None
+    session: Session
+    flow: str
+    selection: Mapping[str, object]
+    source: Source
+    described: rows.Account | None
+    is_limited: bool
+    _token: str = ""
+    _result: tuple[Run, timedelta | None] | None = None
 
+    def attempt(self) -> tuple[Run, timedelta | None]:
+        """Bring the warehouse up to the catalogue and open the run, in one transaction.
 
-def _open(
-    session: Session,
-    flow: str,
-    selection: Mapping[str, object],
-    source: Source,
-    described: rows.Account | None,
-    is_limited: bool,
-    last: _Opening,
-) -> tuple[Run, timedelta | None]:
-    """Bring the warehouse up to the catalogue and open the run, in one transaction. Also return how long the last took.
-
-    Returns the result of the last attempt if that was committed, but the answer was lost. Raises TablesInUse, and opens
-    no run, if other sessions use tables that have to be changed.
-    """
-    settings, writer = session.settings, f"{session.id}/{threading.get_ident()}"
-    with session.database.transaction() as connection:
-        clocks = session.compare_clocks(clock.present(connection))
-        now = clocks.earliest.replace(microsecond=0)
-        schema.upgrade(connection, settings.warehouse_schema, schema.storage_of(settings))
-        account_id = described.id if described else settings.klaviyo_account_id
-        account, account_id = _registered(connection, settings, account_id)
-        checks.check_stays(account, settings.klaviyo_integration)
-        session.claims.take(account.integration_id, flow)
-        session.claims.hold_for_transaction(connection)
-        checks.check_stays(account, settings.klaviyo_integration)  # removing it can have ended before the claim
-        if last.result is not None and commits.was_committed(account, writer, last.token):
-            return last.result
-        repair = future.repair(account, clocks.database, session.clock_tolerance)
-        asked = _digest(settings, selection)
-        before = run_ledger.last_duration(account, flow, asked)
-        opened = run_ledger.open_run(account, flow, asked, now, is_limited)
-        run_ledger.take(account, flow, opened.run_id, session.id)
-        commits.forget(account)
-        run_ledger.add_requests(account, opened.run_id, source.traffic)
-        if described:
-            _describe(account, opened.run_id, described, settings)
-        notes = (
-            repair.sentence,
-            checks.time_zone_warning(connection, described.timezone if described else None),
-            _follow_readable_names(account, settings, opened.as_of),
-            _resumption(opened.as_of) if opened.is_resumed else None,
-        )
-        if settings.events_since is not None:
-            kept_events.forget_before(account, session, settings.events_kept_since)
-        run = Run(
-            opened.run_id,
-            account.integration_id,
-            account_id,
-            opened.as_of,
-            settings,
-            answer_seconds=source.traffic.seconds_per_request,
-            resumed_at=now if opened.is_resumed else None,
-            notes=tuple(filter(None, notes)),
-            is_limited=opened.is_limited,
-        )
-        last.token, last.result = uuid.uuid4().hex, (run, before)
-        commits.leave(account, writer, last.token)
-    return run, before
+        Also return how long the last run took. Returns the result of the last attempt if that was committed. Raises
+        TablesInUse, and opens no run, if other sessions use tables that have to be changed.
+        """
+        settings, writer = self.session.settings, f"{self.session.id}/{threading.get_ident()}"
+        with self.session.database.transaction() as connection:
+            clocks = self.session.compare_clocks(clock.present(connection))
+            now = clocks.earliest.replace(microsecond=0)
+            schema.upgrade(connection, settings.warehouse_schema, schema.storage_of(settings))
+            account_id = self.described.id if self.described else settings.klaviyo_account_id
+            account, account_id = _registered(connection, settings, account_id)
+            checks.check_stays(account, settings.klaviyo_integration)
+            self.session.claims.take(account.integration_id, self.flow)
+            self.session.claims.hold_for_transaction(connection)
+            checks.check_stays(account, settings.klaviyo_integration)  # removing it can have ended before the claim
+            if self._result is not None and commits.was_committed(account, writer, self._token):
+                return self._result
+            repair = future.repair(account, clocks.database, self.session.clock_tolerance)
+            asked = _digest(settings, self.selection)
+            before = run_ledger.last_duration(account, self.flow, asked)
+            opened = run_ledger.open_run(account, self.flow, asked, now, self.is_limited)
+            run_ledger.take(account, self.flow, opened.run_id, self.session.id)
+            commits.forget(account)
+            run_ledger.add_requests(account, opened.run_id, self.source.traffic)
+            if self.described:
+                _describe(account, opened.run_id, self.described, settings)
+            notes = (
+                repair.sentence,
+                checks.time_zone_warning(connection, self.described.timezone if self.described else None),
+                _follow_readable_names(account, settings, opened.as_of),
+                _resumption(opened.as_of) if opened.is_resumed else None,
+            )
+            if settings.events_since is not None:
+                kept_events.forget_before(account, self.session, settings.events_kept_since)
+            run = Run(
+                opened.run_id,
+                account.integration_id,
+                account_id,
+                opened.as_of,
+                settings,
+                answer_seconds=self.source.traffic.seconds_per_request,
+                resumed_at=now if opened.is_resumed else None,
+                notes=tuple(filter(None, notes)),
+                is_limited=opened.is_limited,
+            )
+            self._token, self._result = uuid.uuid4().hex, (run, before)
+            commits.leave(account, writer, self._token)
+        return run, before
 
 
 def _resumption(as_of: datetime) -> str:

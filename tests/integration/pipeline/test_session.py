@@ -459,17 +459,17 @@ def test_a_run_is_opened_once_when_the_answer_to_the_commit_is_lost(
     """The next attempt does not take it for one that did not finish. Its notes stay, and its requests count once."""
     salted = warehouse.variant(personal_data="hash", personal_data_salt="a salt that is long enough for hashes")
     salted.daily()
-    usual, attempts = runs._open, 0
+    usual, attempts = runs._Opening.attempt, 0
 
-    def without_answer_once(session: Session, *values: Any) -> Any:
+    def without_answer_once(opening: runs._Opening) -> Any:
         nonlocal attempts
         attempts += 1
         if attempts > 1:
-            return usual(session, *values)
-        with without_answer(session, warehouse, end):
-            return usual(session, *values)
+            return usual(opening)
+        with without_answer(opening.session, warehouse, end):
+            return usual(opening)
 
-    monkeypatch.setattr(runs, "_open", without_answer_once)
+    monkeypatch.setattr(runs._Opening, "attempt", without_answer_once)
     with salted.variant(readable_properties=("size",)).open() as session:
         run = runs.begin(session, "daily", {}, LOG)
         assert (attempts, run.resumed_at) == (2, None)
