@@ -584,7 +584,7 @@ def test_the_time_for_an_account_without_statistics_grows_linearly(
             derive_member_lists(Account(connection, SCHEMA, account))
             connection.execute("ANALYZE")
     if analyzed is not None:
-        connection.execute(f"ANALYZE {analyzed}")  # type: ignore[arg-type]
+        connection.execute(f"ANALYZE {analyzed}")
     connection.execute("SET statement_timeout = '15s'")
     assert derive_member_lists(Account(connection, SCHEMA, "two")) == (6_000, 6_000, 0)
 
