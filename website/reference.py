@@ -117,11 +117,11 @@ def joins(tables: tuple[Table | View, ...]) -> list[Join]:
 
 
 def _targets(column: Column) -> Iterator[tuple[str, str]]:
-    """Yield the tables that a column joins to, with the column that is named, or else that of the same name."""
+    """Yield the tables that a column joins to, with the column that is named."""
     for match in _NAMED.finditer(column.description):
         for target in re.split(", | or ", match["tables"]):
             table, _, named = target.partition(".")
-            yield table, named or match["column"] or column.name
+            yield table, named or match["column"] or ""
 
 
 def tables_page() -> str:

@@ -20,11 +20,12 @@ def test_joins_lead_to_columns_that_exist() -> None:
     assert all(each.column in COLUMNS[each.table] for each in found)
     assert [each for each in found if each.other_column not in COLUMNS[each.other_table]] == []
     assert {
+        Join("events", "campaign_key", "messages", "message_key"),
         Join("events", "member_key", "members", "member_key"),
         Join("events", "metric_key", "metrics", "key"),
         Join("tagged_objects", "object_key", "automations", "key"),
         Join("campaigns", "first_list_key", "lists", "key"),
-        Join("event_attributions", "flow_message_key", "campaigns", "campaign_key"),
+        Join("event_attributions", "flow_message_key", "messages", "message_key"),
     } <= set(found)
     assert not any(each.column == "list_key" for each in found), "it has the ID of a list"
 
