@@ -36,7 +36,7 @@ EVENT_ATTRIBUTIONS = Table(
         Column(
             "event_key",
             KEY,
-            "Key of the attributed event: event_at and event_key are event_at and key of an event table.",
+            "Key of the attributed event; with event_at, joins to all_events.key.",
             "relationships.event",
             "",
             personal=Harmless.KEY,
@@ -45,7 +45,7 @@ EVENT_ATTRIBUTIONS = Table(
         Column(
             "attributed_event_key",
             KEY,
-            "Key of the event that it is attributed to, such as a click; joins to key of the event tables. Null for "
+            "Key of the event that it is attributed to, such as a click; joins to all_events.key. Null for "
             "people who were erased.",
             "relationships.attributed-event",
             "",

@@ -1,5 +1,6 @@
 """The views: the state of the warehouse, and what analysts ask for most."""
 
+from klaviyo_pg.catalogue import events
 from klaviyo_pg.catalogue.marts import MARTS
 from klaviyo_pg.catalogue.types import BOOLEAN, FLOAT, INTEGER, KEY, NUMERIC, TEXT, TIMESTAMP, Column, View
 
@@ -87,6 +88,11 @@ MESSAGES = View(
         Column("is_placeholder", BOOLEAN, "True if only events mention it; see campaigns.is_placeholder."),
     ),
 )
+ALL_EVENTS = View(
+    "all_events",
+    "All events, of every event table. A condition on event_at or table_name limits what Postgres reads.",
+    (Column("table_name", TEXT, "Event table that contains the event, such as opens."), *events.EVENTS.columns),
+)
 USABLE_PUSH_TOKENS = View(
     "usable_push_tokens",
     "Devices that may be sent push notifications: Klaviyo has them, they are enabled, and their owners exist and "
@@ -119,4 +125,4 @@ ACCOUNT_TIME_ZONES = View(
         ),
     ),
 )
-VIEWS = (FRESHNESS, MESSAGES, ATTRIBUTED_REVENUE, ACCOUNT_TIME_ZONES, *MARTS, USABLE_PUSH_TOKENS)
+VIEWS = (FRESHNESS, ALL_EVENTS, MESSAGES, ATTRIBUTED_REVENUE, ACCOUNT_TIME_ZONES, *MARTS, USABLE_PUSH_TOKENS)
