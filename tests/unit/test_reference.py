@@ -1,18 +1,36 @@
-"""The generated pages of the documentation are those that the code generates, and name only what exists."""
+"""The generated files are those that the code generates, and name only what exists."""
 
 import pytest
+import yaml
 
-from klaviyo_pg.catalogue import DATA, TABLES, VIEWS
+from klaviyo_pg.catalogue import DATA, TABLES, VIEWS, events
 from klaviyo_pg.settings import Settings
-from website.reference import DOCS, Join, joins, pages
+from website.dbt_sources import sources
+from website.reference import ROOT, Join, files, joins
 
 COLUMNS = {table.name: {column.name for column in table.columns} for table in (*TABLES, *VIEWS)}
 
 
-@pytest.mark.parametrize("name", pages())
-def test_generated_pages_are_up_to_date(name: str) -> None:
+@pytest.mark.parametrize("path", files())
+def test_generated_files_are_up_to_date(path: str) -> None:
     """To renew them: python -m website.reference."""
-    assert (DOCS / name).read_text("utf-8") == pages()[name]
+    assert (ROOT / path).read_text("utf-8") == files()[path]
+
+
+def test_the_sources_of_dbt_are_what_readers_see() -> None:
+    """Without internal tables. dbt renders descriptions, so none may look like a template."""
+    [source] = yaml.safe_load(sources())["sources"]
+    tables = {table["name"]: table for table in source["tables"]}
+    assert tables.keys() == COLUMNS.keys() - {table.name for table in TABLES if table.internal}
+    assert {name: {column["name"] for column in table["columns"]} for name, table in tables.items()} == {
+        name: COLUMNS[name] for name in tables
+    }
+    texts = [column["description"] for table in tables.values() for column in (table, *table["columns"])]
+    assert not [text for text in texts if "{{" in text or "{%" in text or "{#" in text]
+    for table in events.EVENT_TABLES:
+        tested = {column["name"]: column.get("data_tests") for column in tables[table.name]["columns"]}
+        assert tested["event_at"] == ["not_null"]
+        assert tested["key"] == ["not_null", {"unique": {"config": {"where": "event_at > now() - interval '7 days'"}}}]
 
 
 def test_joins_lead_to_columns_that_exist() -> None:
@@ -31,7 +49,7 @@ def test_joins_lead_to_columns_that_exist() -> None:
 
 
 def test_every_table_column_and_setting_is_described() -> None:
-    tables, settings = pages()["tables.md"], pages()["settings.md"]
+    tables, settings = files()["docs/tables.md"], files()["docs/settings.md"]
     assert all(f"\n### {name}\n" in tables for name in COLUMNS)
     assert all(f"| `{column}` |" in tables for columns in COLUMNS.values() for column in columns)
     assert all(f"| `{name.upper()}` |" in settings for name in Settings.model_fields)
