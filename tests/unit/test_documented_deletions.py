@@ -1,4 +1,4 @@
-"""The table of docs/data.md about rows that Klaviyo no longer has says what the catalogue says."""
+"""The table of docs/data.md about rows that Klaviyo no longer has agrees with the catalogue."""
 
 import re
 
