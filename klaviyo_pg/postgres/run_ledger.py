@@ -64,7 +64,7 @@ class LastRun(NamedTuple):
 
     @property
     def duration(self) -> timedelta | None:
-        """How long it took since it was last resumed; None if it has not finished."""
+        """The time since it was last resumed; None if it has not finished."""
         return None if self.finished_at is None else self.finished_at - self.started_at
 
 
@@ -253,7 +253,7 @@ def last_run(account: Account, flow: str | None = None) -> LastRun | None:
 
 
 def last_limited_run(account: Account) -> datetime | None:
-    """Return when the last daily run finished that arguments had limited; None if there is none.
+    """Return when the last daily run finished that arguments had limited; None if there was no such run.
 
     It counts if it left nothing out of what it was to read.
     """
