@@ -38,7 +38,9 @@ def sync(job: Job, since: datetime | None) -> None:
     """
     wanted = selection_of(job.run.settings)
     streams = wanted.streams
+    known = {metric.id for metric in job.transact(lookups.metrics)}
     read(job, "Metrics, lists, campaigns and flows", plan.dimension_chunks(streams))
+    _note_new_metrics(job, known)
     phases = _plan(job, wanted, since)
     for title, chunks in phases:
         if not job.tally.must_stop:
@@ -57,6 +59,14 @@ def sync(job: Job, since: datetime | None) -> None:
     stored_marts.forget_others(job)
     stored_marts.renew(job)
     update_statistics(job, updated)
+
+
+def _note_new_metrics(job: Job, known: Collection[str]) -> None:
+    """Note which metrics the account has got since the last run. All of those of a first run are new."""
+    if known and not job.tally.must_stop:
+        new = [metric for metric in job.transact(lookups.metrics) if metric.id not in known]
+        if new:
+            job.tally.add_new_metrics(sorted(metric.name or metric.id for metric in new))
 
 
 def _derive_member_lists(job: Job, streams: Collection[str]) -> None:

@@ -24,6 +24,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import means_missing_tables
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.postgres.patience import repeated
+from klaviyo_pg.postgres.schema_changes import SchemaChange
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
 from pipeline import checks, kept_events
@@ -123,7 +124,9 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
         checks.check_recognized(source, settings, stored.metrics)
     attempt = partial(_open, session, flow, selection, source, described, is_limited)
     opening = partial(session.database.wait_for, attempt, _LONGEST_OPENING)
-    run, before = repeated(opening, schema_lock.PATIENCE, log.warning)
+    run, before, changes = repeated(opening, schema_lock.PATIENCE, log.warning)
+    for change in changes:
+        log.info("%s", change.sentence)
     for note in run.notes:
         log.info("%s", note)
     if before is not None and run.resumed_at is None:
@@ -139,8 +142,10 @@ def _open(
     source: Source,
     described: rows.Account | None,
     is_limited: bool,
-) -> tuple[Run, timedelta | None]:
-    """Bring the warehouse up to the catalogue and open the run, in one transaction. Also return how long the last took.
+) -> tuple[Run, timedelta | None, list[SchemaChange]]:
+    """Bring the warehouse up to the catalogue and open the run, in one transaction.
+
+    Also return how long the last run took, and what the upgrade changed.
 
     Raises TablesInUse, and opens no run, if other sessions use tables that have to be changed.
     """
@@ -148,7 +153,7 @@ def _open(
     with session.database.transaction() as connection:
         clocks = session.compare_clocks(clock.present(connection))
         now = clocks.earliest.replace(microsecond=0)
-        schema.upgrade(connection, settings.warehouse_schema, schema.storage_of(settings))
+        changes = schema.upgrade(connection, settings.warehouse_schema, schema.storage_of(settings))
         account_id = described.id if described else settings.klaviyo_account_id
         account, account_id = _registered(connection, settings, account_id)
         checks.check_stays(account, settings.klaviyo_integration)
@@ -183,7 +188,7 @@ def _open(
         notes=tuple(filter(None, notes)),
         is_limited=opened.is_limited,
     )
-    return run, before
+    return run, before, changes
 
 
 def _resumption(as_of: datetime) -> str:

@@ -24,7 +24,8 @@ PAGES_AT_ONCE = 512
 _FIRST = (bookkeeping.BACKFILL_CHUNKS,)  # nothing is loaded for a chunk that is not in the ledger
 _LAST = (bookkeeping.TOUCHED, bookkeeping.MART_CHANGES)  # triggers fill them while others are deleted from
 _BY_NAME = (bookkeeping.RATE_LIMITS, bookkeeping.PAGE_SIZES)
-_OWN = (*_FIRST, *_LAST, *_BY_NAME, bookkeeping.INTEGRATIONS)
+_OF_ALL = (bookkeeping.SCHEMA_CHANGES,)  # accounts
+_OWN = (*_FIRST, *_LAST, *_BY_NAME, *_OF_ALL, bookkeeping.INTEGRATIONS)
 _ORDER = (*_FIRST, *(table for table in TABLES if table not in _OWN), *_LAST)
 
 # An index on the account would be read from its beginning for each range.
