@@ -13,6 +13,7 @@ from pipeline import erase_in_run, member_lists, plan, reports, stored_marts
 from pipeline.batch import as_written
 from pipeline.chunks import Chunk, key_of
 from pipeline.job import Job, read
+from pipeline.new_metrics import new_metrics_noted
 from pipeline.reconcile.check import can_count, find_late_events
 from pipeline.streams.departures import OWNERS, PROFILE_SWEEP, SUSPECTED
 from pipeline.streams.dimensions import LISTS, METRICS, SEGMENTS
@@ -38,9 +39,8 @@ def sync(job: Job, since: datetime | None) -> None:
     """
     wanted = selection_of(job.run.settings)
     streams = wanted.streams
-    known = {metric.id for metric in job.transact(lookups.metrics)}
-    read(job, "Metrics, lists, campaigns and flows", plan.dimension_chunks(streams))
-    _note_new_metrics(job, known)
+    with new_metrics_noted(job):
+        read(job, "Metrics, lists, campaigns and flows", plan.dimension_chunks(streams))
     phases = _plan(job, wanted, since)
     for title, chunks in phases:
         if not job.tally.must_stop:
@@ -59,14 +59,6 @@ def sync(job: Job, since: datetime | None) -> None:
     stored_marts.forget_others(job)
     stored_marts.renew(job)
     update_statistics(job, updated)
-
-
-def _note_new_metrics(job: Job, known: Collection[str]) -> None:
-    """Note which metrics the account has got since the last run. All of those of a first run are new."""
-    if known and not job.tally.must_stop:
-        new = [metric for metric in job.transact(lookups.metrics) if metric.id not in known]
-        if new:
-            job.tally.add_new_metrics(sorted(metric.name or metric.id for metric in new))
 
 
 def _derive_member_lists(job: Job, streams: Collection[str]) -> None:

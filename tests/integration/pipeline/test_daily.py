@@ -173,6 +173,15 @@ def test_a_metric_that_appears_later_is_read_from_its_beginning(warehouse: Wareh
     assert "events/CLICK" in warehouse.watermarks()
 
 
+def test_any_flow_names_the_metrics_that_it_meets_first(warehouse: Warehouse, shop: FakeAccount) -> None:
+    warehouse.daily()
+    shop.add_metric("A", "Viewed Shop")
+    assert warehouse.reconcile().sentences == ["New metric: Viewed Shop."]
+    shop.add_metric("B", "Back in Stock")
+    assert warehouse.backfill(days_ago(2)).sentences == ["New metric: Back in Stock."]
+    assert warehouse.daily().sentences == []
+
+
 def test_a_run_logs_what_its_upgrade_has_added(warehouse: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
     warehouse.daily()
     warehouse.execute("ALTER TABLE images DROP COLUMN name")
