@@ -16,6 +16,7 @@
     ├── LeftOut                not read for now: finish as partial              exit code 3
     │   └── QuotaUsedUp        the quota of a day is used up: the next runs continue
     ├── SweepLost              read it again                                    exit code 1
+    ├── ClaimLost              take the claim again                             exit code 1
     ├── Stopped                stop on request: the next run resumes            exit code 130
     ├── Refused                the API refused a request: leave it out, finish as partial (alone: exit code 1)
     │   ├── NotFound           the requested object does not exist
@@ -158,6 +159,10 @@ class UnknownSegment(LeftOut):
 
 class SweepLost(KlaviyoPgError):
     """The database lost what a full read had stored so far. The next run reads it again."""
+
+
+class ClaimLost(KlaviyoPgError):
+    """The database ended the session that holds the claim of this run. Rerun to resume."""
 
 
 class Stopped(KlaviyoPgError):

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from klaviyo_pg.errors import BadSettings
 
-_DAY = timedelta(days=1)
+DAY = timedelta(days=1)
+NEVER = datetime.min.replace(tzinfo=UTC)
+"""The time of what has never happened: before all others."""
 
 
 class Window(NamedTuple):
@@ -25,7 +27,7 @@ class Window(NamedTuple):
     @property
     def days(self) -> list[date]:
         """The days of a window from midnight to midnight."""
-        return [(self.start + number * _DAY).date() for number in range((self.end - self.start) // _DAY)]
+        return [(self.start + number * DAY).date() for number in range((self.end - self.start) // DAY)]
 
     def overlaps(self, other: "Window") -> bool:
         """Return whether the windows have any time in common."""
@@ -163,4 +165,4 @@ def history_window(now: datetime, start: datetime, end: datetime | None, since: 
 
 def _next_midnight(moment: datetime) -> datetime:
     start = midnight(moment.astimezone(UTC).date())
-    return start if start == moment else start + _DAY
+    return start if start == moment else start + DAY

@@ -1,5 +1,6 @@
 """A batch: frames and rejects that are stored in one transaction, protected as PERSONAL_DATA requires."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -12,6 +13,7 @@ from klaviyo_pg.errors import Incomplete
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.rows import Lines, Reject
 from klaviyo_pg.settings import Settings
+from transforms.clean import Cleaned
 from transforms.personal import Protection, protected, protected_rejects
 
 
@@ -30,6 +32,18 @@ class Batch:
     unchanged: Mapping[str, int] = field(default_factory=dict)
     lines: Sequence[tuple[Load, Lines]] = ()
     has_attributions: bool = True
+
+
+CleanedFrames = Sequence[tuple[Load, Cleaned]]
+"""The frames of a batch, as transforms return them."""
+
+
+def batch_of(frames: CleanedFrames, rejects: Mapping[str, Sequence[Reject]] | None = None) -> Batch:
+    """Return the batch of these frames, whose NUL characters count for the tables that the frames are loaded into."""
+    nul_characters = Counter[str]()
+    for load, cleaned in frames:
+        nul_characters[load.table.name] += cleaned.nul_characters
+    return Batch([(load, cleaned.frame) for load, cleaned in frames], rejects or {}, nul_characters)
 
 
 Protected = NewType("Protected", Batch)

@@ -21,7 +21,7 @@ from klaviyo_pg.errors import (
     Unavailable,
 )
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import accounts, claims, lookups, schema, time_zones
+from klaviyo_pg.postgres import accounts, claims, lookups, queries, schema, time_zones
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.accounts import RegisteredAccount
 from klaviyo_pg.settings import Settings
@@ -222,9 +222,7 @@ def check_named_metrics(settings: Settings, metrics: KnownMetrics) -> None:
 
 def check_writable(connection: psycopg.Connection, settings: Settings) -> None:
     """Raise DatabaseUnusable if the database is read-only, or if a schema is missing and may not be created."""
-    row = connection.execute(_IS_READ_ONLY).fetchone()
-    assert row is not None
-    if row[0]:
+    if queries.scalar(connection, _IS_READ_ONLY):
         raise DatabaseUnusable("The database is read-only. Set DATABASE_URL to the primary server, not a standby.")
     schema.check_schemas(connection, settings.warehouse_schema)
 

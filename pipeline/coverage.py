@@ -4,20 +4,20 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from enum import Enum
 from itertools import groupby
 
+from klaviyo_pg.grouping import grouped
 from klaviyo_pg.postgres import backfill_ledger, compared_history, lookups, reconciliation
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.postgres.compared_history import ComparedHistory
 from klaviyo_pg.postgres.reconciliation import Comparison
 from klaviyo_pg.states import ChunkState, CountState
-from klaviyo_pg.windows import Window, merged, midnight
+from klaviyo_pg.windows import DAY, Window, merged, midnight
 from pipeline.job import Job
 
-_DAY = timedelta(days=1)
 _ALL_TIME = Window(datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC))
 _MAX_LABEL = 42  # characters
 _MAX_STRIP = 60  # characters of a line of text
@@ -54,7 +54,7 @@ class Coverage:
     @property
     def last(self) -> date:
         """The last day."""
-        return self.first + (max(map(len, self.days.values()), default=1) - 1) * _DAY
+        return self.first + (max(map(len, self.days.values()), default=1) - 1) * DAY
 
 
 def read(account: Account, name: str, today: date, since: datetime = _ALL_TIME.start) -> Coverage:
@@ -96,17 +96,12 @@ def coverage(
     """
     with_data = {metric_id: _days(windows, today) for metric_id, windows in loaded.items()}
     days_compared = _compared_days(compared, with_data, today)
-    complete: dict[str, list[Window]] = {}
-    for each in history:
-        if each.state is not CountState.UNCOUNTED:
-            complete.setdefault(each.metric_id, []).append(each.window)
-    empty: dict[str, list[Window]] = {}
-    for chunk in chunks:
-        if chunk.state is ChunkState.DONE and chunk.expected == 0:
-            empty.setdefault(chunk.metric_id, []).append(chunk.window)
+    complete = grouped((each.metric_id, each.window) for each in history if each.state is not CountState.UNCOUNTED)
+    done = (chunk for chunk in chunks if chunk.state is ChunkState.DONE)
+    empty = grouped((chunk.metric_id, chunk.window) for chunk in done if chunk.expected == 0)
     starts = [window.start.date() for windows in loaded.values() for window in windows]
     first = min([*starts, *(day for _, day in days_compared), today])
-    all_days = [first + number * _DAY for number in range((today - first).days + 1)]
+    all_days = [first + number * DAY for number in range((today - first).days + 1)]
     shared = {name for name in names.values() if list(names.values()).count(name) > 1}
     days = {}
     for metric_id, name in sorted(names.items(), key=lambda item: (_natural_order(item[1]), item[0])):
@@ -158,11 +153,11 @@ def _days(windows: Iterable[Window], today: date) -> set[date]:
     """Return the days that lie completely in the windows; of today, what has passed of it."""
     days: set[date] = set()
     for start, end in merged(windows):
-        first = start.date() if start == midnight(start.date()) else start.date() + _DAY
+        first = start.date() if start == midnight(start.date()) else start.date() + DAY
         until = min(end.date(), today)
         if end > midnight(today):
-            until = today + _DAY
-        days.update(first + number * _DAY for number in range((until - first).days))
+            until = today + DAY
+        days.update(first + number * DAY for number in range((until - first).days))
     return days
 
 

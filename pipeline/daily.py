@@ -9,12 +9,14 @@ from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.postgres import chunk_ledger, departures, lookups, reconciliation, segments, sweep_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.excluded import Extent, extent
+from klaviyo_pg.windows import DAY
 from pipeline import erase_in_run, member_lists, plan, reports, stored_marts
 from pipeline.batch import as_written
 from pipeline.chunks import Chunk, key_of
 from pipeline.job import Job, read
 from pipeline.new_metrics import new_metrics_noted
 from pipeline.reconcile.check import can_count, find_late_events
+from pipeline.runs import Run
 from pipeline.streams.departures import OWNERS, PROFILE_SWEEP, SUSPECTED
 from pipeline.streams.dimensions import LISTS, METRICS, SEGMENTS
 from pipeline.streams.events import EVENTS
@@ -26,7 +28,6 @@ from pipeline.streams.selection import Selection, metrics_to_read, selection_of
 from pipeline.streams.stream import Stream
 from pipeline.update_statistics import update_statistics
 
-_DAY = timedelta(days=1)
 _NOT_DERIVED = "member_lists was not derived, because the exclusions were never read completely."
 _OLD_EXCLUSIONS = "member_lists was derived with the exclusions of the last complete read, at"
 
@@ -108,6 +109,7 @@ class _Warehouse(NamedTuple):
     segments: list[segments.StoredSegment]
     segments_swept: dict[str, int]
     coupons: list[str]
+    has_unlisted_events: bool
 
 
 Phases = list[tuple[str, list[Chunk]]]
@@ -129,35 +131,34 @@ def _plan(job: Job, wanted: Selection, since: datetime | None) -> Phases:
 
 def _phases(job: Job, wanted: Selection, since: datetime | None) -> Phases:
     streams = wanted.streams
-    stored = job.transact(partial(_look_up, run_id=job.run.id, with_counts=can_count(job)))
+    stored = job.transact(partial(_look_up, run=job.run, with_counts=can_count(job)))
     blind = timedelta(days=job.run.settings.blind_lookback_days)
-    with job.session.source() as source:
-        all_at_once, looks_up = source.reads_all_metrics_at_once, source.looks_up_memberships
-        lists_people, reasons = source.lists_people, source.exclusion_reasons
+    dialect = job.session.dialect
     chunks: list[Chunk] = []
-    if PROFILES.name in streams and lists_people:  # else a later run in the other dialect would take them for read
+    # A dialect that does not list people plans none: a later run in the other one would take them for read.
+    if PROFILES.name in streams and dialect.lists_people:
         chunks += plan.profile_chunks(stored.watermarks, stored.begun)  # first, since they begin in one sequence
     if EVENTS.name in streams:
-        chunks += _event_chunks(job, stored, since, all_at_once, blind, wanted, wanted.event_tables(lists_people))
+        chunks += _event_chunks(job, stored, since, blind, wanted)
     members: list[Chunk] = []
     if LIST_MEMBERS.name in streams:
         as_of = job.run.as_of
-        sweeping = _lookup_sweeps(job, stored) if looks_up else _list_sweeps(job, stored)
+        sweeping = _lookup_sweeps(job, stored) if dialect.looks_up_memberships else _list_sweeps(job, stored)
         members += plan.membership_chunks(stored.lists, stored.watermarks, blind, as_of, sweeping, stored.begun)
         _note_rare_sweeps(job, "Lists", stored.lists, sweeping)
         if not stored.lists:
             _pass_on(job, LISTS, LIST_MEMBERS)
     if SEGMENT_MEMBERS.name in streams:
-        members += _segment_chunks(job, stored, blind, looks_up)
+        members += _segment_chunks(job, stored, blind)
     excluded: list[Chunk] = []
     if EXCLUSIONS.name in streams:  # after events, which a run should bring first
-        excluded = plan.exclusion_chunks(reasons, stored.excluded, job.run.as_of, stored.begun)
+        excluded = plan.exclusion_chunks(dialect.exclusion_reasons, stored.excluded, job.run.as_of, stored.begun)
     excluded += plan.content_chunks(streams, stored.watermarks, job.run.as_of, stored.begun)
     excluded += plan.large_chunks(streams, stored.coupons)
     unknown = [Chunk(each.name) for each in (PEOPLE, SUSPECTED) if each.name in streams]
     if PROFILE_SWEEP.name in streams:
-        unknown += _sweep_chunks(job, stored, lists_people)
-    if looks_up:  # by addresses that come with events
+        unknown += _sweep_chunks(job, stored)
+    if dialect.looks_up_memberships:  # by addresses that come with events
         rest = ("List members and exclusions", [*members, *excluded])
         return [("Events and profiles", chunks), rest, ("Unknown people", unknown)]
     return [("Events, profiles and list members", [*chunks, *members, *excluded]), ("Unknown people", unknown)]
@@ -183,7 +184,7 @@ def _lookup_sweeps(job: Job, stored: _Warehouse) -> plan.ListSweeps:
 
 def _note_rare_sweeps(job: Job, what: str, ids: Sequence[str], sweeping: plan.ListSweeps) -> None:
     """Note that the budget does not allow sweeps as often as the settings ask for them."""
-    every, interval = sweeping.every / _DAY, round(sweeping.interval(ids) / _DAY, 1)
+    every, interval = sweeping.every / DAY, round(sweeping.interval(ids) / DAY, 1)
     if interval > every:
         job.tally.add_notes(
             f"{what} are read in full about every {interval:g} days instead of every {every:g}, because that takes "
@@ -191,7 +192,7 @@ def _note_rare_sweeps(job: Job, what: str, ids: Sequence[str], sweeping: plan.Li
         )
 
 
-def _segment_chunks(job: Job, stored: _Warehouse, overlap: timedelta, looks_up: bool) -> Iterator[Chunk]:
+def _segment_chunks(job: Job, stored: _Warehouse, overlap: timedelta) -> Iterator[Chunk]:
     """Return the chunks of the segments that SEGMENTS names.
 
     Note which names say nothing, unless this run could not read which segments there are. A dialect that looks up
@@ -208,17 +209,20 @@ def _segment_chunks(job: Job, stored: _Warehouse, overlap: timedelta, looks_up: 
         _pass_on(job, SEGMENTS, SEGMENT_MEMBERS)
     members = {key.partition("/")[2]: number for key, number in stored.segments_swept.items()}
     sweeping = _list_sweeps(job, stored)._replace(
-        members=members, stream=SEGMENT_MEMBERS.name, record=segments.SWEEPS, in_full_only=looks_up
+        members=members,
+        stream=SEGMENT_MEMBERS.name,
+        record=segments.SWEEPS,
+        in_full_only=job.session.dialect.looks_up_memberships,
     )
     _note_rare_sweeps(job, "Segments", found.ids, sweeping)
     return plan.membership_chunks(found.ids, stored.watermarks, overlap, job.run.as_of, sweeping, stored.begun)
 
 
-def _sweep_chunks(job: Job, stored: _Warehouse, lists_people: bool) -> Iterator[Chunk]:
+def _sweep_chunks(job: Job, stored: _Warehouse) -> Iterator[Chunk]:
     """Return the chunks that look for deleted profiles, where the settings and the dialect allow it."""
     settings = job.run.settings
     every = timedelta(days=settings.profile_sweep_days)
-    months = stored.months if lists_people else []
+    months = stored.months if job.session.dialect.lists_people else []
     return plan.sweep_chunks(months, stored.watermarks, job.run.as_of, every, settings.profile_sweep_requests)
 
 
@@ -228,37 +232,34 @@ def _pass_on(job: Job, stream: Stream, dependent: Stream) -> None:
         job.tally.add_error(error, dependent.name)
 
 
-def _look_up(account: Account, run_id: str, with_counts: bool) -> _Warehouse:
+def _look_up(account: Account, run: Run, with_counts: bool) -> _Warehouse:
     return _Warehouse(
         lookups.metrics(account),
         lookups.list_ids(account),
         watermarks.valid(account),
         reconciliation.counted_metrics(account) if with_counts else set(),
         departures.months(account),
-        chunk_ledger.begun(account, run_id),
+        chunk_ledger.begun(account, run.id),
         extent(account, plan.MANY_EXCLUSIONS),
         sweep_ledger.found(account, LIST_MEMBERS.name),
         segments.existing(account),
         sweep_ledger.found(account, SEGMENT_MEMBERS.name),
         lookups.coupon_ids(account),
+        lookups.has_unlisted_events(account, run.as_of - plan.UNLISTED_FOR),
     )
 
 
 def _event_chunks(
-    job: Job,
-    stored: _Warehouse,
-    since: datetime | None,
-    all_at_once: bool,
-    blind: timedelta,
-    wanted: Selection,
-    tables: frozenset[str] | None,
+    job: Job, stored: _Warehouse, since: datetime | None, blind: timedelta, wanted: Selection
 ) -> list[Chunk]:
     """Return the chunks of events, the newest first. Metrics that the source cannot count get the longer overlap.
 
-    With `tables`, only metrics of these event tables are read, and those that list members need; the watermarks of the
-    others stay where they are.
+    So do those that it does not list, if any of their events came lately.
+
+    Where TABLES selects some event tables, only their metrics are read, and those that list members need; the
+    watermarks of the others stay where they are.
     """
-    settings = job.run.settings
+    settings, tables = job.run.settings, wanted.event_tables(job.session.dialect)
     if not stored.metrics:
         _pass_on(job, METRICS, EVENTS)
         return []
@@ -267,8 +268,12 @@ def _event_chunks(
     overlap, kept_since = timedelta(days=settings.lookback_days), settings.events_kept_since
     horizon = plan.Horizon(job.run.as_of, overlap, first_sync, since, kept_since)
     _note_newly_read(job, stored, ids, horizon)
-    overlaps = {each: blind for each in ids if each not in stored.counted}
-    all_at_once = all_at_once and not settings.metrics and tables is None
+    uncounted: list[str | None] = [each for each in ids if each not in stored.counted]
+    if stored.has_unlisted_events:
+        uncounted.append(None)
+    overlaps = dict.fromkeys(uncounted, blind)
+    with job.session.source() as source:
+        all_at_once = source.reads_all_metrics_at_once and not settings.metrics and tables is None
     return list(plan.event_chunks(ids, stored.watermarks, horizon, all_at_once, overlaps))[::-1]
 
 

@@ -53,7 +53,7 @@ def _erase(session: Session, run: Run, ids: Collection[str]) -> erasing.ErasedCo
 
     def step_under_claim(work: Callable[[Account], Result], /) -> Result:
         def checked(account: Account) -> Result:
-            if not session.holds_claim(erase.CLAIM):
+            if erase.CLAIM not in session.claims:
                 raise _TakenOver
             return work(account)
 
@@ -62,14 +62,14 @@ def _erase(session: Session, run: Run, ids: Collection[str]) -> erasing.ErasedCo
     @contextmanager
     def claim() -> Iterator[erasing.Transact | None]:
         try:
-            session.database.wait_for(partial(session.claim, run.integration_id, erase.CLAIM, is_vital=False))
+            session.database.wait_for(partial(session.claims.take, run.integration_id, erase.CLAIM, is_vital=False))
         except Busy:
             yield None
             return
         try:
             yield step_under_claim
         finally:
-            session.release_claim(erase.CLAIM)
+            session.claims.release(erase.CLAIM)
 
     try:
         return erasing.erase_people(step, claim, (), ids)

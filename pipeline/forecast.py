@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from klaviyo_pg.postgres.excluded import Extent
 from klaviyo_pg.settings import COUNTED_DAYS, Settings
-from klaviyo_pg.windows import AnyWindow
+from klaviyo_pg.windows import DAY, AnyWindow
 from pipeline import plan
 from pipeline.chunks import Chunk, key_of
 from pipeline.reconcile.rotation import turn
@@ -30,7 +30,6 @@ KEY, COUNTS = "API key", "counts"
 ROWS_PER_PAGE = 100
 """People, members and excluded addresses on one page."""
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
-_DAY = timedelta(days=1)
 
 
 class Sizes(NamedTuple):
@@ -118,7 +117,7 @@ def pages(rows: float, size: int = ROWS_PER_PAGE) -> int:
 
 def _events(sizes: Sizes, settings: Settings, as_of: datetime) -> Forecast:
     """Add up the pages of each chunk that a run plans. Events that the source does not count make it a lower bound."""
-    overlaps = dict.fromkeys(sizes.uncounted, timedelta(days=settings.blind_lookback_days))
+    overlaps: dict[str | None, timedelta] = dict.fromkeys(sizes.uncounted, timedelta(days=settings.blind_lookback_days))
 
     def requests(last_run: datetime | None) -> int:
         first_sync, overlap = (timedelta(days=each) for each in (settings.first_sync_days, settings.lookback_days))
@@ -131,7 +130,7 @@ def _events(sizes: Sizes, settings: Settings, as_of: datetime) -> Forecast:
 
     return Forecast(
         requests(None),
-        requests(as_of - _DAY),
+        requests(as_of - DAY),
         is_first_least=bool(sizes.uncounted) or settings.first_sync_days > COUNTED_DAYS,
         is_daily_least=bool(sizes.uncounted) or settings.lookback_days + 1 > COUNTED_DAYS,
     )
@@ -168,7 +167,7 @@ def _members(members: Mapping[str, int], joined: Mapping[str, int], settings: Se
 
 def _content(full: int, least: int) -> Forecast:
     """A first run reads all of it, and so does one run a week. The others read what has changed."""
-    return Forecast(full, least, full - least, plan.CONTENT_EVERY / _DAY)
+    return Forecast(full, least, full - least, plan.CONTENT_EVERY / DAY)
 
 
 def _exclusions(sizes: Sizes, as_of: datetime) -> Forecast:

@@ -98,7 +98,7 @@ def read(job: Job, title: str, chunks: Iterable[Chunk]) -> None:
             submit(group)
         while len(inbox):
             inbox.handle_next(POLL_SECONDS)
-            job.session.keep_claims()
+            job.session.claims.keep()
 
 
 def _left(job: Job, planned: list[Chunk]) -> list[Chunk]:

@@ -15,9 +15,7 @@ def derive(session: Session, run: Run) -> UnconfirmedLoss | None:
     It is not derived before all exclusions were read once: people who are excluded would seem to be contactable.
     Returns the loss of profiles that a later run has to confirm, if there is one.
     """
-
-    with session.source() as source:
-        has_status = source.looks_up_memberships
+    has_status = session.dialect.looks_up_memberships
 
     def work(account: Account) -> tuple[UnconfirmedLoss | None, int]:
         loss = departures.apply(account, run.settings.max_loss_percent / 100)

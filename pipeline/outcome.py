@@ -21,6 +21,7 @@ from klaviyo_pg.errors import (
     UserError,
 )
 from klaviyo_pg.foreign import LONGEST_MESSAGE, printable
+from klaviyo_pg.grouping import grouped
 from klaviyo_pg.plurals import named
 from klaviyo_pg.redaction import redacted
 from klaviyo_pg.states import RunState
@@ -245,10 +246,7 @@ def _scopes(entry: _Entry) -> set[str]:
 
 def _refused_streams(entries: Iterable[_Entry]) -> Iterator[str]:
     """Yield a sentence for each reason for which the API refused streams. It names what was left out."""
-    by_stream: dict[str, list[_Entry]] = {}
-    for entry in entries:
-        if entry.refused_stream:
-            by_stream.setdefault(entry.refused_stream, []).append(entry)
+    by_stream = grouped((entry.refused_stream, entry) for entry in entries if entry.refused_stream)
     left_out: dict[str, list[str]] = {}
     for stream, refused in by_stream.items():
         name, first = stream.replace("_", " "), refused[0]

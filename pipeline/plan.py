@@ -10,10 +10,11 @@ from typing import NamedTuple
 from klaviyo_pg.postgres.departures import Month
 from klaviyo_pg.postgres.excluded import Extent
 from klaviyo_pg.postgres.lookups import DIGITS
-from klaviyo_pg.postgres.member_lists import SWEEPS
-from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, midnight, open_windows, parse
+from klaviyo_pg.postgres.membership_sweeps import SWEEPS
+from klaviyo_pg.windows import DAY, FULL_READ, NEVER, AnyWindow, OpenWindow, Window, midnight, open_windows, parse
 from pipeline.chunks import Chunk, key_of
 from pipeline.streams import DIMENSIONS, content, on_request
+from pipeline.streams.collections import FULL_READS
 from pipeline.streams.departures import PROFILE_SWEEP
 from pipeline.streams.events import EVENTS
 from pipeline.streams.exclusions import EXCLUSIONS
@@ -22,7 +23,6 @@ from pipeline.streams.people import PEOPLE, PROFILES
 
 _SHORTEST_WINDOW = timedelta(days=1)
 _MOST_WINDOWS = 16  # of one stream: enough to read side by side, few enough for Prefect's server
-_DAY = timedelta(days=1)
 _ONE_METRIC_WINDOW = timedelta(days=30)
 _IDS_PER_REQUEST = 100  # of a sweep of profiles or of a list
 _OVERDUE = 2  # intervals since the last sweep of a list, after which no budget limits the next one
@@ -32,11 +32,12 @@ MOST_WAITING = _MOST_WINDOWS * _PEOPLE_PER_READER
 MANY_EXCLUSIONS = 10_000
 """Addresses from which on they are also read by year: below, a request for each year would be more than it saves."""
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # before any profile was created
-_NEVER = datetime.min.replace(tzinfo=UTC)
 _CHANGE_OVERLAP = timedelta(days=1)  # `updated` is the API's own clock, so little can come late
 CONTENT_EVERY = timedelta(days=7)
 """The interval between full reads of templates, forms and images."""
-_NO_OVERLAPS: Mapping[str, timedelta] = MappingProxyType({})
+UNLISTED_FOR = timedelta(days=30)
+"""The age up to which an event of a metric that the API does not list makes runs read all events further back."""
+_NO_OVERLAPS: Mapping[str | None, timedelta] = MappingProxyType({})
 
 Watermarks = Mapping[str, datetime]
 """The name of a stream in the ledger -> up to when it has been read without a gap."""
@@ -130,7 +131,7 @@ def newly_read(
     """
     start = horizon.start(None)
     begun = {each: min(window.start for window in windows) for each, windows in loaded.items() if windows}
-    if not any(begun[each] < start - _DAY for each in begun.keys() & created.keys()):
+    if not any(begun[each] < start - DAY for each in begun.keys() & created.keys()):
         return []
     unread = [each for each in metric_ids if each not in begun]
     return [each for each in unread if (at := created[each]) is None or at < start]
@@ -141,25 +142,28 @@ def event_chunks(
     watermarks: Watermarks,
     horizon: Horizon,
     all_at_once: bool,
-    overlaps: Mapping[str, timedelta] = _NO_OVERLAPS,
+    overlaps: Mapping[str | None, timedelta] = _NO_OVERLAPS,
 ) -> Iterator[Chunk]:
     """Read events from each metric's watermark on; `overlaps` are those of metrics that need another one.
+
+    None among them stands for the metrics that the API does not list.
 
     With `all_at_once`, most metrics are read without naming one: fewer requests, and events of unlisted metrics are
     included. This read has its own watermark, since nothing else brings those events: it begins there or where most
     metrics begin, whichever is earlier. Each metric that begins before it has separate chunks.
     """
+
+    def start_of(metric_id: str | None, watermark: datetime | None) -> datetime:
+        return horizon._replace(overlap=overlaps.get(metric_id, horizon.overlap)).start(watermark)
+
     read_to = {each: watermarks.get(key_of(EVENTS.name, each)) for each in metric_ids}
-    starts = {
-        each: horizon._replace(overlap=overlaps.get(each, horizon.overlap)).start(watermark)
-        for each, watermark in read_to.items()
-    }
+    starts = {each: start_of(each, watermark) for each, watermark in read_to.items()}
     marks = {each: (each,) if horizon.leaves_no_gap(watermark) else () for each, watermark in read_to.items()}
     shared: list[str] = []
     if all_at_once and starts:
         read_at_once = watermarks.get(EVENTS.name)
         common, _ = Counter(starts.values()).most_common(1)[0]
-        start = min(common, horizon.start(read_at_once))
+        start = min(common, start_of(None, read_at_once))
         shared = [each for each in starts if starts[each] >= start]
         all_marks: list[str | None] = [None] if horizon.leaves_no_gap(read_at_once) else []
         all_marks += [mark for each in shared for mark in marks[each]]
@@ -193,7 +197,7 @@ def content_chunks(
     by_change = (*content.STREAMS, *on_request.BY_CHANGE)
     for name in (stream.name for stream in by_change if stream.name in streams):
         watermark = watermarks.get(name)
-        last = watermarks.get(key_of(content.FULL_READS, name))
+        last = watermarks.get(key_of(FULL_READS, name))
         is_full = watermark is None or _is_due(last, as_of, CONTENT_EVERY)
         start = None if watermark is None else watermark - _CHANGE_OVERLAP
         planned: AnyWindow = FULL_READ if is_full else OpenWindow(start)
@@ -229,7 +233,7 @@ def sweep_chunks(
     swept = {month: watermarks.get(key_of(PROFILE_SWEEP.name, f"{month.start:%Y-%m}")) for month in months}
     due = [month for month, last in swept.items() if _is_due(last, as_of, sweep_every)]
     is_first = True
-    for month in sorted(due, key=lambda month: (swept[month] or _NEVER, month.start)):
+    for month in sorted(due, key=lambda month: (swept[month] or NEVER, month.start)):
         requests -= month.people // _IDS_PER_REQUEST + 1
         if is_first or requests >= 0:
             yield Chunk(PROFILE_SWEEP.name, _window_of(month.start, as_of), f"{month.start:%Y-%m}")
@@ -279,7 +283,7 @@ class ListSweeps(NamedTuple):
         if self.addresses:
             return max(self.every, timedelta(days=self.round(list_ids) / self.requests))
         runs = self._runs(list_ids)
-        return max(self.every, min(runs * _DAY, _OVERDUE * self.every)) if runs > 1 else self.every
+        return max(self.every, min(runs * DAY, _OVERDUE * self.every)) if runs > 1 else self.every
 
     def _runs(self, list_ids: Collection[str]) -> int:
         """Return how many runs the budget needs for a sweep of each list. None is divided between runs."""
@@ -329,12 +333,12 @@ def _swept(list_ids: Sequence[str], watermarks: Watermarks, as_of: datetime, swe
     """
     last = {each: watermarks.get(key_of(sweeps.record, each)) for each in list_ids}
     pages = {each: sweeps.pages(each) for each in list_ids}
-    read_to = max((at for each in list_ids if (at := watermarks.get(key_of(sweeps.stream, each)))), default=_NEVER)
+    read_to = max((at for each in list_ids if (at := watermarks.get(key_of(sweeps.stream, each)))), default=NEVER)
     share = min(1.0, (as_of - read_to) / sweeps.every) if sweeps.every else 1.0
     wanted, planned = sum(pages.values()) * share, 0
     due = [each for each in list_ids if _is_due(last[each], as_of, sweeps.every)]
-    for list_id in sorted(due, key=lambda each: (last[each] or _NEVER, each)):
-        is_first, is_overdue = not planned, as_of - (last[list_id] or _NEVER) > _OVERDUE * sweeps.every
+    for list_id in sorted(due, key=lambda each: (last[each] or NEVER, each)):
+        is_first, is_overdue = not planned, as_of - (last[list_id] or NEVER) > _OVERDUE * sweeps.every
         fits = planned < wanted and planned + pages[list_id] <= sweeps.requests
         if is_first or is_overdue or fits:
             yield list_id
@@ -373,11 +377,11 @@ def report_chunks(report: ReportPlan, as_of: datetime, requests: int) -> list[Ch
     So many requests are sent in a day, whatever the number of runs. The next ones read the remaining days. The
     watermark advances once every day has been read, however long ago.
     """
-    due = [day for day in report.days if _is_due(report.read.get(day), as_of, _DAY)]
-    today = Counter(at for at in report.read.values() if not _is_due(at, as_of, _DAY))
+    due = [day for day in report.days if _is_due(report.read.get(day), as_of, DAY)]
+    today = Counter(at for at in report.read.values() if not _is_due(at, as_of, DAY))
     left = max(0, requests - sum(-(-days // report.longest) for days in today.values()))
     blocks = list(_blocks(due, report.longest))
-    blocks.sort(key=lambda block: (min(report.read.get(day, _NEVER) for day in block), -block[-1].toordinal()))
+    blocks.sort(key=lambda block: (min(report.read.get(day, NEVER) for day in block), -block[-1].toordinal()))
     unread = {day for block in blocks[left:] for day in block} - report.read.keys()
     marks = () if unread else (None,)
     return [Chunk(report.stream, _whole_days(block), report.metric_id, None, marks) for block in blocks[:left]]
@@ -387,7 +391,7 @@ def _blocks(days: Collection[date], longest: int) -> Iterator[list[date]]:
     """Put consecutive days together, in blocks of at most so many."""
     block: list[date] = []
     for day in sorted(days):
-        if block and (len(block) == longest or day - block[-1] > _DAY):
+        if block and (len(block) == longest or day - block[-1] > DAY):
             yield block
             block = []
         block.append(day)
@@ -396,7 +400,7 @@ def _blocks(days: Collection[date], longest: int) -> Iterator[list[date]]:
 
 
 def _whole_days(block: Sequence[date]) -> Window:
-    return Window(midnight(block[0]), midnight(block[-1]) + _DAY)
+    return Window(midnight(block[0]), midnight(block[-1]) + DAY)
 
 
 def _is_due(last: datetime | None, as_of: datetime, every: timedelta) -> bool:

@@ -1,6 +1,6 @@
 """Removing an account from a warehouse, in short transactions: other accounts are loaded, and a rerun resumes it.
 
-From the first transaction on, no run of the account begins, whether or not removing was interrupted.
+From its first transaction on, no run of the account begins, whether or not removing was interrupted.
 """
 
 from collections import Counter
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from klaviyo_pg.postgres import accounts, claims, removal
+from klaviyo_pg.postgres import claims, removal
 from klaviyo_pg.postgres.account import Account
 from pipeline.erasing import OnProgress, Transact, in_transactions, report_nothing, under_claim
 
@@ -24,12 +24,12 @@ def remove_account(
 
     Each transaction on the account's connection is stored when it ends, so that removing can be interrupted at any
     time. A rerun does the rest. The holder's connection keeps runs of the account out. `prepare` is called when they
-    are, before any row is deleted. Raises Busy if a run, or erasing, is in progress.
+    are; if it fails, runs of the account can begin afterwards. Raises Busy if a run, or erasing, is in progress.
     """
     with _alone(account, holder, name) as transact:
-        transact(accounts.record_removal)
         prepare()
-        rows = _delete(transact, transact(removal.ranges), report)
+        transact(removal.record)
+        rows = _delete(transact, report)
         transact(partial(removal.finish, name=name))
     return rows
 
@@ -42,7 +42,17 @@ def _alone(account: Account, holder: Account, name: str) -> Iterator[Transact]:
         yield under_claim(in_transactions(account), removal.CLAIM, claims.session_of(holder.connection))
 
 
-def _delete(transact: Transact, ranges: Sequence[removal.PageRange], report: OnProgress) -> Mapping[str, int]:
+def _delete(transact: Transact, report: OnProgress) -> Mapping[str, int]:
+    """Delete from each file once, also from those into which rows are moved in the meantime."""
+    rows: Counter[str] = Counter()
+    done: set[str] = set()
+    while ranges := [each for each in transact(removal.ranges) if each.part.file not in done]:
+        rows += _delete_ranges(transact, ranges, report)
+        done.update(each.part.file for each in ranges)
+    return rows
+
+
+def _delete_ranges(transact: Transact, ranges: Sequence[removal.PageRange], report: OnProgress) -> Counter[str]:
     rows: Counter[str] = Counter()
     done, total = 0, sum(each.end - each.start for each in ranges)
     for each in ranges:

@@ -1,13 +1,14 @@
 """Reading reports at the end of a daily run: the metric that they count conversions by, and the days that are due."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from klaviyo_pg.errors import LeftOut
 from klaviyo_pg.postgres import lookups, report_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.settings import Settings
+from klaviyo_pg.windows import DAY
 from pipeline import plan
 from pipeline.batch import as_written
 from pipeline.chunks import Chunk
@@ -18,7 +19,6 @@ from pipeline.streams.reports import LONGEST
 from pipeline.streams.stream import Stream
 
 _REVENUE, _ORDERS = "revenue", "Placed Order"
-_DAY = timedelta(days=1)
 
 
 def read_reports(job: Job, streams: Iterable[str]) -> None:
@@ -27,7 +27,7 @@ def read_reports(job: Job, streams: Iterable[str]) -> None:
     Nothing else waits for them. They need a metric to count conversions by; without one, the tally says so.
     """
     wanted = [stream for stream in REPORTS if stream.name in streams]
-    if not wanted or job.tally.must_stop or not _has_reports(job):
+    if not wanted or job.tally.must_stop or not job.session.dialect.reads_reports:
         return
     metric_id = job.transact(lambda account: conversion_metric(account, job.run.settings))
     if isinstance(metric_id, LeftOut):
@@ -36,11 +36,6 @@ def read_reports(job: Job, streams: Iterable[str]) -> None:
     chunks = job.transact(lambda account: list(_due(account, job.run, wanted, metric_id)))
     if chunks:
         read(job, "Reports", chunks)
-
-
-def _has_reports(job: Job) -> bool:
-    with job.session.source() as source:
-        return source.reads_reports
 
 
 def conversion_metric(account: Account, settings: Settings) -> str | LeftOut:
@@ -76,7 +71,7 @@ def _due(account: Account, run: Run, wanted: Sequence[Stream], metric_id: str) -
 def last_days(as_of: datetime, of: tzinfo, number: int) -> set[date]:
     """Return the last days that have ended in a time zone."""
     today = as_of.astimezone(of).date()
-    return {today - back * _DAY for back in range(1, number + 1)}
+    return {today - back * DAY for back in range(1, number + 1)}
 
 
 def zone(name: str | None) -> tzinfo:

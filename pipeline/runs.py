@@ -16,7 +16,7 @@ import psycopg
 
 from klaviyo_pg import rows
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped
+from klaviyo_pg.errors import BadSettings, ClaimLost, KlaviyoPgError, Stopped
 from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import accounts, claims, clock, commits, details, future, run_ledger, schema, schema_lock
@@ -27,9 +27,9 @@ from klaviyo_pg.postgres.patience import repeated
 from klaviyo_pg.postgres.schema_changes import SchemaChange
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
-from pipeline import checks, kept_events
+from pipeline import checks, kept_events, refused
 from pipeline.batch import Batch, protect
-from pipeline.session import ClaimLost, Session
+from pipeline.session import Session
 from transforms import definitions
 
 _LONGEST_OPENING = 60.0  # seconds that opening or joining a run is repeated while the database is away
@@ -88,7 +88,7 @@ def _with_claims(
 
     def guarded(connection: psycopg.Connection) -> Result:
         nonlocal unanswered
-        check_time(session.hold_claims(connection))
+        check_time(session.claims.hold_for_transaction(connection))
         account = run.account(connection)
         if unanswered is not None and commits.was_committed(account, writer, unanswered[0]):
             return unanswered[1]
@@ -102,7 +102,7 @@ def _with_claims(
         try:
             return session.database.patiently(guarded)
         except ClaimLost:
-            session.database.wait_for(session.renew_claims)
+            session.database.wait_for(session.claims.renew)
 
 
 def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log, is_limited: bool = False) -> Run:
@@ -111,8 +111,13 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
     `is_limited` is that of `run_ledger.open_run`.
 
     Raises UserError where the key, the database, the account's name or the name of a metric is wrong, where claims
-    would not work, and where clocks differ.
+    would not work, and where clocks differ. The warehouse records the error, if it has the account.
     """
+    with refused.recorded(session.settings, flow):
+        return _begin(session, flow, selection, log, is_limited)
+
+
+def _begin(session: Session, flow: str, selection: Mapping[str, object], log: Log, is_limited: bool) -> Run:
     settings = session.settings
     settings.check_warehouse()
     session.check_claims_work()
@@ -122,7 +127,7 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
     checks.check_metric_names(source, settings, stored.metrics)
     if stored.must_identify_account:
         checks.check_recognized(source, settings, stored.metrics)
-    attempt = partial(_open, session, flow, selection, source, described, is_limited)
+    attempt = _Opening(session, flow, selection, source, described, is_limited).attempt
     opening = partial(session.database.wait_for, attempt, _LONGEST_OPENING)
     run, before, changes = repeated(opening, schema_lock.PATIENCE, log.warning)
     for change in changes:
@@ -135,60 +140,73 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
     return run
 
 
-def _open(
-    session: Session,
-    flow: str,
-    selection: Mapping[str, object],
-    source: Source,
-    described: rows.Account | None,
-    is_limited: bool,
-) -> tuple[Run, timedelta | None, list[SchemaChange]]:
-    """Bring the warehouse up to the catalogue and open the run, in one transaction.
+_Opened = tuple[Run, timedelta | None, list[SchemaChange]]
+"""A run, how long the last one took, and what the upgrade of the warehouse changed."""
 
-    Also return how long the last run took, and what the upgrade changed.
 
-    Raises TablesInUse, and opens no run, if other sessions use tables that have to be changed.
-    """
-    settings = session.settings
-    with session.database.transaction() as connection:
-        clocks = session.compare_clocks(clock.present(connection))
-        now = clocks.earliest.replace(microsecond=0)
-        changes = schema.upgrade(connection, settings.warehouse_schema, schema.storage_of(settings))
-        account_id = described.id if described else settings.klaviyo_account_id
-        account, account_id = _registered(connection, settings, account_id)
-        checks.check_stays(account, settings.klaviyo_integration)
-        session.claim(account.integration_id, flow)
-        session.hold_claims(connection)
-        checks.check_stays(account, settings.klaviyo_integration)  # removing it can have ended before the claim
-        repair = future.repair(account, clocks.database, session.clock_tolerance)
-        asked = _digest(settings, selection)
-        before = run_ledger.last_duration(account, flow, asked)
-        opened = run_ledger.open_run(account, flow, asked, now, is_limited)
-        run_ledger.take(account, flow, opened.run_id, session.id)
-        commits.forget(account)
-        run_ledger.add_requests(account, opened.run_id, source.traffic)
-        if described:
-            _describe(account, opened.run_id, described, settings)
-        notes = (
-            repair.sentence,
-            checks.time_zone_warning(connection, described.timezone if described else None),
-            _follow_readable_names(account, settings, opened.as_of),
-            _resumption(opened.as_of) if opened.is_resumed else None,
-        )
-        if settings.events_since is not None:
-            kept_events.forget_before(account, session, settings.events_kept_since)
-    run = Run(
-        opened.run_id,
-        account.integration_id,
-        account_id,
-        opened.as_of,
-        settings,
-        answer_seconds=source.traffic.seconds_per_request,
-        resumed_at=now if opened.is_resumed else None,
-        notes=tuple(filter(None, notes)),
-        is_limited=opened.is_limited,
-    )
-    return run, before, changes
+@dataclass
+class _Opening:
+    """Opens a run, once even if the answer to COMMIT is lost: an attempt leaves a token that shows whether it did."""
+
+    session: Session
+    flow: str
+    selection: Mapping[str, object]
+    source: Source
+    described: rows.Account | None
+    is_limited: bool
+    _token: str = ""
+    _result: _Opened | None = None
+
+    def attempt(self) -> _Opened:
+        """Bring the warehouse up to the catalogue and open the run, in one transaction.
+
+        Returns the result of the last attempt if that was committed. Raises TablesInUse, and opens no run, if other
+        sessions use tables that have to be changed.
+        """
+        settings, writer = self.session.settings, f"{self.session.id}/{threading.get_ident()}"
+        with self.session.database.transaction() as connection:
+            clocks = self.session.compare_clocks(clock.present(connection))
+            now = clocks.earliest.replace(microsecond=0)
+            changes = schema.upgrade(connection, settings.warehouse_schema, schema.storage_of(settings))
+            account_id = self.described.id if self.described else settings.klaviyo_account_id
+            account, account_id = _registered(connection, settings, account_id)
+            checks.check_stays(account, settings.klaviyo_integration)
+            self.session.claims.take(account.integration_id, self.flow)
+            self.session.claims.hold_for_transaction(connection)
+            checks.check_stays(account, settings.klaviyo_integration)  # removing it can have ended before the claim
+            if self._result is not None and commits.was_committed(account, writer, self._token):
+                return self._result
+            repair = future.repair(account, clocks.database, self.session.clock_tolerance)
+            asked = _digest(settings, self.selection)
+            before = run_ledger.last_duration(account, self.flow, asked)
+            opened = run_ledger.open_run(account, self.flow, asked, now, self.is_limited)
+            run_ledger.take(account, self.flow, opened.run_id, self.session.id)
+            commits.forget(account)
+            run_ledger.add_requests(account, opened.run_id, self.source.traffic)
+            if self.described:
+                _describe(account, opened.run_id, self.described, settings)
+            notes = (
+                repair.sentence,
+                checks.time_zone_warning(connection, self.described.timezone if self.described else None),
+                _follow_readable_names(account, settings, opened.as_of),
+                _resumption(opened.as_of) if opened.is_resumed else None,
+            )
+            if settings.events_since is not None:
+                kept_events.forget_before(account, self.session, settings.events_kept_since)
+            run = Run(
+                opened.run_id,
+                account.integration_id,
+                account_id,
+                opened.as_of,
+                settings,
+                answer_seconds=self.source.traffic.seconds_per_request,
+                resumed_at=now if opened.is_resumed else None,
+                notes=tuple(filter(None, notes)),
+                is_limited=opened.is_limited,
+            )
+            self._token, self._result = uuid.uuid4().hex, (run, before, changes)
+            commits.leave(account, writer, self._token)
+        return run, before, changes
 
 
 def _resumption(as_of: datetime) -> str:
@@ -266,7 +284,7 @@ def join(session: Session, run_id: str, flow: str, claim: str, answer_seconds: f
     """
     session.check_claims_work()
     started = session.database.wait_for(partial(_started, session, run_id, flow), _LONGEST_OPENING)
-    session.database.wait_for(partial(session.claim, started.integration_id, claim), _LONGEST_OPENING)
+    session.database.wait_for(partial(session.claims.take, started.integration_id, claim), _LONGEST_OPENING)
     return Run(run_id, started.integration_id, started.account_id, started.as_of, session.settings, answer_seconds)
 
 
@@ -292,7 +310,7 @@ def add_requests(session: Session, run: Run, traffic: Traffic) -> None:
 
     Where the database does not accept the note, the error of the chunk is what matters.
     """
-    if session.has_lost_claims:
+    if session.claims.are_lost:
         return
     with suppress(KlaviyoPgError, psycopg.Error), session.database.transaction() as connection:
         run_ledger.add_requests(run.account(connection), run.id, traffic)
@@ -310,6 +328,6 @@ def close_after_error(session: Session, run: Run, state: RunState, message: str)
     A run that another process has taken over is left to that process.
     """
     with suppress(KlaviyoPgError, psycopg.Error), session.database.transaction() as connection:
-        session.renew_claims()
-        session.hold_claims(connection)
+        session.claims.renew()
+        session.claims.hold_for_transaction(connection)
         run_ledger.close_run(run.account(connection), run.id, state, message)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from klaviyo_pg.errors import MissingScope, Refused
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.settings import COUNTED_DAYS, Settings
-from klaviyo_pg.windows import FULL_READ, AnyWindow, OpenWindow, Window, floor
+from klaviyo_pg.windows import DAY, FULL_READ, AnyWindow, OpenWindow, Window, floor
 from pipeline.forecast import ROWS_PER_PAGE, Sizes
 from pipeline.streams import content, on_request
 from pipeline.streams.events import EVENTS
@@ -33,7 +33,6 @@ _REQUESTS_FOR_PEOPLE, _REQUESTS_FOR_CHANGES = 48, 8
 _REQUESTS_FOR_A_LIST, _REQUESTS_FOR_A_REASON, _REQUESTS_FOR_TEMPLATES = 8, 12, 8
 _FEW_REQUESTS = 12  # of a collection that is read on request: the size of a larger one remains unknown
 TEMPLATES_PER_PAGE = 10
-_DAY = timedelta(days=1)
 
 ReadPages = Callable[[AnyWindow], Iterator[Any]]
 OnProgress = Callable[[str], None]
@@ -63,30 +62,31 @@ def measure(
     progress: OnProgress,
 ) -> Sizes:
     """Find out how large an account is, as far as `allowed` streams go."""
-    ids = _metric_ids(source, settings, wanted, known.metrics)
-    count_requests = -(-timedelta(days=settings.reconcile_days) // source.longest_count)
+    dialect, tables = source.dialect, wanted.event_tables(source.dialect)
+    chosen = metrics_to_read(routed(known.metrics, settings), settings, tables, wanted.reads_list_members)
+    ids = [metric.id for metric in chosen]
+    count_requests = -(-timedelta(days=settings.reconcile_days) // dialect.longest_count)
     sizes = Sizes(known.full_reads, ids, events_per_page=source.events_per_page, count_requests=count_requests)
     if EVENTS.name in allowed:
-        all_at_once = source.reads_all_metrics_at_once and not settings.metrics
-        all_at_once = all_at_once and wanted.event_tables(source.lists_people) is None
+        all_at_once = source.reads_all_metrics_at_once and not settings.metrics and tables is None
         progress(f"Counting the events of {len(ids):,} metrics")
         sizes = _with_events(sizes, source, settings, as_of)._replace(all_at_once=all_at_once)
-    if not source.reads_reports:
+    if not dialect.reads_reports:
         sizes = sizes._replace(full_reads={**sizes.full_reads, **dict.fromkeys(LONGEST, 0)})
-    if not source.lists_people:
+    if not dialect.lists_people:
         none = dict.fromkeys((PROFILES.name, on_request.MEMBER_PREDICTIONS.name), 0)
         sizes = sizes._replace(full_reads={**sizes.full_reads, **none})
     elif allowed & {PROFILES.name, on_request.MEMBER_PREDICTIONS.name}:
         progress("Estimating the number of profiles")
         sizes = _with_people(sizes, source, as_of)
-    if source.looks_up_memberships:
+    if dialect.looks_up_memberships:
         unknown = {LIST_MEMBERS.name, PEOPLE.name, *([SEGMENT_MEMBERS.name] if known.segments else ())}
         sizes = sizes._replace(unknown=frozenset(unknown))
     elif LIST_MEMBERS.name in allowed:
         progress(f"Estimating the number of members of {len(known.lists):,} lists")
         members, joined = _members(source.memberships, settings, known.lists, as_of)
         sizes = sizes._replace(members=members, joined=joined)
-    if known.segments and SEGMENT_MEMBERS.name in allowed and not source.looks_up_memberships:
+    if known.segments and SEGMENT_MEMBERS.name in allowed and not dialect.looks_up_memberships:
         progress(f"Estimating the number of members of {len(known.segments):,} segments")
         members, joined = _members(source.segment_members, settings, known.segments, as_of)
         sizes = sizes._replace(segments=members, joined_segments=joined)
@@ -102,15 +102,9 @@ def measure(
     return sizes
 
 
-def _metric_ids(source: Source, settings: Settings, wanted: Selection, metrics: Sequence[KnownMetric]) -> list[str]:
-    tables = wanted.event_tables(source.lists_people)
-    chosen = metrics_to_read(routed(metrics, settings), settings, tables, wanted.reads_list_members)
-    return [metric.id for metric in chosen]
-
-
 def _with_events(sizes: Sizes, source: Source, settings: Settings, as_of: datetime) -> Sizes:
     days = min(COUNTED_DAYS, max(settings.first_sync_days, settings.blind_lookback_days + 1))
-    window = Window(floor(as_of - timedelta(days=days), _DAY), floor(as_of, _DAY) + _DAY)
+    window = Window(floor(as_of - timedelta(days=days), DAY), floor(as_of, DAY) + DAY)
     events: dict[str, dict[datetime, int]] = {}
     for metric_id in sizes.metrics:
         try:
@@ -127,7 +121,7 @@ def _with_people(sizes: Sizes, source: Source, as_of: datetime) -> Sizes:
         return sizes
     return sizes._replace(
         people=estimated(source.profile_ids, first, as_of, _REQUESTS_FOR_PEOPLE),
-        changed=estimated(source.profiles, as_of - 2 * _DAY, as_of, _REQUESTS_FOR_CHANGES),
+        changed=estimated(source.profiles, as_of - 2 * DAY, as_of, _REQUESTS_FOR_CHANGES),
         months=(as_of.year - first.year) * 12 + as_of.month - first.month + 1,
         first_created=first,
     )
@@ -138,7 +132,7 @@ def _members(
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Estimate the members of each list or segment, and those who joined within the overlap."""
     members, joined = dict[str, int](), dict[str, int]()
-    overlap = timedelta(days=settings.blind_lookback_days) + _DAY
+    overlap = timedelta(days=settings.blind_lookback_days) + DAY
     for list_id in ids:
         pages = partial(read, list_id)
         try:
@@ -202,13 +196,13 @@ def _requests(source: Source, pages: Iterator[Any]) -> int:
 
 
 def _with_exclusions(sizes: Sizes, source: Source, as_of: datetime) -> Sizes:
-    if None in source.exclusion_reasons:  # all at once, on large pages
+    if None in source.dialect.exclusion_reasons:  # all at once, on large pages
         requests = _requests(source, source.exclusions())
         return sizes._replace(full_reads={**sizes.full_reads, EXCLUSIONS.name: requests})
     return sizes._replace(
         excluded={
             reason: estimated(partial(source.exclusions, reason), EARLIEST, as_of, _REQUESTS_FOR_A_REASON)
-            for reason in source.exclusion_reasons
+            for reason in source.dialect.exclusion_reasons
         }
     )
 

@@ -21,6 +21,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelled, Cancelling, Crashed
 
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError, Stopped, Throttled
+from klaviyo_pg.grouping import grouped
 from klaviyo_pg.postgres import backfill_ledger, claims, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk, part_claim
@@ -169,10 +170,8 @@ def _refusal(error: Exception) -> BadSettings | None:
 
 def _recorded_groups(chunks: Iterable[BackfillChunk]) -> list[Group]:
     """Return the groups of an earlier process, as far as they are not done. Their runs may still be alive."""
-    by_name: dict[str, list[BackfillChunk]] = {}
-    for chunk in chunks:
-        if chunk.group_name is not None and chunk.state is not ChunkState.DONE:
-            by_name.setdefault(chunk.group_name, []).append(chunk)
+    unfinished = (chunk for chunk in chunks if chunk.state is not ChunkState.DONE)
+    by_name = grouped((chunk.group_name, chunk) for chunk in unfinished if chunk.group_name is not None)
     return [Group(each, name) for name, each in by_name.items()]
 
 
@@ -271,7 +270,7 @@ class _Watch:
     def poll(self) -> None:
         """Forget the groups that are done, and hand out again those whose run has not read them."""
         job, groups = self._job, tuple(self.groups)
-        job.session.keep_claims()
+        job.session.claims.keep()
         ledger = job.transact(lambda account: self._look_up(account, groups))
         self.requests = ledger.requests
         self._show(groups, ledger)
@@ -395,7 +394,7 @@ def _watching(job: Job, client: SyncPrefectClient, parameters: Mapping[str, obje
     try:
         yield watch
     finally:
-        if not job.session.has_lost_claims:
+        if not job.session.claims.are_lost:
             watch.cancel()
 
 

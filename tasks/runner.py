@@ -11,7 +11,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pipeline.outcome import Outcome
 from pipeline.session import Session
 from pipeline.workers import Future, Pool
-from tasks.units import CHUNK_UNITS, TASKS, ChunksFailed, Outcomes
+from tasks.units import CHUNK_TASKS, TASKS, ChunksFailed, Outcomes
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -39,7 +39,7 @@ class _PrefectPool:
         task = TASKS[unit].with_options(task_run_name=label.replace("{", "(").replace("}", ")"))
         arguments = signature(task.fn).bind(*args, **kwargs).arguments
         future = self._runner.submit(task, arguments)
-        return cast(Future[Result], _Group(future, arguments["chunks"]) if unit in CHUNK_UNITS else future)
+        return cast(Future[Result], _Group(future, arguments["chunks"]) if unit in CHUNK_TASKS else future)
 
 
 class _Group:

@@ -5,8 +5,10 @@ shows and repeats the task; the ledger knows which of its chunks are done.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
+from functools import wraps
 from hashlib import sha256
+from inspect import Signature, signature
 from random import uniform
 from types import MappingProxyType
 from typing import Any
@@ -18,28 +20,20 @@ from prefect.context import TaskRunContext
 from prefect.states import Completed
 from prefect.tasks import Task
 
-from klaviyo_pg.errors import KlaviyoPgError, UnconfirmedLoss
-from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
+from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.settings import Settings
-from klaviyo_pg.states import RunState
 from klaviyo_pg.waiting import pause
-from klaviyo_pg.windows import Window
 from pipeline import member_lists, runs
 from pipeline.backfill import counting, plan, reading, recheck
-from pipeline.backfill.counted import Chunks, PlannedChunks
-from pipeline.backfill.plan import Gap, Plan
-from pipeline.chunks import Chunk
 from pipeline.figures import figures
 from pipeline.outage import is_transient
 from pipeline.outcome import Outcome, describe, sum_counts
 from pipeline.read import read_chunks
 from pipeline.reconcile import check
-from pipeline.reconcile.compare import EventCounts
 from pipeline.runs import Run
 from pipeline.session import Session
 from pipeline.streams import STREAMS
 from tasks.session import task_session
-from transforms.events import Metrics
 
 _PAUSES = (0.0, 5.0, 30.0)  # seconds before each attempt, up to half as long again
 _FORMAT = 2  # of a task's result; another format makes stored results worthless
@@ -68,6 +62,7 @@ _RETRIES: dict[str, Any] = {
     "retry_condition_fn": _deserves_retry,
 }
 """For tasks whose chunks can be read again. The HTTP client and the store bridge shorter disturbances themselves."""
+_SUPPLIED = frozenset({"session", "attempt"})  # arguments of units that their tasks supply
 _UNCACHED: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
 
 
@@ -127,102 +122,55 @@ def join(settings: Settings, run_id: str, flow: str, claim: str, answer_seconds:
         return runs.join(session, run_id, flow, claim, answer_seconds)
 
 
-@task(name="read", **_RETRIES, **_cached(_read_key, days=1))
-def read(run: Run, chunks: Sequence[Chunk]) -> State[dict[str, Any]]:
-    """Read chunks of streams into the warehouse; return the counts of rows of each."""
-    with task_session(run.settings) as session:
-        outcomes = read_chunks(session, run, chunks, _attempt(session))
-    return _settled(chunks, outcomes)
+def _task(unit: Callable[..., Any], name: str) -> Task[..., Any]:
+    """Return the task of a unit. It takes the arguments of the unit but the session."""
+
+    def call(run: Run, *arguments: Any) -> Any:
+        with task_session(run.settings) as session:
+            return unit(session, run, *arguments)
+
+    return Task(_named_after(unit, call), name=name, task_run_name=name, **_UNCACHED)
 
 
-@task(name="extract", **_RETRIES, **_UNCACHED)  # the spool knows what it has; a cached result may outlive its files
-def extract(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> State[dict[str, Any]]:
-    """Read chunks of history into the spool."""
-    with task_session(run.settings) as session:
-        outcomes = reading.extract(session, run, chunks, metrics, _attempt(session))
-    return _settled(chunks, outcomes)
+def _chunk_task(unit: Callable[..., Any], name: str, caching: Mapping[str, Any] = _UNCACHED) -> Task[..., Any]:
+    """Return the task of a unit that takes chunks and returns their outcomes. It returns what `_settled` does."""
+
+    def call(run: Run, chunks: Sequence[Any], *arguments: Any) -> State[dict[str, Any]]:
+        with task_session(run.settings) as session:
+            outcomes = unit(session, run, chunks, *arguments, attempt=_attempt(session))
+        return _settled(chunks, outcomes)
+
+    return Task(_named_after(unit, call), name=name, **_RETRIES, **caching)
 
 
-@task(name="load", **_RETRIES, **_UNCACHED)
-def load(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> State[dict[str, Any]]:
-    """Load spooled chunks of history into the warehouse."""
-    with task_session(run.settings) as session:
-        outcomes = reading.load(session, run, chunks, metrics, _attempt(session))
-    return _settled(chunks, outcomes)
+def _named_after(unit: Callable[..., Any], call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function with the name and the arguments of a unit, without those that its task supplies."""
+    arguments = [each for each in signature(unit).parameters.values() if each.name not in _SUPPLIED]
+    named = wraps(unit)(call)
+    named.__signature__ = Signature(arguments)  # type: ignore[attr-defined]
+    return named
 
 
-@task(name="read history", **_RETRIES, **_UNCACHED)
-def read_at_once(run: Run, chunks: Sequence[BackfillChunk], metrics: Metrics) -> State[dict[str, Any]]:
-    """Read chunks of history into the warehouse without spooling them."""
-    with task_session(run.settings) as session:
-        outcomes = reading.read_at_once(session, run, chunks, metrics, _attempt(session))
-    return _settled(chunks, outcomes)
-
-
-@task(name="plan", task_run_name="plan", **_UNCACHED)
-def plan_history(run: Run, window: Window, restart: bool) -> Plan:
-    """Look up what a backfill has to read and count."""
-    with task_session(run.settings) as session:
-        return plan.plan(session, run, window, restart)
-
-
-@task(name="find where metrics begin", task_run_name="find where metrics begin", **_UNCACHED)
-def find_beginnings(run: Run, missing: Sequence[Gap], start: datetime | None) -> tuple[Chunks, ...]:
-    """Find out which history needs no counting."""
-    with task_session(run.settings) as session:
-        return counting.find_beginnings(session, run, missing, start)
-
-
-@task(name="count history", task_run_name="count history", **_UNCACHED)
-def count_gaps(run: Run, asked: Sequence[Gap]) -> PlannedChunks:
-    """Count history at the source, and cut it into chunks."""
-    with task_session(run.settings) as session:
-        return counting.count_gaps(session, run, asked)
-
-
-@task(name="count loaded history", task_run_name="count loaded history", **_UNCACHED)
-def recheck_history(run: Run, loaded: Sequence[Chunks]) -> PlannedChunks:
-    """Count history again that earlier runs have loaded, and plan what has grown."""
-    with task_session(run.settings) as session:
-        return recheck.recheck(session, run, loaded)
-
-
-@task(name="count at the source", task_run_name="count at the source", **_UNCACHED)
-def ask_counts(run: Run, windows: Mapping[str, Window]) -> dict[str, EventCounts | KlaviyoPgError]:
-    """Ask for the source's counts of metrics."""
-    with task_session(run.settings) as session:
-        return check.ask_counts(session, run, windows)
-
-
-@task(name="member_lists", task_run_name="member_lists", **_UNCACHED)
-def derive_memberships(run: Run) -> UnconfirmedLoss | None:
-    """Bring member_lists up to date."""
-    with task_session(run.settings) as session:
-        return member_lists.derive(session, run)
-
-
-@task(name="finish", task_run_name="finish", **_UNCACHED)
-def finish(run: Run, state: RunState, sentences: Sequence[str]) -> None:
-    """Close the run."""
-    with task_session(run.settings) as session:
-        runs.finish(session, run, state, sentences)
-
-
-TASKS: Mapping[Callable[..., Any], Task[..., Any]] = MappingProxyType(
+CHUNK_TASKS: Mapping[Callable[..., Any], Task[..., Any]] = MappingProxyType(
     {
-        read_chunks: read,
-        reading.extract: extract,
-        reading.load: load,
-        reading.read_at_once: read_at_once,
-        plan.plan: plan_history,
-        counting.find_beginnings: find_beginnings,
-        counting.count_gaps: count_gaps,
-        recheck.recheck: recheck_history,
-        check.ask_counts: ask_counts,
-        member_lists.derive: derive_memberships,
-        runs.finish: finish,
+        read_chunks: _chunk_task(read_chunks, "read", _cached(_read_key, days=1)),
+        # the spool knows what it has, and a cached result may outlive its files
+        reading.extract: _chunk_task(reading.extract, "extract"),
+        reading.load: _chunk_task(reading.load, "load"),
+        reading.read_at_once: _chunk_task(reading.read_at_once, "read history"),
     }
 )
-"""The Prefect task of each unit."""
-CHUNK_UNITS = frozenset[Callable[..., Any]]({read_chunks, reading.extract, reading.load, reading.read_at_once})
-"""The units that take chunks and return their outcomes."""
+"""The task of each unit that takes chunks and returns their outcomes."""
+TASKS: Mapping[Callable[..., Any], Task[..., Any]] = MappingProxyType(
+    {
+        **CHUNK_TASKS,
+        plan.plan: _task(plan.plan, "plan"),
+        counting.find_beginnings: _task(counting.find_beginnings, "find where metrics begin"),
+        counting.count_gaps: _task(counting.count_gaps, "count history"),
+        recheck.recheck: _task(recheck.recheck, "count loaded history"),
+        check.ask_counts: _task(check.ask_counts, "count at the source"),
+        member_lists.derive: _task(member_lists.derive, "member_lists"),
+        runs.finish: _task(runs.finish, "finish"),
+    }
+)
+"""The task of each unit."""

@@ -144,9 +144,8 @@ def _frames(kind: str, rows: Sequence[Any]) -> Iterator[tuple[Load, pl.DataFrame
         case "metrics":
             yield loads.METRICS, dimensions.metrics(rows, {}, ACCOUNT).frame
         case "campaigns":
-            campaigns, audiences = dimensions.campaigns(rows, ACCOUNT)
-            yield loads.CAMPAIGNS, campaigns.frame
-            yield loads.CAMPAIGN_LISTS, audiences
+            yield loads.CAMPAIGNS, dimensions.campaigns(rows, ACCOUNT).frame
+            yield loads.CAMPAIGN_LISTS, dimensions.campaign_lists(rows, ACCOUNT).frame
             yield loads.CAMPAIGN_MESSAGES, messages.campaign_messages(rows, ACCOUNT).frame
             yield loads.TAGGED_OBJECTS, tags.tagged(rows, "campaign", ACCOUNT).frame
         case "flows":

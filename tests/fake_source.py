@@ -56,22 +56,12 @@ class FakeSource:
     Like a real one it must not be used by two threads at once, which it checks.
     """
 
-    event_requests_per_minute: int | None = None
-    people_requests_per_minute: int | None = None
-
     def __init__(self, account: FakeAccount) -> None:
         self._account = account
         self._in_use = threading.Lock()
+        self.dialect = account.dialect
         self.reads_all_metrics_at_once = account.reads_all_metrics_at_once
-        self.looks_up_memberships = account.looks_up_memberships
-        self.exclusion_reasons: Sequence[str | None] = account.exclusion_reasons
-        self.lists_people = account.lists_people
-        self.reads_attributions = account.reads_attributions
-        self.reads_messages = account.reads_messages
-        self.reads_reports = account.reads_reports
         self.events_per_page = account.events_per_page
-        self.count_interval = account.count_interval
-        self.longest_count = account.longest_count
         self.traffic = Traffic()
 
     @property
@@ -173,7 +163,7 @@ class FakeSource:
         return new
 
     def _attributions(self, events: Sequence[Event]) -> list[Attribution]:
-        attributions = self._account.attributions if self.reads_attributions else {}
+        attributions = self._account.attributions if self.dialect.reads_attributions else {}
         return [
             row._replace(at=int(event.at.timestamp())) for event in events for row in attributions.get(event.id, ())
         ]
@@ -210,13 +200,13 @@ class FakeSource:
                 start = self._interval(at)
                 numbers[start] = numbers.get(start, 0) + difference
         for start, number in sorted(numbers.items()):
-            yield Count(start, start + self.count_interval, number)
+            yield Count(start, start + self.dialect.count_interval, number)
 
     def _interval(self, at: datetime) -> datetime:
-        return floor(at, self.count_interval)
+        return floor(at, self.dialect.count_interval)
 
     def profiles(self, window: AnyWindow) -> Iterator[Page[Profile]]:
-        if not self.lists_people:
+        if not self.dialect.lists_people:
             return
         start, end = window.seconds
         changed = sorted(
@@ -250,7 +240,7 @@ class FakeSource:
         return self._collection("people", people)
 
     def memberships(self, list_id: str, window: AnyWindow, addresses: Iterable[str] = ()) -> Iterator[MembershipPage]:
-        if self.looks_up_memberships and list_id in self._account.members:
+        if self.dialect.looks_up_memberships and list_id in self._account.members:
             return self._looked_up(list_id, window, list(addresses))
         return self._members(list_id, window)
 
@@ -267,7 +257,7 @@ class FakeSource:
             yield MembershipPage(page, (), rejects, self._account.now(), page[-1].joined if page else None)
 
     def segment_members(self, segment_id: str, window: AnyWindow) -> Iterator[Page[Membership]]:
-        if self.looks_up_memberships and window != FULL_READ:
+        if self.dialect.looks_up_memberships and window != FULL_READ:
             return  # such a dialect does not say when anybody joined
         for page in self._members(segment_id, window):
             yield Page(page.rows, page.rejects, page.read_at, page.reached)
@@ -282,7 +272,7 @@ class FakeSource:
         return self._changed("images", window, self._account.images)
 
     def records(self, stream: str, window: AnyWindow, subject: str | None = None) -> Iterator[Page[Record]]:
-        if not self.lists_people:
+        if not self.dialect.lists_people:
             return
         start, end = window.seconds
         rows = [
@@ -298,7 +288,7 @@ class FakeSource:
 
     def _changed(self, kind: str, window: AnyWindow, rows: Sequence[Any]) -> Iterator[Page[Any]]:
         """Read rows in the order of their last change. A dialect that does not list people does not have them."""
-        if not self.lists_people:
+        if not self.dialect.lists_people:
             return
         start, end = window.seconds
         within = [each for each in rows if start <= each.updated.timestamp() < end]

@@ -1,11 +1,12 @@
 """A Klaviyo account in memory. Knows no HTTP and no database."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from klaviyo_pg.errors import Incomplete
+from klaviyo_pg.klaviyo.dialect import Dialect
 from klaviyo_pg.klaviyo.pace import Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.rows import (
@@ -36,6 +37,20 @@ from tests.rows import profile_row
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
+DIALECT = Dialect(
+    looks_up_memberships=False,
+    lists_people=True,
+    reads_attributions=True,
+    reads_messages=True,
+    reads_reports=True,
+    event_requests_per_minute=None,
+    people_requests_per_minute=None,
+    count_interval=timedelta(hours=1),
+    longest_count=timedelta(days=365),
+    exclusion_reasons=(None,),
+)
+"""The traits of the current dialect, without its rate limits; exclusions are read all at once."""
+
 
 def present() -> datetime:
     """Return the time, in UTC."""
@@ -47,7 +62,7 @@ class Event(NamedTuple):
 
     id: str
     at: datetime
-    metric_id: str
+    metric_id: str | None
     profile_id: str
     list_name: str | None = None
     message: str | None = None
@@ -98,14 +113,7 @@ class FakeAccount(Requests):
     events_per_page: int = 100
     rows_per_page: int = 100
     reads_all_metrics_at_once: bool = True
-    looks_up_memberships: bool = False
-    exclusion_reasons: tuple[str | None, ...] = (None,)
-    lists_people: bool = True
-    reads_attributions: bool = True
-    reads_messages: bool = True
-    reads_reports: bool = True
-    count_interval: timedelta = timedelta(hours=1)
-    longest_count: timedelta = timedelta(days=365)
+    dialect: Dialect = DIALECT
     counts_nothing: set[str] = field(default_factory=set)
     now: Callable[[], datetime] = present
     api_now: Callable[[], datetime | None] | None = None
@@ -113,6 +121,10 @@ class FakeAccount(Requests):
     def open(self, settings: Settings, pace: Pace, sizes: PageSizes) -> FakeSource:
         """Open an API client, as klaviyo_pg.klaviyo.dialects.open_source does."""
         return FakeSource(self)
+
+    def set_traits(self, **traits: Any) -> None:
+        """Change some traits of the dialect."""
+        self.dialect = replace(self.dialect, **traits)
 
     def add_metric(self, metric_id: str, name: str) -> None:
         self.metrics.append(Metric(metric_id, name, None, LONG_AGO, LONG_AGO))
@@ -127,7 +139,7 @@ class FakeAccount(Requests):
         values = {"email": f"{profile_id}@example.com", "list_suppressions": (), "consents": (), **fields}
         self.profiles[profile_id] = (profile_row(profile_id, **values), updated)
 
-    def add_events(self, metric_id: str, *times: datetime, person: str = "P0") -> list[str]:
+    def add_events(self, metric_id: str | None, *times: datetime, person: str = "P0") -> list[str]:
         """Add events of a metric, and return their ids."""
         first = len(self.events)
         ids = [f"E{first + number:05}" for number in range(len(times))]

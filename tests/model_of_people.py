@@ -184,7 +184,7 @@ class Model:
             if event.at < start or (end is not None and event.at >= end):
                 continue
             owner = None if event.profile_id in self._erased else event.profile_id
-            kind = KINDS.get(event.metric_id)
+            kind = KINDS.get(event.metric_id or "")
             stored = self.events.setdefault(event.id, Happened(event.id, event.at, kind, owner, event.list_name))
             if stored.owner and owner and stored.owner != owner:
                 self.merges.setdefault((stored.owner, owner), at)

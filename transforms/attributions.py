@@ -6,6 +6,7 @@ from typing import NamedTuple
 import polars as pl
 
 from klaviyo_pg.catalogue import loads
+from klaviyo_pg.catalogue.types import TIMESTAMP
 from klaviyo_pg.rows import Attribution, EventPage
 from transforms.clean import cleaned, conformed, last_by
 from transforms.keys import md5, row_key
@@ -14,7 +15,7 @@ from transforms.personal import Protection, with_protected_event_ids
 _SCHEMA = {name: pl.String() for name in Attribution._fields} | {
     "at": pl.Int64(),
     "is_included": pl.Boolean(),
-    "extracted_at": pl.Datetime("us", "UTC"),
+    "extracted_at": TIMESTAMP.polars,
 }
 _KEYS = {  # the columns that are digests of IDs
     "campaign_key": "campaign_id",

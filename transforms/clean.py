@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 import polars as pl
 
 from klaviyo_pg.catalogue import Load
+from klaviyo_pg.catalogue.types import JSON, TEXT, TIMESTAMP, Type
+from transforms.keys import row_key
 
 _NUL = "\x00"
 _JSON_NUL = "\\u0000"
@@ -15,26 +17,31 @@ _ESCAPED_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")  # with an even number o
 
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
-Columns = Mapping[str, tuple[str, pl.DataType]]
+Columns = Mapping[str, tuple[str, Type]]
 """Column -> the field of a row that it is taken from, and its type. Two columns or more."""
+TIMES: Columns = {"created_at": ("created", TIMESTAMP), "updated_at": ("updated", TIMESTAMP)}
+IDS = Type("text[]", pl.List(TEXT.polars))
+"""The IDs in a field of a row. Each gets a separate row in the warehouse, which has no column of this type."""
 
 
 class Cleaned(NamedTuple):
     """A frame that Postgres can store, and the number of NUL characters that were removed from it."""
 
     frame: pl.DataFrame
-    nul_characters: int
+    nul_characters: int = 0
 
 
-def same(dtype: pl.DataType, *names: str) -> Columns:
+def same(type_: Type, *names: str) -> Columns:
     """Return columns of one type, each with the name of its field."""
-    return {name: (name, dtype) for name in names}
+    return {name: (name, type_) for name in names}
 
 
-def frame_of_rows(rows: Sequence[Any], columns: Columns) -> pl.DataFrame:
-    """Return the frame with these columns of rows. Other fields of the rows are left out."""
+def cleaned_rows(rows: Sequence[Any], columns: Columns) -> Cleaned:
+    """Return the frame with these columns of rows, as `cleaned` leaves it. Other fields of the rows are left out."""
     values = attrgetter(*(field for field, _ in columns.values()))
-    return pl.DataFrame(list(map(values, rows)), {name: dtype for name, (_, dtype) in columns.items()}, orient="row")
+    schema = {name: type_.polars for name, (_, type_) in columns.items()}
+    documents = frozenset(name for name, (_, type_) in columns.items() if type_ is JSON)
+    return cleaned(pl.DataFrame(list(map(values, rows)), schema, orient="row"), documents)
 
 
 def cleaned(
@@ -92,3 +99,9 @@ def conformed(frame: Frame, load: Load) -> Frame:
         for name, dtype in load.schema.items()
     ]
     return frame.select(columns)
+
+
+def by_id(raw: Cleaned, load: Load, integration_id: str, **columns: pl.Expr) -> Cleaned:
+    """Return the frame for a load: one row for each `id`, the last one, with its `key` and with these columns added."""
+    frame = raw.frame.pipe(last_by, "id").with_columns(key=row_key(integration_id, pl.col("id")), **columns)
+    return raw._replace(frame=conformed(frame, load))

@@ -6,41 +6,32 @@ import polars as pl
 
 from klaviyo_pg import rows
 from klaviyo_pg.catalogue import loads
-from transforms.clean import Cleaned, cleaned, conformed, last_by
+from klaviyo_pg.catalogue.types import BOOLEAN, INTEGER, TEXT, TIMESTAMP
+from transforms.clean import TIMES, Cleaned, by_id, cleaned_rows, conformed, same
 from transforms.keys import row_key
 
-_TEXT, _TIME = pl.String(), pl.Datetime("us", "UTC")
-_TEMPLATE = {
-    **dict.fromkeys(("id", "name", "editor_type", "html", "text"), _TEXT),
-    **dict.fromkeys(("created_at", "updated_at"), _TIME),
-}
-_FORM = {
-    **dict.fromkeys(("id", "name", "status"), _TEXT),
-    "is_ab_test": pl.Boolean(),
-    **dict.fromkeys(("created_at", "updated_at"), _TIME),
-}
+_TEMPLATE = {**same(TEXT, "id", "name", "editor_type", "html", "text"), **TIMES}
+_FORM = {**same(TEXT, "id", "name", "status"), **same(BOOLEAN, "is_ab_test"), **TIMES}
 _VERSION = {
-    **dict.fromkeys(("id", "form_id", "form_type", "variation_name", "ab_test_variation", "status"), _TEXT),
-    **dict.fromkeys(("created_at", "updated_at"), _TIME),
+    **same(TEXT, "id", "form_id", "form_type", "variation_name", "ab_test_variation", "status"),
+    **TIMES,
 }
 _IMAGE = {
-    **dict.fromkeys(("id", "name", "image_url", "format"), _TEXT),
-    "size": pl.Int64(),
-    "is_hidden": pl.Boolean(),
-    "updated_at": _TIME,
+    **same(TEXT, "id", "name", "image_url", "format"),
+    **same(INTEGER, "size"),
+    **same(BOOLEAN, "is_hidden"),
+    "updated_at": ("updated", TIMESTAMP),
 }
 
 
 def templates(templates: Sequence[rows.Template], integration_id: str) -> Cleaned:
     """Return the frame for the load TEMPLATES."""
-    raw = pl.DataFrame(templates, _TEMPLATE, orient="row").pipe(cleaned)
-    return Cleaned(conformed(_keyed(raw.frame, integration_id), loads.TEMPLATES), raw.nul_characters)
+    return by_id(cleaned_rows(templates, _TEMPLATE), loads.TEMPLATES, integration_id)
 
 
 def forms(forms: Sequence[rows.Form], integration_id: str) -> Cleaned:
     """Return the frame for the load FORMS."""
-    raw = pl.DataFrame([each[: len(_FORM)] for each in forms], _FORM, orient="row").pipe(cleaned)
-    return Cleaned(conformed(_keyed(raw.frame, integration_id), loads.FORMS), raw.nul_characters)
+    return by_id(cleaned_rows(forms, _FORM), loads.FORMS, integration_id)
 
 
 def form_versions(forms: Sequence[rows.Form], integration_id: str) -> Cleaned:
@@ -49,20 +40,14 @@ def form_versions(forms: Sequence[rows.Form], integration_id: str) -> Cleaned:
     Each form also has a row without a key. It is not stored: it marks the form's versions as complete. Forms whose
     versions are unknown, or could not all be read, have none.
     """
-    found = [version for form in forms for version in form.versions or ()]
-    raw = pl.DataFrame(found, _VERSION, orient="row").pipe(cleaned)
+    raw = cleaned_rows([version for form in forms for version in form.versions or ()], _VERSION)
+    form_key = row_key(integration_id, pl.col("form_id"))
+    versions = by_id(raw, loads.FORM_VERSIONS, integration_id, form_key=form_key)
     complete = [form.id for form in forms if form.versions is not None and not any(each.hides for each in form.rejects)]
-    markers = pl.DataFrame({"form_id": complete}, {"form_id": _TEXT})
-    keyed = _keyed(raw.frame, integration_id).with_columns(form_key=row_key(integration_id, pl.col("form_id")))
-    parts = [conformed(markers, loads.FORM_VERSIONS), conformed(keyed, loads.FORM_VERSIONS)]
-    return Cleaned(pl.concat(parts), raw.nul_characters)
+    markers = pl.DataFrame({"form_id": complete}, {"form_id": TEXT.polars})
+    return versions._replace(frame=pl.concat([conformed(markers, loads.FORM_VERSIONS), versions.frame]))
 
 
 def images(images: Sequence[rows.Image], integration_id: str) -> Cleaned:
     """Return the frame for the load IMAGES."""
-    raw = pl.DataFrame(images, _IMAGE, orient="row").pipe(cleaned)
-    return Cleaned(conformed(_keyed(raw.frame, integration_id), loads.IMAGES), raw.nul_characters)
-
-
-def _keyed(frame: pl.DataFrame, integration_id: str) -> pl.DataFrame:
-    return frame.pipe(last_by, "id").with_columns(key=row_key(integration_id, pl.col("id")))
+    return by_id(cleaned_rows(images, _IMAGE), loads.IMAGES, integration_id)

@@ -1,23 +1,27 @@
 """Frames for exclusions, members of lists and segments, their sweeps, and suppressions that concern one list."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 
 import polars as pl
 
 from klaviyo_pg import rows
 from klaviyo_pg.catalogue import loads
-from transforms.clean import Cleaned, cleaned, conformed, last_by
+from klaviyo_pg.catalogue.types import BOOLEAN, TEXT, TIMESTAMP
+from transforms.clean import Cleaned, by_id, cleaned, cleaned_rows, conformed, last_by, same
 from transforms.keys import md5, row_key
 
-_TIME = pl.Datetime("us", "UTC")
-_EXCLUSION = {"email": pl.String(), "reason": pl.String(), "created_at": _TIME, "member_id": pl.String()}
-_MEMBERSHIP = {"list_id": pl.String(), "member_id": pl.String(), "created_at": _TIME, "is_subscribed": pl.Boolean()}
-_SEGMENT_MEMBER = {"segment_id": pl.String(), "member_id": pl.String(), "joined_at": _TIME}
-_SUPPRESSION = {"list_id": pl.String(), "member_id": pl.String(), "suppressed_at": _TIME, "reason": pl.String()}
-
-Suppressed = tuple[str | None, str, datetime | None, str | None]
-"""A list id (None: no list), a profile id, and the time and the reason of the suppression, as in rows.Suppression."""
+_EXCLUSION = {**same(TEXT, "email", "reason", "member_id"), "created_at": ("since", TIMESTAMP)}
+_MEMBERSHIP = {
+    **same(TEXT, "list_id", "member_id"),
+    "created_at": ("joined", TIMESTAMP),
+    **same(BOOLEAN, "is_subscribed"),
+}
+_SEGMENT_MEMBER = {
+    "segment_id": ("list_id", TEXT),
+    **same(TEXT, "member_id"),
+    "joined_at": ("joined", TIMESTAMP),
+}
+_SUPPRESSION = {**same(TEXT, "list_id", "member_id", "reason"), "suppressed_at": ("since", TIMESTAMP)}
 
 
 def exclusions(exclusions: Sequence[rows.Exclusion], account_id: str | None) -> Cleaned:
@@ -25,46 +29,45 @@ def exclusions(exclusions: Sequence[rows.Exclusion], account_id: str | None) -> 
 
     Of several reasons for one address, the one with the latest timestamp stays; if several have it, the last by name.
     """
-    raw = cleaned(pl.DataFrame(exclusions, _EXCLUSION, orient="row"))
-    frame = raw.frame.with_columns(_sync_id=md5(pl.col("email")), _account_id=pl.lit(account_id, pl.String()))
+    raw = cleaned_rows(exclusions, _EXCLUSION)
+    frame = raw.frame.with_columns(_sync_id=md5(pl.col("email")), _account_id=pl.lit(account_id, TEXT.polars))
     latest = frame.sort("created_at", "reason", nulls_last=False).pipe(last_by, "_sync_id")
-    return Cleaned(conformed(latest, loads.STG_MEMBER_EXCLUSIONS), raw.nul_characters)
+    return raw._replace(frame=conformed(latest, loads.STG_MEMBER_EXCLUSIONS))
 
 
 def memberships(memberships: Sequence[rows.Membership], account_id: str | None) -> Cleaned:
     """Return the frame for the load STG_MEMBER_LISTS."""
-    raw = cleaned(pl.DataFrame(memberships, _MEMBERSHIP, orient="row"))
+    raw = cleaned_rows(memberships, _MEMBERSHIP)
     frame = raw.frame.with_columns(
-        _sync_id=md5(pl.col("list_id") + ":" + pl.col("member_id")), _account_id=pl.lit(account_id, pl.String())
+        _sync_id=md5(pl.col("list_id") + ":" + pl.col("member_id")), _account_id=pl.lit(account_id, TEXT.polars)
     )
-    return Cleaned(conformed(frame.pipe(last_by, "_sync_id"), loads.STG_MEMBER_LISTS), raw.nul_characters)
+    return raw._replace(frame=frame.pipe(last_by, "_sync_id").pipe(conformed, loads.STG_MEMBER_LISTS))
 
 
 def segment_members(memberships: Sequence[rows.Membership], integration_id: str) -> Cleaned:
     """Return the frame for the load SEGMENT_MEMBERS."""
-    found = [each[: len(_SEGMENT_MEMBER)] for each in memberships]
-    raw = pl.DataFrame(found, _SEGMENT_MEMBER, orient="row").pipe(cleaned)
-    frame = raw.frame.with_columns(id=pl.col("segment_id") + ":" + pl.col("member_id")).pipe(last_by, "id")
-    keys = {"key": "id", "segment_key": "segment_id"}
-    frame = frame.with_columns(
-        *(row_key(integration_id, pl.col(name)).alias(key) for key, name in keys.items()),
+    raw = cleaned_rows(memberships, _SEGMENT_MEMBER)
+    identified = raw.frame.with_columns(id=pl.col("segment_id") + ":" + pl.col("member_id"))
+    return by_id(
+        raw._replace(frame=identified),
+        loads.SEGMENT_MEMBERS,
+        integration_id,
+        segment_key=row_key(integration_id, pl.col("segment_id")),
         member_key=md5(pl.col("member_id")),
     )
-    return Cleaned(conformed(frame, loads.SEGMENT_MEMBERS), raw.nul_characters)
 
 
-def swept(list_id: str, sweep: str, answers: Iterable[tuple[str, str]]) -> pl.DataFrame:
+def swept(list_id: str, sweep: str, answers: Iterable[tuple[str, str]]) -> Cleaned:
     """Return the frame for the load SWEPT_MEMBERS, from (profile id, answer)."""
-    found = [(list_id, sweep, *each) for each in answers]
-    frame = pl.DataFrame(found, loads.SWEPT_MEMBERS.schema, orient="row").pipe(cleaned).frame
-    return frame.pipe(last_by, "member_id", "answer").pipe(conformed, loads.SWEPT_MEMBERS)
+    found = pl.DataFrame(list(answers), {"member_id": TEXT.polars, "answer": TEXT.polars}, orient="row")
+    raw = found.with_columns(list_id=pl.lit(list_id), sweep=pl.lit(sweep)).pipe(cleaned)
+    return raw._replace(frame=raw.frame.pipe(last_by, "member_id", "answer").pipe(conformed, loads.SWEPT_MEMBERS))
 
 
-def suppressions(suppressions: Sequence[Suppressed]) -> Cleaned:
+def suppressions(suppressions: Sequence[rows.Suppression]) -> Cleaned:
     """Return the frame for the load LIST_SUPPRESSIONS or LIST_SUPPRESSIONS_OF_PEOPLE, which have the same columns."""
-    raw = cleaned(pl.DataFrame(suppressions, _SUPPRESSION, orient="row"))
-    frame = raw.frame.pipe(last_by, "member_id", "list_id").pipe(conformed, loads.LIST_SUPPRESSIONS)
-    return Cleaned(frame, raw.nul_characters)
+    raw = cleaned_rows(suppressions, _SUPPRESSION)
+    return raw._replace(frame=raw.frame.pipe(last_by, "member_id", "list_id").pipe(conformed, loads.LIST_SUPPRESSIONS))
 
 
 def suppressions_of_people(people: Mapping[str, Sequence[rows.Suppression] | None]) -> Cleaned:
@@ -73,8 +76,7 @@ def suppressions_of_people(people: Mapping[str, Sequence[rows.Suppression] | Non
     A person without suppressions has one row without a list. It is not stored: it says that there are none. People
     whose suppressions are unknown (None) are left out.
     """
-    found: list[Suppressed] = []
-    for member_id, of_person in people.items():
-        if of_person is not None:
-            found += of_person or [(None, member_id, None, None)]
-    return suppressions(found)
+    made = suppressions([each for of_person in people.values() for each in of_person or ()])
+    without = [member_id for member_id, of_person in people.items() if of_person is not None and not of_person]
+    markers = pl.DataFrame({"member_id": without}, {"member_id": TEXT.polars})
+    return made._replace(frame=pl.concat([made.frame, conformed(markers, loads.LIST_SUPPRESSIONS)]))

@@ -10,11 +10,12 @@ import polars as pl
 
 from klaviyo_pg import rows
 from klaviyo_pg.catalogue import Load, loads
-from transforms.clean import cleaned, conformed, last_by
+from klaviyo_pg.catalogue.types import TIMESTAMP
+from transforms.clean import Cleaned, by_id, cleaned, conformed, last_by
 from transforms.keys import md5, row_key
 from transforms.membership import suppressions_of_people
 
-_TIME = pl.Datetime("us", "UTC")
+_TIME = TIMESTAMP.polars
 _TEXTS = (
     *("id", "email", "timezone", "first_name", "last_name", "source"),
     *("address1", "address2", "city", "state", "zip", "country", "phone_number"),
@@ -43,13 +44,6 @@ _CONSENT = {
 }
 _LONGEST_NAME = 2000  # bytes: the name is in a primary key, and an index entry of Postgres has at most about 2,700
 _COUNTED = {"id": pl.String(), "count": pl.UInt32()}
-
-
-class Members(NamedTuple):
-    """The frame for a load of members."""
-
-    frame: pl.DataFrame
-    nul_characters: int
 
 
 class Attributes(NamedTuple):
@@ -88,10 +82,10 @@ def members(
     extracted_at: datetime,
     integration_id: str,
     digests: Mapping[str, int] = MappingProxyType({}),
-) -> Members:
+) -> Cleaned:
     """Return the frame of different people who were read at `extracted_at`, with their digests by id."""
     if not profiles:  # as on most pages of events, where all people are already stored
-        return Members(pl.DataFrame(schema=load.schema), 0)
+        return Cleaned(pl.DataFrame(schema=load.schema), 0)
     raw = cleaned(_members(profiles))
     digest = pl.Series([digests.get(each.id) for each in profiles], dtype=pl.Int64())
     frame = raw.frame.with_columns(
@@ -100,15 +94,13 @@ def members(
         updated_at=pl.lit(extracted_at, _TIME),
         details_digest=digest,
     )
-    return Members(frame.pipe(conformed, load), raw.nul_characters)
+    return raw._replace(frame=conformed(frame, load))
 
 
-def stubs(people: Iterable[tuple[str, str | None]], integration_id: str) -> Members:
+def stubs(people: Iterable[tuple[str, str | None]], integration_id: str) -> Cleaned:
     """Return the frame for the load MEMBER_STUBS, from the ids and addresses of people."""
-    frame = pl.DataFrame(list(dict(people).items()), {"id": pl.String(), "email": pl.String()}, orient="row")
-    raw = cleaned(frame)
-    keyed = raw.frame.with_columns(key=row_key(integration_id, pl.col("id")), member_key=md5(pl.col("id")))
-    return Members(keyed.pipe(conformed, loads.MEMBER_STUBS), raw.nul_characters)
+    raw = pl.DataFrame(list(people), {"id": pl.String(), "email": pl.String()}, orient="row").pipe(cleaned)
+    return by_id(raw, loads.MEMBER_STUBS, integration_id, member_key=md5(pl.col("id")))
 
 
 def attributes(profiles: Sequence[rows.Profile], extracted_at: datetime, integration_id: str) -> Attributes:

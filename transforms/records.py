@@ -1,12 +1,12 @@
 """Frames for the tables that are filled on request, by the columns that the catalogue declares."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 import polars as pl
 
 from klaviyo_pg.catalogue import Load, loads, types
 from klaviyo_pg.rows import Record
-from transforms.clean import Cleaned, cleaned, conformed, last_by
+from transforms.clean import Cleaned, by_id, cleaned, conformed
 from transforms.keys import md5, row_key
 
 _KEY, _ID = "_key", "_id"
@@ -18,26 +18,21 @@ def records(rows: Iterable[Record], load: Load, integration_id: str) -> Cleaned:
     A column such as item_key is computed from item_id; member_key is the same in all accounts.
     """
     found = [{"id": row.id, **row.values} for row in rows if row.table == load.table.name]
-    computed = [name for name in load.schema if name == "key" or name.endswith(_KEY)]
-    schema = {name: dtype for name, dtype in load.schema.items() if name not in computed}
+    keys = [name for name in load.schema if name.endswith(_KEY)]
+    schema = {name: dtype for name, dtype in load.schema.items() if name not in ("key", *keys)}
     documents = frozenset(column.name for column in load.columns if column.type == types.JSON)
-    raw = cleaned(pl.DataFrame(found, schema, orient="row"), documents)
-    keys = {name: _key(name, schema, integration_id) for name in computed}
-    return Cleaned(raw.frame.pipe(last_by, "id").with_columns(**keys).pipe(conformed, load), raw.nul_characters)
+    raw = cleaned(pl.DataFrame(found, schema), documents)
+    return by_id(raw, load, integration_id, **{name: _key(name, schema, integration_id) for name in keys})
 
 
 def _key(name: str, columns: Collection[str], integration_id: str) -> pl.Expr:
     if name == "member_key":
         return md5(pl.col("member_id" if "member_id" in columns else "id"))
-    return row_key(integration_id, pl.col("id" if name == "key" else name.removesuffix(_KEY) + _ID))
+    return row_key(integration_id, pl.col(name.removesuffix(_KEY) + _ID))
 
 
-def swept(frames: Sequence[tuple[Load, pl.DataFrame]], stream: str, sweep: str) -> pl.DataFrame:
+def swept(found: Iterable[tuple[Load, Cleaned]], stream: str, sweep: str) -> Cleaned:
     """Return the frame for the load SWEPT_ROWS: the rows that a full read of a stream has found."""
-    parts = [
-        frame.select(
-            stream=pl.lit(stream), sweep=pl.lit(sweep), table_name=pl.lit(load.table.name), row_key=pl.col("key")
-        )
-        for load, frame in frames
-    ]
-    return pl.concat(parts).pipe(conformed, loads.SWEPT_ROWS)
+    keys = [each.frame.select(table_name=pl.lit(load.table.name), row_key="key") for load, each in found]
+    frame = pl.concat(keys).with_columns(stream=pl.lit(stream), sweep=pl.lit(sweep))
+    return Cleaned(conformed(frame, loads.SWEPT_ROWS))

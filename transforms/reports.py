@@ -8,14 +8,15 @@ import polars as pl
 from klaviyo_pg import rows
 from klaviyo_pg.catalogue import Load
 from klaviyo_pg.catalogue.reports import DIMENSIONS, STATISTICS
-from klaviyo_pg.catalogue.types import INTEGER, NUMERIC
-from transforms.clean import Cleaned, cleaned, conformed, last_by
+from klaviyo_pg.catalogue.types import DATE, INTEGER, NUMERIC, TEXT, Column, Type
+from transforms.clean import Cleaned, cleaned_rows, conformed, last_by, same
 from transforms.keys import md5, row_key
 
-_SCHEMA = {
-    "sent_on": pl.Date(),
-    **dict.fromkeys((*DIMENSIONS[1:], "conversion_metric_id"), pl.String()),
-    **{column.name: column.type.polars for column in STATISTICS},
+_REPORT = {
+    "sent_on": ("day", DATE),
+    **same(TEXT, "owner_id", "message_id", "variation_id"),
+    "send_channel": ("channel", TEXT),
+    "conversion_metric_id": ("metric_id", TEXT),
 }
 _OWNER_KEYS = {"campaign": "campaign_key", "flow": "automation_key"}
 
@@ -26,11 +27,11 @@ def reports(read: Sequence[rows.Report], days: Sequence[date], load: Load, kind:
     `kind` is campaign or flow. Each day also has a row without a key, so that what is stored of a day and not in the
     report counts as absent.
     """
-    values = [(*row[:6], *_statistics(row)) for row in read]
-    raw = pl.DataFrame(values, _SCHEMA, orient="row").pipe(cleaned)
-    texts = [pl.col(name).cast(pl.String).fill_null("") for name in DIMENSIONS]
+    raw = cleaned_rows(read, _REPORT)
+    texts = [pl.col(name).cast(TEXT.polars).fill_null("") for name in DIMENSIONS]
     frame = (
-        raw.frame.pipe(last_by, *DIMENSIONS)
+        raw.frame.with_columns(_statistic(read, column) for column in STATISTICS)
+        .pipe(last_by, *DIMENSIONS)
         .with_columns(
             key=row_key(integration_id, pl.concat_str(texts, separator=":")),
             message_key=md5(pl.col("message_id")),
@@ -39,21 +40,21 @@ def reports(read: Sequence[rows.Report], days: Sequence[date], load: Load, kind:
         )
         .rename({"owner_id": f"{kind}_id", "message_id": f"{kind}_message_id"})
     )
-    marks = pl.DataFrame({"sent_on": list(days)}, {"sent_on": pl.Date()})
-    return Cleaned(pl.concat([conformed(frame, load), conformed(marks, load)]), raw.nul_characters)
+    markers = pl.DataFrame({"sent_on": list(days)}, {"sent_on": DATE.polars})
+    return raw._replace(frame=pl.concat([conformed(frame, load), conformed(markers, load)]))
 
 
-def _statistics(row: rows.Report) -> list[int | float | str | None]:
-    """Return the statistics in the order and the types of their columns. A number with a fraction is no count."""
-    made: list[int | float | str | None] = []
-    for column in STATISTICS:
-        value = row.statistics.get(column.name)
-        if value is None:
-            made.append(None)
-        elif column.type is NUMERIC:
-            made.append(str(value))
-        elif column.type is INTEGER:
-            made.append(int(value) if value == int(value) else None)
-        else:
-            made.append(float(value))
-    return made
+def _statistic(read: Sequence[rows.Report], column: Column) -> pl.Series:
+    values = [_number(row.statistics.get(column.name), column.type) for row in read]
+    return pl.Series(column.name, values, column.type.polars)
+
+
+def _number(value: int | float | None, type_: Type) -> int | float | str | None:
+    """Return a number as a column of a type takes it. One with a fraction is no count."""
+    if value is None:
+        return None
+    if type_ is NUMERIC:
+        return str(value)
+    if type_ is INTEGER:
+        return int(value) if value == int(value) else None
+    return float(value)

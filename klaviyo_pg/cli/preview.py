@@ -15,6 +15,7 @@ from klaviyo_pg.cli.output import print_warning
 from klaviyo_pg.cli.warehouse import open_warehouse
 from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.foreign import printable
+from klaviyo_pg.grouping import grouped
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, schema, watermarks
@@ -78,11 +79,7 @@ def _stored(settings: Settings, window: Window) -> Stored:
 
 def _done(chunks: Iterable[BackfillChunk]) -> dict[str, list[BackfillChunk]]:
     """Return the chunks that are done, by metric."""
-    done: dict[str, list[BackfillChunk]] = {}
-    for chunk in chunks:
-        if chunk.state is ChunkState.DONE:
-            done.setdefault(chunk.metric_id, []).append(chunk)
-    return done
+    return grouped((chunk.metric_id, chunk) for chunk in chunks if chunk.state is ChunkState.DONE)
 
 
 def _account(connection: Connection, settings: Settings) -> Account | None:
@@ -122,7 +119,7 @@ def _table(title: str, rows: Sequence[tuple[str, Summary]], source: Source) -> T
 
 
 def _minutes(source: Source, requests: int) -> str:
-    limit = source.event_requests_per_minute
+    limit = source.dialect.event_requests_per_minute
     return "unknown" if limit is None else f"{requests / limit:.1f}"
 
 

@@ -14,7 +14,7 @@ from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.warehouse import chosen_accounts, open_warehouse
 from klaviyo_pg.foreign import printable
-from klaviyo_pg.klaviyo.dialects import lists_people
+from klaviyo_pg.klaviyo.dialects import dialect_of
 from klaviyo_pg.postgres.recency import MetricState
 from klaviyo_pg.postgres.recency import metrics as metrics_of
 from klaviyo_pg.settings import Settings
@@ -57,7 +57,7 @@ def groups() -> Mapping[str, Sequence[str]]:
 def selected(settings: Settings) -> Mapping[str, str]:
     """Return for each table if the settings select it: yes, no, in part, or what it needs besides."""
     wanted = selection_of(settings)
-    events = wanted.event_tables(lists_people(settings))
+    events = wanted.event_tables(dialect_of(settings))
     read = wanted.streams
 
     def state(name: str) -> str:

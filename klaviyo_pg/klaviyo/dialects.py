@@ -6,6 +6,7 @@ from klaviyo_pg.errors import RetiredRevision
 from klaviyo_pg.klaviyo.client import Client, Endpoint
 from klaviyo_pg.klaviyo.current import source as current
 from klaviyo_pg.klaviyo.current.source import CurrentSource
+from klaviyo_pg.klaviyo.dialect import Dialect
 from klaviyo_pg.klaviyo.legacy.source import LegacySource
 from klaviyo_pg.klaviyo.pace import Limit, Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
@@ -21,16 +22,23 @@ def _current(settings: Settings, patience: Patience, pace: Pace | None, sizes: P
         "X-Klaviyo-Revision-Fall-Forward-Opt-Out": "1",  # a retired revision returns 410, not the form of a later one
         "Accept": "application/vnd.api+json",
     }
-    client = Client(settings.klaviyo_base_url, headers, patience=patience, pace=pace, retired=RetiredRevision)
+    client = Client(
+        settings.klaviyo_base_url,
+        headers,
+        patience=patience,
+        pace=pace,
+        retired=RetiredRevision,
+        refused_key=settings.refused_key,
+    )
     return CurrentSource(client, sizes, settings.events_page_size, settings.klaviyo_revision)
 
 
 def _legacy(settings: Settings, patience: Patience, pace: Pace | None, sizes: PageSizes | None) -> Source:
     """Return a source that is not paced: the limits of the legacy API were never published."""
-    url, key = settings.klaviyo_base_url, settings.api_key
+    url, key, refused = settings.klaviyo_base_url, settings.api_key, settings.refused_key
     unpaced = [Pace(1.0, patience.budget, check=pace.check) if pace else None for _ in range(2)]
-    v1 = Client(url, parameters={"api_key": key}, patience=patience, pace=unpaced[0])
-    v2 = Client(url, {"api-key": key}, patience=patience, pace=unpaced[1])
+    v1 = Client(url, parameters={"api_key": key}, patience=patience, pace=unpaced[0], refused_key=refused)
+    v2 = Client(url, {"api-key": key}, patience=patience, pace=unpaced[1], refused_key=refused)
     return LegacySource(v1, v2, settings.events_page_size)
 
 
@@ -48,9 +56,9 @@ def open_source(settings: Settings, pace: Pace | None = None, sizes: PageSizes |
     return _DIALECTS[settings.klaviyo_dialect](settings, patience, pace, sizes)
 
 
-def lists_people(settings: Settings) -> bool:
-    """Return `Source.lists_people` of the dialect of the settings, without a connection."""
-    return _SOURCES[settings.klaviyo_dialect].lists_people
+def dialect_of(settings: Settings) -> Dialect:
+    """Return the traits of the dialect of the settings."""
+    return _SOURCES[settings.klaviyo_dialect].dialect
 
 
 def published_limits(dialect: str) -> Mapping[str, Limit]:

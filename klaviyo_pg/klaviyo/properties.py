@@ -33,24 +33,11 @@ class Extracted(Struct, gc=False):
     bot_click: bool | None = field(default=None, name="Bot Click")
 
 
-class _Undecoded(Struct):
-    """The undecoded properties, for events where one of them has another type than expected."""
-
-    message: Raw = field(default=_NULL, name="$message")
-    flow: Raw = field(default=_NULL, name="$flow")
-    campaign_name: Raw = field(default=_NULL, name="Campaign Name")
-    subject: Raw = field(default=_NULL, name="Subject")
-    list_name: Raw = field(default=_NULL, name="List")
-    value: Raw = field(default=_NULL, name="$value")
-    value_currency: Raw = field(default=_NULL, name="$value_currency")
-    variation: Raw = field(default=_NULL, name="$variation")
-    email_domain: Raw = field(default=_NULL, name="Email Domain")
-    machine_open: Raw = _NULL
-    machine_open_titled: Raw = field(default=_NULL, name="Machine Open")
-    privacy_open: Raw = field(default=_NULL, name="Apple Privacy Open")
-    bot_click: Raw = field(default=_NULL, name="Bot Click")
-
-
+_Undecoded = msgspec.defstruct(
+    "_Undecoded",
+    [(each.name, Raw, field(default=_NULL, name=each.encode_name)) for each in msgspec.structs.fields(Extracted)],
+)
+"""The undecoded properties, for events where one of them has another type than expected."""
 _NOTHING = Extracted()
 _FLAGS = ("machine_open", "machine_open_titled", "privacy_open", "bot_click")
 _TEXTS = tuple(name for name in Extracted.__struct_fields__ if name not in ("value", *_FLAGS))
@@ -102,7 +89,7 @@ def read(ids: Sequence[str], properties: Sequence[Raw]) -> Extraction:
 
 def _extracted(properties: Raw) -> Extracted:
     try:
-        undecoded = _decode_undecoded(properties)
+        undecoded: Any = _decode_undecoded(properties)
     except msgspec.ValidationError:  # a list, or null
         return _NOTHING
     texts = {name: text(getattr(undecoded, name)) for name in _TEXTS}

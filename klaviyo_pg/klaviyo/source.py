@@ -1,10 +1,11 @@
 """The protocol that both dialects of the API implement. The rest of the project knows no more of a dialect."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 from klaviyo_pg.klaviyo.client import Traffic
+from klaviyo_pg.klaviyo.dialect import Dialect
 from klaviyo_pg.klaviyo.people_cache import KnownPeople
 from klaviyo_pg.rows import (
     Account,
@@ -42,41 +43,13 @@ class Source(Protocol):
     exact, however the API interprets their bounds.
     """
 
+    dialect: Dialect
+    """The traits of the API's dialect."""
+
     @property
     def reads_all_metrics_at_once(self) -> bool:
         """True if `events` without a metric reads everything, including events of unknown metrics."""
         ...
-
-    looks_up_memberships: bool
-    """True if `memberships` needs addresses to look up, so that events must be read first."""
-
-    lists_people: bool
-    """True if `profiles` reads everyone who has changed, and `profile_ids` everyone. Otherwise people are read from
-    events and by id."""
-
-    reads_attributions: bool
-    """True if events are read with their attributions, so that an attribution that is missing was withdrawn."""
-
-    reads_messages: bool
-    """True if campaigns are read with their messages, and flows with their actions and messages."""
-
-    reads_reports: bool
-    """True if `campaign_reports` and `flow_reports` read anything."""
-
-    event_requests_per_minute: int | None
-    """The API's rate limit for events; None if it was never published."""
-
-    people_requests_per_minute: int | None
-    """The API's rate limit for profiles; None if it was never published."""
-
-    count_interval: timedelta
-    """The length of the intervals that `counts` returns: an hour or a day."""
-
-    longest_count: timedelta
-    """The longest window that one request counts."""
-
-    exclusion_reasons: Sequence[str | None]
-    """The reasons by which `exclusions` can be read side by side; None: it reads them all at once."""
 
     @property
     def events_per_page(self) -> int:
@@ -151,10 +124,10 @@ class Source(Protocol):
         ...
 
     def counts(self, metric_id: str, window: Window) -> Iterator[Count]:
-        """Count the events of a metric by `count_interval`, in ascending order. Intervals without events are left out.
+        """Count the events of a metric by `Dialect.count_interval`, in ascending order.
 
-        The window must begin and end on the bounds of such intervals. Raises Refused if the source does not count this
-        metric.
+        Intervals without events are left out. The window must begin and end on the bounds of intervals. Raises Refused
+        if the source does not count this metric.
         """
         ...
 

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from psycopg import Connection, Cursor
 from psycopg.rows import TupleRow, kwargs_row
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from klaviyo_pg.catalogue import Table, View
+from klaviyo_pg.postgres import queries
 from klaviyo_pg.postgres.statements import place, qualified, qualified_names
 
 Row = TypeVar("Row")
@@ -46,10 +47,17 @@ class Account:
         """Run a query."""
         return self.connection.execute(self._composed(query, tables), self._values(values))
 
+    def scalar(self, query: str | Statement, /, *tables: Table, **values: object) -> Any:
+        """Run a query that returns one value, and return it; None if it returns no row."""
+        return queries.scalar(self.connection, self._composed(query, tables), self._values(values))
+
+    def column(self, query: str | Statement, /, *tables: Table, **values: object) -> list[Any]:
+        """Run a query that returns one column, and return its values in order."""
+        return queries.column(self.connection, self._composed(query, tables), self._values(values))
+
     def is_true(self, query: str | Statement, /, *tables: Table, **values: object) -> bool:
-        """Run a query that asks for one truth value, and return it; False if it returns no row."""
-        row = self.execute(query, *tables, **values).fetchone()
-        return row is not None and bool(row[0])
+        """Run a query that returns one truth value, and return it; False if it is null or there is no row."""
+        return bool(self.scalar(query, *tables, **values))
 
     def execute_many(self, query: str | Statement, rows: Iterable[Mapping[str, object]], /, *tables: Table) -> None:
         """Run a query once for each row of values."""

@@ -8,6 +8,7 @@ from psycopg.rows import class_row
 from psycopg.sql import SQL, Composed
 
 from klaviyo_pg.catalogue import bookkeeping
+from klaviyo_pg.postgres import queries
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.statements import qualified
 
@@ -44,9 +45,7 @@ def register(
         " RETURNING esp_integration_id",
     )
     values = [name, str(uuid.uuid4()), account_id, personal_data, salt_digest]
-    row = connection.execute(query, values).fetchone()
-    assert row is not None
-    return Account(connection, schema, row[0])
+    return Account(connection, schema, queries.scalar(connection, query, values))
 
 
 def find(connection: Connection, schema: str, name: str) -> RegisteredAccount | None:
@@ -63,9 +62,8 @@ def find(connection: Connection, schema: str, name: str) -> RegisteredAccount | 
 def readable_digest(account: Account) -> str | None:
     """Return the digest of the names of properties that the last run kept readable; None if it is not recorded."""
     query = "SELECT readable_digest FROM {} WHERE esp_integration_id = %(account)s"
-    row = account.execute(query, bookkeeping.INTEGRATIONS).fetchone()
-    assert row is not None
-    return None if row[0] is None else str(row[0])
+    digest: str | None = account.scalar(query, bookkeeping.INTEGRATIONS)
+    return digest
 
 
 def record_readable(account: Account, digest: str | None) -> None:
@@ -77,7 +75,7 @@ def record_readable(account: Account, digest: str | None) -> None:
 def names(connection: Connection, schema: str, account_id: str) -> list[str]:
     """Return the names under which an account of Klaviyo is registered, the oldest first."""
     query = _sql(schema, "SELECT name FROM {} WHERE account_id = %s ORDER BY created_at, name")
-    return [name for (name,) in connection.execute(query, [account_id])]
+    return queries.column(connection, query, [account_id])
 
 
 def rename(connection: Connection, schema: str, old: str, new: str) -> None:

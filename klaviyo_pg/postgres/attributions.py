@@ -71,8 +71,7 @@ def _keys(events: pl.DataFrame | Lines) -> list[str]:
 
 def _has_any(account: Account, times: pl.Series) -> bool:
     """Return whether any attribution is stored of events in this time."""
-    row = account.execute(_ANY, _TABLE, first=times.min(), last=times.max()).fetchone()
-    return row is not None and bool(row[0])
+    return account.is_true(_ANY, _TABLE, first=times.min(), last=times.max())
 
 
 def _stored(account: Account, times: pl.Series, keys: list[str]) -> list[_Stored]:

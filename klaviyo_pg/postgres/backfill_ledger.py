@@ -161,14 +161,13 @@ def forget_before(account: Account, since: datetime) -> list[BackfillChunk]:
     """
     earlier = "DELETE FROM {} WHERE esp_integration_id = %(account)s AND window_end <= %(since)s"
     account.execute(earlier, bookkeeping.BACKFILL_CHUNKS, since=since)
-    cut = account.execute(
+    begun = account.column(
         "UPDATE {} SET window_start = %(since)s, expected = NULL, loaded = 0, counted_by = NULL, updated_at = now(),"
         " reached = CASE WHEN reached > %(since)s THEN reached END"
         " WHERE esp_integration_id = %(account)s AND window_start < %(since)s RETURNING metric_id",
         bookkeeping.BACKFILL_CHUNKS,
         since=since,
     )
-    begun = [metric_id for (metric_id,) in cut]
     query = f"{_SELECT} AND metric_id = ANY(%(begun)s) AND window_start = %(since)s"
     return account.select(_chunk, query, bookkeeping.BACKFILL_CHUNKS, begun=begun, since=since)
 
@@ -192,8 +191,7 @@ def part_claim(group_name: str) -> str:
 def parts_alive(account: Account, group_names: Iterable[str] | None = None) -> set[str]:
     """Return the claims of runs that are reading groups of chunks: these groups, or all that are not done."""
     if group_names is None:
-        rows = account.execute(_GROUPS, bookkeeping.BACKFILL_CHUNKS, done=ChunkState.DONE)
-        group_names = [name for (name,) in rows]
+        group_names = account.column(_GROUPS, bookkeeping.BACKFILL_CHUNKS, done=ChunkState.DONE)
     return claims.held(account, [part_claim(name) for name in sorted(group_names)])
 
 

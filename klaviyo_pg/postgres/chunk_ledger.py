@@ -85,7 +85,7 @@ def begun(account: Account, run_id: str) -> dict[str, list[str]]:
 def parts(account: Account, run_id: str, stream: str) -> list[str]:
     """Return the parts of a stream in a run."""
     query = "SELECT part FROM {} WHERE run_id = %(run_id)s AND stream = %(stream)s ORDER BY part"
-    return [part for (part,) in account.execute(query, bookkeeping.CHUNKS, run_id=run_id, stream=stream)]
+    return account.column(query, bookkeeping.CHUNKS, run_id=run_id, stream=stream)
 
 
 def divide(account: Account, run_id: str, stream: str, part: str, into: Iterable[str]) -> None:

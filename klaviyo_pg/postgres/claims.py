@@ -12,6 +12,7 @@ from psycopg.errors import InsufficientPrivilege
 from psycopg.sql import SQL, Literal
 
 from klaviyo_pg.errors import Busy
+from klaviyo_pg.postgres import queries
 from klaviyo_pg.postgres.account import Account
 
 FLOWS = ("daily", "backfill", "reconcile")
@@ -47,21 +48,17 @@ def try_claim(account: Account, what: str, for_transaction: bool = False) -> boo
     The claim lasts until `release` or the end of the connection, with `for_transaction` until the transaction ends.
     """
     query = _TRY_FOR_TRANSACTION if for_transaction else _TRY
-    row = account.connection.execute(query, [_name(account, what)]).fetchone()
-    return row is not None and bool(row[0])
+    return bool(queries.scalar(account.connection, query, [_name(account, what)]))
 
 
 def session_of(connection: Connection) -> int:
     """Return the server's session of a connection. Behind a pooler, the driver knows another one."""
-    row = connection.execute("SELECT pg_backend_pid()").fetchone()
-    assert row is not None
-    return int(row[0])
+    return int(queries.scalar(connection, "SELECT pg_backend_pid()"))
 
 
 def is_held_by(account: Account, what: str, session: int) -> bool:
     """Return whether a session of the server holds a claim."""
-    row = account.connection.execute(_HELD_BY, [_name(account, what), session]).fetchone()
-    return row is not None and bool(row[0])
+    return bool(queries.scalar(account.connection, _HELD_BY, [_name(account, what), session]))
 
 
 def end_holder(account: Account, what: str, session: int) -> None:
@@ -111,8 +108,7 @@ def release(connection: Connection) -> None:
 
 def held(account: Account, whats: Sequence[str]) -> set[str]:
     """Return those of the claims that any connection holds."""
-    rows = account.connection.execute(_HELD, [list(whats), [_name(account, what) for what in whats]])
-    return {what for (what,) in rows}
+    return set(queries.column(account.connection, _HELD, [list(whats), [_name(account, what) for what in whats]]))
 
 
 def busy(name: str, flow: str) -> Busy:

@@ -4,12 +4,12 @@ from datetime import datetime
 
 from psycopg import Connection
 
+from klaviyo_pg.postgres import queries
+
 
 def present(connection: Connection) -> datetime:
     """Return the database's time at the start of the transaction."""
-    row = connection.execute("SELECT now()").fetchone()
-    assert row is not None
-    time: datetime = row[0]
+    time: datetime = queries.scalar(connection, "SELECT now()")
     return time
 
 
@@ -19,8 +19,9 @@ def oldest_transaction(connection: Connection) -> datetime | None:
     Every row with an earlier `__synced_at` is visible from now on: it has the time at which its transaction began.
     Returns None if the server does not track transactions (`track_activities`).
     """
-    row = connection.execute(
+    time: datetime | None = queries.scalar(
+        connection,
         "SELECT now() - (max(xact_start) FILTER (WHERE pid = pg_backend_pid()) - min(xact_start))"
-        " FROM pg_catalog.pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"
-    ).fetchone()
-    return row[0] if row else None
+        " FROM pg_catalog.pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'",
+    )
+    return time

@@ -33,7 +33,7 @@ def was_committed(account: Account, writer: str, token: str) -> bool:
     Raises LockNotAvailable while the server has not ended it.
     """
     with limited_waits(account.connection, _LONGEST_WAIT):
-        [(found,)] = account.execute(_READ, bookkeeping.COMMITS, writer=writer)
+        found = account.scalar(_READ, bookkeeping.COMMITS, writer=writer)
     return bool(found == token)
 
 

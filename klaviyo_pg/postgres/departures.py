@@ -8,14 +8,14 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Identifier
 
 from klaviyo_pg.catalogue import Load, events, membership
 from klaviyo_pg.errors import UnconfirmedLoss
 from klaviyo_pg.postgres import erased_people
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import LEAST
-from klaviyo_pg.postgres.statements import is_future, row_key, stage_name
+from klaviyo_pg.postgres.statements import is_future, of_all_events, row_key, stage_name
 
 _CONFIRMED = "missing.last_missing_at >= missing.missing_since + interval '1 day'"
 """Holds for a profile that was missing on two days, so that it need not be looked for again."""
@@ -61,11 +61,11 @@ SELECT missing.member_id, (
 ) FROM {missing_profiles} AS missing LEFT JOIN {members} AS member ON member.key = {member_key}
 WHERE missing.esp_integration_id = %(account)s AND missing.asked_at IS NULL ORDER BY missing.member_id LIMIT %(limit)s
 """
-_NEAR = SQL("""
+_NEAR = """
 SELECT event.id FROM {} AS event WHERE event.esp_integration_id = %(account)s AND event.member_key = member.member_key
 AND event.event_at >= member.last_event_date - interval '1 second'
 AND event.event_at < member.last_event_date + interval '1 second'
-""")
+"""
 # The latest event of each of the other ones. Without an index by person, this reads all events.
 _LATEST = """
 SELECT DISTINCT ON (missing.member_id) missing.member_id, event.id
@@ -73,7 +73,7 @@ FROM (SELECT member_id, md5(member_id) AS member_key FROM unnest(%(ids)s::text[]
 JOIN ({all_events}) AS event USING (member_key)
 ORDER BY missing.member_id, event.event_at DESC
 """
-_EVENTS = SQL("SELECT member_key, id, event_at FROM {} WHERE esp_integration_id = %(account)s")
+_EVENTS = "SELECT member_key, id, event_at FROM {} WHERE esp_integration_id = %(account)s"
 # An event that is stored with one profile (old) and read again with another one (new) shows that old was merged into
 # new. But if new is gone, and its events have followed merges to old, the event was read before those merges.
 _DETECT = """
@@ -247,19 +247,19 @@ def months(account: Account) -> list[Month]:
 
 def unseen(account: Account, start: datetime | None, end: datetime | None, found: Collection[str]) -> list[str]:
     """Return the stored profiles created in [start, end) that are not among those found at the source."""
-    return [row for (row,) in account.execute(_UNSEEN, start=start, end=end, found=list(found))]
+    return account.column(_UNSEEN, start=start, end=end, found=list(found))
 
 
 def returned(account: Account, found: Collection[str]) -> list[str]:
     """Return those of the profiles found at the source that are on record as missing."""
-    return [row for (row,) in account.execute(_RETURNED, found=list(found))]
+    return account.column(_RETURNED, found=list(found))
 
 
 def suspected(account: Account, after: str, limit: int) -> list[str]:
     """Return profiles that may have been merged into another one, ordered by ID, starting after `after`."""
     account.execute(_IDENTIFY)
     query = account.compose(_SUSPECTED, member_key=_KEY_OF_MISSING)
-    return [row for (row,) in account.execute(query, after=after, limit=limit)]
+    return account.column(query, after=after, limit=limit)
 
 
 def has_orphans(account: Account) -> bool:
@@ -274,16 +274,12 @@ def orphans(account: Account, limit: int) -> list[Orphan]:
 
     Reads all events only if the last one of a profile, at the time that the source gives, is not stored.
     """
-    query = account.compose(_ORPHANED, member_key=_KEY_OF_MISSING, near=_of_all_events(account, _NEAR))
+    query = account.compose(_ORPHANED, member_key=_KEY_OF_MISSING, near=of_all_events(account.schema, _NEAR))
     found: dict[str, str | None] = dict(account.execute(query, limit=limit).fetchall())
     if others := [member_id for member_id, event_id in found.items() if event_id is None]:
-        latest = account.compose(_LATEST, all_events=_of_all_events(account, _EVENTS))
+        latest = account.compose(_LATEST, all_events=of_all_events(account.schema, _EVENTS))
         found |= dict(account.execute(latest, ids=others).fetchall())
     return [Orphan(*each) for each in found.items()]
-
-
-def _of_all_events(account: Account, query: SQL) -> Composed:
-    return SQL(" UNION ALL ").join(query.format(account.table(table)) for table in events.EVENT_TABLES)
 
 
 def detect_merges(account: Account, load: Load) -> None:
@@ -308,8 +304,8 @@ def follow_again(account: Account, members: Collection[str]) -> None:
     For a batch that has stored events of these members: it can have been read before the merge.
     """
     values = {"members": " ".join(members)}
-    was_moved = account.execute(_LOCK, **values).fetchall()
-    if any(each for (each,) in was_moved):
+    were_moved = account.column(_LOCK, **values)
+    if any(were_moved):
         account.execute(_FOLLOW_AGAIN, **values)
 
 
@@ -362,9 +358,9 @@ def to_erase(account: Account) -> list[str]:
 
     Merged profiles are not among them, and neither are those that may have been merged: whose owner was not asked for.
     """
-    return [row for (row,) in account.execute(account.compose(_TO_ERASE, member_key=_KEY_OF_MISSING))]
+    return account.column(account.compose(_TO_ERASE, member_key=_KEY_OF_MISSING))
 
 
 def merged_into_erased(account: Account) -> list[str]:
     """Return the profiles that were merged into someone who had been erased before, ordered by ID."""
-    return [row for (row,) in account.execute(_MERGED_INTO_ERASED)]
+    return account.column(_MERGED_INTO_ERASED)

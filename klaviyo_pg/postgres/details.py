@@ -82,7 +82,7 @@ def _ids(account: Account, query: str, loaded: pl.DataFrame) -> set[str]:
     if loaded.is_empty():
         return set()
     keys, values = (column.to_list() for column in loaded.get_columns())
-    return {each for (each,) in account.execute(query, dimensions.MEMBERS, keys=keys, values=values)}
+    return set(account.column(query, dimensions.MEMBERS, keys=keys, values=values))
 
 
 def without(load: Load, frame: pl.DataFrame, ids: Collection[str]) -> pl.DataFrame:

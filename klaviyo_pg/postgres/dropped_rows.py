@@ -21,7 +21,7 @@ def check_stored(account: Account, table: Table, written: int, stored: int) -> N
     if stored >= written:
         return
     name = account.table(table).as_string(account.connection)
-    causes = [cause for (cause,) in account.execute(_CAUSES, name=name)]
+    causes = account.column(_CAUSES, name=name)
     likely = " or ".join(causes) if causes else "trigger, rule or row-level security policy on the table"
     raise DatabaseUnusable(
         f"{shown(account.schema, table)} stored only {stored:,} of {written:,} rows, and the database reported no "

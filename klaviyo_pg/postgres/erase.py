@@ -9,7 +9,8 @@ from typing import NamedTuple
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership, on_request, segments, stored_marts
-from klaviyo_pg.postgres import claims, touched
+from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.postgres import accounts, claims, touched
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.load import INDEXABLE
 from klaviyo_pg.postgres.patience import Patience, patiently
@@ -128,35 +129,19 @@ SELECT EXISTS (
 )
 """
 _OF_KIND = "(SELECT value FROM {erasing} WHERE esp_integration_id = %(account)s AND kind {kind})"
-_MEMBER_IDS = """
+_PROFILES = """
 (
-    SELECT member_id FROM {erasing}
-    WHERE esp_integration_id = %(account)s AND kind = 'profile' AND member_id IS NOT NULL
+    SELECT {column} FROM {erasing} WHERE esp_integration_id = %(account)s AND kind = 'profile' AND {conditions}
 )
 """
-_UNRECORDED_IDS = """
-(
-    SELECT {key} FROM {erasing}
-    WHERE esp_integration_id = %(account)s AND kind = 'profile' AND member_id IS NOT NULL AND recorded_at IS NULL
-)
-"""
+_HAS_ID = "member_id IS NOT NULL"
+_IS_UNRECORDED = "recorded_at IS NULL"
+_IS_RECORDED = "recorded_at = now()"  # in this transaction
 _LISTED = """
 (
     SELECT {key} FROM {erasing} AS erasing, {lists} AS list
     WHERE erasing.esp_integration_id = %(account)s AND erasing.kind = 'profile' AND erasing.member_id IS NOT NULL
     AND erasing.recorded_at = now() AND list.esp_integration_id = %(account)s
-)
-"""
-_RECORDED_IDS = """
-(
-    SELECT member_id FROM {erasing}
-    WHERE esp_integration_id = %(account)s AND kind = 'profile' AND member_id IS NOT NULL AND recorded_at = now()
-)
-"""
-_STORED = """
-(
-    SELECT {key} FROM {erasing} WHERE esp_integration_id = %(account)s AND kind = 'profile' AND member_id IS NOT NULL
-    AND recorded_at = now()
 )
 """
 # An id of a person is found if any table has something about it.
@@ -170,11 +155,6 @@ WITH deleted AS (
 SELECT count(*) FROM deleted
 """
 _OF_ADDRESS = "(lower(email) IN {addresses} OR _sync_id IN (SELECT md5(value) FROM {addresses} AS theirs (value)))"
-_RECORDED = """
-(
-    SELECT value FROM {erasing} WHERE esp_integration_id = %(account)s AND kind = 'profile' AND recorded_at = now()
-)
-"""
 # An address that belongs to someone else now stays excluded, without the ID of the profile that had it.
 _OF_EXCLUSION = """
 ({of_address} OR md5(member_id) IN {profiles} AND lower(email) IN (
@@ -200,6 +180,7 @@ SELECT count(*) FILTER (WHERE kind = 'profile' AND is_found), count(*) FILTER (W
     count(*) FILTER (WHERE kind = 'named' AND NOT is_found)
 FROM gone
 """
+_MEMBER_ID = Identifier("member_id")
 _NO_KEY = SQL("NULL::text")
 _OF_ID = SQL("md5(member_id)")
 _OF_KEY = SQL("member_key")
@@ -216,13 +197,17 @@ class Finished(NamedTuple):
 def stored_profiles(account: Account, addresses: Collection[str], member_ids: Collection[str]) -> int:
     """Return how many stored profiles have one of these addresses or IDs."""
     query = account.compose(_COUNT_STORED, key=row_key(Identifier("ids", "id")))
-    [(number,)] = account.execute(query, addresses=[each.lower() for each in addresses], ids=list(member_ids))
-    return int(number)
+    return int(account.scalar(query, addresses=[each.lower() for each in addresses], ids=list(member_ids)))
 
 
 def request(account: Account, addresses: Collection[str], member_ids: Collection[str]) -> None:
-    """Add people to those who are being erased, with the profiles that were merged into them and their addresses."""
+    """Add people to those who are being erased, with the profiles that were merged into them and their addresses.
+
+    Raises BadSettings if the account is being removed from the warehouse, or has been.
+    """
     lock_people(account)
+    if not accounts.stays(account):
+        raise BadSettings("Nothing was erased: the account is being removed from this warehouse, with all of its rows.")
     profiles = account.compose(_ADD_PROFILES, key=row_key(Identifier("ids", "id")))
     added = account.execute(profiles, ids=list(member_ids)).rowcount
     if addresses:
@@ -251,8 +236,7 @@ def _used_by_unrecorded(account: Account) -> Composed:
     """Return the same query for the people who are not recorded yet. Only if the ID of one is unknown is it slow."""
     if _has_unknown_ids(account, of_unrecorded=True):
         return _used(account)
-    member_id = Identifier("member_id")
-    keys, ids = (account.compose(_UNRECORDED_IDS, key=key) for key in (row_key(member_id), member_id))
+    keys, ids = (_profiles(account, each, _HAS_ID, _IS_UNRECORDED) for each in (row_key(_MEMBER_ID), _MEMBER_ID))
     of_member, of_excluded = SQL("key IN {}").format(keys), SQL("member_id IN {}").format(ids)
     return account.compose(_USED, of_member=of_member, of_excluded=of_excluded)
 
@@ -297,14 +281,18 @@ def _of_kind(account: Account, kind: str) -> Composed:
     return account.compose(_OF_KIND, kind=SQL(kind))
 
 
+def _profiles(account: Account, column: Composable, *conditions: str) -> Composed:
+    """Return the query of a column of the people's profiles that meet all conditions."""
+    return account.compose(_PROFILES, column=column, conditions=SQL(" AND ").join(map(SQL, conditions)))
+
+
 def pending(account: Account) -> int:
     """Return the number of people whose erasing is not finished: profiles, and addresses without one so far."""
     query = (
         "SELECT greatest(1, count(*) FILTER (WHERE kind = 'profile' OR kind = 'named' AND NOT is_found)) FROM {erasing}"
         " WHERE esp_integration_id = %(account)s HAVING count(*) > 0"
     )
-    row = account.execute(query).fetchone()
-    return int(row[0]) if row else 0
+    return int(account.scalar(query) or 0)
 
 
 def is_unrecorded(account: Account) -> bool:
@@ -323,14 +311,16 @@ def record(account: Account) -> dict[str, int]:
     add_addresses(account, _used_by_unrecorded(account))
     account.execute(_RECORD, limit=RECORDED_AT_ONCE)
     account.execute(_RECORD_ADDRESSES)
-    merged = SQL("(old_member_key IN {0} OR new_member_key IN {0})").format(account.compose(_RECORDED))
+    keys = _profiles(account, SQL("value"), _IS_RECORDED)
+    merged = SQL("(old_member_key IN {0} OR new_member_key IN {0})").format(keys)
     on_list = SQL("md5(list.id || ':' || erasing.member_id)")
-    stored = SQL("key IN {}").format(account.compose(_STORED, key=row_key(Identifier("member_id"))))
+    stored = SQL("key IN {}").format(_profiles(account, row_key(_MEMBER_ID), _HAS_ID, _IS_RECORDED))
+    with_id = SQL("member_id IN {}").format(_profiles(account, _MEMBER_ID, _HAS_ID, _IS_RECORDED))
     listed = account.compose(_LISTED, key=row_key(SQL("list.id || ':' || erasing.member_id")))
     deleted = [
         (membership.STG_MEMBER_LISTS, SQL("_sync_id IN {}").format(account.compose(_LISTED, key=on_list))),
         (membership.MEMBER_LISTS, SQL("key IN {}").format(listed)),
-        (membership.MEMBER_CONSENTS, SQL("member_id IN {}").format(account.compose(_RECORDED_IDS))),
+        (membership.MEMBER_CONSENTS, with_id),
         (dimensions.MEMBERS, stored),
         (dimensions.MEMBER_ATTRIBUTES, stored),
         (membership.PROFILE_MERGES, merged),  # or its events would move
@@ -375,7 +365,7 @@ def _with_key(account: Account, table: Table) -> Composed:
 def _with_id(account: Account, table: Table) -> Composed:
     if _has_unknown_ids(account):
         return account.compose("md5(member_id) IN {profiles}", **parts_of(account))
-    return SQL("member_id IN {}").format(account.compose(_MEMBER_IDS))  # has an index
+    return SQL("member_id IN {}").format(_profiles(account, _MEMBER_ID, _HAS_ID))  # has an index
 
 
 def _with_address(account: Account, table: Table) -> Composed:
@@ -439,9 +429,7 @@ def delete(account: Account, deletion: Deletion) -> int:
 def _delete(account: Account, table: Table, where: Composable, member_key: Composable) -> int:
     query = account.compose(_DELETE, table, where=where, member_key=member_key)
     with touched.unrecorded(account):  # it concerns no other person
-        row = account.execute(query).fetchone()
-    assert row is not None
-    return int(row[0])
+        return int(account.scalar(query))
 
 
 def lock_out_batches_and_people(account: Account) -> None:

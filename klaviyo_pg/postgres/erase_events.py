@@ -15,7 +15,7 @@ from klaviyo_pg.catalogue.personal import CURRENCIES, EVENT_ID, MESSAGE_ID
 from klaviyo_pg.postgres import erase
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.partitions import Partition, stored_partitions
-from klaviyo_pg.postgres.statements import names, row_key
+from klaviyo_pg.postgres.statements import names, of_all_events, row_key
 
 CLEARED_AT_ONCE = 2_000
 """Events in one transaction, whose rows other batches may wait for."""
@@ -174,7 +174,7 @@ class Discovered(NamedTuple):
 
 def to_search(account: Account) -> list[Partition]:
     """Return the tables and partitions that have not been searched for events of the people yet."""
-    searched = {value for (value,) in account.execute(_SEARCHED)}
+    searched = set(account.column(_SEARCHED))
     partitions = (each for table in events.EVENT_TABLES for each in stored_partitions(account, table))
     return [partition for partition in partitions if partition.name not in searched]
 
@@ -197,9 +197,7 @@ def search(account: Account, partition: Partition) -> None:
 
 
 def _count_people(account: Account) -> int:
-    row = account.execute(_PEOPLE).fetchone()
-    assert row is not None
-    return int(row[0])
+    return int(account.scalar(_PEOPLE))
 
 
 def _candidates(account: Account, partition: Partition) -> Composed:
@@ -298,9 +296,7 @@ def rename_campaigns(account: Account) -> int:
     stored = _texts(account, account.compose(_CAMPAIGNS, noted=noted))
     if not stored:
         return deleted
-    all_events = SQL(" UNION ALL ").join(
-        SQL(_OF_CAMPAIGNS).format(account.table(table)) for table in events.EVENT_TABLES
-    )
+    all_events = of_all_events(account.schema, _OF_CAMPAIGNS)
     latest = account.compose(_LATEST, all_events=all_events)
     said = _texts(account, account.compose(_SAID, campaign_events=latest), keys=list(stored))
     unsaid = [key for key, texts in stored.items() if _lacks(said.get(key, (None, None)), texts)]

@@ -37,8 +37,8 @@ def delete(account: Account, after: str) -> Deleted:
     records = account.execute(_NEXT, after=after, limit=COMPARED_AT_ONCE).fetchall()
     if not records:
         return Deleted(0, None)
-    words = account.execute(_WORDS)
+    words = account.column(_WORDS)
     frame = pl.DataFrame(records, {"key": pl.String(), "text": pl.String()}, orient="row")
-    mentions = pl.col("text").str.contains_any([word for (word,) in words])  # looks for all of them in one pass
+    mentions = pl.col("text").str.contains_any(words)  # looks for all of them in one pass
     keys = frame.filter(mentions).get_column("key").to_list()
     return Deleted(account.execute(_DELETE, keys=keys).rowcount, frame.item(-1, "key"))

@@ -45,5 +45,4 @@ def among(account: Account, member_keys: Collection[str], address_keys: Collecti
 
 def owned(account: Account, addresses: Sequence[str]) -> set[str]:
     """Return those of the addresses, in lower case, that stored people have."""
-    rows = account.execute(_OWNED, addresses=list(addresses)) if addresses else ()
-    return {address for (address,) in rows}
+    return set(account.column(_OWNED, addresses=list(addresses))) if addresses else set()

@@ -43,8 +43,8 @@ def move_events(account: Account, metric_id: str, source: str, target: str) -> i
     from_table, to_table = (_event_table(name) for name in (source, target))
     parts = {"source": account.table(from_table), "metric_key": row_key(Placeholder("metric_id"))}
     if partitions.is_partitioned(account.connection, account.schema, to_table):
-        months = account.execute(account.compose(_MONTHS, **parts), metric_id=metric_id)
-        partitions.prepare_months(account, to_table, [month for (month,) in months])
+        months = account.column(account.compose(_MONTHS, **parts), metric_id=metric_id)
+        partitions.prepare_months(account, to_table, months)
     block_erasing(account.connection, account.schema)
     query = account.compose(
         "WITH moved AS (DELETE FROM {source} WHERE metric_key = {metric_key} RETURNING {columns}),"
@@ -82,8 +82,7 @@ def one_copy(account: Account, table: Table, frame: pl.DataFrame | Lines) -> pl.
     if table is events.EVENTS:
         return frame if isinstance(frame, Lines) else _without_superseded(account, frame)
     condition = "metric_key IS NULL AND esp_integration_id = %(account)s"
-    exists = account.execute(f"SELECT EXISTS (SELECT FROM {{}} WHERE {condition})", events.EVENTS)
-    if (row := exists.fetchone()) and row[0]:
+    if account.is_true(f"SELECT EXISTS (SELECT FROM {{}} WHERE {condition})", events.EVENTS):
         keys = list(frame.each_key()) if isinstance(frame, Lines) else frame.get_column("key").to_list()
         account.execute(f"DELETE FROM {{}} WHERE {condition} AND key = ANY(%(keys)s)", events.EVENTS, keys=keys)
     return frame
@@ -102,7 +101,7 @@ def _without_superseded(account: Account, frame: pl.DataFrame) -> pl.DataFrame:
         event=_EVENT,
         copies=copies,
     )
-    known = [key for (key,) in account.execute(query, **without_metric.to_dict(as_series=False))]
+    known = account.column(query, **without_metric.to_dict(as_series=False))
     return frame.filter(~pl.col("key").is_in(known))
 
 

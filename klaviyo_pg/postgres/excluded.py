@@ -47,7 +47,7 @@ def merge(account: Account, sweep: str, is_complete: bool, guard: Guard) -> Mapp
 
     Raises UnconfirmedLoss if they are more than the guard believes. New addresses have been stored with their batch.
     """
-    [(has_unusable,)] = account.execute(
+    has_unusable = account.scalar(
         account.compose(_UNUSABLE, membership.SWEPT_EXCLUSIONS, is_unusable=_IS_UNUSABLE), sweep=sweep
     )
     is_complete, counts = is_complete and not has_unusable, {}
@@ -68,8 +68,8 @@ def forget(account: Account) -> None:
 
 def extent(account: Account, limit: int) -> Extent:
     """Return how many addresses are stored, up to a limit, and the creation of the oldest profile."""
-    [(stored,)] = account.execute(_STORED, membership.MEMBER_EXCLUSIONS, limit=limit)
-    [(first,)] = account.execute(_FIRST, dimensions.MEMBERS)
+    stored = account.scalar(_STORED, membership.MEMBER_EXCLUSIONS, limit=limit)
+    first = account.scalar(_FIRST, dimensions.MEMBERS)
     return Extent(stored, first)
 
 

@@ -149,8 +149,8 @@ def _set_back(account: Account, ahead: Sequence[Ahead], now: datetime, latest: d
 def _last_right_run(account: Account, ahead: Sequence[Ahead], before: datetime | None) -> datetime | None:
     """Return the time of the last run that was not ahead, of those before a time at which another one was."""
     ids = [run.run_id for run in ahead]
-    row = account.execute(_LAST_RIGHT_RUN, before=before, ahead=ids).fetchone()
-    return row[0] if row else None
+    time: datetime | None = account.scalar(_LAST_RIGHT_RUN, before=before, ahead=ids)
+    return time
 
 
 def _right(since: datetime | None, last_run: datetime | None, begun: datetime) -> datetime | None:
@@ -183,7 +183,7 @@ def _replace(account: Account, stream: str, watermark: datetime | None) -> None:
 def _correct(account: Account, run: Ahead, now: datetime) -> bool:
     """Correct the times of a run that was ahead. Returns True if it was unfinished, and closes it then."""
     recorded = f"{run.as_of.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-    row = account.execute(
+    return account.is_true(
         _CORRECT_RUN,
         run_id=run.run_id,
         at=min(time for time in (run.as_of, run.last, now) if time),
@@ -191,5 +191,4 @@ def _correct(account: Account, run: Ahead, now: datetime) -> bool:
         unfinished=list(UNFINISHED),
         failed=RunState.FAILED,
         note=f"The clock was ahead: this run recorded {recorded}.",
-    ).fetchone()
-    return row is not None and bool(row[0])
+    )

@@ -14,7 +14,7 @@ from psycopg.sql import SQL, Composable, Literal
 
 from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import TABLES, Table, bookkeeping, dimensions, membership, views
-from klaviyo_pg.postgres import conversions
+from klaviyo_pg.postgres import conversions, queries
 from klaviyo_pg.postgres import revenue as attributed
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.statements import place
@@ -205,11 +205,8 @@ def loaded_tables(account: Account, since: datetime) -> list[LoadedTable]:
 
 def rejects(account: Account) -> int:
     """Return the number of records that could not be stored."""
-    row = account.execute(
-        "SELECT count(*) FROM {} WHERE esp_integration_id = %(account)s", bookkeeping.REJECTS
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
+    query = "SELECT count(*) FROM {} WHERE esp_integration_id = %(account)s"
+    return int(account.scalar(query, bookkeeping.REJECTS))
 
 
 def rejected(account: Account) -> list[Rejected]:
@@ -276,13 +273,13 @@ def _counted(account: Account, make: Callable[..., Value], table: Table, query: 
 
 def _percent(account: Account, table: Table) -> float | None:
     """Return the percentage of a table to sample, or None to count all of it."""
-    row = account.connection.execute(
+    rows = queries.scalar(
+        account.connection,
         "SELECT reltuples FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE n.nspname = %s AND c.relname = %s",
         place(account.schema, table),
-    ).fetchone()
-    rows = row[0] if row else 0
-    return None if rows <= _MOST_ROWS else round(100 * _MOST_ROWS / rows, 3)
+    )
+    return None if rows is None or rows <= _MOST_ROWS else round(100 * _MOST_ROWS / rows, 3)
 
 
 def revenue_metrics(account: Account) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from pyrate_limiter.buckets.state_bucket import InMemoryStateStore
 
 from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.errors import DatabaseUnusable
+from klaviyo_pg.postgres import queries
 from klaviyo_pg.postgres.connect import Database
 from klaviyo_pg.postgres.statements import qualified
 
@@ -46,15 +47,12 @@ class WarehouseStore(StateStore):
             self._sql("INSERT INTO {} (integration, endpoint, state) VALUES (%s, %s, '') ON CONFLICT DO NOTHING"),
             self._key,
         )
-        row = connection.execute(
-            self._sql("SELECT state FROM {} WHERE integration = %s AND endpoint = %s FOR UPDATE"), self._key
-        ).fetchone()
-        clock = connection.execute("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint").fetchone()
-        assert row is not None and clock is not None
-        stored = _decoded(algorithm, rates, row[0])
-        if max(stored) > (clock[0] + _LONGEST_WAIT) * 1000:  # microseconds, of a clock that was ahead
+        query = self._sql("SELECT state FROM {} WHERE integration = %s AND endpoint = %s FOR UPDATE")
+        stored = _decoded(algorithm, rates, queries.scalar(connection, query, self._key))
+        clock: int = queries.scalar(connection, "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+        if max(stored) > (clock + _LONGEST_WAIT) * 1000:  # microseconds, of a clock that was ahead
             stored = algorithm.initial(rates)
-        state, decision = algorithm.step(rates, stored, clock[0], weight)
+        state, decision = algorithm.step(rates, stored, clock, weight)
         if decision.allowed:
             connection.execute(
                 self._sql("UPDATE {} SET state = %s WHERE integration = %s AND endpoint = %s"),
@@ -66,8 +64,8 @@ class WarehouseStore(StateStore):
         """Return the stored state."""
         with self._database.transaction() as connection:
             query = self._sql("SELECT state FROM {} WHERE integration = %s AND endpoint = %s")
-            row = connection.execute(query, self._key).fetchone()
-        return _decoded(algorithm, rates, row[0] if row else "")
+            stored = queries.scalar(connection, query, self._key)
+        return _decoded(algorithm, rates, stored or "")
 
     def reset(self) -> None:
         """Delete the state, as if no request had ever been sent."""

@@ -96,8 +96,7 @@ def _protect_stored(account: Account, protect: Protect) -> None:
 
 def _protect_column(account: Account, table: Table, column: str, protect: Protect) -> int:
     parts = {"table": account.table(table), "column": Identifier(column)}
-    rows = account.execute(account.compose(_READABLE, **parts), hash=_HASH)
-    names = [name for (name,) in rows]
+    names = account.column(account.compose(_READABLE, **parts), hash=_HASH)
     query = account.compose(_REPLACE, **parts)
     return account.execute(query, names=names, hashes=[protect(name) for name in names]).rowcount
 

@@ -109,15 +109,15 @@ def _without_idle(account: Account, load: Load, frame: pl.DataFrame) -> pl.DataF
     owners = frame.filter(is_idle).get_column(owner).to_list()
     if not owners:
         return frame
-    stored = account.execute(statements.stored_owners(account.schema, load), owners=owners)
-    return frame.filter(~is_idle | pl.col(owner).is_in([each for (each,) in stored]))
+    stored = account.column(statements.stored_owners(account.schema, load), owners=owners)
+    return frame.filter(~is_idle | pl.col(owner).is_in(stored))
 
 
 def _insert_missing(account: Account, load: Load, frame: pl.DataFrame) -> Merged:
     """Insert the rows that are not stored yet. If all are, nothing is written, not even to a stage."""
     [key] = load.table.primary_key
-    stored = account.execute(statements.stored_keys(account.schema, load), keys=frame.get_column(key).to_list())
-    missing = frame.filter(~pl.col(key).is_in([each for (each,) in stored]))
+    stored = account.column(statements.stored_keys(account.schema, load), keys=frame.get_column(key).to_list())
+    missing = frame.filter(~pl.col(key).is_in(stored))
     if missing.is_empty():
         return Merged(frame.height, 0, 0, frame.height, [])
     merged = _merge(account, load, missing, True, None, None)
@@ -200,9 +200,8 @@ def _upsert(account: Account, load: Load) -> tuple[int, int]:
     assert row is not None
     to_write, new, written = row
     if written < to_write:
-        lost = account.execute(statements.count_unmerged(account.schema, load)).fetchone()
-        assert lost is not None
-        check_stored(account, load.table, to_write, to_write - lost[0])
+        lost = account.scalar(statements.count_unmerged(account.schema, load))
+        check_stored(account, load.table, to_write, to_write - lost)
     inserted = min(new, written)
     return inserted, written - inserted
 
@@ -235,9 +234,8 @@ def _retire_absent(account: Account, load: Load, guard: Guard | None) -> None:
         return
     retired = account.execute(absence_statements.retire(schema, load)).rowcount
     if load.absent_per is None and (missing is None or retired < missing):
-        left = account.execute(absence_statements.count(schema, load)).fetchone()
-        assert left is not None
-        check_stored(account, load.table, retired + left[0], retired)
+        left = account.scalar(absence_statements.count(schema, load))
+        check_stored(account, load.table, retired + left, retired)
 
 
 def _missing(schema: str, load: Load) -> Missing:
@@ -265,7 +263,7 @@ def _append(account: Account, load: Load, rows: pl.DataFrame | Lines) -> bool:
         rows = rows.drop_nulls(key)
     if not len(rows):
         return True
-    [(near,)] = account.execute(statements.probe(account.schema, load), **_probed(load, rows))
+    near = account.scalar(statements.probe(account.schema, load), **_probed(load, rows))
     if near is None or _has_key(rows, load.table.identity[0], near):
         return False
     values = {"esp_source": ESP_SOURCE, "esp_integration_id": account.integration_id, "__synced_at": _NOW}

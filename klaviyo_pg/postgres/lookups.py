@@ -25,6 +25,27 @@ AND CASE
 END
 ORDER BY member.created_at, member.id LIMIT %(limit)s
 """
+# A walk along the index of the metrics: it costs as much as there are metrics, however many events they have.
+_HAS_UNLISTED_EVENTS = """
+WITH RECURSIVE stored (metric_key) AS (
+    SELECT min(metric_key) FROM {events}
+    UNION ALL
+    SELECT (SELECT min(event.metric_key) FROM {events} AS event WHERE event.metric_key > stored.metric_key) FROM stored
+    WHERE stored.metric_key IS NOT NULL
+), unlisted AS (
+    SELECT metric_key FROM stored WHERE metric_key IS NOT NULL AND NOT EXISTS (
+        SELECT FROM {metrics} AS metric WHERE metric.key = stored.metric_key AND metric.deleted_at IS NULL
+    )
+)
+SELECT EXISTS (
+    SELECT FROM {events} WHERE esp_integration_id = %(account)s AND metric_key IS NULL AND event_at >= %(since)s
+) OR EXISTS (
+    SELECT FROM unlisted CROSS JOIN LATERAL (
+        SELECT FROM {events} AS event WHERE event.metric_key = unlisted.metric_key AND event.event_at >= %(since)s
+        AND event.esp_integration_id = %(account)s LIMIT 1
+    ) AS recent
+)
+"""
 
 
 _NAMES = "SELECT id, name FROM {} WHERE esp_integration_id = %(account)s AND name IS NOT NULL"
@@ -53,11 +74,14 @@ def metrics(account: Account) -> list[StoredMetric]:
     )
 
 
+def has_unlisted_events(account: Account, since: datetime) -> bool:
+    """Return whether events since then are stored whose metric the source does not list, or which have none."""
+    return account.is_true(_HAS_UNLISTED_EVENTS, since=since)
+
+
 def rows(account: Account, table: Table) -> int:
     """Return the number of the account's rows in a table."""
-    row = account.execute("SELECT count(*) FROM {} WHERE esp_integration_id = %(account)s", table).fetchone()
-    assert row is not None
-    return int(row[0])
+    return int(account.scalar("SELECT count(*) FROM {} WHERE esp_integration_id = %(account)s", table))
 
 
 def rows_by_subject(account: Account, table: Table, column: str) -> dict[str, int]:
@@ -72,13 +96,13 @@ def list_ids(account: Account) -> list[str]:
         "SELECT id FROM {} WHERE esp_integration_id = %(account)s AND list_type = 'list' AND deleted_at IS NULL"
         " ORDER BY id"
     )
-    return [list_id for (list_id,) in account.execute(query, dimensions.LISTS)]
+    return account.column(query, dimensions.LISTS)
 
 
 def coupon_ids(account: Account) -> list[str]:
     """Return the IDs of the account's coupons, in order. Deleted ones are left out."""
     query = "SELECT id FROM {} WHERE esp_integration_id = %(account)s AND deleted_at IS NULL ORDER BY id"
-    return [coupon_id for (coupon_id,) in account.execute(query, on_request.COUPONS)]
+    return account.column(query, on_request.COUPONS)
 
 
 def subscribers(account: Account, since: datetime | None, after: str, limit: int) -> list[tuple[str, str | None]]:
@@ -108,8 +132,7 @@ def count_subscribers(account: Account) -> int:
         "SELECT count(*) FROM (SELECT DISTINCT member_id FROM {}"
         " WHERE esp_integration_id = %(account)s AND change = 'subscribed') AS people"
     )
-    [(number,)] = account.execute(query, membership.SUBSCRIPTION_CHANGES)
-    return int(number)
+    return int(account.scalar(query, membership.SUBSCRIPTION_CHANGES))
 
 
 def incomplete_members(account: Account, since: datetime | None, digits: str, after: str, limit: int) -> list[str]:
@@ -121,15 +144,13 @@ def incomplete_members(account: Account, since: datetime | None, digits: str, af
     looked for again after a day, and after that no more.
     """
     values = {"since": since, "first": digits[0], "end": chr(ord(digits[-1]) + 1), "after": after, "limit": limit}
-    rows = account.execute(_INCOMPLETE, *_TABLES, **values)
-    return [member_id for (member_id,) in rows]
+    return account.column(_INCOMPLETE, *_TABLES, **values)
 
 
 def count_incomplete(account: Account, most: int) -> int:
     """Return how many members `incomplete_members` would return, at most so many."""
     query = f"SELECT count(*) FROM ({_INCOMPLETE}) AS incomplete"
-    [(number,)] = account.execute(query, *_TABLES, since=None, first="0", end="g", after="", limit=most)
-    return int(number)
+    return int(account.scalar(query, *_TABLES, since=None, first="0", end="g", after="", limit=most))
 
 
 def names(account: Account) -> dict[str, str]:

@@ -1,5 +1,4 @@
-"""member_lists, derived in the database from the extracted tables, and the sweeps of lists. The caller owns the
-transaction.
+"""member_lists, derived in the database from the extracted tables. The caller owns the transaction.
 
 Only the rows of people who are concerned by a change (`klaviyo_pg.postgres.touched`) are derived again. No rule depends
 on the present, so that no row changes by the passing of time.
@@ -10,7 +9,7 @@ from datetime import timedelta
 from hashlib import md5
 from typing import NamedTuple
 
-from psycopg.sql import SQL, Composable, Composed, Identifier, Literal, Placeholder
+from psycopg.sql import SQL, Composable, Identifier, Placeholder
 
 from klaviyo_pg.catalogue import membership
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
@@ -18,15 +17,13 @@ from klaviyo_pg.postgres import claims, list_names, touched
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.dropped_rows import check_stored
 from klaviyo_pg.postgres.erased_people import block_erasing
-from klaviyo_pg.postgres.losses import Guard, Missing, is_believed
+from klaviyo_pg.postgres.membership_sweeps import SWEEPS
 from klaviyo_pg.postgres.statements import row_key
-
-SWEEPS = "membership_sweep"
-"""The name under which watermarks record when all members of a list were last read."""
 
 # The rules are those of docs/people.md. A change of one list concerns the list that it was resolved to; an unsubscribe
 # that could not be resolved, because several lists had the name at that time, concerns each of them. A source with a
-# status for each list has exclusions by address only, so that nothing is known about a person without one.
+# status for each list has exclusions by address only, so that nothing is known about a person without one. Of another
+# source, such a person cannot be emailed, unless PERSONAL_DATA drops all addresses.
 #
 # What is known about a person and a list is grouped, not joined: where Postgres has no statistics about an account, it
 # expects one row of it, and would compare all rows of one table with all of another. The other joins are by key.
@@ -116,8 +113,9 @@ WITH facts (
                 WHERE exclusions.esp_integration_id = %(account)s AND exclusions.member_id = decided.member_id
                 AND exclusions.removed_at IS NULL
             ) OR lower(decided.email) IN (SELECT address FROM excluded) THEN false
-            WHEN %(has_status)s AND decided.is_subscribed AND decided.email IS NULL THEN NULL
-            ELSE decided.is_subscribed
+            WHEN decided.is_subscribed IS NOT TRUE OR decided.email IS NOT NULL THEN decided.is_subscribed
+            WHEN %(has_status)s THEN NULL
+            ELSE (SELECT personal_data = 'drop' FROM {integrations} WHERE esp_integration_id = %(account)s) IS TRUE
         END AS is_subscribed
     FROM decided
 ), changed AS MATERIALIZED (
@@ -143,34 +141,6 @@ SELECT (SELECT count(*) FROM derived), (SELECT count(*) FROM changed),
     count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new)
 FROM merged
 """
-# Someone who joined again after an absence, according to an event, but is not on the list, becomes absent again.
-# EXCEPT and a join by key are fast even right after the table was filled, when Postgres has no statistics about it.
-_LEFT = """
-WITH missing AS MATERIALIZED (
-    (
-        SELECT member_id FROM {stg_member_lists} AS stored
-        WHERE stored.esp_integration_id = %(account)s AND stored.list_id = %(list_id)s AND NOT %(only_looked_up)s
-        UNION ALL SELECT member_id FROM {asked} AS asked WHERE %(only_looked_up)s
-    )
-    EXCEPT SELECT member_id FROM {found} AS found
-)
-SELECT stored._sync_id, stored.member_id AS row_key FROM {stg_member_lists} AS stored, missing
-WHERE stored._sync_id = md5(%(list_id)s || ':' || missing.member_id)
-AND stored.esp_integration_id = %(account)s AND {is_present}
-"""
-_IS_PRESENT = """
-(stored.absent_since IS NULL OR EXISTS (
-    SELECT FROM {member_lists} AS current WHERE current.key = {key} AND current.unsubscribed_at IS NULL
-))
-"""
-_STORED = """
-SELECT count(*) FROM {stg_member_lists} AS stored
-WHERE stored.esp_integration_id = %(account)s AND stored.list_id = %(list_id)s AND {is_present}
-"""
-_END_SWEEP = """
-UPDATE {stg_member_lists} AS stored SET absent_since = now(), __synced_at = now() FROM ({left}) AS gone
-WHERE stored._sync_id = gone._sync_id AND stored.esp_integration_id = %(account)s
-"""
 # A sweep that did not find a person counts even if an event says that the person joined again before the sweep.
 _ABSENT_AGAIN = """
 UPDATE {stg_member_lists} AS stored SET absent_since = sweep.watermark, __synced_at = now()
@@ -185,30 +155,33 @@ AND sweep.watermark >= changes.changed_at AND {limit}
 # The people that the changes concern. An address concerns those who have it, and a list its members and those who left
 # a list of one of its names. The index of addresses does not find one that is written in capitals: exclusions without a
 # profile always concern those.
+#
+# Arrays of what to look up let Postgres use indexes. It would join tables in an order that depends on how many rows of
+# the account it expects: one, if it has no statistics about it.
 _TAKE = """
 WITH recorded AS (
     DELETE FROM {touched} WHERE esp_integration_id = %(account)s RETURNING kind, row_key
 ), taken AS MATERIALIZED (
     SELECT DISTINCT kind, row_key FROM recorded
+), addresses AS MATERIALIZED (
+    SELECT email FROM {member_exclusions}
+    WHERE _sync_id = ANY (ARRAY(SELECT row_key FROM taken WHERE kind = 'address')) AND esp_integration_id = %(account)s
+), names AS MATERIALIZED (
+    SELECT name FROM {list_names}
+    WHERE list_id = ANY (ARRAY(SELECT row_key FROM taken WHERE kind = 'list')) AND esp_integration_id = %(account)s
 )
 INSERT INTO pg_temp.deriving (member_id)
 SELECT row_key AS member_id FROM taken WHERE kind = 'member'
-UNION SELECT member.id FROM taken
-JOIN {member_exclusions} AS exclusion
-    ON exclusion._sync_id = taken.row_key AND exclusion.esp_integration_id = %(account)s
-JOIN {members} AS member ON member.email IN (exclusion.email, lower(exclusion.email))
-    AND member.esp_integration_id = %(account)s
-WHERE kind = 'address'
+UNION SELECT id FROM {members}
+WHERE email = ANY (ARRAY(SELECT email FROM addresses UNION ALL SELECT lower(email) FROM addresses))
+AND esp_integration_id = %(account)s
 UNION SELECT id FROM {members}
 WHERE esp_integration_id = %(account)s AND %(has_status)s AND email <> lower(email)
-UNION SELECT stage.member_id FROM taken
-JOIN {stg_member_lists} AS stage ON stage.list_id = taken.row_key AND stage.esp_integration_id = %(account)s
-WHERE kind = 'list'
-UNION SELECT change.member_id FROM taken
-JOIN {list_names} AS known ON known.esp_integration_id = %(account)s AND known.list_id = taken.row_key
-JOIN {subscription_changes} AS change ON change.list_id IS NULL AND change.list_name = known.name
-    AND change.esp_integration_id = %(account)s AND change.scope = 'list'
-WHERE kind = 'list'
+UNION SELECT member_id FROM {stg_member_lists}
+WHERE list_id = ANY (ARRAY(SELECT row_key FROM taken WHERE kind = 'list')) AND esp_integration_id = %(account)s
+UNION SELECT member_id FROM {subscription_changes}
+WHERE list_id IS NULL AND list_name = ANY (ARRAY(SELECT name FROM names))
+AND esp_integration_id = %(account)s AND scope = 'list'
 """
 _FORGET = "DELETE FROM {touched} WHERE esp_integration_id = %(account)s"
 _WAS_DERIVED = """
@@ -226,22 +199,6 @@ WHOLE_AGAIN = timedelta(days=30)
 """After this time, member_lists is derived as a whole, in case a change was made while triggers were disabled."""
 _ALL = SQL("true")
 _ARE_DERIVED = SQL("{}.member_id IN (SELECT member_id FROM pg_temp.deriving)")
-_ANSWERED = """
-(
-    SELECT member_id FROM {swept_members} AS swept
-    WHERE swept.esp_integration_id = %(account)s AND swept.list_id = %(list_id)s AND swept.sweep = %(sweep)s
-    AND swept.answer = {answer}
-)
-"""
-_LIFT = """
-UPDATE {list_suppressions} AS stored SET lifted_at = now(), __synced_at = now()
-WHERE stored.esp_integration_id = %(account)s AND stored.list_id = %(list_id)s AND stored.lifted_at IS NULL
-AND NOT EXISTS (
-    SELECT FROM {swept_members} AS swept
-    WHERE swept.esp_integration_id = %(account)s AND swept.list_id = %(list_id)s AND swept.sweep = %(sweep)s
-    AND swept.member_id = stored.member_id AND swept.answer = 'suppressed'
-)
-"""
 
 
 class Derived(NamedTuple):
@@ -266,6 +223,11 @@ def derive_member_lists(account: Account, whole: bool = False, has_status: bool 
         if whole or not _was_derived(account, has_status):
             return _derive_all(account, has_status)
         return _derive_changed(account, has_status)
+
+
+def derive_whole_next(account: Account) -> None:
+    """Let the next derivation be one of all rows."""
+    account.execute("DELETE FROM {derivations} WHERE esp_integration_id = %(account)s")
 
 
 def _was_derived(account: Account, has_status: bool) -> bool:
@@ -324,54 +286,3 @@ def mark_absent_again(account: Account, list_id: str) -> None:
 def _mark_absent_again(account: Account, limit: Composable, **values: object) -> None:
     query = account.compose(_ABSENT_AGAIN, limit=limit)
     account.execute(query, sweeps=SWEEPS, **values)
-
-
-def _left(account: Account) -> Missing:
-    """Return what a sweep did not find. Its queries need `list_id`, `sweep` and `only_looked_up`."""
-    key = row_key(SQL("{} || ':' || stored.member_id").format(Placeholder("list_id")))
-    is_present = account.compose(_IS_PRESENT, key=key)
-    asked, found = (_answered(account, answer) for answer in ("asked", "found"))
-    left = account.compose(_LEFT, asked=asked, found=found, is_present=is_present)
-    return Missing(membership.STG_MEMBER_LISTS, left, account.compose(_STORED, is_present=is_present))
-
-
-def _answered(account: Account, answer: str) -> Composed:
-    """Return the query of the members with this answer in a sweep. It needs `list_id` and `sweep`."""
-    return account.compose(_ANSWERED, answer=Literal(answer))
-
-
-def is_sweep_believed(account: Account, guard: Guard, list_id: str, sweep: str, only_looked_up: bool) -> bool:
-    """Return whether the members that a complete sweep did not find may be marked as absent.
-
-    Raises UnconfirmedLoss if they are more than the guard believes.
-    """
-    left = _left(account)
-    missing = left._replace(rows=account.compose("SELECT row_key FROM ({left}) AS gone", left=left.rows))
-    return is_believed(account, guard, missing, list_id=list_id, sweep=sweep, only_looked_up=only_looked_up)
-
-
-def end_sweep(account: Account, list_id: str, sweep: str, only_looked_up: bool) -> int:
-    """Mark as absent the members of a list that a complete sweep did not find, and return how many are newly absent.
-
-    `only_looked_up` limits this to people that the sweep looked up by address, for a source that returns no others.
-    """
-    query = account.compose(_END_SWEEP, left=_left(account).rows)
-    return account.execute(query, list_id=list_id, sweep=sweep, only_looked_up=only_looked_up).rowcount
-
-
-def count_found(account: Account, list_id: str, sweep: str) -> int:
-    """Return how many members a sweep of a list has found so far."""
-    query = account.compose("SELECT count(*) FROM {found} AS found", found=_answered(account, "found"))
-    [(found,)] = account.execute(query, list_id=list_id, sweep=sweep)
-    return int(found)
-
-
-def lift_suppressions(account: Account, list_id: str, sweep: str) -> int:
-    """Mark as lifted the suppressions from a list that a complete sweep did not find, and return their number."""
-    return account.execute(_LIFT, list_id=list_id, sweep=sweep).rowcount
-
-
-def delete_sweeps(account: Account, list_id: str) -> None:
-    """Delete the answers of all sweeps of a list, including interrupted ones."""
-    query = "DELETE FROM {swept_members} WHERE esp_integration_id = %(account)s AND list_id = %(list_id)s"
-    account.execute(query, list_id=list_id)

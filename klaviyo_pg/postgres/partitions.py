@@ -13,7 +13,7 @@ from psycopg import Connection
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from klaviyo_pg.catalogue import Table
-from klaviyo_pg.postgres import definitions
+from klaviyo_pg.postgres import definitions, queries
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.lines import times_of
 from klaviyo_pg.postgres.statements import qualified
@@ -33,8 +33,10 @@ WITH RECURSIVE tree AS (
     SELECT to_regclass(%(name)s)::oid AS oid UNION ALL
     SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
 )
-SELECT namespace.nspname, class.relname, pg_relation_size(class.oid) / current_setting('block_size')::bigint FROM tree
-JOIN pg_class AS class ON class.oid = tree.oid JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+SELECT namespace.nspname, class.relname, pg_relation_size(class.oid) / current_setting('block_size')::bigint,
+    pg_relation_filepath(class.oid)
+FROM tree JOIN pg_class AS class ON class.oid = tree.oid
+JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
 WHERE class.relkind = 'r' ORDER BY class.relname
 """
 _COLUMNS = "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass(%(name)s) AND NOT attisdropped"
@@ -42,12 +44,16 @@ _LOCK = "SELECT pg_advisory_xact_lock(pg_catalog.hashtextextended('klaviyo_pg.pa
 
 
 class Partition(NamedTuple):
-    """A table, or one of its partitions, and its size in pages."""
+    """A table, or one of its partitions, its size in pages, and the server's file with the rows.
+
+    VACUUM FULL and CLUSTER move all rows into another file.
+    """
 
     table: Table
     schema: str
     name: str
     pages: int
+    file: str
 
     @property
     def identifier(self) -> Identifier:
@@ -63,8 +69,7 @@ def stored_partitions(account: Account, table: Table) -> list[Partition]:
 
 def is_partitioned(connection: Connection, schema: str, table: Table) -> bool:
     """Return whether a table exists and is partitioned."""
-    row = connection.execute(_IS_PARTITIONED, [qualified(schema, table).as_string(connection)]).fetchone()
-    return row is not None and bool(row[0])
+    return bool(queries.scalar(connection, _IS_PARTITIONED, [qualified(schema, table).as_string(connection)]))
 
 
 def outer(schema: str, table: Table) -> Iterator[Composed]:
@@ -135,7 +140,7 @@ def _create(account: Account, table: Table, name: str, month: date) -> None:
     account.execute(
         account.compose("CREATE TABLE IF NOT EXISTS {partition} (LIKE {} INCLUDING ALL)", table, partition=partition)
     )
-    existing = {each for (each,) in account.execute(_COLUMNS, name=partition.as_string(account.connection))}
+    existing = set(account.column(_COLUMNS, name=partition.as_string(account.connection)))
     for column in (each for each in table.columns if each.name not in existing):
         definition = definitions.column_definition(column)
         account.execute(

@@ -10,6 +10,7 @@ from psycopg.errors import DeadlockDetected, LockNotAvailable
 from psycopg.sql import Composed
 
 from klaviyo_pg.errors import Busy, TablesInUse
+from klaviyo_pg.postgres import queries
 
 _LIMIT_WAIT = "SELECT set_config('lock_timeout', %s, true)"
 
@@ -60,10 +61,10 @@ def repeated(action: Callable[[], Result], patience: Patience, report: OnProgres
 def limited_waits(connection: Connection, wait: str) -> Iterator[None]:
     """Wait for no lock longer than `wait`, in a transaction or as one. An error undoes what was done."""
     with connection.transaction():
-        row = connection.execute("SELECT current_setting('lock_timeout')").fetchone()
+        earlier = queries.scalar(connection, "SELECT current_setting('lock_timeout')")
         connection.execute(_LIMIT_WAIT, [wait])
         yield
-        connection.execute(_LIMIT_WAIT, row)
+        connection.execute(_LIMIT_WAIT, [earlier])
 
 
 def _has_run(connection: Connection, statement: Composed, wait: str) -> bool:

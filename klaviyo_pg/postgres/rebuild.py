@@ -13,7 +13,7 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from klaviyo_pg.catalogue import Table, events
 from klaviyo_pg.errors import Busy
-from klaviyo_pg.postgres import definitions, partitions, schema, statements
+from klaviyo_pg.postgres import definitions, partitions, queries, schema, statements
 from klaviyo_pg.postgres.patience import OnProgress, Patience, patiently
 from klaviyo_pg.postgres.schema import Storage
 from klaviyo_pg.postgres.statements import qualified
@@ -99,8 +99,7 @@ def missing_indexes(connection: Connection, schema_name: str, storage: Storage) 
 @contextmanager
 def exclusively(connection: Connection) -> Iterator[None]:
     """Keep others from rebuilding at the same time. Raises Busy if another process does so already."""
-    row = connection.execute(_LOCK).fetchone()
-    if not (row and row[0]):
+    if not queries.scalar(connection, _LOCK):
         raise Busy("Another upgrade of this database is in progress. Wait for it to finish or stop it.")
     try:
         yield
@@ -157,14 +156,13 @@ def _constraint(table: Table) -> str:
 
 
 def _swap(connection: Connection, schema_name: str, table: Table, index: str, report: OnProgress) -> None:
-    row = connection.execute(_PRIMARY_KEY, [_name(connection, schema_name, table)]).fetchone()
-    assert row is not None
+    key: str = queries.scalar(connection, _PRIMARY_KEY, [_name(connection, schema_name, table)])
     swap = SQL(
         "ALTER TABLE {table} DROP CONSTRAINT {key}, ADD CONSTRAINT {key} PRIMARY KEY USING INDEX {index},"
         " DROP CONSTRAINT {check}"
     ).format(
         table=qualified(schema_name, table),
-        key=Identifier(row[0]),
+        key=Identifier(key),
         index=Identifier(index),
         check=Identifier(_constraint(table)),
     )
@@ -173,8 +171,8 @@ def _swap(connection: Connection, schema_name: str, table: Table, index: str, re
 
 def _state(connection: Connection, schema_name: str, index: str) -> bool | None:
     """Return whether an index is complete; None if it does not exist."""
-    row = connection.execute(_STATE, [schema_name, index]).fetchone()
-    return None if row is None else bool(row[0])
+    is_complete: bool | None = queries.scalar(connection, _STATE, [schema_name, index])
+    return is_complete
 
 
 def _name(connection: Connection, schema_name: str, table: Table) -> str:

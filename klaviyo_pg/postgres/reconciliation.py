@@ -10,11 +10,12 @@ from typing import NamedTuple
 from psycopg.sql import SQL, Identifier
 
 from klaviyo_pg.catalogue import bookkeeping, dimensions, events
+from klaviyo_pg.grouping import grouped
 from klaviyo_pg.postgres import claims
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.statements import row_key
+from klaviyo_pg.postgres.statements import of_all_events, row_key
 from klaviyo_pg.states import ChunkState, CountState
-from klaviyo_pg.windows import Window, merged
+from klaviyo_pg.windows import DAY, Window, merged
 
 # Postgres takes every metric for one that a table of few metrics has, and would read the table to find no event of it.
 _SCANS = "SELECT set_config('enable_seqscan', %(scans)s, true)"
@@ -62,7 +63,7 @@ def stored(
     account: Account, metric_ids: Collection[str], window: Window, step: timedelta
 ) -> dict[str, dict[datetime, int]]:
     """Return the number of stored events by metric and start of the hour or day (UTC), over all event tables."""
-    counted = SQL(
+    counted = (
         "SELECT metric_key, date_trunc(%(unit)s, event_at, 'UTC') AS at, count(*) AS events FROM {}"
         " WHERE metric_key = ANY(%(keys)s) AND event_at >= %(start)s AND event_at < %(end)s GROUP BY 1, 2"
     )
@@ -70,9 +71,9 @@ def stored(
         "SELECT metric.id, at, sum(events) FROM ({counted}) AS counted"
         " JOIN {} AS metric ON metric.key = counted.metric_key GROUP BY 1, 2",
         dimensions.METRICS,
-        counted=SQL(" UNION ALL ").join(counted.format(account.table(table)) for table in events.EVENT_TABLES),
+        counted=of_all_events(account.schema, counted),
     )
-    unit = "hour" if step < timedelta(days=1) else "day"
+    unit = "hour" if step < DAY else "day"
     keys = _metric_keys(account, metric_ids)
     counts: dict[str, dict[datetime, int]] = defaultdict(dict)
     for metric_id, at, number in account.execute(query, unit=unit, keys=keys, start=window.start, end=window.end):
@@ -82,7 +83,7 @@ def stored(
 
 def stored_events(account: Account, metric_id: str, window: Window) -> int:
     """Return the number of stored events of a metric in a window."""
-    by_metric = stored(account, [metric_id], window, timedelta(days=1))
+    by_metric = stored(account, [metric_id], window, DAY)
     return sum(number for days in by_metric.values() for number in days.values())
 
 
@@ -101,9 +102,9 @@ def active_metrics(account: Account, window: Window) -> set[str]:
     )
     values = {"start": window.start, "end": window.end, "differs": CountState.DIFFERS}
     account.execute(_SCANS, scans="off")
-    found = account.execute(query, **values).fetchall()
+    found = account.column(query, **values)
     account.execute(_SCANS, scans="on")
-    return {metric_id for (metric_id,) in found}
+    return set(found)
 
 
 def last_checks(account: Account) -> dict[str, LastCheck]:
@@ -122,7 +123,7 @@ def last_checks(account: Account) -> dict[str, LastCheck]:
 
 def _metric_keys(account: Account, metric_ids: Collection[str]) -> list[str]:
     query = account.compose("SELECT {key} FROM unnest(%(ids)s::text[]) AS id", key=row_key(Identifier("id")))
-    return [metric_key for (metric_key,) in account.execute(query, ids=list(metric_ids))]
+    return account.column(query, ids=list(metric_ids))
 
 
 def loaded_windows(account: Account, since: datetime) -> dict[str, list[Window]]:
@@ -138,11 +139,11 @@ def loaded_windows(account: Account, since: datetime) -> dict[str, list[Window]]
     )
     tables = bookkeeping.WATERMARKS, bookkeeping.BACKFILL_CHUNKS
     values = {"event_tables": [table.name for table in events.EVENT_TABLES], "done": ChunkState.DONE}
-    windows: dict[str, list[Window]] = defaultdict(list)
-    for metric_id, start, end in account.execute(query, *tables, **values):
-        if end > since:
-            windows[metric_id].append(Window(max(start, since).astimezone(UTC), end.astimezone(UTC)))
-    return windows
+    return grouped(
+        (metric_id, Window(max(start, since).astimezone(UTC), end.astimezone(UTC)))
+        for metric_id, start, end in account.execute(query, *tables, **values)
+        if end > since
+    )
 
 
 def forget_before(account: Account, since: datetime) -> None:
@@ -201,14 +202,14 @@ def _comparison(
 
 def counted_metrics(account: Account) -> set[str]:
     """Return the metrics that the source was able to count in their latest comparison."""
-    rows = account.execute(
+    metric_ids = account.column(
         "SELECT metric_id FROM {} WHERE esp_integration_id = %(account)s GROUP BY metric_id"
         " HAVING max(checked_at) FILTER (WHERE state <> %(uncounted)s) > coalesce("
         "max(greatest(uncounted_at, CASE WHEN state = %(uncounted)s THEN checked_at END)), '-infinity')",
         bookkeeping.RECONCILIATION,
         uncounted=CountState.UNCOUNTED,
     )
-    return {metric_id for (metric_id,) in rows}
+    return set(metric_ids)
 
 
 def write(
@@ -281,7 +282,5 @@ def _unchanged(
 
 def _spans(comparisons: Iterable[Comparison]) -> list[Key]:
     """Return the periods that the comparisons cover, with adjoining ones joined."""
-    windows: dict[str, list[Window]] = defaultdict(list)
-    for metric_id, start, end in (each.key for each in comparisons):
-        windows[metric_id].append(Window(start, end))
+    windows = grouped((each.metric_id, Window(each.window_start, each.window_end)) for each in comparisons)
     return [(metric_id, *window) for metric_id in sorted(windows) for window in merged(windows[metric_id])]

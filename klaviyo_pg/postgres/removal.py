@@ -11,7 +11,7 @@ from psycopg.sql import SQL
 
 from klaviyo_pg.catalogue import TABLES, bookkeeping
 from klaviyo_pg.errors import Busy
-from klaviyo_pg.postgres import claims, erase, idle, touched
+from klaviyo_pg.postgres import accounts, claims, erase, idle, touched
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.partitions import Partition, stored_partitions
 from klaviyo_pg.postgres.stored_rows import count_rows
@@ -64,6 +64,12 @@ def wait_for_last_holders(account: Account) -> None:
     """Wait for transactions of processes that have lost the claims that this one holds now."""
     for what in (CLAIM, *claims.FLOWS, erase.CLAIM):
         claims.wait_for_last_holder(account, what)
+
+
+def record(account: Account) -> None:
+    """Record that removing the account has begun. From then on, no people of it are added to those to erase."""
+    erase.lock_people(account)
+    accounts.record_removal(account)
 
 
 def estimate(account: Account) -> Counter[str]:

@@ -26,14 +26,14 @@ _OF_REPORT = "esp_integration_id = %(account)s AND starts_with(stream, %(prefix)
 
 def timezone(account: Account) -> str | None:
     """Return the name of the account's time zone, as far as the source has said it."""
-    row = account.execute(_TIMEZONE, tables.ACCOUNTS).fetchone()
-    return row[0] if row else None
+    name: str | None = account.scalar(_TIMEZONE, tables.ACCOUNTS)
+    return name
 
 
 def mapped_metric(account: Account, purpose: str) -> str | None:
     """Return the ID of the metric, or the custom metric, that the account uses for a purpose."""
-    row = account.execute(_MAPPED, tables.MAPPED_METRICS, purpose=purpose).fetchone()
-    return row[0] if row else None
+    metric_id: str | None = account.scalar(_MAPPED, tables.MAPPED_METRICS, purpose=purpose)
+    return metric_id
 
 
 def read_days(account: Account, stream: str, metric_id: str) -> dict[date, datetime]:

@@ -2,10 +2,9 @@
 connection.
 """
 
-from psycopg.sql import SQL, Composed
+from psycopg.sql import Composed
 
-from klaviyo_pg.catalogue import events
-from klaviyo_pg.postgres.statements import filled, qualified
+from klaviyo_pg.postgres.statements import filled, of_all_events
 
 # An event counts once for each message, however often it is attributed to it.
 _QUERY = """
@@ -69,5 +68,4 @@ def recent(schema: str) -> Composed:
 
 
 def _composed(schema: str, text: str, of_table: str) -> Composed:
-    of_tables = (SQL(of_table).format(qualified(schema, table)) for table in events.EVENT_TABLES)
-    return filled(schema, text, events=SQL(" UNION ALL ").join(of_tables))
+    return filled(schema, text, events=of_all_events(schema, of_table))

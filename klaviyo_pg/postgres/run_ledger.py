@@ -114,6 +114,21 @@ def open_run(account: Account, flow: str, selection: str, now: datetime, is_limi
     return OpenedRun(run_id, as_of, unfinished is not None, stored[0])
 
 
+def add_refused(connection: Connection, schema: str, name: str, flow: str, state: RunState, message: str) -> None:
+    """Add a run that ended before it began, for the account of this name, if it is registered and stays.
+
+    No other run resumes it.
+    """
+    query = SQL(
+        "INSERT INTO {} (run_id, esp_integration_id, flow, as_of, started_at, finished_at, state, message)"
+        " SELECT %(run_id)s, esp_integration_id, %(flow)s, date_trunc('second', now()), date_trunc('second', now()),"
+        " now(), %(state)s, %(message)s FROM {} WHERE name = %(name)s AND removing_since IS NULL"
+        " FOR SHARE"  # so that its removal does not begin before the row is visible to it
+    ).format(qualified(schema, bookkeeping.RUNS), qualified(schema, bookkeeping.INTEGRATIONS))
+    values = {"run_id": str(uuid.uuid4()), "name": name, "flow": flow, "state": state, "message": message}
+    connection.execute(query, values)
+
+
 def begin_anew(account: Account, flow: str) -> None:
     """Let no later run of a flow resume one that did not finish."""
     account.execute(
@@ -217,7 +232,7 @@ def last_duration(account: Account, flow: str, selection: str) -> timedelta | No
 
     Those two say nothing about the next one: the one read less, the other everything.
     """
-    row = account.execute(
+    duration: timedelta | None = account.scalar(
         "SELECT finished_at - started_at FROM {} AS run WHERE esp_integration_id = %(account)s AND flow = %(flow)s"
         " AND selection = %(selection)s AND state = ANY(%(finished)s) AND as_of = started_at"
         " AND finished_at > started_at AND EXISTS (SELECT FROM {} AS earlier"
@@ -230,8 +245,8 @@ def last_duration(account: Account, flow: str, selection: str) -> timedelta | No
         flow=flow,
         selection=selection,
         finished=list(FINISHED),
-    ).fetchone()
-    return None if row is None else row[0]
+    )
+    return duration
 
 
 def last_run(account: Account, flow: str | None = None) -> LastRun | None:
@@ -319,8 +334,7 @@ def has_rejected(account: Account, run_id: str, table: str) -> bool:
 def new_rejects(account: Account, run_id: str) -> int:
     """Return how many records a run has rejected that no earlier run had rejected."""
     query = "SELECT count(*) FROM {} WHERE esp_integration_id = %(account)s AND run_id = %(run_id)s"
-    [(number,)] = account.execute(query, bookkeeping.REJECTS, run_id=run_id)
-    return int(number)
+    return int(account.scalar(query, bookkeeping.REJECTS, run_id=run_id))
 
 
 def has_finished_before(account: Account, run_id: str) -> bool:

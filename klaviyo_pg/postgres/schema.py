@@ -12,12 +12,14 @@ from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View, bookkeeping, events, membership
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres import (
+    contactable,
     definitions,
     freshness,
     marts,
     messages,
     partitions,
     push_tokens,
+    queries,
     revenue,
     schema_changes,
     stored_marts,
@@ -71,6 +73,7 @@ _QUERIES = {
     "account_time_zones": time_zones.query,
     **marts.QUERIES,
     "usable_push_tokens": push_tokens.query,
+    "contactable": contactable.query,
 }
 _PRIMARY_KEYS = """
     SELECT t.relname, array_agg(a.attname::text ORDER BY k.position)
@@ -145,11 +148,11 @@ def _upgrade(connection: Connection, schema: str, storage: Storage) -> list[Sche
     created = list(missing(schema, existing, storage=storage))
     for statement in created:
         connection.execute(statement)
-    logged = {name for (name,) in connection.execute(_LOGGED, [schemas.both(schema)])}
+    logged = set(queries.column(connection, _LOGGED, [schemas.both(schema)]))
     for table in TABLES:
         if table.unlogged and table.name in logged:
             connection.execute(definitions.set_unlogged(schema, table))
-    indexes = {row[0] for row in connection.execute(_INDEXES, [schemas.both(schema)])}
+    indexes = set(queries.column(connection, _INDEXES, [schemas.both(schema)]))
     for statement in missing_indexes(schema, indexes, storage=storage):
         connection.execute(statement)
     touched.install(connection, schema)
@@ -168,7 +171,7 @@ def _missing_schemas(connection: Connection, schema: str) -> list[str]:
 
     Raises DatabaseUnusable if the user may not create them.
     """
-    existing = {name for (name,) in connection.execute(_SCHEMAS, [schemas.both(schema)])}
+    existing = set(queries.column(connection, _SCHEMAS, [schemas.both(schema)]))
     missing = [name for name in schemas.both(schema) if name not in existing]
     if missing:
         _check_may_create(connection, missing)
@@ -233,8 +236,7 @@ def exists(connection: Connection, schema: str) -> bool:
 
 def has_table(connection: Connection, schema: str, table: Table) -> bool:
     """Return whether a table exists: a warehouse of an earlier version lacks some."""
-    row = connection.execute(_TABLE_EXISTS, [qualified(schema, table).as_string(connection)]).fetchone()
-    return row is not None and bool(row[0])
+    return bool(queries.scalar(connection, _TABLE_EXISTS, [qualified(schema, table).as_string(connection)]))
 
 
 def check_storage(connection: Connection, schema: str, storage: Storage) -> None:

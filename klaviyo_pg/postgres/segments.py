@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from psycopg.sql import SQL, Composed, Placeholder
+from psycopg.sql import SQL, Placeholder
 
 from klaviyo_pg.catalogue import segments
 from klaviyo_pg.postgres.account import Account
@@ -20,7 +20,7 @@ SELECT member_id AS row_key FROM {{segment_members}} WHERE {_PRESENT}
 EXCEPT SELECT member_id FROM {{swept_members}}
 WHERE esp_integration_id = %(account)s AND list_id = %(segment_id)s AND sweep = %(sweep)s AND answer = 'found'
 """
-_END_SWEEP = """
+_MARK = """
 UPDATE {segment_members} AS stored SET left_at = now(), __synced_at = now() FROM ({left}) AS gone
 WHERE stored.key = {key}
 """
@@ -43,22 +43,16 @@ def is_processing(account: Account, segment_id: str) -> bool:
     return account.is_true(_IS_PROCESSING, segments.SEGMENTS, segment_id=segment_id)
 
 
-def is_sweep_believed(account: Account, guard: Guard, segment_id: str, sweep: str) -> bool:
-    """Return whether the people that a complete sweep did not find may be marked as having left.
+def end_sweep(account: Account, guard: Guard, segment_id: str, sweep: str) -> bool:
+    """Mark the people that a complete sweep of a segment did not find, and return whether their absence is believed.
 
     Raises UnconfirmedLoss if they are more than the guard believes.
     """
+    left = account.compose(_LEFT)
     stored = account.compose(f"SELECT count(*) FROM {{segment_members}} WHERE {_PRESENT}")
-    missing = Missing(segments.SEGMENT_MEMBERS, _left(account), stored)
-    return is_believed(account, guard, missing, segment_id=segment_id, sweep=sweep)
-
-
-def end_sweep(account: Account, segment_id: str, sweep: str) -> int:
-    """Mark the people that a complete sweep of a segment did not find, and return their number."""
+    values = {"segment_id": segment_id, "sweep": sweep}
+    if not is_believed(account, guard, Missing(segments.SEGMENT_MEMBERS, left, stored), **values):
+        return False
     key = row_key(SQL("{} || ':' || gone.row_key").format(Placeholder("segment_id")))
-    query = account.compose(_END_SWEEP, left=_left(account), key=key)
-    return account.execute(query, segment_id=segment_id, sweep=sweep).rowcount
-
-
-def _left(account: Account) -> Composed:
-    return account.compose(_LEFT)
+    account.execute(account.compose(_MARK, left=left, key=key), **values)
+    return True

@@ -8,6 +8,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal, Placehol
 
 from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import TABLES, VIEWS, Absent, Column, Load, Merge, Table, View
+from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.catalogue.shared import ESP_SOURCE
 from klaviyo_pg.catalogue.types import NOT_NULL
 
@@ -55,6 +56,11 @@ def qualified_names(schema: str) -> Mapping[str, Composable]:
 def filled(schema: str, text: str, **parts: Composable) -> Composed:
     """Compose a query in which each `{name}` stands for the part of that name, or else for the table or view."""
     return SQL(text.strip("\n")).format(**{**qualified_names(schema), **parts})
+
+
+def of_all_events(schema: str, query: str) -> Composed:
+    """Compose a query over the events of all tables, from one over those of a table that is written as `{}`."""
+    return SQL(" UNION ALL ").join(SQL(query).format(qualified(schema, table)) for table in EVENT_TABLES)
 
 
 def shown(schema: str, table: Table | View) -> str:

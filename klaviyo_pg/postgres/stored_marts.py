@@ -6,14 +6,14 @@ these records over as marks on the marts that depend on the tables, and then der
 transaction: what happens in between is recorded for the next run.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from datetime import timedelta
 from hashlib import md5
 
 from psycopg import Connection
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from klaviyo_pg.catalogue import Table, bookkeeping
+from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.catalogue.stored_marts import (
     DELIVERABILITY,
     FLOW_PERFORMANCE,
@@ -21,11 +21,12 @@ from klaviyo_pg.catalogue.stored_marts import (
     STORED_MARTS,
     StoredMart,
 )
-from klaviyo_pg.postgres import claims, marts, messages, time_zones
+from klaviyo_pg.postgres import claims, marts, messages, time_zones, triggers
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.erased_people import block_erasing
 from klaviyo_pg.postgres.load import Merged, merge_stored
 from klaviyo_pg.postgres.statements import names, qualified
+from klaviyo_pg.postgres.triggers import Trigger
 
 WITH_TEXTS = (DELIVERABILITY.name, FLOW_PERFORMANCE.name)
 """Marts that have domains of addresses, or names of messages that were taken from events: both can be of one person."""
@@ -42,24 +43,7 @@ BEGIN
     RETURN NULL;
 END
 """
-# The loader's rights are enough to record a change that another role makes.
-_CREATE_FUNCTION = """
-CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {body}
-"""
-_CREATE_TRIGGER = """
-CREATE TRIGGER {trigger} AFTER {event} ON {table} REFERENCING {side} TABLE AS changed
-FOR EACH STATEMENT EXECUTE FUNCTION {function}()
-"""
-_SIDES = {"INSERT": "NEW", "UPDATE": "NEW", "DELETE": "OLD"}
-_STORED_BODY = """
-SELECT prosrc FROM pg_proc JOIN pg_namespace AS namespace ON namespace.oid = pronamespace
-WHERE nspname = %s AND proname = %s
-"""
-_TRIGGERS = """
-SELECT class.relname, tgname FROM pg_trigger JOIN pg_class AS class ON class.oid = tgrelid
-JOIN pg_namespace AS namespace ON namespace.oid = relnamespace WHERE nspname = %s AND NOT tgisinternal
-"""
+_ROWS = {"INSERT": "NEW TABLE AS changed", "UPDATE": "NEW TABLE AS changed", "DELETE": "OLD TABLE AS changed"}
 # No trigger notices that a partition was dropped or a table truncated. Either changes the files.
 _FILES = """
 SELECT coalesce(string_agg(class.oid || ':' || class.relfilenode, ',' ORDER BY class.oid), '') FROM pg_class AS class
@@ -113,39 +97,12 @@ def install(connection: Connection, schema: str) -> None:
 
     If there were any, all stored marts of all accounts are out of date.
     """
-    existing = {(table, name) for table, name in connection.execute(_TRIGGERS, [schema])}
-    stored = connection.execute(_STORED_BODY, [schema, _FUNCTION]).fetchone()
-    created = [*_missing_function(schema, stored[0] if stored else None), *_missing_triggers(schema, existing)]
-    for statement in created:
-        connection.execute(statement)
-    if created:
+    body = SQL(_BODY).format(changes=qualified(schema, bookkeeping.MART_CHANGES)).as_string(None)
+    sources = {table.name: table for each in STORED_MARTS.values() for table in each.sources}
+    recording = [Trigger(table, event, rows, _FUNCTION) for table in sources.values() for event, rows in _ROWS.items()]
+    if triggers.install(connection, schema, {_FUNCTION: body}, recording):
         outdated = SQL("UPDATE {} SET is_outdated = true")
         connection.execute(outdated.format(qualified(schema, bookkeeping.STORED_MARTS)))
-
-
-def _missing_function(schema: str, stored: str | None) -> Iterator[Composed]:
-    changes = qualified(schema, bookkeeping.MART_CHANGES)
-    body = SQL(_BODY).format(changes=changes).as_string(None)
-    if stored != body:
-        yield SQL(_CREATE_FUNCTION).format(function=Identifier(schema, _FUNCTION), body=Literal(body))
-
-
-def _missing_triggers(schema: str, existing: Collection[tuple[str, str]]) -> Iterator[Composed]:
-    for table in _sources():
-        for event, side in _SIDES.items():
-            trigger = f"{_FUNCTION}_{event.lower()}"
-            if (table.name, trigger) not in existing:
-                yield SQL(_CREATE_TRIGGER).format(
-                    trigger=Identifier(trigger),
-                    event=SQL(event),
-                    table=qualified(schema, table),
-                    side=SQL(side),
-                    function=Identifier(schema, _FUNCTION),
-                )
-
-
-def _sources() -> list[Table]:
-    return list({table.name: table for each in STORED_MARTS.values() for table in each.sources}.values())
 
 
 def choose(account: Account, chosen: Collection[str]) -> None:
@@ -156,7 +113,7 @@ def choose(account: Account, chosen: Collection[str]) -> None:
 def forget(account: Account, chosen: Collection[str]) -> None:
     """Delete what is stored of other marts than these. Waits for their derivations, whose rows would stay."""
     others = "SELECT mart FROM {} WHERE esp_integration_id = %(account)s AND NOT mart = ANY(%(marts)s) ORDER BY 1"
-    for (name,) in account.execute(others, bookkeeping.STORED_MARTS, marts=list(chosen)).fetchall():
+    for name in account.column(others, bookkeeping.STORED_MARTS, marts=list(chosen)):
         _take_turns(account, name)
         account.execute(_FORGET, bookkeeping.STORED_MARTS, mart=name)
         account.execute("DELETE FROM {} WHERE esp_integration_id = %(account)s", STORED_MARTS[name].table)
@@ -168,7 +125,7 @@ def mark(account: Account) -> None:
     A change marks a mart again that is marked already, because it may be being derived without the change.
     """
     take = "DELETE FROM {} WHERE esp_integration_id = %(account)s RETURNING table_name"
-    changed = {name for (name,) in account.execute(take, bookkeeping.MART_CHANGES)}
+    changed = set(account.column(take, bookkeeping.MART_CHANGES))
     stored = account.execute(_STORED, bookkeeping.STORED_MARTS, lasts=_LASTS).fetchall()
     marked = [
         name
@@ -222,11 +179,10 @@ def renew(account: Account, name: str) -> Merged | None:
 def _origin(account: Account, stored: StoredMart) -> str:
     """Return a digest of the queries of a mart, and of the files of the tables that they read."""
     tables = [table.name for table in stored.sources]
-    row = account.execute(SQL(_FILES), schema=account.schema, tables=tables).fetchone()
-    assert row is not None
+    files: str = account.scalar(SQL(_FILES), schema=account.schema, tables=tables)
     queries = (marts.QUERIES[stored.name], messages.query, time_zones.query)
     texts = [query(account.schema).as_string(None) for query in queries]
-    return md5("\n".join([*texts, row[0]]).encode()).hexdigest()
+    return md5("\n".join([*texts, files]).encode()).hexdigest()
 
 
 def _derivation(account: Account, stored: StoredMart) -> Composed:

@@ -33,7 +33,7 @@ def outdated(account: Account, run_id: str) -> list[Table]:
     the run.
     """
     values = {"schemas": schemas.both(account.schema), "least": _LEAST, "share": _SHARE, "seen": _SEEN}
-    names = {name for (name,) in account.execute(_OUTDATED, run_id=run_id, **values)}
+    names = set(account.column(_OUTDATED, run_id=run_id, **values))
     return [table for table in TABLES if table.name in names]
 
 

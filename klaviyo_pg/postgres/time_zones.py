@@ -5,6 +5,7 @@ import json
 from psycopg import Connection
 from psycopg.sql import Composed, Literal
 
+from klaviyo_pg.postgres import queries
 from klaviyo_pg.postgres.statements import filled
 from klaviyo_pg.renamed_zones import RENAMED
 
@@ -33,5 +34,4 @@ def query(schema: str) -> Composed:
 
 def exists(connection: Connection, name: str) -> bool:
     """Return whether the database has a time zone, by this name or by its current one."""
-    row = connection.execute(_EXISTS, [[name, RENAMED.get(name)]]).fetchone()
-    return row is not None and bool(row[0])
+    return bool(queries.scalar(connection, _EXISTS, [[name, RENAMED.get(name)]]))

@@ -11,10 +11,11 @@ from typing import NamedTuple
 from psycopg import Connection
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import Table, bookkeeping, dimensions, membership
+from klaviyo_pg.postgres import triggers
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.statements import qualified
+from klaviyo_pg.postgres.triggers import Trigger
 
 MEMBER, LIST, ADDRESS = "member", "list", "address"
 
@@ -25,6 +26,11 @@ class _Source(NamedTuple):
     table: Table
     concerns: Mapping[str, str]
     columns: Sequence[str]
+
+    @property
+    def function(self) -> str:
+        """The name of the function that its triggers run."""
+        return f"touched_by_{self.table.name}"
 
 
 SOURCES = (
@@ -70,28 +76,11 @@ FROM {rows}, LATERAL (VALUES {values}) AS touched (account, kind, row_key)
 WHERE touched.account IS NOT NULL AND touched.row_key IS NOT NULL{changed}
 ON CONFLICT DO NOTHING
 """
-# The loader's rights are enough to record a change that another role makes.
-_CREATE_FUNCTION = """
-CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {body}
-"""
-_CREATE_TRIGGER = """
-CREATE TRIGGER {trigger} AFTER {event} ON {table} REFERENCING {rows}
-FOR EACH STATEMENT EXECUTE FUNCTION {function}()
-"""
-_EVENTS: Mapping[str, Composable] = {
-    "INSERT": SQL("NEW TABLE AS added"),
-    "DELETE": SQL("OLD TABLE AS removed"),
-    "UPDATE": SQL("OLD TABLE AS removed NEW TABLE AS added"),
+_ROWS = {
+    "INSERT": "NEW TABLE AS added",
+    "DELETE": "OLD TABLE AS removed",
+    "UPDATE": "OLD TABLE AS removed NEW TABLE AS added",
 }
-_FUNCTIONS = """
-SELECT proname, prosrc FROM pg_proc JOIN pg_namespace AS namespace ON namespace.oid = pronamespace
-WHERE nspname = %s AND proname LIKE 'touched\\_by\\_%%'
-"""
-_TRIGGERS = """
-SELECT tgname FROM pg_trigger JOIN pg_class AS class ON class.oid = tgrelid
-JOIN pg_namespace AS namespace ON namespace.oid = relnamespace WHERE nspname = ANY(%s) AND NOT tgisinternal
-"""
 
 
 def install(connection: Connection, schema: str) -> None:
@@ -99,36 +88,17 @@ def install(connection: Connection, schema: str) -> None:
 
     If there were any, the next derivation of each account is one of all rows.
     """
-    functions: dict[str, str] = dict(connection.execute(_FUNCTIONS, [schema]).fetchall())
-    triggers = {name for (name,) in connection.execute(_TRIGGERS, [schemas.both(schema)])}
-    created = [each for source in SOURCES for each in _missing(schema, source, functions, triggers)]
-    for statement in created:
-        connection.execute(statement)
-    if created:
+    recording = [
+        Trigger(source.table, event, rows, source.function) for source in SOURCES for event, rows in _ROWS.items()
+    ]
+    if triggers.install(connection, schema, _bodies(schema), recording):
         connection.execute(SQL("DELETE FROM {}").format(qualified(schema, bookkeeping.DERIVATIONS)))
-
-
-def _missing(schema: str, source: _Source, functions: Mapping[str, str], triggers: set[str]) -> Iterator[Composed]:
-    name = f"touched_by_{source.table.name}"
-    function, body = Identifier(schema, name), _bodies(schema)[source.table.name]
-    if functions.get(name) != body:
-        yield SQL(_CREATE_FUNCTION).format(function=function, body=Literal(body))
-    for event, rows in _EVENTS.items():
-        trigger = f"{name}_{event.lower()}"
-        if trigger not in triggers:
-            yield SQL(_CREATE_TRIGGER).format(
-                trigger=Identifier(trigger),
-                event=SQL(event),
-                table=qualified(schema, source.table),
-                rows=rows,
-                function=function,
-            )
 
 
 @cache
 def _bodies(schema: str) -> Mapping[str, str]:
-    """Return the body of each function, by the name of its table."""
-    return {source.table.name: _body(schema, source).as_string(None) for source in SOURCES}
+    """Return the body of each function, by its name."""
+    return {source.function: _body(schema, source).as_string(None) for source in SOURCES}
 
 
 def _body(schema: str, source: _Source) -> Composed:

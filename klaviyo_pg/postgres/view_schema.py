@@ -40,7 +40,7 @@ _COLUMNS = """
     SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
     WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
-_IS_OURS = "SELECT obj_description(oid, 'pg_namespace') = %s FROM pg_namespace WHERE nspname = %s"
+_IS_OURS = "SELECT obj_description(oid, 'pg_namespace') = %(mark)s FROM pg_namespace WHERE nspname = %(name)s"
 _OF_SCHEMA = "Created by klaviyo-pg views."
 _MARK = re.compile(r"Created by klaviyo-pg views: account (\S+) in the schema (.+)\.$")
 
@@ -73,14 +73,19 @@ def drop(account: Account, name: str) -> bool:
     TablesInUse if others use one.
     """
     with changing(account.connection, [name]):
-        return _drop_all(account, name)
+        check(account, name)
+        return _drop_own(account, name)
+
+
+def drop_own(account: Account, name: str) -> bool:
+    """Drop the views as `drop` does, but leave whatever else the schema contains, and then the schema as well."""
+    with changing(account.connection, [name]):
+        return _drop_own(account, name)
 
 
 def schemas_of(account: Account) -> list[str]:
     """Return the names of the schemas that have views over the account."""
-    marked = ((name, _MARK.search(comment or "")) for name, comment in account.execute(SQL(_VIEWS)))
-    own = (account.integration_id, account.schema)
-    return sorted({name for name, mark in marked if mark is not None and mark.groups() == own})
+    return sorted({name for name, comment in account.execute(SQL(_VIEWS)) if _is_over(account, comment)})
 
 
 def check(account: Account, name: str) -> None:
@@ -114,13 +119,18 @@ def _upgrade(account: Account, name: str) -> Upgraded:
     return done
 
 
-def _drop_all(account: Account, name: str) -> bool:
-    check(account, name)
-    views = [view for view, _ in account.connection.execute(_OBJECTS, {"schema": name})]
+def _is_over(account: Account, comment: str | None) -> bool:
+    """Return whether the comment of a view marks it as one over the account."""
+    mark = _MARK.search(comment or "")
+    return mark is not None and mark.groups() == (account.integration_id, account.schema)
+
+
+def _drop_own(account: Account, name: str) -> bool:
+    objects = account.connection.execute(_OBJECTS, {"schema": name}).fetchall()
+    views = [found for found, comment in objects if _is_over(account, comment)]
     if views:
         _drop(account, name, views)
-    row = account.connection.execute(_IS_OURS, [_OF_SCHEMA, name]).fetchone()
-    if row is not None and row[0]:
+    if len(views) == len(objects) and account.is_true(_IS_OURS, mark=_OF_SCHEMA, name=name):
         account.execute(SQL("DROP SCHEMA {}").format(Identifier(name)))
     return bool(views)
 

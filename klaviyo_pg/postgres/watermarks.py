@@ -1,13 +1,13 @@
 """The ledger of watermarks: how far each stream has been read without a gap. The caller owns the transaction."""
 
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import datetime
 
 from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.windows import NEVER
 
 _OUTDATED = "outdated_"
-_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def read(account: Account) -> dict[str, datetime]:
@@ -19,14 +19,14 @@ def read(account: Account) -> dict[str, datetime]:
 def find(account: Account, stream: str) -> datetime | None:
     """Return the watermark of a stream; None if it has none."""
     query = "SELECT watermark FROM {} WHERE esp_integration_id = %(account)s AND stream = %(stream)s"
-    row = account.execute(query, bookkeeping.WATERMARKS, stream=stream).fetchone()
-    return row[0] if row else None
+    watermark: datetime | None = account.scalar(query, bookkeeping.WATERMARKS, stream=stream)
+    return watermark
 
 
 def valid(account: Account) -> dict[str, datetime]:
     """Return the watermark of each stream, except of those of which everything read so far is out of date."""
     stored = read(account)
-    return {stream: at for stream, at in stored.items() if stored.get(outdated(stream), _NEVER) < at}
+    return {stream: at for stream, at in stored.items() if stored.get(outdated(stream), NEVER) < at}
 
 
 def outdated(stream: str) -> str:

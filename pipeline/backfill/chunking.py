@@ -6,6 +6,7 @@ from itertools import pairwise
 from math import ceil
 from typing import NamedTuple
 
+from klaviyo_pg.grouping import grouped
 from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.rows import Count
@@ -36,10 +37,8 @@ class Summary(NamedTuple):
 
 def summaries(chunks: Iterable[BackfillChunk], window: Window | None = None) -> list[Summary]:
     """Summarize each metric's chunks, of those that overlap the window."""
-    by_metric: dict[str, list[BackfillChunk]] = {}
-    for chunk in chunks:
-        if window is None or chunk.window.overlaps(window):
-            by_metric.setdefault(chunk.metric_id, []).append(chunk)
+    overlapping = (chunk for chunk in chunks if window is None or chunk.window.overlaps(window))
+    by_metric = grouped((chunk.metric_id, chunk) for chunk in overlapping)
     return [_summary(metric_id, mine) for metric_id, mine in by_metric.items()]
 
 

@@ -90,7 +90,7 @@ def chunks_by_first_event(source: Source, metric_id: str, window: Window, outage
     if beginning.events is not None:
         return [whole(metric_id, window, beginning.events)]
     assert beginning.first is not None
-    end = floor(beginning.first, source.count_interval)
+    end = floor(beginning.first, source.dialect.count_interval)
     return [whole(metric_id, Window(window.start, end), 0)] if window.start < end else []
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 from klaviyo_pg.errors import Busy
@@ -10,7 +10,7 @@ from klaviyo_pg.postgres import backfill_ledger, lookups, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.states import ChunkState
-from klaviyo_pg.windows import Window, floor
+from klaviyo_pg.windows import DAY, Window, floor
 from pipeline.backfill.chunking import adjoining, gaps, years
 from pipeline.runs import Run, transact
 from pipeline.session import Session
@@ -50,7 +50,7 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
     Raises Busy where the ledger would forget what parts of a distributed backfill, which has ended, are still reading.
     """
 
-    event_tables = event_tables_of(session, run)
+    event_tables = selection_of(run.settings).event_tables(session.dialect)
 
     def look_up(account: Account) -> tuple[list[str], list[BackfillChunk], set[tuple[str, datetime]], bool]:
         ids = metrics_of(account, run, event_tables)
@@ -80,7 +80,7 @@ def plan(session: Session, run: Run, window: Window, restart: bool) -> Plan:
 
 def _is_read(chunks: Iterable[BackfillChunk], metric_ids: Iterable[str], window: Window, as_of: datetime) -> bool:
     """Return whether all of a window that was history at a time is done for these metrics."""
-    start, end = window.start, min(window.end, floor(as_of, timedelta(days=1)))
+    start, end = window.start, min(window.end, floor(as_of, DAY))
     done: dict[str, list[BackfillChunk]] = {metric_id: [] for metric_id in metric_ids}
     for chunk in chunks:
         if chunk.state is ChunkState.DONE and chunk.metric_id in done:
@@ -91,12 +91,6 @@ def _is_read(chunks: Iterable[BackfillChunk], metric_ids: Iterable[str], window:
 def metrics_of(account: Account, run: Run, event_tables: frozenset[str] | None) -> list[str]:
     """Return the ids of the metrics to read: those of these event tables, None is all, that METRICS selects."""
     return [metric.id for metric in metrics_to_read(lookups.metrics(account), run.settings, event_tables)]
-
-
-def event_tables_of(session: Session, run: Run) -> frozenset[str] | None:
-    """Return the event tables that TABLES selects; None if it is all of them."""
-    with session.source() as source:
-        return selection_of(run.settings).event_tables(source.lists_people)
 
 
 def _newest_first(chunks: Iterable[BackfillChunk]) -> tuple[BackfillChunk, ...]:

@@ -75,7 +75,7 @@ def preview(session: Session, window: Window, watch: Watch) -> Preview:
     settings, outage, first = session.settings, Outage(FAILURES), session.first_source()
     metrics = [KnownMetric(row.id, row.name) for page in first.metrics() for row in page.rows]
     answer_seconds = first.traffic.seconds_per_request
-    tables = selection_of(settings).event_tables(first.lists_people)
+    tables = selection_of(settings).event_tables(first.dialect)
     chosen = metrics_to_read(routed(metrics, settings), settings, tables)
     names = {metric.id: metric.name or metric.id for metric in chosen}
 
@@ -109,19 +109,17 @@ def facts(session: Session, found: Preview, stored: Stored, counting_seconds: fl
     uncounted_requests = sum(map(stored.lacks, found.uncounted_chunks))
     with session.source() as source:
         all_requests = sum(requests_of(each, source.events_per_page) for each in found.summaries)
-        limit, people_limit = source.event_requests_per_minute, source.people_requests_per_minute
-        reasons = source.exclusion_reasons
     counted_requests = all_requests - len(found.uncounted_chunks)
-    streams = selection_of(settings).streams
-    definitions = unread_dimension_chunks(stored.watermarks, {METRICS.name, LISTS.name}, reasons, streams)
+    dialect, streams, own = session.dialect, selection_of(settings).streams, {METRICS.name, LISTS.name}
+    definitions = unread_dimension_chunks(stored.watermarks, own, dialect.exclusion_reasons, streams)
     return Facts(
         events=left,
         event_requests=uncounted_requests + (ceil(counted_requests * left / expected) if expected else 0),
         counting_seconds=counting_seconds,
         answer_seconds=answer_seconds,
-        readers=session.worker_count(found.answer_seconds, limit),
-        events_limit=_share(settings, limit),
-        people_limit=_share(settings, people_limit),
+        readers=session.worker_count(found.answer_seconds, dialect.event_requests_per_minute),
+        events_limit=_share(settings, dialect.event_requests_per_minute),
+        people_limit=_share(settings, dialect.people_requests_per_minute),
         definitions=len(definitions),
         people=_people(
             session, PROFILES.name not in stored.watermarks and PEOPLE.name in streams and left + uncounted_requests > 0
@@ -136,9 +134,9 @@ def _share(settings: Settings, limit: int | None) -> int | None:
 
 def _people(session: Session, are_missing: bool) -> int | None:
     """Estimate how many profiles a backfill reads; None if the API does not say. It has to if no daily run did."""
+    if not (are_missing and session.dialect.lists_people):
+        return 0
     with session.source() as source:
-        if not (are_missing and source.lists_people):
-            return 0
         try:
             return estimated(source.profile_ids, EARLIEST, session.now(), _REQUESTS_FOR_PEOPLE)
         except KlaviyoPgError:

@@ -1,13 +1,11 @@
 """Units that read chunks of history: into the spool and from there into the warehouse, or into it at once."""
 
 from collections.abc import Sequence
-from typing import cast
 
 from klaviyo_pg.errors import Busy, Unavailable
 from klaviyo_pg.postgres import backfill_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
-from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.states import ChunkState
 from pipeline.batch import ReadBatch, protection_of
 from pipeline.chunks import Chunk
@@ -17,6 +15,7 @@ from pipeline.runs import Run, transact
 from pipeline.session import Session
 from pipeline.spool import Spool, SpooledChunk, grouped, joined, open_spool
 from pipeline.streams.events import EVENTS
+from pipeline.streams.stream import nothing
 from transforms.events import Metrics
 
 _MAX_PAGES = 16  # that a unit of several chunks reads: seconds to a minute of one reader
@@ -103,7 +102,7 @@ def extract(
     readers = session.readers
     if readers is None:
         return extract_here(session, run, chunks, metrics, attempt)
-    return cast(Outcomes, readers.extract(run, chunks, metrics, attempt))
+    return readers.extract(run, chunks, metrics, attempt)
 
 
 def extract_here(
@@ -190,12 +189,8 @@ def _begin(account: Account, chunk: BackfillChunk) -> BackfillChunk:
     return backfill_ledger.chunk(account, chunk)
 
 
-def _no_more(account: Account, guard: Guard) -> None:
-    """Record nothing else."""
-
-
 def _history_sink(session: Session, run: Run, chunk: BackfillChunk) -> Sink:
-    sink = warehouse_sink(session, run, as_chunk(chunk), BackfillLedger(chunk), _no_more)
+    sink = warehouse_sink(session, run, as_chunk(chunk), BackfillLedger(chunk), nothing)
 
     def counting(batch: ReadBatch) -> RowCounts:
         counts = sink(batch)

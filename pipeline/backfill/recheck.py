@@ -93,16 +93,17 @@ def _count(source: Source, chunks: Chunks, outage: Outage) -> tuple[list[_Compar
     if beginning is not None and beginning.events is not None:
         return [_Comparable(chunks, [Count(*window, beginning.events)] if beginning.events else [])], None
     first = window.start if beginning is None or beginning.first is None else beginning.first
+    step = source.dialect.count_interval
     counts: list[Count] = []
     refused: list[Window] = []
     reason = None
-    for year in years(Window(max(window.start, floor(first, source.count_interval)), window.end)):
+    for year in years(Window(max(window.start, floor(first, step)), window.end)):
         try:
             counts += checked_counts(source, metric_id, year, outage)
         except (Refused, MissingScope) as error:
             refused.append(year)
             reason = describe(error)
-    comparables = [_Comparable(group, _within(group, counts)) for group in _comparable(chunks, source.count_interval)]
+    comparables = [_Comparable(group, _within(group, counts)) for group in _comparable(chunks, step)]
     return [
         comparable for comparable in comparables if not any(comparable.window.overlaps(year) for year in refused)
     ], reason

@@ -9,7 +9,7 @@ from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window, history_window
 from pipeline import coverage, stored_marts
 from pipeline.backfill.chunking import Summary, sentences, summaries
-from pipeline.backfill.plan import Plan, event_tables_of, metrics_of, plan
+from pipeline.backfill.plan import Plan, metrics_of, plan
 from pipeline.backfill.side_by_side import ReadPlan, read_history
 from pipeline.job import Job, read
 from pipeline.new_metrics import new_metrics_noted
@@ -40,9 +40,7 @@ def backfill(
     """
     window = history_window(job.run.as_of, start, end, job.run.settings.events_kept_since)
     read_to = job.transact(watermarks.read)
-    with job.session.source() as source:
-        reasons = source.exclusion_reasons
-    streams = selection_of(job.run.settings).streams
+    reasons, streams = job.session.dialect.exclusion_reasons, selection_of(job.run.settings).streams
     with new_metrics_noted(job):
         read(job, "Metrics and lists", unread_dimension_chunks(read_to, {METRICS.name, LISTS.name}, reasons, streams))
     planned = Plan(()) if job.tally.must_stop else _planned(job, window, restart)
@@ -58,11 +56,9 @@ def backfill(
 
 def _complete_people(job: Job) -> None:
     """Read the complete records of people, where events bring no more than an ID and an address."""
-    with job.session.source() as source:
-        lists_people = source.lists_people
     waiting = job.transact(lambda account: lookups.count_incomplete(account, MOST_WAITING))
     is_wanted = PEOPLE.name in selection_of(job.run.settings).streams
-    if is_wanted and lists_people and waiting and not job.tally.must_stop:
+    if is_wanted and job.session.dialect.lists_people and waiting and not job.tally.must_stop:
         read(job, "People", people_chunks(waiting))
 
 
@@ -93,7 +89,7 @@ def _report_differences(job: Job, chunks: Sequence[BackfillChunk], names: Mappin
     that the source may count a little later are no surplus.
     """
 
-    event_tables = event_tables_of(job.session, job.run)
+    event_tables = selection_of(job.run.settings).event_tables(job.session.dialect)
     latest = job.run.as_of - COUNTS_DELAY
 
     def is_suspicious(chunk: BackfillChunk) -> bool:

@@ -44,7 +44,7 @@ def read_history(job: Job, plan: Plan) -> None:
     ):
         reading = _HistoryReading(job, plan, _Pools(counter, readers, loaders), count)
         while reading.continues():
-            job.session.keep_claims()
+            job.session.claims.keep()
         reading.report()
         stored = reading.progress_log.stored
     if job.session.stop.is_requested and not job.tally.is_postponed:
@@ -147,7 +147,7 @@ class _HistoryReading:
         job.log.warning("%s: %s", chunk or "History", message)
         job.tally.add_error(error)
         job.session.stop.request_if_throttled(error)
-        if chunk is None or job.session.has_lost_claims:
+        if chunk is None or job.session.claims.are_lost:
             return
         with suppress(DatabaseUnusable), job.session.database.transaction(waits=False) as connection:
             backfill_ledger.fail(job.run.account(connection), chunk, message)

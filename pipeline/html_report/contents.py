@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from psycopg import Connection
 
+from klaviyo_pg.grouping import grouped
 from klaviyo_pg.klaviyo.dialects import published_limits
 from klaviyo_pg.klaviyo.pace import Limit
 from klaviyo_pg.postgres import html_report as queries
@@ -35,6 +36,7 @@ from klaviyo_pg.postgres.html_report import (
 )
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
+from klaviyo_pg.windows import DAY
 from pipeline import coverage
 from pipeline.coverage import Coverage
 from transforms.personal import shown_sentence
@@ -230,14 +232,12 @@ def _top(revenue: Answer[Sequence[Revenue]], kind: str, main: Revenue | None) ->
 
 def _by_limit(limits: Mapping[str, Limit]) -> list[tuple[int, Sequence[str]]]:
     """Return the endpoints by their limit in a minute, the largest first."""
-    endpoints: dict[int, list[str]] = {}
-    for name, limit in sorted(limits.items()):
-        endpoints.setdefault(limit.steady, []).append(name)
+    endpoints = grouped((limit.steady, name) for name, limit in sorted(limits.items()))
     return sorted(endpoints.items(), reverse=True)
 
 
 def needs_attention(run: PastRun) -> bool:
     """Return whether a run ended in another state than complete, or has not ended for a day."""
     if run.state == RunState.RUNNING:
-        return datetime.now(UTC) - run.started_at > timedelta(days=1)
+        return datetime.now(UTC) - run.started_at > DAY
     return run.state != RunState.COMPLETE

@@ -14,7 +14,7 @@ from klaviyo_pg.postgres import event_tables, lookups, reconciliation, run_ledge
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.reconciliation import Comparison, Key, LastCheck
 from klaviyo_pg.states import CountState
-from klaviyo_pg.windows import Window, floor
+from klaviyo_pg.windows import DAY, Window, floor
 from pipeline.chunks import Chunk
 from pipeline.job import Job, read
 from pipeline.outage import Outage
@@ -30,7 +30,6 @@ from pipeline.streams.selection import metrics_to_read, selection_of
 
 METRICS_SCOPE = "metrics:read"
 """The scope for metrics, and for counts of their events."""
-_DAY = timedelta(days=1)
 _FAILURES = 1  # of the API, after which the other metrics are not asked for: each would be waited for in turn
 
 
@@ -107,8 +106,7 @@ def _in_turn(job: Job, loaded: Loaded, period: Window) -> Scope:
         return reconciliation.active_metrics(account, period), reconciliation.last_checks(account)
 
     active, checks = job.transact(look_up)
-    with job.session.source() as source:
-        requests = -(-(period.end - period.start + MOST_MISSED) // source.longest_count)
+    requests = -(-(period.end - period.start + MOST_MISSED) // job.session.dialect.longest_count)
     ids = [each for each in loaded.names if compare.comparable(loaded.windows.get(each, ()), period, loaded.step)]
     checked = {metric_id: last.at for metric_id, last in checks.items()}
     chosen = turn(ids, active, checked, job.run.settings.count_requests, requests)
@@ -130,7 +128,7 @@ def _since_last_count(last: LastCheck | None, period: Window, as_of: datetime) -
     """Return the period of a metric, extended by the days on which it was not counted."""
     if last is None or last.counted_at is None:
         return period
-    missed = floor(as_of, _DAY) - floor(last.counted_at, _DAY) - _DAY
+    missed = floor(as_of, DAY) - floor(last.counted_at, DAY) - DAY
     return Window(period.start - max(timedelta(), missed), period.end)
 
 
@@ -145,10 +143,8 @@ def _read_from(planned: Iterable[Chunk]) -> dict[str | None, datetime]:
 
 def look_up(job: Job) -> Loaded:
     """Look up what has been loaded of the metrics that the settings select."""
-    with job.session.source() as source:
-        step, wanted = source.count_interval, selection_of(job.run.settings)
-        tables = wanted.event_tables(source.lists_people)
-    since = job.run.settings.events_kept_since
+    dialect, wanted = job.session.dialect, selection_of(job.run.settings)
+    tables, since = wanted.event_tables(dialect), job.run.settings.events_kept_since
 
     def read_ledger(account: Account) -> tuple[list[lookups.StoredMetric], dict[str, list[Window]]]:
         return lookups.metrics(account), reconciliation.loaded_windows(account, since)
@@ -156,7 +152,7 @@ def look_up(job: Job) -> Loaded:
     stored, windows = job.transact(read_ledger)
     metrics = metrics_to_read(stored, job.run.settings, tables, wanted.reads_list_members)
     names = {each.id: each.name or each.id for each in metrics}
-    return Loaded(names, windows, step)
+    return Loaded(names, windows, dialect.count_interval)
 
 
 def recent(job: Job, loaded: Loaded) -> Scope:

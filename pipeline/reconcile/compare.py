@@ -10,14 +10,14 @@ from itertools import accumulate, groupby
 from math import inf
 from typing import NamedTuple
 
+from klaviyo_pg.grouping import grouped
 from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres.reconciliation import Comparison, Key
 from klaviyo_pg.states import CountState
-from klaviyo_pg.windows import Window, floor, merged
+from klaviyo_pg.windows import DAY, Window, floor, merged
 
 COUNTS_DELAY = timedelta(hours=1)
 """Counts come a little later than the events themselves: what is younger is not compared."""
-_DAY = timedelta(days=1)
 _MAX_SENTENCES = 10  # differences in sentences; the table has the others
 
 EventCounts = Mapping[datetime, int]
@@ -28,7 +28,7 @@ Comparisons = Mapping[Key, Comparison]
 
 def period(as_of: datetime, days: int, step: timedelta) -> Window:
     """Return the time that a check compares: so many whole days and today, except what is too recent."""
-    return Window(floor(as_of, _DAY) - days * _DAY, floor(as_of - COUNTS_DELAY, step))
+    return Window(floor(as_of, DAY) - days * DAY, floor(as_of - COUNTS_DELAY, step))
 
 
 def comparable(loaded: Iterable[Window], period: Window, step: timedelta) -> list[Window]:
@@ -164,10 +164,7 @@ def rows(compared: Compared, before: Comparisons, reread: Collection[Key], now: 
 
 def by_metric(before: Comparisons) -> dict[str, list[Comparison]]:
     """Return the comparisons that an earlier check stored, by metric, in order of time."""
-    found: dict[str, list[Comparison]] = {}
-    for each in sorted(before.values(), key=lambda each: each.key):
-        found.setdefault(each.metric_id, []).append(each)
-    return found
+    return grouped((each.metric_id, each) for each in sorted(before.values(), key=lambda each: each.key))
 
 
 def kept(compared: Compared, known: Iterable[Comparison]) -> list[Comparison]:

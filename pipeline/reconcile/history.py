@@ -9,21 +9,20 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import NamedTuple
 
+from klaviyo_pg.grouping import grouped
 from klaviyo_pg.postgres import compared_history, reconciliation
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.compared_history import ComparedHistory
 from klaviyo_pg.settings import COUNTED_DAYS
 from klaviyo_pg.states import CountState
-from klaviyo_pg.windows import Window, floor
+from klaviyo_pg.windows import DAY, NEVER, Window, floor
 from pipeline.job import Job
 from pipeline.reconcile import compare
 from pipeline.reconcile.check import Loaded, Scope
 from pipeline.reconcile.compare import Compared
 
-_DAY = timedelta(days=1)
-_YEAR = 365 * _DAY
+_YEAR = 365 * DAY
 _METRICS_AT_ONCE = 25  # counts by hour of so many metrics and a year fit into little memory
-_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Year(NamedTuple):
@@ -44,13 +43,11 @@ def due(job: Job, loaded: Loaded) -> Iterator[Scope]:
     budget = job.run.settings.reconcile_history_requests
     if not budget:
         return
-    with job.session.source() as source:
-        longest = source.longest_count
     recent = compare.period(job.run.as_of, job.run.settings.reconcile_days, loaded.step)
-    history = Window(floor(job.run.as_of, _DAY) - COUNTED_DAYS * _DAY, recent.start)
+    history = Window(floor(job.run.as_of, DAY) - COUNTED_DAYS * DAY, recent.start)
     checked = job.transact(compared_history.compared)
     all_years = years(loaded, history, checked)
-    chosen = within_budget(all_years, budget, longest)
+    chosen = within_budget(all_years, budget, job.session.dialect.longest_count)
     if chosen:
         job.log.info("Comparing %d of %d years of metrics older than %s", len(chosen), len(all_years), recent.start)
     for period, metrics in batches(chosen):
@@ -59,9 +56,7 @@ def due(job: Job, loaded: Loaded) -> Iterator[Scope]:
 
 def years(loaded: Loaded, history: Window, checked: Iterable[ComparedHistory]) -> list[Year]:
     """Return the loaded years of history, what was compared longest ago first."""
-    by_metric: dict[str, list[ComparedHistory]] = {}
-    for each in checked:
-        by_metric.setdefault(each.metric_id, []).append(each)
+    by_metric = grouped((each.metric_id, each) for each in checked)
     found = [
         Year(_checked_at(parts, by_metric.get(metric_id, ()), history), period, metric_id, parts)
         for metric_id in loaded.names
@@ -87,7 +82,7 @@ def _checked_at(parts: Sequence[Window], checked: Iterable[ComparedHistory], his
     Days that have since become history have been compared as part of the last RECONCILE_DAYS.
     """
     times = [
-        max((each.checked_at for each in checked if _covers(each.window, part, history)), default=_NEVER)
+        max((each.checked_at for each in checked if _covers(each.window, part, history)), default=NEVER)
         for part in parts
     ]
     return min(times)

@@ -1,14 +1,15 @@
 """The metrics that a daily run counts: those with events every time, the silent ones in turn. Values in, values out."""
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
+
+from klaviyo_pg.windows import NEVER
 
 _TURNS = 7
 """Runs in which each silent metric is counted once."""
 MOST_MISSED = timedelta(days=_TURNS - 1)
 """The longest time for which a silent metric is left out, with a daily run every day."""
-_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Turn(NamedTuple):
@@ -34,7 +35,7 @@ def turn(
     if len(metric_ids) <= affordable:
         return Turn(frozenset(metric_ids), 0)
     chosen = [each for each in metric_ids if each in active]
-    silent = sorted(_silent(metric_ids, active), key=lambda each: (compared.get(each, _NEVER), each))
+    silent = sorted(_silent(metric_ids, active), key=lambda each: (compared.get(each, NEVER), each))
     number = max(affordable - len(chosen), -(-len(silent) // _TURNS))
     left = len(silent) - number
     return Turn(frozenset((*chosen, *silent[:number])), -(-left // number) if left > 0 else 0)

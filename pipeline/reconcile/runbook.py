@@ -22,10 +22,8 @@ def reconcile(job: Job) -> None:
     with new_metrics_noted(job):
         read(job, "Metrics", [Chunk(METRICS.name, marks=(None,))])
     _check(job)
-    with job.session.source() as source:
-        reasons = source.exclusion_reasons
     read_to, streams = job.transact(watermarks.read), selection_of(job.run.settings).streams
-    unread = unread_dimension_chunks(read_to, (), reasons, streams)
+    unread = unread_dimension_chunks(read_to, (), job.session.dialect.exclusion_reasons, streams)
     if unread and not job.tally.must_stop:
         read(job, "Lists, campaigns and flows", unread)
     stored_marts.renew(job)

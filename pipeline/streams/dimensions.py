@@ -5,8 +5,6 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
-import polars as pl
-
 from klaviyo_pg.catalogue import Absent, Load, loads
 from klaviyo_pg.catalogue import events as tables
 from klaviyo_pg.klaviyo.source import Source
@@ -14,13 +12,12 @@ from klaviyo_pg.postgres import backfill_ledger, claims, event_tables, list_name
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Campaign, CustomMetric, Flow, Group, MappedMetric, Metric, Page, Reject, Tag, TagGroup
-from pipeline.batch import Batch, protection_of
+from pipeline.batch import Batch, CleanedFrames, batch_of, protection_of
 from pipeline.streams.stream import Finish, OpenedChunk, Reading, Stream, as_one_batch, collected, nothing
 from transforms import definitions, dimensions, messages, routing, tags
 from transforms.clean import Cleaned
 
 Row = TypeVar("Row")
-Frames = Sequence[tuple[Load, pl.DataFrame]]
 _EVERY_RUN = "every daily run, in full"
 
 
@@ -34,7 +31,7 @@ class _Collection(NamedTuple):
 def full_read(
     name: str,
     fetch: Callable[[Source], Iterator[Page[Any]]],
-    transform: Callable[[Reading, Any], Batch],
+    transform: Callable[[Reading, Any], CleanedFrames],
     *fills: Load,
     rejects: str,
     prepare: Callable[[Reading, list[Any]], Any] = lambda reading, rows: rows,
@@ -58,8 +55,8 @@ def full_read(
         def batch(read: _Collection | None) -> Batch:
             if read is None:
                 return Batch()
-            made, unreadable = transform(reading, read.rows), read.unreadable
-            return Batch(_believed(made.frames, rejects, unreadable), {rejects: unreadable}, made.nul_characters)
+            frames, unreadable = transform(reading, read.rows), read.unreadable
+            return batch_of(_believed(frames, rejects, unreadable), {rejects: unreadable})
 
         return OpenedChunk(fetch(reading.source), batch, finish(reading), prepare=prepare_pages)
 
@@ -77,7 +74,7 @@ def full_read(
     )
 
 
-def _believed(frames: Frames, rejects: str, unreadable: Iterable[Reject]) -> Frames:
+def _believed(frames: CleanedFrames, rejects: str, unreadable: Iterable[Reject]) -> CleanedFrames:
     """Keep what belongs to records that could not be read, such as the messages of a campaign."""
     if not any(reject.hides for reject in unreadable):
         return frames
@@ -101,9 +98,8 @@ def _routed(reading: Reading, rows: list[Metric]) -> _Routed:
     return _Routed(rows, reading.transact(lambda account: _destinations(reading, rows, account)))
 
 
-def _metrics(reading: Reading, routed: _Routed) -> Batch:
-    frame, nul_characters = dimensions.metrics(routed.metrics, routed.destinations, reading.integration_id)
-    return Batch([(loads.METRICS, frame)], nul_characters={"metrics": nul_characters})
+def _metrics(reading: Reading, routed: _Routed) -> CleanedFrames:
+    return [(loads.METRICS, dimensions.metrics(routed.metrics, routed.destinations, reading.integration_id))]
 
 
 def _destinations(reading: Reading, rows: Iterable[Metric], account: Account) -> Mapping[str, str]:
@@ -117,7 +113,7 @@ def _destinations(reading: Reading, rows: Iterable[Metric], account: Account) ->
     named |= {row.id: routing.KnownMetric(row.id, row.name) for row in rows}
     stored = {each: row.destination for each, row in before.items()}
     destinations = routing.destinations(named.values(), stored, reading.run.settings.destinations)
-    others = claims.held(account, [flow for flow in claims.FLOWS if not reading.session.holds_claim(flow)])
+    others = claims.held(account, [flow for flow in claims.FLOWS if flow not in reading.session.claims])
     if others or backfill_ledger.parts_alive(account):
         destinations |= stored
     if "daily" in others and stored:  # otherwise it has read no events yet
@@ -129,48 +125,43 @@ def _destinations(reading: Reading, rows: Iterable[Metric], account: Account) ->
     return destinations
 
 
-def _custom_metrics(reading: Reading, rows: list[CustomMetric]) -> Batch:
-    return _batch([(loads.CUSTOM_METRICS, definitions.custom_metrics(rows, reading.integration_id))])
+def _custom_metrics(reading: Reading, rows: list[CustomMetric]) -> CleanedFrames:
+    return [(loads.CUSTOM_METRICS, definitions.custom_metrics(rows, reading.integration_id))]
 
 
-def _mapped_metrics(reading: Reading, rows: list[MappedMetric]) -> Batch:
-    return _batch([(loads.MAPPED_METRICS, definitions.mapped_metrics(rows, reading.integration_id))])
+def _mapped_metrics(reading: Reading, rows: list[MappedMetric]) -> CleanedFrames:
+    return [(loads.MAPPED_METRICS, definitions.mapped_metrics(rows, reading.integration_id))]
 
 
-def _batch(parts: Sequence[tuple[Load, Cleaned]]) -> Batch:
-    frames = [(load, each.frame) for load, each in parts]
-    return Batch(frames, nul_characters={load.table.name: each.nul_characters for load, each in parts})
-
-
-def _campaigns(reading: Reading, rows: list[Campaign]) -> Batch:
-    campaigns, audiences = dimensions.campaigns(rows, reading.integration_id)
-    parts = [(loads.CAMPAIGNS, campaigns), (loads.CAMPAIGN_LISTS, Cleaned(audiences, 0))]
-    if reading.source.reads_messages:
-        parts.append((loads.CAMPAIGN_MESSAGES, messages.campaign_messages(rows, reading.integration_id)))
-    parts.append(_tagged(reading, rows, "campaign"))
-    return _batch(parts)
+def _campaigns(reading: Reading, rows: list[Campaign]) -> CleanedFrames:
+    frames = [
+        (loads.CAMPAIGNS, dimensions.campaigns(rows, reading.integration_id)),
+        (loads.CAMPAIGN_LISTS, dimensions.campaign_lists(rows, reading.integration_id)),
+    ]
+    if reading.source.dialect.reads_messages:
+        frames.append((loads.CAMPAIGN_MESSAGES, messages.campaign_messages(rows, reading.integration_id)))
+    return [*frames, _tagged(reading, rows, "campaign")]
 
 
 def _follow_messages(account: Account, guard: Guard) -> None:
     placeholders.follow_messages(account)
 
 
-def _flows(reading: Reading, rows: list[Flow]) -> Batch:
-    parts = [(loads.AUTOMATIONS, dimensions.automations(rows, reading.integration_id))]
-    if reading.source.reads_messages:
-        parts.append((loads.FLOW_ACTIONS, messages.flow_actions(rows, reading.integration_id)))
-        parts.append((loads.FLOW_MESSAGES, messages.flow_messages(rows, reading.integration_id)))
-    parts.append(_tagged(reading, rows, "flow"))
-    return _batch(parts)
+def _flows(reading: Reading, rows: list[Flow]) -> CleanedFrames:
+    frames = [(loads.AUTOMATIONS, dimensions.automations(rows, reading.integration_id))]
+    if reading.source.dialect.reads_messages:
+        frames.append((loads.FLOW_ACTIONS, messages.flow_actions(rows, reading.integration_id)))
+        frames.append((loads.FLOW_MESSAGES, messages.flow_messages(rows, reading.integration_id)))
+    return [*frames, _tagged(reading, rows, "flow")]
 
 
-def _lists(reading: Reading, rows: list[Group]) -> Batch:
+def _lists(reading: Reading, rows: list[Group]) -> CleanedFrames:
     return _groups(reading, rows, loads.LISTS, "list")
 
 
-def _groups(reading: Reading, rows: list[Group], load: Load, list_type: str) -> Batch:
+def _groups(reading: Reading, rows: list[Group], load: Load, list_type: str) -> CleanedFrames:
     groups = dimensions.groups(rows, list_type, reading.integration_id)
-    return _batch([(load, groups), _tagged(reading, rows, list_type)])
+    return [(load, groups), _tagged(reading, rows, list_type)]
 
 
 def _tagged(reading: Reading, rows: Sequence[tags.Taggable], object_type: str) -> tuple[Load, Cleaned]:
@@ -187,21 +178,18 @@ def _record_names(reading: Reading) -> Finish:
     return record
 
 
-def _segments(reading: Reading, rows: list[Group]) -> Batch:
-    of_lists = _groups(reading, rows, loads.SEGMENTS_AS_LISTS, "segment")
-    own = _batch([(loads.SEGMENTS, dimensions.segments(rows, reading.integration_id))])
-    return Batch([*of_lists.frames, *own.frames], nul_characters={**of_lists.nul_characters, **own.nul_characters})
+def _segments(reading: Reading, rows: list[Group]) -> CleanedFrames:
+    segments = (loads.SEGMENTS, dimensions.segments(rows, reading.integration_id))
+    return [*_groups(reading, rows, loads.SEGMENTS_AS_LISTS, "segment"), segments]
 
 
-def _tags(reading: Reading, rows: list[Tag | TagGroup]) -> Batch:
+def _tags(reading: Reading, rows: list[Tag | TagGroup]) -> CleanedFrames:
     of_groups = [row for row in rows if isinstance(row, TagGroup)]
     of_tags = [row for row in rows if isinstance(row, Tag)]
-    return _batch(
-        [
-            (loads.TAGS, tags.tags(of_tags, reading.integration_id)),
-            (loads.TAG_GROUPS, tags.tag_groups(of_groups, reading.integration_id)),
-        ]
-    )
+    return [
+        (loads.TAGS, tags.tags(of_tags, reading.integration_id)),
+        (loads.TAG_GROUPS, tags.tag_groups(of_groups, reading.integration_id)),
+    ]
 
 
 METRICS = full_read(

@@ -21,6 +21,7 @@ from pipeline.batch import Batch, protection_of
 from pipeline.streams.stream import BATCH_SECONDS, BatchEnd, Group, OpenedChunk, Reading, Stream
 from transforms import events, people
 from transforms.attributions import attributions
+from transforms.clean import Cleaned
 from transforms.event_lines import EventLines, event_lines
 from transforms.personal import Protection
 
@@ -43,7 +44,7 @@ def _open_events(reading: Reading) -> OpenedChunk:
         partial(
             making,
             protection=protection_of(reading.run.settings),
-            has_attributions=reading.source.reads_attributions,
+            has_attributions=reading.source.dialect.reads_attributions,
         ),
         stored=lambda pages: people_read.commit([record for page in pages for record in page.people_records]),
     )
@@ -56,7 +57,7 @@ def _pages(reading: Reading, people_read: PendingPeople) -> Iterator[EventPage]:
 
 def person_load(source: Source) -> Load:
     """Return how people on pages of events are stored."""
-    return loads.MEMBER_STUBS if source.lists_people else loads.CONSENTING_EVENT_MEMBERS
+    return loads.MEMBER_STUBS if source.dialect.lists_people else loads.CONSENTING_EVENT_MEMBERS
 
 
 def event_batch(
@@ -136,7 +137,7 @@ def _campaigns(made: EventLines | events.EventFrames) -> list[tuple[Load, pl.Dat
 
 def _people(
     profiles: Sequence[Profile], person: Load, read_at: datetime, integration_id: str
-) -> tuple[people.Members, people.Attributes, people.Consents]:
+) -> tuple[Cleaned, people.Attributes, people.Consents]:
     """Return the frames of the people on pages: of stubs, or of whole people."""
     if person is loads.MEMBER_STUBS:
         members = people.stubs(((each.id, each.email) for each in profiles), integration_id)

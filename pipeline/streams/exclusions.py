@@ -9,15 +9,16 @@ from dataclasses import replace
 
 import polars as pl
 
-from klaviyo_pg.catalogue import Load, loads
+from klaviyo_pg.catalogue import loads
 from klaviyo_pg.postgres import excluded, run_ledger, sweep_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Exclusion, Page
-from pipeline.batch import Batch
+from pipeline.batch import Batch, batch_of
 from pipeline.chunks import key_of
 from pipeline.streams.stream import OpenedChunk, Reading, Stream, SweptPart, by_rows, collected
 from transforms import membership
+from transforms.clean import Cleaned
 
 _NAME = "exclusions"
 _BATCH_ROWS = 5_000  # addresses in one transaction: a page has a hundred
@@ -39,14 +40,15 @@ class _Part:
 
     def batch(self, pages: Sequence[Page[Exclusion]]) -> Batch:
         rows, rejects = collected(pages)
-        frame, nul_characters = membership.exclusions(rows, self._reading.run.account_id)
-        swept = frame.with_columns(sweep=pl.lit(self._reading.run.id), part=pl.lit(f"{self._key} {self._reading.part}"))
-        frames: list[tuple[Load, pl.DataFrame]] = [
+        exclusions = membership.exclusions(rows, self._reading.run.account_id)
+        part = f"{self._key} {self._reading.part}"
+        swept = exclusions.frame.with_columns(sweep=pl.lit(self._reading.run.id), part=pl.lit(part))
+        frames = [
             *self._part.record(pages),
-            (loads.SWEPT_EXCLUSIONS, swept),
-            (loads.NEW_EXCLUSIONS, frame),
+            (loads.SWEPT_EXCLUSIONS, Cleaned(swept)),
+            (loads.NEW_EXCLUSIONS, exclusions),
         ]
-        return Batch(frames, {"member_exclusions": rejects}, {"member_exclusions": nul_characters})
+        return batch_of(frames, {"member_exclusions": rejects})
 
     def finish(self, account: Account, guard: Guard) -> None:
         """Complete the part, and with the last one the full read, whose loss is that of all parts."""
@@ -79,7 +81,7 @@ EXCLUSIONS = Stream(
     _BATCH_ROWS,
     (loads.MEMBER_EXCLUSIONS, loads.STG_MEMBER_EXCLUSIONS, loads.SWEPT_EXCLUSIONS, loads.SWEEPS),
     schedule="every daily run, in full",
-    probe=lambda source, window, reason: source.exclusions(source.exclusion_reasons[0], window),
+    probe=lambda source, window, reason: source.exclusions(source.dialect.exclusion_reasons[0], window),
     cursor="created",
     subject="reason",
     is_read_in_parts=True,

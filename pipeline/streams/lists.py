@@ -3,17 +3,15 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-import polars as pl
-
-from klaviyo_pg.catalogue import Load, loads
+from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import NotFound
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import clock, lookups, member_lists, sweep_ledger, watermarks
+from klaviyo_pg.postgres import clock, lookups, member_lists, membership_sweeps, sweep_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Membership, MembershipPage, Suppression
 from klaviyo_pg.windows import AnyWindow
-from pipeline.batch import Batch
+from pipeline.batch import Batch, CleanedFrames, batch_of
 from pipeline.chunks import key_of
 from pipeline.streams.events import EVENTS
 from pipeline.streams.exclusions import EXCLUSIONS
@@ -41,7 +39,7 @@ class _Sweep:
         self._part = SweptPart(reading, self._key)
         self._is_complete = True
         self._looked_up: list[str] = []
-        self._asks_by_address = reading.source.looks_up_memberships
+        self._asks_by_address = reading.source.dialect.looks_up_memberships
         self._subscribers = _Subscribers(reading, list_id)
 
     def pages(self) -> Iterator[MembershipPage]:
@@ -65,24 +63,17 @@ class _Sweep:
     def batch(self, pages: Sequence[MembershipPage]) -> Batch:
         rows = [row for page in pages for row in page.rows]
         suppressed = [row for page in pages for row in page.suppressions]
-        frame, nul_characters = membership.memberships(rows, self._reading.run.account_id)
-        suppressions = membership.suppressions(suppressed)
-        stubs = people.stubs(((row.member_id, None) for row in rows), self._reading.integration_id)
-        return Batch(
-            [
-                *(self._part.record(pages) if self._is_sweep else ()),
-                (loads.STG_MEMBER_LISTS, frame),
-                (loads.MEMBER_STUBS, stubs.frame),
-                (loads.LIST_SUPPRESSIONS, suppressions.frame),
-                *self._answers(rows, suppressed),
-            ],
-            {"stg_member_lists": [reject for page in pages for reject in page.rejects]},
-            {"stg_member_lists": nul_characters, "list_suppressions": suppressions.nul_characters},
-        )
+        met = ((row.member_id, None) for row in rows)
+        frames = [
+            *(self._part.record(pages) if self._is_sweep else ()),
+            (loads.STG_MEMBER_LISTS, membership.memberships(rows, self._reading.run.account_id)),
+            (loads.MEMBER_STUBS, people.stubs(met, self._reading.integration_id)),
+            (loads.LIST_SUPPRESSIONS, membership.suppressions(suppressed)),
+            *self._answers(rows, suppressed),
+        ]
+        return batch_of(frames, {"stg_member_lists": [reject for page in pages for reject in page.rejects]})
 
-    def _answers(
-        self, rows: Sequence[Membership], suppressed: Sequence[Suppression]
-    ) -> list[tuple[Load, pl.DataFrame]]:
+    def _answers(self, rows: Sequence[Membership], suppressed: Sequence[Suppression]) -> CleanedFrames:
         looked_up, self._looked_up = self._looked_up, []
         if not self._is_sweep:
             return []
@@ -104,16 +95,14 @@ class _Sweep:
             return
         run = self._reading.run
         if self._is_complete and was_readable(account, self._reading, self._key):
-            if not member_lists.is_sweep_believed(account, guard, self._list_id, run.id, self._asks_by_address):
+            if not membership_sweeps.end_sweep(account, guard, self._list_id, run.id, self._asks_by_address):
                 return
-            member_lists.end_sweep(account, self._list_id, run.id, self._asks_by_address)
             if self._asks_by_address:  # such a dialect returns suppressions by list instead of by person
-                member_lists.lift_suppressions(account, self._list_id, run.id)
-            watermarks.advance(
-                account, key_of(member_lists.SWEEPS, self._list_id), None, run.as_of, None, self._list_id
-            )
+                membership_sweeps.lift_suppressions(account, self._list_id, run.id)
+            key = key_of(membership_sweeps.SWEEPS, self._list_id)
+            watermarks.advance(account, key, None, run.as_of, None, self._list_id)
             member_lists.mark_absent_again(account, self._list_id)
-        member_lists.delete_sweeps(account, self._list_id)
+        membership_sweeps.delete_sweeps(account, self._list_id)
 
 
 class _Subscribers:
@@ -174,7 +163,7 @@ def was_readable(account: Account, reading: Reading, key: str) -> bool:
     """Record that a list or segment was read to its end, and return whether each of its records was readable."""
     assert reading.subject is not None
     sweep_ledger.forget_others(account, reading.run.id, key)
-    found = member_lists.count_found(account, reading.subject, reading.run.id)
+    found = membership_sweeps.count_found(account, reading.subject, reading.run.id)
     return sweep_ledger.finish_part(account, reading.run.id, key, reading.part, True, found)
 
 

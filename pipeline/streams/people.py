@@ -18,6 +18,7 @@ from klaviyo_pg.windows import AnyWindow
 from pipeline.batch import Batch, protection_of
 from pipeline.streams.stream import Finish, OpenedChunk, Reading, Stream, by_rows, collected, nothing
 from transforms import people
+from transforms.clean import Cleaned
 from transforms.digests import NO_DIGEST, digest_of
 
 _BATCH_ROWS = 1_000  # people in one transaction, in ten requests: what a kill costs each reader at most
@@ -45,7 +46,7 @@ def _open_profiles(reading: Reading) -> OpenedChunk:
 
 
 def _open_incomplete(reading: Reading) -> OpenedChunk:
-    if reading.source.lists_people:
+    if reading.source.dialect.lists_people:
         return open_looked_up(reading, _looked_up(reading))
     since = reading.run.as_of - _INCOMPLETE_FOR
     pages = (page for ids in _incomplete(reading, since) for page in reading.source.people(ids))
@@ -163,9 +164,9 @@ def people_batch(reading: Reading, found: WithStored) -> Batch:
 
 def _members(
     reading: Reading, read: Sequence[Profile], at: datetime, digests: Mapping[str, int]
-) -> list[tuple[Load, people.Members]]:
+) -> list[tuple[Load, Cleaned]]:
     """Return the frames of people: first of those with their consent, then of those whose consent is unknown."""
-    has_digests = reading.source.lists_people
+    has_digests = reading.source.dialect.lists_people
     whole = loads.MEMBERS if has_digests else loads.UNDIGESTED_MEMBERS
     by_load = {
         whole: [each for each in read if each.consents is not None],
@@ -185,7 +186,7 @@ def _compared(reading: Reading, read: Sequence[Profile], stored: Mapping[str, de
     result = _Difference([], [], [], {})
     for person in read:
         known = stored.get(person.id)
-        made = digest(person) if reading.source.lists_people else NO_DIGEST
+        made = digest(person) if reading.source.dialect.lists_people else NO_DIGEST
         if known and known.digest == made != NO_DIGEST:
             result.unchanged.append(person)
             continue

@@ -1,7 +1,7 @@
 """Reports on campaigns and flows: streams that are read by day of sending, few requests in a day, in turn."""
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.klaviyo.source import Source
@@ -9,13 +9,11 @@ from klaviyo_pg.postgres import report_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Page, Report
-from klaviyo_pg.windows import AnyWindow, Window
-from pipeline.batch import Batch
+from klaviyo_pg.windows import DAY, AnyWindow, Window
+from pipeline.batch import Batch, batch_of
 from pipeline.streams.dimensions import MAPPED_METRICS
 from pipeline.streams.stream import OpenedChunk, Reading, Stream, as_one_batch, collected
 from transforms import reports
-
-_DAY = timedelta(days=1)
 
 Fetch = Callable[[Source, Window, str], Iterator[Page[Report]]]
 
@@ -31,7 +29,7 @@ def _report(name: str, kind: str, fetch: Fetch, load: Load) -> Stream:
         def batch(pages: Sequence[Page[Report]]) -> Batch:
             rows, unreadable = collected(pages)
             made = reports.reports(rows, days, load, kind, reading.integration_id)
-            return Batch([(load, made.frame)], {name: unreadable}, {name: made.nul_characters})
+            return batch_of([(load, made)], {name: unreadable})
 
         def finish(account: Account, guard: Guard) -> None:
             if guard.believes_losses:  # days whose losses are not believed are read again by the next run
@@ -40,7 +38,7 @@ def _report(name: str, kind: str, fetch: Fetch, load: Load) -> Stream:
         return OpenedChunk(fetch(reading.source, window, metric_id), batch, finish)
 
     def probe(source: Source, window: AnyWindow, metric_id: str | None) -> Iterator[Page[Report]]:
-        if metric_id is None or window.start is None or not source.reads_reports:
+        if metric_id is None or window.start is None or not source.dialect.reads_reports:
             return iter(())
         return fetch(source, _day_before(window.start), metric_id)
 
@@ -61,7 +59,7 @@ def _report(name: str, kind: str, fetch: Fetch, load: Load) -> Stream:
 
 def _day_before(moment: datetime) -> Window:
     today = moment.replace(hour=0, minute=0, second=0, microsecond=0)
-    return Window(today - _DAY, today)
+    return Window(today - DAY, today)
 
 
 CAMPAIGN_REPORTS = _report(

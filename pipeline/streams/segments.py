@@ -7,12 +7,12 @@ from typing import NamedTuple, Protocol
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import NotFound, UnknownSegment
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import member_lists, segments, watermarks
+from klaviyo_pg.postgres import membership_sweeps, segments, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Membership, Page
 from klaviyo_pg.windows import AnyWindow
-from pipeline.batch import Batch
+from pipeline.batch import Batch, batch_of
 from pipeline.chunks import key_of
 from pipeline.streams.dimensions import SEGMENTS
 from pipeline.streams.lists import was_readable
@@ -75,14 +75,16 @@ class _Sweep:
 
     def batch(self, pages: Sequence[Page[Membership]]) -> Batch:
         rows, rejects = collected(pages)
-        frame, nul_characters = membership.segment_members(rows, self._reading.integration_id)
-        stubs = people.stubs(((row.member_id, None) for row in rows), self._reading.integration_id)
-        frames = [(loads.SEGMENT_MEMBERS, frame), (loads.MEMBER_STUBS, stubs.frame)]
+        integration_id = self._reading.integration_id
+        frames = [
+            (loads.SEGMENT_MEMBERS, membership.segment_members(rows, integration_id)),
+            (loads.MEMBER_STUBS, people.stubs(((row.member_id, None) for row in rows), integration_id)),
+        ]
         if self._is_sweep:
             found = [(row.member_id, "found") for row in rows]
             swept = membership.swept(self._segment_id, self._reading.run.id, found)
             frames = [*self._part.record(pages), *frames, (loads.SWEPT_MEMBERS, swept)]
-        return Batch(frames, {"segment_members": rejects}, {"segment_members": nul_characters})
+        return batch_of(frames, {"segment_members": rejects})
 
     def finish(self, account: Account, guard: Guard) -> None:
         """Record who has left, in the transaction of the last members.
@@ -98,12 +100,11 @@ class _Sweep:
             and was_readable(account, self._reading, self._key)
             and not segments.is_processing(account, self._segment_id)
         ):
-            if not segments.is_sweep_believed(account, guard, self._segment_id, run.id):
+            if not segments.end_sweep(account, guard, self._segment_id, run.id):
                 return
-            segments.end_sweep(account, self._segment_id, run.id)
             key = key_of(segments.SWEEPS, self._segment_id)
             watermarks.advance(account, key, None, run.as_of, None, self._segment_id)
-        member_lists.delete_sweeps(account, self._segment_id)
+        membership_sweeps.delete_sweeps(account, self._segment_id)
 
 
 def _open_segment(reading: Reading) -> OpenedChunk:

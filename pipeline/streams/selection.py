@@ -8,6 +8,7 @@ from types import MappingProxyType
 from klaviyo_pg.catalogue import DATA, membership
 from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.klaviyo.dialect import Dialect
 from klaviyo_pg.postgres.lookups import StoredMetric
 from klaviyo_pg.settings import Settings
 from pipeline.batch import as_written
@@ -67,20 +68,20 @@ class Selection:
         """Return the names of the tables to fill that need one of these streams, in order."""
         return sorted({stream.table.name for stream in self._chosen if not stream.needs.isdisjoint(streams)})
 
-    def event_tables(self, lists_people: bool) -> frozenset[str] | None:
+    def event_tables(self, dialect: Dialect) -> frozenset[str] | None:
         """Return the event tables whose metrics have to be read; None if it is all of them.
 
         Tables that events fill besides, such as subscription_changes, need the events of all metrics. So do members in
         a dialect that does not list people. Everything that an event brings is stored, so that its watermark may
         advance.
         """
-        wanted = self._wanted_event_tables(lists_people) - self.excluded
+        wanted = self._wanted_event_tables(dialect) - self.excluded
         return None if wanted >= _EVENT_TABLES else wanted
 
-    def _wanted_event_tables(self, lists_people: bool) -> frozenset[str]:
+    def _wanted_event_tables(self, dialect: Dialect) -> frozenset[str]:
         others = [stream.tables for stream in self.all_streams.values() if stream.name != EVENTS.name]
         only_from_events = EVENTS.tables - frozenset[str]().union(*others)
-        from_events = only_from_events if lists_people else only_from_events | PROFILES.tables
+        from_events = only_from_events if dialect.lists_people else only_from_events | PROFILES.tables
         from_events |= {membership.MEMBER_LISTS.name}  # unsubscribes, and subscriptions that end
         needs_all = EVENTS.name in self.base or bool(self.included & from_events - _EVENT_TABLES)
         return _EVENT_TABLES if needs_all else self.included & _EVENT_TABLES

@@ -15,9 +15,10 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Page, Reject
 from klaviyo_pg.windows import AnyWindow
-from pipeline.batch import Batch
+from pipeline.batch import Batch, CleanedFrames
 from pipeline.runs import Result, Run, transact
 from pipeline.session import Session
+from transforms.clean import Cleaned
 from transforms.events import Metrics
 
 Row = TypeVar("Row")
@@ -176,14 +177,14 @@ class SweptPart:
         self._name = key, reading.run.id, reading.part
         self._has_begun = reading.is_resumed
 
-    def record(self, pages: Iterable[Any]) -> list[tuple[Load, pl.DataFrame]]:
+    def record(self, pages: Iterable[Any]) -> CleanedFrames:
         """Return what a batch of these pages has to store."""
         has_unreadable = any(reject.hides for page in pages for reject in page.rejects)
         if self._has_begun and not has_unreadable:
             return []
         self._has_begun = True
         row = (*self._name, None, has_unreadable)
-        return [(loads.SWEEPS, pl.DataFrame([row], loads.SWEEPS.schema, orient="row"))]
+        return [(loads.SWEEPS, Cleaned(pl.DataFrame([row], loads.SWEEPS.schema, orient="row")))]
 
 
 def as_one_batch(pages: Iterable[Any], least: int, first: int = 0) -> Iterator[Group]:

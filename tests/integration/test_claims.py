@@ -52,13 +52,13 @@ def test_a_claim_that_was_lost_is_taken_again(database: str, connect: Callable[[
     other = Account(connect(), SCHEMA, "shop")
     cut = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
     with Session(Settings(database_url=SecretStr(url))) as session:
-        session.claim("shop", "backfill")
+        session.claims.take("shop", "backfill")
         for _ in range(2):
             other.connection.execute(cut)
             wait_until(lambda: not claims.held(other, ["backfill"]), "the claim was lost")
-            session.renew_claims()
+            session.claims.renew()
             assert claims.held(other, ["backfill"])
         other.connection.execute(cut)
         wait_until(lambda: claims.try_claim(other, "backfill"), "the claim was lost")
         with pytest.raises(Busy):
-            session.renew_claims()
+            session.claims.renew()

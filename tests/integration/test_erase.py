@@ -48,6 +48,12 @@ ATTRIBUTED = (("event_key", "events"), ("attributed_event_key", "clicks"))
 PEOPLE = (("one", "p1", ADDRESS), ("one", "p2", "bob@example.com"), ("two", "p1", ADDRESS))
 
 
+@pytest.fixture(autouse=True)
+def registered(connection: psycopg.Connection) -> None:
+    """Register account "one"."""
+    connection.execute("INSERT INTO integrations (name, esp_integration_id) VALUES ('one', 'one')")
+
+
 @pytest.fixture
 def people(merged: Any, connection: psycopg.Connection) -> None:
     """Store two people with rows in every table, the first of them in two accounts."""
@@ -120,13 +126,13 @@ def rows(connection: psycopg.Connection) -> Iterator[str]:
 
 def erased(account: Account) -> set[str]:
     """Return the member keys of the people of an account who were erased."""
-    return {key for (key,) in account.execute("SELECT member_key FROM erased WHERE esp_integration_id = %(account)s")}
+    return set(account.column("SELECT member_key FROM erased WHERE esp_integration_id = %(account)s"))
 
 
 def erased_addresses(account: Account) -> set[str]:
     """Return the keys of the addresses of these people."""
     query = "SELECT address_key FROM erased_addresses WHERE esp_integration_id = %(account)s"
-    return {key for (key,) in account.execute(query)}
+    return set(account.column(query))
 
 
 def of_two(row: str) -> bool:

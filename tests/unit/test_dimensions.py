@@ -77,7 +77,7 @@ def test_all_columns_of_a_metric_are_filled() -> None:
 
 def test_all_columns_of_a_campaign_are_filled() -> None:
     """Its `list_key` is the unchanged id of the list, and it has no automation."""
-    frame = dimensions.campaigns([campaign()], ACCOUNT)[0].frame
+    frame = dimensions.campaigns([campaign()], ACCOUNT).frame
     assert dict(frame.schema) == loads.CAMPAIGNS.schema
     assert frame.row(0, named=True) == {
         "key": md5(f"Klaviyo:{ACCOUNT}:c1"),
@@ -151,7 +151,7 @@ def test_each_audience_of_a_campaign_is_a_row(
     included: tuple[str, ...], excluded: tuple[str, ...], audiences: set[tuple[str, str]]
 ) -> None:
     """The key combines list and campaign. One more row without a key marks the campaign as complete."""
-    _, whole = dimensions.campaigns([campaign("c1", included, excluded)], ACCOUNT)
+    whole = dimensions.campaign_lists([campaign("c1", included, excluded)], ACCOUNT).frame
     assert dict(whole.schema) == loads.CAMPAIGN_LISTS.schema
     assert whole.filter(pl.col("key").is_null()).get_column("campaign_id").to_list() == ["c1"]
     frame = whole.drop_nulls("key")
@@ -303,7 +303,7 @@ def test_all_columns_of_a_list_are_filled(list_type: str) -> None:
             dimensions.metrics([Metric(each, each, None, None, None) for each in ("a", "a\x00")], {}, ACCOUNT).frame,
             id="metrics",
         ),
-        pytest.param(dimensions.campaigns([campaign("a"), campaign("a\x00")], ACCOUNT)[0].frame, id="campaigns"),
+        pytest.param(dimensions.campaigns([campaign("a"), campaign("a\x00")], ACCOUNT).frame, id="campaigns"),
         pytest.param(
             dimensions.automations([Flow(each, each, None, None, None) for each in ("a", "a\x00")], ACCOUNT).frame,
             id="automations",
@@ -320,11 +320,10 @@ def test_each_key_has_one_row(frame: pl.DataFrame) -> None:
 
 def test_no_rows_make_empty_frames() -> None:
     """The empty frames have the schema of their loads."""
-    campaigns, audiences = dimensions.campaigns([], ACCOUNT)
     frames = [
         (loads.METRICS, dimensions.metrics([], {}, ACCOUNT).frame),
-        (loads.CAMPAIGNS, campaigns.frame),
-        (loads.CAMPAIGN_LISTS, audiences),
+        (loads.CAMPAIGNS, dimensions.campaigns([], ACCOUNT).frame),
+        (loads.CAMPAIGN_LISTS, dimensions.campaign_lists([], ACCOUNT).frame),
         (loads.CAMPAIGN_MESSAGES, messages.campaign_messages([], ACCOUNT).frame),
         (loads.AUTOMATIONS, dimensions.automations([], ACCOUNT).frame),
         (loads.FLOW_ACTIONS, messages.flow_actions([], ACCOUNT).frame),

@@ -1,4 +1,4 @@
-"""The units of the pipeline as Prefect tasks: each has one, with the same arguments, and keeps the right results."""
+"""The units of the pipeline as Prefect tasks: which results they keep, and which failures they repeat."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,36 +13,32 @@ from prefect.cache_policies import NO_CACHE
 from klaviyo_pg.errors import BadAnswer, Stopped, Throttled, Unavailable
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
+from pipeline.backfill import counting, reading
 from pipeline.chunks import Chunk
 from pipeline.outcome import Outcome
+from pipeline.read import read_chunks
 from pipeline.runs import Run
-from tasks import units
-from tasks.units import TASKS, ChunksFailed
+from tasks.units import CHUNK_TASKS, TASKS, ChunksFailed
 
 
-def name(unit: Callable[..., Any]) -> str:
-    return f"{unit.__module__}.{unit.__name__}"
-
-
-@pytest.mark.parametrize("unit", TASKS, ids=name)
-def test_a_task_has_the_arguments_of_its_unit(unit: Callable[..., Any]) -> None:
-    """In the same order, since callers pass them by position; the session and the attempt come from Prefect."""
-    session, *arguments = signature(unit).parameters
-    assert session == "session"
-    assert list(signature(TASKS[unit].fn).parameters) == [each for each in arguments if each != "attempt"]
-
-
-@pytest.mark.parametrize("task", [units.extract, units.load, units.read_at_once, units.count_gaps])
-def test_history_is_not_cached_by_prefect(task: Any) -> None:
+@pytest.mark.parametrize("unit", [reading.extract, reading.load, reading.read_at_once, counting.count_gaps])
+def test_history_is_not_cached_by_prefect(unit: Callable[..., Any]) -> None:
     """The ledger and the spool know what is done. A cached result could outlive the files in the spool."""
-    assert task.cache_policy is NO_CACHE
-    assert task.persist_result is False
+    assert TASKS[unit].cache_policy is NO_CACHE
+    assert TASKS[unit].persist_result is False
+
+
+@pytest.mark.parametrize("unit", CHUNK_TASKS, ids=lambda unit: unit.__name__)
+def test_tasks_of_chunks_take_a_run_and_its_chunks(unit: Callable[..., Any]) -> None:
+    """The key of a cached result, and the outcomes of a failed task, depend on these names."""
+    assert list(signature(CHUNK_TASKS[unit].fn).parameters)[:2] == ["run", "chunks"]
 
 
 def key_of(run: Run, *chunks: Chunk) -> str | None:
     """Return the key under which Prefect keeps the result of reading chunks."""
-    assert units.read.cache_policy is not None
-    return units.read.cache_policy.compute_key(None, {"run": run, "chunks": chunks}, {})  # type: ignore[arg-type]
+    policy = TASKS[read_chunks].cache_policy
+    assert policy is not None
+    return policy.compute_key(None, {"run": run, "chunks": chunks}, {})  # type: ignore[arg-type]
 
 
 def test_a_resumed_run_uses_cached_results_only_for_windows_that_have_ended() -> None:

@@ -15,6 +15,7 @@ from klaviyo_pg.klaviyo.current.filters import between, moment, quoted
 from klaviyo_pg.klaviyo.current.paging import Document, Reached, ReadPage
 from klaviyo_pg.klaviyo.current.parts import ARCHIVED, closing
 from klaviyo_pg.klaviyo.current.reader import Reader
+from klaviyo_pg.klaviyo.dialect import Dialect
 from klaviyo_pg.klaviyo.documents import DocumentDecoder
 from klaviyo_pg.klaviyo.pace import Limit
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
@@ -61,17 +62,19 @@ _PROFILES = DocumentDecoder(resources.ProfileDocument, data=resources.Profile)
 class CurrentSource:
     """A Klaviyo account through the current API. See `klaviyo_pg.klaviyo.source.Source`."""
 
+    dialect = Dialect(
+        looks_up_memberships=False,
+        lists_people=True,
+        reads_attributions=True,
+        reads_messages=True,
+        reads_reports=True,
+        event_requests_per_minute=_XL.steady,
+        people_requests_per_minute=_L.steady,
+        count_interval=timedelta(hours=1),
+        longest_count=timedelta(days=365),  # the longest time that one request for aggregates may span is a year
+        exclusion_reasons=SUPPRESSION_REASONS,
+    )
     reads_all_metrics_at_once = True
-    looks_up_memberships = False
-    lists_people = True
-    reads_attributions = True
-    reads_messages = True
-    reads_reports = True
-    event_requests_per_minute: int | None = _XL.steady
-    people_requests_per_minute: int | None = _L.steady
-    count_interval = timedelta(hours=1)
-    exclusion_reasons: Sequence[str | None] = SUPPRESSION_REASONS
-    longest_count = timedelta(days=365)  # the longest time that one request for aggregates may span is a year
 
     def __init__(
         self,
@@ -197,7 +200,7 @@ class CurrentSource:
     def counts(self, metric_id: str, window: Window) -> Iterator[rows.Count]:
         start = window.start
         while start < window.end:
-            end = min(window.end, start + self.longest_count)
+            end = min(window.end, start + self.dialect.longest_count)
             yield from self._counts(metric_id, start, end)
             start = end
 

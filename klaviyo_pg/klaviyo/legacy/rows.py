@@ -1,7 +1,7 @@
 """The rows of the legacy dialect, read from records and responses. Sends no requests."""
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TypeVar
 
 import msgspec
@@ -12,7 +12,7 @@ from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.documents import is_object, read_repaired
 from klaviyo_pg.klaviyo.legacy import shapes
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson
-from klaviyo_pg.windows import AnyWindow
+from klaviyo_pg.windows import DAY, AnyWindow
 
 Row = TypeVar("Row")
 
@@ -54,7 +54,6 @@ def read_records(
 
 def counts(export: shapes.Export, start: datetime, end: datetime) -> Iterator[rows.Count]:
     """Yield the counts by day, without days that were not requested. Raises Garbled if they cannot be read."""
-    day = timedelta(days=1)
     for series in export.results[0].data if export.results else ():
         try:
             begins, events = shapes.moment(series.date), round(sum(series.values))
@@ -63,7 +62,7 @@ def counts(export: shapes.Export, start: datetime, end: datetime) -> Iterator[ro
                 f"The response is not an export of the legacy API ({error}). Check KLAVIYO_BASE_URL."
             ) from None
         if events and begins is not None and start <= begins < end:
-            yield rows.Count(begins, min(end, begins + day), events)
+            yield rows.Count(begins, min(end, begins + DAY), events)
 
 
 def segments(campaign: shapes.Campaign) -> list[rows.Group]:

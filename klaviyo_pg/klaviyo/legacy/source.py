@@ -16,6 +16,7 @@ from klaviyo_pg import rows
 from klaviyo_pg.errors import BadAnswer, Incomplete, NotFound, TooMuch
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.client import Client, Traffic
+from klaviyo_pg.klaviyo.dialect import Dialect
 from klaviyo_pg.klaviyo.documents import DocumentDecoder, records, reject
 from klaviyo_pg.klaviyo.legacy import rows as legacy_rows
 from klaviyo_pg.klaviyo.legacy import shapes
@@ -50,16 +51,18 @@ class _TimelinePage(NamedTuple):
 class LegacySource:
     """A Klaviyo account through v1 and v2. See `klaviyo_pg.klaviyo.source.Source`."""
 
-    looks_up_memberships = True
-    lists_people = False
-    reads_attributions = False
-    reads_messages = False
-    reads_reports = False
-    exclusion_reasons: Sequence[str | None] = (None,)
-    event_requests_per_minute: int | None = None
-    people_requests_per_minute: int | None = None
-    count_interval = timedelta(days=1)
-    longest_count = timedelta(days=31)  # the longest time that one export may span
+    dialect = Dialect(
+        looks_up_memberships=True,
+        lists_people=False,
+        reads_attributions=False,
+        reads_messages=False,
+        reads_reports=False,
+        event_requests_per_minute=None,
+        people_requests_per_minute=None,
+        count_interval=timedelta(days=1),
+        longest_count=timedelta(days=31),  # the longest time that one export may span
+        exclusion_reasons=(None,),
+    )
 
     def __init__(self, v1: Client, v2: Client, events_page_size: int = int(_PAGE)) -> None:
         self._v1, self._v2 = v1, v2
@@ -229,7 +232,7 @@ class LegacySource:
     def counts(self, metric_id: str, window: Window) -> Iterator[rows.Count]:
         start = window.start
         while start < window.end:
-            end = min(window.end, start + self.longest_count)
+            end = min(window.end, start + self.dialect.longest_count)
             query = {"start_date": f"{start:%Y-%m-%d}", "end_date": f"{end:%Y-%m-%d}", "unit": "day"}
             query["measurement"] = "count"
             export = self._v1.get(f"api/v1/metric/{metric_id}/export", query, read=legacy_rows.reader_of(shapes.Export))

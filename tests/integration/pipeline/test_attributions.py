@@ -99,13 +99,13 @@ def test_a_dialect_without_attributions_withdraws_nothing(
     """They are withdrawn as soon as a dialect that has them no longer returns them."""
     shop.attribute(ORDER, "E00005", campaign_id="C1")
     warehouse.daily(*ALL_EVENTS)
-    shop.reads_attributions = shop.lists_people = False
+    shop.set_traits(reads_attributions=False, lists_people=False)
     if spool is None:
         warehouse.daily(*ALL_EVENTS)
     else:
         warehouse.backfill(days_ago(9), spool=spool)
     assert len(warehouse.rows(ATTRIBUTED)) == 2
-    shop.reads_attributions = shop.lists_people = True
+    shop.set_traits(reads_attributions=True, lists_people=True)
     shop.attributions.pop(ORDER)
     warehouse.daily(*ALL_EVENTS)
     assert len(warehouse.rows(ATTRIBUTED)) == 1

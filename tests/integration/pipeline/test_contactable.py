@@ -16,7 +16,7 @@ PROTECTED: dict[str, Any] = {"personal_data_salt": "a salt that is long enough f
 @pytest.fixture(autouse=True)
 def looked_up(shop: FakeAccount) -> None:
     """Make the account one of the legacy dialect, in which lists say that the person P1 is subscribed."""
-    shop.lists_people, shop.looks_up_memberships = False, True
+    shop.set_traits(lists_people=False, looks_up_memberships=True)
     shop.members = {each: [row._replace(is_subscribed=True) for row in rows] for each, rows in shop.members.items()}
     shop.add_metric("JOINED", "Subscribed to List")
     shop.events.append(Event("JOINED1", days_ago(3), "JOINED", "P1", "List L1"))
@@ -24,7 +24,7 @@ def looked_up(shop: FakeAccount) -> None:
 
 def change_dialect(shop: FakeAccount, consent: str | None, changed: datetime) -> None:
     """Read the account through the current dialect from now on."""
-    shop.lists_people, shop.looks_up_memberships = True, False
+    shop.set_traits(lists_people=True, looks_up_memberships=False)
     shop.members = {each: [row._replace(is_subscribed=None) for row in rows] for each, rows in shop.members.items()}
     profile, _ = shop.profiles["P1"]
     shop.profiles["P1"] = (profile._replace(consent=consent), changed)
@@ -69,7 +69,7 @@ def test_who_is_excluded_stays_so_after_a_change_to_the_legacy_dialect(
     shop.exclusions = [exclusion] if excluded_before else []
     warehouse.daily(**settings)
     assert warehouse.column(STATUS) == [not excluded_before]
-    shop.lists_people, shop.looks_up_memberships = False, True
+    shop.set_traits(lists_people=False, looks_up_memberships=True)
     shop.exclusions = [exclusion._replace(member_id=None)]
     warehouse.daily(**settings)
     assert warehouse.column(STATUS) == [expected]

@@ -205,8 +205,8 @@ def test_deleted_metrics_are_not_read(warehouse: Warehouse, shop: FakeAccount) -
 
 def test_a_dialect_that_looks_up_members_reads_events_first(warehouse: Warehouse, shop: FakeAccount) -> None:
     """It looks up the addresses of people that an event subscribed. Sweeps find out who left or is allowed again."""
-    shop.reads_all_metrics_at_once, shop.looks_up_memberships = False, True
-    shop.count_interval = DAY
+    shop.reads_all_metrics_at_once = False
+    shop.set_traits(looks_up_memberships=True, count_interval=DAY)
     shop.add_metric("JOIN", "Subscribed to List")
     for person in ("P0", "P1"):
         shop.add_events("JOIN", days_ago(3), person=person)
@@ -228,8 +228,8 @@ def test_a_dialect_that_looks_up_members_reads_events_first(warehouse: Warehouse
 
 def looking_up(warehouse: Warehouse, shop: FakeAccount, personal_data: str) -> Warehouse:
     """Return a warehouse without addresses, of an account that looks up members by address and people one by one."""
-    shop.reads_all_metrics_at_once, shop.looks_up_memberships = False, True
-    shop.count_interval, shop.rows_per_page = DAY, 1
+    shop.reads_all_metrics_at_once, shop.rows_per_page = False, 1
+    shop.set_traits(looks_up_memberships=True, count_interval=DAY)
     shop.add_metric("JOIN", "Subscribed to List")
     for person in ("P0", "P1"):
         shop.add_events("JOIN", days_ago(3), person=person)
@@ -347,7 +347,7 @@ def test_the_new_members_of_ten_lists_are_read_by_one_unit(
 
 def test_incomplete_people_are_completed_by_id(warehouse: Warehouse, shop: FakeAccount) -> None:
     """A dialect that does not list people reads them by id until they are complete."""
-    shop.reads_all_metrics_at_once, shop.looks_up_memberships, shop.lists_people = True, True, False
+    shop.set_traits(looks_up_memberships=True, lists_people=False)
     for number in range(4):
         shop.add_person(f"P{number}", LONG_AGO, created=None if number == 0 else LONG_AGO, properties={})
     later = {"created": LONG_AGO, "first_name": "Ada"}

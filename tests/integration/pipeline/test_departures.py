@@ -363,7 +363,7 @@ def test_erasing_that_another_process_takes_over_is_left_to_it(
         assert erase_events.to_search is taken_over, "the run continues without its claim"
         monkeypatch.setattr(erase_events, "to_search", look)
         cut_connections(warehouse)
-        other.claim(integration_id, erase.CLAIM)
+        other.claims.take(integration_id, erase.CLAIM)
         return look(account)
 
     monkeypatch.setattr(erase_events, "to_search", taken_over)

@@ -210,11 +210,11 @@ def test_a_digest_that_was_replaced_is_not_taken_for_that_of_the_details(warehou
 def test_the_other_dialect_clears_digests(warehouse: Warehouse, shop: FakeAccount) -> None:
     """There, properties are also loaded from pages of events, which compare no digests."""
     read(warehouse, ada())
-    shop.lists_people = False
+    shop.set_traits(lists_people=False)
     read(warehouse, ada(properties={"size": "L"}), at=READ + HOUR)
     assert warehouse.rows(DIGESTS) == [("P1", None)]
     assert read(warehouse, ada(properties={"size": "L"}), at=READ + 2 * HOUR)["members"]["updated"] == 0
-    shop.lists_people = True
+    shop.set_traits(lists_people=True)
     read(warehouse, ada(), at=READ + 3 * HOUR)
     assert warehouse.rows(ATTRIBUTES) == [("P1", "color", "red"), ("P1", "size", "M")]
 
@@ -230,7 +230,8 @@ def test_people_whom_the_other_dialect_overwrote_are_read_again(
     warehouse.daily()
     before = warehouse.rows(people), warehouse.rows(consents)
 
-    shop.lists_people, complete = False, shop.profiles["P2"]
+    shop.set_traits(lists_people=False)
+    complete = shop.profiles["P2"]
     shop.add_person("P2", days_ago(20), created=READ)
     if flow == "daily":
         warehouse.daily(lookback_days=7)
@@ -239,7 +240,8 @@ def test_people_whom_the_other_dialect_overwrote_are_read_again(
     assert warehouse.rows(people) != before[0]
 
     warehouse.execute("UPDATE watermarks SET watermark = watermark - interval '1 minute'")  # a minute passes
-    shop.lists_people, shop.profiles["P2"] = True, complete
+    shop.set_traits(lists_people=True)
+    shop.profiles["P2"] = complete
     warehouse.daily()
     assert (warehouse.rows(people), warehouse.rows(consents)) == before
     shop.recover()

@@ -124,7 +124,7 @@ def coordinate(warehouse: Warehouse, run: Run, *claims: str) -> Tally:
     with warehouse.open() as session:
         warehouse.session = session
         for each in claims:
-            session.claim(run.integration_id, each)
+            session.claims.take(run.integration_id, each)
         job = Job(session, run, ThreadWorkers(session), Tally(tolerates_failures=True), LOG, Published())
         chunks = runs.transact(session, run, backfill_ledger.chunks)
         distributing.read_distributed(job, Plan(tuple(chunks)), {})
@@ -200,7 +200,7 @@ def test_a_backfill_in_one_process_reads_nothing_that_parts_are_reading(
 ) -> None:
     group = hand_out(warehouse, run, prefect)
     with warehouse.open() as part:
-        part.claim(run.integration_id, part_claim(group))
+        part.claims.take(run.integration_id, part_claim(group))
         result = warehouse.backfill(days_ago(10), days_ago(0))
         assert (result.state, result.exit_code) == ("failed", 2)
         assert "still reading this history" in result.sentences[0]
@@ -223,7 +223,7 @@ def test_a_restart_is_refused_while_parts_are_reading(warehouse: Warehouse, run:
     """Otherwise a part would store its last batch in a chunk that was planned again, which would then count as read."""
     group = hand_out(warehouse, run, prefect)
     with warehouse.open() as part:
-        part.claim(run.integration_id, part_claim(group))
+        part.claims.take(run.integration_id, part_claim(group))
         result = warehouse.backfill(days_ago(10), days_ago(0), restart=True)
         assert (result.state, result.exit_code) == ("failed", 2)
         assert "still reading this history" in result.sentences[0]
@@ -239,7 +239,7 @@ def test_a_restart_that_is_resumed_adopts_its_parts(warehouse: Warehouse, run: R
     with warehouse.open() as session:
         runs.transact(session, run, lambda account: run_ledger.restart(account, run.id, lambda as_of: True))
         runs.transact(session, run, lambda account: backfill_ledger.group(account, [CHUNK], "G1"))
-        session.claim(run.integration_id, part_claim("G1"))
+        session.claims.take(run.integration_id, part_claim("G1"))
         assert [each.group_name for each in plan(session, run, window, restart=True).chunks] == ["G1"]
 
 
@@ -384,13 +384,13 @@ def test_a_group_has_no_other_run_while_the_last_one_is_alive(
     with warehouse.open() as reader:
 
         def take_claim(created: FlowRun) -> None:
-            reader.claim(run.integration_id, part_claim(created.parameters["group"]))
+            reader.claims.take(run.integration_id, part_claim(created.parameters["group"]))
             created.state = Crashed()
 
         def finish(each: FlowRun) -> None:
             if prefect.time.seconds > 100:
                 warehouse.execute("UPDATE backfill_chunks SET state = 'done'")
-                reader.release_claims()
+                reader.claims.release_all()
 
         prefect.created, prefect.looked = take_claim, finish
         assert coordinate(warehouse, run).sentences == []

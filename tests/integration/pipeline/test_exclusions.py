@@ -29,7 +29,8 @@ def account(monkeypatch: pytest.MonkeyPatch, shop: FakeAccount) -> None:
     """Exclude twelve addresses, half of them for each reason, and store a batch for every two of them."""
     small = {name: replace(stream, batch_rows=2) for name, stream in STREAMS.items()}
     monkeypatch.setattr("pipeline.read.STREAMS", small)
-    shop.rows_per_page, shop.exclusion_reasons = 2, REASONS
+    shop.rows_per_page = 2
+    shop.set_traits(exclusion_reasons=REASONS)
     shop.exclusions += [Exclusion(address(each), REASONS[each % 2], LONG_AGO) for each in range(12)]
 
 
@@ -183,7 +184,7 @@ def test_the_latest_reason_stays_whichever_chunk_is_read_last(warehouse: Warehou
     stored = "SELECT email, reason, xmin::text FROM {} ORDER BY 1"
     rows = []
     for reasons in (REASONS, REASONS[::-1], REASONS):
-        shop.exclusion_reasons = reasons
+        shop.set_traits(exclusion_reasons=reasons)
         assert warehouse.daily(ONLY, concurrency=1).state == "complete"
         rows.append([warehouse.rows(stored.format(each)) for each in (ONLY, "stg_member_exclusions")])
     assert all(before == after for before, after in pairwise(rows))

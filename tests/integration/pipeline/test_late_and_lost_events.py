@@ -1,5 +1,7 @@
 """Counts of the source compared with the warehouse: late events are found, and what still differs is reported."""
 
+from datetime import datetime
+
 import pytest
 
 from klaviyo_pg.errors import BadSettings, MissingScope, Refused, Throttled, Unavailable
@@ -48,7 +50,7 @@ def test_a_daily_run_does_not_read_again_what_it_has_just_read(warehouse: Wareho
 
 def test_counts_by_day_find_late_events(warehouse: Warehouse, shop: FakeAccount) -> None:
     """A source that counts by day has the whole day read again."""
-    shop.count_interval = DAY
+    shop.set_traits(count_interval=DAY)
     warehouse.daily(*ALL_EVENTS)
     shop.recover()
     [late] = shop.add_events("OPEN", LATE)
@@ -79,6 +81,24 @@ def test_a_daily_run_without_counts_succeeds_and_the_next_overlaps_more(
     assert warehouse.daily(*ALL_EVENTS).state == "complete"
     assert min(each.window.start or LATE for each in shop.sent("events")) == ran.run.as_of - 7 * DAY
     assert late in warehouse.column(OPENS)
+
+
+@pytest.mark.parametrize(
+    ("metric", "first", "overlap"),
+    [("UNLISTED", days_ago(4), 7), (None, days_ago(4), 7), ("UNLISTED", days_ago(40), 3), ("ORDER", days_ago(4), 3)],
+)
+def test_late_events_of_metrics_that_are_not_listed_are_found_by_a_longer_overlap(
+    warehouse: Warehouse, shop: FakeAccount, metric: str | None, first: datetime, overlap: int
+) -> None:
+    """They are never counted. An account that has had no such events lately is not read for them."""
+    shop.add_events(metric, first)
+    ran = warehouse.daily(*ALL_EVENTS, first_sync_days=60)
+    [late] = shop.add_events("UNLISTED", LATE)
+    shop.recover()
+    warehouse.daily(*ALL_EVENTS)
+    starts = [each.window.start or LATE for each in shop.sent("events") if each.subject is None]
+    assert min(starts) == ran.run.as_of - overlap * DAY
+    assert (late in warehouse.column("SELECT id FROM events")) is (overlap == 7)
 
 
 def test_after_one_failure_no_other_metric_is_counted(warehouse: Warehouse, shop: FakeAccount) -> None:

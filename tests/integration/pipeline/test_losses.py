@@ -215,7 +215,7 @@ def test_an_error_of_the_repeated_read_fails_its_chunk(warehouse: Warehouse, sho
 @pytest.fixture(params=[False, _slow(True)], ids=["whole list", "looked up by address"])
 def sweep(request: pytest.FixtureRequest, warehouse: Warehouse, shop: FakeAccount) -> Callable[[], Result]:
     """Store a list of twenty members, and return a function that sweeps it."""
-    shop.looks_up_memberships = request.param
+    shop.set_traits(looks_up_memberships=request.param)
     shop.reads_all_metrics_at_once = not request.param
     shop.members = {"L1": []}
     shop.lists[:] = shop.lists[:1]

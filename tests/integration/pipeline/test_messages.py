@@ -127,7 +127,7 @@ def test_only_texts_with_an_address_are_personal(warehouse: Warehouse, shop: Fak
 def test_a_dialect_without_messages_marks_none(warehouse: Warehouse, shop: FakeAccount) -> None:
     """The messages that the other dialect has read stay."""
     warehouse.daily(*ONLY)
-    shop.reads_messages = False
+    shop.set_traits(reads_messages=False)
     shop.campaigns[:] = [each._replace(messages=()) for each in shop.campaigns]
     shop.flows[:] = [each._replace(actions=(), messages=()) for each in shop.flows]
     assert not set(TABLES) & set(warehouse.daily(*ONLY).counts)

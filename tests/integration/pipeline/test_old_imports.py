@@ -86,10 +86,10 @@ def test_history_that_was_not_kept_is_compared_first_once_it_is_loaded_again(
 @pytest.mark.slow
 def test_a_source_that_counts_by_month_has_the_same_budget(loaded: Warehouse, shop: FakeAccount) -> None:
     """A year takes 12 requests of the legacy API: what does not fit waits for the next run."""
-    shop.longest_count, shop.count_interval = timedelta(days=31), DAY
+    shop.set_traits(longest_count=timedelta(days=31), count_interval=DAY)
     loaded.reconcile(reconcile_history_requests=30)
     asked = history_requests(shop)
-    assert asked and sum(-(-(window.end - window.start) // shop.longest_count) for _, window in asked) <= 30
+    assert asked and sum(-(-(window.end - window.start) // shop.dialect.longest_count) for _, window in asked) <= 30
 
 
 @pytest.mark.slow
@@ -100,7 +100,7 @@ def test_a_budget_of_0_turns_history_off(loaded: Warehouse, shop: FakeAccount) -
 
 def test_a_budget_that_is_too_small_for_a_year_still_compares_one(loaded: Warehouse, shop: FakeAccount) -> None:
     """Otherwise history would never be compared."""
-    shop.longest_count, shop.count_interval = timedelta(days=31), DAY
+    shop.set_traits(longest_count=timedelta(days=31), count_interval=DAY)
     loaded.reconcile(reconcile_history_requests=1)
     assert len(history_requests(shop)) == 1
 

@@ -91,7 +91,8 @@ def test_exclusions_stay_while_one_of_their_reasons_is_refused(warehouse: Wareho
 
 def test_a_sweep_without_suppressions_marks_no_one_as_absent(warehouse: Warehouse, shop: FakeAccount) -> None:
     """The members that could be looked up are stored, and the next run reads the list in full again."""
-    shop.reads_all_metrics_at_once, shop.looks_up_memberships = False, True
+    shop.reads_all_metrics_at_once = False
+    shop.set_traits(looks_up_memberships=True)
     shop.add_metric("JOIN", "Subscribed to List")
     for person in ("P0", "P1"):
         shop.add_events("JOIN", days_ago(3), person=person)

@@ -1,16 +1,23 @@
 """Removing an account from a warehouse that has another one: what goes, what stays, and who has to wait."""
 
+from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import psycopg
 import pytest
 
 from klaviyo_pg.catalogue.stored_marts import STORED_MARTS
-from klaviyo_pg.errors import BadSettings, Busy, DatabaseAway
+from klaviyo_pg.cli.remove import remove as remove_command
+from klaviyo_pg.cli.views import views
+from klaviyo_pg.errors import BadSettings, Busy, DatabaseAway, DatabaseUnusable
 from klaviyo_pg.postgres import claims, erase, removal, stored_rows
 from klaviyo_pg.postgres.account import Account
 from pipeline.runs import transact
+from tests.driver import PATIENCE
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import DAY, Warehouse, days_ago
+from tests.locks import assert_waits
 from tests.removing import content, id_of, mentions, remove
 
 STORED = {"stored_marts": tuple(STORED_MARTS)}
@@ -120,14 +127,19 @@ def test_other_accounts_are_loaded_at_the_same_time(warehouse: Warehouse, offboa
     offboarded.daily()
     integration_id = id_of(warehouse, "other")
 
-    def run_both() -> None:
-        assert warehouse.daily().exit_code == 0
+    has_run: list[bool] = []
+
+    def run_both(step: str, done: int, total: int) -> None:
+        if has_run:
+            return
+        has_run.append(warehouse.daily().exit_code == 0)
         with pytest.raises(BadSettings, match="is being removed"):
             offboarded.daily()
         with pytest.raises(Busy, match="Another process is removing other"):
             remove(warehouse, "other")
 
-    remove(warehouse, "other", prepare=run_both)
+    remove(warehouse, "other", report=run_both)
+    assert has_run == [True]
     assert mentions(warehouse, integration_id) == []
     assert warehouse.one("SELECT count(*) FROM members") == 4
 
@@ -149,11 +161,85 @@ def test_it_is_refused_while_the_account_is_in_use(
     warehouse.execute("UPDATE backfill_chunks SET group_name = 'a', state = 'planned'")
     before = content(warehouse)
     with offboarded.open() as session:
-        session.claim(id_of(warehouse, "other"), claim)
+        session.claims.take(id_of(warehouse, "other"), claim)
         with pytest.raises(Busy, match=sentence):
             remove(warehouse, "other")
     assert content(warehouse) == before
     assert offboarded.daily().exit_code == 0
+
+
+def test_rows_are_deleted_that_vacuum_full_moves_meanwhile(warehouse: Warehouse, offboarded: Warehouse) -> None:
+    """They are then on pages that were done before."""
+    offboarded.daily()
+    integration_id = id_of(warehouse, "other")
+    fill = (
+        "INSERT INTO rejects (key, esp_integration_id, raw)"
+        " SELECT %s || number, %s, repeat('x', 1000) FROM generate_series(1, 100) AS number"
+    )
+    warehouse.execute(fill, "a", "someone else")
+    warehouse.execute(fill, "b", integration_id)
+    warehouse.execute("DELETE FROM rejects WHERE esp_integration_id = 'someone else'")
+    moved: list[int] = []
+
+    def move(step: str, done: int, total: int) -> None:
+        left = len(warehouse.rows("SELECT FROM rejects WHERE esp_integration_id = %s", integration_id))
+        if 0 < left < 80 and not moved:
+            moved.append(left)
+            with psycopg.connect(warehouse.url, autocommit=True) as connection:
+                connection.execute("VACUUM FULL klaviyo.rejects")
+
+    rows = remove(warehouse, "other", report=move)
+    assert moved
+    assert rows["rejects"] == 100
+    assert mentions(warehouse, integration_id) == []
+
+
+def test_no_one_is_erased_of_an_account_that_is_being_removed(warehouse: Warehouse, offboarded: Warehouse) -> None:
+    """A request that was checked before removing began would leave rows with addresses."""
+    offboarded.daily()
+    integration_id = id_of(warehouse, "other")
+
+    def request(*_: object) -> None:
+        with psycopg.connect(warehouse.url) as connection, pytest.raises(BadSettings, match="account is being removed"):
+            erase.request(Account(connection, "klaviyo", integration_id), ["p1@example.com"], ["P9"])
+
+    remove(warehouse, "other", report=request)
+    request()
+    assert mentions(warehouse, integration_id) == []
+
+
+def test_removing_waits_for_people_who_are_being_requested(warehouse: Warehouse, offboarded: Warehouse) -> None:
+    """They are deleted with the account."""
+    offboarded.daily()
+    integration_id = id_of(warehouse, "other")
+    with ThreadPoolExecutor() as executor, psycopg.connect(warehouse.url, autocommit=True) as observer:
+        with psycopg.connect(warehouse.url) as connection:
+            erase.request(Account(connection, "klaviyo", integration_id), ["p1@example.com"], ["P9"])
+            removing = executor.submit(remove, warehouse, "other")
+            assert_waits(observer, removing)
+        assert removing.result(PATIENCE)["erasing"]
+    assert mentions(warehouse, integration_id) == []
+
+
+def test_objects_that_depend_on_views_keep_the_account_as_it_was(
+    warehouse: Warehouse, offboarded: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are named, and runs continue. What else is in the schema of the views stays."""
+    offboarded.daily()
+    for name in ("database_url", "data_dir"):
+        monkeypatch.setenv(name.upper(), str(warehouse.settings[name]))
+    assert views(Namespace(integration="other", schema="fivetran", drop=False)) == 0
+    warehouse.execute("CREATE TABLE fivetran.my_notes (note text)")
+    warehouse.execute("CREATE VIEW fivetran.my_people AS SELECT id FROM fivetran.person")
+    arguments = Namespace(name="other", yes=True)
+    with pytest.raises(DatabaseUnusable, match=r"depend on the views in fivetran, such as view fivetran\.my_people"):
+        remove_command(arguments)
+    assert offboarded.daily().exit_code == 0
+    warehouse.execute("DROP VIEW fivetran.my_people")
+    assert remove_command(arguments) == 0
+    assert warehouse.column("SELECT name FROM integrations") == []
+    left = "SELECT relname::text FROM pg_class WHERE relnamespace = 'fivetran'::regnamespace AND relkind IN ('r', 'v')"
+    assert warehouse.column(left) == ["my_notes"]
 
 
 def test_it_stops_once_its_claims_are_lost(warehouse: Warehouse, offboarded: Warehouse) -> None:

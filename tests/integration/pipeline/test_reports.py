@@ -180,7 +180,7 @@ def test_accounts_keep_their_reports_apart(reports: Warehouse, shop: FakeAccount
     assert reports.one("SELECT count(DISTINCT esp_integration_id) FROM campaign_reports") == 2
     assert reports.one("SELECT count(*) FROM campaign_reports WHERE deleted_at IS NULL") == 4
     shop.recover()
-    shop.reads_reports = False
+    shop.set_traits(reads_reports=False)
     let_a_day_pass(reports)
     assert (reports.daily().state, asked(shop)) == ("complete", [])
 

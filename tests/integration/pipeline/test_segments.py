@@ -163,7 +163,7 @@ def test_a_name_that_does_not_say_which_segment_is_meant_leaves_out_nothing_else
 
 def test_a_dialect_without_times_reads_segments_in_full_only(warehouse: Warehouse, shop: FakeAccount) -> None:
     """Between its full reads, nothing looks fresher than it is. Without sweeps, every run is a full read."""
-    shop.looks_up_memberships = True
+    shop.set_traits(looks_up_memberships=True)
     stream = "segment_members/S1"
     daily(warehouse)
     read_to = warehouse.watermarks()[stream]

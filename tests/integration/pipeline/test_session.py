@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from threading import Barrier, Thread, Timer
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psycopg
 import pytest
@@ -55,16 +55,16 @@ def test_a_run_is_limited_as_the_warehouse_has_it(warehouse: Warehouse) -> None:
 def test_claims_that_were_lost_are_taken_again(warehouse: Warehouse) -> None:
     """As after a restart of the database."""
     with warehouse.open() as session, warehouse.open() as other:
-        session.claim("account", "daily")
-        session.renew_claims()
+        session.claims.take("account", "daily")
+        session.claims.renew()
         cut_connections(warehouse)
-        session.renew_claims()
-        assert session.holds_claim("daily") and not session.holds_claim("backfill")
+        session.claims.renew()
+        assert "daily" in session.claims and "backfill" not in session.claims
         with pytest.raises(Busy):
-            other.claim("account", "daily")
-        session.release_claims()
-        assert not session.holds_claim("daily")
-        other.claim("account", "daily")
+            other.claims.take("account", "daily")
+        session.claims.release_all()
+        assert "daily" not in session.claims
+        other.claims.take("account", "daily")
 
 
 def test_a_claim_that_cannot_be_taken_again_can_be_stopped(
@@ -79,8 +79,8 @@ def test_a_claim_that_cannot_be_taken_again_can_be_stopped(
             attempts.append(True)
             raise psycopg.OperationalError("FATAL:  sorry, too many clients already")
 
-        monkeypatch.setattr(session, "_claimed", refuse)
-        session._claims[0].connection.close()
+        monkeypatch.setattr(session.claims, "_claimed", refuse)
+        session.claims._claims[0].account.connection.close()
         wait_for_no_claims(warehouse)
         errors: list[BaseException] = []
 
@@ -106,14 +106,14 @@ def test_a_claim_is_taken_again_from_a_lost_session_that_the_server_keeps(
     """The server notices a lost connection a minute later, and with a proxy in between much later."""
     with warehouse.open() as session:
         run = runs.begin(session, "daily", {}, LOG)
-        session.release_claims()
-        session.claim(run.integration_id, what, is_vital)
-        before = session._claims[0].server_session
-        with half_open(session._claims[0].connection):
+        session.claims.release_all()
+        session.claims.take(run.integration_id, what, is_vital)
+        before = session.claims._claims[0].server_session
+        with half_open(session.claims._claims[0].account.connection):
             assert runs.transact(session, run, lambda account: claims.is_held_by(account, what, before))
-            session.renew_claims()
-            assert not session.has_lost_claims
-            [claim] = session._claims
+            session.claims.renew()
+            assert not session.claims.are_lost
+            [claim] = session.claims._claims
             assert runs.transact(session, run, lambda account: claims.is_held_by(account, what, claim.server_session))
 
 
@@ -122,9 +122,9 @@ def test_a_session_of_the_server_that_does_not_hold_the_lost_claim_stays(warehou
     with warehouse.open() as session, warehouse.open() as other:
         run = runs.begin(session, "daily", {}, LOG)
         lose_claims(warehouse)
-        other.claim(run.integration_id, "erasing")
-        number = session._claims[0].server_session = other._claims[0].server_session
-        session.renew_claims()
+        other.claims.take(run.integration_id, "erasing")
+        number = session.claims._claims[0].server_session = other.claims._claims[0].server_session
+        session.claims.renew()
         assert runs.transact(session, run, lambda account: claims.is_held_by(account, "erasing", number))
 
 
@@ -133,12 +133,12 @@ def test_a_claim_of_a_process_that_has_not_taken_the_run_is_waited_for(warehouse
     with warehouse.open() as session, warehouse.open() as other:
         run = runs.begin(session, "daily", {}, LOG)
         lose_claims(warehouse)
-        other.claim(run.integration_id, "daily")
+        other.claims.take(run.integration_id, "daily")
         with pytest.raises(DatabaseAway, match="still holds the lock of this daily run of shop"):
-            session.renew_claims()
-        other.release_claims()
-        session.renew_claims()
-        assert session.holds_claim("daily") and not session.has_lost_claims
+            session.claims.renew()
+        other.claims.release_all()
+        session.claims.renew()
+        assert "daily" in session.claims and not session.claims.are_lost
 
 
 def test_a_claim_that_is_held_to_remove_the_account_ends_the_run(warehouse: Warehouse) -> None:
@@ -146,11 +146,11 @@ def test_a_claim_that_is_held_to_remove_the_account_ends_the_run(warehouse: Ware
     with warehouse.open() as session, warehouse.open() as other:
         run = runs.begin(session, "daily", {}, LOG)
         lose_claims(warehouse)
-        other.claim(run.integration_id, "daily")
+        other.claims.take(run.integration_id, "daily")
         with other.database.transaction() as connection:
             accounts.record_removal(run.account(connection))
         with pytest.raises(Busy):
-            session.renew_claims()
+            session.claims.renew()
 
 
 def test_a_transaction_of_a_lost_session_is_waited_for(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,13 +158,13 @@ def test_a_transaction_of_a_lost_session_is_waited_for(warehouse: Warehouse, mon
     monkeypatch.setattr(claims, "_LONGEST_WAIT", "50ms")
     with warehouse.open() as session, psycopg.connect(warehouse.url) as lost:
         run = runs.begin(session, "daily", {}, LOG)
-        assert claims.hold_for_transaction(run.account(lost), "daily", session._claims[0].server_session)
-        warehouse.execute("SELECT pg_terminate_backend(%s, 60000)", session._claims[0].server_session)
+        assert claims.hold_for_transaction(run.account(lost), "daily", session.claims._claims[0].server_session)
+        warehouse.execute("SELECT pg_terminate_backend(%s, 60000)", session.claims._claims[0].server_session)
         with pytest.raises(DatabaseAway, match="still holds the lock"):
-            session.renew_claims()
+            session.claims.renew()
         lost.rollback()
-        session.renew_claims()
-        assert session.holds_claim("daily") and not session.has_lost_claims
+        session.claims.renew()
+        assert "daily" in session.claims and not session.claims.are_lost
 
 
 @pytest.mark.parametrize("keeps_claim", [pytest.param(False, id="claim ended"), pytest.param(True, id="claim kept")])
@@ -177,7 +177,7 @@ def test_a_connection_that_is_lost_while_a_run_opens_ends_no_run(
     def lose_connections(account: Account, *values: str) -> None:
         monkeypatch.setattr(run_ledger, "take", take)
         if keeps_claim:
-            losses.enter_context(half_open(session._claims[0].connection))
+            losses.enter_context(half_open(session.claims._claims[0].account.connection))
             end_session(warehouse.url, account.connection)
         else:
             cut_connections(warehouse)
@@ -188,9 +188,9 @@ def test_a_connection_that_is_lost_while_a_run_opens_ends_no_run(
         run = runs.begin(session, "daily", {}, LOG)
         assert run.resumed_at is None
         assert warehouse.rows("SELECT run_id, state FROM runs") == [(run.id, "running")]
-        assert len(session._claims) == 1
+        assert len(session.claims._claims) == 1
         with pytest.raises(Busy, match="is in progress"):
-            other.claim(run.integration_id, "daily")
+            other.claims.take(run.integration_id, "daily")
 
 
 def test_a_connection_that_is_lost_while_a_warehouse_is_looked_at_ends_no_run(
@@ -228,30 +228,30 @@ def test_a_connection_that_is_lost_while_a_process_joins_a_run_ends_nothing(
 
 def test_a_claim_that_no_connection_can_be_opened_for_may_come_back(warehouse: Warehouse) -> None:
     with warehouse.open(database_url="postgresql://127.0.0.1:1/nothing") as session, pytest.raises(DatabaseAway):
-        session.claim("account", "daily")
+        session.claims.take("account", "daily")
 
 
 def test_a_claim_that_another_process_has_taken_ends_the_run(warehouse: Warehouse) -> None:
     with warehouse.open() as session, warehouse.open() as other:
-        session.claim("account", "daily")
+        session.claims.take("account", "daily")
         cut_connections(warehouse)
-        other.claim("account", "daily")
+        other.claims.take("account", "daily")
         with pytest.raises(Busy):
-            session.renew_claims()
+            session.claims.renew()
 
 
 def test_a_claim_that_is_not_vital_is_given_up_to_another_process(warehouse: Warehouse) -> None:
     with warehouse.open() as session, warehouse.open() as other:
-        session.claim("account", "daily")
-        session.claim("account", "erasing", is_vital=False)
+        session.claims.take("account", "daily")
+        session.claims.take("account", "erasing", is_vital=False)
         cut_connections(warehouse)
-        session.renew_claims()
-        assert session.holds_claim("erasing")
+        session.claims.renew()
+        assert "erasing" in session.claims
         cut_connections(warehouse)
-        other.claim("account", "erasing")
-        session.renew_claims()
-        assert (session.holds_claim("daily"), session.holds_claim("erasing")) == (True, False)
-        assert not session.has_lost_claims
+        other.claims.take("account", "erasing")
+        session.claims.renew()
+        assert ("daily" in session.claims, "erasing" in session.claims) == (True, False)
+        assert not session.claims.are_lost
 
 
 def test_a_run_renews_its_claim(warehouse: Warehouse, shop: FakeAccount) -> None:
@@ -260,7 +260,7 @@ def test_a_run_renews_its_claim(warehouse: Warehouse, shop: FakeAccount) -> None
 
     def look() -> None:
         with warehouse.open() as other, pytest.raises(Busy):
-            other.claim(warehouse.column("SELECT esp_integration_id FROM integrations")[0], "daily")
+            other.claims.take(warehouse.column("SELECT esp_integration_id FROM integrations")[0], "daily")
         held.append(True)
 
     shop.before("lists", lambda: cut_connections(warehouse))
@@ -311,7 +311,7 @@ def test_a_claim_that_is_lost_is_taken_again_before_the_next_transaction(warehou
         lose_claims(warehouse)
         assert runs.transact(session, run, lambda account: account.integration_id) == run.integration_id
         with warehouse.open() as other, pytest.raises(Busy, match="is in progress"):
-            other.claim(run.integration_id, "daily")
+            other.claims.take(run.integration_id, "daily")
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_a_claim_is_not_taken_again_after_another_run(warehouse: Warehouse, sele
             runs.finish(session, run, RunState.FAILED, ["late"])
         assert state(warehouse) == stored
         with warehouse.open() as other:
-            other.claim(run.integration_id, "daily")
+            other.claims.take(run.integration_id, "daily")
 
 
 def test_a_run_whose_process_is_gone_has_failed_once_another_one_begins(warehouse: Warehouse) -> None:
@@ -356,7 +356,7 @@ def test_an_error_of_a_run_that_was_resumed_elsewhere_is_not_recorded(warehouse:
         assert runs.begin(other, "daily", {}, LOG).id == run.id
         runs.close_after_error(session, run, RunState.FAILED, "Cannot connect to the database.")
         assert warehouse.rows("SELECT state, message FROM runs") == [("running", None)]
-        other.release_claims()
+        other.claims.release_all()
         runs.close_after_error(session, run, RunState.FAILED, "Cannot connect to the database.")
         assert warehouse.rows("SELECT state, message FROM runs") == [("running", None)]
 
@@ -370,11 +370,11 @@ def test_a_claim_that_fails_leaves_no_connection(warehouse: Warehouse, monkeypat
         raise DatabaseAway
 
     with warehouse.open() as session:
-        session.claim("account", "daily")
+        session.claims.take("account", "daily")
         lose_claims(warehouse)
         monkeypatch.setattr(run_ledger, "is_taken", fail)
         with pytest.raises(DatabaseAway):
-            session.renew_claims()
+            session.claims.renew()
         assert [each.connection.closed for each in failed] == [True]
 
 
@@ -422,9 +422,11 @@ def without_answer(session: Session, warehouse: Warehouse, end: str) -> Iterator
         raise DatabaseAway
 
     session.database.transaction = transaction  # type: ignore[method-assign]
-    yield
-    server.join()
-    lost.close()
+    try:
+        yield
+    finally:
+        server.join()
+        lost.close()
 
 
 @pytest.mark.parametrize(
@@ -450,11 +452,37 @@ def test_work_is_committed_once_when_the_answer_to_the_commit_is_lost(
         assert warehouse.one("SELECT count(*) FROM klaviyo_internal.commits") == 1
 
 
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+def test_a_run_is_opened_once_when_the_answer_to_the_commit_is_lost(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """The next attempt does not take it for one that did not finish. Its notes stay, and its requests count once."""
+    salted = warehouse.variant(personal_data="hash", personal_data_salt="a salt that is long enough for hashes")
+    salted.daily()
+    usual, attempts = runs._Opening.attempt, 0
+
+    def without_answer_once(opening: runs._Opening) -> Any:
+        nonlocal attempts
+        attempts += 1
+        if attempts > 1:
+            return usual(opening)
+        with without_answer(opening.session, warehouse, end):
+            return usual(opening)
+
+    monkeypatch.setattr(runs._Opening, "attempt", without_answer_once)
+    with salted.variant(readable_properties=("size",)).open() as session:
+        run = runs.begin(session, "daily", {}, LOG)
+        assert (attempts, run.resumed_at) == (2, None)
+        assert [note.partition(" has")[0] for note in run.notes] == ["READABLE_PROPERTIES"]
+    assert warehouse.rows("SELECT run_id, requests FROM runs WHERE state = 'running'") == [(run.id, 1)]
+
+
 def test_work_that_writes_nothing_leaves_nothing(warehouse: Warehouse) -> None:
     with warehouse.open() as session:
         run = runs.begin(session, "daily", {}, LOG)
+        left = warehouse.rows("SELECT * FROM klaviyo_internal.commits")
         assert runs.transact(session, run, lambda account: account.is_true("SELECT true"))
-        assert warehouse.one("SELECT count(*) FROM klaviyo_internal.commits") == 0
+        assert warehouse.rows("SELECT * FROM klaviyo_internal.commits") == left
 
 
 def test_a_claim_waits_for_a_transaction_of_its_last_holder(warehouse: Warehouse) -> None:
@@ -464,7 +492,7 @@ def test_a_claim_waits_for_a_transaction_of_its_last_holder(warehouse: Warehouse
         run = runs.begin(session, "daily", {}, LOG)
 
         def take_over() -> None:
-            other.claim(run.integration_id, "daily")
+            other.claims.take(run.integration_id, "daily")
             take(other, run)
             order.append("claimed")
 
@@ -534,7 +562,7 @@ def test_another_process_can_join_a_run_in_progress(warehouse: Warehouse, shop: 
         shop.recover()
         joined = runs.join(other, run.id, "backfill", "backfill_part a", 0.5)
         assert replace(joined, answer_seconds=run.answer_seconds, settings=run.settings) == run
-        assert other.holds_claim("backfill_part a")
+        assert "backfill_part a" in other.claims
         assert shop.requests == []
         chunks = [BackfillChunk("OPEN", days_ago(day + 1), days_ago(day), 1) for day in range(3)]
         runs.transact(session, run, lambda account: backfill_ledger.add(account, chunks))
@@ -560,7 +588,7 @@ def test_a_process_that_protects_personal_data_otherwise_cannot_join(
         run = runs.begin(session, "backfill", {}, LOG)
         with pytest.raises(BadSettings, match=refusal):
             runs.join(other, run.id, "backfill", "backfill_part a", 0.5)
-        assert not other.holds_claim("backfill_part a")
+        assert "backfill_part a" not in other.claims
 
 
 def test_a_run_that_has_ended_cannot_be_joined(warehouse: Warehouse) -> None:

@@ -81,7 +81,8 @@ def test_a_repeated_unit_stores_the_people_of_pages_that_were_read_but_not_store
     warehouse: Warehouse, session: Session, run: Run, shop: FakeAccount, lists_people: bool
 ) -> None:
     """The first page is stored once the second one has been read. Then the third one fails."""
-    shop.lists_people, shop.events, shop.events_per_page = lists_people, [], 2
+    shop.set_traits(lists_people=lists_people)
+    shop.events, shop.events_per_page = [], 2
     for number in range(6):
         shop.add_person(f"NEW{number}", days_ago(20))
         shop.add_events("OPEN", days_ago(6 - number), person=f"NEW{number}")

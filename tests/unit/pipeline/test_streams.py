@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from klaviyo_pg.catalogue import DATA
 from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.klaviyo.current.source import CurrentSource
+from klaviyo_pg.klaviyo.legacy.source import LegacySource
 from klaviyo_pg.rows import EventPage, Events, Page, Reject
 from klaviyo_pg.settings import Settings
 from pipeline.streams import DIMENSIONS, STREAMS
@@ -196,11 +198,11 @@ def test_reports_by_a_metric_of_the_settings_need_no_mapping() -> None:
     ],
 )
 def test_tables_select_the_metrics_of_their_events(names: list[str], expected: set[str] | None) -> None:
-    assert selection(names).event_tables(lists_people=True) == expected
+    assert selection(names).event_tables(CurrentSource.dialect) == expected
 
 
 def test_where_people_come_from_events_only_members_need_all_metrics() -> None:
-    assert selection(["members"]).event_tables(lists_people=False) is None
+    assert selection(["members"]).event_tables(LegacySource.dialect) is None
 
 
 def test_a_stream_that_costs_much_is_only_read_if_it_is_asked_for() -> None:

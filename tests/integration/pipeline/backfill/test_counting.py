@@ -10,7 +10,6 @@ from klaviyo_pg.errors import MissingScope, Refused, Unavailable
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window
 from pipeline.backfill.preview import Preview, Stored, facts, preview
-from tests.fake_source import FakeSource
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.backfill.conftest import OPENS, ORDERS, START, STORED, Backfill, assert_complete
 from tests.integration.pipeline.conftest import DAY, Warehouse, days_ago
@@ -132,12 +131,9 @@ def test_a_preview_has_what_cannot_be_counted(warehouse: Warehouse, shop: FakeAc
     assert (after.events, after.event_requests, after.are_all_counted) == (0, 0, True)
 
 
-def test_the_forecast_has_as_many_readers_as_the_run(
-    warehouse: Warehouse, shop: FakeAccount, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_forecast_has_as_many_readers_as_the_run(warehouse: Warehouse, shop: FakeAccount) -> None:
     """The number follows from the first, small answer, however slow the answers are to many requests at once."""
-    monkeypatch.setattr(FakeSource, "event_requests_per_minute", 3_000)
-    monkeypatch.setattr(FakeSource, "people_requests_per_minute", 700)
+    shop.set_traits(event_requests_per_minute=3_000, people_requests_per_minute=700)
     with warehouse.open(rate_limit_share=0.5, concurrency=None) as session:
         found = facts(session, Preview([], answer_seconds=0.1), Stored(), 0)
         assert found.readers == session.worker_count(0.1, 3_000) == 10

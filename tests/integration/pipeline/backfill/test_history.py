@@ -252,7 +252,7 @@ def in_progress_elsewhere(warehouse: Warehouse, claim: str) -> Iterator[None]:
     """Let another session hold a claim, such as that of a flow."""
     [integration_id] = warehouse.column("SELECT esp_integration_id FROM integrations")
     with warehouse.open() as other:
-        other.claim(integration_id, claim)
+        other.claims.take(integration_id, claim)
         yield
 
 

@@ -112,7 +112,7 @@ def test_people_who_are_erased_do_not_come_back_from_the_spool(
     run = spooled(metrics=("ORDER",)).run
     assert len(spool_files(warehouse)) == 1
     with warehouse.open() as session:
-        session.claim(run.integration_id, "backfill")
+        session.claims.take(run.integration_id, "backfill")
         transact(session, run, lambda account: erase(account, None, ["P1"]))
     assert spooled(metrics=("ORDER",)).state == "complete"
     assert len(warehouse.column(STORED)) == ORDERS
