@@ -14,6 +14,7 @@ from pipeline import erase_in_run, member_lists, plan, reports, stored_marts
 from pipeline.batch import as_written
 from pipeline.chunks import Chunk, key_of
 from pipeline.job import Job, read
+from pipeline.new_metrics import new_metrics_noted
 from pipeline.reconcile.check import can_count, find_late_events
 from pipeline.runs import Run
 from pipeline.streams.departures import OWNERS, PROFILE_SWEEP, SUSPECTED
@@ -39,7 +40,8 @@ def sync(job: Job, since: datetime | None) -> None:
     """
     wanted = selection_of(job.run.settings)
     streams = wanted.streams
-    read(job, "Metrics, lists, campaigns and flows", plan.dimension_chunks(streams))
+    with new_metrics_noted(job):
+        read(job, "Metrics, lists, campaigns and flows", plan.dimension_chunks(streams))
     phases = _plan(job, wanted, since)
     for title, chunks in phases:
         if not job.tally.must_stop:

@@ -22,6 +22,7 @@ from klaviyo_pg.errors import (
 )
 from klaviyo_pg.foreign import LONGEST_MESSAGE, printable
 from klaviyo_pg.grouping import grouped
+from klaviyo_pg.plurals import named
 from klaviyo_pg.redaction import redacted
 from klaviyo_pg.states import RunState
 
@@ -115,6 +116,7 @@ class Tally:
         self.was_ended = False
         self._notes = list(notes)
         self._has_differences = False
+        self.has_new_metrics = False
         self._errors: list[_Entry] = []
 
     def add_notes(self, *sentences: str) -> None:
@@ -125,6 +127,11 @@ class Tally:
         """Note that the source's counts and what is stored differ, with sentences about it."""
         self._has_differences = True
         self._notes += sentences
+
+    def add_new_metrics(self, names: Sequence[str]) -> None:
+        """Note metrics of the account that no earlier run has stored."""
+        self.has_new_metrics = True
+        self._notes.append(f"New {'metric' if len(names) == 1 else 'metrics'}: {named(names)}.")
 
     def add_error(self, error: Exception, stream: str | None = None, subject: str | None = None) -> None:
         """Note an error of the run as a whole, or of a chunk of a stream."""

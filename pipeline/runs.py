@@ -24,6 +24,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import means_missing_tables
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.postgres.patience import repeated
+from klaviyo_pg.postgres.schema_changes import SchemaChange
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
 from pipeline import checks, kept_events, refused
@@ -128,13 +129,19 @@ def _begin(session: Session, flow: str, selection: Mapping[str, object], log: Lo
         checks.check_recognized(source, settings, stored.metrics)
     attempt = _Opening(session, flow, selection, source, described, is_limited).attempt
     opening = partial(session.database.wait_for, attempt, _LONGEST_OPENING)
-    run, before = repeated(opening, schema_lock.PATIENCE, log.warning)
+    run, before, changes = repeated(opening, schema_lock.PATIENCE, log.warning)
+    for change in changes:
+        log.info("%s", change.sentence)
     for note in run.notes:
         log.info("%s", note)
     if before is not None and run.resumed_at is None:
         session.progress.seconds_before = before.total_seconds()
         log.info("The last run like this one took %s", timedelta(seconds=round(before.total_seconds())))
     return run
+
+
+_Opened = tuple[Run, timedelta | None, list[SchemaChange]]
+"""A run, how long the last one took, and what the upgrade of the warehouse changed."""
 
 
 @dataclass
@@ -148,19 +155,19 @@ class _Opening:
     described: rows.Account | None
     is_limited: bool
     _token: str = ""
-    _result: tuple[Run, timedelta | None] | None = None
+    _result: _Opened | None = None
 
-    def attempt(self) -> tuple[Run, timedelta | None]:
+    def attempt(self) -> _Opened:
         """Bring the warehouse up to the catalogue and open the run, in one transaction.
 
-        Also return how long the last run took. Returns the result of the last attempt if that was committed. Raises
-        TablesInUse, and opens no run, if other sessions use tables that have to be changed.
+        Returns the result of the last attempt if that was committed. Raises TablesInUse, and opens no run, if other
+        sessions use tables that have to be changed.
         """
         settings, writer = self.session.settings, f"{self.session.id}/{threading.get_ident()}"
         with self.session.database.transaction() as connection:
             clocks = self.session.compare_clocks(clock.present(connection))
             now = clocks.earliest.replace(microsecond=0)
-            schema.upgrade(connection, settings.warehouse_schema, schema.storage_of(settings))
+            changes = schema.upgrade(connection, settings.warehouse_schema, schema.storage_of(settings))
             account_id = self.described.id if self.described else settings.klaviyo_account_id
             account, account_id = _registered(connection, settings, account_id)
             checks.check_stays(account, settings.klaviyo_integration)
@@ -197,9 +204,9 @@ class _Opening:
                 notes=tuple(filter(None, notes)),
                 is_limited=opened.is_limited,
             )
-            self._token, self._result = uuid.uuid4().hex, (run, before)
+            self._token, self._result = uuid.uuid4().hex, (run, before, changes)
             commits.leave(account, writer, self._token)
-        return run, before
+        return run, before, changes
 
 
 def _resumption(as_of: datetime) -> str:

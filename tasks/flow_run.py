@@ -128,7 +128,7 @@ def _announce(flow: str, report: RunReport, job: Job, rows: int) -> None:
     """Show the end of a run in its name and as events. The run has ended in the warehouse, whatever Prefect says."""
     try:
         add_rows(rows)
-        announce(flow, report, job.tally.is_quota_used_up)
+        announce(flow, report, job.tally)
     except Exception as error:
         job.log.warning(
             "Prefect did not accept the end of the run (%s). Automations may miss it.", type(error).__name__

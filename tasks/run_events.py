@@ -4,10 +4,11 @@ from prefect.events import emit_event
 
 from klaviyo_pg.foreign import printable
 from klaviyo_pg.states import RunState
-from pipeline.outcome import RunReport
+from pipeline.outcome import RunReport, Tally
 from tasks.naming import slug
 
 QUOTA = "klaviyo-pg.quota-used-up"
+NEW_METRICS = "klaviyo-pg.new-metrics"
 
 
 def event_of(flow: str, state: RunState, is_limited: bool = False) -> str:
@@ -19,12 +20,14 @@ def event_of(flow: str, state: RunState, is_limited: bool = False) -> str:
     return f"klaviyo-pg.{flow}{'.limited' if is_limited else ''}.{state.replace(' ', '-')}"
 
 
-def announce(flow: str, report: RunReport, is_quota_used_up: bool) -> None:
-    """Emit the event of a run that has ended, and one more if Klaviyo's quota is used up.
+def announce(flow: str, report: RunReport, tally: Tally) -> None:
+    """Emit the event of a run that has ended, and others if Klaviyo's quota is used up or the account has new metrics.
 
     Their resource is the account, so that an automation can watch each account for itself.
     """
-    for name in (event_of(flow, report.state, report.is_limited), *([QUOTA] if is_quota_used_up else [])):
+    others = {QUOTA: tally.is_quota_used_up, NEW_METRICS: tally.has_new_metrics}
+    names = [name for name, has_happened in others.items() if has_happened]
+    for name in (event_of(flow, report.state, report.is_limited), *names):
         emit_event(
             event=name,
             resource={

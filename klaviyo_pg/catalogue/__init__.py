@@ -89,6 +89,7 @@ BOOKKEEPING = (
     bookkeeping.ERASING,
     bookkeeping.ERASING_EVENTS,
     bookkeeping.REJECTS,
+    bookkeeping.SCHEMA_CHANGES,
 )
 TABLES = (*DATA, *STORED, *BOOKKEEPING)
 VIEWS = views.VIEWS

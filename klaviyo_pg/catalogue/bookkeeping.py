@@ -462,3 +462,16 @@ REJECTS = Table(
         Column("rejected_at", TIMESTAMP, "When it was first rejected.", merge=Merge.KEEP),
     ),
 )
+SCHEMA_CHANGES = Table(
+    "schema_changes",
+    "Tables, views and columns that upgrades have added or changed since the warehouse was created.",
+    (
+        Column("changed_at", TIMESTAMP, "When the warehouse was upgraded."),
+        Column("name", TEXT, "Name of the table or view, or <table>.<column>.", personal=Harmless.OWN),
+        Column("version", TEXT, "Version of klaviyo-pg that made the change.", personal=Harmless.OWN),
+        Column("change", TEXT, "added table, added view, added column or changed view.", personal=Harmless.OWN),
+        Column("table_name", TEXT, "Name of the table or view.", personal=Harmless.OWN),
+        Column("column_name", TEXT, "Name of the column; null for a table or view.", personal=Harmless.OWN),
+    ),
+    primary_key=("changed_at", "name"),
+)

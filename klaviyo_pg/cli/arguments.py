@@ -217,10 +217,11 @@ _ALL = (
     Command(
         name="status",
         program=f"{PROGRAM} status",
-        summary="show the last run, and the progress of the backfill",
+        summary="show all accounts, their last runs and the progress of backfills",
         description="Show the last run of each account, and the progress of its backfill, from the warehouse's ledger.",
         examples=(
-            ("", "show all accounts"),
+            ("", "show a line for each account, and details where something is unfinished or wrong"),
+            ("--rows", "also show how many rows each table has, by account"),
             ("--coverage coverage.png", "also draw which days of each metric are loaded"),
             ("--max-age 26h", "exit with 1 if the last complete daily run, or the last read of events, is older"),
             ("--json", "print it as JSON, for a program that watches the warehouse"),

@@ -116,6 +116,7 @@ def status(parser: argparse.ArgumentParser) -> None:
         type=_age,
         help="exit with 1 and a sentence if complete daily runs or events are older, such as 26h or 2d",
     )
+    parser.add_argument("--rows", action="store_true", help="also count rows by table; large tables are estimated")
     parser.add_argument("--json", action="store_true", help="print everything as one JSON document, for programs")
 
 

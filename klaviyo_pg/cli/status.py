@@ -1,144 +1,116 @@
-"""The command `status`: the last run of each account, how recent its data is, and the progress of its backfill."""
+"""The command `status`: an overview of the accounts, and the details of those that have something unfinished."""
 
 import json
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from klaviyo_pg.catalogue import DATA, STORED
+from klaviyo_pg.cli.account_state import AccountState, age, document, read, staleness
+from klaviyo_pg.cli.overview import columns, overview
 from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.warehouse import chosen_accounts, open_warehouse
 from klaviyo_pg.errors import BadSettings, KlaviyoPgError
 from klaviyo_pg.foreign import LONGEST_MESSAGE, printable
 from klaviyo_pg.plurals import counted
-from klaviyo_pg.postgres import accounts, backfill_ledger, erase, lookups, reconciliation, run_ledger
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.recency import Recency, recency
 from klaviyo_pg.postgres.run_ledger import LastRun
+from klaviyo_pg.postgres.stored_rows import StoredRows, count_rows
 from pipeline import coverage
-from pipeline.backfill.chunking import Summary, summaries
-from pipeline.reconcile.compare import summary
 
 _IMAGES = (".png", ".svg")
-_HOUR = timedelta(hours=1)
-
-
-class _State(NamedTuple):
-    """An account as the ledger has it. Each line of its history is a metric with its name."""
-
-    name: str
-    last_run: LastRun | None
-    recency: Recency
-    differences: str | None
-    erasing: int
-    is_being_removed: bool
-    history: Sequence[tuple[str, Summary]]
-    has_backfill_run: bool
+_MAX_AGE = timedelta(hours=26)  # a day, and two hours for a run that starts later or takes longer
+Chosen = Sequence[tuple[str, Account]]
+"""Accounts with their names."""
 
 
 def status(arguments: Namespace) -> int:
-    """Show the state of each account. Raises KlaviyoPgError if one is older than `max_age`."""
+    """Show the state of each account. Raises KlaviyoPgError if one is older than the argument `max_age`."""
     settings, file = check_settings(), arguments.coverage
+    zone, now = ZoneInfo(settings.display_timezone), datetime.now(UTC)
     if file and file.suffix not in _IMAGES:
         raise BadSettings(f"--coverage {file}: the name must end in {' or '.join(_IMAGES)}.")
     with open_warehouse(settings) as connection:
-        shown = chosen_accounts(connection, settings.warehouse_schema, arguments.integration)
-        if file and len(shown) != 1:
-            raise BadSettings(f"--coverage draws one account, and there are {len(shown)}. Choose one: --integration.")
-        states = [_state(name, account) for name, account in shown]
-        stale = {state.name: _stale(state, arguments.max_age, datetime.now(UTC)) for state in states}
+        chosen = chosen_accounts(connection, settings.warehouse_schema, arguments.integration)
+        if file and len(chosen) != 1:
+            raise BadSettings(f"--coverage draws one account, and there are {len(chosen)}. Choose one: --integration.")
+        states = [read(name, account) for name, account in chosen]
+        max_age = arguments.max_age or _MAX_AGE
+        stale = {state.name: text for state in states if (text := staleness(state, max_age, now))}
+        rows = count_rows(chosen[0][1], (*DATA, *STORED)) if arguments.rows else None
         if arguments.json:
-            print(json.dumps([_document(state, stale[state.name]) for state in states], indent=2))
+            print(json.dumps(_documents(chosen, states, stale, rows), indent=2))
         elif not settings.quiet:
+            if len(states) > 1:
+                print("\n".join(overview(states, stale, max_age, zone, now)))
             for state in states:
-                _show(state, ZoneInfo(settings.display_timezone))
+                if len(states) == 1 or state.needs_attention or state.name in stale:
+                    _show(state, stale, zone, now, is_chosen=len(states) == 1)
+            if rows:
+                print("\n".join(_row_lines(chosen, rows)))
         if file:
-            _draw(file, *shown[0], settings.events_kept_since, prints=not arguments.json)
-    if sentences := list(filter(None, stale.values())):
-        raise KlaviyoPgError(" ".join(sentences))
+            _draw(file, *chosen[0], settings.events_kept_since, prints=not arguments.json)
+    if stale and arguments.max_age:
+        raise KlaviyoPgError(" ".join(stale.values()))
     return 0
 
 
-def _state(name: str, account: Account) -> _State:
-    names = {row.id: row.name for row in lookups.metrics(account)}
-    days = reconciliation.differences(account)
-    found = sorted(summaries(backfill_ledger.chunks(account)), key=lambda row: -row.expected)
-    return _State(
-        name,
-        last_run=run_ledger.last_run(account),
-        recency=recency(account, name),
-        differences=summary(days) if days else None,
-        erasing=erase.pending(account),
-        is_being_removed=not accounts.stays(account),
-        history=[(printable(names.get(row.metric_id) or row.metric_id), row) for row in found],
-        has_backfill_run=run_ledger.last_run(account, "backfill") is not None,
-    )
+def _documents(
+    chosen: Chosen, states: Sequence[AccountState], stale: Mapping[str, str], rows: StoredRows | None
+) -> list[dict[str, object]]:
+    """Return each account as values for JSON, with its rows by table if they were counted."""
+    return [
+        document(state, stale.get(state.name), rows and _rows_of(account, rows))
+        for (_, account), state in zip(chosen, states, strict=True)
+    ]
 
 
-def _stale(state: _State, max_age: timedelta | None, now: datetime) -> str | None:
-    """Return a sentence about what is older than `max_age`; None if nothing is, or if it does not matter."""
-    if max_age is None:
-        return None
-    run, data = state.recency
-    if run is None:
-        return f"{state.name} is stale: no daily run has been complete yet."
-    if now - run > max_age:
-        return f"{state.name} is stale: the last complete daily run finished {_age(now - run)} ago."
-    if data is not None and now - data > max_age:
-        return f"{state.name} is stale: its events were last read {_age(now - data)} ago."
-    return None
-
-
-def _age(age: timedelta) -> str:
-    return f"{age / _HOUR:,.1f} hours"
-
-
-def _document(state: _State, stale: str | None) -> dict[str, object]:
-    """Return the state of an account as values for JSON. Missing values are null, and times are in UTC."""
-    last = state.last_run
+def _rows_of(account: Account, rows: StoredRows) -> dict[str, dict[str, object]]:
     return {
-        "integration": state.name,
-        "last_run": last and {**last._asdict(), "started_at": _utc(last.started_at)},
-        "last_complete_run": _utc(state.recency.last_complete_run),
-        "events_read_to": _utc(state.recency.events_read_to),
-        "stale": stale,
-        "differences": state.differences,
-        "people_being_erased": state.erasing,
-        "is_being_removed": state.is_being_removed,
-        "history": [{"metric": name, **row._asdict()} for name, row in state.history],
+        table: {"rows": number, "is_estimated": table in rows.estimated}
+        for table, number in sorted(rows.by_account.get(account.integration_id, {}).items())
     }
 
 
-def _utc(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="seconds")
+def _row_lines(chosen: Chosen, rows: StoredRows) -> Iterator[str]:
+    """Yield a line for each account and table that has rows of it."""
+    lines = [
+        (printable(name), table, f"about {number:,}" if table in rows.estimated else f"{number:,}", "")
+        for name, account in chosen
+        for table, number in sorted(rows.by_account.get(account.integration_id, {}).items())
+    ]
+    yield from ("", *columns([("account", "table", "rows", ""), *lines], left=2))
 
 
-def _show(state: _State, zone: ZoneInfo) -> None:
-    for line in _lines(state, zone):
+def _show(state: AccountState, stale: Mapping[str, str], zone: ZoneInfo, now: datetime, is_chosen: bool) -> None:
+    for line in _lines(state, stale.get(state.name), zone, now):
         print(line)
-    if state.history:
+    if state.history and (is_chosen or state.has_unfinished_history):
         Console().print(_table(state))
-    elif state.has_backfill_run:
+    elif state.has_backfill_run and not state.history:
         print(
             f"{state.name}: no history is planned, because the last backfill ended before it had planned any. Rerun it "
             "to resume. Events that are loaded stay."
         )
-    else:
+    elif is_chosen:
         print(f"{state.name}: no backfill yet.")
 
 
-def _lines(state: _State, zone: ZoneInfo) -> Iterator[str]:
+def _lines(state: AccountState, stale: str | None, zone: ZoneInfo, now: datetime) -> Iterator[str]:
     if last := state.last_run:
-        started = f"{last.started_at.astimezone(zone):%Y-%m-%d %H:%M %Z}"
-        yield f"{state.name}: last run {last.flow}, {last.state}, started {started}"
+        yield f"{state.name}: last run {_run(last, zone)}"
         if last.message:
             yield printable(last.message, LONGEST_MESSAGE)
+    if stale:
+        yield stale
+    elif complete := state.recency.last_complete_run:
+        yield f"The last complete daily run finished {age(now - complete)} ago."
     if state.is_being_removed:
         yield f"Removing {state.name} is not finished. Run klaviyo-pg remove {state.name} to resume it."
     if state.differences:
@@ -148,7 +120,16 @@ def _lines(state: _State, zone: ZoneInfo) -> Iterator[str]:
         yield f"Erasing {people} is not finished. The next daily run does the rest, or klaviyo-pg erase."
 
 
-def _table(state: _State) -> Table:
+def _run(run: LastRun, zone: ZoneInfo) -> str:
+    started = f"{run.flow}, {run.state}, started {run.started_at.astimezone(zone):%Y-%m-%d %H:%M %Z}"
+    if run.duration is None:
+        return started
+    took = timedelta(seconds=round(run.duration.total_seconds()))
+    rows = f"{run.rows_read:,} rows read ({run.inserted:,} new, {run.updated:,} changed), {run.rejected:,} rejected"
+    return f"{started}, took {took}: {rows}"
+
+
+def _table(state: AccountState) -> Table:
     table = Table(title=escape(f"{state.name}: history"))
     # rarely, and few terminals have room for another column
     has_uncounted = any(row.loaded_uncounted for _, row in state.history)

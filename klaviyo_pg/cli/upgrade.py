@@ -41,7 +41,8 @@ def upgrade(arguments: Namespace) -> int:
             for table, columns in indexes:
                 with _shown(connection, other, f"{table.name}: index on {', '.join(columns)}"):
                     rebuild.build_index(connection, name, table, columns)
-        schema.upgrade_patiently(connection, name, storage, print)
+        for change in schema.upgrade_patiently(connection, name, storage, print):
+            print(change.sentence)
     print("The warehouse is up to date.")
     return 0
 

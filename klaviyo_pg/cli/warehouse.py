@@ -15,6 +15,8 @@ from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.environment import without_secrets
 from klaviyo_pg.errors import BadSettings, DatabaseUnusable, KlaviyoPgError
+from klaviyo_pg.foreign import printable
+from klaviyo_pg.plurals import named
 from klaviyo_pg.postgres import (
     accounts,
     address,
@@ -79,15 +81,13 @@ def warehouse_url(settings: Settings) -> str:
     return embedded.warehouse_url(settings)
 
 
-def no_account(
-    connection: Connection, schema_name: str, name: str | None, option: str = "--integration"
-) -> BadSettings:
+def no_account(connection: Connection, schema: str, name: str | None, option: str = "--integration") -> BadSettings:
     """Return the error that a warehouse has no account, or none of this name, which `option` has chosen."""
-    others = [each for each, _ in accounts.all_accounts(connection, schema_name)]
-    if name is None or not others:
-        return BadSettings(f"There are no accounts in the schema {schema_name} yet. Run a flow first.")
+    existing = [printable(each) for each, _ in accounts.all_accounts(connection, schema)]
+    if not existing:
+        return BadSettings(f"There are no accounts in the schema {schema} yet. Run a flow first.")
     return BadSettings(
-        f"There is no account {name} in the schema {schema_name}. Choose another {option}: {', '.join(others)}."
+        f"There is no account {name} in the schema {schema}. Choose another {option}: {named(existing)}."
     )
 
 

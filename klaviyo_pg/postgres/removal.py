@@ -14,22 +14,20 @@ from klaviyo_pg.errors import Busy
 from klaviyo_pg.postgres import accounts, claims, erase, idle, touched
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.partitions import Partition, stored_partitions
+from klaviyo_pg.postgres.stored_rows import count_rows
 
 CLAIM = "removal"
 """Claimed by the process that removes the account."""
 PAGES_AT_ONCE = 512
 """Pages in one transaction: 4 MB, which are about 8,000 events."""
-_SAMPLED_PAGES = 1_000  # of a table or partition whose rows are estimated
 
 _FIRST = (bookkeeping.BACKFILL_CHUNKS,)  # nothing is loaded for a chunk that is not in the ledger
 _LAST = (bookkeeping.TOUCHED, bookkeeping.MART_CHANGES)  # triggers fill them while others are deleted from
 _BY_NAME = (bookkeeping.RATE_LIMITS, bookkeeping.PAGE_SIZES)
-_OWN = (*_FIRST, *_LAST, *_BY_NAME, bookkeeping.INTEGRATIONS)
+_OF_ALL = (bookkeeping.SCHEMA_CHANGES,)  # accounts
+_OWN = (*_FIRST, *_LAST, *_BY_NAME, *_OF_ALL, bookkeeping.INTEGRATIONS)
 _ORDER = (*_FIRST, *(table for table in TABLES if table not in _OWN), *_LAST)
 
-_COUNT = """
-SELECT count(*) FILTER (WHERE esp_integration_id = %(account)s) FROM {} TABLESAMPLE SYSTEM (%(percent)s)
-"""
 # An index on the account would be read from its beginning for each range.
 _BY_PAGE = """
 SELECT set_config(name, 'off', true)
@@ -76,18 +74,7 @@ def record(account: Account) -> None:
 
 def estimate(account: Account) -> Counter[str]:
     """Estimate the rows of the account, by table. Small tables and partitions are counted."""
-    rows: Counter[str] = Counter()
-    for part in _parts(account):
-        rows[part.table.name] += _estimated(account, part)
-    return rows
-
-
-def _estimated(account: Account, part: Partition) -> int:
-    if not part.pages:
-        return 0
-    share = min(1.0, _SAMPLED_PAGES / part.pages)
-    rows = int(account.scalar(SQL(_COUNT).format(part.identifier), percent=100 * share))
-    return round(rows / share)
+    return Counter(count_rows(account, _ORDER).by_account.get(account.integration_id))
 
 
 def ranges(account: Account) -> list[PageRange]:

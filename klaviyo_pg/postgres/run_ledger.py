@@ -45,12 +45,27 @@ class StartedRun(NamedTuple):
 
 
 class LastRun(NamedTuple):
-    """The run that started last: its flow, its state, when it started (UTC), and its message."""
+    """The run that started last, when it started or was last resumed, and the rows that it counted in all tables.
+
+    `finished_at` is None while it is in progress, and after its process was killed until the next run begins. Times are
+    in UTC.
+    """
 
     flow: str
     state: RunState
     started_at: datetime
+    finished_at: datetime | None
     message: str | None
+    requests: int
+    rows_read: int
+    inserted: int
+    updated: int
+    rejected: int
+
+    @property
+    def duration(self) -> timedelta | None:
+        """The time since it was last resumed; None if it has not finished."""
+        return None if self.finished_at is None else self.finished_at - self.started_at
 
 
 class Traffic(Protocol):
@@ -237,12 +252,37 @@ def last_duration(account: Account, flow: str, selection: str) -> timedelta | No
 def last_run(account: Account, flow: str | None = None) -> LastRun | None:
     """Return the run of the account, or of one of its flows, that started last; None if there was none."""
     row = account.execute(
-        "SELECT flow, state, started_at, message FROM {} WHERE esp_integration_id = %(account)s"
+        "SELECT flow, state, started_at, finished_at, message, coalesce(requests, 0), rows.* FROM {} AS run"
+        " CROSS JOIN LATERAL (SELECT coalesce(sum(rows_read), 0)::bigint, coalesce(sum(inserted), 0)::bigint,"
+        " coalesce(sum(updated), 0)::bigint, coalesce(sum(rejected), 0)::bigint FROM {} AS counts"
+        " WHERE counts.run_id = run.run_id) AS rows WHERE esp_integration_id = %(account)s"
         " AND flow = coalesce(%(flow)s, flow) ORDER BY started_at DESC LIMIT 1",
         bookkeeping.RUNS,
+        bookkeeping.RUN_TABLES,
         flow=flow,
     ).fetchone()
-    return None if row is None else LastRun(row[0], RunState(row[1]), row[2].astimezone(UTC), row[3])
+    if row is None:
+        return None
+    flow, state, started_at, finished_at, *others = row
+    return LastRun(flow, RunState(state), started_at.astimezone(UTC), _utc(finished_at), *others)
+
+
+def last_limited_run(account: Account) -> datetime | None:
+    """Return when the last daily run finished that arguments had limited; None if there was no such run.
+
+    It counts if it left nothing out of what it was to read.
+    """
+    row = account.execute(
+        "SELECT max(finished_at) FROM {} WHERE esp_integration_id = %(account)s AND flow = 'daily' AND is_limited"
+        " AND state = ANY(%(finished)s)",
+        bookkeeping.RUNS,
+        finished=list(FINISHED),
+    ).fetchone()
+    return None if row is None else _utc(row[0])
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.astimezone(UTC)
 
 
 def add_requests(account: Account, run_id: str, traffic: Traffic) -> None:

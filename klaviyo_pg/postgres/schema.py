@@ -9,7 +9,7 @@ from psycopg import Connection, errors
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from klaviyo_pg import schemas
-from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View, events, membership
+from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View, bookkeeping, events, membership
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres import (
     all_events,
@@ -22,11 +22,13 @@ from klaviyo_pg.postgres import (
     push_tokens,
     queries,
     revenue,
+    schema_changes,
     stored_marts,
     time_zones,
     touched,
 )
 from klaviyo_pg.postgres.patience import OnProgress
+from klaviyo_pg.postgres.schema_changes import SchemaChange
 from klaviyo_pg.postgres.schema_lock import change_patiently, changing
 from klaviyo_pg.postgres.statements import place, qualified, shown
 from klaviyo_pg.settings import Settings
@@ -54,6 +56,11 @@ _RECORDED = """
     WHERE n.nspname = %s AND c.relkind = 'v' AND r.rulename = '_RETURN'
 """
 _RECORD = "klaviyo-pg:"
+_VIEW_COLUMNS = """
+    SELECT c.relname, array_agg(a.attname::text) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+    WHERE n.nspname = %s AND c.relkind = 'v' GROUP BY 1
+"""
 _COMMENTS = """
     SELECT c.relname, a.attname, d.description
     FROM pg_description d JOIN pg_class c ON c.oid = d.objoid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -107,8 +114,10 @@ def storage_of(settings: Settings) -> Storage:
     return Storage(settings.event_partitions == "month", settings.event_indexes, bool(settings.stored_marts))
 
 
-def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> None:
+def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> list[SchemaChange]:
     """Create the schemas, tables, columns, indexes, triggers and views that are missing, and set comments that differ.
+
+    Return, and record in `schema_changes`, what that changes for readers; nothing if the warehouse is new.
 
     Internal tables that an earlier version created in the schema `schema` are moved into the one for them. Everything
     happens in the caller's transaction. A warehouse that is up to date is not written to. `storage` says how event
@@ -120,23 +129,24 @@ def upgrade(connection: Connection, schema: str, storage: Storage = PLAIN) -> No
     session uses a table that has to be changed: all who came later would have to wait as well.
     """
     with changing(connection, schemas.both(schema)):
-        _upgrade(connection, schema, storage)
+        return _upgrade(connection, schema, storage)
 
 
-def upgrade_patiently(connection: Connection, schema: str, storage: Storage, report: OnProgress) -> None:
+def upgrade_patiently(connection: Connection, schema: str, storage: Storage, report: OnProgress) -> list[SchemaChange]:
     """Upgrade in one transaction. While tables are in use, let others use them, and try again.
 
     Raises TablesInUse if they are in use for minutes, and DatabaseUnusable as `upgrade` does.
     """
-    change_patiently(connection, partial(upgrade, connection, schema, storage), report)
+    return change_patiently(connection, partial(upgrade, connection, schema, storage), report)
 
 
-def _upgrade(connection: Connection, schema: str, storage: Storage) -> None:
+def _upgrade(connection: Connection, schema: str, storage: Storage) -> list[SchemaChange]:
     for name in _missing_schemas(connection, schema):
         connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(name)))
     existing = _with_internal_moved(connection, schema, columns(connection, schema))
     check_storage(connection, schema, storage)
     _check_keys(connection, schema)
+    changes = list(schema_changes.of_tables(schema, existing))
     created = list(missing(schema, existing, storage=storage))
     for statement in created:
         connection.execute(statement)
@@ -150,8 +160,12 @@ def _upgrade(connection: Connection, schema: str, storage: Storage) -> None:
     touched.install(connection, schema)
     if storage.stores_marts:
         stored_marts.install(connection, schema)
-    _define_views(connection, schema, trusts_records=not created)
+    of_views = list(_define_views(connection, schema, trusts_records=not created))
     comment(connection, schema)
+    if place(schema, bookkeeping.INTEGRATIONS) not in existing:
+        return []
+    schema_changes.record(connection, schema, changes + of_views)
+    return changes + of_views
 
 
 def _missing_schemas(connection: Connection, schema: str) -> list[str]:
@@ -278,8 +292,8 @@ def missing_indexes(
                 yield definitions.create_index(schema, table, columns)
 
 
-def _define_views(connection: Connection, schema: str, trusts_records: bool) -> None:
-    """Create the views that are missing, and replace those that differ.
+def _define_views(connection: Connection, schema: str, trusts_records: bool) -> Iterator[SchemaChange]:
+    """Create the views that are missing, replace those that differ, and yield what that changes.
 
     Postgres takes milliseconds to parse a view for a comparison. So a comment on the rule of each view records its
     query, and how it is stored. If both are unchanged, it is up to date, unless a table or column was renamed: views
@@ -290,10 +304,17 @@ def _define_views(connection: Connection, schema: str, trusts_records: bool) -> 
     recorded = _records(connection, schema, digests) if trusts_records else ()
     current = {name for name, stored, comment, _ in recorded if stored == comment}
     outdated = [view for view in VIEWS if view.name not in current]
+    existing = _view_columns(connection, schema) if outdated else {}
     for view in outdated:
-        _define(connection, schema, view, queries[view.name])
+        if _define(connection, schema, view, queries[view.name]):
+            yield from schema_changes.of_view(view, existing.get(view.name, ()))
     if outdated:
         _record(connection, schema, digests)
+
+
+def _view_columns(connection: Connection, schema: str) -> dict[str, list[str]]:
+    """Return the names of the columns of the views in a schema."""
+    return dict(connection.execute(_VIEW_COLUMNS, [schema]).fetchall())
 
 
 def _record(connection: Connection, schema: str, digests: Mapping[str, str]) -> None:
@@ -313,19 +334,20 @@ def _records(
             yield name, f"{_RECORD} {digests[name]} {stored}", comment, is_owned
 
 
-def _define(connection: Connection, schema: str, view: View, query: Composed) -> None:
-    """Create a view, or replace it if its definition differs. Objects that depend on it stay.
+def _define(connection: Connection, schema: str, view: View, query: Composed) -> bool:
+    """Create a view, or replace it if its definition differs. Objects that depend on it stay. Return if that was so.
 
     Raises DatabaseUnusable if the user has something else with this name, or the view is that of a later version.
     """
     name = qualified(schema, view)
     if is_defined(connection, name, query):
-        return
+        return False
     try:
         with connection.transaction():
             connection.execute(SQL("CREATE OR REPLACE VIEW {} AS {}").format(name, query))
     except (errors.WrongObjectType, errors.InvalidTableDefinition) as error:
         raise _not_replaceable(connection, schema, view, str(error.diag.message_primary)) from None
+    return True
 
 
 def _not_replaceable(connection: Connection, schema: str, view: View, detail: str) -> DatabaseUnusable:

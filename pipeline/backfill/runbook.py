@@ -12,6 +12,7 @@ from pipeline.backfill.chunking import Summary, sentences, summaries
 from pipeline.backfill.plan import Plan, metrics_of, plan
 from pipeline.backfill.side_by_side import ReadPlan, read_history
 from pipeline.job import Job, read
+from pipeline.new_metrics import new_metrics_noted
 from pipeline.plan import MOST_WAITING, people_chunks, unread_dimension_chunks
 from pipeline.reconcile.compare import COUNTS_DELAY
 from pipeline.streams.dimensions import LISTS, METRICS
@@ -40,7 +41,8 @@ def backfill(
     window = history_window(job.run.as_of, start, end, job.run.settings.events_kept_since)
     read_to = job.transact(watermarks.read)
     reasons, streams = job.session.dialect.exclusion_reasons, selection_of(job.run.settings).streams
-    read(job, "Metrics and lists", unread_dimension_chunks(read_to, {METRICS.name, LISTS.name}, reasons, streams))
+    with new_metrics_noted(job):
+        read(job, "Metrics and lists", unread_dimension_chunks(read_to, {METRICS.name, LISTS.name}, reasons, streams))
     planned = Plan(()) if job.tally.must_stop else _planned(job, window, restart)
     if not planned.selects_metrics:
         job.tally.add_notes(_NO_HISTORY)

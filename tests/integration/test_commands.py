@@ -105,7 +105,11 @@ def test_status_draws_the_coverage(command: Any, integration_id: str, tmp_path: 
 def test_status_without_a_backfill(command: Any, integration_id: str) -> None:
     """Without a backfill, status says so instead of printing an empty table."""
     ran = command("status")
-    assert (ran.returncode, ran.stdout) == (0, "shop: no backfill yet.\n")
+    assert ran.returncode == 0
+    assert ran.stdout.splitlines() == [
+        "shop is stale: no daily run has been complete yet.",
+        "shop: no backfill yet.",
+    ]
 
 
 def test_status_shows_what_the_last_run_reported(
@@ -122,9 +126,12 @@ def test_status_shows_what_the_last_run_reported(
         for length in (1, 24)
     )
     reconciliation.write(account, [hour, day], {}, now)
+    connection.execute("UPDATE runs SET finished_at = started_at + interval '754.4 seconds'")
+    run_ledger.add_counts(account, run.run_id, {"opens": {"rows_read": 1_009, "inserted": 8, "rejected": 1}})
     lines = command("status").stdout.splitlines()
-    assert lines[:3] == [
-        "shop: last run daily, complete with differences, started 2026-07-01 12:00 UTC",
+    assert lines[:2] + lines[3:4] == [
+        "shop: last run daily, complete with differences, started 2026-07-01 12:00 UTC, took 0:12:34: 1,009 rows read "
+        "(8 new, 0 changed), 1 rejected",
         "Counts differ.",
         "1 day differs: the source counts 1,008 events, the warehouse has 8. See the table reconciliation.",
     ]
@@ -262,7 +269,7 @@ def test_rename_gives_an_account_another_name(
     accounts.register(connection, "klaviyo", "taken", None)
     for arguments, sentence in [
         (("shop", "taken"), "There is an account taken in the schema klaviyo already. Choose another name."),
-        (("absent", "x"), "There is no account absent in the schema klaviyo. Choose another name: shop, taken."),
+        (("absent", "x"), "There is no account absent in the schema klaviyo. Choose another name: shop and taken."),
         (("shop", " "), "The new name must not be blank."),
     ]:
         refused = command("rename", *arguments)

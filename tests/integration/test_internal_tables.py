@@ -144,7 +144,7 @@ def test_a_command_that_only_reads_names_the_command_that_upgrades(
     accounts.register(connection, SCHEMA, "shop", None)
     monkeypatch.setenv("DATABASE_URL", url_of(database))
     with pytest.raises(DatabaseUnusable, match=r"created by an earlier version\. Run klaviyo-pg upgrade first\.$"):
-        status(argparse.Namespace(coverage=None, integration=None, json=False, max_age=None))
+        status(argparse.Namespace(coverage=None, integration=None, json=False, max_age=None, rows=False))
 
 
 def test_a_command_that_only_reads_does_so_too_where_a_column_is_missing(
@@ -154,6 +154,6 @@ def test_a_command_that_only_reads_does_so_too_where_a_column_is_missing(
     connection.execute("ALTER TABLE backfill_chunks DROP COLUMN planned_by")
     monkeypatch.setenv("DATABASE_URL", url_of(database))
     with pytest.raises(DatabaseUnusable, match=r"created by an earlier version\. Run klaviyo-pg upgrade first\.$"):
-        status(argparse.Namespace(coverage=None, integration=None, json=False, max_age=None))
+        status(argparse.Namespace(coverage=None, integration=None, json=False, max_age=None, rows=False))
     upgrade(connection)
-    assert status(argparse.Namespace(coverage=None, integration=None, json=False, max_age=None)) == 0
+    assert status(argparse.Namespace(coverage=None, integration=None, json=False, max_age=None, rows=False)) == 0

@@ -131,8 +131,14 @@ def test_states_are_stored_as_their_values(account: Account, state: RunState) ->
 def test_the_last_run_of_an_account_is_the_one_that_started_last(account: Account) -> None:
     assert run_ledger.last_run(account) is None
     for flow, days in (("daily", 1), ("backfill", 2), ("reconcile", 0)):
-        open_run(account, flow=flow, now=NOON + days * DAY)
-    assert run_ledger.last_run(account) == ("backfill", RunState.RUNNING, NOON + 2 * DAY, None)
+        opened = open_run(account, flow=flow, now=NOON + days * DAY)
+        counts = {"opens": {"rows_read": 2 + days, "inserted": 1}, "sends": {"rows_read": 1}}
+        run_ledger.add_counts(account, opened.run_id, counts)
+    last = run_ledger.last_run(account)
+    assert last is not None
+    assert (last.flow, last.state, last.started_at) == ("backfill", RunState.RUNNING, NOON + 2 * DAY)
+    assert (last.rows_read, last.inserted, last.updated, last.rejected) == (5, 1, 0, 0)
+    assert (last.message, last.finished_at, last.duration) == (None, None, None)
     assert run_ledger.last_run(Account(account.connection, SCHEMA, "two")) is None
 
 

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Composed
 
-from klaviyo_pg import schemas
+from klaviyo_pg import __version__, schemas
 from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres import marts, schema
@@ -110,6 +110,40 @@ def test_missing_columns_and_tables_are_created_without_losing_rows(database: st
         ).fetchone()
     assert rows == [("k", "p1", "a@example.com", None, "mine")]
     assert comment == ("City.",)
+
+
+def changes(connection: psycopg.Connection) -> list[tuple[str, str, str, str | None]]:
+    """Return what the table of changes has, without times."""
+    query = "SELECT version, change, table_name, column_name FROM klaviyo.schema_changes ORDER BY name"
+    return connection.execute(query).fetchall()
+
+
+def test_what_an_upgrade_adds_is_returned_and_recorded(database: str) -> None:
+    """Internal tables are left out. A new warehouse, and one that is up to date, have no changes."""
+    with psycopg.connect(database) as connection:
+        assert (schema.upgrade(connection, "klaviyo"), changes(connection)) == ([], [])
+        connection.execute("ALTER TABLE klaviyo.images DROP COLUMN name")
+        connection.execute("DROP TABLE klaviyo.coupons, klaviyo_internal.page_sizes")
+        connection.execute("DROP VIEW klaviyo.freshness, klaviyo.usable_push_tokens CASCADE")
+        connection.execute(
+            "CREATE VIEW klaviyo.freshness AS"
+            " SELECT name AS integration, NULL::text AS stream FROM klaviyo.integrations"
+        )
+    with psycopg.connect(database) as connection:
+        found = schema.upgrade(connection, "klaviyo")
+        assert {
+            "Added the column images.name.",
+            "Added the table coupons.",
+            "Added the view usable_push_tokens.",
+            "Added the column freshness.watermark.",
+        } <= {each.sentence for each in found}
+        recorded = changes(connection)
+        assert sorted(recorded, key=str) == sorted(
+            [(__version__, each.change.value, each.table, each.column) for each in found], key=str
+        )
+        assert "page_sizes" not in {table for _, _, table, _ in recorded}
+        assert schema.upgrade(connection, "klaviyo") == []
+        assert changes(connection) == recorded
 
 
 def test_a_column_of_another_type_is_reported_and_nothing_is_changed(database: str) -> None:
@@ -269,3 +303,4 @@ def test_a_view_that_someone_has_replaced_is_replaced_again(database: str) -> No
     upgrade(database)
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT pg_get_viewdef('klaviyo.list_growth'::regclass)").fetchall() == [(before,)]
+        assert changes(connection) == [(__version__, "changed view", "list_growth", None)]

@@ -110,7 +110,7 @@ def test_an_account_is_stale_although_limited_runs_finish_well(monkeypatch: pyte
     """Their event is not one that the automation waits for."""
     emitted: list[str] = []
     monkeypatch.setattr(run_events, "emit_event", lambda event, **_: emitted.append(event))
-    run_events.announce("daily", RunReport("id", "shop", RunState.COMPLETE, (), 0, is_limited=True), False)
+    run_events.announce("daily", RunReport("id", "shop", RunState.COMPLETE, (), 0, is_limited=True), Tally())
     assert emitted == ["klaviyo-pg.daily.limited.complete"]
     assert not set(emitted) & set(expected_by("klaviyo-stale"))
 
@@ -137,7 +137,7 @@ def test_the_end_of_a_run_is_an_event_of_its_account(
     if error is not None:
         tally.add_error(error)
     report = RunReport("id", "shop-de", tally.state, tuple(tally.sentences), tally.exit_code)
-    run_events.announce("daily", report, tally.is_quota_used_up)
+    run_events.announce("daily", report, tally)
     assert [event["event"] for event in emitted] == names
     for event in emitted:
         assert event["resource"] == {
@@ -145,6 +145,17 @@ def test_the_end_of_a_run_is_an_event_of_its_account(
             "prefect.resource.name": "shop-de",
         }
         assert event["payload"] == {"flow": "daily", "run_id": "id", "message": str(error or "")}
+
+
+def test_new_metrics_are_an_event_of_their_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    emitted: dict[str, Any] = {}
+    monkeypatch.setattr(run_events, "emit_event", lambda event, payload, **_: emitted.update({event: payload}))
+    tally = Tally()
+    tally.add_new_metrics([f"Metric {number}" for number in range(1, 8)])
+    run_events.announce("daily", RunReport("id", "shop", tally.state, tuple(tally.sentences), 0), tally)
+    assert list(emitted) == ["klaviyo-pg.daily.complete", "klaviyo-pg.new-metrics"]
+    sentence = "New metrics: Metric 1, Metric 2, Metric 3, Metric 4, Metric 5 and 2 others."
+    assert emitted["klaviyo-pg.new-metrics"]["message"] == sentence
 
 
 def test_a_quota_that_is_used_up_has_an_automation() -> None:

@@ -163,13 +163,32 @@ def test_events_of_unlisted_metrics_are_stored_and_move_later(warehouse: Warehou
 
 
 def test_a_metric_that_appears_later_is_read_from_its_beginning(warehouse: Warehouse, shop: FakeAccount) -> None:
-    """It is read alone, because the others begin at their watermark."""
-    warehouse.daily()
+    """It is read alone, because the others begin at their watermark. The run that meets it first names it."""
+    assert warehouse.daily().sentences == []
     shop.add_metric("CLICK", "Clicked Email")
     shop.add_events("CLICK", days_ago(6), days_ago(1))
-    warehouse.daily()
+    assert warehouse.daily().sentences == ["New metric: Clicked Email."]
+    assert warehouse.daily().sentences == []
     assert len(warehouse.column("SELECT id FROM clicks")) == 2
     assert "events/CLICK" in warehouse.watermarks()
+
+
+def test_any_flow_names_the_metrics_that_it_meets_first(warehouse: Warehouse, shop: FakeAccount) -> None:
+    warehouse.daily()
+    shop.add_metric("A", "Viewed Shop")
+    assert warehouse.reconcile().sentences == ["New metric: Viewed Shop."]
+    shop.add_metric("B", "Back in Stock")
+    assert warehouse.backfill(days_ago(2)).sentences == ["New metric: Back in Stock."]
+    assert warehouse.daily().sentences == []
+
+
+def test_a_run_logs_what_its_upgrade_has_added(warehouse: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
+    warehouse.daily()
+    warehouse.execute("ALTER TABLE images DROP COLUMN name")
+    with caplog.at_level("INFO"):
+        assert warehouse.daily().sentences == []
+    assert "Added the column images.name." in caplog.messages
+    assert warehouse.rows("SELECT change, name FROM schema_changes") == [("added column", "images.name")]
 
 
 def test_deleted_metrics_are_not_read(warehouse: Warehouse, shop: FakeAccount) -> None:

@@ -47,7 +47,8 @@ def test_metrics_that_were_left_out_before_have_a_note(warehouse: Warehouse, sho
     shop.metrics.append(Metric("NEW", "New", None, days_ago(1), days_ago(1)))
     shop.add_events("NEW", days_ago(1))
     ran = warehouse.daily()
-    [note] = ran.sentences
+    new, note = ran.sentences
+    assert new == "New metric: New."
     assert "'Opened Email' is read for the first time" in note
     assert ran.state == "complete"
     assert warehouse.daily().sentences == []

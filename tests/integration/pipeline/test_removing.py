@@ -11,7 +11,7 @@ from klaviyo_pg.catalogue.stored_marts import STORED_MARTS
 from klaviyo_pg.cli.remove import remove as remove_command
 from klaviyo_pg.cli.views import views
 from klaviyo_pg.errors import BadSettings, Busy, DatabaseAway, DatabaseUnusable
-from klaviyo_pg.postgres import claims, erase, removal
+from klaviyo_pg.postgres import claims, erase, removal, stored_rows
 from klaviyo_pg.postgres.account import Account
 from pipeline.runs import transact
 from tests.driver import PATIENCE
@@ -77,7 +77,7 @@ def test_estimates_are_exact_for_small_tables(warehouse: Warehouse, offboarded: 
 
 def test_large_tables_are_sampled(warehouse: Warehouse, offboarded: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     """The estimate is what the sample has, for all pages."""
-    monkeypatch.setattr(removal, "_SAMPLED_PAGES", 60)
+    monkeypatch.setattr(stored_rows, "_SAMPLED_PAGES", 60)
     result = warehouse.daily()
     integration_id = id_of(warehouse, "shop")
     warehouse.execute(
