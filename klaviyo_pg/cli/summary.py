@@ -29,9 +29,9 @@ from pipeline.outcome import RowCounts, RunFailed, RunReport, describe
 
 _COLUMNS = ("rows_read", "inserted", "updated", "unchanged", "rejected")
 _HISTORY_YEARS = 5  # for the suggested start of a backfill
-_TOP_CAMPAIGNS = (
-    "SELECT c.name, count(*) AS opens FROM {schema}.opens o JOIN {schema}.campaigns c USING (campaign_key, "
-    "esp_integration_id) GROUP BY c.name ORDER BY opens DESC LIMIT 10"
+_TOP_MESSAGES = (
+    "SELECT m.name, count(*) AS opens FROM {schema}.opens o JOIN {schema}.messages m ON m.message_key = o.campaign_key "
+    "AND m.esp_integration_id = o.esp_integration_id GROUP BY m.name ORDER BY opens DESC LIMIT 10"
 )
 _REJECTS = "SELECT table_name, reason, count(*) FROM {schema}.rejects GROUP BY 1, 2 ORDER BY 3 DESC"
 _DIFFERENCES = (
@@ -236,7 +236,7 @@ def _next_commands(
         )
     if not (settings.database_url or ledger.has_finished_before):
         yield "Look at the data:", f"{program} psql"
-        yield "or, for example:", _psql(program, _TOP_CAMPAIGNS.format(schema=schema))
+        yield "or, for example:", _psql(program, _TOP_MESSAGES.format(schema=schema))
 
 
 def _psql(program: str, query: str) -> str:
