@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from klaviyo_pg.settings import Settings
-from tasks import blocks
+from tasks import flow_settings
 from tests.driver import ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -131,8 +131,8 @@ def test_a_deployed_run_names_misspelled_settings(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """In a container, .env becomes the environment, in which unknown names are not refused."""
-    monkeypatch.setattr(blocks, "get_run_logger", lambda: logging.getLogger("test"))
+    monkeypatch.setattr(flow_settings, "get_run_logger", lambda: logging.getLogger("test"))
     monkeypatch.setenv("PERSONAL_DATE", "hash")
-    blocks.settings_from(None, None, klaviyo_api_key="pk_none", database_url="postgresql://localhost/none")
+    flow_settings.settings_from(None, None, klaviyo_api_key="pk_none", database_url="postgresql://localhost/none")
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warning == "PERSONAL_DATE is not a setting and is ignored. Did you mean PERSONAL_DATA?"
