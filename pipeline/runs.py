@@ -17,7 +17,6 @@ import psycopg
 from klaviyo_pg import rows
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import BadSettings, ClaimLost, KlaviyoPgError, Stopped
-from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import accounts, claims, clock, commits, details, future, run_ledger, schema, schema_lock
 from klaviyo_pg.postgres.account import Account
@@ -26,6 +25,7 @@ from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.postgres.patience import repeated
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
+from klaviyo_pg.traffic import Traffic
 from pipeline import checks, kept_events
 from pipeline.batch import Batch, protect
 from pipeline.session import Session
