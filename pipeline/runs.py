@@ -20,7 +20,7 @@ from klaviyo_pg.errors import BadSettings, ClaimLost, KlaviyoPgError, Stopped
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import accounts, claims, clock, commits, details, future, run_ledger, schema, schema_lock
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.connect import means_missing_tables
+from klaviyo_pg.postgres.connect import tables_may_be_missing
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.postgres.patience import repeated
 from klaviyo_pg.settings import Settings
@@ -225,12 +225,9 @@ def _metrics_to_check(session: Session, described: rows.Account | None) -> check
         with session.database.transaction() as connection:
             return checks.metrics_to_check(connection, session.settings, described)
 
-    try:
+    with tables_may_be_missing():
         return session.database.wait_for(look_up, _LONGEST_OPENING)
-    except psycopg.Error as error:
-        if means_missing_tables(error):
-            return checks.MetricsToCheck()
-        raise
+    return checks.MetricsToCheck()
 
 
 def _registered(

@@ -14,7 +14,7 @@ from klaviyo_pg.postgres.connect import connect
 from klaviyo_pg.postgres.schema_lock import change_patiently
 from klaviyo_pg.settings import Settings
 from pipeline import spool
-from pipeline.removing import remove_account
+from pipeline.commands.removing import remove_account
 
 
 def remove(arguments: Namespace) -> int:

@@ -18,7 +18,7 @@ from klaviyo_pg.postgres.html_report import Answer, Consent, within
 from klaviyo_pg.postgres.reconciliation import Comparison
 from klaviyo_pg.states import CountState, RunState
 from klaviyo_pg.traffic import Traffic
-from pipeline.html_report import charts
+from pipeline.commands.html_report import charts
 from tests.integration.conftest import Merge
 from tests.runs import url_of
 

@@ -56,7 +56,7 @@ def test_deployments_get_the_variables_that_they_read() -> None:
 
 def test_the_report_gets_the_settings_that_it_reads() -> None:
     """With and without the prefix. The file .env would bring the API key along, which the report does not need."""
-    sources = [ROOT / "klaviyo_pg/cli/report.py", *(ROOT / "pipeline/html_report").glob("*.py")]
+    sources = [ROOT / "klaviyo_pg/cli/report.py", *(ROOT / "pipeline/commands/html_report").glob("*.py")]
     names = set(re.findall(r"\bsettings\.(\w+)", "".join(path.read_text("utf-8") for path in sources)))
     names = {name.replace("events_kept_since", "events_since") for name in names}
     assert names <= set(Settings.model_fields)

@@ -19,11 +19,14 @@ LAYERS = {
     "klaviyo_pg.postgres": (_VOCABULARY, "klaviyo_pg.catalogue"),
     "transforms": (_VOCABULARY, "klaviyo_pg.catalogue"),
     "pipeline": (_VOCABULARY, "klaviyo_pg.catalogue", "klaviyo_pg.klaviyo", "klaviyo_pg.postgres", "transforms"),
+    "pipeline.commands": (
+        *(_VOCABULARY, "klaviyo_pg.catalogue", "klaviyo_pg.klaviyo", "klaviyo_pg.postgres", "transforms", "pipeline"),
+    ),
     "tasks": (_VOCABULARY, "klaviyo_pg.postgres", "transforms", "pipeline"),
     "flows": (_VOCABULARY, "pipeline", "tasks"),
     _CLI: (
         *(_VOCABULARY, "klaviyo_pg.catalogue", "klaviyo_pg.klaviyo", "klaviyo_pg.postgres"),
-        *("pipeline", "tasks", "flows", "sandbox"),
+        *("pipeline", "pipeline.commands", "tasks", "flows", "sandbox"),
     ),
 }
 """Each package, and the packages that it may import. Programs (`if __name__ == "__main__"`) belong to no package."""
@@ -32,13 +35,13 @@ LIBRARIES = {
     "prefect_sqlalchemy": ("tasks",),
     "requests": ("klaviyo_pg.klaviyo", "sandbox"),
     "pyrate_limiter": ("klaviyo_pg.klaviyo", "klaviyo_pg.postgres", "pipeline"),
-    "psycopg": ("klaviyo_pg.postgres", "pipeline", _CLI),
+    "psycopg": ("klaviyo_pg.postgres", "pipeline", "pipeline.commands", _CLI),
     "sqlalchemy": ("klaviyo_pg.postgres",),
     "polars": ("klaviyo_pg.catalogue", "klaviyo_pg.postgres", "transforms", "pipeline"),
     "pydantic_settings": (_VOCABULARY,),
     "rich": ("tasks", _CLI),
-    "matplotlib": ("pipeline",),
-    "jinja2": ("pipeline",),
+    "matplotlib": ("pipeline", "pipeline.commands"),
+    "jinja2": ("pipeline.commands",),
     "argparse": (_CLI, "sandbox"),
 }
 """Libraries, and the packages that may import them."""
