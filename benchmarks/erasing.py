@@ -20,11 +20,11 @@ from benchmarks.comparison import table as table_of
 from benchmarks.workbench import parser, processor_seconds, readable_folder, report, wal_position
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.catalogue.events import EVENT_TABLES
-from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.postgres import embedded
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import EventPage, Events
 from klaviyo_pg.settings import load_settings
+from klaviyo_pg.traffic import Traffic
 from pipeline import runs
 from pipeline.batch import protect
 from pipeline.chunks import Chunk

@@ -24,8 +24,8 @@ from klaviyo_pg.postgres import schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.settings import load_settings
 from pipeline import coverage
-from pipeline.html_report import contents, page
-from pipeline.html_report.contents import REVENUE_DAYS
+from pipeline.commands.html_report import contents, page
+from pipeline.commands.html_report.contents import REVENUE_DAYS
 from tests.driver import postgres_server
 
 _SCHEMA, _ACCOUNT = "klaviyo", "one"

@@ -20,7 +20,7 @@ from klaviyo_pg.postgres import embedded, removal
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.settings import load_settings
 from pipeline import runs
-from pipeline.removing import remove_account
+from pipeline.commands.removing import remove_account
 from pipeline.runs import Run
 from pipeline.session import Session
 from tests.fakes import FakeAccount

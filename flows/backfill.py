@@ -14,9 +14,10 @@ from klaviyo_pg.parameters import parse_flag
 from klaviyo_pg.settings import Settings
 from pipeline.backfill import runbook
 from pipeline.backfill.side_by_side import read_history
-from tasks.blocks import AccountBlock, WarehouseBlock, settings_from
+from tasks.blocks import AccountBlock, WarehouseBlock
 from tasks.distributing import read_distributed
 from tasks.flow_run import Runbook, follow
+from tasks.flow_settings import settings_from
 from tasks.naming import run_name
 
 

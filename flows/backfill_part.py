@@ -7,8 +7,9 @@ from prefect import State, flow
 from pipeline.backfill.plan import part_of_plan
 from pipeline.backfill.side_by_side import read_history
 from pipeline.job import Job
-from tasks.blocks import AccountBlock, WarehouseBlock, settings_from
+from tasks.blocks import AccountBlock, WarehouseBlock
 from tasks.flow_run import follow_part
+from tasks.flow_settings import settings_from
 
 
 @flow(name="backfill_part", validate_parameters=False, persist_result=False)

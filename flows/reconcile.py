@@ -9,8 +9,9 @@ from prefect import State, flow
 
 from klaviyo_pg.settings import Settings
 from pipeline.reconcile import runbook
-from tasks.blocks import AccountBlock, WarehouseBlock, settings_from
+from tasks.blocks import AccountBlock, WarehouseBlock
 from tasks.flow_run import Runbook, follow
+from tasks.flow_settings import settings_from
 from tasks.naming import run_name
 
 

@@ -10,9 +10,9 @@ import polars as pl
 
 from klaviyo_pg.catalogue import Load
 from klaviyo_pg.errors import Incomplete
-from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.rows import Lines, Reject
 from klaviyo_pg.settings import Settings
+from klaviyo_pg.traffic import Traffic
 from transforms.clean import Cleaned
 from transforms.personal import Protection, protected, protected_rejects
 

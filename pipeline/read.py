@@ -16,12 +16,12 @@ from klaviyo_pg.errors import (
     UnconfirmedLoss,
     UserError,
 )
-from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import chunk_ledger, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.states import ChunkState
+from klaviyo_pg.traffic import Traffic
 from klaviyo_pg.uptime import uptime
 from klaviyo_pg.windows import FULL_READ, AnyWindow, divided, exact
 from pipeline.batch import Batch, ReadBatch, protect

@@ -17,16 +17,16 @@ import psycopg
 from klaviyo_pg import rows
 from klaviyo_pg.catalogue import loads
 from klaviyo_pg.errors import BadSettings, ClaimLost, KlaviyoPgError, Stopped
-from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import accounts, claims, clock, commits, details, future, run_ledger, schema, schema_lock
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.postgres.connect import means_missing_tables
+from klaviyo_pg.postgres.connect import tables_may_be_missing
 from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.postgres.patience import repeated
 from klaviyo_pg.postgres.schema_changes import SchemaChange
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
+from klaviyo_pg.traffic import Traffic
 from pipeline import checks, kept_events, refused
 from pipeline.batch import Batch, protect
 from pipeline.session import Session
@@ -232,12 +232,9 @@ def _metrics_to_check(session: Session, described: rows.Account | None) -> check
         with session.database.transaction() as connection:
             return checks.metrics_to_check(connection, session.settings, described)
 
-    try:
+    with tables_may_be_missing():
         return session.database.wait_for(look_up, _LONGEST_OPENING)
-    except psycopg.Error as error:
-        if means_missing_tables(error):
-            return checks.MetricsToCheck()
-        raise
+    return checks.MetricsToCheck()
 
 
 def _registered(

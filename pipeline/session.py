@@ -15,7 +15,6 @@ from pydantic import SecretStr
 from pyrate_limiter.abstracts.store import StateStore
 
 from klaviyo_pg.errors import BadSettings
-from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.dialect import Dialect
 from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.klaviyo.pace import Pace
@@ -29,6 +28,7 @@ from klaviyo_pg.postgres.limits import WarehouseStore
 from klaviyo_pg.postgres.page_sizes import WarehousePageSizes
 from klaviyo_pg.postgres.partitions import Partitioning
 from klaviyo_pg.settings import Settings
+from klaviyo_pg.traffic import Traffic
 from pipeline.addresses import AddressCache
 from pipeline.clocks import Clocks
 from pipeline.held_claims import HeldClaims

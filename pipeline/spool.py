@@ -22,10 +22,10 @@ import polars as pl
 
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.errors import BadSettings, Unavailable
-from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.postgres.lines import frame_of
 from klaviyo_pg.rows import Lines, Reject
 from klaviyo_pg.settings import Settings
+from klaviyo_pg.traffic import Traffic
 from pipeline.batch import Batch, Protected, ReadBatch
 from transforms.combine import combined
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from klaviyo_pg.catalogue import Load, events, loads
-from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.postgres import attributions, departures, details, erased_people, event_tables, placeholders, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.lines import frame_of
@@ -17,6 +16,7 @@ from klaviyo_pg.postgres.load import Merged, merge
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.postgres.partitions import Partitioning
 from klaviyo_pg.rows import Lines, Reject
+from klaviyo_pg.traffic import Traffic
 from pipeline.batch import Batch, Protected
 from pipeline.chunks import Chunk
 from pipeline.outcome import RowCounts

@@ -26,20 +26,6 @@ _EXCEPTION = re.compile(r"exception:? (?:[\w.]*\.)?(\w+)[(:]")
 _BRIDGING = ("stamina", "psycopg")  # they warn of lost connections, whose transactions are repeated
 
 
-class ExpectedErrors(logging.Filter):
-    """Removes the traceback from records of this project's own errors.
-
-    What Prefect logs of a task that such an error has ended is dropped: the run's log or its result has the sentence.
-    """
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.name.startswith("prefect.task_runs") and _is_expected(record.getMessage()):
-            return False
-        if record.exc_info and isinstance(record.exc_info[1], KlaviyoPgError):
-            record.exc_info = None
-        return True
-
-
 class RedactedSecrets(logging.Filter):
     """Takes secrets out of records, whichever library logs them, and out of their tracebacks."""
 
@@ -67,6 +53,18 @@ def hide(secrets: Iterable[str]) -> None:
             existing.secrets.update(secrets)
 
 
+def _without_expected_tracebacks(record: logging.LogRecord) -> bool:
+    """Remove the traceback of this project's own errors.
+
+    Drop what Prefect logs of a task that such an error has ended: the run's log or its result has the sentence.
+    """
+    if record.name.startswith("prefect.task_runs") and _is_expected(record.getMessage()):
+        return False
+    if record.exc_info and isinstance(record.exc_info[1], KlaviyoPgError):
+        record.exc_info = None
+    return True
+
+
 def _is_expected(message: str) -> bool:
     found = _EXCEPTION.search(message)
     return found is not None and found[1] in _names(KlaviyoPgError)
@@ -76,20 +74,17 @@ def _names(error: type[Exception]) -> set[str]:
     return {error.__name__}.union(*map(_names, error.__subclasses__()))
 
 
-class _NoResult(logging.Filter):
-    """Drops the state with which a flow run has ended badly: a command prints the sentence as its last line."""
+def _is_no_bad_end(record: logging.LogRecord) -> bool:
+    """Drop the state with which a flow run has ended badly: a command prints the sentence as its last line."""
+    message = record.getMessage()
+    is_end = record.name.startswith("prefect.flow_runs") and message.startswith("Finished in state")
+    return not is_end or "Completed" in message
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        is_result = record.name.startswith("prefect.flow_runs") and record.getMessage().startswith("Finished in state")
-        return not (is_result and "Completed" not in record.getMessage())
 
-
-class _NoFinishedTasks(logging.Filter):
-    """Drops the state in which a task run has completed: the run itself logs what it has read."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        is_task = record.name.startswith("prefect.task_runs")
-        return not (is_task and record.getMessage().startswith("Finished in state Completed"))
+def _is_no_finished_task(record: logging.LogRecord) -> bool:
+    """Drop the state in which a task run has completed: the run itself logs what it has read."""
+    is_task = record.name.startswith("prefect.task_runs")
+    return not (is_task and record.getMessage().startswith("Finished in state Completed"))
 
 
 class JsonLines(logging.Formatter):
@@ -121,8 +116,8 @@ def configure(settings: Settings) -> None:
         for name in _LOGGERS:
             logging.getLogger(name).setLevel(logging.DEBUG)
     for handler in _console_handlers():
-        if least != "debug" and not any(isinstance(each, _NoFinishedTasks) for each in handler.filters):
-            handler.addFilter(_NoFinishedTasks())
+        if least != "debug":
+            handler.addFilter(_is_no_finished_task)
         if least != "info":  # that is Prefect's default, which its own settings may have changed
             handler.setLevel(least.upper())
         if settings.log_format == "json":
@@ -145,7 +140,7 @@ def configure_command() -> None:
     Prefect's server still gets the record of the result.
     """
     for handler in _console_handlers():
-        handler.addFilter(_NoResult())
+        handler.addFilter(_is_no_bad_end)
     configure_early()  # may replace the handlers by others with the same filters
 
 
@@ -162,9 +157,7 @@ def _as_json(handler: logging.Handler) -> logging.Handler:
 def quiet() -> None:
     """Set up Prefect's loggers, once."""
     for name in _LOGGERS:
-        logger = logging.getLogger(name)
-        if not any(isinstance(each, ExpectedErrors) for each in logger.filters):
-            logger.addFilter(ExpectedErrors())
+        logging.getLogger(name).addFilter(_without_expected_tracebacks)
     for name in (*_QUEUES, *_BRIDGING):
         logging.getLogger(name).setLevel(logging.ERROR)
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import polars as pl
 
 from klaviyo_pg.catalogue import Load, loads
-from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
+from klaviyo_pg.klaviyo.client import Client, Endpoint
 from klaviyo_pg.klaviyo.current.source import CurrentSource
 from klaviyo_pg.klaviyo.legacy.source import LegacySource
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson, PendingPeople, PeopleCache
@@ -15,6 +15,7 @@ from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres.load import Unstorable
 from klaviyo_pg.rows import EventPage, MembershipPage, Page, Reject
 from klaviyo_pg.settings import Revision
+from klaviyo_pg.traffic import Traffic
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 from tests.people_frames import consents, people
 from transforms import dimensions, membership, messages, tags

@@ -10,7 +10,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from klaviyo_pg.errors import NotFound
-from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, KnownPerson
 from klaviyo_pg.rows import (
     Account,
@@ -40,6 +39,7 @@ from klaviyo_pg.rows import (
     TagGroup,
     Template,
 )
+from klaviyo_pg.traffic import Traffic
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window, floor
 from tests.fake_requests import Request
 

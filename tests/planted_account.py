@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, cast
 
-from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
+from klaviyo_pg.klaviyo.client import Client, Endpoint
 from klaviyo_pg.klaviyo.current.source import CurrentSource
 from klaviyo_pg.klaviyo.legacy.source import LegacySource
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.settings import Settings
+from klaviyo_pg.traffic import Traffic
 
 ANN, BOB = "01ANN", "01BOB"
 SENDER, SENDER_NAME, BOBS_SUBJECT = "hello@shop.example", "The Shop", "Bob, thank you for your order"

@@ -8,8 +8,8 @@ import psycopg
 from klaviyo_pg.catalogue import TABLES
 from klaviyo_pg.postgres import accounts
 from klaviyo_pg.postgres.account import Account
+from pipeline.commands.removing import remove_account
 from pipeline.erasing import OnProgress, report_nothing
-from pipeline.removing import remove_account
 from tests.runs import Warehouse, search_path
 
 Content = dict[str, list[str]]

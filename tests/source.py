@@ -50,8 +50,18 @@ def without_program(tree: ast.Module) -> ast.Module:
     return ast.Module([node for node in tree.body if not _is_program(node)], [])
 
 
+@cache
+def without_types(tree: ast.Module) -> ast.Module:
+    """Return a module without what it imports only for type checkers."""
+    return ast.Module([node for node in tree.body if not _is_if(node, "TYPE_CHECKING")], [])
+
+
 def _is_program(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
+    return _is_if(node, "__name__ == '__main__'")
+
+
+def _is_if(node: ast.stmt, condition: str) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == condition
 
 
 def is_within(name: str, package: str) -> bool:

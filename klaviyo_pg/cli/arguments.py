@@ -51,13 +51,14 @@ class Command:
     description: str
     examples: tuple[tuple[str, str], ...]
     declare: Callable[[argparse.ArgumentParser], None]
-    module: str
     runs_flow: bool = False
     reads_account: bool = False
 
     def function(self) -> Function:
         """Import the function that carries out the command."""
-        found: Function = getattr(import_module(f"klaviyo_pg.cli.{self.module}"), self.name.replace("-", "_"))
+        name = self.name.replace("-", "_")
+        module = "run_commands" if self.runs_flow else name
+        found: Function = getattr(import_module(f"klaviyo_pg.cli.{module}"), name)
         return found
 
     def epilog(self, program: str) -> str:
@@ -145,7 +146,6 @@ _PSQL = Command(
     description="Open psql on the warehouse. All arguments are passed on to psql.",
     examples=(("-c 'SELECT * FROM freshness'", "show how fresh and complete each metric is"),),
     declare=flags.psql,
-    module="warehouse",
 )
 _ALL = (
     Command(
@@ -163,7 +163,6 @@ _ALL = (
             ("--json", "print the result as JSON, for a program that watches scopes and requests"),
         ),
         declare=flags.check,
-        module="check",
         reads_account=True,
     ),
     Command(
@@ -179,7 +178,6 @@ _ALL = (
             ("--tables=-campaigns", "load everything but one table"),
         ),
         declare=flags.daily,
-        module="flow_runs",
         runs_flow=True,
         reads_account=True,
     ),
@@ -196,7 +194,6 @@ _ALL = (
             ("--start 2024-01-01 --end 2025-01-01 --restart", "load 2024 again"),
         ),
         declare=flags.backfill,
-        module="flow_runs",
         runs_flow=True,
         reads_account=True,
     ),
@@ -210,7 +207,6 @@ _ALL = (
             ("--days 365 --metrics='Placed Order'", "compare a year of one metric"),
         ),
         declare=flags.reconcile,
-        module="flow_runs",
         runs_flow=True,
         reads_account=True,
     ),
@@ -227,7 +223,6 @@ _ALL = (
             ("--json", "print it as JSON, for a program that watches the warehouse"),
         ),
         declare=flags.status,
-        module="status",
     ),
     Command(
         name="tables",
@@ -239,7 +234,6 @@ _ALL = (
             ("--tables=default,coupons", "show what a selection means"),
         ),
         declare=flags.tables,
-        module="selectable",
     ),
     Command(
         name="metrics",
@@ -250,7 +244,6 @@ _ALL = (
         ),
         examples=(("--integration shop-de", "show the metrics of one account"),),
         declare=flags.metrics,
-        module="selectable",
     ),
     _PSQL,
     Command(
@@ -266,7 +259,6 @@ _ALL = (
             ("--id 01GDDKASAP8TKDDA2GRZDSVP4H 01GDDKASAP8TKDDA2GRZDSVP4J", "erase two people"),
         ),
         declare=flags.erase,
-        module="erase",
     ),
     Command(
         name="report",
@@ -281,7 +273,6 @@ _ALL = (
             ("--integration shop-de --out shop-de.html", "report on one account"),
         ),
         declare=flags.report,
-        module="report",
     ),
     Command(
         name="reread",
@@ -296,7 +287,6 @@ _ALL = (
             ("stg_member_lists templates", "read all members of lists, and all templates"),
         ),
         declare=flags.reread,
-        module="reread",
     ),
     Command(
         name="rename",
@@ -305,7 +295,6 @@ _ALL = (
         description="Give an account another name in the warehouse. Its rows are not changed.",
         examples=(("default shop-de", "from now on, KLAVIYO_INTEGRATION=shop-de stands for the account"),),
         declare=flags.rename,
-        module="warehouse",
     ),
     Command(
         name="remove",
@@ -320,7 +309,6 @@ _ALL = (
             ("shop-de --yes", "remove it without asking, in a script"),
         ),
         declare=flags.remove,
-        module="remove",
     ),
     Command(
         name="upgrade",
@@ -335,7 +323,6 @@ _ALL = (
             ("", "rebuild it"),
         ),
         declare=flags.upgrade,
-        module="upgrade",
     ),
     Command(
         name="views",
@@ -352,7 +339,6 @@ _ALL = (
             ("--fivetran --drop", "drop them"),
         ),
         declare=flags.views,
-        module="views",
     ),
     Command(
         name="save-blocks",
@@ -361,7 +347,6 @@ _ALL = (
         description="Save the settings as blocks on the Prefect server, so that deployments need no secrets.",
         examples=(("--klaviyo shop-de --warehouse main", "save both, for deployments that name these blocks"),),
         declare=flags.save_blocks,
-        module="blocks",
         reads_account=True,
     ),
     Command(
@@ -375,7 +360,6 @@ _ALL = (
             ("shop-fr --off", "no longer"),
         ),
         declare=flags.schedule,
-        module="schedule",
     ),
 )
 COMMANDS = {command.name: command for command in _ALL}

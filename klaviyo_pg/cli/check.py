@@ -20,9 +20,9 @@ from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.klaviyo.pace import Pace
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.settings import Settings
-from pipeline.account_check import AccountFindings, Check
-from pipeline.database_check import DatabaseCheck
-from pipeline.forecast import KEY, Forecast, minutes
+from pipeline.commands.check.account import AccountCheck, AccountFindings
+from pipeline.commands.check.database import DatabaseCheck
+from pipeline.commands.check.forecast import KEY, Forecast, minutes
 from pipeline.session import present
 from pipeline.streams import STREAMS
 from pipeline.streams.selection import Selection, selection_of
@@ -61,7 +61,7 @@ def _examined(settings: Settings, wanted: Selection, with_forecast: bool) -> tup
             pace = Pace(settings.rate_limit_share, settings.retry_budget_seconds)
             few = settings.model_copy(update={"request_attempts": min(_ATTEMPTS, settings.request_attempts)})
             source = open_source(few, pace, PageSizes())
-            found = Check(source, pace, settings, wanted, present()).run(with_forecast, status.update)
+            found = AccountCheck(source, pace, settings, wanted, present()).run(with_forecast, status.update)
             api_time = source.api_time
         except KlaviyoPgError as error:
             found.add(error)

@@ -21,6 +21,7 @@ from rich.theme import Theme
 
 from klaviyo_pg.foreign import printable
 from klaviyo_pg.plurals import counted
+from klaviyo_pg.traffic import Traffic
 from pipeline.progress import SETTLED_SECONDS, Item, Progress, Stage
 
 _MAX_NAME = 36  # characters
@@ -28,16 +29,6 @@ _NUMBERS: tuple[Literal["left", "right"], ...] = ("right", "left", "right", "rig
 _RATE_SECONDS = 10.0
 _FRAMES_PER_SECOND = 4
 _OTHER_LINES = 5  # besides items and finished stages: title, all, hidden items, figures, and the cursor's line
-
-
-class Traffic(Protocol):
-    """The number of requests so far, and how many of them were retries."""
-
-    @property
-    def requests(self) -> int: ...
-
-    @property
-    def retries(self) -> int: ...
 
 
 class Session(Protocol):

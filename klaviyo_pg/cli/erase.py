@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from klaviyo_pg.cli.deleting import Progress, answer, check_terminal, print_rows
+from klaviyo_pg.cli.deleting import answer, check_terminal, print_rows
 from klaviyo_pg.cli.output import print_warning
 from klaviyo_pg.cli.preflight import check_settings
+from klaviyo_pg.cli.progress_lines import ProgressLines
 from klaviyo_pg.cli.warehouse import no_account, open_warehouse, warehouse_url
 from klaviyo_pg.errors import BadSettings, Busy
 from klaviyo_pg.plurals import counted
@@ -67,7 +68,7 @@ def erase(arguments: Namespace) -> int:
 def _erase(account: Account, url: str, people: _People) -> ErasedCounts | None:
     with closing(connect(url, account.schema)) as other:
         claim = claim_over(account, Account(other, account.schema, account.integration_id))
-        return erase_people(in_transactions(account), claim, people.addresses, people.ids, Progress().report)
+        return erase_people(in_transactions(account), claim, people.addresses, people.ids, ProgressLines().report)
 
 
 def _left_to_another(name: str, people: _People) -> str:

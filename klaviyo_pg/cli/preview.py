@@ -25,8 +25,8 @@ from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import ChunkState
 from klaviyo_pg.windows import Window
 from pipeline.backfill.chunking import Summary, summaries
-from pipeline.backfill.duration import Step, forecast, total
-from pipeline.backfill.preview import Stored, facts, preview, requests_of
+from pipeline.commands.duration import Step, expected_duration, total
+from pipeline.commands.preview import Stored, facts, preview, requests_of
 from pipeline.session import Session
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -46,7 +46,7 @@ def show(settings: Settings, window: Window, restart: bool) -> None:
     with Session(settings) as session:
         found = preview(session, window, watch)
         counting = monotonic() - began
-        steps = forecast(facts(session, found, stored, counting))
+        steps = expected_duration(facts(session, found, stored, counting))
         with session.source() as source:
             Console().print(_table(f"{settings.klaviyo_integration}: history {window}", found.metrics, source))
     if sentence := _uncounted(found.uncounted_chunks):

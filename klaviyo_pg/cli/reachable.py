@@ -9,13 +9,11 @@ from threading import Thread
 from time import monotonic
 from typing import Generic, TypeVar
 
-import psycopg
-
 from klaviyo_pg.errors import Garbled, Unavailable, Unreachable
 from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import embedded
-from klaviyo_pg.postgres.connect import connect, means_missing_tables, translated
+from klaviyo_pg.postgres.connect import connect, tables_may_be_missing, translated
 from klaviyo_pg.settings import Settings
 from pipeline import checks
 from pipeline.session import Session
@@ -73,11 +71,8 @@ def _stored(settings: Settings, flow: str, account_id: _Background[str | None], 
     Session(settings).check_claims_work()
     with translated(), connect(embedded.warehouse_url(settings), settings.warehouse_schema) as connection:
         checks.check_writable(connection, settings)
-        try:
+        with tables_may_be_missing():
             checks.check_no_run_in_progress(connection, settings, flow)
             checks.check_registration(connection, settings, account_id.result(until))
             return checks.stored_metrics(connection, settings)
-        except psycopg.Error as error:
-            if means_missing_tables(error):
-                return ()
-            raise
+        return ()

@@ -4,9 +4,10 @@ from argparse import Namespace
 from contextlib import closing
 from functools import partial
 
-from klaviyo_pg.cli.deleting import Progress, answer, check_terminal, print_rows
+from klaviyo_pg.cli.deleting import answer, check_terminal, print_rows
 from klaviyo_pg.cli.output import print_warning
 from klaviyo_pg.cli.preflight import check_settings
+from klaviyo_pg.cli.progress_lines import ProgressLines
 from klaviyo_pg.cli.warehouse import chosen_account, open_warehouse, warehouse_url
 from klaviyo_pg.postgres import accounts, idle, removal, schema, view_schema
 from klaviyo_pg.postgres.account import Account
@@ -14,7 +15,7 @@ from klaviyo_pg.postgres.connect import connect
 from klaviyo_pg.postgres.schema_lock import change_patiently
 from klaviyo_pg.settings import Settings
 from pipeline import spool
-from pipeline.removing import remove_account
+from pipeline.commands.removing import remove_account
 
 
 def remove(arguments: Namespace) -> int:
@@ -31,7 +32,7 @@ def remove(arguments: Namespace) -> int:
         with closing(connect(warehouse_url(settings), schema_name)) as other:
             holder = Account(other, schema_name, account.integration_id)
             prepare = partial(_delete_what_is_elsewhere, account, settings)
-            rows = remove_account(account, holder, name, prepare, Progress().report)
+            rows = remove_account(account, holder, name, prepare, ProgressLines().report)
     print_rows(f"{name}: removed", {table: number for table, number in rows.items() if number})
     print(
         f"Removed {name}. Runs with KLAVIYO_INTEGRATION={name} would load it again: take that out of .env, deployments "

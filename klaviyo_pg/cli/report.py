@@ -11,7 +11,7 @@ from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.warehouse import chosen_accounts, open_warehouse
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.plurals import counted
-from pipeline.html_report import charts, contents, page
+from pipeline.commands.html_report import charts, contents, page
 
 
 def report(arguments: Namespace) -> int:

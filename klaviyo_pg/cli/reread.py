@@ -12,7 +12,7 @@ from klaviyo_pg.cli.warehouse import chosen_account, open_warehouse
 from klaviyo_pg.klaviyo.dialects import dialect_of
 from klaviyo_pg.postgres import idle
 from pipeline import checks
-from pipeline.rereading import Reread, derives_member_lists, read_again, requests_for, streams_to_read
+from pipeline.commands.rereading import Reread, derives_member_lists, read_again, requests_for, streams_to_read
 
 
 def reread(arguments: Namespace) -> int:

@@ -18,10 +18,10 @@ from rich.table import Table
 
 from klaviyo_pg.catalogue import DATA, STORED
 from klaviyo_pg.cli.output import json_line, print_error, with_account
+from klaviyo_pg.cli.warehouse import chosen_account
 from klaviyo_pg.errors import UserError
 from klaviyo_pg.plurals import counted
-from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, run_ledger
-from klaviyo_pg.postgres.account import Account
+from klaviyo_pg.postgres import backfill_ledger, embedded, run_ledger
 from klaviyo_pg.postgres.connect import connect, translated
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import FINISHED, RunState
@@ -164,9 +164,7 @@ def _result(report: RunReport, ledger: _Ledger, times: Times, invocation: Invoca
 
 def _read(settings: Settings, report: RunReport) -> _Ledger:
     with translated(), connect(embedded.warehouse_url(settings), settings.warehouse_schema) as connection:
-        registered = accounts.find(connection, settings.warehouse_schema, report.integration)
-        assert registered is not None
-        account = Account(connection, settings.warehouse_schema, registered.integration_id)
+        account = chosen_account(connection, settings.warehouse_schema, report.integration)
         requests, retries = run_ledger.run_requests(account, report.run_id)
         return _Ledger(
             run_ledger.run_counts(account, report.run_id),

@@ -4,7 +4,6 @@ import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from time import monotonic
 
 import psycopg
@@ -12,13 +11,12 @@ from psycopg import Connection
 
 from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.cli.preflight import check_settings
+from klaviyo_pg.cli.progress_lines import SECONDS_BETWEEN_LINES, duration, progress_line
 from klaviyo_pg.cli.signals import handle_signals
 from klaviyo_pg.cli.warehouse import no_warehouse, warehouse_url
 from klaviyo_pg.postgres import rebuild, schema
 from klaviyo_pg.postgres.connect import connect, translated
 from klaviyo_pg.postgres.rebuild import Step
-
-_SECONDS_BETWEEN_LINES = 5.0  # about progress
 
 
 def upgrade(arguments: Namespace) -> int:
@@ -50,7 +48,7 @@ def upgrade(arguments: Namespace) -> int:
 def _print_plan(steps: list[Step], indexes: list[str]) -> None:
     for step in steps:
         print(
-            f"{step.table.name}: primary key, about {step.rows:,} rows, {_duration(step.seconds)}, "
+            f"{step.table.name}: primary key, about {step.rows:,} rows, {duration(step.seconds)}, "
             f"{step.disk / 1e6:,.0f} MB of disk, half of it until the index is built"
         )
     for each in indexes:
@@ -75,21 +73,16 @@ def _shown(connection: Connection, other: Connection, what: str) -> Iterator[Non
     finally:
         done.set()
         follower.join()
-    print(f"{what}: done in {_duration(monotonic() - began)}")
+    print(f"{what}: done in {duration(monotonic() - began)}")
 
 
 def _print_progress(connection: Connection, pid: int, what: str, wait: Callable[[float], bool]) -> None:
     """Print how far another session has got, until `wait` returns true, or the database no longer answers."""
     began = monotonic()
     with suppress(psycopg.Error):
-        while not wait(_SECONDS_BETWEEN_LINES):
+        while not wait(SECONDS_BETWEEN_LINES):
             progress = rebuild.progress(connection, pid)
             if progress and progress.waits_for:
                 print(f"{what}: waiting until the session pid {progress.waits_for} ends its transaction", flush=True)
             elif progress and progress.share:
-                left = (monotonic() - began) / progress.share * (1 - progress.share)
-                print(f"{what}: {progress.share:.0%}, about {_duration(left)} left", flush=True)
-
-
-def _duration(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
+                print(progress_line(what, progress.share, monotonic() - began), flush=True)

@@ -1,29 +1,15 @@
-"""The warehouse as commands open it without a run; and the commands psql and rename."""
+"""The warehouse and its accounts, as commands open them without a run."""
 
-import os
-import re
-from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
-from tempfile import TemporaryFile
-from typing import NoReturn
 
 from psycopg import Connection, errors
-from psycopg.conninfo import make_conninfo
 
 from klaviyo_pg.catalogue import bookkeeping
-from klaviyo_pg.cli.preflight import check_settings
-from klaviyo_pg.environment import without_secrets
 from klaviyo_pg.errors import BadSettings, DatabaseUnusable, KlaviyoPgError
 from klaviyo_pg.foreign import printable
 from klaviyo_pg.plurals import named
-from klaviyo_pg.postgres import (
-    accounts,
-    address,
-    embedded,
-    idle,
-    schema,
-)
+from klaviyo_pg.postgres import accounts, embedded, schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.connect import connect, translated
 from klaviyo_pg.settings import Settings
@@ -89,63 +75,3 @@ def no_account(connection: Connection, schema: str, name: str | None, option: st
     return BadSettings(
         f"There is no account {name} in the schema {schema}. Choose another {option}: {named(existing)}."
     )
-
-
-def psql(arguments: Namespace) -> NoReturn:
-    """Replace this process by psql, connected to the warehouse."""
-    settings = check_settings()
-    parameters = address.parse(warehouse_url(settings))
-    program = "psql"
-    if settings.database_url is None:
-        program = str(embedded.psql(settings.data_dir))
-        embedded.keep_after_exec(settings.data_dir)
-    environment = without_secrets(os.environ)
-    search_path = f"-c search_path={_option(settings.warehouse_schema)},public"
-    environment["PGOPTIONS"] = f"{search_path} {parameters.pop('options', '')}".strip()
-    environment |= _hidden(parameters)
-    try:
-        os.execvpe(program, ["psql", make_conninfo("", **parameters), *arguments.rest], environment)
-    except FileNotFoundError:
-        raise BadSettings("psql is not installed on this machine. Install the PostgreSQL client.") from None
-
-
-def _hidden(parameters: dict[str, str]) -> dict[str, str]:
-    """Move the secrets from the parameters, which other users of the machine can see, into variables of psql.
-
-    Those that libpq reads from no variable go into a service file, which has no name and ends with psql.
-    """
-    secrets = {name: parameters.pop(name) for name in address.secret_names() if name in parameters}
-    variables = {"PGPASSWORD": secrets.pop("password")} if "password" in secrets else {}
-    if not secrets:
-        return variables
-    if "service" in parameters:
-        raise BadSettings(f"Move {min(secrets)} from DATABASE_URL into the service {parameters['service']}.")
-    lines = ["[warehouse]", *(f"{name}={value}" for name, value in secrets.items())]
-    with TemporaryFile() as nameless:
-        file = os.dup(nameless.fileno())
-    os.write(file, "\n".join([*lines, ""]).encode())
-    os.set_inheritable(file, True)
-    parameters["service"] = "warehouse"
-    return {**variables, "PGSERVICEFILE": f"/dev/fd/{file}"}
-
-
-def _option(name: str) -> str:
-    """Quote an identifier for PGOPTIONS, in which blanks and backslashes need a backslash."""
-    quoted = '"{}"'.format(name.replace('"', '""'))
-    return re.sub(r"([\\\s])", r"\\\1", quoted)
-
-
-def rename(arguments: Namespace) -> int:
-    """Give an account another name."""
-    settings, old, new = check_settings(), arguments.old, arguments.new
-    schema_name = settings.warehouse_schema
-    if not new.strip():
-        raise BadSettings("The new name must not be blank.")
-    with open_warehouse(settings) as connection:
-        account = chosen_account(connection, schema_name, old, "name")
-        if accounts.find(connection, schema_name, new) is not None:
-            raise BadSettings(f"There is an account {new} in the schema {schema_name} already. Choose another name.")
-        idle.keep_runs_out(account, old)
-        accounts.rename(connection, schema_name, old, new)
-    print(f"Renamed {old} to {new}. Set KLAVIYO_INTEGRATION={new}, also in deployments and blocks.")
-    return 0

@@ -5,7 +5,7 @@ Errors and log records contain neither the query of a URL nor headers, because b
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import monotonic
@@ -33,6 +33,7 @@ from klaviyo_pg.klaviyo.lenient import http_date
 from klaviyo_pg.klaviyo.pace import Limit, Pace
 from klaviyo_pg.klaviyo.refusals import RESUME, beginning, refusal
 from klaviyo_pg.klaviyo.retries import Patience, Retries
+from klaviyo_pg.traffic import Traffic
 from klaviyo_pg.uptime import uptime
 from klaviyo_pg.waiting import pause
 
@@ -45,38 +46,13 @@ _KEY_IN_QUERY = re.compile(r"(api_key=)[^&\s]*")
 Answer = TypeVar("Answer")
 
 
-class _RedactKey(logging.Filter):
-    """Removes keys from urllib3's log records: the legacy API expects the key in the URL."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
-            record.args = tuple(
-                _KEY_IN_QUERY.sub(r"\1...", value) if isinstance(value, str) else value for value in record.args
-            )
-        return True
-
-
-_REDACT_KEY = _RedactKey()
-
-
-class Traffic(NamedTuple):
-    """The number of requests, how many of them were retries, and the seconds until their responses were read."""
-
-    requests: int = 0
-    retries: int = 0
-    seconds: float = 0.0
-
-    @property
-    def seconds_per_request(self) -> float:
-        """The average time until a response was read; 0 without any requests."""
-        return self.seconds / max(1, self.requests)
-
-    def since(self, earlier: "Traffic") -> "Traffic":
-        return Traffic(*(now - then for now, then in zip(self, earlier, strict=True)))  # type: ignore[arg-type]
-
-    @staticmethod
-    def total(several: "Iterable[Traffic]") -> "Traffic":
-        return Traffic(*(sum(each) for each in zip(Traffic(), *several, strict=True)))
+def _redact_key(record: logging.LogRecord) -> bool:
+    """Take keys out of a log record of urllib3: the legacy API expects the key in the URL."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            _KEY_IN_QUERY.sub(r"\1...", value) if isinstance(value, str) else value for value in record.args
+        )
+    return True
 
 
 class Endpoint(NamedTuple):
@@ -134,7 +110,7 @@ class Client:
         retired: type[KlaviyoPgError] = WrongDialect,
         refused_key: Callable[[], BadKey] = BadKey,
     ) -> None:
-        logging.getLogger("urllib3.connectionpool").addFilter(_REDACT_KEY)
+        logging.getLogger("urllib3.connectionpool").addFilter(_redact_key)
         self._base = base_url.rstrip("/") + "/"
         self._parameters = dict(parameters or {})
         self._patience = patience or Patience()

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.klaviyo.dialect import Dialect
 from klaviyo_pg.klaviyo.people_cache import KnownPeople
 from klaviyo_pg.rows import (
@@ -32,6 +31,7 @@ from klaviyo_pg.rows import (
     TagGroup,
     Template,
 )
+from klaviyo_pg.traffic import Traffic
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 
 

@@ -302,9 +302,9 @@ def translated() -> Iterator[None]:
         raise _translation(error) or error from None
 
 
-def means_missing_tables(error: psycopg.Error) -> bool:
-    """Return whether an error means that the warehouse does not have the tables and columns of this version yet."""
-    return isinstance(error, errors.UndefinedTable | errors.InvalidSchemaName | errors.UndefinedColumn)
+def tables_may_be_missing() -> suppress:
+    """Return a context that ignores that the warehouse does not have the tables and columns of this version yet."""
+    return suppress(errors.UndefinedTable, errors.InvalidSchemaName, errors.UndefinedColumn)
 
 
 def _translation(error: psycopg.Error) -> DatabaseUnusable | None:

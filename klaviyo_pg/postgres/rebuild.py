@@ -50,7 +50,7 @@ FROM pg_stat_progress_create_index WHERE pid = %s
 _PATIENCE = Patience("2s", 5.0, 60)  # with other users of a table
 
 
-class Progress(NamedTuple):
+class IndexProgress(NamedTuple):
     """The share of an index that is built, 0 to 1, and the session whose transaction has to end before the rest is."""
 
     share: float
@@ -125,10 +125,10 @@ def build_index(connection: Connection, schema_name: str, table: Table, columns:
     _build(connection, schema_name, name, definitions.create_index(schema_name, table, columns, concurrently=True))
 
 
-def progress(connection: Connection, pid: int) -> Progress | None:
+def progress(connection: Connection, pid: int) -> IndexProgress | None:
     """Return how far another session has built an index; None if it builds none."""
     row = connection.execute(_PROGRESS, [pid]).fetchone()
-    return None if row is None else Progress(*row)
+    return None if row is None else IndexProgress(*row)
 
 
 def _build(connection: Connection, schema_name: str, index: str, create: Composed) -> None:

@@ -1,6 +1,6 @@
 """Removing an account from all tables, page range by page range. The caller owns the transaction.
 
-The order of the steps is in pipeline.removing. Each can be repeated: deleted rows are not found again.
+The order of the steps is in pipeline.commands.removing. Each can be repeated: deleted rows are not found again.
 """
 
 from collections import Counter

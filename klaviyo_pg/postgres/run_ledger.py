@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from psycopg import Connection
 from psycopg.rows import class_row
@@ -13,6 +13,7 @@ from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.statements import kept, qualified
 from klaviyo_pg.states import FINISHED, UNFINISHED, RunState
+from klaviyo_pg.traffic import Traffic
 
 COUNTS = ("rows_read", "inserted", "updated", "unchanged", "rejected", "nul_characters", "replaced_values")
 """The columns of `run_tables` that count rows."""
@@ -66,16 +67,6 @@ class LastRun(NamedTuple):
     def duration(self) -> timedelta | None:
         """The time since it was last resumed; None if it has not finished."""
         return None if self.finished_at is None else self.finished_at - self.started_at
-
-
-class Traffic(Protocol):
-    """A number of requests, and how many of them were retries."""
-
-    @property
-    def requests(self) -> int: ...
-
-    @property
-    def retries(self) -> int: ...
 
 
 def open_run(account: Account, flow: str, selection: str, now: datetime, is_limited: bool) -> OpenedRun:

@@ -8,12 +8,12 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Refused, Stopped, UserError
-from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres import event_tables, lookups, reconciliation, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.reconciliation import Comparison, Key, LastCheck
 from klaviyo_pg.states import CountState
+from klaviyo_pg.traffic import Traffic
 from klaviyo_pg.windows import DAY, Window, floor
 from pipeline.chunks import Chunk
 from pipeline.job import Job, read

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 import pytest
@@ -17,6 +17,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.postgres.event_tables import move_events
 from klaviyo_pg.states import ChunkState, RunState
+from klaviyo_pg.traffic import Traffic
 from klaviyo_pg.windows import Window
 from tests.driver import PATIENCE
 from tests.integration.conftest import SCHEMA
@@ -25,11 +26,6 @@ from tests.locks import assert_waits
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 LOADED = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class Traffic(NamedTuple):
-    requests: int
-    retries: int
 
 
 def open_run(account: Account, **changes: Any) -> run_ledger.OpenedRun:

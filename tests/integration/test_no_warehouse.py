@@ -10,10 +10,10 @@ import pytest
 
 from klaviyo_pg.cli.erase import erase
 from klaviyo_pg.cli.remove import remove
+from klaviyo_pg.cli.rename import rename
 from klaviyo_pg.cli.reread import reread
 from klaviyo_pg.cli.upgrade import upgrade
 from klaviyo_pg.cli.views import views
-from klaviyo_pg.cli.warehouse import rename
 from klaviyo_pg.errors import BadSettings
 from tests.runs import url_of
 

@@ -9,7 +9,7 @@ from klaviyo_pg.cli import preview
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
-from pipeline.backfill.preview import Stored
+from pipeline.commands.preview import Stored
 from tests.runs import url_of
 
 WINDOW = Window(datetime(2024, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC))

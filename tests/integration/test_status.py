@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from klaviyo_pg.catalogue import bookkeeping, loads
-from klaviyo_pg.cli.selectable import metrics
+from klaviyo_pg.cli.metrics import metrics
 from klaviyo_pg.cli.status import status
 from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.postgres import accounts, run_ledger, watermarks

@@ -87,7 +87,7 @@ except SystemExit:
 
 def test_a_run_starts_its_server_before_it_imports_prefect() -> None:
     """Importing Prefect takes seconds, in which the server starts."""
-    program = "import sys, klaviyo_pg.cli.flow_runs; print('prefect' in sys.modules)"
+    program = "import sys, klaviyo_pg.cli.run_commands; print('prefect' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout == "False\n"
 

@@ -7,7 +7,7 @@ import pytest
 
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.settings import Settings, load_settings
-from tasks import blocks, save_blocks
+from tasks import flow_settings, save_blocks
 from tasks.blocks import KlaviyoCredentials
 
 OF_ACCOUNT = {
@@ -46,9 +46,9 @@ def test_a_block_stands_for_every_setting_of_its_account(monkeypatch: pytest.Mon
 def _load(monkeypatch: pytest.MonkeyPatch, **content: Any) -> Settings:
     """Return the settings of a run whose parameter names a block with this content."""
     block = KlaviyoCredentials(api_key="pk_1", **content)
-    monkeypatch.setattr(blocks, "load_block", lambda kind, name: block)
-    monkeypatch.setattr(blocks, "get_run_logger", lambda: logging.getLogger("test"))
-    return blocks.settings_from("shop-fr", None)
+    monkeypatch.setattr(flow_settings, "load_block", lambda kind, name: block)
+    monkeypatch.setattr(flow_settings, "get_run_logger", lambda: logging.getLogger("test"))
+    return flow_settings.settings_from("shop-fr", None)
 
 
 def test_a_block_contains_the_settings_of_its_account(monkeypatch: pytest.MonkeyPatch) -> None:

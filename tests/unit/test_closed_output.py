@@ -10,7 +10,7 @@ from time import monotonic
 import pytest
 from rich.console import Console
 
-from klaviyo_pg.cli import flow_run, terminal
+from klaviyo_pg.cli import run_flow, terminal
 from klaviyo_pg.cli.arguments import parse
 from klaviyo_pg.cli.startup import Startup
 from klaviyo_pg.errors import BadSettings
@@ -50,9 +50,9 @@ def test_a_run_does_not_need_a_reader(monkeypatch: pytest.MonkeyPatch, buffering
         return BadSettings("The run failed.")
 
     monkeypatch.setenv("DATABASE_URL", "postgresql://localhost/none")
-    monkeypatch.setattr(flow_run, "_import", lambda startup, name: run)
+    monkeypatch.setattr(run_flow, "_import", lambda startup, name: run)
     with no_reader(buffering):
-        code = flow_run.run(Startup(None, monotonic(), needs_server=False), parse("daily", []), "", ["since"])
+        code = run_flow.run(Startup(None, monotonic(), needs_server=False), parse("daily", []), "", ["since"])
     assert (ran, code) == ([{"since": None}], BadSettings.exit_code)
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from klaviyo_pg.settings import Settings
-from tasks import blocks
+from tasks import flow_settings
 from tests.driver import ROOT
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -56,7 +56,7 @@ def test_deployments_get_the_variables_that_they_read() -> None:
 
 def test_the_report_gets_the_settings_that_it_reads() -> None:
     """With and without the prefix. The file .env would bring the API key along, which the report does not need."""
-    sources = [ROOT / "klaviyo_pg/cli/report.py", *(ROOT / "pipeline/html_report").glob("*.py")]
+    sources = [ROOT / "klaviyo_pg/cli/report.py", *(ROOT / "pipeline/commands/html_report").glob("*.py")]
     names = set(re.findall(r"\bsettings\.(\w+)", "".join(path.read_text("utf-8") for path in sources)))
     names = {name.replace("events_kept_since", "events_since") for name in names}
     assert names <= set(Settings.model_fields)
@@ -131,8 +131,8 @@ def test_a_deployed_run_names_misspelled_settings(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """In a container, .env becomes the environment, in which unknown names are not refused."""
-    monkeypatch.setattr(blocks, "get_run_logger", lambda: logging.getLogger("test"))
+    monkeypatch.setattr(flow_settings, "get_run_logger", lambda: logging.getLogger("test"))
     monkeypatch.setenv("PERSONAL_DATE", "hash")
-    blocks.settings_from(None, None, klaviyo_api_key="pk_none", database_url="postgresql://localhost/none")
+    flow_settings.settings_from(None, None, klaviyo_api_key="pk_none", database_url="postgresql://localhost/none")
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warning == "PERSONAL_DATE is not a setting and is ignored. Did you mean PERSONAL_DATA?"

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from klaviyo_pg.errors import BadAnswer, Garbled, MissingScope, NotFound, PageTooLarge, Refused, TooMuch
-from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
+from klaviyo_pg.klaviyo.client import Client, Endpoint
 from klaviyo_pg.klaviyo.current.campaigns import CHANNELS
 from klaviyo_pg.klaviyo.current.rows import counts
 from klaviyo_pg.klaviyo.current.source import SUPPRESSION_REASONS, CurrentSource
@@ -33,6 +33,7 @@ from klaviyo_pg.rows import (
     Tag,
     TagGroup,
 )
+from klaviyo_pg.traffic import Traffic
 from klaviyo_pg.windows import FULL_READ, OpenWindow, Window
 
 HOST = "https://a.klaviyo.com"

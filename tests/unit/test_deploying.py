@@ -9,7 +9,7 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect_sqlalchemy import SqlAlchemyConnector
 
 from klaviyo_pg.errors import BadKey, BadSettings
-from tasks import blocks, deploying
+from tasks import blocks, deploying, flow_settings
 from tasks.blocks import KlaviyoCredentials
 from tests.driver import ROOT
 
@@ -97,8 +97,8 @@ def test_a_block_that_was_picked_and_deleted_is_named(monkeypatch: pytest.Monkey
 
 
 def test_a_deployed_run_without_a_key_says_how_to_name_a_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "get_run_logger", lambda: logging.getLogger("test"))
+    monkeypatch.setattr(flow_settings, "get_run_logger", lambda: logging.getLogger("test"))
     monkeypatch.delenv("KLAVIYO_API_KEY", raising=False)
-    monkeypatch.setattr(blocks, "is_deployed", lambda: True)
+    monkeypatch.setattr(flow_settings, "is_deployed", lambda: True)
     with pytest.raises(BadKey, match=r"^No API key\. The run names no Klaviyo Credentials block, .*KLAVIYO_BLOCK=NAME"):
-        blocks.settings_from(None, None, database_url="postgresql://localhost/none")
+        flow_settings.settings_from(None, None, database_url="postgresql://localhost/none")

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from klaviyo_pg.cli.display import Figures, LiveDisplay, Screen
+from klaviyo_pg.traffic import Traffic
 from pipeline.progress import Item, Progress, Stage
 
 NOW = 1000.0
@@ -116,10 +117,8 @@ def test_time_left(in_progress: Stage, expected: str) -> None:
 
 
 class _Session:
-    requests, retries = 10, 1
-
     def __init__(self) -> None:
-        self.progress, self.traffic = Progress(), self
+        self.progress, self.traffic = Progress(), Traffic(10, 1)
 
     @property
     def requests_per_minute(self) -> int | None:

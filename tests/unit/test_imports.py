@@ -1,12 +1,12 @@
 """The direction of imports: which package may use which, and which library is known where."""
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from graphlib import TopologicalSorter
 
 import pytest
 
-from tests.source import PACKAGES, Module, imports, is_within, modules, without_program
+from tests.source import PACKAGES, Module, imports, is_within, modules, without_program, without_types
 
 _VOCABULARY = "klaviyo_pg"
 """The modules directly in klaviyo_pg: rows, windows, states, errors and settings."""
@@ -19,11 +19,14 @@ LAYERS = {
     "klaviyo_pg.postgres": (_VOCABULARY, "klaviyo_pg.catalogue"),
     "transforms": (_VOCABULARY, "klaviyo_pg.catalogue"),
     "pipeline": (_VOCABULARY, "klaviyo_pg.catalogue", "klaviyo_pg.klaviyo", "klaviyo_pg.postgres", "transforms"),
+    "pipeline.commands": (
+        *(_VOCABULARY, "klaviyo_pg.catalogue", "klaviyo_pg.klaviyo", "klaviyo_pg.postgres", "transforms", "pipeline"),
+    ),
     "tasks": (_VOCABULARY, "klaviyo_pg.postgres", "transforms", "pipeline"),
     "flows": (_VOCABULARY, "pipeline", "tasks"),
     _CLI: (
         *(_VOCABULARY, "klaviyo_pg.catalogue", "klaviyo_pg.klaviyo", "klaviyo_pg.postgres"),
-        *("pipeline", "tasks", "flows", "sandbox"),
+        *("pipeline", "pipeline.commands", "tasks", "flows", "sandbox"),
     ),
 }
 """Each package, and the packages that it may import. Programs (`if __name__ == "__main__"`) belong to no package."""
@@ -32,13 +35,13 @@ LIBRARIES = {
     "prefect_sqlalchemy": ("tasks",),
     "requests": ("klaviyo_pg.klaviyo", "sandbox"),
     "pyrate_limiter": ("klaviyo_pg.klaviyo", "klaviyo_pg.postgres", "pipeline"),
-    "psycopg": ("klaviyo_pg.postgres", "pipeline", _CLI),
+    "psycopg": ("klaviyo_pg.postgres", "pipeline", "pipeline.commands", _CLI),
     "sqlalchemy": ("klaviyo_pg.postgres",),
     "polars": ("klaviyo_pg.catalogue", "klaviyo_pg.postgres", "transforms", "pipeline"),
     "pydantic_settings": (_VOCABULARY,),
     "rich": ("tasks", _CLI),
-    "matplotlib": ("pipeline",),
-    "jinja2": ("pipeline",),
+    "matplotlib": ("pipeline", "pipeline.commands"),
+    "jinja2": ("pipeline.commands",),
     "argparse": (_CLI, "sandbox"),
 }
 """Libraries, and the packages that may import them."""
@@ -80,6 +83,19 @@ def test_packages_form_layers_without_cycles() -> None:
     order = list(TopologicalSorter(LAYERS).static_order())
     assert order[-1] == _CLI
     assert order.index("pipeline") < order.index("tasks") < order.index("flows")
+
+
+def test_no_modules_import_each_other() -> None:
+    """Nor through others, or within functions: each module can be understood after those that it imports."""
+    names = {module.name: imports(without_types(without_program(module.tree))) for module in modules(*PACKAGES)}
+    graph = {module: {_module_of(name, names) for name in names[module]} - {module, None} for module in names}
+    order = list(TopologicalSorter(graph).static_order())  # raises CycleError
+    assert order.index("tasks.blocks") < order.index("tasks.warehouse_block") < order.index("tasks.flow_settings")
+
+
+def _module_of(name: str, modules: Container[str]) -> str | None:
+    """Return the module that an imported name is or belongs to; None if it is no module of the project."""
+    return next((each for each in (name, name.rpartition(".")[0]) if each in modules), None)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

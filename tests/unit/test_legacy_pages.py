@@ -9,9 +9,10 @@ from typing import Any, cast
 import pytest
 
 from klaviyo_pg.errors import NotFound, Refused
-from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
+from klaviyo_pg.klaviyo.client import Client, Endpoint
 from klaviyo_pg.klaviyo.legacy.source import LegacySource
 from klaviyo_pg.rows import Exclusion, Group, Membership, Page, Profile, Suppression
+from klaviyo_pg.traffic import Traffic
 from klaviyo_pg.windows import FULL_READ, OpenWindow
 
 JULY = datetime(2026, 7, 1, tzinfo=UTC)

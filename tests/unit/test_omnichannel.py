@@ -8,11 +8,12 @@ from typing import Any, cast
 import pytest
 
 from klaviyo_pg.errors import MissingScope, NotFound, OtherRevision, Refused
-from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
+from klaviyo_pg.klaviyo.client import Client, Endpoint
 from klaviyo_pg.klaviyo.current.paging import ReadPage
 from klaviyo_pg.klaviyo.current.reader import unless_refused
 from klaviyo_pg.klaviyo.current.source import CurrentSource
 from klaviyo_pg.rows import Campaign, CampaignMessage, Page, Reject
+from klaviyo_pg.traffic import Traffic
 
 JULY = datetime(2026, 7, 1, tzinfo=UTC)
 TEXT = "2026-07-01T00:00:00+00:00"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from klaviyo_pg.cli.warehouse import psql
+from klaviyo_pg.cli.psql import psql
 from klaviyo_pg.errors import BadSettings
 
 

@@ -88,7 +88,7 @@ def _linked(
     """Yield the attributions that refer to events of the page, with these."""
     by_id = {event.id: event for event in events}
     for row_id, related in included.items():
-        event = by_id.get(_id(related.event) or "")
+        event = by_id.get(resources.id_of(related.event) or "")
         if event is not None:
             yield row_id, event
 
@@ -99,15 +99,11 @@ def _row(event: resources.Event, row_id: str, included: resources.AttributionRel
         id=row_id,
         event_id=event.id,
         at=event.attributes.timestamp,
-        attributed_event_id=_id(related.attributed_event),
-        campaign_id=_id(related.campaign),
-        campaign_message_id=_id(related.campaign_message),
-        flow_id=_id(related.flow),
-        flow_message_id=_id(related.flow_message),
-        variation_id=_id(related.variation),
+        attributed_event_id=resources.id_of(related.attributed_event),
+        campaign_id=resources.id_of(related.campaign),
+        campaign_message_id=resources.id_of(related.campaign_message),
+        flow_id=resources.id_of(related.flow),
+        flow_message_id=resources.id_of(related.flow_message),
+        variation_id=resources.id_of(related.variation),
         is_included=included is not None,
     )
-
-
-def _id(related: resources.Relationship | None) -> str | None:
-    return None if related is None or related.data is None else related.data.id

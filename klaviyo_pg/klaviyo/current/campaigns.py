@@ -7,13 +7,13 @@ from itertools import product
 from klaviyo_pg import rows
 from klaviyo_pg.errors import OtherRevision
 from klaviyo_pg.klaviyo.client import Endpoint
+from klaviyo_pg.klaviyo.collections import in_parts
 from klaviyo_pg.klaviyo.current import messages, resources, tags
-from klaviyo_pg.klaviyo.current.parts import ARCHIVED, closing
+from klaviyo_pg.klaviyo.current.filters import ARCHIVED
 from klaviyo_pg.klaviyo.current.reader import Reader
 from klaviyo_pg.klaviyo.documents import DocumentDecoder
 from klaviyo_pg.klaviyo.lenient import boolean, moment
 from klaviyo_pg.klaviyo.pace import Limit
-from klaviyo_pg.klaviyo.parts import in_parts
 
 CHANNELS = ("email", "sms", "mobile_push")  # campaigns can only be listed by channel
 _SENT = frozenset({"Sending", "Sending Segments", "Variations Sent", "Sent"})
@@ -28,7 +28,7 @@ def read(reader: Reader) -> Iterator[rows.Page[rows.Campaign]]:
         f"{prefix}{channel}": partial(_part, reader, channel, archived)
         for channel, (archived, prefix) in product(CHANNELS, ARCHIVED.items())
     }
-    return in_parts(parts, closing)
+    return in_parts(parts)
 
 
 def _part(reader: Reader, channel: str, archived: str) -> Iterator[rows.Page[rows.Campaign]]:

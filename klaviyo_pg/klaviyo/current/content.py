@@ -13,15 +13,14 @@ from klaviyo_pg import rows
 from klaviyo_pg.errors import NotFound, Refused
 from klaviyo_pg.klaviyo import properties
 from klaviyo_pg.klaviyo.client import Endpoint
+from klaviyo_pg.klaviyo.collections import in_parts
 from klaviyo_pg.klaviyo.current import resources
 from klaviyo_pg.klaviyo.current.filters import between
 from klaviyo_pg.klaviyo.current.paging import Reached
-from klaviyo_pg.klaviyo.current.parts import closing
 from klaviyo_pg.klaviyo.current.reader import Reader
 from klaviyo_pg.klaviyo.documents import DocumentDecoder
 from klaviyo_pg.klaviyo.lenient import boolean, member, moment, whole_number
 from klaviyo_pg.klaviyo.pace import Limit
-from klaviyo_pg.klaviyo.parts import in_parts
 from klaviyo_pg.windows import AnyWindow
 
 TEMPLATES = Endpoint("api/templates", "templates:read", Limit(75, 750), 10, "templates")
@@ -54,7 +53,7 @@ def images(reader: Reader, window: AnyWindow) -> Iterator[rows.Page[rows.Image]]
     """Read images. Hidden ones are listed only if they are asked for, so there is no order of all images."""
     fields = {"fields[image]": "name,image_url,format,size,hidden,updated_at"}
     read = partial(_ordered, reader, IMAGES, "updated_at", window, fields, _image)
-    for page in in_parts({"images": read, "hidden images": partial(read, "equals(hidden,true)")}, closing):
+    for page in in_parts({"images": read, "hidden images": partial(read, "equals(hidden,true)")}):
         yield page._replace(reached=None)
 
 

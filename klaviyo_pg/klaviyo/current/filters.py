@@ -1,10 +1,13 @@
 """The conditions of the current dialect's filters. Knows no resource."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 from klaviyo_pg.windows import AnyWindow
 
+ARCHIVED: Mapping[str, str] = MappingProxyType({"false": "", "true": "archived "})
+"""The values of the filter `archived`, each of which needs a separate request, and the prefixes of their parts."""
 _MARGIN = timedelta(seconds=1)  # before a window, which includes its start: greater-than excludes its bound
 
 

@@ -9,15 +9,15 @@ from functools import partial
 from klaviyo_pg import rows
 from klaviyo_pg.errors import NotFound, OtherRevision, Refused
 from klaviyo_pg.klaviyo.client import Endpoint
+from klaviyo_pg.klaviyo.collections import in_parts
 from klaviyo_pg.klaviyo.current import resources
+from klaviyo_pg.klaviyo.current.filters import ARCHIVED
 from klaviyo_pg.klaviyo.current.omnichannel_rows import Messages, audiences, campaign
 from klaviyo_pg.klaviyo.current.paging import ReadPage
-from klaviyo_pg.klaviyo.current.parts import ARCHIVED, closing
 from klaviyo_pg.klaviyo.current.reader import Reader, unless_refused
 from klaviyo_pg.klaviyo.documents import DocumentDecoder
 from klaviyo_pg.klaviyo.lenient import member
 from klaviyo_pg.klaviyo.pace import Limit
-from klaviyo_pg.klaviyo.parts import in_parts
 
 _REVISION = "2026-10-15"
 _M = Limit(10, 150)
@@ -36,7 +36,7 @@ def read(reader: Reader) -> Iterator[rows.Page[rows.Campaign]]:
     yield from _messages(reader, messages)
     parts = {f"{prefix}campaigns": partial(_part, reader, archived, messages) for archived, prefix in ARCHIVED.items()}
     is_complete = True
-    for page in in_parts(parts, closing):
+    for page in in_parts(parts):
         is_complete, read_at = page.incomplete is None, page.read_at
         yield page
     if is_complete and (rejects := messages.of_no_campaign()):

@@ -1,13 +1,14 @@
 """Paging through a collection of the current dialect, and the progress of a sorted read. Knows no resource."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Generic, NamedTuple, Protocol, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from klaviyo_pg import rows
-from klaviyo_pg.errors import BadAnswer, PageTooLarge, TooMuch
+from klaviyo_pg.errors import PageTooLarge, TooMuch
 from klaviyo_pg.klaviyo.client import Client, Endpoint
+from klaviyo_pg.klaviyo.collections import refuse_circle
 from klaviyo_pg.klaviyo.current.resources import Links
 from klaviyo_pg.klaviyo.documents import DocumentDecoder
 from klaviyo_pg.klaviyo.page_sizes import PageSizes, smaller
@@ -67,7 +68,7 @@ def read_pages(
     request: _Request | None = _first(endpoint, query, size.rows)
     followed = set[str]()
     while request is not None:
-        refuse_circle(request.link, followed, endpoint)
+        refuse_circle(request.link, followed, endpoint.path)
         read_at = datetime.now(UTC)
         try:
             document, rejects = client.get(
@@ -87,15 +88,6 @@ def read_pages(
         followed.add(request.link)
         yield ReadPage(document, list(rejects), read_at)
         request = _next(document, size)
-
-
-def refuse_circle(link: str, followed: Collection[str], endpoint: Endpoint) -> None:
-    """Raise BadAnswer for a link that has already been followed."""
-    if link in followed:
-        raise BadAnswer(
-            f"The API returned a link to a page of {endpoint.path} that has already been read, so there would be no "
-            "last page. Rerun with the same arguments to resume."
-        )
 
 
 class _Request(NamedTuple):

@@ -14,7 +14,7 @@ import msgspec
 
 from klaviyo_pg.errors import Garbled, QuotaUsedUp, Throttled
 from klaviyo_pg.klaviyo.client import Client, Endpoint
-from klaviyo_pg.klaviyo.current.paging import refuse_circle
+from klaviyo_pg.klaviyo.collections import refuse_circle
 from klaviyo_pg.klaviyo.documents import read_repaired
 from klaviyo_pg.klaviyo.lenient import elements, identifier, member
 from klaviyo_pg.klaviyo.pace import Limit
@@ -127,7 +127,7 @@ def _pages(
     """Read all pages of a report. Raises QuotaUsedUp if the API says so, and BadAnswer for a circle."""
     link, followed = "", set[str]()
     while True:
-        refuse_circle(link, followed, endpoint)
+        refuse_circle(link, followed, endpoint.path)
         followed.add(link)
         read_at = datetime.now(UTC)
         try:

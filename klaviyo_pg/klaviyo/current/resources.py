@@ -26,6 +26,11 @@ class Relationship(Struct, frozen=True, gc=False):
     data: Identifier | None = None
 
 
+def id_of(related: Relationship | None) -> str | None:
+    """Return the ID of a related resource; None if there is no such resource."""
+    return None if related is None or related.data is None else related.data.id
+
+
 class EventAttributes(Struct, frozen=True, gc=False):
     """An event's attributes."""
 

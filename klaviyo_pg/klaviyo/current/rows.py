@@ -252,11 +252,7 @@ def _relations(events: Sequence[resources.Event]) -> tuple[list[str | None], lis
 def _related(event: resources.Event) -> tuple[str | None, str | None]:
     """Return the ids of an event's metric and profile."""
     related = event.relationships
-    return (None, None) if related is None else (_id(related.metric), _id(related.profile))
-
-
-def _id(related: resources.Relationship | None) -> str | None:
-    return None if related is None or related.data is None else related.data.id
+    return (None, None) if related is None else (resources.id_of(related.metric), resources.id_of(related.profile))
 
 
 def _people(

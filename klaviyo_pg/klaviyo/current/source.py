@@ -8,20 +8,20 @@ import msgspec
 
 from klaviyo_pg import rows
 from klaviyo_pg.klaviyo import properties
-from klaviyo_pg.klaviyo.client import Client, Endpoint, Traffic
+from klaviyo_pg.klaviyo.client import Client, Endpoint
+from klaviyo_pg.klaviyo.collections import in_parts
 from klaviyo_pg.klaviyo.current import content, definitions, records, reports, resources, revisions, tags
 from klaviyo_pg.klaviyo.current import rows as current_rows
-from klaviyo_pg.klaviyo.current.filters import between, moment, quoted
-from klaviyo_pg.klaviyo.current.paging import Document, Reached, ReadPage
-from klaviyo_pg.klaviyo.current.parts import ARCHIVED, closing
+from klaviyo_pg.klaviyo.current.filters import ARCHIVED, between, moment, quoted
+from klaviyo_pg.klaviyo.current.paging import Reached
 from klaviyo_pg.klaviyo.current.reader import Reader
 from klaviyo_pg.klaviyo.dialect import Dialect
 from klaviyo_pg.klaviyo.documents import DocumentDecoder
 from klaviyo_pg.klaviyo.pace import Limit
 from klaviyo_pg.klaviyo.page_sizes import PageSizes
-from klaviyo_pg.klaviyo.parts import in_parts
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, PendingPeople, PeopleCache
 from klaviyo_pg.settings import Revision
+from klaviyo_pg.traffic import Traffic
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 
 SUPPRESSION_REASONS = ("HARD_BOUNCE", "INVALID_EMAIL", "SPAM_COMPLAINT", "UNSUBSCRIBE", "USER_SUPPRESSED")
@@ -100,19 +100,19 @@ class CurrentSource:
         return self._client.api_time
 
     def account(self) -> rows.Account | None:
-        for accounts, _, _ in self._pages(ACCOUNTS, _DEFINITIONS, {"fields[account]": _ACCOUNT_FIELDS}):
+        for accounts, _, _ in self._reader.pages(ACCOUNTS, _DEFINITIONS, {"fields[account]": _ACCOUNT_FIELDS}):
             if accounts.data:
                 return definitions.account(accounts.data[0])
         return None
 
     def metrics(self) -> Iterator[rows.Page[rows.Metric]]:
         query = {"fields[metric]": "name,created,updated,integration"}
-        for document, rejects, read_at in self._pages(METRICS, _METRICS, query):
+        for document, rejects, read_at in self._reader.pages(METRICS, _METRICS, query):
             yield rows.Page([current_rows.metric(each) for each in document.data], rejects, read_at)
 
     def custom_metrics(self) -> Iterator[rows.Page[rows.CustomMetric]]:
         query = {"fields[custom-metric]": "name,definition,created,updated"}
-        for document, rejects, read_at in self._pages(CUSTOM_METRICS, _DEFINITIONS, query):
+        for document, rejects, read_at in self._reader.pages(CUSTOM_METRICS, _DEFINITIONS, query):
             yield rows.Page([definitions.custom_metric(each) for each in document.data], rejects, read_at)
 
     def mapped_metrics(self) -> Iterator[rows.Page[rows.MappedMetric]]:
@@ -122,7 +122,7 @@ class CurrentSource:
             "fields[metric]": "name",
             "fields[custom-metric]": "name",
         }
-        for document, rejects, read_at in self._pages(MAPPED_METRICS, _DEFINITIONS, query):
+        for document, rejects, read_at in self._reader.pages(MAPPED_METRICS, _DEFINITIONS, query):
             yield rows.Page([definitions.mapped_metric(each) for each in document.data], rejects, read_at)
 
     def campaigns(self) -> Iterator[rows.Page[rows.Campaign]]:
@@ -130,7 +130,7 @@ class CurrentSource:
 
     def flows(self) -> Iterator[rows.Page[rows.Flow]]:
         parts = {f"{prefix}flows": partial(self._flows, archived) for archived, prefix in ARCHIVED.items()}
-        return in_parts(parts, closing)
+        return in_parts(parts)
 
     def _flows(self, archived: str) -> Iterator[rows.Page[rows.Flow]]:
         query = {
@@ -153,7 +153,7 @@ class CurrentSource:
             yield rows.Page([current_rows.group(each) for each in document.data], rejects, read_at)
 
     def tags(self) -> Iterator[rows.Page[rows.Tag | rows.TagGroup]]:
-        for document, rejects, read_at in self._pages(TAGS, _TAGS, {"include": "tag-group"}):
+        for document, rejects, read_at in self._reader.pages(TAGS, _TAGS, {"include": "tag-group"}):
             yield rows.Page(tags.tags(document), rejects, read_at)
 
     def campaign_reports(self, window: Window, metric_id: str) -> Iterator[rows.Page[rows.Report]]:
@@ -172,7 +172,7 @@ class CurrentSource:
             "fields[event]": "timestamp,event_properties",
             "fields[profile]": "email",  # a page repeats the people that earlier pages had, and they can be large
         }
-        for document, rejects, read_at in self._pages(self._events_endpoint, _EVENTS, query):
+        for document, rejects, read_at in self._reader.pages(self._events_endpoint, _EVENTS, query):
             known = known_people or PendingPeople(PeopleCache())
             page = current_rows.event_page(document, window, known, rejects, read_at)
             properties.check_metric(page.events, metric_id)
@@ -192,7 +192,7 @@ class CurrentSource:
     def _earliest(self, metric_id: str, window: Window) -> tuple[list[int], bool, bool]:
         """Return the times on the first page of events, whether more pages follow, and whether all could be read."""
         query = {"filter": _happened(window, metric_id), "sort": "datetime", "fields[event]": "timestamp"}
-        document, rejects, _ = next(self._pages(self._events_endpoint, _EVENTS, query))
+        document, rejects, _ = next(self._reader.pages(self._events_endpoint, _EVENTS, query))
         start, end = window.seconds
         times = [at for event in document.data if start <= (at := event.attributes.timestamp) < end]
         return times, bool(document.links and document.links.next), not rejects
@@ -223,13 +223,13 @@ class CurrentSource:
             "additional-fields[profile]": "subscriptions",
         }
         reached = Reached()
-        for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):
+        for document, rejects, read_at in self._reader.pages(PROFILES, _PROFILES, query):
             updated = reached.after(each.attributes.updated for each in document.data)
             yield rows.Page([current_rows.profile(each) for each in document.data], rejects, read_at, updated)
 
     def latest_change(self, window: AnyWindow) -> datetime | None:
         query = {"filter": ",".join(between("updated", window)), "sort": "-updated", "fields[profile]": "updated"}
-        document, _, _ = next(self._pages(PROFILES, _PROFILES, query))
+        document, _, _ = next(self._reader.pages(PROFILES, _PROFILES, query))
         return rows.utc(document.data[0].attributes.updated) if document.data else None
 
     def profile_ids(self, window: AnyWindow) -> Iterator[rows.Page[rows.ProfileId]]:
@@ -239,7 +239,7 @@ class CurrentSource:
             "fields[profile]": "created",
         }
         reached = Reached()
-        for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):
+        for document, rejects, read_at in self._reader.pages(PROFILES, _PROFILES, query):
             created = reached.after(each.attributes.created for each in document.data)
             yield rows.Page([current_rows.profile_id(each) for each in document.data], rejects, read_at, created)
 
@@ -252,7 +252,7 @@ class CurrentSource:
     ) -> Iterator[rows.Page[rows.Exclusion]]:
         if reason is not None:
             return self._exclusions(reason, window)
-        return in_parts({each: partial(self._exclusions, each, window) for each in SUPPRESSION_REASONS}, closing)
+        return in_parts({each: partial(self._exclusions, each, window) for each in SUPPRESSION_REASONS})
 
     def _exclusions(self, reason: str, window: AnyWindow) -> Iterator[rows.Page[rows.Exclusion]]:
         query = {
@@ -262,7 +262,7 @@ class CurrentSource:
             "additional-fields[profile]": "subscriptions",
         }
         reached = Reached()
-        for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):
+        for document, rejects, read_at in self._reader.pages(PROFILES, _PROFILES, query):
             exclusions, unusable = current_rows.exclusions(document.data, reason)
             created = reached.after(each.attributes.created for each in document.data)
             yield rows.Page(exclusions, [*rejects, *unusable], read_at, created)
@@ -275,7 +275,7 @@ class CurrentSource:
                 "fields[profile]": _PROFILE_FIELDS,
                 "additional-fields[profile]": "subscriptions",
             }
-            for document, rejects, read_at in self._pages(PROFILES, _PROFILES, query):
+            for document, rejects, read_at in self._reader.pages(PROFILES, _PROFILES, query):
                 yield rows.Page([current_rows.profile(each) for each in document.data], rejects, read_at)
 
     def memberships(
@@ -306,14 +306,9 @@ class CurrentSource:
             "fields[profile]": "joined_group_at",
         }
         reached = Reached()
-        for document, rejects, read_at in self._pages(endpoint.of(group_id), _PROFILES, query):
+        for document, rejects, read_at in self._reader.pages(endpoint.of(group_id), _PROFILES, query):
             members = [current_rows.membership(group_id, each) for each in document.data]
             yield rows.Page(members, rejects, read_at, reached.after(each.joined for each in members))
-
-    def _pages(
-        self, endpoint: Endpoint, decoder: DocumentDecoder[Document], query: Mapping[str, str]
-    ) -> Iterator[ReadPage[Document]]:
-        return self._reader.pages(endpoint, decoder, query)
 
 
 def _happened(window: AnyWindow, metric_id: str | None) -> str:

@@ -4,7 +4,7 @@ v1 expects the key in the query of every URL, so no URL of this dialect may be s
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from itertools import islice
@@ -13,15 +13,16 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from klaviyo_pg import rows
-from klaviyo_pg.errors import BadAnswer, Incomplete, NotFound, TooMuch
+from klaviyo_pg.errors import Incomplete, NotFound, TooMuch
 from klaviyo_pg.klaviyo import properties
-from klaviyo_pg.klaviyo.client import Client, Traffic
+from klaviyo_pg.klaviyo.client import Client
+from klaviyo_pg.klaviyo.collections import in_parts, refuse_circle
 from klaviyo_pg.klaviyo.dialect import Dialect
 from klaviyo_pg.klaviyo.documents import DocumentDecoder, records, reject
 from klaviyo_pg.klaviyo.legacy import rows as legacy_rows
 from klaviyo_pg.klaviyo.legacy import shapes
-from klaviyo_pg.klaviyo.parts import in_parts
 from klaviyo_pg.klaviyo.people_cache import KnownPeople, PendingPeople, PeopleCache
+from klaviyo_pg.traffic import Traffic
 from klaviyo_pg.windows import FULL_READ, AnyWindow, Window
 
 _PAGE = "100"  # rows, the most that v1 allows
@@ -196,7 +197,7 @@ class LegacySource:
         followed, count = set[str](), self._events_page
         smallest = min(count, _SMALL_PAGE, key=int)
         while token is not None:
-            _refuse_circle(token, followed, path)
+            refuse_circle(token, followed, path)
             read_at = datetime.now(UTC)
             query = {"since": token, "sort": "asc", "count": count}
             try:
@@ -326,7 +327,7 @@ class LegacySource:
         marker: int | str | None = ""
         followed = set[int | str]()
         while marker is not None:
-            _refuse_circle(marker, followed, path)
+            refuse_circle(marker, followed, path)
             followed.add(marker)
             read_at = datetime.now(UTC)
             query = {"marker": str(marker)} if marker != "" else {}
@@ -380,14 +381,6 @@ class _PageNumbers:
             self.next = None
         else:
             self.next = number + 1
-
-
-def _refuse_circle(token: int | str, followed: Collection[int | str], path: str) -> None:
-    if token in followed:
-        raise BadAnswer(
-            f"The API returned the token of a page of {path} that has already been read, so there would be no last "
-            "page. Rerun with the same arguments to resume."
-        )
 
 
 def _since(window: AnyWindow) -> str:

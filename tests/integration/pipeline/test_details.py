@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from klaviyo_pg.catalogue import loads
-from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Consent, EventPage, Events, Page, Profile, Suppression
+from klaviyo_pg.traffic import Traffic
 from klaviyo_pg.windows import FULL_READ
 from pipeline import store
 from pipeline.batch import Protected, protect, protection_of

@@ -23,7 +23,7 @@ from pipeline.job import Job
 from pipeline.outcome import Tally
 from pipeline.runs import Run
 from pipeline.workers import ThreadWorkers
-from tasks import distributing
+from tasks import distributing, groups, part_runs
 from tasks.flow_run import MISCONFIGURED
 from tests.integration.pipeline.conftest import LOG, Warehouse, cut_connections, days_ago
 from tests.runs import Published
@@ -98,9 +98,10 @@ def prefect(monkeypatch: pytest.MonkeyPatch) -> FakePrefect:
     def get_client(sync_client: bool) -> Iterator[FakePrefect]:
         yield server
 
-    monkeypatch.setattr(distributing, "run_deployment", server.run_deployment)
+    monkeypatch.setattr(part_runs, "run_deployment", server.run_deployment)
     monkeypatch.setattr(distributing, "get_client", get_client)
-    monkeypatch.setattr(distributing, "time", server.time)
+    for module in (distributing, groups):
+        monkeypatch.setattr(module, "time", server.time)
     return server
 
 

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from klaviyo_pg.catalogue import events, loads
-from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import EventPage, Events
+from klaviyo_pg.traffic import Traffic
 from pipeline import store
 from pipeline.batch import protect
 from pipeline.chunks import Chunk

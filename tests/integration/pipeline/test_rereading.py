@@ -7,7 +7,7 @@ import pytest
 from klaviyo_pg.errors import BadSettings, MissingScope
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.rows import Consent, Group, MappedMetric, Membership, Report, Template
-from pipeline.rereading import Reread, read_again, requests_for, streams_to_read
+from pipeline.commands.rereading import Reread, read_again, requests_for, streams_to_read
 from pipeline.runs import transact
 from tests.fake_requests import Request
 from tests.fakes import LONG_AGO, FakeAccount

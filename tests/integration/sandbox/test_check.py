@@ -17,9 +17,9 @@ from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres import embedded
 from klaviyo_pg.settings import Settings
-from pipeline.account_check import AccountFindings, Check
-from pipeline.database_check import DatabaseCheck
-from pipeline.forecast import KEY
+from pipeline.commands.check.account import AccountCheck, AccountFindings
+from pipeline.commands.check.database import DatabaseCheck
+from pipeline.commands.check.forecast import KEY
 from pipeline.session import present
 from pipeline.streams import STREAMS
 from pipeline.streams.selection import selection_of
@@ -93,7 +93,7 @@ def checked_at(now: datetime, warehouse: Warehouse, **settings: object) -> Accou
     """Check the account when this machine's clock shows a time."""
     configured, pace = warehouse.configured(**settings), Pace(0.9, 60)
     source = open_source(configured, pace, PageSizes())
-    return Check(source, pace, configured, selection_of(configured), now).run(True, lambda sentence: None)
+    return AccountCheck(source, pace, configured, selection_of(configured), now).run(True, lambda sentence: None)
 
 
 def test_a_clock_that_is_ahead_within_the_tolerance_refuses_no_stream(warehouse: Warehouse) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from klaviyo_pg.cli.preview import show
 from klaviyo_pg.windows import Window
-from pipeline.backfill.duration import forecast, total
-from pipeline.backfill.preview import Stored, facts, preview
+from pipeline.commands.duration import expected_duration, total
+from pipeline.commands.preview import Stored, facts, preview
 from sandbox.launcher import Sandbox, running
 from tests.runs import Warehouse
 
@@ -36,7 +36,7 @@ def test_the_forecast_of_a_backfill_has_the_requests_that_it_sends(warehouse: Wa
         expected = facts(session, found, Stored(), counting_seconds=1.0)
     ran = warehouse.backfill(START, MIDNIGHT, **settings)
     assert ran.state == "complete"
-    _, is_known = total(forecast(expected))
+    _, is_known = total(expected_duration(expected))
     assert is_known and expected.people is not None
     requests = counting + expected.definitions + expected.event_requests + ceil(expected.people / 100)
     assert requests / 1.3 <= ran.traffic.requests <= requests * 1.3

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from klaviyo_pg.cli import blocks
+from klaviyo_pg.cli import save_blocks
 from klaviyo_pg.errors import BadKey, BadSettings, DatabaseUnusable, KlaviyoPgError, NotFound, Unavailable
 from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.postgres import accounts
@@ -96,7 +96,7 @@ def test_a_key_is_tried_before_it_is_saved(box: Sandbox, monkeypatch: pytest.Mon
 
     def settings(key: str, no_check: bool = False) -> Settings:
         monkeypatch.setenv("KLAVIYO_API_KEY", key)
-        return blocks.checked_settings(Namespace(klaviyo="shop-fr", warehouse=None, no_check=no_check))
+        return save_blocks.checked_settings(Namespace(klaviyo="shop-fr", warehouse=None, no_check=no_check))
 
     monkeypatch.setenv("KLAVIYO_BASE_URL", box.url)
     with pytest.raises(BadKey):

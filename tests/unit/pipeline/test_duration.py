@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.backfill.duration import START_SECONDS, Facts, Step, forecast, total
+from pipeline.commands.duration import START_SECONDS, Facts, Step, expected_duration, total
 
 LARGE = Facts(
     events=1_000_000,
@@ -17,7 +17,7 @@ LARGE = Facts(
 
 def step(facts: Facts, name: str) -> Step:
     """Return a step of the forecast."""
-    return next(each for each in forecast(facts) if each.name == name)
+    return next(each for each in expected_duration(facts) if each.name == name)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_events_take_as_long_as_what_limits_them(facts: Facts, seconds: float, l
 
 def test_a_loaded_history_takes_the_start_and_the_counting() -> None:
     done = LARGE._replace(events=0, event_requests=0, people=0, definitions=2)
-    seconds, is_known = total(forecast(done))
+    seconds, is_known = total(expected_duration(done))
     assert is_known and seconds == START_SECONDS + 20 + 2 * 2 + 1
     assert step(done, "events").reason == "all of them are loaded"
 
@@ -47,7 +47,10 @@ def test_people_take_as_long_as_their_limit_allows() -> None:
 
 
 def test_people_who_cannot_be_counted_make_the_sum_a_lower_bound() -> None:
-    assert total(forecast(LARGE._replace(people=None))) == (total(forecast(LARGE._replace(people=0)))[0], False)
+    assert total(expected_duration(LARGE._replace(people=None))) == (
+        total(expected_duration(LARGE._replace(people=0)))[0],
+        False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,4 +64,4 @@ def test_events_that_cannot_be_counted_make_the_sum_a_lower_bound(events: int, r
     facts = LARGE._replace(events=events, event_requests=requests, are_all_counted=False)
     found = step(facts, "events")
     assert found.is_least and found.reason.startswith(reason)
-    assert not total(forecast(facts))[1]
+    assert not total(expected_duration(facts))[1]

@@ -12,8 +12,8 @@ from klaviyo_pg.klaviyo.page_sizes import PageSizes
 from klaviyo_pg.rows import Page, ProfileId
 from klaviyo_pg.settings import COUNTED_DAYS, Settings
 from klaviyo_pg.windows import AnyWindow
-from pipeline.forecast import COUNTS, KEY, Forecast, Sizes, forecast, minutes
-from pipeline.sizes import Known, estimated, measure
+from pipeline.commands.check.forecast import COUNTS, KEY, Forecast, Sizes, forecast, minutes
+from pipeline.commands.check.sizes import Known, estimated, measure
 from pipeline.streams import STREAMS
 from pipeline.streams.selection import selection
 from tests.fakes import FakeAccount

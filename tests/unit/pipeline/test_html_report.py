@@ -31,10 +31,10 @@ from klaviyo_pg.postgres.html_report import (
     Revenue,
     StoredTable,
 )
+from pipeline.commands.html_report import charts
+from pipeline.commands.html_report.contents import AccountReport, Difference, Report
+from pipeline.commands.html_report.page import render, size
 from pipeline.coverage import Coverage, Covered
-from pipeline.html_report import charts
-from pipeline.html_report.contents import AccountReport, Difference, Report
-from pipeline.html_report.page import render, size
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 HOSTILE = '<script src="https://evil.example/x.js">alert(1)</script> $\\frac{1}{2}$ \x00\u202e'

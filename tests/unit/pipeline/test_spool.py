@@ -13,8 +13,8 @@ import pytest
 
 from klaviyo_pg.catalogue import Load, loads
 from klaviyo_pg.errors import BadSettings, Unavailable
-from klaviyo_pg.klaviyo.client import Traffic
 from klaviyo_pg.rows import Reject
+from klaviyo_pg.traffic import Traffic
 from pipeline import spool as module
 from pipeline.batch import Batch, Protected, ReadBatch
 from pipeline.spool import FORMAT, Spool, grouped, joined

@@ -9,7 +9,7 @@ from klaviyo_pg.cli import preview as cli
 from klaviyo_pg.errors import MissingScope, Refused, Unavailable
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window
-from pipeline.backfill.preview import Preview, Stored, facts, preview
+from pipeline.commands.preview import Preview, Stored, facts, preview
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.backfill.conftest import OPENS, ORDERS, START, STORED, Backfill, assert_complete
 from tests.integration.pipeline.conftest import DAY, Warehouse, days_ago

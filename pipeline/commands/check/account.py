@@ -10,9 +10,10 @@ from klaviyo_pg.klaviyo.pace import Pace
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import OpenWindow
-from pipeline import checks, sizes
-from pipeline.forecast import COUNTS, KEY, Forecast, forecast
-from pipeline.sizes import Known, OnProgress
+from pipeline import checks
+from pipeline.commands.check import sizes
+from pipeline.commands.check.forecast import COUNTS, KEY, Forecast, forecast
+from pipeline.commands.check.sizes import Known, OnProgress
 from pipeline.streams import STREAMS
 from pipeline.streams.dimensions import LISTS, METRICS, SEGMENTS
 from pipeline.streams.events import EVENTS
@@ -58,7 +59,7 @@ class AccountFindings:
             self.errors.append(error)
 
 
-class Check:
+class AccountCheck:
     """One check of an account through a source whose requests are paced by `pace`."""
 
     def __init__(self, source: Source, pace: Pace, settings: Settings, wanted: Selection, as_of: datetime) -> None:

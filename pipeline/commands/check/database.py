@@ -1,18 +1,20 @@
 """The check of the database before a first run: the connection, privileges, names, clocks. Writes nothing."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
-import psycopg
+from psycopg import Connection
+from psycopg.errors import InsufficientPrivilege
 
 from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.postgres import clock, embedded
-from klaviyo_pg.postgres.connect import connect, means_missing_tables, translated
+from klaviyo_pg.postgres.connect import connect, tables_may_be_missing, translated
 from klaviyo_pg.settings import Settings
 from pipeline import checks
-from pipeline.account_check import AccountFindings
 from pipeline.clocks import Clocks, check_with_api
+from pipeline.commands.check.account import AccountFindings
 from pipeline.session import Clock, Session
 
 
@@ -64,16 +66,10 @@ class DatabaseCheck:
             version = info.server_version // 10_000
             return f"Postgres {version}, database {info.dbname}, schema {settings.warehouse_schema}{tls}"
 
-    def _check_name(self, connection: psycopg.Connection) -> None:
+    def _check_name(self, connection: Connection) -> None:
         """Check the account's name and protection, if the warehouse has tables that this user may read."""
-        try:
+        with suppress(InsufficientPrivilege), tables_may_be_missing(), connection.transaction():
             checks.check_registration(connection, self._settings, self._found.account_id)
-        except psycopg.errors.InsufficientPrivilege:
-            connection.rollback()
-        except psycopg.Error as error:
-            connection.rollback()
-            if not means_missing_tables(error):
-                raise
 
     def _check_api_clock(self) -> None:
         if self._api_time is not None:

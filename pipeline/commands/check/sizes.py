@@ -16,7 +16,7 @@ from klaviyo_pg.errors import MissingScope, Refused
 from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.settings import COUNTED_DAYS, Settings
 from klaviyo_pg.windows import DAY, FULL_READ, AnyWindow, OpenWindow, Window, floor
-from pipeline.forecast import ROWS_PER_PAGE, Sizes
+from pipeline.commands.check.forecast import ROWS_PER_PAGE, Sizes
 from pipeline.streams import content, on_request
 from pipeline.streams.events import EVENTS
 from pipeline.streams.exclusions import EXCLUSIONS

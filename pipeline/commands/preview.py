@@ -14,12 +14,12 @@ from klaviyo_pg.windows import Window
 from pipeline.backfill.chunking import Summary, gaps, summaries
 from pipeline.backfill.counted import FAILURES
 from pipeline.backfill.counting import chunks_by_count, chunks_by_first_event
-from pipeline.backfill.duration import Facts
 from pipeline.backfill.plan import Gap, questions
+from pipeline.commands.check.sizes import EARLIEST, estimated
+from pipeline.commands.duration import Facts
 from pipeline.outage import Outage
 from pipeline.plan import Watermarks, unread_dimension_chunks
 from pipeline.session import Session
-from pipeline.sizes import EARLIEST, estimated
 from pipeline.streams.dimensions import LISTS, METRICS
 from pipeline.streams.people import PEOPLE, PROFILES
 from pipeline.streams.selection import metrics_to_read, routed, selection_of

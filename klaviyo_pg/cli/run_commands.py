@@ -32,7 +32,7 @@ def backfill(arguments: Namespace) -> int:
         return _run(arguments, check_backfill, parameters)
     _prepare(arguments, check_backfill, flow=None)
     with Startup(arguments.sandbox, arguments.began, needs_server=False) as startup:
-        from klaviyo_pg.cli.flow_run import show_plan
+        from klaviyo_pg.cli.run_flow import show_plan
 
         return show_plan(startup, arguments)
 
@@ -45,7 +45,7 @@ def reconcile(arguments: Namespace) -> int:
 def _run(arguments: Namespace, check_arguments: Check, parameters: Sequence[str]) -> int:
     prefix = _prepare(arguments, check_arguments, arguments.command.name)
     with Startup(arguments.sandbox, arguments.began) as startup:
-        from klaviyo_pg.cli.flow_run import run
+        from klaviyo_pg.cli.run_flow import run
 
         return run(startup, arguments, prefix, parameters)
 

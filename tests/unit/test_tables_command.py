@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from klaviyo_pg.catalogue import DATA
-from klaviyo_pg.cli.selectable import groups, selected
+from klaviyo_pg.cli.tables import groups, selected
 from klaviyo_pg.settings import Settings
 
 

@@ -15,8 +15,8 @@ from klaviyo_pg.postgres import lookups, member_lists, report_ledger, run_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.settings import Settings
 from pipeline.batch import as_written
-from pipeline.forecast import ROWS_PER_PAGE, pages
-from pipeline.sizes import TEMPLATES_PER_PAGE
+from pipeline.commands.check.forecast import ROWS_PER_PAGE, pages
+from pipeline.commands.check.sizes import TEMPLATES_PER_PAGE
 from pipeline.streams import DEPARTURES, REPORTS, STREAMS, content, on_request
 from pipeline.streams.events import EVENTS
 from pipeline.streams.lists import LIST_MEMBERS

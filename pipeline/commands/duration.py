@@ -45,7 +45,7 @@ class Step(NamedTuple):
     is_least: bool = False
 
 
-def forecast(facts: Facts) -> Sequence[Step]:
+def expected_duration(facts: Facts) -> Sequence[Step]:
     """Return the steps of a backfill with their durations, from the start of the command to its end."""
     return (
         Step("start", START_SECONDS, "Prefect's server, the database and the first request"),

@@ -19,9 +19,9 @@ from markupsafe import Markup
 from klaviyo_pg import extras
 from klaviyo_pg.foreign import LONGEST_MESSAGE, printable
 from klaviyo_pg.postgres.html_report import Consent, PastRun, Revenue
+from pipeline.commands.html_report import charts
+from pipeline.commands.html_report.contents import DAYS, REVENUE_DAYS, AccountReport, Report, needs_attention
 from pipeline.coverage import Coverage, Covered, by_period
-from pipeline.html_report import charts
-from pipeline.html_report.contents import DAYS, REVENUE_DAYS, AccountReport, Report, needs_attention
 from transforms.personal import shown_name
 
 _STALE = 48.0  # hours, after which a stream needs attention
@@ -33,7 +33,7 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 def render(report: Report) -> str:
     """Return the page."""
     environment = Environment(
-        loader=PackageLoader("pipeline.html_report"),
+        loader=PackageLoader("pipeline.commands.html_report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -64,7 +64,7 @@ def render(report: Report) -> str:
 
 
 def _resource(name: str) -> str:
-    return (files("pipeline.html_report") / "templates" / name).read_text("utf-8")
+    return (files("pipeline.commands.html_report") / "templates" / name).read_text("utf-8")
 
 
 def _policy(style: str, script: str) -> str:

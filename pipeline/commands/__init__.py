@@ -1,0 +1,1 @@
+"""The commands that are no runs: check, plan, report, reread and remove. No run needs them."""
