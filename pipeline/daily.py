@@ -12,8 +12,9 @@ from klaviyo_pg.postgres.excluded import Extent, extent
 from klaviyo_pg.windows import DAY
 from pipeline import erase_in_run, member_lists, plan, reports, stored_marts
 from pipeline.batch import as_written
+from pipeline.chunk_reading import read_side_by_side
 from pipeline.chunks import Chunk, key_of
-from pipeline.job import Job, read
+from pipeline.job import Job
 from pipeline.reconcile.check import can_count, find_late_events
 from pipeline.runs import Run
 from pipeline.streams.departures import OWNERS, PROFILE_SWEEP, SUSPECTED
@@ -39,17 +40,17 @@ def sync(job: Job, since: datetime | None) -> None:
     """
     wanted = selection_of(job.run.settings)
     streams = wanted.streams
-    read(job, "Metrics, lists, campaigns and flows", plan.dimension_chunks(streams))
+    read_side_by_side(job, "Metrics, lists, campaigns and flows", plan.dimension_chunks(streams))
     phases = _plan(job, wanted, since)
     for title, chunks in phases:
         if not job.tally.must_stop:
-            read(job, title, shared_out(job, chunks))
+            read_side_by_side(job, title, shared_out(job, chunks))
     planned = [chunk for _, chunks in phases for chunk in chunks]
     if EVENTS.name in streams:
         _fail_without_events(job, planned)
         find_late_events(job, planned)
     if OWNERS.name in streams and not job.tally.must_stop and job.transact(departures.has_orphans):
-        read(job, "Events of deleted profiles", [Chunk(OWNERS.name)])
+        read_side_by_side(job, "Events of deleted profiles", [Chunk(OWNERS.name)])
     _derive_member_lists(job, streams)
     if not job.tally.must_stop:
         job.tally.add_notes(*erase_in_run.erase_people(job.session, job.run))

@@ -56,7 +56,7 @@ def never(batch: ReadBatch, source: Source) -> bool:
     return False
 
 
-def read(
+def read_into(
     session: Session,
     run: Run,
     chunk: Chunk,
@@ -289,7 +289,9 @@ def _read_window(
         return counting
 
     division = Division(session, run, chunk, window)
-    counts = read(session, run, chunk, window, sink_for, is_enough=division.is_enough if chunk.is_divisible else never)
+    counts = read_into(
+        session, run, chunk, window, sink_for, is_enough=division.is_enough if chunk.is_divisible else never
+    )
     return Outcome(chunk, counts)
 
 

@@ -11,8 +11,9 @@ from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import DAY
 from pipeline import plan
 from pipeline.batch import as_written
+from pipeline.chunk_reading import read_side_by_side
 from pipeline.chunks import Chunk
-from pipeline.job import Job, read
+from pipeline.job import Job
 from pipeline.runs import Run
 from pipeline.streams import REPORTS
 from pipeline.streams.reports import LONGEST
@@ -35,7 +36,7 @@ def read_reports(job: Job, streams: Iterable[str]) -> None:
         return
     chunks = job.transact(lambda account: list(_due(account, job.run, wanted, metric_id)))
     if chunks:
-        read(job, "Reports", chunks)
+        read_side_by_side(job, "Reports", chunks)
 
 
 def conversion_metric(account: Account, settings: Settings) -> str | LeftOut:

@@ -21,8 +21,8 @@ from klaviyo_pg.postgres import accounts, backfill_ledger, erase, lookups, recon
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.recency import Recency, recency
 from klaviyo_pg.postgres.run_ledger import LastRun
-from pipeline import coverage
 from pipeline.backfill.chunking import Summary, summaries
+from pipeline.coverage import coverage_of
 from pipeline.reconcile.compare import summary
 
 _IMAGES = (".png", ".svg")
@@ -172,7 +172,7 @@ def _table(state: _State) -> Table:
 def _draw(file: Path, name: str, account: Account, since: datetime, prints: bool) -> None:
     from pipeline.coverage_picture import picture
 
-    covered = coverage.read(account, name, datetime.now(UTC).date(), since)
+    covered = coverage_of(account, name, datetime.now(UTC).date(), since)
     image = picture(covered, "svg" if file.suffix == ".svg" else "png")
     try:
         file.write_bytes(image)

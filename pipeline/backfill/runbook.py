@@ -11,7 +11,8 @@ from pipeline import coverage, stored_marts
 from pipeline.backfill.chunking import Summary, sentences, summaries
 from pipeline.backfill.plan import Plan, metrics_of, plan
 from pipeline.backfill.side_by_side import ReadPlan, read_history
-from pipeline.job import Job, read
+from pipeline.chunk_reading import read_side_by_side
+from pipeline.job import Job
 from pipeline.plan import MOST_WAITING, people_chunks, unread_dimension_chunks
 from pipeline.reconcile.compare import COUNTS_DELAY
 from pipeline.streams.dimensions import LISTS, METRICS
@@ -40,7 +41,9 @@ def backfill(
     window = history_window(job.run.as_of, start, end, job.run.settings.events_kept_since)
     read_to = job.transact(watermarks.read)
     reasons, streams = job.session.dialect.exclusion_reasons, selection_of(job.run.settings).streams
-    read(job, "Metrics and lists", unread_dimension_chunks(read_to, {METRICS.name, LISTS.name}, reasons, streams))
+    read_side_by_side(
+        job, "Metrics and lists", unread_dimension_chunks(read_to, {METRICS.name, LISTS.name}, reasons, streams)
+    )
     planned = Plan(()) if job.tally.must_stop else _planned(job, window, restart)
     if not planned.selects_metrics:
         job.tally.add_notes(_NO_HISTORY)
@@ -57,7 +60,7 @@ def _complete_people(job: Job) -> None:
     waiting = job.transact(lambda account: lookups.count_incomplete(account, MOST_WAITING))
     is_wanted = PEOPLE.name in selection_of(job.run.settings).streams
     if is_wanted and job.session.dialect.lists_people and waiting and not job.tally.must_stop:
-        read(job, "People", people_chunks(waiting))
+        read_side_by_side(job, "People", people_chunks(waiting))
 
 
 def _planned(job: Job, window: Window, restart: bool) -> Plan:

@@ -15,8 +15,9 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.reconciliation import Comparison, Key, LastCheck
 from klaviyo_pg.states import CountState
 from klaviyo_pg.windows import DAY, Window, floor
+from pipeline.chunk_reading import read_side_by_side
 from pipeline.chunks import Chunk
-from pipeline.job import Job, read
+from pipeline.job import Job
 from pipeline.outage import Outage
 from pipeline.outcome import describe
 from pipeline.reconcile import compare
@@ -190,7 +191,7 @@ def check(job: Job, scope: Scope, findings: Findings, rereads: Rereads) -> dict[
     reread: set[Key] = set()
     if differing and not job.tally.must_stop:
         omitted = job.tally.omitted
-        read(job, "Events that were missing", _rereads(job, differing, counts))
+        read_side_by_side(job, "Events that were missing", _rereads(job, differing, counts))
         recompared, counts = _compare_after_reading(job, scope.only(differing), counts, findings)
         compared |= recompared
         if rereads.surplus:

@@ -2,8 +2,9 @@
 
 from klaviyo_pg.postgres import watermarks
 from pipeline import coverage, stored_marts
+from pipeline.chunk_reading import read_side_by_side
 from pipeline.chunks import Chunk
-from pipeline.job import Job, read
+from pipeline.job import Job
 from pipeline.plan import unread_dimension_chunks
 from pipeline.reconcile import history
 from pipeline.reconcile.check import Rereads, can_count, check, look_up, recent
@@ -18,12 +19,12 @@ def reconcile(job: Job) -> None:
     The last RECONCILE_DAYS are compared by every run. History before that has its turn within a budget of requests.
     Dimensions that have never been read are read last: the comparison does not need them.
     """
-    read(job, "Metrics", [Chunk(METRICS.name, marks=(None,))])
+    read_side_by_side(job, "Metrics", [Chunk(METRICS.name, marks=(None,))])
     _check(job)
     read_to, streams = job.transact(watermarks.read), selection_of(job.run.settings).streams
     unread = unread_dimension_chunks(read_to, (), job.session.dialect.exclusion_reasons, streams)
     if unread and not job.tally.must_stop:
-        read(job, "Lists, campaigns and flows", unread)
+        read_side_by_side(job, "Lists, campaigns and flows", unread)
     stored_marts.renew(job)
     coverage.publish(job)
 
