@@ -1,4 +1,4 @@
-"""How many rows Postgres has read of tables, according to its statistics."""
+"""The rows that Postgres has read of tables, according to its statistics."""
 
 import psycopg
 
