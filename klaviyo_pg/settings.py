@@ -50,6 +50,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True)
 
+    _block: str | None = None  # of Prefect, which has the key
+
     klaviyo_api_key: SecretStr | None = Field(
         None,
         description="Private API key of the Klaviyo account (pk_...), with read access to everything to be synced.",
@@ -424,15 +426,37 @@ class Settings(BaseSettings):
         """The folder of the spool, with a subfolder for each account."""
         return self.data_dir / "spool"
 
+    def with_key_of(self, block: str) -> Self:
+        """Return these settings, whose API key is the one in a block of this name: errors of the key name it."""
+        settings = self.model_copy()
+        settings._block = block
+        return settings
+
     @property
     def api_key(self) -> str:
         """The API key in plain text. Raises BadKey if it is missing or malformed."""
         if self.klaviyo_api_key is None:
-            raise BadKey("No API key. Set KLAVIYO_API_KEY to a private API key of the account.")
+            raise self._bad_key(
+                "No API key. Set KLAVIYO_API_KEY to a private API key of the account.",
+                f"The block {self._block} has no API key",
+            )
         key = self.klaviyo_api_key.get_secret_value().strip()
         if not (key.isascii() and key.isprintable()):
-            raise BadKey("KLAVIYO_API_KEY contains an invalid character. Copy the key from Klaviyo again.")
+            raise self._bad_key(
+                "KLAVIYO_API_KEY contains an invalid character. Copy the key from Klaviyo again.",
+                f"The API key in the block {self._block} contains an invalid character",
+            )
         return key
+
+    def refused_key(self) -> BadKey:
+        """Return the error that Klaviyo does not accept the API key."""
+        return self._bad_key(None, f"Klaviyo does not accept the API key in the block {self._block}")
+
+    def _bad_key(self, message: str | None, problem_of_block: str) -> BadKey:
+        """Return an error of the key with a message (None: the default one), or with the problem of the block."""
+        if self._block is None:
+            return BadKey(message)
+        return BadKey(f"{problem_of_block}. Save it again: klaviyo-pg save-blocks --klaviyo {self._block}.")
 
     @property
     def blind_lookback_days(self) -> float:

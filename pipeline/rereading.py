@@ -6,13 +6,15 @@ Nothing that is stored is deleted: the ledger records that the watermarks of str
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+from klaviyo_pg.catalogue import DATA, TABLES
 from klaviyo_pg.catalogue.account import ACCOUNTS
-from klaviyo_pg.catalogue.membership import MEMBER_LISTS
+from klaviyo_pg.catalogue.membership import LIST_NAMES, MEMBER_LISTS
 from klaviyo_pg.errors import BadSettings
 from klaviyo_pg.klaviyo.dialect import Dialect
-from klaviyo_pg.postgres import lookups, member_lists, report_ledger, run_ledger, watermarks
+from klaviyo_pg.postgres import lookups, member_lists, report_ledger, run_ledger, segments, watermarks
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.settings import Settings
+from pipeline.batch import as_written
 from pipeline.forecast import ROWS_PER_PAGE, pages
 from pipeline.sizes import TEMPLATES_PER_PAGE
 from pipeline.streams import DEPARTURES, REPORTS, STREAMS, content, on_request
@@ -20,13 +22,14 @@ from pipeline.streams.events import EVENTS
 from pipeline.streams.lists import LIST_MEMBERS
 from pipeline.streams.people import PEOPLE, PROFILES
 from pipeline.streams.reports import LONGEST
-from pipeline.streams.segments import SEGMENT_MEMBERS
-from pipeline.streams.selection import Selection, check_names
+from pipeline.streams.segments import SEGMENT_MEMBERS, chosen
+from pipeline.streams.selection import check_names, selection_of
 from pipeline.streams.stream import Stream
 
 _NOT_BY_ITSELF = (EVENTS, PEOPLE, *DEPARTURES)  # they follow from events, and from what else is missing
 _BY_CHANGE = (PROFILES, *content.STREAMS, *on_request.BY_CHANGE)
 _BY_SUBJECT = (LIST_MEMBERS, SEGMENT_MEMBERS)
+_NOT_FROM_SOURCE = frozenset(table.name for table in TABLES if table not in DATA) - EVENTS.tables
 _OF_PEOPLE = (PROFILES, on_request.MEMBER_PREDICTIONS)
 
 
@@ -41,14 +44,16 @@ class Reread(NamedTuple):
     is_every_run: bool = False
 
 
-def streams_to_read(names: Collection[str], selected: Selection, dialect: Dialect) -> list[Stream]:
+def streams_to_read(names: Collection[str], settings: Settings, dialect: Dialect) -> list[Stream]:
     """Return the streams that fill tables, in order, without events. member_lists is derived, and needs no stream.
 
-    Raises BadSettings where there is no such table, where only events fill it, and where TABLES leaves it out.
+    Raises BadSettings where there is no such table, where only events or runs themselves fill it, and where TABLES or
+    SEGMENTS leaves it out.
     """
-    check_names(names)
-    chosen = {name: _streams_of(name, dialect) for name in names if name != ACCOUNTS.name}
-    for name, streams in chosen.items():
+    _check_names(names)
+    selected = selection_of(settings)
+    filling = {name: _streams_of(name, dialect) for name in names if name != ACCOUNTS.name}
+    for name, streams in filling.items():
         if not streams:
             raise BadSettings(
                 f"The rows of {name} come with events. To read them again, run klaviyo-pg backfill --start DATE "
@@ -56,9 +61,20 @@ def streams_to_read(names: Collection[str], selected: Selection, dialect: Dialec
             )
         if not any(stream.name in selected.streams for stream in streams):
             raise BadSettings(f"TABLES leaves out {name}, so that the next daily run would not read it. Add it there.")
-    chosen.pop(MEMBER_LISTS.name, None)
-    wanted = {stream.name for streams in chosen.values() for stream in streams} & selected.streams
+        if SEGMENT_MEMBERS in streams and not settings.segments:
+            raise BadSettings(f"SEGMENTS is empty, so that no run reads {name}. Set it.")
+    filling.pop(MEMBER_LISTS.name, None)
+    wanted = {stream.name for streams in filling.values() for stream in streams} & selected.streams
     return [stream for stream in STREAMS.values() if stream.name in wanted]
+
+
+def _check_names(names: Collection[str]) -> None:
+    """Raise BadSettings if there is no table of one of these names, or if runs fill it themselves."""
+    check_names([name for name in names if name not in _NOT_FROM_SOURCE and name not in EVENTS.tables])
+    for name in names:
+        if name in _NOT_FROM_SOURCE:
+            when = " whenever they read lists" if name == LIST_NAMES.name else ""
+            raise BadSettings(f"Klaviyo has no rows of {name}: runs write them{when}.")
 
 
 def _streams_of(table: str, dialect: Dialect) -> list[Stream]:
@@ -99,8 +115,17 @@ def _requests_for(account: Account, stream: Stream, dialect: Dialect, settings: 
         if dialect.looks_up_memberships:
             return Reread(stream.name, None)
         members = lookups.rows_by_subject(account, stream.table, f"{stream.subject}_id")
+        if stream is SEGMENT_MEMBERS:
+            members = {each: members.get(each, 0) for each in _chosen_segments(account, settings)}
         return Reread(stream.name, sum(map(pages, members.values())))
     if stream in _BY_CHANGE:
         size = TEMPLATES_PER_PAGE if stream is content.TEMPLATES else ROWS_PER_PAGE
         return Reread(stream.name, pages(lookups.rows(account, stream.table), size))
     return Reread(stream.name, None, is_every_run=True)
+
+
+def _chosen_segments(account: Account, settings: Settings) -> list[str]:
+    """Return the IDs of the stored segments that SEGMENTS names."""
+    written = as_written(settings, settings.segments)
+    existing = (each._replace(name=written(each.name)) for each in segments.existing(account))
+    return chosen(settings.segments, existing).ids

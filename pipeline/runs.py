@@ -26,7 +26,7 @@ from klaviyo_pg.postgres.load import merge
 from klaviyo_pg.postgres.patience import repeated
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
-from pipeline import checks, kept_events
+from pipeline import checks, kept_events, refused
 from pipeline.batch import Batch, protect
 from pipeline.session import Session
 from transforms import definitions
@@ -110,8 +110,13 @@ def begin(session: Session, flow: str, selection: Mapping[str, object], log: Log
     `is_limited` is that of `run_ledger.open_run`.
 
     Raises UserError where the key, the database, the account's name or the name of a metric is wrong, where claims
-    would not work, and where clocks differ.
+    would not work, and where clocks differ. The warehouse records the error, if it has the account.
     """
+    with refused.recorded(session.settings, flow):
+        return _begin(session, flow, selection, log, is_limited)
+
+
+def _begin(session: Session, flow: str, selection: Mapping[str, object], log: Log, is_limited: bool) -> Run:
     settings = session.settings
     settings.check_warehouse()
     session.check_claims_work()

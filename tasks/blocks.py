@@ -129,10 +129,11 @@ def settings_from(klaviyo: AccountBlock, warehouse: WarehouseBlock, **changes: o
     """
     from_blocks: dict[str, object] = {}
     labels: dict[str, str] = {}
-    account_from = "the environment"
+    account_from, block_name = "the environment", None
     if klaviyo is not None:
         loaded = load_block(KlaviyoCredentials, klaviyo)
-        block = f"the block {klaviyo if isinstance(klaviyo, str) else loaded._block_document_name}"
+        block_name = klaviyo if isinstance(klaviyo, str) else loaded._block_document_name
+        block = f"the block {block_name}"
         from_blocks |= loaded.changes()
         labels = {name: f"{name.upper()} in {block}" for name in from_blocks if changes.get(name) is None}
         account_from = f"{block} with {', '.join(loaded.settings)}" if loaded.settings else block
@@ -143,7 +144,9 @@ def settings_from(klaviyo: AccountBlock, warehouse: WarehouseBlock, **changes: o
     settings = load_settings(
         labels, **from_blocks | {name: value for name, value in changes.items() if value is not None}
     )
-    if settings.klaviyo_api_key is None and is_deployed():
+    if block_name is not None:
+        settings = settings.with_key_of(block_name)
+    elif settings.klaviyo_api_key is None and is_deployed():
         raise BadKey(
             "No API key. The run names no Klaviyo Credentials block, and its worker has no KLAVIYO_API_KEY. Save the "
             "account with klaviyo-pg save-blocks --klaviyo NAME, and deploy again with KLAVIYO_BLOCK=NAME."

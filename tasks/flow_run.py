@@ -13,7 +13,7 @@ from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres.backfill_ledger import part_claim
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
-from pipeline import runs
+from pipeline import refused, runs
 from pipeline.figures import counts_of, figures, rows_of, rows_read
 from pipeline.job import Job
 from pipeline.outcome import RunFailed, RunReport, Tally, needs_correction
@@ -51,7 +51,8 @@ def follow(
     """
     try:
         settings, runbook = prepare()
-        selection_of(settings)  # raises BadSettings where TABLES cannot be followed
+        with refused.recorded(settings, flow):
+            selection_of(settings)  # raises BadSettings where TABLES cannot be followed
         with flow_session(settings) as session, displayed(session):
             run = units.prepare(settings, flow, selection, is_limited)
             return _finish(session, flow, _follow(session, run, runbook, tolerates_failures))

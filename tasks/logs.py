@@ -93,7 +93,11 @@ class _NoFinishedTasks(logging.Filter):
 
 
 class JsonLines(logging.Formatter):
-    """Formats each record as one JSON object on one line, with the time in UTC and the run that it belongs to."""
+    """Formats each record as one JSON object on one line: with the time in UTC, the account, and the run."""
+
+    def __init__(self, account: str | None = None) -> None:
+        super().__init__()
+        self._account = account
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -101,6 +105,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            "account": self._account,
         }
         runs = {name: getattr(record, name, None) for name in ("flow_run_name", "task_run_name")}
         line |= {name: value for name, value in runs.items() if value}
@@ -123,6 +128,9 @@ def configure(settings: Settings) -> None:
         if settings.log_format == "json":
             logging.getLogger().removeHandler(handler)
             logging.getLogger().addHandler(_as_json(handler))
+    for each in logging.getLogger().handlers:  # also those of an earlier call, which did not know the account yet
+        if isinstance(each.formatter, JsonLines):
+            each.setFormatter(JsonLines(settings.klaviyo_integration))
 
 
 def configure_early() -> None:

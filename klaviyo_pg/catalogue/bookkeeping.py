@@ -72,7 +72,7 @@ WATERMARKS = Table(
 )
 RUNS = Table(
     "runs",
-    "One row for each run.",
+    "One row for each run, including those that failed before they began.",
     (
         _RUN_ID,
         ESP_INTEGRATION_ID,
@@ -86,8 +86,8 @@ RUNS = Table(
         Column(
             "is_limited",
             BOOLEAN,
-            "True if arguments limited what the run read, such as --tables or --metrics; null for runs of earlier "
-            "versions.",
+            "True if arguments limited what the run read, such as --tables or --metrics; null for runs that failed "
+            "before they began, and for those of earlier versions.",
         ),
         Column("as_of", TIMESTAMP, "Point in time up to which the run reads the source."),
         Column("started_at", TIMESTAMP, "When the run started or was last resumed."),
@@ -109,7 +109,7 @@ RUNS = Table(
             "The process that started or last resumed the run; null once another run of the flow has started.",
             personal=Harmless.OWN,
         ),
-        Column("requests", INTEGER, "Requests sent to the API."),
+        Column("requests", INTEGER, "Requests sent to the API; null if the run failed before it began."),
         Column("retries", INTEGER, "Requests that were retries."),
         Column(
             "message",

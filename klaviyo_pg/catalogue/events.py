@@ -216,6 +216,8 @@ ACTIVITY_OF_METRIC_NAME = {
 }
 """The activity of each metric of text messages and push notifications that counts as one."""
 _CHANNEL_OF_METRIC_NAME = {name: channel for channel, metrics in _METRICS_BY_CHANNEL.items() for name in metrics}
+UNSUBSCRIBED_FROM_SMS = frozenset(name for name in _METRICS_BY_CHANNEL["sms"] if name.startswith("Unsubscribed"))
+"""The metrics of people who unsubscribe from text messages."""
 NOT_OF_EMAIL = frozenset(name for name, channel in _CHANNEL_OF_METRIC_NAME.items() if channel != "email")
 """The metrics of other channels."""
 _TABLE_OF_METRIC_NAME = {name: table.name for table in EVENT_TABLES for name in table.metric_names}

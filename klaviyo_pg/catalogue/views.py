@@ -114,4 +114,34 @@ ACCOUNT_TIME_ZONES = View(
         ),
     ),
 )
-VIEWS = (FRESHNESS, MESSAGES, ATTRIBUTED_REVENUE, ACCOUNT_TIME_ZONES, *MARTS, USABLE_PUSH_TOKENS)
+
+
+def _channel(channel: str, meaning: str, reasons: str) -> tuple[Column, Column]:
+    return (
+        Column(f"can_{channel}", BOOLEAN, f"True if the person may be {meaning}; null if it is not known."),
+        Column(f"{channel}_reason", TEXT, f"Why not: {reasons} or unknown; null if can_{channel} is true."),
+    )
+
+
+_OF_TEXTS = "no_phone_number, unsubscribed, never_subscribed, cannot_receive"
+CONTACTABLE = View(
+    "contactable",
+    "Who may be contacted, and why not: one row for each person, without deleted and merged profiles.",
+    (
+        Column("integration", TEXT, "Name of the account in this warehouse (KLAVIYO_INTEGRATION)."),
+        Column("esp_integration_id", TEXT, "ID of the Klaviyo account in this warehouse; see integrations."),
+        Column("member_key", KEY, "md5(profile id); joins to members."),
+        Column("member_id", TEXT, "Klaviyo's ID of the profile."),
+        Column("email", TEXT, "Email address."),
+        Column("phone_number", TEXT, "Phone number."),
+        *_channel("email", "emailed", "no_address, unsubscribed, never_subscribed, suppressed"),
+        *_channel("sms", "sent text messages", _OF_TEXTS),
+        *_channel(
+            "push",
+            "sent push notifications, as in usable_push_tokens",
+            "unsubscribed, never_subscribed, cannot_receive, no_token",
+        ),
+        *_channel("whatsapp", "sent messages on WhatsApp", _OF_TEXTS),
+    ),
+)
+VIEWS = (FRESHNESS, MESSAGES, ATTRIBUTED_REVENUE, ACCOUNT_TIME_ZONES, *MARTS, USABLE_PUSH_TOKENS, CONTACTABLE)

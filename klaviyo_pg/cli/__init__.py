@@ -18,8 +18,8 @@ def main(command: str | None = None, arguments: Sequence[str] | None = None) -> 
     exit_on_signals()
     began = monotonic()
     from klaviyo_pg.cli import terminal
-    from klaviyo_pg.cli.arguments import parse
+    from klaviyo_pg.cli.arguments import account_of, parse
 
     parsed = parse(command, sys.argv[1:] if arguments is None else arguments)
     parsed.began = began
-    terminal.run(lambda: parsed.command.function()(parsed))
+    terminal.run(lambda: parsed.command.function()(parsed), lambda: account_of(parsed))

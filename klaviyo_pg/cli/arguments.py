@@ -41,7 +41,8 @@ class _Parser(argparse.ArgumentParser):
 class Command:
     """A command: its help, the arguments that it declares, and where the function is that carries it out.
 
-    `program` runs this command alone. Each example is the arguments and what they do.
+    `program` runs this command alone. Each example is the arguments and what they do. `reads_account` is true if the
+    command sends requests to one account.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Command:
     declare: Callable[[argparse.ArgumentParser], None]
     module: str
     runs_flow: bool = False
+    reads_account: bool = False
 
     def function(self) -> Function:
         """Import the function that carries out the command."""
@@ -84,6 +86,19 @@ def parse(name: str | None, arguments: Sequence[str]) -> argparse.Namespace:
     if rest and parsed.command is not _PSQL:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     return parsed
+
+
+def account_of(arguments: argparse.Namespace) -> str | None:
+    """Return the name of the account that a command reads; None if it reads none.
+
+    Other settings may be invalid.
+    """
+    if not arguments.command.reads_account:
+        return None
+    from klaviyo_pg import env_file  # imported late, because importing it takes time
+
+    _, name = env_file.first("KLAVIYO_INTEGRATION") or ("", None)
+    return getattr(arguments, "integration", None) or name or "default"
 
 
 def _demo_account(is_small: bool, events: int | None) -> DemoAccount | None:
@@ -149,6 +164,7 @@ _ALL = (
         ),
         declare=flags.check,
         module="check",
+        reads_account=True,
     ),
     Command(
         name="daily",
@@ -165,6 +181,7 @@ _ALL = (
         declare=flags.daily,
         module="flow_runs",
         runs_flow=True,
+        reads_account=True,
     ),
     Command(
         name="backfill",
@@ -181,6 +198,7 @@ _ALL = (
         declare=flags.backfill,
         module="flow_runs",
         runs_flow=True,
+        reads_account=True,
     ),
     Command(
         name="reconcile",
@@ -194,6 +212,7 @@ _ALL = (
         declare=flags.reconcile,
         module="flow_runs",
         runs_flow=True,
+        reads_account=True,
     ),
     Command(
         name="status",
@@ -341,6 +360,7 @@ _ALL = (
         examples=(("--klaviyo shop-de --warehouse main", "save both, for deployments that name these blocks"),),
         declare=flags.save_blocks,
         module="blocks",
+        reads_account=True,
     ),
     Command(
         name="schedule",

@@ -11,6 +11,7 @@ from typing import Any, TextIO, cast
 from klaviyo_pg.errors import KlaviyoPgError
 
 _LOGGER = "klaviyo_pg"
+_UNNAMED = "default"  # the account of who has only one
 
 
 def json_line(level: str, message: str, more: Mapping[str, object] | None = None, file: TextIO | None = None) -> None:
@@ -20,20 +21,32 @@ def json_line(level: str, message: str, more: Mapping[str, object] | None = None
     print(json.dumps(line, ensure_ascii=False, default=str), file=file or sys.stdout, flush=True)
 
 
-def print_error(text: str) -> None:
-    """Print an error to standard error, as the settings want it. Invalid settings want it as text."""
+def print_error(text: str, account: str | None = None) -> None:
+    """Print an error to standard error, as the settings want it. Invalid settings want it as text.
+
+    `account` is the name of the account that it concerns; None if it concerns no particular one.
+    """
     if _is_json():
-        json_line("error", text, file=sys.stderr)
+        json_line("error", text, _fields(account), file=sys.stderr)
     else:
-        print(text, file=sys.stderr)
+        print(with_account(text, account), file=sys.stderr)
 
 
-def print_warning(text: str) -> None:
-    """Print a warning to standard error, as the settings want it."""
+def print_warning(text: str, account: str | None = None) -> None:
+    """Print a warning to standard error, as the settings want it. A line of JSON has the account that it concerns."""
     if _is_json():
-        json_line("warning", text, file=sys.stderr)
+        json_line("warning", text, _fields(account), file=sys.stderr)
     else:
         print(f"Warning: {text}", file=sys.stderr)
+
+
+def with_account(text: str, account: str | None) -> str:
+    """Return a text that begins with the name of its account, unless that has the default name."""
+    return text if account in (None, _UNNAMED) else f"{account}: {text}"
+
+
+def _fields(account: str | None) -> dict[str, object]:
+    return {} if account is None else {"account": account}
 
 
 def _is_json() -> bool:

@@ -6,14 +6,17 @@ Importing this module imports little, so that a wrong setting or argument is rep
 from argparse import Namespace
 from collections.abc import Callable
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from klaviyo_pg import env_file
 from klaviyo_pg.cli.output import print_warning
 from klaviyo_pg.environment import override
+from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.moments import parse_moment, parse_since
 from klaviyo_pg.settings import Settings, ignored_variables, load_settings, name_in_use
 from klaviyo_pg.windows import Window, history_window
 
+_LABELS = MappingProxyType({"klaviyo_integration": "--integration"})
 Check = Callable[[Namespace], object]
 """Raises BadSettings if an argument is invalid."""
 
@@ -41,7 +44,7 @@ def check_settings(**changes: object) -> Settings:
     settings = load_settings(**changes)
     env_file.export_to_libraries()
     for sentence in ignored_variables():
-        print_warning(sentence)
+        print_warning(sentence, settings.klaviyo_integration)
     return settings
 
 
@@ -63,22 +66,40 @@ def check_run(arguments: Namespace, check_arguments: Check, flow: str | None) ->
     not there yet, and its database is the embedded one.
     """
     if not arguments.sandbox:
-        _check_key_and_warehouse(load_settings(), flow)
+        settings = load_settings(_LABELS, klaviyo_integration=arguments.integration)
+        _record_error(settings, flow, lambda: _check_key_and_warehouse(settings, flow))
     check_arguments(arguments)
-    settings = load_settings(
-        {"klaviyo_integration": "--integration"},
-        klaviyo_integration=arguments.integration,
-        metrics=arguments.metrics,
-        tables=arguments.tables,
+    chosen = load_settings(
+        _LABELS, klaviyo_integration=arguments.integration, metrics=arguments.metrics, tables=arguments.tables
     )
+    _record_error(chosen, None if arguments.sandbox else flow, lambda: _check_selection(chosen))
+    if not arguments.sandbox:
+        _record_error(chosen, flow, lambda: _check_database_and_account(chosen, flow))
+
+
+def _record_error(settings: Settings, flow: str | None, check: Callable[[], None]) -> None:
+    """Run a check, and record in the warehouse with which error it refuses a run of the flow."""
+    try:
+        check()
+    except KlaviyoPgError as error:
+        if flow is not None:
+            from pipeline import refused  # imports the database driver
+
+            refused.record(settings, flow, error)
+        raise
+
+
+def _check_selection(settings: Settings) -> None:
     if settings.tables:
         from pipeline.streams.selection import selection_of
 
         selection_of(settings)
-    if not arguments.sandbox:
-        from klaviyo_pg.cli.reachable import check_database_and_account
 
-        check_database_and_account(settings, flow)
+
+def _check_database_and_account(settings: Settings, flow: str | None) -> None:
+    from klaviyo_pg.cli.reachable import check_database_and_account
+
+    check_database_and_account(settings, flow)
 
 
 def _check_key_and_warehouse(settings: Settings, flow: str | None) -> None:

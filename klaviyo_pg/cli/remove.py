@@ -22,9 +22,9 @@ def remove(arguments: Namespace) -> int:
     settings, name = check_settings(), arguments.name
     schema_name = settings.warehouse_schema
     with open_warehouse(settings) as connection:
-        schema.upgrade_patiently(connection, schema_name, schema.storage_of(settings), print_warning)
         account = chosen_account(connection, schema_name, name, "name")
         connection.commit()
+        schema.upgrade_patiently(connection, schema_name, schema.storage_of(settings), print_warning)
         if not (arguments.yes or _is_confirmed(account, name)):
             print("Nothing was removed.")
             return 1

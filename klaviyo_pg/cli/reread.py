@@ -13,7 +13,6 @@ from klaviyo_pg.klaviyo.dialects import dialect_of
 from klaviyo_pg.postgres import idle
 from pipeline import checks
 from pipeline.rereading import Reread, derives_member_lists, read_again, requests_for, streams_to_read
-from pipeline.streams.selection import selection_of
 
 
 def reread(arguments: Namespace) -> int:
@@ -21,7 +20,7 @@ def reread(arguments: Namespace) -> int:
     settings = check_settings(klaviyo_integration=arguments.integration)
     name = settings.klaviyo_integration
     dialect = dialect_of(settings)
-    streams = streams_to_read(arguments.tables, selection_of(settings), dialect)
+    streams = streams_to_read(arguments.tables, settings, dialect)
     with open_warehouse(settings) as connection:
         account = chosen_account(connection, settings.warehouse_schema, name)
         checks.check_stays(account, name)

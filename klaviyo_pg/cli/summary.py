@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from klaviyo_pg.catalogue import DATA, STORED
-from klaviyo_pg.cli.output import json_line, print_error
+from klaviyo_pg.cli.output import json_line, print_error, with_account
 from klaviyo_pg.errors import UserError
 from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres import accounts, backfill_ledger, embedded, run_ledger
@@ -112,7 +112,7 @@ def show(settings: Settings, result: object, times: Times, invocation: Invocatio
     report = result.report if isinstance(result, RunFailed) else result
     if not isinstance(report, RunReport):
         assert isinstance(result, BaseException)
-        print_error(describe(result))
+        print_error(describe(result), settings.klaviyo_integration)
         return getattr(result, "exit_code", 1)
     level = _level(report)
     if settings.quiet and level == "info":
@@ -135,7 +135,7 @@ def show(settings: Settings, result: object, times: Times, invocation: Invocatio
 
 def _print_sentences(report: RunReport) -> None:
     for sentence in report.sentences:
-        print(sentence, file=sys.stderr)
+        print(with_account(sentence, report.integration), file=sys.stderr)
 
 
 def _level(report: RunReport) -> str:

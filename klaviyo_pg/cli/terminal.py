@@ -14,20 +14,21 @@ from klaviyo_pg.redaction import redacted
 _NO_READER = 141  # the exit code of a program that SIGPIPE ends
 
 
-def run(command: Callable[[], int]) -> NoReturn:
+def run(command: Callable[[], int], account: Callable[[], str | None] = lambda: None) -> NoReturn:
     """Run a command, and exit with the code that it returns. Its errors become one sentence each.
 
-    A command whose output has no reader any more ends without a sentence.
+    `account` returns the name of the account that the command concerns; None if it concerns no particular one. A
+    command whose output has no reader any more ends without a sentence.
     """
     logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of errors while another one is being handled
     try:
         code = command()
         sys.stdout.flush()
     except KlaviyoPgError as error:
-        print_error(str(error))
+        print_error(str(error), account())
         code = error.exit_code
     except KeyboardInterrupt:
-        print_error("Stopped.")
+        print_error("Stopped.", account())
         code = Stopped.exit_code
     except BrokenPipeError:
         discard_output()
@@ -37,7 +38,7 @@ def run(command: Callable[[], int]) -> NoReturn:
             raise
         code = _NO_READER
     except Exception as error:
-        print_error(_traceback(error))
+        print_error(_traceback(error), account())
         code = 1
     sys.exit(code)
 

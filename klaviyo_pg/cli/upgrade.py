@@ -10,10 +10,10 @@ from time import monotonic
 import psycopg
 from psycopg import Connection
 
+from klaviyo_pg.catalogue import bookkeeping
 from klaviyo_pg.cli.preflight import check_settings
 from klaviyo_pg.cli.signals import handle_signals
-from klaviyo_pg.cli.warehouse import warehouse_url
-from klaviyo_pg.errors import BadSettings
+from klaviyo_pg.cli.warehouse import no_warehouse, warehouse_url
 from klaviyo_pg.postgres import rebuild, schema
 from klaviyo_pg.postgres.connect import connect, translated
 from klaviyo_pg.postgres.rebuild import Step
@@ -26,8 +26,8 @@ def upgrade(arguments: Namespace) -> int:
     settings = check_settings()
     name, url, storage = settings.warehouse_schema, warehouse_url(settings), schema.storage_of(settings)
     with translated(), connect(url, name, autocommit=True) as connection, rebuild.exclusively(connection):
-        if not schema.exists(connection, name):
-            raise BadSettings(f"There is no warehouse in the schema {name} yet. Run a flow first.")
+        if not schema.has_table(connection, name, bookkeeping.INTEGRATIONS):
+            raise no_warehouse(name)
         schema.check_schemas(connection, name)
         schema.check_storage(connection, name, storage)
         steps, indexes = rebuild.plan(connection, name), rebuild.missing_indexes(connection, name, storage)

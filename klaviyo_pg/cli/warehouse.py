@@ -61,6 +61,11 @@ def _unreadable(connection: Connection, name: str) -> KlaviyoPgError:
         return DatabaseUnusable(
             f"The warehouse in the schema {name} was created by an earlier version. Run klaviyo-pg upgrade first."
         )
+    return no_warehouse(name)
+
+
+def no_warehouse(name: str) -> BadSettings:
+    """Return the error that a schema of this name has no warehouse."""
     return BadSettings(f"There is no warehouse in the schema {name} yet. Run a flow first.")
 
 

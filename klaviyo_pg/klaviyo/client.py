@@ -19,6 +19,7 @@ from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from klaviyo_pg.errors import (
     BadAnswer,
+    BadKey,
     KlaviyoPgError,
     Throttled,
     TooMuch,
@@ -119,7 +120,8 @@ class Client:
     """A connection to the API that is kept open. Not safe to share between threads.
 
     `parameters` are added to every query and `headers` to every request. Neither is ever sent to another host.
-    `retired` is the error for a response that says that the endpoint is gone.
+    `retired` is the error for a response that says that the endpoint is gone, and `refused_key` makes the error for one
+    that says that the key is not accepted.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class Client:
         patience: Patience | None = None,
         pace: Pace | None = None,
         retired: type[KlaviyoPgError] = WrongDialect,
+        refused_key: Callable[[], BadKey] = BadKey,
     ) -> None:
         logging.getLogger("urllib3.connectionpool").addFilter(_REDACT_KEY)
         self._base = base_url.rstrip("/") + "/"
@@ -143,7 +146,7 @@ class Client:
         self._session.trust_env = self._base.startswith("https:")  # a proxy could read all of a plain HTTP request
         self._session.auth = _keep_authorization
         self._session.headers.update({"User-Agent": "klaviyo-pg", **(headers or {})})
-        self._retired = retired
+        self._retired, self._refused_key = retired, refused_key
         self.traffic = Traffic()
         self._dated: tuple[datetime, float] | None = None  # the time of a response, and the uptime when it came
 
@@ -240,7 +243,7 @@ class Client:
         if response.status_code == requests.codes.ok:
             self._pace.learn(endpoint.name, response.headers.get("ratelimit-limit"))
             return content
-        refused = refusal(str(request), response, content, endpoint.scopes, self._retired)
+        refused = refusal(str(request), response, content, endpoint.scopes, self._retired, self._refused_key)
         if isinstance(refused, Throttled) and refused.retry_after is not None:
             for name in (endpoint.name, *([endpoint.also[0]] if endpoint.also else [])):
                 self._pace.close(name, refused.retry_after)

@@ -22,16 +22,23 @@ def _current(settings: Settings, patience: Patience, pace: Pace | None, sizes: P
         "X-Klaviyo-Revision-Fall-Forward-Opt-Out": "1",  # a retired revision returns 410, not the form of a later one
         "Accept": "application/vnd.api+json",
     }
-    client = Client(settings.klaviyo_base_url, headers, patience=patience, pace=pace, retired=RetiredRevision)
+    client = Client(
+        settings.klaviyo_base_url,
+        headers,
+        patience=patience,
+        pace=pace,
+        retired=RetiredRevision,
+        refused_key=settings.refused_key,
+    )
     return CurrentSource(client, sizes, settings.events_page_size, settings.klaviyo_revision)
 
 
 def _legacy(settings: Settings, patience: Patience, pace: Pace | None, sizes: PageSizes | None) -> Source:
     """Return a source that is not paced: the limits of the legacy API were never published."""
-    url, key = settings.klaviyo_base_url, settings.api_key
+    url, key, refused = settings.klaviyo_base_url, settings.api_key, settings.refused_key
     unpaced = [Pace(1.0, patience.budget, check=pace.check) if pace else None for _ in range(2)]
-    v1 = Client(url, parameters={"api_key": key}, patience=patience, pace=unpaced[0])
-    v2 = Client(url, {"api-key": key}, patience=patience, pace=unpaced[1])
+    v1 = Client(url, parameters={"api_key": key}, patience=patience, pace=unpaced[0], refused_key=refused)
+    v2 = Client(url, {"api-key": key}, patience=patience, pace=unpaced[1], refused_key=refused)
     return LegacySource(v1, v2, settings.events_page_size)
 
 

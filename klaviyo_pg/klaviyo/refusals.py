@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
@@ -52,8 +53,12 @@ def refusal(
     content: bytes,
     scopes: str,
     retired: type[KlaviyoPgError] = WrongDialect,
+    refused_key: Callable[[], BadKey] = BadKey,
 ) -> KlaviyoPgError:
-    """Return the error for a response with any other status than 200; `retired` is that for 410."""
+    """Return the error for a response with any other status than 200.
+
+    `retired` is that for 410, and `refused_key` makes that for a key that is not accepted.
+    """
     status, wait = response.status_code, _retry_after(response)
     if status == 429:
         left = "" if wait is None else f" for another {wait:.0f} s"
@@ -69,9 +74,9 @@ def refusal(
         case 400 if _concerns_page_size(content):
             return PageTooLarge(f"{request}: the API returned 400: {detail or 'the page size is not accepted'}")
         case 401:
-            return BadKey()
+            return refused_key()
         case 403 if "api key" in detail.lower() and "scope" not in detail.lower():
-            return BadKey()
+            return refused_key()
         case 403:
             return MissingScope(scopes)
         case 404:

@@ -22,7 +22,8 @@ from klaviyo_pg.postgres.statements import row_key
 
 # The rules are those of docs/people.md. A change of one list concerns the list that it was resolved to; an unsubscribe
 # that could not be resolved, because several lists had the name at that time, concerns each of them. A source with a
-# status for each list has exclusions by address only, so that nothing is known about a person without one.
+# status for each list has exclusions by address only, so that nothing is known about a person without one. Of another
+# source, such a person cannot be emailed, unless PERSONAL_DATA drops all addresses.
 #
 # What is known about a person and a list is grouped, not joined: where Postgres has no statistics about an account, it
 # expects one row of it, and would compare all rows of one table with all of another. The other joins are by key.
@@ -112,8 +113,9 @@ WITH facts (
                 WHERE exclusions.esp_integration_id = %(account)s AND exclusions.member_id = decided.member_id
                 AND exclusions.removed_at IS NULL
             ) OR lower(decided.email) IN (SELECT address FROM excluded) THEN false
-            WHEN %(has_status)s AND decided.is_subscribed AND decided.email IS NULL THEN NULL
-            ELSE decided.is_subscribed
+            WHEN decided.is_subscribed IS NOT TRUE OR decided.email IS NOT NULL THEN decided.is_subscribed
+            WHEN %(has_status)s THEN NULL
+            ELSE (SELECT personal_data = 'drop' FROM {integrations} WHERE esp_integration_id = %(account)s) IS TRUE
         END AS is_subscribed
     FROM decided
 ), changed AS MATERIALIZED (

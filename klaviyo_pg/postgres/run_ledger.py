@@ -99,6 +99,21 @@ def open_run(account: Account, flow: str, selection: str, now: datetime, is_limi
     return OpenedRun(run_id, as_of, unfinished is not None, stored[0])
 
 
+def add_refused(connection: Connection, schema: str, name: str, flow: str, state: RunState, message: str) -> None:
+    """Add a run that ended before it began, for the account of this name, if it is registered and stays.
+
+    No other run resumes it.
+    """
+    query = SQL(
+        "INSERT INTO {} (run_id, esp_integration_id, flow, as_of, started_at, finished_at, state, message)"
+        " SELECT %(run_id)s, esp_integration_id, %(flow)s, date_trunc('second', now()), date_trunc('second', now()),"
+        " now(), %(state)s, %(message)s FROM {} WHERE name = %(name)s AND removing_since IS NULL"
+        " FOR SHARE"  # so that its removal does not begin before the row is visible to it
+    ).format(qualified(schema, bookkeeping.RUNS), qualified(schema, bookkeeping.INTEGRATIONS))
+    values = {"run_id": str(uuid.uuid4()), "name": name, "flow": flow, "state": state, "message": message}
+    connection.execute(query, values)
+
+
 def begin_anew(account: Account, flow: str) -> None:
     """Let no later run of a flow resume one that did not finish."""
     account.execute(

@@ -12,6 +12,7 @@ from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View, events, membership
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres import (
+    contactable,
     definitions,
     freshness,
     marts,
@@ -65,6 +66,7 @@ _QUERIES = {
     "account_time_zones": time_zones.query,
     **marts.QUERIES,
     "usable_push_tokens": push_tokens.query,
+    "contactable": contactable.query,
 }
 _PRIMARY_KEYS = """
     SELECT t.relname, array_agg(a.attname::text ORDER BY k.position)

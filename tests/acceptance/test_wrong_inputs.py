@@ -140,7 +140,9 @@ def test_a_second_daily_run_of_an_account_is_refused(warehouse: Warehouse, box: 
             box.set_faults()
         first = running.result()
     assert other.code == 2
-    assert last_sentence(other) == "Another daily run of twins is in progress: wait for it to finish, or stop it."
+    assert (
+        last_sentence(other) == "twins: Another daily run of twins is in progress: wait for it to finish, or stop it."
+    )
     assert first.exit_code == 0, first.sentences
 
 
@@ -154,7 +156,7 @@ def test_a_run_that_waits_for_the_api_can_be_stopped(warehouse: Warehouse, box: 
         ran = command.result()
     box.set_faults()
     assert ran.code == 130, ran.err[-3000:]
-    assert ran.err.strip().splitlines()[-1] == "Stopped on request. Rerun with the same arguments to resume."
+    assert ran.err.strip().splitlines()[-1] == "patient: Stopped on request. Rerun with the same arguments to resume."
     assert "Traceback" not in ran.err
 
 

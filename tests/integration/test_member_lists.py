@@ -82,17 +82,17 @@ class Lists:
         connection.execute("UPDATE list_names SET until = %s WHERE until IS NOT NULL", [seen])
         connection.execute("UPDATE list_names SET since = %s, seen_at = %s WHERE until IS NULL", [seen, seen])
 
-    def member(self, consent: str | None) -> None:
-        row = {"key": md5("Klaviyo:one:p1"), "id": "p1", "email": "a@example.com", "consent": consent}
+    def member(self, consent: str | None, email: str | None = "a@example.com") -> None:
+        row = {"key": md5("Klaviyo:one:p1"), "id": "p1", "email": email, "consent": consent}
         self._merged(loads.MEMBERS, row | {"updated_at": JOINED})
 
     def excluded(self, *addresses: str) -> None:
         rows = [{"_sync_id": md5(each), "email": each} for each in addresses]
         self._merged(loads.MEMBER_EXCLUSIONS, *rows)
 
-    def derive(self) -> dict[str, tuple[Any, ...]]:
+    def derive(self, has_status: bool = True) -> dict[str, tuple[Any, ...]]:
         """Return subscribed, unsubscribed_at, is_subscribed and left_reason by list ID."""
-        derive_member_lists(self._account)
+        derive_member_lists(self._account, has_status=has_status)
         query = "SELECT list_id, subscribed, unsubscribed_at, is_subscribed, left_reason FROM member_lists"
         return {list_id: tuple(rest) for list_id, *rest in self._account.connection.execute(query)}
 
@@ -323,6 +323,16 @@ def test_an_exclusion_without_a_profile_counts_in_the_current_dialect(lists: Lis
     lists.excluded("a@example.com")
     derive_member_lists(account, has_status=False)
     assert account.connection.execute("SELECT is_subscribed FROM member_lists").fetchall() == [(False,)]
+
+
+def test_a_person_is_subscribed_while_the_profile_has_an_address(lists: Lists) -> None:
+    lists.list("L1", "News")
+    lists.member("SUBSCRIBED", email=None)
+    assert lists.derive(has_status=False)["L1"] == (JOINED, None, False, None)
+    lists.member("SUBSCRIBED")
+    assert lists.derive(has_status=False)["L1"][2] is True
+    lists.member("SUBSCRIBED", email=None)
+    assert lists.derive(has_status=False)["L1"][2] is False
 
 
 def test_an_exclusion_that_ended_no_longer_counts(lists: Lists) -> None:

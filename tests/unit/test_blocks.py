@@ -62,7 +62,7 @@ def test_a_block_contains_the_settings_of_its_account(monkeypatch: pytest.Monkey
     for name in (*OF_ACCOUNT, "PERSONAL_DATA_SALT", "SPOOL_HOURS"):
         monkeypatch.delenv(name)
     loaded = _load(monkeypatch, settings=block.settings, personal_data_salt=block.personal_data_salt)
-    assert loaded == saved.model_copy(update={"spool_hours": 72})
+    assert loaded == saved.model_copy(update={"spool_hours": 72}).with_key_of("shop-fr")
     assert SALT not in block.model_dump_json()
 
 
@@ -81,3 +81,7 @@ def test_a_block_with_other_names_is_refused(name: str, monkeypatch: pytest.Monk
 def test_an_invalid_setting_of_a_block_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadSettings, match=r"^FIRST_SYNC_DAYS in the block shop-fr: Input should be a valid number"):
         _load(monkeypatch, settings={"FIRST_SYNC_DAYS": "many"})
+
+
+def test_a_key_that_klaviyo_refuses_is_named_with_its_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "the API key in the block shop-fr. Save it again" in str(_load(monkeypatch).refused_key())

@@ -30,8 +30,9 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 
 def test_each_record_is_a_line_of_json(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
-    """Line breaks and tracebacks stay within the line, the run is named, and secrets are taken out."""
-    logs.configure(Settings(log_format="json"))
+    """Line breaks and tracebacks stay within the line, account and run are named, and secrets are taken out."""
+    logs.configure(Settings(log_format="json", klaviyo_integration="other"))
+    logs.configure(Settings(log_format="json", klaviyo_integration="shop"))  # once the flow knows its account
     logs.hide([SECRET])
     log = logging.getLogger("tests.logs")
     log.warning("two\nlines %s", SECRET, extra={"flow_run_name": "daily · shop"})
@@ -43,6 +44,7 @@ def test_each_record_is_a_line_of_json(root: logging.Logger, capsys: pytest.Capt
     assert first["message"] == "two\nlines ***" and first["level"] == "warning" and first["time"].endswith("+00:00")
     assert first["flow_run_name"] == "daily · shop" and "task_run_name" not in first
     assert "ValueError: ***" in second["exception"]
+    assert first["account"] == second["account"] == "shop"
 
 
 @pytest.mark.parametrize(

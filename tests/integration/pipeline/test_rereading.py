@@ -6,10 +6,9 @@ import pytest
 
 from klaviyo_pg.errors import BadSettings, MissingScope
 from klaviyo_pg.postgres.account import Account
-from klaviyo_pg.rows import Consent, MappedMetric, Report, Template
+from klaviyo_pg.rows import Consent, Group, MappedMetric, Membership, Report, Template
 from pipeline.rereading import Reread, read_again, requests_for, streams_to_read
 from pipeline.runs import transact
-from pipeline.streams.selection import selection_of
 from tests.fake_requests import Request
 from tests.fakes import LONG_AGO, FakeAccount
 from tests.integration.pipeline.conftest import Warehouse, days_ago
@@ -34,7 +33,7 @@ def reread(warehouse: Warehouse, run: Result, *tables: str) -> list[Reread]:
     """Let the next daily run read tables again, and return what is printed about it."""
     settings = warehouse.configured()
     with warehouse.open() as session:
-        streams = streams_to_read(tables, selection_of(settings), session.dialect)
+        streams = streams_to_read(tables, settings, session.dialect)
 
         def work(account: Account) -> list[Reread]:
             read_again(account, streams, tables)
@@ -151,6 +150,12 @@ def test_a_run_that_was_interrupted_is_not_resumed(loaded: Warehouse, shop: Fake
     [
         *((name, f"The rows of {name} come with events. .* backfill --start") for name in ("opens", "events")),
         ("profile_merges", "The rows of profile_merges come with events"),
+        ("subscription_changes", "The rows of subscription_changes come with events"),
+        ("list_names", "Klaviyo has no rows of list_names: runs write them whenever they read lists"),
+        *(
+            (name, f"Klaviyo has no rows of {name}: runs write them")
+            for name in ("watermarks", "deliverability_stored")
+        ),
         ("nothing", "There is no table nothing. The tables are accounts, "),
         ("default", "There is no table default"),
         ("reviews", "TABLES leaves out reviews"),
@@ -161,7 +166,25 @@ def test_what_a_daily_run_would_not_read_is_refused(
 ) -> None:
     """With what to do instead."""
     with loaded.open() as session, pytest.raises(BadSettings, match=sentence):
-        streams_to_read([table, "members"], selection_of(loaded.configured()), session.dialect)
+        streams_to_read([table, "members"], loaded.configured(), session.dialect)
+
+
+def test_segments_that_no_run_reads_are_refused(loaded: Warehouse) -> None:
+    with loaded.open() as session, pytest.raises(BadSettings) as refused:
+        streams_to_read(["segment_members"], loaded.configured(), session.dialect)
+    assert str(refused.value) == "SEGMENTS is empty, so that no run reads segment_members. Set it."
+
+
+def test_only_segments_that_are_read_are_estimated(loaded: Warehouse, shop: FakeAccount) -> None:
+    """Members of others may still be stored, from runs with other settings."""
+    for number in range(3):
+        shop.segments.append(Group(f"S{number}", f"Segment {number}", LONG_AGO))
+        shop.members[f"S{number}"] = [Membership(f"S{number}", "P0", days_ago(9))]
+    loaded.daily(segments=("S0", "S1", "S2"))
+    fewer = loaded.variant(segments=("Segment 0", "S1"))
+    ran = fewer.daily()
+    assert fewer.one("SELECT count(*) FROM segment_members WHERE left_at IS NULL") == 3
+    assert reread(fewer, ran, "segment_members") == [Reread("segment_members", 2)]
 
 
 def test_members_come_with_events_where_the_dialect_lists_no_people(loaded: Warehouse, shop: FakeAccount) -> None:

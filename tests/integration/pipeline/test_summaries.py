@@ -151,7 +151,7 @@ def test_a_quiet_run_prints_nothing_but_its_sentences(
     shop.fail("lists", MissingScope("lists:read"))
     partial = warehouse.daily()
     summarize(warehouse, partial, quiet=True)
-    assert capsys.readouterr() == ("", "".join(f"{sentence}\n" for sentence in partial.sentences))
+    assert capsys.readouterr() == ("", "".join(f"shop: {sentence}\n" for sentence in partial.sentences))
 
 
 def test_a_quiet_run_has_a_line_of_json_only_if_something_is_wrong(

@@ -13,6 +13,7 @@ import pytest
 
 from klaviyo_pg.cli import blocks
 from klaviyo_pg.errors import BadKey, BadSettings, DatabaseUnusable, KlaviyoPgError, NotFound, Unavailable
+from klaviyo_pg.klaviyo.dialects import open_source
 from klaviyo_pg.postgres import accounts
 from klaviyo_pg.settings import Settings
 from sandbox.api.keys import API_KEY, key_of
@@ -78,6 +79,16 @@ def test_a_wrong_key_is_reported(warehouse: Warehouse) -> None:
     assert "does not accept the API key" in str(error)
     assert "pk_wrong" not in str(error)
     assert error.exit_code == 2
+
+
+def test_a_wrong_key_in_a_block_is_reported_with_the_block(warehouse: Warehouse) -> None:
+    """In both dialects."""
+    settings = warehouse.configured(klaviyo_api_key="pk_wrong").with_key_of("shop-uk")
+    with pytest.raises(BadKey, match=r"the API key in the block shop-uk\."):
+        open_source(settings).account()
+    old = settings.model_copy(update={"klaviyo_dialect": "legacy"})
+    with pytest.raises(BadKey, match=r"the API key in the block shop-uk\."):
+        list(open_source(old).metrics())
 
 
 def test_a_key_is_tried_before_it_is_saved(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
