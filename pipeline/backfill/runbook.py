@@ -7,11 +7,12 @@ from klaviyo_pg.postgres import backfill_ledger, lookups, reconciliation, waterm
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window, history_window
-from pipeline import coverage, stored_marts
+from pipeline import coverage
 from pipeline.backfill.chunking import Summary, sentences, summaries
 from pipeline.backfill.plan import Plan, metrics_of, plan
 from pipeline.backfill.side_by_side import ReadPlan, read_history
 from pipeline.chunk_reading import read_side_by_side
+from pipeline.finish_tables import finish_tables
 from pipeline.job import Job
 from pipeline.plan import MOST_WAITING, people_chunks, unread_dimension_chunks
 from pipeline.reconcile.compare import COUNTS_DELAY
@@ -19,7 +20,6 @@ from pipeline.streams.dimensions import LISTS, METRICS
 from pipeline.streams.events import stored_metrics
 from pipeline.streams.people import PEOPLE
 from pipeline.streams.selection import selection_of
-from pipeline.update_statistics import update_statistics
 
 _NO_METRICS = "The account has no metrics yet, so there is no history to load."
 _NO_HISTORY = "No selected metric has events for the selected tables, so there is no history to load."
@@ -49,9 +49,7 @@ def backfill(
         job.tally.add_notes(_NO_HISTORY)
     read_plan(job, planned)
     _complete_people(job)
-    updated = update_statistics(job)
-    stored_marts.renew(job)
-    update_statistics(job, updated)
+    finish_tables(job)
     publish(job, window)
 
 

@@ -1,9 +1,10 @@
 """The runbook of a reconcile run."""
 
 from klaviyo_pg.postgres import watermarks
-from pipeline import coverage, stored_marts
+from pipeline import coverage
 from pipeline.chunk_reading import read_side_by_side
 from pipeline.chunks import Chunk
+from pipeline.finish_tables import renew_marts
 from pipeline.job import Job
 from pipeline.plan import unread_dimension_chunks
 from pipeline.reconcile import history
@@ -25,7 +26,7 @@ def reconcile(job: Job) -> None:
     unread = unread_dimension_chunks(read_to, (), job.session.dialect.exclusion_reasons, streams)
     if unread and not job.tally.must_stop:
         read_side_by_side(job, "Lists, campaigns and flows", unread)
-    stored_marts.renew(job)
+    renew_marts(job)
     coverage.publish(job)
 
 
