@@ -23,7 +23,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.states import ChunkState
 from klaviyo_pg.uptime import uptime
-from klaviyo_pg.windows import FULL_READ, AnyWindow, divided, exact
+from klaviyo_pg.windows import AnyWindow, divided, exact
 from pipeline.batch import Batch, ReadBatch, protect
 from pipeline.chunks import Chunk, key_of
 from pipeline.clocks import check_reading
@@ -77,10 +77,7 @@ def read_into(
     counts: list[RowCounts] = []
     incomplete: Incomplete | None = None
     with session.source() as source:
-        is_full_read = chunk.window == FULL_READ
-        reading = Reading(
-            session, run, source, window, chunk.subject, is_full_read, metrics, chunk.part, window != chunk.window
-        )
+        reading = Reading(session, run, source, chunk, window, metrics)
         meter = _Meter(source, window)
         try:
             reads = stream.open(reading)
