@@ -1,4 +1,4 @@
-"""Pages of the documentation that follow from the code: the tables with their columns and joins, and the settings.
+"""Files that follow from the code: the pages about tables and settings, and the sources of the example for dbt.
 
 `python -m website.reference` writes them; a test fails if they are not up to date.
 """
@@ -12,8 +12,9 @@ from pydantic_core import PydanticUndefined
 
 from klaviyo_pg.catalogue import ADDED, BOOKKEEPING, DATA, SPECIFIED, STORED, VIEWS, Column, Table, View, events
 from klaviyo_pg.settings import Settings
+from website.dbt_sources import sources
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
 _NAMED = re.compile(
     r"(?<!_key )joins to (?:(?P<column>\w+) of )?(?P<tables>\w+(?:\.\w+)?(?:, \w+)*(?: or \w+)?)(?=[.,;]|$)"
 )
@@ -117,11 +118,11 @@ def joins(tables: tuple[Table | View, ...]) -> list[Join]:
 
 
 def _targets(column: Column) -> Iterator[tuple[str, str]]:
-    """Yield the tables that a column joins to, with the column that is named, or else that of the same name."""
+    """Yield the tables that a column joins to, with the column that is named."""
     for match in _NAMED.finditer(column.description):
         for target in re.split(", | or ", match["tables"]):
             table, _, named = target.partition(".")
-            yield table, named or match["column"] or column.name
+            yield table, named or match["column"] or ""
 
 
 def tables_page() -> str:
@@ -220,11 +221,15 @@ def _default(value: object) -> str:
     return f"`{shown}`"
 
 
-def pages() -> Mapping[str, str]:
-    """Return the text of each generated page, by its file name."""
-    return {"tables.md": tables_page(), "settings.md": settings_page()}
+def files() -> Mapping[str, str]:
+    """Return the text of each generated file, by its path."""
+    return {
+        "docs/tables.md": tables_page(),
+        "docs/settings.md": settings_page(),
+        "examples/dbt_native/models/sources.yml": sources(),
+    }
 
 
 if __name__ == "__main__":
-    for page, content in pages().items():
-        (DOCS / page).write_text(content, "utf-8")
+    for path, content in files().items():
+        (ROOT / path).write_text(content, "utf-8")

@@ -36,7 +36,7 @@ EVENT_ATTRIBUTIONS = Table(
         Column(
             "event_key",
             KEY,
-            "Key of the attributed event; with event_at, joins to the event tables.",
+            "Key of the attributed event; with event_at, joins to all_events.key.",
             "relationships.event",
             "",
             personal=Harmless.KEY,
@@ -45,21 +45,21 @@ EVENT_ATTRIBUTIONS = Table(
         Column(
             "attributed_event_key",
             KEY,
-            "Key of the event that it is attributed to, such as a click; joins to key of the event tables. Null for "
+            "Key of the event that it is attributed to, such as a click; joins to all_events.key. Null for "
             "people who were erased.",
             "relationships.attributed-event",
             "",
             personal=Harmless.KEY,
         ),
         *_related("campaign", "campaign", "; joins to campaign_key of campaigns", "campaign"),
-        *_related("campaign_message", "message of the campaign", "", "campaign-message"),
-        *_related("flow", "flow", "; joins to automation_key of automations", "flow", "automation_key"),
         *_related(
-            "flow_message",
-            "message of the flow",
-            "; joins to campaign_key of campaigns, where flow campaigns are",
-            "flow-message",
+            "campaign_message",
+            "message of the campaign",
+            "; joins to messages.message_key, which has no messages of campaigns that Klaviyo does not list",
+            "campaign-message",
         ),
+        *_related("flow", "flow", "; joins to automation_key of automations", "flow", "automation_key"),
+        *_related("flow_message", "message of the flow", "; joins to messages.message_key", "flow-message"),
         *_related("variation", "variation of that message", "", "flow-message-variation"),
         *ORIGIN,
         Column(

@@ -59,7 +59,9 @@ METRICS = Table(
 
 CAMPAIGNS = Table(
     "campaigns",
-    "One row for each campaign and for each message of a flow (a flow campaign, derived from its events).",
+    "One row for each campaign, for each message of a flow (a flow campaign, derived from its events), and for each "
+    "other $message of events (a placeholder), such as a message of a campaign. Campaigns alone are those WHERE "
+    "automation_key IS NULL AND is_placeholder IS NOT TRUE.",
     (
         KEY_OF_ID,
         Column(
@@ -91,7 +93,7 @@ CAMPAIGNS = Table(
         Column(
             "list_key",
             TEXT,
-            "ID of the first list or segment that it is sent to; first_list_key joins to lists.",
+            "ID of the first list or segment that it is sent to; first_list_key joins to lists.key.",
             "audiences.included",
             "list_id | lists",
             personal=Harmless.ID,
@@ -155,7 +157,7 @@ CAMPAIGNS = Table(
         Column(
             "campaign_key",
             KEY,
-            "md5(id); joins to campaign_key of the event tables.",
+            "md5(id); joins to campaign_key of the view messages, which leads to the events.",
             "computed",
             "computed",
             personal=Harmless.KEY,

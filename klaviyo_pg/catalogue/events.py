@@ -14,7 +14,8 @@ _COLUMNS = (
     Column(
         "campaign_key",
         KEY,
-        "md5($message); joins to campaigns.",
+        "md5($message); joins to messages.message_key. For the campaign, join messages.campaign_key to "
+        "campaigns.campaign_key.",
         "event_properties.$message",
         "event_properties.$message",
         personal=Harmless.KEY,
@@ -22,7 +23,7 @@ _COLUMNS = (
     Column(
         "automation_key",
         KEY,
-        "md5($flow); joins to automations.",
+        "md5($flow); joins to automations.automation_key.",
         "event_properties.$flow",
         "event_properties.$flow",
         personal=Harmless.KEY,
@@ -30,7 +31,7 @@ _COLUMNS = (
     Column(
         "member_key",
         KEY,
-        "md5(profile id); joins to members.",
+        "md5(profile id); joins to members.member_key.",
         "relationships.profile",
         "person.id",
         personal=Harmless.KEY,

@@ -7,6 +7,20 @@ _ACCOUNT = (
     Column("esp_integration_id", TEXT, "ID of the Klaviyo account in this warehouse; see integrations."),
 )
 _DAY = Column("day", DATE, "Day in the account's time zone (account_time_zones.timezone).")
+_REVENUE = (
+    Column(
+        "revenue",
+        NUMERIC,
+        "Sum of the values of these orders; null without orders, and if they have several currencies.",
+    ),
+    Column("revenue_currency", TEXT, "Currency of revenue; null if the orders have none, or several."),
+    Column(
+        "revenue_by_currency",
+        JSON,
+        'Revenue for each currency, such as {"EUR": 12.5}; null without orders. "unknown" is that of orders without a '
+        "currency.",
+    ),
+)
 _PERFORMANCE = (
     Column("recipients", INTEGER, "Messages sent: delivered and bounced ones."),
     Column("delivered", INTEGER, "Messages delivered."),
@@ -21,18 +35,7 @@ _PERFORMANCE = (
     Column("unsubscribes", INTEGER, "Times that somebody unsubscribed from marketing. Leaving a list does not count."),
     Column("complaints", INTEGER, "Times that somebody marked it as spam."),
     Column("orders", INTEGER, "Attributed events of the conversion metric."),
-    Column(
-        "revenue",
-        NUMERIC,
-        "Sum of the values of these orders; null without orders, and if they have several currencies.",
-    ),
-    Column("revenue_currency", TEXT, "Currency of revenue; null if the orders have none, or several."),
-    Column(
-        "revenue_by_currency",
-        JSON,
-        'Revenue for each currency, such as {"EUR": 12.5}; null without orders. "unknown" is that of orders without a '
-        "currency.",
-    ),
+    *_REVENUE,
     Column("first_event_at", TIMESTAMP, "Time of the first of all these events."),
     Column("last_event_at", TIMESTAMP, "Time of the latest of all these events."),
     Column("unique_recipients", INTEGER, "People who were sent a message, delivered or bounced, at least once."),
@@ -101,6 +104,7 @@ MEMBER_ENGAGEMENT = View(
         *_activity("open", "open by the person, not by a machine"),
         *_activity("click", "click by the person, not by a bot"),
         *_activity("order", "event of the conversion metric, attributed or not"),
+        *_REVENUE,
     ),
 )
 LIST_GROWTH = View(

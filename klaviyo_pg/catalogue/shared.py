@@ -31,7 +31,7 @@ SYNCED_AT = Column(
     Merge.STAMP,
 )
 MEMBER_KEY = Column(
-    "member_key", KEY, "md5(profile id); joins to members.", "computed", "computed", personal=Harmless.KEY
+    "member_key", KEY, "md5(profile id); joins to members.member_key.", "computed", "computed", personal=Harmless.KEY
 )
 ORIGIN = (
     Column("esp_source", TEXT, f"Always '{ESP_SOURCE}'.", "constant", "constant", personal=Harmless.OWN),

@@ -1,5 +1,6 @@
 """The views: the state of the warehouse, and what analysts ask for most."""
 
+from klaviyo_pg.catalogue import events
 from klaviyo_pg.catalogue.marts import MARTS
 from klaviyo_pg.catalogue.types import BOOLEAN, FLOAT, INTEGER, KEY, NUMERIC, TEXT, TIMESTAMP, Column, View
 
@@ -45,12 +46,17 @@ ATTRIBUTED_REVENUE = View(
         Column("campaign_key", KEY, "Key of the campaign (campaigns.campaign_key); null for flows."),
         Column("campaign_id", TEXT, "Klaviyo's ID of the campaign; null for flows."),
         Column("campaign_name", TEXT, "Name of the campaign; null if the warehouse does not have it."),
-        Column("campaign_message_key", KEY, "md5(campaign_message_id)"),
+        Column(
+            "campaign_message_key",
+            KEY,
+            "md5(campaign_message_id); joins to messages.message_key, which has no messages of campaigns that Klaviyo "
+            "does not list.",
+        ),
         Column("campaign_message_id", TEXT, "Klaviyo's ID of the message of the campaign."),
         Column("automation_key", KEY, "Key of the flow (automations.automation_key); null for campaigns."),
         Column("flow_id", TEXT, "Klaviyo's ID of the flow; null for campaigns."),
         Column("flow_name", TEXT, "Name of the flow; null if the warehouse does not have it."),
-        Column("flow_message_key", KEY, "Key of the message of the flow (campaigns.campaign_key)."),
+        Column("flow_message_key", KEY, "md5(flow_message_id); joins to messages.message_key."),
         Column("flow_message_id", TEXT, "Klaviyo's ID of the message of the flow."),
         Column("flow_message_name", TEXT, "Name of that message in its latest event; null if it has none."),
         Column("metric_key", KEY, "Key of the metric of the attributed events (metrics.key)."),
@@ -82,6 +88,11 @@ MESSAGES = View(
         Column("is_placeholder", BOOLEAN, "True if only events mention it; see campaigns.is_placeholder."),
     ),
 )
+ALL_EVENTS = View(
+    "all_events",
+    "All events, of every event table. A condition on event_at or table_name limits what Postgres reads.",
+    (Column("table_name", TEXT, "Event table that contains the event, such as opens."), *events.EVENTS.columns),
+)
 USABLE_PUSH_TOKENS = View(
     "usable_push_tokens",
     "Devices that may be sent push notifications: Klaviyo has them, they are enabled, and their owners exist and "
@@ -91,7 +102,7 @@ USABLE_PUSH_TOKENS = View(
         Column("key", KEY, "Key of the push token; joins to push_tokens.key."),
         Column("id", TEXT, "Klaviyo's ID of the push token."),
         Column("member_id", TEXT, "Profile of the owner."),
-        Column("member_key", KEY, "md5(profile id); joins to members."),
+        Column("member_key", KEY, "md5(profile id); joins to members.member_key."),
         Column("token_hash", TEXT, "SHA-256 of the token."),
         Column("platform", TEXT, "ios or android."),
         Column("vendor", TEXT, "APNs or FCM."),
@@ -130,7 +141,7 @@ CONTACTABLE = View(
     (
         Column("integration", TEXT, "Name of the account in this warehouse (KLAVIYO_INTEGRATION)."),
         Column("esp_integration_id", TEXT, "ID of the Klaviyo account in this warehouse; see integrations."),
-        Column("member_key", KEY, "md5(profile id); joins to members."),
+        Column("member_key", KEY, "md5(profile id); joins to members.member_key."),
         Column("member_id", TEXT, "Klaviyo's ID of the profile."),
         Column("email", TEXT, "Email address."),
         Column("phone_number", TEXT, "Phone number."),
@@ -144,4 +155,13 @@ CONTACTABLE = View(
         *_channel("whatsapp", "sent messages on WhatsApp", _OF_TEXTS),
     ),
 )
-VIEWS = (FRESHNESS, MESSAGES, ATTRIBUTED_REVENUE, ACCOUNT_TIME_ZONES, *MARTS, USABLE_PUSH_TOKENS, CONTACTABLE)
+VIEWS = (
+    FRESHNESS,
+    ALL_EVENTS,
+    MESSAGES,
+    ATTRIBUTED_REVENUE,
+    ACCOUNT_TIME_ZONES,
+    *MARTS,
+    USABLE_PUSH_TOKENS,
+    CONTACTABLE,
+)

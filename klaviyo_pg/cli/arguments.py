@@ -347,6 +347,7 @@ _ALL = (
         examples=(
             ("--fivetran", "create or upgrade the views in the schema klaviyo_fivetran"),
             ("--fivetran --integration shop-fr --schema fivetran_fr", "the same for another account"),
+            ("--fivetran --all", "the same for every account, in schemas such as klaviyo_fivetran_shop_de"),
             ("--fivetran --drop", "drop them"),
         ),
         declare=flags.views,

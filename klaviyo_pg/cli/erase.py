@@ -47,7 +47,7 @@ def erase(arguments: Namespace) -> int:
     with open_warehouse(settings) as connection:
         registered = accounts.find(connection, schema_name, name)
         if registered is None:
-            raise no_account(schema_name, name)
+            raise no_account(connection, schema_name, name)
         _check_addresses(name, registered, people)
         connection.commit()
         account = Account(connection, schema_name, registered.integration_id)

@@ -42,7 +42,7 @@ def _declare_account(parser: argparse.ArgumentParser, verb: str) -> None:
     _declare_integration(parser)
 
 
-def _declare_integration(parser: argparse.ArgumentParser) -> None:
+def _declare_integration(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--integration",
         metavar="NAME",
@@ -183,11 +183,13 @@ def views(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--schema",
         metavar="NAME",
-        default="klaviyo_fivetran",
-        help="the schema of the views, one for each account (default: klaviyo_fivetran)",
+        help="the schema of the views, one for each account; {account} stands for the account's name (default: "
+        "klaviyo_fivetran, with --all klaviyo_fivetran_{account})",
     )
     parser.add_argument("--drop", action="store_true", help="drop the views instead")
-    _declare_integration(parser)
+    chosen = parser.add_mutually_exclusive_group()
+    _declare_integration(chosen)
+    chosen.add_argument("--all", action="store_true", help="every account of the warehouse")
 
 
 def save_blocks(parser: argparse.ArgumentParser) -> None:

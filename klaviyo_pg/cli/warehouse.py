@@ -31,7 +31,7 @@ def chosen_accounts(connection: Connection, schema: str, integration: str | None
     """Return the accounts of a warehouse with their names, or only this one. Raises BadSettings if it has none."""
     chosen = [each for each in accounts.all_accounts(connection, schema) if integration in (None, each[0])]
     if not chosen:
-        raise no_account(schema, integration)
+        raise no_account(connection, schema, integration)
     return chosen
 
 
@@ -39,7 +39,7 @@ def chosen_account(connection: Connection, schema: str, name: str, option: str =
     """Return the account of this name, which `option` has chosen. Raises BadSettings if the warehouse has none."""
     registered = accounts.find(connection, schema, name)
     if registered is None:
-        raise no_account(schema, name, option)
+        raise no_account(connection, schema, name, option)
     return Account(connection, schema, registered.integration_id)
 
 
@@ -79,11 +79,16 @@ def warehouse_url(settings: Settings) -> str:
     return embedded.warehouse_url(settings)
 
 
-def no_account(schema_name: str, name: str | None, option: str = "--integration") -> BadSettings:
+def no_account(
+    connection: Connection, schema_name: str, name: str | None, option: str = "--integration"
+) -> BadSettings:
     """Return the error that a warehouse has no account, or none of this name, which `option` has chosen."""
-    if name is None:
+    others = [each for each, _ in accounts.all_accounts(connection, schema_name)]
+    if name is None or not others:
         return BadSettings(f"There are no accounts in the schema {schema_name} yet. Run a flow first.")
-    return BadSettings(f"There is no account {name} in the schema {schema_name}. Choose another {option}.")
+    return BadSettings(
+        f"There is no account {name} in the schema {schema_name}. Choose another {option}: {', '.join(others)}."
+    )
 
 
 def psql(arguments: Namespace) -> NoReturn:

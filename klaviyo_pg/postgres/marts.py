@@ -155,32 +155,50 @@ LEFT JOIN {{automations}} AS flow ON flow.automation_key = performance.automatio
 LEFT JOIN {{messages}} AS message ON message.message_key = performance.message_key
     AND message.esp_integration_id = performance.esp_integration_id
 """
-_ENGAGEMENT = """
-SELECT integrations.name AS integration, person.esp_integration_id, person.member_key, member.id AS member_id,
-    member.deleted_at, {columns}
+_RECENT = "event_at > now() - interval '{hours} hours' AND event_at <= now()"
+_30_DAYS, _90_DAYS = _RECENT.format(hours=720), _RECENT.format(hours=2160)
+# Orders are few. Those of a person are added up by currency, which would take too long for all events.
+_ENGAGEMENT = f"""
+SELECT integrations.name AS integration, esp_integration_id, member_key, member.id AS member_id, member.deleted_at,
+    {{columns}}, customer.first_order_at, customer.last_order_at, coalesce(customer.orders, 0) AS orders,
+    coalesce(customer.orders_30_days, 0) AS orders_30_days, coalesce(customer.orders_90_days, 0) AS orders_90_days,
+    customer.revenue, customer.revenue_currency, customer.revenue_by_currency
 FROM (
-    SELECT esp_integration_id, member_key, {aggregates}
-    FROM ({events}) AS event WHERE member_key IS NOT NULL AND kind IN ({kinds}) GROUP BY 1, 2
+    SELECT esp_integration_id, member_key, {{aggregates}}
+    FROM ({{events}}) AS event WHERE member_key IS NOT NULL AND kind IS NOT NULL GROUP BY 1, 2
 ) AS person
-JOIN {integrations} AS integrations ON integrations.esp_integration_id = person.esp_integration_id
-LEFT JOIN {members} AS member
-    ON member.member_key = person.member_key AND member.esp_integration_id = person.esp_integration_id
+FULL JOIN (
+    SELECT esp_integration_id, member_key, min(first_at) AS first_order_at, max(last_at) AS last_order_at,
+        sum(orders)::bigint AS orders, sum(in_30_days)::bigint AS orders_30_days,
+        sum(in_90_days)::bigint AS orders_90_days, CASE WHEN count(*) = 1 THEN sum(revenue) END AS revenue,
+        CASE WHEN count(*) = 1 THEN max(value_currency) END AS revenue_currency,
+        jsonb_object_agg(coalesce(value_currency, 'unknown'), coalesce(revenue, 0)) AS revenue_by_currency
+    FROM (
+        SELECT esp_integration_id, member_key, value_currency, min(event_at) AS first_at, max(event_at) AS last_at,
+            count(*) AS orders, count(*) FILTER (WHERE {_30_DAYS}) AS in_30_days,
+            count(*) FILTER (WHERE {_90_DAYS}) AS in_90_days, sum(value) AS revenue
+        FROM ({{orders}}) AS event WHERE member_key IS NOT NULL GROUP BY 1, 2, 3
+    ) AS currency GROUP BY 1, 2
+) AS customer USING (esp_integration_id, member_key)
+JOIN {{integrations}} AS integrations USING (esp_integration_id)
+LEFT JOIN {{members}} AS member USING (esp_integration_id, member_key)
 """
 _OF_PERSON = """
     SELECT esp_integration_id, member_key, event_at, {kind} AS kind FROM {table}
 """
 _ORDERS_OF_PERSON = """
-    SELECT esp_integration_id, member_key, event_at, {ordered} FROM {table}
+    SELECT esp_integration_id, member_key, event_at, value, value_currency FROM {table}
     WHERE metric_key = ANY (ARRAY({conversions})) AND {kind}
 """
-_ACTIVITIES = {"send": _DELIVERED, "open": _OPENED, "click": _CLICKED, "order": _ORDERED}
-_RECENT = "count(*) FILTER (WHERE kind = {} AND event_at > now() - interval '{hours} hours' AND event_at <= now())"
-_ACTIVITY = {
+_ACTIVITIES = {"send": _DELIVERED, "open": _OPENED, "click": _CLICKED}
+_TIMES = {
     "first_{}_at": "min(event_at) FILTER (WHERE kind = {})",
     "last_{}_at": "max(event_at) FILTER (WHERE kind = {})",
+}
+_NUMBERS_OF_TIMES = {
     "{}s": "count(*) FILTER (WHERE kind = {})",
-    "{}s_30_days": _RECENT.replace("{hours}", "720"),
-    "{}s_90_days": _RECENT.replace("{hours}", "2160"),
+    "{}s_30_days": f"count(*) FILTER (WHERE kind = {{}} AND {_30_DAYS})",
+    "{}s_90_days": f"count(*) FILTER (WHERE kind = {{}} AND {_90_DAYS})",
 }
 # People without a time of joining were on the list before the first day. A person can have left before joining: by a
 # suppression that is older, and still applies. Rows of earlier versions have no `joined_at` until a run derives them.
@@ -255,6 +273,12 @@ _IS_EMAIL = "coalesce(channel, 'email') = 'email'"
 _KEY_OF_CAMPAIGN = SQL(
     "md5({esp_source} || ':' || attributed.esp_integration_id || ':' || attributed.campaign_id)"
 ).format(esp_source=Literal(ESP_SOURCE))
+# Without machines and bots. A condition on several kinds would make Postgres expect hardly any events, and sort them.
+_KINDS_OF_PERSON = {
+    events.SENDS: f"CASE WHEN {_IS_EMAIL} THEN {_DELIVERED} END",
+    events.OPENS: f"CASE WHEN {_BY_MACHINE} IS NOT TRUE THEN {_OPENED} END",
+    events.CLICKS: f"CASE WHEN {_BY_BOT} IS NOT TRUE THEN {_CLICKED} END",
+}
 _EMAIL_KINDS = {
     events.SENDS: _DELIVERED,
     events.BOUNCES: _BOUNCED,
@@ -300,24 +324,21 @@ def _other_channels(schema: str) -> Composed:
 
 def member_engagement(schema: str) -> Composed:
     """Return the query that defines the view of people."""
-    of_messages = {table: _KINDS[table] for table in (events.SENDS, events.OPENS, events.CLICKS)}
-    of_messages[events.SENDS] = f"CASE WHEN {_IS_EMAIL} THEN {_DELIVERED} END"
-    parts = {"ordered": SQL(str(_ORDERED)), "conversions": conversions.query(schema)}
-    orders = _appended(schema, _ORDERS_OF_PERSON, conversions.tables(schema), **parts)
-    columns = {
-        name.format(activity): SQL(aggregate.format(kind))
-        for activity, kind in _ACTIVITIES.items()
-        for name, aggregate in _ACTIVITY.items()
-    }
+    columns, aggregates = [], []
+    for activity, kind in _ACTIVITIES.items():
+        for name, aggregate in (_TIMES | _NUMBERS_OF_TIMES).items():
+            column = Identifier(name.format(activity))
+            missing = SQL("coalesce(person.{0}, 0) AS {0}") if name in _NUMBERS_OF_TIMES else SQL("person.{}")
+            columns.append(missing.format(column))
+            aggregates.append(SQL("{} AS {}").format(SQL(aggregate.format(kind)), column))
+    orders = _appended(schema, _ORDERS_OF_PERSON, conversions.tables(schema), conversions=conversions.query(schema))
     return filled(
         schema,
         _ENGAGEMENT,
-        columns=SQL(", ").join(Identifier("person", name) for name in columns),
-        aggregates=SQL(", ").join(
-            SQL("{} AS {}").format(aggregate, Identifier(name)) for name, aggregate in columns.items()
-        ),
-        events=SQL("\nUNION ALL\n").join([_appended(schema, _OF_PERSON, of_messages), orders]),
-        kinds=SQL(", ").join(SQL(str(kind)) for kind in _ACTIVITIES.values()),
+        columns=SQL(", ").join(columns),
+        aggregates=SQL(", ").join(aggregates),
+        events=_appended(schema, _OF_PERSON, _KINDS_OF_PERSON),
+        orders=orders,
     )
 
 

@@ -12,6 +12,7 @@ from klaviyo_pg import schemas
 from klaviyo_pg.catalogue import TABLES, VIEWS, Table, View, events, membership
 from klaviyo_pg.errors import DatabaseUnusable
 from klaviyo_pg.postgres import (
+    all_events,
     contactable,
     definitions,
     freshness,
@@ -61,6 +62,7 @@ _COMMENTS = """
 """
 _QUERIES = {
     "freshness": freshness.query,
+    "all_events": all_events.query,
     "messages": messages.query,
     "attributed_revenue": revenue.query,
     "account_time_zones": time_zones.query,

@@ -262,7 +262,7 @@ def test_rename_gives_an_account_another_name(
     accounts.register(connection, "klaviyo", "taken", None)
     for arguments, sentence in [
         (("shop", "taken"), "There is an account taken in the schema klaviyo already. Choose another name."),
-        (("absent", "x"), "There is no account absent in the schema klaviyo. Choose another name."),
+        (("absent", "x"), "There is no account absent in the schema klaviyo. Choose another name: shop, taken."),
         (("shop", " "), "The new name must not be blank."),
     ]:
         refused = command("rename", *arguments)
@@ -279,7 +279,7 @@ def test_remove_needs_a_confirmation(command: Any, integration_id: str, connecti
     """Without a terminal, --yes is one. What is unknown, or in use, is refused before that."""
     for arguments, sentence in [
         (("shop",), "Nothing was removed: confirmation needs a terminal. In a script, pass --yes."),
-        (("absent", "--yes"), "There is no account absent in the schema klaviyo. Choose another name."),
+        (("absent", "--yes"), "There is no account absent in the schema klaviyo. Choose another name: shop."),
     ]:
         refused = command("remove", *arguments)
         assert (refused.returncode, refused.stderr) == (2, f"{sentence}\n")

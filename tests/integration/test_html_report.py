@@ -108,7 +108,7 @@ def test_the_report_of_one_account(
     [
         pytest.param("no/report.html", None, "there is no folder no", id="no folder"),
         pytest.param(".", None, "this is a folder", id="a folder"),
-        pytest.param("report.html", "x", "There is no account x", id="no account"),
+        pytest.param("report.html", "x", "There are no accounts in the schema klaviyo yet", id="no account"),
         pytest.param("report.html", None, "There are no accounts", id="no data"),
     ],
 )

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from hashlib import md5
 from pathlib import Path
 
@@ -115,6 +116,28 @@ def test_orders_of_the_future_are_not_recent(connection: psycopg.Connection) -> 
     connection.execute("UPDATE klaviyo.events SET metric_key = 'm'")
     numbers = "SELECT orders, orders_30_days, orders_90_days, last_order_at > now() FROM klaviyo.member_engagement"
     assert rows(connection, f"{numbers} WHERE orders > 0") == [(4, 1, 2, True)]
+
+
+def test_revenue_of_a_person_is_that_of_all_orders_in_each_currency(connection: psycopg.Connection) -> None:
+    """Zoe has paid in two currencies and once in an unknown one; Ann once, without a value."""
+    connection.execute(
+        "INSERT INTO klaviyo.metrics (key, id, name, destination, esp_integration_id)"
+        " VALUES ('m', 'm', 'Placed Order', 'events', 'one')"
+    )
+    orders = [("bob", 2.5, "EUR"), ("bob", 1, "EUR"), ("zoe", 3, "EUR"), ("zoe", 4, "USD"), ("zoe", 5, None)]
+    for at, (person, value, currency) in enumerate([*orders, ("ann", None, "EUR")]):
+        add(connection, "events", "one", f"O{at}", person)
+        connection.execute(
+            "UPDATE klaviyo.events SET metric_key = 'm', value = %s, value_currency = %s WHERE id = %s",
+            [value, currency, f"O{at}"],
+        )
+    revenue = "SELECT orders, revenue, revenue_currency, revenue_by_currency FROM klaviyo.member_engagement"
+    assert rows(connection, f"{revenue} WHERE integration = 'one-shop' ORDER BY 1") == [
+        (1, None, "EUR", {"EUR": 0}),
+        (2, Decimal("3.5"), "EUR", {"EUR": 3.5}),
+        (3, None, None, {"EUR": 3, "USD": 4, "unknown": 5}),
+    ]
+    assert rows(connection, f"{revenue} WHERE integration = 'two-shop' ORDER BY sends") == [(0, None, None, None)] * 2
 
 
 def shown_by_panel(connection: psycopg.Connection, title: str, now: datetime) -> list[tuple[object, ...]]:

@@ -16,6 +16,13 @@ from tests.integration.conftest import Merge
 DAY = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
+@pytest.fixture
+def connection(connection: psycopg.Connection) -> psycopg.Connection:
+    """Return a connection to a warehouse of the account `one`."""
+    connection.execute("INSERT INTO integrations (name, esp_integration_id) VALUES ('one', 'one')")
+    return connection
+
+
 def answer(connection: psycopg.Connection, number: int) -> list[dict[str, object]]:
     """Return the rows of a recipe, by column."""
     [query] = (query for title, query in recipes() if title.startswith(f"{number}. "))
@@ -33,7 +40,8 @@ def test_people_leave_a_list_no_earlier_than_they_join_it(connection: psycopg.Co
         [DAY, DAY - timedelta(days=60)],
     )
     week = datetime(2026, 2, 23, tzinfo=UTC).date()
-    assert answer(connection, 9) == [{"list": "News", "week": week, "joined": 1, "has_left": 1, "on_list": 0}]
+    [growth] = answer(connection, 9)
+    assert growth == {"account": "one", "list": "News", "week": week, "joined": 1, "has_left": 1, "on_list": 0}
 
 
 def store(
@@ -64,7 +72,6 @@ def test_machines_and_bots_are_no_people(connection: psycopg.Connection, merged:
     merged(loads.CAMPAIGNS, {"key": "k", "id": "C", "campaign_key": "C", "name": "Sale"})
     merged(loads.METRICS, {"key": "m", "id": "m", "name": "Placed Order", "destination": "events"})
     merged(loads.MEMBERS, {"key": "ann", "id": "ann", "member_key": md5(b"ann").hexdigest(), "email": "ann@a.example"})
-    connection.execute("INSERT INTO integrations (name, esp_integration_id) VALUES ('one', 'one')")
     connection.execute(
         "INSERT INTO member_lists (key, id, list_id, member_id, is_subscribed, esp_integration_id)"
         " VALUES ('ann', 'L:ann', 'L', 'ann', true, 'one')"
@@ -176,7 +183,8 @@ def test_who_joins_again_without_an_event_joins_a_list_in_the_week_of_the_second
         [DAY - timedelta(days=700), DAY],
     )
     week = datetime(2026, 2, 23, tzinfo=UTC).date()
-    assert answer(connection, 9) == [{"list": "News", "week": week, "joined": 1, "has_left": 0, "on_list": 1}]
+    [growth] = answer(connection, 9)
+    assert growth == {"account": "one", "list": "News", "week": week, "joined": 1, "has_left": 0, "on_list": 1}
 
 
 def test_a_list_grows_by_members_whose_last_joining_is_not_derived_yet(
@@ -190,7 +198,8 @@ def test_a_list_grows_by_members_whose_last_joining_is_not_derived_yet(
         [DAY, DAY - timedelta(days=60)],
     )
     week = datetime(2026, 2, 23, tzinfo=UTC).date()
-    assert answer(connection, 9) == [{"list": "News", "week": week, "joined": 1, "has_left": 1, "on_list": 0}]
+    [growth] = answer(connection, 9)
+    assert growth == {"account": "one", "list": "News", "week": week, "joined": 1, "has_left": 1, "on_list": 0}
 
 
 def test_clicks_of_an_account_have_an_hour_whatever_its_time_zone(
@@ -199,7 +208,8 @@ def test_clicks_of_an_account_have_an_hour_whatever_its_time_zone(
     """The database does not have the time zone of the account `one`."""
     zones = {"one": "No/Such_Zone", "two": "US/Eastern", "three": None}
     for name, zone in zones.items():
-        connection.execute("INSERT INTO integrations (name, esp_integration_id) VALUES (%s, %s)", [name, name])
+        named = "INSERT INTO integrations (name, esp_integration_id) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+        connection.execute(named, [name, name])
         merged(loads.ACCOUNTS, {"key": name, "id": name, "timezone": zone}, integration_id=name)
         merged(loads.EVENTS["clicks"], {"key": name, "id": name, "event_at": DAY}, integration_id=name)
     hours = {row["account"]: row["hour"] for row in answer(connection, 6)}
@@ -231,5 +241,13 @@ def test_an_order_counts_once_for_a_tag_of_two_campaigns(connection: psycopg.Con
         ),
     )
     earned = sorted(answer(connection, 20), key=lambda row: str(row["tag"]))
-    revenue = {"value_currency": "EUR", "revenue": Decimal(100)}
+    revenue = {"account": "one", "value_currency": "EUR", "revenue": Decimal(100)}
     assert earned == [{"tag": "sale", "campaigns": 2, **revenue}, {"tag": "summer", "campaigns": 1, **revenue}]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 7, 8, 9, 10, 11, 13, 17, 20])
+def test_rows_of_one_thing_name_its_account(connection: psycopg.Connection, number: int) -> None:
+    [query] = (query for title, query in recipes() if title.startswith(f"{number}. "))
+    columns = connection.execute(query.encode()).description
+    assert columns
+    assert columns[0].name == "account"

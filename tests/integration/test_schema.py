@@ -115,8 +115,8 @@ def test_missing_columns_and_tables_are_created_without_losing_rows(database: st
 def test_a_column_of_another_type_is_reported_and_nothing_is_changed(database: str) -> None:
     """Only the owner can decide what to do about it. The missing table is not created either."""
     with psycopg.connect(database) as connection:
-        connection.execute("ALTER TABLE klaviyo.opens ALTER COLUMN id TYPE varchar")
         connection.execute("DROP TABLE klaviyo.sends CASCADE")
+        connection.execute("ALTER TABLE klaviyo.opens ALTER COLUMN id TYPE varchar")
     with pytest.raises(
         DatabaseUnusable, match=r"^Column klaviyo\.opens\.id has type character varying, but must have type text\. "
     ):

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import psycopg
 import pytest
 
-from klaviyo_pg.catalogue import DATA, SPECIFIED, Table
+from klaviyo_pg.catalogue import DATA, SPECIFIED, VIEWS, Table
 from klaviyo_pg.catalogue.events import EVENT_TABLES
 from klaviyo_pg.catalogue.marts import MEMBER_ENGAGEMENT
 from klaviyo_pg.errors import ClocksDiffer, KlaviyoPgError
@@ -30,6 +30,7 @@ from tests import marts
 from tests.driver import ROOT
 from tests.reader import Reader
 from tests.runs import ALL_EVENTS, Warehouse
+from website.reference import joins
 
 DAYS = 40
 ZONE = ZoneInfo("America/New_York")  # the account's
@@ -297,6 +298,36 @@ def test_joins_of_events_to_campaigns_and_flows_lose_no_event(
     assert warehouse.one(campaigns) > 0
     unnamed = f"SELECT bool_and((deleted_at IS NOT NULL) = (name IS NULL)) FROM {schema}.campaigns WHERE is_placeholder"
     assert warehouse.one(unnamed), "those of messages have the name of their campaign"
+
+
+def test_joins_that_comments_name_lose_no_row(both: dict[str, Warehouse], warehouse: Warehouse) -> None:
+    """Each value is in a column that the comment names, but for messages of campaigns that Klaviyo does not list."""
+    unlisted = """SELECT campaign_message_key FROM current.event_attributions
+        JOIN current.campaigns USING (campaign_key, esp_integration_id) WHERE is_placeholder"""
+    columns: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for each in joins((*DATA, *VIEWS)):
+        columns[each.table, each.column].append(f"SELECT {each.other_column} FROM current.{each.other_table}")
+    without_rows = set()
+    for (table, column), targets in columns.items():
+        names = [each.name for each in EVENT_TABLES] if table == "events" else [table]
+        values = " UNION ALL ".join(f"SELECT {column} AS value FROM current.{name}" for name in names)
+        matched = f"count(*) FILTER (WHERE value IN ({' UNION ALL '.join([*targets, unlisted])}))"
+        [(rows, found)] = warehouse.rows(f"SELECT count(value), {matched} FROM ({values}) AS referring")
+        assert found == rows, (table, column)
+        without_rows |= {table} if rows == 0 else set()
+    assert without_rows == {"profile_merges", "usable_push_tokens"}, "the account has none"
+
+
+@pytest.mark.parametrize("schema", ["current", "legacy"])
+def test_events_of_listed_campaigns_lead_to_the_time_of_sending(
+    both: dict[str, Warehouse], warehouse: Warehouse, schema: str
+) -> None:
+    """Also those that have the ID of a message of the campaign, for which `campaigns` has a placeholder."""
+    sends = f"""FROM {schema}.sends JOIN {schema}.messages ON messages.message_key = sends.campaign_key
+        JOIN {schema}.campaigns ON campaigns.campaign_key = messages.campaign_key"""
+    of_listed = f"SELECT count(*), count(campaigns.sent_at) {sends} WHERE messages.name IS NOT NULL"
+    [(rows, with_time)] = warehouse.rows(of_listed)
+    assert rows == with_time > 0
 
 
 @pytest.mark.parametrize("schema", ["current", "legacy"])

@@ -90,8 +90,8 @@ def command(synced: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("DATABASE_URL", url_of(synced.url))
     monkeypatch.setenv("KLAVIYO_INTEGRATION", "default")
 
-    def run(schema: str = NAME, integration: str | None = None, drop: bool = False) -> int:
-        return views(Namespace(integration=integration, schema=schema, drop=drop, fivetran=True))
+    def run(schema: str | None = None, integration: str | None = None, drop: bool = False, every: bool = False) -> int:
+        return views(Namespace(integration=integration, schema=schema, drop=drop, all=every, fivetran=True))
 
     return run
 
@@ -334,6 +334,39 @@ def test_each_account_has_its_own_schema(connection: psycopg.Connection) -> None
     assert one(connection, "SELECT to_regnamespace('of_other')") is None
 
 
+def test_all_accounts_have_schemas_with_their_names(command: Callable[..., int], synced: Warehouse) -> None:
+    """Dropping all leaves the schemas of other names."""
+    with psycopg.connect(synced.url) as connection:
+        accounts.register(connection, "klaviyo", "shop-DE", "OTHER")
+    schemas = "SELECT nspname FROM pg_namespace WHERE nspname LIKE '%%fivetran%%' ORDER BY 1"
+    try:
+        assert command(every=True) == 0
+        assert synced.column(schemas) == [NAME, "klaviyo_fivetran_default", "klaviyo_fivetran_shop_de"]
+        assert command(schema="fivetran_{account}", integration="shop-DE") == 0
+        assert "fivetran_shop_de" in synced.column(schemas)
+        assert command(every=True, drop=True) == 0
+        assert synced.column(schemas) == ["fivetran_shop_de", NAME]
+        assert command(schema="fivetran_{account}", every=True, drop=True) == 0  # although one account has none
+        with pytest.raises(BadSettings, match=r"^Nothing was dropped: the schema fivetran_default has no views of"):
+            command(schema="fivetran_{account}", every=True, drop=True)
+    finally:
+        synced.execute("DELETE FROM integrations WHERE name = 'shop-DE'")
+
+
+def test_two_accounts_with_the_same_letters_do_not_share_a_schema(
+    command: Callable[..., int], synced: Warehouse
+) -> None:
+    with psycopg.connect(synced.url) as connection:
+        for name in ("shop-DE", "shop_de"):
+            accounts.register(connection, "klaviyo", name, name)
+    try:
+        with pytest.raises(BadSettings, match="klaviyo_fivetran_shop_de has the views of another account"):
+            command(every=True)
+        assert command(every=True, drop=True) == 0
+    finally:
+        synced.execute("DELETE FROM integrations WHERE name LIKE 'shop%%'")
+
+
 def test_objects_of_others_are_neither_replaced_nor_dropped(connection: psycopg.Connection) -> None:
     """A schema with anything else is refused, and so is dropping a view that another one depends on."""
     mine = account(connection)
@@ -366,7 +399,8 @@ def test_a_warehouse_of_an_earlier_version_is_refused(connection: psycopg.Connec
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        pytest.param({"integration": "x"}, "There is no account x", id="no account"),
+        pytest.param({"integration": "x"}, r"account x in .* Choose another --integration: default\.", id="no account"),
+        pytest.param({"schema": "one", "every": True}, "--schema needs {account}", id="one schema for all"),
         pytest.param({"schema": " "}, "--schema must not be blank", id="blank"),
         pytest.param({"schema": "x" * 64}, "longer than the 63 bytes", id="too long"),
         pytest.param({"schema": "my%views"}, "must not contain a percent sign", id="percent sign"),

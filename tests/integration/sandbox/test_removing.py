@@ -36,7 +36,7 @@ def test_nothing_stays_of_a_removed_account(
     assert kept.daily().exit_code == 0
     before = content(warehouse)
     assert removed.daily().exit_code == 0
-    assert views(Namespace(integration="shop-fr", schema="fivetran", drop=False)) == 0
+    assert views(Namespace(integration="shop-fr", schema="fivetran", drop=False, all=False)) == 0
     integration_id = id_of(warehouse, "shop-fr")
     spool = removed.configured().spool_dir / integration_id
     spool.mkdir(parents=True)
