@@ -61,7 +61,7 @@ class _Comparable(NamedTuple):
 
 
 class _Counted(NamedTuple):
-    """What could be counted of some chunks, and the reasons why other time of a metric could not, by its ID."""
+    """Chunks that could be counted, and the reasons why other time of a metric could not, by its ID."""
 
     comparables: list[_Comparable]
     reasons: Mapping[str, str] = MappingProxyType({})

@@ -49,7 +49,7 @@ class Reading:
 
     @property
     def subject(self) -> str | None:
-        """What the chunk is limited to, such as the ID of a list."""
+        """The ID that the chunk is limited to, such as that of a list."""
         return self.chunk.subject
 
     @property
