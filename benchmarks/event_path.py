@@ -25,7 +25,8 @@ from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.settings import Settings
 from pipeline import runs
 from pipeline.backfill.reading import extract, load
-from pipeline.job import Job, read
+from pipeline.chunk_reading import read_side_by_side
+from pipeline.job import Job
 from pipeline.outcome import Tally
 from pipeline.plan import dimension_chunks
 from pipeline.runs import Run, transact
@@ -139,7 +140,7 @@ def _settings(served: Served, folder: Path, protection: str) -> Settings:
 def _begun(session: Session, served: Served, pages: int) -> Setup:
     run = runs.begin(session, "backfill", {}, _LOG)
     job = Job(session, run, ThreadWorkers(session), Tally(), _LOG, Published())
-    read(job, "Metrics", dimension_chunks(frozenset({"metrics"})))
+    read_side_by_side(job, "Metrics", dimension_chunks(frozenset({"metrics"})))
     metrics = transact(session, run, stored_metrics)
     end = served.start + timedelta(minutes=15 * pages)
     chunks = [BackfillChunk(metric_id, served.start, end, pages * PAGE) for metric_id in metrics.names]

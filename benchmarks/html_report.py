@@ -23,9 +23,9 @@ from klaviyo_pg.postgres import html_report as queries
 from klaviyo_pg.postgres import schema
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.settings import load_settings
-from pipeline import coverage
 from pipeline.commands.html_report import contents, page
 from pipeline.commands.html_report.contents import REVENUE_DAYS
+from pipeline.coverage import coverage_of
 from tests.driver import postgres_server
 
 _SCHEMA, _ACCOUNT = "klaviyo", "one"
@@ -163,7 +163,7 @@ def _queries(connection: psycopg.Connection) -> list[tuple[str, str]]:
     metrics = [key for key, _ in queries.revenue_metrics(account)]
     calls: dict[str, Callable[[], object]] = {
         "runs": lambda: queries.past_runs(account),
-        "coverage": lambda: coverage.read(account, "shop", datetime.now(UTC).date()),
+        "coverage": lambda: coverage_of(account, "shop", datetime.now(UTC).date()),
         "freshness": lambda: queries.freshness(account, "shop"),
         "requests by day": lambda: queries.requests_by_day(account, start),
         "rows loaded": lambda: queries.loaded_tables(account, start),

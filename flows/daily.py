@@ -11,7 +11,7 @@ from prefect import State, flow
 
 from klaviyo_pg.moments import parse_since
 from klaviyo_pg.settings import Settings
-from pipeline.daily import sync
+from pipeline.daily.runbook import sync
 from tasks.blocks import AccountBlock, WarehouseBlock
 from tasks.flow_run import Runbook, follow
 from tasks.flow_settings import settings_from

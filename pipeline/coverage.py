@@ -57,7 +57,7 @@ class Coverage:
         return self.first + (max(map(len, self.days.values()), default=1) - 1) * DAY
 
 
-def read(account: Account, name: str, today: date, since: datetime = _ALL_TIME.start) -> Coverage:
+def coverage_of(account: Account, name: str, today: date, since: datetime = _ALL_TIME.start) -> Coverage:
     """Return the coverage of an account from `since` up to today, from the ledger."""
     return coverage(
         name,
@@ -75,7 +75,7 @@ def publish(job: Job) -> None:
     name, since = job.run.settings.klaviyo_integration, job.run.settings.events_kept_since
     with job.session.progress.stage("Coverage", "metrics"):
         job.session.progress.expect("coverage", "coverage", None)
-        covered = job.transact(lambda account: read(account, name, job.run.as_of.date(), since))
+        covered = job.transact(lambda account: coverage_of(account, name, job.run.as_of.date(), since))
         job.publisher.markdown("coverage", markdown(covered), f"Coverage of {name}")
         job.session.progress.complete("coverage", len(covered.days))
 

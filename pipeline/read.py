@@ -23,7 +23,7 @@ from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.states import ChunkState
 from klaviyo_pg.traffic import Traffic
 from klaviyo_pg.uptime import uptime
-from klaviyo_pg.windows import FULL_READ, AnyWindow, divided, exact
+from klaviyo_pg.windows import AnyWindow, divided, exact
 from pipeline.batch import Batch, ReadBatch, protect
 from pipeline.chunks import Chunk, key_of
 from pipeline.clocks import check_reading
@@ -56,7 +56,7 @@ def never(batch: ReadBatch, source: Source) -> bool:
     return False
 
 
-def read(
+def read_into(
     session: Session,
     run: Run,
     chunk: Chunk,
@@ -77,10 +77,7 @@ def read(
     counts: list[RowCounts] = []
     incomplete: Incomplete | None = None
     with session.source() as source:
-        is_full_read = chunk.window == FULL_READ
-        reading = Reading(
-            session, run, source, window, chunk.subject, is_full_read, metrics, chunk.part, window != chunk.window
-        )
+        reading = Reading(session, run, source, chunk, window, metrics)
         meter = _Meter(source, window)
         try:
             reads = stream.open(reading)
@@ -289,7 +286,9 @@ def _read_window(
         return counting
 
     division = Division(session, run, chunk, window)
-    counts = read(session, run, chunk, window, sink_for, is_enough=division.is_enough if chunk.is_divisible else never)
+    counts = read_into(
+        session, run, chunk, window, sink_for, is_enough=division.is_enough if chunk.is_divisible else never
+    )
     return Outcome(chunk, counts)
 
 

@@ -22,7 +22,7 @@ from klaviyo_pg.states import RunState
 from klaviyo_pg.traffic import Traffic
 from pipeline import runs
 from pipeline.backfill.runbook import backfill
-from pipeline.daily import sync
+from pipeline.daily.runbook import sync
 from pipeline.job import Job
 from pipeline.outcome import RowCounts, Tally
 from pipeline.reconcile.runbook import reconcile

@@ -22,7 +22,7 @@ from klaviyo_pg.plurals import counted
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.run_ledger import LastRun
 from klaviyo_pg.postgres.stored_rows import StoredRows, count_rows
-from pipeline import coverage
+from pipeline.coverage import coverage_of
 
 _IMAGES = (".png", ".svg")
 _MAX_AGE = timedelta(hours=26)  # a day, and two hours for a run that starts later or takes longer
@@ -153,7 +153,7 @@ def _table(state: AccountState) -> Table:
 def _draw(file: Path, name: str, account: Account, since: datetime, prints: bool) -> None:
     from pipeline.coverage_picture import picture
 
-    covered = coverage.read(account, name, datetime.now(UTC).date(), since)
+    covered = coverage_of(account, name, datetime.now(UTC).date(), since)
     image = picture(covered, "svg" if file.suffix == ".svg" else "png")
     try:
         file.write_bytes(image)

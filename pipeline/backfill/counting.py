@@ -1,25 +1,26 @@
 """Counting history at the source: which chunks there are, found out while the first of them are already being read."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 from klaviyo_pg.errors import MissingScope, Refused
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import backfill_ledger, run_ledger
+from klaviyo_pg.postgres import backfill_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window, floor
+from pipeline.asking import ask_each
+from pipeline.backfill.checked_counts import FAILURES, Chunks, PlannedChunks, checked_counts, first_event
 from pipeline.backfill.chunking import cut, uncounted_chunks, whole
-from pipeline.backfill.counted import FAILURES, Chunks, PlannedChunks, checked_counts, first_event
 from pipeline.backfill.plan import Gap, Plan, questions
 from pipeline.backfill.recheck import recheck
 from pipeline.job import Job
 from pipeline.outage import Outage
 from pipeline.outcome import describe
 from pipeline.reconcile.report import Uncounted
-from pipeline.runs import Run, transact
+from pipeline.runs import Run
 from pipeline.session import Session
 from pipeline.workers import Inbox, Pool
 
@@ -36,47 +37,30 @@ def find_beginnings(session: Session, run: Run, missing: Sequence[Gap], start: d
     """
     outage = Outage(FAILURES)
 
-    def ask(gap: Gap) -> Chunks:
-        metric_id, window = gap
-        if window.start != start:
-            return ()
-        return _recorded(session, run, lambda source: chunks_by_first_event(source, metric_id, window, outage))
+    def ask(source: Source, gap: Gap) -> list[BackfillChunk]:
+        return chunks_by_first_event(source, *gap, outage)
 
-    with ThreadPoolExecutor(session.worker_count()) as pool:
-        return tuple(pool.map(ask, missing))
+    asked = [(metric_id, window) for metric_id, window in missing if window.start == start]
+    chunks = dict(zip(asked, ask_each(session, run, asked, ask, partial(_add, run=run)), strict=True))
+    return tuple(chunks.get(gap, ()) for gap in missing)
 
 
 def count_gaps(session: Session, run: Run, asked: Sequence[Gap]) -> PlannedChunks:
     """Ask for counts, cut the time into chunks, and record them. What is recorded is not asked for again."""
     outage = Outage(FAILURES)
 
-    def ask(question: Gap) -> PlannedChunks:
-        reasons: dict[str, str] = {}
+    def ask(source: Source, gap: Gap) -> PlannedChunks:
+        return chunks_by_count(source, *gap, run.settings.chunk_events, outage)
 
-        def chunks(source: Source) -> list[BackfillChunk]:
-            found = chunks_by_count(source, *question, run.settings.chunk_events, outage)
-            reasons.update(found.reasons)
-            return list(found.chunks)
+    def record(account: Account, planned: PlannedChunks) -> PlannedChunks:
+        return planned._replace(chunks=_add(account, planned.chunks, run))
 
-        return PlannedChunks(_recorded(session, run, chunks), reasons)
-
-    with ThreadPoolExecutor(session.worker_count()) as pool:
-        return PlannedChunks.joined(pool.map(ask, asked))
+    return PlannedChunks.joined(ask_each(session, run, asked, ask, record))
 
 
-def _recorded(session: Session, run: Run, ask: Callable[[Source], list[BackfillChunk]]) -> Chunks:
-    """Return the chunks that the source was asked for, the newest first, once the ledger has them."""
-    session.stop.check()
-    with session.source() as source:
-        before = source.traffic
-        chunks = ask(source)
-        sent = source.traffic.since(before)
-
-    def record(account: Account) -> Chunks:
-        run_ledger.add_requests(account, run.id, sent)
-        return tuple(backfill_ledger.add(account, chunks, run.id)[::-1])
-
-    return transact(session, run, record)
+def _add(account: Account, chunks: Sequence[BackfillChunk], run: Run) -> Chunks:
+    """Record chunks, and return those that are new to the ledger, the newest first."""
+    return tuple(backfill_ledger.add(account, chunks, run.id)[::-1])
 
 
 def chunks_by_first_event(source: Source, metric_id: str, window: Window, outage: Outage) -> list[BackfillChunk]:

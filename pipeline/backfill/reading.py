@@ -10,7 +10,7 @@ from klaviyo_pg.states import ChunkState
 from pipeline.batch import ReadBatch, protection_of
 from pipeline.chunks import Chunk
 from pipeline.outcome import Outcome, RowCounts, sum_counts
-from pipeline.read import Sink, read, read_each, warehouse_sink
+from pipeline.read import Sink, read_each, read_into, warehouse_sink
 from pipeline.runs import Run, transact
 from pipeline.session import Session
 from pipeline.spool import Spool, SpooledChunk, grouped, joined, open_spool
@@ -124,7 +124,7 @@ def extract_here(
             return {}
 
         left = chunk.left.resumed_at(place.reached)
-        read(session, run, as_chunk(chunk), left, lambda _: sink, metrics, _READ_AT_ONCE)
+        read_into(session, run, as_chunk(chunk), left, lambda _: sink, metrics, _READ_AT_ONCE)
         return Outcome(chunk)
 
     return read_each(chunks, extract_one, attempt)
@@ -177,7 +177,7 @@ def read_at_once(
             session.progress.add(chunk.metric_id, read=batch.events)
             return sink(batch)
 
-        counts = read(session, run, as_chunk(chunk), stored.left, lambda _: counting, metrics, _READ_AT_ONCE)
+        counts = read_into(session, run, as_chunk(chunk), stored.left, lambda _: counting, metrics, _READ_AT_ONCE)
         return Outcome(chunk, counts)
 
     return read_each(chunks, read_one, attempt)

@@ -3,22 +3,24 @@
 An import adds events long after their dates. A chunk that has not grown is not read again.
 """
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 from klaviyo_pg.errors import MissingScope, Refused
 from klaviyo_pg.klaviyo.source import Source
-from klaviyo_pg.postgres import backfill_ledger, reconciliation, run_ledger
+from klaviyo_pg.postgres import backfill_ledger, reconciliation
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.rows import Count
 from klaviyo_pg.windows import Window, floor
+from pipeline.asking import ask_each
+from pipeline.backfill.checked_counts import FAILURES, Chunks, PlannedChunks, checked_counts
 from pipeline.backfill.chunking import cut, years
-from pipeline.backfill.counted import FAILURES, Chunks, PlannedChunks, checked_counts
 from pipeline.outage import Outage
 from pipeline.outcome import describe
-from pipeline.runs import Run, transact
+from pipeline.runs import Run
 from pipeline.session import Session
 
 
@@ -58,55 +60,48 @@ class _Comparable(NamedTuple):
         return list(self.chunks)
 
 
+class _Counted(NamedTuple):
+    """Chunks that could be counted, and the reasons why other time of a metric could not, by its ID."""
+
+    comparables: list[_Comparable]
+    reasons: Mapping[str, str] = MappingProxyType({})
+
+
 def recheck(session: Session, run: Run, loaded: Sequence[Chunks]) -> PlannedChunks:
     """Count loaded chunks again; return new chunks for what has grown, once the ledger has them.
 
     Each element of `loaded` has chunks of one metric that follow each other without a gap.
     """
 
-    outage = Outage(FAILURES)
+    def record(account: Account, counted: _Counted) -> PlannedChunks:
+        new = (chunk for comparable in counted.comparables for chunk in _settle(account, run, comparable))
+        return PlannedChunks(tuple(new), counted.reasons)
 
-    def check(chunks: Chunks) -> PlannedChunks:
-        session.stop.check()
-        with session.source() as source:
-            before = source.traffic
-            comparables, reason = _count(source, chunks, outage)
-            sent = source.traffic.since(before)
-
-        def record(account: Account) -> Chunks:
-            run_ledger.add_requests(account, run.id, sent)
-            return tuple(new for comparable in comparables for new in _settle(account, run, comparable))
-
-        return PlannedChunks(transact(session, run, record), {chunks[0].metric_id: reason} if reason else {})
-
-    with ThreadPoolExecutor(session.worker_count()) as pool:
-        return PlannedChunks.joined(pool.map(check, loaded))
+    return PlannedChunks.joined(ask_each(session, run, loaded, partial(_count, outage=Outage(FAILURES)), record))
 
 
-def _count(source: Source, chunks: Chunks, outage: Outage) -> tuple[list[_Comparable], str | None]:
-    """Ask for the counts of chunks, and return those that could be counted; with the reason if others could not.
+def _count(source: Source, chunks: Chunks, outage: Outage) -> _Counted:
+    """Ask for the counts of chunks, and return those that could be counted.
 
     One request shows that a metric has few events, or when it begins, so that no time before that is counted.
     """
     metric_id, window = chunks[0].metric_id, Window(chunks[0].window_start, chunks[-1].window_end)
     beginning = source.beginning(metric_id, window)
     if beginning is not None and beginning.events is not None:
-        return [_Comparable(chunks, [Count(*window, beginning.events)] if beginning.events else [])], None
+        return _Counted([_Comparable(chunks, [Count(*window, beginning.events)] if beginning.events else [])])
     first = window.start if beginning is None or beginning.first is None else beginning.first
     step = source.dialect.count_interval
     counts: list[Count] = []
     refused: list[Window] = []
-    reason = None
+    reasons: dict[str, str] = {}
     for year in years(Window(max(window.start, floor(first, step)), window.end)):
         try:
             counts += checked_counts(source, metric_id, year, outage)
         except (Refused, MissingScope) as error:
             refused.append(year)
-            reason = describe(error)
-    comparables = [_Comparable(group, _within(group, counts)) for group in _comparable(chunks, step)]
-    return [
-        comparable for comparable in comparables if not any(comparable.window.overlaps(year) for year in refused)
-    ], reason
+            reasons[metric_id] = describe(error)
+    comparables = (_Comparable(group, _within(group, counts)) for group in _comparable(chunks, step))
+    return _Counted([each for each in comparables if not any(map(each.window.overlaps, refused))], reasons)
 
 
 def _within(chunks: Chunks, counts: Sequence[Count]) -> list[Count]:

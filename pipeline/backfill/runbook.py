@@ -7,11 +7,13 @@ from klaviyo_pg.postgres import backfill_ledger, lookups, reconciliation, waterm
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.windows import Window, history_window
-from pipeline import coverage, stored_marts
+from pipeline import coverage
 from pipeline.backfill.chunking import Summary, sentences, summaries
 from pipeline.backfill.plan import Plan, metrics_of, plan
 from pipeline.backfill.side_by_side import ReadPlan, read_history
-from pipeline.job import Job, read
+from pipeline.chunk_reading import read_side_by_side
+from pipeline.finish_tables import finish_tables
+from pipeline.job import Job
 from pipeline.new_metrics import new_metrics_noted
 from pipeline.plan import MOST_WAITING, people_chunks, unread_dimension_chunks
 from pipeline.reconcile.compare import COUNTS_DELAY
@@ -19,7 +21,6 @@ from pipeline.streams.dimensions import LISTS, METRICS
 from pipeline.streams.events import stored_metrics
 from pipeline.streams.people import PEOPLE
 from pipeline.streams.selection import selection_of
-from pipeline.update_statistics import update_statistics
 
 _NO_METRICS = "The account has no metrics yet, so there is no history to load."
 _NO_HISTORY = "No selected metric has events for the selected tables, so there is no history to load."
@@ -41,16 +42,15 @@ def backfill(
     window = history_window(job.run.as_of, start, end, job.run.settings.events_kept_since)
     read_to = job.transact(watermarks.read)
     reasons, streams = job.session.dialect.exclusion_reasons, selection_of(job.run.settings).streams
+    unread = unread_dimension_chunks(read_to, {METRICS.name, LISTS.name}, reasons, streams)
     with new_metrics_noted(job):
-        read(job, "Metrics and lists", unread_dimension_chunks(read_to, {METRICS.name, LISTS.name}, reasons, streams))
+        read_side_by_side(job, "Metrics and lists", unread)
     planned = Plan(()) if job.tally.must_stop else _planned(job, window, restart)
     if not planned.selects_metrics:
         job.tally.add_notes(_NO_HISTORY)
     read_plan(job, planned)
     _complete_people(job)
-    updated = update_statistics(job)
-    stored_marts.renew(job)
-    update_statistics(job, updated)
+    finish_tables(job)
     publish(job, window)
 
 
@@ -59,7 +59,7 @@ def _complete_people(job: Job) -> None:
     waiting = job.transact(lambda account: lookups.count_incomplete(account, MOST_WAITING))
     is_wanted = PEOPLE.name in selection_of(job.run.settings).streams
     if is_wanted and job.session.dialect.lists_people and waiting and not job.tally.must_stop:
-        read(job, "People", people_chunks(waiting))
+        read_side_by_side(job, "People", people_chunks(waiting))
 
 
 def _planned(job: Job, window: Window, restart: bool) -> Plan:

@@ -11,8 +11,8 @@ from klaviyo_pg.errors import KlaviyoPgError
 from klaviyo_pg.postgres.backfill_ledger import BackfillChunk
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.windows import Window
+from pipeline.backfill.checked_counts import FAILURES
 from pipeline.backfill.chunking import Summary, gaps, summaries
-from pipeline.backfill.counted import FAILURES
 from pipeline.backfill.counting import chunks_by_count, chunks_by_first_event
 from pipeline.backfill.plan import Gap, questions
 from pipeline.commands.check.sizes import EARLIEST, estimated

@@ -1,29 +1,30 @@
 """One check of counts: ask the source, compare with the warehouse, read again what differs, store and report it."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
 
 from klaviyo_pg.errors import KlaviyoPgError, MissingScope, Refused, Stopped, UserError
+from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.plurals import counted
-from klaviyo_pg.postgres import event_tables, lookups, reconciliation, run_ledger
+from klaviyo_pg.postgres import event_tables, lookups, reconciliation
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.reconciliation import Comparison, Key, LastCheck
 from klaviyo_pg.states import CountState
-from klaviyo_pg.traffic import Traffic
 from klaviyo_pg.windows import DAY, Window, floor
+from pipeline.asking import ask_each
+from pipeline.chunk_reading import read_side_by_side
 from pipeline.chunks import Chunk
-from pipeline.job import Job, read
+from pipeline.job import Job
 from pipeline.outage import Outage
 from pipeline.outcome import describe
 from pipeline.reconcile import compare
 from pipeline.reconcile.compare import Compared, Comparisons, EventCounts
 from pipeline.reconcile.report import Findings, report
 from pipeline.reconcile.rotation import MOST_MISSED, turn
-from pipeline.runs import Run, transact
+from pipeline.runs import Run
 from pipeline.session import Session
 from pipeline.streams.events import EVENTS
 from pipeline.streams.selection import metrics_to_read, selection_of
@@ -190,7 +191,7 @@ def check(job: Job, scope: Scope, findings: Findings, rereads: Rereads) -> dict[
     reread: set[Key] = set()
     if differing and not job.tally.must_stop:
         omitted = job.tally.omitted
-        read(job, "Events that were missing", _rereads(job, differing, counts))
+        read_side_by_side(job, "Events that were missing", _rereads(job, differing, counts))
         recompared, counts = _compare_after_reading(job, scope.only(differing), counts, findings)
         compared |= recompared
         if rereads.surplus:
@@ -231,29 +232,21 @@ def ask_counts(session: Session, run: Run, windows: Mapping[str, Window]) -> dic
     outage, progress = Outage(_FAILURES), session.progress
     progress.expect("counts", "counts", len(windows))
 
-    def ask(metric_id: str) -> tuple[EventCounts | KlaviyoPgError, Traffic]:
-        session.stop.check()
+    def ask(source: Source, metric_id: str) -> EventCounts | KlaviyoPgError:
         if isinstance(outage.error, KlaviyoPgError):
-            return outage.error, Traffic()
-        with session.source() as source:
-            before = source.traffic
-            try:
-                counts = {
-                    each.start.astimezone(UTC): each.events for each in source.counts(metric_id, windows[metric_id])
-                }
-            except (UserError, Stopped):
-                raise
-            except KlaviyoPgError as error:
-                outage.failed(error)
-                return error, source.traffic.since(before)
-            progress.add("counts", done=1)
-            return counts, source.traffic.since(before)
+            return outage.error
+        try:
+            counts = {each.start.astimezone(UTC): each.events for each in source.counts(metric_id, windows[metric_id])}
+        except (UserError, Stopped):
+            raise
+        except KlaviyoPgError as error:
+            outage.failed(error)
+            return error
+        progress.add("counts", done=1)
+        return counts
 
-    with ThreadPoolExecutor(session.worker_count()) as pool:
-        answers = list(pool.map(ask, windows))
-    sent = Traffic.total(traffic for _, traffic in answers)
-    transact(session, run, lambda account: run_ledger.add_requests(account, run.id, sent))
-    return {metric_id: counts for metric_id, (counts, _) in zip(windows, answers, strict=True)}
+    answers = ask_each(session, run, windows, ask, lambda account, answer: answer)
+    return dict(zip(windows, answers, strict=True))
 
 
 def _compare(job: Job, scope: Scope, counts: Mapping[str, EventCounts | None]) -> dict[str, Compared]:

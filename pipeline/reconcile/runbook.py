@@ -1,9 +1,11 @@
 """The runbook of a reconcile run."""
 
 from klaviyo_pg.postgres import watermarks
-from pipeline import coverage, stored_marts
+from pipeline import coverage
+from pipeline.chunk_reading import read_side_by_side
 from pipeline.chunks import Chunk
-from pipeline.job import Job, read
+from pipeline.finish_tables import renew_marts
+from pipeline.job import Job
 from pipeline.new_metrics import new_metrics_noted
 from pipeline.plan import unread_dimension_chunks
 from pipeline.reconcile import history
@@ -20,13 +22,13 @@ def reconcile(job: Job) -> None:
     Dimensions that have never been read are read last: the comparison does not need them.
     """
     with new_metrics_noted(job):
-        read(job, "Metrics", [Chunk(METRICS.name, marks=(None,))])
+        read_side_by_side(job, "Metrics", [Chunk(METRICS.name, marks=(None,))])
     _check(job)
     read_to, streams = job.transact(watermarks.read), selection_of(job.run.settings).streams
     unread = unread_dimension_chunks(read_to, (), job.session.dialect.exclusion_reasons, streams)
     if unread and not job.tally.must_stop:
-        read(job, "Lists, campaigns and flows", unread)
-    stored_marts.renew(job)
+        read_side_by_side(job, "Lists, campaigns and flows", unread)
+    renew_marts(job)
     coverage.publish(job)
 
 

@@ -14,8 +14,9 @@ from klaviyo_pg.klaviyo.source import Source
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.losses import Guard
 from klaviyo_pg.rows import Page, Reject
-from klaviyo_pg.windows import AnyWindow
+from klaviyo_pg.windows import FULL_READ, AnyWindow
 from pipeline.batch import Batch, CleanedFrames
+from pipeline.chunks import Chunk
 from pipeline.runs import Result, Run, transact
 from pipeline.session import Session
 from transforms.clean import Cleaned
@@ -32,24 +33,39 @@ BATCH_SECONDS = 2.0
 """After so long a batch ends with the page at hand: what a kill costs a reader, however slow the API is."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Reading:
-    """One chunk being read: by which session, in which run, what of it, and with which API client.
+    """One chunk being read: by which session, in which run, with which API client, and what is left of its window.
 
-    `is_full_read` says that the chunk began without a start, even if it resumes at a checkpoint. `metrics` are those
-    that the warehouse has; None: they have to be looked up. `part` is the name of the chunk's window in the ledger, and
-    `is_resumed` says that only the rest of it is read.
+    `metrics` are those that the warehouse has; None: they have to be looked up.
     """
 
     session: Session
     run: Run
     source: Source
+    chunk: Chunk
     window: AnyWindow
-    subject: str | None
-    is_full_read: bool = False
     metrics: Metrics | None = None
-    part: str = ""
-    is_resumed: bool = False
+
+    @property
+    def subject(self) -> str | None:
+        """The ID that the chunk is limited to, such as that of a list."""
+        return self.chunk.subject
+
+    @property
+    def part(self) -> str:
+        """The name of the chunk's window in the ledger."""
+        return self.chunk.part
+
+    @property
+    def is_full_read(self) -> bool:
+        """True if the chunk began without a start, even if it resumes at a checkpoint."""
+        return self.chunk.window == FULL_READ
+
+    @property
+    def is_resumed(self) -> bool:
+        """True if only the rest of the chunk is read."""
+        return self.window != self.chunk.window
 
     @property
     def integration_id(self) -> str:

@@ -4,8 +4,8 @@ import pytest
 
 from klaviyo_pg.errors import Refused
 from klaviyo_pg.foreign import LONGEST, LONGEST_MESSAGE, printable
+from pipeline.chunk_reading import label
 from pipeline.chunks import Chunk
-from pipeline.job import label
 from pipeline.outcome import Tally, describe
 
 ODD = "a\x1b[2Jb\r\nERROR c\x00\u2028d\u202e\x9b\ud800"

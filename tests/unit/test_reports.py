@@ -15,7 +15,7 @@ from klaviyo_pg.klaviyo.current.reports import STATISTICS, of_campaigns, of_flow
 from klaviyo_pg.klaviyo.pace import Limit, rate
 from klaviyo_pg.rows import Page, Report
 from klaviyo_pg.windows import Window
-from pipeline import plan
+from pipeline.daily.reports import due_windows
 from transforms.reports import reports
 
 FIRST = datetime(2026, 7, 1, tzinfo=UTC)
@@ -180,14 +180,9 @@ def test_days_take_turns(
 ) -> None:
     """The watermark advances once no day is left that was never read, even if others are still due."""
     last = {date(2026, 7, day): NOW - ago * DAY for day, ago in read.items()}
-    chunks = plan.report_chunks(plan.ReportPlan("flow_reports", "ORDER", DAYS, last, longest), NOW, requests)
-    windows = [
-        [(chunk.window.start + n * DAY).day for n in range((chunk.window.end - chunk.window.start).days)]
-        for chunk in chunks
-        if isinstance(chunk.window, Window)
-    ]
-    assert windows == expected
-    assert {chunk.marks for chunk in chunks} <= {(None,) if advances else ()}
+    windows, are_all = due_windows(DAYS, last, longest, NOW, requests)
+    days = [[(window.start + n * DAY).day for n in range((window.end - window.start).days)] for window in windows]
+    assert (days, are_all) == (expected, advances)
 
 
 def test_a_limit_of_few_requests_is_spread_without_halving_it() -> None:

@@ -37,8 +37,7 @@ from klaviyo_pg.postgres.html_report import (
 from klaviyo_pg.settings import Settings
 from klaviyo_pg.states import RunState
 from klaviyo_pg.windows import DAY
-from pipeline import coverage
-from pipeline.coverage import Coverage
+from pipeline.coverage import Coverage, coverage_of
 from transforms.personal import shown_sentence
 
 DAYS = 30
@@ -150,7 +149,7 @@ def _account(name: str, account: Account, settings: Settings, now: datetime, sec
         return within(account.connection, seconds, lambda: query(account), Estimated([]))
 
     since = now - timedelta(days=DAYS)
-    covered = partial(coverage.read, account, name, now.date(), settings.events_kept_since)
+    covered = partial(coverage_of, account, name, now.date(), settings.events_kept_since)
     found = rows(_differences)
     metric, revenue = _revenue(account, now - timedelta(days=REVENUE_DAYS), seconds)
     currencies = _currencies(revenue.value)

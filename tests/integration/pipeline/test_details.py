@@ -41,7 +41,7 @@ def ada(**fields: Any) -> Profile:
 def batch(session: Session, run: Run, *people: Profile, at: datetime = READ) -> Protected:
     """Make a batch of people who were read at a time."""
     with session.source() as source:
-        reading = Reading(session, run, source, FULL_READ, None)
+        reading = Reading(session, run, source, Chunk("profiles"), FULL_READ)
         return protect(people_batch(reading, with_stored(reading, [Page(people, (), at)])), run.settings)
 
 

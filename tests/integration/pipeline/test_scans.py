@@ -9,6 +9,7 @@ from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.postgres.member_lists import derive_member_lists
 from tests.fakes import FakeAccount
 from tests.integration.pipeline.conftest import Warehouse, days_ago
+from tests.rows_read import rows_read
 from tests.runs import search_path
 
 ROWS = 6_000
@@ -24,17 +25,6 @@ FILL = (
     " FROM generate_series(1, %(rows)s) AS n",
 )
 TABLES = ("stg_member_lists", "member_lists", "subscription_changes", "members")
-READ = """
-SELECT relname, coalesce(seq_tup_read, 0) + (
-    SELECT sum(idx_tup_read) FROM pg_stat_user_indexes AS index WHERE index.relid = stored.relid
-) FROM pg_stat_user_tables AS stored WHERE relname = ANY(%s)
-"""
-
-
-def rows_read(warehouse: Warehouse) -> dict[str, int]:
-    """Return how many rows scans of each table and of its indexes have read so far."""
-    with psycopg.connect(warehouse.url) as connection:
-        return dict(connection.execute(READ, [list(TABLES)]).fetchall())
 
 
 @pytest.fixture
@@ -81,20 +71,20 @@ def scanned(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
     ],
 )
 def test_a_derivation_of_a_change_reads_no_whole_table(filled: Warehouse, change: LiteralString) -> None:
-    before = rows_read(filled)
+    before = rows_read(filled.url, *TABLES)
     with psycopg.connect(filled.url, autocommit=True, options=search_path("klaviyo")) as connection:
         connection.execute(change)
         account = Account(connection, "klaviyo", filled.one("SELECT esp_integration_id FROM integrations"))
         assert derive_member_lists(account, has_status=False).rows_read == 1
-    assert scanned(before, rows_read(filled)) == {}
+    assert scanned(before, rows_read(filled.url, *TABLES)) == {}
 
 
 def test_a_run_with_a_few_changes_derives_a_few_rows(filled: Warehouse, shop: FakeAccount) -> None:
     """It does not read member_lists from beginning to end."""
     shop.add_person("P0", days_ago(0.5), consent="UNSUBSCRIBED")
     shop.add_member("L2", "P3", days_ago(0.5))
-    before = rows_read(filled)
+    before = rows_read(filled.url, *TABLES)
     ran = filled.daily("member_lists")
     assert ran.exit_code == 0
     assert 0 < ran.counts["member_lists"]["rows_read"] < 10
-    assert "member_lists" not in scanned(before, rows_read(filled))
+    assert "member_lists" not in scanned(before, rows_read(filled.url, *TABLES))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
+from math import inf
 from threading import Barrier, Thread, Timer
 from typing import Any, NoReturn
 
@@ -269,11 +270,14 @@ def test_a_run_renews_its_claim(warehouse: Warehouse, shop: FakeAccount) -> None
     assert held == [True]
 
 
-def test_a_run_whose_claim_was_taken_stores_nothing_more(warehouse: Warehouse, shop: FakeAccount) -> None:
+def test_a_run_whose_claim_was_taken_stores_nothing_more(
+    warehouse: Warehouse, shop: FakeAccount, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The connections are cut while lists are read, and another run takes the claim before this one notices.
 
     The other run reads everything. This one stores no row, leaves the state of the run alone, and explains why.
     """
+    monkeypatch.setattr("pipeline.held_claims._POLL_SECONDS", inf)  # it notices in its next transaction
     stored: list[object] = []
 
     def take_over() -> None:

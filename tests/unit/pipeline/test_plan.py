@@ -11,15 +11,8 @@ from hypothesis import strategies as st
 from klaviyo_pg.postgres.excluded import Extent
 from klaviyo_pg.windows import FULL_READ, OpenWindow, Window
 from pipeline.chunks import Chunk, key_of
-from pipeline.plan import (
-    Horizon,
-    ListSweeps,
-    dimension_chunks,
-    event_chunks,
-    exclusion_chunks,
-    membership_chunks,
-    profile_chunks,
-)
+from pipeline.daily.sweeps import ListSweeps, membership_chunks
+from pipeline.plan import Horizon, dimension_chunks, event_chunks, exclusion_chunks, profile_chunks
 
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

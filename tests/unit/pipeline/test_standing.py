@@ -12,8 +12,8 @@ from klaviyo_pg.states import ChunkState
 from klaviyo_pg.windows import OpenWindow, Window
 from pipeline.backfill import progress_log
 from pipeline.backfill.progress_log import ProgressLog
+from pipeline.chunk_reading import _Standing, label
 from pipeline.chunks import Chunk
-from pipeline.job import _Counter, label
 from pipeline.outcome import Outcome
 from pipeline.progress import Progress
 
@@ -34,10 +34,10 @@ def job(worker_count: int = 2) -> Any:
 def test_the_last_parts_of_a_step_have_no_time_left(caplog: pytest.LogCaptureFixture) -> None:
     """They have all begun, and may be the longest ones, so that those before them say nothing about them."""
     caplog.set_level(logging.INFO)
-    counter = _Counter(job(), CHUNKS, {})
-    counter._began -= 60
+    standing = _Standing(job(), CHUNKS, {})
+    standing._began -= 60
     for group in CHUNKS:
-        counter.done(group, [Outcome(group[0])])
+        standing.done(group, [Outcome(group[0])])
     assert [record.getMessage().split(" rows, ")[1] for record in caplog.records] == [
         "1 of 4 chunks done, about 0:03:00 left for this step",
         "2 of 4 chunks done, the last ones in progress",
@@ -50,9 +50,9 @@ def test_the_first_seconds_of_a_step_say_nothing_about_the_rest(caplog: pytest.L
     """A unit can have read several chunks, and the line has what became of their rows."""
     caplog.set_level(logging.INFO)
     lists = tuple(Chunk("list_members", OpenWindow(NOW), subject=subject) for subject in ("L1", "L2"))
-    counter = _Counter(job(), [lists, *CHUNKS], {})
+    standing = _Standing(job(), [lists, *CHUNKS], {})
     counts = {"stg_member_lists": {"rows_read": 1_000, "inserted": 900, "unchanged": 100}}
-    counter.done(lists, [Outcome(chunk, counts) for chunk in lists])
+    standing.done(lists, [Outcome(chunk, counts) for chunk in lists])
     assert [record.getMessage() for record in caplog.records] == [
         "Loaded list members of 2 lists: 2,000 rows (1,800 new, 200 unchanged), 2 of 6 chunks done"
     ]

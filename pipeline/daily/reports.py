@@ -1,18 +1,21 @@
 """Reading reports at the end of a daily run: the metric that they count conversions by, and the days that are due."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, tzinfo
+from itertools import chain
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from klaviyo_pg.errors import LeftOut
 from klaviyo_pg.postgres import lookups, report_ledger
 from klaviyo_pg.postgres.account import Account
 from klaviyo_pg.settings import Settings
-from klaviyo_pg.windows import DAY
-from pipeline import plan
+from klaviyo_pg.windows import DAY, NEVER, Window, midnight
 from pipeline.batch import as_written
+from pipeline.chunk_reading import read_side_by_side
 from pipeline.chunks import Chunk
-from pipeline.job import Job, read
+from pipeline.job import Job
+from pipeline.plan import is_due
 from pipeline.runs import Run
 from pipeline.streams import REPORTS
 from pipeline.streams.reports import LONGEST
@@ -35,7 +38,7 @@ def read_reports(job: Job, streams: Iterable[str]) -> None:
         return
     chunks = job.transact(lambda account: list(_due(account, job.run, wanted, metric_id)))
     if chunks:
-        read(job, "Reports", chunks)
+        read_side_by_side(job, "Reports", chunks)
 
 
 def conversion_metric(account: Account, settings: Settings) -> str | LeftOut:
@@ -59,13 +62,46 @@ def conversion_metric(account: Account, settings: Settings) -> str | LeftOut:
 
 
 def _due(account: Account, run: Run, wanted: Sequence[Stream], metric_id: str) -> Iterator[Chunk]:
-    """Yield the chunks to read. Days that are too long ago to be read again are forgotten."""
+    """Yield the chunks to read. Days that are too long ago to be read again are forgotten.
+
+    The watermark of a report advances once every day has been read, however long ago.
+    """
     days = last_days(run.as_of, zone(report_ledger.timezone(account)), run.settings.report_days)
     for stream in wanted:
         read_at = report_ledger.read_days(account, stream.name, metric_id)
         report_ledger.forget(account, stream.name, metric_id, read_at.keys() - days)
-        report = plan.ReportPlan(stream.name, metric_id, days, read_at, LONGEST[stream.name])
-        yield from plan.report_chunks(report, run.as_of, run.settings.report_requests)
+        windows, are_all = due_windows(days, read_at, LONGEST[stream.name], run.as_of, run.settings.report_requests)
+        marks = (None,) if are_all else ()
+        yield from (Chunk(stream.name, window, metric_id, None, marks) for window in windows)
+
+
+def due_windows(
+    days: Collection[date], read_at: Mapping[date, datetime], longest: int, as_of: datetime, requests: int
+) -> tuple[list[Window], bool]:
+    """Return the days that were not read today: new ones first, then those that were read longest ago.
+
+    One request reads a window of up to `longest` consecutive days. At most `requests` are sent in a day, whatever the
+    number of runs. The next ones read the remaining days: also return whether each of these has been read before.
+    """
+    due = [day for day in days if is_due(read_at.get(day), as_of, DAY)]
+    today = Counter(at for at in read_at.values() if not is_due(at, as_of, DAY))
+    left = max(0, requests - sum(-(-number // longest) for number in today.values()))
+    blocks = list(_blocks(due, longest))
+    blocks.sort(key=lambda block: (min(read_at.get(day, NEVER) for day in block), -block[-1].toordinal()))
+    unread = set(chain.from_iterable(blocks[left:])) - read_at.keys()
+    return [Window(midnight(block[0]), midnight(block[-1]) + DAY) for block in blocks[:left]], not unread
+
+
+def _blocks(days: Collection[date], longest: int) -> Iterator[list[date]]:
+    """Put consecutive days together, in blocks of at most `longest` days."""
+    block: list[date] = []
+    for day in sorted(days):
+        if block and (len(block) == longest or day - block[-1] > DAY):
+            yield block
+            block = []
+        block.append(day)
+    if block:
+        yield block
 
 
 def last_days(as_of: datetime, of: tzinfo, number: int) -> set[date]:
